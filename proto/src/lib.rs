@@ -1,0 +1,24 @@
+//! What the parts of Godzilla agree on, and nothing else: [names](name), [events](event) and their payloads, [identity]
+//! between gateway and services, the JSON shape of a [refusal], [time](stamp), and the [presence] contract. Knows no
+//! actors, no HTTP server and no store.
+
+pub mod event;
+pub mod identity;
+pub mod name;
+pub mod refusal;
+pub mod stamp;
+
+pub use event::Code;
+pub use identity::Identity;
+pub use name::{NameError, RoomName, Username};
+pub use refusal::Refusal;
+pub use stamp::Timestamp;
+
+/// The presence service's messages, client and server, generated from `presence.proto`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used, rust_2018_idioms)]
+pub mod presence {
+    tonic::include_proto!("presence");
+
+    /// The encoded file descriptors, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/presence.bin"));
+}

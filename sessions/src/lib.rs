@@ -1,0 +1,33 @@
+//! Who is logged in: a session is opened at login, found at every request, closed at logout. The gateway finds, accounts
+//! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto::{Timestamp, Username};
+use tokio::sync::broadcast;
+
+/// How long a session lives, in seconds (24 h).
+pub const LIFETIME_SECONDS: u64 = 86_400;
+
+/// The open sessions, shared by every part of the process.
+pub type SharedSessions = Arc<dyn Sessions>;
+
+/// The store of sessions. A token is known only to its client: a backend keeps [`SessionId`]s.
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// Opens a session for `user` and answers with its token, which is shown this once.
+    async fn open(&self, user: &Username) -> Result<Token, Error>;
+
+    /// The live session of `token`; none when it was never opened, was closed or is older than [`LIFETIME_SECONDS`].
+    async fn find(&self, token: &Token) -> Result<Option<Session>, Error>;
+
+    /// Whether the session of this id is still live: for sockets, which outlive the request that brought the token.
+    async fn is_live(&self, id: &SessionId) -> Result<bool, Error>;
+
+    /// Closes the session of `token` for good and answers whether there was one. Watchers hear of it.
+    async fn close(&self, token: &Token) -> Result<bool, Error>;
+
+    /// Every closing from now on. A watcher that lags loses the oldest and should ask [`Sessions::is_live`] instead.
+    fn closings(&self) -> broadcast::Receiver<SessionId>;
+}

@@ -1,0 +1,87 @@
+//! What an application writes: an [`App`] says who may connect, a [`Peer`] is one connected client.
+
+use std::rc::Rc;
+
+use actix_web::HttpRequest;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{close::CloseReason, reply::Reply, socket::Socket};
+
+/// An application on this server. One instance serves all workers.
+pub trait App: Send + Sync + 'static {
+    /// What [`App::admit`] learned from the HTTP request, kept for the life of the session.
+    type Admission: 'static;
+    /// One connected client.
+    type Peer: Peer;
+
+    /// May this HTTP request open a session? Called before anything is allocated for it.
+    fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// A client asks to join a namespace. No event reaches the peer before this has answered; the answer CONNECT goes out
+    /// before anything the peer emits. The future runs on the session's worker and is dropped when the session ends.
+    fn connect(&self, connect: Connect<Self::Admission>) -> LocalBoxFuture<'static, Result<Self::Peer, Refusal>>;
+}
+
+/// One connected client of the application, in one namespace. Lives on one worker; its methods are never called
+/// concurrently and must not block. Work that waits is spawned and answers through the [`Reply`].
+pub trait Peer: 'static {
+    /// The CONNECT was answered: the first moment at which an emit reaches the client.
+    fn connected(&mut self) {}
+
+    /// The client sent an event, in the order sent. Without a `reply` the client wants no ack.
+    fn event(&mut self, event: Event, reply: Option<Reply>);
+
+    /// The connection has ended; nothing that is emitted any more reaches the client.
+    fn closed(&mut self, reason: CloseReason);
+}
+
+/// A client's wish to join a namespace.
+pub struct Connect<Admission> {
+    /// The connection to be; keep it in the peer.
+    pub socket: Socket,
+    /// The namespace, `/` unless the client said otherwise.
+    pub namespace: Rc<str>,
+    /// The CONNECT payload; an empty object when the client sent none.
+    pub auth: Value,
+    /// What [`App::admit`] learned.
+    pub admission: Rc<Admission>,
+}
+
+/// An event as it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// Its arguments without the name; binary ones are `{"_placeholder":true,"num":N}` into `attachments`.
+    pub args: Vec<Value>,
+    /// The binary arguments.
+    pub attachments: Vec<Bytes>,
+}
+
+impl Event {
+    /// Argument `index` as a `T`; an absent one is null.
+    pub fn arg<T: DeserializeOwned>(&mut self, index: usize) -> Result<T, serde_json::Error> {
+        let value = self.args.get_mut(index).map(Value::take).unwrap_or_default();
+        serde_json::from_value(value)
+    }
+}
+
+/// Why a client may not connect. From [`App::admit`] it becomes an HTTP answer (403), from [`App::connect`] a
+/// CONNECT_ERROR with `message` and `data`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// For people.
+    pub message: String,
+    /// For programs; left out when none.
+    pub data: Option<Value>,
+}
+
+impl Refusal {
+    /// A refusal with a message only.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), data: None }
+    }
+}

@@ -1,0 +1,74 @@
+//! The one table of every way a connection can end.
+
+/// Why a connection ended. [`CloseReason::as_str`] is the label in logs and metrics and, where the reference
+/// implementation has the case, its name there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client closed the transport, or the connection was lost.
+    TransportClose,
+    /// The transport broke a rule of its protocol (WebSocket framing, overlapping polls).
+    TransportError,
+    /// No pong within pingTimeout of a ping.
+    PingTimeout,
+    /// A packet that cannot be parsed.
+    ParseError,
+    /// A well-formed packet where the protocol allows none (an event before CONNECT).
+    ProtocolViolation,
+    /// No namespace was joined within the connect timeout.
+    ConnectTimeout,
+    /// A frame or message over the payload limit.
+    TooLarge,
+    /// The client does not read what it is sent: its outbox is full or has not moved for too long.
+    Slow,
+    /// The client left the namespace (packet `41`).
+    ClientLeft,
+    /// The application disconnected this client from the namespace (packet `41` to the client).
+    ServerLeft,
+    /// The application closed the whole connection.
+    ServerClose,
+    /// The user has more connections than allowed.
+    TooMany,
+    /// The process is draining.
+    ShuttingDown,
+}
+
+impl CloseReason {
+    /// The reason's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TransportClose => "transport close",
+            Self::TransportError => "transport error",
+            Self::PingTimeout => "ping timeout",
+            Self::ParseError => "parse error",
+            Self::ProtocolViolation => "protocol violation",
+            Self::ConnectTimeout => "connect timeout",
+            Self::TooLarge => "too large",
+            Self::Slow => "slow",
+            Self::ClientLeft => "client namespace disconnect",
+            Self::ServerLeft => "server namespace disconnect",
+            Self::ServerClose => "forced server close",
+            Self::TooMany => "too many connections",
+            Self::ShuttingDown => "server shutting down",
+        }
+    }
+
+    /// The WebSocket close code (RFC 6455 §7.4.1) that tells the client.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::TransportClose | Self::ClientLeft | Self::ServerLeft | Self::ServerClose => 1000,
+            Self::ShuttingDown => 1001,
+            Self::TransportError | Self::ParseError | Self::ProtocolViolation => 1002,
+            Self::PingTimeout | Self::ConnectTimeout | Self::TooMany => 1008,
+            Self::TooLarge => 1009,
+            Self::Slow => 1013,
+        }
+    }
+
+    /// Whether a client that comes back may continue where it was: not after either side meant to leave.
+    pub fn is_recoverable(self) -> bool {
+        matches!(
+            self,
+            Self::TransportClose | Self::TransportError | Self::PingTimeout | Self::Slow | Self::ShuttingDown
+        )
+    }
+}

@@ -1,0 +1,30 @@
+//! An Engine.IO 4 and Socket.IO 5 server on actix actors, for any actix-web application.
+//!
+//! An application implements two traits, [`App`] and [`Peer`], builds a [`Server`], and mounts it in its `HttpServer`.
+//! Everything here knows packets, sessions, rooms and sockets, and nothing of what they are used for.
+//!
+//! How it is cut, from the wire inward: `transport` (bytes and frames) → `session` (the state machine of one connection,
+//! and the bounded outbox toward it) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
+//! outbox → `transport`. `engine` and `packet` are the codecs, pure.
+
+mod app;
+mod close;
+mod config;
+mod encoded;
+mod engine;
+mod packet;
+mod reply;
+mod server;
+mod session;
+mod shard;
+mod socket;
+mod transport;
+
+pub use app::{App, Connect, Event, Peer, Refusal};
+pub use close::CloseReason;
+pub use config::Config;
+pub use encoded::Encoded;
+pub use reply::Reply;
+pub use server::{Broadcast, Mount, Server};
+pub use socket::{Emit, Socket, SocketId};
+pub use transport::on_connect;

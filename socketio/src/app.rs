@@ -22,12 +22,15 @@ pub trait App: Send + Sync + 'static {
 
     /// A client asks to join a namespace. No event reaches the peer before this has answered; the answer CONNECT goes out
     /// before anything the peer emits. The future runs on the session's worker and is dropped when the session ends.
-    fn connect(&self, connect: Connect<Self::Admission>) -> LocalBoxFuture<'static, Result<Self::Peer, Refusal>>;
+    fn connect(
+        &self,
+        connect: Connect<Self::Admission>,
+    ) -> LocalBoxFuture<'static, Result<Self::Peer, Refusal>>;
 }
 
 /// One connected client of the application, in one namespace. Lives on one worker; its methods are never called
 /// concurrently and must not block. Work that waits is spawned and answers through the [`Reply`].
-pub trait Peer: 'static {
+pub trait Peer: Unpin + 'static {
     /// The CONNECT was answered: the first moment at which an emit reaches the client.
     fn connected(&mut self) {}
 

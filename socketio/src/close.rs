@@ -12,6 +12,8 @@ pub enum CloseReason {
     PingTimeout,
     /// A packet that cannot be parsed.
     ParseError,
+    /// A text message that is not UTF-8.
+    InvalidText,
     /// A well-formed packet where the protocol allows none (an event before CONNECT).
     ProtocolViolation,
     /// No namespace was joined within the connect timeout.
@@ -40,6 +42,7 @@ impl CloseReason {
             Self::TransportError => "transport error",
             Self::PingTimeout => "ping timeout",
             Self::ParseError => "parse error",
+            Self::InvalidText => "invalid text",
             Self::ProtocolViolation => "protocol violation",
             Self::ConnectTimeout => "connect timeout",
             Self::TooLarge => "too large",
@@ -58,6 +61,7 @@ impl CloseReason {
             Self::TransportClose | Self::ClientLeft | Self::ServerLeft | Self::ServerClose => 1000,
             Self::ShuttingDown => 1001,
             Self::TransportError | Self::ParseError | Self::ProtocolViolation => 1002,
+            Self::InvalidText => 1007,
             Self::PingTimeout | Self::ConnectTimeout | Self::TooMany => 1008,
             Self::TooLarge => 1009,
             Self::Slow => 1013,

@@ -8,6 +8,7 @@
 //! outbox → `transport`. `engine` and `packet` are the codecs, pure.
 
 mod app;
+mod bus;
 mod close;
 mod config;
 mod encoded;
@@ -21,10 +22,14 @@ mod socket;
 mod transport;
 
 pub use app::{App, Connect, Event, Peer, Refusal};
+pub use bus::{Broadcast, Bus, Fanout};
 pub use close::CloseReason;
 pub use config::Config;
 pub use encoded::Encoded;
 pub use reply::Reply;
-pub use server::{Broadcast, Mount, Server};
-pub use socket::{Emit, Socket, SocketId};
-pub use transport::on_connect;
+pub use server::Server;
+pub use socket::{AckError, Answer, Socket, SocketId};
+pub use transport::wire::on_connect;
+
+/// A room's name.
+pub type Room = std::sync::Arc<str>;

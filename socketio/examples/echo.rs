@@ -1,0 +1,48 @@
+//! The smallest application: answers every event with its own arguments. Run it with `cargo run -p socketio --example echo`
+//! and point a stock Socket.IO client (WebSocket transport) at `http://127.0.0.1:3000`.
+
+use actix_web::{App, HttpRequest, HttpServer};
+use futures_util::future::LocalBoxFuture;
+use socketio::{
+    Bus, CloseReason, Config, Connect, Encoded, Event, Peer, Refusal, Reply, Server, Socket, on_connect,
+};
+
+struct Echo;
+
+struct Client(Socket);
+
+impl socketio::App for Echo {
+    type Admission = ();
+    type Peer = Client;
+
+    fn admit(&self, _: &HttpRequest) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Client, Refusal>> {
+        Box::pin(async move { Ok(Client(connect.socket)) })
+    }
+}
+
+impl Peer for Client {
+    fn event(&mut self, event: Event, reply: Option<Reply>) {
+        match (reply, Encoded::event("/", &event.name, &event.args, None)) {
+            (Some(reply), _) => reply.send(&event.args),
+            (None, Ok(event)) => self.0.emit(&event),
+            (None, Err(error)) => tracing::warn!(%error, "event not echoed"),
+        }
+    }
+
+    fn closed(&mut self, _: CloseReason) {}
+}
+
+#[actix_web::main]
+async fn main() -> std::io::Result<()> {
+    let server = Server::new(Bus::new(), Echo, Config::default());
+    HttpServer::new(move || App::new().configure(|service| server.mount(service)))
+        .on_connect(on_connect)
+        .tcp_nodelay(true)
+        .bind(("127.0.0.1", 3000))?
+        .run()
+        .await
+}

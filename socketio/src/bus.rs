@@ -1,0 +1,112 @@
+//! From the application to the sockets of every worker: a batch goes to each worker's shard, in order.
+
+use std::sync::{Arc, RwLock};
+
+use actix::Addr;
+use futures_util::future::join_all;
+
+use crate::{
+    Encoded, Room,
+    close::CloseReason,
+    shard::{Carry, Shard},
+    socket::SocketId,
+};
+
+/// The way to all sockets of the process. Made first, so that whoever sends can exist before the [`crate::Server`].
+#[derive(Debug, Clone, Default)]
+pub struct Bus {
+    shards: Arc<RwLock<Vec<Addr<Shard>>>>,
+}
+
+/// What a shard does with its sockets, in the order sent.
+#[derive(Debug, Clone)]
+pub enum Fanout {
+    /// Send an event.
+    Emit(Broadcast),
+    /// Every socket in `of` enters `room`.
+    Join {
+        /// Whom.
+        of: Room,
+        /// Where to.
+        room: Room,
+    },
+    /// Every socket in `of` leaves `room`.
+    Leave {
+        /// Whom.
+        of: Room,
+        /// Where from.
+        room: Room,
+    },
+    /// Every socket in `of` is put out (packet `41`), and its connection ends.
+    Disconnect {
+        /// Whom.
+        of: Room,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// An event for the sockets of some rooms.
+#[derive(Debug, Clone)]
+pub struct Broadcast {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The rooms; a socket in several of them gets the event once. Empty means the whole namespace.
+    pub rooms: Vec<Room>,
+    /// The one socket that does not get it.
+    pub except: Option<SocketId>,
+    /// The event, encoded once for all.
+    pub packet: Encoded,
+    /// Whether clients that are behind may miss it.
+    pub volatile: bool,
+}
+
+impl Bus {
+    /// A bus to no worker yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Hands `batch` to every worker; resolves when each has queued it toward its sockets. Whoever awaits that before
+    /// the next batch keeps all batches in order and at most one of them in flight.
+    pub async fn send(&self, batch: Vec<Fanout>) {
+        let batch: Arc<[Fanout]> = batch.into();
+        let sends = self.shards().into_iter().map(|shard| shard.send(Carry(batch.clone())));
+        for sent in join_all(sends).await {
+            if sent.is_err() {
+                tracing::debug!("a worker is gone");
+            }
+        }
+    }
+
+    /// Ends every connection of the process, spread over `steps` steps so that clients do not all come back at once.
+    pub async fn close_all(&self, reason: CloseReason, steps: u32, pause: std::time::Duration) {
+        for step in 0..steps {
+            let sends = self
+                .shards()
+                .into_iter()
+                .map(|shard| shard.send(crate::shard::CloseSome { reason, of: (steps - step) as usize }));
+            join_all(sends).await;
+            if step + 1 < steps {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// How many sockets are connected.
+    pub async fn count(&self) -> usize {
+        let counts = join_all(self.shards().into_iter().map(|shard| shard.send(crate::shard::Count))).await;
+        counts.into_iter().flatten().sum()
+    }
+
+    /// A worker's shard takes part.
+    pub(crate) fn add(&self, shard: Addr<Shard>) {
+        self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(shard);
+    }
+
+    fn shards(&self) -> Vec<Addr<Shard>> {
+        let mut shards = self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        shards.retain(Addr::connected);
+        shards.clone()
+    }
+}

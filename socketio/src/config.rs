@@ -1,0 +1,48 @@
+//! The server's numbers. An application fills a [`Config`]; everything else reads it.
+
+use std::time::Duration;
+
+/// Intervals and limits of a server. The defaults are those of the reference implementation where it has the setting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the server lives, with both slashes.
+    pub path: String,
+    /// Time between a pong and the next ping, and between open and the first ping.
+    pub ping_interval: Duration,
+    /// How long a ping may stay unanswered.
+    pub ping_timeout: Duration,
+    /// How long a client may take to join its first namespace.
+    pub connect_timeout: Duration,
+    /// The largest message a client may send, in bytes: a frame, or all fragments of one together.
+    pub max_payload: usize,
+    /// The most binary attachments in one packet.
+    pub max_attachments: usize,
+    /// The most namespaces one client may join.
+    pub max_namespaces: usize,
+    /// The most acks that the server waits for from one client at a time.
+    pub max_pending_acks: usize,
+    /// The most bytes queued toward one client before the connection is closed as slow.
+    pub outbox_bytes: usize,
+    /// The most frames queued toward one client before the connection is closed as slow.
+    pub outbox_frames: usize,
+    /// How long queued frames may wait without one of them leaving before the connection is closed as slow.
+    pub stall_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io/".to_owned(),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+            max_payload: 1_000_000,
+            max_attachments: 10,
+            max_namespaces: 8,
+            max_pending_acks: 256,
+            outbox_bytes: 256 * 1024,
+            outbox_frames: 256,
+            stall_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! An event encoded once, as the bytes that go to every client: sharing it costs a pointer.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{packet, transport::frame};
+
+/// An encoded packet: one text frame, then its attachments as binary frames, in one piece, so that nothing can come between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    frames: Bytes,
+}
+
+impl Encoded {
+    /// Encodes the event `name` of `namespace`. `args` serialises to an array (a tuple does) of the event's arguments;
+    /// `offset`, its position in a replayable log, becomes the last argument, where clients with recovery look for it.
+    ///
+    /// # Errors
+    /// When `args` does not serialise, or not to an array.
+    pub fn event(
+        namespace: &str,
+        name: &str,
+        args: &impl Serialize,
+        offset: Option<&str>,
+    ) -> Result<Self, serde_json::Error> {
+        packet::event_text(namespace, None, name, args, 0, offset).map(|text| Self::from_packet(&text))
+    }
+
+    /// Wraps the text of a Socket.IO packet into an Engine.IO message.
+    pub(crate) fn from_packet(text: &str) -> Self {
+        Self { frames: frame::text(&["4", text]) }
+    }
+
+    /// Wraps the text of an Engine.IO packet.
+    pub(crate) fn from_engine(text: &str) -> Self {
+        Self { frames: frame::text(&[text]) }
+    }
+
+    /// The frames as they go onto a WebSocket.
+    pub(crate) fn frames(&self) -> Bytes {
+        self.frames.clone()
+    }
+
+    /// A copy of its own, so that two workers do not share one reference count.
+    pub(crate) fn unshared(&self) -> Self {
+        Self { frames: Bytes::copy_from_slice(&self.frames) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_unmasked_text_frame() {
+        let encoded = Encoded::event("/", "a", &(1,), Some("e-1")).unwrap();
+        assert_eq!(&encoded.frames()[..], b"\x81\x0f42[\"a\",1,\"e-1\"]".as_slice());
+    }
+}

@@ -1,0 +1,169 @@
+//! The Engine.IO handshake: what a request asks for, the reference's error table, and the open packet. Called by the
+//! transports.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+
+use crate::Config;
+
+/// What the query of a request to the server's path asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// A new session over WebSocket.
+    OpenWebSocket,
+}
+
+/// A handshake error with the code and message that clients of the reference implementation know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// Missing, unknown or disabled transport.
+    #[error("Transport unknown")]
+    TransportUnknown,
+    /// No live session of that id.
+    #[error("Session ID unknown")]
+    SessionUnknown,
+    /// A session is opened with GET.
+    #[error("Bad handshake method")]
+    BadMethod,
+    /// WebSocket without an upgrade, or a session used with another transport.
+    #[error("Bad request")]
+    BadRequest,
+    /// Not Engine.IO 4.
+    #[error("Unsupported protocol version")]
+    UnsupportedVersion,
+}
+
+impl HandshakeError {
+    /// The code of the reference's error table.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::TransportUnknown => 0,
+            Self::SessionUnknown => 1,
+            Self::BadMethod => 2,
+            Self::BadRequest => 3,
+            Self::UnsupportedVersion => 5,
+        }
+    }
+}
+
+/// The parameters that the engine itself reads; the last of a repeated one counts, as with `URLSearchParams`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Query {
+    transport: Option<String>,
+    version: Option<String>,
+    sid: Option<String>,
+}
+
+impl Query {
+    /// Reads decoded pairs; unknown names are the application's.
+    pub(crate) fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut query = Self::default();
+        for (name, value) in pairs {
+            match name.as_str() {
+                "transport" => query.transport = Some(value),
+                "EIO" => query.version = Some(value),
+                "sid" => query.sid = Some(value),
+                _ => {}
+            }
+        }
+        query
+    }
+
+    /// Checks the query in the reference's order: transport, session, method, upgrade, version.
+    pub(crate) fn check(&self, is_get: bool, is_upgrade: bool) -> Result<Ask, HandshakeError> {
+        if self.transport.as_deref() != Some("websocket") {
+            return Err(HandshakeError::TransportUnknown);
+        }
+        if self.sid.is_some() {
+            return Err(HandshakeError::SessionUnknown);
+        }
+        if !is_get {
+            return Err(HandshakeError::BadMethod);
+        }
+        if !is_upgrade {
+            return Err(HandshakeError::BadRequest);
+        }
+        if self.version.as_deref() != Some("4") {
+            return Err(HandshakeError::UnsupportedVersion);
+        }
+        Ok(Ask::OpenWebSocket)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Open<'a> {
+    sid: &'a str,
+    upgrades: &'a [&'a str],
+    ping_interval: u128,
+    ping_timeout: u128,
+    max_payload: usize,
+}
+
+/// The text of the open packet: exactly the five keys that the protocol's suite demands.
+pub(crate) fn open_packet(sid: &str, upgrades: &[&str], config: &Config) -> String {
+    let open = Open {
+        sid,
+        upgrades,
+        ping_interval: config.ping_interval.as_millis(),
+        ping_timeout: config.ping_timeout.as_millis(),
+        max_payload: config.max_payload,
+    };
+    let json = serde_json::to_string(&open).expect("strings and numbers always serialise");
+    format!("0{json}")
+}
+
+/// A fresh unguessable id of 120 random bits in 20 URL-safe characters: session ids and, apart from them, socket ids.
+pub(crate) fn new_id() -> String {
+    let mut random = [0_u8; 15];
+    getrandom::fill(&mut random).expect("the operating system gives random bytes");
+    URL_SAFE_NO_PAD.encode(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+        Query::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
+    }
+
+    #[test]
+    fn the_first_failing_check_decides() {
+        use HandshakeError::{BadMethod, BadRequest, SessionUnknown, TransportUnknown, UnsupportedVersion};
+        let table = [
+            ("EIO=4&transport=websocket", true, true, Ok(Ask::OpenWebSocket)),
+            ("EIO=4", true, true, Err(TransportUnknown)),
+            ("EIO=4&transport=constructor", true, true, Err(TransportUnknown)),
+            ("EIO=4&transport=webtransport", true, true, Err(TransportUnknown)),
+            ("transport=a&EIO=4&transport=websocket", true, true, Ok(Ask::OpenWebSocket)),
+            ("EIO=4&transport=websocket&sid=__proto__", true, true, Err(SessionUnknown)),
+            ("EIO=4&transport=websocket", false, true, Err(BadMethod)),
+            ("EIO=4&transport=websocket", true, false, Err(BadRequest)),
+            ("EIO=3&transport=websocket", true, true, Err(UnsupportedVersion)),
+            ("transport=websocket", true, true, Err(UnsupportedVersion)),
+        ];
+        for (text, is_get, is_upgrade, want) in table {
+            assert_eq!(query(text).check(is_get, is_upgrade), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_open_packet_has_exactly_five_keys() {
+        let text = open_packet("abc", &[], &Config::default());
+        let want =
+            r#"0{"sid":"abc","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn ids_are_twenty_url_safe_characters_and_never_repeat() {
+        let ids: std::collections::HashSet<_> = (0..1000).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            assert_eq!(id.len(), 20);
+            assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Engine.IO 4, pure: its packets as text ([`packet`]) and the handshake ([`handshake`]). Called by the session machine
+//! and the transports; calls nobody.
+
+pub(crate) mod handshake;
+pub(crate) mod packet;

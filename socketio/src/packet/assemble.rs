@@ -1,0 +1,104 @@
+//! Waits for the binary attachments of one packet. Heartbeats may come between them, text messages may not.
+
+use bytes::Bytes;
+
+use super::{Decoded, Kind, Malformed, Packet, decode};
+
+/// At most one packet that waits for attachments.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    max_attachments: usize,
+    max_bytes: usize,
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    packet: Packet,
+    missing: usize,
+    bytes: usize,
+}
+
+impl Assembler {
+    /// Allows `max_attachments` in one packet, and `max_bytes` in all of them together.
+    pub(crate) fn new(max_attachments: usize, max_bytes: usize) -> Self {
+        Self { max_attachments, max_bytes, waiting: None }
+    }
+
+    /// Takes the text of a message; none means that attachments must follow.
+    pub(crate) fn text(&mut self, text: &str) -> Result<Option<Packet>, Malformed> {
+        if self.waiting.is_some() {
+            return Err(Malformed);
+        }
+        match decode(text, self.max_attachments)? {
+            Decoded::Whole(packet) => Ok(Some(packet)),
+            Decoded::Awaiting(packet, missing) => {
+                self.waiting = Some(Waiting { packet, missing, bytes: 0 });
+                Ok(None)
+            }
+        }
+    }
+
+    /// The namespace of the packet that waits for attachments.
+    pub(crate) fn awaited_namespace(&self) -> Option<&str> {
+        self.waiting.as_ref().map(|waiting| waiting.packet.namespace.as_str())
+    }
+
+    /// Takes a binary message, which an earlier text must have announced; answers with the packet when it is whole.
+    pub(crate) fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, Malformed> {
+        let mut waiting = self.waiting.take().ok_or(Malformed)?;
+        waiting.bytes += data.len();
+        if waiting.bytes > self.max_bytes {
+            return Err(Malformed);
+        }
+        if let Kind::Event { attachments, .. } | Kind::Ack { attachments, .. } = &mut waiting.packet.kind {
+            attachments.push(data);
+        }
+        waiting.missing -= 1;
+        if waiting.missing == 0 {
+            return Ok(Some(waiting.packet));
+        }
+        self.waiting = Some(waiting);
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assembler() -> Assembler {
+        Assembler::new(10, 100)
+    }
+
+    #[test]
+    fn a_packet_is_whole_when_its_last_attachment_came() {
+        let mut assembler = assembler();
+        assert_eq!(assembler.text("52-[\"a\"]"), Ok(None));
+        assert_eq!(assembler.binary(Bytes::from_static(b"1")), Ok(None));
+        let packet = assembler.binary(Bytes::from_static(b"2")).unwrap().unwrap();
+        let Kind::Event { attachments, .. } = packet.kind else { panic!("an event") };
+        assert_eq!(attachments, [&b"1"[..], b"2"]);
+        assert!(matches!(assembler.text("2[\"b\"]"), Ok(Some(_))), "and the next packet starts afresh");
+    }
+
+    #[test]
+    fn a_text_between_attachments_is_refused() {
+        let mut assembler = assembler();
+        assert_eq!(assembler.text("51-[\"a\"]"), Ok(None));
+        assert_eq!(assembler.text("2[\"b\"]"), Err(Malformed));
+    }
+
+    #[test]
+    fn binary_that_nobody_announced_is_refused() {
+        assert_eq!(assembler().binary(Bytes::new()), Err(Malformed));
+    }
+
+    #[test]
+    fn attachments_are_bounded_together() {
+        let mut assembler = assembler();
+        assert_eq!(assembler.text("52-[\"a\"]"), Ok(None));
+        assert_eq!(assembler.binary(Bytes::from(vec![0; 100])), Ok(None));
+        assert_eq!(assembler.binary(Bytes::from_static(b"x")), Err(Malformed));
+    }
+}

@@ -1,0 +1,32 @@
+//! The answer that a client asked for with its event.
+
+use serde::Serialize;
+
+use crate::{Encoded, packet, socket::Socket};
+
+/// Answers one event, once. Dropped without an answer, it counts as not given: the client's own timeout is then all it has.
+pub struct Reply {
+    socket: Socket,
+    id: u64,
+}
+
+impl Reply {
+    pub(crate) fn new(socket: Socket, id: u64) -> Self {
+        Self { socket, id }
+    }
+
+    /// Sends the ack. `args` serialises to an array (a tuple does); when it does not, the failure is logged and nothing is
+    /// sent.
+    pub fn send(self, args: &impl Serialize) {
+        match packet::ack_text(self.socket.namespace(), self.id, args, 0) {
+            Ok(text) => self.socket.deliver(Encoded::from_packet(&text).frames(), false),
+            Err(error) => tracing::error!(%error, "ack not sent"),
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.socket.replied();
+    }
+}

@@ -1,0 +1,157 @@
+//! The Socket.IO state machine of one session, pure: what a client said becomes one [`Effect`], or the reason to end the
+//! connection. Driven by [`super::Session`]; knows no actors, no sockets and no time.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::{
+    Config,
+    close::CloseReason,
+    engine,
+    packet::{Assembler, Kind, Packet},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    assembler: Assembler,
+    namespaces: Vec<(String, Phase)>,
+    max_namespaces: usize,
+}
+
+/// Where the client stands with a namespace it has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The application has not answered yet.
+    Joining,
+    Joined,
+    /// It was joined once: late packets for it are dropped, not punished.
+    Left,
+}
+
+/// What follows from what the client said.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// The client answered a ping.
+    Pong,
+    /// The client asks to join a namespace: the application decides.
+    Connect { namespace: String, auth: Value },
+    /// The client asks for a namespace beyond the allowed number.
+    Refuse { namespace: String },
+    /// An event for the application.
+    Event { namespace: String, id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes> },
+    /// The answer to an event of ours.
+    Ack { namespace: String, id: u64, args: Vec<Value>, attachments: Vec<Bytes> },
+    /// The client left a namespace.
+    Leave { namespace: String },
+    /// The client ends the session.
+    Close,
+}
+
+impl Machine {
+    /// A session just opened.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            assembler: Assembler::new(config.max_attachments, config.max_payload),
+            namespaces: Vec::new(),
+            max_namespaces: config.max_namespaces,
+        }
+    }
+
+    /// The client sent a text message.
+    pub(crate) fn text(&mut self, text: &str) -> Result<Effect, CloseReason> {
+        use engine::packet::Packet as Engine;
+        match Engine::parse(text).map_err(|_| CloseReason::ParseError)? {
+            Engine::Pong => Ok(Effect::Pong),
+            Engine::Noop => Ok(Effect::None),
+            Engine::Close => Ok(Effect::Close),
+            Engine::Ping(_) | Engine::Upgrade => Err(CloseReason::TransportError),
+            Engine::Message(message) => self.message(message),
+            Engine::Base64(data) => {
+                let data = STANDARD.decode(data).map_err(|_| CloseReason::ParseError)?;
+                self.binary(data.into())
+            }
+        }
+    }
+
+    /// The client sent a binary message.
+    pub(crate) fn binary(&mut self, data: Bytes) -> Result<Effect, CloseReason> {
+        let packet = self.assembler.binary(data).map_err(|_| CloseReason::ParseError)?;
+        packet.map_or(Ok(Effect::None), |packet| self.packet(packet))
+    }
+
+    fn message(&mut self, text: &str) -> Result<Effect, CloseReason> {
+        let packet = self.assembler.text(text).map_err(|_| CloseReason::ParseError)?;
+        match (packet, self.assembler.awaited_namespace()) {
+            (Some(packet), _) => self.packet(packet),
+            (None, Some(namespace)) if self.phase(namespace).is_none() => Err(CloseReason::ProtocolViolation),
+            (None, _) => Ok(Effect::None),
+        }
+    }
+
+    fn packet(&mut self, Packet { namespace, kind }: Packet) -> Result<Effect, CloseReason> {
+        match (kind, self.phase(&namespace)) {
+            (Kind::Connect(auth), None | Some(Phase::Left)) => Ok(self.connect(namespace, auth)),
+            (Kind::Connect(_) | Kind::ConnectError, _) | (_, None) => Err(CloseReason::ProtocolViolation),
+            (Kind::Disconnect, Some(Phase::Joining | Phase::Joined)) => {
+                self.left(&namespace);
+                Ok(Effect::Leave { namespace })
+            }
+            (_, Some(Phase::Left)) => Ok(Effect::None),
+            (_, Some(Phase::Joining)) => Err(CloseReason::ProtocolViolation),
+            (Kind::Event { id, args, attachments }, Some(Phase::Joined)) => {
+                Ok(Effect::Event { namespace, id, args, attachments })
+            }
+            (Kind::Ack { id, args, attachments }, Some(Phase::Joined)) => {
+                Ok(Effect::Ack { namespace, id, args, attachments })
+            }
+        }
+    }
+
+    fn connect(&mut self, namespace: String, auth: Value) -> Effect {
+        let is_known = self.phase(&namespace).is_some();
+        if !is_known && self.namespaces.len() >= self.max_namespaces {
+            return Effect::Refuse { namespace };
+        }
+        self.set(&namespace, Phase::Joining);
+        Effect::Connect { namespace, auth }
+    }
+
+    /// The application let the client into `namespace`.
+    pub(crate) fn joined(&mut self, namespace: &str) {
+        self.set(namespace, Phase::Joined);
+    }
+
+    /// The application refused the client: it may ask again.
+    pub(crate) fn refused(&mut self, namespace: &str) {
+        self.namespaces.retain(|(name, _)| name != namespace);
+    }
+
+    /// The client is no longer in `namespace`, whoever ended it.
+    pub(crate) fn left(&mut self, namespace: &str) {
+        self.set(namespace, Phase::Left);
+    }
+
+    /// Whether the application is still to answer for `namespace`.
+    pub(crate) fn is_joining(&self, namespace: &str) -> bool {
+        self.phase(namespace) == Some(Phase::Joining)
+    }
+
+    fn phase(&self, namespace: &str) -> Option<Phase> {
+        self.namespaces.iter().find(|(name, _)| name == namespace).map(|(_, phase)| *phase)
+    }
+
+    fn set(&mut self, namespace: &str, phase: Phase) {
+        match self.namespaces.iter_mut().find(|(name, _)| name == namespace) {
+            Some((_, now)) => *now = phase,
+            None => self.namespaces.push((namespace.to_owned(), phase)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

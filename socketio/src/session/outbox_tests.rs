@@ -1,0 +1,120 @@
+//! The outbox: order, bounds, and its two ways to end.
+
+use super::*;
+
+const LIMITS: Limits = Limits { bytes: 100, frames: 10, stall: Duration::from_secs(5) };
+
+fn frame(length: usize) -> Bytes {
+    Bytes::from(vec![b'x'; length])
+}
+
+fn take(outbox: &Outbox, now: Instant) -> Poll<Option<Bytes>> {
+    outbox.poll_take(&mut Context::from_waker(Waker::noop()), now)
+}
+
+#[test]
+fn frames_leave_in_the_order_they_came() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    for text in ["a", "b"] {
+        assert_eq!(outbox.push(Bytes::from(text), false, now), Push::Queued);
+    }
+    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("a"))));
+    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("b"))));
+    assert_eq!(take(&outbox, now), Poll::Pending);
+}
+
+#[test]
+fn bytes_are_bounded_at_the_limit_and_not_before() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(frame(60), false, now), Push::Queued);
+    assert_eq!(outbox.push(frame(40), false, now), Push::Queued);
+    assert_eq!(outbox.push(frame(1), false, now), Push::Full);
+    assert!(take(&outbox, now).is_ready());
+    assert_eq!(outbox.push(frame(60), false, now), Push::Queued, "what left makes room");
+}
+
+#[test]
+fn frames_are_bounded_at_the_limit_and_not_before() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    for _ in 0..10 {
+        assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
+    }
+    assert_eq!(outbox.push(frame(1), false, now), Push::Full);
+}
+
+#[test]
+fn an_empty_outbox_takes_one_frame_of_any_size() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(frame(500), false, now), Push::Queued);
+    assert_eq!(outbox.push(frame(1), false, now), Push::Full);
+}
+
+#[test]
+fn volatile_frames_are_skipped_when_the_outbox_is_half_full() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(frame(50), true, now), Push::Queued);
+    assert_eq!(outbox.push(frame(1), true, now), Push::Queued);
+    assert_eq!(outbox.push(frame(1), true, now), Push::Skipped);
+    assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
+}
+
+#[test]
+fn frames_that_do_not_move_make_the_outbox_full() {
+    let (outbox, start) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
+    let at_the_limit = start + LIMITS.stall;
+    assert_eq!(outbox.push(frame(1), false, at_the_limit), Push::Queued);
+    assert!(take(&outbox, at_the_limit).is_ready());
+    let later = at_the_limit + Duration::from_secs(5);
+    assert!(!outbox.is_stalled(later), "a frame left in between");
+    let past = later + Duration::from_millis(1);
+    assert!(outbox.is_stalled(past));
+    assert_eq!(outbox.push(frame(1), false, past), Push::Full);
+}
+
+#[test]
+fn an_idle_outbox_never_stalls() {
+    let (outbox, start) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
+    assert!(take(&outbox, start).is_ready());
+    assert_eq!(outbox.push(frame(1), false, start + Duration::from_secs(3600)), Push::Queued);
+}
+
+#[test]
+fn finishing_sends_what_is_queued_then_the_last_frame_then_ends() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(Bytes::from("a"), false, now), Push::Queued);
+    outbox.finish(Bytes::from("close"));
+    assert_eq!(outbox.push(frame(1), false, now), Push::Closed);
+    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("a"))));
+    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("close"))));
+    assert_eq!(take(&outbox, now), Poll::Ready(None));
+}
+
+#[test]
+fn aborting_drops_what_is_queued() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
+    outbox.abort();
+    outbox.finish(Bytes::from("too late"));
+    assert_eq!(take(&outbox, now), Poll::Ready(None));
+}
+
+#[test]
+fn a_push_wakes_the_transport_that_waits() {
+    let woken = std::sync::Arc::new(Flag::default());
+    let waker = Waker::from(woken.clone());
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    assert!(outbox.poll_take(&mut Context::from_waker(&waker), now).is_pending());
+    assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
+    assert!(woken.0.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+#[derive(Default)]
+struct Flag(std::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Flag {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}

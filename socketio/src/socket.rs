@@ -1,0 +1,254 @@
+//! One client in one namespace, as the application holds it: send to it, put it into rooms, end it. Cheap to clone; stays on
+//! its worker.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::{
+    Config, Encoded, Room, close::CloseReason, engine::handshake::new_id, packet, reply::Reply,
+    session::link::Link, shard::Local,
+};
+
+/// The public id of a socket: unguessable, but no credential. Every socket is in a room of this name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SocketId(Arc<str>);
+
+impl SocketId {
+    /// The id as it goes over the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The room that only this socket is in.
+    pub fn room(&self) -> Room {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a client's ack did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AckError {
+    /// Not in time.
+    #[error("the client did not answer in time")]
+    Timeout,
+    /// The client has left, or was never in.
+    #[error("the client has left")]
+    Closed,
+    /// Too many acks are awaited from this client.
+    #[error("too many acks are awaited from this client")]
+    TooMany,
+    /// The arguments do not serialise to an array.
+    #[error("the arguments cannot be sent")]
+    Arguments,
+}
+
+/// A client's ack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Its arguments.
+    pub args: Vec<Value>,
+    /// The binary ones, which `args` refers to.
+    pub attachments: Vec<Bytes>,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Socket(Rc<Inner>);
+
+struct Inner {
+    id: SocketId,
+    namespace: Rc<str>,
+    link: Rc<Link>,
+    local: Rc<Local>,
+    /// The key in the namespace's table; none once retired.
+    key: Cell<Option<usize>>,
+    /// Frames sent before the CONNECT was answered; none once it was.
+    held: RefCell<Option<Vec<Bytes>>>,
+    max_held: usize,
+    awaited: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
+    max_awaited: usize,
+    next_ack: Cell<u64>,
+    unanswered: Cell<usize>,
+}
+
+impl Socket {
+    /// A socket that is not yet open: what is sent to it is held until [`Socket::open`].
+    pub(crate) fn new(namespace: &str, link: Rc<Link>, local: Rc<Local>, config: &Config) -> Self {
+        let inner = Inner {
+            id: SocketId(new_id().into()),
+            namespace: namespace.into(),
+            link,
+            local,
+            key: Cell::new(None),
+            held: RefCell::new(Some(Vec::new())),
+            max_held: config.outbox_frames,
+            awaited: RefCell::default(),
+            max_awaited: config.max_pending_acks,
+            next_ack: Cell::new(0),
+            unanswered: Cell::new(0),
+        };
+        let socket = Self(Rc::new(inner));
+        socket.0.key.set(Some(socket.0.local.enter(&socket)));
+        socket.join(&socket.id().room());
+        socket
+    }
+
+    /// The socket's id.
+    pub fn id(&self) -> &SocketId {
+        &self.0.id
+    }
+
+    /// The namespace it is in.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// Sends an event.
+    pub fn emit(&self, event: &Encoded) {
+        self.deliver(event.frames(), false);
+    }
+
+    /// Sends an event that may be left out when the client is behind.
+    pub fn emit_volatile(&self, event: &Encoded) {
+        self.deliver(event.frames(), true);
+    }
+
+    /// Sends an event and waits for the client's ack. `args` serialises to an array.
+    ///
+    /// # Errors
+    /// See [`AckError`].
+    pub async fn emit_with_ack(
+        &self,
+        name: &str,
+        args: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<Answer, AckError> {
+        let id = self.0.next_ack.get();
+        let text = packet::event_text(self.namespace(), Some(id), name, args, 0, None);
+        let text = text.map_err(|_| AckError::Arguments)?;
+        let answer = self.await_ack(id)?;
+        self.deliver(Encoded::from_packet(&text).frames(), false);
+        let answer = tokio::time::timeout(timeout, answer).await;
+        self.0.awaited.borrow_mut().remove(&id);
+        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Closed)
+    }
+
+    fn await_ack(&self, id: u64) -> Result<oneshot::Receiver<Answer>, AckError> {
+        if self.0.key.get().is_none() {
+            return Err(AckError::Closed);
+        }
+        let mut awaited = self.0.awaited.borrow_mut();
+        if awaited.len() >= self.0.max_awaited {
+            return Err(AckError::TooMany);
+        }
+        let (sender, receiver) = oneshot::channel();
+        awaited.insert(id, sender);
+        self.0.next_ack.set(id + 1);
+        Ok(receiver)
+    }
+
+    /// The client answered an event of ours. An unknown id is ignored: the answer may be late.
+    pub(crate) fn answered(&self, id: u64, args: Vec<Value>, attachments: Vec<Bytes>) {
+        if let Some(waiting) = self.0.awaited.borrow_mut().remove(&id) {
+            // The one who asked may have stopped waiting.
+            let _ = waiting.send(Answer { args, attachments });
+        }
+    }
+
+    /// Enters a room.
+    pub fn join(&self, room: &Room) {
+        if let Some(key) = self.0.key.get() {
+            self.0.local.join(&self.0.namespace, key, room);
+        }
+    }
+
+    /// Leaves a room.
+    pub fn leave(&self, room: &Room) {
+        if let Some(key) = self.0.key.get() {
+            self.0.local.leave(&self.0.namespace, key, room);
+        }
+    }
+
+    /// Whether it is in a room.
+    pub fn is_in(&self, room: &Room) -> bool {
+        self.0.key.get().is_some_and(|key| self.0.local.is_in(&self.0.namespace, key, room))
+    }
+
+    /// How many acks the client has asked for that have not been given.
+    pub fn open_acks(&self) -> usize {
+        self.0.unanswered.get()
+    }
+
+    /// Puts the client out of the namespace (packet `41`): stock clients do not come back by themselves.
+    pub fn disconnect(&self) {
+        self.deliver(Encoded::from_packet(&packet::disconnect_text(self.namespace())).frames(), false);
+        self.0.link.end_namespace(self.namespace());
+    }
+
+    /// Puts the client out of the namespace and ends the whole connection.
+    pub fn expel(&self, reason: CloseReason) {
+        self.deliver(Encoded::from_packet(&packet::disconnect_text(self.namespace())).frames(), false);
+        self.0.link.end(reason);
+    }
+
+    /// Ends the whole connection without a word in Socket.IO: stock clients reconnect by themselves.
+    pub fn close(&self, reason: CloseReason) {
+        self.0.link.end(reason);
+    }
+
+    /// Queues a frame toward the client, or holds it until the socket is open.
+    pub(crate) fn deliver(&self, frame: Bytes, volatile: bool) {
+        if let Some(held) = self.0.held.borrow_mut().as_mut() {
+            if held.len() >= self.0.max_held {
+                return self.0.link.end(CloseReason::Slow);
+            }
+            return held.push(frame);
+        }
+        if self.0.key.get().is_some() {
+            self.0.link.push(frame, volatile, self.0.local.now());
+        }
+    }
+
+    /// The CONNECT was answered: first `connected` may send, then what was held goes out, then everything at once.
+    pub(crate) fn open(&self, connected: impl FnOnce()) {
+        let held = self.0.held.take();
+        connected();
+        held.into_iter().flatten().for_each(|frame| self.deliver(frame, false));
+    }
+
+    /// A handle by which the application answers event `id`.
+    pub(crate) fn reply(&self, id: u64) -> Reply {
+        self.0.unanswered.set(self.0.unanswered.get() + 1);
+        Reply::new(self.clone(), id)
+    }
+
+    /// A reply was given or dropped.
+    pub(crate) fn replied(&self) {
+        self.0.unanswered.set(self.0.unanswered.get().saturating_sub(1));
+    }
+
+    /// Out of the namespace: out of all rooms, and who waits for an ack hears of it.
+    pub(crate) fn retire(&self) {
+        if let Some(key) = self.0.key.take() {
+            self.0.local.exit(&self.0.namespace, key);
+        }
+        self.0.awaited.borrow_mut().clear();
+    }
+}

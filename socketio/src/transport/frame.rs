@@ -1,0 +1,64 @@
+//! Server-to-client WebSocket frames (RFC 6455 §5.2): unmasked, never fragmented. Called by whoever encodes.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// FIN and opcode of the frames a server sends.
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+
+/// One text frame of the parts, joined.
+pub(crate) fn text(parts: &[&str]) -> Bytes {
+    let length = parts.iter().map(|part| part.len()).sum();
+    let mut frame = header(TEXT, length);
+    parts.iter().for_each(|part| frame.put_slice(part.as_bytes()));
+    frame.freeze()
+}
+
+/// A close frame with its status code (§5.5.1), without a reason text.
+pub(crate) fn close(code: u16) -> Bytes {
+    let mut frame = header(CLOSE, 2);
+    frame.put_u16(code);
+    frame.freeze()
+}
+
+fn header(first: u8, length: usize) -> BytesMut {
+    let mut frame = BytesMut::with_capacity(length + 10);
+    frame.put_u8(first);
+    match length {
+        0..=125 => frame.put_u8(length as u8),
+        126..=0xFFFF => {
+            frame.put_u8(126);
+            frame.put_u16(length as u16);
+        }
+        _ => {
+            frame.put_u8(127);
+            frame.put_u64(length as u64);
+        }
+    }
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        for (length, head) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65_535, &[0x81, 126, 0xFF, 0xFF]),
+            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = text(&[&"x".repeat(length)]);
+            assert_eq!(&frame[..head.len()], head);
+            assert_eq!(frame.len(), head.len() + length);
+        }
+    }
+
+    #[test]
+    fn a_close_frame_carries_its_code() {
+        assert_eq!(&close(1009)[..], [0x88, 2, 0x03, 0xF1]);
+    }
+}

@@ -1,0 +1,130 @@
+//! The guard against the frames of RFC 6455 and those that abuse it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MAX: usize = 70_000;
+
+/// A masked client frame; the mask is zero, so the payload is plain.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..=125 => bytes.push(0x80 | length as u8),
+        length @ 126..=0xFFFF => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(0x80 | 127);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// Follows all of `bytes` cut into pieces of `piece`; counts the frames that passed.
+fn follow_all(bytes: &[u8], piece: usize) -> Result<usize, Violation> {
+    let mut guard = Guard::new(MAX);
+    let mut frames = 0;
+    for mut chunk in bytes.chunks(piece.max(1)) {
+        while !chunk.is_empty() {
+            let passed = guard.follow(chunk)?;
+            frames += usize::from(passed.frame_ended);
+            chunk = &chunk[passed.bytes..];
+        }
+    }
+    Ok(frames)
+}
+
+#[test]
+fn legal_frames_pass() {
+    let long = vec![b'x'; MAX];
+    let legal = [
+        frame(0x81, b"hello"),
+        frame(0x82, b""),
+        frame(0x81, &long[..126]),
+        frame(0x82, &long),
+        frame(0x89, b"ping"),
+        frame(0x88, &[0x03, 0xE8]),
+        [frame(0x01, b"a"), frame(0x89, b"between"), frame(0x00, b"b"), frame(0x80, b"c")].concat(),
+    ];
+    let frames = [1, 1, 1, 1, 1, 1, 4];
+    for (bytes, frames) in legal.iter().zip(frames) {
+        assert_eq!(follow_all(bytes, bytes.len()), Ok(frames));
+    }
+}
+
+#[test]
+fn illegal_headers_are_refused_as_soon_as_they_show() {
+    use Violation::{Protocol, TooLarge};
+    let table: [(&str, &[u8], Violation); 19] = [
+        ("2^40 bytes declared", &[0x82, 0xFF, 0, 0, 1, 0, 0, 0, 0, 0], TooLarge),
+        ("2^63-1 bytes declared", &[0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], TooLarge),
+        ("2^31 bytes declared", &[0x82, 0xFF, 0, 0, 0, 0, 0x80, 0, 0, 0], TooLarge),
+        ("one byte over the limit", &[0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0x11, 0x71], TooLarge),
+        ("most significant bit set", &[0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 1], Protocol),
+        ("two bytes in 16-bit form", &[0x82, 0xFE, 0, 2], Protocol),
+        ("two bytes in 64-bit form", &[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0, 2], Protocol),
+        ("unmasked", &[0x81, 0x05], Protocol),
+        ("reserved bit 1", &[0xC1], Protocol),
+        ("reserved bit 2", &[0xA1], Protocol),
+        ("reserved bit 3", &[0x91], Protocol),
+        ("opcode 3", &[0x83], Protocol),
+        ("opcode 7", &[0x87], Protocol),
+        ("opcode 11", &[0x8B], Protocol),
+        ("opcode 15", &[0x8F], Protocol),
+        ("fragmented ping", &[0x09], Protocol),
+        ("long ping", &[0x89, 0xFE], Protocol),
+        ("long close", &[0x88, 0xFF], Protocol),
+        ("continuation of nothing", &[0x80], Protocol),
+    ];
+    for (name, bytes, violation) in table {
+        assert_eq!(follow_all(bytes, 1), Err(violation), "{name}");
+    }
+}
+
+#[test]
+fn a_new_message_inside_a_fragmented_one_is_refused() {
+    let bytes = [frame(0x01, b"a"), frame(0x81, b"b")].concat();
+    assert_eq!(follow_all(&bytes, 3), Err(Violation::Protocol));
+}
+
+#[test]
+fn fragments_are_bounded_together_in_bytes_and_in_number() {
+    let half = vec![0; MAX / 2 + 1];
+    let bytes = [frame(0x02, &half), frame(0x80, &half)].concat();
+    assert_eq!(follow_all(&bytes, bytes.len()), Err(Violation::TooLarge));
+
+    let mut many = frame(0x01, b"x");
+    (0..200).for_each(|_| many.extend(frame(0x00, b"x")));
+    assert_eq!(follow_all(&many, many.len()), Err(Violation::TooLarge));
+}
+
+#[test]
+fn only_one_frame_is_let_through_until_it_was_seen() {
+    let bytes = Bytes::from([frame(0x81, b"a"), frame(0x81, b"b")].concat());
+    let flow = Rc::new(Flow::default());
+    let source = futures_util::stream::iter([Ok::<_, ()>(bytes)]);
+    let mut guarded = Guarded::new(source, MAX, flow.clone());
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut poll = || Pin::new(&mut guarded).poll_next(&mut cx);
+    assert_eq!(poll(), Poll::Ready(Some(Ok(Bytes::from(frame(0x81, b"a"))))));
+    assert_eq!(poll(), Poll::Pending);
+    flow.seen();
+    assert_eq!(poll(), Poll::Ready(Some(Ok(Bytes::from(frame(0x81, b"b"))))));
+    flow.seen();
+    assert_eq!(poll(), Poll::Ready(None));
+    assert_eq!(flow.violation(), None);
+}
+
+proptest! {
+    #[test]
+    fn where_the_bytes_are_cut_changes_nothing(bytes in prop::collection::vec(any::<u8>(), 0..200), piece in 1_usize..20) {
+        let mut whole = frame(0x81, b"good");
+        whole.extend(bytes);
+        prop_assert_eq!(follow_all(&whole, piece), follow_all(&whole, whole.len()));
+    }
+}

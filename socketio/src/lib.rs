@@ -19,6 +19,8 @@ mod server;
 mod session;
 mod shard;
 mod socket;
+#[cfg(test)]
+mod testing;
 mod transport;
 
 pub use app::{App, Connect, Event, Peer, Refusal};

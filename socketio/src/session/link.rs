@@ -70,14 +70,19 @@ impl Link {
             self.outbox.abort();
             self.cut();
         }
-        self.session.do_send(End::Session(reason));
+        self.tell(End::Session(reason));
     }
 
     /// The application put the client out of a namespace.
     pub(crate) fn end_namespace(&self, namespace: &str) {
         if self.ended.get().is_none() {
-            self.session.do_send(End::Namespace(namespace.to_owned()));
+            self.tell(End::Namespace(namespace.to_owned()));
         }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "bounded: once per session and namespace")]
+    fn tell(&self, end: End) {
+        self.session.do_send(end);
     }
 
     /// Whether the session has ended, and when.
@@ -96,6 +101,13 @@ impl Link {
     pub(crate) fn cut(&self) {
         if let Some(wire) = &*self.wire.borrow() {
             wire.cut();
+        }
+    }
+
+    /// Tells the client that nothing more comes.
+    pub(crate) fn finish_writing(&self) {
+        if let Some(wire) = &*self.wire.borrow() {
+            wire.finish_writing();
         }
     }
 

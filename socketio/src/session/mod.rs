@@ -9,7 +9,7 @@ pub(crate) mod outbox;
 
 use std::rc::Rc;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde_json::Value;
@@ -22,11 +22,11 @@ use crate::{
     app::{App, Connect, Event, Peer, Refusal},
     close::CloseReason,
     encoded::Encoded,
-    engine::handshake::open_packet,
+    engine::handshake::{new_id, open_packet},
     packet,
     server::Worker,
     socket::Socket,
-    transport::frame,
+    transport::{frame, wire::Wire},
 };
 
 /// What the client said, as its transport understood it.
@@ -67,10 +67,21 @@ struct Seat<P> {
 }
 
 impl<A: App> Session<A> {
-    /// A session on `worker`, reached by `link`.
-    pub(crate) fn new(link: Rc<Link>, worker: Rc<Worker<A>>, admission: A::Admission) -> Self {
-        let machine = Machine::new(&worker.config);
-        Self { link, worker, admission: Rc::new(admission), machine, seats: Vec::new() }
+    /// Opens a session on `worker`, over a transport on `wire`. The open packet is the first thing in its outbox.
+    pub(crate) fn open(
+        worker: &Rc<Worker<A>>,
+        wire: Option<Wire>,
+        admission: A::Admission,
+    ) -> (Addr<Self>, Rc<Link>) {
+        let mut made = None;
+        let session = Self::create(|ctx| {
+            let end = ctx.address().recipient();
+            let link = Rc::new(Link::new(new_id().into(), end, wire, &worker.config, worker.local.now()));
+            made = Some(link.clone());
+            let machine = Machine::new(&worker.config);
+            Self { link, worker: worker.clone(), admission: Rc::new(admission), machine, seats: Vec::new() }
+        });
+        (session, made.expect("create calls its argument before it returns"))
     }
 
     fn send(&self, text: &str) {
@@ -236,3 +247,6 @@ impl<A: App> Handler<End> for Session<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,12 +126,12 @@ impl Local {
     }
 
     /// Acts on every socket in `room`, in any namespace, none of them borrowed meanwhile.
-    fn each(&self, room: &Room, act: impl Fn(&Socket)) {
+    pub(super) fn each(&self, room: &Room, mut act: impl FnMut(&Socket)) {
         let mut sockets = Vec::new();
         for table in self.namespaces.borrow_mut().values_mut() {
             table.select(std::slice::from_ref(room), |_, socket| sockets.push(socket.clone()));
         }
-        sockets.iter().for_each(act);
+        sockets.iter().for_each(&mut act);
     }
 
     /// Closes one of every `of` sockets.

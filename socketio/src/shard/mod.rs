@@ -75,3 +75,6 @@ impl Handler<Count> for Shard {
         self.local.count()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,7 +203,9 @@ where
         while this.rest.is_empty() {
             match Pin::new(&mut this.inner).poll_next(cx) {
                 Poll::Ready(Some(Ok(chunk))) => this.rest = chunk,
-                other => return other,
+                // A connection that breaks off has ended; the codec would mix the error up with its own.
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
             }
         }
         match this.guard.follow(&this.rest) {

@@ -22,8 +22,18 @@ pub(crate) struct Wire(RawFd);
 impl Wire {
     /// Ends the connection in both directions.
     pub(crate) fn cut(&self) {
-        // An error says that the connection is already gone.
-        let _ = shutdown(self.0, Shutdown::Both);
+        self.shut(Shutdown::Both);
+    }
+
+    /// Ends the connection toward the client, after what was written.
+    pub(crate) fn finish_writing(&self) {
+        self.shut(Shutdown::Write);
+    }
+
+    fn shut(&self, how: Shutdown) {
+        if let Err(error) = shutdown(self.0, how) {
+            tracing::trace!(%error, "connection already gone");
+        }
     }
 }
 

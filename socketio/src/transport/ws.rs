@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use actix::{Actor, Addr, AsyncContext as _, StreamHandler};
+use actix::{Actor, Addr, StreamHandler};
 use actix_http::ws::{Codec, Item, ProtocolError};
 use actix_web::{
     Error, HttpRequest, HttpResponse,
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     app::App,
     close::CloseReason,
-    engine::handshake::{HandshakeError, new_id},
+    engine::handshake::HandshakeError,
     server::Worker,
     session::{Inbound, Session, link::Link},
     shard::Local,
@@ -46,13 +46,20 @@ pub(crate) fn open<A: App>(
     admission: A::Admission,
 ) -> Result<HttpResponse, HandshakeError> {
     let mut response = handshake(request)?;
-    let (session, link) = start_session(&worker, request, admission);
+    let wire = request.conn_data::<Wire>().copied();
+    let (session, link) = Session::open(&worker, wire, admission);
     let flow = Rc::new(Flow::default());
     let guarded = Guarded::new(payload, worker.config.max_payload, flow.clone());
     let codec = Codec::new().max_size(worker.config.max_payload);
     let pipe = Pipe { session, flow, message: None };
     let inner = Box::pin(WebsocketContext::with_codec(pipe, guarded, codec));
-    Ok(response.streaming(Merged { inner: Some(inner), link, local: worker.local.clone(), in_a_row: 0 }))
+    Ok(response.streaming(Merged {
+        inner: Some(inner),
+        link,
+        local: worker.local.clone(),
+        in_a_row: 0,
+        ending: false,
+    }))
 }
 
 /// The upgrade as RFC 6455 §4.2.1 wants it; stricter than the library, which takes drafts and HTTP/1.0.
@@ -62,22 +69,6 @@ fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, Ha
         return Err(HandshakeError::BadRequest);
     }
     ws::handshake(request).map_err(|_| HandshakeError::BadRequest)
-}
-
-fn start_session<A: App>(
-    worker: &Rc<Worker<A>>,
-    request: &HttpRequest,
-    admission: A::Admission,
-) -> (Addr<Session<A>>, Rc<Link>) {
-    let wire = request.conn_data::<Wire>().copied();
-    let mut made = None;
-    let session = Session::create(|ctx| {
-        let end = ctx.address().recipient();
-        let link = Rc::new(Link::new(new_id().into(), end, wire, &worker.config, worker.local.now()));
-        made = Some(link.clone());
-        Session::new(link, worker.clone(), admission)
-    });
-    (session, made.expect("create calls its argument before it returns"))
 }
 
 /// Reads what the client says and hands it to the session.
@@ -174,6 +165,33 @@ struct Merged<S> {
     link: Rc<Link>,
     local: Rc<Local>,
     in_a_row: usize,
+    /// Everything was given to the HTTP server, which writes it once this is polled again.
+    ending: bool,
+}
+
+impl<S: Stream<Item = Result<Bytes, Error>>> Merged<S> {
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        let Some(inner) = &mut self.inner else { return Poll::Pending };
+        match inner.as_mut().poll_next(cx) {
+            Poll::Ready(Some(item)) => Poll::Ready(item),
+            Poll::Ready(None) => {
+                self.inner = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The session has ended. The server closes TCP first (RFC 6455 §7.1.1), at once, where the HTTP server would linger; but
+    /// only after it has had a turn to write the close frame.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if std::mem::replace(&mut self.ending, true) {
+            self.link.finish_writing();
+            return Poll::Ready(None);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
 }
 
 impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Merged<S> {
@@ -181,22 +199,23 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Merged<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let now = this.local.now();
-        if this.in_a_row < TURN
-            && let Poll::Ready(next) = this.link.outbox.poll_take(cx, now)
-        {
-            this.in_a_row += 1;
-            return Poll::Ready(next.map(Ok));
-        }
-        this.in_a_row = 0;
-        if let Some(inner) = &mut this.inner {
-            match inner.as_mut().poll_next(cx) {
-                Poll::Ready(Some(item)) => return Poll::Ready(Some(item)),
-                Poll::Ready(None) => this.inner = None,
-                Poll::Pending => {}
+        if this.in_a_row == TURN {
+            this.in_a_row = 0;
+            if let Poll::Ready(item) = this.poll_inner(cx) {
+                return Poll::Ready(Some(item));
             }
         }
-        this.link.outbox.poll_take(cx, now).map(|next| next.map(Ok))
+        match this.link.outbox.poll_take(cx, this.local.now()) {
+            Poll::Ready(Some(frame)) => {
+                this.in_a_row += 1;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => this.poll_end(cx),
+            Poll::Pending => {
+                this.in_a_row = 0;
+                this.poll_inner(cx).map(Some)
+            }
+        }
     }
 }
 

@@ -1,0 +1,86 @@
+//! The session actor without a network.
+
+use crate::{
+    CloseReason, Config, Encoded,
+    session::{End, Inbound},
+    testing::{stage, worker},
+};
+
+fn event(name: &str) -> Encoded {
+    Encoded::event("/", name, &(), None).unwrap()
+}
+
+#[actix_rt::test]
+async fn opens_then_answers_connect_then_passes_events_on() {
+    let stage = stage(&worker(Config::default()));
+    stage.says("40").await;
+    stage.says("427[\"hi\"]").await;
+    let sent = stage.sent();
+    assert!(sent[0].contains("pingInterval"), "{sent:?}");
+    assert!(sent[1].starts_with("40{\"sid\":\""), "{sent:?}");
+    assert_eq!(sent[2..], ["437[\"hi\"]"]);
+    assert_eq!(*stage.diary.borrow(), ["connected", "hi"]);
+}
+
+#[actix_rt::test]
+async fn what_is_sent_before_the_answer_to_connect_is_held_back() {
+    let worker = worker(Config::default());
+    let stage = stage(&worker);
+    stage.says("40{\"wait\":1}").await;
+    worker.local.carry(&crate::Fanout::Emit(crate::Broadcast {
+        namespace: "/".into(),
+        rooms: Vec::new(),
+        except: None,
+        packet: event("early"),
+        volatile: false,
+    }));
+    assert_eq!(stage.sent().len(), 1, "the open packet only");
+    stage.gate.notify_one();
+    tokio::task::yield_now().await;
+    stage.says("3").await;
+    let sent = stage.sent();
+    assert!(sent[0].starts_with("40{\"sid\":\""), "{sent:?}");
+    assert_eq!(sent[1..], ["42[\"early\"]"]);
+}
+
+#[actix_rt::test]
+async fn a_client_that_leaves_while_the_application_decides_is_not_let_in() {
+    let stage = stage(&worker(Config::default()));
+    stage.says("40{\"wait\":1}").await;
+    stage.says("41").await;
+    stage.gate.notify_one();
+    tokio::task::yield_now().await;
+    stage.says("3").await;
+    assert_eq!(*stage.diary.borrow(), ["closed: client namespace disconnect"]);
+    assert_eq!(stage.sent().len(), 1, "the open packet only");
+    assert_eq!(stage.worker.local.count(), 0);
+}
+
+#[actix_rt::test]
+async fn a_refused_client_leaves_no_socket_behind() {
+    let stage = stage(&worker(Config::default()));
+    stage.says("40{\"fail\":1}").await;
+    assert_eq!(stage.sent()[1..], ["44{\"message\":\"no\"}"]);
+    assert_eq!(stage.worker.local.count(), 0);
+}
+
+#[actix_rt::test]
+async fn only_the_first_reason_to_end_counts_and_the_peer_hears_it_once() {
+    let stage = stage(&worker(Config::default()));
+    stage.says("40").await;
+    stage.link.end(CloseReason::PingTimeout);
+    stage.link.end(CloseReason::Slow);
+    stage.says("42[\"late\"]").await;
+    let _ = stage.session.send(End::Session(CloseReason::ServerClose)).await;
+    assert_eq!(*stage.diary.borrow(), ["connected", "closed: ping timeout"]);
+    assert_eq!(stage.sent().last().map(String::as_str), Some("close 1008"));
+    assert_eq!(stage.worker.local.count(), 0);
+    assert!(!stage.session.connected());
+}
+
+#[actix_rt::test]
+async fn a_violation_ends_the_session_with_its_code() {
+    let stage = stage(&worker(Config::default()));
+    let _ = stage.session.send(Inbound::Failed(CloseReason::TooLarge)).await;
+    assert_eq!(stage.sent().last().map(String::as_str), Some("close 1009"));
+}

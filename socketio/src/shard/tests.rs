@@ -1,0 +1,87 @@
+//! The shard without a network: batches, exceptions, and the heartbeat's turn.
+
+use std::{rc::Rc, time::Duration};
+
+use actix::Actor;
+
+use super::*;
+use crate::{
+    Broadcast, Bus, Config, Encoded, SocketId,
+    testing::{Stage, stage, worker},
+};
+
+fn broadcast(rooms: &[&str], except: Option<SocketId>) -> Fanout {
+    Fanout::Emit(Broadcast {
+        namespace: "/".into(),
+        rooms: rooms.iter().map(|room| (*room).into()).collect(),
+        except,
+        packet: Encoded::event("/", "n", &(), None).unwrap(),
+        volatile: false,
+    })
+}
+
+/// A joined client, with what it has been sent so far already read.
+async fn client(worker: &Rc<crate::server::Worker<crate::testing::Recorder>>) -> (Stage, SocketId) {
+    let stage = stage(worker);
+    stage.says("40").await;
+    let sent = stage.sent();
+    let id = sent[1].split('"').nth(3).unwrap().to_owned();
+    let mut found = None;
+    worker.local.each(&id.as_str().into(), |socket| found = Some(socket.id().clone()));
+    (stage, found.expect("every socket is a room of its own"))
+}
+
+#[actix_rt::test]
+async fn a_broadcast_goes_to_each_member_once_and_not_to_the_excepted() {
+    let worker = worker(Config::default());
+    let bus = Bus::new();
+    bus.add(Shard::new(worker.local.clone()).start());
+    let (alice, alice_id) = client(&worker).await;
+    let (bob, bob_id) = client(&worker).await;
+    let enter = |of: &SocketId, room: &str| Fanout::Join { of: of.room(), room: room.into() };
+    let batch = vec![
+        enter(&alice_id, "a"),
+        enter(&bob_id, "a"),
+        enter(&bob_id, "b"),
+        broadcast(&["a", "b"], None),
+        broadcast(&["a"], Some(alice_id.clone())),
+        Fanout::Leave { of: bob_id.room(), room: "a".into() },
+        broadcast(&["a"], None),
+        broadcast(&[], None),
+    ];
+    bus.send(batch).await;
+    assert_eq!(alice.sent().len(), 3, "both rooms, after bob left, everybody");
+    assert_eq!(bob.sent().len(), 3, "both rooms once, except alice, everybody");
+    assert_eq!(bus.count().await, 2);
+}
+
+#[actix_rt::test]
+async fn a_full_outbox_ends_that_session_alone() {
+    let worker = worker(Config { outbox_frames: 2, ..Config::default() });
+    let (alice, _) = client(&worker).await;
+    let (bob, _) = client(&worker).await;
+    for _ in 0..3 {
+        worker.local.carry(&broadcast(&[], None));
+        assert_eq!(alice.sent().len(), 1);
+    }
+    bob.says("3").await;
+    assert_eq!(*bob.diary.borrow(), ["connected", "closed: slow"]);
+    assert_eq!(*alice.diary.borrow(), ["connected"]);
+    assert_eq!(worker.local.count(), 1);
+}
+
+#[actix_rt::test]
+async fn the_wheel_pings_and_then_gives_up() {
+    let beat = Duration::from_millis(100);
+    let worker = worker(Config { ping_interval: beat, ping_timeout: beat, ..Config::default() });
+    let (alice, _) = client(&worker).await;
+    let shard = Shard::new(worker.local.clone()).start();
+    let mut pinged = false;
+    while alice.session.connected() {
+        pinged |= alice.sent().contains(&"2".to_owned());
+        tokio::task::yield_now().await;
+    }
+    assert!(pinged);
+    assert_eq!(*alice.diary.borrow(), ["connected", "closed: ping timeout"]);
+    drop(shard);
+}

@@ -1,0 +1,120 @@
+//! For the actors' unit tests: an application that writes down what happens to its peers, and a session without a network.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use actix::Addr;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::Notify;
+
+use crate::{
+    App, CloseReason, Config, Connect, Event, Peer, Refusal, Reply,
+    server::Worker,
+    session::{Inbound, Session, link::Link},
+    shard::Local,
+};
+
+/// Lets clients in when told to; `auth.fail` is refused.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    /// Notified when a waiting client may come in.
+    pub(crate) gate: Arc<Notify>,
+}
+
+/// What happened, in order.
+pub(crate) type Diary = Rc<RefCell<Vec<String>>>;
+
+pub(crate) struct Recorded {
+    diary: Diary,
+}
+
+impl App for Recorder {
+    type Admission = Diary;
+    type Peer = Recorded;
+
+    fn admit(&self, _: &actix_web::HttpRequest) -> Result<Self::Admission, Refusal> {
+        Ok(Default::default())
+    }
+
+    fn connect(
+        &self,
+        connect: Connect<Self::Admission>,
+    ) -> LocalBoxFuture<'static, Result<Recorded, Refusal>> {
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            let Connect { auth, admission, .. } = connect;
+            if auth.get("wait").is_some() {
+                gate.notified().await;
+            }
+            match auth.get("fail") {
+                Some(_) => Err(Refusal::new("no")),
+                None => Ok(Recorded { diary: Diary::clone(&admission) }),
+            }
+        })
+    }
+}
+
+impl Peer for Recorded {
+    fn connected(&mut self) {
+        self.diary.borrow_mut().push("connected".into());
+    }
+
+    fn event(&mut self, event: Event, reply: Option<Reply>) {
+        self.diary.borrow_mut().push(event.name.clone());
+        if let Some(reply) = reply {
+            reply.send(&(event.name,));
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        self.diary.borrow_mut().push(format!("closed: {}", reason.as_str()));
+    }
+}
+
+/// A session on a worker of its own, whose outbox the test reads.
+pub(crate) struct Stage {
+    pub(crate) gate: Arc<Notify>,
+    pub(crate) worker: Rc<Worker<Recorder>>,
+    pub(crate) session: Addr<Session<Recorder>>,
+    pub(crate) link: Rc<Link>,
+    pub(crate) diary: Diary,
+}
+
+/// A worker that nobody drives but the test.
+pub(crate) fn worker(config: Config) -> Rc<Worker<Recorder>> {
+    let local = Rc::new(Local::new(&config));
+    Rc::new(Worker { app: Arc::new(Recorder::default()), config: Arc::new(config), local })
+}
+
+/// A session on `worker`.
+pub(crate) fn stage(worker: &Rc<Worker<Recorder>>) -> Stage {
+    let diary = Diary::default();
+    let (session, link) = Session::open(worker, None, diary.clone());
+    Stage { gate: worker.app.gate.clone(), worker: worker.clone(), session, link, diary }
+}
+
+impl Stage {
+    /// The client says this; answers once the session has dealt with it. A session that has ended hears nothing.
+    pub(crate) async fn says(&self, text: &'static str) {
+        let _ = self.session.send(Inbound::Text(text.into())).await;
+        tokio::task::yield_now().await;
+    }
+
+    /// Everything queued toward the client: texts without their frame header, a close frame as `close <code>`.
+    pub(crate) fn sent(&self) -> Vec<String> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut texts = Vec::new();
+        while let Poll::Ready(Some(frame)) = self.link.outbox.poll_take(&mut cx, self.worker.local.now()) {
+            let text = match frame[0] {
+                0x88 => format!("close {}", u16::from_be_bytes([frame[2], frame[3]])),
+                _ => String::from_utf8_lossy(&frame[2..]).into_owned(),
+            };
+            texts.push(text);
+        }
+        texts
+    }
+}

@@ -1,0 +1,301 @@
+//! A laboratory for the wire tests: a real server on a free port with a small application, and a client that speaks raw
+//! WebSocket frames, so that it can also speak them wrongly.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, mpsc},
+    time::Duration,
+};
+
+use actix_web::{App, HttpRequest, HttpServer};
+use futures_util::future::LocalBoxFuture;
+use serde_json::{Value, json};
+use socketio::{
+    Broadcast, Bus, CloseReason, Config, Connect, Encoded, Event, Fanout, Peer, Refusal, Reply, Server,
+    Socket,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+/// Longer than anything may take; only a failing test waits for it.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The application under test.
+pub struct Lab {
+    closes: Mutex<mpsc::Sender<CloseReason>>,
+}
+
+/// What a test holds of the server.
+pub struct Bench {
+    pub address: SocketAddr,
+    pub bus: Bus,
+    pub closes: mpsc::Receiver<CloseReason>,
+}
+
+pub struct LabPeer {
+    socket: Socket,
+    closes: mpsc::Sender<CloseReason>,
+}
+
+impl socketio::App for Lab {
+    type Admission = ();
+    type Peer = LabPeer;
+
+    fn admit(&self, request: &HttpRequest) -> Result<(), Refusal> {
+        if request.query_string().contains("deny") { Err(Refusal::new("denied")) } else { Ok(()) }
+    }
+
+    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<LabPeer, Refusal>> {
+        let closes = self.closes.lock().unwrap().clone();
+        Box::pin(async move {
+            // An early frame: it must not overtake the answer to CONNECT.
+            connect.socket.emit(&Encoded::event("/", "early", &(), None).unwrap());
+            match connect.auth.get("fail") {
+                Some(_) => Err(Refusal { message: "no".into(), data: Some(json!({"code": 42})) }),
+                None if &*connect.namespace != "/" => Err(Refusal::new("Invalid namespace")),
+                None => Ok(LabPeer { socket: connect.socket, closes }),
+            }
+        })
+    }
+}
+
+impl Peer for LabPeer {
+    fn connected(&mut self) {
+        self.socket.emit(&Encoded::event("/", "hello", &(), None).unwrap());
+    }
+
+    fn event(&mut self, mut event: Event, reply: Option<Reply>) {
+        match event.name.as_str() {
+            "join" => self.socket.join(&event.arg::<String>(0).unwrap().into()),
+            "leave" => self.socket.leave(&event.arg::<String>(0).unwrap().as_str().into()),
+            "ask" => {
+                let socket = self.socket.clone();
+                actix_rt::spawn(async move {
+                    let answer =
+                        socket.emit_with_ack("question", &("why",), Duration::from_millis(200)).await;
+                    let told =
+                        answer.map_or_else(|error| json!(error.to_string()), |answer| json!(answer.args));
+                    socket.emit(&Encoded::event("/", "told", &(told,), None).unwrap());
+                });
+            }
+            "leave me" => self.socket.disconnect(),
+            "close me" => self.socket.close(CloseReason::ServerClose),
+            "forget" => return drop(reply),
+            _ => {}
+        }
+        if let Some(reply) = reply {
+            reply.send(&json!([event.name, event.args, self.socket.open_acks()]));
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        let _ = self.closes.send(reason);
+    }
+}
+
+/// Starts a server with two workers.
+pub fn start(config: Config) -> Bench {
+    let (closes, closed) = mpsc::channel();
+    let (ready, address) = mpsc::channel();
+    let bus = Bus::new();
+    let server = Server::new(bus.clone(), Lab { closes: Mutex::new(closes) }, config);
+    std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let http = HttpServer::new(move || App::new().configure(|service| server.mount(service)))
+                .workers(2)
+                .tcp_nodelay(true)
+                .on_connect(socketio::on_connect)
+                .disable_signals()
+                .bind(("127.0.0.1", 0))
+                .unwrap();
+            ready.send(http.addrs()[0]).unwrap();
+            http.run().await.unwrap();
+        });
+    });
+    Bench { address: address.recv().unwrap(), bus, closes: closed }
+}
+
+impl Bench {
+    /// Sends `name` with `arg` to everybody in `room`.
+    pub async fn broadcast(&self, room: &str, name: &str, arg: Value) {
+        self.bus.send(vec![Fanout::Emit(broadcast(room, name, arg))]).await;
+    }
+
+    /// The next reason for which a peer was closed.
+    pub fn next_close(&self) -> CloseReason {
+        self.closes.recv_timeout(DEADLINE).expect("a peer is closed")
+    }
+}
+
+/// The broadcast of an event to one room.
+pub fn broadcast(room: &str, name: &str, arg: Value) -> Broadcast {
+    Broadcast {
+        namespace: "/".into(),
+        rooms: vec![room.into()],
+        except: None,
+        packet: Encoded::event("/", name, &(arg,), None).unwrap(),
+        volatile: false,
+    }
+}
+
+/// A frame as the server sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    Text(String),
+    Pong(Vec<u8>),
+    Close(u16),
+    /// The server closed the TCP connection.
+    End,
+}
+
+/// A raw client. Masks with zero, so that payloads stay readable.
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// The bytes of a masked client frame.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..=125 => bytes.push(0x80 | length as u8),
+        length @ 126..=0xFFFF => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(0x80 | 127);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// The request that opens a WebSocket session.
+pub fn upgrade_request(query: &str) -> String {
+    format!(
+        "GET /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+impl Client {
+    /// A connection on which nothing was said.
+    pub async fn dial(address: SocketAddr, receive_buffer: Option<u32>) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes).unwrap();
+        }
+        let stream = socket.connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends a request and reads the head of the answer; what follows it stays in the buffer.
+    pub async fn request(&mut self, request: &str) -> String {
+        self.send(request.as_bytes()).await;
+        loop {
+            if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = self.buffer.drain(..end + 4).collect();
+                return String::from_utf8(head).unwrap();
+            }
+            assert!(self.fill().await, "the server closed before it answered");
+        }
+    }
+
+    /// Everything until the server closes.
+    pub async fn rest(&mut self) -> String {
+        while self.fill().await {}
+        String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
+    }
+
+    /// An open session that has not joined a namespace.
+    pub async fn open(bench: &Bench) -> Self {
+        let mut client = Self::dial(bench.address, None).await;
+        client.upgrade().await;
+        client
+    }
+
+    /// Turns the connection into a session.
+    pub async fn upgrade(&mut self) {
+        let head = self.request(&upgrade_request("EIO=4&transport=websocket")).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert!(matches!(self.next().await, Frame::Text(text) if text.starts_with("0{\"sid\"")));
+    }
+
+    /// A session that has joined `/` and been greeted.
+    pub async fn join(bench: &Bench) -> Self {
+        let mut client = Self::open(bench).await;
+        client.connect().await;
+        client
+    }
+
+    /// Joins `/`.
+    pub async fn connect(&mut self) {
+        self.say("40").await;
+        assert!(matches!(self.next().await, Frame::Text(text) if text.starts_with("40{\"sid\":\"")));
+        assert_eq!(self.next().await, Frame::Text("42[\"hello\"]".into()));
+        assert_eq!(self.next().await, Frame::Text("42[\"early\"]".into()));
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        timeout(DEADLINE, self.stream.write_all(bytes)).await.expect("the server reads").unwrap();
+    }
+
+    /// Sends a text frame.
+    pub async fn say(&mut self, text: &str) {
+        self.send(&frame(0x81, text.as_bytes())).await;
+    }
+
+    /// Reads more; false when the server has closed.
+    async fn fill(&mut self) -> bool {
+        let read = timeout(DEADLINE, self.stream.read_buf(&mut self.buffer)).await;
+        matches!(read.expect("the server sends or closes"), Ok(bytes) if bytes > 0)
+    }
+
+    /// The next frame of any kind but an Engine.IO ping, which is answered.
+    pub async fn next(&mut self) -> Frame {
+        loop {
+            match self.next_with_pings().await {
+                Frame::Text(text) if text == "2" => self.say("3").await,
+                frame => return frame,
+            }
+        }
+    }
+
+    /// The next frame of any kind.
+    pub async fn next_with_pings(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = self.take_frame() {
+                return frame;
+            }
+            if !self.fill().await {
+                return Frame::End;
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> Option<Frame> {
+        let (first, length) = (*self.buffer.first()?, *self.buffer.get(1)?);
+        let (start, length) = match length {
+            126 => (4, u16::from_be_bytes(self.buffer.get(2..4)?.try_into().ok()?) as usize),
+            127 => (10, u64::from_be_bytes(self.buffer.get(2..10)?.try_into().ok()?) as usize),
+            length => (2, length as usize),
+        };
+        let payload = self.buffer.get(start..start + length)?.to_vec();
+        self.buffer.drain(..start + length);
+        Some(match first {
+            0x81 => Frame::Text(String::from_utf8(payload).unwrap()),
+            0x8A => Frame::Pong(payload),
+            0x88 => Frame::Close(u16::from_be_bytes(payload[..2].try_into().unwrap())),
+            other => panic!("unexpected first byte {other:#x}"),
+        })
+    }
+}

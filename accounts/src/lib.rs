@@ -1,1 +1,19 @@
-//! (to be written)
+//! Who people are: register, login, logout, me. Mounted by the gateway (or, split, by the role `accounts`); calls the
+//! stores of users and sessions. Identity comes in as [`proto::Identity`] in the request's extensions, from nowhere else.
+
+mod body;
+mod config;
+mod cookie;
+mod credentials;
+mod error;
+mod http;
+mod password;
+mod people;
+mod pool;
+pub mod users;
+
+pub use config::Config;
+pub use error::Error;
+pub use http::Accounts;
+pub use password::{Password, Weakness};
+pub use users::{Creation, SqliteUsers, User, Users};

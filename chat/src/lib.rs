@@ -1,1 +1,33 @@
-//! (to be written)
+//! What people say, and who may hear it: guests (sockets) and HTTP requests come in, rooms decide, history keeps, the log
+//! tells everybody.
+//!
+//! Inward: [`guest`] or `http` → `rooms` (which room?) → [`room`] (may they, what number) → [`history`] and [`directory`]
+//! (durably) → [`log`] (in one order) → [`socketio::Bus`]. Beside it: [`presence`], who is here.
+
+mod ask;
+mod bucket;
+mod chat;
+pub mod config;
+mod crowd;
+pub mod directory;
+mod error;
+pub mod guest;
+pub mod history;
+mod http;
+pub mod log;
+pub mod presence;
+mod recall;
+mod revocation;
+pub mod room;
+mod rooms;
+mod seats;
+mod seed;
+pub mod store;
+mod text;
+
+pub use chat::{Chat, Deps, start};
+pub use config::Config;
+pub use error::Error;
+pub use seed::{Sample, seed};
+pub use store::Store;
+pub use text::Text;

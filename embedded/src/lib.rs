@@ -1,1 +1,24 @@
-//! (to be written)
+//! One embedded SQLite file: opened safely, one writer thread with group commit, a few reader threads. Called by the
+//! SQLite backends of sessions, accounts and chat; calls [`rusqlite`] and nothing of ours.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), embedded::Error> {
+//! use embedded::{Database, Options};
+//! const MIGRATIONS: &[&str] = &["CREATE TABLE word(text TEXT PRIMARY KEY) STRICT"];
+//! let db = Database::open("data/words.sqlite3".as_ref(), Options::new(MIGRATIONS))?;
+//! db.write(|conn| conn.execute("INSERT INTO word VALUES (?1)", ["hello"])).await?;
+//! let words: u32 = db.read(|conn| conn.query_row("SELECT count(*) FROM word", [], |row| row.get(0))).await?;
+//! # Ok(()) }
+//! ```
+
+mod database;
+mod error;
+mod file;
+mod job;
+mod reader;
+mod schema;
+mod writer;
+
+pub use database::{Database, Options};
+pub use error::Error;
+pub use rusqlite;

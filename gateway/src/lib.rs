@@ -1,1 +1,73 @@
-//! (to be written)
+//! The door: everything HTTP enters through it. It knows the [route table](routes), finds out who is asking, limits how
+//! often, and gives every refusal one JSON shape. Mounted by the binary's `serve` role, which wraps its actix app in
+//! [`Gateway::door`]; asks `sessions` who a token belongs to; hands [`proto::Identity`] to the services behind it.
+
+mod answer;
+mod body;
+mod client;
+mod config;
+mod credential;
+mod door;
+mod error;
+mod head;
+mod limit;
+mod metric;
+mod origin;
+mod own;
+mod path;
+mod routes;
+mod upgrade;
+
+use std::sync::Arc;
+
+use actix_governor::{Governor, GovernorConfig, governor::middleware::NoOpMiddleware};
+use actix_web::web::ServiceConfig;
+use sessions::SharedSessions;
+
+pub use client::Network;
+pub use config::Config;
+pub use door::{Door, DoorService};
+pub use error::Error;
+pub use limit::ByClient;
+pub use origin::Origin;
+pub use own::not_found;
+
+/// The gateway of one process: cheap to clone, one for all workers.
+#[derive(Clone)]
+pub struct Gateway {
+    config: Arc<Config>,
+    sessions: SharedSessions,
+    logins: GovernorConfig<ByClient, NoOpMiddleware>,
+}
+
+impl Gateway {
+    /// A gateway that asks `sessions` who is there.
+    pub fn new(config: Config, sessions: SharedSessions) -> Self {
+        let config = Arc::new(config);
+        let logins = limit::logins(&config);
+        Self { config, sessions, logins }
+    }
+
+    /// The middleware every request passes; wrap the whole app in it, outermost.
+    pub fn door(&self) -> Door {
+        Door::new(self.clone())
+    }
+
+    /// The login limit, to wrap the login resource in. All workers share one count.
+    pub fn login_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
+        Governor::new(&self.logins)
+    }
+
+    /// Mounts what the gateway answers itself.
+    pub fn routes(&self, service: &mut ServiceConfig) {
+        own::routes(service);
+    }
+
+    /// Forgets clients whose login allowance is full again. Call it about once a minute: memory then follows the
+    /// clients of the last minute and not of all time.
+    pub fn forget_idle_clients(&self) {
+        let limiter = self.logins.limiter();
+        limiter.retain_recent();
+        limiter.shrink_to_fit();
+    }
+}

@@ -15,7 +15,7 @@ pub use refusal::Refusal;
 pub use stamp::Timestamp;
 
 /// The presence service's messages, client and server, generated from `presence.proto`.
-#[allow(missing_docs, clippy::all, clippy::unwrap_used, rust_2018_idioms)]
+#[allow(missing_docs, clippy::all, clippy::too_many_lines, clippy::unwrap_used, rust_2018_idioms)]
 pub mod presence {
     tonic::include_proto!("presence");
 

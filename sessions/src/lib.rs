@@ -1,22 +1,50 @@
 //! Who is logged in: a session is opened at login, found at every request, closed at logout. The gateway finds, accounts
 //! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`].
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod error;
+pub mod sqlite;
+mod token;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
 use tokio::sync::broadcast;
 
+pub use error::Error;
+pub use sqlite::SqliteSessions;
+pub use token::{NotAToken, SessionId, Token};
+
 /// How long a session lives, in seconds (24 h).
 pub const LIFETIME_SECONDS: u64 = 86_400;
+
+/// How many sessions one user may have; one more closes the oldest.
+pub const PER_USER: usize = 20;
 
 /// The open sessions, shared by every part of the process.
 pub type SharedSessions = Arc<dyn Sessions>;
 
+/// Where a backend reads the time: [`Timestamp::now`], or a test's own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// An open session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The hash of its token: may be shown and stored.
+    pub id: SessionId,
+    /// Whose it is, in the spelling given to [`Sessions::open`].
+    pub username: Username,
+    /// When it was opened.
+    pub issued_at: Timestamp,
+}
+
 /// The store of sessions. A token is known only to its client: a backend keeps [`SessionId`]s.
 #[async_trait]
 pub trait Sessions: Send + Sync + 'static {
-    /// Opens a session for `user` and answers with its token, which is shown this once.
+    /// Opens a session for `user` and answers with its token, which is shown this once. A user who has more than
+    /// [`PER_USER`] then loses the oldest; watchers hear of it.
     async fn open(&self, user: &Username) -> Result<Token, Error>;
 
     /// The live session of `token`; none when it was never opened, was closed or is older than [`LIFETIME_SECONDS`].
@@ -28,6 +56,7 @@ pub trait Sessions: Send + Sync + 'static {
     /// Closes the session of `token` for good and answers whether there was one. Watchers hear of it.
     async fn close(&self, token: &Token) -> Result<bool, Error>;
 
-    /// Every closing from now on. A watcher that lags loses the oldest and should ask [`Sessions::is_live`] instead.
+    /// Every closing from now on, expiry only when it is noticed. A watcher that lags loses the oldest and should ask
+    /// [`Sessions::is_live`] instead.
     fn closings(&self) -> broadcast::Receiver<SessionId>;
 }

@@ -1,0 +1,121 @@
+//! A request's body, read whole: declared as JSON, bounded in size and in time. Called by the handlers in `http`.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpMessage, HttpRequest,
+    error::PayloadError,
+    http::header,
+    web::{Bytes, BytesMut},
+};
+use futures_util::{Stream, StreamExt};
+
+use crate::Error;
+
+/// What a body may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes.
+    pub limit: usize,
+    /// From its first byte to its last.
+    pub deadline: Duration,
+}
+
+/// Refuses a body that is not declared as JSON, or is declared as too large, before any of it is read.
+pub fn check_head(request: &HttpRequest, bounds: Bounds) -> Result<(), Error> {
+    let mut types = request.headers().get_all(header::CONTENT_TYPE);
+    let one = types.next().is_some() && types.next().is_none();
+    if !one || !request.content_type().eq_ignore_ascii_case("application/json") {
+        return Err(Error::MediaType);
+    }
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    match declared.map(str::parse::<usize>) {
+        Some(Ok(length)) if length > bounds.limit => Err(Error::TooLarge(bounds.limit)),
+        Some(Err(_)) => Err(Error::Incomplete),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the body to its end.
+pub async fn read<S>(body: S, bounds: Bounds) -> Result<Bytes, Error>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>>,
+{
+    let whole = tokio::time::timeout(bounds.deadline, collect(body, bounds.limit));
+    whole.await.unwrap_or(Err(Error::BodyTimeout))
+}
+
+async fn collect<S>(body: S, limit: usize) -> Result<Bytes, Error>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| refused(&error, limit))?;
+        if whole.len() + chunk.len() > limit {
+            return Err(Error::TooLarge(limit));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+/// Something before us may bound the body as well.
+fn refused(error: &PayloadError, limit: usize) -> Error {
+    match error {
+        PayloadError::Overflow => Error::TooLarge(limit),
+        _ => Error::Incomplete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use futures_util::stream;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { limit: 8, deadline: Duration::from_secs(10) };
+
+    async fn read_chunks(chunks: &[&'static str]) -> Result<Bytes, Error> {
+        read(stream::iter(chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk.as_bytes())))), BOUNDS).await
+    }
+
+    #[actix_rt::test]
+    async fn the_limit_passes_and_one_byte_more_does_not() {
+        assert_eq!(read_chunks(&["1234", "5678"]).await.unwrap(), "12345678");
+        assert!(matches!(read_chunks(&["1234", "5678", "9"]).await, Err(Error::TooLarge(8))));
+        assert!(matches!(read_chunks(&["123456789"]).await, Err(Error::TooLarge(8))));
+    }
+
+    #[actix_rt::test]
+    async fn a_body_that_does_not_end_is_not_waited_for() {
+        let bounds = Bounds { deadline: Duration::from_millis(1), ..BOUNDS };
+        let stuck = stream::iter([Ok(Bytes::from_static(b"1"))]).chain(stream::pending());
+        assert!(matches!(read(stuck, bounds).await, Err(Error::BodyTimeout)));
+    }
+
+    #[actix_rt::test]
+    async fn a_body_that_breaks_off_is_incomplete() {
+        let broken = stream::iter([Ok(Bytes::from_static(b"1")), Err(PayloadError::Incomplete(None))]);
+        assert!(matches!(read(broken, BOUNDS).await, Err(Error::Incomplete)));
+    }
+
+    #[test]
+    fn only_json_of_a_fitting_length_is_read_at_all() {
+        let head = |kind: &str, length: &str| {
+            let request = TestRequest::post().insert_header((header::CONTENT_TYPE, kind));
+            check_head(&request.insert_header((header::CONTENT_LENGTH, length)).to_http_request(), BOUNDS)
+        };
+        for good in ["application/json", "Application/JSON", "application/json; charset=utf-8"] {
+            assert!(head(good, "8").is_ok(), "{good}");
+        }
+        for bad in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "", "text/json"] {
+            assert!(matches!(head(bad, "8"), Err(Error::MediaType)), "{bad}");
+        }
+        assert!(matches!(head("application/json", "9"), Err(Error::TooLarge(8))));
+        let bare = TestRequest::post().to_http_request();
+        assert!(matches!(check_head(&bare, BOUNDS), Err(Error::MediaType)));
+    }
+}

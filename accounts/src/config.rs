@@ -1,0 +1,92 @@
+//! What an operator may set. Flattened into the binary's command line, read by [`Accounts`](crate::Accounts).
+
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+
+/// The cheapest bcrypt cost there is.
+const MIN_COST: i64 = 4;
+
+/// The dearest cost accepted: about a second on a fast core.
+const MAX_COST: i64 = 14;
+
+/// Settings of register and login.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// bcrypt cost of new passwords, 4 to 14; each step doubles the time a login takes
+    #[arg(long, env = "GODZILLA_BCRYPT_COST", value_name = "COST", default_value_t = 12)]
+    #[arg(value_parser = clap::value_parser!(u32).range(MIN_COST..=MAX_COST))]
+    pub bcrypt_cost: u32,
+
+    /// Mark the session cookie Secure; set it where clients come by https
+    #[arg(long, env = "GODZILLA_COOKIE_SECURE", value_parser = BoolishValueParser::new())]
+    pub cookie_secure: bool,
+
+    /// Largest body of a register or login request, in bytes
+    #[arg(long, env = "GODZILLA_LOGIN_BODY_LIMIT", value_name = "BYTES", default_value_t = 4_096)]
+    pub login_body_limit: usize,
+
+    /// How long the body of a register or login request may take
+    #[arg(long, env = "GODZILLA_LOGIN_BODY_DEADLINE", value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = humantime::parse_duration)]
+    pub login_body_deadline: Duration,
+
+    /// Threads that hash passwords; 0 is half of the cores
+    #[arg(long, env = "GODZILLA_PASSWORD_THREADS", value_name = "N", default_value_t = 0)]
+    pub password_threads: u16,
+
+    /// Passwords that may wait for such a thread; one more is answered 503
+    #[arg(long, env = "GODZILLA_PASSWORD_QUEUE", value_name = "N", default_value_t = 32)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub password_queue: u16,
+}
+
+impl Config {
+    /// How many threads hash passwords, at least one.
+    pub(crate) fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        match self.password_threads {
+            0 => (cores() / 2).max(1),
+            threads => threads.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn parse(args: &[&str]) -> Result<Config, clap::Error> {
+        Cli::try_parse_from([&["godzilla"], args].concat()).map(|cli| cli.config)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_design() {
+        let config = parse(&[]).unwrap();
+        assert_eq!((config.bcrypt_cost, config.login_body_limit, config.password_queue), (12, 4_096, 32));
+        assert_eq!(config.login_body_deadline, Duration::from_secs(10));
+        assert!(!config.cookie_secure);
+        assert!(config.threads() >= 1);
+    }
+
+    #[test]
+    fn a_cost_outside_of_4_to_14_is_refused() {
+        for good in ["4", "14"] {
+            assert!(parse(&["--bcrypt-cost", good]).is_ok(), "{good}");
+        }
+        for bad in ["3", "15", "-1", "twelve", ""] {
+            assert!(parse(&["--bcrypt-cost", bad]).is_err(), "{bad}");
+        }
+        assert!(parse(&["--password-queue", "0"]).is_err());
+        assert!(parse(&["--login-body-deadline", "soon"]).is_err());
+    }
+}

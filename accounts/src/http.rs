@@ -1,0 +1,147 @@
+//! The HTTP of accounts: routes and handlers. Mounted by the gateway; calls `people`.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, Resource,
+    http::{StatusCode, header},
+    web,
+};
+use proto::{Identity, Username};
+use serde::Serialize;
+use serde_json::json;
+use sessions::SharedSessions;
+
+use crate::{
+    Config, Error, Password, Users,
+    body::{self, Bounds},
+    cookie,
+    credentials::{self, Credentials},
+    people::People,
+    pool::Pool,
+};
+
+/// Register, login, logout and me. Clones are the same.
+#[derive(Clone)]
+pub struct Accounts {
+    people: Arc<People>,
+    bounds: Bounds,
+    secure: bool,
+}
+
+/// `{"status":"success","message":...}`.
+#[derive(Serialize)]
+struct Done {
+    status: &'static str,
+    message: &'static str,
+}
+
+impl Accounts {
+    /// Starts the password pool. Takes as long as hashing one password; call it at start.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when threads or random bytes are not to be had.
+    pub fn new(users: Arc<dyn Users>, sessions: SharedSessions, config: &Config) -> Result<Self, Error> {
+        let pool = Pool::new(config.threads(), config.password_queue.into(), config.bcrypt_cost)
+            .map_err(|_| Error::Internal("no threads for the password pool"))?;
+        let people = People::new(users, sessions, pool, config.bcrypt_cost)?;
+        let bounds = Bounds { limit: config.login_body_limit, deadline: config.login_body_deadline };
+        Ok(Self { people: Arc::new(people), bounds, secure: config.cookie_secure })
+    }
+
+    /// Mounts `POST /user/register`, `POST /user/logout` and `GET /user/me`.
+    pub fn routes(&self, config: &mut web::ServiceConfig) {
+        config.service(self.at("/user/register").route(web::post().to(register)));
+        config.service(self.at("/user/logout").route(web::post().to(logout)));
+        config.service(
+            web::resource("/user/me")
+                .route(web::get().to(me))
+                .default_service(web::to(|| async { refuse_method("GET") })),
+        );
+    }
+
+    /// `POST /user/login`, for the gateway to put behind its limit.
+    pub fn login(&self) -> Resource {
+        self.at("/user/login").route(web::post().to(login))
+    }
+
+    /// Registers without HTTP, under the same rules: for sample users.
+    pub async fn register(&self, username: &Username, password: &str) -> Result<(), Error> {
+        self.people.register(username, Password::new(password)?).await
+    }
+
+    fn at(&self, path: &str) -> Resource {
+        web::resource(path)
+            .app_data(web::Data::new(self.clone()))
+            .default_service(web::to(|| async { refuse_method("POST") }))
+    }
+
+    async fn credentials(&self, request: &HttpRequest, payload: web::Payload) -> Result<Credentials, Error> {
+        body::check_head(request, self.bounds)?;
+        credentials::parse(&body::read(payload, self.bounds).await?)
+    }
+}
+
+async fn register(
+    accounts: web::Data<Accounts>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Error> {
+    let sent = accounts.credentials(&request, payload).await?;
+    let outcome = async { accounts.register(&sent.username.parse()?, &sent.password).await }.await;
+    count("register", &outcome);
+    outcome?;
+    Ok(answer(StatusCode::CREATED).json(done("User registered successfully")))
+}
+
+async fn login(
+    accounts: web::Data<Accounts>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Error> {
+    let sent = accounts.credentials(&request, payload).await?;
+    let old = cookie::presented(request.headers());
+    let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
+    count("login", &outcome);
+    let carrying = cookie::carrying(&outcome?, accounts.secure);
+    Ok(answer(StatusCode::OK).cookie(carrying).json(done("Login successful")))
+}
+
+async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let headers = request.headers();
+    let tokens = cookie::presented(headers).into_iter().chain(cookie::bearer(headers));
+    let outcome = accounts.people.logout(tokens).await;
+    count("logout", &outcome);
+    outcome?;
+    Ok(answer(StatusCode::OK).cookie(cookie::cleared(accounts.secure)).json(done("Logout successful")))
+}
+
+async fn me(request: HttpRequest) -> Result<HttpResponse, Error> {
+    let username = request.extensions().get::<Identity>().map(|identity| identity.username.clone());
+    let username = username.ok_or(Error::Unauthorized)?;
+    Ok(answer(StatusCode::OK).json(json!({ "username": username })))
+}
+
+fn refuse_method(allowed: &'static str) -> Result<HttpResponse, Error> {
+    Err(Error::Method(allowed))
+}
+
+/// No answer of ours is anybody else's.
+fn answer(status: StatusCode) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    response
+}
+
+fn done(message: &'static str) -> Done {
+    Done { status: "success", message }
+}
+
+fn count<T>(action: &'static str, result: &Result<T, Error>) {
+    let outcome = result.as_ref().map_or_else(|error| error.status().as_u16().to_string(), |_| "ok".into());
+    metrics::counter!("godzilla_accounts_requests_total", "action" => action, "outcome" => outcome)
+        .increment(1);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,408 @@
+//! Accounts over HTTP, against real SQLite files: what the contract promises, and every input that must be refused.
+
+use actix_http::Request;
+use actix_web::{
+    App, Error as WebError,
+    body::MessageBody,
+    cookie::Cookie,
+    dev::{Service, ServiceResponse},
+    http::Method,
+    test::{self, TestRequest},
+};
+use serde_json::{Value, json};
+use sessions::{SqliteSessions, Token};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{SqliteUsers, pool::tests as threads};
+
+const GOOD: &str = "correct horse";
+
+/// Everything that accounts need, in a directory of its own.
+struct World {
+    directory: TempDir,
+    sessions: SharedSessions,
+    accounts: Accounts,
+}
+
+/// An answer, taken apart.
+struct Heard {
+    status: u16,
+    headers: header::HeaderMap,
+    cookie: Option<Cookie<'static>>,
+    body: Value,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let users = SqliteUsers::open(&directory.path().join("users.sqlite3")).unwrap();
+        let sessions =
+            SqliteSessions::open(&directory.path().join("sessions.sqlite3"), proto::Timestamp::now).unwrap();
+        let sessions: SharedSessions = Arc::new(sessions);
+        let accounts = Accounts::new(Arc::new(users), sessions.clone(), &config()).unwrap();
+        Self { directory, sessions, accounts }
+    }
+
+    async fn app(
+        &self,
+    ) -> impl Service<Request, Response = ServiceResponse<impl MessageBody>, Error = WebError> {
+        let accounts = self.accounts.clone();
+        let app = App::new().configure(|config| accounts.routes(config)).service(accounts.login());
+        test::init_service(app).await
+    }
+
+    async fn hear(&self, request: TestRequest) -> Heard {
+        let response = test::call_service(&self.app().await, request.to_request()).await;
+        let cookie = response.response().cookies().next().map(Cookie::into_owned);
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        assert_eq!(headers.get("cache-control").unwrap(), "no-store");
+        let body = serde_json::from_slice(&test::read_body(response).await).unwrap();
+        Heard { status, headers, cookie, body }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Heard {
+        self.hear(TestRequest::post().uri(path).set_json(body)).await
+    }
+
+    async fn register(&self, name: &str, password: &str) -> Heard {
+        self.post("/user/register", &json!({ "username": name, "password": password })).await
+    }
+
+    async fn login(&self, name: &str, password: &str) -> Heard {
+        self.post("/user/login", &json!({ "username": name, "password": password })).await
+    }
+
+    async fn alice(&self) -> Token {
+        assert_eq!(self.register("Alice", GOOD).await.status, 201);
+        self.login("Alice", GOOD).await.token()
+    }
+
+    async fn is_live(&self, token: &Token) -> bool {
+        self.sessions.find(token).await.unwrap().is_some()
+    }
+
+    /// Does something to the file of users behind everybody's back.
+    fn tamper(&self, sql: &str) {
+        let file = rusqlite::Connection::open(self.directory.path().join("users.sqlite3")).unwrap();
+        file.execute_batch(sql).unwrap();
+    }
+}
+
+impl Heard {
+    fn token(&self) -> Token {
+        self.cookie.as_ref().unwrap().value().parse().unwrap()
+    }
+
+    /// That this is a refusal of this status in the one shape, without a cookie.
+    fn is_refusal(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!((&self.body["status"], &self.body["code"]), (&json!("error"), &json!(status)));
+        assert!(self.body["message"].is_string());
+        assert!(self.cookie.is_none());
+    }
+}
+
+fn config() -> Config {
+    Config {
+        bcrypt_cost: 4,
+        cookie_secure: false,
+        login_body_limit: 4_096,
+        login_body_deadline: std::time::Duration::from_secs(10),
+        password_threads: 1,
+        password_queue: 4,
+    }
+}
+
+fn login_with(cookies: &str) -> TestRequest {
+    let body = json!({ "username": "alice", "password": GOOD });
+    TestRequest::post().uri("/user/login").insert_header(("cookie", cookies)).set_json(body)
+}
+
+#[actix_rt::test]
+async fn alice_registers_logs_in_and_logs_out() {
+    let world = World::new();
+    let registered = world.register("alice", GOOD).await;
+    assert_eq!(registered.status, 201);
+    assert_eq!(registered.body, json!({"status":"success","message":"User registered successfully"}));
+    assert!(registered.cookie.is_none(), "registering does not log in");
+    let login = world.login("alice", GOOD).await;
+    assert_eq!((login.status, login.body.to_string().contains(login.token().reveal())), (200, false));
+    assert_eq!(login.body, json!({"status":"success","message":"Login successful"}));
+    let token = login.token();
+    let set = login.headers.get("set-cookie").unwrap().to_str().unwrap();
+    assert_eq!(set, format!("auth_token={}; HttpOnly; SameSite=Lax; Path=/; Max-Age=86400", token.reveal()));
+    assert_eq!(world.sessions.find(&token).await.unwrap().unwrap().username.as_str(), "alice");
+    let cookie = Cookie::new("auth_token", token.reveal().to_owned());
+    let logout = world.hear(TestRequest::post().uri("/user/logout").cookie(cookie)).await;
+    assert_eq!(
+        (logout.status, logout.body),
+        (200, json!({"status":"success","message":"Logout successful"}))
+    );
+    assert_eq!(logout.cookie.unwrap().to_string(), "auth_token=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
+    assert!(!world.is_live(&token).await);
+}
+
+#[actix_rt::test]
+async fn a_secure_deployment_marks_its_cookies() {
+    let mut world = World::new();
+    world.accounts.secure = true;
+    world.alice().await;
+    assert_eq!(world.login("alice", GOOD).await.cookie.unwrap().secure(), Some(true));
+}
+
+#[actix_rt::test]
+async fn me_is_whom_the_gateway_says_and_nobody_else() {
+    let world = World::new();
+    let forged = TestRequest::get().uri("/user/me").insert_header(("x-authenticated-user", "alice"));
+    world.hear(forged).await.is_refusal(401);
+    let request = TestRequest::get().uri("/user/me").to_request();
+    let identity = Identity { username: "Alice".parse().unwrap(), session: "s".into() };
+    request.extensions_mut().insert(identity);
+    let response = test::call_service(&world.app().await, request).await;
+    assert_eq!(test::read_body(response).await, r#"{"username":"Alice"}"#);
+}
+
+#[actix_rt::test]
+async fn a_case_twin_is_the_same_account() {
+    let world = World::new();
+    world.alice().await;
+    for twin in ["Alice", "alice", "ALICE"] {
+        let taken = world.register(twin, "another password").await;
+        taken.is_refusal(409);
+        assert_eq!(taken.body["message"], "Username already exists");
+        let token = world.login(twin, GOOD).await.token();
+        assert_eq!(world.sessions.find(&token).await.unwrap().unwrap().username.as_str(), "Alice");
+    }
+}
+
+#[actix_rt::test]
+async fn an_unknown_user_and_a_wrong_password_are_told_apart_by_nothing_and_cost_one_check_each() {
+    let world = World::new();
+    world.alice().await;
+    let checks = || world.accounts.people.pool.verified();
+    let mut answers = Vec::new();
+    for (name, password) in [("nobody", GOOD), ("alice", "wrong password"), ("nobody", "wrong password")] {
+        let before = checks();
+        let refused = world.login(name, password).await;
+        refused.is_refusal(401);
+        assert_eq!(checks() - before, 1, "{name}");
+        let headers: Vec<_> = refused.headers.keys().map(|name| name.as_str().to_owned()).collect();
+        answers.push((refused.body, headers));
+    }
+    assert_eq!(answers[0].0["message"], "Invalid credentials");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    // As dear as a new user's hash, too.
+    let nobody: bcrypt::HashParts = world.accounts.people.nobody().parse().unwrap();
+    assert_eq!(nobody.get_cost(), config().bcrypt_cost);
+}
+
+#[actix_rt::test]
+async fn a_login_replaces_the_session_of_its_cookie() {
+    let world = World::new();
+    let old = world.alice().await;
+    let refused = json!({ "username": "alice", "password": "wrong password" });
+    let cookie = format!("auth_token={}", old.reveal());
+    let request = TestRequest::post().uri("/user/login").insert_header(("cookie", cookie.clone()));
+    world.hear(request.set_json(refused)).await.is_refusal(401);
+    assert!(world.is_live(&old).await, "a refused login closes nothing");
+    let new = world.hear(login_with(&cookie)).await.token();
+    assert_ne!(old, new);
+    assert!(!world.is_live(&old).await);
+    assert!(world.is_live(&new).await);
+    // A token that the client chose is never adopted.
+    let chosen = world.hear(login_with("auth_token=chosen_by_the_client")).await.token();
+    assert_ne!(chosen.reveal(), "chosen_by_the_client");
+}
+
+#[actix_rt::test]
+async fn of_two_cookies_none_is_acted_on() {
+    let world = World::new();
+    let (one, two) = (world.alice().await, world.login("alice", GOOD).await.token());
+    let cookies = format!("auth_token={}; auth_token={}", one.reveal(), two.reveal());
+    assert_eq!(world.hear(login_with(&cookies)).await.status, 200);
+    let logout = TestRequest::post().uri("/user/logout").insert_header(("cookie", cookies));
+    assert_eq!(world.hear(logout).await.status, 200);
+    assert!(world.is_live(&one).await && world.is_live(&two).await);
+}
+
+#[actix_rt::test]
+async fn logout_takes_a_bearer_token_and_needs_none() {
+    let world = World::new();
+    let token = world.alice().await;
+    let logout = || TestRequest::post().uri("/user/logout");
+    for nobody in [
+        logout(),
+        logout().insert_header(("cookie", "auth_token=unknown")),
+        logout().insert_header(("cookie", "auth_token=a b")),
+    ] {
+        let heard = world.hear(nobody).await;
+        assert_eq!((heard.status, heard.cookie.unwrap().value()), (200, ""));
+    }
+    assert!(world.is_live(&token).await);
+    let bearer = format!("Bearer {}", token.reveal());
+    assert_eq!(world.hear(logout().insert_header(("authorization", bearer))).await.status, 200);
+    assert!(!world.is_live(&token).await);
+}
+
+#[actix_rt::test]
+async fn what_is_not_two_strings_in_json_is_refused_on_both_roads() {
+    let world = World::new();
+    world.alice().await;
+    let nested = format!(r#"{{"username":{}{},"password":"p"}}"#, "[".repeat(1000), "]".repeat(1000));
+    let bodies = [
+        r#"{"username":{"$gt":""},"password":{"$gt":""}}"#,
+        r#"{"username":"alice","password":{"$regex":"."}}"#,
+        r#"{"username":["alice"],"password":"correct horse"}"#,
+        r#"{"username":"alice","password":null}"#,
+        r#"{"username":1,"password":2}"#,
+        r#"["alice","correct horse"]"#,
+        r#"{"username":"alice"}"#,
+        "{",
+        "",
+        r#"{"username":"alice","password":"wrong","password":"correct horse"}"#,
+        &nested,
+    ];
+    let before = world.accounts.people.pool.verified();
+    for path in ["/user/register", "/user/login"] {
+        for body in bodies {
+            let sent = TestRequest::post().uri(path).insert_header(("content-type", "application/json"));
+            world.hear(sent.set_payload(body.to_owned())).await.is_refusal(400);
+        }
+        let kind = TestRequest::post().uri(path).insert_header(("content-type", "text/plain"));
+        world
+            .hear(kind.set_payload(r#"{"username":"alice","password":"correct horse"}"#))
+            .await
+            .is_refusal(415);
+        world
+            .post(path, &json!({ "username": "alice", "password": "x".repeat(1 << 20) }))
+            .await
+            .is_refusal(413);
+    }
+    assert_eq!(world.accounts.people.pool.verified(), before);
+}
+
+#[actix_rt::test]
+async fn the_body_may_have_4096_bytes_and_no_more() {
+    let world = World::new();
+    for (size, status) in [(4_096, 201), (4_097, 413)] {
+        let bare = json!({ "username": "alice", "password": GOOD, "x": "" }).to_string().len();
+        let body = json!({ "username": "alice", "password": GOOD, "x": "y".repeat(size - bare) });
+        assert_eq!(body.to_string().len(), size);
+        assert_eq!(world.post("/user/register", &body).await.status, status, "{size}");
+    }
+}
+
+#[actix_rt::test]
+async fn names_that_nobody_may_have_are_refused() {
+    let world = World::new();
+    let too_long = "a".repeat(33);
+    let bad = [
+        "",
+        " ",
+        "a b",
+        "a\r\nx-injected: 1",
+        "a\nb",
+        "a\0b",
+        "a%0d%0ab",
+        "\u{202e}ecila",
+        "\u{430}lice",
+        "al\u{200b}ice",
+        "al\u{e9}",
+        "a/b",
+        "$gt",
+        "a:b",
+        "system",
+        "System",
+        "ADMIN",
+        "null",
+        &too_long,
+    ];
+    for name in bad {
+        world.register(name, GOOD).await.is_refusal(400);
+        world.login(name, GOOD).await.is_refusal(401);
+    }
+    assert_eq!(world.register(&"a".repeat(32), GOOD).await.status, 201);
+}
+
+#[actix_rt::test]
+async fn passwords_are_never_cut() {
+    let world = World::new();
+    let (longest, tail) = ("a".repeat(71), |tail: &str| format!("{}{tail}", "a".repeat(70)));
+    let bad = [
+        "".into(),
+        "short".into(),
+        "a".repeat(72),
+        "a".repeat(73),
+        "a".repeat(200),
+        "nul\0 inside".into(),
+        "line\nbreak".into(),
+    ];
+    for password in &bad {
+        let refused = world.register("alice", password).await;
+        refused.is_refusal(400);
+        assert!(refused.body["message"].as_str().unwrap().starts_with("a password has"), "{}", refused.body);
+    }
+    assert_eq!(world.register("alice", &longest).await.status, 201);
+    for wrong in [
+        tail("b"),
+        tail(""),
+        tail("ab"),
+        tail("aFAKE"),
+        format!("{longest}\0"),
+        format!("{longest}\0{longest}"),
+    ] {
+        world.login("alice", &wrong).await.is_refusal(401);
+    }
+    assert_eq!(world.login("alice", &longest).await.status, 200);
+    assert_eq!(world.register("bob", "ab cd ef").await.status, 201);
+    world.login("bob", "ab cd ef\0ab cd ef").await.is_refusal(401);
+    let emoji = "\u{1f98e}".repeat(8);
+    assert_eq!(world.register("carol", &emoji).await.status, 201);
+    world.login("carol", &"\u{1f98e}".repeat(7)).await.is_refusal(401);
+    assert_eq!(world.login("carol", &emoji).await.status, 200);
+}
+
+#[actix_rt::test]
+async fn too_many_logins_at_once_are_503_with_a_time_to_wait() {
+    let world = World::new();
+    world.alice().await;
+    let pool = &world.accounts.people.pool;
+    let stay = threads::occupy(pool).await;
+    threads::fill(pool);
+    for refused in [world.login("alice", GOOD).await, world.register("bob", GOOD).await] {
+        refused.is_refusal(503);
+        assert_eq!(refused.headers.get("retry-after").unwrap(), "1");
+    }
+    drop(stay);
+}
+
+#[actix_rt::test]
+async fn a_damaged_user_is_an_error_and_a_broken_store_lets_nobody_in() {
+    let world = World::new();
+    world.alice().await;
+    world.tamper("UPDATE users SET hash = 'äöü$2b$'");
+    world.login("alice", GOOD).await.is_refusal(500);
+    world.tamper("ALTER TABLE users RENAME TO gone");
+    for refused in [
+        world.login("alice", GOOD).await,
+        world.login("nobody", GOOD).await,
+        world.register("bob", GOOD).await,
+    ] {
+        refused.is_refusal(503);
+        assert!(!refused.body.to_string().contains("users"), "{}", refused.body);
+    }
+}
+
+#[actix_rt::test]
+async fn other_methods_are_refused_in_the_one_shape() {
+    let world = World::new();
+    for path in ["/user/register", "/user/login", "/user/logout"] {
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            let heard = world.hear(TestRequest::default().method(method).uri(path)).await;
+            heard.is_refusal(405);
+            assert_eq!(heard.headers.get("allow").unwrap(), "POST");
+        }
+    }
+    world.hear(TestRequest::post().uri("/user/me")).await.is_refusal(405);
+}

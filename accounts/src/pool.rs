@@ -1,0 +1,133 @@
+//! The threads that hash passwords: few, at low priority, behind a bounded queue, so that a flood of logins takes neither
+//! the event loops nor the cores from the chat. Called by [`People`](crate::people::People); calls bcrypt.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{Error, Password};
+
+/// How long a caller waits for its turn and its answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The dearest stored hash that is tried: beyond it a damaged or planted row would hold a thread for minutes.
+const MAX_STORED_COST: u32 = 16;
+
+/// How much the threads give way to others.
+const NICENESS: i32 = 10;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The pool. Dropping it lets the threads finish what is queued and end.
+pub struct Pool {
+    queue: SyncSender<Work>,
+    cost: u32,
+    verified: Arc<AtomicU64>,
+}
+
+impl Pool {
+    /// `threads` threads for hashes of `cost`, and room for `queue` passwords to wait.
+    pub fn new(threads: usize, queue: usize, cost: u32) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(queue);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..threads {
+            let receiver = receiver.clone();
+            thread::Builder::new().name("password".into()).spawn(move || work(&receiver))?;
+        }
+        Ok(Self { queue: sender, cost, verified: Arc::default() })
+    }
+
+    /// The bcrypt hash of a new password.
+    pub async fn hash(&self, password: Password) -> Result<String, Error> {
+        let cost = self.cost;
+        self.run(move || hash(&password, cost)).await
+    }
+
+    /// Whether `password` is the one that `hash` was made of. A `hash` that is none is [`Error::Damaged`].
+    pub async fn verify(&self, password: Password, hash: String) -> Result<bool, Error> {
+        let verified = self.verified.clone();
+        self.run(move || {
+            verified.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("godzilla_accounts_passwords_verified_total").increment(1);
+            verify(&password, &hash)
+        })
+        .await
+    }
+
+    /// How many passwords were compared with a hash so far.
+    #[cfg(test)]
+    pub fn verified(&self) -> u64 {
+        self.verified.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work` on a thread of the pool. What nobody waits for any more when its turn comes is left undone.
+    async fn run<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Error> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work = move || {
+            if reply.is_closed() {
+                return;
+            }
+            let began = Instant::now();
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            metrics::histogram!("godzilla_accounts_password_seconds").record(began.elapsed().as_secs_f64());
+            let _ = reply.send(outcome.unwrap_or(Err(Error::Internal("a password's check panicked"))));
+        };
+        self.queue.try_send(Box::new(work)).map_err(refused)?;
+        match tokio::time::timeout(DEADLINE, answer).await {
+            Ok(answered) => answered.unwrap_or(Err(Error::Internal("the password pool is gone"))),
+            Err(_) => Err(Error::Overloaded),
+        }
+    }
+}
+
+/// The bcrypt hash of `password`. Blocks for as long as `cost` says.
+pub fn hash(password: &Password, cost: u32) -> Result<String, Error> {
+    bcrypt::non_truncating_hash(password.reveal(), cost)
+        .map_err(|_| Error::Internal("bcrypt refused to hash"))
+}
+
+fn verify(password: &Password, hash: &str) -> Result<bool, Error> {
+    let known = ["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version));
+    let parts: bcrypt::HashParts = hash.parse().map_err(|_| Error::Damaged("hash"))?;
+    if !known || parts.get_cost() > MAX_STORED_COST {
+        return Err(Error::Damaged("hash"));
+    }
+    bcrypt::non_truncating_verify(password.reveal(), hash).map_err(|_| Error::Damaged("hash"))
+}
+
+fn refused<W>(error: TrySendError<W>) -> Error {
+    match error {
+        TrySendError::Full(_) => {
+            metrics::counter!("godzilla_accounts_password_queue_full_total").increment(1);
+            Error::Overloaded
+        }
+        TrySendError::Disconnected(_) => Error::Internal("the password pool is gone"),
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Work>>) {
+    // On Linux this is the thread's own; where it is refused the pool only is less polite.
+    let _ = rustix::process::nice(NICENESS);
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(work) = next else { return };
+        work();
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

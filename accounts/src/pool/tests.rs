@@ -1,0 +1,93 @@
+//! The pool: its bound, its accounting, and hashes of every origin.
+
+use std::sync::mpsc;
+
+use futures_util::FutureExt;
+
+use super::*;
+
+fn password(text: &str) -> Password {
+    Password::new(text).unwrap()
+}
+
+/// Keeps one thread of the pool busy until the sender is dropped.
+pub async fn occupy(pool: &Pool) -> mpsc::Sender<()> {
+    let (stay, until) = mpsc::channel::<()>();
+    let (here, began) = oneshot::channel();
+    let work = move || {
+        let _ = here.send(());
+        let _ = until.recv();
+    };
+    pool.queue.try_send(Box::new(work)).ok().unwrap();
+    began.await.unwrap();
+    stay
+}
+
+/// Leaves no room in the queue.
+pub fn fill(pool: &Pool) {
+    while pool.queue.try_send(Box::new(|| ())).is_ok() {}
+}
+
+#[actix_rt::test]
+async fn what_was_hashed_verifies_and_nothing_else_does() {
+    let pool = Pool::new(1, 4, 4).unwrap();
+    let hash = pool.hash(password("correct horse")).await.unwrap();
+    assert!(hash.starts_with("$2b$04$"), "{hash}");
+    assert!(pool.verify(password("correct horse"), hash.clone()).await.unwrap());
+    for wrong in ["correct hors", "correct horse ", "Correct horse"] {
+        assert!(!pool.verify(password(wrong), hash.clone()).await.unwrap(), "{wrong}");
+    }
+    assert_eq!(pool.verified(), 4);
+}
+
+#[actix_rt::test]
+async fn the_last_of_71_bytes_counts() {
+    let pool = Pool::new(1, 4, 4).unwrap();
+    let hash = pool.hash(password(&"a".repeat(71))).await.unwrap();
+    let changed = format!("{}b", "a".repeat(70));
+    assert!(!pool.verify(password(&changed), hash.clone()).await.unwrap());
+    assert!(!pool.verify(password(&"a".repeat(70)), hash.clone()).await.unwrap());
+    assert!(pool.verify(password(&"a".repeat(71)), hash).await.unwrap());
+}
+
+#[actix_rt::test]
+async fn hashes_of_the_original_verify() {
+    let pool = Pool::new(1, 4, 4).unwrap();
+    let parts = bcrypt::non_truncating_hash_with_result("correct horse", 5).unwrap();
+    for version in [bcrypt::Version::TwoA, bcrypt::Version::TwoY, bcrypt::Version::TwoB] {
+        let hash = parts.format_for_version(version);
+        assert!(pool.verify(password("correct horse"), hash.clone()).await.unwrap(), "{hash}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_damaged_hash_is_an_error_and_the_pool_lives_on() {
+    let pool = Pool::new(1, 4, 4).unwrap();
+    let good = pool.hash(password("correct horse")).await.unwrap();
+    let dear = good.replace("$04$", "$31$");
+    let other = good.replace("$2b$", "$2x$");
+    let text = "é".repeat(30);
+    for bad in ["", "x", "$2b$04$short", "correct horse", &text, &good[..59], &dear, &other] {
+        let outcome = pool.verify(password("correct horse"), bad.to_owned()).await;
+        assert!(matches!(outcome, Err(Error::Damaged(_))), "{bad}");
+    }
+    let panicked = pool.run(|| -> Result<(), Error> { panic!("a planted fault") }).await;
+    assert!(matches!(panicked, Err(Error::Internal(_))));
+    assert!(pool.verify(password("correct horse"), good).await.unwrap());
+}
+
+#[actix_rt::test]
+async fn one_password_too_many_is_refused_at_once_and_abandoned_ones_are_not_checked() {
+    let pool = Pool::new(1, 2, 4).unwrap();
+    let hash = pool.hash(password("correct horse")).await.unwrap();
+    let stay = occupy(&pool).await;
+    let check = || pool.verify(password("correct horse"), hash.clone()).boxed_local();
+    let (mut kept, mut abandoned) = (check(), check());
+    assert!(kept.as_mut().now_or_never().is_none());
+    assert!(abandoned.as_mut().now_or_never().is_none());
+    assert!(matches!(check().await, Err(Error::Overloaded)));
+    drop((abandoned, stay));
+    assert!(kept.await.unwrap());
+    assert!(check().await.unwrap());
+    assert_eq!(pool.verified(), 2);
+}

@@ -1,0 +1,51 @@
+//! Who is registered. Implemented by [`sqlite`] (and, in the split deployment, by MongoDB), called by `people`.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod sqlite;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use proto::Username;
+
+pub use sqlite::SqliteUsers;
+
+use crate::Error;
+
+/// A registered user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name in the spelling it was registered with.
+    pub username: Username,
+    /// The bcrypt hash of the password, as stored: damaged ones are for the one who verifies to find.
+    pub hash: String,
+}
+
+/// What became of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// The user is stored.
+    Created,
+    /// Somebody has the name, in some case of its letters; nothing was changed.
+    Exists,
+}
+
+/// The store of users. A name is one user in any case of its letters ([`Username::key`]).
+#[async_trait]
+pub trait Users: Send + Sync + 'static {
+    /// Stores a new user, unless the name is taken. Of two at once exactly one is [`Creation::Created`].
+    async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error>;
+
+    /// The user of this [`Username::key`].
+    async fn find(&self, key: &str) -> Result<Option<User>, Error>;
+
+    /// Whether nobody is registered: sample data goes into no other store.
+    async fn is_empty(&self) -> Result<bool, Error>;
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").field("username", &self.username).finish_non_exhaustive()
+    }
+}

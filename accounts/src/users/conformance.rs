@@ -1,0 +1,69 @@
+//! What every backend of [`Users`] must do. Each backend's tests call [`run`] with a constructor.
+
+use std::{future::Future, sync::Arc};
+
+use futures_util::future::join_all;
+use proto::Username;
+
+use super::{Creation, Users};
+use crate::Error;
+
+/// Runs the suite. `make` answers with a backend without users; it is called once per law.
+///
+/// # Panics
+/// When the backend breaks a law.
+pub async fn run<F, B>(make: F) -> Result<(), Error>
+where
+    F: Fn() -> B,
+    B: Future<Output = Arc<dyn Users>>,
+{
+    a_created_user_is_found_as_registered(make().await).await?;
+    a_name_is_one_user_in_any_case(make().await).await?;
+    of_many_at_once_one_is_created(make().await).await?;
+    nobody_is_found_by_a_pattern(make().await).await
+}
+
+async fn a_created_user_is_found_as_registered(users: Arc<dyn Users>) -> Result<(), Error> {
+    assert!(users.is_empty().await?);
+    assert_eq!(users.find("alice").await?, None);
+    let alice = name("Alice");
+    assert_eq!(users.create(&alice, "$2a$one").await?, Creation::Created);
+    assert!(!users.is_empty().await?);
+    let found = users.find(&alice.key()).await?.expect("a created user is found");
+    assert_eq!((found.username, found.hash.as_str()), (alice, "$2a$one"));
+    assert_eq!(users.find("bob").await?, None);
+    Ok(())
+}
+
+async fn a_name_is_one_user_in_any_case(users: Arc<dyn Users>) -> Result<(), Error> {
+    assert_eq!(users.create(&name("Alice"), "first").await?, Creation::Created);
+    for twin in ["Alice", "alice", "ALICE"] {
+        assert_eq!(users.create(&name(twin), "second").await?, Creation::Exists, "{twin}");
+    }
+    let found = users.find("alice").await?.expect("the first stays");
+    assert_eq!((found.username, found.hash.as_str()), (name("Alice"), "first"));
+    Ok(())
+}
+
+async fn of_many_at_once_one_is_created(users: Arc<dyn Users>) -> Result<(), Error> {
+    let alice = name("alice");
+    let hashes: Vec<String> = (0..8).map(|number| format!("hash {number}")).collect();
+    let all = join_all(hashes.iter().map(|hash| users.create(&alice, hash))).await;
+    let all: Vec<Creation> = all.into_iter().collect::<Result<_, _>>()?;
+    assert_eq!(all.iter().filter(|creation| **creation == Creation::Created).count(), 1);
+    let winner = all.iter().position(|creation| *creation == Creation::Created).expect("counted above");
+    assert_eq!(users.find("alice").await?.expect("one was created").hash, hashes[winner]);
+    Ok(())
+}
+
+async fn nobody_is_found_by_a_pattern(users: Arc<dyn Users>) -> Result<(), Error> {
+    users.create(&name("alice"), "hash").await?;
+    for pattern in ["", "%", "_____", "alic%", ".*", "alice\0", "alice ", "' OR 1=1 --", "{\"$gt\":\"\"}"] {
+        assert_eq!(users.find(pattern).await?, None, "{pattern:?}");
+    }
+    Ok(())
+}
+
+fn name(text: &str) -> Username {
+    text.parse().expect("a good name")
+}

@@ -1,0 +1,175 @@
+//! A Socket.IO client in as few bytes and calls as possible, so that one thread drives thousands: no masking key, no JSON
+//! parser, one small buffer. Answers pings, hands every other packet to a closure. Called by the scenarios.
+
+use std::{io, net::SocketAddrV4, rc::Rc, time::Duration};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{
+    error::{Error, Tried},
+    http::{connect, exchange},
+    people::Person,
+};
+
+/// How long the answer to CONNECT may take while thousands connect.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The writing half of a connection; the reading half is a future. Both live on the one thread.
+#[derive(Clone)]
+pub struct Socket {
+    stream: Rc<TcpStream>,
+}
+
+/// Reads frames from one connection.
+pub struct Reader {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+/// Opens a connection and joins `/`.
+pub async fn open(person: &Person, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
+    let mut stream = connect(person.home, server).await?;
+    let request = format!(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {server}\r\nCookie: auth_token={}\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        person.token
+    );
+    let answer = exchange(&mut stream, &request).await?;
+    if answer.status != 101 {
+        return Err(answer.unexpected("opening a socket"));
+    }
+    let socket = Socket { stream: Rc::new(stream) };
+    socket.send(b"40").await.tried("sending CONNECT")?;
+    let mut reader = Reader { socket: socket.clone(), buffer: answer.rest };
+    let connected = timeout(PATIENCE, reader.until_connected()).await.map_err(|_| Error::Late("CONNECT"))?;
+    connected.map(|()| (socket, reader))
+}
+
+impl Socket {
+    /// Sends one text frame whole. The mask is zero, which every server must accept and which costs nothing.
+    pub async fn send(&self, text: &[u8]) -> io::Result<()> {
+        let mut frame = Vec::with_capacity(text.len() + 8);
+        frame.push(0x81);
+        match u8::try_from(text.len()) {
+            Ok(short @ 0..126) => frame.push(0x80 | short),
+            _ => {
+                let length = u16::try_from(text.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(text);
+        let mut rest = &frame[..];
+        while !rest.is_empty() {
+            self.stream.writable().await?;
+            match self.stream.try_write(rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// Hands every packet but pings to `hears`, until the connection ends. Says why it ended.
+    pub async fn run(mut self, mut hears: impl FnMut(&[u8])) -> &'static str {
+        loop {
+            match self.packets(&mut hears).await {
+                Ok(true) => {}
+                Ok(false) => return "a close frame",
+                Err(error) => return end(error.kind()),
+            }
+            match self.fill().await {
+                Ok(0) => return "end of stream",
+                Ok(_) => {}
+                Err(error) => return end(error.kind()),
+            }
+        }
+    }
+
+    async fn until_connected(&mut self) -> Result<(), Error> {
+        let mut outcome = None;
+        while outcome.is_none() {
+            self.fill().await.tried("waiting for CONNECT").and_then(|n| match n {
+                0 => Err(Error::Answer { what: "CONNECT".into(), answer: "end of stream".into() }),
+                _ => Ok(()),
+            })?;
+            let see = |packet: &[u8]| match packet {
+                [b'4', b'0', ..] => outcome = Some(Ok(())),
+                [b'4', b'4', refused @ ..] => {
+                    let answer = String::from_utf8_lossy(refused).into_owned();
+                    outcome = Some(Err(Error::Answer { what: "CONNECT".into(), answer }));
+                }
+                _ => {}
+            };
+            let mut see = see;
+            self.packets(&mut see).await.tried("answering a ping")?;
+        }
+        outcome.unwrap_or(Ok(()))
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        loop {
+            self.socket.stream.readable().await?;
+            self.buffer.reserve(2048);
+            match self.socket.stream.try_read_buf(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Takes all whole frames from the buffer; false at a close frame.
+    async fn packets(&mut self, hears: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+        let mut at = 0;
+        while let Some((start, end)) = frame(&self.buffer[at..]) {
+            let (first, payload) = (self.buffer[at], &self.buffer[at + start..at + end]);
+            match (first & 0x0f, payload) {
+                (8, _) => return Ok(false),
+                (1, b"2") => self.socket.send(b"3").await?,
+                (1, payload) => hears(payload),
+                _ => {}
+            }
+            at += end;
+        }
+        self.buffer.drain(..at);
+        Ok(true)
+    }
+}
+
+/// Where the payload of the first frame begins and ends, when all of it is there.
+fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (start, length) = match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..4)?.first_chunk()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(*bytes.get(2..10)?.first_chunk()?)).ok()?),
+        short => (2, usize::from(short)),
+    };
+    (bytes.len() >= start + length).then_some((start, start + length))
+}
+
+fn end(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::ConnectionReset => "reset",
+        io::ErrorKind::BrokenPipe => "broken pipe",
+        _ => "an error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::frame;
+
+    #[test]
+    fn frames_are_found_only_when_whole() {
+        assert_eq!(frame(&[0x81, 2, b'4', b'0', 0x81]), Some((2, 4)));
+        assert_eq!(frame(&[0x81, 2, b'4']), None);
+        assert_eq!(frame(&[0x81, 126, 0]), None);
+        let long = [&[0x81, 126, 0, 200][..], &[b'x'; 200]].concat();
+        assert_eq!(frame(&long), Some((4, 204)));
+        assert_eq!(frame(&long[..203]), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! A token bucket as a value: how often something may happen. Time is an argument. Guests have one each for what they send;
+//! HTTP posts share one per user.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+/// A rate with a burst.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Tokens that come back per second.
+    pub per_second: f64,
+    /// Tokens of a full bucket.
+    pub burst: f64,
+}
+
+/// Tokens left of one payer, at one time.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    rate: Rate,
+    tokens: f64,
+    at: Instant,
+}
+
+/// Buckets by payer, all of one rate; those that are full again are forgotten.
+#[derive(Debug)]
+pub struct Buckets {
+    rate: Rate,
+    by_key: HashMap<String, Bucket>,
+    prune_at: usize,
+}
+
+impl Rate {
+    /// `per_second` on average, `burst` at once.
+    pub fn new(per_second: u32, burst: u32) -> Self {
+        Self { per_second: f64::from(per_second), burst: f64::from(burst) }
+    }
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn full(rate: Rate, now: Instant) -> Self {
+        Self { rate, tokens: rate.burst, at: now }
+    }
+
+    /// Takes one token, or says how long until there is one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.refill(now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - self.tokens) / self.rate.per_second))
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * self.rate.per_second).min(self.rate.burst);
+        self.at = self.at.max(now);
+    }
+
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.tokens >= self.rate.burst
+    }
+}
+
+impl Buckets {
+    /// How many buckets there may be before the full ones are looked for.
+    const PRUNE: usize = 1024;
+
+    /// No buckets yet.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, by_key: HashMap::new(), prune_at: Self::PRUNE }
+    }
+
+    /// Takes one token from the bucket of `key`, or says how long until there is one.
+    pub fn take(&mut self, key: &str, now: Instant) -> Result<(), Duration> {
+        if self.by_key.len() >= self.prune_at {
+            self.by_key.retain(|_, bucket| !bucket.is_full(now));
+            // Twice what is left: pruning costs a constant per request on average.
+            self.prune_at = (2 * self.by_key.len()).max(Self::PRUNE);
+        }
+        let rate = self.rate;
+        self.by_key.entry(key.to_owned()).or_insert_with(|| Bucket::full(rate, now)).take(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_the_next_one_learns_when_to_come_back() {
+        let now = Instant::now();
+        let mut bucket = Bucket::full(Rate::new(10, 20), now);
+        assert!((0..20).all(|_| bucket.take(now).is_ok()));
+        let wait = bucket.take(now).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(100));
+        assert!(bucket.take(now + wait).is_ok());
+        assert!(bucket.take(now + wait).is_err());
+    }
+
+    #[test]
+    fn a_long_pause_gives_one_burst_and_not_more() {
+        let now = Instant::now();
+        let mut bucket = Bucket::full(Rate::new(10, 2), now);
+        let later = now + Duration::from_secs(3600);
+        assert_eq!((0..5).filter(|_| bucket.take(later).is_ok()).count(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_gives_nothing() {
+        let now = Instant::now() + Duration::from_secs(10);
+        let mut bucket = Bucket::full(Rate::new(1, 1), now);
+        assert!(bucket.take(now).is_ok());
+        assert!(bucket.take(now - Duration::from_secs(5)).is_err());
+    }
+
+    #[test]
+    fn one_payer_does_not_spend_anothers_tokens_and_full_buckets_are_forgotten() {
+        let now = Instant::now();
+        let mut buckets = Buckets::new(Rate::new(1, 1));
+        assert!(buckets.take("alice", now).is_ok());
+        assert!(buckets.take("alice", now).is_err());
+        assert!(buckets.take("bob", now).is_ok());
+        let later = now + Duration::from_secs(60);
+        assert!((0..5000).all(|n| buckets.take(&n.to_string(), later).is_ok()));
+        let latest = later + Duration::from_secs(60);
+        buckets.take("carol", latest).unwrap();
+        assert!((0..5000).all(|n| buckets.take(&format!("x{n}"), latest + Duration::from_secs(n)).is_ok()));
+        assert!(buckets.by_key.len() < 2 * Buckets::PRUNE, "{}", buckets.by_key.len());
+    }
+}

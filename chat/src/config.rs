@@ -1,0 +1,117 @@
+//! The chat's configuration: flags and `GODZILLA_*` variables, read by the binary and handed to [`crate::start`].
+
+use std::time::Duration;
+
+use clap::Args;
+
+/// Limits and addresses of the chat.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Chat")]
+pub struct Config {
+    /// The longest message text, in bytes
+    #[arg(long, env = "GODZILLA_TEXT_LIMIT", default_value_t = 8192, value_parser = at_least_one, value_name = "BYTES")]
+    pub text_limit: usize,
+    /// Messages per second that one socket may send, on average
+    #[arg(long, env = "GODZILLA_MESSAGE_RATE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub message_rate: u32,
+    /// Messages that one socket may send at once
+    #[arg(long, env = "GODZILLA_MESSAGE_BURST", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub message_burst: u32,
+    /// Acks that one socket may wait for at the same time
+    #[arg(long, env = "GODZILLA_OPEN_ACKS", default_value_t = 64, value_parser = at_least_one, value_name = "N")]
+    pub open_acks: usize,
+    /// Rooms that one user may be a member of, the lobby not counted
+    #[arg(long, env = "GODZILLA_ROOMS_PER_USER", default_value_t = 100, value_parser = at_least_one, value_name = "N")]
+    pub rooms_per_user: usize,
+    /// Sockets that one user may have open at the same time
+    #[arg(long, env = "GODZILLA_SOCKETS_PER_USER", default_value_t = 20, value_parser = at_least_one, value_name = "N")]
+    pub sockets_per_user: usize,
+    /// Where the presence service listens
+    #[arg(long, env = "GODZILLA_PRESENCE_URL", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    pub presence_url: String,
+    /// This node's name toward the presence service; the host's name when absent
+    #[arg(long, env = "GODZILLA_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+/// How long a client waits for the answer to an event or a request at most: with an error rather than with silence.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the store may take for one batch of a room; shorter than [`ANSWER_DEADLINE`], so that the refusal is in time.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(4);
+
+/// The most messages in a page of history.
+pub const PAGE: u32 = 100;
+
+/// How many messages a page of history has when the client does not say.
+pub const DEFAULT_PAGE: u32 = 50;
+
+/// The most messages in the answer to a `join` with `since`.
+pub const SINCE: usize = 500;
+
+/// The most bytes of JSON in one answer with messages: half of what a socket's outbox holds by default.
+pub const ANSWER_BYTES: usize = 128 * 1024;
+
+/// The most names in a `presence` or `typing` event; more people online are announced by `presence:diff` alone.
+pub const NAMES: usize = 200;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            text_limit: 8192,
+            message_rate: 10,
+            message_burst: 20,
+            open_acks: 64,
+            rooms_per_user: 100,
+            sockets_per_user: 20,
+            presence_url: "http://127.0.0.1:50051".to_owned(),
+            node: None,
+        }
+    }
+}
+
+impl Config {
+    /// This node's name: the one given, else the host's.
+    pub fn node_name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = self.node.clone().or_else(host).unwrap_or_default();
+        if name.trim().is_empty() { "chat".to_owned() } else { name.trim().to_owned() }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("is not a whole number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        chat: Config,
+    }
+
+    #[test]
+    fn the_default_is_what_no_flags_give() {
+        let parsed = Cli::try_parse_from(["chat"]).unwrap().chat;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_refused() {
+        for flag in
+            ["--text-limit", "--message-rate", "--open-acks", "--sockets-per-user", "--rooms-per-user"]
+        {
+            assert!(Cli::try_parse_from(["chat", flag, "0"]).is_err(), "{flag}");
+        }
+    }
+}

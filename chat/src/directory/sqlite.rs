@@ -1,0 +1,226 @@
+//! [`Directory`] in the embedded SQLite file, tables `rooms` and `members`. Every change is one job of the writer thread.
+
+use async_trait::async_trait;
+use embedded::Database;
+use proto::{RoomName, Username};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+
+use super::{Card, Committed, Directory, Entry, Member, NewRoom, Role};
+use crate::Error;
+
+/// Rooms and members of `chat.sqlite3`.
+#[derive(Clone)]
+pub struct SqliteDirectory {
+    database: Database,
+}
+
+/// What a job found, besides SQLite's own errors: whether anything changed with the answer, or why it was refused.
+type Job<T> = rusqlite::Result<Result<(bool, T), Error>>;
+
+impl SqliteDirectory {
+    /// On a database that was opened with [`crate::store::MIGRATIONS`].
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// Runs a job and, when it changed something, `committed`.
+    async fn change<T: Send + 'static>(
+        &self,
+        committed: Committed,
+        job: impl FnOnce(&Connection) -> Job<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let after = move |result: &Result<(bool, T), Error>| {
+            if matches!(result, Ok((true, _))) {
+                committed();
+            }
+        };
+        self.database.write_then(job, after).await?.map(|(_, answer)| answer)
+    }
+}
+
+#[async_trait]
+impl Directory for SqliteDirectory {
+    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<Card, Error> {
+        self.change(committed, move |conn| create(conn, room, limit)).await
+    }
+
+    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+        let room = room.clone();
+        Ok(self.database.read(move |conn| find(conn, &room)).await?)
+    }
+
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
+        let user = user.clone();
+        Ok(self.database.read(move |conn| rooms_of(conn, &user)).await?)
+    }
+
+    async fn add(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        limit: usize,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        let (room, user) = (room.clone(), user.clone());
+        self.change(committed, move |conn| add(conn, &room, &user, limit)).await
+    }
+
+    async fn remove(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        let (room, user) = (room.clone(), user.clone());
+        self.change(committed, move |conn| remove(conn, &room, &user)).await
+    }
+
+    async fn set_private(&self, room: &RoomName, private: bool, committed: Committed) -> Result<(), Error> {
+        let room = room.clone();
+        self.change(committed, move |conn| {
+            update(conn, "UPDATE rooms SET private = ?2 WHERE name = ?1 AND archived = 0", &room, private)
+        })
+        .await
+    }
+
+    async fn archive(&self, room: &RoomName, committed: Committed) -> Result<(), Error> {
+        let room = room.clone();
+        self.change(committed, move |conn| {
+            update(conn, "UPDATE rooms SET archived = ?2 WHERE name = ?1 AND archived = 0", &room, true)
+        })
+        .await
+    }
+}
+
+fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<Card> {
+    if count_of(conn, &room.owner)? >= limit {
+        return Ok(Err(too_many()));
+    }
+    let insert = "INSERT INTO rooms (name, private, ephemeral) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    let values = params![room.name.as_str(), room.private, room.ephemeral];
+    if conn.prepare_cached(insert)?.execute(values)? == 0 {
+        return Ok(Err(Error::Conflict("a room of this name exists")));
+    }
+    insert_member(conn, &room.name, &room.owner, Role::Owner)?;
+    let (private, ephemeral) = (room.private, room.ephemeral);
+    Ok(Ok((true, Card { name: room.name, private, ephemeral, owner: Some(room.owner) })))
+}
+
+fn add(conn: &Connection, room: &RoomName, user: &Username, limit: usize) -> Job<Vec<Member>> {
+    let Some(Entry { mut members, .. }) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+    if room.is_lobby() || members.iter().any(|member| member.username.key() == user.key()) {
+        return Ok(Ok((false, members)));
+    }
+    if count_of(conn, user)? >= limit {
+        return Ok(Err(too_many()));
+    }
+    let role = if members.is_empty() { Role::Owner } else { Role::Member };
+    insert_member(conn, room, user, role)?;
+    members.push(Member { username: user.clone(), role });
+    Ok(Ok((true, members)))
+}
+
+fn remove(conn: &Connection, room: &RoomName, user: &Username) -> Job<Vec<Member>> {
+    let Some(Entry { card, mut members }) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+    let Some(at) = members.iter().position(|member| member.username.key() == user.key()) else {
+        return Ok(Ok((false, members)));
+    };
+    let gone = members.remove(at);
+    let keys = params![room.as_str(), user.as_str()];
+    conn.prepare_cached("DELETE FROM members WHERE room = ? AND user = ?")?.execute(keys)?;
+    match members.first_mut() {
+        Some(heir) if gone.role == Role::Owner => {
+            heir.role = Role::Owner;
+            let update = "UPDATE members SET owner = 1 WHERE room = ? AND user = ?";
+            conn.prepare_cached(update)?.execute(params![room.as_str(), heir.username.as_str()])?;
+        }
+        None if card.private => {
+            conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
+        }
+        _ => (),
+    }
+    Ok(Ok((true, members)))
+}
+
+/// A change of one column of a room other than the lobby.
+fn update(conn: &Connection, sql: &str, room: &RoomName, value: bool) -> Job<()> {
+    let found = !room.is_lobby() && conn.prepare_cached(sql)?.execute(params![room.as_str(), value])? > 0;
+    Ok(if found { Ok((true, ())) } else { Err(Error::NotFound) })
+}
+
+fn insert_member(conn: &Connection, room: &RoomName, user: &Username, role: Role) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO members (room, user, owner) VALUES (?, ?, ?)";
+    let values = params![room.as_str(), user.as_str(), role == Role::Owner];
+    conn.prepare_cached(insert)?.execute(values)?;
+    Ok(())
+}
+
+fn count_of(conn: &Connection, user: &Username) -> rusqlite::Result<usize> {
+    let query = "SELECT count(*) FROM members JOIN rooms ON name = room WHERE user = ? AND archived = 0";
+    let count: i64 = conn.prepare_cached(query)?.query_row([user.as_str()], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
+    let query = "SELECT name, private, ephemeral, NULL FROM rooms WHERE name = ? AND archived = 0";
+    let found = conn.prepare_cached(query)?.query_row([room.as_str()], card).optional()?;
+    let Some(mut card) = found else { return Ok(None) };
+    let query = "SELECT user, owner FROM members WHERE room = ? ORDER BY place";
+    let members: Vec<Member> =
+        conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
+    card.owner =
+        members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone());
+    Ok(Some(Entry { card, members }))
+}
+
+fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<Card>> {
+    let query = "SELECT name, private, ephemeral,
+                        (SELECT user FROM members AS owners WHERE owners.room = name AND owners.owner = 1)
+                 FROM members AS mine JOIN rooms ON name = mine.room
+                 WHERE mine.user = ? AND archived = 0 ORDER BY name";
+    let mut cards = vec![Card::lobby()];
+    for card in conn.prepare_cached(query)?.query_map([user.as_str()], card)? {
+        cards.push(card?);
+    }
+    Ok(cards)
+}
+
+fn card(row: &Row<'_>) -> rusqlite::Result<Card> {
+    let owner: Option<String> = row.get(3)?;
+    let name: String = row.get(0)?;
+    Ok(Card {
+        name: name.try_into().map_err(|error| unreadable(0, error))?,
+        private: row.get(1)?,
+        ephemeral: row.get(2)?,
+        owner: owner.map(Username::try_from).transpose().map_err(|error| unreadable(3, error))?,
+    })
+}
+
+fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
+    let username: String = row.get(0)?;
+    let role = if row.get(1)? { Role::Owner } else { Role::Member };
+    Ok(Member { username: username.try_into().map_err(|error| unreadable(0, error))?, role })
+}
+
+fn unreadable(column: usize, error: proto::NameError) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+fn too_many() -> Error {
+    Error::Forbidden("the user is a member of too many rooms")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{directory::conformance, store::Store};
+
+    #[actix_rt::test]
+    async fn keeps_what_every_directory_promises() {
+        conformance::run(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+            (store.directory(), dir)
+        })
+        .await;
+    }
+}

@@ -1,0 +1,126 @@
+//! One connected client: what it sends becomes questions to rooms and stores, and every question an ack. [`Guests`] is the
+//! application that `socketio` serves; [`door`] lets clients in, [`events`] reads what they send, [`visit`] does it in
+//! order; an event a file: [`say`], [`typing`], [`rooms`], [`recall`].
+
+mod ack;
+mod door;
+mod events;
+mod recall;
+mod rooms;
+mod say;
+mod typing;
+mod visit;
+
+use std::{rc::Rc, time::Instant};
+
+use actix_web::{HttpMessage, HttpRequest};
+use futures_util::future::LocalBoxFuture;
+use proto::{
+    Identity, Timestamp, Username,
+    event::{Welcome, name},
+};
+use socketio::{App, CloseReason, Connect, Event, Peer, Refusal, Reply};
+
+use crate::{Chat, chat::due, log::encode, presence::Presence, seats::Seat};
+use ack::Ack;
+use events::Limits;
+use visit::Visit;
+
+/// The chat as `socketio` knows it.
+pub struct Guests {
+    chat: Chat,
+}
+
+/// One client.
+pub struct Guest {
+    visit: Rc<Visit>,
+    limits: Limits,
+    /// Given back when the client goes, however it goes.
+    seat: Option<Seat>,
+    /// None before the client is in, and after it has gone.
+    present: Option<Present>,
+}
+
+/// A user counted as here, once, until this is dropped.
+struct Present {
+    presence: Presence,
+    user: Username,
+}
+
+impl Guests {
+    pub(crate) fn new(chat: Chat) -> Self {
+        Self { chat }
+    }
+}
+
+impl App for Guests {
+    /// The identity that the gateway found; none for a client that must still say who it is.
+    type Admission = Option<Identity>;
+    type Peer = Guest;
+
+    fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal> {
+        Ok(request.extensions().get::<Identity>().cloned())
+    }
+
+    fn connect(&self, connect: Connect<Self::Admission>) -> LocalBoxFuture<'static, Result<Guest, Refusal>> {
+        Box::pin(door::enter(self.chat.clone(), connect))
+    }
+}
+
+impl Guest {
+    fn new(visit: Rc<Visit>, seat: Seat) -> Self {
+        let limits = Limits::new(visit.chat().config(), Instant::now());
+        Self { visit, limits, seat: Some(seat), present: None }
+    }
+
+    /// Carries an offset, so that a client that drops before its first message has one to come back with.
+    fn emit_welcome(&self) {
+        let username = self.visit.user().clone();
+        let message = format!("Welcome {username}!");
+        let welcome = Welcome { message, username, timestamp: Timestamp::now() };
+        if let Some(packet) = encode(name::WELCOME, &welcome, Some(&self.visit.chat().log().offset())) {
+            self.visit.socket().emit(&packet);
+        }
+    }
+}
+
+impl Peer for Guest {
+    fn connected(&mut self) {
+        metrics::gauge!("godzilla_chat_guests").increment(1.0);
+        self.emit_welcome();
+        let presence = self.visit.chat().presence().clone();
+        self.present = Some(Present::new(presence, self.visit.user().clone()));
+        if let Some(packet) = self.visit.chat().shown() {
+            self.visit.socket().emit(&packet);
+        }
+    }
+
+    fn event(&mut self, mut event: Event, reply: Option<Reply>) {
+        let (deadline, ack) = (due(), Ack::new(reply));
+        let open_acks = if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 };
+        match self.limits.read(&mut event, open_acks, Instant::now()) {
+            Ok(command) => self.visit.submit(command, ack, deadline),
+            Err(refused) => ack.refuse(&refused),
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        metrics::counter!("godzilla_chat_guests_closed_total", "reason" => reason.as_str()).increment(1);
+        self.present = None;
+        self.seat = None;
+    }
+}
+
+impl Present {
+    fn new(presence: Presence, user: Username) -> Self {
+        presence.connected(&user);
+        Self { presence, user }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        metrics::gauge!("godzilla_chat_guests").decrement(1.0);
+        self.presence.disconnected(&self.user);
+    }
+}

@@ -1,0 +1,15 @@
+//! `history`: a page of what was said, newest first, for members.
+
+use std::time::Instant;
+
+use proto::event::{History, Page};
+
+use super::visit::Visit;
+use crate::{Error, recall::page};
+
+impl Visit {
+    /// Reads a page.
+    pub async fn recall(&self, asked: History, deadline: Instant) -> Result<Page, Error> {
+        page(self.chat(), self.user(), asked, deadline).await
+    }
+}

@@ -1,0 +1,46 @@
+//! `join` and `leave`: membership, and the gap-free step from history to live events.
+
+use std::time::Instant;
+
+use proto::event::{Join, Leave, Message};
+use serde::Serialize;
+
+use super::{ack::Done, visit::Visit};
+use crate::{
+    Error,
+    config::SINCE,
+    room::membership::{Add, Remove},
+};
+
+/// Where a room is, and what the client has missed of it.
+#[derive(Serialize)]
+pub struct Entered {
+    /// The room's last `seq`; beyond the last of `messages` when not all of them fit: then join again from there.
+    head: u64,
+    /// What came after `since`, oldest first; empty without it.
+    messages: Vec<Message>,
+}
+
+impl Visit {
+    /// Makes the user a member and reads what came after `since`. The membership is in the log before the messages are read,
+    /// so whatever is not among them comes as an event; what is in both has the same `seq`.
+    pub async fn join(&self, Join { room, since }: Join, deadline: Instant) -> Result<Entered, Error> {
+        let (by, user) = (self.user().clone(), self.user().clone());
+        self.chat().ask(&room, Add { by, user }, deadline).await?;
+        let history = self.chat().history();
+        match since {
+            None => Ok(Entered { head: history.head(&room).await?.seq, messages: vec![] }),
+            Some(seq) => {
+                let slice = history.since(&room, seq, SINCE).await?;
+                Ok(Entered { head: slice.head, messages: slice.messages })
+            }
+        }
+    }
+
+    /// Ends the user's membership.
+    pub async fn leave(&self, Leave { room }: Leave, deadline: Instant) -> Result<Done, Error> {
+        let (by, user) = (self.user().clone(), self.user().clone());
+        self.chat().ask(&room, Remove { by, user }, deadline).await?;
+        Ok(Done {})
+    }
+}

@@ -1,0 +1,123 @@
+//! What one client wants, done in the order in which it asked. Posts only wait to be accepted in that order, so many of them
+//! may be on their way; everything else is finished before the next one begins.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use actix::Addr;
+use proto::{RoomName, Username};
+use socketio::Socket;
+
+use super::{ack::Ack, events::Command, typing::Typist};
+use crate::{Chat, Error, chat::within, room::Room};
+
+/// The most commands that wait for their turn; acks are bounded apart from this.
+const WAITING: usize = 128;
+
+/// What everything that happens for a client shares. It may outlive the connection by the time an answer takes.
+pub struct Visit {
+    chat: Chat,
+    socket: Socket,
+    user: Username,
+    /// Rooms posted to, so that the keeper is asked once for each.
+    rooms: RefCell<HashMap<RoomName, Addr<Room>>>,
+    waiting: RefCell<VecDeque<Turn>>,
+    /// Whether somebody empties `waiting`.
+    busy: Cell<bool>,
+    typist: RefCell<Typist>,
+}
+
+/// A command that waits.
+struct Turn {
+    command: Command,
+    ack: Ack,
+    deadline: Instant,
+}
+
+impl Visit {
+    /// A visit of `user` through `socket`.
+    pub fn new(chat: Chat, socket: Socket, user: Username) -> Self {
+        Self {
+            chat,
+            socket,
+            user,
+            rooms: RefCell::default(),
+            waiting: RefCell::default(),
+            busy: Cell::new(false),
+            typist: RefCell::new(Typist::new(Instant::now())),
+        }
+    }
+
+    /// The chat.
+    pub fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    /// The client's socket.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The session's user.
+    pub fn user(&self) -> &Username {
+        &self.user
+    }
+
+    /// What is left of a typing user's patience.
+    pub fn typist(&self) -> &RefCell<Typist> {
+        &self.typist
+    }
+
+    /// Does `command` when those before it are done, and answers by `deadline` in any case.
+    pub fn submit(self: &Rc<Self>, command: Command, ack: Ack, deadline: Instant) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() >= WAITING {
+            let retry_after = Duration::from_secs(1);
+            return ack.refuse(&Error::RateLimited { what: "too many events are waiting", retry_after });
+        }
+        waiting.push_back(Turn { command, ack, deadline });
+        drop(waiting);
+        if !self.busy.replace(true) {
+            // Spawned only while there is something to do: a quiet client costs nothing.
+            actix_rt::spawn(self.clone().work());
+        }
+    }
+
+    async fn work(self: Rc<Self>) {
+        loop {
+            let next = self.waiting.borrow_mut().pop_front();
+            let Some(turn) = next else { break };
+            self.take(turn).await;
+        }
+        self.busy.set(false);
+    }
+
+    async fn take(self: &Rc<Self>, Turn { command, ack, deadline }: Turn) {
+        match command {
+            Command::Say(post, text) => self.say(post, text, ack, deadline).await,
+            Command::Type(typing) => ack.answer(within(deadline, self.set_typing(typing, deadline)).await),
+            Command::Join(join) => ack.answer(within(deadline, self.join(join, deadline)).await),
+            Command::Leave(leave) => ack.answer(within(deadline, self.leave(leave, deadline)).await),
+            Command::Recall(page) => ack.answer(within(deadline, self.recall(page, deadline)).await),
+        }
+    }
+
+    /// The actor of a room, kept for the next time.
+    pub async fn room(&self, name: &RoomName, deadline: Instant) -> Result<Addr<Room>, Error> {
+        let known = self.rooms.borrow().get(name).filter(|room| room.connected()).cloned();
+        if let Some(room) = known {
+            return Ok(room);
+        }
+        let found = within(deadline, self.chat.room(name)).await;
+        let mut rooms = self.rooms.borrow_mut();
+        match &found {
+            Ok(room) => drop(rooms.insert(name.clone(), room.clone())),
+            Err(_) => drop(rooms.remove(name)),
+        }
+        found
+    }
+}

@@ -1,0 +1,210 @@
+//! What every [`History`] promises, as one suite that each backend's tests run on real stores.
+
+use std::sync::{Arc, Mutex};
+
+use proto::{RoomName, Timestamp};
+
+use super::{Appended, Draft, Head, History, Outcome};
+use crate::{Error, config, text::Text};
+
+/// Runs the suite; `fresh` makes an empty store and what keeps it alive.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
+    numbers_from_one_without_holes(&*fresh().0).await;
+    fences_an_owner_who_is_behind(&*fresh().0).await;
+    answers_a_resend_with_the_first_result(&*fresh().0).await;
+    finds_duplicates_within_one_batch(&*fresh().0).await;
+    tells_of_commits_in_their_order(&*fresh().0).await;
+    pages_newest_first(&*fresh().0).await;
+    bounds_an_answer_in_bytes(&*fresh().0).await;
+    gives_what_came_after(&*fresh().0).await;
+    never_turns_time_back(&*fresh().0).await;
+    trims_all_but_the_last(&*fresh().0).await;
+    keeps_its_epoch(&*fresh().0).await;
+}
+
+/// A draft by `author`; its id is its text.
+fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
+    Draft {
+        id: format!("id of {}", &text[..text.len().min(20)]),
+        author: author.parse().expect("tests use good names"),
+        text: Text::parse(text.to_owned(), usize::MAX).expect("tests say something"),
+        client_id: client_id.map(|id| id.to_owned().try_into().expect("tests use good client ids")),
+        timestamp: Timestamp(1000),
+    }
+}
+
+fn lobby() -> RoomName {
+    RoomName::lobby()
+}
+
+async fn append(history: &dyn History, head: u64, drafts: Vec<Draft>) -> Result<Appended, Error> {
+    history.append(&lobby(), head, drafts.into(), Box::new(|_| {})).await
+}
+
+async fn say(history: &dyn History, count: u64) {
+    for n in 0..count {
+        append(history, n, vec![draft("alice", &format!("m{}", n + 1), None)]).await.expect("appends");
+    }
+}
+
+async fn numbers_from_one_without_holes(history: &dyn History) {
+    assert!(history.is_empty().await.expect("answers"));
+    assert_eq!(history.head(&lobby()).await, Ok(Head::default()));
+    let two =
+        append(history, 0, vec![draft("alice", "a", None), draft("bob", "b", None)]).await.expect("appends");
+    let one = append(history, 2, vec![draft("alice", "c", None)]).await.expect("appends");
+    let seqs: Vec<u64> = two.outcomes.iter().chain(&one.outcomes).map(seq).collect();
+    assert_eq!(seqs, [1, 2, 3]);
+    assert_eq!((two.head.seq, one.head.seq, history.head(&lobby()).await.expect("answers").seq), (2, 3, 3));
+    assert!(!history.is_empty().await.expect("answers"));
+}
+
+async fn fences_an_owner_who_is_behind(history: &dyn History) {
+    say(history, 2).await;
+    for wrong in [0, 1, 3] {
+        let refused = append(history, wrong, vec![draft("bob", "x", None)]).await;
+        let head = Head { seq: 2, timestamp: Timestamp(1000) };
+        assert_eq!(refused, Err(Error::Fenced { head }), "at {wrong}");
+    }
+    assert_eq!(history.head(&lobby()).await.expect("answers").seq, 2);
+}
+
+async fn answers_a_resend_with_the_first_result(history: &dyn History) {
+    let first = draft("alice", "hi", Some("c1"));
+    append(history, 0, vec![first.clone()]).await.expect("appends");
+    let again = Draft { id: "another".into(), author: "ALICE".parse().expect("a name"), ..first.clone() };
+    let by_bob = Draft { id: "bobs".into(), author: "bob".parse().expect("a name"), ..first.clone() };
+    let other_text = draft("alice", "ho", Some("c1"));
+    let appended = append(history, 1, vec![again, other_text, by_bob]).await.expect("appends");
+    assert_eq!(appended.outcomes[0], Outcome::Duplicate { id: first.id.clone(), seq: 1 });
+    assert_eq!(appended.outcomes[1], Outcome::Conflict);
+    assert_eq!(seq(&appended.outcomes[2]), 2, "a client id is its author's own");
+    assert_eq!(appended.head.seq, 2);
+    let elsewhere: RoomName = "elsewhere".parse().expect("a name");
+    let there = history.append(&elsewhere, 0, vec![first].into(), Box::new(|_| {})).await.expect("appends");
+    assert_eq!(seq(&there.outcomes[0]), 1, "and its room's own");
+}
+
+async fn finds_duplicates_within_one_batch(history: &dyn History) {
+    let drafts = vec![draft("a", "hi", Some("c")), draft("a", "hi", Some("c")), draft("a", "ho", Some("d"))];
+    let first = drafts[0].id.clone();
+    let appended = append(history, 0, drafts).await.expect("appends");
+    assert_eq!(appended.outcomes[1], Outcome::Duplicate { id: first, seq: 1 });
+    assert_eq!((seq(&appended.outcomes[2]), appended.head.seq), (2, 2));
+}
+
+async fn tells_of_commits_in_their_order(history: &dyn History) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let rooms: Vec<RoomName> = (0..20).map(|n| format!("r{n}").parse().expect("a name")).collect();
+    let appends = rooms.iter().map(|room| {
+        let heard = heard.clone();
+        let drafts = vec![draft("alice", "x", None), draft("alice", "y", None)];
+        let note = move |appended: &Appended| {
+            let offsets = appended.outcomes.iter().map(offset);
+            heard.lock().expect("nobody panics with it").extend(offsets);
+        };
+        history.append(room, 0, drafts.into(), Box::new(note))
+    });
+    for appended in futures_util::future::join_all(appends).await {
+        appended.expect("appends");
+    }
+    let fenced = |_: &Appended| panic!("a refused batch was told of");
+    let refused = history.append(&rooms[0], 7, vec![draft("a", "z", None)].into(), Box::new(fenced)).await;
+    assert!(refused.is_err());
+    let heard = heard.lock().expect("nobody panics with it").clone();
+    assert_eq!(heard.len(), 40);
+    assert!(heard.is_sorted_by(|a, b| a < b), "{heard:?}");
+    assert_eq!(history.offset().await.as_ref(), Ok(&heard[39]));
+}
+
+async fn pages_newest_first(history: &dyn History) {
+    say(history, 5).await;
+    let page = async |before, after, limit| {
+        let page = history.page(&lobby(), before, after, limit).await.expect("answers");
+        (page.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(page(None, None, 2).await, (vec![5, 4], Some(4)));
+    assert_eq!(page(Some(4), None, 2).await, (vec![3, 2], Some(2)));
+    assert_eq!(page(Some(2), None, 2).await, (vec![1], None));
+    assert_eq!(page(None, None, 5).await, (vec![5, 4, 3, 2, 1], None));
+    assert_eq!(page(None, Some(3), 100).await, (vec![5, 4], None));
+    assert_eq!(page(Some(5), Some(1), 2).await, (vec![4, 3], Some(3)));
+    assert_eq!(page(Some(u64::MAX), Some(u64::MAX), 2).await, (vec![], None));
+    let empty: RoomName = "empty".parse().expect("a name");
+    assert_eq!(history.page(&empty, None, None, 10).await.expect("answers").messages, []);
+}
+
+async fn bounds_an_answer_in_bytes(history: &dyn History) {
+    let big = "x".repeat(config::ANSWER_BYTES / 4);
+    let drafts = (0..6).map(|_| draft("alice", &big, None)).collect();
+    append(history, 0, drafts).await.expect("appends");
+    let page = history.page(&lobby(), None, None, 100).await.expect("answers");
+    assert_eq!((page.messages.len(), page.next), (3, Some(4)));
+    let slice = history.since(&lobby(), 1, 100).await.expect("answers");
+    assert_eq!((slice.messages.len(), slice.messages[0].seq, slice.head), (3, 2, 6));
+    let huge = draft("alice", &"x".repeat(2 * config::ANSWER_BYTES), None);
+    append(history, 6, vec![huge]).await.expect("appends");
+    let alone = history.since(&lobby(), 6, 100).await.expect("answers");
+    assert_eq!(alone.messages.len(), 1, "one is always answered, or nobody could go on");
+}
+
+async fn gives_what_came_after(history: &dyn History) {
+    say(history, 5).await;
+    let since = async |seq, max| {
+        let slice = history.since(&lobby(), seq, max).await.expect("answers");
+        (slice.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), slice.head)
+    };
+    assert_eq!(since(2, 100).await, (vec![3, 4, 5], 5));
+    assert_eq!(since(0, 2).await, (vec![1, 2], 5));
+    assert_eq!(since(5, 100).await, (vec![], 5));
+    assert_eq!(since(u64::MAX, 100).await, (vec![], 5));
+    let message = &history.since(&lobby(), 4, 1).await.expect("answers").messages[0];
+    let shown = (message.id.as_str(), message.from.as_str(), message.data.text.as_str(), message.timestamp.0);
+    assert_eq!(shown, ("id of m5", "alice", "m5", 1000));
+}
+
+async fn never_turns_time_back(history: &dyn History) {
+    say(history, 1).await;
+    let earlier = Draft { timestamp: Timestamp(1), ..draft("bob", "later", None) };
+    let appended = append(history, 1, vec![earlier]).await.expect("appends");
+    assert_eq!(appended.head.timestamp, Timestamp(1000));
+}
+
+async fn trims_all_but_the_last(history: &dyn History) {
+    say(history, 5).await;
+    let left = async || {
+        let slice = history.since(&lobby(), 0, 100).await.expect("answers");
+        slice.messages.iter().map(|m| m.seq).collect::<Vec<_>>()
+    };
+    history.trim(&lobby(), 3, Timestamp(0)).await.expect("trims");
+    assert_eq!(left().await, [3, 4, 5]);
+    history.trim(&lobby(), 3, Timestamp(2000)).await.expect("trims");
+    assert_eq!(left().await, [5]);
+    let before = history.offset().await.expect("answers");
+    let appended = append(history, 5, vec![draft("alice", "m6", None)]).await.expect("appends");
+    assert_eq!(appended.outcomes, [Outcome::Stored { seq: 6, offset: before + 1 }]);
+}
+
+async fn keeps_its_epoch(history: &dyn History) {
+    let epoch = history.epoch().await.expect("answers");
+    assert!(epoch.len() >= 8 && epoch.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{epoch}");
+    say(history, 1).await;
+    assert_eq!(history.epoch().await, Ok(epoch));
+}
+
+fn seq(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Stored { seq, .. } | Outcome::Duplicate { seq, .. } => *seq,
+        Outcome::Conflict => panic!("a conflict has no seq"),
+    }
+}
+
+fn offset(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Stored { offset, .. } => *offset,
+        other => panic!("{other:?} has no offset"),
+    }
+}

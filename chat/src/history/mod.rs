@@ -1,0 +1,132 @@
+//! What was said: the durable, numbered messages of every room. Rooms append, guests and HTTP read. Backends: [`sqlite`];
+//! every backend passes `conformance.rs`.
+
+#[cfg(test)]
+mod conformance;
+pub mod sqlite;
+mod weight;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto::{
+    RoomName, Timestamp, Username,
+    event::{ClientId, Message, Page},
+};
+
+use crate::{Error, text::Text};
+pub use weight::weight;
+
+/// A message that wants to be stored. Its place is given by the store.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The message's id, if it is stored.
+    pub id: String,
+    /// Who says it.
+    pub author: Username,
+    /// What.
+    pub text: Text,
+    /// The author's own id of it.
+    pub client_id: Option<ClientId>,
+    /// When; never before the room's last message.
+    pub timestamp: Timestamp,
+}
+
+/// Where a room ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    /// The last message's `seq`; 0 when nothing was said yet.
+    pub seq: u64,
+    /// The last message's timestamp.
+    pub timestamp: Timestamp,
+}
+
+/// What became of a draft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is a message now.
+    Stored {
+        /// Its place in the room.
+        seq: u64,
+        /// Its place in the log of all rooms.
+        offset: u64,
+    },
+    /// The author has said it before, under the same `client_id`: the first message.
+    Duplicate {
+        /// The first message's id.
+        id: String,
+        /// The first message's place.
+        seq: u64,
+    },
+    /// The author has said something else under this `client_id`.
+    Conflict,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// One for each draft, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// Where the room ends now.
+    pub head: Head,
+}
+
+/// Messages after a `seq`, and how far the room goes: when the last of them is not at `head`, there are more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// The room's last `seq`.
+    pub head: u64,
+}
+
+/// Called once when a batch is durable, before its append answers, and in commit order among all appends of a store. Runs
+/// where the store commits: what it does holds up every writer.
+pub type Committed = Box<dyn FnOnce(&Appended) + Send>;
+
+/// The store of messages.
+#[async_trait]
+pub trait History: Send + Sync + 'static {
+    /// Stores `drafts` in their order as `head + 1`, `head + 2`, ... of `room`, all of them durably or none. A draft whose
+    /// author has used its `client_id` in this room before takes no number.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the room does not end at `head`: nothing was stored. [`Error::Store`] when the outcome is
+    /// unknown: the batch may be stored later, so the head must be read again before the next one.
+    async fn append(
+        &self,
+        room: &RoomName,
+        head: u64,
+        drafts: Arc<[Draft]>,
+        committed: Committed,
+    ) -> Result<Appended, Error>;
+
+    /// At most `limit` messages with `after < seq < before`, newest first, and fewer when they weigh too much for one answer.
+    async fn page(
+        &self,
+        room: &RoomName,
+        before: Option<u64>,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Page, Error>;
+
+    /// At most `max` messages with a larger `seq`, oldest first, and fewer when they weigh too much for one answer.
+    async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error>;
+
+    /// Where the room ends; the default for a room without messages.
+    async fn head(&self, room: &RoomName) -> Result<Head, Error>;
+
+    /// Forgets all but the last `keep` messages of `room`, and those before `oldest`, but never the last one: the head stays.
+    async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error>;
+
+    /// The log's last offset, over all rooms; 0 before the first message.
+    async fn offset(&self) -> Result<u64, Error>;
+
+    /// The log's epoch: another one means that offsets from before say nothing.
+    async fn epoch(&self) -> Result<String, Error>;
+
+    /// Whether nothing was ever said in any room.
+    async fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.offset().await? == 0)
+    }
+}

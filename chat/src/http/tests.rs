@@ -1,0 +1,278 @@
+//! The chat's resources as HTTP clients see them, on a real store; identity comes from the request's extensions, where the
+//! gateway would have put it.
+
+use actix_http::Request;
+use actix_web::{
+    App, Error as ActixError, HttpMessage,
+    body::to_bytes,
+    dev::{Service, ServiceResponse},
+    test::{TestRequest, init_service},
+};
+use proto::{Identity, Timestamp};
+use serde_json::{Value, json};
+use sessions::SqliteSessions;
+use socketio::Bus;
+use std::sync::Arc;
+
+use crate::{Chat, Config, Deps, Store, start};
+
+struct Stage {
+    chat: Chat,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
+        // Nobody listens on this port: presence stays unknown.
+        let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
+        let (history, directory) = (store.history(), store.directory());
+        let deps = Deps { history, directory, sessions: Arc::new(sessions), bus: Bus::new(), config };
+        Self { chat: start(deps).await.unwrap(), _dir: dir }
+    }
+
+    /// What `user` (nobody when empty) is answered.
+    async fn call(&self, user: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let request = match body {
+            Value::Null => TestRequest::default(),
+            body => TestRequest::default().set_json(body),
+        };
+        self.send(user, request.method(method.parse().unwrap()).uri(path)).await
+    }
+
+    async fn send(&self, user: &str, request: TestRequest) -> (u16, Value) {
+        let app = init_service(App::new().configure(|service| self.chat.routes(service))).await;
+        let request = request.to_request();
+        if let Ok(username) = user.parse() {
+            request.extensions_mut().insert(Identity { username, session: "s".into() });
+        }
+        answer(&app, request).await
+    }
+
+    async fn get(&self, user: &str, path: &str) -> (u16, Value) {
+        self.call(user, "GET", path, Value::Null).await
+    }
+
+    async fn post(&self, user: &str, path: &str, body: Value) -> (u16, Value) {
+        self.call(user, "POST", path, body).await
+    }
+}
+
+async fn answer(
+    app: &impl Service<Request, Response = ServiceResponse, Error = ActixError>,
+    request: Request,
+) -> (u16, Value) {
+    let response = app.call(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = to_bytes(response.into_body()).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+fn refusal(code: u16, message: &str) -> (u16, Value) {
+    (code, json!({"status": "error", "code": code, "message": message}))
+}
+
+#[actix_rt::test]
+async fn a_message_posted_is_a_message_read() {
+    let stage = Stage::new().await;
+    let (status, posted) = stage.post("alice", "/rooms/lobby/messages", json!({"text": "hi"})).await;
+    assert_eq!((status, &posted["seq"], posted.as_object().unwrap().len()), (201, &json!(1), 2));
+    let (status, page) = stage.get("bob", "/rooms/lobby/messages").await;
+    assert_eq!((status, &page["next"]), (200, &Value::Null));
+    let message = &page["messages"][0];
+    assert_eq!(
+        (&message["id"], &message["from"], &message["data"]),
+        (&posted["id"], &json!("alice"), &json!({"text": "hi"}))
+    );
+}
+
+#[actix_rt::test]
+async fn the_same_client_id_gets_the_same_answer() {
+    let stage = Stage::new().await;
+    let say = async |text: &str| {
+        stage.post("alice", "/rooms/lobby/messages", json!({"text": text, "clientId": "c"})).await
+    };
+    let first = say("hi").await;
+    assert_eq!(say("hi").await, first);
+    assert_eq!(say("ho").await.0, 409);
+    assert_eq!(stage.get("alice", "/rooms/lobby/messages").await.1["messages"].as_array().unwrap().len(), 1);
+}
+
+#[actix_rt::test]
+async fn pages_go_back_to_the_first_message() {
+    let stage = Stage::new().await;
+    for n in 1..=5 {
+        stage.post("alice", "/rooms/lobby/messages", json!({"text": n.to_string()})).await;
+    }
+    let (mut path, mut seen) = ("/rooms/lobby/messages?limit=2".to_owned(), vec![]);
+    loop {
+        let (status, page) = stage.get("alice", &path).await;
+        assert_eq!(status, 200);
+        seen.extend(page["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()));
+        let Some(next) = page["next"].as_u64() else { break };
+        path = format!("/rooms/lobby/messages?limit=2&before={next}");
+    }
+    assert_eq!(seen, [5, 4, 3, 2, 1]);
+    let (_, after) = stage.get("alice", "/rooms/lobby/messages?after=4").await;
+    assert_eq!(after["messages"].as_array().unwrap().len(), 1);
+}
+
+#[actix_rt::test]
+async fn nobody_does_nothing() {
+    let stage = Stage::new().await;
+    let nothing = Value::Null;
+    for (method, path, body) in [
+        ("GET", "/rooms", &nothing),
+        ("POST", "/rooms", &json!({"name": "tea"})),
+        ("GET", "/rooms/lobby", &nothing),
+        ("PATCH", "/rooms/lobby", &json!({"private": true})),
+        ("DELETE", "/rooms/lobby", &nothing),
+        ("PUT", "/rooms/lobby/members/bob", &nothing),
+        ("DELETE", "/rooms/lobby/members/bob", &nothing),
+        ("GET", "/rooms/lobby/messages", &nothing),
+        ("POST", "/rooms/lobby/messages", &json!({"text": "hi"})),
+        ("GET", "/presence/online", &nothing),
+        ("GET", "/presence/typing", &nothing),
+    ] {
+        let answer = stage.call("", method, path, body.clone()).await;
+        assert_eq!(answer, refusal(401, "Unauthorized"), "{method} {path}");
+    }
+}
+
+#[actix_rt::test]
+async fn rooms_are_made_listed_changed_and_archived() {
+    let stage = Stage::new().await;
+    let tea = json!({"name": "tea", "private": false, "ephemeral": false, "owner": "alice"});
+    assert_eq!(stage.post("alice", "/rooms", json!({"name": "tea"})).await, (201, tea.clone()));
+    assert_eq!(stage.post("bob", "/rooms", json!({"name": "tea"})).await.0, 409);
+    let (status, list) = stage.get("alice", "/rooms").await;
+    assert_eq!((status, &list["rooms"][0]["name"], &list["rooms"][1]), (200, &json!("lobby"), &tea));
+    let (status, room) = stage.get("alice", "/rooms/tea").await;
+    assert_eq!((status, &room["role"]), (200, &json!("owner")));
+    assert_eq!(room["members"], json!([{"username": "alice", "role": "owner"}]));
+    let (status, room) = stage.get("bob", "/rooms/tea").await;
+    assert_eq!((status, &room["role"], room.get("members")), (200, &Value::Null, None));
+    assert_eq!(stage.call("bob", "PATCH", "/rooms/tea", json!({"private": true})).await.0, 403);
+    let (status, room) = stage.call("alice", "PATCH", "/rooms/tea", json!({"private": true})).await;
+    assert_eq!((status, &room["private"]), (200, &json!(true)));
+    assert_eq!(stage.get("bob", "/rooms/tea").await, refusal(404, "Not Found"));
+    assert_eq!(stage.call("bob", "DELETE", "/rooms/tea", Value::Null).await, refusal(404, "Not Found"));
+    assert_eq!(stage.call("alice", "DELETE", "/rooms/tea", Value::Null).await.0, 200);
+    assert_eq!(stage.get("alice", "/rooms/tea").await, refusal(404, "Not Found"));
+    assert_eq!(stage.get("alice", "/rooms").await.1["rooms"].as_array().unwrap().len(), 1);
+}
+
+#[actix_rt::test]
+async fn members_are_added_and_removed_and_messages_follow() {
+    let stage = Stage::new().await;
+    stage.post("alice", "/rooms", json!({"name": "den", "private": true})).await;
+    let messages = "/rooms/den/messages";
+    assert_eq!(stage.get("bob", messages).await, refusal(404, "Not Found"));
+    assert_eq!(stage.post("bob", messages, json!({"text": "?"})).await, refusal(404, "Not Found"));
+    assert_eq!(stage.call("bob", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 404);
+    assert_eq!(stage.call("alice", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 200);
+    assert_eq!(stage.call("alice", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 200);
+    assert_eq!(stage.post("bob", messages, json!({"text": "!"})).await.0, 201);
+    assert_eq!(stage.call("bob", "PUT", "/rooms/den/members/carol", Value::Null).await.0, 403);
+    assert_eq!(stage.call("bob", "DELETE", "/rooms/den/members/bob", Value::Null).await.0, 200);
+    assert_eq!(stage.get("bob", messages).await.0, 404);
+    stage.post("alice", "/rooms", json!({"name": "tea"})).await;
+    assert_eq!(stage.get("bob", "/rooms/tea/messages").await.0, 403);
+    assert_eq!(stage.call("bob", "PUT", "/rooms/tea/members/bob", Value::Null).await.0, 200);
+    assert_eq!(stage.get("bob", "/rooms/tea/messages").await.0, 200);
+}
+
+#[actix_rt::test]
+async fn wrong_input_is_refused_in_the_one_shape() {
+    let stage = Stage::new().await;
+    let messages = "/rooms/lobby/messages";
+    for (path, expected) in [
+        ("/rooms/lobby/messages?limit=0", 400),
+        ("/rooms/lobby/messages?limit=101", 400),
+        ("/rooms/lobby/messages?limit=ten", 400),
+        ("/rooms/lobby/messages?before=-1", 400),
+        ("/rooms/lobby/messages?limit=100", 200),
+        ("/rooms/nowhere/messages", 404),
+        ("/rooms/no%20room/messages", 404),
+        ("/rooms/no%20room", 404),
+    ] {
+        let (status, body) = stage.get("alice", path).await;
+        assert_eq!(
+            (status, body["code"].as_u64()),
+            (expected, (expected != 200).then_some(expected.into())),
+            "{path}"
+        );
+    }
+    for (body, expected) in [
+        (json!({"text": 1}), 400),
+        (json!({"text": {"$gt": ""}}), 400),
+        (json!({"text": ""}), 400),
+        (json!({}), 400),
+        (json!([]), 400),
+        (json!({"text": "x", "clientId": "c".repeat(65)}), 400),
+        (json!({"text": "x".repeat(8193)}), 413),
+        (json!({"text": "x".repeat(20_000)}), 413),
+        (json!({"text": "x".repeat(8192)}), 201),
+    ] {
+        let (status, answer) = stage.post("alice", messages, body).await;
+        assert_eq!((status, &answer["status"] == "error"), (expected, expected != 201), "{answer}");
+    }
+    for name in [json!("no room"), json!(""), json!(5), json!({"$ne": null})] {
+        assert_eq!(stage.post("alice", "/rooms", json!({"name": name})).await.0, 400, "{name}");
+    }
+    for raw in ["{", "{\"text\":\"a\",\"text\":\"b\"}", "\u{1}"] {
+        let request = TestRequest::post().uri(messages).insert_header(("content-type", "application/json"));
+        let (status, answer) = stage.send("alice", request.set_payload(raw)).await;
+        assert_eq!((status, answer["code"].as_u64()), (400, Some(400)), "{raw}");
+    }
+    let form = TestRequest::post().uri(messages).set_payload("text=hi");
+    assert_eq!(stage.send("alice", form).await, refusal(415, "the body must be application/json"));
+    assert_eq!(stage.call("alice", "PUT", "/rooms/lobby/members/no%20name", Value::Null).await.0, 404);
+}
+
+#[actix_rt::test]
+async fn a_user_who_writes_too_much_waits_and_others_do_not() {
+    let stage = Stage::with(Config { message_rate: 1, message_burst: 3, ..Config::default() }).await;
+    let say = async |user: &str| stage.post(user, "/rooms/lobby/messages", json!({"text": "hi"})).await;
+    let mut refused = None;
+    // The bucket refills while the test runs; it cannot keep up with a loop.
+    for _ in 0..200 {
+        let answer = say("alice").await;
+        if answer.0 == 429 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    assert_eq!(refused, Some(refusal(429, "too many requests: try again later")));
+    assert_eq!(say("bob").await.0, 201);
+}
+
+#[actix_rt::test]
+async fn a_refusal_says_when_to_come_back() {
+    let stage = Stage::new().await;
+    let app = init_service(App::new().configure(|service| stage.chat.routes(service))).await;
+    let request = TestRequest::get().uri("/presence/online").to_request();
+    let username = "alice".parse().unwrap();
+    request.extensions_mut().insert(Identity { username, session: "s".into() });
+    let response = app.call(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), response.headers().get("retry-after").unwrap()),
+        (503, &"1".parse().unwrap())
+    );
+}
+
+#[actix_rt::test]
+async fn a_draining_chat_refuses_writes_and_still_reads() {
+    let stage = Stage::new().await;
+    stage.post("alice", "/rooms/lobby/messages", json!({"text": "hi"})).await;
+    stage.chat.drain().await;
+    assert_eq!(stage.post("alice", "/rooms/lobby/messages", json!({"text": "ho"})).await.0, 503);
+    let (status, page) = stage.get("alice", "/rooms/lobby/messages").await;
+    assert_eq!((status, page["messages"].as_array().unwrap().len()), (200, 1));
+}

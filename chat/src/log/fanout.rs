@@ -1,0 +1,172 @@
+//! What an entry means for the sockets: whom it reaches and how it is spelled, encoded once. Pure; [`super::local`] sends it.
+
+use proto::{
+    RoomName, Username,
+    event::{Membership, Message, Presence, Typing, name},
+};
+use serde::Serialize;
+use serde_json::json;
+use socketio::{Broadcast, Encoded, Fanout, Room, SocketId};
+
+use super::{Entry, Position};
+
+/// The sockets of a room's members.
+pub fn of_room(room: &RoomName) -> Room {
+    format!("room:{room}").into()
+}
+
+/// A user's sockets.
+pub fn of_user(user: &Username) -> Room {
+    format!("user:{}", user.key()).into()
+}
+
+/// The sockets that one login has opened.
+pub fn of_session(session: &str) -> Room {
+    format!("session:{session}").into()
+}
+
+/// The payload of `presence` while nobody knows who is online: no list rather than an old one.
+pub fn unknown() -> serde_json::Value {
+    json!({"online": [], "state": "unknown"})
+}
+
+/// What to do with the sockets because of `entry`, in order.
+pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
+    match entry {
+        Entry::Said { offset, message, origin } => said(&message, &position.show(offset), origin),
+        Entry::Joined { room, user } => joined(room, user),
+        Entry::Left { room, user } => left(room, user),
+        Entry::Archived { room, members } => archived(&room, members),
+        Entry::Online { diff, list } => {
+            let list = list.map(|online| Presence { online });
+            let diff = diff.and_then(|diff| emit(vec![], name::PRESENCE_DIFF, &diff, false));
+            let list = list.and_then(|list| emit(vec![], name::PRESENCE, &list, true));
+            diff.into_iter().chain(list).collect()
+        }
+        Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &unknown(), true).into_iter().collect(),
+        Entry::Typing { room, users } => {
+            let (rooms, room) = (vec![of_room(&room)], room.to_string());
+            emit(rooms, name::TYPING, &Typing { users, room }, true).into_iter().collect()
+        }
+        Entry::Flushed(_) => vec![],
+    }
+}
+
+fn said(message: &Message, offset: &str, origin: Option<SocketId>) -> Vec<Fanout> {
+    let Some(packet) = encode(name::MESSAGE, message, Some(offset)) else { return vec![] };
+    let rooms = vec![of_room(&message.room)];
+    vec![Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: origin, packet, volatile: false })]
+}
+
+/// The newcomer's sockets enter first, so that they hear of it too.
+fn joined(room: RoomName, user: Username) -> Vec<Fanout> {
+    let enter = Fanout::Join { of: of_user(&user), room: of_room(&room) };
+    let told = emit(vec![of_room(&room)], name::ROOM_JOINED, &Membership { room, username: user }, false);
+    [enter].into_iter().chain(told).collect()
+}
+
+/// The leaver's sockets leave last, so that they hear of it too.
+fn left(room: RoomName, user: Username) -> Vec<Fanout> {
+    let leave = Fanout::Leave { of: of_user(&user), room: of_room(&room) };
+    let told = emit(vec![of_room(&room)], name::ROOM_LEFT, &Membership { room, username: user }, false);
+    told.into_iter().chain([leave]).collect()
+}
+
+/// Everybody hears that they themselves have left.
+fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Fanout> {
+    let told = members.into_iter().filter_map(|user| {
+        let to = vec![of_user(&user)];
+        emit(to, name::ROOM_LEFT, &Membership { room: room.clone(), username: user }, false)
+    });
+    let leave = Fanout::Leave { of: of_room(room), room: of_room(room) };
+    told.chain([leave]).collect()
+}
+
+/// One event without a place in the log; no rooms means everybody.
+fn emit(rooms: Vec<Room>, event: &str, payload: &impl Serialize, volatile: bool) -> Option<Fanout> {
+    let packet = encode(event, payload, None)?;
+    Some(Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: None, packet, volatile }))
+}
+
+/// An event of one argument, and the offset behind it when it has one; none when it does not encode, which is logged.
+pub fn encode(event: &str, payload: &impl Serialize, offset: Option<&str>) -> Option<Encoded> {
+    match Encoded::event("/", event, &(payload,), offset) {
+        Ok(packet) => Some(packet),
+        Err(error) => {
+            tracing::error!(event, %error, "an event does not encode");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{Timestamp, event::Body};
+
+    use super::*;
+
+    fn position() -> Position {
+        Position { epoch: "e".into(), offset: 0.into(), memberships: 0.into() }
+    }
+
+    fn user(name: &str) -> Username {
+        name.parse().unwrap()
+    }
+
+    fn sketch(fanout: &Fanout) -> String {
+        match fanout {
+            Fanout::Emit(cast) => {
+                format!("emit to {}{}", cast.rooms.join(","), if cast.volatile { "?" } else { "" })
+            }
+            Fanout::Join { of, room } => format!("{of} enters {room}"),
+            Fanout::Leave { of, room } => format!("{of} leaves {room}"),
+            Fanout::Disconnect { of, .. } => format!("{of} is cut"),
+        }
+    }
+
+    fn sketches(entry: Entry) -> Vec<String> {
+        fanouts(entry, &position()).iter().map(sketch).collect()
+    }
+
+    #[test]
+    fn a_message_goes_to_its_room_with_its_offset() {
+        let message = Message {
+            id: "m".into(),
+            room: RoomName::lobby(),
+            seq: 3,
+            from: user("alice"),
+            data: Body { text: "hi".into() },
+            timestamp: Timestamp(0),
+        };
+        let made = fanouts(Entry::Said { offset: 9, message: message.clone(), origin: None }, &position());
+        let [Fanout::Emit(cast)] = &made[..] else {
+            panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
+        };
+        assert_eq!((&*cast.rooms[0], cast.volatile), ("room:lobby", false));
+        assert_eq!(cast.packet, Encoded::event("/", "message", &(message,), Some("e-9")).unwrap());
+    }
+
+    #[test]
+    fn a_newcomer_hears_the_welcome_and_a_leaver_the_farewell() {
+        let (room, alice) = (RoomName::lobby(), user("Alice"));
+        let joined = sketches(Entry::Joined { room: room.clone(), user: alice.clone() });
+        assert_eq!(joined, ["user:alice enters room:lobby", "emit to room:lobby"]);
+        let left = sketches(Entry::Left { room, user: alice });
+        assert_eq!(left, ["emit to room:lobby", "user:alice leaves room:lobby"]);
+    }
+
+    #[test]
+    fn everybody_leaves_an_archived_room() {
+        let told = sketches(Entry::Archived { room: RoomName::lobby(), members: vec![user("a"), user("b")] });
+        assert_eq!(told, ["emit to user:a", "emit to user:b", "room:lobby leaves room:lobby"]);
+    }
+
+    #[test]
+    fn a_list_may_be_lost_and_a_diff_may_not() {
+        let diff = proto::event::PresenceDiff { joined: vec!["a".into()], left: vec![], count: 1 };
+        let told = sketches(Entry::Online { diff: Some(diff), list: Some(vec!["a".into()]) });
+        assert_eq!(told, ["emit to ", "emit to ?"]);
+        let typing = sketches(Entry::Typing { room: RoomName::lobby(), users: vec![] });
+        assert_eq!(typing, ["emit to room:lobby?"]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The log's order and position, with a real bus that has no workers: what reaches sockets is tested through guests.
+
+use proto::{
+    RoomName, Timestamp,
+    event::{Body, Message},
+};
+use socketio::Bus;
+
+use super::{Entry, Log, local};
+use crate::Store;
+
+fn said(offset: u64) -> Entry {
+    let message = Message {
+        id: offset.to_string(),
+        room: RoomName::lobby(),
+        seq: offset,
+        from: "alice".parse().unwrap(),
+        data: Body { text: "hi".into() },
+        timestamp: Timestamp(0),
+    };
+    Entry::Said { offset, message, origin: None }
+}
+
+#[actix_rt::test]
+async fn a_flush_waits_for_everything_before_it_and_the_position_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = Store::open(&dir.path().join("chat.sqlite3")).unwrap().history();
+    let (log, entries) = Log::open(&*history).await.unwrap();
+    let epoch = history.epoch().await.unwrap();
+    assert_eq!(log.offset(), format!("{epoch}-0"));
+    (1..=1000).for_each(|offset| log.append(said(offset)));
+    assert_eq!(log.offset(), format!("{epoch}-0"), "nothing was handed over yet");
+    local::start(&log, entries, Bus::new());
+    log.flush().await;
+    assert_eq!(log.offset(), format!("{epoch}-1000"));
+}
+
+#[actix_rt::test]
+async fn a_full_log_holds_up_the_store_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = Store::open(&dir.path().join("chat.sqlite3")).unwrap().history();
+    let (log, mut entries) = Log::open(&*history).await.unwrap();
+    let writer = {
+        let log = log.clone();
+        std::thread::spawn(move || (1..=3000).for_each(|offset| log.append(said(offset))))
+    };
+    let mut seen = Vec::new();
+    while seen.len() < 3000 {
+        match entries.recv().await {
+            Some(Entry::Said { offset, .. }) => seen.push(offset),
+            other => panic!("{other:?}"),
+        }
+    }
+    writer.join().unwrap();
+    assert!(seen.into_iter().eq(1..=3000));
+}
+
+#[actix_rt::test]
+async fn a_position_goes_on_after_a_restart_in_the_same_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("chat.sqlite3");
+    let samples =
+        vec![crate::Sample { room: RoomName::lobby(), author: "alice".parse().unwrap(), text: "hi".into() }];
+    let before = {
+        let store = Store::open(&path).unwrap();
+        crate::seed(&store, samples).await.unwrap();
+        Log::open(&*store.history()).await.unwrap().0.offset()
+    };
+    let store = Store::open(&path).unwrap();
+    let (log, _) = Log::open(&*store.history()).await.unwrap();
+    assert_eq!(log.offset(), before);
+    assert!(before.ends_with("-1"), "{before}");
+}

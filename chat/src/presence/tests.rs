@@ -1,0 +1,189 @@
+//! The client against the real presence service over TCP: what it hears when others come, when the service goes and comes
+//! back, when a node dies.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use proto::{RoomName, Username};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{Heard, Patience, Presence};
+
+/// A running presence service.
+struct Service {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<Result<(), ::presence::Error>>,
+}
+
+/// A chat node, as far as presence is concerned.
+struct Node {
+    presence: Presence,
+    heard: mpsc::Receiver<Heard>,
+}
+
+impl Service {
+    fn start(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let config = ::presence::Config { presence_flush: Duration::from_millis(10), ..Default::default() };
+        let (_, ended) = ::presence::start(listener, config, async {
+            let _ = stopped.await;
+        });
+        Self { address, stop, ended }
+    }
+
+    fn anywhere() -> Self {
+        Self::start(([127, 0, 0, 1], 0).into())
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        timeout(Duration::from_secs(20), self.ended).await.expect("an end in time").unwrap().unwrap();
+    }
+}
+
+impl Node {
+    fn start(name: &str, address: SocketAddr) -> Self {
+        let patience = Patience {
+            unknown: Duration::from_secs(1),
+            least_wait: Duration::from_millis(10),
+            most_wait: Duration::from_millis(50),
+            ..Patience::default()
+        };
+        let (heard, receiver) = mpsc::channel(16);
+        let url = format!("http://{address}");
+        let presence = Presence::with_patience(&url, name.into(), heard, patience).unwrap();
+        Self { presence, heard: receiver }
+    }
+
+    async fn next(&mut self) -> Heard {
+        timeout(Duration::from_secs(20), self.heard.recv()).await.expect("something heard in time").unwrap()
+    }
+
+    /// Listens until exactly these are online.
+    async fn until_online(&mut self, names: &[&str]) {
+        while self.presence.online().is_none_or(|online| online != names) {
+            self.next().await;
+        }
+    }
+
+    /// Listens until so many are online.
+    async fn until_so_many(&mut self, count: usize) {
+        while self.presence.online().is_none_or(|online| online.len() != count) {
+            self.next().await;
+        }
+    }
+
+    /// Listens until exactly these type in the lobby.
+    async fn until_typing(&mut self, names: &[&str]) {
+        loop {
+            if let Heard::Typing(typing) = self.next().await
+                && typing.room == "lobby"
+                && typing.users == names
+            {
+                return;
+            }
+        }
+    }
+}
+
+fn user(name: &str) -> Username {
+    name.parse().unwrap()
+}
+
+#[actix::test]
+async fn nodes_hear_of_each_others_users_and_of_their_typing() {
+    let service = Service::anywhere();
+    let mut first = Node::start("n1", service.address);
+    first.presence.connected(&user("alice"));
+    first.until_online(&["alice"]).await;
+    let mut second = Node::start("n2", service.address);
+    second.presence.connected(&user("bob"));
+    second.until_online(&["alice", "bob"]).await;
+    first.until_online(&["alice", "bob"]).await;
+    first.presence.typing(&user("alice"), &RoomName::lobby(), true);
+    second.until_typing(&["alice"]).await;
+    assert_eq!(second.presence.typing_users(), Some(vec!["alice".to_owned()]));
+    first.presence.disconnected(&user("alice"));
+    second.until_typing(&[]).await;
+    second.until_online(&["bob"]).await;
+}
+
+#[actix::test]
+async fn a_user_with_two_connections_on_a_node_is_online_until_the_second_ends() {
+    let service = Service::anywhere();
+    let mut node = Node::start("n1", service.address);
+    node.presence.connected(&user("alice"));
+    node.presence.connected(&user("alice"));
+    node.until_online(&["alice"]).await;
+    node.presence.disconnected(&user("alice"));
+    node.presence.connected(&user("bob"));
+    node.until_online(&["alice", "bob"]).await;
+    node.presence.disconnected(&user("alice"));
+    node.until_online(&["bob"]).await;
+}
+
+#[actix::test]
+async fn a_restarted_service_is_told_everything_again() {
+    let service = Service::anywhere();
+    let address = service.address;
+    let mut node = Node::start("n1", address);
+    node.presence.connected(&user("alice"));
+    node.presence.connected(&user("bob"));
+    node.until_online(&["alice", "bob"]).await;
+    service.stop().await;
+    node.presence.disconnected(&user("bob"));
+    node.presence.connected(&user("carol"));
+    while node.next().await != Heard::Unknown {}
+    assert_eq!((node.presence.online(), node.presence.typing_users()), (None, None));
+    let _service = Service::start(address);
+    let Heard::Online { presence, diff } = node.next().await else { panic!("no list after the restart") };
+    assert_eq!(presence.online, ["alice", "carol"]);
+    assert_eq!((diff.joined, diff.left), (vec!["carol".to_owned()], vec!["bob".to_owned()]));
+    assert!(node.presence.is_known());
+}
+
+#[actix::test]
+async fn a_dead_nodes_users_leave_and_the_others_stay() {
+    let service = Service::anywhere();
+    let mut alive = Node::start("n1", service.address);
+    alive.presence.connected(&user("alice"));
+    let dead = Node::start("n2", service.address);
+    dead.presence.connected(&user("alice"));
+    dead.presence.connected(&user("bob"));
+    alive.until_online(&["alice", "bob"]).await;
+    drop(dead);
+    alive.until_online(&["alice"]).await;
+}
+
+#[actix::test]
+async fn a_service_that_accepts_and_never_answers_is_unknown_and_holds_nobody_up() {
+    let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut node = Node::start("n1", stuck.local_addr().unwrap());
+    for n in 0..1_000 {
+        node.presence.connected(&user(&format!("u{n}")));
+    }
+    assert_eq!(node.next().await, Heard::Unknown);
+    assert_eq!(node.presence.online(), None);
+}
+
+#[actix::test]
+async fn five_thousand_users_of_one_node_are_all_told() {
+    let service = Service::anywhere();
+    let mut node = Node::start("n1", service.address);
+    for n in 0..2_500 {
+        node.presence.connected(&user(&format!("u{n}")));
+    }
+    node.until_so_many(2_500).await;
+    for n in 2_500..5_000 {
+        node.presence.connected(&user(&format!("u{n}")));
+    }
+    node.until_so_many(5_000).await;
+}

@@ -1,0 +1,44 @@
+//! Logins that end cut the sockets that were opened with them. Started by [`crate::start`]; watches sessions, calls the bus.
+
+use sessions::{SessionId, SharedSessions};
+use socketio::{Bus, CloseReason, Fanout};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{log::of_session, seats::Seats};
+
+/// Cuts sockets as their sessions close, until the store of sessions goes away. The cut goes straight to the bus: it need not
+/// wait behind messages.
+///
+/// Where closings can be missed for other reasons than lag (a store shared by several processes), a timer that calls
+/// [`check`] every 30 s belongs beside this loop.
+pub async fn watch(sessions: SharedSessions, seats: Seats, bus: Bus) {
+    let mut closings = sessions.closings();
+    loop {
+        match closings.recv().await {
+            Ok(id) => bus.send(vec![cut(id.as_str())]).await,
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "closings of sessions were missed, asking for each");
+                check(&sessions, &seats, &bus).await;
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Asks for every session that has sockets here and cuts those that are over. One that nobody can answer for stays.
+async fn check(sessions: &SharedSessions, seats: &Seats, bus: &Bus) {
+    let mut over = Vec::new();
+    for session in seats.sessions() {
+        let Ok(id) = session.parse::<SessionId>() else { continue };
+        match sessions.is_live(&id).await {
+            Ok(true) => (),
+            Ok(false) => over.push(cut(&session)),
+            Err(error) => tracing::warn!(%error, "a session could not be checked"),
+        }
+    }
+    bus.send(over).await;
+}
+
+fn cut(session: &str) -> Fanout {
+    Fanout::Disconnect { of: of_session(session), reason: CloseReason::ServerLeft }
+}

@@ -1,0 +1,134 @@
+//! One batch of posts, from drafts to answers: stored as one write, told to the log by the store when it is durable.
+//! [`super::posts`] makes batches; this calls history.
+
+use std::{sync::Arc, time::Instant};
+
+use proto::{
+    RoomName, Timestamp,
+    event::{Body, Message},
+};
+use socketio::SocketId;
+
+use super::{
+    Parts,
+    posts::{Post, Posted},
+};
+use crate::{
+    Error,
+    ask::Reply,
+    history::{Appended, Committed, Draft, Head, Outcome},
+    log::{Entry, Log},
+};
+
+/// What became of a batch, and where the room ends after it, if that is known.
+pub type Written = (Option<Head>, Result<Vec<Outcome>, Error>);
+
+/// How often a batch is tried when somebody else writes to the room.
+const TRIES: usize = 3;
+
+/// Stores a batch; somebody else's messages in between are no reason to give up.
+pub async fn write(
+    parts: Parts,
+    room: RoomName,
+    head: Option<Head>,
+    posts: Vec<Post>,
+    ids: Vec<String>,
+) -> Written {
+    let started = Instant::now();
+    let origins: Arc<[Option<SocketId>]> = posts.iter().map(|post| post.origin.clone()).collect();
+    let mut head = match head {
+        Some(head) => head,
+        None => match parts.history.head(&room).await {
+            Ok(head) => head,
+            Err(error) => return (None, Err(logged(&room, error))),
+        },
+    };
+    for _ in 0..TRIES {
+        let drafts = drafts(&posts, &ids, head);
+        let tell = teller(&parts.log, &room, drafts.clone(), origins.clone());
+        match parts.history.append(&room, head.seq, drafts, tell).await {
+            Ok(appended) => {
+                metrics::histogram!("godzilla_chat_batch_posts").record(posts.len() as f64);
+                metrics::histogram!("godzilla_chat_store_seconds").record(started.elapsed().as_secs_f64());
+                return (Some(appended.head), Ok(appended.outcomes));
+            }
+            Err(Error::Fenced { head: stored }) => {
+                metrics::counter!("godzilla_chat_fenced_total").increment(1);
+                head = stored;
+            }
+            Err(error) => return (None, Err(logged(&room, error))),
+        }
+    }
+    (Some(head), Err(Error::full()))
+}
+
+fn logged(room: &RoomName, error: Error) -> Error {
+    tracing::warn!(%room, %error, "posts were not stored");
+    error
+}
+
+fn drafts(posts: &[Post], ids: &[String], head: Head) -> Arc<[Draft]> {
+    let timestamp = Timestamp::now_after(head.timestamp);
+    let draft = |(post, id): (&Post, &String)| Draft {
+        id: id.clone(),
+        author: post.author.clone(),
+        text: post.text.clone(),
+        client_id: post.client_id.clone(),
+        timestamp,
+    };
+    posts.iter().zip(ids).map(draft).collect()
+}
+
+/// What the store does when it has committed `drafts`: those that are new messages go into the log.
+fn teller(log: &Log, room: &RoomName, drafts: Arc<[Draft]>, origins: Arc<[Option<SocketId>]>) -> Committed {
+    let (log, room) = (log.clone(), room.clone());
+    Box::new(move |appended: &Appended| {
+        for ((draft, origin), outcome) in drafts.iter().zip(&*origins).zip(&appended.outcomes) {
+            if let Outcome::Stored { seq, offset } = *outcome {
+                let message = message(&room, draft, seq);
+                log.append(Entry::Said { offset, message, origin: origin.clone() });
+            }
+        }
+    })
+}
+
+fn message(room: &RoomName, draft: &Draft, seq: u64) -> Message {
+    Message {
+        id: draft.id.clone(),
+        room: room.clone(),
+        seq,
+        from: draft.author.clone(),
+        data: Body { text: draft.text.as_str().to_owned() },
+        timestamp: draft.timestamp,
+    }
+}
+
+/// Gives every post of a batch its answer, in their order.
+pub fn answer(ids: Vec<String>, replies: Vec<Reply<Posted>>, result: Result<Vec<Outcome>, Error>) {
+    let count = |outcome: &'static str, n: usize| {
+        metrics::counter!("godzilla_chat_posts_total", "outcome" => outcome).increment(n as u64);
+    };
+    let outcomes = match result {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            count("unavailable", replies.len());
+            return replies.into_iter().for_each(|reply| reply.send(Err(error.clone())));
+        }
+    };
+    for ((id, reply), outcome) in ids.into_iter().zip(replies).zip(outcomes) {
+        let (label, answer) = match outcome {
+            Outcome::Stored { seq, .. } => ("stored", Ok(Posted { id, seq })),
+            Outcome::Duplicate { id, seq } => ("duplicate", Ok(Posted { id, seq })),
+            Outcome::Conflict => ("conflict", Err(Error::Conflict("this clientId has another text"))),
+        };
+        count(label, 1);
+        reply.send(answer);
+    }
+}
+
+/// 128 bits that nobody can guess and no two messages share.
+pub fn new_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    hex::encode(bytes)
+}

@@ -1,0 +1,81 @@
+//! Changing a room in the directory: one change at a time, told by the log when it is durable, then known to the room, then
+//! answered. [`super::membership`] and [`super::settings`] say which change.
+
+use std::future::Future;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use proto::RoomName;
+use tokio::time::timeout;
+
+use super::{Parts, Room, State, members::Members};
+use crate::{Error, ask::Reply, config::STORE_DEADLINE, directory::Committed, log::Entry};
+
+/// A change of this room was committed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Changed;
+
+impl Handler<Changed> for Room {
+    type Result = ();
+
+    fn handle(&mut self, _: Changed, ctx: &mut Self::Context) {
+        // A change whose outcome is known has reached the room's list by its own answer.
+        if self.doubtful {
+            self.reload(ctx);
+        }
+    }
+}
+
+impl Room {
+    /// Does `work` in the directory; when that is durable `told` goes into the log, then `apply` makes it the room's own.
+    ///
+    /// The room looks at nothing else meanwhile: whoever was removed cannot post between the commit and the room's hearing of
+    /// it, and two changes are known in the order in which they were committed.
+    pub(super) fn change<T, W>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        told: Option<Entry>,
+        work: impl FnOnce(Parts, RoomName, Committed) -> W,
+        apply: impl FnOnce(&mut Self, T) + 'static,
+        reply: Reply<()>,
+    ) where
+        T: 'static,
+        W: Future<Output = Result<T, Error>> + 'static,
+    {
+        let (log, me) = (self.parts.log.clone(), ctx.address());
+        let tell: Committed = Box::new(move || {
+            told.into_iter().for_each(|entry| log.append(entry));
+            me.do_send(Changed);
+        });
+        let work = timeout(STORE_DEADLINE, work(self.parts.clone(), self.name.clone(), tell));
+        let changed =
+            async { work.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned()))) };
+        ctx.wait(changed.into_actor(self).map(move |changed, room, ctx| {
+            let changed = room.certain(changed, ctx);
+            reply.send(changed.map(|value| apply(room, value)));
+        }));
+    }
+
+    /// The outcome of a change. When it is unknown, the directory is asked now, and again after whatever it commits later: who
+    /// was removed must not stay in the room's list.
+    fn certain<T>(&mut self, outcome: Result<T, Error>, ctx: &mut Context<Self>) -> Result<T, Error> {
+        if let Err(error @ Error::Store(_)) = &outcome {
+            tracing::warn!(room = %self.name, %error, "a change of a room has no outcome");
+            self.doubtful = true;
+            self.reload(ctx);
+        }
+        outcome
+    }
+
+    /// Takes the directory's word for who is in the room.
+    pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
+        let (directory, room) = (self.parts.directory.clone(), self.name.clone());
+        let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
+        ctx.wait(found.into_actor(self).map(|found, room, _| match found {
+            Ok(Ok(Some(entry))) => room.members = Members::new(entry),
+            Ok(Ok(None)) => room.state = State::Archived,
+            Ok(Err(error)) => tracing::warn!(room = %room.name, %error, "a room was not read again"),
+            Err(_) => tracing::warn!(room = %room.name, "a room was not read again in time"),
+        }));
+    }
+}

@@ -1,0 +1,142 @@
+//! Posting: who may, then in batches into history, then the answers. While one batch is being written the next one gathers,
+//! so a busy room needs few writes and a quiet one does not wait.
+
+use std::time::Instant;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use proto::{Username, event::ClientId};
+use serde::Serialize;
+use socketio::SocketId;
+use tokio::time::timeout;
+
+use super::{
+    Room, batch,
+    queue::{Queue, Waiting},
+};
+use crate::{
+    Error,
+    ask::{Ask, Question, Reply},
+    config::STORE_DEADLINE,
+    history::Head,
+    text::Text,
+};
+
+/// Say something.
+#[derive(Debug, Clone)]
+pub struct Post {
+    /// Who says it.
+    pub author: Username,
+    /// What.
+    pub text: Text,
+    /// The author's own id of it.
+    pub client_id: Option<ClientId>,
+    /// The socket it came from; it alone does not hear the message.
+    pub origin: Option<SocketId>,
+    /// When nobody waits for the answer any more: it is not said after that.
+    pub deadline: Instant,
+}
+
+/// A message that is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Posted {
+    /// Its id.
+    pub id: String,
+    /// Its place in the room.
+    pub seq: u64,
+}
+
+/// What a room knows of its posts.
+pub struct Posts {
+    queue: Queue<Ask<Post>>,
+    /// Where the room ends; none while an outcome is unknown: then the store is asked first.
+    head: Option<Head>,
+    in_flight: bool,
+    /// Who waits until everything has its outcome.
+    settling: Vec<Reply<()>>,
+}
+
+impl Question for Post {
+    type Answer = Posted;
+}
+
+impl Waiting for Ask<Post> {
+    fn bytes(&self) -> usize {
+        self.question.text.as_str().len()
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.question.deadline <= now
+    }
+}
+
+impl Posts {
+    /// Nothing waits, and the room ends at `head`.
+    pub fn new(head: Head) -> Self {
+        Self { queue: Queue::new(), head: Some(head), in_flight: false, settling: Vec::new() }
+    }
+
+    /// Whether every accepted post has its outcome.
+    pub fn is_settled(&self) -> bool {
+        !self.in_flight && self.queue.len() == 0
+    }
+
+    /// Answers once [`Posts::is_settled`].
+    pub fn settle(&mut self, reply: Reply<()>) {
+        self.settling.push(reply);
+        self.answer_settled();
+    }
+
+    fn answer_settled(&mut self) {
+        if self.is_settled() {
+            self.settling.drain(..).for_each(|reply| reply.send(Ok(())));
+        }
+    }
+}
+
+impl Handler<Ask<Post>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<Post>, ctx: &mut Self::Context) {
+        let allowed = self.open().and_then(|()| self.members.check_member(&ask.question.author));
+        if let Err(refused) = allowed {
+            return ask.reply.send(Err(refused));
+        }
+        if let Err(ask) = self.posts.queue.push(ask) {
+            return ask.reply.send(Err(Error::full()));
+        }
+        self.write_next(ctx);
+    }
+}
+
+impl Room {
+    /// Starts the next batch, unless one is under way or nothing waits.
+    fn write_next(&mut self, ctx: &mut Context<Self>) {
+        if self.posts.in_flight {
+            return;
+        }
+        let (waiting, over) = self.posts.queue.next(Instant::now());
+        over.into_iter().for_each(|ask| ask.reply.send(Err(Error::late())));
+        if waiting.is_empty() {
+            self.posts.answer_settled();
+            return self.stop_if_settled(ctx);
+        }
+        self.posts.in_flight = true;
+        let (posts, replies): (Vec<_>, Vec<_>) =
+            waiting.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
+        let ids: Vec<String> = posts.iter().map(|_| batch::new_id()).collect();
+        let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids.clone());
+        let written = async move {
+            // After this deadline the outcome is unknown: the store may still commit the batch.
+            timeout(STORE_DEADLINE, work).await.unwrap_or_else(|_| (None, Err(Error::late())))
+        };
+        ctx.spawn(written.into_actor(self).map(move |(head, result), room, ctx| {
+            room.posts.in_flight = false;
+            room.posts.head = head;
+            batch::answer(ids, replies, result);
+            if room.ephemeral {
+                room.trim(ctx);
+            }
+            room.write_next(ctx);
+        }));
+    }
+}

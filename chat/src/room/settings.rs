@@ -1,0 +1,114 @@
+//! What a room is: read by whoever may know of it, changed and archived by its owner.
+
+use actix::Handler;
+use proto::Username;
+use serde::Serialize;
+
+use super::{Parts, Room, State, members::Standing};
+use crate::{
+    ask::{Ask, Question},
+    directory::{Card, Member, Role},
+    log::Entry,
+};
+
+/// What is this room, to this user?
+#[derive(Debug, Clone)]
+pub struct Describe(pub Username);
+
+/// A room as one user sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Description {
+    /// What it is.
+    #[serde(flatten)]
+    pub card: Card,
+    /// What the user is in it; none for others.
+    pub role: Option<Role>,
+    /// Who is in it; none for others, and for the lobby, where everybody is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<Member>>,
+}
+
+/// Make the room private or public.
+#[derive(Debug, Clone)]
+pub struct SetPrivate {
+    /// Who asks; must own it.
+    pub by: Username,
+    /// What it is to be.
+    pub private: bool,
+}
+
+/// End the room: everybody leaves, and nobody enters any more.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    /// Who asks; must own it.
+    pub by: Username,
+}
+
+impl Question for Describe {
+    type Answer = Description;
+}
+
+impl Question for SetPrivate {
+    type Answer = ();
+}
+
+impl Question for Archive {
+    type Answer = ();
+}
+
+impl Handler<Ask<Describe>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<Describe>, _: &mut Self::Context) {
+        let user = ask.question.0;
+        let known = self.open().and_then(|()| self.members.check_entry(&user));
+        ask.reply.send(known.map(|()| self.describe(&user)));
+    }
+}
+
+impl Handler<Ask<SetPrivate>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<SetPrivate>, ctx: &mut Self::Context) {
+        let SetPrivate { by, private } = ask.question;
+        if let Err(refused) = self.open().and_then(|()| self.members.check_owner(&by)) {
+            return ask.reply.send(Err(refused));
+        }
+        let set = move |parts: Parts, room, tell| async move {
+            parts.directory.set_private(&room, private, tell).await
+        };
+        self.change(ctx, None, set, move |room, ()| room.members.set_private(private), ask.reply);
+    }
+}
+
+impl Handler<Ask<Archive>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<Archive>, ctx: &mut Self::Context) {
+        let allowed = self.open().and_then(|()| self.members.check_owner(&ask.question.by));
+        if let Err(refused) = allowed {
+            return ask.reply.send(Err(refused));
+        }
+        let members = self.members.list().into_iter().map(|member| member.username).collect();
+        let told = Entry::Archived { room: self.name.clone(), members };
+        let archive = |parts: Parts, room, tell| async move { parts.directory.archive(&room, tell).await };
+        self.change(ctx, Some(told), archive, |room, ()| room.state = State::Archived, ask.reply);
+    }
+}
+
+impl Room {
+    fn describe(&self, user: &Username) -> Description {
+        let role = match self.members.standing(user) {
+            Standing::In(role) => Some(role),
+            Standing::Out => None,
+        };
+        let card = Card {
+            name: self.name.clone(),
+            private: self.members.is_private(),
+            ephemeral: self.ephemeral,
+            owner: self.members.owner(),
+        };
+        let listed = role.is_some() && !self.name.is_lobby();
+        Description { card, role, members: listed.then(|| self.members.list()) }
+    }
+}

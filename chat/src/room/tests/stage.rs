@@ -1,0 +1,217 @@
+//! A stage for room tests: a real store in a directory of its own, the keeper of rooms, the log's entries as they come, and a
+//! store that can be told to fail.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use actix::{Addr, Handler};
+use async_trait::async_trait;
+use proto::{RoomName, Timestamp, Username, event::Page};
+use socketio::SocketId;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Error, Store, Text,
+    ask::{Ask, Question, ask, start},
+    directory::NewRoom,
+    history::{Appended, Committed, Draft, Head, History, Slice},
+    log::{Entry, Log},
+    room::{Parts, Room, posts::Post},
+    rooms::{self, Rooms},
+};
+
+pub struct Stage {
+    pub parts: Parts,
+    pub rooms: Addr<Rooms>,
+    pub entries: mpsc::Receiver<Entry>,
+    fault: watch::Sender<Fault>,
+    _dir: tempfile::TempDir,
+}
+
+/// What goes wrong with an append.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    None,
+    /// Nothing is stored, and the answer says so.
+    Fails,
+    /// It is stored, and the answer is lost.
+    StoresAndFails,
+    /// Nothing happens before [`Stage::heal`].
+    Waits,
+}
+
+/// A real history with a [`Fault`].
+struct Faulty {
+    history: Arc<dyn History>,
+    fault: Mutex<watch::Receiver<Fault>>,
+}
+
+pub fn name(name: &str) -> Username {
+    name.parse().unwrap()
+}
+
+pub fn room(name: &str) -> RoomName {
+    name.parse().unwrap()
+}
+
+pub fn post(author: &str, text: &str) -> Post {
+    Post {
+        author: name(author),
+        text: Text::parse(text.to_owned(), 8192).unwrap(),
+        client_id: None,
+        origin: None,
+        deadline: Instant::now() + Duration::from_secs(60),
+    }
+}
+
+pub fn with_id(author: &str, text: &str, id: &str) -> Post {
+    Post { client_id: Some(id.to_owned().try_into().unwrap()), ..post(author, text) }
+}
+
+pub fn said(entry: &Entry) -> Option<(Option<&SocketId>, &str)> {
+    match entry {
+        Entry::Said { origin, message, .. } => Some((origin.as_ref(), &message.data.text)),
+        _ => None,
+    }
+}
+
+impl Stage {
+    pub async fn new() -> Self {
+        Self::with(Fault::None).await
+    }
+
+    pub async fn with(fault: Fault) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let (fault, faults) = watch::channel(fault);
+        let history = Arc::new(Faulty { history: store.history(), fault: Mutex::new(faults) });
+        let (log, entries) = Log::open(&*history).await.unwrap();
+        let parts = Parts { history, directory: store.directory(), log, rooms_per_user: 100 };
+        let rooms = rooms::start(parts.clone());
+        Self { parts, rooms, entries, fault, _dir: dir }
+    }
+
+    pub fn heal(&self) {
+        self.fault.send_replace(Fault::None);
+    }
+
+    pub async fn create(&self, room: &str, owner: &str, private: bool) {
+        self.make(NewRoom { name: self::room(room), owner: name(owner), private, ephemeral: false }).await;
+    }
+
+    pub async fn create_ephemeral(&self, room: &str, owner: &str) {
+        self.make(NewRoom { name: self::room(room), owner: name(owner), private: false, ephemeral: true })
+            .await;
+    }
+
+    async fn make(&self, new: NewRoom) {
+        self.parts.directory.create(new, 100, Box::new(|| ())).await.unwrap();
+    }
+
+    pub async fn room(&self, name: &str) -> Addr<Room> {
+        rooms::find(&self.rooms, &room(name)).await.unwrap()
+    }
+
+    /// A room that the keeper does not know of, as if it ran on another node.
+    pub async fn another(&self, name: &str) -> Addr<Room> {
+        let entry = self.parts.directory.find(&room(name)).await.unwrap().unwrap();
+        let head = self.parts.history.head(&room(name)).await.unwrap();
+        let (parts, idle) = (self.parts.clone(), self.rooms.clone().recipient());
+        start(|_| Room::new(entry, head, parts, idle))
+    }
+
+    pub async fn ask<Q>(&self, name: &str, question: Q) -> Result<Q::Answer, Error>
+    where
+        Q: Question,
+        Room: Handler<Ask<Q>>,
+    {
+        let found = rooms::find(&self.rooms, &room(name)).await?;
+        ask(&found, question).ok().expect("the room takes the question").answer().await
+    }
+
+    /// What the log was told so far.
+    pub fn told(&mut self) -> Vec<Entry> {
+        std::iter::from_fn(|| self.entries.try_recv().ok()).collect()
+    }
+
+    /// The messages that the log was told so far.
+    pub fn said(&mut self) -> Vec<(u64, String)> {
+        let said = |entry| match entry {
+            Entry::Said { message, .. } => Some((message.seq, message.data.text)),
+            _ => None,
+        };
+        self.told().into_iter().filter_map(said).collect()
+    }
+
+    /// All that the log was told so far, in words.
+    pub fn sketch(&mut self) -> Vec<String> {
+        let words = |entry| match entry {
+            Entry::Said { message, .. } => format!("{} said {}", message.from, message.data.text),
+            Entry::Joined { room, user } => format!("{user} joined {room}"),
+            Entry::Left { room, user } => format!("{user} left {room}"),
+            Entry::Archived { room, members } => {
+                let members: Vec<_> = members.iter().map(Username::as_str).collect();
+                format!("{room} archived for {}", members.join(", "))
+            }
+            other => panic!("{other:?}"),
+        };
+        self.told().into_iter().map(words).collect()
+    }
+}
+
+impl Faulty {
+    async fn fault(&self) -> Fault {
+        let mut fault = self.fault.lock().unwrap().clone();
+        *fault.wait_for(|fault| *fault != Fault::Waits).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl History for Faulty {
+    async fn append(
+        &self,
+        room: &RoomName,
+        head: u64,
+        drafts: Arc<[Draft]>,
+        committed: Committed,
+    ) -> Result<Appended, Error> {
+        let fault = self.fault().await;
+        if fault == Fault::Fails {
+            return Err(Error::Store("refused".into()));
+        }
+        let appended = self.history.append(room, head, drafts, committed).await;
+        if fault == Fault::StoresAndFails { Err(Error::Store("lost".into())) } else { appended }
+    }
+
+    async fn page(
+        &self,
+        room: &RoomName,
+        before: Option<u64>,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        self.history.page(room, before, after, limit).await
+    }
+
+    async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
+        self.history.since(room, seq, max).await
+    }
+
+    async fn head(&self, room: &RoomName) -> Result<Head, Error> {
+        self.history.head(room).await
+    }
+
+    async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
+        self.history.trim(room, keep, oldest).await
+    }
+
+    async fn offset(&self) -> Result<u64, Error> {
+        self.history.offset().await
+    }
+
+    async fn epoch(&self) -> Result<String, Error> {
+        self.history.epoch().await
+    }
+}

@@ -1,0 +1,146 @@
+//! The keeper of a node's live rooms: name to actor. Guests and HTTP [`find`] a room through it and then talk to the room
+//! itself; it starts rooms that are asked for and forgets those that are idle. It never sees a message.
+
+use std::{collections::HashMap, time::Duration};
+
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+};
+use futures_util::future::join_all;
+use proto::RoomName;
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::{
+    Error,
+    ask::{self, Unasked},
+    config::STORE_DEADLINE,
+    room::{Idle, Parts, Room, Settle, Stop},
+};
+
+/// The actor.
+pub struct Rooms {
+    parts: Parts,
+    rooms: HashMap<RoomName, Slot>,
+}
+
+/// A room on this node.
+enum Slot {
+    /// It is being read from its stores, and these wait for it.
+    Starting(Vec<oneshot::Sender<Found>>),
+    /// It runs.
+    Live(Addr<Room>),
+}
+
+type Found = Result<Addr<Room>, Error>;
+
+/// The room of this name, started if need be.
+#[derive(Message)]
+#[rtype(result = "Found")]
+struct Find(RoomName);
+
+/// Resolves when every live room has given every accepted post its outcome.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SettleAll;
+
+/// Starts the keeper on the current arbiter.
+pub fn start(parts: Parts) -> Addr<Rooms> {
+    ask::start(|_| Rooms { parts, rooms: HashMap::new() })
+}
+
+/// The room of this name.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none, [`Error::Store`] or [`Error::Unavailable`] when nobody can say.
+pub async fn find(rooms: &Addr<Rooms>, name: &RoomName) -> Found {
+    match timeout(STORE_DEADLINE, rooms.send(Find(name.clone()))).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => Err(Error::gone()),
+        Err(_) => Err(Error::late()),
+    }
+}
+
+impl Actor for Rooms {
+    type Context = Context<Self>;
+}
+
+impl Handler<Find> for Rooms {
+    type Result = ResponseFuture<Found>;
+
+    fn handle(&mut self, Find(name): Find, ctx: &mut Self::Context) -> Self::Result {
+        let (found, answer) = oneshot::channel();
+        match self.rooms.get_mut(&name) {
+            Some(Slot::Live(room)) if room.connected() => {
+                let room = room.clone();
+                return Box::pin(std::future::ready(Ok(room)));
+            }
+            Some(Slot::Starting(waiting)) => waiting.push(found),
+            _ => {
+                self.rooms.insert(name.clone(), Slot::Starting(vec![found]));
+                self.load(name, ctx);
+            }
+        }
+        Box::pin(async { answer.await.unwrap_or_else(|_| Err(Error::gone())) })
+    }
+}
+
+impl Handler<Idle> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, Idle { name, room }: Idle, _: &mut Self::Context) {
+        if matches!(self.rooms.get(&name), Some(Slot::Live(current)) if *current == room) {
+            self.rooms.remove(&name);
+        }
+        room.do_send(Stop);
+    }
+}
+
+impl Handler<SettleAll> for Rooms {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: SettleAll, _: &mut Self::Context) -> Self::Result {
+        let live = self.rooms.values().filter_map(|slot| match slot {
+            Slot::Live(room) => Some(room.clone()),
+            Slot::Starting(_) => None,
+        });
+        let settled: Vec<_> = live.map(settle).collect();
+        Box::pin(async { drop(join_all(settled).await) })
+    }
+}
+
+/// Waits until a room is settled. One that is too busy to be asked is asked again.
+async fn settle(room: Addr<Room>) {
+    loop {
+        match ask::ask(&room, Settle) {
+            Ok(settled) => return drop(settled.answer().await),
+            Err(Unasked::Gone(_)) => return,
+            Err(Unasked::Full) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+impl Rooms {
+    /// Reads a room and starts it, or forgets that it was asked for.
+    fn load(&mut self, name: RoomName, ctx: &mut Context<Self>) {
+        let (parts, room) = (self.parts.clone(), name.clone());
+        let loading = async move {
+            let entry = parts.directory.find(&room).await?.ok_or(Error::NotFound)?;
+            Ok((entry, parts.history.head(&room).await?))
+        };
+        let loading =
+            async move { timeout(STORE_DEADLINE, loading).await.unwrap_or_else(|_| Err(Error::late())) };
+        ctx.spawn(loading.into_actor(self).map(move |loaded, rooms, ctx| {
+            let found: Found = loaded.map(|(entry, head)| {
+                let (parts, idle) = (rooms.parts.clone(), ctx.address().recipient());
+                ask::start(|_| Room::new(entry, head, parts, idle))
+            });
+            let waiting = match &found {
+                Ok(room) => rooms.rooms.insert(name, Slot::Live(room.clone())),
+                Err(_) => rooms.rooms.remove(&name),
+            };
+            if let Some(Slot::Starting(waiting)) = waiting {
+                waiting.into_iter().for_each(|asked| drop(asked.send(found.clone())));
+            }
+        }));
+    }
+}

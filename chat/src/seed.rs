@@ -1,0 +1,70 @@
+//! Sample rooms and messages for a store that holds none, for the binary's `seed`.
+
+use proto::{RoomName, Timestamp, Username};
+
+use crate::{
+    Error, Store, Text,
+    directory::NewRoom,
+    history::{Draft, Head},
+    room::new_id,
+};
+
+/// Something that was said, once upon a time.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Where; made if it does not exist, public, with the author as its owner.
+    pub room: RoomName,
+    /// Who; becomes a member.
+    pub author: Username,
+    /// What.
+    pub text: String,
+}
+
+/// Stores `samples` in their order. To be called before [`crate::start`]: nobody is told of them.
+///
+/// # Errors
+/// [`Error::Conflict`] when anything was ever said in this store.
+pub async fn seed(store: &Store, samples: Vec<Sample>) -> Result<(), Error> {
+    let (history, directory) = (store.history(), store.directory());
+    if !history.is_empty().await? {
+        return Err(Error::Conflict("the store holds messages already"));
+    }
+    for Sample { room, author, text } in samples {
+        if directory.find(&room).await?.is_none() {
+            let new = NewRoom { name: room.clone(), owner: author.clone(), private: false, ephemeral: false };
+            directory.create(new, usize::MAX, Box::new(|| ())).await?;
+        }
+        directory.add(&room, &author, usize::MAX, Box::new(|| ())).await?;
+        let Head { seq, timestamp } = history.head(&room).await?;
+        let text = Text::parse(text, usize::MAX)?;
+        let timestamp = Timestamp::now_after(timestamp);
+        let draft = Draft { id: new_id(), author, text, client_id: None, timestamp };
+        history.append(&room, seq, [draft].into(), Box::new(|_| ())).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(room: &str, author: &str, text: &str) -> Sample {
+        Sample { room: room.parse().unwrap(), author: author.parse().unwrap(), text: text.into() }
+    }
+
+    #[actix_rt::test]
+    async fn a_store_is_seeded_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let samples =
+            vec![sample("lobby", "alice", "hi"), sample("tea", "bob", "tea?"), sample("tea", "alice", "yes")];
+        seed(&store, samples.clone()).await.unwrap();
+        let tea = store.history().page(&"tea".parse().unwrap(), None, None, 10).await.unwrap();
+        let said: Vec<_> =
+            tea.messages.iter().map(|m| (m.seq, m.from.as_str(), m.data.text.as_str())).collect();
+        assert_eq!(said, [(2, "alice", "yes"), (1, "bob", "tea?")]);
+        let members = store.directory().find(&"tea".parse().unwrap()).await.unwrap().unwrap().members;
+        assert_eq!(members.len(), 2);
+        assert!(matches!(seed(&store, samples).await, Err(Error::Conflict(_))));
+    }
+}

@@ -1,0 +1,81 @@
+//! The chat's SQLite file: its schema, opened once. The binary opens it and hands its parts to [`crate::start`].
+
+use std::{path::Path, sync::Arc};
+
+use embedded::{Database, Options};
+
+use crate::{
+    Error,
+    directory::{Directory, sqlite::SqliteDirectory},
+    history::{History, sqlite::SqliteHistory},
+};
+
+/// The schema, one step per version. A released step never changes.
+///
+/// `author` and `user` compare without regard to ASCII case, which is what makes a username unique. `messages.offset` is the
+/// log's offset; `AUTOINCREMENT` keeps it from being used again after a room was trimmed.
+pub const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))));
+
+    CREATE TABLE rooms (
+        name TEXT PRIMARY KEY,
+        private INTEGER NOT NULL,
+        ephemeral INTEGER NOT NULL,
+        archived INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    INSERT INTO rooms (name, private, ephemeral) VALUES ('lobby', 0, 0);
+
+    CREATE TABLE members (
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL REFERENCES rooms (name),
+        user TEXT NOT NULL COLLATE NOCASE,
+        owner INTEGER NOT NULL,
+        UNIQUE (room, user)
+    ) STRICT;
+    CREATE INDEX members_by_user ON members (user);
+
+    CREATE TABLE messages (
+        \"offset\" INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        author TEXT NOT NULL COLLATE NOCASE,
+        client_id TEXT,
+        text TEXT NOT NULL,
+        timestamp INTEGER NOT NULL,
+        UNIQUE (room, seq),
+        UNIQUE (room, author, client_id)
+    ) STRICT;
+"];
+
+/// The open file. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens or creates the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when another process holds it, it is of a newer version, or the disk says no; the text names the path.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { database: Database::open(path, Options::new(MIGRATIONS))? })
+    }
+
+    /// What was said.
+    pub fn history(&self) -> Arc<dyn History> {
+        Arc::new(SqliteHistory::new(self.database.clone()))
+    }
+
+    /// Rooms and members.
+    pub fn directory(&self) -> Arc<dyn Directory> {
+        Arc::new(SqliteDirectory::new(self.database.clone()))
+    }
+
+    /// False once the disk has failed a write: then only a restart helps. For `/readyz`.
+    pub fn is_writable(&self) -> bool {
+        self.database.is_writable()
+    }
+}

@@ -1,0 +1,47 @@
+//! What can be said: a message's text, checked once where it enters (guest and HTTP); rooms and stores hold the parsed type.
+
+use std::sync::Arc;
+
+use crate::Error;
+
+/// The text of a message: not empty, within the limit. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(Arc<str>);
+
+impl Text {
+    /// Checks `text` against `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when it is empty, [`Error::TooLarge`] over the limit.
+    pub fn parse(text: String, limit: usize) -> Result<Self, Error> {
+        if text.is_empty() {
+            return Err(Error::BadRequest("text is empty".to_owned()));
+        }
+        if text.len() > limit { Err(Error::TooLarge { what: "text", limit }) } else { Ok(Self(text.into())) }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOO_LARGE: Error = Error::TooLarge { what: "text", limit: 8192 };
+
+    #[test]
+    fn a_text_may_fill_the_limit_and_not_a_byte_more() {
+        assert!(Text::parse("x".repeat(8192), 8192).is_ok());
+        assert_eq!(Text::parse("x".repeat(8193), 8192), Err(TOO_LARGE));
+        assert_eq!(Text::parse("é".repeat(4097), 8192), Err(TOO_LARGE));
+    }
+
+    #[test]
+    fn nothing_is_not_a_text() {
+        assert!(matches!(Text::parse(String::new(), 10), Err(Error::BadRequest(_))));
+        assert!(Text::parse(" ".into(), 10).is_ok());
+    }
+}

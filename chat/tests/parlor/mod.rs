@@ -1,0 +1,252 @@
+//! A parlor for the guest tests: the chat with a real store, a real presence service and a real `HttpServer`, and people who
+//! come in by WebSocket. Who they are is said by a header, where the gateway would have found out by a cookie.
+
+#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+
+use std::{
+    collections::VecDeque,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App, HttpMessage, HttpServer, dev::Service};
+use chat::{Chat, Config, Deps, Store};
+use futures_util::{SinkExt, StreamExt};
+use proto::{Identity, Timestamp};
+use serde_json::{Value, json};
+use sessions::{Sessions, SqliteSessions, Token};
+use socketio::{Bus, Server};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::client::IntoClientRequest};
+
+/// Longer than anything may take; only a failing test waits for it.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+pub struct Parlor {
+    pub address: SocketAddr,
+    pub chat: Chat,
+    pub sessions: Arc<SqliteSessions>,
+    pub bus: Bus,
+    server: actix_web::dev::ServerHandle,
+    _presence: tokio::sync::oneshot::Sender<()>,
+    _dir: tempfile::TempDir,
+}
+
+/// One login.
+#[derive(Clone)]
+pub struct Login {
+    pub user: String,
+    pub token: Option<Token>,
+}
+
+/// One connected client.
+pub struct Client {
+    ws: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    acks: u64,
+    /// Read and not asked for yet.
+    heard: VecDeque<String>,
+}
+
+impl Parlor {
+    pub async fn open() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub async fn with(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
+        let sessions = Arc::new(sessions);
+        let (presence_url, presence) = start_presence();
+        let config = Config { presence_url, ..config };
+        let bus = Bus::new();
+        let (history, directory) = (store.history(), store.directory());
+        let deps = Deps { history, directory, sessions: sessions.clone(), bus: bus.clone(), config };
+        let chat = chat::start(deps).await.unwrap();
+        let sockets = Server::new(bus.clone(), chat.app(), socketio::Config::default());
+        let routes = chat.clone();
+        let http = HttpServer::new(move || {
+            let routes = routes.clone();
+            App::new()
+                .wrap_fn(|request, service| {
+                    let header =
+                        |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+                    if let (Some(user), Some(session)) = (header("test-user"), header("test-session")) {
+                        let username = user.parse().unwrap();
+                        request.extensions_mut().insert(Identity { username, session });
+                    }
+                    service.call(request)
+                })
+                .configure(|service| sockets.mount(service))
+                .configure(|service| routes.routes(service))
+        });
+        let http = http
+            .workers(2)
+            .on_connect(socketio::on_connect)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let address = http.addrs()[0];
+        let running = http.run();
+        let server = running.handle();
+        actix_rt::spawn(running);
+        Self { address, chat, sessions, bus, server, _presence: presence, _dir: dir }
+    }
+
+    /// A user logs in.
+    pub async fn login(&self, user: &str) -> Login {
+        let token = self.sessions.open(&user.parse().unwrap()).await.unwrap();
+        Login { user: user.to_owned(), token: Some(token) }
+    }
+
+    /// A user logs in and connects.
+    pub async fn guest(&self, user: &str) -> Client {
+        self.enter(&self.login(user).await).await
+    }
+
+    /// A client connects and is welcomed.
+    pub async fn enter(&self, login: &Login) -> Client {
+        let mut client = self.dial(login).await;
+        client.send("40").await;
+        client.until("40{").await;
+        client.event("welcome").await;
+        client
+    }
+
+    /// A client opens a WebSocket and says nothing yet.
+    pub async fn dial(&self, login: &Login) -> Client {
+        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
+        let mut request = url.into_client_request().unwrap();
+        if let Some(token) = &login.token {
+            request.headers_mut().insert("test-user", login.user.parse().unwrap());
+            request.headers_mut().insert("test-session", token.id().as_str().parse().unwrap());
+        }
+        let (ws, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+        let mut client = Client { ws, acks: 0, heard: VecDeque::new() };
+        client.until("0{").await;
+        client
+    }
+
+    /// A room with its members, as the directory makes it.
+    pub async fn room(&self, name: &str, owner: &str, private: bool) {
+        let (status, _) = self.http(owner, "POST", "/rooms", json!({"name": name, "private": private})).await;
+        assert_eq!(status, 201);
+    }
+
+    /// One HTTP request, by hand: status and body.
+    pub async fn http(&self, user: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\ntest-user: {user}\r\ntest-session: s\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    pub async fn close(self) {
+        self.server.stop(false).await;
+    }
+}
+
+fn start_presence() -> (String, tokio::sync::oneshot::Sender<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let config = presence::Config { presence_flush: Duration::from_millis(10), ..Default::default() };
+    presence::start(listener, config, async {
+        let _ = stopped.await;
+    });
+    (url, stop)
+}
+
+impl Client {
+    pub async fn send(&mut self, packet: &str) {
+        self.ws.send(packet.to_owned().into()).await.unwrap();
+    }
+
+    /// Emits an event without waiting; answers with the ack's number.
+    pub async fn emit(&mut self, event: &str, payload: Value) -> u64 {
+        let ack = self.acks;
+        self.acks += 1;
+        self.send(&format!("42{ack}{}", json!([event, payload]))).await;
+        ack
+    }
+
+    /// Emits an event and waits for its ack.
+    pub async fn ask(&mut self, event: &str, payload: Value) -> Value {
+        let ack = self.emit(event, payload).await;
+        self.ack(ack).await
+    }
+
+    /// The ack of this number.
+    pub async fn ack(&mut self, number: u64) -> Value {
+        let prefix = format!("43{number}[");
+        let packet = self.until(&prefix).await;
+        serde_json::from_str::<Value>(&packet[prefix.len() - 1..]).unwrap()[0].take()
+    }
+
+    /// The next event of this name: its arguments.
+    pub async fn event(&mut self, name: &str) -> Vec<Value> {
+        let packet = self.until(&format!("42[\"{name}\",")).await;
+        let Value::Array(mut args) = serde_json::from_str(&packet[2..]).unwrap() else { panic!("{packet}") };
+        args.remove(0);
+        args
+    }
+
+    /// The text of the next message.
+    pub async fn hears(&mut self) -> String {
+        self.event("message").await[0]["data"]["text"].as_str().unwrap().to_owned()
+    }
+
+    /// The next packet that begins with `prefix`; others are kept for later.
+    pub async fn until(&mut self, prefix: &str) -> String {
+        if let Some(at) = self.heard.iter().position(|packet| packet.starts_with(prefix)) {
+            return self.heard.remove(at).unwrap();
+        }
+        loop {
+            let packet =
+                self.next().await.unwrap_or_else(|| panic!("closed before {prefix}: {:?}", self.heard));
+            if packet.starts_with(prefix) {
+                return packet;
+            }
+            self.heard.push_back(packet);
+        }
+    }
+
+    /// The next packet as it comes; none when the connection has ended.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            let message = timeout(DEADLINE, self.ws.next())
+                .await
+                .unwrap_or_else(|_| panic!("silence after {:?}", self.heard));
+            match message {
+                Some(Ok(message)) if message.is_text() => {
+                    let text = message.into_text().unwrap().to_string();
+                    if text == "2" {
+                        self.send("3").await;
+                        continue;
+                    }
+                    return Some(text);
+                }
+                Some(Ok(message)) if !message.is_close() => continue,
+                _ => return None,
+            }
+        }
+    }
+
+    /// Everything heard and not asked for yet, up to now: whatever was sent before has come when this ack has.
+    pub async fn rest(&mut self) -> Vec<String> {
+        let refused = self.ask("nonsense", Value::Null).await;
+        assert_eq!(refused["code"], "bad_request");
+        self.heard.drain(..).collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! Every way in which the store says no. Made by all files of this crate, read by the backends above it.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+/// Why a store did not open, or did not do a job.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The queue is full; nothing was done. Worth trying again in a moment.
+    #[error("the store has too much to do")]
+    Busy,
+    /// No answer within [`Options::deadline`](crate::Options::deadline). Whether the job is stored or not is unknown.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// The store is closing or its thread is gone; nothing was done.
+    #[error("the store is closed")]
+    Closed,
+    /// An earlier write met an I/O error, so no later write may be trusted; nothing was done. A restart recovers.
+    #[error("the store stopped writing after an I/O error")]
+    Broken,
+    /// The transaction that carried the job was not committed: nothing of the job is stored (after an I/O error: unknown).
+    #[error("the commit failed: {0}")]
+    Commit(#[source] Arc<rusqlite::Error>),
+    /// The job panicked and was rolled back alone.
+    #[error("a job of the store panicked")]
+    Panicked,
+    /// The job's own failure; it was rolled back alone.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// At start: another process, or another handle of this one, has the file open.
+    #[error("{path} is in use by another process", path = .0.display())]
+    Locked(PathBuf),
+    /// At start: the file was written by a newer version of this program.
+    #[error("{path} has schema {found}, this program knows {known}: use a newer version", path = .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The file's schema version.
+        found: u32,
+        /// How many migrations this program knows.
+        known: u32,
+    },
+    /// At start: a migration failed; the file is as it was before it.
+    #[error("migration {number} of {path} failed: {source}", path = .path.display())]
+    Migration {
+        /// The file.
+        path: PathBuf,
+        /// Which migration, counted from 1.
+        number: u32,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// At start: this SQLite can corrupt a WAL file (fixed in 3.51.3).
+    #[error("SQLite {0} is too old, 3.51.3 is needed")]
+    OldLibrary(&'static str),
+    /// At start: WAL needs shared memory, which a network filesystem does not give.
+    #[error("{path} is on a network filesystem, which cannot hold a store", path = .0.display())]
+    Network(PathBuf),
+    /// At start: the file or its directory cannot be used.
+    #[error("cannot open {path}: {source}", path = .path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// At start: SQLite refuses the file.
+    #[error("cannot open {path}: {source}", path = .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+impl Error {
+    /// The HTTP status of a request that failed by this: 503 where another try may succeed, 500 for a fault of ours.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Panicked => 500,
+            Self::Sqlite(error) if !is_of_the_machine(error) => 500,
+            _ => 503,
+        }
+    }
+}
+
+/// Whether a failure comes from the machine (disk full, I/O, a lock) and not from what was asked.
+fn is_of_the_machine(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{
+        DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
+    };
+    let machine = [DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure];
+    error.sqlite_error_code().is_some_and(|code| machine.contains(&code))
+}
+
+/// Whether after this failure no commit of this process may be trusted: what the kernel failed to write once it may
+/// drop and then report as written. A full disk is not of that kind, nor is trouble with the shared index, which is
+/// rebuilt from the log.
+pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+    use rusqlite::ffi::{SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE};
+    let Some(failure) = error.sqlite_error() else { return false };
+    let index = [SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE];
+    match failure.code {
+        SystemIoFailure => !index.contains(&failure.extended_code),
+        DatabaseCorrupt | NotADatabase => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn io_errors_are_fatal_and_a_full_disk_is_not() {
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR, ffi::SQLITE_CORRUPT]
+        {
+            assert!(is_fatal(&failure(code)), "{code}");
+        }
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_CONSTRAINT, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(!is_fatal(&failure(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_503_and_a_wrong_statement_is_500() {
+        assert_eq!(Error::Sqlite(failure(ffi::SQLITE_FULL)).status(), 503);
+        assert_eq!(Error::Sqlite(failure(ffi::SQLITE_CONSTRAINT)).status(), 500);
+        assert_eq!(Error::Busy.status(), 503);
+    }
+}

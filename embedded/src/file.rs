@@ -1,0 +1,140 @@
+//! The file itself: its directory, its mode, the lock that keeps a second process out, and connections with the
+//! settings that durability needs. Called by [`Database::open`](crate::Database::open) and the reader and writer threads.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::statfs::{AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs};
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use crate::Error;
+
+/// The first SQLite without the bug that can corrupt a WAL file when it is reset.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// How long a connection waits for a lock that another program (a backup, a shell) holds on the file.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Prepared statements kept per connection.
+const STATEMENTS: usize = 64;
+
+/// SMB's successors, which have no name in `nix`.
+const CIFS: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
+
+/// Makes directory (0700) and file (0600) where they are missing and takes the lock. It holds while the file lives.
+pub fn claim(path: &Path) -> Result<File, Error> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(Error::OldLibrary(rusqlite::version()));
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let at = |place: &Path| {
+        let path = place.to_owned();
+        move |source| Error::File { path, source }
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+    warn_if_open_to_others(directory);
+    refuse_network(directory)?;
+    let lock_path = lock_path(path);
+    let lock = private(&lock_path).map_err(at(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Locked(path.to_owned())),
+        Err(TryLockError::Error(source)) => return Err(at(&lock_path)(source)),
+    }
+    private(path).map_err(at(path))?;
+    Ok(lock)
+}
+
+/// The one connection that writes.
+pub fn writing(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | base())?;
+    settle(&conn)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let error = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+        return Err(rusqlite::Error::SqliteFailure(error, Some(format!("journal mode is {mode}, not wal"))));
+    }
+    // Checkpoints are the writer's own work, because it has to see when one fails.
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(conn)
+}
+
+/// A connection that only reads.
+pub fn reading(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | base())?;
+    settle(&conn)?;
+    conn.execute_batch("PRAGMA query_only = ON;")?;
+    Ok(conn)
+}
+
+fn base() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE
+}
+
+fn settle(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(LOCK_WAIT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.execute_batch("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;")
+}
+
+/// Opens or makes a file that only its owner may read.
+fn private(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// A directory that was there before is its owner's to close; the files in it are private anyway.
+fn warn_if_open_to_others(directory: &Path) {
+    let Ok(about) = fs::metadata(directory) else { return };
+    if about.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(directory = %directory.display(), "the data directory is open to other users");
+    }
+}
+
+fn refuse_network(directory: &Path) -> Result<(), Error> {
+    match statfs(directory) {
+        Ok(about) if is_network(about.filesystem_type()) => Err(Error::Network(directory.to_owned())),
+        // A system that does not say is taken at its word.
+        _ => Ok(()),
+    }
+}
+
+fn is_network(kind: FsType) -> bool {
+    let named = [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, AFS_SUPER_MAGIC, CODA_SUPER_MAGIC];
+    named.contains(&kind) || CIFS.iter().any(|magic| kind == FsType(i64::from(*magic)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_filesystems_are_known_and_local_ones_pass() {
+        assert!(is_network(NFS_SUPER_MAGIC));
+        assert!(is_network(FsType(0xFF53_4D42)));
+        assert!(!is_network(FsType(0xEF53)), "ext4");
+        assert!(!is_network(FsType(0x0102_1994)), "tmpfs");
+    }
+
+    #[test]
+    fn the_bundled_sqlite_is_new_enough() {
+        assert!(rusqlite::version_number() >= OLDEST_SQLITE);
+    }
+}

@@ -1,0 +1,53 @@
+//! The threads that read, each on its own connection and in one snapshot per job. Fed by [`Database`](crate::Database).
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc::Receiver};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::{
+    Error,
+    job::{execute, guarded},
+};
+
+/// A read, whatever its result's type.
+pub type Read = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Makes a read of `work`; the receiver gets its result.
+pub fn task<T, F>(work: F) -> (Read, oneshot::Receiver<Result<T, Error>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let read = move |conn: &Connection| {
+        // Nobody waits any more, and a read changes nothing.
+        if reply.is_closed() {
+            return;
+        }
+        let _ = reply.send(in_snapshot(conn, work));
+    };
+    (Box::new(read), answer)
+}
+
+/// Works until every sender of the queue is gone. The queue is shared: whoever is free takes the next.
+pub fn run(conn: Connection, queue: Arc<Mutex<Receiver<Read>>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(read) = next else { return };
+        read(&conn);
+    }
+}
+
+/// All statements of one read see the same state, whatever is written meanwhile.
+fn in_snapshot<T>(
+    conn: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Error> {
+    execute(conn, "BEGIN")?;
+    let outcome = guarded(|| work(conn));
+    if !conn.is_autocommit() {
+        execute(conn, "ROLLBACK")?;
+    }
+    outcome
+}

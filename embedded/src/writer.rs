@@ -1,0 +1,188 @@
+//! The one thread that writes: it takes what is queued, does it in one transaction, and answers when that is on disk
+//! (group commit). Fed by [`Database`](crate::Database); runs [`Job`]s.
+
+use std::{
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
+    },
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, config::DbConfig};
+
+use crate::{
+    error::is_fatal,
+    job::{Job, Verdict, execute},
+};
+
+/// Jobs in one transaction.
+const BATCH: usize = 256;
+
+/// How long a transaction takes jobs in. It never waits for one that is not there.
+const BATCH_TIME: Duration = Duration::from_millis(5);
+
+/// Pages that wait in the log from which on they are written back into the file (4 MiB at 4 KiB).
+const CHECKPOINT_PAGES: u32 = 1_000;
+
+/// Pages in the log that mean somebody reads for so long that the log cannot be reused (64 MiB at 4 KiB).
+const ALARM_PAGES: u32 = 16_384;
+
+/// The writer's thread.
+pub struct Writer {
+    /// The only connection that writes.
+    pub conn: Connection,
+    /// What is to be done.
+    pub queue: Receiver<Box<dyn Job>>,
+    /// Set for ever by the first failure after which no commit may be trusted.
+    pub broken: Arc<AtomicBool>,
+    /// The store's name in metrics.
+    pub store: Arc<str>,
+    /// Whether the log was too long when it was last looked at.
+    pub alarmed: bool,
+    /// Keeps other processes out until the last job is done.
+    pub lock: File,
+}
+
+/// How long the write-ahead log is.
+struct Log {
+    /// Pages in it.
+    pages: u32,
+    /// Those of them that are not yet written back into the file.
+    waiting: u32,
+}
+
+impl Writer {
+    /// Works until every sender of the queue is gone.
+    pub fn run(mut self) {
+        while let Ok(first) = self.queue.recv() {
+            if self.broken.load(Ordering::Relaxed) {
+                first.settle(&Verdict::Broken);
+                continue;
+            }
+            self.batch(first);
+            self.checkpoint();
+        }
+        self.finish();
+    }
+
+    /// One transaction: begun, filled with what is queued, decided, answered.
+    fn batch(&mut self, first: Box<dyn Job>) {
+        if let Err(error) = execute(&self.conn, "BEGIN IMMEDIATE") {
+            return self.lose(vec![first], error);
+        }
+        let jobs = self.fill(first);
+        metrics::histogram!("godzilla_store_batch_jobs", "store" => self.store.clone())
+            .record(jobs.len() as f64);
+        if self.conn.is_autocommit() {
+            let error = given_up(&jobs);
+            return self.lose(jobs, error);
+        }
+        let began = Instant::now();
+        if let Err(error) = execute(&self.conn, "COMMIT") {
+            return self.lose(jobs, error);
+        }
+        let took = began.elapsed().as_secs_f64();
+        metrics::histogram!("godzilla_store_commit_seconds", "store" => self.store.clone()).record(took);
+        jobs.into_iter().for_each(|job| job.settle(&Verdict::Committed));
+    }
+
+    /// Runs the first job and those queued behind it, until the transaction is full, old, or gone.
+    fn fill(&mut self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
+        let began = Instant::now();
+        let mut jobs = Vec::new();
+        let mut next = Some(first);
+        while let Some(mut job) = next {
+            job.run(&self.conn);
+            if job.failure().is_some_and(is_fatal) {
+                self.broken.store(true, Ordering::Relaxed);
+            }
+            jobs.push(job);
+            let open = !self.conn.is_autocommit() && !self.broken.load(Ordering::Relaxed);
+            let room = jobs.len() < BATCH && began.elapsed() < BATCH_TIME;
+            next = if open && room { self.queue.try_recv().ok() } else { None };
+        }
+        if self.broken.load(Ordering::Relaxed) {
+            self.roll_back();
+        }
+        jobs
+    }
+
+    /// Undoes the transaction and tells its jobs, and stops for good if the disk may no longer be trusted.
+    fn lose(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error) {
+        self.roll_back();
+        if is_fatal(&error) {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        let broken = self.broken.load(Ordering::Relaxed);
+        metrics::counter!("godzilla_store_failed_commits_total", "store" => self.store.clone()).increment(1);
+        tracing::error!(store = &*self.store, %error, jobs = jobs.len(), broken, "a transaction was lost");
+        let verdict = Verdict::Lost(Arc::new(error));
+        jobs.into_iter().for_each(|job| job.settle(&verdict));
+    }
+
+    fn roll_back(&self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = execute(&self.conn, "ROLLBACK")
+        {
+            tracing::error!(store = &*self.store, %error, "a rollback failed");
+        }
+    }
+
+    /// Writes the log back into the file when it has grown, after the answers are out. Readers are not disturbed.
+    fn checkpoint(&mut self) {
+        let Ok(log) = self.log("PRAGMA wal_checkpoint(NOOP)") else { return };
+        metrics::gauge!("godzilla_store_log_pages", "store" => self.store.clone()).set(f64::from(log.pages));
+        let alarm = log.pages > ALARM_PAGES;
+        if alarm && !self.alarmed {
+            tracing::warn!(
+                store = &*self.store,
+                pages = log.pages,
+                "a long read keeps the log from being reused"
+            );
+        }
+        self.alarmed = alarm;
+        if log.waiting < CHECKPOINT_PAGES {
+            return;
+        }
+        if let Err(error) = self.log("PRAGMA wal_checkpoint(PASSIVE)") {
+            let broken = is_fatal(&error);
+            tracing::error!(store = &*self.store, %error, broken, "a checkpoint failed");
+            self.broken.fetch_or(broken, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs a checkpoint of some kind and answers what the log holds.
+    fn log(&self, sql: &str) -> rusqlite::Result<Log> {
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let (all, done): (i64, i64) = statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        let pages = |count: i64| u32::try_from(count).unwrap_or(0);
+        Ok(Log { pages: pages(all), waiting: pages(all - done) })
+    }
+
+    /// Empties the log, closes the file and lets others at it, in this order.
+    fn finish(self) {
+        let last = match self.broken.load(Ordering::Relaxed) {
+            // What the log holds is left for the next start, on a disk that may be trusted again.
+            true => self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop),
+            false => self.log("PRAGMA wal_checkpoint(TRUNCATE)").map(drop),
+        };
+        if let Err(error) = last {
+            tracing::warn!(store = &*self.store, %error, "the last checkpoint failed");
+        }
+        if let Err((_, error)) = self.conn.close() {
+            tracing::warn!(store = &*self.store, %error, "the file did not close");
+        }
+        drop(self.lock);
+    }
+}
+
+/// SQLite itself ended the transaction when one of its jobs failed; the others hear of that one's reason.
+fn given_up(jobs: &[Box<dyn Job>]) -> rusqlite::Error {
+    let cause = jobs.iter().rev().find_map(|job| job.failure());
+    let cause = cause.map_or_else(|| "a job ended it".into(), ToString::to_string);
+    let abort = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK);
+    rusqlite::Error::SqliteFailure(abort, Some(format!("the transaction was given up: {cause}")))
+}

@@ -1,0 +1,82 @@
+//! What every answer has in common on its way out: one JSON shape for refusals, whoever made them, and the headers that
+//! keep browsers from guessing. Called by the door.
+
+use actix_web::{
+    Error as ActixError, HttpResponse, ResponseError,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::ServiceResponse,
+    error::InternalError,
+    http::{
+        StatusCode,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
+};
+use proto::Refusal;
+
+use crate::{error::Error, metric};
+
+/// Content policy of everything that is not a page: nothing in it may run, and no page may frame it.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// Set unless the handler knew better.
+const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::CONTENT_SECURITY_POLICY, NOTHING),
+];
+
+/// The gateway's own refusal.
+pub(crate) fn refused(error: Error) -> HttpResponse {
+    metric::refused(error);
+    let mut answer = error.error_response();
+    protect(answer.headers_mut());
+    answer
+}
+
+/// The answer of a service, as it may leave.
+pub(crate) fn passed<B: MessageBody>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
+    let mut answer = if is_foreign_refusal(answer.response()) {
+        answer.map_body(|head, _| EitherBody::right(reshaped(head.status, &mut head.headers)))
+    } else {
+        answer.map_into_left_body()
+    };
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        protect(answer.headers_mut());
+    }
+    answer
+}
+
+/// The failure of a service to answer at all, as an error that carries our shape.
+pub(crate) fn failed(error: ActixError) -> ActixError {
+    let mut answer = error.error_response();
+    if is_foreign_refusal(&answer) {
+        answer = answer.map_body(|head, _| reshaped(head.status, &mut head.headers));
+    }
+    protect(answer.headers_mut());
+    InternalError::from_response(error, answer).into()
+}
+
+/// Whether this is a refusal in any other shape than JSON: actix's own, with a text or nothing in it.
+fn is_foreign_refusal<B>(answer: &HttpResponse<B>) -> bool {
+    let json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
+    let refusal = answer.status().is_client_error() || answer.status().is_server_error();
+    refusal && !answer.headers().get(header::CONTENT_TYPE).is_some_and(json)
+}
+
+/// The body that a refusal of this status should have had; other headers, such as `Allow`, stay.
+fn reshaped(status: StatusCode, headers: &mut HeaderMap) -> BoxBody {
+    let text = status.canonical_reason().unwrap_or("Refused");
+    let refusal = Refusal::new(status.as_u16(), text);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.remove(header::CONTENT_LENGTH);
+    BoxBody::new(serde_json::to_string(&refusal).expect("a number and two texts are always JSON"))
+}
+
+fn protect(headers: &mut HeaderMap) {
+    for (name, value) in DEFAULTS {
+        if !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The middleware that every request passes: the checks in their order, then identity, then the service. The order is the
+//! contract: nothing is looked up for a request that is not well-formed, and no handler sees one that may not pass.
+//! Wrapped around the app by the binary; calls every other module of this crate.
+
+use std::{
+    future::{Ready, ready},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    Error as ActixError, HttpMessage,
+    body::{EitherBody, MessageBody},
+    dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    http::Method,
+};
+use futures_util::future::LocalBoxFuture;
+use proto::Identity;
+use sessions::Token;
+use tokio::time::timeout;
+
+use crate::{
+    Gateway, answer, body,
+    body::Overrun,
+    client::{self, Client},
+    credential,
+    error::Error,
+    head, metric,
+    origin::{self, Need, Origin, Source},
+    path,
+    routes::{self, Route, Upstream, Who},
+    upgrade,
+};
+
+/// How long the session store may take. Longer is an outage: nobody is let in on a guess.
+const SESSION_DEADLINE: Duration = Duration::from_millis(500);
+
+/// The gateway as actix middleware.
+pub struct Door {
+    gateway: Gateway,
+}
+
+/// The gateway around one worker's services.
+pub struct DoorService<S> {
+    gateway: Rc<Gateway>,
+    service: Rc<S>,
+}
+
+/// What the checks found out about a request that may go on.
+struct Entry {
+    route: &'static Route,
+    method: &'static str,
+    source: Source,
+}
+
+impl Door {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Door
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = ActixError;
+    type Transform = DoorService<S>;
+    type InitError = ();
+    type Future = Ready<Result<DoorService<S>, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(DoorService { gateway: Rc::new(self.gateway.clone()), service: Rc::new(service) }))
+    }
+}
+
+impl<S, B> Service<ServiceRequest> for DoorService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = ActixError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, ActixError>>;
+
+    forward_ready!(service);
+
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        let (gateway, service) = (Rc::clone(&self.gateway), Rc::clone(&self.service));
+        Box::pin(async move {
+            let started = Instant::now();
+            let entry = match gateway.admit(&mut request).await {
+                Ok(entry) => entry,
+                Err(error) => return Ok(request.into_response(answer::refused(error)).map_into_right_body()),
+            };
+            let overrun = gateway.bound(&mut request, entry.route);
+            let answer = match service.call(request).await {
+                Ok(answer) => answer,
+                Err(error) => return Err(answer::failed(error)),
+            };
+            let answer = match overrun.take() {
+                Some(error) => answer.into_response(answer::refused(error)).map_into_right_body(),
+                None => answer::passed(answer),
+            };
+            metric::answered(entry.route, entry.method, answer.status(), started);
+            Ok(answer)
+        })
+    }
+}
+
+impl Gateway {
+    /// All checks in their order, then identity.
+    async fn admit(&self, request: &mut ServiceRequest) -> Result<Entry, Error> {
+        let entry = self.examine(request)?;
+        self.identify(request, &entry).await?;
+        Ok(entry)
+    }
+
+    /// Every check that needs nothing but the request, and the removal of what a client must not say.
+    fn examine(&self, request: &mut ServiceRequest) -> Result<Entry, Error> {
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(Error::Method(""));
+        }
+        head::check(request.head())?;
+        let client = Client::of(request.peer_addr(), request.headers(), &self.config.trusted_proxy);
+        client::strip(request.headers_mut(), client.proxied);
+        let head = request.head();
+        let own = Origin::own(client.https, &head.uri, &head.headers);
+        let segments = path::segments(&head.uri, own.as_ref())?;
+        let handshake = upgrade::is_handshake(&head.method, head.uri.path(), head.version, &head.headers)?;
+        let (route, method) = routes::find(head.method.as_str(), &segments)?;
+        let source = match need(&head.method, route, handshake) {
+            Some(need) => origin::check(&head.headers, own.as_ref(), &self.config.allow_origin, need)?,
+            None => Source::Own,
+        };
+        if route.upstream != Upstream::Sockets {
+            body::check(&head.method, &head.headers, self.body_limit())?;
+        }
+        Ok(Entry { route, method, source })
+    }
+
+    /// Finds out who asks and tells the services, where that matters; refuses who may not pass.
+    async fn identify(&self, request: &ServiceRequest, entry: &Entry) -> Result<(), Error> {
+        if entry.route.who == Who::Anyone {
+            return Ok(());
+        }
+        let Some(presented) = credential::presented(request.headers())? else {
+            let later = entry.route.who == Who::UserOrListed && entry.source == Source::Listed;
+            return if later { Ok(()) } else { Err(Error::Unauthorized) };
+        };
+        let identity = self.session_of(&presented).await?;
+        request.extensions_mut().insert(identity);
+        Ok(())
+    }
+
+    /// The identity behind a token. A store that fails or is late lets nobody in.
+    async fn session_of(&self, presented: &str) -> Result<Identity, Error> {
+        let token: Token = presented.parse().map_err(|_| Error::Unauthorized)?;
+        match timeout(SESSION_DEADLINE, self.sessions.find(&token)).await {
+            Ok(Ok(Some(session))) => {
+                Ok(Identity { username: session.username, session: session.id.to_string() })
+            }
+            Ok(Ok(None)) => Err(Error::Unauthorized),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "session store failed");
+                Err(Error::Sessions)
+            }
+            Err(_) => {
+                tracing::warn!(deadline = ?SESSION_DEADLINE, "session store did not answer in time");
+                Err(Error::Sessions)
+            }
+        }
+    }
+
+    /// Bounds the body that the service is going to read. Sockets bound their own.
+    fn bound(&self, request: &mut ServiceRequest, route: &Route) -> Overrun {
+        if route.upstream == Upstream::Sockets {
+            return Overrun::default();
+        }
+        body::bound(request, self.body_limit(), Duration::from_secs(self.config.body_timeout.into()))
+    }
+
+    fn body_limit(&self) -> usize {
+        usize::try_from(self.config.body_limit).unwrap_or(usize::MAX)
+    }
+}
+
+/// How sure of its origin a request must be; none when it only reads.
+fn need(method: &Method, route: &Route, handshake: bool) -> Option<Need> {
+    let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
+    match route.upstream {
+        _ if handshake || changes => Some(Need::Named),
+        Upstream::Sockets => Some(Need::NotForeign),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The actor that owns the roster: takes reports and calls, tells every stream what changed, sweeps what expired. Called
+//! by the gRPC service ([`crate::Service`]); calls [`State`].
+
+mod messages;
+mod updates;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use proto::presence::{RosterUpdate, roster_update::Update};
+use tokio::sync::mpsc;
+
+pub(crate) use self::messages::{Call, Ended, GetOnline, GetTyping, Open, Opened, Report, Reported, Stop};
+use crate::{
+    Error,
+    roster::{Lease, Limits, Millis, State},
+};
+
+/// How many updates a stream may be behind before it is ended.
+pub(crate) const QUEUE: usize = 256;
+/// How many users one node may report.
+pub(crate) const MAX_USERS: usize = 100_000;
+/// How many typing stamps there may be.
+const MAX_STAMPS: usize = 100_000;
+/// How many reports and calls may wait for the actor; who comes later waits for room.
+const MAILBOX: usize = 256;
+
+/// How fast the roster is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// How long a node may be silent.
+    pub lease: Duration,
+    /// How long a typing stamp holds.
+    pub typing: Duration,
+    /// How long changes are gathered before they are told.
+    pub flush: Duration,
+    /// How often leases and stamps are swept and each stream hears a heartbeat.
+    pub sweep: Duration,
+}
+
+/// Who is here, for everybody who asks.
+#[derive(Debug)]
+pub struct Roster {
+    state: State,
+    timings: Timings,
+    /// The streams that hear updates. A stream that lagged is not in it, though it may still hold its lease.
+    streams: HashMap<Lease, mpsc::Sender<RosterUpdate>>,
+    /// Where its milliseconds count from.
+    start: Instant,
+    /// No new stream is opened any more.
+    stopping: bool,
+}
+
+impl Roster {
+    /// An empty roster.
+    pub fn new(timings: Timings) -> Self {
+        let limits = Limits {
+            lease: millis(timings.lease),
+            typing: millis(timings.typing),
+            users: MAX_USERS,
+            stamps: MAX_STAMPS,
+        };
+        let state = State::new(limits);
+        Self { state, timings, streams: HashMap::new(), start: Instant::now(), stopping: false }
+    }
+
+    fn now(&self) -> Millis {
+        millis(self.start.elapsed())
+    }
+
+    fn open(&mut self, Open { node, users }: Open) -> Result<Opened, Error> {
+        if self.stopping {
+            return Err(Error::Unavailable);
+        }
+        let lease = self.state.open(node, users, self.now())?;
+        self.streams.retain(|earlier, _| earlier.node() != lease.node());
+        // The others hear of it first, so that the newcomer's list and its diffs do not overlap.
+        self.flush();
+        let (sender, updates) = mpsc::channel(QUEUE);
+        self.streams.insert(lease.clone(), sender);
+        tracing::info!(node = lease.node().as_str(), online = self.state.online().len(), "node reports");
+        Ok(Opened { lease, first: updates::everything(&self.state), updates })
+    }
+
+    fn hear(&mut self, lease: &Lease, report: Report) -> Result<(), Error> {
+        let now = self.now();
+        match report {
+            Report::Everybody(users) => self.state.replace(lease, users, now),
+            Report::Connections(user, count) => self.state.change(lease, user, count, now),
+            Report::Heartbeat => self.state.beat(lease, now),
+            Report::Typing { user, room, is_typing } => {
+                self.state.beat(lease, now)?;
+                self.state.set_typing(user, room, is_typing, now)
+            }
+        }
+    }
+
+    fn end(&mut self, lease: &Lease) {
+        self.streams.remove(lease);
+        if self.state.close(lease) {
+            tracing::info!(node = lease.node().as_str(), "node left");
+        }
+    }
+
+    /// Tells every stream what changed, if anything did.
+    fn flush(&mut self) {
+        let Some(diff) = self.state.take_diff() else { return };
+        for update in updates::of(diff) {
+            self.tell(&update);
+        }
+        metrics::gauge!("godzilla_presence_online").set(self.state.online().len() as f64);
+    }
+
+    fn sweep(&mut self) {
+        for lease in self.state.sweep(self.now()) {
+            tracing::warn!(
+                node = lease.node().as_str(),
+                "node was silent for the lease, its users are offline"
+            );
+            metrics::counter!("godzilla_presence_leases_lost_total").increment(1);
+            self.streams.remove(&lease);
+        }
+        self.tell(&updates::update(Update::Heartbeat(proto::presence::Heartbeat {})));
+        metrics::gauge!("godzilla_presence_streams").set(self.streams.len() as f64);
+    }
+
+    /// Queues `update` for every stream. A stream whose queue is full has missed something and is ended: its node comes
+    /// back for the whole list.
+    fn tell(&mut self, update: &RosterUpdate) {
+        self.streams.retain(|lease, stream| {
+            let told = stream.try_send(update.clone());
+            if matches!(told, Err(mpsc::error::TrySendError::Full(_))) {
+                tracing::warn!(node = lease.node().as_str(), "stream lags, it is ended");
+                metrics::counter!("godzilla_presence_streams_lagged_total").increment(1);
+            }
+            told.is_ok()
+        });
+    }
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            typing: Duration::from_secs(8),
+            flush: Duration::from_millis(200),
+            sweep: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Actor for Roster {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(self.timings.flush, |roster, _| roster.flush());
+        ctx.run_interval(self.timings.sweep, |roster, _| roster.sweep());
+    }
+}
+
+impl Handler<Open> for Roster {
+    type Result = Result<Opened, Error>;
+
+    fn handle(&mut self, open: Open, _: &mut Self::Context) -> Self::Result {
+        self.open(open)
+    }
+}
+
+impl Handler<Reported> for Roster {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, Reported { lease, report }: Reported, _: &mut Self::Context) -> Self::Result {
+        self.hear(&lease, report)
+    }
+}
+
+impl Handler<Ended> for Roster {
+    type Result = ();
+
+    fn handle(&mut self, Ended(lease): Ended, _: &mut Self::Context) {
+        self.end(&lease);
+    }
+}
+
+impl Handler<Call> for Roster {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, call: Call, _: &mut Self::Context) -> Self::Result {
+        match call {
+            Call::Connected(user) => self.state.connected(user),
+            Call::Disconnected(user) => self.state.disconnected(user),
+            Call::Typing { user, room, is_typing } => {
+                self.state.set_typing(user, room, is_typing, self.now())
+            }
+        }
+    }
+}
+
+impl Handler<GetOnline> for Roster {
+    type Result = Vec<String>;
+
+    fn handle(&mut self, _: GetOnline, _: &mut Self::Context) -> Self::Result {
+        self.state.online().map(ToString::to_string).collect()
+    }
+}
+
+impl Handler<GetTyping> for Roster {
+    type Result = Vec<String>;
+
+    fn handle(&mut self, _: GetTyping, _: &mut Self::Context) -> Self::Result {
+        updates::everybody_typing(&self.state)
+    }
+}
+
+impl Handler<Stop> for Roster {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        self.stopping = true;
+        self.streams.clear();
+    }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,109 @@
+//! What can be set about presence. Flattened into the binary's command line; read by [`crate::serve`].
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args;
+
+use crate::actor::Timings;
+
+/// The settings of the presence service.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[group(skip)]
+pub struct Config {
+    /// Where the presence service listens (gRPC, plain text: keep it on loopback or a private network)
+    #[arg(long, env = "GODZILLA_PRESENCE_LISTEN", default_value = "127.0.0.1:50051")]
+    pub presence_listen: SocketAddr,
+    /// Offer gRPC reflection
+    #[arg(long, env = "GODZILLA_GRPC_REFLECTION")]
+    pub grpc_reflection: bool,
+    /// How long a chat node may be silent before its users are offline (1s to 10m)
+    #[arg(long, env = "GODZILLA_PRESENCE_LEASE", default_value = "15s", value_parser = seconds_to_minutes)]
+    pub presence_lease: Duration,
+    /// How long somebody is shown typing without typing on (1s to 10m)
+    #[arg(long, env = "GODZILLA_TYPING_EXPIRY", default_value = "8s", value_parser = seconds_to_minutes)]
+    pub typing_expiry: Duration,
+    /// How long changes are gathered before they are told (10ms to 10s)
+    #[arg(long, env = "GODZILLA_PRESENCE_FLUSH", default_value = "200ms", value_parser = moments)]
+    pub presence_flush: Duration,
+    /// How many gRPC connections at most
+    #[arg(long, env = "GODZILLA_PRESENCE_CONNECTIONS", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub presence_connections: u32,
+}
+
+impl Config {
+    /// What the roster needs to know of it.
+    pub fn timings(&self) -> Timings {
+        Timings {
+            lease: self.presence_lease,
+            typing: self.typing_expiry,
+            flush: self.presence_flush,
+            ..Timings::default()
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let timings = Timings::default();
+        Self {
+            presence_listen: SocketAddr::from(([127, 0, 0, 1], 50_051)),
+            grpc_reflection: false,
+            presence_lease: timings.lease,
+            typing_expiry: timings.typing,
+            presence_flush: timings.flush,
+            presence_connections: 1024,
+        }
+    }
+}
+
+fn seconds_to_minutes(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_secs(1), Duration::from_secs(600))
+}
+
+fn moments(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_millis(10), Duration::from_secs(10))
+}
+
+fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!(
+            "must be between {} and {}",
+            humantime::Duration::from(least),
+            humantime::Duration::from(most)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn an_empty_command_line_means_the_defaults() {
+        assert_eq!(Line::try_parse_from(["presence"]).unwrap().config, Config::default());
+    }
+
+    #[test]
+    fn a_lease_or_expiry_out_of_bounds_is_refused() {
+        for bad in
+            ["--presence-lease=0s", "--presence-lease=11m", "--typing-expiry=soon", "--presence-flush=1ms"]
+        {
+            assert!(Line::try_parse_from(["presence", bad]).is_err(), "{bad}");
+        }
+        let line =
+            Line::try_parse_from(["presence", "--presence-lease=600s", "--presence-flush=10ms"]).unwrap();
+        assert_eq!(line.config.timings().lease, Duration::from_secs(600));
+    }
+}

@@ -1,0 +1,94 @@
+//! The calls of `presence.proto`: names are checked here, everything else is asked of the roster. Called by tonic.
+
+use std::{str::FromStr, time::Duration};
+
+use actix::Addr;
+use proto::{
+    RoomName, Username,
+    presence::{
+        Empty, NodeReport, OnlineUsersResponse, SetTypingRequest, TypingUsersResponse, UserRequest,
+        presence_service_server::PresenceService,
+    },
+};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+
+use super::report;
+use crate::{
+    Error,
+    actor::{Call, GetOnline, GetTyping, Roster},
+};
+
+/// The presence service in front of one roster.
+#[derive(Debug, Clone)]
+pub struct Service {
+    roster: Addr<Roster>,
+    lease: Duration,
+}
+
+impl Service {
+    /// The service for `roster`; a stream that is silent for `lease` is ended.
+    pub fn new(roster: Addr<Roster>, lease: Duration) -> Self {
+        Self { roster, lease }
+    }
+
+    async fn call(&self, call: Call) -> Result<(), Status> {
+        metrics::counter!("godzilla_presence_calls_total").increment(1);
+        self.roster.send(call).await.map_err(Error::from)?.map_err(Status::from)
+    }
+
+    async fn online(&self) -> Result<Response<OnlineUsersResponse>, Status> {
+        let usernames = self.roster.send(GetOnline).await.map_err(Error::from)?;
+        Ok(Response::new(OnlineUsersResponse { usernames }))
+    }
+}
+
+#[tonic::async_trait]
+impl PresenceService for Service {
+    type ReportStream = BoxStream<proto::presence::RosterUpdate>;
+
+    async fn user_connected(
+        &self,
+        request: Request<UserRequest>,
+    ) -> Result<Response<OnlineUsersResponse>, Status> {
+        self.call(Call::Connected(name(&request.into_inner().username)?)).await?;
+        self.online().await
+    }
+
+    async fn user_disconnected(&self, request: Request<UserRequest>) -> Result<Response<Empty>, Status> {
+        self.call(Call::Disconnected(name(&request.into_inner().username)?)).await?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn set_typing(&self, request: Request<SetTypingRequest>) -> Result<Response<Empty>, Status> {
+        let SetTypingRequest { username, is_typing, room: of } = request.into_inner();
+        self.call(Call::Typing { user: name(&username)?, room: room(&of)?, is_typing }).await?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn get_online_users(&self, _: Request<Empty>) -> Result<Response<OnlineUsersResponse>, Status> {
+        self.online().await
+    }
+
+    async fn get_typing_users(&self, _: Request<Empty>) -> Result<Response<TypingUsersResponse>, Status> {
+        let usernames = self.roster.send(GetTyping).await.map_err(Error::from)?;
+        Ok(Response::new(TypingUsersResponse { usernames }))
+    }
+
+    async fn report(
+        &self,
+        request: Request<Streaming<NodeReport>>,
+    ) -> Result<Response<Self::ReportStream>, Status> {
+        let updates = report::open(self.roster.clone(), request.into_inner(), self.lease).await?;
+        Ok(Response::new(Box::pin(updates)))
+    }
+}
+
+/// A username, checked.
+pub(super) fn name(text: &str) -> Result<Username, Error> {
+    Ok(Username::from_str(text)?)
+}
+
+/// A room's name, checked; none means the lobby.
+pub(super) fn room(text: &str) -> Result<RoomName, Error> {
+    if text.is_empty() { Ok(RoomName::lobby()) } else { Ok(RoomName::from_str(text)?) }
+}

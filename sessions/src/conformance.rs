@@ -1,0 +1,178 @@
+//! What every backend of [`Sessions`] must do. Each backend's tests call [`run`] with a constructor.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use proto::{Timestamp, Username};
+use tokio::sync::broadcast::error::TryRecvError;
+
+use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, SharedSessions, Token};
+
+/// A clock that stands still until it is told otherwise.
+#[derive(Clone)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock that shows the present.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(Timestamp::now().0)))
+    }
+
+    /// What it shows.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Moves it forward.
+    pub fn advance(&self, millis: u64) {
+        self.0.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// It, for a backend's constructor.
+    pub fn reading(&self) -> Clock {
+        let this = self.clone();
+        Arc::new(move || this.now())
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Runs the suite. `make` answers with a backend without sessions that reads the given clock; it is called once per law.
+///
+/// # Panics
+/// When the backend breaks a law.
+pub async fn run<F, B>(make: F) -> Result<(), Error>
+where
+    F: Fn(Clock) -> B,
+    B: Future<Output = SharedSessions>,
+{
+    let fresh = || async {
+        let clock = ManualClock::new();
+        (make(clock.reading()).await, clock)
+    };
+    let (sessions, clock) = fresh().await;
+    an_opened_session_is_found_until_it_is_closed(sessions, clock).await?;
+    let (sessions, _) = fresh().await;
+    a_token_that_was_never_opened_finds_nothing(sessions).await?;
+    let (sessions, clock) = fresh().await;
+    a_session_ends_after_its_lifetime(sessions, clock).await?;
+    let (sessions, _) = fresh().await;
+    watchers_hear_of_a_closing_once(sessions).await?;
+    let (sessions, _) = fresh().await;
+    one_session_too_many_closes_the_oldest(sessions).await?;
+    let (sessions, clock) = fresh().await;
+    expired_sessions_do_not_crowd_out_live_ones(sessions, clock).await
+}
+
+async fn an_opened_session_is_found_until_it_is_closed(
+    sessions: SharedSessions,
+    clock: ManualClock,
+) -> Result<(), Error> {
+    let (alice, bob) = (user("Alice"), user("bob"));
+    let (one, two) = (sessions.open(&alice).await?, sessions.open(&bob).await?);
+    assert_ne!(one, two);
+    let found = sessions.find(&one).await?.expect("an opened session is found");
+    assert_eq!((found.username, found.id, found.issued_at), (alice, one.id(), clock.now()));
+    assert!(sessions.close(&one).await?);
+    assert_eq!(sessions.find(&one).await?, None);
+    assert!(!sessions.is_live(&one.id()).await?);
+    assert!(!sessions.close(&one).await?, "there is nothing left to close");
+    assert_eq!(sessions.find(&two).await?.expect("bob's stays").username, bob);
+    assert!(sessions.is_live(&two.id()).await?);
+    Ok(())
+}
+
+async fn a_token_that_was_never_opened_finds_nothing(sessions: SharedSessions) -> Result<(), Error> {
+    let opened = sessions.open(&user("alice")).await?;
+    let as_token = |text: &str| text.parse::<Token>().expect("made of allowed characters");
+    let guesses =
+        [Token::generate()?, as_token(opened.id().as_str()), as_token("x"), as_token(&"f".repeat(128))];
+    for guess in guesses {
+        assert_eq!(sessions.find(&guess).await?, None);
+        assert!(!sessions.is_live(&guess.id()).await?);
+        assert!(!sessions.close(&guess).await?);
+    }
+    assert!(sessions.is_live(&opened.id()).await?);
+    Ok(())
+}
+
+async fn a_session_ends_after_its_lifetime(
+    sessions: SharedSessions,
+    clock: ManualClock,
+) -> Result<(), Error> {
+    let token = sessions.open(&user("alice")).await?;
+    clock.advance(LIFETIME_SECONDS * 1_000 - 1);
+    assert!(sessions.find(&token).await?.is_some(), "a millisecond before its end");
+    assert!(sessions.is_live(&token.id()).await?);
+    clock.advance(1);
+    assert_eq!(sessions.find(&token).await?, None, "at its end");
+    assert!(!sessions.is_live(&token.id()).await?);
+    assert!(!sessions.close(&token).await?);
+    Ok(())
+}
+
+async fn watchers_hear_of_a_closing_once(sessions: SharedSessions) -> Result<(), Error> {
+    let (mut one, mut two) = (sessions.closings(), sessions.closings());
+    let (first, second) = (sessions.open(&user("alice")).await?, sessions.open(&user("alice")).await?);
+    assert_eq!(one.try_recv(), Err(TryRecvError::Empty), "an opening closes nothing");
+    for token in [&second, &first, &first] {
+        sessions.close(token).await?;
+    }
+    for watcher in [&mut one, &mut two] {
+        assert_eq!(watcher.recv().await, Ok(second.id()));
+        assert_eq!(watcher.recv().await, Ok(first.id()));
+        assert_eq!(watcher.try_recv(), Err(TryRecvError::Empty));
+    }
+    Ok(())
+}
+
+async fn one_session_too_many_closes_the_oldest(sessions: SharedSessions) -> Result<(), Error> {
+    let mut closings = sessions.closings();
+    let bob = sessions.open(&user("bob")).await?;
+    let mut opened = Vec::new();
+    for number in 0..PER_USER {
+        // A name is one user in any case of its letters.
+        opened.push(sessions.open(&user(if number % 2 == 0 { "alice" } else { "ALICE" })).await?);
+    }
+    assert!(sessions.is_live(&opened[0].id()).await?, "as many as are allowed");
+    opened.push(sessions.open(&user("alice")).await?);
+    assert!(!sessions.is_live(&opened[0].id()).await?, "one more");
+    assert_eq!(closings.recv().await, Ok(opened[0].id()));
+    assert_eq!(closings.try_recv(), Err(TryRecvError::Empty));
+    for token in &opened[1..] {
+        assert!(sessions.is_live(&token.id()).await?);
+    }
+    assert!(sessions.is_live(&bob.id()).await?, "others do not count");
+    Ok(())
+}
+
+async fn expired_sessions_do_not_crowd_out_live_ones(
+    sessions: SharedSessions,
+    clock: ManualClock,
+) -> Result<(), Error> {
+    for _ in 0..PER_USER {
+        sessions.open(&user("alice")).await?;
+    }
+    clock.advance(LIFETIME_SECONDS * 1_000);
+    let mut opened = Vec::new();
+    for _ in 0..PER_USER {
+        opened.push(sessions.open(&user("alice")).await?);
+    }
+    for token in &opened {
+        assert!(sessions.is_live(&token.id()).await?);
+    }
+    Ok(())
+}
+
+fn user(name: &str) -> Username {
+    name.parse().expect("a good name")
+}

@@ -1,0 +1,189 @@
+//! Sessions in one SQLite file, for `serve`. Calls [`embedded`]; used through [`Sessions`].
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use embedded::{Database, Options};
+use proto::{Timestamp, Username};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::broadcast;
+
+use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+
+/// `number` is the order of opening, `user` the name's key. Nothing here leads back to a token.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE sessions(
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        user TEXT NOT NULL,
+        username TEXT NOT NULL,
+        issued_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX sessions_by_user ON sessions(user, number);
+    CREATE INDEX sessions_by_age ON sessions(issued_at);
+"];
+
+/// How often expired sessions are swept out, in milliseconds (1 h). They are dead before that.
+const SWEEP_MILLIS: u64 = 3_600_000;
+
+/// Closings a watcher may be behind before it loses the oldest.
+const CLOSINGS: usize = 1_024;
+
+/// Sessions in one SQLite file.
+pub struct SqliteSessions {
+    db: Database,
+    clock: Clock,
+    closings: broadcast::Sender<SessionId>,
+    /// When expired sessions were last swept out, in milliseconds since the epoch.
+    swept: Arc<AtomicU64>,
+}
+
+impl SqliteSessions {
+    /// Opens the file and begins to sweep out what expired. Blocks; call it at start. `clock` is [`Timestamp::now`] but
+    /// in tests.
+    pub fn open(
+        path: &Path,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, embedded::Error> {
+        let db = Database::open(path, Options::new(MIGRATIONS))?;
+        let (closings, _) = broadcast::channel(CLOSINGS);
+        let swept = Arc::new(AtomicU64::new(0));
+        let this = Self { db, clock: Arc::new(clock), closings, swept };
+        let now = this.now();
+        // Nobody waits for it: queued at the call, done before any later write.
+        drop(this.db.write_then(move |conn| sweep(conn, now), this.tell()));
+        this.swept.store(now.unsigned_abs(), Ordering::Relaxed);
+        Ok(this)
+    }
+
+    /// False from the first I/O error on, see [`Database::is_writable`].
+    pub fn is_writable(&self) -> bool {
+        self.db.is_writable()
+    }
+
+    fn now(&self) -> i64 {
+        millis((self.clock)())
+    }
+
+    /// What follows a commit that closed sessions: watchers hear of them, in commit order.
+    fn tell(&self) -> impl FnOnce(&Vec<SessionId>) + Send + use<> {
+        let closings = self.closings.clone();
+        move |closed| {
+            for id in closed {
+                // An error only means that nobody watches.
+                let _ = closings.send(id.clone());
+            }
+        }
+    }
+
+    /// Whether it is time to sweep; answers yes once an hour.
+    fn is_sweep_due(&self, now: i64) -> bool {
+        let now = now.unsigned_abs();
+        let due = |last: u64| (now.abs_diff(last) >= SWEEP_MILLIS).then_some(now);
+        self.swept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    }
+}
+
+#[async_trait]
+impl Sessions for SqliteSessions {
+    async fn open(&self, user: &Username) -> Result<Token, Error> {
+        let token = Token::generate()?;
+        let (id, user, now) = (token.id(), user.clone(), self.now());
+        let due = self.is_sweep_due(now);
+        let job = move |conn: &Connection| {
+            let mut closed = if due { sweep(conn, now)? } else { Vec::new() };
+            insert(conn, &id, &user, now)?;
+            closed.extend(crowd_out(conn, &user)?);
+            Ok(closed)
+        };
+        self.db.write_then(job, self.tell()).await?;
+        Ok(token)
+    }
+
+    async fn find(&self, token: &Token) -> Result<Option<Session>, Error> {
+        let (id, oldest) = (token.id(), oldest_live(self.now()));
+        let found = self.db.read(move |conn| select(conn, &id, oldest)).await?;
+        Ok(found.and_then(|(username, issued_at)| restore(token.id(), &username, issued_at)))
+    }
+
+    async fn is_live(&self, id: &SessionId) -> Result<bool, Error> {
+        let (id, oldest) = (id.clone(), oldest_live(self.now()));
+        Ok(self.db.read(move |conn| select(conn, &id, oldest)).await?.is_some())
+    }
+
+    async fn close(&self, token: &Token) -> Result<bool, Error> {
+        let (id, oldest) = (token.id(), oldest_live(self.now()));
+        let job = move |conn: &Connection| {
+            let live = select(conn, &id, oldest)?.is_some();
+            conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id.as_str()])?;
+            Ok(live.then_some(id))
+        };
+        let tell = self.tell();
+        let closed = self.db.write_then(job, move |closed| tell(&closed.iter().cloned().collect())).await?;
+        Ok(closed.is_some())
+    }
+
+    fn closings(&self) -> broadcast::Receiver<SessionId> {
+        self.closings.subscribe()
+    }
+}
+
+fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO sessions(id, user, username, issued_at) VALUES (?1, ?2, ?3, ?4)";
+    conn.prepare_cached(sql)?.execute(params![id.as_str(), user.key(), user.as_str(), now]).map(drop)
+}
+
+/// Username and issue time of a session that was issued after `oldest`.
+fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<(String, i64)>> {
+    let sql = "SELECT username, issued_at FROM sessions WHERE id = ?1 AND issued_at > ?2";
+    let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest], pair).optional()
+}
+
+/// Closes the user's oldest sessions beyond [`PER_USER`].
+fn crowd_out(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<SessionId>> {
+    let sql = "DELETE FROM sessions WHERE number IN
+        (SELECT number FROM sessions WHERE user = ?1 ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
+    deleted(conn, sql, params![user.key(), PER_USER as i64])
+}
+
+/// Deletes what has expired, and nothing else.
+fn sweep(conn: &Connection, now: i64) -> rusqlite::Result<Vec<SessionId>> {
+    deleted(conn, "DELETE FROM sessions WHERE issued_at <= ?1 RETURNING id", params![oldest_live(now)])
+}
+
+fn deleted(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<SessionId>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let ids = statement.query_map(of, |row| row.get::<_, String>(0))?;
+    // An id of another form was not written here and names no session.
+    Ok(ids.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// A session as it was stored; none if the row cannot have been written here, for then it proves nobody's identity.
+fn restore(id: SessionId, username: &str, issued_at: i64) -> Option<Session> {
+    match (username.parse(), u64::try_from(issued_at)) {
+        (Ok(username), Ok(issued_at)) => Some(Session { id, username, issued_at: Timestamp(issued_at) }),
+        _ => {
+            tracing::error!(session = %id, "a stored session is damaged");
+            None
+        }
+    }
+}
+
+/// Sessions issued at this time or before it have expired.
+fn oldest_live(now: i64) -> i64 {
+    now.saturating_sub_unsigned(LIFETIME_SECONDS * 1_000)
+}
+
+fn millis(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

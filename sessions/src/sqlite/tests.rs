@@ -1,0 +1,85 @@
+//! The SQLite sessions: the suite, and what only a file can get wrong.
+
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::conformance::{self, ManualClock};
+
+fn open(directory: &TempDir, clock: &ManualClock) -> SqliteSessions {
+    let clock = clock.clone();
+    SqliteSessions::open(&directory.path().join("sessions.sqlite3"), move || clock.now()).unwrap()
+}
+
+fn user(name: &str) -> Username {
+    name.parse().unwrap()
+}
+
+async fn rows(sessions: &SqliteSessions) -> i64 {
+    sessions
+        .db
+        .read(|conn| conn.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn conforms() {
+    let kept = Mutex::new(Vec::new());
+    let make = |clock: Clock| {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("sessions.sqlite3");
+        kept.lock().unwrap().push(directory);
+        let sessions: crate::SharedSessions = Arc::new(SqliteSessions::open(&path, move || clock()).unwrap());
+        async { sessions }
+    };
+    conformance::run(make).await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_survive_a_restart_and_the_file_holds_no_token() {
+    let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
+    let sessions = open(&directory, &clock);
+    let (kept, closed) =
+        (sessions.open(&user("Alice")).await.unwrap(), sessions.open(&user("bob")).await.unwrap());
+    sessions.close(&closed).await.unwrap();
+    drop(sessions);
+    let file = std::fs::read(directory.path().join("sessions.sqlite3")).unwrap();
+    for token in [&kept, &closed] {
+        assert!(!file.windows(token.reveal().len()).any(|window| window == token.reveal().as_bytes()));
+    }
+    let again = open(&directory, &clock);
+    assert_eq!(again.find(&kept).await.unwrap().unwrap().username, user("Alice"));
+    assert_eq!(again.find(&closed).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn expired_sessions_are_swept_out_hourly_and_at_start_and_watchers_hear_of_it() {
+    let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
+    let sessions = open(&directory, &clock);
+    let first = sessions.open(&user("alice")).await.unwrap();
+    clock.advance(LIFETIME_SECONDS * 1_000 - 1);
+    sessions.open(&user("bob")).await.unwrap();
+    assert_eq!(rows(&sessions).await, 2, "a live session is never swept out");
+    let mut closings = sessions.closings();
+    clock.advance(SWEEP_MILLIS);
+    sessions.open(&user("carol")).await.unwrap();
+    assert_eq!(rows(&sessions).await, 2);
+    assert_eq!(closings.recv().await.unwrap(), first.id());
+    drop(sessions);
+    clock.advance(LIFETIME_SECONDS * 1_000);
+    let again = open(&directory, &clock);
+    again.close(&first).await.unwrap();
+    assert_eq!(rows(&again).await, 0);
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_nobody() {
+    let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
+    let sessions = open(&directory, &clock);
+    let token = sessions.open(&user("alice")).await.unwrap();
+    let damage = |conn: &Connection| conn.execute("UPDATE sessions SET username = 'a b'", []);
+    sessions.db.write(damage).await.unwrap();
+    assert_eq!(sessions.find(&token).await.unwrap(), None);
+}

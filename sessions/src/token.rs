@@ -1,0 +1,136 @@
+//! The secret a client holds, and the name under which the server knows it. The gateway parses tokens, the backends of
+//! this crate make them.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// A session's secret: 256 random bits in hex when made here; of a client's, 1 to 128 of `A-Z a-z 0-9 _ -`. Its `Debug`
+/// shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Arc<str>);
+
+/// A session's public name: the SHA-256 of its token, 64 lower-case hex digits. Leads to no token.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+/// What was sent cannot be a token, or a session's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a session token")]
+pub struct NotAToken;
+
+impl Token {
+    /// The longest token a client may send, in bytes.
+    pub const MAX: usize = 128;
+
+    /// A new one, from the operating system's random bytes.
+    pub fn generate() -> Result<Self, Error> {
+        let mut bits = [0; 32];
+        getrandom::fill(&mut bits)?;
+        Ok(Self(hex::encode(bits).into()))
+    }
+
+    /// The id of its session.
+    pub fn id(&self) -> SessionId {
+        SessionId(hex::encode(Sha256::digest(self.0.as_bytes())).into())
+    }
+
+    /// The secret itself, for the client's cookie and nothing else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SessionId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Token {
+    type Err = NotAToken;
+
+    fn from_str(text: &str) -> Result<Self, NotAToken> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let good = (1..=Self::MAX).contains(&text.len()) && text.bytes().all(allowed);
+        if good { Ok(Self(text.into())) } else { Err(NotAToken) }
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = NotAToken;
+
+    fn from_str(text: &str) -> Result<Self, NotAToken> {
+        let good = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if good { Ok(Self(text.into())) } else { Err(NotAToken) }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_token_is_256_bits_and_never_the_same() {
+        let (one, other) = (Token::generate().unwrap(), Token::generate().unwrap());
+        assert_eq!(hex::decode(one.reveal()).unwrap().len(), 32);
+        assert_ne!(one, other);
+        assert_eq!(one.reveal().parse(), Ok(one));
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        let token = Token::generate().unwrap();
+        let shown = format!("{token:?} {:?}", token.id());
+        assert!(!shown.contains(token.reveal()), "{shown}");
+    }
+
+    #[test]
+    fn an_id_is_the_sha_256_of_the_token() {
+        let token: Token = "abc".parse().unwrap();
+        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(token.id().as_str(), want);
+        assert_eq!(want.parse(), Ok(token.id()));
+    }
+
+    #[test]
+    fn only_words_of_at_most_128_are_tokens() {
+        let longest = "a".repeat(128);
+        for good in ["a", "A_z-9", &longest] {
+            assert!(good.parse::<Token>().is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(129);
+        for bad in ["", " ", "a b", "a\r\n", "a\0", "a*", "a:b", "a.b", "é", "session:%00", &too_long] {
+            assert_eq!(bad.parse::<Token>(), Err(NotAToken), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_64_lower_case_hex_digits_are_an_id() {
+        assert!("0a".repeat(32).parse::<SessionId>().is_ok());
+        for bad in [String::new(), "0a".repeat(31), "0A".repeat(32), "0g".repeat(32), "é".repeat(32)] {
+            assert_eq!(bad.parse::<SessionId>(), Err(NotAToken), "{bad}");
+        }
+    }
+}

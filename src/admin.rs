@@ -1,0 +1,158 @@
+//! The operator's own listener: `/metrics` for Prometheus, `/livez` and `/readyz` for orchestrators. Started by the roles;
+//! asks the stores whether they answer.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::{
+    App, HttpResponse, HttpServer,
+    dev::{Server, ServerHandle},
+    http::header::ContentType,
+    web,
+};
+use futures_util::future::{BoxFuture, join_all};
+use metrics_exporter_prometheus::PrometheusHandle;
+use proto::Refusal;
+
+use crate::error::Error;
+
+/// Where operators ask.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Admin")]
+pub struct Config {
+    /// Address of /metrics, /livez and /readyz; keep it away from the public
+    #[arg(long, env = "GODZILLA_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:9100")]
+    pub admin_listen: SocketAddr,
+}
+
+/// Asks one part whether it works.
+pub type Probe = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// Whether the process should be given work.
+pub struct Readiness {
+    phase: AtomicU8,
+    probes: Vec<(&'static str, Probe)>,
+}
+
+const STARTING: u8 = 0;
+const OPEN: u8 = 1;
+const DRAINING: u8 = 2;
+
+/// How long a part may take to say that it works.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+impl Readiness {
+    /// Ready from [`Readiness::open`] on, while all `probes`, by the names of their parts, say so.
+    pub fn new(probes: Vec<(&'static str, Probe)>) -> Arc<Self> {
+        Arc::new(Self { phase: AtomicU8::new(STARTING), probes })
+    }
+
+    /// Everything has been started.
+    pub fn open(&self) {
+        self.phase.store(OPEN, Ordering::Relaxed);
+    }
+
+    /// From now on not ready: no new work is wanted.
+    pub fn drain(&self) {
+        self.phase.store(DRAINING, Ordering::Relaxed);
+    }
+
+    /// Why not ready, if not.
+    async fn obstacle(&self) -> Option<String> {
+        match self.phase.load(Ordering::Relaxed) {
+            STARTING => return Some("starting".to_owned()),
+            DRAINING => return Some("draining".to_owned()),
+            _ => {}
+        }
+        let answers = self.probes.iter().map(async |(part, probe)| {
+            let works = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or(false);
+            (!works).then_some(*part)
+        });
+        let broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
+        (!broken.is_empty()).then(|| format!("{} does not answer", broken.join(", ")))
+    }
+}
+
+/// The admin server on `listener`, to be spawned, and its handle.
+pub fn start(
+    listener: TcpListener,
+    readiness: Arc<Readiness>,
+    metrics: PrometheusHandle,
+) -> Result<(Server, ServerHandle), Error> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::from(readiness.clone()))
+            .app_data(web::Data::new(metrics.clone()))
+            .route("/metrics", web::get().to(rendered))
+            .route("/livez", web::get().to(alive))
+            .route("/readyz", web::get().to(ready))
+            .default_service(web::to(not_found))
+    });
+    let server = server
+        .workers(1)
+        .worker_max_blocking_threads(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(listener)
+        .map_err(|error| Error::part("admin", error))?
+        .run();
+    let handle = server.handle();
+    Ok((server, handle))
+}
+
+async fn rendered(metrics: web::Data<PrometheusHandle>) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics.render())
+}
+
+async fn alive() -> HttpResponse {
+    HttpResponse::Ok().insert_header(ContentType::json()).body(r#"{"status":"ok"}"#)
+}
+
+async fn ready(readiness: web::Data<Readiness>) -> HttpResponse {
+    match readiness.obstacle().await {
+        None => alive().await,
+        Some(obstacle) => HttpResponse::ServiceUnavailable().json(Refusal::new(503, obstacle)),
+    }
+}
+
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().json(Refusal::new(404, "Not Found"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(works: bool) -> Probe {
+        Box::new(move || Box::pin(std::future::ready(works)))
+    }
+
+    fn hanging() -> Probe {
+        Box::new(|| Box::pin(std::future::pending()))
+    }
+
+    #[tokio::test]
+    async fn ready_is_who_has_all_parts_and_does_not_drain() {
+        let readiness = Readiness::new(vec![("users", probe(true)), ("chat", probe(true))]);
+        assert_eq!(readiness.obstacle().await.as_deref(), Some("starting"));
+        readiness.open();
+        assert_eq!(readiness.obstacle().await, None);
+        readiness.drain();
+        assert_eq!(readiness.obstacle().await.as_deref(), Some("draining"));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_fails_or_hangs_is_named() {
+        let parts = vec![("users", probe(false)), ("sessions", probe(true)), ("chat", hanging())];
+        let readiness = Readiness::new(parts);
+        readiness.open();
+        assert_eq!(readiness.obstacle().await.as_deref(), Some("users, chat does not answer"));
+    }
+}

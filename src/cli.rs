@@ -1,0 +1,174 @@
+//! The command line: which role or tool runs, with what configuration. Called by `main`; every refusal names the key and
+//! never the value, because a value in the wrong place may be a secret.
+
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+};
+
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{
+    config::{Healthcheck, Seed, Serve},
+    error::Error,
+};
+
+/// A self-hosted real-time chat backend for people who already use Socket.IO clients.
+#[derive(Debug, Parser)]
+#[command(name = "godzilla", version, about, after_help = AFTER_HELP, subcommand_required = true)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What the program can be.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process on an embedded store (the default when no command is given)
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Box<Serve>),
+    /// Fill an empty store with sample users and messages
+    Seed(Seed),
+    /// Ask a running server whether it is ready: exit status 0 or 1
+    Healthcheck(Healthcheck),
+}
+
+const AFTER_HELP: &str = "\
+`godzilla` alone is `godzilla serve`. Its flags, their defaults and their environment variables:
+  godzilla serve --help";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  godzilla                                          chat on http://127.0.0.1:8080, data in ./data
+  godzilla serve --listen 0.0.0.0:8080 --data-dir /var/lib/godzilla
+  godzilla serve --allow-origin https://app.example.org --trusted-proxy 10.0.0.7
+  GODZILLA_LOG_FORMAT=json godzilla                 every flag has a variable; a flag wins over it
+
+Every variable that starts with GODZILLA_ must be one of those above: a misspelt one stops the start.";
+
+/// Prefix of our environment variables.
+const PREFIX: &str = "GODZILLA_";
+
+/// Roles of the split deployment, which this version does not have yet.
+const LATER: [&str; 4] = ["gateway", "accounts", "chat", "presence"];
+
+/// What `args` (with the program's name) and `variables` ask for.
+pub fn read(
+    args: impl Iterator<Item = OsString>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Command, Error> {
+    let args = with_command(args.collect());
+    if let Some(later) = args.get(1).and_then(|arg| LATER.iter().find(|later| arg == *later)) {
+        return Err(Error::Config(format!(
+            "the role `{later}` arrives with the split deployment; use `godzilla serve`"
+        )));
+    }
+    let matches = definition().try_get_matches_from(args).map_err(explained)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
+    refuse_unknown(variables.map(|(name, _)| name))?;
+    if let Command::Serve(config) = &cli.command {
+        config.check().map_err(Error::Config)?;
+    }
+    Ok(cli.command)
+}
+
+/// The command line as clap knows it: help never shows what a variable holds, nor flags that `serve` has no use for.
+fn definition() -> clap::Command {
+    let whole =
+        Cli::command().mut_subcommand("serve", |serve| serve.mut_arg("presence_url", |arg| arg.hide(true)));
+    whole.mut_subcommands(|command| command.mut_args(|arg| arg.hide_env_values(true)))
+}
+
+/// `serve` is meant when the first argument is none or a flag of it.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let general = ["-h", "--help", "-V", "--version"];
+    let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("");
+    if first.is_empty() || (first.starts_with('-') && !general.contains(&first)) {
+        args.insert(1.min(args.len()), "serve".into());
+    }
+    args
+}
+
+/// A variable of ours that nothing reads is a mistake that would otherwise show much later.
+fn refuse_unknown(names: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    let known = variables();
+    let ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    let unknown: Vec<_> = names.filter(ours).filter(|name| !known.contains(name)).collect();
+    match unknown.first() {
+        None => Ok(()),
+        Some(name) => Err(Error::Config(format!(
+            "unknown environment variable {}; `godzilla serve --help` lists the known ones",
+            name.display()
+        ))),
+    }
+}
+
+/// Every variable that some command reads.
+fn variables() -> BTreeSet<OsString> {
+    let cli = Cli::command();
+    let args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+    args.filter_map(|arg| arg.get_env().map(OsStr::to_owned)).collect()
+}
+
+/// clap's error in words that never repeat a value.
+fn explained(error: clap::Error) -> Error {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Error::Help(error.render().to_string());
+    }
+    let key = text(&error, ContextKind::InvalidArg).map(key_of).unwrap_or_default();
+    let reason = std::error::Error::source(&error).map(ToString::to_string);
+    Error::Config(match (error.kind(), reason) {
+        (ErrorKind::UnknownArgument, _) if key.starts_with('-') => {
+            format!("unknown flag {key}; see `godzilla serve --help`")
+        }
+        (ErrorKind::UnknownArgument | ErrorKind::MissingSubcommand, _) => {
+            "unexpected argument; see `godzilla --help`".to_owned()
+        }
+        (ErrorKind::InvalidSubcommand, _) => "unknown command; see `godzilla --help`".to_owned(),
+        (ErrorKind::ArgumentConflict, _) => format!("{key} is given twice"),
+        (ErrorKind::ValueValidation, Some(reason)) => {
+            format!("the value of {} is refused: {}", with_variable(&key), expectation(&reason))
+        }
+        _ => format!("the value of {} is missing or not one of those allowed", with_variable(&key)),
+    })
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// The flag of clap's `--flag <VALUE>` or of a user's `--flag=secret`.
+fn key_of(arg: &str) -> String {
+    arg.split(['=', ' ']).next().unwrap_or_default().to_owned()
+}
+
+/// The flag together with its variable, since either may have carried the value.
+fn with_variable(key: &str) -> String {
+    let cli = Cli::command();
+    let long = key.trim_start_matches('-');
+    let mut args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+    let variable = args.find(|arg| arg.get_long() == Some(long)).and_then(|arg| arg.get_env());
+    match variable {
+        Some(variable) => format!("{key} ({})", variable.display()),
+        None => key.to_owned(),
+    }
+}
+
+/// What a parser expected, without the value that some of std's and clap's parsers quote at the front.
+fn expectation(reason: &str) -> String {
+    match reason.rsplit_once(" is not in ") {
+        Some((_, range)) => format!("expected {range}"),
+        None if reason.contains(['`', '\'', '"']) => "it cannot be read".to_owned(),
+        None => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

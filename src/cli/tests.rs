@@ -1,0 +1,116 @@
+//! What the command line accepts and how it refuses: by key, never by value.
+
+use super::*;
+
+fn ask(args: &[&str], names: &[&str]) -> Result<Command, Error> {
+    let args = std::iter::once("godzilla").chain(args.iter().copied()).map(OsString::from);
+    read(args, names.iter().map(|name| (OsString::from(name), OsString::from("s3cret"))))
+}
+
+fn refusal(args: &[&str], names: &[&str]) -> String {
+    match ask(args, names) {
+        Err(Error::Config(text)) => text,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_of_the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn no_command_is_serve_and_its_flags_work_without_it() {
+    assert!(matches!(ask(&[], &[]), Ok(Command::Serve(_))));
+    assert!(matches!(ask(&["serve"], &[]), Ok(Command::Serve(_))));
+    let Ok(Command::Serve(config)) = ask(&["--listen", "0.0.0.0:9"], &[]) else { panic!("not serve") };
+    assert_eq!(config.gateway.listen.port(), 9);
+}
+
+#[test]
+fn help_and_version_are_answers_and_not_errors() {
+    for (args, expected) in [
+        (vec!["--help"], "godzilla serve --help"),
+        (vec!["-V"], env!("CARGO_PKG_VERSION")),
+        (vec!["serve", "--help"], "GODZILLA_LISTEN"),
+        (vec!["healthcheck", "--help"], "GODZILLA_ADMIN_LISTEN"),
+    ] {
+        let Err(Error::Help(text)) = ask(&args, &[]) else { panic!("{args:?} is no help") };
+        assert!(text.contains(expected), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn every_flag_of_serve_has_a_variable_of_its_own_name_and_a_heading() {
+    let cli = Cli::command();
+    let serve = cli.find_subcommand("serve").unwrap();
+    for arg in serve.get_arguments().filter(|arg| arg.get_id() != "help") {
+        let long = arg.get_long().unwrap();
+        let variable = format!("{PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
+        assert_eq!(arg.get_env().and_then(OsStr::to_str), Some(variable.as_str()), "--{long}");
+        assert!(arg.get_help_heading().is_some(), "--{long} stands under no heading");
+        assert!(arg.get_help().is_some(), "--{long} says nothing");
+    }
+}
+
+#[test]
+fn roles_that_do_not_exist_yet_say_so() {
+    for later in LATER {
+        let text = refusal(&[later], &[]);
+        assert!(text.contains(later) && text.contains("use `godzilla serve`"), "{text}");
+    }
+}
+
+#[test]
+fn a_refused_value_is_named_by_its_key_and_never_shown() {
+    let wrong = [
+        ("--listen", "s3cret"),
+        ("--listen", "s3cret:80"),
+        ("--admin-listen", "s3cret"),
+        ("--presence-listen", "s3cret"),
+        ("--allow-origin", "s3cret"),
+        ("--allow-origin", "*"),
+        ("--allow-origin", "null"),
+        ("--trusted-proxy", "s3cret"),
+        ("--trusted-proxy", "0.0.0.0/0"),
+        ("--login-rate", "s3cret"),
+        ("--login-rate", "0"),
+        ("--login-burst", "99999999"),
+        ("--body-limit", "-1"),
+        ("--ping-interval", "0"),
+        ("--payload-limit", "12"),
+        ("--log-format", "s3cret"),
+        ("--log", "godzilla=s3cret"),
+        ("--bcrypt-cost", "s3cret"),
+        ("--bcrypt-cost", "31"),
+    ];
+    for (flag, value) in wrong {
+        let text = refusal(&["serve", &format!("{flag}={value}")], &[]);
+        assert!(text.contains(flag), "{flag}: {text}");
+        assert!(!text.contains(value) || value.len() < 5, "{flag}: {text}");
+    }
+}
+
+#[test]
+fn unknown_flags_and_words_are_refused_without_their_value() {
+    let text = refusal(&["serve", "--passwrod=s3cret"], &[]);
+    assert!(text.contains("--passwrod") && !text.contains("s3cret"), "{text}");
+    for args in [&["s3cret"][..], &["serve", "s3cret"]] {
+        assert!(!refusal(args, &[]).contains("s3cret"));
+    }
+}
+
+#[test]
+fn an_unknown_variable_of_ours_stops_the_start() {
+    let text = refusal(&[], &["PATH", "GODZILLA_LISTEN", "GODZILLA_LISTNE"]);
+    assert!(text.contains("GODZILLA_LISTNE") && !text.contains("s3cret"), "{text}");
+    assert!(ask(&[], &["PATH", "GODZILLA_DATA_DIR", "GODZILLA_LOG", "godzilla_x"]).is_ok());
+}
+
+#[test]
+fn addresses_that_meet_are_refused_by_both_their_flags() {
+    let text = refusal(&["--listen", "127.0.0.1:9100"], &[]);
+    assert!(text.contains("--listen") && text.contains("--admin-listen"), "{text}");
+    let text = refusal(&["--presence-listen", "0.0.0.0:50051"], &[]);
+    assert!(text.contains("--presence-listen"), "{text}");
+}

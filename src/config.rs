@@ -1,0 +1,116 @@
+//! The whole configuration: each part's own flags, put together per role and tool, and the rules that concern two parts
+//! at once. Parsed by [`crate::cli`], read by the roles.
+
+mod sockets;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+
+pub use self::sockets::Sockets;
+use crate::{admin, telemetry};
+
+/// Everything `serve` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub gateway: gateway::Config,
+    #[command(flatten)]
+    pub store: Store,
+    #[command(flatten)]
+    pub sockets: Sockets,
+    #[command(flatten, next_help_heading = "Chat")]
+    pub chat: chat::Config,
+    #[command(flatten, next_help_heading = "Accounts")]
+    pub accounts: accounts::Config,
+    #[command(flatten, next_help_heading = "Presence")]
+    pub presence: presence::Config,
+    #[command(flatten)]
+    pub admin: admin::Config,
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
+/// What `seed` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Seed {
+    #[command(flatten)]
+    pub store: Store,
+    #[command(flatten, next_help_heading = "Accounts")]
+    pub accounts: accounts::Config,
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
+/// What `healthcheck` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Healthcheck {
+    /// The server's admin address
+    #[arg(long, env = "GODZILLA_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:9100")]
+    pub admin_listen: SocketAddr,
+}
+
+/// Where the embedded store lives.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Store")]
+pub struct Store {
+    /// Directory of the embedded store; made if absent, kept private to this user. Back it up as a whole
+    #[arg(long, env = "GODZILLA_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+}
+
+/// What a message needs besides its text: names, quotes, an ack number.
+const ENVELOPE: usize = 1_024;
+
+impl Serve {
+    /// Refuses what each part alone cannot see to be wrong; the text names the flags.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_addresses()?;
+        let (outbox, answer) = (self.sockets.outbox_bytes, chat::config::ANSWER_BYTES + ENVELOPE);
+        if outbox < answer {
+            return Err(format!(
+                "the value of --outbox-bytes (GODZILLA_OUTBOX_BYTES) is refused: a page of history needs {answer}"
+            ));
+        }
+        if self.chat.text_limit + ENVELOPE > self.sockets.payload_limit {
+            return Err(format!(
+                "--text-limit (GODZILLA_TEXT_LIMIT) must be at least {ENVELOPE} bytes below --payload-limit \
+                 (GODZILLA_PAYLOAD_LIMIT)"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self) -> Result<(), String> {
+        let presence = self.presence.presence_listen;
+        let all = [
+            ("--listen (GODZILLA_LISTEN)", self.gateway.listen),
+            ("--admin-listen (GODZILLA_ADMIN_LISTEN)", self.admin.admin_listen),
+            ("--presence-listen (GODZILLA_PRESENCE_LISTEN)", presence),
+        ];
+        for (index, (flag, address)) in all.iter().enumerate() {
+            if let Some((other, _)) = all[..index].iter().find(|(_, earlier)| collide(*earlier, *address)) {
+                return Err(format!("{other} and {flag} name the same port"));
+            }
+        }
+        if !presence.ip().is_loopback() {
+            return Err("the value of --presence-listen (GODZILLA_PRESENCE_LISTEN) is refused: anybody who reaches it \
+                        can say who is online, so in `serve` it stays on a loopback address"
+                .to_owned());
+        }
+        if self.chat.presence_url != chat::Config::default().presence_url {
+            return Err(
+                "--presence-url (GODZILLA_PRESENCE_URL) has no use in `serve`, where presence runs inside; \
+                        --presence-listen moves it"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || everywhere)
+}

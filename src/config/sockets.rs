@@ -1,0 +1,84 @@
+//! The flags of `socketio`, which as a library has none: limits toward one connection. Turned into [`socketio::Config`].
+
+use std::time::Duration;
+
+use clap::Args;
+
+/// Limits of one Socket.IO connection.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Sockets")]
+pub struct Sockets {
+    /// How often a client is asked whether it is there
+    #[arg(long, env = "GODZILLA_PING_INTERVAL", value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub ping_interval: Duration,
+
+    /// How long it may take to answer that; then it is taken for gone
+    #[arg(long, env = "GODZILLA_PING_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub ping_timeout: Duration,
+
+    /// How long a connection may last without joining a namespace
+    #[arg(long, env = "GODZILLA_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub connect_timeout: Duration,
+
+    /// How long a client may leave what is sent to it unread before it is dropped
+    #[arg(long, env = "GODZILLA_STALL_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub stall_timeout: Duration,
+
+    /// Largest message that a client may send, in bytes; a larger frame is refused before it is read
+    #[arg(long, env = "GODZILLA_PAYLOAD_LIMIT", value_name = "BYTES", default_value_t = 65_536,
+          value_parser = payload)]
+    pub payload_limit: usize,
+
+    /// Most binary attachments in one message
+    #[arg(long, env = "GODZILLA_ATTACHMENTS", value_name = "COUNT", default_value_t = 10, value_parser = count)]
+    pub attachments: usize,
+
+    /// Most bytes that may wait for one client to read them; one more and it is dropped, recoverably
+    #[arg(long, env = "GODZILLA_OUTBOX_BYTES", value_name = "BYTES", default_value_t = 262_144,
+          value_parser = outbox)]
+    pub outbox_bytes: usize,
+
+    /// Most messages that may wait for one client to read them
+    #[arg(long, env = "GODZILLA_OUTBOX_FRAMES", value_name = "COUNT", default_value_t = 256, value_parser = count)]
+    pub outbox_frames: usize,
+}
+
+impl Sockets {
+    /// The library's numbers.
+    pub fn to_config(&self) -> socketio::Config {
+        socketio::Config {
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            connect_timeout: self.connect_timeout,
+            stall_timeout: self.stall_timeout,
+            max_payload: self.payload_limit,
+            max_attachments: self.attachments,
+            outbox_bytes: self.outbox_bytes,
+            outbox_frames: self.outbox_frames,
+            ..socketio::Config::default()
+        }
+    }
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(600);
+    let time = humantime::parse_duration(text).ok().filter(|time| allowed.contains(time));
+    time.ok_or("expected a time such as 500ms, 10s or 2m, from 100ms to 10m")
+}
+
+fn payload(text: &str) -> Result<usize, &'static str> {
+    within(text, 1_024, 16_777_216).ok_or("expected bytes, from 1024 to 16777216")
+}
+
+fn outbox(text: &str) -> Result<usize, &'static str> {
+    within(text, 16_384, 67_108_864).ok_or("expected bytes, from 16384 to 67108864")
+}
+
+fn count(text: &str) -> Result<usize, &'static str> {
+    within(text, 1, 65_536).ok_or("expected a count, from 1 to 65536")
+}
+
+fn within(text: &str, least: usize, most: usize) -> Option<usize> {
+    text.parse().ok().filter(|number| (least..=most).contains(number))
+}

@@ -1,0 +1,87 @@
+//! The tool `healthcheck`: asks a running server's `/readyz`, for container health checks and scripts.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::{config::Healthcheck, error::Error};
+
+/// For connecting, and for each read and write.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The most of an answer that is read, in bytes.
+const ENOUGH: u64 = 4096;
+
+/// Succeeds if the server says it is ready.
+pub fn run(config: &Healthcheck) -> Result<(), Error> {
+    let answer = ask(reachable(config.admin_listen)).map_err(|error| Error::NotReady(error.to_string()))?;
+    let status = answer.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(Error::NotReady(status.to_owned())) }
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ENOUGH).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Where a server that listens on `address` can be reached from this machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn check_against(answer: &'static str) -> Result<(), Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Healthcheck { admin_listen: listener.local_addr().unwrap() };
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 64];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let result = run(&config);
+        server.join().unwrap();
+        result
+    }
+
+    #[test]
+    fn only_200_is_ready() {
+        assert!(check_against("HTTP/1.1 200 OK\r\n\r\n").is_ok());
+        assert!(check_against("HTTP/1.1 503 Service Unavailable\r\n\r\n").is_err());
+        assert!(check_against("HTTP/1.1 5200 Odd\r\n\r\n").is_err());
+        assert!(check_against("").is_err());
+    }
+
+    #[test]
+    fn nobody_listening_is_not_ready() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin_listen = listener.local_addr().unwrap();
+        drop(listener);
+        assert!(run(&Healthcheck { admin_listen }).is_err());
+    }
+
+    #[test]
+    fn every_address_is_asked_at_this_machine() {
+        let at = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(at("0.0.0.0:9100"), "127.0.0.1:9100");
+        assert_eq!(at("[::]:9100"), "[::1]:9100");
+        assert_eq!(at("10.0.0.1:9100"), "10.0.0.1:9100");
+    }
+}

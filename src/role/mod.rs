@@ -1,0 +1,3 @@
+//! What the program can be while it runs: one file per role, each with one `run`.
+
+pub mod serve;

@@ -1,0 +1,230 @@
+//! `godzilla serve`: everything in one process. The composition root: opens what can fail first, starts the parts from the
+//! inside out (stores, presence, chat, sockets, door), and ends them from the outside in.
+
+mod banner;
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use accounts::Accounts;
+use actix_web::{
+    App, HttpServer,
+    dev::{Server as HttpServerTask, ServerHandle},
+    rt::{System, spawn, time::interval},
+    web,
+};
+use chat::{Chat, Deps};
+use gateway::Gateway;
+use metrics_exporter_prometheus::PrometheusHandle;
+use socketio::{Bus, CloseReason, Server};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{
+    admin::{self, Readiness},
+    config::Serve,
+    error::Error,
+    listener::{listen, raise_open_files},
+    shutdown::Stop,
+    stores::Stores,
+    telemetry,
+};
+
+/// The sockets this process listens on, taken before anything runs.
+struct Listeners {
+    http: TcpListener,
+    presence: TcpListener,
+    admin: TcpListener,
+}
+
+/// What has to be ended, in the order of its fields.
+struct Running {
+    readiness: Arc<Readiness>,
+    http: ServerHandle,
+    chat: Chat,
+    bus: Bus,
+    presence: Presence,
+    admin: ServerHandle,
+}
+
+/// The presence service's thread.
+struct Presence {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+/// Connections per worker; beyond that they wait in the backlog.
+const CONNECTIONS: usize = 200_000;
+
+/// How long a connection may stay open between two requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
+const DISCONNECT: Duration = Duration::from_secs(1);
+
+/// When the process ends its sockets are closed in this many steps, so that clients do not all come back at once.
+const CLOSING_STEPS: u32 = 10;
+
+/// Between two of those steps.
+const CLOSING_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often metrics are compacted, and how often idle clients are forgotten.
+const UPKEEP: Duration = Duration::from_secs(30);
+
+/// Runs until a signal asks to stop, and then until everything accepted has its answer.
+pub fn run(config: Serve) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    let metrics = telemetry::metrics()?;
+    raise_open_files();
+    System::new().block_on(serve(config, metrics))
+}
+
+async fn serve(config: Serve, metrics: PrometheusHandle) -> Result<(), Error> {
+    let mut stop = Stop::listen()?;
+    let listeners = Listeners::open(&config)?;
+    let stores = Stores::open(&config.store)?;
+    let (running, http) = start(&config, listeners, &stores, metrics).await?;
+    let mut http = spawn(http);
+    running.readiness.open();
+    tracing::info!(address = %config.gateway.listen, "http listens");
+    banner::show(&config);
+    tokio::select! {
+        signal = stop.asked() => tracing::info!(signal, "draining"),
+        ended = &mut http => return Err(unexpected(ended)),
+    }
+    stop.drain(running.drain()).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts every part. What it returns last is to be spawned: the server of the front door.
+async fn start(
+    config: &Serve,
+    listeners: Listeners,
+    stores: &Stores,
+    metrics: PrometheusHandle,
+) -> Result<(Running, HttpServerTask), Error> {
+    let readiness = Readiness::new(stores.probes());
+    let (admin_server, admin) = admin::start(listeners.admin, readiness.clone(), metrics.clone())?;
+    spawn(admin_server);
+    let mut chat_config = config.chat.clone();
+    chat_config.presence_url = url_of(&listeners.presence)?;
+    let presence = Presence::start(listeners.presence, config);
+    let bus = Bus::new();
+    let deps = Deps {
+        history: stores.chat.history(),
+        directory: stores.chat.directory(),
+        sessions: stores.sessions.clone(),
+        bus: bus.clone(),
+        config: chat_config,
+    };
+    let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
+    let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
+        .map_err(|error| Error::part("accounts", error))?;
+    let sockets = Server::new(bus.clone(), chat.app(), config.sockets.to_config());
+    let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
+    spawn(upkeep(gateway.clone(), metrics));
+    let server = front(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
+    Ok((Running { readiness, http: server.handle(), chat, bus, presence, admin }, server))
+}
+
+/// The front door: the gateway around everything that answers HTTP.
+fn front(
+    listener: TcpListener,
+    config: &Serve,
+    gateway: Gateway,
+    accounts: Accounts,
+    chat: Chat,
+    sockets: Server<chat::guest::Guests>,
+) -> Result<HttpServerTask, Error> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .configure(|service| gateway.routes(service))
+            .configure(|service| accounts.routes(service))
+            .service(accounts.login().wrap(gateway.login_limit()))
+            .configure(|service| chat.routes(service))
+            .configure(|service| sockets.mount(service))
+            .default_service(web::to(gateway::not_found))
+            .wrap(gateway.door())
+    });
+    let server = server
+        .on_connect(socketio::on_connect)
+        .tcp_nodelay(true)
+        .max_connections(CONNECTIONS)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(Duration::from_secs(config.gateway.head_timeout.into()))
+        .client_disconnect_timeout(DISCONNECT)
+        .worker_max_blocking_threads(8)
+        .shutdown_timeout(3)
+        .disable_signals()
+        .listen(listener)
+        .map_err(|error| Error::part("http", error))?;
+    Ok(server.run())
+}
+
+/// What has to be done now and then as long as the process lives.
+async fn upkeep(gateway: Gateway, metrics: PrometheusHandle) {
+    let mut ticks = interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+        gateway.forget_idle_clients();
+    }
+}
+
+fn url_of(listener: &TcpListener) -> Result<String, Error> {
+    let address = listener.local_addr().map_err(|error| Error::part("presence", error))?;
+    Ok(format!("http://{address}"))
+}
+
+fn unexpected(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Error {
+    match ended {
+        Ok(Err(error)) => Error::part("http", error),
+        Ok(Ok(())) => Error::part("http", "ended by itself"),
+        Err(error) => Error::part("http", error),
+    }
+}
+
+impl Listeners {
+    fn open(config: &Serve) -> Result<Self, Error> {
+        Ok(Self {
+            http: listen("--listen", config.gateway.listen)?,
+            presence: listen("--presence-listen", config.presence.presence_listen)?,
+            admin: listen("--admin-listen", config.admin.admin_listen)?,
+        })
+    }
+}
+
+impl Presence {
+    fn start(listener: TcpListener, config: &Serve) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until = async { _ = stopped.await };
+        let (_roster, end) = presence::start(listener, config.presence.clone(), until);
+        Self { stop, ended: spawn(watch(end)) }
+    }
+
+    async fn drain(self) {
+        _ = self.stop.send(());
+        _ = self.ended.await;
+    }
+}
+
+/// Says how the presence service ended. Chat goes on without it, so that is all there is to do.
+async fn watch(end: oneshot::Receiver<Result<(), presence::Error>>) {
+    match end.await {
+        Ok(Ok(())) => tracing::debug!("presence ended"),
+        Ok(Err(error)) => tracing::error!(%error, "presence failed"),
+        Err(_) => tracing::error!("the thread of presence died"),
+    }
+}
+
+impl Running {
+    /// No new work, the answers to the old, then goodbye to the sockets, then the parts from the outside in.
+    async fn drain(self) {
+        self.readiness.drain();
+        self.http.pause().await;
+        self.chat.drain().await;
+        self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+        self.http.stop(true).await;
+        self.presence.drain().await;
+        self.admin.stop(false).await;
+    }
+}

@@ -1,0 +1,42 @@
+//! What a person reads when the server has started: where it is, and what to try next. Called by [`super`].
+
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::config::Serve;
+
+/// Prints the banner on standard output. Nobody may be reading it: that is no error.
+pub fn show(config: &Serve) {
+    _ = std::io::stdout().write_all(text(config).as_bytes());
+}
+
+fn text(config: &Serve) -> String {
+    let (listen, admin) = (config.gateway.listen, config.admin.admin_listen);
+    let data = config.store.data_dir.display();
+    let url = short(listen);
+    format!(
+        "Godzilla {version} is running on http://{browsable} (data in {data}, admin on {admin}).\n\
+         Try it in another terminal, with HTTPie:\n  \
+         http POST {url}/user/register username=alice password='correct horse'\n  \
+         http --session=alice POST {url}/user/login username=alice password='correct horse'\n  \
+         http --session=alice POST {url}/rooms/lobby/messages text='hello'\n  \
+         http --session=alice {url}/rooms/lobby/messages\n\
+         How to connect a Socket.IO client: open http://{browsable}/\n",
+        version = env!("CARGO_PKG_VERSION"),
+        browsable = browsable(listen),
+    )
+}
+
+/// The address as HTTPie takes it from this machine.
+fn short(address: SocketAddr) -> String {
+    let local = address.ip().is_unspecified() || address.ip() == IpAddr::from([127, 0, 0, 1]);
+    if local { format!(":{}", address.port()) } else { format!("http://{address}") }
+}
+
+/// The address as a browser on this machine takes it.
+fn browsable(address: SocketAddr) -> SocketAddr {
+    let ip = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,83 @@
+//! The tool `seed`: sample users and messages for a store that has none. Deletes and changes nothing, ever.
+
+use std::io::Write;
+
+use accounts::{Accounts, Users};
+use actix_web::rt::System;
+use chat::Sample;
+use proto::Username;
+
+use crate::{config::Seed, error::Error, stores::Stores, telemetry};
+
+/// The sample users.
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+
+/// What all of them have: this is for trying things out and nothing else.
+const PASSWORD: &str = "correct horse";
+
+/// Room, author, text.
+const SAID: [(&str, &str, &str); 6] = [
+    ("lobby", "alice", "Good morning! Is this thing on?"),
+    ("lobby", "bob", "It is. Messages here survive a restart."),
+    ("lobby", "carol", "I was away for an hour and still read everything."),
+    ("lobby", "alice", "Tea is discussed in its own room."),
+    ("tea", "carol", "Three minutes, not four."),
+    ("tea", "bob", "Four."),
+];
+
+/// Fills the store, or refuses to touch it.
+pub fn run(config: Seed) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    System::new().block_on(fill(config))
+}
+
+async fn fill(config: Seed) -> Result<(), Error> {
+    let stores = Stores::open(&config.store)?;
+    if !stores.users.is_empty().await.map_err(failed)? {
+        return Err(Error::Refused("the store holds users already, so nothing was changed"));
+    }
+    if !stores.chat.history().is_empty().await.map_err(failed)? {
+        return Err(Error::Refused("the store holds messages already, so nothing was changed"));
+    }
+    let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts);
+    let accounts = accounts.map_err(failed)?;
+    for user in USERS {
+        accounts.register(&username(user), PASSWORD).await.map_err(failed)?;
+    }
+    chat::seed(&stores.chat, samples()).await.map_err(failed)?;
+    let (users, messages) = (USERS.join(", "), SAID.len());
+    _ = writeln!(
+        std::io::stdout(),
+        "Stored {users}, each with the password '{PASSWORD}', and {messages} messages."
+    );
+    Ok(())
+}
+
+fn samples() -> Vec<Sample> {
+    let sample = |(room, author, text): (&str, &str, &str)| Sample {
+        room: room.parse().expect("the sample rooms have good names"),
+        author: username(author),
+        text: text.to_owned(),
+    };
+    SAID.map(sample).into()
+}
+
+fn username(name: &str) -> Username {
+    name.parse().expect("the sample users have good names")
+}
+
+fn failed(error: impl ToString) -> Error {
+    Error::part("seed", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_speaks_in_the_samples_is_registered() {
+        for sample in samples() {
+            assert!(USERS.contains(&sample.author.as_str()), "{}", sample.author);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Logs and metrics of the process: set up once by a role or tool before anything else runs.
+
+use std::{io::IsTerminal, str::FromStr};
+
+use clap::ValueEnum;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::Error;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Logs")]
+pub struct Config {
+    /// What is logged: error, warn, info, debug or trace, for all or per part (info,chat=debug)
+    #[arg(long, env = "GODZILLA_LOG", value_name = "FILTER", default_value = "info,actix_server=warn")]
+    pub log: Filter,
+
+    /// How a log line looks; json is one object per line
+    #[arg(long, env = "GODZILLA_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = Format::Human)]
+    pub log_format: Format,
+}
+
+/// Log filter directives that were found to be well-formed.
+#[derive(Debug, Clone)]
+pub struct Filter(String);
+
+/// Directives that are not.
+#[derive(Debug, thiserror::Error)]
+#[error("expected error, warn, info, debug, trace or off, or a list of part=level")]
+pub struct NotAFilter;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// Upper bounds of the `_seconds` histograms.
+const SECONDS: [f64; 13] =
+    [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Upper bounds of the `_bytes` and `_size` histograms.
+const SIZES: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0];
+
+impl FromStr for Filter {
+    type Err = NotAFilter;
+
+    fn from_str(text: &str) -> Result<Self, NotAFilter> {
+        let levels = ["error", "warn", "info", "debug", "trace", "off"];
+        let plain = |part: &str| levels.contains(&part.rsplit('=').next().unwrap_or_default());
+        let good = text.split(',').all(plain) && EnvFilter::try_new(text).is_ok();
+        if good { Ok(Self(text.to_owned())) } else { Err(NotAFilter) }
+    }
+}
+
+/// Starts logging to standard error.
+pub fn logs(config: &Config) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(&config.log.0).map_err(|_| Error::part("log filter", NotAFilter))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let started = match config.log_format {
+        Format::Human => lines.try_init(),
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    started.map_err(|error| Error::part("logs", error))
+}
+
+/// Starts collecting metrics; the handle renders them for `/metrics`.
+pub fn metrics() -> Result<PrometheusHandle, Error> {
+    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("_bytes"), &SIZES))
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("_size"), &SIZES))
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| Error::part("metrics", error))
+}

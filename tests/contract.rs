@@ -1,0 +1,217 @@
+//! The contract that clients of the original rely on: statuses, JSON, the cookie, the login limit, the shapes of events,
+//! and presence's five calls from an independent gRPC client.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    interop,
+    stage::{Request, Stage},
+};
+
+#[tokio::test]
+async fn registering_answers_201_then_409_for_any_case_of_the_name() {
+    let stage = Stage::opens().await;
+    let alice = stage.stranger("alice");
+    let answer = alice.sends(Request::post("/user/register", &alice.credentials())).await.expect(201);
+    assert_eq!(answer.json(), json!({"status": "success", "message": "User registered successfully"}));
+    assert!(answer.token().is_none(), "registering is not logging in: {answer:?}");
+
+    for name in ["alice", "Alice", "ALICE"] {
+        let body = json!({"username": name, "password": "another-password"});
+        let refused = alice.sends(Request::post("/user/register", &body)).await.expect_refusal(409);
+        assert_eq!(refused.json()["message"], "Username already exists");
+    }
+}
+
+#[tokio::test]
+async fn names_and_passwords_outside_the_rules_are_refused_with_400() {
+    let stage = Stage::opens().await;
+    let good = "long enough";
+    let (long_name, longest, too_long) = ("a".repeat(33), "p".repeat(71), "p".repeat(72));
+    let names = ["", " ", "a b", "a\r\nb", "a\u{0}", "аlice", "a\u{200b}", "a/b", "system", &long_name];
+    let passwords = ["", "short", "1234567", "nul\u{0}inside", "line\nbreak", &too_long];
+    let bad =
+        names.iter().map(|name| (*name, good)).chain(passwords.iter().map(|password| ("bob", *password)));
+    for (name, password) in bad {
+        let body = json!({"username": name, "password": password});
+        stage.stranger("x").sends(Request::post("/user/register", &body)).await.expect_refusal(400);
+    }
+    for body in ["", "{", "[]", "\"x\"", r#"{"username":"bob"}"#, r#"{"password":"long enough"}"#] {
+        let request = Request::new("POST", "/user/register").body("application/json", body);
+        stage.stranger("x").sends(request).await.expect_refusal(400);
+    }
+
+    let mut bob = stage.stranger("bob");
+    bob.password = longest.clone();
+    bob.registers().await;
+    bob.logs_in().await;
+    // bcrypt looks at 72 bytes: a longer password must not log in by its beginning.
+    let body = json!({"username": "bob", "password": format!("{longest}tail")});
+    let answer = stage.stranger("x").sends(Request::post("/user/login", &body)).await;
+    assert!([400, 401].contains(&answer.status) && answer.token().is_none(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_login_sets_the_cookie_of_the_original() {
+    let stage = Stage::opens().await;
+    let alice = stage.stranger("alice");
+    alice.registers().await;
+    let answer = alice.sends(Request::post("/user/login", &alice.credentials())).await.expect(200);
+    assert_eq!(answer.json()["status"], "success", "{answer:?}");
+
+    let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
+    let mut parts: Vec<&str> = cookie.split("; ").collect();
+    let token = parts.remove(0).strip_prefix("auth_token=").expect("the cookie's name");
+    assert!(
+        token.len() >= 43 && token.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)),
+        "{cookie}"
+    );
+    parts.sort_unstable();
+    assert_eq!(parts, ["HttpOnly", "Max-Age=86400", "Path=/", "SameSite=Lax"]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_name_get_the_same_401() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let wrong = json!({"username": "alice", "password": "not the password"});
+    let unknown = json!({"username": "nobody", "password": "not the password"});
+    let one = alice.sends(Request::post("/user/login", &wrong)).await.expect_refusal(401);
+    let other = alice.sends(Request::post("/user/login", &unknown)).await.expect_refusal(401);
+    assert_eq!(one.json()["message"], "Invalid credentials");
+    assert_eq!(one.body, other.body);
+}
+
+#[tokio::test]
+async fn me_and_logout_answer_as_before() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    assert_eq!(alice.gets("/user/me").await.expect(200).json(), json!({"username": "alice"}));
+    alice.sends(Request::get("/user/me")).await.expect_refusal(401);
+    alice.logs_out().await;
+    alice.gets("/user/me").await.expect_refusal(401);
+    // Logging out needs no login.
+    alice.sends(Request::post("/user/logout", &json!({}))).await.expect(200);
+}
+
+/// The limit refills ten times a second, so on a machine that stalls the fifth login may pass; then another address tries.
+#[tokio::test]
+async fn four_logins_at_once_pass_and_the_fifth_gets_429() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    for _ in 0..10 {
+        let visitor = stage.stranger("alice");
+        let logins = (0..5).map(|_| visitor.sends(Request::post("/user/login", &alice.credentials())));
+        let answers = join_all(logins).await;
+        let passed = answers.iter().filter(|answer| answer.status == 200).count();
+        assert!(passed >= 4, "only {passed} of five passed: {answers:?}");
+        if let Some(refused) = answers.into_iter().find(|answer| answer.status != 200) {
+            let refused = refused.expect_refusal(429);
+            let wait: u64 =
+                refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("seconds");
+            assert!(wait <= 2, "{refused:?}");
+            stage
+                .stranger("alice")
+                .sends(Request::post("/user/login", &alice.credentials()))
+                .await
+                .expect(200);
+            return;
+        }
+    }
+    panic!("five logins at once passed ten times in a row");
+}
+
+#[tokio::test]
+async fn a_login_body_over_4_kib_is_refused() {
+    let stage = Stage::opens().await;
+    let body = json!({"username": "alice", "password": "p".repeat(5000)});
+    let answer = stage.stranger("x").sends(Request::post("/user/login", &body)).await;
+    assert!([400, 413].contains(&answer.status), "{answer:?}");
+    assert_eq!(answer.json()["status"], "error");
+}
+
+#[tokio::test]
+async fn every_refusal_has_the_one_json_shape_whoever_makes_it() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    alice.sends(Request::get("/nowhere")).await.expect_refusal(404);
+    alice.sends(Request::new("DELETE", "/user/login")).await.expect_refusal(405);
+    alice.sends(Request::get("/rooms")).await.expect_refusal(401);
+    alice.gets("/rooms/nowhere").await.expect_refusal(404);
+    alice.gets("/rooms/no%20room").await.expect_refusal(404);
+    alice.posts("/rooms/lobby/messages", &json!({"text": 1})).await.expect_refusal(400);
+    alice.sends(Request::get("/socket.io/?EIO=4&transport=websocket")).await.expect_refusal(401);
+    let upgrade = Request::get("/user/me").header("Connection", "Upgrade").header("Upgrade", "websocket");
+    alice.asks(upgrade).await.expect_refusal(400);
+    let json = alice.sends(Request::get("/nowhere")).await;
+    assert!(
+        json.header("content-type").is_some_and(|value| value.starts_with("application/json")),
+        "{json:?}"
+    );
+}
+
+#[tokio::test]
+async fn health_is_public_and_the_front_page_says_what_this_is() {
+    let stage = Stage::opens().await;
+    let anybody = stage.stranger("x");
+    assert_eq!(anybody.sends(Request::get("/healthz")).await.expect(200).json(), json!({"status": "ok"}));
+    let page = anybody.sends(Request::get("/")).await.expect(200);
+    assert!(page.header("content-type").is_some_and(|value| value.starts_with("text/html")), "{page:?}");
+}
+
+#[tokio::test]
+async fn a_connection_is_greeted_with_welcome_then_presence() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let mut socket = alice.tries(alice.handshake()).await.expect("alice has a session");
+    let welcome = socket.next("welcome").await;
+    assert_eq!(keys(&welcome), ["message", "timestamp", "username"]);
+    assert_eq!((&welcome["username"], &welcome["message"]), (&json!("alice"), &json!("Welcome alice!")));
+    is_timestamp(&welcome["timestamp"]);
+    assert_eq!(socket.next("presence").await, json!({"online": ["alice"]}));
+}
+
+#[tokio::test]
+async fn a_message_has_the_shape_of_the_original_and_its_place() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut bob = stage.enters("bob").await;
+    let ack = alice.says("hi").await;
+    assert_eq!(keys(&ack), ["id", "ok", "seq"]);
+
+    let heard = bob.hears("hi").await;
+    assert_eq!(keys(&heard), ["data", "from", "id", "room", "seq", "timestamp"]);
+    assert_eq!(
+        (&heard["id"], &heard["seq"], &heard["room"], &heard["from"], &heard["data"]),
+        (&ack["id"], &json!(1), &json!("lobby"), &json!("alice"), &json!({"text": "hi"}))
+    );
+    is_timestamp(&heard["timestamp"]);
+    assert_eq!(alice.person.reads_all("lobby").await, [heard], "history shows what was heard");
+}
+
+/// The calls of the original, made by Google's own client from the original's own proto.
+#[tokio::test]
+async fn presence_answers_the_five_calls_of_the_original() {
+    let stage = Stage::opens().await;
+    let _alice = stage.enters("alice").await;
+    interop::python("presence_calls.py", &[&stage.server.presence.to_string(), "alice"]).await;
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`.
+#[track_caller]
+fn is_timestamp(value: &Value) {
+    let shape: String = value
+        .as_str()
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{value}");
+}

@@ -1,0 +1,124 @@
+//! WebSocket frames that no good client sends: each is refused with the right close code, by its header where the header
+//! suffices, and nobody else notices.
+
+use crate::stage::{RawSocket, Stage, masked};
+
+/// Protocol errors (close code 1002), by name.
+const PROTOCOL_ERRORS: [(&str, &[u8]); 17] = [
+    ("64-bit length with the top bit set", &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ("2 bytes declared in 16 bits", &[0x81, 0xfe, 0, 2, 0, 0, 0, 0, b'4', b'0']),
+    ("2 bytes declared in 64 bits", &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, b'4', b'0']),
+    ("200 bytes declared in 64 bits", &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 0]),
+    ("unmasked", &[0x81, 0x02, b'4', b'0']),
+    ("RSV1", &[0xc1, 0x82, 0, 0, 0, 0, b'4', b'0']),
+    ("RSV2", &[0xa1, 0x82, 0, 0, 0, 0, b'4', b'0']),
+    ("RSV3", &[0x91, 0x82, 0, 0, 0, 0, b'4', b'0']),
+    ("opcode 3", &[0x83, 0x80, 0, 0, 0, 0]),
+    ("opcode 7", &[0x87, 0x80, 0, 0, 0, 0]),
+    ("opcode 11", &[0x8b, 0x80, 0, 0, 0, 0]),
+    ("opcode 15", &[0x8f, 0x80, 0, 0, 0, 0]),
+    ("fragmented ping", &[0x09, 0x80, 0, 0, 0, 0]),
+    ("ping of 126 bytes", &[0x89, 0xfe, 0, 126, 0, 0, 0, 0]),
+    ("continuation of nothing", &[0x80, 0x81, 0, 0, 0, 0, b'4']),
+    ("text inside a fragmented text", &[0x01, 0x81, 0, 0, 0, 0, b'4', 0x81, 0x81, 0, 0, 0, 0, b'0']),
+    ("close with one byte", &[0x88, 0x81, 0, 0, 0, 0, 3]),
+];
+
+#[tokio::test]
+async fn a_frame_against_the_protocol_closes_with_1002() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let mut alice = stage.enters("alice").await;
+    for (name, bytes) in PROTOCOL_ERRORS {
+        let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
+        raw.writes(bytes).await;
+        assert_eq!(raw.close_code().await, Some(1002), "{name}");
+    }
+    alice.says("nothing happened here").await;
+}
+
+#[tokio::test]
+async fn a_bad_frame_in_the_same_segment_as_the_upgrade_is_refused_too() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let mut raw =
+        RawSocket::open_with(eve.home, eve.server, eve.token(), &[0xa1, 0x82, 0, 0, 0, 0, b'4', b'0']).await;
+    assert_eq!(raw.close_code().await, Some(1002));
+}
+
+/// Only the header is sent: a server that waits for the payload, or makes room for it, does not pass.
+#[tokio::test]
+async fn a_frame_that_declares_too_much_is_refused_on_its_header() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let before = stage.server.resident_bytes();
+    for declared in [65_537, 1 << 20, 1 << 31, 1 << 40, (1 << 63) - 1] {
+        for opcode in [0x81_u8, 0x82, 0x01] {
+            let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
+            raw.writes(&[&[opcode, 0xff], &u64::to_be_bytes(declared)[..], &[0; 4]].concat()).await;
+            assert_eq!(raw.close_code().await, Some(1009), "{declared} bytes, first byte {opcode:#x}");
+        }
+    }
+    let grown = stage.server.resident_bytes().saturating_sub(before);
+    assert!(grown < 2 << 20, "grew by {grown} bytes");
+}
+
+#[tokio::test]
+async fn a_frame_of_exactly_64_kib_passes() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
+    raw.says("40").await;
+    let frame = 65_536 - r#"42["nobody listens to this",""]"#.len();
+    raw.says(&format!(r#"42["nobody listens to this","{}"]"#, "x".repeat(frame))).await;
+    raw.says(r#"427["history",{}]"#).await;
+    loop {
+        let frame = raw.frame().await.expect("the connection lives on");
+        if frame.payload.starts_with(b"437[") {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_fragments_is_put_together_unless_it_grows_past_the_limit() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
+    raw.says("40").await;
+    raw.writes(&[masked(0x01, br#"427["hist"#), masked(0x89, b"now"), masked(0x80, br#"ory",{}]"#)].concat())
+        .await;
+    let mut ponged = false;
+    loop {
+        let frame = raw.frame().await.expect("the connection lives on");
+        ponged |= frame.first == 0x8a && frame.payload == b"now";
+        if frame.payload.starts_with(b"437[") {
+            break;
+        }
+    }
+    assert!(ponged, "a ping between fragments is answered before the message that follows it");
+
+    let part = vec![b'x'; 40_000];
+    raw.writes(&[masked(0x01, &part), masked(0x00, &part)].concat()).await;
+    assert_eq!(raw.close_code().await, Some(1009));
+}
+
+#[tokio::test]
+async fn a_text_that_is_no_utf_8_closes_with_1007() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
+    raw.writes(&masked(0x81, &[b'4', 0xff, 0xfe])).await;
+    assert_eq!(raw.close_code().await, Some(1007));
+}
+
+#[tokio::test]
+async fn a_message_in_endless_tiny_fragments_is_cut_off() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
+    let tiny: Vec<u8> = (0..10_000).flat_map(|_| masked(0x00, b"x")).collect();
+    raw.writes(&[masked(0x01, b"4"), tiny].concat()).await;
+    let code = raw.close_code().await;
+    assert!(matches!(code, Some(1002 | 1008 | 1009)), "{code:?}");
+}

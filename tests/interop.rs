@@ -1,0 +1,145 @@
+//! Programs that others wrote, against the real server: the official `socket.io-client` on Node, HTTPie with its session
+//! files, Google's gRPC for Python. They are found where `scripts/test` put them, or on the PATH.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::stage::{Person, Stage};
+
+/// How long a foreign program may take: it starts an interpreter and compiles its packages on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn official_clients_chat() {
+    with_official_clients("chat.mjs").await;
+}
+
+#[tokio::test]
+async fn official_clients_get_acks_and_time_out_without_harm() {
+    with_official_clients("acks.mjs").await;
+}
+
+#[tokio::test]
+async fn official_clients_come_back_after_a_drop_and_not_after_being_put_out() {
+    with_official_clients("reconnect.mjs").await;
+}
+
+#[tokio::test]
+async fn official_clients_are_told_why_they_may_not_connect() {
+    with_official_clients("refusal.mjs").await;
+}
+
+#[tokio::test]
+async fn httpie_registers_logs_in_and_reads_with_its_session_file() {
+    let stage = Stage::opens().await;
+    let alice = stage.stranger("alice");
+    let home = TempDir::new().expect("a temporary directory");
+    let http = Httpie { home, person: alice };
+
+    let registered =
+        http.runs(&["POST", "/user/register", "username=alice", "password=alice keeps this"]).await;
+    assert_eq!(registered["status"], "success");
+    let login = ["--session=alice", "POST", "/user/login", "username=alice", "password=alice keeps this"];
+    http.runs(&login).await;
+    assert_eq!(http.runs(&["--session=alice", "GET", "/user/me"]).await, json!({"username": "alice"}));
+    http.runs(&["--session=alice", "POST", "/rooms", "name=den", "private:=true"]).await;
+    let rooms = http.runs(&["--session=alice", "GET", "/rooms"]).await;
+    assert!(rooms.to_string().contains("den"), "{rooms}");
+
+    let posted = http.runs(&["--session=alice", "POST", "/rooms/den/messages", "text=from HTTPie"]).await;
+    let page = http.runs(&["--session=alice", "GET", "/rooms/den/messages", "limit==10"]).await;
+    assert_eq!((&page["messages"][0]["seq"], &page["messages"][0]["id"]), (&posted["seq"], &posted["id"]));
+    assert_eq!(page["messages"][0]["data"]["text"], "from HTTPie");
+
+    http.runs(&["--session=alice", "POST", "/user/logout"]).await;
+    let me = http.command(&["--session=alice", "GET", "/user/me"]).output().await.expect("HTTPie ran before");
+    assert_eq!(me.status.code(), Some(4), "HTTPie ends with 4 on a 4xx answer");
+}
+
+/// HTTPie with a configuration directory of its own.
+struct Httpie {
+    home: TempDir,
+    person: Person,
+}
+
+impl Httpie {
+    /// Runs one request that must succeed, and returns the JSON answer (null when empty).
+    async fn runs(&self, args: &[&str]) -> Value {
+        let output = finishes("http", self.command(args)).await;
+        serde_json::from_str(&output).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let (options, request) = args.split_at(usize::from(args[0].starts_with("--")));
+        let mut command = Command::new(tool("INTEROP_HTTPIE", "bin/http", "http"));
+        command.env("HTTPIE_CONFIG_DIR", self.home.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.args(["--check-status", "--ignore-stdin", "--body", "--timeout=30"]).args(options);
+        command
+            .arg(request[0])
+            .arg(format!("http://{}{}", self.person.server, request[1]))
+            .args(&request[2..]);
+        command
+    }
+}
+
+/// Runs a script of `tests/interop` for two people who are logged in; it gets the address, their
+/// tokens and the server's process id.
+async fn with_official_clients(script: &str) {
+    let stage = Stage::opens().await;
+    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let url = format!("http://{}", stage.server.address);
+    let mut command = Command::new(given("INTEROP_NODE").unwrap_or_else(|| "node".into()));
+    command.arg(folder().join(script)).arg(url).args([alice.token(), bob.token()]);
+    command.arg(stage.server.pid().to_string());
+    finishes(script, command).await;
+}
+
+/// Runs a Python script of `tests/interop`.
+pub async fn python(script: &str, args: &[&str]) {
+    let mut command = Command::new(tool("INTEROP_PYTHON", "bin/python", "python3"));
+    command.arg(folder().join(script)).args(args);
+    finishes(script, command).await;
+}
+
+/// Runs a program to its end; it must succeed. Returns what it printed, and shows everything when it fails.
+async fn finishes(name: &str, mut command: Command) -> String {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = match tokio::time::timeout(PATIENCE, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => {
+            panic!("{name} did not start ({error}): scripts/test installs what this test needs")
+        }
+        Err(_) => panic!("{name} did not end within {PATIENCE:?}"),
+    };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{name}: {} (if a package is missing: scripts/test installs what this test needs)\n{out}\n{err}",
+        output.status
+    );
+    out.into_owned()
+}
+
+/// A tool: as given in the environment, else from the virtual environment of `scripts/test`, else from the PATH.
+fn tool(variable: &str, installed: &str, otherwise: &str) -> OsString {
+    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/interop").join(installed);
+    given(variable)
+        .or_else(|| installed.exists().then(|| installed.into_os_string()))
+        .unwrap_or_else(|| otherwise.into())
+}
+
+fn given(variable: impl AsRef<OsStr>) -> Option<OsString> {
+    std::env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop")
+}

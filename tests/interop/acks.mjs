@@ -1,0 +1,45 @@
+// Acks as the official client does them: callback, emitWithAck, timeout, and retries, which repeat an event under a new ack id.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { enters, next, serverPid } from "./house.mjs";
+
+test("a message is acked with its place, by callback and by promise", async () => {
+  const alice = await enters("alice");
+  const byCallback = await new Promise((resolve) => alice.emit("message", { text: "one" }, resolve));
+  const byPromise = await alice.emitWithAck("message", { text: "two" });
+  assert.equal(byCallback.ok, true);
+  assert.equal(byPromise.seq, byCallback.seq + 1);
+  alice.disconnect();
+});
+
+test("a refused event is acked with a code", async () => {
+  const alice = await enters("alice");
+  const refused = await alice.emitWithAck("message", { text: "x".repeat(8193) });
+  assert.deepEqual([refused.ok, refused.code], [false, "too_large"]);
+  assert.equal(typeof refused.message, "string");
+  alice.disconnect();
+});
+
+test("an ack that does not come times out at the client and the connection lives on", async () => {
+  const alice = await enters("alice");
+  process.kill(serverPid, "SIGSTOP");
+  try {
+    await assert.rejects(alice.timeout(300).emitWithAck("message", { text: "anybody?" }), /timed out/);
+  } finally {
+    process.kill(serverPid, "SIGCONT");
+  }
+  const ack = await alice.timeout(20_000).emitWithAck("message", { text: "still here" });
+  assert.equal(ack.ok, true);
+  alice.disconnect();
+});
+
+test("a client that repeats until it is acked is heard once", async () => {
+  const alice = await enters("alice", { retries: 3, ackTimeout: 5_000 });
+  const bob = await enters("bob");
+  const heard = next(bob, "message");
+  const ack = await alice.emitWithAck("message", { text: "surely", clientId: "c1" });
+  assert.equal(ack.ok, true);
+  assert.equal((await heard).id, ack.id);
+  alice.disconnect();
+  bob.disconnect();
+});

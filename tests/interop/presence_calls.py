@@ -1,0 +1,70 @@
+"""Presence's five calls, made by grpcio from the original's proto. Usage: presence_calls.py HOST:PORT ONLINE_USER"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_tools import protoc
+
+
+def compiled():
+    """Compiles original.proto into a temporary folder and imports it."""
+    source = Path(__file__).resolve().parent
+    target = tempfile.mkdtemp()
+    arguments = ["protoc", f"-I{source}", f"--python_out={target}", f"--grpc_python_out={target}", "original.proto"]
+    assert protoc.main(arguments) == 0, "original.proto does not compile"
+    sys.path.insert(0, target)
+    import original_pb2
+    import original_pb2_grpc
+
+    return original_pb2, original_pb2_grpc
+
+
+def main(address, online_user):
+    messages, services = compiled()
+    with grpc.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "presence.PresenceService"):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING, (service, answer)
+        presence = services.PresenceServiceStub(channel)
+        nothing = messages.Empty()
+        carol = messages.UserRequest(username="carol")
+
+        def online():
+            return list(presence.GetOnlineUsers(nothing, timeout=10).usernames)
+
+        def typing():
+            return list(presence.GetTypingUsers(nothing, timeout=10).usernames)
+
+        assert online() == [online_user], online()
+        answer = list(presence.UserConnected(carol, timeout=10).usernames)
+        assert answer == sorted([online_user, "carol"]), answer
+        presence.UserConnected(carol, timeout=10)
+        presence.UserDisconnected(carol, timeout=10)
+        assert "carol" in online(), "two connections, one left: still online"
+
+        presence.SetTyping(messages.SetTypingRequest(username="carol", is_typing=True), timeout=10)
+        assert typing() == ["carol"], typing()
+        presence.SetTyping(messages.SetTypingRequest(username="carol", is_typing=False), timeout=10)
+        assert typing() == [], typing()
+
+        presence.SetTyping(messages.SetTypingRequest(username="carol", is_typing=True), timeout=10)
+        presence.UserDisconnected(carol, timeout=10)
+        assert online() == [online_user], online()
+        assert typing() == [], "the last connection takes the typing with it"
+        presence.UserDisconnected(carol, timeout=10)
+        assert online() == [online_user], "one disconnect too many harms nobody"
+
+        try:
+            presence.UserConnected(messages.UserRequest(username=""), timeout=10)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+        else:
+            raise AssertionError("nobody has an empty name")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,15 @@
+//! The whole system through its front door, in one test binary: plays with people in them, forgers, crashes, slow
+//! readers, official clients. Everything stands on [`stage`], which starts the real program; [`tidy`] alone reads sources.
+
+mod checker;
+mod config;
+mod contract;
+mod durability;
+mod frames;
+mod identity;
+mod interop;
+mod operations;
+mod plays;
+mod slow_reader;
+mod stage;
+mod tidy;

@@ -1,0 +1,149 @@
+//! Limits, at the limit and one past it, and what a bad client can do to the others: nothing.
+
+use serde_json::json;
+
+use crate::stage::{NotLetIn, Socket, Stage};
+
+#[tokio::test]
+async fn a_text_of_8192_bytes_passes_and_one_more_is_too_large() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut bob = stage.enters("bob").await;
+    // Two bytes a letter: the limit counts bytes, not characters.
+    let longest = "é".repeat(4096);
+    alice.says(&longest).await;
+    bob.hears(&longest).await;
+
+    for text in [format!("{longest}x"), "x".repeat(8193)] {
+        let ack = alice.asks("message", &json!({"text": text})).await;
+        assert_eq!((&ack["ok"], &ack["code"]), (&json!(false), &json!("too_large")), "{ack}");
+        alice.person.posts("/rooms/lobby/messages", &json!({"text": text})).await.expect_refusal(413);
+    }
+    assert_eq!(alice.person.reads_all("lobby").await.len(), 1);
+}
+
+#[tokio::test]
+async fn somebody_who_says_too_much_is_told_when_to_come_back() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut bob = stage.enters("bob").await;
+
+    let ids: Vec<u64> =
+        (0..60).map(|n| alice.request("message", &json!({"text": format!("quick {n}")}))).collect();
+    let mut answers = Vec::new();
+    for id in ids {
+        answers.push(alice.answer(id).await);
+    }
+    let burst = answers.iter().take_while(|answer| answer["ok"] == true).count();
+    assert!(burst >= 20, "the burst is 20, not {burst}: {}", answers[burst]);
+    let refused =
+        answers.iter().find(|answer| answer["ok"] == false).expect("60 at once pass a limit of 10 a second");
+    assert_eq!(refused["code"], "rate_limited", "{refused}");
+    assert!(refused["retryAfter"].as_f64().is_some_and(|wait| wait > 0.0 && wait < 60.0), "{refused}");
+
+    // What was refused is not shown, and nobody else pays for it.
+    let accepted = answers.iter().filter(|answer| answer["ok"] == true).count();
+    bob.says("fence").await;
+    alice.hears("fence").await;
+    assert_eq!(alice.person.reads_all("lobby").await.len(), accepted + 1);
+}
+
+#[tokio::test]
+async fn the_21st_socket_of_a_user_is_refused_and_the_20_live_on() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let mut bob = stage.enters("bob").await;
+    let mut tabs = Vec::new();
+    for _ in 0..20 {
+        tabs.push(alice.connects().await);
+    }
+
+    match alice.tries(alice.handshake()).await {
+        Err(NotLetIn::Http(status, _)) => assert!((400..500).contains(&status), "{status}"),
+        Err(NotLetIn::ConnectError(why)) => assert!(why["message"].is_string(), "{why}"),
+        Err(NotLetIn::Ended(_)) => {}
+        Ok(mut socket) => {
+            socket.ends().await;
+        }
+    }
+    bob.says("all twenty").await;
+    for tab in &mut tabs {
+        tab.hears("all twenty").await;
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_event_is_answered_or_ends_that_connection_alone() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut bob = stage.enters("bob").await;
+    let eve = stage.person("eve").await;
+
+    for payload in
+        [json!({}), json!({"text": 1}), json!({"text": ""}), json!("text"), json!(null), json!([1])]
+    {
+        let mut socket = eve.connects().await;
+        let ack = socket.asks("message", &payload).await;
+        assert_eq!((&ack["ok"], &ack["code"]), (&json!(false), &json!("bad_request")), "{payload}: {ack}");
+    }
+    for (n, packet) in MALFORMED.iter().enumerate() {
+        let mut socket = eve.connects().await;
+        socket.send_text(*packet);
+        // Answered or ended, but not left hanging.
+        socket.hears_out().await;
+        // In turns, so that neither of them meets the rate limit.
+        let (speaker, listener) = if n % 2 == 0 { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+        speaker.says(&format!("after {n}")).await;
+        listener.hears(&format!("after {n}")).await;
+    }
+    assert_eq!(alice.person.reads_all("lobby").await.len(), MALFORMED.len());
+}
+
+#[tokio::test]
+async fn a_binary_frame_that_nobody_announced_ends_the_connection() {
+    let stage = Stage::opens().await;
+    let mut eve = stage.enters("eve").await;
+    eve.send_binary(vec![7; 10]);
+    eve.ends().await;
+}
+
+#[tokio::test]
+async fn an_event_before_connect_ends_the_connection() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    let transport = Socket::open_transport("eve", eve.home, eve.server, &eve.handshake()).await;
+    let mut early = transport.expect("eve has a session");
+    early.send_text(r#"42["message",{"text":"too early"}]"#);
+    early.ends().await;
+    assert_eq!(eve.reads_all("lobby").await.len(), 0);
+}
+
+/// Packets a good client never sends.
+const MALFORMED: [&str; 26] = [
+    "",
+    "x",
+    "9",
+    "0{}",
+    "2",
+    "2probe",
+    "4",
+    "42",
+    "42[]",
+    "42{}",
+    "42[",
+    r#"42["message""#,
+    "42[true,1]",
+    "42[null]",
+    r#"42[{"toString":"foo"}]"#,
+    r#"42["connect"]"#,
+    r#"42["disconnect"]"#,
+    r#"42["__proto__"]"#,
+    r#"42["error",{}]"#,
+    r#"4299999999999999999999999["message",{"text":"x"}]"#,
+    "43999[]",
+    "40",
+    "44{}",
+    r#"450-["a"]"#,
+    r#"4599999999-["a"]"#,
+    r#"42/nowhere,["message",{"text":"x"}]"#,
+];

@@ -1,0 +1,163 @@
+//! Rooms: who may enter, who hears, who no longer does.
+
+use serde_json::json;
+
+use crate::stage::{Request, Stage};
+
+#[tokio::test]
+async fn carol_who_left_the_room_hears_nothing() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut bob = stage.enters("bob").await;
+    let mut carol = stage.enters("carol").await;
+    alice.person.creates_room("den", false).await;
+    for guest in [&mut alice, &mut bob, &mut carol] {
+        guest.joins("den").await;
+    }
+    alice.says_in("den", "all of you").await;
+    carol.hears("all of you").await;
+
+    let left = carol.asks("leave", &json!({"room": "den"})).await;
+    assert_eq!(left["ok"], true, "{left}");
+    alice.says_in("den", "without carol").await;
+    bob.hears("without carol").await;
+    alice.says("fence").await;
+    carol.hears("fence").await;
+    assert!(!carol.has_heard("without carol"));
+
+    let refused = carol.asks("message", &json!({"room": "den", "text": "let me"})).await;
+    assert_eq!(refused["ok"], false, "{refused}");
+}
+
+#[tokio::test]
+async fn those_in_the_room_learn_who_comes_and_goes() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut bob = stage.enters("bob").await;
+    alice.person.creates_room("den", false).await;
+    alice.joins("den").await;
+
+    bob.joins("den").await;
+    let came = alice.until("room:joined", |event| event["username"] == "bob").await;
+    assert_eq!(came, json!({"room": "den", "username": "bob"}));
+    bob.asks("leave", &json!({"room": "den"})).await;
+    let went = alice.until("room:left", |event| event["username"] == "bob").await;
+    assert_eq!(went, json!({"room": "den", "username": "bob"}));
+}
+
+#[tokio::test]
+async fn a_private_room_is_closed_to_strangers_on_every_road() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut eve = stage.enters("eve").await;
+    alice.person.creates_room("secret", true).await;
+    alice.joins("secret").await;
+    alice.says_in("secret", "between us").await;
+
+    let tries = [
+        ("join", json!({"room": "secret"})),
+        ("join", json!({"room": "secret", "since": 0})),
+        ("message", json!({"room": "secret", "text": "hello"})),
+        ("history", json!({"room": "secret"})),
+        ("leave", json!({"room": "secret"})),
+    ];
+    for (event, payload) in tries {
+        let ack = eve.asks(event, &payload).await;
+        let code = ack["code"].as_str().unwrap_or_default();
+        assert!(ack["ok"] == false && ["forbidden", "not_found"].contains(&code), "{event} {payload}: {ack}");
+        assert!(!ack.to_string().contains("between us"));
+    }
+    eve.emit("typing", &json!({"room": "secret", "isTyping": true}));
+
+    for (method, path) in [("GET", ""), ("GET", "/messages"), ("DELETE", ""), ("PUT", "/members/eve")] {
+        let request = Request::new(method, &format!("/rooms/secret{path}"));
+        let answer = eve.person.asks(request).await;
+        assert!([403, 404].contains(&answer.status), "{method} {path}: {answer:?}");
+    }
+    let post = eve.person.posts("/rooms/secret/messages", &json!({"text": "hello"})).await;
+    assert!([403, 404].contains(&post.status), "{post:?}");
+
+    let nowhere = eve.person.gets("/rooms/nowhere/messages").await;
+    let secret = eve.person.gets("/rooms/secret/messages").await;
+    assert_eq!(
+        (nowhere.status, nowhere.body),
+        (secret.status, secret.body),
+        "a stranger can tell that the room exists"
+    );
+    alice.says("fence").await;
+    eve.hears("fence").await;
+    assert!(!eve.has_heard("between us"));
+    assert_eq!(alice.person.reads_all("secret").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_member_added_to_a_private_room_hears_and_a_removed_one_stops() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut bob = stage.enters("bob").await;
+    let mut carol = stage.enters("carol").await;
+    alice.person.creates_room("secret", true).await;
+    alice.joins("secret").await;
+    for (name, guest) in [("bob", &mut bob), ("carol", &mut carol)] {
+        let added = alice.person.adds(name, "secret").await;
+        assert!((200..300).contains(&added.status), "{added:?}");
+        guest.joins("secret").await;
+    }
+    alice.says_in("secret", "the three of us").await;
+    carol.hears("the three of us").await;
+
+    let removed = alice.person.removes("carol", "secret").await;
+    assert!((200..300).contains(&removed.status), "{removed:?}");
+    alice.says_in("secret", "the two of us").await;
+    bob.hears("the two of us").await;
+    alice.says("fence").await;
+    carol.hears("fence").await;
+    assert!(!carol.has_heard("the two of us"));
+    let history = carol.person.gets("/rooms/secret/messages").await;
+    assert!([403, 404].contains(&history.status), "{history:?}");
+}
+
+#[tokio::test]
+async fn only_the_owner_adds_removes_and_archives() {
+    let stage = Stage::opens().await;
+    let alice = stage.enters("alice").await;
+    let bob = stage.enters("bob").await;
+    let _carol = stage.person("carol").await;
+    alice.person.creates_room("secret", true).await;
+    alice.person.adds("bob", "secret").await;
+
+    bob.person.adds("carol", "secret").await.expect_refusal(403);
+    bob.person.removes("alice", "secret").await.expect_refusal(403);
+    bob.person.asks(Request::new("DELETE", "/rooms/secret")).await.expect_refusal(403);
+
+    let rooms = bob.person.gets("/rooms").await.expect(200).body;
+    assert!(rooms.contains("secret"), "{rooms}");
+    let archived = alice.person.asks(Request::new("DELETE", "/rooms/secret")).await;
+    assert!((200..300).contains(&archived.status), "{archived:?}");
+    let post = bob.person.posts("/rooms/secret/messages", &json!({"text": "anybody?"})).await;
+    assert!((400..500).contains(&post.status), "{post:?}");
+}
+
+#[tokio::test]
+async fn a_room_name_is_taken_once_and_must_be_a_name() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let bob = stage.person("bob").await;
+    alice.creates_room("den", false).await;
+    bob.posts("/rooms", &json!({"name": "den"})).await.expect_refusal(409);
+    for name in ["", "no room", "a/b", "ü", &"r".repeat(65)] {
+        bob.posts("/rooms", &json!({"name": name})).await.expect_refusal(400);
+    }
+}
+
+#[tokio::test]
+async fn every_room_counts_for_itself() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    alice.person.creates_room("den", false).await;
+    alice.joins("den").await;
+    alice.says("one").await;
+    alice.says("two").await;
+    assert_eq!(alice.says_in("den", "first here").await["seq"], 1);
+    assert_eq!(alice.says("three").await["seq"], 3);
+}

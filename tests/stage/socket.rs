@@ -1,0 +1,254 @@
+//! A Socket.IO client that records everything it is told and accepts nothing a conformant server would not send. Opened by
+//! `Person`, stands on `wire`, whose task answers pings while the test looks elsewhere.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{
+    packet::Packet,
+    soon,
+    wire::{Ending, Handshake, Incoming, NotLetIn, Wire},
+};
+
+/// One connection, in namespace `/`.
+pub struct Socket {
+    /// Whose it is, for the words of a failure.
+    name: String,
+    /// The id of the Engine.IO session: a secret between this client and the server.
+    pub session: String,
+    /// The id in the namespace.
+    pub sid: String,
+    /// Every `message` event ever heard, in order.
+    pub heard: Vec<Value>,
+    /// Events nobody asked for yet.
+    inbox: VecDeque<(String, Vec<Value>)>,
+    /// Answers nobody asked for yet.
+    answers: HashMap<u64, Value>,
+    /// The next ack id.
+    next_id: u64,
+    /// How it ended, once it has.
+    ended: Option<Ending>,
+    /// The connection itself.
+    wire: Wire,
+}
+
+impl Socket {
+    /// Opens a WebSocket, then joins `/`.
+    pub async fn open(
+        name: &str,
+        from: Ipv4Addr,
+        to: SocketAddr,
+        handshake: Handshake,
+    ) -> Result<Self, NotLetIn> {
+        let mut socket = Self::open_transport(name, from, to, &handshake).await?;
+        socket.connects(handshake.auth.as_ref()).await?;
+        Ok(socket)
+    }
+
+    /// Opens a WebSocket and nothing more.
+    pub async fn open_transport(
+        name: &str,
+        from: Ipv4Addr,
+        to: SocketAddr,
+        handshake: &Handshake,
+    ) -> Result<Self, NotLetIn> {
+        let wire = Wire::open(from, to, handshake).await?;
+        Ok(Self {
+            name: name.into(),
+            session: String::new(),
+            sid: String::new(),
+            heard: Vec::new(),
+            inbox: VecDeque::new(),
+            answers: HashMap::new(),
+            next_id: 0,
+            ended: None,
+            wire,
+        })
+    }
+
+    /// Joins `/` and waits for the answer. The first packet of all must be the Engine.IO handshake.
+    async fn connects(&mut self, auth: Option<&Value>) -> Result<(), NotLetIn> {
+        self.send_text(format!("40{}", auth.map(Value::to_string).unwrap_or_default()));
+        loop {
+            match soon("an answer to CONNECT", self.wire.incoming.recv()).await {
+                Some(Incoming::Packet(Packet::Open(handshake))) if self.session.is_empty() => {
+                    self.session = handshake["sid"].as_str().unwrap_or_default().to_owned();
+                }
+                Some(Incoming::Packet(Packet::Connected(answer))) if !self.session.is_empty() => {
+                    self.sid = answer["sid"].as_str().unwrap_or_default().to_owned();
+                    return Ok(());
+                }
+                Some(Incoming::Packet(Packet::Refused(why))) if !self.session.is_empty() => {
+                    return Err(NotLetIn::ConnectError(why));
+                }
+                Some(Incoming::Packet(Packet::Close)) => {}
+                Some(Incoming::Ended(ending)) => return Err(NotLetIn::Ended(ending)),
+                other => panic!("{}: {other:?} before CONNECT was answered", self.name),
+            }
+        }
+    }
+
+    /// Sends any text as one frame.
+    pub fn send_text(&self, text: impl Into<String>) {
+        let _ = self.wire.orders.send(Message::text(text.into()));
+    }
+
+    /// Sends any bytes as one binary frame.
+    pub fn send_binary(&self, bytes: Vec<u8>) {
+        let _ = self.wire.orders.send(Message::binary(bytes));
+    }
+
+    /// Emits an event without an ack.
+    pub fn emit(&self, event: &str, payload: &Value) {
+        self.send_text(format!("42{}", json!([event, payload])));
+    }
+
+    /// Emits an event with an ack and returns the ack's id at once.
+    pub fn request(&mut self, event: &str, payload: &Value) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send_text(format!("42{id}{}", json!([event, payload])));
+        id
+    }
+
+    /// The ack of an earlier [`Socket::request`]; none when the connection ended first.
+    pub async fn try_answer(&mut self, id: u64) -> Option<Value> {
+        let what = format!("the ack {id} of {}", self.name);
+        soon(&what, async {
+            loop {
+                if let Some(answer) = self.answers.remove(&id) {
+                    return Some(answer);
+                }
+                if !self.take().await {
+                    return None;
+                }
+            }
+        })
+        .await
+    }
+
+    /// The ack of an earlier [`Socket::request`].
+    pub async fn answer(&mut self, id: u64) -> Value {
+        let answer = self.try_answer(id).await;
+        answer.unwrap_or_else(|| panic!("{}: ended ({:?}) before the ack {id}", self.name, self.ended))
+    }
+
+    /// Emits an event and waits for its ack.
+    pub async fn asks(&mut self, event: &str, payload: &Value) -> Value {
+        let id = self.request(event, payload);
+        self.answer(id).await
+    }
+
+    /// Says something in the lobby; it must be accepted.
+    pub async fn says(&mut self, text: &str) -> Value {
+        self.says_in("lobby", text).await
+    }
+
+    /// Says something in a room; it must be accepted.
+    pub async fn says_in(&mut self, room: &str, text: &str) -> Value {
+        let ack = self.asks("message", &json!({"room": room, "text": text})).await;
+        assert_eq!(ack["ok"], true, "{} said {text:?} in {room}: {ack}", self.name);
+        ack
+    }
+
+    /// Enters a room; it must be allowed.
+    pub async fn joins(&mut self, room: &str) -> Value {
+        let ack = self.asks("join", &json!({"room": room})).await;
+        assert_eq!(ack["ok"], true, "{} joins {room}: {ack}", self.name);
+        ack
+    }
+
+    /// Waits for a message with this text.
+    pub async fn hears(&mut self, text: &str) -> Value {
+        self.until("message", |message| message["data"]["text"] == text).await
+    }
+
+    /// Whether a message with this text has arrived by now. Only meaningful after a fence: something heard that was said
+    /// later.
+    pub fn has_heard(&self, text: &str) -> bool {
+        self.heard.iter().any(|message| message["data"]["text"] == text)
+    }
+
+    /// The first argument of the next event of this name.
+    pub async fn next(&mut self, event: &str) -> Value {
+        self.until(event, |_| true).await
+    }
+
+    /// Waits for an event of this name that fits, and forgets those of that name before it.
+    pub async fn until(&mut self, event: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let what = format!("{}'s event {event}", self.name);
+        soon(&what, async {
+            loop {
+                while let Some(at) = self.inbox.iter().position(|(name, _)| name == event) {
+                    let (_, mut args) = self.inbox.remove(at).expect("just found");
+                    let payload = args.first_mut().map(Value::take).unwrap_or_default();
+                    if fits(&payload) {
+                        return payload;
+                    }
+                }
+                assert!(self.take().await, "{}: ended ({:?}) without {event}", self.name, self.ended);
+            }
+        })
+        .await
+    }
+
+    /// Waits until the connection has ended.
+    pub async fn ends(&mut self) -> Ending {
+        let what = format!("the end of {}'s connection", self.name);
+        soon(&what, async {
+            loop {
+                if let Some(ending) = self.ended {
+                    return ending;
+                }
+                self.take().await;
+            }
+        })
+        .await
+    }
+
+    /// Forgets what was heard so far, for sockets that are talked to a lot.
+    pub fn forgets(&mut self) {
+        self.heard.clear();
+        self.inbox.clear();
+    }
+
+    /// Takes in all that has been sent on this connection so far: up to the end of it, or to an answer asked for now.
+    pub async fn hears_out(&mut self) {
+        let id = self.request("history", &json!({"room": "lobby", "limit": 1}));
+        self.try_answer(id).await;
+    }
+
+    /// Takes in one report; false once the connection has ended.
+    async fn take(&mut self) -> bool {
+        match self.wire.incoming.recv().await {
+            Some(Incoming::Packet(packet)) => self.keep(packet),
+            Some(Incoming::Fault(fault)) => panic!("{}: {fault}", self.name),
+            Some(Incoming::Ended(ending)) => self.ended = Some(ending),
+            None => return false,
+        }
+        self.ended.is_none()
+    }
+
+    fn keep(&mut self, packet: Packet) {
+        match packet {
+            Packet::Event { name, args, .. } => {
+                if name == "message" {
+                    self.heard.push(args.first().cloned().unwrap_or_default());
+                }
+                self.inbox.push_back((name, args));
+            }
+            Packet::Ack { id, mut args } => {
+                assert!(args.len() == 1, "{}: an ack with {args:?}", self.name);
+                let twice = self.answers.insert(id, args.remove(0));
+                assert!(twice.is_none() && id < self.next_id, "{}: ack {id} was not asked for", self.name);
+            }
+            Packet::Left | Packet::Close | Packet::Open(_) => {}
+            other => panic!("{}: {other:?} out of place", self.name),
+        }
+    }
+}

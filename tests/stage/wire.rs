@@ -1,0 +1,189 @@
+//! One WebSocket to the server and the task that reads it: answers pings, reports packets and faults. Opened by `socket`,
+//! decodes with `packet`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::{net::TcpStream, sync::mpsc};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{
+        Error, Message,
+        client::IntoClientRequest,
+        error::ProtocolError,
+        http::{HeaderName, Request},
+    },
+};
+
+use super::{http::connect, packet::Packet, soon};
+
+/// What a client says when it opens a connection.
+#[derive(Debug, Clone, Default)]
+pub struct Handshake {
+    /// More query, with a leading `&`.
+    pub query: String,
+    /// Headers of the HTTP request.
+    pub headers: Vec<(String, String)>,
+    /// The payload of CONNECT.
+    pub auth: Option<Value>,
+}
+
+/// Why a connection did not come about.
+#[derive(Debug)]
+#[allow(dead_code, reason = "the payloads are for the reader of a failing test")]
+pub enum NotLetIn {
+    /// The HTTP request was refused.
+    Http(u16, String),
+    /// CONNECT was refused.
+    ConnectError(Value),
+    /// The connection ended before CONNECT was answered.
+    Ended(Ending),
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The server left the namespace first (packet `41`).
+    pub left: bool,
+    /// The code of the WebSocket close frame, if there was one.
+    pub code: Option<u16>,
+}
+
+/// What the reading task reports.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A packet other than a ping.
+    Packet(Packet),
+    /// Something no conformant server sends.
+    Fault(String),
+    /// Nothing will follow.
+    Ended(Ending),
+}
+
+/// The two ends of a running connection. Dropping `orders` closes it.
+pub struct Wire {
+    /// From the task that reads.
+    pub incoming: mpsc::UnboundedReceiver<Incoming>,
+    /// To the task that writes.
+    pub orders: mpsc::UnboundedSender<Message>,
+}
+
+impl Handshake {
+    /// With the session cookie.
+    pub fn cookie(self, token: &str) -> Self {
+        self.header("Cookie", &format!("auth_token={token}"))
+    }
+
+    /// With one more header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// With more query, which starts with `&`.
+    pub fn query(mut self, query: &str) -> Self {
+        self.query = query.into();
+        self
+    }
+
+    /// With a CONNECT payload.
+    pub fn auth(mut self, auth: Value) -> Self {
+        self.auth = Some(auth);
+        self
+    }
+
+    fn request(&self, to: SocketAddr) -> Request<()> {
+        let uri = format!("ws://{to}/socket.io/?EIO=4&transport=websocket{}", self.query);
+        let mut request = uri.into_client_request().expect("a well-formed address");
+        for (name, value) in &self.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+            request.headers_mut().append(name, value.parse().expect("a header value"));
+        }
+        request
+    }
+}
+
+impl Wire {
+    /// Opens a WebSocket and starts the task.
+    pub async fn open(from: Ipv4Addr, to: SocketAddr, handshake: &Handshake) -> Result<Self, NotLetIn> {
+        let stream = soon("a TCP connection", connect(from, to)).await;
+        let upgrade = client_async(handshake.request(to), stream);
+        let ws = match soon("an answer to the upgrade", upgrade).await {
+            Ok((ws, _)) => ws,
+            Err(Error::Http(response)) => {
+                let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                return Err(NotLetIn::Http(response.status().as_u16(), body.into_owned()));
+            }
+            Err(error) => panic!("the upgrade failed: {error}"),
+        };
+        let (report, incoming) = mpsc::unbounded_channel();
+        let (orders, queue) = mpsc::unbounded_channel();
+        tokio::spawn(pump(ws, report, queue));
+        Ok(Self { incoming, orders })
+    }
+}
+
+/// Reads, answers pings, writes what it is told to, until either side ends.
+async fn pump(
+    mut ws: WebSocketStream<TcpStream>,
+    report: mpsc::UnboundedSender<Incoming>,
+    mut orders: mpsc::UnboundedReceiver<Message>,
+) {
+    let mut ending = Ending { left: false, code: None };
+    loop {
+        let frame = tokio::select! {
+            frame = ws.next() => frame,
+            order = orders.recv() => match order {
+                Some(order) => {
+                    // A connection that ended says so on its reading side.
+                    let _ = ws.send(order).await;
+                    continue;
+                }
+                None => break,
+            },
+        };
+        match heard(frame, &mut ending) {
+            Heard::Ping => drop(ws.send(Message::text("3")).await),
+            Heard::Nothing => {}
+            Heard::Packet(packet) => drop(report.send(Incoming::Packet(packet))),
+            Heard::Fault(fault) => drop(report.send(Incoming::Fault(fault))),
+            Heard::End => break,
+        }
+    }
+    let _ = report.send(Incoming::Ended(ending));
+    let _ = ws.close(None).await;
+}
+
+/// What one frame means for the task.
+enum Heard {
+    Packet(Packet),
+    Ping,
+    Fault(String),
+    Nothing,
+    End,
+}
+
+fn heard(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> Heard {
+    match frame {
+        Some(Ok(Message::Text(text))) => match Packet::decode(&text) {
+            Ok(Packet::Ping) => Heard::Ping,
+            Ok(packet) => {
+                ending.left |= packet == Packet::Left;
+                Heard::Packet(packet)
+            }
+            Err(fault) => Heard::Fault(fault),
+        },
+        Some(Ok(Message::Close(frame))) => {
+            ending.code = frame.map(|frame| frame.code.into());
+            Heard::Nothing
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,
+        Some(Ok(other)) => Heard::Fault(format!("an unexpected frame: {other:?}")),
+        Some(Err(Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
+        ))) => Heard::End,
+        Some(Err(Error::Protocol(fault))) => Heard::Fault(fault.to_string()),
+        Some(Err(_)) | None => Heard::End,
+    }
+}

@@ -1,0 +1,134 @@
+//! House rules that need no taste, kept by reading the sources: dependency arrows, file openings and sizes, names, words
+//! that do not belong somewhere, the form of log lines, the code map. Needs no server.
+
+mod arrows;
+mod circles;
+mod words;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A source file of the workspace.
+pub struct Source {
+    /// Relative to the repository, with `/`.
+    pub path: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Source {
+    /// The text up to the unit tests at the end of the file.
+    fn without_tests(&self) -> &str {
+        let end = self.text.find("#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
+        &self.text[..end]
+    }
+
+    /// Whether the whole file is tests (or benches or examples).
+    fn is_test(&self) -> bool {
+        let parts = ["tests/", "/tests.rs", "/benches/", "/examples/", "/fuzz/"];
+        parts.iter().any(|part| self.path.contains(part))
+    }
+
+    /// Lines that are not comments, numbered from 1.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.without_tests().lines().zip(1..).map(|(line, number)| (number, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+/// The folders of the workspace's crates, `""` for the root.
+fn crates() -> Vec<String> {
+    let manifest = read("Cargo.toml");
+    let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']'));
+    let (members, _) = members.expect("the workspace lists its members");
+    let folders = members.split(',').map(|name| name.trim().trim_matches('"').to_owned());
+    folders.filter(|name| !name.is_empty()).chain([String::new()]).collect()
+}
+
+/// Every Rust file of the workspace.
+fn sources() -> Vec<Source> {
+    let mut files = Vec::new();
+    for folder in crates() {
+        for part in ["src", "tests", "benches", "examples", "fuzz"] {
+            collect(&root().join(&folder).join(part), &mut files);
+        }
+    }
+    let relative = |path: &Path| {
+        let path = path.strip_prefix(root()).expect("found under the root");
+        path.to_string_lossy().replace('\\', "/")
+    };
+    let read = |path: PathBuf| Source {
+        path: relative(&path),
+        text: fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+    };
+    let sources: Vec<Source> = files.into_iter().map(read).collect();
+    assert!(sources.len() > 50, "only {} sources found: the walk is broken", sources.len());
+    sources
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && path.file_name().is_none_or(|name| name != "node_modules" && name != "target") {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Fails with all offences at once.
+#[track_caller]
+fn none(rule: &str, offences: impl IntoIterator<Item = String>) {
+    let offences: Vec<String> = offences.into_iter().collect();
+    assert!(offences.is_empty(), "{rule}:\n  {}", offences.join("\n  "));
+}
+
+#[test]
+fn every_file_opens_with_its_purpose() {
+    let silent = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
+    none("a file opens with //! and one sentence of purpose", silent.map(|source| source.path));
+}
+
+#[test]
+fn no_file_is_longer_than_300_lines_without_tests() {
+    let sources = sources();
+    let long = sources.iter().filter(|source| !source.is_test()).filter_map(|source| {
+        let lines = source.without_tests().lines().count();
+        (lines > 300).then(|| format!("{} has {lines}", source.path))
+    });
+    none("300 lines without tests are enough", long);
+}
+
+#[test]
+fn nothing_is_named_a_drawer() {
+    let drawers = ["util", "utils", "common", "helper", "helpers", "manager", "managers", "misc"];
+    let named = sources().into_iter().filter(|source| {
+        let mut parts = source.path.trim_end_matches(".rs").split('/');
+        parts.any(|part| drawers.contains(&part) || part.split('_').any(|word| drawers.contains(&word)))
+    });
+    none("if a thing has no home, name its idea", named.map(|source| source.path));
+}
+
+#[test]
+fn the_code_map_names_every_crate_and_every_entry_of_the_top_level() {
+    let map = read("ARCHITECTURE.md");
+    let hidden = |name: &str| {
+        (name.starts_with('.') && name != ".ci") || ["target", "data", "node_modules"].contains(&name)
+    };
+    let entries = fs::read_dir(root()).expect("the root is readable").flatten();
+    let names =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| !hidden(name));
+    let missing: Vec<String> = names.filter(|name| !map.contains(name.as_str())).collect();
+    none("ARCHITECTURE.md's code map matches the tree", missing);
+}

@@ -1,0 +1,64 @@
+//! Dependencies run one way: godzilla -> gateway, accounts, chat, presence -> sessions, socketio, embedded -> proto.
+
+use super::{crates, none, read};
+
+/// Our crates and which of ours each may depend on.
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("godzilla", &["gateway", "accounts", "chat", "presence", "sessions", "socketio", "embedded", "proto"]),
+    ("gateway", &["sessions", "socketio", "embedded", "proto"]),
+    ("accounts", &["sessions", "socketio", "embedded", "proto"]),
+    ("chat", &["sessions", "socketio", "embedded", "proto"]),
+    ("presence", &["sessions", "socketio", "embedded", "proto"]),
+    ("sessions", &["embedded", "proto"]),
+    ("bench", &["proto"]),
+    ("socketio", &[]),
+    ("embedded", &[]),
+    ("proto", &[]),
+];
+
+#[test]
+fn dependencies_run_one_way() {
+    let ours: Vec<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+    let mut offences = Vec::new();
+    for folder in crates() {
+        let manifest = read(format!("{folder}/Cargo.toml").trim_start_matches('/'));
+        let name = if folder.is_empty() { "godzilla" } else { folder.as_str() };
+        let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == name) else {
+            offences.push(format!("{name}: a crate whose arrows nobody has drawn"));
+            continue;
+        };
+        let dependencies = dependencies(&manifest);
+        assert!(!dependencies.is_empty(), "{name}: no dependency found, the reading is broken");
+        let wrong = dependencies.iter().filter(|used| ours.contains(used) && !allowed.contains(used));
+        offences.extend(wrong.map(|used| format!("{name} -> {used}")));
+    }
+    none("arrows that must not be", offences);
+}
+
+/// The names under `[dependencies]` and `[build-dependencies]`; what tests depend on is theirs.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut names = Vec::new();
+    for line in manifest.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            let section = section.trim_end_matches(']');
+            inside = section.ends_with("dependencies")
+                && !section.ends_with("dev-dependencies")
+                && !section.starts_with("workspace");
+            continue;
+        }
+        let end =
+            line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).unwrap_or(line.len());
+        if inside && end > 0 {
+            names.push(&line[..end]);
+        }
+    }
+    names
+}
+
+#[test]
+fn manifests_are_read_as_cargo_reads_them() {
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\n# no\nchat.workspace = true\nb-c = { path = \"b\" }\n\
+                    [dev-dependencies]\nd = \"1\"\n[build-dependencies]\ne = \"1\"\n[workspace.dependencies]\nf = \"1\"\n";
+    assert_eq!(dependencies(manifest), ["chat", "b-c", "e"]);
+}

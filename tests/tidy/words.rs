@@ -1,0 +1,119 @@
+//! Words that must not be where they are: a layer's words below its line, shortcuts that hide failure, log lines that do
+//! not look like log lines.
+
+use super::{Source, none, sources};
+
+/// Offending lines of the code (no comments, no tests) of files that `applies` to.
+fn lines(applies: impl Fn(&str) -> bool, offends: impl Fn(&str) -> bool) -> Vec<String> {
+    let sources = sources();
+    let files = sources.iter().filter(|source| !source.is_test() && applies(&source.path));
+    files.flat_map(|source| offending(source, &offends)).collect()
+}
+
+fn offending(source: &Source, offends: impl Fn(&str) -> bool) -> Vec<String> {
+    let found = source.code().filter(|(_, line)| offends(line));
+    found.map(|(number, line)| format!("{}:{number}: {}", source.path, line.trim())).collect()
+}
+
+#[test]
+fn nothing_is_unwrapped_outside_tests() {
+    none("use expect and say why it cannot fail", lines(|_| true, |line| line.contains(".unwrap()")));
+}
+
+#[test]
+fn the_environment_is_read_through_clap_only() {
+    let reads = |line: &str| line.contains("env::var") || line.contains("env::set_var");
+    // The main function hands the whole environment to the command line's reader, which knows the names.
+    let elsewhere = |path: &str| path != "src/main.rs";
+    none("configuration is a clap Args with env", lines(elsewhere, reads));
+}
+
+#[test]
+fn actix_web_actors_has_one_door() {
+    let elsewhere = |path: &str| path != "socketio/src/transport/ws.rs";
+    none(
+        "only transport/ws.rs touches actix-web-actors",
+        lines(elsewhere, |line| line.contains("actix_web_actors")),
+    );
+}
+
+#[test]
+fn socketio_knows_nothing_of_chat() {
+    let words = ["chat", "user", "username", "lobby", "guest", "presence", "typing", "godzilla"];
+    let says = |line: &str| {
+        // TCP and HTTP have users of their own.
+        let line = line
+            .to_lowercase()
+            .replace("user_timeout", "")
+            .replace("user timeout", "")
+            .replace("user-agent", "");
+        line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| words.contains(&word))
+    };
+    let metric = |line: &str| line.contains("\"godzilla_");
+    none(
+        "a word of the application in socketio",
+        lines(|path| path.starts_with("socketio/"), |line| says(line) && !metric(line)),
+    );
+}
+
+#[test]
+fn proto_and_pure_code_know_no_clock_socket_or_runtime() {
+    let pure = |path: &str| {
+        let folders = ["socketio/src/engine", "socketio/src/packet", "presence/src/roster"];
+        path.starts_with("proto/src") || folders.iter().any(|folder| path.starts_with(folder))
+    };
+    let impure = |line: &str| ["tokio::", "actix", "Instant::now"].iter().any(|word| line.contains(word));
+    none("pure code calls no runtime", lines(pure, impure));
+}
+
+/// Lower case first, no full stop last: the message is the last string literal of the call.
+#[test]
+fn log_lines_start_in_lower_case_and_end_without_a_dot() {
+    let sources = sources();
+    let files = sources.iter().filter(|source| !source.is_test());
+    let bad = files.flat_map(|source| {
+        let messages = log_messages(source.without_tests());
+        let bad = messages.into_iter().filter(|message| {
+            message.starts_with(|c: char| c.is_ascii_uppercase()) || message.ends_with('.')
+        });
+        bad.map(|message| format!("{}: {message:?}", source.path)).collect::<Vec<_>>()
+    });
+    none("a log line is lower case without a full stop", bad);
+}
+
+/// The message of every tracing call: its last string literal.
+fn log_messages(code: &str) -> Vec<&str> {
+    let macros = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    let mut messages = Vec::new();
+    for start in macros.iter().flat_map(|name| code.match_indices(name).map(|(at, _)| at + name.len())) {
+        let call = &code[start..start + call_length(&code[start..])];
+        let pieces: Vec<&str> = call.split('"').collect();
+        // Text between an odd and the next quote; calls with escaped quotes are rare and read from their last piece.
+        if pieces.len() >= 3 {
+            messages.push(pieces[pieces.len() - 2]);
+        }
+    }
+    messages
+}
+
+/// How far the call reaches, to its closing parenthesis.
+fn call_length(rest: &str) -> usize {
+    let mut depth = 1;
+    for (at, c) in rest.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    rest.len()
+}
+
+#[test]
+fn the_message_of_a_log_call_is_found() {
+    let code = "tracing::info!(user = %name, \"logged in\"); warn!(\n    why = f(\"x\"),\n    \"Gave up.\"\n); error!(%error);";
+    assert_eq!(log_messages(code), ["logged in", "Gave up."]);
+}

@@ -13,20 +13,28 @@ use crate::{admin, telemetry};
 /// Everything `serve` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
+    // The door.
     #[command(flatten)]
     pub gateway: gateway::Config,
+    // Where everything is kept.
     #[command(flatten)]
     pub store: Store,
+    // Limits of one connection.
     #[command(flatten)]
     pub sockets: Sockets,
+    // Limits of what people say.
     #[command(flatten, next_help_heading = "Chat")]
     pub chat: chat::Config,
+    // Passwords and logins.
     #[command(flatten, next_help_heading = "Accounts")]
     pub accounts: accounts::Config,
+    // Who is here.
     #[command(flatten, next_help_heading = "Presence")]
     pub presence: presence::Config,
+    // Where operators ask.
     #[command(flatten)]
     pub admin: admin::Config,
+    // What is logged.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
@@ -34,10 +42,13 @@ pub struct Serve {
 /// What `seed` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Seed {
+    // Where everything is kept.
     #[command(flatten)]
     pub store: Store,
+    // Passwords and logins.
     #[command(flatten, next_help_heading = "Accounts")]
     pub accounts: accounts::Config,
+    // What is logged.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }

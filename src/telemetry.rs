@@ -4,6 +4,7 @@ use std::{io::IsTerminal, str::FromStr};
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing::field;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
@@ -58,7 +59,7 @@ impl FromStr for Filter {
     }
 }
 
-/// Starts logging to standard error.
+/// Starts logging to standard error, panics included.
 pub fn logs(config: &Config) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&config.log.0).map_err(|_| Error::part("log filter", NotAFilter))?;
     let lines = tracing_subscriber::fmt()
@@ -69,7 +70,12 @@ pub fn logs(config: &Config) -> Result<(), Error> {
         Format::Human => lines.try_init(),
         Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     };
-    started.map_err(|error| Error::part("logs", error))
+    started.map_err(|error| Error::part("logs", error))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(field::display);
+        tracing::error!(place, reason = panic.payload_as_str(), "a task panicked");
+    }));
+    Ok(())
 }
 
 /// Starts collecting metrics; the handle renders them for `/metrics`.

@@ -68,16 +68,11 @@ async fn a_frame_of_exactly_64_kib_passes() {
     let stage = Stage::opens().await;
     let eve = stage.person("eve").await;
     let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
-    raw.says("40").await;
+    raw.joins().await;
     let frame = 65_536 - r#"42["nobody listens to this",""]"#.len();
     raw.says(&format!(r#"42["nobody listens to this","{}"]"#, "x".repeat(frame))).await;
     raw.says(r#"427["history",{}]"#).await;
-    loop {
-        let frame = raw.frame().await.expect("the connection lives on");
-        if frame.payload.starts_with(b"437[") {
-            break;
-        }
-    }
+    raw.until(|frame| frame.payload.starts_with(b"437[")).await;
 }
 
 #[tokio::test]
@@ -85,17 +80,15 @@ async fn a_message_in_fragments_is_put_together_unless_it_grows_past_the_limit()
     let stage = Stage::opens().await;
     let eve = stage.person("eve").await;
     let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
-    raw.says("40").await;
+    raw.joins().await;
     raw.writes(&[masked(0x01, br#"427["hist"#), masked(0x89, b"now"), masked(0x80, br#"ory",{}]"#)].concat())
         .await;
     let mut ponged = false;
-    loop {
-        let frame = raw.frame().await.expect("the connection lives on");
+    raw.until(|frame| {
         ponged |= frame.first == 0x8a && frame.payload == b"now";
-        if frame.payload.starts_with(b"437[") {
-            break;
-        }
-    }
+        frame.payload.starts_with(b"437[")
+    })
+    .await;
     assert!(ponged, "a ping between fragments is answered before the message that follows it");
 
     let part = vec![b'x'; 40_000];

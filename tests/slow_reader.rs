@@ -75,7 +75,7 @@ async fn drops_the_slow_one(pongs: Pongs) {
 /// Connects with a tiny receive buffer and reads no more.
 async fn fall_asleep(sloth: &Person, pongs: Pongs) -> JoinHandle<()> {
     let mut raw = RawSocket::open(sloth.home, sloth.server, sloth.token(), Some(4096)).await;
-    raw.says("40").await;
+    raw.joins().await;
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! The chat as a whole: started once by the binary, shared by all workers, called by guests and HTTP handlers.
+//! The chat as a whole: made by [`crate::start`], shared by all workers, called by guests and HTTP handlers.
 
 use std::{
     sync::{
@@ -8,45 +8,29 @@ use std::{
     time::Instant,
 };
 
-use actix::{Addr, Arbiter, Handler};
+use actix::{Addr, Handler};
 use proto::{RoomName, Username};
 use sessions::SharedSessions;
-use socketio::Bus;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, watch},
     time::timeout_at,
 };
 
 use crate::{
     Config, Error,
     ask::{Ask, Question, Unasked, ask},
-    bucket::{Buckets, Rate},
+    bucket::Buckets,
     config::ANSWER_DEADLINE,
-    crowd::{self, Shown},
+    crowd::Shown,
     directory::Directory,
     guest::Guests,
     history::History,
-    log::{Log, local},
-    presence::{Heard, Presence},
-    revocation,
-    room::{Parts, Room},
+    log::Log,
+    presence::Presence,
+    room::Room,
     rooms::{self, Rooms, SettleAll},
     seats::Seats,
 };
-
-/// What the chat is made of.
-pub struct Deps {
-    /// Messages; see [`crate::Store::history`].
-    pub history: Arc<dyn History>,
-    /// Rooms and members; see [`crate::Store::directory`].
-    pub directory: Arc<dyn Directory>,
-    /// Who is logged in.
-    pub sessions: SharedSessions,
-    /// The way to the sockets; the same one that the `socketio::Server` gets.
-    pub bus: Bus,
-    /// Limits and addresses.
-    pub config: Config,
-}
 
 /// The running chat. Cheap to clone.
 #[derive(Clone)]
@@ -54,78 +38,29 @@ pub struct Chat {
     inner: Arc<Inner>,
 }
 
-/// See [`Chat`].
-struct Inner {
-    config: Config,
-    history: Arc<dyn History>,
-    directory: Arc<dyn Directory>,
-    sessions: SharedSessions,
-    rooms: Addr<Rooms>,
-    log: Log,
-    presence: Presence,
+/// See [`Chat`]; made by [`crate::start`].
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) history: Arc<dyn History>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) sessions: SharedSessions,
+    pub(crate) rooms: Addr<Rooms>,
+    pub(crate) log: Log,
+    pub(crate) presence: Presence,
     /// What newcomers are shown of who is here.
-    shown: watch::Receiver<Shown>,
-    seats: Seats,
+    pub(crate) shown: watch::Receiver<Shown>,
+    pub(crate) seats: Seats,
+    /// How many may come in at the same time.
+    pub(crate) door: Semaphore,
     /// What each user may still write over HTTP.
-    writes: Mutex<Buckets>,
-    draining: AtomicBool,
+    pub(crate) writes: Mutex<Buckets>,
+    pub(crate) draining: AtomicBool,
 }
 
-/// The most updates from the presence service that wait to be told.
-const HEARD: usize = 64;
-
-/// Starts the chat on two threads of its own, so that neither rooms nor log ever wait for an HTTP worker: one for the rooms,
-/// one for what goes outward (log, presence, revocation). Needs a running actix `System`.
-///
-/// # Errors
-/// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
-pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, directory, sessions, bus, config } = deps;
-    let (log, entries) = Log::open(&*history).await?;
-    let parts = Parts {
-        history: history.clone(),
-        directory: directory.clone(),
-        log: log.clone(),
-        rooms_per_user: config.rooms_per_user,
-    };
-    let rooms = on(&Arbiter::new(), move || rooms::start(parts)).await?;
-    let outward = Arbiter::new();
-    let (presence, shown) = {
-        let (log, bus, config) = (log.clone(), bus.clone(), config.clone());
-        on(&outward, move || start_outward(&log, entries, bus, &config)).await??
-    };
-    let seats = Seats::new(config.sockets_per_user);
-    outward.spawn(revocation::watch(sessions.clone(), seats.clone(), bus));
-    let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
-    let draining = AtomicBool::new(false);
-    let inner =
-        Inner { config, history, directory, sessions, rooms, log, presence, shown, seats, writes, draining };
-    Ok(Chat { inner: Arc::new(inner) })
-}
-
-fn start_outward(
-    log: &Log,
-    entries: mpsc::Receiver<crate::log::Entry>,
-    bus: Bus,
-    config: &Config,
-) -> Result<(Presence, watch::Receiver<Shown>), Error> {
-    local::start(log, entries, bus);
-    let (tell, heard) = mpsc::channel::<Heard>(HEARD);
-    let presence = Presence::start(&config.presence_url, config.node_name(), tell)
-        .map_err(|error| Error::BadRequest(format!("--presence-url is no address: {error}")))?;
-    let (show, shown) = watch::channel(crowd::nobody_knows());
-    actix_rt::spawn(crowd::relay(heard, log.clone(), show));
-    Ok((presence, shown))
-}
-
-/// Runs `start` on another thread and brings back what it made.
-async fn on<T: Send + 'static>(
-    arbiter: &Arbiter,
-    start: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let (made, answer) = oneshot::channel();
-    arbiter.spawn_fn(move || drop(made.send(start())));
-    answer.await.map_err(|_| Error::Unavailable("a thread of the chat did not start"))
+impl From<Inner> for Chat {
+    fn from(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
 }
 
 impl Chat {
@@ -224,6 +159,10 @@ impl Chat {
 
     pub(crate) fn seats(&self) -> &Seats {
         &self.inner.seats
+    }
+
+    pub(crate) fn door(&self) -> &Semaphore {
+        &self.inner.door
     }
 }
 

@@ -111,7 +111,11 @@ impl Error {
 
 impl From<embedded::Error> for Error {
     fn from(error: embedded::Error) -> Self {
-        Self::Store(error.to_string())
+        match error {
+            // Nothing was done, and there is nothing to find in a log.
+            embedded::Error::Busy => Self::full(),
+            other => Self::Store(other.to_string()),
+        }
     }
 }
 

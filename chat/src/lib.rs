@@ -22,12 +22,14 @@ pub mod room;
 mod rooms;
 mod seats;
 mod seed;
+mod start;
 pub mod store;
 mod text;
 
-pub use chat::{Chat, Deps, start};
+pub use chat::Chat;
 pub use config::Config;
 pub use error::Error;
 pub use seed::{Sample, seed};
+pub use start::{Deps, start};
 pub use store::Store;
 pub use text::Text;

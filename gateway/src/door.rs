@@ -18,6 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use proto::Identity;
 use sessions::Token;
 use tokio::time::timeout;
+use tracing::field;
 
 use crate::{
     Gateway, answer, body,
@@ -131,7 +132,8 @@ impl Gateway {
         let handshake = upgrade::is_handshake(&head.method, head.uri.path(), head.version, &head.headers)?;
         let (route, method) = routes::find(head.method.as_str(), &segments)?;
         let source = match need(&head.method, route, handshake) {
-            Some(need) => origin::check(&head.headers, own.as_ref(), &self.config.allow_origin, need)?,
+            Some(need) => origin::check(&head.headers, own.as_ref(), &self.config.allow_origin, need)
+                .inspect_err(|_| tracing::debug!(own = own.as_ref().map(field::display), "origin refused"))?,
             None => Source::Own,
         };
         if route.upstream != Upstream::Sockets {

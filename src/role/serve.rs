@@ -2,6 +2,7 @@
 //! inside out (stores, presence, chat, sockets, door), and ends them from the outside in.
 
 mod banner;
+mod presence_thread;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -16,8 +17,8 @@ use chat::{Chat, Deps};
 use gateway::Gateway;
 use metrics_exporter_prometheus::PrometheusHandle;
 use socketio::{Bus, CloseReason, Server};
-use tokio::{sync::oneshot, task::JoinHandle};
 
+use self::presence_thread::PresenceThread;
 use crate::{
     admin::{self, Readiness},
     config::Serve,
@@ -30,25 +31,28 @@ use crate::{
 
 /// The sockets this process listens on, taken before anything runs.
 struct Listeners {
+    /// The front door.
     http: TcpListener,
+    /// gRPC, for the chat beside it and for who wants to watch.
     presence: TcpListener,
+    /// The operator's.
     admin: TcpListener,
 }
 
 /// What has to be ended, in the order of its fields.
 struct Running {
+    /// Told first: no more work, please.
     readiness: Arc<Readiness>,
+    /// The front door.
     http: ServerHandle,
+    /// Everything accepted is answered before the sockets go.
     chat: Chat,
+    /// The way to all sockets.
     bus: Bus,
-    presence: Presence,
+    /// Hears of users who leave until they all have.
+    presence: PresenceThread,
+    /// Answers until the end.
     admin: ServerHandle,
-}
-
-/// The presence service's thread.
-struct Presence {
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<()>,
 }
 
 /// Connections per worker; beyond that they wait in the backlog.
@@ -107,7 +111,7 @@ async fn start(
     spawn(admin_server);
     let mut chat_config = config.chat.clone();
     chat_config.presence_url = url_of(&listeners.presence)?;
-    let presence = Presence::start(listeners.presence, config);
+    let presence = PresenceThread::start(listeners.presence, config.presence.clone());
     let bus = Bus::new();
     let deps = Deps {
         history: stores.chat.history(),
@@ -190,29 +194,6 @@ impl Listeners {
             presence: listen("--presence-listen", config.presence.presence_listen)?,
             admin: listen("--admin-listen", config.admin.admin_listen)?,
         })
-    }
-}
-
-impl Presence {
-    fn start(listener: TcpListener, config: &Serve) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let until = async { _ = stopped.await };
-        let (_roster, end) = presence::start(listener, config.presence.clone(), until);
-        Self { stop, ended: spawn(watch(end)) }
-    }
-
-    async fn drain(self) {
-        _ = self.stop.send(());
-        _ = self.ended.await;
-    }
-}
-
-/// Says how the presence service ended. Chat goes on without it, so that is all there is to do.
-async fn watch(end: oneshot::Receiver<Result<(), presence::Error>>) {
-    match end.await {
-        Ok(Ok(())) => tracing::debug!("presence ended"),
-        Ok(Err(error)) => tracing::error!(%error, "presence failed"),
-        Err(_) => tracing::error!("the thread of presence died"),
     }
 }
 

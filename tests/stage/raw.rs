@@ -56,6 +56,23 @@ impl RawSocket {
         self.writes(&masked(0x81, text.as_bytes())).await;
     }
 
+    /// Joins `/` and waits for the answer.
+    pub async fn joins(&mut self) {
+        self.says("40").await;
+        self.until(|frame| frame.payload.starts_with(b"40")).await;
+    }
+
+    /// Reads frames up to one that fits; the connection must live on until then.
+    pub async fn until(&mut self, mut fits: impl FnMut(&Frame) -> bool) {
+        loop {
+            let frame = self.frame().await.expect("the connection lives on");
+            assert!(frame.first != 0x88, "closed: {frame:?}");
+            if fits(&frame) {
+                return;
+            }
+        }
+    }
+
     /// The next frame; none at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         soon("a frame", async {

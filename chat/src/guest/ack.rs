@@ -41,6 +41,9 @@ impl Ack {
 
     /// `{ok:false, code, message, retryAfter?}`.
     pub fn refuse(self, error: &Error) {
+        if matches!(error, Error::Store(_)) {
+            tracing::warn!(%error, "an event was refused by the store");
+        }
         metrics::counter!("godzilla_chat_refused_total", "status" => error.code().status().to_string())
             .increment(1);
         self.send(&error.refused());

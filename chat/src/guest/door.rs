@@ -1,39 +1,52 @@
-//! Who comes in: the session's user and nobody else, if there is a seat; into the rooms that are theirs at that moment.
+//! Who comes in: the session's user and nobody else, if there is a seat; into the rooms that are theirs at that moment. Called
+//! by [`super::Guests`]; asks sessions and directory.
 
 use std::{collections::HashSet, rc::Rc};
 
 use proto::{Identity, event::Code};
 use serde_json::json;
 use sessions::SessionId;
-use socketio::{Connect, Refusal, Room, Socket};
+use socketio::{CloseReason, Connect, Refusal, Room, Socket};
 
 use super::{Guest, visit::Visit};
 use crate::{
     Chat, Error,
     chat::{due, within},
     log::{of_room, of_session, of_user},
+    seats::Seat,
 };
 
 /// How often the memberships are read again when they change meanwhile.
 const TRIES: usize = 8;
 
-/// Lets a client in. What it claims in the CONNECT payload is not looked at: identity is the session's user.
+/// Lets a client in, or says why not, or when that is no fault of theirs ends the connection. What it claims in the CONNECT payload is not looked at: identity is the session's user.
 pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Guest, Refusal> {
     if &*connect.namespace != "/" {
         return Err(Refusal::new("Invalid namespace"));
     }
     let Some(identity) = connect.admission.as_ref() else { return Err(refusal(&Error::Unauthorized)) };
-    let come = async {
-        chat.check_open()?;
-        let seat = chat.seats().take(identity)?;
-        enter_rooms(&chat, &connect.socket, identity).await?;
-        // Asked when the socket is already where a closing cuts it: a logout just before this cannot be missed.
-        check_session(&chat, identity).await?;
-        Ok(seat)
-    };
-    let seat = within(due(), come).await.map_err(|error| refusal(&error))?;
-    let visit = Visit::new(chat.clone(), connect.socket.clone(), identity.username.clone());
-    Ok(Guest::new(Rc::new(visit), seat))
+    let (socket, deadline) = (connect.socket.clone(), due());
+    match within(deadline, admit(&chat, &socket, identity)).await {
+        Ok(seat) => Ok(Guest::new(Rc::new(Visit::new(chat, socket, identity.username.clone())), seat)),
+        Err(error) if error.code() == Code::Unavailable => {
+            // Stock clients do not come back after a refusal; after a lost connection they do. The end of the session drops
+            // this, so that no refusal is sent after all.
+            socket.close(CloseReason::ServerClose);
+            std::future::pending().await
+        }
+        Err(error) => Err(refusal(&error)),
+    }
+}
+
+async fn admit(chat: &Chat, socket: &Socket, identity: &Identity) -> Result<Seat, Error> {
+    chat.check_open()?;
+    let seat = chat.seats().take(identity)?;
+    // When everybody comes back at once they wait here for each other rather than be turned away by a full store.
+    let _turn = chat.door().acquire().await.map_err(|_| Error::gone())?;
+    enter_rooms(chat, socket, identity).await?;
+    // Asked when the socket is already where a closing cuts it: a logout just before this cannot be missed.
+    check_session(chat, identity).await?;
+    Ok(seat)
 }
 
 /// Enters the fan-out rooms. A change of membership that is committed between the reading and the entering is told to
@@ -57,6 +70,7 @@ async fn enter_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Resul
     Err(Error::full())
 }
 
+/// The session may have ended since the handshake.
 async fn check_session(chat: &Chat, identity: &Identity) -> Result<(), Error> {
     let id: SessionId = identity.session.parse().map_err(|_| Error::Unauthorized)?;
     match chat.sessions().is_live(&id).await {

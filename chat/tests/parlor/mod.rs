@@ -3,6 +3,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
+pub mod gated;
+
 use std::{
     collections::VecDeque,
     net::{SocketAddr, TcpListener},
@@ -11,7 +13,7 @@ use std::{
 };
 
 use actix_web::{App, HttpMessage, HttpServer, dev::Service};
-use chat::{Chat, Config, Deps, Store};
+use chat::{Chat, Config, Deps, Store, directory::Directory};
 use futures_util::{SinkExt, StreamExt};
 use proto::{Identity, Timestamp};
 use serde_json::{Value, json};
@@ -54,6 +56,14 @@ impl Parlor {
     }
 
     pub async fn with(config: Config) -> Self {
+        Self::with_directory(config, |directory| directory).await
+    }
+
+    /// A parlor whose directory of rooms is seen through `through`.
+    pub async fn with_directory(
+        config: Config,
+        through: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
         let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
@@ -61,7 +71,7 @@ impl Parlor {
         let (presence_url, presence) = start_presence();
         let config = Config { presence_url, ..config };
         let bus = Bus::new();
-        let (history, directory) = (store.history(), store.directory());
+        let (history, directory) = (store.history(), through(store.directory()));
         let deps = Deps { history, directory, sessions: sessions.clone(), bus: bus.clone(), config };
         let chat = chat::start(deps).await.unwrap();
         let sockets = Server::new(bus.clone(), chat.app(), socketio::Config::default());

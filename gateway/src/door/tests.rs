@@ -231,6 +231,7 @@ async fn a_listed_origin_may_open_a_socket_and_say_later_who_it_is_but_nothing_e
     let seen = ask(&stage.gateway, get("/socket.io/").insert_header(listed)).await;
     assert_eq!((seen.status, &seen.body["user"]), (200, &Value::Null));
     assert_eq!(ask(&stage.gateway, get("/user/me").insert_header(listed)).await.status, 401);
+    assert_eq!(ask(&stage.gateway, post("/rooms").insert_header(listed)).await.status, 401);
     let wrong = get("/socket.io/").insert_header(listed).insert_header(("cookie", "auth_token=stale"));
     assert_eq!(ask(&stage.gateway, wrong).await.status, 401);
     let own = get("/socket.io/").insert_header(("origin", "http://chat.example"));
@@ -265,6 +266,8 @@ async fn pages_of_other_origins_may_not_open_sockets_poll_or_change_anything() {
             assert_refused(&ask(&stage.gateway, request).await, 403, "this origin is not allowed");
         }
     }
+    let nameless = get("/socket.io/").insert_header(upgrade).insert_header(("sec-fetch-site", "same-origin"));
+    assert_eq!(ask(&stage.gateway, nameless.insert_header(stage.cookie())).await.status, 403);
     let own =
         get("/socket.io/").insert_header(("origin", "http://chat.example")).insert_header(stage.cookie());
     assert_eq!(ask(&stage.gateway, own).await.status, 200);
@@ -426,7 +429,9 @@ async fn a_session_store_that_fails_or_hangs_lets_nobody_in() {
     for hangs in [false, true] {
         let gateway = gateway(&[], Arc::new(Broken { hangs }));
         for path in ["/user/me", "/socket.io/"] {
-            let seen = ask(&gateway, get(path).insert_header(("cookie", "auth_token=abc"))).await;
+            let asked = ask(&gateway, get(path).insert_header(("cookie", "auth_token=abc")));
+            let seen =
+                timeout(Duration::from_secs(10), asked).await.expect("an answer, whatever the store does");
             assert_refused(&seen, 503, "Service Unavailable");
             assert!(seen.headers.contains_key("retry-after"));
         }

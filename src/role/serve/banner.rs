@@ -40,3 +40,20 @@ fn browsable(address: SocketAddr) -> SocketAddr {
     let ip = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
     SocketAddr::new(ip, address.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_as_they_are_typed_on_this_machine() {
+        let shown = |text: &str| {
+            let address = text.parse().unwrap();
+            (short(address), browsable(address).to_string())
+        };
+        assert_eq!(shown("127.0.0.1:8080"), (":8080".into(), "127.0.0.1:8080".into()));
+        assert_eq!(shown("0.0.0.0:80"), (":80".into(), "127.0.0.1:80".into()));
+        assert_eq!(shown("[::]:8080"), (":8080".into(), "127.0.0.1:8080".into()));
+        assert_eq!(shown("10.0.0.7:80"), ("http://10.0.0.7:80".into(), "10.0.0.7:80".into()));
+    }
+}

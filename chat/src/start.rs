@@ -1,0 +1,109 @@
+//! Starting the chat: which part runs on which thread. Called once by the binary.
+
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
+
+use actix::Arbiter;
+use sessions::SharedSessions;
+use socketio::Bus;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::{
+    Chat, Config, Error,
+    bucket::{Buckets, Rate},
+    chat::Inner,
+    crowd::{self, Shown},
+    directory::Directory,
+    history::History,
+    log::{Entry, Log, local},
+    presence::{Heard, Presence},
+    revocation,
+    room::Parts,
+    rooms,
+    seats::Seats,
+};
+
+/// What the chat is made of.
+pub struct Deps {
+    /// Messages; see [`crate::Store::history`].
+    pub history: Arc<dyn History>,
+    /// Rooms and members; see [`crate::Store::directory`].
+    pub directory: Arc<dyn Directory>,
+    /// Who is logged in.
+    pub sessions: SharedSessions,
+    /// The way to the sockets; the same one that the `socketio::Server` gets.
+    pub bus: Bus,
+    /// Limits and addresses.
+    pub config: Config,
+}
+
+/// How many guests may come in at the same time; each reads two stores, whose queues are four times this long.
+const DOOR: usize = 256;
+
+/// The most updates from the presence service that wait to be told.
+const HEARD: usize = 64;
+
+/// Starts the chat on two threads of its own, so that neither rooms nor log ever wait for an HTTP worker: one for the rooms,
+/// one for what goes outward (log, presence, revocation). Needs a running actix `System`.
+///
+/// # Errors
+/// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
+pub async fn start(deps: Deps) -> Result<Chat, Error> {
+    let Deps { history, directory, sessions, bus, config } = deps;
+    let (log, entries) = Log::open(&*history).await?;
+    let parts = Parts {
+        history: history.clone(),
+        directory: directory.clone(),
+        log: log.clone(),
+        rooms_per_user: config.rooms_per_user,
+    };
+    let rooms = on(&Arbiter::new(), move || rooms::start(parts)).await?;
+    let outward = Arbiter::new();
+    let (presence, shown) = {
+        let (log, bus, config) = (log.clone(), bus.clone(), config.clone());
+        on(&outward, move || start_outward(&log, entries, bus, &config)).await??
+    };
+    let seats = Seats::new(config.sockets_per_user);
+    outward.spawn(revocation::watch(sessions.clone(), seats.clone(), bus));
+    let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
+    let (door, draining) = (Semaphore::new(DOOR), AtomicBool::new(false));
+    let inner = Inner {
+        config,
+        history,
+        directory,
+        sessions,
+        rooms,
+        log,
+        presence,
+        shown,
+        seats,
+        door,
+        writes,
+        draining,
+    };
+    Ok(inner.into())
+}
+
+fn start_outward(
+    log: &Log,
+    entries: mpsc::Receiver<Entry>,
+    bus: Bus,
+    config: &Config,
+) -> Result<(Presence, watch::Receiver<Shown>), Error> {
+    local::start(log, entries, bus);
+    let (tell, heard) = mpsc::channel::<Heard>(HEARD);
+    let presence = Presence::start(&config.presence_url, config.node_name(), tell)
+        .map_err(|error| Error::BadRequest(format!("--presence-url is no address: {error}")))?;
+    let (show, shown) = watch::channel(crowd::nobody_knows());
+    actix_rt::spawn(crowd::relay(heard, log.clone(), show));
+    Ok((presence, shown))
+}
+
+/// Runs `start` on another thread and brings back what it made.
+async fn on<T: Send + 'static>(
+    arbiter: &Arbiter,
+    start: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (made, answer) = oneshot::channel();
+    arbiter.spawn_fn(move || drop(made.send(start())));
+    answer.await.map_err(|_| Error::Unavailable("a thread of the chat did not start"))
+}

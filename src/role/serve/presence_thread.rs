@@ -1,0 +1,39 @@
+//! The presence service inside this process: on a thread of its own, spoken to over loopback gRPC only. Started and ended
+//! by [`super`].
+
+use std::net::TcpListener;
+
+use actix_web::rt::spawn;
+use presence::{Config, Error};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+/// The running service.
+pub struct PresenceThread {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl PresenceThread {
+    /// Starts it on a socket that listens already.
+    pub fn start(listener: TcpListener, config: Config) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until = async { _ = stopped.await };
+        let (_roster, end) = presence::start(listener, config, until);
+        Self { stop, ended: spawn(watch(end)) }
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn drain(self) {
+        _ = self.stop.send(());
+        _ = self.ended.await;
+    }
+}
+
+/// Says how the service ended. Chat goes on without it, so that is all there is to do.
+async fn watch(end: oneshot::Receiver<Result<(), Error>>) {
+    match end.await {
+        Ok(Ok(())) => tracing::debug!("presence ended"),
+        Ok(Err(error)) => tracing::error!(%error, "presence failed"),
+        Err(_) => tracing::error!("the thread of presence died"),
+    }
+}

@@ -68,6 +68,14 @@ impl CloseReason {
         }
     }
 
+    /// Whether the client itself ended it, by what it did or by being gone: there is nobody to tell.
+    pub(crate) fn is_from_client(self) -> bool {
+        !matches!(
+            self,
+            Self::ConnectTimeout | Self::ServerLeft | Self::ServerClose | Self::TooMany | Self::ShuttingDown
+        )
+    }
+
     /// Whether a client that comes back may continue where it was: not after either side meant to leave.
     pub fn is_recoverable(self) -> bool {
         matches!(

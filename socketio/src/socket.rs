@@ -30,6 +30,11 @@ impl SocketId {
         &self.0
     }
 
+    /// The id that a stored text of an earlier one names.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The room that only this socket is in.
     pub fn room(&self) -> Room {
         self.0.clone()

@@ -107,6 +107,7 @@ impl Local {
             Fanout::Emit(broadcast) => self.emit(broadcast),
             Fanout::Join { of, room } => self.each(of, |socket| socket.join(room)),
             Fanout::Leave { of, room } => self.each(of, |socket| socket.leave(room)),
+            Fanout::Close { of, reason } => self.each(of, |socket| socket.close(*reason)),
             Fanout::Disconnect { of, reason } => self.each(of, |socket| socket.expel(*reason)),
         }
     }

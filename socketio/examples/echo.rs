@@ -4,7 +4,8 @@
 use actix_web::{App, HttpRequest, HttpServer};
 use futures_util::future::LocalBoxFuture;
 use socketio::{
-    Bus, CloseReason, Config, Connect, Encoded, Event, Peer, Refusal, Reply, Server, Socket, on_connect,
+    Bus, CloseReason, Config, Connect, Encoded, Entry, Event, Peer, Refusal, Reply, Server, Socket,
+    on_connect,
 };
 
 struct Echo;
@@ -19,15 +20,16 @@ impl socketio::App for Echo {
         Ok(())
     }
 
-    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Client, Refusal>> {
-        Box::pin(async move { Ok(Client(connect.socket)) })
+    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Entry<Client>, Refusal>> {
+        Box::pin(async move { Ok(Entry::new(Client(connect.socket))) })
     }
 }
 
 impl Peer for Client {
     fn event(&mut self, event: Event, reply: Option<Reply>) {
-        match (reply, Encoded::event("/", &event.name, &event.args, None)) {
-            (Some(reply), _) => reply.send(&event.args),
+        let Event { name, args, attachments } = event;
+        match (reply, Encoded::binary_event("/", &name, &args, &attachments, None)) {
+            (Some(reply), _) => reply.send_binary(&args, &attachments),
             (None, Ok(event)) => self.0.emit(&event),
             (None, Err(error)) => tracing::warn!(%error, "event not echoed"),
         }

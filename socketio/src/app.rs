@@ -8,7 +8,12 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{close::CloseReason, reply::Reply, socket::Socket};
+use crate::{
+    Encoded,
+    close::CloseReason,
+    reply::Reply,
+    socket::{Socket, SocketId},
+};
 
 /// An application on this server. One instance serves all workers.
 pub trait App: Send + Sync + 'static {
@@ -25,7 +30,7 @@ pub trait App: Send + Sync + 'static {
     fn connect(
         &self,
         connect: Connect<Self::Admission>,
-    ) -> LocalBoxFuture<'static, Result<Self::Peer, Refusal>>;
+    ) -> LocalBoxFuture<'static, Result<Entry<Self::Peer>, Refusal>>;
 }
 
 /// One connected client of the application, in one namespace. Lives on one worker; its methods are never called
@@ -49,8 +54,54 @@ pub struct Connect<Admission> {
     pub namespace: Rc<str>,
     /// The CONNECT payload; an empty object when the client sent none.
     pub auth: Value,
+    /// The client was here before and asks to go on where it was.
+    pub resume: Option<Resume>,
     /// What [`App::admit`] learned.
     pub admission: Rc<Admission>,
+}
+
+/// What a client with connection state recovery sends when it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The private id that an earlier [`Entry`] gave it.
+    pub pid: String,
+    /// The offset of the last event it has seen; none if it saw no event with one.
+    pub offset: Option<String>,
+}
+
+impl Resume {
+    /// From the CONNECT payload, where stock clients put it. Anything but strings counts as absent.
+    pub(crate) fn from_auth(auth: &Value) -> Option<Self> {
+        let text = |name| auth.get(name).and_then(Value::as_str).map(str::to_owned);
+        Some(Self { pid: text("pid")?, offset: text("offset") })
+    }
+}
+
+/// A client that is let in.
+pub struct Entry<P> {
+    /// The application's side of it.
+    pub peer: P,
+    /// A private id by which the client may ask to be recognised later; a recognised client keeps the one it had. None turns
+    /// recovery off for this client.
+    pub pid: Option<String>,
+    /// What a recognised client gets back.
+    pub recovered: Option<Recovered>,
+}
+
+/// What a client that comes back gets back.
+pub struct Recovered {
+    /// The socket id it had.
+    pub sid: SocketId,
+    /// The events it has missed, in order. What is sent to the socket's rooms while the application looks them up is held
+    /// back until they are out; an event of both counts once, by its [`crate::Encoded::at`] position.
+    pub missed: Vec<Encoded>,
+}
+
+impl<P> Entry<P> {
+    /// A client without recovery.
+    pub fn new(peer: P) -> Self {
+        Self { peer, pid: None, recovered: None }
+    }
 }
 
 /// An event as it came in.

@@ -37,6 +37,13 @@ pub enum Fanout {
         /// Where from.
         room: Room,
     },
+    /// The connection of every socket in `of` ends, without a word in Socket.IO: stock clients come back by themselves.
+    Close {
+        /// Whom.
+        of: Room,
+        /// Why.
+        reason: CloseReason,
+    },
     /// Every socket in `of` is put out (packet `41`), and its connection ends.
     Disconnect {
         /// Whom.

@@ -28,6 +28,8 @@ pub enum CloseReason {
     ServerLeft,
     /// The application closed the whole connection.
     ServerClose,
+    /// The same client has come back on another connection while this one was still open.
+    Superseded,
     /// The user has more connections than allowed.
     TooMany,
     /// The process is draining.
@@ -50,6 +52,7 @@ impl CloseReason {
             Self::ClientLeft => "client namespace disconnect",
             Self::ServerLeft => "server namespace disconnect",
             Self::ServerClose => "forced server close",
+            Self::Superseded => "superseded",
             Self::TooMany => "too many connections",
             Self::ShuttingDown => "server shutting down",
         }
@@ -58,7 +61,11 @@ impl CloseReason {
     /// The WebSocket close code (RFC 6455 §7.4.1) that tells the client.
     pub fn code(self) -> u16 {
         match self {
-            Self::TransportClose | Self::ClientLeft | Self::ServerLeft | Self::ServerClose => 1000,
+            Self::TransportClose
+            | Self::ClientLeft
+            | Self::ServerLeft
+            | Self::ServerClose
+            | Self::Superseded => 1000,
             Self::ShuttingDown => 1001,
             Self::TransportError | Self::ParseError | Self::ProtocolViolation => 1002,
             Self::InvalidText => 1007,
@@ -66,6 +73,14 @@ impl CloseReason {
             Self::TooLarge => 1009,
             Self::Slow => 1013,
         }
+    }
+
+    /// Whether the client itself ended it, by what it did or by being gone: there is nobody to tell.
+    pub(crate) fn is_from_client(self) -> bool {
+        !matches!(
+            self,
+            Self::ConnectTimeout | Self::ServerLeft | Self::ServerClose | Self::TooMany | Self::ShuttingDown
+        )
     }
 
     /// Whether a client that comes back may continue where it was: not after either side meant to leave.

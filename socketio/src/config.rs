@@ -7,12 +7,25 @@ use std::time::Duration;
 pub struct Config {
     /// Where the server lives, with both slashes.
     pub path: String,
+    /// What every session id ends with, up to 40 of `A-Z a-z 0-9 _ -`: where several nodes serve one address, the name by which
+    /// a load balancer finds the session's. A fresh id has 20 characters in front of it.
+    pub sid_suffix: String,
     /// Time between a pong and the next ping, and between open and the first ping.
     pub ping_interval: Duration,
     /// How long a ping may stay unanswered.
     pub ping_timeout: Duration,
     /// How long a client may take to join its first namespace.
     pub connect_timeout: Duration,
+    /// How long a WebSocket that probes may take to carry the session.
+    pub upgrade_timeout: Duration,
+    /// How long the body of a long-polling POST may take.
+    pub body_timeout: Duration,
+    /// Whether sessions may be opened over long-polling.
+    pub polling: bool,
+    /// Whether sessions may be opened over, or move to, a WebSocket.
+    pub websocket: bool,
+    /// Which pages of other origins may use long-polling. (WebSockets are not subject to it: see [`crate::App::admit`].)
+    pub cors: Cors,
     /// The largest message a client may send, in bytes: a frame, or all fragments of one together.
     pub max_payload: usize,
     /// The most binary attachments in one packet.
@@ -33,16 +46,36 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             path: "/socket.io/".to_owned(),
+            sid_suffix: String::new(),
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
+            upgrade_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            polling: true,
+            websocket: true,
+            cors: Cors::default(),
             max_payload: 1_000_000,
             max_attachments: 10,
             max_namespaces: 8,
             max_pending_acks: 256,
-            outbox_bytes: 256 * 1024,
-            outbox_frames: 256,
+            outbox_bytes: 1024 * 1024,
+            outbox_frames: 4096,
             stall_timeout: Duration::from_secs(5),
         }
     }
+}
+
+/// Cross-origin access (the Fetch standard, "CORS protocol"), by which browsers decide what pages of other origins may read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Cors {
+    /// Same-origin pages only.
+    #[default]
+    Off,
+    /// Pages of any origin, without cookies.
+    Any,
+    /// Pages of any origin, with cookies. Only for servers that do not rely on cookies.
+    Reflect,
+    /// Pages of these origins, with cookies.
+    Origins(Vec<String>),
 }

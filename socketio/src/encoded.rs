@@ -9,6 +9,7 @@ use crate::{packet, transport::frame};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     frames: Bytes,
+    position: Option<u64>,
 }
 
 impl Encoded {
@@ -26,14 +27,46 @@ impl Encoded {
         packet::event_text(namespace, None, name, args, 0, offset).map(|text| Self::from_packet(&text))
     }
 
+    /// Encodes an event with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`.
+    ///
+    /// # Errors
+    /// When `args` does not serialise, or not to an array.
+    pub fn binary_event(
+        namespace: &str,
+        name: &str,
+        args: &impl Serialize,
+        attachments: &[Bytes],
+        offset: Option<&str>,
+    ) -> Result<Self, serde_json::Error> {
+        let text = packet::event_text(namespace, None, name, args, attachments.len(), offset)?;
+        Ok(Self::with_attachments(&text, attachments))
+    }
+
+    /// The same event as one of a log, at this position in it. A client that recovers gets each position once.
+    pub fn at(self, position: u64) -> Self {
+        Self { position: Some(position), ..self }
+    }
+
+    /// Its position in the log, if it is of one.
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.position
+    }
+
     /// Wraps the text of a Socket.IO packet into an Engine.IO message.
     pub(crate) fn from_packet(text: &str) -> Self {
-        Self { frames: frame::text(&["4", text]) }
+        Self { frames: frame::text(&["4", text]), position: None }
+    }
+
+    /// Wraps the text of a Socket.IO packet and its attachments.
+    pub(crate) fn with_attachments(text: &str, attachments: &[Bytes]) -> Self {
+        let mut frames = frame::text(&["4", text]).to_vec();
+        attachments.iter().for_each(|data| frames.extend_from_slice(&frame::binary(data)));
+        Self { frames: frames.into(), position: None }
     }
 
     /// Wraps the text of an Engine.IO packet.
     pub(crate) fn from_engine(text: &str) -> Self {
-        Self { frames: frame::text(&[text]) }
+        Self { frames: frame::text(&[text]), position: None }
     }
 
     /// The frames as they go onto a WebSocket.
@@ -43,7 +76,7 @@ impl Encoded {
 
     /// A copy of its own, so that two workers do not share one reference count.
     pub(crate) fn unshared(&self) -> Self {
-        Self { frames: Bytes::copy_from_slice(&self.frames) }
+        Self { frames: Bytes::copy_from_slice(&self.frames), position: self.position }
     }
 }
 

@@ -4,30 +4,35 @@
 //! Everything here knows packets, sessions, rooms and sockets, and nothing of what they are used for.
 //!
 //! How it is cut, from the wire inward: `transport` (bytes and frames) → `session` (the state machine of one connection,
-//! and the bounded outbox toward it) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
+//! and the bounded outbox toward it) → `sockets` (the namespaces of one client) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
 //! outbox → `transport`. `engine` and `packet` are the codecs, pure.
 
 mod app;
+mod bare;
 mod bus;
 mod close;
 mod config;
 mod encoded;
 mod engine;
 mod packet;
+mod recovery;
 mod reply;
 mod server;
 mod session;
 mod shard;
 mod socket;
+mod sockets;
 #[cfg(test)]
 mod testing;
 mod transport;
 
-pub use app::{App, Connect, Event, Peer, Refusal};
+pub use app::{App, Connect, Entry, Event, Peer, Recovered, Refusal, Resume};
+pub use bare::{EngineApp, EnginePeer, EngineServer, Line};
 pub use bus::{Broadcast, Bus, Fanout};
 pub use close::CloseReason;
-pub use config::Config;
+pub use config::{Config, Cors};
 pub use encoded::Encoded;
+pub use recovery::{Memory, Returned};
 pub use reply::Reply;
 pub use server::Server;
 pub use socket::{AckError, Answer, Socket, SocketId};

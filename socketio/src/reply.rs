@@ -1,5 +1,6 @@
 //! The answer that a client asked for with its event.
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{Encoded, packet, socket::Socket};
@@ -18,8 +19,13 @@ impl Reply {
     /// Sends the ack. `args` serialises to an array (a tuple does); when it does not, the failure is logged and nothing is
     /// sent.
     pub fn send(self, args: &impl Serialize) {
-        match packet::ack_text(self.socket.namespace(), self.id, args, 0) {
-            Ok(text) => self.socket.deliver(Encoded::from_packet(&text).frames(), false),
+        self.send_binary(args, &[]);
+    }
+
+    /// Sends the ack with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`.
+    pub fn send_binary(self, args: &impl Serialize, attachments: &[Bytes]) {
+        match packet::ack_text(self.socket.namespace(), self.id, args, attachments.len()) {
+            Ok(text) => self.socket.deliver(&Encoded::with_attachments(&text, attachments), false),
             Err(error) => tracing::error!(%error, "ack not sent"),
         }
     }

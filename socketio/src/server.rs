@@ -3,50 +3,136 @@
 use std::{rc::Rc, sync::Arc};
 
 use actix::Actor;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::{
+    HttpRequest,
+    web::{self, ServiceConfig},
+};
 
 use crate::{
     Config,
-    app::App,
+    app::{App, Refusal},
     bus::Bus,
+    engine::handshake::new_id,
+    session::{link::Link, occupant::Occupant, registry::Registry},
     shard::{Local, Shard},
+    sockets::Namespaces,
     transport,
 };
 
 /// A Socket.IO server for the application `A`. Cheap to clone.
-pub struct Server<A: App> {
-    app: Arc<A>,
+pub struct Server<A: App>(Mounted<SocketIo<A>>);
+
+/// What speaks over the sessions of a server.
+pub(crate) trait Host: 'static {
+    type Admission: 'static;
+    type Occupant: Occupant;
+
+    /// May this request open a session?
+    fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// Whoever speaks over a new session.
+    fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: Self::Admission) -> Self::Occupant;
+}
+
+/// Socket.IO for an application.
+pub(crate) struct SocketIo<A>(Arc<A>);
+
+/// A server before it is on a worker.
+pub(crate) struct Mounted<H: Host> {
+    host: Arc<H>,
     config: Arc<Config>,
+    registry: Registry<H::Occupant>,
     bus: Bus,
 }
 
-/// What the server is on one worker.
-pub(crate) struct Worker<A> {
-    pub(crate) app: Arc<A>,
+/// What a server is on one worker.
+pub(crate) struct Worker<H: Host + ?Sized> {
+    pub(crate) host: Arc<H>,
     pub(crate) config: Arc<Config>,
+    pub(crate) registry: Registry<H::Occupant>,
     pub(crate) local: Rc<Local>,
+}
+
+impl<H: Host> Worker<H> {
+    /// A fresh session id, with the node's name in it when it has one.
+    pub(crate) fn new_sid(&self) -> Rc<str> {
+        format!("{}{}", new_id(), self.config.sid_suffix).into()
+    }
+}
+
+impl<A: App> SocketIo<A> {
+    /// Socket.IO for `app`.
+    pub(crate) fn new(app: A) -> Self {
+        Self(Arc::new(app))
+    }
+}
+
+impl<A: App> Host for SocketIo<A> {
+    type Admission = A::Admission;
+    type Occupant = Namespaces<A>;
+
+    fn admit(&self, request: &HttpRequest) -> Result<A::Admission, Refusal> {
+        self.0.admit(request)
+    }
+
+    fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: A::Admission) -> Namespaces<A> {
+        Namespaces::new(self.0.clone(), worker.config.clone(), worker.local.clone(), link, admission)
+    }
+}
+
+impl<H: Host> Mounted<H> {
+    /// A server not yet mounted.
+    pub(crate) fn new(bus: Bus, host: H, config: Config) -> Self {
+        Self { host: Arc::new(host), config: Arc::new(config), registry: Registry::default(), bus }
+    }
+
+    /// The server on this worker, which takes part in the bus from now on.
+    pub(crate) fn worker(&self) -> Worker<H> {
+        let local = Rc::new(Local::new(&self.config));
+        self.bus.add(Shard::new(local.clone()).start());
+        Worker {
+            host: self.host.clone(),
+            config: self.config.clone(),
+            registry: self.registry.clone(),
+            local,
+        }
+    }
+
+    /// Adds the server's route to a worker's application.
+    pub(crate) fn mount(&self, service: &mut ServiceConfig) {
+        let worker = Rc::new(self.worker());
+        let resource = web::resource(self.config.path.as_str());
+        service
+            .service(resource.to(move |request, payload| transport::serve(worker.clone(), request, payload)));
+    }
+}
+
+impl<H: Host> Clone for Mounted<H> {
+    fn clone(&self) -> Self {
+        Self {
+            host: self.host.clone(),
+            config: self.config.clone(),
+            registry: self.registry.clone(),
+            bus: self.bus.clone(),
+        }
+    }
 }
 
 impl<A: App> Clone for Server<A> {
     fn clone(&self) -> Self {
-        Self { app: self.app.clone(), config: self.config.clone(), bus: self.bus.clone() }
+        Self(self.0.clone())
     }
 }
 
 impl<A: App> Server<A> {
     /// A server whose sockets hear what is sent on `bus`.
     pub fn new(bus: Bus, app: A, config: Config) -> Self {
-        Self { app: Arc::new(app), config: Arc::new(config), bus }
+        Self(Mounted::new(bus, SocketIo::new(app), config))
     }
 
     /// Adds the server's route to a worker's application. To be called in the factory given to `HttpServer::new`, which runs
     /// once on each worker.
     pub fn mount(&self, service: &mut ServiceConfig) {
-        let local = Rc::new(Local::new(&self.config));
-        self.bus.add(Shard::new(local.clone()).start());
-        let worker = Rc::new(Worker { app: self.app.clone(), config: self.config.clone(), local });
-        let resource = web::resource(self.config.path.as_str());
-        service
-            .service(resource.to(move |request, payload| transport::serve(worker.clone(), request, payload)));
+        self.0.mount(service);
     }
 }

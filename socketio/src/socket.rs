@@ -30,6 +30,11 @@ impl SocketId {
         &self.0
     }
 
+    /// The id that a stored text of an earlier one names.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The room that only this socket is in.
     pub fn room(&self) -> Room {
         self.0.clone()
@@ -73,14 +78,14 @@ pub struct Answer {
 pub struct Socket(Rc<Inner>);
 
 struct Inner {
-    id: SocketId,
+    id: RefCell<SocketId>,
     namespace: Rc<str>,
     link: Rc<Link>,
     local: Rc<Local>,
     /// The key in the namespace's table; none once retired.
     key: Cell<Option<usize>>,
-    /// Frames sent before the CONNECT was answered; none once it was.
-    held: RefCell<Option<Vec<Bytes>>>,
+    /// What was sent before the CONNECT was answered; none once it was.
+    held: RefCell<Option<Vec<Encoded>>>,
     max_held: usize,
     awaited: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     max_awaited: usize,
@@ -92,7 +97,7 @@ impl Socket {
     /// A socket that is not yet open: what is sent to it is held until [`Socket::open`].
     pub(crate) fn new(namespace: &str, link: Rc<Link>, local: Rc<Local>, config: &Config) -> Self {
         let inner = Inner {
-            id: SocketId(new_id().into()),
+            id: RefCell::new(SocketId(new_id().into())),
             namespace: namespace.into(),
             link,
             local,
@@ -111,8 +116,25 @@ impl Socket {
     }
 
     /// The socket's id.
-    pub fn id(&self) -> &SocketId {
-        &self.0.id
+    pub fn id(&self) -> SocketId {
+        self.0.id.borrow().clone()
+    }
+
+    /// Whether both are handles of one socket.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The name of the transport that carries it now.
+    pub fn transport(&self) -> &'static str {
+        self.0.link.transport()
+    }
+
+    /// The client is recognised: the socket gets the id it had.
+    pub(crate) fn resume_as(&self, id: SocketId) {
+        self.leave(&self.id().room());
+        self.0.id.replace(id);
+        self.join(&self.id().room());
     }
 
     /// The namespace it is in.
@@ -122,12 +144,12 @@ impl Socket {
 
     /// Sends an event.
     pub fn emit(&self, event: &Encoded) {
-        self.deliver(event.frames(), false);
+        self.deliver(event, false);
     }
 
     /// Sends an event that may be left out when the client is behind.
     pub fn emit_volatile(&self, event: &Encoded) {
-        self.deliver(event.frames(), true);
+        self.deliver(event, true);
     }
 
     /// Sends an event and waits for the client's ack. `args` serialises to an array.
@@ -144,7 +166,7 @@ impl Socket {
         let text = packet::event_text(self.namespace(), Some(id), name, args, 0, None);
         let text = text.map_err(|_| AckError::Arguments)?;
         let answer = self.await_ack(id)?;
-        self.deliver(Encoded::from_packet(&text).frames(), false);
+        self.deliver(&Encoded::from_packet(&text), false);
         let answer = tokio::time::timeout(timeout, answer).await;
         self.0.awaited.borrow_mut().remove(&id);
         answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Closed)
@@ -198,13 +220,13 @@ impl Socket {
 
     /// Puts the client out of the namespace (packet `41`): stock clients do not come back by themselves.
     pub fn disconnect(&self) {
-        self.deliver(Encoded::from_packet(&packet::disconnect_text(self.namespace())).frames(), false);
+        self.deliver(&Encoded::from_packet(&packet::disconnect_text(self.namespace())), false);
         self.0.link.end_namespace(self.namespace());
     }
 
     /// Puts the client out of the namespace and ends the whole connection.
     pub fn expel(&self, reason: CloseReason) {
-        self.deliver(Encoded::from_packet(&packet::disconnect_text(self.namespace())).frames(), false);
+        self.deliver(&Encoded::from_packet(&packet::disconnect_text(self.namespace())), false);
         self.0.link.end(reason);
     }
 
@@ -213,24 +235,28 @@ impl Socket {
         self.0.link.end(reason);
     }
 
-    /// Queues a frame toward the client, or holds it until the socket is open.
-    pub(crate) fn deliver(&self, frame: Bytes, volatile: bool) {
+    /// Queues a packet toward the client, or holds it until the socket is open.
+    pub(crate) fn deliver(&self, packet: &Encoded, volatile: bool) {
         if let Some(held) = self.0.held.borrow_mut().as_mut() {
             if held.len() >= self.0.max_held {
                 return self.0.link.end(CloseReason::Slow);
             }
-            return held.push(frame);
+            return held.push(packet.clone());
         }
         if self.0.key.get().is_some() {
-            self.0.link.push(frame, volatile, self.0.local.now());
+            self.0.link.push(packet.frames(), volatile, self.0.local.now());
         }
     }
 
-    /// The CONNECT was answered: first `connected` may send, then what was held goes out, then everything at once.
-    pub(crate) fn open(&self, connected: impl FnOnce()) {
+    /// The CONNECT was answered: first the client gets what it has missed, then `connected` may send, then what was held goes
+    /// out unless it was among the missed, and from now on everything at once.
+    pub(crate) fn open(&self, connected: impl FnOnce(), missed: &[Encoded]) {
         let held = self.0.held.take();
+        missed.iter().for_each(|packet| self.deliver(packet, false));
+        let reached = missed.iter().filter_map(Encoded::position).max();
         connected();
-        held.into_iter().flatten().for_each(|frame| self.deliver(frame, false));
+        let is_new = |packet: &Encoded| packet.position().is_none() || packet.position() > reached;
+        held.into_iter().flatten().filter(is_new).for_each(|packet| self.deliver(&packet, false));
     }
 
     /// A handle by which the application answers event `id`.

@@ -12,11 +12,23 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 
 use crate::{
-    App, CloseReason, Config, Connect, Event, Peer, Refusal, Reply,
-    server::Worker,
-    session::{Inbound, Session, link::Link},
-    shard::Local,
+    App, CloseReason, Config, Connect, Entry, Event, Peer, Refusal, Reply,
+    server::{Mounted, SocketIo, Worker},
+    session::{
+        Inbound, Said, Session,
+        carrier::{Carrier, PipeId},
+        link::Link,
+        outbox::Taken,
+    },
+    sockets::Namespaces,
+    transport::wire::Wire,
 };
+
+/// A worker of the recorder's server.
+pub(crate) type RecorderWorker = Worker<SocketIo<Recorder>>;
+
+/// The pipe of every session here.
+pub(crate) const PIPE: PipeId = PipeId(0);
 
 /// Lets clients in when told to; `auth.fail` is refused.
 #[derive(Default)]
@@ -43,7 +55,7 @@ impl App for Recorder {
     fn connect(
         &self,
         connect: Connect<Self::Admission>,
-    ) -> LocalBoxFuture<'static, Result<Recorded, Refusal>> {
+    ) -> LocalBoxFuture<'static, Result<Entry<Recorded>, Refusal>> {
         let gate = self.gate.clone();
         Box::pin(async move {
             let Connect { auth, admission, .. } = connect;
@@ -52,7 +64,7 @@ impl App for Recorder {
             }
             match auth.get("fail") {
                 Some(_) => Err(Refusal::new("no")),
-                None => Ok(Recorded { diary: Diary::clone(&admission) }),
+                None => Ok(Entry::new(Recorded { diary: Diary::clone(&admission) })),
             }
         })
     }
@@ -78,29 +90,31 @@ impl Peer for Recorded {
 /// A session on a worker of its own, whose outbox the test reads.
 pub(crate) struct Stage {
     pub(crate) gate: Arc<Notify>,
-    pub(crate) worker: Rc<Worker<Recorder>>,
-    pub(crate) session: Addr<Session<Recorder>>,
+    pub(crate) worker: Rc<RecorderWorker>,
+    pub(crate) session: Addr<Session<Namespaces<Recorder>>>,
     pub(crate) link: Rc<Link>,
     pub(crate) diary: Diary,
 }
 
-/// A worker that nobody drives but the test.
-pub(crate) fn worker(config: Config) -> Rc<Worker<Recorder>> {
-    let local = Rc::new(Local::new(&config));
-    Rc::new(Worker { app: Arc::new(Recorder::default()), config: Arc::new(config), local })
+/// A worker of a server of its own.
+pub(crate) fn worker(config: Config) -> (Rc<RecorderWorker>, Arc<Notify>) {
+    let recorder = Recorder::default();
+    let gate = recorder.gate.clone();
+    let mounted = Mounted::new(crate::Bus::new(), SocketIo::new(recorder), config);
+    (Rc::new(mounted.worker()), gate)
 }
 
 /// A session on `worker`.
-pub(crate) fn stage(worker: &Rc<Worker<Recorder>>) -> Stage {
+pub(crate) fn stage((worker, gate): &(Rc<RecorderWorker>, Arc<Notify>)) -> Stage {
     let diary = Diary::default();
-    let (session, link) = Session::open(worker, None, diary.clone());
-    Stage { gate: worker.app.gate.clone(), worker: worker.clone(), session, link, diary }
+    let (session, link) = Session::open(worker, Carrier::WebSocket(PIPE), Wire::new(None), diary.clone());
+    Stage { gate: gate.clone(), worker: worker.clone(), session, link, diary }
 }
 
 impl Stage {
     /// The client says this; answers once the session has dealt with it. A session that has ended hears nothing.
     pub(crate) async fn says(&self, text: &'static str) {
-        let _ = self.session.send(Inbound::Text(text.into())).await;
+        let _ = self.session.send(Inbound { pipe: PIPE, said: Said::Text(text.into()) }).await;
         tokio::task::yield_now().await;
     }
 
@@ -108,7 +122,7 @@ impl Stage {
     pub(crate) fn sent(&self) -> Vec<String> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut texts = Vec::new();
-        while let Poll::Ready(Some(frame)) = self.link.outbox.poll_take(&mut cx, self.worker.local.now()) {
+        while let Poll::Ready(Taken::Frame(frame)) = self.link.outbox.poll_take(&mut cx) {
             let text = match frame[0] {
                 0x88 => format!("close {}", u16::from_be_bytes([frame[2], frame[3]])),
                 _ => String::from_utf8_lossy(&frame[2..]).into_owned(),

@@ -6,11 +6,31 @@ use serde::Serialize;
 
 use crate::Config;
 
-/// What the query of a request to the server's path asks for.
+/// How packets travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// HTTP requests that wait.
+    Polling,
+    /// One WebSocket.
+    WebSocket,
+}
+
+/// What a request to the server's path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// A new session over WebSocket.
-    OpenWebSocket,
+    /// A new session.
+    Open(Transport),
+    /// Something of a session that exists.
+    Use { sid: String, transport: Transport, is_current_version: bool },
+}
+
+/// What of a request the check needs, besides its query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Whether its method is GET.
+    pub(crate) is_get: bool,
+    /// Whether it asks for a WebSocket.
+    pub(crate) is_upgrade: bool,
 }
 
 /// A handshake error with the code and message that clients of the reference implementation know.
@@ -70,23 +90,26 @@ impl Query {
     }
 
     /// Checks the query in the reference's order: transport, session, method, upgrade, version.
-    pub(crate) fn check(&self, is_get: bool, is_upgrade: bool) -> Result<Ask, HandshakeError> {
-        if self.transport.as_deref() != Some("websocket") {
-            return Err(HandshakeError::TransportUnknown);
+    pub(crate) fn check(self, shape: Shape, config: &Config) -> Result<Ask, HandshakeError> {
+        let transport = match self.transport.as_deref() {
+            Some("polling") if config.polling => Transport::Polling,
+            Some("websocket") if config.websocket => Transport::WebSocket,
+            _ => return Err(HandshakeError::TransportUnknown),
+        };
+        let is_current_version = self.version.as_deref() == Some("4");
+        if let Some(sid) = self.sid {
+            return Ok(Ask::Use { sid, transport, is_current_version });
         }
-        if self.sid.is_some() {
-            return Err(HandshakeError::SessionUnknown);
-        }
-        if !is_get {
+        if !shape.is_get {
             return Err(HandshakeError::BadMethod);
         }
-        if !is_upgrade {
+        if (transport == Transport::WebSocket) != shape.is_upgrade {
             return Err(HandshakeError::BadRequest);
         }
-        if self.version.as_deref() != Some("4") {
+        if !is_current_version {
             return Err(HandshakeError::UnsupportedVersion);
         }
-        Ok(Ask::OpenWebSocket)
+        Ok(Ask::Open(transport))
     }
 }
 
@@ -131,22 +154,40 @@ mod tests {
 
     #[test]
     fn the_first_failing_check_decides() {
-        use HandshakeError::{BadMethod, BadRequest, SessionUnknown, TransportUnknown, UnsupportedVersion};
+        use HandshakeError::{BadMethod, BadRequest, TransportUnknown, UnsupportedVersion};
+        let existing = |sid: &str, transport, is_current_version| {
+            Ok(Ask::Use { sid: sid.into(), transport, is_current_version })
+        };
+        let (polling, websocket) = (Transport::Polling, Transport::WebSocket);
         let table = [
-            ("EIO=4&transport=websocket", true, true, Ok(Ask::OpenWebSocket)),
+            ("EIO=4&transport=websocket", true, true, Ok(Ask::Open(websocket))),
+            ("EIO=4&transport=polling", true, false, Ok(Ask::Open(polling))),
             ("EIO=4", true, true, Err(TransportUnknown)),
             ("EIO=4&transport=constructor", true, true, Err(TransportUnknown)),
             ("EIO=4&transport=webtransport", true, true, Err(TransportUnknown)),
-            ("transport=a&EIO=4&transport=websocket", true, true, Ok(Ask::OpenWebSocket)),
-            ("EIO=4&transport=websocket&sid=__proto__", true, true, Err(SessionUnknown)),
+            ("transport=a&EIO=4&transport=websocket", true, true, Ok(Ask::Open(websocket))),
+            ("EIO=4&transport=websocket&sid=__proto__", true, true, existing("__proto__", websocket, true)),
+            ("transport=polling&sid=", true, false, existing("", polling, false)),
             ("EIO=4&transport=websocket", false, true, Err(BadMethod)),
+            ("EIO=4&transport=polling", false, false, Err(BadMethod)),
             ("EIO=4&transport=websocket", true, false, Err(BadRequest)),
+            ("EIO=4&transport=polling", true, true, Err(BadRequest)),
             ("EIO=3&transport=websocket", true, true, Err(UnsupportedVersion)),
+            ("EIO=4&EIO=3&transport=websocket", true, true, Err(UnsupportedVersion)),
             ("transport=websocket", true, true, Err(UnsupportedVersion)),
         ];
         for (text, is_get, is_upgrade, want) in table {
-            assert_eq!(query(text).check(is_get, is_upgrade), want, "{text}");
+            let shape = Shape { is_get, is_upgrade };
+            assert_eq!(query(text).check(shape, &Config::default()), want, "{text}");
         }
+    }
+
+    #[test]
+    fn a_transport_that_is_off_is_unknown() {
+        let config = Config { polling: false, ..Config::default() };
+        let shape = Shape { is_get: true, is_upgrade: false };
+        let error = query("EIO=4&transport=polling").check(shape, &config);
+        assert_eq!(error, Err(HandshakeError::TransportUnknown));
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! What the rest of a worker holds of one session: enough to send to it, to keep its heart beating and to end it. Shared by
-//! the session's actor, its transport, its sockets and the shard, all on one thread.
+//! the session's actor, its sockets and the shard, all on one thread; transports hold the outbox and the wire.
 
-use std::{cell::Cell, cell::RefCell, rc::Rc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use actix::Recipient;
 use bytes::Bytes;
@@ -11,39 +16,58 @@ use super::{
     clock::Clock,
     outbox::{Limits, Outbox, Push},
 };
-use crate::{Config, close::CloseReason, transport::wire::Wire};
+use crate::{
+    close::CloseReason,
+    server::{Host, Worker},
+    transport::wire::Wire,
+};
 
 /// See the module.
 pub(crate) struct Link {
     /// The Engine.IO session id. A credential: never shown to other clients, never logged.
     pub(crate) sid: Rc<str>,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) clock: RefCell<Clock>,
     /// The connection under the transport, to be cut when its client no longer reads.
-    wire: RefCell<Option<Wire>>,
+    wire: RefCell<Arc<Wire>>,
+    transport: Cell<&'static str>,
     session: Recipient<End>,
     ended: Cell<Option<(CloseReason, Instant)>>,
+    /// Whether the session's actor has dealt with its end.
+    over: Cell<bool>,
 }
 
 impl Link {
-    /// The link of a session that opens at `now`.
-    pub(crate) fn new(
+    /// The link of a session that opens now.
+    pub(crate) fn new<H: Host>(
         sid: Rc<str>,
         session: Recipient<End>,
-        wire: Option<Wire>,
-        config: &Config,
-        now: Instant,
+        wire: Arc<Wire>,
+        transport: &'static str,
+        worker: &Worker<H>,
     ) -> Self {
-        let limits =
-            Limits { bytes: config.outbox_bytes, frames: config.outbox_frames, stall: config.stall_timeout };
         Self {
             sid,
-            outbox: Outbox::new(limits),
-            clock: RefCell::new(Clock::new(config, now)),
+            outbox: Arc::new(Outbox::new(Limits::from(&*worker.config))),
+            clock: RefCell::new(Clock::new(&worker.config, worker.local.now())),
             wire: RefCell::new(wire),
+            transport: Cell::new(transport),
             session,
             ended: Cell::new(None),
+            over: Cell::new(false),
         }
+    }
+
+    /// The name of the transport that carries the session now.
+    pub(crate) fn transport(&self) -> &'static str {
+        self.transport.get()
+    }
+
+    /// A WebSocket on `wire` carries the session from now on; a ping that went unheard in between is forgiven.
+    pub(crate) fn upgraded(&self, wire: Arc<Wire>, now: Instant) {
+        self.wire.replace(wire);
+        self.transport.set("websocket");
+        self.clock.borrow_mut().packet(now);
     }
 
     /// Queues `frame` toward the client. A client too far behind loses its connection.
@@ -90,31 +114,21 @@ impl Link {
         self.ended.get().map(|(_, at)| at)
     }
 
-    /// Notes the reason of an end that the session's actor itself came to; answers with the one that counts.
+    /// Whether the session's actor has dealt with its end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// The session's actor deals with its end now; answers with the reason that counts.
     pub(crate) fn note_end(&self, reason: CloseReason, now: Instant) -> CloseReason {
         let first = self.ended.get().unwrap_or((reason, now));
         self.ended.set(Some(first));
+        self.over.set(true);
         first.0
     }
 
     /// Cuts the connection at once.
     pub(crate) fn cut(&self) {
-        if let Some(wire) = &*self.wire.borrow() {
-            wire.cut();
-        }
-    }
-
-    /// Tells the client that nothing more comes.
-    pub(crate) fn finish_writing(&self) {
-        if let Some(wire) = &*self.wire.borrow() {
-            wire.finish_writing();
-        }
-    }
-
-    /// The transport is gone: its connection must not be touched any more.
-    pub(crate) fn transport_gone(&self) {
-        self.wire.replace(None);
-        self.outbox.abort();
-        self.end(CloseReason::TransportClose);
+        self.wire.borrow().cut();
     }
 }

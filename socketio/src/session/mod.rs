@@ -1,38 +1,49 @@
-//! One Engine.IO session: an actor of its own on the worker that accepted it, so that it outlives any one HTTP request and
-//! is not frozen with a transport that cannot write. It drives the [`machine`] and the application's peers; the transport
-//! sends it what the client said ([`Inbound`]).
+//! One Engine.IO session: an actor of its own on the worker that opened it, so that it outlives any one HTTP request and is
+//! not frozen with a transport that cannot write. Transports, on any worker, send it what the client said ([`Inbound`] here,
+//! the requests of long-polling in [`polling`], a WebSocket that wants to take over in [`upgrade`]); it keeps the heartbeat
+//! and hands messages to its [`occupant`].
 
+pub(crate) mod carrier;
 pub(crate) mod clock;
 pub(crate) mod link;
-pub(crate) mod machine;
+pub(crate) mod occupant;
 pub(crate) mod outbox;
+pub(crate) mod polling;
+pub(crate) mod registry;
+pub(crate) mod upgrade;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde_json::Value;
 
 use self::{
+    carrier::{Carrier, PipeId, Role},
     link::Link,
-    machine::{Effect, Machine},
+    occupant::Occupant,
+    polling::Waiting,
+    upgrade::Prober,
 };
 use crate::{
-    app::{App, Connect, Event, Peer, Refusal},
     close::CloseReason,
     encoded::Encoded,
-    engine::handshake::{new_id, open_packet},
-    packet,
-    server::Worker,
-    socket::Socket,
+    engine::{handshake::open_packet, packet::Packet},
+    server::{Host, Worker},
     transport::{frame, wire::Wire},
 };
 
-/// What the client said, as its transport understood it.
+/// What the client said over a WebSocket.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) enum Inbound {
+pub(crate) struct Inbound {
+    pub(crate) pipe: PipeId,
+    pub(crate) said: Said,
+}
+
+/// See [`Inbound`].
+pub(crate) enum Said {
     /// A text message.
     Text(ByteString),
     /// A binary message.
@@ -52,198 +63,158 @@ pub(crate) enum End {
 }
 
 /// See the module.
-pub(crate) struct Session<A: App> {
+pub(crate) struct Session<O: Occupant> {
     link: Rc<Link>,
-    worker: Rc<Worker<A>>,
-    admission: Rc<A::Admission>,
-    machine: Machine,
-    /// The namespaces the client asked for; without a peer while the application decides.
-    seats: Vec<Seat<A::Peer>>,
+    carrier: Carrier,
+    occupant: O,
+    surroundings: Surroundings<O>,
+    /// The GET that waits for something to send.
+    waiting: Option<Waiting>,
+    /// The WebSocket that probes.
+    prober: Option<Prober>,
 }
 
-struct Seat<P> {
-    socket: Socket,
-    peer: Option<P>,
+/// What a session needs of the worker and the process it lives in.
+struct Surroundings<O: Occupant> {
+    local: Rc<crate::shard::Local>,
+    config: Arc<crate::Config>,
+    registry: registry::Registry<O>,
 }
 
-impl<A: App> Session<A> {
-    /// Opens a session on `worker`, over a transport on `wire`. The open packet is the first thing in its outbox.
-    pub(crate) fn open(
-        worker: &Rc<Worker<A>>,
-        wire: Option<Wire>,
-        admission: A::Admission,
+impl<O: Occupant> Session<O> {
+    /// Opens a session on `worker`, carried by `carrier` over `wire`. The open packet is the first thing in its outbox.
+    pub(crate) fn open<H: Host<Occupant = O>>(
+        worker: &Worker<H>,
+        carrier: Carrier,
+        wire: Arc<Wire>,
+        admission: H::Admission,
     ) -> (Addr<Self>, Rc<Link>) {
         let mut made = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
-            let link = Rc::new(Link::new(new_id().into(), end, wire, &worker.config, worker.local.now()));
+            let link = Rc::new(Link::new(worker.new_sid(), end, wire, carrier.name(), worker));
             made = Some(link.clone());
-            let machine = Machine::new(&worker.config);
-            Self { link, worker: worker.clone(), admission: Rc::new(admission), machine, seats: Vec::new() }
+            let occupant = worker.host.occupant(worker, link.clone(), admission);
+            let surroundings = Surroundings {
+                local: worker.local.clone(),
+                config: worker.config.clone(),
+                registry: worker.registry.clone(),
+            };
+            Self { link, carrier, occupant, surroundings, waiting: None, prober: None }
         });
-        (session, made.expect("create calls its argument before it returns"))
+        let link = made.expect("create calls its argument before it returns");
+        worker.registry.add(&link.sid, session.clone());
+        (session, link)
     }
 
-    fn send(&self, text: &str) {
-        self.link.push(Encoded::from_packet(text).frames(), false, self.worker.local.now());
+    /// Who speaks over this session.
+    pub(crate) fn occupant_mut(&mut self) -> &mut O {
+        &mut self.occupant
     }
 
-    fn hear(&mut self, heard: Result<Effect, CloseReason>, ctx: &mut Context<Self>) {
-        match heard {
-            Ok(Effect::Pong) => self.link.clock.borrow_mut().pong(self.worker.local.now()),
-            Ok(effect) => {
-                self.link.clock.borrow_mut().packet(self.worker.local.now());
-                self.act(effect, ctx);
-            }
-            Err(reason) => self.end(reason, ctx),
-        }
+    fn now(&self) -> std::time::Instant {
+        self.surroundings.local.now()
     }
 
-    fn act(&mut self, effect: Effect, ctx: &mut Context<Self>) {
-        match effect {
-            Effect::None | Effect::Pong => {}
-            Effect::Close => self.end(CloseReason::TransportClose, ctx),
-            Effect::Connect { namespace, auth } => self.connect(&namespace, auth, ctx),
-            Effect::Refuse { namespace } => {
-                self.send(&packet::connect_error_text(&namespace, "Too many namespaces", None));
-            }
-            Effect::Event { namespace, id, args, attachments } => {
-                self.event(&namespace, id, args, attachments)
-            }
-            Effect::Ack { namespace, id, args, attachments } => {
-                if let Some(seat) = self.seat(&namespace) {
-                    seat.socket.answered(id, args, attachments);
-                }
-            }
-            Effect::Leave { namespace } => self.leave(&namespace, CloseReason::ClientLeft),
-        }
+    fn push_engine(&self, packet: &str) {
+        self.link.push(Encoded::from_engine(packet).frames(), false, self.now());
     }
 
-    fn connect(&mut self, namespace: &str, auth: Value, ctx: &mut Context<Self>) {
-        let socket =
-            Socket::new(namespace, self.link.clone(), self.worker.local.clone(), &self.worker.config);
-        self.seats.push(Seat { socket: socket.clone(), peer: None });
-        let connect = Connect {
-            socket: socket.clone(),
-            namespace: namespace.into(),
-            auth,
-            admission: self.admission.clone(),
-        };
-        let answer = self.worker.app.connect(connect).into_actor(self);
-        ctx.spawn(answer.map(move |answer, session, _| session.answer_connect(&socket, answer)));
-    }
-
-    /// The application has decided. The client may have left in the meantime.
-    fn answer_connect(&mut self, socket: &Socket, answer: Result<A::Peer, Refusal>) {
-        let namespace = socket.namespace();
-        let still_wanted = self.machine.is_joining(namespace)
-            && self.seats.iter().any(|seat| seat.socket.id() == socket.id());
-        match answer {
-            Ok(mut peer) if !still_wanted => peer.closed(CloseReason::ClientLeft),
-            Err(_) if !still_wanted => {}
-            Ok(mut peer) => {
-                self.machine.joined(namespace);
-                self.link.clock.borrow_mut().joined();
-                self.send(&packet::connect_text(namespace, socket.id().as_str(), None));
-                socket.open(|| peer.connected());
-                if let Some(seat) = self.seat(namespace) {
-                    seat.peer = Some(peer);
-                }
+    /// The client sent one Engine.IO packet as text.
+    fn hear_text(&mut self, text: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+        match Packet::parse(text).map_err(|_| CloseReason::ParseError)? {
+            Packet::Pong => self.link.clock.borrow_mut().pong(self.now()),
+            Packet::Noop => {}
+            Packet::Close => return Err(CloseReason::TransportClose),
+            Packet::Ping(_) | Packet::Upgrade => return Err(CloseReason::TransportError),
+            Packet::Message(message) => {
+                self.link.clock.borrow_mut().packet(self.now());
+                return self.occupant.text(message, ctx);
             }
-            Err(refusal) => {
-                self.send(&packet::connect_error_text(namespace, &refusal.message, refusal.data.as_ref()));
-                self.machine.refused(namespace);
-                self.seats.retain(|seat| seat.socket.id() != socket.id());
-                socket.retire();
+            Packet::Base64(data) => {
+                let data = STANDARD.decode(data).map_err(|_| CloseReason::ParseError)?;
+                return self.hear_binary(data.into(), ctx);
             }
         }
+        Ok(())
     }
 
-    fn event(&mut self, namespace: &str, id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes>) {
-        let Some(Seat { socket, peer: Some(peer) }) = self.seat(namespace) else { return };
-        let mut args = args.into_iter();
-        let name = match args.next() {
-            Some(Value::String(name)) => name,
-            // Numbers are legal names; no application listens to one.
-            other => other.map(|name| name.to_string()).unwrap_or_default(),
-        };
-        metrics::counter!("socketio_events_total").increment(1);
-        let reply = id.map(|id| socket.reply(id));
-        peer.event(Event { name, args: args.collect(), attachments }, reply);
+    fn hear_binary(&mut self, data: Bytes, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+        self.link.clock.borrow_mut().packet(self.now());
+        self.occupant.binary(data, ctx)
     }
 
-    /// The client is out of `namespace`; the transport and the other namespaces live on.
-    fn leave(&mut self, namespace: &str, reason: CloseReason) {
-        self.machine.left(namespace);
-        let Some(at) = self.seats.iter().position(|seat| seat.socket.namespace() == namespace) else {
-            return;
-        };
-        let seat = self.seats.swap_remove(at);
-        seat.socket.retire();
-        if let Some(mut peer) = seat.peer {
-            peer.closed(reason);
-        }
-    }
-
-    /// Ends everything: the peers, then the transport, then this actor.
+    /// Ends everything: the occupant, then the transport, then this actor. Only the first call does anything.
     fn end(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
-        let reason = self.link.note_end(reason, self.worker.local.now());
+        if self.link.is_over() {
+            return;
+        }
+        let reason = self.link.note_end(reason, self.now());
         metrics::counter!("socketio_closed_total", "reason" => reason.as_str()).increment(1);
         tracing::debug!(reason = reason.as_str(), "session ended");
-        for mut seat in std::mem::take(&mut self.seats) {
-            seat.socket.retire();
-            if let Some(peer) = &mut seat.peer {
-                peer.closed(reason);
-            }
-        }
+        self.occupant.closed(reason);
         self.link.outbox.finish(frame::close(reason.code()));
-        self.worker.local.watch_end(&self.link);
-        ctx.stop();
-    }
-
-    fn seat(&mut self, namespace: &str) -> Option<&mut Seat<A::Peer>> {
-        self.seats.iter_mut().find(|seat| seat.socket.namespace() == namespace)
+        self.surroundings.local.watch_end(&self.link);
+        if let Some(prober) = self.prober.take() {
+            prober.close();
+        }
+        match self.carrier {
+            Carrier::WebSocket(_) => ctx.stop(),
+            Carrier::Polling { .. } => self.end_polling(reason, ctx),
+        }
     }
 }
 
-impl<A: App> Actor for Session<A> {
+impl<O: Occupant> Actor for Session<O> {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
         metrics::gauge!("socketio_sessions").increment(1);
-        let open = open_packet(&self.link.sid, &[], &self.worker.config);
-        self.link.push(Encoded::from_engine(&open).frames(), false, self.worker.local.now());
-        self.worker.local.watch(&self.link);
+        let config = &self.surroundings.config;
+        let upgrades: &[&str] = match self.carrier {
+            Carrier::Polling { .. } if config.websocket => &["websocket"],
+            _ => &[],
+        };
+        self.push_engine(&open_packet(&self.link.sid, upgrades, config));
+        self.surroundings.local.watch(&self.link);
+        self.occupant.opened();
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
+        self.surroundings.registry.remove(&self.link.sid);
         metrics::gauge!("socketio_sessions").decrement(1);
     }
 }
 
-impl<A: App> Handler<Inbound> for Session<A> {
+impl<O: Occupant> Handler<Inbound> for Session<O> {
     type Result = ();
 
-    fn handle(&mut self, inbound: Inbound, ctx: &mut Context<Self>) {
-        if self.link.ended_at().is_some() {
+    fn handle(&mut self, Inbound { pipe, said }: Inbound, ctx: &mut Context<Self>) {
+        if self.link.is_over() {
             return;
         }
-        let heard = match inbound {
-            Inbound::Text(text) => self.machine.text(&text),
-            Inbound::Binary(data) => self.machine.binary(data),
-            Inbound::Failed(reason) => Err(reason),
+        let heard = match (self.carrier.role(pipe), said) {
+            (Role::Carrier, Said::Text(text)) => self.hear_text(&text, ctx),
+            (Role::Carrier, Said::Binary(data)) => self.hear_binary(data, ctx),
+            (Role::Carrier, Said::Failed(reason)) => Err(reason),
+            (Role::Probe, Said::Text(text)) => return self.hear_probe(&text, ctx),
+            (Role::Probe, _) => return self.end_probe(),
+            (Role::Stranger, _) => return,
         };
-        self.hear(heard, ctx);
+        if let Err(reason) = heard {
+            self.end(reason, ctx);
+        }
     }
 }
 
-impl<A: App> Handler<End> for Session<A> {
+impl<O: Occupant> Handler<End> for Session<O> {
     type Result = ();
 
     fn handle(&mut self, end: End, ctx: &mut Context<Self>) {
         match end {
             End::Session(reason) => self.end(reason, ctx),
-            End::Namespace(namespace) => self.leave(&namespace, CloseReason::ServerLeft),
+            End::Namespace(namespace) if !self.link.is_over() => self.occupant.dismiss(&namespace),
+            End::Namespace(_) => {}
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The bounded queue of encoded frames toward one client. Whoever sends pushes, the transport takes. It lives outside the
-//! transport's actor, which a client that does not read freezes.
+//! transport, which a client that does not read freezes, and which may run on another worker than its session.
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+
+use crate::Config;
 
 /// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,44 +37,76 @@ pub(crate) struct Limits {
     pub(crate) stall: Duration,
 }
 
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self { bytes: config.outbox_bytes, frames: config.outbox_frames, stall: config.stall_timeout }
+    }
+}
+
+/// What a transport takes.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// The next frame, or what was pushed as one.
+    Frame(Bytes),
+    /// Everything is out; go on with this one.
+    Moved(Arc<Outbox>),
+    /// Everything is out, and nothing more comes.
+    Ended,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     limits: Limits,
-    queue: RefCell<Queue>,
+    queue: Mutex<Queue>,
 }
 
 #[derive(Debug)]
 struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// When a frame last left, or the first of those that wait was queued.
+    /// When the pusher last knew that frames leave; none while nothing waits.
     moved: Option<Instant>,
+    /// Whether a frame has left since.
+    has_moved: bool,
     waker: Option<Waker>,
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum State {
     Open,
     /// What is queued still goes out, then the transport ends.
     Finishing,
     /// Nothing goes out any more.
     Aborted,
+    /// What is queued still goes out, then the transport goes on with another outbox.
+    Moved(Arc<Outbox>),
 }
 
 impl Outbox {
     /// An empty, open outbox.
     pub(crate) fn new(limits: Limits) -> Self {
-        let queue = Queue { frames: VecDeque::new(), bytes: 0, moved: None, waker: None, state: State::Open };
-        Self { limits, queue: RefCell::new(queue) }
+        let queue = Queue {
+            frames: VecDeque::new(),
+            bytes: 0,
+            moved: None,
+            has_moved: false,
+            waker: None,
+            state: State::Open,
+        };
+        Self { limits, queue: Mutex::new(queue) }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues `frame`, which may be several frames in one piece. An empty outbox takes any one frame, so that an answer
     /// larger than the limit still reaches a client that keeps up.
     pub(crate) fn push(&self, frame: Bytes, volatile: bool, now: Instant) -> Push {
-        let mut queue = self.queue.borrow_mut();
-        if queue.state != State::Open {
+        let mut queue = self.queue();
+        if !matches!(queue.state, State::Open) {
             return Push::Closed;
         }
         if volatile && queue.is_half_full(self.limits) {
@@ -80,7 +115,7 @@ impl Outbox {
         if queue.is_over(self.limits, frame.len(), now) {
             return Push::Full;
         }
-        queue.moved.get_or_insert(now);
+        queue.note_move(now);
         queue.bytes += frame.len();
         queue.frames.push_back(frame);
         let waker = queue.waker.take();
@@ -91,21 +126,41 @@ impl Outbox {
         Push::Queued
     }
 
-    /// Takes the next frame; ready with none when the outbox has ended and everything is out.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, now: Instant) -> Poll<Option<Bytes>> {
-        let mut queue = self.queue.borrow_mut();
-        if let Some(frame) = queue.frames.pop_front() {
-            queue.bytes -= frame.len();
-            queue.moved = (!queue.frames.is_empty()).then_some(now);
-            return Poll::Ready(Some(frame));
+    /// Takes the next frame, or what there is to know when none is left.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Taken> {
+        let mut queue = self.queue();
+        if let Some(frame) = queue.pop() {
+            return Poll::Ready(Taken::Frame(frame));
         }
-        if queue.state != State::Open {
-            return Poll::Ready(None);
+        match &queue.state {
+            State::Finishing | State::Aborted => return Poll::Ready(Taken::Ended),
+            State::Moved(other) => return Poll::Ready(Taken::Moved(other.clone())),
+            State::Open => {}
         }
         if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             queue.waker = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Takes a frame if there is one.
+    pub(crate) fn take(&self) -> Option<Bytes> {
+        self.queue().pop()
+    }
+
+    /// Ready when there is a frame to take, or never will be.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.queue();
+        if !queue.frames.is_empty() || !matches!(queue.state, State::Open) {
+            return Poll::Ready(());
+        }
+        queue.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue().frames.is_empty()
     }
 
     /// Lets what is queued go out, then `last`, then ends.
@@ -124,9 +179,14 @@ impl Outbox {
         });
     }
 
+    /// Lets what is queued go out; then whoever takes from here goes on with `other`.
+    pub(crate) fn move_to(&self, other: Arc<Self>) {
+        self.end(State::Moved(other), |_| {});
+    }
+
     fn end(&self, state: State, change: impl FnOnce(&mut Queue)) {
-        let mut queue = self.queue.borrow_mut();
-        if queue.state != State::Open {
+        let mut queue = self.queue();
+        if !matches!(queue.state, State::Open) {
             return;
         }
         queue.state = state;
@@ -140,11 +200,25 @@ impl Outbox {
 
     /// Whether frames wait and none has left for longer than the limit.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        self.queue.borrow().is_stalled(self.limits, now)
+        self.queue().is_stalled(self.limits, now)
     }
 }
 
 impl Queue {
+    fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.len();
+        self.has_moved = true;
+        Some(frame)
+    }
+
+    /// Only the pusher's clock counts, so that both sides need not agree on the time.
+    fn note_move(&mut self, now: Instant) {
+        if mem::take(&mut self.has_moved) || self.frames.is_empty() {
+            self.moved = Some(now);
+        }
+    }
+
     fn is_half_full(&self, limits: Limits) -> bool {
         self.bytes > limits.bytes / 2 || self.frames.len() > limits.frames / 2
     }
@@ -156,7 +230,8 @@ impl Queue {
     }
 
     fn is_stalled(&self, limits: Limits, now: Instant) -> bool {
-        self.moved.is_some_and(|moved| now.saturating_duration_since(moved) > limits.stall)
+        let waits = !self.frames.is_empty() && !self.has_moved;
+        waits && self.moved.is_some_and(|moved| now.saturating_duration_since(moved) > limits.stall)
     }
 }
 

@@ -8,8 +8,24 @@ fn frame(length: usize) -> Bytes {
     Bytes::from(vec![b'x'; length])
 }
 
-fn take(outbox: &Outbox, now: Instant) -> Poll<Option<Bytes>> {
-    outbox.poll_take(&mut Context::from_waker(Waker::noop()), now)
+/// A frame, or why there is none.
+#[derive(Debug, PartialEq)]
+enum Got {
+    Frame(Bytes),
+    Moved,
+    Ended,
+}
+
+fn take(outbox: &Outbox) -> Poll<Got> {
+    outbox.poll_take(&mut Context::from_waker(Waker::noop())).map(|taken| match taken {
+        Taken::Frame(frame) => Got::Frame(frame),
+        Taken::Moved(_) => Got::Moved,
+        Taken::Ended => Got::Ended,
+    })
+}
+
+fn got(text: &'static str) -> Poll<Got> {
+    Poll::Ready(Got::Frame(Bytes::from(text)))
 }
 
 #[test]
@@ -18,9 +34,9 @@ fn frames_leave_in_the_order_they_came() {
     for text in ["a", "b"] {
         assert_eq!(outbox.push(Bytes::from(text), false, now), Push::Queued);
     }
-    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("a"))));
-    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("b"))));
-    assert_eq!(take(&outbox, now), Poll::Pending);
+    assert_eq!(take(&outbox), got("a"));
+    assert_eq!(take(&outbox), got("b"));
+    assert_eq!(take(&outbox), Poll::Pending);
 }
 
 #[test]
@@ -29,7 +45,7 @@ fn bytes_are_bounded_at_the_limit_and_not_before() {
     assert_eq!(outbox.push(frame(60), false, now), Push::Queued);
     assert_eq!(outbox.push(frame(40), false, now), Push::Queued);
     assert_eq!(outbox.push(frame(1), false, now), Push::Full);
-    assert!(take(&outbox, now).is_ready());
+    assert!(take(&outbox).is_ready());
     assert_eq!(outbox.push(frame(60), false, now), Push::Queued, "what left makes room");
 }
 
@@ -62,12 +78,14 @@ fn volatile_frames_are_skipped_when_the_outbox_is_half_full() {
 fn frames_that_do_not_move_make_the_outbox_full() {
     let (outbox, start) = (Outbox::new(LIMITS), Instant::now());
     assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
+    assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
     let at_the_limit = start + LIMITS.stall;
     assert_eq!(outbox.push(frame(1), false, at_the_limit), Push::Queued);
-    assert!(take(&outbox, at_the_limit).is_ready());
+    assert!(take(&outbox).is_ready());
     let later = at_the_limit + Duration::from_secs(5);
     assert!(!outbox.is_stalled(later), "a frame left in between");
-    let past = later + Duration::from_millis(1);
+    assert_eq!(outbox.push(frame(1), false, later), Push::Queued);
+    let past = later + LIMITS.stall + Duration::from_millis(1);
     assert!(outbox.is_stalled(past));
     assert_eq!(outbox.push(frame(1), false, past), Push::Full);
 }
@@ -76,7 +94,7 @@ fn frames_that_do_not_move_make_the_outbox_full() {
 fn an_idle_outbox_never_stalls() {
     let (outbox, start) = (Outbox::new(LIMITS), Instant::now());
     assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
-    assert!(take(&outbox, start).is_ready());
+    assert!(take(&outbox).is_ready());
     assert_eq!(outbox.push(frame(1), false, start + Duration::from_secs(3600)), Push::Queued);
 }
 
@@ -86,9 +104,19 @@ fn finishing_sends_what_is_queued_then_the_last_frame_then_ends() {
     assert_eq!(outbox.push(Bytes::from("a"), false, now), Push::Queued);
     outbox.finish(Bytes::from("close"));
     assert_eq!(outbox.push(frame(1), false, now), Push::Closed);
-    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("a"))));
-    assert_eq!(take(&outbox, now), Poll::Ready(Some(Bytes::from("close"))));
-    assert_eq!(take(&outbox, now), Poll::Ready(None));
+    assert_eq!(take(&outbox), got("a"));
+    assert_eq!(take(&outbox), got("close"));
+    assert_eq!(take(&outbox), Poll::Ready(Got::Ended));
+}
+
+#[test]
+fn a_transport_is_sent_on_when_everything_is_out() {
+    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    assert_eq!(outbox.push(Bytes::from("a"), false, now), Push::Queued);
+    outbox.move_to(Arc::new(Outbox::new(LIMITS)));
+    assert_eq!(outbox.push(frame(1), false, now), Push::Closed);
+    assert_eq!(take(&outbox), got("a"));
+    assert_eq!(take(&outbox), Poll::Ready(Got::Moved));
 }
 
 #[test]
@@ -97,7 +125,7 @@ fn aborting_drops_what_is_queued() {
     assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
     outbox.abort();
     outbox.finish(Bytes::from("too late"));
-    assert_eq!(take(&outbox, now), Poll::Ready(None));
+    assert_eq!(take(&outbox), Poll::Ready(Got::Ended));
 }
 
 #[test]
@@ -105,7 +133,7 @@ fn a_push_wakes_the_transport_that_waits() {
     let woken = std::sync::Arc::new(Flag::default());
     let waker = Waker::from(woken.clone());
     let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
-    assert!(outbox.poll_take(&mut Context::from_waker(&waker), now).is_pending());
+    assert!(outbox.poll_take(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
     assert!(woken.0.load(std::sync::atomic::Ordering::SeqCst));
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     CloseReason, Config, Encoded,
-    session::{End, Inbound},
-    testing::{stage, worker},
+    session::{End, Inbound, Said},
+    testing::{PIPE, stage, worker},
 };
 
 fn event(name: &str) -> Encoded {
@@ -27,7 +27,7 @@ async fn what_is_sent_before_the_answer_to_connect_is_held_back() {
     let worker = worker(Config::default());
     let stage = stage(&worker);
     stage.says("40{\"wait\":1}").await;
-    worker.local.carry(&crate::Fanout::Emit(crate::Broadcast {
+    worker.0.local.carry(&crate::Fanout::Emit(crate::Broadcast {
         namespace: "/".into(),
         rooms: Vec::new(),
         except: None,
@@ -81,6 +81,6 @@ async fn only_the_first_reason_to_end_counts_and_the_peer_hears_it_once() {
 #[actix_rt::test]
 async fn a_violation_ends_the_session_with_its_code() {
     let stage = stage(&worker(Config::default()));
-    let _ = stage.session.send(Inbound::Failed(CloseReason::TooLarge)).await;
+    let _ = stage.session.send(Inbound { pipe: PIPE, said: Said::Failed(CloseReason::TooLarge) }).await;
     assert_eq!(stage.sent().last().map(String::as_str), Some("close 1009"));
 }

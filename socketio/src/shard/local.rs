@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a connection may take to send its last frames.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A turn that comes later than this after the one before means that the whole process stood still.
 const STANDSTILL: Duration = Duration::from_secs(2);
@@ -107,17 +107,18 @@ impl Local {
             Fanout::Emit(broadcast) => self.emit(broadcast),
             Fanout::Join { of, room } => self.each(of, |socket| socket.join(room)),
             Fanout::Leave { of, room } => self.each(of, |socket| socket.leave(room)),
+            Fanout::Close { of, reason } => self.each(of, |socket| socket.close(*reason)),
             Fanout::Disconnect { of, reason } => self.each(of, |socket| socket.expel(*reason)),
         }
     }
 
     fn emit(&self, broadcast: &Broadcast) {
-        let frames = broadcast.packet.unshared().frames();
+        let packet = broadcast.packet.unshared();
         let mut sent = 0;
         self.table(&broadcast.namespace, |table| {
             table.select(&broadcast.rooms, |_, socket| {
-                if broadcast.except.as_ref() != Some(socket.id()) {
-                    socket.deliver(frames.clone(), broadcast.volatile);
+                if broadcast.except.is_none() || broadcast.except != Some(socket.id()) {
+                    socket.deliver(&packet, broadcast.volatile);
                     sent += 1;
                 }
             });

@@ -10,7 +10,7 @@ use std::{rc::Rc, sync::Arc};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 
-pub(crate) use local::Local;
+pub(crate) use local::{LAST_WORDS, Local};
 
 use crate::{bus::Fanout, close::CloseReason};
 

@@ -1,13 +1,14 @@
 //! The shard without a network: batches, exceptions, and the heartbeat's turn.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix::Actor;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::{
     Broadcast, Bus, Config, Encoded, SocketId,
-    testing::{Stage, stage, worker},
+    testing::{RecorderWorker, Stage, stage, worker},
 };
 
 fn broadcast(rooms: &[&str], except: Option<SocketId>) -> Fanout {
@@ -21,13 +22,13 @@ fn broadcast(rooms: &[&str], except: Option<SocketId>) -> Fanout {
 }
 
 /// A joined client, with what it has been sent so far already read.
-async fn client(worker: &Rc<crate::server::Worker<crate::testing::Recorder>>) -> (Stage, SocketId) {
+async fn client(worker: &(Rc<RecorderWorker>, Arc<Notify>)) -> (Stage, SocketId) {
     let stage = stage(worker);
     stage.says("40").await;
     let sent = stage.sent();
     let id = sent[1].split('"').nth(3).unwrap().to_owned();
     let mut found = None;
-    worker.local.each(&id.as_str().into(), |socket| found = Some(socket.id().clone()));
+    worker.0.local.each(&id.as_str().into(), |socket| found = Some(socket.id()));
     (stage, found.expect("every socket is a room of its own"))
 }
 
@@ -35,7 +36,7 @@ async fn client(worker: &Rc<crate::server::Worker<crate::testing::Recorder>>) ->
 async fn a_broadcast_goes_to_each_member_once_and_not_to_the_excepted() {
     let worker = worker(Config::default());
     let bus = Bus::new();
-    bus.add(Shard::new(worker.local.clone()).start());
+    bus.add(Shard::new(worker.0.local.clone()).start());
     let (alice, alice_id) = client(&worker).await;
     let (bob, bob_id) = client(&worker).await;
     let enter = |of: &SocketId, room: &str| Fanout::Join { of: of.room(), room: room.into() };
@@ -61,13 +62,13 @@ async fn a_full_outbox_ends_that_session_alone() {
     let (alice, _) = client(&worker).await;
     let (bob, _) = client(&worker).await;
     for _ in 0..3 {
-        worker.local.carry(&broadcast(&[], None));
+        worker.0.local.carry(&broadcast(&[], None));
         assert_eq!(alice.sent().len(), 1);
     }
     bob.says("3").await;
     assert_eq!(*bob.diary.borrow(), ["connected", "closed: slow"]);
     assert_eq!(*alice.diary.borrow(), ["connected"]);
-    assert_eq!(worker.local.count(), 1);
+    assert_eq!(worker.0.local.count(), 1);
 }
 
 #[actix_rt::test]
@@ -75,7 +76,7 @@ async fn the_wheel_pings_and_then_gives_up() {
     let beat = Duration::from_millis(100);
     let worker = worker(Config { ping_interval: beat, ping_timeout: beat, ..Config::default() });
     let (alice, _) = client(&worker).await;
-    let shard = Shard::new(worker.local.clone()).start();
+    let shard = Shard::new(worker.0.local.clone()).start();
     let mut pinged = false;
     while alice.session.connected() {
         pinged |= alice.sent().contains(&"2".to_owned());

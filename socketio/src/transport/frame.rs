@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// FIN and opcode of the frames a server sends.
 const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 
 /// One text frame of the parts, joined.
@@ -11,6 +12,13 @@ pub(crate) fn text(parts: &[&str]) -> Bytes {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut frame = header(TEXT, length);
     parts.iter().for_each(|part| frame.put_slice(part.as_bytes()));
+    frame.freeze()
+}
+
+/// One binary frame.
+pub(crate) fn binary(data: &[u8]) -> Bytes {
+    let mut frame = header(BINARY, data.len());
+    frame.put_slice(data);
     frame.freeze()
 }
 

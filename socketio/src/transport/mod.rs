@@ -1,8 +1,11 @@
 //! Transports: how a session's packets travel over HTTP. [`serve`] takes every request to the server's path, checks it as
-//! the reference does, and opens a session. [`ws`] is the WebSocket; [`guard`], [`frame`] and [`wire`] are what it needs.
+//! the reference does, and opens or finds a session. [`polling`] and [`ws`] are the two ways; [`cors`] is for pages of other
+//! origins; [`guard`], [`frame`] and [`wire`] are what a WebSocket needs.
 
+mod cors;
 pub(crate) mod frame;
 mod guard;
+mod polling;
 pub(crate) mod wire;
 mod ws;
 
@@ -15,7 +18,10 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use crate::{app::App, engine::handshake::Query, server::Worker};
+use crate::{
+    engine::handshake::{Ask, HandshakeError, Query, Shape, Transport},
+    server::{Host, Worker},
+};
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
@@ -24,27 +30,86 @@ struct ErrorBody<'a> {
 }
 
 /// Answers one request to the server's path.
-pub(crate) async fn serve<A: App>(
-    worker: Rc<Worker<A>>,
+pub(crate) async fn serve<H: Host>(
+    worker: Rc<Worker<H>>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let is_upgrade = is_upgrade(&request);
+    let mut response = match cors::preflight(&worker.config.cors, &request) {
+        Some(response) => response,
+        None => answer(&worker, &request, payload).await,
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    for (name, value) in cors::headers(&worker.config.cors, &request) {
+        headers.insert(name, value);
+    }
+    response
+}
+
+async fn answer<H: Host>(
+    worker: &Rc<Worker<H>>,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let is_upgrade = is_upgrade(request);
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let query = Query::from_pairs(pairs.map(web::Query::into_inner).unwrap_or_default());
-    if let Err(error) = query.check(request.method() == Method::GET, is_upgrade) {
-        return refuse(StatusCode::BAD_REQUEST, error.code(), &error.to_string(), is_upgrade);
+    let shape = Shape { is_get: request.method() == Method::GET, is_upgrade };
+    match query.check(shape, &worker.config) {
+        Ok(Ask::Open(transport)) => open(worker, request, payload, transport).await,
+        Ok(Ask::Use { sid, transport, is_current_version }) => {
+            let Some(session) = worker.registry.find(&sid) else {
+                return refuse_handshake(HandshakeError::SessionUnknown, is_upgrade);
+            };
+            let is_probe = transport == Transport::WebSocket;
+            match *request.method() {
+                _ if !is_current_version || is_probe != is_upgrade => {
+                    refuse_handshake(HandshakeError::BadRequest, is_upgrade)
+                }
+                Method::GET if is_probe => ws::probe(worker, request, payload, session).await,
+                Method::GET => polling::get(session).await,
+                Method::POST => polling::post(session, &worker.config, is_binary(request), payload).await,
+                _ => refuse_handshake(HandshakeError::BadRequest, is_upgrade),
+            }
+        }
+        Err(error) => refuse_handshake(error, is_upgrade),
     }
-    match worker.app.admit(&request) {
-        Ok(admission) => ws::open(worker, &request, payload, admission)
-            .unwrap_or_else(|error| refuse(StatusCode::BAD_REQUEST, error.code(), &error.to_string(), true)),
-        Err(refusal) => refuse(StatusCode::FORBIDDEN, 4, &refusal.message, is_upgrade),
+}
+
+async fn open<H: Host>(
+    worker: &Rc<Worker<H>>,
+    request: &HttpRequest,
+    payload: web::Payload,
+    transport: Transport,
+) -> HttpResponse {
+    let admission = match worker.host.admit(request) {
+        Ok(admission) => admission,
+        Err(refusal) => {
+            let is_upgrade = transport == Transport::WebSocket;
+            return refuse(StatusCode::FORBIDDEN, 4, &refusal.message, is_upgrade);
+        }
+    };
+    match transport {
+        Transport::Polling => polling::open(worker, admission).await,
+        Transport::WebSocket => ws::open(worker, request, payload, admission)
+            .unwrap_or_else(|error| refuse_handshake(error, true)),
     }
 }
 
 fn is_upgrade(request: &HttpRequest) -> bool {
     let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// Protocol 4 has no binary bodies.
+fn is_binary(request: &HttpRequest) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().eq_ignore_ascii_case(b"application/octet-stream"))
+}
+
+fn refuse_handshake(error: HandshakeError, is_upgrade: bool) -> HttpResponse {
+    refuse(StatusCode::BAD_REQUEST, error.code(), &error.to_string(), is_upgrade)
 }
 
 /// A handshake error: JSON, or to a WebSocket the bare message, always with status 400 and a closed connection.

@@ -1,7 +1,12 @@
 //! The TCP connection under a transport. The HTTP server owns it; this is the way to set its options when it is accepted
 //! and to cut it when nobody polls its transport any more.
 
-use std::{any::Any, os::fd::AsRawFd as _, os::fd::RawFd, time::Duration};
+use std::{
+    any::Any,
+    os::fd::{AsRawFd as _, RawFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use actix_web::{dev::Extensions, rt::net::TcpStream};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -14,12 +19,21 @@ const SEND_BUFFER: usize = 32 * 1024;
 /// How long sent bytes may stay unacknowledged, or the client's window closed, before the kernel gives up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
 
-/// A connection, by its descriptor. It is valid while the response body that holds it lives: the server drops the body
-/// before it closes the socket, on the same thread.
+/// The descriptor of a connection, as [`on_connect`] leaves it with the request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wire(RawFd);
+pub(crate) struct Descriptor(RawFd);
+
+/// A connection that carries a session. The response body that writes to it releases it when it is dropped, which the
+/// HTTP server does before it closes the socket; so nobody touches a descriptor that is another's by now.
+#[derive(Debug, Default)]
+pub(crate) struct Wire(Mutex<Option<RawFd>>);
 
 impl Wire {
+    /// The connection of a request; without [`on_connect`] there is none to touch.
+    pub(crate) fn new(descriptor: Option<Descriptor>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(descriptor.map(|Descriptor(fd)| fd))))
+    }
+
     /// Ends the connection in both directions.
     pub(crate) fn cut(&self) {
         self.shut(Shutdown::Both);
@@ -30,10 +44,22 @@ impl Wire {
         self.shut(Shutdown::Write);
     }
 
+    /// The connection is about to be closed.
+    pub(crate) fn release(&self) {
+        self.lock().take();
+    }
+
     fn shut(&self, how: Shutdown) {
-        if let Err(error) = shutdown(self.0, how) {
+        let fd = self.lock();
+        if let Some(fd) = *fd
+            && let Err(error) = shutdown(fd, how)
+        {
             tracing::trace!(%error, "connection already gone");
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<RawFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,5 +74,5 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
     if let Err(error) = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)) {
         tracing::debug!(%error, "user timeout not set");
     }
-    extensions.insert(Wire(stream.as_raw_fd()));
+    extensions.insert(Descriptor(stream.as_raw_fd()));
 }

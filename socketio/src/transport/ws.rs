@@ -7,13 +7,17 @@
 use std::{
     pin::Pin,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use actix::{Actor, Addr, StreamHandler};
 use actix_http::ws::{Codec, Item, ProtocolError};
 use actix_web::{
-    Error, HttpRequest, HttpResponse,
+    Error, HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{Version, header},
     web,
 };
@@ -24,46 +28,90 @@ use futures_util::Stream;
 
 use super::{
     guard::{Flow, Guarded, Violation},
-    wire::Wire,
+    refuse_handshake,
+    wire::{Descriptor, Wire},
 };
 use crate::{
-    app::App,
     close::CloseReason,
     engine::handshake::HandshakeError,
-    server::Worker,
-    session::{Inbound, Session, link::Link},
-    shard::Local,
+    server::{Host, Worker},
+    session::{
+        Inbound, Said, Session,
+        carrier::{Carrier, PipeId},
+        occupant::Occupant,
+        outbox::{Limits, Outbox, Taken},
+        upgrade::Probe,
+    },
 };
 
 /// So many frames leave in a row before the client is listened to again.
 const TURN: usize = 64;
 
 /// Opens a session over the WebSocket that `request` asks for.
-pub(crate) fn open<A: App>(
-    worker: Rc<Worker<A>>,
+pub(super) fn open<H: Host>(
+    worker: &Worker<H>,
     request: &HttpRequest,
     payload: web::Payload,
-    admission: A::Admission,
+    admission: H::Admission,
 ) -> Result<HttpResponse, HandshakeError> {
-    let mut response = handshake(request)?;
-    let wire = request.conn_data::<Wire>().copied();
-    let (session, link) = Session::open(&worker, wire, admission);
+    let response = handshake(request)?;
+    let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
+    let (session, link) = Session::open(worker, Carrier::WebSocket(id), wire.clone(), admission);
+    let end = PipeEnd { id, session, wire, outbox: link.outbox.clone() };
+    Ok(stream(response, end, payload, worker.config.max_payload))
+}
+
+/// Lets the WebSocket that `request` asks for probe for a session that polls.
+pub(super) async fn probe<H: Host>(
+    worker: &Worker<H>,
+    request: &HttpRequest,
+    payload: web::Payload,
+    session: Addr<Session<H::Occupant>>,
+) -> HttpResponse {
+    let response = match handshake(request) {
+        Ok(response) => response,
+        Err(error) => return refuse_handshake(error, true),
+    };
+    let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
+    let outbox = Arc::new(Outbox::new(Limits::from(&*worker.config)));
+    match session.send(Probe { pipe: id, outbox: outbox.clone(), wire: wire.clone() }).await {
+        Ok(Ok(())) => {
+            stream(response, PipeEnd { id, session, wire, outbox }, payload, worker.config.max_payload)
+        }
+        Ok(Err(_)) => refuse_handshake(HandshakeError::BadRequest, true),
+        Err(_) => refuse_handshake(HandshakeError::SessionUnknown, true),
+    }
+}
+
+/// Everything of a pipe that outlives one poll of it.
+struct PipeEnd<O: Occupant> {
+    id: PipeId,
+    session: Addr<Session<O>>,
+    wire: Arc<Wire>,
+    outbox: Arc<Outbox>,
+}
+
+fn stream<O: Occupant>(
+    mut response: HttpResponseBuilder,
+    end: PipeEnd<O>,
+    payload: web::Payload,
+    max_payload: usize,
+) -> HttpResponse {
     let flow = Rc::new(Flow::default());
-    let guarded = Guarded::new(payload, worker.config.max_payload, flow.clone());
-    let codec = Codec::new().max_size(worker.config.max_payload);
-    let pipe = Pipe { session, flow, message: None };
+    let guarded = Guarded::new(payload, max_payload, flow.clone());
+    let pipe = Pipe { id: end.id, session: end.session.clone(), flow, message: None };
+    let codec = Codec::new().max_size(max_payload);
     let inner = Box::pin(WebsocketContext::with_codec(pipe, guarded, codec));
-    Ok(response.streaming(Merged {
-        inner: Some(inner),
-        link,
-        local: worker.local.clone(),
-        in_a_row: 0,
-        ending: false,
-    }))
+    response.streaming(Merged { inner: Some(inner), end, in_a_row: 0, ending: false })
+}
+
+fn next_id() -> PipeId {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    PipeId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The upgrade as RFC 6455 §4.2.1 wants it; stricter than the library, which takes drafts and HTTP/1.0.
-fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, HandshakeError> {
+fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeError> {
     let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
     if request.version() != Version::HTTP_11 || version.is_none_or(|version| version != "13") {
         return Err(HandshakeError::BadRequest);
@@ -72,8 +120,9 @@ fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, Ha
 }
 
 /// Reads what the client says and hands it to the session.
-struct Pipe<A: App> {
-    session: Addr<Session<A>>,
+struct Pipe<O: Occupant> {
+    id: PipeId,
+    session: Addr<Session<O>>,
     flow: Rc<Flow>,
     /// A fragmented message under way; the guard bounds it.
     message: Option<Fragments>,
@@ -84,18 +133,18 @@ struct Fragments {
     bytes: BytesMut,
 }
 
-impl<A: App> Pipe<A> {
-    fn understand(&mut self, message: Message) -> Option<Inbound> {
+impl<O: Occupant> Pipe<O> {
+    fn understand(&mut self, message: Message) -> Option<Said> {
         match message {
-            Message::Text(text) => Some(Inbound::Text(text)),
-            Message::Binary(data) => Some(Inbound::Binary(data)),
+            Message::Text(text) => Some(Said::Text(text)),
+            Message::Binary(data) => Some(Said::Binary(data)),
             Message::Continuation(item) => self.join_fragments(item),
-            Message::Close(_) => Some(Inbound::Failed(CloseReason::TransportClose)),
+            Message::Close(_) => Some(Said::Failed(CloseReason::TransportClose)),
             Message::Ping(_) | Message::Pong(_) | Message::Nop => None,
         }
     }
 
-    fn join_fragments(&mut self, item: Item) -> Option<Inbound> {
+    fn join_fragments(&mut self, item: Item) -> Option<Said> {
         let (data, is_last) = match item {
             Item::FirstText(data) => return self.start_fragments(true, &data),
             Item::FirstBinary(data) => return self.start_fragments(false, &data),
@@ -108,13 +157,13 @@ impl<A: App> Pipe<A> {
         }
         let Fragments { is_text, bytes } = self.message.take()?;
         if !is_text {
-            return Some(Inbound::Binary(bytes.freeze()));
+            return Some(Said::Binary(bytes.freeze()));
         }
         let text = ByteString::try_from(bytes.freeze());
-        Some(text.map_or(Inbound::Failed(CloseReason::InvalidText), Inbound::Text))
+        Some(text.map_or(Said::Failed(CloseReason::InvalidText), Said::Text))
     }
 
-    fn start_fragments(&mut self, is_text: bool, data: &[u8]) -> Option<Inbound> {
+    fn start_fragments(&mut self, is_text: bool, data: &[u8]) -> Option<Said> {
         self.message = Some(Fragments { is_text, bytes: BytesMut::from(data) });
         None
     }
@@ -132,44 +181,43 @@ impl<A: App> Pipe<A> {
     }
 }
 
-impl<A: App> Actor for Pipe<A> {
+impl<O: Occupant> Actor for Pipe<O> {
     type Context = WebsocketContext<Self>;
 }
 
-impl<A: App> StreamHandler<Result<Message, ProtocolError>> for Pipe<A> {
+impl<O: Occupant> StreamHandler<Result<Message, ProtocolError>> for Pipe<O> {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
         self.flow.seen();
-        let inbound = match message {
+        let said = match message {
             Ok(Message::Ping(data)) => {
                 ctx.pong(&data);
                 None
             }
             Ok(message) => self.understand(message),
-            Err(error) => Some(Inbound::Failed(self.failure(Some(&error)))),
+            Err(error) => Some(Said::Failed(self.failure(Some(&error)))),
         };
-        if let Some(inbound) = inbound {
-            self.session.do_send(inbound);
+        if let Some(said) = said {
+            self.session.do_send(Inbound { pipe: self.id, said });
         }
     }
 
     /// No more bytes from the client. The session decides when the transport ends.
     fn finished(&mut self, _: &mut Self::Context) {
-        self.session.do_send(Inbound::Failed(self.failure(None)));
+        self.session.do_send(Inbound { pipe: self.id, said: Said::Failed(self.failure(None)) });
     }
 }
 
 /// The response body: what the session sends, and the pipe's own frames (pongs). Every item is whole frames, so the two may
 /// alternate freely. Dropped, it tells the session that the transport is gone.
-struct Merged<S> {
+struct Merged<S, O: Occupant> {
     inner: Option<Pin<Box<S>>>,
-    link: Rc<Link>,
-    local: Rc<Local>,
+    end: PipeEnd<O>,
     in_a_row: usize,
     /// Everything was given to the HTTP server, which writes it once this is polled again.
     ending: bool,
 }
 
-impl<S: Stream<Item = Result<Bytes, Error>>> Merged<S> {
+impl<S: Stream<Item = Result<Bytes, Error>>, O: Occupant> Merged<S, O> {
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
         let Some(inner) = &mut self.inner else { return Poll::Pending };
         match inner.as_mut().poll_next(cx) {
@@ -186,7 +234,7 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Merged<S> {
     /// only after it has had a turn to write the close frame.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         if std::mem::replace(&mut self.ending, true) {
-            self.link.finish_writing();
+            self.end.wire.finish_writing();
             return Poll::Ready(None);
         }
         cx.waker().wake_by_ref();
@@ -194,7 +242,7 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Merged<S> {
     }
 }
 
-impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Merged<S> {
+impl<S: Stream<Item = Result<Bytes, Error>>, O: Occupant> Stream for Merged<S, O> {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -205,22 +253,27 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Merged<S> {
                 return Poll::Ready(Some(item));
             }
         }
-        match this.link.outbox.poll_take(cx, this.local.now()) {
-            Poll::Ready(Some(frame)) => {
-                this.in_a_row += 1;
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(None) => this.poll_end(cx),
-            Poll::Pending => {
-                this.in_a_row = 0;
-                this.poll_inner(cx).map(Some)
+        loop {
+            match this.end.outbox.poll_take(cx) {
+                Poll::Ready(Taken::Frame(frame)) => {
+                    this.in_a_row += 1;
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Poll::Ready(Taken::Moved(other)) => this.end.outbox = other,
+                Poll::Ready(Taken::Ended) => return this.poll_end(cx),
+                Poll::Pending => {
+                    this.in_a_row = 0;
+                    return this.poll_inner(cx).map(Some);
+                }
             }
         }
     }
 }
 
-impl<S> Drop for Merged<S> {
+impl<S, O: Occupant> Drop for Merged<S, O> {
     fn drop(&mut self) {
-        self.link.transport_gone();
+        self.end.wire.release();
+        let said = Said::Failed(CloseReason::TransportClose);
+        self.end.session.do_send(Inbound { pipe: self.end.id, said });
     }
 }

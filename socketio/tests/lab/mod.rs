@@ -13,8 +13,8 @@ use actix_web::{App, HttpRequest, HttpServer};
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use socketio::{
-    Broadcast, Bus, CloseReason, Config, Connect, Encoded, Event, Fanout, Peer, Refusal, Reply, Server,
-    Socket,
+    Broadcast, Bus, CloseReason, Config, Connect, Encoded, Entry, Event, Fanout, Peer, Refusal, Reply,
+    Server, Socket,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -50,7 +50,7 @@ impl socketio::App for Lab {
         if request.query_string().contains("deny") { Err(Refusal::new("denied")) } else { Ok(()) }
     }
 
-    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<LabPeer, Refusal>> {
+    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Entry<LabPeer>, Refusal>> {
         let closes = self.closes.lock().unwrap().clone();
         Box::pin(async move {
             // An early frame: it must not overtake the answer to CONNECT.
@@ -58,7 +58,7 @@ impl socketio::App for Lab {
             match connect.auth.get("fail") {
                 Some(_) => Err(Refusal { message: "no".into(), data: Some(json!({"code": 42})) }),
                 None if &*connect.namespace != "/" => Err(Refusal::new("Invalid namespace")),
-                None => Ok(LabPeer { socket: connect.socket, closes }),
+                None => Ok(Entry::new(LabPeer { socket: connect.socket, closes })),
             }
         })
     }

@@ -1,14 +1,12 @@
-//! The Socket.IO state machine of one session, pure: what a client said becomes one [`Effect`], or the reason to end the
-//! connection. Driven by [`super::Session`]; knows no actors, no sockets and no time.
+//! The Socket.IO state machine of one session, pure: a message from the client becomes one [`Effect`], or the reason to end
+//! the connection. Driven by [`super::Namespaces`]; knows no actors, no transports and no time.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
     Config,
     close::CloseReason,
-    engine,
     packet::{Assembler, Kind, Packet},
 };
 
@@ -35,8 +33,6 @@ enum Phase {
 pub(crate) enum Effect {
     /// Nothing.
     None,
-    /// The client answered a ping.
-    Pong,
     /// The client asks to join a namespace: the application decides.
     Connect { namespace: String, auth: Value },
     /// The client asks for a namespace beyond the allowed number.
@@ -47,8 +43,6 @@ pub(crate) enum Effect {
     Ack { namespace: String, id: u64, args: Vec<Value>, attachments: Vec<Bytes> },
     /// The client left a namespace.
     Leave { namespace: String },
-    /// The client ends the session.
-    Close,
 }
 
 impl Machine {
@@ -63,17 +57,11 @@ impl Machine {
 
     /// The client sent a text message.
     pub(crate) fn text(&mut self, text: &str) -> Result<Effect, CloseReason> {
-        use engine::packet::Packet as Engine;
-        match Engine::parse(text).map_err(|_| CloseReason::ParseError)? {
-            Engine::Pong => Ok(Effect::Pong),
-            Engine::Noop => Ok(Effect::None),
-            Engine::Close => Ok(Effect::Close),
-            Engine::Ping(_) | Engine::Upgrade => Err(CloseReason::TransportError),
-            Engine::Message(message) => self.message(message),
-            Engine::Base64(data) => {
-                let data = STANDARD.decode(data).map_err(|_| CloseReason::ParseError)?;
-                self.binary(data.into())
-            }
+        let packet = self.assembler.text(text).map_err(|_| CloseReason::ParseError)?;
+        match (packet, self.assembler.awaited_namespace()) {
+            (Some(packet), _) => self.packet(packet),
+            (None, Some(namespace)) if self.phase(namespace).is_none() => Err(CloseReason::ProtocolViolation),
+            (None, _) => Ok(Effect::None),
         }
     }
 
@@ -81,15 +69,6 @@ impl Machine {
     pub(crate) fn binary(&mut self, data: Bytes) -> Result<Effect, CloseReason> {
         let packet = self.assembler.binary(data).map_err(|_| CloseReason::ParseError)?;
         packet.map_or(Ok(Effect::None), |packet| self.packet(packet))
-    }
-
-    fn message(&mut self, text: &str) -> Result<Effect, CloseReason> {
-        let packet = self.assembler.text(text).map_err(|_| CloseReason::ParseError)?;
-        match (packet, self.assembler.awaited_namespace()) {
-            (Some(packet), _) => self.packet(packet),
-            (None, Some(namespace)) if self.phase(namespace).is_none() => Err(CloseReason::ProtocolViolation),
-            (None, _) => Ok(Effect::None),
-        }
     }
 
     fn packet(&mut self, Packet { namespace, kind }: Packet) -> Result<Effect, CloseReason> {

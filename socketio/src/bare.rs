@@ -1,0 +1,145 @@
+//! Engine.IO without Socket.IO: messages over a session, nothing else. For applications with a protocol of their own on top.
+
+use std::{rc::Rc, sync::Arc};
+
+use actix_web::{HttpRequest, web::ServiceConfig};
+use bytes::Bytes;
+
+use crate::{
+    Bus, Config,
+    app::Refusal,
+    close::CloseReason,
+    server::{Host, Mounted, Worker},
+    session::{
+        link::Link,
+        occupant::{Ctx, Occupant},
+    },
+    shard::Local,
+    transport::frame,
+};
+
+/// An application on the bare engine. One instance serves all workers.
+pub trait EngineApp: Send + Sync + 'static {
+    /// What [`EngineApp::admit`] learned from the HTTP request.
+    type Admission: 'static;
+    /// One session.
+    type Peer: EnginePeer;
+
+    /// May this HTTP request open a session?
+    fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// A session has opened: what is sent now is the first thing after its open packet.
+    fn open(&self, line: Line, admission: Self::Admission) -> Self::Peer;
+}
+
+/// One session of the application. Lives on one worker; its methods must not block.
+pub trait EnginePeer: Unpin + 'static {
+    /// The client sent a text message.
+    fn text(&mut self, text: &str);
+
+    /// The client sent a binary message.
+    fn binary(&mut self, data: Bytes);
+
+    /// The session has ended.
+    fn closed(&mut self, _: CloseReason) {}
+}
+
+/// The way to the client of one session. Cheap to clone; stays on its worker.
+#[derive(Clone)]
+pub struct Line {
+    link: Rc<Link>,
+    local: Rc<Local>,
+}
+
+impl Line {
+    /// Sends a text message.
+    pub fn send_text(&self, text: &str) {
+        self.link.push(frame::text(&["4", text]), false, self.local.now());
+    }
+
+    /// Sends a binary message.
+    pub fn send_binary(&self, data: &[u8]) {
+        self.link.push(frame::binary(data), false, self.local.now());
+    }
+
+    /// Ends the session.
+    pub fn close(&self, reason: CloseReason) {
+        self.link.end(reason);
+    }
+
+    /// The name of the transport that carries the session now.
+    pub fn transport(&self) -> &'static str {
+        self.link.transport()
+    }
+}
+
+/// An Engine.IO server for the application `E`. Cheap to clone.
+pub struct EngineServer<E: EngineApp>(Mounted<Bare<E>>);
+
+impl<E: EngineApp> Clone for EngineServer<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<E: EngineApp> EngineServer<E> {
+    /// A server with these numbers; [`Config::path`] is usually `/engine.io/`.
+    pub fn new(app: E, config: Config) -> Self {
+        Self(Mounted::new(Bus::new(), Bare(Arc::new(app)), config))
+    }
+
+    /// Adds the server's route to a worker's application, as [`crate::Server::mount`] does.
+    pub fn mount(&self, service: &mut ServiceConfig) {
+        self.0.mount(service);
+    }
+}
+
+struct Bare<E>(Arc<E>);
+
+/// The application's side of one session; its peer exists once the session is open.
+struct Engine<E: EngineApp> {
+    app: Arc<E>,
+    line: Line,
+    admission: Option<E::Admission>,
+    peer: Option<E::Peer>,
+}
+
+impl<E: EngineApp> Unpin for Engine<E> {}
+
+impl<E: EngineApp> Host for Bare<E> {
+    type Admission = E::Admission;
+    type Occupant = Engine<E>;
+
+    fn admit(&self, request: &HttpRequest) -> Result<E::Admission, Refusal> {
+        self.0.admit(request)
+    }
+
+    fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: E::Admission) -> Engine<E> {
+        // Without Socket.IO there is no namespace to join.
+        link.clock.borrow_mut().joined();
+        let line = Line { link, local: worker.local.clone() };
+        Engine { app: self.0.clone(), line, admission: Some(admission), peer: None }
+    }
+}
+
+impl<E: EngineApp> Occupant for Engine<E> {
+    fn opened(&mut self) {
+        self.peer = self.admission.take().map(|admission| self.app.open(self.line.clone(), admission));
+    }
+
+    fn text(&mut self, text: &str, _: &mut Ctx<Self>) -> Result<(), CloseReason> {
+        self.peer.iter_mut().for_each(|peer| peer.text(text));
+        Ok(())
+    }
+
+    fn binary(&mut self, data: Bytes, _: &mut Ctx<Self>) -> Result<(), CloseReason> {
+        self.peer.iter_mut().for_each(|peer| peer.binary(data.clone()));
+        Ok(())
+    }
+
+    fn dismiss(&mut self, _: &str) {}
+
+    fn closed(&mut self, reason: CloseReason) {
+        self.peer.iter_mut().for_each(|peer| peer.closed(reason));
+    }
+}

@@ -1,0 +1,103 @@
+//! Long-polling bodies (Engine.IO protocol 4, "HTTP long-polling"): packets joined by the record separator, binary ones as
+//! `b` and base64. What goes out is made from the same frames that a WebSocket gets.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+
+/// Between two packets.
+const SEPARATOR: char = '\x1e';
+
+/// The most packets that a client may put into one body.
+const MAX_PACKETS: usize = 1024;
+
+/// The body has more packets than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// The packets of a client's body, which may be empty texts: judging each is the session's.
+pub(crate) fn split(body: &str) -> Result<impl Iterator<Item = &str>, TooMany> {
+    let separators = body.bytes().filter(|byte| *byte == SEPARATOR as u8).take(MAX_PACKETS).count();
+    if separators < MAX_PACKETS { Ok(body.split(SEPARATOR)) } else { Err(TooMany) }
+}
+
+/// A body of what was queued as WebSocket frames.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    text: String,
+    packets: usize,
+}
+
+impl Body {
+    /// Adds every packet of `frames`, which is whole server frames.
+    pub(crate) fn add_frames(&mut self, mut frames: Bytes) {
+        while let Some((first, payload)) = split_frame(&mut frames) {
+            match first {
+                0x82 => self.add(&format!("b{}", STANDARD.encode(&payload))),
+                0x88 => self.add("1"),
+                _ => self.add(&String::from_utf8_lossy(&payload)),
+            }
+        }
+    }
+
+    /// Adds one packet.
+    pub(crate) fn add(&mut self, packet: &str) {
+        if self.packets > 0 {
+            self.text.push(SEPARATOR);
+        }
+        self.text.push_str(packet);
+        self.packets += 1;
+    }
+
+    /// How many packets it has.
+    pub(crate) fn packets(&self) -> usize {
+        self.packets
+    }
+
+    /// The body.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// Cuts the first frame off; server frames are unmasked and whole.
+fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
+    let first = *frames.first()?;
+    let (start, length) = match *frames.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes(frames.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(frames.get(2..10)?.try_into().ok()?)).ok()?),
+        length => (2, usize::from(length)),
+    };
+    let mut frame = frames.split_to((start + length).min(frames.len()));
+    Some((first, frame.split_off(start.min(frame.len()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::frame;
+
+    #[test]
+    fn frames_become_packets() {
+        let long = "x".repeat(70_000);
+        let mut body = Body::default();
+        body.add_frames(frame::text(&["4", "2[\"a\"]"]));
+        body.add_frames([frame::text(&["4", &long]), frame::binary(&[0, 1, 2])].concat().into());
+        body.add_frames(frame::close(1000));
+        assert_eq!(body.packets(), 4);
+        assert_eq!(body.into_text(), format!("42[\"a\"]\x1e4{long}\x1ebAAEC\x1e1"));
+    }
+
+    #[test]
+    fn a_body_is_split_at_every_separator() {
+        let packets = |body: &str| split(body).map(|packets| packets.map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(packets("42[\"a\"]\x1e3"), Ok(vec!["42[\"a\"]".into(), "3".into()]));
+        assert_eq!(packets("\x1e3"), Ok(vec![String::new(), "3".into()]));
+        assert_eq!(packets(""), Ok(vec![String::new()]));
+    }
+
+    #[test]
+    fn packets_in_one_body_are_bounded() {
+        assert!(split(&"3\x1e".repeat(MAX_PACKETS - 1)).is_ok());
+        assert!(split(&"3\x1e".repeat(MAX_PACKETS)).is_err());
+    }
+}

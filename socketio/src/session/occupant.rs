@@ -1,0 +1,29 @@
+//! Who speaks over an Engine.IO session: Socket.IO's namespaces, or an application that wants the bare engine. The session
+//! knows it by this trait only.
+
+use actix::Context;
+use bytes::Bytes;
+
+use super::Session;
+use crate::close::CloseReason;
+
+/// The actor context of a session, for occupants that wait for something.
+pub(crate) type Ctx<O> = Context<Session<O>>;
+
+/// See the module. No method is called after [`Occupant::closed`].
+pub(crate) trait Occupant: Sized + Unpin + 'static {
+    /// The session is open: its open packet is on its way.
+    fn opened(&mut self);
+
+    /// The client sent a text message.
+    fn text(&mut self, text: &str, ctx: &mut Ctx<Self>) -> Result<(), CloseReason>;
+
+    /// The client sent a binary message.
+    fn binary(&mut self, data: Bytes, ctx: &mut Ctx<Self>) -> Result<(), CloseReason>;
+
+    /// The application put the client out of this namespace.
+    fn dismiss(&mut self, namespace: &str);
+
+    /// The session has ended.
+    fn closed(&mut self, reason: CloseReason);
+}

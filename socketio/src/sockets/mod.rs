@@ -1,0 +1,191 @@
+//! Socket.IO on an Engine.IO session: the namespaces one client has joined, with the application's peer in each. An
+//! [`Occupant`] of the session, driven by it; drives the [`machine`] and the application.
+
+pub(crate) mod machine;
+
+use std::{rc::Rc, sync::Arc};
+
+use actix::{ActorFutureExt, AsyncContext, fut::wrap_future};
+use bytes::Bytes;
+use serde_json::Value;
+
+use self::machine::{Effect, Machine};
+use crate::{
+    Config,
+    app::{App, Connect, Entry, Event, Peer, Refusal, Resume},
+    close::CloseReason,
+    encoded::Encoded,
+    packet,
+    session::{
+        Session,
+        link::Link,
+        occupant::{Ctx, Occupant},
+    },
+    shard::Local,
+    socket::Socket,
+};
+
+/// See the module.
+pub(crate) struct Namespaces<A: App> {
+    app: Arc<A>,
+    config: Arc<Config>,
+    local: Rc<Local>,
+    link: Rc<Link>,
+    admission: Rc<A::Admission>,
+    machine: Machine,
+    seats: Vec<Seat<A::Peer>>,
+}
+
+/// A namespace the client asked for; without a peer while the application decides.
+struct Seat<P> {
+    socket: Socket,
+    peer: Option<P>,
+}
+
+impl<A: App> Namespaces<A> {
+    /// A client that has joined nothing yet.
+    pub(crate) fn new(
+        app: Arc<A>,
+        config: Arc<Config>,
+        local: Rc<Local>,
+        link: Rc<Link>,
+        admission: A::Admission,
+    ) -> Self {
+        let machine = Machine::new(&config);
+        Self { app, config, local, link, admission: Rc::new(admission), machine, seats: Vec::new() }
+    }
+
+    fn send(&self, text: &str) {
+        self.link.push(Encoded::from_packet(text).frames(), false, self.local.now());
+    }
+
+    fn act(&mut self, effect: Effect, ctx: &mut Ctx<Self>) {
+        match effect {
+            Effect::None => {}
+            Effect::Connect { namespace, auth } => self.connect(&namespace, auth, ctx),
+            Effect::Refuse { namespace } => {
+                self.send(&packet::connect_error_text(&namespace, "Too many namespaces", None));
+            }
+            Effect::Event { namespace, id, args, attachments } => {
+                self.event(&namespace, id, args, attachments)
+            }
+            Effect::Ack { namespace, id, args, attachments } => {
+                if let Some(seat) = self.seat(&namespace) {
+                    seat.socket.answered(id, args, attachments);
+                }
+            }
+            Effect::Leave { namespace } => self.leave(&namespace, CloseReason::ClientLeft),
+        }
+    }
+
+    fn connect(&mut self, namespace: &str, auth: Value, ctx: &mut Ctx<Self>) {
+        let socket = Socket::new(namespace, self.link.clone(), self.local.clone(), &self.config);
+        self.seats.push(Seat { socket: socket.clone(), peer: None });
+        let connect = Connect {
+            socket: socket.clone(),
+            namespace: namespace.into(),
+            resume: Resume::from_auth(&auth),
+            auth,
+            admission: self.admission.clone(),
+        };
+        let answer = wrap_future::<_, Session<Self>>(self.app.connect(connect));
+        ctx.spawn(
+            answer.map(move |answer, session, _| session.occupant_mut().answer_connect(&socket, answer)),
+        );
+    }
+
+    /// The application has decided. The client may have left in the meantime.
+    fn answer_connect(&mut self, socket: &Socket, answer: Result<Entry<A::Peer>, Refusal>) {
+        let still_wanted = self.machine.is_joining(socket.namespace())
+            && self.seats.iter().any(|seat| seat.socket.is(socket));
+        match answer {
+            Ok(mut entry) if !still_wanted => entry.peer.closed(CloseReason::ClientLeft),
+            Err(_) if !still_wanted => {}
+            Ok(entry) => self.let_in(socket, entry),
+            Err(refusal) => self.turn_away(socket, &refusal),
+        }
+    }
+
+    fn let_in(&mut self, socket: &Socket, entry: Entry<A::Peer>) {
+        let Entry { mut peer, pid, recovered } = entry;
+        let namespace = socket.namespace();
+        self.machine.joined(namespace);
+        self.link.clock.borrow_mut().joined();
+        let missed = recovered.map(|recovered| {
+            socket.resume_as(recovered.sid);
+            recovered.missed
+        });
+        self.send(&packet::connect_text(namespace, socket.id().as_str(), pid.as_deref()));
+        socket.open(|| peer.connected(), missed.as_deref().unwrap_or_default());
+        if let Some(seat) = self.seat(namespace) {
+            seat.peer = Some(peer);
+        }
+    }
+
+    fn turn_away(&mut self, socket: &Socket, refusal: &Refusal) {
+        let namespace = socket.namespace();
+        self.send(&packet::connect_error_text(namespace, &refusal.message, refusal.data.as_ref()));
+        self.machine.refused(namespace);
+        self.seats.retain(|seat| !seat.socket.is(socket));
+        socket.retire();
+    }
+
+    fn event(&mut self, namespace: &str, id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes>) {
+        let Some(Seat { socket, peer: Some(peer) }) = self.seat(namespace) else { return };
+        let mut args = args.into_iter();
+        let name = match args.next() {
+            Some(Value::String(name)) => name,
+            // Numbers are legal names; no application listens to one.
+            other => other.map(|name| name.to_string()).unwrap_or_default(),
+        };
+        metrics::counter!("socketio_events_total").increment(1);
+        let reply = id.map(|id| socket.reply(id));
+        peer.event(Event { name, args: args.collect(), attachments }, reply);
+    }
+
+    /// The client is out of `namespace`; the transport and the other namespaces live on.
+    fn leave(&mut self, namespace: &str, reason: CloseReason) {
+        self.machine.left(namespace);
+        let Some(at) = self.seats.iter().position(|seat| seat.socket.namespace() == namespace) else {
+            return;
+        };
+        self.seats.swap_remove(at).close(reason);
+    }
+
+    fn seat(&mut self, namespace: &str) -> Option<&mut Seat<A::Peer>> {
+        self.seats.iter_mut().find(|seat| seat.socket.namespace() == namespace)
+    }
+}
+
+impl<P: Peer> Seat<P> {
+    fn close(self, reason: CloseReason) {
+        self.socket.retire();
+        if let Some(mut peer) = self.peer {
+            peer.closed(reason);
+        }
+    }
+}
+
+impl<A: App> Occupant for Namespaces<A> {
+    fn opened(&mut self) {}
+
+    fn text(&mut self, text: &str, ctx: &mut Ctx<Self>) -> Result<(), CloseReason> {
+        let effect = self.machine.text(text)?;
+        self.act(effect, ctx);
+        Ok(())
+    }
+
+    fn binary(&mut self, data: Bytes, ctx: &mut Ctx<Self>) -> Result<(), CloseReason> {
+        let effect = self.machine.binary(data)?;
+        self.act(effect, ctx);
+        Ok(())
+    }
+
+    fn dismiss(&mut self, namespace: &str) {
+        self.leave(namespace, CloseReason::ServerLeft);
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        std::mem::take(&mut self.seats).into_iter().for_each(|seat| seat.close(reason));
+    }
+}

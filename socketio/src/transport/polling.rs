@@ -1,0 +1,144 @@
+//! Long-polling requests (Engine.IO protocol 4, "HTTP long-polling"). They may run on another worker than their session, so
+//! they speak to it by messages only; a request that ends early tells it so.
+
+use actix::Addr;
+use actix_web::{HttpResponse, http::StatusCode, http::header, web};
+use bytes::BytesMut;
+use bytestring::ByteString;
+use futures_util::StreamExt;
+
+use crate::{
+    Config,
+    close::CloseReason,
+    engine::handshake::HandshakeError,
+    server::{Host, Worker},
+    session::{
+        Session,
+        carrier::{Carrier, Misfit},
+        occupant::Occupant,
+        polling::{Get, GetGone, Post, PostGone, PostStart},
+    },
+    transport::{refuse_handshake, wire::Wire},
+};
+
+/// Opens a session and answers with what it has to say at once: its open packet.
+pub(super) async fn open<H: Host>(worker: &Worker<H>, admission: H::Admission) -> HttpResponse {
+    let (session, _) = Session::open(worker, Carrier::POLLING, Wire::new(None), admission);
+    get(session).await
+}
+
+/// Answers a GET when there is something to send.
+pub(super) async fn get<O: Occupant>(session: Addr<Session<O>>) -> HttpResponse {
+    let body = match session.send(Get).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(misfit)) => return refuse_misfit(misfit),
+        Err(_) => return refuse_handshake(HandshakeError::SessionUnknown, false),
+    };
+    let gone = Gone::unless_answered(&session, true);
+    let body = body.await;
+    gone.answered();
+    match body {
+        Ok(body) => HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "text/plain; charset=UTF-8"))
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .body(body),
+        Err(_) => refuse_handshake(HandshakeError::SessionUnknown, false),
+    }
+}
+
+/// Reads the body of a POST and hands its packets to the session.
+pub(super) async fn post<O: Occupant>(
+    session: Addr<Session<O>>,
+    config: &Config,
+    is_binary: bool,
+    payload: web::Payload,
+) -> HttpResponse {
+    match session.send(PostStart).await {
+        Ok(Ok(())) => {}
+        Ok(Err(misfit)) => return refuse_misfit(misfit),
+        Err(_) => return refuse_handshake(HandshakeError::SessionUnknown, false),
+    }
+    let gone = Gone::unless_answered(&session, false);
+    if is_binary {
+        return HttpResponse::BadRequest().force_close().finish();
+    }
+    let body = tokio::time::timeout(config.body_timeout, read_body(payload, config.max_payload)).await;
+    match body {
+        Ok(Ok(body)) => {
+            gone.answered();
+            answer_post(session.send(Post(body)).await.ok())
+        }
+        Ok(Err(Unreadable::TooLarge)) => {
+            gone.answered();
+            session.do_send(PostGone { fatal: None });
+            HttpResponse::PayloadTooLarge().force_close().finish()
+        }
+        Ok(Err(Unreadable::NotText)) => HttpResponse::BadRequest().finish(),
+        Ok(Err(Unreadable::Broken)) | Err(_) => {
+            HttpResponse::build(StatusCode::REQUEST_TIMEOUT).force_close().finish()
+        }
+    }
+}
+
+fn answer_post(heard: Option<Result<(), CloseReason>>) -> HttpResponse {
+    match heard {
+        Some(Ok(())) => HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "text/html"))
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .body("ok"),
+        Some(Err(_)) => HttpResponse::BadRequest().finish(),
+        None => refuse_handshake(HandshakeError::SessionUnknown, false),
+    }
+}
+
+fn refuse_misfit(misfit: Misfit) -> HttpResponse {
+    match misfit {
+        Misfit::Transport => refuse_handshake(HandshakeError::BadRequest, false),
+        Misfit::Overlap => HttpResponse::BadRequest().finish(),
+    }
+}
+
+/// Why a body could not be taken.
+enum Unreadable {
+    TooLarge,
+    NotText,
+    Broken,
+}
+
+async fn read_body(mut payload: web::Payload, max: usize) -> Result<ByteString, Unreadable> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Unreadable::Broken)?;
+        if body.len() + chunk.len() > max {
+            return Err(Unreadable::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    ByteString::try_from(body.freeze()).map_err(|_| Unreadable::NotText)
+}
+
+/// Tells the session that its request is gone, when it is dropped before the request was answered.
+struct Gone<O: Occupant> {
+    session: Option<Addr<Session<O>>>,
+    is_get: bool,
+}
+
+impl<O: Occupant> Gone<O> {
+    fn unless_answered(session: &Addr<Session<O>>, is_get: bool) -> Self {
+        Self { session: Some(session.clone()), is_get }
+    }
+
+    fn answered(mut self) {
+        self.session = None;
+    }
+}
+
+impl<O: Occupant> Drop for Gone<O> {
+    fn drop(&mut self) {
+        match self.session.take() {
+            Some(session) if self.is_get => session.do_send(GetGone),
+            Some(session) => session.do_send(PostGone { fatal: Some(CloseReason::TransportError) }),
+            None => {}
+        }
+    }
+}

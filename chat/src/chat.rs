@@ -30,6 +30,7 @@ use crate::{
     room::Room,
     rooms::{self, Rooms, SettleAll},
     seats::Seats,
+    tickets::Tickets,
 };
 
 /// The running chat. Cheap to clone.
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) history: Arc<dyn History>,
     pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) tickets: Arc<dyn Tickets>,
     pub(crate) sessions: SharedSessions,
     pub(crate) rooms: Addr<Rooms>,
     pub(crate) log: Log,
@@ -138,6 +140,10 @@ impl Chat {
 
     pub(crate) fn directory(&self) -> &dyn Directory {
         &*self.inner.directory
+    }
+
+    pub(crate) fn tickets(&self) -> &dyn Tickets {
+        &*self.inner.tickets
     }
 
     pub(crate) fn sessions(&self) -> &SharedSessions {

@@ -56,6 +56,12 @@ pub const ANSWER_BYTES: usize = 128 * 1024;
 /// The most names in a `presence` or `typing` event; more people online are announced by `presence:diff` alone.
 pub const NAMES: usize = 200;
 
+/// The most messages that a client who comes back is sent; who has missed more reads history.
+pub const RECOVERY: usize = 500;
+
+/// How far back in the log, over all rooms, what somebody has missed is looked for.
+pub const RECOVERY_SCAN: u64 = 50_000;
+
 impl Default for Config {
     fn default() -> Self {
         Self {

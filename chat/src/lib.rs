@@ -25,6 +25,7 @@ mod seed;
 mod start;
 pub mod store;
 mod text;
+pub mod tickets;
 
 pub use chat::Chat;
 pub use config::Config;

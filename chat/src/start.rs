@@ -20,6 +20,7 @@ use crate::{
     room::Parts,
     rooms,
     seats::Seats,
+    tickets::Tickets,
 };
 
 /// What the chat is made of.
@@ -28,6 +29,8 @@ pub struct Deps {
     pub history: Arc<dyn History>,
     /// Rooms and members; see [`crate::Store::directory`].
     pub directory: Arc<dyn Directory>,
+    /// Who may come back; see [`crate::Store::tickets`].
+    pub tickets: Arc<dyn Tickets>,
     /// Who is logged in.
     pub sessions: SharedSessions,
     /// The way to the sockets; the same one that the `socketio::Server` gets.
@@ -48,7 +51,7 @@ const HEARD: usize = 64;
 /// # Errors
 /// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, directory, sessions, bus, config } = deps;
+    let Deps { history, directory, tickets, sessions, bus, config } = deps;
     let (log, entries) = Log::open(&*history).await?;
     let parts = Parts {
         history: history.clone(),
@@ -70,6 +73,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         config,
         history,
         directory,
+        tickets,
         sessions,
         rooms,
         log,

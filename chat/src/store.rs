@@ -3,18 +3,22 @@
 use std::{path::Path, sync::Arc};
 
 use embedded::{Database, Options};
+use rusqlite::Row;
 
 use crate::{
     Error,
     directory::{Directory, sqlite::SqliteDirectory},
     history::{History, sqlite::SqliteHistory},
+    tickets::{Tickets, sqlite::SqliteTickets},
 };
 
 /// The schema, one step per version. A released step never changes.
 ///
 /// `author` and `user` compare without regard to ASCII case, which is what makes a username unique. `messages.offset` is the
-/// log's offset; `AUTOINCREMENT` keeps it from being used again after a room was trimmed.
-pub const MIGRATIONS: &[&str] = &["
+/// log's offset; `AUTOINCREMENT` keeps it from being used again after a room was trimmed. `messages.origin` is the socket that
+/// a message came from, which does not get it when it comes back. `rooms.trimmed` is the last offset that a room has forgotten.
+pub const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))));
 
@@ -47,7 +51,32 @@ pub const MIGRATIONS: &[&str] = &["
         UNIQUE (room, seq),
         UNIQUE (room, author, client_id)
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE messages ADD COLUMN origin TEXT;
+    ALTER TABLE rooms ADD COLUMN trimmed INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE tickets (
+        pid TEXT PRIMARY KEY,
+        sid TEXT NOT NULL,
+        user TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        issued INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tickets_by_age ON tickets (issued);
+",
+];
+
+/// SQLite's integers are signed; nothing here is negative.
+pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+/// See [`number`].
+pub(crate) fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
 
 /// The open file. Cheap to clone.
 #[derive(Clone)]
@@ -67,6 +96,11 @@ impl Store {
     /// What was said.
     pub fn history(&self) -> Arc<dyn History> {
         Arc::new(SqliteHistory::new(self.database.clone()))
+    }
+
+    /// Who may come back.
+    pub fn tickets(&self) -> Arc<dyn Tickets> {
+        Arc::new(SqliteTickets::new(self.database.clone()))
     }
 
     /// Rooms and members.

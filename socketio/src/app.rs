@@ -8,12 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{
-    Encoded,
-    close::CloseReason,
-    reply::Reply,
-    socket::{Socket, SocketId},
-};
+use crate::{Encoded, close::CloseReason, reply::Reply, socket::Socket};
 
 /// An application on this server. One instance serves all workers.
 pub trait App: Send + Sync + 'static {
@@ -88,13 +83,14 @@ pub struct Entry<P> {
     pub recovered: Option<Recovered>,
 }
 
-/// What a client that comes back gets back.
+/// What a client that comes back gets back, besides the id it had ([`Socket::adopt`]).
 pub struct Recovered {
-    /// The socket id it had.
-    pub sid: SocketId,
     /// The events it has missed, in order. What is sent to the socket's rooms while the application looks them up is held
-    /// back until they are out; an event of both counts once, by its [`crate::Encoded::at`] position.
+    /// back until they are out.
     pub missed: Vec<Encoded>,
+    /// The log's end when `missed` was read: of what was held back, events up to this [`Encoded::at`] position are dropped,
+    /// because they are among the missed or not for this client.
+    pub reached: u64,
 }
 
 impl<P> Entry<P> {

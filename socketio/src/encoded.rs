@@ -69,6 +69,12 @@ impl Encoded {
         Self { frames: frame::text(&[text]), position: None }
     }
 
+    /// Several packets in one piece; none of no packets.
+    pub(crate) fn joined(packets: &[Self]) -> Option<Self> {
+        let frames: Vec<u8> = packets.iter().flat_map(|packet| packet.frames.iter().copied()).collect();
+        (!frames.is_empty()).then(|| Self { frames: frames.into(), position: None })
+    }
+
     /// The frames as they go onto a WebSocket.
     pub(crate) fn frames(&self) -> Bytes {
         self.frames.clone()

@@ -22,6 +22,8 @@ pub struct Memory(Arc<Mutex<State>>);
 
 /// A client that is recognised.
 pub struct Returned {
+    /// The id its socket had, to [`crate::Socket::adopt`].
+    pub sid: SocketId,
     /// The private id it came with and keeps.
     pub pid: String,
     /// The rooms it was in, without the one of its own id.
@@ -141,11 +143,12 @@ impl Memory {
         }
         let missed = state.sent.iter().skip((since - oldest) as usize);
         let missed = missed.filter(|sent| client.was_meant(sent, &rooms)).map(|sent| sent.packet.clone());
-        let recovered = Recovered { sid: client.sid.clone(), missed: missed.collect() };
+        let recovered = Recovered { missed: missed.collect(), reached: state.last };
+        let sid = client.sid.clone();
         if let Some(client) = state.clients.get_mut(&resume.pid) {
             client.left = None;
         }
-        Some(Returned { pid: resume.pid.clone(), rooms, recovered })
+        Some(Returned { sid, pid: resume.pid.clone(), rooms, recovered })
     }
 }
 

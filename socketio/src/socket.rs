@@ -16,8 +16,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{
-    Config, Encoded, Room, close::CloseReason, engine::handshake::new_id, packet, reply::Reply,
-    session::link::Link, shard::Local,
+    Config, Encoded, Room, app::Recovered, close::CloseReason, engine::handshake::new_id, packet,
+    reply::Reply, session::link::Link, shard::Local,
 };
 
 /// The public id of a socket: unguessable, but no credential. Every socket is in a room of this name.
@@ -28,6 +28,11 @@ impl SocketId {
     /// The id as it goes over the wire.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A fresh one.
+    pub fn random() -> Self {
+        Self(new_id().into())
     }
 
     /// The id that a stored text of an earlier one names.
@@ -97,7 +102,7 @@ impl Socket {
     /// A socket that is not yet open: what is sent to it is held until [`Socket::open`].
     pub(crate) fn new(namespace: &str, link: Rc<Link>, local: Rc<Local>, config: &Config) -> Self {
         let inner = Inner {
-            id: RefCell::new(SocketId(new_id().into())),
+            id: RefCell::new(SocketId::random()),
             namespace: namespace.into(),
             link,
             local,
@@ -130,10 +135,11 @@ impl Socket {
         self.0.link.transport()
     }
 
-    /// The client is recognised: the socket gets the id it had.
-    pub(crate) fn resume_as(&self, id: SocketId) {
+    /// Gives the socket of a client that comes back the id it had; from then on it does not get what that one has sent. Only
+    /// while the application decides whether to let it in, and after an earlier connection with this id was closed.
+    pub fn adopt(&self, id: &SocketId) {
         self.leave(&self.id().room());
-        self.0.id.replace(id);
+        self.0.id.replace(id.clone());
         self.join(&self.id().room());
     }
 
@@ -248,12 +254,14 @@ impl Socket {
         }
     }
 
-    /// The CONNECT was answered: first the client gets what it has missed, then `connected` may send, then what was held goes
-    /// out unless it was among the missed, and from now on everything at once.
-    pub(crate) fn open(&self, connected: impl FnOnce(), missed: &[Encoded]) {
+    /// The CONNECT was answered: first the client gets what it has missed, in one piece, however much that is; then `connected`
+    /// may send; then what was held goes out unless it is old by now; and from now on everything at once.
+    pub(crate) fn open(&self, connected: impl FnOnce(), recovered: Option<Recovered>) {
         let held = self.0.held.take();
-        missed.iter().for_each(|packet| self.deliver(packet, false));
-        let reached = missed.iter().filter_map(Encoded::position).max();
+        let reached = recovered.as_ref().map(|recovered| recovered.reached);
+        if let Some(missed) = recovered.and_then(|recovered| Encoded::joined(&recovered.missed)) {
+            self.deliver(&missed, false);
+        }
         connected();
         let is_new = |packet: &Encoded| packet.position().is_none() || packet.position() > reached;
         held.into_iter().flatten().filter(is_new).for_each(|packet| self.deliver(&packet, false));

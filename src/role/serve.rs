@@ -116,6 +116,7 @@ async fn start(
     let deps = Deps {
         history: stores.chat.history(),
         directory: stores.chat.directory(),
+        tickets: stores.chat.tickets(),
         sessions: stores.sessions.clone(),
         bus: bus.clone(),
         config: chat_config,

@@ -3,12 +3,16 @@
 
 use std::{collections::HashSet, rc::Rc};
 
-use proto::{Identity, event::Code};
+use proto::{Identity, RoomName, event::Code};
 use serde_json::json;
 use sessions::SessionId;
-use socketio::{CloseReason, Connect, Refusal, Room, Socket};
+use socketio::{CloseReason, Connect, Entry, Refusal, Resume, Room, Socket};
 
-use super::{Guest, visit::Visit};
+use super::{
+    Guest,
+    returning::{self, Passage},
+    visit::Visit,
+};
 use crate::{
     Chat, Error,
     chat::{due, within},
@@ -20,14 +24,18 @@ use crate::{
 const TRIES: usize = 8;
 
 /// Lets a client in, or says why not, or when that is no fault of theirs ends the connection. What it claims in the CONNECT payload is not looked at: identity is the session's user.
-pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Guest, Refusal> {
+pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Entry<Guest>, Refusal> {
     if &*connect.namespace != "/" {
         return Err(Refusal::new("Invalid namespace"));
     }
     let Some(identity) = connect.admission.as_ref() else { return Err(refusal(&Error::Unauthorized)) };
     let (socket, deadline) = (connect.socket.clone(), due());
-    match within(deadline, admit(&chat, &socket, identity)).await {
-        Ok(seat) => Ok(Guest::new(Rc::new(Visit::new(chat, socket, identity.username.clone())), seat)),
+    match within(deadline, admit(&chat, &socket, identity, connect.resume.as_ref())).await {
+        Ok((seat, passage)) => {
+            let visit = Rc::new(Visit::new(chat, socket, identity.username.clone()));
+            let Passage { pid, recovered, offset } = passage;
+            Ok(Entry { peer: Guest::new(visit, seat, offset), pid: Some(pid), recovered })
+        }
         Err(error) if error.code() == Code::Unavailable => {
             // Stock clients do not come back after a refusal; after a lost connection they do. The end of the session drops
             // this, so that no refusal is sent after all.
@@ -38,20 +46,35 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Gue
     }
 }
 
-async fn admit(chat: &Chat, socket: &Socket, identity: &Identity) -> Result<Seat, Error> {
+async fn admit(
+    chat: &Chat,
+    socket: &Socket,
+    identity: &Identity,
+    resume: Option<&Resume>,
+) -> Result<(Seat, Passage), Error> {
     chat.check_open()?;
     let seat = chat.seats().take(identity)?;
     // When everybody comes back at once they wait here for each other rather than be turned away by a full store.
     let _turn = chat.door().acquire().await.map_err(|_| Error::gone())?;
-    enter_rooms(chat, socket, identity).await?;
+    let ticket = returning::recognise(chat, identity, socket, resume).await?;
+    let reached = chat.log().reached();
+    let rooms = enter_rooms(chat, socket, identity).await?;
     // Asked when the socket is already where a closing cuts it: a logout just before this cannot be missed.
     check_session(chat, identity).await?;
-    Ok(seat)
+    let passage = match ticket {
+        Some(ticket) => returning::resume(chat, ticket, resume, &rooms).await?,
+        None => None,
+    };
+    let passage = match passage {
+        Some(passage) => passage,
+        None => returning::start(chat, identity, socket, reached).await?,
+    };
+    Ok((seat, passage))
 }
 
 /// Enters the fan-out rooms. A change of membership that is committed between the reading and the entering is told to
 /// sockets that this one was not among yet, so then they are read again.
-async fn enter_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Result<(), Error> {
+async fn enter_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Result<Vec<RoomName>, Error> {
     let user = &identity.username;
     socket.join(&of_user(user));
     socket.join(&of_session(&identity.session));
@@ -63,7 +86,7 @@ async fn enter_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Resul
         theirs.iter().for_each(|room| socket.join(room));
         entered.difference(&theirs).for_each(|room| socket.leave(room));
         if chat.log().memberships() == before {
-            return Ok(());
+            return Ok(cards.into_iter().map(|card| card.name).collect());
         }
         entered = theirs;
     }

@@ -1,11 +1,13 @@
 //! One connected client: what it sends becomes questions to rooms and stores, and every question an ack. [`Guests`] is the
-//! application that `socketio` serves; [`door`] lets clients in, [`events`] reads what they send, [`visit`] does it in
+//! application that `socketio` serves; [`door`] lets clients in, and [`returning`] those who
+//! were here before; [`events`] reads what they send, [`visit`] does it in
 //! order; an event a file: [`say`], [`typing`], [`rooms`], [`recall`].
 
 mod ack;
 mod door;
 mod events;
 mod recall;
+mod returning;
 mod rooms;
 mod say;
 mod typing;
@@ -19,7 +21,7 @@ use proto::{
     Identity, Timestamp, Username,
     event::{Welcome, name},
 };
-use socketio::{App, CloseReason, Connect, Event, Peer, Refusal, Reply};
+use socketio::{App, CloseReason, Connect, Entry, Event, Peer, Refusal, Reply};
 
 use crate::{Chat, chat::due, log::encode, presence::Presence, seats::Seat};
 use ack::Ack;
@@ -35,6 +37,8 @@ pub struct Guests {
 pub struct Guest {
     visit: Rc<Visit>,
     limits: Limits,
+    /// The offset at which it came in.
+    offset: String,
     /// Given back when the client goes, however it goes.
     seat: Option<Seat>,
     /// None before the client is in, and after it has gone.
@@ -62,15 +66,18 @@ impl App for Guests {
         Ok(request.extensions().get::<Identity>().cloned())
     }
 
-    fn connect(&self, connect: Connect<Self::Admission>) -> LocalBoxFuture<'static, Result<Guest, Refusal>> {
+    fn connect(
+        &self,
+        connect: Connect<Self::Admission>,
+    ) -> LocalBoxFuture<'static, Result<Entry<Guest>, Refusal>> {
         Box::pin(door::enter(self.chat.clone(), connect))
     }
 }
 
 impl Guest {
-    fn new(visit: Rc<Visit>, seat: Seat) -> Self {
+    fn new(visit: Rc<Visit>, seat: Seat, offset: String) -> Self {
         let limits = Limits::new(visit.chat().config(), Instant::now());
-        Self { visit, limits, seat: Some(seat), present: None }
+        Self { visit, limits, offset, seat: Some(seat), present: None }
     }
 
     /// Carries an offset, so that a client that drops before its first message has one to come back with.
@@ -78,7 +85,7 @@ impl Guest {
         let username = self.visit.user().clone();
         let message = format!("Welcome {username}!");
         let welcome = Welcome { message, username, timestamp: Timestamp::now() };
-        if let Some(packet) = encode(name::WELCOME, &welcome, Some(&self.visit.chat().log().offset())) {
+        if let Some(packet) = encode(name::WELCOME, &welcome, Some(&self.offset)) {
             self.visit.socket().emit(&packet);
         }
     }

@@ -25,7 +25,7 @@ impl Visit {
     async fn hand_over(&self, said: Said, text: Text, deadline: Instant) -> Result<Pending<Posted>, Error> {
         self.chat().check_open()?;
         let Said { room, client_id, .. } = said;
-        let (author, origin) = (self.user().clone(), Some(self.socket().id().clone()));
+        let (author, origin) = (self.user().clone(), Some(self.socket().id()));
         let mut post = Post { author, text, client_id, origin, deadline };
         // A room that was put away since the last post is found again, once.
         for _ in 0..2 {

@@ -23,6 +23,7 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
     never_turns_time_back(&*fresh().0).await;
     trims_all_but_the_last(&*fresh().0).await;
     keeps_its_epoch(&*fresh().0).await;
+    gives_all_that_was_missed_or_nothing(&*fresh().0).await;
 }
 
 /// A draft by `author`; its id is its text.
@@ -33,6 +34,7 @@ fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
         text: Text::parse(text.to_owned(), usize::MAX).expect("tests say something"),
         client_id: client_id.map(|id| id.to_owned().try_into().expect("tests use good client ids")),
         timestamp: Timestamp(1000),
+        origin: None,
     }
 }
 
@@ -207,4 +209,33 @@ fn offset(outcome: &Outcome) -> u64 {
         Outcome::Stored { offset, .. } => *offset,
         other => panic!("{other:?} has no offset"),
     }
+}
+
+async fn gives_all_that_was_missed_or_nothing(history: &dyn History) {
+    let other: RoomName = "other".parse().expect("a name");
+    let from = |socket: &str, text: &str| Draft { origin: Some(socket.into()), ..draft("alice", text, None) };
+    let said = append(history, 0, vec![from("a", "m1"), from("b", "m2"), draft("bob", "m3", None)]).await;
+    let Outcome::Stored { offset: first, .. } = said.expect("appends").outcomes[0] else { panic!("stored") };
+    history.append(&other, 0, vec![from("b", "elsewhere")].into(), Box::new(|_| {})).await.expect("appends");
+    let texts = async |rooms: &[RoomName], after, origin| {
+        let missed = history.missed(rooms, after, origin).await.expect("answers");
+        missed.map(|missed| {
+            missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(
+        texts(&[lobby()], first - 1, "a").await.expect("all"),
+        ["m2", "m3"],
+        "not its own, not elsewhere"
+    );
+    assert_eq!(texts(&[lobby(), other.clone()], first, "x").await.expect("all"), ["m2", "m3", "elsewhere"]);
+    let end = history.offset().await.expect("answers");
+    assert_eq!(texts(&[lobby()], end, "a").await.expect("nothing"), [""; 0]);
+    assert_eq!(texts(&[lobby()], end + 1, "a").await, None, "nobody was there yet");
+
+    for n in 3..3 + config::RECOVERY as u64 {
+        append(history, n, vec![draft("bob", "more", None)]).await.expect("appends");
+    }
+    assert_eq!(texts(&[lobby()], end, "a").await.map(|all| all.len()), Some(config::RECOVERY));
+    assert_eq!(texts(&[lobby()], first, "x").await, None, "one too many");
 }

@@ -30,6 +30,8 @@ pub struct Draft {
     pub client_id: Option<ClientId>,
     /// When; never before the room's last message.
     pub timestamp: Timestamp,
+    /// The socket it comes from, which does not get it again.
+    pub origin: Option<String>,
 }
 
 /// Where a room ends.
@@ -80,6 +82,15 @@ pub struct Slice {
     pub head: u64,
 }
 
+/// All that a client has missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// With their offsets, in the log's order.
+    pub messages: Vec<(u64, Message)>,
+    /// The log's last offset as it was read.
+    pub reached: u64,
+}
+
 /// Called once when a batch is durable, before its append answers, and in commit order among all appends of a store. Runs
 /// where the store commits: what it does holds up every writer.
 pub type Committed = Box<dyn FnOnce(&Appended) + Send>;
@@ -112,6 +123,10 @@ pub trait History: Send + Sync + 'static {
 
     /// At most `max` messages with a larger `seq`, oldest first, and fewer when they weigh too much for one answer.
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error>;
+
+    /// All messages of `rooms` with a larger offset but those from the socket `origin`. None when that is not all there was, or
+    /// too much: more than [`crate::config::RECOVERY`] messages, or more than one answer holds, or from too far back.
+    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error>;
 
     /// Where the room ends; the default for a room without messages.
     async fn head(&self, room: &RoomName) -> Result<Head, Error>;

@@ -11,8 +11,11 @@ use proto::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Appended, Committed, Draft, Head, History, Outcome, Slice, weight};
-use crate::{Error, config};
+use super::{Appended, Committed, Draft, Head, History, Missed, Outcome, Slice, weight};
+use crate::{
+    Error, config,
+    store::{integer, number},
+};
 
 /// The messages of `chat.sqlite3`.
 #[derive(Clone)]
@@ -67,15 +70,18 @@ impl History for SqliteHistory {
         Ok(self.database.read(move |conn| head_of(conn, &room)).await?)
     }
 
+    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
+        let (rooms, origin) = (rooms.to_vec(), origin.to_owned());
+        Ok(self.database.read(move |conn| missed(conn, &rooms, after, &origin)).await?)
+    }
+
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
         let room = room.clone();
         Ok(self.database.write(move |conn| trim(conn, &room, keep, oldest)).await?)
     }
 
     async fn offset(&self) -> Result<u64, Error> {
-        let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
-        let read = move |conn: &Connection| conn.query_row(query, [], |row| number(row, 0)).optional();
-        Ok(self.database.read(read).await?.unwrap_or(0))
+        Ok(self.database.read(last_offset).await?)
     }
 
     async fn epoch(&self) -> Result<String, Error> {
@@ -122,8 +128,8 @@ fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Resu
 }
 
 fn insert(conn: &Connection, room: &RoomName, at: Head, draft: &Draft) -> rusqlite::Result<u64> {
-    let insert = "INSERT INTO messages (room, seq, id, author, client_id, text, timestamp)
-                  VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING \"offset\"";
+    let insert = "INSERT INTO messages (room, seq, id, author, client_id, text, timestamp, origin)
+                  VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING \"offset\"";
     let values = params![
         room.as_str(),
         integer(at.seq),
@@ -132,6 +138,7 @@ fn insert(conn: &Connection, room: &RoomName, at: Head, draft: &Draft) -> rusqli
         draft.client_id.as_ref().map(|id| id.as_str()),
         draft.text.as_str(),
         integer(at.timestamp.0),
+        draft.origin.as_deref(),
     ];
     conn.prepare_cached(insert)?.query_row(values, |row| number(row, 0))
 }
@@ -176,11 +183,61 @@ fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::
 
 fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rusqlite::Result<()> {
     let head = head_of(conn, room)?.seq;
-    let delete = "DELETE FROM messages WHERE room = ? AND seq < ? AND (seq <= ? OR timestamp < ?)";
+    let which = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4)";
     let last_gone = head.saturating_sub(keep);
     let keys = params![room.as_str(), integer(head), integer(last_gone), integer(oldest.0)];
-    conn.prepare_cached(delete)?.execute(keys)?;
+    let note = format!(
+        "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {which}))
+         WHERE name = ?1"
+    );
+    conn.prepare_cached(&note)?.execute(keys)?;
+    conn.prepare_cached(&format!("DELETE FROM messages WHERE {which}"))?.execute(keys)?;
     Ok(())
+}
+
+fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
+    let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
+    Ok(conn.query_row(query, [], |row| number(row, 0)).optional()?.unwrap_or(0))
+}
+
+fn missed(
+    conn: &Connection,
+    rooms: &[RoomName],
+    after: u64,
+    origin: &str,
+) -> rusqlite::Result<Option<Missed>> {
+    let reached = last_offset(conn)?;
+    if after > reached || reached - after > config::RECOVERY_SCAN || is_trimmed(conn, rooms, after)? {
+        return Ok(None);
+    }
+    let query = "SELECT id, seq, author, text, timestamp, room, \"offset\" FROM messages
+                 WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\"";
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let mut statement = conn.prepare_cached(query)?;
+    let mut rows = statement.query(params![integer(after), origin])?;
+    while let Some(row) = rows.next()? {
+        let name = row.get_ref(5)?.as_str()?;
+        let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
+        let message = message(row, room)?;
+        bytes += weight(&message.data.text);
+        if messages.len() == config::RECOVERY || bytes > config::ANSWER_BYTES {
+            return Ok(None);
+        }
+        messages.push((number(row, 6)?, message));
+    }
+    Ok(Some(Missed { messages, reached }))
+}
+
+/// Whether one of the rooms has forgotten something from after `after`.
+fn is_trimmed(conn: &Connection, rooms: &[RoomName], after: u64) -> rusqlite::Result<bool> {
+    let mut statement = conn.prepare_cached("SELECT trimmed FROM rooms WHERE name = ?")?;
+    for room in rooms {
+        let trimmed = statement.query_row([room.as_str()], |row| number(row, 0)).optional()?;
+        if trimmed.unwrap_or(0) > after {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
@@ -214,16 +271,6 @@ fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
         data: Body { text: row.get(3)? },
         timestamp: Timestamp(number(row, 4)?),
     })
-}
-
-/// SQLite's integers are signed; nothing here is negative.
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let value: i64 = row.get(column)?;
-    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
-}
-
-fn integer(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -32,8 +32,9 @@ impl Stage {
         let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         // Nobody listens on this port: presence stays unknown.
         let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
-        let (history, directory) = (store.history(), store.directory());
-        let deps = Deps { history, directory, sessions: Arc::new(sessions), bus: Bus::new(), config };
+        let (history, directory, tickets) = (store.history(), store.directory(), store.tickets());
+        let deps =
+            Deps { history, directory, tickets, sessions: Arc::new(sessions), bus: Bus::new(), config };
         Self { chat: start(deps).await.unwrap(), _dir: dir }
     }
 

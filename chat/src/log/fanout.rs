@@ -6,7 +6,7 @@ use proto::{
 };
 use serde::Serialize;
 use serde_json::json;
-use socketio::{Broadcast, Encoded, Fanout, Room, SocketId};
+use socketio::{Broadcast, CloseReason, Encoded, Fanout, Room, SocketId};
 
 use super::{Entry, Position};
 
@@ -33,7 +33,9 @@ pub fn unknown() -> serde_json::Value {
 /// What to do with the sockets because of `entry`, in order.
 pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
     match entry {
-        Entry::Said { offset, message, origin } => said(&message, &position.show(offset), origin),
+        Entry::Said { offset, message, origin } => {
+            said(&message, offset, position, origin).into_iter().collect()
+        }
         Entry::Joined { room, user } => joined(room, user),
         Entry::Left { room, user } => left(room, user),
         Entry::Archived { room, members } => archived(&room, members),
@@ -48,14 +50,24 @@ pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
             let (rooms, room) = (vec![of_room(&room)], room.to_string());
             emit(rooms, name::TYPING, &Typing { users, room }, true).into_iter().collect()
         }
+        Entry::Superseded(socket) => {
+            vec![Fanout::Close { of: socket.room(), reason: CloseReason::Superseded }]
+        }
         Entry::Flushed(_) => vec![],
     }
 }
 
-fn said(message: &Message, offset: &str, origin: Option<SocketId>) -> Vec<Fanout> {
-    let Some(packet) = encode(name::MESSAGE, message, Some(offset)) else { return vec![] };
+fn said(message: &Message, offset: u64, position: &Position, origin: Option<SocketId>) -> Option<Fanout> {
+    let packet = position.encode(message, offset)?;
     let rooms = vec![of_room(&message.room)];
-    vec![Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: origin, packet, volatile: false })]
+    Some(Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: origin, packet, volatile: false }))
+}
+
+impl Position {
+    /// A message as it goes out, now or to a client that comes back for it.
+    pub(super) fn encode(&self, message: &Message, offset: u64) -> Option<Encoded> {
+        encode(name::MESSAGE, message, Some(&self.show(offset))).map(|packet| packet.at(offset))
+    }
 }
 
 /// The newcomer's sockets enter first, so that they hear of it too.
@@ -120,7 +132,7 @@ mod tests {
             }
             Fanout::Join { of, room } => format!("{of} enters {room}"),
             Fanout::Leave { of, room } => format!("{of} leaves {room}"),
-            Fanout::Disconnect { of, .. } => format!("{of} is cut"),
+            Fanout::Disconnect { of, .. } | Fanout::Close { of, .. } => format!("{of} is cut"),
         }
     }
 
@@ -143,7 +155,7 @@ mod tests {
             panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
         };
         assert_eq!((&*cast.rooms[0], cast.volatile), ("room:lobby", false));
-        assert_eq!(cast.packet, Encoded::event("/", "message", &(message,), Some("e-9")).unwrap());
+        assert_eq!(cast.packet, Encoded::event("/", "message", &(message,), Some("e-9")).unwrap().at(9));
     }
 
     #[test]

@@ -39,12 +39,12 @@ impl Actor for Local {
 impl StreamHandler<Vec<Entry>> for Local {
     fn handle(&mut self, entries: Vec<Entry>, ctx: &mut Self::Context) {
         metrics::histogram!("godzilla_chat_log_batch_entries").record(entries.len() as f64);
-        let (mut batch, mut flushed) = (Vec::with_capacity(entries.len()), Vec::new());
+        let (mut batch, mut flushed, mut last) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
         for entry in entries {
             match entry {
                 Entry::Flushed(done) => flushed.push(done),
                 Entry::Said { offset, .. } => {
-                    self.position.reach(offset);
+                    last = offset;
                     batch.extend(fanouts(entry, &self.position));
                 }
                 other => batch.extend(fanouts(other, &self.position)),
@@ -52,7 +52,8 @@ impl StreamHandler<Vec<Entry>> for Local {
         }
         let sent = send(self.bus.clone(), batch).into_actor(self);
         // `wait` and not `spawn`: nothing else of the stream is looked at before the workers have this batch.
-        ctx.wait(sent.then(move |(), _, _| {
+        ctx.wait(sent.then(move |(), log, _| {
+            log.position.reach(last);
             for done in flushed {
                 // Whoever waits may have given up.
                 let _ = done.send(());

@@ -12,7 +12,7 @@ use std::sync::{
 };
 
 use proto::{RoomName, Username, event::Message};
-use socketio::SocketId;
+use socketio::{Encoded, SocketId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, history::History};
@@ -70,6 +70,8 @@ pub enum Entry {
         /// Everybody typing now.
         users: Vec<String>,
     },
+    /// The client of this socket has come back on another connection.
+    Superseded(SocketId),
     /// Everything before this was handed over.
     Flushed(oneshot::Sender<()>),
 }
@@ -143,9 +145,25 @@ impl Log {
         self.position.memberships.load(Ordering::Acquire)
     }
 
-    /// Where the log is now, as clients see it.
-    pub fn offset(&self) -> String {
-        self.position.show(self.position.offset.load(Ordering::Acquire))
+    /// How far everything was handed to the sockets. Whoever enters a room after asking this hears all that comes later.
+    pub fn reached(&self) -> u64 {
+        self.position.offset.load(Ordering::Acquire)
+    }
+
+    /// An offset as clients see it; they only ever give it back.
+    pub fn show(&self, offset: u64) -> String {
+        self.position.show(offset)
+    }
+
+    /// The offset that a client gave back; none for anything else.
+    pub fn read(&self, shown: &str) -> Option<u64> {
+        let (epoch, offset) = shown.rsplit_once('-')?;
+        (epoch == self.position.epoch).then(|| offset.parse().ok()).flatten()
+    }
+
+    /// A message as it goes to a client that comes back for it.
+    pub fn encode(&self, message: &Message, offset: u64) -> Option<Encoded> {
+        self.position.encode(message, offset)
     }
 }
 

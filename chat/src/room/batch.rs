@@ -75,6 +75,7 @@ fn drafts(posts: &[Post], ids: &[String], head: Head) -> Arc<[Draft]> {
         text: post.text.clone(),
         client_id: post.client_id.clone(),
         timestamp,
+        origin: post.origin.as_ref().map(|socket| socket.as_str().to_owned()),
     };
     posts.iter().zip(ids).map(draft).collect()
 }

@@ -5,7 +5,7 @@
 //! [`retention`]; [`members`] and [`queue`] are
 //! values.
 
-mod batch;
+pub(crate) mod batch;
 pub mod change;
 pub mod members;
 pub mod membership;

@@ -72,7 +72,8 @@ impl Parlor {
         let config = Config { presence_url, ..config };
         let bus = Bus::new();
         let (history, directory) = (store.history(), through(store.directory()));
-        let deps = Deps { history, directory, sessions: sessions.clone(), bus: bus.clone(), config };
+        let tickets = store.tickets();
+        let deps = Deps { history, directory, tickets, sessions: sessions.clone(), bus: bus.clone(), config };
         let chat = chat::start(deps).await.unwrap();
         let sockets = Server::new(bus.clone(), chat.app(), socketio::Config::default());
         let routes = chat.clone();

@@ -111,12 +111,8 @@ impl<A: App> Namespaces<A> {
         let namespace = socket.namespace();
         self.machine.joined(namespace);
         self.link.clock.borrow_mut().joined();
-        let missed = recovered.map(|recovered| {
-            socket.resume_as(recovered.sid);
-            recovered.missed
-        });
         self.send(&packet::connect_text(namespace, socket.id().as_str(), pid.as_deref()));
-        socket.open(|| peer.connected(), missed.as_deref().unwrap_or_default());
+        socket.open(|| peer.connected(), recovered);
         if let Some(seat) = self.seat(namespace) {
             seat.peer = Some(peer);
         }

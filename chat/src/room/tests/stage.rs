@@ -16,7 +16,7 @@ use crate::{
     Error, Store, Text,
     ask::{Ask, Question, ask, start},
     directory::NewRoom,
-    history::{Appended, Committed, Draft, Head, History, Slice},
+    history::{Appended, Committed, Draft, Head, History, Missed, Slice},
     log::{Entry, Log},
     room::{Parts, Room, posts::Post},
     rooms::{self, Rooms},
@@ -193,6 +193,10 @@ impl History for Faulty {
         limit: u32,
     ) -> Result<Page, Error> {
         self.history.page(room, before, after, limit).await
+    }
+
+    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
+        self.history.missed(rooms, after, origin).await
     }
 
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {

@@ -1,0 +1,84 @@
+//! Clients that were here before: recognised by the ticket of an earlier visit, given what they have missed, all of it or
+//! none. Called by [`super::door`]; reads tickets and history.
+
+use proto::{Identity, RoomName, Timestamp};
+use socketio::{Recovered, Resume, Socket, SocketId};
+
+use crate::{
+    Chat, Error,
+    history::Missed,
+    log::Entry,
+    room::batch::new_id,
+    tickets::{LIFETIME_MS, Ticket},
+};
+
+/// With what a client comes in.
+pub struct Passage {
+    /// The secret by which it is recognised the next time.
+    pub pid: String,
+    /// What it gets back, if it was here before.
+    pub recovered: Option<Recovered>,
+    /// Where it is in the log now.
+    pub offset: String,
+}
+
+/// The ticket that the client shows, if it is one of its own user's. A connection that still holds its place is closed.
+pub async fn recognise(
+    chat: &Chat,
+    identity: &Identity,
+    socket: &Socket,
+    resume: Option<&Resume>,
+) -> Result<Option<Ticket>, Error> {
+    let Some(resume) = resume else { return Ok(None) };
+    let oldest = Timestamp(Timestamp::now().0.saturating_sub(LIFETIME_MS));
+    let ticket = chat.tickets().find(&resume.pid, oldest).await?;
+    let ticket = ticket.filter(|ticket| ticket.user.key() == identity.username.key());
+    if let Some(ticket) = &ticket {
+        let sid = SocketId::from_stored(&ticket.sid);
+        chat.log().tell(Entry::Superseded(sid.clone())).await;
+        chat.log().flush().await;
+        socket.adopt(&sid);
+    }
+    Ok(ticket)
+}
+
+/// Lets a recognised client go on where it was. None when something would be missing: then it starts anew.
+pub async fn resume(
+    chat: &Chat,
+    ticket: Ticket,
+    resume: Option<&Resume>,
+    rooms: &[RoomName],
+) -> Result<Option<Passage>, Error> {
+    let shown = resume.and_then(|resume| resume.offset.as_deref());
+    let after = match shown.map(|shown| chat.log().read(shown)) {
+        None => ticket.since,
+        Some(Some(offset)) => offset,
+        Some(None) => return Ok(None),
+    };
+    let Some(Missed { messages, reached }) = chat.history().missed(rooms, after, &ticket.sid).await? else {
+        return Ok(None);
+    };
+    let missed = messages.iter().filter_map(|(offset, message)| chat.log().encode(message, *offset));
+    let recovered = Recovered { missed: missed.collect(), reached };
+    Ok(Some(Passage { pid: ticket.pid, recovered: Some(recovered), offset: chat.log().show(reached) }))
+}
+
+/// Makes out a ticket for a client that is new here, which is at `reached` in the log.
+pub async fn start(
+    chat: &Chat,
+    identity: &Identity,
+    socket: &Socket,
+    reached: u64,
+) -> Result<Passage, Error> {
+    let pid = new_id();
+    socket.adopt(&SocketId::random());
+    let ticket = Ticket {
+        pid: pid.clone(),
+        sid: socket.id().as_str().to_owned(),
+        user: identity.username.clone(),
+        since: reached,
+        issued: Timestamp::now(),
+    };
+    chat.tickets().issue(ticket).await?;
+    Ok(Passage { pid, recovered: None, offset: chat.log().show(reached) })
+}

@@ -1,0 +1,76 @@
+//! [`Tickets`] in the embedded SQLite file, so that they outlive the process.
+
+use async_trait::async_trait;
+use embedded::Database;
+use proto::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{LIFETIME_MS, Ticket, Tickets};
+use crate::{
+    Error,
+    store::{integer, number},
+};
+
+/// The tickets of `chat.sqlite3`.
+#[derive(Clone)]
+pub struct SqliteTickets {
+    database: Database,
+}
+
+impl SqliteTickets {
+    /// On a database that was opened with [`crate::store::MIGRATIONS`].
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl Tickets for SqliteTickets {
+    async fn issue(&self, ticket: Ticket) -> Result<(), Error> {
+        Ok(self.database.write(move |conn| issue(conn, &ticket)).await?)
+    }
+
+    async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<Ticket>, Error> {
+        let pid = pid.to_owned();
+        Ok(self.database.read(move |conn| find(conn, pid, oldest)).await?)
+    }
+}
+
+fn issue(conn: &Connection, ticket: &Ticket) -> rusqlite::Result<()> {
+    // A few at a time keep the table small without ever holding up a connect for long.
+    let delete =
+        "DELETE FROM tickets WHERE pid IN (SELECT pid FROM tickets WHERE issued < ? ORDER BY issued LIMIT 4)";
+    let oldest = ticket.issued.0.saturating_sub(LIFETIME_MS);
+    conn.prepare_cached(delete)?.execute([integer(oldest)])?;
+    let insert = "INSERT INTO tickets (pid, sid, user, since, issued) VALUES (?, ?, ?, ?, ?)";
+    let Ticket { pid, sid, user, since, issued } = ticket;
+    let values = params![pid, sid, user.as_str(), integer(*since), integer(issued.0)];
+    conn.prepare_cached(insert)?.execute(values)?;
+    Ok(())
+}
+
+fn find(conn: &Connection, pid: String, oldest: Timestamp) -> rusqlite::Result<Option<Ticket>> {
+    let query = "SELECT sid, user, since, issued FROM tickets WHERE pid = ? AND issued >= ?";
+    conn.prepare_cached(query)?
+        .query_row(params![pid, integer(oldest.0)], |row| {
+            let user: String = row.get(1)?;
+            let user = user.try_into().map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
+            })?;
+            let (since, issued) = (number(row, 2)?, Timestamp(number(row, 3)?));
+            Ok(Ticket { pid: pid.clone(), sid: row.get(0)?, user, since, issued })
+        })
+        .optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{store::Store, tickets::conformance};
+
+    #[actix_rt::test]
+    async fn keeps_what_every_store_of_tickets_promises() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        conformance::run(&*store.tickets()).await;
+    }
+}

@@ -11,9 +11,12 @@ use crate::error::Error;
 /// Connections that may wait to be accepted: a room that reconnects at once must not be refused.
 const BACKLOG: i32 = 4096;
 
-/// Listens on `address`; the error names `flag`.
-pub fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    open(address).map_err(|source| Error::Listen { flag, address, source })
+/// Listens on `address` and puts the port there that the system chose for port 0; the error names `flag`.
+pub fn listen(flag: &'static str, address: &mut SocketAddr) -> Result<TcpListener, Error> {
+    let failed = |source| Error::Listen { flag, address: *address, source };
+    let listener = open(*address).map_err(failed)?;
+    *address = listener.local_addr().map_err(failed)?;
+    Ok(listener)
 }
 
 fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -41,9 +44,10 @@ mod tests {
 
     #[test]
     fn a_port_in_use_names_the_flag_that_moves_it() {
-        let first = listen("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
-        let taken = first.local_addr().unwrap();
-        let text = listen("--listen", taken).expect_err("the port is taken").to_string();
-        assert!(text.contains("--listen") && text.contains(&taken.to_string()), "{text}");
+        let mut address = "127.0.0.1:0".parse().unwrap();
+        let _first = listen("--listen", &mut address).unwrap();
+        assert_ne!(address.port(), 0);
+        let text = listen("--listen", &mut address.clone()).expect_err("the port is taken").to_string();
+        assert!(text.contains("--listen") && text.contains(&address.to_string()), "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! WebSocket frames that no good client sends: each is refused with the right close code, by its header where the header
 //! suffices, and nobody else notices.
 
-use crate::stage::{RawSocket, Stage, masked};
+use crate::stage::{Person, RawSocket, Stage, masked};
 
 /// Protocol errors (close code 1002), by name.
 const PROTOCOL_ERRORS: [(&str, &[u8]); 17] = [
@@ -51,16 +51,22 @@ async fn a_bad_frame_in_the_same_segment_as_the_upgrade_is_refused_too() {
 async fn a_frame_that_declares_too_much_is_refused_on_its_header() {
     let stage = Stage::opens().await;
     let eve = stage.person("eve").await;
+    declare_too_much(&eve).await;
+    // What a new process grows by with its first connections is not the frames' doing.
     let before = stage.server.resident_bytes();
+    declare_too_much(&eve).await;
+    let grown = stage.server.resident_bytes().saturating_sub(before);
+    assert!(grown < 1 << 20, "grew by {grown} bytes");
+}
+
+async fn declare_too_much(eve: &Person) {
     for declared in [65_537, 1 << 20, 1 << 31, 1 << 40, (1 << 63) - 1] {
-        for opcode in [0x81_u8, 0x82, 0x01] {
+        for first in [0x81_u8, 0x82, 0x01] {
             let mut raw = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
-            raw.writes(&[&[opcode, 0xff], &u64::to_be_bytes(declared)[..], &[0; 4]].concat()).await;
-            assert_eq!(raw.close_code().await, Some(1009), "{declared} bytes, first byte {opcode:#x}");
+            raw.writes(&[&[first, 0xff], &u64::to_be_bytes(declared)[..], &[0; 4]].concat()).await;
+            assert_eq!(raw.close_code().await, Some(1009), "{declared} bytes, first byte {first:#x}");
         }
     }
-    let grown = stage.server.resident_bytes().saturating_sub(before);
-    assert!(grown < 2 << 20, "grew by {grown} bytes");
 }
 
 #[tokio::test]

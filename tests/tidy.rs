@@ -120,12 +120,23 @@ fn nothing_is_named_a_drawer() {
     none("if a thing has no home, name its idea", named.map(|source| source.path));
 }
 
+/// What stands at the top of every repository needs no map.
+const KNOWN: [&str; 8] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "Cargo.toml",
+    "Cargo.lock",
+    "target",
+];
+
 #[test]
 fn the_code_map_names_every_crate_and_every_entry_of_the_top_level() {
     let map = read("ARCHITECTURE.md");
-    let hidden = |name: &str| {
-        (name.starts_with('.') && name != ".ci") || ["target", "data", "node_modules"].contains(&name)
-    };
+    let hidden =
+        |name: &str| (name.starts_with('.') && name != ".ci") || KNOWN.contains(&name) || name == "data";
     let entries = fs::read_dir(root()).expect("the root is readable").flatten();
     let names =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| !hidden(name));

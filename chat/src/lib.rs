@@ -1,8 +1,8 @@
 //! What people say, and who may hear it: guests (sockets) and HTTP requests come in, rooms decide, history keeps, the log
 //! tells everybody.
 //!
-//! Inward: [`guest`] or `http` → `rooms` (which room?) → [`room`] (may they, what number) → [`history`] and [`directory`]
-//! (durably) → [`log`] (in one order) → [`socketio::Bus`]. Beside it: [`presence`], who is here.
+//! Inward: [`guest`] or `http` → `rooms` (which room?) → `room` (may they, what number) → [`history`] and [`directory`]
+//! (durably) → `log` (in one order) → [`socketio::Bus`]. Beside it: [`presence`], who is here.
 
 mod ask;
 mod bucket;
@@ -14,11 +14,11 @@ mod error;
 pub mod guest;
 pub mod history;
 mod http;
-pub mod log;
+mod log;
 pub mod presence;
 mod recall;
 mod revocation;
-pub mod room;
+mod room;
 mod rooms;
 mod seats;
 mod seed;

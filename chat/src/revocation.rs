@@ -2,7 +2,7 @@
 
 use sessions::{SessionId, SharedSessions};
 use socketio::{Bus, CloseReason, Fanout};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{log::of_session, seats::Seats};
 
@@ -11,8 +11,12 @@ use crate::{log::of_session, seats::Seats};
 ///
 /// Where closings can be missed for other reasons than lag (a store shared by several processes), a timer that calls
 /// [`check`] every 30 s belongs beside this loop.
-pub async fn watch(sessions: SharedSessions, seats: Seats, bus: Bus) {
-    let mut closings = sessions.closings();
+pub async fn watch(
+    mut closings: broadcast::Receiver<SessionId>,
+    sessions: SharedSessions,
+    seats: Seats,
+    bus: Bus,
+) {
     loop {
         match closings.recv().await {
             Ok(id) => bus.send(vec![cut(id.as_str())]).await,

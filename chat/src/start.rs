@@ -66,7 +66,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         on(&outward, move || start_outward(&log, entries, bus, &config)).await??
     };
     let seats = Seats::new(config.sockets_per_user);
-    outward.spawn(revocation::watch(sessions.clone(), seats.clone(), bus));
+    outward.spawn(revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus));
     let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
     let (door, draining) = (Semaphore::new(DOOR), AtomicBool::new(false));
     let inner = Inner {

@@ -3,7 +3,7 @@
 mod parlor;
 
 use chat::Config;
-use parlor::{Login, Parlor};
+use parlor::{Login, Parlor, gated::Gate};
 use serde_json::{Value, json};
 use sessions::Sessions;
 
@@ -52,6 +52,7 @@ async fn what_comes_right_behind_connect_is_not_lost_and_stays_in_order() {
     let mut bob = parlor.guest("bob").await;
     let mut alice = parlor.dial(&parlor.login("alice").await).await;
     alice.send("40").await;
+    alice.until("40{").await;
     let mut acks = Vec::new();
     for n in 0..20 {
         acks.push(alice.emit("message", json!({"text": n.to_string()})).await);
@@ -199,4 +200,28 @@ async fn a_drain_answers_what_was_accepted_and_refuses_what_comes_after() {
     carol.send("40").await;
     // A refusal would keep a stock client away; a closed connection makes it come back.
     assert_eq!(carol.next().await, None);
+}
+
+#[actix_rt::test]
+async fn what_piles_up_behind_a_slow_event_is_refused_beyond_a_bound() {
+    let gate = Gate::of("slow");
+    let parlor = Parlor::with_directory(Config::default(), |directory| gate.before(directory)).await;
+    let mut alice = parlor.guest("alice").await;
+    alice.send(r#"42["join",{"room":"slow"}]"#).await;
+    gate.was_read().await;
+    for _ in 0..119 {
+        alice.send(r#"42["leave",{"room":"lobby"}]"#).await;
+    }
+    let mut acks = Vec::new();
+    for n in 1..=20 {
+        acks.push(alice.emit("message", json!({"text": n.to_string()})).await);
+    }
+    // 128 wait: the leaves and nine messages.
+    for ack in acks.split_off(9) {
+        assert_eq!(alice.ack(ack).await["code"], "rate_limited");
+    }
+    gate.open();
+    for (n, ack) in acks.into_iter().enumerate() {
+        assert_eq!(alice.ack(ack).await["seq"], json!(n + 1));
+    }
 }

@@ -81,9 +81,9 @@ pub fn run(config: Serve) -> Result<(), Error> {
     System::new().block_on(serve(config, metrics))
 }
 
-async fn serve(config: Serve, metrics: PrometheusHandle) -> Result<(), Error> {
+async fn serve(mut config: Serve, metrics: PrometheusHandle) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
-    let listeners = Listeners::open(&config)?;
+    let listeners = Listeners::open(&mut config)?;
     let stores = Stores::open(&config.store)?;
     let (running, http) = start(&config, listeners, &stores, metrics).await?;
     let mut http = spawn(http);
@@ -110,7 +110,7 @@ async fn start(
     let (admin_server, admin) = admin::start(listeners.admin, readiness.clone(), metrics.clone())?;
     spawn(admin_server);
     let mut chat_config = config.chat.clone();
-    chat_config.presence_url = url_of(&listeners.presence)?;
+    chat_config.presence_url = format!("http://{}", config.presence.presence_listen);
     let presence = PresenceThread::start(listeners.presence, config.presence.clone());
     let bus = Bus::new();
     let deps = Deps {
@@ -175,11 +175,6 @@ async fn upkeep(gateway: Gateway, metrics: PrometheusHandle) {
     }
 }
 
-fn url_of(listener: &TcpListener) -> Result<String, Error> {
-    let address = listener.local_addr().map_err(|error| Error::part("presence", error))?;
-    Ok(format!("http://{address}"))
-}
-
 fn unexpected(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Error {
     match ended {
         Ok(Err(error)) => Error::part("http", error),
@@ -189,11 +184,12 @@ fn unexpected(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Err
 }
 
 impl Listeners {
-    fn open(config: &Serve) -> Result<Self, Error> {
+    /// Takes the sockets; where the system chose the port, `config` knows it afterwards.
+    fn open(config: &mut Serve) -> Result<Self, Error> {
         Ok(Self {
-            http: listen("--listen", config.gateway.listen)?,
-            presence: listen("--presence-listen", config.presence.presence_listen)?,
-            admin: listen("--admin-listen", config.admin.admin_listen)?,
+            http: listen("--listen", &mut config.gateway.listen)?,
+            presence: listen("--presence-listen", &mut config.presence.presence_listen)?,
+            admin: listen("--admin-listen", &mut config.admin.admin_listen)?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! One connected client: what it sends becomes questions to rooms and stores, and every question an ack. [`Guests`] is the
-//! application that `socketio` serves; [`door`] lets clients in, and [`returning`] those who
-//! were here before; [`events`] reads what they send, [`visit`] does it in
-//! order; an event a file: [`say`], [`typing`], [`rooms`], [`recall`].
+//! application that `socketio` serves; `door` lets clients in and `returning` recognises
+//! those who were here before, `events` reads what they send, `visit` does it in
+//! order; an event a file: `say`, `typing`, `rooms`, `recall`.
 
 mod ack;
 mod door;

@@ -50,19 +50,18 @@ impl Room {
         let work = timeout(STORE_DEADLINE, work(self.parts.clone(), self.name.clone(), tell));
         let changed =
             async { work.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned()))) };
-        ctx.wait(changed.into_actor(self).map(move |changed, room, ctx| {
-            let changed = room.certain(changed, ctx);
+        ctx.wait(changed.into_actor(self).map(move |changed, room, _| {
+            let changed = room.certain(changed);
             reply.send(changed.map(|value| apply(room, value)));
         }));
     }
 
-    /// The outcome of a change. When it is unknown, the directory is asked now, and again after whatever it commits later: who
-    /// was removed must not stay in the room's list.
-    fn certain<T>(&mut self, outcome: Result<T, Error>, ctx: &mut Context<Self>) -> Result<T, Error> {
+    /// The outcome of a change. When it is unknown, whatever the directory commits is told by [`Changed`], now or later, and
+    /// from then on believed only after a look: who was removed must not stay in the room's list.
+    fn certain<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
         if let Err(error @ Error::Store(_)) = &outcome {
             tracing::warn!(room = %self.name, %error, "a change of a room has no outcome");
             self.doubtful = true;
-            self.reload(ctx);
         }
         outcome
     }

@@ -1,5 +1,7 @@
 //! Rooms on real stores: what they answer, what they store, what they tell the log.
 
+mod doubt;
+mod faulty;
 mod stage;
 
 use std::time::{Duration, Instant};
@@ -11,7 +13,6 @@ use super::{
     Settle,
     membership::{Add, Check, Remove},
     posts::Posted,
-    queue::WAITING,
     retention::KEEP,
     settings::{Archive, Describe, SetPrivate},
 };
@@ -21,7 +22,7 @@ use crate::{
     directory::Role,
     log::Entry,
 };
-use stage::{Fault, Stage, name, post, room, said, with_id};
+use stage::{Stage, name, post, room, said, with_id};
 
 fn code<T>(answer: &Result<T, Error>) -> Option<Code> {
     answer.as_ref().err().map(Error::code)
@@ -165,70 +166,6 @@ async fn what_is_too_late_is_not_said() {
     assert_eq!(code(&stage.ask("lobby", late).await), Some(Code::Unavailable));
     assert_eq!(stage.ask("lobby", post("alice", "in time")).await.unwrap().seq, 1);
     assert_eq!(stage.said(), [(1, "in time".to_owned())]);
-}
-
-#[actix_rt::test]
-async fn an_unknown_outcome_is_refused_and_the_next_post_takes_the_next_number() {
-    let mut stage = Stage::with(Fault::StoresAndFails).await;
-    let unsure = stage.ask("lobby", with_id("alice", "hi", "c1")).await;
-    assert_eq!(code(&unsure), Some(Code::Unavailable));
-    stage.heal();
-    assert_eq!(stage.ask("lobby", post("bob", "and?")).await.unwrap().seq, 2);
-    assert_eq!(stage.ask("lobby", with_id("alice", "hi", "c1")).await.unwrap().seq, 1);
-    assert_eq!(stage.said(), [(1, "hi".to_owned()), (2, "and?".to_owned())]);
-}
-
-#[actix_rt::test]
-async fn a_store_that_refuses_is_answered_for_and_tried_again() {
-    let mut stage = Stage::with(Fault::Fails).await;
-    for _ in 0..3 {
-        let refused = stage.ask("lobby", post("alice", "x")).await.unwrap_err();
-        assert!(refused.refused().retry_after.is_some());
-    }
-    stage.heal();
-    assert_eq!(stage.ask("lobby", post("alice", "y")).await.unwrap().seq, 1);
-    assert_eq!(stage.said().len(), 1);
-}
-
-#[actix_rt::test]
-async fn a_full_queue_refuses_and_everything_accepted_is_still_said() {
-    let mut stage = Stage::with(Fault::Waits).await;
-    let lobby = stage.room("lobby").await;
-    let mut pending = Vec::new();
-    // One is being written, as many as may wait do so, and then there is no place.
-    for n in 0..=WAITING {
-        match ask(&lobby, post("alice", &n.to_string())) {
-            Ok(answer) => pending.push(answer),
-            Err(_) => panic!("the mailbox is full"),
-        }
-        if n % 256 == 0 {
-            stage.ask("lobby", Check(name("alice"))).await.unwrap();
-        }
-    }
-    let over = stage.ask("lobby", post("alice", "over")).await;
-    assert_eq!(code(&over), Some(Code::Unavailable));
-    let settled = ask(&lobby, Settle).ok().unwrap();
-    stage.heal();
-    let answers = join_all(pending.into_iter().map(|answer| answer.answer()));
-    // The log's queue is as long as the room's: nobody empties it, and the store waits.
-    let emptied = async {
-        for _ in 0..=WAITING {
-            stage.entries.recv().await.expect("the log is open");
-        }
-    };
-    let (answers, ()) = futures_util::join!(answers, emptied);
-    assert!(answers.iter().all(Result::is_ok));
-    settled.answer().await.unwrap();
-}
-
-#[actix_rt::test]
-async fn a_store_that_never_answers_is_answered_for() {
-    let stage = Stage::with(Fault::Waits).await;
-    let lobby = stage.room("lobby").await;
-    // The deadline is the caller's, as a guest keeps it.
-    let pending = ask(&lobby, post("alice", "x")).ok().unwrap();
-    let answer = pending.until(Instant::now() + Duration::from_millis(1)).await;
-    assert_eq!(code(&answer), Some(Code::Unavailable));
 }
 
 #[actix_rt::test]

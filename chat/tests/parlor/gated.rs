@@ -1,4 +1,5 @@
-//! A real directory with a gate: what was read of a user's rooms waits there, and the world goes on meanwhile.
+//! A real directory with a gate: what was read of one user's rooms, or of one room, waits there, and the world goes on
+//! meanwhile.
 
 use std::sync::Arc;
 
@@ -15,27 +16,34 @@ pub struct Gated {
     gate: Gate,
 }
 
-/// The gate's handles: one token in `read` for each user's rooms that were read, one in `go` for each that may pass.
+/// The gate's handles: one token in `read` for each answer that came to the gate, one in `go` for each that may pass.
 #[derive(Clone)]
 pub struct Gate {
-    /// Whose rooms wait; everybody else's pass.
-    pub user: &'static str,
+    /// The user or room whose answers wait; all others pass.
+    pub name: &'static str,
     pub read: Arc<Semaphore>,
     pub go: Arc<Semaphore>,
 }
 
 impl Gate {
-    pub fn of(user: &'static str) -> Self {
-        Self { user, read: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) }
+    pub fn of(name: &'static str) -> Self {
+        Self { name, read: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) }
     }
 
     pub fn before(&self, directory: Arc<dyn Directory>) -> Arc<dyn Directory> {
         Arc::new(Gated { directory, gate: self.clone() })
     }
 
-    /// Waits until the user's rooms were read.
+    /// Waits until something was read.
     pub async fn was_read(&self) {
         self.read.acquire().await.unwrap().forget();
+    }
+
+    async fn pass(&self, name: &str) {
+        if name == self.name {
+            self.read.add_permits(1);
+            self.go.acquire().await.unwrap().forget();
+        }
     }
 
     /// Lets everything pass from now on.
@@ -48,10 +56,7 @@ impl Gate {
 impl Directory for Gated {
     async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
         let rooms = self.directory.rooms_of(user).await;
-        if user.as_str() == self.gate.user {
-            self.gate.read.add_permits(1);
-            self.gate.go.acquire().await.unwrap().forget();
-        }
+        self.gate.pass(user.as_str()).await;
         rooms
     }
 
@@ -60,7 +65,9 @@ impl Directory for Gated {
     }
 
     async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
-        self.directory.find(room).await
+        let found = self.directory.find(room).await;
+        self.gate.pass(room.as_str()).await;
+        found
     }
 
     async fn add(

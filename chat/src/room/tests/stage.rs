@@ -1,22 +1,21 @@
-//! A stage for room tests: a real store in a directory of its own, the keeper of rooms, the log's entries as they come, and a
-//! store that can be told to fail.
+//! A stage for room tests: a real store in a directory of its own that can be told to fail, the keeper of rooms, and the log's
+//! entries as they come.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::{Addr, Handler};
-use async_trait::async_trait;
-use proto::{RoomName, Timestamp, Username, event::Page};
+use proto::{RoomName, Username};
 use socketio::SocketId;
 use tokio::sync::{mpsc, watch};
 
+use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
     Error, Store, Text,
     ask::{Ask, Question, ask, start},
     directory::NewRoom,
-    history::{Appended, Committed, Draft, Head, History, Missed, Slice},
     log::{Entry, Log},
     room::{Parts, Room, posts::Post},
     rooms::{self, Rooms},
@@ -28,24 +27,6 @@ pub struct Stage {
     pub entries: mpsc::Receiver<Entry>,
     fault: watch::Sender<Fault>,
     _dir: tempfile::TempDir,
-}
-
-/// What goes wrong with an append.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Fault {
-    None,
-    /// Nothing is stored, and the answer says so.
-    Fails,
-    /// It is stored, and the answer is lost.
-    StoresAndFails,
-    /// Nothing happens before [`Stage::heal`].
-    Waits,
-}
-
-/// A real history with a [`Fault`].
-struct Faulty {
-    history: Arc<dyn History>,
-    fault: Mutex<watch::Receiver<Fault>>,
 }
 
 pub fn name(name: &str) -> Username {
@@ -86,15 +67,20 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
         let (fault, faults) = watch::channel(fault);
-        let history = Arc::new(Faulty { history: store.history(), fault: Mutex::new(faults) });
+        let history = Arc::new(FaultyHistory { history: store.history(), fault: faults.clone() });
+        let directory = Arc::new(FaultyDirectory { directory: store.directory(), fault: faults });
         let (log, entries) = Log::open(&*history).await.unwrap();
-        let parts = Parts { history, directory: store.directory(), log, rooms_per_user: 100 };
+        let parts = Parts { history, directory, log, rooms_per_user: 100 };
         let rooms = rooms::start(parts.clone());
         Self { parts, rooms, entries, fault, _dir: dir }
     }
 
     pub fn heal(&self) {
-        self.fault.send_replace(Fault::None);
+        self.set(Fault::None);
+    }
+
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
     }
 
     pub async fn create(&self, room: &str, owner: &str, private: bool) {
@@ -158,64 +144,5 @@ impl Stage {
             other => panic!("{other:?}"),
         };
         self.told().into_iter().map(words).collect()
-    }
-}
-
-impl Faulty {
-    async fn fault(&self) -> Fault {
-        let mut fault = self.fault.lock().unwrap().clone();
-        *fault.wait_for(|fault| *fault != Fault::Waits).await.unwrap()
-    }
-}
-
-#[async_trait]
-impl History for Faulty {
-    async fn append(
-        &self,
-        room: &RoomName,
-        head: u64,
-        drafts: Arc<[Draft]>,
-        committed: Committed,
-    ) -> Result<Appended, Error> {
-        let fault = self.fault().await;
-        if fault == Fault::Fails {
-            return Err(Error::Store("refused".into()));
-        }
-        let appended = self.history.append(room, head, drafts, committed).await;
-        if fault == Fault::StoresAndFails { Err(Error::Store("lost".into())) } else { appended }
-    }
-
-    async fn page(
-        &self,
-        room: &RoomName,
-        before: Option<u64>,
-        after: Option<u64>,
-        limit: u32,
-    ) -> Result<Page, Error> {
-        self.history.page(room, before, after, limit).await
-    }
-
-    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
-        self.history.missed(rooms, after, origin).await
-    }
-
-    async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
-        self.history.since(room, seq, max).await
-    }
-
-    async fn head(&self, room: &RoomName) -> Result<Head, Error> {
-        self.history.head(room).await
-    }
-
-    async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
-        self.history.trim(room, keep, oldest).await
-    }
-
-    async fn offset(&self) -> Result<u64, Error> {
-        self.history.offset().await
-    }
-
-    async fn epoch(&self) -> Result<String, Error> {
-        self.history.epoch().await
     }
 }

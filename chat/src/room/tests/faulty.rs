@@ -1,0 +1,164 @@
+//! Real stores whose writes can be told to fail, before or after they have done their work.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto::{RoomName, Timestamp, Username, event::Page};
+use tokio::sync::watch;
+
+use crate::{
+    Error,
+    directory::{self, Card, Directory, Entry, Member, NewRoom},
+    history::{Appended, Committed, Draft, Head, History, Missed, Slice},
+};
+
+/// What goes wrong with a write.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    None,
+    /// Nothing is stored, and the answer says so.
+    Fails,
+    /// It is stored, and the answer is lost.
+    StoresAndFails,
+    /// The answer is lost, and it is stored when the fault is over.
+    FailsAndStores,
+    /// Nothing happens before the fault is over.
+    Waits,
+}
+
+pub struct FaultyHistory {
+    pub history: Arc<dyn History>,
+    pub fault: watch::Receiver<Fault>,
+}
+
+#[derive(Clone)]
+pub struct FaultyDirectory {
+    pub directory: Arc<dyn Directory>,
+    pub fault: watch::Receiver<Fault>,
+}
+
+async fn pass(fault: &watch::Receiver<Fault>) -> Fault {
+    *fault.clone().wait_for(|fault| *fault != Fault::Waits).await.unwrap()
+}
+
+fn lost<T>() -> Result<T, Error> {
+    Err(Error::Store("the answer was lost".into()))
+}
+
+#[async_trait]
+impl History for FaultyHistory {
+    async fn append(
+        &self,
+        room: &RoomName,
+        head: u64,
+        drafts: Arc<[Draft]>,
+        committed: Committed,
+    ) -> Result<Appended, Error> {
+        let fault = pass(&self.fault).await;
+        if fault == Fault::Fails {
+            return lost();
+        }
+        let appended = self.history.append(room, head, drafts, committed).await;
+        if fault == Fault::StoresAndFails { lost() } else { appended }
+    }
+
+    async fn page(
+        &self,
+        room: &RoomName,
+        before: Option<u64>,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        self.history.page(room, before, after, limit).await
+    }
+
+    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
+        self.history.missed(rooms, after, origin).await
+    }
+
+    async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
+        self.history.since(room, seq, max).await
+    }
+
+    async fn head(&self, room: &RoomName) -> Result<Head, Error> {
+        self.history.head(room).await
+    }
+
+    async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
+        self.history.trim(room, keep, oldest).await
+    }
+
+    async fn offset(&self) -> Result<u64, Error> {
+        self.history.offset().await
+    }
+
+    async fn epoch(&self) -> Result<String, Error> {
+        self.history.epoch().await
+    }
+}
+
+#[async_trait]
+impl Directory for FaultyDirectory {
+    async fn create(
+        &self,
+        room: NewRoom,
+        limit: usize,
+        committed: directory::Committed,
+    ) -> Result<Card, Error> {
+        self.directory.create(room, limit, committed).await
+    }
+
+    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+        self.directory.find(room).await
+    }
+
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
+        self.directory.rooms_of(user).await
+    }
+
+    async fn add(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        limit: usize,
+        committed: directory::Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.add(room, user, limit, committed).await
+    }
+
+    async fn remove(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: directory::Committed,
+    ) -> Result<Vec<Member>, Error> {
+        match pass(&self.fault).await {
+            Fault::StoresAndFails => {
+                self.directory.remove(room, user, committed).await?;
+                lost()
+            }
+            Fault::FailsAndStores => {
+                let (this, room, user) = (self.clone(), room.clone(), user.clone());
+                actix_rt::spawn(async move {
+                    this.fault.clone().wait_for(|fault| *fault == Fault::None).await.unwrap();
+                    this.directory.remove(&room, &user, committed).await.unwrap();
+                });
+                lost()
+            }
+            _ => self.directory.remove(room, user, committed).await,
+        }
+    }
+
+    async fn set_private(
+        &self,
+        room: &RoomName,
+        private: bool,
+        committed: directory::Committed,
+    ) -> Result<(), Error> {
+        self.directory.set_private(room, private, committed).await
+    }
+
+    async fn archive(&self, room: &RoomName, committed: directory::Committed) -> Result<(), Error> {
+        self.directory.archive(room, committed).await
+    }
+}

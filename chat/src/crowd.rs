@@ -1,9 +1,12 @@
 //! Who is here, as the presence service tells it, on its way into the log: everybody's names while they are few, who came
 //! and who went always. Started by [`crate::start`]; guests show its latest word to newcomers.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use proto::event::{Presence, PresenceDiff, name};
+use proto::{
+    Username,
+    event::{Presence, PresenceDiff, name},
+};
 use socketio::Encoded;
 use tokio::sync::{mpsc, watch};
 
@@ -19,8 +22,16 @@ struct Crowd {
     online: BTreeSet<String>,
 }
 
-/// What a newcomer is shown: a `presence` event, or nothing while too many are online. Encoded once for all newcomers.
-pub type Shown = Option<Encoded>;
+/// What newcomers are shown of who is here.
+#[derive(Debug, Clone)]
+pub enum Shown {
+    /// Nobody knows.
+    Unknown,
+    /// These are online; the event is encoded once for all who are among them already.
+    Names(Arc<BTreeSet<String>>, Option<Encoded>),
+    /// Too many to be told.
+    Many,
+}
 
 /// Takes what is heard into the log and keeps `shown` at the latest of it, until there is no more.
 pub async fn relay(mut heard: mpsc::Receiver<Heard>, log: Log, shown: watch::Sender<Shown>) {
@@ -28,21 +39,39 @@ pub async fn relay(mut heard: mpsc::Receiver<Heard>, log: Log, shown: watch::Sen
     while let Some(update) = heard.recv().await {
         let Some(entry) = crowd.hear(update) else { continue };
         match &entry {
-            Entry::Online { list, .. } => shown.send_replace(list.clone().and_then(encode_list)),
-            Entry::OnlineUnknown => shown.send_replace(nobody_knows()),
-            _ => None,
-        };
+            Entry::Online { list, .. } => drop(shown.send_replace(Shown::of(list.clone()))),
+            Entry::OnlineUnknown => drop(shown.send_replace(Shown::Unknown)),
+            _ => {}
+        }
         log.tell(entry).await;
     }
 }
 
-/// What is shown before anything was heard.
-pub fn nobody_knows() -> Shown {
-    log::encode(name::PRESENCE, &log::unknown(), None)
+impl Shown {
+    fn of(list: Option<Vec<String>>) -> Self {
+        let Some(names) = list else { return Self::Many };
+        let packet = encode_list(names.iter().cloned());
+        Self::Names(Arc::new(names.into_iter().collect()), packet)
+    }
+
+    /// The `presence` event for a newcomer, who is here whether the roster has said so yet or not.
+    pub fn to(&self, newcomer: &Username) -> Option<Encoded> {
+        match self {
+            Self::Unknown => log::encode(name::PRESENCE, &log::unknown(), None),
+            Self::Many => None,
+            Self::Names(names, packet) if names.contains(newcomer.as_str()) => packet.clone(),
+            Self::Names(names, _) if names.len() < NAMES => {
+                let mut all = BTreeSet::clone(names);
+                all.insert(newcomer.to_string());
+                encode_list(all.into_iter())
+            }
+            Self::Names(..) => None,
+        }
+    }
 }
 
-fn encode_list(online: Vec<String>) -> Shown {
-    log::encode(name::PRESENCE, &Presence { online }, None)
+fn encode_list(online: impl Iterator<Item = String>) -> Option<Encoded> {
+    log::encode(name::PRESENCE, &Presence { online: online.collect() }, None)
 }
 
 impl Crowd {
@@ -104,6 +133,19 @@ mod tests {
         assert!(matches!(&first, Some(Entry::Online { diff: None, .. })), "nobody came or went: {first:?}");
         let next = crowd.hear(Heard::Diff(diff(&["carol"], &["alice"], 2)));
         assert_eq!(list(next).unwrap(), ["bob", "carol"]);
+    }
+
+    #[test]
+    fn a_newcomer_is_always_among_those_shown() {
+        let show = |names: &[&str]| Shown::of(Some(names.iter().map(ToString::to_string).collect()));
+        let event = |names: &[&str]| encode_list(names.iter().map(ToString::to_string));
+        let bob: Username = "bob".parse().unwrap();
+        assert_eq!(show(&[]).to(&bob), event(&["bob"]));
+        assert_eq!(show(&["alice", "carol"]).to(&bob), event(&["alice", "bob", "carol"]));
+        assert_eq!(show(&["bob"]).to(&bob), event(&["bob"]));
+        assert_eq!(Shown::of(None).to(&bob), None);
+        let full: Vec<String> = (0..NAMES).map(|n| format!("u{n:03}")).collect();
+        assert_eq!(Shown::of(Some(full)).to(&bob), None, "one too many");
     }
 
     #[test]

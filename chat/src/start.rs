@@ -97,7 +97,7 @@ fn start_outward(
     let (tell, heard) = mpsc::channel::<Heard>(HEARD);
     let presence = Presence::start(&config.presence_url, config.node_name(), tell)
         .map_err(|error| Error::BadRequest(format!("--presence-url is no address: {error}")))?;
-    let (show, shown) = watch::channel(crowd::nobody_knows());
+    let (show, shown) = watch::channel(Shown::Unknown);
     actix_rt::spawn(crowd::relay(heard, log.clone(), show));
     Ok((presence, shown))
 }

@@ -97,7 +97,7 @@ impl Peer for Guest {
         self.emit_welcome();
         let presence = self.visit.chat().presence().clone();
         self.present = Some(Present::new(presence, self.visit.user().clone()));
-        if let Some(packet) = self.visit.chat().shown() {
+        if let Some(packet) = self.visit.chat().shown().to(self.visit.user()) {
             self.visit.socket().emit(&packet);
         }
     }

@@ -1,5 +1,5 @@
 //! What the program says to those who configure it: by environment variable and by flag, right away, by key and never by
-//! value; and the tools `seed` and `healthcheck` on their own. Runs the real binary through [`crate::stage::program`].
+//! value; and what happens to data in use. Runs the real binary through [`crate::stage::program`].
 
 use std::{
     process::Output,
@@ -12,7 +12,7 @@ use crate::stage::program;
 const SECRET: &str = "hunter2";
 
 /// Runs the program to its end, which has to be soon.
-fn runs(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub fn runs(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = program();
     command.args(arguments).envs(variables.iter().copied()).stdin(std::process::Stdio::null());
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
@@ -28,7 +28,8 @@ fn runs(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     child.wait_with_output().expect("our own child")
 }
 
-fn text(output: &Output) -> String {
+/// Everything it said.
+pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
@@ -68,6 +69,15 @@ fn a_bad_variable_is_refused_by_its_name_and_without_its_value() {
 }
 
 #[test]
+fn a_bad_flag_is_refused_by_its_name_and_without_its_value() {
+    for flag in ["--listen", "--admin-listen", "--bcrypt-cost", "--log-format", "--no-such-flag"] {
+        let said = refusal(&["serve", flag, SECRET], &[]);
+        assert!(said.contains(flag), "{flag} is not named: {said}");
+        assert!(!said.contains(SECRET), "{flag} shows its value: {said}");
+    }
+}
+
+#[test]
 fn unsafe_configuration_is_refused_by_its_flag() {
     let table = [
         ("--allow-origin", "*"),
@@ -103,17 +113,6 @@ fn roles_that_are_not_there_yet_say_what_to_use() {
     for role in ["gateway", "accounts", "chat", "presence"] {
         assert!(refusal(&[role], &[]).contains("godzilla serve"));
     }
-}
-
-#[test]
-fn seed_fills_an_empty_store_once_and_touches_no_other() {
-    let folder = tempfile::tempdir().expect("a temporary directory");
-    let data = folder.path().join("data").to_string_lossy().into_owned();
-    let seeds = || runs(&["seed", "--bcrypt-cost", "4", "--data-dir", &data], &[]);
-    let first = seeds();
-    assert!(first.status.success() && text(&first).contains("alice"), "{}", text(&first));
-    let second = seeds();
-    assert!(!second.status.success() && text(&second).contains("nothing was changed"), "{}", text(&second));
 }
 
 #[tokio::test]

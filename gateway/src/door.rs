@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{
-    Error as ActixError, HttpMessage,
+    Error as ActixError, HttpMessage, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::Method,
@@ -24,6 +24,7 @@ use crate::{
     Gateway, answer, body,
     body::Overrun,
     client::{self, Client},
+    cors::{self, Guest},
     credential,
     error::Error,
     head, metric,
@@ -91,23 +92,39 @@ where
         let (gateway, service) = (Rc::clone(&self.gateway), Rc::clone(&self.service));
         Box::pin(async move {
             let started = Instant::now();
+            let guest = Guest::of(request.headers(), &gateway.config.allow_origin);
             let entry = match gateway.admit(&mut request).await {
                 Ok(entry) => entry,
-                Err(error) => return Ok(request.into_response(answer::refused(error)).map_into_right_body()),
+                Err(error) => {
+                    let mut answer = refusal(&request, guest.as_ref(), error);
+                    guest.iter().for_each(|guest| guest.allow(answer.headers_mut()));
+                    return Ok(request.into_response(answer).map_into_right_body());
+                }
             };
             let overrun = gateway.bound(&mut request, entry.route);
             let answer = match service.call(request).await {
                 Ok(answer) => answer,
                 Err(error) => return Err(answer::failed(error)),
             };
-            let answer = match overrun.take() {
+            let mut answer = match overrun.take() {
                 Some(error) => answer.into_response(answer::refused(error)).map_into_right_body(),
                 None => answer::passed(answer),
             };
+            guest.iter().for_each(|guest| guest.allow(answer.headers_mut()));
             metric::answered(entry.route, entry.method, answer.status(), started);
             Ok(answer)
         })
     }
+}
+
+/// The answer to a request that may not pass; a listed origin's question whether it might is no refusal.
+fn refusal(request: &ServiceRequest, guest: Option<&Guest>, error: Error) -> HttpResponse {
+    let methods = match error {
+        Error::Method(methods) if guest.is_some() => methods,
+        _ => "",
+    };
+    let preflight = (!methods.is_empty()).then(|| cors::preflight(request.request(), methods)).flatten();
+    preflight.unwrap_or_else(|| answer::refused(error))
 }
 
 impl Gateway {

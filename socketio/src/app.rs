@@ -20,6 +20,12 @@ pub trait App: Send + Sync + 'static {
     /// May this HTTP request open a session? Called before anything is allocated for it.
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
 
+    /// Whose request this is, where a request itself can tell: what follows within a session must come from the same one.
+    /// None, the default, leaves it at the session id, which nobody can guess.
+    fn owner(&self, _: &HttpRequest) -> Option<String> {
+        None
+    }
+
     /// A client asks to join a namespace. No event reaches the peer before this has answered; the answer CONNECT goes out
     /// before anything the peer emits. The future runs on the session's worker and is dropped when the session ends.
     fn connect(

@@ -30,6 +30,11 @@ pub(crate) trait Host: 'static {
     /// May this request open a session?
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
 
+    /// Whose request this is; see [`App::owner`].
+    fn owner(&self, _: &HttpRequest) -> Option<String> {
+        None
+    }
+
     /// Whoever speaks over a new session.
     fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: Self::Admission) -> Self::Occupant;
 }
@@ -73,6 +78,10 @@ impl<A: App> Host for SocketIo<A> {
 
     fn admit(&self, request: &HttpRequest) -> Result<A::Admission, Refusal> {
         self.0.admit(request)
+    }
+
+    fn owner(&self, request: &HttpRequest) -> Option<String> {
+        self.0.owner(request)
     }
 
     fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: A::Admission) -> Namespaces<A> {

@@ -15,7 +15,7 @@ use crate::{
     App, CloseReason, Config, Connect, Entry, Event, Peer, Refusal, Reply,
     server::{Mounted, SocketIo, Worker},
     session::{
-        Inbound, Said, Session,
+        Admitted, Inbound, Said, Session,
         carrier::{Carrier, PipeId},
         link::Link,
         outbox::Taken,
@@ -107,7 +107,12 @@ pub(crate) fn worker(config: Config) -> (Rc<RecorderWorker>, Arc<Notify>) {
 /// A session on `worker`.
 pub(crate) fn stage((worker, gate): &(Rc<RecorderWorker>, Arc<Notify>)) -> Stage {
     let diary = Diary::default();
-    let (session, link) = Session::open(worker, Carrier::WebSocket(PIPE), Wire::new(None), diary.clone());
+    let (session, link) = Session::open(
+        worker,
+        Carrier::WebSocket(PIPE),
+        Wire::new(None),
+        Admitted { admission: diary.clone(), owner: None },
+    );
     Stage { gate: gate.clone(), worker: worker.clone(), session, link, diary }
 }
 

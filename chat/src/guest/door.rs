@@ -4,8 +4,8 @@
 use std::{collections::HashSet, rc::Rc};
 
 use proto::{Identity, RoomName, event::Code};
-use serde_json::json;
-use sessions::SessionId;
+use serde_json::{Value, json};
+use sessions::{SessionId, Token};
 use socketio::{CloseReason, Connect, Entry, Refusal, Resume, Room, Socket};
 
 use super::{
@@ -23,16 +23,21 @@ use crate::{
 /// How often the memberships are read again when they change meanwhile.
 const TRIES: usize = 8;
 
-/// Lets a client in, or says why not, or when that is no fault of theirs ends the connection. What it claims in the CONNECT payload is not looked at: identity is the session's user.
+/// Lets a client in, or says why not, or when that is no fault of theirs ends the connection. Identity is a session's user;
+/// of what the client claims in the CONNECT payload, only a session's token counts, and that only where the request had none.
 pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Entry<Guest>, Refusal> {
     if &*connect.namespace != "/" {
         return Err(Refusal::new("Invalid namespace"));
     }
-    let Some(identity) = connect.admission.as_ref() else { return Err(refusal(&Error::Unauthorized)) };
-    let (socket, deadline) = (connect.socket.clone(), due());
-    match within(deadline, admit(&chat, &socket, identity, connect.resume.as_ref())).await {
-        Ok((seat, passage)) => {
-            let visit = Rc::new(Visit::new(chat, socket, identity.username.clone()));
+    let socket = connect.socket.clone();
+    let come = async {
+        let identity = identify(&chat, &connect).await?;
+        let (seat, passage) = admit(&chat, &socket, &identity, connect.resume.as_ref()).await?;
+        Ok((identity, seat, passage))
+    };
+    match within(due(), come).await {
+        Ok((identity, seat, passage)) => {
+            let visit = Rc::new(Visit::new(chat, socket, identity.username));
             let Passage { pid, recovered, offset } = passage;
             Ok(Entry { peer: Guest::new(visit, seat, offset), pid: Some(pid), recovered })
         }
@@ -44,6 +49,18 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
         }
         Err(error) => Err(refusal(&error)),
     }
+}
+
+/// Who the client is: whom the request's credentials belong to or, for clients that could send none, the token in CONNECT.
+async fn identify(chat: &Chat, connect: &Connect<Option<Identity>>) -> Result<Identity, Error> {
+    if let Some(identity) = &*connect.admission {
+        return Ok(identity.clone());
+    }
+    let token = connect.auth.get("token").and_then(Value::as_str).ok_or(Error::Unauthorized)?;
+    let token: Token = token.parse().map_err(|_| Error::Unauthorized)?;
+    let found = chat.sessions().find(&token).await.map_err(|error| Error::Store(error.to_string()))?;
+    let session = found.ok_or(Error::Unauthorized)?;
+    Ok(Identity { username: session.username, session: session.id.to_string() })
 }
 
 async fn admit(

@@ -66,6 +66,11 @@ impl App for Guests {
         Ok(request.extensions().get::<Identity>().cloned())
     }
 
+    /// The login that the request came with: nobody goes on with a session of another's.
+    fn owner(&self, request: &HttpRequest) -> Option<String> {
+        request.extensions().get::<Identity>().map(|identity| identity.session.clone())
+    }
+
     fn connect(
         &self,
         connect: Connect<Self::Admission>,

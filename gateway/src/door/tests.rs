@@ -448,3 +448,37 @@ async fn what_cannot_be_a_token_is_not_even_asked_for() {
         assert_eq!(ask(&gateway, request).await.status, StatusCode::UNAUTHORIZED.as_u16(), "{odd}");
     }
 }
+
+#[actix_web::test]
+async fn pages_of_listed_origins_may_ask_and_read_and_no_others() {
+    let stage = stage(&[]).await;
+    let ask = |origin: &'static str, path: &'static str| {
+        TestRequest::with_uri(path)
+            .method(Method::OPTIONS)
+            .insert_header(("host", "chat.example"))
+            .insert_header(("origin", origin))
+            .insert_header(("access-control-request-method", "POST"))
+            .insert_header(("access-control-request-headers", "content-type"))
+    };
+    let app = test::init_service(App::new().configure(services).wrap(stage.gateway.door())).await;
+    let asked = test::call_service(&app, ask("https://app.example", "/socket.io/").to_request()).await;
+    assert_eq!(asked.status(), StatusCode::NO_CONTENT);
+    let header = |name: &str| asked.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    assert_eq!(header("access-control-allow-origin").as_deref(), Some("https://app.example"));
+    assert_eq!(header("access-control-allow-credentials").as_deref(), Some("true"));
+    assert_eq!(header("access-control-allow-methods").as_deref(), Some("GET, POST"));
+    assert_eq!(header("access-control-allow-headers").as_deref(), Some("content-type"));
+
+    let refused = TestRequest::get().uri("/user/me").insert_header(("host", "chat.example"));
+    let refused = refused.insert_header(("origin", "https://app.example")).to_request();
+    let refused = test::call_service(&app, refused).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert!(refused.headers().contains_key("access-control-allow-origin"), "refusals can be read too");
+
+    for (origin, path) in [("https://evil.example", "/socket.io/"), ("https://app.example", "/nowhere")] {
+        let asked = test::call_service(&app, ask(origin, path).to_request()).await;
+        assert_ne!(asked.status(), StatusCode::NO_CONTENT, "{origin} {path}");
+    }
+    let evil = test::call_service(&app, ask("https://evil.example", "/socket.io/").to_request()).await;
+    assert!(!evil.headers().contains_key("access-control-allow-origin"));
+}

@@ -74,6 +74,12 @@ pub(crate) struct Session<O: Occupant> {
     prober: Option<Prober>,
 }
 
+/// A request that may open a session: what the application learned from it, and whose it is.
+pub(crate) struct Admitted<Admission> {
+    pub(crate) admission: Admission,
+    pub(crate) owner: Option<String>,
+}
+
 /// What a session needs of the worker and the process it lives in.
 struct Surroundings<O: Occupant> {
     local: Rc<crate::shard::Local>,
@@ -87,8 +93,9 @@ impl<O: Occupant> Session<O> {
         worker: &Worker<H>,
         carrier: Carrier,
         wire: Arc<Wire>,
-        admission: H::Admission,
+        admitted: Admitted<H::Admission>,
     ) -> (Addr<Self>, Rc<Link>) {
+        let Admitted { admission, owner } = admitted;
         let mut made = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
@@ -103,7 +110,7 @@ impl<O: Occupant> Session<O> {
             Self { link, carrier, occupant, surroundings, waiting: None, prober: None }
         });
         let link = made.expect("create calls its argument before it returns");
-        worker.registry.add(&link.sid, session.clone());
+        worker.registry.add(&link.sid, session.clone(), owner);
         (session, link)
     }
 

@@ -12,7 +12,21 @@ use super::{Session, occupant::Occupant};
 /// See the module.
 pub(crate) struct Registry<O: Occupant>(Arc<Mutex<Sessions<O>>>);
 
-type Sessions<O> = HashMap<Box<str>, Addr<Session<O>>>;
+type Sessions<O> = HashMap<Box<str>, Known<O>>;
+
+struct Known<O: Occupant> {
+    session: Addr<Session<O>>,
+    owner: Option<String>,
+}
+
+/// Why a request does not reach a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreachable {
+    /// There is none of this id.
+    Unknown,
+    /// It is somebody else's.
+    Foreign,
+}
 
 impl<O: Occupant> Clone for Registry<O> {
     fn clone(&self) -> Self {
@@ -28,8 +42,8 @@ impl<O: Occupant> Default for Registry<O> {
 
 impl<O: Occupant> Registry<O> {
     /// A session has opened.
-    pub(super) fn add(&self, sid: &str, session: Addr<Session<O>>) {
-        self.sessions().insert(sid.into(), session);
+    pub(super) fn add(&self, sid: &str, session: Addr<Session<O>>, owner: Option<String>) {
+        self.sessions().insert(sid.into(), Known { session, owner });
     }
 
     /// A session has ended.
@@ -37,9 +51,12 @@ impl<O: Occupant> Registry<O> {
         self.sessions().remove(sid);
     }
 
-    /// The session of this id, if it lives.
-    pub(crate) fn find(&self, sid: &str) -> Option<Addr<Session<O>>> {
-        self.sessions().get(sid).cloned()
+    /// The session of this id, for `owner`. A session that was opened by nobody in particular is anybody's who knows its id.
+    pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<O>>, Unreachable> {
+        let sessions = self.sessions();
+        let known = sessions.get(sid).ok_or(Unreachable::Unknown)?;
+        let fits = known.owner.is_none() || known.owner.as_deref() == owner;
+        if fits { Ok(known.session.clone()) } else { Err(Unreachable::Foreign) }
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions<O>> {

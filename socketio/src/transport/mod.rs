@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::{
     engine::handshake::{Ask, HandshakeError, Query, Shape, Transport},
     server::{Host, Worker},
+    session::{Admitted, registry::Unreachable},
 };
 
 #[derive(Serialize)]
@@ -59,8 +60,15 @@ async fn answer<H: Host>(
     match query.check(shape, &worker.config) {
         Ok(Ask::Open(transport)) => open(worker, request, payload, transport).await,
         Ok(Ask::Use { sid, transport, is_current_version }) => {
-            let Some(session) = worker.registry.find(&sid) else {
-                return refuse_handshake(HandshakeError::SessionUnknown, is_upgrade);
+            let owner = worker.host.owner(request);
+            let session = match worker.registry.find(&sid, owner.as_deref()) {
+                Ok(session) => session,
+                Err(Unreachable::Unknown) => {
+                    return refuse_handshake(HandshakeError::SessionUnknown, is_upgrade);
+                }
+                Err(Unreachable::Foreign) => {
+                    return refuse(StatusCode::FORBIDDEN, 4, "Forbidden", is_upgrade);
+                }
             };
             let is_probe = transport == Transport::WebSocket;
             match *request.method() {
@@ -83,17 +91,18 @@ async fn open<H: Host>(
     payload: web::Payload,
     transport: Transport,
 ) -> HttpResponse {
-    let admission = match worker.host.admit(request) {
-        Ok(admission) => admission,
+    let admitted = match worker.host.admit(request) {
+        Ok(admission) => Admitted { admission, owner: worker.host.owner(request) },
         Err(refusal) => {
             let is_upgrade = transport == Transport::WebSocket;
             return refuse(StatusCode::FORBIDDEN, 4, &refusal.message, is_upgrade);
         }
     };
     match transport {
-        Transport::Polling => polling::open(worker, admission).await,
-        Transport::WebSocket => ws::open(worker, request, payload, admission)
-            .unwrap_or_else(|error| refuse_handshake(error, true)),
+        Transport::Polling => polling::open(worker, admitted).await,
+        Transport::WebSocket => {
+            ws::open(worker, request, payload, admitted).unwrap_or_else(|error| refuse_handshake(error, true))
+        }
     }
 }
 

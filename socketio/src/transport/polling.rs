@@ -13,7 +13,7 @@ use crate::{
     engine::handshake::HandshakeError,
     server::{Host, Worker},
     session::{
-        Session,
+        Admitted, Session,
         carrier::{Carrier, Misfit},
         occupant::Occupant,
         polling::{Get, GetGone, Post, PostGone, PostStart},
@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// Opens a session and answers with what it has to say at once: its open packet.
-pub(super) async fn open<H: Host>(worker: &Worker<H>, admission: H::Admission) -> HttpResponse {
-    let (session, _) = Session::open(worker, Carrier::POLLING, Wire::new(None), admission);
+pub(super) async fn open<H: Host>(worker: &Worker<H>, admitted: Admitted<H::Admission>) -> HttpResponse {
+    let (session, _) = Session::open(worker, Carrier::POLLING, Wire::new(None), admitted);
     get(session).await
 }
 

@@ -36,7 +36,7 @@ use crate::{
     engine::handshake::HandshakeError,
     server::{Host, Worker},
     session::{
-        Inbound, Said, Session,
+        Admitted, Inbound, Said, Session,
         carrier::{Carrier, PipeId},
         occupant::Occupant,
         outbox::{Limits, Outbox, Taken},
@@ -52,11 +52,11 @@ pub(super) fn open<H: Host>(
     worker: &Worker<H>,
     request: &HttpRequest,
     payload: web::Payload,
-    admission: H::Admission,
+    admitted: Admitted<H::Admission>,
 ) -> Result<HttpResponse, HandshakeError> {
     let response = handshake(request)?;
     let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
-    let (session, link) = Session::open(worker, Carrier::WebSocket(id), wire.clone(), admission);
+    let (session, link) = Session::open(worker, Carrier::WebSocket(id), wire.clone(), admitted);
     let end = PipeEnd { id, session, wire, outbox: link.outbox.clone() };
     Ok(stream(response, end, payload, worker.config.max_payload))
 }

@@ -23,7 +23,6 @@ use crate::{
     config::ANSWER_DEADLINE,
     crowd::Shown,
     directory::Directory,
-    guest::Guests,
     history::History,
     log::Log,
     presence::Presence,
@@ -66,11 +65,6 @@ impl From<Inner> for Chat {
 }
 
 impl Chat {
-    /// The application for a `socketio::Server`.
-    pub fn app(&self) -> Guests {
-        Guests::new(self.clone())
-    }
-
     /// Refuses new posts and sockets from now on; resolves when every accepted post has its outcome and was handed to the
     /// sockets. With a store that does not answer this takes as long as posts may wait, some ten seconds.
     pub async fn drain(&self) {

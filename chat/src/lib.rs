@@ -7,6 +7,7 @@
 mod ask;
 mod bucket;
 mod chat;
+mod column;
 pub mod config;
 mod crowd;
 pub mod directory;

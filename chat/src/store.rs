@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc};
 
 use embedded::{Database, Options};
-use rusqlite::Row;
 
 use crate::{
     Error,
@@ -66,17 +65,6 @@ pub const MIGRATIONS: &[&str] = &[
     CREATE INDEX tickets_by_age ON tickets (issued);
 ",
 ];
-
-/// SQLite's integers are signed; nothing here is negative.
-pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let value: i64 = row.get(column)?;
-    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
-}
-
-/// See [`number`].
-pub(crate) fn integer(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
 
 /// The open file. Cheap to clone.
 #[derive(Clone)]

@@ -38,7 +38,13 @@ mod tests {
 
     #[test]
     fn identity_headers_are_known_in_any_spelling() {
-        for name in ["X-Authenticated-User", "x_authenticated_user", "X_Authenticated-USER", "Remote_User", "X-Real-IP"] {
+        for name in [
+            "X-Authenticated-User",
+            "x_authenticated_user",
+            "X_Authenticated-USER",
+            "Remote_User",
+            "X-Real-IP",
+        ] {
             assert!(is_forbidden_header(name), "{name}");
         }
         for name in ["cookie", "authorization", "x-request-id", "x-authenticate"] {

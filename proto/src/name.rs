@@ -139,7 +139,20 @@ mod tests {
             assert_eq!(good.parse::<Username>().map(|name| name.to_string()), Ok(good.to_owned()));
         }
         let too_long = "a".repeat(33);
-        let bad = ["", " ", "a b", "a\r\nb", "a\0", "аlice", "a\u{200b}", "a:b", "a/b", "\u{202e}a", "é", &too_long];
+        let bad = [
+            "",
+            " ",
+            "a b",
+            "a\r\nb",
+            "a\0",
+            "аlice",
+            "a\u{200b}",
+            "a:b",
+            "a/b",
+            "\u{202e}a",
+            "é",
+            &too_long,
+        ];
         for bad in bad {
             assert_eq!(bad.parse::<Username>(), Err(NameError::Username), "{bad:?}");
         }

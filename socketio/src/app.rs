@@ -8,7 +8,10 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Encoded, close::CloseReason, reply::Reply, socket::Socket};
+use crate::{
+    close::CloseReason,
+    socket::{Recovered, Reply, Socket},
+};
 
 /// An application on this server. One instance serves all workers.
 pub trait App: Send + Sync + 'static {
@@ -87,16 +90,6 @@ pub struct Entry<P> {
     pub pid: Option<String>,
     /// What a recognised client gets back.
     pub recovered: Option<Recovered>,
-}
-
-/// What a client that comes back gets back, besides the id it had ([`Socket::adopt`]).
-pub struct Recovered {
-    /// The events it has missed, in order. What is sent to the socket's rooms while the application looks them up is held
-    /// back until they are out.
-    pub missed: Vec<Encoded>,
-    /// The log's end when `missed` was read: of what was held back, events up to this [`Encoded::at`] position are dropped,
-    /// because they are among the missed or not for this client.
-    pub reached: u64,
 }
 
 impl<P> Entry<P> {

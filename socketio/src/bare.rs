@@ -9,13 +9,14 @@ use crate::{
     Bus, Config,
     app::Refusal,
     close::CloseReason,
-    server::{Host, Mounted, Worker},
+    engine::frame,
+    link::Link,
+    server::Mounted,
     session::{
-        link::Link,
+        host::{Host, Worker},
         occupant::{Ctx, Occupant},
     },
-    shard::Local,
-    transport::frame,
+    socket::Local,
 };
 
 /// An application on the bare engine. One instance serves all workers.
@@ -54,12 +55,12 @@ pub struct Line {
 impl Line {
     /// Sends a text message.
     pub fn send_text(&self, text: &str) {
-        self.link.push(frame::text(&["4", text]), false, self.local.now());
+        self.link.push(frame::text(&["4", text]), false, self.local.pulse.now());
     }
 
     /// Sends a binary message.
     pub fn send_binary(&self, data: &[u8]) {
-        self.link.push(frame::binary(data), false, self.local.now());
+        self.link.push(frame::binary(data), false, self.local.pulse.now());
     }
 
     /// Ends the session.

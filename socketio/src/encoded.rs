@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{packet, transport::frame};
+use crate::{engine::frame, packet};
 
 /// An encoded packet: one text frame, then its attachments as binary frames, in one piece, so that nothing can come between.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,9 +14,11 @@ mod close;
 mod config;
 mod encoded;
 mod engine;
+mod fanout;
+mod link;
 mod packet;
+mod pulse;
 mod recovery;
-mod reply;
 mod server;
 mod session;
 mod shard;
@@ -25,18 +27,19 @@ mod sockets;
 #[cfg(test)]
 mod testing;
 mod transport;
+mod wire;
 
-pub use app::{App, Connect, Entry, Event, Peer, Recovered, Refusal, Resume};
+pub use app::{App, Connect, Entry, Event, Peer, Refusal, Resume};
 pub use bare::{EngineApp, EnginePeer, EngineServer, Line};
-pub use bus::{Broadcast, Bus, Fanout};
+pub use bus::Bus;
 pub use close::CloseReason;
 pub use config::{Config, Cors};
 pub use encoded::Encoded;
+pub use fanout::{Broadcast, Fanout};
 pub use recovery::{Memory, Returned};
-pub use reply::Reply;
 pub use server::Server;
-pub use socket::{AckError, Answer, Socket, SocketId};
-pub use transport::wire::on_connect;
+pub use socket::{AckError, Answer, Recovered, Reply, Socket, SocketId};
+pub use wire::on_connect;
 
 /// A room's name.
 pub type Room = std::sync::Arc<str>;

@@ -10,10 +10,11 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    Broadcast, Encoded, Room,
-    app::{Recovered, Resume},
+    Encoded, Room,
+    app::Resume,
     engine::handshake::new_id,
-    socket::SocketId,
+    fanout::Broadcast,
+    socket::{Recovered, SocketId},
 };
 
 /// What was sent lately, and who may come back for it. Cheap to clone.

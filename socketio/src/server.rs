@@ -12,32 +12,19 @@ use crate::{
     Config,
     app::{App, Refusal},
     bus::Bus,
-    engine::handshake::new_id,
-    session::{link::Link, occupant::Occupant, registry::Registry},
-    shard::{Local, Shard},
+    link::Link,
+    session::{
+        host::{Host, Worker},
+        registry::Registry,
+    },
+    shard::Shard,
+    socket::Local,
     sockets::Namespaces,
     transport,
 };
 
 /// A Socket.IO server for the application `A`. Cheap to clone.
 pub struct Server<A: App>(Mounted<SocketIo<A>>);
-
-/// What speaks over the sessions of a server.
-pub(crate) trait Host: 'static {
-    type Admission: 'static;
-    type Occupant: Occupant;
-
-    /// May this request open a session?
-    fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
-
-    /// Whose request this is; see [`App::owner`].
-    fn owner(&self, _: &HttpRequest) -> Option<String> {
-        None
-    }
-
-    /// Whoever speaks over a new session.
-    fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: Self::Admission) -> Self::Occupant;
-}
 
 /// Socket.IO for an application.
 pub(crate) struct SocketIo<A>(Arc<A>);
@@ -48,21 +35,6 @@ pub(crate) struct Mounted<H: Host> {
     config: Arc<Config>,
     registry: Registry<H::Occupant>,
     bus: Bus,
-}
-
-/// What a server is on one worker.
-pub(crate) struct Worker<H: Host + ?Sized> {
-    pub(crate) host: Arc<H>,
-    pub(crate) config: Arc<Config>,
-    pub(crate) registry: Registry<H::Occupant>,
-    pub(crate) local: Rc<Local>,
-}
-
-impl<H: Host> Worker<H> {
-    /// A fresh session id, with the node's name in it when it has one.
-    pub(crate) fn new_sid(&self) -> Rc<str> {
-        format!("{}{}", new_id(), self.config.sid_suffix).into()
-    }
 }
 
 impl<A: App> SocketIo<A> {

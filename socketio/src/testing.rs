@@ -13,15 +13,15 @@ use tokio::sync::Notify;
 
 use crate::{
     App, CloseReason, Config, Connect, Entry, Event, Peer, Refusal, Reply,
-    server::{Mounted, SocketIo, Worker},
+    link::{Link, outbox::Taken},
+    server::{Mounted, SocketIo},
     session::{
         Admitted, Inbound, Said, Session,
         carrier::{Carrier, PipeId},
-        link::Link,
-        outbox::Taken,
+        host::Worker,
     },
     sockets::Namespaces,
-    transport::wire::Wire,
+    wire::Wire,
 };
 
 /// A worker of the recorder's server.

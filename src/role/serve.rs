@@ -13,7 +13,7 @@ use actix_web::{
     rt::{System, spawn, time::interval},
     web,
 };
-use chat::{Chat, Deps};
+use chat::{Chat, Deps, guest::Guests};
 use gateway::Gateway;
 use metrics_exporter_prometheus::PrometheusHandle;
 use socketio::{Bus, CloseReason, Server};
@@ -124,7 +124,7 @@ async fn start(
     let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
     let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", error))?;
-    let sockets = Server::new(bus.clone(), chat.app(), config.sockets.to_config());
+    let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
     spawn(upkeep(gateway.clone(), metrics));
     let server = front(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
@@ -138,7 +138,7 @@ fn front(
     gateway: Gateway,
     accounts: Accounts,
     chat: Chat,
-    sockets: Server<chat::guest::Guests>,
+    sockets: Server<Guests>,
 ) -> Result<HttpServerTask, Error> {
     let server = HttpServer::new(move || {
         App::new()

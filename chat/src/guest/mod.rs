@@ -52,7 +52,8 @@ struct Present {
 }
 
 impl Guests {
-    pub(crate) fn new(chat: Chat) -> Self {
+    /// The application for a `socketio::Server`.
+    pub fn new(chat: Chat) -> Self {
         Self { chat }
     }
 }

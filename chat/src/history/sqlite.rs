@@ -13,8 +13,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Appended, Committed, Draft, Head, History, Missed, Outcome, Slice, weight};
 use crate::{
-    Error, config,
-    store::{integer, number},
+    Error,
+    column::{integer, number},
+    config,
 };
 
 /// The messages of `chat.sqlite3`.

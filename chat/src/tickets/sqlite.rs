@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{LIFETIME_MS, Ticket, Tickets};
 use crate::{
     Error,
-    store::{integer, number},
+    column::{integer, number},
 };
 
 /// The tickets of `chat.sqlite3`.

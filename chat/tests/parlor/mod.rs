@@ -75,7 +75,8 @@ impl Parlor {
         let tickets = store.tickets();
         let deps = Deps { history, directory, tickets, sessions: sessions.clone(), bus: bus.clone(), config };
         let chat = chat::start(deps).await.unwrap();
-        let sockets = Server::new(bus.clone(), chat.app(), socketio::Config::default());
+        let sockets =
+            Server::new(bus.clone(), chat::guest::Guests::new(chat.clone()), socketio::Config::default());
         let routes = chat.clone();
         let http = HttpServer::new(move || {
             let routes = routes.clone();

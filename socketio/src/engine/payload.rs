@@ -74,7 +74,7 @@ fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::frame;
+    use crate::engine::frame;
 
     #[test]
     fn frames_become_packets() {

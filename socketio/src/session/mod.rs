@@ -4,10 +4,8 @@
 //! and hands messages to its [`occupant`].
 
 pub(crate) mod carrier;
-pub(crate) mod clock;
-pub(crate) mod link;
+pub(crate) mod host;
 pub(crate) mod occupant;
-pub(crate) mod outbox;
 pub(crate) mod polling;
 pub(crate) mod registry;
 pub(crate) mod upgrade;
@@ -21,7 +19,7 @@ use bytestring::ByteString;
 
 use self::{
     carrier::{Carrier, PipeId, Role},
-    link::Link,
+    host::{Host, Worker},
     occupant::Occupant,
     polling::Waiting,
     upgrade::Prober,
@@ -29,9 +27,9 @@ use self::{
 use crate::{
     close::CloseReason,
     encoded::Encoded,
-    engine::{handshake::open_packet, packet::Packet},
-    server::{Host, Worker},
-    transport::{frame, wire::Wire},
+    engine::{frame, handshake::open_packet, packet::Packet},
+    link::{End, Link},
+    wire::Wire,
 };
 
 /// What the client said over a WebSocket.
@@ -50,16 +48,6 @@ pub(crate) enum Said {
     Binary(Bytes),
     /// The transport broke a rule or ended.
     Failed(CloseReason),
-}
-
-/// Something must end that the session's actor does not yet know of.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub(crate) enum End {
-    /// Everything.
-    Session(CloseReason),
-    /// The application put the client out of this namespace; the packet that says so is on its way.
-    Namespace(String),
 }
 
 /// See the module.
@@ -82,7 +70,7 @@ pub(crate) struct Admitted<Admission> {
 
 /// What a session needs of the worker and the process it lives in.
 struct Surroundings<O: Occupant> {
-    local: Rc<crate::shard::Local>,
+    local: Rc<crate::socket::Local>,
     config: Arc<crate::Config>,
     registry: registry::Registry<O>,
 }
@@ -99,7 +87,14 @@ impl<O: Occupant> Session<O> {
         let mut made = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
-            let link = Rc::new(Link::new(worker.new_sid(), end, wire, carrier.name(), worker));
+            let link = Rc::new(Link::new(
+                worker.new_sid(),
+                end,
+                wire,
+                carrier.name(),
+                &worker.config,
+                worker.local.pulse.now(),
+            ));
             made = Some(link.clone());
             let occupant = worker.host.occupant(worker, link.clone(), admission);
             let surroundings = Surroundings {
@@ -120,7 +115,7 @@ impl<O: Occupant> Session<O> {
     }
 
     fn now(&self) -> std::time::Instant {
-        self.surroundings.local.now()
+        self.surroundings.local.pulse.now()
     }
 
     fn push_engine(&self, packet: &str) {
@@ -161,7 +156,7 @@ impl<O: Occupant> Session<O> {
         tracing::debug!(reason = reason.as_str(), "session ended");
         self.occupant.closed(reason);
         self.link.outbox.finish(frame::close(reason.code()));
-        self.surroundings.local.watch_end(&self.link);
+        self.surroundings.local.pulse.watch_end(&self.link);
         if let Some(prober) = self.prober.take() {
             prober.close();
         }
@@ -183,7 +178,7 @@ impl<O: Occupant> Actor for Session<O> {
             _ => &[],
         };
         self.push_engine(&open_packet(&self.link.sid, upgrades, config));
-        self.surroundings.local.watch(&self.link);
+        self.surroundings.local.pulse.watch(&self.link);
         self.occupant.opened();
     }
 

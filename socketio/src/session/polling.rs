@@ -13,7 +13,7 @@ use super::{
     carrier::{Carrier, Misfit},
     occupant::Occupant,
 };
-use crate::{close::CloseReason, engine::payload, shard::LAST_WORDS};
+use crate::{close::CloseReason, engine::payload, pulse::LAST_WORDS};
 
 /// The most packets in one answer: some clients refuse more.
 const MAX_PACKETS: usize = 16;

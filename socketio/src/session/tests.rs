@@ -2,7 +2,8 @@
 
 use crate::{
     CloseReason, Config, Encoded,
-    session::{End, Inbound, Said},
+    link::End,
+    session::{Inbound, Said},
     testing::{PIPE, stage, worker},
 };
 
@@ -27,13 +28,7 @@ async fn what_is_sent_before_the_answer_to_connect_is_held_back() {
     let worker = worker(Config::default());
     let stage = stage(&worker);
     stage.says("40{\"wait\":1}").await;
-    worker.0.local.carry(&crate::Fanout::Emit(crate::Broadcast {
-        namespace: "/".into(),
-        rooms: Vec::new(),
-        except: None,
-        packet: event("early"),
-        volatile: false,
-    }));
+    worker.0.local.table("/", |table| table.select(&[], |_, socket| socket.deliver(&event("early"), false)));
     assert_eq!(stage.sent().len(), 1, "the open packet only");
     stage.gate.notify_one();
     tokio::task::yield_now().await;

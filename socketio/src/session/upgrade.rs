@@ -9,13 +9,8 @@ use super::{
     Session,
     carrier::{Misfit, PipeId, Probed, Role},
     occupant::Occupant,
-    outbox::Outbox,
 };
-use crate::{
-    close::CloseReason,
-    encoded::Encoded,
-    transport::{frame, wire::Wire},
-};
+use crate::{close::CloseReason, encoded::Encoded, engine::frame, link::outbox::Outbox, wire::Wire};
 
 /// A WebSocket for a session that exists.
 #[derive(Message)]

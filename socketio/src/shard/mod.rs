@@ -2,17 +2,15 @@
 //! takes batches from the [`crate::Bus`] and turns the wheel; [`Local`] is the state itself, which the sessions of the same
 //! thread use directly.
 
-mod local;
-mod table;
-mod wheel;
-
 use std::{rc::Rc, sync::Arc};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 
-pub(crate) use local::{LAST_WORDS, Local};
-
-use crate::{bus::Fanout, close::CloseReason};
+use crate::{
+    close::CloseReason,
+    fanout::{Broadcast, Fanout},
+    socket::Local,
+};
 
 /// See the module.
 pub(crate) struct Shard {
@@ -44,11 +42,36 @@ impl Shard {
     }
 }
 
+/// Does what the application wants done.
+fn carry(local: &Local, fanout: &Fanout) {
+    match fanout {
+        Fanout::Emit(broadcast) => emit(local, broadcast),
+        Fanout::Join { of, room } => local.each(of, |socket| socket.join(room)),
+        Fanout::Leave { of, room } => local.each(of, |socket| socket.leave(room)),
+        Fanout::Close { of, reason } => local.each(of, |socket| socket.close(*reason)),
+        Fanout::Disconnect { of, reason } => local.each(of, |socket| socket.expel(*reason)),
+    }
+}
+
+fn emit(local: &Local, broadcast: &Broadcast) {
+    let packet = broadcast.packet.unshared();
+    let mut sent = 0;
+    local.table(&broadcast.namespace, |table| {
+        table.select(&broadcast.rooms, |_, socket| {
+            if !broadcast.except.as_ref().is_some_and(|id| socket.has_id(id)) {
+                socket.deliver(&packet, broadcast.volatile);
+                sent += 1;
+            }
+        });
+    });
+    metrics::counter!("socketio_deliveries_total").increment(sent);
+}
+
 impl Actor for Shard {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.local.step(), |shard, _| shard.local.turn());
+        ctx.run_interval(self.local.pulse.step(), |shard, _| shard.local.pulse.turn());
     }
 }
 
@@ -56,7 +79,7 @@ impl Handler<Carry> for Shard {
     type Result = ();
 
     fn handle(&mut self, Carry(batch): Carry, _: &mut Self::Context) {
-        batch.iter().for_each(|fanout| self.local.carry(fanout));
+        batch.iter().for_each(|fanout| carry(&self.local, fanout));
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::{
-    Broadcast, Bus, Config, Encoded, SocketId,
+    Bus, Config, Encoded, SocketId,
     testing::{RecorderWorker, Stage, stage, worker},
 };
 
@@ -62,7 +62,7 @@ async fn a_full_outbox_ends_that_session_alone() {
     let (alice, _) = client(&worker).await;
     let (bob, _) = client(&worker).await;
     for _ in 0..3 {
-        worker.0.local.carry(&broadcast(&[], None));
+        carry(&worker.0.local, &broadcast(&[], None));
         assert_eq!(alice.sent().len(), 1);
     }
     bob.says("3").await;

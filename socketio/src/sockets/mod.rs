@@ -15,14 +15,13 @@ use crate::{
     app::{App, Connect, Entry, Event, Peer, Refusal, Resume},
     close::CloseReason,
     encoded::Encoded,
+    link::Link,
     packet,
     session::{
         Session,
-        link::Link,
         occupant::{Ctx, Occupant},
     },
-    shard::Local,
-    socket::Socket,
+    socket::{Local, Socket},
 };
 
 /// See the module.
@@ -56,7 +55,7 @@ impl<A: App> Namespaces<A> {
     }
 
     fn send(&self, text: &str) {
-        self.link.push(Encoded::from_packet(text).frames(), false, self.local.now());
+        self.link.push(Encoded::from_packet(text).frames(), false, self.local.pulse.now());
     }
 
     fn act(&mut self, effect: Effect, ctx: &mut Ctx<Self>) {

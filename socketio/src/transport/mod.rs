@@ -1,12 +1,10 @@
 //! Transports: how a session's packets travel over HTTP. [`serve`] takes every request to the server's path, checks it as
 //! the reference does, and opens or finds a session. [`polling`] and [`ws`] are the two ways; [`cors`] is for pages of other
-//! origins; [`guard`], [`frame`] and [`wire`] are what a WebSocket needs.
+//! origins; [`guard`] is what a WebSocket needs.
 
 mod cors;
-pub(crate) mod frame;
 mod guard;
 mod polling;
-pub(crate) mod wire;
 mod ws;
 
 use std::rc::Rc;
@@ -20,8 +18,11 @@ use serde::Serialize;
 
 use crate::{
     engine::handshake::{Ask, HandshakeError, Query, Shape, Transport},
-    server::{Host, Worker},
-    session::{Admitted, registry::Unreachable},
+    session::{
+        Admitted,
+        host::{Host, Worker},
+        registry::Unreachable,
+    },
 };
 
 #[derive(Serialize)]

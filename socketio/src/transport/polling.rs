@@ -11,14 +11,15 @@ use crate::{
     Config,
     close::CloseReason,
     engine::handshake::HandshakeError,
-    server::{Host, Worker},
     session::{
         Admitted, Session,
         carrier::{Carrier, Misfit},
+        host::{Host, Worker},
         occupant::Occupant,
         polling::{Get, GetGone, Post, PostGone, PostStart},
     },
-    transport::{refuse_handshake, wire::Wire},
+    transport::refuse_handshake,
+    wire::Wire,
 };
 
 /// Opens a session and answers with what it has to say at once: its open packet.

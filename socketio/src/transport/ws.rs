@@ -29,19 +29,19 @@ use futures_util::Stream;
 use super::{
     guard::{Flow, Guarded, Violation},
     refuse_handshake,
-    wire::{Descriptor, Wire},
 };
 use crate::{
     close::CloseReason,
     engine::handshake::HandshakeError,
-    server::{Host, Worker},
+    link::outbox::{Limits, Outbox, Taken},
     session::{
         Admitted, Inbound, Said, Session,
         carrier::{Carrier, PipeId},
+        host::{Host, Worker},
         occupant::Occupant,
-        outbox::{Limits, Outbox, Taken},
         upgrade::Probe,
     },
+    wire::{Descriptor, Wire},
 };
 
 /// So many frames leave in a row before the client is listened to again.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{Encoded, packet, socket::Socket};
+use super::Socket;
+use crate::{Encoded, packet};
 
 /// Answers one event, once. Dropped without an answer, it counts as not given: the client's own timeout is then all it has.
 pub struct Reply {

@@ -1,6 +1,10 @@
 //! One client in one namespace, as the application holds it: send to it, put it into rooms, end it. Cheap to clone; stays on
 //! its worker.
 
+mod local;
+mod reply;
+mod table;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -15,10 +19,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::{
-    Config, Encoded, Room, app::Recovered, close::CloseReason, engine::handshake::new_id, packet,
-    reply::Reply, session::link::Link, shard::Local,
-};
+pub(crate) use local::Local;
+pub use reply::Reply;
+
+use crate::{Config, Encoded, Room, close::CloseReason, engine::handshake::new_id, link::Link, packet};
 
 /// The public id of a socket: unguessable, but no credential. Every socket is in a room of this name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -78,6 +82,16 @@ pub struct Answer {
     pub attachments: Vec<Bytes>,
 }
 
+/// What a client that comes back gets back, besides the id it had ([`Socket::adopt`]).
+pub struct Recovered {
+    /// The events it has missed, in order. What is sent to the socket's rooms while the application looks them up is held
+    /// back until they are out.
+    pub missed: Vec<Encoded>,
+    /// The log's end when `missed` was read: of what was held back, events up to this [`Encoded::at`] position are dropped,
+    /// because they are among the missed or not for this client.
+    pub reached: u64,
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Socket(Rc<Inner>);
@@ -123,6 +137,11 @@ impl Socket {
     /// The socket's id.
     pub fn id(&self) -> SocketId {
         self.0.id.borrow().clone()
+    }
+
+    /// Whether this is its id.
+    pub(crate) fn has_id(&self, id: &SocketId) -> bool {
+        *self.0.id.borrow() == *id
     }
 
     /// Whether both are handles of one socket.
@@ -250,7 +269,7 @@ impl Socket {
             return held.push(packet.clone());
         }
         if self.0.key.get().is_some() {
-            self.0.link.push(packet.frames(), volatile, self.0.local.now());
+            self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now());
         }
     }
 

@@ -1,6 +1,9 @@
 //! What the rest of a worker holds of one session: enough to send to it, to keep its heart beating and to end it. Shared by
 //! the session's actor, its sockets and the shard, all on one thread; transports hold the outbox and the wire.
 
+pub(crate) mod clock;
+pub(crate) mod outbox;
+
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -8,19 +11,24 @@ use std::{
     time::Instant,
 };
 
-use actix::Recipient;
+use actix::{Message, Recipient};
 use bytes::Bytes;
 
-use super::{
-    End,
+use self::{
     clock::Clock,
     outbox::{Limits, Outbox, Push},
 };
-use crate::{
-    close::CloseReason,
-    server::{Host, Worker},
-    transport::wire::Wire,
-};
+use crate::{Config, close::CloseReason, wire::Wire};
+
+/// Something must end that the session's actor does not yet know of.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub(crate) enum End {
+    /// Everything.
+    Session(CloseReason),
+    /// The application put the client out of this namespace; the packet that says so is on its way.
+    Namespace(String),
+}
 
 /// See the module.
 pub(crate) struct Link {
@@ -39,17 +47,18 @@ pub(crate) struct Link {
 
 impl Link {
     /// The link of a session that opens now.
-    pub(crate) fn new<H: Host>(
+    pub(crate) fn new(
         sid: Rc<str>,
         session: Recipient<End>,
         wire: Arc<Wire>,
         transport: &'static str,
-        worker: &Worker<H>,
+        config: &Config,
+        now: Instant,
     ) -> Self {
         Self {
             sid,
-            outbox: Arc::new(Outbox::new(Limits::from(&*worker.config))),
-            clock: RefCell::new(Clock::new(&worker.config, worker.local.now())),
+            outbox: Arc::new(Outbox::new(Limits::from(config))),
+            clock: RefCell::new(Clock::new(config, now)),
             wire: RefCell::new(wire),
             transport: Cell::new(transport),
             session,

@@ -1,0 +1,41 @@
+//! Where sessions live: a server's numbers, its [`Host`] and its registry, on one worker. Made by [`crate::server`], held by
+//! sessions and transports.
+
+use std::{rc::Rc, sync::Arc};
+
+use actix_web::HttpRequest;
+
+use super::{occupant::Occupant, registry::Registry};
+use crate::{Config, app::Refusal, engine::handshake::new_id, link::Link, socket::Local};
+
+/// What speaks over the sessions of a server.
+pub(crate) trait Host: 'static {
+    type Admission: 'static;
+    type Occupant: Occupant;
+
+    /// May this request open a session?
+    fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// Whose request this is; see [`crate::App::owner`].
+    fn owner(&self, _: &HttpRequest) -> Option<String> {
+        None
+    }
+
+    /// Whoever speaks over a new session.
+    fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: Self::Admission) -> Self::Occupant;
+}
+
+/// What a server is on one worker.
+pub(crate) struct Worker<H: Host + ?Sized> {
+    pub(crate) host: Arc<H>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) registry: Registry<H::Occupant>,
+    pub(crate) local: Rc<Local>,
+}
+
+impl<H: Host> Worker<H> {
+    /// A fresh session id, with the node's name in it when it has one.
+    pub(crate) fn new_sid(&self) -> Rc<str> {
+        format!("{}{}", new_id(), self.config.sid_suffix).into()
+    }
+}

@@ -1,4 +1,5 @@
-//! The store as its users see it: real files, real threads. Runs itself again as a second process where a test needs one.
+//! The store as its users see it: real files, real threads. Where a test needs a second process, the
+//! example of that name is it.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -249,10 +250,10 @@ fn a_second_open_is_refused_and_names_the_file() {
 #[test]
 fn a_second_process_is_refused_and_a_dead_one_is_not_waited_for() {
     let (directory, db) = fresh();
-    let refused = child(directory.path(), "", "child_opens");
+    let refused = child(directory.path(), "", "opens");
     assert!(String::from_utf8_lossy(&refused.stdout).contains("is in use by another process"), "{refused:?}");
     drop(db);
-    let opened = child(directory.path(), "", "child_opens");
+    let opened = child(directory.path(), "", "opens");
     assert!(opened.status.success(), "{opened:?}");
     // That child ended without closing anything.
     open(directory.path()).unwrap();
@@ -292,7 +293,7 @@ async fn migrations_are_each_applied_once_and_a_bad_one_changes_nothing() {
 fn after_an_io_error_nothing_is_acked_any_more() {
     let directory = TempDir::new().unwrap();
     // A file may grow to 1 MiB; writing past that is an I/O error (not a full disk), as a dying disk would give.
-    let child = child(directory.path(), "trap '' XFSZ; ulimit -f 2048;", "child_writes_until_an_io_error");
+    let child = child(directory.path(), "trap '' XFSZ; ulimit -f 2048;", "writes");
     assert!(child.status.success(), "{child:?}");
     let acked =
         String::from_utf8_lossy(&child.stdout).lines().filter(|line| line.starts_with("acked ")).count();
@@ -302,46 +303,11 @@ fn after_an_io_error_nothing_is_acked_any_more() {
     assert!(runtime.block_on(words(&db)).len() >= acked, "what was acked is there after the restart");
 }
 
-/// Runs one of the ignored tests below in a process of its own.
-fn child(directory: &Path, before: &str, test: &str) -> Output {
+/// Runs the example `second_process`, which cargo builds with the tests.
+fn child(directory: &Path, before: &str, what: &str) -> Output {
     let this = std::env::current_exe().unwrap();
-    let script = format!("{before} exec \"$0\" --ignored --nocapture --exact {test}");
-    Command::new("sh").arg("-c").arg(script).arg(this).current_dir(directory).output().unwrap()
-}
-
-#[test]
-#[ignore = "run as a second process"]
-fn child_opens() {
-    match open(Path::new(".")) {
-        Ok(db) => {
-            std::mem::forget(db);
-            std::process::exit(0)
-        }
-        Err(error) => {
-            println!("{error}");
-            std::process::exit(1)
-        }
-    }
-}
-
-#[tokio::test]
-#[ignore = "run as a second process"]
-async fn child_writes_until_an_io_error() {
-    let db = open(Path::new(".")).unwrap();
-    let mut failed = None;
-    for number in 0..500 {
-        match db.write(add(&format!("{number:0>20000}"))).await {
-            Ok(_) => println!("acked {number}"),
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        }
-    }
-    let failed = failed.expect("ten megabytes do not fit into the limit");
-    assert!(matches!(failed, Error::Commit(_) | Error::Sqlite(_)), "{failed}");
-    assert!(!db.is_writable());
-    // A small write would fit, and must not be believed.
-    assert!(matches!(db.write(add("small")).await, Err(Error::Broken)));
-    assert!(!words(&db).await.is_empty(), "reads go on");
+    let example = this.parent().and_then(Path::parent).unwrap().join("examples/second_process");
+    assert!(example.exists(), "{} is built with the tests", example.display());
+    let script = format!("{before} exec \"$0\" {what}");
+    Command::new("sh").arg("-c").arg(script).arg(example).current_dir(directory).output().unwrap()
 }

@@ -1,6 +1,7 @@
 //! One client in one namespace, as the application holds it: send to it, put it into rooms, end it. Cheap to clone; stays on
 //! its worker.
 
+mod id;
 mod local;
 mod reply;
 mod table;
@@ -8,9 +9,7 @@ mod table;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    fmt,
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -19,42 +18,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+pub use id::SocketId;
 pub(crate) use local::Local;
 pub use reply::Reply;
 
-use crate::{Config, Encoded, Room, close::CloseReason, engine::handshake::new_id, link::Link, packet};
-
-/// The public id of a socket: unguessable, but no credential. Every socket is in a room of this name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SocketId(Arc<str>);
-
-impl SocketId {
-    /// The id as it goes over the wire.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// A fresh one.
-    pub fn random() -> Self {
-        Self(new_id().into())
-    }
-
-    /// The id that a stored text of an earlier one names.
-    pub fn from_stored(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The room that only this socket is in.
-    pub fn room(&self) -> Room {
-        self.0.clone()
-    }
-}
-
-impl fmt::Display for SocketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::{Config, Encoded, Room, close::CloseReason, link::Link, packet};
 
 /// Why a client's ack did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -211,7 +211,7 @@ where
         match this.guard.follow(&this.rest) {
             Ok(passed) => {
                 this.flow.in_flight.set(passed.frame_ended);
-                Poll::Ready(Some(Ok(this.rest.split_to(passed.bytes))))
+                Poll::Ready(Some(Ok(take(&mut this.rest, passed.bytes))))
             }
             Err(violation) => {
                 this.flow.violation.set(Some(violation));
@@ -219,6 +219,11 @@ where
             }
         }
     }
+}
+
+/// Takes the first `count` bytes. What is left over keeps the server's whole read buffer alive, so nothing is left of nothing.
+fn take(rest: &mut Bytes, count: usize) -> Bytes {
+    if count == rest.len() { std::mem::take(rest) } else { rest.split_to(count) }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod identity;
 mod interop;
 mod operations;
 mod plays;
+mod recovery;
 mod slow_reader;
 mod stage;
 mod tidy;

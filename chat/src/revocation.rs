@@ -1,24 +1,38 @@
-//! Logins that end cut the sockets that were opened with them. Started by [`crate::start`]; watches sessions, calls the bus.
+//! Logins that end, by logout or by age, cut the sockets that were opened with them. Started by [`crate::start`]; watches sessions, calls the bus.
+
+use std::time::Duration;
 
 use sessions::{SessionId, SharedSessions};
 use socketio::{Bus, CloseReason, Fanout};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::{log::of_session, seats::Seats};
 
-/// Cuts sockets as their sessions close, until the store of sessions goes away. The cut goes straight to the bus: it need not
-/// wait behind messages.
-///
-/// Where closings can be missed for other reasons than lag (a store shared by several processes), a timer that calls
-/// [`check`] every 30 s belongs beside this loop.
+/// How often it is asked whether sessions with sockets still live: they also end by age, which no closing tells of.
+const CHECK: Duration = Duration::from_secs(30);
+
+/// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the bus: it
+/// need not wait behind messages.
 pub async fn watch(
     mut closings: broadcast::Receiver<SessionId>,
     sessions: SharedSessions,
     seats: Seats,
     bus: Bus,
 ) {
+    let mut checks = interval(CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match closings.recv().await {
+        let closed = tokio::select! {
+            closed = closings.recv() => closed,
+            _ = checks.tick() => {
+                check(&sessions, &seats, &bus).await;
+                continue;
+            }
+        };
+        match closed {
             Ok(id) => bus.send(vec![cut(id.as_str())]).await,
             Err(RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "closings of sessions were missed, asking for each");

@@ -142,6 +142,8 @@ mod tests {
         let bad = [
             "",
             " ",
+            ".",
+            "..",
             "a b",
             "a\r\nb",
             "a\0",
@@ -180,7 +182,7 @@ mod tests {
             assert!(good.parse::<RoomName>().is_ok(), "{good}");
         }
         let too_long = "r".repeat(65);
-        for bad in ["", "a b", "a/b", "a,b", "ü", &too_long] {
+        for bad in ["", ".", "..", "a b", "a/b", "a,b", "ü", &too_long] {
             assert_eq!(bad.parse::<RoomName>(), Err(NameError::RoomName), "{bad:?}");
         }
     }

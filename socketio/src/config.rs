@@ -14,7 +14,7 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long a ping may stay unanswered.
     pub ping_timeout: Duration,
-    /// How long a client may take to join its first namespace.
+    /// How long a client may take to join its first namespace, and stay after it has left its last.
     pub connect_timeout: Duration,
     /// How long a WebSocket that probes may take to carry the session.
     pub upgrade_timeout: Duration,

@@ -47,6 +47,11 @@ impl Encoded {
         Self { position: Some(position), ..self }
     }
 
+    /// How many bytes it takes on its way to one client.
+    pub fn size(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Its position in the log, if it is of one.
     pub(crate) fn position(&self) -> Option<u64> {
         self.position

@@ -1,13 +1,15 @@
 //! A stage for plays: one running server of the real program and the people who talk through it. Used by every test that
 //! needs a server; built on `server` (the process), `person` (HTTP), `socket` (Socket.IO), `raw` (frames no
-//! good client sends).
+//! good client sends), `puppet` (the official client), `tunnel` (a network that fails).
 
 mod http;
 mod packet;
 mod person;
+mod puppet;
 mod raw;
 mod server;
 mod socket;
+mod tunnel;
 mod wire;
 
 use std::{
@@ -19,9 +21,11 @@ use std::{
 
 pub use http::{Request, Response};
 pub use person::Person;
+pub use puppet::{Connected, Puppet};
 pub use raw::{RawSocket, masked};
 pub use server::{Server, program};
 pub use socket::Socket;
+pub use tunnel::Tunnel;
 pub use wire::{Handshake, NotLetIn};
 
 /// How long a play waits for anything that must happen. Long, because only a failing play waits it out.
@@ -72,6 +76,12 @@ impl Stage {
         let person = self.person(name).await;
         let tab = person.connects().await;
         Actor { person, tab }
+    }
+
+    /// The official client in somebody's hands, not connected yet.
+    pub fn puppet(&self, person: &Person) -> Puppet {
+        let options = serde_json::json!({"transports": ["websocket"]});
+        Puppet::of(&person.name, self.server.address, person.token(), &options)
     }
 
     /// An address of the loopback network that nobody else on this stage uses.

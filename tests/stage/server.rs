@@ -81,6 +81,20 @@ impl Server {
         self.data.path().join("data")
     }
 
+    /// Makes everything that the chat's store remembers older, so that a test need not wait.
+    pub fn ages_by(&self, seconds: u64) {
+        let store =
+            rusqlite::Connection::open(self.data_dir().join("chat.sqlite3")).expect("the server's store");
+        store.busy_timeout(PATIENCE).expect("a setting");
+        let ms = seconds * 1000;
+        for change in [
+            format!("UPDATE tickets SET issued = issued - {ms}"),
+            format!("UPDATE messages SET timestamp = timestamp - {ms}"),
+        ] {
+            store.execute(&change, []).unwrap_or_else(|error| panic!("{change}: {error}"));
+        }
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");

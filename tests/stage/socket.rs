@@ -23,6 +23,10 @@ pub struct Socket {
     pub session: String,
     /// The id in the namespace.
     pub sid: String,
+    /// The secret by which a client that comes back is recognised.
+    pub pid: String,
+    /// The last string that ended an event: what the official client takes for its place in the log.
+    pub offset: Option<String>,
     /// Every `message` event ever heard, in order.
     pub heard: Vec<Value>,
     /// Events nobody asked for yet.
@@ -62,6 +66,8 @@ impl Socket {
             name: name.into(),
             session: String::new(),
             sid: String::new(),
+            pid: String::new(),
+            offset: None,
             heard: Vec::new(),
             inbox: VecDeque::new(),
             answers: HashMap::new(),
@@ -81,6 +87,7 @@ impl Socket {
                 }
                 Some(Incoming::Packet(Packet::Connected(answer))) if !self.session.is_empty() => {
                     self.sid = answer["sid"].as_str().unwrap_or_default().to_owned();
+                    self.pid = answer["pid"].as_str().unwrap_or_default().to_owned();
                     return Ok(());
                 }
                 Some(Incoming::Packet(Packet::Refused(why))) if !self.session.is_empty() => {
@@ -237,6 +244,9 @@ impl Socket {
     fn keep(&mut self, packet: Packet) {
         match packet {
             Packet::Event { name, args, .. } => {
+                if let Some(offset) = args.last().and_then(Value::as_str) {
+                    self.offset = Some(offset.to_owned());
+                }
                 if name == "message" {
                     self.heard.push(args.first().cloned().unwrap_or_default());
                 }

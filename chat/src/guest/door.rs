@@ -1,12 +1,13 @@
 //! Who comes in: the session's user and nobody else, if there is a seat; into the rooms that are theirs at that moment. Called
 //! by [`super::Guests`]; asks sessions and directory.
 
-use std::{collections::HashSet, rc::Rc};
+use std::{collections::HashSet, rc::Rc, time::Duration};
 
 use proto::{Identity, RoomName, event::Code};
 use serde_json::{Value, json};
 use sessions::{SessionId, Token};
 use socketio::{CloseReason, Connect, Entry, Refusal, Resume, Room, Socket};
+use tokio::time::sleep;
 
 use super::{
     Guest,
@@ -19,6 +20,12 @@ use crate::{
     log::{of_room, of_session, of_user},
     seats::Seat,
 };
+
+/// How often somebody who comes back looks for a free seat.
+const SEAT_TRIES: u32 = 50;
+
+/// Between two of these looks.
+const SEAT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often the memberships are read again when they change meanwhile.
 const TRIES: usize = 8;
@@ -70,10 +77,10 @@ async fn admit(
     resume: Option<&Resume>,
 ) -> Result<(Seat, Passage), Error> {
     chat.check_open()?;
-    let seat = chat.seats().take(identity)?;
     // When everybody comes back at once they wait here for each other rather than be turned away by a full store.
     let _turn = chat.door().acquire().await.map_err(|_| Error::gone())?;
     let ticket = returning::recognise(chat, identity, socket, resume).await?;
+    let seat = take_seat(chat, identity, ticket.is_some()).await?;
     let reached = chat.log().reached();
     let rooms = enter_rooms(chat, socket, identity).await?;
     // Asked when the socket is already where a closing cuts it: a logout just before this cannot be missed.
@@ -87,6 +94,18 @@ async fn admit(
         None => returning::start(chat, identity, socket, reached).await?,
     };
     Ok((seat, passage))
+}
+
+/// A seat; whoever comes back may have to wait for the connection it had to give its own up.
+async fn take_seat(chat: &Chat, identity: &Identity, comes_back: bool) -> Result<Seat, Error> {
+    let mut tries = if comes_back { SEAT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match chat.seats().take(identity) {
+            Err(Error::RateLimited { .. }) if tries > 0 => sleep(SEAT_PAUSE).await,
+            seat => return seat,
+        }
+    }
 }
 
 /// Enters the fan-out rooms. A change of membership that is committed between the reading and the entering is told to

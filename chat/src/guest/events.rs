@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proto::event::{History, Join, Leave, Post, SetTyping, name};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use socketio::Event;
 
 use crate::{
@@ -85,7 +86,9 @@ impl Limits {
 }
 
 fn payload<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
-    event.arg(0).map_err(|error| Error::BadRequest(error.to_string()))
+    // The structs alone would also take an array of their fields.
+    let object: Map<String, Value> = event.arg(0).map_err(|error| Error::BadRequest(error.to_string()))?;
+    serde_json::from_value(Value::Object(object)).map_err(|error| Error::BadRequest(error.to_string()))
 }
 
 /// An event whose fields are all optional may come without a payload.
@@ -99,7 +102,7 @@ fn optional<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
 #[cfg(test)]
 mod tests {
     use proto::{RoomName, event::Code};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -138,6 +141,9 @@ mod tests {
             ("message", json!([])),
             ("message", json!([null])),
             ("message", json!(["hi"])),
+            ("message", json!([["hi"]])),
+            ("typing", json!([[true, "lobby"]])),
+            ("history", json!([["lobby"]])),
             ("message", json!([{"text": ""}])),
             ("message", json!([{"text": 5}])),
             ("message", json!([{"text": {"$gt": ""}}])),

@@ -16,6 +16,7 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 use proto::{Identity, Username};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::refusal::other;
@@ -27,8 +28,14 @@ pub struct Caller(pub Username);
 /// A JSON body that came in time.
 pub struct Body<T>(pub T);
 
-/// The largest body; longer where the text limit needs it, because JSON may need two bytes for one.
+/// The largest body; longer where the text limit needs it.
 const BODY: usize = 16 * 1024;
+
+/// JSON may need this many bytes for one of text (`\\u0001`).
+const ESCAPED: usize = 6;
+
+/// What a body has besides its text.
+const ENVELOPE: usize = 1024;
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,17 +55,20 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = Json::<T>::from_request(request, payload);
+        // An object, as the contract says: the structs alone would also take an array of their fields.
+        let body = Json::<Map<String, Value>>::from_request(request, payload);
         Box::pin(async move {
             let late = |_| Err(other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"));
-            timeout(BODY_DEADLINE, body).await.unwrap_or_else(late).map(|Json(body)| Self(body))
+            let Json(body) = timeout(BODY_DEADLINE, body).await.unwrap_or_else(late)?;
+            let body = serde_json::from_value(Value::Object(body));
+            Ok(Self(body.map_err(|error| Error::BadRequest(error.to_string()))?))
         })
     }
 }
 
 /// Bounds bodies for texts of `text_limit` bytes.
 pub fn json(text_limit: usize) -> JsonConfig {
-    let limit = BODY.max(2 * text_limit);
+    let limit = BODY.max(ESCAPED * text_limit + ENVELOPE);
     JsonConfig::default().limit(limit).error_handler(move |error, _| match error {
         JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
             Error::TooLarge { what: "the body", limit }.into()

@@ -12,7 +12,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{Entry, Log, Position, fanout::fanouts};
 
 /// The most entries in one batch.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
+
+/// The most bytes handed over at once, unless one entry alone is larger: a quarter of what may wait for one client.
+const PIECE: usize = 64 * 1024;
 
 /// A batch that takes longer than this is worth a line in the log: a worker is stuck.
 const SLOW: Duration = Duration::from_secs(5);
@@ -63,14 +66,60 @@ impl StreamHandler<Vec<Entry>> for Local {
     }
 }
 
-/// Hands a batch over. It waits as long as it takes: to go on without a worker would break that worker's order.
+/// Hands a batch over, in pieces that are small beside what may wait for one client. It waits as long as it takes: to go on
+/// without a worker would break that worker's order.
 async fn send(bus: Bus, batch: Vec<Fanout>) {
-    if batch.is_empty() {
-        return;
+    for piece in pieces(batch) {
+        let mut sent = std::pin::pin!(bus.send(piece));
+        while timeout(SLOW, &mut sent).await.is_err() {
+            metrics::counter!("godzilla_chat_log_slow_total").increment(1);
+            tracing::warn!(seconds = SLOW.as_secs(), "a worker does not take its batch");
+        }
     }
-    let mut sent = std::pin::pin!(bus.send(batch));
-    while timeout(SLOW, &mut sent).await.is_err() {
-        metrics::counter!("godzilla_chat_log_slow_total").increment(1);
-        tracing::warn!(seconds = SLOW.as_secs(), "a worker does not take its batch");
+}
+
+/// Cuts a batch where a piece would become larger than [`PIECE`].
+fn pieces(batch: Vec<Fanout>) -> Vec<Vec<Fanout>> {
+    let (mut pieces, mut bytes): (Vec<Vec<Fanout>>, usize) = (Vec::new(), 0);
+    for fanout in batch {
+        let size = match &fanout {
+            Fanout::Emit(cast) => cast.packet.size(),
+            _ => 0,
+        };
+        bytes += size;
+        if pieces.is_empty() || (size > 0 && bytes > PIECE) {
+            bytes = size;
+            pieces.push(Vec::new());
+        }
+        pieces.last_mut().expect("the first fanout has made a piece").push(fanout);
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use socketio::{Broadcast, Encoded};
+
+    use super::*;
+
+    fn emit(bytes: usize) -> Fanout {
+        let packet = Encoded::event("/", "n", &("x".repeat(bytes),), None).unwrap();
+        Fanout::Emit(Broadcast {
+            namespace: "/".into(),
+            rooms: vec![],
+            except: None,
+            packet,
+            volatile: false,
+        })
+    }
+
+    #[test]
+    fn a_batch_is_cut_into_pieces_in_order_and_nothing_is_lost() {
+        let lengths = |batch| pieces(batch).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(vec![]), [0; 0]);
+        assert_eq!(lengths(vec![emit(1), emit(1)]), [2]);
+        assert_eq!(lengths(vec![emit(PIECE), emit(1), emit(PIECE / 2), emit(PIECE / 2)]), [1, 2, 1]);
+        let leave = Fanout::Leave { of: "a".into(), room: "a".into() };
+        assert_eq!(lengths(vec![leave.clone(), emit(PIECE * 2), leave]), [1, 2]);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     Error,
     ask::{Ask, Question, Reply},
     config::STORE_DEADLINE,
-    history::Head,
+    history::{Head, weight},
     text::Text,
 };
 
@@ -61,7 +61,7 @@ impl Question for Post {
 
 impl Waiting for Ask<Post> {
     fn bytes(&self) -> usize {
-        self.question.text.as_str().len()
+        weight(self.question.text.as_str())
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -125,14 +125,19 @@ impl Room {
             waiting.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
         let ids: Vec<String> = posts.iter().map(|_| batch::new_id()).collect();
         let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids.clone());
+        let log = self.parts.log.clone();
         let written = async move {
             // After this deadline the outcome is unknown: the store may still commit the batch.
-            timeout(STORE_DEADLINE, work).await.unwrap_or_else(|_| (None, Err(Error::late())))
+            let (head, result) =
+                timeout(STORE_DEADLINE, work).await.unwrap_or_else(|_| (None, Err(Error::late())));
+            batch::answer(ids, replies, result);
+            // The next batch waits until this one is on its way to everybody: a room is never faster than those who read it.
+            let _ = timeout(STORE_DEADLINE, log.flush()).await;
+            head
         };
-        ctx.spawn(written.into_actor(self).map(move |(head, result), room, ctx| {
+        ctx.spawn(written.into_actor(self).map(move |head, room, ctx| {
             room.posts.in_flight = false;
             room.posts.head = head;
-            batch::answer(ids, replies, result);
             if room.ephemeral {
                 room.trim(ctx);
             }

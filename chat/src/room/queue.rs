@@ -7,10 +7,11 @@ use std::{collections::VecDeque, time::Instant};
 pub const WAITING: usize = 1024;
 
 /// The most posts in one batch.
-pub const BATCH: usize = 128;
+pub const BATCH: usize = 64;
 
-/// The most bytes of text in one batch: a batch is one write, and other rooms' writes wait for it.
-pub const BATCH_BYTES: usize = 256 * 1024;
+/// The most bytes of one batch as it goes out: a quarter of what may wait for one client, so that a burst alone fills nobody's
+/// outbox; and a batch is one write, for which other rooms' writes wait.
+pub const BATCH_BYTES: usize = 64 * 1024;
 
 /// What a queue must know of what it holds.
 pub trait Waiting {
@@ -93,7 +94,7 @@ mod tests {
         let mut queue = Queue::new();
         (0..300).for_each(|n| queue.push(Post(n, 1, None)).unwrap());
         let mut seen = Vec::new();
-        for size in [BATCH, BATCH, 300 - 2 * BATCH, 0] {
+        for size in [BATCH, BATCH, BATCH, BATCH, 300 - 4 * BATCH, 0] {
             let (batch, over) = queue.next(Instant::now());
             assert_eq!((batch.len(), over.len()), (size, 0));
             seen.extend(numbers(&batch));

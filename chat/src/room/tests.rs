@@ -51,7 +51,7 @@ async fn posts_that_come_together_keep_their_order_without_holes() {
         join_all(pending.into_iter().map(|p| p.until(Instant::now() + Duration::from_secs(30)))).await;
     let seqs: Vec<u64> = answers.into_iter().map(|answer| answer.unwrap().seq).collect();
     assert!(seqs.iter().copied().eq(1..=500), "{seqs:?}");
-    let logged = stage.said();
+    let logged = stage.said().await;
     assert!(logged.iter().enumerate().all(|(n, (seq, text))| (*seq, text) == (n as u64 + 1, &n.to_string())));
     assert_eq!(logged.len(), 500);
 }
@@ -70,7 +70,7 @@ async fn a_resend_answers_with_the_first_result_and_is_told_once() {
     let conflict = stage.ask("lobby", with_id("alice", "ho", "c1")).await;
     assert_eq!(code(&conflict), Some(Code::Conflict));
     assert_eq!(stage.ask("lobby", with_id("bob", "hi", "c1")).await.unwrap().seq, 2);
-    assert_eq!(stage.said().len(), 2);
+    assert_eq!(stage.said().await.len(), 2);
 }
 
 #[actix_rt::test]
@@ -104,7 +104,7 @@ async fn members_come_and_go_and_the_log_tells_it_in_order() {
     assert_eq!(code(&stage.ask("den", remove("bob", "alice")).await), Some(Code::Forbidden));
     stage.ask("den", remove("alice", "bob")).await.unwrap();
     assert_eq!(code(&stage.ask("den", post("bob", "?")).await), Some(Code::NotFound));
-    assert_eq!(stage.sketch(), ["bob joined den", "bob said thanks", "bob left den"]);
+    assert_eq!(stage.sketch().await, ["bob joined den", "bob said thanks", "bob left den"]);
 }
 
 #[actix_rt::test]
@@ -119,7 +119,7 @@ async fn anybody_enters_and_leaves_a_public_room_but_not_the_lobby() {
     stage.ask("lobby", Add { by: bob(), user: bob() }).await.unwrap();
     let leave = stage.ask("lobby", Remove { by: bob(), user: bob() }).await;
     assert_eq!(code(&leave), Some(Code::Forbidden));
-    assert_eq!(stage.sketch(), ["bob joined tea", "bob left tea"]);
+    assert_eq!(stage.sketch().await, ["bob joined tea", "bob left tea"]);
 }
 
 #[actix_rt::test]
@@ -135,7 +135,7 @@ async fn an_owner_changes_and_archives_and_a_member_does_not() {
     stage.ask("tea", Archive { by: alice() }).await.unwrap();
     assert_eq!(code(&stage.ask("tea", post("alice", "anyone?")).await), Some(Code::NotFound));
     assert_eq!(code(&stage.ask("tea", Describe(alice())).await), Some(Code::NotFound));
-    assert_eq!(stage.sketch(), ["bob joined tea", "tea archived for alice, bob"]);
+    assert_eq!(stage.sketch().await, ["bob joined tea", "tea archived for alice, bob"]);
     assert_eq!(code(&stage.ask("lobby", Archive { by: alice() }).await), Some(Code::Forbidden));
 }
 
@@ -155,7 +155,7 @@ async fn two_owners_of_a_room_share_its_numbers() {
         let pending = ask(&rivals[n % 2], post("alice", &n.to_string())).ok().unwrap();
         assert_eq!(pending.answer().await.unwrap().seq, n as u64 + 1);
     }
-    assert!(stage.said().into_iter().map(|(seq, _)| seq).eq(1..=20));
+    assert!(stage.said().await.into_iter().map(|(seq, _)| seq).eq(1..=20));
 }
 
 #[actix_rt::test]
@@ -165,7 +165,7 @@ async fn what_is_too_late_is_not_said() {
     late.deadline = Instant::now();
     assert_eq!(code(&stage.ask("lobby", late).await), Some(Code::Unavailable));
     assert_eq!(stage.ask("lobby", post("alice", "in time")).await.unwrap().seq, 1);
-    assert_eq!(stage.said(), [(1, "in time".to_owned())]);
+    assert_eq!(stage.said().await, [(1, "in time".to_owned())]);
 }
 
 #[actix_rt::test]
@@ -188,7 +188,7 @@ async fn an_ephemeral_room_forgets_all_but_its_last_messages() {
     };
     let slice = tokio::time::timeout(Duration::from_secs(20), kept).await.expect("it is trimmed");
     assert_eq!((slice.messages[0].seq, slice.head), (21, KEEP + 20));
-    assert_eq!(stage.said().len() as u64, KEEP + 20);
+    assert_eq!(stage.said().await.len() as u64, KEEP + 20);
 }
 
 #[actix_rt::test]

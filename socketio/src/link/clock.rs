@@ -11,6 +11,7 @@ pub(crate) struct Clock {
     interval: Duration,
     timeout: Duration,
     phase: Phase,
+    connect: Duration,
     connect_by: Option<Instant>,
 }
 
@@ -40,6 +41,7 @@ impl Clock {
             interval: config.ping_interval,
             timeout: config.ping_timeout,
             phase: Phase::Idle { ping_at: now + config.ping_interval },
+            connect: config.connect_timeout,
             connect_by: Some(now + config.connect_timeout),
         }
     }
@@ -81,7 +83,12 @@ impl Clock {
         }
     }
 
-    /// A namespace was joined: the connect timeout never runs again.
+    /// The last namespace was left: the client may join another, or is closed.
+    pub(crate) fn left(&mut self, now: Instant) {
+        self.connect_by = Some(now + self.connect);
+    }
+
+    /// A namespace was joined: the connect timeout does not run while that lasts.
     pub(crate) fn joined(&mut self) {
         self.connect_by = None;
     }
@@ -141,6 +148,14 @@ mod tests {
         assert_eq!(clock.tick(at(18)), Beat::Rest);
         clock.packet(at(18));
         assert_eq!(clock.tick(at(19)), Beat::Dead(CloseReason::PingTimeout));
+    }
+
+    #[test]
+    fn a_client_that_leaves_everything_is_closed() {
+        let start = Instant::now();
+        let mut clock = joined(start);
+        clock.left(start);
+        assert_eq!(clock.tick(start + Duration::from_secs(8)), Beat::Dead(CloseReason::ConnectTimeout));
     }
 
     #[test]

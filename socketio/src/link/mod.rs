@@ -79,13 +79,15 @@ impl Link {
         self.clock.borrow_mut().packet(now);
     }
 
-    /// Queues `frame` toward the client. A client too far behind loses its connection.
-    pub(crate) fn push(&self, frame: Bytes, volatile: bool, now: Instant) {
+    /// Queues `frame` toward the client; answers whether it is falling behind. One too far behind loses its connection.
+    pub(crate) fn push(&self, frame: Bytes, volatile: bool, now: Instant) -> bool {
         match self.outbox.push(frame, volatile, now) {
+            Push::Crowded => return true,
             Push::Queued | Push::Closed => {}
             Push::Skipped => metrics::counter!("socketio_skipped_volatile_total").increment(1),
             Push::Full => self.end_at(CloseReason::Slow, now),
         }
+        false
     }
 
     /// Ends the session: the actor hears of it and does the rest. Only the first reason counts.

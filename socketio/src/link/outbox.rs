@@ -18,6 +18,8 @@ use crate::Config;
 pub(crate) enum Push {
     /// It will be sent.
     Queued,
+    /// It will be sent, and the outbox is more than half full now.
+    Crowded,
     /// It was volatile, and the client is behind: left out.
     Skipped,
     /// The client is too far behind: nothing more can be queued, and the connection must end.
@@ -69,6 +71,10 @@ struct Queue {
     moved: Option<Instant>,
     /// Whether a frame has left since.
     has_moved: bool,
+    /// How many frames have left so far.
+    taken: u64,
+    /// Whether nobody waits for this client any more.
+    given_up: bool,
     waker: Option<Waker>,
     state: State,
 }
@@ -92,6 +98,8 @@ impl Outbox {
             bytes: 0,
             moved: None,
             has_moved: false,
+            taken: 0,
+            given_up: false,
             waker: None,
             state: State::Open,
         };
@@ -118,12 +126,13 @@ impl Outbox {
         queue.note_move(now);
         queue.bytes += frame.len();
         queue.frames.push_back(frame);
+        let is_crowded = queue.is_half_full(self.limits);
         let waker = queue.waker.take();
         drop(queue);
         if let Some(waker) = waker {
             waker.wake();
         }
-        Push::Queued
+        if is_crowded { Push::Crowded } else { Push::Queued }
     }
 
     /// Takes the next frame, or what there is to know when none is left.
@@ -156,6 +165,18 @@ impl Outbox {
         }
         queue.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// How many frames have left so far, of an outbox that is more than half full and worth waiting for.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        let queue = self.queue();
+        let is_open = matches!(queue.state, State::Open);
+        (is_open && !queue.given_up && queue.is_half_full(self.limits)).then_some(queue.taken)
+    }
+
+    /// It is not worth waiting for until a frame leaves.
+    pub(crate) fn give_up(&self) {
+        self.queue().given_up = true;
     }
 
     /// Whether nothing waits.
@@ -209,6 +230,8 @@ impl Queue {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.len();
         self.has_moved = true;
+        self.taken += 1;
+        self.given_up = false;
         Some(frame)
     }
 

@@ -42,18 +42,19 @@ fn frames_leave_in_the_order_they_came() {
 #[test]
 fn bytes_are_bounded_at_the_limit_and_not_before() {
     let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
-    assert_eq!(outbox.push(frame(60), false, now), Push::Queued);
-    assert_eq!(outbox.push(frame(40), false, now), Push::Queued);
+    assert_eq!(outbox.push(frame(60), false, now), Push::Crowded);
+    assert_eq!(outbox.push(frame(40), false, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), false, now), Push::Full);
     assert!(take(&outbox).is_ready());
-    assert_eq!(outbox.push(frame(60), false, now), Push::Queued, "what left makes room");
+    assert_eq!(outbox.push(frame(60), false, now), Push::Crowded, "what left makes room");
 }
 
 #[test]
 fn frames_are_bounded_at_the_limit_and_not_before() {
     let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
-    for _ in 0..10 {
-        assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
+    for count in 1..=10 {
+        let want = if count > 5 { Push::Crowded } else { Push::Queued };
+        assert_eq!(outbox.push(frame(1), false, now), want);
     }
     assert_eq!(outbox.push(frame(1), false, now), Push::Full);
 }
@@ -61,7 +62,7 @@ fn frames_are_bounded_at_the_limit_and_not_before() {
 #[test]
 fn an_empty_outbox_takes_one_frame_of_any_size() {
     let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
-    assert_eq!(outbox.push(frame(500), false, now), Push::Queued);
+    assert_eq!(outbox.push(frame(500), false, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), false, now), Push::Full);
 }
 
@@ -69,9 +70,9 @@ fn an_empty_outbox_takes_one_frame_of_any_size() {
 fn volatile_frames_are_skipped_when_the_outbox_is_half_full() {
     let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
     assert_eq!(outbox.push(frame(50), true, now), Push::Queued);
-    assert_eq!(outbox.push(frame(1), true, now), Push::Queued);
+    assert_eq!(outbox.push(frame(1), true, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), true, now), Push::Skipped);
-    assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
+    assert_eq!(outbox.push(frame(1), false, now), Push::Crowded);
 }
 
 #[test]

@@ -97,7 +97,9 @@ impl Pulse {
         let beat = link.clock.borrow_mut().tick(now);
         match beat {
             Beat::Rest => {}
-            Beat::Ping => link.push(self.ping.clone(), false, now),
+            Beat::Ping => {
+                link.push(self.ping.clone(), false, now);
+            }
             Beat::Dead(reason) => return link.end(reason),
         }
         self.watch(link);

@@ -28,7 +28,7 @@ async fn what_is_sent_before_the_answer_to_connect_is_held_back() {
     let worker = worker(Config::default());
     let stage = stage(&worker);
     stage.says("40{\"wait\":1}").await;
-    worker.0.local.table("/", |table| table.select(&[], |_, socket| socket.deliver(&event("early"), false)));
+    worker.0.local.table("/", |table| table.select(&[], |_, socket| socket.send(&event("early"))));
     assert_eq!(stage.sent().len(), 1, "the open packet only");
     stage.gate.notify_one();
     tokio::task::yield_now().await;

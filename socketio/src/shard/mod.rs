@@ -2,13 +2,17 @@
 //! takes batches from the [`crate::Bus`] and turns the wheel; [`Local`] is the state itself, which the sessions of the same
 //! thread use directly.
 
+mod pace;
+
 use std::{rc::Rc, sync::Arc};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 
+use self::pace::pace;
 use crate::{
     close::CloseReason,
     fanout::{Broadcast, Fanout},
+    link::outbox::Outbox,
     socket::Local,
 };
 
@@ -42,10 +46,10 @@ impl Shard {
     }
 }
 
-/// Does what the application wants done.
-fn carry(local: &Local, fanout: &Fanout) {
+/// Does what the application wants done; `crowded` gathers the outboxes that fill up with it.
+fn carry(local: &Local, fanout: &Fanout, crowded: &mut Vec<Arc<Outbox>>) {
     match fanout {
-        Fanout::Emit(broadcast) => emit(local, broadcast),
+        Fanout::Emit(broadcast) => emit(local, broadcast, crowded),
         Fanout::Join { of, room } => local.each(of, |socket| socket.join(room)),
         Fanout::Leave { of, room } => local.each(of, |socket| socket.leave(room)),
         Fanout::Close { of, reason } => local.each(of, |socket| socket.close(*reason)),
@@ -53,13 +57,15 @@ fn carry(local: &Local, fanout: &Fanout) {
     }
 }
 
-fn emit(local: &Local, broadcast: &Broadcast) {
+fn emit(local: &Local, broadcast: &Broadcast, crowded: &mut Vec<Arc<Outbox>>) {
     let packet = broadcast.packet.unshared();
     let mut sent = 0;
     local.table(&broadcast.namespace, |table| {
         table.select(&broadcast.rooms, |_, socket| {
             if !broadcast.except.as_ref().is_some_and(|id| socket.has_id(id)) {
-                socket.deliver(&packet, broadcast.volatile);
+                if socket.deliver(&packet, broadcast.volatile) {
+                    crowded.push(socket.outbox());
+                }
                 sent += 1;
             }
         });
@@ -76,10 +82,13 @@ impl Actor for Shard {
 }
 
 impl Handler<Carry> for Shard {
-    type Result = ();
+    /// Resolves when clients that are behind but read have caught up a little.
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, Carry(batch): Carry, _: &mut Self::Context) {
-        batch.iter().for_each(|fanout| carry(&self.local, fanout));
+    fn handle(&mut self, Carry(batch): Carry, _: &mut Self::Context) -> Self::Result {
+        let mut crowded = Vec::new();
+        batch.iter().for_each(|fanout| carry(&self.local, fanout, &mut crowded));
+        Box::pin(pace(crowded))
     }
 }
 

@@ -62,7 +62,7 @@ async fn a_full_outbox_ends_that_session_alone() {
     let (alice, _) = client(&worker).await;
     let (bob, _) = client(&worker).await;
     for _ in 0..3 {
-        carry(&worker.0.local, &broadcast(&[], None));
+        carry(&worker.0.local, &broadcast(&[], None), &mut Vec::new());
         assert_eq!(alice.sent().len(), 1);
     }
     bob.says("3").await;

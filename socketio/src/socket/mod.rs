@@ -10,6 +10,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +23,12 @@ pub use id::SocketId;
 pub(crate) use local::Local;
 pub use reply::Reply;
 
-use crate::{Config, Encoded, Room, close::CloseReason, link::Link, packet};
+use crate::{
+    Config, Encoded, Room,
+    close::CloseReason,
+    link::{Link, outbox::Outbox},
+    packet,
+};
 
 /// Why a client's ack did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -137,12 +143,12 @@ impl Socket {
 
     /// Sends an event.
     pub fn emit(&self, event: &Encoded) {
-        self.deliver(event, false);
+        self.send(event);
     }
 
     /// Sends an event that may be left out when the client is behind.
     pub fn emit_volatile(&self, event: &Encoded) {
-        self.deliver(event, true);
+        let _ = self.deliver(event, true);
     }
 
     /// Sends an event and waits for the client's ack. `args` serialises to an array.
@@ -159,7 +165,7 @@ impl Socket {
         let text = packet::event_text(self.namespace(), Some(id), name, args, 0, None);
         let text = text.map_err(|_| AckError::Arguments)?;
         let answer = self.await_ack(id)?;
-        self.deliver(&Encoded::from_packet(&text), false);
+        self.send(&Encoded::from_packet(&text));
         let answer = tokio::time::timeout(timeout, answer).await;
         self.0.awaited.borrow_mut().remove(&id);
         answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Closed)
@@ -213,13 +219,13 @@ impl Socket {
 
     /// Puts the client out of the namespace (packet `41`): stock clients do not come back by themselves.
     pub fn disconnect(&self) {
-        self.deliver(&Encoded::from_packet(&packet::disconnect_text(self.namespace())), false);
+        self.send(&Encoded::from_packet(&packet::disconnect_text(self.namespace())));
         self.0.link.end_namespace(self.namespace());
     }
 
     /// Puts the client out of the namespace and ends the whole connection.
     pub fn expel(&self, reason: CloseReason) {
-        self.deliver(&Encoded::from_packet(&packet::disconnect_text(self.namespace())), false);
+        self.send(&Encoded::from_packet(&packet::disconnect_text(self.namespace())));
         self.0.link.end(reason);
     }
 
@@ -228,17 +234,27 @@ impl Socket {
         self.0.link.end(reason);
     }
 
-    /// Queues a packet toward the client, or holds it until the socket is open.
-    pub(crate) fn deliver(&self, packet: &Encoded, volatile: bool) {
+    /// Sends a packet that is for this client alone.
+    pub(crate) fn send(&self, packet: &Encoded) {
+        let _ = self.deliver(packet, false);
+    }
+
+    /// Queues a packet toward the client, or holds it until the socket is open; answers whether the client is falling behind.
+    pub(crate) fn deliver(&self, packet: &Encoded, volatile: bool) -> bool {
         if let Some(held) = self.0.held.borrow_mut().as_mut() {
             if held.len() >= self.0.max_held {
-                return self.0.link.end(CloseReason::Slow);
+                self.0.link.end(CloseReason::Slow);
+            } else {
+                held.push(packet.clone());
             }
-            return held.push(packet.clone());
+            return false;
         }
-        if self.0.key.get().is_some() {
-            self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now());
-        }
+        self.0.key.get().is_some() && self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now())
+    }
+
+    /// What waits for the client.
+    pub(crate) fn outbox(&self) -> Arc<Outbox> {
+        self.0.link.outbox.clone()
     }
 
     /// The CONNECT was answered: first the client gets what it has missed, in one piece, however much that is; then `connected`
@@ -247,11 +263,11 @@ impl Socket {
         let held = self.0.held.take();
         let reached = recovered.as_ref().map(|recovered| recovered.reached);
         if let Some(missed) = recovered.and_then(|recovered| Encoded::joined(&recovered.missed)) {
-            self.deliver(&missed, false);
+            self.send(&missed);
         }
         connected();
         let is_new = |packet: &Encoded| packet.position().is_none() || packet.position() > reached;
-        held.into_iter().flatten().filter(is_new).for_each(|packet| self.deliver(&packet, false));
+        held.into_iter().flatten().filter(is_new).for_each(|packet| self.send(&packet));
     }
 
     /// A handle by which the application answers event `id`.

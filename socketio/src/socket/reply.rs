@@ -26,7 +26,7 @@ impl Reply {
     /// Sends the ack with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`.
     pub fn send_binary(self, args: &impl Serialize, attachments: &[Bytes]) {
         match packet::ack_text(self.socket.namespace(), self.id, args, attachments.len()) {
-            Ok(text) => self.socket.deliver(&Encoded::with_attachments(&text, attachments), false),
+            Ok(text) => self.socket.send(&Encoded::with_attachments(&text, attachments)),
             Err(error) => tracing::error!(%error, "ack not sent"),
         }
     }

@@ -145,6 +145,10 @@ impl<A: App> Namespaces<A> {
             return;
         };
         self.seats.swap_remove(at).close(reason);
+        if self.seats.is_empty() {
+            // The wheel looks at this session at its next heartbeat at the latest.
+            self.link.clock.borrow_mut().left(self.local.pulse.now());
+        }
     }
 
     fn seat(&mut self, namespace: &str) -> Option<&mut Seat<A::Peer>> {

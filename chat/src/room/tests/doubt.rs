@@ -28,7 +28,7 @@ async fn an_unknown_outcome_is_refused_and_the_next_post_takes_the_next_number()
     stage.heal();
     assert_eq!(stage.ask("lobby", post("bob", "and?")).await.unwrap().seq, 2);
     assert_eq!(stage.ask("lobby", with_id("alice", "hi", "c1")).await.unwrap().seq, 1);
-    assert_eq!(stage.said(), [(1, "hi".to_owned()), (2, "and?".to_owned())]);
+    assert_eq!(stage.said().await, [(1, "hi".to_owned()), (2, "and?".to_owned())]);
 }
 
 #[actix_rt::test]
@@ -40,7 +40,7 @@ async fn a_store_that_refuses_is_answered_for_and_tried_again() {
     }
     stage.heal();
     assert_eq!(stage.ask("lobby", post("alice", "y")).await.unwrap().seq, 1);
-    assert_eq!(stage.said().len(), 1);
+    assert_eq!(stage.said().await.len(), 1);
 }
 
 #[actix_rt::test]

@@ -24,7 +24,7 @@ use crate::{
 pub struct Stage {
     pub parts: Parts,
     pub rooms: Addr<Rooms>,
-    pub entries: mpsc::Receiver<Entry>,
+    pub entries: mpsc::UnboundedReceiver<Entry>,
     fault: watch::Sender<Fault>,
     _dir: tempfile::TempDir,
 }
@@ -69,7 +69,16 @@ impl Stage {
         let (fault, faults) = watch::channel(fault);
         let history = Arc::new(FaultyHistory { history: store.history(), fault: faults.clone() });
         let directory = Arc::new(FaultyDirectory { directory: store.directory(), fault: faults });
-        let (log, entries) = Log::open(&*history).await.unwrap();
+        let (log, mut queue) = Log::open(&*history).await.unwrap();
+        let (tell, entries) = mpsc::unbounded_channel();
+        actix_rt::spawn(async move {
+            while let Some(entry) = queue.recv().await {
+                match entry {
+                    Entry::Flushed(done) => drop(done.send(())),
+                    entry => drop(tell.send(entry)),
+                }
+            }
+        });
         let parts = Parts { history, directory, log, rooms_per_user: 100 };
         let rooms = rooms::start(parts.clone());
         Self { parts, rooms, entries, fault, _dir: dir }
@@ -118,21 +127,22 @@ impl Stage {
     }
 
     /// What the log was told so far.
-    pub fn told(&mut self) -> Vec<Entry> {
+    pub async fn told(&mut self) -> Vec<Entry> {
+        self.parts.log.flush().await;
         std::iter::from_fn(|| self.entries.try_recv().ok()).collect()
     }
 
     /// The messages that the log was told so far.
-    pub fn said(&mut self) -> Vec<(u64, String)> {
+    pub async fn said(&mut self) -> Vec<(u64, String)> {
         let said = |entry| match entry {
             Entry::Said { message, .. } => Some((message.seq, message.data.text)),
             _ => None,
         };
-        self.told().into_iter().filter_map(said).collect()
+        self.told().await.into_iter().filter_map(said).collect()
     }
 
     /// All that the log was told so far, in words.
-    pub fn sketch(&mut self) -> Vec<String> {
+    pub async fn sketch(&mut self) -> Vec<String> {
         let words = |entry| match entry {
             Entry::Said { message, .. } => format!("{} said {}", message.from, message.data.text),
             Entry::Joined { room, user } => format!("{user} joined {room}"),
@@ -143,6 +153,6 @@ impl Stage {
             }
             other => panic!("{other:?}"),
         };
-        self.told().into_iter().map(words).collect()
+        self.told().await.into_iter().map(words).collect()
     }
 }

@@ -1,0 +1,152 @@
+//! Fifty clients that drop and come back all the time, while many talk: over all its connections each hears everything once
+//! and in order, for what is said during a replay waits for it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::stage::{Person, Socket, Stage, soon};
+
+const CLIENTS: usize = 50;
+const SPEAKERS: usize = 8;
+/// How often each client comes back.
+const RETURNS: usize = 8;
+
+/// What one client heard on all its connections together.
+struct Witness {
+    name: String,
+    /// Place and text, in the order heard.
+    heard: Vec<(u64, String)>,
+    /// Its place in the log.
+    offset: Option<String>,
+    /// How often it was told that nothing is missing.
+    recovered: usize,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_come_and_go_under_load_hear_everything_once_and_in_order() {
+    let stage = Stage::opens().await;
+    let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut people = Vec::new();
+    for n in 0..CLIENTS {
+        people.push(stage.person(&format!("client{n}")).await);
+    }
+    // Everybody is there before the first word.
+    let sockets = join_all(people.iter().map(Person::connects)).await;
+    let mut speakers = Vec::new();
+    for n in 0..SPEAKERS {
+        let socket = stage.person(&format!("speaker{n}")).await.connects().await;
+        speakers.push(tokio::spawn(speak(socket, Arc::clone(&stop), Arc::clone(&said))));
+    }
+    let clients = people.iter().zip(sockets).enumerate();
+    let clients = clients.map(|(n, (person, socket))| tokio::spawn(come_and_go(person.clone(), socket, n)));
+    let restless = join_all(clients.collect::<Vec<_>>()).await;
+    stop.store(true, Ordering::Relaxed);
+    for speaker in speakers {
+        soon("a speaker to finish", speaker).await.expect("speakers fail only by an assertion");
+    }
+
+    let stored: BTreeMap<u64, (String, String)> =
+        people[0].reads_all("lobby").await.iter().map(place).collect();
+    assert!(stored.len() > 200, "only {} messages: this was no load", stored.len());
+    let last = *stored.keys().next_back().expect("many");
+    let mut recovered = 0;
+    for outcome in restless {
+        let (mut witness, socket, person) = outcome.expect("clients fail only by an assertion");
+        witness.hears_the_rest(socket, &person, &stored, last).await;
+        recovered += witness.recovered;
+    }
+    assert_eq!(recovered, CLIENTS * (RETURNS + 1), "some were told to start anew");
+}
+
+/// Listens a while, says something without waiting for the answer, drops, comes back; again and again.
+async fn come_and_go(person: Person, mut socket: Socket, n: usize) -> (Witness, Socket, Person) {
+    let mut witness = Witness { name: person.name.clone(), heard: Vec::new(), offset: None, recovered: 0 };
+    for round in 0..RETURNS {
+        // Some drop in the middle of a replay.
+        for _ in 0..(n * 7 + round * 3) % 23 {
+            let message = socket.next("message").await;
+            witness.hears(&message);
+        }
+        socket.emit("message", &json!({"text": format!("{}/{round}", person.name)}));
+        socket = witness.returns(socket, &person).await;
+    }
+    (witness, socket, person)
+}
+
+impl Witness {
+    fn hears(&mut self, message: &Value) {
+        let (seq, (_, text)) = place(message);
+        self.heard.push((seq, text));
+    }
+
+    /// Drops the connection, with whatever has arrived on it unseen, and comes back with what the official client would show.
+    async fn returns(&mut self, socket: Socket, person: &Person) -> Socket {
+        let pid = socket.pid.clone();
+        // A connection on which no event was heard changes nothing about the place.
+        self.offset = socket.offset.clone().or(self.offset.take());
+        drop(socket);
+        let auth = json!({"pid": pid, "offset": self.offset});
+        let back = person.tries(person.handshake().auth(auth)).await;
+        let back = back.unwrap_or_else(|why| panic!("{}: {why:?}", self.name));
+        self.recovered += usize::from(back.pid == pid);
+        back
+    }
+
+    /// Comes back a last time, hears up to the end, and compares with what is stored.
+    async fn hears_the_rest(
+        &mut self,
+        socket: Socket,
+        person: &Person,
+        stored: &BTreeMap<u64, (String, String)>,
+        last: u64,
+    ) {
+        let mut socket = self.returns(socket, person).await;
+        let expected: Vec<(u64, String)> = stored
+            .iter()
+            .filter(|(_, (from, _))| *from != self.name)
+            .map(|(seq, (_, text))| (*seq, text.clone()))
+            .collect();
+        let end = expected.last().map_or(last, |(seq, _)| *seq);
+        while self.heard.last().is_none_or(|(seq, _)| *seq < end) {
+            let message = socket.next("message").await;
+            self.hears(&message);
+        }
+        // A fence: what would come twice has come by the time of this answer.
+        socket.hears_out().await;
+        let more = socket.heard.iter().filter(|message| place(message).0 > end).count();
+        let backward: Vec<_> = self.heard.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
+        assert!(backward.is_empty(), "{} heard something twice or late: {backward:?}", self.name);
+        let lost: Vec<&(u64, String)> = expected.iter().filter(|one| !self.heard.contains(one)).collect();
+        assert!(lost.is_empty(), "{} never heard {lost:?}", self.name);
+        assert_eq!(self.heard, expected, "{}", self.name);
+        assert_eq!(more, 0, "{} heard what nobody stored", self.name);
+    }
+}
+
+/// Talks as fast as one socket may, each message acked.
+async fn speak(mut socket: Socket, stop: Arc<AtomicBool>, said: Arc<AtomicU64>) {
+    while !stop.load(Ordering::Relaxed) {
+        let n = said.fetch_add(1, Ordering::Relaxed);
+        let ack = socket.asks("message", &json!({"text": format!("said {n}")})).await;
+        if let Some(wait) = ack["retryAfter"].as_f64() {
+            tokio::time::sleep(std::time::Duration::from_secs_f64(wait)).await;
+        } else {
+            assert_eq!(ack["ok"], true, "{ack}");
+        }
+        socket.forgets();
+    }
+}
+
+/// A message's place, author and text.
+fn place(message: &Value) -> (u64, (String, String)) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (message["seq"].as_u64().unwrap_or_default(), (text(&message["from"]), text(&message["data"]["text"])))
+}

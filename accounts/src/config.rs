@@ -25,11 +25,12 @@ pub struct Config {
 
     /// Largest body of a register or login request, in bytes
     #[arg(long, env = "GODZILLA_LOGIN_BODY_LIMIT", value_name = "BYTES", default_value_t = 4_096)]
+    #[arg(value_parser = body_limit)]
     pub login_body_limit: usize,
 
     /// How long the body of a register or login request may take
     #[arg(long, env = "GODZILLA_LOGIN_BODY_DEADLINE", value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = humantime::parse_duration)]
+    #[arg(value_parser = body_deadline)]
     pub login_body_deadline: Duration,
 
     /// Threads that hash passwords; 0 is half of the cores
@@ -40,6 +41,17 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_PASSWORD_QUEUE", value_name = "N", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub password_queue: u16,
+}
+
+fn body_limit(text: &str) -> Result<usize, &'static str> {
+    let limit = text.parse().ok().filter(|limit| (256..=65_536).contains(limit));
+    limit.ok_or("expected bytes, from 256 to 65536")
+}
+
+fn body_deadline(text: &str) -> Result<Duration, &'static str> {
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(600);
+    let deadline = humantime::parse_duration(text).ok().filter(|deadline| allowed.contains(deadline));
+    deadline.ok_or("expected a time such as 500ms or 10s, from 100ms to 10m")
 }
 
 impl Config {
@@ -87,6 +99,9 @@ mod tests {
             assert!(parse(&["--bcrypt-cost", bad]).is_err(), "{bad}");
         }
         assert!(parse(&["--password-queue", "0"]).is_err());
-        assert!(parse(&["--login-body-deadline", "soon"]).is_err());
+        for bad in ["soon", "0s"] {
+            assert!(parse(&["--login-body-deadline", bad]).is_err(), "{bad}");
+        }
+        assert!(parse(&["--login-body-limit", "0"]).is_err());
     }
 }

@@ -55,6 +55,9 @@ pub enum Error {
     /// At start: WAL needs shared memory, which a network filesystem does not give.
     #[error("{path} is on a network filesystem, which cannot hold a store", path = .0.display())]
     Network(PathBuf),
+    /// At start: anybody could put another file in the store's place.
+    #[error("{path} can be written by every user of this machine (chmod o-w it)", path = .0.display())]
+    Exposed(PathBuf),
     /// At start: the file or its directory cannot be used.
     #[error("cannot open {path}: {source}", path = .path.display())]
     File {

@@ -37,7 +37,7 @@ pub fn claim(path: &Path) -> Result<File, Error> {
         move |source| Error::File { path, source }
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
-    warn_if_open_to_others(directory);
+    refuse_exposed(directory)?;
     refuse_network(directory)?;
     let lock_path = lock_path(path);
     let lock = private(&lock_path).map_err(at(&lock_path))?;
@@ -101,11 +101,16 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 /// A directory that was there before is its owner's to close; the files in it are private anyway.
-fn warn_if_open_to_others(directory: &Path) {
-    let Ok(about) = fs::metadata(directory) else { return };
-    if about.permissions().mode() & 0o077 != 0 {
+fn refuse_exposed(directory: &Path) -> Result<(), Error> {
+    let Ok(about) = fs::metadata(directory) else { return Ok(()) };
+    let mode = about.permissions().mode();
+    if mode & 0o002 != 0 {
+        return Err(Error::Exposed(directory.to_owned()));
+    }
+    if mode & 0o077 != 0 {
         tracing::warn!(directory = %directory.display(), "the data directory is open to other users");
     }
+    Ok(())
 }
 
 fn refuse_network(directory: &Path) -> Result<(), Error> {

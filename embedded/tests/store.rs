@@ -238,6 +238,15 @@ async fn nobody_else_may_read_the_files() {
 }
 
 #[test]
+fn a_directory_that_everybody_may_write_to_is_refused() {
+    let directory = TempDir::new().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(matches!(open(directory.path()), Err(Error::Exposed(_))));
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    open(directory.path()).unwrap();
+}
+
+#[test]
 fn a_second_open_is_refused_and_names_the_file() {
     let (directory, db) = fresh();
     let refused = open(directory.path()).err().unwrap();

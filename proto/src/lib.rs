@@ -5,12 +5,14 @@
 pub mod event;
 pub mod identity;
 pub mod name;
+pub mod object;
 pub mod refusal;
 pub mod stamp;
 
 pub use event::Code;
 pub use identity::Identity;
 pub use name::{NameError, RoomName, Username};
+pub use object::Object;
 pub use refusal::Refusal;
 pub use stamp::Timestamp;
 

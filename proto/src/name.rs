@@ -78,7 +78,8 @@ fn is_username_byte(byte: u8) -> bool {
 }
 
 fn well_formed(text: &str, max: usize, allowed: impl Fn(u8) -> bool) -> bool {
-    (1..=max).contains(&text.len()) && text.bytes().all(allowed)
+    // `.` and `..` cannot be named in a path.
+    (1..=max).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
 }
 
 impl FromStr for Username {

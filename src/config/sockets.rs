@@ -40,7 +40,7 @@ pub struct Sockets {
     pub outbox_bytes: usize,
 
     /// Most messages that may wait for one client to read them
-    #[arg(long, env = "GODZILLA_OUTBOX_FRAMES", value_name = "COUNT", default_value_t = 256, value_parser = count)]
+    #[arg(long, env = "GODZILLA_OUTBOX_FRAMES", value_name = "COUNT", default_value_t = 256, value_parser = frames)]
     pub outbox_frames: usize,
 }
 
@@ -73,6 +73,11 @@ fn payload(text: &str) -> Result<usize, &'static str> {
 
 fn outbox(text: &str) -> Result<usize, &'static str> {
     within(text, 16_384, 67_108_864).ok_or("expected bytes, from 16384 to 67108864")
+}
+
+/// A batch has up to 64, and half of the outbox must be free for one.
+fn frames(text: &str) -> Result<usize, &'static str> {
+    within(text, 128, 65_536).ok_or("expected a count, from 128 to 65536")
 }
 
 fn count(text: &str) -> Result<usize, &'static str> {

@@ -117,7 +117,6 @@ async fn half_open_the_server_has_not_noticed_the_drop() {
     soon("alice to be online", async {
         while online != json!(["alice", "bob"]) {
             online = bob.person.gets("/presence/online").await.expect(200).json()["online"].take();
-            eprintln!("{online}");
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     })

@@ -15,9 +15,14 @@ use serde_json::{Value, json};
 use crate::stage::{Person, Socket, Stage, soon};
 
 const CLIENTS: usize = 50;
-const SPEAKERS: usize = 8;
+const SPEAKERS: usize = 4;
+/// Every so manieth client talks too, without waiting for the ack.
+const TALKATIVE: usize = 5;
 /// How often each client comes back.
 const RETURNS: usize = 8;
+/// How much the speakers say at most: with what the clients say less than the 500 that may be missed, so that whoever comes
+/// back gets all of it however long that takes.
+const SAID: u64 = 400;
 
 /// What one client heard on all its connections together.
 struct Witness {
@@ -55,7 +60,7 @@ async fn clients_that_come_and_go_under_load_hear_everything_once_and_in_order()
 
     let stored: BTreeMap<u64, (String, String)> =
         people[0].reads_all("lobby").await.iter().map(place).collect();
-    assert!(stored.len() > 200, "only {} messages: this was no load", stored.len());
+    assert!(stored.len() > 100, "only {} messages: this was no load", stored.len());
     let last = *stored.keys().next_back().expect("many");
     let mut recovered = 0;
     for outcome in restless {
@@ -75,7 +80,9 @@ async fn come_and_go(person: Person, mut socket: Socket, n: usize) -> (Witness, 
             let message = socket.next("message").await;
             witness.hears(&message);
         }
-        socket.emit("message", &json!({"text": format!("{}/{round}", person.name)}));
+        if n.is_multiple_of(TALKATIVE) {
+            socket.emit("message", &json!({"text": format!("{}/{round}", person.name)}));
+        }
         socket = witness.returns(socket, &person).await;
     }
     (witness, socket, person)
@@ -84,6 +91,7 @@ async fn come_and_go(person: Person, mut socket: Socket, n: usize) -> (Witness, 
 impl Witness {
     fn hears(&mut self, message: &Value) {
         let (seq, (_, text)) = place(message);
+        if std::env::var_os("DBG").is_some() { eprintln!("{} hears {seq} {text}", self.name); }
         self.heard.push((seq, text));
     }
 
@@ -92,6 +100,7 @@ impl Witness {
         let pid = socket.pid.clone();
         // A connection on which no event was heard changes nothing about the place.
         self.offset = socket.offset.clone().or(self.offset.take());
+        if std::env::var_os("DBG").is_some() { eprintln!("{} drops at {:?} {}", self.name, self.offset, socket.news()); }
         drop(socket);
         let auth = json!({"pid": pid, "offset": self.offset});
         let back = person.tries(person.handshake().auth(auth)).await;
@@ -100,15 +109,14 @@ impl Witness {
         back
     }
 
-    /// Comes back a last time, hears up to the end, and compares with what is stored.
+    /// Hears up to the end, comes back a last time, when there is nothing to tell, and compares with what is stored.
     async fn hears_the_rest(
         &mut self,
-        socket: Socket,
+        mut socket: Socket,
         person: &Person,
         stored: &BTreeMap<u64, (String, String)>,
         last: u64,
     ) {
-        let mut socket = self.returns(socket, person).await;
         let expected: Vec<(u64, String)> = stored
             .iter()
             .filter(|(_, (from, _))| *from != self.name)
@@ -119,15 +127,17 @@ impl Witness {
             let message = socket.next("message").await;
             self.hears(&message);
         }
+        socket.forgets();
+        let mut socket = self.returns(socket, person).await;
         // A fence: what would come twice has come by the time of this answer.
         socket.hears_out().await;
-        let more = socket.heard.iter().filter(|message| place(message).0 > end).count();
+        let more = socket.heard.len();
         let backward: Vec<_> = self.heard.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
         assert!(backward.is_empty(), "{} heard something twice or late: {backward:?}", self.name);
         let lost: Vec<&(u64, String)> = expected.iter().filter(|one| !self.heard.contains(one)).collect();
         assert!(lost.is_empty(), "{} never heard {lost:?}", self.name);
         assert_eq!(self.heard, expected, "{}", self.name);
-        assert_eq!(more, 0, "{} heard what nobody stored", self.name);
+        assert_eq!(more, 0, "{} was told again what it knew", self.name);
     }
 }
 
@@ -135,6 +145,9 @@ impl Witness {
 async fn speak(mut socket: Socket, stop: Arc<AtomicBool>, said: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
         let n = said.fetch_add(1, Ordering::Relaxed);
+        if n >= SAID {
+            return;
+        }
         let ack = socket.asks("message", &json!({"text": format!("said {n}")})).await;
         if let Some(wait) = ack["retryAfter"].as_f64() {
             tokio::time::sleep(std::time::Duration::from_secs_f64(wait)).await;

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use proto::event::{History, Join, Leave, Post, SetTyping, name};
+use proto::{
+    Object,
+    event::{History, Join, Leave, Post, SetTyping, name},
+};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use socketio::Event;
 
 use crate::{
@@ -86,9 +88,7 @@ impl Limits {
 }
 
 fn payload<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
-    // The structs alone would also take an array of their fields.
-    let object: Map<String, Value> = event.arg(0).map_err(|error| Error::BadRequest(error.to_string()))?;
-    serde_json::from_value(Value::Object(object)).map_err(|error| Error::BadRequest(error.to_string()))
+    event.arg(0).map(|Object(payload)| payload).map_err(|error| Error::BadRequest(error.to_string()))
 }
 
 /// An event whose fields are all optional may come without a payload.
@@ -102,7 +102,7 @@ fn optional<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
 #[cfg(test)]
 mod tests {
     use proto::{RoomName, event::Code};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

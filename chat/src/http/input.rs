@@ -14,9 +14,8 @@ use actix_web::{
     web::{Json, JsonConfig, PathConfig, QueryConfig},
 };
 use futures_util::future::LocalBoxFuture;
-use proto::{Identity, Username};
+use proto::{Identity, Object, Username};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::refusal::other;
@@ -55,13 +54,10 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        // An object, as the contract says: the structs alone would also take an array of their fields.
-        let body = Json::<Map<String, Value>>::from_request(request, payload);
+        let body = Json::<Object<T>>::from_request(request, payload);
         Box::pin(async move {
             let late = |_| Err(other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"));
-            let Json(body) = timeout(BODY_DEADLINE, body).await.unwrap_or_else(late)?;
-            let body = serde_json::from_value(Value::Object(body));
-            Ok(Self(body.map_err(|error| Error::BadRequest(error.to_string()))?))
+            timeout(BODY_DEADLINE, body).await.unwrap_or_else(late).map(|Json(Object(body))| Self(body))
         })
     }
 }

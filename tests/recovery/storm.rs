@@ -91,7 +91,6 @@ async fn come_and_go(person: Person, mut socket: Socket, n: usize) -> (Witness, 
 impl Witness {
     fn hears(&mut self, message: &Value) {
         let (seq, (_, text)) = place(message);
-        if std::env::var_os("DBG").is_some() { eprintln!("{} hears {seq} {text}", self.name); }
         self.heard.push((seq, text));
     }
 
@@ -100,7 +99,6 @@ impl Witness {
         let pid = socket.pid.clone();
         // A connection on which no event was heard changes nothing about the place.
         self.offset = socket.offset.clone().or(self.offset.take());
-        if std::env::var_os("DBG").is_some() { eprintln!("{} drops at {:?} {}", self.name, self.offset, socket.news()); }
         drop(socket);
         let auth = json!({"pid": pid, "offset": self.offset});
         let back = person.tries(person.handshake().auth(auth)).await;

@@ -218,7 +218,6 @@ impl Socket {
         .await
     }
 
-    pub fn news(&self) -> String { format!("inbox {:?}", self.inbox) }
     /// Forgets what was heard so far, for sockets that are talked to a lot.
     pub fn forgets(&mut self) {
         self.heard.clear();

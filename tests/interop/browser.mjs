@@ -1,0 +1,138 @@
+// A real browser, on pages of three origins: one that the server allows, one that it does not, and the first one's way without
+// cookies. Run as `node browser.mjs URL ALLOWED_PORT CHROMIUM`; the person alice is registered.
+import assert from "node:assert/strict";
+import { createReadStream } from "node:fs";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const [server, allowedPort, executablePath, password] = process.argv.slice(2);
+const bundle = fileURLToPath(new URL("./node_modules/socket.io-client/dist/socket.io.min.js", import.meta.url));
+const quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
+const still = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
+let browser, allowed, stranger;
+
+before(async () => {
+  allowed = await page(Number(allowedPort));
+  stranger = await page(0);
+  browser = await chromium.launch({ executablePath, args: [...quiet, ...still] });
+});
+
+after(async () => {
+  await browser?.close();
+  for (const site of [allowed, stranger]) {
+    site?.closeAllConnections();
+    site?.close();
+  }
+});
+
+/** A site with an empty page and the official client, on a port of its own: an origin of its own. */
+function page(port) {
+  const site = createServer((request, response) => {
+    if (request.url === "/socket.io.js") {
+      response.setHeader("Content-Type", "text/javascript");
+      createReadStream(bundle).pipe(response);
+    } else {
+      response.setHeader("Content-Type", "text/html; charset=utf-8");
+      response.end('<!doctype html><title>a page</title><script src="/socket.io.js"></script>');
+    }
+  });
+  return new Promise((resolve) => site.listen(port, "127.0.0.1", () => resolve(site)));
+}
+
+/** Does something on a page of this site, in a browser profile of its own. */
+async function on(site, what, ...args) {
+  const context = await browser.newContext();
+  try {
+    const tab = await context.newPage();
+    await tab.goto(`http://127.0.0.1:${site.address().port}/`);
+    return await tab.evaluate(what, ...args);
+  } finally {
+    await context.close();
+  }
+}
+
+/** Runs in the page: logs in, connects, says something, and tells what happened. */
+async function visit({ server, password, options, cookie, token }) {
+  const happened = { cookie: document.cookie };
+  if (cookie || token) {
+    try {
+      const login = await fetch(`${server}/user/login`, {
+        method: "POST",
+        credentials: cookie ? "include" : "omit",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ username: "alice", password }),
+      });
+      happened.login = login.status;
+    } catch (error) {
+      happened.login = error.message;
+    }
+  }
+  const socket = io(server, { reconnection: false, ...options });
+  const outcome = new Promise((resolve) => {
+    socket.once("welcome", ({ username }) => resolve({ welcome: username }));
+    socket.once("connect_error", ({ message, data }) => resolve({ refused: message, data }));
+    setTimeout(() => resolve({ refused: "nothing happened" }), 15_000);
+  });
+  Object.assign(happened, await outcome);
+  if (happened.welcome) {
+    if (options.transports.length > 1 && socket.io.engine.transport.name !== "websocket") {
+      await new Promise((resolve) => socket.io.engine.once("upgrade", resolve));
+    }
+    happened.ack = await socket.timeout(10_000).emitWithAck("message", { text: "from a page" });
+    happened.transport = socket.io.engine.transport.name;
+  }
+  socket.disconnect();
+  return happened;
+}
+
+const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
+
+for (const transports of ways) {
+  const way = transports.join(" then ");
+  const options = { transports, withCredentials: true };
+
+  test(`${way}: a page of an allowed origin logs in and chats with the cookie`, async () => {
+    const seen = await on(allowed, visit, { server, password, options, cookie: true });
+    assert.equal(seen.login, 200);
+    assert.equal(seen.cookie, "", "no script reads the session");
+    assert.equal(seen.welcome, "alice", JSON.stringify(seen));
+    assert.equal(seen.ack.ok, true);
+    assert.equal(seen.transport, transports.at(-1));
+  });
+
+  test(`${way}: a page of an allowed origin that sends no cookie is nobody`, async () => {
+    const options = { transports, withCredentials: false };
+    const seen = await on(allowed, visit, { server, password, options });
+    assert.equal(seen.data?.code, "unauthorized", JSON.stringify(seen));
+  });
+
+  test(`${way}: a page of any other origin can neither log in nor connect, with a cookie or without`, async () => {
+    const seen = await on(stranger, visit, { server, password, options, cookie: true });
+    assert.notEqual(seen.login, 200);
+    assert.equal(seen.welcome, undefined, JSON.stringify(seen));
+    assert.ok(seen.refused);
+  });
+}
+
+test("a page of any other origin cannot ride on the cookie that an allowed page got", async () => {
+  const context = await browser.newContext();
+  const tab = await context.newPage();
+  await tab.goto(`http://127.0.0.1:${allowed.address().port}/`);
+  const options = { transports: ["websocket"], withCredentials: true };
+  const first = await tab.evaluate(visit, { server, password, options, cookie: true });
+  assert.equal(first.welcome, "alice", JSON.stringify(first));
+  await tab.goto(`http://127.0.0.1:${stranger.address().port}/`);
+  for (const transports of ways) {
+    const seen = await tab.evaluate(visit, { server, password, options: { ...options, transports } });
+    assert.equal(seen.welcome, undefined, JSON.stringify(seen));
+    assert.ok(seen.refused);
+  }
+  const read = await tab.evaluate(
+    (url) => fetch(url, { credentials: "include" }).then((answer) => answer.status, (error) => error.message),
+    `${server}/user/me`,
+  );
+  assert.equal(typeof read, "string", "the page could read who is logged in");
+  await context.close();
+});

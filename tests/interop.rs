@@ -1,8 +1,10 @@
-//! Programs that others wrote, against the real server: the official `socket.io-client` on Node, HTTPie with its session
-//! files, Google's gRPC for Python. They are found where `scripts/test` put them, or on the PATH.
+//! Programs that others wrote, against the real server: the official `socket.io-client` on Node and in a browser,
+//! python-socketio, rust_socketio, HTTPie with its session files, Google's gRPC for Python. They are found where
+//! `scripts/test` put them, or on the PATH.
 
 use std::{
     ffi::{OsStr, OsString},
+    net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     process::Stdio,
     time::Duration,
@@ -35,6 +37,48 @@ async fn official_clients_come_back_after_a_drop_and_not_after_being_put_out() {
 #[tokio::test]
 async fn official_clients_are_told_why_they_may_not_connect() {
     with_official_clients("refusal.mjs").await;
+}
+
+#[tokio::test]
+async fn official_clients_come_in_every_way_and_come_back() {
+    with_official_clients("transports.mjs").await;
+}
+
+#[tokio::test]
+async fn official_clients_of_pages_elsewhere_show_a_token() {
+    with_official_clients("tokens.mjs").await;
+}
+
+/// The page's origin must be known before the server starts, so its port is one that was free a moment ago.
+#[tokio::test]
+async fn a_browser_chats_from_a_page_of_another_origin_that_is_allowed_and_from_no_other() {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr();
+    let port = port.expect("a bound socket").port().to_string();
+    let stage = Stage::opens_with(&["--allow-origin", &format!("http://127.0.0.1:{port}")]).await;
+    let alice = stage.stranger("alice");
+    alice.registers().await;
+    let mut command = node("browser.mjs");
+    command.arg(format!("http://{}", stage.server.address)).arg(port);
+    command.arg(given("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into())).arg(&alice.password);
+    finishes("browser.mjs", command).await;
+}
+
+#[tokio::test]
+async fn python_socketio_chats_in_every_way() {
+    let stage = Stage::opens().await;
+    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let url = format!("http://{}", stage.server.address);
+    python("python_chat.py", &[&url, alice.token(), bob.token()]).await;
+}
+
+#[tokio::test]
+async fn rust_socketio_chats_in_every_way() {
+    let stage = Stage::opens().await;
+    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/interop-rust/debug/rust-client");
+    let mut command = Command::new(given("INTEROP_RUST_CLIENT").unwrap_or_else(|| built.into_os_string()));
+    command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);
+    finishes("rust-client", command).await;
 }
 
 #[tokio::test]
@@ -90,16 +134,22 @@ impl Httpie {
     }
 }
 
-/// Runs a script of `tests/interop` for two people who are logged in; it gets the address, their
-/// tokens and the server's process id.
+/// Runs a script of `tests/interop` for two people who are logged in; it gets the address, their tokens, the server's
+/// process id and the origin of pages that are allowed.
 async fn with_official_clients(script: &str) {
-    let stage = Stage::opens().await;
+    let page = "http://page.example";
+    let stage = Stage::opens_with(&["--allow-origin", page]).await;
     let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
-    let url = format!("http://{}", stage.server.address);
-    let mut command = Command::new(given("INTEROP_NODE").unwrap_or_else(|| "node".into()));
-    command.arg(folder().join(script)).arg(url).args([alice.token(), bob.token()]);
-    command.arg(stage.server.pid().to_string());
+    let mut command = node(script);
+    command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);
+    command.args([&stage.server.pid().to_string(), page]);
     finishes(script, command).await;
+}
+
+fn node(script: &str) -> Command {
+    let mut command = Command::new(given("INTEROP_NODE").unwrap_or_else(|| "node".into()));
+    command.arg(folder().join(script));
+    command
 }
 
 /// Runs a Python script of `tests/interop`.

@@ -1,5 +1,5 @@
 // A real browser, on pages of three origins: one that the server allows, one that it does not, and the first one's way without
-// cookies. Run as `node browser.mjs URL ALLOWED_PORT CHROMIUM`; the person alice is registered.
+// cookies. Run as `node browser.mjs URL ALLOWED_PORT CHROMIUM PASSWORD`; the person alice is registered with it.
 import assert from "node:assert/strict";
 import { createReadStream } from "node:fs";
 import { createServer } from "node:http";

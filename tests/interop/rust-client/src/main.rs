@@ -23,7 +23,9 @@ impl Guest {
             .transport_type(transport)
             .reconnect(false)
             .on("message", move |payload, _| drop(say.send(first(payload))))
-            .on("welcome", move |_, _| drop(greet.send(())))
+            .on("welcome", move |_, _| {
+                let _ = greet.send(());
+            })
             .connect()?;
         welcomed.recv_timeout(PATIENCE).map_err(|_| "no welcome")?;
         Ok(Self { client, heard })

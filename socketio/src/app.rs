@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use actix_web::HttpRequest;
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, HeaderValue},
+};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
@@ -24,6 +27,11 @@ pub trait App: Send + Sync + 'static {
 
     /// May this HTTP request open a session? Called before anything is allocated for it.
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// Headers for the answer that opens a session, cookies for example.
+    fn headers(&self, _: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
+        Vec::new()
+    }
 
     /// A client asks to join a namespace. No event reaches the peer before this has answered; the answer CONNECT goes out
     /// before anything the peer emits. The future runs on the session's worker and is dropped when the session ends.

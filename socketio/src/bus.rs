@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use crate::{
     Encoded, Room,
     close::CloseReason,
+    query::Selection,
     shard::{Carry, Shard},
     socket::SocketId,
 };
@@ -43,6 +44,20 @@ pub enum Fanout {
         of: Room,
         /// Why.
         reason: CloseReason,
+    },
+    /// Send an event to a selection of sockets.
+    Send {
+        /// Whom.
+        to: Selection,
+        /// The event, encoded once for all.
+        packet: Encoded,
+        /// Whether clients that are behind may miss it.
+        volatile: bool,
+    },
+    /// Every socket in `of` is put out of its namespace (packet `41`); its connection lives on.
+    Dismiss {
+        /// Whom.
+        of: Room,
     },
     /// Every socket in `of` is put out (packet `41`), and its connection ends.
     Disconnect {
@@ -111,7 +126,7 @@ impl Bus {
         self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(shard);
     }
 
-    fn shards(&self) -> Vec<Addr<Shard>> {
+    pub(crate) fn shards(&self) -> Vec<Addr<Shard>> {
         let mut shards = self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         shards.retain(Addr::connected);
         shards.clone()

@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use actix::Actor;
 use actix_web::{
     HttpRequest,
+    http::header::{HeaderName, HeaderValue},
     web::{self, ServiceConfig},
 };
 
@@ -29,6 +30,9 @@ pub(crate) trait Host: 'static {
 
     /// May this request open a session?
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// Headers for the answer that opens a session.
+    fn headers(&self, request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)>;
 
     /// Whoever speaks over a new session.
     fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: Self::Admission) -> Self::Occupant;
@@ -73,6 +77,10 @@ impl<A: App> Host for SocketIo<A> {
 
     fn admit(&self, request: &HttpRequest) -> Result<A::Admission, Refusal> {
         self.0.admit(request)
+    }
+
+    fn headers(&self, request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
+        self.0.headers(request)
     }
 
     fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: A::Admission) -> Namespaces<A> {
@@ -132,6 +140,9 @@ impl<A: App> Server<A> {
 
     /// Adds the server's route to a worker's application. To be called in the factory given to `HttpServer::new`, which runs
     /// once on each worker.
+    ///
+    /// The `HttpServer` needs [`crate::on_connect`], and `h1_allow_half_closed(false)`: else it takes a client that has closed
+    /// its connection for one that still reads, and a poll that is broken off ends its session only with the heartbeat.
     pub fn mount(&self, service: &mut ServiceConfig) {
         self.0.mount(service);
     }

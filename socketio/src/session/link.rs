@@ -104,6 +104,13 @@ impl Link {
         }
     }
 
+    /// The application puts the client out of all namespaces and ends the session.
+    pub(crate) fn end_namespaces(&self, reason: CloseReason) {
+        if self.ended.get().is_none() {
+            self.tell(End::Everything(reason));
+        }
+    }
+
     #[allow(clippy::disallowed_methods, reason = "bounded: once per session and namespace")]
     fn tell(&self, end: End) {
         self.session.do_send(end);

@@ -15,6 +15,7 @@ use crate::{
     bus::{Broadcast, Fanout},
     close::CloseReason,
     encoded::Encoded,
+    query::Selection,
     session::{clock::Beat, link::Link},
     socket::Socket,
 };
@@ -92,6 +93,11 @@ impl Local {
         self.table(namespace, |table| table.is_in(key, room)).unwrap_or(false)
     }
 
+    /// The rooms a socket is in.
+    pub(crate) fn rooms_of(&self, namespace: &str, key: usize) -> Vec<Room> {
+        self.table(namespace, |table| table.rooms_of(key)).unwrap_or_default()
+    }
+
     fn table<T>(&self, namespace: &str, act: impl FnOnce(&mut Table<Socket>) -> T) -> Option<T> {
         self.namespaces.borrow_mut().get_mut(namespace).map(act)
     }
@@ -108,6 +114,8 @@ impl Local {
             Fanout::Join { of, room } => self.each(of, |socket| socket.join(room)),
             Fanout::Leave { of, room } => self.each(of, |socket| socket.leave(room)),
             Fanout::Close { of, reason } => self.each(of, |socket| socket.close(*reason)),
+            Fanout::Send { to, packet, volatile } => self.send(to, packet, *volatile),
+            Fanout::Dismiss { of } => self.each(of, Socket::disconnect),
             Fanout::Disconnect { of, reason } => self.each(of, |socket| socket.expel(*reason)),
         }
     }
@@ -124,6 +132,29 @@ impl Local {
             });
         });
         metrics::counter!("socketio_deliveries_total").increment(sent);
+    }
+
+    fn send(&self, to: &Selection, packet: &Encoded, volatile: bool) {
+        let packet = packet.unshared();
+        let mut sent = 0;
+        self.table(&to.namespace, |table| {
+            table.select_except(&to.rooms, &to.except, |_, socket| {
+                socket.deliver(&packet, volatile);
+                sent += 1;
+            });
+        });
+        metrics::counter!("socketio_deliveries_total").increment(sent);
+    }
+
+    /// The sockets of a selection that are here.
+    pub(super) fn selected(&self, selection: &Selection) -> Vec<Socket> {
+        let mut sockets = Vec::new();
+        self.table(&selection.namespace, |table| {
+            table.select_except(&selection.rooms, &selection.except, |_, socket| {
+                sockets.push(socket.clone());
+            });
+        });
+        sockets
     }
 
     /// Acts on every socket in `room`, in any namespace, none of them borrowed meanwhile.

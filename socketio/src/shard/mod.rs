@@ -3,6 +3,7 @@
 //! thread use directly.
 
 mod local;
+mod query;
 mod table;
 mod wheel;
 
@@ -11,6 +12,7 @@ use std::{rc::Rc, sync::Arc};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 
 pub(crate) use local::{LAST_WORDS, Local};
+pub(crate) use query::{Ask, Fetch};
 
 use crate::{bus::Fanout, close::CloseReason};
 

@@ -7,6 +7,7 @@
 //! and the bounded outbox toward it) → `sockets` (the namespaces of one client) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
 //! outbox → `transport`. `engine` and `packet` are the codecs, pure.
 
+mod answer;
 mod app;
 mod bare;
 mod bus;
@@ -14,7 +15,11 @@ mod close;
 mod config;
 mod encoded;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod packet;
+mod query;
 mod recovery;
 mod reply;
 mod server;
@@ -26,16 +31,18 @@ mod sockets;
 mod testing;
 mod transport;
 
+pub use answer::{AckError, Answer};
 pub use app::{App, Connect, Entry, Event, Peer, Recovered, Refusal, Resume};
 pub use bare::{EngineApp, EnginePeer, EngineServer, Line};
 pub use bus::{Broadcast, Bus, Fanout};
 pub use close::CloseReason;
 pub use config::{Config, Cors};
 pub use encoded::Encoded;
+pub use query::{Answers, Found, Selection};
 pub use recovery::{Memory, Returned};
 pub use reply::Reply;
 pub use server::Server;
-pub use socket::{AckError, Answer, Socket, SocketId};
+pub use socket::{Socket, SocketId};
 pub use transport::wire::on_connect;
 
 /// A room's name.

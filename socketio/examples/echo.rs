@@ -43,6 +43,7 @@ async fn main() -> std::io::Result<()> {
     let server = Server::new(Bus::new(), Echo, Config::default());
     HttpServer::new(move || App::new().configure(|service| server.mount(service)))
         .on_connect(on_connect)
+        .h1_allow_half_closed(false)
         .tcp_nodelay(true)
         .bind(("127.0.0.1", 3000))?
         .run()

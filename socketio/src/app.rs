@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use actix_web::HttpRequest;
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, HeaderValue},
+};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
@@ -27,6 +30,11 @@ pub trait App: Send + Sync + 'static {
     /// None, the default, leaves it at the session id, which nobody can guess.
     fn owner(&self, _: &HttpRequest) -> Option<String> {
         None
+    }
+
+    /// Headers for the answer that opens a session, cookies for example.
+    fn headers(&self, _: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
+        Vec::new()
     }
 
     /// A client asks to join a namespace. No event reaches the peer before this has answered; the answer CONNECT goes out

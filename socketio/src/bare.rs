@@ -2,7 +2,11 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use actix_web::{HttpRequest, web::ServiceConfig};
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, HeaderValue},
+    web::ServiceConfig,
+};
 use bytes::Bytes;
 
 use crate::{
@@ -28,6 +32,11 @@ pub trait EngineApp: Send + Sync + 'static {
 
     /// May this HTTP request open a session?
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// Headers for the answer that opens a session, cookies for example.
+    fn headers(&self, _: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
+        Vec::new()
+    }
 
     /// A session has opened: what is sent now is the first thing after its open packet.
     fn open(&self, line: Line, admission: Self::Admission) -> Self::Peer;
@@ -61,6 +70,11 @@ impl Line {
     /// Sends a binary message.
     pub fn send_binary(&self, data: &[u8]) {
         self.link.push(frame::binary(data), false, self.local.pulse.now());
+    }
+
+    /// The session's id. A credential: whoever has it can speak as this client.
+    pub fn session_id(&self) -> &str {
+        &self.link.sid
     }
 
     /// Ends the session.
@@ -113,6 +127,10 @@ impl<E: EngineApp> Host for Bare<E> {
 
     fn admit(&self, request: &HttpRequest) -> Result<E::Admission, Refusal> {
         self.0.admit(request)
+    }
+
+    fn headers(&self, request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
+        self.0.headers(request)
     }
 
     fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: E::Admission) -> Engine<E> {

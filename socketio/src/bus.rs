@@ -60,7 +60,7 @@ impl Bus {
         self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(shard);
     }
 
-    fn shards(&self) -> Vec<Addr<Shard>> {
+    pub(crate) fn shards(&self) -> Vec<Addr<Shard>> {
         let mut shards = self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         shards.retain(Addr::connected);
         shards.clone()

@@ -20,6 +20,10 @@ pub enum CloseReason {
     ConnectTimeout,
     /// A frame or message over the payload limit.
     TooLarge,
+    /// More heartbeat traffic than any client needs.
+    Flood,
+    /// A message began and did not end in time.
+    MessageTimeout,
     /// The client does not read what it is sent: its outbox is full or has not moved for too long.
     Slow,
     /// The client left the namespace (packet `41`).
@@ -48,6 +52,8 @@ impl CloseReason {
             Self::ProtocolViolation => "protocol violation",
             Self::ConnectTimeout => "connect timeout",
             Self::TooLarge => "too large",
+            Self::Flood => "flood",
+            Self::MessageTimeout => "message timeout",
             Self::Slow => "slow",
             Self::ClientLeft => "client namespace disconnect",
             Self::ServerLeft => "server namespace disconnect",
@@ -69,7 +75,9 @@ impl CloseReason {
             Self::ShuttingDown => 1001,
             Self::TransportError | Self::ParseError | Self::ProtocolViolation => 1002,
             Self::InvalidText => 1007,
-            Self::PingTimeout | Self::ConnectTimeout | Self::TooMany => 1008,
+            Self::PingTimeout | Self::ConnectTimeout | Self::TooMany | Self::Flood | Self::MessageTimeout => {
+                1008
+            }
             Self::TooLarge => 1009,
             Self::Slow => 1013,
         }
@@ -87,7 +95,12 @@ impl CloseReason {
     pub fn is_recoverable(self) -> bool {
         matches!(
             self,
-            Self::TransportClose | Self::TransportError | Self::PingTimeout | Self::Slow | Self::ShuttingDown
+            Self::TransportClose
+                | Self::TransportError
+                | Self::PingTimeout
+                | Self::MessageTimeout
+                | Self::Slow
+                | Self::ShuttingDown
         )
     }
 }

@@ -18,7 +18,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a WebSocket that probes may take to carry the session.
     pub upgrade_timeout: Duration,
-    /// How long the body of a long-polling POST may take.
+    /// How long one message may take to arrive: the body of a long-polling POST, or a WebSocket message from the first byte of its
+    /// first frame to the last.
     pub body_timeout: Duration,
     /// Whether sessions may be opened over long-polling.
     pub polling: bool,

@@ -30,6 +30,20 @@ pub enum Fanout {
         /// Why.
         reason: CloseReason,
     },
+    /// Send an event to a selection of sockets.
+    Send {
+        /// Whom.
+        to: Selection,
+        /// The event, encoded once for all.
+        packet: Encoded,
+        /// Whether clients that are behind may miss it.
+        volatile: bool,
+    },
+    /// Every socket in `of` is put out of its namespace (packet `41`); its connection lives on.
+    Dismiss {
+        /// Whom.
+        of: Room,
+    },
     /// Every socket in `of` is put out (packet `41`), and its connection ends.
     Disconnect {
         /// Whom.
@@ -52,4 +66,42 @@ pub struct Broadcast {
     pub packet: Encoded,
     /// Whether clients that are behind may miss it.
     pub volatile: bool,
+}
+
+/// Some of the sockets of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The sockets in any of these rooms, each once; all of the namespace when empty.
+    pub rooms: Vec<Room>,
+    /// But none that is in any of these. (A socket's id is a room that only it is in.)
+    pub except: Vec<Room>,
+}
+
+/// A socket as [`Bus::fetch`] finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub id: SocketId,
+    /// The rooms it is in, sorted, with the one of its own id.
+    pub rooms: Vec<Room>,
+}
+
+impl Selection {
+    /// Every socket of `namespace`.
+    pub fn all(namespace: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), rooms: Vec::new(), except: Vec::new() }
+    }
+
+    /// The sockets of `namespace` in `room`.
+    pub fn room(namespace: impl Into<Arc<str>>, room: Room) -> Self {
+        Self { rooms: vec![room], ..Self::all(namespace) }
+    }
+
+    /// The same without the sockets in `room`.
+    pub fn except(mut self, room: Room) -> Self {
+        self.except.push(room);
+        self
+    }
 }

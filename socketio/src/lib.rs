@@ -7,6 +7,7 @@
 //! and the bounded outbox toward it) → `sockets` (the namespaces of one client) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
 //! outbox → `transport`. `engine` and `packet` are the codecs, pure.
 
+mod answer;
 mod app;
 mod bare;
 mod bus;
@@ -15,9 +16,13 @@ mod config;
 mod encoded;
 mod engine;
 mod fanout;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod packet;
 mod pulse;
+mod query;
 mod recovery;
 mod server;
 mod session;
@@ -29,16 +34,18 @@ mod testing;
 mod transport;
 mod wire;
 
+pub use answer::{AckError, Answer};
 pub use app::{App, Connect, Entry, Event, Peer, Refusal, Resume};
 pub use bare::{EngineApp, EnginePeer, EngineServer, Line};
 pub use bus::Bus;
 pub use close::CloseReason;
 pub use config::{Config, Cors};
 pub use encoded::Encoded;
-pub use fanout::{Broadcast, Fanout};
+pub use fanout::{Broadcast, Fanout, Found, Selection};
+pub use query::Answers;
 pub use recovery::{Memory, Returned};
 pub use server::Server;
-pub use socket::{AckError, Answer, Recovered, Reply, Socket, SocketId};
+pub use socket::{Recovered, Reply, Socket, SocketId};
 pub use wire::on_connect;
 
 /// A room's name.

@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use actix::Actor;
 use actix_web::{
     HttpRequest,
+    http::header::{HeaderName, HeaderValue},
     web::{self, ServiceConfig},
 };
 
@@ -54,6 +55,10 @@ impl<A: App> Host for SocketIo<A> {
 
     fn owner(&self, request: &HttpRequest) -> Option<String> {
         self.0.owner(request)
+    }
+
+    fn headers(&self, request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
+        self.0.headers(request)
     }
 
     fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: A::Admission) -> Namespaces<A> {
@@ -113,6 +118,9 @@ impl<A: App> Server<A> {
 
     /// Adds the server's route to a worker's application. To be called in the factory given to `HttpServer::new`, which runs
     /// once on each worker.
+    ///
+    /// The `HttpServer` needs [`crate::on_connect`], and `h1_allow_half_closed(false)`: else it takes a client that has closed
+    /// its connection for one that still reads, and a poll that is broken off ends its session only with the heartbeat.
     pub fn mount(&self, service: &mut ServiceConfig) {
         self.0.mount(service);
     }

@@ -119,7 +119,7 @@ pub(crate) fn stage((worker, gate): &(Rc<RecorderWorker>, Arc<Notify>)) -> Stage
 impl Stage {
     /// The client says this; answers once the session has dealt with it. A session that has ended hears nothing.
     pub(crate) async fn says(&self, text: &'static str) {
-        let _ = self.session.send(Inbound { pipe: PIPE, said: Said::Text(text.into()) }).await;
+        let _ = self.session.send(Inbound { pipe: PIPE, said: Said::Text(text.into()), counted: None }).await;
         tokio::task::yield_now().await;
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lab::{Client, Frame, broadcast, frame, start, upgrade_request};
 use serde_json::json;
 use socketio::{CloseReason, Config, Fanout};
+use tokio::io::AsyncWriteExt as _;
 
 fn text(text: &str) -> Frame {
     Frame::Text(text.to_owned())
@@ -277,10 +278,39 @@ async fn a_client_that_does_not_read_is_cut_and_the_others_miss_nothing() {
 async fn a_flood_of_tiny_frames_waits_in_the_kernel() {
     let bench = start(Config::default());
     let mut client = Client::join(&bench).await;
-    let pongs = frame(0x81, b"3").repeat(200_000);
-    client.send(&pongs).await;
+    let events = frame(0x81, b"42[\"x\"]").repeat(50_000);
+    client.send(&events).await;
     client.say("421[\"still here\"]").await;
     assert_eq!(client.next().await, text("431[\"still here\",[],1]"));
+}
+
+#[actix_rt::test]
+async fn a_message_that_trickles_in_is_not_waited_for() {
+    let bench = start(Config { body_timeout: Duration::from_millis(300), ..Config::default() });
+    let mut client = Client::join(&bench).await;
+    let message = frame(0x81, format!("42[\"{}\"]", "x".repeat(1000)).as_bytes());
+    for byte in message {
+        if client.stream.write_all(&[byte]).await.is_err() || bench.closes.try_recv().is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(client.next().await, Frame::Close(1008));
+    assert_eq!(client.next().await, Frame::End);
+}
+
+#[actix_rt::test]
+async fn messages_that_follow_each_other_have_a_time_each() {
+    let bench = start(Config { body_timeout: Duration::from_millis(400), ..Config::default() });
+    let mut client = Client::join(&bench).await;
+    for number in 0..8 {
+        let message = frame(0x81, format!("42{number}[\"a\"]").as_bytes());
+        let (head, tail) = message.split_at(9);
+        client.send(head).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.send(tail).await;
+        assert_eq!(client.next().await, text(&format!("43{number}[\"a\",[],1]")));
+    }
 }
 
 #[actix_rt::test]

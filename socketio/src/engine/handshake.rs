@@ -200,11 +200,18 @@ mod tests {
 
     #[test]
     fn ids_are_twenty_url_safe_characters_and_never_repeat() {
-        let ids: std::collections::HashSet<_> = (0..1000).map(|_| new_id()).collect();
-        assert_eq!(ids.len(), 1000);
+        const IDS: usize = 100_000;
+        let ids: std::collections::HashSet<_> = (0..IDS).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), IDS);
+        let mut counts = [[0_u32; 256]; 20];
         for id in ids {
             assert_eq!(id.len(), 20);
             assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+            id.bytes().zip(&mut counts).for_each(|(byte, counts)| counts[usize::from(byte)] += 1);
         }
+        // Each of 64 characters comes equally often at each place: 1562 times, give or take six standard deviations.
+        let counts = counts.iter().flatten().filter(|count| **count > 0);
+        assert_eq!(counts.clone().count(), 20 * 64);
+        assert!(counts.into_iter().all(|count| (1325..1800).contains(count)));
     }
 }

@@ -10,6 +10,9 @@ const SEPARATOR: char = '\x1e';
 /// The most packets that a client may put into one body.
 const MAX_PACKETS: usize = 1024;
 
+/// The most packets in one answer: some clients refuse more.
+const MAX_ANSWERED: usize = 16;
+
 /// The body has more packets than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany;
@@ -28,6 +31,13 @@ pub(crate) struct Body {
 }
 
 impl Body {
+    /// Whether `frames` may join what is there. A close packet goes alone: stock clients act on it before they have handed on
+    /// the packets in front of it.
+    pub(crate) fn has_room_for(&self, frames: &Bytes) -> bool {
+        let is_close = frames.first() == Some(&0x88);
+        self.packets == 0 || (!is_close && self.packets + count(frames) <= MAX_ANSWERED)
+    }
+
     /// Adds every packet of `frames`, which is whole server frames.
     pub(crate) fn add_frames(&mut self, mut frames: Bytes) {
         while let Some((first, payload)) = split_frame(&mut frames) {
@@ -48,15 +58,16 @@ impl Body {
         self.packets += 1;
     }
 
-    /// How many packets it has.
-    pub(crate) fn packets(&self) -> usize {
-        self.packets
-    }
-
     /// The body.
     pub(crate) fn into_text(self) -> String {
         self.text
     }
+}
+
+/// How many frames there are.
+fn count(frames: &Bytes) -> usize {
+    let mut frames = frames.clone();
+    std::iter::from_fn(|| split_frame(&mut frames)).count()
 }
 
 /// Cuts the first frame off; server frames are unmasked and whole.
@@ -83,8 +94,20 @@ mod tests {
         body.add_frames(frame::text(&["4", "2[\"a\"]"]));
         body.add_frames([frame::text(&["4", &long]), frame::binary(&[0, 1, 2])].concat().into());
         body.add_frames(frame::close(1000));
-        assert_eq!(body.packets(), 4);
+        assert_eq!(body.packets, 4);
         assert_eq!(body.into_text(), format!("42[\"a\"]\x1e4{long}\x1ebAAEC\x1e1"));
+    }
+
+    #[test]
+    fn a_body_takes_sixteen_packets_and_a_close_packet_only_alone() {
+        let pair = Bytes::from([frame::text(&["4"]), frame::binary(&[0])].concat());
+        let mut body = Body::default();
+        assert!(body.has_room_for(&frame::close(1000)));
+        assert!(body.has_room_for(&[pair.as_ref(); 9].concat().into()), "one that is too large goes alone");
+        (0..15).for_each(|_| body.add("3"));
+        assert!(body.has_room_for(&frame::text(&["4"])));
+        assert!(!body.has_room_for(&pair));
+        assert!(!body.has_room_for(&frame::close(1000)));
     }
 
     #[test]

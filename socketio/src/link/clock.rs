@@ -63,7 +63,9 @@ impl Clock {
         }
         match self.phase {
             Phase::Idle { ping_at } if ping_at <= now => {
-                self.phase = Phase::Waiting { dead_at: now + self.timeout, extended: false };
+                // A ping that goes out late by the wheel's coarseness does not put off the end; only one that is late by more.
+                let dead_at = (ping_at + self.timeout).max(now + self.timeout * 9 / 10);
+                self.phase = Phase::Waiting { dead_at, extended: false };
                 Beat::Ping
             }
             Phase::Waiting { dead_at, .. } if dead_at <= now => Beat::Dead(CloseReason::PingTimeout),
@@ -125,6 +127,20 @@ mod tests {
         assert_eq!(clock.tick(at(10)), Beat::Ping);
         assert_eq!(clock.tick(at(14)), Beat::Rest);
         assert_eq!(clock.tick(at(15)), Beat::Dead(CloseReason::PingTimeout));
+    }
+
+    #[test]
+    fn a_ping_that_goes_out_a_little_late_does_not_put_off_the_end() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut clock = joined(start);
+        assert_eq!(clock.tick(at(10_500)), Beat::Ping);
+        assert_eq!(clock.tick(at(14_999)), Beat::Rest);
+        assert_eq!(clock.tick(at(15_000)), Beat::Dead(CloseReason::PingTimeout));
+        let mut clock = joined(start);
+        assert_eq!(clock.tick(at(12_000)), Beat::Ping);
+        assert_eq!(clock.tick(at(16_499)), Beat::Rest, "most of the timeout is the client's");
+        assert_eq!(clock.tick(at(16_500)), Beat::Dead(CloseReason::PingTimeout));
     }
 
     #[test]

@@ -24,8 +24,10 @@ use crate::{Config, close::CloseReason, wire::Wire};
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) enum End {
-    /// Everything.
+    /// The session.
     Session(CloseReason),
+    /// Everything, after the client was told that it is out of its namespaces.
+    Everything(CloseReason),
     /// The application put the client out of this namespace; the packet that says so is on its way.
     Namespace(String),
 }
@@ -112,6 +114,13 @@ impl Link {
     pub(crate) fn end_namespace(&self, namespace: &str) {
         if self.ended.get().is_none() {
             self.tell(End::Namespace(namespace.to_owned()));
+        }
+    }
+
+    /// The application puts the client out of all namespaces and ends the session.
+    pub(crate) fn end_namespaces(&self, reason: CloseReason) {
+        if self.ended.get().is_none() {
+            self.tell(End::Everything(reason));
         }
     }
 

@@ -152,9 +152,10 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Takes a frame if there is one.
-    pub(crate) fn take(&self) -> Option<Bytes> {
-        self.queue().pop()
+    /// Takes a frame if there is one and it is `wanted`.
+    pub(crate) fn take_if(&self, wanted: impl FnOnce(&Bytes) -> bool) -> Option<Bytes> {
+        let mut queue = self.queue();
+        queue.frames.front().is_some_and(wanted).then(|| queue.pop()).flatten()
     }
 
     /// Ready when there is a frame to take, or never will be.

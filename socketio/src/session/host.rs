@@ -3,7 +3,10 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use actix_web::HttpRequest;
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, HeaderValue},
+};
 
 use super::{occupant::Occupant, registry::Registry};
 use crate::{Config, app::Refusal, engine::handshake::new_id, link::Link, socket::Local};
@@ -15,6 +18,9 @@ pub(crate) trait Host: 'static {
 
     /// May this request open a session?
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
+
+    /// Headers for the answer that opens a session.
+    fn headers(&self, request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)>;
 
     /// Whose request this is; see [`crate::App::owner`].
     fn owner(&self, _: &HttpRequest) -> Option<String> {

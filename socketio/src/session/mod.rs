@@ -1,26 +1,31 @@
 //! One Engine.IO session: an actor of its own on the worker that opened it, so that it outlives any one HTTP request and is
-//! not frozen with a transport that cannot write. Transports, on any worker, send it what the client said ([`Inbound`] here,
+//! not frozen with a transport that cannot write. Transports, on any worker, send it what the client said ([`inbound`],
 //! the requests of long-polling in [`polling`], a WebSocket that wants to take over in [`upgrade`]); it keeps the heartbeat
 //! and hands messages to its [`occupant`].
 
+pub(crate) mod backlog;
 pub(crate) mod carrier;
 pub(crate) mod host;
+mod inbound;
 pub(crate) mod occupant;
+pub(crate) mod pace;
 pub(crate) mod polling;
 pub(crate) mod registry;
 pub(crate) mod upgrade;
 
+pub(crate) use inbound::{Inbound, Said};
+
 use std::{rc::Rc, sync::Arc};
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use self::{
-    carrier::{Carrier, PipeId, Role},
+    carrier::Carrier,
     host::{Host, Worker},
     occupant::Occupant,
+    pace::Pace,
     polling::Waiting,
     upgrade::Prober,
 };
@@ -32,24 +37,6 @@ use crate::{
     wire::Wire,
 };
 
-/// What the client said over a WebSocket.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Inbound {
-    pub(crate) pipe: PipeId,
-    pub(crate) said: Said,
-}
-
-/// See [`Inbound`].
-pub(crate) enum Said {
-    /// A text message.
-    Text(ByteString),
-    /// A binary message.
-    Binary(Bytes),
-    /// The transport broke a rule or ended.
-    Failed(CloseReason),
-}
-
 /// See the module.
 pub(crate) struct Session<O: Occupant> {
     link: Rc<Link>,
@@ -60,6 +47,8 @@ pub(crate) struct Session<O: Occupant> {
     waiting: Option<Waiting>,
     /// The WebSocket that probes.
     prober: Option<Prober>,
+    /// The client's packets that carry nothing.
+    beats: Pace,
 }
 
 /// A request that may open a session: what the application learned from it, and whose it is.
@@ -102,7 +91,15 @@ impl<O: Occupant> Session<O> {
                 config: worker.config.clone(),
                 registry: worker.registry.clone(),
             };
-            Self { link, carrier, occupant, surroundings, waiting: None, prober: None }
+            Self {
+                link,
+                carrier,
+                occupant,
+                surroundings,
+                waiting: None,
+                prober: None,
+                beats: Pace::default(),
+            }
         });
         let link = made.expect("create calls its argument before it returns");
         worker.registry.add(&link.sid, session.clone(), owner);
@@ -124,7 +121,11 @@ impl<O: Occupant> Session<O> {
 
     /// The client sent one Engine.IO packet as text.
     fn hear_text(&mut self, text: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
-        match Packet::parse(text).map_err(|_| CloseReason::ParseError)? {
+        let packet = Packet::parse(text).map_err(|_| CloseReason::ParseError)?;
+        if matches!(packet, Packet::Pong | Packet::Noop) && !self.beats.allows(self.now()) {
+            return Err(CloseReason::Flood);
+        }
+        match packet {
             Packet::Pong => self.link.clock.borrow_mut().pong(self.now()),
             Packet::Noop => {}
             Packet::Close => return Err(CloseReason::TransportClose),
@@ -158,7 +159,7 @@ impl<O: Occupant> Session<O> {
         self.link.outbox.finish(frame::close(reason.code()));
         self.surroundings.local.pulse.watch_end(&self.link);
         if let Some(prober) = self.prober.take() {
-            prober.close();
+            prober.close(CloseReason::ServerClose.code());
         }
         match self.carrier {
             Carrier::WebSocket(_) => ctx.stop(),
@@ -188,38 +189,24 @@ impl<O: Occupant> Actor for Session<O> {
     }
 }
 
-impl<O: Occupant> Handler<Inbound> for Session<O> {
-    type Result = ();
-
-    fn handle(&mut self, Inbound { pipe, said }: Inbound, ctx: &mut Context<Self>) {
-        if self.link.is_over() {
-            return;
-        }
-        let heard = match (self.carrier.role(pipe), said) {
-            (Role::Carrier, Said::Text(text)) => self.hear_text(&text, ctx),
-            (Role::Carrier, Said::Binary(data)) => self.hear_binary(data, ctx),
-            (Role::Carrier, Said::Failed(reason)) => Err(reason),
-            (Role::Probe, Said::Text(text)) => return self.hear_probe(&text, ctx),
-            (Role::Probe, _) => return self.end_probe(),
-            (Role::Stranger, _) => return,
-        };
-        if let Err(reason) = heard {
-            self.end(reason, ctx);
-        }
-    }
-}
-
 impl<O: Occupant> Handler<End> for Session<O> {
     type Result = ();
 
     fn handle(&mut self, end: End, ctx: &mut Context<Self>) {
         match end {
             End::Session(reason) => self.end(reason, ctx),
+            End::Everything(_) if self.link.ended_at().is_some() => {}
+            End::Everything(reason) => {
+                self.occupant.farewell();
+                self.end(reason, ctx);
+            }
             End::Namespace(namespace) if !self.link.is_over() => self.occupant.dismiss(&namespace),
             End::Namespace(_) => {}
         }
     }
 }
 
+#[cfg(test)]
+mod props;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,9 @@ pub(crate) trait Occupant: Sized + Unpin + 'static {
     /// The application put the client out of this namespace.
     fn dismiss(&mut self, namespace: &str);
 
+    /// The application ends the session: the client is told in words of the occupant's own.
+    fn farewell(&mut self) {}
+
     /// The session has ended.
     fn closed(&mut self, reason: CloseReason);
 }

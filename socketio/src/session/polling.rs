@@ -1,6 +1,8 @@
 //! Long-polling (Engine.IO protocol 4, "HTTP long-polling") as the session sees it. The requests themselves, which may run on
 //! any worker, are in [`crate::transport::polling`].
 
+use std::time::Duration;
+
 use actix::{
     ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, fut::wrap_future,
 };
@@ -13,15 +15,19 @@ use super::{
     carrier::{Carrier, Misfit},
     occupant::Occupant,
 };
-use crate::{close::CloseReason, engine::payload, pulse::LAST_WORDS};
+use crate::{close::CloseReason, engine::payload, link::clock::Beat, pulse::LAST_WORDS};
 
-/// The most packets in one answer: some clients refuse more.
-const MAX_PACKETS: usize = 16;
-
-/// A GET waits until there is something to send; the body comes through the receiver, which fails if nothing ever will.
+/// A GET waits until there is something to send.
 #[derive(Message)]
-#[rtype(result = "Result<oneshot::Receiver<String>, Misfit>")]
+#[rtype(result = "Result<Body, Misfit>")]
 pub(crate) struct Get;
+
+/// Brings the body of the answer to a GET, or why there is none after all; fails if the session ends without a word.
+pub(crate) type Body = oneshot::Receiver<Result<String, Misfit>>;
+
+/// How long a GET waits that comes while a WebSocket is about to take over. The client may have said so already: what it
+/// sends over two connections may arrive in either order.
+const OVERTAKING: Duration = Duration::from_millis(20);
 
 /// The client has given up its GET.
 #[derive(Message)]
@@ -48,25 +54,45 @@ pub(crate) struct PostGone {
 
 /// A GET that waits.
 pub(super) struct Waiting {
-    answer: oneshot::Sender<String>,
+    answer: oneshot::Sender<Result<String, Misfit>>,
     /// The future that watches the outbox for it.
     watch: SpawnHandle,
+    /// It came after a WebSocket that probes.
+    is_late: bool,
+    /// What lets it go, so that the WebSocket can take over.
+    release: Option<SpawnHandle>,
 }
 
 impl<O: Occupant> Session<O> {
+    /// A request came. The shard looks at the clock in steps; a session that is overdue in between ends now. Answers whether
+    /// it lives.
+    fn has_time_left(&mut self, ctx: &mut Context<Self>) -> bool {
+        let beat = match self.link.is_over() {
+            true => Beat::Rest,
+            false => self.link.clock.borrow_mut().tick(self.now()),
+        };
+        match beat {
+            Beat::Rest => true,
+            Beat::Ping => {
+                self.push_engine("2");
+                true
+            }
+            Beat::Dead(reason) => {
+                self.end(reason, ctx);
+                false
+            }
+        }
+    }
+
     /// Answers the GET that waits with what is queued, if there is anything.
     fn serve_get(&mut self, ctx: &mut Context<Self>) {
-        let Some(Waiting { answer, watch }) = self.waiting.take() else { return };
-        ctx.cancel_future(watch);
+        let Some(answer) = self.stop_waiting(ctx) else { return };
         let mut body = payload::Body::default();
-        while body.packets() < MAX_PACKETS
-            && let Some(frames) = self.link.outbox.take()
-        {
+        while let Some(frames) = self.link.outbox.take_if(|frames| body.has_room_for(frames)) {
             body.add_frames(frames);
         }
-        self.carrier.end_get();
         // The request may be gone; then its own end is on the way here and ends the session.
-        let _ = answer.send(body.into_text());
+        let _ = answer.send(Ok(body.into_text()));
         if self.link.is_over() && self.link.outbox.is_empty() {
             ctx.stop();
         }
@@ -74,10 +100,38 @@ impl<O: Occupant> Session<O> {
 
     /// Answers the GET that waits with one packet of the engine's own.
     pub(super) fn release_get(&mut self, packet: &str, ctx: &mut Context<Self>) {
-        let Some(Waiting { answer, watch }) = self.waiting.take() else { return };
+        let Some(answer) = self.stop_waiting(ctx) else { return };
+        let _ = answer.send(Ok(packet.to_owned()));
+    }
+
+    /// A WebSocket is about to take over: the GET that waits must go, at once if it was there before.
+    pub(super) fn prepare_to_leave(&mut self, ctx: &mut Context<Self>) {
+        match &mut self.waiting {
+            Some(waiting) if waiting.is_late => {
+                let release = ctx.run_later(OVERTAKING, |session, ctx| session.release_get("6", ctx));
+                waiting.release = Some(release);
+            }
+            _ => self.release_get("6", ctx),
+        }
+    }
+
+    /// A WebSocket takes over. A GET that came when that was already under way has come to the wrong transport.
+    pub(super) fn leave_polling(&mut self, ctx: &mut Context<Self>) {
+        if self.waiting.as_ref().is_none_or(|waiting| !waiting.is_late) {
+            return self.release_get("6", ctx);
+        }
+        let Some(answer) = self.stop_waiting(ctx) else { return };
+        let _ = answer.send(Err(Misfit::Transport));
+    }
+
+    fn stop_waiting(&mut self, ctx: &mut Context<Self>) -> Option<oneshot::Sender<Result<String, Misfit>>> {
+        let Waiting { answer, watch, release, .. } = self.waiting.take()?;
         ctx.cancel_future(watch);
+        if let Some(release) = release {
+            ctx.cancel_future(release);
+        }
         self.carrier.end_get();
-        let _ = answer.send(packet.to_owned());
+        Some(answer)
     }
 
     /// The session has ended while polling carries it. Its last packets go with the GET that waits or, if the client is to
@@ -86,7 +140,7 @@ impl<O: Occupant> Session<O> {
         if self.waiting.is_some() {
             match reason {
                 CloseReason::TransportClose => self.release_get("6", ctx),
-                _ => return self.serve_get(ctx),
+                _ => self.serve_get(ctx),
             }
         }
         if reason.is_from_client() {
@@ -98,9 +152,13 @@ impl<O: Occupant> Session<O> {
 }
 
 impl<O: Occupant> Handler<Get> for Session<O> {
-    type Result = Result<oneshot::Receiver<String>, Misfit>;
+    type Result = Result<Body, Misfit>;
 
     fn handle(&mut self, _: Get, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, body) = oneshot::channel();
+        if !self.has_time_left(ctx) {
+            return Ok(body);
+        }
         if let Err(misfit) = self.carrier.start_get() {
             if misfit == Misfit::Overlap {
                 self.release_get("1", ctx);
@@ -108,15 +166,14 @@ impl<O: Occupant> Handler<Get> for Session<O> {
             }
             return Err(misfit);
         }
-        let (answer, body) = oneshot::channel();
         let link = self.link.clone();
         let ready = wrap_future::<_, Self>(poll_fn(move |cx| link.outbox.poll_ready(cx)));
         let watch = ctx.spawn(ready.map(|(), session, ctx| session.serve_get(ctx)));
-        self.waiting = Some(Waiting { answer, watch });
+        self.waiting = Some(Waiting { answer, watch, is_late: self.prober.is_some(), release: None });
         if !self.link.outbox.is_empty() {
             self.serve_get(ctx);
         } else if self.carrier.must_release() {
-            self.release_get("6", ctx);
+            self.prepare_to_leave(ctx);
         }
         Ok(body)
     }
@@ -170,8 +227,14 @@ impl<O: Occupant> Handler<PostGone> for Session<O> {
 
     fn handle(&mut self, PostGone { fatal }: PostGone, ctx: &mut Context<Self>) {
         self.carrier.end_post();
-        if let Some(reason) = fatal {
+        if let Some(reason) = fatal
+            && matches!(self.carrier, Carrier::Polling { .. })
+        {
             self.end(reason, ctx);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "polling_tests.rs"]
+mod tests;

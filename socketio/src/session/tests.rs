@@ -52,6 +52,41 @@ async fn a_client_that_leaves_while_the_application_decides_is_not_let_in() {
 }
 
 #[actix_rt::test]
+async fn a_client_that_joins_and_leaves_without_end_does_not_pile_up_decisions() {
+    let stage = stage(&worker(Config { max_namespaces: 2, ..Config::default() }));
+    for _ in 0..2 {
+        stage.says("40{\"wait\":1}").await;
+        stage.says("41").await;
+    }
+    stage.says("40{\"wait\":1}").await;
+    assert_eq!(stage.sent()[1..], ["44{\"message\":\"Too many namespaces\"}"]);
+    stage.gate.notify_one();
+    tokio::task::yield_now().await;
+    stage.says("40").await;
+    assert!(stage.sent()[0].starts_with("40{\"sid\":\""), "and may join once one is decided");
+}
+
+#[actix_rt::test]
+async fn a_client_that_sends_pongs_without_end_is_closed() {
+    let stage = stage(&worker(Config::default()));
+    for _ in 0..10 {
+        stage.says("3").await;
+    }
+    assert_eq!(stage.sent().len(), 1, "the open packet only");
+    stage.says("6").await;
+    assert_eq!(stage.sent(), ["close 1008"]);
+}
+
+#[actix_rt::test]
+async fn the_answer_to_a_close_frame_carries_its_code() {
+    for (code, answer) in [(Some(3999), "close 3999"), (None, "close 1000")] {
+        let stage = stage(&worker(Config::default()));
+        let _ = stage.session.send(Inbound { pipe: PIPE, said: Said::Closed(code), counted: None }).await;
+        assert_eq!(stage.sent()[1..], [answer]);
+    }
+}
+
+#[actix_rt::test]
 async fn a_refused_client_leaves_no_socket_behind() {
     let stage = stage(&worker(Config::default()));
     stage.says("40{\"fail\":1}").await;
@@ -76,6 +111,9 @@ async fn only_the_first_reason_to_end_counts_and_the_peer_hears_it_once() {
 #[actix_rt::test]
 async fn a_violation_ends_the_session_with_its_code() {
     let stage = stage(&worker(Config::default()));
-    let _ = stage.session.send(Inbound { pipe: PIPE, said: Said::Failed(CloseReason::TooLarge) }).await;
+    let _ = stage
+        .session
+        .send(Inbound { pipe: PIPE, said: Said::Failed(CloseReason::TooLarge), counted: None })
+        .await;
     assert_eq!(stage.sent().last().map(String::as_str), Some("close 1009"));
 }

@@ -29,9 +29,9 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    /// Closes the pipe; the session is not touched.
-    pub(super) fn close(self) {
-        self.outbox.finish(frame::close(CloseReason::ServerClose.code()));
+    /// Closes the pipe with this code; the session is not touched.
+    pub(super) fn close(self, code: u16) {
+        self.outbox.finish(frame::close(code));
     }
 }
 
@@ -43,25 +43,24 @@ impl<O: Occupant> Session<O> {
                 let Some(prober) = &self.prober else { return };
                 prober.outbox.push(Encoded::from_engine("3probe").frames(), false, self.now());
                 if self.carrier.must_release() {
-                    // A GET that waits wakes up for it.
-                    self.push_engine("6");
+                    self.prepare_to_leave(ctx);
                 }
             }
             Probed::TakeOver => {
                 let Some(Prober { outbox, wire }) = self.prober.take() else { return };
                 self.link.upgraded(wire, self.now());
-                self.release_get("6", ctx);
+                self.leave_polling(ctx);
                 outbox.move_to(self.link.outbox.clone());
             }
-            Probed::Close => self.end_probe(),
+            Probed::Close => self.end_probe(CloseReason::ServerClose.code()),
         }
     }
 
-    /// The probing pipe is gone or must go; the session goes on polling.
-    pub(super) fn end_probe(&mut self) {
+    /// The probing pipe is gone or must go, and hears this code; the session goes on polling.
+    pub(super) fn end_probe(&mut self, code: u16) {
         self.carrier.end_probe();
         if let Some(prober) = self.prober.take() {
-            prober.close();
+            prober.close(code);
         }
     }
 }
@@ -77,7 +76,7 @@ impl<O: Occupant> Handler<Probe> for Session<O> {
         self.prober = Some(Prober { outbox, wire });
         ctx.run_later(self.surroundings.config.upgrade_timeout, move |session, _| {
             if session.carrier.role(pipe) == Role::Probe {
-                session.end_probe();
+                session.end_probe(CloseReason::ServerClose.code());
             }
         });
         Ok(())

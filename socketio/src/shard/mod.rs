@@ -3,17 +3,19 @@
 //! thread use directly.
 
 mod pace;
+mod query;
 
 use std::{rc::Rc, sync::Arc};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 
-use self::pace::pace;
+pub(crate) use self::query::{Ask, Fetch};
+use self::{pace::pace, query::send};
 use crate::{
     close::CloseReason,
     fanout::{Broadcast, Fanout},
     link::outbox::Outbox,
-    socket::Local,
+    socket::{Local, Socket},
 };
 
 /// See the module.
@@ -53,6 +55,8 @@ fn carry(local: &Local, fanout: &Fanout, crowded: &mut Vec<Arc<Outbox>>) {
         Fanout::Join { of, room } => local.each(of, |socket| socket.join(room)),
         Fanout::Leave { of, room } => local.each(of, |socket| socket.leave(room)),
         Fanout::Close { of, reason } => local.each(of, |socket| socket.close(*reason)),
+        Fanout::Send { to, packet, volatile } => send(local, to, packet, *volatile, crowded),
+        Fanout::Dismiss { of } => local.each(of, Socket::disconnect),
         Fanout::Disconnect { of, reason } => local.each(of, |socket| socket.expel(*reason)),
     }
 }

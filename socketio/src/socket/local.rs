@@ -47,6 +47,11 @@ impl Local {
         self.table(namespace, |table| table.is_in(key, room)).unwrap_or(false)
     }
 
+    /// The rooms a socket is in.
+    pub(crate) fn rooms_of(&self, namespace: &str, key: usize) -> Vec<Room> {
+        self.table(namespace, |table| table.rooms_of(key)).unwrap_or_default()
+    }
+
     /// Acts on the sockets of a namespace.
     pub(crate) fn table<T>(&self, namespace: &str, act: impl FnOnce(&mut Table<Socket>) -> T) -> Option<T> {
         self.namespaces.borrow_mut().get_mut(namespace).map(act)

@@ -25,36 +25,11 @@ pub use reply::Reply;
 
 use crate::{
     Config, Encoded, Room,
+    answer::{AckError, Answer},
     close::CloseReason,
     link::{Link, outbox::Outbox},
     packet,
 };
-
-/// Why a client's ack did not come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AckError {
-    /// Not in time.
-    #[error("the client did not answer in time")]
-    Timeout,
-    /// The client has left, or was never in.
-    #[error("the client has left")]
-    Closed,
-    /// Too many acks are awaited from this client.
-    #[error("too many acks are awaited from this client")]
-    TooMany,
-    /// The arguments do not serialise to an array.
-    #[error("the arguments cannot be sent")]
-    Arguments,
-}
-
-/// A client's ack.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// Its arguments.
-    pub args: Vec<Value>,
-    /// The binary ones, which `args` refers to.
-    pub attachments: Vec<Bytes>,
-}
 
 /// What a client that comes back gets back, besides the id it had ([`Socket::adopt`]).
 pub struct Recovered {
@@ -77,6 +52,8 @@ struct Inner {
     local: Rc<Local>,
     /// The key in the namespace's table; none once retired.
     key: Cell<Option<usize>>,
+    /// The rooms it was in when it was retired.
+    last_rooms: RefCell<Vec<Room>>,
     /// What was sent before the CONNECT was answered; none once it was.
     held: RefCell<Option<Vec<Encoded>>>,
     max_held: usize,
@@ -95,6 +72,7 @@ impl Socket {
             link,
             local,
             key: Cell::new(None),
+            last_rooms: RefCell::default(),
             held: RefCell::new(Some(Vec::new())),
             max_held: config.outbox_frames,
             awaited: RefCell::default(),
@@ -161,11 +139,26 @@ impl Socket {
         args: &impl Serialize,
         timeout: Duration,
     ) -> Result<Answer, AckError> {
+        self.emit_binary_with_ack(name, args, &[], timeout).await
+    }
+
+    /// Sends an event with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`, and waits for the client's
+    /// ack.
+    ///
+    /// # Errors
+    /// See [`AckError`].
+    pub async fn emit_binary_with_ack(
+        &self,
+        name: &str,
+        args: &impl Serialize,
+        attachments: &[Bytes],
+        timeout: Duration,
+    ) -> Result<Answer, AckError> {
         let id = self.0.next_ack.get();
-        let text = packet::event_text(self.namespace(), Some(id), name, args, 0, None);
+        let text = packet::event_text(self.namespace(), Some(id), name, args, attachments.len(), None);
         let text = text.map_err(|_| AckError::Arguments)?;
         let answer = self.await_ack(id)?;
-        self.send(&Encoded::from_packet(&text));
+        self.send(&Encoded::with_attachments(&text, attachments));
         let answer = tokio::time::timeout(timeout, answer).await;
         self.0.awaited.borrow_mut().remove(&id);
         answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Closed)
@@ -212,6 +205,14 @@ impl Socket {
         self.0.key.get().is_some_and(|key| self.0.local.is_in(&self.0.namespace, key, room))
     }
 
+    /// The rooms it is in, or was in when it left: sorted, with the one of its own id.
+    pub fn rooms(&self) -> Vec<Room> {
+        let Some(key) = self.0.key.get() else { return self.0.last_rooms.borrow().clone() };
+        let mut rooms = self.0.local.rooms_of(&self.0.namespace, key);
+        rooms.sort_unstable();
+        rooms
+    }
+
     /// How many acks the client has asked for that have not been given.
     pub fn open_acks(&self) -> usize {
         self.0.unanswered.get()
@@ -223,10 +224,14 @@ impl Socket {
         self.0.link.end_namespace(self.namespace());
     }
 
-    /// Puts the client out of the namespace and ends the whole connection.
+    /// Puts the client out of every namespace it is in (packet `41`) and ends the whole connection.
     pub fn expel(&self, reason: CloseReason) {
-        self.send(&Encoded::from_packet(&packet::disconnect_text(self.namespace())));
-        self.0.link.end(reason);
+        self.0.link.end_namespaces(reason);
+    }
+
+    /// Cuts the TCP connection of a WebSocket at once, as a network that fails would: no close frame, no word.
+    pub fn cut(&self) {
+        self.0.link.cut();
     }
 
     /// Ends the whole connection without a word in Socket.IO: stock clients reconnect by themselves.
@@ -283,6 +288,7 @@ impl Socket {
 
     /// Out of the namespace: out of all rooms, and who waits for an ack hears of it.
     pub(crate) fn retire(&self) {
+        self.0.last_rooms.replace(self.rooms());
         if let Some(key) = self.0.key.take() {
             self.0.local.exit(&self.0.namespace, key);
         }

@@ -108,8 +108,28 @@ impl<T> Table<T> {
         }
     }
 
-    fn select_union(&mut self, rooms: &[Room], mut each: impl FnMut(usize, &T)) {
+    /// As [`Table::select`], without the members of any of `except`.
+    pub(crate) fn select_except(&mut self, rooms: &[Room], except: &[Room], mut each: impl FnMut(usize, &T)) {
+        if except.is_empty() {
+            return self.select(rooms, each);
+        }
+        // Who is marked counts as taken already.
+        self.select_union(except, |_, _| {});
+        if rooms.is_empty() {
+            let round = self.round;
+            let rest = self.members.iter().filter(|(_, member)| member.marked != round);
+            return rest.for_each(|(key, member)| each(key, &member.item));
+        }
+        self.select_marking(rooms, each);
+    }
+
+    fn select_union(&mut self, rooms: &[Room], each: impl FnMut(usize, &T)) {
         self.round += 1;
+        self.select_marking(rooms, each);
+    }
+
+    /// Takes the members of `rooms` that this round has not marked, and marks them.
+    fn select_marking(&mut self, rooms: &[Room], mut each: impl FnMut(usize, &T)) {
         for seat in rooms.iter().filter_map(|room| self.rooms.get(room)).flatten() {
             let member = &mut self.members[seat.key];
             if member.marked != self.round {
@@ -117,6 +137,12 @@ impl<T> Table<T> {
                 each(seat.key, &member.item);
             }
         }
+    }
+
+    /// The rooms a member is in.
+    pub(crate) fn rooms_of(&self, key: usize) -> Vec<Room> {
+        let rooms = self.members.get(key).map(|member| member.rooms.iter());
+        rooms.into_iter().flatten().map(|(room, _)| room.clone()).collect()
     }
 
     /// How many members there are.

@@ -29,6 +29,31 @@ fn a_selection_takes_each_member_once() {
 }
 
 #[test]
+fn a_selection_leaves_out_the_members_of_the_excepted_rooms() {
+    let mut table = Table::default();
+    let keys: Vec<usize> = (0..4).map(|item| table.add(item)).collect();
+    for (key, room) in [(0, "a"), (1, "a"), (1, "b"), (2, "b"), (2, "a")] {
+        assert!(table.join(keys[key], &room.into()));
+    }
+    let named = |names: &[&str]| names.iter().map(|room| Room::from(*room)).collect::<Vec<_>>();
+    let mut selected = |rooms: &[&str], except: &[&str]| {
+        let mut items = Vec::new();
+        table.select_except(&named(rooms), &named(except), |_, item| items.push(*item));
+        items.sort_unstable();
+        items
+    };
+    assert_eq!(selected(&["a"], &[]), [0, 1, 2]);
+    assert_eq!(selected(&["a"], &["b"]), [0]);
+    assert_eq!(selected(&["a", "b"], &["nowhere"]), [0, 1, 2]);
+    assert_eq!(selected(&["a", "b"], &["b"]), [0]);
+    assert_eq!(selected(&[], &["b"]), [0, 3]);
+    assert_eq!(selected(&[], &["a", "b"]), [3]);
+    let mut rooms = table.rooms_of(keys[2]);
+    rooms.sort_unstable();
+    assert_eq!(rooms, ["a".into(), "b".into()] as [Room; 2]);
+}
+
+#[test]
 fn an_empty_room_is_forgotten() {
     let mut table = Table::default();
     let key = table.add(());

@@ -33,6 +33,8 @@ pub(crate) struct Namespaces<A: App> {
     admission: Rc<A::Admission>,
     machine: Machine,
     seats: Vec<Seat<A::Peer>>,
+    /// How often the application is deciding, also for clients that have left again since.
+    deciding: usize,
 }
 
 /// A namespace the client asked for; without a peer while the application decides.
@@ -51,7 +53,16 @@ impl<A: App> Namespaces<A> {
         admission: A::Admission,
     ) -> Self {
         let machine = Machine::new(&config);
-        Self { app, config, local, link, admission: Rc::new(admission), machine, seats: Vec::new() }
+        Self {
+            app,
+            config,
+            local,
+            link,
+            admission: Rc::new(admission),
+            machine,
+            seats: Vec::new(),
+            deciding: 0,
+        }
     }
 
     fn send(&self, text: &str) {
@@ -61,6 +72,10 @@ impl<A: App> Namespaces<A> {
     fn act(&mut self, effect: Effect, ctx: &mut Ctx<Self>) {
         match effect {
             Effect::None => {}
+            Effect::Connect { namespace, .. } if self.deciding >= self.config.max_namespaces => {
+                self.machine.refused(&namespace);
+                self.send(&packet::connect_error_text(&namespace, "Too many namespaces", None));
+            }
             Effect::Connect { namespace, auth } => self.connect(&namespace, auth, ctx),
             Effect::Refuse { namespace } => {
                 self.send(&packet::connect_error_text(&namespace, "Too many namespaces", None));
@@ -87,6 +102,7 @@ impl<A: App> Namespaces<A> {
             auth,
             admission: self.admission.clone(),
         };
+        self.deciding += 1;
         let answer = wrap_future::<_, Session<Self>>(self.app.connect(connect));
         ctx.spawn(
             answer.map(move |answer, session, _| session.occupant_mut().answer_connect(&socket, answer)),
@@ -95,6 +111,7 @@ impl<A: App> Namespaces<A> {
 
     /// The application has decided. The client may have left in the meantime.
     fn answer_connect(&mut self, socket: &Socket, answer: Result<Entry<A::Peer>, Refusal>) {
+        self.deciding -= 1;
         let still_wanted = self.machine.is_joining(socket.namespace())
             && self.seats.iter().any(|seat| seat.socket.is(socket));
         match answer {
@@ -182,6 +199,12 @@ impl<A: App> Occupant for Namespaces<A> {
 
     fn dismiss(&mut self, namespace: &str) {
         self.leave(namespace, CloseReason::ServerLeft);
+    }
+
+    fn farewell(&mut self) {
+        for seat in self.seats.iter().filter(|seat| seat.peer.is_some()) {
+            self.send(&packet::disconnect_text(seat.socket.namespace()));
+        }
     }
 
     fn closed(&mut self, reason: CloseReason) {

@@ -1,17 +1,8 @@
-//! Stands between the socket and the WebSocket codec and looks at frame headers (RFC 6455 §5) before anything is
-//! buffered for them: the codec would wait for whatever length a header declares. Called by the pipe in [`super::ws`].
-//!
-//! It also lets only one frame through at a time, so that a flood of tiny frames waits in the kernel and not here.
+//! Looks at WebSocket frame headers (RFC 6455 §5) before anything is buffered for them: the codec would wait for whatever
+//! length a header declares. Pure. Called by [`super::guarded`].
 
-use std::{
-    cell::Cell,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
-
-use bytes::Bytes;
-use futures_util::Stream;
+/// The opcode of a close frame.
+const CLOSE: u8 = 8;
 
 /// The most frames one message may be cut into.
 const MAX_FRAGMENTS: usize = 128;
@@ -23,9 +14,13 @@ pub(crate) enum Violation {
     Protocol,
     /// Over the payload limit: close with 1009.
     TooLarge,
+    /// A close frame whose reason is not UTF-8: close with 1007.
+    InvalidText,
+    /// A message that takes too long: close with 1008.
+    TooSlow,
 }
 
-/// Follows the frames of one connection, byte by byte, keeping at most a header.
+/// Follows the frames of one connection, byte by byte, keeping at most a header and the payload of a close frame.
 #[derive(Debug)]
 pub(crate) struct Guard {
     max_payload: u64,
@@ -34,6 +29,8 @@ pub(crate) struct Guard {
     left: Option<u64>,
     /// A fragmented message under way: its bytes and fragments so far.
     message: Option<(u64, usize)>,
+    /// The payload so far of a close frame under way, still masked.
+    farewell: Vec<u8>,
 }
 
 /// How far the guard followed a chunk.
@@ -48,7 +45,18 @@ pub(crate) struct Passed {
 impl Guard {
     /// A guard at the start of a connection.
     pub(crate) fn new(max_payload: usize) -> Self {
-        Self { max_payload: max_payload as u64, header: Vec::with_capacity(14), left: None, message: None }
+        Self {
+            max_payload: max_payload as u64,
+            header: Vec::with_capacity(14),
+            left: None,
+            message: None,
+            farewell: Vec::new(),
+        }
+    }
+
+    /// Whether neither a frame nor a message is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.header.is_empty() && self.message.is_none()
     }
 
     /// Follows `chunk` up to the end of the current frame at most.
@@ -62,10 +70,16 @@ impl Guard {
         }
         let left = self.left.unwrap_or(0);
         let here = left.min((chunk.len() - bytes) as u64);
-        bytes += here as usize;
+        let payload = &chunk[bytes..bytes + here as usize];
+        bytes += payload.len();
+        if self.header[0] & 0x0F == CLOSE {
+            self.farewell.extend_from_slice(payload);
+        }
         self.left = Some(left - here).filter(|left| *left > 0);
         if self.left.is_none() {
+            self.check_farewell()?;
             self.header.clear();
+            self.farewell.clear();
         }
         Ok(Passed { bytes, frame_ended: self.left.is_none() })
     }
@@ -93,6 +107,16 @@ impl Guard {
             self.left = Some(declared_length(&self.header));
         }
         Ok(())
+    }
+
+    /// The reason behind a close frame's code must be UTF-8 (§8.1); the codec reports it as it does a bad opcode.
+    fn check_farewell(&self) -> Result<(), Violation> {
+        let mask = &self.header[self.header.len() - 4..];
+        let reason = self.farewell.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).skip(2);
+        match String::from_utf8(reason.collect()) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Violation::InvalidText),
+        }
     }
 
     fn check_first(&self, first: u8) -> Result<(), Violation> {
@@ -148,82 +172,6 @@ fn declared_length(header: &[u8]) -> u64 {
         127 => extended(8),
         short => u64::from(short),
     }
-}
-
-/// What the guarded stream and the pipe behind it tell each other.
-#[derive(Debug, Default)]
-pub(crate) struct Flow {
-    /// A whole frame is on its way to the pipe, which has not yet seen it.
-    in_flight: Cell<bool>,
-    violation: Cell<Option<Violation>>,
-}
-
-impl Flow {
-    /// The pipe has seen a frame: the next may come.
-    pub(crate) fn seen(&self) {
-        self.in_flight.set(false);
-    }
-
-    /// Why the stream ended, if the guard ended it.
-    pub(crate) fn violation(&self) -> Option<Violation> {
-        self.violation.get()
-    }
-}
-
-/// The client's bytes, as far as the guard lets them through. Ends at the first violation.
-pub(crate) struct Guarded<S> {
-    inner: S,
-    guard: Guard,
-    flow: Rc<Flow>,
-    rest: Bytes,
-}
-
-impl<S> Guarded<S> {
-    /// Guards `inner`; `flow` is shared with the pipe.
-    pub(crate) fn new(inner: S, max_payload: usize, flow: Rc<Flow>) -> Self {
-        Self { inner, guard: Guard::new(max_payload), flow, rest: Bytes::new() }
-    }
-}
-
-impl<S, E> Stream for Guarded<S>
-where
-    S: Stream<Item = Result<Bytes, E>> + Unpin,
-{
-    type Item = Result<Bytes, E>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if this.flow.violation().is_some() {
-            return Poll::Ready(None);
-        }
-        if this.flow.in_flight.get() {
-            // No waker: the codec holds a whole frame, so the pipe polls again as soon as it has seen it.
-            return Poll::Pending;
-        }
-        while this.rest.is_empty() {
-            match Pin::new(&mut this.inner).poll_next(cx) {
-                Poll::Ready(Some(Ok(chunk))) => this.rest = chunk,
-                // A connection that breaks off has ended; the codec would mix the error up with its own.
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        match this.guard.follow(&this.rest) {
-            Ok(passed) => {
-                this.flow.in_flight.set(passed.frame_ended);
-                Poll::Ready(Some(Ok(take(&mut this.rest, passed.bytes))))
-            }
-            Err(violation) => {
-                this.flow.violation.set(Some(violation));
-                Poll::Ready(None)
-            }
-        }
-    }
-}
-
-/// Takes the first `count` bytes. What is left over keeps the server's whole read buffer alive, so nothing is left of nothing.
-fn take(rest: &mut Bytes, count: usize) -> Bytes {
-    if count == rest.len() { std::mem::take(rest) } else { rest.split_to(count) }
 }
 
 #[cfg(test)]

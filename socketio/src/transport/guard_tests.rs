@@ -104,20 +104,37 @@ fn fragments_are_bounded_together_in_bytes_and_in_number() {
 }
 
 #[test]
-fn only_one_frame_is_let_through_until_it_was_seen() {
-    let bytes = Bytes::from([frame(0x81, b"a"), frame(0x81, b"b")].concat());
-    let flow = Rc::new(Flow::default());
-    let source = futures_util::stream::iter([Ok::<_, ()>(bytes)]);
-    let mut guarded = Guarded::new(source, MAX, flow.clone());
-    let mut cx = Context::from_waker(std::task::Waker::noop());
-    let mut poll = || Pin::new(&mut guarded).poll_next(&mut cx);
-    assert_eq!(poll(), Poll::Ready(Some(Ok(Bytes::from(frame(0x81, b"a"))))));
-    assert_eq!(poll(), Poll::Pending);
-    flow.seen();
-    assert_eq!(poll(), Poll::Ready(Some(Ok(Bytes::from(frame(0x81, b"b"))))));
-    flow.seen();
-    assert_eq!(poll(), Poll::Ready(None));
-    assert_eq!(flow.violation(), None);
+fn the_reason_of_a_close_frame_is_utf8() {
+    let close = |reason: &[u8]| frame(0x88, &[&[0x03, 0xE8][..], reason].concat());
+    for (bytes, want) in [
+        (close("bye é".as_bytes()), Ok(1)),
+        (close(b""), Ok(1)),
+        (frame(0x88, b""), Ok(1)),
+        (close(&[0xC3, 0x28]), Err(Violation::InvalidText)),
+    ] {
+        assert_eq!(follow_all(&bytes, 1), want);
+        assert_eq!(follow_all(&bytes, bytes.len()), want);
+    }
+    let (whole, cut) = (close("é".as_bytes()), close(&[0xC3]));
+    assert_eq!(follow_all(&[whole, cut].concat(), 3), Err(Violation::InvalidText), "each by itself");
+    let masked = [0x88, 0x83, 1, 2, 3, 4, 0x03 ^ 1, 0xE8 ^ 2, b'x' ^ 3];
+    assert_eq!(follow_all(&masked, 2), Ok(1));
+    assert_eq!(follow_all(&[&masked[..], &close(b"x")].concat(), 2), Ok(2), "and with its own mask");
+}
+
+#[test]
+fn a_guard_is_idle_between_messages_only() {
+    let mut guard = Guard::new(MAX);
+    let mut idle = |bytes: &[u8]| {
+        assert_eq!(guard.follow(bytes).unwrap().bytes, bytes.len());
+        guard.is_idle()
+    };
+    assert!(!idle(&[0x81]));
+    assert!(!idle(&[0x81, 0, 0, 0, 0]));
+    assert!(idle(b"a"));
+    assert!(!idle(&frame(0x01, b"a")));
+    assert!(!idle(&frame(0x89, b"between")));
+    assert!(idle(&frame(0x80, b"b")));
 }
 
 proptest! {

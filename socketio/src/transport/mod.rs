@@ -1,9 +1,12 @@
 //! Transports: how a session's packets travel over HTTP. [`serve`] takes every request to the server's path, checks it as
 //! the reference does, and opens or finds a session. [`polling`] and [`ws`] are the two ways; [`cors`] is for pages of other
-//! origins; [`guard`] is what a WebSocket needs.
+//! origins; [`guard`], [`guarded`], [`fragments`] and [`merged`] are what a WebSocket needs.
 
 mod cors;
-mod guard;
+mod fragments;
+pub(crate) mod guard;
+pub(crate) mod guarded;
+mod merged;
 mod polling;
 mod ws;
 
@@ -99,12 +102,17 @@ async fn open<H: Host>(
             return refuse(StatusCode::FORBIDDEN, 4, &refusal.message, is_upgrade);
         }
     };
-    match transport {
+    let mut response = match transport {
         Transport::Polling => polling::open(worker, admitted).await,
-        Transport::WebSocket => {
-            ws::open(worker, request, payload, admitted).unwrap_or_else(|error| refuse_handshake(error, true))
-        }
+        Transport::WebSocket => match ws::open(worker, request, payload, admitted) {
+            Ok(response) => response,
+            Err(error) => return refuse_handshake(error, true),
+        },
+    };
+    for (name, value) in worker.host.headers(request) {
+        response.headers_mut().append(name, value);
     }
+    response
 }
 
 fn is_upgrade(request: &HttpRequest) -> bool {
@@ -114,8 +122,9 @@ fn is_upgrade(request: &HttpRequest) -> bool {
 
 /// Protocol 4 has no binary bodies.
 fn is_binary(request: &HttpRequest) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().eq_ignore_ascii_case(b"application/octet-stream"))
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/octet-stream"))
 }
 
 fn refuse_handshake(error: HandshakeError, is_upgrade: bool) -> HttpResponse {

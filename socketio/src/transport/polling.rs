@@ -1,7 +1,7 @@
 //! Long-polling requests (Engine.IO protocol 4, "HTTP long-polling"). They may run on another worker than their session, so
 //! they speak to it by messages only; a request that ends early tells it so.
 
-use actix::Addr;
+use actix::{Addr, MailboxError};
 use actix_web::{HttpResponse, http::StatusCode, http::header, web};
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -30,19 +30,22 @@ pub(super) async fn open<H: Host>(worker: &Worker<H>, admitted: Admitted<H::Admi
 
 /// Answers a GET when there is something to send.
 pub(super) async fn get<O: Occupant>(session: Addr<Session<O>>) -> HttpResponse {
+    let gone = Gone::unless_answered(&session, true);
     let body = match session.send(Get).await {
         Ok(Ok(body)) => body,
-        Ok(Err(misfit)) => return refuse_misfit(misfit),
-        Err(_) => return refuse_handshake(HandshakeError::SessionUnknown, false),
+        refused => {
+            gone.answered();
+            return refuse(refused);
+        }
     };
-    let gone = Gone::unless_answered(&session, true);
     let body = body.await;
     gone.answered();
     match body {
-        Ok(body) => HttpResponse::Ok()
+        Ok(Ok(body)) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; charset=UTF-8"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .body(body),
+        Ok(Err(misfit)) => refuse::<()>(Ok(Err(misfit))),
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, false),
     }
 }
@@ -54,12 +57,14 @@ pub(super) async fn post<O: Occupant>(
     is_binary: bool,
     payload: web::Payload,
 ) -> HttpResponse {
+    let gone = Gone::unless_answered(&session, false);
     match session.send(PostStart).await {
         Ok(Ok(())) => {}
-        Ok(Err(misfit)) => return refuse_misfit(misfit),
-        Err(_) => return refuse_handshake(HandshakeError::SessionUnknown, false),
+        refused => {
+            gone.answered();
+            return refuse(refused);
+        }
     }
-    let gone = Gone::unless_answered(&session, false);
     if is_binary {
         return HttpResponse::BadRequest().force_close().finish();
     }
@@ -92,10 +97,12 @@ fn answer_post(heard: Option<Result<(), CloseReason>>) -> HttpResponse {
     }
 }
 
-fn refuse_misfit(misfit: Misfit) -> HttpResponse {
-    match misfit {
-        Misfit::Transport => refuse_handshake(HandshakeError::BadRequest, false),
-        Misfit::Overlap => HttpResponse::BadRequest().finish(),
+/// The answer to a request that the session did not take, or that it does not live to take.
+fn refuse<T>(refused: Result<Result<T, Misfit>, MailboxError>) -> HttpResponse {
+    match refused {
+        Ok(Err(Misfit::Transport)) => refuse_handshake(HandshakeError::BadRequest, false),
+        Ok(_) => HttpResponse::BadRequest().finish(),
+        Err(_) => refuse_handshake(HandshakeError::SessionUnknown, false),
     }
 }
 

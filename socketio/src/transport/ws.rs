@@ -5,47 +5,45 @@
 //! holds nothing that must go on then. What the session sends is merged into the same body as whole frames.
 
 use std::{
-    pin::Pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    time::Instant,
 };
 
 use actix::{Actor, Addr, StreamHandler};
 use actix_http::ws::{Codec, Item, ProtocolError};
 use actix_web::{
-    Error, HttpRequest, HttpResponse, HttpResponseBuilder,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{Version, header},
     web,
 };
 use actix_web_actors::ws::{self, Message, WebsocketContext};
-use bytes::{Bytes, BytesMut};
-use bytestring::ByteString;
-use futures_util::Stream;
 
 use super::{
-    guard::{Flow, Guarded, Violation},
+    fragments::Fragments,
+    guard::Violation,
+    guarded::{Flow, Guarded},
+    merged::{Merged, PipeEnd},
     refuse_handshake,
 };
 use crate::{
+    Config,
     close::CloseReason,
-    engine::handshake::HandshakeError,
-    link::outbox::{Limits, Outbox, Taken},
+    engine::{frame, handshake::HandshakeError},
+    link::outbox::{Limits, Outbox},
     session::{
         Admitted, Inbound, Said, Session,
         carrier::{Carrier, PipeId},
         host::{Host, Worker},
         occupant::Occupant,
+        pace::Pace,
         upgrade::Probe,
     },
     wire::{Descriptor, Wire},
 };
-
-/// So many frames leave in a row before the client is listened to again.
-const TURN: usize = 64;
 
 /// Opens a session over the WebSocket that `request` asks for.
 pub(super) fn open<H: Host>(
@@ -58,7 +56,7 @@ pub(super) fn open<H: Host>(
     let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
     let (session, link) = Session::open(worker, Carrier::WebSocket(id), wire.clone(), admitted);
     let end = PipeEnd { id, session, wire, outbox: link.outbox.clone() };
-    Ok(stream(response, end, payload, worker.config.max_payload))
+    Ok(stream(response, end, payload, &worker.config))
 }
 
 /// Lets the WebSocket that `request` asks for probe for a session that polls.
@@ -75,34 +73,35 @@ pub(super) async fn probe<H: Host>(
     let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
     let outbox = Arc::new(Outbox::new(Limits::from(&*worker.config)));
     match session.send(Probe { pipe: id, outbox: outbox.clone(), wire: wire.clone() }).await {
-        Ok(Ok(())) => {
-            stream(response, PipeEnd { id, session, wire, outbox }, payload, worker.config.max_payload)
+        Ok(Ok(())) => stream(response, PipeEnd { id, session, wire, outbox }, payload, &worker.config),
+        Ok(Err(_)) => {
+            // As the reference does: stock clients take a refused upgrade for a failure of the whole connection.
+            outbox.finish(frame::close(CloseReason::ServerClose.code()));
+            stream(response, PipeEnd { id, session, wire, outbox }, payload, &worker.config)
         }
-        Ok(Err(_)) => refuse_handshake(HandshakeError::BadRequest, true),
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, true),
     }
-}
-
-/// Everything of a pipe that outlives one poll of it.
-struct PipeEnd<O: Occupant> {
-    id: PipeId,
-    session: Addr<Session<O>>,
-    wire: Arc<Wire>,
-    outbox: Arc<Outbox>,
 }
 
 fn stream<O: Occupant>(
     mut response: HttpResponseBuilder,
     end: PipeEnd<O>,
     payload: web::Payload,
-    max_payload: usize,
+    config: &Config,
 ) -> HttpResponse {
     let flow = Rc::new(Flow::default());
-    let guarded = Guarded::new(payload, max_payload, flow.clone());
-    let pipe = Pipe { id: end.id, session: end.session.clone(), flow, message: None };
-    let codec = Codec::new().max_size(max_payload);
+    let guarded = Guarded::new(payload, config.max_payload, config.body_timeout, flow.clone());
+    let pipe = Pipe {
+        id: end.id,
+        session: end.session.clone(),
+        flow,
+        message: None,
+        beats: Pace::default(),
+        is_over: false,
+    };
+    let codec = Codec::new().max_size(config.max_payload);
     let inner = Box::pin(WebsocketContext::with_codec(pipe, guarded, codec));
-    response.streaming(Merged { inner: Some(inner), end, in_a_row: 0, ending: false })
+    response.streaming(Merged::new(inner, end))
 }
 
 fn next_id() -> PipeId {
@@ -113,7 +112,10 @@ fn next_id() -> PipeId {
 /// The upgrade as RFC 6455 §4.2.1 wants it; stricter than the library, which takes drafts and HTTP/1.0.
 fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeError> {
     let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
-    if request.version() != Version::HTTP_11 || version.is_none_or(|version| version != "13") {
+    let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|name| request.headers().get(name).is_some_and(|value| value != "0"));
+    if has_body || request.version() != Version::HTTP_11 || version.is_none_or(|version| version != "13") {
         return Err(HandshakeError::BadRequest);
     }
     ws::handshake(request).map_err(|_| HandshakeError::BadRequest)
@@ -126,11 +128,10 @@ struct Pipe<O: Occupant> {
     flow: Rc<Flow>,
     /// A fragmented message under way; the guard bounds it.
     message: Option<Fragments>,
-}
-
-struct Fragments {
-    is_text: bool,
-    bytes: BytesMut,
+    /// The client's pings and pongs.
+    beats: Pace,
+    /// The client has said goodbye or something forbidden: what follows is not looked at.
+    is_over: bool,
 }
 
 impl<O: Occupant> Pipe<O> {
@@ -139,33 +140,30 @@ impl<O: Occupant> Pipe<O> {
             Message::Text(text) => Some(Said::Text(text)),
             Message::Binary(data) => Some(Said::Binary(data)),
             Message::Continuation(item) => self.join_fragments(item),
-            Message::Close(_) => Some(Said::Failed(CloseReason::TransportClose)),
+            Message::Close(reason) => Some(Said::Closed(reason.map(|reason| reason.code.into()))),
             Message::Ping(_) | Message::Pong(_) | Message::Nop => None,
         }
     }
 
     fn join_fragments(&mut self, item: Item) -> Option<Said> {
         let (data, is_last) = match item {
-            Item::FirstText(data) => return self.start_fragments(true, &data),
-            Item::FirstBinary(data) => return self.start_fragments(false, &data),
+            Item::FirstText(data) => {
+                self.message = Some(Fragments::text());
+                (data, false)
+            }
+            Item::FirstBinary(data) => {
+                self.message = Some(Fragments::binary());
+                (data, false)
+            }
             Item::Continue(data) => (data, false),
             Item::Last(data) => (data, true),
         };
-        self.message.as_mut()?.bytes.extend_from_slice(&data);
-        if !is_last {
-            return None;
+        let is_possible = self.message.as_mut()?.add(&data);
+        match (is_possible, is_last) {
+            (false, _) => Some(Said::Failed(CloseReason::InvalidText)),
+            (true, false) => None,
+            (true, true) => Some(self.message.take()?.join()),
         }
-        let Fragments { is_text, bytes } = self.message.take()?;
-        if !is_text {
-            return Some(Said::Binary(bytes.freeze()));
-        }
-        let text = ByteString::try_from(bytes.freeze());
-        Some(text.map_or(Said::Failed(CloseReason::InvalidText), Said::Text))
-    }
-
-    fn start_fragments(&mut self, is_text: bool, data: &[u8]) -> Option<Said> {
-        self.message = Some(Fragments { is_text, bytes: BytesMut::from(data) });
-        None
     }
 
     /// Why the client's bytes ended or made no sense.
@@ -173,6 +171,8 @@ impl<O: Occupant> Pipe<O> {
         match (self.flow.violation(), error) {
             (Some(Violation::TooLarge), _) => CloseReason::TooLarge,
             (Some(Violation::Protocol), _) => CloseReason::TransportError,
+            (Some(Violation::InvalidText), _) => CloseReason::InvalidText,
+            (Some(Violation::TooSlow), _) => CloseReason::MessageTimeout,
             // The library reports text that is not UTF-8 as an IO error of this kind, and lost connections by an end.
             (None, Some(ProtocolError::Io(_))) => CloseReason::InvalidText,
             (None, Some(_)) => CloseReason::TransportError,
@@ -188,7 +188,13 @@ impl<O: Occupant> Actor for Pipe<O> {
 impl<O: Occupant> StreamHandler<Result<Message, ProtocolError>> for Pipe<O> {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
         self.flow.seen();
+        if self.is_over {
+            return;
+        }
         let said = match message {
+            Ok(Message::Ping(_) | Message::Pong(_)) if !self.beats.allows(Instant::now()) => {
+                Some(Said::Failed(CloseReason::Flood))
+            }
             Ok(Message::Ping(data)) => {
                 ctx.pong(&data);
                 None
@@ -197,83 +203,15 @@ impl<O: Occupant> StreamHandler<Result<Message, ProtocolError>> for Pipe<O> {
             Err(error) => Some(Said::Failed(self.failure(Some(&error)))),
         };
         if let Some(said) = said {
-            self.session.do_send(Inbound { pipe: self.id, said });
+            self.is_over = matches!(said, Said::Closed(_) | Said::Failed(_));
+            let counted = Some(self.flow.backlog.count(said.length()));
+            self.session.do_send(Inbound { pipe: self.id, said, counted });
         }
     }
 
     /// No more bytes from the client. The session decides when the transport ends.
     fn finished(&mut self, _: &mut Self::Context) {
-        self.session.do_send(Inbound { pipe: self.id, said: Said::Failed(self.failure(None)) });
-    }
-}
-
-/// The response body: what the session sends, and the pipe's own frames (pongs). Every item is whole frames, so the two may
-/// alternate freely. Dropped, it tells the session that the transport is gone.
-struct Merged<S, O: Occupant> {
-    inner: Option<Pin<Box<S>>>,
-    end: PipeEnd<O>,
-    in_a_row: usize,
-    /// Everything was given to the HTTP server, which writes it once this is polled again.
-    ending: bool,
-}
-
-impl<S: Stream<Item = Result<Bytes, Error>>, O: Occupant> Merged<S, O> {
-    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
-        let Some(inner) = &mut self.inner else { return Poll::Pending };
-        match inner.as_mut().poll_next(cx) {
-            Poll::Ready(Some(item)) => Poll::Ready(item),
-            Poll::Ready(None) => {
-                self.inner = None;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// The session has ended. The server closes TCP first (RFC 6455 §7.1.1), at once, where the HTTP server would linger; but
-    /// only after it has had a turn to write the close frame.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        if std::mem::replace(&mut self.ending, true) {
-            self.end.wire.finish_writing();
-            return Poll::Ready(None);
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl<S: Stream<Item = Result<Bytes, Error>>, O: Occupant> Stream for Merged<S, O> {
-    type Item = Result<Bytes, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if this.in_a_row == TURN {
-            this.in_a_row = 0;
-            if let Poll::Ready(item) = this.poll_inner(cx) {
-                return Poll::Ready(Some(item));
-            }
-        }
-        loop {
-            match this.end.outbox.poll_take(cx) {
-                Poll::Ready(Taken::Frame(frame)) => {
-                    this.in_a_row += 1;
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Poll::Ready(Taken::Moved(other)) => this.end.outbox = other,
-                Poll::Ready(Taken::Ended) => return this.poll_end(cx),
-                Poll::Pending => {
-                    this.in_a_row = 0;
-                    return this.poll_inner(cx).map(Some);
-                }
-            }
-        }
-    }
-}
-
-impl<S, O: Occupant> Drop for Merged<S, O> {
-    fn drop(&mut self) {
-        self.end.wire.release();
-        let said = Said::Failed(CloseReason::TransportClose);
-        self.end.session.do_send(Inbound { pipe: self.end.id, said });
+        let said = Said::Failed(self.failure(None));
+        self.session.do_send(Inbound { pipe: self.id, said, counted: None });
     }
 }

@@ -1,7 +1,10 @@
-//! A laboratory for the wire tests: a real server on a free port with a small application, and a client that speaks raw
-//! WebSocket frames, so that it can also speak them wrongly.
+//! A laboratory for the wire tests: a real server on a free port with a small application, a client that speaks raw
+//! WebSocket frames, so that it can also speak them wrongly, and one that speaks raw long-polling ([`http`]).
 
 #![allow(clippy::unwrap_used, missing_docs)]
+#![allow(dead_code, reason = "no test uses all of it")]
+
+pub mod http;
 
 use std::{
     net::SocketAddr,
@@ -9,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpRequest, HttpServer};
+use actix_web::{App, HttpRequest, HttpServer, middleware::DefaultHeaders};
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use socketio::{
@@ -85,6 +88,19 @@ impl Peer for LabPeer {
             }
             "leave me" => self.socket.disconnect(),
             "close me" => self.socket.close(CloseReason::ServerClose),
+            "put out" => self.socket.expel(CloseReason::ServerClose),
+            "count" => {
+                for number in 0..event.arg::<u64>(0).unwrap() {
+                    self.socket.emit(&Encoded::event("/", "n", &(number,), None).unwrap());
+                }
+                return;
+            }
+            "bytes" => {
+                let place = json!([{"_placeholder": true, "num": 0}]);
+                let data = event.attachments.concat().into();
+                self.socket.emit(&Encoded::binary_event("/", "bytes", &place, &[data], None).unwrap());
+                return;
+            }
             "forget" => return drop(reply),
             _ => {}
         }
@@ -106,13 +122,20 @@ pub fn start(config: Config) -> Bench {
     let server = Server::new(bus.clone(), Lab { closes: Mutex::new(closes) }, config);
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let http = HttpServer::new(move || App::new().configure(|service| server.mount(service)))
-                .workers(2)
-                .tcp_nodelay(true)
-                .on_connect(socketio::on_connect)
-                .disable_signals()
-                .bind(("127.0.0.1", 0))
-                .unwrap();
+            let http = HttpServer::new(move || {
+                // Tells the tests which worker answers.
+                let worker = format!("{:?}", std::thread::current().id());
+                App::new()
+                    .wrap(DefaultHeaders::new().add(("x-worker", worker)))
+                    .configure(|service| server.mount(service))
+            })
+            .workers(2)
+            .h1_allow_half_closed(false)
+            .tcp_nodelay(true)
+            .on_connect(socketio::on_connect)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
             ready.send(http.addrs()[0]).unwrap();
             http.run().await.unwrap();
         });
@@ -121,6 +144,11 @@ pub fn start(config: Config) -> Bench {
 }
 
 impl Bench {
+    /// The server at `address`, which is not this process's: neither its bus nor its closes are at hand.
+    pub fn of(address: SocketAddr) -> Self {
+        Self { address, bus: Bus::new(), closes: mpsc::channel().1 }
+    }
+
     /// Sends `name` with `arg` to everybody in `room`.
     pub async fn broadcast(&self, room: &str, name: &str, arg: Value) {
         self.bus.send(vec![Fanout::Emit(broadcast(room, name, arg))]).await;
@@ -147,6 +175,7 @@ pub fn broadcast(room: &str, name: &str, arg: Value) -> Broadcast {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     Text(String),
+    Binary(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16),
     /// The server closed the TCP connection.
@@ -210,6 +239,11 @@ impl Client {
         }
     }
 
+    /// Resets the connection instead of closing it.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Everything until the server closes.
     pub async fn rest(&mut self) -> String {
         while self.fill().await {}
@@ -230,6 +264,19 @@ impl Client {
         assert!(matches!(self.next().await, Frame::Text(text) if text.starts_with("0{\"sid\"")));
     }
 
+    /// A WebSocket that may probe for session `sid`.
+    pub async fn probe(address: SocketAddr, sid: &str) -> Self {
+        let mut client = Self::dial(address, None).await;
+        client.ask_to_probe(sid).await;
+        client
+    }
+
+    /// Turns the connection into a WebSocket for session `sid`.
+    pub async fn ask_to_probe(&mut self, sid: &str) {
+        let head = self.request(&upgrade_request(&format!("EIO=4&transport=websocket&sid={sid}"))).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    }
+
     /// A session that has joined `/` and been greeted.
     pub async fn join(bench: &Bench) -> Self {
         let mut client = Self::open(bench).await;
@@ -247,6 +294,25 @@ impl Client {
 
     pub async fn send(&mut self, bytes: &[u8]) {
         timeout(DEADLINE, self.stream.write_all(bytes)).await.expect("the server reads").unwrap();
+    }
+
+    /// Sends as much as the server takes: it may close in the middle of it.
+    pub async fn send_in_parts(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(65_536) {
+            if timeout(DEADLINE, self.stream.write_all(part)).await.expect("the server reads").is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next frame that is no pong.
+    pub async fn next_but_pongs(&mut self) -> Frame {
+        loop {
+            match self.next().await {
+                Frame::Pong(_) => {}
+                frame => return frame,
+            }
+        }
     }
 
     /// Sends a text frame.
@@ -293,6 +359,7 @@ impl Client {
         self.buffer.drain(..start + length);
         Some(match first {
             0x81 => Frame::Text(String::from_utf8(payload).unwrap()),
+            0x82 => Frame::Binary(payload),
             0x8A => Frame::Pong(payload),
             0x88 => Frame::Close(u16::from_be_bytes(payload[..2].try_into().unwrap())),
             other => panic!("unexpected first byte {other:#x}"),

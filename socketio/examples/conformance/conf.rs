@@ -1,0 +1,187 @@
+//! Namespace `/conf` of the profile `client`: every operation of the library, by an event each. What concerns other sockets
+//! goes through the [`Bus`], as in any application.
+
+use std::time::Duration;
+
+use actix_web::rt;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use socketio::{Answer, Bus, CloseReason, Encoded, Event, Fanout, Peer, Refusal, Reply, Selection, Socket};
+
+use crate::{
+    cluster,
+    say::{answer, say},
+};
+
+/// The namespace.
+pub const NAMESPACE: &str = "/conf";
+
+/// How long a client may take to answer `question`.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most events of one `burst`, and the most bytes of one answer.
+const MAX_BURST: u64 = 4000;
+const MAX_BYTES: usize = 1 << 20;
+
+/// One client.
+pub struct Conf {
+    socket: Socket,
+    handshake: Value,
+    bus: Bus,
+    port: u16,
+}
+
+impl Conf {
+    /// Lets a client in, unless its auth has `fail`.
+    pub fn enter(socket: Socket, handshake: Value, bus: Bus, port: u16) -> Result<Self, Refusal> {
+        if handshake["auth"].get("fail").is_some() {
+            let data = json!({"code": 42, "detail": "nope"});
+            return Err(Refusal { data: Some(data), ..Refusal::new("denied") });
+        }
+        Ok(Self { socket, handshake, bus, port })
+    }
+
+    fn bounce(&self, event: &Event) {
+        match Encoded::binary_event(NAMESPACE, "bounce", &event.args, &event.attachments, None) {
+            Ok(event) => self.socket.emit(&event),
+            Err(error) => tracing::error!(%error, "event not sent"),
+        }
+    }
+
+    fn ask(&self, event: Event, reply: Option<Reply>) {
+        let socket = self.socket.clone();
+        rt::spawn(async move {
+            let (args, attachments) = (&event.args, &event.attachments);
+            let asked = socket.emit_binary_with_ack("question", args, attachments, PATIENCE).await;
+            let Some(reply) = reply else { return };
+            match asked {
+                Ok(Answer { mut args, attachments }) => {
+                    args.insert(0, Value::Null);
+                    reply.send_binary(&args, &attachments);
+                }
+                Err(_) => reply.send(&("timeout",)),
+            }
+        });
+    }
+
+    /// What the client says to others.
+    fn speak(&self, name: &str, event: &mut Event) {
+        let (own, first) = (self.socket.id().room(), value(event, 0));
+        let to = match (name, first.as_str()) {
+            ("all", _) => Selection::all(NAMESPACE),
+            ("room", Some(room)) => Selection::room(NAMESPACE, room.into()).except(own),
+            ("room", None) => return,
+            _ => Selection::all(NAMESPACE).except(own),
+        };
+        match name {
+            "room" => self.send(to, name, &json!([first, value(event, 1)])),
+            _ => self.send(to, name, &json!([first])),
+        }
+    }
+
+    /// Sends an event to others.
+    fn send(&self, to: Selection, name: &str, args: &Value) {
+        match Encoded::event(NAMESPACE, name, args, None) {
+            Ok(packet) => {
+                let bus = self.bus.clone();
+                rt::spawn(async move { bus.send(vec![Fanout::Send { to, packet, volatile: false }]).await });
+            }
+            Err(error) => tracing::error!(%error, name, "event not sent"),
+        }
+    }
+
+    fn burst(&self, count: u64, reply: Option<Reply>) {
+        (0..count.min(MAX_BURST)).for_each(|number| say(&self.socket, "seq", &(number,)));
+        answer(reply, &(count.min(MAX_BURST),));
+    }
+
+    fn rooms(&self) -> Vec<String> {
+        let own = self.socket.id().room();
+        self.socket.rooms().iter().filter(|room| **room != own).map(ToString::to_string).collect()
+    }
+
+    fn who(&self) -> Value {
+        json!({
+            "id": self.socket.id().as_str(),
+            "headers": self.handshake["headers"],
+            "query": self.handshake["query"],
+            "auth": self.handshake["auth"],
+        })
+    }
+}
+
+impl Peer for Conf {
+    fn connected(&mut self) {
+        let id = self.socket.id();
+        let welcome =
+            json!({"id": id.as_str(), "auth": self.handshake["auth"], "transport": self.socket.transport()});
+        say(&self.socket, "welcome", &(welcome,));
+    }
+
+    fn event(&mut self, mut event: Event, reply: Option<Reply>) {
+        let name = std::mem::take(&mut event.name);
+        match name.as_str() {
+            "echo" => {
+                if let Some(reply) = reply {
+                    reply.send_binary(&event.args, &event.attachments);
+                }
+            }
+            "bounce" => self.bounce(&event),
+            "ask" => self.ask(event, reply),
+            "join" | "leave" => {
+                let room = text(&mut event, 0).into();
+                match name.as_str() {
+                    "join" => self.socket.join(&room),
+                    _ => self.socket.leave(&room),
+                }
+                answer(reply, &("ok",));
+            }
+            "room" | "all" | "others" => self.speak(&name, &mut event),
+            "rooms" => answer(reply, &(self.rooms(),)),
+            "burst" => self.burst(value(&mut event, 0).as_u64().unwrap_or(0), reply),
+            "bytes" => give_bytes(value(&mut event, 0).as_u64(), reply),
+            "length" => answer(reply, &(length(&event),)),
+            "transport" => answer(reply, &(self.socket.transport(),)),
+            "whoami" => answer(reply, &(self.who(),)),
+            "leaveNs" => self.socket.disconnect(),
+            "closeAll" => self.socket.expel(CloseReason::ServerClose),
+            "killTransport" => self.socket.cut(),
+            other => {
+                if let Some(operation) = other.strip_prefix("cluster:") {
+                    cluster::event(&self.bus, self.port, operation, event, reply);
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, _: CloseReason) {}
+}
+
+/// Argument `index`, null when absent.
+pub fn value(event: &mut Event, index: usize) -> Value {
+    event.args.get_mut(index).map(Value::take).unwrap_or_default()
+}
+
+/// Argument `index` as a text, whatever it is.
+pub fn text(event: &mut Event, index: usize) -> String {
+    match value(event, index) {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn give_bytes(count: Option<u64>, reply: Option<Reply>) {
+    let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(MAX_BYTES);
+    if let Some(reply) = reply {
+        reply.send_binary(&[json!({"_placeholder": true, "num": 0})], &[Bytes::from(vec![7; count])]);
+    }
+}
+
+/// Bytes of a binary argument, UTF-16 units of a text as JavaScript counts them.
+fn length(event: &Event) -> usize {
+    match (event.attachments.first(), event.args.first()) {
+        (Some(data), _) => data.len(),
+        (None, Some(Value::String(text))) => text.encode_utf16().count(),
+        _ => 0,
+    }
+}

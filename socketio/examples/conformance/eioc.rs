@@ -1,0 +1,130 @@
+//! Profile `eioc`: the bare engine as the suite of engine.io-client expects it.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use actix_web::{
+    App, HttpRequest, HttpServer,
+    dev::{Server, Service as _, ServiceRequest},
+    http::{
+        Method,
+        header::{HeaderName, HeaderValue, SET_COOKIE},
+    },
+};
+use bytes::Bytes;
+use serde_json::Value;
+use socketio::{Config, EngineApp, EnginePeer, EngineServer, Line, Refusal, on_connect};
+
+use crate::{WORKERS, handshake};
+
+/// The most sessions whose headers are kept.
+const MAX_KEPT: usize = 1024;
+
+/// Starts the server.
+pub fn listen(host: &str, port: u16) -> io::Result<Server> {
+    let posts = Posts::default();
+    let config = Config {
+        path: "/engine.io/".to_owned(),
+        ping_interval: Duration::from_millis(500),
+        max_payload: 100,
+        ..Config::default()
+    };
+    let engine = EngineServer::new(Bouncer { posts: posts.clone() }, config);
+    let server = HttpServer::new(move || {
+        let posts = posts.clone();
+        App::new()
+            .wrap_fn(move |request, service| {
+                posts.note(&request);
+                service.call(request)
+            })
+            .configure(|service| engine.mount(service))
+    });
+    Ok(server.on_connect(on_connect).workers(WORKERS).tcp_nodelay(true).bind((host, port))?.run())
+}
+
+/// The headers of each session's last POST, by session id.
+#[derive(Clone, Default)]
+struct Posts(Arc<Mutex<HashMap<String, Value>>>);
+
+impl Posts {
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Value>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, request: &ServiceRequest) {
+        let query = handshake::query(request.request());
+        let Some(sid) = query.get("sid").and_then(Value::as_str) else { return };
+        if *request.method() != Method::POST {
+            return;
+        }
+        let mut kept = self.kept();
+        if kept.len() >= MAX_KEPT {
+            // Left over by requests that came after their session's end.
+            kept.clear();
+        }
+        kept.insert(sid.to_owned(), handshake::headers(request.request()));
+    }
+}
+
+struct Bouncer {
+    posts: Posts,
+}
+
+struct Client {
+    line: Line,
+    posts: Posts,
+}
+
+impl EngineApp for Bouncer {
+    type Admission = ();
+    type Peer = Client;
+
+    fn admit(&self, request: &HttpRequest) -> Result<(), Refusal> {
+        match handshake::query(request).get("deny") {
+            Some(_) => Err(Refusal::new("Forbidden")),
+            None => Ok(()),
+        }
+    }
+
+    fn headers(&self, _: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
+        let expired = format!("4=4; Expires={}", actix_web::http::header::HttpDate::from(SystemTime::now()));
+        let cookies = [
+            "1=1; Max-Age=86400",
+            "2=2; Path=/; HttpOnly; Secure; SameSite=Strict",
+            "3=3; Max-Age=0",
+            expired.as_str(),
+        ];
+        cookies.iter().filter_map(|cookie| Some((SET_COOKIE, HeaderValue::from_str(cookie).ok()?))).collect()
+    }
+
+    fn open(&self, line: Line, _: ()) -> Client {
+        line.send_text("hi");
+        Client { line, posts: self.posts.clone() }
+    }
+}
+
+impl EnginePeer for Client {
+    fn text(&mut self, text: &str) {
+        match text {
+            "give binary" => self.line.send_binary(&[0, 1, 2, 3, 4]),
+            "give utf8" => self.line.send_text("пойду спать всем спокойной ночи"),
+            "sendHeaders" => {
+                let headers = self.posts.kept().get(self.line.session_id()).cloned();
+                self.line.send_text(&headers.unwrap_or_default().to_string());
+            }
+            other => self.line.send_text(other),
+        }
+    }
+
+    fn binary(&mut self, data: Bytes) {
+        self.line.send_binary(&data);
+    }
+
+    fn closed(&mut self, _: socketio::CloseReason) {
+        self.posts.kept().remove(self.line.session_id());
+    }
+}

@@ -1,0 +1,157 @@
+//! Namespace `/` of the profile `client`: one event for each case of the suite, and connection state recovery.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::rt;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+use socketio::{CloseReason, Connect, Encoded, Entry, Event, Memory, Peer, Refusal, Reply, Returned, Socket};
+
+use crate::{client::Anyone, say::answer};
+
+/// How long the client may take to answer `ack`.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the suite receives as bytes.
+const BYTES: Bytes = Bytes::from_static(b"asdfasdf");
+
+const TEXTS: [&str; 5] = ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"];
+
+/// One client.
+pub struct MainNamespace {
+    voice: Voice,
+    handshake: Value,
+    memory: Memory,
+    pid: String,
+    /// The events whose order counts, as they came.
+    seen: Vec<&'static str>,
+}
+
+/// Speaks to the client so that it can come back for what it has missed.
+#[derive(Clone)]
+struct Voice {
+    socket: Socket,
+    memory: Memory,
+}
+
+impl MainNamespace {
+    /// Lets a client in, unless its query has `fail`.
+    pub fn enter(
+        connect: Connect<Value>,
+        handshake: Value,
+        memory: Memory,
+    ) -> Result<Entry<Anyone>, Refusal> {
+        if handshake["query"].get("fail").is_some() {
+            return Err(Refusal::new("Auth failed (main namespace)"));
+        }
+        let socket = connect.socket;
+        let returned = connect.resume.and_then(|resume| memory.resume(&resume));
+        let (pid, recovered) = match returned {
+            Some(Returned { sid, pid, rooms, recovered }) => {
+                socket.adopt(&sid);
+                rooms.iter().for_each(|room| socket.join(room));
+                (pid, Some(recovered))
+            }
+            None => (memory.start(socket.id(), "/"), None),
+        };
+        let voice = Voice { socket, memory: memory.clone() };
+        let peer = Self { voice, handshake, memory, pid: pid.clone(), seen: Vec::new() };
+        Ok(Entry { peer: Anyone::new(Box::new(peer)), pid: Some(pid), recovered })
+    }
+
+    /// Notes an event of a sequence; answers whether the ones before it came in order.
+    fn follows(&mut self, name: &'static str, before: &[&str]) -> bool {
+        let in_order = self.seen.ends_with(before);
+        self.seen.push(name);
+        in_order
+    }
+
+    fn order(&mut self, name: &str, is_binary: bool) {
+        let voice = self.voice.clone();
+        match name {
+            "abuff1" if is_binary => self.seen.push("abuff1"),
+            "abuff2" if self.follows("abuff2", &["abuff1"]) => voice.say("abuff2-ack", &()),
+            "blob1" if is_binary => self.seen.push("blob1"),
+            "blob2" => self.seen.push("blob2"),
+            "blob3" if is_binary && self.follows("blob3", &["blob1", "blob2"]) => voice.say("blob3-ack", &()),
+            _ => {}
+        }
+    }
+
+    fn ask(&self) {
+        let voice = self.voice.clone();
+        rt::spawn(async move {
+            let answer = voice.socket.emit_with_ack("ack", &(), PATIENCE).await;
+            if answer.is_ok_and(|answer| answer.args == [json!(5), json!({"test": true})]) {
+                voice.say("got it", &());
+            }
+        });
+    }
+}
+
+impl Voice {
+    fn say(&self, name: &str, args: &impl Serialize) {
+        match self.memory.event("/", vec![self.socket.id().room()], None, name, args) {
+            Ok(event) => self.socket.emit(&event.packet),
+            Err(error) => tracing::error!(%error, name, "event not sent"),
+        }
+    }
+
+    fn say_bytes(&self, name: &str) {
+        let args = [json!({"_placeholder": true, "num": 0})];
+        match Encoded::binary_event("/", name, &args, &[BYTES], None) {
+            Ok(event) => self.socket.emit(&event),
+            Err(error) => tracing::error!(%error, name, "event not sent"),
+        }
+    }
+}
+
+impl Peer for MainNamespace {
+    fn event(&mut self, event: Event, reply: Option<Reply>) {
+        let is_binary = !event.attachments.is_empty();
+        let is_binary_in_json = is_binary && is_greeting(event.args.first());
+        let voice = &self.voice;
+        match event.name.as_str() {
+            "hi" => voice.say("hi", &()),
+            "echo" => {
+                if let Some(reply) = reply {
+                    reply.send_binary(&[event.args.first()], &event.attachments);
+                }
+            }
+            "ack" => self.ask(),
+            "getAckDate" => answer(reply, &(now(),)),
+            "getDate" => voice.say("takeDate", &(now(),)),
+            "getDateObj" => voice.say("takeDateObj", &(json!({"date": now()}),)),
+            "getUtf8" => TEXTS.iter().for_each(|text| voice.say("takeUtf8", &(text,))),
+            "false" => voice.say("false", &(false,)),
+            "doge" => voice.say_bytes("doge"),
+            "getbin" => voice.say_bytes("takebin"),
+            "buffa" if is_binary => voice.say("buffack", &()),
+            "blob" if is_binary => voice.say("back", &()),
+            "jsonbuff" if is_binary_in_json => voice.say("jsonbuff-ack", &()),
+            "jsonblob" if is_binary_in_json => voice.say("jsonblob-ack", &()),
+            "getHandshake" => answer(reply, &(&self.handshake,)),
+            "getId" => answer(reply, &(voice.socket.id().as_str(),)),
+            other => self.order(other, is_binary),
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        if reason.is_recoverable() {
+            let own = self.voice.socket.id().room();
+            let rooms = self.voice.socket.rooms().into_iter().filter(|room| *room != own).collect();
+            self.memory.keep(&self.pid, rooms);
+        } else {
+            self.memory.forget(&self.pid);
+        }
+    }
+}
+
+fn is_greeting(value: Option<&Value>) -> bool {
+    value.is_some_and(|value| value["hello"] == "lol" && value["goodbye"] == "gotcha")
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}

@@ -1,0 +1,114 @@
+//! Profile `protocol`: echoes, at the numbers that the suites of engine.io-protocol and socket.io-protocol expect.
+
+use std::{io, time::Duration};
+
+use actix_web::{
+    App as HttpApp, HttpRequest, HttpServer,
+    dev::Server as HttpHandle,
+    rt::{self, time::sleep},
+};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use serde_json::Value;
+use socketio::{
+    App, Bus, CloseReason, Config, Connect, Encoded, EngineApp, EnginePeer, EngineServer, Entry, Event, Line,
+    Peer, Refusal, Reply, Server, Socket, on_connect,
+};
+
+use crate::{WORKERS, say::say};
+
+/// Starts both servers on one port.
+pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
+    let config = Config {
+        ping_interval: Duration::from_millis(300),
+        ping_timeout: Duration::from_millis(200),
+        connect_timeout: Duration::from_millis(1000),
+        ..Config::default()
+    };
+    let engine = EngineServer::new(Echo, Config { path: "/engine.io/".to_owned(), ..config.clone() });
+    let server = Server::new(Bus::new(), Echo, config);
+    let server = HttpServer::new(move || {
+        HttpApp::new().configure(|service| engine.mount(service)).configure(|service| server.mount(service))
+    });
+    Ok(server.on_connect(on_connect).workers(WORKERS).tcp_nodelay(true).bind((host, port))?.run())
+}
+
+/// Between the answer to CONNECT and the first event. The suite listens for one message at a time, and misses the second of
+/// two that reach it in one piece.
+const GAP: Duration = Duration::from_millis(10);
+
+struct Echo;
+
+struct Mirror(Line);
+
+struct Client {
+    socket: Socket,
+    auth: Value,
+}
+
+impl EngineApp for Echo {
+    type Admission = ();
+    type Peer = Mirror;
+
+    fn admit(&self, _: &HttpRequest) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn open(&self, line: Line, _: ()) -> Mirror {
+        Mirror(line)
+    }
+}
+
+impl EnginePeer for Mirror {
+    fn text(&mut self, text: &str) {
+        self.0.send_text(text);
+    }
+
+    fn binary(&mut self, data: Bytes) {
+        self.0.send_binary(&data);
+    }
+}
+
+impl App for Echo {
+    type Admission = ();
+    type Peer = Client;
+
+    fn admit(&self, _: &HttpRequest) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Entry<Client>, Refusal>> {
+        Box::pin(async move {
+            match &*connect.namespace {
+                "/" | "/custom" => Ok(Entry::new(Client { socket: connect.socket, auth: connect.auth })),
+                _ => Err(Refusal::new("Invalid namespace")),
+            }
+        })
+    }
+}
+
+impl Peer for Client {
+    fn connected(&mut self) {
+        let (socket, auth) = (self.socket.clone(), self.auth.take());
+        rt::spawn(async move {
+            sleep(GAP).await;
+            say(&socket, "auth", &(auth,));
+        });
+    }
+
+    fn event(&mut self, Event { name, args, attachments }: Event, reply: Option<Reply>) {
+        match (name.as_str(), reply) {
+            ("message", _) => {
+                let namespace = self.socket.namespace();
+                match Encoded::binary_event(namespace, "message-back", &args, &attachments, None) {
+                    Ok(event) => self.socket.emit(&event),
+                    Err(error) => tracing::error!(%error, "event not sent"),
+                }
+            }
+            ("message-with-ack", Some(reply)) => reply.send_binary(&args, &attachments),
+            _ => {}
+        }
+    }
+
+    fn closed(&mut self, _: CloseReason) {}
+}

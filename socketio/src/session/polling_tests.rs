@@ -1,0 +1,115 @@
+//! A session that polls, without a network: what a GET gets while a WebSocket takes over, and at the end.
+
+use std::sync::Arc;
+
+use actix::Addr;
+
+use super::*;
+use crate::{
+    Config,
+    link::{
+        Link,
+        outbox::{Limits, Outbox},
+    },
+    session::{Admitted, Inbound, Said, carrier::PipeId, upgrade::Probe},
+    sockets::Namespaces,
+    testing::{Diary, Recorder, worker},
+    wire::Wire,
+};
+
+const PIPE: PipeId = PipeId(7);
+
+type Polled = Session<Namespaces<Recorder>>;
+
+/// A session that has joined the main namespace, with all it was sent so far already read.
+async fn joined() -> (Addr<Polled>, std::rc::Rc<Link>) {
+    let (worker, _) = worker(Config::default());
+    let (session, link) = Session::open(
+        &worker,
+        Carrier::POLLING,
+        Wire::new(None),
+        Admitted { admission: Diary::default(), owner: None },
+    );
+    assert!(poll(&session).await.unwrap().starts_with("0{"));
+    assert_eq!(session.send(Post("40".into())).await.unwrap(), Ok(()));
+    assert!(poll(&session).await.unwrap().starts_with("40{"));
+    (session, link)
+}
+
+async fn get(session: &Addr<Polled>) -> Body {
+    session.send(Get).await.unwrap().unwrap()
+}
+
+async fn poll(session: &Addr<Polled>) -> Result<String, Misfit> {
+    get(session).await.await.expect("there is an answer")
+}
+
+async fn probe(session: &Addr<Polled>) {
+    let outbox = Arc::new(Outbox::new(Limits::from(&Config::default())));
+    let probe = Probe { pipe: PIPE, outbox, wire: Wire::new(None) };
+    assert_eq!(session.send(probe).await.unwrap(), Ok(()));
+}
+
+async fn say(session: &Addr<Polled>, text: &'static str) {
+    session.send(Inbound { pipe: PIPE, said: Said::Text(text.into()), counted: None }).await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_get_that_waited_before_the_probe_is_released_by_it() {
+    let (session, _link) = joined().await;
+    let waiting = get(&session).await;
+    probe(&session).await;
+    say(&session, "2probe").await;
+    assert_eq!(waiting.await.unwrap(), Ok("6".to_owned()));
+}
+
+#[actix_rt::test]
+async fn a_get_that_overtakes_the_upgrade_has_come_to_the_wrong_transport() {
+    for said_before in [&[][..], &["2probe"]] {
+        let (session, _link) = joined().await;
+        probe(&session).await;
+        for text in said_before {
+            say(&session, text).await;
+        }
+        let late = get(&session).await;
+        say(&session, "2probe").await;
+        say(&session, "5").await;
+        assert_eq!(late.await.unwrap(), Err(Misfit::Transport));
+    }
+}
+
+#[actix_rt::test]
+async fn a_get_that_comes_while_probing_is_released_when_no_upgrade_follows() {
+    let (session, _link) = joined().await;
+    probe(&session).await;
+    say(&session, "2probe").await;
+    assert_eq!(poll(&session).await, Ok("6".to_owned()));
+}
+
+#[actix_rt::test]
+async fn the_close_packet_goes_alone_after_what_was_queued() {
+    let (session, link) = joined().await;
+    assert_eq!(session.send(Post("421[\"a\"]".into())).await.unwrap(), Ok(()));
+    link.end_namespaces(CloseReason::ServerClose);
+    assert_eq!(poll(&session).await, Ok("431[\"a\"]\x1e41".to_owned()));
+    assert_eq!(poll(&session).await, Ok("1".to_owned()));
+    assert!(!session.connected());
+}
+
+#[actix_rt::test]
+async fn a_request_to_a_session_whose_time_is_up_ends_it() {
+    let none = std::time::Duration::ZERO;
+    let (worker, _) = worker(Config { ping_interval: none, ping_timeout: none, ..Config::default() });
+    let (session, _link) = Session::open(
+        &worker,
+        Carrier::POLLING,
+        Wire::new(None),
+        Admitted { admission: Diary::default(), owner: None },
+    );
+    assert!(
+        poll(&session).await.unwrap().ends_with("\x1e2"),
+        "the ping is due at once, and the shard has not looked"
+    );
+    assert!(get(&session).await.await.is_err());
+    assert!(!session.connected());
+}

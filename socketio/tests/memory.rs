@@ -1,0 +1,322 @@
+//! What clients leave behind: after each kind of abuse the server holds no session, no descriptor and no memory of it. The
+//! server is a process of its own, this same program started again with only the test [`server`] in it.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, LazyLock, atomic::AtomicU64, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream};
+use lab::{
+    Bench, Client, DEADLINE, Frame, frame,
+    http::{Poller, get, post, post_as, post_in_chunks},
+    start, upgrade_request,
+};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
+use socketio::Config;
+
+const MIB: u64 = 1024 * 1024;
+
+/// So much memory may the allocator keep; what is looked for here leaks several times that.
+const SLACK: u64 = 12 * MIB;
+
+/// So many clients at a time.
+const AT_ONCE: usize = 32;
+
+/// How many sessions there are, as the server's own gauge says.
+static SESSIONS: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
+
+/// Keeps the one gauge.
+struct Sessions;
+
+impl metrics::Recorder for Sessions {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        match key.name() {
+            "socketio_sessions" => Gauge::from_arc(SESSIONS.clone()),
+            _ => Gauge::noop(),
+        }
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// The server process: says its address, then its number of sessions whenever it is asked by a line.
+#[test]
+#[ignore = "the server of the other tests, which start it"]
+fn server() {
+    metrics::set_global_recorder(Sessions).map_err(|_| "a recorder is set").unwrap();
+    let bench = start(Config::default());
+    println!("\naddress {}", bench.address);
+    for line in std::io::stdin().lines() {
+        line.unwrap();
+        println!("sessions {}", f64::from_bits(SESSIONS.load(Ordering::Relaxed)));
+    }
+}
+
+/// The server process, as a test holds it.
+struct Remote {
+    process: Child,
+    asks: ChildStdin,
+    says: BufReader<ChildStdout>,
+    bench: Bench,
+}
+
+impl Remote {
+    fn start() -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["server", "--exact", "--ignored", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let asks = process.stdin.take().unwrap();
+        let mut says = BufReader::new(process.stdout.take().unwrap());
+        let address = Self::word_after("address ", &mut says).parse().unwrap();
+        Self { process, asks, says, bench: Bench::of(address) }
+    }
+
+    fn word_after(label: &str, says: &mut BufReader<ChildStdout>) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(says.read_line(&mut line).unwrap() > 0, "the server has died");
+            if let Some(word) = line.strip_prefix(label) {
+                return word.trim().to_owned();
+            }
+        }
+    }
+
+    fn sessions(&mut self) -> u64 {
+        self.asks.write_all(b"\n").unwrap();
+        Self::word_after("sessions ", &mut self.says).parse::<f64>().unwrap() as u64
+    }
+
+    /// Resident memory in bytes.
+    fn memory(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
+    /// Waits until no session is left.
+    async fn settle(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.sessions() {
+                0 => return,
+                left => assert!(Instant::now() < deadline, "{left} sessions are left"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until as few descriptors as this are open.
+    async fn settle_descriptors(&self, base: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.descriptors() > base {
+            assert!(Instant::now() < deadline, "{} descriptors are open, not {base}", self.descriptors());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Does `abuse` a few times, then often; in between and afterwards the server must be the same.
+    async fn endure<F: Future<Output = ()>>(
+        &mut self,
+        warm_up: usize,
+        times: usize,
+        abuse: impl Fn(std::net::SocketAddr) -> F,
+    ) {
+        let address = self.bench.address;
+        let many = |times| stream::iter(0..times).for_each_concurrent(AT_ONCE, |_| abuse(address));
+        many(warm_up).await;
+        self.settle().await;
+        let (base, descriptors) = (self.memory(), self.descriptors());
+        many(times).await;
+        self.settle().await;
+        self.settle_descriptors(descriptors + AT_ONCE).await;
+        let grown = self.memory().saturating_sub(base);
+        assert!(grown < SLACK, "{} KiB more after {times} times", grown / 1024);
+        Client::join(&self.bench).await;
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// The server has read everything that was sent before.
+async fn assert_read(client: &mut Client) {
+    client.send(&frame(0x89, b"read?")).await;
+    assert_eq!(client.next().await, Frame::Pong(b"read?".to_vec()));
+}
+
+#[actix_rt::test]
+async fn half_sent_events_leave_nothing() {
+    let part = Arc::new(frame(0x82, &[7; 10_000]));
+    let abuse = |address| {
+        let part = part.clone();
+        async move {
+            let mut client = Client::join(&Bench::of(address)).await;
+            client.say("4510-[\"a\"]").await;
+            for _ in 0..9 {
+                client.send(&part).await;
+            }
+            assert_read(&mut client).await;
+        }
+    };
+    Remote::start().endure(100, 1000, abuse).await;
+}
+
+#[actix_rt::test]
+async fn one_byte_fragments_leave_nothing() {
+    let unfinished = Arc::new([frame(0x01, b"4"), frame(0x00, b"x").repeat(126)].concat());
+    let abuse = |address| {
+        let unfinished = unfinished.clone();
+        async move {
+            let mut client = Client::join(&Bench::of(address)).await;
+            client.send(&unfinished).await;
+            assert_read(&mut client).await;
+        }
+    };
+    let mut remote = Remote::start();
+    remote.endure(100, 500, abuse).await;
+
+    let base = remote.memory();
+    let mut client = Client::join(&remote.bench).await;
+    client.send_in_parts(&[frame(0x01, b"4"), frame(0x00, b"x").repeat(1_000_000)].concat()).await;
+    assert!(remote.memory() < base + SLACK);
+    remote.settle().await;
+}
+
+#[actix_rt::test]
+async fn abandoned_polls_leave_nothing() {
+    let abuse = |address| async move {
+        let poller = Poller::join(&Bench::of(address)).await;
+        drop(poller.start_poll().await);
+    };
+    Remote::start().endure(200, 2000, abuse).await;
+}
+
+#[actix_rt::test]
+async fn abandoned_posts_and_probes_leave_nothing() {
+    let abuse = |address| async move {
+        let poller = Poller::join(&Bench::of(address)).await;
+        let mut probe = Client::probe(address, &poller.sid).await;
+        probe.say("2probe").await;
+        assert_eq!(probe.next().await, Frame::Text("3probe".into()));
+        let request = post(&poller.query(), "42[\"a\"]");
+        drop(poller.start(&request[..request.len() - 1]).await);
+        assert!(matches!(probe.next().await, Frame::Close(_)), "with the session its probe ends");
+    };
+    Remote::start().endure(100, 500, abuse).await;
+}
+
+#[actix_rt::test]
+async fn sessions_closed_by_the_server_and_not_polled_again_leave_nothing() {
+    let abuse = |address| async move {
+        let poller = Poller::join(&Bench::of(address)).await;
+        let mut waiting = poller.wait().await;
+        poller.say("42[\"count\",20]\x1e42[\"close me\"]").await;
+        assert_eq!(waiting.answer().await.packets().len(), 16);
+    };
+    Remote::start().endure(20, 200, abuse).await;
+}
+
+#[actix_rt::test]
+async fn refused_posts_are_answered_and_leave_nothing() {
+    let abuse = |address| async move {
+        let poller = Poller::open(&Bench::of(address)).await;
+        let request = post_as(&poller.query(), "application/octet-stream", "42[\"a\"]");
+        assert_eq!(poller.start(&request).await.answer().await.status, 400);
+    };
+    Remote::start().endure(200, 5000, abuse).await;
+}
+
+#[actix_rt::test]
+async fn upgrades_that_are_reset_leave_nothing() {
+    let abuse = |address| async move {
+        let mut client = Client::dial(address, None).await;
+        client.send(upgrade_request("EIO=4&transport=websocket&sid=nobody").as_bytes()).await;
+        client.reset();
+    };
+    Remote::start().endure(100, 1000, abuse).await;
+}
+
+#[actix_rt::test]
+async fn connections_that_the_server_has_ended_are_closed_whatever_the_client_does() {
+    let mut remote = Remote::start();
+    let base = remote.descriptors();
+    let mut held = Vec::new();
+    for index in 0..200 {
+        let mut client = Client::join(&remote.bench).await;
+        // Half of them go on talking, and none reads or closes.
+        client.say("no packet").await;
+        if index % 2 == 0 {
+            client.send_in_parts(&frame(0x81, b"42[\"a\"]").repeat(1000)).await;
+        }
+        held.push(client);
+    }
+    remote.settle().await;
+    remote.settle_descriptors(base + AT_ONCE).await;
+}
+
+#[actix_rt::test]
+async fn bodies_over_the_limit_are_not_kept() {
+    let mut remote = Remote::start();
+    let poller = Poller::open(&remote.bench).await;
+    poller.say("3").await;
+    let base = remote.memory();
+    let declared = post(&poller.query(), "").replace("Length: 0", "Length: 104857600");
+    let chunk = format!("{:x}\r\n{}\r\n", 65_536, "x".repeat(65_536));
+    for (head, part) in [(declared, "x".repeat(65_536)), (post_in_chunks(&poller.query()), chunk)] {
+        let mut client = poller.start(&head).await;
+        for _ in 0..1600 {
+            client.send_in_parts(part.as_bytes()).await;
+            assert!(remote.memory() < base + SLACK);
+        }
+    }
+    assert_eq!(poller.start(&get(&poller.query()).replace("GET", "PUT")).await.answer().await.status, 400);
+    assert_eq!(remote.sessions(), 1);
+}
+
+#[actix_rt::test]
+async fn a_flood_of_events_from_another_worker_waits_in_the_kernel() {
+    let remote = Remote::start();
+    let poller = Poller::join(&remote.bench).await;
+    let mut client = Client::dial_worker(remote.bench.address, &poller.worker, false).await;
+    client.ask_to_probe(&poller.sid).await;
+    client.say("2probe").await;
+    assert_eq!(client.next().await, Frame::Text("3probe".into()));
+    client.say("5").await;
+    let base = remote.memory();
+    let events =
+        frame(0x81, b"42[\"x\",[1,[2,[3,[4,[5,[6,[7]]]]]]],{\"a\":{\"b\":{\"c\":[1,2,3]}}}]").repeat(1000);
+    for sent in 0..200 {
+        client.send(&events).await;
+        let grown = remote.memory().saturating_sub(base);
+        assert!(grown < SLACK, "{} KiB more after {sent} thousand events", grown / 1024);
+    }
+    client.say("421[\"still here\"]").await;
+    assert_eq!(client.next().await, Frame::Text("431[\"still here\",[],1]".into()));
+}

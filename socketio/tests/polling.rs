@@ -1,0 +1,630 @@
+//! Long-polling over real sockets, as raw HTTP: the rules of requests and bodies, their abuse, and the handshake's errors. Moving to a
+//! WebSocket is in `upgrade.rs`.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{
+    Client, DEADLINE, Frame,
+    http::{Answer, BAD_REQUEST, Poller, UNKNOWN, get, post, post_as, post_in_chunks},
+    start, upgrade_request,
+};
+use serde_json::json;
+use socketio::{CloseReason, Config, Cors};
+
+const POLLING: &str = "EIO=4&transport=polling";
+
+#[actix_rt::test]
+async fn a_handshake_is_answered_at_once_with_the_open_packet_alone() {
+    let bench = start(Config::default());
+    let answer = Client::dial(bench.address, None).await.ask(&get(POLLING)).await;
+    assert_eq!(answer.packets().len(), 1);
+    let open: serde_json::Value = serde_json::from_str(&answer.body[1..]).unwrap();
+    assert_eq!(open.as_object().unwrap().len(), 5);
+    assert_eq!(open["upgrades"], json!(["websocket"]));
+    assert_eq!(open["pingInterval"], json!(25_000));
+    assert_eq!(open["pingTimeout"], json!(20_000));
+    assert_eq!(open["maxPayload"], json!(1_000_000));
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=UTF-8"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+}
+
+#[actix_rt::test]
+async fn a_poll_brings_everything_queued_or_waits() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    poller.say("421[\"a\"]\x1e422[\"b\"]\x1e423[\"c\"]").await;
+    let answer = poller.poll().await;
+    assert_eq!(answer.packets(), ["431[\"a\",[],1]", "432[\"b\",[],1]", "433[\"c\",[],1]"]);
+    let mut waiting = poller.wait().await;
+    poller.say("424[\"d\"]").await;
+    assert_eq!(waiting.answer().await.short(), (200, "434[\"d\",[],1]"));
+}
+
+#[actix_rt::test]
+async fn an_answer_has_sixteen_packets_at_most_and_the_next_one_the_rest() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    poller.say("42[\"count\",40]").await;
+    let mut seen = Vec::new();
+    for packets in [16, 16, 8] {
+        let answer = poller.poll().await;
+        assert_eq!(answer.packets().len(), packets);
+        seen.extend(answer.packets().into_iter().map(str::to_owned));
+    }
+    let want: Vec<_> = (0..40).map(|number| format!("42[\"n\",{number}]")).collect();
+    assert_eq!(seen, want);
+}
+
+#[actix_rt::test]
+async fn a_connection_that_is_to_close_is_not_an_abort() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let request = get(&poller.query()).replace("Host", "Connection: close\r\nHost");
+    let mut waiting = poller.wait_for(request.as_bytes()).await;
+    poller.say("421[\"a\"]").await;
+    assert_eq!(waiting.answer().await.short(), (200, "431[\"a\",[],1]"));
+    assert_eq!(waiting.rest().await, "");
+    poller.assert_lives().await;
+}
+
+#[actix_rt::test]
+async fn a_post_is_answered_ok() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let answer = poller.post("3").await;
+    assert_eq!(answer.short(), (200, "ok"));
+    assert_eq!(answer.header("content-type"), Some("text/html"));
+    assert_eq!(answer.header("content-length"), Some("2"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let request = post_as(&poller.query(), kind, "3");
+        assert_eq!(poller.start(&request).await.answer().await.short(), (200, "ok"), "{kind:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_binary_body_is_refused_and_ends_the_session() {
+    let bench = start(Config::default());
+    for kind in ["application/octet-stream", "Application/Octet-Stream; charset=x"] {
+        let poller = Poller::join(&bench).await;
+        let request = post_as(&poller.query(), kind, "42[\"a\"]");
+        let mut client = poller.start(&request).await;
+        assert_eq!(client.answer().await.status, 400);
+        assert_eq!(client.rest().await, "", "and the connection is closed");
+        poller.assert_gone().await;
+    }
+}
+
+#[actix_rt::test]
+async fn bodies_may_come_in_chunks_and_be_cut_anywhere() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let body = "421[\"é€😀\"]";
+    for cut in 1..body.len() {
+        let (head, tail) = body.as_bytes().split_at(cut);
+        let mut client = poller.start(&post_in_chunks(&poller.query())).await;
+        for part in [head, tail] {
+            client.send(format!("{:x}\r\n", part.len()).as_bytes()).await;
+            client.send(part).await;
+            client.send(b"\r\n").await;
+        }
+        client.send(b"0\r\n\r\n").await;
+        assert_eq!(client.answer().await.short(), (200, "ok"), "{cut}");
+        assert_eq!(poller.poll().await.packets(), ["431[\"é€😀\",[],1]"], "{cut}");
+    }
+    let request = post(&poller.query(), body);
+    for cut in request.len() - body.len()..request.len() {
+        let mut client = poller.wait_for(&request.as_bytes()[..cut]).await;
+        client.send(&request.as_bytes()[cut..]).await;
+        assert_eq!(client.answer().await.short(), (200, "ok"), "{cut}");
+        assert_eq!(poller.poll().await.packets(), ["431[\"é€😀\",[],1]"], "{cut}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_body_that_is_no_text_ends_the_session() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let mut client = poller.start(&post_in_chunks(&poller.query())).await;
+    client.send(b"3\r\n4\xC3\x28\r\n0\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 400);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn a_second_poll_ends_the_session() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let mut first = poller.wait().await;
+    assert_eq!(poller.poll().await.short(), (400, ""));
+    assert_eq!(first.answer().await.short(), (200, "1"));
+    assert_eq!(bench.next_close(), CloseReason::TransportError);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn a_second_post_ends_the_session() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let request = post(&poller.query(), "421[\"a\"]");
+    let (head, tail) = request.as_bytes().split_at(request.len() - 3);
+    let mut first = poller.wait_for(head).await;
+    assert_eq!(poller.post("3").await.short(), (400, ""));
+    first.send(tail).await;
+    assert_eq!(first.answer().await.status, 400);
+    assert_eq!(bench.next_close(), CloseReason::TransportError);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn a_poll_that_is_broken_off_ends_the_session() {
+    let bench = start(Config::default());
+    for _ in 0..4 {
+        let poller = Poller::join(&bench).await;
+        drop(poller.wait().await);
+        assert_eq!(bench.next_close(), CloseReason::TransportClose);
+        poller.assert_gone().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_poll_whose_connection_is_reset_ends_the_session() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    poller.wait().await.reset();
+    assert_eq!(bench.next_close(), CloseReason::TransportClose);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn a_post_that_is_broken_off_ends_the_session() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let request = post(&poller.query(), "421[\"a\"]");
+    drop(poller.wait_for(&request.as_bytes()[..request.len() - 3]).await);
+    assert_eq!(bench.next_close(), CloseReason::TransportError);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn a_body_that_does_not_come_in_time_ends_the_session() {
+    let bench = start(Config { body_timeout: Duration::from_millis(200), ..Config::default() });
+    let poller = Poller::join(&bench).await;
+    let request = post(&poller.query(), "421[\"a\"]");
+    let mut client = poller.wait_for(&request.as_bytes()[..request.len() - 3]).await;
+    assert_eq!(client.answer().await.status, 408);
+    assert_eq!(bench.next_close(), CloseReason::TransportError);
+    poller.assert_gone().await;
+}
+
+/// A body of an event of exactly `bytes` bytes, which is less in characters.
+fn body_of(bytes: usize) -> String {
+    let frame = "421[\"x\",\"\"]".len();
+    let filling = "é".repeat((bytes - frame) / 2) + &"y".repeat((bytes - frame) % 2);
+    format!("421[\"x\",\"{filling}\"]")
+}
+
+#[actix_rt::test]
+async fn a_body_at_the_limit_passes_and_one_past_it_does_not() {
+    let bench = start(Config { max_payload: 1000, ..Config::default() });
+    let poller = Poller::join(&bench).await;
+    assert_eq!(body_of(1000).len(), 1000);
+    poller.say(&body_of(1000)).await;
+    assert!(poller.poll().await.body.starts_with("431[\"x\",[\"é"));
+    assert_eq!(poller.post(&body_of(1001)).await.short(), (413, ""));
+
+    let mut client = poller.start(&post_in_chunks(&poller.query())).await;
+    client.send(format!("3e9\r\n{}\r\n0\r\n\r\n", body_of(1001)).as_bytes()).await;
+    assert_eq!(client.answer().await.short(), (413, ""));
+    poller.assert_lives().await;
+}
+
+#[actix_rt::test]
+async fn a_body_is_refused_before_all_of_it_has_come() {
+    let bench = start(Config { max_payload: 1000, ..Config::default() });
+    let poller = Poller::join(&bench).await;
+    let declared = post(&poller.query(), "").replace("Length: 0", "Length: 104857600");
+    let mut client = poller.start(&(declared + &body_of(1001))).await;
+    assert_eq!(client.answer().await.short(), (413, ""));
+    poller.assert_lives().await;
+}
+
+#[actix_rt::test]
+async fn a_malformed_packet_ends_the_session_after_those_before_it_were_heard() {
+    let bench = start(Config::default());
+    for bad in
+        ["", "x", "7", "8", "42[\"a\"]\x1e", "\x1e42[\"a\"]", "42[\"a\"]\x1e\x1e42[\"a\"]", "0", "0{}", "4"]
+    {
+        let poller = Poller::join(&bench).await;
+        assert_eq!(poller.post(bad).await.status, 400, "{bad:?}");
+        assert_eq!(bench.next_close(), CloseReason::ParseError, "{bad:?}");
+        poller.assert_gone().await;
+    }
+    let poller = Poller::join(&bench).await;
+    let mut waiting = poller.wait().await;
+    assert_eq!(poller.post("421[\"good\"]\x1ebad!").await.status, 400);
+    let answer = waiting.answer().await;
+    assert_eq!(answer.packets(), ["431[\"good\",[],1]"]);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn only_the_server_pings_and_upgrades() {
+    let bench = start(Config::default());
+    for bad in ["2", "2probe", "5"] {
+        let poller = Poller::join(&bench).await;
+        assert_eq!(poller.post(bad).await.status, 400, "{bad:?}");
+        assert_eq!(bench.next_close(), CloseReason::TransportError, "{bad:?}");
+        poller.assert_gone().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_pong_and_a_noop_are_harmless() {
+    let bench = start(Config::default());
+    let poller = Poller::open(&bench).await;
+    poller.say("3\x1e6\x1e3").await;
+    poller.say("40").await;
+    assert_eq!(poller.poll().await.packets().len(), 3);
+    poller.assert_lives().await;
+}
+
+#[actix_rt::test]
+async fn packets_in_one_body_are_bounded() {
+    let bench = start(Config::default());
+    for body in ["\x1e".repeat(999_999), "\x1e3".repeat(100_000), "3\x1e".repeat(1024) + "3"] {
+        let poller = Poller::join(&bench).await;
+        assert_eq!(poller.post(&body).await.status, 400);
+        poller.assert_gone().await;
+    }
+    let poller = Poller::join(&bench).await;
+    let most = vec!["42[\"x\"]"; 1024].join("\x1e");
+    poller.say(&most).await;
+    poller.assert_lives().await;
+}
+
+#[actix_rt::test]
+async fn a_close_packet_ends_the_session_and_releases_the_poll() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let mut waiting = poller.wait().await;
+    poller.say("1").await;
+    assert_eq!(waiting.answer().await.short(), (200, "6"));
+    assert_eq!(bench.next_close(), CloseReason::TransportClose);
+    poller.assert_gone().await;
+
+    let poller = Poller::join(&bench).await;
+    poller.say("41\x1e1").await;
+    assert_eq!(bench.next_close(), CloseReason::ClientLeft);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn other_methods_are_refused_and_the_session_lives_on() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let request = get(&poller.query()).replacen("GET", method, 1);
+        assert_eq!(poller.start(&request).await.answer().await.status, 400, "{method}");
+    }
+    poller.assert_lives().await;
+}
+
+#[actix_rt::test]
+async fn closing_from_the_server_answers_the_poll_that_waits() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    poller.say("42[\"join\",\"r\"]").await;
+    let mut waiting = poller.wait().await;
+    bench.bus.close_all(CloseReason::ShuttingDown, 1, Duration::ZERO).await;
+    assert_eq!(waiting.answer().await.short(), (200, "1"));
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn closing_from_the_server_flushes_and_waits_for_the_next_poll() {
+    let bench = start(Config::default());
+    for (event, last) in [("close me", &[][..]), ("put out", &["41"])] {
+        let poller = Poller::join(&bench).await;
+        poller.say(&format!("42[\"count\",20]\x1e42[\"{event}\"]")).await;
+        assert_eq!(bench.next_close(), CloseReason::ServerClose);
+        poller.say("421[\"ignored\"]").await;
+        assert_eq!(poller.poll().await.packets().len(), 16);
+        let answer = poller.poll().await;
+        assert_eq!(answer.packets()[..4], ["42[\"n\",16]", "42[\"n\",17]", "42[\"n\",18]", "42[\"n\",19]"]);
+        assert_eq!(answer.packets()[4..], *last);
+        assert_eq!(poller.poll().await.short(), (200, "1"), "by itself, which stock clients need");
+        poller.assert_gone().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_namespace_can_be_left_by_either_side() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    poller.say("42[\"leave me\"]").await;
+    assert_eq!(poller.poll().await.short(), (200, "41"));
+    assert_eq!(bench.next_close(), CloseReason::ServerLeft);
+    poller.say("40\x1e41\x1e40").await;
+    let answer = poller.poll().await;
+    assert!(answer.packets()[0].starts_with("40{"), "{answer:?}");
+}
+
+#[actix_rt::test]
+async fn binary_arguments_travel_as_base64_both_ways() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let event = "452-[\"bytes\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
+    let told = ["451-[\"bytes\",{\"_placeholder\":true,\"num\":0}]", "bAAEC/w=="];
+    poller.say(&format!("{event}\x1ebAAE=\x1ebAv8=")).await;
+    assert_eq!(poller.poll().await.packets(), told);
+    poller.say(event).await;
+    poller.say("bAAE=").await;
+    poller.say("3").await;
+    poller.say("bAv8=").await;
+    assert_eq!(poller.poll().await.packets(), told);
+    assert_eq!(poller.post("bnot base64").await.status, 400);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn the_heartbeat_goes_through_polls_and_silence_ends_the_session() {
+    let config = Config {
+        ping_interval: Duration::from_millis(300),
+        ping_timeout: Duration::from_millis(300),
+        ..Config::default()
+    };
+    let bench = start(config);
+    let poller = Poller::join(&bench).await;
+    for _ in 0..3 {
+        assert_eq!(poller.poll().await.short(), (200, "2"));
+        poller.say("3").await;
+    }
+    let mut waiting = poller.start_poll().await;
+    assert_eq!(waiting.answer().await.short(), (200, "2"));
+    let mut waiting = poller.start_poll().await;
+    assert_eq!(waiting.answer().await.short(), (200, "1"));
+    assert_eq!(bench.next_close(), CloseReason::PingTimeout);
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn a_session_that_joins_nothing_is_closed() {
+    let bench = start(Config { connect_timeout: Duration::from_millis(200), ..Config::default() });
+    let poller = Poller::open(&bench).await;
+    assert_eq!(poller.poll().await.short(), (200, "1"));
+    poller.assert_gone().await;
+}
+
+#[actix_rt::test]
+async fn sessions_are_found_from_any_worker() {
+    let bench = start(Config::default());
+    let first = Poller::join(&bench).await;
+    let second = loop {
+        let other = Poller::join(&bench).await;
+        if other.worker != first.worker {
+            break other;
+        }
+    };
+    for poller in [&first, &second] {
+        poller.say("420[\"join\",\"r\"]").await;
+        assert_eq!(poller.poll().await.short(), (200, "430[\"join\",[null],1]"));
+    }
+    for (poller, other) in [(&first, Some(&second)), (&second, None)] {
+        let mut away = Client::dial_worker(bench.address, &poller.worker, false).await;
+        assert_eq!(away.ask(&post(&poller.query(), "421[\"a\"]")).await.short(), (200, "ok"));
+        assert_eq!(away.ask(&get(&poller.query())).await.short(), (200, "431[\"a\",[],1]"));
+        away.send(get(&poller.query()).as_bytes()).await;
+        bench.broadcast("r", "news", json!(7)).await;
+        assert_eq!(away.answer().await.short(), (200, "42[\"news\",7]"));
+        if let Some(other) = other {
+            assert_eq!(other.poll().await.short(), (200, "42[\"news\",7]"));
+        }
+        away.send(get(&poller.query()).as_bytes()).await;
+        drop(away);
+        assert_eq!(bench.next_close(), CloseReason::TransportClose, "an abort, too");
+        poller.assert_gone().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_websocket_session_is_not_for_polling() {
+    let bench = start(Config::default());
+    let mut client = Client::dial(bench.address, None).await;
+    client.request(&upgrade_request("EIO=4&transport=websocket")).await;
+    let Frame::Text(open) = client.next().await else { panic!("the open packet") };
+    let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
+    let query = format!("{POLLING}&sid={}", open["sid"].as_str().unwrap());
+    for request in [get(&query), post(&query, "1")] {
+        let answer = Client::dial(bench.address, None).await.ask(&request).await;
+        assert_eq!(answer.short(), (400, BAD_REQUEST));
+    }
+    client.connect().await;
+}
+
+#[actix_rt::test]
+async fn handshake_errors_come_in_the_references_order() {
+    let bench = start(Config::default());
+    let poller = Poller::join(&bench).await;
+    let sid = &poller.sid;
+    let unknown_transport = r#"{"code":0,"message":"Transport unknown"}"#;
+    let bad_method = r#"{"code":2,"message":"Bad handshake method"}"#;
+    let old_version = r#"{"code":5,"message":"Unsupported protocol version"}"#;
+    let table = [
+        (get(""), unknown_transport),
+        (get("EIO=4"), unknown_transport),
+        (get("EIO=4&transport="), unknown_transport),
+        (get("EIO=4&transport=webtransport"), unknown_transport),
+        (get("EIO=4&transport=constructor"), unknown_transport),
+        (get("EIO=4&transport=polling&transport=x"), unknown_transport),
+        (get("EIO=4&transport[]=polling"), unknown_transport),
+        (get(&format!("EIO=4&transport=x&sid={sid}")), unknown_transport),
+        (get("EIO=4&transport=polling&sid=nobody"), UNKNOWN),
+        (get("EIO=3&transport=polling&sid=__proto__"), UNKNOWN),
+        (get("EIO=4&transport=polling&sid="), UNKNOWN),
+        (get("EIO=4&transport=polling&sid=%00"), UNKNOWN),
+        (get(&format!("EIO=4&transport=polling&sid={}", "a".repeat(50_000))), UNKNOWN),
+        (post("EIO=4&transport=polling&sid=nobody", "3"), UNKNOWN),
+        (get(&format!("EIO=4&transport=websocket&sid={sid}")), BAD_REQUEST),
+        (get(&format!("EIO=3&transport=polling&sid={sid}")), BAD_REQUEST),
+        (get(&format!("transport=polling&sid={sid}")), BAD_REQUEST),
+        (post("EIO=4&transport=polling", "3"), bad_method),
+        (post("EIO=3&transport=polling", "3"), bad_method),
+        (get("EIO=4&transport=websocket"), BAD_REQUEST),
+        (get("EIO=3&transport=websocket"), BAD_REQUEST),
+        (get("transport=polling"), old_version),
+        (get("EIO=3&transport=polling"), old_version),
+        (get("EIO=5&transport=polling"), old_version),
+        (get("EIO=04&transport=polling"), old_version),
+        (get("EIO=4&EIO=3&transport=polling"), old_version),
+    ];
+    for (request, body) in table {
+        let answer = Client::dial(bench.address, None).await.ask(&request).await;
+        assert_eq!(answer.short(), (400, body), "{:.200}", request);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    let answer = Client::dial(bench.address, None).await.ask(&get(&format!("{POLLING}&deny=1"))).await;
+    assert_eq!(answer.short(), (403, r#"{"code":4,"message":"denied"}"#));
+    poller.assert_lives().await;
+}
+
+#[actix_rt::test]
+async fn jsonp_and_base64_parameters_change_nothing() {
+    let bench = start(Config::default());
+    let answer =
+        Client::dial(bench.address, None).await.ask(&get(&format!("{POLLING}&j=0&b64=1&t=1.5"))).await;
+    assert!(answer.body.starts_with("0{"), "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=UTF-8"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[actix_rt::test]
+async fn a_transport_that_is_off_is_unknown() {
+    let bench = start(Config { polling: false, ..Config::default() });
+    let answer = Client::dial(bench.address, None).await.ask(&get(POLLING)).await;
+    assert_eq!(answer.short(), (400, r#"{"code":0,"message":"Transport unknown"}"#));
+
+    let bench = start(Config { websocket: false, ..Config::default() });
+    let answer = Client::dial(bench.address, None).await.ask(&get(POLLING)).await;
+    assert!(answer.body.contains("\"upgrades\":[]"), "{answer:?}");
+    let mut client = Client::dial(bench.address, None).await;
+    let head = client.request(&upgrade_request("EIO=4&transport=websocket")).await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    assert_eq!(client.rest().await, "Transport unknown");
+}
+
+/// Requests of every kind that a page may make, each with the start of its answer's head.
+fn requests(poller: &Poller) -> Vec<(String, &'static str)> {
+    vec![
+        (get(POLLING), "HTTP/1.1 200"),
+        (post(&poller.query(), "421[\"a\"]"), "HTTP/1.1 200"),
+        (get(&poller.query()), "HTTP/1.1 200"),
+        (get("EIO=3&transport=polling"), "HTTP/1.1 400"),
+        (get("EIO=4&transport=polling&sid=nobody"), "HTTP/1.1 400"),
+        (get(&format!("{POLLING}&deny=1")), "HTTP/1.1 403"),
+        (post(&poller.query(), &"x".repeat(2000)), "HTTP/1.1 413"),
+        (upgrade_request("EIO=4&transport=websocket"), "HTTP/1.1 101"),
+        (upgrade_request("EIO=3&transport=websocket"), "HTTP/1.1 400"),
+        (get(&poller.query()).replacen("GET", "PUT", 1), "HTTP/1.1 400"),
+    ]
+}
+
+/// The answer's head and its three cross-origin headers.
+async fn ask_from(poller: &Poller, request: &str, origin: &str) -> (String, [Option<String>; 3]) {
+    let request = request.replacen("Host", &format!("Origin: {origin}\r\nHost"), 1);
+    let head = poller.start(&request).await.request("").await;
+    let answer = Answer { status: 0, head, body: String::new() };
+    let names = ["access-control-allow-origin", "access-control-allow-credentials", "vary"];
+    let values = names.map(|name| answer.header(name).map(str::to_owned));
+    (answer.head, values)
+}
+
+#[actix_rt::test]
+async fn every_answer_has_the_cross_origin_headers_that_are_configured() {
+    let (here, evil) = ("https://here.example", "https://evil.example");
+    let some = |text: &str| Some(text.to_owned());
+    let with_cookies = |origin| [some(origin), some("true"), some("Origin")];
+    let table = [
+        (Cors::Off, here, [None, None, None]),
+        (Cors::Any, evil, [some("*"), None, None]),
+        (Cors::Reflect, evil, with_cookies(evil)),
+        (Cors::Origins(vec![here.to_owned()]), here, with_cookies(here)),
+        (Cors::Origins(vec![here.to_owned()]), evil, [None, None, some("Origin")]),
+        (Cors::Origins(vec![here.to_owned()]), "null", [None, None, some("Origin")]),
+        (Cors::Origins(vec![here.to_owned()]), "https://here.example.evil", [None, None, some("Origin")]),
+    ];
+    for (cors, origin, want) in table {
+        let bench = start(Config { cors: cors.clone(), max_payload: 1000, ..Config::default() });
+        let poller = Poller::join(&bench).await;
+        for (request, status) in requests(&poller) {
+            let (head, headers) = ask_from(&poller, &request, origin).await;
+            assert!(head.starts_with(status), "{cors:?} {request:.80}\n{head}");
+            assert_eq!(headers, want, "{cors:?} {request:.80}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_preflight_is_answered_before_anything_else_is_looked_at() {
+    let here = "https://here.example";
+    let preflight = |query: &str| {
+        format!(
+            "OPTIONS /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nOrigin: {here}\r\n\
+             Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-a,x-b\r\n\r\n"
+        )
+    };
+    for cors in [Cors::Any, Cors::Reflect, Cors::Origins(vec![here.to_owned()])] {
+        let bench = start(Config { cors: cors.clone(), ..Config::default() });
+        for query in ["EIO=4&transport=polling", "", "EIO=3&transport=nonsense&sid=nobody", "deny=1"] {
+            let answer = Client::dial(bench.address, None).await.ask(&preflight(query)).await;
+            assert_eq!(answer.short(), (204, ""), "{query}");
+            let origin = if cors == Cors::Any { "*" } else { here };
+            assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+            assert_eq!(answer.header("access-control-allow-methods"), Some("GET,POST"));
+            assert_eq!(answer.header("access-control-allow-headers"), Some("x-a,x-b"));
+        }
+    }
+    let bench = start(Config::default());
+    let answer = Client::dial(bench.address, None).await.ask(&preflight(POLLING)).await;
+    assert_eq!(answer.short(), (400, r#"{"code":2,"message":"Bad handshake method"}"#));
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+}
+
+#[actix_rt::test]
+async fn an_origin_that_is_no_header_value_is_refused() {
+    let bench = start(Config { cors: Cors::Reflect, ..Config::default() });
+    let request = get(POLLING).replace("Host", "Origin: https://a\u{1}b\r\nHost");
+    let answer = Client::dial(bench.address, None).await.ask(&request).await;
+    assert_eq!(answer.status, 400);
+}
+
+#[actix_rt::test]
+async fn many_sessions_poll_at_once_and_each_gets_its_own() {
+    let bench = start(Config::default());
+    let mut pollers = Vec::new();
+    for index in 0..20 {
+        let poller = Poller::join(&bench).await;
+        poller.say(&format!("42[\"join\",\"all\"]\x1e42[\"join\",\"{index}\"]")).await;
+        pollers.push(poller);
+    }
+    let mut waiting = Vec::new();
+    for poller in &pollers {
+        waiting.push(poller.start_poll().await);
+    }
+    for index in 0..20 {
+        bench.broadcast(&index.to_string(), "own", json!(index)).await;
+    }
+    for (index, waiting) in waiting.iter_mut().enumerate() {
+        assert_eq!(waiting.answer().await.short(), (200, format!("42[\"own\",{index}]").as_str()));
+    }
+    bench.broadcast("all", "news", json!(1)).await;
+    let answers = futures_util::future::join_all(pollers.iter().map(Poller::poll));
+    for answer in tokio::time::timeout(DEADLINE, answers).await.unwrap() {
+        assert_eq!(answer.short(), (200, "42[\"news\",1]"));
+    }
+}

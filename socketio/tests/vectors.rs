@@ -1,0 +1,236 @@
+//! Replays the files in `vectors/`: inputs that broke other servers, and what this one answers. Meanwhile a control client must get
+//! every message. The format is described in `vectors/README.md`.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use lab::{
+    Bench, Client, Frame,
+    http::{Answer, Poller, get},
+    start, upgrade_request,
+};
+use serde_json::json;
+use socketio::Config;
+
+/// A line of a file.
+struct Vector {
+    /// Where it is, and its row.
+    name: String,
+    start: &'static str,
+    inputs: Vec<String>,
+    expected: Vec<&'static str>,
+}
+
+/// The vectors of a file. Every row must have one, or say where it is tested instead.
+fn read(file: &str, text: &'static str) -> Vec<Vector> {
+    let (mut row, mut is_covered, mut vectors) = ("", true, Vec::new());
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        match line.split_once(' ') {
+            None => assert!(line.is_empty(), "{file}:{number}: {line}"),
+            Some(("#", _)) => {}
+            Some(("row", name)) => {
+                assert!(is_covered, "{file}: nothing about {row}");
+                (row, is_covered) = (name, false);
+            }
+            Some(("elsewhere", _)) => is_covered = true,
+            Some((start, rest)) => {
+                let name = format!("{file}:{number} ({row}): {:.120}", line);
+                let (inputs, expected) = rest.rsplit_once("-> ").unwrap_or_else(|| panic!("{name}"));
+                let inputs = inputs.split(" | ").map(|input| expand(input.trim())).collect();
+                vectors.push(Vector { name, start, inputs, expected: expected.split(" | ").collect() });
+                is_covered = true;
+            }
+        }
+    }
+    assert!(is_covered && !vectors.is_empty(), "{file}: nothing about {row}");
+    vectors
+}
+
+/// Writes `«unit*count»` out, and the control pictures as what they show.
+fn expand(input: &str) -> String {
+    let input = input.replace('␞', "\x1e").replace('␀', "\0").replace('¶', "\r\n");
+    let Some((before, rest)) = input.split_once('«') else { return input };
+    let (unit, rest) = rest.split_once('*').unwrap();
+    let (count, after) = rest.split_once('»').unwrap();
+    format!("{before}{}{}", unit.repeat(count.parse().unwrap()), expand(after))
+}
+
+/// The frame, or bytes, of one input.
+fn bytes_of(input: &str) -> Vec<u8> {
+    let inner = |kind: &str| input.strip_prefix(kind)?.strip_suffix(')');
+    if let Some(hex) = inner("hex(") {
+        let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        return digits.chunks(2).map(byte).collect();
+    }
+    match inner("B(") {
+        Some(count) => lab::frame(0x82, &vec![b'x'; count.parse().unwrap()]),
+        None => lab::frame(0x81, input.as_bytes()),
+    }
+}
+
+impl Vector {
+    async fn run(&self, bench: &Bench) {
+        match self.start {
+            "GET" => self.check_answer(&self.ask(bench, get(&self.inputs[0])).await),
+            "UPGRADE" => self.check_answer(&self.ask(bench, upgrade_request(&self.inputs[0])).await),
+            "UPGRADE/1.0" => {
+                let request = upgrade_request(&self.inputs[0]).replace("HTTP/1.1", "HTTP/1.0");
+                self.check_answer(&self.ask(bench, request).await);
+            }
+            "polling" => self.run_polling(bench).await,
+            "segment" => {
+                let mut client = Client::dial(bench.address, None).await;
+                let request = upgrade_request("EIO=4&transport=websocket");
+                client.send(&[request.as_bytes(), &bytes_of(&self.inputs[0])].concat()).await;
+                assert!(client.request("").await.starts_with("HTTP/1.1 101"), "{}", self.name);
+                assert!(matches!(client.next().await, Frame::Text(_)), "{}", self.name);
+                self.check_frames(client, None).await;
+            }
+            "fresh" => self.speak(Client::open(bench).await, None).await,
+            "joined" => self.speak(Client::join(bench).await, None).await,
+            "probe" => {
+                let poller = Poller::join(bench).await;
+                let probe = Client::probe(bench.address, &poller.sid).await;
+                self.speak(probe, Some(poller)).await;
+            }
+            other => panic!("{}: no start {other}", self.name),
+        }
+    }
+
+    /// Sends a request with the inputs behind the first as headers.
+    async fn ask(&self, bench: &Bench, request: String) -> Answer {
+        let headers: String = self.inputs[1..].iter().map(|header| format!("{header}\r\n")).collect();
+        let request = request.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1);
+        Client::dial(bench.address, None).await.ask(&request).await
+    }
+
+    fn check_answer(&self, answer: &Answer) {
+        for expected in &self.expected {
+            match expected.split_once(' ') {
+                Some(("without", header)) => assert_eq!(answer.header(header), None, "{}", self.name),
+                Some((status, body)) => {
+                    assert_eq!(answer.short(), (status.parse().unwrap(), body), "{}", self.name);
+                }
+                None => assert_eq!(answer.status.to_string(), *expected, "{}", self.name),
+            }
+        }
+    }
+
+    /// Each input is the body of a POST; the last answer and what became of the session are compared.
+    async fn run_polling(&self, bench: &Bench) {
+        let poller = Poller::join(bench).await;
+        let mut answer = None;
+        for input in &self.inputs {
+            answer = Some(poller.post(input).await);
+        }
+        for expected in &self.expected {
+            match *expected {
+                "lives" => poller.assert_lives().await,
+                "gone" => poller.assert_gone().await,
+                status => assert_eq!(answer.as_ref().unwrap().status.to_string(), status, "{}", self.name),
+            }
+        }
+    }
+
+    async fn speak(&self, mut client: Client, poller: Option<Poller>) {
+        for input in self.inputs.iter().filter(|input| !input.is_empty()) {
+            client.send_in_parts(&bytes_of(if input == "\"\"" { "" } else { input })).await;
+        }
+        self.check_frames(client, poller).await;
+    }
+
+    async fn check_frames(&self, mut client: Client, poller: Option<Poller>) {
+        let any_pongs = self.expected[0] == "pongs";
+        for expected in &self.expected[usize::from(any_pongs)..] {
+            let name = &self.name;
+            match expected.split_once(' ') {
+                Some(("close", code)) => {
+                    let end = if any_pongs { client.next_but_pongs().await } else { client.next().await };
+                    assert_eq!(end, Frame::Close(code.parse().unwrap()), "{name}");
+                    assert_eq!(client.next().await, Frame::End, "{name}");
+                }
+                Some(("pong", data)) => {
+                    assert_eq!(client.next().await, Frame::Pong(expand(data).into_bytes()), "{name}");
+                }
+                Some(("binary", hex)) => {
+                    let want = bytes_of(&format!("hex({hex})"));
+                    assert_eq!(client.next().await, Frame::Binary(want), "{name}");
+                }
+                _ if *expected == "pong" => {
+                    assert_eq!(client.next().await, Frame::Pong(Vec::new()), "{name}")
+                }
+                _ if *expected == "end" => assert_eq!(client.next().await, Frame::End, "{name}"),
+                _ if *expected == "alive" => {
+                    client.say("4299[\"ping\"]").await;
+                    assert_eq!(client.next().await, Frame::Text("4399[\"ping\",[],1]".into()), "{name}");
+                }
+                _ if *expected == "lives" => poller.as_ref().unwrap().assert_lives().await,
+                _ => assert_eq!(client.next().await, Frame::Text(expand(expected)), "{name}"),
+            }
+        }
+    }
+}
+
+/// Gets a broadcast and an ack again and again until told to stop; answers how often. Panics when anything is missing.
+async fn control(bench: Rc<Bench>, stop: Rc<Cell<bool>>) -> u64 {
+    let mut client = Client::join(&bench).await;
+    client.say("420[\"join\",\"control\"]").await;
+    assert_eq!(client.next().await, Frame::Text("430[\"join\",[null],1]".into()));
+    for number in 0.. {
+        if stop.get() {
+            return number;
+        }
+        bench.broadcast("control", "n", json!(number)).await;
+        assert_eq!(client.next().await, Frame::Text(format!("42[\"n\",{number}]")));
+        client.say(&format!("42{number}[\"ping\"]")).await;
+        assert_eq!(client.next().await, Frame::Text(format!("43{number}[\"ping\",[],1]")));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    unreachable!("numbers do not end")
+}
+
+async fn replay(file: &str, text: &'static str) {
+    let config = Config {
+        body_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(2),
+        upgrade_timeout: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let (bench, stop) = (Rc::new(start(config)), Rc::new(Cell::new(false)));
+    let control = actix_rt::spawn(control(bench.clone(), stop.clone()));
+    let mut failed = Vec::new();
+    for vector in read(file, text) {
+        let (bench, name) = (bench.clone(), vector.name.clone());
+        if actix_rt::spawn(async move { vector.run(&bench).await }).await.is_err() {
+            failed.push(name);
+        }
+        assert!(!control.is_finished(), "the control client is gone after {failed:?}");
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+    stop.set(true);
+    assert!(control.await.unwrap() > 0);
+}
+
+#[actix_rt::test]
+async fn known_vulnerabilities_of_other_servers() {
+    replay("cves.txt", include_str!("vectors/cves.txt")).await;
+}
+
+#[actix_rt::test]
+async fn odd_packets() {
+    replay("packets.txt", include_str!("vectors/packets.txt")).await;
+}
+
+#[actix_rt::test]
+async fn faults_of_sessions() {
+    replay("sessions.txt", include_str!("vectors/sessions.txt")).await;
+}
+
+#[actix_rt::test]
+async fn faults_of_frames() {
+    replay("frames.txt", include_str!("vectors/frames.txt")).await;
+}

@@ -14,3 +14,4 @@ mod recovery;
 mod slow_reader;
 mod stage;
 mod tidy;
+mod upgrade_storm;

@@ -34,6 +34,11 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub login_burst: u32,
 
+    /// KiB of large answers that may wait for clients to read them, over all clients; one more is answered 503
+    #[arg(long, env = "GODZILLA_UNREAD_ANSWERS", value_name = "KIB", default_value_t = 65_536,
+          value_parser = unread)]
+    pub unread_answers: usize,
+
     /// Largest HTTP request body of any route, in bytes; a route may refuse less
     #[arg(long, env = "GODZILLA_BODY_LIMIT", value_name = "BYTES", default_value_t = 65_536,
           value_parser = clap::value_parser!(u32).range(1_024..=1_048_576))]
@@ -48,4 +53,9 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_HEAD_TIMEOUT", value_name = "SECONDS", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(1..=60))]
     pub head_timeout: u32,
+}
+/// Less than the largest single answer would refuse it for ever.
+fn unread(text: &str) -> Result<usize, &'static str> {
+    let kib = text.parse().ok().filter(|kib| (1_024..=16_777_216).contains(kib));
+    kib.ok_or("expected KiB, from 1024 to 16777216")
 }

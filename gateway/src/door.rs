@@ -108,7 +108,7 @@ where
             };
             let mut answer = match overrun.take() {
                 Some(error) => answer.into_response(answer::refused(error)).map_into_right_body(),
-                None => answer::passed(answer),
+                None => gateway.answers.count(answer::passed(answer)),
             };
             guest.iter().for_each(|guest| guest.allow(answer.headers_mut()));
             metric::answered(entry.route, entry.method, answer.status(), started);

@@ -52,6 +52,9 @@ pub enum Error {
     /// 503: the session store does not answer, so nobody can be let in.
     #[error("Service Unavailable")]
     Sessions,
+    /// 503: too much of other answers waits for clients to read it.
+    #[error("Service Unavailable")]
+    Crowded,
     /// 500: the connection has no address to count by (not a TCP socket).
     #[error("Internal Server Error")]
     NoAddress,
@@ -75,6 +78,7 @@ impl Error {
             Self::HeadTooLarge => "head_too_large",
             Self::TooManyLogins(_) => "too_many_logins",
             Self::Sessions => "sessions",
+            Self::Crowded => "crowded",
             Self::NoAddress => "no_address",
         }
     }
@@ -110,7 +114,7 @@ impl ResponseError for Error {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyLogins(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Sessions => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Sessions | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoAddress => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -121,7 +125,7 @@ impl ResponseError for Error {
             Self::Unauthorized => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
             Self::Method(allow) => _ = answer.insert_header((header::ALLOW, *allow)),
             Self::TooManyLogins(seconds) => _ = answer.insert_header((header::RETRY_AFTER, *seconds)),
-            Self::Sessions => _ = answer.insert_header((header::RETRY_AFTER, 1)),
+            Self::Sessions | Self::Crowded => _ = answer.insert_header((header::RETRY_AFTER, 1)),
             _ => {}
         }
         if self.ends_connection() {

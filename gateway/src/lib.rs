@@ -4,6 +4,7 @@
 
 mod answer;
 mod body;
+mod budget;
 mod client;
 mod config;
 mod cors;
@@ -33,12 +34,16 @@ pub use limit::ByClient;
 pub use origin::Origin;
 pub use own::not_found;
 
+use budget::Budget;
+
 /// The gateway of one process: cheap to clone, one for all workers.
 #[derive(Clone)]
 pub struct Gateway {
     config: Arc<Config>,
     sessions: SharedSessions,
     logins: GovernorConfig<ByClient, NoOpMiddleware>,
+    /// What of large answers may wait for clients to read it.
+    answers: Budget,
 }
 
 impl Gateway {
@@ -46,7 +51,8 @@ impl Gateway {
     pub fn new(config: Config, sessions: SharedSessions) -> Self {
         let config = Arc::new(config);
         let logins = limit::logins(&config);
-        Self { config, sessions, logins }
+        let answers = Budget::new(config.unread_answers);
+        Self { config, sessions, logins, answers }
     }
 
     /// The middleware every request passes; wrap the whole app in it, outermost.

@@ -39,6 +39,9 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// The most frames queued toward one client before the connection is closed as slow.
     pub outbox_frames: usize,
+    /// The most bytes queued toward all clients together before those that are behind are closed as slow even below their own
+    /// limits. A frame that is shared by many clients counts for each.
+    pub queued_bytes: usize,
     /// How long queued frames may wait without one of them leaving before the connection is closed as slow.
     pub stall_timeout: Duration,
 }
@@ -62,6 +65,7 @@ impl Default for Config {
             max_pending_acks: 256,
             outbox_bytes: 1024 * 1024,
             outbox_frames: 4096,
+            queued_bytes: 256 * 1024 * 1024,
             stall_timeout: Duration::from_secs(5),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     Config,
     app::{App, Refusal},
     bus::Bus,
-    link::Link,
+    link::{Link, outbox::Limits},
     session::{
         host::{Host, Worker},
         registry::Registry,
@@ -34,6 +34,7 @@ pub(crate) struct SocketIo<A>(Arc<A>);
 pub(crate) struct Mounted<H: Host> {
     host: Arc<H>,
     config: Arc<Config>,
+    limits: Limits,
     registry: Registry<H::Occupant>,
     bus: Bus,
 }
@@ -69,7 +70,13 @@ impl<A: App> Host for SocketIo<A> {
 impl<H: Host> Mounted<H> {
     /// A server not yet mounted.
     pub(crate) fn new(bus: Bus, host: H, config: Config) -> Self {
-        Self { host: Arc::new(host), config: Arc::new(config), registry: Registry::default(), bus }
+        Self {
+            host: Arc::new(host),
+            limits: Limits::new(&config),
+            config: Arc::new(config),
+            registry: Registry::default(),
+            bus,
+        }
     }
 
     /// The server on this worker, which takes part in the bus from now on.
@@ -79,6 +86,7 @@ impl<H: Host> Mounted<H> {
         Worker {
             host: self.host.clone(),
             config: self.config.clone(),
+            limits: self.limits.clone(),
             registry: self.registry.clone(),
             local,
         }
@@ -98,6 +106,7 @@ impl<H: Host> Clone for Mounted<H> {
         Self {
             host: self.host.clone(),
             config: self.config.clone(),
+            limits: self.limits.clone(),
             registry: self.registry.clone(),
             bus: self.bus.clone(),
         }

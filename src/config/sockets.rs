@@ -42,6 +42,11 @@ pub struct Sockets {
     /// Most messages that may wait for one client to read them
     #[arg(long, env = "GODZILLA_OUTBOX_FRAMES", value_name = "COUNT", default_value_t = 256, value_parser = frames)]
     pub outbox_frames: usize,
+
+    /// Most bytes that may wait for all clients together; beyond it those that are behind are dropped sooner
+    #[arg(long, env = "GODZILLA_QUEUED_BYTES", value_name = "BYTES", default_value_t = 268_435_456,
+          value_parser = queued)]
+    pub queued_bytes: usize,
 }
 
 impl Sockets {
@@ -56,6 +61,7 @@ impl Sockets {
             max_attachments: self.attachments,
             outbox_bytes: self.outbox_bytes,
             outbox_frames: self.outbox_frames,
+            queued_bytes: self.queued_bytes,
             ..socketio::Config::default()
         }
     }
@@ -78,6 +84,10 @@ fn outbox(text: &str) -> Result<usize, &'static str> {
 /// A batch has up to 64, and half of the outbox must be free for one.
 fn frames(text: &str) -> Result<usize, &'static str> {
     within(text, 128, 65_536).ok_or("expected a count, from 128 to 65536")
+}
+
+fn queued(text: &str) -> Result<usize, &'static str> {
+    within(text, 1_048_576, 68_719_476_736).ok_or("expected bytes, from 1048576 to 68719476736")
 }
 
 fn count(text: &str) -> Result<usize, &'static str> {

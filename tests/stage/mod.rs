@@ -2,6 +2,7 @@
 //! needs a server; built on `server` (the process), `person` (HTTP), `socket` (Socket.IO), `raw` (frames no
 //! good client sends), `puppet` (the official client), `tunnel` (a network that fails).
 
+mod climber;
 mod http;
 mod packet;
 mod person;
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+pub use climber::{Climber, THE_END};
 pub use http::{Request, Response};
 pub use person::Person;
 pub use puppet::{Connected, Puppet};

@@ -98,13 +98,6 @@ impl Puppet {
         answer["ack"].clone()
     }
 
-    /// Says something in the lobby; it must be accepted.
-    pub async fn says(&mut self, text: &str) -> Value {
-        let ack = self.asks("message", json!({"text": text})).await;
-        assert_eq!(ack["ok"], true, "{} said {text:?}: {ack}", self.name);
-        ack
-    }
-
     /// Waits for a message with this text.
     pub async fn hears(&mut self, text: &str) {
         self.until(|news| news["event"] == "message" && news["args"][0]["data"]["text"] == text).await;

@@ -133,6 +133,7 @@ mod tests {
             Fanout::Join { of, room } => format!("{of} enters {room}"),
             Fanout::Leave { of, room } => format!("{of} leaves {room}"),
             Fanout::Disconnect { of, .. } | Fanout::Close { of, .. } => format!("{of} is cut"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the rest of a worker holds of one session: enough to send to it, to keep its heart beating and to end it. Shared by
 //! the session's actor, its sockets and the shard, all on one thread; transports hold the outbox and the wire.
 
+pub(crate) mod budget;
 pub(crate) mod clock;
 pub(crate) mod outbox;
 
@@ -55,11 +56,12 @@ impl Link {
         wire: Arc<Wire>,
         transport: &'static str,
         config: &Config,
+        limits: Limits,
         now: Instant,
     ) -> Self {
         Self {
             sid,
-            outbox: Arc::new(Outbox::new(Limits::from(config))),
+            outbox: Arc::new(Outbox::new(limits)),
             clock: RefCell::new(Clock::new(config, now)),
             wire: RefCell::new(wire),
             transport: Cell::new(transport),

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::budget::Budget;
 use crate::Config;
 
 /// What became of a push.
@@ -29,7 +30,7 @@ pub(crate) enum Push {
 }
 
 /// How much may wait, and how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     /// Bytes.
     pub(crate) bytes: usize,
@@ -37,11 +38,19 @@ pub(crate) struct Limits {
     pub(crate) frames: usize,
     /// Time without any frame leaving while some wait.
     pub(crate) stall: Duration,
+    /// What all outboxes of the server share.
+    pub(crate) budget: Arc<Budget>,
 }
 
-impl From<&Config> for Limits {
-    fn from(config: &Config) -> Self {
-        Self { bytes: config.outbox_bytes, frames: config.outbox_frames, stall: config.stall_timeout }
+impl Limits {
+    /// The limits of a server's configuration.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            bytes: config.outbox_bytes,
+            frames: config.outbox_frames,
+            stall: config.stall_timeout,
+            budget: Arc::new(Budget::new(config.queued_bytes)),
+        }
     }
 }
 
@@ -117,16 +126,17 @@ impl Outbox {
         if !matches!(queue.state, State::Open) {
             return Push::Closed;
         }
-        if volatile && queue.is_half_full(self.limits) {
+        if volatile && queue.is_half_full(&self.limits) {
             return Push::Skipped;
         }
-        if queue.is_over(self.limits, frame.len(), now) {
+        if queue.is_over(&self.limits, frame.len(), now) {
             return Push::Full;
         }
         queue.note_move(now);
+        self.limits.budget.take(frame.len());
         queue.bytes += frame.len();
         queue.frames.push_back(frame);
-        let is_crowded = queue.is_half_full(self.limits);
+        let is_crowded = queue.is_half_full(&self.limits);
         let waker = queue.waker.take();
         drop(queue);
         if let Some(waker) = waker {
@@ -138,7 +148,7 @@ impl Outbox {
     /// Takes the next frame, or what there is to know when none is left.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Taken> {
         let mut queue = self.queue();
-        if let Some(frame) = queue.pop() {
+        if let Some(frame) = queue.pop(&self.limits.budget) {
             return Poll::Ready(Taken::Frame(frame));
         }
         match &queue.state {
@@ -155,7 +165,7 @@ impl Outbox {
     /// Takes a frame if there is one and it is `wanted`.
     pub(crate) fn take_if(&self, wanted: impl FnOnce(&Bytes) -> bool) -> Option<Bytes> {
         let mut queue = self.queue();
-        queue.frames.front().is_some_and(wanted).then(|| queue.pop()).flatten()
+        queue.frames.front().is_some_and(wanted).then(|| queue.pop(&self.limits.budget)).flatten()
     }
 
     /// Ready when there is a frame to take, or never will be.
@@ -172,7 +182,7 @@ impl Outbox {
     pub(crate) fn lag(&self) -> Option<u64> {
         let queue = self.queue();
         let is_open = matches!(queue.state, State::Open);
-        (is_open && !queue.given_up && queue.is_half_full(self.limits)).then_some(queue.taken)
+        (is_open && !queue.given_up && queue.is_half_full(&self.limits)).then_some(queue.taken)
     }
 
     /// It is not worth waiting for until a frame leaves.
@@ -188,6 +198,7 @@ impl Outbox {
     /// Lets what is queued go out, then `last`, then ends.
     pub(crate) fn finish(&self, last: Bytes) {
         self.end(State::Finishing, |queue| {
+            self.limits.budget.take(last.len());
             queue.bytes += last.len();
             queue.frames.push_back(last);
         });
@@ -197,7 +208,7 @@ impl Outbox {
     pub(crate) fn abort(&self) {
         self.end(State::Aborted, |queue| {
             queue.frames = VecDeque::new();
-            queue.bytes = 0;
+            self.limits.budget.give(mem::take(&mut queue.bytes));
         });
     }
 
@@ -222,14 +233,22 @@ impl Outbox {
 
     /// Whether frames wait and none has left for longer than the limit.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        self.queue().is_stalled(self.limits, now)
+        self.queue().is_stalled(&self.limits, now)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let left = self.queue().bytes;
+        self.limits.budget.give(left);
     }
 }
 
 impl Queue {
-    fn pop(&mut self) -> Option<Bytes> {
+    fn pop(&mut self, budget: &Budget) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.len();
+        budget.give(frame.len());
         self.has_moved = true;
         self.taken += 1;
         self.given_up = false;
@@ -243,17 +262,18 @@ impl Queue {
         }
     }
 
-    fn is_half_full(&self, limits: Limits) -> bool {
+    fn is_half_full(&self, limits: &Limits) -> bool {
         self.bytes > limits.bytes / 2 || self.frames.len() > limits.frames / 2
     }
 
-    fn is_over(&self, limits: Limits, more: usize, now: Instant) -> bool {
+    fn is_over(&self, limits: &Limits, more: usize, now: Instant) -> bool {
         let too_many = self.frames.len() >= limits.frames;
         let too_much = !self.frames.is_empty() && self.bytes + more > limits.bytes;
-        too_many || too_much || self.is_stalled(limits, now)
+        let is_costly = limits.budget.is_exceeded() && self.is_half_full(limits);
+        too_many || too_much || is_costly || self.is_stalled(limits, now)
     }
 
-    fn is_stalled(&self, limits: Limits, now: Instant) -> bool {
+    fn is_stalled(&self, limits: &Limits, now: Instant) -> bool {
         let waits = !self.frames.is_empty() && !self.has_moved;
         waits && self.moved.is_some_and(|moved| now.saturating_duration_since(moved) > limits.stall)
     }

@@ -2,7 +2,11 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { bytes: 100, frames: 10, stall: Duration::from_secs(5) };
+const STALL: Duration = Duration::from_secs(5);
+
+fn limits() -> Limits {
+    Limits { bytes: 100, frames: 10, stall: STALL, budget: Arc::new(Budget::new(1000)) }
+}
 
 fn frame(length: usize) -> Bytes {
     Bytes::from(vec![b'x'; length])
@@ -30,7 +34,7 @@ fn got(text: &'static str) -> Poll<Got> {
 
 #[test]
 fn frames_leave_in_the_order_they_came() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     for text in ["a", "b"] {
         assert_eq!(outbox.push(Bytes::from(text), false, now), Push::Queued);
     }
@@ -41,7 +45,7 @@ fn frames_leave_in_the_order_they_came() {
 
 #[test]
 fn bytes_are_bounded_at_the_limit_and_not_before() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(frame(60), false, now), Push::Crowded);
     assert_eq!(outbox.push(frame(40), false, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), false, now), Push::Full);
@@ -51,7 +55,7 @@ fn bytes_are_bounded_at_the_limit_and_not_before() {
 
 #[test]
 fn frames_are_bounded_at_the_limit_and_not_before() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     for count in 1..=10 {
         let want = if count > 5 { Push::Crowded } else { Push::Queued };
         assert_eq!(outbox.push(frame(1), false, now), want);
@@ -61,14 +65,14 @@ fn frames_are_bounded_at_the_limit_and_not_before() {
 
 #[test]
 fn an_empty_outbox_takes_one_frame_of_any_size() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(frame(500), false, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), false, now), Push::Full);
 }
 
 #[test]
 fn volatile_frames_are_skipped_when_the_outbox_is_half_full() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(frame(50), true, now), Push::Queued);
     assert_eq!(outbox.push(frame(1), true, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), true, now), Push::Skipped);
@@ -77,23 +81,40 @@ fn volatile_frames_are_skipped_when_the_outbox_is_half_full() {
 
 #[test]
 fn frames_that_do_not_move_make_the_outbox_full() {
-    let (outbox, start) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, start) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
     assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
-    let at_the_limit = start + LIMITS.stall;
+    let at_the_limit = start + STALL;
     assert_eq!(outbox.push(frame(1), false, at_the_limit), Push::Queued);
     assert!(take(&outbox).is_ready());
     let later = at_the_limit + Duration::from_secs(5);
     assert!(!outbox.is_stalled(later), "a frame left in between");
     assert_eq!(outbox.push(frame(1), false, later), Push::Queued);
-    let past = later + LIMITS.stall + Duration::from_millis(1);
+    let past = later + STALL + Duration::from_millis(1);
     assert!(outbox.is_stalled(past));
     assert_eq!(outbox.push(frame(1), false, past), Push::Full);
 }
 
 #[test]
+fn those_who_are_behind_go_first_when_too_much_waits_for_all() {
+    let (one, other, now) = (limits(), limits(), Instant::now());
+    let shared = Arc::new(Budget::new(100));
+    let full = Outbox::new(Limits { budget: shared.clone(), ..one });
+    let empty = Outbox::new(Limits { budget: shared.clone(), ..other });
+    assert_eq!(full.push(frame(90), false, now), Push::Crowded);
+    assert_eq!(empty.push(frame(20), false, now), Push::Queued);
+    assert_eq!(full.push(frame(1), false, now), Push::Full, "more waits than may, and this one is behind");
+    assert_eq!(empty.push(frame(1), false, now), Push::Queued);
+    assert!(take(&full).is_ready());
+    assert_eq!(full.push(frame(1), false, now), Push::Queued);
+    drop(full);
+    empty.abort();
+    assert_eq!(shared.used(), 0, "whatever becomes of an outbox, its bytes are given back");
+}
+
+#[test]
 fn an_idle_outbox_never_stalls() {
-    let (outbox, start) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, start) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(frame(1), false, start), Push::Queued);
     assert!(take(&outbox).is_ready());
     assert_eq!(outbox.push(frame(1), false, start + Duration::from_secs(3600)), Push::Queued);
@@ -101,7 +122,7 @@ fn an_idle_outbox_never_stalls() {
 
 #[test]
 fn finishing_sends_what_is_queued_then_the_last_frame_then_ends() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(Bytes::from("a"), false, now), Push::Queued);
     outbox.finish(Bytes::from("close"));
     assert_eq!(outbox.push(frame(1), false, now), Push::Closed);
@@ -112,9 +133,9 @@ fn finishing_sends_what_is_queued_then_the_last_frame_then_ends() {
 
 #[test]
 fn a_transport_is_sent_on_when_everything_is_out() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(Bytes::from("a"), false, now), Push::Queued);
-    outbox.move_to(Arc::new(Outbox::new(LIMITS)));
+    outbox.move_to(Arc::new(Outbox::new(limits())));
     assert_eq!(outbox.push(frame(1), false, now), Push::Closed);
     assert_eq!(take(&outbox), got("a"));
     assert_eq!(take(&outbox), Poll::Ready(Got::Moved));
@@ -122,7 +143,7 @@ fn a_transport_is_sent_on_when_everything_is_out() {
 
 #[test]
 fn aborting_drops_what_is_queued() {
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
     outbox.abort();
     outbox.finish(Bytes::from("too late"));
@@ -133,7 +154,7 @@ fn aborting_drops_what_is_queued() {
 fn a_push_wakes_the_transport_that_waits() {
     let woken = std::sync::Arc::new(Flag::default());
     let waker = Waker::from(woken.clone());
-    let (outbox, now) = (Outbox::new(LIMITS), Instant::now());
+    let (outbox, now) = (Outbox::new(limits()), Instant::now());
     assert!(outbox.poll_take(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!(outbox.push(frame(1), false, now), Push::Queued);
     assert!(woken.0.load(std::sync::atomic::Ordering::SeqCst));

@@ -9,7 +9,13 @@ use actix_web::{
 };
 
 use super::{occupant::Occupant, registry::Registry};
-use crate::{Config, app::Refusal, engine::handshake::new_id, link::Link, socket::Local};
+use crate::{
+    Config,
+    app::Refusal,
+    engine::handshake::new_id,
+    link::{Link, outbox::Limits},
+    socket::Local,
+};
 
 /// What speaks over the sessions of a server.
 pub(crate) trait Host: 'static {
@@ -35,6 +41,8 @@ pub(crate) trait Host: 'static {
 pub(crate) struct Worker<H: Host + ?Sized> {
     pub(crate) host: Arc<H>,
     pub(crate) config: Arc<Config>,
+    /// For the outboxes of its sessions.
+    pub(crate) limits: Limits,
     pub(crate) registry: Registry<H::Occupant>,
     pub(crate) local: Rc<Local>,
 }

@@ -82,6 +82,7 @@ impl<O: Occupant> Session<O> {
                 wire,
                 carrier.name(),
                 &worker.config,
+                worker.limits.clone(),
                 worker.local.pulse.now(),
             ));
             made = Some(link.clone());

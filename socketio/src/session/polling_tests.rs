@@ -45,7 +45,7 @@ async fn poll(session: &Addr<Polled>) -> Result<String, Misfit> {
 }
 
 async fn probe(session: &Addr<Polled>) {
-    let outbox = Arc::new(Outbox::new(Limits::from(&Config::default())));
+    let outbox = Arc::new(Outbox::new(Limits::new(&Config::default())));
     let probe = Probe { pipe: PIPE, outbox, wire: Wire::new(None) };
     assert_eq!(session.send(probe).await.unwrap(), Ok(()));
 }

@@ -88,7 +88,7 @@ async fn act(session: &Recorded, input: Input) -> Option<Body> {
             session.do_send(PostGone { fatal: is_fatal.then_some(CloseReason::TransportError) });
         }
         Input::Probe(pipe) => {
-            let outbox = Arc::new(Outbox::new(Limits::from(&Config::default())));
+            let outbox = Arc::new(Outbox::new(Limits::new(&Config::default())));
             let _ = session.send(Probe { pipe: PipeId(pipe), outbox, wire: Wire::new(None) }).await;
         }
         Input::Text(pipe, text) => return say(pipe, Said::Text(text.into())),

@@ -55,10 +55,11 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::link::outbox::Limits;
+    use crate::link::{budget::Budget, outbox::Limits};
 
     fn crowded() -> Arc<Outbox> {
-        let limits = Limits { bytes: 1000, frames: 4, stall: Duration::from_secs(5) };
+        let budget = Arc::new(Budget::new(10_000));
+        let limits = Limits { bytes: 1000, frames: 4, stall: Duration::from_secs(5), budget };
         let outbox = Arc::new(Outbox::new(limits));
         for _ in 0..3 {
             outbox.push(Bytes::from_static(b"x"), false, Instant::now());

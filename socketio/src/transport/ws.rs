@@ -21,6 +21,7 @@ use actix_web::{
     web,
 };
 use actix_web_actors::ws::{self, Message, WebsocketContext};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
     fragments::Fragments,
@@ -33,7 +34,7 @@ use crate::{
     Config,
     close::CloseReason,
     engine::{frame, handshake::HandshakeError},
-    link::outbox::{Limits, Outbox},
+    link::outbox::Outbox,
     session::{
         Admitted, Inbound, Said, Session,
         carrier::{Carrier, PipeId},
@@ -71,7 +72,7 @@ pub(super) async fn probe<H: Host>(
         Err(error) => return refuse_handshake(error, true),
     };
     let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
-    let outbox = Arc::new(Outbox::new(Limits::from(&*worker.config)));
+    let outbox = Arc::new(Outbox::new(worker.limits.clone()));
     match session.send(Probe { pipe: id, outbox: outbox.clone(), wire: wire.clone() }).await {
         Ok(Ok(())) => stream(response, PipeEnd { id, session, wire, outbox }, payload, &worker.config),
         Ok(Err(_)) => {
@@ -115,10 +116,20 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
     let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
         .iter()
         .any(|name| request.headers().get(name).is_some_and(|value| value != "0"));
-    if has_body || request.version() != Version::HTTP_11 || version.is_none_or(|version| version != "13") {
+    if has_body
+        || !has_good_key(request)
+        || request.version() != Version::HTTP_11
+        || version.is_none_or(|version| version != "13")
+    {
         return Err(HandshakeError::BadRequest);
     }
     ws::handshake(request).map_err(|_| HandshakeError::BadRequest)
+}
+
+/// Sixteen bytes in base64; the library takes anything.
+fn has_good_key(request: &HttpRequest) -> bool {
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
+    key.is_some_and(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
 }
 
 /// Reads what the client says and hands it to the session.

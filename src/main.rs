@@ -6,6 +6,7 @@ mod config;
 mod error;
 mod healthcheck;
 mod listener;
+mod registered;
 mod role;
 mod seed;
 mod shutdown;

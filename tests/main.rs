@@ -12,6 +12,7 @@ mod operations;
 mod plays;
 mod recovery;
 mod slow_reader;
+mod slow_readers;
 mod stage;
 mod tidy;
 mod upgrade_storm;

@@ -27,7 +27,16 @@ impl Source {
 
     /// Whether the whole file is tests (or benches or examples).
     fn is_test(&self) -> bool {
-        let parts = ["tests/", "/tests.rs", "/benches/", "/examples/", "/fuzz/"];
+        let parts = [
+            "tests/",
+            "/tests.rs",
+            "_tests.rs",
+            "/props.rs",
+            "/testing.rs",
+            "/benches/",
+            "/examples/",
+            "/fuzz/",
+        ];
         parts.iter().any(|part| self.path.contains(part))
     }
 

@@ -42,9 +42,11 @@ impl Accounts {
     /// # Errors
     /// [`Error::Internal`] when threads or random bytes are not to be had.
     pub fn new(users: Arc<dyn Users>, sessions: SharedSessions, config: &Config) -> Result<Self, Error> {
-        let pool = Pool::new(config.threads(), config.password_queue.into(), config.bcrypt_cost)
-            .map_err(|_| Error::Internal("no threads for the password pool"))?;
-        let people = People::new(users, sessions, pool, config.bcrypt_cost)?;
+        let pool = || {
+            Pool::new(config.threads(), config.password_queue.into(), config.bcrypt_cost)
+                .map_err(|_| Error::Internal("no threads for the password pool"))
+        };
+        let people = People::new(users, sessions, pool()?, pool()?, config.bcrypt_cost)?;
         let bounds = Bounds { limit: config.login_body_limit, deadline: config.login_body_deadline };
         Ok(Self { people: Arc::new(people), bounds, secure: config.cookie_secure })
     }

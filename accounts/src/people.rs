@@ -15,7 +15,10 @@ pub struct People {
     users: Arc<dyn Users>,
     sessions: SharedSessions,
     /// Where passwords are hashed.
+    /// Checks the passwords of those who log in.
     pub pool: Pool,
+    /// Hashes those of new users, apart from the logins: whoever registers names by the thousand locks nobody out.
+    pub registrations: Pool,
     /// A hash that no login ever matches, as dear as a new user's.
     nobody: String,
 }
@@ -26,11 +29,12 @@ impl People {
         users: Arc<dyn Users>,
         sessions: SharedSessions,
         pool: Pool,
+        registrations: Pool,
         cost: u32,
     ) -> Result<Self, Error> {
         let secret = Token::generate()?;
         let nobody = pool::hash(&Password::new(secret.reveal())?, cost)?;
-        Ok(Self { users, sessions, pool, nobody })
+        Ok(Self { users, sessions, pool, registrations, nobody })
     }
 
     /// What an unknown user's password is compared with.
@@ -46,7 +50,7 @@ impl People {
         if self.users.find(&username.key()).await?.is_some() {
             return Err(Error::Exists);
         }
-        let hash = self.pool.hash(password).await?;
+        let hash = self.registrations.hash(password).await?;
         match self.users.create(username, &hash).await? {
             Creation::Created => Ok(()),
             Creation::Exists => Err(Error::Exists),

@@ -49,7 +49,19 @@ pub fn address(url: &str) -> Result<SocketAddrV4, Error> {
 
 /// A connection from a chosen address.
 pub async fn connect(from: Ipv4Addr, to: SocketAddrV4) -> Result<TcpStream, Error> {
+    connect_holding(from, to, None).await
+}
+
+/// A connection for which the kernel holds `unread` bytes, about, when they are not read.
+pub async fn connect_holding(
+    from: Ipv4Addr,
+    to: SocketAddrV4,
+    unread: Option<u32>,
+) -> Result<TcpStream, Error> {
     let socket = TcpSocket::new_v4().tried("a socket")?;
+    if let Some(unread) = unread {
+        socket.set_recv_buffer_size(unread).tried("a socket option")?;
+    }
     socket.set_reuseaddr(true).tried("a socket option")?;
     socket.bind(SocketAddr::from((from, 0))).tried("binding to a loopback address")?;
     let stream = timeout(PATIENCE, socket.connect(to.into())).await.map_err(|_| Error::Late("connecting"))?;

@@ -66,10 +66,10 @@ pub async fn run(args: Args) -> Result<Report, Error> {
 
     let people = people::log_in(args.clients.div_ceil(args.per_user), server).await?;
     let tape = Rc::new(RefCell::new(Tape::new(args.size())));
-    let sockets = connect_all(&people, &args, server, &tape).await?;
+    let sockets = connect_all(&people, args.clients, server, &tape).await?;
     settle(&tape).await;
     let idle = pid.and_then(Usage::of);
-    let talked = talk(&args, &sockets, &tape).await;
+    let talked = talk(args.rate, args.size(), &sockets, &tape).await;
     hear_out(&tape).await;
     let usage = idle.zip(pid.and_then(Usage::of));
     let limit = args.max_memory.map(|mib| mib << 20);
@@ -77,13 +77,13 @@ pub async fn run(args: Args) -> Result<Report, Error> {
 }
 
 /// Opens every client, some at a time, and leaves each listening.
-async fn connect_all(
+pub(crate) async fn connect_all(
     people: &[Person],
-    args: &Args,
+    clients: usize,
     server: SocketAddrV4,
     tape: &Rc<RefCell<Tape>>,
 ) -> Result<Vec<Socket>, Error> {
-    let opened = stream::iter(0..args.clients).map(|n| socket::open(&people[n % people.len()], server));
+    let opened = stream::iter(0..clients).map(|n| socket::open(&people[n % people.len()], server));
     let opened: Vec<(Socket, Reader)> = opened.buffered(64).try_collect().await?;
     let mut sockets = Vec::with_capacity(opened.len());
     for (n, (socket, reader)) in opened.into_iter().enumerate() {
@@ -99,17 +99,17 @@ async fn connect_all(
 }
 
 /// Waits until the server is done telling everybody who is online.
-async fn settle(tape: &RefCell<Tape>) {
+pub(crate) async fn settle(tape: &RefCell<Tape>) {
     while tape.borrow().quiet() < QUIET {
         sleep(Duration::from_millis(100)).await;
     }
 }
 
 /// Every sender talks at its share of the rate, taking turns; returns how long that took.
-async fn talk(args: &Args, sockets: &[Socket], tape: &Rc<RefCell<Tape>>) -> Duration {
+pub(crate) async fn talk(rate: u32, size: Size, sockets: &[Socket], tape: &Rc<RefCell<Tape>>) -> Duration {
     let begin = Instant::now();
-    let turn = Duration::from_secs(1) / args.rate.max(1);
-    let Size { senders, per_sender, .. } = args.size();
+    let turn = Duration::from_secs(1) / rate.max(1);
+    let Size { senders, per_sender, .. } = size;
     let talking = sockets.iter().take(senders).zip(0..).map(|(socket, sender)| async move {
         let first = tokio::time::Instant::now() + turn * sender;
         let mut clock = interval_at(first, turn * u32::try_from(senders).unwrap_or(u32::MAX));
@@ -127,7 +127,7 @@ async fn talk(args: &Args, sockets: &[Socket], tape: &Rc<RefCell<Tape>>) -> Dura
 }
 
 /// Waits until everything has arrived, and a little longer, for what would arrive twice; or until nothing arrives any more.
-async fn hear_out(tape: &RefCell<Tape>) {
+pub(crate) async fn hear_out(tape: &RefCell<Tape>) {
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
         sleep(Duration::from_millis(50)).await;

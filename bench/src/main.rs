@@ -8,6 +8,7 @@ mod lobby;
 mod people;
 mod process;
 mod report;
+mod slow;
 mod socket;
 mod tape;
 
@@ -28,11 +29,13 @@ struct Cli {
 enum Scenario {
     /// Many clients in the lobby, a few of them talking: does everybody hear everything once and in order?
     Lobby(lobby::Args),
+    /// Readers among as many that read nothing: are those dropped in time, and do the others notice?
+    Slow(slow::Args),
 }
 
 #[expect(clippy::print_stderr, reason = "a tool of the command line")]
 fn main() -> ExitCode {
-    let Scenario::Lobby(args) = Cli::parse().scenario;
+    let scenario = Cli::parse().scenario;
     // One thread: the generator must leave the other core to the server it measures.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -41,8 +44,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match tokio::task::LocalSet::new().block_on(&runtime, lobby::run(args)) {
-        Ok(report) => report.print(),
+    let run = async {
+        match scenario {
+            Scenario::Lobby(args) => lobby::run(args).await.map(|report| report.print()),
+            Scenario::Slow(args) => slow::run(args).await.map(|report| report.print()),
+        }
+    };
+    match tokio::task::LocalSet::new().block_on(&runtime, run) {
+        Ok(verdict) => verdict,
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! What a scenario found, as numbers and as a verdict. Built by `lobby`, printed by `main`.
+//! What a scenario found, as numbers and as a verdict. Built by `lobby` and `slow`, printed by `main`.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -56,6 +56,12 @@ impl Report {
         .collect()
     }
 
+    /// What 99 of 100 deliveries took at most, in microseconds.
+    pub fn p99(&self) -> u32 {
+        let index = self.latencies.len() * 99 / 100;
+        self.latencies.get(index).copied().unwrap_or_default()
+    }
+
     /// Prints everything and returns the verdict.
     #[expect(clippy::print_stdout, reason = "a tool of the command line")]
     pub fn print(&self) -> ExitCode {
@@ -87,11 +93,11 @@ impl Report {
     }
 }
 
-fn mib(bytes: u64) -> String {
+pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-fn quantiles(sorted: &[u32]) -> String {
+pub(crate) fn quantiles(sorted: &[u32]) -> String {
     let at = |share: f64| {
         let index = (sorted.len() as f64 * share) as usize;
         f64::from(sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()) / 1000.0

@@ -7,12 +7,15 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     error::{Error, Tried},
-    http::{connect, exchange},
+    http::{connect, connect_holding, exchange},
     people::Person,
 };
 
 /// How long the answer to CONNECT may take while thousands connect.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the kernel holds for a client that does not read.
+const SMALL: u32 = 4096;
 
 /// The writing half of a connection; the reading half is a future. Both live on the one thread.
 #[derive(Clone)]
@@ -28,7 +31,20 @@ pub struct Reader {
 
 /// Opens a connection and joins `/`.
 pub async fn open(person: &Person, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
-    let mut stream = connect(person.home, server).await?;
+    join(person, server, connect(person.home, server).await?).await
+}
+
+/// Opens a connection with a small receive buffer, joins `/`, and reads nothing more.
+pub async fn open_asleep(person: &Person, server: SocketAddrV4) -> Result<Socket, Error> {
+    let stream = connect_holding(person.home, server, Some(SMALL)).await?;
+    join(person, server, stream).await.map(|(socket, _)| socket)
+}
+
+async fn join(
+    person: &Person,
+    server: SocketAddrV4,
+    mut stream: TcpStream,
+) -> Result<(Socket, Reader), Error> {
     let request = format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {server}\r\nCookie: auth_token={}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -71,6 +87,21 @@ impl Socket {
             }
         }
         Ok(())
+    }
+}
+
+impl Socket {
+    /// Whether the server has ended the connection: reads away what had come before, without waiting for more.
+    pub fn has_ended(&self) -> bool {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            match self.stream.try_read(&mut chunk) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(_) => return true,
+            }
+        }
     }
 }
 

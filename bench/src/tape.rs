@@ -1,5 +1,5 @@
-//! What all clients of a run write down together: deliveries, acks, times. Written by the clients of `lobby`, which makes
-//! its report of it.
+//! What all clients of a run write down together: deliveries, acks, times. Written by the clients of `lobby` and `slow`, which
+//! make their reports of it.
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub struct Tape {
     accepted: u64,
     refused: u64,
     dropped: usize,
+    /// What makes the messages longer.
+    filler: String,
     /// When the last packet came, of any kind.
     last: Instant,
     /// Per sender, when each message went out, in microseconds.
@@ -56,9 +58,15 @@ impl Tape {
             accepted: 0,
             refused: 0,
             dropped: 0,
+            filler: String::new(),
             last: now,
             sent: vec![Vec::new(); size.senders],
         }
+    }
+
+    /// An empty tape of messages that are this many bytes longer.
+    pub fn with_filler(size: Size, bytes: usize) -> Self {
+        Self { filler: ".".repeat(bytes), ..Self::new(size) }
     }
 
     /// The packet of one message, marked with its sender, number and time. Its ack id is its number.
@@ -66,7 +74,8 @@ impl Tape {
         let now = self.micros();
         self.sent[sender].push(now);
         format!(
-            r#"42{number}["message",{{"text":"b/{sender}/{number}/{now}/ is how I count what you hear"}}]"#
+            r#"42{number}["message",{{"text":"b/{sender}/{number}/{now}/ is how I count what you hear{}"}}]"#,
+            self.filler
         )
     }
 

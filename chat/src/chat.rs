@@ -20,11 +20,13 @@ use crate::{
     Config, Error,
     ask::{Ask, Question, Unasked, ask},
     bucket::Buckets,
+    comebacks::Comebacks,
     config::ANSWER_DEADLINE,
     crowd::Shown,
     directory::Directory,
     history::History,
     log::Log,
+    people::People,
     presence::Presence,
     room::Room,
     rooms::{self, Rooms, SettleAll},
@@ -44,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) history: Arc<dyn History>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) tickets: Arc<dyn Tickets>,
+    pub(crate) people: Arc<dyn People>,
     pub(crate) sessions: SharedSessions,
     pub(crate) rooms: Addr<Rooms>,
     pub(crate) log: Log,
@@ -51,6 +54,7 @@ pub(crate) struct Inner {
     /// What newcomers are shown of who is here.
     pub(crate) shown: watch::Receiver<Shown>,
     pub(crate) seats: Seats,
+    pub(crate) comebacks: Comebacks,
     /// How many may come in at the same time.
     pub(crate) door: Semaphore,
     /// What each user may still write over HTTP.
@@ -136,6 +140,10 @@ impl Chat {
         &*self.inner.directory
     }
 
+    pub(crate) fn people(&self) -> &dyn People {
+        &*self.inner.people
+    }
+
     pub(crate) fn tickets(&self) -> &dyn Tickets {
         &*self.inner.tickets
     }
@@ -159,6 +167,10 @@ impl Chat {
 
     pub(crate) fn seats(&self) -> &Seats {
         &self.inner.seats
+    }
+
+    pub(crate) fn comebacks(&self) -> &Comebacks {
+        &self.inner.comebacks
     }
 
     pub(crate) fn door(&self) -> &Semaphore {

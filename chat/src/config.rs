@@ -59,6 +59,9 @@ pub const NAMES: usize = 200;
 /// The most messages that a client who comes back is sent; who has missed more reads history.
 pub const RECOVERY: usize = 500;
 
+/// The most bytes of them: they wait in one piece for a client that has just come back.
+pub const RECOVERY_BYTES: usize = 256 * 1024;
+
 /// How far back in the log, over all rooms, what somebody has missed is looked for.
 pub const RECOVERY_SCAN: u64 = 50_000;
 

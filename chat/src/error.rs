@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::event::{Code, Refused};
 
-use crate::history::Head;
+use crate::head::Head;
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

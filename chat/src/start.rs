@@ -11,10 +11,12 @@ use crate::{
     Chat, Config, Error,
     bucket::{Buckets, Rate},
     chat::Inner,
+    comebacks::Comebacks,
     crowd::{self, Shown},
     directory::Directory,
     history::History,
     log::{Entry, Log, local},
+    people::People,
     presence::{Heard, Presence},
     revocation,
     room::Parts,
@@ -31,6 +33,8 @@ pub struct Deps {
     pub directory: Arc<dyn Directory>,
     /// Who may come back; see [`crate::Store::tickets`].
     pub tickets: Arc<dyn Tickets>,
+    /// Who is registered.
+    pub people: Arc<dyn People>,
     /// Who is logged in.
     pub sessions: SharedSessions,
     /// The way to the sockets; the same one that the `socketio::Server` gets.
@@ -51,7 +55,7 @@ const HEARD: usize = 64;
 /// # Errors
 /// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, directory, tickets, sessions, bus, config } = deps;
+    let Deps { history, directory, tickets, people, sessions, bus, config } = deps;
     let (log, entries) = Log::open(&*history).await?;
     let parts = Parts {
         history: history.clone(),
@@ -74,12 +78,14 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         history,
         directory,
         tickets,
+        people,
         sessions,
         rooms,
         log,
         presence,
         shown,
         seats,
+        comebacks: Comebacks::new(),
         door,
         writes,
         draining,

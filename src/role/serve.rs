@@ -24,6 +24,7 @@ use crate::{
     config::Serve,
     error::Error,
     listener::{listen, raise_open_files},
+    registered::Registered,
     shutdown::Stop,
     stores::Stores,
     telemetry,
@@ -117,6 +118,7 @@ async fn start(
         history: stores.chat.history(),
         directory: stores.chat.directory(),
         tickets: stores.chat.tickets(),
+        people: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
         bus: bus.clone(),
         config: chat_config,
@@ -153,6 +155,7 @@ fn front(
     let server = server
         .on_connect(socketio::on_connect)
         .tcp_nodelay(true)
+        .h1_allow_half_closed(false)
         .max_connections(CONNECTIONS)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(Duration::from_secs(config.gateway.head_timeout.into()))

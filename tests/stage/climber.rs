@@ -1,5 +1,5 @@
 //! A client that starts on long-polling and moves to a WebSocket as the official one does, in so little code that a thousand
-//! fit into a test. It keeps the place of every message that it hears. Used by `upgrade_storm`.
+//! fit into a test. It keeps the place of every message that it hears. Gathered by `crowd`.
 
 use std::{
     net::SocketAddr,

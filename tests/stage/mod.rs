@@ -1,8 +1,10 @@
 //! A stage for plays: one running server of the real program and the people who talk through it. Used by every test that
 //! needs a server; built on `server` (the process), `person` (HTTP), `socket` (Socket.IO), `raw` (frames no
-//! good client sends), `puppet` (the official client), `tunnel` (a network that fails).
+//! good client sends), `puppet` (the official client), `tunnel` (a network that
+//! fails), `climber` and `crowd` (a thousand clients).
 
 mod climber;
+mod crowd;
 mod http;
 mod packet;
 mod person;
@@ -20,7 +22,8 @@ use std::{
     time::Duration,
 };
 
-pub use climber::{Climber, THE_END};
+pub use climber::Climber;
+pub use crowd::Crowd;
 pub use http::{Request, Response};
 pub use person::Person;
 pub use puppet::{Connected, Puppet};

@@ -11,6 +11,7 @@ mod returning;
 mod rooms;
 mod say;
 mod typing;
+mod typist;
 mod visit;
 
 use std::{rc::Rc, time::Instant};

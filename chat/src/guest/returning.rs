@@ -34,6 +34,7 @@ pub async fn recognise(
     let ticket = chat.tickets().find(&resume.pid, oldest).await?;
     let ticket = ticket.filter(|ticket| ticket.user.key() == identity.username.key());
     if let Some(ticket) = &ticket {
+        let _turn = chat.comebacks().lock(&ticket.pid).await;
         let sid = SocketId::from_stored(&ticket.sid);
         chat.log().tell(Entry::Superseded(sid.clone())).await;
         chat.log().flush().await;

@@ -8,7 +8,7 @@ use super::{ack::Ack, visit::Visit};
 use crate::{
     Error, Text,
     ask::{Pending, Unasked, ask},
-    room::posts::{Post, Posted},
+    room::post::{Post, Posted},
 };
 
 impl Visit {

@@ -10,9 +10,10 @@ use std::{
 
 use actix::Addr;
 use proto::{RoomName, Username};
+use serde::Serialize;
 use socketio::Socket;
 
-use super::{ack::Ack, events::Command, typing::Typist};
+use super::{ack::Ack, events::Command, typist::Typist};
 use crate::{Chat, Error, chat::within, room::Room};
 
 /// The most commands that wait for their turn; acks are bounded apart from this.
@@ -100,10 +101,25 @@ impl Visit {
         match command {
             Command::Say(post, text) => self.say(post, text, ack, deadline).await,
             Command::Type(typing) => ack.answer(within(deadline, self.set_typing(typing, deadline)).await),
-            Command::Join(join) => ack.answer(within(deadline, self.join(join, deadline)).await),
+            Command::Join(join) => {
+                let joined = within(deadline, self.join(join, deadline)).await;
+                self.answer_large(ack, joined, deadline).await;
+            }
             Command::Leave(leave) => ack.answer(within(deadline, self.leave(leave, deadline)).await),
-            Command::Recall(page) => ack.answer(within(deadline, self.recall(page, deadline)).await),
+            Command::Recall(page) => {
+                let recalled = within(deadline, self.recall(page, deadline)).await;
+                self.answer_large(ack, recalled, deadline).await;
+            }
         }
+    }
+
+    /// Answers when the client has read enough of what it was sent before, or says that it has not.
+    async fn answer_large<T: Serialize>(&self, ack: Ack, answer: Result<T, Error>, deadline: Instant) {
+        let caught_up = async {
+            self.socket.caught_up().await;
+            Ok(())
+        };
+        ack.answer(within(deadline, caught_up).await.and(answer));
     }
 
     /// The actor of a room, kept for the next time.

@@ -14,6 +14,7 @@ use proto::{
     event::{ClientId, Message, Page},
 };
 
+pub use crate::head::Head;
 use crate::{Error, text::Text};
 pub use weight::weight;
 
@@ -32,15 +33,6 @@ pub struct Draft {
     pub timestamp: Timestamp,
     /// The socket it comes from, which does not get it again.
     pub origin: Option<String>,
-}
-
-/// Where a room ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Head {
-    /// The last message's `seq`; 0 when nothing was said yet.
-    pub seq: u64,
-    /// The last message's timestamp.
-    pub timestamp: Timestamp,
 }
 
 /// What became of a draft.
@@ -125,7 +117,7 @@ pub trait History: Send + Sync + 'static {
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error>;
 
     /// All messages of `rooms` with a larger offset but those from the socket `origin`. None when that is not all there was, or
-    /// too much: more than [`crate::config::RECOVERY`] messages, or more than one answer holds, or from too far back.
+    /// too much: more than [`crate::config::RECOVERY`] messages or [`crate::config::RECOVERY_BYTES`], or from too far back.
     async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error>;
 
     /// Where the room ends; the default for a room without messages.

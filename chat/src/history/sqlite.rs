@@ -221,7 +221,7 @@ fn missed(
         let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
         let message = message(row, room)?;
         bytes += weight(&message.data.text);
-        if messages.len() == config::RECOVERY || bytes > config::ANSWER_BYTES {
+        if messages.len() == config::RECOVERY || bytes > config::RECOVERY_BYTES {
             return Ok(None);
         }
         messages.push((number(row, 6)?, message));

@@ -14,7 +14,7 @@ use crate::{
     room::membership::{Add, Remove},
 };
 
-/// `PUT`: 200, also for somebody who is a member already.
+/// `PUT`: 200, also for somebody who is a member already; 404 for somebody who is not registered.
 pub async fn add(
     chat: Data<Chat>,
     Caller(by): Caller,
@@ -22,6 +22,11 @@ pub async fn add(
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&by)?;
     let (room, user) = path.into_inner();
+    // Whoever asks exists; anybody else must too, and is called as they call themselves.
+    let user = match user.key() == by.key() {
+        true => by.clone(),
+        false => chat.people().find(&user).await?.ok_or(Error::NotFound)?,
+    };
     chat.ask(&room, Add { by, user }, due()).await?;
     Ok(done("Member added"))
 }

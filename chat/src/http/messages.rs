@@ -11,7 +11,7 @@ use proto::{
 use serde::Deserialize;
 
 use super::input::{Body, Caller};
-use crate::{Chat, Error, Text, chat::due, recall, room::posts::Post};
+use crate::{Chat, Error, Text, chat::due, recall, room::post::Post};
 
 /// Which messages; the room is in the path.
 #[derive(Debug, Deserialize)]

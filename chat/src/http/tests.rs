@@ -8,7 +8,7 @@ use actix_web::{
     dev::{Service, ServiceResponse},
     test::{TestRequest, init_service},
 };
-use proto::{Identity, Timestamp};
+use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
 use sessions::SqliteSessions;
 use socketio::Bus;
@@ -19,6 +19,16 @@ use crate::{Chat, Config, Deps, Store, start};
 struct Stage {
     chat: Chat,
     _dir: tempfile::TempDir,
+}
+
+/// Everybody but `nobody` is registered.
+struct Everybody;
+
+#[async_trait::async_trait]
+impl crate::People for Everybody {
+    async fn find(&self, name: &Username) -> Result<Option<Username>, crate::Error> {
+        Ok(Some(name.clone()).filter(|name| name.as_str() != "nobody"))
+    }
 }
 
 impl Stage {
@@ -33,8 +43,15 @@ impl Stage {
         // Nobody listens on this port: presence stays unknown.
         let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
         let (history, directory, tickets) = (store.history(), store.directory(), store.tickets());
-        let deps =
-            Deps { history, directory, tickets, sessions: Arc::new(sessions), bus: Bus::new(), config };
+        let deps = Deps {
+            history,
+            directory,
+            tickets,
+            people: Arc::new(Everybody),
+            sessions: Arc::new(sessions),
+            bus: Bus::new(),
+            config,
+        };
         Self { chat: start(deps).await.unwrap(), _dir: dir }
     }
 
@@ -235,6 +252,11 @@ async fn wrong_input_is_refused_in_the_one_shape() {
     let form = TestRequest::post().uri(messages).set_payload("text=hi");
     assert_eq!(stage.send("alice", form).await, refusal(415, "the body must be application/json"));
     assert_eq!(stage.call("alice", "PUT", "/rooms/lobby/members/no%20name", Value::Null).await.0, 404);
+    assert_eq!(stage.post("alice", "/rooms", json!({"name": "den", "private": true})).await.0, 201);
+    for (user, expected) in [("nobody", 404), ("bob", 200)] {
+        let path = format!("/rooms/den/members/{user}");
+        assert_eq!(stage.call("alice", "PUT", &path, Value::Null).await.0, expected, "{user}");
+    }
 }
 
 #[actix_rt::test]

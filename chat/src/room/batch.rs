@@ -11,7 +11,7 @@ use socketio::SocketId;
 
 use super::{
     Parts,
-    posts::{Post, Posted},
+    post::{Post, Posted},
 };
 use crate::{
     Error,

@@ -9,6 +9,7 @@ pub(crate) mod batch;
 pub mod change;
 pub mod members;
 pub mod membership;
+pub mod post;
 pub mod posts;
 mod queue;
 pub mod retention;

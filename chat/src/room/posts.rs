@@ -4,46 +4,19 @@
 use std::time::Instant;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use proto::{Username, event::ClientId};
-use serde::Serialize;
-use socketio::SocketId;
 use tokio::time::timeout;
 
 use super::{
     Room, batch,
+    post::Post,
     queue::{Queue, Waiting},
 };
 use crate::{
     Error,
-    ask::{Ask, Question, Reply},
+    ask::{Ask, Reply},
     config::STORE_DEADLINE,
     history::{Head, weight},
-    text::Text,
 };
-
-/// Say something.
-#[derive(Debug, Clone)]
-pub struct Post {
-    /// Who says it.
-    pub author: Username,
-    /// What.
-    pub text: Text,
-    /// The author's own id of it.
-    pub client_id: Option<ClientId>,
-    /// The socket it came from; it alone does not hear the message.
-    pub origin: Option<SocketId>,
-    /// When nobody waits for the answer any more: it is not said after that.
-    pub deadline: Instant,
-}
-
-/// A message that is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Posted {
-    /// Its id.
-    pub id: String,
-    /// Its place in the room.
-    pub seq: u64,
-}
 
 /// What a room knows of its posts.
 pub struct Posts {
@@ -53,10 +26,6 @@ pub struct Posts {
     in_flight: bool,
     /// Who waits until everything has its outcome.
     settling: Vec<Reply<()>>,
-}
-
-impl Question for Post {
-    type Answer = Posted;
 }
 
 impl Waiting for Ask<Post> {

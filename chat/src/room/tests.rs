@@ -12,7 +12,7 @@ use proto::event::Code;
 use super::{
     Settle,
     membership::{Add, Check, Remove},
-    posts::Posted,
+    post::Posted,
     retention::KEEP,
     settings::{Archive, Describe, SetPrivate},
 };

@@ -15,7 +15,7 @@ use std::{
 use actix_web::{App, HttpMessage, HttpServer, dev::Service};
 use chat::{Chat, Config, Deps, Store, directory::Directory};
 use futures_util::{SinkExt, StreamExt};
-use proto::{Identity, Timestamp};
+use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
 use sessions::{Sessions, SqliteSessions, Token};
 use socketio::{Bus, Server};
@@ -50,6 +50,16 @@ pub struct Client {
     heard: VecDeque<String>,
 }
 
+/// Everybody but `nobody` is registered.
+struct Everybody;
+
+#[async_trait::async_trait]
+impl chat::People for Everybody {
+    async fn find(&self, name: &Username) -> Result<Option<Username>, chat::Error> {
+        Ok(Some(name.clone()).filter(|name| name.as_str() != "nobody"))
+    }
+}
+
 impl Parlor {
     pub async fn open() -> Self {
         Self::with(Config::default()).await
@@ -73,7 +83,15 @@ impl Parlor {
         let bus = Bus::new();
         let (history, directory) = (store.history(), through(store.directory()));
         let tickets = store.tickets();
-        let deps = Deps { history, directory, tickets, sessions: sessions.clone(), bus: bus.clone(), config };
+        let deps = Deps {
+            history,
+            directory,
+            tickets,
+            people: Arc::new(Everybody),
+            sessions: sessions.clone(),
+            bus: bus.clone(),
+            config,
+        };
         let chat = chat::start(deps).await.unwrap();
         let sockets =
             Server::new(bus.clone(), chat::guest::Guests::new(chat.clone()), socketio::Config::default());
@@ -96,6 +114,7 @@ impl Parlor {
         let http = http
             .workers(2)
             .on_connect(socketio::on_connect)
+            .h1_allow_half_closed(false)
             .disable_signals()
             .bind(("127.0.0.1", 0))
             .unwrap();

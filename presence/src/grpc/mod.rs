@@ -2,6 +2,7 @@
 //! calls the actor [`Roster`] through [`Service`].
 
 mod incoming;
+mod names;
 mod refusal;
 mod report;
 mod service;

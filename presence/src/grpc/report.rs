@@ -11,8 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{
+    names::{name, room},
     refusal,
-    service::{name, room},
 };
 use crate::{
     Error,

@@ -1,18 +1,18 @@
 //! The calls of `presence.proto`: names are checked here, everything else is asked of the roster. Called by tonic.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use actix::Addr;
-use proto::{
-    RoomName, Username,
-    presence::{
-        Empty, NodeReport, OnlineUsersResponse, SetTypingRequest, TypingUsersResponse, UserRequest,
-        presence_service_server::PresenceService,
-    },
+use proto::presence::{
+    Empty, NodeReport, OnlineUsersResponse, SetTypingRequest, TypingUsersResponse, UserRequest,
+    presence_service_server::PresenceService,
 };
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
-use super::report;
+use super::{
+    names::{name, room},
+    report,
+};
 use crate::{
     Error,
     actor::{Call, GetOnline, GetTyping, Roster},
@@ -81,14 +81,4 @@ impl PresenceService for Service {
         let updates = report::open(self.roster.clone(), request.into_inner(), self.lease).await?;
         Ok(Response::new(Box::pin(updates)))
     }
-}
-
-/// A username, checked.
-pub(super) fn name(text: &str) -> Result<Username, Error> {
-    Ok(Username::from_str(text)?)
-}
-
-/// A room's name, checked; none means the lobby.
-pub(super) fn room(text: &str) -> Result<RoomName, Error> {
-    if text.is_empty() { Ok(RoomName::lobby()) } else { Ok(RoomName::from_str(text)?) }
 }

@@ -190,6 +190,11 @@ impl Outbox {
         self.queue().given_up = true;
     }
 
+    /// Whether more than half of what may wait does.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.queue().is_half_full(&self.limits)
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue().frames.is_empty()

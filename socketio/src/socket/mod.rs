@@ -1,6 +1,7 @@
 //! One client in one namespace, as the application holds it: send to it, put it into rooms, end it. Cheap to clone; stays on
 //! its worker.
 
+mod asking;
 mod id;
 mod local;
 mod reply;
@@ -14,9 +15,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use id::SocketId;
@@ -25,7 +23,7 @@ pub use reply::Reply;
 
 use crate::{
     Config, Encoded, Room,
-    answer::{AckError, Answer},
+    answer::Answer,
     close::CloseReason,
     link::{Link, outbox::Outbox},
     packet,
@@ -57,6 +55,8 @@ struct Inner {
     /// What was sent before the CONNECT was answered; none once it was.
     held: RefCell<Option<Vec<Encoded>>>,
     max_held: usize,
+    /// Events up to this position of the log are behind the client already, whenever they come.
+    floor: Cell<Option<u64>>,
     awaited: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     max_awaited: usize,
     next_ack: Cell<u64>,
@@ -75,6 +75,7 @@ impl Socket {
             last_rooms: RefCell::default(),
             held: RefCell::new(Some(Vec::new())),
             max_held: config.outbox_frames,
+            floor: Cell::new(None),
             awaited: RefCell::default(),
             max_awaited: config.max_pending_acks,
             next_ack: Cell::new(0),
@@ -129,63 +130,6 @@ impl Socket {
         let _ = self.deliver(event, true);
     }
 
-    /// Sends an event and waits for the client's ack. `args` serialises to an array.
-    ///
-    /// # Errors
-    /// See [`AckError`].
-    pub async fn emit_with_ack(
-        &self,
-        name: &str,
-        args: &impl Serialize,
-        timeout: Duration,
-    ) -> Result<Answer, AckError> {
-        self.emit_binary_with_ack(name, args, &[], timeout).await
-    }
-
-    /// Sends an event with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`, and waits for the client's
-    /// ack.
-    ///
-    /// # Errors
-    /// See [`AckError`].
-    pub async fn emit_binary_with_ack(
-        &self,
-        name: &str,
-        args: &impl Serialize,
-        attachments: &[Bytes],
-        timeout: Duration,
-    ) -> Result<Answer, AckError> {
-        let id = self.0.next_ack.get();
-        let text = packet::event_text(self.namespace(), Some(id), name, args, attachments.len(), None);
-        let text = text.map_err(|_| AckError::Arguments)?;
-        let answer = self.await_ack(id)?;
-        self.send(&Encoded::with_attachments(&text, attachments));
-        let answer = tokio::time::timeout(timeout, answer).await;
-        self.0.awaited.borrow_mut().remove(&id);
-        answer.map_err(|_| AckError::Timeout)?.map_err(|_| AckError::Closed)
-    }
-
-    fn await_ack(&self, id: u64) -> Result<oneshot::Receiver<Answer>, AckError> {
-        if self.0.key.get().is_none() {
-            return Err(AckError::Closed);
-        }
-        let mut awaited = self.0.awaited.borrow_mut();
-        if awaited.len() >= self.0.max_awaited {
-            return Err(AckError::TooMany);
-        }
-        let (sender, receiver) = oneshot::channel();
-        awaited.insert(id, sender);
-        self.0.next_ack.set(id + 1);
-        Ok(receiver)
-    }
-
-    /// The client answered an event of ours. An unknown id is ignored: the answer may be late.
-    pub(crate) fn answered(&self, id: u64, args: Vec<Value>, attachments: Vec<Bytes>) {
-        if let Some(waiting) = self.0.awaited.borrow_mut().remove(&id) {
-            // The one who asked may have stopped waiting.
-            let _ = waiting.send(Answer { args, attachments });
-        }
-    }
-
     /// Enters a room.
     pub fn join(&self, room: &Room) {
         if let Some(key) = self.0.key.get() {
@@ -211,6 +155,14 @@ impl Socket {
         let mut rooms = self.0.local.rooms_of(&self.0.namespace, key);
         rooms.sort_unstable();
         rooms
+    }
+
+    /// Waits until less than half of what may wait for the client does. Ask before every large answer: several at once are more
+    /// than a client can be expected to take.
+    pub async fn caught_up(&self) {
+        while self.0.key.get().is_some() && self.0.link.outbox.is_half_full() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// How many acks the client has asked for that have not been given.
@@ -254,7 +206,10 @@ impl Socket {
             }
             return false;
         }
-        self.0.key.get().is_some() && self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now())
+        let is_old = packet.position().is_some() && packet.position() <= self.0.floor.get();
+        !is_old
+            && self.0.key.get().is_some()
+            && self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now())
     }
 
     /// What waits for the client.
@@ -271,8 +226,9 @@ impl Socket {
             self.send(&missed);
         }
         connected();
-        let is_new = |packet: &Encoded| packet.position().is_none() || packet.position() > reached;
-        held.into_iter().flatten().filter(is_new).for_each(|packet| self.send(&packet));
+        // What the log has on its way is stored already, and so among the missed.
+        self.0.floor.set(reached);
+        held.into_iter().flatten().for_each(|packet| self.send(&packet));
     }
 
     /// A handle by which the application answers event `id`.

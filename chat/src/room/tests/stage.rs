@@ -17,7 +17,7 @@ use crate::{
     ask::{Ask, Question, ask, start},
     directory::NewRoom,
     log::{Entry, Log},
-    room::{Parts, Room, posts::Post},
+    room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
 };
 

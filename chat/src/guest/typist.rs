@@ -1,0 +1,81 @@
+//! What one client says of its typing, thinned out. Pure: time is an argument. Held by [`super::visit`], asked by [`super::typing`].
+
+use std::time::{Duration, Instant};
+
+use proto::event::SetTyping;
+
+use crate::bucket::{Bucket, Rate};
+
+/// How often one socket's typing is relayed.
+const RATE: Rate = Rate { per_second: 2.0, burst: 2.0 };
+
+/// What one client has said of its typing and was not relayed yet.
+#[derive(Debug)]
+pub struct Typist {
+    bucket: Bucket,
+    latest: Option<SetTyping>,
+}
+
+/// What to do with a change of typing.
+#[derive(Debug, PartialEq)]
+pub enum Relay {
+    /// Tell it now.
+    Now(SetTyping),
+    /// Ask for [`Typist::due`] after this time.
+    After(Duration),
+    /// Somebody will.
+    Coalesced,
+}
+
+impl Typist {
+    /// Nothing was said yet.
+    pub fn new(now: Instant) -> Self {
+        Self { bucket: Bucket::full(RATE, now), latest: None }
+    }
+
+    /// A change of typing.
+    pub fn set(&mut self, typing: SetTyping, now: Instant) -> Relay {
+        if self.latest.is_some() {
+            self.latest = Some(typing);
+            return Relay::Coalesced;
+        }
+        match self.bucket.take(now) {
+            Ok(()) => Relay::Now(typing),
+            Err(wait) => {
+                self.latest = Some(typing);
+                Relay::After(wait)
+            }
+        }
+    }
+
+    /// The latest of what was held back.
+    pub fn due(&mut self, now: Instant) -> Option<SetTyping> {
+        // There is one by now; without it the latest goes out all the same, once per wait.
+        let _ = self.bucket.take(now);
+        self.latest.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::RoomName;
+
+    use super::*;
+
+    fn typing(is_typing: bool) -> SetTyping {
+        SetTyping { is_typing, room: RoomName::lobby() }
+    }
+
+    #[test]
+    fn what_comes_faster_than_twice_a_second_is_coalesced_to_the_latest() {
+        let now = Instant::now();
+        let mut typist = Typist::new(now);
+        assert_eq!(typist.set(typing(true), now), Relay::Now(typing(true)));
+        assert_eq!(typist.set(typing(false), now), Relay::Now(typing(false)));
+        let Relay::After(wait) = typist.set(typing(true), now) else { panic!("the third is too much") };
+        assert_eq!(wait, Duration::from_millis(500));
+        assert_eq!(typist.set(typing(false), now), Relay::Coalesced);
+        assert_eq!(typist.due(now + wait), Some(typing(false)));
+        assert!(matches!(typist.set(typing(true), now + wait), Relay::After(_)));
+    }
+}

@@ -186,7 +186,7 @@ fn tool(variable: &str, installed: &str, otherwise: &str) -> OsString {
         .unwrap_or_else(|| otherwise.into())
 }
 
-fn given(variable: impl AsRef<OsStr>) -> Option<OsString> {
+pub fn given(variable: impl AsRef<OsStr>) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
 }
 

@@ -10,6 +10,7 @@ mod identity;
 mod interop;
 mod operations;
 mod plays;
+mod readme;
 mod recovery;
 mod slow_reader;
 mod slow_readers;

@@ -1,0 +1,99 @@
+//! README.md says what is so: its example is run as it is printed, and its table of flags is the program's own.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+use crate::{interop::given, stage::Stage};
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md is there")
+}
+
+/// Flag and default of every row of the table.
+fn flags_in_readme() -> BTreeMap<String, String> {
+    let rows = readme();
+    let rows = rows.lines().filter_map(|line| line.strip_prefix("| `--"));
+    let cells = rows.map(|row| {
+        let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
+        (cells.next().unwrap_or_default(), cells.next().unwrap_or_default())
+    });
+    cells.collect()
+}
+
+/// The same from `--help`.
+fn flags_in_help() -> BTreeMap<String, String> {
+    let help = Command::new(env!("CARGO_BIN_EXE_godzilla"))
+        .args(["serve", "--help"])
+        .output()
+        .expect("the program runs");
+    let help = String::from_utf8(help.stdout).expect("help is text");
+    let paragraphs = help.split("\n      --").skip(1);
+    let flags = paragraphs.filter_map(|paragraph| {
+        let name = paragraph.split([' ', '\n']).next()?.to_owned();
+        let default = paragraph.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
+        Some((name, default.map_or(String::new(), |(value, _)| value.to_owned())))
+    });
+    flags.collect()
+}
+
+#[test]
+fn the_table_of_flags_is_the_programs_own() {
+    assert!(flags_in_help().contains_key("listen"));
+    assert_eq!(flags_in_readme(), flags_in_help());
+}
+
+/// The shell blocks under a heading.
+fn blocks(heading: &str) -> Vec<String> {
+    let text = readme();
+    let (_, section) = text.split_once(heading).expect("README has this section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let blocks = section.split("```sh\n").skip(1);
+    blocks.filter_map(|block| block.split_once("```").map(|(block, _)| block.to_owned())).collect()
+}
+
+fn run(script: &str, directory: &TempDir, path: &str) -> Output {
+    let mut shell = Command::new("bash");
+    shell.args(["-euo", "pipefail", "-c", script]).current_dir(directory.path()).env("PATH", path);
+    shell.output().expect("bash runs")
+}
+
+#[tokio::test]
+async fn the_example_works_as_printed() {
+    let stage = Stage::opens().await;
+    let directory = TempDir::new().expect("a temporary directory");
+    let tools = directory.path().join("tools");
+    fs::create_dir(&tools).expect("an empty directory");
+    for (name, variable) in [("http", "INTEROP_HTTPIE"), ("node", "INTEROP_NODE")] {
+        if let Some(program) = given(variable) {
+            symlink(program, tools.join(name)).expect("a link");
+        }
+    }
+    // The packages are there already; a registry is not part of what is checked.
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/node_modules");
+    fs::create_dir(directory.path().join("try-godzilla")).expect("an empty directory");
+    symlink(packages, directory.path().join("try-godzilla/node_modules")).expect("a link");
+    let port = stage.server.address.port();
+    let script = blocks("\n## Try it\n").concat();
+    let script = script.replace(":8080", &format!(":{port}")).replace("npm install", "true npm install");
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop/bin");
+    let path = format!(
+        "{}:{}:{}",
+        tools.display(),
+        installed.display(),
+        std::env::var_os("PATH").unwrap_or_default().display()
+    );
+    let output = run(&script, &directory, &path);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    for expected in ["User registered successfully", "Welcome alice!", "bob hears #1 from alice: hello bob"] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    assert!(said.trim_end().ends_with('}') && said.contains(r#""text""#), "the history is shown:\n{said}");
+}

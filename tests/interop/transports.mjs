@@ -58,9 +58,14 @@ for (const [what, transports, ending] of [
 test("a namespace that is not there is refused, and the one that is lives on", async () => {
   const alice = await enters("alice");
   const other = alice.io.socket("/admin");
-  const refused = next(other, "connect_error");
-  other.connect();
-  assert.equal((await refused).message, "Invalid namespace");
+  try {
+    const refused = next(other, "connect_error");
+    other.connect();
+    assert.equal((await refused).message, "Invalid namespace");
+  } finally {
+    // The scripts' own clean-up knows no second namespace.
+    other.disconnect();
+  }
   assert.equal(other.connected, false);
   assert.equal((await alice.emitWithAck("message", { text: "still here" })).ok, true);
   alice.disconnect();

@@ -37,12 +37,22 @@ pub struct Limits {
     open_acks: usize,
     messages: Bucket,
     requests: Bucket,
+    /// What is left of the server's patience with a client that goes on after it was refused.
+    patience: Bucket,
 }
 
 /// For `join`, `leave`, `history` and `typing`: a client that comes back may enter all its rooms at once.
 const REQUESTS: Rate = Rate { per_second: 20.0, burst: 120.0 };
 
+/// Refusals for being too fast, before the connection ends: that costs as much as doing what is asked.
+const PATIENCE: Rate = Rate { per_second: 50.0, burst: 500.0 };
+
 impl Limits {
+    /// Whether a client that was just refused has been refused too often.
+    pub fn is_flooding(&mut self, refused: &Error, now: Instant) -> bool {
+        matches!(refused, Error::RateLimited { .. }) && self.patience.take(now).is_err()
+    }
+
     /// Nothing was sent yet.
     pub fn new(config: &Config, now: Instant) -> Self {
         let messages = Rate::new(config.message_rate, config.message_burst);
@@ -51,6 +61,7 @@ impl Limits {
             open_acks: config.open_acks,
             messages: Bucket::full(messages, now),
             requests: Bucket::full(REQUESTS, now),
+            patience: Bucket::full(PATIENCE, now),
         }
     }
 
@@ -180,6 +191,16 @@ mod tests {
         assert!(send("join", json!([{"room": "tea"}])).is_ok());
         let flood = (0..200).filter(|_| send("nonsense", json!([])).unwrap_err().code() == Code::BadRequest);
         assert_eq!(flood.count(), 119, "nonsense costs as much as sense");
+    }
+
+    #[test]
+    fn a_client_that_does_not_stop_is_flooding() {
+        let now = Instant::now();
+        let mut limits = Limits::new(&Config::default(), now);
+        let refused = Error::RateLimited { what: "too many events", retry_after: std::time::Duration::ZERO };
+        assert!((0..500).all(|_| !limits.is_flooding(&refused, now)));
+        assert!(!limits.is_flooding(&Error::NotFound, now), "other refusals do not count");
+        assert!(limits.is_flooding(&refused, now));
     }
 
     #[test]

@@ -114,7 +114,12 @@ impl Peer for Guest {
         let open_acks = if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 };
         match self.limits.read(&mut event, open_acks, Instant::now()) {
             Ok(command) => self.visit.submit(command, ack, deadline),
-            Err(refused) => ack.refuse(&refused),
+            Err(refused) => {
+                ack.refuse(&refused);
+                if self.limits.is_flooding(&refused, Instant::now()) {
+                    self.visit.socket().close(CloseReason::Flood);
+                }
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! What clients leave behind: after each kind of abuse the server holds no session, no descriptor and no memory of it. The
-//! server is a process of its own, this same program started again with only the test [`server`] in it.
+//! server is a process of its own: the example `lab_server`, which cargo builds with the tests.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -8,7 +8,7 @@ mod lab;
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, LazyLock, atomic::AtomicU64, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,10 +16,8 @@ use futures_util::{StreamExt as _, stream};
 use lab::{
     Bench, Client, DEADLINE, Frame, frame,
     http::{Poller, get, post, post_as, post_in_chunks},
-    start, upgrade_request,
+    upgrade_request,
 };
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
-use socketio::Config;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -28,46 +26,6 @@ const SLACK: u64 = 12 * MIB;
 
 /// So many clients at a time.
 const AT_ONCE: usize = 32;
-
-/// How many sessions there are, as the server's own gauge says.
-static SESSIONS: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
-
-/// Keeps the one gauge.
-struct Sessions;
-
-impl metrics::Recorder for Sessions {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        match key.name() {
-            "socketio_sessions" => Gauge::from_arc(SESSIONS.clone()),
-            _ => Gauge::noop(),
-        }
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
-/// The server process: says its address, then its number of sessions whenever it is asked by a line.
-#[test]
-#[ignore = "the server of the other tests, which start it"]
-fn server() {
-    metrics::set_global_recorder(Sessions).map_err(|_| "a recorder is set").unwrap();
-    let bench = start(Config::default());
-    println!("\naddress {}", bench.address);
-    for line in std::io::stdin().lines() {
-        line.unwrap();
-        println!("sessions {}", f64::from_bits(SESSIONS.load(Ordering::Relaxed)));
-    }
-}
 
 /// The server process, as a test holds it.
 struct Remote {
@@ -79,12 +37,10 @@ struct Remote {
 
 impl Remote {
     fn start() -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["server", "--exact", "--ignored", "--nocapture"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let this = std::env::current_exe().unwrap();
+        let server = this.ancestors().nth(2).unwrap().join("examples/lab_server");
+        assert!(server.exists(), "{} is built with the tests", server.display());
+        let mut process = Command::new(server).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let asks = process.stdin.take().unwrap();
         let mut says = BufReader::new(process.stdout.take().unwrap());
         let address = Self::word_after("address ", &mut says).parse().unwrap();

@@ -38,7 +38,8 @@ pub(crate) enum Who {
     Anyone,
     /// The user of a live session.
     User,
-    /// The user of a live session, or a page of a listed origin, which says who it is in CONNECT.
+    /// The user of a live session; a page of a listed origin, which says who it is in CONNECT; or whoever knows the id of an
+    /// Engine.IO session.
     UserOrListed,
 }
 

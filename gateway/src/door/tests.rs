@@ -482,3 +482,21 @@ async fn pages_of_listed_origins_may_ask_and_read_and_no_others() {
     let evil = test::call_service(&app, ask("https://evil.example", "/socket.io/").to_request()).await;
     assert!(!evil.headers().contains_key("access-control-allow-origin"));
 }
+
+#[actix_web::test]
+async fn a_request_of_an_open_session_may_come_without_credentials_and_is_nobodys() {
+    let stage = stage(&[]).await;
+    let app = test::init_service(App::new().configure(services).wrap(stage.gateway.door())).await;
+    for (query, expected) in
+        [("sid=abc", 200), ("EIO=4&transport=polling&sid=abc", 200), ("sid=", 401), ("xsid=a", 401)]
+    {
+        let request =
+            TestRequest::get().uri(&format!("/socket.io/?{query}")).insert_header(("host", "chat.example"));
+        let answer = test::call_service(&app, request.to_request()).await;
+        assert_eq!(answer.status().as_u16(), expected, "{query}");
+        if expected == 200 {
+            let seen: Value = test::read_body_json(answer).await;
+            assert_eq!(seen["user"], Value::Null, "{query}");
+        }
+    }
+}

@@ -51,11 +51,12 @@ impl<O: Occupant> Registry<O> {
         self.sessions().remove(sid);
     }
 
-    /// The session of this id, for `owner`. A session that was opened by nobody in particular is anybody's who knows its id.
+    /// The session of this id, for `owner`. Whoever knows the id may use it, unless they are known to be somebody else: some
+    /// clients say who they are with their first request only.
     pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<O>>, Unreachable> {
         let sessions = self.sessions();
         let known = sessions.get(sid).ok_or(Unreachable::Unknown)?;
-        let fits = known.owner.is_none() || known.owner.as_deref() == owner;
+        let fits = known.owner.is_none() || owner.is_none() || known.owner.as_deref() == owner;
         if fits { Ok(known.session.clone()) } else { Err(Unreachable::Foreign) }
     }
 

@@ -79,7 +79,7 @@ pub struct Selection {
     pub except: Vec<Room>,
 }
 
-/// A socket as [`Bus::fetch`] finds it.
+/// A socket as [`crate::Bus::fetch`] finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Its id.

@@ -12,7 +12,7 @@ use clap::{
 };
 
 use crate::{
-    config::{Healthcheck, Seed, Serve},
+    config::{Healthcheck, Presence, Seed, Serve},
     error::Error,
 };
 
@@ -31,6 +31,9 @@ pub enum Command {
     /// Run everything in one process on an embedded store (the default when no command is given)
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<Serve>),
+    /// Run the presence service alone: who is online and who is typing, over gRPC
+    #[command(after_help = PRESENCE_EXAMPLES)]
+    Presence(Box<Presence>),
     /// Fill an empty store with sample users and messages
     Seed(Seed),
     /// Ask a running server whether it is ready: exit status 0 or 1
@@ -50,11 +53,17 @@ Examples:
 
 Every variable that starts with GODZILLA_ must be one of those above: a misspelt one stops the start.";
 
+const PRESENCE_EXAMPLES: &str = "\
+Examples:
+  godzilla presence                                 gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9100
+  godzilla presence --listen 10.0.0.5:50051 --admin-listen 10.0.0.5:9100 --log-format json
+  godzilla healthcheck --admin-listen 10.0.0.5:9100";
+
 /// Prefix of our environment variables.
 const PREFIX: &str = "GODZILLA_";
 
 /// Roles of the split deployment, which this version does not have yet.
-const LATER: [&str; 4] = ["gateway", "accounts", "chat", "presence"];
+const LATER: [&str; 3] = ["gateway", "accounts", "chat"];
 
 /// What `args` (with the program's name) and `variables` ask for.
 pub fn read(
@@ -70,9 +79,12 @@ pub fn read(
     let matches = definition().try_get_matches_from(args).map_err(explained)?;
     let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
     refuse_unknown(variables.map(|(name, _)| name))?;
-    if let Command::Serve(config) = &cli.command {
-        config.check().map_err(Error::Config)?;
+    match &cli.command {
+        Command::Serve(config) => config.check(),
+        Command::Presence(config) => config.check(),
+        Command::Seed(_) | Command::Healthcheck(_) => Ok(()),
     }
+    .map_err(Error::Config)?;
     Ok(cli.command)
 }
 

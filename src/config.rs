@@ -28,9 +28,31 @@ pub struct Serve {
     // Passwords and logins.
     #[command(flatten, next_help_heading = "Accounts")]
     pub accounts: accounts::Config,
+    /// Where the presence service listens (gRPC, plain text: it stays on a loopback address)
+    #[arg(long, env = "GODZILLA_PRESENCE_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    #[arg(help_heading = "Presence")]
+    pub presence_listen: SocketAddr,
     // Who is here.
     #[command(flatten, next_help_heading = "Presence")]
     pub presence: presence::Config,
+    // Where operators ask.
+    #[command(flatten)]
+    pub admin: admin::Config,
+    // What is logged.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
+/// What `presence` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Presence {
+    /// Where the service listens (gRPC, plain text, and whoever reaches it can say who is online: a private network only)
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    #[arg(help_heading = "Presence")]
+    pub listen: SocketAddr,
+    // Who is here.
+    #[command(flatten, next_help_heading = "Presence")]
+    pub service: presence::Config,
     // Where operators ask.
     #[command(flatten)]
     pub admin: admin::Config,
@@ -71,6 +93,12 @@ pub struct Store {
     pub data_dir: PathBuf,
 }
 
+/// The flag of a role's own address.
+const LISTEN: &str = "--listen (GODZILLA_LISTEN)";
+
+/// The flag of the operator's address.
+const ADMIN: &str = "--admin-listen (GODZILLA_ADMIN_LISTEN)";
+
 /// What a message needs besides its text: names, quotes, an ack number.
 const ENVELOPE: usize = 1_024;
 
@@ -94,17 +122,12 @@ impl Serve {
     }
 
     fn check_addresses(&self) -> Result<(), String> {
-        let presence = self.presence.presence_listen;
-        let all = [
-            ("--listen (GODZILLA_LISTEN)", self.gateway.listen),
-            ("--admin-listen (GODZILLA_ADMIN_LISTEN)", self.admin.admin_listen),
+        let presence = self.presence_listen;
+        check_apart(&[
+            (LISTEN, self.gateway.listen),
+            (ADMIN, self.admin.admin_listen),
             ("--presence-listen (GODZILLA_PRESENCE_LISTEN)", presence),
-        ];
-        for (index, (flag, address)) in all.iter().enumerate() {
-            if let Some((other, _)) = all[..index].iter().find(|(_, earlier)| collide(*earlier, *address)) {
-                return Err(format!("{other} and {flag} name the same port"));
-            }
-        }
+        ])?;
         if !presence.ip().is_loopback() {
             return Err("the value of --presence-listen (GODZILLA_PRESENCE_LISTEN) is refused: anybody who reaches it \
                         can say who is online, so in `serve` it stays on a loopback address"
@@ -119,6 +142,23 @@ impl Serve {
         }
         Ok(())
     }
+}
+
+impl Presence {
+    /// Refuses what each part alone cannot see to be wrong; the text names the flags.
+    pub fn check(&self) -> Result<(), String> {
+        check_apart(&[(LISTEN, self.listen), (ADMIN, self.admin.admin_listen)])
+    }
+}
+
+/// Refuses two addresses that cannot both be listened on; the text names their flags.
+fn check_apart(all: &[(&str, SocketAddr)]) -> Result<(), String> {
+    for (index, (flag, address)) in all.iter().enumerate() {
+        if let Some((other, _)) = all[..index].iter().find(|(_, earlier)| collide(*earlier, *address)) {
+            return Err(format!("{other} and {flag} name the same port"));
+        }
+    }
+    Ok(())
 }
 
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {

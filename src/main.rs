@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Serve(config) => role::serve::run(*config),
+        Command::Presence(config) => role::presence::run(*config),
         Command::Seed(config) => seed::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),
     }

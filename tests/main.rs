@@ -12,6 +12,7 @@ mod operations;
 mod plays;
 mod readme;
 mod recovery;
+mod roles;
 mod slow_reader;
 mod slow_readers;
 mod stage;

@@ -1,6 +1,6 @@
-//! What can be set about presence. Flattened into the binary's command line; read by [`crate::serve`].
+//! What can be set about presence, but for the address, which is the binary's to choose. Flattened into the binary's command line; read by [`crate::serve`].
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -10,9 +10,6 @@ use crate::actor::Timings;
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct Config {
-    /// Where the presence service listens (gRPC, plain text: keep it on loopback or a private network)
-    #[arg(long, env = "GODZILLA_PRESENCE_LISTEN", default_value = "127.0.0.1:50051")]
-    pub presence_listen: SocketAddr,
     /// Offer gRPC reflection
     #[arg(long, env = "GODZILLA_GRPC_REFLECTION")]
     pub grpc_reflection: bool,
@@ -47,7 +44,6 @@ impl Default for Config {
     fn default() -> Self {
         let timings = Timings::default();
         Self {
-            presence_listen: SocketAddr::from(([127, 0, 0, 1], 50_051)),
             grpc_reflection: false,
             presence_lease: timings.lease,
             typing_expiry: timings.typing,

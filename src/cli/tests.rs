@@ -41,10 +41,10 @@ fn help_and_version_are_answers_and_not_errors() {
 }
 
 #[test]
-fn every_flag_of_serve_has_a_variable_of_its_own_name_and_a_heading() {
+fn every_flag_of_a_role_has_a_variable_of_its_own_name_and_a_heading() {
     let cli = Cli::command();
-    let serve = cli.find_subcommand("serve").unwrap();
-    for arg in serve.get_arguments().filter(|arg| arg.get_id() != "help") {
+    let roles = ["serve", "presence"].map(|role| cli.find_subcommand(role).unwrap());
+    for arg in roles.iter().flat_map(|role| role.get_arguments()).filter(|arg| arg.get_id() != "help") {
         let long = arg.get_long().unwrap();
         let variable = format!("{PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
         assert_eq!(arg.get_env().and_then(OsStr::to_str), Some(variable.as_str()), "--{long}");
@@ -113,4 +113,12 @@ fn addresses_that_meet_are_refused_by_both_their_flags() {
     assert!(text.contains("--listen") && text.contains("--admin-listen"), "{text}");
     let text = refusal(&["--presence-listen", "0.0.0.0:50051"], &[]);
     assert!(text.contains("--presence-listen"), "{text}");
+}
+
+#[test]
+fn presence_alone_listens_where_its_chat_nodes_look_for_it() {
+    let Ok(Command::Presence(config)) = ask(&["presence"], &[]) else { panic!("not presence") };
+    assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
+    let text = refusal(&["presence", "--listen", "0.0.0.0:9100"], &[]);
+    assert!(text.contains("--listen") && text.contains("--admin-listen"), "{text}");
 }

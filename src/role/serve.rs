@@ -2,7 +2,6 @@
 //! inside out (stores, presence, chat, sockets, door), and ends them from the outside in.
 
 mod banner;
-mod presence_thread;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -18,13 +17,13 @@ use gateway::Gateway;
 use metrics_exporter_prometheus::PrometheusHandle;
 use socketio::{Bus, CloseReason, Server};
 
-use self::presence_thread::PresenceThread;
 use crate::{
     admin::{self, Readiness},
     config::Serve,
     error::Error,
     listener::{listen, raise_open_files},
     registered::Registered,
+    role::presence_thread::PresenceThread,
     shutdown::Stop,
     stores::Stores,
     telemetry,
@@ -111,7 +110,7 @@ async fn start(
     let (admin_server, admin) = admin::start(listeners.admin, readiness.clone(), metrics.clone())?;
     spawn(admin_server);
     let mut chat_config = config.chat.clone();
-    chat_config.presence_url = format!("http://{}", config.presence.presence_listen);
+    chat_config.presence_url = format!("http://{}", config.presence_listen);
     let presence = PresenceThread::start(listeners.presence, config.presence.clone());
     let bus = Bus::new();
     let deps = Deps {
@@ -191,7 +190,7 @@ impl Listeners {
     fn open(config: &mut Serve) -> Result<Self, Error> {
         Ok(Self {
             http: listen("--listen", &mut config.gateway.listen)?,
-            presence: listen("--presence-listen", &mut config.presence.presence_listen)?,
+            presence: listen("--presence-listen", &mut config.presence_listen)?,
             admin: listen("--admin-listen", &mut config.admin.admin_listen)?,
         })
     }

@@ -1,4 +1,4 @@
-"""Presence's five calls, made by grpcio from the original's proto. Usage: presence_calls.py HOST:PORT ONLINE_USER"""
+"""Presence's five calls, made by grpcio from the original's proto. Usage: presence_calls.py HOST:PORT [ONLINE_USER ...]"""
 
 import sys
 import tempfile
@@ -22,7 +22,7 @@ def compiled():
     return original_pb2, original_pb2_grpc
 
 
-def main(address, online_user):
+def main(address, *others):
     messages, services = compiled()
     with grpc.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -39,9 +39,9 @@ def main(address, online_user):
         def typing():
             return list(presence.GetTypingUsers(nothing, timeout=10).usernames)
 
-        assert online() == [online_user], online()
+        assert online() == sorted(others), online()
         answer = list(presence.UserConnected(carol, timeout=10).usernames)
-        assert answer == sorted([online_user, "carol"]), answer
+        assert answer == sorted([*others, "carol"]), answer
         presence.UserConnected(carol, timeout=10)
         presence.UserDisconnected(carol, timeout=10)
         assert "carol" in online(), "two connections, one left: still online"
@@ -53,10 +53,10 @@ def main(address, online_user):
 
         presence.SetTyping(messages.SetTypingRequest(username="carol", is_typing=True), timeout=10)
         presence.UserDisconnected(carol, timeout=10)
-        assert online() == [online_user], online()
+        assert online() == sorted(others), online()
         assert typing() == [], "the last connection takes the typing with it"
         presence.UserDisconnected(carol, timeout=10)
-        assert online() == [online_user], "one disconnect too many harms nobody"
+        assert online() == sorted(others), "one disconnect too many harms nobody"
 
         try:
             presence.UserConnected(messages.UserRequest(username=""), timeout=10)

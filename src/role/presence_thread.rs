@@ -1,5 +1,5 @@
-//! The presence service inside this process: on a thread of its own, spoken to over loopback gRPC only. Started and ended
-//! by [`super`].
+//! The running presence service: on a thread of its own, spoken to over gRPC only. Started and ended by the roles `serve` and
+//! `presence`.
 
 use std::net::TcpListener;
 
@@ -22,6 +22,11 @@ impl PresenceThread {
         Self { stop, ended: spawn(watch(end)) }
     }
 
+    /// Resolves when the service has ended without having been asked to; the log says why.
+    pub async fn ended(&mut self) {
+        _ = (&mut self.ended).await;
+    }
+
     /// Asks it to end and waits until it has.
     pub async fn drain(self) {
         _ = self.stop.send(());
@@ -29,7 +34,7 @@ impl PresenceThread {
     }
 }
 
-/// Says how the service ended. Chat goes on without it, so that is all there is to do.
+/// Says how the service ended.
 async fn watch(end: oneshot::Receiver<Result<(), Error>>) {
     match end.await {
         Ok(Ok(())) => tracing::debug!("presence ended"),

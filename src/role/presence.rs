@@ -1,0 +1,63 @@
+//! `godzilla presence`: the presence service as a process of its own. It keeps nothing: chat nodes tell it again who is here
+//! after a restart.
+
+use std::time::Duration;
+
+use actix_web::rt::{System, spawn, time::interval};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::{
+    admin::{self, Readiness},
+    config::Presence,
+    error::Error,
+    listener::{listen, raise_open_files},
+    role::presence_thread::PresenceThread,
+    shutdown::Stop,
+    telemetry,
+};
+
+/// How often metrics are compacted.
+const UPKEEP: Duration = Duration::from_secs(30);
+
+/// Runs until a signal asks to stop, and then until open calls are answered.
+pub fn run(config: Presence) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    let metrics = telemetry::metrics()?;
+    raise_open_files();
+    System::new().block_on(presence(config, metrics))
+}
+
+async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(), Error> {
+    let mut stop = Stop::listen()?;
+    let listener = listen("--listen", &mut config.listen)?;
+    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
+    if !config.listen.ip().is_loopback() {
+        tracing::warn!(address = %config.listen, "whoever reaches this address can say who is online: let only chat nodes");
+    }
+    let readiness = Readiness::new(Vec::new());
+    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
+    spawn(server);
+    spawn(upkeep(metrics));
+    let mut service = PresenceThread::start(listener, config.service);
+    readiness.open();
+    tokio::select! {
+        signal = stop.asked() => tracing::info!(signal, "draining"),
+        () = service.ended() => return Err(Error::part("presence", "ended by itself, the log says why")),
+    }
+    let drained = async {
+        readiness.drain();
+        service.drain().await;
+        admin.stop(false).await;
+    };
+    stop.drain(drained).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut ticks = interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}

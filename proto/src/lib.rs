@@ -7,6 +7,7 @@ pub mod identity;
 pub mod name;
 pub mod object;
 pub mod refusal;
+pub mod signature;
 pub mod stamp;
 
 pub use event::Code;

@@ -1,9 +1,10 @@
 //! Who is logged in: a session is opened at login, found at every request, closed at logout. The gateway finds, accounts
-//! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`].
+//! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`], [`redis`].
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+pub mod redis;
 pub mod sqlite;
 mod token;
 
@@ -14,6 +15,7 @@ use proto::{Timestamp, Username};
 use tokio::sync::broadcast;
 
 pub use error::Error;
+pub use redis::{NotAnAddress, RedisSessions};
 pub use sqlite::SqliteSessions;
 pub use token::{NotAToken, SessionId, Token};
 

@@ -3,7 +3,7 @@
 use super::{crates, none, read};
 
 /// Our crates and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("godzilla", &["gateway", "accounts", "chat", "presence", "sessions", "socketio", "embedded", "proto"]),
     ("gateway", &["sessions", "socketio", "embedded", "proto"]),
     ("accounts", &["sessions", "socketio", "embedded", "proto"]),
@@ -11,6 +11,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("presence", &["sessions", "socketio", "embedded", "proto"]),
     ("sessions", &["embedded", "proto"]),
     ("bench", &["proto"]),
+    ("testbed", &[]),
     ("socketio", &[]),
     ("embedded", &[]),
     ("proto", &[]),

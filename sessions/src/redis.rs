@@ -1,0 +1,185 @@
+//! Sessions in Redis, for services in several processes. Used through [`Sessions`].
+//!
+//! `session:<id>` holds a session as JSON and ends by itself; `sessions-of:<user>` lists a user's, oldest first. Every change
+//! is one script, so a crash leaves none half done. A closing is published on [`CHANNEL`], and every process, the one that
+//! closed included, hears of it there and nowhere else.
+//!
+//! Redis has to write every command to its log before it answers (`appendonly yes`): with snapshots alone a crash brings
+//! back sessions that were closed after the last one.
+
+mod scripts;
+mod watch;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use deadpool_redis::{
+    Connection, Pool, Runtime,
+    redis::{self, AsyncCommands},
+};
+use proto::{Timestamp, Username};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
+
+use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+
+/// Where closings are published, each as the session's id.
+pub const CHANNEL: &str = "session:closed";
+
+/// How long Redis may take for anything, connecting included. Later is an outage, and nobody is let in on a guess.
+const DEADLINE: Duration = Duration::from_millis(250);
+
+/// Connections to Redis at most.
+const CONNECTIONS: usize = 16;
+
+/// Closings a watcher may be behind before it loses the oldest.
+const CLOSINGS: usize = 1_024;
+
+/// A session's life in milliseconds.
+const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
+
+/// Sessions in one Redis.
+pub struct RedisSessions {
+    pool: Pool,
+    clock: Clock,
+    closings: broadcast::Sender<SessionId>,
+    /// Whether closings are being heard.
+    listening: Arc<AtomicBool>,
+    /// The task that hears them; it ends with this value.
+    watch: JoinHandle<()>,
+}
+
+/// The address is none of Redis. Does not repeat it: it may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected an address such as redis://127.0.0.1:6379/0")]
+pub struct NotAnAddress;
+
+/// What is kept of a session.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    username: String,
+    issued_at: u64,
+}
+
+impl RedisSessions {
+    /// Sessions in the Redis at `url`, which need not be there yet: see [`RedisSessions::is_ready`]. Needs a running runtime.
+    /// `clock` is [`Timestamp::now`] but in tests.
+    ///
+    /// # Errors
+    /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.
+    pub fn new(
+        url: &str,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, NotAnAddress> {
+        let client = redis::Client::open(url).map_err(|_| NotAnAddress)?;
+        let pool = deadpool_redis::Config::from_url(url)
+            .builder()
+            .map_err(|_| NotAnAddress)?
+            .max_size(CONNECTIONS)
+            .wait_timeout(Some(DEADLINE))
+            .create_timeout(Some(DEADLINE))
+            .recycle_timeout(Some(DEADLINE))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|_| NotAnAddress)?;
+        let (closings, _) = broadcast::channel(CLOSINGS);
+        let listening = Arc::new(AtomicBool::new(false));
+        let watch = tokio::spawn(watch::watch(client, closings.clone(), listening.clone()));
+        Ok(Self { pool, clock: Arc::new(clock), closings, listening, watch })
+    }
+
+    /// Whether Redis answers and closings are heard. For `/readyz`.
+    pub async fn is_ready(&self) -> bool {
+        let ping = self.ask(async |mut redis| redis.ping::<String>().await);
+        self.is_listening() && ping.await.is_ok()
+    }
+
+    /// Whether a closing would be heard now.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire)
+    }
+
+    /// Asks Redis something, within the deadline.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(Connection) -> Result<T, redis::RedisError>,
+    ) -> Result<T, Error> {
+        let answer =
+            async { question(self.pool.get().await.map_err(unavailable)?).await.map_err(unavailable) };
+        timeout(DEADLINE, answer).await.map_err(unavailable)?
+    }
+
+    /// The live session of this id.
+    async fn kept(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+        let key = key(id);
+        let value: Option<Vec<u8>> = self.ask(async |mut redis| redis.get(key).await).await?;
+        Ok(value.and_then(|value| self.read(id, &value)))
+    }
+
+    /// What a value says, if it says something and is not too old.
+    fn read(&self, id: &SessionId, value: &[u8]) -> Option<Session> {
+        let kept = serde_json::from_slice::<Kept>(value)
+            .inspect_err(|_| tracing::error!(%id, "this session is damaged and counts as closed"))
+            .ok()?;
+        let username = kept.username.parse().ok()?;
+        let ends = kept.issued_at.checked_add(LIFETIME_MILLIS)?;
+        let session = Session { id: id.clone(), username, issued_at: Timestamp(kept.issued_at) };
+        ((self.clock)().0 < ends).then_some(session)
+    }
+}
+
+#[async_trait]
+impl Sessions for RedisSessions {
+    async fn open(&self, user: &Username) -> Result<Token, Error> {
+        let token = Token::generate()?;
+        let now = (self.clock)().0;
+        let kept = Kept { username: user.to_string(), issued_at: now };
+        let value = serde_json::to_string(&kept).map_err(unavailable)?;
+        let mut script = scripts::OPEN.prepare_invoke();
+        script.key(key(&token.id())).key(format!("sessions-of:{}", user.key()));
+        script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER).arg(CHANNEL);
+        self.ask(async |mut redis| script.invoke_async::<()>(&mut redis).await).await?;
+        Ok(token)
+    }
+
+    async fn find(&self, token: &Token) -> Result<Option<Session>, Error> {
+        self.kept(&token.id()).await
+    }
+
+    async fn is_live(&self, id: &SessionId) -> Result<bool, Error> {
+        Ok(self.kept(id).await?.is_some())
+    }
+
+    async fn close(&self, token: &Token) -> Result<bool, Error> {
+        let id = token.id();
+        let mut script = scripts::CLOSE.prepare_invoke();
+        script.key(key(&id)).arg(id.as_str()).arg(CHANNEL);
+        let value: Option<Vec<u8>> =
+            self.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+        Ok(value.is_some_and(|value| self.read(&id, &value).is_some()))
+    }
+
+    fn closings(&self) -> broadcast::Receiver<SessionId> {
+        self.closings.subscribe()
+    }
+}
+
+impl Drop for RedisSessions {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+fn key(id: &SessionId) -> String {
+    format!("session:{id}")
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Unavailable(Box::new(error))
+}

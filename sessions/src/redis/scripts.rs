@@ -1,0 +1,48 @@
+//! The changes of sessions, each one step for Redis. Called by [`super`].
+
+use std::sync::LazyLock;
+
+use deadpool_redis::redis::Script;
+
+/// Keys: the session, its user's list. Arguments: the session's value, its id, the time, the lifetime (both in milliseconds), how
+/// many sessions a user may have, the channel of closings. The list's entries are `issued:id`; those that are over leave it, and
+/// the oldest of too many are closed.
+pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local value, id, now, lifetime, most, channel = unpack(ARGV)
+        local live = {}
+        for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+            local issued, other = string.match(entry, '^(%d+):(%x+)$')
+            local ends = (tonumber(issued) or 0) + tonumber(lifetime)
+            if other and ends > tonumber(now) and redis.call('EXISTS', 'session:' .. other) == 1 then
+                table.insert(live, entry)
+            end
+        end
+        while #live >= tonumber(most) do
+            local other = string.match(table.remove(live, 1), ':(%x+)$')
+            redis.call('DEL', 'session:' .. other)
+            redis.call('PUBLISH', channel, other)
+        end
+        table.insert(live, now .. ':' .. id)
+        redis.call('SET', KEYS[1], value, 'PX', lifetime)
+        redis.call('DEL', KEYS[2])
+        redis.call('RPUSH', KEYS[2], unpack(live))
+        redis.call('PEXPIRE', KEYS[2], lifetime)
+        ",
+    )
+});
+
+/// Key: the session. Arguments: its id, the channel of closings. Answers with the value that was there.
+pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local value = redis.call('GET', KEYS[1])
+        if value then
+            redis.call('DEL', KEYS[1])
+            redis.call('PUBLISH', ARGV[2], ARGV[1])
+        end
+        return value
+        ",
+    )
+});

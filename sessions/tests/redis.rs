@@ -1,0 +1,153 @@
+//! Sessions in a real Redis: the suite that every backend passes, and what Redis alone can do wrong.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use deadpool_redis::redis::{Client, cmd};
+use proto::{Timestamp, Username};
+use sessions::{RedisSessions, SessionId, Sessions, SharedSessions, Token, conformance};
+use testbed::Redis;
+use tokio::{sync::broadcast::Receiver, time::timeout};
+
+/// How long what has to happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn alice() -> Username {
+    "alice".parse().expect("a good name")
+}
+
+/// Sessions in `redis` that hear closings.
+async fn listening(redis: &Redis) -> RedisSessions {
+    let sessions = RedisSessions::new(&redis.url(), Timestamp::now).expect("an address");
+    until_ready(&sessions).await;
+    sessions
+}
+
+async fn until_ready(sessions: &RedisSessions) {
+    let ready = async {
+        while !sessions.is_ready().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, ready).await.expect("Redis is there");
+}
+
+async fn hears(closings: &mut Receiver<SessionId>) -> SessionId {
+    timeout(PATIENCE, closings.recv()).await.expect("a closing is heard").expect("none was missed")
+}
+
+#[tokio::test]
+async fn conforms() {
+    let kept = Mutex::new(Vec::new());
+    let make = |clock: sessions::Clock| {
+        let redis = Redis::start();
+        let sessions = RedisSessions::new(&redis.url(), move || clock()).unwrap();
+        kept.lock().unwrap().push(redis);
+        async move {
+            until_ready(&sessions).await;
+            Arc::new(sessions) as SharedSessions
+        }
+    };
+    conformance::run(make).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closing_is_heard_by_every_process() {
+    let redis = Redis::start();
+    let (here, there) = (listening(&redis).await, listening(&redis).await);
+    let mut closings = there.closings();
+    let token = here.open(&alice()).await.unwrap();
+    assert!(there.is_live(&token.id()).await.unwrap());
+    assert!(here.close(&token).await.unwrap());
+    assert_eq!(hears(&mut closings).await, token.id());
+    assert_eq!(there.find(&token).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes() {
+    let mut redis = Redis::start();
+    let sessions = listening(&redis).await;
+    let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
+    assert!(sessions.close(&closed).await.unwrap());
+    redis.crashes();
+    assert!(sessions.find(&open).await.is_err(), "no answer is no permission");
+    assert!(sessions.open(&alice()).await.is_err());
+    redis.returns();
+    until_ready(&sessions).await;
+    assert_eq!(sessions.find(&closed).await.unwrap(), None);
+    assert!(sessions.find(&open).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn closings_are_heard_again_after_redis_was_away() {
+    let mut redis = Redis::start();
+    let sessions = listening(&redis).await;
+    let token = sessions.open(&alice()).await.unwrap();
+    redis.crashes();
+    let deaf = async {
+        while sessions.is_listening() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, deaf).await.expect("the end of the connection is noticed");
+    redis.returns();
+    until_ready(&sessions).await;
+    let mut closings = sessions.closings();
+    sessions.close(&token).await.unwrap();
+    assert_eq!(hears(&mut closings).await, token.id());
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_lets_nobody_in() {
+    let redis = Redis::start();
+    let sessions = listening(&redis).await;
+    let token = sessions.open(&alice()).await.unwrap();
+    redis.freezes();
+    // Without a deadline of its own each of these would hang for ever.
+    for _ in 0..3 {
+        assert!(timeout(PATIENCE, sessions.find(&token)).await.expect("there is a deadline").is_err());
+    }
+    assert!(timeout(PATIENCE, sessions.open(&alice())).await.expect("there is a deadline").is_err());
+    assert!(timeout(PATIENCE, sessions.close(&token)).await.expect("there is a deadline").is_err());
+    assert!(!timeout(PATIENCE, sessions.is_ready()).await.expect("there is a deadline"));
+    redis.thaws();
+    until_ready(&sessions).await;
+    let other = sessions.open(&alice()).await.unwrap();
+    assert!(sessions.find(&other).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_is_nobodys_session() {
+    let redis = Redis::start();
+    let sessions = listening(&redis).await;
+    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let values = [
+        "",
+        "alice",
+        "{}",
+        r#"{"username":"a b","issued_at":1}"#,
+        r#"{"username":"alice","issued_at":"1"}"#,
+        r#"{"username":"alice","issued_at":18446744073709551615}"#,
+    ];
+    for value in values {
+        let token = Token::generate().unwrap();
+        let key = format!("session:{}", token.id());
+        cmd("SET").arg(key).arg(value).query_async::<()>(&mut raw).await.unwrap();
+        assert_eq!(sessions.find(&token).await.unwrap(), None, "{value}");
+        assert!(!sessions.close(&token).await.unwrap(), "{value}");
+    }
+    let token = Token::generate().unwrap();
+    let key = format!("session:{}", token.id());
+    cmd("RPUSH").arg(key).arg("x").query_async::<()>(&mut raw).await.unwrap();
+    assert!(sessions.find(&token).await.is_err(), "a key of another type");
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_refused_and_not_repeated() {
+    for bad in ["", "s3cret", "http://s3cret", "redis://:s3cret@"] {
+        let error = RedisSessions::new(bad, Timestamp::now).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| !error.contains("s3cret")), "{bad}");
+    }
+}

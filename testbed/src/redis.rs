@@ -1,0 +1,65 @@
+//! A real redis-server.
+
+use std::process::{Child, Command};
+
+use tempfile::TempDir;
+
+use crate::{free_port, signal, start};
+
+/// A running redis-server that logs every write before it answers. The program is `TESTBED_REDIS`, else `redis-server`.
+pub struct Redis {
+    port: u16,
+    directory: TempDir,
+    child: Child,
+}
+
+impl Redis {
+    /// Starts an empty one.
+    pub fn start() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let port = free_port();
+        let child = run(port, &directory);
+        Self { port, directory, child }
+    }
+
+    /// Its address as clients take it.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Kills it as a crash would.
+    pub fn crashes(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+    }
+
+    /// Starts it again, on the same port and data.
+    pub fn returns(&mut self) {
+        self.child = run(self.port, &self.directory);
+    }
+
+    /// Stops it in its tracks: connections stay, nothing is answered.
+    pub fn freezes(&self) {
+        signal(&self.child, "STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaws(&self) {
+        signal(&self.child, "CONT");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(port: u16, directory: &TempDir) -> Child {
+    let given = std::env::var_os("TESTBED_REDIS").filter(|given| !given.is_empty());
+    let mut command = Command::new(given.unwrap_or_else(|| "redis-server".into()));
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(directory.path());
+    command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning"]);
+    start(command, port)
+}

@@ -16,4 +16,4 @@ pub use config::Config;
 pub use error::Error;
 pub use http::Accounts;
 pub use password::{Password, Weakness};
-pub use users::{Creation, SqliteUsers, User, Users};
+pub use users::{Creation, MongoUsers, SqliteUsers, User, Users};

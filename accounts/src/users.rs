@@ -1,7 +1,8 @@
-//! Who is registered. Implemented by [`sqlite`] (and, in the split deployment, by MongoDB), called by `people`.
+//! Who is registered. Implemented by [`sqlite`] and [`mongo`], called by `people`.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod mongo;
 pub mod sqlite;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::fmt;
 use async_trait::async_trait;
 use proto::Username;
 
+pub use mongo::MongoUsers;
 pub use sqlite::SqliteUsers;
 
 use crate::Error;

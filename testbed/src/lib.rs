@@ -1,8 +1,10 @@
 //! Real servers for tests: each started on a free loopback port with a directory of its own, killed when it is dropped. A
 //! test that needs one fails, with words, where its program is missing.
 
+mod mongo;
 mod redis;
 
+pub use mongo::Mongo;
 pub use redis::Redis;
 
 use std::{

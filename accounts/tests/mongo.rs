@@ -1,0 +1,58 @@
+//! Users in a real MongoDB: the suite that every backend passes, and a crash.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use accounts::{Creation, MongoUsers, Users, users::conformance};
+use mongodb::{Client, Database, options::ClientOptions};
+use testbed::Mongo;
+
+/// A client as the binary makes it, but for its patience.
+async fn client(mongo: &Mongo) -> Client {
+    let mut options = ClientOptions::parse(mongo.uri()).await.expect("an address");
+    options.server_selection_timeout = Some(Duration::from_secs(2));
+    Client::with_options(options).expect("good options")
+}
+
+async fn database(mongo: &Mongo) -> Database {
+    client(mongo).await.default_database().expect("the address names one")
+}
+
+#[tokio::test]
+async fn conforms() {
+    let mongo = Mongo::start().await;
+    let client = client(&mongo).await;
+    let number = AtomicU32::new(0);
+    let make = || {
+        let name = format!("law{}", number.fetch_add(1, Ordering::Relaxed));
+        let users = MongoUsers::new(&client.database(&name));
+        async { Arc::new(users) as Arc<dyn Users> }
+    };
+    conformance::run(make).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_survives_a_crash_and_without_mongodb_there_is_no_answer() {
+    let mut mongo = Mongo::start().await;
+    let users = MongoUsers::new(&database(&mongo).await);
+    let alice = "Alice".parse().unwrap();
+    assert_eq!(users.create(&alice, "hash").await.unwrap(), Creation::Created);
+    assert!(users.is_ready().await);
+    mongo.crashes();
+    assert!(users.find("alice").await.is_err(), "neither known nor unknown");
+    assert!(!users.is_ready().await);
+    mongo.returns().await;
+    let found = loop {
+        // The driver needs a moment to see that it is back; each call has its own deadline.
+        if let Ok(found) = users.find("alice").await {
+            break found;
+        }
+    };
+    assert_eq!(found.expect("it was stored").hash, "hash");
+    assert_eq!(users.create(&alice, "other").await.unwrap(), Creation::Exists);
+}

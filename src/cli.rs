@@ -12,7 +12,7 @@ use clap::{
 };
 
 use crate::{
-    config::{Healthcheck, Presence, Seed, Serve},
+    config::{Accounts, Healthcheck, Presence, Seed, Serve},
     error::Error,
 };
 
@@ -31,6 +31,9 @@ pub enum Command {
     /// Run everything in one process on an embedded store (the default when no command is given)
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<Serve>),
+    /// Run the accounts service alone: register, login, logout and me, on MongoDB and Redis, behind a gateway
+    #[command(after_help = ACCOUNTS_EXAMPLES)]
+    Accounts(Box<Accounts>),
     /// Run the presence service alone: who is online and who is typing, over gRPC
     #[command(after_help = PRESENCE_EXAMPLES)]
     Presence(Box<Presence>),
@@ -53,6 +56,13 @@ Examples:
 
 Every variable that starts with GODZILLA_ must be one of those above: a misspelt one stops the start.";
 
+const ACCOUNTS_EXAMPLES: &str = "\
+Examples:
+  head -c 32 /dev/urandom | base64 > key && chmod 600 key
+  godzilla accounts --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+It starts without MongoDB and Redis; /readyz on the admin address says which of them it waits for.";
+
 const PRESENCE_EXAMPLES: &str = "\
 Examples:
   godzilla presence                                 gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9100
@@ -63,7 +73,7 @@ Examples:
 const PREFIX: &str = "GODZILLA_";
 
 /// Roles of the split deployment, which this version does not have yet.
-const LATER: [&str; 3] = ["gateway", "accounts", "chat"];
+const LATER: [&str; 2] = ["gateway", "chat"];
 
 /// What `args` (with the program's name) and `variables` ask for.
 pub fn read(
@@ -81,6 +91,7 @@ pub fn read(
     refuse_unknown(variables.map(|(name, _)| name))?;
     match &cli.command {
         Command::Serve(config) => config.check(),
+        Command::Accounts(config) => config.check(),
         Command::Presence(config) => config.check(),
         Command::Seed(_) | Command::Healthcheck(_) => Ok(()),
     }

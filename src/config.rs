@@ -1,6 +1,7 @@
 //! The whole configuration: each part's own flags, put together per role and tool, and the rules that concern two parts
 //! at once. Parsed by [`crate::cli`], read by the roles.
 
+pub mod shared;
 mod sockets;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -35,6 +36,33 @@ pub struct Serve {
     // Who is here.
     #[command(flatten, next_help_heading = "Presence")]
     pub presence: presence::Config,
+    // Where operators ask.
+    #[command(flatten)]
+    pub admin: admin::Config,
+    // What is logged.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
+/// What `accounts` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Accounts {
+    /// Where the service listens (plain HTTP, for the gateway: a private network only)
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
+    #[arg(help_heading = "Accounts")]
+    pub listen: SocketAddr,
+    // Who people are.
+    #[command(flatten)]
+    pub mongo: shared::Mongo,
+    // Who is logged in.
+    #[command(flatten)]
+    pub redis: shared::Redis,
+    // Whom it believes.
+    #[command(flatten)]
+    pub secret: shared::Secret,
+    // Passwords and logins.
+    #[command(flatten, next_help_heading = "Accounts")]
+    pub accounts: accounts::Config,
     // Where operators ask.
     #[command(flatten)]
     pub admin: admin::Config,
@@ -141,6 +169,16 @@ impl Serve {
             );
         }
         Ok(())
+    }
+}
+
+impl Accounts {
+    /// Refuses what is missing, and what each part alone cannot see to be wrong; the text names the flags.
+    pub fn check(&self) -> Result<(), String> {
+        check_apart(&[(LISTEN, self.listen), (ADMIN, self.admin.admin_listen)])?;
+        self.mongo.uri()?;
+        self.redis.url()?;
+        self.secret.key().map(drop)
     }
 }
 

@@ -6,8 +6,10 @@ mod config;
 mod error;
 mod healthcheck;
 mod listener;
+mod mongo;
 mod registered;
 mod role;
+mod secret;
 mod seed;
 mod shutdown;
 mod stores;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Serve(config) => role::serve::run(*config),
+        Command::Accounts(config) => role::accounts::run(*config),
         Command::Presence(config) => role::presence::run(*config),
         Command::Seed(config) => seed::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),

@@ -1,16 +1,28 @@
 //! Roles as processes of their own.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::{
-    config::runs,
-    interop,
-    stage::{PATIENCE, program},
+use proto::{
+    Identity, Timestamp,
+    signature::{HEADER, Key, Target},
 };
+use serde_json::json;
+use tempfile::{NamedTempFile, TempDir};
+use testbed::{Mongo, Redis};
+
+use crate::{
+    config::{runs, text},
+    interop,
+    stage::{PATIENCE, Request, Response, program},
+};
+
+/// What the key file holds.
+const KEY: &str = "a key for tests that is long enough for everybody";
 
 /// A running role, killed at the end if it still runs.
 struct Role {
@@ -21,20 +33,51 @@ struct Role {
 
 impl Role {
     /// Starts the role and waits until `godzilla healthcheck` is content with it.
-    fn starts(name: &str) -> Self {
+    fn starts(name: &str, arguments: &[&str]) -> Self {
+        let mut role = Self::starts_up(name, arguments);
+        role.becomes_ready();
+        role
+    }
+
+    /// Starts the role, ready or not.
+    fn starts_up(name: &str, arguments: &[&str]) -> Self {
         let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
         let [address, admin] = held.each_ref().map(|port| port.local_addr().expect("a bound socket"));
         drop(held);
         let mut command = program();
         command.args([name, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+        command.args(arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the program starts");
-        let mut role = Self { address, admin, child };
+        Self { address, admin, child }
+    }
+
+    fn becomes_ready(&mut self) {
         let until = Instant::now() + PATIENCE;
-        while !role.is_ready() {
-            assert!(role.child.try_wait().expect("our own child").is_none(), "{name} ended");
-            assert!(Instant::now() < until, "{name} is not ready after {PATIENCE:?}");
+        while !self.is_ready() {
+            assert!(self.child.try_wait().expect("our own child").is_none(), "the role ended");
+            assert!(Instant::now() < until, "not ready after {PATIENCE:?}");
         }
-        role
+    }
+
+    /// Waits until it answers at all.
+    async fn is_up(&self) {
+        let until = Instant::now() + PATIENCE;
+        for address in [self.address, self.admin] {
+            while TcpStream::connect(address).is_err() {
+                assert!(Instant::now() < until, "nobody listens on {address} after {PATIENCE:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    /// What the admin address answers.
+    async fn admin(&self, path: &str) -> (u16, String) {
+        let answer = Request::get(path).send(Ipv4Addr::LOCALHOST, self.admin).await;
+        (answer.status, answer.body)
+    }
+
+    async fn asks(&self, request: Request) -> Response {
+        request.send(Ipv4Addr::LOCALHOST, self.address).await
     }
 
     fn is_ready(&self) -> bool {
@@ -65,7 +108,108 @@ impl Drop for Role {
 
 #[tokio::test]
 async fn presence_alone_answers_the_five_calls_and_ends_when_asked() {
-    let mut presence = Role::starts("presence");
+    let mut presence = Role::starts("presence", &[]);
     interop::python("presence_calls.py", &[&presence.address.to_string()]).await;
     assert_eq!(presence.is_asked_to_stop(), Some(0));
+}
+
+/// A file with [`KEY`] that only its owner reads.
+fn key_file() -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    writeln!(file, "{KEY}").expect("a writable file");
+    file
+}
+
+/// What a gateway says of `user` with `GET target`.
+fn signed(key: &str, user: &str, target: &str) -> String {
+    let identity = Identity { username: user.parse().expect("a good name"), session: "0a".repeat(32) };
+    let key = Key::new(key.as_bytes()).expect("a long key");
+    key.sign(&identity, Target { method: "GET", path: target }, Timestamp::now())
+}
+
+#[tokio::test]
+async fn accounts_alone_waits_for_its_stores_and_then_people_log_in_and_out() {
+    let (mongo, mut redis) = (Mongo::start().await, Redis::start());
+    redis.crashes();
+    let key = key_file();
+    let arguments = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url(), "--bcrypt-cost", "4"];
+    let secret = ["--secret-file", &key.path().to_string_lossy()];
+    let mut accounts = Role::starts_up("accounts", &[&arguments[..], &secret[..]].concat());
+    accounts.is_up().await;
+    assert_eq!(accounts.admin("/livez").await.0, 200);
+    let (status, why) = accounts.admin("/readyz").await;
+    assert!(status == 503 && why.contains("Redis") && !why.contains("MongoDB"), "{status} {why}");
+    let alice = json!({ "username": "alice", "password": "correct horse" });
+    accounts.asks(Request::post("/user/register", &alice)).await.expect(201);
+    accounts.asks(Request::post("/user/login", &alice)).await.expect_refusal(503);
+
+    redis.returns();
+    accounts.becomes_ready();
+    accounts.asks(Request::post("/user/register", &alice)).await.expect_refusal(409);
+    let token =
+        accounts.asks(Request::post("/user/login", &alice)).await.expect(200).token().expect("a cookie");
+    let sessions = sessions::RedisSessions::new(&redis.url(), Timestamp::now).expect("an address");
+    let token = token.parse().expect("a token");
+    let found = sessions::Sessions::find(&sessions, &token).await.expect("Redis is there");
+    assert_eq!(found.expect("a session").username.as_str(), "alice");
+    let logout = Request::new("POST", "/user/logout").cookie(token.reveal());
+    accounts.asks(logout).await.expect(200);
+    assert_eq!(sessions::Sessions::find(&sessions, &token).await.expect("Redis is there"), None);
+    assert_eq!(accounts.is_asked_to_stop(), Some(0));
+}
+
+#[tokio::test]
+async fn accounts_alone_believes_the_gateways_signature_and_nothing_else() {
+    let key = key_file();
+    // Neither store is needed to say who asks.
+    let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
+    let secret = ["--bcrypt-cost", "4", "--secret-file", &key.path().to_string_lossy()];
+    let accounts = Role::starts_up("accounts", &[&stores[..], &secret[..]].concat());
+    accounts.is_up().await;
+    let me = || Request::get("/user/me");
+    let good = signed(KEY, "alice", "/user/me");
+    let answer = accounts.asks(me().header(HEADER, &good)).await.expect(200);
+    assert_eq!(answer.json(), json!({ "username": "alice" }));
+    let forged = [
+        me(),
+        me().header("X-Authenticated-User", "alice"),
+        me().header("X_Authenticated_Identity", &good),
+        me().header(HEADER, "alice"),
+        me().header(HEADER, &signed(&KEY.to_uppercase(), "alice", "/user/me")),
+        me().header(HEADER, &signed(KEY, "alice", "/rooms")),
+        me().header(HEADER, &good.replacen("alice", "bob", 1)),
+        me().header(HEADER, &good).header(HEADER, &good),
+        Request::get("/user/me?x").header(HEADER, &good),
+    ];
+    for request in forged {
+        let shown = format!("{request:?}");
+        assert_eq!(accounts.asks(request).await.status, 401, "{shown}");
+    }
+}
+
+#[test]
+fn accounts_alone_says_what_it_lacks_and_shows_no_secret() {
+    let (key, directory) = (key_file(), TempDir::new().expect("a temporary directory"));
+    let key = key.path().to_string_lossy();
+    let short = directory.path().join("short");
+    std::fs::write(&short, "hunter2").expect("a writable directory");
+    let (mongo, redis) = ("mongodb://user:hunter2@localhost/", "redis://:hunter2@localhost");
+    let lacking: [(&[&str], &str); 6] = [
+        (&[], "--mongo-uri"),
+        (&["--mongo-uri", mongo], "--redis-url"),
+        (&["--mongo-uri", mongo, "--redis-url", redis], "--secret-file"),
+        (
+            &["--mongo-uri", mongo, "--redis-url", redis, "--secret-file", &short.to_string_lossy()],
+            "--secret-file",
+        ),
+        (&["--mongo-uri", "hunter2", "--redis-url", redis, "--secret-file", &key], "--mongo-uri"),
+        (&["--mongo-uri", mongo, "--redis-url", "hunter2", "--secret-file", &key], "--redis-url"),
+    ];
+    for (arguments, flag) in lacking {
+        let free = ["accounts", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let output = runs(&[&free[..], arguments].concat(), &[]);
+        let said = text(&output);
+        assert!(output.status.code() == Some(2) && said.contains(flag), "{arguments:?}: {said}");
+        assert!(!said.contains("hunter2"), "{arguments:?}: {said}");
+    }
 }

@@ -43,7 +43,7 @@ fn help_and_version_are_answers_and_not_errors() {
 #[test]
 fn every_flag_of_a_role_has_a_variable_of_its_own_name_and_a_heading() {
     let cli = Cli::command();
-    let roles = ["serve", "presence"].map(|role| cli.find_subcommand(role).unwrap());
+    let roles = ["serve", "accounts", "presence"].map(|role| cli.find_subcommand(role).unwrap());
     for arg in roles.iter().flat_map(|role| role.get_arguments()).filter(|arg| arg.get_id() != "help") {
         let long = arg.get_long().unwrap();
         let variable = format!("{PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));

@@ -1,5 +1,24 @@
 //! What the program can be while it runs: one file per role, each with one `run`.
 
+pub mod accounts;
+mod caller;
 pub mod presence;
 mod presence_thread;
 pub mod serve;
+
+use std::time::Duration;
+
+use actix_web::rt::time::interval;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// How often metrics are compacted, and how often idle clients are forgotten.
+const UPKEEP: Duration = Duration::from_secs(30);
+
+/// What has to be done now and then as long as a process lives that keeps nothing but metrics.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut ticks = interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}

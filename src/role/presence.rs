@@ -1,9 +1,7 @@
 //! `godzilla presence`: the presence service as a process of its own. It keeps nothing: chat nodes tell it again who is here
 //! after a restart.
 
-use std::time::Duration;
-
-use actix_web::rt::{System, spawn, time::interval};
+use actix_web::rt::{System, spawn};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{
@@ -11,13 +9,10 @@ use crate::{
     config::Presence,
     error::Error,
     listener::{listen, raise_open_files},
-    role::presence_thread::PresenceThread,
+    role::{presence_thread::PresenceThread, upkeep},
     shutdown::Stop,
     telemetry,
 };
-
-/// How often metrics are compacted.
-const UPKEEP: Duration = Duration::from_secs(30);
 
 /// Runs until a signal asks to stop, and then until open calls are answered.
 pub fn run(config: Presence) -> Result<(), Error> {
@@ -52,12 +47,4 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     stop.drain(drained).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-async fn upkeep(metrics: PrometheusHandle) {
-    let mut ticks = interval(UPKEEP);
-    loop {
-        ticks.tick().await;
-        metrics.run_upkeep();
-    }
 }

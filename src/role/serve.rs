@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     listener::{listen, raise_open_files},
     registered::Registered,
-    role::presence_thread::PresenceThread,
+    role::{UPKEEP, presence_thread::PresenceThread},
     shutdown::Stop,
     stores::Stores,
     telemetry,
@@ -69,9 +69,6 @@ const CLOSING_STEPS: u32 = 10;
 
 /// Between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often metrics are compacted, and how often idle clients are forgotten.
-const UPKEEP: Duration = Duration::from_secs(30);
 
 /// Runs until a signal asks to stop, and then until everything accepted has its answer.
 pub fn run(config: Serve) -> Result<(), Error> {

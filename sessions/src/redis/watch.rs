@@ -55,6 +55,6 @@ pub async fn watch(client: Client, closings: broadcast::Sender<SessionId>, liste
 fn unheard(why: Result<Option<RedisError>, tokio::time::error::Elapsed>) {
     match why {
         Ok(error) => tracing::debug!(?error, "cannot listen for closings yet"),
-        Err(_) => tracing::debug!("Redis does not answer, cannot listen for closings yet"),
+        Err(_) => tracing::debug!("no answer in time, cannot listen for closings yet"),
     }
 }

@@ -1,0 +1,67 @@
+//! What the split roles share: the stores and the key. Each role says which of them it needs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use proto::signature::Key;
+
+use crate::secret::{self, Address};
+
+/// Where MongoDB is.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Stores")]
+pub struct Mongo {
+    /// MongoDB, a replica set, such as mongodb://user:password@host/godzilla?replicaSet=rs0
+    #[arg(long, env = "GODZILLA_MONGO_URI", value_name = "URI")]
+    pub mongo_uri: Option<Address>,
+}
+
+/// Where Redis is.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Stores")]
+pub struct Redis {
+    /// Redis, with appendonly yes, such as redis://:password@host:6379/0
+    #[arg(long, env = "GODZILLA_REDIS_URL", value_name = "URL")]
+    pub redis_url: Option<Address>,
+}
+
+/// The key that all roles of a deployment have.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Secrets")]
+pub struct Secret {
+    /// File with the key by which roles believe each other, at least 32 random bytes; the same for all of them
+    #[arg(long, env = "GODZILLA_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+}
+
+impl Mongo {
+    /// The address.
+    pub fn uri(&self) -> Result<&str, String> {
+        let uri = self.mongo_uri.as_ref().map(Address::reveal);
+        uri.ok_or_else(|| missing("--mongo-uri (GODZILLA_MONGO_URI)", "where MongoDB is"))
+    }
+}
+
+impl Redis {
+    /// The address.
+    pub fn url(&self) -> Result<&str, String> {
+        let url = self.redis_url.as_ref().map(Address::reveal);
+        url.ok_or_else(|| missing("--redis-url (GODZILLA_REDIS_URL)", "where Redis is"))
+    }
+}
+
+impl Secret {
+    /// The key in the file.
+    pub fn key(&self) -> Result<Key, String> {
+        let flag = "--secret-file (GODZILLA_SECRET_FILE)";
+        let file = self.secret_file.as_ref();
+        secret::key(file.ok_or_else(|| missing(flag, "a file with the key that all roles share"))?)
+    }
+}
+
+fn missing(flag: &str, what: &str) -> String {
+    format!("this role needs {flag}: {what}")
+}

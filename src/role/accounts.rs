@@ -1,0 +1,109 @@
+//! `godzilla accounts`: register, login, logout and me as a process of its own, on MongoDB and Redis, behind the gateway.
+
+use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+
+use ::accounts::{Accounts, MongoUsers};
+use actix_web::{
+    App, HttpServer,
+    dev::Server,
+    middleware::from_fn,
+    rt::{System, spawn},
+    web,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use proto::{Timestamp, signature::Key};
+use sessions::RedisSessions;
+
+use crate::{
+    admin::{self, Probe, Readiness},
+    config,
+    error::Error,
+    listener::{listen, raise_open_files},
+    mongo,
+    role::{caller, upkeep},
+    shutdown::Stop,
+    telemetry,
+};
+
+/// How long a request head may take.
+const HEAD: Duration = Duration::from_secs(5);
+
+/// How long requests may go on when the process ends, in seconds: a password takes some.
+const DRAIN: u64 = 10;
+
+/// Runs until a signal asks to stop, and then until open requests are answered. MongoDB and Redis need not be there: `/readyz`
+/// says which of them is waited for.
+pub fn run(config: config::Accounts) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    let metrics = telemetry::metrics()?;
+    raise_open_files();
+    System::new().block_on(serve(config, metrics))
+}
+
+async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Result<(), Error> {
+    let mut stop = Stop::listen()?;
+    let key = config.secret.key().map_err(Error::Config)?;
+    let users =
+        Arc::new(MongoUsers::new(&mongo::database(config.mongo.uri().map_err(Error::Config)?).await?));
+    let url = config.redis.url().map_err(Error::Config)?;
+    let sessions = RedisSessions::new(url, Timestamp::now).map_err(|error| {
+        Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
+    })?;
+    let sessions = Arc::new(sessions);
+    let listener = listen("--listen", &mut config.listen)?;
+    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
+    let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
+        .map_err(|error| Error::part("accounts", error))?;
+    let readiness = Readiness::new(probes(users, sessions));
+    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
+    spawn(server);
+    spawn(upkeep(metrics));
+    let http = http(listener, accounts, key)?;
+    let (handle, mut http) = (http.handle(), spawn(http));
+    readiness.open();
+    tracing::info!(address = %config.listen, "accounts listens");
+    tokio::select! {
+        signal = stop.asked() => tracing::info!(signal, "draining"),
+        _ = &mut http => return Err(Error::part("http", "ended by itself")),
+    }
+    let drained = async {
+        readiness.drain();
+        handle.stop(true).await;
+        admin.stop(false).await;
+    };
+    stop.drain(drained).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn http(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
+    let server = HttpServer::new(move || {
+        let key = Rc::new(key.clone());
+        App::new()
+            .configure(|service| accounts.routes(service))
+            .service(accounts.login())
+            .default_service(web::to(gateway::not_found))
+            .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
+    });
+    let server = server
+        .tcp_nodelay(true)
+        .h1_allow_half_closed(false)
+        .client_request_timeout(HEAD)
+        .shutdown_timeout(DRAIN)
+        .disable_signals()
+        .listen(listener)
+        .map_err(|error| Error::part("http", error))?;
+    Ok(server.run())
+}
+
+fn probes(users: Arc<MongoUsers>, sessions: Arc<RedisSessions>) -> Vec<(&'static str, Probe)> {
+    let mongo = move || {
+        let users = users.clone();
+        Box::pin(async move { users.is_ready().await }) as _
+    };
+    let redis = move || {
+        let sessions = sessions.clone();
+        Box::pin(async move { sessions.is_ready().await }) as _
+    };
+    vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis))]
+}

@@ -1,0 +1,79 @@
+//! What must not be seen: addresses that may hold a password, and the key that roles sign identity with. Parsed by [`crate::config`].
+
+use std::{convert::Infallible, fmt, fs, os::unix::fs::PermissionsExt, path::Path, str::FromStr};
+
+use proto::signature::Key;
+
+/// Others may read a file of this mode.
+const OTHERS: u32 = 0o007;
+
+/// An address of a store. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// The address itself, for who connects.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Address {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Address(..)")
+    }
+}
+
+/// The key in a file: its content without the white space around it.
+///
+/// # Errors
+/// Says what is wrong with the file, never what is in it.
+pub fn key(path: &Path) -> Result<Key, String> {
+    let refused = |why: &dyn fmt::Display| {
+        format!("the file of --secret-file (GODZILLA_SECRET_FILE) is refused: {why}")
+    };
+    let mode = fs::metadata(path).map_err(|error| refused(&error))?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(refused(&"every user of this machine can reach it; chmod 640 or less"));
+    }
+    let content = fs::read(path).map_err(|error| refused(&error))?;
+    Key::new(content.trim_ascii()).map_err(|error| refused(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &str, mode: u32) -> Result<Key, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), content).unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        key(file.path())
+    }
+
+    #[test]
+    fn a_key_is_long_private_and_not_shown() {
+        let (long, short) = ("s3cret".repeat(6), "s3cret".repeat(5));
+        assert!(read(&format!("{long}\n"), 0o640).is_ok());
+        let spaces = format!("{short}{}", " ".repeat(20));
+        for (content, mode) in [(short.as_str(), 0o600), (&spaces, 0o600), ("", 0o600), (&long, 0o644)] {
+            let text = read(content, mode).expect_err("refused");
+            assert!(text.contains("--secret-file") && !text.contains("s3cret"), "{text}");
+        }
+        assert!(key(Path::new("/nowhere/at/all")).is_err());
+    }
+
+    #[test]
+    fn an_address_does_not_show_itself() {
+        let address: Address = "redis://:s3cret@host".parse().unwrap();
+        assert!(!format!("{address:?}").contains("s3cret"));
+    }
+}

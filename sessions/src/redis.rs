@@ -100,6 +100,15 @@ impl RedisSessions {
         self.is_listening() && ping.await.is_ok()
     }
 
+    /// Whether Redis logs what it is told, so that a crash brings no closed session back. An error also when Redis will not say,
+    /// because its ACL forbids `INFO`.
+    pub async fn is_durable(&self) -> Result<bool, Error> {
+        let section = self.ask(async |mut redis| {
+            redis::cmd("INFO").arg("persistence").query_async::<String>(&mut redis).await
+        });
+        Ok(section.await?.lines().any(|line| line.trim_end() == "aof_enabled:1"))
+    }
+
     /// Whether a closing would be heard now.
     pub fn is_listening(&self) -> bool {
         self.listening.load(Ordering::Acquire)

@@ -151,3 +151,10 @@ async fn an_address_that_is_none_is_refused_and_not_repeated() {
         assert!(error.is_some_and(|error| !error.contains("s3cret")), "{bad}");
     }
 }
+
+#[tokio::test]
+async fn it_is_known_whether_a_crash_could_bring_a_session_back() {
+    let (durable, forgetful) = (Redis::start(), Redis::start_forgetful());
+    assert!(listening(&durable).await.is_durable().await.unwrap());
+    assert!(!listening(&forgetful).await.is_durable().await.unwrap());
+}

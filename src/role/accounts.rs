@@ -7,7 +7,7 @@ use actix_web::{
     App, HttpServer,
     dev::Server,
     middleware::from_fn,
-    rt::{System, spawn},
+    rt::{System, spawn, time::sleep},
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -30,6 +30,9 @@ const HEAD: Duration = Duration::from_secs(5);
 
 /// How long requests may go on when the process ends, in seconds: a password takes some.
 const DRAIN: u64 = 10;
+
+/// Between two questions to a Redis that does not answer.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// Runs until a signal asks to stop, and then until open requests are answered. MongoDB and Redis need not be there: `/readyz`
 /// says which of them is waited for.
@@ -54,6 +57,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", error))?;
+    spawn(warn_of_forgetting(sessions.clone()));
     let readiness = Readiness::new(probes(users, sessions));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(server);
@@ -94,6 +98,22 @@ fn http(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, E
         .listen(listener)
         .map_err(|error| Error::part("http", error))?;
     Ok(server.run())
+}
+
+/// Says so when Redis could bring sessions back that were closed; asks until it is there to be asked.
+async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
+    loop {
+        match sessions.is_durable().await {
+            Ok(true) => return,
+            Ok(false) => {
+                tracing::warn!(
+                    "without appendonly yes a crash of Redis can bring back sessions that were closed"
+                );
+                return;
+            }
+            Err(_) => sleep(ASKING).await,
+        }
+    }
 }
 
 fn probes(users: Arc<MongoUsers>, sessions: Arc<RedisSessions>) -> Vec<(&'static str, Probe)> {

@@ -6,20 +6,31 @@ use tempfile::TempDir;
 
 use crate::{free_port, signal, start};
 
-/// A running redis-server that logs every write before it answers. The program is `TESTBED_REDIS`, else `redis-server`.
+/// A running redis-server. The program is `TESTBED_REDIS`, else `redis-server`.
 pub struct Redis {
     port: u16,
     directory: TempDir,
+    /// Whether it logs every write before it answers.
+    durable: bool,
     child: Child,
 }
 
 impl Redis {
     /// Starts an empty one.
     pub fn start() -> Self {
+        Self::with(true)
+    }
+
+    /// Starts an empty one that forgets everything in a crash.
+    pub fn start_forgetful() -> Self {
+        Self::with(false)
+    }
+
+    fn with(durable: bool) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let port = free_port();
-        let child = run(port, &directory);
-        Self { port, directory, child }
+        let child = run(port, &directory, durable);
+        Self { port, directory, durable, child }
     }
 
     /// Its address as clients take it.
@@ -35,7 +46,7 @@ impl Redis {
 
     /// Starts it again, on the same port and data.
     pub fn returns(&mut self) {
-        self.child = run(self.port, &self.directory);
+        self.child = run(self.port, &self.directory, self.durable);
     }
 
     /// Stops it in its tracks: connections stay, nothing is answered.
@@ -56,10 +67,11 @@ impl Drop for Redis {
     }
 }
 
-fn run(port: u16, directory: &TempDir) -> Child {
+fn run(port: u16, directory: &TempDir, durable: bool) -> Child {
     let given = std::env::var_os("TESTBED_REDIS").filter(|given| !given.is_empty());
     let mut command = Command::new(given.unwrap_or_else(|| "redis-server".into()));
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(directory.path());
-    command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning"]);
+    command.args(["--appendonly", if durable { "yes" } else { "no" }, "--appendfsync", "always"]);
+    command.args(["--save", "", "--loglevel", "warning"]);
     start(command, port)
 }

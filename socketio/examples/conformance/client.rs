@@ -54,7 +54,13 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
             })
             .configure(|service| server.mount(service))
     });
-    Ok(server.on_connect(on_connect).workers(WORKERS).tcp_nodelay(true).bind((host, port))?.run())
+    Ok(server
+        .on_connect(on_connect)
+        .h1_allow_half_closed(false)
+        .workers(WORKERS)
+        .tcp_nodelay(true)
+        .bind((host, port))?
+        .run())
 }
 
 struct Client {

@@ -43,7 +43,13 @@ pub fn listen(host: &str, port: u16) -> io::Result<Server> {
             })
             .configure(|service| engine.mount(service))
     });
-    Ok(server.on_connect(on_connect).workers(WORKERS).tcp_nodelay(true).bind((host, port))?.run())
+    Ok(server
+        .on_connect(on_connect)
+        .h1_allow_half_closed(false)
+        .workers(WORKERS)
+        .tcp_nodelay(true)
+        .bind((host, port))?
+        .run())
 }
 
 /// The headers of each session's last POST, by session id.

@@ -30,7 +30,13 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
     let server = HttpServer::new(move || {
         HttpApp::new().configure(|service| engine.mount(service)).configure(|service| server.mount(service))
     });
-    Ok(server.on_connect(on_connect).workers(WORKERS).tcp_nodelay(true).bind((host, port))?.run())
+    Ok(server
+        .on_connect(on_connect)
+        .h1_allow_half_closed(false)
+        .workers(WORKERS)
+        .tcp_nodelay(true)
+        .bind((host, port))?
+        .run())
 }
 
 /// Between the answer to CONNECT and the first event. The suite listens for one message at a time, and misses the second of

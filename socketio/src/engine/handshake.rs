@@ -83,6 +83,8 @@ impl Query {
                 "transport" => query.transport = Some(value),
                 "EIO" => query.version = Some(value),
                 "sid" => query.sid = Some(value),
+                // A session is asked for, in a form that names none; it is no wish for a new one.
+                array if array.starts_with("sid[") => query.sid = Some(String::new()),
                 _ => {}
             }
         }
@@ -168,6 +170,7 @@ mod tests {
             ("transport=a&EIO=4&transport=websocket", true, true, Ok(Ask::Open(websocket))),
             ("EIO=4&transport=websocket&sid=__proto__", true, true, existing("__proto__", websocket, true)),
             ("transport=polling&sid=", true, false, existing("", polling, false)),
+            ("EIO=4&transport=polling&sid[]=x", true, false, existing("", polling, true)),
             ("EIO=4&transport=websocket", false, true, Err(BadMethod)),
             ("EIO=4&transport=polling", false, false, Err(BadMethod)),
             ("EIO=4&transport=websocket", true, false, Err(BadRequest)),

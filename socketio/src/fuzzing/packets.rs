@@ -19,7 +19,7 @@ pub fn eio_payload(data: &[u8]) {
     let Ok(packets) = payload::split(&text) else { return };
     let packets: Vec<_> = packets.collect();
     assert_eq!(packets.join("\x1e"), text);
-    let mut body = payload::Body::new(0);
+    let mut body = payload::Body::default();
     for packet in &packets {
         let _ = Engine::parse(packet);
         body.add_frames(frame::text(&[packet]));

@@ -195,11 +195,6 @@ impl Outbox {
         self.queue().is_half_full(&self.limits)
     }
 
-    /// How many pieces wait.
-    pub(crate) fn len(&self) -> usize {
-        self.queue().frames.len()
-    }
-
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue().frames.is_empty()

@@ -87,7 +87,7 @@ impl<O: Occupant> Session<O> {
     /// Answers the GET that waits with what is queued, if there is anything.
     fn serve_get(&mut self, ctx: &mut Context<Self>) {
         let Some(answer) = self.stop_waiting(ctx) else { return };
-        let mut body = payload::Body::new(self.link.outbox.len());
+        let mut body = payload::Body::default();
         while let Some(frames) = self.link.outbox.take_if(|frames| body.has_room_for(frames)) {
             body.add_frames(frames);
         }

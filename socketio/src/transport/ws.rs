@@ -110,6 +110,9 @@ fn next_id() -> PipeId {
     PipeId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// The longest list of subprotocols that is read, in bytes.
+const PROTOCOLS: usize = 1024;
+
 /// The upgrade as RFC 6455 §4.2.1 wants it; stricter than the library, which takes drafts and HTTP/1.0.
 fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeError> {
     let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
@@ -118,6 +121,7 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
         .any(|name| request.headers().get(name).is_some_and(|value| value != "0"));
     if has_body
         || !has_good_key(request)
+        || !has_good_protocols(request)
         || request.version() != Version::HTTP_11
         || version.is_none_or(|version| version != "13")
     {
@@ -130,6 +134,18 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
 fn has_good_key(request: &HttpRequest) -> bool {
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
     key.is_some_and(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
+}
+
+/// None, or tokens with commas between them (RFC 6455 §11.3.4), in no more bytes than anybody needs. None of them is chosen.
+fn has_good_protocols(request: &HttpRequest) -> bool {
+    let is_token = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !part.is_empty() && part.bytes().all(allowed)
+    };
+    request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).all(|value| {
+        let text = value.to_str().unwrap_or_default();
+        text.len() <= PROTOCOLS && text.split(',').all(|part| is_token(part.trim()))
+    })
 }
 
 /// Reads what the client says and hands it to the session.

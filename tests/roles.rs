@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use testbed::{Mongo, Redis};
 use crate::{
     config::{runs, text},
     interop,
-    stage::{PATIENCE, Request, Response, program},
+    stage::{PATIENCE, Request, Response, free_addresses, program},
 };
 
 /// What the key file holds.
@@ -41,9 +41,7 @@ impl Role {
 
     /// Starts the role, ready or not.
     fn starts_up(name: &str, arguments: &[&str]) -> Self {
-        let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-        let [address, admin] = held.each_ref().map(|port| port.local_addr().expect("a bound socket"));
-        drop(held);
+        let [address, admin] = free_addresses();
         let mut command = program();
         command.args([name, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(arguments);
@@ -60,10 +58,11 @@ impl Role {
     }
 
     /// Waits until it answers at all.
-    async fn is_up(&self) {
+    async fn is_up(&mut self) {
         let until = Instant::now() + PATIENCE;
         for address in [self.address, self.admin] {
             while TcpStream::connect(address).is_err() {
+                assert!(self.child.try_wait().expect("our own child").is_none(), "the role ended");
                 assert!(Instant::now() < until, "nobody listens on {address} after {PATIENCE:?}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -164,7 +163,7 @@ async fn accounts_alone_believes_the_gateways_signature_and_nothing_else() {
     // Neither store is needed to say who asks.
     let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
     let secret = ["--bcrypt-cost", "4", "--secret-file", &key.path().to_string_lossy()];
-    let accounts = Role::starts_up("accounts", &[&stores[..], &secret[..]].concat());
+    let mut accounts = Role::starts_up("accounts", &[&stores[..], &secret[..]].concat());
     accounts.is_up().await;
     let me = || Request::get("/user/me");
     let good = signed(KEY, "alice", "/user/me");

@@ -47,12 +47,15 @@ async fn a_user_survives_a_crash_and_without_mongodb_there_is_no_answer() {
     assert!(users.find("alice").await.is_err(), "neither known nor unknown");
     assert!(!users.is_ready().await);
     mongo.returns().await;
-    let found = loop {
-        // The driver needs a moment to see that it is back; each call has its own deadline.
-        if let Ok(found) = users.find("alice").await {
-            break found;
+    // The driver needs a moment to see that it is back.
+    let back = async {
+        loop {
+            if let Ok(found) = users.find("alice").await {
+                return found;
+            }
         }
     };
+    let found = tokio::time::timeout(Duration::from_secs(20), back).await.expect("MongoDB is back");
     assert_eq!(found.expect("it was stored").hash, "hash");
     assert_eq!(users.create(&alice, "other").await.unwrap(), Creation::Exists);
 }

@@ -1,4 +1,5 @@
-//! What can be set about presence, but for the address, which is the binary's to choose. Flattened into the binary's command line; read by [`crate::serve`].
+//! What can be set about presence, but for the address, which is the binary's to choose. Flattened into its command line; read
+//! by [`crate::serve`].
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Sessions in Redis, for services in several processes. Used through [`Sessions`].
 //!
 //! `session:<id>` holds a session as JSON and ends by itself; `sessions-of:<user>` lists a user's, oldest first. Every change
-//! is one script, so a crash leaves none half done. A closing is published on [`CHANNEL`], and every process, the one that
+//! is one script, so a crash leaves none half done. A closing is published on one channel, and every process, the one that
 //! closed included, hears of it there and nowhere else.
 //!
 //! Redis has to write every command to its log before it answers (`appendonly yes`): with snapshots alone a crash brings
@@ -20,7 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 use deadpool_redis::{
-    Connection, Pool, Runtime,
+    Connection, Pool,
     redis::{self, AsyncCommands},
 };
 use proto::{Timestamp, Username};
@@ -30,7 +30,7 @@ use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
 /// Where closings are published, each as the session's id.
-pub const CHANNEL: &str = "session:closed";
+const CHANNEL: &str = "session:closed";
 
 /// How long Redis may take for anything, connecting included. Later is an outage, and nobody is let in on a guess.
 const DEADLINE: Duration = Duration::from_millis(250);
@@ -82,10 +82,6 @@ impl RedisSessions {
             .builder()
             .map_err(|_| NotAnAddress)?
             .max_size(CONNECTIONS)
-            .wait_timeout(Some(DEADLINE))
-            .create_timeout(Some(DEADLINE))
-            .recycle_timeout(Some(DEADLINE))
-            .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_| NotAnAddress)?;
         let (closings, _) = broadcast::channel(CLOSINGS);

@@ -45,10 +45,10 @@ pub fn run(config: config::Accounts) -> Result<(), Error> {
 
 async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
-    let key = config.secret.key().map_err(Error::Config)?;
-    let users =
-        Arc::new(MongoUsers::new(&mongo::database(config.mongo.uri().map_err(Error::Config)?).await?));
+    let uri = config.mongo.uri().map_err(Error::Config)?;
     let url = config.redis.url().map_err(Error::Config)?;
+    let key = config.secret.key().map_err(Error::Config)?;
+    let users = Arc::new(MongoUsers::new(&mongo::database(uri).await?));
     let sessions = RedisSessions::new(url, Timestamp::now).map_err(|error| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     })?;
@@ -61,7 +61,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let readiness = Readiness::new(probes(users, sessions));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(server);
-    spawn(upkeep(metrics));
+    spawn(upkeep(metrics, || ()));
     let http = http(listener, accounts, key)?;
     let (handle, mut http) = (http.handle(), spawn(http));
     readiness.open();

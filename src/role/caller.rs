@@ -11,7 +11,6 @@ use actix_web::{
 };
 use proto::{
     Timestamp,
-    identity::is_forbidden_header,
     signature::{HEADER, Key, Target},
 };
 
@@ -21,7 +20,6 @@ pub async fn identify<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
-    let mut request = request;
     let mut signed = request.headers().get_all(HEADER);
     let (first, second) = (signed.next().cloned(), signed.next().cloned());
     if let Some(header) = first {
@@ -34,11 +32,6 @@ pub async fn identify<B: MessageBody>(
                 tracing::warn!("a request with an identity that proves nothing");
             }
         }
-    }
-    let forged: Vec<_> =
-        request.headers().keys().filter(|name| is_forbidden_header(name.as_str())).cloned().collect();
-    for name in forged {
-        request.headers_mut().remove(name);
     }
     next.call(request).await
 }

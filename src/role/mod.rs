@@ -11,14 +11,15 @@ use std::time::Duration;
 use actix_web::rt::time::interval;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-/// How often metrics are compacted, and how often idle clients are forgotten.
+/// How often.
 const UPKEEP: Duration = Duration::from_secs(30);
 
-/// What has to be done now and then as long as a process lives that keeps nothing but metrics.
-async fn upkeep(metrics: PrometheusHandle) {
+/// What has to be done now and then as long as the process lives: metrics, and what the role has besides.
+async fn upkeep(metrics: PrometheusHandle, also: impl Fn()) {
     let mut ticks = interval(UPKEEP);
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
+        also();
     }
 }

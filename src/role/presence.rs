@@ -32,7 +32,7 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     let readiness = Readiness::new(Vec::new());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(server);
-    spawn(upkeep(metrics));
+    spawn(upkeep(metrics, || ()));
     let mut service = PresenceThread::start(listener, config.service);
     readiness.open();
     tokio::select! {

@@ -9,7 +9,7 @@ use accounts::Accounts;
 use actix_web::{
     App, HttpServer,
     dev::{Server as HttpServerTask, ServerHandle},
-    rt::{System, spawn, time::interval},
+    rt::{System, spawn},
     web,
 };
 use chat::{Chat, Deps, guest::Guests};
@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     listener::{listen, raise_open_files},
     registered::Registered,
-    role::{UPKEEP, presence_thread::PresenceThread},
+    role::{presence_thread::PresenceThread, upkeep},
     shutdown::Stop,
     stores::Stores,
     telemetry,
@@ -124,7 +124,8 @@ async fn start(
         .map_err(|error| Error::part("accounts", error))?;
     let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
-    spawn(upkeep(gateway.clone(), metrics));
+    let door = gateway.clone();
+    spawn(upkeep(metrics, move || door.forget_idle_clients()));
     let server = front(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
     Ok((Running { readiness, http: server.handle(), chat, bus, presence, admin }, server))
 }
@@ -162,16 +163,6 @@ fn front(
         .listen(listener)
         .map_err(|error| Error::part("http", error))?;
     Ok(server.run())
-}
-
-/// What has to be done now and then as long as the process lives.
-async fn upkeep(gateway: Gateway, metrics: PrometheusHandle) {
-    let mut ticks = interval(UPKEEP);
-    loop {
-        ticks.tick().await;
-        metrics.run_upkeep();
-        gateway.forget_idle_clients();
-    }
 }
 
 fn unexpected(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Error {

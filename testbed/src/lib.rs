@@ -22,22 +22,32 @@ fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket").port()
 }
 
-/// Starts `command` and waits until it accepts connections on `port`.
-fn start(mut command: Command, port: u16) -> Child {
+/// Starts what `command` makes of a free port, on another one if somebody took it meanwhile.
+fn start_anywhere(command: impl Fn(u16) -> Command) -> (u16, Child) {
+    let tries = (0..5).map(|_| free_port());
+    let mut started = tries.filter_map(|port| start(command(port), port).map(|child| (port, child)));
+    started.next().expect("five times in a row it ended at once")
+}
+
+/// Starts `command` and waits until it accepts connections on `port`; none if it ends instead.
+fn start(mut command: Command, port: u16) -> Option<Child> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .spawn()
         .unwrap_or_else(|error| panic!("{name} does not start ({error}): scripts/test installs it"));
     let until = Instant::now() + PATIENCE;
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        if let Some(status) = child.try_wait().expect("our own child") {
-            panic!("{name} ended: {status}");
+    loop {
+        let answers = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if child.try_wait().expect("our own child").is_some() {
+            return None;
+        }
+        if answers {
+            return Some(child);
         }
         assert!(Instant::now() < until, "{name} does not listen after {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
-    child
 }
 
 /// Sends a signal by its name.

@@ -12,7 +12,7 @@ use mongodb::{
 };
 use tempfile::TempDir;
 
-use crate::{PATIENCE, free_port, start};
+use crate::{PATIENCE, start, start_anywhere};
 
 /// A running mongod. The program is `TESTBED_MONGOD`, else `mongod`.
 pub struct Mongo {
@@ -25,8 +25,7 @@ impl Mongo {
     /// Starts an empty one and waits until it takes writes.
     pub async fn start() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let port = free_port();
-        let child = run(port, &directory);
+        let (port, child) = start_anywhere(|port| server(port, &directory));
         let this = Self { port, directory, child };
         let host = format!("127.0.0.1:{port}");
         let members = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": host }] };
@@ -48,7 +47,8 @@ impl Mongo {
 
     /// Starts it again on the same port and data and waits until it takes writes.
     pub async fn returns(&mut self) {
-        self.child = run(self.port, &self.directory);
+        let again = start(server(self.port, &self.directory), self.port);
+        self.child = again.expect("its port is still free");
         self.takes_writes().await;
     }
 
@@ -79,11 +79,11 @@ impl Drop for Mongo {
     }
 }
 
-fn run(port: u16, directory: &TempDir) -> Child {
+fn server(port: u16, directory: &TempDir) -> Command {
     let given = std::env::var_os("TESTBED_MONGOD").filter(|given| !given.is_empty());
     let mut command = Command::new(given.unwrap_or_else(|| "mongod".into()));
     command.args(["--port", &port.to_string(), "--bind_ip", "127.0.0.1", "--replSet", "rs0"]);
     command.args(["--networkMessageCompressors", "disabled", "--wiredTigerCacheSizeGB", "0.25"]);
     command.args(["--oplogSize", "64", "--quiet", "--dbpath"]).arg(directory.path());
-    start(command, port)
+    command
 }

@@ -4,7 +4,7 @@ use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
-use crate::{free_port, signal, start};
+use crate::{signal, start, start_anywhere};
 
 /// A running redis-server. The program is `TESTBED_REDIS`, else `redis-server`.
 pub struct Redis {
@@ -28,8 +28,7 @@ impl Redis {
 
     fn with(durable: bool) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let port = free_port();
-        let child = run(port, &directory, durable);
+        let (port, child) = start_anywhere(|port| server(port, &directory, durable));
         Self { port, directory, durable, child }
     }
 
@@ -46,7 +45,8 @@ impl Redis {
 
     /// Starts it again, on the same port and data.
     pub fn returns(&mut self) {
-        self.child = run(self.port, &self.directory, self.durable);
+        let again = start(server(self.port, &self.directory, self.durable), self.port);
+        self.child = again.expect("its port is still free");
     }
 
     /// Stops it in its tracks: connections stay, nothing is answered.
@@ -67,11 +67,11 @@ impl Drop for Redis {
     }
 }
 
-fn run(port: u16, directory: &TempDir, durable: bool) -> Child {
+fn server(port: u16, directory: &TempDir, durable: bool) -> Command {
     let given = std::env::var_os("TESTBED_REDIS").filter(|given| !given.is_empty());
     let mut command = Command::new(given.unwrap_or_else(|| "redis-server".into()));
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(directory.path());
     command.args(["--appendonly", if durable { "yes" } else { "no" }, "--appendfsync", "always"]);
     command.args(["--save", "", "--loglevel", "warning"]);
-    start(command, port)
+    command
 }

@@ -28,7 +28,7 @@ pub use http::{Request, Response};
 pub use person::Person;
 pub use puppet::{Connected, Puppet};
 pub use raw::{RawSocket, masked};
-pub use server::{Server, program};
+pub use server::{Server, free_addresses, program};
 pub use socket::Socket;
 pub use tunnel::Tunnel;
 pub use wire::{Handshake, NotLetIn};

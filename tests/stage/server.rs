@@ -193,8 +193,8 @@ fn log_path(data: &Path) -> PathBuf {
     data.join("server.log")
 }
 
-/// Three ports that are free now; held together while choosing, so that they differ.
-fn free_addresses() -> [SocketAddr; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+/// Ports that are free now; held together while choosing, so that they differ.
+pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("a bound socket"))
 }

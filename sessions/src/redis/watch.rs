@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::redis::{Client, RedisError};
+use deadpool_redis::redis::{Client, RedisError, aio::PubSub};
 use futures_util::StreamExt;
 use tokio::{
     sync::broadcast,
@@ -29,32 +29,29 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 pub async fn watch(client: Client, closings: broadcast::Sender<SessionId>, listening: Arc<AtomicBool>) {
     let mut pause = PAUSES.0;
     loop {
-        match timeout(PATIENCE, client.get_async_pubsub()).await {
-            Ok(Ok(mut channel)) => match timeout(PATIENCE, channel.subscribe(CHANNEL)).await {
-                Ok(Ok(())) => {
-                    pause = PAUSES.0;
-                    listening.store(true, Ordering::Release);
-                    let mut messages = channel.into_on_message();
-                    while let Some(message) = messages.next().await {
-                        // An error only means that nobody watches.
-                        let id = message.get_payload::<String>().ok().and_then(|id| id.parse().ok());
-                        id.map(|id| closings.send(id));
-                    }
-                    listening.store(false, Ordering::Release);
-                    tracing::warn!("closings of sessions are not heard any more, trying again");
+        match timeout(PATIENCE, subscribe(&client)).await {
+            Ok(Ok(channel)) => {
+                pause = PAUSES.0;
+                listening.store(true, Ordering::Release);
+                let mut messages = channel.into_on_message();
+                while let Some(message) = messages.next().await {
+                    // An error only means that nobody watches.
+                    let id = message.get_payload::<String>().ok().and_then(|id| id.parse().ok());
+                    id.map(|id| closings.send(id));
                 }
-                other => unheard(other.map(Result::err)),
-            },
-            other => unheard(other.map(Result::err)),
+                listening.store(false, Ordering::Release);
+                tracing::warn!("closings of sessions are not heard any more, trying again");
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "cannot listen for closings yet"),
+            Err(_) => tracing::debug!("no answer in time, cannot listen for closings yet"),
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSES.1);
     }
 }
 
-fn unheard(why: Result<Option<RedisError>, tokio::time::error::Elapsed>) {
-    match why {
-        Ok(error) => tracing::debug!(?error, "cannot listen for closings yet"),
-        Err(_) => tracing::debug!("no answer in time, cannot listen for closings yet"),
-    }
+async fn subscribe(client: &Client) -> Result<PubSub, RedisError> {
+    let mut channel = client.get_async_pubsub().await?;
+    channel.subscribe(CHANNEL).await?;
+    Ok(channel)
 }

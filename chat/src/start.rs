@@ -14,7 +14,7 @@ use crate::{
     comebacks::Comebacks,
     crowd::{self, Shown},
     directory::Directory,
-    history::History,
+    history::{History, Journal},
     log::{Entry, Log, local},
     people::People,
     presence::{Heard, Presence},
@@ -29,6 +29,8 @@ use crate::{
 pub struct Deps {
     /// Messages; see [`crate::Store::history`].
     pub history: Arc<dyn History>,
+    /// The order of messages; see [`crate::Store::journal`].
+    pub journal: Arc<dyn Journal>,
     /// Rooms and members; see [`crate::Store::directory`].
     pub directory: Arc<dyn Directory>,
     /// Who may come back; see [`crate::Store::tickets`].
@@ -55,8 +57,8 @@ const HEARD: usize = 64;
 /// # Errors
 /// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, directory, tickets, people, sessions, bus, config } = deps;
-    let (log, entries) = Log::open(&*history).await?;
+    let Deps { history, journal, directory, tickets, people, sessions, bus, config } = deps;
+    let (log, entries) = Log::open(journal).await?;
     let parts = Parts {
         history: history.clone(),
         directory: directory.clone(),

@@ -7,7 +7,7 @@ use embedded::{Database, Options};
 use crate::{
     Error,
     directory::{Directory, sqlite::SqliteDirectory},
-    history::{History, sqlite::SqliteHistory},
+    history::{History, Journal, sqlite::SqliteHistory},
     tickets::{Tickets, sqlite::SqliteTickets},
 };
 
@@ -83,7 +83,16 @@ impl Store {
 
     /// What was said.
     pub fn history(&self) -> Arc<dyn History> {
-        Arc::new(SqliteHistory::new(self.database.clone()))
+        Arc::new(self.messages())
+    }
+
+    /// The order in which it was said.
+    pub fn journal(&self) -> Arc<dyn Journal> {
+        Arc::new(self.messages())
+    }
+
+    pub(crate) fn messages(&self) -> SqliteHistory {
+        SqliteHistory::new(self.database.clone())
     }
 
     /// Who may come back.

@@ -112,6 +112,7 @@ async fn start(
     let bus = Bus::new();
     let deps = Deps {
         history: stores.chat.history(),
+        journal: stores.chat.journal(),
         directory: stores.chat.directory(),
         tickets: stores.chat.tickets(),
         people: Arc::new(Registered(stores.users.clone())),

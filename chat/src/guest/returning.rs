@@ -1,5 +1,5 @@
 //! Clients that were here before: recognised by the ticket of an earlier visit, given what they have missed, all of it or
-//! none. Called by [`super::door`]; reads tickets and history.
+//! none. Called by [`super::door`]; reads tickets and the log.
 
 use proto::{Identity, RoomName, Timestamp};
 use socketio::{Recovered, Resume, Socket, SocketId};
@@ -56,7 +56,7 @@ pub async fn resume(
         Some(Some(offset)) => offset,
         Some(None) => return Ok(None),
     };
-    let Some(Missed { messages, reached }) = chat.history().missed(rooms, after, &ticket.sid).await? else {
+    let Some(Missed { messages, reached }) = chat.log().missed(rooms, after, &ticket.sid).await? else {
         return Ok(None);
     };
     let missed = messages.iter().filter_map(|(offset, message)| chat.log().encode(message, *offset));

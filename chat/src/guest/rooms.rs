@@ -32,7 +32,8 @@ impl Visit {
             None => Ok(Entered { head: history.head(&room).await?.seq, messages: vec![] }),
             Some(seq) => {
                 let slice = history.since(&room, seq, SINCE).await?;
-                Ok(Entered { head: slice.head, messages: slice.messages })
+                let messages = slice.messages.into_iter().map(|kept| kept.message).collect();
+                Ok(Entered { head: slice.head, messages })
             }
         }
     }

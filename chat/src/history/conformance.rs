@@ -16,18 +16,17 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
     fences_an_owner_who_is_behind(&*fresh().0).await;
     answers_a_resend_with_the_first_result(&*fresh().0).await;
     finds_duplicates_within_one_batch(&*fresh().0).await;
-    tells_of_commits_in_their_order(&*fresh().0).await;
+    tells_of_what_it_stored_and_of_nothing_else(&*fresh().0).await;
     pages_newest_first(&*fresh().0).await;
     bounds_an_answer_in_bytes(&*fresh().0).await;
     gives_what_came_after(&*fresh().0).await;
     never_turns_time_back(&*fresh().0).await;
     trims_all_but_the_last(&*fresh().0).await;
-    keeps_its_epoch(&*fresh().0).await;
-    gives_all_that_was_missed_or_nothing(&*fresh().0).await;
+    keeps_where_a_message_came_from(&*fresh().0).await;
 }
 
 /// A draft by `author`; its id is its text.
-fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
+pub(super) fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
     Draft {
         id: format!("id of {}", &text[..text.len().min(20)]),
         author: author.parse().expect("tests use good names"),
@@ -38,11 +37,11 @@ fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
     }
 }
 
-fn lobby() -> RoomName {
+pub(super) fn lobby() -> RoomName {
     RoomName::lobby()
 }
 
-async fn append(history: &dyn History, head: u64, drafts: Vec<Draft>) -> Result<Appended, Error> {
+pub(super) async fn append(history: &dyn History, head: u64, drafts: Vec<Draft>) -> Result<Appended, Error> {
     history.append(&lobby(), head, drafts.into(), Box::new(|_| {})).await
 }
 
@@ -98,28 +97,27 @@ async fn finds_duplicates_within_one_batch(history: &dyn History) {
     assert_eq!((seq(&appended.outcomes[2]), appended.head.seq), (2, 2));
 }
 
-async fn tells_of_commits_in_their_order(history: &dyn History) {
+async fn tells_of_what_it_stored_and_of_nothing_else(history: &dyn History) {
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let rooms: Vec<RoomName> = (0..20).map(|n| format!("r{n}").parse().expect("a name")).collect();
-    let appends = rooms.iter().map(|room| {
+    let note = |heard: &Arc<Mutex<Vec<u64>>>| -> super::Committed {
         let heard = heard.clone();
-        let drafts = vec![draft("alice", "x", None), draft("alice", "y", None)];
-        let note = move |appended: &Appended| {
-            let offsets = appended.outcomes.iter().map(offset);
-            heard.lock().expect("nobody panics with it").extend(offsets);
-        };
-        history.append(room, 0, drafts.into(), Box::new(note))
-    });
-    for appended in futures_util::future::join_all(appends).await {
-        appended.expect("appends");
-    }
-    let fenced = |_: &Appended| panic!("a refused batch was told of");
-    let refused = history.append(&rooms[0], 7, vec![draft("a", "z", None)].into(), Box::new(fenced)).await;
+        Box::new(move |appended| {
+            heard.lock().expect("nobody panics with it").extend(appended.outcomes.iter().map(seq));
+        })
+    };
+    let drafts = vec![draft("alice", "x", None), draft("alice", "y", None)];
+    history.append(&lobby(), 0, drafts.into(), note(&heard)).await.expect("appends");
+    let refused = history.append(&lobby(), 7, vec![draft("a", "z", None)].into(), note(&heard)).await;
     assert!(refused.is_err());
-    let heard = heard.lock().expect("nobody panics with it").clone();
-    assert_eq!(heard.len(), 40);
-    assert!(heard.is_sorted_by(|a, b| a < b), "{heard:?}");
-    assert_eq!(history.offset().await.as_ref(), Ok(&heard[39]));
+    assert_eq!(*heard.lock().expect("nobody panics with it"), [1, 2]);
+}
+
+async fn keeps_where_a_message_came_from(history: &dyn History) {
+    let from = Draft { origin: Some("a socket".into()), ..draft("alice", "m1", None) };
+    append(history, 0, vec![from, draft("bob", "m2", None)]).await.expect("appends");
+    let slice = history.since(&lobby(), 0, 10).await.expect("answers");
+    let origins: Vec<_> = slice.messages.iter().map(|kept| kept.origin.as_deref()).collect();
+    assert_eq!(origins, [Some("a socket"), None]);
 }
 
 async fn pages_newest_first(history: &dyn History) {
@@ -146,7 +144,7 @@ async fn bounds_an_answer_in_bytes(history: &dyn History) {
     let page = history.page(&lobby(), None, None, 100).await.expect("answers");
     assert_eq!((page.messages.len(), page.next), (3, Some(4)));
     let slice = history.since(&lobby(), 1, 100).await.expect("answers");
-    assert_eq!((slice.messages.len(), slice.messages[0].seq, slice.head), (3, 2, 6));
+    assert_eq!((slice.messages.len(), slice.messages[0].message.seq, slice.head), (3, 2, 6));
     let huge = draft("alice", &"x".repeat(2 * config::ANSWER_BYTES), None);
     append(history, 6, vec![huge]).await.expect("appends");
     let alone = history.since(&lobby(), 6, 100).await.expect("answers");
@@ -157,13 +155,13 @@ async fn gives_what_came_after(history: &dyn History) {
     say(history, 5).await;
     let since = async |seq, max| {
         let slice = history.since(&lobby(), seq, max).await.expect("answers");
-        (slice.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), slice.head)
+        (slice.messages.iter().map(|kept| kept.message.seq).collect::<Vec<_>>(), slice.head)
     };
     assert_eq!(since(2, 100).await, (vec![3, 4, 5], 5));
     assert_eq!(since(0, 2).await, (vec![1, 2], 5));
     assert_eq!(since(5, 100).await, (vec![], 5));
     assert_eq!(since(u64::MAX, 100).await, (vec![], 5));
-    let message = &history.since(&lobby(), 4, 1).await.expect("answers").messages[0];
+    let message = &history.since(&lobby(), 4, 1).await.expect("answers").messages[0].message;
     let shown = (message.id.as_str(), message.from.as_str(), message.data.text.as_str(), message.timestamp.0);
     assert_eq!(shown, ("id of m5", "alice", "m5", 1000));
 }
@@ -179,63 +177,19 @@ async fn trims_all_but_the_last(history: &dyn History) {
     say(history, 5).await;
     let left = async || {
         let slice = history.since(&lobby(), 0, 100).await.expect("answers");
-        slice.messages.iter().map(|m| m.seq).collect::<Vec<_>>()
+        slice.messages.iter().map(|kept| kept.message.seq).collect::<Vec<_>>()
     };
     history.trim(&lobby(), 3, Timestamp(0)).await.expect("trims");
     assert_eq!(left().await, [3, 4, 5]);
     history.trim(&lobby(), 3, Timestamp(2000)).await.expect("trims");
     assert_eq!(left().await, [5]);
-    let before = history.offset().await.expect("answers");
     let appended = append(history, 5, vec![draft("alice", "m6", None)]).await.expect("appends");
-    assert_eq!(appended.outcomes, [Outcome::Stored { seq: 6, offset: before + 1 }]);
+    assert_eq!(seq(&appended.outcomes[0]), 6);
 }
 
-async fn keeps_its_epoch(history: &dyn History) {
-    let epoch = history.epoch().await.expect("answers");
-    assert!(epoch.len() >= 8 && epoch.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{epoch}");
-    say(history, 1).await;
-    assert_eq!(history.epoch().await, Ok(epoch));
-}
-
-fn seq(outcome: &Outcome) -> u64 {
+pub(super) fn seq(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Stored { seq, .. } | Outcome::Duplicate { seq, .. } => *seq,
         Outcome::Conflict => panic!("a conflict has no seq"),
     }
-}
-
-fn offset(outcome: &Outcome) -> u64 {
-    match outcome {
-        Outcome::Stored { offset, .. } => *offset,
-        other => panic!("{other:?} has no offset"),
-    }
-}
-
-async fn gives_all_that_was_missed_or_nothing(history: &dyn History) {
-    let other: RoomName = "other".parse().expect("a name");
-    let from = |socket: &str, text: &str| Draft { origin: Some(socket.into()), ..draft("alice", text, None) };
-    let said = append(history, 0, vec![from("a", "m1"), from("b", "m2"), draft("bob", "m3", None)]).await;
-    let Outcome::Stored { offset: first, .. } = said.expect("appends").outcomes[0] else { panic!("stored") };
-    history.append(&other, 0, vec![from("b", "elsewhere")].into(), Box::new(|_| {})).await.expect("appends");
-    let texts = async |rooms: &[RoomName], after, origin| {
-        let missed = history.missed(rooms, after, origin).await.expect("answers");
-        missed.map(|missed| {
-            missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>()
-        })
-    };
-    assert_eq!(
-        texts(&[lobby()], first - 1, "a").await.expect("all"),
-        ["m2", "m3"],
-        "not its own, not elsewhere"
-    );
-    assert_eq!(texts(&[lobby(), other.clone()], first, "x").await.expect("all"), ["m2", "m3", "elsewhere"]);
-    let end = history.offset().await.expect("answers");
-    assert_eq!(texts(&[lobby()], end, "a").await.expect("nothing"), [""; 0]);
-    assert_eq!(texts(&[lobby()], end + 1, "a").await, None, "nobody was there yet");
-
-    for n in 3..3 + config::RECOVERY as u64 {
-        append(history, n, vec![draft("bob", "more", None)]).await.expect("appends");
-    }
-    assert_eq!(texts(&[lobby()], end, "a").await.map(|all| all.len()), Some(config::RECOVERY));
-    assert_eq!(texts(&[lobby()], first, "x").await, None, "one too many");
 }

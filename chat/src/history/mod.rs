@@ -1,8 +1,11 @@
 //! What was said: the durable, numbered messages of every room. Rooms append, guests and HTTP read. Backends: [`sqlite`];
-//! every backend passes `conformance.rs`.
+//! every backend passes `conformance.rs`. Where everything is in one order, and how it is read again, is [`Journal`]'s: of
+//! SQLite the same rows, in a cluster another store.
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod journal_conformance;
 pub mod sqlite;
 mod weight;
 
@@ -42,8 +45,8 @@ pub enum Outcome {
     Stored {
         /// Its place in the room.
         seq: u64,
-        /// Its place in the log of all rooms.
-        offset: u64,
+        /// Its place in the log of all rooms; none when the log is another store, which has yet to hear of it.
+        offset: Option<u64>,
     },
     /// The author has said it before, under the same `client_id`: the first message.
     Duplicate {
@@ -69,9 +72,18 @@ pub struct Appended {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// Oldest first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Kept>,
     /// The room's last `seq`.
     pub head: u64,
+}
+
+/// A message as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The message.
+    pub message: Message,
+    /// The socket it came from, which does not get it when it is told again.
+    pub origin: Option<String>,
 }
 
 /// All that a client has missed.
@@ -83,19 +95,19 @@ pub struct Missed {
     pub reached: u64,
 }
 
-/// Called once when a batch is durable, before its append answers, and in commit order among all appends of a store. Runs
-/// where the store commits: what it does holds up every writer.
+/// Called once when a batch is durable, before its append answers. Where the store is the log too, it is called in commit order
+/// among all appends and runs where the store commits: what it does holds up every writer.
 pub type Committed = Box<dyn FnOnce(&Appended) + Send>;
 
 /// The store of messages.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
-    /// Stores `drafts` in their order as `head + 1`, `head + 2`, ... of `room`, all of them durably or none. A draft whose
-    /// author has used its `client_id` in this room before takes no number.
+    /// Stores `drafts` in their order as `head + 1`, `head + 2`, ... of `room`, all of them durably when this answers. A draft
+    /// whose author has used its `client_id` in this room before takes no number.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the room does not end at `head`: nothing was stored. [`Error::Store`] when the outcome is
-    /// unknown: the batch may be stored later, so the head must be read again before the next one.
+    /// unknown: the batch may be stored later, whole or its beginning, so the head must be read again before the next one.
     async fn append(
         &self,
         room: &RoomName,
@@ -116,24 +128,26 @@ pub trait History: Send + Sync + 'static {
     /// At most `max` messages with a larger `seq`, oldest first, and fewer when they weigh too much for one answer.
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error>;
 
-    /// All messages of `rooms` with a larger offset but those from the socket `origin`. None when that is not all there was, or
-    /// too much: more than [`crate::config::RECOVERY`] messages or [`crate::config::RECOVERY_BYTES`], or from too far back.
-    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error>;
-
     /// Where the room ends; the default for a room without messages.
     async fn head(&self, room: &RoomName) -> Result<Head, Error>;
 
     /// Forgets all but the last `keep` messages of `room`, and those before `oldest`, but never the last one: the head stays.
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error>;
 
-    /// The log's last offset, over all rooms; 0 before the first message.
+    /// Whether nothing was ever said in any room.
+    async fn is_empty(&self) -> Result<bool, Error>;
+}
+
+/// The one order of all rooms' messages, as it can be read again.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// All messages of `rooms` with a larger offset but those from the socket `origin`. None when that is not all there was, or
+    /// too much: more than [`crate::config::RECOVERY`] messages or [`crate::config::RECOVERY_BYTES`], or from too far back.
+    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error>;
+
+    /// The last offset, over all rooms; 0 before the first message.
     async fn offset(&self) -> Result<u64, Error>;
 
-    /// The log's epoch: another one means that offsets from before say nothing.
+    /// The epoch: another one means that offsets from before say nothing.
     async fn epoch(&self) -> Result<String, Error>;
-
-    /// Whether nothing was ever said in any room.
-    async fn is_empty(&self) -> Result<bool, Error> {
-        Ok(self.offset().await? == 0)
-    }
 }

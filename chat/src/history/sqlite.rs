@@ -1,5 +1,7 @@
 //! [`History`] in the embedded SQLite file: the rows of `messages` are the log, their primary key is the offset, and commit
-//! order is the order of everything.
+//! order is the order of everything: [`journal`] reads it.
+
+mod journal;
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use proto::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Appended, Committed, Draft, Head, History, Missed, Outcome, Slice, weight};
+use super::{Appended, Committed, Draft, Head, History, Kept, Outcome, Slice, weight};
 use crate::{
     Error,
     column::{integer, number},
@@ -71,23 +73,13 @@ impl History for SqliteHistory {
         Ok(self.database.read(move |conn| head_of(conn, &room)).await?)
     }
 
-    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
-        let (rooms, origin) = (rooms.to_vec(), origin.to_owned());
-        Ok(self.database.read(move |conn| missed(conn, &rooms, after, &origin)).await?)
-    }
-
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
         let room = room.clone();
         Ok(self.database.write(move |conn| trim(conn, &room, keep, oldest)).await?)
     }
 
-    async fn offset(&self) -> Result<u64, Error> {
-        Ok(self.database.read(last_offset).await?)
-    }
-
-    async fn epoch(&self) -> Result<String, Error> {
-        let query = "SELECT value FROM meta WHERE key = 'epoch'";
-        Ok(self.database.read(move |conn| conn.query_row(query, [], |row| row.get(0))).await?)
+    async fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.database.read(journal::last_offset).await? == 0)
     }
 }
 
@@ -109,7 +101,7 @@ fn append(
             continue;
         }
         stored = Head { seq: stored.seq + 1, timestamp: draft.timestamp.max(stored.timestamp) };
-        outcomes.push(Outcome::Stored { seq: stored.seq, offset: insert(conn, room, stored, draft)? });
+        outcomes.push(Outcome::Stored { seq: stored.seq, offset: Some(insert(conn, room, stored, draft)?) });
     }
     Ok(Ok(Appended { outcomes, head: stored }))
 }
@@ -162,20 +154,21 @@ fn page(
     after: Option<u64>,
     limit: u32,
 ) -> rusqlite::Result<Page> {
-    let query = "SELECT id, seq, author, text, timestamp FROM messages
+    let query = "SELECT id, seq, author, text, timestamp, origin FROM messages
                  WHERE room = ? AND seq < ? AND seq > ? ORDER BY seq DESC LIMIT ?";
     let (before, after) = (before.map_or(i64::MAX, integer), integer(after.unwrap_or(0)));
     // One more than asked for tells whether there is a next page.
     let keys = params![room.as_str(), before, after, i64::from(limit) + 1];
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let (messages, more) = fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
+    let (kept, more) = fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
+    let messages: Vec<Message> = kept.into_iter().map(|kept| kept.message).collect();
     let next = messages.last().filter(|_| more).map(|last| last.seq);
     Ok(Page { messages, next })
 }
 
 fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::Result<Slice> {
     // A read sees one state: a head from after the messages would promise what they lack.
-    let query = "SELECT id, seq, author, text, timestamp FROM messages
+    let query = "SELECT id, seq, author, text, timestamp, origin FROM messages
                  WHERE room = ? AND seq > ? ORDER BY seq LIMIT ?";
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
     let (messages, _) = fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
@@ -196,57 +189,12 @@ fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rus
     Ok(())
 }
 
-fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
-    let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
-    Ok(conn.query_row(query, [], |row| number(row, 0)).optional()?.unwrap_or(0))
-}
-
-fn missed(
-    conn: &Connection,
-    rooms: &[RoomName],
-    after: u64,
-    origin: &str,
-) -> rusqlite::Result<Option<Missed>> {
-    let reached = last_offset(conn)?;
-    if after > reached || reached - after > config::RECOVERY_SCAN || is_trimmed(conn, rooms, after)? {
-        return Ok(None);
-    }
-    let query = "SELECT id, seq, author, text, timestamp, room, \"offset\" FROM messages
-                 WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\"";
-    let (mut messages, mut bytes) = (Vec::new(), 0);
-    let mut statement = conn.prepare_cached(query)?;
-    let mut rows = statement.query(params![integer(after), origin])?;
-    while let Some(row) = rows.next()? {
-        let name = row.get_ref(5)?.as_str()?;
-        let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
-        let message = message(row, room)?;
-        bytes += weight(&message.data.text);
-        if messages.len() == config::RECOVERY || bytes > config::RECOVERY_BYTES {
-            return Ok(None);
-        }
-        messages.push((number(row, 6)?, message));
-    }
-    Ok(Some(Missed { messages, reached }))
-}
-
-/// Whether one of the rooms has forgotten something from after `after`.
-fn is_trimmed(conn: &Connection, rooms: &[RoomName], after: u64) -> rusqlite::Result<bool> {
-    let mut statement = conn.prepare_cached("SELECT trimmed FROM rooms WHERE name = ?")?;
-    for room in rooms {
-        let trimmed = statement.query_row([room.as_str()], |row| number(row, 0)).optional()?;
-        if trimmed.unwrap_or(0) > after {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
 fn fitting(
     mut rows: rusqlite::Rows<'_>,
     room: &RoomName,
     limit: usize,
-) -> rusqlite::Result<(Vec<Message>, bool)> {
+) -> rusqlite::Result<(Vec<Kept>, bool)> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let message = message(row, room)?;
@@ -254,7 +202,7 @@ fn fitting(
         if messages.len() == limit || (bytes > config::ANSWER_BYTES && !messages.is_empty()) {
             return Ok((messages, true));
         }
-        messages.push(message);
+        messages.push(Kept { message, origin: row.get(5)? });
     }
     Ok((messages, false))
 }
@@ -276,15 +224,33 @@ fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{history::conformance, store::Store};
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+
+    use super::SqliteHistory;
+    use crate::{
+        history::{conformance, journal_conformance},
+        store::Store,
+    };
+
+    fn fresh() -> (SqliteHistory, TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        (store.messages(), dir)
+    }
 
     #[actix_rt::test]
     async fn keeps_what_every_history_promises() {
         conformance::run(|| {
-            let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
-            (store.history(), dir)
+            let (history, dir) = fresh();
+            (Arc::new(history), dir)
         })
         .await;
+    }
+
+    #[actix_rt::test]
+    async fn keeps_what_every_journal_promises() {
+        journal_conformance::run(fresh).await;
     }
 }

@@ -43,8 +43,10 @@ impl Stage {
         // Nobody listens on this port: presence stays unknown.
         let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
         let (history, directory, tickets) = (store.history(), store.directory(), store.tickets());
+        let journal = store.journal();
         let deps = Deps {
             history,
+            journal,
             directory,
             tickets,
             people: Arc::new(Everybody),

@@ -57,7 +57,12 @@ pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
     }
 }
 
-fn said(message: &Message, offset: u64, position: &Position, origin: Option<SocketId>) -> Option<Fanout> {
+fn said(
+    message: &Message,
+    offset: Option<u64>,
+    position: &Position,
+    origin: Option<SocketId>,
+) -> Option<Fanout> {
     let packet = position.encode(message, offset)?;
     let rooms = vec![of_room(&message.room)];
     Some(Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: origin, packet, volatile: false }))
@@ -65,8 +70,12 @@ fn said(message: &Message, offset: u64, position: &Position, origin: Option<Sock
 
 impl Position {
     /// A message as it goes out, now or to a client that comes back for it.
-    pub(super) fn encode(&self, message: &Message, offset: u64) -> Option<Encoded> {
-        encode(name::MESSAGE, message, Some(&self.show(offset))).map(|packet| packet.at(offset))
+    pub(super) fn encode(&self, message: &Message, offset: Option<u64>) -> Option<Encoded> {
+        let packet = encode(name::MESSAGE, message, Some(&self.show(offset)))?;
+        Some(match offset {
+            Some(offset) => packet.at(offset),
+            None => packet,
+        })
     }
 }
 
@@ -118,7 +127,7 @@ mod tests {
     use super::*;
 
     fn position() -> Position {
-        Position { epoch: "e".into(), offset: 0.into(), memberships: 0.into() }
+        Position::new("e", 0)
     }
 
     fn user(name: &str) -> Username {
@@ -151,7 +160,8 @@ mod tests {
             data: Body { text: "hi".into() },
             timestamp: Timestamp(0),
         };
-        let made = fanouts(Entry::Said { offset: 9, message: message.clone(), origin: None }, &position());
+        let made =
+            fanouts(Entry::Said { offset: Some(9), message: message.clone(), origin: None }, &position());
         let [Fanout::Emit(cast)] = &made[..] else {
             panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
         };

@@ -47,7 +47,7 @@ impl StreamHandler<Vec<Entry>> for Local {
             match entry {
                 Entry::Flushed(done) => flushed.push(done),
                 Entry::Said { offset, .. } => {
-                    last = offset;
+                    last = offset.unwrap_or(last);
                     batch.extend(fanouts(entry, &self.position));
                 }
                 other => batch.extend(fanouts(other, &self.position)),

@@ -7,7 +7,7 @@ pub mod local;
 mod tests;
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError, RwLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -15,19 +15,25 @@ use proto::{RoomName, Username, event::Message};
 use socketio::{Encoded, SocketId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, history::History};
+use crate::{
+    Error,
+    history::{Journal, Missed},
+};
 pub use fanout::{encode, of_room, of_session, of_user, unknown};
 
 /// How many entries may wait: at the default text limit at most 8 MiB.
 const QUEUE: usize = 1024;
+
+/// The offset that is shown of what has none: it is of no epoch.
+const NOWHERE: &str = "nowhere-0";
 
 /// Something that happened.
 #[derive(Debug)]
 pub enum Entry {
     /// A message was stored.
     Said {
-        /// Its place in the log.
-        offset: u64,
+        /// Its place in the log; none while the log itself is away and history told of the message.
+        offset: Option<u64>,
         /// The message.
         message: Message,
         /// The socket it came from, which knows it from its ack; none over HTTP.
@@ -81,27 +87,28 @@ pub enum Entry {
 pub struct Log {
     entries: mpsc::Sender<Entry>,
     position: Arc<Position>,
+    journal: Arc<dyn Journal>,
 }
 
 /// How far the log has been handed to the sockets.
 #[derive(Debug)]
 pub struct Position {
-    epoch: String,
+    epoch: RwLock<Arc<str>>,
     offset: AtomicU64,
     /// How many memberships have changed.
     memberships: AtomicU64,
 }
 
 impl Log {
-    /// A log that goes on where `history` ends, and its entries as they come, for [`local::start`].
+    /// A log that goes on where `journal` ends, and its entries as they come, for [`local::start`].
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn open(history: &dyn History) -> Result<(Self, mpsc::Receiver<Entry>), Error> {
-        let (epoch, offset) = (history.epoch().await?, history.offset().await?);
-        let position = Arc::new(Position { epoch, offset: offset.into(), memberships: 0.into() });
+    pub async fn open(journal: Arc<dyn Journal>) -> Result<(Self, mpsc::Receiver<Entry>), Error> {
+        let (epoch, offset) = (journal.epoch().await?, journal.offset().await?);
+        let position = Arc::new(Position::new(&epoch, offset));
         let (entries, queue) = mpsc::channel(QUEUE);
-        Ok((Self { entries, position }, queue))
+        Ok((Self { entries, position, journal }, queue))
     }
 
     /// Appends what a store has just committed. Called on the store's own thread, in commit order.
@@ -152,25 +159,47 @@ impl Log {
 
     /// An offset as clients see it; they only ever give it back.
     pub fn show(&self, offset: u64) -> String {
-        self.position.show(offset)
+        self.position.show(Some(offset))
     }
 
     /// The offset that a client gave back; none for anything else.
     pub fn read(&self, shown: &str) -> Option<u64> {
         let (epoch, offset) = shown.rsplit_once('-')?;
-        (epoch == self.position.epoch).then(|| offset.parse().ok()).flatten()
+        (epoch == &*self.position.epoch()).then(|| offset.parse().ok()).flatten()
     }
 
     /// A message as it goes to a client that comes back for it.
     pub fn encode(&self, message: &Message, offset: u64) -> Option<Encoded> {
-        self.position.encode(message, offset)
+        self.position.encode(message, Some(offset))
+    }
+
+    /// See [`Journal::missed`].
+    pub async fn missed(
+        &self,
+        rooms: &[RoomName],
+        after: u64,
+        origin: &str,
+    ) -> Result<Option<Missed>, Error> {
+        self.journal.missed(rooms, after, origin).await
     }
 }
 
 impl Position {
-    /// An offset as clients see it; they only ever give it back.
-    fn show(&self, offset: u64) -> String {
-        format!("{}-{offset}", self.epoch)
+    fn new(epoch: &str, offset: u64) -> Self {
+        Self { epoch: RwLock::new(epoch.into()), offset: offset.into(), memberships: 0.into() }
+    }
+
+    /// The epoch of all offsets that are shown now.
+    fn epoch(&self) -> Arc<str> {
+        self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An offset as clients see it; they only ever give it back. Without one it is an offset from which nobody goes on.
+    fn show(&self, offset: Option<u64>) -> String {
+        match offset {
+            Some(offset) => format!("{}-{offset}", self.epoch()),
+            None => NOWHERE.to_owned(),
+        }
     }
 
     fn reach(&self, offset: u64) {

@@ -85,9 +85,9 @@ fn teller(log: &Log, room: &RoomName, drafts: Arc<[Draft]>, origins: Arc<[Option
     let (log, room) = (log.clone(), room.clone());
     Box::new(move |appended: &Appended| {
         for ((draft, origin), outcome) in drafts.iter().zip(&*origins).zip(&appended.outcomes) {
-            if let Outcome::Stored { seq, offset } = *outcome {
+            if let Outcome::Stored { seq, offset: Some(offset) } = *outcome {
                 let message = message(&room, draft, seq);
-                log.append(Entry::Said { offset, message, origin: origin.clone() });
+                log.append(Entry::Said { offset: Some(offset), message, origin: origin.clone() });
             }
         }
     })

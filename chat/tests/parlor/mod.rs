@@ -81,10 +81,11 @@ impl Parlor {
         let (presence_url, presence) = start_presence();
         let config = Config { presence_url, ..config };
         let bus = Bus::new();
-        let (history, directory) = (store.history(), through(store.directory()));
-        let tickets = store.tickets();
+        let (history, journal) = (store.history(), store.journal());
+        let (directory, tickets) = (through(store.directory()), store.tickets());
         let deps = Deps {
             history,
+            journal,
             directory,
             tickets,
             people: Arc::new(Everybody),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::{
     Error,
     directory::{self, Card, Directory, Entry, Member, NewRoom},
-    history::{Appended, Committed, Draft, Head, History, Missed, Slice},
+    history::{Appended, Committed, Draft, Head, History, Slice},
 };
 
 /// What goes wrong with a write.
@@ -72,10 +72,6 @@ impl History for FaultyHistory {
         self.history.page(room, before, after, limit).await
     }
 
-    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
-        self.history.missed(rooms, after, origin).await
-    }
-
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
         self.history.since(room, seq, max).await
     }
@@ -88,12 +84,8 @@ impl History for FaultyHistory {
         self.history.trim(room, keep, oldest).await
     }
 
-    async fn offset(&self) -> Result<u64, Error> {
-        self.history.offset().await
-    }
-
-    async fn epoch(&self) -> Result<String, Error> {
-        self.history.epoch().await
+    async fn is_empty(&self) -> Result<bool, Error> {
+        self.history.is_empty().await
     }
 }
 

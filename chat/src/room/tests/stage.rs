@@ -69,7 +69,7 @@ impl Stage {
         let (fault, faults) = watch::channel(fault);
         let history = Arc::new(FaultyHistory { history: store.history(), fault: faults.clone() });
         let directory = Arc::new(FaultyDirectory { directory: store.directory(), fault: faults });
-        let (log, mut queue) = Log::open(&*history).await.unwrap();
+        let (log, mut queue) = Log::open(store.journal()).await.unwrap();
         let (tell, entries) = mpsc::unbounded_channel();
         actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {

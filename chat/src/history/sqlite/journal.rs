@@ -1,0 +1,76 @@
+//! [`Journal`] in the embedded SQLite file: the rows of `messages` in the order of their primary key.
+
+use async_trait::async_trait;
+use proto::RoomName;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{SqliteHistory, message};
+use crate::{
+    Error,
+    column::{integer, number},
+    config,
+    history::{Journal, Missed, weight},
+};
+
+#[async_trait]
+impl Journal for SqliteHistory {
+    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
+        let (rooms, origin) = (rooms.to_vec(), origin.to_owned());
+        Ok(self.database.read(move |conn| missed(conn, &rooms, after, &origin)).await?)
+    }
+
+    async fn offset(&self) -> Result<u64, Error> {
+        Ok(self.database.read(last_offset).await?)
+    }
+
+    async fn epoch(&self) -> Result<String, Error> {
+        let query = "SELECT value FROM meta WHERE key = 'epoch'";
+        Ok(self.database.read(move |conn| conn.query_row(query, [], |row| row.get(0))).await?)
+    }
+}
+
+/// The offset of the last message that was ever stored.
+pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
+    let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
+    Ok(conn.query_row(query, [], |row| number(row, 0)).optional()?.unwrap_or(0))
+}
+
+fn missed(
+    conn: &Connection,
+    rooms: &[RoomName],
+    after: u64,
+    origin: &str,
+) -> rusqlite::Result<Option<Missed>> {
+    let reached = last_offset(conn)?;
+    if after > reached || reached - after > config::RECOVERY_SCAN || is_trimmed(conn, rooms, after)? {
+        return Ok(None);
+    }
+    let query = "SELECT id, seq, author, text, timestamp, room, \"offset\" FROM messages
+                 WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\"";
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let mut statement = conn.prepare_cached(query)?;
+    let mut rows = statement.query(params![integer(after), origin])?;
+    while let Some(row) = rows.next()? {
+        let name = row.get_ref(5)?.as_str()?;
+        let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
+        let message = message(row, room)?;
+        bytes += weight(&message.data.text);
+        if messages.len() == config::RECOVERY || bytes > config::RECOVERY_BYTES {
+            return Ok(None);
+        }
+        messages.push((number(row, 6)?, message));
+    }
+    Ok(Some(Missed { messages, reached }))
+}
+
+/// Whether one of the rooms has forgotten something from after `after`.
+fn is_trimmed(conn: &Connection, rooms: &[RoomName], after: u64) -> rusqlite::Result<bool> {
+    let mut statement = conn.prepare_cached("SELECT trimmed FROM rooms WHERE name = ?")?;
+    for room in rooms {
+        let trimmed = statement.query_row([room.as_str()], |row| number(row, 0)).optional()?;
+        if trimmed.unwrap_or(0) > after {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

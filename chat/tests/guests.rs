@@ -116,6 +116,26 @@ async fn one_socket_too_many_is_refused_until_one_goes() {
 }
 
 #[actix_rt::test]
+async fn a_flood_that_waits_for_no_ack_is_told_so_before_it_is_cut() {
+    let parlor = Parlor::open().await;
+    let mut alice = parlor.guest("alice").await;
+    for n in 0..2_000 {
+        // The server may cut the connection under this.
+        let _ = alice.try_send(&format!("42[\"message\",{{\"text\":\"{n}\"}}]")).await;
+    }
+    let mut complaints = Vec::new();
+    while let Some(packet) = alice.next().await {
+        complaints.extend(packet.strip_prefix("42[\"error\",").map(str::to_owned));
+    }
+    assert!((2..10).contains(&complaints.len()), "first, now and then, and last: {complaints:?}");
+    for complaint in complaints {
+        let told: Value = serde_json::from_str(complaint.strip_suffix(']').unwrap()).unwrap();
+        assert_eq!((&told["ok"], &told["code"]), (&json!(false), &json!("rate_limited")));
+        assert!(told["retryAfter"].as_f64().unwrap() > 0.0, "{told}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_flood_is_refused_with_a_time_to_wait_and_nothing_in_it_is_lost() {
     let parlor = Parlor::open().await;
     let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);

@@ -21,6 +21,8 @@ pub mod name {
     pub const ROOM_JOINED: &str = "room:joined";
     /// Somebody is no longer a member of a room.
     pub const ROOM_LEFT: &str = "room:left";
+    /// Server to client: an event that wanted no ack was refused, or the connection is about to be cut.
+    pub const ERROR: &str = "error";
     /// A client enters a room.
     pub const JOIN: &str = "join";
     /// A client leaves a room.

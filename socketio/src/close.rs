@@ -100,6 +100,7 @@ impl CloseReason {
                 | Self::PingTimeout
                 | Self::MessageTimeout
                 | Self::Slow
+                | Self::Superseded
                 | Self::ShuttingDown
         )
     }

@@ -8,18 +8,26 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
-    Encoded, Room,
+    Bus, Encoded, Room,
     app::Resume,
+    close::CloseReason,
     engine::handshake::new_id,
-    fanout::Broadcast,
-    socket::{Recovered, SocketId},
+    fanout::{Broadcast, Fanout},
+    socket::{Recovered, Socket, SocketId},
 };
 
 /// What was sent lately, and who may come back for it. Cheap to clone.
 #[derive(Clone)]
-pub struct Memory(Arc<Mutex<State>>);
+pub struct Memory(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    /// Somebody has left.
+    left: Notify,
+}
 
 /// A client that is recognised.
 pub struct Returned {
@@ -48,9 +56,31 @@ struct Client {
     namespace: Arc<str>,
     /// The log's end when it connected: where to go on when it has seen nothing.
     since: u64,
-    /// Its rooms and when it left; none while it is connected.
-    left: Option<(Vec<Room>, Instant)>,
+    /// How it left; none while it is connected.
+    left: Option<Left>,
 }
+
+#[derive(Clone)]
+struct Left {
+    rooms: Vec<Room>,
+    at: Instant,
+    /// How far it was sent the log. It has all of that, unless the connection was lost on the way.
+    reached: u64,
+}
+
+/// What an offset says.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// A place in this log.
+    Place(u64),
+    /// A place in the log of another run.
+    Elsewhere,
+    /// Nothing: it is not one of ours.
+    Nothing,
+}
+
+/// How long a client that comes back waits for the connection that still holds its place to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Memory {
     /// Remembers the last `capacity` events, and clients for `window` after they left.
@@ -63,11 +93,11 @@ impl Memory {
             window,
             clients: HashMap::new(),
         };
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Inner { state: Mutex::new(state), left: Notify::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the broadcast of an event and remembers it. Its offset is the last argument that goes out. Send what this returns
@@ -111,17 +141,26 @@ impl Memory {
         pid
     }
 
-    /// A client has left for a recoverable reason; `rooms` are those it was in.
-    pub fn keep(&self, pid: &str, rooms: Vec<Room>) {
+    /// A client has left for a recoverable reason; `socket` is the one it had.
+    pub fn keep(&self, pid: &str, socket: &Socket) {
+        let own = socket.id().room();
+        let rooms = socket.rooms().into_iter().filter(|room| *room != own).collect();
+        self.keep_at(pid, rooms, socket.reached());
+    }
+
+    fn keep_at(&self, pid: &str, rooms: Vec<Room>, reached: Option<u64>) {
         let mut state = self.state();
         let now = Instant::now();
         let window = state.window;
         state.clients.retain(|_, client| {
-            client.left.as_ref().is_none_or(|(_, left)| now.saturating_duration_since(*left) <= window)
+            client.left.as_ref().is_none_or(|left| now.saturating_duration_since(left.at) <= window)
         });
         if let Some(client) = state.clients.get_mut(pid) {
-            client.left = Some((rooms, now));
+            let reached = reached.unwrap_or(client.since);
+            client.left = Some(Left { rooms, at: now, reached });
         }
+        drop(state);
+        self.0.left.notify_waiters();
     }
 
     /// A client has left for good.
@@ -129,17 +168,48 @@ impl Memory {
         self.state().clients.remove(pid);
     }
 
-    /// Recognises a client that comes back, if nothing it has missed is forgotten.
-    pub fn resume(&self, resume: &Resume) -> Option<Returned> {
+    /// Recognises a client that comes back, if nothing it has missed is forgotten. A connection that still holds its place,
+    /// because the server has not noticed its end, is closed first, over `bus`; its peer has to [`Memory::keep`] it.
+    pub async fn resume(&self, resume: &Resume, bus: &Bus) -> Option<Returned> {
+        if let Some(sid) = self.seated(&resume.pid) {
+            let close = Fanout::Close { of: sid.room(), reason: CloseReason::Superseded };
+            bus.send(vec![close]).await;
+            timeout(PATIENCE, self.is_gone(&resume.pid)).await.ok()?;
+        }
+        self.recognise(resume)
+    }
+
+    /// The socket of a client that is still connected, as far as is known.
+    fn seated(&self, pid: &str) -> Option<SocketId> {
+        let state = self.state();
+        state.clients.get(pid).filter(|client| client.left.is_none()).map(|client| client.sid.clone())
+    }
+
+    async fn is_gone(&self, pid: &str) {
+        loop {
+            // Registered before the look, so that no leaving between the two is missed.
+            let mut left = std::pin::pin!(self.0.left.notified());
+            left.as_mut().enable();
+            if self.seated(pid).is_none() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn recognise(&self, resume: &Resume) -> Option<Returned> {
         let mut state = self.state();
         let client = state.clients.get(&resume.pid)?;
-        let (rooms, left) = client.left.clone()?;
-        let since = match &resume.offset {
-            Some(offset) => state.position(offset)?,
+        let Left { rooms, at, reached } = client.left.clone()?;
+        let since = match resume.offset.as_deref().map(|offset| state.read(offset)) {
             None => client.since,
+            Some(Said::Place(position)) => position,
+            // Stock clients take any string at the end of any event for an offset.
+            Some(Said::Nothing) => reached,
+            Some(Said::Elsewhere) => return None,
         };
         let oldest = state.last - state.sent.len() as u64;
-        if left.elapsed() > state.window || since < oldest || since > state.last {
+        if at.elapsed() > state.window || since < oldest || since > state.last {
             return None;
         }
         let missed = state.sent.iter().skip((since - oldest) as usize);
@@ -158,9 +228,13 @@ impl State {
         format!("{}.{position}", self.epoch)
     }
 
-    fn position(&self, offset: &str) -> Option<u64> {
-        let (epoch, position) = offset.rsplit_once('.')?;
-        (epoch == self.epoch).then(|| position.parse().ok()).flatten()
+    fn read(&self, offset: &str) -> Said {
+        let parts = offset.rsplit_once('.').and_then(|(epoch, at)| Some((epoch, at.parse().ok()?)));
+        match parts {
+            Some((epoch, position)) if epoch == self.epoch => Said::Place(position),
+            Some((epoch, _)) if epoch.len() == self.epoch.len() => Said::Elsewhere,
+            _ => Said::Nothing,
+        }
     }
 }
 
@@ -192,7 +266,7 @@ mod tests {
 
     fn resume(memory: &Memory, pid: &str, offset: Option<String>) -> Option<usize> {
         let resume = Resume { pid: pid.into(), offset };
-        memory.resume(&resume).map(|returned| returned.recovered.missed.len())
+        memory.recognise(&resume).map(|returned| returned.recovered.missed.len())
     }
 
     #[test]
@@ -201,7 +275,7 @@ mod tests {
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &["a"], None, "seen");
         let offset = memory.offset();
-        memory.keep(&pid, vec!["a".into()]);
+        memory.keep_at(&pid, vec!["a".into()], None);
         send(&memory, &["b"], None, "not hers");
         send(&memory, &["alice"], None, "to her alone");
         send(&memory, &[], Some("alice"), "from her");
@@ -214,7 +288,7 @@ mod tests {
         send(&memory, &[], None, "before");
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &[], None, "missed");
-        memory.keep(&pid, Vec::new());
+        memory.keep_at(&pid, Vec::new(), None);
         assert_eq!(resume(&memory, &pid, None), Some(1));
         assert_eq!(resume(&memory, &pid, None), None, "it is connected again");
     }
@@ -224,25 +298,52 @@ mod tests {
         let memory = memory();
         let pid = memory.start(sid("alice"), "/");
         let offset = memory.offset();
-        memory.keep(&pid, Vec::new());
+        memory.keep_at(&pid, Vec::new(), None);
         (0..4).for_each(|_| send(&memory, &[], None, "too many"));
         assert_eq!(resume(&memory, &pid, Some(offset)), None);
         let (last, other) = (memory.offset(), Memory::new(1, Duration::from_secs(1)).offset());
-        for strange in ["", "x", "1.1", &other, &last.replace(".4", ".5"), &last.replace(".4", ".-1")] {
-            assert_eq!(resume(&memory, &pid, Some(strange.into())), None, "{strange}");
+        for strange in [&other, &last.replace(".4", ".5")] {
+            assert_eq!(resume(&memory, &pid, Some(strange.clone())), None, "{strange}");
         }
         assert_eq!(resume(&memory, "unknown", Some(last.clone())), None);
         assert_eq!(resume(&memory, &pid, Some(last)), Some(0));
     }
 
     #[test]
+    fn an_offset_that_is_none_of_ours_is_where_the_client_was_when_it_left() {
+        let memory = memory();
+        let pid = memory.start(sid("alice"), "/");
+        send(&memory, &[], None, "seen");
+        for strange in ["", "x", "hello world", "1.1", &memory.offset().replace(".1", ".-1")] {
+            memory.keep_at(&pid, Vec::new(), Some(1));
+            send(&memory, &[], None, "missed");
+            assert_eq!(resume(&memory, &pid, Some(strange.into())), Some(1), "{strange}");
+            memory.state().sent.pop_back();
+            memory.state().last -= 1;
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_client_whose_end_was_not_noticed_gives_its_place_up() {
+        let memory = memory();
+        let pid = memory.start(sid("alice"), "/");
+        send(&memory, &[], None, "missed");
+        let back = Resume { pid: pid.clone(), offset: None };
+        let bus = Bus::new();
+        let (returned, ()) = tokio::join!(memory.resume(&back, &bus), async {
+            memory.keep_at(&pid, Vec::new(), None);
+        });
+        assert_eq!(returned.map(|returned| returned.recovered.missed.len()), Some(1));
+    }
+
+    #[test]
     fn a_client_that_stays_away_is_forgotten() {
         let memory = Memory::new(3, Duration::ZERO);
         let pid = memory.start(sid("alice"), "/");
-        memory.keep(&pid, Vec::new());
+        memory.keep_at(&pid, Vec::new(), None);
         let other = memory.start(sid("bob"), "/");
         while memory.state().clients.contains_key(&pid) {
-            memory.keep(&other, Vec::new());
+            memory.keep_at(&other, Vec::new(), None);
         }
         assert_eq!(resume(&memory, &pid, Some(memory.offset())), None);
     }

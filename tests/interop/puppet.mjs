@@ -28,6 +28,10 @@ const commands = {
     if (transport.ws) transport.ws._socket.destroy();
     else socket.io.engine.close();
   },
+  // What a server does to the client that sends an event which ends in a string: the client takes it for its offset.
+  take_for_an_offset: ({ text }) => {
+    socket.io.engine.transport.onPacket({ type: "message", data: `2["volatile",${JSON.stringify(text)}]` });
+  },
   leave: () => socket.disconnect(),
   emit: ({ event, payload }) => socket.emit(event, payload),
   ask: async ({ id, event, payload }) => {

@@ -90,6 +90,47 @@ async fn the_last_events_were_volatile() {
 }
 
 #[tokio::test]
+async fn the_last_event_was_volatile_with_a_string_argument() {
+    let stage = Stage::opens().await;
+    let mut bob = stage.enters("bob").await;
+    let (mut alice, mut visit) = enters(&stage, &stage.person("alice").await).await;
+    let mut expected = Vec::new();
+    // With a message of this visit behind it, without one, and after one that was missed.
+    for (before, strange) in
+        [(Some("before"), "hello world"), (None, "zzz"), (Some("again"), "0123456789abcdef-x")]
+    {
+        if let Some(text) = before {
+            bob.says(text).await;
+            alice.hears(text).await;
+            expected.push(text.to_owned());
+        }
+        alice.takes_for_an_offset(strange).await;
+        alice.drops().await;
+        let missed = format!("missed behind {strange}");
+        bob.says(&missed).await;
+        let back = alice.connects().await;
+        went_on(&visit, &back);
+        expected.push(missed);
+        visit = back;
+    }
+    bob.says("after").await;
+    alice.hears("after").await;
+    expected.push("after".to_owned());
+    assert_eq!(alice.texts(), expected);
+}
+
+/// Of a log that is gone nobody knows what came after.
+#[tokio::test]
+async fn the_offset_is_of_another_log() {
+    let stage = Stage::opens().await;
+    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
+    alice.takes_for_an_offset("0123456789abcdef-1").await;
+    alice.drops().await;
+    let back = alice.connects().await;
+    assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");
+}
+
+#[tokio::test]
 async fn half_open_the_server_has_not_noticed_the_drop() {
     // So slow a heartbeat that the server cannot find out by itself while this lasts.
     let stage = Stage::opens_with(&["--ping-interval", "300s", "--stall-timeout", "300s"]).await;

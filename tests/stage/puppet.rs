@@ -84,6 +84,13 @@ impl Puppet {
         self.is_dropped().await;
     }
 
+    /// Is sent a volatile event whose last argument is `text`, and takes that for the offset of what it has seen.
+    pub async fn takes_for_an_offset(&mut self, text: &str) {
+        self.pull(json!({"do": "take_for_an_offset", "text": text})).await;
+        let told = self.event("volatile").await;
+        assert_eq!(told, [json!(text)]);
+    }
+
     /// Waits until the client knows that it is disconnected; says why it thinks so.
     pub async fn is_dropped(&mut self) -> String {
         self.next("disconnected").await.as_str().unwrap_or_default().to_owned()

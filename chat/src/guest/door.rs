@@ -46,7 +46,7 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
         Ok((identity, seat, passage)) => {
             let visit = Rc::new(Visit::new(chat, socket, identity.username));
             let Passage { pid, recovered, offset } = passage;
-            Ok(Entry { peer: Guest::new(visit, seat, offset), pid: Some(pid), recovered })
+            Ok(Entry { peer: Guest::new(visit, seat, pid.clone(), offset), pid: Some(pid), recovered })
         }
         Err(error) if error.code() == Code::Unavailable => {
             // Stock clients do not come back after a refusal; after a lost connection they do. The end of the session drops

@@ -14,7 +14,10 @@ mod typing;
 mod typist;
 mod visit;
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::future::LocalBoxFuture;
@@ -24,10 +27,13 @@ use proto::{
 };
 use socketio::{App, CloseReason, Connect, Entry, Event, Peer, Refusal, Reply};
 
-use crate::{Chat, chat::due, log::encode, presence::Presence, seats::Seat};
+use crate::{Chat, Error, chat::due, log::encode, presence::Presence, seats::Seat};
 use ack::Ack;
 use events::Limits;
 use visit::Visit;
+
+/// Between two complaints to one client.
+const COMPLAINT: Duration = Duration::from_secs(1);
 
 /// The chat as `socketio` knows it.
 pub struct Guests {
@@ -38,8 +44,12 @@ pub struct Guests {
 pub struct Guest {
     visit: Rc<Visit>,
     limits: Limits,
+    /// The secret by which it is recognised when it comes back.
+    pid: String,
     /// The offset at which it came in.
     offset: String,
+    /// When it was last told of a refusal that it had asked no ack for.
+    complained: Option<Instant>,
     /// Given back when the client goes, however it goes.
     seat: Option<Seat>,
     /// None before the client is in, and after it has gone.
@@ -82,9 +92,20 @@ impl App for Guests {
 }
 
 impl Guest {
-    fn new(visit: Rc<Visit>, seat: Seat, offset: String) -> Self {
+    fn new(visit: Rc<Visit>, seat: Seat, pid: String, offset: String) -> Self {
         let limits = Limits::new(visit.chat().config(), Instant::now());
-        Self { visit, limits, offset, seat: Some(seat), present: None }
+        Self { visit, limits, pid, offset, complained: None, seat: Some(seat), present: None }
+    }
+
+    /// Tells a client that waits for no ack why it was refused, now and then, and before it is cut in any case.
+    fn complain(&mut self, refused: &Error, is_last: bool, now: Instant) {
+        if !is_last && self.complained.is_some_and(|last| now.saturating_duration_since(last) < COMPLAINT) {
+            return;
+        }
+        self.complained = Some(now);
+        if let Some(packet) = encode(name::ERROR, &refused.refused(), None) {
+            self.visit.socket().emit(&packet);
+        }
     }
 
     /// Carries an offset, so that a client that drops before its first message has one to come back with.
@@ -115,8 +136,13 @@ impl Peer for Guest {
         match self.limits.read(&mut event, open_acks, Instant::now()) {
             Ok(command) => self.visit.submit(command, ack, deadline),
             Err(refused) => {
+                let now = Instant::now();
+                let is_flooding = self.limits.is_flooding(&refused, now);
+                if is_flooding || !ack.is_wanted() {
+                    self.complain(&refused, is_flooding, now);
+                }
                 ack.refuse(&refused);
-                if self.limits.is_flooding(&refused, Instant::now()) {
+                if is_flooding {
                     self.visit.socket().close(CloseReason::Flood);
                 }
             }
@@ -127,6 +153,9 @@ impl Peer for Guest {
         metrics::counter!("godzilla_chat_guests_closed_total", "reason" => reason.as_str()).increment(1);
         self.present = None;
         self.seat = None;
+        if reason == CloseReason::TransportClose {
+            self.visit.chat().comebacks().leave(&self.pid, self.visit.socket().reached());
+        }
     }
 }
 

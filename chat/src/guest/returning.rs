@@ -7,7 +7,7 @@ use socketio::{Recovered, Resume, Socket, SocketId};
 use crate::{
     Chat, Error,
     history::Missed,
-    log::Entry,
+    log::{Entry, Shown},
     room::batch::new_id,
     tickets::{LIFETIME_MS, Ticket},
 };
@@ -51,10 +51,15 @@ pub async fn resume(
     rooms: &[RoomName],
 ) -> Result<Option<Passage>, Error> {
     let shown = resume.and_then(|resume| resume.offset.as_deref());
+    let left = chat.comebacks().left(&ticket.pid);
     let after = match shown.map(|shown| chat.log().read(shown)) {
         None => ticket.since,
-        Some(Some(offset)) => offset,
-        Some(None) => return Ok(None),
+        Some(Shown::Here(offset)) => offset,
+        Some(Shown::Elsewhere) => return Ok(None),
+        Some(Shown::Nothing) => match left {
+            Some(place) => place.unwrap_or(ticket.since),
+            None => return Ok(None),
+        },
     };
     let Some(Missed { messages, reached }) = chat.log().missed(rooms, after, &ticket.sid).await? else {
         return Ok(None);

@@ -25,7 +25,21 @@ pub use fanout::{encode, of_room, of_session, of_user, unknown};
 const QUEUE: usize = 1024;
 
 /// The offset that is shown of what has none: it is of no epoch.
-const NOWHERE: &str = "nowhere-0";
+const NOWHERE: &str = "nowhere";
+
+/// The length of an epoch: 64 bits in lower-case hex.
+pub const EPOCH: usize = 16;
+
+/// What an offset says that a client gave back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// A place in this log.
+    Here(u64),
+    /// A place in a log that is gone, or in none: nobody goes on from there.
+    Elsewhere,
+    /// Nothing: it is no offset. Stock clients take any string at the end of any event for one.
+    Nothing,
+}
 
 /// Something that happened.
 #[derive(Debug)]
@@ -162,10 +176,15 @@ impl Log {
         self.position.show(Some(offset))
     }
 
-    /// The offset that a client gave back; none for anything else.
-    pub fn read(&self, shown: &str) -> Option<u64> {
-        let (epoch, offset) = shown.rsplit_once('-')?;
-        (epoch == &*self.position.epoch()).then(|| offset.parse().ok()).flatten()
+    /// What an offset says that a client gave back.
+    pub fn read(&self, shown: &str) -> Shown {
+        let parts = shown.rsplit_once('-').and_then(|(epoch, offset)| Some((epoch, offset.parse().ok()?)));
+        match parts {
+            Some((epoch, offset)) if epoch == &*self.position.epoch() => Shown::Here(offset),
+            Some((epoch, _)) if epoch.len() == EPOCH && is_lower_hex(epoch) => Shown::Elsewhere,
+            Some((NOWHERE, _)) => Shown::Elsewhere,
+            _ => Shown::Nothing,
+        }
     }
 
     /// A message as it goes to a client that comes back for it.
@@ -198,11 +217,15 @@ impl Position {
     fn show(&self, offset: Option<u64>) -> String {
         match offset {
             Some(offset) => format!("{}-{offset}", self.epoch()),
-            None => NOWHERE.to_owned(),
+            None => format!("{NOWHERE}-0"),
         }
     }
 
     fn reach(&self, offset: u64) {
         self.offset.fetch_max(offset, Ordering::AcqRel);
     }
+}
+
+fn is_lower_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

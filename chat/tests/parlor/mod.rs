@@ -202,7 +202,12 @@ fn start_presence() -> (String, tokio::sync::oneshot::Sender<()>) {
 
 impl Client {
     pub async fn send(&mut self, packet: &str) {
-        self.ws.send(packet.to_owned().into()).await.unwrap();
+        self.try_send(packet).await.unwrap();
+    }
+
+    /// Sends to a server that may have ended the connection.
+    pub async fn try_send(&mut self, packet: &str) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+        self.ws.send(packet.to_owned().into()).await
     }
 
     /// Emits an event without waiting; answers with the ack's number.

@@ -94,25 +94,28 @@ impl App for Client {
     }
 
     fn connect(&self, connect: Connect<Value>) -> LocalBoxFuture<'static, Result<Entry<Anyone>, Refusal>> {
-        let answer = self.decide(connect);
-        Box::pin(async move { answer })
+        let (memory, bus, port) = (self.memory.clone(), self.bus.clone(), self.port);
+        Box::pin(decide(connect, memory, bus, port))
     }
 }
 
-impl Client {
-    fn decide(&self, connect: Connect<Value>) -> Result<Entry<Anyone>, Refusal> {
-        let handshake = with_auth(&connect.admission, &connect.auth);
-        let peer: Box<dyn Peer> = match &*connect.namespace {
-            "/" => return MainNamespace::enter(connect, handshake, self.memory.clone()),
-            "/conf" => Box::new(Conf::enter(connect.socket, handshake, self.bus.clone(), self.port)?),
-            "/foo" => Box::new(Foo(connect.socket)),
-            "/abc" => Box::new(Abc { socket: connect.socket, handshake }),
-            "/timeout_socket" | "/valid" | "/asd" => Box::new(Silent),
-            "/no" => return Err(Refusal::new("Auth failed (custom namespace)")),
-            _ => return Err(Refusal::new("Invalid namespace")),
-        };
-        Ok(Entry::new(Anyone::new(peer)))
-    }
+async fn decide(
+    connect: Connect<Value>,
+    memory: Memory,
+    bus: Bus,
+    port: u16,
+) -> Result<Entry<Anyone>, Refusal> {
+    let handshake = with_auth(&connect.admission, &connect.auth);
+    let peer: Box<dyn Peer> = match &*connect.namespace {
+        "/" => return MainNamespace::enter(connect, handshake, memory, bus).await,
+        "/conf" => Box::new(Conf::enter(connect.socket, handshake, bus, port)?),
+        "/foo" => Box::new(Foo(connect.socket)),
+        "/abc" => Box::new(Abc { socket: connect.socket, handshake }),
+        "/timeout_socket" | "/valid" | "/asd" => Box::new(Silent),
+        "/no" => return Err(Refusal::new("Auth failed (custom namespace)")),
+        _ => return Err(Refusal::new("Invalid namespace")),
+    };
+    Ok(Entry::new(Anyone::new(peer)))
 }
 
 fn with_auth(handshake: &Rc<Value>, auth: &Value) -> Value {

@@ -6,7 +6,9 @@ use actix_web::rt;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
-use socketio::{CloseReason, Connect, Encoded, Entry, Event, Memory, Peer, Refusal, Reply, Returned, Socket};
+use socketio::{
+    Bus, CloseReason, Connect, Encoded, Entry, Event, Memory, Peer, Refusal, Reply, Returned, Socket,
+};
 
 use crate::{client::Anyone, say::answer};
 
@@ -37,16 +39,20 @@ struct Voice {
 
 impl MainNamespace {
     /// Lets a client in, unless its query has `fail`.
-    pub fn enter(
+    pub async fn enter(
         connect: Connect<Value>,
         handshake: Value,
         memory: Memory,
+        bus: Bus,
     ) -> Result<Entry<Anyone>, Refusal> {
         if handshake["query"].get("fail").is_some() {
             return Err(Refusal::new("Auth failed (main namespace)"));
         }
         let socket = connect.socket;
-        let returned = connect.resume.and_then(|resume| memory.resume(&resume));
+        let returned = match &connect.resume {
+            Some(resume) => memory.resume(resume, &bus).await,
+            None => None,
+        };
         let (pid, recovered) = match returned {
             Some(Returned { sid, pid, rooms, recovered }) => {
                 socket.adopt(&sid);
@@ -139,9 +145,7 @@ impl Peer for MainNamespace {
 
     fn closed(&mut self, reason: CloseReason) {
         if reason.is_recoverable() {
-            let own = self.voice.socket.id().room();
-            let rooms = self.voice.socket.rooms().into_iter().filter(|room| *room != own).collect();
-            self.memory.keep(&self.pid, rooms);
+            self.memory.keep(&self.pid, &self.voice.socket);
         } else {
             self.memory.forget(&self.pid);
         }

@@ -1,7 +1,13 @@
 //! Long-polling bodies (Engine.IO protocol 4, "HTTP long-polling"): packets joined by the record separator, binary ones as
 //! `b` and base64. What goes out is made from the same frames that a WebSocket gets.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{
+        DecodePaddingMode::Indifferent,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
+    },
+};
 use bytes::Bytes;
 
 /// Between two packets.
@@ -13,6 +19,9 @@ const MAX_PACKETS: usize = 1024;
 /// The most packets in one answer, however many wait: python-engineio drops the connection over one more.
 const MAX_ANSWERED: usize = 16;
 
+/// Some clients leave the padding away, and some have the alphabet of URLs.
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent);
+
 /// The body has more packets than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany;
@@ -21,6 +30,13 @@ pub(crate) struct TooMany;
 pub(crate) fn split(body: &str) -> Result<impl Iterator<Item = &str>, TooMany> {
     let separators = body.bytes().filter(|byte| *byte == SEPARATOR as u8).take(MAX_PACKETS).count();
     if separators < MAX_PACKETS { Ok(body.split(SEPARATOR)) } else { Err(TooMany) }
+}
+
+/// What a client sent as `b` and base64.
+pub(crate) fn binary(data: &str) -> Option<Vec<u8>> {
+    let is_for_urls = data.contains(['-', '_']);
+    let alphabet = if is_for_urls { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
+    GeneralPurpose::new(alphabet, LENIENT).decode(data).ok()
 }
 
 /// A body of what was queued as WebSocket frames.
@@ -86,6 +102,16 @@ fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
 mod tests {
     use super::*;
     use crate::engine::frame;
+
+    #[test]
+    fn binary_is_read_with_or_without_padding_and_in_both_alphabets() {
+        for text in ["+/8=", "+/8", "-_8=", "-_8"] {
+            assert_eq!(binary(text).as_deref(), Some(&[0xfb, 0xff][..]), "{text}");
+        }
+        for text in ["+_8=", "a", "a b=", "=", "é"] {
+            assert_eq!(binary(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn frames_become_packets() {

@@ -18,7 +18,6 @@ pub(crate) use inbound::{Inbound, Said};
 use std::{rc::Rc, sync::Arc};
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
 use self::{
@@ -32,7 +31,7 @@ use self::{
 use crate::{
     close::CloseReason,
     encoded::Encoded,
-    engine::{frame, handshake::open_packet, packet::Packet},
+    engine::{frame, handshake::open_packet, packet::Packet, payload},
     link::{End, Link},
     wire::Wire,
 };
@@ -136,7 +135,7 @@ impl<O: Occupant> Session<O> {
                 return self.occupant.text(message, ctx);
             }
             Packet::Base64(data) => {
-                let data = STANDARD.decode(data).map_err(|_| CloseReason::ParseError)?;
+                let data = payload::binary(data).ok_or(CloseReason::ParseError)?;
                 return self.hear_binary(data.into(), ctx);
             }
         }

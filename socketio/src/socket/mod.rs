@@ -57,6 +57,8 @@ struct Inner {
     max_held: usize,
     /// Events up to this position of the log are behind the client already, whenever they come.
     floor: Cell<Option<u64>>,
+    /// The position of the last event of the log that was sent to it.
+    reached: Cell<Option<u64>>,
     awaited: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     max_awaited: usize,
     next_ack: Cell<u64>,
@@ -76,6 +78,7 @@ impl Socket {
             held: RefCell::new(Some(Vec::new())),
             max_held: config.outbox_frames,
             floor: Cell::new(None),
+            reached: Cell::new(None),
             awaited: RefCell::default(),
             max_awaited: config.max_pending_acks,
             next_ack: Cell::new(0),
@@ -113,6 +116,11 @@ impl Socket {
         self.leave(&self.id().room());
         self.0.id.replace(id.clone());
         self.join(&self.id().room());
+    }
+
+    /// The [`Encoded::at`] position up to which it was sent the log, by events or by what it got back; none before the first.
+    pub fn reached(&self) -> Option<u64> {
+        self.0.reached.get()
     }
 
     /// The namespace it is in.
@@ -207,9 +215,11 @@ impl Socket {
             return false;
         }
         let is_old = packet.position().is_some() && packet.position() <= self.0.floor.get();
-        !is_old
-            && self.0.key.get().is_some()
-            && self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now())
+        if is_old || self.0.key.get().is_none() {
+            return false;
+        }
+        self.0.reached.set(self.0.reached.get().max(packet.position()));
+        self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now())
     }
 
     /// What waits for the client.
@@ -228,6 +238,7 @@ impl Socket {
         connected();
         // What the log has on its way is stored already, and so among the missed.
         self.0.floor.set(reached);
+        self.0.reached.set(reached);
         held.into_iter().flatten().for_each(|packet| self.send(&packet));
     }
 

@@ -14,7 +14,7 @@ use crate::{
     Error,
     ask::{self, Unasked},
     config::STORE_DEADLINE,
-    room::{Idle, Parts, Room, Settle, Stop},
+    room::{Idle, Parts, Reload, Room, Settle, Stop},
 };
 
 /// The actor.
@@ -37,6 +37,11 @@ type Found = Result<Addr<Room>, Error>;
 #[derive(Message)]
 #[rtype(result = "Found")]
 struct Find(RoomName);
+
+/// Another node has changed this room.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Refresh(pub RoomName);
 
 /// Resolves when every live room has given every accepted post its outcome.
 #[derive(Message)]
@@ -92,6 +97,17 @@ impl Handler<Idle> for Rooms {
             self.rooms.remove(&name);
         }
         room.do_send(Stop);
+    }
+}
+
+impl Handler<Refresh> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, Refresh(name): Refresh, _: &mut Self::Context) {
+        if let Some(Slot::Live(room)) = self.rooms.get(&name) {
+            // A room whose mailbox is full looks for itself with its next sweep.
+            let _ = room.try_send(Reload);
+        }
     }
 }
 

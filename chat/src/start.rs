@@ -15,7 +15,10 @@ use crate::{
     crowd::{self, Shown},
     directory::Directory,
     history::{History, Journal},
-    log::{Entry, Log, local},
+    log::{
+        Entry, Log, local,
+        stream::{self, Opened},
+    },
     people::People,
     presence::{Heard, Presence},
     revocation,
@@ -29,8 +32,8 @@ use crate::{
 pub struct Deps {
     /// Messages; see [`crate::Store::history`].
     pub history: Arc<dyn History>,
-    /// The order of messages; see [`crate::Store::journal`].
-    pub journal: Arc<dyn Journal>,
+    /// The order of messages.
+    pub order: Order,
     /// Rooms and members; see [`crate::Store::directory`].
     pub directory: Arc<dyn Directory>,
     /// Who may come back; see [`crate::Store::tickets`].
@@ -45,6 +48,14 @@ pub struct Deps {
     pub config: Config,
 }
 
+/// Who keeps the order of all rooms' messages.
+pub enum Order {
+    /// The store of messages itself; see [`crate::Store::journal`].
+    Store(Arc<dyn Journal>),
+    /// A stream that many nodes share; see [`crate::log::Stream::open`].
+    Stream(Opened),
+}
+
 /// How many guests may come in at the same time; each reads two stores, whose queues are four times this long.
 const DOOR: usize = 256;
 
@@ -57,8 +68,17 @@ const HEARD: usize = 64;
 /// # Errors
 /// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, journal, directory, tickets, people, sessions, bus, config } = deps;
-    let (log, entries) = Log::open(journal).await?;
+    let Deps { history, order, directory, tickets, people, sessions, bus, config } = deps;
+    let (log, entries, shared) = match order {
+        Order::Store(journal) => {
+            let (log, entries) = Log::open(journal).await?;
+            (log, entries, None)
+        }
+        Order::Stream(opened) => {
+            let (log, entries, to) = Log::shared(&opened);
+            (log, entries, Some((opened, to)))
+        }
+    };
     let parts = Parts {
         history: history.clone(),
         directory: directory.clone(),
@@ -71,6 +91,9 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         let (log, bus, config) = (log.clone(), bus.clone(), config.clone());
         on(&outward, move || start_outward(&log, entries, bus, &config)).await??
     };
+    if let Some((opened, to)) = shared {
+        outward.spawn(stream::follow(opened, to, rooms.clone()));
+    }
     let seats = Seats::new(config.sockets_per_user);
     outward.spawn(revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus));
     let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));

@@ -12,7 +12,7 @@ use actix_web::{
     rt::{System, spawn},
     web,
 };
-use chat::{Chat, Deps, guest::Guests};
+use chat::{Chat, Deps, Order, guest::Guests};
 use gateway::Gateway;
 use metrics_exporter_prometheus::PrometheusHandle;
 use socketio::{Bus, CloseReason, Server};
@@ -112,7 +112,7 @@ async fn start(
     let bus = Bus::new();
     let deps = Deps {
         history: stores.chat.history(),
-        journal: stores.chat.journal(),
+        order: Order::Store(stores.chat.journal()),
         directory: stores.chat.directory(),
         tickets: stores.chat.tickets(),
         people: Arc::new(Registered(stores.users.clone())),

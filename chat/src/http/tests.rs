@@ -46,7 +46,7 @@ impl Stage {
         let journal = store.journal();
         let deps = Deps {
             history,
-            journal,
+            order: crate::Order::Store(journal),
             directory,
             tickets,
             people: Arc::new(Everybody),

@@ -53,7 +53,13 @@ pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
         Entry::Superseded(socket) => {
             vec![Fanout::Close { of: socket.room(), reason: CloseReason::Superseded }]
         }
-        Entry::Flushed(_) => vec![],
+        Entry::Seated { room, user, is_in: true } => {
+            vec![Fanout::Join { of: of_user(&user), room: of_room(&room) }]
+        }
+        Entry::Seated { room, user, is_in: false } => {
+            vec![Fanout::Leave { of: of_user(&user), room: of_room(&room) }]
+        }
+        Entry::Changed { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
     }
 }
 

@@ -46,6 +46,7 @@ impl StreamHandler<Vec<Entry>> for Local {
         for entry in entries {
             match entry {
                 Entry::Flushed(done) => flushed.push(done),
+                Entry::Reached(offset) => last = offset,
                 Entry::Said { offset, .. } => {
                     last = offset.unwrap_or(last);
                     batch.extend(fanouts(entry, &self.position));

@@ -1,100 +1,33 @@
 //! The one order in which everything reaches clients: stores tell of what they have committed, the roster of who is here,
-//! and [`local`] hands it to the sockets. Rooms and the presence watcher append, guests read the position.
+//! and [`local`] hands it to the sockets. Rooms and the presence watcher append, guests read the position. In a cluster what
+//! rooms say takes the way through the [`stream`] that all nodes read, and comes back from there.
 
+mod entry;
 mod fanout;
 pub mod local;
+mod position;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
-use proto::{RoomName, Username, event::Message};
-use socketio::{Encoded, SocketId};
+use proto::{RoomName, event::Message};
+use socketio::Encoded;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Error,
-    history::{Journal, Missed},
+    history::{Journal, Kept, Missed},
 };
+pub use entry::Entry;
+pub use position::{EPOCH_LENGTH, Position, Shown};
+pub use stream::Stream;
+
 pub use fanout::{encode, of_room, of_session, of_user, unknown};
 
 /// How many entries may wait: at the default text limit at most 8 MiB.
 const QUEUE: usize = 1024;
-
-/// The offset that is shown of what has none: it is of no epoch.
-const NOWHERE: &str = "nowhere";
-
-/// The length of an epoch: 64 bits in lower-case hex.
-pub const EPOCH: usize = 16;
-
-/// What an offset says that a client gave back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
-    /// A place in this log.
-    Here(u64),
-    /// A place in a log that is gone, or in none: nobody goes on from there.
-    Elsewhere,
-    /// Nothing: it is no offset. Stock clients take any string at the end of any event for one.
-    Nothing,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Entry {
-    /// A message was stored.
-    Said {
-        /// Its place in the log; none while the log itself is away and history told of the message.
-        offset: Option<u64>,
-        /// The message.
-        message: Message,
-        /// The socket it came from, which knows it from its ack; none over HTTP.
-        origin: Option<SocketId>,
-    },
-    /// Somebody became a member of a room.
-    Joined {
-        /// The room.
-        room: RoomName,
-        /// Who.
-        user: Username,
-    },
-    /// Somebody is no longer a member of a room.
-    Left {
-        /// The room.
-        room: RoomName,
-        /// Who.
-        user: Username,
-    },
-    /// A room was archived: all its members have left.
-    Archived {
-        /// The room.
-        room: RoomName,
-        /// Who was in it.
-        members: Vec<Username>,
-    },
-    /// Who is online changed, or a first list came.
-    Online {
-        /// The change; none for a list that is news as a whole.
-        diff: Option<proto::event::PresenceDiff>,
-        /// Everybody online, when they are few enough to be told.
-        list: Option<Vec<String>>,
-    },
-    /// Nobody knows who is online: the presence service does not answer.
-    OnlineUnknown,
-    /// Who types in a room.
-    Typing {
-        /// The room.
-        room: RoomName,
-        /// Everybody typing now.
-        users: Vec<String>,
-    },
-    /// The client of this socket has come back on another connection.
-    Superseded(SocketId),
-    /// Everything before this was handed over.
-    Flushed(oneshot::Sender<()>),
-}
 
 /// The handle of the log. Cheap to clone.
 #[derive(Clone)]
@@ -102,15 +35,8 @@ pub struct Log {
     entries: mpsc::Sender<Entry>,
     position: Arc<Position>,
     journal: Arc<dyn Journal>,
-}
-
-/// How far the log has been handed to the sockets.
-#[derive(Debug)]
-pub struct Position {
-    epoch: RwLock<Arc<str>>,
-    offset: AtomicU64,
-    /// How many memberships have changed.
-    memberships: AtomicU64,
+    /// The log of a cluster; without one the store of messages is the log.
+    stream: Option<Arc<Stream>>,
 }
 
 impl Log {
@@ -122,7 +48,39 @@ impl Log {
         let (epoch, offset) = (journal.epoch().await?, journal.offset().await?);
         let position = Arc::new(Position::new(&epoch, offset));
         let (entries, queue) = mpsc::channel(QUEUE);
-        Ok((Self { entries, position, journal }, queue))
+        Ok((Self { entries, position, journal, stream: None }, queue))
+    }
+
+    /// The log of a cluster, its entries for [`local::start`], and where [`stream::follow`] puts them.
+    pub fn shared(opened: &stream::Opened) -> (Self, mpsc::Receiver<Entry>, mpsc::Sender<Entry>) {
+        let (entries, queue) = mpsc::channel(QUEUE);
+        let stream = opened.stream.clone();
+        let (journal, position) = (stream.clone(), opened.position.clone());
+        (Self { entries: entries.clone(), position, journal, stream: Some(stream) }, queue, entries)
+    }
+
+    /// Whether other nodes write to the same rooms.
+    pub fn is_shared(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Whether the log answers; for `/readyz`.
+    pub fn is_alive(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.is_alive())
+    }
+
+    /// Tells what one room has stored, where the store is not the log itself.
+    pub async fn publish(&self, room: &RoomName, messages: Vec<Kept>) {
+        if let Some(stream) = &self.stream {
+            stream.publish(room, messages).await;
+        }
+    }
+
+    /// Somebody here listens to these rooms from now on.
+    pub async fn attend(&self, rooms: &[RoomName]) {
+        if let Some(stream) = &self.stream {
+            stream.attend(rooms).await;
+        }
     }
 
     /// Appends what a store has just committed. Called on the store's own thread, in commit order.
@@ -131,8 +89,9 @@ impl Log {
     /// and their senders are refused in time by the rooms. Dropping the entry instead would break the order. The wait is
     /// short, because a worker takes a batch without ever waiting for a client.
     pub fn append(&self, entry: Entry) {
-        if matches!(entry, Entry::Joined { .. } | Entry::Left { .. } | Entry::Archived { .. }) {
-            self.position.memberships.fetch_add(1, Ordering::AcqRel);
+        self.position.note(&entry);
+        if let Some(stream) = &self.stream {
+            stream.tell(&entry);
         }
         let full = match self.entries.try_send(entry) {
             Err(mpsc::error::TrySendError::Full(entry)) => entry,
@@ -140,18 +99,28 @@ impl Log {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
         };
         metrics::counter!("godzilla_chat_log_full_total").increment(1);
+        if self.stream.is_some() {
+            // Not on a thread that may wait: the change is told again by other nodes' entries, or when the room is read again.
+            return;
+        }
         let _ = self.entries.blocking_send(full);
     }
 
     /// Appends what needs no store.
     pub async fn tell(&self, entry: Entry) {
+        if let Some(stream) = &self.stream {
+            stream.tell(&entry);
+        }
         let _ = self.entries.send(entry).await;
     }
 
     /// Waits until everything appended so far was handed to the sockets.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        self.tell(Entry::Flushed(done)).await;
+        if let Some(stream) = &self.stream {
+            stream.settle().await;
+        }
+        let _ = self.entries.send(Entry::Flushed(done)).await;
         let _ = flushed.await;
     }
 
@@ -168,7 +137,7 @@ impl Log {
 
     /// How far everything was handed to the sockets. Whoever enters a room after asking this hears all that comes later.
     pub fn reached(&self) -> u64 {
-        self.position.offset.load(Ordering::Acquire)
+        self.position.reached()
     }
 
     /// An offset as clients see it; they only ever give it back.
@@ -178,13 +147,7 @@ impl Log {
 
     /// What an offset says that a client gave back.
     pub fn read(&self, shown: &str) -> Shown {
-        let parts = shown.rsplit_once('-').and_then(|(epoch, offset)| Some((epoch, offset.parse().ok()?)));
-        match parts {
-            Some((epoch, offset)) if epoch == &*self.position.epoch() => Shown::Here(offset),
-            Some((epoch, _)) if epoch.len() == EPOCH && is_lower_hex(epoch) => Shown::Elsewhere,
-            Some((NOWHERE, _)) => Shown::Elsewhere,
-            _ => Shown::Nothing,
-        }
+        self.position.read(shown)
     }
 
     /// A message as it goes to a client that comes back for it.
@@ -201,31 +164,4 @@ impl Log {
     ) -> Result<Option<Missed>, Error> {
         self.journal.missed(rooms, after, origin).await
     }
-}
-
-impl Position {
-    fn new(epoch: &str, offset: u64) -> Self {
-        Self { epoch: RwLock::new(epoch.into()), offset: offset.into(), memberships: 0.into() }
-    }
-
-    /// The epoch of all offsets that are shown now.
-    fn epoch(&self) -> Arc<str> {
-        self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// An offset as clients see it; they only ever give it back. Without one it is an offset from which nobody goes on.
-    fn show(&self, offset: Option<u64>) -> String {
-        match offset {
-            Some(offset) => format!("{}-{offset}", self.epoch()),
-            None => format!("{NOWHERE}-0"),
-        }
-    }
-
-    fn reach(&self, offset: u64) {
-        self.offset.fetch_max(offset, Ordering::AcqRel);
-    }
-}
-
-fn is_lower_hex(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

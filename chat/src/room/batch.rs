@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error,
     ask::Reply,
-    history::{Appended, Committed, Draft, Head, Outcome},
+    history::{Appended, Committed, Draft, Head, Kept, Outcome},
     log::{Entry, Log},
 };
 
@@ -24,7 +24,7 @@ use crate::{
 pub type Written = (Option<Head>, Result<Vec<Outcome>, Error>);
 
 /// How often a batch is tried when somebody else writes to the room.
-const TRIES: usize = 3;
+const TRIES: usize = 16;
 
 /// Stores a batch; somebody else's messages in between are no reason to give up.
 pub async fn write(
@@ -46,10 +46,13 @@ pub async fn write(
     for _ in 0..TRIES {
         let drafts = drafts(&posts, &ids, head);
         let tell = teller(&parts.log, &room, drafts.clone(), origins.clone());
-        match parts.history.append(&room, head.seq, drafts, tell).await {
+        match parts.history.append(&room, head.seq, drafts.clone(), tell).await {
             Ok(appended) => {
                 metrics::histogram!("godzilla_chat_batch_posts").record(posts.len() as f64);
                 metrics::histogram!("godzilla_chat_store_seconds").record(started.elapsed().as_secs_f64());
+                if appended.outcomes.iter().any(|outcome| *outcome != Outcome::Conflict) {
+                    parts.log.publish(&room, stored(&room, &drafts, &appended)).await;
+                }
                 return (Some(appended.head), Ok(appended.outcomes));
             }
             Err(Error::Fenced { head: stored }) => {
@@ -91,6 +94,18 @@ fn teller(log: &Log, room: &RoomName, drafts: Arc<[Draft]>, origins: Arc<[Option
             }
         }
     })
+}
+
+/// The new messages of a batch. Of one that was there before its author may only know because the log never heard of it: then
+/// the batch has none, and the log is told to look.
+fn stored(room: &RoomName, drafts: &[Draft], appended: &Appended) -> Vec<Kept> {
+    let new = drafts.iter().zip(&appended.outcomes).filter_map(|(draft, outcome)| match outcome {
+        Outcome::Stored { seq, .. } => {
+            Some(Kept { message: message(room, draft, *seq), origin: draft.origin.clone() })
+        }
+        _ => None,
+    });
+    new.collect()
 }
 
 fn message(room: &RoomName, draft: &Draft, seq: u64) -> Message {

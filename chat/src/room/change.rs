@@ -15,6 +15,19 @@ use crate::{Error, ask::Reply, config::STORE_DEADLINE, directory::Committed, log
 #[rtype(result = "()")]
 pub struct Changed;
 
+/// Another node has changed this room.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reload;
+
+impl Handler<Reload> for Room {
+    type Result = ();
+
+    fn handle(&mut self, _: Reload, ctx: &mut Self::Context) {
+        self.reload(ctx);
+    }
+}
+
 impl Handler<Changed> for Room {
     type Result = ();
 
@@ -43,8 +56,9 @@ impl Room {
         W: Future<Output = Result<T, Error>> + 'static,
     {
         let (log, me) = (self.parts.log.clone(), ctx.address());
+        let told = told.unwrap_or_else(|| Entry::Changed { room: self.name.clone() });
         let tell: Committed = Box::new(move || {
-            told.into_iter().for_each(|entry| log.append(entry));
+            log.append(told);
             me.do_send(Changed);
         });
         let work = timeout(STORE_DEADLINE, work(self.parts.clone(), self.name.clone(), tell));

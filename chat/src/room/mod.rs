@@ -18,6 +18,7 @@ pub mod settings;
 mod tests;
 
 pub use batch::new_id;
+pub use change::Reload;
 
 use std::{
     sync::Arc,
@@ -134,7 +135,7 @@ impl Room {
         if self.ephemeral {
             self.trim(ctx);
         }
-        if self.doubtful {
+        if self.doubtful || self.parts.log.is_shared() {
             self.reload(ctx);
         }
         if self.used.elapsed() >= IDLE && self.posts.is_settled() {

@@ -1,8 +1,9 @@
 //! Who may come back: a ticket is made out at every connect and shown at a later one, so that a client goes on where it was
-//! even when the process died in between. The guest's door writes and reads them. Backends: [`sqlite`].
+//! even when the process died in between. The guest's door writes and reads them. Backends: [`sqlite`], [`redis`].
 
 #[cfg(test)]
 mod conformance;
+pub mod redis;
 pub mod sqlite;
 
 use async_trait::async_trait;

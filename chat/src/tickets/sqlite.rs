@@ -72,5 +72,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
         conformance::run(&*store.tickets()).await;
+        let first = store.tickets().find(&format!("{:032x}", 1), proto::Timestamp(0)).await;
+        assert_eq!(first, Ok(None), "a day later it is forgotten");
     }
 }

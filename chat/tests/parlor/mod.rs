@@ -85,7 +85,7 @@ impl Parlor {
         let (directory, tickets) = (through(store.directory()), store.tickets());
         let deps = Deps {
             history,
-            journal,
+            order: chat::Order::Store(journal),
             directory,
             tickets,
             people: Arc::new(Everybody),

@@ -75,6 +75,7 @@ impl Stage {
             while let Some(entry) = queue.recv().await {
                 match entry {
                     Entry::Flushed(done) => drop(done.send(())),
+                    Entry::Changed { .. } => {}
                     entry => drop(tell.send(entry)),
                 }
             }

@@ -1,0 +1,339 @@
+//! Nodes that share a real Redis and one store of messages: whatever happens to Redis or to a node, each tells every message
+//! once and in order.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_redis::redis::{self, AsyncCommands};
+use proto::{RoomName, Timestamp};
+use tempfile::TempDir;
+use testbed::Redis as Server;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use super::{Stream, follow};
+use crate::{
+    Store, Text,
+    history::{Draft, History, Journal, Kept, Outcome},
+    log::{Entry, Log, Shown},
+    redis::Redis,
+    room::Parts,
+    rooms,
+};
+
+/// How long what has to happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Cluster {
+    server: Server,
+    history: Arc<dyn History>,
+    store: Store,
+    _dir: TempDir,
+}
+
+struct Node {
+    log: Log,
+    stream: Arc<Stream>,
+    told: mpsc::UnboundedReceiver<Entry>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn tea() -> RoomName {
+    "tea".parse().unwrap()
+}
+
+impl Cluster {
+    fn on(server: Server) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        Self { server, history: store.history(), store, _dir: dir }
+    }
+
+    async fn node(&self, name: &str) -> Node {
+        let redis = Redis::new(&self.server.url()).unwrap();
+        let opened = Stream::open(redis, name.to_owned(), self.history.clone()).await.unwrap();
+        let stream = opened.stream.clone();
+        let (log, mut queue, entries) = Log::shared(&opened);
+        let parts = Parts {
+            history: self.history.clone(),
+            directory: self.store.directory(),
+            log: log.clone(),
+            rooms_per_user: 100,
+        };
+        let following = actix_rt::spawn(follow(opened, entries, rooms::start(parts)));
+        let (tell, told) = mpsc::unbounded_channel();
+        let position = log.position.clone();
+        let telling = actix_rt::spawn(async move {
+            while let Some(entry) = queue.recv().await {
+                match &entry {
+                    Entry::Said { offset: Some(offset), .. } | Entry::Reached(offset) => {
+                        position.reach(*offset)
+                    }
+                    _ => {}
+                }
+                let _ = tell.send(entry);
+            }
+        });
+        log.attend(&[tea()]).await;
+        Node { log, stream, told, tasks: [following, telling] }
+    }
+
+    /// Stores a message and tells nobody.
+    async fn stores(&self, text: &str) -> Kept {
+        let head = self.history.head(&tea()).await.unwrap().seq;
+        let draft = Draft {
+            id: format!("id of {text}"),
+            author: "alice".parse().unwrap(),
+            text: Text::parse(text.to_owned(), 100).unwrap(),
+            client_id: None,
+            timestamp: Timestamp(1),
+            origin: Some(format!("socket of {text}")),
+        };
+        let appended = self.history.append(&tea(), head, [draft].into(), Box::new(|_| {})).await.unwrap();
+        assert!(matches!(appended.outcomes[..], [Outcome::Stored { .. }]));
+        self.history.since(&tea(), head, 1).await.unwrap().messages.remove(0)
+    }
+
+    /// Stores messages and tells the log of each.
+    async fn says(&self, by: &Node, texts: &[&str]) {
+        for text in texts {
+            let kept = self.stores(text).await;
+            by.log.publish(&tea(), vec![kept]).await;
+        }
+    }
+}
+
+impl Node {
+    /// The texts that were told, up to this one, and their offsets.
+    async fn tells(&mut self, last: &str) -> Vec<(String, Option<u64>)> {
+        let mut texts = Vec::new();
+        let hears = async {
+            loop {
+                let Some(entry) = self.told.recv().await else { panic!("the node ended") };
+                let Entry::Said { message, offset, origin } = entry else { continue };
+                let text = message.data.text;
+                let from = origin.map(|socket| socket.as_str().to_owned());
+                assert_eq!(from, Some(format!("socket of {text}")), "whoever said it would hear it");
+                texts.push((text.clone(), offset));
+                if text == last {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, hears).await.unwrap_or_else(|_| panic!("{last:?} was not told"));
+        texts
+    }
+
+    async fn told_exactly(&mut self, expected: &[&str]) {
+        let told = self.tells(expected.last().unwrap()).await;
+        let texts: Vec<&str> = told.iter().map(|(text, _)| text.as_str()).collect();
+        assert_eq!(texts, expected);
+    }
+}
+
+async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let until = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+async fn raw<T>(
+    node: &Node,
+    ask: impl AsyncFnOnce(deadpool_redis::Connection) -> Result<T, redis::RedisError>,
+) -> T {
+    node.stream.redis.ask(ask).await.unwrap()
+}
+
+#[actix_rt::test]
+async fn every_node_tells_the_same_in_the_same_order() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    cluster.says(&here, &["one"]).await;
+    cluster.says(&there, &["two"]).await;
+    cluster.says(&here, &["three"]).await;
+    let (told, elsewhere) = (here.tells("three").await, there.tells("three").await);
+    assert_eq!(told, elsewhere);
+    let offsets: Vec<u64> = told.iter().map(|(_, offset)| offset.unwrap()).collect();
+    assert!(offsets[1] == offsets[0] + 1 && offsets[2] == offsets[1] + 1, "{offsets:?}");
+    here.log.publish(&tea(), cluster.history.since(&tea(), 0, 9).await.unwrap().messages).await;
+    cluster.says(&there, &["four"]).await;
+    here.told_exactly(&["four"]).await;
+    assert_eq!(here.log.read(&here.log.show(offsets[0])), Shown::Here(offsets[0]));
+    assert_eq!(
+        there.log.read(&here.log.show(offsets[0])),
+        Shown::Here(offsets[0]),
+        "recovery works on any node"
+    );
+}
+
+#[actix_rt::test]
+async fn two_nodes_that_write_one_room_cannot_invert_it() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    cluster.says(&here, &["zero"]).await;
+    let (first, second) = (cluster.stores("one").await, cluster.stores("two").await);
+    there.log.publish(&tea(), vec![second]).await;
+    here.log.publish(&tea(), vec![first]).await;
+    cluster.says(&here, &["three"]).await;
+    here.told_exactly(&["zero", "one", "two", "three"]).await;
+    there.told_exactly(&["zero", "one", "two", "three"]).await;
+}
+
+#[actix_rt::test]
+async fn what_a_crash_left_between_store_and_log_is_told_by_who_writes_next() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, there) = (cluster.node("here").await, cluster.node("there").await);
+    drop(there);
+    // The first message ever of a room, and then more than one append holds.
+    cluster.stores("lost 0").await;
+    cluster.says(&here, &["one"]).await;
+    here.told_exactly(&["lost 0", "one"]).await;
+    let lost: Vec<String> = (1..=150).map(|n| format!("lost {n}")).collect();
+    for text in &lost {
+        cluster.stores(text).await;
+    }
+    cluster.says(&here, &["two"]).await;
+    let expected: Vec<&str> = lost.iter().map(String::as_str).chain(["two"]).collect();
+    here.told_exactly(&expected).await;
+    // A resend finds its message stored, and the log hears of it.
+    cluster.stores("three").await;
+    here.log.publish(&tea(), vec![]).await;
+    here.told_exactly(&["three"]).await;
+}
+
+/// Crashes Redis under two nodes that go on speaking, and lets it come back.
+async fn redis_is_away(mut cluster: Cluster) {
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    cluster.says(&here, &["before"]).await;
+    let told = here.tells("before").await;
+    there.told_exactly(&["before"]).await;
+    let shown = here.log.show(told[0].1.unwrap());
+    cluster.server.crashes();
+    cluster.says(&here, &["away 1"]).await;
+    cluster.says(&there, &["away 2"]).await;
+    for node in [&mut here, &mut there] {
+        let told = node.tells("away 2").await;
+        assert_eq!(
+            told,
+            [("away 1".to_owned(), None), ("away 2".to_owned(), None)],
+            "they have no place in the log"
+        );
+    }
+    cluster.server.returns();
+    soon("the nodes see Redis again", async || here.log.is_alive() && there.log.is_alive()).await;
+    cluster.says(&there, &["after 1"]).await;
+    cluster.says(&here, &["after 2"]).await;
+    here.told_exactly(&["after 1", "after 2"]).await;
+    there.told_exactly(&["after 1", "after 2"]).await;
+    assert_eq!(here.log.read(&shown), Shown::Elsewhere, "nobody goes on from before");
+    assert_eq!(there.log.read(&there.log.show(there.log.reached())), Shown::Here(there.log.reached()));
+    let missed = there.log.missed(&[tea()], there.log.reached(), "x").await.unwrap();
+    assert_eq!(missed.map(|missed| missed.messages.len()), Some(0));
+}
+
+#[actix_rt::test]
+async fn nothing_is_lost_or_told_twice_when_redis_crashes() {
+    redis_is_away(Cluster::on(Server::start())).await;
+}
+
+#[actix_rt::test]
+async fn nothing_is_lost_or_told_twice_when_redis_forgets_everything() {
+    redis_is_away(Cluster::on(Server::start_forgetful())).await;
+}
+
+#[actix_rt::test]
+async fn a_redis_that_hangs_is_as_good_as_away() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    cluster.says(&here, &["before"]).await;
+    here.told_exactly(&["before"]).await;
+    there.told_exactly(&["before"]).await;
+    cluster.server.freezes();
+    cluster.says(&here, &["away"]).await;
+    here.told_exactly(&["away"]).await;
+    there.told_exactly(&["away"]).await;
+    cluster.server.thaws();
+    soon("the nodes see Redis again", async || here.log.is_alive() && there.log.is_alive()).await;
+    cluster.says(&there, &["after"]).await;
+    here.told_exactly(&["after"]).await;
+    there.told_exactly(&["after"]).await;
+}
+
+#[actix_rt::test]
+async fn who_comes_back_gets_all_that_was_missed_or_nothing() {
+    let cluster = Cluster::on(Server::start());
+    let mut here = cluster.node("here").await;
+    let start = here.log.reached();
+    cluster.says(&here, &["one", "two", "three"]).await;
+    here.told_exactly(&["one", "two", "three"]).await;
+    let texts = async |node: &Node, rooms: &[RoomName], after: u64, origin: &str| {
+        let missed = node.log.missed(rooms, after, origin).await.unwrap()?;
+        assert_eq!(missed.reached, start + 3);
+        Some(missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>())
+    };
+    let there = cluster.node("there").await;
+    assert_eq!(
+        texts(&there, &[tea()], start, "socket of two").await.unwrap(),
+        ["one", "three"],
+        "not one's own"
+    );
+    assert_eq!(texts(&there, &[tea()], start + 2, "").await.unwrap(), ["three"]);
+    assert_eq!(texts(&there, &[RoomName::lobby()], start, "").await.unwrap(), [""; 0]);
+    assert_eq!(texts(&there, &[tea()], start + 4, "").await, None, "nobody was there yet");
+    assert_eq!(texts(&there, &[tea()], start.saturating_sub(1), "").await, None, "of another epoch");
+    raw(&here, async |mut redis| {
+        redis.xtrim::<_, ()>("{log}:stream", redis::streams::StreamMaxlen::Equals(1)).await
+    })
+    .await;
+    assert_eq!(texts(&there, &[tea()], start, "").await, None, "the log has forgotten some");
+    assert_eq!(texts(&there, &[tea()], start + 2, "").await.unwrap(), ["three"]);
+    assert_eq!(there.stream.offset().await.unwrap(), start + 3);
+}
+
+#[actix_rt::test]
+async fn a_change_is_told_by_other_nodes_and_takes_its_place_on_ones_own() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    let before = there.log.memberships();
+    let user: proto::Username = "bob".parse().unwrap();
+    here.log.append(Entry::Joined { room: tea(), user: user.clone() });
+    here.log.append(Entry::Left { room: tea(), user: user.clone() });
+    let changes = async |node: &mut Node| {
+        let mut told = Vec::new();
+        while told.last().is_none_or(|last: &String| !last.ends_with("out")) {
+            match timeout(PATIENCE, node.told.recv()).await.expect("told").expect("runs") {
+                Entry::Joined { .. } => told.push("joined".to_owned()),
+                Entry::Left { .. } => told.push("left".to_owned()),
+                Entry::Seated { is_in: true, .. } => told.push("in".to_owned()),
+                Entry::Seated { is_in: false, .. } => told.push("out".to_owned()),
+                Entry::Archived { .. } => told.push("out".to_owned()),
+                _ => {}
+            }
+        }
+        told
+    };
+    assert_eq!(changes(&mut here).await, ["joined", "left", "in", "out"]);
+    here.log.append(Entry::Archived { room: tea(), members: vec![user] });
+    assert_eq!(changes(&mut there).await, ["joined", "left", "out"]);
+    assert_eq!(there.log.memberships(), before + 3);
+}
+
+#[actix_rt::test]
+async fn garbage_in_the_stream_is_passed_over() {
+    let cluster = Cluster::on(Server::start());
+    let mut here = cluster.node("here").await;
+    for garbage in ["", "{", "{\"is\":\"said\"}", "\u{0}"] {
+        let mut script = super::scripts::TELL.prepare_invoke();
+        script.key("{log}:offset").key("{log}:stream").arg(10).arg("x").arg(garbage);
+        raw(&here, async |mut redis| script.invoke_async::<u64>(&mut redis).await).await;
+    }
+    cluster.says(&here, &["one"]).await;
+    here.told_exactly(&["one"]).await;
+}

@@ -1,0 +1,150 @@
+//! What this node has told of every room: so that a message that comes twice is told once, and one that is missing is looked
+//! for. Pure; asked by [`super::follow`].
+
+use std::collections::{HashMap, VecDeque};
+
+use proto::RoomName;
+
+/// Rooms that are remembered. One that was forgotten begins anew with its next message.
+const ROOMS: usize = 65_536;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Track {
+    rooms: HashMap<RoomName, Place>,
+    /// The rooms in the order in which they came.
+    order: VecDeque<RoomName>,
+}
+
+/// How far a room is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// The last message told here; 0 before the first.
+    told: u64,
+    /// The room's last message when somebody first listened here: whoever came later has read up to there.
+    floor: u64,
+}
+
+/// What to do with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Tell it.
+    Tell,
+    /// Tell those after this one first.
+    After(u64),
+    /// It was told before.
+    Old,
+}
+
+impl Track {
+    /// Whether somebody listens to this room already.
+    pub fn knows(&self, room: &RoomName) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    /// Somebody listens to a room that ends at `head`.
+    pub fn attend(&mut self, room: &RoomName, head: u64) {
+        if !self.knows(room) {
+            self.place(room).floor = head;
+        }
+    }
+
+    /// What to do with message `seq` of a room; `again`: it may have been in the log before.
+    pub fn judge(&mut self, room: &RoomName, seq: u64, again: bool) -> Verdict {
+        let is_new = !self.knows(room);
+        let place = self.place(room);
+        let known = if again || place.told == 0 { place.told.max(place.floor) } else { place.told };
+        if seq <= place.told || (again && seq <= known) {
+            return Verdict::Old;
+        }
+        if is_new || seq <= known + 1 { Verdict::Tell } else { Verdict::After(known) }
+    }
+
+    /// Message `seq` of a room was told.
+    pub fn told(&mut self, room: &RoomName, seq: u64) {
+        let place = self.place(room);
+        place.told = place.told.max(seq);
+    }
+
+    /// Where every room is that somebody listens to.
+    pub fn places(&self) -> Vec<(RoomName, u64)> {
+        self.rooms.iter().map(|(room, place)| (room.clone(), place.told.max(place.floor))).collect()
+    }
+
+    fn place(&mut self, room: &RoomName) -> &mut Place {
+        if !self.rooms.contains_key(room) {
+            if self.order.len() >= ROOMS
+                && let Some(earliest) = self.order.pop_front()
+            {
+                self.rooms.remove(&earliest);
+            }
+            self.order.push_back(room.clone());
+        }
+        self.rooms.entry(room.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tea() -> RoomName {
+        "tea".parse().unwrap()
+    }
+
+    fn tell(track: &mut Track, seq: u64, again: bool) -> Verdict {
+        let verdict = track.judge(&tea(), seq, again);
+        if verdict != Verdict::Old {
+            track.told(&tea(), seq);
+        }
+        verdict
+    }
+
+    #[test]
+    fn a_message_is_told_once_and_none_is_passed_over() {
+        let mut track = Track::default();
+        assert_eq!(tell(&mut track, 5, false), Verdict::Tell, "nothing is known of the room");
+        assert_eq!(tell(&mut track, 5, false), Verdict::Old);
+        assert_eq!(tell(&mut track, 4, false), Verdict::Old);
+        assert_eq!(tell(&mut track, 6, false), Verdict::Tell);
+        assert_eq!(tell(&mut track, 9, false), Verdict::After(6));
+        assert_eq!(tell(&mut track, 10, true), Verdict::Tell);
+    }
+
+    #[test]
+    fn what_was_stored_before_somebody_listened_is_told_if_the_log_is_behind_and_not_when_it_comes_again() {
+        let mut track = Track::default();
+        track.attend(&tea(), 5);
+        assert_eq!(tell(&mut track, 3, true), Verdict::Old);
+        assert_eq!(tell(&mut track, 4, false), Verdict::Tell, "stored, and on its way through the log");
+        assert_eq!(tell(&mut track, 5, false), Verdict::Tell);
+        assert_eq!(tell(&mut track, 6, false), Verdict::Tell);
+        track.attend(&tea(), 100);
+        assert_eq!(tell(&mut track, 7, false), Verdict::Tell, "somebody listened before");
+        let mut track = Track::default();
+        track.attend(&tea(), 5);
+        assert_eq!(tell(&mut track, 8, false), Verdict::After(5));
+        let mut track = Track::default();
+        track.attend(&tea(), 5);
+        assert_eq!(tell(&mut track, 6, true), Verdict::Tell);
+    }
+
+    #[test]
+    fn it_is_known_where_every_room_is() {
+        let mut track = Track::default();
+        track.attend(&tea(), 5);
+        assert_eq!(track.places(), [(tea(), 5)]);
+        track.told(&tea(), 7);
+        assert_eq!(track.places(), [(tea(), 7)]);
+    }
+
+    #[test]
+    fn rooms_are_bounded() {
+        let mut track = Track::default();
+        for n in 0..=ROOMS {
+            track.attend(&format!("r{n}").parse().unwrap(), 1);
+        }
+        assert_eq!((track.rooms.len(), track.order.len()), (ROOMS, ROOMS));
+        assert!(!track.knows(&"r0".parse().unwrap()));
+    }
+}

@@ -1,0 +1,128 @@
+//! The Redis that holds a cluster's log and tickets: its connections and their deadline, and the epoch of what it holds. Used by
+//! [`crate::log::stream`] and [`crate::tickets::redis`].
+
+use std::time::Duration;
+
+use deadpool_redis::{
+    Connection, Pool,
+    redis::{self, Client, FromRedisValue, RedisError, aio::ConnectionLike},
+};
+use tokio::time::timeout;
+
+use crate::{
+    Error,
+    log::{EPOCH_LENGTH, stream::scripts},
+    room::new_id,
+};
+
+/// The Redis that was last seen.
+const RUN: &str = "{log}:run";
+/// The epoch.
+pub const EPOCH: &str = "{log}:epoch";
+/// The last offset.
+pub const OFFSET: &str = "{log}:offset";
+/// The epoch's first offset.
+pub const BASE: &str = "{log}:base";
+/// The stream.
+pub const STREAM: &str = "{log}:stream";
+/// The rooms' last numbers.
+pub const HEADS: &str = "{log}:heads";
+/// Marks of where the log was when.
+pub const MARKS: &str = "{log}:marks";
+
+/// How long Redis may take for anything, connecting included.
+const DEADLINE: Duration = Duration::from_millis(250);
+
+/// How long it may take to connect for good, and to say that there is nothing new: longer than the question for that waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Connections at most.
+const CONNECTIONS: usize = 16;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Redis {
+    pool: Pool,
+    client: Client,
+}
+
+/// Where the log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its epoch.
+    pub epoch: String,
+    /// Its last offset.
+    pub last: u64,
+    /// The epoch's first offset, before its first entry.
+    pub base: u64,
+}
+
+impl Redis {
+    /// The Redis at `url`, which need not be there yet.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when `url` is no address of Redis; it is not repeated, because it may hold a password.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let none = |_| Error::BadRequest("expected an address such as redis://127.0.0.1:6379/0".to_owned());
+        let client = Client::open(url).map_err(|_| none(()))?;
+        let pool = deadpool_redis::Config::from_url(url)
+            .builder()
+            .map_err(|_| none(()))?
+            .max_size(CONNECTIONS)
+            // A connection that was made after Redis came back with another log knows it before anybody uses it.
+            .post_create(deadpool_redis::Hook::async_fn(|connection, _| {
+                Box::pin(async move {
+                    claim(connection).await.map_err(deadpool_redis::HookError::Backend)?;
+                    Ok(())
+                })
+            }))
+            .build()
+            .map_err(|_| none(()))?;
+        Ok(Self { pool, client })
+    }
+
+    /// Asks Redis something, within the deadline.
+    pub async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
+    ) -> Result<T, Error> {
+        let answer =
+            async { question(self.pool.get().await.map_err(unavailable)?).await.map_err(unavailable) };
+        timeout(DEADLINE, answer).await.map_err(unavailable)?
+    }
+
+    /// Where the log is; a new epoch when Redis was started again.
+    pub async fn claim(&self) -> Result<Claimed, Error> {
+        self.ask(async |mut redis| claim(&mut redis).await).await
+    }
+
+    /// A connection that may wait for entries, and where the log is.
+    pub async fn listen(&self) -> Result<(redis::aio::MultiplexedConnection, Claimed), Error> {
+        let connect = async {
+            let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+            let mut connection = self
+                .client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+                .map_err(unavailable)?;
+            let claimed = claim(&mut connection).await.map_err(unavailable)?;
+            Ok((connection, claimed))
+        };
+        timeout(PATIENCE, connect).await.map_err(unavailable)?
+    }
+}
+
+async fn claim<C: ConnectionLike>(connection: &mut C) -> Result<Claimed, RedisError> {
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
+    let mut script = scripts::CLAIM.prepare_invoke();
+    script.key(RUN).key(EPOCH).key(OFFSET).key(BASE);
+    script.arg(run.trim()).arg(&new_id()[..EPOCH_LENGTH]);
+    let value: redis::Value = script.invoke_async(connection).await?;
+    let (epoch, last, base) = FromRedisValue::from_redis_value(value)?;
+    Ok(Claimed { epoch, last, base })
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::Store(format!("the log: {error}"))
+}

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Starts one member of the replica set. mongod takes its key only from a file that nobody but its user can read, which a mounted
+# secret is not, so it gets a copy.
+set -euo pipefail
+install -m 400 "$MONGO_SECRETS/key" /tmp/mongo-key
+exec mongod --replSet rs0 --keyFile /tmp/mongo-key --bind_ip_all "$@"

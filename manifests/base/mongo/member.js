@@ -1,6 +1,7 @@
 // Run by probes, in mongosh: makes the replica set and its users where they are missing, and succeeds once this member can be
 // used by clients. Changes nothing that is there.
 const { readFileSync } = require('node:fs');
+const { hostname } = require('node:os');
 
 const port = process.env.MONGO_PORT ?? '27017';
 const members = process.env.MONGO_MEMBERS.split(',');
@@ -9,7 +10,7 @@ const here = (path, login = '') => new Mongo(`mongodb://${login}127.0.0.1:${port
 
 // The first member asks for the set; MongoDB refuses if another member belongs to one already.
 function initiate(admin) {
-  if (members[0].split(/[.:]/)[0] !== process.env.HOSTNAME) return;
+  if (members[0].split(/[.:]/)[0] !== (process.env.HOSTNAME ?? hostname())) return;
   const set = { _id: 'rs0', members: members.map((host, _id) => ({ _id, host })) };
   print(EJSON.stringify(admin.runCommand({ replSetInitiate: set })));
 }

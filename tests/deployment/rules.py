@@ -142,6 +142,8 @@ def check_rendered(path, secrets, known):
     settings = {}
     for document in documents:
         kind, name = document["kind"], document["metadata"]["name"]
+        if document["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") != "godzilla":
+            offence(path.name, f"{kind} {name}: scripts/clean would not find it")
         if kind in ("Job", "CronJob"):
             offence(path.name, f"{kind} {name}: nothing runs by itself beside the services")
         if kind == "Secret":

@@ -1,0 +1,87 @@
+# What the scripts for Kubernetes share; sourced by them.
+
+namespace=godzilla
+me=scripts/$(basename "$0")
+
+say() {
+    printf '%s: %s\n' "$me" "$*" >&2
+}
+
+fail() {
+    say "$@"
+    exit 1
+}
+
+# Prints the usage and ends with an error, saying which argument it was.
+misused() {
+    say "$@"
+    usage >&2
+    exit 2
+}
+
+# Finds a cluster, or says what is missing.
+need_cluster() {
+    command -v kubectl >/dev/null ||
+        fail 'kubectl is not installed: https://kubernetes.io/docs/tasks/tools (1.30 or newer)'
+    context=$(kubectl config current-context 2>/dev/null) ||
+        fail 'kubectl knows no cluster: start one (for example: kind create cluster), or set KUBECONFIG'
+    kubectl get --raw /readyz --request-timeout 10s >/dev/null 2>&1 ||
+        fail "the cluster of kubectl's context $context does not answer: kubectl cluster-info says more"
+    say "cluster: $context, namespace: $namespace"
+}
+
+need_deployment() {
+    kubectl get deployment gateway --namespace "$namespace" >/dev/null 2>&1 ||
+        fail 'Godzilla is not deployed in this cluster: scripts/deploy'
+}
+
+# The kind and name of the service $1.
+workload() {
+    case "$1" in
+    chat | mongo | redis) echo "statefulset/$1" ;;
+    gateway | accounts | presence) echo "deployment/$1" ;;
+    esac
+}
+
+# Waits until what was applied of the services runs, telling how far it is.
+wait_for() {
+    local service
+    for service in "$@"; do
+        say "waiting for $service"
+        if ! kubectl rollout status "$(workload "$service")" --namespace "$namespace" --timeout 300s >&2; then
+            kubectl get pods --namespace "$namespace" --selector "app.kubernetes.io/name=$service" >&2
+            kubectl get events --namespace "$namespace" --field-selector type=Warning --sort-by .lastTimestamp | tail -n 10 >&2
+            fail "$service did not get ready. Its log: kubectl logs --namespace $namespace $(workload "$service")"
+        fi
+    done
+}
+
+# Gives the image $1 to the nodes of a cluster on this machine.
+load() {
+    local image=$1 archive=target/deploy/image.tar engine
+    case "$context" in
+    docker-desktop | rancher-desktop | orbstack)
+        say "$context shows its nodes the images of docker"
+        return
+        ;;
+    esac
+    engine=$(scripts/image --engine)
+    mkdir -p target/deploy
+    rm -f "$archive"
+    say "loading $image into $context"
+    "$engine" save --output "$archive" "$image"
+    case "$context" in
+    kind-*) kind load image-archive "$archive" --name "${context#kind-}" ;;
+    k3d-*) k3d image import "$archive" --cluster "${context#k3d-}" ;;
+    minikube*) minikube image load "$archive" --profile "$context" ;;
+    microk8s) microk8s ctr image import "$archive" ;;
+    *)
+        if command -v k3s >/dev/null; then
+            k3s ctr images import "$archive"
+        else
+            fail "how to give an image to $context is not known: use --push REPOSITORY, or --image IMAGE for one it can pull"
+        fi
+        ;;
+    esac >&2
+    rm -f "$archive"
+}

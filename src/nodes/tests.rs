@@ -46,7 +46,6 @@ async fn nodes_are_seen_while_they_live_and_not_after_they_have_withdrawn() {
     let two = announce(&redis, "chat-2", 2, Announcement::LEASE);
     becomes(&watch, &[("chat-1", 1), ("chat-2", 2)]).await;
     assert!(one.is_known() && two.is_known() && watch.hears());
-    // The first seconds are those of mercy, which would hide it for a while.
     one.withdraw().await;
     becomes(&watch, &[("chat-2", 2)]).await;
 }

@@ -62,11 +62,12 @@ impl Drop for Watch {
 }
 
 async fn watch(table: Table, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>) {
-    let mut mercy = Instant::now();
+    let (mut mercy, mut was_away) = (Instant::now(), false);
     loop {
         match live(&table).await {
             Ok(live) => {
-                if !hears.swap(true, Ordering::Relaxed) {
+                hears.store(true, Ordering::Relaxed);
+                if std::mem::take(&mut was_away) {
                     mercy = Instant::now() + MERCY;
                 }
                 let live = if Instant::now() < mercy { together(&nodes.borrow(), &live) } else { live };
@@ -80,6 +81,7 @@ async fn watch(table: Table, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>
                 });
             }
             Err(error) => {
+                was_away = true;
                 if hears.swap(false, Ordering::Relaxed) {
                     tracing::warn!(%error, "cannot ask which chat nodes live, believing in those of before");
                 }

@@ -8,6 +8,7 @@ use std::{
     os::fd::{AsRawFd as _, RawFd},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use actix_web::{
@@ -25,13 +26,21 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::oneshot,
     task::JoinHandle,
+    time::{sleep, timeout},
 };
 
 use super::traffic;
 
 /// How much is read at a time, in bytes.
 const PIECE: usize = 16 * 1024;
+
+/// How long a node may read nothing of what a client sends; then it is taken for dead. It would itself have given up long before.
+const STALL: Duration = Duration::from_secs(30);
+
+/// How long what a client has sent before it went may take to reach its node.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The client's connection, as [`on_connect`] leaves it with its requests.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +52,10 @@ pub(super) struct Splice {
     /// What came from the node right behind its answer.
     ahead: Bytes,
     node: OwnedReadHalf,
-    /// The other direction; it ends with this one.
+    /// The other direction; when it ends this one does.
     toward_node: JoinHandle<()>,
+    /// Tells the other direction that this one has ended.
+    _here: oneshot::Sender<()>,
     /// Resolves when the process wants to end.
     called: Pin<Box<dyn Future<Output = ()>>>,
     client: Option<Descriptor>,
@@ -71,11 +82,13 @@ impl Splice {
         mut socket: traffic::Socket,
     ) -> Self {
         let (node, to_node) = node.into_split();
+        let (here, gone) = oneshot::channel();
         let called = Box::pin(async move {
             socket.called().await;
             drop(socket);
         });
-        Self { ahead, node, toward_node: spawn(carry(payload, to_node)), called, client, ending: false }
+        let toward_node = spawn(carry(payload, to_node, gone));
+        Self { ahead, node, toward_node, _here: here, called, client, ending: false }
     }
 
     /// The next bytes from the node; none when it has ended.
@@ -103,6 +116,7 @@ impl Splice {
     /// it has.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
         if !std::mem::replace(&mut self.ending, true) {
+            self.toward_node.abort();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -124,7 +138,10 @@ impl MessageBody for Splice {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
-        if self.ending || self.called.as_mut().poll(cx).is_ready() {
+        let ends = self.ending
+            || self.called.as_mut().poll(cx).is_ready()
+            || Pin::new(&mut self.toward_node).poll(cx).is_ready();
+        if ends {
             return self.poll_end(cx);
         }
         match ready!(self.poll_node(cx)) {
@@ -134,17 +151,25 @@ impl MessageBody for Splice {
     }
 }
 
-impl Drop for Splice {
-    fn drop(&mut self) {
-        self.toward_node.abort();
-    }
-}
-
-/// Carries what the client sends to its node, until either has ended. Dropping its half tells the node.
-async fn carry(mut payload: web::Payload, mut node: OwnedWriteHalf) {
-    while let Some(Ok(bytes)) = payload.next().await {
-        if node.write_all(&bytes).await.is_err() {
-            return;
+/// Carries what the client sends to its node, until either has ended or the other direction has: then what is already here has a
+/// moment. Dropping its half tells the node.
+async fn carry(mut payload: web::Payload, mut node: OwnedWriteHalf, gone: oneshot::Receiver<()>) {
+    let carried = async {
+        while let Some(Ok(bytes)) = payload.next().await {
+            match timeout(STALL, node.write_all(&bytes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => return tracing::warn!("a node reads nothing of what a client sends"),
+            }
         }
+    };
+    let given_up = async {
+        // It always ends like this: nothing is ever sent.
+        _ = gone.await;
+        sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        () = carried => {}
+        () = given_up => {}
     }
 }

@@ -1,3 +1,5 @@
+//! Chat nodes and gateways on a real Redis: who is seen, for how long, and what happens while Redis is away.
+
 use std::time::{Duration, Instant};
 
 use gateway::{Backend, Nodes};

@@ -47,6 +47,24 @@ async fn head(stream: &mut Stream) -> String {
     String::from_utf8(head).expect("a head is text")
 }
 
+/// Alice's WebSocket through the gateway: her end and the node's, which has found her name signed.
+async fn joined(gateway: &Role, node: &TcpListener, token: &str) -> (Stream, Stream) {
+    let target = "/socket.io/?EIO=4&transport=websocket&sid=0a.chat-1";
+    let mut client = Stream::connect(gateway.address).await.expect("the gateway listens");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nCookie: auth_token={token}\r\n{HANDSHAKE}");
+    client.write_all(request.as_bytes()).await.expect("an open connection");
+    let (mut peer, _) = soon("a connection", node.accept()).await.expect("the gateway connects");
+    let asked = head(&mut peer).await;
+    let signed = asked.lines().find_map(|line| line.strip_prefix(&format!("{HEADER}: ")));
+    let key = Key::new(KEY.as_bytes()).expect("a long key");
+    let target = Target { method: "GET", path: target };
+    let identity = key.verify(signed.expect("an identity"), target, Timestamp::now()).expect("signed");
+    assert_eq!(identity.username.as_str(), "alice");
+    peer.write_all(ACCEPTED.as_bytes()).await.expect("an open connection");
+    assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
+    (client, peer)
+}
+
 #[tokio::test]
 async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them_away_when_it_ends() {
     let (mongo, mut redis) = (Mongo::start().await, Redis::start());
@@ -82,19 +100,7 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
     assert_eq!(me.json(), json!({ "username": "alice" }));
     gateway.asks(Request::get("/user/me").header(HEADER, "1:alice:0:9:00")).await.expect_refusal(401);
 
-    let target = "/socket.io/?EIO=4&transport=websocket&sid=0a.chat-1";
-    let mut client = Stream::connect(gateway.address).await.expect("the gateway listens");
-    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nCookie: auth_token={token}\r\n{HANDSHAKE}");
-    client.write_all(request.as_bytes()).await.expect("an open connection");
-    let (mut peer, _) = soon("a connection", node.accept()).await.expect("the gateway connects");
-    let asked = head(&mut peer).await;
-    let signed = asked.lines().find_map(|line| line.strip_prefix(&format!("{HEADER}: ")));
-    let key = Key::new(KEY.as_bytes()).expect("a long key");
-    let target = Target { method: "GET", path: target };
-    let identity = key.verify(signed.expect("an identity"), target, Timestamp::now()).expect("signed");
-    assert_eq!(identity.username.as_str(), "alice");
-    peer.write_all(ACCEPTED.as_bytes()).await.expect("an open connection");
-    assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
+    let (mut client, mut peer) = joined(&gateway, &node, &token).await;
     peer.write_all(b"hello").await.expect("an open connection");
     let mut hello = [0; 5];
     soon("hello", client.read_exact(&mut hello)).await.expect("an open connection");

@@ -1,5 +1,6 @@
 //! Which chat node a request goes to.
 
+use futures_util::future::join_all;
 use gateway::Nodes;
 
 use crate::stage::{FINE, PATIENCE, Service, Stage, header, identity, status};
@@ -40,7 +41,7 @@ async fn a_session_is_asked_for_at_the_node_that_its_id_names() {
 async fn a_session_of_no_live_node_is_unknown() {
     let stage = Stage::opens(&[]).await;
     let unknown = r#"{"code":1,"message":"Session ID unknown"}"#;
-    for sid in [
+    let sids = [
         "abc.three",
         "abc",
         "",
@@ -51,13 +52,15 @@ async fn a_session_of_no_live_node_is_unknown() {
         "%00.one",
         "abc.one.one",
         "abc.o%20ne",
-    ] {
-        let answer = stage.sends(poll(&stage, &format!("&sid={sid}"))).await.rest().await;
-        assert_eq!(status(&answer), 400, "{sid}: {answer}");
-        assert!(answer.ends_with(unknown), "{sid}: {answer}");
+    ];
+    let answers = sids.map(async |sid| {
+        let polled = stage.sends(poll(&stage, &format!("&sid={sid}"))).await.rest().await;
         let upgrade = stage.handshake(&format!("EIO=4&transport=websocket&sid={sid}"));
-        let answer = stage.sends(upgrade).await.rest().await;
-        assert_eq!(status(&answer), 400, "{sid}: {answer}");
+        (sid, polled, stage.sends(upgrade).await.rest().await)
+    });
+    for (sid, polled, upgraded) in join_all(answers).await {
+        assert_eq!((status(&polled), status(&upgraded)), (400, 400), "{sid}: {polled} {upgraded}");
+        assert!(polled.ends_with(unknown), "{sid}: {polled}");
     }
     stage.nodes.send_replace(Nodes::new([("two".to_owned(), stage.two.backend.clone())]));
     let answer = stage.sends(poll(&stage, "&sid=abc.one")).await.rest().await;

@@ -57,6 +57,11 @@ pub fn key() -> Key {
 
 impl Stage {
     pub async fn opens(flags: &[&str]) -> Self {
+        Self::opens_lingering(flags, Duration::from_secs(1)).await
+    }
+
+    /// The same, where the HTTP server waits so long for a client to go.
+    pub async fn opens_lingering(flags: &[&str], linger: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteSessions::open(&folder.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         let alice: Username = "alice".parse().unwrap();
@@ -86,7 +91,7 @@ impl Stage {
                 .wrap(gateway.door())
         });
         let server = server.on_connect(gateway::on_connect).h1_allow_half_closed(false);
-        let server = server.client_disconnect_timeout(Duration::from_secs(5));
+        let server = server.client_disconnect_timeout(linger);
         let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
         actix_web::rt::spawn(server);
         Self { address, token, accounts, one, two, nodes, proxy, _folder: folder }

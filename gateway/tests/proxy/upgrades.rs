@@ -68,7 +68,7 @@ async fn no_byte_reaches_the_node_before_it_has_agreed_and_all_of_them_after() {
 
 #[actix_web::test]
 async fn whichever_side_ends_the_other_ends_at_once() {
-    let stage = Stage::opens(&[]).await;
+    let stage = Stage::opens_lingering(&[], Duration::from_secs(5)).await;
     let (client, mut node) = opened(&stage).await;
     drop(client);
     assert_eq!(node.rest().await, "");

@@ -79,7 +79,7 @@ impl Traffic {
             sleep(PAUSE).await;
         }
         if timeout(LAST, self.sockets.closed()).await.is_err() {
-            tracing::warn!(sockets = self.sockets.receiver_count(), "WebSockets did not end in time");
+            tracing::warn!(sockets = self.sockets.receiver_count(), "some WebSockets did not end in time");
         }
     }
 }

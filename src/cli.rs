@@ -12,7 +12,7 @@ use clap::{
 };
 
 use crate::{
-    config::{Accounts, Healthcheck, Presence, Seed, Serve},
+    config::{Accounts, Gateway, Healthcheck, Presence, Seed, Serve},
     error::Error,
 };
 
@@ -31,6 +31,9 @@ pub enum Command {
     /// Run everything in one process on an embedded store (the default when no command is given)
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<Serve>),
+    /// Run the gateway alone: the way in for everybody, in front of accounts and any number of chat nodes
+    #[command(after_help = GATEWAY_EXAMPLES)]
+    Gateway(Box<Gateway>),
     /// Run the accounts service alone: register, login, logout and me, on MongoDB and Redis, behind a gateway
     #[command(after_help = ACCOUNTS_EXAMPLES)]
     Accounts(Box<Accounts>),
@@ -56,6 +59,13 @@ Examples:
 
 Every variable that starts with GODZILLA_ must be one of those above: a misspelt one stops the start.";
 
+const GATEWAY_EXAMPLES: &str = "\
+Examples:
+  head -c 32 /dev/urandom | base64 > key && chmod 600 key
+  godzilla gateway --secret-file key --redis-url redis://127.0.0.1:6379/0 --accounts-url http://127.0.0.1:8081
+Chat nodes are found in Redis, where they announce themselves. It starts without any of them; /readyz on the admin address
+says whom it waits for.";
+
 const ACCOUNTS_EXAMPLES: &str = "\
 Examples:
   head -c 32 /dev/urandom | base64 > key && chmod 600 key
@@ -73,7 +83,7 @@ Examples:
 const PREFIX: &str = "GODZILLA_";
 
 /// Roles of the split deployment, which this version does not have yet.
-const LATER: [&str; 2] = ["gateway", "chat"];
+const LATER: [&str; 1] = ["chat"];
 
 /// What `args` (with the program's name) and `variables` ask for.
 pub fn read(
@@ -91,6 +101,7 @@ pub fn read(
     refuse_unknown(variables.map(|(name, _)| name))?;
     match &cli.command {
         Command::Serve(config) => config.check(),
+        Command::Gateway(config) => config.check(),
         Command::Accounts(config) => config.check(),
         Command::Presence(config) => config.check(),
         Command::Seed(_) | Command::Healthcheck(_) => Ok(()),

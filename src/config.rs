@@ -44,6 +44,33 @@ pub struct Serve {
     pub telemetry: telemetry::Config,
 }
 
+/// What `gateway` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Gateway {
+    // The door.
+    #[command(flatten)]
+    pub gateway: gateway::Config,
+    /// The accounts service, such as http://accounts:8081
+    #[arg(long, env = "GODZILLA_ACCOUNTS_URL", value_name = "URL", help_heading = "Services")]
+    pub accounts_url: Option<gateway::Backend>,
+    /// Largest body of a polling request, in bytes; what the chat nodes have
+    #[arg(long, env = "GODZILLA_PAYLOAD_LIMIT", value_name = "BYTES", default_value_t = 65_536,
+          value_parser = sockets::payload, help_heading = "Services")]
+    pub payload_limit: usize,
+    // Who is logged in, and which chat nodes live.
+    #[command(flatten)]
+    pub redis: shared::Redis,
+    // Who believes it.
+    #[command(flatten)]
+    pub secret: shared::Secret,
+    // Where operators ask.
+    #[command(flatten)]
+    pub admin: admin::Config,
+    // What is logged.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
 /// What `accounts` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Accounts {
@@ -169,6 +196,19 @@ impl Serve {
             );
         }
         Ok(())
+    }
+}
+
+impl Gateway {
+    /// Refuses what each part alone cannot see to be wrong; the text names the flags. What is missing the role says.
+    pub fn check(&self) -> Result<(), String> {
+        check_apart(&[(LISTEN, self.gateway.listen), (ADMIN, self.admin.admin_listen)])
+    }
+
+    /// Where accounts is.
+    pub fn accounts(&self) -> Result<gateway::Backend, String> {
+        let flag = "--accounts-url (GODZILLA_ACCOUNTS_URL)";
+        self.accounts_url.clone().ok_or_else(|| shared::missing(flag, "where the accounts service is"))
     }
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod healthcheck;
 mod listener;
 mod mongo;
+mod nodes;
 mod registered;
 mod role;
 mod secret;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Serve(config) => role::serve::run(*config),
+        Command::Gateway(config) => role::gateway::run(*config),
         Command::Accounts(config) => role::accounts::run(*config),
         Command::Presence(config) => role::presence::run(*config),
         Command::Seed(config) => seed::run(config),

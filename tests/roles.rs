@@ -1,5 +1,7 @@
 //! Roles as processes of their own.
 
+mod gateway;
+
 use std::{
     io::Write,
     net::{Ipv4Addr, SocketAddr, TcpStream},

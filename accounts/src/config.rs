@@ -19,7 +19,7 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u32).range(MIN_COST..=MAX_COST))]
     pub bcrypt_cost: u32,
 
-    /// Mark the session cookie Secure; set it where clients come by https
+    /// Mark the session cookie Secure always, and not only where a trusted proxy says that the client came by https
     #[arg(long, env = "GODZILLA_COOKIE_SECURE", value_parser = BoolishValueParser::new())]
     pub cookie_secure: bool,
 

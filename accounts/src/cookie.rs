@@ -7,6 +7,8 @@ use actix_web::{
 use proto::identity::COOKIE;
 use sessions::{LIFETIME_SECONDS, Token};
 
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// The token of the session cookie; none if there is no such cookie, or several (one of them may be planted), or its value
 /// cannot be a token.
 pub fn presented(headers: &HeaderMap) -> Option<Token> {
@@ -20,6 +22,13 @@ pub fn bearer(headers: &HeaderMap) -> Option<Token> {
     let texts = texts(headers, header::AUTHORIZATION)?;
     let schemes = texts.iter().filter_map(|text| text.split_once(' '));
     single(schemes.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token))
+}
+
+/// Whether the client came by TLS, as the gateway says: it removes the header of everybody whom it does not trust.
+pub fn came_by_tls(headers: &HeaderMap) -> bool {
+    let said = headers.get_all(FORWARDED_PROTO).last().and_then(|said| said.to_str().ok());
+    said.and_then(|said| said.rsplit(',').next())
+        .is_some_and(|last| last.trim().eq_ignore_ascii_case("https"))
 }
 
 /// The cookie that carries `token` for as long as its session can live.

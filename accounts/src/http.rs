@@ -26,6 +26,7 @@ use crate::{
 pub struct Accounts {
     people: Arc<People>,
     bounds: Bounds,
+    /// Whether every cookie is for TLS only; where a proxy says that a client came by TLS, its cookie is anyway.
     secure: bool,
 }
 
@@ -78,6 +79,10 @@ impl Accounts {
             .default_service(web::to(|| async { refuse_method("POST") }))
     }
 
+    fn is_secure(&self, request: &HttpRequest) -> bool {
+        self.secure || cookie::came_by_tls(request.headers())
+    }
+
     async fn credentials(&self, request: &HttpRequest, payload: web::Payload) -> Result<Credentials, Error> {
         body::check_head(request, self.bounds)?;
         credentials::parse(&body::read(payload, self.bounds).await?)
@@ -105,7 +110,7 @@ async fn login(
     let old = cookie::presented(request.headers());
     let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
     count("login", &outcome);
-    let carrying = cookie::carrying(&outcome?, accounts.secure);
+    let carrying = cookie::carrying(&outcome?, accounts.is_secure(&request));
     Ok(answer(StatusCode::OK).cookie(carrying).json(done("Login successful")))
 }
 
@@ -115,7 +120,8 @@ async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<H
     let outcome = accounts.people.logout(tokens).await;
     count("logout", &outcome);
     outcome?;
-    Ok(answer(StatusCode::OK).cookie(cookie::cleared(accounts.secure)).json(done("Logout successful")))
+    let cleared = cookie::cleared(accounts.is_secure(&request));
+    Ok(answer(StatusCode::OK).cookie(cleared).json(done("Logout successful")))
 }
 
 async fn me(request: HttpRequest) -> Result<HttpResponse, Error> {

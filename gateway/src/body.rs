@@ -18,10 +18,10 @@ use actix_web::{
         Method,
         header::{self, HeaderMap},
     },
-    web::Bytes,
+    web::{self, Bytes, BytesMut},
 };
-use futures_util::Stream;
-use tokio::time::Sleep;
+use futures_util::{Stream, StreamExt};
+use tokio::time::{Sleep, timeout};
 
 use crate::error::Error;
 
@@ -64,13 +64,30 @@ pub(crate) fn bound(request: &mut ServiceRequest, limit: usize, within: Duration
 }
 
 /// How many bytes of body the head announces, as far as it says; none when there is no body.
-fn announced(headers: &HeaderMap) -> Option<usize> {
+pub(crate) fn announced(headers: &HeaderMap) -> Option<usize> {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return Some(0);
     }
     let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok();
     let length = length.and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
     (length > 0).then_some(length)
+}
+
+/// The whole body, bounded, for who passes it on.
+pub(crate) async fn read(mut payload: web::Payload, limit: usize, within: Duration) -> Result<Bytes, Error> {
+    let mut body = BytesMut::new();
+    let reading = async {
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| Error::BrokenBody)?;
+            if body.len() + chunk.len() > limit {
+                return Err(Error::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(())
+    };
+    timeout(within, reading).await.map_err(|_| Error::BodyTimeout)??;
+    Ok(body.freeze())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

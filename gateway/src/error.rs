@@ -19,6 +19,9 @@ pub enum Error {
     /// 400: a body on a request that takes none.
     #[error("this request takes no body")]
     UnexpectedBody,
+    /// 400: a body whose end or form cannot be made out.
+    #[error("the request body is malformed")]
+    BrokenBody,
     /// 401: nobody, or somebody in two ways at once. One text for all, so that it tells nothing.
     #[error("Unauthorized")]
     Unauthorized,
@@ -55,6 +58,15 @@ pub enum Error {
     /// 503: too much of other answers waits for clients to read it.
     #[error("Service Unavailable")]
     Crowded,
+    /// 502: the service behind the gateway gave an answer that is none.
+    #[error("Bad Gateway")]
+    Garbled,
+    /// 503: no service behind the gateway can be reached, or the gateway is about to end.
+    #[error("Service Unavailable")]
+    Away,
+    /// 504: the service behind the gateway did not answer in time.
+    #[error("Gateway Timeout")]
+    Late,
     /// 500: the connection has no address to count by (not a TCP socket).
     #[error("Internal Server Error")]
     NoAddress,
@@ -67,6 +79,7 @@ impl Error {
             Self::Path(_) => "path",
             Self::Upgrade(_) => "upgrade",
             Self::UnexpectedBody => "unexpected_body",
+            Self::BrokenBody => "broken_body",
             Self::Unauthorized => "unauthorized",
             Self::Origin => "origin",
             Self::NotFound => "not_found",
@@ -79,6 +92,9 @@ impl Error {
             Self::TooManyLogins(_) => "too_many_logins",
             Self::Sessions => "sessions",
             Self::Crowded => "crowded",
+            Self::Garbled => "garbled",
+            Self::Away => "away",
+            Self::Late => "late",
             Self::NoAddress => "no_address",
         }
     }
@@ -90,6 +106,7 @@ impl Error {
             Self::Path(_)
                 | Self::Upgrade(_)
                 | Self::UnexpectedBody
+                | Self::BrokenBody
                 | Self::BodyTimeout
                 | Self::TooLarge
                 | Self::TargetTooLong
@@ -103,7 +120,9 @@ impl Error {
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::Path(_) | Self::Upgrade(_) | Self::UnexpectedBody => StatusCode::BAD_REQUEST,
+            Self::Path(_) | Self::Upgrade(_) | Self::UnexpectedBody | Self::BrokenBody => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -114,7 +133,9 @@ impl ResponseError for Error {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyLogins(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Sessions | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Garbled => StatusCode::BAD_GATEWAY,
+            Self::Sessions | Self::Crowded | Self::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::NoAddress => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -125,7 +146,7 @@ impl ResponseError for Error {
             Self::Unauthorized => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
             Self::Method(allow) => _ = answer.insert_header((header::ALLOW, *allow)),
             Self::TooManyLogins(seconds) => _ = answer.insert_header((header::RETRY_AFTER, *seconds)),
-            Self::Sessions | Self::Crowded => _ = answer.insert_header((header::RETRY_AFTER, 1)),
+            Self::Sessions | Self::Crowded | Self::Away => _ = answer.insert_header((header::RETRY_AFTER, 1)),
             _ => {}
         }
         if self.ends_connection() {

@@ -1,6 +1,7 @@
 //! The door: everything HTTP enters through it. It knows the [route table](routes), finds out who is asking, limits how
-//! often, and gives every refusal one JSON shape. Mounted by the binary's `serve` role, which wraps its actix app in
-//! [`Gateway::door`]; asks `sessions` who a token belongs to; hands [`proto::Identity`] to the services behind it.
+//! often, and gives every refusal one JSON shape. Mounted by the binary's roles `serve` and `gateway`, which wrap their actix
+//! apps in [`Gateway::door`]; asks `sessions` who a token belongs to; hands [`proto::Identity`] to the services behind it, or,
+//! where those are other processes, passes requests on to them: [`Proxy`].
 
 mod answer;
 mod body;
@@ -17,6 +18,7 @@ mod metric;
 mod origin;
 mod own;
 mod path;
+mod proxy;
 mod routes;
 mod upgrade;
 
@@ -33,6 +35,7 @@ pub use error::Error;
 pub use limit::ByClient;
 pub use origin::Origin;
 pub use own::not_found;
+pub use proxy::{Backend, Nodes, NotABackend, Proxy, Upstreams, on_connect};
 
 use budget::Budget;
 
@@ -63,6 +66,11 @@ impl Gateway {
     /// The login limit, to wrap the login resource in. All workers share one count.
     pub fn login_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
         Governor::new(&self.logins)
+    }
+
+    /// The way to services in other processes, behind this gateway's door.
+    pub fn proxy(&self, upstreams: Upstreams) -> Proxy {
+        Proxy::new(self.config.clone(), upstreams)
     }
 
     /// Mounts what the gateway answers itself.

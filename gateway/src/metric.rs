@@ -20,6 +20,11 @@ pub(crate) fn refused(error: Error) {
     metrics::counter!("godzilla_http_refused_total", "reason" => error.label()).increment(1);
 }
 
+/// How many WebSockets pass through this process.
+pub(crate) fn spliced() -> metrics::Gauge {
+    metrics::gauge!("godzilla_spliced_sockets")
+}
+
 fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         100..=199 => "1xx",

@@ -43,7 +43,7 @@ fn help_and_version_are_answers_and_not_errors() {
 #[test]
 fn every_flag_of_a_role_has_a_variable_of_its_own_name_and_a_heading() {
     let cli = Cli::command();
-    let roles = ["serve", "accounts", "presence"].map(|role| cli.find_subcommand(role).unwrap());
+    let roles = ["serve", "gateway", "accounts", "presence"].map(|role| cli.find_subcommand(role).unwrap());
     for arg in roles.iter().flat_map(|role| role.get_arguments()).filter(|arg| arg.get_id() != "help") {
         let long = arg.get_long().unwrap();
         let variable = format!("{PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
@@ -121,4 +121,22 @@ fn presence_alone_listens_where_its_chat_nodes_look_for_it() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
     let text = refusal(&["presence", "--listen", "0.0.0.0:9100"], &[]);
     assert!(text.contains("--listen") && text.contains("--admin-listen"), "{text}");
+}
+
+#[test]
+fn a_gateway_takes_the_address_of_accounts_and_nothing_that_could_hide_a_secret() {
+    let url = "http://accounts:8081";
+    let Ok(Command::Gateway(config)) = ask(&["gateway", "--accounts-url", url], &[]) else {
+        panic!("not gateway")
+    };
+    assert_eq!(config.accounts().unwrap().to_string(), url);
+    for value in ["s3cret", "https://s3cret:1", "http://user:s3cret@accounts:1", "http://accounts:1/s3cret"] {
+        let text = refusal(&["gateway", &format!("--accounts-url={value}")], &[]);
+        assert!(
+            text.contains("--accounts-url (GODZILLA_ACCOUNTS_URL)") && !text.contains("s3cret"),
+            "{text}"
+        );
+    }
+    let Ok(Command::Gateway(config)) = ask(&["gateway"], &[]) else { panic!("not gateway") };
+    assert!(config.accounts().unwrap_err().contains("--accounts-url"));
 }

@@ -62,6 +62,7 @@ impl Secret {
     }
 }
 
-fn missing(flag: &str, what: &str) -> String {
+/// What a role says that needs a flag and was not given it.
+pub fn missing(flag: &str, what: &str) -> String {
     format!("this role needs {flag}: {what}")
 }

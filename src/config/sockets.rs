@@ -73,7 +73,8 @@ fn time(text: &str) -> Result<Duration, &'static str> {
     time.ok_or("expected a time such as 500ms, 10s or 2m, from 100ms to 10m")
 }
 
-fn payload(text: &str) -> Result<usize, &'static str> {
+/// The size of a message.
+pub(super) fn payload(text: &str) -> Result<usize, &'static str> {
     within(text, 1_024, 16_777_216).ok_or("expected bytes, from 1024 to 16777216")
 }
 

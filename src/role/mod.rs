@@ -2,6 +2,7 @@
 
 pub mod accounts;
 mod caller;
+pub mod gateway;
 pub mod presence;
 mod presence_thread;
 pub mod serve;
@@ -10,6 +11,15 @@ use std::time::Duration;
 
 use actix_web::rt::time::interval;
 use metrics_exporter_prometheus::PrometheusHandle;
+
+/// Connections per worker; beyond that they wait in the backlog.
+const CONNECTIONS: usize = 200_000;
+
+/// How long a connection may stay open between two requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
+const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// How often.
 const UPKEEP: Duration = Duration::from_secs(30);

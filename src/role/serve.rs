@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     listener::{listen, raise_open_files},
     registered::Registered,
-    role::{presence_thread::PresenceThread, upkeep},
+    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, presence_thread::PresenceThread, upkeep},
     shutdown::Stop,
     stores::Stores,
     telemetry,
@@ -54,15 +54,6 @@ struct Running {
     /// Answers until the end.
     admin: ServerHandle,
 }
-
-/// Connections per worker; beyond that they wait in the backlog.
-const CONNECTIONS: usize = 200_000;
-
-/// How long a connection may stay open between two requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
-const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// When the process ends its sockets are closed in this many steps, so that clients do not all come back at once.
 const CLOSING_STEPS: u32 = 10;

@@ -152,6 +152,23 @@ async fn a_secure_deployment_marks_its_cookies() {
 }
 
 #[actix_rt::test]
+async fn who_came_by_tls_gets_a_cookie_for_tls_only() {
+    let world = World::new();
+    world.register("alice", GOOD).await;
+    let body = json!({ "username": "alice", "password": GOOD });
+    for (said, secure) in
+        [("https", true), ("HTTPS", true), ("http, https", true), ("https, http", false), ("", false)]
+    {
+        let login = TestRequest::post().uri("/user/login").insert_header(("x-forwarded-proto", said));
+        let cookie = world.hear(login.set_json(&body)).await.cookie.unwrap();
+        assert_eq!(cookie.secure().unwrap_or(false), secure, "{said}");
+        let logout = TestRequest::post().uri("/user/logout").insert_header(("x-forwarded-proto", said));
+        let cleared = world.hear(logout).await.cookie.unwrap();
+        assert_eq!(cleared.secure().unwrap_or(false), secure, "{said}");
+    }
+}
+
+#[actix_rt::test]
 async fn me_is_whom_the_gateway_says_and_nobody_else() {
     let world = World::new();
     let forged = TestRequest::get().uri("/user/me").insert_header(("x-authenticated-user", "alice"));

@@ -1,0 +1,108 @@
+//! A WebSocket handshake through the gateway: the client's is checked, a canonical one is sent to the node, and only when the node has
+//! agreed as RFC 6455 wants it are the two connections joined. Until then nothing of what the client sends goes anywhere.
+
+use std::time::Duration;
+
+use actix_http::ws;
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::BoxBody,
+    http::header::{self as own},
+    web,
+};
+use bytes::Bytes;
+use hyper::{
+    Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderMap},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    Worker,
+    backend::Backend,
+    headers, incoming,
+    outgoing::Outgoing,
+    splice::{Descriptor, Splice},
+};
+use crate::error::Error;
+
+/// How long a node may take for its part.
+const SHAKE: Duration = Duration::from_secs(5);
+
+/// Joins the client with the first of `candidates` that can be reached, or answers as that one does.
+pub(super) async fn join(
+    worker: &Worker,
+    request: &HttpRequest,
+    payload: web::Payload,
+    mut outgoing: Outgoing,
+    candidates: Vec<Backend>,
+) -> Result<HttpResponse, Error> {
+    let key = key(request)?;
+    headers::handshake(request.headers(), &mut outgoing.headers);
+    let socket = worker.shared.traffic.socket();
+    let answer = first(worker, &outgoing, candidates).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return incoming::refusal(answer).await;
+    }
+    if !agrees(answer.headers(), &key) {
+        tracing::warn!("a node's answer to a WebSocket handshake makes no sense");
+        return Err(Error::Garbled);
+    }
+    let (node, ahead, mut answer) = taken_over(answer).await?;
+    let client = request.conn_data::<Descriptor>().copied();
+    let splice = Splice::new(payload, node, ahead, client, socket);
+    Ok(answer.body(BoxBody::new(splice)))
+}
+
+/// The key of a handshake as RFC 6455 §4.2.1 wants it.
+fn key(request: &HttpRequest) -> Result<Vec<u8>, Error> {
+    let once = [own::SEC_WEBSOCKET_KEY, own::SEC_WEBSOCKET_VERSION];
+    let repeated = once.iter().any(|name| request.headers().get_all(name).count() > 1);
+    let refused = ws::verify_handshake(request.head()).is_err();
+    match request.headers().get(own::SEC_WEBSOCKET_KEY) {
+        Some(key) if !repeated && !refused => Ok(key.as_bytes().to_vec()),
+        _ => Err(Error::Upgrade("this is no WebSocket handshake")),
+    }
+}
+
+async fn first(
+    worker: &Worker,
+    outgoing: &Outgoing,
+    candidates: Vec<Backend>,
+) -> Result<Response<Incoming>, Error> {
+    let mut outcome = Err(Error::Away);
+    for backend in candidates {
+        outcome = worker.upstream.shake_hands(outgoing, &backend, SHAKE).await;
+        if !matches!(outcome, Err(Error::Away)) {
+            break;
+        }
+    }
+    outcome
+}
+
+/// Whether a node's 101 belongs to the handshake with this key (RFC 6455 §4.1, the client's part), without anything that was
+/// not offered.
+fn agrees(answered: &HeaderMap, key: &[u8]) -> bool {
+    let only = |name| {
+        let mut all = answered.get_all(name).iter();
+        all.next().filter(|_| all.next().is_none()).map(|value| value.as_bytes())
+    };
+    let accepted = only(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept == ws::hash_key(key));
+    let upgraded = only(header::UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
+    accepted && upgraded && !answered.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
+}
+
+/// The connection itself, what has come on it behind the answer, and the answer for the client.
+async fn taken_over(
+    mut answer: Response<Incoming>,
+) -> Result<(TcpStream, Bytes, actix_web::HttpResponseBuilder), Error> {
+    let upgraded = timeout(SHAKE, hyper::upgrade::on(&mut answer)).await.map_err(|_| Error::Late)?;
+    let upgraded = upgraded.map_err(|_| Error::Garbled)?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| Error::Garbled)?;
+    let (head, _) = answer.into_parts();
+    let mut answer = incoming::started(&head)?;
+    answer.upgrade("websocket");
+    Ok((parts.io.into_inner(), parts.read_buf, answer))
+}

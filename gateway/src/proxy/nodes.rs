@@ -1,0 +1,114 @@
+//! Which chat nodes live, and which of them an Engine.IO session is on. Pure; somebody who knows keeps the table, the proxy asks.
+
+use std::collections::BTreeMap;
+
+use super::backend::Backend;
+
+/// The chat nodes that live, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nodes(BTreeMap<String, Backend>);
+
+/// What a query says of the session that it is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Session<'a> {
+    /// There is none yet, or so many that the node has to say what is wrong.
+    Unnamed,
+    /// One on this node.
+    On(&'a str),
+    /// One that no node can have given.
+    Malformed,
+}
+
+/// The longest name of a node: that of a host.
+const NAME: usize = 63;
+
+impl Nodes {
+    /// The table of these nodes.
+    pub fn new(nodes: impl IntoIterator<Item = (String, Backend)>) -> Self {
+        Self(nodes.into_iter().collect())
+    }
+
+    /// Whether nobody is there.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a node may be called so: Engine.IO ids end in its name, behind a dot.
+    pub fn is_name(text: &str) -> bool {
+        (1..=NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    }
+
+    /// All nodes and where they are, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Backend)> {
+        self.0.iter().map(|(name, backend)| (name.as_str(), backend))
+    }
+
+    /// The node of this name.
+    pub(super) fn get(&self, name: &str) -> Option<&Backend> {
+        self.0.get(name)
+    }
+
+    /// All nodes once, beginning with another one for every next `turn`.
+    pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Backend> {
+        let first = turn.checked_rem(self.0.len()).unwrap_or(0);
+        self.0.values().cycle().skip(first).take(self.0.len())
+    }
+}
+
+/// The session that these query parameters name. The id is random text and, behind a dot, its node.
+pub(super) fn session(pairs: &[(String, String)]) -> Session<'_> {
+    let mut ids = pairs.iter().filter(|(name, _)| name == "sid").map(|(_, sid)| sid);
+    let (Some(sid), None) = (ids.next(), ids.next()) else { return Session::Unnamed };
+    let random =
+        |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    match sid.split_once('.') {
+        Some((id, node)) if random(id) && Nodes::is_name(node) => Session::On(node),
+        _ => Session::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(query: &str) -> Vec<(String, String)> {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_session_is_on_the_node_that_its_id_ends_in() {
+        let id = "0a".repeat(16);
+        assert_eq!(session(&pairs(&format!("EIO=4&sid={id}.chat-1&t=x"))), Session::On("chat-1"));
+        for none in ["EIO=4", "", "sid=a.b&sid=a.c", "sid[]=a.b"] {
+            assert_eq!(session(&pairs(none)), Session::Unnamed, "{none}");
+        }
+        let long = "a".repeat(64);
+        let bad = [
+            "",
+            "abc",
+            "abc.",
+            ".node",
+            "abc.no.de",
+            "a c.node",
+            "abc.no_de",
+            "__proto__",
+            "a\0.b",
+            &format!("a.{long}"),
+        ];
+        for bad in bad {
+            assert_eq!(session(&pairs(&format!("sid={bad}"))), Session::Malformed, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_node_has_its_turn() {
+        let backend = |port: u16| format!("http://h:{port}").parse::<Backend>().unwrap();
+        let nodes = Nodes::new([("a".to_owned(), backend(1)), ("b".to_owned(), backend(2))]);
+        let turns = |turn| nodes.in_turn(turn).cloned().collect::<Vec<_>>();
+        assert_eq!(turns(0), [backend(1), backend(2)]);
+        assert_eq!(turns(1), [backend(2), backend(1)]);
+        assert_eq!(turns(usize::MAX), turns(1));
+        assert_eq!(Nodes::default().in_turn(7).count(), 0);
+    }
+}

@@ -1,0 +1,63 @@
+//! A request as it goes on: written anew from what it means, with the gateway's word on who asks.
+
+use actix_web::{HttpMessage, HttpRequest, http::header as own};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{HeaderMap, Method, Request};
+use proto::{
+    Identity, Timestamp,
+    signature::{Key, Target},
+};
+
+use super::{backend::Backend, headers};
+use crate::{
+    client::{Client, Network},
+    error::Error,
+};
+
+/// A request without the place where it goes.
+pub(super) struct Outgoing {
+    method: Method,
+    /// The path with the query, as it came.
+    target: String,
+    pub(super) headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Outgoing {
+    /// What `request`, which the door has let in, with this body comes to.
+    pub(super) fn new(
+        request: &HttpRequest,
+        body: Bytes,
+        trusted: &[Network],
+        key: &Key,
+    ) -> Result<Self, Error> {
+        let odd = Error::Path("the request cannot be passed on");
+        let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| odd)?;
+        let target = request.uri().path_and_query().ok_or(odd)?.as_str().to_owned();
+        let identity = request.extensions().get::<Identity>().map(|identity| {
+            let target = Target { method: method.as_str(), path: &target };
+            key.sign(identity, target, Timestamp::now())
+        });
+        let client = Client::of(request.peer_addr(), request.headers(), trusted);
+        let host = request.headers().get(own::HOST).and_then(|host| host.to_str().ok());
+        let mut headers = headers::passed(request.headers());
+        headers::tell(&mut headers, client, host, identity);
+        Ok(Self { method, target, headers, body })
+    }
+
+    /// Whether asking twice is as good as asking once.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.method == Method::GET
+    }
+
+    /// The request to `backend`.
+    pub(super) fn to(&self, backend: &Backend) -> Result<Request<Full<Bytes>>, Error> {
+        let odd = Error::Path("the request cannot be passed on");
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = backend.uri(&self.target).ok_or(odd)?;
+        *request.headers_mut() = self.headers.clone();
+        Ok(request)
+    }
+}

@@ -1,0 +1,129 @@
+//! Which chat node a request goes to.
+
+use futures_util::future::join_all;
+use gateway::Nodes;
+
+use crate::stage::{FINE, PATIENCE, Service, Stage, header, identity, status};
+
+/// A poll's head with this query.
+fn poll(stage: &Stage, query: &str) -> String {
+    stage.head(&format!("GET /socket.io/?EIO=4&transport=polling{query}"), "Connection: close\r\n")
+}
+
+/// What the client of this query hears when `node` answers.
+async fn answered_by(stage: &Stage, node: &Service, query: &str) -> String {
+    let mut client = stage.sends(poll(stage, query)).await;
+    let mut peer = node.accepts().await;
+    let head = peer.head().await;
+    assert!(
+        head.starts_with(&format!("GET /socket.io/?EIO=4&transport=polling{query} HTTP/1.1\r\n")),
+        "{head}"
+    );
+    assert_eq!(identity(&head).unwrap().username.as_str(), "alice", "on every request");
+    peer.writes(FINE).await;
+    client.rest().await
+}
+
+#[actix_web::test]
+async fn a_session_is_asked_for_at_the_node_that_its_id_names() {
+    let stage = Stage::opens(&[]).await;
+    let id = "0a".repeat(16);
+    for _ in 0..3 {
+        assert!(answered_by(&stage, &stage.two, &format!("&sid={id}.two")).await.ends_with("fine"));
+    }
+    assert!(answered_by(&stage, &stage.one, &format!("&sid={id}.one&t=abc")).await.ends_with("fine"));
+    assert!(answered_by(&stage, &stage.one, &format!("&t=1&sid={id}%2Eone")).await.ends_with("fine"));
+    stage.one.is_untouched();
+    stage.two.is_untouched();
+}
+
+#[actix_web::test]
+async fn a_session_of_no_live_node_is_unknown() {
+    let stage = Stage::opens(&[]).await;
+    let unknown = r#"{"code":1,"message":"Session ID unknown"}"#;
+    let sids = [
+        "abc.three",
+        "abc",
+        "",
+        "abc.",
+        ".one",
+        "__proto__",
+        "constructor",
+        "%00.one",
+        "abc.one.one",
+        "abc.o%20ne",
+    ];
+    let answers = sids.map(async |sid| {
+        let polled = stage.sends(poll(&stage, &format!("&sid={sid}"))).await.rest().await;
+        let upgrade = stage.handshake(&format!("EIO=4&transport=websocket&sid={sid}"));
+        (sid, polled, stage.sends(upgrade).await.rest().await)
+    });
+    for (sid, polled, upgraded) in join_all(answers).await {
+        assert_eq!((status(&polled), status(&upgraded)), (400, 400), "{sid}: {polled} {upgraded}");
+        assert!(polled.ends_with(unknown), "{sid}: {polled}");
+    }
+    stage.nodes.send_replace(Nodes::new([("two".to_owned(), stage.two.backend.clone())]));
+    let answer = stage.sends(poll(&stage, "&sid=abc.one")).await.rest().await;
+    assert!(answer.ends_with(unknown), "it was live a moment ago: {answer}");
+    stage.one.is_untouched();
+    stage.two.is_untouched();
+}
+
+#[actix_web::test]
+async fn new_sessions_go_to_each_node_in_turn_and_past_those_that_cannot_be_reached() {
+    let stage = Stage::opens(&[]).await;
+    assert!(answered_by(&stage, &stage.one, "").await.ends_with("fine"));
+    assert!(answered_by(&stage, &stage.two, "").await.ends_with("fine"));
+    let gone = Service::opens().await.backend;
+    let table = [("a".to_owned(), gone), ("two".to_owned(), stage.two.backend.clone())];
+    stage.nodes.send_replace(Nodes::new(table));
+    for _ in 0..4 {
+        assert!(answered_by(&stage, &stage.two, "").await.ends_with("fine"));
+    }
+    for _ in 0..2 {
+        let mut client = stage.sends(stage.handshake("EIO=4&transport=websocket")).await;
+        let mut node = stage.two.accepts().await;
+        node.head().await;
+        node.writes(crate::stage::ACCEPTED).await;
+        assert_eq!(status(&client.head().await), 101);
+    }
+    stage.one.is_untouched();
+}
+
+#[actix_web::test]
+async fn without_a_node_that_can_be_reached_the_answer_is_503_in_time() {
+    let stage = Stage::opens(&[]).await;
+    let gone = [
+        ("one".to_owned(), Service::opens().await.backend),
+        ("two".to_owned(), Service::opens().await.backend),
+    ];
+    for nodes in [Nodes::default(), Nodes::new(gone)] {
+        stage.nodes.send_replace(nodes);
+        for request in [
+            poll(&stage, ""),
+            stage.handshake("EIO=4&transport=websocket"),
+            stage.head("GET /rooms", "Connection: close\r\n"),
+        ] {
+            let started = std::time::Instant::now();
+            let answer = stage.sends(request).await.rest().await;
+            assert_eq!(status(&answer), 503, "{answer}");
+            assert!(
+                answer.ends_with(r#"{"status":"error","code":503,"message":"Service Unavailable"}"#),
+                "{answer}"
+            );
+            assert!(started.elapsed() < PATIENCE / 2);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_listed_page_may_be_nobody_and_then_nobody_is_told() {
+    let stage = Stage::opens(&["--allow-origin=https://app.example.org"]).await;
+    let head = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example.org\r\nX-Authenticated-Identity: 1:eve:0:9:00\r\n\r\n";
+    let _client = stage.sends(head).await;
+    let head = stage.one.accepts().await.head().await;
+    assert_eq!(
+        (identity(&head), header(&head, "origin").as_deref()),
+        (None, Some("https://app.example.org"))
+    );
+}

@@ -1,0 +1,69 @@
+//! What is asked of the table of nodes, each one step for Redis. Called by [`super`]'s parts.
+
+use std::sync::LazyLock;
+
+use deadpool_redis::redis::Script;
+
+/// Redis's clock in milliseconds, and an entry's two parts.
+const CLOCK: &str = r"
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    local function parts(entry)
+        local expires, address = string.match(entry, '^(%d+) (.+)$')
+        return tonumber(expires) or 0, address
+    end
+";
+
+/// Key: the table. Arguments: a node, its address, its lease in milliseconds. Answers whether the node is in the table now; it is
+/// not while another one of its name lives.
+pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+        local node, address, lease = unpack(ARGV)
+        local held = redis.call('HGET', KEYS[1], node)
+        if held then
+            local expires, other = parts(held)
+            if expires > now and other ~= address then return 0 end
+        end
+        redis.call('HSET', KEYS[1], node, string.format('%.0f', now + lease) .. ' ' .. address)
+        return 1
+        ",
+    )
+});
+
+/// Key: the table. Arguments: a node, its address. Leaves another one of its name alone.
+pub static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+        local node, address = unpack(ARGV)
+        local held = redis.call('HGET', KEYS[1], node)
+        if held then
+            local _, other = parts(held)
+            if other == address then redis.call('HDEL', KEYS[1], node) end
+        end
+        ",
+    )
+});
+
+/// Key: the table. Answers with name and address of every node that lives, in one list, and forgets those that do not.
+pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+        local live, all = {}, redis.call('HGETALL', KEYS[1])
+        for index = 1, #all, 2 do
+            local expires, address = parts(all[index + 1])
+            if expires > now then
+                table.insert(live, all[index])
+                table.insert(live, address)
+            else
+                redis.call('HDEL', KEYS[1], all[index])
+            end
+        end
+        return live
+        ",
+    )
+});
+
+fn script(code: &str) -> Script {
+    Script::new(&format!("{CLOCK}{code}"))
+}

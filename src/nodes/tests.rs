@@ -1,0 +1,140 @@
+//! Chat nodes and gateways on a real Redis: who is seen, for how long, and what happens while Redis is away.
+
+use std::time::{Duration, Instant};
+
+use gateway::{Backend, Nodes};
+use testbed::Redis;
+use tokio::time::timeout;
+
+use super::*;
+
+/// Nothing is concluded from its passing but failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn backend(port: u16) -> Backend {
+    format!("http://127.0.0.1:{port}").parse().unwrap()
+}
+
+fn table(nodes: &[(&str, u16)]) -> Nodes {
+    Nodes::new(nodes.iter().map(|(name, port)| ((*name).to_owned(), backend(*port))))
+}
+
+fn announce(redis: &Redis, name: &str, port: u16, lease: Duration) -> Announcement {
+    Announcement::start(&redis.url(), name, backend(port), lease).unwrap()
+}
+
+/// Waits until the watched table is this one.
+async fn becomes(watch: &Watch, want: &[(&str, u16)]) {
+    let want = table(want);
+    let mut nodes = watch.nodes();
+    let seen = timeout(PATIENCE, nodes.wait_for(|nodes| *nodes == want)).await.map(|seen| seen.is_ok());
+    assert_eq!(seen, Ok(true), "{want:?} is not what is seen: {:?}", watch.nodes().borrow());
+}
+
+async fn becomes_known(announcement: &Announcement) {
+    let until = Instant::now() + PATIENCE;
+    while !announcement.is_known() {
+        assert!(Instant::now() < until, "not known after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn nodes_are_seen_while_they_live_and_not_after_they_have_withdrawn() {
+    let redis = Redis::start();
+    let watch = Watch::start(&redis.url()).unwrap();
+    let one = announce(&redis, "chat-1", 1, Announcement::LEASE);
+    becomes(&watch, &[("chat-1", 1)]).await;
+    let two = announce(&redis, "chat-2", 2, Announcement::LEASE);
+    becomes(&watch, &[("chat-1", 1), ("chat-2", 2)]).await;
+    assert!(one.is_known() && two.is_known() && watch.hears());
+    one.withdraw().await;
+    becomes(&watch, &[("chat-2", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_falls_silent_leaves_with_its_lease_and_one_that_renews_stays() {
+    let redis = Redis::start();
+    let short = Duration::from_secs(1);
+    let silent = announce(&redis, "silent", 1, short);
+    let lively = announce(&redis, "lively", 2, short);
+    becomes_known(&silent).await;
+    becomes_known(&lively).await;
+    let started = Instant::now();
+    // Dropped without a word, as by a crash.
+    drop(silent);
+    let watch = Watch::start(&redis.url()).unwrap();
+    becomes(&watch, &[("silent", 1), ("lively", 2)]).await;
+    becomes(&watch, &[("lively", 2)]).await;
+    assert!(started.elapsed() > short, "{:?}", started.elapsed());
+    assert!(lively.is_known());
+}
+
+#[tokio::test]
+async fn a_name_is_one_nodes_at_a_time() {
+    let redis = Redis::start();
+    let short = Duration::from_secs(1);
+    let first = announce(&redis, "chat", 1, short);
+    becomes_known(&first).await;
+    let table = Table::new(&redis.url()).unwrap();
+    let second = || async {
+        let mut script = scripts::ANNOUNCE.prepare_invoke();
+        script.key(KEY).arg("chat").arg(backend(2).to_string()).arg(1_000);
+        table.ask(async |mut redis| script.invoke_async::<bool>(&mut redis).await).await.unwrap()
+    };
+    assert!(!second().await, "its name is taken");
+    let other = announce(&redis, "chat", 2, short);
+    other.withdraw().await;
+    assert!(!second().await, "who has the name keeps it when another one withdraws");
+    drop(first);
+    let until = Instant::now() + PATIENCE;
+    while !second().await {
+        assert!(Instant::now() < until, "the name is never free");
+    }
+}
+
+#[tokio::test]
+async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it() {
+    let mut redis = Redis::start_forgetful();
+    let watch = Watch::start(&redis.url()).unwrap();
+    let node = announce(&redis, "chat-1", 1, Duration::from_secs(1));
+    becomes(&watch, &[("chat-1", 1)]).await;
+    redis.crashes();
+    let mut nodes = watch.nodes();
+    nodes.mark_unchanged();
+    let until = Instant::now() + PATIENCE;
+    while watch.hears() || node.is_known() {
+        assert!(Instant::now() < until, "nobody notices that Redis is away");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1)]));
+    redis.returns();
+    becomes_known(&node).await;
+    while !watch.hears() {
+        assert!(Instant::now() < until, "nobody notices that Redis is back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!nodes.has_changed().unwrap(), "it was never doubted");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_a_quarter_of_a_second() {
+    let redis = Redis::start();
+    redis.freezes();
+    let table = Table::new(&redis.url()).unwrap();
+    let started = Instant::now();
+    let asked =
+        table.ask(async |mut redis| scripts::LIVE.key(KEY).invoke_async::<Vec<String>>(&mut redis).await);
+    assert!(matches!(asked.await, Err(Unanswered::Late)));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    redis.thaws();
+}
+
+#[tokio::test]
+async fn names_and_addresses_that_cannot_be_are_refused_without_being_shown() {
+    let start = |url, name| Announcement::start(url, name, backend(1), Announcement::LEASE).err();
+    let node = start("redis://127.0.0.1:1", "no_underscores.or dots").unwrap();
+    assert!(node.contains("--node") && !node.contains("underscores"), "{node}");
+    let url = start("hunter2", "chat").unwrap();
+    assert!(url.contains("--redis-url") && !url.contains("hunter2"), "{url}");
+}

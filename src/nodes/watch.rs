@@ -1,0 +1,108 @@
+//! A gateway's part: it asks again and again which nodes live. While Redis does not answer, those that lived last are believed in.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use gateway::{Backend, Nodes};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use super::{KEY, Table, Unanswered, scripts};
+
+/// Keeps a table of the nodes up to date as long as it lives.
+pub struct Watch {
+    nodes: watch::Receiver<Nodes>,
+    hears: Arc<AtomicBool>,
+    watching: JoinHandle<()>,
+}
+
+/// Between two questions.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// For so long after Redis was away, nodes that it does not know are believed in: their leases ended meanwhile, and they need a
+/// moment to renew them.
+const MERCY: Duration = Duration::from_secs(5);
+
+impl Watch {
+    /// Watches the table in the Redis at `url`, which need not be there yet. Needs a running runtime.
+    ///
+    /// # Errors
+    /// When the address is none of Redis: in words that name the flag.
+    pub fn start(url: &str) -> Result<Self, String> {
+        let table = Table::new(url)?;
+        let (sender, nodes) = watch::channel(Nodes::default());
+        let hears = Arc::new(AtomicBool::new(false));
+        let watching = tokio::spawn(watch(table, sender, hears.clone()));
+        Ok(Self { nodes, hears, watching })
+    }
+
+    /// The table, now and later.
+    pub fn nodes(&self) -> watch::Receiver<Nodes> {
+        self.nodes.clone()
+    }
+
+    /// Whether Redis answered the last question.
+    pub fn hears(&self) -> bool {
+        self.hears.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+async fn watch(table: Table, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>) {
+    let (mut mercy, mut was_away) = (Instant::now(), false);
+    loop {
+        match live(&table).await {
+            Ok(live) => {
+                hears.store(true, Ordering::Relaxed);
+                if std::mem::take(&mut was_away) {
+                    mercy = Instant::now() + MERCY;
+                }
+                let live = if Instant::now() < mercy { together(&nodes.borrow(), &live) } else { live };
+                nodes.send_if_modified(|known| {
+                    let changed = *known != live;
+                    if changed {
+                        tracing::info!(nodes = live.iter().count(), "the live chat nodes have changed");
+                        *known = live;
+                    }
+                    changed
+                });
+            }
+            Err(error) => {
+                was_away = true;
+                if hears.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(%error, "cannot ask which chat nodes live, believing in those of before");
+                }
+            }
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+async fn live(table: &Table) -> Result<Nodes, Unanswered> {
+    let mut script = scripts::LIVE.prepare_invoke();
+    script.key(KEY);
+    let live: Vec<(String, String)> =
+        table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+    Ok(Nodes::new(live.into_iter().filter_map(|(name, address)| {
+        let address: Option<Backend> = address.parse().ok().filter(|_| Nodes::is_name(&name));
+        address.map(|address| (name, address))
+    })))
+}
+
+/// Both, and where they differ, what is new.
+fn together(known: &Nodes, live: &Nodes) -> Nodes {
+    Nodes::new(known.iter().chain(live.iter()).map(|(name, address)| (name.to_owned(), address.clone())))
+}

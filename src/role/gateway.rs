@@ -1,0 +1,143 @@
+//! `godzilla gateway`: the door as a process of its own, in front of accounts and of any number of chat nodes, which it finds in Redis.
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use ::gateway::{Gateway, Proxy, Upstreams};
+use actix_web::{
+    App, HttpServer,
+    dev::{Server, ServerHandle},
+    rt::{System, spawn},
+    web,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use proto::Timestamp;
+use sessions::RedisSessions;
+
+use crate::{
+    admin::{self, Probe, Readiness},
+    config,
+    error::Error,
+    listener::{listen, raise_open_files},
+    nodes::Watch,
+    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, upkeep},
+    shutdown::Stop,
+    telemetry,
+};
+
+/// What has to be ended, in the order of its fields.
+struct Running {
+    /// Told first: no more work, please.
+    readiness: Arc<Readiness>,
+    /// Takes no more connections,
+    http: ServerHandle,
+    /// and what came by those that are there has its time.
+    proxy: Proxy,
+    /// Answers until the end.
+    admin: ServerHandle,
+}
+
+/// How long the HTTP server may take to end what is left when everything has had its time, in seconds.
+const REST: u64 = 2;
+
+/// Runs until a signal asks to stop, and then until open requests are answered and sockets have been sent away. Nobody behind the
+/// gateway need be there: `/readyz` says who is waited for.
+pub fn run(config: config::Gateway) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    let metrics = telemetry::metrics()?;
+    raise_open_files();
+    System::new().block_on(serve(config, metrics))
+}
+
+async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result<(), Error> {
+    let mut stop = Stop::listen()?;
+    let url = config.redis.url().map_err(Error::Config)?;
+    let key = config.secret.key().map_err(Error::Config)?;
+    let accounts = config.accounts().map_err(Error::Config)?;
+    let watch = Arc::new(Watch::start(url).map_err(Error::Config)?);
+    let sessions = RedisSessions::new(url, Timestamp::now).map_err(|error| {
+        Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
+    })?;
+    let sessions = Arc::new(sessions);
+    let listener = listen("--listen", &mut config.gateway.listen)?;
+    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
+    let gateway = Gateway::new(config.gateway.clone(), sessions.clone());
+    let proxy =
+        gateway.proxy(Upstreams { accounts, nodes: watch.nodes(), key, payload_limit: config.payload_limit });
+    let readiness = Readiness::new(probes(sessions, watch, proxy.clone()));
+    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
+    spawn(server);
+    let door = gateway.clone();
+    spawn(upkeep(metrics, move || door.forget_idle_clients()));
+    let http = front(listener, &config.gateway, gateway, proxy.clone())?;
+    let running = Running { readiness, http: http.handle(), proxy, admin };
+    let mut http = spawn(http);
+    running.readiness.open();
+    tracing::info!(address = %config.gateway.listen, "gateway listens");
+    tokio::select! {
+        signal = stop.asked() => tracing::info!(signal, "draining"),
+        _ = &mut http => return Err(Error::part("http", "ended by itself")),
+    }
+    stop.drain(running.drain()).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The front door: the gateway around the way to everything that answers HTTP.
+fn front(
+    listener: TcpListener,
+    config: &::gateway::Config,
+    gateway: Gateway,
+    proxy: Proxy,
+) -> Result<Server, Error> {
+    let server = HttpServer::new(move || {
+        let proxy = proxy.worker();
+        App::new()
+            .configure(|service| gateway.routes(service))
+            .service(proxy.login().wrap(gateway.login_limit()))
+            .configure(|service| proxy.routes(service))
+            .default_service(web::to(::gateway::not_found))
+            .wrap(gateway.door())
+    });
+    let server = server
+        .on_connect(|io, extensions| {
+            socketio::on_connect(io, extensions);
+            ::gateway::on_connect(io, extensions);
+        })
+        .tcp_nodelay(true)
+        .h1_allow_half_closed(false)
+        .max_connections(CONNECTIONS)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(Duration::from_secs(config.head_timeout.into()))
+        .client_disconnect_timeout(DISCONNECT)
+        .shutdown_timeout(REST)
+        .disable_signals()
+        .listen(listener)
+        .map_err(|error| Error::part("http", error))?;
+    Ok(server.run())
+}
+
+/// Ready is who knows who people are and where to send them. Accounts is not asked: without it everybody who is logged in chats
+/// on, and no other gateway would do better.
+fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
+    let redis = move || {
+        let sessions = sessions.clone();
+        let watched = watch.hears();
+        Box::pin(async move { watched && sessions.is_ready().await }) as _
+    };
+    let chat = move || {
+        let known = proxy.has_nodes();
+        Box::pin(async move { known }) as _
+    };
+    vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
+}
+
+impl Running {
+    /// No new work, the answers to the old, then goodbye to the sockets.
+    async fn drain(self) {
+        self.readiness.drain();
+        self.http.pause().await;
+        self.proxy.drain().await;
+        self.http.stop(true).await;
+        self.admin.stop(false).await;
+    }
+}

@@ -41,9 +41,14 @@ const ROUNDS: u32 = 16;
 /// How much longer than the last time the next round waits.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// How long it is tried to learn what became of a change whose answer was lost, and how often.
+/// How long it is tried to learn what became of a change whose answer was lost.
 const SETTLING: Duration = Duration::from_secs(600);
-const SETTLING_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long it rests between two tries.
+const REST: Duration = Duration::from_millis(500);
+
+/// How often a room that was to be made may be found absent before it is believed that it will not be made any more.
+const ABSENCES: u32 = 60;
 
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -201,19 +206,21 @@ impl MongoDirectory {
     /// Finds out whether a change was made, and sees to it that it is not made later: what would have taken the room from
     /// `version` on finds another version.
     async fn settle(&self, room: &RoomName, version: i64, change: &Change, committed: Committed) {
-        let over = Instant::now() + SETTLING;
+        let (over, mut absent) = (Instant::now() + SETTLING, 0);
         while Instant::now() < over {
-            sleep(SETTLING_PAUSE).await;
+            sleep(REST).await;
             match self.write(room, version, doc! {}, due()).await {
                 Ok(true) => return,
                 Ok(false) => (),
                 Err(_) => continue,
             }
-            let Ok(Some(found)) = self.stored(room, due()).await else { continue };
-            if found.shows(change) {
-                committed();
+            match self.stored(room, due()).await {
+                Ok(Some(found)) if found.shows(change) => return committed(),
+                Ok(Some(_)) => return,
+                Ok(None) if absent == ABSENCES => return,
+                Ok(None) => absent += 1,
+                Err(_) => (),
             }
-            return;
         }
         tracing::warn!(%room, "what became of a change of a room was never learnt");
     }

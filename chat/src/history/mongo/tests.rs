@@ -1,7 +1,7 @@
 //! Messages in a real MongoDB: the suite that every backend passes, writers side by side, crashes, damaged documents.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use mongodb::{
     Client, Database,
     bson::{DateTime, Document, doc},
-    options::ClientOptions,
+    options::{ClientOptions, ReadConcern},
 };
 use proto::{RoomName, Timestamp};
 use testbed::Mongo;
@@ -124,7 +124,15 @@ async fn two_writers_of_a_room_make_one_order_without_holes() {
         }
         stored
     };
-    let (alice, bob) = tokio::join!(write("alice"), write("bob"));
+    let read = async {
+        let (history, mut read) = (MongoHistory::new(&database(&mongo).await), 0);
+        while read < 400 {
+            let slice = history.since(&room(), 0, 500).await.unwrap();
+            read = slice.messages.len() as u64;
+            assert_eq!(slice.head, read, "a reader is never promised what is lacking");
+        }
+    };
+    let (alice, bob, ()) = tokio::join!(write("alice"), write("bob"), read);
     let said = all(&MongoHistory::new(&database(&mongo).await)).await;
     assert!(said.iter().map(|(seq, _)| *seq).eq(1..=400), "no hole, no double: {said:?}");
     for (name, told) in [("alice", alice), ("bob", bob)] {
@@ -135,50 +143,50 @@ async fn two_writers_of_a_room_make_one_order_without_holes() {
     }
 }
 
-/// MongoDB writes a long batch in pieces, and between two of them somebody else can get in, also with what is still to come.
+/// MongoDB writes a long batch in pieces. As soon as this one has begun somebody else is in its way, with what is still to come.
 #[actix_rt::test]
-async fn a_batch_that_meets_another_ones_messages_goes_on_after_them() {
+async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
+    const LONG: u64 = 2000;
     let mongo = Mongo::start().await;
     let (one, other) =
         (MongoHistory::new(&database(&mongo).await), MongoHistory::new(&database(&mongo).await));
     one.prepare().await.unwrap();
-    let (mut met, mut count) = (0, 0);
-    while met < 3 {
-        assert!(count < 60 * 300, "they never met");
-        let texts: Vec<String> = (0..300).map(|n| format!("{count} {n:03}")).collect();
-        let long =
-            append_somewhere(&one, texts.iter().map(|text| draft("alice", text, Some(text))).collect());
+    let mut head = 0;
+    let long = loop {
+        assert!(head < 20 * LONG, "the other one never was in time");
+        let texts: Vec<String> = (1..=LONG).map(|n| format!("text {}", head + n)).collect();
+        let long = append(&one, head, texts.iter().map(|text| draft("alice", text, Some(text))).collect());
         let short = async {
-            let mut outcomes = vec![];
-            for at in (40..300).step_by(40) {
-                let text = &texts[at];
-                let appended =
-                    append_somewhere(&other, vec![draft("Alice", text, Some(text))]).await.unwrap();
-                outcomes.push((at, appended.outcomes[0].clone()));
-            }
-            outcomes
+            let first = doc! { "room": "tea", "seq": i64::try_from(head + 1).unwrap() };
+            let begun = || other.messages.find_one(first.clone()).read_concern(ReadConcern::local());
+            while begun().await.unwrap().is_none() {}
+            let at = Head { seq: head + LONG - 100, timestamp: Timestamp(5000) };
+            let text = format!("text {}", head + LONG - 50);
+            other.insert(&[New::of(&draft("Alice", &text, Some(&text)), &room(), at)]).await.unwrap()
         };
         let (long, short) = tokio::join!(long, short);
-        let long = long.unwrap().outcomes;
-        for (at, theirs) in short {
-            match (&long[at], &theirs) {
-                (Outcome::Stored { seq, .. }, Outcome::Duplicate { seq: first, .. })
-                | (Outcome::Duplicate { seq: first, .. }, Outcome::Stored { seq, .. }) => {
-                    assert_eq!(seq, first)
-                }
-                both => panic!("{at}: {both:?}"),
-            }
+        if short == 1 {
+            break long.unwrap();
         }
-        let is_new = |outcome: &&Outcome| matches!(outcome, Outcome::Stored { .. });
-        let seqs: Vec<u64> = long.iter().filter(is_new).map(conformance::seq).collect();
-        assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
-        met += usize::from(seqs.windows(2).any(|pair| pair[0] + 1 != pair[1]));
-        count += 300;
+        head += LONG;
+    };
+    assert_eq!(long.head, Head { seq: head + LONG, timestamp: Timestamp(5000) });
+    for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
+        let seq = head + if (LONG - 100..LONG - 50).contains(&n) { n + 1 } else { n };
+        match outcome {
+            Outcome::Stored { seq: told, .. } => assert_eq!((*told, n == LONG - 50), (seq, false)),
+            Outcome::Duplicate { seq: first, .. } => {
+                assert_eq!((*first, n), (head + LONG - 100, LONG - 50));
+            }
+            Outcome::Conflict => panic!("{n}"),
+        }
     }
     let said = all(&one).await;
-    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=count), "no hole");
-    let texts: BTreeSet<&String> = said.iter().map(|(_, text)| text).collect();
-    assert_eq!(texts.len() as u64, count, "no double");
+    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=head + LONG), "no hole");
+    for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
+        let at = usize::try_from(conformance::seq(outcome)).unwrap();
+        assert_eq!(said[at - 1], (at as u64, format!("text {}", head + n)), "where it was told to be");
+    }
 }
 
 #[actix_rt::test]
@@ -187,7 +195,7 @@ async fn fifty_resends_at_once_are_one_message() {
     let nodes = [MongoHistory::new(&database(&mongo).await), MongoHistory::new(&database(&mongo).await)];
     let sends = (0..50).map(|n| {
         let author = if n % 3 == 0 { "ALICE" } else { "alice" };
-        append_somewhere(&nodes[n % 2], vec![draft(author, "hi", Some("c"))])
+        append_somewhere(&nodes[n % 2], vec![draft(author, "hi", Some("{\"$gt\":\"\"}"))])
     });
     let answers: Vec<Outcome> =
         join_all(sends).await.into_iter().map(|answer| answer.unwrap().outcomes[0].clone()).collect();
@@ -361,6 +369,19 @@ async fn indexes_are_made_once_and_refused_where_the_data_contradicts_them() {
     database.run_command(doc! { "createIndexes": "messages", "indexes": [index] }).await.unwrap();
     let refused = MongoStore::new(&database).prepare().await.unwrap_err();
     assert!(refused.to_string().contains("has another index"), "{refused}");
+}
+
+#[actix_rt::test]
+async fn a_message_that_no_document_can_hold_is_an_error_and_takes_no_place() {
+    let mongo = Mongo::start().await;
+    let history = MongoHistory::new(&database(&mongo).await);
+    let huge = Text::parse("x".repeat(16 * 1024 * 1024), usize::MAX).unwrap();
+    let drafts = vec![draft("alice", "a", None), Draft { text: huge, ..draft("alice", "b", None) }];
+    let appended = append(&history, 0, drafts).await;
+    assert!(matches!(appended, Err(Error::Store(_))), "{appended:?}");
+    append_somewhere(&history, vec![draft("alice", "c", None)]).await.unwrap();
+    let said = all(&history).await;
+    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "{said:?}");
 }
 
 /// How MongoDB finds what `filter` asks for, as its words for it.

@@ -1,6 +1,7 @@
 //! [`Directory`] in MongoDB, collection `rooms`: one document for each room, its members in it, so that every change is one
 //! write. A change is decided on what was read and written only if the room's version is still the same.
 
+mod carry;
 mod change;
 mod document;
 #[cfg(test)]
@@ -17,12 +18,10 @@ use mongodb::{
     options::IndexOptions,
 };
 use proto::{RoomName, Username};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use self::{
+    carry::Done,
     change::Change,
     document::{Listed, Stored},
 };
@@ -41,31 +40,10 @@ const ROUNDS: u32 = 16;
 /// How much longer than the last time the next round waits.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// How long it is tried to learn what became of a change whose answer was lost.
-const SETTLING: Duration = Duration::from_secs(600);
-
-/// How long it rests between two tries.
-const REST: Duration = Duration::from_millis(500);
-
-/// How often a room that was to be made may be found absent before it is believed that it will not be made any more.
-const ABSENCES: u32 = 60;
-
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
     rooms: Collection<Stored>,
-}
-
-/// What became of a change.
-enum Done<T> {
-    Changed(T),
-    Unchanged(T),
-    Refused(Error),
-    /// The write was sent and there was no answer: it takes the room from this version on, or never does.
-    Unknown {
-        version: i64,
-        error: Error,
-    },
 }
 
 impl MongoDirectory {
@@ -171,58 +149,6 @@ impl MongoDirectory {
             .projection(doc! { "_id": 1 })
             .max_time(DEADLINE);
         Ok(within(due, write).await?.is_some())
-    }
-
-    /// Carries a change through even if whoever asked for it does not wait any more. One that has no outcome in time is an
-    /// error for them; `committed` is called when it turns out to have been made.
-    async fn carry<T: Send + 'static>(
-        &self,
-        room: RoomName,
-        change: Change,
-        committed: Committed,
-        work: impl Future<Output = Done<T>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let (answer, answered) = oneshot::channel();
-        let this = self.clone();
-        tokio::spawn(async move {
-            let (said, lost) = match work.await {
-                Done::Changed(value) => {
-                    committed();
-                    (Ok(value), None)
-                }
-                Done::Unchanged(value) => (Ok(value), None),
-                Done::Refused(error) => (Err(error), None),
-                Done::Unknown { version, error } => (Err(error), Some((version, committed))),
-            };
-            // Whoever asked may have given up.
-            let _ = answer.send(said);
-            if let Some((version, committed)) = lost {
-                this.settle(&room, version, &change, committed).await;
-            }
-        });
-        answered.await.unwrap_or_else(|_| Err(Error::Store("a change was broken off".to_owned())))
-    }
-
-    /// Finds out whether a change was made, and sees to it that it is not made later: what would have taken the room from
-    /// `version` on finds another version.
-    async fn settle(&self, room: &RoomName, version: i64, change: &Change, committed: Committed) {
-        let (over, mut absent) = (Instant::now() + SETTLING, 0);
-        while Instant::now() < over {
-            sleep(REST).await;
-            match self.write(room, version, doc! {}, due()).await {
-                Ok(true) => return,
-                Ok(false) => (),
-                Err(_) => continue,
-            }
-            match self.stored(room, due()).await {
-                Ok(Some(found)) if found.shows(change) => return committed(),
-                Ok(Some(_)) => return,
-                Ok(None) if absent == ABSENCES => return,
-                Ok(None) => absent += 1,
-                Err(_) => (),
-            }
-        }
-        tracing::warn!(%room, "what became of a change of a room was never learnt");
     }
 
     async fn change(

@@ -12,7 +12,7 @@ use mongodb::{
 };
 use tempfile::TempDir;
 
-use crate::{PATIENCE, start, start_anywhere};
+use crate::{PATIENCE, signal, start, start_anywhere};
 
 /// A running mongod. The program is `TESTBED_MONGOD`, else `mongod`.
 pub struct Mongo {
@@ -50,6 +50,16 @@ impl Mongo {
         let again = start(server(self.port, &self.directory), self.port);
         self.child = again.expect("its port is still free");
         self.takes_writes().await;
+    }
+
+    /// Stops it in its tracks: connections stay, nothing is answered.
+    pub fn freezes(&self) {
+        signal(&self.child, "STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaws(&self) {
+        signal(&self.child, "CONT");
     }
 
     async fn takes_writes(&self) {

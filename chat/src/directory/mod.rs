@@ -1,13 +1,14 @@
 //! Which rooms there are and who is in them. Rooms change their own entry, HTTP creates and lists, guests ask where a user
-//! is. Backends: [`sqlite`]; every backend passes `conformance.rs`.
+//! is. Backends: [`sqlite`], [`mongo`]; every backend passes `conformance.rs`.
 
 #[cfg(test)]
 mod conformance;
+pub mod mongo;
 pub mod sqlite;
 
 use async_trait::async_trait;
 use proto::{RoomName, Username};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
@@ -25,7 +26,7 @@ pub struct Card {
 }
 
 /// What a member may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Changes and archives the room, adds and removes members.

@@ -1,11 +1,12 @@
-//! What was said: the durable, numbered messages of every room. Rooms append, guests and HTTP read. Backends: [`sqlite`];
-//! every backend passes `conformance.rs`. Where everything is in one order, and how it is read again, is [`Journal`]'s: of
+//! What was said: the durable, numbered messages of every room. Rooms append, guests and HTTP read. Backends: [`sqlite`],
+//! [`mongo`]; every backend passes `conformance.rs`. Where everything is in one order, and how it is read again, is [`Journal`]'s: of
 //! SQLite the same rows, in a cluster another store.
 
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod journal_conformance;
+pub mod mongo;
 pub mod sqlite;
 mod weight;
 

@@ -1,0 +1,243 @@
+//! [`Directory`] in MongoDB, collection `rooms`: one document for each room, its members in it, so that every change is one
+//! write. A change is decided on what was read and written only if the room's version is still the same.
+
+mod carry;
+mod change;
+mod document;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::{
+    Collection, Database, IndexModel,
+    bson::{Document, doc},
+    error::{Error as MongoError, ErrorKind, WriteFailure},
+    options::IndexOptions,
+};
+use proto::{RoomName, Username};
+use tokio::time::{Instant, sleep};
+
+use self::{
+    carry::Done,
+    change::Change,
+    document::{Listed, Stored},
+};
+use super::{Card, Committed, Directory, Entry, Member, NewRoom};
+use crate::{
+    Error,
+    mongo::{DEADLINE, DUPLICATE_KEY, PREPARATION, collection, due, unprepared, within},
+};
+
+/// The collection.
+const COLLECTION: &str = "rooms";
+
+/// How often a change is decided. Each time somebody else has changed the room in between.
+const ROUNDS: u32 = 16;
+
+/// How much longer than the last time the next round waits.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// The rooms of one database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MongoDirectory {
+    rooms: Collection<Stored>,
+}
+
+impl MongoDirectory {
+    /// Rooms in `database`, which need not be there yet. A change is on a majority's disks before it is answered.
+    pub fn new(database: &Database) -> Self {
+        Self { rooms: collection(database, COLLECTION) }
+    }
+
+    /// Creates the index by which a user's rooms are found.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when MongoDB does not answer or refuses.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        let options = IndexOptions::builder().name("members".to_owned()).build();
+        let index = IndexModel::builder().keys(doc! { "members.key": 1 }).options(options).build();
+        let create =
+            async { self.rooms.create_index(index).await.map_err(|error| unprepared(COLLECTION, error)) };
+        within(Instant::now() + PREPARATION, create).await.map(drop)
+    }
+
+    async fn stored(&self, room: &RoomName, due: Instant) -> Result<Option<Stored>, Error> {
+        within(due, self.rooms.find_one(doc! { "_id": room.as_str() }).max_time(DEADLINE)).await
+    }
+
+    /// Two joins of one user at the same moment, to two rooms, may both pass the last place under the limit: each is a write
+    /// of its own room, and nothing ties them together. The user is then over the limit by the joins that met, and the next
+    /// one is refused.
+    async fn check_limit(&self, user: &Username, limit: usize, due: Instant) -> Result<(), Error> {
+        let count = self.rooms.count_documents(rooms_with(user)).max_time(DEADLINE);
+        let count = usize::try_from(within(due, count).await?).unwrap_or(usize::MAX);
+        if count >= limit { Err(Error::Forbidden("the user is a member of too many rooms")) } else { Ok(()) }
+    }
+
+    /// Creates the room, or says why not.
+    async fn insert(&self, room: &NewRoom, limit: usize) -> Done<Card> {
+        let due = due();
+        if let Err(refused) = self.check_limit(&room.owner, limit, due).await {
+            return Done::Refused(refused);
+        }
+        let taken = Error::Conflict("a room of this name exists");
+        if room.name.is_lobby() {
+            return Done::Refused(taken);
+        }
+        let insert = async {
+            match self.rooms.insert_one(Stored::new(room)).await {
+                Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
+                other => other.map(|_| true),
+            }
+        };
+        match within(due, insert).await {
+            Ok(true) => Done::Changed(Card {
+                name: room.name.clone(),
+                private: room.private,
+                ephemeral: room.ephemeral,
+                owner: Some(room.owner.clone()),
+            }),
+            Ok(false) => Done::Refused(taken),
+            Err(error) => Done::Unknown { version: 0, error },
+        }
+    }
+
+    /// Changes the room and answers with the members it has then.
+    async fn update(&self, room: &RoomName, change: &Change) -> Done<Vec<Member>> {
+        let due = due();
+        for round in 0..ROUNDS {
+            sleep(PAUSE * round).await;
+            let decided = async {
+                let found = self.stored(room, due).await?.filter(|found| !found.archived);
+                let found = found.ok_or(Error::NotFound)?;
+                let (version, members) = (found.version, found.members()?);
+                let decision = change.on(found.private, members.clone());
+                if let (Some(_), Some((user, limit))) = (&decision, change.limit()) {
+                    self.check_limit(user, limit, due).await?;
+                }
+                Ok((version, members, decision))
+            };
+            let (version, members, decision) = match decided.await {
+                Ok(decided) => decided,
+                Err(error) => return Done::Refused(error),
+            };
+            let Some((update, then)) = decision else { return Done::Unchanged(members) };
+            match self.write(room, version, update, due).await {
+                Ok(true) => return Done::Changed(then),
+                Ok(false) => (),
+                Err(error) => return Done::Unknown { version, error },
+            }
+        }
+        Done::Refused(Error::full())
+    }
+
+    /// Writes to the room if it is at `version`, and takes it to the next. Whether it was.
+    async fn write(
+        &self,
+        room: &RoomName,
+        version: i64,
+        mut update: Document,
+        due: Instant,
+    ) -> Result<bool, Error> {
+        update.insert("$inc", doc! { "version": 1_i64 });
+        let documents = self.rooms.clone_with_type::<Document>();
+        let write = documents
+            .find_one_and_update(doc! { "_id": room.as_str(), "version": version }, update)
+            .projection(doc! { "_id": 1 })
+            .max_time(DEADLINE);
+        Ok(within(due, write).await?.is_some())
+    }
+
+    async fn change(
+        &self,
+        room: &RoomName,
+        change: Change,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        let (this, name, what) = (self.clone(), room.clone(), change.clone());
+        self.carry(room.clone(), change, committed, async move { this.update(&name, &what).await }).await
+    }
+}
+
+#[async_trait]
+impl Directory for MongoDirectory {
+    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<Card, Error> {
+        let (this, name) = (self.clone(), room.name.clone());
+        let joins = Change::Add { user: room.owner.clone(), limit };
+        self.carry(name, joins, committed, async move { this.insert(&room, limit).await }).await
+    }
+
+    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+        if room.is_lobby() {
+            return Ok(Some(Entry { card: Card::lobby(), members: vec![] }));
+        }
+        let found = self.stored(room, due()).await?.filter(|found| !found.archived);
+        found.map(|found| found.entry(room.clone())).transpose()
+    }
+
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
+        let listed = async {
+            let rooms = self.rooms.clone_with_type::<Listed>();
+            let found = rooms
+                .find(rooms_with(user))
+                .sort(doc! { "_id": 1 })
+                .projection(Listed::fields())
+                .max_time(DEADLINE);
+            found.await?.try_collect::<Vec<Listed>>().await
+        };
+        let listed = within(due(), listed).await?;
+        let rooms = listed.into_iter().map(Listed::card);
+        std::iter::once(Ok(Card::lobby())).chain(rooms).collect()
+    }
+
+    async fn add(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        limit: usize,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        if room.is_lobby() {
+            return Ok(vec![]);
+        }
+        self.change(room, Change::Add { user: user.clone(), limit }, committed).await
+    }
+
+    async fn remove(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        if room.is_lobby() {
+            return Ok(vec![]);
+        }
+        self.change(room, Change::Remove { user: user.clone() }, committed).await
+    }
+
+    async fn set_private(&self, room: &RoomName, private: bool, committed: Committed) -> Result<(), Error> {
+        if room.is_lobby() {
+            return Err(Error::NotFound);
+        }
+        self.change(room, Change::SetPrivate(private), committed).await.map(drop)
+    }
+
+    async fn archive(&self, room: &RoomName, committed: Committed) -> Result<(), Error> {
+        if room.is_lobby() {
+            return Err(Error::NotFound);
+        }
+        self.change(room, Change::Archive, committed).await.map(drop)
+    }
+}
+
+/// The filter for the rooms that a user is in.
+fn rooms_with(user: &Username) -> Document {
+    doc! { "members.key": user.key(), "archived": false }
+}
+
+fn is_duplicate(error: &MongoError) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
+}

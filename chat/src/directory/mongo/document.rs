@@ -1,0 +1,125 @@
+//! A room as a document of MongoDB. Pure.
+
+use mongodb::bson::{Document, doc};
+use proto::{RoomName, Username};
+use serde::{Deserialize, Serialize};
+
+use super::change::Change;
+use crate::{
+    Error,
+    directory::{Card, Entry, Member, NewRoom, Role},
+    mongo::damaged,
+};
+
+/// A room, whole. Its name is its `_id`, also when it is archived, so that MongoDB itself keeps it unique for ever.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stored {
+    #[serde(rename = "_id")]
+    name: String,
+    pub private: bool,
+    ephemeral: bool,
+    pub archived: bool,
+    /// Oldest first.
+    members: Vec<Person>,
+    /// How many changes there were; a change finds the room as it was read or not at all.
+    pub version: i64,
+}
+
+/// A member. The key is the name in the one form under which names are unique.
+#[derive(Debug, Serialize, Deserialize)]
+struct Person {
+    username: String,
+    key: String,
+    role: Role,
+}
+
+/// A room without its members, but for the owner.
+#[derive(Debug, Deserialize)]
+pub struct Listed {
+    #[serde(rename = "_id")]
+    name: String,
+    private: bool,
+    ephemeral: bool,
+    #[serde(default)]
+    members: Vec<Person>,
+}
+
+impl Stored {
+    /// A room that is to be.
+    pub fn new(room: &NewRoom) -> Self {
+        Self {
+            name: room.name.as_str().to_owned(),
+            private: room.private,
+            ephemeral: room.ephemeral,
+            archived: false,
+            members: vec![Person::of(&room.owner, Role::Owner)],
+            version: 1,
+        }
+    }
+
+    /// Who is in it.
+    pub fn members(&self) -> Result<Vec<Member>, Error> {
+        self.members.iter().map(Person::member).collect()
+    }
+
+    /// All there is to know of it.
+    pub fn entry(&self, name: RoomName) -> Result<Entry, Error> {
+        let members = self.members()?;
+        let card = Card { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
+        Ok(Entry { card, members })
+    }
+
+    /// Whether it is as after `change`.
+    pub fn shows(&self, change: &Change) -> bool {
+        let has = |user: &Username| self.members.iter().any(|person| person.key == user.key());
+        match change {
+            Change::Add { user, .. } => has(user),
+            Change::Remove { user } => !has(user),
+            Change::SetPrivate(private) => self.private == *private,
+            Change::Archive => self.archived,
+        }
+    }
+}
+
+impl Person {
+    fn of(user: &Username, role: Role) -> Self {
+        Self { username: user.as_str().to_owned(), key: user.key(), role }
+    }
+
+    fn member(&self) -> Result<Member, Error> {
+        let username = Username::try_from(self.username.clone()).map_err(damaged)?;
+        Ok(Member { username, role: self.role })
+    }
+}
+
+impl Listed {
+    /// What a projection must hold. A big room's members are not read for its owner's sake.
+    pub fn fields() -> Document {
+        doc! { "private": 1, "ephemeral": 1, "members": { "$elemMatch": { "role": "owner" } } }
+    }
+
+    /// What the room is.
+    pub fn card(self) -> Result<Card, Error> {
+        let members: Vec<Member> = self.members.iter().map(Person::member).collect::<Result<_, _>>()?;
+        Ok(Card {
+            name: RoomName::try_from(self.name).map_err(damaged)?,
+            private: self.private,
+            ephemeral: self.ephemeral,
+            owner: owner_of(&members),
+        })
+    }
+}
+
+/// A member as the part of a document.
+pub fn person(member: &Member) -> Document {
+    let Member { username, role } = member;
+    let role = match role {
+        Role::Owner => "owner",
+        Role::Member => "member",
+    };
+    doc! { "username": username.as_str(), "key": username.key(), "role": role }
+}
+
+fn owner_of(members: &[Member]) -> Option<Username> {
+    members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone())
+}

@@ -1,0 +1,406 @@
+//! Messages in a real MongoDB: the suite that every backend passes, writers side by side, crashes, damaged documents.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use mongodb::{
+    Client, Database,
+    bson::{DateTime, Document, doc},
+    options::{ClientOptions, ReadConcern},
+};
+use proto::{RoomName, Timestamp};
+use testbed::Mongo;
+
+use super::{MongoHistory, append::any_of, document::New};
+use crate::{
+    Error,
+    config::STORE_DEADLINE,
+    history::{Appended, Draft, Head, History, Outcome, conformance},
+    store::mongo::MongoStore,
+    text::Text,
+};
+
+/// A client as the binary makes it.
+async fn client(mongo: &Mongo) -> Client {
+    let mut options = ClientOptions::parse(mongo.uri()).await.unwrap();
+    options.server_selection_timeout = Some(Duration::from_secs(2));
+    options.connect_timeout = Some(Duration::from_secs(2));
+    options.heartbeat_freq = Some(Duration::from_secs(1));
+    Client::with_options(options).unwrap()
+}
+
+async fn database(mongo: &Mongo) -> Database {
+    client(mongo).await.default_database().unwrap()
+}
+
+fn room() -> RoomName {
+    "tea".parse().unwrap()
+}
+
+fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
+    Draft {
+        id: crate::room::new_id(),
+        author: author.parse().unwrap(),
+        text: Text::parse(text.to_owned(), 1000).unwrap(),
+        client_id: client_id.map(|id| id.to_owned().try_into().unwrap()),
+        timestamp: Timestamp(1000),
+        origin: None,
+    }
+}
+
+async fn append(history: &MongoHistory, head: u64, drafts: Vec<Draft>) -> Result<Appended, Error> {
+    history.append(&room(), head, drafts.into(), Box::new(|_| ())).await
+}
+
+/// Appends as a room does: whoever is fenced starts again from the head it is told.
+async fn append_somewhere(history: &MongoHistory, drafts: Vec<Draft>) -> Result<Appended, Error> {
+    let mut head = history.head(&room()).await?.seq;
+    loop {
+        match append(history, head, drafts.clone()).await {
+            Err(Error::Fenced { head: stored }) => head = stored.seq,
+            other => return other,
+        }
+    }
+}
+
+async fn all(history: &MongoHistory) -> Vec<(u64, String)> {
+    let mut all: Vec<(u64, String)> = vec![];
+    loop {
+        let after = all.last().map_or(0, |(seq, _)| *seq);
+        let slice = history.since(&room(), after, 500).await.unwrap();
+        if slice.messages.is_empty() {
+            assert_eq!(slice.head, after);
+            return all;
+        }
+        all.extend(slice.messages.into_iter().map(|kept| (kept.message.seq, kept.message.data.text)));
+    }
+}
+
+/// Tries until it is answered without an error.
+async fn eventually<T, E: std::fmt::Debug>(what: impl AsyncFn() -> Result<T, E>) -> T {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match what().await {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < until, "{error:?}"),
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn keeps_what_every_history_promises() {
+    let mongo = Mongo::start().await;
+    let client = client(&mongo).await;
+    let number = AtomicU32::new(0);
+    let fresh = || {
+        let name = format!("law{}", number.fetch_add(1, Ordering::Relaxed));
+        (Arc::new(MongoHistory::new(&client.database(&name))) as Arc<dyn History>, ())
+    };
+    conformance::run(fresh).await;
+}
+
+#[actix_rt::test]
+async fn two_writers_of_a_room_make_one_order_without_holes() {
+    let mongo = Mongo::start().await;
+    let write = async |name: &'static str| {
+        let history = MongoHistory::new(&database(&mongo).await);
+        let (mut n, mut stored) = (0, BTreeMap::new());
+        while n < 200 {
+            let texts: Vec<String> = (n..200.min(n + 1 + n % 7)).map(|n| format!("{name} {n:03}")).collect();
+            n += texts.len();
+            let drafts = texts.iter().map(|text| draft(name, text, Some(text))).collect();
+            let appended = append_somewhere(&history, drafts).await.unwrap();
+            for (text, outcome) in texts.into_iter().zip(appended.outcomes) {
+                let Outcome::Stored { seq, offset: None } = outcome else { panic!("{text}: {outcome:?}") };
+                stored.insert(seq, text);
+            }
+        }
+        stored
+    };
+    let read = async {
+        let (history, mut read) = (MongoHistory::new(&database(&mongo).await), 0);
+        while read < 400 {
+            let slice = history.since(&room(), 0, 500).await.unwrap();
+            read = slice.messages.len() as u64;
+            assert_eq!(slice.head, read, "a reader is never promised what is lacking");
+        }
+    };
+    let (alice, bob, ()) = tokio::join!(write("alice"), write("bob"), read);
+    let said = all(&MongoHistory::new(&database(&mongo).await)).await;
+    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=400), "no hole, no double: {said:?}");
+    for (name, told) in [("alice", alice), ("bob", bob)] {
+        let theirs: BTreeMap<u64, String> =
+            said.iter().filter(|(_, text)| text.starts_with(name)).cloned().collect();
+        assert_eq!(theirs, told, "what a writer is told is what is stored");
+        assert!(theirs.values().is_sorted(), "in the order in which it was said");
+    }
+}
+
+/// MongoDB writes a long batch in pieces. As soon as this one has begun somebody else is in its way, with what is still to come.
+#[actix_rt::test]
+async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
+    const LONG: u64 = 2000;
+    let mongo = Mongo::start().await;
+    let (one, other) =
+        (MongoHistory::new(&database(&mongo).await), MongoHistory::new(&database(&mongo).await));
+    one.prepare().await.unwrap();
+    let mut head = 0;
+    let long = loop {
+        assert!(head < 20 * LONG, "the other one never was in time");
+        let texts: Vec<String> = (1..=LONG).map(|n| format!("text {}", head + n)).collect();
+        let long = append(&one, head, texts.iter().map(|text| draft("alice", text, Some(text))).collect());
+        let short = async {
+            let first = doc! { "room": "tea", "seq": i64::try_from(head + 1).unwrap() };
+            let begun = || other.messages.find_one(first.clone()).read_concern(ReadConcern::local());
+            while begun().await.unwrap().is_none() {}
+            let at = Head { seq: head + LONG - 100, timestamp: Timestamp(5000) };
+            let text = format!("text {}", head + LONG - 50);
+            other.insert(&[New::of(&draft("Alice", &text, Some(&text)), &room(), at)]).await.unwrap()
+        };
+        let (long, short) = tokio::join!(long, short);
+        if short == 1 {
+            break long.unwrap();
+        }
+        head += LONG;
+    };
+    assert_eq!(long.head, Head { seq: head + LONG, timestamp: Timestamp(5000) });
+    for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
+        let seq = head + if (LONG - 100..LONG - 50).contains(&n) { n + 1 } else { n };
+        match outcome {
+            Outcome::Stored { seq: told, .. } => assert_eq!((*told, n == LONG - 50), (seq, false)),
+            Outcome::Duplicate { seq: first, .. } => {
+                assert_eq!((*first, n), (head + LONG - 100, LONG - 50));
+            }
+            Outcome::Conflict => panic!("{n}"),
+        }
+    }
+    let said = all(&one).await;
+    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=head + LONG), "no hole");
+    for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
+        let at = usize::try_from(conformance::seq(outcome)).unwrap();
+        assert_eq!(said[at - 1], (at as u64, format!("text {}", head + n)), "where it was told to be");
+    }
+}
+
+#[actix_rt::test]
+async fn fifty_resends_at_once_are_one_message() {
+    let mongo = Mongo::start().await;
+    let nodes = [MongoHistory::new(&database(&mongo).await), MongoHistory::new(&database(&mongo).await)];
+    let sends = (0..50).map(|n| {
+        let author = if n % 3 == 0 { "ALICE" } else { "alice" };
+        append_somewhere(&nodes[n % 2], vec![draft(author, "hi", Some("{\"$gt\":\"\"}"))])
+    });
+    let answers: Vec<Outcome> =
+        join_all(sends).await.into_iter().map(|answer| answer.unwrap().outcomes[0].clone()).collect();
+    let stored = answers.iter().filter(|answer| matches!(answer, Outcome::Stored { seq: 1, .. })).count();
+    let again = answers.iter().filter(|answer| matches!(answer, Outcome::Duplicate { seq: 1, .. })).count();
+    assert_eq!((stored, again), (1, 49), "{answers:?}");
+    assert_eq!(all(&nodes[0]).await, [(1, "hi".to_owned())]);
+}
+
+#[actix_rt::test]
+async fn a_write_that_was_sent_twice_meets_itself() {
+    let mongo = Mongo::start().await;
+    let history = MongoHistory::new(&database(&mongo).await);
+    history.prepare().await.unwrap();
+    let new = |text: &str, seq| {
+        New::of(&draft("alice", text, None), &room(), Head { seq, timestamp: Timestamp(1) })
+    };
+    let batch = [new("a", 1), new("b", 2), new("c", 3)];
+    assert_eq!(history.insert(&batch[..2]).await, Ok(2));
+    assert_eq!(history.insert(&batch).await, Ok(2), "the two that are there are its own");
+    assert_eq!(history.insert(&batch[2..]).await, Ok(1));
+    assert_eq!(history.insert(&batch).await, Ok(3));
+    assert_eq!(history.insert(&[new("x", 2), new("y", 4)]).await, Ok(0), "another one's");
+    assert_eq!(history.insert(&[new("x", 4), new("y", 3), new("z", 5)]).await, Ok(1));
+    assert_eq!(all(&history).await.len(), 4, "nothing after the one that was refused");
+}
+
+#[actix_rt::test]
+async fn what_was_answered_survives_a_crash_in_the_middle_of_writing() {
+    let mut mongo = Mongo::start().await;
+    let history = MongoHistory::new(&database(&mongo).await);
+    history.prepare().await.unwrap();
+    let writer = {
+        let history = history.clone();
+        actix_rt::spawn(async move {
+            let mut told = vec![];
+            for n in 0.. {
+                let texts = [format!("{n} a"), format!("{n} b"), format!("{n} c")];
+                let drafts = texts.iter().map(|text| draft("alice", text, Some(text))).collect();
+                match append_somewhere(&history, drafts).await {
+                    Ok(appended) => {
+                        for (text, outcome) in texts.into_iter().zip(&appended.outcomes) {
+                            told.push((conformance::seq(outcome), text));
+                        }
+                    }
+                    Err(Error::Store(_)) => break,
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            told
+        })
+    };
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    mongo.crashes();
+    let told = writer.await.unwrap();
+    assert!(told.len() > 30, "only {} were written before the crash", told.len());
+    mongo.returns().await;
+    eventually(async || history.head(&room()).await).await;
+    let said = all(&history).await;
+    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "no hole");
+    assert_eq!(said[..told.len()], told, "all that was answered, where it was answered to be");
+    assert!(said.len() <= told.len() + 3, "one batch had no answer");
+    // The client sends what it has no answer to again, and whatever became of it is one message.
+    let n = told.len() / 3;
+    let again = format!("{n} a");
+    append_somewhere(&history, vec![draft("alice", &again, Some(&again))]).await.unwrap();
+    let now = all(&history).await;
+    assert_eq!(now.iter().filter(|(_, text)| *text == again).count(), 1);
+}
+
+#[actix_rt::test]
+async fn a_frozen_or_dead_mongodb_is_an_error_in_time() {
+    let mut mongo = Mongo::start().await;
+    let store = MongoStore::new(&database(&mongo).await);
+    store.prepare().await.unwrap();
+    assert!(store.is_ready().await);
+    let history = store.history();
+    let told = Arc::new(AtomicU32::new(0));
+    let ask = async || {
+        let (started, heard) = (Instant::now(), told.clone());
+        let committed = Box::new(move |_: &Appended| {
+            heard.fetch_add(1, Ordering::SeqCst);
+        });
+        let (room, drafts) = (room(), [draft("alice", "hi", None)]);
+        let (appended, head, page, since, ready) = tokio::join!(
+            history.append(&room, 0, drafts.into(), committed),
+            history.head(&room),
+            history.page(&room, None, None, 10),
+            history.since(&room, 0, 10),
+            store.is_ready(),
+        );
+        let took = started.elapsed();
+        assert!(took < STORE_DEADLINE, "{took:?}");
+        for error in [appended.unwrap_err(), head.unwrap_err(), page.unwrap_err(), since.unwrap_err()] {
+            assert!(matches!(error, Error::Store(_)), "{error:?}");
+        }
+        assert!(!ready);
+    };
+    mongo.freezes();
+    ask().await;
+    mongo.thaws();
+    eventually(async || history.head(&room()).await).await;
+    mongo.crashes();
+    ask().await;
+    assert_eq!(told.load(Ordering::SeqCst), 0, "nothing is told that has no outcome");
+}
+
+#[actix_rt::test]
+async fn a_damaged_document_is_an_error_with_words_and_an_unknown_field_is_none() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let history = MongoHistory::new(&database);
+    history.prepare().await.unwrap();
+    let messages = database.collection::<Document>("messages");
+    let good = |seq: i64| {
+        doc! { "room": "tea", "seq": seq, "id": "i", "author": "Alice", "authorKey": "alice", "text": "hi",
+        "timestamp": DateTime::from_millis(7), "mood": { "$where": ["sunny"] } }
+    };
+    messages.insert_one(good(1)).await.unwrap();
+    assert_eq!(history.head(&room()).await, Ok(Head { seq: 1, timestamp: Timestamp(7) }));
+    assert_eq!(all(&history).await, [(1, "hi".to_owned())]);
+    for (field, value) in [
+        ("text", doc! { "value": 7 }),
+        ("author", doc! { "value": "not a name" }),
+        ("timestamp", doc! { "value": "today" }),
+        ("timestamp", doc! { "value": DateTime::from_millis(-1) }),
+        ("id", doc! { "value": doc! { "$gt": "" } }),
+    ] {
+        let mut bad = good(2);
+        bad.insert(field, value.get("value").unwrap());
+        messages.insert_one(bad).await.unwrap();
+        let read = history.page(&room(), None, None, 10).await;
+        assert!(matches!(&read, Err(Error::Store(why)) if why.contains("damaged")), "{field}: {read:?}");
+        let read = history.since(&room(), 1, 10).await;
+        assert!(matches!(&read, Err(Error::Store(why)) if why.contains("damaged")), "{field}: {read:?}");
+        messages.delete_one(doc! { "seq": 2 }).await.unwrap();
+    }
+    messages.insert_one(doc! { "room": "tea", "seq": "three" }).await.unwrap();
+    let head = history.head(&room()).await;
+    assert!(matches!(&head, Err(Error::Store(why)) if why.contains("damaged")), "{head:?}");
+    let appended = append(&history, 1, vec![draft("alice", "hi", None)]).await;
+    assert!(matches!(&appended, Err(Error::Store(_))), "{appended:?}");
+}
+
+#[actix_rt::test]
+async fn indexes_are_made_once_and_refused_where_the_data_contradicts_them() {
+    let mongo = Mongo::start().await;
+    let client = client(&mongo).await;
+    let database = client.database("twice");
+    for _ in 0..2 {
+        MongoStore::new(&database).prepare().await.unwrap();
+    }
+    let mut names = database.collection::<Document>("messages").list_index_names().await.unwrap();
+    names.sort();
+    assert_eq!(names, ["_id_", "room_author_client", "room_seq"]);
+
+    let database = client.database("forked");
+    let messages = database.collection::<Document>("messages");
+    for text in ["one", "the other"] {
+        messages.insert_one(doc! { "room": "tea", "seq": 1_i64, "text": text }).await.unwrap();
+    }
+    let store = MongoStore::new(&database);
+    let refused = store.prepare().await.unwrap_err();
+    assert!(refused.to_string().contains("messages holds two documents where one must be"), "{refused}");
+    assert!(!store.is_ready().await);
+    let unfenced = append(&MongoHistory::new(&database), 1, vec![draft("alice", "hi", None)]).await;
+    assert!(matches!(unfenced, Err(Error::Store(_))), "nothing is written without the fence: {unfenced:?}");
+
+    let database = client.database("other");
+    let index = doc! { "key": { "room": 1, "seq": 1 }, "name": "room_seq" };
+    database.run_command(doc! { "createIndexes": "messages", "indexes": [index] }).await.unwrap();
+    let refused = MongoStore::new(&database).prepare().await.unwrap_err();
+    assert!(refused.to_string().contains("has another index"), "{refused}");
+}
+
+#[actix_rt::test]
+async fn a_message_that_no_document_can_hold_is_an_error_and_takes_no_place() {
+    let mongo = Mongo::start().await;
+    let history = MongoHistory::new(&database(&mongo).await);
+    let huge = Text::parse("x".repeat(16 * 1024 * 1024), usize::MAX).unwrap();
+    let drafts = vec![draft("alice", "a", None), Draft { text: huge, ..draft("alice", "b", None) }];
+    let appended = append(&history, 0, drafts).await;
+    assert!(matches!(appended, Err(Error::Store(_))), "{appended:?}");
+    append_somewhere(&history, vec![draft("alice", "c", None)]).await.unwrap();
+    let said = all(&history).await;
+    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "{said:?}");
+}
+
+/// How MongoDB finds what `filter` asks for, as its words for it.
+async fn plan_of(database: &Database, filter: Document, sort: Document) -> String {
+    let find = doc! { "find": "messages", "filter": filter, "sort": sort };
+    let explained =
+        database.run_command(doc! { "explain": find, "verbosity": "queryPlanner" }).await.unwrap();
+    explained.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap().to_string()
+}
+
+#[actix_rt::test]
+async fn every_question_has_its_index() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let history = MongoHistory::new(&database);
+    append(&history, 0, vec![draft("alice", "hi", Some("c"))]).await.unwrap();
+    let ids = BTreeMap::from([("alice".to_owned(), vec!["c", "d"]), ("bob".to_owned(), vec!["e"])]);
+    let again = plan_of(&database, any_of(&room(), ids), doc! {}).await;
+    assert!(again.contains("room_author_client") && !again.contains("COLLSCAN"), "{again}");
+    let head = plan_of(&database, doc! { "room": "tea" }, doc! { "seq": -1 }).await;
+    assert!(head.contains("room_seq") && !head.contains("\"SORT\""), "{head}");
+}

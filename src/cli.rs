@@ -12,7 +12,7 @@ use clap::{
 };
 
 use crate::{
-    config::{Accounts, Gateway, Healthcheck, Presence, Seed, Serve},
+    config::{Accounts, Chat, Gateway, Healthcheck, Presence, Seed, Serve},
     error::Error,
 };
 
@@ -37,6 +37,9 @@ pub enum Command {
     /// Run the accounts service alone: register, login, logout and me, on MongoDB and Redis, behind a gateway
     #[command(after_help = ACCOUNTS_EXAMPLES)]
     Accounts(Box<Accounts>),
+    /// Run one chat node: rooms, sockets and history, on MongoDB and Redis, behind gateways; as many as are needed
+    #[command(after_help = CHAT_EXAMPLES)]
+    Chat(Box<Chat>),
     /// Run the presence service alone: who is online and who is typing, over gRPC
     #[command(after_help = PRESENCE_EXAMPLES)]
     Presence(Box<Presence>),
@@ -73,6 +76,15 @@ Examples:
     --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
 It starts without MongoDB and Redis; /readyz on the admin address says which of them it waits for.";
 
+const CHAT_EXAMPLES: &str = "\
+Examples:
+  godzilla chat --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+  godzilla chat --listen 0.0.0.0:3000 --node chat-1 --advertise 10.0.0.6:3000 \\
+    --mongo-uri-file mongo --redis-url-file redis --secret-file key --presence-url http://10.0.0.5:50051
+Every node has a name of its own, by which gateways find the sockets that are on it. It starts without MongoDB and Redis;
+/readyz on the admin address says which of them it waits for.";
+
 const PRESENCE_EXAMPLES: &str = "\
 Examples:
   godzilla presence                                 gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9100
@@ -82,20 +94,12 @@ Examples:
 /// Prefix of our environment variables.
 const PREFIX: &str = "GODZILLA_";
 
-/// Roles of the split deployment, which this version does not have yet.
-const LATER: [&str; 1] = ["chat"];
-
 /// What `args` (with the program's name) and `variables` ask for.
 pub fn read(
     args: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Command, Error> {
     let args = with_command(args.collect());
-    if let Some(later) = args.get(1).and_then(|arg| LATER.iter().find(|later| arg == *later)) {
-        return Err(Error::Config(format!(
-            "the role `{later}` arrives with the split deployment; use `godzilla serve`"
-        )));
-    }
     let matches = definition().try_get_matches_from(args).map_err(explained)?;
     let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
     refuse_unknown(variables.map(|(name, _)| name))?;
@@ -103,6 +107,7 @@ pub fn read(
         Command::Serve(config) => config.check(),
         Command::Gateway(config) => config.check(),
         Command::Accounts(config) => config.check(),
+        Command::Chat(config) => config.check(),
         Command::Presence(config) => config.check(),
         Command::Seed(_) | Command::Healthcheck(_) => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! The whole configuration: each part's own flags, put together per role and tool, and the rules that concern two parts
 //! at once. Parsed by [`crate::cli`], read by the roles.
 
+mod chat;
 pub mod shared;
 mod sockets;
 
@@ -8,7 +9,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-pub use self::sockets::Sockets;
+pub use self::{chat::Chat, sockets::Sockets};
 use crate::{admin, telemetry};
 
 /// Everything `serve` can be told.
@@ -25,7 +26,7 @@ pub struct Serve {
     pub sockets: Sockets,
     // Limits of what people say.
     #[command(flatten, next_help_heading = "Chat")]
-    pub chat: chat::Config,
+    pub chat: ::chat::Config,
     // Passwords and logins.
     #[command(flatten, next_help_heading = "Accounts")]
     pub accounts: accounts::Config,
@@ -161,19 +162,7 @@ impl Serve {
     /// Refuses what each part alone cannot see to be wrong; the text names the flags.
     pub fn check(&self) -> Result<(), String> {
         self.check_addresses()?;
-        let (outbox, answer) = (self.sockets.outbox_bytes, chat::config::ANSWER_BYTES + ENVELOPE);
-        if outbox < answer {
-            return Err(format!(
-                "the value of --outbox-bytes (GODZILLA_OUTBOX_BYTES) is refused: a page of history needs {answer}"
-            ));
-        }
-        if self.chat.text_limit + ENVELOPE > self.sockets.payload_limit {
-            return Err(format!(
-                "--text-limit (GODZILLA_TEXT_LIMIT) must be at least {ENVELOPE} bytes below --payload-limit \
-                 (GODZILLA_PAYLOAD_LIMIT)"
-            ));
-        }
-        Ok(())
+        check_limits(&self.sockets, &self.chat)
     }
 
     fn check_addresses(&self) -> Result<(), String> {
@@ -188,7 +177,7 @@ impl Serve {
                         can say who is online, so in `serve` it stays on a loopback address"
                 .to_owned());
         }
-        if self.chat.presence_url != chat::Config::default().presence_url {
+        if self.chat.presence_url != ::chat::Config::default().presence_url {
             return Err(
                 "--presence-url (GODZILLA_PRESENCE_URL) has no use in `serve`, where presence runs inside; \
                         --presence-listen moves it"
@@ -239,4 +228,21 @@ fn check_apart(all: &[(&str, SocketAddr)]) -> Result<(), String> {
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || everywhere)
+}
+
+/// Refuses limits of sockets and of chat that cannot both hold; the text names the flags.
+fn check_limits(sockets: &Sockets, chat: &::chat::Config) -> Result<(), String> {
+    let (outbox, answer) = (sockets.outbox_bytes, ::chat::config::ANSWER_BYTES + ENVELOPE);
+    if outbox < answer {
+        return Err(format!(
+            "the value of --outbox-bytes (GODZILLA_OUTBOX_BYTES) is refused: a page of history needs {answer}"
+        ));
+    }
+    if chat.text_limit + ENVELOPE > sockets.payload_limit {
+        return Err(format!(
+            "--text-limit (GODZILLA_TEXT_LIMIT) must be at least {ENVELOPE} bytes below --payload-limit \
+             (GODZILLA_PAYLOAD_LIMIT)"
+        ));
+    }
+    Ok(())
 }

@@ -43,6 +43,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Serve(config) => role::serve::run(*config),
         Command::Gateway(config) => role::gateway::run(*config),
         Command::Accounts(config) => role::accounts::run(*config),
+        Command::Chat(config) => role::chat::run(*config),
         Command::Presence(config) => role::presence::run(*config),
         Command::Seed(config) => seed::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),

@@ -1,7 +1,6 @@
 //! Which chat nodes live and where: each announces itself in Redis under a lease ([`Announcement`]), and gateways watch ([`Watch`]).
 //! Time is Redis's own, so that no two clocks have to agree.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the chat role will call it"))]
 mod announce;
 mod scripts;
 mod watch;
@@ -11,7 +10,6 @@ use std::time::Duration;
 use deadpool_redis::{Connection, Pool, redis::RedisError};
 use tokio::time::timeout;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the chat role will call it"))]
 pub use announce::Announcement;
 pub use watch::Watch;
 

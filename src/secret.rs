@@ -37,15 +37,31 @@ impl fmt::Debug for Address {
 /// # Errors
 /// Says what is wrong with the file, never what is in it.
 pub fn key(path: &Path) -> Result<Key, String> {
-    let refused = |why: &dyn fmt::Display| {
-        format!("the file of --secret-file (GODZILLA_SECRET_FILE) is refused: {why}")
-    };
-    let mode = fs::metadata(path).map_err(|error| refused(&error))?.permissions().mode();
+    let flag = "--secret-file (GODZILLA_SECRET_FILE)";
+    Key::new(private(flag, path)?.trim_ascii()).map_err(|error| refused(flag, &error))
+}
+
+/// The address that was given, or the one in the file that was.
+///
+/// # Errors
+/// Says what is wrong with the file, never what is in it.
+pub fn address(given: Option<&Address>, file: (&str, Option<&Path>)) -> Result<Option<Address>, String> {
+    let (flag, Some(path)) = file else { return Ok(given.cloned()) };
+    let content = String::from_utf8(private(flag, path)?).map_err(|_| refused(flag, &"it is no text"))?;
+    Ok(Some(Address(content.trim().to_owned())))
+}
+
+/// What a file holds that nobody else can read.
+fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
+    let mode = fs::metadata(path).map_err(|error| refused(flag, &error))?.permissions().mode();
     if mode & OTHERS != 0 {
-        return Err(refused(&"every user of this machine can reach it; chmod 640 or less"));
+        return Err(refused(flag, &"every user of this machine can reach it; chmod 640 or less"));
     }
-    let content = fs::read(path).map_err(|error| refused(&error))?;
-    Key::new(content.trim_ascii()).map_err(|error| refused(&error))
+    fs::read(path).map_err(|error| refused(flag, &error))
+}
+
+fn refused(flag: &str, why: &dyn fmt::Display) -> String {
+    format!("the file of {flag} is refused: {why}")
 }
 
 #[cfg(test)]
@@ -69,6 +85,19 @@ mod tests {
             assert!(text.contains("--secret-file") && !text.contains("s3cret"), "{text}");
         }
         assert!(key(Path::new("/nowhere/at/all")).is_err());
+    }
+
+    #[test]
+    fn an_address_may_be_in_a_private_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "redis://:s3cret@host\n").unwrap();
+        let read = || address(None, ("--redis-url-file", Some(file.path())));
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(read().unwrap().unwrap().reveal(), "redis://:s3cret@host");
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
+        let text = read().expect_err("refused");
+        assert!(text.contains("--redis-url-file") && !text.contains("s3cret"), "{text}");
+        assert_eq!(address(None, ("", None)), Ok(None));
     }
 
     #[test]

@@ -83,10 +83,14 @@ impl Default for Config {
 impl Config {
     /// This node's name: the one given, else the host's.
     pub fn node_name(&self) -> String {
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let name = self.node.clone().or_else(host).unwrap_or_default();
-        if name.trim().is_empty() { "chat".to_owned() } else { name.trim().to_owned() }
+        self.node.clone().unwrap_or_else(host)
     }
+}
+
+/// The host's name.
+pub fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "chat".to_owned() } else { name.trim().to_owned() }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

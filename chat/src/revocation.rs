@@ -1,4 +1,5 @@
-//! Logins that end, by logout or by age, cut the sockets that were opened with them. Started by [`crate::start`]; watches sessions, calls the bus.
+//! Logins that end, by logout or by age, cut the sockets that were opened with them. Started by [`crate::start`]; watches
+//! sessions, calls the bus.
 
 use std::time::Duration;
 
@@ -6,55 +7,108 @@ use sessions::{SessionId, SharedSessions};
 use socketio::{Bus, CloseReason, Fanout};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{log::of_session, seats::Seats};
 
-/// How often it is asked whether sessions with sockets still live: they also end by age, which no closing tells of.
-const CHECK: Duration = Duration::from_secs(30);
+/// How often it is asked whether sessions with sockets still live: they also end by age, which no closing tells of, and a
+/// closing can be lost on its way.
+const CHECK: Duration = Duration::from_secs(25);
+
+/// How often it is asked whether anybody can say so.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// How long sockets stay of which nobody can say whether their logins still live.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// See [`watch`].
+struct Watch {
+    sessions: SharedSessions,
+    seats: Seats,
+    bus: Bus,
+    grace: Duration,
+    checked: Instant,
+    /// Since when nobody can say which sessions live.
+    silent: Option<Instant>,
+}
 
 /// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the bus: it
 /// need not wait behind messages.
 pub async fn watch(
-    mut closings: broadcast::Receiver<SessionId>,
+    closings: broadcast::Receiver<SessionId>,
     sessions: SharedSessions,
     seats: Seats,
     bus: Bus,
 ) {
-    let mut checks = interval(CHECK);
-    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let closed = tokio::select! {
-            closed = closings.recv() => closed,
-            _ = checks.tick() => {
-                check(&sessions, &seats, &bus).await;
-                continue;
-            }
-        };
-        match closed {
-            Ok(id) => bus.send(vec![cut(id.as_str())]).await,
-            Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "closings of sessions were missed, asking for each");
-                check(&sessions, &seats, &bus).await;
-            }
-            Err(RecvError::Closed) => return,
-        }
-    }
+    let watch = Watch { sessions, seats, bus, grace: GRACE, checked: Instant::now(), silent: None };
+    watch.run(closings, PROBE).await;
 }
 
-/// Asks for every session that has sockets here and cuts those that are over. One that nobody can answer for stays.
-async fn check(sessions: &SharedSessions, seats: &Seats, bus: &Bus) {
-    let mut over = Vec::new();
-    for session in seats.sessions() {
-        let Ok(id) = session.parse::<SessionId>() else { continue };
-        match sessions.is_live(&id).await {
-            Ok(true) => (),
-            Ok(false) => over.push(cut(&session)),
-            Err(error) => tracing::warn!(%error, "a session could not be checked"),
+impl Watch {
+    async fn run(mut self, mut closings: broadcast::Receiver<SessionId>, probe: Duration) {
+        let mut probes = interval(probe);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let closed = tokio::select! {
+                closed = closings.recv() => closed,
+                _ = probes.tick() => {
+                    self.look().await;
+                    continue;
+                }
+            };
+            match closed {
+                Ok(id) => self.bus.send(vec![cut(id.as_str())]).await,
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "closings of sessions were missed, asking for each");
+                    self.check(usize::MAX).await;
+                }
+                Err(RecvError::Closed) => return,
+            }
         }
     }
-    bus.send(over).await;
+
+    /// Asks for one session often, and for all of them now and then; ends the sockets of all when that has long been in vain.
+    async fn look(&mut self) {
+        let is_due = self.silent.is_some() || self.checked.elapsed() >= CHECK;
+        if self.check(if is_due { usize::MAX } else { 1 }).await {
+            self.silent = None;
+            if is_due {
+                self.checked = Instant::now();
+            }
+            return;
+        }
+        let since = *self.silent.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.grace {
+            tracing::warn!("sockets are closed because nobody can say whether their sessions live");
+            let close = |session: String| Fanout::Close {
+                of: of_session(&session),
+                reason: CloseReason::Unverifiable,
+            };
+            self.bus.send(self.seats.sessions().into_iter().map(close).collect()).await;
+        }
+    }
+
+    /// Asks for sessions that have sockets here, at most so many, and cuts those that are over. False when nobody answers: those
+    /// stay for now.
+    async fn check(&self, most: usize) -> bool {
+        let mut over = Vec::new();
+        let mut is_answered = true;
+        for session in self.seats.sessions().into_iter().take(most) {
+            let Ok(id) = session.parse::<SessionId>() else { continue };
+            match self.sessions.is_live(&id).await {
+                Ok(true) => (),
+                Ok(false) => over.push(cut(&session)),
+                Err(error) => {
+                    tracing::warn!(%error, "sessions cannot be checked");
+                    is_answered = false;
+                    break;
+                }
+            }
+        }
+        self.bus.send(over).await;
+        is_answered
+    }
 }
 
 fn cut(session: &str) -> Fanout {

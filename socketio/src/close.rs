@@ -36,6 +36,8 @@ pub enum CloseReason {
     Superseded,
     /// The user has more connections than allowed.
     TooMany,
+    /// Nobody could say for too long whether the client's credentials are still good.
+    Unverifiable,
     /// The process is draining.
     ShuttingDown,
 }
@@ -60,6 +62,7 @@ impl CloseReason {
             Self::ServerClose => "forced server close",
             Self::Superseded => "superseded",
             Self::TooMany => "too many connections",
+            Self::Unverifiable => "session_unverifiable",
             Self::ShuttingDown => "server shutting down",
         }
     }
@@ -75,9 +78,12 @@ impl CloseReason {
             Self::ShuttingDown => 1001,
             Self::TransportError | Self::ParseError | Self::ProtocolViolation => 1002,
             Self::InvalidText => 1007,
-            Self::PingTimeout | Self::ConnectTimeout | Self::TooMany | Self::Flood | Self::MessageTimeout => {
-                1008
-            }
+            Self::PingTimeout
+            | Self::ConnectTimeout
+            | Self::TooMany
+            | Self::Flood
+            | Self::MessageTimeout
+            | Self::Unverifiable => 1008,
             Self::TooLarge => 1009,
             Self::Slow => 1013,
         }
@@ -87,7 +93,12 @@ impl CloseReason {
     pub(crate) fn is_from_client(self) -> bool {
         !matches!(
             self,
-            Self::ConnectTimeout | Self::ServerLeft | Self::ServerClose | Self::TooMany | Self::ShuttingDown
+            Self::ConnectTimeout
+                | Self::ServerLeft
+                | Self::ServerClose
+                | Self::TooMany
+                | Self::Unverifiable
+                | Self::ShuttingDown
         )
     }
 
@@ -101,6 +112,7 @@ impl CloseReason {
                 | Self::MessageTimeout
                 | Self::Slow
                 | Self::Superseded
+                | Self::Unverifiable
                 | Self::ShuttingDown
         )
     }

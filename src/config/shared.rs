@@ -15,6 +15,9 @@ pub struct Mongo {
     /// MongoDB, a replica set, such as mongodb://user:password@host/godzilla?replicaSet=rs0
     #[arg(long, env = "GODZILLA_MONGO_URI", value_name = "URI")]
     pub mongo_uri: Option<Address>,
+    /// File with the address of MongoDB, for one that holds a password
+    #[arg(long, env = "GODZILLA_MONGO_URI_FILE", value_name = "FILE", conflicts_with = "mongo_uri")]
+    pub mongo_uri_file: Option<PathBuf>,
 }
 
 /// Where Redis is.
@@ -25,6 +28,9 @@ pub struct Redis {
     /// Redis, with appendonly yes, such as redis://:password@host:6379/0
     #[arg(long, env = "GODZILLA_REDIS_URL", value_name = "URL")]
     pub redis_url: Option<Address>,
+    /// File with the address of Redis, for one that holds a password
+    #[arg(long, env = "GODZILLA_REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis_url")]
+    pub redis_url_file: Option<PathBuf>,
 }
 
 /// The key that all roles of a deployment have.
@@ -39,16 +45,18 @@ pub struct Secret {
 
 impl Mongo {
     /// The address.
-    pub fn uri(&self) -> Result<&str, String> {
-        let uri = self.mongo_uri.as_ref().map(Address::reveal);
+    pub fn uri(&self) -> Result<Address, String> {
+        let file = ("--mongo-uri-file (GODZILLA_MONGO_URI_FILE)", self.mongo_uri_file.as_deref());
+        let uri = secret::address(self.mongo_uri.as_ref(), file)?;
         uri.ok_or_else(|| missing("--mongo-uri (GODZILLA_MONGO_URI)", "where MongoDB is"))
     }
 }
 
 impl Redis {
     /// The address.
-    pub fn url(&self) -> Result<&str, String> {
-        let url = self.redis_url.as_ref().map(Address::reveal);
+    pub fn url(&self) -> Result<Address, String> {
+        let file = ("--redis-url-file (GODZILLA_REDIS_URL_FILE)", self.redis_url_file.as_deref());
+        let url = secret::address(self.redis_url.as_ref(), file)?;
         url.ok_or_else(|| missing("--redis-url (GODZILLA_REDIS_URL)", "where Redis is"))
     }
 }

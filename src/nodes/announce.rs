@@ -42,18 +42,24 @@ impl Announcement {
     /// # Errors
     /// When the name cannot be one, or the address none of Redis: in words that name the flag.
     pub fn start(url: &str, name: &str, address: Backend, lease: Duration) -> Result<Self, String> {
-        if !Nodes::is_name(name) {
-            return Err("the value of --node (GODZILLA_NODE) is refused: expected up to 63 letters, digits and dashes".to_owned());
-        }
+        Self::check(name)?;
         let (table, name) = (Table::new(url)?, name.to_owned());
         let node = Arc::new(Node { table, name, address, lease, is_known: AtomicBool::new(false) });
         let renewing = tokio::spawn(node.clone().renew());
         Ok(Self { node, renewing })
     }
 
+    /// Refuses a name that no node can have, in words that name the flag.
+    pub fn check(name: &str) -> Result<(), String> {
+        let refused =
+            "the value of --node (GODZILLA_NODE) is refused: expected up to 63 letters, digits and dashes";
+        if Nodes::is_name(name) { Ok(()) } else { Err(refused.to_owned()) }
+    }
+
     /// Whether gateways can know the node. For `/readyz`; not while another node of its name lives.
-    pub fn is_known(&self) -> bool {
-        self.node.is_known.load(Ordering::Relaxed)
+    pub fn known(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let node = self.node.clone();
+        move || node.is_known.load(Ordering::Relaxed)
     }
 
     /// Takes the node out of the table: the first thing of a drain. If Redis is away its lease does that.

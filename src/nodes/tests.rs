@@ -33,7 +33,7 @@ async fn becomes(watch: &Watch, want: &[(&str, u16)]) {
 
 async fn becomes_known(announcement: &Announcement) {
     let until = Instant::now() + PATIENCE;
-    while !announcement.is_known() {
+    while !announcement.known()() {
         assert!(Instant::now() < until, "not known after {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -47,7 +47,7 @@ async fn nodes_are_seen_while_they_live_and_not_after_they_have_withdrawn() {
     becomes(&watch, &[("chat-1", 1)]).await;
     let two = announce(&redis, "chat-2", 2, Announcement::LEASE);
     becomes(&watch, &[("chat-1", 1), ("chat-2", 2)]).await;
-    assert!(one.is_known() && two.is_known() && watch.hears());
+    assert!(one.known()() && two.known()() && watch.hears());
     one.withdraw().await;
     becomes(&watch, &[("chat-2", 2)]).await;
 }
@@ -67,7 +67,7 @@ async fn a_node_that_falls_silent_leaves_with_its_lease_and_one_that_renews_stay
     becomes(&watch, &[("silent", 1), ("lively", 2)]).await;
     becomes(&watch, &[("lively", 2)]).await;
     assert!(started.elapsed() > short, "{:?}", started.elapsed());
-    assert!(lively.is_known());
+    assert!(lively.known()());
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
     let mut nodes = watch.nodes();
     nodes.mark_unchanged();
     let until = Instant::now() + PATIENCE;
-    while watch.hears() || node.is_known() {
+    while watch.hears() || node.known()() {
         assert!(Instant::now() < until, "nobody notices that Redis is away");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -47,8 +47,9 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let mut stop = Stop::listen()?;
     let uri = config.mongo.uri().map_err(Error::Config)?;
     let url = config.redis.url().map_err(Error::Config)?;
+    let url = url.reveal();
     let key = config.secret.key().map_err(Error::Config)?;
-    let users = Arc::new(MongoUsers::new(&mongo::database(uri).await?));
+    let users = Arc::new(MongoUsers::new(&mongo::database(uri.reveal()).await?));
     let sessions = RedisSessions::new(url, Timestamp::now).map_err(|error| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     })?;

@@ -51,6 +51,7 @@ pub fn run(config: config::Gateway) -> Result<(), Error> {
 async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
     let url = config.redis.url().map_err(Error::Config)?;
+    let url = url.reveal();
     let key = config.secret.key().map_err(Error::Config)?;
     let accounts = config.accounts().map_err(Error::Config)?;
     let watch = Arc::new(Watch::start(url).map_err(Error::Config)?);

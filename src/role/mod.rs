@@ -2,6 +2,7 @@
 
 pub mod accounts;
 mod caller;
+pub mod chat;
 pub mod gateway;
 pub mod presence;
 mod presence_thread;

@@ -1,0 +1,235 @@
+//! `godzilla chat`: one of any number of nodes that people's sockets are on, on MongoDB and Redis, behind gateways. It waits for
+//! its stores before it does anything, because without them there is nothing it could do, and tells gateways of itself last.
+
+use std::{
+    net::TcpListener,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use ::accounts::MongoUsers;
+use ::chat::{
+    Chat, Deps, MongoStore, Order, Redis, guest::Guests, log::Stream, tickets::redis::RedisTickets,
+};
+use actix_web::{
+    App, HttpServer,
+    dev::{Server as HttpServerTask, ServerHandle},
+    middleware::from_fn,
+    rt::{System, spawn, time::sleep},
+    web,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use proto::{Timestamp, signature::Key};
+use sessions::RedisSessions;
+use socketio::{Bus, CloseReason, Server};
+
+use crate::{
+    admin::{self, Probe, Readiness},
+    config,
+    error::Error,
+    listener::{listen, raise_open_files},
+    mongo,
+    nodes::Announcement,
+    registered::Registered,
+    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, caller, upkeep},
+    shutdown::Stop,
+    telemetry,
+};
+
+/// How long a request head may take.
+const HEAD: Duration = Duration::from_secs(5);
+
+/// Between two attempts to reach the stores, at first and at most; it doubles.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// When the node ends its sockets are closed in this many steps: other nodes take them, a few at a time.
+const CLOSING_STEPS: u32 = 50;
+
+/// Between two of those steps.
+const CLOSING_PAUSE: Duration = Duration::from_millis(100);
+
+/// The stores, which need not be there yet.
+struct Stores {
+    chat: MongoStore,
+    users: Arc<MongoUsers>,
+    sessions: Arc<RedisSessions>,
+    redis: Redis,
+}
+
+/// Whether gateways can know this node, once it has announced itself.
+type Known = Arc<OnceLock<Box<dyn Fn() -> bool + Send + Sync>>>;
+
+/// What has to be ended, in the order of its fields.
+struct Running {
+    /// Told first: no more work, please.
+    readiness: Arc<Readiness>,
+    /// Gateways send nobody new.
+    announcement: Announcement,
+    /// The node's HTTP.
+    http: ServerHandle,
+    /// Everything accepted is answered before the sockets go.
+    chat: Chat,
+    /// The way to all sockets.
+    bus: Bus,
+    /// Answers until the end.
+    admin: ServerHandle,
+}
+
+/// Runs until a signal asks to stop, and then until everything accepted has its answer and the sockets have been sent away.
+pub fn run(config: config::Chat) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    let metrics = telemetry::metrics()?;
+    raise_open_files();
+    System::new().block_on(serve(config, metrics))
+}
+
+async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<(), Error> {
+    let mut stop = Stop::listen()?;
+    let key = config.secret.key().map_err(Error::Config)?;
+    let stores = Stores::new(&config).await?;
+    let url = config.redis.url().map_err(Error::Config)?;
+    let node = config.chat.node_name();
+    Announcement::check(&node).map_err(Error::Config)?;
+    let listener = listen("--listen", &mut config.listen)?;
+    let address = config.address().map_err(Error::Config)?;
+    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
+    let known = Known::default();
+    let readiness = Readiness::new(stores.probes(known.clone()));
+    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
+    spawn(server);
+    spawn(upkeep(metrics, || ()));
+    let order = tokio::select! {
+        order = stores.wait(&node) => order,
+        signal = stop.asked() => {
+            tracing::info!(signal, "stopped before the stores were there");
+            return Ok(());
+        }
+    };
+    let bus = Bus::new();
+    let deps = Deps {
+        history: stores.chat.history(),
+        order,
+        directory: stores.chat.directory(),
+        tickets: Arc::new(RedisTickets::new(stores.redis.clone())),
+        people: Arc::new(Registered(stores.users.clone())),
+        sessions: stores.sessions.clone(),
+        bus: bus.clone(),
+        config: config.chat.clone(),
+    };
+    let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
+    let mut sockets = config.sockets.to_config();
+    // Gateways read the node's name there.
+    sockets.sid_suffix = format!(".{node}");
+    let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), sockets);
+    let http = http(listener, chat.clone(), sockets, key)?;
+    let handle = http.handle();
+    let mut http = spawn(http);
+    let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
+    let announcement = announcement.map_err(Error::Config)?;
+    _ = known.set(Box::new(announcement.known()));
+    let running = Running { readiness, announcement, http: handle, chat, bus, admin };
+    running.readiness.open();
+    tracing::info!(address = %config.listen, node, "chat listens");
+    tokio::select! {
+        signal = stop.asked() => tracing::info!(signal, "draining"),
+        _ = &mut http => return Err(Error::part("http", "ended by itself")),
+    }
+    stop.drain(running.drain()).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn http(
+    listener: TcpListener,
+    chat: Chat,
+    sockets: Server<Guests>,
+    key: Key,
+) -> Result<HttpServerTask, Error> {
+    let server = HttpServer::new(move || {
+        let key = Rc::new(key.clone());
+        App::new()
+            .configure(|service| chat.routes(service))
+            .configure(|service| sockets.mount(service))
+            .default_service(web::to(gateway::not_found))
+            .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
+    });
+    let server = server
+        .on_connect(socketio::on_connect)
+        .tcp_nodelay(true)
+        .h1_allow_half_closed(false)
+        .max_connections(CONNECTIONS)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD)
+        .client_disconnect_timeout(DISCONNECT)
+        .shutdown_timeout(3)
+        .disable_signals()
+        .listen(listener)
+        .map_err(|error| Error::part("http", error))?;
+    Ok(server.run())
+}
+
+impl Stores {
+    async fn new(config: &config::Chat) -> Result<Self, Error> {
+        let uri = config.mongo.uri().map_err(Error::Config)?;
+        let url = config.redis.url().map_err(Error::Config)?;
+        let refused = |error: &dyn std::fmt::Display| {
+            Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
+        };
+        let database = mongo::database(uri.reveal()).await?;
+        let sessions = RedisSessions::new(url.reveal(), Timestamp::now).map_err(|error| refused(&error))?;
+        Ok(Self {
+            chat: MongoStore::new(&database),
+            users: Arc::new(MongoUsers::new(&database)),
+            sessions: Arc::new(sessions),
+            redis: Redis::new(url.reveal()).map_err(|error| refused(&error.public()))?,
+        })
+    }
+
+    /// Waits until the stores are there, and opens the log.
+    async fn wait(&self, node: &str) -> Order {
+        let mut pause = PAUSES.0;
+        loop {
+            let opened = async {
+                self.chat.prepare().await?;
+                Stream::open(self.redis.clone(), node.to_owned(), self.chat.history()).await
+            };
+            match opened.await {
+                Ok(opened) => return Order::Stream(opened),
+                Err(error) => tracing::warn!(%error, "waiting for the stores"),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    fn probes(&self, known: Known) -> Vec<(&'static str, Probe)> {
+        let (chat, sessions) = (self.chat.clone(), self.sessions.clone());
+        let mongo = move || {
+            let chat = chat.clone();
+            Box::pin(async move { chat.is_ready().await }) as _
+        };
+        let redis = move || {
+            let sessions = sessions.clone();
+            Box::pin(async move { sessions.is_ready().await }) as _
+        };
+        let node = move || {
+            let known = known.get().is_some_and(|known| known());
+            Box::pin(async move { known }) as _
+        };
+        vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
+    }
+}
+
+impl Running {
+    /// No new work, the answers to the old, then goodbye to the sockets, then the parts from the outside in.
+    async fn drain(self) {
+        self.readiness.drain();
+        self.announcement.withdraw().await;
+        self.http.pause().await;
+        self.chat.drain().await;
+        self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+        self.http.stop(true).await;
+        self.admin.stop(false).await;
+    }
+}

@@ -3,9 +3,11 @@
 
 mod mongo;
 mod redis;
+mod stores;
 
 pub use mongo::Mongo;
 pub use redis::Redis;
+pub use stores::Stores;
 
 use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},

@@ -172,7 +172,7 @@ async fn quiet_for_longer_than_any_recovery_window_then_a_short_drop() {
     let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
     bob.says("before").await;
     alice.hears("before").await;
-    stage.server.ages_by(23 * 3600);
+    stage.server.ages_by(23 * 3600).await;
     alice.drops().await;
     bob.says("missed").await;
     went_on(&first, &alice.connects().await);
@@ -186,7 +186,7 @@ async fn quiet_for_longer_than_any_recovery_window_then_a_short_drop() {
 async fn after_more_than_a_day_a_client_starts_anew() {
     let stage = Stage::opens().await;
     let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    stage.server.ages_by(25 * 3600);
+    stage.server.ages_by(25 * 3600).await;
     alice.drops().await;
     let back = alice.connects().await;
     assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");

@@ -1,6 +1,6 @@
 //! A stage for plays: one running server of the real program and the people who talk through it. Used by every test that
 //! needs a server; built on `server` (the process), `person` (HTTP), `socket` (Socket.IO), `raw` (frames no
-//! good client sends), `puppet` (the official client), `tunnel` (a network that
+//! good client sends), `split` (the roles), `puppet` (the official client), `tunnel` (a network that
 //! fails), `climber` and `crowd` (a thousand clients).
 
 mod climber;
@@ -12,6 +12,7 @@ mod puppet;
 mod raw;
 mod server;
 mod socket;
+mod split;
 mod tunnel;
 mod wire;
 

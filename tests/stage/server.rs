@@ -1,5 +1,5 @@
-//! One process of the real program with a data directory of its own. Started by `Stage`; killed on drop, or by the test,
-//! and then started again on the same data.
+//! The real program with stores of its own, as one process or as a split system. Started by `Stage`; killed on drop, or by the
+//! test, and then started again on the same data.
 
 use std::{
     fs::{self, File},
@@ -10,70 +10,132 @@ use std::{
 };
 
 use tempfile::TempDir;
+use testbed::Stores;
 
-use super::{PATIENCE, Request};
+use super::{PATIENCE, Request, split};
 
-/// A running server.
+/// A running server: one process, or the roles of a split system.
 pub struct Server {
     /// Where the gateway listens.
     pub address: SocketAddr,
     /// Where the presence service's gRPC listens.
     pub presence: SocketAddr,
-    /// Where `/livez`, `/readyz` and `/metrics` are.
+    /// Where `/livez`, `/readyz` and `/metrics` are; in a split system the gateway's.
     pub admin: SocketAddr,
-    /// The data directory, removed at the end.
+    /// What it keeps, and where its log is; removed at the end.
     data: TempDir,
-    /// More arguments, the same on every start.
+    /// The stores of a split system.
+    pub stores: Option<Stores>,
+    /// The gateway, or all in one, comes first.
+    pub processes: Vec<Process>,
+}
+
+/// One process of the program.
+pub struct Process {
+    /// Its arguments, the same on every start.
     arguments: Vec<String>,
-    /// The process.
+    /// Where it says whether it is ready.
+    admin: SocketAddr,
     child: Child,
 }
 
 impl Server {
-    /// Starts the program on free ports and an empty directory and waits until it is ready.
+    /// Starts the program on free ports and empty stores and waits until it is ready: all in one process or, when `STAGE_SPLIT`
+    /// is set, as a gateway, accounts, two chat nodes and presence.
     pub async fn start(arguments: &[&str]) -> Self {
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        if std::env::var_os("STAGE_SPLIT").is_some_and(|given| !given.is_empty()) {
+            return Self::start_split(arguments, Stores::open().await).await;
+        }
+        Self::start_on(None, |data, _| {
+            let [address, presence, admin] = free_addresses();
+            let data = data.join("data");
+            let fixed = [
+                ("--listen", address.to_string()),
+                ("--presence-listen", presence.to_string()),
+                ("--admin-listen", admin.to_string()),
+                ("--bcrypt-cost", "4".to_owned()),
+                ("--data-dir", data.to_str().expect("our own path").to_owned()),
+            ];
+            let whole = split::command("serve", &fixed, arguments.iter().map(ToString::to_string));
+            (address, presence, vec![(whole, admin)])
+        })
+        .await
+    }
+
+    /// Starts the roles on `stores`.
+    pub async fn start_split(arguments: &[&str], stores: Stores) -> Self {
+        Self::start_on(Some(stores), |data, stores| {
+            split::commands(data, stores.expect("they were given"), arguments)
+        })
+        .await
+    }
+
+    /// `plan` says where the gateway and presence listen, and the arguments and admin address of each process.
+    async fn start_on(
+        mut stores: Option<Stores>,
+        plan: impl Fn(&Path, Option<&Stores>) -> (SocketAddr, SocketAddr, Vec<(Vec<String>, SocketAddr)>),
+    ) -> Self {
         // Between finding a free port and the program binding it, another test may take it: then try other ports.
         for _ in 0..5 {
             let data = TempDir::new().expect("a temporary directory");
-            let [address, presence, admin] = free_addresses();
-            let child = spawn(&[address, presence, admin], data.path(), &arguments);
-            let mut server = Self { address, presence, admin, data, arguments: arguments.clone(), child };
+            let (address, presence, plans) = plan(data.path(), stores.as_ref());
+            let start = |(arguments, admin): (Vec<String>, _)| {
+                let child = spawn(data.path(), &arguments);
+                Process { arguments, admin, child }
+            };
+            let processes: Vec<Process> = plans.into_iter().map(start).collect();
+            let admin = processes[0].admin;
+            let mut server = Self { address, presence, admin, data, stores: stores.take(), processes };
             if server.becomes_ready().await {
                 return server;
             }
             let log = server.log();
             assert!(log.to_lowercase().contains("in use"), "the server did not become ready:\n{log}");
+            stores = server.stores.take();
         }
         panic!("five times in a row the ports were taken");
     }
 
-    /// Kills the process as a crash would: no chance to write anything.
+    /// Kills every process as a crash would: no chance to write anything.
     pub fn crashes(&mut self) {
-        self.child.kill().expect("our own child");
-        self.child.wait().expect("our own child");
+        self.processes.iter_mut().for_each(Process::crashes);
     }
 
     /// Starts the program again on the same ports and data.
     pub async fn returns(&mut self) {
-        let addresses = [self.address, self.presence, self.admin];
-        self.child = spawn(&addresses, self.data.path(), &self.arguments);
+        for process in &mut self.processes {
+            process.child = spawn(self.data.path(), &process.arguments);
+        }
         assert!(self.becomes_ready().await, "the server did not come back:\n{}", self.log());
     }
 
-    /// Asks the process to end (SIGTERM) and waits until it has.
+    /// Starts one process again and waits until all are ready.
+    pub async fn process_returns(&mut self, index: usize) {
+        let process = &mut self.processes[index];
+        process.child = spawn(self.data.path(), &process.arguments);
+        assert!(self.becomes_ready().await, "a process did not come back:\n{}", self.log());
+    }
+
+    /// Asks every process to end (SIGTERM), the gateway first, and waits until all have; the status of the first.
     pub async fn is_asked_to_stop(&mut self) -> ExitStatus {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is everywhere");
-        assert!(sent.success());
-        self.ends()
+        let mut statuses = Vec::new();
+        for index in 0..self.processes.len() {
+            statuses.push(self.process_is_asked_to_stop(index).await);
+        }
+        statuses[0]
+    }
+
+    /// Asks one process to end (SIGTERM) and waits until it has.
+    pub async fn process_is_asked_to_stop(&mut self, index: usize) -> ExitStatus {
+        self.processes[index].signal("TERM");
+        self.ends(index)
             .await
             .unwrap_or_else(|| panic!("still running {PATIENCE:?} after SIGTERM:\n{}", self.log()))
     }
 
-    /// The process id.
+    /// The process id; of a split system the gateway's.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.processes[0].child.id()
     }
 
     /// The data directory.
@@ -82,11 +144,14 @@ impl Server {
     }
 
     /// Makes everything that the chat's store remembers older, so that a test need not wait.
-    pub fn ages_by(&self, seconds: u64) {
+    pub async fn ages_by(&self, seconds: u64) {
+        let ms = seconds * 1000;
+        if let Some(stores) = &self.stores {
+            return split::ages_by(stores, ms).await;
+        }
         let store =
             rusqlite::Connection::open(self.data_dir().join("chat.sqlite3")).expect("the server's store");
         store.busy_timeout(PATIENCE).expect("a setting");
-        let ms = seconds * 1000;
         for change in [
             format!("UPDATE tickets SET issued = issued - {ms}"),
             format!("UPDATE messages SET timestamp = timestamp - {ms}"),
@@ -117,29 +182,34 @@ impl Server {
         fs::read_to_string(log_path(self.data.path())).unwrap_or_default()
     }
 
-    /// Waits for `/readyz`; false when the process ended before.
+    /// Waits for every `/readyz`; false when a process ended before.
     async fn becomes_ready(&mut self) -> bool {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + 2 * PATIENCE;
+        let mut ready = 0;
         while Instant::now() < until {
-            if self.child.try_wait().expect("our own child").is_some() {
+            if self.processes.iter_mut().any(Process::has_ended) {
                 return false;
             }
-            if TcpStream::connect(self.admin).is_ok() {
-                let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, self.admin).await;
-                if answer.status == 200 {
+            let admin = self.processes[ready].admin;
+            let answers = TcpStream::connect(admin).is_ok()
+                && Request::get("/readyz").send(Ipv4Addr::LOCALHOST, admin).await.status == 200;
+            if answers {
+                ready += 1;
+                if ready == self.processes.len() {
                     return true;
                 }
+                continue;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("not ready after {PATIENCE:?}:\n{}", self.log());
+        panic!("not ready after {:?}:\n{}", 2 * PATIENCE, self.log());
     }
 
-    /// Waits for the process to end by itself; none when it does not.
-    async fn ends(&mut self) -> Option<ExitStatus> {
+    /// Waits for a process to end by itself; none when it does not.
+    async fn ends(&mut self, index: usize) -> Option<ExitStatus> {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
+            if let Some(status) = self.processes[index].child.try_wait().expect("our own child") {
                 return Some(status);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -148,11 +218,31 @@ impl Server {
     }
 }
 
+impl Process {
+    /// Kills it as a crash would.
+    pub fn crashes(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+    }
+
+    /// Sends it a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let arguments = [format!("-{name}"), self.child.id().to_string()];
+        assert!(Command::new("kill").args(arguments).status().expect("kill is everywhere").success());
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_some()
+    }
+}
+
 impl Drop for Server {
     #[expect(clippy::print_stderr, reason = "the test harness shows it beside a failure")]
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for process in &mut self.processes {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
         if std::thread::panicking() {
             let log = self.log();
             let start = log.lines().count().saturating_sub(40);
@@ -174,13 +264,9 @@ pub fn program() -> Command {
     command
 }
 
-fn spawn(addresses: &[SocketAddr; 3], data: &Path, arguments: &[String]) -> Child {
+fn spawn(data: &Path, arguments: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(log_path(data)).expect("our own directory");
-    let [address, presence, admin] = addresses.map(|address| address.to_string());
     program()
-        .args(["serve", "--listen", &address, "--presence-listen", &presence, "--admin-listen", &admin])
-        .args(["--bcrypt-cost", "4", "--data-dir"])
-        .arg(data.join("data"))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file"))

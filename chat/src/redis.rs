@@ -1,11 +1,11 @@
-//! The Redis that holds a cluster's log and tickets: its connections and their deadline, and the epoch of what it holds. Used by
-//! [`crate::log::stream`] and [`crate::tickets::redis`].
+//! The Redis that holds a cluster's log and tickets, and the epoch of what it holds. Used by [`crate::log::stream`] and
+//! [`crate::tickets::redis`].
 
 use std::time::Duration;
 
-use deadpool_redis::{
-    Connection, Pool,
-    redis::{self, Client, FromRedisValue, RedisError, aio::ConnectionLike},
+use remote::{
+    Connection, Hook, HookError,
+    redis::{self, FromRedisValue, RedisError, aio::ConnectionLike},
 };
 use tokio::time::timeout;
 
@@ -30,9 +30,6 @@ pub const HEADS: &str = "{log}:heads";
 /// Marks of where the log was when.
 pub const MARKS: &str = "{log}:marks";
 
-/// How long Redis may take for anything, connecting included.
-const DEADLINE: Duration = Duration::from_millis(250);
-
 /// How long it may take to connect for good, and to say that there is nothing new: longer than the question for that waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,10 +38,7 @@ const CONNECTIONS: usize = 16;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
-pub struct Redis {
-    pool: Pool,
-    client: Client,
-}
+pub struct Redis(remote::Redis);
 
 /// Where the log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,22 +57,15 @@ impl Redis {
     /// # Errors
     /// [`Error::BadRequest`] when `url` is no address of Redis; it is not repeated, because it may hold a password.
     pub fn new(url: &str) -> Result<Self, Error> {
-        let none = |_| Error::BadRequest("expected an address such as redis://127.0.0.1:6379/0".to_owned());
-        let client = Client::open(url).map_err(|_| none(()))?;
-        let pool = deadpool_redis::Config::from_url(url)
-            .builder()
-            .map_err(|_| none(()))?
-            .max_size(CONNECTIONS)
-            // A connection that was made after Redis came back with another log knows it before anybody uses it.
-            .post_create(deadpool_redis::Hook::async_fn(|connection, _| {
-                Box::pin(async move {
-                    claim(connection).await.map_err(deadpool_redis::HookError::Backend)?;
-                    Ok(())
-                })
-            }))
-            .build()
-            .map_err(|_| none(()))?;
-        Ok(Self { pool, client })
+        // A connection that was made after Redis came back with another log knows it before anybody uses it.
+        let greet = Hook::async_fn(|connection, _| {
+            Box::pin(async move {
+                claim(connection).await.map_err(HookError::Backend)?;
+                Ok(())
+            })
+        });
+        let redis = remote::Redis::greeted(url, CONNECTIONS, Some(greet));
+        redis.map(Self).map_err(|error| Error::BadRequest(error.to_string()))
     }
 
     /// Asks Redis something, within the deadline.
@@ -86,9 +73,7 @@ impl Redis {
         &self,
         question: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
     ) -> Result<T, Error> {
-        let answer =
-            async { question(self.pool.get().await.map_err(unavailable)?).await.map_err(unavailable) };
-        timeout(DEADLINE, answer).await.map_err(unavailable)?
+        self.0.ask(question).await.map_err(unavailable)
     }
 
     /// Where the log is; a new epoch when Redis was started again.
@@ -101,7 +86,8 @@ impl Redis {
         let connect = async {
             let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
             let mut connection = self
-                .client
+                .0
+                .client()
                 .get_multiplexed_async_connection_with_config(&config)
                 .await
                 .map_err(unavailable)?;

@@ -10,30 +10,25 @@
 mod scripts;
 mod watch;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use async_trait::async_trait;
-use deadpool_redis::{
-    Connection, Pool,
+use proto::{Timestamp, Username};
+pub use remote::NotAnAddress;
+use remote::{
+    Redis,
     redis::{self, AsyncCommands},
 };
-use proto::{Timestamp, Username};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
+use tokio::{sync::broadcast, task::JoinHandle};
 
 use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
 /// Where closings are published, each as the session's id.
 const CHANNEL: &str = "session:closed";
-
-/// How long Redis may take for anything, connecting included. Later is an outage, and nobody is let in on a guess.
-const DEADLINE: Duration = Duration::from_millis(250);
 
 /// Connections to Redis at most.
 const CONNECTIONS: usize = 16;
@@ -46,7 +41,7 @@ const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
 
 /// Sessions in one Redis.
 pub struct RedisSessions {
-    pool: Pool,
+    redis: Redis,
     clock: Clock,
     closings: broadcast::Sender<SessionId>,
     /// Whether closings are being heard.
@@ -54,11 +49,6 @@ pub struct RedisSessions {
     /// The task that hears them; it ends with this value.
     watch: JoinHandle<()>,
 }
-
-/// The address is none of Redis. Does not repeat it: it may hold a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address such as redis://127.0.0.1:6379/0")]
-pub struct NotAnAddress;
 
 /// What is kept of a session.
 #[derive(Serialize, Deserialize)]
@@ -77,32 +67,26 @@ impl RedisSessions {
         url: &str,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, NotAnAddress> {
-        let client = redis::Client::open(url).map_err(|_| NotAnAddress)?;
-        let pool = deadpool_redis::Config::from_url(url)
-            .builder()
-            .map_err(|_| NotAnAddress)?
-            .max_size(CONNECTIONS)
-            .build()
-            .map_err(|_| NotAnAddress)?;
+        let redis = Redis::new(url, CONNECTIONS)?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
-        let watch = tokio::spawn(watch::watch(client, closings.clone(), listening.clone()));
-        Ok(Self { pool, clock: Arc::new(clock), closings, listening, watch })
+        let watch = tokio::spawn(watch::watch(redis.client().clone(), closings.clone(), listening.clone()));
+        Ok(Self { redis, clock: Arc::new(clock), closings, listening, watch })
     }
 
     /// Whether Redis answers and closings are heard. For `/readyz`.
     pub async fn is_ready(&self) -> bool {
-        let ping = self.ask(async |mut redis| redis.ping::<String>().await);
+        let ping = self.redis.ask(async |mut redis| redis.ping::<String>().await);
         self.is_listening() && ping.await.is_ok()
     }
 
     /// Whether Redis logs what it is told, so that a crash brings no closed session back. An error also when Redis will not say,
     /// because its ACL forbids `INFO`.
     pub async fn is_durable(&self) -> Result<bool, Error> {
-        let section = self.ask(async |mut redis| {
+        let section = self.redis.ask(async |mut redis| {
             redis::cmd("INFO").arg("persistence").query_async::<String>(&mut redis).await
         });
-        Ok(section.await?.lines().any(|line| line.trim_end() == "aof_enabled:1"))
+        Ok(section.await.map_err(unavailable)?.lines().any(|line| line.trim_end() == "aof_enabled:1"))
     }
 
     /// Whether a closing would be heard now.
@@ -110,20 +94,11 @@ impl RedisSessions {
         self.listening.load(Ordering::Acquire)
     }
 
-    /// Asks Redis something, within the deadline.
-    async fn ask<T>(
-        &self,
-        question: impl AsyncFnOnce(Connection) -> Result<T, redis::RedisError>,
-    ) -> Result<T, Error> {
-        let answer =
-            async { question(self.pool.get().await.map_err(unavailable)?).await.map_err(unavailable) };
-        timeout(DEADLINE, answer).await.map_err(unavailable)?
-    }
-
     /// The live session of this id.
     async fn kept(&self, id: &SessionId) -> Result<Option<Session>, Error> {
         let key = key(id);
-        let value: Option<Vec<u8>> = self.ask(async |mut redis| redis.get(key).await).await?;
+        let value: Option<Vec<u8>> =
+            self.redis.ask(async |mut redis| redis.get(key).await).await.map_err(unavailable)?;
         Ok(value.and_then(|value| self.read(id, &value)))
     }
 
@@ -149,7 +124,10 @@ impl Sessions for RedisSessions {
         let mut script = scripts::OPEN.prepare_invoke();
         script.key(key(&token.id())).key(format!("sessions-of:{}", user.key()));
         script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER).arg(CHANNEL);
-        self.ask(async |mut redis| script.invoke_async::<()>(&mut redis).await).await?;
+        self.redis
+            .ask(async |mut redis| script.invoke_async::<()>(&mut redis).await)
+            .await
+            .map_err(unavailable)?;
         Ok(token)
     }
 
@@ -165,8 +143,11 @@ impl Sessions for RedisSessions {
         let id = token.id();
         let mut script = scripts::CLOSE.prepare_invoke();
         script.key(key(&id)).arg(id.as_str()).arg(CHANNEL);
-        let value: Option<Vec<u8>> =
-            self.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+        let value: Option<Vec<u8>> = self
+            .redis
+            .ask(async |mut redis| script.invoke_async(&mut redis).await)
+            .await
+            .map_err(unavailable)?;
         Ok(value.is_some_and(|value| self.read(&id, &value).is_some()))
     }
 

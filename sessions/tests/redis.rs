@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::redis::{Client, cmd};
 use proto::{Timestamp, Username};
+use remote::redis::{Client, cmd};
 use sessions::{RedisSessions, SessionId, Sessions, SharedSessions, Token, conformance};
 use testbed::Redis;
 use tokio::{sync::broadcast::Receiver, time::timeout};

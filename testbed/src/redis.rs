@@ -1,10 +1,6 @@
 //! A real redis-server.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
-    process::{Child, Command},
-};
+use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
@@ -39,16 +35,6 @@ impl Redis {
     /// Its address as clients take it.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
-    }
-
-    /// The number of a database that nobody has used yet, in the server at `address`, which counts them in database 0.
-    pub(crate) fn unused_database(address: &str) -> u64 {
-        let mut stream = TcpStream::connect(address).expect("the shared Redis answers");
-        stream.write_all(b"INCR databases\r\n").expect("it listens");
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).expect("it answers");
-        let number = answer.trim().strip_prefix(':').and_then(|number| number.parse().ok());
-        number.unwrap_or_else(|| panic!("the shared Redis said {answer:?}"))
     }
 
     /// Kills it as a crash would.

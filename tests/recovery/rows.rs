@@ -106,6 +106,7 @@ async fn the_last_event_was_volatile_with_a_string_argument() {
         }
         alice.takes_for_an_offset(strange).await;
         alice.drops().await;
+        bob.until("presence:diff", |diff| diff["left"] == json!(["alice"])).await;
         let missed = format!("missed behind {strange}");
         bob.says(&missed).await;
         let back = alice.connects().await;

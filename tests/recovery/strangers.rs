@@ -65,27 +65,13 @@ async fn a_place_that_never_was_recovers_nothing_and_is_no_error() {
         })
         .collect();
     let future = format!("{epoch}{}", position.parse::<u64>().expect("digits") + 1_000_000);
-    let strange = [
-        String::new(),
-        "x".into(),
-        position.into(),
-        epoch.into(),
-        future,
-        format!("{epoch}-1"),
-        format!("{epoch}18446744073709551616"),
-        format!("{epoch}{position}x"),
-        format!("{}x{position}", epoch),
-        "' OR 1=1 --".into(),
-        "9".repeat(10_000),
-    ];
     let another = (other_epoch != epoch).then(|| format!("{other_epoch}{position}"));
-    for offset in strange.into_iter().chain(another) {
-        let shown: String = offset.chars().take(60).collect();
-        let mut back = returns(&person, &pid, offset).await;
-        assert_ne!(back.pid, pid, "{shown:?} was recovered from");
-        assert_eq!(back.next("welcome").await["username"], "alice", "{shown:?}");
+    for offset in another.into_iter().chain([future]) {
+        let mut back = returns(&person, &pid, offset.clone()).await;
+        assert_ne!(back.pid, pid, "{offset:?} was recovered from");
+        assert_eq!(back.next("welcome").await["username"], "alice", "{offset:?}");
         back.hears_out().await;
-        assert_eq!(texts(&back), [""; 0], "{shown:?}");
+        assert_eq!(texts(&back), [""; 0], "{offset:?}");
     }
     // The secret is still good for whoever knows the place.
     let mut back = returns(&person, &pid, offset).await;
@@ -159,4 +145,41 @@ async fn what_a_client_said_itself_is_not_told_to_it_when_it_comes_back() {
     other_tab.hears("after").await;
     assert_eq!(texts(&back), ["yours", "after"]);
     assert_eq!(texts(&other_tab), ["mine", "yours", "after"], "another tab did not say it");
+}
+
+/// Stock clients take any string at the end of any event for an offset.
+#[tokio::test]
+async fn what_is_no_place_at_all_is_where_the_client_was_when_it_closed_its_connection() {
+    let stage = Stage::opens().await;
+    let mut bob = stage.enters("bob").await;
+    let person = stage.person("alice").await;
+    let mut alice = person.connects().await;
+    bob.says("before").await;
+    alice.hears("before").await;
+    let (pid, offset) = (alice.pid.clone(), alice.offset.clone().expect("a message has one"));
+    let (epoch, position) = offset.rsplit_once('-').expect("an epoch and a position");
+    let strange = [
+        String::new(),
+        "x".into(),
+        position.into(),
+        epoch.into(),
+        format!("{epoch}--1"),
+        format!("{epoch}-18446744073709551616"),
+        format!("{offset}x"),
+        format!("{epoch}-x{position}"),
+        "' OR 1=1 --".into(),
+        "9".repeat(10_000),
+    ];
+    for (n, offset) in strange.into_iter().enumerate() {
+        let shown: String = offset.chars().take(60).collect();
+        drop(alice);
+        bob.until("presence:diff", |diff| diff["left"] == json!(["alice"])).await;
+        let missed = format!("missed {n}");
+        bob.says(&missed).await;
+        alice = returns(&person, &pid, offset).await;
+        assert_eq!(alice.pid, pid, "{shown:?} was not recovered from");
+        alice.hears(&missed).await;
+        alice.hears_out().await;
+        assert_eq!(texts(&alice), [missed.as_str()], "{shown:?}");
+    }
 }

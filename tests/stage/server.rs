@@ -44,7 +44,7 @@ impl Server {
     /// is set, as a gateway, accounts, two chat nodes and presence.
     pub async fn start(arguments: &[&str]) -> Self {
         if std::env::var_os("STAGE_SPLIT").is_some_and(|given| !given.is_empty()) {
-            return Self::start_split(arguments, Stores::open().await).await;
+            return Self::start_split(arguments, Stores::start().await).await;
         }
         Self::start_on(None, |data, _| {
             let [address, presence, admin] = free_addresses();

@@ -3,17 +3,21 @@
 use super::{crates, none, read};
 
 /// Our crates and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
-    ("godzilla", &["gateway", "accounts", "chat", "presence", "sessions", "socketio", "embedded", "proto"]),
+const ARROWS: [(&str, &[&str]); 12] = [
+    (
+        "godzilla",
+        &["gateway", "accounts", "chat", "presence", "sessions", "socketio", "embedded", "remote", "proto"],
+    ),
     ("gateway", &["sessions", "socketio", "embedded", "proto"]),
     ("accounts", &["sessions", "socketio", "embedded", "proto"]),
-    ("chat", &["sessions", "socketio", "embedded", "proto"]),
+    ("chat", &["sessions", "socketio", "embedded", "remote", "proto"]),
     ("presence", &["sessions", "socketio", "embedded", "proto"]),
-    ("sessions", &["embedded", "proto"]),
+    ("sessions", &["embedded", "remote", "proto"]),
     ("bench", &["proto"]),
     ("testbed", &[]),
     ("socketio", &[]),
     ("embedded", &[]),
+    ("remote", &[]),
     ("proto", &[]),
 ];
 

@@ -2,8 +2,8 @@
 //! is not recognised starts anew.
 
 use async_trait::async_trait;
-use deadpool_redis::redis::AsyncCommands;
 use proto::{Timestamp, Username};
+use remote::redis::AsyncCommands;
 use serde::{Deserialize, Serialize};
 
 use super::{LIFETIME_MS, Ticket, Tickets};

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use deadpool_redis::redis::Script;
+use remote::redis::Script;
 
 /// Keys: the session, its user's list. Arguments: the session's value, its id, the time, the lifetime (both in milliseconds), how
 /// many sessions a user may have, the channel of closings. The list's entries are `issued:id`; those that are over leave it, and

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::redis::{Client, RedisError, aio::PubSub};
 use futures_util::StreamExt;
+use remote::redis::{Client, RedisError, aio::PubSub};
 use tokio::{
     sync::broadcast,
     time::{sleep, timeout},

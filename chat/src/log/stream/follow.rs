@@ -8,12 +8,12 @@ use std::{
 };
 
 use actix::Addr;
-use deadpool_redis::redis::{
+use proto::RoomName;
+use remote::redis::{
     AsyncCommands, RedisError,
     aio::MultiplexedConnection,
     streams::{StreamId, StreamReadOptions, StreamReadReply},
 };
-use proto::RoomName;
 use socketio::SocketId;
 use tokio::{
     sync::mpsc,

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use deadpool_redis::redis::Script;
+use remote::redis::Script;
 
 /// Keys: the Redis that was last seen, the epoch, the last offset, the epoch's first offset. Arguments: this Redis, another epoch.
 /// A Redis that was started since may have lost what it had: it begins a new epoch, beyond every offset that was ever given.

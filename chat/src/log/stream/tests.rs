@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool_redis::redis::{self, AsyncCommands};
 use proto::{RoomName, Timestamp};
+use remote::redis::{self, AsyncCommands};
 use tempfile::TempDir;
 use testbed::Redis as Server;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -144,10 +144,7 @@ async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-async fn raw<T>(
-    node: &Node,
-    ask: impl AsyncFnOnce(deadpool_redis::Connection) -> Result<T, redis::RedisError>,
-) -> T {
+async fn raw<T>(node: &Node, ask: impl AsyncFnOnce(remote::Connection) -> Result<T, redis::RedisError>) -> T {
     node.stream.redis.ask(ask).await.unwrap()
 }
 

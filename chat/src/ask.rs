@@ -27,6 +27,8 @@ pub struct Ask<Q: Question> {
     pub question: Q,
     /// Takes the answer; dropped, it says that there is none.
     pub reply: Reply<Q::Answer>,
+    /// Whether it is asked for the second time, of an actor that has made sure of what it knows.
+    pub again: bool,
 }
 
 /// The way back.
@@ -86,7 +88,7 @@ where
     Q: Question,
 {
     let (reply, answer) = oneshot::channel();
-    match addr.try_send(Ask { question, reply: Reply(reply) }) {
+    match addr.try_send(Ask { question, reply: Reply(reply), again: false }) {
         Ok(()) => Ok(Pending(answer)),
         Err(SendError::Full(_)) => Err(Unasked::Full),
         Err(SendError::Closed(ask)) => Err(Unasked::Gone(ask.question)),

@@ -104,6 +104,7 @@ async fn the_last_event_was_volatile_with_a_string_argument() {
             alice.hears(text).await;
             expected.push(text.to_owned());
         }
+        bob.until("presence:diff", |diff| diff["joined"] == json!(["alice"])).await;
         alice.takes_for_an_offset(strange).await;
         alice.drops().await;
         bob.until("presence:diff", |diff| diff["left"] == json!(["alice"])).await;

@@ -172,6 +172,7 @@ async fn what_is_no_place_at_all_is_where_the_client_was_when_it_closed_its_conn
     ];
     for (n, offset) in strange.into_iter().enumerate() {
         let shown: String = offset.chars().take(60).collect();
+        bob.until("presence:diff", |diff| diff["joined"] == json!(["alice"])).await;
         drop(alice);
         bob.until("presence:diff", |diff| diff["left"] == json!(["alice"])).await;
         let missed = format!("missed {n}");

@@ -36,7 +36,9 @@ pub async fn recognise(
     if let Some(ticket) = &ticket {
         let _turn = chat.comebacks().lock(&ticket.pid).await;
         let sid = SocketId::from_stored(&ticket.sid);
-        chat.log().tell(Entry::Superseded(sid.clone())).await;
+        let superseded = Entry::Superseded(sid.clone());
+        chat.log().tell(superseded.clone()).await;
+        chat.log().spread(&superseded).await;
         chat.log().flush().await;
         socket.adopt(&sid);
     }

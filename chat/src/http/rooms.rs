@@ -46,13 +46,15 @@ pub async fn create(
     Body(Create { name, private, ephemeral }): Body<Create>,
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&user)?;
+    let told = Entry::Joined { room: name.clone(), user: user.clone() };
     let tell = {
-        let (log, room, user) = (chat.log().clone(), name.clone(), user.clone());
-        Box::new(move || log.append(Entry::Joined { room, user }))
+        let (log, told) = (chat.log().clone(), told.clone());
+        Box::new(move || log.append(told))
     };
     let new = NewRoom { name, owner: user, private, ephemeral };
     let limit = chat.config().rooms_per_user;
     let room = within(due(), chat.directory().create(new, limit, tell)).await?;
+    chat.log().spread(&told).await;
     Ok(HttpResponse::Created().json(room))
 }
 

@@ -2,10 +2,10 @@
 
 use proto::{RoomName, Username, event::Message};
 use socketio::SocketId;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 /// Something that happened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Entry {
     /// A message was stored.
     Said {
@@ -71,6 +71,6 @@ pub enum Entry {
     Superseded(SocketId),
     /// The log was read up to here.
     Reached(u64),
-    /// Everything before this was handed over.
-    Flushed(oneshot::Sender<()>),
+    /// Everything before this was handed over: then it is dropped.
+    Flushed(mpsc::Sender<()>),
 }

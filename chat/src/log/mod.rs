@@ -14,7 +14,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use proto::{RoomName, event::Message};
 use socketio::Encoded;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::{
     Error,
@@ -76,6 +76,13 @@ impl Log {
         }
     }
 
+    /// Tells other nodes of a change, of which this one has told its sockets.
+    pub async fn spread(&self, entry: &Entry) {
+        if let Some(stream) = &self.stream {
+            stream.spread(entry).await;
+        }
+    }
+
     /// Somebody here listens to these rooms from now on.
     pub async fn attend(&self, rooms: &[RoomName]) {
         if let Some(stream) = &self.stream {
@@ -90,9 +97,6 @@ impl Log {
     /// short, because a worker takes a batch without ever waiting for a client.
     pub fn append(&self, entry: Entry) {
         self.position.note(&entry);
-        if let Some(stream) = &self.stream {
-            stream.tell(&entry);
-        }
         let full = match self.entries.try_send(entry) {
             Err(mpsc::error::TrySendError::Full(entry)) => entry,
             // Closed: the process is ending, and what is stored will be read from history.
@@ -108,20 +112,17 @@ impl Log {
 
     /// Appends what needs no store.
     pub async fn tell(&self, entry: Entry) {
-        if let Some(stream) = &self.stream {
-            stream.tell(&entry);
-        }
         let _ = self.entries.send(entry).await;
     }
 
     /// Waits until everything appended so far was handed to the sockets.
     pub async fn flush(&self) {
-        let (done, flushed) = oneshot::channel();
+        let (done, mut flushed) = mpsc::channel(1);
         if let Some(stream) = &self.stream {
             stream.settle().await;
         }
         let _ = self.entries.send(Entry::Flushed(done)).await;
-        let _ = flushed.await;
+        let _ = flushed.recv().await;
     }
 
     /// Whether somebody takes what is appended.

@@ -57,14 +57,22 @@ impl Room {
     {
         let (log, me) = (self.parts.log.clone(), ctx.address());
         let told = told.unwrap_or_else(|| Entry::Changed { room: self.name.clone() });
+        let (spread, others) = (log.clone(), told.clone());
         let tell: Committed = Box::new(move || {
             log.append(told);
             me.do_send(Changed);
         });
         let work = timeout(STORE_DEADLINE, work(self.parts.clone(), self.name.clone(), tell));
-        let changed =
-            async { work.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned()))) };
+        let changed = async move {
+            let changed = work.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned())));
+            if changed.is_ok() {
+                // Whoever is answered may act on it on any node.
+                spread.spread(&others).await;
+            }
+            changed
+        };
         ctx.wait(changed.into_actor(self).map(move |changed, room, _| {
+            room.doubts.changed();
             let changed = room.certain(changed);
             reply.send(changed.map(|value| apply(room, value)));
         }));

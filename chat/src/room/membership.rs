@@ -49,9 +49,11 @@ impl Question for Remove {
 impl Handler<Ask<Check>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<Check>, _: &mut Self::Context) {
-        let answer = self.open().and_then(|()| self.members.check_member(&ask.question.0));
-        ask.reply.send(answer);
+    fn handle(&mut self, ask: Ask<Check>, ctx: &mut Self::Context) {
+        match self.open().and_then(|()| self.members.check_member(&ask.question.0)) {
+            Ok(role) => ask.reply.send(Ok(role)),
+            Err(refused) => self.doubt(ask, refused, ctx),
+        }
     }
 }
 
@@ -59,10 +61,11 @@ impl Handler<Ask<Add>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<Add>, ctx: &mut Self::Context) {
-        let Add { by, user } = ask.question;
+        let Add { by, user } = ask.question.clone();
         match self.open().and_then(|()| self.check_add(&by, &user)) {
             Ok(true) => (),
-            settled => return ask.reply.send(settled.map(drop)),
+            Ok(false) => return ask.reply.send(Ok(())),
+            Err(refused) => return self.doubt(ask, refused, ctx),
         }
         let told = Entry::Joined { room: self.name.clone(), user: user.clone() };
         let add = |parts: Parts, room, tell| async move {
@@ -76,9 +79,9 @@ impl Handler<Ask<Remove>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<Remove>, ctx: &mut Self::Context) {
-        let Remove { by, user } = ask.question;
+        let Remove { by, user } = ask.question.clone();
         if let Err(refused) = self.open().and_then(|()| self.check_remove(&by, &user)) {
-            return ask.reply.send(Err(refused));
+            return self.doubt(ask, refused, ctx);
         }
         let told = Entry::Left { room: self.name.clone(), user: user.clone() };
         let remove =

@@ -1,12 +1,13 @@
 //! One room: the truth of who is in it and what comes next, and the only writer of its messages. [`crate::Rooms`] starts
 //! it, guests and HTTP [ask](crate::ask) it; it writes history and directory, and what they commit goes into the log.
 //!
-//! A feature a file: [`posts`] (and [`batch`]), [`membership`] and [`settings`] (and [`change`]),
+//! A feature a file: [`posts`] (and [`batch`]), [`membership`] and [`settings`] (and [`change`], [`doubt`]),
 //! [`retention`]; [`members`] and [`queue`] are
 //! values.
 
 pub(crate) mod batch;
 pub mod change;
+mod doubt;
 pub mod members;
 pub mod membership;
 pub mod post;
@@ -35,6 +36,7 @@ use crate::{
     history::{Head, History},
     log::Log,
 };
+use doubt::Doubts;
 use members::Members;
 use posts::Posts;
 
@@ -58,6 +60,8 @@ pub struct Room {
     state: State,
     /// A change's outcome was unknown once, so every later one is followed by a look into the directory.
     doubtful: bool,
+    /// Refusals that wait for such a look, because another node may have changed the room.
+    doubts: Doubts,
     members: Members,
     posts: Posts,
     parts: Parts,
@@ -113,6 +117,7 @@ impl Room {
             ephemeral: entry.card.ephemeral,
             state: State::Open,
             doubtful: false,
+            doubts: Doubts::default(),
             members: Members::new(entry),
             posts: Posts::new(head),
             parts,

@@ -68,7 +68,7 @@ impl Handler<Ask<Post>> for Room {
     fn handle(&mut self, ask: Ask<Post>, ctx: &mut Self::Context) {
         let allowed = self.open().and_then(|()| self.members.check_member(&ask.question.author));
         if let Err(refused) = allowed {
-            return ask.reply.send(Err(refused));
+            return self.doubt(ask, refused, ctx);
         }
         if let Err(ask) = self.posts.queue.push(ask) {
             return ask.reply.send(Err(Error::full()));

@@ -59,10 +59,11 @@ impl Question for Archive {
 impl Handler<Ask<Describe>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<Describe>, _: &mut Self::Context) {
-        let user = ask.question.0;
-        let known = self.open().and_then(|()| self.members.check_entry(&user));
-        ask.reply.send(known.map(|()| self.describe(&user)));
+    fn handle(&mut self, ask: Ask<Describe>, ctx: &mut Self::Context) {
+        match self.open().and_then(|()| self.members.check_entry(&ask.question.0)) {
+            Ok(()) => ask.reply.send(Ok(self.describe(&ask.question.0))),
+            Err(refused) => self.doubt(ask, refused, ctx),
+        }
     }
 }
 
@@ -70,9 +71,9 @@ impl Handler<Ask<SetPrivate>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<SetPrivate>, ctx: &mut Self::Context) {
-        let SetPrivate { by, private } = ask.question;
+        let SetPrivate { by, private } = ask.question.clone();
         if let Err(refused) = self.open().and_then(|()| self.members.check_owner(&by)) {
-            return ask.reply.send(Err(refused));
+            return self.doubt(ask, refused, ctx);
         }
         let set = move |parts: Parts, room, tell| async move {
             parts.directory.set_private(&room, private, tell).await
@@ -87,7 +88,7 @@ impl Handler<Ask<Archive>> for Room {
     fn handle(&mut self, ask: Ask<Archive>, ctx: &mut Self::Context) {
         let allowed = self.open().and_then(|()| self.members.check_owner(&ask.question.by));
         if let Err(refused) = allowed {
-            return ask.reply.send(Err(refused));
+            return self.doubt(ask, refused, ctx);
         }
         let members = self.members.list().into_iter().map(|member| member.username).collect();
         let told = Entry::Archived { room: self.name.clone(), members };

@@ -253,10 +253,7 @@ impl Follower {
 /// Tells other nodes of changes, in their order, each until it is told.
 async fn spread(stream: Arc<Stream>, mut changes: mpsc::Receiver<Line>) {
     while let Some(line) = changes.recv().await {
-        let mut script = scripts::TELL.prepare_invoke();
-        script.key(redis::OFFSET).key(redis::STREAM).arg(super::KEPT).arg(&stream.node).arg(line.write());
-        while stream.redis.ask(async |mut redis| script.invoke_async::<u64>(&mut redis).await).await.is_err()
-        {
+        while stream.write(&line).await.is_err() {
             sleep(PAUSE).await;
         }
     }

@@ -142,13 +142,26 @@ impl Stream {
         }
     }
 
-    /// Tells other nodes of a change. Whatever is lost here they find out for themselves within a minute.
-    pub fn tell(&self, entry: &Entry) {
+    /// Tells other nodes of a change. When that fails it is tried again until it succeeds, with whatever comes meanwhile behind
+    /// it; what is lost with this process they find out for themselves within a minute.
+    pub async fn spread(&self, entry: &Entry) {
         let Some(line) = change(entry) else { return };
+        let is_first = self.changes.capacity() == self.changes.max_capacity();
+        if is_first && self.is_alive() && self.write(&line).await.is_ok() {
+            return;
+        }
         if self.changes.try_send(line).is_err() {
             metrics::counter!("godzilla_chat_log_untold_total").increment(1);
             tracing::warn!("too many changes wait to be told to other nodes");
         }
+    }
+
+    async fn write(&self, line: &Line) -> Result<u64, Error> {
+        let mut script = scripts::TELL.prepare_invoke();
+        script.key(redis::OFFSET).key(redis::STREAM).arg(KEPT).arg(&self.node).arg(line.write());
+        let offset = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+        self.given.fetch_max(offset, Ordering::AcqRel);
+        Ok(offset)
     }
 
     /// Waits until this node has told what it has put into the stream, for a while.

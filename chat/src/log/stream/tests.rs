@@ -300,8 +300,12 @@ async fn a_change_is_told_by_other_nodes_and_takes_its_place_on_ones_own() {
     let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
     let before = there.log.memberships();
     let user: proto::Username = "bob".parse().unwrap();
-    here.log.append(Entry::Joined { room: tea(), user: user.clone() });
-    here.log.append(Entry::Left { room: tea(), user: user.clone() });
+    let tells = async |entry: Entry| {
+        here.log.append(entry.clone());
+        here.log.spread(&entry).await;
+    };
+    tells(Entry::Joined { room: tea(), user: user.clone() }).await;
+    tells(Entry::Left { room: tea(), user: user.clone() }).await;
     let changes = async |node: &mut Node| {
         let mut told = Vec::new();
         while told.last().is_none_or(|last: &String| !last.ends_with("out")) {
@@ -316,8 +320,8 @@ async fn a_change_is_told_by_other_nodes_and_takes_its_place_on_ones_own() {
         }
         told
     };
+    tells(Entry::Archived { room: tea(), members: vec![user] }).await;
     assert_eq!(changes(&mut here).await, ["joined", "left", "in", "out"]);
-    here.log.append(Entry::Archived { room: tea(), members: vec![user] });
     assert_eq!(changes(&mut there).await, ["joined", "left", "out"]);
     assert_eq!(there.log.memberships(), before + 3);
 }

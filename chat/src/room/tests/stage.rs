@@ -74,7 +74,7 @@ impl Stage {
         actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {
                 match entry {
-                    Entry::Flushed(done) => drop(done.send(())),
+                    Entry::Flushed(done) => drop(done),
                     Entry::Changed { .. } => {}
                     entry => drop(tell.send(entry)),
                 }

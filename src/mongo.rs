@@ -15,6 +15,9 @@ const SELECTION: Duration = Duration::from_secs(2);
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// Connections to one server at most.
+const CONNECTIONS: u32 = 64;
+
 /// How often each server is asked how it is: a primary that froze is noticed by it.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -29,6 +32,7 @@ pub async fn database(uri: &str) -> Result<Database, Error> {
     options.server_selection_timeout.get_or_insert(SELECTION);
     options.connect_timeout.get_or_insert(CONNECT);
     options.heartbeat_freq.get_or_insert(HEARTBEAT);
+    options.max_pool_size.get_or_insert(CONNECTIONS);
     let client = Client::with_options(options).map_err(|_| Error::Config(refused.to_owned()))?;
     Ok(client.default_database().unwrap_or_else(|| client.database(DATABASE)))
 }

@@ -10,6 +10,7 @@ pub use redis::Redis;
 pub use stores::Stores;
 
 use std::{
+    fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -56,4 +57,19 @@ fn start(mut command: Command, port: u16) -> Option<Child> {
 fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
     assert!(sent.expect("kill is everywhere").success());
+}
+
+/// Stops a server and waits until each of its threads stands still: one that runs on for a moment could answer once more.
+fn freeze(child: &Child) {
+    signal(child, "STOP");
+    let stands = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+    };
+    let until = Instant::now() + PATIENCE;
+    let threads = || fs::read_dir(format!("/proc/{}/task", child.id())).expect("our own child");
+    while !threads().flatten().all(stands) {
+        assert!(Instant::now() < until, "it does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

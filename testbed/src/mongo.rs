@@ -12,7 +12,7 @@ use mongodb::{
 };
 use tempfile::TempDir;
 
-use crate::{PATIENCE, signal, start, start_anywhere};
+use crate::{PATIENCE, freeze, signal, start, start_anywhere};
 
 /// A running mongod. The program is `TESTBED_MONGOD`, else `mongod`.
 pub struct Mongo {
@@ -54,7 +54,7 @@ impl Mongo {
 
     /// Stops it in its tracks: connections stay, nothing is answered.
     pub fn freezes(&self) {
-        signal(&self.child, "STOP");
+        freeze(&self.child);
     }
 
     /// Lets it go on.

@@ -4,7 +4,7 @@ use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
-use crate::{signal, start, start_anywhere};
+use crate::{freeze, signal, start, start_anywhere};
 
 /// A running redis-server. The program is `TESTBED_REDIS`, else `redis-server`.
 pub struct Redis {
@@ -51,7 +51,7 @@ impl Redis {
 
     /// Stops it in its tracks: connections stay, nothing is answered.
     pub fn freezes(&self) {
-        signal(&self.child, "STOP");
+        freeze(&self.child);
     }
 
     /// Lets it go on.

@@ -119,6 +119,7 @@ async fn a_change_goes_on_without_whoever_asked_for_it() {
     let mongo = Mongo::start().await;
     let directory = MongoDirectory::new(&database(&mongo).await);
     let heard = Arc::new(AtomicU32::new(0));
+    assert_eq!(directory.find(&room("tea")).await, Ok(None));
     let create = directory.create(new("tea", "alice"), LIMIT, note(&heard));
     assert!(tokio::time::timeout(Duration::from_micros(1), create).await.is_err());
     becomes(async || heard.load(Ordering::SeqCst) == 1).await;

@@ -223,6 +223,22 @@ async fn a_write_that_was_sent_twice_meets_itself() {
     assert_eq!(all(&history).await.len(), 4, "nothing after the one that was refused");
 }
 
+/// What was read before is only the plan: MongoDB itself refuses the second one, in whatever case the name is written.
+#[actix_rt::test]
+async fn a_client_id_is_kept_once_by_mongodb_itself() {
+    let mongo = Mongo::start().await;
+    let history = MongoHistory::new(&database(&mongo).await);
+    history.prepare().await.unwrap();
+    let new = |author: &str, client_id, seq| {
+        New::of(&draft(author, "hi", client_id), &room(), Head { seq, timestamp: Timestamp(1) })
+    };
+    assert_eq!(history.insert(&[new("alice", Some("c"), 1)]).await, Ok(1));
+    assert_eq!(history.insert(&[new("Alice", Some("c"), 2)]).await, Ok(0));
+    let others =
+        [new("bob", Some("c"), 2), new("alice", Some("d"), 3), new("alice", None, 4), new("alice", None, 5)];
+    assert_eq!(history.insert(&others).await, Ok(4));
+}
+
 #[actix_rt::test]
 async fn what_was_answered_survives_a_crash_in_the_middle_of_writing() {
     let mut mongo = Mongo::start().await;

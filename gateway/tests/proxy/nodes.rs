@@ -61,6 +61,7 @@ async fn a_session_of_no_live_node_is_unknown() {
     for (sid, polled, upgraded) in join_all(answers).await {
         assert_eq!((status(&polled), status(&upgraded)), (400, 400), "{sid}: {polled} {upgraded}");
         assert!(polled.ends_with(unknown), "{sid}: {polled}");
+        assert_eq!(header(&upgraded, "connection").as_deref(), Some("close"), "{upgraded}");
     }
     stage.nodes.send_replace(Nodes::new([("two".to_owned(), stage.two.backend.clone())]));
     let answer = stage.sends(poll(&stage, "&sid=abc.one")).await.rest().await;

@@ -82,11 +82,15 @@ async fn whichever_side_ends_the_other_ends_at_once() {
     node.writes("goodbye").await;
     drop(node);
     assert_eq!(client.rest().await, "goodbye");
+    let last_words = "goodbye".repeat(50_000);
     for _ in 0..20 {
         let (mut client, mut node) = opened(&stage).await;
-        client.writes("goodbye").await;
-        drop(client);
-        assert_eq!(node.rest().await, "goodbye", "last words arrive");
+        let says_and_goes = async {
+            client.writes(&last_words).await;
+            drop(client);
+        };
+        let ((), heard) = tokio::join!(says_and_goes, node.rest());
+        assert!(heard == last_words, "{} of {} bytes", heard.len(), last_words.len());
     }
     let (client, node) = opened(&stage).await;
     client.stream.set_zero_linger().unwrap();

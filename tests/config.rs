@@ -108,13 +108,6 @@ fn help_explains_every_flag_and_shows_nothing_of_the_environment() {
     assert!(!help.contains(SECRET), "{help}");
 }
 
-#[test]
-fn roles_that_are_not_there_yet_say_what_to_use() {
-    for role in ["gateway", "chat"] {
-        assert!(refusal(&[role], &[]).contains("godzilla serve"));
-    }
-}
-
 #[tokio::test]
 async fn a_data_directory_in_use_is_said_to_be_so() {
     let stage = crate::stage::Stage::opens().await;

@@ -43,9 +43,11 @@ async fn becomes_known(announcement: &Announcement) {
 async fn nodes_are_seen_while_they_live_and_not_after_they_have_withdrawn() {
     let redis = Redis::start();
     let watch = Watch::start(&redis.url()).unwrap();
-    let one = announce(&redis, "chat-1", 1, Announcement::LEASE);
+    // Nothing but a word ends such a lease here.
+    let long = Duration::from_secs(3_600);
+    let one = announce(&redis, "chat-1", 1, long);
     becomes(&watch, &[("chat-1", 1)]).await;
-    let two = announce(&redis, "chat-2", 2, Announcement::LEASE);
+    let two = announce(&redis, "chat-2", 2, long);
     becomes(&watch, &[("chat-1", 1), ("chat-2", 2)]).await;
     assert!(one.known()() && two.known()() && watch.hears());
     one.withdraw().await;
@@ -115,6 +117,25 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!nodes.has_changed().unwrap(), "it was never doubted");
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_is_believed_after_nodes_had_time_to_announce_themselves_again() {
+    let mut redis = Redis::start_forgetful();
+    let watch = Watch::start(&redis.url()).unwrap();
+    let node = announce(&redis, "chat-1", 1, Announcement::LEASE);
+    becomes(&watch, &[("chat-1", 1)]).await;
+    redis.crashes();
+    drop(node);
+    let until = Instant::now() + PATIENCE;
+    while watch.hears() {
+        assert!(Instant::now() < until, "nobody notices that Redis is away");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    redis.returns();
+    let returned = Instant::now();
+    becomes(&watch, &[]).await;
+    assert!(returned.elapsed() > Duration::from_secs(4), "{:?}", returned.elapsed());
 }
 
 #[tokio::test]

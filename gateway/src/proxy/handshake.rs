@@ -29,7 +29,7 @@ use super::{
 use crate::error::Error;
 
 /// How long a node may take for its part.
-const SHAKE: Duration = Duration::from_secs(5);
+const SHAKE: Duration = Duration::from_millis(4_500);
 
 /// Joins the client with the first of `candidates` that can be reached, or answers as that one does.
 pub(super) async fn join(
@@ -104,5 +104,7 @@ async fn taken_over(
     let (head, _) = answer.into_parts();
     let mut answer = incoming::started(&head)?;
     answer.upgrade("websocket");
-    Ok((parts.io.into_inner(), parts.read_buf, answer))
+    // An empty rest would keep its buffer.
+    let ahead = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
+    Ok((parts.io.into_inner(), ahead, answer))
 }

@@ -78,6 +78,9 @@ struct Worker {
 /// How long a service may take to answer: its own deadlines are shorter.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long a node may take to open a session: whoever waits for one is answered within 5 s.
+const OPEN: Duration = Duration::from_millis(4_500);
+
 /// How long a poll may wait: longer than any interval of pings that chat can be told. Who asks gives up long before.
 const POLL: Duration = Duration::from_secs(1_260);
 
@@ -177,7 +180,7 @@ impl Worker {
             // A draining process wants no new sockets, and one on another way is new to it too.
             _ if self.shared.traffic.is_draining() && is_upgrade(request) => return Err(Error::Away),
             Session::Unnamed if self.shared.traffic.is_draining() => return Err(Error::Away),
-            Session::Unnamed => (self.any_node(), ANSWER),
+            Session::Unnamed => (self.any_node(), OPEN),
             Session::On(name) => match self.node(name) {
                 Some(node) if request.method() == Method::GET => (vec![node], POLL),
                 Some(node) => (vec![node], ANSWER),

@@ -61,6 +61,7 @@ async fn a_session_of_no_live_node_is_unknown() {
     for (sid, polled, upgraded) in join_all(answers).await {
         assert_eq!((status(&polled), status(&upgraded)), (400, 400), "{sid}: {polled} {upgraded}");
         assert!(polled.ends_with(unknown), "{sid}: {polled}");
+        assert_eq!(header(&upgraded, "connection").as_deref(), Some("close"), "{upgraded}");
     }
     stage.nodes.send_replace(Nodes::new([("two".to_owned(), stage.two.backend.clone())]));
     let answer = stage.sends(poll(&stage, "&sid=abc.one")).await.rest().await;
@@ -74,8 +75,8 @@ async fn new_sessions_go_to_each_node_in_turn_and_past_those_that_cannot_be_reac
     let stage = Stage::opens(&[]).await;
     assert!(answered_by(&stage, &stage.one, "").await.ends_with("fine"));
     assert!(answered_by(&stage, &stage.two, "").await.ends_with("fine"));
-    let gone = Service::opens().await.backend;
-    let table = [("a".to_owned(), gone), ("two".to_owned(), stage.two.backend.clone())];
+    let gone = Service::opens().await.closes();
+    let table = [("a".to_owned(), gone.backend.clone()), ("two".to_owned(), stage.two.backend.clone())];
     stage.nodes.send_replace(Nodes::new(table));
     for _ in 0..4 {
         assert!(answered_by(&stage, &stage.two, "").await.ends_with("fine"));
@@ -93,10 +94,8 @@ async fn new_sessions_go_to_each_node_in_turn_and_past_those_that_cannot_be_reac
 #[actix_web::test]
 async fn without_a_node_that_can_be_reached_the_answer_is_503_in_time() {
     let stage = Stage::opens(&[]).await;
-    let gone = [
-        ("one".to_owned(), Service::opens().await.backend),
-        ("two".to_owned(), Service::opens().await.backend),
-    ];
+    let (one, two) = (Service::opens().await.closes(), Service::opens().await.closes());
+    let gone = [("one".to_owned(), one.backend.clone()), ("two".to_owned(), two.backend.clone())];
     for nodes in [Nodes::default(), Nodes::new(gone)] {
         stage.nodes.send_replace(nodes);
         for request in [

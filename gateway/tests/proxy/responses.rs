@@ -82,7 +82,8 @@ async fn a_service_that_is_away_or_talks_nonsense_is_one_refusal_in_our_shape() 
         let body = client.takes(length).await;
         assert_eq!(body, r#"{"status":"error","code":502,"message":"Bad Gateway"}"#);
     }
-    stage.accounts = Service::opens().await;
+    let accounts = std::mem::replace(&mut stage.accounts, Service::opens().await);
+    let _closed = accounts.closes();
     let started = Instant::now();
     let mut client = stage.sends(stage.head("GET /user/me", "")).await;
     let head = client.head().await;

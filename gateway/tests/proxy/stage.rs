@@ -12,7 +12,7 @@ use proto::{
 use sessions::{Sessions, SqliteSessions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     time::timeout,
 };
@@ -41,6 +41,12 @@ pub struct Stage {
 /// A service that the test plays.
 pub struct Service {
     listener: TcpListener,
+    pub backend: Backend,
+}
+
+/// A service that is away.
+pub struct Closed {
+    _socket: TcpSocket,
     pub backend: Backend,
 }
 
@@ -135,6 +141,16 @@ impl Service {
     pub async fn accepts(&self) -> Peer {
         let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("nobody connects");
         Peer::of(accepted.unwrap().0)
+    }
+
+    /// Listens no more. Its port is refused, and nobody else's, as long as the answer lives.
+    pub fn closes(self) -> Closed {
+        let address = self.listener.local_addr().unwrap();
+        drop(self.listener);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        Closed { _socket: socket, backend: self.backend }
     }
 
     /// That nobody has connected until now.

@@ -82,10 +82,16 @@ async fn whichever_side_ends_the_other_ends_at_once() {
     node.writes("goodbye").await;
     drop(node);
     assert_eq!(client.rest().await, "goodbye");
-    let (mut client, mut node) = opened(&stage).await;
-    client.writes("goodbye").await;
-    tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.unwrap();
-    assert_eq!(node.rest().await, "goodbye");
+    let last_words = "goodbye".repeat(50_000);
+    for _ in 0..20 {
+        let (mut client, mut node) = opened(&stage).await;
+        let says_and_goes = async {
+            client.writes(&last_words).await;
+            drop(client);
+        };
+        let ((), heard) = tokio::join!(says_and_goes, node.rest());
+        assert!(heard == last_words, "{} of {} bytes", heard.len(), last_words.len());
+    }
     let (client, node) = opened(&stage).await;
     client.stream.set_zero_linger().unwrap();
     drop(client);
@@ -98,11 +104,11 @@ async fn an_answer_that_is_no_agreement_is_passed_on_and_both_connections_end() 
     let stage = Stage::opens(&[]).await;
     let refusals = [
         (
-            "HTTP/1.1 403 Forbidden\r\nServer: s\r\nContent-Type: application/json\r\nContent-Length: 34\r\n\r\n{\"code\":4,\"message\":\"go elsewhere\"}",
+            "HTTP/1.1 403 Forbidden\r\nServer: s\r\nContent-Type: application/json\r\nContent-Length: 35\r\n\r\n{\"code\":4,\"message\":\"go elsewhere\"}",
             403,
         ),
         (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 34\r\n\r\n{\"code\":4,\"message\":\"go elsewhere\"}",
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 35\r\n\r\n{\"code\":4,\"message\":\"go elsewhere\"}",
             200,
         ),
     ];
@@ -112,11 +118,18 @@ async fn an_answer_that_is_no_agreement_is_passed_on_and_both_connections_end() 
         // Each has its turn.
         let mut node = if want == 403 { stage.one.accepts().await } else { stage.two.accepts().await };
         node.head().await;
-        node.writes(refusal.replace("34", "35")).await;
+        node.writes(refusal).await;
+        let answered = Instant::now();
         assert_eq!(node.rest().await, "", "nothing of what came behind");
+        assert!(
+            answered.elapsed() < Duration::from_secs(2),
+            "not kept for another: {:?}",
+            answered.elapsed()
+        );
         let answer = client.rest().await;
         assert_eq!((status(&answer), answer.matches("HTTP/1.1 ").count()), (want, 1), "{answer}");
         assert!(answer.ends_with(r#"{"code":4,"message":"go elsewhere"}"#), "{answer}");
+        assert_eq!(header(&answer, "connection").as_deref(), Some("close"), "{answer}");
     }
 }
 

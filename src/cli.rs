@@ -102,7 +102,11 @@ pub fn read(
     let args = with_command(args.collect());
     let matches = definition().try_get_matches_from(args).map_err(explained)?;
     let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
-    refuse_unknown(variables.map(|(name, _)| name))?;
+    let variables: Vec<OsString> = variables.map(|(name, _)| name).collect();
+    if matches!(cli.command, Command::Serve(_)) {
+        refuse_split(&variables)?;
+    }
+    refuse_unknown(variables.into_iter())?;
     match &cli.command {
         Command::Serve(config) => config.check(),
         Command::Gateway(config) => config.check(),
@@ -130,6 +134,21 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
         args.insert(1.min(args.len()), "serve".into());
     }
     args
+}
+
+/// Stores of the split system that `serve` would not use: whoever names them expects it to.
+fn refuse_split(names: &[OsString]) -> Result<(), Error> {
+    const OTHERS: [&str; 5] = ["MONGO_URI", "MONGO_URI_FILE", "REDIS_URL", "REDIS_URL_FILE", "ACCOUNTS_URL"];
+    let other = OTHERS
+        .into_iter()
+        .map(|other| format!("{PREFIX}{other}"))
+        .find(|other| names.iter().any(|name| name == other.as_str()));
+    match other {
+        None => Ok(()),
+        Some(other) => Err(Error::Config(format!(
+            "{other} has no use in `serve`, which keeps everything in --data-dir; run the roles gateway, accounts, chat and presence"
+        ))),
+    }
 }
 
 /// A variable of ours that nothing reads is a mistake that would otherwise show much later.

@@ -38,14 +38,16 @@ impl Stores {
                 "users",
                 Box::new(move || {
                     let users = users.clone();
-                    Box::pin(async move { users.is_writable() && users.find("").await.is_ok() })
+                    Box::pin(async move { users.takes_writes().await && users.find("").await.is_ok() })
                 }),
             ),
             (
                 "sessions",
                 Box::new(move || {
                     let (sessions, nobody) = (sessions.clone(), nobody.clone());
-                    Box::pin(async move { sessions.is_writable() && sessions.is_live(&nobody).await.is_ok() })
+                    Box::pin(async move {
+                        sessions.takes_writes().await && sessions.is_live(&nobody).await.is_ok()
+                    })
                 }),
             ),
             (
@@ -53,7 +55,9 @@ impl Stores {
                 Box::new(move || {
                     let chat = chat.clone();
                     let lobby = RoomName::lobby();
-                    Box::pin(async move { chat.is_writable() && chat.history().head(&lobby).await.is_ok() })
+                    Box::pin(
+                        async move { chat.takes_writes().await && chat.history().head(&lobby).await.is_ok() },
+                    )
                 }),
             ),
         ]

@@ -5,6 +5,7 @@ mod checker;
 mod config;
 mod contract;
 mod durability;
+mod faults;
 mod frames;
 mod identity;
 mod interop;

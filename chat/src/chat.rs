@@ -12,7 +12,7 @@ use actix::{Addr, Handler};
 use proto::{RoomName, Username};
 use sessions::SharedSessions;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
     time::timeout_at,
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) comebacks: Comebacks,
     /// How many may come in at the same time.
     pub(crate) door: Semaphore,
+    /// How many large answers may be read and written at the same time.
+    pub(crate) reading: Semaphore,
     /// What each user may still write over HTTP.
     pub(crate) writes: Mutex<Buckets>,
     pub(crate) draining: AtomicBool,
@@ -80,7 +82,7 @@ impl Chat {
     }
 
     /// Whether the chat can do its work, for `/readyz`: its actors run and it is not being drained. The store answers for
-    /// itself: [`crate::Store::is_writable`].
+    /// itself: [`crate::Store::takes_writes`].
     pub fn is_ready(&self) -> bool {
         self.inner.rooms.connected() && self.inner.log.is_open() && self.check_open().is_ok()
     }
@@ -126,6 +128,12 @@ impl Chat {
             Err(Error::gone())
         };
         within(deadline, answered).await
+    }
+
+    /// A turn at reading much from the store: what is read waits in memory until it is on its way to the client, so only so many do
+    /// at a time. Hold it until then.
+    pub(crate) async fn reading(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.inner.reading.acquire().await.map_err(|_| Error::gone())
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -17,6 +17,7 @@ pub mod guest;
 mod head;
 pub mod history;
 mod http;
+mod id;
 pub mod log;
 mod mongo;
 pub mod people;

@@ -1,19 +1,18 @@
 //! The Redis that holds a cluster's log and tickets, and the epoch of what it holds. Used by [`crate::log::stream`] and
 //! [`crate::tickets::redis`].
+//!
+//! Offsets are numbers of their own, one after the other, and an entry's id in the stream is its offset: `OFFSET-0`. They are
+//! kept below 2^53, where Lua's numbers are exact.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use remote::{
     Connection, Hook, HookError,
-    redis::{self, FromRedisValue, RedisError, aio::ConnectionLike},
+    redis::{self, FromRedisValue, RedisError, Script, aio::ConnectionLike},
 };
 use tokio::time::timeout;
 
-use crate::{
-    Error,
-    log::{EPOCH_LENGTH, stream::scripts},
-    room::new_id,
-};
+use crate::{Error, id::new_id};
 
 /// The Redis that was last seen.
 const RUN: &str = "{log}:run";
@@ -35,6 +34,27 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Connections at most.
 const CONNECTIONS: usize = 16;
+
+/// Keys: the Redis that was last seen, the epoch, the last offset, the epoch's first offset. Arguments: this Redis, another epoch.
+/// A Redis that was started since may have lost what it had: it begins a new epoch, beyond every offset that was ever given.
+static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+            local time = redis.call('TIME')
+            local base = time[1] * 1000000 + time[2]
+            local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+            if base <= last then base = last + 1 end
+            local shown = string.format('%.0f', base)
+            redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], ARGV[2], KEYS[3], shown, KEYS[4], shown)
+        end
+        return redis.call('MGET', KEYS[2], KEYS[3], KEYS[4])
+        ",
+    )
+});
+
+/// The length of an epoch: 64 bits in lower-case hex.
+pub const EPOCH_LENGTH: usize = 16;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -101,7 +121,7 @@ impl Redis {
 async fn claim<C: ConnectionLike>(connection: &mut C) -> Result<Claimed, RedisError> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
-    let mut script = scripts::CLAIM.prepare_invoke();
+    let mut script = CLAIM.prepare_invoke();
     script.key(RUN).key(EPOCH).key(OFFSET).key(BASE);
     script.arg(run.trim()).arg(&new_id()[..EPOCH_LENGTH]);
     let value: redis::Value = script.invoke_async(connection).await?;

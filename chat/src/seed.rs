@@ -6,7 +6,7 @@ use crate::{
     Error, Store, Text,
     directory::NewRoom,
     history::{Draft, Head},
-    room::new_id,
+    id::new_id,
 };
 
 /// Something that was said, once upon a time.

@@ -23,7 +23,7 @@ use crate::{
     presence::{Heard, Presence},
     revocation,
     room::Parts,
-    rooms,
+    rooms::{self, Refresh},
     seats::Seats,
     tickets::Tickets,
 };
@@ -59,6 +59,9 @@ pub enum Order {
 /// How many guests may come in at the same time; each reads two stores, whose queues are four times this long.
 const DOOR: usize = 256;
 
+/// How many large answers are read at the same time: some 10 MiB of them.
+const READING: usize = 32;
+
 /// The most updates from the presence service that wait to be told.
 const HEARD: usize = 64;
 
@@ -92,7 +95,9 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         on(&outward, move || start_outward(&log, entries, bus, &config)).await??
     };
     if let Some((opened, to)) = shared {
-        outward.spawn(stream::follow(opened, to, rooms.clone()));
+        let keeper = rooms.clone();
+        let changed = Box::new(move |room| keeper.do_send(Refresh(room)));
+        outward.spawn(stream::follow(opened, to, changed));
     }
     let seats = Seats::new(config.sockets_per_user);
     outward.spawn(revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus));
@@ -112,6 +117,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         seats,
         comebacks: Comebacks::new(),
         door,
+        reading: Semaphore::new(READING),
         writes,
         draining,
     };

@@ -107,8 +107,8 @@ impl Store {
         Arc::new(SqliteDirectory::new(self.database.clone()))
     }
 
-    /// False once the disk has failed a write: then only a restart helps. For `/readyz`.
-    pub fn is_writable(&self) -> bool {
-        self.database.is_writable()
+    /// Whether a write would succeed, see [`embedded::Database::takes_writes`]. For `/readyz`.
+    pub async fn takes_writes(&self) -> bool {
+        self.database.takes_writes().await
     }
 }

@@ -54,6 +54,8 @@ struct Inner {
     threads: Vec<JoinHandle<()>>,
     /// See [`Writer::broken`].
     broken: Arc<AtomicBool>,
+    /// See [`Writer::full`].
+    full: Arc<AtomicBool>,
     /// See [`Options::deadline`].
     deadline: Duration,
     /// The store's name in metrics: the file's, without its ending.
@@ -81,15 +83,22 @@ impl Database {
             .collect::<Result<_, _>>()
             .map_err(open)?;
         let store: Arc<str> = path.file_stem().unwrap_or_default().to_string_lossy().into();
-        let broken = Arc::new(AtomicBool::new(false));
+        let (broken, full) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (writes, queue) = sync_channel(options.queue);
         let (reads, reading) = sync_channel(options.queue);
-        let writer =
-            Writer { conn, queue, broken: broken.clone(), store: store.clone(), alarmed: false, lock };
+        let writer = Writer {
+            conn,
+            queue,
+            broken: broken.clone(),
+            full: full.clone(),
+            store: store.clone(),
+            alarmed: false,
+            lock,
+        };
         let no_thread = |source| Error::File { path: path.to_owned(), source };
         let threads = start(&store, writer, readers, reading).map_err(no_thread)?;
         let (writes, reads, deadline) = (Some(writes), Some(reads), options.deadline);
-        Ok(Self { inner: Arc::new(Inner { writes, reads, threads, broken, deadline, store }) })
+        Ok(Self { inner: Arc::new(Inner { writes, reads, threads, broken, full, deadline, store }) })
     }
 
     /// Queues `job` for the writer, at the call and not when the future is first polled, and resolves when what it did is
@@ -147,6 +156,19 @@ impl Database {
     /// False from the first I/O error on: the store then refuses every write, and only a restart helps. For `/readyz`.
     pub fn is_writable(&self) -> bool {
         !self.inner.broken.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write would succeed. After one that found no room on the disk this tries a small one. For `/readyz`.
+    pub async fn takes_writes(&self) -> bool {
+        if !self.inner.full.load(Ordering::Relaxed) {
+            return self.is_writable();
+        }
+        let version = "PRAGMA user_version";
+        let same = |conn: &Connection| {
+            let version: i64 = conn.query_row(version, [], |row| row.get(0))?;
+            conn.pragma_update(None, "user_version", version)
+        };
+        self.write(same).await.is_ok()
     }
 
     fn queue<J>(&self, queue: &'static str, sender: Option<&SyncSender<J>>, job: J) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, config::DbConfig};
 
 use crate::{
     error::is_fatal,
@@ -38,6 +38,8 @@ pub struct Writer {
     pub queue: Receiver<Box<dyn Job>>,
     /// Set for ever by the first failure after which no commit may be trusted.
     pub broken: Arc<AtomicBool>,
+    /// Whether the last transaction found no room on the disk.
+    pub full: Arc<AtomicBool>,
     /// The store's name in metrics.
     pub store: Arc<str>,
     /// Whether the log was too long when it was last looked at.
@@ -86,6 +88,7 @@ impl Writer {
         }
         let took = began.elapsed().as_secs_f64();
         metrics::histogram!("godzilla_store_commit_seconds", "store" => self.store.clone()).record(took);
+        self.full.store(false, Ordering::Relaxed);
         jobs.into_iter().for_each(|job| job.settle(&Verdict::Committed));
     }
 
@@ -113,6 +116,11 @@ impl Writer {
     /// Undoes the transaction and tells its jobs, and stops for good if the disk may no longer be trusted.
     fn lose(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error) {
         self.roll_back();
+        let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        self.full.store(
+            is_full(&error) || jobs.iter().any(|job| job.failure().is_some_and(is_full)),
+            Ordering::Relaxed,
+        );
         if is_fatal(&error) {
             self.broken.store(true, Ordering::Relaxed);
         }

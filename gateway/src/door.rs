@@ -169,28 +169,32 @@ impl Gateway {
             let passes = entry.route.who == Who::UserOrListed && may_be_nobody;
             return if passes { Ok(()) } else { Err(Error::Unauthorized) };
         };
-        let identity = self.session_of(&presented).await?;
+        let is_within = entry.route.upstream == Upstream::Sockets && names_session(request.query_string());
+        let identity = self.session_of(&presented, is_within).await?;
         request.extensions_mut().insert(identity);
         Ok(())
     }
 
-    /// The identity behind a token. A store that fails or is late lets nobody in.
-    async fn session_of(&self, presented: &str) -> Result<Identity, Error> {
+    /// The identity behind a token. A store that fails or is late lets nobody in; who is in, within an Engine.IO session, stays for
+    /// a while.
+    async fn session_of(&self, presented: &str, is_within: bool) -> Result<Identity, Error> {
         let token: Token = presented.parse().map_err(|_| Error::Unauthorized)?;
-        match timeout(SESSION_DEADLINE, self.sessions.find(&token)).await {
-            Ok(Ok(Some(session))) => {
-                Ok(Identity { username: session.username, session: session.id.to_string() })
-            }
-            Ok(Ok(None)) => Err(Error::Unauthorized),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "session store failed");
-                Err(Error::Sessions)
-            }
-            Err(_) => {
-                tracing::warn!(deadline = ?SESSION_DEADLINE, "session store did not answer in time");
-                Err(Error::Sessions)
-            }
+        let (id, now) = (token.id(), Instant::now());
+        if let Some(identity) = self.known.fresh(&id, now).filter(|_| is_within) {
+            return Ok(identity);
         }
+        let error = match timeout(SESSION_DEADLINE, self.sessions.find(&token)).await {
+            Ok(Ok(session)) => {
+                let identity = session
+                    .map(|session| Identity { username: session.username, session: session.id.to_string() });
+                self.known.note(&id, identity.as_ref(), now);
+                return identity.ok_or(Error::Unauthorized);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {SESSION_DEADLINE:?}"),
+        };
+        tracing::warn!(%error, "session store failed");
+        self.known.in_grace(&id, now).filter(|_| is_within).ok_or(Error::Sessions)
     }
 
     /// Bounds the body that the service is going to read. Sockets bound their own.

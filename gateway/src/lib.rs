@@ -13,6 +13,7 @@ mod credential;
 mod door;
 mod error;
 mod head;
+mod known;
 mod limit;
 mod metric;
 mod origin;
@@ -38,24 +39,28 @@ pub use own::not_found;
 pub use proxy::{Backend, Nodes, NotABackend, Proxy, Upstreams, on_connect};
 
 use budget::Budget;
+use known::Known;
 
 /// The gateway of one process: cheap to clone, one for all workers.
 #[derive(Clone)]
 pub struct Gateway {
     config: Arc<Config>,
     sessions: SharedSessions,
+    /// Sessions that were found lately.
+    known: Known,
     logins: GovernorConfig<ByClient, NoOpMiddleware>,
     /// What of large answers may wait for clients to read it.
     answers: Budget,
 }
 
 impl Gateway {
-    /// A gateway that asks `sessions` who is there.
+    /// A gateway that asks `sessions` who is there. Needs a running runtime.
     pub fn new(config: Config, sessions: SharedSessions) -> Self {
         let config = Arc::new(config);
         let logins = limit::logins(&config);
         let answers = Budget::new(config.unread_answers);
-        Self { config, sessions, logins, answers }
+        let known = Known::new(&sessions);
+        Self { config, sessions, known, logins, answers }
     }
 
     /// The middleware every request passes; wrap the whole app in it, outermost.

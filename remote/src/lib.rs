@@ -2,8 +2,8 @@
 //! table of chat nodes ask it, each through a [`Redis`] of its own.
 //!
 //! Redis has [`DEADLINE`] for an answer, from the moment when it is asked. Before that a question may wait for its turn, as
-//! long as others are answered: a thousand clients that come at once are no outage. When one is not answered in time, all that
-//! wait fail at once, and until the next answer nobody waits.
+//! long as others are answered: a thousand clients that come at once are no outage, and neither is one late answer. When
+//! [`OUTAGE`] in a row are not answered in time, all that wait fail at once, and until the next answer nobody waits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +21,9 @@ pub use deadpool_redis::{Connection, Hook, HookError, redis};
 /// How long Redis may take for anything, connecting included.
 pub const DEADLINE: Duration = Duration::from_millis(250);
 
+/// So many questions without an answer are an outage.
+const OUTAGE: u32 = 4;
+
 /// How long a question may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -30,8 +33,8 @@ pub struct Redis {
     pool: Pool,
     client: Client,
     turns: Arc<Semaphore>,
-    /// Whether the last question was not answered.
-    silent: watch::Sender<bool>,
+    /// How many questions in a row were not answered.
+    unanswered: watch::Sender<u32>,
 }
 
 /// The address is none of Redis. Does not repeat it: it may hold a password.
@@ -75,8 +78,8 @@ impl Redis {
             None => builder,
         };
         let pool = builder.build().map_err(|_| NotAnAddress)?;
-        let (turns, silent) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(false));
-        Ok(Self { pool, client, turns, silent })
+        let (turns, unanswered) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(0));
+        Ok(Self { pool, client, turns, unanswered })
     }
 
     /// For connections that are not asked in turn: those that listen.
@@ -100,19 +103,23 @@ impl Redis {
             Err(Unanswered::Redis(error)) => error.is_io_error(),
             Err(_) => true,
         };
-        self.silent.send_if_modified(|silent| std::mem::replace(silent, is_silent) != is_silent);
+        self.unanswered.send_if_modified(|count| {
+            let before = *count;
+            *count = if is_silent { count.saturating_add(1) } else { 0 };
+            before != *count
+        });
         answer
     }
 
     /// Waits for its turn, while others are answered.
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Unanswered> {
-        let mut silent = self.silent.subscribe();
-        if *silent.borrow_and_update() {
+        let mut unanswered = self.unanswered.subscribe();
+        if *unanswered.borrow_and_update() >= OUTAGE {
             return self.turns.try_acquire().map_err(|_| Unanswered::Late);
         }
         tokio::select! {
             turn = self.turns.acquire() => turn.map_err(|_| Unanswered::Late),
-            _ = silent.wait_for(|silent| *silent) => Err(Unanswered::Late),
+            _ = unanswered.wait_for(|count| *count >= OUTAGE) => Err(Unanswered::Late),
             () = sleep(PATIENCE) => Err(Unanswered::Late),
         }
     }

@@ -62,9 +62,9 @@ impl SqliteSessions {
         Ok(this)
     }
 
-    /// False from the first I/O error on, see [`Database::is_writable`].
-    pub fn is_writable(&self) -> bool {
-        self.db.is_writable()
+    /// Whether a write would succeed, see [`embedded::Database::takes_writes`]. For `/readyz`.
+    pub async fn takes_writes(&self) -> bool {
+        self.db.takes_writes().await
     }
 
     fn now(&self) -> i64 {

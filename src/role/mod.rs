@@ -16,8 +16,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 /// Connections per worker; beyond that they wait in the backlog.
 const CONNECTIONS: usize = 200_000;
 
-/// How long a connection may stay open between two requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client's connection may stay open between two requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
 const DISCONNECT: Duration = Duration::from_secs(1);

@@ -52,6 +52,13 @@ impl Mongo {
         self.takes_writes().await;
     }
 
+    /// Makes the primary step down, and waits until the set has one again.
+    pub async fn steps_down(&self) {
+        // It closes connections, this one perhaps among them.
+        let _ = self.asks(doc! { "replSetStepDown": 1, "force": true }).await;
+        self.takes_writes().await;
+    }
+
     /// Stops it in its tracks: connections stay, nothing is answered.
     pub fn freezes(&self) {
         freeze(&self.child);

@@ -1,6 +1,6 @@
 //! The cases in which other servers lose something: the official client drops and comes back, and nothing is missing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::stage::{Connected, Person, Puppet, Stage, Tunnel, soon};
 
@@ -80,7 +80,7 @@ async fn the_last_events_were_volatile() {
     alice.hears("before").await;
     bob.asks("typing", &json!({"isTyping": true})).await;
     let last = alice.event("typing").await;
-    assert!(!last.last().is_some_and(serde_json::Value::is_string), "would be taken for an offset: {last:?}");
+    assert!(!last.last().is_some_and(Value::is_string), "would be taken for an offset: {last:?}");
     alice.drops().await;
     bob.says("missed").await;
     went_on(&first, &alice.connects().await);
@@ -104,10 +104,10 @@ async fn the_last_event_was_volatile_with_a_string_argument() {
             alice.hears(text).await;
             expected.push(text.to_owned());
         }
-        bob.until("presence:diff", |diff| diff["joined"] == json!(["alice"])).await;
+        bob.until("presence:diff", |diff| names(diff, "joined").contains(&"alice")).await;
         alice.takes_for_an_offset(strange).await;
         alice.drops().await;
-        bob.until("presence:diff", |diff| diff["left"] == json!(["alice"])).await;
+        bob.until("presence:diff", |diff| names(diff, "left").contains(&"alice")).await;
         let missed = format!("missed behind {strange}");
         bob.says(&missed).await;
         let back = alice.connects().await;
@@ -312,4 +312,9 @@ async fn says_many(stage: &Stage, count: usize) -> Vec<String> {
         }
     }
     texts
+}
+
+/// Who came or went by a `presence:diff`.
+fn names<'a>(diff: &'a Value, which: &str) -> Vec<&'a str> {
+    diff[which].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }

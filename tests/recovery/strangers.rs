@@ -172,9 +172,9 @@ async fn what_is_no_place_at_all_is_where_the_client_was_when_it_closed_its_conn
     ];
     for (n, offset) in strange.into_iter().enumerate() {
         let shown: String = offset.chars().take(60).collect();
-        bob.until("presence:diff", |diff| diff["joined"] == json!(["alice"])).await;
+        bob.until("presence:diff", |diff| names(diff, "joined").contains(&"alice")).await;
         drop(alice);
-        bob.until("presence:diff", |diff| diff["left"] == json!(["alice"])).await;
+        bob.until("presence:diff", |diff| names(diff, "left").contains(&"alice")).await;
         let missed = format!("missed {n}");
         bob.says(&missed).await;
         alice = returns(&person, &pid, offset).await;
@@ -183,4 +183,9 @@ async fn what_is_no_place_at_all_is_where_the_client_was_when_it_closed_its_conn
         alice.hears_out().await;
         assert_eq!(texts(&alice), [missed.as_str()], "{shown:?}");
     }
+}
+
+/// Who came or went by a `presence:diff`.
+fn names<'a>(diff: &'a Value, which: &str) -> Vec<&'a str> {
+    diff[which].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }

@@ -31,6 +31,7 @@ pub use puppet::{Connected, Puppet};
 pub use raw::{RawSocket, masked};
 pub use server::{Server, free_addresses, program};
 pub use socket::Socket;
+pub use split::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
 pub use tunnel::Tunnel;
 pub use wire::{Handshake, NotLetIn};
 
@@ -64,6 +65,12 @@ impl Stage {
         Self { server: Server::start(arguments).await, homes: AtomicU16::new(1) }
     }
 
+    /// Starts a split system on stores of its own.
+    pub async fn opens_split() -> Self {
+        let server = Server::start_split(&[], testbed::Stores::start().await).await;
+        Self { server, homes: AtomicU16::new(1) }
+    }
+
     /// Somebody nobody knows yet, at an address of their own.
     pub fn stranger(&self, name: &str) -> Person {
         Person::new(name, self.home(), self.server.address)
@@ -73,6 +80,13 @@ impl Stage {
     pub async fn person(&self, name: &str) -> Person {
         let mut person = self.stranger(name);
         person.registers().await;
+        person.logs_in().await;
+        person
+    }
+
+    /// Somebody who is registered already, on another device.
+    pub async fn person_again(&self, name: &str) -> Person {
+        let mut person = self.stranger(name);
         person.logs_in().await;
         person
     }

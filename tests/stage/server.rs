@@ -116,6 +116,11 @@ impl Server {
         assert!(self.becomes_ready().await, "a process did not come back:\n{}", self.log());
     }
 
+    /// Waits until every process is ready.
+    pub async fn is_ready(&mut self) {
+        assert!(self.becomes_ready().await, "a process has ended:\n{}", self.log());
+    }
+
     /// Asks every process to end (SIGTERM), the gateway first, and waits until all have; the status of the first.
     pub async fn is_asked_to_stop(&mut self) -> ExitStatus {
         let mut statuses = Vec::new();

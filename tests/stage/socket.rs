@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -222,6 +223,16 @@ impl Socket {
     pub fn forgets(&mut self) {
         self.heard.clear();
         self.inbox.clear();
+    }
+
+    /// The texts of all messages ever heard, in order.
+    pub fn texts(&self) -> Vec<&str> {
+        self.heard.iter().filter_map(|message| message["data"]["text"].as_str()).collect()
+    }
+
+    /// Takes in what comes for a while; false when the connection has ended before.
+    pub async fn is_open_for(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, async { while self.take().await {} }).await.is_err()
     }
 
     /// Takes in all that has been sent on this connection so far: up to the end of it, or to an answer asked for now.

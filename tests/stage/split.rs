@@ -12,8 +12,17 @@ use testbed::Stores;
 
 use super::free_addresses;
 
+/// Which of a server's processes is which.
+pub const GATEWAY: usize = 0;
+/// See [`GATEWAY`].
+pub const ACCOUNTS: usize = 1;
+/// See [`GATEWAY`].
+pub const NODES: [usize; 2] = [2, 3];
+/// See [`GATEWAY`].
+pub const PRESENCE: usize = 4;
+
 /// Flags that the gateway has.
-const GATEWAY: [&str; 8] = [
+const GATEWAY_FLAGS: [&str; 8] = [
     "--allow-origin",
     "--trusted-proxy",
     "--login-rate",
@@ -25,13 +34,13 @@ const GATEWAY: [&str; 8] = [
 ];
 
 /// Flags that accounts has.
-const ACCOUNTS: [&str; 3] = ["--cookie-secure", "--login-body-limit", "--login-body-deadline"];
+const ACCOUNTS_FLAGS: [&str; 3] = ["--cookie-secure", "--login-body-limit", "--login-body-deadline"];
 
 /// Flags that presence has.
-const PRESENCE: [&str; 3] = ["--presence-lease", "--typing-expiry", "--presence-flush"];
+const PRESENCE_FLAGS: [&str; 3] = ["--presence-lease", "--typing-expiry", "--presence-flush"];
 
 /// Flags that only one of the other roles has: no chat node can be told them.
-const NOT_CHAT: [&[&str]; 3] = [&ACCOUNTS, &PRESENCE, &GATEWAY];
+const NOT_CHAT: [&[&str]; 3] = [&ACCOUNTS_FLAGS, &PRESENCE_FLAGS, &GATEWAY_FLAGS];
 
 /// Where the gateway and presence listen, and for every process its arguments and its admin address: the gateway first, then
 /// accounts, the two chat nodes, and presence.
@@ -81,9 +90,9 @@ pub fn command(name: &str, fixed: &[(&str, String)], more: impl Iterator<Item = 
 /// Of flags with one value each, those that a role knows.
 fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = String> + 'a {
     let is_known = move |flag: &str| match role {
-        "gateway" => GATEWAY.contains(&flag),
-        "accounts" => ACCOUNTS.contains(&flag),
-        "presence" => PRESENCE.contains(&flag),
+        "gateway" => GATEWAY_FLAGS.contains(&flag),
+        "accounts" => ACCOUNTS_FLAGS.contains(&flag),
+        "presence" => PRESENCE_FLAGS.contains(&flag),
         _ => flag == "--payload-limit" || !NOT_CHAT.iter().any(|flags| flags.contains(&flag)),
     };
     let pairs = arguments.chunks(2).filter(move |pair| is_known(pair[0]));

@@ -31,9 +31,9 @@ impl SqliteUsers {
         Ok(Self { db: Database::open(path, Options::new(MIGRATIONS))? })
     }
 
-    /// False from the first I/O error on, see [`Database::is_writable`].
-    pub fn is_writable(&self) -> bool {
-        self.db.is_writable()
+    /// Whether a write would succeed, see [`embedded::Database::takes_writes`]. For `/readyz`.
+    pub async fn takes_writes(&self) -> bool {
+        self.db.takes_writes().await
     }
 }
 

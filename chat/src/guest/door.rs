@@ -21,6 +21,9 @@ use crate::{
     seats::Seat,
 };
 
+/// Before a store that failed is asked again; it doubles.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// How often somebody who comes back looks for a free seat.
 const SEAT_TRIES: u32 = 50;
 
@@ -38,9 +41,21 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
     }
     let socket = connect.socket.clone();
     let come = async {
-        let identity = identify(&chat, &connect).await?;
-        let (seat, passage) = admit(&chat, &socket, &identity, connect.resume.as_ref()).await?;
-        Ok((identity, seat, passage))
+        let mut pause = AGAIN;
+        loop {
+            let came = async {
+                let identity = identify(&chat, &connect).await?;
+                let (seat, passage) = admit(&chat, &socket, &identity, connect.resume.as_ref()).await?;
+                Ok((identity, seat, passage))
+            };
+            match came.await {
+                // A store that was late once is asked again, as long as there is time.
+                Err(Error::Store(error)) => tracing::debug!(%error, "a client has to wait for a store"),
+                settled => return settled,
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
     };
     match within(due(), come).await {
         Ok((identity, seat, passage)) => {
@@ -49,6 +64,7 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
             Ok(Entry { peer: Guest::new(visit, seat, pid.clone(), offset), pid: Some(pid), recovered })
         }
         Err(error) if error.code() == Code::Unavailable => {
+            tracing::debug!(%error, "nobody can be let in now");
             // Stock clients do not come back after a refusal; after a lost connection they do. The end of the session drops
             // this, so that no refusal is sent after all.
             socket.close(CloseReason::ServerClose);

@@ -50,6 +50,8 @@ pub struct Guest {
     offset: String,
     /// When it was last told of a refusal that it had asked no ack for.
     complained: Option<Instant>,
+    /// It went on until it was cut: what it sent before it noticed is not looked at.
+    is_cut: bool,
     /// Given back when the client goes, however it goes.
     seat: Option<Seat>,
     /// None before the client is in, and after it has gone.
@@ -94,7 +96,7 @@ impl App for Guests {
 impl Guest {
     fn new(visit: Rc<Visit>, seat: Seat, pid: String, offset: String) -> Self {
         let limits = Limits::new(visit.chat().config(), Instant::now());
-        Self { visit, limits, pid, offset, complained: None, seat: Some(seat), present: None }
+        Self { visit, limits, pid, offset, complained: None, is_cut: false, seat: Some(seat), present: None }
     }
 
     /// Tells a client that waits for no ack why it was refused, now and then, and before it is cut in any case.
@@ -131,6 +133,9 @@ impl Peer for Guest {
     }
 
     fn event(&mut self, mut event: Event, reply: Option<Reply>) {
+        if self.is_cut {
+            return;
+        }
         let (deadline, ack) = (due(), Ack::new(reply));
         let open_acks = if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 };
         match self.limits.read(&mut event, open_acks, Instant::now()) {
@@ -143,6 +148,7 @@ impl Peer for Guest {
                 }
                 ack.refuse(&refused);
                 if is_flooding {
+                    self.is_cut = true;
                     self.visit.socket().close(CloseReason::Flood);
                 }
             }

@@ -7,8 +7,8 @@ use socketio::{Recovered, Resume, Socket, SocketId};
 use crate::{
     Chat, Error,
     history::Missed,
+    id::new_id,
     log::{Entry, Shown},
-    room::batch::new_id,
     tickets::{LIFETIME_MS, Ticket},
 };
 
@@ -39,7 +39,7 @@ pub async fn recognise(
         let superseded = Entry::Superseded(sid.clone());
         chat.log().tell(superseded.clone()).await;
         chat.log().spread(&superseded).await;
-        chat.log().flush().await;
+        chat.log().flush_here().await;
         socket.adopt(&sid);
     }
     Ok(ticket)

@@ -101,25 +101,28 @@ impl Visit {
         match command {
             Command::Say(post, text) => self.say(post, text, ack, deadline).await,
             Command::Type(typing) => ack.answer(within(deadline, self.set_typing(typing, deadline)).await),
-            Command::Join(join) => {
-                let joined = within(deadline, self.join(join, deadline)).await;
-                self.answer_large(ack, joined, deadline).await;
-            }
+            Command::Join(join) => self.answer_large(ack, self.join(join, deadline), deadline).await,
             Command::Leave(leave) => ack.answer(within(deadline, self.leave(leave, deadline)).await),
-            Command::Recall(page) => {
-                let recalled = within(deadline, self.recall(page, deadline)).await;
-                self.answer_large(ack, recalled, deadline).await;
-            }
+            Command::Recall(page) => self.answer_large(ack, self.recall(page, deadline), deadline).await,
         }
     }
 
-    /// Answers when the client has read enough of what it was sent before, or says that it has not.
-    async fn answer_large<T: Serialize>(&self, ack: Ack, answer: Result<T, Error>, deadline: Instant) {
-        let caught_up = async {
+    /// Does what has a large answer when the client has read enough of what it was sent before, and when it is its turn, or says that
+    /// it has not come to that.
+    async fn answer_large<T: Serialize>(
+        &self,
+        ack: Ack,
+        work: impl Future<Output = Result<T, Error>>,
+        deadline: Instant,
+    ) {
+        let turn = async {
             self.socket.caught_up().await;
-            Ok(())
+            self.chat.reading().await
         };
-        ack.answer(within(deadline, caught_up).await.and(answer));
+        match within(deadline, turn).await {
+            Ok(_turn) => ack.answer(within(deadline, work).await),
+            Err(error) => ack.refuse(&error),
+        }
     }
 
     /// The actor of a room, kept for the next time.

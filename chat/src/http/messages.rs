@@ -11,7 +11,12 @@ use proto::{
 use serde::Deserialize;
 
 use super::input::{Body, Caller};
-use crate::{Chat, Error, Text, chat::due, recall, room::post::Post};
+use crate::{
+    Chat, Error, Text,
+    chat::{due, within},
+    recall,
+    room::post::Post,
+};
 
 /// Which messages; the room is in the path.
 #[derive(Debug, Deserialize)]
@@ -38,8 +43,11 @@ pub async fn page(
 ) -> Result<HttpResponse, Error> {
     let asked = History { room: room.into_inner(), before, after, limit };
     let deadline = due();
-    let page = crate::chat::within(deadline, recall::page(&chat, &user, asked, deadline)).await?;
-    Ok(HttpResponse::Ok().json(page))
+    let read = async {
+        let _turn = chat.reading().await?;
+        Ok(HttpResponse::Ok().json(recall::page(&chat, &user, asked, deadline).await?))
+    };
+    within(deadline, read).await
 }
 
 /// `POST {text, clientId?}`: 201 with `{id, seq}`.

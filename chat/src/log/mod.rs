@@ -21,7 +21,7 @@ use crate::{
     history::{Journal, Kept, Missed},
 };
 pub use entry::Entry;
-pub use position::{EPOCH_LENGTH, Position, Shown};
+pub use position::{Position, Shown};
 pub use stream::Stream;
 
 pub use fanout::{encode, of_room, of_session, of_user, unknown};
@@ -115,12 +115,17 @@ impl Log {
         let _ = self.entries.send(entry).await;
     }
 
-    /// Waits until everything appended so far was handed to the sockets.
+    /// Waits until everything that was said so far was handed to the sockets here.
     pub async fn flush(&self) {
-        let (done, mut flushed) = mpsc::channel(1);
         if let Some(stream) = &self.stream {
             stream.settle().await;
         }
+        self.flush_here().await;
+    }
+
+    /// Waits until everything appended here so far was handed to the sockets.
+    pub async fn flush_here(&self) {
+        let (done, mut flushed) = mpsc::channel(1);
         let _ = self.entries.send(Entry::Flushed(done)).await;
         let _ = flushed.recv().await;
     }

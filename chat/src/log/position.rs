@@ -8,12 +8,10 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use super::Entry;
+use crate::redis::EPOCH_LENGTH;
 
 /// The offset that is shown of what has none: it is of no epoch.
 const NOWHERE: &str = "nowhere";
-
-/// The length of an epoch: 64 bits in lower-case hex.
-pub const EPOCH_LENGTH: usize = 16;
 
 /// What an offset says that a client gave back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -141,10 +141,3 @@ pub fn answer(ids: Vec<String>, replies: Vec<Reply<Posted>>, result: Result<Vec<
         reply.send(answer);
     }
 }
-
-/// 128 bits that nobody can guess and no two messages share.
-pub fn new_id() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-    hex::encode(bytes)
-}

@@ -18,7 +18,6 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use batch::new_id;
 pub use change::Reload;
 
 use std::{

@@ -16,6 +16,7 @@ use crate::{
     ask::{Ask, Reply},
     config::STORE_DEADLINE,
     history::{Head, weight},
+    id::new_id,
 };
 
 /// What a room knows of its posts.
@@ -92,7 +93,7 @@ impl Room {
         self.posts.in_flight = true;
         let (posts, replies): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
-        let ids: Vec<String> = posts.iter().map(|_| batch::new_id()).collect();
+        let ids: Vec<String> = posts.iter().map(|_| new_id()).collect();
         let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids.clone());
         let log = self.parts.log.clone();
         let written = async move {

@@ -22,12 +22,12 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse, Resource, ResponseError,
+    HttpMessage, HttpRequest, HttpResponse, Resource, ResponseError,
     http::{ConnectionType, Method, header},
     web,
 };
 use bytes::Bytes;
-use proto::signature::Key;
+use proto::{Identity, signature::Key};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -169,7 +169,7 @@ impl Worker {
     async fn chat(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        self.ask(&outgoing, self.any_node(), ANSWER).await
+        self.ask(&outgoing, self.any_node(request), ANSWER).await
     }
 
     async fn sockets(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
@@ -180,7 +180,7 @@ impl Worker {
             // A draining process wants no new sockets, and one on another way is new to it too.
             _ if self.shared.traffic.is_draining() && is_upgrade(request) => return Err(Error::Away),
             Session::Unnamed if self.shared.traffic.is_draining() => return Err(Error::Away),
-            Session::Unnamed => (self.any_node(), OPEN),
+            Session::Unnamed => (self.any_node(request), OPEN),
             Session::On(name) => match self.node(name) {
                 Some(node) if request.method() == Method::GET => (vec![node], POLL),
                 Some(node) => (vec![node], ANSWER),
@@ -241,10 +241,17 @@ impl Worker {
         self.shared.upstreams.nodes.borrow().get(name).cloned()
     }
 
-    /// A few nodes, another one first every time.
-    fn any_node(&self) -> Vec<Backend> {
-        let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
-        self.shared.upstreams.nodes.borrow().in_turn(turn).take(TRIES).cloned().collect()
+    /// A few nodes, the one first that is best: for somebody's requests and sockets always the same while it lives, so that what it
+    /// knows of them and counts of them is whole; for nobody's another one every time.
+    fn any_node(&self, request: &HttpRequest) -> Vec<Backend> {
+        let nodes = self.shared.upstreams.nodes.borrow();
+        match request.extensions().get::<Identity>() {
+            Some(identity) => nodes.preferred(&identity.username.key()).take(TRIES).cloned().collect(),
+            None => {
+                let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+                nodes.in_turn(turn).take(TRIES).cloned().collect()
+            }
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Which chat nodes live, and which of them an Engine.IO session is on. Pure; somebody who knows keeps the table, the proxy asks.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use super::backend::Backend;
 
@@ -46,6 +49,20 @@ impl Nodes {
     /// The node of this name.
     pub(super) fn get(&self, name: &str) -> Option<&Backend> {
         self.0.get(name)
+    }
+
+    /// All nodes once, in an order that is `whose` own and hardly changes when nodes come and go: who is first stays first, and the
+    /// sockets of a node that goes are spread over all others (highest random weight). Every gateway finds the same order.
+    pub(super) fn preferred(&self, whose: &str) -> impl Iterator<Item = &Backend> {
+        let weight = |name: &str| {
+            // Without a random state: the same everywhere.
+            let mut hasher = DefaultHasher::new();
+            (whose, name).hash(&mut hasher);
+            hasher.finish()
+        };
+        let mut nodes: Vec<_> = self.0.iter().map(|(name, backend)| (weight(name), backend)).collect();
+        nodes.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        nodes.into_iter().map(|(_, backend)| backend)
     }
 
     /// All nodes once, beginning with another one for every next `turn`.
@@ -99,6 +116,23 @@ mod tests {
         for bad in bad {
             assert_eq!(session(&pairs(&format!("sid={bad}"))), Session::Malformed, "{bad}");
         }
+    }
+
+    #[test]
+    fn everybody_has_a_node_of_their_own_and_keeps_it_when_another_goes() {
+        let backend = |n: usize| format!("http://h:{}", 1000 + n).parse::<Backend>().unwrap();
+        let name = |n: usize| format!("chat-{n}");
+        let nodes = Nodes::new((0..5).map(|n| (name(n), backend(n))));
+        let fewer = Nodes::new((0..4).map(|n| (name(n), backend(n))));
+        let mut users = [0; 5];
+        for user in (0..1000).map(|n| format!("user{n}")) {
+            let order: Vec<_> = nodes.preferred(&user).cloned().collect();
+            let first = (0..5).find(|n| order[0] == backend(*n)).unwrap();
+            users[first] += 1;
+            let rest: Vec<_> = order.iter().filter(|node| **node != backend(4)).cloned().collect();
+            assert_eq!(fewer.preferred(&user).cloned().collect::<Vec<_>>(), rest, "{user}");
+        }
+        assert!(users.iter().all(|count| (120..280).contains(count)), "{users:?}");
     }
 
     #[test]

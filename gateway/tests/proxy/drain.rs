@@ -12,13 +12,13 @@ async fn requests_finish_before_sockets_end_and_no_socket_is_opened_any_more() {
     node.head().await;
     node.writes(ACCEPTED).await;
     assert_eq!(status(&socket.head().await), 101);
-    let mut poll = stage.sends(stage.head("GET /socket.io/?EIO=4&transport=polling&sid=abc.two", "")).await;
+    let mut poll = stage.sends(stage.head("GET /socket.io/?EIO=4&transport=polling&sid=abc.due", "")).await;
     let mut other = stage.two.accepts().await;
     other.head().await;
     let proxy = stage.proxy.clone();
     let drained = actix_web::rt::spawn(async move { proxy.drain().await });
     let open = stage.head("GET /socket.io/?EIO=4&transport=polling", "");
-    let probe = stage.handshake("EIO=4&transport=websocket&sid=abc.two");
+    let probe = stage.handshake("EIO=4&transport=websocket&sid=abc.due");
     // Each of these takes a second, because the server waits for the client to go; sockets would end within two.
     for new in [open, stage.handshake("EIO=4&transport=websocket"), probe] {
         let answer = stage.sends(new).await.rest().await;

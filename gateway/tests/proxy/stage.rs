@@ -73,7 +73,8 @@ impl Stage {
         let alice: Username = "alice".parse().unwrap();
         let token = store.open(&alice).await.unwrap().reveal().to_owned();
         let (accounts, one, two) = (Service::opens().await, Service::opens().await, Service::opens().await);
-        let table = [("one".to_owned(), one.backend.clone()), ("two".to_owned(), two.backend.clone())];
+        // Of these two names alice's node is the first.
+        let table = [("one".to_owned(), one.backend.clone()), ("due".to_owned(), two.backend.clone())];
         let (nodes, watched) = watch::channel(Nodes::new(table));
         let cli = Cli::try_parse_from(["gateway"].iter().chain(flags)).unwrap();
         let gateway = Gateway::new(cli.gateway, Arc::new(store));

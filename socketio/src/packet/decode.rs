@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::{Decoded, Kind, Malformed, Packet};
 
 /// Event names that belong to the library on the client's side.
-const RESERVED: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+const RESERVED: [&str; 4] = ["connect", "connect_error", "disconnect", "disconnecting"];
 
 /// The largest ack id: what a JavaScript number holds exactly.
 const MAX_ID: u64 = (1 << 53) - 1;

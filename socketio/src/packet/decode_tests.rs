@@ -78,8 +78,6 @@ fn odd_packets_are_refused() {
         "2[\"connect_error\"]",
         "2[\"disconnect\"]",
         "2[\"disconnecting\"]",
-        "2[\"newListener\"]",
-        "2[\"removeListener\"]",
         "31{}",
         "3[]",
         "299999999999999999999[\"a\"]",

@@ -17,6 +17,8 @@ type Sessions<O> = HashMap<Box<str>, Known<O>>;
 struct Known<O: Occupant> {
     session: Addr<Session<O>>,
     owner: Option<String>,
+    /// Whether the client says who it is with every request: it has after the first.
+    repeats: Option<bool>,
 }
 
 /// Why a request does not reach a session.
@@ -43,7 +45,7 @@ impl<O: Occupant> Default for Registry<O> {
 impl<O: Occupant> Registry<O> {
     /// A session has opened.
     pub(super) fn add(&self, sid: &str, session: Addr<Session<O>>, owner: Option<String>) {
-        self.sessions().insert(sid.into(), Known { session, owner });
+        self.sessions().insert(sid.into(), Known { session, owner, repeats: None });
     }
 
     /// A session has ended.
@@ -51,12 +53,22 @@ impl<O: Occupant> Registry<O> {
         self.sessions().remove(sid);
     }
 
-    /// The session of this id, for `owner`. Whoever knows the id may use it, unless they are known to be somebody else: some
-    /// clients say who they are with their first request only.
+    /// The session of this id, for `owner`. Some clients say who they are with the request that opens it and never again, all others
+    /// with every request: which kind this is shows with the second one, and from then on nobody of the other kind passes.
     pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<O>>, Unreachable> {
-        let sessions = self.sessions();
-        let known = sessions.get(sid).ok_or(Unreachable::Unknown)?;
-        let fits = known.owner.is_none() || owner.is_none() || known.owner.as_deref() == owner;
+        let mut sessions = self.sessions();
+        let known = sessions.get_mut(sid).ok_or(Unreachable::Unknown)?;
+        let fits = match (known.owner.as_deref(), owner) {
+            (None, _) => true,
+            (Some(_), None) => !*known.repeats.get_or_insert(false),
+            (Some(of), Some(by)) => {
+                let fits = of == by;
+                if fits {
+                    known.repeats = Some(true);
+                }
+                fits
+            }
+        };
         if fits { Ok(known.session.clone()) } else { Err(Unreachable::Foreign) }
     }
 

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use actix::Addr;
 use proto::RoomName;
 use remote::redis::{
     AsyncCommands, RedisError,
@@ -31,7 +30,6 @@ use crate::{
     history::Kept,
     log::Entry,
     redis::{self, Claimed},
-    rooms::{Refresh, Rooms},
 };
 
 /// How long one question for new entries waits.
@@ -55,21 +53,24 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks at what may be forgotten.
 const FORGET: Duration = Duration::from_secs(600);
 
+/// Is told of every room that another node has changed.
+pub type Changed = Box<dyn Fn(RoomName) + Send + Sync>;
+
 /// What the task has.
 struct Follower {
     stream: Arc<Stream>,
     entries: mpsc::Sender<Entry>,
-    rooms: Addr<Rooms>,
+    changed: Changed,
     /// The last entry that was told.
     last: u64,
 }
 
 /// Follows the stream until nobody takes what it tells.
-pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, rooms: Addr<Rooms>) {
+pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, changed: Changed) {
     let Opened { stream, position, changes } = opened;
     let spread = actix_rt::spawn(spread(stream.clone(), changes));
     let forget = actix_rt::spawn(forget(stream.clone()));
-    let mut follower = Follower { last: position.reached(), stream, entries, rooms };
+    let mut follower = Follower { last: position.reached(), stream, entries, changed };
     while !follower.entries.is_closed() {
         if let Ok((connection, claimed)) = follower.stream.redis.listen().await {
             if let Err(error) = follower.read(connection, claimed).await {
@@ -210,7 +211,7 @@ impl Follower {
             self.stream.position.note(&entry);
         }
         if let Some(room) = room.filter(|_| !is_own) {
-            self.rooms.do_send(Refresh(room));
+            (self.changed)(room);
         }
         let _ = self.entries.send(entry).await;
     }

@@ -1,29 +1,8 @@
-//! What happens to the shared log, each one step for Redis. Called by [`super`].
-//!
-//! Offsets are numbers of their own, one after the other, and an entry's id in the stream is its offset: `OFFSET-0`. They are
-//! kept below 2^53, where Lua's numbers are exact.
+//! What happens to the shared log, each one step for Redis. Called by [`super`]. What an offset is, is said in [`crate::redis`].
 
 use std::sync::LazyLock;
 
 use remote::redis::Script;
-
-/// Keys: the Redis that was last seen, the epoch, the last offset, the epoch's first offset. Arguments: this Redis, another epoch.
-/// A Redis that was started since may have lost what it had: it begins a new epoch, beyond every offset that was ever given.
-pub static CLAIM: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-            local time = redis.call('TIME')
-            local base = time[1] * 1000000 + time[2]
-            local last = tonumber(redis.call('GET', KEYS[3]) or '0')
-            if base <= last then base = last + 1 end
-            local shown = string.format('%.0f', base)
-            redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], ARGV[2], KEYS[3], shown, KEYS[4], shown)
-        end
-        return redis.call('MGET', KEYS[2], KEYS[3], KEYS[4])
-        ",
-    )
-});
 
 /// Keys: the last offset, the stream, the rooms' last numbers. Arguments: the room, how many entries to keep, who writes, `1`
 /// when a room that is not known here begins with the first of these, and then number and entry of each message, in order.

@@ -15,8 +15,6 @@ use crate::{
     history::{Draft, History, Journal, Kept, Outcome},
     log::{Entry, Log, Shown},
     redis::Redis,
-    room::Parts,
-    rooms,
 };
 
 /// How long what has to happen may take on a busy machine.
@@ -25,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Cluster {
     server: Server,
     history: Arc<dyn History>,
-    store: Store,
     _dir: TempDir,
 }
 
@@ -50,7 +47,7 @@ impl Cluster {
     fn on(server: Server) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
-        Self { server, history: store.history(), store, _dir: dir }
+        Self { server, history: store.history(), _dir: dir }
     }
 
     async fn node(&self, name: &str) -> Node {
@@ -58,13 +55,7 @@ impl Cluster {
         let opened = Stream::open(redis, name.to_owned(), self.history.clone()).await.unwrap();
         let stream = opened.stream.clone();
         let (log, mut queue, entries) = Log::shared(&opened);
-        let parts = Parts {
-            history: self.history.clone(),
-            directory: self.store.directory(),
-            log: log.clone(),
-            rooms_per_user: 100,
-        };
-        let following = actix_rt::spawn(follow(opened, entries, rooms::start(parts)));
+        let following = actix_rt::spawn(follow(opened, entries, Box::new(|_| ())));
         let (tell, told) = mpsc::unbounded_channel();
         let position = log.position.clone();
         let telling = actix_rt::spawn(async move {

@@ -1,0 +1,110 @@
+//! The split system while parts of it die, hang and come back: people go on talking, repeat what was not answered as good clients
+//! do, and the [`crate::checker`] finds nothing lost, doubled, reordered or invented of what was acked. And what is still
+//! possible while a part is away.
+
+mod absent;
+mod people;
+
+use std::time::Duration;
+
+use people::People;
+use tokio::time::sleep;
+
+use crate::stage::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
+
+/// Acks that must come between two faults: then people talk again.
+const BETWEEN: usize = 12;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chat_nodes_are_killed_one_after_the_other() {
+    let (mut stage, people) = People::gather().await;
+    for round in 0..20 {
+        people.talk(BETWEEN).await;
+        let node = NODES[round % 2];
+        stage.server.processes[node].crashes();
+        stage.server.process_returns(node).await;
+    }
+    people.agree(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_node_hangs_for_half_a_minute_and_goes_on() {
+    let (mut stage, people) = People::gather().await;
+    people.talk(BETWEEN).await;
+    stage.server.processes[NODES[0]].signal("STOP");
+    // The fault is as long as this; nothing is waited for.
+    sleep(Duration::from_secs(30)).await;
+    stage.server.processes[NODES[0]].signal("CONT");
+    stage.server.is_ready().await;
+    people.talk(BETWEEN).await;
+    people.agree(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mongodb_steps_down_is_killed_and_hangs() {
+    let (mut stage, people) = People::gather().await;
+    for round in 0..4 {
+        people.talk(BETWEEN).await;
+        let mongo = &mut stage.server.stores.as_mut().expect("a split system").mongo;
+        match round {
+            0 | 2 => mongo.steps_down().await,
+            1 => {
+                mongo.crashes();
+                mongo.returns().await;
+            }
+            _ => {
+                mongo.freezes();
+                sleep(Duration::from_secs(6)).await;
+                mongo.thaws();
+            }
+        }
+    }
+    people.talk(BETWEEN).await;
+    people.agree(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_killed_and_hangs() {
+    let (mut stage, people) = People::gather().await;
+    for round in 0..4 {
+        people.talk(BETWEEN).await;
+        let redis = &mut stage.server.stores.as_mut().expect("a split system").redis;
+        if round % 2 == 0 {
+            redis.crashes();
+            sleep(Duration::from_secs(2)).await;
+            redis.returns();
+        } else {
+            redis.freezes();
+            sleep(Duration::from_secs(4)).await;
+            redis.thaws();
+        }
+        stage.server.is_ready().await;
+    }
+    people.talk(BETWEEN).await;
+    people.agree(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presence_accounts_and_gateway_are_killed() {
+    let (mut stage, people) = People::gather().await;
+    for process in [PRESENCE, GATEWAY, ACCOUNTS, PRESENCE, GATEWAY] {
+        people.talk(BETWEEN).await;
+        stage.server.processes[process].crashes();
+        stage.server.process_returns(process).await;
+    }
+    people.talk(BETWEEN).await;
+    people.agree(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_restarted_twice_one_after_the_other() {
+    let (mut stage, people) = People::gather().await;
+    for process in [PRESENCE, NODES[0], NODES[1], ACCOUNTS, GATEWAY].repeat(2) {
+        people.talk(BETWEEN).await;
+        let status = stage.server.process_is_asked_to_stop(process).await;
+        assert_eq!(status.code(), Some(0), "process {process}");
+        stage.server.process_returns(process).await;
+    }
+    people.talk(BETWEEN).await;
+    people.agree(&stage).await;
+}

@@ -298,6 +298,7 @@ async fn is_refused(person: &Person, handshake: Handshake) {
             assert!((400..500).contains(&status), "{status} {body}: {shown}")
         }
         Err(NotLetIn::ConnectError(_) | NotLetIn::Ended(_)) => {}
+        Err(NotLetIn::Unreachable(why)) => panic!("{why}: {shown}"),
         Ok(_) => panic!("let in with {shown}"),
     }
 }

@@ -62,6 +62,7 @@ async fn the_21st_socket_of_a_user_is_refused_and_the_20_live_on() {
         Err(NotLetIn::Http(status, _)) => assert!((400..500).contains(&status), "{status}"),
         Err(NotLetIn::ConnectError(why)) => assert!(why["message"].is_string(), "{why}"),
         Err(NotLetIn::Ended(_)) => {}
+        Err(NotLetIn::Unreachable(why)) => panic!("{why}"),
         Ok(mut socket) => {
             socket.ends().await;
         }

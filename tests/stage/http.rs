@@ -151,11 +151,16 @@ impl Response {
 
 /// A TCP connection from a chosen address.
 pub async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    try_connect(from, to).await.unwrap_or_else(|error| panic!("connect to {to}: {error}"))
+}
+
+/// A TCP connection from a chosen address, if anybody listens.
+pub async fn try_connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from((from, 0))).expect("every 127.x.y.z is ours on Linux");
-    let stream = socket.connect(to).await.unwrap_or_else(|error| panic!("connect to {to}: {error}"));
-    stream.set_nodelay(true).expect("a connected socket");
-    stream
+    let stream = socket.connect(to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Reads one response to its declared end, or to the end of the stream when it declares none.

@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{http::connect, packet::Packet, soon};
+use super::{http::try_connect, packet::Packet, soon};
 
 /// What a client says when it opens a connection.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,8 @@ pub enum NotLetIn {
     ConnectError(Value),
     /// The connection ended before CONNECT was answered.
     Ended(Ending),
+    /// Nobody listens, or the connection broke before there was an answer.
+    Unreachable(String),
 }
 
 /// How a connection ended.
@@ -107,7 +109,9 @@ impl Handshake {
 impl Wire {
     /// Opens a WebSocket and starts the task.
     pub async fn open(from: Ipv4Addr, to: SocketAddr, handshake: &Handshake) -> Result<Self, NotLetIn> {
-        let stream = soon("a TCP connection", connect(from, to)).await;
+        let unreachable = |error: &dyn std::fmt::Display| NotLetIn::Unreachable(error.to_string());
+        let stream =
+            soon("a TCP connection", try_connect(from, to)).await.map_err(|error| unreachable(&error))?;
         let upgrade = client_async(handshake.request(to), stream);
         let ws = match soon("an answer to the upgrade", upgrade).await {
             Ok((ws, _)) => ws,
@@ -115,6 +119,7 @@ impl Wire {
                 let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
                 return Err(NotLetIn::Http(response.status().as_u16(), body.into_owned()));
             }
+            Err(error @ Error::Io(_)) => return Err(unreachable(&error)),
             Err(error) => panic!("the upgrade failed: {error}"),
         };
         let (report, incoming) = mpsc::unbounded_channel();

@@ -40,10 +40,10 @@ pub struct Process {
 }
 
 impl Server {
-    /// Starts the program on free ports and empty stores and waits until it is ready: all in one process or, when `STAGE_SPLIT`
-    /// is set, as a gateway, accounts, two chat nodes and presence.
+    /// Starts the program on free ports and empty stores and waits until it is ready: all in one process or, in the test
+    /// binary `split`, as a gateway, accounts, two chat nodes and presence.
     pub async fn start(arguments: &[&str]) -> Self {
-        if std::env::var_os("STAGE_SPLIT").is_some_and(|given| !given.is_empty()) {
+        if env!("CARGO_CRATE_NAME") == "split" {
             return Self::start_split(arguments, Stores::start().await).await;
         }
         Self::start_on(None, |data, _| {

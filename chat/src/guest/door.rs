@@ -6,7 +6,7 @@ use std::{collections::HashSet, rc::Rc, time::Duration};
 use proto::{Identity, RoomName, event::Code};
 use serde_json::{Value, json};
 use sessions::{SessionId, Token};
-use socketio::{CloseReason, Connect, Entry, Refusal, Resume, Room, Socket};
+use socketio::{CloseReason, Connect, Entry, Refusal, Resume, Room, Socket, SocketId};
 use tokio::time::sleep;
 
 use super::{
@@ -53,6 +53,8 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
                 Err(Error::Store(error)) => tracing::debug!(%error, "a client has to wait for a store"),
                 settled => return settled,
             }
+            // Else the next attempt would close this very connection as the one that holds the place.
+            socket.adopt(&SocketId::random());
             sleep(pause).await;
             pause *= 2;
         }

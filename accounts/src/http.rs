@@ -11,6 +11,7 @@ use proto::{Identity, Username};
 use serde::Serialize;
 use serde_json::json;
 use sessions::SharedSessions;
+use tokio::time::sleep;
 
 use crate::{
     Config, Error, Password, Users,
@@ -19,6 +20,7 @@ use crate::{
     credentials::{self, Credentials},
     people::People,
     pool::Pool,
+    setbacks::Setbacks,
 };
 
 /// Register, login, logout and me. Clones are the same.
@@ -26,6 +28,8 @@ use crate::{
 pub struct Accounts {
     people: Arc<People>,
     bounds: Bounds,
+    /// What failed logins cost, where several processes count them.
+    setbacks: Option<Arc<Setbacks>>,
     /// Whether every cookie is for TLS only; where a proxy says that a client came by TLS, its cookie is anyway.
     secure: bool,
 }
@@ -49,7 +53,12 @@ impl Accounts {
         };
         let people = People::new(users, sessions, pool()?, pool()?, config.bcrypt_cost)?;
         let bounds = Bounds { limit: config.login_body_limit, deadline: config.login_body_deadline };
-        Ok(Self { people: Arc::new(people), bounds, secure: config.cookie_secure })
+        Ok(Self { people: Arc::new(people), bounds, setbacks: None, secure: config.cookie_secure })
+    }
+
+    /// The same, with failed logins counted.
+    pub fn counting(self, setbacks: Setbacks) -> Self {
+        Self { setbacks: Some(Arc::new(setbacks)), ..self }
     }
 
     /// Mounts `POST /user/register`, `POST /user/logout` and `GET /user/me`.
@@ -108,7 +117,17 @@ async fn login(
 ) -> Result<HttpResponse, Error> {
     let sent = accounts.credentials(&request, payload).await?;
     let old = cookie::presented(request.headers());
+    // Only under a name that can be somebody's.
+    let counted = accounts.setbacks.as_deref().zip(sent.username.parse::<Username>().ok());
+    if let Some((setbacks, name)) = &counted {
+        sleep(setbacks.wait(name).await).await;
+    }
     let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
+    match (&counted, &outcome) {
+        (Some((setbacks, name)), Ok(_)) => setbacks.forget(name).await,
+        (Some((setbacks, name)), Err(Error::InvalidCredentials)) => setbacks.note(name).await,
+        _ => {}
+    }
     count("login", &outcome);
     let carrying = cookie::carrying(&outcome?, accounts.is_secure(&request));
     Ok(answer(StatusCode::OK).cookie(carrying).json(done("Login successful")))

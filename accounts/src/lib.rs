@@ -10,10 +10,12 @@ mod http;
 mod password;
 mod people;
 mod pool;
+mod setbacks;
 pub mod users;
 
 pub use config::Config;
 pub use error::Error;
 pub use http::Accounts;
 pub use password::{Password, Weakness};
+pub use setbacks::Setbacks;
 pub use users::{Creation, MongoUsers, SqliteUsers, User, Users};

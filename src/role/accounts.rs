@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use ::accounts::{Accounts, MongoUsers};
+use ::accounts::{Accounts, MongoUsers, Setbacks};
 use actix_web::{
     App, HttpServer,
     dev::Server,
@@ -12,6 +12,7 @@ use actix_web::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::{Timestamp, signature::Key};
+use remote::{NotAnAddress, Redis};
 use sessions::RedisSessions;
 
 use crate::{
@@ -30,6 +31,9 @@ const HEAD: Duration = Duration::from_secs(5);
 
 /// How long requests may go on when the process ends, in seconds: a password takes some.
 const DRAIN: u64 = 10;
+
+/// Connections to the Redis that counts failed logins.
+const CONNECTIONS: usize = 8;
 
 /// Between two questions to a Redis that does not answer.
 const ASKING: Duration = Duration::from_secs(5);
@@ -50,14 +54,16 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let url = url.reveal();
     let key = config.secret.key().map_err(Error::Config)?;
     let users = Arc::new(MongoUsers::new(&mongo::database(uri.reveal()).await?));
-    let sessions = RedisSessions::new(url, Timestamp::now).map_err(|error| {
+    let refused = |error: NotAnAddress| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
-    })?;
+    };
+    let sessions = RedisSessions::new(url, Timestamp::now).map_err(refused)?;
     let sessions = Arc::new(sessions);
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
-        .map_err(|error| Error::part("accounts", error))?;
+        .map_err(|error| Error::part("accounts", error))?
+        .counting(Setbacks::new(Redis::new(url, CONNECTIONS).map_err(refused)?));
     spawn(warn_of_forgetting(sessions.clone()));
     let readiness = Readiness::new(probes(users, sessions));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;

@@ -9,7 +9,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         &["gateway", "accounts", "chat", "presence", "sessions", "socketio", "embedded", "remote", "proto"],
     ),
     ("gateway", &["sessions", "socketio", "embedded", "proto"]),
-    ("accounts", &["sessions", "socketio", "embedded", "proto"]),
+    ("accounts", &["sessions", "socketio", "embedded", "remote", "proto"]),
     ("chat", &["sessions", "socketio", "embedded", "remote", "proto"]),
     ("presence", &["sessions", "socketio", "embedded", "proto"]),
     ("sessions", &["embedded", "remote", "proto"]),

@@ -32,7 +32,7 @@ use crate::{
     mongo,
     nodes::Announcement,
     registered::Registered,
-    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, caller, upkeep},
+    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, breathe, caller, upkeep},
     shutdown::Stop,
     telemetry,
 };
@@ -147,6 +147,7 @@ fn http(
     key: Key,
 ) -> Result<HttpServerTask, Error> {
     let server = HttpServer::new(move || {
+        spawn(breathe());
         let key = Rc::new(key.clone());
         App::new()
             .configure(|service| chat.routes(service))

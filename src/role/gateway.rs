@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     listener::{listen, raise_open_files},
     nodes::Watch,
-    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, upkeep},
+    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, breathe, upkeep},
     shutdown::Stop,
     telemetry,
 };
@@ -91,6 +91,7 @@ fn front(
     proxy: Proxy,
 ) -> Result<Server, Error> {
     let server = HttpServer::new(move || {
+        spawn(breathe());
         let proxy = proxy.worker();
         App::new()
             .configure(|service| gateway.routes(service))

@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     listener::{listen, raise_open_files},
     registered::Registered,
-    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, presence_thread::PresenceThread, upkeep},
+    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, breathe, presence_thread::PresenceThread, upkeep},
     shutdown::Stop,
     stores::Stores,
     telemetry,
@@ -132,6 +132,7 @@ fn front(
     sockets: Server<Guests>,
 ) -> Result<HttpServerTask, Error> {
     let server = HttpServer::new(move || {
+        spawn(breathe());
         App::new()
             .configure(|service| gateway.routes(service))
             .configure(|service| accounts.routes(service))

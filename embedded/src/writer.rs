@@ -56,6 +56,16 @@ struct Log {
     waiting: u32,
 }
 
+/// Whether the disk is full.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+/// Whether one of these has failed for it.
+fn found_no_room(jobs: &[Box<dyn Job>]) -> bool {
+    jobs.iter().any(|job| job.failure().is_some_and(is_full))
+}
+
 impl Writer {
     /// Works until every sender of the queue is gone.
     pub fn run(mut self) {
@@ -88,7 +98,7 @@ impl Writer {
         }
         let took = began.elapsed().as_secs_f64();
         metrics::histogram!("godzilla_store_commit_seconds", "store" => self.store.clone()).record(took);
-        self.full.store(false, Ordering::Relaxed);
+        self.full.store(found_no_room(&jobs), Ordering::Relaxed);
         jobs.into_iter().for_each(|job| job.settle(&Verdict::Committed));
     }
 
@@ -116,11 +126,7 @@ impl Writer {
     /// Undoes the transaction and tells its jobs, and stops for good if the disk may no longer be trusted.
     fn lose(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error) {
         self.roll_back();
-        let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        self.full.store(
-            is_full(&error) || jobs.iter().any(|job| job.failure().is_some_and(is_full)),
-            Ordering::Relaxed,
-        );
+        self.full.store(is_full(&error) || found_no_room(&jobs), Ordering::Relaxed);
         if is_fatal(&error) {
             self.broken.store(true, Ordering::Relaxed);
         }

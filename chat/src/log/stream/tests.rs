@@ -315,12 +315,10 @@ async fn a_change_is_told_by_other_nodes_and_takes_its_place_on_ones_own() {
     assert_eq!(changes(&mut there, "archived").await, ["joined", "left", "archived"]);
     // The one by the commit, the other by the stream, each in its own time.
     let told = changes(&mut here, "out").await;
-    let by_stream: Vec<_> = told.iter().filter(|told| ["in", "out"].contains(told)).collect();
-    assert_eq!(by_stream, [&"in", &"out"]);
-    assert!(
-        told.iter().filter(|told| !["in", "out"].contains(told)).eq(["joined", "left", "archived"].iter()),
-        "{told:?}"
-    );
+    let (by_stream, by_commit): (Vec<_>, Vec<_>) =
+        told.into_iter().partition(|told| ["in", "out"].contains(told));
+    assert_eq!(by_stream, ["in", "out"]);
+    assert!(["joined", "left", "archived"].starts_with(&by_commit) && by_commit.len() >= 2, "{by_commit:?}");
     assert_eq!(there.log.memberships(), before + 3);
 }
 

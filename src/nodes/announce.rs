@@ -11,7 +11,9 @@ use std::{
 use gateway::{Backend, Nodes};
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{KEY, Table, Unanswered, scripts};
+use remote::{Redis, Unanswered};
+
+use super::{KEY, scripts, table};
 
 /// The node is told to the gateways as long as this lives, and until it is withdrawn or its lease ends.
 pub struct Announcement {
@@ -21,7 +23,7 @@ pub struct Announcement {
 
 /// What is announced.
 struct Node {
-    table: Table,
+    table: Redis,
     name: String,
     address: Backend,
     lease: Duration,
@@ -43,7 +45,7 @@ impl Announcement {
     /// When the name cannot be one, or the address none of Redis: in words that name the flag.
     pub fn start(url: &str, name: &str, address: Backend, lease: Duration) -> Result<Self, String> {
         Self::check(name)?;
-        let (table, name) = (Table::new(url)?, name.to_owned());
+        let (table, name) = (table(url)?, name.to_owned());
         let node = Arc::new(Node { table, name, address, lease, is_known: AtomicBool::new(false) });
         let renewing = tokio::spawn(node.clone().renew());
         Ok(Self { node, renewing })

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use deadpool_redis::redis::Script;
+use remote::redis::Script;
 
 /// Redis's clock in milliseconds, and an entry's two parts.
 const CLOCK: &str = r"

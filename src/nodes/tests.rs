@@ -78,7 +78,7 @@ async fn a_name_is_one_nodes_at_a_time() {
     let short = Duration::from_secs(1);
     let first = announce(&redis, "chat", 1, short);
     becomes_known(&first).await;
-    let table = Table::new(&redis.url()).unwrap();
+    let table = super::table(&redis.url()).unwrap();
     let second = || async {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         script.key(KEY).arg("chat").arg(backend(2).to_string()).arg(1_000);
@@ -142,11 +142,11 @@ async fn a_redis_that_comes_back_empty_is_believed_after_nodes_had_time_to_annou
 async fn a_redis_that_hangs_costs_a_quarter_of_a_second() {
     let redis = Redis::start();
     redis.freezes();
-    let table = Table::new(&redis.url()).unwrap();
+    let table = super::table(&redis.url()).unwrap();
     let started = Instant::now();
     let asked =
         table.ask(async |mut redis| scripts::LIVE.key(KEY).invoke_async::<Vec<String>>(&mut redis).await);
-    assert!(matches!(asked.await, Err(Unanswered::Late)));
+    assert!(matches!(asked.await, Err(remote::Unanswered::Late)));
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     redis.thaws();
 }

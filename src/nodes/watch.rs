@@ -15,7 +15,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{KEY, Table, Unanswered, scripts};
+use remote::{Redis, Unanswered};
+
+use super::{KEY, scripts, table};
 
 /// Keeps a table of the nodes up to date as long as it lives.
 pub struct Watch {
@@ -37,7 +39,7 @@ impl Watch {
     /// # Errors
     /// When the address is none of Redis: in words that name the flag.
     pub fn start(url: &str) -> Result<Self, String> {
-        let table = Table::new(url)?;
+        let table = table(url)?;
         let (sender, nodes) = watch::channel(Nodes::default());
         let hears = Arc::new(AtomicBool::new(false));
         let watching = tokio::spawn(watch(table, sender, hears.clone()));
@@ -61,7 +63,7 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(table: Table, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>) {
+async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>) {
     let (mut mercy, mut was_away) = (Instant::now(), false);
     loop {
         match live(&table).await {
@@ -91,7 +93,7 @@ async fn watch(table: Table, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>
     }
 }
 
-async fn live(table: &Table) -> Result<Nodes, Unanswered> {
+async fn live(table: &Redis) -> Result<Nodes, Unanswered> {
     let mut script = scripts::LIVE.prepare_invoke();
     script.key(KEY);
     let live: Vec<(String, String)> =

@@ -2,11 +2,11 @@
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 
-use deadpool_redis::redis::{self, AsyncCommands};
 use mongodb::{
     Client,
     bson::{Document, doc},
 };
+use remote::redis::{self, AsyncCommands};
 use serde_json::Value;
 use testbed::Stores;
 

@@ -54,7 +54,7 @@ pub(crate) struct Inner {
     /// What newcomers are shown of who is here.
     pub(crate) shown: watch::Receiver<Shown>,
     pub(crate) seats: Seats,
-    pub(crate) comebacks: Comebacks,
+    pub(crate) comebacks: Arc<Comebacks>,
     /// How many may come in at the same time.
     pub(crate) door: Semaphore,
     /// How many large answers may be read and written at the same time.

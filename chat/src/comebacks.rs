@@ -7,6 +7,7 @@ use std::{
     sync::{Mutex as StdMutex, PoisonError},
 };
 
+use socketio::{Place, SocketId};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// So many clients can come back at the same time; two with the same remainder wait for each other.
@@ -25,9 +26,9 @@ pub struct Comebacks {
 /// Who left lately, the earliest first.
 #[derive(Debug, Default)]
 struct Left {
-    places: HashMap<String, (u64, Option<u64>)>,
+    places: HashMap<SocketId, (u64, Place)>,
     /// Also those who have come back since, or left again.
-    order: VecDeque<(u64, String)>,
+    order: VecDeque<(u64, SocketId)>,
     count: u64,
 }
 
@@ -45,13 +46,16 @@ impl Comebacks {
         self.lanes[lane].lock().await
     }
 
-    /// A client has closed its connection, having been sent the log up to `place`; none: nothing of it since it came.
-    pub fn leave(&self, pid: &str, place: Option<u64>) {
+    /// The client that had this socket has left, where in the log.
+    pub fn leave(&self, socket: SocketId, place: Place) {
+        if place == Place::Unknown {
+            return;
+        }
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.count += 1;
         let count = left.count;
-        left.places.insert(pid.to_owned(), (count, place));
-        left.order.push_back((count, pid.to_owned()));
+        left.places.insert(socket.clone(), (count, place));
+        left.order.push_back((count, socket));
         if left.order.len() > REMEMBERED
             && let Some((count, earliest)) = left.order.pop_front()
             && left.places.get(&earliest).is_some_and(|(last, _)| *last == count)
@@ -60,10 +64,15 @@ impl Comebacks {
         }
     }
 
-    /// What [`Comebacks::leave`] was told of this client, once; none when it did not close its connection itself.
-    pub fn left(&self, pid: &str) -> Option<Option<u64>> {
+    /// What [`Comebacks::leave`] was told of this client, once.
+    pub fn left(&self, socket: &SocketId) -> Place {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.places.remove(pid).map(|(_, place)| place)
+        left.places.remove(socket).map_or(Place::Unknown, |(_, place)| place)
+    }
+
+    /// The client that had this socket is back somewhere else.
+    pub fn forget(&self, socket: &SocketId) {
+        let _ = self.left(socket);
     }
 }
 
@@ -82,18 +91,25 @@ mod tests {
         assert!(comebacks.lock("a").now_or_never().is_some());
     }
 
+    fn sid(name: &str) -> SocketId {
+        SocketId::from_stored(name)
+    }
+
     #[test]
     fn who_left_is_remembered_once_and_not_for_ever() {
         let comebacks = Comebacks::new();
-        assert_eq!(comebacks.left("a"), None);
-        comebacks.leave("a", Some(1));
-        comebacks.leave("a", Some(2));
-        assert_eq!((comebacks.left("a"), comebacks.left("a")), (Some(Some(2)), None));
-        comebacks.leave("a", None);
-        assert_eq!(comebacks.left("a"), Some(None));
-        comebacks.leave("a", Some(3));
-        (0..REMEMBERED).for_each(|n| comebacks.leave(&n.to_string(), None));
-        assert_eq!(comebacks.left("a"), None);
+        assert_eq!(comebacks.left(&sid("a")), Place::Unknown);
+        comebacks.leave(sid("a"), Place::At(1));
+        comebacks.leave(sid("a"), Place::At(2));
+        assert_eq!((comebacks.left(&sid("a")), comebacks.left(&sid("a"))), (Place::At(2), Place::Unknown));
+        comebacks.leave(sid("a"), Place::Start);
+        assert_eq!(comebacks.left(&sid("a")), Place::Start);
+        comebacks.leave(sid("a"), Place::At(3));
+        comebacks.forget(&sid("a"));
+        assert_eq!(comebacks.left(&sid("a")), Place::Unknown);
+        comebacks.leave(sid("a"), Place::At(4));
+        (0..REMEMBERED).for_each(|n| comebacks.leave(sid(&n.to_string()), Place::Start));
+        assert_eq!(comebacks.left(&sid("a")), Place::Unknown);
         assert_eq!(comebacks.left.lock().unwrap().places.len(), REMEMBERED);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     history::{History, Journal},
     log::{
         Entry, Log, local,
-        stream::{self, Opened},
+        stream::{self, News, Opened},
     },
     people::People,
     presence::{Heard, Presence},
@@ -94,10 +94,14 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         let (log, bus, config) = (log.clone(), bus.clone(), config.clone());
         on(&outward, move || start_outward(&log, entries, bus, &config)).await??
     };
+    let comebacks = Arc::new(Comebacks::new());
     if let Some((opened, to)) = shared {
-        let keeper = rooms.clone();
-        let changed = Box::new(move |room| keeper.do_send(Refresh(room)));
-        outward.spawn(stream::follow(opened, to, changed));
+        let (keeper, comebacks) = (rooms.clone(), comebacks.clone());
+        let tell = Box::new(move |news| match news {
+            News::Changed(room) => keeper.do_send(Refresh(room)),
+            News::Returned(socket) => comebacks.forget(&socket),
+        });
+        outward.spawn(stream::follow(opened, to, tell));
     }
     let seats = Seats::new(config.sockets_per_user);
     outward.spawn(revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus));
@@ -115,7 +119,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         presence,
         shown,
         seats,
-        comebacks: Comebacks::new(),
+        comebacks,
         door,
         reading: Semaphore::new(READING),
         writes,

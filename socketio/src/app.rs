@@ -54,6 +54,10 @@ pub trait Peer: Unpin + 'static {
     /// The client sent an event, in the order sent. Without a `reply` the client wants no ack.
     fn event(&mut self, event: Event, reply: Option<Reply>);
 
+    /// The server is about to end the connection because the client went beyond a limit ([`CloseReason::Flood`],
+    /// [`CloseReason::TooLarge`]): the last moment at which an emit reaches it.
+    fn ending(&mut self, _: CloseReason) {}
+
     /// The connection has ended; nothing that is emitted any more reaches the client.
     fn closed(&mut self, reason: CloseReason);
 }

@@ -102,6 +102,23 @@ impl CloseReason {
         )
     }
 
+    /// Whether the client did what no good client does, in breaking a rule or in going beyond a limit.
+    pub(crate) fn is_misbehaviour(self) -> bool {
+        matches!(
+            self,
+            Self::TransportError
+                | Self::ParseError
+                | Self::InvalidText
+                | Self::ProtocolViolation
+                | Self::ConnectTimeout
+                | Self::TooLarge
+                | Self::Flood
+                | Self::MessageTimeout
+                | Self::Slow
+                | Self::TooMany
+        )
+    }
+
     /// Whether a client that comes back may continue where it was: not after either side meant to leave.
     pub fn is_recoverable(self) -> bool {
         matches!(

@@ -16,7 +16,7 @@ use crate::{
     close::CloseReason,
     engine::handshake::new_id,
     fanout::{Broadcast, Fanout},
-    socket::{Recovered, Socket, SocketId},
+    socket::{Place, Recovered, Socket, SocketId},
 };
 
 /// What was sent lately, and who may come back for it. Cheap to clone.
@@ -64,8 +64,7 @@ struct Client {
 struct Left {
     rooms: Vec<Room>,
     at: Instant,
-    /// How far it was sent the log. It has all of that, unless the connection was lost on the way.
-    reached: u64,
+    place: Place,
 }
 
 /// What an offset says.
@@ -145,10 +144,10 @@ impl Memory {
     pub fn keep(&self, pid: &str, socket: &Socket) {
         let own = socket.id().room();
         let rooms = socket.rooms().into_iter().filter(|room| *room != own).collect();
-        self.keep_at(pid, rooms, socket.reached());
+        self.keep_at(pid, rooms, socket.place());
     }
 
-    fn keep_at(&self, pid: &str, rooms: Vec<Room>, reached: Option<u64>) {
+    fn keep_at(&self, pid: &str, rooms: Vec<Room>, place: Place) {
         let mut state = self.state();
         let now = Instant::now();
         let window = state.window;
@@ -156,8 +155,7 @@ impl Memory {
             client.left.as_ref().is_none_or(|left| now.saturating_duration_since(left.at) <= window)
         });
         if let Some(client) = state.clients.get_mut(pid) {
-            let reached = reached.unwrap_or(client.since);
-            client.left = Some(Left { rooms, at: now, reached });
+            client.left = Some(Left { rooms, at: now, place });
         }
         drop(state);
         self.0.left.notify_waiters();
@@ -200,12 +198,16 @@ impl Memory {
     fn recognise(&self, resume: &Resume) -> Option<Returned> {
         let mut state = self.state();
         let client = state.clients.get(&resume.pid)?;
-        let Left { rooms, at, reached } = client.left.clone()?;
+        let Left { rooms, at, place } = client.left.clone()?;
         let since = match resume.offset.as_deref().map(|offset| state.read(offset)) {
             None => client.since,
             Some(Said::Place(position)) => position,
             // Stock clients take any string at the end of any event for an offset.
-            Some(Said::Nothing) => reached,
+            Some(Said::Nothing) => match place {
+                Place::Start => client.since,
+                Place::At(position) => position,
+                Place::Unknown => return None,
+            },
             Some(Said::Elsewhere) => return None,
         };
         let oldest = state.last - state.sent.len() as u64;
@@ -275,7 +277,7 @@ mod tests {
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &["a"], None, "seen");
         let offset = memory.offset();
-        memory.keep_at(&pid, vec!["a".into()], None);
+        memory.keep_at(&pid, vec!["a".into()], Place::Unknown);
         send(&memory, &["b"], None, "not hers");
         send(&memory, &["alice"], None, "to her alone");
         send(&memory, &[], Some("alice"), "from her");
@@ -288,7 +290,7 @@ mod tests {
         send(&memory, &[], None, "before");
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &[], None, "missed");
-        memory.keep_at(&pid, Vec::new(), None);
+        memory.keep_at(&pid, Vec::new(), Place::Unknown);
         assert_eq!(resume(&memory, &pid, None), Some(1));
         assert_eq!(resume(&memory, &pid, None), None, "it is connected again");
     }
@@ -298,7 +300,7 @@ mod tests {
         let memory = memory();
         let pid = memory.start(sid("alice"), "/");
         let offset = memory.offset();
-        memory.keep_at(&pid, Vec::new(), None);
+        memory.keep_at(&pid, Vec::new(), Place::Unknown);
         (0..4).for_each(|_| send(&memory, &[], None, "too many"));
         assert_eq!(resume(&memory, &pid, Some(offset)), None);
         let (last, other) = (memory.offset(), Memory::new(1, Duration::from_secs(1)).offset());
@@ -315,7 +317,7 @@ mod tests {
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &[], None, "seen");
         for strange in ["", "x", "hello world", "1.1", &memory.offset().replace(".1", ".-1")] {
-            memory.keep_at(&pid, Vec::new(), Some(1));
+            memory.keep_at(&pid, Vec::new(), Place::At(1));
             send(&memory, &[], None, "missed");
             assert_eq!(resume(&memory, &pid, Some(strange.into())), Some(1), "{strange}");
             memory.state().sent.pop_back();
@@ -331,7 +333,7 @@ mod tests {
         let back = Resume { pid: pid.clone(), offset: None };
         let bus = Bus::new();
         let (returned, ()) = tokio::join!(memory.resume(&back, &bus), async {
-            memory.keep_at(&pid, Vec::new(), None);
+            memory.keep_at(&pid, Vec::new(), Place::Unknown);
         });
         assert_eq!(returned.map(|returned| returned.recovered.missed.len()), Some(1));
     }
@@ -340,10 +342,10 @@ mod tests {
     fn a_client_that_stays_away_is_forgotten() {
         let memory = Memory::new(3, Duration::ZERO);
         let pid = memory.start(sid("alice"), "/");
-        memory.keep_at(&pid, Vec::new(), None);
+        memory.keep_at(&pid, Vec::new(), Place::Unknown);
         let other = memory.start(sid("bob"), "/");
         while memory.state().clients.contains_key(&pid) {
-            memory.keep_at(&other, Vec::new(), None);
+            memory.keep_at(&other, Vec::new(), Place::Unknown);
         }
         assert_eq!(resume(&memory, &pid, Some(memory.offset())), None);
     }

@@ -12,7 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 
 use crate::{
-    App, CloseReason, Config, Connect, Entry, Event, Peer, Refusal, Reply,
+    App, CloseReason, Config, Connect, Encoded, Entry, Event, Peer, Refusal, Reply, Socket,
     link::{Link, outbox::Taken},
     server::{Mounted, SocketIo},
     session::{
@@ -42,6 +42,8 @@ pub(crate) type Diary = Rc<RefCell<Vec<String>>>;
 
 pub(crate) struct Recorded {
     diary: Diary,
+    socket: Socket,
+    warns: bool,
 }
 
 impl App for Recorder {
@@ -58,13 +60,16 @@ impl App for Recorder {
     ) -> LocalBoxFuture<'static, Result<Entry<Recorded>, Refusal>> {
         let gate = self.gate.clone();
         Box::pin(async move {
-            let Connect { auth, admission, .. } = connect;
+            let Connect { auth, admission, socket, .. } = connect;
             if auth.get("wait").is_some() {
                 gate.notified().await;
             }
             match auth.get("fail") {
                 Some(_) => Err(Refusal::new("no")),
-                None => Ok(Entry::new(Recorded { diary: Diary::clone(&admission) })),
+                None => {
+                    let warns = auth.get("warn").is_some();
+                    Ok(Entry::new(Recorded { diary: Diary::clone(&admission), socket, warns }))
+                }
             }
         })
     }
@@ -79,6 +84,13 @@ impl Peer for Recorded {
         self.diary.borrow_mut().push(event.name.clone());
         if let Some(reply) = reply {
             reply.send(&(event.name,));
+        }
+    }
+
+    fn ending(&mut self, reason: CloseReason) {
+        self.diary.borrow_mut().push(format!("ending: {}", reason.as_str()));
+        if let Some(event) = Encoded::event("/", "warned", &(), None).ok().filter(|_| self.warns) {
+            self.socket.emit(&event);
         }
     }
 

@@ -229,6 +229,11 @@ async fn handshakes_that_make_no_sense_get_the_references_answers() {
     let bench = start(Config::default());
     let plain =
         |query: &str| format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let twice = |header: &str| {
+        let request = upgrade_request("EIO=4&transport=websocket");
+        assert!(request.contains(header), "{request}");
+        request.replace(header, &header.repeat(2))
+    };
     let table = [
         (plain("EIO=4&transport=websocket"), r#"{"code":3,"message":"Bad request"}"#),
         (plain("EIO=4"), r#"{"code":0,"message":"Transport unknown"}"#),
@@ -237,6 +242,8 @@ async fn handshakes_that_make_no_sense_get_the_references_answers() {
         (upgrade_request("EIO=4&transport=websocket&deny=1"), "denied"),
         (upgrade_request("EIO=4&transport=websocket").replace("HTTP/1.1", "HTTP/1.0"), "Bad request"),
         (upgrade_request("EIO=4&transport=websocket").replace("Version: 13", "Version: 8"), "Bad request"),
+        (twice("Sec-WebSocket-Version: 13\r\n"), "Bad request"),
+        (twice("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "Bad request"),
     ];
     for (request, body) in table {
         let mut client = Client::dial(bench.address, None).await;

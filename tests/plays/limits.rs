@@ -49,6 +49,58 @@ async fn somebody_who_says_too_much_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_flood_is_cut_after_a_word_and_after_every_ack_it_has_earned() {
+    let stage = Stage::opens().await;
+    let mut eve = stage.enters("eve").await;
+    let ids: Vec<u64> =
+        (0..600).map(|n| eve.request("message", &json!({"text": format!("flood {n}")}))).collect();
+    let error = eve.ends_after("error").await;
+    assert_eq!(error["code"], "rate_limited", "{error}");
+    assert!(error["retryAfter"].as_f64().is_some_and(|wait| wait > 0.0), "{error}");
+    let mut acked = 0;
+    for id in ids {
+        let answer = eve.try_answer(id).await;
+        acked += usize::from(answer.is_some_and(|answer| answer["ok"] == true));
+    }
+    assert!(acked >= 20, "the burst is 20: {acked}");
+    assert_eq!(eve.person.reads_all("lobby").await.len(), acked, "stored and acked are the same");
+}
+
+#[tokio::test]
+async fn heartbeats_without_end_and_messages_without_bound_are_cut_after_a_word() {
+    let stage = Stage::opens().await;
+    let eve = stage.person("eve").await;
+    for (flood, code) in [(vec!["3"; 20], "rate_limited"), (vec!["6"; 20], "rate_limited")] {
+        let mut socket = eve.connects().await;
+        flood.into_iter().for_each(|packet| socket.send_text(packet));
+        let error = socket.ends_after("error").await;
+        assert_eq!((&error["code"], &error["retryAfter"]), (&json!(code), &json!(1.0)), "{error}");
+    }
+    let mut socket = eve.connects().await;
+    socket.send_text("4".repeat(100_000));
+    assert_eq!(socket.ends_after("error").await["code"], "too_large");
+    // Each attachment alone is within the limit.
+    let mut socket = eve.connects().await;
+    socket.send_text(r#"452-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
+    socket.send_binary(vec![7; 40_000]);
+    socket.send_binary(vec![7; 40_000]);
+    assert_eq!(socket.ends_after("error").await["code"], "too_large");
+}
+
+#[tokio::test]
+async fn an_event_right_behind_connect_waits_for_its_answer() {
+    let stage = Stage::opens().await;
+    let mut bob = stage.enters("bob").await;
+    let eve = stage.person("eve").await;
+    let transport = Socket::open_transport("eve", eve.home, eve.server, &eve.handshake()).await;
+    let early = transport.expect("eve has a session");
+    early.send_text("40");
+    early.send_text(r#"42["message",{"text":"early"}]"#);
+    bob.hears("early").await;
+    assert_eq!(eve.reads_all("lobby").await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_21st_socket_of_a_user_is_refused_and_the_20_live_on() {
     let stage = Stage::opens().await;
     let alice = stage.person("alice").await;

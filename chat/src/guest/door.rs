@@ -63,7 +63,7 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
         Ok((identity, seat, passage)) => {
             let visit = Rc::new(Visit::new(chat, socket, identity.username));
             let Passage { pid, recovered, offset } = passage;
-            Ok(Entry { peer: Guest::new(visit, seat, pid.clone(), offset), pid: Some(pid), recovered })
+            Ok(Entry { peer: Guest::new(visit, seat, offset), pid: Some(pid), recovered })
         }
         Err(error) if error.code() == Code::Unavailable => {
             tracing::debug!(%error, "nobody can be let in now");
@@ -104,7 +104,7 @@ async fn admit(
     // Asked when the socket is already where a closing cuts it: a logout just before this cannot be missed.
     check_session(chat, identity).await?;
     let passage = match ticket {
-        Some(ticket) => returning::resume(chat, ticket, resume, &rooms).await?,
+        Some(ticket) => returning::resume(chat, ticket, socket, resume, &rooms).await?,
         None => None,
     };
     let passage = match passage {

@@ -25,7 +25,8 @@ use proto::{
     Identity, Timestamp, Username,
     event::{Welcome, name},
 };
-use socketio::{App, CloseReason, Connect, Entry, Event, Peer, Refusal, Reply};
+use socketio::{App, CloseReason, Connect, Entry, Event, Peer, Refusal, Reply, Socket};
+use tokio::time::timeout;
 
 use crate::{Chat, Error, chat::due, log::encode, presence::Presence, seats::Seat};
 use ack::Ack;
@@ -40,12 +41,13 @@ pub struct Guests {
     chat: Chat,
 }
 
+/// How long a client that is to be cut may still wait for acks: no answer takes longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// One client.
 pub struct Guest {
     visit: Rc<Visit>,
     limits: Limits,
-    /// The secret by which it is recognised when it comes back.
-    pid: String,
     /// The offset at which it came in.
     offset: String,
     /// When it was last told of a refusal that it had asked no ack for.
@@ -94,9 +96,9 @@ impl App for Guests {
 }
 
 impl Guest {
-    fn new(visit: Rc<Visit>, seat: Seat, pid: String, offset: String) -> Self {
+    fn new(visit: Rc<Visit>, seat: Seat, offset: String) -> Self {
         let limits = Limits::new(visit.chat().config(), Instant::now());
-        Self { visit, limits, pid, offset, complained: None, is_cut: false, seat: Some(seat), present: None }
+        Self { visit, limits, offset, complained: None, is_cut: false, seat: Some(seat), present: None }
     }
 
     /// Tells a client that waits for no ack why it was refused, now and then, and before it is cut in any case.
@@ -149,9 +151,20 @@ impl Peer for Guest {
                 ack.refuse(&refused);
                 if is_flooding {
                     self.is_cut = true;
-                    self.visit.socket().close(CloseReason::Flood);
+                    actix_rt::spawn(cut(self.visit.socket().clone()));
                 }
             }
+        }
+    }
+
+    fn ending(&mut self, reason: CloseReason) {
+        let limit = self.visit.socket().max_payload();
+        let refused = match reason {
+            CloseReason::TooLarge => Error::TooLarge { what: "a message with all it carries", limit },
+            _ => Error::RateLimited { what: "too many packets", retry_after: COMPLAINT },
+        };
+        if !self.is_cut {
+            self.complain(&refused, true, Instant::now());
         }
     }
 
@@ -159,10 +172,15 @@ impl Peer for Guest {
         metrics::counter!("godzilla_chat_guests_closed_total", "reason" => reason.as_str()).increment(1);
         self.present = None;
         self.seat = None;
-        if reason == CloseReason::TransportClose {
-            self.visit.chat().comebacks().leave(&self.pid, self.visit.socket().reached());
-        }
+        let socket = self.visit.socket();
+        self.visit.chat().comebacks().leave(socket.id(), socket.place());
     }
+}
+
+/// Ends the connection of a client that floods, once it was told what became of what it said before.
+async fn cut(socket: Socket) {
+    let _ = timeout(PATIENCE, socket.acks_given()).await;
+    socket.close(CloseReason::Flood);
 }
 
 impl Present {

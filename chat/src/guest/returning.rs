@@ -2,7 +2,7 @@
 //! none. Called by [`super::door`]; reads tickets and the log.
 
 use proto::{Identity, RoomName, Timestamp};
-use socketio::{Recovered, Resume, Socket, SocketId};
+use socketio::{Place, Recovered, Resume, Socket, SocketId};
 
 use crate::{
     Chat, Error,
@@ -49,18 +49,20 @@ pub async fn recognise(
 pub async fn resume(
     chat: &Chat,
     ticket: Ticket,
+    socket: &Socket,
     resume: Option<&Resume>,
     rooms: &[RoomName],
 ) -> Result<Option<Passage>, Error> {
     let shown = resume.and_then(|resume| resume.offset.as_deref());
-    let left = chat.comebacks().left(&ticket.pid);
+    let left = chat.comebacks().left(&socket.id());
     let after = match shown.map(|shown| chat.log().read(shown)) {
         None => ticket.since,
         Some(Shown::Here(offset)) => offset,
         Some(Shown::Elsewhere) => return Ok(None),
         Some(Shown::Nothing) => match left {
-            Some(place) => place.unwrap_or(ticket.since),
-            None => return Ok(None),
+            Place::Start => ticket.since,
+            Place::At(offset) => offset,
+            Place::Unknown => return Ok(None),
         },
     };
     let Some(Missed { messages, reached }) = chat.log().missed(rooms, after, &ticket.sid).await? else {

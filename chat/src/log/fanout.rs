@@ -78,10 +78,8 @@ impl Position {
     /// A message as it goes out, now or to a client that comes back for it.
     pub(super) fn encode(&self, message: &Message, offset: Option<u64>) -> Option<Encoded> {
         let packet = encode(name::MESSAGE, message, Some(&self.show(offset)))?;
-        Some(match offset {
-            Some(offset) => packet.at(offset),
-            None => packet,
-        })
+        // What has no place will have one that nobody knows yet: behind all of them.
+        Some(packet.at(offset.unwrap_or(u64::MAX)))
     }
 }
 

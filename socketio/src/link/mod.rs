@@ -43,6 +43,10 @@ pub(crate) struct Link {
     wire: RefCell<Arc<Wire>>,
     transport: Cell<&'static str>,
     session: Recipient<End>,
+    /// How often something was queued.
+    pushed: Cell<u64>,
+    /// Whether the last answer to a poll carried something and the client has not polled since.
+    unheard: Cell<bool>,
     ended: Cell<Option<(CloseReason, Instant)>>,
     /// Whether the session's actor has dealt with its end.
     over: Cell<bool>,
@@ -66,6 +70,8 @@ impl Link {
             wire: RefCell::new(wire),
             transport: Cell::new(transport),
             session,
+            pushed: Cell::new(0),
+            unheard: Cell::new(false),
             ended: Cell::new(None),
             over: Cell::new(false),
         }
@@ -80,18 +86,40 @@ impl Link {
     pub(crate) fn upgraded(&self, wire: Arc<Wire>, now: Instant) {
         self.wire.replace(wire);
         self.transport.set("websocket");
+        self.unheard.set(false);
         self.clock.borrow_mut().packet(now);
     }
 
     /// Queues `frame` toward the client; answers whether it is falling behind. One too far behind loses its connection.
     pub(crate) fn push(&self, frame: Bytes, volatile: bool, now: Instant) -> bool {
-        match self.outbox.push(frame, volatile, now) {
+        let pushed = self.outbox.push(frame, volatile, now);
+        if matches!(pushed, Push::Queued | Push::Crowded) {
+            self.pushed.set(self.pushed.get() + 1);
+        }
+        match pushed {
             Push::Crowded => return true,
             Push::Queued | Push::Closed => {}
             Push::Skipped => metrics::counter!("socketio_skipped_volatile_total").increment(1),
             Push::Full => self.end_at(CloseReason::Slow, now),
         }
         false
+    }
+
+    /// How often something was queued so far.
+    pub(crate) fn pushed(&self) -> u64 {
+        self.pushed.get()
+    }
+
+    /// Whether the client itself closed the connection when of the first `pushed` nothing waited for it here any more. What a
+    /// WebSocket had on its way is taken for read; the answer to a poll is not before the next poll.
+    pub(crate) fn was_left_after(&self, pushed: u64) -> bool {
+        let was_left = matches!(self.ended.get(), Some((CloseReason::TransportClose, _)));
+        was_left && self.outbox.taken() >= pushed && !self.unheard.get()
+    }
+
+    /// The client polls, or was answered with something.
+    pub(crate) fn set_unheard(&self, unheard: bool) {
+        self.unheard.set(unheard);
     }
 
     /// Ends the session: the actor hears of it and does the rest. Only the first reason counts.

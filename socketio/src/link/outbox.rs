@@ -185,6 +185,11 @@ impl Outbox {
         (is_open && !queue.given_up && queue.is_half_full(&self.limits)).then_some(queue.taken)
     }
 
+    /// How many frames have left so far, or what was pushed as one.
+    pub(crate) fn taken(&self) -> u64 {
+        self.queue().taken
+    }
+
     /// It is not worth waiting for until a frame leaves.
     pub(crate) fn give_up(&self) {
         self.queue().given_up = true;

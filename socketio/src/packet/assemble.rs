@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Decoded, Kind, Malformed, Packet, decode};
+use crate::close::CloseReason;
 
 /// At most one packet that waits for attachments.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(crate) struct Assembler {
 struct Waiting {
     packet: Packet,
     missing: usize,
+    /// Of its attachments so far.
     bytes: usize,
 }
 
@@ -26,11 +28,11 @@ impl Assembler {
     }
 
     /// Takes the text of a message; none means that attachments must follow.
-    pub(crate) fn text(&mut self, text: &str) -> Result<Option<Packet>, Malformed> {
+    pub(crate) fn text(&mut self, text: &str) -> Result<Option<Packet>, CloseReason> {
         if self.waiting.is_some() {
-            return Err(Malformed);
+            return Err(CloseReason::ParseError);
         }
-        match decode(text, self.max_attachments)? {
+        match decode(text, self.max_attachments).map_err(|Malformed| CloseReason::ParseError)? {
             Decoded::Whole(packet) => Ok(Some(packet)),
             Decoded::Awaiting(packet, missing) => {
                 self.waiting = Some(Waiting { packet, missing, bytes: 0 });
@@ -45,11 +47,11 @@ impl Assembler {
     }
 
     /// Takes a binary message, which an earlier text must have announced; answers with the packet when it is whole.
-    pub(crate) fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, Malformed> {
-        let mut waiting = self.waiting.take().ok_or(Malformed)?;
+    pub(crate) fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, CloseReason> {
+        let mut waiting = self.waiting.take().ok_or(CloseReason::ParseError)?;
         waiting.bytes += data.len();
         if waiting.bytes > self.max_bytes {
-            return Err(Malformed);
+            return Err(CloseReason::TooLarge);
         }
         if let Kind::Event { attachments, .. } | Kind::Ack { attachments, .. } = &mut waiting.packet.kind {
             attachments.push(data);
@@ -86,12 +88,12 @@ mod tests {
     fn a_text_between_attachments_is_refused() {
         let mut assembler = assembler();
         assert_eq!(assembler.text("51-[\"a\"]"), Ok(None));
-        assert_eq!(assembler.text("2[\"b\"]"), Err(Malformed));
+        assert_eq!(assembler.text("2[\"b\"]"), Err(CloseReason::ParseError));
     }
 
     #[test]
     fn binary_that_nobody_announced_is_refused() {
-        assert_eq!(assembler().binary(Bytes::new()), Err(Malformed));
+        assert_eq!(assembler().binary(Bytes::new()), Err(CloseReason::ParseError));
     }
 
     #[test]
@@ -99,6 +101,6 @@ mod tests {
         let mut assembler = assembler();
         assert_eq!(assembler.text("52-[\"a\"]"), Ok(None));
         assert_eq!(assembler.binary(Bytes::from(vec![0; 100])), Ok(None));
-        assert_eq!(assembler.binary(Bytes::from_static(b"x")), Err(Malformed));
+        assert_eq!(assembler.binary(Bytes::from_static(b"x")), Err(CloseReason::TooLarge));
     }
 }

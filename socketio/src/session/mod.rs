@@ -24,7 +24,7 @@ use self::{
     carrier::Carrier,
     host::{Host, Worker},
     occupant::Occupant,
-    pace::Pace,
+    pace::{HEARTBEATS, Pace},
     polling::Waiting,
     upgrade::Prober,
 };
@@ -98,7 +98,7 @@ impl<O: Occupant> Session<O> {
                 surroundings,
                 waiting: None,
                 prober: None,
-                beats: Pace::default(),
+                beats: Pace::new(HEARTBEATS),
             }
         });
         let link = made.expect("create calls its argument before it returns");
@@ -154,7 +154,14 @@ impl<O: Occupant> Session<O> {
         }
         let reason = self.link.note_end(reason, self.now());
         metrics::counter!("socketio_closed_total", "reason" => reason.as_str()).increment(1);
-        tracing::debug!(reason = reason.as_str(), "session ended");
+        if reason.is_misbehaviour() {
+            tracing::info!(reason = reason.as_str(), "session ended");
+        } else {
+            tracing::debug!(reason = reason.as_str(), "session ended");
+        }
+        if matches!(reason, CloseReason::Flood | CloseReason::TooLarge) {
+            self.occupant.ending(reason);
+        }
         self.occupant.closed(reason);
         self.link.outbox.finish(frame::close(reason.code()));
         self.surroundings.local.pulse.watch_end(&self.link);

@@ -90,6 +90,7 @@ impl<O: Occupant> Session<O> {
         let mut body = payload::Body::default();
         while let Some(frames) = self.link.outbox.take_if(|frames| body.has_room_for(frames)) {
             body.add_frames(frames);
+            self.link.set_unheard(true);
         }
         // The request may be gone; then its own end is on the way here and ends the session.
         let _ = answer.send(Ok(body.into_text()));
@@ -166,6 +167,7 @@ impl<O: Occupant> Handler<Get> for Session<O> {
             }
             return Err(misfit);
         }
+        self.link.set_unheard(false);
         let link = self.link.clone();
         let ready = wrap_future::<_, Self>(poll_fn(move |cx| link.outbox.poll_ready(cx)));
         let watch = ctx.spawn(ready.map(|(), session, ctx| session.serve_get(ctx)));

@@ -6,7 +6,7 @@ use actix::Addr;
 
 use super::*;
 use crate::{
-    Config,
+    Config, Encoded,
     link::{
         Link,
         outbox::{Limits, Outbox},
@@ -112,4 +112,17 @@ async fn a_request_to_a_session_whose_time_is_up_ends_it() {
     );
     assert!(get(&session).await.await.is_err());
     assert!(!session.connected());
+}
+
+#[actix_rt::test]
+async fn what_an_answer_carried_is_read_once_the_client_polls_again() {
+    let (session, link) = joined().await;
+    link.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
+    assert_eq!(poll(&session).await.unwrap(), "42[\"a\"]");
+    link.end(CloseReason::TransportClose);
+    assert!(!link.was_left_after(0), "it may be on its way");
+    let (session, link) = joined().await;
+    let _waiting = get(&session).await;
+    link.end(CloseReason::TransportClose);
+    assert!(link.was_left_after(link.pushed()));
 }

@@ -78,6 +78,58 @@ async fn a_client_that_sends_pongs_without_end_is_closed() {
 }
 
 #[actix_rt::test]
+async fn a_client_that_joins_nothing_without_end_is_closed() {
+    let stage = stage(&worker(Config::default()));
+    for _ in 0..20 {
+        stage.says("40{\"fail\":1}").await;
+    }
+    assert_eq!(stage.sent().len(), 21, "each was answered");
+    stage.says("40{\"fail\":1}").await;
+    assert_eq!(stage.sent(), ["close 1008"]);
+}
+
+#[actix_rt::test]
+async fn a_client_that_answers_what_nobody_asked_without_end_is_closed() {
+    let stage = stage(&worker(Config::default()));
+    stage.says("40").await;
+    for _ in 0..1000 {
+        stage.says("431[]").await;
+    }
+    assert_eq!(stage.sent().len(), 2);
+    stage.says("431[]").await;
+    assert_eq!(stage.sent(), ["close 1008"]);
+}
+
+#[actix_rt::test]
+async fn an_event_before_the_answer_to_connect_comes_after_connected() {
+    let stage = stage(&worker(Config::default()));
+    stage.says("40{\"wait\":1}").await;
+    stage.says("421[\"early\"]").await;
+    stage.gate.notify_one();
+    tokio::task::yield_now().await;
+    stage.says("42[\"late\"]").await;
+    assert_eq!(*stage.diary.borrow(), ["connected", "early", "late"]);
+    assert_eq!(stage.sent()[2..], ["431[\"early\"]"]);
+}
+
+#[actix_rt::test]
+async fn a_peer_can_say_why_before_its_client_is_cut_for_going_beyond_a_limit() {
+    for (reason, code) in [(CloseReason::Flood, 1008), (CloseReason::TooLarge, 1009)] {
+        let stage = stage(&worker(Config::default()));
+        stage.says("40{\"warn\":1}").await;
+        stage.sent();
+        let said = Said::Failed(reason);
+        let _ = stage.session.send(Inbound { pipe: PIPE, said, counted: None }).await;
+        assert_eq!(stage.sent(), ["42[\"warned\"]".to_owned(), format!("close {code}")]);
+        let diary = stage.diary.borrow();
+        assert_eq!(
+            diary[1..],
+            [format!("ending: {}", reason.as_str()), format!("closed: {}", reason.as_str())]
+        );
+    }
+}
+
+#[actix_rt::test]
 async fn the_answer_to_a_close_frame_carries_its_code() {
     for (code, answer) in [(Some(3999), "close 3999"), (None, "close 1000")] {
         let stage = stage(&worker(Config::default()));

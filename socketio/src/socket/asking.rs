@@ -64,11 +64,10 @@ impl Socket {
         Ok(receiver)
     }
 
-    /// The client answered an event of ours. An unknown id is ignored: the answer may be late.
-    pub(crate) fn answered(&self, id: u64, args: Vec<Value>, attachments: Vec<Bytes>) {
-        if let Some(waiting) = self.0.awaited.borrow_mut().remove(&id) {
-            // The one who asked may have stopped waiting.
-            let _ = waiting.send(Answer { args, attachments });
-        }
+    /// The client answered an event of ours. An unknown id means nothing: the answer may be late. Answers whether it was known.
+    pub(crate) fn answered(&self, id: u64, args: Vec<Value>, attachments: Vec<Bytes>) -> bool {
+        let waiting = self.0.awaited.borrow_mut().remove(&id);
+        // The one who asked may have stopped waiting.
+        waiting.map(|waiting| waiting.send(Answer { args, attachments })).is_some()
     }
 }

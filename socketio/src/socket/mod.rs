@@ -4,6 +4,7 @@
 mod asking;
 mod id;
 mod local;
+mod place;
 mod reply;
 mod table;
 
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 
 pub use id::SocketId;
 pub(crate) use local::Local;
+pub use place::Place;
 pub use reply::Reply;
 
 use crate::{
@@ -55,10 +57,13 @@ struct Inner {
     /// What was sent before the CONNECT was answered; none once it was.
     held: RefCell<Option<Vec<Encoded>>>,
     max_held: usize,
+    max_payload: usize,
     /// Events up to this position of the log are behind the client already, whenever they come.
     floor: Cell<Option<u64>>,
     /// The position of the last event of the log that was sent to it.
     reached: Cell<Option<u64>>,
+    /// What of the link's pushes that was.
+    reached_by: Cell<u64>,
     awaited: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     max_awaited: usize,
     next_ack: Cell<u64>,
@@ -77,8 +82,10 @@ impl Socket {
             last_rooms: RefCell::default(),
             held: RefCell::new(Some(Vec::new())),
             max_held: config.outbox_frames,
+            max_payload: config.max_payload,
             floor: Cell::new(None),
             reached: Cell::new(None),
+            reached_by: Cell::new(0),
             awaited: RefCell::default(),
             max_awaited: config.max_pending_acks,
             next_ack: Cell::new(0),
@@ -118,14 +125,14 @@ impl Socket {
         self.join(&self.id().room());
     }
 
-    /// The [`Encoded::at`] position up to which it was sent the log, by events or by what it got back; none before the first.
-    pub fn reached(&self) -> Option<u64> {
-        self.0.reached.get()
-    }
-
     /// The namespace it is in.
     pub fn namespace(&self) -> &str {
         &self.0.namespace
+    }
+
+    /// The largest message that its client may send, in bytes.
+    pub fn max_payload(&self) -> usize {
+        self.0.max_payload
     }
 
     /// Sends an event.
@@ -169,6 +176,13 @@ impl Socket {
     /// than a client can be expected to take.
     pub async fn caught_up(&self) {
         while self.0.key.get().is_some() && self.0.link.outbox.is_half_full() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until every ack that the client has asked for was given.
+    pub async fn acks_given(&self) {
+        while self.0.key.get().is_some() && self.open_acks() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -218,8 +232,11 @@ impl Socket {
         if is_old || self.0.key.get().is_none() {
             return false;
         }
-        self.0.reached.set(self.0.reached.get().max(packet.position()));
-        self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now())
+        let is_crowded = self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now());
+        if packet.position().is_some() {
+            self.note_reached(packet.position());
+        }
+        is_crowded
     }
 
     /// What waits for the client.
@@ -238,7 +255,9 @@ impl Socket {
         connected();
         // What the log has on its way is stored already, and so among the missed.
         self.0.floor.set(reached);
-        self.0.reached.set(reached);
+        if reached.is_some() {
+            self.note_reached(reached);
+        }
         held.into_iter().flatten().for_each(|packet| self.send(&packet));
     }
 

@@ -16,7 +16,16 @@ pub(crate) struct Machine {
     assembler: Assembler,
     namespaces: Vec<(String, Phase)>,
     max_namespaces: usize,
+    /// Events for namespaces that the application has not answered for yet, in the order sent.
+    early: Vec<Effect>,
+    early_bytes: usize,
 }
+
+/// How many events may be early.
+const EARLY: usize = 32;
+
+/// How many bytes they may carry, as they came.
+const EARLY_BYTES: usize = 16 * 1024;
 
 /// Where the client stands with a namespace it has asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,14 +61,16 @@ impl Machine {
             assembler: Assembler::new(config.max_attachments, config.max_payload),
             namespaces: Vec::new(),
             max_namespaces: config.max_namespaces,
+            early: Vec::new(),
+            early_bytes: 0,
         }
     }
 
     /// The client sent a text message.
     pub(crate) fn text(&mut self, text: &str) -> Result<Effect, CloseReason> {
-        let packet = self.assembler.text(text).map_err(|_| CloseReason::ParseError)?;
+        let packet = self.assembler.text(text)?;
         match (packet, self.assembler.awaited_namespace()) {
-            (Some(packet), _) => self.packet(packet),
+            (Some(packet), _) => self.packet(packet, text.len()),
             (None, Some(namespace)) if self.phase(namespace).is_none() => Err(CloseReason::ProtocolViolation),
             (None, _) => Ok(Effect::None),
         }
@@ -67,11 +78,12 @@ impl Machine {
 
     /// The client sent a binary message.
     pub(crate) fn binary(&mut self, data: Bytes) -> Result<Effect, CloseReason> {
-        let packet = self.assembler.binary(data).map_err(|_| CloseReason::ParseError)?;
-        packet.map_or(Ok(Effect::None), |packet| self.packet(packet))
+        let packet = self.assembler.binary(data)?;
+        // Whatever its text was, it is more than may be early.
+        packet.map_or(Ok(Effect::None), |packet| self.packet(packet, EARLY_BYTES + 1))
     }
 
-    fn packet(&mut self, Packet { namespace, kind }: Packet) -> Result<Effect, CloseReason> {
+    fn packet(&mut self, Packet { namespace, kind }: Packet, bytes: usize) -> Result<Effect, CloseReason> {
         match (kind, self.phase(&namespace)) {
             (Kind::Connect(auth), None | Some(Phase::Left)) => Ok(self.connect(namespace, auth)),
             (Kind::Connect(_) | Kind::ConnectError, _) | (_, None) => Err(CloseReason::ProtocolViolation),
@@ -79,8 +91,10 @@ impl Machine {
                 self.left(&namespace);
                 Ok(Effect::Leave { namespace })
             }
-            (_, Some(Phase::Left)) => Ok(Effect::None),
-            (_, Some(Phase::Joining)) => Err(CloseReason::ProtocolViolation),
+            (_, Some(Phase::Left)) | (Kind::Ack { .. }, Some(Phase::Joining)) => Ok(Effect::None),
+            (Kind::Event { id, args, attachments }, Some(Phase::Joining)) => {
+                self.hold(Effect::Event { namespace, id, args, attachments }, bytes)
+            }
             (Kind::Event { id, args, attachments }, Some(Phase::Joined)) => {
                 Ok(Effect::Event { namespace, id, args, attachments })
             }
@@ -99,19 +113,43 @@ impl Machine {
         Effect::Connect { namespace, auth }
     }
 
-    /// The application let the client into `namespace`.
-    pub(crate) fn joined(&mut self, namespace: &str) {
+    /// Keeps an event that came before the answer to its CONNECT. The reference closes the connection; clients in other languages
+    /// that emit right behind it mean no harm.
+    fn hold(&mut self, event: Effect, bytes: usize) -> Result<Effect, CloseReason> {
+        self.early_bytes += bytes;
+        if self.early.len() >= EARLY || self.early_bytes > EARLY_BYTES {
+            return Err(CloseReason::ProtocolViolation);
+        }
+        self.early.push(event);
+        Ok(Effect::None)
+    }
+
+    /// The application let the client into `namespace`; answers with what it has sent there already.
+    pub(crate) fn joined(&mut self, namespace: &str) -> Vec<Effect> {
         self.set(namespace, Phase::Joined);
+        self.take_early(namespace)
+    }
+
+    fn take_early(&mut self, wanted: &str) -> Vec<Effect> {
+        let is_wanted =
+            |event: &mut Effect| matches!(event, Effect::Event { namespace, .. } if namespace == wanted);
+        let early = self.early.extract_if(.., is_wanted).collect();
+        if self.early.is_empty() {
+            self.early_bytes = 0;
+        }
+        early
     }
 
     /// The application refused the client: it may ask again.
     pub(crate) fn refused(&mut self, namespace: &str) {
         self.namespaces.retain(|(name, _)| name != namespace);
+        self.take_early(namespace);
     }
 
     /// The client is no longer in `namespace`, whoever ended it.
     pub(crate) fn left(&mut self, namespace: &str) {
         self.set(namespace, Phase::Left);
+        self.take_early(namespace);
     }
 
     /// Whether the application is still to answer for `namespace`.

@@ -65,10 +65,41 @@ fn what_the_protocol_forbids_ends_the_connection() {
 }
 
 #[test]
-fn an_event_before_the_answer_to_connect_ends_the_connection() {
+fn events_before_the_answer_to_connect_wait_for_it() {
     let mut machine = machine();
-    assert!(machine.text("0").is_ok());
-    assert_eq!(machine.text("2[\"a\"]"), Err(CloseReason::ProtocolViolation));
+    for text in ["0", "2[\"a\"]", "0/x,", "2/x,[\"c\"]", "27[\"b\"]", "39[]"] {
+        assert!(
+            !matches!(machine.text(text), Err(_) | Ok(Effect::Event { .. } | Effect::Ack { .. })),
+            "{text}"
+        );
+    }
+    let event = |id, name| Effect::Event {
+        namespace: "/".into(),
+        id,
+        args: vec![json!(name)],
+        attachments: Vec::new(),
+    };
+    assert_eq!(machine.joined("/"), [event(None, "a"), event(Some(7), "b")]);
+    machine.refused("/x");
+    assert!(matches!(machine.text("0/x,"), Ok(Effect::Connect { .. })));
+    assert_eq!(machine.joined("/x"), [], "what was sent before a refusal is gone");
+}
+
+#[test]
+fn events_before_the_answer_to_connect_are_bounded() {
+    let early = |texts: &[&str]| {
+        let mut machine = machine();
+        assert!(machine.text("0").is_ok());
+        texts.iter().try_for_each(|text| machine.text(text).map(drop))
+    };
+    assert_eq!(early(&["2[\"a\"]"; 32]), Ok(()));
+    assert_eq!(early(&["2[\"a\"]"; 33]), Err(CloseReason::ProtocolViolation));
+    let long = format!("2[\"{}\"]", "a".repeat(16 * 1024 - 5));
+    assert_eq!(early(&[&long]), Ok(()));
+    assert_eq!(early(&[&long, "2[\"a\"]"]), Err(CloseReason::ProtocolViolation));
+    let mut machine = machine();
+    assert!(machine.text("0").is_ok() && machine.text("51-[\"a\"]").is_ok());
+    assert_eq!(machine.binary(Bytes::new()), Err(CloseReason::ProtocolViolation), "binary ones do not wait");
 }
 
 #[test]

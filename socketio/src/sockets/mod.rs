@@ -20,6 +20,7 @@ use crate::{
     session::{
         Session,
         occupant::{Ctx, Occupant},
+        pace::Pace,
     },
     socket::{Local, Socket},
 };
@@ -35,7 +36,16 @@ pub(crate) struct Namespaces<A: App> {
     seats: Vec<Seat<A::Peer>>,
     /// How often the application is deciding, also for clients that have left again since.
     deciding: usize,
+    connects: Pace,
+    /// Acks that nobody waits for.
+    stray_acks: Pace,
 }
+
+/// CONNECTs in one second: clients join what they need at once, and no more.
+const CONNECTS: u32 = 20;
+
+/// Acks in one second that nobody waits for: as many as may be late at once, and more.
+const STRAY_ACKS: u32 = 1000;
 
 /// A namespace the client asked for; without a peer while the application decides.
 struct Seat<P> {
@@ -62,6 +72,8 @@ impl<A: App> Namespaces<A> {
             machine,
             seats: Vec::new(),
             deciding: 0,
+            connects: Pace::new(CONNECTS),
+            stray_acks: Pace::new(STRAY_ACKS),
         }
     }
 
@@ -72,6 +84,11 @@ impl<A: App> Namespaces<A> {
     fn act(&mut self, effect: Effect, ctx: &mut Ctx<Self>) {
         match effect {
             Effect::None => {}
+            Effect::Connect { .. } | Effect::Refuse { .. }
+                if !self.connects.allows(self.local.pulse.now()) =>
+            {
+                self.link.end(CloseReason::Flood);
+            }
             Effect::Connect { namespace, .. } if self.deciding >= self.config.max_namespaces => {
                 self.machine.refused(&namespace);
                 self.send(&packet::connect_error_text(&namespace, "Too many namespaces", None));
@@ -84,8 +101,10 @@ impl<A: App> Namespaces<A> {
                 self.event(&namespace, id, args, attachments)
             }
             Effect::Ack { namespace, id, args, attachments } => {
-                if let Some(seat) = self.seat(&namespace) {
-                    seat.socket.answered(id, args, attachments);
+                let is_awaited =
+                    self.seat(&namespace).is_some_and(|seat| seat.socket.answered(id, args, attachments));
+                if !is_awaited && !self.stray_acks.allows(self.local.pulse.now()) {
+                    self.link.end(CloseReason::Flood);
                 }
             }
             Effect::Leave { namespace } => self.leave(&namespace, CloseReason::ClientLeft),
@@ -125,12 +144,17 @@ impl<A: App> Namespaces<A> {
     fn let_in(&mut self, socket: &Socket, entry: Entry<A::Peer>) {
         let Entry { mut peer, pid, recovered } = entry;
         let namespace = socket.namespace();
-        self.machine.joined(namespace);
+        let early = self.machine.joined(namespace);
         self.link.clock.borrow_mut().joined();
         self.send(&packet::connect_text(namespace, socket.id().as_str(), pid.as_deref()));
         socket.open(|| peer.connected(), recovered);
         if let Some(seat) = self.seat(namespace) {
             seat.peer = Some(peer);
+        }
+        for effect in early {
+            if let Effect::Event { namespace, id, args, attachments } = effect {
+                self.event(&namespace, id, args, attachments);
+            }
         }
     }
 
@@ -205,6 +229,10 @@ impl<A: App> Occupant for Namespaces<A> {
         for seat in self.seats.iter().filter(|seat| seat.peer.is_some()) {
             self.send(&packet::disconnect_text(seat.socket.namespace()));
         }
+    }
+
+    fn ending(&mut self, reason: CloseReason) {
+        self.seats.iter_mut().filter_map(|seat| seat.peer.as_mut()).for_each(|peer| peer.ending(reason));
     }
 
     fn closed(&mut self, reason: CloseReason) {

@@ -81,7 +81,7 @@ async fn answer<H: Host>(
                 }
                 Method::GET if is_probe => ws::probe(worker, request, payload, session).await,
                 Method::GET => polling::get(session).await,
-                Method::POST => polling::post(session, &worker.config, is_binary(request), payload).await,
+                Method::POST => polling::post(worker, request, session, payload).await,
                 _ => refuse_handshake(HandshakeError::BadRequest, is_upgrade),
             }
         }
@@ -118,13 +118,6 @@ async fn open<H: Host>(
 fn is_upgrade(request: &HttpRequest) -> bool {
     let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
-}
-
-/// Protocol 4 has no binary bodies.
-fn is_binary(request: &HttpRequest) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next());
-    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/octet-stream"))
 }
 
 fn refuse_handshake(error: HandshakeError, is_upgrade: bool) -> HttpResponse {

@@ -2,13 +2,13 @@
 //! they speak to it by messages only; a request that ends early tells it so.
 
 use actix::{Addr, MailboxError};
-use actix_web::{HttpResponse, http::StatusCode, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use futures_util::StreamExt;
+use tokio::time::timeout;
 
 use crate::{
-    Config,
     close::CloseReason,
     engine::handshake::HandshakeError,
     session::{
@@ -51,12 +51,13 @@ pub(super) async fn get<O: Occupant>(session: Addr<Session<O>>) -> HttpResponse 
 }
 
 /// Reads the body of a POST and hands its packets to the session.
-pub(super) async fn post<O: Occupant>(
-    session: Addr<Session<O>>,
-    config: &Config,
-    is_binary: bool,
+pub(super) async fn post<H: Host>(
+    worker: &Worker<H>,
+    request: &HttpRequest,
+    session: Addr<Session<H::Occupant>>,
     payload: web::Payload,
 ) -> HttpResponse {
+    let max = worker.config.max_payload;
     let gone = Gone::unless_answered(&session, false);
     match session.send(PostStart).await {
         Ok(Ok(())) => {}
@@ -65,10 +66,13 @@ pub(super) async fn post<O: Occupant>(
             return refuse(refused);
         }
     }
-    if is_binary {
+    if is_binary(request) {
         return HttpResponse::BadRequest().force_close().finish();
     }
-    let body = tokio::time::timeout(config.body_timeout, read_body(payload, config.max_payload)).await;
+    let body = match announced(request) {
+        Some(length) if length > max => Ok(Err(Unreadable::TooLarge)),
+        _ => timeout(worker.config.body_timeout, read_body(payload, max)).await,
+    };
     match body {
         Ok(Ok(body)) => {
             gone.answered();
@@ -84,6 +88,18 @@ pub(super) async fn post<O: Occupant>(
             HttpResponse::build(StatusCode::REQUEST_TIMEOUT).force_close().finish()
         }
     }
+}
+
+/// Protocol 4 has no binary bodies.
+fn is_binary(request: &HttpRequest) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/octet-stream"))
+}
+
+/// The length that the request says its body has.
+fn announced(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn answer_post(heard: Option<Result<(), CloseReason>>) -> HttpResponse {

@@ -40,7 +40,7 @@ use crate::{
         carrier::{Carrier, PipeId},
         host::{Host, Worker},
         occupant::Occupant,
-        pace::Pace,
+        pace::{HEARTBEATS, Pace},
         upgrade::Probe,
     },
     wire::{Descriptor, Wire},
@@ -97,7 +97,7 @@ fn stream<O: Occupant>(
         session: end.session.clone(),
         flow,
         message: None,
-        beats: Pace::default(),
+        beats: Pace::new(HEARTBEATS),
         is_over: false,
     };
     let codec = Codec::new().max_size(config.max_payload);
@@ -119,7 +119,10 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
     let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
         .iter()
         .any(|name| request.headers().get(name).is_some_and(|value| value != "0"));
+    let has_one = |name| request.headers().get_all(name).count() == 1;
     if has_body
+        || !has_one(header::SEC_WEBSOCKET_VERSION)
+        || !has_one(header::SEC_WEBSOCKET_KEY)
         || !has_good_key(request)
         || !has_good_protocols(request)
         || request.version() != Version::HTTP_11

@@ -53,24 +53,33 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks at what may be forgotten.
 const FORGET: Duration = Duration::from_secs(600);
 
-/// Is told of every room that another node has changed.
-pub type Changed = Box<dyn Fn(RoomName) + Send + Sync>;
+/// What another node has done that is of interest beside the sockets.
+#[derive(Debug)]
+pub enum News {
+    /// It has changed this room.
+    Changed(RoomName),
+    /// The client that had this socket has come back there.
+    Returned(SocketId),
+}
+
+/// Is told of [`News`].
+pub type Tell = Box<dyn Fn(News) + Send + Sync>;
 
 /// What the task has.
 struct Follower {
     stream: Arc<Stream>,
     entries: mpsc::Sender<Entry>,
-    changed: Changed,
+    tell: Tell,
     /// The last entry that was told.
     last: u64,
 }
 
 /// Follows the stream until nobody takes what it tells.
-pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, changed: Changed) {
+pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
     let Opened { stream, position, changes } = opened;
     let spread = actix_rt::spawn(spread(stream.clone(), changes));
     let forget = actix_rt::spawn(forget(stream.clone()));
-    let mut follower = Follower { last: position.reached(), stream, entries, changed };
+    let mut follower = Follower { last: position.reached(), stream, entries, tell };
     while !follower.entries.is_closed() {
         if let Ok((connection, claimed)) = follower.stream.redis.listen().await {
             if let Err(error) = follower.read(connection, claimed).await {
@@ -209,9 +218,12 @@ impl Follower {
         };
         if !is_own {
             self.stream.position.note(&entry);
-        }
-        if let Some(room) = room.filter(|_| !is_own) {
-            (self.changed)(room);
+            if let Entry::Superseded(socket) = &entry {
+                (self.tell)(News::Returned(socket.clone()));
+            }
+            if let Some(room) = room {
+                (self.tell)(News::Changed(room));
+            }
         }
         let _ = self.entries.send(entry).await;
     }

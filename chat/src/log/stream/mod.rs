@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use follow::follow;
+pub use follow::{News, follow};
 use line::{Line, Said};
 use track::Track;
 

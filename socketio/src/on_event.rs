@@ -1,0 +1,57 @@
+//! The shortest application: one function for every event of every client. Built on [`App`] and [`Peer`], like any other.
+
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+use futures_util::future::LocalBoxFuture;
+
+use crate::{
+    app::{App, Connect, Entry, Event, Peer, Refusal},
+    close::CloseReason,
+    socket::{Reply, Socket},
+};
+
+/// Made by [`on_event`].
+pub struct OnEvent<F>(Arc<F>);
+
+/// One client of it.
+pub struct Listener<F> {
+    handler: Arc<F>,
+    socket: Socket,
+}
+
+/// An application that lets everybody into `/`, and has `handler` see every event that a client sends, in the order sent;
+/// without a reply the client wants no ack. What must know who connects and who leaves implements [`App`] itself.
+pub fn on_event<F>(handler: F) -> OnEvent<F>
+where
+    F: Fn(&Socket, Event, Option<Reply>) + Send + Sync + 'static,
+{
+    OnEvent(Arc::new(handler))
+}
+
+impl<F: Fn(&Socket, Event, Option<Reply>) + Send + Sync + 'static> App for OnEvent<F> {
+    type Admission = ();
+    type Peer = Listener<F>;
+
+    fn admit(&self, _: &HttpRequest) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Entry<Listener<F>>, Refusal>> {
+        let listener = Listener { handler: self.0.clone(), socket: connect.socket };
+        Box::pin(async move {
+            match &*connect.namespace {
+                "/" => Ok(Entry::new(listener)),
+                _ => Err(Refusal::new("Invalid namespace")),
+            }
+        })
+    }
+}
+
+impl<F: Fn(&Socket, Event, Option<Reply>) + 'static> Peer for Listener<F> {
+    fn event(&mut self, event: Event, reply: Option<Reply>) {
+        (self.handler)(&self.socket, event, reply);
+    }
+
+    fn closed(&mut self, _: CloseReason) {}
+}

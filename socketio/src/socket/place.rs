@@ -1,0 +1,36 @@
+//! How far in a log a client has read that has left: what recovery goes on from when the client itself does not know. The
+//! socket notes what it sends of the log; [`crate::Memory`] and applications ask.
+
+use super::Socket;
+
+/// Where in the log a client is that has left, by what this side saw ([`Socket::place`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It closed the connection and was sent nothing of the log on it.
+    Start,
+    /// It closed the connection when it had everything up to this [`Encoded::at`] position, and nothing behind it.
+    At(u64),
+    /// Nobody can say: it is still there, it was cut, or something was waiting for it.
+    Unknown,
+}
+
+impl Socket {
+    /// Where a client that has left is in the log. Ask in [`crate::Peer::closed`].
+    pub fn place(&self) -> Place {
+        match self.0.reached.get() {
+            _ if !self.0.link.was_left_after(self.0.reached_by.get()) => Place::Unknown,
+            Some(position) => Place::At(position),
+            None => Place::Start,
+        }
+    }
+
+    /// The client was sent the log up to `position` just now.
+    pub(super) fn note_reached(&self, position: Option<u64>) {
+        self.0.reached.set(self.0.reached.get().max(position));
+        self.0.reached_by.set(self.0.link.pushed());
+    }
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

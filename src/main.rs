@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod error;
 mod healthcheck;
+mod http;
 mod listener;
 mod mongo;
 mod nodes;

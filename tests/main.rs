@@ -9,6 +9,7 @@ mod frames;
 mod identity;
 mod interop;
 mod operations;
+mod pipelines;
 mod plays;
 mod readme;
 mod recovery;

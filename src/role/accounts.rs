@@ -4,7 +4,7 @@ use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
 use ::accounts::{Accounts, MongoUsers, Setbacks};
 use actix_web::{
-    App, HttpServer,
+    App,
     dev::Server,
     middleware::from_fn,
     rt::{System, spawn, time::sleep},
@@ -19,6 +19,7 @@ use crate::{
     admin::{self, Probe, Readiness},
     config,
     error::Error,
+    http::{self, Settings},
     listener::{listen, raise_open_files},
     mongo,
     role::{caller, upkeep},
@@ -69,7 +70,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(server);
     spawn(upkeep(metrics, || ()));
-    let http = http(listener, accounts, key)?;
+    let http = door(listener, accounts, key)?;
     let (handle, mut http) = (http.handle(), spawn(http));
     readiness.open();
     tracing::info!(address = %config.listen, "accounts listens");
@@ -87,8 +88,9 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     Ok(())
 }
 
-fn http(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
-    let server = HttpServer::new(move || {
+fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
+    let settings = Settings { head: HEAD, drain: DRAIN, on_connect: |_, _| () };
+    let server = http::serve(listener, settings, move || {
         let key = Rc::new(key.clone());
         App::new()
             .configure(|service| accounts.routes(service))
@@ -96,15 +98,7 @@ fn http(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, E
             .default_service(web::to(gateway::not_found))
             .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
     });
-    let server = server
-        .tcp_nodelay(true)
-        .h1_allow_half_closed(false)
-        .client_request_timeout(HEAD)
-        .shutdown_timeout(DRAIN)
-        .disable_signals()
-        .listen(listener)
-        .map_err(|error| Error::part("http", error))?;
-    Ok(server.run())
+    server.map_err(|error| Error::part("http", error))
 }
 
 /// Says so when Redis could bring sessions back that were closed; asks until it is there to be asked.

@@ -13,7 +13,7 @@ use ::chat::{
     Chat, Deps, MongoStore, Order, Redis, guest::Guests, log::Stream, tickets::redis::RedisTickets,
 };
 use actix_web::{
-    App, HttpServer,
+    App,
     dev::{Server as HttpServerTask, ServerHandle},
     middleware::from_fn,
     rt::{System, spawn, time::sleep},
@@ -28,11 +28,12 @@ use crate::{
     admin::{self, Probe, Readiness},
     config,
     error::Error,
+    http::{self, Settings},
     listener::{listen, raise_open_files},
     mongo,
     nodes::Announcement,
     registered::Registered,
-    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, breathe, caller, upkeep},
+    role::{caller, upkeep},
     shutdown::Stop,
     telemetry,
 };
@@ -42,6 +43,9 @@ const HEAD: Duration = Duration::from_secs(5);
 
 /// Between two attempts to reach the stores, at first and at most; it doubles.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How long requests may go on when the process ends, in seconds.
+const REST: u64 = 3;
 
 /// When the node ends its sockets are closed in this many steps: other nodes take them, a few at a time.
 const CLOSING_STEPS: u32 = 50;
@@ -122,7 +126,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     // Gateways read the node's name there.
     sockets.sid_suffix = format!(".{node}");
     let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), sockets);
-    let http = http(listener, chat.clone(), sockets, key)?;
+    let http = door(listener, chat.clone(), sockets, key)?;
     let handle = http.handle();
     let mut http = spawn(http);
     let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
@@ -140,14 +144,14 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     Ok(())
 }
 
-fn http(
+fn door(
     listener: TcpListener,
     chat: Chat,
     sockets: Server<Guests>,
     key: Key,
 ) -> Result<HttpServerTask, Error> {
-    let server = HttpServer::new(move || {
-        spawn(breathe());
+    let settings = Settings { head: HEAD, drain: REST, on_connect: socketio::on_connect };
+    let server = http::serve(listener, settings, move || {
         let key = Rc::new(key.clone());
         App::new()
             .configure(|service| chat.routes(service))
@@ -155,19 +159,7 @@ fn http(
             .default_service(web::to(gateway::not_found))
             .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
     });
-    let server = server
-        .on_connect(socketio::on_connect)
-        .tcp_nodelay(true)
-        .h1_allow_half_closed(false)
-        .max_connections(CONNECTIONS)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD)
-        .client_disconnect_timeout(DISCONNECT)
-        .shutdown_timeout(3)
-        .disable_signals()
-        .listen(listener)
-        .map_err(|error| Error::part("http", error))?;
-    Ok(server.run())
+    server.map_err(|error| Error::part("http", error))
 }
 
 impl Stores {

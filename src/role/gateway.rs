@@ -4,7 +4,7 @@ use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use ::gateway::{Gateway, Proxy, Upstreams};
 use actix_web::{
-    App, HttpServer,
+    App,
     dev::{Server, ServerHandle},
     rt::{System, spawn},
     web,
@@ -17,9 +17,10 @@ use crate::{
     admin::{self, Probe, Readiness},
     config,
     error::Error,
+    http::{self, Settings},
     listener::{listen, raise_open_files},
     nodes::Watch,
-    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, breathe, upkeep},
+    role::upkeep,
     shutdown::Stop,
     telemetry,
 };
@@ -90,8 +91,15 @@ fn front(
     gateway: Gateway,
     proxy: Proxy,
 ) -> Result<Server, Error> {
-    let server = HttpServer::new(move || {
-        spawn(breathe());
+    let settings = Settings {
+        head: Duration::from_secs(config.head_timeout.into()),
+        drain: REST,
+        on_connect: |io, extensions| {
+            socketio::on_connect(io, extensions);
+            ::gateway::on_connect(io, extensions);
+        },
+    };
+    let server = http::serve(listener, settings, move || {
         let proxy = proxy.worker();
         App::new()
             .configure(|service| gateway.routes(service))
@@ -100,22 +108,7 @@ fn front(
             .default_service(web::to(::gateway::not_found))
             .wrap(gateway.door())
     });
-    let server = server
-        .on_connect(|io, extensions| {
-            socketio::on_connect(io, extensions);
-            ::gateway::on_connect(io, extensions);
-        })
-        .tcp_nodelay(true)
-        .h1_allow_half_closed(false)
-        .max_connections(CONNECTIONS)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(Duration::from_secs(config.head_timeout.into()))
-        .client_disconnect_timeout(DISCONNECT)
-        .shutdown_timeout(REST)
-        .disable_signals()
-        .listen(listener)
-        .map_err(|error| Error::part("http", error))?;
-    Ok(server.run())
+    server.map_err(|error| Error::part("http", error))
 }
 
 /// Ready is who knows who people are and where to send them. Accounts is not asked: without it everybody who is logged in chats

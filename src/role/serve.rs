@@ -7,7 +7,7 @@ use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use accounts::Accounts;
 use actix_web::{
-    App, HttpServer,
+    App,
     dev::{Server as HttpServerTask, ServerHandle},
     rt::{System, spawn},
     web,
@@ -21,9 +21,10 @@ use crate::{
     admin::{self, Readiness},
     config::Serve,
     error::Error,
+    http::{self, Settings},
     listener::{listen, raise_open_files},
     registered::Registered,
-    role::{CONNECTIONS, DISCONNECT, KEEP_ALIVE, breathe, presence_thread::PresenceThread, upkeep},
+    role::{presence_thread::PresenceThread, upkeep},
     shutdown::Stop,
     stores::Stores,
     telemetry,
@@ -54,6 +55,9 @@ struct Running {
     /// Answers until the end.
     admin: ServerHandle,
 }
+
+/// How long requests may go on when the process ends, in seconds.
+const REST: u64 = 3;
 
 /// When the process ends its sockets are closed in this many steps, so that clients do not all come back at once.
 const CLOSING_STEPS: u32 = 10;
@@ -131,8 +135,12 @@ fn front(
     chat: Chat,
     sockets: Server<Guests>,
 ) -> Result<HttpServerTask, Error> {
-    let server = HttpServer::new(move || {
-        spawn(breathe());
+    let settings = Settings {
+        head: Duration::from_secs(config.gateway.head_timeout.into()),
+        drain: REST,
+        on_connect: socketio::on_connect,
+    };
+    let server = http::serve(listener, settings, move || {
         App::new()
             .configure(|service| gateway.routes(service))
             .configure(|service| accounts.routes(service))
@@ -142,20 +150,7 @@ fn front(
             .default_service(web::to(gateway::not_found))
             .wrap(gateway.door())
     });
-    let server = server
-        .on_connect(socketio::on_connect)
-        .tcp_nodelay(true)
-        .h1_allow_half_closed(false)
-        .max_connections(CONNECTIONS)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(Duration::from_secs(config.gateway.head_timeout.into()))
-        .client_disconnect_timeout(DISCONNECT)
-        .worker_max_blocking_threads(8)
-        .shutdown_timeout(3)
-        .disable_signals()
-        .listen(listener)
-        .map_err(|error| Error::part("http", error))?;
-    Ok(server.run())
+    server.map_err(|error| Error::part("http", error))
 }
 
 fn unexpected(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Error {

@@ -222,7 +222,7 @@ impl Socket {
     /// Waits until the connection has ended, with an event of this name before it: the last one.
     pub async fn ends_after(&mut self, event: &str) -> Value {
         let ending = self.ends().await;
-        let last = self.inbox.iter_mut().filter(|(name, _)| name == event).next_back();
+        let last = self.inbox.iter_mut().rfind(|(name, _)| name == event);
         let (_, args) = last.unwrap_or_else(|| panic!("{}: {ending:?} without {event}", self.name));
         args.first_mut().map(Value::take).unwrap_or_default()
     }

@@ -1,0 +1,204 @@
+//! A connection that hands over at most one request head at a time. The HTTP library reads ahead up to 128 KiB and makes a
+//! request of every head in it, at some 7 KiB of memory each; it stops at 16 requests, but looks at their number only between two
+//! reads. Given one head per read, it keeps what it promises.
+//!
+//! Knows nothing of HTTP but that a head ends with an empty line. A body or a WebSocket frame in which an empty line happens to be
+//! comes in two reads instead of one, and nothing else changes.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// See the module.
+#[derive(Debug)]
+pub struct HeadByHead<S> {
+    io: S,
+    /// Read, and not handed over yet: no more than one read brings.
+    held: BytesMut,
+    /// Where the last byte was that was handed over.
+    line: Line,
+    /// Whether a head was handed over in the last read: the next one is put off.
+    is_served: bool,
+}
+
+/// Where in an empty line a byte is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Not in one.
+    Text,
+    /// Behind the end of the line before it.
+    Ended,
+    /// Behind that and a carriage return.
+    Return,
+    /// Behind an empty one.
+    Empty,
+}
+
+impl<S> HeadByHead<S> {
+    /// Over `io`, which has brought nothing yet.
+    pub fn new(io: S) -> Self {
+        Self { io, held: BytesMut::new(), line: Line::Text, is_served: false }
+    }
+
+    /// The connection itself.
+    pub fn get_ref(&self) -> &S {
+        &self.io
+    }
+}
+
+impl Line {
+    /// How many of the `bytes` come before the end of the first empty line, its end included; none without such an end.
+    fn until_empty(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            *self = match (*self, byte) {
+                (Self::Ended | Self::Return, b'\n') => {
+                    *self = Self::Empty;
+                    return Some(at + 1);
+                }
+                (_, b'\n') => Self::Ended,
+                (Self::Ended, b'\r') => Self::Return,
+                _ => Self::Text,
+            };
+        }
+        None
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if std::mem::take(&mut this.is_served) {
+            // Whoever reads looks at what it has got, and comes back.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.held.is_empty() {
+            let from = into.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
+            if let Some(length) = this.line.until_empty(&into.filled()[from..]) {
+                this.held = BytesMut::from(&into.filled()[from + length..]);
+                into.set_filled(from + length);
+            }
+        } else {
+            let room = this.held.len().min(into.remaining());
+            let length = this.line.until_empty(&this.held[..room]).unwrap_or(room);
+            into.put_slice(&this.held.split_to(length));
+            if this.held.is_empty() {
+                this.held = BytesMut::new();
+            }
+        }
+        this.is_served = !this.held.is_empty() && this.line == Line::Empty;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// What a connection brings in so many reads.
+    struct Bits(Vec<&'static [u8]>);
+
+    impl AsyncRead for Bits {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !self.0.is_empty() {
+                into.put_slice(self.0.remove(0));
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// All reads up to the end, with `-` where one was put off.
+    fn reads(bits: Vec<&'static [u8]>, room: usize) -> Vec<String> {
+        let mut connection = HeadByHead::new(Bits(bits));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut reads = Vec::new();
+        loop {
+            let mut space = vec![0; room];
+            let mut into = ReadBuf::new(&mut space);
+            match Pin::new(&mut connection).poll_read(&mut cx, &mut into) {
+                Poll::Pending => reads.push("-".to_owned()),
+                Poll::Ready(read) => {
+                    read.unwrap();
+                    if into.filled().is_empty() {
+                        return reads;
+                    }
+                    reads.push(String::from_utf8_lossy(into.filled()).into_owned());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_ends_with_the_head() {
+        assert_eq!(
+            reads(vec![b"GET /1\r\n\r\nGET /2\r\n\r\nGET"], 100),
+            ["GET /1\r\n\r\n", "-", "GET /2\r\n\r\n", "-", "GET"]
+        );
+        assert_eq!(
+            reads(vec![b"GET /1\nA: b\n\nGET /2\n\r\n"], 100),
+            ["GET /1\nA: b\n\n", "-", "GET /2\n\r\n"]
+        );
+    }
+
+    #[test]
+    fn an_end_may_come_in_pieces() {
+        assert_eq!(
+            reads(vec![b"GET /1\r\n", b"\r", b"\nGET /2\r\n\r\n"], 100),
+            ["GET /1\r\n", "\r", "\n", "-", "GET /2\r\n\r\n"]
+        );
+    }
+
+    #[test]
+    fn what_has_no_empty_line_comes_as_it_is() {
+        assert_eq!(reads(vec![b"GET /1\r\nA: b\r\n", b"more"], 100), ["GET /1\r\nA: b\r\n", "more"]);
+    }
+
+    #[test]
+    fn what_is_held_fits_any_room() {
+        let all: &[u8] = b"a\n\nbcdefgh\n\ni";
+        let read = reads(vec![&all[..7], &all[7..]], 7);
+        assert_eq!(read, ["a\n\n", "-", "bcde", "fgh\n\n", "-", "i"]);
+    }
+}

@@ -66,17 +66,19 @@ impl Readiness {
 
     /// Why not ready, if not.
     async fn obstacle(&self) -> Option<String> {
-        match self.phase.load(Ordering::Relaxed) {
-            STARTING => return Some("starting".to_owned()),
-            DRAINING => return Some("draining".to_owned()),
-            _ => {}
+        let phase = self.phase.load(Ordering::Relaxed);
+        if phase == DRAINING {
+            return Some("draining".to_owned());
         }
         let answers = self.probes.iter().map(async |(part, probe)| {
             let works = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or(false);
             (!works).then_some(*part)
         });
         let broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
-        (!broken.is_empty()).then(|| format!("{} does not answer", broken.join(", ")))
+        match broken.is_empty() {
+            false => Some(format!("{} does not answer", broken.join(", "))),
+            true => (phase == STARTING).then(|| "starting".to_owned()),
+        }
     }
 }
 
@@ -152,6 +154,11 @@ mod tests {
     async fn a_part_that_fails_or_hangs_is_named() {
         let parts = vec![("users", probe(false)), ("sessions", probe(true)), ("chat", hanging())];
         let readiness = Readiness::new(parts);
+        assert_eq!(
+            readiness.obstacle().await.as_deref(),
+            Some("users, chat does not answer"),
+            "while it starts"
+        );
         readiness.open();
         assert_eq!(readiness.obstacle().await.as_deref(), Some("users, chat does not answer"));
     }

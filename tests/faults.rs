@@ -3,6 +3,7 @@
 //! possible while a part is away.
 
 mod absent;
+mod gateways;
 mod people;
 
 use std::time::Duration;

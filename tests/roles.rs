@@ -1,5 +1,6 @@
 //! Roles as processes of their own.
 
+mod chat;
 mod gateway;
 
 use std::{
@@ -61,8 +62,17 @@ impl Role {
 
     /// Waits until it answers at all.
     async fn is_up(&mut self) {
+        self.listens_on(&[self.address, self.admin]).await;
+    }
+
+    /// Waits until it says how it is.
+    async fn listens_to_operators(&mut self) {
+        self.listens_on(&[self.admin]).await;
+    }
+
+    async fn listens_on(&mut self, addresses: &[SocketAddr]) {
         let until = Instant::now() + PATIENCE;
-        for address in [self.address, self.admin] {
+        for address in addresses {
             while TcpStream::connect(address).is_err() {
                 assert!(self.child.try_wait().expect("our own child").is_none(), "the role ended");
                 assert!(Instant::now() < until, "nobody listens on {address} after {PATIENCE:?}");

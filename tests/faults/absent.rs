@@ -1,8 +1,10 @@
 //! What is possible while a part of the split system is away, and what is refused at once instead of guessed.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::stage::{ACCOUNTS, PRESENCE, Request, Stage, soon};
+use crate::stage::{ACCOUNTS, NODES, NotLetIn, PRESENCE, Request, Stage, soon};
 
 /// Redis knows who is logged in: without it nobody gets in, and who is in talks on.
 #[tokio::test]
@@ -58,6 +60,13 @@ async fn without_mongodb_a_send_is_refused_in_time_and_nobody_is_shown_it() {
     assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{refused}");
     let login = alice.person.sends(Request::post("/user/login", &alice.person.credentials())).await;
     assert_eq!(login.status, 503, "{login:?}");
+    let history = alice.asks("history", &json!({"room": "lobby"})).await;
+    assert_eq!((&history["ok"], &history["code"]), (&json!(false), &json!("unavailable")), "{history}");
+    let history = alice.person.asks(Request::get("/rooms/lobby/messages")).await;
+    assert_eq!(history.status, 503, "{history:?}");
+    // Which rooms are theirs nobody can say: ended without a refusal, after which stock clients would not come back.
+    let late = bob.person.tries(bob.person.handshake()).await;
+    assert!(matches!(late, Err(NotLetIn::Ended(_))), "let in on a guess, or refused");
     // What needs no store goes on.
     bob.asks("typing", &json!({"isTyping": true})).await;
     alice.until("typing", |typing| typing["users"] == json!(["bob"])).await;
@@ -96,4 +105,44 @@ async fn without_accounts_people_talk_on_and_nobody_logs_in() {
     alice.says("on we go").await;
     bob.hears("on we go").await;
     alice.person.connects().await;
+}
+
+/// Longer than sockets stay that nobody can verify, which is a minute.
+const LONG: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn sockets_whose_logins_nobody_can_verify_any_more_are_closed_and_may_come_back() {
+    let mut stage = Stage::opens_split().await;
+    let mut alice = stage.enters("alice").await;
+    stage.server.stores.as_mut().expect("a split system").redis.crashes();
+    assert!(!alice.is_open_for(LONG).await, "still open after {LONG:?}");
+    let log = stage.server.log();
+    assert!(log.contains("nobody can say whether their sessions live"), "{log}");
+    stage.server.stores.as_mut().expect("a split system").redis.returns();
+    stage.server.is_ready().await;
+    let mut back = alice.person.connects().await;
+    back.says("again").await;
+}
+
+#[tokio::test]
+async fn the_people_of_a_node_that_was_killed_are_offline() {
+    let mut stage = Stage::opens_split().await;
+    let mut bob = stage.enters("bob").await;
+    let node_of = |session: &str| session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a node");
+    let (mut others, mut n) = (Vec::new(), 0);
+    let alice = loop {
+        let other = stage.enters(&format!("alice{n}")).await;
+        if node_of(&other.session) != node_of(&bob.session) {
+            break other;
+        }
+        others.push(other);
+        n += 1;
+    };
+    let name = alice.person.name.clone();
+    bob.until("presence:diff", |diff| diff["joined"].to_string().contains(&name)).await;
+    let index = if node_of(&alice.session) == "one" { NODES[0] } else { NODES[1] };
+    stage.server.processes[index].crashes();
+    bob.until("presence:diff", |diff| diff["left"].to_string().contains(&name)).await;
+    let online = bob.person.asks(Request::get("/presence/online")).await.expect(200).json();
+    assert!(!online.to_string().contains(&name) && online.to_string().contains("bob"), "{online}");
 }

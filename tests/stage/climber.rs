@@ -59,6 +59,12 @@ impl Climber {
         climber
     }
 
+    /// Goes on at another address of the same system.
+    pub async fn goes_through(&mut self, server: SocketAddr) {
+        self.person.server = server;
+        self.stream = connect(self.person.home, server).await;
+    }
+
     /// Polls until `count` messages were heard, then moves to a WebSocket, and listens to the end.
     pub async fn climbs_after(mut self, count: usize) -> Self {
         while self.heard.len() < count && !self.ended {

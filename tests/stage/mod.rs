@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-pub use climber::Climber;
+pub use climber::{Climber, THE_END};
 pub use crowd::Crowd;
 pub use http::{Request, Response};
 pub use person::Person;

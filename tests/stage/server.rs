@@ -116,6 +116,20 @@ impl Server {
         assert!(self.becomes_ready().await, "a process did not come back:\n{}", self.log());
     }
 
+    /// Starts one more gateway of a split system and waits until it is ready; its address.
+    pub async fn adds_gateway(&mut self) -> SocketAddr {
+        let [address, admin] = free_addresses();
+        let mut arguments = self.processes[split::GATEWAY].arguments.clone();
+        for (flag, value) in [("--listen", address), ("--admin-listen", admin)] {
+            let at = arguments.iter().position(|argument| argument == flag).expect("every role has it");
+            arguments[at + 1] = value.to_string();
+        }
+        let child = spawn(self.data.path(), &arguments);
+        self.processes.push(Process { arguments, admin, child });
+        self.is_ready().await;
+        address
+    }
+
     /// Waits until every process is ready.
     pub async fn is_ready(&mut self) {
         assert!(self.becomes_ready().await, "a process has ended:\n{}", self.log());

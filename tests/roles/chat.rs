@@ -1,0 +1,37 @@
+//! `godzilla chat` before anything it needs is there.
+
+use testbed::{Mongo, Redis};
+
+use super::{Role, key_file};
+use crate::stage::Request;
+
+#[tokio::test]
+async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
+    let (mut mongo, mut redis) = (Mongo::start().await, Redis::start());
+    mongo.crashes();
+    redis.crashes();
+    let key = key_file();
+    let stores = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url()];
+    let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
+    let mut chat = Role::starts_up("chat", &[&stores[..], &more[..]].concat());
+    chat.listens_to_operators().await;
+    assert_eq!(chat.admin("/livez").await.0, 200);
+    let (status, why) = chat.admin("/readyz").await;
+    assert!(status == 503 && why.contains("MongoDB") && why.contains("Redis"), "{status} {why}");
+    mongo.returns().await;
+    redis.returns();
+    // Presence is still away, and nobody waits for it.
+    chat.becomes_ready();
+    assert_eq!(chat.asks(Request::get("/rooms")).await.status, 401);
+    assert_eq!(chat.is_asked_to_stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_chat_node_that_still_waits_ends_when_asked() {
+    let key = key_file();
+    let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
+    let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
+    let mut chat = Role::starts_up("chat", &[&stores[..], &more[..]].concat());
+    chat.listens_to_operators().await;
+    assert_eq!(chat.is_asked_to_stop(), Some(0));
+}

@@ -135,7 +135,14 @@ fn key_file() -> NamedTempFile {
 fn signed(key: &str, user: &str, target: &str) -> String {
     let identity = Identity { username: user.parse().expect("a good name"), session: "0a".repeat(32) };
     let key = Key::new(key.as_bytes()).expect("a long key");
-    key.sign(&identity, Target { method: "GET", path: target }, Timestamp::now())
+    key.sign(Some(&identity), Target { method: "GET", path: target }, Timestamp::now())
+}
+
+/// What a gateway passes on of somebody who is not logged in.
+fn posted(target: &str, body: &serde_json::Value) -> Request {
+    let key = Key::new(KEY.as_bytes()).expect("a long key");
+    let nobody = key.sign(None, Target { method: "POST", path: target }, Timestamp::now());
+    Request::post(target, body).header(HEADER, &nobody)
 }
 
 #[tokio::test]
@@ -151,19 +158,19 @@ async fn accounts_alone_waits_for_its_stores_and_then_people_log_in_and_out() {
     let (status, why) = accounts.admin("/readyz").await;
     assert!(status == 503 && why.contains("Redis") && !why.contains("MongoDB"), "{status} {why}");
     let alice = json!({ "username": "alice", "password": "correct horse" });
-    accounts.asks(Request::post("/user/register", &alice)).await.expect(201);
-    accounts.asks(Request::post("/user/login", &alice)).await.expect_refusal(503);
+    accounts.asks(Request::post("/user/register", &alice)).await.expect_refusal(401);
+    accounts.asks(posted("/user/register", &alice)).await.expect(201);
+    accounts.asks(posted("/user/login", &alice)).await.expect_refusal(503);
 
     redis.returns();
     accounts.becomes_ready();
-    accounts.asks(Request::post("/user/register", &alice)).await.expect_refusal(409);
-    let token =
-        accounts.asks(Request::post("/user/login", &alice)).await.expect(200).token().expect("a cookie");
+    accounts.asks(posted("/user/register", &alice)).await.expect_refusal(409);
+    let token = accounts.asks(posted("/user/login", &alice)).await.expect(200).token().expect("a cookie");
     let sessions = sessions::RedisSessions::new(&redis.url(), Timestamp::now).expect("an address");
     let token = token.parse().expect("a token");
     let found = sessions::Sessions::find(&sessions, &token).await.expect("Redis is there");
     assert_eq!(found.expect("a session").username.as_str(), "alice");
-    let logout = Request::new("POST", "/user/logout").cookie(token.reveal());
+    let logout = posted("/user/logout", &json!({})).cookie(token.reveal());
     accounts.asks(logout).await.expect(200);
     assert_eq!(sessions::Sessions::find(&sessions, &token).await.expect("Redis is there"), None);
     assert_eq!(accounts.is_asked_to_stop(), Some(0));

@@ -38,7 +38,7 @@ pub struct ShortKey;
 /// Why a header names nobody. All of them are one refusal to the outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
-    /// Not of the form `1:USER:SESSION:EXPIRES:SIGNATURE`.
+    /// Not of the form `1:USER:SESSION:EXPIRES:SIGNATURE`, where nobody has neither name nor session.
     #[error("malformed")]
     Malformed,
     /// Signed with another key, for another request, or changed on its way.
@@ -61,19 +61,25 @@ impl Key {
         Hmac::new_from_slice(bytes).map(Self).map_err(|_| ShortKey)
     }
 
-    /// The header's value that tells a service who asks for `target`.
-    pub fn sign(&self, identity: &Identity, target: Target<'_>, now: Timestamp) -> String {
-        let Identity { username, session } = identity;
+    /// The header's value that tells a service who asks for `target`; none is nobody, which only a gateway can say, either.
+    pub fn sign(&self, identity: Option<&Identity>, target: Target<'_>, now: Timestamp) -> String {
+        let (username, session) =
+            identity.map_or(("", ""), |Identity { username, session }| (username.as_str(), session.as_str()));
         let expires = now.0 + LIFETIME_MS;
-        let mac = self.mac(target, username.as_str(), session, expires).finalize().into_bytes();
+        let mac = self.mac(target, username, session, expires).finalize().into_bytes();
         format!("{VERSION}:{username}:{session}:{expires}:{}", hex::encode(mac))
     }
 
-    /// Who asks for `target`, when a role with this key has said so a moment ago.
+    /// Who asks for `target`, when a role with this key has said so a moment ago; none for somebody who is not logged in.
     ///
     /// # Errors
     /// For anything else.
-    pub fn verify(&self, header: &str, target: Target<'_>, now: Timestamp) -> Result<Identity, Unproven> {
+    pub fn verify(
+        &self,
+        header: &str,
+        target: Target<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Identity>, Unproven> {
         let mut parts = header.split(':');
         let mut part = || parts.next().ok_or(Unproven::Malformed);
         let (version, username, session, expires, signature) = (part()?, part()?, part()?, part()?, part()?);
@@ -88,8 +94,11 @@ impl Key {
         if expires <= now.0 || expires > now.0 + 2 * LIFETIME_MS {
             return Err(Unproven::Expired);
         }
+        if username.is_empty() {
+            return Ok(None);
+        }
         let username = username.parse().map_err(|_| Unproven::Malformed)?;
-        Ok(Identity { username, session: session.to_owned() })
+        Ok(Some(Identity { username, session: session.to_owned() }))
     }
 
     /// Over a text in which no field can reach into its neighbour: a request line and a header hold no line breaks.
@@ -123,16 +132,25 @@ mod tests {
 
     #[test]
     fn a_signed_identity_is_believed_until_it_expires() {
-        let header = key().sign(&alice(), ME, NOW);
-        assert_eq!(key().verify(&header, ME, NOW), Ok(alice()));
-        assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 + LIFETIME_MS - 1)), Ok(alice()));
+        let header = key().sign(Some(&alice()), ME, NOW);
+        assert_eq!(key().verify(&header, ME, NOW), Ok(Some(alice())));
+        assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 + LIFETIME_MS - 1)), Ok(Some(alice())));
         assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 + LIFETIME_MS)), Err(Unproven::Expired));
         assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 - LIFETIME_MS - 1)), Err(Unproven::Expired));
     }
 
     #[test]
+    fn nobody_is_signed_like_everybody() {
+        let header = key().sign(None, ME, NOW);
+        assert_eq!(key().verify(&header, ME, NOW), Ok(None));
+        assert_eq!(key().verify(&header.replacen("1::", "1:alice:", 1), ME, NOW), Err(Unproven::Forged));
+        let nobody = key().sign(Some(&alice()), ME, NOW).replacen("alice", "", 1);
+        assert_eq!(key().verify(&nobody, ME, NOW), Err(Unproven::Forged));
+    }
+
+    #[test]
     fn a_signature_is_good_for_its_own_request_only() {
-        let header = key().sign(&alice(), ME, NOW);
+        let header = key().sign(Some(&alice()), ME, NOW);
         for other in [
             Target { method: "POST", path: "/user/me" },
             Target { method: "GET", path: "/user/me?" },
@@ -144,9 +162,9 @@ mod tests {
 
     #[test]
     fn another_key_or_a_changed_field_proves_nothing() {
-        let other = Key::new(&[8; 32]).unwrap().sign(&alice(), ME, NOW);
+        let other = Key::new(&[8; 32]).unwrap().sign(Some(&alice()), ME, NOW);
         assert_eq!(key().verify(&other, ME, NOW), Err(Unproven::Forged));
-        let header = key().sign(&alice(), ME, NOW);
+        let header = key().sign(Some(&alice()), ME, NOW);
         let session = alice().session;
         let later = (NOW.0 + LIFETIME_MS + 1).to_string();
         for (from, to) in [
@@ -163,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_has_another_form_is_malformed() {
-        let good = key().sign(&alice(), ME, NOW);
+        let good = key().sign(Some(&alice()), ME, NOW);
         let (body, _) = good.rsplit_once(':').unwrap();
         let bad = [
             String::new(),

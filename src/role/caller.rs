@@ -1,37 +1,38 @@
-//! Who calls, in a role that stands behind the gateway in another process: whom the gateway's signed header names, and nobody
-//! without one. The counterpart of the gateway's door.
+//! Who calls, in a role that stands behind the gateway in another process: whom the gateway's signed header names, or nobody if it
+//! says so. Nobody else is listened to. The counterpart of the gateway's door.
 
 use std::rc::Rc;
 
 use actix_web::{
-    Error, HttpMessage,
-    body::MessageBody,
+    Error, HttpMessage, HttpResponse,
+    body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
 };
 use proto::{
-    Timestamp,
+    Refusal, Timestamp,
     signature::{HEADER, Key, Target},
 };
 
-/// Puts the caller's identity where services look for it. A header that proves nothing is as good as none, but counted.
+/// Puts the caller's identity where services look for it. A request without a gateway's word for it is refused (401), and counted.
 pub async fn identify<B: MessageBody>(
     key: Rc<Key>,
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let mut signed = request.headers().get_all(HEADER);
-    let (first, second) = (signed.next().cloned(), signed.next().cloned());
-    if let Some(header) = first {
-        let target = Target { method: request.method().as_str(), path: &request.uri().to_string() };
-        let text = header.to_str().unwrap_or_default();
-        match key.verify(text, target, Timestamp::now()) {
-            Ok(identity) if second.is_none() => _ = request.extensions_mut().insert(identity),
-            _ => {
-                metrics::counter!("godzilla_identity_refused_total").increment(1);
-                tracing::warn!("a request with an identity that proves nothing");
-            }
-        }
+    let (first, second) = (signed.next(), signed.next());
+    let target = Target { method: request.method().as_str(), path: &request.uri().to_string() };
+    let text = first.filter(|_| second.is_none()).and_then(|header| header.to_str().ok()).unwrap_or_default();
+    let Ok(identity) = key.verify(text, target, Timestamp::now()) else {
+        metrics::counter!("godzilla_identity_refused_total").increment(1);
+        tracing::warn!("a request that no gateway vouches for");
+        let refusal = Refusal::new(401, "Authentication required");
+        let answer = HttpResponse::Unauthorized().force_close().json(refusal);
+        return Ok(request.into_response(answer).map_into_right_body());
+    };
+    if let Some(identity) = identity {
+        request.extensions_mut().insert(identity);
     }
-    next.call(request).await
+    next.call(request).await.map(ServiceResponse::map_into_left_body)
 }

@@ -1,8 +1,9 @@
 //! `godzilla chat` before anything it needs is there.
 
+use proto::signature::HEADER;
 use testbed::{Mongo, Redis};
 
-use super::{Role, key_file};
+use super::{KEY, Role, key_file, signed};
 use crate::stage::Request;
 
 #[tokio::test]
@@ -22,7 +23,13 @@ async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
     redis.returns();
     // Presence is still away, and nobody waits for it.
     chat.becomes_ready();
-    assert_eq!(chat.asks(Request::get("/rooms")).await.status, 401);
+    for target in ["/rooms", "/socket.io/?EIO=4&transport=polling"] {
+        chat.asks(Request::get(target)).await.expect_refusal(401);
+        let forged = Request::get(target).header("x-authenticated-identity", "1:alice:0:9999999999999:00");
+        chat.asks(forged).await.expect_refusal(401);
+    }
+    let target = "/socket.io/?EIO=4&transport=polling";
+    chat.asks(Request::get(target).header(HEADER, &signed(KEY, "alice", target))).await.expect(200);
     assert_eq!(chat.is_asked_to_stop(), Some(0));
 }
 

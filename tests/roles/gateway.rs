@@ -59,7 +59,7 @@ async fn joined(gateway: &Role, node: &TcpListener, token: &str) -> (Stream, Str
     let key = Key::new(KEY.as_bytes()).expect("a long key");
     let target = Target { method: "GET", path: target };
     let identity = key.verify(signed.expect("an identity"), target, Timestamp::now()).expect("signed");
-    assert_eq!(identity.username.as_str(), "alice");
+    assert_eq!(identity.expect("not nobody").username.as_str(), "alice");
     peer.write_all(ACCEPTED.as_bytes()).await.expect("an open connection");
     assert!(head(&mut client).await.starts_with("HTTP/1.1 101 "));
     (client, peer)

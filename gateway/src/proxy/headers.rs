@@ -73,7 +73,7 @@ pub(super) fn handshake(sent: &OwnHeaders, headers: &mut HeaderMap) {
 }
 
 /// What the gateway knows: where the client is, how it came, who it is (signed).
-pub(super) fn tell(headers: &mut HeaderMap, client: Client, host: Option<&str>, identity: Option<String>) {
+pub(super) fn tell(headers: &mut HeaderMap, client: Client, host: Option<&str>, identity: String) {
     let mut tell = |name, text: String| {
         // Addresses, names and signatures are all ASCII; a host that is not is not worth telling.
         HeaderValue::try_from(text).map(|value| headers.insert(name, value)).ok();
@@ -81,7 +81,7 @@ pub(super) fn tell(headers: &mut HeaderMap, client: Client, host: Option<&str>, 
     client.address.into_iter().for_each(|address| tell(FORWARDED_FOR, address.to_string()));
     tell(FORWARDED_PROTO, if client.https { "https" } else { "http" }.to_owned());
     host.into_iter().for_each(|host| tell(FORWARDED_HOST, host.to_owned()));
-    identity.into_iter().for_each(|identity| tell(IDENTITY, identity));
+    tell(IDENTITY, identity);
 }
 
 /// What goes back of an answer's headers.

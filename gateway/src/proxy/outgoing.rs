@@ -35,10 +35,8 @@ impl Outgoing {
         let odd = Error::Path("the request cannot be passed on");
         let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| odd)?;
         let target = request.uri().path_and_query().ok_or(odd)?.as_str().to_owned();
-        let identity = request.extensions().get::<Identity>().map(|identity| {
-            let target = Target { method: method.as_str(), path: &target };
-            key.sign(identity, target, Timestamp::now())
-        });
+        let asked = Target { method: method.as_str(), path: &target };
+        let identity = key.sign(request.extensions().get::<Identity>(), asked, Timestamp::now());
         let client = Client::of(request.peer_addr(), request.headers(), trusted);
         let host = request.headers().get(own::HOST).and_then(|host| host.to_str().ok());
         let mut headers = headers::passed(request.headers());

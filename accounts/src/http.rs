@@ -120,7 +120,8 @@ async fn login(
     // Only under a name that can be somebody's.
     let counted = accounts.setbacks.as_deref().zip(sent.username.parse::<Username>().ok());
     if let Some((setbacks, name)) = &counted {
-        sleep(setbacks.wait(name).await).await;
+        let wait = setbacks.wait(name).await.map_err(|error| Error::Unavailable(Box::new(error)))?;
+        sleep(wait).await;
     }
     let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
     match (&counted, &outcome) {

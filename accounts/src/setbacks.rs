@@ -6,7 +6,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use proto::Username;
 use remote::{
-    Redis,
+    Redis, Unanswered,
     redis::{AsyncCommands, Script},
 };
 
@@ -37,11 +37,13 @@ impl Setbacks {
         Self { redis }
     }
 
-    /// How long the next attempt under this name has to wait. A Redis that does not say is no reason to wait: without it no login
-    /// succeeds anyway.
-    pub async fn wait(&self, name: &Username) -> Duration {
-        let count = self.redis.ask(async |mut redis| redis.get::<_, Option<u32>>(key(name)).await).await;
-        cost(count.ok().flatten().unwrap_or_default())
+    /// How long the next attempt under this name has to wait.
+    ///
+    /// # Errors
+    /// When Redis does not say: then no password may be looked at, or it could be guessed at any speed.
+    pub async fn wait(&self, name: &Username) -> Result<Duration, Unanswered> {
+        let count = self.redis.ask(async |mut redis| redis.get::<_, Option<u32>>(key(name)).await).await?;
+        Ok(cost(count.unwrap_or_default()))
     }
 
     /// An attempt under this name has failed.
@@ -95,11 +97,14 @@ mod tests {
         for setbacks in [&here, &there, &here, &there, &here, &there] {
             setbacks.note(&"ALICE".parse().unwrap()).await;
         }
-        assert_eq!((here.wait(&alice).await, there.wait(&alice).await), (2 * FIRST, 2 * FIRST));
-        assert_eq!(here.wait(&bob).await, Duration::ZERO);
+        assert_eq!(
+            (here.wait(&alice).await.unwrap(), there.wait(&alice).await.unwrap()),
+            (2 * FIRST, 2 * FIRST)
+        );
+        assert_eq!(here.wait(&bob).await.unwrap(), Duration::ZERO);
         let left: u64 = here.redis.ask(async |mut redis| redis.pttl(key(&alice)).await).await.unwrap();
         assert!(left <= 60_000 && left > 30_000, "{left}");
         there.forget(&alice).await;
-        assert_eq!(here.wait(&alice).await, Duration::ZERO);
+        assert_eq!(here.wait(&alice).await.unwrap(), Duration::ZERO);
     }
 }

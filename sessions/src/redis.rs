@@ -10,9 +10,12 @@
 mod scripts;
 mod watch;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -80,13 +83,20 @@ impl RedisSessions {
         self.is_listening() && ping.await.is_ok()
     }
 
-    /// Whether Redis logs what it is told, so that a crash brings no closed session back. An error also when Redis will not say,
-    /// because its ACL forbids `INFO`.
+    /// Whether Redis logs what it is told before it answers, so that a crash brings no closed session back. An error also when Redis
+    /// will not say, because its ACL forbids `CONFIG GET`.
     pub async fn is_durable(&self) -> Result<bool, Error> {
-        let section = self.redis.ask(async |mut redis| {
-            redis::cmd("INFO").arg("persistence").query_async::<String>(&mut redis).await
+        let asked = self.redis.ask(async |mut redis| {
+            let question = |name: &str| redis::cmd("CONFIG").arg("GET").arg(name).clone();
+            let logs: HashMap<String, String> = question("appendonly").query_async(&mut redis).await?;
+            let when: HashMap<String, String> = question("appendfsync").query_async(&mut redis).await?;
+            Ok((logs, when))
         });
-        Ok(section.await.map_err(unavailable)?.lines().any(|line| line.trim_end() == "aof_enabled:1"))
+        let (logs, when) = asked.await.map_err(unavailable)?;
+        let is = |settings: &HashMap<String, String>, name, value| {
+            settings.get(name).is_some_and(|set| set == value)
+        };
+        Ok(is(&logs, "appendonly", "yes") && is(&when, "appendfsync", "always"))
     }
 
     /// Whether a closing would be heard now.

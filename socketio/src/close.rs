@@ -102,6 +102,11 @@ impl CloseReason {
         )
     }
 
+    /// Whether the client went beyond a limit: whose last words it is to hear.
+    pub(crate) fn is_limit(self) -> bool {
+        matches!(self, Self::Flood | Self::TooLarge)
+    }
+
     /// Whether the client did what no good client does, in breaking a rule or in going beyond a limit.
     pub(crate) fn is_misbehaviour(self) -> bool {
         matches!(

@@ -73,8 +73,8 @@ impl<H: Host> Mounted<H> {
         Self {
             host: Arc::new(host),
             limits: Limits::new(&config),
+            registry: Registry::new(&config),
             config: Arc::new(config),
-            registry: Registry::default(),
             bus,
         }
     }

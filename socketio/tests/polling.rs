@@ -62,6 +62,21 @@ async fn an_answer_has_sixteen_packets_at_most_and_the_next_one_the_rest() {
 }
 
 #[actix_rt::test]
+async fn a_body_with_more_events_than_answers_may_wait_gets_all_of_them() {
+    let bench = start(Config { outbox_frames: 256, ..Config::default() });
+    let poller = Poller::join(&bench).await;
+    let body: Vec<String> = (0..600).map(|n| format!("42{n}[\"a\"]")).collect();
+    let mut posting = poller.start(&post(&poller.query(), &body.join("\x1e"))).await;
+    let mut seen = Vec::new();
+    while seen.len() < 600 {
+        seen.extend(poller.poll().await.packets().into_iter().map(str::to_owned));
+    }
+    let want: Vec<String> = (0..600).map(|n| format!("43{n}[\"a\",[],1]")).collect();
+    assert_eq!(seen, want);
+    assert_eq!(posting.answer().await.short(), (200, "ok"));
+}
+
+#[actix_rt::test]
 async fn a_connection_that_is_to_close_is_not_an_abort() {
     let bench = start(Config::default());
     let poller = Poller::join(&bench).await;

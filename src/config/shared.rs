@@ -25,7 +25,7 @@ pub struct Mongo {
 #[group(skip)]
 #[command(next_help_heading = "Stores")]
 pub struct Redis {
-    /// Redis, with appendonly yes, such as redis://:password@host:6379/0
+    /// Redis, with appendonly yes and appendfsync always, such as redis://:password@host:6379/0
     #[arg(long, env = "GODZILLA_REDIS_URL", value_name = "URL")]
     pub redis_url: Option<Address>,
     /// File with the address of Redis, for one that holds a password

@@ -2,8 +2,8 @@
 //! request of every head in it, at some 7 KiB of memory each; it stops at 16 requests, but looks at their number only between two
 //! reads. Given one head per read, it keeps what it promises.
 //!
-//! Knows nothing of HTTP but that a head ends with an empty line. A body or a WebSocket frame in which an empty line happens to be
-//! comes in two reads instead of one, and nothing else changes.
+//! Knows nothing of HTTP but that a head ends with an empty line, has a few bytes, and may be answered by 101, behind which there are
+//! none. A body in which an empty line happens to be comes in more reads, and nothing else changes.
 
 use std::{
     io,
@@ -24,7 +24,15 @@ pub struct HeadByHead<S> {
     line: Line,
     /// Whether a head was handed over in the last read: the next one is put off.
     is_served: bool,
+    /// Whether what comes is something else than HTTP by now.
+    is_upgraded: bool,
 }
+
+/// The least bytes of a head (`GET / HTTP/1.1`): what ends earlier is none, and is not worth a read of its own.
+const LEAST: usize = 14;
+
+/// How the answer begins that ends HTTP on a connection.
+const UPGRADED: &[u8] = b"HTTP/1.1 101";
 
 /// Where in an empty line a byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +50,7 @@ enum Line {
 impl<S> HeadByHead<S> {
     /// Over `io`, which has brought nothing yet.
     pub fn new(io: S) -> Self {
-        Self { io, held: BytesMut::new(), line: Line::Text, is_served: false }
+        Self { io, held: BytesMut::new(), line: Line::Text, is_served: false, is_upgraded: false }
     }
 
     /// The connection itself.
@@ -52,11 +60,12 @@ impl<S> HeadByHead<S> {
 }
 
 impl Line {
-    /// How many of the `bytes` come before the end of the first empty line, its end included; none without such an end.
+    /// How many of the `bytes` come before the end of the first empty line behind [`LEAST`] bytes, its end included; none without
+    /// such an end.
     fn until_empty(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             *self = match (*self, byte) {
-                (Self::Ended | Self::Return, b'\n') => {
+                (Self::Ended | Self::Return, b'\n') if at >= LEAST => {
                     *self = Self::Empty;
                     return Some(at + 1);
                 }
@@ -81,6 +90,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if this.is_upgraded && this.held.is_empty() {
+            return Pin::new(&mut this.io).poll_read(cx, into);
+        }
         if this.held.is_empty() {
             let from = into.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
@@ -103,6 +115,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_upgraded |= bytes.starts_with(UPGRADED);
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -173,20 +186,23 @@ mod tests {
     #[test]
     fn a_read_ends_with_the_head() {
         assert_eq!(
-            reads(vec![b"GET /1\r\n\r\nGET /2\r\n\r\nGET"], 100),
-            ["GET /1\r\n\r\n", "-", "GET /2\r\n\r\n", "-", "GET"]
+            reads(vec![b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET"], 100),
+            ["GET /1 HTTP/1.1\r\n\r\n", "-", "GET /2 HTTP/1.1\r\n\r\n", "-", "GET"]
         );
         assert_eq!(
-            reads(vec![b"GET /1\nA: b\n\nGET /2\n\r\n"], 100),
-            ["GET /1\nA: b\n\n", "-", "GET /2\n\r\n"]
+            reads(vec![b"GET /1 HTTP/1.1\nA: b\n\nGET /2 HTTP/1.1\n\r\n"], 100),
+            ["GET /1 HTTP/1.1\nA: b\n\n", "-", "GET /2 HTTP/1.1\n\r\n"]
         );
     }
 
     #[test]
     fn an_end_may_come_in_pieces() {
         assert_eq!(
-            reads(vec![b"GET /1\r\n", b"\r", b"\nGET /2\r\n\r\n"], 100),
-            ["GET /1\r\n", "\r", "\n", "-", "GET /2\r\n\r\n"]
+            reads(
+                vec![b"GET /1 HTTP/1.1\r\nAccept: text/plain", b"\r\n\r", b"\nGET /2 HTTP/1.1\r\n\r\n"],
+                100
+            ),
+            ["GET /1 HTTP/1.1\r\nAccept: text/plain", "\r\n\r", "\nGET /2 HTTP/1.1\r\n\r\n"]
         );
     }
 
@@ -196,9 +212,35 @@ mod tests {
     }
 
     #[test]
+    fn many_empty_lines_are_not_many_reads() {
+        let all: &[u8] = &[b'\n'; 1500];
+        assert!(reads(vec![all], 2000).len() <= 200);
+    }
+
+    #[test]
     fn what_is_held_fits_any_room() {
-        let all: &[u8] = b"a\n\nbcdefgh\n\ni";
-        let read = reads(vec![&all[..7], &all[7..]], 7);
-        assert_eq!(read, ["a\n\n", "-", "bcde", "fgh\n\n", "-", "i"]);
+        let all: &[u8] = b"GET / HTTP/1.1\n\nPOST / HTTP/1.1\nA: bcdefghijkl\n\nrest";
+        let read = reads(vec![&all[..30], &all[30..]], 30);
+        assert_eq!(read, ["GET / HTTP/1.1\n\n", "-", "POST / HTTP/1.", "1\nA: bcdefghijkl\n\n", "-", "rest"]);
+    }
+
+    #[test]
+    fn behind_the_answer_101_nothing_is_cut() {
+        let mut connection = HeadByHead::new(tokio::io::join(
+            Bits(vec![b"GET / HTTP/1.1\r\n\r\n", b"first frame, long\n\nsecond frame, long\n\n"]),
+            Vec::new(),
+        ));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut next = |connection: &mut HeadByHead<_>| {
+            let mut space = [0; 100];
+            let mut into = ReadBuf::new(&mut space);
+            assert!(Pin::new(connection).poll_read(&mut cx, &mut into).is_ready());
+            into.filled().len()
+        };
+        assert_eq!(next(&mut connection), 18);
+        let mut cx = Context::from_waker(Waker::noop());
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+        assert!(Pin::new(&mut connection).poll_write(&mut cx, answer).is_ready());
+        assert_eq!(next(&mut connection), 39);
     }
 }

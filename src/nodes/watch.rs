@@ -10,9 +10,9 @@ use std::{
 
 use gateway::{Backend, Nodes};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use remote::{Redis, Unanswered};
@@ -22,12 +22,16 @@ use super::{KEY, scripts, table};
 /// Keeps a table of the nodes up to date as long as it lives.
 pub struct Watch {
     nodes: watch::Receiver<Nodes>,
+    look: Arc<Notify>,
     hears: Arc<AtomicBool>,
     watching: JoinHandle<()>,
 }
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two questions when somebody cannot wait: whoever names a node that is not known may be right, or may not.
+const SOON: Duration = Duration::from_millis(50);
 
 /// For so long after Redis was away, nodes that it does not know are believed in: their leases ended meanwhile, and they need a
 /// moment to renew them.
@@ -42,13 +46,19 @@ impl Watch {
         let table = table(url)?;
         let (sender, nodes) = watch::channel(Nodes::default());
         let hears = Arc::new(AtomicBool::new(false));
-        let watching = tokio::spawn(watch(table, sender, hears.clone()));
-        Ok(Self { nodes, hears, watching })
+        let look = Arc::new(Notify::new());
+        let watching = tokio::spawn(watch(table, sender, hears.clone(), look.clone()));
+        Ok(Self { nodes, look, hears, watching })
     }
 
     /// The table, now and later.
     pub fn nodes(&self) -> watch::Receiver<Nodes> {
         self.nodes.clone()
+    }
+
+    /// Notified, it makes the next question come soon.
+    pub fn look(&self) -> Arc<Notify> {
+        self.look.clone()
     }
 
     /// Whether Redis answered the last question.
@@ -63,7 +73,7 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>) {
+async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>, look: Arc<Notify>) {
     let (mut mercy, mut was_away) = (Instant::now(), false);
     loop {
         match live(&table).await {
@@ -89,7 +99,8 @@ async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>
                 }
             }
         }
-        sleep(INTERVAL).await;
+        sleep(SOON).await;
+        let _ = timeout(INTERVAL - SOON, look.notified()).await;
     }
 }
 

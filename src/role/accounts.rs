@@ -108,7 +108,7 @@ async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
             Ok(true) => return,
             Ok(false) => {
                 tracing::warn!(
-                    "without appendonly yes a crash of Redis can bring back sessions that were closed"
+                    "without appendonly yes and appendfsync always a crash of Redis can bring back sessions that were closed"
                 );
                 return;
             }

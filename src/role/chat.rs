@@ -47,6 +47,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// How long requests may go on when the process ends, in seconds.
 const REST: u64 = 3;
 
+/// How long gateways may take to notice that the node wants no more: they ask each second.
+const NOTICE: Duration = Duration::from_millis(1_300);
+
 /// When the node ends its sockets are closed in this many steps: other nodes take them, a few at a time.
 const CLOSING_STEPS: u32 = 50;
 
@@ -219,6 +222,8 @@ impl Running {
     async fn drain(self) {
         self.readiness.drain();
         self.announcement.withdraw().await;
+        // What gateways still send here before they have noticed is answered, not left in the backlog.
+        sleep(NOTICE).await;
         self.http.pause().await;
         self.chat.drain().await;
         self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;

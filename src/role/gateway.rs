@@ -63,8 +63,13 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let listener = listen("--listen", &mut config.gateway.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let gateway = Gateway::new(config.gateway.clone(), sessions.clone());
-    let proxy =
-        gateway.proxy(Upstreams { accounts, nodes: watch.nodes(), key, payload_limit: config.payload_limit });
+    let proxy = gateway.proxy(Upstreams {
+        accounts,
+        nodes: watch.nodes(),
+        look: watch.look(),
+        key,
+        payload_limit: config.payload_limit,
+    });
     let readiness = Readiness::new(probes(sessions, watch, proxy.clone()));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(server);

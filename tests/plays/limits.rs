@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::{NotLetIn, Socket, Stage};
+use crate::stage::{NotLetIn, RawSocket, Socket, Stage};
 
 #[tokio::test]
 async fn a_text_of_8192_bytes_passes_and_one_more_is_too_large() {
@@ -98,6 +98,25 @@ async fn an_event_right_behind_connect_waits_for_its_answer() {
     early.send_text(r#"42["message",{"text":"early"}]"#);
     bob.hears("early").await;
     assert_eq!(eve.reads_all("lobby").await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_leaves_and_comes_back_over_one_connection_may_not_say_more() {
+    let stage = Stage::opens_with(&["--message-rate", "1"]).await;
+    let eve = stage.person("eve").await;
+    let mut socket = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
+    socket.joins().await;
+    for _ in 0..3 {
+        for _ in 0..20 {
+            socket.says(r#"42["message",{"text":"once more"}]"#).await;
+        }
+        socket.says("41").await;
+        socket.joins().await;
+    }
+    socket.says(r#"421["history",{}]"#).await;
+    socket.until(|frame| frame.payload.starts_with(b"431")).await;
+    let stored = eve.reads_all("lobby").await.len();
+    assert!((20..40).contains(&stored), "{stored} of 60, with a burst of 20");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use socketio::{CloseReason, Connect, Entry, Refusal, Resume, Room, Socket, Socke
 use tokio::time::sleep;
 
 use super::{
-    Guest,
+    Admitted, Guest,
     returning::{self, Passage},
     visit::Visit,
 };
@@ -35,7 +35,7 @@ const TRIES: usize = 8;
 
 /// Lets a client in, or says why not, or when that is no fault of theirs ends the connection. Identity is a session's user;
 /// of what the client claims in the CONNECT payload, only a session's token counts, and that only where the request had none.
-pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Entry<Guest>, Refusal> {
+pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Entry<Guest>, Refusal> {
     if &*connect.namespace != "/" {
         return Err(Refusal::new("Invalid namespace"));
     }
@@ -63,7 +63,11 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
         Ok((identity, seat, passage)) => {
             let visit = Rc::new(Visit::new(chat, socket, identity.username));
             let Passage { pid, recovered, offset } = passage;
-            Ok(Entry { peer: Guest::new(visit, seat, offset), pid: Some(pid), recovered })
+            Ok(Entry {
+                peer: Guest::new(visit, connect.admission.limits.clone(), seat, offset),
+                pid: Some(pid),
+                recovered,
+            })
         }
         Err(error) if error.code() == Code::Unavailable => {
             tracing::debug!(%error, "nobody can be let in now");
@@ -77,8 +81,8 @@ pub async fn enter(chat: Chat, connect: Connect<Option<Identity>>) -> Result<Ent
 }
 
 /// Who the client is: whom the request's credentials belong to or, for clients that could send none, the token in CONNECT.
-async fn identify(chat: &Chat, connect: &Connect<Option<Identity>>) -> Result<Identity, Error> {
-    if let Some(identity) = &*connect.admission {
+async fn identify(chat: &Chat, connect: &Connect<Admitted>) -> Result<Identity, Error> {
+    if let Some(identity) = &connect.admission.identity {
         return Ok(identity.clone());
     }
     let token = connect.auth.get("token").and_then(Value::as_str).ok_or(Error::Unauthorized)?;

@@ -15,6 +15,7 @@ mod typist;
 mod visit;
 
 use std::{
+    cell::RefCell,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -44,10 +45,18 @@ pub struct Guests {
 /// How long a client that is to be cut may still wait for acks: no answer takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A connection, before and between the visits that are made over it.
+pub struct Admitted {
+    /// Whom the gateway found; none for a client that must still say who it is.
+    identity: Option<Identity>,
+    /// One connection's, however often it leaves and comes back.
+    limits: Rc<RefCell<Limits>>,
+}
+
 /// One client.
 pub struct Guest {
     visit: Rc<Visit>,
-    limits: Limits,
+    limits: Rc<RefCell<Limits>>,
     /// The offset at which it came in.
     offset: String,
     /// When it was last told of a refusal that it had asked no ack for.
@@ -74,12 +83,13 @@ impl Guests {
 }
 
 impl App for Guests {
-    /// The identity that the gateway found; none for a client that must still say who it is.
-    type Admission = Option<Identity>;
+    type Admission = Admitted;
     type Peer = Guest;
 
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal> {
-        Ok(request.extensions().get::<Identity>().cloned())
+        let identity = request.extensions().get::<Identity>().cloned();
+        let limits = Limits::new(self.chat.config(), Instant::now());
+        Ok(Admitted { identity, limits: Rc::new(RefCell::new(limits)) })
     }
 
     /// The login that the request came with: nobody goes on with a session of another's.
@@ -87,17 +97,13 @@ impl App for Guests {
         request.extensions().get::<Identity>().map(|identity| identity.session.clone())
     }
 
-    fn connect(
-        &self,
-        connect: Connect<Self::Admission>,
-    ) -> LocalBoxFuture<'static, Result<Entry<Guest>, Refusal>> {
+    fn connect(&self, connect: Connect<Admitted>) -> LocalBoxFuture<'static, Result<Entry<Guest>, Refusal>> {
         Box::pin(door::enter(self.chat.clone(), connect))
     }
 }
 
 impl Guest {
-    fn new(visit: Rc<Visit>, seat: Seat, offset: String) -> Self {
-        let limits = Limits::new(visit.chat().config(), Instant::now());
+    fn new(visit: Rc<Visit>, limits: Rc<RefCell<Limits>>, seat: Seat, offset: String) -> Self {
         Self { visit, limits, offset, complained: None, is_cut: false, seat: Some(seat), present: None }
     }
 
@@ -140,11 +146,12 @@ impl Peer for Guest {
         }
         let (deadline, ack) = (due(), Ack::new(reply));
         let open_acks = if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 };
-        match self.limits.read(&mut event, open_acks, Instant::now()) {
+        let read = self.limits.borrow_mut().read(&mut event, open_acks, Instant::now());
+        match read {
             Ok(command) => self.visit.submit(command, ack, deadline),
             Err(refused) => {
                 let now = Instant::now();
-                let is_flooding = self.limits.is_flooding(&refused, now);
+                let is_flooding = self.limits.borrow_mut().is_flooding(&refused, now);
                 if is_flooding || !ack.is_wanted() {
                     self.complain(&refused, is_flooding, now);
                 }

@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    Worker,
+    FIRST, Worker,
     backend::Backend,
     headers, incoming,
     outgoing::Outgoing,
@@ -73,10 +73,14 @@ async fn first(
     candidates: Vec<Backend>,
 ) -> Result<Response<Incoming>, Error> {
     let mut outcome = Err(Error::Away);
-    for backend in candidates {
-        outcome = worker.upstream.shake_hands(outgoing, &backend, SHAKE).await;
-        if !matches!(outcome, Err(Error::Away)) {
-            break;
+    let count = candidates.len();
+    for (index, backend) in candidates.into_iter().enumerate() {
+        let is_last = index + 1 == count;
+        outcome = worker.upstream.shake_hands(outgoing, &backend, if is_last { SHAKE } else { FIRST }).await;
+        match outcome {
+            Err(Error::Away) => worker.shared.doubts.note(&backend),
+            Err(Error::Late) if !is_last => worker.shared.doubts.note(&backend),
+            _ => break,
         }
     }
     outcome

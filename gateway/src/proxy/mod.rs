@@ -3,6 +3,7 @@
 //! ([`incoming`]). A WebSocket, once the node has agreed to it, is two connections joined ([`splice`]).
 
 mod backend;
+mod doubts;
 mod handshake;
 mod headers;
 mod incoming;
@@ -29,13 +30,17 @@ use actix_web::{
 use bytes::Bytes;
 use proto::{Identity, signature::Key};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 pub use backend::{Backend, NotABackend};
 pub use nodes::Nodes;
 pub use splice::on_connect;
 
 use crate::{body, config::Config, error::Error, metric, routes::SOCKETS};
+use doubts::Doubts;
 use nodes::Session;
 use outgoing::Outgoing;
 use traffic::Traffic;
@@ -48,6 +53,8 @@ pub struct Upstreams {
     pub accounts: Backend,
     /// The chat nodes that live, kept up to date by somebody else.
     pub nodes: watch::Receiver<Nodes>,
+    /// Tells them that somebody has named a node that is not there: it may be new.
+    pub look: Arc<Notify>,
     /// The key that the services believe.
     pub key: Key,
     /// The largest body of a polling request, in bytes.
@@ -68,6 +75,7 @@ struct Shared {
     traffic: Traffic,
     /// Whose turn it is to get the next session.
     turn: AtomicUsize,
+    doubts: Doubts,
 }
 
 struct Worker {
@@ -84,12 +92,19 @@ const OPEN: Duration = Duration::from_millis(4_500);
 /// How long a poll may wait: longer than any interval of pings that chat can be told. Who asks gives up long before.
 const POLL: Duration = Duration::from_secs(1_260);
 
+/// How long the first of several nodes may take.
+const FIRST: Duration = Duration::from_millis(1_500);
+
+/// How long a node that nobody knows of is waited for.
+const NEWS: Duration = Duration::from_millis(400);
+
 /// How many nodes are tried for a request that any node can answer.
 const TRIES: usize = 3;
 
 impl Proxy {
     pub(crate) fn new(config: Arc<Config>, upstreams: Upstreams) -> Self {
-        Self(Arc::new(Shared { config, upstreams, traffic: Traffic::new(), turn: AtomicUsize::new(0) }))
+        let (traffic, turn, doubts) = (Traffic::new(), AtomicUsize::new(0), Doubts::default());
+        Self(Arc::new(Shared { config, upstreams, traffic, turn, doubts }))
     }
 
     /// The proxy for the worker that calls.
@@ -181,7 +196,7 @@ impl Worker {
             _ if self.shared.traffic.is_draining() && is_upgrade(request) => return Err(Error::Away),
             Session::Unnamed if self.shared.traffic.is_draining() => return Err(Error::Away),
             Session::Unnamed => (self.any_node(request), OPEN),
-            Session::On(name) => match self.node(name) {
+            Session::On(name) => match self.node(name).await {
                 Some(node) if request.method() == Method::GET => (vec![node], POLL),
                 Some(node) => (vec![node], ANSWER),
                 None => return Ok(session_unknown(request)),
@@ -227,31 +242,45 @@ impl Worker {
         within: Duration,
     ) -> Result<HttpResponse, Error> {
         let under_way = self.shared.traffic.request();
+        let mut candidates = candidates.into_iter().peekable();
         let mut outcome = Err(Error::Away);
-        for backend in candidates {
+        while let Some(backend) = candidates.next() {
+            // What can be asked again is not waited for to the end while there is somebody else to ask.
+            let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
+            let within = if is_last { within } else { within.min(FIRST) };
             outcome = self.upstream.ask(outgoing, &backend, within).await;
-            if !matches!(outcome, Err(Error::Away)) {
-                break;
+            match outcome {
+                Err(Error::Away) => self.shared.doubts.note(&backend),
+                Err(Error::Late) if !is_last => self.shared.doubts.note(&backend),
+                _ => break,
             }
         }
         incoming::relayed(outcome?, under_way)
     }
 
-    fn node(&self, name: &str) -> Option<Backend> {
-        self.shared.upstreams.nodes.borrow().get(name).cloned()
+    /// The node of this name, which another gateway may know a moment before this one does.
+    async fn node(&self, name: &str) -> Option<Backend> {
+        let Upstreams { nodes, look, .. } = &self.shared.upstreams;
+        if let Some(node) = nodes.borrow().get(name) {
+            return Some(node.clone());
+        }
+        look.notify_one();
+        let mut nodes = nodes.clone();
+        let known = timeout(NEWS, nodes.wait_for(|nodes| nodes.get(name).is_some())).await.ok()?.ok()?;
+        known.get(name).cloned()
     }
 
     /// A few nodes, the one first that is best: for somebody's requests and sockets always the same while it lives, so that what it
     /// knows of them and counts of them is whole; for nobody's another one every time.
     fn any_node(&self, request: &HttpRequest) -> Vec<Backend> {
         let nodes = self.shared.upstreams.nodes.borrow();
-        match request.extensions().get::<Identity>() {
-            Some(identity) => nodes.preferred(&identity.username.key()).take(TRIES).cloned().collect(),
-            None => {
-                let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
-                nodes.in_turn(turn).take(TRIES).cloned().collect()
-            }
-        }
+        let mut order: Vec<Backend> = match request.extensions().get::<Identity>() {
+            Some(identity) => nodes.preferred(&identity.username.key()).cloned().collect(),
+            None => nodes.in_turn(self.shared.turn.fetch_add(1, Ordering::Relaxed)).cloned().collect(),
+        };
+        self.shared.doubts.last(&mut order);
+        order.truncate(TRIES);
+        order
     }
 }
 

@@ -81,6 +81,7 @@ impl Stage {
         let upstreams = Upstreams {
             accounts: accounts.backend.clone(),
             nodes: watched,
+            look: Arc::default(),
             key: key(),
             payload_limit: 1_024,
         };

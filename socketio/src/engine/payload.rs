@@ -16,6 +16,9 @@ const SEPARATOR: char = '\x1e';
 /// The most packets that a client may put into one body.
 const MAX_PACKETS: usize = 1024;
 
+/// So many of them are heard at once: fewer answers than may wait for a client.
+const PART: usize = 64;
+
 /// The most packets in one answer, however many wait: python-engineio drops the connection over one more.
 const MAX_ANSWERED: usize = 16;
 
@@ -30,6 +33,23 @@ pub(crate) struct TooMany;
 pub(crate) fn split(body: &str) -> Result<impl Iterator<Item = &str>, TooMany> {
     let separators = body.bytes().filter(|byte| *byte == SEPARATOR as u8).take(MAX_PACKETS).count();
     if separators < MAX_PACKETS { Ok(body.split(SEPARATOR)) } else { Err(TooMany) }
+}
+
+/// The body in parts of a few packets each; in one part when it has more packets than allowed.
+pub(crate) fn parts(body: &str) -> Vec<&str> {
+    if split(body).is_err() {
+        return vec![body];
+    }
+    let (mut parts, mut start, mut packets) = (Vec::new(), 0, 0);
+    for (at, _) in body.match_indices(SEPARATOR) {
+        packets += 1;
+        if packets == PART {
+            parts.push(&body[start..at]);
+            (start, packets) = (at + 1, 0);
+        }
+    }
+    parts.push(&body[start..]);
+    parts
 }
 
 /// What a client sent as `b` and base64.
@@ -101,6 +121,21 @@ fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_comes_in_parts_of_a_few_packets_and_nothing_is_lost() {
+        for count in [1, 63, 64, 65, 128, 129, 1024] {
+            let packets: Vec<String> = (0..count).map(|n| format!("4{n}")).collect();
+            let body = packets.join("\x1e");
+            let parts = parts(&body);
+            assert!(
+                parts.iter().all(|part| split(part).is_ok_and(|packets| packets.count() <= 64)),
+                "{count}"
+            );
+            assert_eq!(parts.join("\x1e"), body, "{count}");
+        }
+        assert_eq!(parts(&"\x1e".repeat(2000)).len(), 1, "too many are judged as one");
+    }
     use crate::engine::frame;
 
     #[test]

@@ -73,6 +73,11 @@ impl Clock {
         }
     }
 
+    /// Whether the client still has to join.
+    pub(crate) fn is_unjoined(&self) -> bool {
+        self.connect_by.is_some()
+    }
+
     /// A pong came.
     pub(crate) fn pong(&mut self, now: Instant) {
         self.phase = Phase::Idle { ping_at: now + self.interval };

@@ -31,6 +31,8 @@ pub(crate) enum End {
     Everything(CloseReason),
     /// The application put the client out of this namespace; the packet that says so is on its way.
     Namespace(String),
+    /// The session, if its client has joined nothing yet: too many others have come since.
+    Unjoined,
 }
 
 /// See the module.

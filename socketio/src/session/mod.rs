@@ -159,10 +159,11 @@ impl<O: Occupant> Session<O> {
         } else {
             tracing::debug!(reason = reason.as_str(), "session ended");
         }
-        if matches!(reason, CloseReason::Flood | CloseReason::TooLarge) {
+        if reason.is_limit() {
             self.occupant.ending(reason);
         }
         self.occupant.closed(reason);
+        let has_words = reason.is_limit() && !self.link.outbox.is_empty();
         self.link.outbox.finish(frame::close(reason.code()));
         self.surroundings.local.pulse.watch_end(&self.link);
         if let Some(prober) = self.prober.take() {
@@ -170,7 +171,7 @@ impl<O: Occupant> Session<O> {
         }
         match self.carrier {
             Carrier::WebSocket(_) => ctx.stop(),
-            Carrier::Polling { .. } => self.end_polling(reason, ctx),
+            Carrier::Polling { .. } => self.end_polling(reason, has_words, ctx),
         }
     }
 }
@@ -209,6 +210,12 @@ impl<O: Occupant> Handler<End> for Session<O> {
             }
             End::Namespace(namespace) if !self.link.is_over() => self.occupant.dismiss(&namespace),
             End::Namespace(_) => {}
+            End::Unjoined if self.link.is_over() || !self.link.clock.borrow().is_unjoined() => {}
+            End::Unjoined => {
+                self.end(CloseReason::ConnectTimeout, ctx);
+                // Nobody waits for its client to hear of it: that is what there were too many of.
+                ctx.stop();
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Long-polling (Engine.IO protocol 4, "HTTP long-polling") as the session sees it. The requests themselves, which may run on
 //! any worker, are in [`crate::transport::polling`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::{
     ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, fut::wrap_future,
@@ -15,7 +15,12 @@ use super::{
     carrier::{Carrier, Misfit},
     occupant::Occupant,
 };
-use crate::{close::CloseReason, engine::payload, link::clock::Beat, pulse::LAST_WORDS};
+use crate::{
+    close::CloseReason,
+    engine::payload,
+    link::{clock::Beat, outbox::Outbox},
+    pulse::LAST_WORDS,
+};
 
 /// A GET waits until there is something to send.
 #[derive(Message)]
@@ -34,15 +39,20 @@ const OVERTAKING: Duration = Duration::from_millis(20);
 #[rtype(result = "()")]
 pub(crate) struct GetGone;
 
-/// A POST begins; its body is still to be read.
+/// A POST begins; its body is still to be read. Answers with what waits for the client.
 #[derive(Message)]
-#[rtype(result = "Result<(), Misfit>")]
+#[rtype(result = "Result<Arc<Outbox>, Misfit>")]
 pub(crate) struct PostStart;
 
-/// The body of the POST is here.
+/// The body of the POST is here, or what is left of it.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloseReason>")]
 pub(crate) struct Post(pub(crate) ByteString);
+
+/// The first or the next packets of a body that has more.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloseReason>")]
+pub(crate) struct PostPart(pub(crate) ByteString);
 
 /// The POST came to nothing: the client has broken it off, or it was refused.
 #[derive(Message)]
@@ -136,15 +146,15 @@ impl<O: Occupant> Session<O> {
     }
 
     /// The session has ended while polling carries it. Its last packets go with the GET that waits or, if the client is to
-    /// hear of it at all, with the next one.
-    pub(super) fn end_polling(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
+    /// hear of it at all, or has words to hear, with the next one.
+    pub(super) fn end_polling(&mut self, reason: CloseReason, has_words: bool, ctx: &mut Context<Self>) {
         if self.waiting.is_some() {
             match reason {
                 CloseReason::TransportClose => self.release_get("6", ctx),
                 _ => self.serve_get(ctx),
             }
         }
-        if reason.is_from_client() {
+        if reason.is_from_client() && !has_words {
             ctx.stop();
         } else {
             ctx.run_later(LAST_WORDS, |_, ctx| ctx.stop());
@@ -193,14 +203,14 @@ impl<O: Occupant> Handler<GetGone> for Session<O> {
 }
 
 impl<O: Occupant> Handler<PostStart> for Session<O> {
-    type Result = Result<(), Misfit>;
+    type Result = Result<Arc<Outbox>, Misfit>;
 
     fn handle(&mut self, _: PostStart, ctx: &mut Context<Self>) -> Self::Result {
         let started = self.carrier.start_post();
         if started == Err(Misfit::Overlap) {
             self.end(CloseReason::TransportError, ctx);
         }
-        started
+        started.map(|()| self.link.outbox.clone())
     }
 }
 
@@ -209,7 +219,21 @@ impl<O: Occupant> Handler<Post> for Session<O> {
 
     fn handle(&mut self, Post(body): Post, ctx: &mut Context<Self>) -> Self::Result {
         self.carrier.end_post();
-        let packets = payload::split(&body).map_err(|_| CloseReason::TooLarge);
+        self.hear_body(&body, ctx)
+    }
+}
+
+impl<O: Occupant> Handler<PostPart> for Session<O> {
+    type Result = Result<(), CloseReason>;
+
+    fn handle(&mut self, PostPart(body): PostPart, ctx: &mut Context<Self>) -> Self::Result {
+        self.hear_body(&body, ctx)
+    }
+}
+
+impl<O: Occupant> Session<O> {
+    fn hear_body(&mut self, body: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+        let packets = payload::split(body).map_err(|_| CloseReason::TooLarge);
         let heard = packets.and_then(|mut packets| {
             packets
                 .try_for_each(|packet| if self.link.is_over() { Ok(()) } else { self.hear_text(packet, ctx) })

@@ -126,3 +126,17 @@ async fn what_an_answer_carried_is_read_once_the_client_polls_again() {
     link.end(CloseReason::TransportClose);
     assert!(link.was_left_after(link.pushed()));
 }
+
+#[actix_rt::test]
+async fn what_is_said_to_who_went_beyond_a_limit_comes_with_the_next_poll() {
+    let (session, link) = joined().await;
+    let flood = || Post(["3"; 11].join("\x1e").into());
+    link.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
+    assert_eq!(session.send(flood()).await.unwrap(), Err(CloseReason::Flood));
+    assert_eq!(poll(&session).await.unwrap(), "42[\"a\"]");
+    assert_eq!(poll(&session).await.unwrap(), "1");
+
+    let (session, _link) = joined().await;
+    assert_eq!(session.send(flood()).await.unwrap(), Err(CloseReason::Flood));
+    assert!(session.send(Get).await.is_err(), "nothing was to be said");
+}

@@ -11,7 +11,7 @@ use crate::{
     link::outbox::{Limits, Outbox},
     session::{
         Admitted, Inbound, Said, Session,
-        carrier::{Carrier, Misfit, PipeId},
+        carrier::{Carrier, PipeId},
         polling::{Body, Get, GetGone, Post, PostGone, PostStart},
         upgrade::Probe,
     },
@@ -79,7 +79,7 @@ async fn act(session: &Recorded, input: Input) -> Option<Body> {
         Input::Get => return session.send(Get).await.ok()?.ok(),
         Input::GetGone => session.do_send(GetGone),
         Input::PostStart => {
-            let _: Option<Result<(), Misfit>> = session.send(PostStart).await.ok();
+            let _ = session.send(PostStart).await;
         }
         Input::Post(body) => {
             let _ = session.send(Post(body.into())).await;

@@ -89,6 +89,18 @@ async fn a_client_that_joins_nothing_without_end_is_closed() {
 }
 
 #[actix_rt::test]
+async fn who_has_joined_nothing_goes_when_too_many_others_have_come() {
+    let worker = worker(Config { max_unjoined: 2, ..Config::default() });
+    let joined = stage(&worker);
+    joined.says("40").await;
+    let waits = stage(&worker);
+    let others = [stage(&worker), stage(&worker)];
+    waits.says("6").await;
+    assert!(!waits.session.connected() && joined.session.connected());
+    assert!(others.iter().all(|other| other.session.connected()));
+}
+
+#[actix_rt::test]
 async fn a_client_that_answers_what_nobody_asked_without_end_is_closed() {
     let stage = stage(&worker(Config::default()));
     stage.says("40").await;

@@ -71,7 +71,10 @@ impl Machine {
         let packet = self.assembler.text(text)?;
         match (packet, self.assembler.awaited_namespace()) {
             (Some(packet), _) => self.packet(packet, text.len()),
-            (None, Some(namespace)) if self.phase(namespace).is_none() => Err(CloseReason::ProtocolViolation),
+            // Attachments are not waited for before it is known who sends them.
+            (None, Some(namespace)) if matches!(self.phase(namespace), None | Some(Phase::Joining)) => {
+                Err(CloseReason::ProtocolViolation)
+            }
             (None, _) => Ok(Effect::None),
         }
     }
@@ -79,8 +82,7 @@ impl Machine {
     /// The client sent a binary message.
     pub(crate) fn binary(&mut self, data: Bytes) -> Result<Effect, CloseReason> {
         let packet = self.assembler.binary(data)?;
-        // Whatever its text was, it is more than may be early.
-        packet.map_or(Ok(Effect::None), |packet| self.packet(packet, EARLY_BYTES + 1))
+        packet.map_or(Ok(Effect::None), |packet| self.packet(packet, EARLY_BYTES))
     }
 
     fn packet(&mut self, Packet { namespace, kind }: Packet, bytes: usize) -> Result<Effect, CloseReason> {

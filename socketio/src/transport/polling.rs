@@ -1,26 +1,35 @@
 //! Long-polling requests (Engine.IO protocol 4, "HTTP long-polling"). They may run on another worker than their session, so
 //! they speak to it by messages only; a request that ends early tells it so.
 
+use std::time::Duration;
+
 use actix::{Addr, MailboxError};
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     close::CloseReason,
-    engine::handshake::HandshakeError,
+    engine::{handshake::HandshakeError, payload},
+    link::outbox::Outbox,
     session::{
         Admitted, Session,
         carrier::{Carrier, Misfit},
         host::{Host, Worker},
         occupant::Occupant,
-        polling::{Get, GetGone, Post, PostGone, PostStart},
+        polling::{Get, GetGone, Post, PostGone, PostPart, PostStart},
     },
     transport::refuse_handshake,
     wire::Wire,
 };
+
+/// How long a part of a body waits for the client to take what it was sent before.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Opens a session and answers with what it has to say at once: its open packet.
 pub(super) async fn open<H: Host>(worker: &Worker<H>, admitted: Admitted<H::Admission>) -> HttpResponse {
@@ -59,13 +68,13 @@ pub(super) async fn post<H: Host>(
 ) -> HttpResponse {
     let max = worker.config.max_payload;
     let gone = Gone::unless_answered(&session, false);
-    match session.send(PostStart).await {
-        Ok(Ok(())) => {}
+    let outbox = match session.send(PostStart).await {
+        Ok(Ok(outbox)) => outbox,
         refused => {
             gone.answered();
             return refuse(refused);
         }
-    }
+    };
     if is_binary(request) {
         return HttpResponse::BadRequest().force_close().finish();
     }
@@ -75,8 +84,9 @@ pub(super) async fn post<H: Host>(
     };
     match body {
         Ok(Ok(body)) => {
+            let heard = hand_over(&session, &outbox, &body).await;
             gone.answered();
-            answer_post(session.send(Post(body)).await.ok())
+            answer_post(heard)
         }
         Ok(Err(Unreadable::TooLarge)) => {
             gone.answered();
@@ -88,6 +98,31 @@ pub(super) async fn post<H: Host>(
             HttpResponse::build(StatusCode::REQUEST_TIMEOUT).force_close().finish()
         }
     }
+}
+
+/// Hands the packets over in parts. Each next part waits, for a while, until the client has taken half of what waits for it: else the
+/// answers to one large body would be more than may wait.
+async fn hand_over<O: Occupant>(
+    session: &Addr<Session<O>>,
+    outbox: &Outbox,
+    body: &ByteString,
+) -> Option<Result<(), CloseReason>> {
+    let parts = payload::parts(body);
+    let (last, first) = parts.split_last()?;
+    for part in first {
+        match session.send(PostPart(body.slice_ref(part))).await.ok()? {
+            Ok(()) => {}
+            ended => return Some(ended),
+        }
+        let taken = async {
+            while outbox.is_half_full() {
+                sleep(LOOK).await;
+            }
+        };
+        // One who takes nothing is cut as slow, sooner or later.
+        let _ = timeout(PATIENCE, taken).await;
+    }
+    session.send(Post(body.slice_ref(last))).await.ok()
 }
 
 /// Protocol 4 has no binary bodies.

@@ -33,7 +33,7 @@ pub struct Config {
     pub max_attachments: usize,
     /// The most namespaces one client may join.
     pub max_namespaces: usize,
-    /// A client that has joined no namespace by the time so many others have come after it is sent away.
+    /// A client that has joined no namespace by the time so many others have come to the same worker after it is sent away.
     pub max_unjoined: usize,
     /// The most acks that the server waits for from one client at a time.
     pub max_pending_acks: usize,
@@ -64,7 +64,7 @@ impl Default for Config {
             max_payload: 1_000_000,
             max_attachments: 10,
             max_namespaces: 8,
-            max_unjoined: 8192,
+            max_unjoined: 4096,
             max_pending_acks: 256,
             outbox_bytes: 1024 * 1024,
             outbox_frames: 4096,

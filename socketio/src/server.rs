@@ -1,6 +1,6 @@
 //! The server: an application, its numbers and the [`Bus`], mounted on every worker of an actix-web `HttpServer`.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use actix::Actor;
 use actix_web::{
@@ -73,8 +73,8 @@ impl<H: Host> Mounted<H> {
         Self {
             host: Arc::new(host),
             limits: Limits::new(&config),
-            registry: Registry::new(&config),
             config: Arc::new(config),
+            registry: Registry::default(),
             bus,
         }
     }
@@ -89,6 +89,7 @@ impl<H: Host> Mounted<H> {
             limits: self.limits.clone(),
             registry: self.registry.clone(),
             local,
+            latest: RefCell::default(),
         }
     }
 

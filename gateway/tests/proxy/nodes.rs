@@ -93,6 +93,58 @@ async fn new_sessions_go_to_their_users_node_and_past_those_that_cannot_be_reach
 }
 
 #[actix_web::test]
+async fn a_node_that_takes_requests_and_does_not_answer_is_passed_over() {
+    let stage = Stage::opens(&[]).await;
+    // The kernel takes the connection, and alice's own node never looks at it; the next one answers, and from then on first.
+    for first in [true, false] {
+        for request in [
+            poll(&stage, ""),
+            stage.head("GET /rooms", "Connection: close\r\n"),
+            stage.handshake("EIO=4&transport=websocket"),
+        ] {
+            let mut client = stage.sends(request).await;
+            let hung = if first { Some(stage.one.accepts().await) } else { None };
+            let mut peer = stage.two.accepts().await;
+            peer.head().await;
+            peer.writes(FINE).await;
+            assert_eq!(status(&client.head().await), 200);
+            drop(hung);
+            if first {
+                break;
+            }
+        }
+    }
+    stage.one.is_untouched();
+}
+
+#[actix_web::test]
+async fn a_post_that_is_not_answered_is_not_sent_to_anybody_else() {
+    let stage = Stage::opens(&[]).await;
+    let post = stage
+        .head("POST /rooms", "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n");
+    let mut client = stage.sends(format!("{post}{{}}")).await;
+    let mut peer = stage.one.accepts().await;
+    peer.head().await;
+    assert_eq!(peer.takes(2).await, "{}");
+    drop(peer);
+    assert_eq!(status(&client.head().await), 502);
+    stage.two.is_untouched();
+}
+
+#[actix_web::test]
+async fn a_node_that_another_gateway_knows_already_is_looked_for_before_its_session_is_unknown() {
+    let stage = Stage::opens(&[]).await;
+    let three = Service::opens().await;
+    let mut client = stage.sends(poll(&stage, "&sid=abc.three")).await;
+    stage.look.notified().await;
+    stage.nodes.send_replace(Nodes::new([("three".to_owned(), three.backend.clone())]));
+    let mut peer = three.accepts().await;
+    peer.head().await;
+    peer.writes(FINE).await;
+    assert!(client.rest().await.ends_with("fine"));
+}
+
+#[actix_web::test]
 async fn without_a_node_that_can_be_reached_the_answer_is_503_in_time() {
     let stage = Stage::opens(&[]).await;
     let (one, two) = (Service::opens().await.closes(), Service::opens().await.closes());

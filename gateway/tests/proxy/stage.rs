@@ -13,7 +13,7 @@ use sessions::{Sessions, SqliteSessions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
     time::timeout,
 };
 
@@ -34,6 +34,8 @@ pub struct Stage {
     pub one: Service,
     pub two: Service,
     pub nodes: watch::Sender<Nodes>,
+    /// Notified when the gateway wants the nodes to be looked at.
+    pub look: Arc<Notify>,
     pub proxy: Proxy,
     _folder: tempfile::TempDir,
 }
@@ -78,10 +80,11 @@ impl Stage {
         let (nodes, watched) = watch::channel(Nodes::new(table));
         let cli = Cli::try_parse_from(["gateway"].iter().chain(flags)).unwrap();
         let gateway = Gateway::new(cli.gateway, Arc::new(store));
+        let look = Arc::new(Notify::new());
         let upstreams = Upstreams {
             accounts: accounts.backend.clone(),
             nodes: watched,
-            look: Arc::default(),
+            look: look.clone(),
             key: key(),
             payload_limit: 1_024,
         };
@@ -102,7 +105,7 @@ impl Stage {
         let server = server.client_disconnect_timeout(linger);
         let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
         actix_web::rt::spawn(server);
-        Self { address, token, accounts, one, two, nodes, proxy, _folder: folder }
+        Self { address, token, accounts, one, two, nodes, look, proxy, _folder: folder }
     }
 
     /// A client's connection on which this was sent.

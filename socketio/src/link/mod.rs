@@ -142,6 +142,13 @@ impl Link {
         self.tell(End::Session(reason));
     }
 
+    /// Ends the session if its client has joined nothing.
+    pub(crate) fn end_unjoined(&self) {
+        if self.ended.get().is_none() && self.clock.borrow().is_unjoined() {
+            self.tell(End::Unjoined);
+        }
+    }
+
     /// The application put the client out of a namespace.
     pub(crate) fn end_namespace(&self, namespace: &str) {
         if self.ended.get().is_none() {

@@ -1,7 +1,12 @@
 //! Where sessions live: a server's numbers, its [`Host`] and its registry, on one worker. Made by [`crate::server`], held by
 //! sessions and transports.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
 
 use actix_web::{
     HttpRequest,
@@ -45,9 +50,22 @@ pub(crate) struct Worker<H: Host + ?Sized> {
     pub(crate) limits: Limits,
     pub(crate) registry: Registry<H::Occupant>,
     pub(crate) local: Rc<Local>,
+    /// The sessions that opened last, the earliest first, whatever has become of them.
+    pub(crate) latest: RefCell<VecDeque<Weak<Link>>>,
 }
 
 impl<H: Host> Worker<H> {
+    /// A session has opened. One that opened long before it, and has still joined nothing, must go.
+    pub(crate) fn opened(&self, link: &Rc<Link>) {
+        let mut latest = self.latest.borrow_mut();
+        latest.push_back(Rc::downgrade(link));
+        if latest.len() > self.config.max_unjoined
+            && let Some(earliest) = latest.pop_front().and_then(|earliest| earliest.upgrade())
+        {
+            earliest.end_unjoined();
+        }
+    }
+
     /// A fresh session id, with the node's name in it when it has one.
     pub(crate) fn new_sid(&self) -> Rc<str> {
         format!("{}{}", new_id(), self.config.sid_suffix).into()

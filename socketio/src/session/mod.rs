@@ -103,6 +103,7 @@ impl<O: Occupant> Session<O> {
         });
         let link = made.expect("create calls its argument before it returns");
         worker.registry.add(&link.sid, session.clone(), owner);
+        worker.opened(&link);
         (session, link)
     }
 

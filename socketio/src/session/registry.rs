@@ -1,24 +1,18 @@
 //! Every session of the process by its id, for requests that come to another worker than the session lives on.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use actix::Addr;
 
 use super::{Session, occupant::Occupant};
-use crate::{Config, link::End};
 
 /// See the module.
 pub(crate) struct Registry<O: Occupant>(Arc<Mutex<Sessions<O>>>);
 
-struct Sessions<O: Occupant> {
-    known: HashMap<Box<str>, Known<O>>,
-    /// Those that opened last, the earliest first, whatever has become of them.
-    latest: VecDeque<Box<str>>,
-    max_unjoined: usize,
-}
+type Sessions<O> = HashMap<Box<str>, Known<O>>;
 
 struct Known<O: Occupant> {
     session: Addr<Session<O>>,
@@ -42,38 +36,28 @@ impl<O: Occupant> Clone for Registry<O> {
     }
 }
 
-impl<O: Occupant> Registry<O> {
-    /// Of a server of these numbers; nobody is here yet.
-    pub(crate) fn new(config: &Config) -> Self {
-        let max_unjoined = config.max_unjoined;
-        let sessions = Sessions { known: HashMap::new(), latest: VecDeque::new(), max_unjoined };
-        Self(Arc::new(Mutex::new(sessions)))
+impl<O: Occupant> Default for Registry<O> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
+}
 
-    /// A session has opened. One that opened long before it, and has still joined nothing, must go.
-    #[allow(clippy::disallowed_methods, reason = "bounded: once per session")]
+impl<O: Occupant> Registry<O> {
+    /// A session has opened.
     pub(super) fn add(&self, sid: &str, session: Addr<Session<O>>, owner: Option<String>) {
-        let mut sessions = self.sessions();
-        sessions.known.insert(sid.into(), Known { session, owner, repeats: None });
-        sessions.latest.push_back(sid.into());
-        if sessions.latest.len() > sessions.max_unjoined
-            && let Some(earliest) = sessions.latest.pop_front()
-            && let Some(known) = sessions.known.get(&earliest)
-        {
-            known.session.do_send(End::Unjoined);
-        }
+        self.sessions().insert(sid.into(), Known { session, owner, repeats: None });
     }
 
     /// A session has ended.
     pub(super) fn remove(&self, sid: &str) {
-        self.sessions().known.remove(sid);
+        self.sessions().remove(sid);
     }
 
     /// The session of this id, for `owner`. Some clients say who they are with the request that opens it and never again, all others
     /// with every request: which kind this is shows with the second one, and from then on nobody of the other kind passes.
     pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<O>>, Unreachable> {
         let mut sessions = self.sessions();
-        let known = sessions.known.get_mut(sid).ok_or(Unreachable::Unknown)?;
+        let known = sessions.get_mut(sid).ok_or(Unreachable::Unknown)?;
         let fits = match (known.owner.as_deref(), owner) {
             (None, _) => true,
             (Some(_), None) => !*known.repeats.get_or_insert(false),

@@ -8,7 +8,7 @@ use super::Socket;
 pub enum Place {
     /// It closed the connection and was sent nothing of the log on it.
     Start,
-    /// It closed the connection when it had everything up to this [`Encoded::at`] position, and nothing behind it.
+    /// It closed the connection when it had everything up to this [`crate::Encoded::at`] position, and nothing behind it.
     At(u64),
     /// Nobody can say: it is still there, it was cut, or something was waiting for it.
     Unknown,

@@ -1,5 +1,5 @@
 //! Identity on its way from the gateway to a service in another process: one header, signed with a key that only the roles
-//! have, good for one request and a few seconds. Pure; the gateway signs, the services verify.
+//! have, good for one method and path and half a minute. Pure; the gateway signs, the services verify.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ const VERSION: &str = "1";
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
-/// What a signature is for: the request's method and its path with the query, as sent. It is good for no other request.
+/// What a signature is for: the request's method and its path with the query, as sent. It is good for no other; the body is not covered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {
     /// Such as `GET`.

@@ -1,5 +1,5 @@
 # The image of every role: `godzilla serve|gateway|accounts|chat|presence`, and the tools. Built by scripts/image.
-ARG BUILD_IMAGE=docker.io/library/rust:1.95-slim-bookworm
+ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
 ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build

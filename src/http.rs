@@ -11,7 +11,7 @@ use actix_http::{HttpService, Protocol, Request, Response, body::MessageBody};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
     dev::{AppConfig, Extensions, Server},
-    rt::{net::TcpStream, spawn, time::interval},
+    rt::net::TcpStream,
 };
 
 use self::head_by_head::HeadByHead;
@@ -24,12 +24,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
 const DISCONNECT: Duration = Duration::from_secs(1);
-
-/// Between two times that a quiet thread gives memory back.
-const BREATH: Duration = Duration::from_secs(2);
-
-/// A block so large that the allocator asks the system for it.
-const BLOCK: usize = 16 * 1024 * 1024;
 
 /// Blocking calls of one worker at a time.
 const BLOCKING: usize = 8;
@@ -70,7 +64,6 @@ where
         .disable_signals();
     let builder = builder.listen("http", listener, move || {
         let stopped = stopped.clone();
-        spawn(breathe());
         let application = factory().into_factory().map_err(|error| error.into().error_response());
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
@@ -95,14 +88,4 @@ where
         .and_then(http)
     })?;
     Ok(builder.run())
-}
-
-/// Run on every worker: the allocator (mimalloc) gives what was freed back to the system when it next frees something large, which on
-/// a thread that has become quiet may be never. Nothing is written to the block, so it costs no memory.
-async fn breathe() {
-    let mut ticks = interval(BREATH);
-    loop {
-        ticks.tick().await;
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(BLOCK)));
-    }
 }

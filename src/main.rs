@@ -7,6 +7,7 @@ mod error;
 mod healthcheck;
 mod http;
 mod listener;
+mod memory;
 mod mongo;
 mod nodes;
 mod registered;
@@ -22,10 +23,10 @@ use std::{io::Write, process::ExitCode};
 use cli::Command;
 use error::Error;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    if let Err(error) = memory::give_back() {
+        _ = writeln!(std::io::stderr(), "godzilla: freed memory is kept: {error}");
+    }
     match cli::read(std::env::args_os(), std::env::vars_os()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Help(text)) => {

@@ -44,6 +44,9 @@ pub enum Error {
     /// The body is not declared as JSON. 415.
     #[error("The body must be application/json")]
     MediaType,
+    /// Too many attempts under this name wait already; there is a place after this many seconds. 429.
+    #[error("Too many attempts, try again later")]
+    TooMany(u64),
     /// Too many passwords are being checked. 503, worth trying again in a second.
     #[error("Too many logins at once, try again in a moment")]
     Overloaded,
@@ -68,6 +71,7 @@ impl Error {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Exists => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Overloaded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Damaged(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -97,6 +101,9 @@ impl ResponseError for Error {
         match self {
             Self::Overloaded | Self::Unavailable(_) => {
                 response.insert_header((header::RETRY_AFTER, "1"));
+            }
+            Self::TooMany(after) => {
+                response.insert_header((header::RETRY_AFTER, *after));
             }
             Self::Method(allowed) => {
                 response.insert_header((header::ALLOW, *allowed));

@@ -1,6 +1,6 @@
 //! The HTTP of accounts: routes and handlers. Mounted by the gateway; calls `people`.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, Resource,
@@ -20,7 +20,7 @@ use crate::{
     credentials::{self, Credentials},
     people::People,
     pool::Pool,
-    setbacks::Setbacks,
+    setbacks::{Refused, Setbacks},
 };
 
 /// Register, login, logout and me. Clones are the same.
@@ -120,8 +120,11 @@ async fn login(
     // Only under a name that can be somebody's.
     let counted = accounts.setbacks.as_deref().zip(sent.username.parse::<Username>().ok());
     if let Some((setbacks, name)) = &counted {
-        let wait = setbacks.wait(name).await.map_err(|error| Error::Unavailable(Box::new(error)))?;
-        sleep(wait).await;
+        let wait = setbacks.wait(name, client(&request)).await.map_err(|refused| match refused {
+            Refused::Full(after) => Error::TooMany(after.as_secs() + 1),
+            Refused::Unknown(error) => Error::Unavailable(Box::new(error)),
+        });
+        sleep(wait?).await;
     }
     let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
     match (&counted, &outcome) {
@@ -132,6 +135,11 @@ async fn login(
     count("login", &outcome);
     let carrying = cookie::carrying(&outcome?, accounts.is_secure(&request));
     Ok(answer(StatusCode::OK).cookie(carrying).json(done("Login successful")))
+}
+
+/// Where the client is, as the gateway says that stands before a process of its own.
+fn client(request: &HttpRequest) -> Option<IpAddr> {
+    request.headers().get(header::X_FORWARDED_FOR)?.to_str().ok()?.parse().ok()
 }
 
 async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {

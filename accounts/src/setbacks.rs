@@ -1,8 +1,12 @@
 //! Failed logins under each name, counted by all processes together: after a few of them within a minute every further attempt
-//! waits a while before its password is looked at. Nobody is locked out by strangers: whoever knows the password waits too, and
-//! gets in. Asked by the login handler; kept in Redis.
+//! waits a while before its password is looked at, and those from one address wait behind each other. Nobody is locked out by
+//! strangers elsewhere: whoever knows the password waits too, and gets in. Asked by the login handler; kept in Redis.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::LazyLock,
+    time::Duration,
+};
 
 use proto::Username;
 use remote::{
@@ -19,12 +23,44 @@ const FREE: u32 = 5;
 /// What the next one costs; each more costs twice that.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// The most that an attempt waits.
+/// The most that it costs.
 const MOST: Duration = Duration::from_secs(4);
+
+/// The most that an attempt waits, behind others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Key: when the next attempt may be looked at. Arguments: what one costs, how long one may wait (both in milliseconds). Answers how
+/// long this one waits, and keeps its place; or, when that is too long, with less than 0: the wait for a place, negated.
+static QUEUE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0)) + tonumber(ARGV[1])
+        local wait = at - now
+        if wait > tonumber(ARGV[2]) then
+            return tonumber(ARGV[2]) - wait
+        end
+        redis.call('SET', KEYS[1], string.format('%d', at), 'PX', wait)
+        return wait
+        ",
+    )
+});
 
 /// Key: the name's failures. Argument: how long they count, in milliseconds. A failure makes all of them count anew.
 static FAIL: LazyLock<Script> =
     LazyLock::new(|| Script::new("redis.call('INCR', KEYS[1]) redis.call('PEXPIRE', KEYS[1], ARGV[1])"));
+
+/// Why an attempt's password is not looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Too many from its address wait already; there is a place after this time.
+    #[error("too many attempts wait")]
+    Full(Duration),
+    /// Redis does not say how long it has to wait: without it, passwords could be guessed at any speed.
+    #[error(transparent)]
+    Unknown(#[from] Unanswered),
+}
 
 /// See the module.
 pub struct Setbacks {
@@ -37,13 +73,18 @@ impl Setbacks {
         Self { redis }
     }
 
-    /// How long the next attempt under this name has to wait.
-    ///
-    /// # Errors
-    /// When Redis does not say: then no password may be looked at, or it could be guessed at any speed.
-    pub async fn wait(&self, name: &Username) -> Result<Duration, Unanswered> {
+    /// How long an attempt under this name, from this address, has to wait.
+    pub async fn wait(&self, name: &Username, address: Option<IpAddr>) -> Result<Duration, Refused> {
         let count = self.redis.ask(async |mut redis| redis.get::<_, Option<u32>>(key(name)).await).await?;
-        Ok(cost(count.unwrap_or_default()))
+        let cost = cost(count.unwrap_or_default());
+        if cost.is_zero() {
+            return Ok(cost);
+        }
+        let mut script = QUEUE.prepare_invoke();
+        script.key(queue(name, address)).arg(cost.as_millis() as u64).arg(PATIENCE.as_millis() as u64);
+        let wait: i64 = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+        let length = Duration::from_millis(wait.unsigned_abs());
+        if wait < 0 { Err(Refused::Full(length)) } else { Ok(length) }
     }
 
     /// An attempt under this name has failed.
@@ -72,9 +113,23 @@ fn key(name: &Username) -> String {
     format!("setbacks:{}", name.key())
 }
 
+/// Where attempts from one address wait: a client may have all addresses of an IPv6 /64.
+fn queue(name: &Username, address: Option<IpAddr>) -> String {
+    let place = match address {
+        None => "?".to_owned(),
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
+    };
+    format!("{}@{place}", key(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn there(address: &str) -> Option<IpAddr> {
+        Some(address.parse().unwrap())
+    }
 
     #[test]
     fn the_sixth_attempt_waits_and_every_further_one_longer_up_to_a_bound() {
@@ -86,25 +141,53 @@ mod tests {
     async fn failures_are_counted_by_all_together_and_forgotten_with_a_success() {
         let server = testbed::Redis::start();
         let setbacks = || Setbacks::new(Redis::new(&server.url(), 2).unwrap());
-        let (here, there) = (setbacks(), setbacks());
+        let (here, elsewhere) = (setbacks(), setbacks());
         let (alice, bob): (Username, Username) = ("Alice".parse().unwrap(), "bob".parse().unwrap());
-        // Connected before anything counts: a first question can come too late on a busy machine.
-        for setbacks in [&here, &there] {
-            while setbacks.redis.ask(async |mut redis| redis.get::<_, Option<u32>>("x").await).await.is_err()
-            {
-            }
-        }
-        for setbacks in [&here, &there, &here, &there, &here, &there] {
+        connected(&here).await;
+        connected(&elsewhere).await;
+        for setbacks in [&here, &elsewhere, &here, &elsewhere, &here, &elsewhere] {
             setbacks.note(&"ALICE".parse().unwrap()).await;
         }
-        assert_eq!(
-            (here.wait(&alice).await.unwrap(), there.wait(&alice).await.unwrap()),
-            (2 * FIRST, 2 * FIRST)
-        );
-        assert_eq!(here.wait(&bob).await.unwrap(), Duration::ZERO);
+        assert_eq!(here.wait(&alice, there("10.0.0.1")).await.unwrap(), 2 * FIRST);
+        assert_eq!(elsewhere.wait(&alice, there("10.0.0.2")).await.unwrap(), 2 * FIRST);
+        assert_eq!(here.wait(&bob, there("10.0.0.1")).await.unwrap(), Duration::ZERO);
         let left: u64 = here.redis.ask(async |mut redis| redis.pttl(key(&alice)).await).await.unwrap();
         assert!(left <= 60_000 && left > 30_000, "{left}");
-        there.forget(&alice).await;
-        assert_eq!(here.wait(&alice).await.unwrap(), Duration::ZERO);
+        elsewhere.forget(&alice).await;
+        assert_eq!(here.wait(&alice, None).await.unwrap(), Duration::ZERO);
+    }
+
+    #[actix_rt::test]
+    async fn attempts_from_one_address_wait_behind_each_other_and_not_for_ever() {
+        let server = testbed::Redis::start();
+        let setbacks = Setbacks::new(Redis::new(&server.url(), 2).unwrap());
+        connected(&setbacks).await;
+        let alice: Username = "alice".parse().unwrap();
+        for _ in 0..FREE + 3 {
+            setbacks.note(&alice).await;
+        }
+        let one = "2001:db8:1:2::1";
+        let mut waits = Vec::new();
+        let full = loop {
+            match setbacks.wait(&alice, there(one)).await {
+                Ok(wait) => waits.push(wait),
+                Err(Refused::Full(after)) => break after,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        // 2 s each; the time between two questions is the server's.
+        assert!(waits.len() >= 5 && waits.is_sorted(), "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= PATIENCE) && waits[1] > 3 * FIRST * 4, "{waits:?}");
+        assert!(full > Duration::ZERO && full <= 8 * FIRST, "{full:?}");
+        let neighbour = setbacks.wait(&alice, there("2001:db8:1:2:ffff::9")).await;
+        assert!(matches!(neighbour, Err(Refused::Full(_))), "the same /64: {neighbour:?}");
+        let stranger = setbacks.wait(&alice, there("2001:db8:1:3::1")).await;
+        assert!(stranger.is_ok_and(|wait| wait == 8 * FIRST));
+    }
+
+    /// Connected before anything counts: a first question can come too late on a busy machine.
+    async fn connected(setbacks: &Setbacks) {
+        let ask = async || setbacks.redis.ask(async |mut redis| redis.get::<_, Option<u32>>("x").await).await;
+        while ask().await.is_err() {}
     }
 }

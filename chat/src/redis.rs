@@ -119,11 +119,10 @@ impl Redis {
 }
 
 async fn claim<C: ConnectionLike>(connection: &mut C) -> Result<Claimed, RedisError> {
-    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
-    let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
+    let run = remote::run(connection).await?;
     let mut script = CLAIM.prepare_invoke();
     script.key(RUN).key(EPOCH).key(OFFSET).key(BASE);
-    script.arg(run.trim()).arg(&new_id()[..EPOCH_LENGTH]);
+    script.arg(run).arg(&new_id()[..EPOCH_LENGTH]);
     let value: redis::Value = script.invoke_async(connection).await?;
     let (epoch, last, base) = FromRedisValue::from_redis_value(value)?;
     Ok(Claimed { epoch, last, base })

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{
     Pool, PoolError,
-    redis::{Client, RedisError},
+    redis::{Client, RedisError, aio::ConnectionLike},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
@@ -54,6 +54,16 @@ pub enum Unanswered {
     /// It did not answer in time, this question or one before.
     #[error("no answer in time")]
     Late,
+}
+
+/// Which start of Redis answers here: its `run_id`, another one after every start.
+///
+/// # Errors
+/// When it does not answer, or refuses.
+pub async fn run(connection: &mut impl ConnectionLike) -> Result<String, RedisError> {
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    Ok(run.unwrap_or_default().trim().to_owned())
 }
 
 impl Redis {

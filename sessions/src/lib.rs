@@ -1,6 +1,7 @@
 //! Who is logged in: a session is opened at login, found at every request, closed at logout. The gateway finds, accounts
 //! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`], [`redis`].
 
+mod closed;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use proto::{Timestamp, Username};
 use tokio::sync::broadcast;
 
+pub use closed::{Closed, MongoClosed};
 pub use error::Error;
 pub use redis::{NotAnAddress, RedisSessions};
 pub use sqlite::SqliteSessions;

@@ -4,9 +4,10 @@
 //! is one script, so a crash leaves none half done. A closing is published on one channel, and every process, the one that
 //! closed included, hears of it there and nowhere else.
 //!
-//! Redis has to write every command to its log before it answers (`appendonly yes`): with snapshots alone a crash brings
-//! back sessions that were closed after the last one.
+//! A crash of Redis may bring back what was closed just before, all the more with snapshots alone. So every closing is kept in a
+//! [`Closed`] list, too, by whoever closes, who also tells a Redis that was started of that list; before that nobody uses it.
 
+mod run;
 mod scripts;
 mod watch;
 
@@ -28,7 +29,7 @@ use remote::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, task::JoinHandle};
 
-use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+use crate::{Clock, Closed, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
 /// Where closings are published, each as the session's id.
 const CHANNEL: &str = "session:closed";
@@ -49,8 +50,10 @@ pub struct RedisSessions {
     closings: broadcast::Sender<SessionId>,
     /// Whether closings are being heard.
     listening: Arc<AtomicBool>,
-    /// The task that hears them; it ends with this value.
-    watch: JoinHandle<()>,
+    /// Where closings are kept for good, by whoever closes.
+    closed: Option<Arc<dyn Closed>>,
+    /// What hears of closings and what tells Redis of them; they end with this value.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// What is kept of a session.
@@ -61,8 +64,8 @@ struct Kept {
 }
 
 impl RedisSessions {
-    /// Sessions in the Redis at `url`, which need not be there yet: see [`RedisSessions::is_ready`]. Needs a running runtime.
-    /// `clock` is [`Timestamp::now`] but in tests.
+    /// Sessions in the Redis at `url`, to be found there, which need not be there yet: see [`RedisSessions::is_ready`]. Needs a running
+    /// runtime, and somebody who keeps them. `clock` is [`Timestamp::now`] but in tests.
     ///
     /// # Errors
     /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.
@@ -70,20 +73,28 @@ impl RedisSessions {
         url: &str,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, NotAnAddress> {
-        let redis = Redis::new(url, CONNECTIONS)?;
+        let redis = Redis::greeted(url, CONNECTIONS, Some(run::trusted()))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
         let watch = tokio::spawn(watch::watch(redis.client().clone(), closings.clone(), listening.clone()));
-        Ok(Self { redis, clock: Arc::new(clock), closings, listening, watch })
+        let (clock, tasks) = (Arc::new(clock), vec![watch]);
+        Ok(Self { redis, clock, closings, listening, closed: None, tasks })
     }
 
-    /// Whether Redis answers and closings are heard. For `/readyz`.
+    /// The same, to be opened and closed: what is closed is kept in `closed`, and closed again in a Redis that was started.
+    pub fn keeping(mut self, closed: Arc<dyn Closed>) -> Self {
+        self.tasks.push(tokio::spawn(run::tell(self.redis.client().clone(), closed.clone())));
+        self.closed = Some(closed);
+        self
+    }
+
+    /// Whether Redis answers, has been told of what is closed, and closings are heard. For `/readyz`.
     pub async fn is_ready(&self) -> bool {
         let ping = self.redis.ask(async |mut redis| redis.ping::<String>().await);
         self.is_listening() && ping.await.is_ok()
     }
 
-    /// Whether Redis logs what it is told before it answers, so that a crash brings no closed session back. An error also when Redis
+    /// Whether Redis logs what it is told before it answers, so that a crash loses no session. An error also when Redis
     /// will not say, because its ACL forbids `CONFIG GET`.
     pub async fn is_durable(&self) -> Result<bool, Error> {
         let asked = self.redis.ask(async |mut redis| {
@@ -114,6 +125,9 @@ impl RedisSessions {
 
     /// What a value says, if it says something and is not too old.
     fn read(&self, id: &SessionId, value: &[u8]) -> Option<Session> {
+        if value == scripts::CLOSED.as_bytes() {
+            return None;
+        }
         let kept = serde_json::from_slice::<Kept>(value)
             .inspect_err(|_| tracing::error!(%id, "this session is damaged and counts as closed"))
             .ok()?;
@@ -134,10 +148,15 @@ impl Sessions for RedisSessions {
         let mut script = scripts::OPEN.prepare_invoke();
         script.key(key(&token.id())).key(format!("sessions-of:{}", user.key()));
         script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER).arg(CHANNEL);
-        self.redis
-            .ask(async |mut redis| script.invoke_async::<()>(&mut redis).await)
+        let closed: Vec<String> = self
+            .redis
+            .ask(async |mut redis| script.invoke_async(&mut redis).await)
             .await
             .map_err(unavailable)?;
+        let closed: Vec<SessionId> = closed.iter().filter_map(|id| id.parse().ok()).collect();
+        if let Some(list) = self.closed.as_ref().filter(|_| !closed.is_empty()) {
+            list.add(&closed).await?;
+        }
         Ok(token)
     }
 
@@ -158,7 +177,14 @@ impl Sessions for RedisSessions {
             .ask(async |mut redis| script.invoke_async(&mut redis).await)
             .await
             .map_err(unavailable)?;
-        Ok(value.is_some_and(|value| self.read(&id, &value).is_some()))
+        let Some(value) = value else { return Ok(false) };
+        if let Some(closed) = &self.closed {
+            // Whoever asks again after an error comes here, too: what is closed in Redis alone is still there.
+            closed.add(std::slice::from_ref(&id)).await?;
+        }
+        let key = key(&id);
+        self.redis.ask(async |mut redis| redis.del::<_, ()>(key).await).await.map_err(unavailable)?;
+        Ok(self.read(&id, &value).is_some())
     }
 
     fn closings(&self) -> broadcast::Receiver<SessionId> {
@@ -168,7 +194,7 @@ impl Sessions for RedisSessions {
 
 impl Drop for RedisSessions {
     fn drop(&mut self) {
-        self.watch.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -1,14 +1,23 @@
 //! Sessions in a real Redis: the suite that every backend passes, and what Redis alone can do wrong.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use mongodb::Database;
 use proto::{Timestamp, Username};
 use remote::redis::{Client, cmd};
-use sessions::{RedisSessions, SessionId, Sessions, SharedSessions, Token, conformance};
-use testbed::Redis;
+use sessions::{
+    Closed, Error, MongoClosed, PER_USER, RedisSessions, SessionId, Sessions, SharedSessions, Token,
+    conformance,
+};
+use testbed::{Mongo, Redis};
 use tokio::{sync::broadcast::Receiver, time::timeout};
 
 /// How long what has to happen may take on a busy machine.
@@ -18,9 +27,42 @@ fn alice() -> Username {
     "alice".parse().expect("a good name")
 }
 
-/// Sessions in `redis` that hear closings.
+/// A list of closed sessions that outlives Redis, and that can be made to fail.
+#[derive(Default)]
+struct List {
+    closed: Mutex<Vec<SessionId>>,
+    is_away: AtomicBool,
+}
+
+impl List {
+    fn answers(&self) -> Result<(), Error> {
+        let away = self.is_away.load(Relaxed).then(|| Error::Unavailable("away".into()));
+        away.map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl Closed for List {
+    async fn add(&self, sessions: &[SessionId]) -> Result<(), Error> {
+        self.answers()?;
+        self.closed.lock().unwrap().extend_from_slice(sessions);
+        Ok(())
+    }
+
+    async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
+        self.answers()?;
+        let all = self.closed.lock().unwrap().clone();
+        Ok(stream::iter([Ok(all)]).boxed())
+    }
+}
+
+fn finding(redis: &Redis) -> RedisSessions {
+    RedisSessions::new(&redis.url(), Timestamp::now).expect("an address")
+}
+
+/// Sessions in `redis` that are kept and hear closings.
 async fn listening(redis: &Redis) -> RedisSessions {
-    let sessions = RedisSessions::new(&redis.url(), Timestamp::now).expect("an address");
+    let sessions = finding(redis).keeping(Arc::new(List::default()));
     until_ready(&sessions).await;
     sessions
 }
@@ -44,6 +86,7 @@ async fn conforms() {
     let make = |clock: sessions::Clock| {
         let redis = Redis::start();
         let sessions = RedisSessions::new(&redis.url(), move || clock()).unwrap();
+        let sessions = sessions.keeping(Arc::new(List::default()));
         kept.lock().unwrap().push(redis);
         async move {
             until_ready(&sessions).await;
@@ -78,6 +121,86 @@ async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes()
     until_ready(&sessions).await;
     assert_eq!(sessions.find(&closed).await.unwrap(), None);
     assert!(sessions.find(&open).await.unwrap().is_some());
+}
+
+/// Redis has a snapshot only, from before the closings.
+#[tokio::test]
+async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_closing() {
+    let (mut redis, mongo) = (Redis::start_forgetful(), Mongo::start().await);
+    let list = Arc::new(MongoClosed::new(&database(&mongo).await));
+    let sessions = finding(&redis).keeping(list.clone());
+    until_ready(&sessions).await;
+    let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
+    let eve: Username = "eve".parse().unwrap();
+    let oldest = sessions.open(&eve).await.unwrap();
+    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    cmd("SAVE").query_async::<()>(&mut raw).await.unwrap();
+    assert!(sessions.close(&closed).await.unwrap());
+    for _ in 0..PER_USER {
+        sessions.open(&eve).await.unwrap();
+    }
+    redis.crashes();
+    redis.returns();
+    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let value: Option<String> =
+        cmd("GET").arg(format!("session:{}", open.id())).query_async(&mut raw).await.unwrap();
+    assert!(value.is_some(), "the snapshot is there");
+    until_ready(&sessions).await;
+    assert_eq!(sessions.find(&closed).await.unwrap(), None);
+    assert_eq!(sessions.find(&oldest).await.unwrap(), None, "the oldest of too many");
+    assert!(sessions.find(&open).await.unwrap().is_some());
+    let listed = list.parts().await.unwrap().try_concat().await.unwrap();
+    assert_eq!((listed.len(), listed.contains(&closed.id())), (2, true), "{listed:?}");
+}
+
+async fn database(mongo: &Mongo) -> Database {
+    mongodb::Client::with_uri_str(mongo.uri()).await.expect("an address").database("godzilla")
+}
+
+#[tokio::test]
+async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    list.is_away.store(true, Relaxed);
+    let keeper = finding(&redis).keeping(list.clone());
+    let reader = finding(&redis);
+    let listening = async {
+        while !keeper.is_listening() || !reader.is_listening() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, listening).await.expect("Redis is there");
+    for sessions in [&keeper, &reader] {
+        assert!(!sessions.is_ready().await);
+        assert!(sessions.find(&Token::generate().unwrap()).await.is_err());
+    }
+    list.is_away.store(false, Relaxed);
+    until_ready(&keeper).await;
+    until_ready(&reader).await;
+    // What somebody wipes knows nothing either: a connection made after it waits for the list again.
+    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    cmd("FLUSHALL").query_async::<()>(&mut raw).await.unwrap();
+    until_ready(&finding(&redis)).await;
+}
+
+#[tokio::test]
+async fn a_closing_that_is_not_kept_is_no_success_but_closes() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let sessions = finding(&redis).keeping(list.clone());
+    until_ready(&sessions).await;
+    let token = sessions.open(&alice()).await.unwrap();
+    let mut closings = sessions.closings();
+    list.is_away.store(true, Relaxed);
+    assert!(sessions.close(&token).await.is_err());
+    assert_eq!(sessions.find(&token).await.unwrap(), None);
+    assert_eq!(hears(&mut closings).await, token.id());
+    assert!(sessions.close(&token).await.is_err(), "asked again, it is still not kept");
+    list.is_away.store(false, Relaxed);
+    assert!(!sessions.close(&token).await.unwrap(), "there is no session any more");
+    assert_eq!(*list.closed.lock().unwrap(), [token.id()]);
+    sessions.close(&token).await.unwrap();
+    assert_eq!(list.closed.lock().unwrap().len(), 1, "what nobody has is not kept");
 }
 
 #[tokio::test]
@@ -153,7 +276,7 @@ async fn an_address_that_is_none_is_refused_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn it_is_known_whether_a_crash_could_bring_a_session_back() {
+async fn it_is_known_whether_a_crash_could_lose_a_session() {
     let (durable, forgetful) = (Redis::start(), Redis::start_forgetful());
     assert!(listening(&durable).await.is_durable().await.unwrap());
     assert!(!listening(&forgetful).await.is_durable().await.unwrap());

@@ -13,7 +13,7 @@ use actix_web::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::{Timestamp, signature::Key};
 use remote::{NotAnAddress, Redis};
-use sessions::RedisSessions;
+use sessions::{MongoClosed, RedisSessions};
 
 use crate::{
     admin::{self, Probe, Readiness},
@@ -54,12 +54,13 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let url = config.redis.url().map_err(Error::Config)?;
     let url = url.reveal();
     let key = config.secret.key().map_err(Error::Config)?;
-    let users = Arc::new(MongoUsers::new(&mongo::database(uri.reveal()).await?));
+    let database = mongo::database(uri.reveal()).await?;
+    let users = Arc::new(MongoUsers::new(&database));
     let refused = |error: NotAnAddress| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
     let sessions = RedisSessions::new(url, Timestamp::now).map_err(refused)?;
-    let sessions = Arc::new(sessions);
+    let sessions = Arc::new(sessions.keeping(Arc::new(MongoClosed::new(&database))));
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
@@ -101,14 +102,14 @@ fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, E
     server.map_err(|error| Error::part("http", error))
 }
 
-/// Says so when Redis could bring sessions back that were closed; asks until it is there to be asked.
+/// Says so when Redis could lose sessions; asks until it is there to be asked.
 async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
     loop {
         match sessions.is_durable().await {
             Ok(true) => return,
             Ok(false) => {
                 tracing::warn!(
-                    "without appendonly yes and appendfsync always a crash of Redis can bring back sessions that were closed"
+                    "without appendonly yes and appendfsync always a crash of Redis can log people out"
                 );
                 return;
             }

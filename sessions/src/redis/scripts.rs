@@ -4,18 +4,22 @@ use std::sync::LazyLock;
 
 use remote::redis::Script;
 
+/// What a session is between two steps of its closing: Redis has closed it, the durable list may not yet have it.
+pub const CLOSED: &str = "closed";
+
 /// Keys: the session, its user's list. Arguments: the session's value, its id, the time, the lifetime (both in milliseconds), how
 /// many sessions a user may have, the channel of closings. The list's entries are `issued:id`; those that are over leave it, and
-/// the oldest of too many are closed.
+/// the oldest of too many are closed: the answer.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local value, id, now, lifetime, most, channel = unpack(ARGV)
-        local live = {}
+        local live, closed = {}, {}
         for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
             local issued, other = string.match(entry, '^(%d+):(%x+)$')
             local ends = (tonumber(issued) or 0) + tonumber(lifetime)
-            if other and ends > tonumber(now) and redis.call('EXISTS', 'session:' .. other) == 1 then
+            local kept = other and ends > tonumber(now) and redis.call('GET', 'session:' .. other)
+            if kept and kept ~= 'closed' then
                 table.insert(live, entry)
             end
         end
@@ -23,26 +27,44 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
             local other = string.match(table.remove(live, 1), ':(%x+)$')
             redis.call('DEL', 'session:' .. other)
             redis.call('PUBLISH', channel, other)
+            table.insert(closed, other)
         end
         table.insert(live, now .. ':' .. id)
         redis.call('SET', KEYS[1], value, 'PX', lifetime)
         redis.call('DEL', KEYS[2])
         redis.call('RPUSH', KEYS[2], unpack(live))
         redis.call('PEXPIRE', KEYS[2], lifetime)
+        return closed
         ",
     )
 });
 
-/// Key: the session. Arguments: its id, the channel of closings. Answers with the value that was there.
+/// Key: the session. Arguments: its id, the channel of closings. Answers with the value that was there, and leaves [`CLOSED`].
 pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local value = redis.call('GET', KEYS[1])
-        if value then
-            redis.call('DEL', KEYS[1])
+        if value and value ~= 'closed' then
+            redis.call('SET', KEYS[1], 'closed', 'KEEPTTL')
             redis.call('PUBLISH', ARGV[2], ARGV[1])
         end
         return value
+        ",
+    )
+});
+
+/// Keys: sessions that are closed. Arguments: the channel of closings, the sessions' ids. Answers how many were there.
+pub static BURY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local there = 0
+        for i, session in ipairs(KEYS) do
+            if redis.call('DEL', session) == 1 then
+                redis.call('PUBLISH', ARGV[1], ARGV[i + 1])
+                there = there + 1
+            end
+        end
+        return there
         ",
     )
 });

@@ -1,0 +1,101 @@
+//! Which sessions were closed, kept where a crash of Redis takes nothing back. Told by [`RedisSessions`](crate::RedisSessions) at
+//! every closing before it is answered, and asked when Redis was started again.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use mongodb::{
+    Collection, Database, IndexModel,
+    bson::{DateTime, doc},
+    error::Error as MongoError,
+    options::{Acknowledgment, CollectionOptions, IndexOptions, ReadConcern, WriteConcern},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::OnceCell, time::timeout};
+
+use crate::{Error, LIFETIME_SECONDS, SessionId};
+
+/// The collection.
+const COLLECTION: &str = "closed_sessions";
+
+/// How long MongoDB may take, the choice of a server included.
+const DEADLINE: Duration = Duration::from_secs(4);
+
+/// How many sessions one part of the list names.
+const PART: usize = 500;
+
+/// A durable list of closed sessions.
+#[async_trait]
+pub trait Closed: Send + Sync + 'static {
+    /// Keeps these until they would have ended by themselves. Durable when it answers; those that are kept already stay.
+    async fn add(&self, sessions: &[SessionId]) -> Result<(), Error>;
+
+    /// All that are kept, in parts.
+    async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error>;
+}
+
+/// The list in MongoDB: a document for each session, which MongoDB itself removes when it is over.
+#[derive(Debug, Clone)]
+pub struct MongoClosed {
+    closed: Collection<Kept>,
+    /// Whether the index is there by which the documents end.
+    prepared: OnceCell<()>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    #[serde(rename = "_id")]
+    session: String,
+    /// When it would have ended by itself, or later.
+    ends: DateTime,
+}
+
+impl MongoClosed {
+    /// The list in `database`, which need not be there yet. It is written to a majority's disks, and read from what a majority has.
+    pub fn new(database: &Database) -> Self {
+        let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
+        let options =
+            CollectionOptions::builder().write_concern(durable).read_concern(ReadConcern::majority()).build();
+        let closed = database.collection_with_options(COLLECTION, options);
+        Self { closed, prepared: OnceCell::new() }
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        let ends = IndexOptions::builder().expire_after(Duration::ZERO).build();
+        let index = IndexModel::builder().keys(doc! { "ends": 1 }).options(ends).build();
+        let create = async { in_time(self.closed.create_index(index).into_future()).await.map(drop) };
+        self.prepared.get_or_try_init(|| create).await.copied()
+    }
+}
+
+#[async_trait]
+impl Closed for MongoClosed {
+    async fn add(&self, sessions: &[SessionId]) -> Result<(), Error> {
+        self.prepare().await?;
+        let ends = DateTime::now().timestamp_millis() + LIFETIME_SECONDS as i64 * 1_000;
+        let set = doc! { "$set": { "ends": DateTime::from_millis(ends) } };
+        for session in sessions {
+            let update = self.closed.update_one(doc! { "_id": session.as_str() }, set.clone());
+            in_time(update.upsert(true).into_future()).await?;
+        }
+        Ok(())
+    }
+
+    async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
+        let cursor = in_time(self.closed.find(doc! {}).into_future()).await?;
+        let parts = cursor.try_chunks(PART).map(|part| {
+            let part = part.map_err(|failed| unavailable(failed.1))?;
+            Ok(part.iter().filter_map(|kept| kept.session.parse().ok()).collect())
+        });
+        Ok(parts.boxed())
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, MongoError>>) -> Result<T, Error> {
+    timeout(DEADLINE, answer).await.map_err(unavailable)?.map_err(unavailable)
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Unavailable(Box::new(error))
+}

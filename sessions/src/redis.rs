@@ -29,6 +29,7 @@ use remote::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, task::JoinHandle};
 
+use self::run::Asking;
 use crate::{Clock, Closed, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
 /// Where closings are published, each as the session's id.
@@ -64,8 +65,8 @@ struct Kept {
 }
 
 impl RedisSessions {
-    /// Sessions in the Redis at `url`, to be found there, which need not be there yet: see [`RedisSessions::is_ready`]. Needs a running
-    /// runtime, and somebody who keeps them. `clock` is [`Timestamp::now`] but in tests.
+    /// Sessions in the Redis at `url`, to be found there. Redis need not be there yet: see [`RedisSessions::is_ready`]. Needs a running
+    /// runtime. `clock` is [`Timestamp::now`] but in tests.
     ///
     /// # Errors
     /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.
@@ -73,19 +74,35 @@ impl RedisSessions {
         url: &str,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, NotAnAddress> {
-        let redis = Redis::greeted(url, CONNECTIONS, Some(run::trusted()))?;
+        Self::greeting(url, clock, Asking::Finder)
+    }
+
+    /// The same, to be opened and closed: what is closed is kept in `closed`, and closed again in a Redis that was started.
+    ///
+    /// # Errors
+    /// See [`RedisSessions::new`].
+    pub fn keeping(
+        url: &str,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+        closed: Arc<dyn Closed>,
+    ) -> Result<Self, NotAnAddress> {
+        let mut this = Self::greeting(url, clock, Asking::Keeper)?;
+        this.tasks.push(tokio::spawn(run::tell(this.redis.client().clone(), closed.clone())));
+        this.closed = Some(closed);
+        Ok(this)
+    }
+
+    fn greeting(
+        url: &str,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+        asking: Asking,
+    ) -> Result<Self, NotAnAddress> {
+        let redis = Redis::greeted(url, CONNECTIONS, Some(run::trusted(asking)))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
         let watch = tokio::spawn(watch::watch(redis.client().clone(), closings.clone(), listening.clone()));
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
         Ok(Self { redis, clock, closings, listening, closed: None, tasks })
-    }
-
-    /// The same, to be opened and closed: what is closed is kept in `closed`, and closed again in a Redis that was started.
-    pub fn keeping(mut self, closed: Arc<dyn Closed>) -> Self {
-        self.tasks.push(tokio::spawn(run::tell(self.redis.client().clone(), closed.clone())));
-        self.closed = Some(closed);
-        self
     }
 
     /// Whether Redis answers, has been told of what is closed, and closings are heard. For `/readyz`.

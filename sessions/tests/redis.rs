@@ -60,9 +60,13 @@ fn finding(redis: &Redis) -> RedisSessions {
     RedisSessions::new(&redis.url(), Timestamp::now).expect("an address")
 }
 
+fn keeping(redis: &Redis, closed: Arc<dyn Closed>) -> RedisSessions {
+    RedisSessions::keeping(&redis.url(), Timestamp::now, closed).expect("an address")
+}
+
 /// Sessions in `redis` that are kept and hear closings.
 async fn listening(redis: &Redis) -> RedisSessions {
-    let sessions = finding(redis).keeping(Arc::new(List::default()));
+    let sessions = keeping(redis, Arc::new(List::default()));
     until_ready(&sessions).await;
     sessions
 }
@@ -85,8 +89,8 @@ async fn conforms() {
     let kept = Mutex::new(Vec::new());
     let make = |clock: sessions::Clock| {
         let redis = Redis::start();
-        let sessions = RedisSessions::new(&redis.url(), move || clock()).unwrap();
-        let sessions = sessions.keeping(Arc::new(List::default()));
+        let list = Arc::new(List::default());
+        let sessions = RedisSessions::keeping(&redis.url(), move || clock(), list).unwrap();
         kept.lock().unwrap().push(redis);
         async move {
             until_ready(&sessions).await;
@@ -128,7 +132,7 @@ async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes()
 async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_closing() {
     let (mut redis, mongo) = (Redis::start_forgetful(), Mongo::start().await);
     let list = Arc::new(MongoClosed::new(&database(&mongo).await));
-    let sessions = finding(&redis).keeping(list.clone());
+    let sessions = keeping(&redis, list.clone());
     until_ready(&sessions).await;
     let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
     let eve: Username = "eve".parse().unwrap();
@@ -159,11 +163,18 @@ async fn database(mongo: &Mongo) -> Database {
 
 #[tokio::test]
 async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
-    let redis = Redis::start();
+    let mut redis = Redis::start();
     let list = Arc::new(List::default());
     list.is_away.store(true, Relaxed);
-    let keeper = finding(&redis).keeping(list.clone());
-    let reader = finding(&redis);
+    // Who only finds finds nothing where nobody ever kept anything.
+    until_ready(&finding(&redis)).await;
+    assert!(keeping(&redis, list.clone()).open(&alice()).await.is_err(), "not before Redis is marked");
+    list.is_away.store(false, Relaxed);
+    until_ready(&keeping(&redis, list.clone())).await;
+    list.is_away.store(true, Relaxed);
+    redis.crashes();
+    redis.returns();
+    let (keeper, reader) = (keeping(&redis, list.clone()), finding(&redis));
     let listening = async {
         while !keeper.is_listening() || !reader.is_listening() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -177,17 +188,13 @@ async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
     list.is_away.store(false, Relaxed);
     until_ready(&keeper).await;
     until_ready(&reader).await;
-    // What somebody wipes knows nothing either: a connection made after it waits for the list again.
-    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    cmd("FLUSHALL").query_async::<()>(&mut raw).await.unwrap();
-    until_ready(&finding(&redis)).await;
 }
 
 #[tokio::test]
 async fn a_closing_that_is_not_kept_is_no_success_but_closes() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let sessions = finding(&redis).keeping(list.clone());
+    let sessions = keeping(&redis, list.clone());
     until_ready(&sessions).await;
     let token = sessions.open(&alice()).await.unwrap();
     let mut closings = sessions.closings();

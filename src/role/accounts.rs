@@ -59,8 +59,8 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let refused = |error: NotAnAddress| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
-    let sessions = RedisSessions::new(url, Timestamp::now).map_err(refused)?;
-    let sessions = Arc::new(sessions.keeping(Arc::new(MongoClosed::new(&database))));
+    let closed = Arc::new(MongoClosed::new(&database));
+    let sessions = Arc::new(RedisSessions::keeping(url, Timestamp::now, closed).map_err(refused)?);
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)

@@ -1,5 +1,6 @@
 //! Which start of Redis is trusted. Started again from a snapshot, or in place of one that is lost, Redis may show sessions that were
-//! closed since: until accounts has closed them there, no connection to it is used. Called by [`super`].
+//! closed since: until their keeper (accounts) has closed them there, no connection to it is used. Nothing is opened before the
+//! keeper's mark is there, so that a Redis without any mark has no session to show. Called by [`super`].
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,11 +26,21 @@ const PART: Duration = Duration::from_secs(4);
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(200);
 
+/// Who asks Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// Who finds sessions.
+    Finder,
+    /// Who opens and closes them, too.
+    Keeper,
+}
+
 /// Refuses a connection to a Redis that has not heard of every closing.
-pub fn trusted() -> Hook {
-    Hook::async_fn(|connection, _| {
+pub fn trusted(asking: Asking) -> Hook {
+    Hook::async_fn(move |connection, _| {
         Box::pin(async move {
-            let trusted = is_trusted(connection).await.map_err(HookError::Backend)?;
+            let mark = mark(connection).await.map_err(HookError::Backend)?;
+            let trusted = mark == Mark::Present || mark == Mark::None && asking == Asking::Finder;
             let untold = "Redis was started and has not yet been told which sessions are closed";
             trusted.then_some(()).ok_or_else(|| HookError::message(untold))
         })
@@ -51,7 +62,7 @@ async fn follow(client: &Client, closed: &dyn Closed) -> Result<Infallible, Erro
     let connect = client.get_multiplexed_async_connection_with_config(&config);
     let mut redis = timeout(PATIENCE, connect).await.map_err(unavailable)?.map_err(unavailable)?;
     loop {
-        if !is_trusted(&mut redis).await.map_err(unavailable)? {
+        if mark(&mut redis).await.map_err(unavailable)? != Mark::Present {
             let ended = bury(&mut redis, closed).await?;
             let run = remote::run(&mut redis).await.map_err(unavailable)?;
             redis.set::<_, _, ()>(RUN, run).await.map_err(unavailable)?;
@@ -61,10 +72,21 @@ async fn follow(client: &Client, closed: &dyn Closed) -> Result<Infallible, Erro
     }
 }
 
-async fn is_trusted(redis: &mut MultiplexedConnection) -> Result<bool, RedisError> {
+/// What Redis says that it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// Nothing, ever.
+    None,
+    /// Something, before it was started.
+    Past,
+    /// All, since it was started.
+    Present,
+}
+
+async fn mark(redis: &mut MultiplexedConnection) -> Result<Mark, RedisError> {
     let run = remote::run(redis).await?;
-    let trusted: Option<String> = redis.get(RUN).await?;
-    Ok(trusted.is_some_and(|trusted| trusted == run))
+    let told: Option<String> = redis.get(RUN).await?;
+    Ok(told.map_or(Mark::None, |told| if told == run { Mark::Present } else { Mark::Past }))
 }
 
 /// Closes what is closed, and answers how many of them Redis had as open.

@@ -2,11 +2,9 @@
 //! ones, the others miss nothing, and its memory stays within what may wait for all clients together. `bench slow` measures
 //! what the others notice of it.
 
-use std::net::Ipv4Addr;
-
 use futures_util::{StreamExt, stream};
 
-use crate::stage::{Crowd, Person, RawSocket, Request, Stage, soon};
+use crate::stage::{Crowd, Person, RawSocket, Stage, soon};
 
 const FAST: usize = 1000;
 const SLOW: usize = 1000;
@@ -44,7 +42,7 @@ async fn a_thousand_clients_that_read_nothing_are_dropped_and_nobody_else_notice
         }
     })
     .await;
-    let slow = closed_as_slow(&stage).await;
+    let slow = stage.server.counts(r#"socketio_closed_total{reason="slow"}"#).await;
     assert!(
         slow >= SLOW * 9 / 10,
         "only {slow} were dropped for being slow: the kernel gave up on the others"
@@ -72,12 +70,4 @@ async fn sleepers_online(stage: &Stage, asking: &Person) -> usize {
     let online = asking.gets("/presence/online").await.expect(200).json();
     let names = online["online"].as_array().unwrap_or_else(|| panic!("{online}: {}", stage.server.address));
     names.iter().filter(|name| name.as_str().is_some_and(|name| name.starts_with("sleeper"))).count()
-}
-
-/// How many connections the server says it has closed because nothing was read on them.
-async fn closed_as_slow(stage: &Stage) -> usize {
-    let metrics =
-        Request::get("/metrics").send(Ipv4Addr::LOCALHOST, stage.server.admin).await.expect(200).body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(r#"socketio_closed_total{reason="slow"} "#));
-    line.and_then(|count| count.parse().ok()).unwrap_or_default()
 }

@@ -1,14 +1,18 @@
 //! The plays of `main.rs` once more, unchanged, with the system split: a gateway, accounts, two chat nodes and presence on real
-//! MongoDB and Redis. Here too: what happens when one of these parts fails. Not here: a thousand clients, for whom eight processes
-//! without optimisation are too slow on a small machine.
+//! MongoDB and Redis. Here too: what happens when one of these parts fails.
 
 mod checker;
 mod contract;
 mod durability;
 mod faults;
+mod frames;
 mod identity;
 mod interop;
+mod pipelines;
 mod plays;
 mod recovery;
+mod slow_reader;
+mod slow_readers;
 #[expect(dead_code, unused_imports, reason = "the stage has more than these tests need")]
 mod stage;
+mod upgrade_storm;

@@ -179,21 +179,30 @@ impl Server {
         }
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes, of all processes together.
     pub fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most memory that was ever resident, in bytes.
+    /// The most memory that was ever resident, in bytes; of several processes the sum of what each had at most.
     pub fn peak_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
 
     fn status_bytes(&self, key: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
-        let line = status.lines().find(|line| line.starts_with(key)).expect("Linux says so");
-        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-        kib.expect("a number of kB") * 1024
+        self.processes.iter().map(|process| process.status_bytes(key)).sum()
+    }
+
+    /// A counter on `/metrics`, such as `name{label="value"}`, of all processes together; 0 where it was never counted.
+    pub async fn counts(&self, counter: &str) -> usize {
+        let mut sum = 0;
+        for process in &self.processes {
+            let asked = Request::get("/metrics").send(Ipv4Addr::LOCALHOST, process.admin).await;
+            let metrics = asked.expect(200).body;
+            let line = metrics.lines().find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+            sum += line.and_then(|count| count.parse::<usize>().ok()).unwrap_or_default();
+        }
+        sum
     }
 
     /// Everything the process has written so far, over all its lives.
@@ -248,6 +257,13 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let arguments = [format!("-{name}"), self.child.id().to_string()];
         assert!(Command::new("kill").args(arguments).status().expect("kill is everywhere").success());
+    }
+
+    fn status_bytes(&self, key: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(key)).expect("Linux says so");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number of kB") * 1024
     }
 
     fn has_ended(&mut self) -> bool {

@@ -3,6 +3,7 @@
 //! possible while a part is away.
 
 mod absent;
+mod drain;
 mod gateways;
 mod people;
 

@@ -147,6 +147,11 @@ impl Server {
     /// Asks one process to end (SIGTERM) and waits until it has.
     pub async fn process_is_asked_to_stop(&mut self, index: usize) -> ExitStatus {
         self.processes[index].signal("TERM");
+        self.process_ends(index).await
+    }
+
+    /// Waits until one process has ended.
+    pub async fn process_ends(&mut self, index: usize) -> ExitStatus {
         self.ends(index)
             .await
             .unwrap_or_else(|| panic!("still running {PATIENCE:?} after SIGTERM:\n{}", self.log()))

@@ -136,8 +136,13 @@ fn start_outward(
 ) -> Result<(Presence, watch::Receiver<Shown>), Error> {
     local::start(log, entries, bus);
     let (tell, heard) = mpsc::channel::<Heard>(HEARD);
-    let presence = Presence::start(&config.presence_url, config.node_name(), tell)
-        .map_err(|error| Error::BadRequest(format!("--presence-url is no address: {error}")))?;
+    let refused =
+        |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));
+    if !config.presence_url.starts_with("http://") {
+        return Err(refused(&"expected an address such as http://127.0.0.1:50051"));
+    }
+    let presence =
+        Presence::start(&config.presence_url, config.node_name(), tell).map_err(|error| refused(&error))?;
     let (show, shown) = watch::channel(Shown::Unknown);
     actix_rt::spawn(crowd::relay(heard, log.clone(), show));
     Ok((presence, shown))

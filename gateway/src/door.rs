@@ -12,7 +12,7 @@ use actix_web::{
     Error as ActixError, HttpMessage, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::Method,
+    http::{Method, header::HOST},
 };
 use futures_util::future::LocalBoxFuture;
 use proto::Identity;
@@ -145,6 +145,9 @@ impl Gateway {
         client::strip(request.headers_mut(), client.proxied);
         let head = request.head();
         let own = Origin::own(client.https, &head.uri, &head.headers);
+        if own.is_none() && head.headers.contains_key(HOST) {
+            return Err(Error::Path("the Host header names no host"));
+        }
         let segments = path::segments(&head.uri, own.as_ref())?;
         let handshake = upgrade::is_handshake(&head.method, head.uri.path(), head.version, &head.headers)?;
         let (route, method) = routes::find(head.method.as_str(), &segments)?;

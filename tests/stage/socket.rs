@@ -210,8 +210,8 @@ impl Socket {
         let what = format!("the end of {}'s connection", self.name);
         soon(&what, async {
             loop {
-                if let Some(ending) = self.ended {
-                    return ending;
+                if let Some(ending) = &self.ended {
+                    return ending.clone();
                 }
                 self.take().await;
             }

@@ -44,12 +44,14 @@ pub enum NotLetIn {
 }
 
 /// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// The server left the namespace first (packet `41`).
     pub left: bool,
     /// The code of the WebSocket close frame, if there was one.
     pub code: Option<u16>,
+    /// The reason in it, or nothing.
+    pub why: String,
 }
 
 /// What the reading task reports.
@@ -135,7 +137,7 @@ async fn pump(
     report: mpsc::UnboundedSender<Incoming>,
     mut orders: mpsc::UnboundedReceiver<Message>,
 ) {
-    let mut ending = Ending { left: false, code: None };
+    let mut ending = Ending { left: false, code: None, why: String::new() };
     loop {
         let frame = tokio::select! {
             frame = ws.next() => frame,
@@ -180,7 +182,9 @@ fn heard(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> Heard {
             Err(fault) => Heard::Fault(fault),
         },
         Some(Ok(Message::Close(frame))) => {
-            ending.code = frame.map(|frame| frame.code.into());
+            if let Some(frame) = frame {
+                (ending.code, ending.why) = (Some(frame.code.into()), frame.reason.to_string());
+            }
             Heard::Nothing
         }
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,

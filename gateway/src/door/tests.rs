@@ -317,6 +317,19 @@ async fn odd_paths_and_upgrades_are_400_before_anything_is_looked_up() {
 }
 
 #[actix_web::test]
+async fn a_host_header_that_names_no_host_is_400() {
+    let stage = stage(&[]).await;
+    for host in ["", "a, b", "a@evil.example", "a b", "a:b", "a:8080:1", "http://a", "a/b", "*"] {
+        let seen = ask(&stage.gateway, TestRequest::get().uri("/health").insert_header(("host", host))).await;
+        assert_eq!(seen.status, 400, "{host:?}");
+    }
+    for host in ["a", "a:8080", "[::1]:8080", "127.0.0.1:1"] {
+        let seen = ask(&stage.gateway, TestRequest::get().uri("/health").insert_header(("host", host))).await;
+        assert_ne!(seen.status, 400, "{host:?}");
+    }
+}
+
+#[actix_web::test]
 async fn oversized_heads_are_refused_first_of_all() {
     let stage = stage(&[]).await;
     let long = get(&format!("/user/me?{}", "a".repeat(5_000))).insert_header(stage.cookie());

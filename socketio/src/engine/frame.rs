@@ -22,10 +22,11 @@ pub(crate) fn binary(data: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// A close frame with its status code (§5.5.1), without a reason text.
-pub(crate) fn close(code: u16) -> Bytes {
-    let mut frame = header(CLOSE, 2);
+/// A close frame (§5.5.1) with its status code and a reason of at most 123 bytes, which may be empty.
+pub(crate) fn close(code: u16, reason: &str) -> Bytes {
+    let mut frame = header(CLOSE, 2 + reason.len());
     frame.put_u16(code);
+    frame.put_slice(reason.as_bytes());
     frame.freeze()
 }
 
@@ -66,7 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn a_close_frame_carries_its_code() {
-        assert_eq!(&close(1009)[..], [0x88, 2, 0x03, 0xF1]);
+    fn a_close_frame_carries_its_code_and_why() {
+        assert_eq!(&close(1009, "")[..], [0x88, 2, 0x03, 0xF1]);
+        assert_eq!(&close(1013, "slow")[..], [0x88, 6, 0x03, 0xF5, b's', b'l', b'o', b'w']);
     }
 }

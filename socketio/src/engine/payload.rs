@@ -154,7 +154,7 @@ mod tests {
         let mut body = Body::default();
         body.add_frames(frame::text(&["4", "2[\"a\"]"]));
         body.add_frames([frame::text(&["4", &long]), frame::binary(&[0, 1, 2])].concat().into());
-        body.add_frames(frame::close(1000));
+        body.add_frames(frame::close(1000, ""));
         assert_eq!(body.packets, 4);
         assert_eq!(body.into_text(), format!("42[\"a\"]\x1e4{long}\x1ebAAEC\x1e1"));
     }
@@ -163,12 +163,12 @@ mod tests {
     fn a_body_takes_sixteen_packets_and_a_close_packet_only_alone() {
         let pair = Bytes::from([frame::text(&["4"]), frame::binary(&[0])].concat());
         let mut body = Body::default();
-        assert!(body.has_room_for(&frame::close(1000)));
+        assert!(body.has_room_for(&frame::close(1000, "")));
         assert!(body.has_room_for(&[pair.as_ref(); 9].concat().into()), "one that is too large goes alone");
         (0..15).for_each(|_| body.add("3"));
         assert!(body.has_room_for(&frame::text(&["4"])));
         assert!(!body.has_room_for(&pair));
-        assert!(!body.has_room_for(&frame::close(1000)));
+        assert!(!body.has_room_for(&frame::close(1000, "")));
     }
 
     #[test]

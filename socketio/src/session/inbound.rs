@@ -59,7 +59,7 @@ impl<O: Occupant> Handler<Inbound> for Session<O> {
             (Role::Carrier, Said::Closed(code)) => {
                 // The answer carries the same code (RFC 6455 §5.5.1).
                 let reason = CloseReason::TransportClose;
-                self.link.outbox.finish(frame::close(code.unwrap_or(reason.code())));
+                self.link.outbox.finish(frame::close(code.unwrap_or(reason.code()), ""));
                 Err(reason)
             }
             (Role::Carrier, Said::Failed(reason)) => Err(reason),

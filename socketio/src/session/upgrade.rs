@@ -31,7 +31,7 @@ pub(super) struct Prober {
 impl Prober {
     /// Closes the pipe with this code; the session is not touched.
     pub(super) fn close(self, code: u16) {
-        self.outbox.finish(frame::close(code));
+        self.outbox.finish(frame::close(code, ""));
     }
 }
 

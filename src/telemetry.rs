@@ -1,12 +1,15 @@
 //! Logs and metrics of the process: set up once by a role or tool before anything else runs.
 
+mod seldom;
+
 use std::{io::IsTerminal, str::FromStr};
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::field;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
+use self::seldom::Seldom;
 use crate::error::Error;
 
 /// What is logged, and how.
@@ -59,7 +62,7 @@ impl FromStr for Filter {
     }
 }
 
-/// Starts logging to standard error, panics included.
+/// Starts logging to standard error, panics included, so many lines of one kind a second.
 pub fn logs(config: &Config) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&config.log.0).map_err(|_| Error::part("log filter", NotAFilter))?;
     let lines = tracing_subscriber::fmt()
@@ -67,8 +70,11 @@ pub fn logs(config: &Config) -> Result<(), Error> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match config.log_format {
-        Format::Human => lines.try_init(),
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+        Format::Human => lines.finish().with(Seldom::default()).try_init(),
+        Format::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            lines.finish().with(Seldom::default()).try_init()
+        }
     };
     started.map_err(|error| Error::part("logs", error))?;
     std::panic::set_hook(Box::new(|panic| {

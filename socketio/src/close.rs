@@ -89,6 +89,11 @@ impl CloseReason {
         }
     }
 
+    /// The reason in the WebSocket close frame. None where the reference's has none and its client's own tests expect none.
+    pub(crate) fn in_frame(self) -> &'static str {
+        if self == Self::TooLarge { "" } else { self.as_str() }
+    }
+
     /// Whether the client itself ended it, by what it did or by being gone: there is nobody to tell.
     pub(crate) fn is_from_client(self) -> bool {
         !matches!(

@@ -135,13 +135,16 @@ impl Stage {
         tokio::task::yield_now().await;
     }
 
-    /// Everything queued toward the client: texts without their frame header, a close frame as `close <code>`.
+    /// Everything queued toward the client: texts without their frame header, a close frame as `close <code> <reason>`.
     pub(crate) fn sent(&self) -> Vec<String> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut texts = Vec::new();
         while let Poll::Ready(Taken::Frame(frame)) = self.link.outbox.poll_take(&mut cx) {
             let text = match frame[0] {
-                0x88 => format!("close {}", u16::from_be_bytes([frame[2], frame[3]])),
+                0x88 => {
+                    let code = u16::from_be_bytes([frame[2], frame[3]]);
+                    format!("close {code} {}", String::from_utf8_lossy(&frame[4..])).trim_end().to_owned()
+                }
                 _ => String::from_utf8_lossy(&frame[2..]).into_owned(),
             };
             texts.push(text);

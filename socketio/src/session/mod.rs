@@ -165,7 +165,7 @@ impl<O: Occupant> Session<O> {
         }
         self.occupant.closed(reason);
         let has_words = reason.is_limit() && !self.link.outbox.is_empty();
-        self.link.outbox.finish(frame::close(reason.code(), reason.as_str()));
+        self.link.outbox.finish(frame::close(reason.code(), reason.in_frame()));
         self.surroundings.local.pulse.watch_end(&self.link);
         if let Some(prober) = self.prober.take() {
             prober.close(CloseReason::ServerClose.code());

@@ -126,7 +126,7 @@ async fn an_expelled_client_is_told_in_every_namespace_it_is_in() {
         &mut Vec::new(),
     );
     alice.says("3").await;
-    assert_eq!(alice.sent(), ["41", "41/other,", "close 1000"]);
+    assert_eq!(alice.sent(), ["41", "41/other,", "close 1000 forced server close"]);
     assert!(!alice.session.connected());
 }
 

@@ -128,7 +128,7 @@ async fn login(
     }
     let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
     match (&counted, &outcome) {
-        (Some((setbacks, name)), Ok(_)) => setbacks.forget(name).await,
+        (Some((setbacks, name)), Ok(_)) => setbacks.forget(name, client(&request)).await,
         (Some((setbacks, name)), Err(Error::InvalidCredentials)) => setbacks.note(name).await,
         _ => {}
     }

@@ -1,6 +1,7 @@
 //! Failed logins under each name, counted by all processes together: after a few of them within a minute every further attempt
-//! waits a while before its password is looked at, and those from one address wait behind each other. Nobody is locked out by
-//! strangers elsewhere: whoever knows the password waits too, and gets in. Asked by the login handler; kept in Redis.
+//! waits a while before its password is looked at. Those from one address wait behind each other, and so do, closer together, all
+//! from addresses where nobody has logged in under the name: so guesses are few whatever the number of addresses, and strangers lock
+//! nobody out of the places that they come from. Asked by the login handler; kept in Redis.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -11,7 +12,7 @@ use std::{
 use proto::Username;
 use remote::{
     Redis, Unanswered,
-    redis::{AsyncCommands, Script},
+    redis::{self, AsyncCommands, Script},
 };
 
 /// How long a failure counts.
@@ -26,22 +27,39 @@ const FIRST: Duration = Duration::from_millis(250);
 /// The most that it costs.
 const MOST: Duration = Duration::from_secs(4);
 
-/// The most that an attempt waits, behind others.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that an attempt waits, behind others: with the check of the password less than a gateway waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Key: when the next attempt may be looked at. Arguments: what one costs, how long one may wait (both in milliseconds). Answers how
-/// long this one waits, and keeps its place; or, when that is too long, with less than 0: the wait for a place, negated.
+/// So many times closer together than attempts from one address are those from all that are not known.
+const STRANGERS: u32 = 8;
+
+/// How long an address is known from where somebody has logged in.
+const KNOWN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Keys: when the next attempt from this address may be looked at, and when the next from an unknown one; whether this one is known.
+/// Arguments: what an attempt costs, what it costs all strangers, how long one may wait (in milliseconds). Answers how long this one
+/// waits, and keeps its place; or, when that is too long, with less than 0: the wait for a place, negated.
 static QUEUE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        local at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0)) + tonumber(ARGV[1])
-        local wait = at - now
-        if wait > tonumber(ARGV[2]) then
-            return tonumber(ARGV[2]) - wait
+        local own, strangers, patience = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+        local places = { [KEYS[1]] = own }
+        if redis.call('EXISTS', KEYS[3]) == 0 then
+            places[KEYS[2]] = strangers
         end
-        redis.call('SET', KEYS[1], string.format('%d', at), 'PX', wait)
+        local wait = 0
+        for place, cost in pairs(places) do
+            places[place] = math.max(now, tonumber(redis.call('GET', place) or 0)) + cost - now
+            wait = math.max(wait, places[place])
+        end
+        if wait > patience then
+            return patience - wait
+        end
+        for place, till in pairs(places) do
+            redis.call('SET', place, string.format('%d', now + till), 'PX', till)
+        end
         return wait
         ",
     )
@@ -54,7 +72,7 @@ static FAIL: LazyLock<Script> =
 /// Why an attempt's password is not looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// Too many from its address wait already; there is a place after this time.
+    /// Too many wait already; there is a place after this time.
     #[error("too many attempts wait")]
     Full(Duration),
     /// Redis does not say how long it has to wait: without it, passwords could be guessed at any speed.
@@ -81,7 +99,11 @@ impl Setbacks {
             return Ok(cost);
         }
         let mut script = QUEUE.prepare_invoke();
-        script.key(queue(name, address)).arg(cost.as_millis() as u64).arg(PATIENCE.as_millis() as u64);
+        let place = place(address);
+        script.key(format!("{}@{place}", key(name))).key(format!("{}@", key(name))).key(known(name, &place));
+        for time in [cost, cost / STRANGERS, PATIENCE] {
+            script.arg(time.as_millis() as u64);
+        }
         let wait: i64 = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
         let length = Duration::from_millis(wait.unsigned_abs());
         if wait < 0 { Err(Refused::Full(length)) } else { Ok(length) }
@@ -97,10 +119,19 @@ impl Setbacks {
         }
     }
 
-    /// Somebody has logged in under this name.
-    pub async fn forget(&self, name: &Username) {
-        // What stays ends by itself.
-        let _ = self.redis.ask(async |mut redis| redis.del::<_, ()>(key(name)).await).await;
+    /// Somebody has logged in under this name, from this address.
+    pub async fn forget(&self, name: &Username, address: Option<IpAddr>) {
+        let known = known(name, &place(address));
+        // What stays ends by itself, and who is not known waits longer when there is anything to wait for.
+        let forgotten = self.redis.ask(async |mut redis| {
+            redis::pipe()
+                .del(key(name))
+                .set_ex(known, 1, KNOWN.as_secs())
+                .ignore()
+                .query_async::<()>(&mut redis)
+                .await
+        });
+        let _ = forgotten.await;
     }
 }
 
@@ -113,14 +144,17 @@ fn key(name: &Username) -> String {
     format!("setbacks:{}", name.key())
 }
 
-/// Where attempts from one address wait: a client may have all addresses of an IPv6 /64.
-fn queue(name: &Username, address: Option<IpAddr>) -> String {
-    let place = match address {
+/// What counts as one address: a client may have all of an IPv6 /64.
+fn place(address: Option<IpAddr>) -> String {
+    match address {
         None => "?".to_owned(),
         Some(IpAddr::V4(address)) => address.to_string(),
         Some(IpAddr::V6(address)) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
-    };
-    format!("{}@{place}", key(name))
+    }
+}
+
+fn known(name: &Username, place: &str) -> String {
+    format!("known:{}@{place}", name.key())
 }
 
 #[cfg(test)]
@@ -149,11 +183,12 @@ mod tests {
             setbacks.note(&"ALICE".parse().unwrap()).await;
         }
         assert_eq!(here.wait(&alice, there("10.0.0.1")).await.unwrap(), 2 * FIRST);
-        assert_eq!(elsewhere.wait(&alice, there("10.0.0.2")).await.unwrap(), 2 * FIRST);
+        let other = elsewhere.wait(&alice, there("10.0.0.2")).await.unwrap();
+        assert_eq!(other, 2 * FIRST, "each address for itself");
         assert_eq!(here.wait(&bob, there("10.0.0.1")).await.unwrap(), Duration::ZERO);
         let left: u64 = here.redis.ask(async |mut redis| redis.pttl(key(&alice)).await).await.unwrap();
         assert!(left <= 60_000 && left > 30_000, "{left}");
-        elsewhere.forget(&alice).await;
+        elsewhere.forget(&alice, None).await;
         assert_eq!(here.wait(&alice, None).await.unwrap(), Duration::ZERO);
     }
 
@@ -176,13 +211,37 @@ mod tests {
             }
         };
         // 2 s each; the time between two questions is the server's.
-        assert!(waits.len() >= 5 && waits.is_sorted(), "{waits:?}");
+        assert!(waits.len() >= 3 && waits.is_sorted(), "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= PATIENCE) && waits[1] > 3 * FIRST * 4, "{waits:?}");
         assert!(full > Duration::ZERO && full <= 8 * FIRST, "{full:?}");
         let neighbour = setbacks.wait(&alice, there("2001:db8:1:2:ffff::9")).await;
         assert!(matches!(neighbour, Err(Refused::Full(_))), "the same /64: {neighbour:?}");
         let stranger = setbacks.wait(&alice, there("2001:db8:1:3::1")).await;
         assert!(stranger.is_ok_and(|wait| wait == 8 * FIRST));
+    }
+
+    #[actix_rt::test]
+    async fn strangers_from_everywhere_wait_together_and_lock_nobody_out() {
+        let server = testbed::Redis::start();
+        let setbacks = Setbacks::new(Redis::new(&server.url(), 2).unwrap());
+        connected(&setbacks).await;
+        let alice: Username = "alice".parse().unwrap();
+        let home = there("192.0.2.1");
+        setbacks.forget(&alice, home).await;
+        for _ in 0..FREE + 3 {
+            setbacks.note(&alice).await;
+        }
+        // 250 ms each, all together.
+        let mut places = 0;
+        let full = loop {
+            match setbacks.wait(&alice, there(&format!("10.0.{}.{}", places / 250, places % 250))).await {
+                Ok(_) => places += 1,
+                Err(Refused::Full(after)) => break after,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert!((24..200).contains(&places) && full <= FIRST, "{places} {full:?}");
+        assert!(setbacks.wait(&alice, home).await.is_ok_and(|wait| wait == 8 * FIRST), "known there");
     }
 
     /// Connected before anything counts: a first question can come too late on a busy machine.

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 const LANES: usize = 256;
 
 /// How many of those who left are remembered.
-const REMEMBERED: usize = 16_384;
+const REMEMBERED: usize = 4_096;
 
 /// See the module.
 #[derive(Debug)]

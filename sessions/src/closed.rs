@@ -9,7 +9,7 @@ use mongodb::{
     Collection, Database, IndexModel,
     bson::{DateTime, doc},
     error::Error as MongoError,
-    options::{Acknowledgment, CollectionOptions, IndexOptions, ReadConcern, WriteConcern},
+    options::{Acknowledgment, CollectionOptions, IndexOptions, ReadConcern, ReturnDocument, WriteConcern},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{sync::OnceCell, time::timeout};
@@ -18,6 +18,9 @@ use crate::{Error, LIFETIME_SECONDS, SessionId};
 
 /// The collection.
 const COLLECTION: &str = "closed_sessions";
+
+/// The collection of one document that counts.
+const COUNTER: &str = "closed_sessions_told";
 
 /// How long MongoDB may take, the choice of a server included.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -31,6 +34,9 @@ pub trait Closed: Send + Sync + 'static {
     /// Keeps these until they would have ended by themselves. Durable when it answers; those that are kept already stay.
     async fn add(&self, sessions: &[SessionId]) -> Result<(), Error>;
 
+    /// A number larger than every one that it has answered before, to anybody.
+    async fn generation(&self) -> Result<u64, Error>;
+
     /// All that are kept, in parts.
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error>;
 }
@@ -39,6 +45,7 @@ pub trait Closed: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct MongoClosed {
     closed: Collection<Kept>,
+    counter: Collection<Count>,
     /// Whether the index is there by which the documents end.
     prepared: OnceCell<()>,
 }
@@ -51,14 +58,21 @@ struct Kept {
     ends: DateTime,
 }
 
+/// How often a Redis was told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Count {
+    generation: i64,
+}
+
 impl MongoClosed {
     /// The list in `database`, which need not be there yet. It is written to a majority's disks, and read from what a majority has.
     pub fn new(database: &Database) -> Self {
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         let options =
             CollectionOptions::builder().write_concern(durable).read_concern(ReadConcern::majority()).build();
-        let closed = database.collection_with_options(COLLECTION, options);
-        Self { closed, prepared: OnceCell::new() }
+        let closed = database.collection_with_options(COLLECTION, options.clone());
+        let counter = database.collection_with_options(COUNTER, options);
+        Self { closed, counter, prepared: OnceCell::new() }
     }
 
     async fn prepare(&self) -> Result<(), Error> {
@@ -80,6 +94,14 @@ impl Closed for MongoClosed {
             in_time(update.upsert(true).into_future()).await?;
         }
         Ok(())
+    }
+
+    async fn generation(&self) -> Result<u64, Error> {
+        let count =
+            self.counter.find_one_and_update(doc! { "_id": 1 }, doc! { "$inc": { "generation": 1_i64 } });
+        let count = count.upsert(true).return_document(ReturnDocument::After);
+        let count = in_time(count.into_future()).await?;
+        Ok(count.and_then(|count| u64::try_from(count.generation).ok()).unwrap_or_default())
     }
 
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {

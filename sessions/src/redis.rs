@@ -7,6 +7,7 @@
 //! A crash of Redis may bring back what was closed just before, all the more with snapshots alone. So every closing is kept in a
 //! [`Closed`] list, too, by whoever closes, who also tells a Redis that was started of that list; before that nobody uses it.
 
+mod keeper;
 mod run;
 mod scripts;
 mod watch;
@@ -29,7 +30,10 @@ use remote::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, task::JoinHandle};
 
-use self::run::Asking;
+use self::{
+    keeper::Keeper,
+    run::{Asking, MARK, Seen},
+};
 use crate::{Clock, Closed, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
 /// Where closings are published, each as the session's id.
@@ -52,7 +56,9 @@ pub struct RedisSessions {
     /// Whether closings are being heard.
     listening: Arc<AtomicBool>,
     /// Where closings are kept for good, by whoever closes.
-    closed: Option<Arc<dyn Closed>>,
+    keeper: Option<Arc<Keeper>>,
+    /// Which of Redis's generations is the last one seen.
+    seen: Arc<Seen>,
     /// What hears of closings and what tells Redis of them; they end with this value.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -63,6 +69,13 @@ struct Kept {
     username: String,
     issued_at: u64,
 }
+
+/// Redis is one of the past.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this Redis was put in the place of a later one, and accounts has not told it yet which sessions are closed"
+)]
+struct Put;
 
 impl RedisSessions {
     /// Sessions in the Redis at `url`, to be found there. Redis need not be there yet: see [`RedisSessions::is_ready`]. Needs a running
@@ -87,8 +100,13 @@ impl RedisSessions {
         closed: Arc<dyn Closed>,
     ) -> Result<Self, NotAnAddress> {
         let mut this = Self::greeting(url, clock, Asking::Keeper)?;
-        this.tasks.push(tokio::spawn(run::tell(this.redis.client().clone(), closed.clone())));
-        this.closed = Some(closed);
+        let keeper = Arc::new(Keeper::new(closed));
+        this.tasks.push(tokio::spawn(run::tell(
+            this.redis.client().clone(),
+            keeper.clone(),
+            this.seen.clone(),
+        )));
+        this.keeper = Some(keeper);
         Ok(this)
     }
 
@@ -97,12 +115,13 @@ impl RedisSessions {
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
         asking: Asking,
     ) -> Result<Self, NotAnAddress> {
-        let redis = Redis::greeted(url, CONNECTIONS, Some(run::trusted(asking)))?;
+        let seen = Arc::new(Seen::default());
+        let redis = Redis::greeted(url, CONNECTIONS, Some(run::trusted(asking, seen.clone())))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
         let watch = tokio::spawn(watch::watch(redis.client().clone(), closings.clone(), listening.clone()));
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
-        Ok(Self { redis, clock, closings, listening, closed: None, tasks })
+        Ok(Self { redis, clock, closings, listening, keeper: None, seen, tasks })
     }
 
     /// Whether Redis answers, has been told of what is closed, and closings are heard. For `/readyz`.
@@ -134,9 +153,12 @@ impl RedisSessions {
 
     /// The live session of this id.
     async fn kept(&self, id: &SessionId) -> Result<Option<Session>, Error> {
-        let key = key(id);
-        let value: Option<Vec<u8>> =
-            self.redis.ask(async |mut redis| redis.get(key).await).await.map_err(unavailable)?;
+        let keys = [MARK.to_owned(), key(id)];
+        let (mark, value): (Option<String>, Option<Vec<u8>>) =
+            self.redis.ask(async |mut redis| redis.mget(&keys).await).await.map_err(unavailable)?;
+        if !self.seen.accepts(mark.as_deref()) {
+            return Err(unavailable(Put));
+        }
         Ok(value.and_then(|value| self.read(id, &value)))
     }
 
@@ -171,8 +193,8 @@ impl Sessions for RedisSessions {
             .await
             .map_err(unavailable)?;
         let closed: Vec<SessionId> = closed.iter().filter_map(|id| id.parse().ok()).collect();
-        if let Some(list) = self.closed.as_ref().filter(|_| !closed.is_empty()) {
-            list.add(&closed).await?;
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| !closed.is_empty()) {
+            keeper.add(closed).await?;
         }
         Ok(token)
     }
@@ -195,9 +217,9 @@ impl Sessions for RedisSessions {
             .await
             .map_err(unavailable)?;
         let Some(value) = value else { return Ok(false) };
-        if let Some(closed) = &self.closed {
+        if let Some(keeper) = &self.keeper {
             // Whoever asks again after an error comes here, too: what is closed in Redis alone is still there.
-            closed.add(std::slice::from_ref(&id)).await?;
+            keeper.add(vec![id.clone()]).await?;
         }
         let key = key(&id);
         self.redis.ask(async |mut redis| redis.del::<_, ()>(key).await).await.map_err(unavailable)?;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use mongodb::Database;
 use proto::{Timestamp, Username};
-use remote::redis::{Client, cmd};
+use remote::redis::{AsyncCommands, Client, aio::MultiplexedConnection, cmd};
 use sessions::{
     Closed, Error, MongoClosed, PER_USER, RedisSessions, SessionId, Sessions, SharedSessions, Token,
     conformance,
@@ -31,6 +31,7 @@ fn alice() -> Username {
 #[derive(Default)]
 struct List {
     closed: Mutex<Vec<SessionId>>,
+    generation: AtomicU64,
     is_away: AtomicBool,
 }
 
@@ -47,6 +48,11 @@ impl Closed for List {
         self.answers()?;
         self.closed.lock().expect("nobody panicked").extend_from_slice(sessions);
         Ok(())
+    }
+
+    async fn generation(&self) -> Result<u64, Error> {
+        self.answers()?;
+        Ok(self.generation.fetch_add(1, Relaxed) + 1)
     }
 
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
@@ -137,17 +143,14 @@ async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_clos
     let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
     let eve: Username = "eve".parse().unwrap();
     let oldest = sessions.open(&eve).await.unwrap();
-    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    cmd("SAVE").query_async::<()>(&mut raw).await.unwrap();
+    cmd("SAVE").query_async::<()>(&mut raw(&redis).await).await.unwrap();
     assert!(sessions.close(&closed).await.unwrap());
     for _ in 0..PER_USER {
         sessions.open(&eve).await.unwrap();
     }
     redis.crashes();
     redis.returns();
-    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let value: Option<String> =
-        cmd("GET").arg(format!("session:{}", open.id())).query_async(&mut raw).await.unwrap();
+    let value: Option<String> = raw(&redis).await.get(format!("session:{}", open.id())).await.unwrap();
     assert!(value.is_some(), "the snapshot is there");
     until_ready(&sessions).await;
     assert_eq!(sessions.find(&closed).await.unwrap(), None);
@@ -155,6 +158,86 @@ async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_clos
     assert!(sessions.find(&open).await.unwrap().is_some());
     let listed = list.parts().await.unwrap().try_concat().await.unwrap();
     assert_eq!((listed.len(), listed.contains(&closed.id())), (2, true), "{listed:?}");
+}
+
+/// A master is put back, unharmed, after another has been in its place: its mark speaks of it, and its sessions are of the past.
+#[tokio::test]
+async fn a_closed_session_stays_closed_when_redis_is_one_of_the_past_again() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let (keeper, finder) = (keeping(&redis, list.clone()), finding(&redis));
+    until_ready(&keeper).await;
+    let (closed, open) = (keeper.open(&alice()).await.unwrap(), keeper.open(&alice()).await.unwrap());
+    assert!(finder.find(&closed).await.unwrap().is_some());
+    let mut raw = raw(&redis).await;
+    let keys = ["sessions:run".to_owned(), format!("session:{}", closed.id())];
+    let past: Vec<String> = raw.mget(&keys).await.unwrap();
+    // Another Redis is told, everybody sees that, and the session is closed.
+    let later = past[0].replacen('1', "2", 1);
+    raw.set::<_, _, ()>(&keys[0], &later).await.unwrap();
+    list.generation.store(2, Relaxed);
+    for everybody in [&keeper, &finder] {
+        assert!(everybody.find(&open).await.unwrap().is_some());
+    }
+    assert!(keeper.close(&closed).await.unwrap());
+    for (key, value) in keys.iter().zip(&past) {
+        raw.set::<_, _, ()>(key, value).await.unwrap();
+    }
+    let told = async {
+        while let Err(_) | Ok(Some(_)) =
+            finder.find(&closed).await.inspect(|found| assert_eq!(*found, None, "it is back"))
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("Redis is told again");
+    assert!(finder.find(&open).await.unwrap().is_some());
+    let now: String = raw.get(&keys[0]).await.unwrap();
+    assert!(now.starts_with("3 "), "{now}");
+}
+
+/// A master is made a replica of one that was behind, and a master again: the same process with other data.
+#[tokio::test]
+async fn a_closed_session_is_closed_again_when_redis_takes_over_older_data() {
+    let (redis, replica) = (Redis::start(), Redis::start());
+    let sessions = listening(&redis).await;
+    let token = sessions.open(&alice()).await.unwrap();
+    let (mut here, mut there) = (raw(&redis).await, raw(&replica).await);
+    follows(&mut there, Some(&redis)).await;
+    holds(&mut there, &token).await;
+    follows(&mut there, None).await;
+    assert!(sessions.close(&token).await.unwrap());
+    follows(&mut here, Some(&replica)).await;
+    holds(&mut here, &token).await;
+    follows(&mut here, None).await;
+    let closed = async {
+        while !matches!(sessions.find(&token).await, Ok(None)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("accounts finds out");
+}
+
+async fn follows(redis: &mut MultiplexedConnection, master: Option<&Redis>) {
+    let address = master.map(|master| master.url().replace("redis://", "").replace("/0", ""));
+    let (host, port) = address.as_deref().and_then(|at| at.split_once(':')).unwrap_or(("NO", "ONE"));
+    cmd("REPLICAOF").arg(host).arg(port).query_async::<()>(redis).await.expect("it obeys");
+}
+
+/// Waits until a session is there.
+async fn holds(redis: &mut MultiplexedConnection, token: &Token) {
+    let key = format!("session:{}", token.id());
+    let held = async {
+        while redis.get::<_, Option<String>>(&key).await.ok().flatten().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, held).await.expect("it is copied");
+}
+
+async fn raw(redis: &Redis) -> MultiplexedConnection {
+    let client = Client::open(redis.url()).expect("an address");
+    client.get_multiplexed_async_connection().await.expect("it is there")
 }
 
 async fn database(mongo: &Mongo) -> Database {
@@ -204,10 +287,18 @@ async fn a_closing_that_is_not_kept_is_no_success_but_closes() {
     assert_eq!(hears(&mut closings).await, token.id());
     assert!(sessions.close(&token).await.is_err(), "asked again, it is still not kept");
     list.is_away.store(false, Relaxed);
+    // By itself, or because it is asked for again.
+    let kept = async {
+        while list.closed.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, kept).await.expect("it is tried again");
     assert!(!sessions.close(&token).await.unwrap(), "there is no session any more");
-    assert_eq!(*list.closed.lock().unwrap(), [token.id()]);
+    assert!(list.closed.lock().unwrap().iter().all(|closed| *closed == token.id()));
+    let before = list.closed.lock().unwrap().len();
     sessions.close(&token).await.unwrap();
-    assert_eq!(list.closed.lock().unwrap().len(), 1, "what nobody has is not kept");
+    assert_eq!(list.closed.lock().unwrap().len(), before, "what nobody has is not kept");
 }
 
 #[tokio::test]
@@ -252,7 +343,7 @@ async fn a_redis_that_does_not_answer_lets_nobody_in() {
 async fn what_somebody_else_wrote_is_nobodys_session() {
     let redis = Redis::start();
     let sessions = listening(&redis).await;
-    let mut raw = Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut raw = raw(&redis).await;
     let values = [
         "",
         "alice",
@@ -271,7 +362,7 @@ async fn what_somebody_else_wrote_is_nobodys_session() {
     let token = Token::generate().unwrap();
     let key = format!("session:{}", token.id());
     cmd("RPUSH").arg(key).arg("x").query_async::<()>(&mut raw).await.unwrap();
-    assert!(sessions.find(&token).await.is_err(), "a key of another type");
+    assert_eq!(sessions.find(&token).await.unwrap(), None, "a key of another type");
 }
 
 #[tokio::test]

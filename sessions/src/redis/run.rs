@@ -1,29 +1,34 @@
-//! Which start of Redis is trusted. Started again from a snapshot, or in place of one that is lost, Redis may show sessions that were
-//! closed since: until their keeper (accounts) has closed them there, no connection to it is used. Nothing is opened before the
-//! keeper's mark is there, so that a Redis without any mark has no session to show. Called by [`super`].
+//! Which Redis is trusted. Started again from a snapshot, replaced by a replica that was behind, or put back in its place, Redis may
+//! show sessions that were closed since. So its keeper (accounts) leaves a mark: a generation, a number that only grows, and which
+//! process and history of Redis it speaks of. Where the mark speaks of another, or of a generation before the last one seen,
+//! sessions are not asked for until the keeper has closed there what is closed. Nothing is opened before there is a mark, so a
+//! Redis without any has nothing to show. Called by [`super`].
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use futures_util::TryStreamExt;
 use remote::{
     Hook, HookError,
     redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection},
 };
 use tokio::time::{sleep, timeout};
 
-use super::{CHANNEL, key, scripts, unavailable};
-use crate::{Closed, Error};
+use super::{keeper::Keeper, unavailable};
+use crate::Error;
 
-/// Which start of Redis has heard of every closing: its `run_id`.
-const RUN: &str = "sessions:run";
+/// Where the mark is.
+pub const MARK: &str = "sessions:run";
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long the list's next part may take.
-const PART: Duration = Duration::from_secs(4);
-
-/// Between two looks.
+/// Between two looks of the keeper.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Who asks Redis.
@@ -35,71 +40,98 @@ pub enum Asking {
     Keeper,
 }
 
-/// Refuses a connection to a Redis that has not heard of every closing.
-pub fn trusted(asking: Asking) -> Hook {
+/// The last generation that this process has seen; 0 before any.
+#[derive(Debug, Default)]
+pub struct Seen(AtomicU64);
+
+impl Seen {
+    /// Whether what stands beside this mark can be believed. Remembers its generation.
+    pub fn accepts(&self, mark: Option<&str>) -> bool {
+        let Some(mark) = mark else { return self.0.load(Ordering::Acquire) == 0 };
+        let Some((generation, _)) = read(mark) else { return false };
+        self.0.fetch_max(generation, Ordering::AcqRel) <= generation
+    }
+}
+
+/// The generation in a mark, and which Redis it speaks of.
+fn read(mark: &str) -> Option<(u64, &str)> {
+    let (generation, redis) = mark.split_once(' ')?;
+    Some((generation.parse().ok()?, redis))
+}
+
+/// Refuses a connection to a Redis whose mark does not speak of it.
+pub fn trusted(asking: Asking, seen: Arc<Seen>) -> Hook {
     Hook::async_fn(move |connection, _| {
+        let seen = seen.clone();
         Box::pin(async move {
-            let mark = mark(connection).await.map_err(HookError::Backend)?;
-            let trusted = mark == Mark::Present || mark == Mark::None && asking == Asking::Finder;
-            let untold = "Redis was started and has not yet been told which sessions are closed";
+            let (redis, mark) = look(connection).await.map_err(HookError::Backend)?;
+            let speaks_of_it = match mark.as_deref().map(read) {
+                None => asking == Asking::Finder,
+                Some(read) => read.is_some_and(|(_, marked)| marked == redis),
+            };
+            let untold = "accounts has not yet told this Redis which sessions are closed";
+            let trusted = speaks_of_it && seen.accepts(mark.as_deref());
             trusted.then_some(()).ok_or_else(|| HookError::message(untold))
         })
     })
 }
 
-/// Tells every Redis that was started of the closed sessions, for ever.
-pub async fn tell(client: Client, closed: Arc<dyn Closed>) {
+/// Tells every Redis that takes the place of the last one which sessions are closed, for ever.
+pub async fn tell(client: Client, keeper: Arc<Keeper>, seen: Arc<Seen>) {
+    // What another keeper has left may have been put back: the first mark is our own.
+    let mut has_told = false;
     loop {
-        let Err(error) = follow(&client, &*closed).await;
+        let Err(error) = follow(&client, &keeper, &seen, &mut has_told).await;
         tracing::debug!(%error, "whether Redis knows the closed sessions is not known, trying again");
         sleep(TICK).await;
     }
 }
 
 /// Until the connection breaks.
-async fn follow(client: &Client, closed: &dyn Closed) -> Result<Infallible, Error> {
+async fn follow(
+    client: &Client,
+    keeper: &Keeper,
+    seen: &Seen,
+    has_told: &mut bool,
+) -> Result<Infallible, Error> {
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
     let connect = client.get_multiplexed_async_connection_with_config(&config);
     let mut redis = timeout(PATIENCE, connect).await.map_err(unavailable)?.map_err(unavailable)?;
     loop {
-        if mark(&mut redis).await.map_err(unavailable)? != Mark::Present {
-            let ended = bury(&mut redis, closed).await?;
-            let run = remote::run(&mut redis).await.map_err(unavailable)?;
-            redis.set::<_, _, ()>(RUN, run).await.map_err(unavailable)?;
-            tracing::info!(ended, "Redis was started and knows now which sessions are closed");
+        keeper.settle().await?;
+        let (this, mark) = look(&mut redis).await.map_err(unavailable)?;
+        let speaks_of_it = mark.as_deref().and_then(read).is_some_and(|(_, marked)| marked == this);
+        if !(*has_told && speaks_of_it && seen.accepts(mark.as_deref())) {
+            let ended = keeper.bury(&mut redis).await?;
+            let mark = format!("{} {this}", keeper.generation().await?);
+            redis.set::<_, _, ()>(MARK, &mark).await.map_err(unavailable)?;
+            *has_told = true;
+            tracing::info!(ended, mark, "Redis knows which sessions are closed");
         }
         sleep(TICK).await;
     }
 }
 
-/// What Redis says that it was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    /// Nothing, ever.
-    None,
-    /// Something, before it was started.
-    Past,
-    /// All, since it was started.
-    Present,
+/// Which process and history of Redis this is, and its mark. A history is another one after every start and every promotion.
+async fn look(redis: &mut MultiplexedConnection) -> Result<(String, Option<String>), RedisError> {
+    let process = remote::run(redis).await?;
+    let history = remote::info(redis, "replication", "master_replid").await?;
+    Ok((format!("{process} {history}"), redis.get(MARK).await?))
 }
 
-async fn mark(redis: &mut MultiplexedConnection) -> Result<Mark, RedisError> {
-    let run = remote::run(redis).await?;
-    let told: Option<String> = redis.get(RUN).await?;
-    Ok(told.map_or(Mark::None, |told| if told == run { Mark::Present } else { Mark::Past }))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Closes what is closed, and answers how many of them Redis had as open.
-async fn bury(redis: &mut MultiplexedConnection, closed: &dyn Closed) -> Result<usize, Error> {
-    let mut parts = closed.parts().await?;
-    let mut ended = 0;
-    while let Some(part) = timeout(PART, parts.try_next()).await.map_err(unavailable)?? {
-        let mut script = scripts::BURY.prepare_invoke();
-        script.arg(CHANNEL);
-        for session in &part {
-            script.key(key(session)).arg(session.as_str());
+    #[test]
+    fn a_generation_is_believed_until_a_later_one_is_seen() {
+        let seen = Seen::default();
+        assert!(seen.accepts(None), "nobody ever kept anything");
+        assert!(seen.accepts(Some("3 a b")) && seen.accepts(Some("3 c d")) && seen.accepts(Some("4 a b")));
+        assert!(!seen.accepts(Some("3 a b")) && !seen.accepts(None));
+        for odd in ["", "4", "x 4", "-1 a", "a b c"] {
+            assert!(!seen.accepts(Some(odd)), "{odd}");
         }
-        ended += script.invoke_async::<usize>(redis).await.map_err(unavailable)?;
+        assert!(seen.accepts(Some("4 a b")));
     }
-    Ok(ended)
 }

@@ -29,6 +29,8 @@ struct Watch {
     bus: Bus,
     grace: Duration,
     checked: Instant,
+    /// When somebody last said so.
+    answered: Instant,
     /// Since when nobody can say which sessions live.
     silent: Option<Instant>,
 }
@@ -41,7 +43,15 @@ pub async fn watch(
     seats: Seats,
     bus: Bus,
 ) {
-    let watch = Watch { sessions, seats, bus, grace: GRACE, checked: Instant::now(), silent: None };
+    let watch = Watch {
+        sessions,
+        seats,
+        bus,
+        grace: GRACE,
+        checked: Instant::now(),
+        answered: Instant::now(),
+        silent: None,
+    };
     watch.run(closings, PROBE).await;
 }
 
@@ -72,13 +82,13 @@ impl Watch {
     async fn look(&mut self) {
         let is_due = self.silent.is_some() || self.checked.elapsed() >= CHECK;
         if self.check(if is_due { usize::MAX } else { 1 }).await {
-            self.silent = None;
+            (self.silent, self.answered) = (None, Instant::now());
             if is_due {
                 self.checked = Instant::now();
             }
             return;
         }
-        let since = *self.silent.get_or_insert_with(Instant::now);
+        let since = *self.silent.get_or_insert(self.answered);
         if since.elapsed() >= self.grace {
             tracing::warn!("sockets are closed because nobody can say whether their sessions live");
             let close = |session: String| Fanout::Close {

@@ -2,7 +2,7 @@
 //! keep browsers from guessing. Called by the door.
 
 use actix_web::{
-    Error as ActixError, HttpResponse, ResponseError,
+    Error as ActixError, HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::ServiceResponse,
     error::InternalError,
@@ -12,6 +12,7 @@ use actix_web::{
     },
 };
 use proto::Refusal;
+use serde_json::json;
 
 use crate::{error::Error, metric};
 
@@ -32,6 +33,16 @@ pub(crate) fn refused(error: Error) -> HttpResponse {
     let mut answer = error.error_response();
     protect(answer.headers_mut());
     answer
+}
+
+/// What Engine.IO answers for a session that is not there: JSON, or to a WebSocket the bare message.
+pub(crate) fn session_unknown(request: &HttpRequest) -> HttpResponse {
+    let message = "Session ID unknown";
+    // The door has let no other upgrade in than a WebSocket's.
+    if request.headers().contains_key(header::UPGRADE) {
+        return HttpResponse::BadRequest().content_type("text/html").body(message);
+    }
+    HttpResponse::BadRequest().json(json!({"code": 1, "message": message}))
 }
 
 /// The answer of a service, as it may leave.

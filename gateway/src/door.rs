@@ -12,7 +12,7 @@ use actix_web::{
     Error as ActixError, HttpMessage, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::{Method, header::HOST},
+    http::{ConnectionType, Method, header::HOST},
 };
 use futures_util::future::LocalBoxFuture;
 use proto::Identity;
@@ -30,7 +30,7 @@ use crate::{
     head, metric,
     origin::{self, Need, Origin, Source},
     path,
-    routes::{self, Route, Upstream, Who},
+    routes::{self, Route, SOCKETS, Upstream, Who},
     upgrade,
 };
 
@@ -123,6 +123,15 @@ fn refusal(request: &ServiceRequest, guest: Option<&Guest>, error: Error) -> Htt
         Error::Method(methods) if guest.is_some() => methods,
         _ => "",
     };
+    // No session has an id that long.
+    let query = request.query_string();
+    let names_session = query.split('&').any(|pair| pair.starts_with("sid="));
+    if error == Error::TargetTooLong && request.path() == SOCKETS && names_session {
+        metric::refused(error);
+        let mut answer = answer::session_unknown(request.request());
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+        return answer;
+    }
     let preflight = (!methods.is_empty()).then(|| cors::preflight(request.request(), methods)).flatten();
     preflight.unwrap_or_else(|| answer::refused(error))
 }

@@ -4,10 +4,15 @@
 //!
 //! Knows nothing of HTTP but that a head ends with an empty line, has a few bytes, and may be answered by 101, behind which there are
 //! none. A body in which an empty line happens to be comes in more reads, and nothing else changes.
+//!
+//! It bounds what unfinished requests take, too. The library keeps a head of up to 128 KiB until it ends, on every connection; all of
+//! them together may have brought [`SHARED`] bytes more than [`OWN`] each since their last empty line or answer. Beyond it a
+//! connection that has brought more is closed.
 
 use std::{
     io,
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -26,7 +31,25 @@ pub struct HeadByHead<S> {
     is_served: bool,
     /// Whether what comes is something else than HTTP by now.
     is_upgraded: bool,
+    unfinished: Unfinished,
 }
+
+/// What a connection has brought of a request that is neither whole nor answered.
+#[derive(Debug)]
+struct Unfinished {
+    bytes: usize,
+    /// What all connections have brought beyond [`OWN`].
+    shared: &'static AtomicUsize,
+}
+
+/// What each connection may bring of a request, in bytes: as much as the head of one that is not refused.
+const OWN: usize = 16 * 1024;
+
+/// What all together may bring beyond that.
+const SHARED: usize = 64 * 1024 * 1024;
+
+/// What all together have brought beyond that.
+static BROUGHT: AtomicUsize = AtomicUsize::new(0);
 
 /// The least bytes of a head (`GET / HTTP/1.1`): what ends earlier is none, and is not worth a read of its own.
 const LEAST: usize = 14;
@@ -50,12 +73,50 @@ enum Line {
 impl<S> HeadByHead<S> {
     /// Over `io`, which has brought nothing yet.
     pub fn new(io: S) -> Self {
-        Self { io, held: BytesMut::new(), line: Line::Text, is_served: false, is_upgraded: false }
+        Self::sharing(io, &BROUGHT)
+    }
+
+    fn sharing(io: S, shared: &'static AtomicUsize) -> Self {
+        let unfinished = Unfinished { bytes: 0, shared };
+        Self { io, held: BytesMut::new(), line: Line::Text, is_served: false, is_upgraded: false, unfinished }
     }
 
     /// The connection itself.
     pub fn get_ref(&self) -> &S {
         &self.io
+    }
+}
+
+impl Unfinished {
+    /// So many bytes more.
+    ///
+    /// # Errors
+    /// When all together have brought too much, and this one its part of it.
+    fn grow(&mut self, bytes: usize) -> io::Result<()> {
+        let before = self.over();
+        self.bytes += bytes;
+        let more = self.over() - before;
+        let brought = self.shared.fetch_add(more, Ordering::Relaxed) + more;
+        if more > 0 && brought > SHARED {
+            return Err(io::Error::other("unfinished requests take too much"));
+        }
+        Ok(())
+    }
+
+    /// It is whole, or answered.
+    fn end(&mut self) {
+        self.shared.fetch_sub(self.over(), Ordering::Relaxed);
+        self.bytes = 0;
+    }
+
+    fn over(&self) -> usize {
+        self.bytes.saturating_sub(OWN)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -93,6 +154,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
         if this.is_upgraded && this.held.is_empty() {
             return Pin::new(&mut this.io).poll_read(cx, into);
         }
+        let before = into.filled().len();
         if this.held.is_empty() {
             let from = into.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
@@ -109,13 +171,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
             }
         }
         this.is_served = !this.held.is_empty() && this.line == Line::Empty;
-        Poll::Ready(Ok(()))
+        if this.line == Line::Empty {
+            this.unfinished.end();
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(this.unfinished.grow(into.filled().len() - before))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_upgraded |= bytes.starts_with(UPGRADED);
+        self.unfinished.end();
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -222,6 +289,35 @@ mod tests {
         let all: &[u8] = b"GET / HTTP/1.1\n\nPOST / HTTP/1.1\nA: bcdefghijkl\n\nrest";
         let read = reads(vec![&all[..30], &all[30..]], 30);
         assert_eq!(read, ["GET / HTTP/1.1\n\n", "-", "POST / HTTP/1.", "1\nA: bcdefghijkl\n\n", "-", "rest"]);
+    }
+
+    #[test]
+    fn unfinished_requests_share_a_bound_and_give_it_back() {
+        static ALL: AtomicUsize = AtomicUsize::new(0);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut reads = |connection: &mut HeadByHead<_>| {
+            let mut space = vec![0; SHARED];
+            Pin::new(connection).poll_read(&mut cx, &mut ReadBuf::new(&mut space))
+        };
+        let long: &[u8] = &vec![b'a'; SHARED / 2 + OWN];
+        let long: &[u8] = Box::leak(long.into());
+        let open = |bits| HeadByHead::sharing(tokio::io::join(Bits(bits), Vec::new()), &ALL);
+        let mut one = open(vec![long, b"A: bcdefghijklm\r\n\r\n", long]);
+        let mut two = open(vec![long, b"x"]);
+        assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
+        assert!(matches!(reads(&mut two), Poll::Ready(Ok(()))));
+        assert_eq!(ALL.load(Ordering::Relaxed), SHARED);
+        assert!(matches!(reads(&mut two), Poll::Ready(Err(_))), "one byte too many");
+        // Who brings little is let through all the same.
+        assert!(matches!(reads(&mut open(vec![&long[..OWN]])), Poll::Ready(Ok(()))));
+        assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))), "the end of a head");
+        drop(two);
+        assert_eq!(ALL.load(Ordering::Relaxed), 0);
+        assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
+        assert_eq!(ALL.load(Ordering::Relaxed), SHARED / 2);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut one).poll_write(&mut cx, b"HTTP/1.1 200 OK").is_ready());
+        assert_eq!(ALL.load(Ordering::Relaxed), 0, "answered");
     }
 
     #[test]

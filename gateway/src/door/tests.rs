@@ -332,6 +332,9 @@ async fn a_host_header_that_names_no_host_is_400() {
 #[actix_web::test]
 async fn oversized_heads_are_refused_first_of_all() {
     let stage = stage(&[]).await;
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={}", "a".repeat(64_000));
+    let seen = ask(&stage.gateway, get(&session)).await;
+    assert_eq!((seen.status, seen.body), (400, json!({"code": 1, "message": "Session ID unknown"})));
     let long = get(&format!("/user/me?{}", "a".repeat(5_000))).insert_header(stage.cookie());
     assert_refused(&ask(&stage.gateway, long).await, 414, "the request target is too long");
     let fat = get("/healthz").insert_header(("x", "a".repeat(20_000)));

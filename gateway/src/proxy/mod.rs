@@ -29,7 +29,6 @@ use actix_web::{
 };
 use bytes::Bytes;
 use proto::{Identity, signature::Key};
-use serde_json::json;
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
@@ -39,7 +38,7 @@ pub use backend::{Backend, NotABackend};
 pub use nodes::Nodes;
 pub use splice::on_connect;
 
-use crate::{body, config::Config, error::Error, metric, routes::SOCKETS};
+use crate::{answer::session_unknown, body, config::Config, error::Error, metric, routes::SOCKETS};
 use doubts::Doubts;
 use nodes::Session;
 use outgoing::Outgoing;
@@ -287,13 +286,4 @@ impl Worker {
 /// The door has let no other upgrade in than a WebSocket's.
 fn is_upgrade(request: &HttpRequest) -> bool {
     request.headers().contains_key(header::UPGRADE)
-}
-
-/// What Engine.IO answers for a session that is not there: JSON, or to a WebSocket the bare message.
-fn session_unknown(request: &HttpRequest) -> HttpResponse {
-    let message = "Session ID unknown";
-    if is_upgrade(request) {
-        return HttpResponse::BadRequest().content_type("text/html").body(message);
-    }
-    HttpResponse::BadRequest().json(json!({"code": 1, "message": message}))
 }

@@ -64,9 +64,9 @@ impl<O: Occupant> Handler<Inbound> for Session<O> {
             }
             (Role::Carrier, Said::Failed(reason)) => Err(reason),
             (Role::Probe, Said::Text(text)) => return self.hear_probe(&text, ctx),
-            (Role::Probe, Said::Failed(reason)) => return self.end_probe(reason.code()),
-            (Role::Probe, Said::Closed(Some(code))) => return self.end_probe(code),
-            (Role::Probe, _) => return self.end_probe(CloseReason::ServerClose.code()),
+            (Role::Probe, Said::Failed(reason)) => return self.end_probe(reason, None),
+            (Role::Probe, Said::Closed(code)) => return self.end_probe(CloseReason::TransportClose, code),
+            (Role::Probe, _) => return self.end_probe(CloseReason::ServerClose, None),
             (Role::Stranger, _) => return,
         };
         if let Err(reason) = heard {

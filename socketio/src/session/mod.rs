@@ -168,7 +168,7 @@ impl<O: Occupant> Session<O> {
         self.link.outbox.finish(frame::close(reason.code(), reason.in_frame()));
         self.surroundings.local.pulse.watch_end(&self.link);
         if let Some(prober) = self.prober.take() {
-            prober.close(CloseReason::ServerClose.code());
+            prober.close(CloseReason::ServerClose, None);
         }
         match self.carrier {
             Carrier::WebSocket(_) => ctx.stop(),

@@ -29,9 +29,13 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    /// Closes the pipe with this code; the session is not touched.
-    pub(super) fn close(self, code: u16) {
-        self.outbox.finish(frame::close(code, ""));
+    /// Closes the pipe, says why and counts it; the session is not touched. `echo` is the code of the client's own close frame.
+    pub(super) fn close(self, reason: CloseReason, echo: Option<u16>) {
+        let close = echo
+            .map_or_else(|| frame::close(reason.code(), reason.in_frame()), |code| frame::close(code, ""));
+        self.outbox.finish(close);
+        metrics::counter!("socketio_probes_closed_total", "reason" => reason.as_str()).increment(1);
+        tracing::debug!(reason = reason.as_str(), "a probe ended");
     }
 }
 
@@ -52,15 +56,15 @@ impl<O: Occupant> Session<O> {
                 self.leave_polling(ctx);
                 outbox.move_to(self.link.outbox.clone());
             }
-            Probed::Close => self.end_probe(CloseReason::ServerClose.code()),
+            Probed::Close => self.end_probe(CloseReason::ServerClose, None),
         }
     }
 
-    /// The probing pipe is gone or must go, and hears this code; the session goes on polling.
-    pub(super) fn end_probe(&mut self, code: u16) {
+    /// The probing pipe is gone or must go; the session goes on polling. See [`Prober::close`].
+    pub(super) fn end_probe(&mut self, reason: CloseReason, echo: Option<u16>) {
         self.carrier.end_probe();
         if let Some(prober) = self.prober.take() {
-            prober.close(code);
+            prober.close(reason, echo);
         }
     }
 }
@@ -76,7 +80,7 @@ impl<O: Occupant> Handler<Probe> for Session<O> {
         self.prober = Some(Prober { outbox, wire });
         ctx.run_later(self.surroundings.config.upgrade_timeout, move |session, _| {
             if session.carrier.role(pipe) == Role::Probe {
-                session.end_probe(CloseReason::ServerClose.code());
+                session.end_probe(CloseReason::ServerClose, None);
             }
         });
         Ok(())

@@ -77,7 +77,7 @@ pub(super) async fn probe<H: Host>(
         Ok(Ok(())) => stream(response, PipeEnd { id, session, wire, outbox }, payload, &worker.config),
         Ok(Err(_)) => {
             // As the reference does: stock clients take a refused upgrade for a failure of the whole connection.
-            outbox.finish(frame::close(CloseReason::ServerClose.code(), ""));
+            outbox.finish(frame::close(CloseReason::ServerClose.code(), CloseReason::ServerClose.in_frame()));
             stream(response, PipeEnd { id, session, wire, outbox }, payload, &worker.config)
         }
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, true),

@@ -61,21 +61,14 @@ pub enum Unanswered {
 /// # Errors
 /// When it does not answer, or refuses.
 pub async fn run(connection: &mut impl ConnectionLike) -> Result<String, RedisError> {
-    info(connection, "server", "run_id").await
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    Ok(field(&info, "run_id"))
 }
 
-/// What Redis says of itself in this field of a section of `INFO`; nothing when it has none.
-///
-/// # Errors
-/// When it does not answer, or refuses.
-pub async fn info(
-    connection: &mut impl ConnectionLike,
-    section: &str,
-    field: &str,
-) -> Result<String, RedisError> {
-    let info: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
-    let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    Ok(value.unwrap_or_default().trim().to_owned())
+/// A field of what `INFO` answers; nothing when it has none.
+pub fn field(info: &str, name: &str) -> String {
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_default().trim().to_owned()
 }
 
 impl Redis {

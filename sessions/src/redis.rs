@@ -32,7 +32,7 @@ use tokio::{sync::broadcast, task::JoinHandle};
 
 use self::{
     keeper::Keeper,
-    run::{Asking, MARK, Seen},
+    run::{Asking, Seen},
 };
 use crate::{Clock, Closed, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
@@ -72,9 +72,7 @@ struct Kept {
 
 /// Redis is one of the past.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "this Redis was put in the place of a later one, and accounts has not told it yet which sessions are closed"
-)]
+#[error("accounts has not yet told this Redis which sessions are closed")]
 struct Put;
 
 impl RedisSessions {
@@ -119,7 +117,9 @@ impl RedisSessions {
         let redis = Redis::greeted(url, CONNECTIONS, Some(run::trusted(asking, seen.clone())))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
-        let watch = tokio::spawn(watch::watch(redis.client().clone(), closings.clone(), listening.clone()));
+        let heard =
+            watch::Heard { closings: closings.clone(), listening: listening.clone(), seen: seen.clone() };
+        let watch = tokio::spawn(watch::watch(redis.client().clone(), heard));
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
         Ok(Self { redis, clock, closings, listening, keeper: None, seen, tasks })
     }
@@ -153,10 +153,10 @@ impl RedisSessions {
 
     /// The live session of this id.
     async fn kept(&self, id: &SessionId) -> Result<Option<Session>, Error> {
-        let keys = [MARK.to_owned(), key(id)];
-        let (mark, value): (Option<String>, Option<Vec<u8>>) =
-            self.redis.ask(async |mut redis| redis.mget(&keys).await).await.map_err(unavailable)?;
-        if !self.seen.accepts(mark.as_deref()) {
+        let key = key(id);
+        let asked = self.redis.ask(async |mut redis| run::ask::<Option<Vec<u8>>>(&mut redis, &key).await);
+        let (mark, history, value) = asked.await.map_err(unavailable)?;
+        if !self.seen.accepts(mark.as_deref(), &history) {
             return Err(unavailable(Put));
         }
         Ok(value.and_then(|value| self.read(id, &value)))

@@ -209,9 +209,12 @@ async fn a_closed_session_is_closed_again_when_redis_takes_over_older_data() {
     assert!(sessions.close(&token).await.unwrap());
     follows(&mut here, Some(&replica)).await;
     holds(&mut here, &token).await;
+    assert!(sessions.find(&token).await.is_err(), "the data of another");
     follows(&mut here, None).await;
     let closed = async {
-        while !matches!(sessions.find(&token).await, Ok(None)) {
+        while let Err(_) | Ok(Some(_)) =
+            sessions.find(&token).await.inspect(|found| assert_eq!(*found, None, "it is back"))
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -15,15 +15,21 @@ use std::{
 
 use remote::{
     Hook, HookError,
-    redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection},
+    redis::{
+        self, AsyncCommands, AsyncConnectionConfig, Client, FromRedisValue, RedisError,
+        aio::{ConnectionLike, MultiplexedConnection},
+    },
 };
 use tokio::time::{sleep, timeout};
 
-use super::{keeper::Keeper, unavailable};
+use super::{CHANNEL, keeper::Keeper, unavailable};
 use crate::Error;
 
 /// Where the mark is.
-pub const MARK: &str = "sessions:run";
+const MARK: &str = "sessions:run";
+
+/// The field of `INFO replication` that names a history: another one after every promotion, a replica's is its master's.
+const HISTORY: &str = "master_replid";
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -45,12 +51,28 @@ pub enum Asking {
 pub struct Seen(AtomicU64);
 
 impl Seen {
-    /// Whether what stands beside this mark can be believed. Remembers its generation.
-    pub fn accepts(&self, mark: Option<&str>) -> bool {
+    /// Whether what stands beside this mark can be believed of a Redis with this history. Remembers its generation.
+    pub fn accepts(&self, mark: Option<&str>, history: &str) -> bool {
         let Some(mark) = mark else { return self.0.load(Ordering::Acquire) == 0 };
-        let Some((generation, _)) = read(mark) else { return false };
-        self.0.fetch_max(generation, Ordering::AcqRel) <= generation
+        let Some((generation, redis)) = read(mark) else { return false };
+        redis.split(' ').nth(1) == Some(history) && self.raise(generation) <= generation
     }
+
+    /// A Redis of this generation was heard of. Answers with the last one before.
+    pub fn raise(&self, generation: u64) -> u64 {
+        self.0.fetch_max(generation, Ordering::AcqRel)
+    }
+}
+
+/// A question for the mark, the history, and what is kept under `key`.
+pub async fn ask<T: FromRedisValue>(
+    redis: &mut impl ConnectionLike,
+    key: &str,
+) -> Result<(Option<String>, String, T), RedisError> {
+    let mut pipe = redis::pipe();
+    pipe.cmd("INFO").arg("replication").mget(&[MARK, key]);
+    let (info, (mark, value)): (String, (Option<String>, T)) = pipe.query_async(redis).await?;
+    Ok((mark, remote::field(&info, HISTORY), value))
 }
 
 /// The generation in a mark, and which Redis it speaks of.
@@ -64,13 +86,13 @@ pub fn trusted(asking: Asking, seen: Arc<Seen>) -> Hook {
     Hook::async_fn(move |connection, _| {
         let seen = seen.clone();
         Box::pin(async move {
-            let (redis, mark) = look(connection).await.map_err(HookError::Backend)?;
+            let Look { process, history, mark } = look(connection).await.map_err(HookError::Backend)?;
             let speaks_of_it = match mark.as_deref().map(read) {
                 None => asking == Asking::Finder,
-                Some(read) => read.is_some_and(|(_, marked)| marked == redis),
+                Some(read) => read.is_some_and(|(_, marked)| marked.starts_with(&process)),
             };
             let untold = "accounts has not yet told this Redis which sessions are closed";
-            let trusted = speaks_of_it && seen.accepts(mark.as_deref());
+            let trusted = speaks_of_it && seen.accepts(mark.as_deref(), &history);
             trusted.then_some(()).ok_or_else(|| HookError::message(untold))
         })
     })
@@ -99,12 +121,15 @@ async fn follow(
     let mut redis = timeout(PATIENCE, connect).await.map_err(unavailable)?.map_err(unavailable)?;
     loop {
         keeper.settle().await?;
-        let (this, mark) = look(&mut redis).await.map_err(unavailable)?;
+        let Look { process, history, mark } = look(&mut redis).await.map_err(unavailable)?;
+        let this = format!("{process} {history}");
         let speaks_of_it = mark.as_deref().and_then(read).is_some_and(|(_, marked)| marked == this);
-        if !(*has_told && speaks_of_it && seen.accepts(mark.as_deref())) {
+        if !(*has_told && speaks_of_it && seen.accepts(mark.as_deref(), &history)) {
             let ended = keeper.bury(&mut redis).await?;
-            let mark = format!("{} {this}", keeper.generation().await?);
+            let generation = keeper.generation().await?;
+            let mark = format!("{generation} {this}");
             redis.set::<_, _, ()>(MARK, &mark).await.map_err(unavailable)?;
+            redis.publish::<_, _, ()>(CHANNEL, generation).await.map_err(unavailable)?;
             *has_told = true;
             tracing::info!(ended, mark, "Redis knows which sessions are closed");
         }
@@ -112,11 +137,17 @@ async fn follow(
     }
 }
 
-/// Which process and history of Redis this is, and its mark. A history is another one after every start and every promotion.
-async fn look(redis: &mut MultiplexedConnection) -> Result<(String, Option<String>), RedisError> {
+/// What the mark has to fit to.
+struct Look {
+    process: String,
+    history: String,
+    mark: Option<String>,
+}
+
+async fn look(redis: &mut MultiplexedConnection) -> Result<Look, RedisError> {
     let process = remote::run(redis).await?;
-    let history = remote::info(redis, "replication", "master_replid").await?;
-    Ok((format!("{process} {history}"), redis.get(MARK).await?))
+    let (mark, history, _) = ask::<redis::Value>(redis, MARK).await?;
+    Ok(Look { process, history, mark })
 }
 
 #[cfg(test)]
@@ -126,12 +157,15 @@ mod tests {
     #[test]
     fn a_generation_is_believed_until_a_later_one_is_seen() {
         let seen = Seen::default();
-        assert!(seen.accepts(None), "nobody ever kept anything");
-        assert!(seen.accepts(Some("3 a b")) && seen.accepts(Some("3 c d")) && seen.accepts(Some("4 a b")));
-        assert!(!seen.accepts(Some("3 a b")) && !seen.accepts(None));
-        for odd in ["", "4", "x 4", "-1 a", "a b c"] {
-            assert!(!seen.accepts(Some(odd)), "{odd}");
+        let accepts = |mark| seen.accepts(mark, "b");
+        assert!(accepts(None), "nobody ever kept anything");
+        assert!(accepts(Some("3 a b")) && accepts(Some("3 c b")) && accepts(Some("4 a b")));
+        assert!(!accepts(Some("3 a b")) && !accepts(None));
+        for odd in ["", "4", "4 b", "x 4", "-1 a b", "a b c", "4 a c", "9 b a"] {
+            assert!(!accepts(Some(odd)), "{odd}");
         }
-        assert!(seen.accepts(Some("4 a b")));
+        assert!(accepts(Some("4 a b")));
+        seen.raise(5);
+        assert!(!accepts(Some("4 a b")), "another was heard of");
     }
 }

@@ -1,4 +1,4 @@
-//! Hearing of closings, from whatever process they come. A hint that is lost while Redis is away is lost: who has sockets asks
+//! Hearing of closings, and of what Redis was told, from whatever process they come. A hint that is lost while Redis is away is lost: who has sockets asks
 //! for each session now and then besides. Spawned by [`super`].
 
 use std::{
@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::CHANNEL;
+use super::{CHANNEL, run::Seen};
 use crate::SessionId;
 
 /// How long connecting and subscribing may take.
@@ -25,8 +25,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts, at first and at most; it doubles.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Tells `closings` of every closing, for ever. `listening` says whether a closing would be heard now.
-pub async fn watch(client: Client, closings: broadcast::Sender<SessionId>, listening: Arc<AtomicBool>) {
+/// Who is told what is heard.
+pub struct Heard {
+    /// Of every closing.
+    pub closings: broadcast::Sender<SessionId>,
+    /// Whether a closing would be heard now.
+    pub listening: Arc<AtomicBool>,
+    /// Of every generation.
+    pub seen: Arc<Seen>,
+}
+
+/// Listens for ever.
+pub async fn watch(client: Client, Heard { closings, listening, seen }: Heard) {
     let mut pause = PAUSES.0;
     loop {
         match timeout(PATIENCE, subscribe(&client)).await {
@@ -35,9 +45,13 @@ pub async fn watch(client: Client, closings: broadcast::Sender<SessionId>, liste
                 listening.store(true, Ordering::Release);
                 let mut messages = channel.into_on_message();
                 while let Some(message) = messages.next().await {
-                    // An error only means that nobody watches.
-                    let id = message.get_payload::<String>().ok().and_then(|id| id.parse().ok());
-                    id.map(|id| closings.send(id));
+                    let text = message.get_payload::<String>().unwrap_or_default();
+                    match (text.parse(), text.parse()) {
+                        // An error only means that nobody watches.
+                        (Ok(closed), _) => _ = closings.send(closed),
+                        (_, Ok(generation)) => _ = seen.raise(generation),
+                        _ => {}
+                    }
                 }
                 listening.store(false, Ordering::Release);
                 tracing::warn!("closings of sessions are not heard any more, trying again");

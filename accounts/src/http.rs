@@ -104,7 +104,15 @@ async fn register(
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
     let sent = accounts.credentials(&request, payload).await?;
-    let outcome = async { accounts.register(&sent.username.parse()?, &sent.password).await }.await;
+    let outcome = async {
+        let name = sent.username.parse()?;
+        accounts.register(&name, &sent.password).await?;
+        if let Some(setbacks) = &accounts.setbacks {
+            setbacks.welcome(&name, client(&request)).await;
+        }
+        Ok(())
+    };
+    let outcome = outcome.await;
     count("register", &outcome);
     outcome?;
     Ok(answer(StatusCode::CREATED).json(done("User registered successfully")))
@@ -128,7 +136,7 @@ async fn login(
     }
     let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
     match (&counted, &outcome) {
-        (Some((setbacks, name)), Ok(_)) => setbacks.forget(name, client(&request)).await,
+        (Some((setbacks, name)), Ok(_)) => setbacks.welcome(name, client(&request)).await,
         (Some((setbacks, name)), Err(Error::InvalidCredentials)) => setbacks.note(name).await,
         _ => {}
     }

@@ -51,10 +51,7 @@ async fn two_thousand_sockets_of_a_node_that_stops_go_on_elsewhere_and_miss_noth
     for n in 0..MESSAGES {
         talk.tick().await;
         let (speaker, text) = (speakers[n % SPEAKERS].clone(), format!("{n} of {MESSAGES}"));
-        asked.push(tokio::spawn(async move {
-            let said = speaker.posts("/rooms/lobby/messages", &json!({"text": text})).await.expect(201);
-            said.json()["seq"].as_u64().expect("a place")
-        }));
+        asked.push(tokio::spawn(says(speaker, text)));
         if n == BEFORE {
             stage.server.processes[going].signal("TERM");
         }
@@ -72,6 +69,19 @@ async fn two_thousand_sockets_of_a_node_that_stops_go_on_elsewhere_and_miss_noth
             soon("a listener to hear the last", listener).await.expect("it fails only by an assertion");
         assert_eq!(heard.places, stored, "lost, doubled or out of order");
         assert_eq!(heard.comebacks, 1, "everybody was on the node that stopped");
+    }
+}
+
+/// Says something, again while the node that is asked is about to go; its place.
+async fn says(speaker: Person, text: String) -> u64 {
+    loop {
+        let said = json!({"text": text, "clientId": text});
+        let answer = speaker.posts("/rooms/lobby/messages", &said).await;
+        if answer.status != 503 {
+            let stored = answer.expect(201);
+            return stored.json()["seq"].as_u64().expect("a place");
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -131,7 +131,7 @@ async fn follow(
             redis.set::<_, _, ()>(MARK, &mark).await.map_err(unavailable)?;
             redis.publish::<_, _, ()>(CHANNEL, generation).await.map_err(unavailable)?;
             *has_told = true;
-            tracing::info!(ended, mark, "Redis knows which sessions are closed");
+            tracing::info!(ended, mark, "closed sessions are closed in this Redis");
         }
         sleep(TICK).await;
     }

@@ -32,8 +32,13 @@ pub struct Config {
     pub admin_listen: SocketAddr,
 }
 
-/// Asks one part whether it works.
-pub type Probe = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+/// Asks one part whether it works. Answers with what is wrong, in words that go behind the name of the part.
+pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Option<&'static str>> + Send + Sync>;
+
+/// What a probe answers that knows no more than whether its part works.
+pub fn unless(works: bool) -> Option<&'static str> {
+    (!works).then_some("does not answer")
+}
 
 /// Whether the process should be given work.
 pub struct Readiness {
@@ -71,12 +76,12 @@ impl Readiness {
             return Some("draining".to_owned());
         }
         let answers = self.probes.iter().map(async |(part, probe)| {
-            let works = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or(false);
-            (!works).then_some(*part)
+            let obstacle = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| unless(false));
+            obstacle.map(|obstacle| format!("{part} {obstacle}"))
         });
         let broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
         match broken.is_empty() {
-            false => Some(format!("{} does not answer", broken.join(", "))),
+            false => Some(broken.join("; ")),
             true => (phase == STARTING).then(|| "starting".to_owned()),
         }
     }
@@ -132,8 +137,8 @@ async fn not_found() -> HttpResponse {
 mod tests {
     use super::*;
 
-    fn probe(works: bool) -> Probe {
-        Box::new(move || Box::pin(std::future::ready(works)))
+    fn probe(obstacle: Option<&'static str>) -> Probe {
+        Box::new(move || Box::pin(std::future::ready(obstacle)))
     }
 
     fn hanging() -> Probe {
@@ -142,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn ready_is_who_has_all_parts_and_does_not_drain() {
-        let readiness = Readiness::new(vec![("users", probe(true)), ("chat", probe(true))]);
+        let readiness = Readiness::new(vec![("users", probe(None)), ("chat", probe(None))]);
         assert_eq!(readiness.obstacle().await.as_deref(), Some("starting"));
         readiness.open();
         assert_eq!(readiness.obstacle().await, None);
@@ -152,14 +157,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_that_fails_or_hangs_is_named() {
-        let parts = vec![("users", probe(false)), ("sessions", probe(true)), ("chat", hanging())];
+        let parts =
+            vec![("users", probe(Some("has no rest"))), ("sessions", probe(None)), ("chat", hanging())];
         let readiness = Readiness::new(parts);
-        assert_eq!(
-            readiness.obstacle().await.as_deref(),
-            Some("users, chat does not answer"),
-            "while it starts"
-        );
+        let obstacle = Some("users has no rest; chat does not answer");
+        assert_eq!(readiness.obstacle().await.as_deref(), obstacle, "while it starts");
         readiness.open();
-        assert_eq!(readiness.obstacle().await.as_deref(), Some("users, chat does not answer"));
+        assert_eq!(readiness.obstacle().await.as_deref(), obstacle);
     }
 }

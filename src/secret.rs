@@ -1,11 +1,17 @@
 //! What must not be seen: addresses that may hold a password, and the key that roles sign identity with. Parsed by [`crate::config`].
 
-use std::{convert::Infallible, fmt, fs, os::unix::fs::PermissionsExt, path::Path, str::FromStr};
+use std::{
+    collections::HashSet, convert::Infallible, fmt, fs, os::unix::fs::PermissionsExt, path::Path,
+    str::FromStr,
+};
 
 use proto::signature::Key;
 
 /// Others may read a file of this mode.
 const OTHERS: u32 = 0o007;
+
+/// Of 32 random bytes fewer are different never.
+const VARIED: usize = 8;
 
 /// An address of a store. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +44,18 @@ impl fmt::Debug for Address {
 /// Says what is wrong with the file, never what is in it.
 pub fn key(path: &Path) -> Result<Key, String> {
     let flag = "--secret-file (GODZILLA_SECRET_FILE)";
-    Key::new(private(flag, path)?.trim_ascii()).map_err(|error| refused(flag, &error))
+    let content = private(flag, path)?;
+    let bytes = content.trim_ascii();
+    let key = Key::new(bytes).map_err(|error| refused(flag, &error))?;
+    if !is_varied(bytes) {
+        tracing::warn!("the key of {flag} repeats a few bytes, so it can be guessed; 32 random bytes cannot");
+    }
+    Ok(key)
+}
+
+/// Whether bytes can be random ones; hexadecimal digits of random bytes have more, too.
+fn is_varied(bytes: &[u8]) -> bool {
+    bytes.iter().collect::<HashSet<_>>().len() >= VARIED
 }
 
 /// The address that was given, or the one in the file that was.
@@ -85,6 +102,12 @@ mod tests {
             assert!(text.contains("--secret-file") && !text.contains("s3cret"), "{text}");
         }
         assert!(key(Path::new("/nowhere/at/all")).is_err());
+    }
+
+    #[test]
+    fn few_different_bytes_are_not_random() {
+        assert!(is_varied(b"0123456789abcdef0123456789abcdef") && is_varied(&[0, 1, 2, 3, 4, 5, 6, 7]));
+        assert!(!is_varied(&[b'k'; 64]) && !is_varied(&b"s3cret".repeat(6)));
     }
 
     #[test]

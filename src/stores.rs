@@ -6,7 +6,11 @@ use accounts::{SqliteUsers, Users};
 use proto::{RoomName, Timestamp};
 use sessions::{SessionId, Sessions, SqliteSessions};
 
-use crate::{admin::Probe, config, error::Error};
+use crate::{
+    admin::{Probe, unless},
+    config,
+    error::Error,
+};
 
 /// The open files.
 pub struct Stores {
@@ -38,7 +42,9 @@ impl Stores {
                 "users",
                 Box::new(move || {
                     let users = users.clone();
-                    Box::pin(async move { users.takes_writes().await && users.find("").await.is_ok() })
+                    Box::pin(
+                        async move { unless(users.takes_writes().await && users.find("").await.is_ok()) },
+                    )
                 }),
             ),
             (
@@ -46,7 +52,7 @@ impl Stores {
                 Box::new(move || {
                     let (sessions, nobody) = (sessions.clone(), nobody.clone());
                     Box::pin(async move {
-                        sessions.takes_writes().await && sessions.is_live(&nobody).await.is_ok()
+                        unless(sessions.takes_writes().await && sessions.is_live(&nobody).await.is_ok())
                     })
                 }),
             ),
@@ -55,9 +61,9 @@ impl Stores {
                 Box::new(move || {
                     let chat = chat.clone();
                     let lobby = RoomName::lobby();
-                    Box::pin(
-                        async move { chat.takes_writes().await && chat.history().head(&lobby).await.is_ok() },
-                    )
+                    Box::pin(async move {
+                        unless(chat.takes_writes().await && chat.history().head(&lobby).await.is_ok())
+                    })
                 }),
             ),
         ]

@@ -4,13 +4,9 @@
 //! of addresses. Where somebody is known the wait is all there is: strangers lock nobody out of home. Asked by the handlers of
 //! register and login; kept in Redis.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::LazyLock,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::LazyLock, time::Duration};
 
-use proto::Username;
+use proto::{Username, address::counted};
 use remote::{
     Redis, Unanswered,
     redis::{self, AsyncCommands, Script},
@@ -145,13 +141,8 @@ fn key(name: &Username) -> String {
     format!("setbacks:{}", name.key())
 }
 
-/// What counts as one address: a client may have all of an IPv6 /64.
 fn place(address: Option<IpAddr>) -> String {
-    match address {
-        None => "?".to_owned(),
-        Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
-    }
+    address.map_or_else(|| "?".to_owned(), |address| counted(address).to_string())
 }
 
 fn known(name: &Username, place: &str) -> String {

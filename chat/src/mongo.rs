@@ -1,4 +1,5 @@
-//! How MongoDB is asked: durable writes, reads of what a majority has, and never for long. Called by the MongoDB backends.
+//! How the MongoDB backends ask: several calls under one deadline, refusals in the chat's own words, numbers and times as BSON has
+//! them. Durability is [`remote::mongo`]'s.
 
 use std::{
     future::{Future, IntoFuture},
@@ -6,47 +7,24 @@ use std::{
 };
 
 use mongodb::{
-    Collection, Database,
     bson::DateTime,
     error::{Error as MongoError, ErrorKind},
-    options::{
-        Acknowledgment, CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria,
-        WriteConcern,
-    },
+    options::IndexOptions,
 };
 use proto::Timestamp;
+pub(crate) use remote::mongo::{DEADLINE, DUPLICATE_KEY, collection, is_duplicate};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Error, column::integer};
 
-/// How long one call may take, the choice of a server included; shorter than [`crate::config::STORE_DEADLINE`], so that the
-/// refusal is the store's own.
-pub(crate) const DEADLINE: Duration = Duration::from_millis(3500);
+// So that the refusal is the store's own.
+const _: () = assert!(DEADLINE.as_millis() < crate::config::STORE_DEADLINE.as_millis());
 
 /// How long creating the indexes of what is there already may take.
 pub(crate) const PREPARATION: Duration = Duration::from_secs(60);
 
-/// How long a write may wait for the majority; what takes longer has no known outcome.
-const MAJORITY: Duration = Duration::from_secs(3);
-
-/// What a write says that would make a second document under a unique key.
-pub(crate) const DUPLICATE_KEY: i32 = 11_000;
-
 /// What the creation of an index says when there is another one of its name or its keys.
 const ANOTHER_INDEX: [i32; 2] = [85, 86];
-
-/// A collection whose writes are on a majority's disks before they are answered. It is read at the primary, and only what a
-/// majority has, whatever the address says.
-pub(crate) fn collection<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
-    let durable =
-        WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY).build();
-    let options = CollectionOptions::builder()
-        .write_concern(durable)
-        .read_concern(ReadConcern::majority())
-        .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-        .build();
-    database.collection_with_options(name, options)
-}
 
 /// A unique index by its name.
 pub(crate) fn unique(name: &str) -> IndexOptions {

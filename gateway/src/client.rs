@@ -2,12 +2,12 @@
 //! the door and the login limit.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     str::FromStr,
 };
 
 use actix_web::http::header::{HeaderMap, HeaderName};
-use proto::identity::is_forbidden_header;
+use proto::{address, identity::is_forbidden_header};
 
 /// A trusted address or network, `IP` or `IP/BITS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,12 +86,9 @@ impl Client {
         }
     }
 
-    /// What the client is counted by: its IPv4 address, or the /64 that is one customer's.
+    /// What the client is counted by, see [`proto::address`].
     pub(crate) fn counted(self) -> Option<IpAddr> {
-        self.address.map(|address| match address {
-            IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() & u128::MAX << 64)),
-            four => four,
-        })
+        self.address.map(address::counted)
     }
 }
 

@@ -4,11 +4,15 @@
 //! Redis has [`DEADLINE`] for an answer, from the moment when it is asked. Before that a question may wait for its turn, as
 //! long as others are answered: a thousand clients that come at once are no outage, and neither is one late answer. When
 //! [`OUTAGE`] in a row are not answered in time, all that wait fail at once, and until the next answer nobody waits.
+//!
+//! MongoDB, in [`mongo`], keeps its own queues: only its answers are bounded.
+
+pub mod mongo;
 
 use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{
-    Pool, PoolError,
+    Pool,
     redis::{Client, RedisError, aio::ConnectionLike},
 };
 use tokio::{
@@ -16,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use deadpool_redis::{Connection, Hook, HookError, redis};
+pub use deadpool_redis::{Connection, Hook, HookError, PoolError, redis};
 
 /// How long Redis may take for anything, connecting included.
 pub const DEADLINE: Duration = Duration::from_millis(250);

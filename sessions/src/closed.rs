@@ -8,11 +8,11 @@ use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use mongodb::{
     Collection, Database, IndexModel,
     bson::{DateTime, doc},
-    error::Error as MongoError,
-    options::{Acknowledgment, CollectionOptions, IndexOptions, ReadConcern, ReturnDocument, WriteConcern},
+    options::{IndexOptions, ReturnDocument},
 };
+use remote::mongo::{Unanswered, answered, collection};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::sync::OnceCell;
 
 use crate::{Error, LIFETIME_SECONDS, SessionId};
 
@@ -21,9 +21,6 @@ const COLLECTION: &str = "closed_sessions";
 
 /// The collection of one document that counts.
 const COUNTER: &str = "closed_sessions_told";
-
-/// How long MongoDB may take, the choice of a server included.
-const DEADLINE: Duration = Duration::from_secs(4);
 
 /// How many sessions one part of the list names.
 const PART: usize = 500;
@@ -67,18 +64,17 @@ struct Count {
 impl MongoClosed {
     /// The list in `database`, which need not be there yet. It is written to a majority's disks, and read from what a majority has.
     pub fn new(database: &Database) -> Self {
-        let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
-        let options =
-            CollectionOptions::builder().write_concern(durable).read_concern(ReadConcern::majority()).build();
-        let closed = database.collection_with_options(COLLECTION, options.clone());
-        let counter = database.collection_with_options(COUNTER, options);
-        Self { closed, counter, prepared: OnceCell::new() }
+        Self {
+            closed: collection(database, COLLECTION),
+            counter: collection(database, COUNTER),
+            prepared: OnceCell::new(),
+        }
     }
 
     async fn prepare(&self) -> Result<(), Error> {
         let ends = IndexOptions::builder().expire_after(Duration::ZERO).build();
         let index = IndexModel::builder().keys(doc! { "ends": 1 }).options(ends).build();
-        let create = async { in_time(self.closed.create_index(index).into_future()).await.map(drop) };
+        let create = async { Ok::<_, Error>(answered(self.closed.create_index(index)).await.map(drop)?) };
         self.prepared.get_or_try_init(|| create).await.copied()
     }
 }
@@ -91,7 +87,7 @@ impl Closed for MongoClosed {
         let set = doc! { "$set": { "ends": DateTime::from_millis(ends) } };
         for session in sessions {
             let update = self.closed.update_one(doc! { "_id": session.as_str() }, set.clone());
-            in_time(update.upsert(true).into_future()).await?;
+            answered(update.upsert(true)).await?;
         }
         Ok(())
     }
@@ -100,24 +96,22 @@ impl Closed for MongoClosed {
         let count =
             self.counter.find_one_and_update(doc! { "_id": 1 }, doc! { "$inc": { "generation": 1_i64 } });
         let count = count.upsert(true).return_document(ReturnDocument::After);
-        let count = in_time(count.into_future()).await?;
+        let count = answered(count).await?;
         Ok(count.and_then(|count| u64::try_from(count.generation).ok()).unwrap_or_default())
     }
 
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
-        let cursor = in_time(self.closed.find(doc! {}).into_future()).await?;
+        let cursor = answered(self.closed.find(doc! {})).await?;
         let parts = cursor.try_chunks(PART).map(|part| {
-            let part = part.map_err(|failed| unavailable(failed.1))?;
+            let part = part.map_err(|failed| Unanswered::from(failed.1))?;
             Ok(part.iter().filter_map(|kept| kept.session.parse().ok()).collect())
         });
         Ok(parts.boxed())
     }
 }
 
-async fn in_time<T>(answer: impl Future<Output = Result<T, MongoError>>) -> Result<T, Error> {
-    timeout(DEADLINE, answer).await.map_err(unavailable)?.map_err(unavailable)
-}
-
-fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Unavailable(Box::new(error))
+impl From<Unanswered> for Error {
+    fn from(error: Unanswered) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
 }

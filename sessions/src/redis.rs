@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use proto::{Timestamp, Username};
 pub use remote::NotAnAddress;
 use remote::{
-    Redis,
+    HookError, PoolError, Redis, Unanswered,
     redis::{self, AsyncCommands},
 };
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ use tokio::{sync::broadcast, task::JoinHandle};
 
 use self::{
     keeper::Keeper,
-    run::{Asking, Seen},
+    run::{Asking, Seen, UNTOLD},
 };
 use crate::{Clock, Closed, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
@@ -44,6 +44,9 @@ const CONNECTIONS: usize = 16;
 
 /// Closings a watcher may be behind before it loses the oldest.
 const CLOSINGS: usize = 1_024;
+
+/// What is said of a Redis that does not answer, or whose closings are not heard.
+const SILENT: &str = "does not answer";
 
 /// A session's life in milliseconds.
 const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
@@ -72,11 +75,11 @@ struct Kept {
 
 /// Redis is one of the past.
 #[derive(Debug, thiserror::Error)]
-#[error("accounts has not yet told this Redis which sessions are closed")]
-struct Put;
+#[error("Redis {UNTOLD}")]
+struct Past;
 
 impl RedisSessions {
-    /// Sessions in the Redis at `url`, to be found there. Redis need not be there yet: see [`RedisSessions::is_ready`]. Needs a running
+    /// Sessions in the Redis at `url`, to be found there. Redis need not be there yet: see [`RedisSessions::obstacle`]. Needs a running
     /// runtime. `clock` is [`Timestamp::now`] but in tests.
     ///
     /// # Errors
@@ -124,10 +127,16 @@ impl RedisSessions {
         Ok(Self { redis, clock, closings, listening, keeper: None, seen, tasks })
     }
 
-    /// Whether Redis answers, has been told of what is closed, and closings are heard. For `/readyz`.
-    pub async fn is_ready(&self) -> bool {
-        let ping = self.redis.ask(async |mut redis| redis.ping::<String>().await);
-        self.is_listening() && ping.await.is_ok()
+    /// Why nobody can be found in Redis, if so: it does not answer, nothing is heard from it, or it has not been told of what is
+    /// closed. In words that go behind "Redis", for `/readyz`.
+    pub async fn obstacle(&self) -> Option<&'static str> {
+        let asked = self.redis.ask(async |mut redis| run::ask::<redis::Value>(&mut redis, "").await).await;
+        let is_told = match asked {
+            Ok((mark, history, _)) => self.seen.accepts(mark.as_deref(), &history),
+            Err(Unanswered::Connection(PoolError::PostCreateHook(HookError::Message(_)))) => false,
+            Err(_) => return Some(SILENT),
+        };
+        if is_told { (!self.is_listening()).then_some(SILENT) } else { Some(UNTOLD) }
     }
 
     /// Whether Redis logs what it is told before it answers, so that a crash loses no session. An error also when Redis
@@ -157,7 +166,7 @@ impl RedisSessions {
         let asked = self.redis.ask(async |mut redis| run::ask::<Option<Vec<u8>>>(&mut redis, &key).await);
         let (mark, history, value) = asked.await.map_err(unavailable)?;
         if !self.seen.accepts(mark.as_deref(), &history) {
-            return Err(unavailable(Put));
+            return Err(unavailable(Past));
         }
         Ok(value.and_then(|value| self.read(id, &value)))
     }

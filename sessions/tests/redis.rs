@@ -79,7 +79,7 @@ async fn listening(redis: &Redis) -> RedisSessions {
 
 async fn until_ready(sessions: &RedisSessions) {
     let ready = async {
-        while !sessions.is_ready().await {
+        while sessions.obstacle().await.is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -268,7 +268,8 @@ async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
     };
     timeout(PATIENCE, listening).await.expect("Redis is there");
     for sessions in [&keeper, &reader] {
-        assert!(!sessions.is_ready().await);
+        let obstacle = sessions.obstacle().await.expect("not ready");
+        assert!(obstacle.contains("has not yet been told"), "{obstacle}");
         assert!(sessions.find(&Token::generate().unwrap()).await.is_err());
     }
     list.is_away.store(false, Relaxed);
@@ -335,7 +336,8 @@ async fn a_redis_that_does_not_answer_lets_nobody_in() {
     }
     assert!(timeout(PATIENCE, sessions.open(&alice())).await.expect("there is a deadline").is_err());
     assert!(timeout(PATIENCE, sessions.close(&token)).await.expect("there is a deadline").is_err());
-    assert!(!timeout(PATIENCE, sessions.is_ready()).await.expect("there is a deadline"));
+    let obstacle = timeout(PATIENCE, sessions.obstacle()).await.expect("there is a deadline");
+    assert_eq!(obstacle, Some("does not answer"));
     redis.thaws();
     until_ready(&sessions).await;
     let other = sessions.open(&alice()).await.unwrap();

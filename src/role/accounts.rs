@@ -16,7 +16,7 @@ use remote::{NotAnAddress, Redis};
 use sessions::{MongoClosed, RedisSessions};
 
 use crate::{
-    admin::{self, Probe, Readiness},
+    admin::{self, Probe, Readiness, unless},
     config,
     error::Error,
     http::{self, Settings},
@@ -121,11 +121,11 @@ async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
 fn probes(users: Arc<MongoUsers>, sessions: Arc<RedisSessions>) -> Vec<(&'static str, Probe)> {
     let mongo = move || {
         let users = users.clone();
-        Box::pin(async move { users.is_ready().await }) as _
+        Box::pin(async move { unless(users.is_ready().await) }) as _
     };
     let redis = move || {
         let sessions = sessions.clone();
-        Box::pin(async move { sessions.is_ready().await }) as _
+        Box::pin(async move { sessions.obstacle().await }) as _
     };
     vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis))]
 }

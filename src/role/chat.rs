@@ -25,7 +25,7 @@ use sessions::RedisSessions;
 use socketio::{Bus, CloseReason, Server};
 
 use crate::{
-    admin::{self, Probe, Readiness},
+    admin::{self, Probe, Readiness, unless},
     config,
     error::Error,
     http::{self, Settings},
@@ -203,15 +203,15 @@ impl Stores {
         let (chat, sessions) = (self.chat.clone(), self.sessions.clone());
         let mongo = move || {
             let chat = chat.clone();
-            Box::pin(async move { chat.is_ready().await }) as _
+            Box::pin(async move { unless(chat.is_ready().await) }) as _
         };
         let redis = move || {
             let sessions = sessions.clone();
-            Box::pin(async move { sessions.is_ready().await }) as _
+            Box::pin(async move { sessions.obstacle().await }) as _
         };
         let node = move || {
             let known = known.get().is_some_and(|known| known());
-            Box::pin(async move { known }) as _
+            Box::pin(async move { unless(known) }) as _
         };
         vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }

@@ -14,7 +14,7 @@ use proto::Timestamp;
 use sessions::RedisSessions;
 
 use crate::{
-    admin::{self, Probe, Readiness},
+    admin::{self, Probe, Readiness, unless},
     config,
     error::Error,
     http::{self, Settings},
@@ -122,11 +122,11 @@ fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<
     let redis = move || {
         let sessions = sessions.clone();
         let watched = watch.hears();
-        Box::pin(async move { watched && sessions.is_ready().await }) as _
+        Box::pin(async move { sessions.obstacle().await.or(unless(watched)) }) as _
     };
     let chat = move || {
         let known = proxy.has_nodes();
-        Box::pin(async move { known }) as _
+        Box::pin(async move { unless(known) }) as _
     };
     vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }

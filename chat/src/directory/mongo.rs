@@ -14,7 +14,7 @@ use futures_util::TryStreamExt;
 use mongodb::{
     Collection, Database, IndexModel,
     bson::{Document, doc},
-    error::{Error as MongoError, ErrorKind, WriteFailure},
+    error::Error as MongoError,
     options::IndexOptions,
 };
 use proto::{RoomName, Username};
@@ -28,7 +28,7 @@ use self::{
 use super::{Card, Committed, Directory, Entry, Member, NewRoom};
 use crate::{
     Error,
-    mongo::{DEADLINE, DUPLICATE_KEY, PREPARATION, collection, due, unprepared, within},
+    mongo::{DEADLINE, PREPARATION, collection, due, is_duplicate, unprepared, within},
 };
 
 /// The collection.
@@ -236,8 +236,4 @@ impl Directory for MongoDirectory {
 /// The filter for the rooms that a user is in.
 fn rooms_with(user: &Username) -> Document {
     doc! { "members.key": user.key(), "archived": false }
-}
-
-fn is_duplicate(error: &MongoError) -> bool {
-    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
 }

@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,6 +35,9 @@ const HISTORY: &str = "master_replid";
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is said of a Redis that is not trusted.
+pub const UNTOLD: &str = "has not yet been told by accounts which sessions are closed";
+
 /// Between two looks of the keeper.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -54,8 +58,8 @@ impl Seen {
     /// Whether what stands beside this mark can be believed of a Redis with this history. Remembers its generation.
     pub fn accepts(&self, mark: Option<&str>, history: &str) -> bool {
         let Some(mark) = mark else { return self.0.load(Ordering::Acquire) == 0 };
-        let Some((generation, redis)) = read(mark) else { return false };
-        redis.split(' ').nth(1) == Some(history) && self.raise(generation) <= generation
+        let Some(mark) = Mark::read(mark) else { return false };
+        mark.history == history && self.raise(mark.generation) <= mark.generation
     }
 
     /// A Redis of this generation was heard of. Answers with the last one before.
@@ -75,10 +79,30 @@ pub async fn ask<T: FromRedisValue>(
     Ok((mark, remote::field(&info, HISTORY), value))
 }
 
-/// The generation in a mark, and which Redis it speaks of.
-fn read(mark: &str) -> Option<(u64, &str)> {
-    let (generation, redis) = mark.split_once(' ')?;
-    Some((generation.parse().ok()?, redis))
+/// What a mark says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark<'a> {
+    generation: u64,
+    /// The `run_id` of the Redis that it speaks of.
+    process: &'a str,
+    /// See [`HISTORY`].
+    history: &'a str,
+}
+
+impl<'a> Mark<'a> {
+    /// A mark as [`fmt::Display`] writes it; none when it names no process or no history.
+    fn read(text: &'a str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let (generation, process, history) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+        let is_whole = !process.is_empty() && !history.is_empty() && parts.next().is_none();
+        is_whole.then_some(Self { generation, process, history })
+    }
+}
+
+impl fmt::Display for Mark<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.generation, self.process, self.history)
+    }
 }
 
 /// Refuses a connection to a Redis whose mark does not speak of it.
@@ -87,13 +111,12 @@ pub fn trusted(asking: Asking, seen: Arc<Seen>) -> Hook {
         let seen = seen.clone();
         Box::pin(async move {
             let Look { process, history, mark } = look(connection).await.map_err(HookError::Backend)?;
-            let speaks_of_it = match mark.as_deref().map(read) {
+            let speaks_of_it = match mark.as_deref().map(Mark::read) {
                 None => asking == Asking::Finder,
-                Some(read) => read.is_some_and(|(_, marked)| marked.starts_with(&process)),
+                Some(mark) => mark.is_some_and(|mark| mark.process == process),
             };
-            let untold = "accounts has not yet told this Redis which sessions are closed";
             let trusted = speaks_of_it && seen.accepts(mark.as_deref(), &history);
-            trusted.then_some(()).ok_or_else(|| HookError::message(untold))
+            trusted.then_some(()).ok_or_else(|| HookError::message(format!("Redis {UNTOLD}")))
         })
     })
 }
@@ -122,12 +145,11 @@ async fn follow(
     loop {
         keeper.settle().await?;
         let Look { process, history, mark } = look(&mut redis).await.map_err(unavailable)?;
-        let this = format!("{process} {history}");
-        let speaks_of_it = mark.as_deref().and_then(read).is_some_and(|(_, marked)| marked == this);
+        let speaks_of_it = mark.as_deref().and_then(Mark::read).is_some_and(|mark| mark.process == process);
         if !(*has_told && speaks_of_it && seen.accepts(mark.as_deref(), &history)) {
             let ended = keeper.bury(&mut redis).await?;
             let generation = keeper.generation().await?;
-            let mark = format!("{generation} {this}");
+            let mark = Mark { generation, process: &process, history: &history }.to_string();
             redis.set::<_, _, ()>(MARK, &mark).await.map_err(unavailable)?;
             redis.publish::<_, _, ()>(CHANNEL, generation).await.map_err(unavailable)?;
             *has_told = true;
@@ -161,7 +183,7 @@ mod tests {
         assert!(accepts(None), "nobody ever kept anything");
         assert!(accepts(Some("3 a b")) && accepts(Some("3 c b")) && accepts(Some("4 a b")));
         assert!(!accepts(Some("3 a b")) && !accepts(None));
-        for odd in ["", "4", "4 b", "x 4", "-1 a b", "a b c", "4 a c", "9 b a"] {
+        for odd in ["", "4", "4 b", "x 4", "-1 a b", "a b c", "4 a c", "9 b a", "4  b", "4 a ", "4 a b c"] {
             assert!(!accepts(Some(odd)), "{odd}");
         }
         assert!(accepts(Some("4 a b")));

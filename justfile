@@ -27,8 +27,8 @@ port-forward *arguments:
     @scripts/port-forward "$@"
 
 # Show what runs in the cluster
-status:
-    @scripts/status
+status *arguments:
+    @scripts/status "$@"
 
 # Build again and replace one service
 rebuild service *arguments:
@@ -43,5 +43,5 @@ seed *arguments:
     @scripts/seed "$@"
 
 # Check what deploys it: manifests, image, scripts
-check-deployment:
-    @scripts/check-deployment
+check-deployment *arguments:
+    @scripts/check-deployment "$@"

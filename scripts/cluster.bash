@@ -56,32 +56,40 @@ wait_for() {
     done
 }
 
-# Gives the image $1 to the nodes of a cluster on this machine.
-load() {
-    local image=$1 archive=target/deploy/image.tar engine
+# Finds what gives an image to the nodes of a cluster on this machine, or says what is missing.
+need_loader() {
     case "$context" in
     docker-desktop | rancher-desktop | orbstack)
-        say "$context shows its nodes the images of docker"
-        return
+        # Its nodes see the images of docker, and of nobody else.
+        loader=docker
+        export ENGINE=docker
         ;;
+    kind-*) loader=kind ;;
+    k3d-*) loader=k3d ;;
+    minikube*) loader=minikube ;;
+    microk8s) loader=microk8s ;;
+    default | *k3s*) loader=k3s ;;
+    *) fail "how to give an image to $context is not known: use --push REPOSITORY, or --image IMAGE for one it can pull" ;;
     esac
+    command -v "$loader" >/dev/null ||
+        fail "$context takes images from $loader, which is not installed: install it, or use --push REPOSITORY or --image IMAGE"
+}
+
+# Gives the image $1 to the nodes; after need_loader.
+load() {
+    local image=$1 archive=target/deploy/image.tar engine
+    if [ "$loader" = docker ]; then return; fi
     engine=$(scripts/image --engine)
     mkdir -p target/deploy
     rm -f "$archive"
     say "loading $image into $context"
     "$engine" save --output "$archive" "$image"
-    case "$context" in
-    kind-*) kind load image-archive "$archive" --name "${context#kind-}" ;;
-    k3d-*) k3d image import "$archive" --cluster "${context#k3d-}" ;;
-    minikube*) minikube image load "$archive" --profile "$context" ;;
+    case "$loader" in
+    kind) kind load image-archive "$archive" --name "${context#kind-}" ;;
+    k3d) k3d image import "$archive" --cluster "${context#k3d-}" ;;
+    minikube) minikube image load "$archive" --profile "$context" ;;
     microk8s) microk8s ctr image import "$archive" ;;
-    *)
-        if command -v k3s >/dev/null; then
-            k3s ctr images import "$archive"
-        else
-            fail "how to give an image to $context is not known: use --push REPOSITORY, or --image IMAGE for one it can pull"
-        fi
-        ;;
+    k3s) k3s ctr images import "$archive" ;;
     esac >&2
     rm -f "$archive"
 }

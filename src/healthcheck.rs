@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{config::Healthcheck, error::Error};
 
 /// For connecting, and for each read and write.
@@ -18,7 +20,12 @@ const ENOUGH: u64 = 4096;
 pub fn run(config: &Healthcheck) -> Result<(), Error> {
     let answer = ask(reachable(config.admin_listen)).map_err(|error| Error::NotReady(error.to_string()))?;
     let status = answer.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(Error::NotReady(status.to_owned())) }
+    if status.split(' ').nth(1) == Some("200") {
+        return Ok(());
+    }
+    let body = answer.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
+    let why = body.as_ref().and_then(|refusal| refusal["message"].as_str()).unwrap_or(status);
+    Err(Error::NotReady(why.to_owned()))
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {
@@ -67,6 +74,14 @@ mod tests {
         assert!(check_against("HTTP/1.1 503 Service Unavailable\r\n\r\n").is_err());
         assert!(check_against("HTTP/1.1 5200 Odd\r\n\r\n").is_err());
         assert!(check_against("").is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let said = |answer| check_against(answer).unwrap_err().to_string();
+        let refusal = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"message\":\"Redis does not answer\"}";
+        assert_eq!(said(refusal), "not ready: Redis does not answer");
+        assert_eq!(said("HTTP/1.1 502 Bad\r\n\r\n{}"), "not ready: HTTP/1.1 502 Bad");
     }
 
     #[test]

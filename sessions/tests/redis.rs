@@ -222,7 +222,7 @@ async fn a_closed_session_is_closed_again_when_redis_takes_over_older_data() {
 }
 
 async fn follows(redis: &mut MultiplexedConnection, master: Option<&Redis>) {
-    let address = master.map(|master| master.url().replace("redis://", "").replace("/0", ""));
+    let address = master.map(|master| master.admin_url().replace("redis://", "").replace("/0", ""));
     let (host, port) = address.as_deref().and_then(|at| at.split_once(':')).unwrap_or(("NO", "ONE"));
     cmd("REPLICAOF").arg(host).arg(port).query_async::<()>(redis).await.expect("it obeys");
 }
@@ -239,7 +239,7 @@ async fn holds(redis: &mut MultiplexedConnection, token: &Token) {
 }
 
 async fn raw(redis: &Redis) -> MultiplexedConnection {
-    let client = Client::open(redis.url()).expect("an address");
+    let client = Client::open(redis.admin_url()).expect("an address");
     client.get_multiplexed_async_connection().await.expect("it is there")
 }
 

@@ -6,6 +6,9 @@ use tempfile::TempDir;
 
 use crate::{freeze, signal, start, start_anywhere};
 
+/// What the roles may do, as `scripts/secrets` says it for every deployment.
+const RIGHTS: &str = "~* &* +@all -@admin -@dangerous +info +config|get";
+
 /// A running redis-server. The program is `TESTBED_REDIS`, else `redis-server`.
 pub struct Redis {
     port: u16,
@@ -32,8 +35,13 @@ impl Redis {
         Self { port, directory, durable, child }
     }
 
-    /// Its address as clients take it.
+    /// Its address as the roles are given it: of a user who may not configure or stop it.
     pub fn url(&self) -> String {
+        format!("redis://godzilla:secret@127.0.0.1:{}/0", self.port)
+    }
+
+    /// Its address as administrators have it.
+    pub fn admin_url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
@@ -72,6 +80,17 @@ fn server(port: u16, directory: &TempDir, durable: bool) -> Command {
     let mut command = Command::new(given.unwrap_or_else(|| "redis-server".into()));
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(directory.path());
     command.args(["--appendonly", if durable { "yes" } else { "no" }, "--appendfsync", "always"]);
-    command.args(["--save", "", "--loglevel", "warning"]);
+    command.args(["--save", "", "--loglevel", "warning", "--user", "godzilla", "on", ">secret"]);
+    command.args(RIGHTS.split(' '));
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roles_may_here_what_they_may_in_a_deployment() {
+        assert!(include_str!("../../scripts/secrets").contains(&format!("user godzilla on >%s {RIGHTS}\\n")));
+    }
 }

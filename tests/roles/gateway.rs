@@ -29,7 +29,7 @@ const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\
 
 /// Says to Redis what a chat node says that lives for long.
 fn announces(redis: &Redis, node: &str, address: SocketAddr) {
-    let url = redis.url();
+    let url = redis.admin_url();
     let server = url.trim_start_matches("redis://").trim_end_matches("/0").to_owned();
     let mut redis = TcpStream::connect(server).expect("Redis is there");
     let command = format!("HSET chat:nodes {node} \"9999999999999 http://{address}\"\r\n");

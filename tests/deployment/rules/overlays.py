@@ -1,0 +1,99 @@
+"""One overlay as it is rendered."""
+
+import yaml
+
+import network
+import workloads
+from expected import KINDS, NAME, REDIS_CONF, SETTINGS, offence, same
+
+SCALED = {"gateway", "accounts", "chat"}
+
+
+def check(path, secrets, known):
+    """The rendered file, with what scripts/secrets makes and the variables that flags read. Answers with its images."""
+    where = path.name
+    documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
+    for document in documents:
+        check_document(where, document, known)
+    runs = {
+        document["metadata"]["name"]: document
+        for document in documents
+        if document["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Pod")
+    }
+    same(where, "the workloads", sorted(runs), sorted(KINDS))
+    for name, document in runs.items():
+        workloads.check(f"{where} {name}", document, secrets)
+    workloads.check_services(where, documents, runs)
+    network.check(where, documents)
+    members = runs["mongo"]["spec"]["replicas"]
+    gateway = next(d["spec"] for d in documents if d["kind"] == "Service" and d["metadata"]["name"] == "gateway")
+    if path.stem == "local":
+        same(where, "the way in", (gateway.get("type"), gateway["ports"][0].get("nodePort")), ("NodePort", 30009))
+        same(where, "the members of MongoDB", members, 1)
+    if path.stem == "production":
+        same(where, "the way in", gateway.get("type", "ClusterIP"), "ClusterIP")
+        same(where, "the members of MongoDB", members, 3)
+        check_budgets(where, documents)
+        check_scaling(where, documents, runs)
+    return {workloads.pod(document)["containers"][0]["image"] for document in runs.values()}
+
+
+def check_document(where, document, known):
+    """What holds for everything."""
+    kind, name, meta = document["kind"], document["metadata"]["name"], document["metadata"]
+    if meta.get("labels", {}).get("app.kubernetes.io/part-of") != "godzilla":
+        offence(where, f"{kind} {name}: scripts/clean would not find it")
+    if kind in ("Job", "CronJob"):
+        offence(where, f"{kind} {name}: nothing runs by itself beside the services")
+    if kind == "Secret":
+        offence(where, f"Secret {name}: no secret is in the repository")
+    if kind == "Namespace":
+        same(where, "the namespace", name, "godzilla")
+        enforced = meta["labels"].get("pod-security.kubernetes.io/enforce")
+        same(where, "what the namespace enforces", enforced, "restricted")
+    else:
+        same(where, f"the namespace of {kind} {name}", meta.get("namespace"), "godzilla")
+    if kind == "ConfigMap" and name.startswith("settings"):
+        check_settings(where, document["data"], known)
+    if kind == "ConfigMap" and name.startswith("redis"):
+        missing = REDIS_CONF - set(document["data"]["redis.conf"].splitlines())
+        same(where, "what redis.conf lacks", missing, set())
+    if kind == "ConfigMap" and name.startswith("mongo"):
+        start = document["data"]["start.sh"]
+        for word in ("exec mongod", "--replSet rs0", "--keyFile /tmp/mongo-key"):
+            if word not in start:
+                offence(where, f"start.sh lacks {word}")
+
+
+def check_settings(where, settings, known):
+    """What all roles are told."""
+    same(where, "the settings", {name: settings.get(name) for name in SETTINGS}, SETTINGS)
+    for name in settings:
+        if name not in known:
+            offence(where, f"{name} is a variable that no flag reads; the program refuses to start")
+    if where == "production.yaml":
+        same(where, "GODZILLA_COOKIE_SECURE", settings.get("GODZILLA_COOKIE_SECURE"), "true")
+
+
+def check_budgets(where, documents):
+    """Nodes can be emptied, one pod of a service at a time."""
+    budgets = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "PodDisruptionBudget"}
+    wanted = {
+        name: {"maxUnavailable": 1, "selector": {"matchLabels": {NAME: name}}} for name in (*SCALED, "mongo")
+    }
+    same(where, "the budgets", budgets, wanted)
+
+
+def check_scaling(where, documents, runs):
+    """At least two of each, whose number is nowhere else."""
+    scalers = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "HorizontalPodAutoscaler"}
+    same(where, "what is scaled", set(scalers), SCALED)
+    for name, scaler in scalers.items():
+        target = {"apiVersion": "apps/v1", "kind": KINDS.get(name), "name": name}
+        same(where, f"what scaler {name} scales", scaler["scaleTargetRef"], target)
+        if not 2 <= scaler.get("minReplicas", 1) < scaler["maxReplicas"]:
+            offence(where, f"scaler {name} lets one pod be all there is, or has no room")
+        if "replicas" in runs[name]["spec"]:
+            offence(where, f"{name}: a deploy would undo what was scaled")
+        if not workloads.pod(runs[name]).get("topologySpreadConstraints"):
+            offence(where, f"{name}: all its pods may be on one node")

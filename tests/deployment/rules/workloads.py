@@ -1,0 +1,131 @@
+"""What runs in the cluster: each pod confined, probed, told what it needs, and found by its service."""
+
+import re
+
+from expected import ADMIN, FILES, KINDS, NAME, PORTS, ROLES, offence, same
+
+CONFINED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+LOCALLY = {"mongo": "/data/db", "redis": "/data"}
+COMMANDS = {"mongo": ["bash", "/etc/mongo/start.sh"], "redis": ["redis-server", "/etc/redis/redis.conf"]}
+PROBES = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+
+
+def pod(document):
+    """The specification of a workload's pods."""
+    return document["spec"]["template"]["spec"]
+
+
+def confinement(user):
+    """What a pod of this user may not."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def check(where, document, secrets):
+    """One workload, with what scripts/secrets makes."""
+    name, spec = document["metadata"]["name"], pod(document)
+    same(where, "its kind", document["kind"], KINDS.get(name))
+    same(where, "its security context", spec.get("securityContext"), confinement(65532 if name in ROLES else 999))
+    same(where, "automountServiceAccountToken", spec.get("automountServiceAccountToken"), False)
+    same(where, "enableServiceLinks", spec.get("enableServiceLinks"), False)
+    same(where, "terminationGracePeriodSeconds", spec.get("terminationGracePeriodSeconds"), 60)
+    same(where, "the number of containers", len(spec["containers"]), 1)
+    container = spec["containers"][0]
+    same(where, "the container's security context", container.get("securityContext"), CONFINED)
+    resources = container.get("resources", {})
+    asked, most = (resources.get(part, {}).get("memory") for part in ("requests", "limits"))
+    if not asked or asked != most:
+        offence(where, f"asks for {asked} of memory and gets {most}: what it needs must be its own")
+    for entry in container.get("env", []):
+        if re.search(r"://[^/]*:[^/]*@", entry.get("value", "")) or "secretKeyRef" in entry.get("valueFrom", {}):
+            offence(where, f"{entry['name']} holds a secret; files hold secrets")
+    files = mounted(where, spec, container, secrets)
+    ports = {entry["name"]: entry["containerPort"] for entry in container["ports"]}
+    if PORTS.get(name) not in ports.values():
+        offence(where, f"it has no port {PORTS.get(name)}")
+    (check_role if name in ROLES else check_store)(where, name, document, container, files)
+
+
+def mounted(where, spec, container, secrets):
+    """Paths of the secret files that the container sees; a mount must name keys that exist."""
+    paths = set()
+    volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+    for mount in container.get("volumeMounts", []):
+        secret = volumes.get(mount["name"], {}).get("secret")
+        if not secret:
+            continue
+        name, made = secret["secretName"], secrets.get(secret["secretName"], set())
+        same(where, f"the mode of secret {name}", secret.get("defaultMode"), 0o440)
+        files = {item["path"]: item["key"] for item in secret.get("items", [])} or {key: key for key in made}
+        for path, key in files.items():
+            if key not in made:
+                offence(where, f"scripts/secrets makes no {name}/{key}")
+            paths.add(f"{mount['mountPath']}/{path}")
+    return paths
+
+
+def check_role(where, role, _, container, files):
+    """A pod of the program."""
+    same(where, "its arguments", container.get("args"), [role])
+    same(where, "its command", container.get("command"), None)
+    same(where, "its settings", container.get("envFrom", [{}])[0].get("configMapRef", {}).get("name", "")[:9], "settings-")
+    env = {entry["name"]: entry.get("value") or entry.get("valueFrom") for entry in container.get("env", [])}
+    wanted = dict(ROLES[role])
+    if role == "chat":
+        wanted |= {
+            "GODZILLA_NODE": {"fieldRef": {"fieldPath": "metadata.name"}},
+            "POD_IP": {"fieldRef": {"fieldPath": "status.podIP"}},
+            "GODZILLA_ADVERTISE": f"$(POD_IP):{PORTS['chat']}",
+        }
+    same(where, "its environment", env, wanted)
+    same(where, "its secrets", files, {value for value in ROLES[role].values() if value.startswith(FILES)})
+    same(where, "what it does before it is stopped", container.get("lifecycle"), {"preStop": {"sleep": {"seconds": 5}}})
+    if {"name": "admin", "containerPort": ADMIN} not in container["ports"]:
+        offence(where, f"it has no port admin, {ADMIN}")
+    for probe, path in PROBES.items():
+        same(where, f"its {probe}", container.get(probe, {}).get("httpGet"), {"path": path, "port": "admin"})
+
+
+def check_store(where, store, document, container, _):
+    """A pod of MongoDB or Redis: what it keeps has to stay."""
+    same(where, "its command", container.get("command"), COMMANDS[store])
+    same(where, "its arguments", container.get("args"), None)
+    for probe in PROBES:
+        if not container.get(probe):
+            offence(where, f"it has no {probe}")
+    claims = {claim["metadata"]["name"] for claim in document["spec"].get("volumeClaimTemplates", [])}
+    mounts = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
+    if mounts.get(LOCALLY[store]) not in claims:
+        offence(where, f"{LOCALLY[store]} is on no volume that stays")
+    retention = document["spec"].get("persistentVolumeClaimRetentionPolicy", {})
+    same(where, "what becomes of its volumes", retention, {"whenDeleted": "Retain", "whenScaled": "Retain"})
+    if store == "mongo":
+        members = ",".join(f"mongo-{index}.mongo:27017" for index in range(document["spec"]["replicas"]))
+        told = {entry["name"]: entry["value"] for entry in container["env"]}
+        same(where, "its members", told.get("MONGO_MEMBERS"), members)
+        same(where, "where its secrets are", told.get("MONGO_SECRETS"), "/run/secrets/mongo")
+
+
+def check_services(where, documents, workloads):
+    """Each workload has the service of its name, which finds it at its port."""
+    services = {document["metadata"]["name"]: document["spec"] for document in documents if document["kind"] == "Service"}
+    same(where, "the services", sorted(services), sorted(PORTS))
+    for name, workload in workloads.items():
+        service, template = services.get(name, {}), workload["spec"]["template"]
+        labels = template["metadata"]["labels"]
+        same(where, f"whom service {name} finds", service.get("selector"), {NAME: name})
+        same(where, f"the name in the labels of {name}", labels.get(NAME), name)
+        same(where, f"whom {name} counts as its pods", workload["spec"]["selector"], {"matchLabels": {NAME: name}})
+        ports = {entry["name"]: entry["containerPort"] for entry in template["spec"]["containers"][0]["ports"]}
+        reached = [(port["port"], ports.get(port.get("targetPort"))) for port in service.get("ports", [])]
+        same(where, f"where service {name} leads", reached, [(PORTS[name], PORTS[name])])
+        if workload["kind"] == "StatefulSet":
+            same(where, f"the service of {name}", workload["spec"].get("serviceName"), name)
+        if name in ("chat", "mongo"):
+            same(where, f"the address of service {name}", service.get("clusterIP"), "None")

@@ -10,8 +10,15 @@ use remote::Redis;
 pub use announce::Announcement;
 pub use watch::Watch;
 
-/// The hash of all nodes: name to `EXPIRES ADDRESS`, the former in milliseconds of Redis's clock.
+/// The hash of all nodes: name to `EXPIRES ADDRESS STATE`, the first in milliseconds of Redis's clock, the last [`OPEN`] or
+/// [`CLOSED`].
 const KEY: &str = "chat:nodes";
+
+/// The node takes what is new.
+const OPEN: &str = "open";
+
+/// It answers only for the sessions that it has: it starts, or ends.
+const CLOSED: &str = "closed";
 
 /// Connections to Redis at most: one question at a time, and one more while a late one is given up.
 const CONNECTIONS: usize = 2;

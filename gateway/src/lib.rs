@@ -36,7 +36,7 @@ pub use error::Error;
 pub use limit::ByClient;
 pub use origin::Origin;
 pub use own::not_found;
-pub use proxy::{Backend, Nodes, NotABackend, Proxy, Upstreams, on_connect};
+pub use proxy::{Backend, Node, Nodes, NotABackend, Proxy, Upstreams, on_connect};
 
 use budget::Budget;
 use known::Known;

@@ -9,11 +9,11 @@ use std::{
 };
 
 use gateway::{Backend, Nodes};
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use remote::{Redis, Unanswered};
 
-use super::{KEY, scripts, table};
+use super::{CLOSED, KEY, OPEN, scripts, table};
 
 /// The node is told to the gateways as long as this lives, and until it is withdrawn or its lease ends.
 pub struct Announcement {
@@ -27,8 +27,10 @@ struct Node {
     name: String,
     address: Backend,
     lease: Duration,
+    /// Whether it takes what is new.
+    is_open: AtomicBool,
     /// Whether the table has it.
-    is_known: AtomicBool,
+    is_known: watch::Sender<bool>,
 }
 
 impl Announcement {
@@ -38,15 +40,16 @@ impl Announcement {
     /// After a renewal that failed the next one comes so soon.
     const AGAIN: Duration = Duration::from_secs(1);
 
-    /// Announces the node `name`, which gateways reach at `address`, in the Redis at `url`, which need not be there yet. Needs a
-    /// running runtime.
+    /// Announces the node `name`, which gateways reach at `address`, in the Redis at `url`, which need not be there yet: as closed, so
+    /// that the name is its own before anybody comes. Needs a running runtime.
     ///
     /// # Errors
     /// When the name cannot be one, or the address none of Redis: in words that name the flag.
     pub fn start(url: &str, name: &str, address: Backend, lease: Duration) -> Result<Self, String> {
         Self::check(name)?;
         let (table, name) = (table(url)?, name.to_owned());
-        let node = Arc::new(Node { table, name, address, lease, is_known: AtomicBool::new(false) });
+        let (is_open, is_known) = (AtomicBool::new(false), watch::Sender::new(false));
+        let node = Arc::new(Node { table, name, address, lease, is_open, is_known });
         let renewing = tokio::spawn(node.clone().renew());
         Ok(Self { node, renewing })
     }
@@ -61,10 +64,33 @@ impl Announcement {
     /// Whether gateways can know the node. For `/readyz`; not while another node of its name lives.
     pub fn known(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let node = self.node.clone();
-        move || node.is_known.load(Ordering::Relaxed)
+        move || *node.is_known.borrow()
     }
 
-    /// Takes the node out of the table: the first thing of a drain. If Redis is away its lease does that.
+    /// Waits until no other node of this name lives.
+    pub async fn held(&self) {
+        // An error would mean that the node is gone, which this holds.
+        _ = self.node.is_known.subscribe().wait_for(|known| *known).await;
+    }
+
+    /// Gateways may bring what is new.
+    pub async fn open(&self) {
+        self.become_open(true).await;
+    }
+
+    /// Gateways bring nothing new, and go on bringing what belongs to the sessions that are here: the first thing of a drain.
+    pub async fn close(&self) {
+        self.become_open(false).await;
+    }
+
+    async fn become_open(&self, open: bool) {
+        self.node.is_open.store(open, Ordering::Relaxed);
+        if let Err(error) = self.node.announce().await {
+            tracing::warn!(%error, open, "gateways are told so at the next renewal");
+        }
+    }
+
+    /// Takes the node out of the table, when it has no sessions any more. If Redis is away its lease does that.
     pub async fn withdraw(self) {
         self.renewing.abort();
         let Node { table, name, address, .. } = &*self.node;
@@ -88,7 +114,7 @@ impl Node {
         loop {
             let said = self.announce().await;
             let known = matches!(said, Ok(true));
-            let before = self.is_known.swap(known, Ordering::Relaxed);
+            let before = self.is_known.send_replace(known);
             match said {
                 Ok(true) if !before => tracing::info!(node = self.name, "announced to the gateways"),
                 Ok(true) => {}
@@ -106,6 +132,7 @@ impl Node {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         script.key(KEY).arg(&self.name).arg(self.address.to_string());
         script.arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX));
+        script.arg(if self.is_open.load(Ordering::Relaxed) { OPEN } else { CLOSED });
         self.table.ask(async |mut redis| script.invoke_async(&mut redis).await).await
     }
 }

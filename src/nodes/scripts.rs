@@ -4,28 +4,28 @@ use std::sync::LazyLock;
 
 use remote::redis::Script;
 
-/// Redis's clock in milliseconds, and an entry's two parts.
+/// Redis's clock in milliseconds, and an entry's parts.
 const CLOCK: &str = r"
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
     local function parts(entry)
-        local expires, address = string.match(entry, '^(%d+) (.+)$')
-        return tonumber(expires) or 0, address
+        local expires, address, state = string.match(entry, '^(%d+) (%S+) ?(%a*)$')
+        return tonumber(expires) or 0, address, state
     end
 ";
 
-/// Key: the table. Arguments: a node, its address, its lease in milliseconds. Answers whether the node is in the table now; it is
+/// Key: the table. Arguments: a node, its address, its lease in milliseconds, `open` or `closed`. Answers whether the node is in the table now; it is
 /// not while another one of its name lives.
 pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-        local node, address, lease = unpack(ARGV)
+        local node, address, lease, state = unpack(ARGV)
         local held = redis.call('HGET', KEYS[1], node)
         if held then
             local expires, other = parts(held)
             if expires > now and other ~= address then return 0 end
         end
-        redis.call('HSET', KEYS[1], node, string.format('%.0f', now + lease) .. ' ' .. address)
+        redis.call('HSET', KEYS[1], node, string.format('%.0f', now + lease) .. ' ' .. address .. ' ' .. state)
         return 1
         ",
     )
@@ -45,16 +45,15 @@ pub static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Key: the table. Answers with name and address of every node that lives, in one list, and forgets those that do not.
+/// Key: the table. Answers with name, address and state of every node that lives, and forgets those that do not.
 pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local live, all = {}, redis.call('HGETALL', KEYS[1])
         for index = 1, #all, 2 do
-            local expires, address = parts(all[index + 1])
+            local expires, address, state = parts(all[index + 1])
             if expires > now then
-                table.insert(live, all[index])
-                table.insert(live, address)
+                table.insert(live, {all[index], address, state})
             else
                 redis.call('HDEL', KEYS[1], all[index])
             end

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::{Backend, Nodes};
+use gateway::{Backend, Node, Nodes};
+use remote::redis::AsyncCommands;
 use testbed::Redis;
 use tokio::time::timeout;
 
@@ -15,16 +16,23 @@ fn backend(port: u16) -> Backend {
     format!("http://127.0.0.1:{port}").parse().unwrap()
 }
 
-fn table(nodes: &[(&str, u16)]) -> Nodes {
-    Nodes::new(nodes.iter().map(|(name, port)| ((*name).to_owned(), backend(*port))))
+fn table(nodes: &[(&str, u16, &str)]) -> Nodes {
+    let node = |port, state| Node { backend: backend(port), is_open: state == OPEN };
+    Nodes::new(nodes.iter().map(|(name, port, state)| ((*name).to_owned(), node(*port, *state))))
 }
 
-fn announce(redis: &Redis, name: &str, port: u16, lease: Duration) -> Announcement {
+fn reserve(redis: &Redis, name: &str, port: u16, lease: Duration) -> Announcement {
     Announcement::start(&redis.url(), name, backend(port), lease).unwrap()
 }
 
+async fn announce(redis: &Redis, name: &str, port: u16, lease: Duration) -> Announcement {
+    let announcement = reserve(redis, name, port, lease);
+    announcement.open().await;
+    announcement
+}
+
 /// Waits until the watched table is this one.
-async fn becomes(watch: &Watch, want: &[(&str, u16)]) {
+async fn becomes(watch: &Watch, want: &[(&str, u16, &str)]) {
     let want = table(want);
     let mut nodes = watch.nodes();
     let seen = timeout(PATIENCE, nodes.wait_for(|nodes| *nodes == want)).await.map(|seen| seen.is_ok());
@@ -45,29 +53,65 @@ async fn nodes_are_seen_while_they_live_and_not_after_they_have_withdrawn() {
     let watch = Watch::start(&redis.url()).unwrap();
     // Nothing but a word ends such a lease here.
     let long = Duration::from_secs(3_600);
-    let one = announce(&redis, "chat-1", 1, long);
-    becomes(&watch, &[("chat-1", 1)]).await;
-    let two = announce(&redis, "chat-2", 2, long);
-    becomes(&watch, &[("chat-1", 1), ("chat-2", 2)]).await;
+    let one = announce(&redis, "chat-1", 1, long).await;
+    becomes(&watch, &[("chat-1", 1, OPEN)]).await;
+    let two = announce(&redis, "chat-2", 2, long).await;
+    becomes(&watch, &[("chat-1", 1, OPEN), ("chat-2", 2, OPEN)]).await;
     assert!(one.known()() && two.known()() && watch.hears());
+    one.close().await;
+    becomes(&watch, &[("chat-1", 1, CLOSED), ("chat-2", 2, OPEN)]).await;
     one.withdraw().await;
-    becomes(&watch, &[("chat-2", 2)]).await;
+    becomes(&watch, &[("chat-2", 2, OPEN)]).await;
+}
+
+#[tokio::test]
+async fn a_node_has_its_name_before_anybody_is_sent_to_it_and_waits_for_who_has_it() {
+    let redis = Redis::start();
+    let watch = Watch::start(&redis.url()).unwrap();
+    let long = Duration::from_secs(3_600);
+    let first = reserve(&redis, "chat", 1, long);
+    timeout(PATIENCE, first.held()).await.expect("nobody else has the name");
+    becomes(&watch, &[("chat", 1, CLOSED)]).await;
+    let second = reserve(&redis, "chat", 2, Duration::from_secs(1));
+    let before = timeout(Duration::from_secs(2), second.held()).await;
+    assert!(before.is_err() && !second.known()(), "two nodes of one name");
+    first.withdraw().await;
+    timeout(PATIENCE, second.held()).await.expect("the name is free");
+    becomes(&watch, &[("chat", 2, CLOSED)]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_redis_has_forgotten_is_believed_in_until_it_announces_itself_again() {
+    let redis = Redis::start();
+    let watch = Watch::start(&redis.url()).unwrap();
+    let node = announce(&redis, "chat-1", 1, Duration::from_secs(3)).await;
+    becomes(&watch, &[("chat-1", 1, OPEN)]).await;
+    let (mut nodes, table) = (watch.nodes(), super::table(&redis.url()).unwrap());
+    nodes.mark_unchanged();
+    let forget = async || table.ask(async |mut redis| redis.hdel::<_, _, u32>(KEY, "chat-1").await).await;
+    assert_eq!(forget().await.unwrap(), 1);
+    let until = Instant::now() + PATIENCE;
+    while forget().await.unwrap() == 0 {
+        assert!(Instant::now() < until, "it never announces itself again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(node.known()() && !nodes.has_changed().unwrap(), "it was never doubted");
 }
 
 #[tokio::test]
 async fn a_node_that_falls_silent_leaves_with_its_lease_and_one_that_renews_stays() {
     let redis = Redis::start();
     let short = Duration::from_secs(1);
-    let silent = announce(&redis, "silent", 1, short);
-    let lively = announce(&redis, "lively", 2, short);
+    let silent = announce(&redis, "silent", 1, short).await;
+    let lively = announce(&redis, "lively", 2, short).await;
     becomes_known(&silent).await;
     becomes_known(&lively).await;
     let started = Instant::now();
     // Dropped without a word, as by a crash.
     drop(silent);
     let watch = Watch::start(&redis.url()).unwrap();
-    becomes(&watch, &[("silent", 1), ("lively", 2)]).await;
-    becomes(&watch, &[("lively", 2)]).await;
+    becomes(&watch, &[("silent", 1, OPEN), ("lively", 2, OPEN)]).await;
+    becomes(&watch, &[("lively", 2, OPEN)]).await;
     assert!(started.elapsed() > short, "{:?}", started.elapsed());
     assert!(lively.known()());
 }
@@ -76,16 +120,16 @@ async fn a_node_that_falls_silent_leaves_with_its_lease_and_one_that_renews_stay
 async fn a_name_is_one_nodes_at_a_time() {
     let redis = Redis::start();
     let short = Duration::from_secs(1);
-    let first = announce(&redis, "chat", 1, short);
+    let first = announce(&redis, "chat", 1, short).await;
     becomes_known(&first).await;
     let table = super::table(&redis.url()).unwrap();
     let second = || async {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
-        script.key(KEY).arg("chat").arg(backend(2).to_string()).arg(1_000);
+        script.key(KEY).arg("chat").arg(backend(2).to_string()).arg(1_000).arg(OPEN);
         table.ask(async |mut redis| script.invoke_async::<bool>(&mut redis).await).await.unwrap()
     };
     assert!(!second().await, "its name is taken");
-    let other = announce(&redis, "chat", 2, short);
+    let other = announce(&redis, "chat", 2, short).await;
     other.withdraw().await;
     assert!(!second().await, "who has the name keeps it when another one withdraws");
     drop(first);
@@ -99,8 +143,8 @@ async fn a_name_is_one_nodes_at_a_time() {
 async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it() {
     let mut redis = Redis::start_forgetful();
     let watch = Watch::start(&redis.url()).unwrap();
-    let node = announce(&redis, "chat-1", 1, Duration::from_secs(1));
-    becomes(&watch, &[("chat-1", 1)]).await;
+    let node = announce(&redis, "chat-1", 1, Duration::from_secs(1)).await;
+    becomes(&watch, &[("chat-1", 1, OPEN)]).await;
     redis.crashes();
     let mut nodes = watch.nodes();
     nodes.mark_unchanged();
@@ -109,7 +153,7 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
         assert!(Instant::now() < until, "nobody notices that Redis is away");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1)]));
+    assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1, OPEN)]));
     redis.returns();
     becomes_known(&node).await;
     while !watch.hears() {
@@ -123,8 +167,8 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
 async fn a_redis_that_comes_back_empty_is_believed_after_nodes_had_time_to_announce_themselves_again() {
     let mut redis = Redis::start_forgetful();
     let watch = Watch::start(&redis.url()).unwrap();
-    let node = announce(&redis, "chat-1", 1, Announcement::LEASE);
-    becomes(&watch, &[("chat-1", 1)]).await;
+    let node = announce(&redis, "chat-1", 1, Announcement::LEASE).await;
+    becomes(&watch, &[("chat-1", 1, OPEN)]).await;
     redis.crashes();
     drop(node);
     let until = Instant::now() + PATIENCE;

@@ -1,6 +1,7 @@
 //! A gateway's part: it asks again and again which nodes live. While Redis does not answer, those that lived last are believed in.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use gateway::{Backend, Nodes};
+use gateway::{Backend, Node, Nodes};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -17,7 +18,7 @@ use tokio::{
 
 use remote::{Redis, Unanswered};
 
-use super::{KEY, scripts, table};
+use super::{CLOSED, KEY, scripts, table};
 
 /// Keeps a table of the nodes up to date as long as it lives.
 pub struct Watch {
@@ -33,8 +34,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Between two questions when somebody cannot wait: whoever names a node that is not known may be right, or may not.
 const SOON: Duration = Duration::from_millis(50);
 
-/// For so long after Redis was away, nodes that it does not know are believed in: their leases ended meanwhile, and they need a
-/// moment to renew them.
+/// For so long a node is believed in that is gone without having closed: Redis was away and its lease ended meanwhile, or Redis has
+/// forgotten, and the node needs a moment to announce itself again.
 const MERCY: Duration = Duration::from_secs(5);
 
 impl Watch {
@@ -74,15 +75,12 @@ impl Drop for Watch {
 }
 
 async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>, look: Arc<Notify>) {
-    let (mut mercy, mut was_away) = (Instant::now(), false);
+    let mut missing = HashMap::new();
     loop {
         match live(&table).await {
             Ok(live) => {
                 hears.store(true, Ordering::Relaxed);
-                if std::mem::take(&mut was_away) {
-                    mercy = Instant::now() + MERCY;
-                }
-                let live = if Instant::now() < mercy { together(&nodes.borrow(), &live) } else { live };
+                let live = believed(&nodes.borrow(), live, &mut missing);
                 nodes.send_if_modified(|known| {
                     let changed = *known != live;
                     if changed {
@@ -93,7 +91,6 @@ async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>
                 });
             }
             Err(error) => {
-                was_away = true;
                 if hears.swap(false, Ordering::Relaxed) {
                     tracing::warn!(%error, "cannot ask which chat nodes live, believing in those of before");
                 }
@@ -107,15 +104,21 @@ async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>
 async fn live(table: &Redis) -> Result<Nodes, Unanswered> {
     let mut script = scripts::LIVE.prepare_invoke();
     script.key(KEY);
-    let live: Vec<(String, String)> =
+    let live: Vec<(String, String, String)> =
         table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
-    Ok(Nodes::new(live.into_iter().filter_map(|(name, address)| {
-        let address: Option<Backend> = address.parse().ok().filter(|_| Nodes::is_name(&name));
-        address.map(|address| (name, address))
+    Ok(Nodes::new(live.into_iter().filter_map(|(name, address, state)| {
+        let backend: Option<Backend> = address.parse().ok().filter(|_| Nodes::is_name(&name));
+        backend.map(|backend| (name, Node { backend, is_open: state != CLOSED }))
     })))
 }
 
-/// Both, and where they differ, what is new.
-fn together(known: &Nodes, live: &Nodes) -> Nodes {
-    Nodes::new(known.iter().chain(live.iter()).map(|(name, address)| (name.to_owned(), address.clone())))
+/// Those that live, and of those that were known the ones that may only be forgotten: `missing` says since when.
+fn believed(known: &Nodes, live: Nodes, missing: &mut HashMap<String, Instant>) -> Nodes {
+    missing.retain(|name, _| live.get(name).is_none());
+    let forgotten = known.iter().filter(|(name, node)| {
+        let is_gone = live.get(name).is_none() && node.is_open;
+        is_gone && missing.entry((*name).to_owned()).or_insert_with(Instant::now).elapsed() < MERCY
+    });
+    let all = forgotten.chain(live.iter()).map(|(name, node)| (name.to_owned(), node.clone()));
+    Nodes::new(all.collect::<Vec<_>>())
 }

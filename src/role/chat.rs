@@ -33,7 +33,7 @@ use crate::{
     mongo,
     nodes::Announcement,
     registered::Registered,
-    role::{caller, upkeep},
+    role::{caller, newcomers::Newcomers, upkeep},
     shutdown::Stop,
     telemetry,
 };
@@ -47,8 +47,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// How long requests may go on when the process ends, in seconds.
 const REST: u64 = 3;
 
-/// How long gateways may take to notice that the node wants no more: they ask each second.
+/// How long gateways may take to notice that the node wants nothing new: they ask each second.
 const NOTICE: Duration = Duration::from_millis(1_300);
+
+/// How long whoever polls may take to fetch the last packet, the close.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// When the node ends its sockets are closed in this many steps: other nodes take them, a few at a time.
 const CLOSING_STEPS: u32 = 50;
@@ -73,6 +76,8 @@ struct Running {
     readiness: Arc<Readiness>,
     /// Gateways send nobody new.
     announcement: Announcement,
+    /// Nobody new is let in.
+    newcomers: Newcomers,
     /// The node's HTTP.
     http: ServerHandle,
     /// Everything accepted is answered before the sockets go.
@@ -106,10 +111,19 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(server);
     spawn(upkeep(metrics, || ()));
+    let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
+    let announcement = announcement.map_err(Error::Config)?;
+    _ = known.set(Box::new(announcement.known()));
+    // Nothing is done under a name that is another node's.
+    let wait = async {
+        announcement.held().await;
+        stores.wait(&node).await
+    };
     let order = tokio::select! {
-        order = stores.wait(&node) => order,
+        order = wait => order,
         signal = stop.asked() => {
-            tracing::info!(signal, "stopped before the stores were there");
+            tracing::info!(signal, "stopped before it had its name and its stores");
+            announcement.withdraw().await;
             return Ok(());
         }
     };
@@ -128,14 +142,13 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let mut sockets = config.sockets.to_config();
     // Gateways read the node's name there.
     sockets.sid_suffix = format!(".{node}");
+    let newcomers = Newcomers::at(&sockets.path);
     let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), sockets);
-    let http = door(listener, chat.clone(), sockets, key)?;
+    let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
     let handle = http.handle();
     let mut http = spawn(http);
-    let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
-    let announcement = announcement.map_err(Error::Config)?;
-    _ = known.set(Box::new(announcement.known()));
-    let running = Running { readiness, announcement, http: handle, chat, bus, admin };
+    announcement.open().await;
+    let running = Running { readiness, announcement, newcomers, http: handle, chat, bus, admin };
     running.readiness.open();
     tracing::info!(address = %config.listen, node, "chat listens");
     tokio::select! {
@@ -151,15 +164,16 @@ fn door(
     listener: TcpListener,
     chat: Chat,
     sockets: Server<Guests>,
-    key: Key,
+    (key, newcomers): (Key, Newcomers),
 ) -> Result<HttpServerTask, Error> {
     let settings = Settings { head: HEAD, drain: REST, on_connect: socketio::on_connect };
     let server = http::serve(listener, settings, move || {
-        let key = Rc::new(key.clone());
+        let (key, newcomers) = (Rc::new(key.clone()), newcomers.clone());
         App::new()
             .configure(|service| chat.routes(service))
             .configure(|service| sockets.mount(service))
             .default_service(web::to(gateway::not_found))
+            .wrap(from_fn(move |request, next| newcomers.clone().check(request, next)))
             .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
     });
     server.map_err(|error| Error::part("http", error))
@@ -221,12 +235,13 @@ impl Running {
     /// No new work, the answers to the old, then goodbye to the sockets, then the parts from the outside in.
     async fn drain(self) {
         self.readiness.drain();
-        self.announcement.withdraw().await;
-        // What gateways still send here before they have noticed is answered, not left in the backlog.
+        self.newcomers.refuse();
+        self.announcement.close().await;
         sleep(NOTICE).await;
-        self.http.pause().await;
         self.chat.drain().await;
         self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+        sleep(GOODBYE).await;
+        self.announcement.withdraw().await;
         self.http.stop(true).await;
         self.admin.stop(false).await;
     }

@@ -4,6 +4,7 @@ pub mod accounts;
 mod caller;
 pub mod chat;
 pub mod gateway;
+mod newcomers;
 pub mod presence;
 mod presence_thread;
 pub mod serve;

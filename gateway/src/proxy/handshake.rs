@@ -22,7 +22,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     FIRST, Worker,
     backend::Backend,
-    headers, incoming,
+    headers, incoming, is_settled,
     outgoing::Outgoing,
     splice::{Descriptor, Splice},
 };
@@ -77,11 +77,11 @@ async fn first(
     for (index, backend) in candidates.into_iter().enumerate() {
         let is_last = index + 1 == count;
         outcome = worker.upstream.shake_hands(outgoing, &backend, if is_last { SHAKE } else { FIRST }).await;
-        match outcome {
-            Err(Error::Away) => worker.shared.doubts.note(&backend),
-            Err(Error::Late) if !is_last => worker.shared.doubts.note(&backend),
-            _ => break,
+        if is_settled(&outcome, is_last) {
+            break;
         }
+        worker.shared.doubts.note(&backend);
+        outcome = outcome.and(Err(Error::Away));
     }
     outcome
 }

@@ -28,6 +28,7 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
+use hyper::{Response, StatusCode};
 use proto::{Identity, signature::Key};
 use tokio::{
     sync::{Notify, watch},
@@ -35,7 +36,7 @@ use tokio::{
 };
 
 pub use backend::{Backend, NotABackend};
-pub use nodes::Nodes;
+pub use nodes::{Node, Nodes};
 pub use splice::on_connect;
 
 use crate::{answer::session_unknown, body, config::Config, error::Error, metric, routes::SOCKETS};
@@ -111,9 +112,9 @@ impl Proxy {
         ProxyWorker(Rc::new(Worker { shared: self.0.clone(), upstream: Upstream::new() }))
     }
 
-    /// Whether a chat node is known.
+    /// Whether a chat node is known that takes sessions.
     pub fn has_nodes(&self) -> bool {
-        !self.0.upstreams.nodes.borrow().is_empty()
+        self.0.upstreams.nodes.borrow().has_open()
     }
 
     /// Takes no new sockets, waits for requests under way, then ends the WebSockets, a few at a time. Takes 15 s at most.
@@ -248,11 +249,11 @@ impl Worker {
             let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
             let within = if is_last { within } else { within.min(FIRST) };
             outcome = self.upstream.ask(outgoing, &backend, within).await;
-            match outcome {
-                Err(Error::Away) => self.shared.doubts.note(&backend),
-                Err(Error::Late) if !is_last => self.shared.doubts.note(&backend),
-                _ => break,
+            if is_settled(&outcome, is_last) {
+                break;
             }
+            self.shared.doubts.note(&backend);
+            outcome = outcome.and(Err(Error::Away));
         }
         incoming::relayed(outcome?, under_way)
     }
@@ -261,12 +262,12 @@ impl Worker {
     async fn node(&self, name: &str) -> Option<Backend> {
         let Upstreams { nodes, look, .. } = &self.shared.upstreams;
         if let Some(node) = nodes.borrow().get(name) {
-            return Some(node.clone());
+            return Some(node.backend.clone());
         }
         look.notify_one();
         let mut nodes = nodes.clone();
         let known = timeout(NEWS, nodes.wait_for(|nodes| nodes.get(name).is_some())).await.ok()?.ok()?;
-        known.get(name).cloned()
+        known.get(name).map(|node| node.backend.clone())
     }
 
     /// A few nodes, the one first that is best: for somebody's requests and sockets always the same while it lives, so that what it
@@ -280,6 +281,15 @@ impl Worker {
         self.shared.doubts.last(&mut order);
         order.truncate(TRIES);
         order
+    }
+}
+
+/// Whether nobody else need be asked. A node that takes no new sessions says so by 421 (RFC 9110 §15.5.20).
+fn is_settled<T>(outcome: &Result<Response<T>, Error>, is_last: bool) -> bool {
+    match outcome {
+        Ok(answer) => answer.status() != StatusCode::MISDIRECTED_REQUEST,
+        Err(Error::Late) => is_last,
+        Err(error) => *error != Error::Away,
     }
 }
 

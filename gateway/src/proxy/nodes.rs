@@ -7,9 +7,18 @@ use std::{
 
 use super::backend::Backend;
 
+/// A chat node that lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Where it is.
+    pub backend: Backend,
+    /// Whether it wants what is new; one that starts or ends answers only for the sessions that it has.
+    pub is_open: bool,
+}
+
 /// The chat nodes that live, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Nodes(BTreeMap<String, Backend>);
+pub struct Nodes(BTreeMap<String, Node>);
 
 /// What a query says of the session that it is for.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,13 +36,13 @@ const NAME: usize = 63;
 
 impl Nodes {
     /// The table of these nodes.
-    pub fn new(nodes: impl IntoIterator<Item = (String, Backend)>) -> Self {
+    pub fn new(nodes: impl IntoIterator<Item = (String, Node)>) -> Self {
         Self(nodes.into_iter().collect())
     }
 
-    /// Whether nobody is there.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether one wants what is new.
+    pub fn has_open(&self) -> bool {
+        self.open().next().is_some()
     }
 
     /// Whether a node may be called so: Engine.IO ids end in its name, behind a dot.
@@ -41,17 +50,22 @@ impl Nodes {
         (1..=NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     }
 
-    /// All nodes and where they are, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Backend)> {
-        self.0.iter().map(|(name, backend)| (name.as_str(), backend))
+    /// All nodes, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.0.iter().map(|(name, node)| (name.as_str(), node))
     }
 
     /// The node of this name.
-    pub(super) fn get(&self, name: &str) -> Option<&Backend> {
+    pub fn get(&self, name: &str) -> Option<&Node> {
         self.0.get(name)
     }
 
-    /// All nodes once, in an order that is `whose` own and hardly changes when nodes come and go: who is first stays first, and the
+    /// Those that want what is new.
+    fn open(&self) -> impl Iterator<Item = (&str, &Backend)> {
+        self.iter().filter(|(_, node)| node.is_open).map(|(name, node)| (name, &node.backend))
+    }
+
+    /// All open nodes once, in an order that is `whose` own and hardly changes when nodes come and go: who is first stays first, and the
     /// sockets of a node that goes are spread over all others (highest random weight). Every gateway finds the same order.
     pub(super) fn preferred(&self, whose: &str) -> impl Iterator<Item = &Backend> {
         let weight = |name: &str| {
@@ -60,15 +74,17 @@ impl Nodes {
             (whose, name).hash(&mut hasher);
             hasher.finish()
         };
-        let mut nodes: Vec<_> = self.0.iter().map(|(name, backend)| (weight(name), backend)).collect();
+        let mut nodes: Vec<_> = self.open().map(|(name, backend)| (weight(name), backend)).collect();
         nodes.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
         nodes.into_iter().map(|(_, backend)| backend)
     }
 
-    /// All nodes once, beginning with another one for every next `turn`.
+    /// All open nodes once, beginning with another one for every next `turn`.
     pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Backend> {
-        let first = turn.checked_rem(self.0.len()).unwrap_or(0);
-        self.0.values().cycle().skip(first).take(self.0.len())
+        let mut nodes: Vec<_> = self.open().map(|(_, backend)| backend).collect();
+        let first = turn.checked_rem(nodes.len()).unwrap_or(0);
+        nodes.rotate_left(first);
+        nodes.into_iter()
     }
 }
 
@@ -122,8 +138,12 @@ mod tests {
     fn everybody_has_a_node_of_their_own_and_keeps_it_when_another_goes() {
         let backend = |n: usize| format!("http://h:{}", 1000 + n).parse::<Backend>().unwrap();
         let name = |n: usize| format!("chat-{n}");
-        let nodes = Nodes::new((0..5).map(|n| (name(n), backend(n))));
-        let fewer = Nodes::new((0..4).map(|n| (name(n), backend(n))));
+        let node = |n: usize, is_open| (name(n), Node { backend: backend(n), is_open });
+        let nodes = Nodes::new((0..5).map(|n| node(n, true)));
+        let fewer = Nodes::new((0..5).map(|n| node(n, n != 4)));
+        assert!(
+            fewer.get("chat-4").is_some() && fewer.has_open() && !Nodes::new([node(4, false)]).has_open()
+        );
         let mut users = [0; 5];
         for user in (0..1000).map(|n| format!("user{n}")) {
             let order: Vec<_> = nodes.preferred(&user).cloned().collect();
@@ -138,7 +158,8 @@ mod tests {
     #[test]
     fn every_node_has_its_turn() {
         let backend = |port: u16| format!("http://h:{port}").parse::<Backend>().unwrap();
-        let nodes = Nodes::new([("a".to_owned(), backend(1)), ("b".to_owned(), backend(2))]);
+        let node = |name: &str, port| (name.to_owned(), Node { backend: backend(port), is_open: port < 9 });
+        let nodes = Nodes::new([node("a", 1), node("b", 2), node("c", 9)]);
         let turns = |turn| nodes.in_turn(turn).cloned().collect::<Vec<_>>();
         assert_eq!(turns(0), [backend(1), backend(2)]);
         assert_eq!(turns(1), [backend(2), backend(1)]);

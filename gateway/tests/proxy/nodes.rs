@@ -1,9 +1,9 @@
 //! Which chat node a request goes to.
 
 use futures_util::future::join_all;
-use gateway::Nodes;
+use gateway::{Node, Nodes};
 
-use crate::stage::{FINE, PATIENCE, Service, Stage, header, identity, status};
+use crate::stage::{FINE, PATIENCE, Service, Stage, header, identity, open, status};
 
 /// A poll's head with this query.
 fn poll(stage: &Stage, query: &str) -> String {
@@ -63,7 +63,7 @@ async fn a_session_of_no_live_node_is_unknown() {
         assert!(polled.ends_with(unknown), "{sid}: {polled}");
         assert_eq!(header(&upgraded, "connection").as_deref(), Some("close"), "{upgraded}");
     }
-    stage.nodes.send_replace(Nodes::new([("due".to_owned(), stage.two.backend.clone())]));
+    stage.nodes.send_replace(Nodes::new([open("due", &stage.two.backend)]));
     let answer = stage.sends(poll(&stage, "&sid=abc.one")).await.rest().await;
     assert!(answer.ends_with(unknown), "it was live a moment ago: {answer}");
     stage.one.is_untouched();
@@ -77,7 +77,7 @@ async fn new_sessions_go_to_their_users_node_and_past_those_that_cannot_be_reach
         assert!(answered_by(&stage, &stage.one, "").await.ends_with("fine"));
     }
     let gone = Service::opens().await.closes();
-    let table = [("a".to_owned(), gone.backend.clone()), ("due".to_owned(), stage.two.backend.clone())];
+    let table = [open("a", &gone.backend), open("due", &stage.two.backend)];
     stage.nodes.send_replace(Nodes::new(table));
     for _ in 0..4 {
         assert!(answered_by(&stage, &stage.two, "").await.ends_with("fine"));
@@ -90,6 +90,50 @@ async fn new_sessions_go_to_their_users_node_and_past_those_that_cannot_be_reach
         assert_eq!(status(&client.head().await), 101);
     }
     stage.one.is_untouched();
+}
+
+#[actix_web::test]
+async fn a_node_that_ends_keeps_its_sessions_and_gets_nothing_new() {
+    let stage = Stage::opens(&[]).await;
+    let closed = ("one".to_owned(), Node { backend: stage.one.backend.clone(), is_open: false });
+    stage.nodes.send_replace(Nodes::new([closed.clone(), open("due", &stage.two.backend)]));
+    for _ in 0..2 {
+        assert!(answered_by(&stage, &stage.one, "&sid=abc.one").await.ends_with("fine"));
+        assert!(answered_by(&stage, &stage.two, "").await.ends_with("fine"));
+    }
+    assert!(stage.proxy.has_nodes());
+    stage.nodes.send_replace(Nodes::new([closed]));
+    assert!(!stage.proxy.has_nodes());
+    assert_eq!(status(&stage.sends(poll(&stage, "")).await.rest().await), 503);
+    assert!(answered_by(&stage, &stage.one, "&sid=abc.one").await.ends_with("fine"));
+}
+
+#[actix_web::test]
+async fn a_node_that_says_that_it_takes_no_new_sessions_is_passed_over() {
+    let refusal = "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for alone in [false, true] {
+        let stage = Stage::opens(&[]).await;
+        if alone {
+            stage.nodes.send_replace(Nodes::new([open("one", &stage.one.backend)]));
+        }
+        for (turn, request) in
+            [poll(&stage, ""), stage.handshake("EIO=4&transport=websocket")].into_iter().enumerate()
+        {
+            let mut client = stage.sends(request).await;
+            // The second time it would be asked last.
+            if alone || turn == 0 {
+                let mut ends = stage.one.accepts().await;
+                ends.head().await;
+                ends.writes(refusal).await;
+            }
+            if !alone {
+                let mut next = stage.two.accepts().await;
+                next.head().await;
+                next.writes(FINE).await;
+            }
+            assert_eq!(status(&client.head().await), if alone { 503 } else { 200 });
+        }
+    }
 }
 
 #[actix_web::test]
@@ -137,7 +181,7 @@ async fn a_node_that_another_gateway_knows_already_is_looked_for_before_its_sess
     let three = Service::opens().await;
     let mut client = stage.sends(poll(&stage, "&sid=abc.three")).await;
     stage.look.notified().await;
-    stage.nodes.send_replace(Nodes::new([("three".to_owned(), three.backend.clone())]));
+    stage.nodes.send_replace(Nodes::new([open("three", &three.backend)]));
     let mut peer = three.accepts().await;
     peer.head().await;
     peer.writes(FINE).await;
@@ -148,7 +192,7 @@ async fn a_node_that_another_gateway_knows_already_is_looked_for_before_its_sess
 async fn without_a_node_that_can_be_reached_the_answer_is_503_in_time() {
     let stage = Stage::opens(&[]).await;
     let (one, two) = (Service::opens().await.closes(), Service::opens().await.closes());
-    let gone = [("one".to_owned(), one.backend.clone()), ("due".to_owned(), two.backend.clone())];
+    let gone = [open("one", &one.backend), open("due", &two.backend)];
     for nodes in [Nodes::default(), Nodes::new(gone)] {
         stage.nodes.send_replace(nodes);
         for request in [

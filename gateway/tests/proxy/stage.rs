@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, web};
 use clap::Parser;
-use gateway::{Backend, Config, Gateway, Nodes, Proxy, Upstreams};
+use gateway::{Backend, Config, Gateway, Node, Nodes, Proxy, Upstreams};
 use proto::{
     Identity, Timestamp, Username,
     signature::{HEADER, Key, Target},
@@ -59,6 +59,11 @@ pub struct Peer {
     seen: Vec<u8>,
 }
 
+/// A node as the table has it that takes what is new.
+pub fn open(name: &str, backend: &Backend) -> (String, Node) {
+    (name.to_owned(), Node { backend: backend.clone(), is_open: true })
+}
+
 pub fn key() -> Key {
     Key::new(&[7; 32]).unwrap()
 }
@@ -76,7 +81,7 @@ impl Stage {
         let token = store.open(&alice).await.unwrap().reveal().to_owned();
         let (accounts, one, two) = (Service::opens().await, Service::opens().await, Service::opens().await);
         // Of these two names alice's node is the first.
-        let table = [("one".to_owned(), one.backend.clone()), ("due".to_owned(), two.backend.clone())];
+        let table = [open("one", &one.backend), open("due", &two.backend)];
         let (nodes, watched) = watch::channel(Nodes::new(table));
         let cli = Cli::try_parse_from(["gateway"].iter().chain(flags)).unwrap();
         let gateway = Gateway::new(cli.gateway, Arc::new(store));

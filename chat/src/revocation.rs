@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use sessions::{SessionId, SharedSessions};
 use socketio::{Bus, CloseReason, Fanout};
 use tokio::{
@@ -12,9 +13,12 @@ use tokio::{
 
 use crate::{log::of_session, seats::Seats};
 
-/// How often it is asked whether sessions with sockets still live: they also end by age, which no closing tells of, and a
-/// closing can be lost on its way.
-const CHECK: Duration = Duration::from_secs(25);
+/// How often it is asked, or up to [`PROBE`] later, whether sessions with sockets still live: they also end by age, which no closing
+/// tells of, and a closing can be lost on its way.
+const CHECK: Duration = Duration::from_secs(20);
+
+/// How many sessions are asked for at the same time.
+const AT_ONCE: usize = 16;
 
 /// How often it is asked whether anybody can say so.
 const PROBE: Duration = Duration::from_secs(5);
@@ -80,11 +84,12 @@ impl Watch {
 
     /// Asks for one session often, and for all of them now and then; ends the sockets of all when that has long been in vain.
     async fn look(&mut self) {
+        let started = Instant::now();
         let is_due = self.silent.is_some() || self.checked.elapsed() >= CHECK;
         if self.check(if is_due { usize::MAX } else { 1 }).await {
             (self.silent, self.answered) = (None, Instant::now());
             if is_due {
-                self.checked = Instant::now();
+                self.checked = started;
             }
             return;
         }
@@ -104,11 +109,13 @@ impl Watch {
     async fn check(&self, most: usize) -> bool {
         let mut over = Vec::new();
         let mut is_answered = true;
-        for session in self.seats.sessions().into_iter().take(most) {
-            let Ok(id) = session.parse::<SessionId>() else { continue };
-            match self.sessions.is_live(&id).await {
+        let ids = self.seats.sessions().into_iter().take(most).filter_map(|session| session.parse().ok());
+        let asked = ids.map(async |id: SessionId| (self.sessions.is_live(&id).await, id));
+        let mut answers = stream::iter(asked).buffer_unordered(AT_ONCE);
+        while let Some((answer, id)) = answers.next().await {
+            match answer {
                 Ok(true) => (),
-                Ok(false) => over.push(cut(&session)),
+                Ok(false) => over.push(cut(id.as_str())),
                 Err(error) => {
                     tracing::warn!(%error, "sessions cannot be checked");
                     is_answered = false;
@@ -116,6 +123,7 @@ impl Watch {
                 }
             }
         }
+        drop(answers);
         self.bus.send(over).await;
         is_answered
     }

@@ -6,10 +6,12 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::interval};
 
-use crate::stage::{Handshake, NODES, Person, Socket, Stage, soon};
+use crate::stage::{Handshake, NODES, Person, Request, Response, Socket, Stage, soon};
 
 /// Sockets on the node.
 const SOCKETS: usize = 2_000;
+/// Sessions that poll.
+const POLLERS: usize = 40;
 /// How many connect at once.
 const AT_ONCE: usize = 32;
 /// Those who talk, each slower than a user may.
@@ -70,6 +72,55 @@ async fn two_thousand_sockets_of_a_node_that_stops_go_on_elsewhere_and_miss_noth
         assert_eq!(heard.places, stored, "lost, doubled or out of order");
         assert_eq!(heard.comebacks, 1, "everybody was on the node that stopped");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_polls_a_node_that_stops_is_told_by_a_close_packet_and_never_that_the_session_is_unknown() {
+    let mut stage = Stage::opens_split().await;
+    let people = stage.people_for("client", POLLERS).await;
+    let [going, staying] = NODES;
+    stage.server.process_is_asked_to_stop(staying).await;
+    let mut sessions = Vec::new();
+    for n in 0..POLLERS {
+        let person = people[n % people.len()].clone();
+        let open = polls(&person, "").await.expect(200).body;
+        let sid = open.split('"').nth(3).expect("the open packet has an id").to_owned();
+        posts(&person, &format!("&sid={sid}"), "40").await;
+        sessions.push((person, format!("&sid={sid}")));
+    }
+    stage.server.process_returns(staying).await;
+    let listening = sessions.into_iter().map(|(person, sid)| tokio::spawn(polls_to_the_end(person, sid)));
+    let listeners: Vec<_> = listening.collect();
+    let status = stage.server.process_is_asked_to_stop(going).await;
+    assert_eq!(status.code(), Some(0));
+    for listener in listeners {
+        soon("the end of a session", listener).await.expect("it fails only by an assertion");
+    }
+    // And who comes now finds the node that stays.
+    polls(&people[0], "").await.expect(200);
+}
+
+async fn polls(person: &Person, sid: &str) -> Response {
+    person.asks(Request::get(&format!("/socket.io/?EIO=4&transport=polling{sid}"))).await
+}
+
+/// Answers pings until the server ends the session.
+async fn polls_to_the_end(person: Person, sid: String) {
+    loop {
+        let heard = polls(&person, &sid).await.expect(200).body;
+        if heard.split('\u{1e}').any(|packet| packet == "1") {
+            return;
+        }
+        if heard.split('\u{1e}').any(|packet| packet == "2") {
+            posts(&person, &sid, "3").await;
+        }
+    }
+}
+
+async fn posts(person: &Person, sid: &str, packet: &str) {
+    let target = format!("/socket.io/?EIO=4&transport=polling{sid}");
+    let post = Request::new("POST", &target).body("text/plain;charset=UTF-8", packet);
+    person.asks(post).await.expect(200);
 }
 
 /// Says something, again while the node that is asked is about to go; its place.

@@ -14,6 +14,7 @@ use actix_web::{
     App, HttpResponse, HttpServer,
     dev::{Server, ServerHandle},
     http::header::ContentType,
+    rt::{spawn, time::sleep},
     web,
 };
 use futures_util::future::{BoxFuture, join_all};
@@ -49,6 +50,9 @@ pub struct Readiness {
 const STARTING: u8 = 0;
 const OPEN: u8 = 1;
 const DRAINING: u8 = 2;
+
+/// How often it is looked at whether that has changed, for the log.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How long a part may take to say that it works.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -87,12 +91,32 @@ impl Readiness {
     }
 }
 
+/// Says in the log what `/readyz` says, whenever that has changed, until the process drains.
+async fn tell(readiness: Arc<Readiness>) {
+    let mut last = None;
+    loop {
+        sleep(LOOK).await;
+        if readiness.phase.load(Ordering::Relaxed) == DRAINING {
+            return;
+        }
+        let obstacle = readiness.obstacle().await;
+        if obstacle != last {
+            match &obstacle {
+                Some(obstacle) => tracing::warn!(obstacle, "not ready"),
+                None => tracing::info!("ready"),
+            }
+        }
+        last = obstacle;
+    }
+}
+
 /// The admin server on `listener`, to be spawned, and its handle.
 pub fn start(
     listener: TcpListener,
     readiness: Arc<Readiness>,
     metrics: PrometheusHandle,
 ) -> Result<(Server, ServerHandle), Error> {
+    spawn(tell(readiness.clone()));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::from(readiness.clone()))

@@ -37,15 +37,24 @@ async fn conforms() {
 }
 
 #[tokio::test]
+async fn a_mongodb_that_wants_another_password_says_so() {
+    let mongo = Mongo::start().await;
+    let uri = mongo.uri().replace("mongodb://", "mongodb://nobody:wrong@");
+    let client = mongodb::Client::with_uri_str(uri).await.unwrap();
+    let users = MongoUsers::new(&client.database("godzilla"));
+    assert_eq!(users.obstacle().await, Some("refuses the user or the password"));
+}
+
+#[tokio::test]
 async fn a_user_survives_a_crash_and_without_mongodb_there_is_no_answer() {
     let mut mongo = Mongo::start().await;
     let users = MongoUsers::new(&database(&mongo).await);
     let alice = "Alice".parse().unwrap();
     assert_eq!(users.create(&alice, "hash").await.unwrap(), Creation::Created);
-    assert!(users.is_ready().await);
+    assert_eq!(users.obstacle().await, None);
     mongo.crashes();
     assert!(users.find("alice").await.is_err(), "neither known nor unknown");
-    assert!(!users.is_ready().await);
+    assert_eq!(users.obstacle().await, Some("does not answer"));
     mongo.returns().await;
     // The driver needs a moment to see that it is back.
     let back = async {

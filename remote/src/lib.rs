@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{
     Pool,
-    redis::{Client, RedisError, aio::ConnectionLike},
+    redis::{Client, ErrorKind, RedisError, aio::ConnectionLike},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
@@ -58,6 +58,28 @@ pub enum Unanswered {
     /// It did not answer in time, this question or one before.
     #[error("no answer in time")]
     Late,
+}
+
+/// In words that go behind the name of a store, for `/readyz`.
+pub const SILENT: &str = "does not answer";
+
+/// The same, of a store that wants another user or password.
+pub const REFUSES: &str = "refuses the user or the password";
+
+impl Unanswered {
+    /// What is wrong with Redis, in words that go behind its name.
+    pub fn obstacle(&self) -> &'static str {
+        let (Self::Redis(error)
+        | Self::Connection(
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)),
+        )) = self
+        else {
+            return SILENT;
+        };
+        let is_refused = error.kind() == ErrorKind::AuthenticationFailed
+            || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
+        if is_refused { REFUSES } else { SILENT }
+    }
 }
 
 /// Which start of Redis answers here: its `run_id`, another one after every start.

@@ -15,6 +15,8 @@ use mongodb::{
 };
 use tokio::time::timeout;
 
+use crate::{REFUSES, SILENT};
+
 /// How long one call may take, the choice of a server included.
 pub const DEADLINE: Duration = Duration::from_millis(3500);
 
@@ -33,6 +35,22 @@ pub enum Unanswered {
     /// It did not answer in time. A write has no known outcome.
     #[error("MongoDB does not answer in time")]
     Late,
+}
+
+/// What a server says to a user or password that it does not know, or who may not do what was asked.
+const STRANGER: [i32; 2] = [18, 13];
+
+impl Unanswered {
+    /// What is wrong with MongoDB, in words that go behind its name.
+    pub fn obstacle(&self) -> &'static str {
+        let Self::Mongo(error) = self else { return SILENT };
+        let is_refused = match &*error.kind {
+            ErrorKind::Authentication { .. } => true,
+            ErrorKind::Command(refused) => STRANGER.contains(&refused.code),
+            _ => false,
+        };
+        if is_refused { REFUSES } else { SILENT }
+    }
 }
 
 /// A collection whose writes are on a majority's disks before they are answered. It is read at the primary, and only what a

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use proto::{Timestamp, Username};
 pub use remote::NotAnAddress;
 use remote::{
-    HookError, PoolError, Redis, Unanswered,
+    HookError, PoolError, Redis, SILENT, Unanswered,
     redis::{self, AsyncCommands},
 };
 use serde::{Deserialize, Serialize};
@@ -44,9 +44,6 @@ const CONNECTIONS: usize = 16;
 
 /// Closings a watcher may be behind before it loses the oldest.
 const CLOSINGS: usize = 1_024;
-
-/// What is said of a Redis that does not answer, or whose closings are not heard.
-const SILENT: &str = "does not answer";
 
 /// A session's life in milliseconds.
 const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
@@ -134,7 +131,7 @@ impl RedisSessions {
         let is_told = match asked {
             Ok((mark, history, _)) => self.seen.accepts(mark.as_deref(), &history),
             Err(Unanswered::Connection(PoolError::PostCreateHook(HookError::Message(_)))) => false,
-            Err(_) => return Some(SILENT),
+            Err(error) => return Some(error.obstacle()),
         };
         if is_told { (!self.is_listening()).then_some(SILENT) } else { Some(UNTOLD) }
     }

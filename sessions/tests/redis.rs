@@ -325,6 +325,20 @@ async fn closings_are_heard_again_after_redis_was_away() {
 }
 
 #[tokio::test]
+async fn a_redis_that_wants_another_password_says_so() {
+    let redis = Redis::start();
+    let url = redis.url().replace("secret", "wrong");
+    let sessions = RedisSessions::new(&url, Timestamp::now).expect("an address");
+    let refused = async {
+        while sessions.obstacle().await != Some("refuses the user or the password") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("it says so");
+    assert!(sessions.find(&Token::generate().unwrap()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_redis_that_does_not_answer_lets_nobody_in() {
     let redis = Redis::start();
     let sessions = listening(&redis).await;

@@ -11,7 +11,7 @@ use std::{
 use gateway::{Backend, Nodes};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
-use remote::{Redis, Unanswered};
+use remote::{Redis, SILENT, Unanswered};
 
 use super::{CLOSED, KEY, OPEN, scripts, table};
 
@@ -29,8 +29,19 @@ struct Node {
     lease: Duration,
     /// Whether it takes what is new.
     is_open: AtomicBool,
-    /// Whether the table has it.
-    is_known: watch::Sender<bool>,
+    /// What the table says of it.
+    standing: watch::Sender<Standing>,
+}
+
+/// What the table of nodes says of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It could not be asked.
+    Unknown,
+    /// The name is another living node's.
+    Taken,
+    /// It is there.
+    Held,
 }
 
 impl Announcement {
@@ -48,8 +59,8 @@ impl Announcement {
     pub fn start(url: &str, name: &str, address: Backend, lease: Duration) -> Result<Self, String> {
         Self::check(name)?;
         let (table, name) = (table(url)?, name.to_owned());
-        let (is_open, is_known) = (AtomicBool::new(false), watch::Sender::new(false));
-        let node = Arc::new(Node { table, name, address, lease, is_open, is_known });
+        let (is_open, standing) = (AtomicBool::new(false), watch::Sender::new(Standing::Unknown));
+        let node = Arc::new(Node { table, name, address, lease, is_open, standing });
         let renewing = tokio::spawn(node.clone().renew());
         Ok(Self { node, renewing })
     }
@@ -61,16 +72,20 @@ impl Announcement {
         if Nodes::is_name(name) { Ok(()) } else { Err(refused.to_owned()) }
     }
 
-    /// Whether gateways can know the node. For `/readyz`; not while another node of its name lives.
-    pub fn known(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+    /// Why gateways cannot know the node, if so, in words that go behind "the table of nodes". For `/readyz`.
+    pub fn obstacle(&self) -> impl Fn() -> Option<&'static str> + Send + Sync + 'static {
         let node = self.node.clone();
-        move || *node.is_known.borrow()
+        move || match *node.standing.borrow() {
+            Standing::Unknown => Some(SILENT),
+            Standing::Taken => Some("has another node of this name, which lives"),
+            Standing::Held => None,
+        }
     }
 
     /// Waits until no other node of this name lives.
     pub async fn held(&self) {
         // An error would mean that the node is gone, which this holds.
-        _ = self.node.is_known.subscribe().wait_for(|known| *known).await;
+        _ = self.node.standing.subscribe().wait_for(|standing| *standing == Standing::Held).await;
     }
 
     /// Gateways may bring what is new.
@@ -113,18 +128,25 @@ impl Node {
     async fn renew(self: Arc<Self>) {
         loop {
             let said = self.announce().await;
-            let known = matches!(said, Ok(true));
-            let before = self.is_known.send_replace(known);
+            let standing = match said {
+                Ok(true) => Standing::Held,
+                Ok(false) => Standing::Taken,
+                Err(_) => Standing::Unknown,
+            };
+            let before = self.standing.send_replace(standing);
             match said {
-                Ok(true) if !before => tracing::info!(node = self.name, "announced to the gateways"),
-                Ok(true) => {}
-                Ok(false) => tracing::warn!(
+                Ok(true) if before != standing => {
+                    tracing::info!(node = self.name, "announced to the gateways")
+                }
+                Ok(false) if before != standing => tracing::warn!(
                     node = self.name,
                     "another chat node of this name lives; --node names this one"
                 ),
                 Err(error) => tracing::warn!(%error, "this node cannot announce itself, trying again"),
+                Ok(_) => {}
             }
-            sleep(if known { self.lease / 3 } else { Announcement::AGAIN.min(self.lease / 3) }).await;
+            let is_held = standing == Standing::Held;
+            sleep(if is_held { self.lease / 3 } else { Announcement::AGAIN.min(self.lease / 3) }).await;
         }
     }
 

@@ -41,7 +41,7 @@ async fn becomes(watch: &Watch, want: &[(&str, u16, &str)]) {
 
 async fn becomes_known(announcement: &Announcement) {
     let until = Instant::now() + PATIENCE;
-    while !announcement.known()() {
+    while announcement.obstacle()().is_some() {
         assert!(Instant::now() < until, "not known after {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -57,7 +57,7 @@ async fn nodes_are_seen_while_they_live_and_not_after_they_have_withdrawn() {
     becomes(&watch, &[("chat-1", 1, OPEN)]).await;
     let two = announce(&redis, "chat-2", 2, long).await;
     becomes(&watch, &[("chat-1", 1, OPEN), ("chat-2", 2, OPEN)]).await;
-    assert!(one.known()() && two.known()() && watch.hears());
+    assert_eq!((one.obstacle()(), two.obstacle()(), watch.hears()), (None, None, true));
     one.close().await;
     becomes(&watch, &[("chat-1", 1, CLOSED), ("chat-2", 2, OPEN)]).await;
     one.withdraw().await;
@@ -74,7 +74,8 @@ async fn a_node_has_its_name_before_anybody_is_sent_to_it_and_waits_for_who_has_
     becomes(&watch, &[("chat", 1, CLOSED)]).await;
     let second = reserve(&redis, "chat", 2, Duration::from_secs(1));
     let before = timeout(Duration::from_secs(2), second.held()).await;
-    assert!(before.is_err() && !second.known()(), "two nodes of one name");
+    assert!(before.is_err(), "two nodes of one name");
+    assert!(second.obstacle()().is_some_and(|obstacle| obstacle.contains("another node of this name")));
     first.withdraw().await;
     timeout(PATIENCE, second.held()).await.expect("the name is free");
     becomes(&watch, &[("chat", 2, CLOSED)]).await;
@@ -95,7 +96,8 @@ async fn a_node_that_redis_has_forgotten_is_believed_in_until_it_announces_itsel
         assert!(Instant::now() < until, "it never announces itself again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(node.known()() && !nodes.has_changed().unwrap(), "it was never doubted");
+    assert_eq!(node.obstacle()(), None);
+    assert!(!nodes.has_changed().unwrap(), "it was never doubted");
 }
 
 #[tokio::test]
@@ -113,7 +115,7 @@ async fn a_node_that_falls_silent_leaves_with_its_lease_and_one_that_renews_stay
     becomes(&watch, &[("silent", 1, OPEN), ("lively", 2, OPEN)]).await;
     becomes(&watch, &[("lively", 2, OPEN)]).await;
     assert!(started.elapsed() > short, "{:?}", started.elapsed());
-    assert!(lively.known()());
+    assert_eq!(lively.obstacle()(), None);
 }
 
 #[tokio::test]
@@ -149,7 +151,7 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
     let mut nodes = watch.nodes();
     nodes.mark_unchanged();
     let until = Instant::now() + PATIENCE;
-    while watch.hears() || node.known()() {
+    while watch.hears() || node.obstacle()().is_none() {
         assert!(Instant::now() < until, "nobody notices that Redis is away");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -16,7 +16,7 @@ use remote::{NotAnAddress, Redis};
 use sessions::{MongoClosed, RedisSessions};
 
 use crate::{
-    admin::{self, Probe, Readiness, unless},
+    admin::{self, Probe, Readiness},
     config,
     error::Error,
     http::{self, Settings},
@@ -121,7 +121,7 @@ async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
 fn probes(users: Arc<MongoUsers>, sessions: Arc<RedisSessions>) -> Vec<(&'static str, Probe)> {
     let mongo = move || {
         let users = users.clone();
-        Box::pin(async move { unless(users.is_ready().await) }) as _
+        Box::pin(async move { users.obstacle().await }) as _
     };
     let redis = move || {
         let sessions = sessions.clone();

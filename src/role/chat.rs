@@ -67,8 +67,8 @@ struct Stores {
     redis: Redis,
 }
 
-/// Whether gateways can know this node, once it has announced itself.
-type Known = Arc<OnceLock<Box<dyn Fn() -> bool + Send + Sync>>>;
+/// Why gateways cannot know this node, if so, once it has a name.
+type Known = Arc<OnceLock<Box<dyn Fn() -> Option<&'static str> + Send + Sync>>>;
 
 /// What has to be ended, in the order of its fields.
 struct Running {
@@ -113,7 +113,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     spawn(upkeep(metrics, || ()));
     let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
     let announcement = announcement.map_err(Error::Config)?;
-    _ = known.set(Box::new(announcement.known()));
+    _ = known.set(Box::new(announcement.obstacle()));
     // Nothing is done under a name that is another node's.
     let wait = async {
         announcement.held().await;
@@ -139,11 +139,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         config: config.chat.clone(),
     };
     let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
-    let mut sockets = config.sockets.to_config();
-    // Gateways read the node's name there.
-    sockets.sid_suffix = format!(".{node}");
-    let newcomers = Newcomers::at(&sockets.path);
-    let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), sockets);
+    let (sockets, newcomers) = sockets(&config.sockets, &node, &bus, &chat);
     let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
     let handle = http.handle();
     let mut http = spawn(http);
@@ -158,6 +154,15 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     stop.drain(running.drain()).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The Socket.IO server of this node, and who may come to it.
+fn sockets(config: &config::Sockets, node: &str, bus: &Bus, chat: &Chat) -> (Server<Guests>, Newcomers) {
+    let mut config = config.to_config();
+    // Gateways read the node's name there.
+    config.sid_suffix = format!(".{node}");
+    let newcomers = Newcomers::at(&config.path);
+    (Server::new(bus.clone(), Guests::new(chat.clone()), config), newcomers)
 }
 
 fn door(
@@ -224,8 +229,8 @@ impl Stores {
             Box::pin(async move { sessions.obstacle().await }) as _
         };
         let node = move || {
-            let known = known.get().is_some_and(|known| known());
-            Box::pin(async move { unless(known) }) as _
+            let obstacle = known.get().map_or_else(|| unless(false), |obstacle| obstacle());
+            Box::pin(async move { obstacle }) as _
         };
         vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }

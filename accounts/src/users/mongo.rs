@@ -37,9 +37,9 @@ impl MongoUsers {
         Self { users: collection(database, COLLECTION) }
     }
 
-    /// Whether MongoDB answers. For `/readyz`.
-    pub async fn is_ready(&self) -> bool {
-        self.find("").await.is_ok()
+    /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
+    pub async fn obstacle(&self) -> Option<&'static str> {
+        answered(self.users.find_one(doc! { "_id": "" })).await.err().map(|error| error.obstacle())
     }
 }
 

@@ -22,9 +22,10 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     FIRST, Worker,
     backend::Backend,
-    headers, incoming, is_settled,
+    headers, incoming,
     outgoing::Outgoing,
     splice::{Descriptor, Splice},
+    upstream::is_settled,
 };
 use crate::error::Error;
 

@@ -28,7 +28,6 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
-use hyper::{Response, StatusCode};
 use proto::{Identity, signature::Key};
 use tokio::{
     sync::{Notify, watch},
@@ -44,7 +43,7 @@ use doubts::Doubts;
 use nodes::Session;
 use outgoing::Outgoing;
 use traffic::Traffic;
-use upstream::Upstream;
+use upstream::{Upstream, is_settled};
 
 /// What is behind a gateway whose services are other processes.
 #[derive(Debug, Clone)]
@@ -178,7 +177,9 @@ impl Worker {
     async fn accounts(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        self.ask(&outgoing, [self.shared.upstreams.accounts.clone()], ANSWER).await
+        let answer = self.ask(&outgoing, [self.shared.upstreams.accounts.clone()], ANSWER).await;
+        // Nobody can log in, as when it is away: no client should tell the two apart.
+        answer.map_err(|error| if error == Error::Late { Error::Away } else { error })
     }
 
     async fn chat(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
@@ -281,15 +282,6 @@ impl Worker {
         self.shared.doubts.last(&mut order);
         order.truncate(TRIES);
         order
-    }
-}
-
-/// Whether nobody else need be asked. A node that takes no new sessions says so by 421 (RFC 9110 §15.5.20).
-fn is_settled<T>(outcome: &Result<Response<T>, Error>, is_last: bool) -> bool {
-    match outcome {
-        Ok(answer) => answer.status() != StatusCode::MISDIRECTED_REQUEST,
-        Err(Error::Late) => is_last,
-        Err(error) => *error != Error::Away,
     }
 }
 

@@ -90,6 +90,15 @@ impl Upstream {
     }
 }
 
+/// Whether nobody else need be asked. A node that takes no new sessions says so by 421 (RFC 9110 §15.5.20).
+pub(super) fn is_settled<T>(outcome: &Result<Response<T>, Error>, is_last: bool) -> bool {
+    match outcome {
+        Ok(answer) => answer.status() != StatusCode::MISDIRECTED_REQUEST,
+        Err(Error::Late) => is_last,
+        Err(error) => *error != Error::Away,
+    }
+}
+
 fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT));

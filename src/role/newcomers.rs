@@ -50,3 +50,35 @@ impl Newcomers {
         next.call(request).await.map(ServiceResponse::map_into_left_body)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{App, middleware::from_fn, test, test::TestRequest, web};
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn who_would_open_a_session_is_refused_and_nobody_else() {
+        let newcomers = Newcomers::at("/socket.io/");
+        let door = newcomers.clone();
+        let app = App::new()
+            .default_service(web::to(HttpResponse::Ok))
+            .wrap(from_fn(move |request, next| door.clone().check(request, next)));
+        let app = test::init_service(app).await;
+        let ask = async |uri: &str| {
+            let answer = test::call_service(&app, TestRequest::with_uri(uri).to_request()).await;
+            answer.status().as_u16()
+        };
+        let opening = ["/socket.io/?EIO=4&transport=polling", "/socket.io/", "/socket.io/?xsid=a"];
+        for uri in opening {
+            assert_eq!(ask(uri).await, 200, "{uri}");
+        }
+        newcomers.refuse();
+        for uri in opening {
+            assert_eq!(ask(uri).await, 421, "{uri}");
+        }
+        for uri in ["/socket.io/?EIO=4&sid=a.one", "/rooms", "/socket.io/?sid=a.one&transport=websocket"] {
+            assert_eq!(ask(uri).await, 200, "{uri}");
+        }
+    }
+}

@@ -85,7 +85,8 @@ async fn a_node_has_its_name_before_anybody_is_sent_to_it_and_waits_for_who_has_
 async fn a_node_that_redis_has_forgotten_is_believed_in_until_it_announces_itself_again() {
     let redis = Redis::start();
     let watch = Watch::start(&redis.url()).unwrap();
-    let node = announce(&redis, "chat-1", 1, Duration::from_secs(3)).await;
+    // Renewed every 3 s: gateways look more often, and have more patience.
+    let node = announce(&redis, "chat-1", 1, Duration::from_secs(9)).await;
     becomes(&watch, &[("chat-1", 1, OPEN)]).await;
     let (mut nodes, table) = (watch.nodes(), super::table(&redis.url()).unwrap());
     nodes.mark_unchanged();

@@ -47,14 +47,27 @@ EDGES = {
     ("mongo", "mongo", 27017),
 }
 
-# Lines without which Redis could lose a session, or open without a password.
+# All that Redis is told: with less it could lose a session, or open without a password.
 REDIS_CONF = {
     "appendonly yes",
     "appendfsync always",
+    "maxmemory 512mb",
     "maxmemory-policy noeviction",
     "dir /data",
     "include /run/secrets/redis/auth.conf",
 }
+
+# How MongoDB is started, behind its key.
+MONGOD = 'exec mongod --replSet rs0 --keyFile /tmp/mongo-key --bind_ip_all "$@"'
+
+# What tells whether a store can be used.
+USABLE = {
+    "mongo": ["mongosh", "--quiet", "--norc", "--nodb", "--file", "/etc/mongo/member.js"],
+    "redis": ["sh", "-c", "REDISCLI_AUTH=$(cat /run/secrets/redis/password) redis-cli ping | grep -q PONG"],
+}
+
+# What a store is started with.
+STARTED = {"mongo": ["bash", "/etc/mongo/start.sh"], "redis": ["redis-server", "/etc/redis/redis.conf"]}
 
 offences = []
 

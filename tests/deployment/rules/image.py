@@ -5,10 +5,12 @@ from pathlib import Path
 
 import yaml
 
-from expected import FILES, PORTS, ROLES, SETTINGS, offence, same
+from expected import FILES, PORTS, ROLES, SETTINGS, STARTED, USABLE, offence, same
 
 # The end of the Dockerfile, by which everything else knows how to run the image.
 DOCKERFILE = [
+    "ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot",
+    "cargo build --release --locked --package godzilla --bin godzilla",
     "COPY --from=build /image/usr/local/bin/godzilla /usr/local/bin/godzilla",
     "COPY --from=build --chown=65532:65532 --chmod=700 /image/data /data",
     "USER 65532:65532",
@@ -19,6 +21,17 @@ DOCKERFILE = [
 ]
 
 # Of each service of compose.yaml: who runs it, and the volumes that matter.
+SECRETS = {
+    "user": "0:0",
+    "cap_add": ["CHOWN", "DAC_OVERRIDE"],
+    "entrypoint": ["bash", "/scripts/secrets", "--chown", "/secrets"],
+    "volumes": [
+        "./scripts:/scripts:ro",
+        "roles-secrets:/secrets/roles",
+        "mongo-secrets:/secrets/mongo",
+        "redis-secrets:/secrets/redis",
+    ],
+}
 STORES = {
     "mongo": {"mongo-data:/data/db", "mongo-secrets:/run/secrets/mongo:ro", "./manifests/base/mongo:/etc/mongo:ro"},
     "redis": {"redis-data:/data", "redis-secrets:/run/secrets/redis:ro", "./manifests/base/redis:/etc/redis:ro"},
@@ -33,9 +46,12 @@ def check_build():
     same(".dockerignore", "what is refused first", lines[:1], ["*"])
     admitted = {line[1:] for line in lines if line.startswith("!")}
     same(".dockerignore", "what is admitted", admitted, {*members, "src", "Cargo.toml", "Cargo.lock"})
+    refused = [line for line in lines[1:] if not line.startswith("!")]
+    same(".dockerignore", "what is refused of that", refused, ["**/target", "**/node_modules", "**/*.sqlite3*"])
     wanted = re.search(r'^rust-version = "(.*)"', manifest, re.M)[1]
-    if f"rust:{wanted}-" not in dockerfile:
-        offence("Dockerfile", f"it builds with another Rust than {wanted}")
+    # Of the same Debian as the image that runs it: a newer C library would not be there.
+    if f"rust:{wanted}-bookworm\n" not in dockerfile:
+        offence("Dockerfile", f"it does not build with Rust {wanted} on Debian 12")
     for line in DOCKERFILE:
         if line not in dockerfile:
             offence("Dockerfile", f"it lacks: {line}")
@@ -46,7 +62,9 @@ def check_build():
 def check_compose(images, known):
     """The services of compose.yaml, beside what the manifests run."""
     services = yaml.safe_load(Path("compose.yaml").read_text())
-    networks, services = services["networks"], services["services"]
+    volumes, networks, services = services["volumes"], services["networks"], services["services"]
+    kept = {"mongo-data", "redis-data", "roles-secrets", "mongo-secrets", "redis-secrets"}
+    same("compose.yaml", "what stays", set(volumes), kept)
     same("compose.yaml", "the network inside", networks["inside"], {"internal": True})
     wanted = {*ROLES, "mongo", "redis", "secrets", "chat-1", "chat-2"} - {"chat"}
     same("compose.yaml", "the services", set(services), wanted)
@@ -59,9 +77,8 @@ def check_compose(images, known):
         for dependency in service.get("depends_on", {}):
             if dependency not in services:
                 offence(where, f"it waits for {dependency}, which there is not")
-        for port in service.get("ports", []):
-            if not port.startswith("127.0.0.1:"):
-                offence(where, f"{port} is open to other machines")
+        wanted = ["127.0.0.1:${GATEWAY_PORT:-8080}:8080"] if name == "gateway" else []
+        same(where, "what is open to this machine", service.get("ports", []), wanted)
         if role in ROLES:
             check_role(where, name, role, service, known)
         else:
@@ -80,7 +97,9 @@ def check_role(where, name, role, service, known):
     for variable in env:
         if variable not in known:
             offence(where, f"{variable} is a variable that no flag reads; the program refuses to start")
-    same(where, "its networks", set(service.get("networks", [])) - {"outside"}, {"inside"})
+    same(where, "its networks", service.get("networks"), ["inside", "outside"] if role == "gateway" else ["inside"])
+    same(where, "how long it may drain", service.get("stop_grace_period"), "30s")
+    same(where, "what becomes of it when it ends", service.get("restart"), "unless-stopped")
     has_secrets = any(value.startswith(FILES) for value in env.values())
     same(where, "its volumes", service.get("volumes", []), [f"roles-secrets:{FILES}:ro"] if has_secrets else [])
 
@@ -89,13 +108,22 @@ def check_store(where, name, service, images):
     """MongoDB, Redis, or what makes the secrets."""
     if service["image"] not in images:
         offence(where, f"{service['image']} is not what the manifests run")
-    if name not in STORES:
+    if name == "secrets":
+        for key, value in SECRETS.items():
+            same(where, f"its {key}", service.get(key), value)
         return
     same(where, "its user", service.get("user"), "999:999")
+    same(where, "what it is started with", service.get("entrypoint"), STARTED[name])
+    same(where, "what becomes of it when it ends", service.get("restart"), "unless-stopped")
+    usable = ["CMD", *USABLE["mongo"]] if name == "mongo" else ["CMD-SHELL", USABLE["redis"][2].replace("$", "$$")]
+    same(where, "what tells whether it can be used", service.get("healthcheck", {}).get("test"), usable)
+    if name == "mongo":
+        env = {"HOME": "/tmp", "MONGO_MEMBERS": "mongo:27017", "MONGO_SECRETS": "/run/secrets/mongo"}
+        same(where, "its environment", service.get("environment"), env)
+        same(where, "its name", service.get("hostname"), "mongo")
+        same(where, "where it may write besides", service.get("tmpfs"), ["/tmp:mode=1777,size=64m"])
     same(where, "its volumes", set(service.get("volumes", [])), STORES[name])
     same(where, "its networks", service.get("networks"), ["inside"])
-    if not service.get("healthcheck", {}).get("test"):
-        offence(where, "nobody knows when it is ready")
 
 
 def check_targets():

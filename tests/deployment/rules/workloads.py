@@ -2,11 +2,13 @@
 
 import re
 
-from expected import ADMIN, FILES, KINDS, NAME, PORTS, ROLES, offence, same
+from expected import ADMIN, FILES, KINDS, NAME, PORTS, ROLES, STARTED, USABLE, offence, same
 
 CONFINED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-LOCALLY = {"mongo": "/data/db", "redis": "/data"}
-COMMANDS = {"mongo": ["bash", "/etc/mongo/start.sh"], "redis": ["redis-server", "/etc/redis/redis.conf"]}
+MOUNTS = {
+    "mongo": {"/data/db": "data", "/etc/mongo": "mongo-", "/run/secrets/mongo": "mongo", "/tmp": "emptyDir"},
+    "redis": {"/data": "data", "/etc/redis": "redis-", "/run/secrets/redis": "redis"},
+}
 PROBES = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
 
 
@@ -42,6 +44,10 @@ def check(where, document, secrets):
     asked, most = (resources.get(part, {}).get("memory") for part in ("requests", "limits"))
     if not asked or asked != most:
         offence(where, f"asks for {asked} of memory and gets {most}: what it needs must be its own")
+    if asked and mebibytes(asked) < 256:
+        offence(where, f"{asked} of memory are not enough")
+    if name in ("presence", "redis"):
+        same(where, "the number of its pods", document["spec"].get("replicas"), 1)
     for entry in container.get("env", []):
         if re.search(r"://[^/]*:[^/]*@", entry.get("value", "")) or "secretKeyRef" in entry.get("valueFrom", {}):
             offence(where, f"{entry['name']} holds a secret; files hold secrets")
@@ -50,6 +56,11 @@ def check(where, document, secrets):
     if PORTS.get(name) not in ports.values():
         offence(where, f"it has no port {PORTS.get(name)}")
     (check_role if name in ROLES else check_store)(where, name, document, container, files)
+
+
+def mebibytes(quantity):
+    """A quantity of memory such as 512Mi."""
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
 
 
 def mounted(where, spec, container, secrets):
@@ -62,6 +73,7 @@ def mounted(where, spec, container, secrets):
             continue
         name, made = secret["secretName"], secrets.get(secret["secretName"], set())
         same(where, f"the mode of secret {name}", secret.get("defaultMode"), 0o440)
+        same(where, f"whether secret {name} may be absent", secret.get("optional", False), False)
         files = {item["path"]: item["key"] for item in secret.get("items", [])} or {key: key for key in made}
         for path, key in files.items():
             if key not in made:
@@ -94,22 +106,33 @@ def check_role(where, role, _, container, files):
 
 def check_store(where, store, document, container, _):
     """A pod of MongoDB or Redis: what it keeps has to stay."""
-    same(where, "its command", container.get("command"), COMMANDS[store])
+    same(where, "its command", container.get("command"), STARTED[store])
     same(where, "its arguments", container.get("args"), None)
-    for probe in PROBES:
-        if not container.get(probe):
-            offence(where, f"it has no {probe}")
-    claims = {claim["metadata"]["name"] for claim in document["spec"].get("volumeClaimTemplates", [])}
-    mounts = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
-    if mounts.get(LOCALLY[store]) not in claims:
-        offence(where, f"{LOCALLY[store]} is on no volume that stays")
+    for probe in ("startupProbe", "readinessProbe"):
+        same(where, f"its {probe}", container.get(probe, {}).get("exec", {}).get("command"), USABLE[store])
+    same(where, "its livenessProbe", container.get("livenessProbe", {}).get("tcpSocket"), {"port": store})
+    claims = [claim["metadata"]["name"] for claim in document["spec"].get("volumeClaimTemplates", [])]
+    same(where, "its volumes that stay", claims, ["data"])
+    held = {volume["name"]: content(volume) for volume in pod(document)["volumes"]} | {name: name for name in claims}
+    mounts = {mount["mountPath"]: held.get(mount["name"]) for mount in container.get("volumeMounts", [])}
+    same(where, "what is mounted", mounts, MOUNTS[store])
     retention = document["spec"].get("persistentVolumeClaimRetentionPolicy", {})
     same(where, "what becomes of its volumes", retention, {"whenDeleted": "Retain", "whenScaled": "Retain"})
     if store == "mongo":
         members = ",".join(f"mongo-{index}.mongo:27017" for index in range(document["spec"]["replicas"]))
+        same(where, "when its members start", document["spec"].get("podManagementPolicy"), "Parallel")
         told = {entry["name"]: entry["value"] for entry in container["env"]}
         same(where, "its members", told.get("MONGO_MEMBERS"), members)
         same(where, "where its secrets are", told.get("MONGO_SECRETS"), "/run/secrets/mongo")
+
+
+def content(volume):
+    """What is in a volume: a secret's name, that of settings without what tells their versions apart, or what kind it is."""
+    if "secret" in volume:
+        return volume["secret"]["secretName"]
+    if "configMap" in volume:
+        return re.sub(r"[^-]*$", "", volume["configMap"]["name"])
+    return next(key for key in volume if key != "name")
 
 
 def check_services(where, documents, workloads):
@@ -127,5 +150,7 @@ def check_services(where, documents, workloads):
         same(where, f"where service {name} leads", reached, [(PORTS[name], PORTS[name])])
         if workload["kind"] == "StatefulSet":
             same(where, f"the service of {name}", workload["spec"].get("serviceName"), name)
+        if name == "mongo":
+            same(where, "whether its members find each other", service.get("publishNotReadyAddresses"), True)
         if name in ("chat", "mongo"):
             same(where, f"the address of service {name}", service.get("clusterIP"), "None")

@@ -9,9 +9,13 @@ use std::{
 };
 
 use gateway::{Backend, Nodes};
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
-use remote::{Redis, SILENT, Unanswered};
+use remote::{Redis, Unanswered};
 
 use super::{CLOSED, KEY, OPEN, scripts, table};
 
@@ -40,6 +44,8 @@ enum Standing {
     Unknown,
     /// The name is another living node's.
     Taken,
+    /// It was, and may be again in a moment.
+    Free,
     /// It is there.
     Held,
 }
@@ -76,8 +82,8 @@ impl Announcement {
     pub fn obstacle(&self) -> impl Fn() -> Option<&'static str> + Send + Sync + 'static {
         let node = self.node.clone();
         move || match *node.standing.borrow() {
-            Standing::Unknown => Some(SILENT),
-            Standing::Taken => Some("has another node of this name, which lives"),
+            Standing::Unknown => Some("cannot be reached in Redis"),
+            Standing::Taken | Standing::Free => Some("has another node of this name, which lives"),
             Standing::Held => None,
         }
     }
@@ -86,6 +92,15 @@ impl Announcement {
     pub async fn held(&self) {
         // An error would mean that the node is gone, which this holds.
         _ = self.node.standing.subscribe().wait_for(|standing| *standing == Standing::Held).await;
+    }
+
+    /// Resolves when another node has the name that was held: it may do nothing more under it.
+    pub fn lost(&self) -> impl Future<Output = ()> + use<> {
+        let mut standing = self.node.standing.subscribe();
+        async move {
+            // An error would mean that the node is gone, and with it who asks.
+            _ = standing.wait_for(|standing| matches!(standing, Standing::Taken | Standing::Free)).await;
+        }
     }
 
     /// Gateways may bring what is new.
@@ -100,7 +115,7 @@ impl Announcement {
 
     async fn become_open(&self, open: bool) {
         self.node.is_open.store(open, Ordering::Relaxed);
-        if let Err(error) = self.node.announce().await {
+        if let Err(error) = self.node.announce(false).await {
             tracing::warn!(%error, open, "gateways are told so at the next renewal");
         }
     }
@@ -126,35 +141,50 @@ impl Drop for Announcement {
 
 impl Node {
     async fn renew(self: Arc<Self>) {
+        // Since when the name is free that was another node's.
+        let (mut was_taken, mut free) = (false, None::<Instant>);
         loop {
-            let said = self.announce().await;
-            let standing = match said {
-                Ok(true) => Standing::Held,
-                Ok(false) => Standing::Taken,
-                Err(_) => Standing::Unknown,
+            let claims = !was_taken || free.is_some_and(|since| since.elapsed() > self.precedence());
+            let said = self.announce(claims).await;
+            free = match said {
+                Ok(Standing::Free) => free.or_else(|| Some(Instant::now())),
+                _ => None,
             };
+            let standing = *said.as_ref().unwrap_or(&Standing::Unknown);
+            was_taken = standing == Standing::Taken || (was_taken && standing != Standing::Held);
             let before = self.standing.send_replace(standing);
-            match said {
-                Ok(true) if before != standing => {
-                    tracing::info!(node = self.name, "announced to the gateways")
+            if standing != before {
+                let node = &self.name;
+                match said {
+                    Ok(Standing::Held) => tracing::info!(node, "announced to the gateways"),
+                    Ok(_) => tracing::warn!(
+                        node,
+                        "another chat node of this name lives, or just did; --node names this one"
+                    ),
+                    Err(error) => tracing::warn!(%error, "this node cannot announce itself, trying again"),
                 }
-                Ok(false) if before != standing => tracing::warn!(
-                    node = self.name,
-                    "another chat node of this name lives; --node names this one"
-                ),
-                Err(error) => tracing::warn!(%error, "this node cannot announce itself, trying again"),
-                Ok(_) => {}
             }
             let is_held = standing == Standing::Held;
             sleep(if is_held { self.lease / 3 } else { Announcement::AGAIN.min(self.lease / 3) }).await;
         }
     }
 
-    async fn announce(&self) -> Result<bool, Unanswered> {
+    /// For so long a name is left to who had it, and only has to say so again.
+    fn precedence(&self) -> Duration {
+        self.lease / 3 + Announcement::AGAIN
+    }
+
+    async fn announce(&self, claims: bool) -> Result<Standing, Unanswered> {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         script.key(KEY).arg(&self.name).arg(self.address.to_string());
         script.arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX));
         script.arg(if self.is_open.load(Ordering::Relaxed) { OPEN } else { CLOSED });
-        self.table.ask(async |mut redis| script.invoke_async(&mut redis).await).await
+        script.arg(u8::from(claims));
+        let answer: u8 = self.table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+        Ok(match answer {
+            0 => Standing::Taken,
+            1 => Standing::Held,
+            _ => Standing::Free,
+        })
     }
 }

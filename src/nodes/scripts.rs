@@ -14,16 +14,16 @@ const CLOCK: &str = r"
     end
 ";
 
-/// Key: the table. Arguments: a node, its address, its lease in milliseconds, `open` or `closed`. Answers whether the node is in the table now; it is
-/// not while another one of its name lives.
+/// Key: the table. Arguments: a node, its address, its lease in milliseconds, `open` or `closed`, and 1 if it may take a name that is
+/// free. Answers with 1 if the node is in the table now, 0 while another one of its name lives, 2 if it left a free name alone.
 pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-        local node, address, lease, state = unpack(ARGV)
-        local held = redis.call('HGET', KEYS[1], node)
-        if held then
-            local expires, other = parts(held)
-            if expires > now and other ~= address then return 0 end
+        local node, address, lease, state, claims = unpack(ARGV)
+        local expires, other = parts(redis.call('HGET', KEYS[1], node) or '')
+        if other ~= address then
+            if expires > now then return 0 end
+            if claims ~= '1' then return 2 end
         end
         redis.call('HSET', KEYS[1], node, string.format('%.0f', now + lease) .. ' ' .. address .. ' ' .. state)
         return 1

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use gateway::{Backend, Node, Nodes};
 use remote::redis::AsyncCommands;
 use testbed::Redis;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 
 /// Nothing is concluded from its passing but failure.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const PAUSE: Duration = Duration::from_millis(5);
 
 fn backend(port: u16) -> Backend {
     format!("http://127.0.0.1:{port}").parse().unwrap()
@@ -43,7 +45,7 @@ async fn becomes_known(announcement: &Announcement) {
     let until = Instant::now() + PATIENCE;
     while announcement.obstacle()().is_some() {
         assert!(Instant::now() < until, "not known after {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -82,6 +84,30 @@ async fn a_node_has_its_name_before_anybody_is_sent_to_it_and_waits_for_who_has_
 }
 
 #[tokio::test]
+async fn who_has_a_name_and_lives_comes_before_who_waits_for_it() {
+    let redis = Redis::start();
+    let first = announce(&redis, "chat", 1, Duration::from_secs(3)).await;
+    timeout(PATIENCE, first.held()).await.expect("nobody else has the name");
+    let second = reserve(&redis, "chat", 2, Duration::from_secs(6));
+    let waits = async {
+        while second.obstacle()() == Some("cannot be reached in Redis") {
+            sleep(PAUSE).await
+        }
+    };
+    timeout(PATIENCE, waits).await.expect("it asks");
+    let table = super::table(&redis.url()).unwrap();
+    let forgotten = table.ask(async |mut redis| redis.hdel::<_, _, u32>(KEY, "chat").await).await;
+    assert_eq!(forgotten.unwrap(), 1);
+    let stays = timeout(Duration::from_secs(4), second.held()).await;
+    assert!(stays.is_err() && first.obstacle()().is_none(), "the name changed hands");
+    let lost = first.lost();
+    // As if it had been silent, and another one had the name when it speaks again.
+    let other = "9999999999999 http://127.0.0.1:3 open";
+    table.ask(async |mut redis| redis.hset::<_, _, _, u32>(KEY, "chat", other).await).await.unwrap();
+    timeout(PATIENCE, lost).await.expect("it is told that the name is gone");
+}
+
+#[tokio::test]
 async fn a_node_that_redis_has_forgotten_is_believed_in_until_it_announces_itself_again() {
     let redis = Redis::start();
     let watch = Watch::start(&redis.url()).unwrap();
@@ -95,7 +121,7 @@ async fn a_node_that_redis_has_forgotten_is_believed_in_until_it_announces_itsel
     let until = Instant::now() + PATIENCE;
     while forget().await.unwrap() == 0 {
         assert!(Instant::now() < until, "it never announces itself again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(node.obstacle()(), None);
     assert!(!nodes.has_changed().unwrap(), "it was never doubted");
@@ -128,8 +154,8 @@ async fn a_name_is_one_nodes_at_a_time() {
     let table = super::table(&redis.url()).unwrap();
     let second = || async {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
-        script.key(KEY).arg("chat").arg(backend(2).to_string()).arg(1_000).arg(OPEN);
-        table.ask(async |mut redis| script.invoke_async::<bool>(&mut redis).await).await.unwrap()
+        script.key(KEY).arg("chat").arg(backend(2).to_string()).arg(1_000).arg(OPEN).arg(1);
+        table.ask(async |mut redis| script.invoke_async::<u8>(&mut redis).await).await.unwrap() == 1
     };
     assert!(!second().await, "its name is taken");
     let other = announce(&redis, "chat", 2, short).await;
@@ -154,14 +180,14 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
     let until = Instant::now() + PATIENCE;
     while watch.hears() || node.obstacle()().is_none() {
         assert!(Instant::now() < until, "nobody notices that Redis is away");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1, OPEN)]));
     redis.returns();
     becomes_known(&node).await;
     while !watch.hears() {
         assert!(Instant::now() < until, "nobody notices that Redis is back");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     assert!(!nodes.has_changed().unwrap(), "it was never doubted");
 }
@@ -177,7 +203,7 @@ async fn a_redis_that_comes_back_empty_is_believed_after_nodes_had_time_to_annou
     let until = Instant::now() + PATIENCE;
     while watch.hears() {
         assert!(Instant::now() < until, "nobody notices that Redis is away");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     redis.returns();
     let returned = Instant::now();

@@ -114,18 +114,9 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
     let announcement = announcement.map_err(Error::Config)?;
     _ = known.set(Box::new(announcement.obstacle()));
-    // Nothing is done under a name that is another node's.
-    let wait = async {
-        announcement.held().await;
-        stores.wait(&node).await
-    };
-    let order = tokio::select! {
-        order = wait => order,
-        signal = stop.asked() => {
-            tracing::info!(signal, "stopped before it had its name and its stores");
-            announcement.withdraw().await;
-            return Ok(());
-        }
+    let Some(order) = stores.prepared(&announcement, &node, &mut stop).await else {
+        announcement.withdraw().await;
+        return Ok(());
     };
     let bus = Bus::new();
     let deps = Deps {
@@ -144,16 +135,21 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let handle = http.handle();
     let mut http = spawn(http);
     announcement.open().await;
+    let lost = announcement.lost();
     let running = Running { readiness, announcement, newcomers, http: handle, chat, bus, admin };
     running.readiness.open();
     tracing::info!(address = %config.listen, node, "chat listens");
-    tokio::select! {
-        signal = stop.asked() => tracing::info!(signal, "draining"),
+    let outcome = tokio::select! {
+        signal = stop.asked() => {
+            tracing::info!(signal, "draining");
+            Ok(())
+        }
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
-    }
+        () = lost => Err(Error::part("chat", "another node has taken its name while this one was silent")),
+    };
     stop.drain(running.drain()).await;
     tracing::info!("stopped");
-    Ok(())
+    outcome
 }
 
 /// The Socket.IO server of this node, and who may come to it.
@@ -201,9 +197,25 @@ impl Stores {
         })
     }
 
+    /// Waits until the node has its name and its stores: nothing is done under a name that is another node's. None when it is asked to
+    /// stop before.
+    async fn prepared(&self, announcement: &Announcement, node: &str, stop: &mut Stop) -> Option<Order> {
+        let wait = async {
+            announcement.held().await;
+            self.wait(node).await
+        };
+        tokio::select! {
+            order = wait => Some(order),
+            signal = stop.asked() => {
+                tracing::info!(signal, "stopped before it had its name and its stores");
+                None
+            }
+        }
+    }
+
     /// Waits until the stores are there, and opens the log.
     async fn wait(&self, node: &str) -> Order {
-        let mut pause = PAUSES.0;
+        let (mut pause, mut was_told) = (PAUSES.0, false);
         loop {
             let opened = async {
                 self.chat.prepare().await?;
@@ -211,18 +223,20 @@ impl Stores {
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),
+                Err(error) if was_told => tracing::debug!(%error, "still waiting for the stores"),
                 Err(error) => tracing::warn!(%error, "waiting for the stores"),
             }
+            was_told = true;
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
     }
 
     fn probes(&self, known: Known) -> Vec<(&'static str, Probe)> {
-        let (chat, sessions) = (self.chat.clone(), self.sessions.clone());
+        let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
         let mongo = move || {
-            let chat = chat.clone();
-            Box::pin(async move { unless(chat.is_ready().await) }) as _
+            let (chat, users) = (chat.clone(), users.clone());
+            Box::pin(async move { users.obstacle().await.or(unless(chat.is_ready().await)) }) as _
         };
         let redis = move || {
             let sessions = sessions.clone();

@@ -86,9 +86,11 @@ async fn a_node_has_its_name_before_anybody_is_sent_to_it_and_waits_for_who_has_
 #[tokio::test]
 async fn who_has_a_name_and_lives_comes_before_who_waits_for_it() {
     let redis = Redis::start();
-    let first = announce(&redis, "chat", 1, Duration::from_secs(3)).await;
+    // Renewed every 3 s; who waits asks each second.
+    let lease = Duration::from_secs(9);
+    let first = announce(&redis, "chat", 1, lease).await;
     timeout(PATIENCE, first.held()).await.expect("nobody else has the name");
-    let second = reserve(&redis, "chat", 2, Duration::from_secs(6));
+    let second = reserve(&redis, "chat", 2, lease);
     let waits = async {
         while second.obstacle()() == Some("cannot be reached in Redis") {
             sleep(PAUSE).await
@@ -98,7 +100,7 @@ async fn who_has_a_name_and_lives_comes_before_who_waits_for_it() {
     let table = super::table(&redis.url()).unwrap();
     let forgotten = table.ask(async |mut redis| redis.hdel::<_, _, u32>(KEY, "chat").await).await;
     assert_eq!(forgotten.unwrap(), 1);
-    let stays = timeout(Duration::from_secs(4), second.held()).await;
+    let stays = timeout(Duration::from_secs(5), second.held()).await;
     assert!(stays.is_err() && first.obstacle()().is_none(), "the name changed hands");
     let lost = first.lost();
     // As if it had been silent, and another one had the name when it speaks again.

@@ -46,6 +46,7 @@ def check(where, document, secrets):
         offence(where, f"asks for {asked} of memory and gets {most}: what it needs must be its own")
     if asked and mebibytes(asked) < 256:
         offence(where, f"{asked} of memory are not enough")
+    same(where, "how it is updated", update(document), "Recreate" if name == "presence" else "RollingUpdate")
     if name in ("presence", "redis"):
         same(where, "the number of its pods", document["spec"].get("replicas"), 1)
     for entry in container.get("env", []):
@@ -56,6 +57,12 @@ def check(where, document, secrets):
     if PORTS.get(name) not in ports.values():
         offence(where, f"it has no port {PORTS.get(name)}")
     (check_role if name in ROLES else check_store)(where, name, document, container, files)
+
+
+def update(document):
+    """How new pods take the place of old ones."""
+    spec = document["spec"]
+    return spec.get("strategy", spec.get("updateStrategy", {})).get("type", "RollingUpdate")
 
 
 def mebibytes(quantity):
@@ -102,6 +109,11 @@ def check_role(where, role, _, container, files):
         offence(where, f"it has no port admin, {ADMIN}")
     for probe, path in PROBES.items():
         same(where, f"its {probe}", container.get(probe, {}).get("httpGet"), {"path": path, "port": "admin"})
+    starts, lives = container.get("startupProbe", {}), container.get("livenessProbe", {})
+    if starts.get("periodSeconds", 10) * starts.get("failureThreshold", 3) < 60:
+        offence(where, "it has not a minute to start")
+    if lives.get("failureThreshold", 3) < 3 or lives.get("timeoutSeconds", 1) < 5:
+        offence(where, "it would be killed for one slow answer")
 
 
 def check_store(where, store, document, container, _):

@@ -56,7 +56,10 @@ def check(where, document, secrets):
     ports = {entry["name"]: entry["containerPort"] for entry in container["ports"]}
     if PORTS.get(name) not in ports.values():
         offence(where, f"it has no port {PORTS.get(name)}")
-    (check_role if name in ROLES else check_store)(where, name, document, container, files)
+    if name in ROLES:
+        check_role(where, name, container, files)
+    else:
+        check_store(where, name, document, container)
 
 
 def update(document):
@@ -89,7 +92,7 @@ def mounted(where, spec, container, secrets):
     return paths
 
 
-def check_role(where, role, _, container, files):
+def check_role(where, role, container, files):
     """A pod of the program."""
     same(where, "its arguments", container.get("args"), [role])
     same(where, "its command", container.get("command"), None)
@@ -116,7 +119,7 @@ def check_role(where, role, _, container, files):
         offence(where, "it would be killed for one slow answer")
 
 
-def check_store(where, store, document, container, _):
+def check_store(where, store, document, container):
     """A pod of MongoDB or Redis: what it keeps has to stay."""
     same(where, "its command", container.get("command"), STARTED[store])
     same(where, "its arguments", container.get("args"), None)

@@ -21,7 +21,7 @@ use futures_util::future::{BoxFuture, join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
-use crate::error::Error;
+use crate::{descriptors, error::Error, heartbeat, systemd, telemetry};
 
 /// Where operators ask.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,11 +66,13 @@ impl Readiness {
     /// Everything has been started.
     pub fn open(&self) {
         self.phase.store(OPEN, Ordering::Relaxed);
+        systemd::ready();
     }
 
     /// From now on not ready: no new work is wanted.
     pub fn drain(&self) {
         self.phase.store(DRAINING, Ordering::Relaxed);
+        systemd::stopping();
     }
 
     /// Why not ready, if not.
@@ -83,7 +85,8 @@ impl Readiness {
             let obstacle = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| unless(false));
             obstacle.map(|obstacle| format!("{part} {obstacle}"))
         });
-        let broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
+        let broken = join_all(answers).await.into_iter().flatten();
+        let broken: Vec<_> = broken.chain(descriptors::obstacle()).collect();
         match broken.is_empty() {
             false => Some(broken.join("; ")),
             true => (phase == STARTING).then(|| "starting".to_owned()),
@@ -116,6 +119,8 @@ pub fn start(
     readiness: Arc<Readiness>,
     metrics: PrometheusHandle,
 ) -> Result<(Server, ServerHandle), Error> {
+    heartbeat::watch("main");
+    heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
     spawn(tell(readiness.clone()));
     let server = HttpServer::new(move || {
         App::new()
@@ -139,16 +144,24 @@ pub fn start(
 }
 
 async fn rendered(metrics: web::Data<PrometheusHandle>) -> HttpResponse {
+    telemetry::count_lost_lines();
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics.render())
 }
 
 async fn alive() -> HttpResponse {
-    HttpResponse::Ok().insert_header(ContentType::json()).body(r#"{"status":"ok"}"#)
+    answer(heartbeat::obstacle().await)
 }
 
 async fn ready(readiness: web::Data<Readiness>) -> HttpResponse {
     match readiness.obstacle().await {
         None => alive().await,
+        obstacle => answer(obstacle),
+    }
+}
+
+fn answer(obstacle: Option<String>) -> HttpResponse {
+    match obstacle {
+        None => HttpResponse::Ok().insert_header(ContentType::json()).body(r#"{"status":"ok"}"#),
         Some(obstacle) => HttpResponse::ServiceUnavailable().json(Refusal::new(503, obstacle)),
     }
 }

@@ -1,6 +1,8 @@
 //! The command line: which role or tool runs, with what configuration. Called by `main`; every refusal names the key and
 //! never the value, because a value in the wrong place may be a secret.
 
+mod links;
+
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
@@ -8,11 +10,13 @@ use std::{
 
 use clap::{
     CommandFactory, FromArgMatches, Parser, Subcommand,
+    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use crate::{
     config::{Accounts, Chat, Gateway, Healthcheck, Presence, Seed, Serve},
+    doctor,
     error::Error,
 };
 
@@ -47,6 +51,13 @@ pub enum Command {
     Seed(Seed),
     /// Ask a running server whether it is ready: exit status 0 or 1
     Healthcheck(Healthcheck),
+    /// Check the configuration of a role without starting it: exit status 0 or 1
+    #[command(after_help = DOCTOR_EXAMPLES, disable_help_subcommand = true)]
+    Doctor {
+        /// The role
+        #[command(subcommand)]
+        role: doctor::Role,
+    },
 }
 
 const AFTER_HELP: &str = "\
@@ -91,58 +102,87 @@ Examples:
   godzilla presence --listen 10.0.0.5:50051 --admin-listen 10.0.0.5:9100 --log-format json
   godzilla healthcheck --admin-listen 10.0.0.5:9100";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  godzilla doctor                                   what `godzilla serve` would run with
+  godzilla doctor --listen 0.0.0.0:8080 --data-dir /var/lib/godzilla
+  godzilla doctor chat --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+It takes the flags and variables of the role, starts nothing and changes nothing. It looks at
+addresses, proxies, origins, the data directory, the clock, the limit of open files and the secret
+file, and asks the stores. Each finding is one line with its remedy:
+  error: ...       the role does not start or does not work; exit status 1
+  warning: ...     the role works, and perhaps not as it is meant; exit status 0
+Run it as the user, on the machine and with the environment of the role. While the role runs, its
+own addresses and data directory are in use.";
+
 /// Prefix of our environment variables.
 const PREFIX: &str = "GODZILLA_";
 
-/// What `args` (with the program's name) and `variables` ask for.
+/// What `args` (with the program's name) and `variables` ask for. An empty variable is an absent one: that is what compose files and
+/// charts make of a value that is not set.
 pub fn read(
     args: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Command, Error> {
     let args = with_command(args.collect());
-    let matches = definition().try_get_matches_from(args).map_err(explained)?;
+    let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| value.is_empty());
+    let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
+    let matches = definition(&empty).try_get_matches_from(args).map_err(explained)?;
     let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
-    let variables: Vec<OsString> = variables.map(|(name, _)| name).collect();
-    if matches!(cli.command, Command::Serve(_)) {
-        refuse_split(&variables)?;
+    if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_) }) {
+        refuse_split(&set)?;
     }
-    refuse_unknown(variables.into_iter())?;
+    refuse_unknown(&set, empty)?;
     match &cli.command {
         Command::Serve(config) => config.check(),
         Command::Gateway(config) => config.check(),
         Command::Accounts(config) => config.check(),
         Command::Chat(config) => config.check(),
         Command::Presence(config) => config.check(),
-        Command::Seed(_) | Command::Healthcheck(_) => Ok(()),
+        // The doctor makes a finding of it.
+        Command::Seed(_) | Command::Healthcheck(_) | Command::Doctor { .. } => Ok(()),
     }
     .map_err(Error::Config)?;
     Ok(cli.command)
 }
 
-/// The command line as clap knows it: help never shows what a variable holds, nor flags that `serve` has no use for.
-fn definition() -> clap::Command {
-    let whole =
-        Cli::command().mut_subcommand("serve", |serve| serve.mut_arg("presence_url", |arg| arg.hide(true)));
-    whole.mut_subcommands(|command| command.mut_args(|arg| arg.hide_env_values(true)))
+/// The command line as clap knows it: help never shows what a variable holds, nor flags that `serve` has no use for. The variables in
+/// `empty` are not read.
+fn definition(empty: &[OsString]) -> clap::Command {
+    let serve = |serve: clap::Command| serve.mut_arg("presence_url", |arg| arg.hide(true));
+    let whole = Cli::command().mut_subcommand("serve", serve);
+    prepared(whole.mut_subcommand("doctor", |doctor| doctor.mut_subcommand("serve", serve)), empty)
 }
 
-/// `serve` is meant when the first argument is none or a flag of it.
+/// `command` and its subcommands without the values of variables, and without the variables in `empty`.
+fn prepared(command: clap::Command, empty: &[OsString]) -> clap::Command {
+    let read = |arg: clap::Arg| {
+        let is_empty = arg.get_env().is_some_and(|name| empty.iter().any(|other| other == name));
+        let arg = arg.hide_env_values(true);
+        if is_empty { arg.env(Resettable::Reset) } else { arg }
+    };
+    command.mut_args(read).mut_subcommands(|command| prepared(command, empty))
+}
+
+/// `serve` is meant when the first argument, or the first behind `doctor`, is none or a flag of it.
 fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let general = ["-h", "--help", "-V", "--version"];
-    let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("");
+    let at = if args.get(1).is_some_and(|arg| arg == "doctor") { 2 } else { 1 };
+    let first = args.get(at).and_then(|arg| arg.to_str()).unwrap_or("");
     if first.is_empty() || (first.starts_with('-') && !general.contains(&first)) {
-        args.insert(1.min(args.len()), "serve".into());
+        args.insert(at.min(args.len()), "serve".into());
     }
     args
 }
 
 /// Stores of the split system that `serve` would not use: whoever names them expects it to.
-fn refuse_split(names: &[OsString]) -> Result<(), Error> {
+fn refuse_split(variables: &[(OsString, OsString)]) -> Result<(), Error> {
     const OTHERS: [&str; 5] = ["MONGO_URI", "MONGO_URI_FILE", "REDIS_URL", "REDIS_URL_FILE", "ACCOUNTS_URL"];
     let other = OTHERS
         .into_iter()
         .map(|other| format!("{PREFIX}{other}"))
-        .find(|other| names.iter().any(|name| name == other.as_str()));
+        .find(|other| variables.iter().any(|(name, _)| name == other.as_str()));
     match other {
         None => Ok(()),
         Some(other) => Err(Error::Config(format!(
@@ -151,18 +191,38 @@ fn refuse_split(names: &[OsString]) -> Result<(), Error> {
     }
 }
 
-/// A variable of ours that nothing reads is a mistake that would otherwise show much later.
-fn refuse_unknown(names: impl Iterator<Item = OsString>) -> Result<(), Error> {
+/// A variable of ours that nothing reads is a mistake that would otherwise show much later. What Kubernetes and Docker set is none.
+fn refuse_unknown(set: &[(OsString, OsString)], empty: Vec<OsString>) -> Result<(), Error> {
     let known = variables();
-    let ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
-    let unknown: Vec<_> = names.filter(ours).filter(|name| !known.contains(name)).collect();
-    match unknown.first() {
+    let empty: Vec<_> = empty.into_iter().map(|name| (name, OsString::new())).collect();
+    let all =
+        || set.iter().chain(&empty).map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
+    let names: Vec<_> = all().map(|(name, _)| name).collect();
+    let is_unknown = |name: &str, value: &str| {
+        name.starts_with(PREFIX)
+            && !known.contains(OsStr::new(name))
+            && !links::is_of_an_orchestrator(name, value, names.iter().map(AsRef::as_ref))
+    };
+    match all().find(|(name, value)| is_unknown(name, value)) {
         None => Ok(()),
-        Some(name) => Err(Error::Config(format!(
-            "unknown environment variable {}; `godzilla serve --help` lists the known ones",
-            name.display()
+        Some((name, _)) => Err(Error::Config(format!(
+            "unknown environment variable {name}{}; `godzilla serve --help` lists the known ones",
+            suggestion(&name, &known)
         ))),
     }
+}
+
+/// The known variable that is nearest to `name`, if one is near.
+fn suggestion(name: &str, known: &BTreeSet<OsString>) -> String {
+    /// Names that are less alike have nothing to do with each other.
+    const ALIKE: f64 = 0.8;
+    let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
+    let alike = |other: &str| strsim::normalized_damerau_levenshtein(&own(name), &own(other));
+    let known = known.iter().filter_map(|other| other.to_str());
+    let nearest = known.map(|other| (alike(other), other)).max_by(|one, other| one.0.total_cmp(&other.0));
+    nearest
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .map_or(String::new(), |(_, other)| format!(" (is it {other}?)"))
 }
 
 /// Every variable that some command reads.

@@ -41,6 +41,9 @@ pub enum Error {
     /// The tool found what it must not touch.
     #[error("{0}")]
     Refused(&'static str),
+    /// The doctor has found so many things that do not work.
+    #[error("errors in the configuration: {0}")]
+    Findings(usize),
     /// The server is not ready, says the health check.
     #[error("not ready: {0}")]
     NotReady(String),

@@ -5,7 +5,17 @@
 
 mod head_by_head;
 
-use std::{any::Any, fmt, io, net::TcpListener, time::Duration};
+use std::{
+    any::Any,
+    fmt, io,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use actix_http::{HttpService, Protocol, Request, Response, body::MessageBody};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
@@ -15,9 +25,7 @@ use actix_web::{
 };
 
 use self::head_by_head::HeadByHead;
-
-/// Connections per worker; beyond that they wait in the backlog.
-const CONNECTIONS: usize = 200_000;
+use crate::{descriptors, heartbeat};
 
 /// How long a client's connection may stay open between two requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -35,6 +43,8 @@ pub struct Settings {
     pub head: Duration,
     /// How long open requests may go on when the server is stopped, in seconds.
     pub drain: u64,
+    /// How many descriptors a connection takes, with what belongs to it behind the server.
+    pub descriptors: u64,
     /// What is done with a new connection: a `TcpStream`.
     pub on_connect: fn(&dyn Any, &mut Extensions),
 }
@@ -54,15 +64,19 @@ where
     <S::Service as actix_service::Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let builder = Server::build();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let builder = Server::build().workers(threads);
     let stopped = builder.graceful_shutdown_signal();
     let address = listener.local_addr()?;
     let builder = builder
-        .max_concurrent_connections(CONNECTIONS)
+        .max_concurrent_connections(descriptors::connections(threads, settings.descriptors))
         .worker_max_blocking_threads(BLOCKING)
         .shutdown_timeout(settings.drain)
         .disable_signals();
+    let workers = Arc::new(AtomicUsize::new(1));
     let builder = builder.listen("http", listener, move || {
+        // Runs on each worker's thread.
+        heartbeat::watch(format!("http-{}", workers.fetch_add(1, Ordering::Relaxed)));
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(|error| error.into().error_response());
         let http = HttpService::build()
@@ -88,4 +102,83 @@ where
         .and_then(http)
     })?;
     Ok(builder.run())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, LazyLock};
+
+    use actix_web::{
+        App, HttpResponse,
+        rt::{System, spawn, time::sleep},
+        web,
+    };
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::admin::{self, Readiness};
+
+    /// A worker stands still here until the test comes, too.
+    static GATE: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
+
+    /// Asks for `path`; the connection, on which the answer comes.
+    async fn asked(address: std::net::SocketAddr, path: &str) -> TcpStream {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        connection
+    }
+
+    /// Waits until `path` answers with something that `fits`.
+    async fn answers(address: std::net::SocketAddr, path: &str, fits: impl Fn(&str) -> bool) {
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut answer = String::new();
+            asked(address, path).await.read_to_string(&mut answer).await.unwrap();
+            if fits(&answer) {
+                return;
+            }
+            assert!(std::time::Instant::now() < until, "{answer}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn listener() -> (TcpListener, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[test]
+    fn a_worker_that_stands_still_is_named_by_livez_and_readyz_until_it_runs_again() {
+        System::new().block_on(async {
+            let ((front, address), (operators, admin)) = (listener(), listener());
+            let settings =
+                Settings { head: Duration::from_secs(5), drain: 1, descriptors: 1, on_connect: |_, _| () };
+            let blocks = || async {
+                GATE.wait();
+                HttpResponse::Ok().finish()
+            };
+            let server =
+                serve(front, settings, move || App::new().route("/", web::get().to(blocks))).unwrap();
+            spawn(server);
+            let readiness = Readiness::new(Vec::new());
+            let metrics = PrometheusBuilder::new().build_recorder().handle();
+            spawn(admin::start(operators, readiness.clone(), metrics).unwrap().0);
+            readiness.open();
+            answers(admin, "/livez", |answer| answer.contains("200 OK")).await;
+
+            let waiting = asked(address, "/").await;
+            let names = |answer: &str| answer.contains(" 503 ") && answer.contains("thread http-");
+            answers(admin, "/livez", names).await;
+            answers(admin, "/readyz", names).await;
+
+            GATE.wait();
+            answers(admin, "/livez", |answer| answer.contains("200 OK")).await;
+            answers(admin, "/readyz", |answer| answer.contains("200 OK")).await;
+            drop(waiting);
+        });
+    }
 }

@@ -1,9 +1,12 @@
-//! Listening sockets and descriptors, taken before anything is started, so that a port in use is one clear sentence.
+//! Listening sockets, taken before anything is started, so that a port in use is one clear sentence.
 //! Called by the roles.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use listenfd::ListenFd;
 use socket2::{Domain, Socket, Type};
 
 use crate::error::Error;
@@ -11,12 +14,40 @@ use crate::error::Error;
 /// Connections that may wait to be accepted: a room that reconnects at once must not be refused.
 const BACKLOG: i32 = 4096;
 
-/// Listens on `address` and puts the port there that the system chose for port 0; the error names `flag`.
+/// The TCP sockets that systemd opened for this process (socket activation, `LISTEN_FDS`) and that are not used yet.
+static PASSED: LazyLock<Mutex<Vec<TcpListener>>> = LazyLock::new(|| {
+    let mut passed = ListenFd::from_env();
+    let sockets = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).ok().flatten());
+    Mutex::new(sockets.collect())
+});
+
+/// Listens on `address` and puts the port there that the system chose for port 0; the error names `flag`. A socket that systemd opened
+/// on the same address is used instead of a new one.
+///
+/// # Errors
+/// When the address cannot be listened on, and when systemd opened sockets but none that a flag names.
 pub fn listen(flag: &'static str, address: &mut SocketAddr) -> Result<TcpListener, Error> {
+    let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(listener) = matching(&mut passed, *address) {
+        return Ok(listener);
+    }
+    // The first flag of every role.
+    if flag == "--listen" && !passed.is_empty() {
+        return Err(Error::Config(format!(
+            "systemd passes a socket, and none is for {address}: give --listen (GODZILLA_LISTEN) the address of ListenStream="
+        )));
+    }
     let failed = |source| Error::Listen { flag, address: *address, source };
     let listener = open(*address).map_err(failed)?;
     *address = listener.local_addr().map_err(failed)?;
     Ok(listener)
+}
+
+/// Takes the socket on `address` out of `passed`.
+fn matching(passed: &mut Vec<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
+    let is_on = |socket: &TcpListener| socket.local_addr().is_ok_and(|local| local == address);
+    let found = passed.iter().position(is_on).map(|index| passed.swap_remove(index));
+    found.filter(|socket| socket.set_nonblocking(true).is_ok())
 }
 
 fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -26,16 +57,6 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Raises the limit of open files to what the system allows: each connection takes one.
-pub fn raise_open_files() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
-    match raised {
-        Ok((soft, hard)) => tracing::debug!(soft, hard, "raised the limit of open files"),
-        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
-    }
 }
 
 #[cfg(test)]

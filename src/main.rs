@@ -3,39 +3,66 @@
 mod admin;
 mod cli;
 mod config;
+mod descriptors;
+mod doctor;
 mod error;
 mod healthcheck;
+mod heartbeat;
 mod http;
 mod listener;
 mod memory;
 mod mongo;
 mod nodes;
+mod output;
 mod registered;
 mod role;
 mod secret;
 mod seed;
 mod shutdown;
 mod stores;
+mod systemd;
 mod telemetry;
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
 
 use cli::Command;
 use error::Error;
 
 fn main() -> ExitCode {
-    if let Err(error) = memory::give_back() {
-        _ = writeln!(std::io::stderr(), "godzilla: freed memory is kept: {error}");
+    // Without the thread of the log there is no way to report what failed.
+    if shutdown::ignore().and_then(|()| telemetry::start()).is_err() {
+        return ExitCode::FAILURE;
     }
-    match cli::read(std::env::args_os(), std::env::vars_os()).and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
+    // The panic hook has reported a panic.
+    let status = catch_unwind(AssertUnwindSafe(status)).unwrap_or(1);
+    telemetry::flush();
+    ExitCode::from(status)
+}
+
+/// Does what the command line asks for; the exit status.
+fn status() -> u8 {
+    if let Err(error) = memory::give_back() {
+        telemetry::say(&format!("freed memory is kept: {error}"));
+    }
+    if std::env::var_os("NOTIFY_SOCKET").is_some()
+        && let Err(error) = systemd::start()
+    {
+        telemetry::say(&format!("systemd cannot be notified: {error}"));
+    }
+    let outcome = match cli::read(std::env::args_os(), std::env::vars_os()).and_then(run) {
         Err(Error::Help(text)) => {
-            _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            output::show(text).map_err(|error| Error::part("standard output cannot be written", error))
         }
+        outcome => outcome,
+    };
+    match outcome {
+        Ok(()) => 0,
         Err(error) => {
-            _ = writeln!(std::io::stderr(), "godzilla: {error}");
-            ExitCode::from(error.exit_code())
+            telemetry::say(&error.to_string());
+            error.exit_code()
         }
     }
 }
@@ -49,5 +76,6 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Presence(config) => role::presence::run(*config),
         Command::Seed(config) => seed::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),
+        Command::Doctor { role } => doctor::run(&role),
     }
 }

@@ -72,7 +72,10 @@ pub fn address(given: Option<&Address>, file: (&str, Option<&Path>)) -> Result<O
 fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
     let mode = fs::metadata(path).map_err(|error| refused(flag, &error))?.permissions().mode();
     if mode & OTHERS != 0 {
-        return Err(refused(flag, &"every user of this machine can reach it; chmod 640 or less"));
+        return Err(refused(
+            flag,
+            &"every user of this machine can reach it; chmod 640 or less, defaultMode: 0440 (Kubernetes), mode: 0440 (Docker)",
+        ));
     }
     fs::read(path).map_err(|error| refused(flag, &error))
 }

@@ -1,13 +1,11 @@
 //! The tool `seed`: sample users and messages for a store that has none. Deletes and changes nothing, ever.
 
-use std::io::Write;
-
 use accounts::{Accounts, Users};
 use actix_web::rt::System;
 use chat::Sample;
 use proto::Username;
 
-use crate::{config::Seed, error::Error, stores::Stores, telemetry};
+use crate::{config::Seed, error::Error, output, stores::Stores, telemetry};
 
 /// The sample users.
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
@@ -46,10 +44,10 @@ async fn fill(config: Seed) -> Result<(), Error> {
     }
     chat::seed(&stores.chat, samples()).await.map_err(failed)?;
     let (users, messages) = (USERS.join(", "), SAID.len());
-    _ = writeln!(
-        std::io::stdout(),
-        "Stored {users}, each with the password '{PASSWORD}', and {messages} messages."
-    );
+    let stored = format!("Stored {users}, each with the password '{PASSWORD}', and {messages} messages.\n");
+    if let Err(error) = output::show(stored) {
+        tracing::warn!(%error, "the samples are stored, and standard output cannot be written");
+    }
     Ok(())
 }
 

@@ -1,10 +1,23 @@
-//! When to stop: SIGTERM or SIGINT starts the drain, a second one ends the process at once. Awaited by the roles.
+//! Signals. SIGTERM, SIGINT, SIGQUIT, SIGPWR and SIGHUP start the drain, a second one ends the process at once. Signals that would end
+//! the process without a drain and ask for nothing are ignored. Awaited by the roles.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::AtomicBool,
+        mpsc::{RecvTimeoutError, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
+use actix_web::rt::{System, spawn};
+use futures_util::future::select_all;
+use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::error::Error;
+use crate::{error::Error, telemetry};
 
 /// How long a drain may take before the process ends without it. Orchestrators usually wait 30 s.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
@@ -12,25 +25,89 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
 /// Signals this soon after the first are the same request: `timeout` and terminals signal a whole process group besides.
 const SAME: Duration = Duration::from_millis(500);
 
-/// The signals that ask the process to end.
+/// How long the process waits for blocking calls when everything else has ended. A name that DNS does not answer for, or a disk that
+/// hangs, would hold it up without a bound.
+const REST: Duration = Duration::from_secs(4);
+
+/// Signals that start the drain always.
+const DRAIN: [(&str, i32); 3] =
+    [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGPWR", libc::SIGPWR)];
+
+/// Signals that start the drain unless the process was started with them ignored (`nohup`, a job of a shell script).
+const DRAIN_UNLESS_IGNORED: [(&str, i32); 2] = [("SIGHUP", libc::SIGHUP), ("SIGQUIT", libc::SIGQUIT)];
+
+/// Signals that are ignored, with a log line.
+const IGNORED: [(&str, i32); 5] = [
+    ("SIGUSR1", libc::SIGUSR1),
+    ("SIGUSR2", libc::SIGUSR2),
+    ("SIGALRM", libc::SIGALRM),
+    ("SIGVTALRM", libc::SIGVTALRM),
+    ("SIGPROF", libc::SIGPROF),
+];
+
+/// Signals that start the drain.
 pub struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
+    signals: Vec<(&'static str, Signal)>,
+}
+
+/// Ignores the signals that ask for nothing. Call it before the first log line: without it a write beyond the limit of a file's size
+/// (SIGXFSZ) ends the process, with it the write fails. SIGPIPE is ignored by the standard library.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn ignore() -> std::io::Result<()> {
+    // An empty handler instead of SIG_IGN, which takes unsafe code; the flags are not read.
+    let numbers = IGNORED.into_iter().map(|(_, number)| number).chain([libc::SIGXFSZ]);
+    for number in numbers {
+        signal_hook::flag::register(number, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
+}
+
+/// Runs `work` on the main thread to its end. Blocking calls that are under way then have 4 s, after which the process ends without them.
+pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let system = System::new();
+    let outcome = system.block_on(work);
+    let (status, text) = match &outcome {
+        Ok(()) => (0, None),
+        Err(error) => (error.exit_code(), Some(error.to_string())),
+    };
+    let (ended, has_ended) = channel::<()>();
+    let wait = move || {
+        if has_ended.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(waited = ?REST, "ending without waiting for blocking calls");
+            text.iter().for_each(|text| telemetry::say(text));
+            telemetry::exit(status.into());
+        }
+    };
+    // Without the thread the process waits longer.
+    _ = thread::Builder::new().name("exit".to_owned()).spawn(wait);
+    drop(system);
+    drop(ended);
+    outcome
 }
 
 impl Stop {
     /// Listens for the signals; from now on they no longer end the process by themselves. Needs a running runtime.
     pub fn listen() -> Result<Self, Error> {
-        let signal = |kind| signal(kind).map_err(|error| Error::part("signals", error));
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let ignored = ignored_at_start();
+        let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(|(_, number)| !is_in(ignored, *number));
+        let signals = DRAIN.into_iter().chain(wanted).map(listener).collect::<Result<_, _>>()?;
+        for (name, signal) in IGNORED.map(listener).into_iter().collect::<Result<Vec<_>, _>>()? {
+            spawn(note(name, signal));
+        }
+        Ok(Self { signals })
     }
 
     /// Resolves with the name of the signal that came.
     pub async fn asked(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+        let next = self.signals.iter_mut().map(|(name, signal)| {
+            Box::pin(async move {
+                signal.recv().await;
+                *name
+            })
+        });
+        select_all(next).await.0
     }
 
     /// Runs the drain to its end or its deadline; a second signal ends the process at once, with status 130.
@@ -43,7 +120,7 @@ impl Stop {
             }
             name = self.asked_again() => {
                 tracing::warn!(signal = name, "asked twice, ending at once");
-                std::process::exit(130);
+                telemetry::exit(130);
             }
         }
     }
@@ -56,5 +133,72 @@ impl Stop {
                 return name;
             }
         }
+    }
+}
+
+fn listener((name, number): (&'static str, i32)) -> Result<(&'static str, Signal), Error> {
+    let signal = signal(SignalKind::from_raw(number)).map_err(|error| Error::part("signals", error))?;
+    Ok((name, signal))
+}
+
+/// Logs a signal that is ignored, each time.
+async fn note(name: &'static str, mut signal: Signal) {
+    while signal.recv().await.is_some() {
+        tracing::info!(signal = name, "signal ignored");
+    }
+}
+
+/// The mask of signals that are ignored by this process; empty where the system does not show it.
+fn ignored_at_start() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+fn is_in(mask: u64, number: i32) -> bool {
+    mask >> (number - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Set in the process that is to end.
+    const CHILD: &str = "ENDS_WITH_A_BLOCKED_CALL";
+
+    #[test]
+    fn a_blocking_call_does_not_hold_up_the_end() {
+        if std::env::var_os(CHILD).is_some() {
+            let work = async {
+                let (begun, has_begun) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    begun.send(()).unwrap();
+                    loop {
+                        thread::park();
+                    }
+                });
+                has_begun.await.unwrap();
+                Err(Error::Refused("a reason"))
+            };
+            _ = run(work);
+            return;
+        }
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "shutdown::tests::a_blocking_call_does_not_hold_up_the_end", "--nocapture"]);
+        command.env(CHILD, "1").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert_eq!(status.code(), Some(1));
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("it still runs");
     }
 }

@@ -1,8 +1,16 @@
-//! Logs and metrics of the process: set up once by a role or tool before anything else runs.
+//! Logs and metrics of the process: [`start`] is called first of all, [`logs`] and [`metrics`] by a role or tool before anything else
+//! runs, [`flush`] or [`exit`] last. No log line blocks or fails: see [`sink`].
 
 mod seldom;
+mod sink;
 
-use std::{io::IsTerminal, str::FromStr};
+use std::{
+    cell::Cell,
+    io::{self, IsTerminal, Write},
+    panic::PanicHookInfo,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -62,13 +70,69 @@ impl FromStr for Filter {
     }
 }
 
-/// Starts logging to standard error, panics included, so many lines of one kind a second.
+/// How long the end of the process waits for lines that are not written yet.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Metric of log lines that were not written, by reason. The reason `rate` is counted in [`seldom`].
+pub const LEFT_OUT: &str = "godzilla_log_lines_left_out_total";
+
+thread_local! {
+    /// Whether the panic hook runs on this thread.
+    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A log line on its way to the sink.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if IN_HOOK.get() {
+            sink::SINK.try_push(bytes)
+        } else {
+            sink::SINK.push(bytes)
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts the thread that writes the log, and sends panics there.
+///
+/// # Errors
+/// When the system has no descriptor or no thread for it.
+pub fn start() -> io::Result<()> {
+    std::panic::set_hook(Box::new(report));
+    sink::start()
+}
+
+/// Writes `text` as a line of its own, for what must be said before or after [`logs`].
+pub fn say(text: &str) {
+    sink::SINK.push(format!("godzilla: {text}\n").as_bytes());
+}
+
+/// Waits until what was logged is written, at most half a second: standard error may accept nothing.
+pub fn flush() {
+    sink::SINK.flush(FLUSH);
+}
+
+/// Ends the process at once, after [`flush`].
+pub fn exit(status: i32) -> ! {
+    flush();
+    std::process::exit(status)
+}
+
+/// Starts logging to standard error, so many lines of one kind a second.
 pub fn logs(config: &Config) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&config.log.0).map_err(|_| Error::part("log filter", NotAFilter))?;
+    // Internal errors would be printed to standard error, which panics when it cannot be written.
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(|| Line)
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal());
     let started = match config.log_format {
         Format::Human => lines.finish().with(Seldom::default()).try_init(),
         Format::Json => {
@@ -76,12 +140,28 @@ pub fn logs(config: &Config) -> Result<(), Error> {
             lines.finish().with(Seldom::default()).try_init()
         }
     };
-    started.map_err(|error| Error::part("logs", error))?;
-    std::panic::set_hook(Box::new(|panic| {
+    started.map_err(|error| Error::part("logs", error))
+}
+
+/// The panic hook. It takes no lock that this thread may hold, and runs once per panic: a panic in a panic hook ends the process.
+fn report(panic: &PanicHookInfo<'_>) {
+    if IN_HOOK.replace(true) {
+        return;
+    }
+    if tracing::dispatcher::has_been_set() {
         let place = panic.location().map(field::display);
         tracing::error!(place, reason = panic.payload_as_str(), "a task panicked");
-    }));
-    Ok(())
+    } else {
+        sink::SINK.try_push(format!("godzilla: {panic}\n").as_bytes());
+    }
+    IN_HOOK.set(false);
+}
+
+/// Brings the metrics of lost log lines up to date. Lines are counted without the metrics' locks, so that the log depends on nothing.
+pub fn count_lost_lines() {
+    let lost = sink::SINK.lost();
+    metrics::counter!(LEFT_OUT, "reason" => "queue").absolute(lost.overflowed);
+    metrics::counter!(LEFT_OUT, "reason" => "write").absolute(lost.failed);
 }
 
 /// Starts collecting metrics; the handle renders them for `/metrics`.

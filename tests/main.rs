@@ -4,16 +4,20 @@
 mod checker;
 mod config;
 mod contract;
+mod deaf_log;
+mod doctor;
 mod durability;
 mod frames;
 mod identity;
 mod interop;
 mod operations;
+mod orchestrators;
 mod pipelines;
 mod plays;
 mod readme;
 mod recovery;
 mod roles;
+mod signals;
 mod slow_reader;
 mod slow_readers;
 #[expect(dead_code, unused_imports, reason = "the stage has what only the split system's tests need, too")]

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use actix::{Addr, Handler};
+use actix::{Addr, ArbiterHandle, Handler};
 use proto::{RoomName, Username};
 use sessions::SharedSessions;
 use tokio::{
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     /// What each user may still write over HTTP.
     pub(crate) writes: Mutex<Buckets>,
     pub(crate) draining: AtomicBool,
+    /// The threads that the chat has for itself, by their names.
+    pub(crate) threads: [(&'static str, ArbiterHandle); 2],
 }
 
 impl From<Inner> for Chat {
@@ -85,6 +87,11 @@ impl Chat {
     /// itself: [`crate::Store::takes_writes`].
     pub fn is_ready(&self) -> bool {
         self.inner.rooms.connected() && self.inner.log.is_open() && self.check_open().is_ok()
+    }
+
+    /// The threads that the chat has for itself, by their names, for who watches that they run.
+    pub fn threads(&self) -> &[(&'static str, ArbiterHandle)] {
+        &self.inner.threads
     }
 
     /// Refuses while [`Chat::drain`] is under way.

@@ -88,8 +88,8 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         log: log.clone(),
         rooms_per_user: config.rooms_per_user,
     };
-    let rooms = on(&Arbiter::new(), move || rooms::start(parts)).await?;
-    let outward = Arbiter::new();
+    let (inward, outward) = (Arbiter::new(), Arbiter::new());
+    let rooms = on(&inward, move || rooms::start(parts)).await?;
     let (presence, shown) = {
         let (log, bus, config) = (log.clone(), bus.clone(), config.clone());
         on(&outward, move || start_outward(&log, entries, bus, &config)).await??
@@ -124,6 +124,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         reading: Semaphore::new(READING),
         writes,
         draining,
+        threads: [("rooms", inward.handle()), ("outward", outward.handle())],
     };
     Ok(inner.into())
 }

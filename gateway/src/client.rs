@@ -43,7 +43,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 
 impl Network {
     /// Whether `address` belongs to the network.
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         bits(address) & self.mask == self.base
     }
 }

@@ -7,7 +7,7 @@ use actix_web::{
     App,
     dev::Server,
     middleware::from_fn,
-    rt::{System, spawn, time::sleep},
+    rt::{spawn, time::sleep},
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -17,13 +17,13 @@ use sessions::{MongoClosed, RedisSessions};
 
 use crate::{
     admin::{self, Probe, Readiness},
-    config,
+    config, descriptors,
     error::Error,
     http::{self, Settings},
-    listener::{listen, raise_open_files},
+    listener::listen,
     mongo,
     role::{caller, upkeep},
-    shutdown::Stop,
+    shutdown::{self, Stop},
     telemetry,
 };
 
@@ -44,8 +44,8 @@ const ASKING: Duration = Duration::from_secs(5);
 pub fn run(config: config::Accounts) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
-    raise_open_files();
-    System::new().block_on(serve(config, metrics))
+    descriptors::raise();
+    shutdown::run(serve(config, metrics))
 }
 
 async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Result<(), Error> {
@@ -64,7 +64,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
-        .map_err(|error| Error::part("accounts", error))?
+        .map_err(|error| Error::part("accounts", format!("{error:?}")))?
         .counting(Setbacks::new(Redis::new(url, CONNECTIONS).map_err(refused)?));
     spawn(warn_of_forgetting(sessions.clone()));
     let readiness = Readiness::new(probes(users, sessions));
@@ -90,7 +90,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
 }
 
 fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
-    let settings = Settings { head: HEAD, drain: DRAIN, on_connect: |_, _| () };
+    let settings = Settings { head: HEAD, drain: DRAIN, descriptors: 1, on_connect: |_, _| () };
     let server = http::serve(listener, settings, move || {
         let key = Rc::new(key.clone());
         App::new()

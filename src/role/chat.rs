@@ -16,7 +16,7 @@ use actix_web::{
     App,
     dev::{Server as HttpServerTask, ServerHandle},
     middleware::from_fn,
-    rt::{System, spawn, time::sleep},
+    rt::{spawn, time::sleep},
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,15 +26,16 @@ use socketio::{Bus, CloseReason, Server};
 
 use crate::{
     admin::{self, Probe, Readiness, unless},
-    config,
+    config, descriptors,
     error::Error,
+    heartbeat,
     http::{self, Settings},
-    listener::{listen, raise_open_files},
+    listener::listen,
     mongo,
     nodes::Announcement,
     registered::Registered,
     role::{caller, newcomers::Newcomers, upkeep},
-    shutdown::Stop,
+    shutdown::{self, Stop},
     telemetry,
 };
 
@@ -92,8 +93,8 @@ struct Running {
 pub fn run(config: config::Chat) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
-    raise_open_files();
-    System::new().block_on(serve(config, metrics))
+    descriptors::raise();
+    shutdown::run(serve(config, metrics))
 }
 
 async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<(), Error> {
@@ -130,6 +131,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         config: config.chat.clone(),
     };
     let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
+    heartbeat::watch_chat(&chat);
     let (sockets, newcomers) = sockets(&config.sockets, &node, &bus, &chat);
     let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
     let handle = http.handle();
@@ -167,7 +169,7 @@ fn door(
     sockets: Server<Guests>,
     (key, newcomers): (Key, Newcomers),
 ) -> Result<HttpServerTask, Error> {
-    let settings = Settings { head: HEAD, drain: REST, on_connect: socketio::on_connect };
+    let settings = Settings { head: HEAD, drain: REST, descriptors: 1, on_connect: socketio::on_connect };
     let server = http::serve(listener, settings, move || {
         let (key, newcomers) = (Rc::new(key.clone()), newcomers.clone());
         App::new()

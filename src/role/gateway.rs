@@ -6,7 +6,7 @@ use ::gateway::{Gateway, Proxy, Upstreams};
 use actix_web::{
     App,
     dev::{Server, ServerHandle},
-    rt::{System, spawn},
+    rt::spawn,
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -15,13 +15,13 @@ use sessions::RedisSessions;
 
 use crate::{
     admin::{self, Probe, Readiness, unless},
-    config,
+    config, descriptors,
     error::Error,
     http::{self, Settings},
-    listener::{listen, raise_open_files},
+    listener::listen,
     nodes::Watch,
     role::upkeep,
-    shutdown::Stop,
+    shutdown::{self, Stop},
     telemetry,
 };
 
@@ -45,8 +45,8 @@ const REST: u64 = 2;
 pub fn run(config: config::Gateway) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
-    raise_open_files();
-    System::new().block_on(serve(config, metrics))
+    descriptors::raise();
+    shutdown::run(serve(config, metrics))
 }
 
 async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result<(), Error> {
@@ -99,6 +99,8 @@ fn front(
     let settings = Settings {
         head: Duration::from_secs(config.head_timeout.into()),
         drain: REST,
+        // The way to the node behind it.
+        descriptors: 2,
         on_connect: |io, extensions| {
             socketio::on_connect(io, extensions);
             ::gateway::on_connect(io, extensions);

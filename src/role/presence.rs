@@ -1,16 +1,17 @@
 //! `godzilla presence`: the presence service as a process of its own. It keeps nothing: chat nodes tell it again who is here
 //! after a restart.
 
-use actix_web::rt::{System, spawn};
+use actix_web::rt::spawn;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{
     admin::{self, Readiness},
     config::Presence,
+    descriptors,
     error::Error,
-    listener::{listen, raise_open_files},
+    listener::listen,
     role::{presence_thread::PresenceThread, upkeep},
-    shutdown::Stop,
+    shutdown::{self, Stop},
     telemetry,
 };
 
@@ -18,8 +19,8 @@ use crate::{
 pub fn run(config: Presence) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
-    raise_open_files();
-    System::new().block_on(presence(config, metrics))
+    descriptors::raise();
+    shutdown::run(presence(config, metrics))
 }
 
 async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(), Error> {

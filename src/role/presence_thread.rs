@@ -7,6 +7,8 @@ use actix_web::rt::spawn;
 use presence::{Config, Error};
 use tokio::{sync::oneshot, task::JoinHandle};
 
+use crate::heartbeat;
+
 /// The running service.
 pub struct PresenceThread {
     stop: oneshot::Sender<()>,
@@ -17,7 +19,11 @@ impl PresenceThread {
     /// Starts it on a socket that listens already.
     pub fn start(listener: TcpListener, config: Config) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let until = async { _ = stopped.await };
+        let until = async {
+            // Runs on the thread of the service.
+            heartbeat::watch("presence");
+            _ = stopped.await;
+        };
         let (_roster, end) = presence::start(listener, config, until);
         Self { stop, ended: spawn(watch(end)) }
     }

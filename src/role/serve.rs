@@ -9,7 +9,7 @@ use accounts::Accounts;
 use actix_web::{
     App,
     dev::{Server as HttpServerTask, ServerHandle},
-    rt::{System, spawn},
+    rt::spawn,
     web,
 };
 use chat::{Chat, Deps, Order, guest::Guests};
@@ -20,12 +20,14 @@ use socketio::{Bus, CloseReason, Server};
 use crate::{
     admin::{self, Readiness},
     config::Serve,
+    descriptors,
     error::Error,
+    heartbeat,
     http::{self, Settings},
-    listener::{listen, raise_open_files},
+    listener::listen,
     registered::Registered,
     role::{presence_thread::PresenceThread, upkeep},
-    shutdown::Stop,
+    shutdown::{self, Stop},
     stores::Stores,
     telemetry,
 };
@@ -69,8 +71,8 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 pub fn run(config: Serve) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
-    raise_open_files();
-    System::new().block_on(serve(config, metrics))
+    descriptors::raise();
+    shutdown::run(serve(config, metrics))
 }
 
 async fn serve(mut config: Serve, metrics: PrometheusHandle) -> Result<(), Error> {
@@ -116,8 +118,9 @@ async fn start(
         config: chat_config,
     };
     let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
+    heartbeat::watch_chat(&chat);
     let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
-        .map_err(|error| Error::part("accounts", error))?;
+        .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
     let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
     let door = gateway.clone();
@@ -138,6 +141,7 @@ fn front(
     let settings = Settings {
         head: Duration::from_secs(config.gateway.head_timeout.into()),
         drain: REST,
+        descriptors: 1,
         on_connect: socketio::on_connect,
     };
     let server = http::serve(listener, settings, move || {

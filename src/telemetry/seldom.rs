@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,13 @@ struct Window {
 impl Seldom {
     /// Whether a line of this place may be written now, and how many were left out in the window before.
     fn count(&self, place: Identifier, now: Instant) -> (bool, u64) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = match self.places.try_lock() {
+            Ok(places) => places,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A panic hook does not wait: its thread may hold the lock.
+            Err(TryLockError::WouldBlock) if super::IN_HOOK.get() => return (true, 0),
+            Err(TryLockError::WouldBlock) => self.places.lock().unwrap_or_else(PoisonError::into_inner),
+        };
         let window = places.entry(place).or_insert(Window { since: now, lines: 0 });
         let mut left_out = 0;
         if now.duration_since(window.since) >= WINDOW {
@@ -50,7 +56,7 @@ impl<S: Subscriber> Layer<S> for Seldom {
         }
         let (passes, left_out) = self.count(place.callsite(), Instant::now());
         if !passes {
-            metrics::counter!("godzilla_log_lines_left_out_total").increment(1);
+            metrics::counter!(super::LEFT_OUT, "reason" => "rate").increment(1);
         }
         if left_out > 0 {
             // A place of its own, counted like any other; it names the one that was too busy.

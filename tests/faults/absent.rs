@@ -118,8 +118,7 @@ async fn sockets_whose_logins_nobody_can_verify_any_more_are_closed_and_may_come
     stage.server.stores.as_mut().expect("a split system").redis.crashes();
     assert!(!alice.is_open_for(LONG).await, "still open after {LONG:?}");
     assert_eq!(alice.ends().await.why, "session_unverifiable");
-    let log = stage.server.log();
-    assert!(log.contains("nobody can say whether their sessions live"), "{log}");
+    stage.server.has_logged("nobody can say whether their sessions live").await;
     stage.server.stores.as_mut().expect("a split system").redis.returns();
     stage.server.is_ready().await;
     let mut back = alice.person.connects().await;

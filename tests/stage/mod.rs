@@ -17,6 +17,7 @@ mod tunnel;
 mod wire;
 
 use std::{
+    fs::File,
     net::Ipv4Addr,
     ops::{Deref, DerefMut},
     sync::atomic::{AtomicU16, Ordering},
@@ -63,6 +64,12 @@ impl Stage {
     /// Starts a server with an empty store and more arguments.
     pub async fn opens_with(arguments: &[&str]) -> Self {
         Self { server: Server::start(arguments).await, homes: AtomicU16::new(1) }
+    }
+
+    /// Starts a server with an empty store and this standard error.
+    pub async fn opens_with_log(log: File, arguments: &[&str]) -> Self {
+        let server = Server::start_with_log(Some(log), arguments).await;
+        Self { server, homes: AtomicU16::new(1) }
     }
 
     /// Starts a split system on stores of its own.

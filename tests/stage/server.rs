@@ -43,10 +43,15 @@ impl Server {
     /// Starts the program on free ports and empty stores and waits until it is ready: all in one process or, in the test
     /// binary `split`, as a gateway, accounts, two chat nodes and presence.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_with_log(None, arguments).await
+    }
+
+    /// Like [`Server::start`], with another standard error than the file of [`Server::log`], until the next start.
+    pub async fn start_with_log(log: Option<File>, arguments: &[&str]) -> Self {
         if env!("CARGO_CRATE_NAME") == "split" {
             return Self::start_split(arguments, Stores::start().await).await;
         }
-        Self::start_on(None, |data, _| {
+        Self::start_on(None, log, |data, _| {
             let [address, presence, admin] = free_addresses();
             let data = data.join("data");
             let fixed = [
@@ -64,7 +69,7 @@ impl Server {
 
     /// Starts the roles on `stores`.
     pub async fn start_split(arguments: &[&str], stores: Stores) -> Self {
-        Self::start_on(Some(stores), |data, stores| {
+        Self::start_on(Some(stores), None, |data, stores| {
             split::commands(data, stores.expect("they were given"), arguments)
         })
         .await
@@ -73,6 +78,7 @@ impl Server {
     /// `plan` says where the gateway and presence listen, and the arguments and admin address of each process.
     async fn start_on(
         mut stores: Option<Stores>,
+        log: Option<File>,
         plan: impl Fn(&Path, Option<&Stores>) -> (SocketAddr, SocketAddr, Vec<(Vec<String>, SocketAddr)>),
     ) -> Self {
         // Between finding a free port and the program binding it, another test may take it: then try other ports.
@@ -80,7 +86,7 @@ impl Server {
             let data = TempDir::new().expect("a temporary directory");
             let (address, presence, plans) = plan(data.path(), stores.as_ref());
             let start = |(arguments, admin): (Vec<String>, _)| {
-                let child = spawn(data.path(), &arguments);
+                let child = spawn(data.path(), &arguments, log.as_ref());
                 Process { arguments, admin, child }
             };
             let processes: Vec<Process> = plans.into_iter().map(start).collect();
@@ -104,7 +110,7 @@ impl Server {
     /// Starts the program again on the same ports and data.
     pub async fn returns(&mut self) {
         for process in &mut self.processes {
-            process.child = spawn(self.data.path(), &process.arguments);
+            process.child = spawn(self.data.path(), &process.arguments, None);
         }
         assert!(self.becomes_ready().await, "the server did not come back:\n{}", self.log());
     }
@@ -112,7 +118,7 @@ impl Server {
     /// Starts one process again and waits until all are ready.
     pub async fn process_returns(&mut self, index: usize) {
         let process = &mut self.processes[index];
-        process.child = spawn(self.data.path(), &process.arguments);
+        process.child = spawn(self.data.path(), &process.arguments, None);
         assert!(self.becomes_ready().await, "a process did not come back:\n{}", self.log());
     }
 
@@ -124,7 +130,7 @@ impl Server {
             let at = arguments.iter().position(|argument| argument == flag).expect("every role has it");
             arguments[at + 1] = value.to_string();
         }
-        let child = spawn(self.data.path(), &arguments);
+        let child = spawn(self.data.path(), &arguments, None);
         self.processes.push(Process { arguments, admin, child });
         self.is_ready().await;
         address
@@ -213,6 +219,15 @@ impl Server {
     /// Everything the process has written so far, over all its lives.
     pub fn log(&self) -> String {
         fs::read_to_string(log_path(self.data.path())).unwrap_or_default()
+    }
+
+    /// Waits until the log has `text`: a line is written a moment after what it is about.
+    pub async fn has_logged(&self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < until, "{text:?} is not in the log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits for every `/readyz`; false when a process ended before.
@@ -304,13 +319,14 @@ pub fn program() -> Command {
     command
 }
 
-fn spawn(data: &Path, arguments: &[String]) -> Child {
+fn spawn(data: &Path, arguments: &[String], stderr: Option<&File>) -> Child {
     let log = File::options().create(true).append(true).open(log_path(data)).expect("our own directory");
+    let stderr = stderr.unwrap_or(&log).try_clone().expect("a file");
     program()
         .args(arguments)
         .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a file"))
-        .stderr(log)
+        .stdout(log)
+        .stderr(stderr)
         .spawn()
         .unwrap_or_else(|error| panic!("the program does not start: {error}"))
 }

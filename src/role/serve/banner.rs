@@ -1,15 +1,12 @@
 //! What a person reads when the server has started: where it is, and what to try next. Called by [`super`].
 
-use std::{
-    io::Write,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
-use crate::config::Serve;
+use crate::{config::Serve, output};
 
-/// Prints the banner on standard output. Nobody may be reading it: that is no error.
+/// Shows the banner on standard output, if that accepts it.
 pub fn show(config: &Serve) {
-    _ = std::io::stdout().write_all(text(config).as_bytes());
+    output::show_if_possible(text(config));
 }
 
 fn text(config: &Serve) -> String {

@@ -1,0 +1,82 @@
+//! Descriptors of the process. Every client takes one, and so do stores, other services and operators: clients get only a part of them,
+//! so that the rest of the process works while as many clients are there as can be. Used by the roles, the HTTP server and `/readyz`.
+
+use std::fs;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The part of the limit that clients do not get, at least and at most.
+const RESERVED: (u64, u64) = (128, 512);
+
+/// The fewest connections of a worker, whatever the limit is.
+const LEAST: usize = 8;
+
+/// The most connections of a worker; beyond that they wait in the backlog.
+const MOST: usize = 200_000;
+
+/// Raises the limit of open files to what the system allows.
+pub fn raise() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
+    match raised {
+        Ok((soft, hard)) => tracing::debug!(soft, hard, "raised the limit of open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// How many connections each of so many `workers` may have, with so many descriptors for `each` connection.
+pub fn connections(workers: usize, each: u64) -> usize {
+    shared_out(limit(), workers, each)
+}
+
+fn shared_out(limit: u64, workers: usize, each: u64) -> usize {
+    let all = limit.saturating_sub(reserved(limit)) / each.max(1);
+    let all = usize::try_from(all).unwrap_or(usize::MAX);
+    (all / workers.max(1)).clamp(LEAST, MOST)
+}
+
+/// Why no more clients can be taken, if so, in words.
+pub fn obstacle() -> Option<String> {
+    let (open, limit) = (open()?, limit());
+    let is_full = open >= limit.saturating_sub(reserved(limit));
+    is_full.then(|| {
+        format!("{open} of {limit} files are open, the rest is reserved; raise the limit of open files")
+    })
+}
+
+/// How many descriptors of the process are open; none where the system does not say.
+fn open() -> Option<u64> {
+    const FOLDER: &str = "/proc/self/fd";
+    // Linux since 6.2 counts them as the size of the directory.
+    let counted = fs::metadata(FOLDER).ok()?.len();
+    if counted > 0 { Some(counted) } else { u64::try_from(fs::read_dir(FOLDER).ok()?.count()).ok() }
+}
+
+fn limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
+fn reserved(limit: u64) -> u64 {
+    (limit / 4).clamp(RESERVED.0, RESERVED.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_what_is_not_reserved() {
+        assert_eq!(shared_out(1_024, 2, 1), (1_024 - 256) / 2);
+        assert_eq!(shared_out(1_024, 2, 2), (1_024 - 256) / 4, "a gateway");
+        assert_eq!(shared_out(100_000, 4, 1), (100_000 - 512) / 4);
+        assert_eq!(shared_out(64, 4, 1), LEAST, "too few for anything");
+        assert_eq!(shared_out(u64::MAX, 1, 1), MOST);
+    }
+
+    #[test]
+    fn open_files_are_counted() {
+        let before = open().unwrap();
+        let files = [(); 10].map(|()| fs::File::open("/dev/null").unwrap());
+        assert!(open().unwrap() >= before + 10, "{}", files.len());
+    }
+}

@@ -1,0 +1,166 @@
+//! The tool `doctor`: reads the configuration of a role from flags and environment as the role does, starts nothing, and says what
+//! will not work. Each finding is one line with its remedy.
+
+mod addresses;
+mod clients;
+mod data;
+mod machine;
+mod stores;
+
+use std::fmt;
+
+use crate::{
+    config::{Accounts, Chat, Gateway, Presence, Serve, shared},
+    error::Error,
+    output, shutdown,
+};
+
+/// The role whose configuration is checked.
+#[derive(Debug, clap::Subcommand)]
+pub enum Role {
+    /// Check what `godzilla serve` would run with (the default when no role is given)
+    Serve(Box<Serve>),
+    /// Check what `godzilla gateway` would run with
+    Gateway(Box<Gateway>),
+    /// Check what `godzilla accounts` would run with
+    Accounts(Box<Accounts>),
+    /// Check what `godzilla chat` would run with
+    Chat(Box<Chat>),
+    /// Check what `godzilla presence` would run with
+    Presence(Box<Presence>),
+}
+
+/// One thing that is wrong, with its remedy.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    severity: Severity,
+    /// The flag, file or part.
+    subject: String,
+    /// What is wrong, a semicolon, and what to do.
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    /// The role does not start or does not work.
+    Error,
+    /// The role works, and perhaps not as it is meant.
+    Warning,
+}
+
+impl Finding {
+    fn error(subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, subject: subject.into(), text: text.into() }
+    }
+
+    fn warning(subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, subject: subject.into(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        writeln!(f, "{severity}: {}: {}", self.subject, self.text)
+    }
+}
+
+/// Shows the findings on standard output.
+///
+/// # Errors
+/// When a finding is an error, or when standard output cannot be written.
+pub fn run(role: &Role) -> Result<(), Error> {
+    shutdown::run(async { show(&examine(role).await) })
+}
+
+fn show(findings: &[Finding]) -> Result<(), Error> {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let mut text: String = findings.iter().map(ToString::to_string).collect();
+    if findings.is_empty() {
+        text.push_str("no findings\n");
+    }
+    output::show(text).map_err(|error| Error::part("standard output cannot be written", error))?;
+    if errors == 0 { Ok(()) } else { Err(Error::Findings(errors)) }
+}
+
+async fn examine(role: &Role) -> Vec<Finding> {
+    let mut findings = machine::examine();
+    findings.extend(match role {
+        Role::Serve(config) => serve(config),
+        Role::Gateway(config) => gateway(config).await,
+        Role::Accounts(config) => accounts(config).await,
+        Role::Chat(config) => chat(config).await,
+        Role::Presence(config) => presence(config),
+    });
+    findings
+}
+
+fn serve(config: &Serve) -> Vec<Finding> {
+    let mut findings = refused(config.check());
+    findings.extend(addresses::examine(&[
+        ("--listen (GODZILLA_LISTEN)", config.gateway.listen),
+        ("--presence-listen (GODZILLA_PRESENCE_LISTEN)", config.presence_listen),
+    ]));
+    findings.extend(addresses::examine_admin(config.admin.admin_listen));
+    findings.extend(clients::examine(&config.gateway, config.accounts.cookie_secure));
+    findings.extend(data::examine(&config.store.data_dir));
+    findings
+}
+
+async fn gateway(config: &Gateway) -> Vec<Finding> {
+    let mut findings = refused(config.check());
+    findings.extend(addresses::examine(&[("--listen (GODZILLA_LISTEN)", config.gateway.listen)]));
+    findings.extend(addresses::examine_admin(config.admin.admin_listen));
+    findings.extend(clients::examine(&config.gateway, false));
+    findings.extend(secret(&config.secret));
+    findings.extend(stores::examine_redis(&config.redis).await);
+    match config.accounts() {
+        Ok(url) => findings.extend(
+            addresses::examine_service("--accounts-url (GODZILLA_ACCOUNTS_URL)", &url.to_string()).await,
+        ),
+        Err(text) => findings.push(Finding::error("accounts", text)),
+    }
+    findings
+}
+
+async fn accounts(config: &Accounts) -> Vec<Finding> {
+    let mut findings = refused(config.check());
+    findings.extend(addresses::examine(&[("--listen (GODZILLA_LISTEN)", config.listen)]));
+    findings.extend(addresses::examine_admin(config.admin.admin_listen));
+    findings.extend(secret(&config.secret));
+    findings.extend(stores::examine_redis(&config.redis).await);
+    findings.extend(stores::examine_mongo(&config.mongo).await);
+    findings
+}
+
+async fn chat(config: &Chat) -> Vec<Finding> {
+    let mut findings = refused(config.check());
+    findings.extend(addresses::examine(&[("--listen (GODZILLA_LISTEN)", config.listen)]));
+    findings.extend(addresses::examine_admin(config.admin.admin_listen));
+    findings.extend(addresses::examine_advertised(config).await);
+    findings.extend(secret(&config.secret));
+    findings.extend(stores::examine_redis(&config.redis).await);
+    findings.extend(stores::examine_mongo(&config.mongo).await);
+    let url = &config.chat.presence_url;
+    findings.extend(addresses::examine_service("--presence-url (GODZILLA_PRESENCE_URL)", url).await);
+    findings
+}
+
+fn presence(config: &Presence) -> Vec<Finding> {
+    let mut findings = refused(config.check());
+    findings.extend(addresses::examine(&[("--listen (GODZILLA_LISTEN)", config.listen)]));
+    findings.extend(addresses::examine_admin(config.admin.admin_listen));
+    findings
+}
+
+/// What the role itself refuses.
+fn refused(checked: Result<(), String>) -> Vec<Finding> {
+    checked.err().map(|text| Finding::error("configuration", text)).into_iter().collect()
+}
+
+fn secret(secret: &shared::Secret) -> Option<Finding> {
+    secret.key().err().map(|text| Finding::error("secret", text))
+}

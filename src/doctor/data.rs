@@ -1,0 +1,149 @@
+//! The data directory: whether it can be made or used, by this user, on this filesystem, and by nobody else.
+
+use std::{
+    fs::{self, File, TryLockError},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use nix::{
+    sys::{
+        statfs::{AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs},
+        statvfs::statvfs,
+    },
+    unistd::{AccessFlags, access, geteuid},
+};
+
+use super::Finding;
+
+const FLAG: &str = "--data-dir (GODZILLA_DATA_DIR)";
+
+/// Free bytes below which nothing can be stored for long.
+const LITTLE: u64 = 64 << 20;
+
+/// Free bytes below which the operator should know.
+const FEW: u64 = 1 << 30;
+
+/// Times in the future by less than this are differences between machines.
+const AHEAD: Duration = Duration::from_secs(3_600);
+
+/// SMB's successors, which have no name in `nix`.
+const CIFS: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
+
+/// Reads only, and makes nothing.
+pub fn examine(directory: &Path) -> Vec<Finding> {
+    let shown = directory.display();
+    match fs::metadata(directory) {
+        Ok(about) if !about.is_dir() => {
+            vec![Finding::error(FLAG, format!("{shown} is not a directory; name another one"))]
+        }
+        Ok(about) => examine_present(directory, about.permissions().mode()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => examine_absent(directory),
+        Err(error) => {
+            vec![Finding::error(
+                FLAG,
+                format!(
+                    "{shown} cannot be read: {error}; run as the user that owns it, or name another directory"
+                ),
+            )]
+        }
+    }
+}
+
+/// The directory will be made in the nearest one that is there.
+fn examine_absent(directory: &Path) -> Vec<Finding> {
+    let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let parent = whole.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("/"));
+    let mut findings: Vec<_> = examine_access(parent).into_iter().collect();
+    findings.extend(examine_filesystem(parent));
+    findings
+}
+
+fn examine_present(directory: &Path, mode: u32) -> Vec<Finding> {
+    let shown = directory.display();
+    let mut findings: Vec<_> = examine_access(directory).into_iter().collect();
+    if mode & 0o002 != 0 {
+        findings.push(Finding::warning(
+            FLAG,
+            format!("every user of this machine can write to {shown}; chmod 700 it"),
+        ));
+    } else if mode & 0o077 != 0 {
+        findings.push(Finding::warning(FLAG, format!("other users can open {shown}; chmod 700 it")));
+    }
+    findings.extend(examine_filesystem(directory));
+    let locks = files(directory, "lock").into_iter().filter(|lock| is_locked(lock));
+    if locks.count() > 0 {
+        findings.push(Finding::error(
+            FLAG,
+            format!("{shown} is in use by a running server; stop it or name another directory"),
+        ));
+    }
+    findings.extend(examine_times(directory));
+    findings
+}
+
+fn examine_access(directory: &Path) -> Option<Finding> {
+    let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    access(directory, wanted).err().map(|error| {
+        let (shown, user) = (directory.display(), geteuid());
+        Finding::error(
+            FLAG,
+            format!("user {user} cannot write to {shown}: {}; chown it to that user (Kubernetes: fsGroup) or name another directory", error.desc()),
+        )
+    })
+}
+
+fn examine_filesystem(directory: &Path) -> Vec<Finding> {
+    let shown = directory.display();
+    let mut findings = Vec::new();
+    if statfs(directory).is_ok_and(|about| is_network(about.filesystem_type())) {
+        findings.push(Finding::error(
+            FLAG,
+            format!("{shown} is on a network filesystem, where SQLite's locks cannot be relied on; use a local disk"),
+        ));
+    }
+    let free = statvfs(directory).map(|about| about.blocks_available() * about.fragment_size());
+    match free {
+        Ok(free) if free < LITTLE => findings.push(Finding::error(
+            FLAG,
+            format!("{} MiB are free at {shown}; make room or name a directory on another disk", free >> 20),
+        )),
+        Ok(free) if free < FEW => findings
+            .push(Finding::warning(FLAG, format!("only {} MiB are free at {shown}; make room", free >> 20))),
+        _ => {}
+    }
+    findings
+}
+
+/// Files from the future are a sign of a clock that is behind now, or was ahead.
+fn examine_times(directory: &Path) -> Option<Finding> {
+    let changed =
+        files(directory, "sqlite3").into_iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok());
+    let ahead = changed.max()?.duration_since(SystemTime::now()).ok()?;
+    (ahead > AHEAD).then(|| {
+        Finding::error(
+            "clock",
+            format!(
+                "files in {} are from the future by {} minutes; set the clock of this machine",
+                directory.display(),
+                ahead.as_secs() / 60
+            ),
+        )
+    })
+}
+
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|other| other == extension)).collect()
+}
+
+fn is_locked(lock: &Path) -> bool {
+    File::open(lock).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+fn is_network(kind: FsType) -> bool {
+    let named = [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, AFS_SUPER_MAGIC, CODA_SUPER_MAGIC];
+    named.contains(&kind) || CIFS.iter().any(|magic| kind == FsType(i64::from(*magic)))
+}

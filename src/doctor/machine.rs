@@ -1,0 +1,66 @@
+//! The machine: its clock, and how many files the process may open.
+
+use std::time::{Duration, SystemTime};
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::Finding;
+
+/// Seconds from 1970 to 2025: this program is younger.
+const EARLIEST: u64 = 1_735_689_600;
+
+/// Seconds from 1970 to 2100.
+const LATEST: u64 = 4_102_444_800;
+
+/// Open files that a server with few clients needs.
+const LEAST: u64 = 256;
+
+/// Open files that let a thousand clients in, with room to spare.
+const GOOD: u64 = 4_096;
+
+pub fn examine() -> Vec<Finding> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard);
+    examine_clock(now.as_secs()).into_iter().chain(examine_descriptors(most)).collect()
+}
+
+fn examine_clock(now: u64) -> Option<Finding> {
+    let is_plausible = (EARLIEST..LATEST).contains(&now);
+    let at = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(now.min(LATEST)));
+    (!is_plausible).then(|| {
+        Finding::error(
+            "clock",
+            format!("this machine has the time {at}; set its clock (`timedatectl set-ntp true`)"),
+        )
+    })
+}
+
+fn examine_descriptors(most: u64) -> Option<Finding> {
+    let text = format!(
+        "the process may open {most} files, and every client takes one; raise the limit \
+         (`ulimit -n`, LimitNOFILE= of systemd, --ulimit of docker)"
+    );
+    match most {
+        0..LEAST => Some(Finding::error("open files", text)),
+        LEAST..GOOD => Some(Finding::warning("open files", text)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_far_from_now_and_a_low_limit_are_found() {
+        for (now, is_found) in [(0, true), (EARLIEST - 1, true), (EARLIEST, false), (LATEST, true)] {
+            assert_eq!(examine_clock(now).is_some(), is_found, "{now}");
+        }
+        let severities =
+            [100, 1_024, 1 << 20].map(|most| examine_descriptors(most).map(|found| found.severity));
+        assert_eq!(
+            severities,
+            [Some(super::super::Severity::Error), Some(super::super::Severity::Warning), None]
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! Whether the threads of the process run. A task on each thread notes the time each second; a thread of its own looks at all of them
+//! and keeps the result for `/livez` and `/readyz`. A thread that is blocked or spins does not run its task. Threads are added by the
+//! roles and the HTTP server; the result is read by [`crate::admin`].
+//!
+//! The time when the whole process did not run (SIGSTOP, a suspended machine) is not held against its threads.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use actix_web::rt::{spawn, time::sleep};
+
+/// How often a thread notes the time, and how often the times are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A thread that noted no time for this long stands still.
+pub const STILL: Duration = Duration::from_secs(5);
+
+/// The watching thread runs late by this much only if the whole process did not run.
+const LATE: Duration = Duration::from_secs(3);
+
+/// The threads of this process.
+static THREADS: Threads = Threads::new();
+
+/// The threads that are watched.
+struct Threads {
+    beats: Mutex<Vec<Arc<Beat>>>,
+    /// When the watching thread ran last, in milliseconds of [`now`]; 0 before it ran.
+    watched: AtomicU64,
+    /// What stands still, at that time.
+    still: Mutex<Option<String>>,
+}
+
+/// One thread.
+struct Beat {
+    name: String,
+    /// When its task ran last, in milliseconds of [`now`].
+    last: AtomicU64,
+    /// Whether the thread has ended or ends.
+    is_over: AtomicBool,
+}
+
+/// Ends the watching of a thread when its task is dropped: with its runtime.
+struct Watched(Arc<Beat>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Relaxed);
+    }
+}
+
+/// Watches the current thread, which runs an actix arbiter, under `name` from now on until its arbiter ends.
+pub fn watch(name: impl Into<String>) {
+    let beat = Watched(THREADS.add(name.into(), now()));
+    spawn(async move {
+        loop {
+            beat.0.last.store(now(), Relaxed);
+            sleep(TICK).await;
+        }
+    });
+}
+
+/// Watches the chat's own threads.
+pub fn watch_chat(chat: &chat::Chat) {
+    for (name, arbiter) in chat.threads() {
+        let name = *name;
+        arbiter.spawn_fn(move || watch(name));
+    }
+}
+
+/// Starts the thread that looks at all others; it calls `alive` each second in which none stands still.
+///
+/// # Errors
+/// When the system has no thread for it.
+pub fn start(alive: impl Fn() + Send + 'static) -> io::Result<()> {
+    let look = move || {
+        loop {
+            if THREADS.look(now()) {
+                alive();
+            }
+            thread::sleep(TICK);
+        }
+    };
+    thread::Builder::new().name("heartbeat".to_owned()).spawn(look).map(drop)
+}
+
+/// What stands still, in words.
+pub async fn obstacle() -> Option<String> {
+    // Right after the process was stopped as a whole, the watching thread has not run yet.
+    let since = Instant::now();
+    while THREADS.watches_late(now()) {
+        if since.elapsed() >= 2 * TICK {
+            return Some("the thread that watches the others does not run".to_owned());
+        }
+        sleep(TICK / 10).await;
+    }
+    THREADS.still.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+impl Threads {
+    const fn new() -> Self {
+        Self { beats: Mutex::new(Vec::new()), watched: AtomicU64::new(0), still: Mutex::new(None) }
+    }
+
+    fn add(&self, name: String, now: u64) -> Arc<Beat> {
+        let beat = Arc::new(Beat { name, last: AtomicU64::new(now), is_over: AtomicBool::new(false) });
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).push(beat.clone());
+        beat
+    }
+
+    /// Looks at all threads, and logs a change. Whether none stands still.
+    fn look(&self, now: u64) -> bool {
+        let before = self.watched.swap(now, Relaxed);
+        let was_stopped = before != 0 && since(before, now) > LATE;
+        let still = self.standing(now, was_stopped);
+        let mut known = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() != still.is_some() {
+            match &still {
+                Some(obstacle) => {
+                    metrics::counter!("godzilla_thread_stalls_total").increment(1);
+                    tracing::error!(obstacle, "not alive");
+                }
+                None => tracing::warn!("all threads run again"),
+            }
+        }
+        *known = still;
+        known.is_none()
+    }
+
+    /// The threads that stand still, in words. With `was_stopped`, every thread begins anew.
+    fn standing(&self, now: u64, was_stopped: bool) -> Option<String> {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.retain(|beat| !beat.is_over.load(Relaxed));
+        if was_stopped {
+            beats.iter().for_each(|beat| beat.last.store(now, Relaxed));
+        }
+        let age = |beat: &Arc<Beat>| (since(beat.last.load(Relaxed), now), beat.name.clone());
+        for (age, name) in beats.iter().map(age) {
+            metrics::gauge!("godzilla_thread_silence_seconds", "thread" => name).set(age.as_secs_f64());
+        }
+        let still = beats.iter().map(age).filter(|(age, _)| *age >= STILL);
+        let still: Vec<_> =
+            still.map(|(age, name)| format!("thread {name} has not run for {} s", age.as_secs())).collect();
+        (!still.is_empty()).then(|| still.join("; "))
+    }
+
+    fn watches_late(&self, now: u64) -> bool {
+        let watched = self.watched.load(Relaxed);
+        watched != 0 && since(watched, now) > LATE
+    }
+}
+
+/// Milliseconds since the first call, from 1: a clock that nobody sets.
+fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+}
+
+fn since(before: u64, now: u64) -> Duration {
+    Duration::from_millis(now.saturating_sub(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000;
+
+    #[test]
+    fn a_thread_that_stands_still_is_named_until_it_runs_again() {
+        let threads = Threads::new();
+        let (one, two) = (threads.add("one".to_owned(), 1), threads.add("two".to_owned(), 1));
+        let runs = |beats: &[&Beat], seconds: std::ops::RangeInclusive<u64>| {
+            for second in seconds {
+                beats.iter().for_each(|beat| beat.last.store(second * SECOND, Relaxed));
+                threads.look(second * SECOND);
+            }
+            threads.still.lock().unwrap().clone()
+        };
+        assert_eq!(runs(&[&one, &two], 1..=9), None);
+        assert_eq!(runs(&[&one], 10..=13), None, "not yet");
+        assert_eq!(runs(&[&one], 14..=15).as_deref(), Some("thread two has not run for 6 s"));
+        assert_eq!(runs(&[&one, &two], 16..=16), None, "it runs again");
+        drop(Watched(two));
+        assert_eq!(runs(&[&one], 17..=40), None, "a thread that has ended");
+    }
+
+    #[test]
+    fn time_in_which_the_process_was_stopped_does_not_count() {
+        let threads = Threads::new();
+        threads.add("one".to_owned(), SECOND);
+        assert!(threads.look(SECOND));
+        assert!(threads.watches_late(100 * SECOND), "nothing is said before the watching thread ran");
+        assert!(threads.look(100 * SECOND));
+        assert!(!threads.watches_late(100 * SECOND));
+        assert!((101..105).all(|second| threads.look(second * SECOND)), "time to run again");
+        assert!(!threads.look(105 * SECOND));
+    }
+}

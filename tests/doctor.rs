@@ -1,0 +1,166 @@
+//! `godzilla doctor`: what it finds in configurations that do not work, and that it finds nothing in one that does.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+use testbed::{Mongo, Redis};
+
+use crate::{
+    config::text,
+    stage::{Stage, program},
+};
+
+/// Runs the doctor with a data directory and addresses that are good, unless `arguments` say otherwise.
+fn examined(role: &str, arguments: &[&str], folder: &TempDir) -> Output {
+    let mut command = program();
+    command.args(["doctor", role]).args(arguments);
+    let given = |flag: &str| arguments.contains(&flag);
+    for (flag, roles) in [("--listen", ""), ("--admin-listen", ""), ("--presence-listen", "serve")] {
+        if !given(flag) && (roles.is_empty() || roles == role) {
+            command.args([flag, "127.0.0.1:0"]);
+        }
+    }
+    if role == "serve" && !given("--data-dir") {
+        command.arg("--data-dir").arg(folder.path().join("data"));
+    }
+    command.stdin(Stdio::null()).output().expect("the program runs")
+}
+
+/// Checks that one line of the output begins with `severity` and has all `words`, and the exit status with it.
+#[track_caller]
+fn finds(output: &Output, severity: &str, words: &[&str]) {
+    let said = text(output);
+    let fits = |line: &str| line.starts_with(severity) && words.iter().all(|word| line.contains(word));
+    assert!(said.lines().any(fits), "no {severity} with {words:?} in\n{said}");
+    assert_eq!(output.status.success(), !said.lines().any(|line| line.starts_with("error: ")), "{said}");
+}
+
+#[test]
+fn nothing_is_found_in_a_good_configuration() {
+    let folder = TempDir::new().expect("a temporary directory");
+    for (role, arguments) in [
+        ("serve", &[][..]),
+        ("serve", &["--trusted-proxy", "127.0.0.1", "--cookie-secure"]),
+        ("presence", &[]),
+    ] {
+        let output = examined(role, arguments, &folder);
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(text(&output), "no findings\n", "{role} {arguments:?}");
+    }
+    assert!(!folder.path().join("data").exists(), "the doctor makes nothing");
+}
+
+#[test]
+fn each_mistake_of_a_single_server_is_found_with_its_remedy() {
+    let folder = TempDir::new().expect("a temporary directory");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("a file");
+    let exposed = folder.path().join("exposed");
+    fs::create_dir(&exposed).expect("a directory");
+    fs::set_permissions(&exposed, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let (file, exposed) = (file.to_string_lossy(), exposed.to_string_lossy());
+    let listening = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let in_use = listening.local_addr().expect("an address").to_string();
+    let table: [(&[&str], &str, &[&str]); 12] = [
+        (&["--listen", &in_use], "error", &["--listen", "in use", "choose another port"]),
+        (&["--admin-listen", &in_use], "error", &["--admin-listen", "in use"]),
+        (&["--listen", "192.0.2.1:0"], "error", &["--listen", "not an address of this machine"]),
+        (&["--admin-listen", "0.0.0.0:0"], "warning", &["--admin-listen", "private network"]),
+        (&["--listen", "0.0.0.0:0"], "warning", &["--trusted-proxy", "name the proxy"]),
+        (&["--trusted-proxy", "10.0.0.7"], "error", &["--trusted-proxy", "127.0.0.1"]),
+        (
+            &["--cookie-secure", "--allow-origin", "http://a.example"],
+            "error",
+            &["--allow-origin", "http://a.example", "https"],
+        ),
+        (&["--allow-origin", "https://a.example"], "warning", &["--allow-origin", "--trusted-proxy"]),
+        (
+            &["--allow-origin", "https://a.example,http://b.example", "--trusted-proxy", "127.0.0.1"],
+            "warning",
+            &["--allow-origin", "mixed"],
+        ),
+        (&["--data-dir", &file], "error", &["--data-dir", "not a directory"]),
+        (&["--data-dir", &exposed], "warning", &["--data-dir", "chmod 700"]),
+        (&["--text-limit", "65536"], "error", &["--text-limit", "--payload-limit"]),
+    ];
+    for (arguments, severity, words) in table {
+        finds(&examined("serve", arguments, &folder), severity, words);
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_of_a_running_server_is_in_use() {
+    let stage = Stage::opens().await;
+    let folder = TempDir::new().expect("a temporary directory");
+    let data = stage.server.data_dir();
+    let arguments = ["--data-dir", data.to_str().expect("our own path")];
+    finds(&examined("serve", &arguments, &folder), "error", &["--data-dir", "in use by a running server"]);
+}
+
+#[test]
+fn a_low_limit_of_open_files_is_found() {
+    let program = program();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -n 200; exec "$@""#, "sh"]).arg(program.get_program());
+    command.args(["doctor", "presence", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let output = command.stdin(Stdio::null()).output().expect("the program runs");
+    finds(&output, "error", &["open files", "ulimit -n"]);
+}
+
+#[tokio::test]
+async fn what_a_split_role_lacks_is_found_and_no_password_is_shown() {
+    let folder = TempDir::new().expect("a temporary directory");
+    let key = folder.path().join("key");
+    fs::write(&key, "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=").expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("a mode");
+    let key = key.to_string_lossy();
+    let (redis, mongo) = ("redis://:hunter2@127.0.0.1:1", "mongodb://u:hunter2@127.0.0.1:1/");
+    let all = ["--redis-url", redis, "--secret-file", &key];
+    let chat = [&all[..], &["--mongo-uri", mongo, "--presence-url", "http://127.0.0.1:1"]].concat();
+    let gateway = [&all[..], &["--accounts-url", "http://127.0.0.1:1"]].concat();
+    for (role, arguments, words) in [
+        ("chat", &chat, &["Redis", "does not answer", "--redis-url"][..]),
+        ("chat", &chat, &["MongoDB", "does not answer", "--mongo-uri"]),
+        ("chat", &chat, &["secret", "--secret-file", "chmod"]),
+        ("gateway", &gateway, &["Redis", "does not answer"]),
+    ] {
+        let output = examined(role, arguments, &folder);
+        finds(&output, "error", words);
+        assert!(!text(&output).contains("hunter2"), "{}", text(&output));
+    }
+    finds(&examined("chat", &chat, &folder), "warning", &["--advertise", "loopback"]);
+    finds(&examined("chat", &chat, &folder), "warning", &["--presence-url", "start the service"]);
+    finds(&examined("gateway", &gateway, &folder), "warning", &["--accounts-url", "start the service"]);
+    for role in ["gateway", "accounts", "chat"] {
+        finds(&examined(role, &[], &folder), "error", &["--redis-url", "where Redis is"]);
+    }
+}
+
+#[tokio::test]
+async fn good_stores_are_good_and_a_redis_that_forgets_is_found() {
+    let folder = TempDir::new().expect("a temporary directory");
+    let key = folder.path().join("key");
+    fs::write(&key, "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=").expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
+    let (mongo, redis) = (Mongo::start().await, Redis::start());
+    let (uri, url, key) = (mongo.uri(), redis.url(), key.to_string_lossy());
+    let arguments = ["--mongo-uri", &uri, "--redis-url", &url, "--secret-file", &key];
+    let output = examined("accounts", &arguments, &folder);
+    assert_eq!(text(&output), "no findings\n");
+    let client = remote::redis::Client::open(redis.admin_url()).expect("an address");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+    for (name, value, severity, word) in [
+        ("appendfsync", "everysec", "warning", "appendfsync always"),
+        ("maxmemory", "1000000000", "warning", "appendfsync always"),
+        ("maxmemory-policy", "allkeys-lru", "error", "noeviction"),
+    ] {
+        let set = remote::redis::cmd("CONFIG").arg("SET").arg(name).arg(value).clone();
+        set.query_async::<()>(&mut connection).await.expect("Redis answers");
+        finds(&examined("accounts", &arguments, &folder), severity, &["Redis", word]);
+    }
+}

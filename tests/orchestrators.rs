@@ -1,0 +1,291 @@
+//! What orchestrators put into a process: variables of services and links, empty variables, systemd's notifications, limits, and an
+//! environment with nothing in it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, net::UnixDatagram},
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    config::{runs, text},
+    stage::{PATIENCE, Request, free_addresses, program},
+};
+
+/// A tool that reads the whole environment, and then finds no server: exit status 1.
+const TOOL: [&str; 3] = ["healthcheck", "--admin-listen", "127.0.0.1:1"];
+
+#[test]
+fn variables_of_services_and_links_are_passed_over() {
+    let table: [&[(&str, &str)]; 5] = [
+        &[
+            ("GODZILLA_SERVICE_HOST", "10.0.171.239"),
+            ("GODZILLA_SERVICE_PORT", "80"),
+            ("GODZILLA_SERVICE_PORT_HTTP", "80"),
+            ("GODZILLA_PORT", "tcp://10.0.171.239:80"),
+            ("GODZILLA_PORT_80_TCP", "tcp://10.0.171.239:80"),
+            ("GODZILLA_PORT_80_TCP_PROTO", "tcp"),
+            ("GODZILLA_PORT_80_TCP_PORT", "80"),
+            ("GODZILLA_PORT_80_TCP_ADDR", "10.0.171.239"),
+        ],
+        &[("GODZILLA_ADMIN_SERVICE_HOST", "fd00::1"), ("GODZILLA_ADMIN_PORT", "tcp://[fd00::1]:9100")],
+        &[("GODZILLA_DNS_PORT_53_UDP", "udp://10.0.0.2:53")],
+        &[("GODZILLA_SIGNAL_PORT_36412_SCTP_PROTO", "sctp")],
+        &[("GODZILLA_NAME", "/web/godzilla"), ("GODZILLA_ENV_SOME_SETTING", "1")],
+    ];
+    for variables in table {
+        let output = runs(&TOOL, variables);
+        assert_eq!(output.status.code(), Some(1), "{variables:?}: {}", text(&output));
+    }
+}
+
+#[test]
+fn other_unknown_variables_stop_the_start_and_the_nearest_known_one_is_named() {
+    let table = [
+        ("GODZILLA_LISTNE", "127.0.0.1:1", "GODZILLA_LISTEN"),
+        ("GODZILLA_ADMIN_LISTENS", "", "GODZILLA_ADMIN_LISTEN"),
+        ("GODZILLA_TRUSTED_PROXIES", "10.0.0.1", "GODZILLA_TRUSTED_PROXY"),
+        ("GODZILLA_PORT", "8080", "GODZILLA_PORT"),
+        ("GODZILLA_SERVICE_HOST", "chat.example.org", "GODZILLA_SERVICE_HOST"),
+    ];
+    for (name, value, named) in table {
+        let output = runs(&TOOL, &[(name, value)]);
+        let said = text(&output);
+        assert!(
+            output.status.code() == Some(2) && said.contains(name) && said.contains(named),
+            "{name}: {said}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_variable_is_an_absent_one() {
+    let help = text(&runs(&["serve", "--help"], &[]));
+    let names = help.split("[env: ").skip(1).filter_map(|rest| rest.split([']', '=']).next());
+    let mut variables: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
+    assert!(variables.len() > 30, "{variables:?}");
+    variables.extend([
+        ("GODZILLA_MONGO_URI", ""),
+        ("GODZILLA_REDIS_URL_FILE", ""),
+        ("GODZILLA_SECRET_FILE", ""),
+    ]);
+    // A data directory that cannot be, so that the start ends after the configuration was accepted.
+    let data =
+        ["serve", "--data-dir", "/dev/null/data", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let output = runs(&[&data[..], &["--presence-listen", "127.0.0.1:0"]].concat(), &variables);
+    assert!(output.status.code() == Some(1) && text(&output).contains("--data-dir"), "{}", text(&output));
+}
+
+#[test]
+fn a_mounted_secret_is_taken_in_the_modes_that_keep_it_and_refused_with_a_remedy_in_others() {
+    let folder = TempDir::new().expect("a temporary directory");
+    let key = folder.path().join("key");
+    std::fs::write(&key, "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=\n").expect("a file");
+    // What is wrong besides, and is said when the key was accepted.
+    let fixed =
+        ["accounts", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis-url", "none"];
+    let stores =
+        ["--mongo-uri", "mongodb://127.0.0.1:1/", "--secret-file", key.to_str().expect("our own path")];
+    for (mode, words) in [
+        (0o400, "--redis-url"),
+        (0o440, "--redis-url"),
+        (0o600, "--redis-url"),
+        (0o640, "--redis-url"),
+        (0o444, "defaultMode: 0440"),
+        (0o644, "chmod 640"),
+        (0o777, "chmod 640"),
+    ] {
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).expect("a mode");
+        let output = runs(&[&fixed[..], &stores].concat(), &[]);
+        let said = text(&output);
+        assert!(output.status.code() == Some(2) && said.contains(words), "{mode:o}: {said}");
+    }
+}
+
+/// A running process of the program, killed at the end if it still runs.
+struct Started {
+    child: Child,
+    admin: SocketAddr,
+    address: SocketAddr,
+}
+
+impl Started {
+    /// Starts `role` through a shell that first does `before`, with nothing but `variables` in its environment.
+    fn start(before: &str, role: &str, more: &[&str], folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let [address, admin] = free_addresses();
+        let command = Self::command(before, role, more, folder, (address, admin));
+        Self::spawn(command, variables, (address, admin))
+    }
+
+    fn command(
+        before: &str,
+        role: &str,
+        more: &[&str],
+        folder: &Path,
+        (address, admin): (SocketAddr, SocketAddr),
+    ) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!(r#"{before}exec "$@""#), "sh"]).arg(program().get_program());
+        command.args([role, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+        command.args(more).env_clear().current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    fn spawn(
+        mut command: Command,
+        variables: &[(&str, &str)],
+        (address, admin): (SocketAddr, SocketAddr),
+    ) -> Self {
+        let child = command.envs(variables.iter().copied()).spawn().expect("a shell");
+        let mut started = Self { child, admin, address };
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(admin).is_err() || TcpStream::connect(address).is_err() {
+            assert_eq!(started.child.try_wait().expect("our own child"), None, "it ended");
+            assert!(Instant::now() < until, "it does not listen");
+        }
+        started
+    }
+
+    fn is_asked_to_stop(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                return status.code();
+            }
+            std::thread::yield_now();
+        }
+        panic!("still running after {PATIENCE:?}");
+    }
+
+    async fn admin(&self, path: &str) -> (u16, String) {
+        let answer = Request::get(path).send(Ipv4Addr::LOCALHOST, self.admin).await;
+        (answer.status, answer.body)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn systemd_is_told_when_the_service_is_ready_lives_and_stops() {
+    let folder = TempDir::new().expect("a temporary directory");
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).expect("a socket");
+    systemd.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let next = || {
+        let mut message = [0; 256];
+        let length = systemd.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let until = |wanted: &str| std::iter::repeat_with(next).take(100).any(|message| message.contains(wanted));
+    let socket = path.to_string_lossy().into_owned();
+    let variables = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "10000000")];
+    let mut started = Started::start("", "presence", &[], folder.path(), &variables);
+    assert!(until("READY=1") && until("WATCHDOG=1"));
+    assert_eq!(started.is_asked_to_stop(), Some(0));
+    assert!(until("STOPPING=1"));
+}
+
+#[tokio::test]
+async fn a_socket_that_systemd_opened_is_used_where_a_flag_names_its_address() {
+    let folder = TempDir::new().expect("a temporary directory");
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let [admin] = free_addresses();
+    let address = socket.local_addr().expect("a bound socket");
+    // The first socket is descriptor 3.
+    let pass = "export LISTEN_PID=$$; exec 3<&0 </dev/null; ";
+    let command = |role_address| {
+        let mut command = Started::command(pass, "presence", &[], folder.path(), (role_address, admin));
+        command.stdin(OwnedFd::from(socket.try_clone().expect("a descriptor"))).env("LISTEN_FDS", "1");
+        command
+    };
+    // Nothing else could listen there: this process does.
+    let mut started = Started::spawn(command(address), &[], (address, admin));
+    assert_eq!(started.admin("/readyz").await.0, 200);
+    assert_eq!(started.is_asked_to_stop(), Some(0));
+    let [other] = free_addresses();
+    let refused = command(other).stderr(Stdio::piped()).output().expect("a shell");
+    let said = text(&refused);
+    assert!(refused.status.code() == Some(2) && said.contains("ListenStream="), "{said}");
+}
+
+#[tokio::test]
+async fn an_environment_with_nothing_or_nonsense_in_it_is_enough() {
+    let data = TempDir::new().expect("a temporary directory");
+    let more = ["--presence-listen", "127.0.0.1:0", "--data-dir"];
+    let table: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("HOME", ""), ("TZ", ""), ("LANG", "")],
+        &[("HOME", "/nowhere"), ("TZ", "No/Where"), ("LANG", "xx_YY.UTF-9"), ("LC_ALL", "C")],
+        &[("TMPDIR", "/nowhere"), ("SQLITE_TMPDIR", "/nowhere"), ("RUST_LOG", "!!"), ("NO_COLOR", "1")],
+    ];
+    for (n, variables) in table.into_iter().enumerate() {
+        let folder = data.path().join(n.to_string());
+        let more = [&more[..], &[folder.to_str().expect("our own path")]].concat();
+        // A working directory in which nothing can be made.
+        let started = Started::start("", "serve", &more, Path::new("/proc"), variables);
+        let until = Instant::now() + PATIENCE;
+        while started.admin("/readyz").await.0 != 200 {
+            assert!(Instant::now() < until, "{variables:?}: {:?}", started.admin("/readyz").await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_thread_of_a_server_is_watched() {
+    let data = TempDir::new().expect("a temporary directory");
+    let folder = data.path().join("data");
+    let more = ["--presence-listen", "127.0.0.1:0", "--data-dir", folder.to_str().expect("our own path")];
+    let started = Started::start("", "serve", &more, data.path(), &[]);
+    let watched = |metrics: &str, name: &str| {
+        metrics.contains(&format!(r#"godzilla_thread_silence_seconds{{thread="{name}"}}"#))
+    };
+    let until = Instant::now() + PATIENCE;
+    for name in ["main", "http-1", "rooms", "outward", "presence"] {
+        while !watched(&started.admin("/metrics").await.1, name) {
+            assert!(Instant::now() < until, "{name} is not watched");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() {
+    let data = TempDir::new().expect("a temporary directory");
+    let folder = data.path().join("data");
+    let fixed = ["--presence-listen", "127.0.0.1:0", "--head-timeout", "60", "--data-dir"];
+    let more = [&fixed[..], &[folder.to_str().expect("our own path")]].concat();
+    let started = Started::start("ulimit -n 256; ", "serve", &more, data.path(), &[]);
+    // More than the limit; those that are not accepted wait in the backlog.
+    let clients: Vec<_> =
+        (0..400).map(|_| TcpStream::connect(started.address).expect("the backlog is long")).collect();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (status, why) = started.admin("/readyz").await;
+        if status == 503 && why.contains("files are open") {
+            break;
+        }
+        assert!(Instant::now() < until, "{status} {why}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(started.admin("/livez").await.0, 200);
+    drop(clients);
+    while started.admin("/readyz").await.0 != 200 {
+        assert!(Instant::now() < until, "{:?}", started.admin("/readyz").await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -4,7 +4,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use futures_util::future::{BoxFuture, join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
-use crate::{descriptors, error::Error, heartbeat, systemd, telemetry};
+use crate::{descriptors, error::Error, heartbeat, supervision, systemd, telemetry};
 
 /// Where operators ask.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,7 +44,7 @@ pub fn unless(works: bool) -> Option<&'static str> {
 /// Whether the process should be given work.
 pub struct Readiness {
     phase: AtomicU8,
-    probes: Vec<(&'static str, Probe)>,
+    probes: Mutex<Vec<(&'static str, Arc<Probe>)>>,
 }
 
 const STARTING: u8 = 0;
@@ -60,7 +60,18 @@ const DEADLINE: Duration = Duration::from_secs(1);
 impl Readiness {
     /// Ready from [`Readiness::open`] on, while all `probes`, by the names of their parts, say so.
     pub fn new(probes: Vec<(&'static str, Probe)>) -> Arc<Self> {
-        Arc::new(Self { phase: AtomicU8::new(STARTING), probes })
+        let this = Self { phase: AtomicU8::new(STARTING), probes: Mutex::default() };
+        probes.into_iter().for_each(|(part, probe)| this.add(part, probe));
+        Arc::new(this)
+    }
+
+    /// One more part is to be asked.
+    pub fn add(&self, part: &'static str, probe: Probe) {
+        self.probes().push((part, Arc::new(probe)));
+    }
+
+    fn probes(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<Probe>)>> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything has been started.
@@ -81,12 +92,14 @@ impl Readiness {
         if phase == DRAINING {
             return Some("draining".to_owned());
         }
-        let answers = self.probes.iter().map(async |(part, probe)| {
+        let probes = self.probes().clone();
+        let answers = probes.iter().map(async |(part, probe)| {
             let obstacle = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| unless(false));
             obstacle.map(|obstacle| format!("{part} {obstacle}"))
         });
-        let broken = join_all(answers).await.into_iter().flatten();
-        let broken: Vec<_> = broken.chain(descriptors::obstacle()).collect();
+        let mut broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
+        broken.extend(descriptors::obstacle());
+        broken.extend(supervision::ended().into_iter().map(|part| format!("{part} has ended")));
         match broken.is_empty() {
             false => Some(broken.join("; ")),
             true => (phase == STARTING).then(|| "starting".to_owned()),
@@ -121,7 +134,8 @@ pub fn start(
 ) -> Result<(Server, ServerHandle), Error> {
     heartbeat::watch("main");
     heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
-    spawn(tell(readiness.clone()));
+    let told = readiness.clone();
+    spawn(supervision::restart("readiness log", move || tell(told.clone())));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::from(readiness.clone()))
@@ -129,6 +143,7 @@ pub fn start(
             .route("/metrics", web::get().to(rendered))
             .route("/livez", web::get().to(alive))
             .route("/readyz", web::get().to(ready))
+            .configure(faults)
             .default_service(web::to(not_found))
     });
     let server = server
@@ -165,6 +180,22 @@ fn answer(obstacle: Option<String>) -> HttpResponse {
         Some(obstacle) => HttpResponse::ServiceUnavailable().json(Refusal::new(503, obstacle)),
     }
 }
+
+/// `POST /debug/fault/{part}` makes a part panic, and `GET` answers whether it has yet: for tests, in debug builds only.
+#[cfg(debug_assertions)]
+fn faults(service: &mut web::ServiceConfig) {
+    let inject = async |part: web::Path<String>| {
+        supervision::inject(&part);
+        HttpResponse::NoContent().finish()
+    };
+    let is_armed = async |part: web::Path<String>| HttpResponse::Ok().json(supervision::is_armed(&part));
+    service.service(
+        web::resource("/debug/fault/{part}").route(web::post().to(inject)).route(web::get().to(is_armed)),
+    );
+}
+
+#[cfg(not(debug_assertions))]
+fn faults(_: &mut web::ServiceConfig) {}
 
 async fn not_found() -> HttpResponse {
     HttpResponse::NotFound().json(Refusal::new(404, "Not Found"))

@@ -38,6 +38,9 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// A part that the process cannot do without has ended.
+    #[error("{0} ended by itself; the log says why")]
+    Ended(String),
     /// The tool found what it must not touch.
     #[error("{0}")]
     Refused(&'static str),

@@ -25,7 +25,7 @@ use actix_web::{
 };
 
 use self::head_by_head::HeadByHead;
-use crate::{descriptors, heartbeat};
+use crate::{descriptors, heartbeat, supervision};
 
 /// How long a client's connection may stay open between two requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -77,6 +77,8 @@ where
     let builder = builder.listen("http", listener, move || {
         // Runs on each worker's thread.
         heartbeat::watch(format!("http-{}", workers.fetch_add(1, Ordering::Relaxed)));
+        // Held by the worker's service: a worker that ends takes its connections along.
+        let alive = Arc::new(supervision::Part::new("http worker"));
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(|error| error.into().error_response());
         let http = HttpService::build()
@@ -93,11 +95,14 @@ where
                 (settings.on_connect)(io.get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
-        fn_service(|io: TcpStream| async move {
-            // One that is gone already shows in what is read.
-            let _ = io.set_nodelay(true);
-            let peer = io.peer_addr().ok();
-            Ok((HeadByHead::new(io), Protocol::Http1, peer))
+        fn_service(move |io: TcpStream| {
+            let _ = &alive;
+            async move {
+                // One that is gone already shows in what is read.
+                let _ = io.set_nodelay(true);
+                let peer = io.peer_addr().ok();
+                Ok((HeadByHead::new(io), Protocol::Http1, peer))
+            }
         })
         .and_then(http)
     })?;

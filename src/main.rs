@@ -20,6 +20,7 @@ mod secret;
 mod seed;
 mod shutdown;
 mod stores;
+mod supervision;
 mod systemd;
 mod telemetry;
 

@@ -17,7 +17,7 @@ use futures_util::future::select_all;
 use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{error::Error, telemetry};
+use crate::{error::Error, supervision, telemetry};
 
 /// How long a drain may take before the process ends without it. Orchestrators usually wait 30 s.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
@@ -88,8 +88,10 @@ pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
 }
 
 impl Stop {
-    /// Listens for the signals; from now on they no longer end the process by themselves. Needs a running runtime.
+    /// Listens for the signals; from now on they no longer end the process by themselves, and the end of a part does. Needs a
+    /// running runtime.
     pub fn listen() -> Result<Self, Error> {
+        supervision::start();
         let ignored = ignored_at_start();
         let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(|(_, number)| !is_in(ignored, *number));
         let signals = DRAIN.into_iter().chain(wanted).map(listener).collect::<Result<_, _>>()?;
@@ -100,7 +102,21 @@ impl Stop {
     }
 
     /// Resolves with the name of the signal that came.
-    pub async fn asked(&mut self) -> &'static str {
+    ///
+    /// # Errors
+    /// When a part of the process has ended without being asked: the process must end, without a drain, because what is left of
+    /// it cannot do its work.
+    pub async fn asked(&mut self) -> Result<&'static str, Error> {
+        tokio::select! {
+            signal = self.signal() => {
+                supervision::drain();
+                Ok(signal)
+            }
+            part = supervision::failed() => Err(Error::Ended(part)),
+        }
+    }
+
+    async fn signal(&mut self) -> &'static str {
         let next = self.signals.iter_mut().map(|(name, signal)| {
             Box::pin(async move {
                 signal.recv().await;
@@ -112,6 +128,7 @@ impl Stop {
 
     /// Runs the drain to its end or its deadline; a second signal ends the process at once, with status 130.
     pub async fn drain(mut self, drain: impl Future<Output = ()>) {
+        supervision::drain();
         tokio::select! {
             done = tokio::time::timeout(DRAIN_DEADLINE, drain) => {
                 if done.is_err() {
@@ -128,11 +145,18 @@ impl Stop {
     async fn asked_again(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
-            let name = self.asked().await;
+            let name = self.signal().await;
             if first.elapsed() >= SAME {
                 return name;
             }
         }
+    }
+}
+
+impl Drop for Stop {
+    /// The role has returned: whatever of its parts is still there ends with it.
+    fn drop(&mut self) {
+        supervision::drain();
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::field;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::seldom::Seldom;
-use crate::error::Error;
+use crate::{error::Error, supervision};
 
 /// What is logged, and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -148,6 +148,7 @@ fn report(panic: &PanicHookInfo<'_>) {
     if IN_HOOK.replace(true) {
         return;
     }
+    supervision::count_panic(panic);
     if tracing::dispatcher::has_been_set() {
         let place = panic.location().map(field::display);
         tracing::error!(place, reason = panic.payload_as_str(), "a task panicked");

@@ -5,6 +5,7 @@
 mod absent;
 mod drain;
 mod gateways;
+mod parts;
 mod people;
 
 use std::time::Duration;

@@ -22,5 +22,6 @@ mod slow_reader;
 mod slow_readers;
 #[expect(dead_code, unused_imports, reason = "the stage has what only the split system's tests need, too")]
 mod stage;
+mod supervision;
 mod tidy;
 mod upgrade_storm;

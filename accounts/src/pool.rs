@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use supervision::Part;
 use tokio::sync::oneshot;
 
 use crate::{Error, Password};
@@ -122,10 +123,15 @@ fn refused<W>(error: TrySendError<W>) -> Error {
 fn work(queue: &Mutex<Receiver<Work>>) {
     // On Linux this is the thread's own; where it is refused the pool only is less polite.
     let _ = rustix::process::nice(NICENESS);
+    let _alive = Part::new("password pool");
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(work) = next else { return };
-        work();
+        // Whoever waits for a piece of work that panics is answered with an error; the thread goes on.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            supervision::fault!("password pool");
+            work();
+        }));
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 use actix::{Addr, ArbiterHandle, Handler};
 use proto::{RoomName, Username};
 use sessions::SharedSessions;
+use socketio::Bus;
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
     time::timeout_at,
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) sessions: SharedSessions,
     pub(crate) rooms: Addr<Rooms>,
     pub(crate) log: Log,
+    pub(crate) bus: Bus,
     pub(crate) presence: Presence,
     /// What newcomers are shown of who is here.
     pub(crate) shown: watch::Receiver<Shown>,
@@ -83,10 +85,13 @@ impl Chat {
         self.inner.log.flush().await;
     }
 
-    /// Whether the chat can do its work, for `/readyz`: its actors run and it is not being drained. The store answers for
-    /// itself: [`crate::Store::takes_writes`].
-    pub fn is_ready(&self) -> bool {
-        self.inner.rooms.connected() && self.inner.log.is_open() && self.check_open().is_ok()
+    /// Whether the chat can do its work, for `/readyz`: the keeper of rooms and the workers' shards answer, the log moves, and the
+    /// chat is not being drained. The store answers for itself: [`crate::Store::takes_writes`]. The caller keeps the time.
+    pub async fn is_ready(&self) -> bool {
+        self.check_open().is_ok()
+            && self.inner.log.is_open()
+            && self.inner.rooms.send(rooms::Ping).await.is_ok()
+            && self.inner.bus.shards_alive().await > 0
     }
 
     /// The threads that the chat has for itself, by their names, for who watches that they run.

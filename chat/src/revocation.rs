@@ -32,7 +32,8 @@ struct Watch {
     seats: Seats,
     bus: Bus,
     grace: Duration,
-    checked: Instant,
+    /// When all of them were last asked for.
+    checked: Option<Instant>,
     /// When somebody last said so.
     answered: Instant,
     /// Since when nobody can say which sessions live.
@@ -52,7 +53,8 @@ pub async fn watch(
         seats,
         bus,
         grace: GRACE,
-        checked: Instant::now(),
+        // All at once: after a panic of this task, what closed meanwhile was not received.
+        checked: None,
         answered: Instant::now(),
         silent: None,
     };
@@ -85,11 +87,11 @@ impl Watch {
     /// Asks for one session often, and for all of them now and then; ends the sockets of all when that has long been in vain.
     async fn look(&mut self) {
         let started = Instant::now();
-        let is_due = self.silent.is_some() || self.checked.elapsed() >= CHECK;
+        let is_due = self.silent.is_some() || self.checked.is_none_or(|checked| checked.elapsed() >= CHECK);
         if self.check(if is_due { usize::MAX } else { 1 }).await {
             (self.silent, self.answered) = (None, Instant::now());
             if is_due {
-                self.checked = started;
+                self.checked = Some(started);
             }
             return;
         }

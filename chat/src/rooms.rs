@@ -8,6 +8,7 @@ use actix::{
 };
 use futures_util::future::join_all;
 use proto::RoomName;
+use supervision::Part;
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 pub struct Rooms {
     parts: Parts,
     rooms: HashMap<RoomName, Slot>,
+    _alive: Part,
 }
 
 /// A room on this node.
@@ -48,9 +50,14 @@ pub struct Refresh(pub RoomName);
 #[rtype(result = "()")]
 pub struct SettleAll;
 
+/// Answered by a keeper that works.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Ping;
+
 /// Starts the keeper on the current arbiter.
 pub fn start(parts: Parts) -> Addr<Rooms> {
-    ask::start(|_| Rooms { parts, rooms: HashMap::new() })
+    ask::start(|_| Rooms { parts, rooms: HashMap::new(), _alive: Part::new("rooms") })
 }
 
 /// The room of this name.
@@ -67,6 +74,17 @@ pub async fn find(rooms: &Addr<Rooms>, name: &RoomName) -> Found {
 
 impl Actor for Rooms {
     type Context = Context<Self>;
+
+    #[cfg(debug_assertions)]
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(supervision::fault::wait("rooms").into_actor(self));
+    }
+}
+
+impl Handler<Ping> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {}
 }
 
 impl Handler<Find> for Rooms {

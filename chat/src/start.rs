@@ -101,10 +101,10 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
             News::Changed(room) => keeper.do_send(Refresh(room)),
             News::Returned(socket) => comebacks.forget(&socket),
         });
-        outward.spawn(stream::follow(opened, to, tell));
+        outward.spawn(supervision::essential("log follower", stream::follow(opened, to, tell)));
     }
     let seats = Seats::new(config.sockets_per_user);
-    outward.spawn(revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus));
+    watch_sockets(&outward, sessions.clone(), seats.clone(), bus.clone());
     let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
     let (door, draining) = (Semaphore::new(DOOR), AtomicBool::new(false));
     let inner = Inner {
@@ -116,6 +116,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         sessions,
         rooms,
         log,
+        bus,
         presence,
         shown,
         seats,
@@ -127,6 +128,14 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         threads: [("rooms", inward.handle()), ("outward", outward.handle())],
     };
     Ok(inner.into())
+}
+
+/// Watches the workers' shards and the sessions that close.
+fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, seats: Seats, bus: Bus) {
+    outward.spawn(supervision::essential("shard", bus.shard_ended()));
+    outward.spawn(supervision::restart("revocation", move || {
+        revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus.clone())
+    }));
 }
 
 fn start_outward(
@@ -145,7 +154,7 @@ fn start_outward(
     let presence =
         Presence::start(&config.presence_url, config.node_name(), tell).map_err(|error| refused(&error))?;
     let (show, shown) = watch::channel(Shown::Unknown);
-    actix_rt::spawn(crowd::relay(heard, log.clone(), show));
+    actix_rt::spawn(supervision::essential("presence relay", crowd::relay(heard, log.clone(), show)));
     Ok((presence, shown))
 }
 

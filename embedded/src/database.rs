@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Error, file,
+    health::Health,
     job::{Job, Task},
     reader::{self, Read},
     schema,
@@ -56,6 +57,8 @@ struct Inner {
     broken: Arc<AtomicBool>,
     /// See [`Writer::full`].
     full: Arc<AtomicBool>,
+    /// Of the writer's thread.
+    health: Arc<Health>,
     /// See [`Options::deadline`].
     deadline: Duration,
     /// The store's name in metrics: the file's, without its ending.
@@ -84,6 +87,7 @@ impl Database {
             .map_err(open)?;
         let store: Arc<str> = path.file_stem().unwrap_or_default().to_string_lossy().into();
         let (broken, full) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let health = Arc::new(Health::new());
         let (writes, queue) = sync_channel(options.queue);
         let (reads, reading) = sync_channel(options.queue);
         let writer = Writer {
@@ -93,12 +97,13 @@ impl Database {
             full: full.clone(),
             store: store.clone(),
             alarmed: false,
+            health: health.clone(),
             lock,
         };
         let no_thread = |source| Error::File { path: path.to_owned(), source };
         let threads = start(&store, writer, readers, reading).map_err(no_thread)?;
         let (writes, reads, deadline) = (Some(writes), Some(reads), options.deadline);
-        Ok(Self { inner: Arc::new(Inner { writes, reads, threads, broken, full, deadline, store }) })
+        Ok(Self { inner: Arc::new(Inner { writes, reads, threads, broken, full, health, deadline, store }) })
     }
 
     /// Queues `job` for the writer, at the call and not when the future is first polled, and resolves when what it did is
@@ -158,8 +163,12 @@ impl Database {
         !self.inner.broken.load(Ordering::Relaxed)
     }
 
-    /// Whether a write would succeed. After one that found no room on the disk this tries a small one. For `/readyz`.
+    /// Whether a write would succeed: the writer's thread runs, does not hang in a batch (in an fsync, for example) and trusts the
+    /// disk. After a batch that found no room on the disk this tries a small write. For `/readyz`.
     pub async fn takes_writes(&self) -> bool {
+        if !self.inner.health.is_good() {
+            return false;
+        }
         if !self.inner.full.load(Ordering::Relaxed) {
             return self.is_writable();
         }

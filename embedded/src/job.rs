@@ -9,7 +9,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::Error;
+use crate::{Error, hooks};
 
 /// What became of a transaction.
 pub enum Verdict {
@@ -74,6 +74,7 @@ where
             (Some(Ok(value)), Verdict::Committed) => {
                 if catch_unwind(AssertUnwindSafe(|| after(&value))).is_err() {
                     tracing::error!("what should follow a commit panicked");
+                    hooks::failed();
                 }
                 Ok(value)
             }

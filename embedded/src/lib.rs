@@ -14,6 +14,8 @@
 mod database;
 mod error;
 mod file;
+mod health;
+mod hooks;
 mod job;
 mod reader;
 mod schema;
@@ -21,4 +23,8 @@ mod writer;
 
 pub use database::{Database, Options};
 pub use error::Error;
+pub use hooks::on_failure;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub use hooks::set_fault_hook;
 pub use rusqlite;

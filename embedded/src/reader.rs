@@ -1,12 +1,15 @@
 //! The threads that read, each on its own connection and in one snapshot per job. Fed by [`Database`](crate::Database).
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc::Receiver};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
+};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    Error,
+    Error, hooks,
     job::{execute, guarded},
 };
 
@@ -30,12 +33,19 @@ where
     (Box::new(read), answer)
 }
 
-/// Works until every sender of the queue is gone. The queue is shared: whoever is free takes the next.
+/// Works until every sender of the queue is gone. The queue is shared: whoever is free takes the next. A panic ends one read.
 pub fn run(conn: Connection, queue: Arc<Mutex<Receiver<Read>>>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(read) = next else { return };
-        read(&conn);
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            hooks::fault();
+            read(&conn);
+        }));
+        if done.is_err() && !conn.is_autocommit() {
+            // Whoever asked was answered with an error; the next read begins anew.
+            let _ = execute(&conn, "ROLLBACK");
+        }
     }
 }
 

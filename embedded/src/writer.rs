@@ -15,6 +15,8 @@ use rusqlite::{Connection, ErrorCode, config::DbConfig};
 
 use crate::{
     error::is_fatal,
+    health::Health,
+    hooks,
     job::{Job, Verdict, execute},
 };
 
@@ -44,6 +46,8 @@ pub struct Writer {
     pub store: Arc<str>,
     /// Whether the log was too long when it was last looked at.
     pub alarmed: bool,
+    /// What others may know of this thread.
+    pub health: Arc<Health>,
     /// Keeps other processes out until the last job is done.
     pub lock: File,
 }
@@ -69,15 +73,21 @@ fn found_no_room(jobs: &[Box<dyn Job>]) -> bool {
 impl Writer {
     /// Works until every sender of the queue is gone.
     pub fn run(mut self) {
+        let health = self.health.clone();
+        let alive = health.alive();
         while let Ok(first) = self.queue.recv() {
+            health.begin();
+            hooks::fault();
             if self.broken.load(Ordering::Relaxed) {
                 first.settle(&Verdict::Broken);
-                continue;
+            } else {
+                self.batch(first);
+                self.checkpoint();
             }
-            self.batch(first);
-            self.checkpoint();
+            health.rest();
         }
         self.finish();
+        alive.finish();
     }
 
     /// One transaction: begun, filled with what is queued, decided, answered.

@@ -320,3 +320,43 @@ fn child(directory: &Path, before: &str, what: &str) -> Output {
     let script = format!("{before} exec \"$0\" {what}");
     Command::new("sh").arg("-c").arg(script).arg(example).current_dir(directory).output().unwrap()
 }
+
+#[tokio::test]
+async fn a_writer_that_hangs_or_has_ended_takes_no_writes() {
+    let (_directory, db) = fresh();
+    assert!(db.takes_writes().await);
+    let (stay, busy) = occupy(&db);
+    let hangs = async {
+        while db.takes_writes().await {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("a hang is noticed");
+    drop(stay);
+    busy.await.unwrap();
+    db.write(add("next")).await.unwrap();
+    assert!(db.takes_writes().await);
+}
+
+/// Threads that have failed, in the order of their failures.
+static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+#[tokio::test]
+async fn a_failure_on_the_writers_thread_is_reported() {
+    embedded::on_failure(|thread| FAILED.lock().unwrap().push(thread.to_owned()));
+    let directory = TempDir::new().unwrap();
+    let open = |name: &str| Database::open(&directory.path().join(name), Options::new(SCHEMA)).unwrap();
+
+    let following = open("following.sqlite3");
+    following.write_then(add("a"), |_: &i64| panic!("a planted fault")).await.unwrap();
+    assert_eq!(*FAILED.lock().unwrap(), ["following-write"]);
+
+    embedded::set_fault_hook(|thread| assert!(thread != "doomed-write", "a planted fault"));
+    let doomed = open("doomed.sqlite3");
+    assert!(doomed.takes_writes().await);
+    assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
+    assert!(!doomed.takes_writes().await);
+    assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
+    assert!(words(&doomed).await.is_empty(), "readers go on");
+    assert_eq!(*FAILED.lock().unwrap(), ["following-write", "doomed-write"]);
+}

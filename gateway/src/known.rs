@@ -5,13 +5,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use proto::Identity;
 use sessions::{SessionId, SharedSessions};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// How long a session that was found counts as found.
 const FRESH: Duration = Duration::from_secs(5);
@@ -33,18 +33,10 @@ impl Known {
     /// Nobody is known. Hears of closings as long as the store lives; needs a running runtime.
     pub(crate) fn new(sessions: &SharedSessions) -> Self {
         let known = Self::default();
-        let (mut closings, found) = (sessions.closings(), Arc::downgrade(&known.0));
-        tokio::spawn(async move {
-            loop {
-                let closed = closings.recv().await;
-                let Some(found) = found.upgrade() else { return };
-                match closed {
-                    Ok(id) => _ = Self(found).found().remove(id.as_str()),
-                    Err(RecvError::Lagged(_)) => Self(found).found().clear(),
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        });
+        let (sessions, found) = (sessions.clone(), Arc::downgrade(&known.0));
+        tokio::spawn(supervision::restart("known sessions", move || {
+            watch(sessions.closings(), found.clone())
+        }));
         known
     }
 
@@ -81,6 +73,23 @@ impl Known {
 
     fn found(&self) -> MutexGuard<'_, Found> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes sessions as they close.
+async fn watch(mut closings: Receiver<SessionId>, found: Weak<Mutex<Found>>) {
+    if let Some(found) = found.upgrade() {
+        // What closed before the subscription, between a panic and this start, was not received.
+        Known(found).found().clear();
+    }
+    loop {
+        let closed = closings.recv().await;
+        let Some(found) = found.upgrade() else { return };
+        match closed {
+            Ok(id) => _ = Known(found).found().remove(id.as_str()),
+            Err(RecvError::Lagged(_)) => Known(found).found().clear(),
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 

@@ -11,4 +11,4 @@ pub mod roster;
 pub use actor::{Roster, Timings};
 pub use config::Config;
 pub use error::Error;
-pub use grpc::{Service, serve, start};
+pub use grpc::{Service, answers, serve, start};

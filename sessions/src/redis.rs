@@ -99,11 +99,10 @@ impl RedisSessions {
     ) -> Result<Self, NotAnAddress> {
         let mut this = Self::greeting(url, clock, Asking::Keeper)?;
         let keeper = Arc::new(Keeper::new(closed));
-        this.tasks.push(tokio::spawn(run::tell(
-            this.redis.client().clone(),
-            keeper.clone(),
-            this.seen.clone(),
-        )));
+        let (client, seen, kept) = (this.redis.client().clone(), this.seen.clone(), keeper.clone());
+        this.tasks.push(tokio::spawn(supervision::restart("session keeper", move || {
+            run::tell(client.clone(), kept.clone(), seen.clone())
+        })));
         this.keeper = Some(keeper);
         Ok(this)
     }
@@ -119,7 +118,10 @@ impl RedisSessions {
         let listening = Arc::new(AtomicBool::new(false));
         let heard =
             watch::Heard { closings: closings.clone(), listening: listening.clone(), seen: seen.clone() };
-        let watch = tokio::spawn(watch::watch(redis.client().clone(), heard));
+        let client = redis.client().clone();
+        let watch = tokio::spawn(supervision::restart("session watch", move || {
+            watch::watch(client.clone(), heard.clone())
+        }));
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
         Ok(Self { redis, clock, closings, listening, keeper: None, seen, tasks })
     }

@@ -4,17 +4,20 @@ use std::sync::{Arc, RwLock};
 
 use actix::Addr;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use crate::{
     close::CloseReason,
     fanout::Fanout,
-    shard::{Carry, Shard},
+    shard::{Alive, Carry, Shard},
 };
 
 /// The way to all sockets of the process. Made first, so that whoever sends can exist before the [`crate::Server`].
 #[derive(Debug, Clone, Default)]
 pub struct Bus {
     shards: Arc<RwLock<Vec<Addr<Shard>>>>,
+    /// How many shards have ended.
+    ended: watch::Sender<usize>,
 }
 
 impl Bus {
@@ -49,10 +52,34 @@ impl Bus {
         }
     }
 
+    /// Resolves when a worker's shard has ended, which it does with its worker or by a panic. Its sockets then get nothing any more,
+    /// so whoever runs the server should end the process, unless the server is being stopped.
+    pub fn shard_ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.subscribe();
+        async move {
+            // An error would mean that nobody can start a shard any more.
+            let _ = ended.wait_for(|ended| *ended > 0).await;
+        }
+    }
+
+    /// How many shards answer: one for each worker.
+    pub async fn shards_alive(&self) -> usize {
+        join_all(self.shards().into_iter().map(|shard| shard.send(crate::shard::Count)))
+            .await
+            .into_iter()
+            .flatten()
+            .count()
+    }
+
     /// How many sockets are connected.
     pub async fn count(&self) -> usize {
         let counts = join_all(self.shards().into_iter().map(|shard| shard.send(crate::shard::Count))).await;
         counts.into_iter().flatten().sum()
+    }
+
+    /// For a shard that is about to start.
+    pub(crate) fn alive(&self) -> Alive {
+        Alive::new(self.ended.clone())
     }
 
     /// A worker's shard takes part.

@@ -38,6 +38,8 @@ pub enum CloseReason {
     TooMany,
     /// Nobody could say for too long whether the client's credentials are still good.
     Unverifiable,
+    /// A panic in the session or in the application's code for it.
+    ServerError,
     /// The process is draining.
     ShuttingDown,
 }
@@ -63,6 +65,7 @@ impl CloseReason {
             Self::Superseded => "superseded",
             Self::TooMany => "too many connections",
             Self::Unverifiable => "session_unverifiable",
+            Self::ServerError => "server error",
             Self::ShuttingDown => "server shutting down",
         }
     }
@@ -85,6 +88,7 @@ impl CloseReason {
             | Self::MessageTimeout
             | Self::Unverifiable => 1008,
             Self::TooLarge => 1009,
+            Self::ServerError => 1011,
             Self::Slow => 1013,
         }
     }
@@ -103,6 +107,7 @@ impl CloseReason {
                 | Self::ServerClose
                 | Self::TooMany
                 | Self::Unverifiable
+                | Self::ServerError
                 | Self::ShuttingDown
         )
     }
@@ -140,6 +145,7 @@ impl CloseReason {
                 | Self::Slow
                 | Self::Superseded
                 | Self::Unverifiable
+                | Self::ServerError
                 | Self::ShuttingDown
         )
     }

@@ -24,6 +24,14 @@
 //! and the bounded outbox toward it) → `sockets` (the namespaces of one client) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
 //! outbox → `transport`. `engine` and `packet` are the codecs, pure.
 
+/// A place where a test can make the server panic. Expands to nothing in release builds.
+macro_rules! fault {
+    ($part:expr) => {
+        #[cfg(debug_assertions)]
+        $crate::fault::hit($part);
+    };
+}
+
 mod answer;
 mod app;
 mod bare;
@@ -33,6 +41,9 @@ mod config;
 mod encoded;
 mod engine;
 mod fanout;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

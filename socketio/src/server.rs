@@ -82,7 +82,7 @@ impl<H: Host> Mounted<H> {
     /// The server on this worker, which takes part in the bus from now on.
     pub(crate) fn worker(&self) -> Worker<H> {
         let local = Rc::new(Local::new(&self.config));
-        self.bus.add(Shard::new(local.clone()).start());
+        self.bus.add(Shard::new(local.clone(), self.bus.alive()).start());
         Worker {
             host: self.host.clone(),
             config: self.config.clone(),

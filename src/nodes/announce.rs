@@ -17,6 +17,8 @@ use tokio::{
 
 use remote::{Redis, Unanswered};
 
+use crate::supervision;
+
 use super::{CLOSED, KEY, OPEN, scripts, table};
 
 /// The node is told to the gateways as long as this lives, and until it is withdrawn or its lease ends.
@@ -67,7 +69,8 @@ impl Announcement {
         let (table, name) = (table(url)?, name.to_owned());
         let (is_open, standing) = (AtomicBool::new(false), watch::Sender::new(Standing::Unknown));
         let node = Arc::new(Node { table, name, address, lease, is_open, standing });
-        let renewing = tokio::spawn(node.clone().renew());
+        let renewed = node.clone();
+        let renewing = tokio::spawn(supervision::restart("announcement", move || renewed.clone().renew()));
         Ok(Self { node, renewing })
     }
 

@@ -18,6 +18,8 @@ use tokio::{
 
 use remote::{Redis, Unanswered};
 
+use crate::supervision;
+
 use super::{CLOSED, KEY, scripts, table};
 
 /// Keeps a table of the nodes up to date as long as it lives.
@@ -48,7 +50,11 @@ impl Watch {
         let (sender, nodes) = watch::channel(Nodes::default());
         let hears = Arc::new(AtomicBool::new(false));
         let look = Arc::new(Notify::new());
-        let watching = tokio::spawn(watch(table, sender, hears.clone(), look.clone()));
+        let (seen, soon) = (hears.clone(), look.clone());
+        let sender = Arc::new(sender);
+        let watching = tokio::spawn(supervision::restart("table of nodes", move || {
+            watch(table.clone(), sender.clone(), seen.clone(), soon.clone())
+        }));
         Ok(Self { nodes, look, hears, watching })
     }
 
@@ -74,7 +80,7 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(table: Redis, nodes: watch::Sender<Nodes>, hears: Arc<AtomicBool>, look: Arc<Notify>) {
+async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, hears: Arc<AtomicBool>, look: Arc<Notify>) {
     let mut missing = HashMap::new();
     loop {
         match live(&table).await {

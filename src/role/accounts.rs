@@ -24,6 +24,7 @@ use crate::{
     mongo,
     role::{caller, upkeep},
     shutdown::{self, Stop},
+    supervision::essential,
     telemetry,
 };
 
@@ -69,14 +70,14 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     spawn(warn_of_forgetting(sessions.clone()));
     let readiness = Readiness::new(probes(users, sessions));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(server);
+    spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
     let http = door(listener, accounts, key)?;
     let (handle, mut http) = (http.handle(), spawn(http));
     readiness.open();
     tracing::info!(address = %config.listen, "accounts listens");
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal, "draining"),
+        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
     }
     let drained = async {

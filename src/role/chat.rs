@@ -34,8 +34,9 @@ use crate::{
     mongo,
     nodes::Announcement,
     registered::Registered,
-    role::{caller, newcomers::Newcomers, upkeep},
+    role::{caller, chat_probe, newcomers::Newcomers, upkeep},
     shutdown::{self, Stop},
+    supervision::essential,
     telemetry,
 };
 
@@ -110,12 +111,12 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let known = Known::default();
     let readiness = Readiness::new(stores.probes(known.clone()));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(server);
+    spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
     let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
     let announcement = announcement.map_err(Error::Config)?;
     _ = known.set(Box::new(announcement.obstacle()));
-    let Some(order) = stores.prepared(&announcement, &node, &mut stop).await else {
+    let Some(order) = stores.prepared(&announcement, &node, &mut stop).await? else {
         announcement.withdraw().await;
         return Ok(());
     };
@@ -132,6 +133,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     };
     let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
     heartbeat::watch_chat(&chat);
+    readiness.add("chat's parts", chat_probe(&chat));
     let (sockets, newcomers) = sockets(&config.sockets, &node, &bus, &chat);
     let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
     let handle = http.handle();
@@ -143,7 +145,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     tracing::info!(address = %config.listen, node, "chat listens");
     let outcome = tokio::select! {
         signal = stop.asked() => {
-            tracing::info!(signal, "draining");
+            tracing::info!(signal = signal?, "draining");
             Ok(())
         }
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
@@ -201,16 +203,21 @@ impl Stores {
 
     /// Waits until the node has its name and its stores: nothing is done under a name that is another node's. None when it is asked to
     /// stop before.
-    async fn prepared(&self, announcement: &Announcement, node: &str, stop: &mut Stop) -> Option<Order> {
+    async fn prepared(
+        &self,
+        announcement: &Announcement,
+        node: &str,
+        stop: &mut Stop,
+    ) -> Result<Option<Order>, Error> {
         let wait = async {
             announcement.held().await;
             self.wait(node).await
         };
         tokio::select! {
-            order = wait => Some(order),
+            order = wait => Ok(Some(order)),
             signal = stop.asked() => {
-                tracing::info!(signal, "stopped before it had its name and its stores");
-                None
+                tracing::info!(signal = signal?, "stopped before it had its name and its stores");
+                Ok(None)
             }
         }
     }

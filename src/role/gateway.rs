@@ -22,6 +22,7 @@ use crate::{
     nodes::Watch,
     role::upkeep,
     shutdown::{self, Stop},
+    supervision::essential,
     telemetry,
 };
 
@@ -72,7 +73,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     });
     let readiness = Readiness::new(probes(sessions, watch, proxy.clone()));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(server);
+    spawn(essential("admin server", server));
     let door = gateway.clone();
     spawn(upkeep(metrics, move || door.forget_idle_clients()));
     let http = front(listener, &config.gateway, gateway, proxy.clone())?;
@@ -81,7 +82,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     running.readiness.open();
     tracing::info!(address = %config.gateway.listen, "gateway listens");
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal, "draining"),
+        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
     }
     stop.drain(running.drain()).await;

@@ -11,18 +11,37 @@ pub mod serve;
 
 use std::time::Duration;
 
+use ::chat::Chat;
 use actix_web::rt::time::interval;
 use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::{
+    admin::{Probe, unless},
+    supervision,
+};
+
+/// Whether the parts of the chat answer.
+fn chat_probe(chat: &Chat) -> Probe {
+    let chat = chat.clone();
+    Box::new(move || {
+        let chat = chat.clone();
+        Box::pin(async move { unless(chat.is_ready().await) })
+    })
+}
 
 /// How often.
 const UPKEEP: Duration = Duration::from_secs(30);
 
 /// What has to be done now and then as long as the process lives: metrics, and what the role has besides.
 async fn upkeep(metrics: PrometheusHandle, also: impl Fn()) {
-    let mut ticks = interval(UPKEEP);
-    loop {
-        ticks.tick().await;
-        metrics.run_upkeep();
-        also();
-    }
+    let also = &also;
+    supervision::restart("upkeep", || async {
+        let mut ticks = interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+            also();
+        }
+    })
+    .await;
 }

@@ -12,6 +12,7 @@ use crate::{
     listener::listen,
     role::{presence_thread::PresenceThread, upkeep},
     shutdown::{self, Stop},
+    supervision::essential,
     telemetry,
 };
 
@@ -32,14 +33,12 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     }
     let readiness = Readiness::new(Vec::new());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(server);
+    spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
-    let mut service = PresenceThread::start(listener, config.service);
+    let service = PresenceThread::start(listener, config.service);
+    readiness.add("roster", service.probe());
     readiness.open();
-    tokio::select! {
-        signal = stop.asked() => tracing::info!(signal, "draining"),
-        () = service.ended() => return Err(Error::part("presence", "ended by itself, the log says why")),
-    }
+    tracing::info!(signal = stop.asked().await?, "draining");
     let drained = async {
         readiness.drain();
         service.drain().await;

@@ -3,15 +3,20 @@
 
 use std::net::TcpListener;
 
+use actix::Addr;
 use actix_web::rt::spawn;
-use presence::{Config, Error};
+use presence::{Config, Error, Roster};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::heartbeat;
+use crate::{
+    admin::{Probe, unless},
+    heartbeat,
+};
 
 /// The running service.
 pub struct PresenceThread {
     stop: oneshot::Sender<()>,
+    roster: Addr<Roster>,
     ended: JoinHandle<()>,
 }
 
@@ -24,13 +29,17 @@ impl PresenceThread {
             heartbeat::watch("presence");
             _ = stopped.await;
         };
-        let (_roster, end) = presence::start(listener, config, until);
-        Self { stop, ended: spawn(watch(end)) }
+        let (roster, end) = presence::start(listener, config, until);
+        Self { stop, roster, ended: spawn(watch(end)) }
     }
 
-    /// Resolves when the service has ended without having been asked to; the log says why.
-    pub async fn ended(&mut self) {
-        _ = (&mut self.ended).await;
+    /// Whether the roster answers. For `/readyz`.
+    pub fn probe(&self) -> Probe {
+        let roster = self.roster.clone();
+        Box::new(move || {
+            let roster = roster.clone();
+            Box::pin(async move { unless(presence::answers(&roster).await) })
+        })
     }
 
     /// Asks it to end and waits until it has.

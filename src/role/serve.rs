@@ -26,9 +26,10 @@ use crate::{
     http::{self, Settings},
     listener::listen,
     registered::Registered,
-    role::{presence_thread::PresenceThread, upkeep},
+    role::{chat_probe, presence_thread::PresenceThread, upkeep},
     shutdown::{self, Stop},
     stores::Stores,
+    supervision::essential,
     telemetry,
 };
 
@@ -85,7 +86,7 @@ async fn serve(mut config: Serve, metrics: PrometheusHandle) -> Result<(), Error
     tracing::info!(address = %config.gateway.listen, "http listens");
     banner::show(&config);
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal, "draining"),
+        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
         ended = &mut http => return Err(unexpected(ended)),
     }
     stop.drain(running.drain()).await;
@@ -102,10 +103,11 @@ async fn start(
 ) -> Result<(Running, HttpServerTask), Error> {
     let readiness = Readiness::new(stores.probes());
     let (admin_server, admin) = admin::start(listeners.admin, readiness.clone(), metrics.clone())?;
-    spawn(admin_server);
+    spawn(essential("admin server", admin_server));
     let mut chat_config = config.chat.clone();
     chat_config.presence_url = format!("http://{}", config.presence_listen);
     let presence = PresenceThread::start(listeners.presence, config.presence.clone());
+    readiness.add("roster", presence.probe());
     let bus = Bus::new();
     let deps = Deps {
         history: stores.chat.history(),
@@ -119,6 +121,7 @@ async fn start(
     };
     let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
     heartbeat::watch_chat(&chat);
+    readiness.add("chat's parts", chat_probe(&chat));
     let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
     let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), config.sockets.to_config());

@@ -119,6 +119,11 @@ impl Stage {
 }
 
 impl Actor {
+    /// A person with a socket that is open already.
+    pub fn new(person: Person, tab: Socket) -> Self {
+        Self { person, tab }
+    }
+
     /// Another tab of the same browser.
     pub async fn opens_tab(&self) -> Socket {
         self.person.connects().await

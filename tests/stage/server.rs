@@ -163,6 +163,20 @@ impl Server {
             .unwrap_or_else(|| panic!("still running {PATIENCE:?} after SIGTERM:\n{}", self.log()))
     }
 
+    /// Makes a part of a process panic; false when the program is no debug build, which alone can.
+    pub async fn injects(&self, index: usize, part: &str) -> bool {
+        let request = Request::new("POST", &fault(part));
+        let answer = request.try_send(Ipv4Addr::LOCALHOST, self.processes[index].admin).await;
+        // A process may end before it has answered.
+        answer.is_none_or(|answer| answer.status == 204)
+    }
+
+    /// Whether the part has panicked since, or its process has ended.
+    pub async fn has_panicked(&self, index: usize, part: &str) -> bool {
+        let asked = Request::get(&fault(part)).try_send(Ipv4Addr::LOCALHOST, self.processes[index].admin);
+        asked.await.is_none_or(|answer| answer.body == "false")
+    }
+
     /// The process id; of a split system the gateway's.
     pub fn pid(&self) -> u32 {
         self.processes[0].child.id()
@@ -329,6 +343,10 @@ fn spawn(data: &Path, arguments: &[String], stderr: Option<&File>) -> Child {
         .stderr(stderr)
         .spawn()
         .unwrap_or_else(|error| panic!("the program does not start: {error}"))
+}
+
+fn fault(part: &str) -> String {
+    format!("/debug/fault/{}", part.replace(' ', "%20"))
 }
 
 fn log_path(data: &Path) -> PathBuf {

@@ -39,6 +39,7 @@ pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Entry<Guest
     if &*connect.namespace != "/" {
         return Err(Refusal::new("Invalid namespace"));
     }
+    supervision::fault!("connect");
     let socket = connect.socket.clone();
     let come = async {
         let mut pause = AGAIN;

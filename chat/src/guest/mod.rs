@@ -13,6 +13,7 @@ mod say;
 mod typing;
 mod typist;
 mod visit;
+mod work;
 
 use std::{
     cell::RefCell,
@@ -144,6 +145,7 @@ impl Peer for Guest {
         if self.is_cut {
             return;
         }
+        supervision::fault!("event");
         let (deadline, ack) = (due(), Ack::new(reply));
         let open_acks = if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 };
         let read = self.limits.borrow_mut().read(&mut event, open_acks, Instant::now());
@@ -158,7 +160,7 @@ impl Peer for Guest {
                 ack.refuse(&refused);
                 if is_flooding {
                     self.is_cut = true;
-                    actix_rt::spawn(cut(self.visit.socket().clone()));
+                    work::spawn(self.visit.socket(), cut(self.visit.socket().clone()));
                 }
             }
         }
@@ -176,6 +178,7 @@ impl Peer for Guest {
     }
 
     fn closed(&mut self, reason: CloseReason) {
+        supervision::fault!("closed");
         metrics::counter!("godzilla_chat_guests_closed_total", "reason" => reason.as_str()).increment(1);
         self.present = None;
         self.seat = None;

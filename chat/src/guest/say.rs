@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Instant};
 
 use proto::event::Post as Said;
 
-use super::{ack::Ack, visit::Visit};
+use super::{ack::Ack, visit::Visit, work};
 use crate::{
     Error, Text,
     ask::{Pending, Unasked, ask},
@@ -16,7 +16,11 @@ impl Visit {
     pub async fn say(self: &Rc<Self>, said: Said, text: Text, ack: Ack, deadline: Instant) {
         match self.hand_over(said, text, deadline).await {
             Ok(pending) => {
-                actix_rt::spawn(async move { ack.answer(pending.until(deadline).await) });
+                work::spawn(self.socket(), async move {
+                    let posted = pending.until(deadline).await;
+                    supervision::fault!("ack");
+                    ack.answer(posted);
+                });
             }
             Err(error) => ack.refuse(&error),
         }

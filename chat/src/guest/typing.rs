@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 
 use proto::event::SetTyping;
 
-use super::{ack::Done, typist::Relay, visit::Visit};
+use super::{ack::Done, typist::Relay, visit::Visit, work};
 use crate::{Error, log::of_room, room::membership::Check};
 
 impl Visit {
@@ -21,7 +21,7 @@ impl Visit {
             Relay::Coalesced => (),
             Relay::After(wait) => {
                 let visit = self.clone();
-                actix_rt::spawn(async move {
+                work::spawn(self.socket(), async move {
                     actix_rt::time::sleep(wait).await;
                     let latest = visit.typist().borrow_mut().due(Instant::now());
                     // The user may have left the room meanwhile, or altogether.

@@ -13,7 +13,7 @@ use proto::{RoomName, Username};
 use serde::Serialize;
 use socketio::Socket;
 
-use super::{ack::Ack, events::Command, typist::Typist};
+use super::{ack::Ack, events::Command, typist::Typist, work};
 use crate::{Chat, Error, chat::within, room::Room};
 
 /// The most commands that wait for their turn; acks are bounded apart from this.
@@ -84,7 +84,7 @@ impl Visit {
         drop(waiting);
         if !self.busy.replace(true) {
             // Spawned only while there is something to do: a quiet client costs nothing.
-            actix_rt::spawn(self.clone().work());
+            work::spawn(&self.socket, self.clone().work());
         }
     }
 
@@ -92,6 +92,7 @@ impl Visit {
         loop {
             let next = self.waiting.borrow_mut().pop_front();
             let Some(turn) = next else { break };
+            supervision::fault!("visit");
             self.take(turn).await;
         }
         self.busy.set(false);

@@ -41,6 +41,7 @@ pub async fn page(
     room: Path<RoomName>,
     Query(Asked { before, after, limit }): Query<Asked>,
 ) -> Result<HttpResponse, Error> {
+    supervision::fault!("request");
     let asked = History { room: room.into_inner(), before, after, limit };
     let deadline = due();
     let read = async {

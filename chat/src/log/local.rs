@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture, fut};
 use futures_util::StreamExt;
 use socketio::{Bus, Fanout};
+use supervision::{Part, Work};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -18,29 +19,37 @@ const BATCH: usize = 64;
 const PIECE: usize = 64 * 1024;
 
 /// A batch that takes longer than this is worth a line in the log: a worker is stuck.
-const SLOW: Duration = Duration::from_secs(5);
+pub const SLOW: Duration = Duration::from_secs(5);
 
 /// The actor. One batch is in flight at a time; what comes meanwhile goes into the next one.
 pub struct Local {
     position: Arc<Position>,
     bus: Bus,
+    work: Arc<Work>,
+    _alive: Part,
 }
 
 /// Starts the actor on the current arbiter.
 pub fn start(log: &Log, entries: mpsc::Receiver<Entry>, bus: Bus) {
-    let position = log.position.clone();
+    let (position, work) = (log.position.clone(), log.work.clone());
     Local::create(|ctx| {
         ctx.add_stream(ReceiverStream::new(entries).ready_chunks(BATCH));
-        Local { position, bus }
+        Local { position, bus, work, _alive: Part::new("log") }
     });
 }
 
 impl Actor for Local {
     type Context = Context<Self>;
+
+    #[cfg(debug_assertions)]
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(supervision::fault::wait("log").into_actor(self));
+    }
 }
 
 impl StreamHandler<Vec<Entry>> for Local {
     fn handle(&mut self, entries: Vec<Entry>, ctx: &mut Self::Context) {
+        self.work.begin();
         metrics::histogram!("godzilla_chat_log_batch_entries").record(entries.len() as f64);
         let (mut batch, mut flushed, mut last) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
         for entry in entries {
@@ -58,6 +67,7 @@ impl StreamHandler<Vec<Entry>> for Local {
         // `wait` and not `spawn`: nothing else of the stream is looked at before the workers have this batch.
         ctx.wait(sent.then(move |(), log, _| {
             log.position.reach(last);
+            log.work.rest();
             // Whoever waits hears of it by that.
             drop(flushed);
             fut::ready(())

@@ -14,6 +14,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use proto::{RoomName, event::Message};
 use socketio::Encoded;
+use supervision::Work;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -35,6 +36,8 @@ pub struct Log {
     entries: mpsc::Sender<Entry>,
     position: Arc<Position>,
     journal: Arc<dyn Journal>,
+    /// The batch on its way to the sockets.
+    work: Arc<Work>,
     /// The log of a cluster; without one the store of messages is the log.
     stream: Option<Arc<Stream>>,
 }
@@ -48,7 +51,7 @@ impl Log {
         let (epoch, offset) = (journal.epoch().await?, journal.offset().await?);
         let position = Arc::new(Position::new(&epoch, offset));
         let (entries, queue) = mpsc::channel(QUEUE);
-        Ok((Self { entries, position, journal, stream: None }, queue))
+        Ok((Self { entries, position, journal, work: Arc::default(), stream: None }, queue))
     }
 
     /// The log of a cluster, its entries for [`local::start`], and where [`stream::follow`] puts them.
@@ -56,7 +59,9 @@ impl Log {
         let (entries, queue) = mpsc::channel(QUEUE);
         let stream = opened.stream.clone();
         let (journal, position) = (stream.clone(), opened.position.clone());
-        (Self { entries: entries.clone(), position, journal, stream: Some(stream) }, queue, entries)
+        let log =
+            Self { entries: entries.clone(), position, journal, work: Arc::default(), stream: Some(stream) };
+        (log, queue, entries)
     }
 
     /// Whether other nodes write to the same rooms.
@@ -130,9 +135,9 @@ impl Log {
         let _ = flushed.recv().await;
     }
 
-    /// Whether somebody takes what is appended.
+    /// Whether what is appended is taken, and no batch has been on its way to the sockets for seconds.
     pub fn is_open(&self) -> bool {
-        !self.entries.is_closed()
+        !self.entries.is_closed() && !self.work.takes_longer_than(local::SLOW)
     }
 
     /// Changes whenever a membership was committed: a socket that enters the rooms of its user compares it before and after,

@@ -105,8 +105,8 @@ impl Presence {
         patience: Patience,
     ) -> Result<Self, tonic::transport::Error> {
         let shared = Arc::new(Shared::default());
-        let client = Client::new(url, node, Arc::clone(&shared), heard, patience)?;
-        let task = tokio::spawn(client.run());
+        let client = Arc::new(Client::new(url, node, Arc::clone(&shared), heard, patience)?);
+        let task = tokio::spawn(supervision::restart("presence client", move || client.clone().run()));
         Ok(Self { shared, _task: Arc::new(Task(task.abort_handle())) })
     }
 

@@ -64,7 +64,9 @@ impl Client {
     }
 
     /// Ends when nobody hears what it hears.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(self: Arc<Self>) {
+        // After a panic this begins anew.
+        self.close();
         tokio::select! {
             () = self.keep_open() => {}
             () = self.watch() => {}

@@ -67,7 +67,11 @@ pub struct Room {
     /// Told when the room has nothing to do.
     idle: Recipient<Idle>,
     used: Instant,
+    _counted: Counted,
 }
+
+/// A room in the metrics, until it is dropped: also by a panic.
+struct Counted;
 
 /// Whether a room answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +126,7 @@ impl Room {
             parts,
             idle,
             used: Instant::now(),
+            _counted: Counted::new(),
         }
     }
 
@@ -160,14 +165,22 @@ impl Actor for Room {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        metrics::gauge!("godzilla_chat_rooms").increment(1.0);
         if self.ephemeral {
             self.trim(ctx);
         }
         ctx.run_interval(SWEEP, Self::sweep);
     }
+}
 
-    fn stopped(&mut self, _: &mut Self::Context) {
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("godzilla_chat_rooms").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
         metrics::gauge!("godzilla_chat_rooms").decrement(1.0);
     }
 }

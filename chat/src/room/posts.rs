@@ -67,6 +67,7 @@ impl Handler<Ask<Post>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<Post>, ctx: &mut Self::Context) {
+        supervision::fault!("room");
         let allowed = self.open().and_then(|()| self.members.check_member(&ask.question.author));
         if let Err(refused) = allowed {
             return self.doubt(ask, refused, ctx);

@@ -98,3 +98,8 @@ pub(crate) struct GetTyping;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop;
+
+/// Answered by a roster that works.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Ping;

@@ -14,9 +14,12 @@ use std::{
 
 use actix::prelude::*;
 use proto::presence::{RosterUpdate, roster_update::Update};
+use supervision::Part;
 use tokio::sync::mpsc;
 
-pub(crate) use self::messages::{Call, Ended, GetOnline, GetTyping, Open, Opened, Report, Reported, Stop};
+pub(crate) use self::messages::{
+    Call, Ended, GetOnline, GetTyping, Open, Opened, Ping, Report, Reported, Stop,
+};
 use crate::{
     Error,
     roster::{Lease, Limits, Millis, State},
@@ -55,6 +58,7 @@ pub struct Roster {
     start: Instant,
     /// No new stream is opened any more.
     stopping: bool,
+    _alive: Part,
 }
 
 impl Roster {
@@ -67,7 +71,14 @@ impl Roster {
             stamps: MAX_STAMPS,
         };
         let state = State::new(limits);
-        Self { state, timings, streams: HashMap::new(), start: Instant::now(), stopping: false }
+        Self {
+            state,
+            timings,
+            streams: HashMap::new(),
+            start: Instant::now(),
+            stopping: false,
+            _alive: Part::new("roster"),
+        }
     }
 
     fn now(&self) -> Millis {
@@ -162,6 +173,8 @@ impl Actor for Roster {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_interval(self.timings.flush, |roster, _| roster.flush());
         ctx.run_interval(self.timings.sweep, |roster, _| roster.sweep());
+        #[cfg(debug_assertions)]
+        ctx.spawn(supervision::fault::wait("roster").into_actor(self));
     }
 }
 
@@ -217,6 +230,12 @@ impl Handler<GetTyping> for Roster {
     fn handle(&mut self, _: GetTyping, _: &mut Self::Context) -> Self::Result {
         updates::everybody_typing(&self.state)
     }
+}
+
+impl Handler<Ping> for Roster {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {}
 }
 
 impl Handler<Stop> for Roster {

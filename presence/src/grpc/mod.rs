@@ -19,7 +19,7 @@ use tonic_reflection::server::{v1, v1alpha};
 pub use self::service::Service;
 use crate::{
     Config, Error,
-    actor::{Roster, Stop},
+    actor::{Ping, Roster, Stop},
 };
 
 /// The largest message that is taken, in bytes.
@@ -58,7 +58,7 @@ where
     let (ended, end) = oneshot::channel();
     let handle = arbiter.handle();
     let of = roster.clone();
-    arbiter.spawn(async move {
+    arbiter.spawn(supervision::essential("presence server", async move {
         let result = match adopt(listener) {
             Ok(listener) => serve(listener, of, config, shutdown).await,
             Err(error) => Err(error.into()),
@@ -66,8 +66,13 @@ where
         // Nobody waits for the result when the process is ending anyway.
         let _ = ended.send(result);
         handle.stop();
-    });
+    }));
     (roster, end)
+}
+
+/// Whether `roster` runs and answers. For `/readyz`, which keeps the time.
+pub async fn answers(roster: &Addr<Roster>) -> bool {
+    roster.send(Ping).await.is_ok()
 }
 
 /// Serves `roster` on `listener`, on the current runtime, until `shutdown` ends; open calls then have 5 s. Streams end at

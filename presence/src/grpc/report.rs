@@ -23,6 +23,12 @@ use crate::{
 /// How long the roster may take to note a report.
 const NOTED: Duration = Duration::from_secs(2);
 
+/// Takes its node out of the roster when it is dropped, also by a panic: else the node's users stay until the lease ends.
+struct Leaving {
+    roster: Addr<Roster>,
+    lease: Lease,
+}
+
 /// The parts of a snapshot that came so far.
 #[derive(Debug, Default)]
 struct Parts {
@@ -61,16 +67,24 @@ async fn snapshot(reports: &mut Streaming<NodeReport>) -> Result<Open, Status> {
 
 /// Hands every report to the roster until there are no more, and says then that the stream has ended.
 async fn listen(roster: Addr<Roster>, mut reports: Streaming<NodeReport>, lease: Lease, silence: Duration) {
+    let leaving = Leaving { roster, lease };
+    let (roster, lease) = (&leaving.roster, &leaving.lease);
     let mut parts = Parts::default();
     while let Ok(Ok(Some(report))) = timeout(silence, reports.message()).await {
         metrics::counter!("godzilla_presence_reports_total").increment(1);
-        if let Err(error) = pass_on(&roster, &lease, &mut parts, report).await {
+        supervision::fault!("report");
+        if let Err(error) = pass_on(roster, lease, &mut parts, report).await {
             tracing::warn!(node = lease.node().as_str(), %error, "report refused, the stream is ended");
             break;
         }
     }
-    // Without the actor there is no roster to leave.
-    let _ = roster.send(Ended(lease)).await;
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // Bounded: once per stream.
+        self.roster.do_send(Ended(self.lease.clone()));
+    }
 }
 
 async fn pass_on(

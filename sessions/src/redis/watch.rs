@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Who is told what is heard.
+#[derive(Clone)]
 pub struct Heard {
     /// Of every closing.
     pub closings: broadcast::Sender<SessionId>,
@@ -38,6 +39,8 @@ pub struct Heard {
 /// Listens for ever.
 pub async fn watch(client: Client, Heard { closings, listening, seen }: Heard) {
     let mut pause = PAUSES.0;
+    // After a panic this begins anew.
+    listening.store(false, Ordering::Release);
     loop {
         match timeout(PATIENCE, subscribe(&client)).await {
             Ok(Ok(channel)) => {

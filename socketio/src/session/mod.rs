@@ -15,7 +15,12 @@ pub(crate) mod upgrade;
 
 pub(crate) use inbound::{Inbound, Said};
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+    thread,
+};
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
@@ -101,6 +106,7 @@ impl<O: Occupant> Session<O> {
                 beats: Pace::new(HEARTBEATS),
             }
         });
+        metrics::gauge!("socketio_sessions").increment(1);
         let link = made.expect("create calls its argument before it returns");
         worker.registry.add(&link.sid, session.clone(), owner);
         worker.opened(&link);
@@ -132,6 +138,7 @@ impl<O: Occupant> Session<O> {
             Packet::Close => return Err(CloseReason::TransportClose),
             Packet::Ping(_) | Packet::Upgrade => return Err(CloseReason::TransportError),
             Packet::Message(message) => {
+                fault!("session");
                 self.link.clock.borrow_mut().packet(self.now());
                 return self.occupant.text(message, ctx);
             }
@@ -153,6 +160,16 @@ impl<O: Occupant> Session<O> {
         if self.link.is_over() {
             return;
         }
+        let (reason, has_words) = self.take_leave(reason);
+        match self.carrier {
+            Carrier::WebSocket(_) => ctx.stop(),
+            Carrier::Polling { .. } => self.end_polling(reason, has_words, ctx),
+        }
+    }
+
+    /// Ends everything but the actor. Answers with the reason that counts, and whether the client has words to read first. A panic
+    /// of the occupant does not keep the rest from ending.
+    fn take_leave(&mut self, reason: CloseReason) -> (CloseReason, bool) {
         let reason = self.link.note_end(reason, self.now());
         metrics::counter!("socketio_closed_total", "reason" => reason.as_str()).increment(1);
         if reason.is_misbehaviour() {
@@ -161,19 +178,16 @@ impl<O: Occupant> Session<O> {
             tracing::debug!(reason = reason.as_str(), "session ended");
         }
         if reason.is_limit() {
-            self.occupant.ending(reason);
+            let _ = catch_unwind(AssertUnwindSafe(|| self.occupant.ending(reason)));
         }
-        self.occupant.closed(reason);
+        let _ = catch_unwind(AssertUnwindSafe(|| self.occupant.closed(reason)));
         let has_words = reason.is_limit() && !self.link.outbox.is_empty();
         self.link.outbox.finish(frame::close(reason.code(), reason.in_frame()));
         self.surroundings.local.pulse.watch_end(&self.link);
         if let Some(prober) = self.prober.take() {
             prober.close(CloseReason::ServerClose, None);
         }
-        match self.carrier {
-            Carrier::WebSocket(_) => ctx.stop(),
-            Carrier::Polling { .. } => self.end_polling(reason, has_words, ctx),
-        }
+        (reason, has_words)
     }
 }
 
@@ -181,7 +195,6 @@ impl<O: Occupant> Actor for Session<O> {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        metrics::gauge!("socketio_sessions").increment(1);
         let config = &self.surroundings.config;
         let upgrades: &[&str] = match self.carrier {
             Carrier::Polling { .. } if config.websocket => &["websocket"],
@@ -191,8 +204,15 @@ impl<O: Occupant> Actor for Session<O> {
         self.surroundings.local.pulse.watch(&self.link);
         self.occupant.opened();
     }
+}
 
-    fn stopped(&mut self, _: &mut Self::Context) {
+/// A panic drops the actor before [`Session::end`] has run: then everything ends here.
+impl<O: Occupant> Drop for Session<O> {
+    fn drop(&mut self) {
+        if !self.link.is_over() {
+            let is_panic = thread::panicking();
+            self.take_leave(if is_panic { CloseReason::ServerError } else { CloseReason::ShuttingDown });
+        }
         self.surroundings.registry.remove(&self.link.sid);
         metrics::gauge!("socketio_sessions").decrement(1);
     }

@@ -8,6 +8,7 @@ mod query;
 use std::{rc::Rc, sync::Arc};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
+use tokio::sync::watch;
 
 pub(crate) use self::query::{Ask, Fetch};
 use self::{pace::pace, query::send};
@@ -21,7 +22,12 @@ use crate::{
 /// See the module.
 pub(crate) struct Shard {
     local: Rc<Local>,
+    _alive: Alive,
 }
+
+/// Held by a shard; dropping it is the shard's end, which is counted.
+#[derive(Debug)]
+pub(crate) struct Alive(watch::Sender<usize>);
 
 /// Carry this to the sockets.
 #[derive(Message)]
@@ -43,8 +49,21 @@ pub(crate) struct Count;
 
 impl Shard {
     /// The actor around `local`.
-    pub(crate) fn new(local: Rc<Local>) -> Self {
-        Self { local }
+    pub(crate) fn new(local: Rc<Local>, alive: Alive) -> Self {
+        Self { local, _alive: alive }
+    }
+}
+
+impl Alive {
+    /// Of a shard whose end is counted in `ended`.
+    pub(crate) fn new(ended: watch::Sender<usize>) -> Self {
+        Self(ended)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_modify(|ended| *ended += 1);
     }
 }
 
@@ -90,6 +109,7 @@ impl Handler<Carry> for Shard {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Carry(batch): Carry, _: &mut Self::Context) -> Self::Result {
+        fault!("shard");
         let mut crowded = Vec::new();
         batch.iter().for_each(|fanout| carry(&self.local, fanout, &mut crowded));
         Box::pin(pace(crowded))

@@ -36,7 +36,7 @@ async fn client(worker: &(Rc<RecorderWorker>, Arc<Notify>)) -> (Stage, SocketId)
 async fn a_broadcast_goes_to_each_member_once_and_not_to_the_excepted() {
     let worker = worker(Config::default());
     let bus = Bus::new();
-    bus.add(Shard::new(worker.0.local.clone()).start());
+    bus.add(Shard::new(worker.0.local.clone(), bus.alive()).start());
     let (alice, alice_id) = client(&worker).await;
     let (bob, bob_id) = client(&worker).await;
     let enter = |of: &SocketId, room: &str| Fanout::Join { of: of.room(), room: room.into() };
@@ -60,7 +60,7 @@ async fn a_broadcast_goes_to_each_member_once_and_not_to_the_excepted() {
 async fn a_selection_is_sent_to_found_and_asked() {
     let worker = worker(Config::default());
     let bus = Bus::new();
-    bus.add(Shard::new(worker.0.local.clone()).start());
+    bus.add(Shard::new(worker.0.local.clone(), bus.alive()).start());
     let (alice, alice_id) = client(&worker).await;
     let (bob, bob_id) = client(&worker).await;
     let to = Selection::room("/", "a".into()).except(bob_id.room());
@@ -150,7 +150,7 @@ async fn the_wheel_pings_and_then_gives_up() {
     let beat = Duration::from_millis(100);
     let worker = worker(Config { ping_interval: beat, ping_timeout: beat, ..Config::default() });
     let (alice, _) = client(&worker).await;
-    let shard = Shard::new(worker.0.local.clone()).start();
+    let shard = Shard::new(worker.0.local.clone(), Bus::new().alive()).start();
     let mut pinged = false;
     while alice.session.connected() {
         pinged |= alice.sent().contains(&"2".to_owned());

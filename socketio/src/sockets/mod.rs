@@ -3,7 +3,11 @@
 
 pub(crate) mod machine;
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+};
 
 use actix::{ActorFutureExt, AsyncContext, fut::wrap_future};
 use bytes::Bytes;
@@ -236,6 +240,11 @@ impl<A: App> Occupant for Namespaces<A> {
     }
 
     fn closed(&mut self, reason: CloseReason) {
-        std::mem::take(&mut self.seats).into_iter().for_each(|seat| seat.close(reason));
+        let seats = std::mem::take(&mut self.seats);
+        // First out of all rooms: that cannot panic, and what is the application's may.
+        seats.iter().for_each(|seat| seat.socket.retire());
+        for seat in seats {
+            let _ = catch_unwind(AssertUnwindSafe(|| seat.close(reason)));
+        }
     }
 }

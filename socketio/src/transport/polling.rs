@@ -48,6 +48,7 @@ pub(super) async fn get<O: Occupant>(session: Addr<Session<O>>) -> HttpResponse 
         }
     };
     let body = body.await;
+    fault!("poll");
     gone.answered();
     match body {
         Ok(Ok(body)) => HttpResponse::Ok()

@@ -42,6 +42,8 @@ pub struct Bench {
 
 pub struct LabPeer {
     socket: Socket,
+    /// The callbacks that panic.
+    panics: String,
     closes: mpsc::Sender<CloseReason>,
 }
 
@@ -58,10 +60,13 @@ impl socketio::App for Lab {
         Box::pin(async move {
             // An early frame: it must not overtake the answer to CONNECT.
             connect.socket.emit(&Encoded::event("/", "early", &(), None).unwrap());
+            let panics = connect.auth["panic"].as_str().unwrap_or_default().to_owned();
+            connect.socket.join(&"everybody".into());
+            panic_at(&panics, "connect");
             match connect.auth.get("fail") {
                 Some(_) => Err(Refusal { message: "no".into(), data: Some(json!({"code": 42})) }),
                 None if &*connect.namespace != "/" => Err(Refusal::new("Invalid namespace")),
-                None => Ok(Entry::new(LabPeer { socket: connect.socket, closes })),
+                None => Ok(Entry::new(LabPeer { socket: connect.socket, panics, closes })),
             }
         })
     }
@@ -69,10 +74,12 @@ impl socketio::App for Lab {
 
 impl Peer for LabPeer {
     fn connected(&mut self) {
+        panic_at(&self.panics, "connected");
         self.socket.emit(&Encoded::event("/", "hello", &(), None).unwrap());
     }
 
     fn event(&mut self, mut event: Event, reply: Option<Reply>) {
+        panic_at(&self.panics, "event");
         match event.name.as_str() {
             "join" => self.socket.join(&event.arg::<String>(0).unwrap().into()),
             "leave" => self.socket.leave(&event.arg::<String>(0).unwrap().as_str().into()),
@@ -109,9 +116,19 @@ impl Peer for LabPeer {
         }
     }
 
+    fn ending(&mut self, _: CloseReason) {
+        panic_at(&self.panics, "ending");
+    }
+
     fn closed(&mut self, reason: CloseReason) {
+        panic_at(&self.panics, "closed");
         let _ = self.closes.send(reason);
     }
+}
+
+/// Panics if `place` is one of `places`.
+fn panic_at(places: &str, place: &str) {
+    assert!(!places.split(' ').any(|name| name == place), "on purpose");
 }
 
 /// Starts a server with two workers.

@@ -77,8 +77,9 @@ struct Follower {
 /// Follows the stream until nobody takes what it tells.
 pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
     let Opened { stream, position, changes } = opened;
-    let spread = actix_rt::spawn(spread(stream.clone(), changes));
-    let forget = actix_rt::spawn(forget(stream.clone()));
+    let spread = actix_rt::spawn(supervision::essential("log changes", spread(stream.clone(), changes)));
+    let old = stream.clone();
+    let forget = actix_rt::spawn(supervision::restart("log retention", move || forget(old.clone())));
     let mut follower = Follower { last: position.reached(), stream, entries, tell };
     while !follower.entries.is_closed() {
         if let Ok((connection, claimed)) = follower.stream.redis.listen().await {

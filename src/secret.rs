@@ -1,17 +1,17 @@
 //! What must not be seen: addresses that may hold a password, and the key that roles sign identity with. Parsed by [`crate::config`].
 
-use std::{
-    collections::HashSet, convert::Infallible, fmt, fs, os::unix::fs::PermissionsExt, path::Path,
-    str::FromStr,
-};
+mod guessable;
+
+use std::{convert::Infallible, fmt, fs, os::unix::fs::PermissionsExt, path::Path, str::FromStr};
 
 use proto::signature::Key;
 
 /// Others may read a file of this mode.
 const OTHERS: u32 = 0o007;
 
-/// Of 32 random bytes fewer are different never.
-const VARIED: usize = 8;
+/// How to get a key that is accepted.
+const REMEDY: &str =
+    "make one with `openssl rand -hex 32`, or with scripts/secrets, and give the same file to every role";
 
 /// An address of a store. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// The key in a file: its content without the white space around it.
+/// The key in a file: its content without the white space around it, so that a final line break makes no other key.
 ///
 /// # Errors
 /// Says what is wrong with the file, never what is in it.
@@ -46,16 +46,13 @@ pub fn key(path: &Path) -> Result<Key, String> {
     let flag = "--secret-file (GODZILLA_SECRET_FILE)";
     let content = private(flag, path)?;
     let bytes = content.trim_ascii();
-    let key = Key::new(bytes).map_err(|error| refused(flag, &error))?;
-    if !is_varied(bytes) {
-        tracing::warn!("the key of {flag} repeats a few bytes, so it can be guessed; 32 random bytes cannot");
+    let refuse = |why: &dyn fmt::Display| refused(flag, &format_args!("{why}; {REMEDY}"));
+    let key = Key::new(bytes)
+        .map_err(|error| refuse(&format_args!("{error}, white space around it not counted")))?;
+    match guessable::why(bytes) {
+        Some(why) => Err(refuse(&format_args!("the key {why}, so it can be guessed"))),
+        None => Ok(key),
     }
-    Ok(key)
-}
-
-/// Whether bytes can be random ones; hexadecimal digits of random bytes have more, too.
-fn is_varied(bytes: &[u8]) -> bool {
-    bytes.iter().collect::<HashSet<_>>().len() >= VARIED
 }
 
 /// The address that was given, or the one in the file that was.
@@ -95,22 +92,38 @@ mod tests {
         key(file.path())
     }
 
+    /// As long as a key must be, and no more.
+    const GOOD: &str = "Vb7#kk2p(Zq9!mmx4$Rt6&wwe1)Yy8*u";
+
     #[test]
     fn a_key_is_long_private_and_not_shown() {
-        let (long, short) = ("s3cret".repeat(6), "s3cret".repeat(5));
-        assert!(read(&format!("{long}\n"), 0o640).is_ok());
+        assert!(read(GOOD, 0o640).is_ok());
+        let short = &GOOD[1..];
         let spaces = format!("{short}{}", " ".repeat(20));
-        for (content, mode) in [(short.as_str(), 0o600), (&spaces, 0o600), ("", 0o600), (&long, 0o644)] {
+        for (content, mode) in [(short, 0o600), (&spaces, 0o600), ("", 0o600), (GOOD, 0o644)] {
             let text = read(content, mode).expect_err("refused");
-            assert!(text.contains("--secret-file") && !text.contains("s3cret"), "{text}");
+            assert!(text.contains("--secret-file") && !text.contains("kk2p"), "{text}");
         }
         assert!(key(Path::new("/nowhere/at/all")).is_err());
     }
 
     #[test]
-    fn few_different_bytes_are_not_random() {
-        assert!(is_varied(b"0123456789abcdef0123456789abcdef") && is_varied(&[0, 1, 2, 3, 4, 5, 6, 7]));
-        assert!(!is_varied(&[b'k'; 64]) && !is_varied(&b"s3cret".repeat(6)));
+    fn a_key_that_can_be_guessed_is_refused_with_the_remedy() {
+        for content in ["s3cret".repeat(6), "0".repeat(64), "changeme".repeat(8)] {
+            let text = read(&content, 0o600).expect_err("refused");
+            assert!(text.contains("openssl rand -hex 32") && text.contains("scripts/secrets"), "{text}");
+            assert!(!text.contains(&content), "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_around_a_key_makes_no_other_key() {
+        use proto::{Timestamp, signature::Target};
+        let target = Target { method: "GET", path: "/user/me" };
+        let signed = |content: &str| read(content, 0o600).unwrap().sign(None, target, Timestamp(1_000));
+        for form in ["{}\n", "{}\r\n", "{}\n\n", " {}", "{} \t", "\n{}\n"] {
+            assert_eq!(signed(&form.replace("{}", GOOD)), signed(GOOD), "{form:?}");
+        }
     }
 
     #[test]

@@ -45,22 +45,23 @@ async fn official_clients_come_in_every_way_and_come_back() {
 }
 
 #[tokio::test]
+async fn official_clients_reconnect_after_a_login_and_stop_after_a_logout() {
+    with_official_clients("sessions.mjs").await;
+}
+
+#[tokio::test]
 async fn official_clients_of_pages_elsewhere_show_a_token() {
     with_official_clients("tokens.mjs").await;
 }
 
-/// The page's origin must be known before the server starts, so its port is one that was free a moment ago.
 #[tokio::test]
 async fn a_browser_chats_from_a_page_of_another_origin_that_is_allowed_and_from_no_other() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr();
-    let port = port.expect("a bound socket").port().to_string();
-    let stage = Stage::opens_with(&["--allow-origin", &format!("http://127.0.0.1:{port}")]).await;
-    let alice = stage.stranger("alice");
-    alice.registers().await;
-    let mut command = node("browser.mjs");
-    command.arg(format!("http://{}", stage.server.address)).arg(port);
-    command.arg(given("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into())).arg(&alice.password);
-    finishes("browser.mjs", command).await;
+    in_a_browser("browser.mjs").await;
+}
+
+#[tokio::test]
+async fn a_browser_chats_with_a_token_from_another_site_and_reconnects_after_a_login_in_another_tab() {
+    in_a_browser("browser_sessions.mjs").await;
 }
 
 #[tokio::test]
@@ -142,7 +143,22 @@ async fn with_official_clients(script: &str) {
     let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
     let mut command = node(script);
     command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);
-    command.args([&stage.server.pid().to_string(), page]);
+    command.args([&stage.server.pid().to_string(), page, &alice.password, &bob.password]);
+    finishes(script, command).await;
+}
+
+/// Runs a script of `tests/interop` that starts a browser. The pages' origin must be known before the server starts, so its port
+/// is one that was free a moment ago. Under its second name it is another site than the server.
+async fn in_a_browser(script: &str) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr();
+    let port = port.expect("a bound socket").port().to_string();
+    let allowed = format!("http://127.0.0.1:{port},http://localhost:{port}");
+    let stage = Stage::opens_with(&["--allow-origin", &allowed]).await;
+    let alice = stage.stranger("alice");
+    alice.registers().await;
+    let mut command = node(script);
+    command.arg(format!("http://{}", stage.server.address)).arg(port);
+    command.arg(given("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into())).arg(&alice.password);
     finishes(script, command).await;
 }
 

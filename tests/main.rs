@@ -4,6 +4,7 @@
 mod checker;
 mod config;
 mod contract;
+mod credentials;
 mod deaf_log;
 mod doctor;
 mod durability;
@@ -17,6 +18,7 @@ mod plays;
 mod readme;
 mod recovery;
 mod roles;
+mod settings;
 mod signals;
 mod slow_reader;
 mod slow_readers;

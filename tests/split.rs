@@ -3,6 +3,7 @@
 
 mod checker;
 mod contract;
+mod credentials;
 mod durability;
 mod faults;
 mod frames;

@@ -5,18 +5,19 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 
 /// The cheapest bcrypt cost there is.
-const MIN_COST: i64 = 4;
+const MIN_COST: u32 = 4;
 
 /// The dearest cost accepted: about a second on a fast core.
-const MAX_COST: i64 = 14;
+pub(crate) const MAX_COST: u32 = 14;
 
 /// Settings of register and login.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
-    /// bcrypt cost of new passwords, 4 to 14; each step doubles the time a login takes
+    /// bcrypt cost of passwords, 4 to 14; each step doubles the time a login takes. A stored hash of another cost is replaced
+    /// when its user logs in
     #[arg(long, env = "GODZILLA_BCRYPT_COST", value_name = "COST", default_value_t = 12)]
-    #[arg(value_parser = clap::value_parser!(u32).range(MIN_COST..=MAX_COST))]
+    #[arg(value_parser = clap::value_parser!(u32).range(MIN_COST as i64..=MAX_COST as i64))]
     pub bcrypt_cost: u32,
 
     /// Mark the session cookie Secure always, and not only where a trusted proxy says that the client came by https

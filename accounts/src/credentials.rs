@@ -15,10 +15,22 @@ pub struct Credentials {
     pub username: String,
     /// Any string yet.
     pub password: String,
+    /// How the answer to a login carries the session's token.
+    pub carrier: Carrier,
 }
 
-/// Reads the JSON object `{"username": string, "password": string}`. Each must be there exactly once and be a string;
-/// other fields are ignored. Why not is not said in detail: a parser's message may quote the password.
+/// How a client gets and keeps the token of its session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Carrier {
+    /// In a cookie that no script reads.
+    #[default]
+    Cookie,
+    /// In the body of the answer, for pages of other sites, to which browsers send no cookie, and for programs.
+    Token,
+}
+
+/// Reads the JSON object `{"username": string, "password": string, "session"?: "cookie" | "token" | null}`. Each is there at
+/// most once; other fields are ignored. Why not is not said in detail: a parser's message may quote the password.
 pub fn parse(body: &[u8]) -> Result<Credentials, Error> {
     serde_json::from_slice(body).map_err(|_| Error::Malformed)
 }
@@ -40,11 +52,17 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Credentials, A::Error> {
-        let (mut username, mut password) = (None, None);
+        let (mut username, mut password, mut carrier) = (None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             let field = match key.as_str() {
                 "username" => &mut username,
                 "password" => &mut password,
+                "session" => {
+                    if carrier.replace(carrier_of(map.next_value()?)?).is_some() {
+                        return Err(A::Error::custom("a field is there twice"));
+                    }
+                    continue;
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -55,9 +73,19 @@ impl<'de> Visitor<'de> for Fields {
             }
         }
         match (username, password) {
-            (Some(username), Some(password)) => Ok(Credentials { username, password }),
+            (Some(username), Some(password)) => {
+                Ok(Credentials { username, password, carrier: carrier.unwrap_or_default() })
+            }
             _ => Err(A::Error::custom("a field is missing")),
         }
+    }
+}
+
+fn carrier_of<E: serde::de::Error>(sent: Option<String>) -> Result<Carrier, E> {
+    match sent.as_deref() {
+        None | Some("cookie") => Ok(Carrier::Cookie),
+        Some("token") => Ok(Carrier::Token),
+        Some(_) => Err(E::custom("an unknown kind of session")),
     }
 }
 
@@ -70,6 +98,21 @@ mod tests {
         let body = r#"{"a":{"$gt":""},"username":"al","b":[[1]],"password":"pw\u0000","a":2}"#;
         let read = parse(body.as_bytes()).ok().unwrap();
         assert_eq!((read.username.as_str(), read.password.as_str()), ("al", "pw\0"));
+    }
+
+    #[test]
+    fn a_login_may_ask_for_its_token() {
+        let carrier = |field: &str| {
+            let body = format!(r#"{{"username":"al","password":"pw"{field}}}"#);
+            parse(body.as_bytes()).ok().map(|read| read.carrier)
+        };
+        for cookie in ["", r#","session":null"#, r#","session":"cookie""#] {
+            assert_eq!(carrier(cookie), Some(Carrier::Cookie), "{cookie}");
+        }
+        assert_eq!(carrier(r#","session":"token""#), Some(Carrier::Token));
+        for bad in [r#""Token""#, r#""""#, "true", "1", r#"["token"]"#, r#""token","session":"token""#] {
+            assert_eq!(carrier(&format!(r#","session":{bad}"#)), None, "{bad}");
+        }
     }
 
     #[test]

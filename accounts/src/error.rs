@@ -12,7 +12,10 @@ use crate::password::Weakness;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The body is not the JSON object it should be. 400.
-    #[error("The body must be a JSON object with username and password, each a string, each once")]
+    #[error(
+        "The body must be a JSON object with username and password, each a string, each once; \
+         session, if given, is \"cookie\" or \"token\""
+    )]
     Malformed,
     /// The body ended before its end. 400.
     #[error("The body is incomplete")]

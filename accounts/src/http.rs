@@ -17,7 +17,7 @@ use crate::{
     Config, Error, Password, Users,
     body::{self, Bounds},
     cookie,
-    credentials::{self, Credentials},
+    credentials::{self, Carrier, Credentials},
     people::People,
     pool::Pool,
     setbacks::{Refused, Setbacks},
@@ -39,6 +39,14 @@ pub struct Accounts {
 struct Done {
     status: &'static str,
     message: &'static str,
+}
+
+/// The answer to a login that asks for a token instead of a cookie.
+#[derive(Serialize)]
+struct LoggedIn<'a> {
+    #[serde(flatten)]
+    done: Done,
+    token: &'a str,
 }
 
 impl Accounts {
@@ -124,7 +132,12 @@ async fn login(
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
     let sent = accounts.credentials(&request, payload).await?;
-    let old = cookie::presented(request.headers());
+    let shown = cookie::shown(request.headers());
+    // The sessions whose tokens the client loses by the answer.
+    let old = match sent.carrier {
+        Carrier::Cookie => shown.cookies,
+        Carrier::Token => shown.bearers,
+    };
     // Only under a name that can be somebody's.
     let counted = accounts.setbacks.as_deref().zip(sent.username.parse::<Username>().ok());
     if let Some((setbacks, name)) = &counted {
@@ -134,15 +147,22 @@ async fn login(
         });
         sleep(wait?).await;
     }
-    let outcome = accounts.people.login(&sent.username, &sent.password, old).await;
+    let outcome = accounts.people.login(&sent.username, &sent.password, &old).await;
     match (&counted, &outcome) {
         (Some((setbacks, name)), Ok(_)) => setbacks.welcome(name, client(&request)).await,
         (Some((setbacks, name)), Err(Error::InvalidCredentials)) => setbacks.note(name).await,
         _ => {}
     }
     count("login", &outcome);
-    let carrying = cookie::carrying(&outcome?, accounts.is_secure(&request));
-    Ok(answer(StatusCode::OK).cookie(carrying).json(done("Login successful")))
+    let token = outcome?;
+    let done = done("Login successful");
+    Ok(match sent.carrier {
+        Carrier::Cookie => {
+            let carrying = cookie::carrying(&token, accounts.is_secure(&request));
+            answer(StatusCode::OK).cookie(carrying).json(done)
+        }
+        Carrier::Token => answer(StatusCode::OK).json(LoggedIn { done, token: token.reveal() }),
+    })
 }
 
 /// Where the client is, as the gateway says that stands before a process of its own.
@@ -151,9 +171,8 @@ fn client(request: &HttpRequest) -> Option<IpAddr> {
 }
 
 async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let headers = request.headers();
-    let tokens = cookie::presented(headers).into_iter().chain(cookie::bearer(headers));
-    let outcome = accounts.people.logout(tokens).await;
+    let shown = cookie::shown(request.headers());
+    let outcome = accounts.people.logout(shown.all()).await;
     count("logout", &outcome);
     outcome?;
     let cleared = cookie::cleared(accounts.is_secure(&request));

@@ -7,6 +7,7 @@ mod cookie;
 mod credentials;
 mod error;
 mod http;
+mod level;
 mod password;
 mod people;
 mod pool;

@@ -1,14 +1,23 @@
 //! Register, login and logout without HTTP. Called by `http`; calls the stores of users and sessions, and the pool.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use proto::Username;
 use sessions::{SharedSessions, Token};
+use tokio::time::timeout;
 
 use crate::{
-    Creation, Error, Password, Users,
-    pool::{self, Pool},
+    Creation, Error, Password, User, Users,
+    level::Level,
+    pool::{self, Checked, Pool},
 };
+
+/// How long a login waits for its user's new hash to be stored.
+const RENEWAL: Duration = Duration::from_secs(2);
+
+/// How many sessions of one logout are closed at the same time.
+const CLOSING_AT_ONCE: usize = 16;
 
 /// Whoever may log in.
 pub struct People {
@@ -21,6 +30,8 @@ pub struct People {
     pub registrations: Pool,
     /// A hash that no login ever matches, as dear as a new user's.
     nobody: String,
+    /// What a refusal costs.
+    level: Level,
 }
 
 impl People {
@@ -34,7 +45,7 @@ impl People {
     ) -> Result<Self, Error> {
         let secret = Token::generate()?;
         let nobody = pool::hash(&Password::new(secret.reveal())?, cost)?;
-        Ok(Self { users, sessions, pool, registrations, nobody })
+        Ok(Self { users, sessions, pool, registrations, nobody, level: Level::new(cost) })
     }
 
     /// What an unknown user's password is compared with.
@@ -57,26 +68,41 @@ impl People {
         }
     }
 
-    /// Opens a session, always a new one, in place of `old`. A name that cannot be a user's and a password that cannot
+    /// Opens a session, always a new one, in place of those of `old`. A name that cannot be a user's and a password that cannot
     /// be one are told from each other by nobody, and a user that does not exist takes as long as one that does.
-    pub async fn login(&self, username: &str, password: &str, old: Option<Token>) -> Result<Token, Error> {
+    pub async fn login(&self, username: &str, password: &str, old: &[Token]) -> Result<Token, Error> {
         let username: Username = username.parse().map_err(|_| Error::InvalidCredentials)?;
         let password = Password::new(password).map_err(|_| Error::InvalidCredentials)?;
         let user = self.users.find(&username.key()).await?;
         let hash = user.as_ref().map_or(&self.nobody, |user| &user.hash).clone();
-        let matches = self.pool.verify(password, hash).await?;
-        let user = user.filter(|_| matches).ok_or(Error::InvalidCredentials)?;
-        if let Some(old) = old {
-            self.sessions.close(&old).await?;
+        let level = self.level.with(pool::cost_of(&hash)?, &*self.users).await;
+        let checked = self.pool.verify(password, hash, level).await?;
+        let (Some(user), Checked::Match { renewed }) = (user, checked) else {
+            return Err(Error::InvalidCredentials);
+        };
+        if let Some(renewed) = renewed {
+            self.renew(&user, &renewed).await;
         }
-        Ok(self.sessions.open(&user.username).await?)
+        Ok(self.sessions.replace(&user.username, old).await?)
     }
 
-    /// Closes the sessions of these tokens, as far as there are any.
-    pub async fn logout(&self, tokens: impl Iterator<Item = Token>) -> Result<(), Error> {
-        for token in tokens {
-            self.sessions.close(&token).await?;
+    /// Stores a hash of the present cost for a user who has one of another cost. The login goes on if that fails: the next
+    /// one tries again.
+    async fn renew(&self, user: &User, hash: &str) {
+        let key = user.username.key();
+        let renewing = self.users.renew(&key, &user.hash, hash);
+        match timeout(RENEWAL, renewing).await {
+            Ok(Ok(())) => metrics::counter!("godzilla_accounts_hashes_renewed_total").increment(1),
+            Ok(Err(error)) => tracing::warn!(%error, "a password's hash could not be renewed"),
+            Err(_) => tracing::warn!("a password's hash could not be renewed in time"),
         }
+    }
+
+    /// Closes the sessions of these tokens, as far as there are any. After an error of one the others are closed all the same.
+    pub async fn logout(&self, tokens: impl Iterator<Item = &Token>) -> Result<(), Error> {
+        let closing = tokens.map(|token| self.sessions.close(token));
+        let closed: Vec<_> = stream::iter(closing).buffer_unordered(CLOSING_AT_ONCE).collect().await;
+        closed.into_iter().try_for_each(|closed| closed.map(drop))?;
         Ok(())
     }
 }

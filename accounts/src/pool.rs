@@ -2,7 +2,7 @@
 //! the event loops nor the cores from the chat. Called by [`People`](crate::people::People); calls bcrypt.
 
 use std::{
-    io,
+    io, iter,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -29,11 +29,25 @@ const NICENESS: i32 = 10;
 
 type Work = Box<dyn FnOnce() + Send>;
 
+/// What a check of a password found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checked {
+    /// It is the password.
+    Match {
+        /// The hash to be stored in place of the old one, when that has another cost than new passwords get.
+        renewed: Option<String>,
+    },
+    /// It is another password.
+    Mismatch,
+}
+
 /// The pool. Dropping it lets the threads finish what is queued and end.
 pub struct Pool {
     queue: SyncSender<Work>,
     cost: u32,
     verified: Arc<AtomicU64>,
+    /// What mismatches cost so far, in rounds of bcrypt.
+    rounds: Arc<AtomicU64>,
 }
 
 impl Pool {
@@ -45,7 +59,7 @@ impl Pool {
             let receiver = receiver.clone();
             thread::Builder::new().name("password".into()).spawn(move || work(&receiver))?;
         }
-        Ok(Self { queue: sender, cost, verified: Arc::default() })
+        Ok(Self { queue: sender, cost, verified: Arc::default(), rounds: Arc::default() })
     }
 
     /// The bcrypt hash of a new password.
@@ -54,15 +68,39 @@ impl Pool {
         self.run(move || hash(&password, cost)).await
     }
 
-    /// Whether `password` is the one that `hash` was made of. A `hash` that is none is [`Error::Damaged`].
-    pub async fn verify(&self, password: Password, hash: String) -> Result<bool, Error> {
-        let verified = self.verified.clone();
+    /// Whether `password` is the one that `hash` was made of. A mismatch takes as long as a hash of the cost `level`, also where
+    /// `hash` is cheaper: its time does not show whether a user has an old hash, or whether there is a user.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a `hash` that is none.
+    pub async fn verify(&self, password: Password, hash: String, level: u32) -> Result<Checked, Error> {
+        let (verified, rounds, cost) = (self.verified.clone(), self.rounds.clone(), self.cost);
         self.run(move || {
             verified.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("godzilla_accounts_passwords_verified_total").increment(1);
-            verify(&password, &hash)
+            let found = cost_of(&hash)?;
+            if verify(&password, &hash)? {
+                let renewed = (found != cost).then(|| self::hash(&password, cost)).transpose()?;
+                return Ok(Checked::Match { renewed });
+            }
+            // 2^found and 2^found + ... + 2^(level-1) are 2^level together.
+            let padding = found..level;
+            rounds.fetch_add(
+                iter::once(found).chain(padding.clone()).map(|cost| 1 << cost).sum(),
+                Ordering::Relaxed,
+            );
+            for cost in padding {
+                self::hash(&password, cost)?;
+            }
+            Ok(Checked::Mismatch)
         })
         .await
+    }
+
+    /// What mismatches cost so far, in rounds of bcrypt.
+    #[cfg(test)]
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
     }
 
     /// How many passwords were compared with a hash so far.
@@ -102,12 +140,18 @@ pub fn hash(password: &Password, cost: u32) -> Result<String, Error> {
 }
 
 fn verify(password: &Password, hash: &str) -> Result<bool, Error> {
+    bcrypt::non_truncating_verify(password.reveal(), hash).map_err(|_| Error::Damaged("hash"))
+}
+
+/// The cost of a stored hash.
+///
+/// # Errors
+/// [`Error::Damaged`] for a `hash` that is none, or that would hold a thread for minutes.
+pub fn cost_of(hash: &str) -> Result<u32, Error> {
     let known = ["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version));
     let parts: bcrypt::HashParts = hash.parse().map_err(|_| Error::Damaged("hash"))?;
-    if !known || parts.get_cost() > MAX_STORED_COST {
-        return Err(Error::Damaged("hash"));
-    }
-    bcrypt::non_truncating_verify(password.reveal(), hash).map_err(|_| Error::Damaged("hash"))
+    let is_allowed = known && parts.get_cost() <= MAX_STORED_COST;
+    is_allowed.then(|| parts.get_cost()).ok_or(Error::Damaged("hash"))
 }
 
 fn refused<W>(error: TrySendError<W>) -> Error {

@@ -42,6 +42,12 @@ pub trait Users: Send + Sync + 'static {
     /// The user of this [`Username::key`].
     async fn find(&self, key: &str) -> Result<Option<User>, Error>;
 
+    /// Stores the hash `new` in place of `old`, which has another cost. Does nothing when the user has another hash by now.
+    async fn renew(&self, key: &str, old: &str, new: &str) -> Result<(), Error>;
+
+    /// The highest cost of a stored bcrypt hash, 0 to 99; none when there is no hash. Reads all users.
+    async fn highest_cost(&self) -> Result<Option<u32>, Error>;
+
     /// Whether nobody is registered: sample data goes into no other store.
     async fn is_empty(&self) -> Result<bool, Error>;
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use sessions::{SessionId, SharedSessions};
+use sessions::{Cause, Closing, SessionId, SharedSessions};
 use socketio::{Bus, CloseReason, Fanout};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -42,12 +42,7 @@ struct Watch {
 
 /// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the bus: it
 /// need not wait behind messages.
-pub async fn watch(
-    closings: broadcast::Receiver<SessionId>,
-    sessions: SharedSessions,
-    seats: Seats,
-    bus: Bus,
-) {
+pub async fn watch(closings: broadcast::Receiver<Closing>, sessions: SharedSessions, seats: Seats, bus: Bus) {
     let watch = Watch {
         sessions,
         seats,
@@ -62,7 +57,7 @@ pub async fn watch(
 }
 
 impl Watch {
-    async fn run(mut self, mut closings: broadcast::Receiver<SessionId>, probe: Duration) {
+    async fn run(mut self, mut closings: broadcast::Receiver<Closing>, probe: Duration) {
         let mut probes = interval(probe);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -74,7 +69,7 @@ impl Watch {
                 }
             };
             match closed {
-                Ok(id) => self.bus.send(vec![cut(id.as_str())]).await,
+                Ok(closing) => self.bus.send(vec![end(&closing)]).await,
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "closings of sessions were missed, asking for each");
                     self.check(usize::MAX).await;
@@ -128,6 +123,17 @@ impl Watch {
         drop(answers);
         self.bus.send(over).await;
         is_answered
+    }
+}
+
+/// The end of a session's sockets. A client whose session was replaced reconnects by itself, which it would not after packet
+/// `41`; everybody else is out.
+fn end(closing: &Closing) -> Fanout {
+    match closing.cause {
+        Cause::Ended => cut(closing.id.as_str()),
+        Cause::Replaced => {
+            Fanout::Close { of: of_session(closing.id.as_str()), reason: CloseReason::Replaced }
+        }
     }
 }
 

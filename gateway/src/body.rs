@@ -18,9 +18,10 @@ use actix_web::{
         Method,
         header::{self, HeaderMap},
     },
-    web::{self, Bytes, BytesMut},
+    web::{Bytes, BytesMut},
 };
 use futures_util::{Stream, StreamExt};
+use serde_json::Value;
 use tokio::time::{Sleep, timeout};
 
 use crate::error::Error;
@@ -36,16 +37,51 @@ struct Bounded {
     overrun: Overrun,
 }
 
-/// May a request with this head have the body it announces?
-pub(crate) fn check(method: &Method, headers: &HeaderMap, limit: usize) -> Result<(), Error> {
-    let Some(length) = announced(headers) else { return Ok(()) };
-    if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-        return Err(Error::UnexpectedBody);
+/// Whether a request may have the body that its head announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// There is none, or the request may have it.
+    Allowed,
+    /// Only the bytes show it: see [`settle`].
+    Doubtful,
+}
+
+/// The longest body that counts as empty, in bytes: `{}` and white space.
+const EMPTY: usize = 64;
+
+/// May a request with this head have the body it announces? A body of a request that changes something must be JSON, because
+/// the forms of other sites cannot send that. Many clients announce a body of unknown length and send none, or send an empty
+/// object with DELETE.
+pub(crate) fn check(method: &Method, headers: &HeaderMap, limit: usize) -> Result<Body, Error> {
+    let Some(length) = announced(headers) else { return Ok(Body::Allowed) };
+    let is_unknown = headers.contains_key(header::TRANSFER_ENCODING);
+    match *method {
+        Method::DELETE if length > EMPTY => Err(Error::UnexpectedBody),
+        Method::DELETE => Ok(Body::Doubtful),
+        Method::POST | Method::PUT | Method::PATCH if length > limit => Err(Error::TooLarge),
+        Method::POST | Method::PUT | Method::PATCH if is_json(headers) => Ok(Body::Allowed),
+        Method::POST | Method::PUT | Method::PATCH if is_unknown => Ok(Body::Doubtful),
+        Method::POST | Method::PUT | Method::PATCH => Err(Error::MediaType),
+        _ => Err(Error::UnexpectedBody),
     }
-    if length > limit {
-        return Err(Error::TooLarge);
-    }
-    if is_json(headers) { Ok(()) } else { Err(Error::MediaType) }
+}
+
+/// Takes the body of a request whose head left it doubtful, and refuses the request unless the body is empty. With DELETE
+/// `{}` and `null` count as empty.
+pub(crate) async fn settle(request: &mut ServiceRequest, within: Duration) -> Result<(), Error> {
+    let is_delete = request.method() == Method::DELETE;
+    let (most, refusal) = if is_delete { (EMPTY, Error::UnexpectedBody) } else { (0, Error::MediaType) };
+    let body = match read(request.take_payload(), most, within).await {
+        Err(Error::TooLarge) => return Err(refusal),
+        read => read?,
+    };
+    let is_empty = body.trim_ascii().is_empty()
+        || match serde_json::from_slice(&body) {
+            Ok(Value::Object(fields)) => fields.is_empty(),
+            Ok(Value::Null) => true,
+            _ => false,
+        };
+    if is_empty { Ok(()) } else { Err(refusal) }
 }
 
 /// Bounds the request's body, if it has one.
@@ -74,7 +110,10 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// The whole body, bounded, for who passes it on.
-pub(crate) async fn read(mut payload: web::Payload, limit: usize, within: Duration) -> Result<Bytes, Error> {
+pub(crate) async fn read<S>(mut payload: S, limit: usize, within: Duration) -> Result<Bytes, Error>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+{
     let mut body = BytesMut::new();
     let reading = async {
         while let Some(chunk) = payload.next().await {
@@ -131,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(method: Method, pairs: &[(&'static str, &'static str)]) -> Result<(), Error> {
+    fn ask(method: Method, pairs: &[(&'static str, &'static str)]) -> Result<Body, Error> {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -143,15 +182,26 @@ mod tests {
     fn only_posts_puts_and_patches_have_bodies() {
         let json = [("content-length", "2"), ("content-type", "application/json")];
         for method in [Method::POST, Method::PUT, Method::PATCH] {
-            assert_eq!(ask(method.clone(), &json), Ok(()));
-            assert_eq!(ask(method.clone(), &[]), Ok(()));
-            assert_eq!(ask(method, &[("content-length", "0"), ("content-type", "text/plain")]), Ok(()));
+            assert_eq!(ask(method.clone(), &json), Ok(Body::Allowed));
+            assert_eq!(ask(method.clone(), &[]), Ok(Body::Allowed));
+            let empty = [("content-length", "0"), ("content-type", "text/plain")];
+            assert_eq!(ask(method, &empty), Ok(Body::Allowed));
         }
-        for method in [Method::GET, Method::HEAD, Method::DELETE] {
+        for method in [Method::GET, Method::HEAD] {
             assert_eq!(ask(method.clone(), &json), Err(Error::UnexpectedBody));
             assert_eq!(ask(method.clone(), &[("transfer-encoding", "chunked")]), Err(Error::UnexpectedBody));
-            assert_eq!(ask(method, &[("content-length", "0")]), Ok(()));
+            assert_eq!(ask(method, &[("content-length", "0")]), Ok(Body::Allowed));
         }
+    }
+
+    #[test]
+    fn a_body_that_may_be_empty_is_doubtful() {
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            assert_eq!(ask(method, &[("transfer-encoding", "chunked")]), Ok(Body::Doubtful));
+        }
+        assert_eq!(ask(Method::DELETE, &[("content-length", "0")]), Ok(Body::Allowed));
+        assert_eq!(ask(Method::DELETE, &[("content-length", "64")]), Ok(Body::Doubtful));
+        assert_eq!(ask(Method::DELETE, &[("content-length", "65")]), Err(Error::UnexpectedBody));
     }
 
     #[test]
@@ -159,7 +209,7 @@ mod tests {
         for good in ["application/json", "Application/JSON", "application/json; charset=utf-8"] {
             assert_eq!(
                 ask(Method::POST, &[("content-length", "2"), ("content-type", good)]),
-                Ok(()),
+                Ok(Body::Allowed),
                 "{good}"
             );
         }
@@ -175,8 +225,6 @@ mod tests {
             let sent = [("content-length", "2"), ("content-type", bad)];
             assert_eq!(ask(Method::POST, &sent), Err(Error::MediaType), "{bad}");
         }
-        let chunked = [("transfer-encoding", "chunked"), ("content-type", "text/plain")];
-        assert_eq!(ask(Method::POST, &chunked), Err(Error::MediaType));
         let twice =
             [("content-length", "2"), ("content-type", "application/json"), ("content-type", "text/plain")];
         assert_eq!(ask(Method::POST, &twice), Err(Error::MediaType));
@@ -186,7 +234,7 @@ mod tests {
     fn the_limit_passes_and_one_more_does_not() {
         let sent =
             |length| ask(Method::POST, &[("content-length", length), ("content-type", "application/json")]);
-        assert_eq!(sent("100"), Ok(()));
+        assert_eq!(sent("100"), Ok(Body::Allowed));
         assert_eq!(sent("101"), Err(Error::TooLarge));
         assert_eq!(sent("99999999999999999999999"), Err(Error::TooLarge));
     }

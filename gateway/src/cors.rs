@@ -5,7 +5,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         Method,
-        header::{self, HeaderMap, HeaderValue},
+        header::{self, HeaderMap, HeaderName, HeaderValue},
     },
 };
 
@@ -15,8 +15,15 @@ use crate::origin::Origin;
 #[derive(Debug, Clone)]
 pub(crate) struct Guest(HeaderValue);
 
-/// How long a browser may remember the answer to a preflight, in seconds.
-const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
+/// How long a browser may cache the answer to a preflight, in seconds: so long it goes by a configuration that has changed.
+const CACHED: HeaderValue = HeaderValue::from_static("60");
+
+/// Headers of answers that scripts of other origins may read, besides those that they always may.
+const EXPOSED: HeaderValue = HeaderValue::from_static("Retry-After");
+
+/// Set by browsers on the preflight of a page in a public network that asks a server in a private one.
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
 impl Guest {
     /// The listed origin behind these headers, if there is exactly one.
@@ -28,9 +35,20 @@ impl Guest {
     }
 
     /// Lets the page read an answer with these headers.
-    pub(crate) fn allow(&self, headers: &mut HeaderMap) {
+    fn allow(&self, headers: &mut HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.0.clone());
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+}
+
+/// Completes the headers of an answer to `guest`, or to anybody else. Where any origin is listed, every answer depends on the
+/// request's origin, and caches must know that also of the answers that no other origin may read.
+pub(crate) fn complete(guest: Option<&Guest>, listed: &[Origin], headers: &mut HeaderMap) {
+    if let Some(guest) = guest {
+        guest.allow(headers);
+    }
+    if !listed.is_empty() {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 }
@@ -43,9 +61,12 @@ pub(crate) fn preflight(request: &HttpRequest, methods: &'static str) -> Option<
     }
     let mut answer = HttpResponse::NoContent();
     answer.insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, methods));
-    answer.insert_header((header::ACCESS_CONTROL_MAX_AGE, REMEMBERED));
+    answer.insert_header((header::ACCESS_CONTROL_MAX_AGE, CACHED));
     if let Some(wanted) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         answer.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone()));
+    }
+    if request.headers().contains_key(&REQUEST_PRIVATE_NETWORK) {
+        answer.insert_header((ALLOW_PRIVATE_NETWORK, "true"));
     }
     Some(answer.finish())
 }

@@ -9,33 +9,26 @@ use std::{
 };
 
 use actix_web::{
-    Error as ActixError, HttpMessage, HttpResponse,
+    Error as ActixError, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::{ConnectionType, Method, header::HOST},
 };
 use futures_util::future::LocalBoxFuture;
-use proto::Identity;
-use sessions::Token;
-use tokio::time::timeout;
 use tracing::field;
 
 use crate::{
     Gateway, answer, body,
-    body::Overrun,
+    body::{Body, Overrun},
     client::{self, Client},
     cors::{self, Guest},
-    credential,
     error::Error,
     head, metric,
     origin::{self, Need, Origin, Source},
     path,
-    routes::{self, Route, SOCKETS, Upstream, Who},
+    routes::{self, Route, SOCKETS, Upstream},
     upgrade,
 };
-
-/// How long the session store may take. Longer is an outage: nobody is let in on a guess.
-const SESSION_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The gateway as actix middleware.
 pub struct Door {
@@ -53,6 +46,8 @@ struct Entry {
     route: &'static Route,
     method: &'static str,
     source: Source,
+    /// Whether the body must be looked at before the request may go on, see [`body::settle`].
+    is_body_doubtful: bool,
 }
 
 impl Door {
@@ -97,7 +92,7 @@ where
                 Ok(entry) => entry,
                 Err(error) => {
                     let mut answer = refusal(&request, guest.as_ref(), error);
-                    guest.iter().for_each(|guest| guest.allow(answer.headers_mut()));
+                    cors::complete(guest.as_ref(), &gateway.config.allow_origin, answer.headers_mut());
                     return Ok(request.into_response(answer).map_into_right_body());
                 }
             };
@@ -110,7 +105,7 @@ where
                 Some(error) => answer.into_response(answer::refused(error)).map_into_right_body(),
                 None => gateway.answers.count(answer::passed(answer)),
             };
-            guest.iter().for_each(|guest| guest.allow(answer.headers_mut()));
+            cors::complete(guest.as_ref(), &gateway.config.allow_origin, answer.headers_mut());
             metric::answered(entry.route, entry.method, answer.status(), started);
             Ok(answer)
         })
@@ -140,7 +135,10 @@ impl Gateway {
     /// All checks in their order, then identity.
     async fn admit(&self, request: &mut ServiceRequest) -> Result<Entry, Error> {
         let entry = self.examine(request)?;
-        self.identify(request, &entry).await?;
+        self.identify(request, entry.route, entry.source).await?;
+        if entry.is_body_doubtful {
+            body::settle(request, Duration::from_secs(self.config.body_timeout.into())).await?;
+        }
         Ok(entry)
     }
 
@@ -165,48 +163,11 @@ impl Gateway {
                 .inspect_err(|_| tracing::debug!(own = own.as_ref().map(field::display), "origin refused"))?,
             None => Source::Own,
         };
-        if route.upstream != Upstream::Sockets {
-            body::check(&head.method, &head.headers, self.body_limit())?;
-        }
-        Ok(Entry { route, method, source })
-    }
-
-    /// Finds out who asks and tells the services, where that matters; refuses who may not pass.
-    async fn identify(&self, request: &ServiceRequest, entry: &Entry) -> Result<(), Error> {
-        if entry.route.who == Who::Anyone {
-            return Ok(());
-        }
-        let Some(presented) = credential::presented(request.headers())? else {
-            let may_be_nobody = entry.source == Source::Listed || names_session(request.query_string());
-            let passes = entry.route.who == Who::UserOrListed && may_be_nobody;
-            return if passes { Ok(()) } else { Err(Error::Unauthorized) };
+        let is_body_doubtful = match route.upstream {
+            Upstream::Sockets => false,
+            _ => body::check(&head.method, &head.headers, self.body_limit())? == Body::Doubtful,
         };
-        let is_within = entry.route.upstream == Upstream::Sockets && names_session(request.query_string());
-        let identity = self.session_of(&presented, is_within).await?;
-        request.extensions_mut().insert(identity);
-        Ok(())
-    }
-
-    /// The identity behind a token. A store that fails or is late lets nobody in; who is in, within an Engine.IO session, stays for
-    /// a while.
-    async fn session_of(&self, presented: &str, is_within: bool) -> Result<Identity, Error> {
-        let token: Token = presented.parse().map_err(|_| Error::Unauthorized)?;
-        let (id, now) = (token.id(), Instant::now());
-        if let Some(identity) = self.known.fresh(&id, now).filter(|_| is_within) {
-            return Ok(identity);
-        }
-        let error = match timeout(SESSION_DEADLINE, self.sessions.find(&token)).await {
-            Ok(Ok(session)) => {
-                let identity = session
-                    .map(|session| Identity { username: session.username, session: session.id.to_string() });
-                self.known.note(&id, identity.as_ref(), now);
-                return identity.ok_or(Error::Unauthorized);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {SESSION_DEADLINE:?}"),
-        };
-        tracing::warn!(%error, "session store failed");
-        self.known.in_grace(&id, now).filter(|_| is_within).ok_or(Error::Sessions)
+        Ok(Entry { route, method, source, is_body_doubtful })
     }
 
     /// Bounds the body that the service is going to read. Sockets bound their own.
@@ -220,12 +181,6 @@ impl Gateway {
     fn body_limit(&self) -> usize {
         usize::try_from(self.config.body_limit).unwrap_or(usize::MAX)
     }
-}
-
-/// Whether the request is part of an Engine.IO session, whose id nobody can guess: some clients show their credentials with
-/// the request that opens it and never again.
-fn names_session(query: &str) -> bool {
-    query.split('&').any(|pair| pair.strip_prefix("sid=").is_some_and(|sid| !sid.is_empty()))
 }
 
 /// How sure of its origin a request must be; none when it only reads.

@@ -22,9 +22,14 @@ pub enum Error {
     /// 400: a body whose end or form cannot be made out.
     #[error("the request body is malformed")]
     BrokenBody,
-    /// 401: nobody, or somebody in two ways at once. One text for all, so that it tells nothing.
+    /// 401: no open session. One text for all, so that it tells nothing.
     #[error("Unauthorized")]
     Unauthorized,
+    /// 401: several session tokens that differ.
+    #[error(
+        "the request carries several session tokens that differ: send one of them, or log out, which ends them all"
+    )]
+    Ambiguous,
     /// 403: a page of another origin.
     #[error("this origin is not allowed")]
     Origin,
@@ -81,6 +86,7 @@ impl Error {
             Self::UnexpectedBody => "unexpected_body",
             Self::BrokenBody => "broken_body",
             Self::Unauthorized => "unauthorized",
+            Self::Ambiguous => "ambiguous_credentials",
             Self::Origin => "origin",
             Self::NotFound => "not_found",
             Self::Method(_) => "method",
@@ -123,7 +129,7 @@ impl ResponseError for Error {
             Self::Path(_) | Self::Upgrade(_) | Self::UnexpectedBody | Self::BrokenBody => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::Ambiguous => StatusCode::UNAUTHORIZED,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -143,7 +149,9 @@ impl ResponseError for Error {
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status_code());
         match self {
-            Self::Unauthorized => _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+            Self::Unauthorized | Self::Ambiguous => {
+                _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
             Self::Method(allow) => _ = answer.insert_header((header::ALLOW, *allow)),
             Self::TooManyLogins(seconds) => _ = answer.insert_header((header::RETRY_AFTER, *seconds)),
             Self::Sessions | Self::Crowded | Self::Away => _ = answer.insert_header((header::RETRY_AFTER, 1)),

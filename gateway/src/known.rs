@@ -10,7 +10,7 @@ use std::{
 };
 
 use proto::Identity;
-use sessions::{SessionId, SharedSessions};
+use sessions::{Closing, SharedSessions};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// How long a session that was found counts as found.
@@ -77,7 +77,7 @@ impl Known {
 }
 
 /// Removes sessions as they close.
-async fn watch(mut closings: Receiver<SessionId>, found: Weak<Mutex<Found>>) {
+async fn watch(mut closings: Receiver<Closing>, found: Weak<Mutex<Found>>) {
     if let Some(found) = found.upgrade() {
         // What closed before the subscription, between a panic and this start, was not received.
         Known(found).found().clear();
@@ -86,7 +86,7 @@ async fn watch(mut closings: Receiver<SessionId>, found: Weak<Mutex<Found>>) {
         let closed = closings.recv().await;
         let Some(found) = found.upgrade() else { return };
         match closed {
-            Ok(id) => _ = Known(found).found().remove(id.as_str()),
+            Ok(closing) => _ = Known(found).found().remove(closing.id.as_str()),
             Err(RecvError::Lagged(_)) => Known(found).found().clear(),
             Err(RecvError::Closed) => return,
         }

@@ -38,8 +38,8 @@ pub(crate) enum Who {
     Anyone,
     /// The user of a live session.
     User,
-    /// The user of a live session; a page of a listed origin, which says who it is in CONNECT; or whoever knows the id of an
-    /// Engine.IO session.
+    /// The user of a live session; a page of a listed origin, which says who it is in CONNECT; whoever knows the id of an
+    /// Engine.IO session; or nobody, when the request carries credentials of no live session: chat refuses its CONNECT.
     UserOrListed,
 }
 

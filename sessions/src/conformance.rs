@@ -11,7 +11,7 @@ use std::{
 use proto::{Timestamp, Username};
 use tokio::sync::broadcast::error::TryRecvError;
 
-use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, SharedSessions, Token};
+use crate::{Cause, Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, SharedSessions, Token};
 
 /// A clock that stands still until it is told otherwise.
 #[derive(Clone)]
@@ -70,7 +70,9 @@ where
     let (sessions, _) = fresh().await;
     one_session_too_many_closes_the_oldest(sessions).await?;
     let (sessions, clock) = fresh().await;
-    expired_sessions_do_not_crowd_out_live_ones(sessions, clock).await
+    expired_sessions_do_not_crowd_out_live_ones(sessions, clock).await?;
+    let (sessions, _) = fresh().await;
+    a_login_replaces_every_session_it_is_shown(sessions).await
 }
 
 async fn an_opened_session_is_found_until_it_is_closed(
@@ -128,8 +130,8 @@ async fn watchers_hear_of_a_closing_once(sessions: SharedSessions) -> Result<(),
         sessions.close(token).await?;
     }
     for watcher in [&mut one, &mut two] {
-        assert_eq!(watcher.recv().await, Ok(second.id()));
-        assert_eq!(watcher.recv().await, Ok(first.id()));
+        assert_eq!(watcher.recv().await, Ok(Closing::ended(second.id())));
+        assert_eq!(watcher.recv().await, Ok(Closing::ended(first.id())));
         assert_eq!(watcher.try_recv(), Err(TryRecvError::Empty));
     }
     Ok(())
@@ -146,7 +148,7 @@ async fn one_session_too_many_closes_the_oldest(sessions: SharedSessions) -> Res
     assert!(sessions.is_live(&opened[0].id()).await?, "as many as are allowed");
     opened.push(sessions.open(&user("alice")).await?);
     assert!(!sessions.is_live(&opened[0].id()).await?, "one more");
-    assert_eq!(closings.recv().await, Ok(opened[0].id()));
+    assert_eq!(closings.recv().await, Ok(Closing::ended(opened[0].id())));
     assert_eq!(closings.try_recv(), Err(TryRecvError::Empty));
     for token in &opened[1..] {
         assert!(sessions.is_live(&token.id()).await?);
@@ -170,6 +172,30 @@ async fn expired_sessions_do_not_crowd_out_live_ones(
     for token in &opened {
         assert!(sessions.is_live(&token.id()).await?);
     }
+    Ok(())
+}
+
+async fn a_login_replaces_every_session_it_is_shown(sessions: SharedSessions) -> Result<(), Error> {
+    let (alice, bob) = (user("alice"), user("bob"));
+    let mut opened = Vec::new();
+    for _ in 0..PER_USER {
+        opened.push(sessions.open(&alice).await?);
+    }
+    let other = sessions.open(&bob).await?;
+    let mut closings = sessions.closings();
+    let old = [opened[3].clone(), Token::generate()?, other.clone(), opened[7].clone()];
+    let new = sessions.replace(&alice, &old).await?;
+    for token in [&opened[3], &other, &opened[7]] {
+        let closing = closings.recv().await.expect("watched");
+        assert_eq!(closing, Closing { id: token.id(), cause: Cause::Replaced });
+        assert_eq!(sessions.find(token).await?, None);
+        assert!(!sessions.close(token).await?, "it is closed for good");
+    }
+    assert!(sessions.is_live(&new.id()).await? && sessions.is_live(&opened[0].id()).await?);
+    let last = sessions.open(&alice).await?;
+    assert!(sessions.is_live(&opened[0].id()).await?, "those that were replaced do not count");
+    sessions.close(&last).await?;
+    assert_eq!(closings.recv().await, Ok(Closing::ended(last.id())), "each is heard of once");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod closed;
 pub mod conformance;
 mod error;
 pub mod redis;
+mod shown;
 pub mod sqlite;
 mod token;
 
@@ -18,6 +19,7 @@ use tokio::sync::broadcast;
 pub use closed::{Closed, MongoClosed};
 pub use error::Error;
 pub use redis::{NotAnAddress, RedisSessions};
+pub use shown::{Claim, Shown};
 pub use sqlite::SqliteSessions;
 pub use token::{NotAToken, SessionId, Token};
 
@@ -44,12 +46,49 @@ pub struct Session {
     pub issued_at: Timestamp,
 }
 
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// By a logout, by age, or because its user opened too many: its sockets are disconnected, and stock clients stay away.
+    Ended,
+    /// By a login of the same client, which has the token of another session from then on: its sockets lose their connection
+    /// only, and stock clients reconnect with the new token.
+    Replaced,
+}
+
+/// The end of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Which session.
+    pub id: SessionId,
+    /// Why it ended.
+    pub cause: Cause,
+}
+
+impl Closing {
+    /// The end of `id` with [`Cause::Ended`].
+    pub fn ended(id: SessionId) -> Self {
+        Self { id, cause: Cause::Ended }
+    }
+
+    /// The end of `id` with [`Cause::Replaced`].
+    pub fn replaced(id: SessionId) -> Self {
+        Self { id, cause: Cause::Replaced }
+    }
+}
+
 /// The store of sessions. A token is known only to its client: a backend keeps [`SessionId`]s.
 #[async_trait]
 pub trait Sessions: Send + Sync + 'static {
     /// Opens a session for `user` and answers with its token, which is shown this once. A user who has more than
     /// [`PER_USER`] then loses the oldest; watchers hear of it.
-    async fn open(&self, user: &Username) -> Result<Token, Error>;
+    async fn open(&self, user: &Username) -> Result<Token, Error> {
+        self.replace(user, &[]).await
+    }
+
+    /// The same, and closes the sessions of `old` in the same step, with [`Cause::Replaced`]. They may be of any user, and
+    /// make room for the new one.
+    async fn replace(&self, user: &Username, old: &[Token]) -> Result<Token, Error>;
 
     /// The live session of `token`; none when it was never opened, was closed or is older than [`LIFETIME_SECONDS`].
     async fn find(&self, token: &Token) -> Result<Option<Session>, Error>;
@@ -62,5 +101,5 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// Every closing from now on, expiry only when it is noticed. A watcher that lags loses the oldest and should ask
     /// [`Sessions::is_live`] instead.
-    fn closings(&self) -> broadcast::Receiver<SessionId>;
+    fn closings(&self) -> broadcast::Receiver<Closing>;
 }

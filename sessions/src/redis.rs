@@ -34,10 +34,14 @@ use self::{
     keeper::Keeper,
     run::{Asking, Seen, UNTOLD},
 };
-use crate::{Clock, Closed, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
-/// Where closings are published, each as the session's id.
+/// Where closings are published, each as the session's id. That of a replaced session is published twice, first with
+/// [`REPLACED`] before it: a process of an earlier release reads the second one only.
 const CHANNEL: &str = "session:closed";
+
+/// See [`CHANNEL`].
+const REPLACED: &str = "replaced:";
 
 /// Connections to Redis at most.
 const CONNECTIONS: usize = 16;
@@ -52,7 +56,7 @@ const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
 pub struct RedisSessions {
     redis: Redis,
     clock: Clock,
-    closings: broadcast::Sender<SessionId>,
+    closings: broadcast::Sender<Closing>,
     /// Whether closings are being heard.
     listening: Arc<AtomicBool>,
     /// Where closings are kept for good, by whoever closes.
@@ -187,22 +191,32 @@ impl RedisSessions {
 
 #[async_trait]
 impl Sessions for RedisSessions {
-    async fn open(&self, user: &Username) -> Result<Token, Error> {
+    async fn replace(&self, user: &Username, old: &[Token]) -> Result<Token, Error> {
         let token = Token::generate()?;
         let now = (self.clock)().0;
         let kept = Kept { username: user.to_string(), issued_at: now };
         let value = serde_json::to_string(&kept).map_err(unavailable)?;
+        let old: Vec<SessionId> = old.iter().map(Token::id).collect();
         let mut script = scripts::OPEN.prepare_invoke();
         script.key(key(&token.id())).key(format!("sessions-of:{}", user.key()));
         script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER).arg(CHANNEL);
-        let closed: Vec<String> = self
-            .redis
-            .ask(async |mut redis| script.invoke_async(&mut redis).await)
-            .await
-            .map_err(unavailable)?;
+        script.arg(REPLACED);
+        for id in &old {
+            script.key(key(id)).arg(id.as_str());
+        }
+        let asked = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
+        let closed: Vec<String> = asked.map_err(unavailable)?;
         let closed: Vec<SessionId> = closed.iter().filter_map(|id| id.parse().ok()).collect();
-        if let Some(keeper) = self.keeper.as_ref().filter(|_| !closed.is_empty()) {
-            keeper.add(closed).await?;
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| !closed.is_empty())
+            && let Err(error) = keeper.add(closed).await
+        {
+            // Its client never gets this token. What cannot be closed either ends by age.
+            let _ = self.close(&token).await;
+            return Err(error);
+        }
+        if !old.is_empty() {
+            let keys: Vec<String> = old.iter().map(key).collect();
+            self.redis.ask(async |mut redis| redis.del::<_, ()>(keys).await).await.map_err(unavailable)?;
         }
         Ok(token)
     }
@@ -234,7 +248,7 @@ impl Sessions for RedisSessions {
         Ok(self.read(&id, &value).is_some())
     }
 
-    fn closings(&self) -> broadcast::Receiver<SessionId> {
+    fn closings(&self) -> broadcast::Receiver<Closing> {
         self.closings.subscribe()
     }
 }

@@ -14,7 +14,7 @@ use proto::{Timestamp, Username};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::broadcast;
 
-use crate::{Clock, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+use crate::{Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
 /// `number` is the order of opening, `user` the name's key. Nothing here leads back to a token.
 const MIGRATIONS: &[&str] = &["
@@ -39,7 +39,7 @@ const CLOSINGS: usize = 1_024;
 pub struct SqliteSessions {
     db: Database,
     clock: Clock,
-    closings: broadcast::Sender<SessionId>,
+    closings: broadcast::Sender<Closing>,
     /// When expired sessions were last swept out, in milliseconds since the epoch.
     swept: Arc<AtomicU64>,
 }
@@ -72,12 +72,12 @@ impl SqliteSessions {
     }
 
     /// What follows a commit that closed sessions: watchers hear of them, in commit order.
-    fn tell(&self) -> impl FnOnce(&Vec<SessionId>) + Send + use<> {
+    fn tell(&self) -> impl FnOnce(&Vec<Closing>) + Send + use<> {
         let closings = self.closings.clone();
         move |closed| {
-            for id in closed {
+            for closing in closed {
                 // An error only means that nobody watches.
-                let _ = closings.send(id.clone());
+                let _ = closings.send(closing.clone());
             }
         }
     }
@@ -92,12 +92,16 @@ impl SqliteSessions {
 
 #[async_trait]
 impl Sessions for SqliteSessions {
-    async fn open(&self, user: &Username) -> Result<Token, Error> {
+    async fn replace(&self, user: &Username, old: &[Token]) -> Result<Token, Error> {
         let token = Token::generate()?;
         let (id, user, now) = (token.id(), user.clone(), self.now());
+        let old: Vec<SessionId> = old.iter().map(Token::id).collect();
         let due = self.is_sweep_due(now);
         let job = move |conn: &Connection| {
             let mut closed = if due { sweep(conn, now)? } else { Vec::new() };
+            for old in &old {
+                closed.extend(remove(conn, old)?.then(|| Closing::replaced(old.clone())));
+            }
             insert(conn, &id, &user, now)?;
             closed.extend(crowd_out(conn, &user)?);
             Ok(closed)
@@ -121,15 +125,15 @@ impl Sessions for SqliteSessions {
         let (id, oldest) = (token.id(), oldest_live(self.now()));
         let job = move |conn: &Connection| {
             let live = select(conn, &id, oldest)?.is_some();
-            conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id.as_str()])?;
-            Ok(live.then_some(id))
+            remove(conn, &id)?;
+            Ok(live.then(|| Closing::ended(id)))
         };
         let tell = self.tell();
         let closed = self.db.write_then(job, move |closed| tell(&closed.iter().cloned().collect())).await?;
         Ok(closed.is_some())
     }
 
-    fn closings(&self) -> broadcast::Receiver<SessionId> {
+    fn closings(&self) -> broadcast::Receiver<Closing> {
         self.closings.subscribe()
     }
 }
@@ -146,23 +150,32 @@ fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Op
     conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest], pair).optional()
 }
 
+/// Deletes a session; whether there was one.
+fn remove(conn: &Connection, id: &SessionId) -> rusqlite::Result<bool> {
+    Ok(conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id.as_str()])? > 0)
+}
+
 /// Closes the user's oldest sessions beyond [`PER_USER`].
-fn crowd_out(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<SessionId>> {
+fn crowd_out(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<Closing>> {
     let sql = "DELETE FROM sessions WHERE number IN
         (SELECT number FROM sessions WHERE user = ?1 ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
     deleted(conn, sql, params![user.key(), PER_USER as i64])
 }
 
 /// Deletes what has expired, and nothing else.
-fn sweep(conn: &Connection, now: i64) -> rusqlite::Result<Vec<SessionId>> {
+fn sweep(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Closing>> {
     deleted(conn, "DELETE FROM sessions WHERE issued_at <= ?1 RETURNING id", params![oldest_live(now)])
 }
 
-fn deleted(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<SessionId>> {
+fn deleted(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<Closing>> {
     let mut statement = conn.prepare_cached(sql)?;
     let ids = statement.query_map(of, |row| row.get::<_, String>(0))?;
     // An id of another form was not written here and names no session.
-    Ok(ids.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|id| id.parse().ok()).collect())
+    Ok(ids
+        .collect::<Result<Vec<_>, _>>()?
+        .iter()
+        .filter_map(|id| id.parse().ok().map(Closing::ended))
+        .collect())
 }
 
 /// A session as it was stored; none if the row cannot have been written here, for then it proves nobody's identity.

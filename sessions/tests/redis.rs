@@ -14,7 +14,7 @@ use mongodb::Database;
 use proto::{Timestamp, Username};
 use remote::redis::{AsyncCommands, Client, aio::MultiplexedConnection, cmd};
 use sessions::{
-    Closed, Error, MongoClosed, PER_USER, RedisSessions, SessionId, Sessions, SharedSessions, Token,
+    Closed, Closing, Error, MongoClosed, PER_USER, RedisSessions, SessionId, Sessions, SharedSessions, Token,
     conformance,
 };
 use testbed::{Mongo, Redis};
@@ -86,8 +86,8 @@ async fn until_ready(sessions: &RedisSessions) {
     timeout(PATIENCE, ready).await.expect("Redis is there");
 }
 
-async fn hears(closings: &mut Receiver<SessionId>) -> SessionId {
-    timeout(PATIENCE, closings.recv()).await.expect("a closing is heard").expect("none was missed")
+async fn hears(closings: &mut Receiver<Closing>) -> SessionId {
+    timeout(PATIENCE, closings.recv()).await.expect("a closing is heard").expect("none was missed").id
 }
 
 #[tokio::test]
@@ -303,6 +303,48 @@ async fn a_closing_that_is_not_kept_is_no_success_but_closes() {
     let before = list.closed.lock().unwrap().len();
     sessions.close(&token).await.unwrap();
     assert_eq!(list.closed.lock().unwrap().len(), before, "what nobody has is not kept");
+}
+
+/// Processes of earlier releases read a session's id and nothing else.
+#[tokio::test]
+async fn a_replaced_session_is_published_for_earlier_releases_and_reported_once() {
+    let redis = Redis::start();
+    let (here, there) = (listening(&redis).await, listening(&redis).await);
+    let mut closings = there.closings();
+    let old = here.open(&alice()).await.unwrap();
+    let client = Client::open(redis.admin_url()).expect("an address");
+    let mut channel = client.get_async_pubsub().await.expect("it is there");
+    channel.subscribe("session:closed").await.expect("it is there");
+    let new = here.replace(&alice(), std::slice::from_ref(&old)).await.unwrap();
+    let published: Vec<String> =
+        channel.into_on_message().take(2).map(|message| message.get_payload().expect("text")).collect().await;
+    assert_eq!(published, [format!("replaced:{}", old.id()), old.id().to_string()]);
+    here.close(&new).await.unwrap();
+    let mut next = async || timeout(PATIENCE, closings.recv()).await.expect("it is published").unwrap();
+    assert_eq!(next().await, Closing::replaced(old.id()));
+    assert_eq!(next().await, Closing::ended(new.id()));
+}
+
+#[tokio::test]
+async fn a_login_whose_closing_is_not_kept_is_no_success_and_leaves_no_session() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let sessions = keeping(&redis, list.clone());
+    until_ready(&sessions).await;
+    let old = sessions.open(&alice()).await.unwrap();
+    list.is_away.store(true, Relaxed);
+    assert!(sessions.replace(&alice(), std::slice::from_ref(&old)).await.is_err());
+    let mut redis = raw(&redis).await;
+    let keys: Vec<String> = redis.keys("session:*").await.expect("it is there");
+    let kept: Vec<String> = redis.mget(&keys).await.expect("it is there");
+    assert_eq!(kept, ["closed", "closed"], "neither the old session nor one whose token was never sent");
+    list.is_away.store(false, Relaxed);
+    let kept = async {
+        while !list.closed.lock().expect("no panic").contains(&old.id()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, kept).await.expect("the closing is kept later");
 }
 
 #[tokio::test]

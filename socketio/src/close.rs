@@ -40,6 +40,8 @@ pub enum CloseReason {
     Unverifiable,
     /// A panic in the session or in the application's code for it.
     ServerError,
+    /// The client has got other credentials, and the ones of this connection are no longer good: it should connect again.
+    Replaced,
     /// The process is draining.
     ShuttingDown,
 }
@@ -66,6 +68,7 @@ impl CloseReason {
             Self::TooMany => "too many connections",
             Self::Unverifiable => "session_unverifiable",
             Self::ServerError => "server error",
+            Self::Replaced => "credentials replaced",
             Self::ShuttingDown => "server shutting down",
         }
     }
@@ -77,7 +80,8 @@ impl CloseReason {
             | Self::ClientLeft
             | Self::ServerLeft
             | Self::ServerClose
-            | Self::Superseded => 1000,
+            | Self::Superseded
+            | Self::Replaced => 1000,
             Self::ShuttingDown => 1001,
             Self::TransportError | Self::ParseError | Self::ProtocolViolation => 1002,
             Self::InvalidText => 1007,
@@ -108,6 +112,7 @@ impl CloseReason {
                 | Self::TooMany
                 | Self::Unverifiable
                 | Self::ServerError
+                | Self::Replaced
                 | Self::ShuttingDown
         )
     }
@@ -146,6 +151,7 @@ impl CloseReason {
                 | Self::Superseded
                 | Self::Unverifiable
                 | Self::ServerError
+                | Self::Replaced
                 | Self::ShuttingDown
         )
     }

@@ -1,57 +1,8 @@
 // A real browser, on pages of three origins: one that the server allows, one that it does not, and the first one's way without
-// cookies. Run as `node browser.mjs URL ALLOWED_PORT CHROMIUM PASSWORD`; the person alice is registered with it.
+// cookies.
 import assert from "node:assert/strict";
-import { createReadStream } from "node:fs";
-import { createServer } from "node:http";
-import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
-
-const [server, allowedPort, executablePath, password] = process.argv.slice(2);
-const bundle = fileURLToPath(new URL("./node_modules/socket.io-client/dist/socket.io.min.js", import.meta.url));
-const quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
-const still = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
-let browser, allowed, stranger;
-
-before(async () => {
-  allowed = await page(Number(allowedPort));
-  stranger = await page(0);
-  browser = await chromium.launch({ executablePath, args: [...quiet, ...still] });
-});
-
-after(async () => {
-  await browser?.close();
-  for (const site of [allowed, stranger]) {
-    site?.closeAllConnections();
-    site?.close();
-  }
-});
-
-/** A site with an empty page and the official client, on a port of its own: an origin of its own. */
-function page(port) {
-  const site = createServer((request, response) => {
-    if (request.url === "/socket.io.js") {
-      response.setHeader("Content-Type", "text/javascript");
-      createReadStream(bundle).pipe(response);
-    } else {
-      response.setHeader("Content-Type", "text/html; charset=utf-8");
-      response.end('<!doctype html><title>a page</title><script src="/socket.io.js"></script>');
-    }
-  });
-  return new Promise((resolve) => site.listen(port, "127.0.0.1", () => resolve(site)));
-}
-
-/** Does something on a page of this site, in a browser profile of its own. */
-async function on(site, what, ...args) {
-  const context = await browser.newContext();
-  try {
-    const tab = await context.newPage();
-    await tab.goto(`http://127.0.0.1:${site.address().port}/`);
-    return await tab.evaluate(what, ...args);
-  } finally {
-    await context.close();
-  }
-}
+import { test } from "node:test";
+import { allowed, browser, on, password, server, stranger, ways } from "./pages.mjs";
 
 /** Runs in the page: logs in, connects, says something, and tells what happened. */
 async function visit({ server, password, options, cookie, token }) {
@@ -86,8 +37,6 @@ async function visit({ server, password, options, cookie, token }) {
   socket.disconnect();
   return happened;
 }
-
-const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
 
 for (const transports of ways) {
   const way = transports.join(" then ");

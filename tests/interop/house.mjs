@@ -1,9 +1,9 @@
 // What the interop scripts share: who is who, how a client connects, how a script waits. Every script is run as
-// `node SCRIPT URL ALICE_TOKEN BOB_TOKEN SERVER_PID ALLOWED_ORIGIN` by interop.rs.
+// `node SCRIPT URL ALICE_TOKEN BOB_TOKEN SERVER_PID ALLOWED_ORIGIN ALICE_PASSWORD BOB_PASSWORD` by interop.rs.
 import { after } from "node:test";
 import { io } from "socket.io-client";
 
-const [url, alice, bob, pid, origin] = process.argv.slice(2);
+const [url, alice, bob, pid, origin, ...words] = process.argv.slice(2);
 const sockets = [];
 
 // A socket that a failed test left open would keep the process from ending.
@@ -14,6 +14,7 @@ export const serverPid = Number(pid);
 /** The origin whose pages may connect besides the server's own. */
 export const page = origin;
 export const tokens = { alice, bob };
+export const passwords = { alice: words[0], bob: words[1] };
 
 /** A client over WebSocket with somebody's cookie, not connected yet unless the options say so. */
 export function client(token, options = {}) {

@@ -82,7 +82,8 @@ impl Request {
         if !has(&headers, "host") {
             headers.push(("Host".into(), to.to_string()));
         }
-        if !has(&headers, "content-length") && (!self.body.is_empty() || method != "GET") {
+        let is_framed = has(&headers, "content-length") || has(&headers, "transfer-encoding");
+        if !is_framed && (!self.body.is_empty() || method != "GET") {
             headers.push(("Content-Length".into(), self.body.len().to_string()));
         }
         if !has(&headers, "connection") {

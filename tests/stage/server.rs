@@ -102,6 +102,15 @@ impl Server {
         panic!("five times in a row the ports were taken");
     }
 
+    /// Sets a flag of the first process from its next start on.
+    pub fn is_set(&mut self, flag: &str, value: &str) {
+        let arguments = &mut self.processes[0].arguments;
+        match arguments.iter().position(|argument| argument == flag) {
+            Some(at) => arguments[at + 1] = value.to_owned(),
+            None => arguments.extend([flag.to_owned(), value.to_owned()]),
+        }
+    }
+
     /// Kills every process as a crash would: no chance to write anything.
     pub fn crashes(&mut self) {
         self.processes.iter_mut().for_each(Process::crashes);

@@ -12,7 +12,7 @@ use tokio_tungstenite::{
         Error, Message,
         client::IntoClientRequest,
         error::ProtocolError,
-        http::{HeaderName, Request},
+        http::{HeaderName, HeaderValue, Request},
     },
 };
 
@@ -102,7 +102,9 @@ impl Handshake {
         let mut request = uri.into_client_request().expect("a well-formed address");
         for (name, value) in &self.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
-            request.headers_mut().append(name, value.parse().expect("a header value"));
+            request
+                .headers_mut()
+                .append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header value"));
         }
         request
     }

@@ -12,7 +12,7 @@ use actix_web::{
     test::{self, TestRequest},
 };
 use serde_json::{Value, json};
-use sessions::{SqliteSessions, Token};
+use sessions::{Cause, Closing, SqliteSessions, Token};
 use tempfile::TempDir;
 
 use super::*;
@@ -37,12 +37,35 @@ struct Heard {
 
 impl World {
     fn new() -> Self {
-        let directory = TempDir::new().unwrap();
+        Self::with(config().bcrypt_cost)
+    }
+
+    fn with(bcrypt_cost: u32) -> Self {
+        Self::open(TempDir::new().unwrap(), bcrypt_cost)
+    }
+
+    /// The same stores, opened by a process with another cost.
+    fn restarted(self, bcrypt_cost: u32) -> Self {
+        let Self { directory, sessions, accounts } = self;
+        drop((sessions, accounts));
+        Self::open(directory, bcrypt_cost)
+    }
+
+    /// The cost of a user's stored hash.
+    fn cost(&self, key: &str) -> u32 {
+        let file = rusqlite::Connection::open(self.directory.path().join("users.sqlite3")).unwrap();
+        let sql = "SELECT hash FROM users WHERE key = ?1";
+        let hash: String = file.query_row(sql, [key], |row| row.get(0)).unwrap();
+        crate::pool::cost_of(&hash).unwrap()
+    }
+
+    fn open(directory: TempDir, bcrypt_cost: u32) -> Self {
         let users = SqliteUsers::open(&directory.path().join("users.sqlite3")).unwrap();
         let sessions =
             SqliteSessions::open(&directory.path().join("sessions.sqlite3"), proto::Timestamp::now).unwrap();
         let sessions: SharedSessions = Arc::new(sessions);
-        let accounts = Accounts::new(Arc::new(users), sessions.clone(), &config()).unwrap();
+        let config = Config { bcrypt_cost, ..config() };
+        let accounts = Accounts::new(Arc::new(users), sessions.clone(), &config).unwrap();
         Self { directory, sessions, accounts }
     }
 
@@ -217,6 +240,36 @@ async fn an_unknown_user_and_a_wrong_password_are_told_apart_by_nothing_and_cost
 }
 
 #[actix_rt::test]
+async fn hashes_follow_a_changed_cost_and_no_stranger_sees_whose_have_not_yet() {
+    for (before, after) in [(4, 6), (6, 4)] {
+        let world = World::with(before);
+        world.alice().await;
+        assert_eq!(world.register("bob", GOOD).await.status, 201);
+        let world = world.restarted(after);
+        assert_eq!(world.register("carol", GOOD).await.status, 201);
+        let pool = &world.accounts.people.pool;
+        let mut refusals = Vec::new();
+        for name in ["alice", "bob", "carol", "nobody", "alice"] {
+            let before = pool.rounds();
+            let refused = world.login(name, "wrong password").await;
+            refused.is_refusal(401);
+            refusals.push((pool.rounds() - before, refused.body.to_string()));
+        }
+        assert!(refusals.iter().all(|refusal| *refusal == refusals[0]), "{refusals:?}");
+        for _ in 0..2 {
+            assert_eq!(world.login("alice", GOOD).await.status, 200);
+        }
+        let costs = ["alice", "bob", "carol"].map(|name| world.cost(name));
+        assert_eq!(costs, [after, before, after], "alice's has followed, bob's will");
+        for name in ["alice", "bob", "nobody"] {
+            let before = pool.rounds();
+            world.login(name, "wrong password").await.is_refusal(401);
+            assert_eq!(pool.rounds() - before, refusals[0].0, "{name}");
+        }
+    }
+}
+
+#[actix_rt::test]
 async fn a_login_replaces_the_session_of_its_cookie() {
     let world = World::new();
     let old = world.alice().await;
@@ -235,14 +288,105 @@ async fn a_login_replaces_the_session_of_its_cookie() {
 }
 
 #[actix_rt::test]
-async fn of_two_cookies_none_is_acted_on() {
+async fn a_login_replaces_the_sessions_of_all_its_cookies() {
     let world = World::new();
     let (one, two) = (world.alice().await, world.login("alice", GOOD).await.token());
-    let cookies = format!("auth_token={}; auth_token={}", one.reveal(), two.reveal());
-    assert_eq!(world.hear(login_with(&cookies)).await.status, 200);
-    let logout = TestRequest::post().uri("/user/logout").insert_header(("cookie", cookies));
-    assert_eq!(world.hear(logout).await.status, 200);
-    assert!(world.is_live(&one).await && world.is_live(&two).await);
+    let mut closings = world.sessions.closings();
+    let cookies = format!("nick=Jos\u{e9}; auth_token={}; auth_token={}", one.reveal(), two.reveal());
+    let new = world.hear(login_with(&cookies)).await.token();
+    for old in [&one, &two] {
+        assert!(!world.is_live(old).await);
+        assert_eq!(closings.recv().await, Ok(Closing { id: old.id(), cause: Cause::Replaced }));
+    }
+    assert!(world.is_live(&new).await);
+}
+
+#[actix_rt::test]
+async fn a_login_that_asks_for_its_token_gets_it_instead_of_a_cookie() {
+    let world = World::new();
+    let cookie = world.alice().await;
+    let body = json!({ "username": "alice", "password": GOOD, "session": "token" });
+    let sent = |old: &Token| {
+        let bearer = format!("Bearer {}", old.reveal());
+        let login = login_with(&format!("auth_token={}", cookie.reveal()));
+        login.insert_header(("authorization", bearer)).set_json(&body)
+    };
+    let first = world.hear(sent(&cookie)).await;
+    assert_eq!((first.status, first.headers.get("set-cookie")), (200, None));
+    let token: Token = first.body["token"].as_str().unwrap().parse().unwrap();
+    let answer = json!({"status":"success","message":"Login successful","token":token.reveal()});
+    assert_eq!(first.body, answer);
+    assert!(world.is_live(&token).await && !world.is_live(&cookie).await);
+    let cookie = world.login("alice", GOOD).await.token();
+    let second = world.hear(login_with(&format!("auth_token={}", cookie.reveal())).set_json(&body)).await;
+    assert_eq!(second.status, 200);
+    assert!(world.is_live(&cookie).await, "a login without a cookie in its answer leaves the cookie alone");
+    let third = world.hear(sent(&token)).await;
+    assert!(third.status == 200 && !world.is_live(&token).await, "the token is replaced");
+}
+
+#[actix_rt::test]
+async fn a_logout_ends_every_session_that_it_shows() {
+    let world = World::new();
+    world.alice().await;
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        tokens.push(world.login("alice", GOOD).await.token());
+    }
+    let [one, two, three, four] = [0, 1, 2, 3].map(|n| tokens[n].reveal());
+    let requests: [(&[String], &[usize]); 7] = [
+        (&[format!("nick=Jos\u{e9}; auth_token={one}")], &[0]),
+        (&[format!("auth_token={one}; auth_token={one}")], &[0]),
+        (&[format!("auth_token={one}; auth_token={two}")], &[0, 1]),
+        (
+            &[format!("auth_token={one}"), format!("\u{1f98e}=1; auth_token=\"{two}\"; auth_token=a b")],
+            &[0, 1],
+        ),
+        (&[format!("auth_token={one}"), format!("Bearer {three}")], &[0, 2]),
+        (
+            &[
+                format!("auth_token={one}; auth_token={two}"),
+                format!("bearer  {three}"),
+                format!("Bearer {four}"),
+            ],
+            &[0, 1, 2, 3],
+        ),
+        (&[format!("auth_token=; nick=\u{e9}"), format!("Bearer {four}")], &[3]),
+    ];
+    for (headers, ended) in requests {
+        let world = World::new();
+        world.alice().await;
+        for token in &tokens {
+            let path = world.directory.path().join("sessions.sqlite3");
+            let file = rusqlite::Connection::open(path).unwrap();
+            let row = "INSERT INTO sessions(id, user, username, issued_at) VALUES (?1, 'alice', 'Alice', ?2)";
+            let now = i64::try_from(proto::Timestamp::now().0).unwrap();
+            file.execute(row, rusqlite::params![token.id().as_str(), now]).unwrap();
+        }
+        let logout = headers.iter().fold(TestRequest::post().uri("/user/logout"), |logout, value| {
+            let is_bearer = value.to_ascii_lowercase().starts_with("bearer");
+            logout.append_header((if is_bearer { "authorization" } else { "cookie" }, value.as_str()))
+        });
+        let heard = world.hear(logout).await;
+        assert_eq!((heard.status, heard.cookie.unwrap().value()), (200, ""), "{headers:?}");
+        for (n, token) in tokens.iter().enumerate() {
+            assert_eq!(world.is_live(token).await, !ended.contains(&n), "{n} after {headers:?}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_logout_that_the_store_refuses_is_503() {
+    let world = World::new();
+    let token = world.alice().await;
+    let path = world.directory.path().join("sessions.sqlite3");
+    let file = rusqlite::Connection::open(path).unwrap();
+    file.execute_batch("ALTER TABLE sessions RENAME TO gone").unwrap();
+    let cookies = format!("auth_token={}; nick=Jos\u{e9}", token.reveal());
+    world
+        .hear(TestRequest::post().uri("/user/logout").insert_header(("cookie", cookies)))
+        .await
+        .is_refusal(503);
 }
 
 #[actix_rt::test]

@@ -10,6 +10,12 @@ fn password(text: &str) -> Password {
     Password::new(text).unwrap()
 }
 
+/// Whether the password is the one of `hash`, at the pool's own cost.
+async fn is(pool: &Pool, password: Password, hash: String) -> Result<bool, Error> {
+    let checked = pool.verify(password, hash, pool.cost).await?;
+    Ok(matches!(checked, Checked::Match { .. }))
+}
+
 /// Keeps one thread of the pool busy until the sender is dropped.
 pub async fn occupy(pool: &Pool) -> mpsc::Sender<()> {
     let (stay, until) = mpsc::channel::<()>();
@@ -33,9 +39,9 @@ async fn what_was_hashed_verifies_and_nothing_else_does() {
     let pool = Pool::new(1, 4, 4).unwrap();
     let hash = pool.hash(password("correct horse")).await.unwrap();
     assert!(hash.starts_with("$2b$04$"), "{hash}");
-    assert!(pool.verify(password("correct horse"), hash.clone()).await.unwrap());
+    assert!(is(&pool, password("correct horse"), hash.clone()).await.unwrap());
     for wrong in ["correct hors", "correct horse ", "Correct horse"] {
-        assert!(!pool.verify(password(wrong), hash.clone()).await.unwrap(), "{wrong}");
+        assert!(!is(&pool, password(wrong), hash.clone()).await.unwrap(), "{wrong}");
     }
     assert_eq!(pool.verified(), 4);
 }
@@ -45,9 +51,9 @@ async fn the_last_of_71_bytes_counts() {
     let pool = Pool::new(1, 4, 4).unwrap();
     let hash = pool.hash(password(&"a".repeat(71))).await.unwrap();
     let changed = format!("{}b", "a".repeat(70));
-    assert!(!pool.verify(password(&changed), hash.clone()).await.unwrap());
-    assert!(!pool.verify(password(&"a".repeat(70)), hash.clone()).await.unwrap());
-    assert!(pool.verify(password(&"a".repeat(71)), hash).await.unwrap());
+    assert!(!is(&pool, password(&changed), hash.clone()).await.unwrap());
+    assert!(!is(&pool, password(&"a".repeat(70)), hash.clone()).await.unwrap());
+    assert!(is(&pool, password(&"a".repeat(71)), hash).await.unwrap());
 }
 
 #[actix_rt::test]
@@ -56,7 +62,24 @@ async fn hashes_of_the_original_verify() {
     let parts = bcrypt::non_truncating_hash_with_result("correct horse", 5).unwrap();
     for version in [bcrypt::Version::TwoA, bcrypt::Version::TwoY, bcrypt::Version::TwoB] {
         let hash = parts.format_for_version(version);
-        assert!(pool.verify(password("correct horse"), hash.clone()).await.unwrap(), "{hash}");
+        assert!(is(&pool, password("correct horse"), hash.clone()).await.unwrap(), "{hash}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_mismatch_costs_the_same_for_hashes_of_every_cost_and_a_match_renews_those_of_another() {
+    let pool = Pool::new(1, 4, 5).unwrap();
+    for (cost, level) in [(4, 7), (5, 7), (6, 7), (7, 7), (4, 4), (7, 4)] {
+        let stored = hash(&password("correct horse"), cost).unwrap();
+        let before = pool.rounds();
+        let mismatch = pool.verify(password("wrong horse"), stored.clone(), level).await.unwrap();
+        assert_eq!((mismatch, pool.rounds() - before), (Checked::Mismatch, 1 << level.max(cost)));
+        let matched = pool.verify(password("correct horse"), stored, level).await.unwrap();
+        let Checked::Match { renewed } = matched else { panic!("{cost}: {matched:?}") };
+        assert_eq!(renewed.as_deref().map(|hash| cost_of(hash).unwrap()), (cost != 5).then_some(5));
+        if let Some(renewed) = renewed {
+            assert!(is(&pool, password("correct horse"), renewed).await.unwrap());
+        }
     }
 }
 
@@ -68,12 +91,12 @@ async fn a_damaged_hash_is_an_error_and_the_pool_lives_on() {
     let other = good.replace("$2b$", "$2x$");
     let text = "é".repeat(30);
     for bad in ["", "x", "$2b$04$short", "correct horse", &text, &good[..59], &dear, &other] {
-        let outcome = pool.verify(password("correct horse"), bad.to_owned()).await;
+        let outcome = is(&pool, password("correct horse"), bad.to_owned()).await;
         assert!(matches!(outcome, Err(Error::Damaged(_))), "{bad}");
     }
     let panicked = pool.run(|| -> Result<(), Error> { panic!("a planted fault") }).await;
     assert!(matches!(panicked, Err(Error::Internal(_))));
-    assert!(pool.verify(password("correct horse"), good).await.unwrap());
+    assert!(is(&pool, password("correct horse"), good).await.unwrap());
 }
 
 #[actix_rt::test]
@@ -81,7 +104,7 @@ async fn one_password_too_many_is_refused_at_once_and_abandoned_ones_are_not_che
     let pool = Pool::new(1, 2, 4).unwrap();
     let hash = pool.hash(password("correct horse")).await.unwrap();
     let stay = occupy(&pool).await;
-    let check = || pool.verify(password("correct horse"), hash.clone()).boxed_local();
+    let check = || is(&pool, password("correct horse"), hash.clone()).boxed_local();
     let (mut kept, mut abandoned) = (check(), check());
     assert!(kept.as_mut().now_or_never().is_none());
     assert!(abandoned.as_mut().now_or_never().is_none());

@@ -20,7 +20,9 @@ where
     a_created_user_is_found_as_registered(make().await).await?;
     a_name_is_one_user_in_any_case(make().await).await?;
     of_many_at_once_one_is_created(make().await).await?;
-    nobody_is_found_by_a_pattern(make().await).await
+    nobody_is_found_by_a_pattern(make().await).await?;
+    a_hash_is_renewed_unless_it_was_changed(make().await).await?;
+    the_highest_cost_is_that_of_a_hash(make().await).await
 }
 
 async fn a_created_user_is_found_as_registered(users: Arc<dyn Users>) -> Result<(), Error> {
@@ -61,6 +63,31 @@ async fn nobody_is_found_by_a_pattern(users: Arc<dyn Users>) -> Result<(), Error
     for pattern in ["", "%", "_____", "alic%", ".*", "alice\0", "alice ", "' OR 1=1 --", "{\"$gt\":\"\"}"] {
         assert_eq!(users.find(pattern).await?, None, "{pattern:?}");
     }
+    Ok(())
+}
+
+async fn a_hash_is_renewed_unless_it_was_changed(users: Arc<dyn Users>) -> Result<(), Error> {
+    users.create(&name("Alice"), "old").await?;
+    users.create(&name("bob"), "old").await?;
+    users.renew("alice", "old", "new").await?;
+    users.renew("alice", "old", "newer").await?;
+    users.renew("carol", "old", "new").await?;
+    for (key, hash) in [("alice", "new"), ("bob", "old")] {
+        assert_eq!(users.find(key).await?.expect("registered").hash, hash);
+    }
+    assert_eq!(users.find("carol").await?, None);
+    assert_eq!(users.find("alice").await?.expect("registered").username, name("Alice"));
+    Ok(())
+}
+
+async fn the_highest_cost_is_that_of_a_hash(users: Arc<dyn Users>) -> Result<(), Error> {
+    assert_eq!(users.highest_cost().await?, None);
+    users.create(&name("odd"), "no hash $2b$15$").await?;
+    assert_eq!(users.highest_cost().await?, None);
+    for (user, hash) in [("a", "$2b$04$abc"), ("b", "$2a$12$abc"), ("c", "$2y$09$abc"), ("d", "$2b$1x$abc")] {
+        users.create(&name(user), hash).await?;
+    }
+    assert_eq!(users.highest_cost().await?, Some(12));
     Ok(())
 }
 

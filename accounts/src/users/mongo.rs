@@ -1,9 +1,10 @@
 //! Users in MongoDB, for services in several processes. Used through [`Users`]; the binary connects.
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use mongodb::{
     Collection, Database,
-    bson::{DateTime, doc},
+    bson::{Bson, DateTime, doc},
 };
 use proto::Username;
 use remote::mongo::{Unanswered, answered, collection, is_duplicate};
@@ -66,6 +67,21 @@ impl Users for MongoUsers {
         };
         let username = stored.username.parse().map_err(|_| Error::Damaged("username"))?;
         Ok(Some(User { username, hash: stored.hash }))
+    }
+
+    async fn renew(&self, key: &str, old: &str, new: &str) -> Result<(), Error> {
+        let (user, hash) = (doc! { "_id": key, "hash": old }, doc! { "$set": { "hash": new } });
+        answered(self.users.update_one(user, hash)).await?;
+        Ok(())
+    }
+
+    async fn highest_cost(&self) -> Result<Option<u32>, Error> {
+        let hashes = doc! { "hash": { "$regex": r"^\$2.\$[0-9][0-9]\$" } };
+        let highest = doc! { "_id": Bson::Null, "cost": { "$max": { "$substrCP": ["$hash", 4, 2] } } };
+        let stages = [doc! { "$match": hashes }, doc! { "$group": highest }];
+        let mut found = answered(self.users.aggregate(stages)).await?;
+        let Some(found) = answered(found.try_next()).await? else { return Ok(None) };
+        Ok(found.get_str("cost").ok().and_then(|cost| cost.parse().ok()))
     }
 
     async fn is_empty(&self) -> Result<bool, Error> {

@@ -62,6 +62,21 @@ impl Users for SqliteUsers {
         Ok(Some(User { username, hash }))
     }
 
+    async fn renew(&self, key: &str, old: &str, new: &str) -> Result<(), Error> {
+        let (key, old, new) = (key.to_owned(), old.to_owned(), new.to_owned());
+        let sql = "UPDATE users SET hash = ?3 WHERE key = ?1 AND hash = ?2";
+        let row =
+            move |conn: &rusqlite::Connection| conn.prepare_cached(sql)?.execute(params![key, old, new]);
+        self.db.write(row).await?;
+        Ok(())
+    }
+
+    async fn highest_cost(&self) -> Result<Option<u32>, Error> {
+        let sql =
+            "SELECT MAX(CAST(substr(hash, 5, 2) AS INTEGER)) FROM users WHERE hash GLOB '$2?$[0-9][0-9]$*'";
+        Ok(self.db.read(move |conn| conn.query_row(sql, [], |row| row.get(0))).await?)
+    }
+
     async fn is_empty(&self) -> Result<bool, Error> {
         let sql = "SELECT NOT EXISTS (SELECT 1 FROM users)";
         Ok(self.db.read(move |conn| conn.query_row(sql, [], |row| row.get(0))).await?)

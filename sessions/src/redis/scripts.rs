@@ -7,14 +7,26 @@ use remote::redis::Script;
 /// What a session is between two steps of its closing: Redis has closed it, the durable list may not yet have it.
 pub const CLOSED: &str = "closed";
 
-/// Keys: the session, its user's list. Arguments: the session's value, its id, the time, the lifetime (both in milliseconds), how
-/// many sessions a user may have, the channel of closings. The list's entries are `issued:id`; those that are over leave it, and
-/// the oldest of too many are closed: the answer.
+/// Keys: the session, its user's list, the sessions that it replaces. Arguments: the session's value, its id, the time, the
+/// lifetime (both in milliseconds), how many sessions a user may have, the channel of closings, the prefix of replaced ones there,
+/// the ids of those. The list's entries are `issued:id`; those that are over leave it. The sessions that are replaced are left
+/// [`CLOSED`], the oldest of too many are removed; the answer names both.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local value, id, now, lifetime, most, channel = unpack(ARGV)
+        local value, id, now, lifetime, most, channel, replaced = unpack(ARGV)
         local live, closed = {}, {}
+        for i = 3, #KEYS do
+            local other, was = ARGV[i + 5], redis.call('GET', KEYS[i])
+            if was and was ~= 'closed' then
+                redis.call('SET', KEYS[i], 'closed', 'KEEPTTL')
+                redis.call('PUBLISH', channel, replaced .. other)
+                redis.call('PUBLISH', channel, other)
+            end
+            if was then
+                table.insert(closed, other)
+            end
+        end
         for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
             local issued, other = string.match(entry, '^(%d+):(%x+)$')
             local ends = (tonumber(issued) or 0) + tonumber(lifetime)

@@ -16,8 +16,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{CHANNEL, run::Seen};
-use crate::SessionId;
+use super::{CHANNEL, REPLACED, run::Seen};
+use crate::{Cause, Closing};
 
 /// How long connecting and subscribing may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,11 +29,34 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 #[derive(Clone)]
 pub struct Heard {
     /// Of every closing.
-    pub closings: broadcast::Sender<SessionId>,
+    pub closings: broadcast::Sender<Closing>,
     /// Whether a closing would be heard now.
     pub listening: Arc<AtomicBool>,
     /// Of every generation.
     pub seen: Arc<Seen>,
+}
+
+/// What is published on the channel of closings.
+#[derive(Debug, PartialEq, Eq)]
+enum Message {
+    /// A session ended. That of a replaced session is followed by a message for earlier releases, which names it again.
+    Closing(Closing),
+    /// The number of a Redis, see [`Seen`].
+    Generation(u64),
+}
+
+impl Message {
+    /// What `text` says; none for messages of later releases.
+    fn read(text: &str) -> Option<Self> {
+        if let Some(replaced) = text.strip_prefix(REPLACED) {
+            return replaced.parse().ok().map(|id| Self::Closing(Closing::replaced(id)));
+        }
+        match (text.parse(), text.parse()) {
+            (Ok(id), _) => Some(Self::Closing(Closing::ended(id))),
+            (_, Ok(generation)) => Some(Self::Generation(generation)),
+            _ => None,
+        }
+    }
 }
 
 /// Listens for ever.
@@ -47,13 +70,18 @@ pub async fn watch(client: Client, Heard { closings, listening, seen }: Heard) {
                 pause = PAUSES.0;
                 listening.store(true, Ordering::Release);
                 let mut messages = channel.into_on_message();
+                let mut last = None;
                 while let Some(message) = messages.next().await {
                     let text = message.get_payload::<String>().unwrap_or_default();
-                    match (text.parse(), text.parse()) {
+                    match Message::read(&text) {
                         // An error only means that nobody watches.
-                        (Ok(closed), _) => _ = closings.send(closed),
-                        (_, Ok(generation)) => _ = seen.raise(generation),
-                        _ => {}
+                        Some(Message::Closing(closing)) if last.as_ref() != Some(&closing.id) => {
+                            last = (closing.cause == Cause::Replaced).then(|| closing.id.clone());
+                            _ = closings.send(closing);
+                        }
+                        Some(Message::Closing(_)) => last = None,
+                        Some(Message::Generation(generation)) => _ = seen.raise(generation),
+                        None => {}
                     }
                 }
                 listening.store(false, Ordering::Release);

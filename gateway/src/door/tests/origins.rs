@@ -11,7 +11,8 @@ async fn a_listed_origin_may_open_a_socket_and_say_later_who_it_is_but_nothing_e
     assert_eq!(ask(&stage.gateway, get("/user/me").insert_header(listed)).await.status, 401);
     assert_eq!(ask(&stage.gateway, post("/rooms").insert_header(listed)).await.status, 401);
     let wrong = get("/socket.io/").insert_header(listed).insert_header(("cookie", "auth_token=stale"));
-    assert_eq!(ask(&stage.gateway, wrong).await.status, 401);
+    let seen = ask(&stage.gateway, wrong).await;
+    assert_eq!((seen.status, &seen.body["user"]), (200, &Value::Null), "its token may be in CONNECT");
     let own = get("/socket.io/").insert_header(("origin", "http://chat.example"));
     assert_eq!(ask(&stage.gateway, own).await.status, 401);
 }
@@ -84,6 +85,8 @@ async fn pages_of_listed_origins_may_ask_and_read_and_no_others() {
     assert_eq!(header("access-control-allow-credentials").as_deref(), Some("true"));
     assert_eq!(header("access-control-allow-methods").as_deref(), Some("GET, POST"));
     assert_eq!(header("access-control-allow-headers").as_deref(), Some("content-type"));
+    assert_eq!(header("access-control-max-age").as_deref(), Some("60"), "no longer than a change may wait");
+    assert_eq!(header("access-control-allow-private-network"), None, "not asked for");
 
     let refused = TestRequest::get().uri("/user/me").insert_header(("host", "chat.example"));
     let refused = refused.insert_header(("origin", "https://app.example")).to_request();
@@ -97,4 +100,60 @@ async fn pages_of_listed_origins_may_ask_and_read_and_no_others() {
     }
     let evil = test::call_service(&app, ask("https://evil.example", "/socket.io/").to_request()).await;
     assert!(!evil.headers().contains_key("access-control-allow-origin"));
+}
+
+#[actix_web::test]
+async fn a_page_of_a_listed_origin_may_ask_for_everything_it_needs_with_a_token() {
+    let stage = stage(&[]).await;
+    let routes = [
+        ("/user/register", "POST"),
+        ("/user/login", "POST"),
+        ("/user/logout", "POST"),
+        ("/user/me", "GET"),
+        ("/rooms", "POST"),
+        ("/rooms/den", "PATCH"),
+        ("/rooms/den", "DELETE"),
+        ("/rooms/den/members/bob", "PUT"),
+        ("/rooms/den/messages", "POST"),
+        ("/presence/online", "GET"),
+        ("/socket.io/?EIO=4&transport=polling", "POST"),
+    ];
+    for (path, method) in routes {
+        let asked = get(path)
+            .method(Method::OPTIONS)
+            .insert_header(("origin", "https://app.example"))
+            .insert_header(("access-control-request-method", method))
+            .insert_header(("access-control-request-headers", "authorization,content-type"))
+            .insert_header(("access-control-request-private-network", "true"));
+        let seen = ask(&stage.gateway, asked).await;
+        let header =
+            |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
+        assert_eq!(seen.status, 204, "{method} {path}");
+        assert_eq!(header("access-control-allow-origin"), "https://app.example");
+        assert!(
+            header("access-control-allow-methods").split(", ").any(|one| one == method),
+            "{method} {path}"
+        );
+        assert_eq!(header("access-control-allow-headers"), "authorization,content-type");
+        assert_eq!(header("access-control-allow-private-network"), "true");
+    }
+}
+
+#[actix_web::test]
+async fn answers_vary_by_origin_where_any_is_listed() {
+    let stage = stage(&[]).await;
+    for origin in
+        [None, Some("http://chat.example"), Some("https://app.example"), Some("https://evil.example")]
+    {
+        for path in ["/", "/user/me", "/nowhere"] {
+            let request = origin
+                .into_iter()
+                .fold(get(path), |request, origin| request.insert_header(("origin", origin)));
+            let seen = ask(&stage.gateway, request.insert_header(stage.cookie())).await;
+            let vary: Vec<_> = seen.headers.get_all("vary").collect();
+            assert_eq!(vary, ["Origin"], "{origin:?} {path}");
+            let is_listed = origin == Some("https://app.example");
+            assert_eq!(seen.headers.contains_key("access-control-expose-headers"), is_listed);
+        }
+    }
 }

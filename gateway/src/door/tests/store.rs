@@ -1,8 +1,8 @@
 //! The door before a store that does not answer.
 
 use async_trait::async_trait;
-use sessions::Session;
-use tokio::sync::broadcast;
+use sessions::{Closing, Session};
+use tokio::{sync::broadcast, time::timeout};
 
 use super::*;
 
@@ -13,7 +13,7 @@ struct Broken {
 
 #[async_trait]
 impl Sessions for Broken {
-    async fn open(&self, _: &Username) -> Result<Token, sessions::Error> {
+    async fn replace(&self, _: &Username, _: &[Token]) -> Result<Token, sessions::Error> {
         unreachable!("the gateway opens nothing")
     }
     async fn find(&self, _: &Token) -> Result<Option<Session>, sessions::Error> {
@@ -28,7 +28,7 @@ impl Sessions for Broken {
     async fn close(&self, _: &Token) -> Result<bool, sessions::Error> {
         unreachable!("the gateway closes nothing")
     }
-    fn closings(&self) -> broadcast::Receiver<SessionId> {
+    fn closings(&self) -> broadcast::Receiver<Closing> {
         broadcast::channel(1).1
     }
 }

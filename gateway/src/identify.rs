@@ -1,0 +1,115 @@
+//! Who sends a request: the user of the open session whose token the request carries. Called by the door after its checks.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{
+    HttpMessage,
+    dev::ServiceRequest,
+    http::header::{self, HeaderMap, HeaderValue},
+};
+use proto::Identity;
+use sessions::{Claim, Shown, Token};
+use tokio::time::timeout;
+
+use crate::{
+    Gateway,
+    error::Error,
+    origin::Source,
+    routes::{Route, Upstream, Who},
+};
+
+/// How long the session store may take. Longer is an outage: no request passes on a guess.
+const SESSION_DEADLINE: Duration = Duration::from_millis(500);
+
+/// The tokens in these headers.
+fn shown(headers: &HeaderMap) -> Shown {
+    let values = |name| headers.get_all(name).map(HeaderValue::as_bytes);
+    Shown::read(values(header::COOKIE), values(header::AUTHORIZATION))
+}
+
+impl Gateway {
+    /// Finds the caller and puts the identity into the request's extensions, where the route needs one.
+    ///
+    /// Credentials that name no open session are refused with 401, except on the socket route. There the request passes
+    /// without an identity, and chat answers CONNECT with CONNECT_ERROR: stock clients repeat a handshake that fails with an
+    /// HTTP status for ever, and stop at a CONNECT_ERROR.
+    pub(crate) async fn identify(
+        &self,
+        request: &ServiceRequest,
+        route: &Route,
+        source: Source,
+    ) -> Result<(), Error> {
+        if route.who == Who::Anyone {
+            return Ok(());
+        }
+        let passes_unnamed = route.who == Who::UserOrListed;
+        let names_session = names_session(request.query_string());
+        let shown = shown(request.headers());
+        let identity = match shown.claim() {
+            Claim::Nothing if passes_unnamed && (source == Source::Listed || names_session) => return Ok(()),
+            Claim::Nothing => return Err(Error::Unauthorized),
+            Claim::Malformed => Err(Error::Unauthorized),
+            Claim::Ambiguous => Err(Error::Ambiguous),
+            Claim::One(token) => self.session_of(token, is_within(route, names_session)).await,
+            Claim::Explicit { bearer, others } => {
+                self.session_of_bearer(bearer, &others, is_within(route, names_session)).await
+            }
+        };
+        match identity {
+            Ok(identity) => drop(request.extensions_mut().insert(identity)),
+            Err(Error::Unauthorized | Error::Ambiguous) if passes_unnamed => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The identity of a bearer token beside cookies with other tokens, none of which may belong to an open session.
+    async fn session_of_bearer(
+        &self,
+        bearer: &Token,
+        others: &[&Token],
+        is_within: bool,
+    ) -> Result<Identity, Error> {
+        let identity = self.session_of(bearer, is_within).await?;
+        for other in others {
+            match self.session_of(other, is_within).await {
+                Ok(_) => return Err(Error::Ambiguous),
+                Err(Error::Unauthorized) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(identity)
+    }
+
+    /// The identity behind a token. No request passes while the store fails or is late, except requests within an Engine.IO
+    /// session, for a while.
+    async fn session_of(&self, token: &Token, is_within: bool) -> Result<Identity, Error> {
+        let (id, now) = (token.id(), Instant::now());
+        if let Some(identity) = self.known.fresh(&id, now).filter(|_| is_within) {
+            return Ok(identity);
+        }
+        let error = match timeout(SESSION_DEADLINE, self.sessions.find(token)).await {
+            Ok(Ok(session)) => {
+                let identity = session
+                    .map(|session| Identity { username: session.username, session: session.id.to_string() });
+                self.known.note(&id, identity.as_ref(), now);
+                return identity.ok_or(Error::Unauthorized);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {SESSION_DEADLINE:?}"),
+        };
+        tracing::warn!(%error, "session store failed");
+        self.known.in_grace(&id, now).filter(|_| is_within).ok_or(Error::Sessions)
+    }
+}
+
+/// Whether the request is part of an Engine.IO session that is open.
+fn is_within(route: &Route, names_session: bool) -> bool {
+    route.upstream == Upstream::Sockets && names_session
+}
+
+/// Whether the request is part of an Engine.IO session, whose id nobody can guess: some clients show their credentials with
+/// the request that opens it and never again.
+fn names_session(query: &str) -> bool {
+    query.split('&').any(|pair| pair.strip_prefix("sid=").is_some_and(|sid| !sid.is_empty()))
+}

@@ -1,0 +1,188 @@
+//! Credentials among those of other applications, and the ends of sessions: what lets somebody in, and what a logout and a login
+//! end, over HTTP and on sockets.
+
+use serde_json::json;
+
+use crate::stage::{Handshake, NotLetIn, Person, Request, Socket, Stage};
+
+/// Headers that name the session of `token` among the credentials of other applications.
+fn good(token: &str) -> Vec<Vec<(&'static str, String)>> {
+    vec![
+        vec![("Cookie", format!("nick=Jos\u{e9}; auth_token={token}"))],
+        vec![("Cookie", format!("auth_token={token}; auth_token={token}; \u{1f98e}=\u{1f98e}"))],
+        vec![("Cookie", "nick=Jos\u{e9}".into()), ("Cookie", format!("auth_token={token}"))],
+        vec![("Cookie", format!("a=\"x, y; $Version=1; =; b; auth_token=\"{token}\"; AUTH_TOKEN=x"))],
+        vec![
+            ("Cookie", "nick=Jos\u{e9}; auth_token=a.b".into()),
+            ("Authorization", format!("Bearer {token}")),
+        ],
+        vec![("Cookie", "auth_token=gone".into()), ("Authorization", format!("bearer   {token}"))],
+        vec![("Cookie", format!("auth_token={token}")), ("Authorization", "Basic dTpw".into())],
+    ]
+}
+
+fn with(request: Request, headers: &[(&'static str, String)]) -> Request {
+    headers.iter().fold(request, |request, (name, value)| request.header(name, value))
+}
+
+fn handshake(headers: &[(&'static str, String)]) -> Handshake {
+    headers.iter().fold(Handshake::default(), |handshake, (name, value)| handshake.header(name, value))
+}
+
+async fn opens(person: &Person, headers: &[(&'static str, String)]) -> Socket {
+    let mut socket =
+        person.tries(handshake(headers)).await.unwrap_or_else(|why| panic!("{headers:?}: {why:?}"));
+    assert_eq!(socket.next("welcome").await["username"], person.name.as_str());
+    socket
+}
+
+#[tokio::test]
+async fn other_applications_credentials_lock_nobody_out_of_any_route() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    alice.creates_room("den", false).await;
+    for headers in good(alice.token()) {
+        for route in ["/user/me", "/rooms", "/rooms/den/messages", "/presence/online"] {
+            alice.sends(with(Request::get(route), &headers)).await.expect(200);
+        }
+        let said = Request::post("/rooms/den/messages", &json!({"text": "by HTTP"}));
+        alice.sends(with(said, &headers)).await.expect(201);
+        let mut socket = opens(&alice, &headers).await;
+        socket.says("by socket").await;
+        let polling = Request::get("/socket.io/?EIO=4&transport=polling");
+        alice.sends(with(polling, &headers)).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_logout_ends_whatever_it_shows() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.person("alice").await;
+    for n in 0..good("").len() {
+        alice = stage.person_again("alice").await;
+        let headers = &good(alice.token())[n];
+        let mut socket = opens(&alice, headers).await;
+        alice.sends(with(Request::new("POST", "/user/logout"), headers)).await.expect(200);
+        assert!(socket.ends().await.left, "{headers:?}");
+        alice.gets("/user/me").await.expect_refusal(401);
+    }
+    let (one, two) = (stage.person_again("alice").await, stage.person_again("alice").await);
+    let mut sockets = [one.connects().await, two.connects().await];
+    let both = format!("auth_token={}; nick=Jos\u{e9}; auth_token={}", one.token(), two.token());
+    alice.sends(Request::get("/user/me").header("Cookie", &both)).await.expect_refusal(401);
+    alice.sends(Request::new("POST", "/user/logout").header("Cookie", &both)).await.expect(200);
+    for (person, socket) in [&one, &two].into_iter().zip(&mut sockets) {
+        assert!(socket.ends().await.left);
+        person.gets("/user/me").await.expect_refusal(401);
+    }
+}
+
+#[tokio::test]
+async fn sockets_of_a_session_that_a_login_replaces_are_not_disconnected() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let other = stage.person_again("alice").await;
+    let (mut first, mut kept) = (alice.connects().await, other.connects().await);
+    let cookies = format!("nick=Jos\u{e9}; auth_token={}; auth_token=gone", alice.token());
+    let login = Request::post("/user/login", &alice.credentials()).header("Cookie", &cookies);
+    let token = alice.sends(login).await.expect(200).token().expect("a cookie");
+    let ending = first.ends().await;
+    assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"));
+    alice.gets("/user/me").await.expect_refusal(401);
+    let mut again = opens(&alice, &[("Cookie", format!("auth_token={token}"))]).await;
+    again.says("back again").await;
+    kept.hears("back again").await;
+}
+
+#[tokio::test]
+async fn a_handshake_with_dead_credentials_gets_connect_error_and_one_without_any_401() {
+    let stage = Stage::opens().await;
+    let (alice, eve) = (stage.person("alice").await, stage.person("eve").await);
+    let closed = alice.clone();
+    closed.logs_out().await;
+    let dead = [
+        closed.handshake(),
+        Handshake::default().header("Authorization", &format!("Bearer {}", closed.token())),
+        Handshake::default().cookie("never-was"),
+        Handshake::default().cookie("a.b"),
+        closed.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
+        closed.handshake().auth(json!({"token": closed.token()})),
+    ];
+    for handshake in dead {
+        match eve.tries(handshake.clone()).await {
+            Err(NotLetIn::ConnectError(error)) => {
+                assert_eq!(error["data"]["code"], "unauthorized", "{error} for {handshake:?}");
+            }
+            other => panic!("{:?} for {handshake:?}", other.map(|_| "let in")),
+        }
+    }
+    match eve.tries(Handshake::default()).await {
+        Err(NotLetIn::Http(401, _)) => {}
+        other => panic!("{:?}", other.map(|_| "let in")),
+    }
+    let token = json!({"token": eve.token()});
+    let mut socket = eve.tries(closed.handshake().auth(token)).await.expect("a token beside a dead cookie");
+    assert_eq!(socket.next("welcome").await["username"], "eve");
+}
+
+#[tokio::test]
+async fn a_login_for_a_token_answers_it_and_sets_no_cookie() {
+    let stage = Stage::opens_with(&["--allow-origin", "http://page.example"]).await;
+    let alice = stage.stranger("alice");
+    alice.registers().await;
+    let mut credentials = alice.credentials();
+    credentials["session"] = json!("token");
+    for origin in [None, Some("http://page.example")] {
+        let login = Request::post("/user/login", &credentials);
+        let answer =
+            alice.sends(origin.into_iter().fold(login, |login, origin| login.header("Origin", origin)));
+        let answer = answer.await.expect(200);
+        assert_eq!(answer.header("set-cookie"), None);
+        let token = answer.json()["token"].as_str().expect("a token").to_owned();
+        let headers = vec![("Authorization", format!("Bearer {token}"))];
+        let mut socket = opens(&alice, &headers).await;
+        alice.sends(with(Request::post("/user/logout", &json!({})), &headers)).await.expect(200);
+        assert!(socket.ends().await.left);
+    }
+    let elsewhere = Request::post("/user/login", &credentials).header("Origin", "http://evil.example");
+    alice.sends(elsewhere).await.expect_refusal(403);
+    credentials["session"] = json!("tokens");
+    alice.sends(Request::post("/user/login", &credentials)).await.expect_refusal(400);
+}
+
+#[tokio::test]
+async fn requests_without_content_are_taken_in_every_form() {
+    let stage = Stage::opens().await;
+    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let chunked = |method: &str, path: &str, kind: Option<&str>, body: &str| {
+        let chunk = if body.is_empty() { String::new() } else { format!("{:x}\r\n{body}\r\n", body.len()) };
+        let request =
+            Request::new(method, path).body(kind.unwrap_or("text/plain"), format!("{chunk}0\r\n\r\n"));
+        request.header("Transfer-Encoding", "chunked")
+    };
+    let forms = |method: &'static str, path: &'static str| {
+        [
+            Request::new(method, path),
+            Request::new(method, path).body("text/plain", ""),
+            chunked(method, path, None, ""),
+            chunked(method, path, Some("application/json; charset=utf-8"), ""),
+            chunked(method, path, Some("application/json"), "{}"),
+            Request::new(method, path).body("application/json; charset=utf-8", "{}"),
+        ]
+    };
+    for form in forms("DELETE", "/rooms/den/members/bob") {
+        if bob.gets("/rooms/den").await.status != 200 {
+            let _ = alice.posts("/rooms", &json!({"name": "den", "private": true})).await;
+            assert!(alice.adds("bob", "den").await.status < 300);
+        }
+        let shown = format!("{form:?}");
+        let removed = alice.asks(form).await;
+        assert!(removed.status < 300, "{shown}: {removed:?}");
+        assert_ne!(bob.gets("/rooms/den").await.status, 200, "{shown}");
+    }
+    for form in forms("POST", "/user/logout") {
+        let alice = stage.person_again("alice").await;
+        alice.asks(form.clone()).await.expect(200);
+        assert_eq!(alice.gets("/user/me").await.status, 401, "{form:?}");
+    }
+}

@@ -1,0 +1,97 @@
+// Sessions that end or are replaced, as the official client sees them on every transport, with the cookies of a browser.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { client, next, passwords, server } from "./house.mjs";
+
+const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
+const quick = { reconnectionDelay: 200, reconnectionDelayMax: 400 };
+// Another application's cookie, as UTF-8 bytes: Node writes header values as Latin-1.
+const foreign = Buffer.from("nick=José; broken=\u{1f98e}").toString("latin1");
+
+/** Posts as a browser would, which sends its cookies and keeps the one it gets. */
+async function post(path, body, jar) {
+  const response = await fetch(`${server}${path}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...(jar.cookie && { Cookie: jar.cookie }) },
+    body: JSON.stringify(body),
+  });
+  const [set] = response.headers.getSetCookie();
+  if (set) jar.cookie = `${set.split(";")[0]}; ${foreign}`;
+  return response;
+}
+
+async function login(name, jar) {
+  const response = await post("/user/login", { username: name, password: passwords[name] }, jar);
+  assert.equal(response.status, 200, await response.text());
+}
+
+/** A tab that sends whatever cookie the jar holds at the moment. */
+function tab(jar, transports) {
+  const socket = client(undefined, { transports, ...quick, extraHeaders: undefined, autoConnect: false });
+  socket.io.opts.extraHeaders = {
+    get cookie() {
+      return jar.cookie;
+    },
+  };
+  return socket.connect();
+}
+
+for (const transports of ways) {
+  const way = transports.join(" then ");
+
+  test(`${way}: after a second login in the same browser the first tab reconnects by itself`, async () => {
+    const jar = {};
+    await login("alice", jar);
+    const first = tab(jar, transports);
+    await next(first, "welcome");
+    const dropped = next(first, "disconnect");
+    const again = next(first, "welcome");
+    await login("alice", jar);
+    assert.match(await dropped, /^transport (close|error)$/);
+    await again;
+    assert.equal((await first.timeout(10_000).emitWithAck("message", { text: "still here" })).ok, true);
+    const second = tab(jar, transports);
+    await next(second, "welcome");
+
+    const out = [next(first, "disconnect"), next(second, "disconnect")];
+    assert.equal((await post("/user/logout", {}, { cookie: jar.cookie })).status, 200);
+    assert.deepEqual(await Promise.all(out), ["io server disconnect", "io server disconnect"]);
+  });
+
+  test(`${way}: a cookie whose session has ended gets a connect_error with a code, once`, async () => {
+    const jar = {};
+    await login("bob", jar);
+    const { cookie } = jar;
+    assert.equal((await post("/user/logout", {}, jar)).status, 200);
+    for (const dead of [cookie, cookie.replace(/auth_token=\w+/, "auth_token=never-was")]) {
+      const nobody = tab({ cookie: dead }, transports);
+      const { message, data } = await next(nobody, "connect_error");
+      assert.deepEqual(data, { code: "unauthorized", message });
+      assert.equal(nobody.active, false, "the client does not try again by itself");
+      nobody.disconnect();
+    }
+  });
+}
+
+test("a client whose session has ended gets in with a new cookie or a token", async () => {
+  const jar = {};
+  await login("bob", jar);
+  const old = { cookie: jar.cookie };
+  await post("/user/logout", {}, { ...old });
+  const bob = tab(old, ["polling", "websocket"]);
+  await next(bob, "connect_error");
+  await login("bob", old);
+  const welcome = next(bob, "welcome");
+  bob.connect();
+  assert.equal((await welcome).username, "bob");
+  bob.disconnect();
+
+  const answer = await post("/user/login", { username: "bob", password: passwords.bob, session: "token" }, {});
+  const { token } = await answer.json();
+  assert.deepEqual(answer.headers.getSetCookie(), []);
+  const dead = { cookie: jar.cookie };
+  const shows = tab(dead, ["websocket"]);
+  shows.auth = { token };
+  assert.equal((await next(shows, "welcome")).username, "bob");
+  shows.disconnect();
+});

@@ -4,6 +4,7 @@
 //! What `actix_web::HttpServer` does, by hand, because that takes plain TCP connections only and reads ahead what pipelines bring.
 
 mod head_by_head;
+mod offers;
 
 use std::{
     any::Any,
@@ -24,11 +25,13 @@ use actix_web::{
     rt::net::TcpStream,
 };
 
+use gateway::Hangup;
+
 use self::head_by_head::HeadByHead;
 use crate::{descriptors, heartbeat, supervision};
 
-/// How long a client's connection may stay open between two requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a connection between two roles may stay open between two requests. The gateway closes its own sooner.
+pub const INNER_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
 const DISCONNECT: Duration = Duration::from_secs(1);
@@ -41,6 +44,11 @@ const BLOCKING: usize = 8;
 pub struct Settings {
     /// How long a request head may take.
     pub head: Duration,
+    /// How long a connection may stay open between two requests.
+    pub keep_alive: Duration,
+    /// Whether a client that closes its sending side after a request gets the answer. Where it does, requests that wait for events
+    /// have to watch [`Hangup`], which every connection has.
+    pub half_closed: bool,
     /// How long open requests may go on when the server is stopped, in seconds.
     pub drain: u64,
     /// How many descriptors a connection takes, with what belongs to it behind the server.
@@ -86,12 +94,13 @@ where
                 let stopped = stopped.clone();
                 async move { stopped.notified().await }
             })
-            .keep_alive(KEEP_ALIVE)
+            .keep_alive(settings.keep_alive)
             .client_request_timeout(settings.head)
             .client_disconnect_timeout(DISCONNECT)
-            .h1_allow_half_closed(false)
+            .h1_allow_half_closed(settings.half_closed)
             .local_addr(address)
             .on_connect_ext(move |io: &HeadByHead<TcpStream>, extensions| {
+                extensions.insert::<Hangup>(io.hangup());
                 (settings.on_connect)(io.get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
@@ -101,7 +110,7 @@ where
                 // One that is gone already shows in what is read.
                 let _ = io.set_nodelay(true);
                 let peer = io.peer_addr().ok();
-                Ok((HeadByHead::new(io), Protocol::Http1, peer))
+                Ok((HeadByHead::new(io, settings.head), Protocol::Http1, peer))
             }
         })
         .and_then(http)

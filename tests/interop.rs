@@ -162,7 +162,8 @@ async fn in_a_browser(script: &str) {
     finishes(script, command).await;
 }
 
-fn node(script: &str) -> Command {
+/// A script of `tests/interop` on Node.
+pub fn node(script: &str) -> Command {
     let mut command = Command::new(given("INTEROP_NODE").unwrap_or_else(|| "node".into()));
     command.arg(folder().join(script));
     command
@@ -176,7 +177,7 @@ pub async fn python(script: &str, args: &[&str]) {
 }
 
 /// Runs a program to its end; it must succeed. Returns what it printed, and shows everything when it fails.
-async fn finishes(name: &str, mut command: Command) -> String {
+pub async fn finishes(name: &str, mut command: Command) -> String {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = match tokio::time::timeout(PATIENCE, command.output()).await {
         Ok(Ok(output)) => output,

@@ -3,6 +3,7 @@
 
 mod checker;
 mod config;
+mod connections;
 mod contract;
 mod credentials;
 mod deaf_log;
@@ -15,6 +16,7 @@ mod operations;
 mod orchestrators;
 mod pipelines;
 mod plays;
+mod proxies;
 mod readme;
 mod recovery;
 mod roles;

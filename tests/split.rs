@@ -2,6 +2,7 @@
 //! MongoDB and Redis. Here too: what happens when one of these parts fails.
 
 mod checker;
+mod connections;
 mod contract;
 mod credentials;
 mod durability;

@@ -1,136 +1,194 @@
-//! Which address a request comes from, and whether it came over TLS, when reverse proxies may stand before us. Called by
-//! the door and the login limit.
+//! Which address a request comes from, and which scheme and host its client used, where reverse proxies may stand in front.
+//! Called by the door, which keeps the result with the request.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
-};
+use std::net::{IpAddr, SocketAddr};
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use proto::{address, identity::is_forbidden_header};
 
-/// A trusted address or network, `IP` or `IP/BITS`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    base: u128,
-    mask: u128,
-}
+use crate::{
+    forwarded::{self, Chain, Scheme},
+    network::Network,
+};
 
-/// A network that cannot be trusted. Says what is expected and never repeats the value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotANetwork {
-    /// Not an address, or not a prefix length.
-    #[error("expected an IP address, or one with /BITS behind it")]
-    Malformed,
-    /// A prefix so short that anybody could be a proxy.
-    #[error("a trusted network has at least 8 bits (IPv4) or 16 bits (IPv6): anybody could name any address")]
-    TooWide,
-}
-
-/// Where a request really comes from.
+/// The client of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     /// The client's address; none when the peer has none (not a TCP socket).
     pub(crate) address: Option<IpAddr>,
-    /// Whether the client speaks TLS, to a proxy.
-    pub(crate) https: bool,
+    /// Whether the client uses TLS, as far as this is certain: none when a trusted proxy does not say it, or says both.
+    pub(crate) https: Option<bool>,
+    /// Whether the client is taken to use TLS; the best guess where `https` is none.
+    pub(crate) is_secure: bool,
     /// Whether the peer is a trusted proxy.
     pub(crate) proxied: bool,
+    /// Why the address may be the wrong one.
+    pub(crate) doubt: Option<Doubt>,
+}
+
+/// Why clients may be counted under an address that is not their own, or their scheme may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// A peer that is not trusted sends headers of a proxy.
+    Untrusted,
+    /// A trusted proxy names no client.
+    Absent,
+    /// The header holds no address where the client's should be.
+    Unreadable(&'static str),
+    /// Two headers name different clients.
+    Contradiction(&'static str, &'static str),
+    /// The address is private, and names clients of its own: a proxy that is not trusted.
+    Unlisted(IpAddr),
+    /// The header of a CDN names another client than the proxies do.
+    Cdn(&'static str),
+    /// The header states no scheme that is known.
+    Scheme(&'static str),
+}
+
+/// The result of following one chain from the nearest hop to the client.
+struct Walk {
+    header: &'static str,
+    /// The farthest address that is certain.
+    address: IpAddr,
+    end: End,
+    /// Whether the address names a client of its own.
+    forwards: bool,
+}
+
+/// Why a walk ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// At an address that is not a trusted proxy.
+    Client,
+    /// At the end of the chain: all its addresses are trusted.
+    Trusted,
+    /// At an element without an address.
+    Unreadable,
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-impl Network {
-    /// Whether `address` belongs to the network.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        bits(address) & self.mask == self.base
-    }
-}
-
-impl FromStr for Network {
-    type Err = NotANetwork;
-
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| NotANetwork::Malformed)?;
-        let (width, shortest) = if address.is_ipv4() { (32, 8) } else { (128, 16) };
-        let length: u32 = length.map_or(Ok(width), str::parse).map_err(|_| NotANetwork::Malformed)?;
-        if length > width {
-            return Err(NotANetwork::Malformed);
-        }
-        if length < shortest {
-            return Err(NotANetwork::TooWide);
-        }
-        let mask = u128::MAX << (width - length);
-        Ok(Self { base: bits(address) & mask, mask })
-    }
-}
-
 impl Client {
-    /// The client behind `peer`, whose word counts only if it is trusted.
+    /// The client behind `peer`, whose headers count only if it is trusted.
     pub(crate) fn of(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let peer = peer.map(|peer| peer.ip().to_canonical());
         let known = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-        match peer {
-            Some(proxy) if known(proxy) => Self {
-                address: Some(forwarded_for(proxy, headers, known)),
-                https: last(headers, &FORWARDED_PROTO)
-                    .is_some_and(|proto| proto.eq_ignore_ascii_case("https")),
-                proxied: true,
-            },
-            address => Self { address, https: false, proxied: false },
-        }
+        let Some(proxy) = peer.filter(|peer| known(*peer)) else {
+            let doubt = forwarded::is_present(headers).then_some(Doubt::Untrusted);
+            return Self { address: peer, https: Some(false), is_secure: false, proxied: false, doubt };
+        };
+        let (address, doubt) = located(proxy, headers, known);
+        let (https, is_secure, odd) = scheme(headers);
+        Self { address: Some(address), https, is_secure, proxied: true, doubt: doubt.or(odd) }
     }
 
-    /// What the client is counted by, see [`proto::address`].
+    /// The address that limits count this client by, see [`proto::address`].
     pub(crate) fn counted(self) -> Option<IpAddr> {
         self.address.map(address::counted)
     }
 }
 
-/// Removes what a client must not say: who it is, and, unless a trusted proxy says it, where it comes from.
-pub(crate) fn strip(headers: &mut HeaderMap, proxied: bool) {
-    let forged: Vec<_> = headers.keys().filter(|name| is_refused(name.as_str(), proxied)).cloned().collect();
+impl Doubt {
+    /// The `reason` label of the metric.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+            Self::Absent => "absent",
+            Self::Unreadable(_) => "unreadable",
+            Self::Contradiction(..) => "contradiction",
+            Self::Unlisted(_) => "unlisted",
+            Self::Cdn(_) => "cdn",
+            Self::Scheme(_) => "scheme",
+        }
+    }
+}
+
+/// Removes what a client must not send: its identity, and every header of proxies. What a trusted proxy sent is replaced by
+/// the one result, in the one form that services read.
+pub(crate) fn replace(headers: &mut HeaderMap, client: Client) {
+    let forged: Vec<_> = headers.keys().filter(|name| is_refused(name.as_str())).cloned().collect();
     for name in forged {
         headers.remove(name);
     }
-}
-
-fn is_refused(name: &str, proxied: bool) -> bool {
-    let canonical = name.to_ascii_lowercase().replace('_', "-");
-    let origin = canonical.starts_with("x-forwarded") || canonical == "forwarded";
-    is_forbidden_header(name) || (origin && (!proxied || name.contains('_')))
-}
-
-/// The nearest address of the chain that no proxy of ours has; a chain with a malformed link ends before it.
-fn forwarded_for(proxy: IpAddr, headers: &HeaderMap, known: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let values: Vec<&str> =
-        headers.get_all(&FORWARDED_FOR).map(|value| value.to_str().unwrap_or("?")).collect();
-    let mut nearest = proxy;
-    for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { return nearest };
-        nearest = address.to_canonical();
-        if !known(nearest) {
-            return nearest;
-        }
+    let (true, Some(address)) = (client.proxied, client.address) else { return };
+    if let Ok(value) = HeaderValue::try_from(address.to_string()) {
+        headers.insert(FORWARDED_FOR, value);
     }
-    nearest
+    let proto = if client.is_secure { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
 }
 
-/// The last element of a list header: what the nearest proxy wrote.
-fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get_all(name).last()?.to_str().ok()?.rsplit(',').next().map(str::trim)
+fn is_refused(name: &str) -> bool {
+    let canonical = name.to_ascii_lowercase().replace('_', "-");
+    is_forbidden_header(name) || canonical.starts_with("x-forwarded") || canonical == "forwarded"
 }
 
-/// The address as 128 bits, IPv4 in its mapped form.
-fn bits(address: IpAddr) -> u128 {
+/// The client's address, and why it may be wrong. Headers that name different clients cannot all come from the proxy: then the
+/// proxy's own address counts, so that a client gains nothing by forging one.
+fn located(proxy: IpAddr, headers: &HeaderMap, known: impl Fn(IpAddr) -> bool) -> (IpAddr, Option<Doubt>) {
+    let walks: Vec<Walk> =
+        forwarded::chains(headers).iter().map(|chain| Walk::along(chain, proxy, &known)).collect();
+    let mut clients = walks.iter().filter(|walk| walk.end == End::Client);
+    let Some(first) = clients.next() else {
+        let Some(walk) = walks.iter().find(|walk| walk.end == End::Unreadable).or(walks.first()) else {
+            return (proxy, Some(Doubt::Absent));
+        };
+        let doubt = (walk.end == End::Unreadable).then_some(Doubt::Unreadable(walk.header));
+        return (walk.address, doubt);
+    };
+    if let Some(other) = clients.find(|walk| walk.address != first.address) {
+        return (proxy, Some(Doubt::Contradiction(first.header, other.header)));
+    }
+    if first.forwards && is_private(first.address) {
+        return (first.address, Some(Doubt::Unlisted(first.address)));
+    }
+    let mut cdns = forwarded::of_cdns(headers);
+    let cdn = cdns.find(|(_, named)| *named != Some(first.address));
+    (first.address, cdn.map(|(header, _)| Doubt::Cdn(header)))
+}
+
+/// Whether TLS is used for certain, whether it probably is, and a header whose value is unknown.
+fn scheme(headers: &HeaderMap) -> (Option<bool>, bool, Option<Doubt>) {
+    let said = forwarded::schemes(headers);
+    let odd = said.iter().find_map(|scheme| match scheme {
+        Scheme::Unreadable(header) => Some(Doubt::Scheme(header)),
+        _ => None,
+    });
+    let mut known = said.iter().filter(|scheme| !matches!(scheme, Scheme::Unreadable(_)));
+    let Some(first) = known.next() else { return (None, false, odd) };
+    let is_secure = *first == Scheme::Https;
+    (known.all(|scheme| scheme == first).then_some(is_secure), is_secure, odd)
+}
+
+/// Addresses that no client on the internet has.
+fn is_private(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(four) => four.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(six) => six.to_bits(),
+        IpAddr::V4(four) => {
+            let [a, b, ..] = four.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            four.is_private() || four.is_loopback() || four.is_link_local() || shared
+        }
+        IpAddr::V6(six) => six.is_loopback() || six.is_unique_local() || six.is_unicast_link_local(),
+    }
+}
+
+impl Walk {
+    /// Follows the chain from its nearest hop on, over all that are trusted.
+    fn along(chain: &Chain, proxy: IpAddr, known: impl Fn(IpAddr) -> bool) -> Self {
+        let mut walk = Self { header: chain.header, address: proxy, end: End::Trusted, forwards: false };
+        for (index, hop) in chain.hops.iter().enumerate().rev() {
+            let Some(address) = hop else {
+                walk.end = End::Unreadable;
+                break;
+            };
+            walk.address = *address;
+            if !known(*address) {
+                (walk.end, walk.forwards) = (End::Client, index > 0);
+                break;
+            }
+        }
+        walk
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{client::Network, origin::Origin};
+use crate::{network::Network, origin::Origin};
 
 /// What the gateway can be told.
 #[derive(Debug, Clone, clap::Args)]
@@ -14,15 +14,26 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Origin whose pages may connect besides our own, such as https://app.example.org; repeat or separate by commas.
-    /// There is no wildcard
+    /// Origin whose pages may connect besides our own, such as https://app.example.org or capacitor://localhost; repeat or
+    /// separate by commas. There is no wildcard
     #[arg(long, env = "GODZILLA_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origin: Vec<Origin>,
 
-    /// Reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed, such as 10.0.0.7 or 10.0.0.0/8; repeat
-    /// or separate by commas. Everybody else's are removed
+    /// Let pages of the origins null and file:// connect (some hybrid apps). Every site can make such a page, so cookies
+    /// are ignored in their requests: they authenticate by a token alone
+    #[arg(long, env = "GODZILLA_ALLOW_OPAQUE_ORIGIN")]
+    pub allow_opaque_origin: bool,
+
+    /// Reverse proxy that may report the client's address, scheme and host (X-Forwarded-*, Forwarded, X-Real-IP), such as
+    /// 10.0.0.7 or 10.0.0.0/8; repeat or separate by commas. These headers of all other peers are ignored
     #[arg(long, env = "GODZILLA_TRUSTED_PROXY", value_name = "IP[/BITS]", value_delimiter = ',')]
     pub trusted_proxy: Vec<Network>,
+
+    /// Seconds that a connection may be idle between two requests. More than what a load balancer in front keeps (60 for
+    /// AWS and nginx, 600 for Google), else it sends a request into a connection that is being closed
+    #[arg(long, env = "GODZILLA_KEEP_ALIVE", value_name = "SECONDS", default_value_t = 75,
+          value_parser = clap::value_parser!(u32).range(5..=3_600))]
+    pub keep_alive: u32,
 
     /// Logins per second and client address (IPv6: per /64)
     #[arg(long, env = "GODZILLA_LOGIN_RATE", value_name = "PER_SECOND", default_value_t = 10,
@@ -54,6 +65,7 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=60))]
     pub head_timeout: u32,
 }
+
 /// Less than the largest single answer would refuse it for ever.
 fn unread(text: &str) -> Result<usize, &'static str> {
     let kib = text.parse().ok().filter(|kib| (1_024..=16_777_216).contains(kib));

@@ -1,5 +1,5 @@
-//! What browsers want to hear before a page of another origin may read our answers (the Fetch standard, "CORS protocol"):
-//! the pages of listed origins may, with their cookies; nobody else's. Called by the door, for refusals too.
+//! The headers that a browser needs before it lets a page of another origin read an answer (the Fetch standard, "CORS protocol").
+//! Pages of allowed origins may read; no others. Called by the door, for refusals too.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -9,54 +9,63 @@ use actix_web::{
     },
 };
 
-use crate::origin::Origin;
+use crate::origin::{Allowed, Named};
 
-/// The listed origin that a request comes from, as it names itself.
+/// The allowed origin that a request comes from, exactly as the request spells it.
 #[derive(Debug, Clone)]
-pub(crate) struct Guest(HeaderValue);
+pub(crate) struct Guest {
+    spelled: HeaderValue,
+    /// Whether its requests may carry cookies. An opaque origin is shared by strangers, so its cookies are not used.
+    with_cookies: bool,
+}
 
 /// How long a browser may cache the answer to a preflight, in seconds: so long it goes by a configuration that has changed.
 const CACHED: HeaderValue = HeaderValue::from_static("60");
 
-/// Headers of answers that scripts of other origins may read, besides those that they always may.
-const EXPOSED: HeaderValue = HeaderValue::from_static("Retry-After");
+/// What a page may read beside the headers that every page may.
+const READABLE: HeaderValue = HeaderValue::from_static("Retry-After");
 
-/// Set by browsers on the preflight of a page in a public network that asks a server in a private one.
-const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
-const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+/// Asked by browsers before a public page reaches an address of a private network.
+const ASKS_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOWS_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
 impl Guest {
-    /// The listed origin behind these headers, if there is exactly one.
-    pub(crate) fn of(headers: &HeaderMap, listed: &[Origin]) -> Option<Self> {
-        let mut all = headers.get_all(header::ORIGIN);
-        let (value, None) = (all.next()?, all.next()) else { return None };
-        let origin: Origin = value.to_str().ok()?.parse().ok()?;
-        listed.contains(&origin).then(|| Self(value.clone()))
+    /// The allowed origin that these headers name, if there is exactly one.
+    pub(crate) fn of(headers: &HeaderMap, allowed: Allowed<'_>) -> Option<Self> {
+        let named = Named::of(headers).filter(|named| allowed.has(named))?;
+        let spelled = headers.get(header::ORIGIN)?.clone();
+        Some(Self { spelled, with_cookies: named != Named::Opaque })
     }
 
     /// Lets the page read an answer with these headers.
     fn allow(&self, headers: &mut HeaderMap) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.0.clone());
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.spelled.clone());
+        if self.with_cookies {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, READABLE);
     }
 }
 
-/// Completes the headers of an answer to `guest`, or to anybody else. Where any origin is listed, every answer depends on the
+/// Completes the headers of an answer to `guest`, or to any other client. Where any origin is allowed, every answer depends on the
 /// request's origin, and caches must know that also of the answers that no other origin may read.
-pub(crate) fn complete(guest: Option<&Guest>, listed: &[Origin], headers: &mut HeaderMap) {
+pub(crate) fn complete(guest: Option<&Guest>, allowed: Allowed<'_>, headers: &mut HeaderMap) {
     if let Some(guest) = guest {
         guest.allow(headers);
     }
-    if !listed.is_empty() {
+    if allowed.opaque || !allowed.listed.is_empty() {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 }
 
+/// Whether the request asks which methods another origin may use.
+pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
 /// The answer to the question whether `methods` may be used from another origin, if the request asks that.
 pub(crate) fn preflight(request: &HttpRequest, methods: &'static str) -> Option<HttpResponse> {
-    let asked = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    if request.method() != Method::OPTIONS || !asked {
+    if !is_preflight(request.method(), request.headers()) {
         return None;
     }
     let mut answer = HttpResponse::NoContent();
@@ -65,8 +74,8 @@ pub(crate) fn preflight(request: &HttpRequest, methods: &'static str) -> Option<
     if let Some(wanted) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         answer.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone()));
     }
-    if request.headers().contains_key(&REQUEST_PRIVATE_NETWORK) {
-        answer.insert_header((ALLOW_PRIVATE_NETWORK, "true"));
+    if request.headers().get(&ASKS_PRIVATE).is_some_and(|asked| asked == "true") {
+        answer.insert_header((ALLOWS_PRIVATE, "true"));
     }
     Some(answer.finish())
 }

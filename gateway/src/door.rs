@@ -2,6 +2,8 @@
 //! contract: nothing is looked up for a request that is not well-formed, and no handler sees one that may not pass.
 //! Wrapped around the app by the binary; calls every other module of this crate.
 
+mod examine;
+
 use std::{
     future::{Ready, ready},
     rc::Rc,
@@ -12,22 +14,21 @@ use actix_web::{
     Error as ActixError, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::{ConnectionType, Method, header::HOST},
+    http::{ConnectionType, Method},
 };
 use futures_util::future::LocalBoxFuture;
-use tracing::field;
 
 use crate::{
     Gateway, answer, body,
-    body::{Body, Overrun},
-    client::{self, Client},
+    body::Overrun,
     cors::{self, Guest},
     error::Error,
-    head, metric,
-    origin::{self, Need, Origin, Source},
-    path,
-    routes::{self, Route, SOCKETS, Upstream},
-    upgrade,
+    hangup::Hangup,
+    identify::names_session,
+    metric,
+    origin::Source,
+    routes::{Route, SOCKETS, Upstream},
+    upgrade::Offer,
 };
 
 /// The gateway as actix middleware.
@@ -46,6 +47,7 @@ struct Entry {
     route: &'static Route,
     method: &'static str,
     source: Source,
+    offer: Offer,
     /// Whether the body must be looked at before the request may go on, see [`body::settle`].
     is_body_doubtful: bool,
 }
@@ -87,17 +89,19 @@ where
         let (gateway, service) = (Rc::clone(&self.gateway), Rc::clone(&self.service));
         Box::pin(async move {
             let started = Instant::now();
-            let guest = Guest::of(request.headers(), &gateway.config.allow_origin);
+            let guest = Guest::of(request.headers(), gateway.allowed());
             let entry = match gateway.admit(&mut request).await {
                 Ok(entry) => entry,
                 Err(error) => {
                     let mut answer = refusal(&request, guest.as_ref(), error);
-                    cors::complete(guest.as_ref(), &gateway.config.allow_origin, answer.headers_mut());
+                    cors::complete(guest.as_ref(), gateway.allowed(), answer.headers_mut());
                     return Ok(request.into_response(answer).map_into_right_body());
                 }
             };
-            let overrun = gateway.bound(&mut request, entry.route);
-            let answer = match service.call(request).await {
+            let (overrun, offer) = (gateway.bound(&mut request, entry.route), entry.offer);
+            let hangup = entry.waits(&request).then(|| request.conn_data::<Hangup>().cloned()).flatten();
+            let answered = unless_hung_up(service.call(request), hangup).await;
+            let answer = match answered {
                 Ok(answer) => answer,
                 Err(error) => return Err(answer::failed(error)),
             };
@@ -105,10 +109,35 @@ where
                 Some(error) => answer.into_response(answer::refused(error)).map_into_right_body(),
                 None => gateway.answers.count(answer::passed(answer)),
             };
-            cors::complete(guest.as_ref(), &gateway.config.allow_origin, answer.headers_mut());
+            cors::complete(guest.as_ref(), gateway.allowed(), answer.headers_mut());
+            if offer == (Offer::Ignored { closes: true }) {
+                answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+            }
             metric::answered(entry.route, entry.method, answer.status(), started);
             Ok(answer)
         })
+    }
+}
+
+/// The outcome of `answer`, or an error once the client has closed its sending side.
+async fn unless_hung_up<T>(
+    answer: impl Future<Output = Result<T, ActixError>>,
+    hangup: Option<Hangup>,
+) -> Result<T, ActixError> {
+    let Some(hangup) = hangup else { return answer.await };
+    tokio::select! {
+        // What is there already is answered.
+        biased;
+        answer = answer => answer,
+        () = hangup.noted() => Err(Error::HungUp.into()),
+    }
+}
+
+impl Entry {
+    /// Whether the request is a poll, which may wait for events.
+    fn waits(&self, request: &ServiceRequest) -> bool {
+        let polls = self.route.upstream == Upstream::Sockets && self.offer != Offer::WebSocket;
+        polls && *request.method() == Method::GET && names_session(request.query_string())
     }
 }
 
@@ -142,34 +171,6 @@ impl Gateway {
         Ok(entry)
     }
 
-    /// Every check that needs nothing but the request, and the removal of what a client must not say.
-    fn examine(&self, request: &mut ServiceRequest) -> Result<Entry, Error> {
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return Err(Error::Method(""));
-        }
-        head::check(request.head())?;
-        let client = Client::of(request.peer_addr(), request.headers(), &self.config.trusted_proxy);
-        client::strip(request.headers_mut(), client.proxied);
-        let head = request.head();
-        let own = Origin::own(client.https, &head.uri, &head.headers);
-        if own.is_none() && head.headers.contains_key(HOST) {
-            return Err(Error::Path("the Host header names no host"));
-        }
-        let segments = path::segments(&head.uri, own.as_ref())?;
-        let handshake = upgrade::is_handshake(&head.method, head.uri.path(), head.version, &head.headers)?;
-        let (route, method) = routes::find(head.method.as_str(), &segments)?;
-        let source = match need(&head.method, route, handshake) {
-            Some(need) => origin::check(&head.headers, own.as_ref(), &self.config.allow_origin, need)
-                .inspect_err(|_| tracing::debug!(own = own.as_ref().map(field::display), "origin refused"))?,
-            None => Source::Own,
-        };
-        let is_body_doubtful = match route.upstream {
-            Upstream::Sockets => false,
-            _ => body::check(&head.method, &head.headers, self.body_limit())? == Body::Doubtful,
-        };
-        Ok(Entry { route, method, source, is_body_doubtful })
-    }
-
     /// Bounds the body that the service is going to read. Sockets bound their own.
     fn bound(&self, request: &mut ServiceRequest, route: &Route) -> Overrun {
         if route.upstream == Upstream::Sockets {
@@ -180,16 +181,6 @@ impl Gateway {
 
     fn body_limit(&self) -> usize {
         usize::try_from(self.config.body_limit).unwrap_or(usize::MAX)
-    }
-}
-
-/// How sure of its origin a request must be; none when it only reads.
-fn need(method: &Method, route: &Route, handshake: bool) -> Option<Need> {
-    let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-    match route.upstream {
-        _ if handshake || changes => Some(Need::Named),
-        Upstream::Sockets => Some(Need::NotForeign),
-        _ => None,
     }
 }
 

@@ -31,7 +31,10 @@ pub enum Error {
     )]
     Ambiguous,
     /// 403: a page of another origin.
-    #[error("this origin is not allowed")]
+    #[error(
+        "this origin is not allowed; if it should be, its server needs --allow-origin, or, behind a proxy, --trusted-proxy and the \
+         headers Host and X-Forwarded-Proto"
+    )]
     Origin,
     /// 404: no such route.
     #[error("Not Found")]
@@ -42,6 +45,9 @@ pub enum Error {
     /// 408: the body did not arrive in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
+    /// 408: the client closed its sending side while its request waited for events.
+    #[error("a request that waits for events needs a connection that its client keeps open")]
+    HungUp,
     /// 413: over the gateway's body limit.
     #[error("the request body is too large")]
     TooLarge,
@@ -69,9 +75,17 @@ pub enum Error {
     /// 503: no service behind the gateway can be reached, or the gateway is about to end.
     #[error("Service Unavailable")]
     Away,
+    /// 503: a chat node did not answer a request that changes something in time, so it may have been done.
+    #[error(
+        "Service Unavailable: the outcome is not known; a message may be sent again with the same clientId"
+    )]
+    Unknown,
     /// 504: the service behind the gateway did not answer in time.
     #[error("Gateway Timeout")]
     Late,
+    /// 505: the client speaks HTTP/2 without asking.
+    #[error("this server speaks HTTP/1.1, not HTTP/2: a proxy must connect to it by HTTP/1.1")]
+    Version,
     /// 500: the connection has no address to count by (not a TCP socket).
     #[error("Internal Server Error")]
     NoAddress,
@@ -91,6 +105,7 @@ impl Error {
             Self::NotFound => "not_found",
             Self::Method(_) => "method",
             Self::BodyTimeout => "body_timeout",
+            Self::HungUp => "hung_up",
             Self::TooLarge => "too_large",
             Self::TargetTooLong => "target_too_long",
             Self::MediaType => "media_type",
@@ -100,7 +115,9 @@ impl Error {
             Self::Crowded => "crowded",
             Self::Garbled => "garbled",
             Self::Away => "away",
+            Self::Unknown => "unknown",
             Self::Late => "late",
+            Self::Version => "version",
             Self::NoAddress => "no_address",
         }
     }
@@ -114,10 +131,12 @@ impl Error {
                 | Self::UnexpectedBody
                 | Self::BrokenBody
                 | Self::BodyTimeout
+                | Self::HungUp
                 | Self::TooLarge
                 | Self::TargetTooLong
                 | Self::HeadTooLarge
                 | Self::MediaType
+                | Self::Version
                 | Self::Method("")
         )
     }
@@ -133,15 +152,16 @@ impl ResponseError for Error {
             Self::Origin => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout | Self::HungUp => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyLogins(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Garbled => StatusCode::BAD_GATEWAY,
-            Self::Sessions | Self::Crowded | Self::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Sessions | Self::Crowded | Self::Away | Self::Unknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::NoAddress => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -154,7 +174,9 @@ impl ResponseError for Error {
             }
             Self::Method(allow) => _ = answer.insert_header((header::ALLOW, *allow)),
             Self::TooManyLogins(seconds) => _ = answer.insert_header((header::RETRY_AFTER, *seconds)),
-            Self::Sessions | Self::Crowded | Self::Away => _ = answer.insert_header((header::RETRY_AFTER, 1)),
+            Self::Sessions | Self::Crowded | Self::Away | Self::Unknown => {
+                _ = answer.insert_header((header::RETRY_AFTER, 1));
+            }
             _ => {}
         }
         if self.ends_connection() {

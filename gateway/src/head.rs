@@ -1,7 +1,7 @@
 //! How large a request head may be. actix reads up to 128 KiB; a request of ours needs a fraction of that. Pure; called by
 //! the door first of all.
 
-use actix_web::dev::RequestHead;
+use actix_web::{dev::RequestHead, http::Method};
 
 use crate::error::Error;
 
@@ -13,6 +13,16 @@ const LINES: usize = 64;
 
 /// The most bytes of all header names and values together.
 const HEADERS: usize = 16_384;
+
+/// Refuses methods that mean something to a connection and not to a resource.
+pub(crate) fn check_method(method: &Method) -> Result<(), Error> {
+    match method.as_str() {
+        "CONNECT" | "TRACE" => Err(Error::Method("")),
+        // How HTTP/2 begins; the binary's server makes a request of it.
+        "PRI" => Err(Error::Version),
+        _ => Ok(()),
+    }
+}
 
 /// Refuses a head that no client of ours sends.
 pub(crate) fn check(head: &RequestHead) -> Result<(), Error> {

@@ -110,6 +110,6 @@ fn is_within(route: &Route, names_session: bool) -> bool {
 
 /// Whether the request is part of an Engine.IO session, whose id nobody can guess: some clients show their credentials with
 /// the request that opens it and never again.
-fn names_session(query: &str) -> bool {
+pub(crate) fn names_session(query: &str) -> bool {
     query.split('&').any(|pair| pair.strip_prefix("sid=").is_some_and(|sid| !sid.is_empty()))
 }

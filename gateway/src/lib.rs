@@ -4,6 +4,7 @@
 //! where those are other processes, passes requests on to them: [`Proxy`].
 
 mod answer;
+mod authority;
 mod body;
 mod budget;
 mod client;
@@ -11,11 +12,15 @@ mod config;
 mod cors;
 mod door;
 mod error;
+mod forwarded;
+mod hangup;
 mod head;
 mod identify;
 mod known;
 mod limit;
 mod metric;
+mod network;
+mod notices;
 mod origin;
 mod own;
 mod path;
@@ -29,17 +34,19 @@ use actix_governor::{Governor, GovernorConfig, governor::middleware::NoOpMiddlew
 use actix_web::web::ServiceConfig;
 use sessions::SharedSessions;
 
-pub use client::Network;
 pub use config::Config;
 pub use door::{Door, DoorService};
 pub use error::Error;
+pub use hangup::Hangup;
 pub use limit::ByClient;
+pub use network::Network;
 pub use origin::Origin;
 pub use own::not_found;
 pub use proxy::{Backend, Node, Nodes, NotABackend, Proxy, Upstreams, on_connect};
 
 use budget::Budget;
 use known::Known;
+use notices::Notices;
 
 /// The gateway of one process: cheap to clone, one for all workers.
 #[derive(Clone)]
@@ -51,6 +58,8 @@ pub struct Gateway {
     logins: GovernorConfig<ByClient, NoOpMiddleware>,
     /// What of large answers may wait for clients to read it.
     answers: Budget,
+    /// Warnings about the deployment, for all workers.
+    notices: Notices,
 }
 
 impl Gateway {
@@ -60,7 +69,7 @@ impl Gateway {
         let logins = limit::logins(&config);
         let answers = Budget::new(config.unread_answers);
         let known = Known::new(&sessions);
-        Self { config, sessions, known, logins, answers }
+        Self { config, sessions, known, logins, answers, notices: Notices::default() }
     }
 
     /// The middleware every request passes; wrap the whole app in it, outermost.

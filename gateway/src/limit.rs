@@ -11,27 +11,20 @@ use actix_governor::{
         middleware::NoOpMiddleware,
     },
 };
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError, dev::ServiceRequest};
+use actix_web::{HttpMessage, HttpResponse, HttpResponseBuilder, ResponseError, dev::ServiceRequest};
 
-use crate::{
-    client::{Client, Network},
-    config::Config,
-    error::Error,
-    metric,
-};
+use crate::{client::Client, config::Config, error::Error, metric};
 
-/// Counts clients by address: the peer's, or the one a trusted proxy names; IPv6 by /64.
+/// Counts clients by the address that the door has found: the peer's, or the one a trusted proxy names; IPv6 by /64.
 #[derive(Debug, Clone)]
-pub struct ByClient {
-    trusted: Vec<Network>,
-}
+pub struct ByClient;
 
 /// The login limit that `config` asks for. `login_burst` pass at once, then `login_rate` per second.
 pub(crate) fn logins(config: &Config) -> GovernorConfig<ByClient, NoOpMiddleware> {
     GovernorConfigBuilder::default()
         .period(Duration::from_secs(1) / config.login_rate)
         .burst_size(config.login_burst)
-        .key_extractor(ByClient { trusted: config.trusted_proxy.clone() })
+        .key_extractor(ByClient)
         .finish()
         .expect("rate and burst are at least 1, the flags' ranges say so")
 }
@@ -41,8 +34,8 @@ impl KeyExtractor for ByClient {
     type KeyExtractionError = Error;
 
     fn extract(&self, request: &ServiceRequest) -> Result<IpAddr, Error> {
-        let client = Client::of(request.peer_addr(), request.headers(), &self.trusted);
-        client.counted().ok_or(Error::NoAddress)
+        let client = request.extensions().get::<Client>().copied();
+        client.and_then(Client::counted).ok_or(Error::NoAddress)
     }
 
     fn exceed_rate_limit_response(

@@ -1,63 +1,99 @@
-//! Which upgrades are refused before any handler sees them: an upgrade where none is served makes actix wait for a body
-//! that never ends. Pure; called by the door.
+//! What a request's offer to change the protocol comes to. Only a WebSocket handshake is served, and only at one path. Every other offer
+//! may be ignored (RFC 9110 §7.8) and is, because clients such as the JDK's make one with any request. Pure; called by the door.
 
-use actix_web::http::{
-    Method, Version,
-    header::{self, HeaderMap},
+use actix_web::{
+    dev::RequestHead,
+    http::{
+        ConnectionType, Method, Version,
+        header::{self, HeaderMap, HeaderName},
+    },
 };
 
-use crate::{error::Error, routes::SOCKETS};
+use crate::{body, error::Error, routes::SOCKETS};
 
-/// Whether the request is a WebSocket handshake; refused when it asks for any other upgrade, anywhere else, or in a form
-/// that leaves unclear where the request ends.
-pub(crate) fn is_handshake(
-    method: &Method,
-    path: &str,
-    version: Version,
-    headers: &HeaderMap,
-) -> Result<bool, Error> {
-    let mut asked = headers.get_all(header::UPGRADE);
-    let Some(protocol) = asked.next() else { return Ok(false) };
-    if method != Method::GET || path != SOCKETS {
-        return Err(Error::Upgrade("nothing can be upgraded here"));
+/// What becomes of an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// The request makes none that matters: it is answered over HTTP/1.1.
+    Ignored {
+        /// Whether the connection ends with the answer, because the HTTP library does not keep it after such a request.
+        closes: bool,
+    },
+    /// A WebSocket handshake.
+    WebSocket,
+}
+
+/// Belongs to an offer of HTTP/2.
+const SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What the offer of a request comes to. An offer of a WebSocket elsewhere, or in a form that leaves unclear where the request ends,
+/// is refused.
+pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
+    let (path, headers) = (head.uri.path(), &head.headers);
+    let closes = head.connection_type() == ConnectionType::Upgrade;
+    if !tokens(headers, header::UPGRADE).any(|protocol| names_websocket(protocol)) {
+        return Ok(Offer::Ignored { closes });
     }
-    if asked.next().is_some() || !protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
-        return Err(Error::Upgrade("the only upgrade is to websocket"));
+    // The HTTP library reads what follows as bytes of a WebSocket, whether or not `Connection` makes this an offer.
+    let is_offer = tokens(headers, header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+    if path != SOCKETS && !is_offer && body::announced(headers).is_none() {
+        return Ok(Offer::Ignored { closes: true });
     }
-    if version != Version::HTTP_11 {
-        return Err(Error::Upgrade("a WebSocket handshake is HTTP/1.1"));
+    if head.method != Method::GET || path != SOCKETS {
+        return Err(Error::Upgrade("nothing can be upgraded here: WebSockets are served at /socket.io/"));
+    }
+    let mut all = headers.get_all(header::UPGRADE);
+    let alone = all.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !alone || all.next().is_some() {
+        return Err(Error::Upgrade("the only upgrade is to websocket, offered alone"));
+    }
+    if head.version != Version::HTTP_11 {
+        return Err(Error::Upgrade("a WebSocket handshake is HTTP/1.1: a proxy must not send HTTP/1.0"));
     }
     if headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Error::Upgrade("a WebSocket handshake has no body"));
     }
-    Ok(true)
+    Ok(Offer::WebSocket)
+}
+
+/// Removes an offer that is ignored, so that no service takes it up.
+pub(crate) fn remove(headers: &mut HeaderMap) {
+    headers.remove(header::UPGRADE);
+    headers.remove(SETTINGS);
+}
+
+/// A protocol may carry a version.
+fn names_websocket(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(b"websocket")
+}
+
+/// The elements of a list header over all its lines.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).map(header::HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::test::TestRequest;
 
     use super::*;
 
-    fn ask(
-        method: Method,
-        path: &str,
-        version: Version,
-        pairs: &[(&'static str, &'static str)],
-    ) -> Option<bool> {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        is_handshake(&method, path, version, &map).ok()
+    fn ask(method: Method, path: &str, version: Version, pairs: &[(&str, &str)]) -> Option<Offer> {
+        let request = TestRequest::with_uri(path).method(method).version(version);
+        let request = pairs.iter().fold(request, |request, pair| request.append_header(*pair));
+        offer(request.to_http_request().head()).ok()
     }
+
+    const IGNORED: Option<Offer> = Some(Offer::Ignored { closes: false });
 
     #[test]
     fn only_a_get_of_the_sockets_path_may_upgrade() {
-        let upgrade = [("upgrade", "WebSocket")];
-        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &upgrade), Some(true));
-        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &[]), Some(false));
-        assert_eq!(ask(Method::POST, "/rooms", Version::HTTP_11, &[]), Some(false));
+        let upgrade = [("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade")];
+        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &upgrade), Some(Offer::WebSocket));
+        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &[]), IGNORED);
+        assert_eq!(ask(Method::POST, "/rooms", Version::HTTP_11, &[]), IGNORED);
         assert_eq!(ask(Method::POST, SOCKETS, Version::HTTP_11, &upgrade), None);
         for path in ["/", "/user/me", "/socket.io", "/socket.io/x", "/nowhere"] {
             assert_eq!(ask(Method::GET, path, Version::HTTP_11, &upgrade), None, "{path}");
@@ -68,7 +104,7 @@ mod tests {
     fn a_handshake_is_http_1_1_to_websocket_without_a_body() {
         assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_10, &[("upgrade", "websocket")]), None);
         let refused: [&[(&str, &str)]; 6] = [
-            &[("upgrade", "h2c")],
+            &[("upgrade", "h2c, websocket")],
             &[("upgrade", "websocket, h2c")],
             &[("upgrade", "websocket"), ("upgrade", "websocket")],
             &[("upgrade", "websocket"), ("content-length", "5")],
@@ -78,5 +114,35 @@ mod tests {
         for headers in refused {
             assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, headers), None, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn every_other_offer_is_ignored_on_every_route() {
+        let offers: [&[(&str, &str)]; 8] = [
+            &[("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA")],
+            &[("upgrade", "H2C")],
+            &[("upgrade", "h2")],
+            &[("upgrade", "TLS/1.0, HTTP/2.0")],
+            &[("upgrade", "foo/1")],
+            &[("upgrade", "h2c"), ("upgrade", "TLS/1.3")],
+            &[("upgrade", "")],
+            &[("upgrade", "websockets")],
+        ];
+        for offer in offers {
+            for path in ["/", "/user/login", SOCKETS] {
+                for method in [Method::GET, Method::POST] {
+                    assert_eq!(ask(method, path, Version::HTTP_11, offer), IGNORED, "{offer:?} {path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn websocket_without_connection_is_no_offer() {
+        let loose = [("upgrade", "websocket"), ("connection", "keep-alive")];
+        let ignored = Some(Offer::Ignored { closes: true });
+        assert_eq!(ask(Method::GET, "/user/me", Version::HTTP_11, &loose), ignored);
+        let body = [("upgrade", "websocket"), ("content-length", "2")];
+        assert_eq!(ask(Method::POST, "/rooms", Version::HTTP_11, &body), None, "its end is not known");
     }
 }

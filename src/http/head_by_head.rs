@@ -5,6 +5,10 @@
 //! Knows nothing of HTTP but that a head ends with an empty line, has a few bytes, and may be answered by 101, behind which there are
 //! none. A body in which an empty line happens to be comes in more reads, and nothing else changes.
 //!
+//! It takes offers of other protocols out of heads ([`offers`]), because the library closes a connection after each of them. It limits
+//! how long a head may take that is not the first of its connection, which the library does not. It notes when the client closes its
+//! sending side, which the library does not tell handlers.
+//!
 //! It bounds what unfinished requests take, too. The library keeps a head of up to 128 KiB until it ends, on every connection; all of
 //! them together may have brought [`SHARED`] bytes more than [`OWN`] each since their last empty line or answer. Beyond it a
 //! connection that has brought more is closed.
@@ -14,10 +18,17 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use gateway::Hangup;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::offers;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,6 +43,18 @@ pub struct HeadByHead<S> {
     /// Whether what comes is something else than HTTP by now.
     is_upgraded: bool,
     unfinished: Unfinished,
+    later: LaterHead,
+    hangup: Hangup,
+}
+
+/// The time limit of a head behind an answer.
+#[derive(Debug)]
+struct LaterHead {
+    limit: Duration,
+    /// Whether an answer has begun and no head has ended since.
+    is_next: bool,
+    /// Runs while a head has begun and not ended.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What a connection has brought of a request that is neither whole nor answered.
@@ -57,6 +80,9 @@ const LEAST: usize = 14;
 /// How the answer begins that ends HTTP on a connection.
 const UPGRADED: &[u8] = b"HTTP/1.1 101";
 
+/// How the answer begins behind which the body of the same request comes.
+const CONTINUES: &[u8] = b"HTTP/1.1 100";
+
 /// Where in an empty line a byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
@@ -71,19 +97,53 @@ enum Line {
 }
 
 impl<S> HeadByHead<S> {
-    /// Over `io`, which has brought nothing yet.
-    pub fn new(io: S) -> Self {
-        Self::sharing(io, &BROUGHT)
+    /// Over `io`, which has brought nothing yet; each head but the first may take `limit`.
+    pub fn new(io: S, limit: Duration) -> Self {
+        Self::sharing(io, limit, &BROUGHT)
     }
 
-    fn sharing(io: S, shared: &'static AtomicUsize) -> Self {
-        let unfinished = Unfinished { bytes: 0, shared };
-        Self { io, held: BytesMut::new(), line: Line::Text, is_served: false, is_upgraded: false, unfinished }
+    fn sharing(io: S, limit: Duration, shared: &'static AtomicUsize) -> Self {
+        Self {
+            io,
+            held: BytesMut::new(),
+            line: Line::Text,
+            is_served: false,
+            is_upgraded: false,
+            unfinished: Unfinished { bytes: 0, shared },
+            later: LaterHead { limit, is_next: false, timer: None },
+            hangup: Hangup::default(),
+        }
+    }
+
+    /// Notified when the client closes its sending side.
+    pub fn hangup(&self) -> Hangup {
+        self.hangup.clone()
     }
 
     /// The connection itself.
     pub fn get_ref(&self) -> &S {
         &self.io
+    }
+}
+
+impl LaterHead {
+    /// An answer, or a part of one, is written.
+    fn answered(&mut self, bytes: &[u8]) {
+        self.is_next |= !bytes.starts_with(CONTINUES);
+    }
+
+    /// Bytes were read; `ended` is whether a head ended with them.
+    fn read(&mut self, ended: bool) {
+        if ended {
+            (self.is_next, self.timer) = (false, None);
+        } else if self.is_next && self.timer.is_none() {
+            self.timer = Some(Box::pin(sleep(self.limit)));
+        }
+    }
+
+    /// Whether a head has taken too long; wakes the task when it has.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
     }
 }
 
@@ -152,15 +212,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
             return Poll::Pending;
         }
         if this.is_upgraded && this.held.is_empty() {
+            this.later.timer = None;
             return Pin::new(&mut this.io).poll_read(cx, into);
         }
-        let before = into.filled().len();
+        if this.later.is_late(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let (before, is_start) = (into.filled().len(), this.unfinished.bytes == 0);
         if this.held.is_empty() {
-            let from = into.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
-            if let Some(length) = this.line.until_empty(&into.filled()[from..]) {
-                this.held = BytesMut::from(&into.filled()[from + length..]);
-                into.set_filled(from + length);
+            if into.filled().len() == before {
+                this.hangup.note();
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(length) = this.line.until_empty(&into.filled()[before..]) {
+                this.held = BytesMut::from(&into.filled()[before + length..]);
+                into.set_filled(before + length);
             }
         } else {
             let room = this.held.len().min(into.remaining());
@@ -171,7 +238,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
             }
         }
         this.is_served = !this.held.is_empty() && this.line == Line::Empty;
+        this.later.read(this.line == Line::Empty);
         if this.line == Line::Empty {
+            if is_start {
+                offers::remove(&mut into.filled_mut()[before..]);
+            }
             this.unfinished.end();
             return Poll::Ready(Ok(()));
         }
@@ -182,6 +253,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_upgraded |= bytes.starts_with(UPGRADED);
+        self.later.answered(bytes);
         self.unfinished.end();
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -213,6 +285,8 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(5);
+
     /// What a connection brings in so many reads.
     struct Bits(Vec<&'static [u8]>);
 
@@ -231,7 +305,7 @@ mod tests {
 
     /// All reads up to the end, with `-` where one was put off.
     fn reads(bits: Vec<&'static [u8]>, room: usize) -> Vec<String> {
-        let mut connection = HeadByHead::new(Bits(bits));
+        let mut connection = HeadByHead::new(Bits(bits), LIMIT);
         let mut cx = Context::from_waker(Waker::noop());
         let mut reads = Vec::new();
         loop {
@@ -301,7 +375,7 @@ mod tests {
         };
         let long: &[u8] = &vec![b'a'; SHARED / 2 + OWN];
         let long: &[u8] = Box::leak(long.into());
-        let open = |bits| HeadByHead::sharing(tokio::io::join(Bits(bits), Vec::new()), &ALL);
+        let open = |bits| HeadByHead::sharing(tokio::io::join(Bits(bits), Vec::new()), LIMIT, &ALL);
         let mut one = open(vec![long, b"A: bcdefghijklm\r\n\r\n", long]);
         let mut two = open(vec![long, b"x"]);
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
@@ -322,10 +396,8 @@ mod tests {
 
     #[test]
     fn behind_the_answer_101_nothing_is_cut() {
-        let mut connection = HeadByHead::new(tokio::io::join(
-            Bits(vec![b"GET / HTTP/1.1\r\n\r\n", b"first frame, long\n\nsecond frame, long\n\n"]),
-            Vec::new(),
-        ));
+        let bits = Bits(vec![b"GET / HTTP/1.1\r\n\r\n", b"first frame, long\n\nsecond frame, long\n\n"]);
+        let mut connection = HeadByHead::new(tokio::io::join(bits, Vec::new()), LIMIT);
         let mut cx = Context::from_waker(Waker::noop());
         let mut next = |connection: &mut HeadByHead<_>| {
             let mut space = [0; 100];

@@ -91,7 +91,14 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
 }
 
 fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
-    let settings = Settings { head: HEAD, drain: DRAIN, descriptors: 1, on_connect: |_, _| () };
+    let settings = Settings {
+        head: HEAD,
+        keep_alive: http::INNER_KEEP_ALIVE,
+        half_closed: false,
+        drain: DRAIN,
+        descriptors: 1,
+        on_connect: |_, _| (),
+    };
     let server = http::serve(listener, settings, move || {
         let key = Rc::new(key.clone());
         App::new()

@@ -99,6 +99,8 @@ fn front(
 ) -> Result<Server, Error> {
     let settings = Settings {
         head: Duration::from_secs(config.head_timeout.into()),
+        keep_alive: Duration::from_secs(config.keep_alive.into()),
+        half_closed: true,
         drain: REST,
         // The way to the node behind it.
         descriptors: 2,

@@ -143,6 +143,8 @@ fn front(
 ) -> Result<HttpServerTask, Error> {
     let settings = Settings {
         head: Duration::from_secs(config.gateway.head_timeout.into()),
+        keep_alive: Duration::from_secs(config.gateway.keep_alive.into()),
+        half_closed: true,
         drain: REST,
         descriptors: 1,
         on_connect: socketio::on_connect,

@@ -22,7 +22,7 @@ pub const NODES: [usize; 2] = [2, 3];
 pub const PRESENCE: usize = 4;
 
 /// Flags that the gateway has.
-const GATEWAY_FLAGS: [&str; 8] = [
+const GATEWAY_FLAGS: [&str; 9] = [
     "--allow-origin",
     "--trusted-proxy",
     "--login-rate",
@@ -30,6 +30,7 @@ const GATEWAY_FLAGS: [&str; 8] = [
     "--body-limit",
     "--body-timeout",
     "--head-timeout",
+    "--keep-alive",
     "--payload-limit",
 ];
 

@@ -1,60 +1,132 @@
-//! Tables for proxies: who is trusted, what a chain means, and which headers never pass.
-
-use actix_web::http::header::HeaderValue;
+//! Tables for proxies: who is trusted, what a chain means, which products are understood, and which headers never pass.
 
 use super::*;
 
-fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
-        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static(value));
+        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     map
 }
 
-fn address(peer: &str, chain: &[&'static str]) -> String {
+/// The client of a request from this peer; 10.0.0.0/8 and fd00::/16 are trusted.
+fn of(peer: &str, sent: &[(&str, &str)]) -> Client {
     let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()];
-    let chain: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
-    let client = Client::of(Some(peer.parse().unwrap()), &headers(&chain), &trusted);
-    client.address.unwrap().to_string()
+    Client::of(Some(peer.parse().unwrap()), &headers(sent), &trusted)
 }
 
-#[test]
-fn a_network_is_an_address_or_a_prefix_that_is_not_too_wide() {
-    let within =
-        |network: &str, address: &str| network.parse::<Network>().unwrap().contains(address.parse().unwrap());
-    assert!(within("10.1.2.3", "10.1.2.3") && !within("10.1.2.3", "10.1.2.4"));
-    assert!(within("10.0.0.0/8", "10.255.0.1") && !within("10.0.0.0/8", "11.0.0.1"));
-    assert!(within("10.9.9.9/24", "10.9.9.200") && within("10.0.0.0/8", "::ffff:10.0.0.1"));
-    assert!(within("fd00::/16", "fd00:1::1") && !within("fd00::/16", "fe80::1"));
-    for bad in ["", "x", "10.0.0.1/", "10.0.0.1/33", "::1/129", "10.0.0.1/-1", "10.0.0.1/8/8"] {
-        assert_eq!(bad.parse::<Network>(), Err(NotANetwork::Malformed), "{bad}");
-    }
-    for wide in ["0.0.0.0/0", "10.0.0.0/7", "::/0", "::/15"] {
-        assert_eq!(wide.parse::<Network>(), Err(NotANetwork::TooWide), "{wide}");
-    }
+fn located(sent: &[(&str, &str)]) -> (String, Option<Doubt>) {
+    let client = of("10.0.0.1:1", sent);
+    (client.address.unwrap().to_string(), client.doubt)
 }
 
 #[test]
 fn only_a_trusted_peer_may_speak_for_others() {
-    assert_eq!(address("203.0.113.9:1", &["198.51.100.1"]), "203.0.113.9");
-    assert_eq!(address("10.0.0.1:1", &["198.51.100.1"]), "198.51.100.1");
-    assert_eq!(address("[::ffff:10.0.0.1]:1", &["198.51.100.1"]), "198.51.100.1");
-    assert_eq!(address("10.0.0.1:1", &[]), "10.0.0.1");
+    let address = |peer: &str| of(peer, &[("x-forwarded-for", "198.51.100.1")]).address.unwrap().to_string();
+    assert_eq!(address("10.0.0.1:1"), "198.51.100.1");
+    assert_eq!(address("[::ffff:10.0.0.1]:1"), "198.51.100.1");
+    assert_eq!(address("203.0.113.9:1"), "203.0.113.9");
+}
+
+#[test]
+fn the_forms_of_common_products_are_understood() {
+    const CLIENT: &str = "198.51.100.7";
+    let products: [(&str, &[(&str, &str)]); 17] = [
+        ("nginx", &[("x-forwarded-for", CLIENT), ("x-real-ip", CLIENT)]),
+        ("nginx, appending", &[("x-forwarded-for", "1.1.1.1, 198.51.100.7")]),
+        ("nginx with X-Real-IP alone", &[("x-real-ip", CLIENT)]),
+        (
+            "nginx behind a balancer of ours",
+            &[("x-forwarded-for", "198.51.100.7, 10.0.0.2"), ("x-real-ip", "10.0.0.2")],
+        ),
+        ("HAProxy, a line of its own", &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", CLIENT)]),
+        ("HAProxy, option forwarded", &[("forwarded", "proto=https;for=198.51.100.7")]),
+        ("Envoy", &[("x-forwarded-for", "198.51.100.7,10.0.0.3"), ("x-envoy-external-address", CLIENT)]),
+        ("Traefik", &[("x-forwarded-for", CLIENT), ("x-real-ip", CLIENT), ("x-forwarded-server", "t")]),
+        ("Caddy", &[("x-forwarded-for", CLIENT), ("x-forwarded-proto", "https"), ("x-forwarded-host", "a")]),
+        ("AWS ALB with client ports", &[("x-forwarded-for", "198.51.100.7:40500")]),
+        (
+            "AWS API Gateway",
+            &[("forwarded", "by=10.0.0.9;for=198.51.100.7;host=a;proto=https"), ("x-forwarded-for", CLIENT)],
+        ),
+        ("Azure Application Gateway", &[("x-forwarded-for", "198.51.100.7:40500, 10.0.0.2:1")]),
+        ("Google, trusted balancer", &[("x-forwarded-for", "9.9.9.9,198.51.100.7,10.0.0.4")]),
+        (
+            "Cloudflare, trusted",
+            &[("x-forwarded-for", "198.51.100.7,10.0.0.5"), ("cf-connecting-ip", CLIENT)],
+        ),
+        ("a mapped address", &[("x-forwarded-for", "::ffff:198.51.100.7")]),
+        ("a hidden name beside an address", &[("forwarded", "for=_SEVKISEK"), ("x-forwarded-for", CLIENT)]),
+        ("a quoted node", &[("forwarded", "for=\"198.51.100.7:1\", for=\"[fd00::1]:2\"")]),
+    ];
+    for (product, sent) in products {
+        assert_eq!(located(sent), (CLIENT.to_owned(), None), "{product}");
+    }
+    let six = [("forwarded", "For=\"[2001:db8:cafe::17]:4711\"")];
+    assert_eq!(located(&six), ("2001:db8:cafe::17".to_owned(), None));
+}
+
+#[test]
+fn what_cannot_be_read_is_reported_and_never_a_guess() {
+    use Doubt::{Absent, Cdn, Contradiction, Scheme, Unlisted, Unreadable};
+    let table: [(&[(&str, &str)], &str, Doubt); 12] = [
+        (&[], "10.0.0.1", Absent),
+        (&[("x-forwarded-proto", "https")], "10.0.0.1", Absent),
+        (&[("x-forwarded-for", "unknown")], "10.0.0.1", Unreadable("x-forwarded-for")),
+        (&[("x-forwarded-for", "1.1.1.1, junk")], "10.0.0.1", Unreadable("x-forwarded-for")),
+        (&[("x-forwarded-for", "1.1.1.1, junk, 10.0.0.2")], "10.0.0.2", Unreadable("x-forwarded-for")),
+        (&[("forwarded", "for=_hidden;proto=https")], "10.0.0.1", Unreadable("forwarded")),
+        (&[("x-real-ip", "-")], "10.0.0.1", Unreadable("x-real-ip")),
+        (
+            &[("x-forwarded-for", "1.1.1.1"), ("x-real-ip", "198.51.100.7")],
+            "10.0.0.1",
+            Contradiction("x-forwarded-for", "x-real-ip"),
+        ),
+        (
+            &[("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=2.2.2.2")],
+            "10.0.0.1",
+            Contradiction("x-forwarded-for", "forwarded"),
+        ),
+        (
+            &[("x-forwarded-for", "1.1.1.1, 192.168.1.1")],
+            "192.168.1.1",
+            Unlisted("192.168.1.1".parse().unwrap()),
+        ),
+        (
+            &[("x-forwarded-for", "1.1.1.1, 162.158.1.1"), ("cf-connecting-ip", "1.1.1.1")],
+            "162.158.1.1",
+            Cdn("cf-connecting-ip"),
+        ),
+        (
+            &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "tls")],
+            "1.1.1.1",
+            Scheme("x-forwarded-proto"),
+        ),
+    ];
+    for (sent, address, doubt) in table {
+        assert_eq!(located(sent), (address.to_owned(), Some(doubt)), "{sent:?}");
+    }
+    for header in ["x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-proto", "cf-connecting-ip"] {
+        assert_eq!(of("203.0.113.9:1", &[(header, "1.1.1.1")]).doubt, Some(Doubt::Untrusted), "{header}");
+    }
+    assert_eq!(of("203.0.113.9:1", &[("cookie", "a=b")]).doubt, None);
 }
 
 #[test]
 fn of_a_chain_the_nearest_stranger_counts_whatever_it_claims_before_itself() {
-    assert_eq!(address("10.0.0.1:1", &["1.1.1.1, 198.51.100.1, 10.0.0.2"]), "198.51.100.1");
-    assert_eq!(address("10.0.0.1:1", &["1.1.1.1", "198.51.100.1"]), "198.51.100.1");
-    assert_eq!(address("10.0.0.1:1", &["1.1.1.1, junk"]), "10.0.0.1");
-    assert_eq!(address("10.0.0.1:1", &["1.1.1.1, junk, 10.0.0.2"]), "10.0.0.2");
+    let address = |lines: &[&str]| {
+        let sent: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+        located(&sent).0
+    };
+    assert_eq!(address(&["1.1.1.1, 198.51.100.1, 10.0.0.2"]), "198.51.100.1");
+    assert_eq!(address(&["1.1.1.1", "198.51.100.1"]), "198.51.100.1");
+    assert_eq!(address(&["10.1.1.1, 10.0.0.2"]), "10.1.1.1", "all of them are ours");
 }
 
 #[test]
 fn ipv6_clients_are_counted_by_their_64() {
-    let counted =
-        |peer: &str| Client::of(Some(peer.parse().unwrap()), &HeaderMap::new(), &[]).counted().unwrap();
+    let counted = |peer: &str| of(peer, &[]).counted().unwrap();
     assert_eq!(counted("[2001:db8:1:2:3::4]:1"), counted("[2001:db8:1:2:ffff::9]:2"));
     assert_ne!(counted("[2001:db8:1:2::1]:1"), counted("[2001:db8:1:3::1]:1"));
     assert_ne!(counted("127.0.0.1:1"), counted("127.0.0.2:1"));
@@ -62,17 +134,24 @@ fn ipv6_clients_are_counted_by_their_64() {
 }
 
 #[test]
-fn tls_is_what_the_nearest_trusted_proxy_says() {
-    let https = |peer: &str, value: &'static str| {
-        let trusted = ["10.0.0.1".parse().unwrap()];
-        Client::of(Some(peer.parse().unwrap()), &headers(&[("x-forwarded-proto", value)]), &trusted).https
+fn the_scheme_is_certain_when_all_statements_agree() {
+    let scheme = |peer: &str, sent: &[(&str, &str)]| {
+        let client = of(peer, sent);
+        (client.https, client.is_secure)
     };
-    assert!(https("10.0.0.1:1", "https") && https("10.0.0.1:1", "http, HTTPS"));
-    assert!(!https("10.0.0.1:1", "https, http") && !https("10.0.0.2:1", "https"));
+    let proto = |value| [("x-forwarded-proto", value)];
+    assert_eq!(scheme("10.0.0.1:1", &[]), (None, false));
+    assert_eq!(scheme("10.0.0.1:1", &proto("https")), (Some(true), true));
+    assert_eq!(scheme("10.0.0.1:1", &proto("HTTPS, https")), (Some(true), true));
+    assert_eq!(scheme("10.0.0.1:1", &proto("http")), (Some(false), false));
+    assert_eq!(scheme("10.0.0.1:1", &proto("https, http")), (None, true), "the client's side comes first");
+    let cdn = [("x-forwarded-proto", "http"), ("cloudfront-forwarded-proto", "https")];
+    assert_eq!(scheme("10.0.0.1:1", &cdn), (None, false));
+    assert_eq!(scheme("203.0.113.9:1", &proto("https")), (Some(false), false), "not trusted");
 }
 
 #[test]
-fn identity_headers_never_pass_and_forwarding_ones_only_from_a_proxy() {
+fn services_see_one_form_from_a_proxy_and_no_header_of_anyone_else() {
     let names = [
         "x-authenticated-user",
         "x_authenticated_user",
@@ -84,22 +163,22 @@ fn identity_headers_never_pass_and_forwarding_ones_only_from_a_proxy() {
         "x-forwarded-user",
         "x-forwarded-for",
         "x_forwarded_for",
+        "x-forwarded-host",
         "forwarded",
         "x-forwarded-proto",
         "cookie",
         "x-request-id",
     ];
-    let left = |proxied: bool| {
-        let mut map = HeaderMap::new();
-        for name in names {
-            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("eve"));
-            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("mallory"));
-        }
-        strip(&mut map, proxied);
+    let left = |client: Client| {
+        let sent: Vec<_> = names.iter().flat_map(|name| [(*name, "eve"), (*name, "mallory")]).collect();
+        let mut map = headers(&sent);
+        replace(&mut map, client);
         let mut left: Vec<_> = map.keys().map(|name| name.as_str().to_owned()).collect();
         left.sort_unstable();
-        left
+        (left, map.get_all(FORWARDED_FOR).map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>())
     };
-    assert_eq!(left(false), ["cookie", "x-request-id"]);
-    assert_eq!(left(true), ["cookie", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-request-id"]);
+    assert_eq!(left(of("203.0.113.9:1", &[])), (vec!["cookie".into(), "x-request-id".into()], vec![]));
+    let proxied = of("10.0.0.1:1", &[("x-forwarded-for", "198.51.100.7:1")]);
+    let want = ["cookie", "x-forwarded-for", "x-forwarded-proto", "x-request-id"].map(str::to_owned).to_vec();
+    assert_eq!(left(proxied), (want, vec!["198.51.100.7".to_owned()]));
 }

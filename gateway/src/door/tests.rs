@@ -203,8 +203,10 @@ async fn odd_paths_and_upgrades_are_400_before_anything_is_looked_up() {
         assert_refused(&seen, 400, "the path is not in canonical form");
     }
     for path in ["/user/me", "/", "/nowhere"] {
-        let seen = ask(&stage.gateway, get(path).insert_header(("upgrade", "websocket"))).await;
-        assert_refused(&seen, 400, "nothing can be upgraded here");
+        let offer =
+            get(path).insert_header(("upgrade", "websocket")).insert_header(("connection", "Upgrade"));
+        let seen = ask(&stage.gateway, offer).await;
+        assert_refused(&seen, 400, "nothing can be upgraded here: WebSockets are served at /socket.io/");
     }
     let body =
         get("/socket.io/").insert_header(("upgrade", "websocket")).insert_header(("content-length", "5"));

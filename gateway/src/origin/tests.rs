@@ -12,10 +12,25 @@ fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     map
 }
 
+/// The server's own origin for a client with this much certainty of its scheme.
+fn own(https: Option<bool>, proxied: bool, sent: &[(&'static str, &'static str)]) -> Own {
+    let client = Client { address: None, https, is_secure: false, proxied, doubt: None };
+    Own::of(client, &Uri::from_static("/"), &headers(sent))
+}
+
+fn asked(own: &Own, allowed: Allowed<'_>, sent: &HeaderMap, need: Need) -> Result<Source, Error> {
+    check(sent, Named::of(sent).as_ref(), own, allowed, need)
+}
+
 fn pass(pairs: &[(&'static str, &'static str)], need: Need) -> Result<Source, Error> {
-    let own = Origin::new(false, "chat.example:8080");
+    let own = own(Some(false), false, &[("host", "chat.example:8080")]);
     let listed = ["https://app.example".parse().unwrap(), "http://localhost:5173".parse().unwrap()];
-    check(&headers(pairs), own.as_ref(), &listed, need)
+    asked(&own, Allowed { listed: &listed, opaque: false }, &headers(pairs), need)
+}
+
+/// Whether `origin` is our own to a client behind a trusted proxy that sent these headers.
+fn behind(https: Option<bool>, sent: &[(&'static str, &'static str)], origin: &str) -> bool {
+    own(https, true, sent).is(&origin.parse().unwrap())
 }
 
 #[test]
@@ -24,39 +39,141 @@ fn an_origin_has_a_scheme_a_host_and_a_port_that_may_be_the_usual_one() {
     assert!(same("http://Example.org", "HTTP://example.org:80"));
     assert!(same("https://example.org", "https://example.org:443"));
     assert!(same("http://[::1]:80", "http://[::1]"));
+    // What native clients and other programs write for the same.
+    assert!(same("ws://example.org", "http://example.org:80"));
+    assert!(same("wss://example.org", "https://example.org"));
+    assert!(same("https://example.org/", "https://example.org"));
+    assert!(same("https://example.org.", "https://example.org"));
+    assert!(same("https://münchen.example", "https://xn--mnchen-3ya.example"));
+    assert!(same("http://[2001:DB8:0::1]", "http://[2001:db8::1]:80"));
+    assert!(same("Capacitor://Localhost", "capacitor://localhost"));
+    assert!(!same("capacitor://localhost", "ionic://localhost"));
+    assert!(!same("app://one", "app://two"));
     assert!(!same("http://example.org", "https://example.org"));
     assert!(!same("http://example.org", "http://example.org:8080"));
     assert!(!same("http://example.org", "http://www.example.org"));
 }
 
 #[test]
-fn what_is_not_an_origin_is_refused() {
-    let bad = [
-        "",
-        "*",
-        "null",
-        "example.org",
-        "http://",
-        "http://*",
-        "https://*.example.org",
-        "http://a/",
-        "http://a/b",
-        "http://a?b",
-        "http://a#b",
-        "http://user@a",
-        "http://a:",
-        "http://a:x",
-        "http://a:65536",
-        "http://a:+80",
-        "ftp://a",
-        "http:a",
-        "http://a b",
-        "http://a,http://b",
-        "file://",
-        "http://[::1",
+fn schemes_of_apps_can_be_allowed_by_name() {
+    let apps = [
+        "capacitor://localhost",
+        "ionic://localhost",
+        "tauri://localhost",
+        "http://tauri.localhost",
+        "app://obsidian.md",
+        "app://.",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "moz-extension://0a1b2c3d-0000-4000-8000-000000000000",
+        "safari-web-extension://0A1B2C3D-0000-4000-8000-000000000000",
+        "vscode-webview://1q2w3e",
     ];
-    for bad in bad {
-        assert_eq!(bad.parse::<Origin>(), Err(NotAnOrigin), "{bad}");
+    let own = own(Some(false), false, &[("host", "chat.example")]);
+    for app in apps {
+        let listed = [app.parse().unwrap()];
+        let mut sent = HeaderMap::new();
+        sent.insert(header::ORIGIN, HeaderValue::from_str(app).unwrap());
+        let yes = Allowed { listed: &listed, opaque: false };
+        assert_eq!(asked(&own, yes, &sent, Need::Named), Ok(Source::Listed), "{app}");
+        let no = Allowed { listed: &[], opaque: true };
+        assert_eq!(asked(&own, no, &sent, Need::Named), Err(Error::Origin), "{app}");
+    }
+}
+
+#[test]
+fn null_and_file_pass_by_their_own_flag_alone() {
+    let own = own(Some(false), false, &[("host", "chat.example")]);
+    for opaque in ["null", "file://", "file:///", "FILE://", "Null"] {
+        assert_eq!(opaque.parse::<Origin>(), Err(NotAnOrigin::Opaque), "{opaque}");
+        let sent = headers(&[("origin", opaque)]);
+        for allowed in [true, false] {
+            let want = if allowed { Ok(Source::Listed) } else { Err(Error::Origin) };
+            let allowed = Allowed { listed: &[], opaque: allowed };
+            assert_eq!(asked(&own, allowed, &sent, Need::Named), want, "{opaque}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_an_origin_is_refused_with_its_remedy() {
+    use NotAnOrigin::{Malformed, NoScheme, Path, Wildcard};
+    let bad = [
+        ("", NoScheme),
+        ("*", Wildcard),
+        ("example.org", NoScheme),
+        ("http:a", NoScheme),
+        ("http://", Malformed),
+        ("http://*", Wildcard),
+        ("https://*.example.org", Wildcard),
+        ("http://a/b", Path),
+        ("http://a//", Path),
+        ("http://a?b", Path),
+        ("http://a#b", Path),
+        ("http://user@a", Malformed),
+        ("http://a:", Malformed),
+        ("http://a:x", Malformed),
+        ("http://a:65536", Malformed),
+        ("http://a:+80", Malformed),
+        ("ftp://a", Malformed),
+        ("data://a", Malformed),
+        ("1app://a", Malformed),
+        ("app://", Malformed),
+        ("app://a b", Malformed),
+        ("http://a b", Malformed),
+        ("http://a,http://b", Path),
+        ("http://[::1", Malformed),
+        ("http://999.1.1.1", Malformed),
+    ];
+    for (bad, why) in bad {
+        assert_eq!(bad.parse::<Origin>(), Err(why), "{bad}");
+    }
+}
+
+#[test]
+fn behind_a_proxy_what_it_does_not_say_is_not_compared() {
+    let bare = [("host", "chat.example")];
+    for origin in
+        ["https://chat.example", "http://chat.example", "wss://chat.example", "https://chat.example:8443"]
+    {
+        assert!(behind(None, &bare, origin), "{origin}");
+    }
+    for origin in ["https://evil.example", "https://sub.chat.example", "capacitor://chat.example"] {
+        assert!(!behind(None, &bare, origin), "{origin}");
+    }
+    assert!(
+        behind(Some(true), &bare, "https://chat.example:8443")
+            && !behind(Some(true), &bare, "http://chat.example")
+    );
+    let port = [("host", "chat.example:8443")];
+    assert!(behind(None, &port, "https://chat.example:8443") && !behind(None, &port, "https://chat.example"));
+    let mapped = [("host", "chat.example:80"), ("x-forwarded-port", "443")];
+    assert!(
+        behind(None, &mapped, "https://chat.example") && !behind(None, &mapped, "https://chat.example:8443")
+    );
+    let usual = own(Some(false), false, &bare);
+    assert!(usual.is(&"ws://chat.example/".parse().unwrap()));
+    assert!(
+        !usual.is(&"http://chat.example:8080".parse().unwrap()),
+        "without a proxy a port is never unknown"
+    );
+    assert!(!usual.is(&"https://chat.example".parse().unwrap()), "nor is the scheme");
+}
+
+#[test]
+fn a_reported_host_comes_before_the_host_header_and_only_from_a_proxy() {
+    let reports = [
+        ("x-forwarded-host", "chat.example"),
+        ("x-forwarded-host", "chat.example, inner.example"),
+        ("x-original-host", "chat.example"),
+        ("forwarded", "for=192.0.2.7;host=\"chat.example:443\";proto=https"),
+    ];
+    for report in reports {
+        let sent = [("host", "10.0.0.5:8080"), report];
+        assert!(behind(None, &sent, "https://chat.example"), "{report:?}");
+        assert!(!behind(None, &sent, "http://10.0.0.5:8080"), "{report:?}");
+        let direct = own(Some(false), false, &sent);
+        assert!(!direct.is(&"http://chat.example".parse().unwrap()), "{report:?}");
+        assert!(direct.is(&"http://10.0.0.5:8080".parse().unwrap()), "{report:?}");
     }
 }
 
@@ -100,7 +217,7 @@ fn every_other_page_is_refused() {
         &[("origin", "http://sub.chat.example:8080")],
         &[("origin", "http://chat.example.evil.example:8080")],
         &[("origin", "http://chat.example:8080@evil.example")],
-        &[("origin", "http://chat.example:8080/")],
+        &[("origin", "http://chat.example:8080/x")],
         &[("origin", "http://app.example")],
         &[("origin", "https://app.example:8443")],
         &[("origin", "http://localhost:5174")],
@@ -124,10 +241,8 @@ fn every_other_page_is_refused() {
 
 #[test]
 fn with_two_hosts_no_origin_is_ours() {
-    let twice = headers(&[("host", "chat.example"), ("host", "chat.example")]);
-    assert_eq!(Origin::own(false, &Uri::from_static("/"), &twice), None);
-    assert_eq!(
-        check(&headers(&[("origin", "http://chat.example")]), None, &[], Need::Named),
-        Err(Error::Origin)
-    );
+    let twice = own(Some(false), false, &[("host", "chat.example"), ("host", "chat.example")]);
+    let nobody = Allowed { listed: &[], opaque: false };
+    let sent = headers(&[("origin", "http://chat.example")]);
+    assert_eq!(asked(&twice, nobody, &sent, Need::Named), Err(Error::Origin));
 }

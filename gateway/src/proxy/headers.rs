@@ -79,7 +79,7 @@ pub(super) fn tell(headers: &mut HeaderMap, client: Client, host: Option<&str>, 
         HeaderValue::try_from(text).map(|value| headers.insert(name, value)).ok();
     };
     client.address.into_iter().for_each(|address| tell(FORWARDED_FOR, address.to_string()));
-    tell(FORWARDED_PROTO, if client.https { "https" } else { "http" }.to_owned());
+    tell(FORWARDED_PROTO, if client.is_secure { "https" } else { "http" }.to_owned());
     host.into_iter().for_each(|host| tell(FORWARDED_HOST, host.to_owned()));
     tell(IDENTITY, identity);
 }

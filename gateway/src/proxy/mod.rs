@@ -82,8 +82,11 @@ struct Worker {
     upstream: Upstream,
 }
 
-/// How long a service may take to answer: its own deadlines are shorter.
+/// How long accounts may take to answer: its own deadlines are shorter.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long a chat node may take to answer: a send is answered within 5 s.
+const SEND: Duration = Duration::from_millis(4_700);
 
 /// How long a node may take to open a session: whoever waits for one is answered within 5 s.
 const OPEN: Duration = Duration::from_millis(4_500);
@@ -185,7 +188,12 @@ impl Worker {
     async fn chat(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        self.ask(&outgoing, self.any_node(request), ANSWER).await
+        let answer = self.ask(&outgoing, self.any_node(request), SEND).await;
+        // The node may have done it: no other is asked.
+        answer.map_err(|error| match error {
+            Error::Late if !outgoing.is_repeatable() => Error::Unknown,
+            error => error,
+        })
     }
 
     async fn sockets(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
@@ -199,7 +207,7 @@ impl Worker {
             Session::Unnamed => (self.any_node(request), OPEN),
             Session::On(name) => match self.node(name).await {
                 Some(node) if request.method() == Method::GET => (vec![node], POLL),
-                Some(node) => (vec![node], ANSWER),
+                Some(node) => (vec![node], SEND),
                 None => return Ok(session_unknown(request)),
             },
             Session::Malformed => return Ok(session_unknown(request)),
@@ -232,7 +240,7 @@ impl Worker {
     }
 
     fn written_anew(&self, request: &HttpRequest, body: Bytes) -> Result<Outgoing, Error> {
-        Outgoing::new(request, body, &self.shared.config.trusted_proxy, &self.shared.upstreams.key)
+        Outgoing::new(request, body, &self.shared.upstreams.key)
     }
 
     /// The answer of the first of `candidates` that can be reached.
@@ -256,7 +264,7 @@ impl Worker {
             self.shared.doubts.note(&backend);
             outcome = outcome.and(Err(Error::Away));
         }
-        incoming::relayed(outcome?, under_way)
+        incoming::relayed(outcome?, under_way, within).await
     }
 
     /// The node of this name, which another gateway may know a moment before this one does.

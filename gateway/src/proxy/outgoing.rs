@@ -10,10 +10,7 @@ use proto::{
 };
 
 use super::{backend::Backend, headers};
-use crate::{
-    client::{Client, Network},
-    error::Error,
-};
+use crate::{client::Client, error::Error};
 
 /// A request without the place where it goes.
 pub(super) struct Outgoing {
@@ -26,18 +23,13 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// What `request`, which the door has let in, with this body comes to.
-    pub(super) fn new(
-        request: &HttpRequest,
-        body: Bytes,
-        trusted: &[Network],
-        key: &Key,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(request: &HttpRequest, body: Bytes, key: &Key) -> Result<Self, Error> {
         let odd = Error::Path("the request cannot be passed on");
         let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| odd)?;
         let target = request.uri().path_and_query().ok_or(odd)?.as_str().to_owned();
         let asked = Target { method: method.as_str(), path: &target };
         let identity = key.sign(request.extensions().get::<Identity>(), asked, Timestamp::now());
-        let client = Client::of(request.peer_addr(), request.headers(), trusted);
+        let client = request.extensions().get::<Client>().copied().ok_or(Error::NoAddress)?;
         let host = request.headers().get(own::HOST).and_then(|host| host.to_str().ok());
         let mut headers = headers::passed(request.headers());
         headers::tell(&mut headers, client, host, identity);

@@ -41,6 +41,10 @@ const IDLE_CONNECTIONS: usize = 64;
 /// A connection that is silent for so long is asked whether the other side is still there, and after as long again it is not.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// What a node has not acknowledged for so long on a WebSocket is lost, and the way to the node is cut. The client then reconnects; a
+/// send that it waits for has had its 5 s.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(4);
+
 /// Bytes that the kernel may hold of what a node sends to one WebSocket (it doubles the figure); what waits beyond that waits
 /// at the node, where it is counted.
 const RECEIVE_BUFFER: usize = 32 * 1024;
@@ -50,6 +54,7 @@ impl Upstream {
     pub(super) fn new() -> Self {
         let mut small = connector();
         small.set_recv_buffer_size(Some(RECEIVE_BUFFER));
+        small.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         Self {
             requests: client().pool_max_idle_per_host(IDLE_CONNECTIONS).build(connector()),
             handshakes: client().pool_max_idle_per_host(0).retry_canceled_requests(false).build(small),

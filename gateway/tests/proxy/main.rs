@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cut;
 mod drain;
 mod nodes;
 mod requests;

@@ -84,7 +84,7 @@ async fn what_could_be_read_in_two_ways_reaches_nobody() {
         ("GET /rooms", "Connection: Upgrade\r\nUpgrade: websocket\r\n".to_owned(), smuggled, 400),
         (
             "GET /socket.io/?EIO=4&transport=polling",
-            "Connection: Upgrade\r\nUpgrade: h2c\r\n".to_owned(),
+            "Connection: Upgrade\r\nUpgrade: h2c, websocket\r\n".to_owned(),
             "",
             400,
         ),
@@ -139,6 +139,30 @@ async fn a_trusted_proxy_says_where_the_client_is_and_that_it_came_by_tls() {
     assert_eq!(header(&head, "x-forwarded-for").as_deref(), Some("203.0.113.7"));
     assert_eq!(header(&head, "x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(header(&head, "x-forwarded-host").as_deref(), Some("chat.example"));
+}
+
+#[actix_web::test]
+async fn an_offer_of_another_protocol_stays_at_the_gateway() {
+    let stage = Stage::opens(&[]).await;
+    let offer =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n";
+    let body = r#"{"text":"hello"}"#;
+    let length = format!("{offer}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    for (line, more, body) in [("GET /rooms", offer, ""), ("POST /rooms/den/messages", &length, body)] {
+        let client = stage.sends(stage.head(line, more) + body);
+        let mut client = client.await;
+        let mut node = stage.one.accepts().await;
+        let head = node.head().await;
+        for name in ["upgrade", "http2-settings", "connection"] {
+            assert_eq!(header(&head, name), None, "{head}");
+        }
+        assert_eq!(node.takes(body.len()).await, body);
+        node.writes(FINE).await;
+        let answer = client.rest().await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        // What the binary's own server takes out of heads ends a connection of the library's.
+        assert_eq!(header(&answer, "connection").as_deref(), Some("close"), "{answer}");
+    }
 }
 
 #[actix_web::test]

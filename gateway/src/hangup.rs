@@ -1,0 +1,60 @@
+//! The news that a client has closed its sending side. A client that only ends its requests this way still gets its answer; one that
+//! waits for events in a long-poll is taken for gone, because nothing else shows it. Noted by the binary's connections, watched by
+//! the door.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+/// One for each connection, with its requests as connection data. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Hangup(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_noted: Cell<bool>,
+    /// Of the one request that is being answered.
+    watcher: RefCell<Option<Waker>>,
+}
+
+impl Hangup {
+    /// The client has closed its sending side.
+    pub fn note(&self) {
+        self.0.is_noted.set(true);
+        if let Some(watcher) = self.0.watcher.take() {
+            watcher.wake();
+        }
+    }
+
+    /// Resolves when the client has closed its sending side.
+    pub(crate) async fn noted(&self) {
+        poll_fn(|cx| {
+            if self.0.is_noted.get() {
+                return Poll::Ready(());
+            }
+            self.0.watcher.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn it_is_seen_before_and_after_it_is_noted() {
+        let hangup = Hangup::default();
+        let watcher = hangup.clone();
+        let watching = actix_web::rt::spawn(async move { watcher.noted().await });
+        tokio::task::yield_now().await;
+        assert!(!watching.is_finished());
+        hangup.note();
+        watching.await.unwrap();
+        hangup.noted().await;
+    }
+}

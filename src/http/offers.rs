@@ -1,0 +1,128 @@
+//! Takes offers of other protocols out of a request head before the HTTP library parses it. Every such offer may be ignored (RFC 9110
+//! §7.8), but the library ends the connection behind each request whose `Connection` header contains `upgrade`, as the recipe for nginx in
+//! Socket.IO's documentation sends it with all requests, and the JDK's HTTP client with its first one. A WebSocket handshake stays
+//! as it is. Pure; called by `head_by_head`.
+//!
+//! The head keeps its length: names are overwritten in place.
+
+use std::ops::Range;
+
+/// How a client begins that speaks HTTP/2 without asking.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// What takes its place: a request that the library parses and the gateway refuses in words.
+const REFUSABLE: &[u8] = b"PRI / HTTP/1.0\r\n";
+
+const UPGRADE: &[u8] = b"upgrade";
+
+/// What takes the place of `upgrade` in `Connection`: the name of a header that does not exist.
+const IGNORED: &[u8] = b"ignored";
+
+/// Takes the offers out of `head`, which is all of a request head. Other bytes, such as those of a body, are left alone.
+pub fn remove(head: &mut [u8]) {
+    if let Some(start) = head.get_mut(..PREFACE.len()).filter(|start| *start == PREFACE) {
+        start.copy_from_slice(REFUSABLE);
+        return;
+    }
+    let has_offer = head.windows(UPGRADE.len()).any(|part| part.eq_ignore_ascii_case(UPGRADE));
+    if !has_offer || !is_head(head) {
+        return;
+    }
+    let (mut offered, mut options) = (Vec::new(), Vec::new());
+    for (name, value) in fields(head) {
+        if head[name.clone()].eq_ignore_ascii_case(UPGRADE) {
+            offered.push(value);
+        } else if head[name].eq_ignore_ascii_case(b"connection") {
+            options.extend(elements(head, value));
+        }
+    }
+    let names_websocket = |value: &Range<usize>| {
+        let value = head[value.clone()].to_ascii_lowercase();
+        value.windows(9).any(|part| part == b"websocket")
+    };
+    if offered.iter().any(names_websocket) {
+        return;
+    }
+    for option in options {
+        if head[option.clone()].eq_ignore_ascii_case(UPGRADE) {
+            head[option].copy_from_slice(IGNORED);
+        }
+    }
+}
+
+/// Whether the first line is a request line. No body that a client of this server sends begins like one: JSON and Engine.IO's
+/// payloads begin otherwise.
+fn is_head(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    bytes.first().is_some_and(u8::is_ascii_uppercase)
+        && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"))
+}
+
+/// Where the names and the values of the header lines are.
+fn fields(head: &[u8]) -> Vec<(Range<usize>, Range<usize>)> {
+    let (mut at, mut fields) = (0, Vec::new());
+    for line in head.split(|byte| *byte == b'\n') {
+        if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+            fields.push((at..at + colon, at + colon + 1..at + line.len()));
+        }
+        at += line.len() + 1;
+    }
+    fields
+}
+
+/// Where the elements of a list in this place are, without the spaces around them.
+fn elements(head: &[u8], value: Range<usize>) -> Vec<Range<usize>> {
+    let (mut at, mut elements) = (value.start, Vec::new());
+    for element in head[value].split(|byte| *byte == b',') {
+        let before = element.len() - element.trim_ascii_start().len();
+        elements.push(at + before..at + before + element.trim_ascii().len());
+        at += element.len() + 1;
+    }
+    elements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removed(head: &str) -> String {
+        let mut bytes = head.as_bytes().to_vec();
+        remove(&mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn offers_of_other_protocols_are_taken_out() {
+        let heads = [
+            "GET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nupgrade: TLS/1.0\r\nCONNECTION:keep-alive ,UPGRADE\r\n\r\n",
+            "GET / HTTP/1.1\nconnection: upgrade\nConnection:\tUpgrade\n\n",
+        ];
+        let want = [
+            "GET / HTTP/1.1\r\nConnection: ignored, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nupgrade: TLS/1.0\r\nCONNECTION:keep-alive ,ignored\r\n\r\n",
+            "GET / HTTP/1.1\nconnection: ignored\nConnection:\tignored\n\n",
+        ];
+        for (head, want) in heads.into_iter().zip(want) {
+            assert_eq!(removed(head), want);
+        }
+        let preface = "PRI * HTTP/2.0\r\n\r\n";
+        assert_eq!(removed(preface), "PRI / HTTP/1.0\r\n\r\n");
+    }
+
+    #[test]
+    fn everything_else_stays_as_it_is() {
+        let heads = [
+            "GET /socket.io/ HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            "GET /socket.io/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c, WebSocket\r\n\r\n",
+            "GET /upgrade HTTP/1.1\r\nX: Upgrade\r\nUpgrade-Insecure-Requests: 1\r\nConnection: upgraded\r\n\r\n",
+            "{\"a\": 1,\r\nConnection: upgrade\r\n\r\n",
+            "Text HTTP/2\r\nConnection: upgrade\r\n\r\n",
+            "",
+            "PRI",
+        ];
+        for head in heads {
+            assert_eq!(removed(head), head);
+        }
+    }
+}

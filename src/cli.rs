@@ -15,7 +15,7 @@ use clap::{
 };
 
 use crate::{
-    config::{Accounts, Chat, Gateway, Healthcheck, Presence, Seed, Serve},
+    config::{Accounts, Backup, Chat, Check, Gateway, Healthcheck, Presence, Seed, Serve},
     doctor,
     error::Error,
 };
@@ -49,6 +49,12 @@ pub enum Command {
     Presence(Box<Presence>),
     /// Fill an empty store with sample users and messages
     Seed(Seed),
+    /// Copy the embedded store into a directory, also while a server uses it
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup(Backup),
+    /// Read the whole embedded store and print what is wrong with it: exit status 0 or 1
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
     /// Ask a running server whether it is ready: exit status 0 or 1
     Healthcheck(Healthcheck),
     /// Check the configuration of a role without starting it: exit status 0 or 1
@@ -115,6 +121,19 @@ file, and asks the stores. Each finding is one line with its remedy:
   warning: ...     the role works, and perhaps not as it is meant; exit status 0
 Run it as the user, on the machine and with the environment of the role. While the role runs, its
 own addresses and data directory are in use.";
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  godzilla backup /backups/monday                   copies ./data
+  godzilla backup --data-dir /var/lib/godzilla /backups/monday
+The copy is checked before it gets its name. It has no sessions: after a restore everybody logs in again. To restore, stop the
+server, move its data directory away, copy the backup to its place, start the server.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  godzilla check                                    checks ./data, also while a server uses it
+  godzilla check --data-dir /backups/monday
+  godzilla check --accept-loss                      after a refused start, when there is no backup
+The end of the log is checked only while no server runs.";
 
 /// Prefix of our environment variables.
 const PREFIX: &str = "GODZILLA_";
@@ -141,7 +160,11 @@ pub fn read(
         Command::Chat(config) => config.check(),
         Command::Presence(config) => config.check(),
         // The doctor makes a finding of it.
-        Command::Seed(_) | Command::Healthcheck(_) | Command::Doctor { .. } => Ok(()),
+        Command::Seed(_)
+        | Command::Backup(_)
+        | Command::Check(_)
+        | Command::Healthcheck(_)
+        | Command::Doctor { .. } => Ok(()),
     }
     .map_err(Error::Config)?;
     Ok(cli.command)

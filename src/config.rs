@@ -131,6 +131,35 @@ pub struct Seed {
     pub telemetry: telemetry::Config,
 }
 
+/// What `backup` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Backup {
+    /// Directory of the copy; absent or empty
+    #[arg(value_name = "DIR")]
+    pub to: PathBuf,
+    // Where everything is kept.
+    #[command(flatten)]
+    pub store: Store,
+    // What is logged.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
+/// What `check` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Give up what is lost and make the rest usable: a new epoch of the log, all sessions closed, damaged texts replaced by U+FFFD. No
+    /// server may run. Keep a copy of the directory
+    #[arg(long)]
+    pub accept_loss: bool,
+    // Where everything is kept.
+    #[command(flatten)]
+    pub store: Store,
+    // What is logged.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
 /// What `healthcheck` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Healthcheck {
@@ -144,7 +173,7 @@ pub struct Healthcheck {
 #[group(skip)]
 #[command(next_help_heading = "Store")]
 pub struct Store {
-    /// Directory of the embedded store; made if absent, kept private to this user. Back it up as a whole
+    /// Directory of the embedded store; made if absent, kept private to this user. `godzilla backup` copies it
     #[arg(long, env = "GODZILLA_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 }

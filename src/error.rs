@@ -47,6 +47,9 @@ pub enum Error {
     /// The doctor has found so many things that do not work.
     #[error("errors in the configuration: {0}")]
     Findings(usize),
+    /// A tool did not do its work, or found something.
+    #[error("{0}")]
+    Tool(String),
     /// The server is not ready, says the health check.
     #[error("not ready: {0}")]
     NotReady(String),

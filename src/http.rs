@@ -170,7 +170,14 @@ mod tests {
         System::new().block_on(async {
             let ((front, address), (operators, admin)) = (listener(), listener());
             let settings =
-                Settings { head: Duration::from_secs(5), drain: 1, descriptors: 1, on_connect: |_, _| () };
+                Settings {
+                    head: Duration::from_secs(5),
+                    keep_alive: INNER_KEEP_ALIVE,
+                    half_closed: false,
+                    drain: 1,
+                    descriptors: 1,
+                    on_connect: |_, _| (),
+                };
             let blocks = || async {
                 GATE.wait();
                 HttpResponse::Ok().finish()

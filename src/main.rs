@@ -76,6 +76,8 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Chat(config) => role::chat::run(*config),
         Command::Presence(config) => role::presence::run(*config),
         Command::Seed(config) => seed::run(config),
+        Command::Backup(config) => stores::backup::run(config),
+        Command::Check(config) => stores::check::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),
         Command::Doctor { role } => doctor::run(&role),
     }

@@ -43,6 +43,7 @@ async fn fill(config: Seed) -> Result<(), Error> {
         accounts.register(&username(user), PASSWORD).await.map_err(failed)?;
     }
     chat::seed(&stores.chat, samples()).await.map_err(failed)?;
+    stores.close();
     let (users, messages) = (USERS.join(", "), SAID.len());
     let stored = format!("Stored {users}, each with the password '{PASSWORD}', and {messages} messages.\n");
     if let Err(error) = output::show(stored) {

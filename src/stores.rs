@@ -1,6 +1,17 @@
-//! The embedded store of a process: three SQLite files in one directory, opened together. Used by `serve` and `seed`.
+//! The embedded store of a process: three SQLite files in one directory, opened together. Used by `serve`, `seed`, `backup` and
+//! `check`.
 
-use std::{path::Path, sync::Arc};
+pub mod backup;
+pub mod check;
+mod group;
+mod place;
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc::sync_channel},
+    thread,
+    time::Duration,
+};
 
 use accounts::{SqliteUsers, Users};
 use proto::{RoomName, Timestamp};
@@ -12,6 +23,9 @@ use crate::{
     error::Error,
 };
 
+/// How long the stores may take to close. A disk that hangs must not keep the process from ending.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// The open files.
 pub struct Stores {
     /// Who people are.
@@ -22,18 +36,41 @@ pub struct Stores {
     pub chat: chat::Store,
 }
 
+/// The files, in an order in which each may refer to those before it.
+const FILES: [&str; 3] = [USERS, SESSIONS, CHAT];
+const USERS: &str = "users.sqlite3";
+const SESSIONS: &str = "sessions.sqlite3";
+const CHAT: &str = "chat.sqlite3";
+
 impl Stores {
     /// Opens or creates the files. Blocks; call it at start.
     pub fn open(config: &config::Store) -> Result<Self, Error> {
-        let path = |name: &str| config.data_dir.join(name);
-        let users = SqliteUsers::open(&path("users.sqlite3")).map_err(unusable(&config.data_dir))?;
-        let sessions = SqliteSessions::open(&path("sessions.sqlite3"), Timestamp::now)
-            .map_err(unusable(&config.data_dir))?;
-        let chat = chat::Store::open(&path("chat.sqlite3")).map_err(unusable(&config.data_dir))?;
-        Ok(Self { users: Arc::new(users), sessions: Arc::new(sessions), chat })
+        Self::open_with(config, false)
     }
 
-    /// For `/readyz`: each store answers a question, and none has stopped writing.
+    /// Opens the files, also those that have lost something if that is accepted.
+    fn open_with(config: &config::Store, accept_loss: bool) -> Result<Self, Error> {
+        let directory = place::of(&config.data_dir)?;
+        place::make_private(&config.data_dir, &directory)?;
+        if !accept_loss {
+            group::refuse_incomplete(&config.data_dir, &directory)?;
+        }
+        Self::open_in(&config.data_dir, &directory, accept_loss)
+    }
+
+    /// Opens the files in `directory`, for which errors name `flag`.
+    fn open_in(flag: &Path, directory: &Path, accept_loss: bool) -> Result<Self, Error> {
+        let path = |name: &str| directory.join(name);
+        let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
+        let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, Timestamp::now);
+        let sessions = sessions.map_err(unusable(flag))?;
+        let chat = chat::Store::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
+        let this = Self { users: Arc::new(users), sessions: Arc::new(sessions), chat };
+        group::join(&this, accept_loss).map_err(unusable(flag))?;
+        Ok(this)
+    }
+
+    /// For `/readyz`: nothing keeps a store from writing, and each answers a question.
     pub fn probes(&self) -> Vec<(&'static str, Probe)> {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
         let nobody: SessionId = "0".repeat(64).parse().expect("64 zeros are a session id");
@@ -42,9 +79,10 @@ impl Stores {
                 "users",
                 Box::new(move || {
                     let users = users.clone();
-                    Box::pin(
-                        async move { unless(users.takes_writes().await && users.find("").await.is_ok()) },
-                    )
+                    Box::pin(async move {
+                        let obstacle = users.obstacle().await;
+                        obstacle.or(unless(users.find("").await.is_ok()))
+                    })
                 }),
             ),
             (
@@ -52,21 +90,41 @@ impl Stores {
                 Box::new(move || {
                     let (sessions, nobody) = (sessions.clone(), nobody.clone());
                     Box::pin(async move {
-                        unless(sessions.takes_writes().await && sessions.is_live(&nobody).await.is_ok())
+                        let obstacle = sessions.obstacle().await;
+                        obstacle.or(unless(sessions.is_live(&nobody).await.is_ok()))
                     })
                 }),
             ),
             (
                 "chat",
                 Box::new(move || {
-                    let chat = chat.clone();
-                    let lobby = RoomName::lobby();
+                    let (chat, lobby) = (chat.clone(), RoomName::lobby());
                     Box::pin(async move {
-                        unless(chat.takes_writes().await && chat.history().head(&lobby).await.is_ok())
+                        let obstacle = chat.obstacle().await;
+                        obstacle.or(unless(chat.history().head(&lobby).await.is_ok()))
                     })
                 }),
             ),
         ]
+    }
+
+    /// Closes all files, also while parts still have handles, so that no log is left beside them. Blocks until what is queued is done,
+    /// at most [`CLOSING`].
+    pub fn close(&self) {
+        let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
+        let (done, closed) = sync_channel(1);
+        thread::spawn(move || {
+            sessions.close();
+            users.close();
+            chat.close();
+            let _ = done.send(());
+        });
+        if closed.recv_timeout(CLOSING).is_err() {
+            tracing::warn!(
+                seconds = CLOSING.as_secs(),
+                "the stores did not close in time; their logs stay beside them"
+            );
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod slow_reader;
 mod slow_readers;
 #[expect(dead_code, unused_imports, reason = "the stage has what only the split system's tests need, too")]
 mod stage;
+mod stores;
 mod supervision;
 mod tidy;
 mod upgrade_storm;

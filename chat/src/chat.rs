@@ -86,7 +86,7 @@ impl Chat {
     }
 
     /// Whether the chat can do its work, for `/readyz`: the keeper of rooms and the workers' shards answer, the log moves, and the
-    /// chat is not being drained. The store answers for itself: [`crate::Store::takes_writes`]. The caller keeps the time.
+    /// chat is not being drained. The store answers for itself: [`crate::Store::obstacle`]. The caller keeps the time.
     pub async fn is_ready(&self) -> bool {
         self.check_open().is_ok()
             && self.inner.log.is_open()

@@ -18,6 +18,7 @@ use crate::{
 /// `author` and `user` compare without regard to ASCII case, which is what makes a username unique. `messages.offset` is the
 /// log's offset; `AUTOINCREMENT` keeps it from being used again after a room was trimmed. `messages.origin` is the socket that
 /// a message came from, which does not get it when it comes back. `rooms.trimmed` is the last offset that a room has forgotten.
+/// `messages.sum` is the row's checksum; a row of an earlier release has none.
 pub const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -66,6 +67,42 @@ pub const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX tickets_by_age ON tickets (issued);
 ",
+    "ALTER TABLE messages ADD COLUMN sum INTEGER",
+];
+
+/// What is done to a file that has lost its end, and to a copy: earlier offsets are of another epoch, and no client recovers.
+pub const RENEWAL: &[&str] =
+    &["UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'", "DELETE FROM tickets"];
+
+/// What is done where a loss was accepted: a message that is not what was written keeps its place, and its text is U+FFFD.
+const REPAIR: &[&str] = &[concat!(
+    "UPDATE messages SET text = char(65533),",
+    " sum = row_sum(room, seq, id, author, client_id, char(65533), timestamp, origin)",
+    " WHERE sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)"
+)];
+
+/// Queries that find what is wrong with the file; each row of an answer is a sentence.
+pub const CHECKS: &[&str] = &[
+    "SELECT 'message ' || seq || ' of the room ' || room || ' has a wrong checksum' FROM messages
+     WHERE sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)",
+    "SELECT 'the room ' || room || ' has ' || count(*) || ' messages from ' || min(seq) || ' to ' || max(seq) FROM messages
+     GROUP BY room HAVING max(seq) - min(seq) + 1 <> count(*)",
+    "SELECT 'the room ' || room || ' begins at message ' || min(seq) FROM messages LEFT JOIN rooms ON name = room
+     WHERE coalesce(trimmed, 0) = 0 GROUP BY room HAVING min(seq) <> 1",
+    "SELECT 'messages are in ' || room || ', which is no room' FROM (SELECT DISTINCT room FROM messages)
+     WHERE room NOT IN (SELECT name FROM rooms)",
+    "SELECT 'a message has offset ' || top || ', and the last one that was given is ' || given
+     FROM (SELECT coalesce(max(\"offset\"), 0) AS top FROM messages),
+          (SELECT coalesce(max(seq), 0) AS given FROM sqlite_sequence WHERE name = 'messages')
+     WHERE top > given",
+];
+
+/// The same with the file of users attached as `people`.
+pub const CHECKS_WITH_USERS: &[&str] = &[
+    "SELECT 'messages are from ' || author || ', who is no user' FROM (SELECT DISTINCT author FROM messages)
+     WHERE lower(author) NOT IN (SELECT key FROM people.users)",
+    "SELECT user || ' is a member of ' || room || ' and no user' FROM members
+     WHERE lower(user) NOT IN (SELECT key FROM people.users)",
 ];
 
 /// The open file. Cheap to clone.
@@ -80,7 +117,16 @@ impl Store {
     /// # Errors
     /// [`Error::Store`] when another process holds it, it is of a newer version, or the disk says no; the text names the path.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { database: Database::open(path, Options::new(MIGRATIONS))? })
+        Self::open_with(path, false)
+    }
+
+    /// Opens the file, also one that has lost committed data if that is accepted; its log then begins a new epoch.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_with(path: &Path, accept_loss: bool) -> Result<Self, Error> {
+        let options = Options { renewal: RENEWAL, repair: REPAIR, accept_loss, ..Options::new(MIGRATIONS) };
+        Ok(Self { database: Database::open(path, options)? })
     }
 
     /// What was said.
@@ -107,8 +153,18 @@ impl Store {
         Arc::new(SqliteDirectory::new(self.database.clone()))
     }
 
-    /// Whether a write would succeed, see [`embedded::Database::takes_writes`]. For `/readyz`.
-    pub async fn takes_writes(&self) -> bool {
-        self.database.takes_writes().await
+    /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
+    pub async fn obstacle(&self) -> Option<&'static str> {
+        self.database.obstacle().await
+    }
+
+    /// The open file, for who keeps several together.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Finishes what is queued and closes the file, see [`embedded::Database::close`]. Blocks.
+    pub fn close(&self) {
+        self.database.close();
     }
 }

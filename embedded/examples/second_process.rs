@@ -1,5 +1,5 @@
 //! A second process for the tests: `opens` opens the store in the working directory and dies without closing it; `writes`
-//! writes until the disk fails, prints a line for every answer, and checks that nothing is believed after that.
+//! writes until the disk refuses and prints what it sees; `dies` writes a few words and dies.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::{path::Path, process::ExitCode};
@@ -19,13 +19,18 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match std::env::args().nth(1).as_deref() {
-        Some("writes") => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(write_until_an_io_error(&db));
-        }
-        _ => std::mem::forget(db),
+        Some("writes") => runtime.block_on(write_until_refused(&db)),
+        Some("dies") => runtime.block_on(async {
+            for number in 0..20 {
+                // Each spans several frames.
+                db.write(add(format!("{number:0>9000}"))).await.unwrap();
+            }
+        }),
+        _ => {}
     }
+    std::mem::forget(db);
     // Without running destructors: nothing is closed.
     std::process::exit(0)
 }
@@ -34,7 +39,8 @@ fn add(text: String) -> impl FnOnce(&Connection) -> embedded::rusqlite::Result<u
     move |conn| conn.execute("INSERT INTO word(text) VALUES (?1)", [text])
 }
 
-async fn write_until_an_io_error(db: &Database) {
+/// Prints a line for every answer, then the obstacle that the store reports, then whether it takes writes again.
+async fn write_until_refused(db: &Database) {
     let mut failed = None;
     for number in 0..500 {
         match db.write(add(format!("{number:0>20000}"))).await {
@@ -45,12 +51,14 @@ async fn write_until_an_io_error(db: &Database) {
             }
         }
     }
-    let failed = failed.expect("ten megabytes do not fit into the limit");
+    let failed = failed.expect("a write is refused");
     assert!(matches!(failed, Error::Commit(_) | Error::Sqlite(_)), "{failed}");
-    assert!(!db.is_writable());
-    // A small write would fit, and must not be believed.
-    assert!(matches!(db.write(add("small".to_owned())).await, Err(Error::Broken)));
+    println!("obstacle {}", db.obstacle().await.unwrap_or("none"));
+    println!("writable {}", db.is_writable());
+    let small = db.write(add("small".to_owned())).await;
+    println!("again {}", small.map_or_else(|error| error.to_string(), |_| "stored".to_owned()));
+    println!("finally {}", db.obstacle().await.unwrap_or("none"));
     let count =
         |conn: &Connection| conn.query_row("SELECT count(*) FROM word", [], |row| row.get::<_, i64>(0));
-    assert!(db.read(count).await.unwrap() > 0, "reads go on");
+    println!("reads {}", db.read(count).await.unwrap());
 }

@@ -6,8 +6,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError, RwLock,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -18,11 +17,14 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    Error, file,
+    Error,
+    condition::Condition,
     health::Health,
     job::{Job, Task},
+    opening::{self, Opened},
     reader::{self, Read},
-    schema,
+    state,
+    watch::Watch,
     writer::Writer,
 };
 
@@ -37,6 +39,12 @@ pub struct Options {
     pub queue: usize,
     /// How long a caller waits; then it gets [`Error::Timeout`].
     pub deadline: Duration,
+    /// Opens a store that has lost committed data with what is left of it, instead of [`Error::Lost`].
+    pub accept_loss: bool,
+    /// SQL for a store that has lost its end: it makes what follows a history of its own. Also run where a loss is accepted.
+    pub renewal: &'static [&'static str],
+    /// SQL that replaces damaged rows; run only where a loss is accepted.
+    pub repair: &'static [&'static str],
 }
 
 /// One open SQLite file. Clones are the same store. Dropping the last one finishes what is queued, empties the log,
@@ -48,53 +56,58 @@ pub struct Database {
 
 struct Inner {
     /// Into the writer; none while closing.
-    writes: Option<SyncSender<Box<dyn Job>>>,
+    writes: RwLock<Option<SyncSender<Box<dyn Job>>>>,
     /// Into the readers; none while closing.
-    reads: Option<SyncSender<Read>>,
-    /// Readers first, the writer last.
-    threads: Vec<JoinHandle<()>>,
-    /// See [`Writer::broken`].
-    broken: Arc<AtomicBool>,
-    /// See [`Writer::full`].
-    full: Arc<AtomicBool>,
+    reads: RwLock<Option<SyncSender<Read>>>,
+    /// The writer, and the readers; none once joined.
+    threads: Mutex<Option<Threads>>,
+    /// What keeps it from writing.
+    condition: Arc<Condition>,
+    /// Whether the files are still there.
+    watch: Arc<Watch>,
     /// Of the writer's thread.
     health: Arc<Health>,
+    /// See [`Database::lost`].
+    lost: bool,
+    /// See [`Database::group`].
+    group: Option<String>,
     /// See [`Options::deadline`].
     deadline: Duration,
     /// The store's name in metrics: the file's, without its ending.
     store: Arc<str>,
 }
 
+/// The threads of one store.
+struct Threads {
+    readers: Vec<JoinHandle<()>>,
+    writer: JoinHandle<()>,
+}
+
 impl Options {
     /// Two readers, queues of 1,024, 5 s.
     pub const fn new(migrations: &'static [&'static str]) -> Self {
-        Self { migrations, readers: 2, queue: 1_024, deadline: Duration::from_secs(5) }
+        let deadline = Duration::from_secs(5);
+        Self { migrations, readers: 2, queue: 1_024, deadline, accept_loss: false, renewal: &[], repair: &[] }
     }
 }
 
 impl Database {
     /// Opens the file at `path`, making it (0600) and its directory (0700) where they are missing, and brings its schema
     /// up to date. Blocks; call it at start. See [`Error`] for what it refuses: a file in use, a newer schema, a
-    /// network filesystem.
+    /// network filesystem, a store that has lost committed data.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let lock = file::claim(path)?;
-        let open = |source| Error::Open { path: path.to_owned(), source };
-        let mut conn = file::writing(path).map_err(open)?;
-        schema::migrate(&mut conn, path, options.migrations)?;
-        let readers: Vec<Connection> = (0..options.readers.max(1))
-            .map(|_| file::reading(path))
-            .collect::<Result<_, _>>()
-            .map_err(open)?;
+        let Opened { lock, conn, readers, lost, group, watch } = opening::open(path, &options)?;
         let store: Arc<str> = path.file_stem().unwrap_or_default().to_string_lossy().into();
-        let (broken, full) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (condition, watch) = (Arc::new(Condition::default()), Arc::new(watch));
         let health = Arc::new(Health::new());
         let (writes, queue) = sync_channel(options.queue);
         let (reads, reading) = sync_channel(options.queue);
         let writer = Writer {
             conn,
             queue,
-            broken: broken.clone(),
-            full: full.clone(),
+            condition: condition.clone(),
+            watch: watch.clone(),
+            path: path.to_owned(),
             store: store.clone(),
             alarmed: false,
             health: health.clone(),
@@ -102,8 +115,45 @@ impl Database {
         };
         let no_thread = |source| Error::File { path: path.to_owned(), source };
         let threads = start(&store, writer, readers, reading).map_err(no_thread)?;
-        let (writes, reads, deadline) = (Some(writes), Some(reads), options.deadline);
-        Ok(Self { inner: Arc::new(Inner { writes, reads, threads, broken, full, health, deadline, store }) })
+        let (writes, reads) = (RwLock::new(Some(writes)), RwLock::new(Some(reads)));
+        let (threads, deadline) = (Mutex::new(Some(threads)), options.deadline);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                writes,
+                reads,
+                threads,
+                condition,
+                watch,
+                health,
+                lost,
+                group,
+                deadline,
+                store,
+            }),
+        })
+    }
+
+    /// Whether the end of the log was not intact when the store was opened, so that something that was stored may be
+    /// missing. Positions in this store that others keep are then worth nothing.
+    pub fn lost(&self) -> bool {
+        self.inner.lost
+    }
+
+    /// The group of files that it belonged to when it was opened.
+    pub fn group(&self) -> Option<&str> {
+        self.inner.group.as_deref()
+    }
+
+    /// Makes it one of a group; see [`new_group`](crate::new_group). Queued at the call.
+    pub fn set_group(&self, id: &str) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let id = id.to_owned();
+        self.write(move |conn| state::set_group(conn, &id))
+    }
+
+    /// Finishes what is queued, empties the log and closes the file, also while other handles exist: their calls get
+    /// [`Error::Closed`] from now on. Blocks until that is done. Dropping the last handle does the same.
+    pub fn close(&self) {
+        self.inner.close();
     }
 
     /// Queues `job` for the writer, at the call and not when the future is first polled, and resolves when what it did is
@@ -135,9 +185,9 @@ impl Database {
         A: FnOnce(&T) + Send + 'static,
     {
         let (task, answer) = Task::new(job, after);
-        let queued = match self.is_writable() {
-            true => self.queue("write", self.inner.writes.as_ref(), Box::new(task) as Box<dyn Job>),
-            false => Err(Error::Broken),
+        let queued = match self.inner.condition.stopped() {
+            None => self.queue("write", &self.inner.writes, Box::new(task) as Box<dyn Job>),
+            Some(stop) => Err(stop.into()),
         };
         self.answer(queued, answer)
     }
@@ -154,34 +204,44 @@ impl Database {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (task, answer) = reader::task(job);
-        let queued = self.queue("read", self.inner.reads.as_ref(), task);
+        let queued = self.queue("read", &self.inner.reads, task);
         self.answer(queued, answer)
     }
 
-    /// False from the first I/O error on: the store then refuses every write, and only a restart helps. For `/readyz`.
+    /// False once the store refuses every write until a restart: after an I/O error, or when its files are gone.
     pub fn is_writable(&self) -> bool {
-        !self.inner.broken.load(Ordering::Relaxed)
+        self.inner.condition.stopped().is_none()
     }
 
-    /// Whether a write would succeed: the writer's thread runs, does not hang in a batch (in an fsync, for example) and trusts the
-    /// disk. After a batch that found no room on the disk this tries a small write. For `/readyz`.
-    pub async fn takes_writes(&self) -> bool {
+    /// What keeps the store from working, in words for `/readyz`, if anything does. Looks for the files; after a write that
+    /// found no room on the disk it tries a small one. A writer thread that has ended, or hangs in a batch (in an fsync, for
+    /// example), is one such thing.
+    pub async fn obstacle(&self) -> Option<&'static str> {
         if !self.inner.health.is_good() {
-            return false;
+            return Some("has a writer that hangs or has ended; check the disk and restart");
         }
-        if !self.inner.full.load(Ordering::Relaxed) {
-            return self.is_writable();
+        let inner = self.inner.clone();
+        let looked = self.read(move |_| Ok(inner.watch.look(&inner.condition, &inner.store))).await;
+        if self.inner.condition.shortage().is_some() {
+            let version = "PRAGMA user_version";
+            let same = |conn: &Connection| {
+                let version: i64 = conn.query_row(version, [], |row| row.get(0))?;
+                conn.pragma_update(None, "user_version", version)
+            };
+            // What became of it is in the condition.
+            let _ = self.write(same).await;
         }
-        let version = "PRAGMA user_version";
-        let same = |conn: &Connection| {
-            let version: i64 = conn.query_row(version, [], |row| row.get(0))?;
-            conn.pragma_update(None, "user_version", version)
-        };
-        self.write(same).await.is_ok()
+        self.inner.condition.words().or_else(|| looked.is_err().then_some("does not answer"))
     }
 
-    fn queue<J>(&self, queue: &'static str, sender: Option<&SyncSender<J>>, job: J) -> Result<(), Error> {
-        match sender.ok_or(Error::Closed)?.try_send(job) {
+    fn queue<J>(
+        &self,
+        queue: &'static str,
+        sender: &RwLock<Option<SyncSender<J>>>,
+        job: J,
+    ) -> Result<(), Error> {
+        let sender = sender.read().unwrap_or_else(PoisonError::into_inner);
+        match sender.as_ref().ok_or(Error::Closed)?.try_send(job) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Error::Closed),
             Err(TrySendError::Full(_)) => {
@@ -212,16 +272,28 @@ impl Database {
     }
 }
 
+impl Inner {
+    /// Ends the readers and then the writer, whose connection must be the last: only that one can empty the log.
+    fn close(&self) {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.reads.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let Some(Threads { readers, writer }) = threads else { return };
+        readers.into_iter().for_each(|reader| self.join(reader));
+        *self.writes.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.join(writer);
+    }
+
+    fn join(&self, thread: JoinHandle<()>) {
+        // A job may hold the last handle: its own thread then ends right after it.
+        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            tracing::error!(store = &*self.store, "a thread of the store panicked");
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.reads = None;
-        self.writes = None;
-        for thread in self.threads.drain(..) {
-            // A job may hold the last handle: its own thread then ends right after it.
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-                tracing::error!(store = &*self.store, "a thread of the store panicked");
-            }
-        }
+        self.close();
     }
 }
 
@@ -230,15 +302,15 @@ fn start(
     writer: Writer,
     readers: Vec<Connection>,
     reads: Receiver<Read>,
-) -> io::Result<Vec<JoinHandle<()>>> {
+) -> io::Result<Threads> {
     let reads = Arc::new(Mutex::new(reads));
     let mut threads = Vec::new();
+    let (condition, named) =
+        (writer.condition.clone(), |kind| thread::Builder::new().name(format!("{store}-{kind}")));
     for conn in readers {
-        let reads = reads.clone();
-        let named = thread::Builder::new().name(format!("{store}-read"));
-        threads.push(named.spawn(move || reader::run(conn, reads))?);
+        let (reads, condition) = (reads.clone(), condition.clone());
+        threads.push(named("read").spawn(move || reader::run(conn, reads, &condition))?);
     }
-    let named = thread::Builder::new().name(format!("{store}-write"));
-    threads.push(named.spawn(move || writer.run())?);
-    Ok(threads)
+    let writer = named("write").spawn(move || writer.run())?;
+    Ok(Threads { readers: threads, writer })
 }

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use crate::condition::Stop;
+
 /// Why a store did not open, or did not do a job.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +19,10 @@ pub enum Error {
     /// An earlier write met an I/O error, so no later write may be trusted; nothing was done. A restart recovers.
     #[error("the store stopped writing after an I/O error")]
     Broken,
+    /// A file of the store is not at its path any more, or another one is: what is written would be lost when the process
+    /// ends. Whether the job is stored is unknown. Restore the directory and restart.
+    #[error("the files of the store were removed or replaced while it was open")]
+    Gone,
     /// The transaction that carried the job was not committed: nothing of the job is stored (after an I/O error: unknown).
     #[error("the commit failed: {0}")]
     Commit(#[source] Arc<rusqlite::Error>),
@@ -38,6 +44,23 @@ pub enum Error {
         found: u32,
         /// How many migrations this program knows.
         known: u32,
+    },
+    /// At start: something that was committed is lost.
+    #[error("{path} has lost committed data: {what}. Restore a backup; or run `godzilla check`, and \
+             `godzilla check --accept-loss` to go on with what is left", path = .path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        what: String,
+    },
+    /// At start: the file is damaged beyond what it could be opened with.
+    #[error("{path} is damaged: {what}. Restore a backup", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        what: String,
     },
     /// At start: a migration failed; the file is as it was before it.
     #[error("migration {number} of {path} failed: {source}", path = .path.display())]
@@ -76,6 +99,15 @@ pub enum Error {
     },
 }
 
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Broken => Self::Broken,
+            Stop::Gone => Self::Gone,
+        }
+    }
+}
+
 impl Error {
     /// The HTTP status of a request that failed by this: 503 where another try may succeed, 500 for a fault of ours.
     pub fn status(&self) -> u16 {
@@ -94,6 +126,12 @@ fn is_of_the_machine(error: &rusqlite::Error) -> bool {
     };
     let machine = [DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure];
     error.sqlite_error_code().is_some_and(|code| machine.contains(&code))
+}
+
+/// Whether the content of the file is not what was written.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 /// Whether after this failure no commit of this process may be trusted: what the kernel failed to write once it may

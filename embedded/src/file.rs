@@ -12,7 +12,7 @@ use std::{
 use nix::sys::statfs::{AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs};
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use crate::Error;
+use crate::{Error, row_sum};
 
 /// The first SQLite without the bug that can corrupt a WAL file when it is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -25,6 +25,9 @@ const STATEMENTS: usize = 64;
 
 /// SMB's successors, which have no name in `nix`.
 const CIFS: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
+
+/// FUSE, 9p and Ceph: some of them keep what SQLite needs, and some do not.
+const DOUBTFUL: [i64; 3] = [0x6573_5546, 0x0102_1997, 0x00C3_6400];
 
 /// Makes directory (0700) and file (0600) where they are missing and takes the lock. It holds while the file lives.
 pub fn claim(path: &Path) -> Result<File, Error> {
@@ -39,7 +42,7 @@ pub fn claim(path: &Path) -> Result<File, Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     refuse_exposed(directory)?;
     refuse_network(directory)?;
-    let lock_path = lock_path(path);
+    let lock_path = beside(path, ".lock");
     let lock = private(&lock_path).map_err(at(&lock_path))?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -75,13 +78,14 @@ pub fn reading(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn base() -> OpenFlags {
-    OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE
+    OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE | OpenFlags::SQLITE_OPEN_URI
 }
 
 fn settle(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(LOCK_WAIT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    conn.execute_batch("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;")
+    row_sum::register(conn)?;
+    conn.execute_batch("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
 }
 
 /// Opens or makes a file that only its owner may read.
@@ -94,9 +98,10 @@ fn private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn lock_path(path: &Path) -> PathBuf {
+/// The file of this name with `suffix` behind it, such as `-wal`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(suffix);
     name.into()
 }
 
@@ -116,6 +121,14 @@ fn refuse_exposed(directory: &Path) -> Result<(), Error> {
 fn refuse_network(directory: &Path) -> Result<(), Error> {
     match statfs(directory) {
         Ok(about) if is_network(about.filesystem_type()) => Err(Error::Network(directory.to_owned())),
+        Ok(about) if is_doubtful(about.filesystem_type()) => {
+            let directory = directory.display();
+            tracing::warn!(
+                %directory,
+                "the data directory is on a filesystem (FUSE, 9p, Ceph) whose locks and shared memory may not work"
+            );
+            Ok(())
+        }
         // A system that does not say is taken at its word.
         _ => Ok(()),
     }
@@ -126,6 +139,11 @@ fn is_network(kind: FsType) -> bool {
     named.contains(&kind) || CIFS.iter().any(|magic| kind == FsType(i64::from(*magic)))
 }
 
+/// Filesystems that may be another machine's, or may not be.
+fn is_doubtful(kind: FsType) -> bool {
+    DOUBTFUL.iter().any(|magic| kind == FsType(*magic))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +152,8 @@ mod tests {
     fn network_filesystems_are_known_and_local_ones_pass() {
         assert!(is_network(NFS_SUPER_MAGIC));
         assert!(is_network(FsType(0xFF53_4D42)));
-        assert!(!is_network(FsType(0xEF53)), "ext4");
+        assert!(is_doubtful(FsType(0x0102_1997)), "9p");
+        assert!(!is_network(FsType(0xEF53)) && !is_doubtful(FsType(0xEF53)), "ext4");
         assert!(!is_network(FsType(0x0102_1994)), "tmpfs");
     }
 

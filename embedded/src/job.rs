@@ -9,7 +9,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::{Error, hooks};
+use crate::{Error, condition::Stop, hooks};
 
 /// What became of a transaction.
 pub enum Verdict {
@@ -17,8 +17,8 @@ pub enum Verdict {
     Committed,
     /// It is not, for this reason.
     Lost(Arc<rusqlite::Error>),
-    /// It was not begun: the writer no longer trusts the disk.
-    Broken,
+    /// The store takes no writes any more. Whether the transaction is stored is unknown.
+    Refused(Stop),
 }
 
 /// A write, whatever its result's type.
@@ -79,7 +79,7 @@ where
                 Ok(value)
             }
             (_, Verdict::Lost(error)) => Err(Error::Commit(error.clone())),
-            (_, Verdict::Broken) => Err(Error::Broken),
+            (_, Verdict::Refused(stop)) => Err((*stop).into()),
             (None, Verdict::Committed) => Err(Error::Closed),
         };
         // Whoever asked may have stopped waiting.

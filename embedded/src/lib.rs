@@ -11,14 +11,23 @@
 //! # Ok(()) }
 //! ```
 
+mod condition;
+mod damage;
 mod database;
 mod error;
 mod file;
 mod health;
 mod hooks;
 mod job;
+mod opening;
 mod reader;
+mod row_sum;
 mod schema;
+mod shortage;
+mod snapshot;
+mod state;
+mod wal;
+mod watch;
 mod writer;
 
 pub use database::{Database, Options};
@@ -27,4 +36,7 @@ pub use hooks::on_failure;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub use hooks::set_fault_hook;
+pub use row_sum::damaged_row;
 pub use rusqlite;
+pub use snapshot::Snapshot;
+pub use state::new_group;

@@ -9,12 +9,15 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    Error, hooks,
+    Error,
+    condition::Condition,
+    error::{is_damage, is_fatal},
+    hooks,
     job::{execute, guarded},
 };
 
 /// A read, whatever its result's type.
-pub type Read = Box<dyn FnOnce(&Connection) + Send>;
+pub type Read = Box<dyn FnOnce(&Connection, &Condition) + Send>;
 
 /// Makes a read of `work`; the receiver gets its result.
 pub fn task<T, F>(work: F) -> (Read, oneshot::Receiver<Result<T, Error>>)
@@ -23,24 +26,31 @@ where
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    let read = move |conn: &Connection| {
+    let read = move |conn: &Connection, condition: &Condition| {
         // Nobody waits any more, and a read changes nothing.
         if reply.is_closed() {
             return;
         }
-        let _ = reply.send(in_snapshot(conn, work));
+        let outcome = in_snapshot(conn, work);
+        if let Err(Error::Sqlite(error)) = &outcome
+            && (is_fatal(error) || is_damage(error))
+        {
+            tracing::error!(%error, "a read found damaged content");
+            condition.set_damaged();
+        }
+        let _ = reply.send(outcome);
     };
     (Box::new(read), answer)
 }
 
 /// Works until every sender of the queue is gone. The queue is shared: whoever is free takes the next. A panic ends one read.
-pub fn run(conn: Connection, queue: Arc<Mutex<Receiver<Read>>>) {
+pub fn run(conn: Connection, queue: Arc<Mutex<Receiver<Read>>>, condition: &Condition) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(read) = next else { return };
         let done = catch_unwind(AssertUnwindSafe(|| {
             hooks::fault();
-            read(&conn);
+            read(&conn, condition);
         }));
         if done.is_err() && !conn.is_autocommit() {
             // Whoever asked was answered with an error; the next read begins anew.

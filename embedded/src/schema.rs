@@ -29,3 +29,12 @@ fn apply(conn: &mut Connection, sql: &str, number: u32) -> rusqlite::Result<()> 
     transaction.pragma_update(None, "user_version", number)?;
     transaction.commit()
 }
+
+/// Runs some statements in one transaction.
+pub fn run(conn: &mut Connection, statements: &[&str]) -> rusqlite::Result<()> {
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for statement in statements {
+        transaction.execute_batch(statement)?;
+    }
+    transaction.commit()
+}

@@ -3,21 +3,21 @@
 
 use std::{
     fs::File,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::Receiver,
-    },
+    path::PathBuf,
+    sync::{Arc, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, config::DbConfig};
+use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
+    condition::{Condition, Stop},
     error::is_fatal,
     health::Health,
     hooks,
     job::{Job, Verdict, execute},
+    shortage, state,
+    watch::Watch,
 };
 
 /// Jobs in one transaction.
@@ -38,10 +38,12 @@ pub struct Writer {
     pub conn: Connection,
     /// What is to be done.
     pub queue: Receiver<Box<dyn Job>>,
-    /// Set for ever by the first failure after which no commit may be trusted.
-    pub broken: Arc<AtomicBool>,
-    /// Whether the last transaction found no room on the disk.
-    pub full: Arc<AtomicBool>,
+    /// What keeps it from writing, for everybody to see.
+    pub condition: Arc<Condition>,
+    /// Whether the files are still at their paths.
+    pub watch: Arc<Watch>,
+    /// The file.
+    pub path: PathBuf,
     /// The store's name in metrics.
     pub store: Arc<str>,
     /// Whether the log was too long when it was last looked at.
@@ -60,16 +62,6 @@ struct Log {
     waiting: u32,
 }
 
-/// Whether the disk is full.
-fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}
-
-/// Whether one of these has failed for it.
-fn found_no_room(jobs: &[Box<dyn Job>]) -> bool {
-    jobs.iter().any(|job| job.failure().is_some_and(is_full))
-}
-
 impl Writer {
     /// Works until every sender of the queue is gone.
     pub fn run(mut self) {
@@ -78,8 +70,8 @@ impl Writer {
         while let Ok(first) = self.queue.recv() {
             health.begin();
             hooks::fault();
-            if self.broken.load(Ordering::Relaxed) {
-                first.settle(&Verdict::Broken);
+            if let Some(stop) = self.condition.stopped() {
+                first.settle(&Verdict::Refused(stop));
             } else {
                 self.batch(first);
                 self.checkpoint();
@@ -92,9 +84,13 @@ impl Writer {
 
     /// One transaction: begun, filled with what is queued, decided, answered.
     fn batch(&mut self, first: Box<dyn Job>) {
+        if !self.watch.look(&self.condition, &self.store) {
+            return first.settle(&Verdict::Refused(Stop::Gone));
+        }
         if let Err(error) = execute(&self.conn, "BEGIN IMMEDIATE") {
             return self.lose(vec![first], error);
         }
+        self.watch.release_log();
         let jobs = self.fill(first);
         metrics::histogram!("godzilla_store_batch_jobs", "store" => self.store.clone())
             .record(jobs.len() as f64);
@@ -108,8 +104,16 @@ impl Writer {
         }
         let took = began.elapsed().as_secs_f64();
         metrics::histogram!("godzilla_store_commit_seconds", "store" => self.store.clone()).record(took);
-        self.full.store(found_no_room(&jobs), Ordering::Relaxed);
-        jobs.into_iter().for_each(|job| job.settle(&Verdict::Committed));
+        // A commit into a file that was deleted succeeds, and the data is gone when the process ends. So the files are looked
+        // at again before anybody gets an answer.
+        let verdict = match self.watch.look(&self.condition, &self.store) {
+            true => Verdict::Committed,
+            false => Verdict::Refused(Stop::Gone),
+        };
+        self.watch.measure();
+        let shortage = jobs.iter().find_map(|job| shortage::of(job.failure()?, &self.path));
+        self.condition.set_shortage(shortage);
+        jobs.into_iter().for_each(|job| job.settle(&verdict));
     }
 
     /// Runs the first job and those queued behind it, until the transaction is full, old, or gone.
@@ -119,32 +123,43 @@ impl Writer {
         let mut next = Some(first);
         while let Some(mut job) = next {
             job.run(&self.conn);
-            if job.failure().is_some_and(is_fatal) {
-                self.broken.store(true, Ordering::Relaxed);
-            }
+            let failed = job.failure().is_some_and(is_fatal);
             jobs.push(job);
-            let open = !self.conn.is_autocommit() && !self.broken.load(Ordering::Relaxed);
+            if failed {
+                self.roll_back();
+            }
+            let open = !self.conn.is_autocommit();
             let room = jobs.len() < BATCH && began.elapsed() < BATCH_TIME;
             next = if open && room { self.queue.try_recv().ok() } else { None };
-        }
-        if self.broken.load(Ordering::Relaxed) {
-            self.roll_back();
         }
         jobs
     }
 
-    /// Undoes the transaction and tells its jobs, and stops for good if the disk may no longer be trusted.
+    /// Undoes the transaction and answers its jobs. Stops for good if the disk may no longer be trusted.
     fn lose(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error) {
         self.roll_back();
-        self.full.store(is_full(&error) || found_no_room(&jobs), Ordering::Relaxed);
-        if is_fatal(&error) {
-            self.broken.store(true, Ordering::Relaxed);
-        }
-        let broken = self.broken.load(Ordering::Relaxed);
+        self.watch.measure();
+        self.judge(jobs.iter().filter_map(|job| job.failure()).chain([&error]));
+        let stopped = self.condition.stopped();
         metrics::counter!("godzilla_store_failed_commits_total", "store" => self.store.clone()).increment(1);
-        tracing::error!(store = &*self.store, %error, jobs = jobs.len(), broken, "a transaction was lost");
+        tracing::error!(store = &*self.store, %error, jobs = jobs.len(), ?stopped, "a transaction was lost");
         let verdict = Verdict::Lost(Arc::new(error));
         jobs.into_iter().for_each(|job| job.settle(&verdict));
+    }
+
+    /// Records what failures mean for the writes to come: the disk is full for now, or broken for good.
+    fn judge<'a>(&self, failures: impl Iterator<Item = &'a rusqlite::Error>) {
+        let (mut lacking, mut broken) = (None, false);
+        for error in failures {
+            match shortage::of(error, &self.path) {
+                Some(shortage) => lacking = Some(shortage),
+                None => broken |= is_fatal(error),
+            }
+        }
+        self.condition.set_shortage(lacking);
+        if broken {
+            self.condition.stop(Stop::Broken);
+        }
     }
 
     fn roll_back(&self) {
@@ -172,10 +187,11 @@ impl Writer {
             return;
         }
         if let Err(error) = self.log("PRAGMA wal_checkpoint(PASSIVE)") {
-            let broken = is_fatal(&error);
-            tracing::error!(store = &*self.store, %error, broken, "a checkpoint failed");
-            self.broken.fetch_or(broken, Ordering::Relaxed);
+            self.judge([&error].into_iter());
+            let stopped = self.condition.stopped();
+            tracing::error!(store = &*self.store, %error, ?stopped, "a checkpoint failed");
         }
+        self.watch.measure();
     }
 
     /// Runs a checkpoint of some kind and answers what the log holds.
@@ -186,12 +202,24 @@ impl Writer {
         Ok(Log { pages: pages(all), waiting: pages(all - done) })
     }
 
+    /// Writes the whole log back and empties it.
+    fn empty_log(&self) -> rusqlite::Result<()> {
+        let mut statement = self.conn.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        match statement.query_row([], |row| row.get::<_, i64>(0))? {
+            0 => Ok(()),
+            _ => {
+                let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+                Err(rusqlite::Error::SqliteFailure(busy, Some("another process reads the store".to_owned())))
+            }
+        }
+    }
+
     /// Empties the log, closes the file and lets others at it, in this order.
     fn finish(self) {
-        let last = match self.broken.load(Ordering::Relaxed) {
+        let last = match self.condition.stopped() {
             // What the log holds is left for the next start, on a disk that may be trusted again.
-            true => self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop),
-            false => self.log("PRAGMA wal_checkpoint(TRUNCATE)").map(drop),
+            Some(_) => self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop),
+            None => state::close(&self.conn).and_then(|()| self.empty_log()),
         };
         if let Err(error) = last {
             tracing::warn!(store = &*self.store, %error, "the last checkpoint failed");
@@ -203,7 +231,7 @@ impl Writer {
     }
 }
 
-/// SQLite itself ended the transaction when one of its jobs failed; the others hear of that one's reason.
+/// The transaction ended when one of its jobs failed; the others are answered with the reason of that one.
 fn given_up(jobs: &[Box<dyn Job>]) -> rusqlite::Error {
     let cause = jobs.iter().rev().find_map(|job| job.failure());
     let cause = cause.map_or_else(|| "a job ended it".into(), ToString::to_string);

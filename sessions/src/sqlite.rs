@@ -16,8 +16,10 @@ use tokio::sync::broadcast;
 
 use crate::{Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
-/// `number` is the order of opening, `user` the name's key. Nothing here leads back to a token.
-const MIGRATIONS: &[&str] = &["
+/// `number` is the order of opening, `user` the name's key. Nothing here leads back to a token. `sum` is the row's checksum; a
+/// row of an earlier release has none.
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE sessions(
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -27,7 +29,15 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX sessions_by_user ON sessions(user, number);
     CREATE INDEX sessions_by_age ON sessions(issued_at);
-"];
+",
+    "ALTER TABLE sessions ADD COLUMN sum INTEGER",
+];
+
+/// Rows that are not what was written.
+const BAD: &str = "sum <> row_sum(id, user, username, issued_at)";
+
+/// What is done to a file that has lost its end, which may have held a logout: all sessions are closed.
+const RENEWAL: &[&str] = &["DELETE FROM sessions"];
 
 /// How often expired sessions are swept out, in milliseconds (1 h). They are dead before that.
 const SWEEP_MILLIS: u64 = 3_600_000;
@@ -51,7 +61,16 @@ impl SqliteSessions {
         path: &Path,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
-        let db = Database::open(path, Options::new(MIGRATIONS))?;
+        Self::open_with(path, false, clock)
+    }
+
+    /// Opens the file, also one that has lost committed data if that is accepted. All sessions are then closed. Blocks.
+    pub fn open_with(
+        path: &Path,
+        accept_loss: bool,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, embedded::Error> {
+        let db = Database::open(path, Options { renewal: RENEWAL, accept_loss, ..Options::new(MIGRATIONS) })?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let swept = Arc::new(AtomicU64::new(0));
         let this = Self { db, clock: Arc::new(clock), closings, swept };
@@ -62,9 +81,24 @@ impl SqliteSessions {
         Ok(this)
     }
 
-    /// Whether a write would succeed, see [`embedded::Database::takes_writes`]. For `/readyz`.
-    pub async fn takes_writes(&self) -> bool {
-        self.db.takes_writes().await
+    /// Queries that find what is wrong with the file; each row of an answer is a sentence.
+    pub fn checks() -> Vec<String> {
+        vec![format!("SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions WHERE {BAD}")]
+    }
+
+    /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
+    pub async fn obstacle(&self) -> Option<&'static str> {
+        self.db.obstacle().await
+    }
+
+    /// The open file, for who keeps several together.
+    pub fn database(&self) -> &Database {
+        &self.db
+    }
+
+    /// Finishes what is queued and closes the file, see [`embedded::Database::close`]. Blocks.
+    pub fn close(&self) {
+        self.db.close();
     }
 
     fn now(&self) -> i64 {
@@ -139,15 +173,20 @@ impl Sessions for SqliteSessions {
 }
 
 fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO sessions(id, user, username, issued_at) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO sessions(id, user, username, issued_at, sum)
+        VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
     conn.prepare_cached(sql)?.execute(params![id.as_str(), user.key(), user.as_str(), now]).map(drop)
 }
 
 /// Username and issue time of a session that was issued after `oldest`.
 fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<(String, i64)>> {
-    let sql = "SELECT username, issued_at FROM sessions WHERE id = ?1 AND issued_at > ?2";
-    let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest], pair).optional()
+    let sql = format!("SELECT username, issued_at, {BAD} FROM sessions WHERE id = ?1 AND issued_at > ?2");
+    let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<bool>>(2)?));
+    let found = conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest], pair).optional()?;
+    match found {
+        Some((_, _, Some(true))) => Err(embedded::damaged_row("a session")),
+        found => Ok(found.map(|(username, issued_at, _)| (username, issued_at))),
+    }
 }
 
 /// Deletes a session; whether there was one.

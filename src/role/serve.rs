@@ -90,6 +90,8 @@ async fn serve(mut config: Serve, metrics: PrometheusHandle) -> Result<(), Error
         ended = &mut http => return Err(unexpected(ended)),
     }
     stop.drain(running.drain()).await;
+    // Parts that are not awaited above still have handles.
+    stores.close();
     tracing::info!("stopped");
     Ok(())
 }

@@ -207,7 +207,7 @@ impl Server {
         store.busy_timeout(PATIENCE).expect("a setting");
         for change in [
             format!("UPDATE tickets SET issued = issued - {ms}"),
-            format!("UPDATE messages SET timestamp = timestamp - {ms}"),
+            format!("UPDATE messages SET timestamp = timestamp - {ms}, sum = NULL"),
         ] {
             store.execute(&change, []).unwrap_or_else(|error| panic!("{change}: {error}"));
         }

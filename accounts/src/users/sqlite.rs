@@ -10,15 +10,21 @@ use rusqlite::{OptionalExtension, params};
 use super::{Creation, User, Users};
 use crate::Error;
 
-/// `created_at` is in milliseconds since the epoch.
-const MIGRATIONS: &[&str] = &["
+/// `created_at` is in milliseconds since the epoch. `sum` is the row's checksum; a row of an earlier release has none.
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE users(
         key TEXT PRIMARY KEY,
         username TEXT NOT NULL,
         hash TEXT NOT NULL,
         created_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "ALTER TABLE users ADD COLUMN sum INTEGER",
+];
+
+/// Rows that are not what was written.
+const BAD: &str = "sum <> row_sum(key, username, hash, created_at)";
 
 /// Users in one SQLite file.
 pub struct SqliteUsers {
@@ -28,12 +34,37 @@ pub struct SqliteUsers {
 impl SqliteUsers {
     /// Opens the file. Blocks; call it at start.
     pub fn open(path: &Path) -> Result<Self, embedded::Error> {
-        Ok(Self { db: Database::open(path, Options::new(MIGRATIONS))? })
+        Self::open_with(path, false)
     }
 
-    /// Whether a write would succeed, see [`embedded::Database::takes_writes`]. For `/readyz`.
-    pub async fn takes_writes(&self) -> bool {
-        self.db.takes_writes().await
+    /// Opens the file, also one that has lost committed data if that is accepted. A damaged password hash is then replaced by
+    /// one that no password has, and the name stays taken. Blocks.
+    pub fn open_with(path: &Path, accept_loss: bool) -> Result<Self, embedded::Error> {
+        let repair: &[&str] = &[concat!(
+            "UPDATE users SET hash = '*', sum = row_sum(key, username, '*', created_at)",
+            " WHERE sum <> row_sum(key, username, hash, created_at)"
+        )];
+        Ok(Self { db: Database::open(path, Options { repair, accept_loss, ..Options::new(MIGRATIONS) })? })
+    }
+
+    /// Queries that find what is wrong with the file; each row of an answer is a sentence.
+    pub fn checks() -> Vec<String> {
+        vec![format!("SELECT 'the user ' || key || ' has a wrong checksum' FROM users WHERE {BAD}")]
+    }
+
+    /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
+    pub async fn obstacle(&self) -> Option<&'static str> {
+        self.db.obstacle().await
+    }
+
+    /// The open file, for who keeps several together.
+    pub fn database(&self) -> &Database {
+        &self.db
+    }
+
+    /// Finishes what is queued and closes the file, see [`embedded::Database::close`]. Blocks.
+    pub fn close(&self) {
+        self.db.close();
     }
 }
 
@@ -42,8 +73,8 @@ impl Users for SqliteUsers {
     async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error> {
         let (username, hash) = (username.clone(), hash.to_owned());
         let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
-        let sql = "INSERT INTO users(key, username, hash, created_at) VALUES (?1, ?2, ?3, ?4)
-            ON CONFLICT(key) DO NOTHING";
+        let sql = "INSERT INTO users(key, username, hash, created_at, sum)
+            VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4)) ON CONFLICT(key) DO NOTHING";
         let row = move |conn: &rusqlite::Connection| {
             conn.prepare_cached(sql)?.execute(params![username.key(), username.as_str(), hash, now])
         };
@@ -52,10 +83,13 @@ impl Users for SqliteUsers {
 
     async fn find(&self, key: &str) -> Result<Option<User>, Error> {
         let key = key.to_owned();
-        let sql = "SELECT username, hash FROM users WHERE key = ?1";
+        let sql = format!("SELECT username, hash, {BAD} FROM users WHERE key = ?1");
         let row = move |conn: &rusqlite::Connection| {
-            let pair = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
-            conn.prepare_cached(sql)?.query_row([key], pair).optional()
+            let found = |row: &rusqlite::Row<'_>| match row.get::<_, Option<bool>>(2)? {
+                Some(true) => Err(embedded::damaged_row("a user")),
+                _ => Ok((row.get::<_, String>(0)?, row.get(1)?)),
+            };
+            conn.prepare_cached(&sql)?.query_row([key], found).optional()
         };
         let Some((username, hash)) = self.db.read(row).await? else { return Ok(None) };
         let username = username.parse().map_err(|_| Error::Damaged("username"))?;

@@ -62,7 +62,8 @@ pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Entry<Guest
     };
     match within(due(), come).await {
         Ok((identity, seat, passage)) => {
-            let visit = Rc::new(Visit::new(chat, socket, identity.username));
+            let replaced = returning::is_of_replaced_history(&chat, connect.resume.as_ref());
+            let visit = Rc::new(Visit::new(chat, socket, identity.username, replaced));
             let Passage { pid, recovered, offset } = passage;
             Ok(Entry {
                 peer: Guest::new(visit, connect.admission.limits.clone(), seat, offset),

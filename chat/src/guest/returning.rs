@@ -73,6 +73,13 @@ pub async fn resume(
     Ok(Some(Passage { pid: ticket.pid, recovered: Some(recovered), offset: chat.log().show(reached) }))
 }
 
+/// Whether the client was here before a backup was restored or a loss was accepted. Only for the log of one process: that
+/// of a cluster begins new epochs on the same history.
+pub fn is_of_replaced_history(chat: &Chat, resume: Option<&Resume>) -> bool {
+    let shown = resume.and_then(|resume| resume.offset.as_deref());
+    !chat.log().is_shared() && shown.is_some_and(|shown| chat.log().read(shown) == Shown::Elsewhere)
+}
+
 /// Makes out a ticket for a client that is new here, which is at `reached` in the log.
 pub async fn start(
     chat: &Chat,

@@ -12,6 +12,12 @@ use crate::{
     room::membership::{Add, Remove},
 };
 
+/// The refusal of a `since` of another history: the client has messages that are not in this one, and others may be in their
+/// places.
+const REPLACED: Error = Error::Conflict(
+    "the history of this room was replaced by an older one: drop what you have and join without since",
+);
+
 /// Where a room is, and what the client has missed of it.
 #[derive(Serialize)]
 pub struct Entered {
@@ -25,13 +31,20 @@ impl Visit {
     /// Makes the user a member and reads what came after `since`. The membership is in the log before the messages are read,
     /// so whatever is not among them comes as an event; what is in both has the same `seq`.
     pub async fn join(&self, Join { room, since }: Join, deadline: Instant) -> Result<Entered, Error> {
+        if since.is_some_and(|seq| seq > 0) && self.is_replaced(&room) {
+            return Err(REPLACED);
+        }
         let (by, user) = (self.user().clone(), self.user().clone());
         self.chat().ask(&room, Add { by, user }, deadline).await?;
+        self.reloads(&room);
         let history = self.chat().history();
         match since {
             None => Ok(Entered { head: history.head(&room).await?.seq, messages: vec![] }),
             Some(seq) => {
                 let slice = history.since(&room, seq, SINCE).await?;
+                if seq > slice.head {
+                    return Err(REPLACED);
+                }
                 let messages = slice.messages.into_iter().map(|kept| kept.message).collect();
                 Ok(Entered { head: slice.head, messages })
             }

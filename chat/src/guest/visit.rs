@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -30,6 +30,8 @@ pub struct Visit {
     /// Whether somebody empties `waiting`.
     busy: Cell<bool>,
     typist: RefCell<Typist>,
+    /// The rooms that the client has loaded anew, where it came with a place in a history that was replaced.
+    replaced: Option<RefCell<HashSet<RoomName>>>,
 }
 
 /// A command that waits.
@@ -40,8 +42,9 @@ struct Turn {
 }
 
 impl Visit {
-    /// A visit of `user` through `socket`.
-    pub fn new(chat: Chat, socket: Socket, user: Username) -> Self {
+    /// A visit of `user` through `socket`. `replaced` means that the client came with a place in a history that this one has
+    /// replaced.
+    pub fn new(chat: Chat, socket: Socket, user: Username, replaced: bool) -> Self {
         Self {
             chat,
             socket,
@@ -50,6 +53,7 @@ impl Visit {
             waiting: RefCell::default(),
             busy: Cell::new(false),
             typist: RefCell::new(Typist::new(Instant::now())),
+            replaced: replaced.then(RefCell::default),
         }
     }
 
@@ -71,6 +75,18 @@ impl Visit {
     /// What is left of a typing user's patience.
     pub fn typist(&self) -> &RefCell<Typist> {
         &self.typist
+    }
+
+    /// Whether what the client has of this room is of a history that was replaced.
+    pub fn is_replaced(&self, room: &RoomName) -> bool {
+        self.replaced.as_ref().is_some_and(|loaded| !loaded.borrow().contains(room))
+    }
+
+    /// The client loads this room anew.
+    pub fn reloads(&self, room: &RoomName) {
+        if let Some(loaded) = &self.replaced {
+            loaded.borrow_mut().insert(room.clone());
+        }
     }
 
     /// Does `command` when those before it are done, and answers by `deadline` in any case.

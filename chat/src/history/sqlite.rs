@@ -20,6 +20,10 @@ use crate::{
     config,
 };
 
+/// What [`message`] reads: the columns of a message, and whether they are not what was written.
+const COLUMNS: &str = "id, seq, author, text, timestamp,
+    sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
+
 /// The messages of `chat.sqlite3`.
 #[derive(Clone)]
 pub struct SqliteHistory {
@@ -121,8 +125,9 @@ fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Resu
 }
 
 fn insert(conn: &Connection, room: &RoomName, at: Head, draft: &Draft) -> rusqlite::Result<u64> {
-    let insert = "INSERT INTO messages (room, seq, id, author, client_id, text, timestamp, origin)
-                  VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING \"offset\"";
+    let insert = "INSERT INTO messages (room, seq, id, author, client_id, text, timestamp, origin, sum)
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
+                  RETURNING \"offset\"";
     let values = params![
         room.as_str(),
         integer(at.seq),
@@ -154,8 +159,9 @@ fn page(
     after: Option<u64>,
     limit: u32,
 ) -> rusqlite::Result<Page> {
-    let query = "SELECT id, seq, author, text, timestamp, origin FROM messages
-                 WHERE room = ? AND seq < ? AND seq > ? ORDER BY seq DESC LIMIT ?";
+    let query = &format!(
+        "SELECT {COLUMNS}, origin FROM messages WHERE room = ? AND seq < ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+    );
     let (before, after) = (before.map_or(i64::MAX, integer), integer(after.unwrap_or(0)));
     // One more than asked for tells whether there is a next page.
     let keys = params![room.as_str(), before, after, i64::from(limit) + 1];
@@ -168,8 +174,8 @@ fn page(
 
 fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::Result<Slice> {
     // A read sees one state: a head from after the messages would promise what they lack.
-    let query = "SELECT id, seq, author, text, timestamp, origin FROM messages
-                 WHERE room = ? AND seq > ? ORDER BY seq LIMIT ?";
+    let query =
+        &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ? AND seq > ? ORDER BY seq LIMIT ?");
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
     let (messages, _) = fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
     Ok(Slice { messages, head: head_of(conn, room)?.seq })
@@ -202,12 +208,16 @@ fn fitting(
         if messages.len() == limit || (bytes > config::ANSWER_BYTES && !messages.is_empty()) {
             return Ok((messages, true));
         }
-        messages.push(Kept { message, origin: row.get(5)? });
+        messages.push(Kept { message, origin: row.get(6)? });
     }
     Ok((messages, false))
 }
 
+/// A message from a query for [`COLUMNS`]. One that is not what was written is an error.
 fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
+    if row.get::<_, Option<bool>>(5)? == Some(true) {
+        return Err(embedded::damaged_row(&format!("message {} of the room {room}", number(row, 1)?)));
+    }
     let author: String = row.get(2)?;
     let from = author.try_into().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use proto::RoomName;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{SqliteHistory, message};
+use super::{COLUMNS, SqliteHistory, message};
 use crate::{
     Error,
     column::{integer, number},
@@ -45,20 +45,21 @@ fn missed(
     if after > reached || reached - after > config::RECOVERY_SCAN || is_trimmed(conn, rooms, after)? {
         return Ok(None);
     }
-    let query = "SELECT id, seq, author, text, timestamp, room, \"offset\" FROM messages
-                 WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\"";
+    let query = format!(
+        "SELECT {COLUMNS}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
+    );
     let (mut messages, mut bytes) = (Vec::new(), 0);
-    let mut statement = conn.prepare_cached(query)?;
+    let mut statement = conn.prepare_cached(&query)?;
     let mut rows = statement.query(params![integer(after), origin])?;
     while let Some(row) = rows.next()? {
-        let name = row.get_ref(5)?.as_str()?;
+        let name = row.get_ref(6)?.as_str()?;
         let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
         let message = message(row, room)?;
         bytes += weight(&message.data.text);
         if messages.len() == config::RECOVERY || bytes > config::RECOVERY_BYTES {
             return Ok(None);
         }
-        messages.push((number(row, 6)?, message));
+        messages.push((number(row, 7)?, message));
     }
     Ok(Some(Missed { messages, reached }))
 }

@@ -1,0 +1,109 @@
+//! What is wrong with an open store, shared by its threads and read by `/readyz`. Set by the writer and the readers of
+//! [`Database`](crate::Database).
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+/// Why the system refused to let a file grow. Each of them ends when an operator makes room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Shortage {
+    /// No space is left on the device.
+    Space = 1,
+    /// The disk quota of the user or the project is used up.
+    Quota = 2,
+    /// The limit of the size of one file is reached (`ulimit -f`).
+    FileSize = 3,
+}
+
+/// Why a store refuses every write until the process is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stop {
+    /// A write or an fsync failed in a way after which the kernel may report lost data as written.
+    Broken = 1,
+    /// A file of the store is no longer at its path, or another file is there.
+    Gone = 2,
+}
+
+/// The state of one store.
+#[derive(Debug, Default)]
+pub struct Condition {
+    /// 0, or a [`Stop`]. The first one stays.
+    stop: AtomicU8,
+    /// 0, or a [`Shortage`]. Cleared by the next commit.
+    shortage: AtomicU8,
+    /// A read found damaged content. Stays.
+    damaged: AtomicBool,
+}
+
+impl Condition {
+    /// Refuses all writes from now on. A second reason changes nothing.
+    pub fn stop(&self, stop: Stop) {
+        let _ = self.stop.compare_exchange(0, stop as u8, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Why all writes are refused, if they are.
+    pub fn stopped(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::Relaxed) {
+            0 => None,
+            stop if stop == Stop::Gone as u8 => Some(Stop::Gone),
+            _ => Some(Stop::Broken),
+        }
+    }
+
+    /// Records what the last transaction lacked, or that it lacked nothing.
+    pub fn set_shortage(&self, shortage: Option<Shortage>) {
+        self.shortage.store(shortage.map_or(0, |shortage| shortage as u8), Ordering::Relaxed);
+    }
+
+    /// What the last transaction lacked.
+    pub fn shortage(&self) -> Option<Shortage> {
+        let kinds = [Shortage::Space, Shortage::Quota, Shortage::FileSize];
+        let found = self.shortage.load(Ordering::Relaxed);
+        kinds.into_iter().find(|kind| *kind as u8 == found)
+    }
+
+    /// Records that a read found damaged content.
+    pub fn set_damaged(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+
+    /// What an operator reads behind the name of the store.
+    pub fn words(&self) -> Option<&'static str> {
+        match (self.stopped(), self.shortage()) {
+            (Some(Stop::Gone), _) => Some(
+                "has lost its files: they were removed, replaced or cut while the server ran; restore the directory and restart",
+            ),
+            (Some(Stop::Broken), _) => Some("stopped writing after an I/O error; check the disk and restart"),
+            (None, Some(Shortage::Space)) => Some("has no space left on its disk"),
+            (None, Some(Shortage::Quota)) => Some("has used up its disk quota"),
+            (None, Some(Shortage::FileSize)) => {
+                Some("has reached the file size limit of the process (ulimit -f)")
+            }
+            (None, None) if self.damaged.load(Ordering::Relaxed) => {
+                Some("has damaged content; run `godzilla check` and restore a backup")
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stop_stays_and_a_shortage_passes() {
+        let condition = Condition::default();
+        assert_eq!(condition.words(), None);
+        for shortage in [Shortage::Space, Shortage::Quota, Shortage::FileSize] {
+            condition.set_shortage(Some(shortage));
+            assert_eq!(condition.shortage(), Some(shortage));
+        }
+        condition.set_shortage(None);
+        assert_eq!(condition.words(), None);
+        condition.stop(Stop::Gone);
+        condition.stop(Stop::Broken);
+        assert_eq!(condition.stopped(), Some(Stop::Gone));
+    }
+}

@@ -1,0 +1,125 @@
+//! The tool `backup`: a copy of the embedded store, also while a server uses it. The copy appears whole and checked, or not at
+//! all.
+//!
+//! The state of the rooms is taken before that of the users, and users are never deleted: every author and every member in
+//! the copy is a user in the copy. Sessions are not copied, because one that ends after the backup must not be open again in a
+//! restored store; everybody logs in again. The log of the copy begins a new epoch.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use accounts::SqliteUsers;
+use embedded::{Snapshot, new_group};
+use proto::Timestamp;
+use sessions::SqliteSessions;
+
+use super::{CHAT, SESSIONS, USERS, check, place};
+use crate::{config::Backup, error::Error, telemetry};
+
+/// Makes the copy, or leaves nothing.
+pub fn run(config: Backup) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    let directory = place::of(&config.store.data_dir)?;
+    refuse_content(&config.to)?;
+    let partial = partial(&config.to);
+    let _ = fs::remove_dir_all(&partial);
+    let copied = copy(&directory, &partial).and_then(|()| publish(&partial, &config.to));
+    if copied.is_err() {
+        let _ = fs::remove_dir_all(&partial);
+    }
+    copied?;
+    let to = config.to.display();
+    print(&format!(
+        "The backup is in {to}. `godzilla serve --data-dir {to}` runs on it; copy it before you do."
+    ));
+    Ok(())
+}
+
+fn refuse_content(to: &Path) -> Result<(), Error> {
+    match fs::read_dir(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(to)(error)),
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(failed(to)("it is not empty; name a directory that is empty or absent")),
+        },
+    }
+}
+
+/// A directory beside the target, on the same filesystem.
+fn partial(to: &Path) -> PathBuf {
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    to.with_file_name(name)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    let open = |name: &str| Snapshot::open(&from.join(name)).map_err(failed(from));
+    let chat = open(CHAT)?;
+    let users = open(USERS)?;
+    for (name, snapshot) in [(CHAT, &chat), (USERS, &users)] {
+        if let Some(fault) = snapshot.log_fault().map_err(failed(from))? {
+            return Err(failed(from)(format!("{name} is damaged: {fault}; see `godzilla check`")));
+        }
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(failed(to))?;
+    let group = new_group().map_err(failed(to))?;
+    for (name, snapshot, renewal) in [(CHAT, &chat, chat::store::RENEWAL), (USERS, &users, &[])] {
+        let mut shown = 0;
+        let progress = |done: i32, all: i32| {
+            let percent = i64::from(done) * 100 / i64::from(all.max(1));
+            if percent >= shown + 10 {
+                shown = percent;
+                print(&format!("{name}: {percent} %"));
+            }
+        };
+        snapshot.copy_to(&to.join(name), renewal, &group, progress).map_err(failed(to))?;
+    }
+    drop((chat, users));
+    finish(to, &group)?;
+    print("checking the copy");
+    let findings = check::findings(to)?;
+    match findings.first() {
+        None => Ok(()),
+        Some(first) => Err(failed(from)(format!("the store is damaged: {first}; see `godzilla check`"))),
+    }
+}
+
+/// Makes a whole store of the copies: the schema of this release, and no sessions.
+fn finish(to: &Path, group: &str) -> Result<(), Error> {
+    let sessions = SqliteSessions::open(&to.join(SESSIONS), Timestamp::now).map_err(failed(to))?;
+    drop(sessions.database().set_group(group));
+    sessions.close();
+    SqliteUsers::open(&to.join(USERS)).map_err(failed(to))?.close();
+    chat::Store::open(&to.join(CHAT)).map_err(failed(to))?.close();
+    Ok(())
+}
+
+/// Brings everything to the disk and gives the copy its name.
+fn publish(partial: &Path, to: &Path) -> Result<(), Error> {
+    for name in [SESSIONS, CHAT, USERS].map(|name| format!("{name}.lock")) {
+        let _ = fs::remove_file(partial.join(name));
+    }
+    for entry in fs::read_dir(partial).map_err(failed(partial))? {
+        let path = entry.map_err(failed(partial))?.path();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(failed(&path))?;
+    }
+    let sync = |directory: &Path| File::open(directory).and_then(|directory| directory.sync_all());
+    sync(partial).map_err(failed(partial))?;
+    fs::rename(partial, to).map_err(failed(to))?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync(parent).map_err(failed(parent))
+}
+
+fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn failed<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Error {
+    let path = path.display().to_string();
+    move |error| Error::Tool(format!("no backup was made: {path}: {error}"))
+}

@@ -1,0 +1,90 @@
+//! The tool `check`: reads a whole store and prints what is wrong with it. Changes nothing, unless a loss is to be accepted.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use accounts::SqliteUsers;
+use embedded::Snapshot;
+use sessions::SqliteSessions;
+
+use super::{CHAT, FILES, SESSIONS, Stores, USERS, place};
+use crate::{config::Check, error::Error, telemetry};
+
+/// Prints the findings; an error if there are any.
+pub fn run(config: Check) -> Result<(), Error> {
+    telemetry::logs(&config.telemetry)?;
+    let directory = place::of(&config.store.data_dir)?;
+    if config.accept_loss {
+        let stores = Stores::open_with(&config.store, true)?;
+        stores.close();
+        print("What was lost is given up: the log begins a new epoch and all sessions are closed.");
+    }
+    let findings = findings(&directory)?;
+    for finding in &findings {
+        print(finding);
+    }
+    match findings.len() {
+        0 => {
+            print(&format!("{} is whole.", directory.display()));
+            Ok(())
+        }
+        count => Err(Error::Tool(format!(
+            "{count} findings in {}. Restore a backup, or run `godzilla check --accept-loss` while no server runs: it goes on \
+             with what is left",
+            directory.display()
+        ))),
+    }
+}
+
+/// What is wrong with the files in a directory, in sentences.
+pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
+    let mut findings = Vec::new();
+    let mut groups = Vec::new();
+    let mut open = |name: &str| match Snapshot::open(&directory.join(name)) {
+        Ok(snapshot) => Some(snapshot),
+        Err(error) => {
+            findings.push(format!("{name}: {error}"));
+            None
+        }
+    };
+    let [users, sessions, chat] = FILES.map(&mut open);
+    if [&users, &sessions, &chat].iter().all(|file| file.is_none()) {
+        return Err(Error::Tool(format!(
+            "there is no store in {}; --data-dir names another directory",
+            directory.display()
+        )));
+    }
+    for (name, snapshot, checks) in [
+        (USERS, &users, SqliteUsers::checks()),
+        (SESSIONS, &sessions, SqliteSessions::checks()),
+        (CHAT, &chat, chat::store::CHECKS.iter().map(ToString::to_string).collect()),
+    ] {
+        let Some(snapshot) = snapshot else { continue };
+        note(name, snapshot.log_fault().map(Vec::from_iter), &mut findings);
+        note(name, snapshot.findings(&checks), &mut findings);
+        groups.extend(snapshot.group().unwrap_or_default());
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    if groups.len() > 1 {
+        findings.push(format!("{} are files of different stores", FILES.join(", ")));
+    }
+    if let (Some(chat), Some(users)) = (&chat, &users) {
+        let checks: Vec<String> = chat::store::CHECKS_WITH_USERS.iter().map(ToString::to_string).collect();
+        note(CHAT, chat.attach_people(users).and_then(|()| chat.findings_of(&checks)), &mut findings);
+    }
+    Ok(findings)
+}
+
+fn note(name: &str, found: Result<Vec<String>, embedded::Error>, findings: &mut Vec<String>) {
+    match found {
+        Ok(found) => findings.extend(found.iter().map(|finding| format!("{name}: {finding}"))),
+        Err(error) => findings.push(format!("{name} cannot be read: {error}")),
+    }
+}
+
+fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

@@ -1,0 +1,56 @@
+//! The three files of a store belong together: they share an id, and one of them cannot be missing or another store's.
+
+use std::{fs, path::Path};
+
+use embedded::{Database, Snapshot, new_group};
+
+use super::{FILES, Stores, unusable};
+use crate::error::Error;
+
+/// Refuses a directory in which files of a store are missing or empty: what is left would go on without what it refers to.
+pub fn refuse_incomplete(flag: &Path, directory: &Path) -> Result<(), Error> {
+    let has_content = |name: &&str| fs::metadata(directory.join(name)).is_ok_and(|about| about.len() > 0);
+    let (present, missing): (Vec<&str>, Vec<&str>) = FILES.into_iter().partition(has_content);
+    if present.is_empty() || missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    for name in present {
+        let path = directory.join(name);
+        let snapshot = Snapshot::open(&path).map_err(unusable(flag))?;
+        if snapshot.group().map_err(unusable(flag))?.is_some() {
+            return Err(unusable(flag)(format!(
+                "{missing} is missing or empty beside {}, which belongs to it. Restore all files of one backup; or run \
+                 `godzilla check --accept-loss` to go on without",
+                path.display()
+            )));
+        }
+    }
+    tracing::warn!(directory = %directory.display(), missing, "files are made beside those of an earlier start");
+    Ok(())
+}
+
+/// Gives all files one id. Files of several stores are refused, or made one where a loss was accepted.
+pub fn join(stores: &Stores, accept_loss: bool) -> Result<(), String> {
+    let files = [stores.users.database(), stores.sessions.database(), stores.chat.database()];
+    let mut known: Vec<&str> = files.iter().filter_map(|file| file.group()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let id = match known[..] {
+        [id] => id.to_owned(),
+        [] => new_group().map_err(|error| error.to_string())?,
+        _ if accept_loss => new_group().map_err(|error| error.to_string())?,
+        _ => {
+            return Err(format!(
+                "{} are files of different stores. Restore all files of one backup; or run `godzilla check --accept-loss` \
+                 to make them one",
+                FILES.join(", ")
+            ));
+        }
+    };
+    for file in files.into_iter().filter(|file: &&Database| file.group() != Some(&id)) {
+        // Queued before any other write.
+        drop(file.set_group(&id));
+    }
+    Ok(())
+}

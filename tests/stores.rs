@@ -1,0 +1,358 @@
+//! The embedded store of a running server when its files, its disk or its history change under it, and the tools that copy
+//! and check it.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::stage::{Person, Request, Socket, Stage, program, soon};
+
+const FILES: [&str; 3] = ["users.sqlite3", "sessions.sqlite3", "chat.sqlite3"];
+
+/// Runs a tool on a data directory, behind some words of the shell.
+fn tool(before: &str, arguments: &[&str], data: &Path) -> Output {
+    let tool = program();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{before} \"$0\" \"$@\"")).arg(tool.get_program()).args(arguments);
+    shell.arg("--data-dir").arg(data).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    shell.output().expect("the tool runs")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+/// The message of `/readyz` once it is no longer ready.
+async fn obstacle(stage: &Stage) -> String {
+    soon("not ready", async {
+        loop {
+            let answer = Request::get("/readyz").send([127, 0, 0, 1].into(), stage.server.admin).await;
+            if answer.status == 503 {
+                return answer.json()["message"].as_str().unwrap_or_default().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+async fn tries_to_say(socket: &mut Socket, text: &str) -> Value {
+    socket.asks("message", &json!({"text": text})).await
+}
+
+#[tokio::test]
+async fn a_clean_stop_leaves_no_log_beside_any_file() {
+    let mut stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    alice.says("before the stop").await;
+    let bob = stage.person("bob").await;
+    bob.logs_out().await;
+    assert!(stage.server.is_asked_to_stop().await.success());
+    for name in FILES.iter().flat_map(|file| ["-wal", "-shm"].map(|suffix| format!("{file}{suffix}"))) {
+        assert!(!stage.server.data_dir().join(&name).exists(), "{name} is left");
+    }
+}
+
+#[tokio::test]
+async fn what_loses_its_files_acks_nothing_and_is_not_ready() {
+    type Change = fn(&Path);
+    // What happens to the data directory; the part that `/readyz` names.
+    let changes: [(&str, &str, Change); 4] = [
+        ("directory removed", "chat has lost its files", |data| fs::remove_dir_all(data).expect("ours")),
+        ("directory renamed", "users has lost its files", |data| {
+            fs::rename(data, data.with_extension("old")).expect("ours");
+        }),
+        ("sessions replaced", "sessions has lost its files", |data| {
+            fs::copy(data.join(FILES[1]), data.join("x")).expect("ours");
+            fs::rename(data.join("x"), data.join(FILES[1])).expect("ours");
+        }),
+        ("log removed", "chat has lost its files", |data| {
+            fs::remove_file(data.join("chat.sqlite3-wal")).expect("ours");
+        }),
+    ];
+    for (what, named, change) in changes {
+        let stage = Stage::opens().await;
+        let mut alice = stage.enters("alice").await;
+        alice.says("kept").await;
+        change(&stage.server.data_dir());
+        let obstacle = obstacle(&stage).await;
+        assert!(obstacle.contains(named), "{what}: {obstacle}");
+        let login = alice.person.sends(Request::post("/user/login", &alice.person.credentials())).await;
+        let said = tries_to_say(&mut alice, "lost").await;
+        if named.starts_with("sessions") {
+            assert_eq!((login.status, &said["ok"]), (503, &json!(true)), "{what}: {login:?}");
+        } else {
+            assert_eq!(
+                (&said["ok"], &said["code"]),
+                (&json!(false), &json!("unavailable")),
+                "{what}: {said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_reaches_its_limit_refuses_and_the_server_goes_on() {
+    let stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    alice.says("before").await;
+    let limit = |bytes: &str| {
+        let pid = stage.server.pid().to_string();
+        let set = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}")]).status();
+        assert!(set.expect("prlimit is a part of util-linux").success());
+    };
+    limit("65536:unlimited");
+    let (mut acked, mut refused) = (1, Value::Null);
+    for _ in 0..8 {
+        refused = tries_to_say(&mut alice, &"x".repeat(8_000)).await;
+        if refused["ok"] == false {
+            break;
+        }
+        acked += 1;
+    }
+    assert_eq!(refused["code"], "unavailable", "{refused}");
+    limit("unlimited:unlimited");
+    alice.says("after").await;
+    assert_eq!(alice.person.reads_all("lobby").await.len(), acked + 1);
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_server_is_whole_and_nobody_goes_on_from_its_future() {
+    let mut stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    for number in 1..=5 {
+        alice.says(&format!("kept {number}")).await;
+    }
+    let root = TempDir::new().expect("a temporary directory");
+    let (data, copy) = (stage.server.data_dir(), root.path().join("copy"));
+    let made = tool("", &["backup", copy.to_str().expect("our own path")], &data);
+    assert!(made.status.success(), "{}", text(&made));
+    let checked = tool("", &["check"], &data);
+    assert!(checked.status.success(), "while the server runs: {}", text(&checked));
+    for number in 6..=9 {
+        alice.says(&format!("future {number}")).await;
+    }
+    let mut bob = stage.enters("bob").await;
+    alice.says("future 10").await;
+    bob.hears("future 10").await;
+    let (pid, offset, old) = (bob.pid.clone(), bob.offset.clone(), alice.person.token().to_owned());
+
+    stage.server.crashes();
+    fs::rename(&data, data.with_extension("old")).expect("ours");
+    fs::rename(&copy, &data).expect("one filesystem");
+    stage.server.returns().await;
+    alice.person.gets("/user/me").await.expect_refusal(401);
+    let mut person = alice.person.clone();
+    person.logs_in().await;
+    assert_ne!(person.token(), old);
+    let texts = |messages: &[Value]| {
+        messages
+            .iter()
+            .map(|message| message["data"]["text"].as_str().expect("a text").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        texts(&person.reads_all("lobby").await),
+        (1..=5).map(|n| format!("kept {n}")).collect::<Vec<_>>()
+    );
+
+    // A user of after the backup registers again and sends the place of before the restore.
+    bob.person.registers().await;
+    let mut bob = bob.person.clone();
+    bob.logs_in().await;
+    let mut fresh = person.connects().await;
+    let beyond = fresh.asks("join", &json!({"room": "lobby", "since": 10})).await;
+    assert_eq!((&beyond["ok"], &beyond["code"]), (&json!(false), &json!("conflict")), "{beyond}");
+    for number in 6..=12 {
+        fresh.says(&format!("new {number}")).await;
+    }
+    let mut back = returns(&bob, &pid, offset).await;
+    assert_ne!(back.pid, pid, "a place of the future was taken");
+    let skipping = back.asks("join", &json!({"room": "lobby", "since": 10})).await;
+    assert_eq!(skipping["code"], "conflict", "{skipping}");
+    let anew = back.asks("join", &json!({"room": "lobby", "since": 0})).await;
+    assert_eq!((&anew["ok"], &anew["head"]), (&json!(true), &json!(12)), "{anew}");
+    let on = back.asks("join", &json!({"room": "lobby", "since": 10})).await;
+    assert_eq!(texts(on["messages"].as_array().expect("messages")), ["new 11", "new 12"]);
+}
+
+async fn returns(person: &Person, pid: &str, offset: Option<String>) -> Socket {
+    let auth = json!({"pid": pid, "offset": offset});
+    person.tries(person.handshake().auth(auth)).await.unwrap_or_else(|why| panic!("{}: {why:?}", person.name))
+}
+
+/// A stopped store with some messages.
+async fn stopped() -> (TempDir, PathBuf) {
+    let mut stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    for number in 1..=9 {
+        alice
+            .says_in("lobby", &format!("a text that is long enough to be found in the file: {number}"))
+            .await;
+    }
+    assert!(stage.server.is_asked_to_stop().await.success());
+    let root = TempDir::new().expect("a temporary directory");
+    let data = root.path().join("data");
+    copy(&stage.server.data_dir(), &data);
+    (root, data)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a new directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("a file");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
+
+/// Makes the files those of the release that had no checksums.
+fn ages(data: &Path) {
+    for (file, table, version) in
+        [(FILES[0], "users", 1), (FILES[1], "sessions", 1), (FILES[2], "messages", 2)]
+    {
+        let conn = rusqlite::Connection::open(data.join(file)).expect("a store");
+        let sql = format!(
+            "PRAGMA journal_mode = DELETE; ALTER TABLE {table} DROP COLUMN sum; DROP TABLE store_state;
+             PRAGMA user_version = {version}; PRAGMA journal_mode = WAL;"
+        );
+        conn.execute_batch(&sql).expect("a change");
+    }
+}
+
+fn names(data: &Path) -> Vec<String> {
+    let entries = fs::read_dir(data).expect("a directory").map(|entry| entry.expect("a file").file_name());
+    let mut names: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Changes one bit of a text of a message.
+fn rots(data: &Path) {
+    let path = data.join(FILES[2]);
+    let bytes = fs::read(&path).expect("a file");
+    let needle = b"to be found in the file: 7";
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("the text is there");
+    let file = File::options().write(true).open(&path).expect("a file");
+    file.write_all_at(&[bytes[at] ^ 4], at as u64).expect("a byte");
+}
+
+#[tokio::test]
+async fn the_tools_say_what_they_find_and_leave_nothing_half_done() {
+    type Change = fn(&Path);
+    let (root, whole) = stopped().await;
+    // What is done to the data, words of the shell, what `backup` and `check` print (nothing where they succeed).
+    let cases: [(&str, Change, &str, &str, &str); 9] = [
+        ("whole", |_| (), "", "", ""),
+        ("of an earlier release", ages, "", "", ""),
+        (
+            "no store",
+            |data| FILES.iter().for_each(|file| fs::remove_file(data.join(file)).expect("a file")),
+            "",
+            "chat.sqlite3",
+            "no store",
+        ),
+        ("foreign files", |data| fs::write(data.join("notes.txt"), "x").expect("a file"), "", "", ""),
+        (
+            "a file gone",
+            |data| fs::remove_file(data.join(FILES[0])).expect("a file"),
+            "",
+            "users.sqlite3",
+            "users.sqlite3",
+        ),
+        (
+            "a file of zeros",
+            |data| fs::write(data.join(FILES[2]), [0; 4096]).expect("a file"),
+            "",
+            "chat.sqlite3",
+            "chat.sqlite3",
+        ),
+        ("a text rots", rots, "", "wrong checksum", "message 7 of the room lobby has a wrong checksum"),
+        (
+            "source read-only",
+            |data| {
+                fs::set_permissions(data, fs::Permissions::from_mode(0o500)).expect("ours");
+            },
+            "",
+            "",
+            "",
+        ),
+        ("target full", |_| (), "ulimit -f 8; trap '' XFSZ;", "no backup was made", ""),
+    ];
+    for (number, (what, change, before, backup, check)) in cases.into_iter().enumerate() {
+        let (data, to) =
+            (root.path().join(format!("data-{number}")), root.path().join(format!("to-{number}")));
+        copy(&whole, &data);
+        change(&data);
+        let before_names = names(&data);
+        let made = tool(before, &["backup", to.to_str().expect("our own path")], &data);
+        assert_eq!(made.status.code(), Some(i32::from(!backup.is_empty())), "{what}: {}", text(&made));
+        assert!(text(&made).contains(backup), "{what}: {}", text(&made));
+        assert_eq!(to.exists(), backup.is_empty(), "{what}");
+        assert!(!to.with_extension("partial").exists(), "{what}: half a backup");
+        let checked = tool("", &["check"], &data);
+        assert_eq!(names(&data), before_names, "{what}: the tools made files in the source");
+        assert_eq!(checked.status.code(), Some(i32::from(!check.is_empty())), "{what}: {}", text(&checked));
+        assert!(text(&checked).contains(check), "{what}: {}", text(&checked));
+        if backup.is_empty() {
+            assert!(tool("", &["check"], &to).status.success(), "{what}: the copy");
+            let again = tool("", &["backup", to.to_str().expect("our own path")], &data);
+            assert!(
+                !again.status.success() && text(&again).contains("not empty"),
+                "{what}: {}",
+                text(&again)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
+    let mut stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    for number in 1..=9 {
+        alice
+            .says_in("lobby", &format!("a text that is long enough to be found in the file: {number}"))
+            .await;
+    }
+    let data = stage.server.data_dir();
+    assert!(stage.server.is_asked_to_stop().await.success());
+    rots(&data);
+    stage.server.returns().await;
+    let page = alice.person.gets("/rooms/lobby/messages").await;
+    assert_eq!(page.status, 503, "{page:?}");
+    let obstacle = obstacle(&stage).await;
+    assert!(obstacle.contains("chat has damaged content"), "{obstacle}");
+    assert!(stage.server.is_asked_to_stop().await.success());
+    let accepted = tool("", &["check", "--accept-loss"], &data);
+    assert!(accepted.status.success(), "{}", text(&accepted));
+    stage.server.returns().await;
+    alice.person.gets("/user/me").await.expect_refusal(401);
+    alice.person.logs_in().await;
+    let kept = alice.person.reads_all("lobby").await;
+    assert_eq!((kept.len(), &kept[6]["data"]["text"]), (9, &json!("\u{FFFD}")));
+}
+
+#[tokio::test]
+async fn the_root_of_a_volume_is_used_by_a_directory_inside() {
+    let root = TempDir::new().expect("a temporary directory");
+    let data = root.path().join("volume");
+    fs::create_dir(&data).expect("a new directory");
+    fs::create_dir(data.join("lost+found")).expect("a new directory");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("ours");
+    let seeded = tool("", &["seed", "--bcrypt-cost", "4"], &data);
+    assert!(seeded.status.success() && text(&seeded).contains("directory of its own"), "{}", text(&seeded));
+    let inside = fs::metadata(data.join("godzilla")).expect("our own directory");
+    assert_eq!(inside.permissions().mode() & 0o777, 0o700);
+    let checked = tool("", &["check"], &data);
+    assert!(checked.status.success(), "{}", text(&checked));
+    fs::copy(data.join("godzilla").join(FILES[0]), data.join(FILES[0])).expect("a copy");
+    let both = tool("", &["seed"], &data);
+    assert!(!both.status.success() && text(&both).contains("another one"), "{}", text(&both));
+}

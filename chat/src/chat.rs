@@ -29,8 +29,8 @@ use crate::{
     log::Log,
     people::People,
     presence::Presence,
-    room::Room,
-    rooms::{self, Rooms, SettleAll},
+    room::{Room, membership::Remove},
+    rooms::{self, Refresh, Rooms, SettleAll},
     seats::Seats,
     tickets::Tickets,
 };
@@ -63,6 +63,11 @@ pub(crate) struct Inner {
     pub(crate) reading: Semaphore,
     /// What each user may still write over HTTP.
     pub(crate) writes: Mutex<Buckets>,
+    /// How many memberships each user may still make for others.
+    pub(crate) additions: Mutex<Buckets>,
+    /// Nobody new is let in.
+    pub(crate) door_closed: AtomicBool,
+    /// Nothing new is taken.
     pub(crate) draining: AtomicBool,
     /// The threads that the chat has for itself, by their names.
     pub(crate) threads: [(&'static str, ArbiterHandle); 2],
@@ -75,6 +80,11 @@ impl From<Inner> for Chat {
 }
 
 impl Chat {
+    /// Refuses new sockets from now on. Those that are open, and HTTP, may do everything until [`Chat::drain`].
+    pub fn close_door(&self) {
+        self.inner.door_closed.store(true, Ordering::Release);
+    }
+
     /// Refuses new posts and sockets from now on; resolves when every accepted post has its outcome and was handed to the
     /// sockets. With a store that does not answer this takes as long as posts may wait, some ten seconds.
     pub async fn drain(&self) {
@@ -88,7 +98,7 @@ impl Chat {
     /// Whether the chat can do its work, for `/readyz`: the keeper of rooms and the workers' shards answer, the log moves, and the
     /// chat is not being drained. The store answers for itself: [`crate::Store::obstacle`]. The caller keeps the time.
     pub async fn is_ready(&self) -> bool {
-        self.check_open().is_ok()
+        self.check_door().is_ok()
             && self.inner.log.is_open()
             && self.inner.rooms.send(rooms::Ping).await.is_ok()
             && self.inner.bus.shards_alive().await > 0
@@ -105,17 +115,34 @@ impl Chat {
         if draining { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
     }
 
+    /// Refuses from [`Chat::close_door`] on.
+    pub(crate) fn check_door(&self) -> Result<(), Error> {
+        self.check_open()?;
+        let closed = self.inner.door_closed.load(Ordering::Acquire);
+        if closed { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
+    }
+
     /// Counts a write over HTTP against its user's limit.
     pub(crate) fn check_write(&self, user: &Username) -> Result<(), Error> {
         self.check_open()?;
-        let mut writes = self.inner.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = writes.take(&user.key(), Instant::now());
-        taken.map_err(|retry_after| Error::RateLimited { what: "too many requests", retry_after })
+        take(&self.inner.writes, user, "too many requests")
+    }
+
+    /// Counts that a user adds another to a room.
+    pub(crate) fn check_addition(&self, user: &Username) -> Result<(), Error> {
+        take(&self.inner.additions, user, "too many people added to rooms")
     }
 
     /// The actor of a room.
     pub(crate) async fn room(&self, name: &RoomName) -> Result<Addr<Room>, Error> {
         rooms::find(&self.inner.rooms, name).await
+    }
+
+    /// Lets the actor of a room, if there is one, read it again. What is asked from now on is asked after that.
+    pub(crate) async fn refresh(&self, name: &RoomName) {
+        if timeout_at(due().into(), self.inner.rooms.send(Refresh(name.clone()))).await.is_err() {
+            tracing::warn!(room = %name, "a room was not read again in time");
+        }
     }
 
     /// Asks a room, wherever it is; one that was put away meanwhile is found again.
@@ -140,6 +167,19 @@ impl Chat {
             Err(Error::gone())
         };
         within(deadline, answered).await
+    }
+
+    /// Ends a membership. The user is not shown typing in the room from then on.
+    pub(crate) async fn remove(
+        &self,
+        room: &RoomName,
+        remove: Remove,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let user = remove.user.clone();
+        self.ask(room, remove, deadline).await?;
+        self.presence().typing(&user, room, false);
+        Ok(())
     }
 
     /// A turn at reading much from the store: what is read waits in memory until it is on its way to the client, so only so many do
@@ -196,6 +236,12 @@ impl Chat {
     pub(crate) fn door(&self) -> &Semaphore {
         &self.inner.door
     }
+}
+
+fn take(buckets: &Mutex<Buckets>, user: &Username, what: &'static str) -> Result<(), Error> {
+    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = buckets.take(&user.key(), Instant::now());
+    taken.map_err(|retry_after| Error::RateLimited { what, retry_after })
 }
 
 /// When an answer to what came in now is due.

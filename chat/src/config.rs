@@ -21,9 +21,12 @@ pub struct Config {
     /// Acks that one socket may wait for at the same time
     #[arg(long, env = "GODZILLA_OPEN_ACKS", default_value_t = 64, value_parser = at_least_one, value_name = "N")]
     pub open_acks: usize,
-    /// Rooms that one user may be a member of, the lobby not counted
+    /// Rooms that one user may make or enter, and again as many into which others may add them; the lobby is not counted
     #[arg(long, env = "GODZILLA_ROOMS_PER_USER", default_value_t = 100, value_parser = at_least_one, value_name = "N")]
     pub rooms_per_user: usize,
+    /// Memberships that one user may have made for others by adding them to rooms
+    #[arg(long, env = "GODZILLA_ADDITIONS_PER_USER", default_value_t = 1000, value_parser = at_least_one, value_name = "N")]
+    pub additions_per_user: usize,
     /// Sockets that one user may have open at the same time
     #[arg(long, env = "GODZILLA_SOCKETS_PER_USER", default_value_t = 20, value_parser = at_least_one, value_name = "N")]
     pub sockets_per_user: usize,
@@ -73,6 +76,7 @@ impl Default for Config {
             message_burst: 20,
             open_acks: 64,
             rooms_per_user: 100,
+            additions_per_user: 1000,
             sockets_per_user: 20,
             presence_url: "http://127.0.0.1:50051".to_owned(),
             node: None,

@@ -13,7 +13,7 @@ use crate::{
     chat::Inner,
     comebacks::Comebacks,
     crowd::{self, Shown},
-    directory::Directory,
+    directory::{Additions, Directory},
     history::{History, Journal},
     log::{
         Entry, Log, local,
@@ -62,6 +62,9 @@ const DOOR: usize = 256;
 /// How many large answers are read at the same time: some 10 MiB of them.
 const READING: usize = 32;
 
+/// How often one user may add others to rooms.
+const ADDITIONS: Rate = Rate { per_second: 1.0, burst: 100.0 };
+
 /// The most updates from the presence service that wait to be told.
 const HEARD: usize = 64;
 
@@ -87,6 +90,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         directory: directory.clone(),
         log: log.clone(),
         rooms_per_user: config.rooms_per_user,
+        additions: Additions { per_user: config.rooms_per_user, per_adder: config.additions_per_user },
     };
     let (inward, outward) = (Arbiter::new(), Arbiter::new());
     let rooms = on(&inward, move || rooms::start(parts)).await?;
@@ -106,7 +110,8 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
     let seats = Seats::new(config.sockets_per_user);
     watch_sockets(&outward, sessions.clone(), seats.clone(), bus.clone());
     let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
-    let (door, draining) = (Semaphore::new(DOOR), AtomicBool::new(false));
+    let (door, door_closed, draining) =
+        (Semaphore::new(DOOR), AtomicBool::new(false), AtomicBool::new(false));
     let inner = Inner {
         config,
         history,
@@ -124,6 +129,8 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         door,
         reading: Semaphore::new(READING),
         writes,
+        additions: Mutex::new(Buckets::new(ADDITIONS)),
+        door_closed,
         draining,
         threads: [("rooms", inward.handle()), ("outward", outward.handle())],
     };

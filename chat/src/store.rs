@@ -19,6 +19,8 @@ use crate::{
 /// log's offset; `AUTOINCREMENT` keeps it from being used again after a room was trimmed. `messages.origin` is the socket that
 /// a message came from, which does not get it when it comes back. `rooms.trimmed` is the last offset that a room has forgotten.
 /// `messages.sum` is the row's checksum; a row of an earlier release has none.
+/// `members.added_by` is null for members who made or entered the room themselves. `departures` are those who have left a room into
+/// which they were added. `rooms.base` is the last number that an earlier room of the same name has given to a message.
 pub const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -68,6 +70,19 @@ pub const MIGRATIONS: &[&str] = &[
     CREATE INDEX tickets_by_age ON tickets (issued);
 ",
     "ALTER TABLE messages ADD COLUMN sum INTEGER",
+    "
+    ALTER TABLE members ADD COLUMN added_by TEXT COLLATE NOCASE;
+    CREATE INDEX members_by_adder ON members (added_by) WHERE added_by IS NOT NULL;
+    CREATE TABLE departures (
+        room TEXT NOT NULL,
+        user TEXT NOT NULL COLLATE NOCASE,
+        adder TEXT NOT NULL COLLATE NOCASE,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (user, room)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX departures_by_age ON departures (at);
+    ALTER TABLE rooms ADD COLUMN base INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// What is done to a file that has lost its end, and to a copy: earlier offsets are of another epoch, and no client recovers.
@@ -88,7 +103,7 @@ pub const CHECKS: &[&str] = &[
     "SELECT 'the room ' || room || ' has ' || count(*) || ' messages from ' || min(seq) || ' to ' || max(seq) FROM messages
      GROUP BY room HAVING max(seq) - min(seq) + 1 <> count(*)",
     "SELECT 'the room ' || room || ' begins at message ' || min(seq) FROM messages LEFT JOIN rooms ON name = room
-     WHERE coalesce(trimmed, 0) = 0 GROUP BY room HAVING min(seq) <> 1",
+     WHERE coalesce(trimmed, 0) = 0 GROUP BY room HAVING min(seq) <> coalesce(max(base), 0) + 1",
     "SELECT 'messages are in ' || room || ', which is no room' FROM (SELECT DISTINCT room FROM messages)
      WHERE room NOT IN (SELECT name FROM rooms)",
     "SELECT 'a message has offset ' || top || ', and the last one that was given is ' || given

@@ -109,7 +109,7 @@ pub struct Post {
     /// What to say.
     pub text: String,
     /// Where; the lobby when absent.
-    #[serde(default = "RoomName::lobby")]
+    #[serde(default = "RoomName::lobby", deserialize_with = "crate::lenient::or_lobby")]
     pub room: RoomName,
     /// The sender's own id for this message: the same one again answers with the first result.
     #[serde(default)]
@@ -123,7 +123,7 @@ pub struct SetTyping {
     /// Whether the user types now.
     pub is_typing: bool,
     /// Where; the lobby when absent.
-    #[serde(default = "RoomName::lobby")]
+    #[serde(default = "RoomName::lobby", deserialize_with = "crate::lenient::or_lobby")]
     pub room: RoomName,
 }
 
@@ -133,7 +133,7 @@ pub struct Join {
     /// The room to enter.
     pub room: RoomName,
     /// The last `seq` the client has; the answer then carries what came after it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub since: Option<u64>,
 }
 
@@ -148,16 +148,16 @@ pub struct Leave {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct History {
     /// The room.
-    #[serde(default = "RoomName::lobby")]
+    #[serde(default = "RoomName::lobby", deserialize_with = "crate::lenient::or_lobby")]
     pub room: RoomName,
     /// Only messages with a smaller `seq`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub before: Option<u64>,
     /// Only messages with a larger `seq`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub after: Option<u64>,
     /// How many at most, 1 to 100.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub limit: Option<u32>,
 }
 

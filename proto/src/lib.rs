@@ -1,10 +1,11 @@
 //! What the parts of Godzilla agree on, and nothing else: [names](name), [events](event) and their payloads, [identity]
-//! between gateway and services, which [address] counts as whose, the JSON shape of a [refusal], [time](stamp), and the [presence]
+//! between gateway and services, which [address] counts as whose, the JSON shape of a [refusal], what [typed clients](lenient) send, [time](stamp), and the [presence]
 //! contract. Knows no actors, no HTTP server and no store.
 
 pub mod address;
 pub mod event;
 pub mod identity;
+pub mod lenient;
 pub mod name;
 pub mod object;
 pub mod refusal;

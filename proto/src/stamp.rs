@@ -7,6 +7,9 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
+/// How far a timestamp may be ahead of the server's clock, in milliseconds.
+const MAX_AHEAD_MS: u64 = 3_600_000;
+
 /// Milliseconds since the Unix epoch, shown as RFC 3339 in UTC with milliseconds (`2026-01-31T12:00:00.000Z`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);
@@ -18,9 +21,31 @@ impl Timestamp {
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// The wall clock's reading, but never before `last`: a clock that was set back does not turn time around.
+    /// The wall clock's reading, but not before `last`: a clock that was set back does not turn time around. See
+    /// [`Timestamp::after`] for the bound.
     pub fn now_after(last: Self) -> Self {
-        Self::now().max(last)
+        let now = Self::now();
+        now.after(last, now)
+    }
+
+    /// This time, or `last` when that is later, but at most one hour after `now`. A clock that was years ahead for a moment
+    /// does not date everything that follows.
+    pub fn after(self, last: Self, now: Self) -> Self {
+        self.max(last.min(now.latest_after()))
+    }
+
+    /// Whether this time is so far after `now` that only a wrong clock can have made it.
+    pub fn is_ahead_of(self, now: Self) -> bool {
+        self > now.latest_after()
+    }
+
+    /// The latest time that a right clock can have given by now.
+    pub fn latest() -> Self {
+        Self::now().latest_after()
+    }
+
+    fn latest_after(self) -> Self {
+        Self(self.0.saturating_add(MAX_AHEAD_MS))
     }
 }
 
@@ -51,9 +76,25 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_turn_time_around() {
-        let future = Timestamp(u64::MAX);
-        assert_eq!(Timestamp::now_after(future), future);
+    fn a_clock_set_back_does_not_turn_time_around_and_one_set_forward_is_not_followed_for_years() {
+        const HOUR: u64 = 3_600_000;
+        let after = |now, last| Timestamp(now).after(Timestamp(last), Timestamp(now)).0;
+        for (now, last, expected) in [
+            (HOUR, 0, HOUR),
+            (HOUR, HOUR, HOUR),
+            (HOUR, HOUR + 1, HOUR + 1),
+            (HOUR, 2 * HOUR, 2 * HOUR),
+            (HOUR, 2 * HOUR + 1, 2 * HOUR),
+            (HOUR, u64::MAX, 2 * HOUR),
+            (u64::MAX, 0, u64::MAX),
+        ] {
+            assert_eq!(after(now, last), expected, "{now} {last}");
+        }
+        assert!(Timestamp(HOUR + 1).is_ahead_of(Timestamp(0)) && !Timestamp(HOUR).is_ahead_of(Timestamp(0)));
         assert!(Timestamp::now_after(Timestamp(0)) > Timestamp(0));
+        let now = Timestamp::now();
+        assert!(
+            !Timestamp::now_after(Timestamp(u64::MAX)).is_ahead_of(Timestamp::now()) && now > Timestamp(0)
+        );
     }
 }

@@ -33,6 +33,11 @@ impl ManualClock {
         self.0.fetch_add(millis, Ordering::Relaxed);
     }
 
+    /// Moves it back.
+    pub fn rewind(&self, millis: u64) {
+        self.0.fetch_sub(millis, Ordering::Relaxed);
+    }
+
     /// It, for a backend's constructor.
     pub fn reading(&self) -> Clock {
         let this = self.clone();
@@ -65,6 +70,8 @@ where
     a_token_that_was_never_opened_finds_nothing(sessions).await?;
     let (sessions, clock) = fresh().await;
     a_session_ends_after_its_lifetime(sessions, clock).await?;
+    let (sessions, clock) = fresh().await;
+    a_session_of_a_clock_that_was_years_ahead_ends_with_it(sessions, clock).await?;
     let (sessions, _) = fresh().await;
     watchers_hear_of_a_closing_once(sessions).await?;
     let (sessions, _) = fresh().await;
@@ -119,6 +126,28 @@ async fn a_session_ends_after_its_lifetime(
     assert_eq!(sessions.find(&token).await?, None, "at its end");
     assert!(!sessions.is_live(&token.id()).await?);
     assert!(!sessions.close(&token).await?);
+    Ok(())
+}
+
+async fn a_session_of_a_clock_that_was_years_ahead_ends_with_it(
+    sessions: SharedSessions,
+    clock: ManualClock,
+) -> Result<(), Error> {
+    const YEARS: u64 = 12 * 365 * 24 * 3_600_000;
+    let before = sessions.open(&user("alice")).await?;
+    clock.advance(YEARS);
+    assert!(sessions.find(&before).await?.is_none());
+    clock.rewind(YEARS);
+    assert!(sessions.find(&before).await?.is_some(), "the clock was wrong, not the session");
+    clock.advance(YEARS);
+    let ahead = sessions.open(&user("bob")).await?;
+    assert!(sessions.find(&ahead).await?.is_some());
+    clock.rewind(YEARS);
+    assert!(sessions.find(&ahead).await?.is_none() && !sessions.is_live(&ahead.id()).await?);
+    clock.advance(1_800_000);
+    let slightly = sessions.open(&user("carol")).await?;
+    clock.rewind(1_800_000);
+    assert!(sessions.find(&slightly).await?.is_some(), "an ordinary correction ends nothing");
     Ok(())
 }
 

@@ -185,7 +185,8 @@ impl RedisSessions {
         let username = kept.username.parse().ok()?;
         let ends = kept.issued_at.checked_add(LIFETIME_MILLIS)?;
         let session = Session { id: id.clone(), username, issued_at: Timestamp(kept.issued_at) };
-        ((self.clock)().0 < ends).then_some(session)
+        let now = (self.clock)();
+        (now.0 < ends && !session.issued_at.is_ahead_of(now)).then_some(session)
     }
 }
 

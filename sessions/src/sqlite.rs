@@ -42,6 +42,9 @@ const RENEWAL: &[&str] = &["DELETE FROM sessions"];
 /// How often expired sessions are swept out, in milliseconds (1 h). They are dead before that.
 const SWEEP_MILLIS: u64 = 3_600_000;
 
+/// How far a session's issue time may be after the clock, in milliseconds (1 h).
+const MAX_AHEAD_MILLIS: i64 = 3_600_000;
+
 /// Closings a watcher may be behind before it loses the oldest.
 const CLOSINGS: usize = 1_024;
 
@@ -178,11 +181,16 @@ fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusql
     conn.prepare_cached(sql)?.execute(params![id.as_str(), user.key(), user.as_str(), now]).map(drop)
 }
 
-/// Username and issue time of a session that was issued after `oldest`.
+/// Username and issue time of a session that was issued after `oldest`, and not so long after it that a wrong clock has dated it:
+/// that one would live for years.
 fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<(String, i64)>> {
-    let sql = format!("SELECT username, issued_at, {BAD} FROM sessions WHERE id = ?1 AND issued_at > ?2");
+    let sql = format!(
+        "SELECT username, issued_at, {BAD} FROM sessions WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3"
+    );
+    let lifetime = i64::try_from(LIFETIME_SECONDS * 1_000).unwrap_or(i64::MAX);
+    let newest = oldest.saturating_add(lifetime).saturating_add(MAX_AHEAD_MILLIS);
     let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<bool>>(2)?));
-    let found = conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest], pair).optional()?;
+    let found = conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
     match found {
         Some((_, _, Some(true))) => Err(embedded::damaged_row("a session")),
         found => Ok(found.map(|(username, issued_at, _)| (username, issued_at))),

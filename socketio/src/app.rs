@@ -54,8 +54,13 @@ pub trait Peer: Unpin + 'static {
     /// The client sent an event, in the order sent. Without a `reply` the client wants no ack.
     fn event(&mut self, event: Event, reply: Option<Reply>);
 
-    /// The server is about to end the connection because the client went beyond a limit ([`CloseReason::Flood`],
-    /// [`CloseReason::TooLarge`]): the last moment at which an emit reaches it.
+    /// The client sent an event whose arguments are JSON that cannot be represented: a number beyond a double, or more than 128
+    /// levels. The connection lives on. By default the event is dropped, and its ack is never given.
+    fn unreadable(&mut self, _name: &str, _reply: Option<Reply>) {}
+
+    /// The server is about to end the connection because of what the client did: it went beyond a limit
+    /// ([`CloseReason::Flood`], [`CloseReason::TooLarge`], [`CloseReason::TooManyAttachments`]), or it sent a packet where the
+    /// protocol allows none ([`CloseReason::ProtocolViolation`]). The last moment at which an emit reaches it.
     fn ending(&mut self, _: CloseReason) {}
 
     /// The connection has ended; nothing that is emitted any more reaches the client.

@@ -38,18 +38,21 @@ impl Bus {
         }
     }
 
-    /// Ends every connection of the process, spread over `steps` steps so that clients do not all come back at once.
+    /// Ends every connection of the process, spread over `steps` steps so that clients do not all come back at once. Each client
+    /// is heard until its turn; then it gets the acks that it has asked for before its connection ends.
     pub async fn close_all(&self, reason: CloseReason, steps: u32, pause: std::time::Duration) {
+        let mut closing = Vec::new();
         for step in 0..steps {
-            let sends = self
-                .shards()
-                .into_iter()
-                .map(|shard| shard.send(crate::shard::CloseSome { reason, of: (steps - step) as usize }));
-            join_all(sends).await;
+            let of = (steps - step) as usize;
+            let sends =
+                self.shards().into_iter().map(|shard| shard.send(crate::shard::CloseSome { reason, of }));
+            // Spawned, so that a step begins on time when a client of the one before still waits for an ack.
+            closing.push(actix::spawn(join_all(sends)));
             if step + 1 < steps {
                 tokio::time::sleep(pause).await;
             }
         }
+        join_all(closing).await;
     }
 
     /// Resolves when a worker's shard has ended, which it does with its worker or by a panic. Its sockets then get nothing any more,

@@ -20,6 +20,10 @@ pub enum CloseReason {
     ConnectTimeout,
     /// A frame or message over the payload limit.
     TooLarge,
+    /// A packet that announces more attachments than allowed.
+    TooManyAttachments,
+    /// More events before the answer to CONNECT than are held.
+    TooEarly,
     /// More heartbeat traffic than any client needs.
     Flood,
     /// A message began and did not end in time.
@@ -58,6 +62,8 @@ impl CloseReason {
             Self::ProtocolViolation => "protocol violation",
             Self::ConnectTimeout => "connect timeout",
             Self::TooLarge => "too large",
+            Self::TooManyAttachments => "too many attachments",
+            Self::TooEarly => "too many events before the answer to CONNECT",
             Self::Flood => "flood",
             Self::MessageTimeout => "message timeout",
             Self::Slow => "slow",
@@ -88,10 +94,11 @@ impl CloseReason {
             Self::PingTimeout
             | Self::ConnectTimeout
             | Self::TooMany
+            | Self::TooEarly
             | Self::Flood
             | Self::MessageTimeout
             | Self::Unverifiable => 1008,
-            Self::TooLarge => 1009,
+            Self::TooLarge | Self::TooManyAttachments => 1009,
             Self::ServerError => 1011,
             Self::Slow => 1013,
         }
@@ -117,9 +124,16 @@ impl CloseReason {
         )
     }
 
-    /// Whether the client went beyond a limit: whose last words it is to hear.
-    pub(crate) fn is_limit(self) -> bool {
-        matches!(self, Self::Flood | Self::TooLarge)
+    /// Whether the client is told why before the end: it still reads, and it can do better.
+    pub(crate) fn is_explained(self) -> bool {
+        matches!(
+            self,
+            Self::Flood
+                | Self::TooLarge
+                | Self::TooManyAttachments
+                | Self::TooEarly
+                | Self::ProtocolViolation
+        )
     }
 
     /// Whether the client did what no good client does, in breaking a rule or in going beyond a limit.
@@ -132,6 +146,8 @@ impl CloseReason {
                 | Self::ProtocolViolation
                 | Self::ConnectTimeout
                 | Self::TooLarge
+                | Self::TooManyAttachments
+                | Self::TooEarly
                 | Self::Flood
                 | Self::MessageTimeout
                 | Self::Slow

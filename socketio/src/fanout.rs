@@ -77,6 +77,8 @@ pub struct Selection {
     pub rooms: Vec<Room>,
     /// But none that is in any of these. (A socket's id is a room that only it is in.)
     pub except: Vec<Room>,
+    /// And only those that are in this room too.
+    pub within: Option<Room>,
 }
 
 /// A socket as [`crate::Bus::fetch`] finds it.
@@ -91,7 +93,7 @@ pub struct Found {
 impl Selection {
     /// Every socket of `namespace`.
     pub fn all(namespace: impl Into<Arc<str>>) -> Self {
-        Self { namespace: namespace.into(), rooms: Vec::new(), except: Vec::new() }
+        Self { namespace: namespace.into(), rooms: Vec::new(), except: Vec::new(), within: None }
     }
 
     /// The sockets of `namespace` in `room`.

@@ -47,6 +47,7 @@ pub mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod json;
 mod link;
 mod on_event;
 mod packet;

@@ -82,7 +82,7 @@ struct Running {
     newcomers: Newcomers,
     /// The node's HTTP.
     http: ServerHandle,
-    /// Everything accepted is answered before the sockets go.
+    /// Takes what the sockets send until each of them is closed.
     chat: Chat,
     /// The way to all sockets.
     bus: Bus,
@@ -267,17 +267,19 @@ impl Stores {
 }
 
 impl Running {
-    /// No new work, the answers to the old, then goodbye to the sockets, then the parts from the outside in.
+    /// No new sockets, then goodbye to those that are open, each with the answers to all that it has sent, then the requests under
+    /// way, then what was accepted and waits for nobody's answer.
     async fn drain(self) {
         self.readiness.drain();
         self.newcomers.refuse();
         self.announcement.close().await;
         sleep(NOTICE).await;
-        self.chat.drain().await;
+        self.chat.close_door();
         self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
         sleep(GOODBYE).await;
         self.announcement.withdraw().await;
         self.http.stop(true).await;
+        self.chat.drain().await;
         self.admin.stop(false).await;
     }
 }

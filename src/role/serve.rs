@@ -49,7 +49,7 @@ struct Running {
     readiness: Arc<Readiness>,
     /// The front door.
     http: ServerHandle,
-    /// Everything accepted is answered before the sockets go.
+    /// Takes what the sockets send until each of them is closed.
     chat: Chat,
     /// The way to all sockets.
     bus: Bus,
@@ -184,13 +184,15 @@ impl Listeners {
 }
 
 impl Running {
-    /// No new work, the answers to the old, then goodbye to the sockets, then the parts from the outside in.
+    /// No new sockets, then goodbye to those that are open, each with the answers to all that it has sent, then the requests under
+    /// way, then what was accepted and waits for nobody's answer, then the other parts from the outside in.
     async fn drain(self) {
         self.readiness.drain();
         self.http.pause().await;
-        self.chat.drain().await;
+        self.chat.close_door();
         self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
         self.http.stop(true).await;
+        self.chat.drain().await;
         self.presence.drain().await;
         self.admin.stop(false).await;
     }

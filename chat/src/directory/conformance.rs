@@ -1,5 +1,7 @@
 //! What every [`Directory`] promises, as one suite that each backend's tests run on real stores.
 
+mod others;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -7,8 +9,11 @@ use std::sync::{
 
 use proto::{RoomName, Username};
 
-use super::{Committed, Directory, Member, NewRoom, Role};
+use super::{Additions, Committed, Directory, Member, NewRoom, Role};
 use crate::Error;
+use others::{
+    bounds_what_others_do_to_a_user, gives_the_names_of_ended_rooms_again, keeps_away_who_has_left,
+};
 
 /// Runs the suite; `fresh` makes an empty store and what keeps it alive.
 pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn Directory>, Guard)) {
@@ -17,9 +22,12 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn Directory>, Guard)) {
     adds_and_removes_members(&*fresh().0).await;
     knows_a_user_in_any_case(&*fresh().0).await;
     bounds_a_users_rooms(&*fresh().0).await;
+    bounds_what_others_do_to_a_user(&*fresh().0).await;
+    keeps_away_who_has_left(&*fresh().0).await;
     hands_ownership_to_the_oldest_member(&*fresh().0).await;
     archives_a_private_room_that_is_empty(&*fresh().0).await;
     forgets_an_archived_room_but_not_its_name(&*fresh().0).await;
+    gives_the_names_of_ended_rooms_again(&*fresh().0).await;
     changes_privacy(&*fresh().0).await;
     tells_of_changes_only(&*fresh().0).await;
 }

@@ -7,7 +7,7 @@ pub mod mongo;
 pub mod sqlite;
 
 use async_trait::async_trait;
-use proto::{RoomName, Username};
+use proto::{RoomName, Timestamp, Username};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -15,7 +15,7 @@ use crate::Error;
 /// What a room is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Card {
-    /// Its name, unique for ever: an archived room keeps it.
+    /// Its name. An archived room keeps it, unless it was ephemeral or a private room that everybody has left.
     pub name: RoomName,
     /// Whether only members may know of it.
     pub private: bool,
@@ -42,7 +42,25 @@ pub struct Member {
     pub username: Username,
     /// As what.
     pub role: Role,
+    /// Who added them; none for a member who made or entered the room themselves.
+    #[serde(skip)]
+    pub added_by: Option<Username>,
 }
+
+/// How much may be done to people by others.
+#[derive(Debug, Clone, Copy)]
+pub struct Additions {
+    /// The rooms into which others may have added one user.
+    pub per_user: usize,
+    /// The memberships that one user may have made for others.
+    pub per_adder: usize,
+}
+
+/// How long it is kept that somebody has left a room into which they were added, in milliseconds (7 days).
+pub const DEPARTURE_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Somebody who has left this number of rooms of one adder within [`DEPARTURE_MS`] is not added by them any more.
+pub const DEPARTURES: usize = 3;
 
 /// All there is to know of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +92,8 @@ pub type Committed = Box<dyn FnOnce() + Send>;
 /// changes it. An archived room is as good as absent.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
-    /// Creates a room with its owner as the only member.
+    /// Creates a room with its owner as the only member. The name of an ephemeral room that was archived, and of a private one that
+    /// everybody has left, is given again: what was said there is deleted before, and the numbers of messages go on.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the name is taken, [`Error::Forbidden`] when the owner is in `limit` rooms already.
@@ -86,15 +105,43 @@ pub trait Directory: Send + Sync + 'static {
     /// The user's rooms by name, the lobby first.
     async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error>;
 
-    /// Makes `user` a member, the owner if there is none, and answers with the members; one who is in it stays what they are.
+    /// Makes `user`, who asks for it, a member, the owner if there is none, and answers with the members; one who is in it stays
+    /// what they are.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room, [`Error::Forbidden`] when the user is in `limit` rooms already.
+    /// [`Error::NotFound`] without such a room, [`Error::Forbidden`] when the user has made or entered `limit` rooms already.
     async fn add(
         &self,
         room: &RoomName,
         user: &Username,
         limit: usize,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error>;
+
+    /// Makes `user` a member because `by` wants it, otherwise as [`Directory::add`]. This does not count against the rooms that the
+    /// user may make and enter.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such a room, [`Error::Forbidden`] beyond the limits, when the user has left this room within
+    /// [`DEPARTURE_MS`], or when they have left [`DEPARTURES`] rooms into which `by` has added them.
+    async fn add_by(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        limits: Additions,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error>;
+
+    /// Ends a membership because the user wants it, otherwise as [`Directory::remove`]. When others had added them, that is kept for
+    /// [`DEPARTURE_MS`] or until they enter the room themselves.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such a room.
+    async fn leave(
+        &self,
+        room: &RoomName,
+        user: &Username,
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
@@ -116,11 +163,57 @@ pub trait Directory: Send + Sync + 'static {
     /// [`Error::NotFound`] without such a room.
     async fn set_private(&self, room: &RoomName, private: bool, committed: Committed) -> Result<(), Error>;
 
-    /// Ends the room; its messages and its name stay.
+    /// Ends the room; its messages stay, and its name unless it is ephemeral.
     ///
     /// # Errors
     /// [`Error::NotFound`] without such a room.
     async fn archive(&self, room: &RoomName, committed: Committed) -> Result<(), Error>;
+}
+
+/// Why somebody is not let into a room. One text for all backends.
+pub(crate) mod refusal {
+    use crate::Error;
+
+    /// `kept` when strangers may know that an archived room has the name.
+    pub fn taken(kept: bool) -> Error {
+        Error::Conflict(match kept {
+            true => "this name belongs to an archived room, which keeps it",
+            false => "this name is taken: a room has it, or an archived room keeps it",
+        })
+    }
+
+    pub fn own() -> Error {
+        Error::Forbidden("the user is a member of too many rooms")
+    }
+
+    pub fn added() -> Error {
+        Error::Forbidden("others have added the user to too many rooms: only the user can enter more")
+    }
+
+    pub fn adder() -> Error {
+        Error::Forbidden("you have added too many people to rooms: remove some first")
+    }
+
+    pub fn departed() -> Error {
+        Error::Forbidden("the user has left this room: add them again after 7 days, or let them enter it")
+    }
+
+    pub fn avoided() -> Error {
+        Error::Forbidden("the user has left several rooms that you added them to: try again after 7 days")
+    }
+}
+
+/// What is still kept of departures has happened after this.
+pub(crate) fn oldest_departure() -> Timestamp {
+    Timestamp(Timestamp::now().0.saturating_sub(DEPARTURE_MS))
+}
+
+impl NewRoom {
+    /// What it is then.
+    pub(crate) fn card(&self) -> Card {
+        let Self { name, owner, private, ephemeral } = self.clone();
+        Card { name, private, ephemeral, owner: Some(owner) }
+    }
 }
 
 impl Card {

@@ -4,6 +4,8 @@
 mod carry;
 mod change;
 mod document;
+mod limits;
+mod renew;
 #[cfg(test)]
 mod tests;
 
@@ -25,9 +27,10 @@ use self::{
     change::Change,
     document::{Listed, Stored},
 };
-use super::{Card, Committed, Directory, Entry, Member, NewRoom};
+use super::{Additions, Card, Committed, Directory, Entry, Member, NewRoom, refusal};
 use crate::{
     Error,
+    history::mongo::COLLECTION as MESSAGES,
     mongo::{DEADLINE, PREPARATION, collection, due, is_duplicate, unprepared, within},
 };
 
@@ -44,23 +47,35 @@ const PAUSE: Duration = Duration::from_millis(4);
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
     rooms: Collection<Stored>,
+    /// What was said, to be deleted before a name is given again.
+    messages: Collection<Document>,
+    /// See [`renew::QUIET`].
+    quiet: Duration,
 }
 
 impl MongoDirectory {
     /// Rooms in `database`, which need not be there yet. A change is on a majority's disks before it is answered.
     pub fn new(database: &Database) -> Self {
-        Self { rooms: collection(database, COLLECTION) }
+        let (rooms, messages) = (collection(database, COLLECTION), collection(database, MESSAGES));
+        Self { rooms, messages, quiet: renew::QUIET }
     }
 
-    /// Creates the index by which a user's rooms are found.
+    /// Creates the indexes by which a user's rooms are found, and those of whom a user has added or whom they avoid.
     ///
     /// # Errors
     /// [`Error::Store`] when MongoDB does not answer or refuses.
     pub async fn prepare(&self) -> Result<(), Error> {
-        let options = IndexOptions::builder().name("members".to_owned()).build();
-        let index = IndexModel::builder().keys(doc! { "members.key": 1 }).options(options).build();
+        let index = |name: &str, keys| {
+            let options = IndexOptions::builder().name(name.to_owned()).build();
+            IndexModel::builder().keys(keys).options(options).build()
+        };
+        let indexes = [
+            index("members", doc! { "members.key": 1 }),
+            index("adders", doc! { "members.by_key": 1 }),
+            index("departures", doc! { "departures.key": 1 }),
+        ];
         let create =
-            async { self.rooms.create_index(index).await.map_err(|error| unprepared(COLLECTION, error)) };
+            async { self.rooms.create_indexes(indexes).await.map_err(|error| unprepared(COLLECTION, error)) };
         within(Instant::now() + PREPARATION, create).await.map(drop)
     }
 
@@ -68,13 +83,22 @@ impl MongoDirectory {
         within(due, self.rooms.find_one(doc! { "_id": room.as_str() }).max_time(DEADLINE)).await
     }
 
+    /// Refuses what a change may not do to its user: see [`limits`].
+    async fn check(&self, room: &Stored, change: &Change, due: Instant) -> Result<(), Error> {
+        match change {
+            Change::Add { user, limit } => self.check_limit(user, *limit, due).await,
+            Change::AddBy { user, by, limits } => self.check_added(room, user, by, *limits, due).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Two joins of one user at the same moment, to two rooms, may both pass the last place under the limit: each is a write
     /// of its own room, and nothing ties them together. The user is then over the limit by the joins that met, and the next
     /// one is refused.
     async fn check_limit(&self, user: &Username, limit: usize, due: Instant) -> Result<(), Error> {
-        let count = self.rooms.count_documents(rooms_with(user)).max_time(DEADLINE);
-        let count = usize::try_from(within(due, count).await?).unwrap_or(usize::MAX);
-        if count >= limit { Err(Error::Forbidden("the user is a member of too many rooms")) } else { Ok(()) }
+        let own =
+            doc! { "members": { "$elemMatch": { "key": user.key(), "by_key": null } }, "archived": false };
+        if self.count(own, due).await? >= limit { Err(refusal::own()) } else { Ok(()) }
     }
 
     /// Creates the room, or says why not.
@@ -83,9 +107,8 @@ impl MongoDirectory {
         if let Err(refused) = self.check_limit(&room.owner, limit, due).await {
             return Done::Refused(refused);
         }
-        let taken = Error::Conflict("a room of this name exists");
         if room.name.is_lobby() {
-            return Done::Refused(taken);
+            return Done::Refused(refusal::taken(false));
         }
         let insert = async {
             match self.rooms.insert_one(Stored::new(room)).await {
@@ -94,13 +117,8 @@ impl MongoDirectory {
             }
         };
         match within(due, insert).await {
-            Ok(true) => Done::Changed(Card {
-                name: room.name.clone(),
-                private: room.private,
-                ephemeral: room.ephemeral,
-                owner: Some(room.owner.clone()),
-            }),
-            Ok(false) => Done::Refused(taken),
+            Ok(true) => Done::Changed(room.card()),
+            Ok(false) => self.renew(room, due).await,
             Err(error) => Done::Unknown { version: 0, error },
         }
     }
@@ -115,8 +133,8 @@ impl MongoDirectory {
                 let found = found.ok_or(Error::NotFound)?;
                 let (version, members) = (found.version, found.members()?);
                 let decision = change.on(found.private, members.clone());
-                if let (Some(_), Some((user, limit))) = (&decision, change.limit()) {
-                    self.check_limit(user, limit, due).await?;
+                if decision.is_some() {
+                    self.check(&found, change, due).await?;
                 }
                 Ok((version, members, decision))
             };
@@ -204,6 +222,33 @@ impl Directory for MongoDirectory {
             return Ok(vec![]);
         }
         self.change(room, Change::Add { user: user.clone(), limit }, committed).await
+    }
+
+    async fn add_by(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        limits: Additions,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        if room.is_lobby() {
+            return Ok(vec![]);
+        }
+        let (user, by) = (user.clone(), by.clone());
+        self.change(room, Change::AddBy { user, by, limits }, committed).await
+    }
+
+    async fn leave(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        if room.is_lobby() {
+            return Ok(vec![]);
+        }
+        self.change(room, Change::Leave { user: user.clone() }, committed).await
     }
 
     async fn remove(

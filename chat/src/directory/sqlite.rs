@@ -1,11 +1,18 @@
 //! [`Directory`] in the embedded SQLite file, tables `rooms` and `members`. Every change is one job of the writer thread.
 
+mod limits;
+mod renew;
+
 use async_trait::async_trait;
 use embedded::Database;
 use proto::{RoomName, Username};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
-use super::{Card, Committed, Directory, Entry, Member, NewRoom, Role};
+use self::{
+    limits::{check_added, check_own, note_departure},
+    renew::renew,
+};
+use super::{Additions, Card, Committed, Directory, Entry, Member, NewRoom, Role};
 use crate::Error;
 
 /// Rooms and members of `chat.sqlite3`.
@@ -62,7 +69,39 @@ impl Directory for SqliteDirectory {
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
         let (room, user) = (room.clone(), user.clone());
-        self.change(committed, move |conn| add(conn, &room, &user, limit)).await
+        self.change(committed, move |conn| {
+            add(conn, &room, &user, None, |conn| check_own(conn, &user, limit))
+        })
+        .await
+    }
+
+    async fn add_by(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        limits: Additions,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        let (room, user, by) = (room.clone(), user.clone(), by.clone());
+        self.change(committed, move |conn| {
+            add(conn, &room, &user, Some(&by), |conn| check_added(conn, &room, &user, &by, limits))
+        })
+        .await
+    }
+
+    async fn leave(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        let (room, user) = (room.clone(), user.clone());
+        self.change(committed, move |conn| {
+            note_departure(conn, &room, &user)?;
+            remove(conn, &room, &user)
+        })
+        .await
     }
 
     async fn remove(
@@ -93,30 +132,42 @@ impl Directory for SqliteDirectory {
 }
 
 fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<Card> {
-    if count_of(conn, &room.owner)? >= limit {
-        return Ok(Err(too_many()));
+    if let Some(refused) = check_own(conn, &room.owner, limit)? {
+        return Ok(Err(refused));
     }
     let insert = "INSERT INTO rooms (name, private, ephemeral) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
     let values = params![room.name.as_str(), room.private, room.ephemeral];
-    if conn.prepare_cached(insert)?.execute(values)? == 0 {
-        return Ok(Err(Error::Conflict("a room of this name exists")));
+    if conn.prepare_cached(insert)?.execute(values)? == 0
+        && let Some(refused) = renew(conn, &room)?
+    {
+        return Ok(Err(refused));
     }
-    insert_member(conn, &room.name, &room.owner, Role::Owner)?;
-    let (private, ephemeral) = (room.private, room.ephemeral);
-    Ok(Ok((true, Card { name: room.name, private, ephemeral, owner: Some(room.owner) })))
+    insert_member(conn, &room.name, &room.owner, Role::Owner, None)?;
+    Ok(Ok((true, room.card())))
 }
 
-fn add(conn: &Connection, room: &RoomName, user: &Username, limit: usize) -> Job<Vec<Member>> {
+/// Makes `user` a member unless `check` has a refusal.
+fn add(
+    conn: &Connection,
+    room: &RoomName,
+    user: &Username,
+    by: Option<&Username>,
+    check: impl FnOnce(&Connection) -> rusqlite::Result<Option<Error>>,
+) -> Job<Vec<Member>> {
     let Some(Entry { mut members, .. }) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
     if room.is_lobby() || members.iter().any(|member| member.username.key() == user.key()) {
         return Ok(Ok((false, members)));
     }
-    if count_of(conn, user)? >= limit {
-        return Ok(Err(too_many()));
+    if let Some(refused) = check(conn)? {
+        return Ok(Err(refused));
+    }
+    if by.is_none() {
+        let delete = "DELETE FROM departures WHERE room = ? AND user = ?";
+        conn.prepare_cached(delete)?.execute(params![room.as_str(), user.as_str()])?;
     }
     let role = if members.is_empty() { Role::Owner } else { Role::Member };
-    insert_member(conn, room, user, role)?;
-    members.push(Member { username: user.clone(), role });
+    insert_member(conn, room, user, role, by)?;
+    members.push(Member { username: user.clone(), role, added_by: by.cloned() });
     Ok(Ok((true, members)))
 }
 
@@ -148,24 +199,23 @@ fn update(conn: &Connection, sql: &str, room: &RoomName, value: bool) -> Job<()>
     Ok(if found { Ok((true, ())) } else { Err(Error::NotFound) })
 }
 
-fn insert_member(conn: &Connection, room: &RoomName, user: &Username, role: Role) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO members (room, user, owner) VALUES (?, ?, ?)";
-    let values = params![room.as_str(), user.as_str(), role == Role::Owner];
-    conn.prepare_cached(insert)?.execute(values)?;
-    Ok(())
-}
-
-fn count_of(conn: &Connection, user: &Username) -> rusqlite::Result<usize> {
-    let query = "SELECT count(*) FROM members JOIN rooms ON name = room WHERE user = ? AND archived = 0";
-    let count: i64 = conn.prepare_cached(query)?.query_row([user.as_str()], |row| row.get(0))?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+fn insert_member(
+    conn: &Connection,
+    room: &RoomName,
+    user: &Username,
+    role: Role,
+    by: Option<&Username>,
+) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO members (room, user, owner, added_by) VALUES (?, ?, ?, ?)";
+    let values = params![room.as_str(), user.as_str(), role == Role::Owner, by.map(Username::as_str)];
+    conn.prepare_cached(insert)?.execute(values).map(drop)
 }
 
 fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
     let query = "SELECT name, private, ephemeral, NULL FROM rooms WHERE name = ? AND archived = 0";
     let found = conn.prepare_cached(query)?.query_row([room.as_str()], card).optional()?;
     let Some(mut card) = found else { return Ok(None) };
-    let query = "SELECT user, owner FROM members WHERE room = ? ORDER BY place";
+    let query = "SELECT user, owner, added_by FROM members WHERE room = ? ORDER BY place";
     let members: Vec<Member> =
         conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
     card.owner =
@@ -197,17 +247,17 @@ fn card(row: &Row<'_>) -> rusqlite::Result<Card> {
 }
 
 fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
-    let username: String = row.get(0)?;
+    let (username, added_by): (String, Option<String>) = (row.get(0)?, row.get(2)?);
     let role = if row.get(1)? { Role::Owner } else { Role::Member };
-    Ok(Member { username: username.try_into().map_err(|error| unreadable(0, error))?, role })
+    Ok(Member {
+        username: username.try_into().map_err(|error| unreadable(0, error))?,
+        role,
+        added_by: added_by.map(Username::try_from).transpose().map_err(|error| unreadable(2, error))?,
+    })
 }
 
 fn unreadable(column: usize, error: proto::NameError) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-}
-
-fn too_many() -> Error {
-    Error::Forbidden("the user is a member of too many rooms")
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ async fn admit(
     identity: &Identity,
     resume: Option<&Resume>,
 ) -> Result<(Seat, Passage), Error> {
-    chat.check_open()?;
+    chat.check_door()?;
     // When everybody comes back at once they wait here for each other rather than be turned away by a full store.
     let _turn = chat.door().acquire().await.map_err(|_| Error::gone())?;
     let ticket = returning::recognise(chat, identity, socket, resume).await?;

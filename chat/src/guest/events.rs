@@ -8,6 +8,7 @@ use proto::{
     event::{History, Join, Leave, Post, SetTyping, name},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use socketio::Event;
 
 use crate::{
@@ -70,16 +71,26 @@ impl Limits {
     /// # Errors
     /// [`Error::RateLimited`], [`Error::BadRequest`], [`Error::TooLarge`].
     pub fn read(&mut self, event: &mut Event, open_acks: usize, now: Instant) -> Result<Command, Error> {
+        self.charge(&event.name, open_acks, now)?;
+        self.parse(event)
+    }
+
+    /// The refusal of an event that could not be read at all. It counts against the same limits.
+    pub fn unreadable(&mut self, name: &str, open_acks: usize, now: Instant) -> Error {
+        let unreadable = "the event is nested too deeply or holds a number that is out of range";
+        self.charge(name, open_acks, now).err().unwrap_or_else(|| Error::BadRequest(unreadable.to_owned()))
+    }
+
+    fn charge(&mut self, name: &str, open_acks: usize, now: Instant) -> Result<(), Error> {
         if open_acks > self.open_acks {
             let retry_after = Duration::from_secs(1);
             return Err(Error::RateLimited { what: "too many acks are open", retry_after });
         }
-        let (bucket, what) = match event.name.as_str() {
+        let (bucket, what) = match name {
             name::MESSAGE => (&mut self.messages, "too many messages"),
             _ => (&mut self.requests, "too many events"),
         };
-        bucket.take(now).map_err(|retry_after| Error::RateLimited { what, retry_after })?;
-        self.parse(event)
+        bucket.take(now).map_err(|retry_after| Error::RateLimited { what, retry_after })
     }
 
     fn parse(&self, event: &mut Event) -> Result<Command, Error> {
@@ -102,10 +113,10 @@ fn payload<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
     event.arg(0).map(|Object(payload)| payload).map_err(|error| Error::BadRequest(error.to_string()))
 }
 
-/// An event whose fields are all optional may come without a payload.
+/// An event whose fields are all optional may come without a payload, or with `null`.
 fn optional<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
-    if event.args.is_empty() {
-        event.args.push(serde_json::json!({}));
+    if event.args.first().is_none_or(Value::is_null) {
+        event.args = vec![serde_json::json!({})];
     }
     payload(event)
 }
@@ -113,7 +124,7 @@ fn optional<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
 #[cfg(test)]
 mod tests {
     use proto::{RoomName, event::Code};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

@@ -119,6 +119,25 @@ impl Guest {
         }
     }
 
+    /// How many acks the client waits for, if it asks for one now.
+    fn open_acks(&self, ack: &Ack) -> usize {
+        if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 }
+    }
+
+    /// Answers an event that is refused; a client that does not stop sending is cut.
+    fn refuse(&mut self, refused: &Error, ack: Ack) {
+        let now = Instant::now();
+        let is_flooding = self.limits.borrow_mut().is_flooding(refused, now);
+        if is_flooding || !ack.is_wanted() {
+            self.complain(refused, is_flooding, now);
+        }
+        ack.refuse(refused);
+        if is_flooding {
+            self.is_cut = true;
+            work::spawn(self.visit.socket(), cut(self.visit.socket().clone()));
+        }
+    }
+
     /// Carries an offset, so that a client that drops before its first message has one to come back with.
     fn emit_welcome(&self) {
         let username = self.visit.user().clone();
@@ -147,30 +166,28 @@ impl Peer for Guest {
         }
         supervision::fault!("event");
         let (deadline, ack) = (due(), Ack::new(reply));
-        let open_acks = if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 };
-        let read = self.limits.borrow_mut().read(&mut event, open_acks, Instant::now());
+        let read = self.limits.borrow_mut().read(&mut event, self.open_acks(&ack), Instant::now());
         match read {
             Ok(command) => self.visit.submit(command, ack, deadline),
-            Err(refused) => {
-                let now = Instant::now();
-                let is_flooding = self.limits.borrow_mut().is_flooding(&refused, now);
-                if is_flooding || !ack.is_wanted() {
-                    self.complain(&refused, is_flooding, now);
-                }
-                ack.refuse(&refused);
-                if is_flooding {
-                    self.is_cut = true;
-                    work::spawn(self.visit.socket(), cut(self.visit.socket().clone()));
-                }
-            }
+            Err(refused) => self.refuse(&refused, ack),
         }
+    }
+
+    fn unreadable(&mut self, name: &str, reply: Option<Reply>) {
+        if self.is_cut {
+            return;
+        }
+        let ack = Ack::new(reply);
+        let refused = self.limits.borrow_mut().unreadable(name, self.open_acks(&ack), Instant::now());
+        self.refuse(&refused, ack);
     }
 
     fn ending(&mut self, reason: CloseReason) {
         let limit = self.visit.socket().max_payload();
         let refused = match reason {
             CloseReason::TooLarge => Error::TooLarge { what: "a message with all it carries", limit },
-            _ => Error::RateLimited { what: "too many packets", retry_after: COMPLAINT },
+            CloseReason::Flood => Error::RateLimited { what: "too many packets", retry_after: COMPLAINT },
+            other => Error::BadRequest(other.as_str().to_owned()),
         };
         if !self.is_cut {
             self.complain(&refused, true, Instant::now());
@@ -180,6 +197,7 @@ impl Peer for Guest {
     fn closed(&mut self, reason: CloseReason) {
         supervision::fault!("closed");
         metrics::counter!("godzilla_chat_guests_closed_total", "reason" => reason.as_str()).increment(1);
+        self.visit.stop_typing();
         self.present = None;
         self.seat = None;
         let socket = self.visit.socket();

@@ -54,7 +54,7 @@ impl Visit {
     /// Ends the user's membership.
     pub async fn leave(&self, Leave { room }: Leave, deadline: Instant) -> Result<Done, Error> {
         let (by, user) = (self.user().clone(), self.user().clone());
-        self.chat().ask(&room, Remove { by, user }, deadline).await?;
+        self.chat().remove(&room, Remove { by, user }, deadline).await?;
         Ok(Done {})
     }
 }

@@ -33,7 +33,15 @@ impl Visit {
         Ok(Done {})
     }
 
+    /// The client has gone: because of it nobody is shown typing any more.
+    pub fn stop_typing(&self) {
+        for room in self.typist().borrow_mut().stop() {
+            self.chat().presence().typing(self.user(), &room, false);
+        }
+    }
+
     fn relay(&self, typing: &SetTyping) {
+        self.typist().borrow_mut().relayed(typing);
         self.chat().presence().typing(self.user(), &typing.room, typing.is_typing);
     }
 }

@@ -1,19 +1,27 @@
 //! What one client says of its typing, thinned out. Pure: time is an argument. Held by [`super::visit`], asked by [`super::typing`].
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use proto::event::SetTyping;
+use proto::{RoomName, event::SetTyping};
 
 use crate::bucket::{Bucket, Rate};
 
 /// How often one socket's typing is relayed.
 const RATE: Rate = Rate { per_second: 2.0, burst: 2.0 };
 
+/// The most rooms kept in which one client types.
+const ROOMS: usize = 32;
+
 /// What one client has said of its typing and was not relayed yet.
 #[derive(Debug)]
 pub struct Typist {
     bucket: Bucket,
     latest: Option<SetTyping>,
+    /// Where the user was last said to type, the latest first.
+    rooms: VecDeque<RoomName>,
 }
 
 /// What to do with a change of typing.
@@ -30,7 +38,7 @@ pub enum Relay {
 impl Typist {
     /// Nothing was said yet.
     pub fn new(now: Instant) -> Self {
-        Self { bucket: Bucket::full(RATE, now), latest: None }
+        Self { bucket: Bucket::full(RATE, now), latest: None, rooms: VecDeque::new() }
     }
 
     /// A change of typing.
@@ -54,16 +62,40 @@ impl Typist {
         let _ = self.bucket.take(now);
         self.latest.take()
     }
+
+    /// This was relayed.
+    pub fn relayed(&mut self, typing: &SetTyping) {
+        self.rooms.retain(|room| *room != typing.room);
+        if typing.is_typing {
+            self.rooms.truncate(ROOMS - 1);
+            self.rooms.push_front(typing.room.clone());
+        }
+    }
+
+    /// Where the user may still be shown typing because of this client.
+    pub fn stop(&mut self) -> impl Iterator<Item = RoomName> {
+        self.latest = None;
+        std::mem::take(&mut self.rooms).into_iter()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::RoomName;
-
     use super::*;
 
     fn typing(is_typing: bool) -> SetTyping {
         SetTyping { is_typing, room: RoomName::lobby() }
+    }
+
+    #[test]
+    fn a_client_that_stops_is_known_to_type_where_it_last_said_so() {
+        let mut typist = Typist::new(Instant::now());
+        let room = |n: usize| format!("r{n}").parse::<RoomName>().unwrap();
+        (0..=ROOMS).for_each(|n| typist.relayed(&SetTyping { is_typing: true, room: room(n) }));
+        typist.relayed(&SetTyping { is_typing: false, room: room(ROOMS) });
+        let rooms: Vec<_> = typist.stop().collect();
+        assert_eq!((rooms.len(), &rooms[0]), (ROOMS - 1, &room(ROOMS - 1)));
+        assert_eq!(typist.stop().count(), 0);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
     bounds_an_answer_in_bytes(&*fresh().0).await;
     gives_what_came_after(&*fresh().0).await;
     never_turns_time_back(&*fresh().0).await;
+    follows_no_clock_for_years(&*fresh().0).await;
     trims_all_but_the_last(&*fresh().0).await;
     keeps_where_a_message_came_from(&*fresh().0).await;
 }
@@ -171,6 +172,25 @@ async fn never_turns_time_back(history: &dyn History) {
     let earlier = Draft { timestamp: Timestamp(1), ..draft("bob", "later", None) };
     let appended = append(history, 1, vec![earlier]).await.expect("appends");
     assert_eq!(appended.head.timestamp, Timestamp(1000));
+}
+
+async fn follows_no_clock_for_years(history: &dyn History) {
+    let years = Timestamp(Timestamp::now().0 + 12 * 365 * 24 * 3_600_000);
+    let ahead = Draft { timestamp: years, ..draft("alice", "a", None) };
+    append(history, 0, vec![ahead]).await.expect("appends");
+    let head = history.head(&lobby()).await.expect("answers");
+    assert_eq!(head.timestamp, years, "it is shown as it was dated");
+    let next = Draft { timestamp: Timestamp::now_after(head.timestamp), ..draft("alice", "b", None) };
+    append(history, 1, vec![next, draft("alice", "c", None)]).await.expect("appends");
+    let page = history.page(&lobby(), None, Some(1), 10).await.expect("answers");
+    assert_eq!(page.messages.len(), 2);
+    for message in page.messages {
+        assert!(!message.timestamp.is_ahead_of(Timestamp::now()), "{}", message.timestamp);
+    }
+    history.trim(&lobby(), 10, Timestamp(0)).await.expect("trims");
+    let left = history.page(&lobby(), None, None, 10).await.expect("answers").messages;
+    let left: Vec<u64> = left.into_iter().map(|message| message.seq).collect();
+    assert_eq!(left, [3, 2], "what is dated years ahead would never be too old");
 }
 
 async fn trims_all_but_the_last(history: &dyn History) {

@@ -132,7 +132,8 @@ pub trait History: Send + Sync + 'static {
     /// Where the room ends; the default for a room without messages.
     async fn head(&self, room: &RoomName) -> Result<Head, Error>;
 
-    /// Forgets all but the last `keep` messages of `room`, and those before `oldest`, but never the last one: the head stays.
+    /// Forgets all but the last `keep` messages of `room`, those before `oldest`, and those after [`Timestamp::latest`], which a
+    /// wrong clock has dated. The last message stays, because it is the head.
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error>;
 
     /// Whether nothing was ever said in any room.

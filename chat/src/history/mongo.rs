@@ -26,11 +26,14 @@ use crate::{
     Error,
     column::integer,
     config,
-    mongo::{DEADLINE, PREPARATION, collection, date, due, unique, unprepared, within},
+    mongo::{DEADLINE, PREPARATION, collection, date, due, number, unique, unprepared, within},
 };
 
 /// The collection.
-const COLLECTION: &str = "messages";
+pub const COLLECTION: &str = "messages";
+
+/// Where [`crate::directory::mongo`] keeps the rooms.
+const ROOMS: &str = "rooms";
 
 /// How many documents come at a time: enough for most answers, not so many that long texts are read in vain.
 const AT_A_TIME: u32 = 128;
@@ -41,13 +44,15 @@ const AT_A_TIME: u32 = 128;
 #[derive(Debug, Clone)]
 pub struct MongoHistory {
     messages: Collection<Document>,
+    rooms: Collection<Document>,
     prepared: Arc<OnceCell<()>>,
 }
 
 impl MongoHistory {
     /// Messages in `database`, which need not be there yet. A message is on a majority's disks before it is answered.
     pub fn new(database: &Database) -> Self {
-        Self { messages: collection(database, COLLECTION), prepared: Arc::default() }
+        let (messages, rooms) = (collection(database, COLLECTION), collection(database, ROOMS));
+        Self { messages, rooms, prepared: Arc::default() }
     }
 
     /// Creates the indexes, once. To be called at the start, where there is time; what is written before waits for it.
@@ -91,7 +96,17 @@ impl MongoHistory {
             .sort(doc! { "seq": -1 })
             .projection(doc! { "_id": 0, "seq": 1, "timestamp": 1 })
             .max_time(DEADLINE);
-        last.await?.map_or(Ok(Head::default()), End::head)
+        match last.await? {
+            Some(last) => last.head(),
+            None => self.base_of(room).await,
+        }
+    }
+
+    /// Where a room without messages goes on: after the last room of its name.
+    async fn base_of(&self, room: &RoomName) -> Result<Head, Error> {
+        let base = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "base": 1 });
+        let base = base.max_time(DEADLINE).await?.and_then(|found| found.get_i64("base").ok());
+        Ok(Head { seq: number(base.unwrap_or(0))?, timestamp: Timestamp::default() })
     }
 
     /// A room's messages with `after < seq < before`, in the direction of `order`.
@@ -147,6 +162,7 @@ impl MongoHistory {
             "$or": [
                 { "seq": { "$lte": integer(head.saturating_sub(keep)) } },
                 { "timestamp": { "$lt": date(oldest) } },
+                { "timestamp": { "$gt": date(Timestamp::latest()) } },
             ],
         };
         self.messages.delete_many(gone).await?;

@@ -98,13 +98,14 @@ fn append(
     if stored.seq != head {
         return Ok(Err(stored));
     }
-    let mut outcomes = Vec::with_capacity(drafts.len());
+    let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), Timestamp::now());
     for draft in drafts {
         if let Some(first) = first_of(conn, room, draft)? {
             outcomes.push(first);
             continue;
         }
-        stored = Head { seq: stored.seq + 1, timestamp: draft.timestamp.max(stored.timestamp) };
+        let timestamp = draft.timestamp.after(stored.timestamp, now);
+        stored = Head { seq: stored.seq + 1, timestamp };
         outcomes.push(Outcome::Stored { seq: stored.seq, offset: Some(insert(conn, room, stored, draft)?) });
     }
     Ok(Ok(Appended { outcomes, head: stored }))
@@ -149,7 +150,17 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
             Ok(Head { seq: number(row, 0)?, timestamp: Timestamp(number(row, 1)?) })
         })
         .optional()?;
-    Ok(head.unwrap_or_default())
+    match head {
+        Some(head) => Ok(head),
+        None => base_of(conn, room),
+    }
+}
+
+/// Where a room without messages goes on: after the last room of its name.
+fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
+    let query = "SELECT base FROM rooms WHERE name = ?";
+    let base = conn.prepare_cached(query)?.query_row([room.as_str()], |row| number(row, 0)).optional()?;
+    Ok(Head { seq: base.unwrap_or(0), timestamp: Timestamp::default() })
 }
 
 fn page(
@@ -183,9 +194,15 @@ fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::
 
 fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rusqlite::Result<()> {
     let head = head_of(conn, room)?.seq;
-    let which = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4)";
+    let which = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4 OR timestamp > ?5)";
     let last_gone = head.saturating_sub(keep);
-    let keys = params![room.as_str(), integer(head), integer(last_gone), integer(oldest.0)];
+    let keys = params![
+        room.as_str(),
+        integer(head),
+        integer(last_gone),
+        integer(oldest.0),
+        integer(Timestamp::latest().0)
+    ];
     let note = format!(
         "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {which}))
          WHERE name = ?1"

@@ -9,9 +9,9 @@ use std::{
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
     dev::Payload,
-    error::JsonPayloadError,
+    error::PayloadError,
     http::StatusCode,
-    web::{Json, JsonConfig, PathConfig, QueryConfig},
+    web::{Bytes, PathConfig, PayloadConfig, QueryConfig},
 };
 use futures_util::future::LocalBoxFuture;
 use proto::{Identity, Object, Username};
@@ -26,6 +26,13 @@ pub struct Caller(pub Username);
 
 /// A JSON body that came in time.
 pub struct Body<T>(pub T);
+
+/// A JSON body of which every field is optional. No body and `null` are an empty object.
+pub struct OptionalBody<T>(pub T);
+
+/// The largest body, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit(usize);
 
 /// The largest body; longer where the text limit needs it.
 const BODY: usize = 16 * 1024;
@@ -54,27 +61,73 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = Json::<Object<T>>::from_request(request, payload);
+        let (is_json, body) = (is_json(request), read(request, payload));
         Box::pin(async move {
-            let late = |_| Err(other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"));
-            timeout(BODY_DEADLINE, body).await.unwrap_or_else(late).map(|Json(Object(body))| Self(body))
+            let body = if is_json { body.await? } else { return Err(media_type()) };
+            Ok(Self(parse(&body)?))
         })
     }
 }
 
-/// Bounds bodies for texts of `text_limit` bytes.
-pub fn json(text_limit: usize) -> JsonConfig {
-    let limit = BODY.max(ESCAPED * text_limit + ENVELOPE);
-    JsonConfig::default().limit(limit).error_handler(move |error, _| match error {
-        JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
-            Error::TooLarge { what: "the body", limit }.into()
-        }
-        JsonPayloadError::ContentType => {
-            other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
-        }
-        JsonPayloadError::Deserialize(error) => Error::BadRequest(error.to_string()).into(),
-        _ => Error::BadRequest("the body could not be read".to_owned()).into(),
-    })
+impl<T: DeserializeOwned + 'static> FromRequest for OptionalBody<T> {
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (is_json, body) = (is_json(request), read(request, payload));
+        Box::pin(async move {
+            match &*body.await? {
+                b"" | b"null" => Ok(Self(parse(b"{}")?)),
+                body if is_json => Ok(Self(parse(body)?)),
+                _ => Err(media_type()),
+            }
+        })
+    }
+}
+
+fn is_json(request: &HttpRequest) -> bool {
+    let kind = request.content_type().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+fn media_type() -> actix_web::Error {
+    other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+}
+
+/// The whole body, in time and within [`limit`].
+fn read(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<Bytes, actix_web::Error>> + use<> {
+    let limit = request.app_data::<Limit>().map_or(BODY, |limit| limit.0);
+    let body = Bytes::from_request(request, payload);
+    async move {
+        let late = || other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+        let read = timeout(BODY_DEADLINE, body).await.map_err(|_| late())?;
+        read.map_err(|error| match error.as_error::<PayloadError>() {
+            Some(PayloadError::Overflow) => Error::TooLarge { what: "the body", limit }.into(),
+            _ => Error::BadRequest("the body could not be read".to_owned()).into(),
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let text =
+        std::str::from_utf8(body).map_err(|_| Error::BadRequest("the body is not UTF-8".to_owned()))?;
+    let parsed = socketio::json::from_str::<Object<T>>(text);
+    parsed.map(|Object(body)| body).map_err(|error| Error::BadRequest(error.to_string()))
+}
+
+/// The largest body for texts of `text_limit` bytes.
+pub fn limit(text_limit: usize) -> Limit {
+    Limit(BODY.max(ESCAPED * text_limit + ENVELOPE))
+}
+
+impl Limit {
+    /// The limit as the HTTP library keeps it.
+    pub fn config(self) -> PayloadConfig {
+        PayloadConfig::new(self.0)
+    }
 }
 
 /// A name that cannot be is the name of nothing.

@@ -7,28 +7,59 @@ use actix_web::{
 };
 use proto::{RoomName, Username};
 
-use super::{input::Caller, rooms::done};
+use serde::Deserialize;
+
+use super::{
+    input::{Caller, OptionalBody},
+    rooms::done,
+};
 use crate::{
     Chat, Error,
     chat::due,
-    room::membership::{Add, Remove},
+    room::membership::{Add, Enter, Manage, Remove},
 };
 
-/// `PUT`: 200, also for somebody who is a member already; 404 for somebody who is not registered.
+/// What the user is to be in the room.
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    role: Option<String>,
+}
+
+/// `PUT {role?}`: 200, also for somebody who is a member already; 404 for somebody who is not registered. The only role that can be
+/// given is `member`.
 pub async fn add(
     chat: Data<Chat>,
     Caller(by): Caller,
     path: Path<(RoomName, Username)>,
-) -> Result<HttpResponse, Error> {
+    body: Result<OptionalBody<Wanted>, actix_web::Error>,
+) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&by)?;
-    let (room, user) = path.into_inner();
+    let ((room, user), deadline) = (path.into_inner(), due());
+    // A caller who may not do this is refused for that, whatever else is wrong with the request.
+    let is_own = user.key() == by.key();
+    if is_own {
+        chat.ask(&room, Enter(by.clone()), deadline).await?;
+    } else {
+        chat.ask(&room, Manage(by.clone()), deadline).await?;
+        chat.check_addition(&by)?;
+    }
+    let OptionalBody(Wanted { role }) = body?;
+    if let Some(role) = role.filter(|role| role != "member") {
+        return Err(Error::BadRequest(unsupported(&role)).into());
+    }
     // Whoever asks exists; anybody else must too, and is called as they call themselves.
-    let user = match user.key() == by.key() {
-        true => by.clone(),
-        false => chat.people().find(&user).await?.ok_or(Error::NotFound)?,
-    };
-    chat.ask(&room, Add { by, user }, due()).await?;
+    let user = if is_own { by.clone() } else { chat.people().find(&user).await?.ok_or(Error::NotFound)? };
+    chat.ask(&room, Add { by, user }, deadline).await?;
     Ok(done("Member added"))
+}
+
+fn unsupported(role: &str) -> String {
+    match role {
+        "owner" => {
+            "role owner cannot be given: it goes to the oldest member when the owner leaves".to_owned()
+        }
+        _ => "role is member, or absent".to_owned(),
+    }
 }
 
 /// `DELETE`: 200, also for somebody who is no member.
@@ -39,6 +70,9 @@ pub async fn remove(
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&by)?;
     let (room, user) = path.into_inner();
-    chat.ask(&room, Remove { by, user }, due()).await?;
+    // The name as it was registered is the one by which presence knows the user.
+    let user =
+        if user.key() == by.key() { by.clone() } else { chat.people().find(&user).await?.unwrap_or(user) };
+    chat.remove(&room, Remove { by, user }, due()).await?;
     Ok(done("Member removed"))
 }

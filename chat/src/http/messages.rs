@@ -7,22 +7,26 @@ use actix_web::{
 use proto::{
     RoomName,
     event::{ClientId, History},
+    lenient::whole_text,
 };
 use serde::Deserialize;
 
 use super::input::{Body, Caller};
 use crate::{
-    Chat, Error, Text,
+    Chat, Text,
     chat::{due, within},
     recall,
-    room::post::Post,
+    room::{membership::Check, post::Post},
 };
 
 /// Which messages; the room is in the path.
 #[derive(Debug, Deserialize)]
 pub struct Asked {
+    #[serde(default, deserialize_with = "whole_text")]
     before: Option<u64>,
+    #[serde(default, deserialize_with = "whole_text")]
     after: Option<u64>,
+    #[serde(default, deserialize_with = "whole_text")]
     limit: Option<u32>,
 }
 
@@ -39,16 +43,23 @@ pub async fn page(
     chat: Data<Chat>,
     Caller(user): Caller,
     room: Path<RoomName>,
-    Query(Asked { before, after, limit }): Query<Asked>,
-) -> Result<HttpResponse, Error> {
+    query: Result<Query<Asked>, actix_web::Error>,
+) -> Result<HttpResponse, actix_web::Error> {
     supervision::fault!("request");
-    let asked = History { room: room.into_inner(), before, after, limit };
     let deadline = due();
+    let Asked { before, after, limit } = match query {
+        Ok(Query(asked)) => asked,
+        Err(refused) => {
+            chat.ask(&room, Check(user), deadline).await?;
+            return Err(refused);
+        }
+    };
+    let asked = History { room: room.into_inner(), before, after, limit };
     let read = async {
         let _turn = chat.reading().await?;
         Ok(HttpResponse::Ok().json(recall::page(&chat, &user, asked, deadline).await?))
     };
-    within(deadline, read).await
+    Ok(within(deadline, read).await?)
 }
 
 /// `POST {text, clientId?}`: 201 with `{id, seq}`.
@@ -56,11 +67,21 @@ pub async fn say(
     chat: Data<Chat>,
     Caller(author): Caller,
     room: Path<RoomName>,
-    Body(Said { text, client_id }): Body<Said>,
-) -> Result<HttpResponse, Error> {
+    body: Result<Body<Said>, actix_web::Error>,
+) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&author)?;
-    let text = Text::parse(text, chat.config().text_limit)?;
     let deadline = due();
+    let said = body.and_then(|Body(Said { text, client_id })| {
+        Ok((Text::parse(text, chat.config().text_limit)?, client_id))
+    });
+    let (text, client_id) = match said {
+        Ok(said) => said,
+        Err(refused) => {
+            // A caller who may not post here is refused for that, whatever the body is.
+            chat.ask(&room, Check(author), deadline).await?;
+            return Err(refused);
+        }
+    };
     let post = Post { author, text, client_id, origin: None, deadline };
     Ok(HttpResponse::Created().json(chat.ask(&room, post, deadline).await?))
 }

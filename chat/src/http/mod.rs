@@ -19,10 +19,11 @@ impl Chat {
     pub fn routes(&self, service: &mut ServiceConfig) {
         let chat = Data::new(self.clone());
         let at = |path: &str| {
-            let json = input::json(self.config().text_limit);
+            let limit = input::limit(self.config().text_limit);
             resource(path)
                 .app_data(chat.clone())
-                .app_data(json)
+                .app_data(limit)
+                .app_data(limit.config())
                 .app_data(input::path())
                 .app_data(input::query())
         };

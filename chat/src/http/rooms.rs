@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use proto::RoomName;
+use proto::{RoomName, lenient::or_default};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -14,23 +14,26 @@ use crate::{
     chat::{due, within},
     directory::NewRoom,
     log::Entry,
-    room::settings::{Archive, Describe, SetPrivate},
+    room::{
+        membership::Manage,
+        settings::{Archive, Describe, SetPrivate},
+    },
 };
 
 /// A room that is to be.
 #[derive(Debug, Deserialize)]
 pub struct Create {
     name: RoomName,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     private: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     ephemeral: bool,
 }
 
-/// What can be changed of a room.
+/// What can be changed of a room. What is absent stays as it is.
 #[derive(Debug, Deserialize)]
 pub struct Change {
-    private: bool,
+    private: Option<bool>,
 }
 
 /// `GET /rooms`: `{"rooms":[{name, private, ephemeral, owner}]}`, the lobby first.
@@ -55,6 +58,8 @@ pub async fn create(
     let limit = chat.config().rooms_per_user;
     let room = within(due(), chat.directory().create(new, limit, tell)).await?;
     chat.log().spread(&told).await;
+    // An earlier room of this name may still have its actor here.
+    chat.refresh(&room.name).await;
     Ok(HttpResponse::Created().json(room))
 }
 
@@ -67,16 +72,25 @@ pub async fn read(
     Ok(HttpResponse::Ok().json(chat.ask(&room, Describe(user), due()).await?))
 }
 
-/// `PATCH /rooms/{room} {private}`: the room as it is then.
+/// `PATCH /rooms/{room} {private?}`: the room as it is then.
 pub async fn change(
     chat: Data<Chat>,
     Caller(user): Caller,
     room: Path<RoomName>,
-    Body(Change { private }): Body<Change>,
-) -> Result<HttpResponse, Error> {
+    body: Result<Body<Change>, actix_web::Error>,
+) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&user)?;
     let deadline = due();
-    chat.ask(&room, SetPrivate { by: user.clone(), private }, deadline).await?;
+    match body {
+        Ok(Body(Change { private: Some(private) })) => {
+            chat.ask(&room, SetPrivate { by: user.clone(), private }, deadline).await?;
+        }
+        unchanged => {
+            // A caller who may not change the room is refused for that, whatever the body is.
+            chat.ask(&room, Manage(user.clone()), deadline).await?;
+            unchanged?;
+        }
+    }
     Ok(HttpResponse::Ok().json(chat.ask(&room, Describe(user), deadline).await?))
 }
 

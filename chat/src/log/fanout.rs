@@ -2,7 +2,7 @@
 
 use proto::{
     RoomName, Username,
-    event::{Membership, Message, Presence, Typing, name},
+    event::{Membership, Message, Presence, name},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -46,10 +46,6 @@ pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
             diff.into_iter().chain(list).collect()
         }
         Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &unknown(), true).into_iter().collect(),
-        Entry::Typing { room, users } => {
-            let (rooms, room) = (vec![of_room(&room)], room.to_string());
-            emit(rooms, name::TYPING, &Typing { users, room }, true).into_iter().collect()
-        }
         Entry::Superseded(socket) => {
             vec![Fanout::Close { of: socket.room(), reason: CloseReason::Superseded }]
         }
@@ -59,7 +55,8 @@ pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
         Entry::Seated { room, user, is_in: false } => {
             vec![Fanout::Leave { of: of_user(&user), room: of_room(&room) }]
         }
-        Entry::Changed { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
+        // Who is shown typing depends on what was shown before: [`super::typing`].
+        Entry::Typing { .. } | Entry::Changed { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
     }
 }
 
@@ -193,7 +190,5 @@ mod tests {
         let diff = proto::event::PresenceDiff { joined: vec!["a".into()], left: vec![], count: 1 };
         let told = sketches(Entry::Online { diff: Some(diff), list: Some(vec!["a".into()]) });
         assert_eq!(told, ["emit to ", "emit to ?"]);
-        let typing = sketches(Entry::Typing { room: RoomName::lobby(), users: vec![] });
-        assert_eq!(typing, ["emit to room:lobby?"]);
     }
 }

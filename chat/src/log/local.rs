@@ -1,7 +1,10 @@
 //! The log of one process: an actor that takes entries in commit order and hands them to the sockets' workers. Started by
 //! [`crate::start`] on an arbiter of its own; calls [`socketio::Bus`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture, fut};
 use futures_util::StreamExt;
@@ -10,7 +13,7 @@ use supervision::{Part, Work};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Entry, Log, Position, fanout::fanouts};
+use super::{Entry, Log, Position, typing::Typists};
 
 /// The most entries in one batch.
 const BATCH: usize = 64;
@@ -27,6 +30,7 @@ pub struct Local {
     bus: Bus,
     work: Arc<Work>,
     _alive: Part,
+    typists: Typists,
 }
 
 /// Starts the actor on the current arbiter.
@@ -34,7 +38,7 @@ pub fn start(log: &Log, entries: mpsc::Receiver<Entry>, bus: Bus) {
     let (position, work) = (log.position.clone(), log.work.clone());
     Local::create(|ctx| {
         ctx.add_stream(ReceiverStream::new(entries).ready_chunks(BATCH));
-        Local { position, bus, work, _alive: Part::new("log") }
+        Local { position, bus, typists: Typists::default(), work, _alive: Part::new("log") }
     });
 }
 
@@ -51,6 +55,7 @@ impl StreamHandler<Vec<Entry>> for Local {
     fn handle(&mut self, entries: Vec<Entry>, ctx: &mut Self::Context) {
         self.work.begin();
         metrics::histogram!("godzilla_chat_log_batch_entries").record(entries.len() as f64);
+        let now = Instant::now();
         let (mut batch, mut flushed, mut last) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
         for entry in entries {
             match entry {
@@ -58,9 +63,9 @@ impl StreamHandler<Vec<Entry>> for Local {
                 Entry::Reached(offset) => last = offset,
                 Entry::Said { offset, .. } => {
                     last = offset.unwrap_or(last);
-                    batch.extend(fanouts(entry, &self.position));
+                    batch.extend(self.typists.fanouts(entry, &self.position, now));
                 }
-                other => batch.extend(fanouts(other, &self.position)),
+                other => batch.extend(self.typists.fanouts(other, &self.position, now)),
             }
         }
         let sent = send(self.bus.clone(), batch).into_actor(self);
@@ -93,6 +98,7 @@ fn pieces(batch: Vec<Fanout>) -> Vec<Vec<Fanout>> {
     for fanout in batch {
         let size = match &fanout {
             Fanout::Emit(cast) => cast.packet.size(),
+            Fanout::Send { packet, .. } => packet.size(),
             _ => 0,
         };
         bytes += size;

@@ -9,6 +9,7 @@ mod position;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+mod typing;
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -8,7 +8,13 @@ use proto::RoomName;
 use tokio::time::timeout;
 
 use super::{Parts, Room, State, members::Members};
-use crate::{Error, ask::Reply, config::STORE_DEADLINE, directory::Committed, log::Entry};
+use crate::{
+    Error,
+    ask::Reply,
+    config::STORE_DEADLINE,
+    directory::{Committed, Entry as DirectoryEntry},
+    log::Entry,
+};
 
 /// A change of this room was committed.
 #[derive(Message)]
@@ -88,12 +94,22 @@ impl Room {
         outcome
     }
 
+    /// The room is as the directory has it. One that had ended has begun anew, under the same name.
+    fn follow(&mut self, entry: DirectoryEntry) {
+        if self.state == State::Archived {
+            self.state = State::Open;
+            self.posts.forget_head();
+        }
+        self.ephemeral = entry.card.ephemeral;
+        self.members = Members::new(entry);
+    }
+
     /// Takes the directory's word for who is in the room.
     pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
         let (directory, room) = (self.parts.directory.clone(), self.name.clone());
         let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
         ctx.wait(found.into_actor(self).map(|found, room, _| match found {
-            Ok(Ok(Some(entry))) => room.members = Members::new(entry),
+            Ok(Ok(Some(entry))) => room.follow(entry),
             Ok(Ok(None)) => room.state = State::Archived,
             Ok(Err(error)) => tracing::warn!(room = %room.name, %error, "a room was not read again"),
             Err(_) => tracing::warn!(room = %room.name, "a room was not read again in time"),

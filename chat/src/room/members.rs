@@ -117,8 +117,8 @@ mod tests {
     }
 
     fn members(room: &str, private: bool) -> Members {
-        let owner = Member { username: user("Alice"), role: Role::Owner };
-        let other = Member { username: user("bob"), role: Role::Member };
+        let owner = Member { username: user("Alice"), role: Role::Owner, added_by: None };
+        let other = Member { username: user("bob"), role: Role::Member, added_by: None };
         let card =
             Card { name: room.parse().unwrap(), private, ephemeral: false, owner: Some(user("Alice")) };
         let listed = if room == "lobby" { vec![] } else { vec![owner, other] };
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn who_was_removed_is_a_stranger_again() {
         let mut den = members("den", true);
-        den.replace(vec![Member { username: user("Alice"), role: Role::Owner }]);
+        den.replace(vec![Member { username: user("Alice"), role: Role::Owner, added_by: None }]);
         assert_eq!(den.check_member(&user("bob")), Err(Error::NotFound));
         assert_eq!(den.list().len(), 1);
     }

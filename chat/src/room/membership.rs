@@ -16,6 +16,14 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Check(pub Username);
 
+/// May this user change the room and its members?
+#[derive(Debug, Clone)]
+pub struct Manage(pub Username);
+
+/// May this user enter the room by themselves, or are they in it?
+#[derive(Debug, Clone)]
+pub struct Enter(pub Username);
+
 /// Become a member, or be one already. Who is not the user themselves must own the room.
 #[derive(Debug, Clone)]
 pub struct Add {
@@ -38,6 +46,14 @@ impl Question for Check {
     type Answer = Role;
 }
 
+impl Question for Manage {
+    type Answer = ();
+}
+
+impl Question for Enter {
+    type Answer = ();
+}
+
 impl Question for Add {
     type Answer = ();
 }
@@ -57,6 +73,28 @@ impl Handler<Ask<Check>> for Room {
     }
 }
 
+impl Handler<Ask<Manage>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<Manage>, ctx: &mut Self::Context) {
+        match self.open().and_then(|()| self.members.check_owner(&ask.question.0)) {
+            Ok(()) => ask.reply.send(Ok(())),
+            Err(refused) => self.doubt(ask, refused, ctx),
+        }
+    }
+}
+
+impl Handler<Ask<Enter>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<Enter>, ctx: &mut Self::Context) {
+        match self.open().and_then(|()| self.members.check_entry(&ask.question.0)) {
+            Ok(()) => ask.reply.send(Ok(())),
+            Err(refused) => self.doubt(ask, refused, ctx),
+        }
+    }
+}
+
 impl Handler<Ask<Add>> for Room {
     type Result = ();
 
@@ -69,7 +107,11 @@ impl Handler<Ask<Add>> for Room {
         }
         let told = Entry::Joined { room: self.name.clone(), user: user.clone() };
         let add = |parts: Parts, room, tell| async move {
-            parts.directory.add(&room, &user, parts.rooms_per_user, tell).await
+            if by.key() == user.key() {
+                parts.directory.add(&room, &user, parts.rooms_per_user, tell).await
+            } else {
+                parts.directory.add_by(&room, &user, &by, parts.additions, tell).await
+            }
         };
         self.change(ctx, Some(told), add, |room, members| room.members.replace(members), ask.reply);
     }
@@ -84,8 +126,13 @@ impl Handler<Ask<Remove>> for Room {
             return self.doubt(ask, refused, ctx);
         }
         let told = Entry::Left { room: self.name.clone(), user: user.clone() };
-        let remove =
-            |parts: Parts, room, tell| async move { parts.directory.remove(&room, &user, tell).await };
+        let remove = |parts: Parts, room, tell| async move {
+            if by.key() == user.key() {
+                parts.directory.leave(&room, &user, tell).await
+            } else {
+                parts.directory.remove(&room, &user, tell).await
+            }
+        };
         self.change(ctx, Some(told), remove, Self::left_with, ask.reply);
     }
 }

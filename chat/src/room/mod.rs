@@ -31,7 +31,7 @@ use proto::RoomName;
 use crate::{
     Error,
     ask::{Ask, Question},
-    directory::{Directory, Entry},
+    directory::{Additions, Directory, Entry},
     history::{Head, History},
     log::Log,
 };
@@ -50,6 +50,8 @@ pub struct Parts {
     pub log: Log,
     /// See [`crate::Config::rooms_per_user`].
     pub rooms_per_user: usize,
+    /// What may be done to people by others.
+    pub additions: Additions,
 }
 
 /// The actor.

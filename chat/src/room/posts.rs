@@ -50,6 +50,11 @@ impl Posts {
         !self.in_flight && self.queue.len() == 0
     }
 
+    /// Asks the store where the room ends before the next batch.
+    pub fn forget_head(&mut self) {
+        self.head = None;
+    }
+
     /// Answers once [`Posts::is_settled`].
     pub fn settle(&mut self, reply: Reply<()>) {
         self.settling.push(reply);

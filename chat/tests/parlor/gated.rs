@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chat::{
     Error,
-    directory::{Card, Committed, Directory, Entry, Member, NewRoom},
+    directory::{Additions, Card, Committed, Directory, Entry, Member, NewRoom},
 };
 use proto::{RoomName, Username};
 use tokio::sync::Semaphore;
@@ -78,6 +78,26 @@ impl Directory for Gated {
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
         self.directory.add(room, user, limit, committed).await
+    }
+
+    async fn add_by(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        limits: Additions,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.add_by(room, user, by, limits, committed).await
+    }
+
+    async fn leave(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.leave(room, user, committed).await
     }
 
     async fn remove(

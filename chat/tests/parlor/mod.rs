@@ -168,8 +168,13 @@ impl Parlor {
 
     /// One HTTP request, by hand: status and body.
     pub async fn http(&self, user: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.http_text(user, method, path, &body).await
+    }
+
+    /// The same with a body as it is.
+    pub async fn http_text(&self, user: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\ntest-user: {user}\r\ntest-session: s\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

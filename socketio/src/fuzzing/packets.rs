@@ -76,7 +76,11 @@ fn encode(Packet { namespace, kind }: &Packet, attachments: usize) -> Option<Str
         }
         Kind::Ack { id, args, .. } => packet::ack_text(namespace, *id, args, attachments).ok(),
         Kind::Disconnect => Some(packet::disconnect_text(namespace)),
-        Kind::Connect(_) | Kind::ConnectError => None,
+        Kind::Connect(_)
+        | Kind::ConnectError
+        | Kind::UnreadableConnect
+        | Kind::UnreadableEvent { .. }
+        | Kind::UnreadableAck => None,
     }
 }
 

@@ -97,16 +97,18 @@ fn decide(
 /// An effect is one that the model allows; it follows.
 fn check(effect: &Effect, model: &mut HashMap<String, Standing>) {
     match effect {
-        Effect::None => {}
+        Effect::None | Effect::StrayAck => {}
         Effect::Connect { namespace, auth } => {
             assert!(auth.is_object());
             let before = model.insert(namespace.clone(), Standing::Joining);
             assert!(matches!(before, None | Some(Standing::Left)), "{namespace}: {before:?}");
             assert!(model.len() <= MAX_NAMESPACES);
         }
-        Effect::Refuse { namespace } => {
-            assert!(model.len() >= MAX_NAMESPACES && !model.contains_key(namespace));
+        Effect::Refuse { namespace, .. } => {
+            let standing = model.get(namespace);
+            assert!(matches!(standing, None | Some(Standing::Left)), "{namespace}: {standing:?}");
         }
+        Effect::Unreadable { namespace, .. } => assert_eq!(model.get(namespace), Some(&Standing::Joined)),
         Effect::Event { namespace, args, .. } => {
             assert_eq!(model.get(namespace), Some(&Standing::Joined));
             assert!(!args.is_empty());

@@ -52,6 +52,8 @@ pub(crate) struct Link {
     ended: Cell<Option<(CloseReason, Instant)>>,
     /// Whether the session's actor has dealt with its end.
     over: Cell<bool>,
+    /// Whether the client's messages are ignored from now on.
+    deaf: Cell<bool>,
 }
 
 impl Link {
@@ -76,6 +78,7 @@ impl Link {
             unheard: Cell::new(false),
             ended: Cell::new(None),
             over: Cell::new(false),
+            deaf: Cell::new(false),
         }
     }
 
@@ -184,6 +187,16 @@ impl Link {
         self.ended.set(Some(first));
         self.over.set(true);
         first.0
+    }
+
+    /// Ignores what the client sends from now on. Answers whether that is new.
+    pub(crate) fn stop_listening(&self) -> bool {
+        !self.deaf.replace(true)
+    }
+
+    /// Whether what the client sends is ignored.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.get()
     }
 
     /// Cuts the connection at once.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Decoded, Kind, Malformed, Packet, decode};
+use super::{DecodeError, Decoded, Kind, Packet, decode};
 use crate::close::CloseReason;
 
 /// At most one packet that waits for attachments.
@@ -32,7 +32,7 @@ impl Assembler {
         if self.waiting.is_some() {
             return Err(CloseReason::ParseError);
         }
-        match decode(text, self.max_attachments).map_err(|Malformed| CloseReason::ParseError)? {
+        match decode(text, self.max_attachments)? {
             Decoded::Whole(packet) => Ok(Some(packet)),
             Decoded::Awaiting(packet, missing) => {
                 self.waiting = Some(Waiting { packet, missing, bytes: 0 });
@@ -62,6 +62,15 @@ impl Assembler {
         }
         self.waiting = Some(waiting);
         Ok(None)
+    }
+}
+
+impl From<DecodeError> for CloseReason {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Malformed => Self::ParseError,
+            DecodeError::TooManyAttachments => Self::TooManyAttachments,
+        }
     }
 }
 

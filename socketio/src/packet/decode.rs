@@ -3,7 +3,11 @@
 
 use serde_json::Value;
 
-use super::{Decoded, Kind, Malformed, Packet};
+use super::{
+    DecodeError::{self, Malformed},
+    Decoded, Kind, Packet,
+};
+use crate::json;
 
 /// Event names that belong to the library on the client's side.
 const RESERVED: [&str; 4] = ["connect", "connect_error", "disconnect", "disconnecting"];
@@ -12,7 +16,7 @@ const RESERVED: [&str; 4] = ["connect", "connect_error", "disconnect", "disconne
 const MAX_ID: u64 = (1 << 53) - 1;
 
 /// Reads one packet, allowing at most `max_attachments`.
-pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, Malformed> {
+pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, DecodeError> {
     let (digit, rest) = text.split_at_checked(1).ok_or(Malformed)?;
     let (attachments, rest) = match digit {
         "5" | "6" => read_count(rest, max_attachments)?,
@@ -28,12 +32,17 @@ pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, Malf
     Ok(if attachments == 0 { Decoded::Whole(packet) } else { Decoded::Awaiting(packet, attachments) })
 }
 
-/// `<count>-`: one or two digits, 1 to `max`.
-fn read_count(text: &str, max: usize) -> Result<(usize, &str), Malformed> {
+/// `<count>-`: 1 to `max`.
+fn read_count(text: &str, max: usize) -> Result<(usize, &str), DecodeError> {
     let (digits, rest) = text.split_once('-').ok_or(Malformed)?;
-    let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let count = if plain { digits.parse().map_err(|_| Malformed)? } else { 0 };
-    if (1..=max).contains(&count) { Ok((count, rest)) } else { Err(Malformed) }
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Malformed);
+    }
+    match digits.parse().unwrap_or(usize::MAX) {
+        0 => Err(Malformed),
+        count if count <= max => Ok((count, rest)),
+        _ => Err(DecodeError::TooManyAttachments),
+    }
 }
 
 fn read_namespace(text: &str) -> (&str, &str) {
@@ -43,7 +52,7 @@ fn read_namespace(text: &str) -> (&str, &str) {
     text.split_once(',').unwrap_or((text, ""))
 }
 
-fn read_id(text: &str) -> Result<(Option<u64>, &str), Malformed> {
+fn read_id(text: &str) -> Result<(Option<u64>, &str), DecodeError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 0 {
         return Ok((None, text));
@@ -53,49 +62,64 @@ fn read_id(text: &str) -> Result<(Option<u64>, &str), Malformed> {
     Ok((Some(id), rest))
 }
 
-fn read_kind(digit: &str, id: Option<u64>, json: &str) -> Result<Kind, Malformed> {
+fn read_kind(digit: &str, id: Option<u64>, json: &str) -> Result<Kind, DecodeError> {
     match (digit, id) {
-        ("0", None) => read_auth(json).map(Kind::Connect),
+        ("0", None) => read_auth(json),
         ("1", None) if json.is_empty() => Ok(Kind::Disconnect),
-        ("2" | "5", id) => Ok(Kind::Event { id, args: read_event(json)?, attachments: Vec::new() }),
-        ("3" | "6", Some(id)) => Ok(Kind::Ack { id, args: read_array(json)?, attachments: Vec::new() }),
+        ("2" | "5", id) => read_event(id, json),
+        ("3" | "6", Some(id)) => {
+            let args = parse(json, '[')?;
+            Ok(args.map_or(Kind::UnreadableAck, |args| Kind::Ack { id, args, attachments: Vec::new() }))
+        }
         ("4", None) => Ok(Kind::ConnectError),
         _ => Err(Malformed),
     }
 }
 
-fn read_auth(json: &str) -> Result<Value, Malformed> {
+fn read_auth(json: &str) -> Result<Kind, DecodeError> {
     if json.is_empty() {
-        return Ok(Value::Object(serde_json::Map::new()));
+        return Ok(Kind::Connect(Value::Object(serde_json::Map::new())));
     }
-    parse(json, '{')
+    Ok(parse(json, '{')?.map_or(Kind::UnreadableConnect, Kind::Connect))
 }
 
-fn read_array(json: &str) -> Result<Vec<Value>, Malformed> {
-    parse(json, '[')
+/// Parses JSON that begins with `first` at once: space in front of it is what an id of nothing looks like. None is well-formed
+/// JSON that cannot be represented: a number beyond a double, or more than 128 levels.
+fn parse<T: serde::de::DeserializeOwned>(text: &str, first: char) -> Result<Option<T>, DecodeError> {
+    let text = Some(text).filter(|text| text.starts_with(first)).ok_or(Malformed)?;
+    match json::from_str(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(_) if json::is_well_formed(text) => Ok(None),
+        Err(_) => Err(Malformed),
+    }
 }
 
-/// Parses JSON that begins with `first` at once: space in front of it is what an id of nothing looks like.
-fn parse<T: serde::de::DeserializeOwned>(json: &str, first: char) -> Result<T, Malformed> {
-    let json = Some(json).filter(|json| json.starts_with(first)).ok_or(Malformed)?;
-    serde_json::from_str(json).map_err(|_| Malformed)
-}
-
-fn read_event(json: &str) -> Result<Vec<Value>, Malformed> {
-    let args = read_array(json)?;
+fn read_event(id: Option<u64>, json: &str) -> Result<Kind, DecodeError> {
+    let Some(args) = parse::<Vec<Value>>(json, '[')? else {
+        let name = match json::first_item(json) {
+            Some(Value::String(name)) if !RESERVED.contains(&name.as_str()) => name,
+            Some(Value::Number(_)) => String::new(),
+            None if json[1..].trim_start().starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+                String::new()
+            }
+            _ => return Err(Malformed),
+        };
+        return Ok(Kind::UnreadableEvent { id, name });
+    };
     match args.first() {
-        Some(Value::Number(_)) => Ok(args),
-        Some(Value::String(name)) if !RESERVED.contains(&name.as_str()) => Ok(args),
-        _ => Err(Malformed),
+        Some(Value::Number(_)) => (),
+        Some(Value::String(name)) if !RESERVED.contains(&name.as_str()) => (),
+        _ => return Err(Malformed),
     }
+    Ok(Kind::Event { id, args, attachments: Vec::new() })
 }
 
 /// Every `{"_placeholder":true,"num":N}` must point at an attachment. Depth is bounded by the JSON parser's own limit.
-fn check_placeholders(args: &[Value], attachments: usize) -> Result<(), Malformed> {
+fn check_placeholders(args: &[Value], attachments: usize) -> Result<(), DecodeError> {
     args.iter().try_for_each(|value| check_value(value, attachments))
 }
 
-fn check_value(value: &Value, attachments: usize) -> Result<(), Malformed> {
+fn check_value(value: &Value, attachments: usize) -> Result<(), DecodeError> {
     match value {
         Value::Array(items) => check_placeholders(items, attachments),
         Value::Object(map) if attachments > 0 && map.get("_placeholder") == Some(&Value::Bool(true)) => {

@@ -34,6 +34,12 @@ pub(crate) enum Kind {
     Ack { id: u64, args: Vec<Value>, attachments: Vec<Bytes> },
     /// `4`: only servers may send it.
     ConnectError,
+    /// `0` with a payload that is JSON and cannot be represented.
+    UnreadableConnect,
+    /// `2` or `5` with arguments that are JSON and cannot be represented. `name` is empty for a number.
+    UnreadableEvent { id: Option<u64>, name: String },
+    /// `3` or `6` with arguments that are JSON and cannot be represented.
+    UnreadableAck,
 }
 
 /// A decoded text: a whole packet, or one that waits for attachments.
@@ -45,6 +51,11 @@ pub(crate) enum Decoded {
     Awaiting(Packet, usize),
 }
 
-/// The bytes are no packet.
+/// Why a text is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) enum DecodeError {
+    /// It is not a packet.
+    Malformed,
+    /// It announces more attachments than allowed.
+    TooManyAttachments,
+}

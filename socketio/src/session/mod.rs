@@ -140,7 +140,9 @@ impl<O: Occupant> Session<O> {
             Packet::Message(message) => {
                 fault!("session");
                 self.link.clock.borrow_mut().packet(self.now());
-                return self.occupant.text(message, ctx);
+                if !self.link.is_deaf() {
+                    return self.occupant.text(message, ctx);
+                }
             }
             Packet::Base64(data) => {
                 let data = payload::binary(data).ok_or(CloseReason::ParseError)?;
@@ -152,7 +154,7 @@ impl<O: Occupant> Session<O> {
 
     fn hear_binary(&mut self, data: Bytes, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
         self.link.clock.borrow_mut().packet(self.now());
-        self.occupant.binary(data, ctx)
+        if self.link.is_deaf() { Ok(()) } else { self.occupant.binary(data, ctx) }
     }
 
     /// Ends everything: the occupant, then the transport, then this actor. Only the first call does anything.
@@ -177,11 +179,11 @@ impl<O: Occupant> Session<O> {
         } else {
             tracing::debug!(reason = reason.as_str(), "session ended");
         }
-        if reason.is_limit() {
+        if reason.is_explained() {
             let _ = catch_unwind(AssertUnwindSafe(|| self.occupant.ending(reason)));
         }
         let _ = catch_unwind(AssertUnwindSafe(|| self.occupant.closed(reason)));
-        let has_words = reason.is_limit() && !self.link.outbox.is_empty();
+        let has_words = reason.is_explained() && !self.link.outbox.is_empty();
         self.link.outbox.finish(frame::close(reason.code(), reason.in_frame()));
         self.surroundings.local.pulse.watch_end(&self.link);
         if let Some(prober) = self.prober.take() {

@@ -27,7 +27,7 @@ pub(crate) trait Occupant: Sized + Unpin + 'static {
     /// The application ends the session: the client is told in words of the occupant's own.
     fn farewell(&mut self) {}
 
-    /// The session is about to end because the client went beyond a limit.
+    /// The session is about to end for a reason that the client is told.
     fn ending(&mut self, _: CloseReason) {}
 
     /// The session has ended.

@@ -117,10 +117,11 @@ impl Handler<Carry> for Shard {
 }
 
 impl Handler<CloseSome> for Shard {
-    type Result = ();
+    /// Resolves when they are closed.
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, CloseSome { reason, of }: CloseSome, _: &mut Self::Context) {
-        self.local.close_some(reason, of);
+    fn handle(&mut self, CloseSome { reason, of }: CloseSome, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.local.close_some(reason, of))
     }
 }
 

@@ -57,6 +57,9 @@ fn selected(local: &Local, selection: &Selection) -> Vec<Socket> {
     local.table(&selection.namespace, |table| {
         table.select_except(&selection.rooms, &selection.except, |_, socket| sockets.push(socket.clone()));
     });
+    if let Some(room) = &selection.within {
+        sockets.retain(|socket| socket.is_in(room));
+    }
     sockets
 }
 
@@ -70,13 +73,18 @@ pub(super) fn send(
 ) {
     let packet = packet.unshared();
     let mut sent = 0;
-    local.table(&to.namespace, |table| {
-        table.select_except(&to.rooms, &to.except, |_, socket| {
-            if socket.deliver(&packet, volatile) {
-                crowded.push(socket.outbox());
-            }
-            sent += 1;
+    let mut deliver = |socket: &Socket| {
+        if socket.deliver(&packet, volatile) {
+            crowded.push(socket.outbox());
+        }
+        sent += 1;
+    };
+    if to.within.is_some() {
+        selected(local, to).iter().for_each(deliver);
+    } else {
+        local.table(&to.namespace, |table| {
+            table.select_except(&to.rooms, &to.except, |_, socket| deliver(socket));
         });
-    });
+    }
     metrics::counter!("socketio_deliveries_total").increment(sent);
 }

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
+use futures_util::future::join_all;
+
 use super::{Socket, table::Table};
 use crate::{Config, Room, close::CloseReason, pulse::Pulse};
 
@@ -71,12 +73,16 @@ impl Local {
         sockets.iter().for_each(&mut act);
     }
 
-    /// Closes one of every `of` sockets.
-    pub(crate) fn close_some(&self, reason: CloseReason, of: usize) {
+    /// Closes one of every `of` sockets that are not closing yet; resolves when they have the acks they have asked for and are
+    /// closed.
+    pub(crate) fn close_some(&self, reason: CloseReason, of: usize) -> impl Future<Output = ()> + use<> {
         let mut sockets = Vec::new();
         for table in self.namespaces.borrow_mut().values_mut() {
             table.select(&[], |_, socket| sockets.push(socket.clone()));
         }
-        sockets.iter().step_by(of.max(1)).for_each(|socket| socket.close(reason));
+        sockets.retain(|socket| !socket.is_closing());
+        let closing: Vec<_> =
+            sockets.iter().step_by(of.max(1)).map(|socket| socket.close_when_answered(reason)).collect();
+        async { drop(join_all(closing).await) }
     }
 }

@@ -2,6 +2,7 @@
 //! its worker.
 
 mod asking;
+mod closing;
 mod id;
 mod local;
 mod place;
@@ -176,13 +177,6 @@ impl Socket {
     /// than a client can be expected to take.
     pub async fn caught_up(&self) {
         while self.0.key.get().is_some() && self.0.link.outbox.is_half_full() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// Waits until every ack that the client has asked for was given.
-    pub async fn acks_given(&self) {
-        while self.0.key.get().is_some() && self.open_acks() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

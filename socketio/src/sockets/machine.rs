@@ -27,6 +27,9 @@ const EARLY: usize = 32;
 /// How many bytes they may carry, as they came.
 const EARLY_BYTES: usize = 16 * 1024;
 
+/// The refusal of a CONNECT whose payload is JSON and cannot be represented.
+const UNREADABLE: &str = "The CONNECT payload is nested too deeply or holds a number that is out of range";
+
 /// Where the client stands with a namespace it has asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -44,12 +47,16 @@ pub(crate) enum Effect {
     None,
     /// The client asks to join a namespace: the application decides.
     Connect { namespace: String, auth: Value },
-    /// The client asks for a namespace beyond the allowed number.
-    Refuse { namespace: String },
+    /// The client may not join this namespace, and the application is not asked.
+    Refuse { namespace: String, why: &'static str },
     /// An event for the application.
     Event { namespace: String, id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes> },
+    /// An event whose arguments cannot be represented.
+    Unreadable { namespace: String, id: Option<u64>, name: String },
     /// The answer to an event of ours.
     Ack { namespace: String, id: u64, args: Vec<Value>, attachments: Vec<Bytes> },
+    /// An answer that cannot be represented: it answers nothing.
+    StrayAck,
     /// The client left a namespace.
     Leave { namespace: String },
 }
@@ -73,7 +80,11 @@ impl Machine {
             (Some(packet), _) => self.packet(packet, text.len()),
             // Attachments are not waited for before it is known who sends them.
             (None, Some(namespace)) if matches!(self.phase(namespace), None | Some(Phase::Joining)) => {
-                Err(CloseReason::ProtocolViolation)
+                Err(if self.phase(namespace).is_some() {
+                    CloseReason::TooEarly
+                } else {
+                    CloseReason::ProtocolViolation
+                })
             }
             (None, _) => Ok(Effect::None),
         }
@@ -88,15 +99,29 @@ impl Machine {
     fn packet(&mut self, Packet { namespace, kind }: Packet, bytes: usize) -> Result<Effect, CloseReason> {
         match (kind, self.phase(&namespace)) {
             (Kind::Connect(auth), None | Some(Phase::Left)) => Ok(self.connect(namespace, auth)),
-            (Kind::Connect(_) | Kind::ConnectError, _) | (_, None) => Err(CloseReason::ProtocolViolation),
+            (Kind::UnreadableConnect, None | Some(Phase::Left)) => {
+                Ok(Effect::Refuse { namespace, why: UNREADABLE })
+            }
+            (Kind::Connect(_) | Kind::UnreadableConnect | Kind::ConnectError, _) | (_, None) => {
+                Err(CloseReason::ProtocolViolation)
+            }
             (Kind::Disconnect, Some(Phase::Joining | Phase::Joined)) => {
                 self.left(&namespace);
                 Ok(Effect::Leave { namespace })
             }
-            (_, Some(Phase::Left)) | (Kind::Ack { .. }, Some(Phase::Joining)) => Ok(Effect::None),
+            (_, Some(Phase::Left)) | (Kind::Ack { .. } | Kind::UnreadableAck, Some(Phase::Joining)) => {
+                Ok(Effect::None)
+            }
             (Kind::Event { id, args, attachments }, Some(Phase::Joining)) => {
                 self.hold(Effect::Event { namespace, id, args, attachments }, bytes)
             }
+            (Kind::UnreadableEvent { id, name }, Some(Phase::Joining)) => {
+                self.hold(Effect::Unreadable { namespace, id, name }, bytes)
+            }
+            (Kind::UnreadableEvent { id, name }, Some(Phase::Joined)) => {
+                Ok(Effect::Unreadable { namespace, id, name })
+            }
+            (Kind::UnreadableAck, Some(Phase::Joined)) => Ok(Effect::StrayAck),
             (Kind::Event { id, args, attachments }, Some(Phase::Joined)) => {
                 Ok(Effect::Event { namespace, id, args, attachments })
             }
@@ -109,7 +134,7 @@ impl Machine {
     fn connect(&mut self, namespace: String, auth: Value) -> Effect {
         let is_known = self.phase(&namespace).is_some();
         if !is_known && self.namespaces.len() >= self.max_namespaces {
-            return Effect::Refuse { namespace };
+            return Effect::Refuse { namespace, why: "Too many namespaces" };
         }
         self.set(&namespace, Phase::Joining);
         Effect::Connect { namespace, auth }
@@ -120,7 +145,7 @@ impl Machine {
     fn hold(&mut self, event: Effect, bytes: usize) -> Result<Effect, CloseReason> {
         self.early_bytes += bytes;
         if self.early.len() >= EARLY || self.early_bytes > EARLY_BYTES {
-            return Err(CloseReason::ProtocolViolation);
+            return Err(CloseReason::TooEarly);
         }
         self.early.push(event);
         Ok(Effect::None)
@@ -133,8 +158,10 @@ impl Machine {
     }
 
     fn take_early(&mut self, wanted: &str) -> Vec<Effect> {
-        let is_wanted =
-            |event: &mut Effect| matches!(event, Effect::Event { namespace, .. } if namespace == wanted);
+        let is_wanted = |event: &mut Effect| {
+            matches!(event, Effect::Event { namespace, .. } | Effect::Unreadable { namespace, .. }
+                if namespace == wanted)
+        };
         let early = self.early.extract_if(.., is_wanted).collect();
         if self.early.is_empty() {
             self.early_bytes = 0;

@@ -93,13 +93,31 @@ fn events_before_the_answer_to_connect_are_bounded() {
         texts.iter().try_for_each(|text| machine.text(text).map(drop))
     };
     assert_eq!(early(&["2[\"a\"]"; 32]), Ok(()));
-    assert_eq!(early(&["2[\"a\"]"; 33]), Err(CloseReason::ProtocolViolation));
+    assert_eq!(early(&["2[\"a\"]"; 33]), Err(CloseReason::TooEarly));
     let long = format!("2[\"{}\"]", "a".repeat(16 * 1024 - 5));
     assert_eq!(early(&[&long]), Ok(()));
-    assert_eq!(early(&[&long, "2[\"a\"]"]), Err(CloseReason::ProtocolViolation));
+    assert_eq!(early(&[&long, "2[\"a\"]"]), Err(CloseReason::TooEarly));
     let mut machine = machine();
     assert!(machine.text("0").is_ok());
-    assert_eq!(machine.text("51-[\"a\"]"), Err(CloseReason::ProtocolViolation), "binary ones do not wait");
+    assert_eq!(machine.text("51-[\"a\"]"), Err(CloseReason::TooEarly), "binary ones do not wait");
+}
+
+#[test]
+fn what_cannot_be_represented_has_its_place_among_the_others() {
+    let unreadable = |id| Effect::Unreadable { namespace: "/".into(), id, name: "a".into() };
+    assert_eq!(joined().text("23[\"a\",1e400]"), Ok(unreadable(Some(3))));
+    assert_eq!(joined().text("31[1e400]"), Ok(Effect::StrayAck));
+    let mut machine = machine();
+    assert!(matches!(machine.text("0{\"token\":1e400}"), Ok(Effect::Refuse { .. })));
+    assert!(
+        matches!(machine.text("0{\"token\":\"\\ud83d\"}"), Ok(Effect::Connect { .. })),
+        "it may ask again"
+    );
+    assert_eq!(machine.text("2[\"a\",1e400]"), Ok(Effect::None));
+    assert_eq!(machine.joined("/"), [unreadable(None)]);
+    assert_eq!(machine.text("51-[\"a\",1e400,{\"_placeholder\":true,\"num\":0}]"), Ok(Effect::None));
+    assert_eq!(machine.binary(Bytes::new()), Ok(unreadable(None)), "its attachments belong to it");
+    assert_eq!(machine.text("0{\"token\":1e400}"), Err(CloseReason::ProtocolViolation));
 }
 
 #[test]
@@ -116,7 +134,10 @@ fn namespaces_are_bounded() {
     for index in 0..8 {
         assert!(matches!(machine.text(&format!("0/{index},")), Ok(Effect::Connect { .. })));
     }
-    assert_eq!(machine.text("0/9,"), Ok(Effect::Refuse { namespace: "/9".into() }));
+    assert_eq!(
+        machine.text("0/9,"),
+        Ok(Effect::Refuse { namespace: "/9".into(), why: "Too many namespaces" })
+    );
 }
 
 proptest! {
@@ -125,7 +146,7 @@ proptest! {
         let mut machine = machine();
         for text in texts {
             match machine.text(&text) {
-                Ok(Effect::Event { .. } | Effect::Ack { .. }) => prop_assert!(false, "an event before any join"),
+                Ok(Effect::Event { .. } | Effect::Unreadable { .. } | Effect::Ack { .. }) => prop_assert!(false, "an event before any join"),
                 Err(_) => break,
                 _ => {}
             }

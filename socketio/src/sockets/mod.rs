@@ -88,30 +88,41 @@ impl<A: App> Namespaces<A> {
     fn act(&mut self, effect: Effect, ctx: &mut Ctx<Self>) {
         match effect {
             Effect::None => {}
-            Effect::Connect { .. } | Effect::Refuse { .. }
+            Effect::Connect { namespace, .. } | Effect::Refuse { namespace, .. }
                 if !self.connects.allows(self.local.pulse.now()) =>
             {
+                self.refuse(&namespace, "Too many CONNECTs in one second");
                 self.link.end(CloseReason::Flood);
             }
             Effect::Connect { namespace, .. } if self.deciding >= self.config.max_namespaces => {
                 self.machine.refused(&namespace);
-                self.send(&packet::connect_error_text(&namespace, "Too many namespaces", None));
+                self.refuse(&namespace, "Too many namespaces");
             }
             Effect::Connect { namespace, auth } => self.connect(&namespace, auth, ctx),
-            Effect::Refuse { namespace } => {
-                self.send(&packet::connect_error_text(&namespace, "Too many namespaces", None));
-            }
+            Effect::Refuse { namespace, why } => self.refuse(&namespace, why),
             Effect::Event { namespace, id, args, attachments } => {
                 self.event(&namespace, id, args, attachments)
             }
+            Effect::Unreadable { namespace, id, name } => self.unreadable(&namespace, id, &name),
             Effect::Ack { namespace, id, args, attachments } => {
                 let is_awaited =
                     self.seat(&namespace).is_some_and(|seat| seat.socket.answered(id, args, attachments));
-                if !is_awaited && !self.stray_acks.allows(self.local.pulse.now()) {
-                    self.link.end(CloseReason::Flood);
+                if !is_awaited {
+                    self.stray_ack();
                 }
             }
+            Effect::StrayAck => self.stray_ack(),
             Effect::Leave { namespace } => self.leave(&namespace, CloseReason::ClientLeft),
+        }
+    }
+
+    fn refuse(&self, namespace: &str, why: &str) {
+        self.send(&packet::connect_error_text(namespace, why, None));
+    }
+
+    fn stray_ack(&mut self) {
+        if !self.stray_acks.allows(self.local.pulse.now()) {
+            self.link.end(CloseReason::Flood);
         }
     }
 
@@ -156,8 +167,12 @@ impl<A: App> Namespaces<A> {
             seat.peer = Some(peer);
         }
         for effect in early {
-            if let Effect::Event { namespace, id, args, attachments } = effect {
-                self.event(&namespace, id, args, attachments);
+            match effect {
+                Effect::Event { namespace, id, args, attachments } => {
+                    self.event(&namespace, id, args, attachments);
+                }
+                Effect::Unreadable { namespace, id, name } => self.unreadable(&namespace, id, &name),
+                _ => {}
             }
         }
     }
@@ -181,6 +196,13 @@ impl<A: App> Namespaces<A> {
         metrics::counter!("socketio_events_total").increment(1);
         let reply = id.map(|id| socket.reply(id));
         peer.event(Event { name, args: args.collect(), attachments }, reply);
+    }
+
+    fn unreadable(&mut self, namespace: &str, id: Option<u64>, name: &str) {
+        let Some(Seat { socket, peer: Some(peer) }) = self.seat(namespace) else { return };
+        metrics::counter!("socketio_events_unreadable_total").increment(1);
+        let reply = id.map(|id| socket.reply(id));
+        peer.unreadable(name, reply);
     }
 
     /// The client is out of `namespace`; the transport and the other namespaces live on.
@@ -236,6 +258,8 @@ impl<A: App> Occupant for Namespaces<A> {
     }
 
     fn ending(&mut self, reason: CloseReason) {
+        let waiting = self.seats.iter().filter(|seat| seat.peer.is_none());
+        waiting.for_each(|seat| self.refuse(seat.socket.namespace(), reason.as_str()));
         self.seats.iter_mut().filter_map(|seat| seat.peer.as_mut()).for_each(|peer| peer.ending(reason));
     }
 

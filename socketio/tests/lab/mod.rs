@@ -120,6 +120,12 @@ impl Peer for LabPeer {
         panic_at(&self.panics, "ending");
     }
 
+    fn unreadable(&mut self, name: &str, reply: Option<Reply>) {
+        if let Some(reply) = reply {
+            reply.send(&("unreadable", name));
+        }
+    }
+
     fn closed(&mut self, reason: CloseReason) {
         panic_at(&self.panics, "closed");
         let _ = self.closes.send(reason);

@@ -1,30 +1,38 @@
 //! What a change makes of a room: decided on what was read, written as an update of one document. Pure.
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
 
 use super::document::person;
-use crate::directory::{Member, Role};
+use crate::directory::{Additions, Member, Role};
 
 /// A change of a room that is there.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// Somebody becomes a member, if they are in fewer than `limit` rooms.
     Add { user: Username, limit: usize },
+    /// Somebody becomes a member because another user wants it.
+    AddBy { user: Username, by: Username, limits: Additions },
     /// A membership ends.
     Remove { user: Username },
+    /// A membership ends because the user wants it.
+    Leave { user: Username },
     /// It becomes private or public.
     SetPrivate(bool),
     /// It ends.
     Archive,
 }
 
-impl Change {
-    /// Whose rooms are to be counted before.
-    pub fn limit(&self) -> Option<(&Username, usize)> {
-        if let Self::Add { user, limit } = self { Some((user, *limit)) } else { None }
-    }
+/// The most departures that one room keeps; the latest stay.
+const MAX_DEPARTURES: i32 = 1_000;
 
+/// A member after the others.
+fn newcomer(others: &[Member], user: &Username, added_by: Option<Username>) -> Member {
+    let role = if others.is_empty() { Role::Owner } else { Role::Member };
+    Member { username: user.clone(), role, added_by }
+}
+
+impl Change {
     /// The update of a room with these members, and the members after it; none when there is nothing to change.
     pub fn on(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
         let place = |user: &Username| members.iter().position(|member| member.username.key() == user.key());
@@ -33,9 +41,28 @@ impl Change {
                 if place(user).is_some() {
                     return None;
                 }
-                let role = if members.is_empty() { Role::Owner } else { Role::Member };
-                members.push(Member { username: user.clone(), role });
+                members.push(newcomer(&members, user, None));
+                doc! {
+                    "$push": { "members": members.last().map(person) },
+                    "$pull": { "departures": { "key": user.key() } },
+                }
+            }
+            Self::AddBy { user, by, .. } => {
+                if place(user).is_some() {
+                    return None;
+                }
+                members.push(newcomer(&members, user, Some(by.clone())));
                 doc! { "$push": { "members": members.last().map(person) } }
+            }
+            Self::Leave { user } => {
+                let added_by = members[place(user)?].added_by.clone();
+                let (mut update, members) = Self::Remove { user: user.clone() }.on(private, members)?;
+                if let Some(by) = added_by {
+                    let departure = doc! { "key": user.key(), "by": by.key(), "at": DateTime::now() };
+                    let kept = doc! { "$each": [departure], "$slice": -MAX_DEPARTURES };
+                    update.insert("$push", doc! { "departures": kept });
+                }
+                return Some((update, members));
             }
             Self::Remove { user } => {
                 let gone = members.remove(place(user)?);
@@ -46,12 +73,14 @@ impl Change {
                         doc! { "$set": { "members": members } }
                     }
                     // Nobody could ever enter it again.
-                    None if private => doc! { "$set": { "members": [], "archived": true } },
+                    None if private => {
+                        doc! { "$set": { "members": [], "archived": true, "ended": DateTime::now() } }
+                    }
                     _ => doc! { "$pull": { "members": { "key": user.key() } } },
                 }
             }
             Self::SetPrivate(private) => doc! { "$set": { "private": *private } },
-            Self::Archive => doc! { "$set": { "archived": true } },
+            Self::Archive => doc! { "$set": { "archived": true, "ended": DateTime::now() } },
         };
         Some((update, members))
     }

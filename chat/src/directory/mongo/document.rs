@@ -1,6 +1,6 @@
 //! A room as a document of MongoDB. Pure.
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use proto::{RoomName, Username};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,15 @@ pub struct Stored {
     pub archived: bool,
     /// Oldest first.
     members: Vec<Person>,
+    /// Who has left a room into which they were added. Absent in rooms of earlier releases.
+    #[serde(default)]
+    departures: Vec<Departure>,
+    /// The last number that an earlier room of this name has given to a message.
+    #[serde(default)]
+    pub base: i64,
+    /// When it was archived. Absent in rooms of earlier releases, and in rooms that have not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<DateTime>,
     /// How many changes there were; a change finds the room as it was read or not at all.
     pub version: i64,
 }
@@ -31,6 +40,23 @@ struct Person {
     username: String,
     key: String,
     role: Role,
+    /// The adder, as `username`. Absent for a member who made or entered the room themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    /// The adder, as `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by_key: Option<String>,
+}
+
+/// Somebody has left a room into which they were added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Who has left, as a member's key.
+    pub key: String,
+    /// Who had added them, as a member's key.
+    pub by: String,
+    /// When.
+    pub at: DateTime,
 }
 
 /// A room without its members, but for the owner.
@@ -53,6 +79,9 @@ impl Stored {
             ephemeral: room.ephemeral,
             archived: false,
             members: vec![Person::of(&room.owner, Role::Owner)],
+            departures: vec![],
+            base: 0,
+            ended: None,
             version: 1,
         }
     }
@@ -69,12 +98,35 @@ impl Stored {
         Ok(Entry { card, members })
     }
 
+    /// Whether its name may be given again: nobody can ever enter it, and nobody meant to keep it.
+    pub fn is_free(&self) -> bool {
+        self.archived && (self.ephemeral || (self.private && self.members.is_empty()))
+    }
+
+    /// The update that makes a new room of it, whose numbers go on after `base`.
+    pub fn renewal(room: &NewRoom, base: i64) -> Document {
+        let members = [person(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })];
+        doc! { "$unset": { "ended": "" }, "$set": {
+            "private": room.private,
+            "ephemeral": room.ephemeral,
+            "archived": false,
+            "members": members,
+            "departures": [],
+            "base": base,
+        } }
+    }
+
+    /// Who has left it, not longer ago than `oldest`, and had been added.
+    pub fn departures(&self, oldest: DateTime) -> impl Iterator<Item = &Departure> {
+        self.departures.iter().filter(move |departure| departure.at > oldest)
+    }
+
     /// Whether it is as after `change`.
     pub fn shows(&self, change: &Change) -> bool {
         let has = |user: &Username| self.members.iter().any(|person| person.key == user.key());
         match change {
-            Change::Add { user, .. } => has(user),
-            Change::Remove { user } => !has(user),
+            Change::Add { user, .. } | Change::AddBy { user, .. } => has(user),
+            Change::Remove { user } | Change::Leave { user } => !has(user),
             Change::SetPrivate(private) => self.private == *private,
             Change::Archive => self.archived,
         }
@@ -83,12 +135,13 @@ impl Stored {
 
 impl Person {
     fn of(user: &Username, role: Role) -> Self {
-        Self { username: user.as_str().to_owned(), key: user.key(), role }
+        Self { username: user.as_str().to_owned(), key: user.key(), role, by: None, by_key: None }
     }
 
     fn member(&self) -> Result<Member, Error> {
         let username = Username::try_from(self.username.clone()).map_err(damaged)?;
-        Ok(Member { username, role: self.role })
+        let added_by = self.by.clone().map(Username::try_from).transpose().map_err(damaged)?;
+        Ok(Member { username, role: self.role, added_by })
     }
 }
 
@@ -112,12 +165,16 @@ impl Listed {
 
 /// A member as the part of a document.
 pub fn person(member: &Member) -> Document {
-    let Member { username, role } = member;
+    let Member { username, role, added_by } = member;
     let role = match role {
         Role::Owner => "owner",
         Role::Member => "member",
     };
-    doc! { "username": username.as_str(), "key": username.key(), "role": role }
+    let mut person = doc! { "username": username.as_str(), "key": username.key(), "role": role };
+    if let Some(by) = added_by {
+        person.extend(doc! { "by": by.as_str(), "by_key": by.key() });
+    }
+    person
 }
 
 fn owner_of(members: &[Member]) -> Option<Username> {

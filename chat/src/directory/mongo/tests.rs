@@ -78,7 +78,7 @@ async fn keeps_what_every_directory_promises() {
     let number = AtomicU32::new(0);
     let fresh = || {
         let name = format!("law{}", number.fetch_add(1, Ordering::Relaxed));
-        (Arc::new(MongoDirectory::new(&client.database(&name))) as Arc<dyn Directory>, ())
+        (Arc::new(MongoDirectory::new(&client.database(&name)).without_quiet()) as Arc<dyn Directory>, ())
     };
     conformance::run(fresh).await;
 }

@@ -15,7 +15,7 @@ use mongodb::{
     bson::{Document, doc},
     error::{Error as MongoError, ErrorKind},
 };
-use proto::RoomName;
+use proto::{RoomName, Timestamp};
 
 use super::{
     MongoHistory,
@@ -146,13 +146,14 @@ struct Plan {
 /// Numbers what is new from `head` on; what was said earlier, also in this batch, takes no number.
 fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> Result<Plan, Error> {
     let mut plan = Plan { outcomes: Vec::with_capacity(drafts.len()), new: vec![], drafts: vec![], head };
+    let now = Timestamp::now();
     for (at, draft) in drafts.iter().enumerate() {
         let key = draft.client_id.as_ref().map(|id| (draft.author.key(), id.as_str().to_owned()));
         if let Some(first) = key.as_ref().and_then(|key| earlier.get(key)) {
             plan.outcomes.push(again(first, draft)?);
             continue;
         }
-        let timestamp = draft.timestamp.max(plan.head.timestamp);
+        let timestamp = draft.timestamp.after(plan.head.timestamp, now);
         plan.head = Head { seq: plan.head.seq + 1, timestamp };
         let new = New::of(draft, room, plan.head);
         if let Some((author_key, client_id)) = key {

@@ -118,6 +118,26 @@ impl Directory for FaultyDirectory {
         self.directory.add(room, user, limit, committed).await
     }
 
+    async fn add_by(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        limits: directory::Additions,
+        committed: directory::Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.add_by(room, user, by, limits, committed).await
+    }
+
+    async fn leave(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: directory::Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.remove(room, user, committed).await
+    }
+
     async fn remove(
         &self,
         room: &RoomName,

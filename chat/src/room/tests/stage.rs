@@ -15,7 +15,7 @@ use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
     Error, Store, Text,
     ask::{Ask, Question, ask, start},
-    directory::NewRoom,
+    directory::{Additions, NewRoom},
     log::{Entry, Log},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
@@ -80,7 +80,13 @@ impl Stage {
                 }
             }
         });
-        let parts = Parts { history, directory, log, rooms_per_user: 100 };
+        let parts = Parts {
+            history,
+            directory,
+            log,
+            rooms_per_user: 100,
+            additions: Additions { per_user: 100, per_adder: 1000 },
+        };
         let rooms = rooms::start(parts.clone());
         Self { parts, rooms, entries, fault, _dir: dir }
     }

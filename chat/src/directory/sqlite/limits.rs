@@ -1,0 +1,61 @@
+//! Whether somebody may become a member: what they may do themselves, and what others may do to them. Called inside the job that
+//! makes the member.
+
+use proto::{RoomName, Timestamp, Username};
+use rusqlite::{Connection, params};
+
+use crate::{
+    Error,
+    column::integer,
+    directory::{Additions, DEPARTURES, oldest_departure, refusal},
+};
+
+/// Why `user` may not make or enter one room more.
+pub fn check_own(conn: &Connection, user: &Username, limit: usize) -> rusqlite::Result<Option<Error>> {
+    let own = count(
+        conn,
+        "members JOIN rooms ON name = room WHERE user = ? AND archived = 0 AND added_by IS NULL",
+        [user.as_str()],
+    )?;
+    Ok((own >= limit).then(refusal::own))
+}
+
+/// Why `by` may not add `user` to `room`.
+pub fn check_added(
+    conn: &Connection,
+    room: &RoomName,
+    user: &Username,
+    by: &Username,
+    limits: Additions,
+) -> rusqlite::Result<Option<Error>> {
+    let (who, adder, oldest) = (user.as_str(), by.as_str(), integer(oldest_departure().0));
+    let departed = "departures WHERE user = ? AND at > ? AND room = ?";
+    if count(conn, departed, params![who, oldest, room.as_str()])? > 0 {
+        return Ok(Some(refusal::departed()));
+    }
+    let avoided = "departures WHERE user = ? AND at > ? AND adder = ?";
+    if count(conn, avoided, params![who, oldest, adder])? >= DEPARTURES {
+        return Ok(Some(refusal::avoided()));
+    }
+    let standing = "members JOIN rooms ON name = room WHERE archived = 0 AND added_by";
+    if count(conn, &format!("{standing} IS NOT NULL AND user = ?"), [who])? >= limits.per_user {
+        return Ok(Some(refusal::added()));
+    }
+    Ok((count(conn, &format!("{standing} = ?"), [adder])? >= limits.per_adder).then(refusal::adder))
+}
+
+/// Keeps that somebody leaves a room into which they were added.
+pub fn note_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM departures WHERE at <= ?")?.execute([integer(oldest_departure().0)])?;
+    let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at)
+                  SELECT room, user, added_by, ? FROM members WHERE room = ? AND user = ? AND added_by IS NOT NULL";
+    let values = params![integer(Timestamp::now().0), room.as_str(), user.as_str()];
+    conn.prepare_cached(insert)?.execute(values).map(drop)
+}
+
+/// How many rows there are in what `from` says.
+fn count(conn: &Connection, from: &str, keys: impl rusqlite::Params) -> rusqlite::Result<usize> {
+    let query = format!("SELECT count(*) FROM {from}");
+    let count: i64 = conn.prepare_cached(&query)?.query_row(keys, |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}

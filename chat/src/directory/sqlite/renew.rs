@@ -1,0 +1,31 @@
+//! Giving the name of a room that has ended to a new one.
+
+use rusqlite::{Connection, params};
+
+use crate::{
+    Error,
+    directory::{NewRoom, refusal},
+};
+
+/// Gives the name of a room that has ended to a new one, or says why not. Nothing of the old room is left but the number of its last
+/// message, after which the numbers go on: a position that a client or a node still holds means nothing else then.
+pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error>> {
+    let name = room.name.as_str();
+    let query = "SELECT archived AND (ephemeral OR (private AND NOT EXISTS (SELECT 1 FROM members WHERE room = name))),
+                        archived AND NOT private
+                 FROM rooms WHERE name = ?";
+    let (is_free, is_kept): (bool, bool) =
+        conn.prepare_cached(query)?.query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if !is_free {
+        return Ok(Some(refusal::taken(is_kept)));
+    }
+    let update = "UPDATE rooms SET private = ?2, ephemeral = ?3, archived = 0,
+            base = max(base, (SELECT coalesce(max(seq), 0) FROM messages WHERE room = name)),
+            trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE room = name))
+        WHERE name = ?1";
+    conn.prepare_cached(update)?.execute(params![name, room.private, room.ephemeral])?;
+    for delete in ["messages", "members", "departures"] {
+        conn.prepare_cached(&format!("DELETE FROM {delete} WHERE room = ?"))?.execute([name])?;
+    }
+    Ok(None)
+}

@@ -5,6 +5,8 @@ mod error;
 mod http;
 mod ledger;
 mod lobby;
+mod loud;
+mod notes;
 mod people;
 mod process;
 mod report;
@@ -31,6 +33,8 @@ enum Scenario {
     Lobby(lobby::Args),
     /// Readers among as many that read nothing: are those dropped in time, and do the others notice?
     Slow(slow::Args),
+    /// Quiet rooms, alone and beside one loud room: do their acks stay as fast as they were?
+    Loud(loud::Args),
 }
 
 #[expect(clippy::print_stderr, reason = "a tool of the command line")]
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         match scenario {
             Scenario::Lobby(args) => lobby::run(args).await.map(|report| report.print()),
             Scenario::Slow(args) => slow::run(args).await.map(|report| report.print()),
+            Scenario::Loud(args) => loud::run(args).await.map(|report| report.print()),
         }
     };
     match tokio::task::LocalSet::new().block_on(&runtime, run) {

@@ -35,13 +35,13 @@ async fn person(n: usize, server: SocketAddrV4) -> Result<Person, Error> {
     let home = home(n);
     let name = format!("bench{n}");
     let credentials = json!({"username": name, "password": format!("{name} has a password")}).to_string();
-    let mut answer = post("/user/login", &credentials, home, server).await?;
+    let mut answer = post("/user/login", &credentials, home, None, server).await?;
     if answer.status == 401 {
-        let registered = post("/user/register", &credentials, home, server).await?;
+        let registered = post("/user/register", &credentials, home, None, server).await?;
         if registered.status != 201 {
             return Err(registered.unexpected(format!("registering {name}")));
         }
-        answer = post("/user/login", &credentials, home, server).await?;
+        answer = post("/user/login", &credentials, home, None, server).await?;
     }
     match token(&answer) {
         Some(token) => Ok(Person { token, home }),
@@ -54,13 +54,27 @@ fn token(answer: &Answer) -> Option<String> {
     cookie.split(';').next().map(str::to_owned)
 }
 
+/// Creates a room that `owner` owns.
+pub async fn create_room(owner: &Person, room: &str, server: SocketAddrV4) -> Result<(), Error> {
+    let body = json!({ "name": room }).to_string();
+    let answer = post("/rooms", &body, owner.home, Some(&owner.token), server).await?;
+    if answer.status == 201 { Ok(()) } else { Err(answer.unexpected(format!("creating {room}"))) }
+}
+
 /// Posts JSON; a server that says "not now" is asked again after the time it names.
-async fn post(path: &str, body: &str, from: Ipv4Addr, to: SocketAddrV4) -> Result<Answer, Error> {
+async fn post(
+    path: &str,
+    body: &str,
+    from: Ipv4Addr,
+    token: Option<&str>,
+    to: SocketAddrV4,
+) -> Result<Answer, Error> {
+    let cookie = token.map(|token| format!("Cookie: auth_token={token}\r\n")).unwrap_or_default();
     loop {
         let mut stream = connect(from, to).await?;
         let length = body.len();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n{cookie}\
              Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         );
         let answer = exchange(&mut stream, &request).await?;

@@ -52,12 +52,18 @@ impl Usage {
 impl Started {
     /// Starts `binary` on free ports and waits until it listens.
     pub fn start(binary: &Path) -> Result<Self, Error> {
+        Self::start_with(binary, &[])
+    }
+
+    /// Starts `binary` with more flags than [`Started::start`] does.
+    pub fn start_with(binary: &Path, flags: &[&str]) -> Result<Self, Error> {
         let data = TempDir::new().tried("a temporary directory")?;
         let [address, presence, admin] = free_addresses()?;
         let child = Command::new(binary)
             .args(["serve", "--listen", &address.to_string(), "--presence-listen", &presence.to_string()])
             .args(["--admin-listen", &admin.to_string(), "--bcrypt-cost", "4", "--data-dir"])
             .arg(data.path().join("data"))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -34,6 +34,11 @@ pub async fn open(person: &Person, server: SocketAddrV4) -> Result<(Socket, Read
     join(person, server, connect(person.home, server).await?).await
 }
 
+/// Opens a connection whose kernel holds little that is not read, and joins `/`.
+pub async fn open_lagging(person: &Person, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
+    join(person, server, connect_holding(person.home, server, Some(16 * SMALL)).await?).await
+}
+
 /// Opens a connection with a small receive buffer, joins `/`, and reads nothing more.
 pub async fn open_asleep(person: &Person, server: SocketAddrV4) -> Result<Socket, Error> {
     let stream = connect_holding(person.home, server, Some(SMALL)).await?;
@@ -107,14 +112,25 @@ impl Socket {
 
 impl Reader {
     /// Hands every packet but pings to `hears`, until the connection ends. Says why it ended.
-    pub async fn run(mut self, mut hears: impl FnMut(&[u8])) -> &'static str {
+    pub async fn run(self, hears: impl FnMut(&[u8])) -> &'static str {
+        self.run_with_pauses(Duration::ZERO, hears).await
+    }
+
+    /// The same, with a pause before every read, which is then of 2 KiB at most.
+    pub async fn run_with_pauses(mut self, pause: Duration, mut hears: impl FnMut(&[u8])) -> &'static str {
         loop {
             match self.packets(&mut hears).await {
                 Ok(true) => {}
                 Ok(false) => return "a close frame",
                 Err(error) => return end(error.kind()),
             }
-            match self.fill().await {
+            let filled = if pause.is_zero() {
+                self.fill().await
+            } else {
+                tokio::time::sleep(pause).await;
+                self.sip().await
+            };
+            match filled {
                 Ok(0) => return "end of stream",
                 Ok(_) => {}
                 Err(error) => return end(error.kind()),
@@ -150,6 +166,22 @@ impl Reader {
             match self.socket.stream.try_read_buf(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other,
+            }
+        }
+    }
+
+    /// Reads 2 KiB at most.
+    async fn sip(&mut self) -> io::Result<usize> {
+        let mut chunk = [0; 2048];
+        loop {
+            self.socket.stream.readable().await?;
+            match self.socket.stream.try_read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => {
+                    let count = other?;
+                    self.buffer.extend_from_slice(&chunk[..count]);
+                    return Ok(count);
+                }
             }
         }
     }

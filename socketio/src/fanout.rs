@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Encoded, Room, close::CloseReason, socket::SocketId};
+use crate::{Encoded, Pacer, Room, close::CloseReason, socket::SocketId};
 
 /// What a shard does with its sockets, in the order sent.
 #[derive(Debug, Clone)]
@@ -66,6 +66,8 @@ pub struct Broadcast {
     pub packet: Encoded,
     /// Whether clients that are behind may miss it.
     pub volatile: bool,
+    /// Who waits for clients that fall behind with it. With none, the whole batch does.
+    pub pacer: Option<Pacer>,
 }
 
 /// Some of the sockets of one namespace.

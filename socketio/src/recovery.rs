@@ -115,7 +115,8 @@ impl Memory {
         let mut state = self.state();
         let position = state.last + 1;
         let packet = Encoded::event(namespace, name, args, Some(&state.offset(position)))?.at(position);
-        let broadcast = Broadcast { namespace: namespace.into(), rooms, except, packet, volatile: false };
+        let broadcast =
+            Broadcast { namespace: namespace.into(), rooms, except, packet, volatile: false, pacer: None };
         state.last = position;
         state.sent.push_back(broadcast.clone());
         if state.sent.len() > state.capacity {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod lab;
+#[path = "memory/unfinished.rs"]
+mod unfinished;
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

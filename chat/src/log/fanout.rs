@@ -6,9 +6,9 @@ use proto::{
 };
 use serde::Serialize;
 use serde_json::json;
-use socketio::{Broadcast, CloseReason, Encoded, Fanout, Room, SocketId};
+use socketio::{Broadcast, CloseReason, Encoded, Fanout, Pacer, Room, SocketId};
 
-use super::{Entry, Position};
+use super::{Entry, Position, pacing::Pacers};
 
 /// The sockets of a room's members.
 pub fn of_room(room: &RoomName) -> Room {
@@ -31,10 +31,11 @@ pub fn unknown() -> serde_json::Value {
 }
 
 /// What to do with the sockets because of `entry`, in order.
-pub(super) fn fanouts(entry: Entry, position: &Position) -> Vec<Fanout> {
+pub(super) fn fanouts(entry: Entry, position: &Position, pacers: &Pacers) -> Vec<Fanout> {
     match entry {
         Entry::Said { offset, message, origin } => {
-            said(&message, offset, position, origin).into_iter().collect()
+            let pacer = pacers.of(&message.room);
+            said(&message, offset, position, origin, pacer).into_iter().collect()
         }
         Entry::Joined { room, user } => joined(room, user),
         Entry::Left { room, user } => left(room, user),
@@ -65,10 +66,18 @@ fn said(
     offset: Option<u64>,
     position: &Position,
     origin: Option<SocketId>,
+    pacer: Option<Pacer>,
 ) -> Option<Fanout> {
     let packet = position.encode(message, offset)?;
     let rooms = vec![of_room(&message.room)];
-    Some(Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: origin, packet, volatile: false }))
+    Some(Fanout::Emit(Broadcast {
+        namespace: "/".into(),
+        rooms,
+        except: origin,
+        packet,
+        volatile: false,
+        pacer,
+    }))
 }
 
 impl Position {
@@ -104,10 +113,11 @@ fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Fanout> {
     told.chain([leave]).collect()
 }
 
-/// One event without a place in the log; no rooms means everybody.
+/// One event without a place in the log; no rooms means everybody. No room waits for clients that fall behind with it.
 fn emit(rooms: Vec<Room>, event: &str, payload: &impl Serialize, volatile: bool) -> Option<Fanout> {
     let packet = encode(event, payload, None)?;
-    Some(Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: None, packet, volatile }))
+    let pacer = Some(Pacer::new().0);
+    Some(Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: None, packet, volatile, pacer }))
 }
 
 /// An event of one argument, and the offset behind it when it has one; none when it does not encode, which is logged.
@@ -148,7 +158,7 @@ mod tests {
     }
 
     fn sketches(entry: Entry) -> Vec<String> {
-        fanouts(entry, &position()).iter().map(sketch).collect()
+        fanouts(entry, &position(), &Pacers::default()).iter().map(sketch).collect()
     }
 
     #[test]
@@ -161,8 +171,8 @@ mod tests {
             data: Body { text: "hi".into() },
             timestamp: Timestamp(0),
         };
-        let made =
-            fanouts(Entry::Said { offset: Some(9), message: message.clone(), origin: None }, &position());
+        let entry = Entry::Said { offset: Some(9), message: message.clone(), origin: None };
+        let made = fanouts(entry, &position(), &Pacers::default());
         let [Fanout::Emit(cast)] = &made[..] else {
             panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
         };

@@ -13,7 +13,7 @@ use supervision::{Part, Work};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Entry, Log, Position, typing::Typists};
+use super::{Entry, Log, Position, pacing::Pacers, typing::Typists};
 
 /// The most entries in one batch.
 const BATCH: usize = 64;
@@ -27,6 +27,7 @@ pub const SLOW: Duration = Duration::from_secs(5);
 /// The actor. One batch is in flight at a time; what comes meanwhile goes into the next one.
 pub struct Local {
     position: Arc<Position>,
+    pacers: Pacers,
     bus: Bus,
     work: Arc<Work>,
     _alive: Part,
@@ -35,10 +36,10 @@ pub struct Local {
 
 /// Starts the actor on the current arbiter.
 pub fn start(log: &Log, entries: mpsc::Receiver<Entry>, bus: Bus) {
-    let (position, work) = (log.position.clone(), log.work.clone());
+    let (position, pacers, work) = (log.position.clone(), log.pacers.clone(), log.work.clone());
     Local::create(|ctx| {
         ctx.add_stream(ReceiverStream::new(entries).ready_chunks(BATCH));
-        Local { position, bus, typists: Typists::default(), work, _alive: Part::new("log") }
+        Local { position, pacers, bus, typists: Typists::default(), work, _alive: Part::new("log") }
     });
 }
 
@@ -63,9 +64,9 @@ impl StreamHandler<Vec<Entry>> for Local {
                 Entry::Reached(offset) => last = offset,
                 Entry::Said { offset, .. } => {
                     last = offset.unwrap_or(last);
-                    batch.extend(self.typists.fanouts(entry, &self.position, now));
+                    batch.extend(self.typists.fanouts(entry, &self.position, &self.pacers, now));
                 }
-                other => batch.extend(self.typists.fanouts(other, &self.position, now)),
+                other => batch.extend(self.typists.fanouts(other, &self.position, &self.pacers, now)),
             }
         }
         let sent = send(self.bus.clone(), batch).into_actor(self);
@@ -125,6 +126,7 @@ mod tests {
             except: None,
             packet,
             volatile: false,
+            pacer: None,
         })
     }
 

@@ -5,6 +5,7 @@
 mod entry;
 mod fanout;
 pub mod local;
+mod pacing;
 mod position;
 pub mod stream;
 #[cfg(test)]
@@ -18,11 +19,13 @@ use socketio::Encoded;
 use supervision::Work;
 use tokio::sync::mpsc;
 
+use self::pacing::Pacers;
 use crate::{
     Error,
     history::{Journal, Kept, Missed},
 };
 pub use entry::Entry;
+pub use pacing::Pacing;
 pub use position::{Position, Shown};
 pub use stream::Stream;
 
@@ -39,6 +42,7 @@ pub struct Log {
     journal: Arc<dyn Journal>,
     /// The batch on its way to the sockets.
     work: Arc<Work>,
+    pacers: Pacers,
     /// The log of a cluster; without one the store of messages is the log.
     stream: Option<Arc<Stream>>,
 }
@@ -52,7 +56,8 @@ impl Log {
         let (epoch, offset) = (journal.epoch().await?, journal.offset().await?);
         let position = Arc::new(Position::new(&epoch, offset));
         let (entries, queue) = mpsc::channel(QUEUE);
-        Ok((Self { entries, position, journal, work: Arc::default(), stream: None }, queue))
+        let pacers = Pacers::default();
+        Ok((Self { entries, position, journal, work: Arc::default(), pacers, stream: None }, queue))
     }
 
     /// The log of a cluster, its entries for [`local::start`], and where [`stream::follow`] puts them.
@@ -60,8 +65,14 @@ impl Log {
         let (entries, queue) = mpsc::channel(QUEUE);
         let stream = opened.stream.clone();
         let (journal, position) = (stream.clone(), opened.position.clone());
-        let log =
-            Self { entries: entries.clone(), position, journal, work: Arc::default(), stream: Some(stream) };
+        let log = Self {
+            entries: entries.clone(),
+            position,
+            journal,
+            work: Arc::default(),
+            pacers: Pacers::default(),
+            stream: Some(stream),
+        };
         (log, queue, entries)
     }
 
@@ -134,6 +145,11 @@ impl Log {
         let (done, mut flushed) = mpsc::channel(1);
         let _ = self.entries.send(Entry::Flushed(done)).await;
         let _ = flushed.recv().await;
+    }
+
+    /// Registers a batch of a room, before it is written.
+    pub fn pace(&self, room: &RoomName) -> Pacing {
+        self.pacers.begin(room)
     }
 
     /// Whether what is appended is taken, and no batch has been on its way to the sockets for seconds.

@@ -17,6 +17,7 @@ use socketio::{Fanout, Room, Selection};
 use super::{
     Entry, Position,
     fanout::{encode, fanouts, of_room, of_user},
+    pacing::Pacers,
 };
 
 /// Up to this number of typing users, each gets a list of its own. Beyond it, typing users get no list.
@@ -39,23 +40,23 @@ pub struct Typists {
 
 impl Typists {
     /// What to do with the sockets because of `entry`, in order.
-    pub fn fanouts(&mut self, entry: Entry, position: &Position, now: Instant) -> Vec<Fanout> {
+    pub fn fanouts(&mut self, entry: Entry, position: &Position, pacers: &Pacers, now: Instant) -> Vec<Fanout> {
         match &entry {
             Entry::Typing { room, users } => return self.show(room, users, now),
             Entry::Joined { room, user } | Entry::Seated { room, user, is_in: true } => {
                 self.gone.remove(&(room.clone(), user.key()));
-                fanouts(entry, position)
+                fanouts(entry, position, pacers)
             }
             Entry::Left { room, user } | Entry::Seated { room, user, is_in: false } => {
                 let stopped = self.leave(room, user, now);
                 // The user's sockets are out of the room by then.
-                fanouts(entry, position).into_iter().chain(stopped).collect()
+                fanouts(entry, position, pacers).into_iter().chain(stopped).collect()
             }
             Entry::Archived { room, .. } => {
                 self.shown.remove(room);
-                fanouts(entry, position)
+                fanouts(entry, position, pacers)
             }
-            _ => fanouts(entry, position),
+            _ => fanouts(entry, position, pacers),
         }
     }
 

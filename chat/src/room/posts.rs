@@ -102,13 +102,19 @@ impl Room {
         let ids: Vec<String> = posts.iter().map(|_| new_id()).collect();
         let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids.clone());
         let log = self.parts.log.clone();
+        let pacing = log.pace(&self.name);
         let written = async move {
             // After this deadline the outcome is unknown: the store may still commit the batch.
             let (head, result) =
                 timeout(STORE_DEADLINE, work).await.unwrap_or_else(|_| (None, Err(Error::late())));
             batch::answer(ids, replies, result);
-            // The next batch waits until this one is on its way to everybody: a room is never faster than those who read it.
-            let _ = timeout(STORE_DEADLINE, log.flush()).await;
+            // The next batch waits until this one is on its way to everybody and the room's own clients have caught up: a room
+            // is never faster than those who read it, and no other room waits for them.
+            let told = async {
+                log.flush().await;
+                pacing.done().await;
+            };
+            let _ = timeout(STORE_DEADLINE, told).await;
             head
         };
         ctx.spawn(written.into_actor(self).map(move |head, room, ctx| {

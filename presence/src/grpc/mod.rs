@@ -1,6 +1,7 @@
 //! The presence service on the wire: the server, its limits and its end. Called by the binary, which binds the listener;
 //! calls the actor [`Roster`] through [`Service`].
 
+mod flood;
 mod incoming;
 mod names;
 mod refusal;

@@ -3,6 +3,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod clock;
+mod limits;
 pub(crate) mod outbox;
 
 use std::{

@@ -6,53 +6,15 @@ use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
 
-use super::budget::Budget;
-use crate::Config;
+pub(crate) use super::limits::{Limits, Pressure, Push};
 
-/// What became of a push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Push {
-    /// It will be sent.
-    Queued,
-    /// It will be sent, and the outbox is more than half full now.
-    Crowded,
-    /// It was volatile, and the client is behind: left out.
-    Skipped,
-    /// The client is too far behind: nothing more can be queued, and the connection must end.
-    Full,
-    /// The connection is ending: nothing more is sent.
-    Closed,
-}
-
-/// How much may wait, and how long.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    /// Bytes.
-    pub(crate) bytes: usize,
-    /// Frames, or what was pushed as one.
-    pub(crate) frames: usize,
-    /// Time without any frame leaving while some wait.
-    pub(crate) stall: Duration,
-    /// What all outboxes of the server share.
-    pub(crate) budget: Arc<Budget>,
-}
-
-impl Limits {
-    /// The limits of a server's configuration.
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            bytes: config.outbox_bytes,
-            frames: config.outbox_frames,
-            stall: config.stall_timeout,
-            budget: Arc::new(Budget::new(config.queued_bytes)),
-        }
-    }
-}
+/// How often all may wait for one client, in looks of `shard::pace`, until it has caught up.
+const HOLDS: u32 = 100;
 
 /// What a transport takes.
 #[derive(Debug)]
@@ -84,6 +46,8 @@ struct Queue {
     taken: u64,
     /// Whether nobody waits for this client any more.
     given_up: bool,
+    /// How often all may still wait for it until it has caught up.
+    holds: u32,
     waker: Option<Waker>,
     state: State,
 }
@@ -109,6 +73,7 @@ impl Outbox {
             has_moved: false,
             taken: 0,
             given_up: false,
+            holds: HOLDS,
             waker: None,
             state: State::Open,
         };
@@ -136,7 +101,7 @@ impl Outbox {
         self.limits.budget.take(frame.len());
         queue.bytes += frame.len();
         queue.frames.push_back(frame);
-        let is_crowded = queue.is_half_full(&self.limits);
+        let is_crowded = queue.is_under(Pressure::Behind, &self.limits);
         let waker = queue.waker.take();
         drop(queue);
         if let Some(waker) = waker {
@@ -148,7 +113,7 @@ impl Outbox {
     /// Takes the next frame, or what there is to know when none is left.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Taken> {
         let mut queue = self.queue();
-        if let Some(frame) = queue.pop(&self.limits.budget) {
+        if let Some(frame) = queue.pop(&self.limits) {
             return Poll::Ready(Taken::Frame(frame));
         }
         match &queue.state {
@@ -165,7 +130,7 @@ impl Outbox {
     /// Takes a frame if there is one and it is `wanted`.
     pub(crate) fn take_if(&self, wanted: impl FnOnce(&Bytes) -> bool) -> Option<Bytes> {
         let mut queue = self.queue();
-        queue.frames.front().is_some_and(wanted).then(|| queue.pop(&self.limits.budget)).flatten()
+        queue.frames.front().is_some_and(wanted).then(|| queue.pop(&self.limits)).flatten()
     }
 
     /// Ready when there is a frame to take, or never will be.
@@ -178,11 +143,19 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// How many frames have left so far, of an outbox that is more than half full and worth waiting for.
-    pub(crate) fn lag(&self) -> Option<u64> {
+    /// How many frames have left so far, of an outbox under this pressure that is worth waiting for.
+    pub(crate) fn lag(&self, pressure: Pressure) -> Option<u64> {
         let queue = self.queue();
         let is_open = matches!(queue.state, State::Open);
-        (is_open && !queue.given_up && queue.is_half_full(&self.limits)).then_some(queue.taken)
+        let is_held = pressure == Pressure::Critical && queue.holds == 0;
+        let waits = is_open && !queue.given_up && !is_held && queue.is_under(pressure, &self.limits);
+        waits.then_some(queue.taken)
+    }
+
+    /// All wait for it once more.
+    pub(crate) fn hold(&self) {
+        let mut queue = self.queue();
+        queue.holds = queue.holds.saturating_sub(1);
     }
 
     /// How many frames have left so far, or what was pushed as one.
@@ -255,13 +228,16 @@ impl Drop for Outbox {
 }
 
 impl Queue {
-    fn pop(&mut self, budget: &Budget) -> Option<Bytes> {
+    fn pop(&mut self, limits: &Limits) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.len();
-        budget.give(frame.len());
+        limits.budget.give(frame.len());
         self.has_moved = true;
         self.taken += 1;
         self.given_up = false;
+        if self.holds < HOLDS && !self.is_under(Pressure::Behind, limits) {
+            self.holds = HOLDS;
+        }
         Some(frame)
     }
 
@@ -273,7 +249,18 @@ impl Queue {
     }
 
     fn is_half_full(&self, limits: &Limits) -> bool {
-        self.bytes > limits.bytes / 2 || self.frames.len() > limits.frames / 2
+        self.is_over_eighths(4, limits)
+    }
+
+    fn is_under(&self, pressure: Pressure, limits: &Limits) -> bool {
+        match pressure {
+            Pressure::Behind => self.is_over_eighths(3, limits),
+            Pressure::Critical => self.is_over_eighths(5, limits),
+        }
+    }
+
+    fn is_over_eighths(&self, eighths: usize, limits: &Limits) -> bool {
+        self.bytes > limits.bytes / 8 * eighths || self.frames.len() > limits.frames * eighths / 8
     }
 
     fn is_over(&self, limits: &Limits, more: usize, now: Instant) -> bool {

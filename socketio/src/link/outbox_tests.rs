@@ -1,6 +1,9 @@
 //! The outbox: order, bounds, and its two ways to end.
 
+use std::time::Duration;
+
 use super::*;
+use crate::link::budget::Budget;
 
 const STALL: Duration = Duration::from_secs(5);
 
@@ -57,7 +60,7 @@ fn bytes_are_bounded_at_the_limit_and_not_before() {
 fn frames_are_bounded_at_the_limit_and_not_before() {
     let (outbox, now) = (Outbox::new(limits()), Instant::now());
     for count in 1..=10 {
-        let want = if count > 5 { Push::Crowded } else { Push::Queued };
+        let want = if count > 3 { Push::Crowded } else { Push::Queued };
         assert_eq!(outbox.push(frame(1), false, now), want);
     }
     assert_eq!(outbox.push(frame(1), false, now), Push::Full);
@@ -73,7 +76,8 @@ fn an_empty_outbox_takes_one_frame_of_any_size() {
 #[test]
 fn volatile_frames_are_skipped_when_the_outbox_is_half_full() {
     let (outbox, now) = (Outbox::new(limits()), Instant::now());
-    assert_eq!(outbox.push(frame(50), true, now), Push::Queued);
+    assert_eq!(outbox.push(frame(36), true, now), Push::Queued);
+    assert_eq!(outbox.push(frame(14), true, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), true, now), Push::Crowded);
     assert_eq!(outbox.push(frame(1), true, now), Push::Skipped);
     assert_eq!(outbox.push(frame(1), false, now), Push::Crowded);

@@ -11,11 +11,10 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 use tokio::sync::watch;
 
 pub(crate) use self::query::{Ask, Fetch};
-use self::{pace::pace, query::send};
+use self::{pace::Crowd, query::send};
 use crate::{
     close::CloseReason,
     fanout::{Broadcast, Fanout},
-    link::outbox::Outbox,
     socket::{Local, Socket},
 };
 
@@ -67,27 +66,27 @@ impl Drop for Alive {
     }
 }
 
-/// Does what the application wants done; `crowded` gathers the outboxes that fill up with it.
-fn carry(local: &Local, fanout: &Fanout, crowded: &mut Vec<Arc<Outbox>>) {
+/// Does what the application wants done; `crowd` gathers the outboxes that fill up with it.
+fn carry(local: &Local, fanout: &Fanout, crowd: &mut Crowd) {
     match fanout {
-        Fanout::Emit(broadcast) => emit(local, broadcast, crowded),
+        Fanout::Emit(broadcast) => emit(local, broadcast, crowd),
         Fanout::Join { of, room } => local.each(of, |socket| socket.join(room)),
         Fanout::Leave { of, room } => local.each(of, |socket| socket.leave(room)),
         Fanout::Close { of, reason } => local.each(of, |socket| socket.close(*reason)),
-        Fanout::Send { to, packet, volatile } => send(local, to, packet, *volatile, crowded),
+        Fanout::Send { to, packet, volatile } => send(local, to, packet, *volatile, crowd),
         Fanout::Dismiss { of } => local.each(of, Socket::disconnect),
         Fanout::Disconnect { of, reason } => local.each(of, |socket| socket.expel(*reason)),
     }
 }
 
-fn emit(local: &Local, broadcast: &Broadcast, crowded: &mut Vec<Arc<Outbox>>) {
+fn emit(local: &Local, broadcast: &Broadcast, crowd: &mut Crowd) {
     let packet = broadcast.packet.unshared();
     let mut sent = 0;
     local.table(&broadcast.namespace, |table| {
         table.select(&broadcast.rooms, |_, socket| {
             if !broadcast.except.as_ref().is_some_and(|id| socket.has_id(id)) {
                 if socket.deliver(&packet, broadcast.volatile) {
-                    crowded.push(socket.outbox());
+                    crowd.add(socket.outbox(), broadcast.pacer.as_ref());
                 }
                 sent += 1;
             }
@@ -105,14 +104,15 @@ impl Actor for Shard {
 }
 
 impl Handler<Carry> for Shard {
-    /// Resolves when clients that are behind but read have caught up a little.
+    /// Resolves when clients that are behind but read have caught up a little: those that are behind with what has no pacer,
+    /// and all that a next batch could be too much for.
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Carry(batch): Carry, _: &mut Self::Context) -> Self::Result {
         fault!("shard");
-        let mut crowded = Vec::new();
-        batch.iter().for_each(|fanout| carry(&self.local, fanout, &mut crowded));
-        Box::pin(pace(crowded))
+        let mut crowd = Crowd::default();
+        batch.iter().for_each(|fanout| carry(&self.local, fanout, &mut crowd));
+        Box::pin(crowd.catch_up())
     }
 }
 

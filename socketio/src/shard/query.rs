@@ -6,12 +6,11 @@ use actix::{Handler, Message, ResponseFuture};
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::Shard;
+use super::{Shard, pace::Crowd};
 use crate::{
     answer::{AckError, Answer},
     encoded::Encoded,
     fanout::{Found, Selection},
-    link::outbox::Outbox,
     socket::{Local, Socket},
 };
 
@@ -63,19 +62,13 @@ fn selected(local: &Local, selection: &Selection) -> Vec<Socket> {
     sockets
 }
 
-/// Sends an event to a selection; `crowded` gathers the outboxes that fill up with it.
-pub(super) fn send(
-    local: &Local,
-    to: &Selection,
-    packet: &Encoded,
-    volatile: bool,
-    crowded: &mut Vec<Arc<Outbox>>,
-) {
+/// Sends an event to a selection; `crowd` gathers the outboxes that fill up with it.
+pub(super) fn send(local: &Local, to: &Selection, packet: &Encoded, volatile: bool, crowd: &mut Crowd) {
     let packet = packet.unshared();
     let mut sent = 0;
     let mut deliver = |socket: &Socket| {
         if socket.deliver(&packet, volatile) {
-            crowded.push(socket.outbox());
+            crowd.add(socket.outbox(), None);
         }
         sent += 1;
     };

@@ -18,6 +18,7 @@ fn broadcast(rooms: &[&str], except: Option<SocketId>) -> Fanout {
         except,
         packet: Encoded::event("/", "n", &(), None).unwrap(),
         volatile: false,
+        pacer: None,
     })
 }
 
@@ -106,7 +107,7 @@ async fn a_socket_that_has_left_knows_the_rooms_it_was_in() {
 async fn a_dismissed_client_is_told_and_its_connection_lives() {
     let worker = worker(Config::default());
     let (alice, alice_id) = client(&worker).await;
-    carry(&worker.0.local, &Fanout::Dismiss { of: alice_id.room() }, &mut Vec::new());
+    carry(&worker.0.local, &Fanout::Dismiss { of: alice_id.room() }, &mut Crowd::default());
     alice.says("3").await;
     assert_eq!(alice.sent(), ["41"]);
     assert_eq!(*alice.diary.borrow(), ["connected", "closed: server namespace disconnect"]);
@@ -123,7 +124,7 @@ async fn an_expelled_client_is_told_in_every_namespace_it_is_in() {
     carry(
         &worker.0.local,
         &Fanout::Disconnect { of: alice_id.room(), reason: CloseReason::ServerClose },
-        &mut Vec::new(),
+        &mut Crowd::default(),
     );
     alice.says("3").await;
     assert_eq!(alice.sent(), ["41", "41/other,", "close 1000 forced server close"]);
@@ -136,7 +137,7 @@ async fn a_full_outbox_ends_that_session_alone() {
     let (alice, _) = client(&worker).await;
     let (bob, _) = client(&worker).await;
     for _ in 0..3 {
-        carry(&worker.0.local, &broadcast(&[], None), &mut Vec::new());
+        carry(&worker.0.local, &broadcast(&[], None), &mut Crowd::default());
         assert_eq!(alice.sent().len(), 1);
     }
     bob.says("3").await;

@@ -1,7 +1,7 @@
 //! A WebSocket message that comes in several frames, joined (RFC 6455 §5.4). Pure; how many pieces and bytes there may be is
 //! the [`super::guard`]'s. Called by the pipe in [`super::ws`].
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
 use crate::{close::CloseReason, session::Said};
@@ -40,12 +40,17 @@ impl Fragments {
         true
     }
 
-    /// The whole message.
+    /// The whole message, in no more memory than it needs: the application may keep it, as an attachment waits for others.
     pub(super) fn join(self) -> Said {
+        let spare = self.bytes.capacity() - self.bytes.len();
+        let bytes = match spare > self.bytes.len() / 8 {
+            true => Bytes::copy_from_slice(&self.bytes),
+            false => self.bytes.freeze(),
+        };
         if !self.is_text {
-            return Said::Binary(self.bytes.freeze());
+            return Said::Binary(bytes);
         }
-        let text = ByteString::try_from(self.bytes.freeze());
+        let text = ByteString::try_from(bytes);
         text.map_or(Said::Failed(CloseReason::InvalidText), Said::Text)
     }
 }

@@ -17,7 +17,10 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use super::guard::{Guard, Violation};
+use super::{
+    guard::{Guard, Violation},
+    pieces::{Output, PIECE, Pieces},
+};
 use crate::session::backlog::Backlog;
 
 /// What the guarded stream and the pipe behind it tell each other.
@@ -46,6 +49,7 @@ impl Flow {
 pub(crate) struct Guarded<S> {
     inner: S,
     guard: Guard,
+    pieces: Pieces,
     flow: Rc<Flow>,
     rest: Bytes,
     /// How long a message may take.
@@ -57,7 +61,17 @@ pub(crate) struct Guarded<S> {
 impl<S> Guarded<S> {
     /// Guards `inner`; `flow` is shared with the pipe.
     pub(crate) fn new(inner: S, max_payload: usize, patience: Duration, flow: Rc<Flow>) -> Self {
-        Self { inner, guard: Guard::new(max_payload), flow, rest: Bytes::new(), patience, deadline: None }
+        let (guard, pieces) = (Guard::new(max_payload), Pieces::default());
+        Self { inner, guard, pieces, flow, rest: Bytes::new(), patience, deadline: None }
+    }
+
+    /// Moves bytes on, at most to the end of a frame; none when they do not make a piece for the codec yet.
+    fn pass(&mut self) -> Result<Option<Output>, Violation> {
+        let passed = self.guard.follow(&self.rest[..self.rest.len().min(PIECE)])?;
+        if self.guard.is_idle() {
+            self.deadline = None;
+        }
+        Ok(self.pieces.take(take(&mut self.rest, passed.bytes), passed.frame_ended))
     }
 
     /// Nothing came. Whoever has begun a message may not take for ever.
@@ -89,30 +103,30 @@ where
         if this.flow.backlog.poll_room(cx).is_pending() {
             return Poll::Pending;
         }
-        while this.rest.is_empty() {
-            match Pin::new(&mut this.inner).poll_next(cx) {
-                Poll::Ready(Some(Ok(chunk))) => this.rest = chunk,
-                // A connection that breaks off has ended; the codec would mix the error up with its own.
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
-                Poll::Pending => {
-                    return this.poll_deadline(cx).map(|()| {
-                        this.flow.violation.set(Some(Violation::TooSlow));
-                        None
-                    });
+        loop {
+            while this.rest.is_empty() {
+                match Pin::new(&mut this.inner).poll_next(cx) {
+                    Poll::Ready(Some(Ok(chunk))) => this.rest = chunk,
+                    // A connection that breaks off has ended; the codec would mix the error up with its own.
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
+                    Poll::Pending => {
+                        return this.poll_deadline(cx).map(|()| {
+                            this.flow.violation.set(Some(Violation::TooSlow));
+                            None
+                        });
+                    }
                 }
             }
-        }
-        match this.guard.follow(&this.rest) {
-            Ok(passed) => {
-                if this.guard.is_idle() {
-                    this.deadline = None;
+            match this.pass() {
+                Ok(None) => {}
+                Ok(Some((bytes, ends_frame))) => {
+                    this.flow.in_flight.set(ends_frame);
+                    return Poll::Ready(Some(Ok(bytes)));
                 }
-                this.flow.in_flight.set(passed.frame_ended);
-                Poll::Ready(Some(Ok(take(&mut this.rest, passed.bytes))))
-            }
-            Err(violation) => {
-                this.flow.violation.set(Some(violation));
-                Poll::Ready(None)
+                Err(violation) => {
+                    this.flow.violation.set(Some(violation));
+                    return Poll::Ready(None);
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ mod fragments;
 pub(crate) mod guard;
 pub(crate) mod guarded;
 mod merged;
+mod pieces;
 mod polling;
 mod ws;
 

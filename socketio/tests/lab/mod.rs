@@ -191,6 +191,7 @@ pub fn broadcast(room: &str, name: &str, arg: Value) -> Broadcast {
         except: None,
         packet: Encoded::event("/", name, &(arg,), None).unwrap(),
         volatile: false,
+        pacer: None,
     }
 }
 

@@ -201,7 +201,8 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 
 /// Stores of the split system that `serve` would not use: whoever names them expects it to.
 fn refuse_split(variables: &[(OsString, OsString)]) -> Result<(), Error> {
-    const OTHERS: [&str; 5] = ["MONGO_URI", "MONGO_URI_FILE", "REDIS_URL", "REDIS_URL_FILE", "ACCOUNTS_URL"];
+    const OTHERS: [&str; 6] =
+        ["MONGO_URI", "MONGO_URI_FILE", "REDIS_URL", "REDIS_URL_FILE", "ACCOUNTS_URL", "DEPLOYMENT"];
     let other = OTHERS
         .into_iter()
         .map(|other| format!("{PREFIX}{other}"))

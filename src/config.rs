@@ -61,6 +61,9 @@ pub struct Gateway {
     // Who is logged in, and which chat nodes live.
     #[command(flatten)]
     pub redis: shared::Redis,
+    // Whose keys those are.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
     // Who believes it.
     #[command(flatten)]
     pub secret: shared::Secret,
@@ -85,6 +88,9 @@ pub struct Accounts {
     // Who is logged in.
     #[command(flatten)]
     pub redis: shared::Redis,
+    // Whose keys and collections those are.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
     // Whom it believes.
     #[command(flatten)]
     pub secret: shared::Secret,

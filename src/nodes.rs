@@ -5,7 +5,7 @@ mod announce;
 mod scripts;
 mod watch;
 
-use remote::Redis;
+use remote::{Location, Redis};
 
 pub use announce::Announcement;
 pub use watch::Watch;
@@ -13,6 +13,9 @@ pub use watch::Watch;
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`, the first in milliseconds of Redis's clock, the last [`OPEN`] or
 /// [`CLOSED`].
 const KEY: &str = "chat:nodes";
+
+/// The key that gateways write, to learn whether nodes can renew their leases.
+const ASKED: &str = "chat:nodes:asked";
 
 /// The node takes what is new.
 const OPEN: &str = "open";
@@ -23,13 +26,13 @@ const CLOSED: &str = "closed";
 /// Connections to Redis at most: one question at a time, and one more while a late one is given up.
 const CONNECTIONS: usize = 2;
 
-/// The way to the table of nodes, in the Redis at `url`, which need not be there yet.
+/// The way to the table of nodes, in the Redis at `at`, which need not be there yet.
 ///
 /// # Errors
 /// Names the flag and what is expected, never the address.
-fn table(url: &str) -> Result<Redis, String> {
+fn table(at: impl Into<Location>) -> Result<Redis, String> {
     let refused = |error| format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}");
-    Redis::new(url, CONNECTIONS).map_err(refused)
+    Redis::new(at, CONNECTIONS).map_err(refused)
 }
 
 #[cfg(test)]

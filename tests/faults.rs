@@ -5,6 +5,7 @@
 mod absent;
 mod drain;
 mod gateways;
+mod halves;
 mod parts;
 mod people;
 

@@ -141,16 +141,17 @@ async fn login(
     // Only under a name that can be somebody's.
     let counted = accounts.setbacks.as_deref().zip(sent.username.parse::<Username>().ok());
     if let Some((setbacks, name)) = &counted {
-        let wait = setbacks.wait(name, client(&request)).await.map_err(|refused| match refused {
-            Refused::Full(after) => Error::TooMany(after.as_secs() + 1),
-            Refused::Unknown(error) => Error::Unavailable(Box::new(error)),
-        });
-        sleep(wait?).await;
+        sleep(setbacks.wait(name, client(&request)).await.map_err(refused)?).await;
     }
-    let outcome = accounts.people.login(&sent.username, &sent.password, &old).await;
+    let mut outcome = accounts.people.login(&sent.username, &sent.password, &old).await;
     match (&counted, &outcome) {
         (Some((setbacks, name)), Ok(_)) => setbacks.welcome(name, client(&request)).await,
-        (Some((setbacks, name)), Err(Error::InvalidCredentials)) => setbacks.note(name).await,
+        (Some((setbacks, name)), Err(Error::InvalidCredentials)) => {
+            // A store that does not count failures would let passwords be guessed at any speed.
+            if let Err(uncounted) = setbacks.note(name).await {
+                outcome = Err(refused(uncounted));
+            }
+        }
         _ => {}
     }
     count("login", &outcome);
@@ -163,6 +164,13 @@ async fn login(
         }
         Carrier::Token => answer(StatusCode::OK).json(LoggedIn { done, token: token.reveal() }),
     })
+}
+
+fn refused(refused: Refused) -> Error {
+    match refused {
+        Refused::Full(after) => Error::TooMany(after.as_secs() + 1),
+        Refused::Unknown(error) => Error::Unavailable(Box::new(error)),
+    }
 }
 
 /// Where the client is, as the gateway says that stands before a process of its own.

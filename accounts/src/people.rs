@@ -62,6 +62,7 @@ impl People {
             return Err(Error::Exists);
         }
         let hash = self.registrations.hash(password).await?;
+        self.sessions.close_all(username).await?;
         match self.users.create(username, &hash).await? {
             Creation::Created => Ok(()),
             Creation::Exists => Err(Error::Exists),

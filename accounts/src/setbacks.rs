@@ -90,14 +90,14 @@ impl Setbacks {
 
     /// How long an attempt under this name, from this address, has to wait.
     pub async fn wait(&self, name: &Username, address: Option<IpAddr>) -> Result<Duration, Refused> {
-        let count = self.redis.ask(async |mut redis| redis.get::<_, Option<u32>>(key(name)).await).await?;
+        let (key, place) = (self.key(name), place(address));
+        let count = self.redis.ask(async |mut redis| redis.get::<_, Option<u32>>(&key).await).await?;
         let cost = cost(count.unwrap_or_default());
         if cost.is_zero() {
             return Ok(cost);
         }
         let mut script = QUEUE.prepare_invoke();
-        let place = place(address);
-        script.key(format!("{}@{place}", key(name))).key(format!("{}@", key(name))).key(known(name, &place));
+        script.key(format!("{key}@{place}")).key(format!("{key}@")).key(self.known(name, &place));
         for time in [cost, cost / STRANGERS, PATIENCE] {
             script.arg(time.as_millis() as u64);
         }
@@ -107,28 +107,36 @@ impl Setbacks {
     }
 
     /// An attempt under this name has failed.
-    pub async fn note(&self, name: &Username) {
+    ///
+    /// # Errors
+    /// When it was not counted. Passwords could be guessed at any speed, so the attempt must not be answered.
+    pub async fn note(&self, name: &Username) -> Result<(), Refused> {
         let mut script = FAIL.prepare_invoke();
-        script.key(key(name)).arg(MINUTE.as_millis() as u64);
-        let noted = self.redis.ask(async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
-        if let Err(error) = noted {
-            tracing::warn!(%error, "a failed login was not counted");
-        }
+        script.key(self.key(name)).arg(MINUTE.as_millis() as u64);
+        Ok(self.redis.ask(async |mut redis| script.invoke_async::<()>(&mut redis).await).await?)
     }
 
     /// Somebody has registered or logged in under this name, from this address.
     pub async fn welcome(&self, name: &Username, address: Option<IpAddr>) {
-        let known = known(name, &place(address));
+        let (key, known) = (self.key(name), self.known(name, &place(address)));
         // What stays ends by itself, and who is not known waits longer when there is anything to wait for.
         let forgotten = self.redis.ask(async |mut redis| {
             redis::pipe()
-                .del(key(name))
+                .del(key)
                 .set_ex(known, 1, KNOWN.as_secs())
                 .ignore()
                 .query_async::<()>(&mut redis)
                 .await
         });
         let _ = forgotten.await;
+    }
+
+    fn key(&self, name: &Username) -> String {
+        self.redis.key(&format!("setbacks:{}", name.key()))
+    }
+
+    fn known(&self, name: &Username, place: &str) -> String {
+        self.redis.key(&format!("known:{}@{place}", name.key()))
     }
 }
 
@@ -137,16 +145,8 @@ fn cost(failures: u32) -> Duration {
     FIRST.saturating_mul(1_u32.checked_shl(more).unwrap_or(u32::MAX)).min(MOST)
 }
 
-fn key(name: &Username) -> String {
-    format!("setbacks:{}", name.key())
-}
-
 fn place(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "?".to_owned(), |address| counted(address).to_string())
-}
-
-fn known(name: &Username, place: &str) -> String {
-    format!("known:{}@{place}", name.key())
 }
 
 #[cfg(test)]
@@ -172,13 +172,13 @@ mod tests {
         connected(&here).await;
         connected(&elsewhere).await;
         for setbacks in [&here, &elsewhere, &here, &elsewhere, &here, &elsewhere] {
-            setbacks.note(&"ALICE".parse().unwrap()).await;
+            setbacks.note(&"ALICE".parse().unwrap()).await.unwrap();
         }
         assert_eq!(here.wait(&alice, there("10.0.0.1")).await.unwrap(), 2 * FIRST);
         let other = elsewhere.wait(&alice, there("10.0.0.2")).await.unwrap();
         assert_eq!(other, 2 * FIRST, "each address for itself");
         assert_eq!(here.wait(&bob, there("10.0.0.1")).await.unwrap(), Duration::ZERO);
-        let left: u64 = here.redis.ask(async |mut redis| redis.pttl(key(&alice)).await).await.unwrap();
+        let left: u64 = here.redis.ask(async |mut redis| redis.pttl(here.key(&alice)).await).await.unwrap();
         assert!(left <= 60_000 && left > 30_000, "{left}");
         elsewhere.welcome(&alice, None).await;
         assert_eq!(here.wait(&alice, None).await.unwrap(), Duration::ZERO);
@@ -191,7 +191,7 @@ mod tests {
         connected(&setbacks).await;
         let alice: Username = "alice".parse().unwrap();
         for _ in 0..FREE + 3 {
-            setbacks.note(&alice).await;
+            setbacks.note(&alice).await.unwrap();
         }
         let one = "2001:db8:1:2::1";
         let mut waits = Vec::new();
@@ -221,7 +221,7 @@ mod tests {
         let home = there("192.0.2.1");
         setbacks.welcome(&alice, home).await;
         for _ in 0..FREE + 3 {
-            setbacks.note(&alice).await;
+            setbacks.note(&alice).await.unwrap();
         }
         // 250 ms each, all together.
         let mut places = 0;

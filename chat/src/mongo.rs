@@ -26,6 +26,9 @@ pub(crate) const PREPARATION: Duration = Duration::from_secs(60);
 /// What the creation of an index says when there is another one of its name or its keys.
 const ANOTHER_INDEX: [i32; 2] = [85, 86];
 
+/// What is said of a collection that contradicts a unique index.
+pub(crate) const TWICE: &str = "holds two documents where one must be";
+
 /// A unique index by its name.
 pub(crate) fn unique(name: &str) -> IndexOptions {
     IndexOptions::builder().name(name.to_owned()).unique(true).build()
@@ -63,7 +66,7 @@ pub(crate) fn damaged(why: impl std::fmt::Display) -> Error {
 pub(crate) fn unprepared(collection: &str, error: MongoError) -> Error {
     let ErrorKind::Command(refused) = &*error.kind else { return error.into() };
     let why = match refused.code {
-        DUPLICATE_KEY => "holds two documents where one must be",
+        DUPLICATE_KEY => TWICE,
         code if ANOTHER_INDEX.contains(&code) => "has another index in the place of one that is needed",
         _ => return error.into(),
     };

@@ -45,6 +45,11 @@ struct Find(RoomName);
 #[rtype(result = "()")]
 pub struct Refresh(pub RoomName);
 
+/// Every room may have changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RefreshAll;
+
 /// Resolves when every live room has given every accepted post its outcome.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -125,6 +130,18 @@ impl Handler<Refresh> for Rooms {
         if let Some(Slot::Live(room)) = self.rooms.get(&name) {
             // A room whose mailbox is full looks for itself with its next sweep.
             let _ = room.try_send(Reload);
+        }
+    }
+}
+
+impl Handler<RefreshAll> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, _: RefreshAll, _: &mut Self::Context) {
+        for slot in self.rooms.values() {
+            if let Slot::Live(room) = slot {
+                let _ = room.try_send(Reload);
+            }
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Starting the chat: which part runs on which thread. Called once by the binary.
 
-use std::sync::{Arc, Mutex, atomic::AtomicBool};
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::Duration,
+};
 
 use actix::Arbiter;
 use sessions::SharedSessions;
-use socketio::Bus;
+use socketio::{Bus, CloseReason};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
@@ -23,7 +26,7 @@ use crate::{
     presence::{Heard, Presence},
     revocation,
     room::Parts,
-    rooms::{self, Refresh},
+    rooms::{self, Refresh, RefreshAll},
     seats::Seats,
     tickets::Tickets,
 };
@@ -64,6 +67,11 @@ const READING: usize = 32;
 
 /// How often one user may add others to rooms.
 const ADDITIONS: Rate = Rate { per_second: 1.0, burst: 100.0 };
+/// When the store was replaced, sockets are closed in so many steps, for their clients to reload.
+const RELOAD_STEPS: u32 = 10;
+
+/// Between two of those steps.
+const RELOAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// The most updates from the presence service that wait to be told.
 const HEARD: usize = 64;
@@ -100,10 +108,17 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
     };
     let comebacks = Arc::new(Comebacks::new());
     if let Some((opened, to)) = shared {
-        let (keeper, comebacks) = (rooms.clone(), comebacks.clone());
+        let (keeper, comebacks, sockets) = (rooms.clone(), comebacks.clone(), bus.clone());
         let tell = Box::new(move |news| match news {
             News::Changed(room) => keeper.do_send(Refresh(room)),
             News::Returned(socket) => comebacks.forget(&socket),
+            News::Replaced => {
+                keeper.do_send(RefreshAll);
+                let sockets = sockets.clone();
+                actix_rt::spawn(async move {
+                    sockets.close_all(CloseReason::ServerClose, RELOAD_STEPS, RELOAD_PAUSE).await;
+                });
+            }
         });
         outward.spawn(supervision::essential("log follower", stream::follow(opened, to, tell)));
     }

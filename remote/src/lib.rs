@@ -7,20 +7,24 @@
 //!
 //! MongoDB, in [`mongo`], keeps its own queues: only its answers are bounded.
 
+pub mod cause;
+mod deployment;
 pub mod mongo;
 
 use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{
     Pool,
-    redis::{Client, ErrorKind, RedisError, aio::ConnectionLike},
+    redis::{AsyncCommands, Client, RedisError, aio::ConnectionLike},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
     time::{sleep, timeout},
 };
 
+pub use cause::{REFUSES, SILENT};
 pub use deadpool_redis::{Connection, Hook, HookError, PoolError, redis};
+pub use deployment::{Deployment, Location, NotADeployment};
 
 /// How long Redis may take for anything, connecting included.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -31,11 +35,18 @@ const OUTAGE: u32 = 4;
 /// How long a question may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The key that [`Redis::check_writes`] writes.
+const WRITTEN: &str = "godzilla:written";
+
+/// The lifetime of that key, in milliseconds.
+const WRITTEN_MS: u64 = 60_000;
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Redis {
     pool: Pool,
     client: Client,
+    deployment: Deployment,
     turns: Arc<Semaphore>,
     /// How many questions in a row were not answered.
     unanswered: watch::Sender<u32>,
@@ -60,28 +71,6 @@ pub enum Unanswered {
     Late,
 }
 
-/// In words that go behind the name of a store, for `/readyz`.
-pub const SILENT: &str = "does not answer";
-
-/// The same, of a store that wants another user or password.
-pub const REFUSES: &str = "refuses the user or the password";
-
-impl Unanswered {
-    /// What is wrong with Redis, in words that go behind its name.
-    pub fn obstacle(&self) -> &'static str {
-        let (Self::Redis(error)
-        | Self::Connection(
-            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)),
-        )) = self
-        else {
-            return SILENT;
-        };
-        let is_refused = error.kind() == ErrorKind::AuthenticationFailed
-            || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
-        if is_refused { REFUSES } else { SILENT }
-    }
-}
-
 /// Which start of Redis answers here: its `run_id`, another one after every start.
 ///
 /// # Errors
@@ -102,16 +91,21 @@ impl Redis {
     ///
     /// # Errors
     /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.
-    pub fn new(url: &str, connections: usize) -> Result<Self, NotAnAddress> {
-        Self::greeted(url, connections, None)
+    pub fn new(at: impl Into<Location>, connections: usize) -> Result<Self, NotAnAddress> {
+        Self::greeted(at, connections, None)
     }
 
     /// As [`Redis::new`]; `greet` is asked first on every connection.
     ///
     /// # Errors
     /// See [`Redis::new`].
-    pub fn greeted(url: &str, connections: usize, greet: Option<Hook>) -> Result<Self, NotAnAddress> {
-        let client = Client::open(url).map_err(|_| NotAnAddress)?;
+    pub fn greeted(
+        at: impl Into<Location>,
+        connections: usize,
+        greet: Option<Hook>,
+    ) -> Result<Self, NotAnAddress> {
+        let Location { url, deployment } = at.into();
+        let client = Client::open(&*url).map_err(|_| NotAnAddress)?;
         let builder = deadpool_redis::Config::from_url(url).builder().map_err(|_| NotAnAddress)?;
         let builder = builder.max_size(connections);
         let builder = match greet {
@@ -120,7 +114,21 @@ impl Redis {
         };
         let pool = builder.build().map_err(|_| NotAnAddress)?;
         let (turns, unanswered) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(0));
-        Ok(Self { pool, client, turns, unanswered })
+        Ok(Self { pool, client, deployment, turns, unanswered })
+    }
+
+    /// The name of a key of this deployment.
+    pub fn key(&self, key: &str) -> String {
+        self.deployment.key(key)
+    }
+
+    /// Writes a key that nothing reads, to detect a Redis that answers reads and refuses writes.
+    ///
+    /// # Errors
+    /// When Redis does not answer or refuses the write.
+    pub async fn check_writes(&self) -> Result<(), Unanswered> {
+        let key = self.key(WRITTEN);
+        self.ask(async |mut redis| redis.pset_ex::<_, _, ()>(key, 1, WRITTEN_MS).await).await
     }
 
     /// For connections that are not asked in turn: those that listen.

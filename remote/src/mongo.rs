@@ -1,6 +1,9 @@
 //! One MongoDB that many processes share: durable writes, reads of what a majority has, and never for long. The MongoDB backends of
 //! users, closed sessions, messages and rooms ask through it.
 
+mod cause;
+mod writes;
+
 use std::{
     future::{Future, IntoFuture},
     time::Duration,
@@ -15,7 +18,9 @@ use mongodb::{
 };
 use tokio::time::timeout;
 
-use crate::{REFUSES, SILENT};
+use crate::Deployment;
+
+pub use writes::Writes;
 
 /// How long one call may take, the choice of a server included.
 pub const DEADLINE: Duration = Duration::from_millis(3500);
@@ -37,25 +42,32 @@ pub enum Unanswered {
     Late,
 }
 
-/// What a server says to a user or password that it does not know, or who may not do what was asked.
-const STRANGER: [i32; 2] = [18, 13];
+/// A database, and the deployment whose collections are used there.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The database.
+    pub database: Database,
+    /// The deployment.
+    pub deployment: Deployment,
+}
 
-impl Unanswered {
-    /// What is wrong with MongoDB, in words that go behind its name.
-    pub fn obstacle(&self) -> &'static str {
-        let Self::Mongo(error) = self else { return SILENT };
-        let is_refused = match &*error.kind {
-            ErrorKind::Authentication { .. } => true,
-            ErrorKind::Command(refused) => STRANGER.contains(&refused.code),
-            _ => false,
-        };
-        if is_refused { REFUSES } else { SILENT }
+impl From<&Database> for Store {
+    /// The deployment without a name.
+    fn from(database: &Database) -> Self {
+        Self { database: database.clone(), deployment: Deployment::default() }
+    }
+}
+
+impl From<&Store> for Store {
+    fn from(store: &Store) -> Self {
+        store.clone()
     }
 }
 
 /// A collection whose writes are on a majority's disks before they are answered. It is read at the primary, and only what a
 /// majority has, whatever the address says.
-pub fn collection<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
+pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Collection<T> {
+    let Store { database, deployment } = store.into();
     let durable =
         WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY).build();
     let options = CollectionOptions::builder()
@@ -63,7 +75,7 @@ pub fn collection<T: Send + Sync>(database: &Database, name: &str) -> Collection
         .read_concern(ReadConcern::majority())
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
-    database.collection_with_options(name, options)
+    database.collection_with_options(&deployment.collection(name), options)
 }
 
 /// What a call comes to, if it does within [`DEADLINE`].

@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use mongodb::{
-    Collection, Database, IndexModel,
+    Collection, IndexModel,
     bson::{DateTime, doc},
     options::{IndexOptions, ReturnDocument},
 };
-use remote::mongo::{Unanswered, answered, collection};
+use remote::mongo::{Store, Unanswered, answered, collection};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
@@ -31,8 +31,9 @@ pub trait Closed: Send + Sync + 'static {
     /// Keeps these until they would have ended by themselves. Durable when it answers; those that are kept already stay.
     async fn add(&self, sessions: &[SessionId]) -> Result<(), Error>;
 
-    /// A number larger than every one that it has answered before, to anybody.
-    async fn generation(&self) -> Result<u64, Error>;
+    /// A number larger than every one that it has answered before, to anybody, and larger than `seen`: the list may have been
+    /// restored from a backup, and with it an earlier number.
+    async fn generation(&self, seen: u64) -> Result<u64, Error>;
 
     /// All that are kept, in parts.
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error>;
@@ -62,11 +63,12 @@ struct Count {
 }
 
 impl MongoClosed {
-    /// The list in `database`, which need not be there yet. It is written to a majority's disks, and read from what a majority has.
-    pub fn new(database: &Database) -> Self {
+    /// The list in `store`, which need not be there yet. It is written to a majority's disks, and read from what a majority has.
+    pub fn new(store: impl Into<Store>) -> Self {
+        let store = store.into();
         Self {
-            closed: collection(database, COLLECTION),
-            counter: collection(database, COUNTER),
+            closed: collection(&store, COLLECTION),
+            counter: collection(&store, COUNTER),
             prepared: OnceCell::new(),
         }
     }
@@ -92,9 +94,11 @@ impl Closed for MongoClosed {
         Ok(())
     }
 
-    async fn generation(&self) -> Result<u64, Error> {
-        let count =
-            self.counter.find_one_and_update(doc! { "_id": 1 }, doc! { "$inc": { "generation": 1_i64 } });
+    async fn generation(&self, seen: u64) -> Result<u64, Error> {
+        let seen = i64::try_from(seen).unwrap_or_default();
+        let last = doc! { "$max": [{ "$ifNull": ["$generation", 0_i64] }, seen] };
+        let next = doc! { "$set": { "generation": { "$add": [last, 1_i64] } } };
+        let count = self.counter.find_one_and_update(doc! { "_id": 1 }, vec![next]);
         let count = count.upsert(true).return_document(ReturnDocument::After);
         let count = answered(count).await?;
         Ok(count.and_then(|count| u64::try_from(count.generation).ok()).unwrap_or_default())

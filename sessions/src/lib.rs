@@ -99,6 +99,13 @@ pub trait Sessions: Send + Sync + 'static {
     /// Closes the session of `token` for good and answers whether there was one. Watchers hear of it.
     async fn close(&self, token: &Token) -> Result<bool, Error>;
 
+    /// Closes all sessions of `user`, before somebody registers under the name: where the users were restored from an older backup,
+    /// sessions of somebody may be there who had the name before. Nothing where users and sessions are restored together.
+    async fn close_all(&self, user: &Username) -> Result<(), Error> {
+        let _ = user;
+        Ok(())
+    }
+
     /// Every closing from now on, expiry only when it is noticed. A watcher that lags loses the oldest and should ask
     /// [`Sessions::is_live`] instead.
     fn closings(&self) -> broadcast::Receiver<Closing>;

@@ -8,39 +8,36 @@
 //! [`Closed`] list, too, by whoever closes, who also tells a Redis that was started of that list; before that nobody uses it.
 
 mod keeper;
+mod names;
 mod run;
 mod scripts;
+mod settings;
 mod watch;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
 pub use remote::NotAnAddress;
 use remote::{
-    HookError, PoolError, Redis, SILENT, Unanswered,
+    DEADLINE, HookError, Location, PoolError, Redis, SILENT, Unanswered,
     redis::{self, AsyncCommands},
 };
 use serde::{Deserialize, Serialize};
-use tokio::{sync::broadcast, task::JoinHandle};
+use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
 use self::{
     keeper::Keeper,
+    names::Names,
     run::{Asking, Seen, UNTOLD},
 };
 use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
-/// Where closings are published, each as the session's id. That of a replaced session is published twice, first with
-/// [`REPLACED`] before it: a process of an earlier release reads the second one only.
-const CHANNEL: &str = "session:closed";
-
-/// See [`CHANNEL`].
+/// The prefix of a replaced session's id in the channel of closings. Its closing is published twice, first with the prefix: a
+/// process of an earlier release reads the second one only.
 const REPLACED: &str = "replaced:";
 
 /// Connections to Redis at most.
@@ -55,10 +52,13 @@ const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
 /// Sessions in one Redis.
 pub struct RedisSessions {
     redis: Redis,
+    names: Names,
     clock: Clock,
     closings: broadcast::Sender<Closing>,
     /// Whether closings are being heard.
     listening: Arc<AtomicBool>,
+    /// Why they are not, as far as Redis says.
+    deafness: watch::Deafness,
     /// Where closings are kept for good, by whoever closes.
     keeper: Option<Arc<Keeper>>,
     /// Which of Redis's generations is the last one seen.
@@ -74,7 +74,6 @@ struct Kept {
     issued_at: u64,
 }
 
-/// Redis is one of the past.
 #[derive(Debug, thiserror::Error)]
 #[error("Redis {UNTOLD}")]
 struct Past;
@@ -86,10 +85,10 @@ impl RedisSessions {
     /// # Errors
     /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.
     pub fn new(
-        url: &str,
+        at: impl Into<Location>,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, NotAnAddress> {
-        Self::greeting(url, clock, Asking::Finder)
+        Self::greeting(at.into(), clock, Asking::Finder)
     }
 
     /// The same, to be opened and closed: what is closed is kept in `closed`, and closed again in a Redis that was started.
@@ -97,12 +96,12 @@ impl RedisSessions {
     /// # Errors
     /// See [`RedisSessions::new`].
     pub fn keeping(
-        url: &str,
+        at: impl Into<Location>,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
         closed: Arc<dyn Closed>,
     ) -> Result<Self, NotAnAddress> {
-        let mut this = Self::greeting(url, clock, Asking::Keeper)?;
-        let keeper = Arc::new(Keeper::new(closed));
+        let mut this = Self::greeting(at.into(), clock, Asking::Keeper)?;
+        let keeper = Arc::new(Keeper::new(closed, this.names.clone()));
         let (client, seen, kept) = (this.redis.client().clone(), this.seen.clone(), keeper.clone());
         this.tasks.push(tokio::spawn(supervision::restart("session keeper", move || {
             run::tell(client.clone(), kept.clone(), seen.clone())
@@ -112,50 +111,77 @@ impl RedisSessions {
     }
 
     fn greeting(
-        url: &str,
+        at: Location,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
         asking: Asking,
     ) -> Result<Self, NotAnAddress> {
         let seen = Arc::new(Seen::default());
-        let redis = Redis::greeted(url, CONNECTIONS, Some(run::trusted(asking, seen.clone())))?;
+        let names = Names::of(&at);
+        let trusted = run::trusted(asking, seen.clone(), names.clone());
+        let redis = Redis::greeted(at, CONNECTIONS, Some(trusted))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
-        let heard =
-            watch::Heard { closings: closings.clone(), listening: listening.clone(), seen: seen.clone() };
+        let deafness = watch::Deafness::default();
+        let heard = watch::Heard {
+            channel: names.channel.clone(),
+            closings: closings.clone(),
+            listening: listening.clone(),
+            deafness: deafness.clone(),
+            seen: seen.clone(),
+        };
         let client = redis.client().clone();
         let watch = tokio::spawn(supervision::restart("session watch", move || {
             watch::watch(client.clone(), heard.clone())
         }));
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
-        Ok(Self { redis, clock, closings, listening, keeper: None, seen, tasks })
+        Ok(Self { redis, names, clock, closings, listening, deafness, keeper: None, seen, tasks })
     }
 
     /// Why nobody can be found in Redis, if so: it does not answer, nothing is heard from it, or it has not been told of what is
     /// closed. In words that go behind "Redis", for `/readyz`.
     pub async fn obstacle(&self) -> Option<&'static str> {
-        let asked = self.redis.ask(async |mut redis| run::ask::<redis::Value>(&mut redis, "").await).await;
-        let is_told = match asked {
-            Ok((mark, history, _)) => self.seen.accepts(mark.as_deref(), &history),
-            Err(Unanswered::Connection(PoolError::PostCreateHook(HookError::Message(_)))) => false,
+        let mark = &self.names.mark;
+        let asked = self.redis.ask(async |mut redis| run::ask::<redis::Value>(&mut redis, mark, "").await);
+        let is_told = match asked.await {
+            Ok((mark, history, _)) => self.accepts(mark.as_deref(), &history).await,
+            Err(Unanswered::Connection(PoolError::PostCreateHook(HookError::Message(_)))) => {
+                self.contradict().await;
+                false
+            }
             Err(error) => return Some(error.obstacle()),
         };
-        if is_told { (!self.is_listening()).then_some(SILENT) } else { Some(UNTOLD) }
+        if !is_told {
+            return Some(UNTOLD);
+        } else if !self.is_listening() {
+            return Some(self.deafness.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(SILENT));
+        }
+        match self.keeper {
+            // Who opens and closes sessions needs writes, too.
+            Some(_) => self.redis.check_writes().await.err().map(|error| error.obstacle()),
+            None => None,
+        }
     }
 
-    /// Whether Redis logs what it is told before it answers, so that a crash loses no session. An error also when Redis
-    /// will not say, because its ACL forbids `CONFIG GET`.
-    pub async fn is_durable(&self) -> Result<bool, Error> {
-        let asked = self.redis.ask(async |mut redis| {
-            let question = |name: &str| redis::cmd("CONFIG").arg("GET").arg(name).clone();
-            let logs: HashMap<String, String> = question("appendonly").query_async(&mut redis).await?;
-            let when: HashMap<String, String> = question("appendfsync").query_async(&mut redis).await?;
-            Ok((logs, when))
-        });
-        let (logs, when) = asked.await.map_err(unavailable)?;
-        let is = |settings: &HashMap<String, String>, name, value| {
-            settings.get(name).is_some_and(|set| set == value)
+    /// See [`Seen::accepts`].
+    async fn accepts(&self, mark: Option<&str>, history: &str) -> bool {
+        let accepts = self.seen.accepts(mark, history);
+        if !accepts {
+            self.contradict().await;
+        }
+        accepts
+    }
+
+    /// Publishes the last generation that was seen here. When accounts has left a mark with an earlier one, because its counter
+    /// was restored from a backup, it learns so and leaves a mark with a later one.
+    async fn contradict(&self) {
+        let Some(generation) = self.seen.to_publish() else { return };
+        let publish = async {
+            let mut redis = self.redis.client().get_multiplexed_async_connection().await?;
+            redis.publish::<_, _, ()>(&self.names.channel, generation).await
         };
-        Ok(is(&logs, "appendonly", "yes") && is(&when, "appendfsync", "always"))
+        if let Ok(Err(error)) = timeout(DEADLINE, publish).await {
+            tracing::debug!(%error, "the last generation is not published");
+        }
     }
 
     /// Whether a closing would be heard now.
@@ -165,10 +191,11 @@ impl RedisSessions {
 
     /// The live session of this id.
     async fn kept(&self, id: &SessionId) -> Result<Option<Session>, Error> {
-        let key = key(id);
-        let asked = self.redis.ask(async |mut redis| run::ask::<Option<Vec<u8>>>(&mut redis, &key).await);
+        let (mark, key) = (&self.names.mark, self.names.session(id));
+        let asked =
+            self.redis.ask(async |mut redis| run::ask::<Option<Vec<u8>>>(&mut redis, mark, &key).await);
         let (mark, history, value) = asked.await.map_err(unavailable)?;
-        if !self.seen.accepts(mark.as_deref(), &history) {
+        if !self.accepts(mark.as_deref(), &history).await {
             return Err(unavailable(Past));
         }
         Ok(value.and_then(|value| self.read(id, &value)))
@@ -199,11 +226,11 @@ impl Sessions for RedisSessions {
         let value = serde_json::to_string(&kept).map_err(unavailable)?;
         let old: Vec<SessionId> = old.iter().map(Token::id).collect();
         let mut script = scripts::OPEN.prepare_invoke();
-        script.key(key(&token.id())).key(format!("sessions-of:{}", user.key()));
-        script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER).arg(CHANNEL);
-        script.arg(REPLACED);
+        script.key(self.names.session(&token.id())).key(self.names.sessions_of(user));
+        script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER);
+        script.arg(&self.names.channel).arg(&self.names.sessions).arg(REPLACED);
         for id in &old {
-            script.key(key(id)).arg(id.as_str());
+            script.key(self.names.session(id)).arg(id.as_str());
         }
         let asked = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
         let closed: Vec<String> = asked.map_err(unavailable)?;
@@ -216,7 +243,7 @@ impl Sessions for RedisSessions {
             return Err(error);
         }
         if !old.is_empty() {
-            let keys: Vec<String> = old.iter().map(key).collect();
+            let keys: Vec<String> = old.iter().map(|id| self.names.session(id)).collect();
             self.redis.ask(async |mut redis| redis.del::<_, ()>(keys).await).await.map_err(unavailable)?;
         }
         Ok(token)
@@ -231,22 +258,17 @@ impl Sessions for RedisSessions {
     }
 
     async fn close(&self, token: &Token) -> Result<bool, Error> {
-        let id = token.id();
-        let mut script = scripts::CLOSE.prepare_invoke();
-        script.key(key(&id)).arg(id.as_str()).arg(CHANNEL);
-        let value: Option<Vec<u8>> = self
-            .redis
-            .ask(async |mut redis| script.invoke_async(&mut redis).await)
-            .await
-            .map_err(unavailable)?;
-        let Some(value) = value else { return Ok(false) };
-        if let Some(keeper) = &self.keeper {
-            // Whoever asks again after an error comes here, too: what is closed in Redis alone is still there.
-            keeper.add(vec![id.clone()]).await?;
+        self.end(token.id()).await
+    }
+
+    async fn close_all(&self, user: &Username) -> Result<(), Error> {
+        let list = self.names.sessions_of(user);
+        let entries: Vec<String> =
+            self.redis.ask(async |mut redis| redis.lrange(list, 0, -1).await).await.map_err(unavailable)?;
+        for id in entries.iter().filter_map(|entry| entry.rsplit(':').next()?.parse().ok()) {
+            self.end(id).await?;
         }
-        let key = key(&id);
-        self.redis.ask(async |mut redis| redis.del::<_, ()>(key).await).await.map_err(unavailable)?;
-        Ok(self.read(&id, &value).is_some())
+        Ok(())
     }
 
     fn closings(&self) -> broadcast::Receiver<Closing> {
@@ -254,14 +276,37 @@ impl Sessions for RedisSessions {
     }
 }
 
+impl RedisSessions {
+    /// Closes a session and answers whether there was one.
+    async fn end(&self, id: SessionId) -> Result<bool, Error> {
+        let mut script = scripts::CLOSE.prepare_invoke();
+        script.key(self.names.session(&id)).arg(id.as_str()).arg(&self.names.channel);
+        let closed = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
+        let value: Option<Vec<u8>> = match closed {
+            // A full Redis takes no mark and still deletes. The list comes first then.
+            Err(Unanswered::Redis(error)) if error.code() == Some("OOM") && self.keeper.is_some() => None,
+            Ok(None) => return Ok(false),
+            closed => closed.map_err(unavailable)?,
+        };
+        if let Some(keeper) = &self.keeper {
+            // Whoever asks again after an error comes here, too.
+            keeper.add(vec![id.clone()]).await?;
+        }
+        let mut script = scripts::REMOVE.prepare_invoke();
+        script.key(self.names.session(&id)).arg(id.as_str()).arg(&self.names.channel);
+        let removed: Option<Vec<u8>> = self
+            .redis
+            .ask(async |mut redis| script.invoke_async(&mut redis).await)
+            .await
+            .map_err(unavailable)?;
+        Ok(value.or(removed).is_some_and(|value| self.read(&id, &value).is_some()))
+    }
+}
+
 impl Drop for RedisSessions {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
-}
-
-fn key(id: &SessionId) -> String {
-    format!("session:{id}")
 }
 
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -50,8 +50,9 @@ impl Closed for List {
         Ok(())
     }
 
-    async fn generation(&self) -> Result<u64, Error> {
+    async fn generation(&self, seen: u64) -> Result<u64, Error> {
         self.answers()?;
+        self.generation.fetch_max(seen, Relaxed);
         Ok(self.generation.fetch_add(1, Relaxed) + 1)
     }
 

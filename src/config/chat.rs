@@ -23,6 +23,9 @@ pub struct Chat {
     // Who is logged in, what other nodes say, and where they are.
     #[command(flatten)]
     pub redis: shared::Redis,
+    // Whose keys and collections those are.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
     // Whom it believes.
     #[command(flatten)]
     pub secret: shared::Secret,

@@ -33,6 +33,22 @@ pub struct Redis {
     pub redis_url_file: Option<PathBuf>,
 }
 
+/// Whose keys and collections are used in the stores.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Stores")]
+pub struct Deployment {
+    /// Name of this deployment, the same for all its roles: deployments with different names can share one Redis and one MongoDB
+    #[arg(
+        long,
+        env = "GODZILLA_DEPLOYMENT",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub deployment: remote::Deployment,
+}
+
 /// The key that all roles of a deployment have.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]

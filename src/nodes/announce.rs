@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use remote::{Redis, Unanswered};
+use remote::{Location, Redis, SILENT, Unanswered};
 
 use crate::supervision;
 
@@ -42,8 +42,8 @@ struct Node {
 /// What the table of nodes says of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// It could not be asked.
-    Unknown,
+    /// It could not be written. The words follow "Redis".
+    Unknown(&'static str),
     /// The name is another living node's.
     Taken,
     /// It was, and may be again in a moment.
@@ -59,15 +59,20 @@ impl Announcement {
     /// After a renewal that failed the next one comes so soon.
     const AGAIN: Duration = Duration::from_secs(1);
 
-    /// Announces the node `name`, which gateways reach at `address`, in the Redis at `url`, which need not be there yet: as closed, so
+    /// Announces the node `name`, which gateways reach at `address`, in the Redis at `at`, which need not be there yet: as closed, so
     /// that the name is its own before anybody comes. Needs a running runtime.
     ///
     /// # Errors
     /// When the name cannot be one, or the address none of Redis: in words that name the flag.
-    pub fn start(url: &str, name: &str, address: Backend, lease: Duration) -> Result<Self, String> {
+    pub fn start(
+        at: impl Into<Location>,
+        name: &str,
+        address: Backend,
+        lease: Duration,
+    ) -> Result<Self, String> {
         Self::check(name)?;
-        let (table, name) = (table(url)?, name.to_owned());
-        let (is_open, standing) = (AtomicBool::new(false), watch::Sender::new(Standing::Unknown));
+        let (table, name) = (table(at)?, name.to_owned());
+        let (is_open, standing) = (AtomicBool::new(false), watch::Sender::new(Standing::Unknown(SILENT)));
         let node = Arc::new(Node { table, name, address, lease, is_open, standing });
         let renewed = node.clone();
         let renewing = tokio::spawn(supervision::restart("announcement", move || renewed.clone().renew()));
@@ -85,7 +90,7 @@ impl Announcement {
     pub fn obstacle(&self) -> impl Fn() -> Option<&'static str> + Send + Sync + 'static {
         let node = self.node.clone();
         move || match *node.standing.borrow() {
-            Standing::Unknown => Some("cannot be reached in Redis"),
+            Standing::Unknown(_) => Some("cannot be written in Redis"),
             Standing::Taken | Standing::Free => Some("has another node of this name, which lives"),
             Standing::Held => None,
         }
@@ -128,7 +133,7 @@ impl Announcement {
         self.renewing.abort();
         let Node { table, name, address, .. } = &*self.node;
         let mut script = scripts::WITHDRAW.prepare_invoke();
-        script.key(KEY).arg(name).arg(address.to_string());
+        script.key(table.key(KEY)).arg(name).arg(address.to_string());
         let withdrawn = table.ask(async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
         if let Err(error) = withdrawn {
             tracing::warn!(%error, "this node cannot be withdrawn, its lease has to end");
@@ -153,7 +158,10 @@ impl Node {
                 Ok(Standing::Free) => free.or_else(|| Some(Instant::now())),
                 _ => None,
             };
-            let standing = *said.as_ref().unwrap_or(&Standing::Unknown);
+            let standing = match &said {
+                Ok(standing) => *standing,
+                Err(error) => Standing::Unknown(error.obstacle()),
+            };
             was_taken = standing == Standing::Taken || (was_taken && standing != Standing::Held);
             let before = self.standing.send_replace(standing);
             if standing != before {
@@ -164,7 +172,10 @@ impl Node {
                         node,
                         "another chat node of this name lives, or just did; --node names this one"
                     ),
-                    Err(error) => tracing::warn!(%error, "this node cannot announce itself, trying again"),
+                    Err(error) => {
+                        let why = error.obstacle();
+                        tracing::warn!(%error, "this node cannot announce itself: Redis {why}");
+                    }
                 }
             }
             let is_held = standing == Standing::Held;
@@ -179,7 +190,7 @@ impl Node {
 
     async fn announce(&self, claims: bool) -> Result<Standing, Unanswered> {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
-        script.key(KEY).arg(&self.name).arg(self.address.to_string());
+        script.key(self.table.key(KEY)).arg(&self.name).arg(self.address.to_string());
         script.arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX));
         script.arg(if self.is_open.load(Ordering::Relaxed) { OPEN } else { CLOSED });
         script.arg(u8::from(claims));

@@ -45,20 +45,24 @@ pub static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Key: the table. Answers with name, address and state of every node that lives, and forgets those that do not.
+/// Keys: the table, a key to write. Answers with name, address and state of every node that lives, and forgets those that do not.
+///
+/// A Redis that answers reads and refuses writes lets no node renew its lease. Then all nodes of the table are the answer.
 pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local live, all = {}, redis.call('HGETALL', KEYS[1])
+        local written = redis.pcall('SET', KEYS[2], now, 'PX', 60000)
+        local refused = type(written) == 'table' and written.err
         for index = 1, #all, 2 do
             local expires, address, state = parts(all[index + 1])
-            if expires > now then
+            if address and (refused or expires > now) then
                 table.insert(live, {all[index], address, state})
-            else
+            elseif not refused then
                 redis.call('HDEL', KEYS[1], all[index])
             end
         end
-        return live
+        return {refused or '', live}
         ",
     )
 });

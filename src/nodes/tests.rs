@@ -23,6 +23,10 @@ fn table(nodes: &[(&str, u16, &str)]) -> Nodes {
     Nodes::new(nodes.iter().map(|(name, port, state)| ((*name).to_owned(), node(*port, *state))))
 }
 
+fn table_of(redis: &Redis) -> remote::Redis {
+    remote::Redis::new(&redis.url(), 1).unwrap()
+}
+
 fn reserve(redis: &Redis, name: &str, port: u16, lease: Duration) -> Announcement {
     Announcement::start(&redis.url(), name, backend(port), lease).unwrap()
 }
@@ -92,7 +96,7 @@ async fn who_has_a_name_and_lives_comes_before_who_waits_for_it() {
     timeout(PATIENCE, first.held()).await.expect("nobody else has the name");
     let second = reserve(&redis, "chat", 2, lease);
     let waits = async {
-        while second.obstacle()() == Some("cannot be reached in Redis") {
+        while second.obstacle()() == Some("cannot be written in Redis") {
             sleep(PAUSE).await
         }
     };
@@ -233,4 +237,51 @@ async fn names_and_addresses_that_cannot_be_are_refused_without_being_shown() {
     assert!(node.contains("--node") && !node.contains("underscores"), "{node}");
     let url = start("hunter2", "chat").unwrap();
     assert!(url.contains("--redis-url") && !url.contains("hunter2"), "{url}");
+}
+
+/// No node can renew its lease in a Redis that refuses writes, and all of them live.
+#[tokio::test]
+async fn nodes_stay_known_while_redis_refuses_writes() {
+    for refusal in testbed::Refusal::ALL {
+        let redis = Redis::start();
+        let lease = Duration::from_millis(600);
+        let watch = Watch::start(&redis.url()).unwrap();
+        let _one = announce(&redis, "chat-1", 1, lease).await;
+        becomes(&watch, &[("chat-1", 1, OPEN)]).await;
+        refusal.begins(&redis);
+        let table = table_of(&redis);
+        let is_over = async || {
+            let entry: String = table.ask(async |mut redis| redis.hget(KEY, "chat-1").await).await.unwrap();
+            let (seconds, _): (u64, u64) = table
+                .ask(async |mut redis| remote::redis::cmd("TIME").query_async(&mut redis).await)
+                .await
+                .unwrap();
+            let expires: u64 = entry.split(' ').next().unwrap().parse().unwrap();
+            seconds * 1000 > expires + 1000
+        };
+        timeout(PATIENCE, async { while !is_over().await {} }).await.expect("the lease ends");
+        // Also for a gateway that starts only now.
+        let late = Watch::start(&redis.url()).unwrap();
+        becomes(&late, &[("chat-1", 1, OPEN)]).await;
+        becomes(&watch, &[("chat-1", 1, OPEN)]).await;
+        refusal.ends(&redis);
+        becomes_known(&_one).await;
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_other_deployments_are_not_seen_and_may_have_the_same_names() {
+    let redis = Redis::start();
+    let at = |name: &str| remote::Location::new(&redis.url(), &name.parse().unwrap());
+    let long = Duration::from_secs(3_600);
+    let announce = async |name: &str, port| {
+        let announcement = Announcement::start(at(name), "chat-1", backend(port), long).unwrap();
+        becomes_known(&announcement).await;
+        announcement.open().await;
+        announcement
+    };
+    let _nodes = [announce("", 1).await, announce("blue", 2).await, announce("green", 3).await];
+    for (name, port) in [("", 1), ("blue", 2), ("green", 3)] {
+        becomes(&Watch::start(at(name)).unwrap(), &[("chat-1", port, OPEN)]).await;
+    }
 }

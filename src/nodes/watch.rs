@@ -16,11 +16,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use remote::{Redis, Unanswered};
+use remote::{Location, Redis, Unanswered};
 
+use super::{ASKED, CLOSED, KEY, scripts, table};
 use crate::supervision;
-
-use super::{CLOSED, KEY, scripts, table};
 
 /// Keeps a table of the nodes up to date as long as it lives.
 pub struct Watch {
@@ -41,12 +40,12 @@ const SOON: Duration = Duration::from_millis(50);
 const MERCY: Duration = Duration::from_secs(5);
 
 impl Watch {
-    /// Watches the table in the Redis at `url`, which need not be there yet. Needs a running runtime.
+    /// Watches the table in the Redis at `at`, which need not be there yet. Needs a running runtime.
     ///
     /// # Errors
     /// When the address is none of Redis: in words that name the flag.
-    pub fn start(url: &str) -> Result<Self, String> {
-        let table = table(url)?;
+    pub fn start(at: impl Into<Location>) -> Result<Self, String> {
+        let table = table(at)?;
         let (sender, nodes) = watch::channel(Nodes::default());
         let hears = Arc::new(AtomicBool::new(false));
         let look = Arc::new(Notify::new());
@@ -81,11 +80,20 @@ impl Drop for Watch {
 }
 
 async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, hears: Arc<AtomicBool>, look: Arc<Notify>) {
-    let mut missing = HashMap::new();
+    let (mut missing, mut refusal) = (HashMap::new(), String::new());
     loop {
         match live(&table).await {
-            Ok(live) => {
+            Ok((live, refused)) => {
                 hears.store(true, Ordering::Relaxed);
+                if refused != refusal {
+                    if !refused.is_empty() {
+                        tracing::warn!(
+                            refused,
+                            "Redis refuses writes, so all chat nodes of its table count as live"
+                        );
+                    }
+                    refusal = refused;
+                }
                 let live = believed(&nodes.borrow(), live, &mut missing);
                 nodes.send_if_modified(|known| {
                     let changed = *known != live;
@@ -98,7 +106,8 @@ async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, hears: Arc<Atomic
             }
             Err(error) => {
                 if hears.swap(false, Ordering::Relaxed) {
-                    tracing::warn!(%error, "cannot ask which chat nodes live, believing in those of before");
+                    let why = error.obstacle();
+                    tracing::warn!(%error, "the last known chat nodes count as live: Redis {why}");
                 }
             }
         }
@@ -107,15 +116,17 @@ async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, hears: Arc<Atomic
     }
 }
 
-async fn live(table: &Redis) -> Result<Nodes, Unanswered> {
+/// The nodes that live, and the error of Redis if it refuses writes: then leases say nothing.
+async fn live(table: &Redis) -> Result<(Nodes, String), Unanswered> {
     let mut script = scripts::LIVE.prepare_invoke();
-    script.key(KEY);
-    let live: Vec<(String, String, String)> =
+    script.key(table.key(KEY)).key(table.key(ASKED));
+    let (refused, live): (String, Vec<(String, String, String)>) =
         table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
-    Ok(Nodes::new(live.into_iter().filter_map(|(name, address, state)| {
+    let nodes = Nodes::new(live.into_iter().filter_map(|(name, address, state)| {
         let backend: Option<Backend> = address.parse().ok().filter(|_| Nodes::is_name(&name));
         backend.map(|backend| (name, Node { backend, is_open: state != CLOSED }))
-    })))
+    }));
+    Ok((nodes, refused))
 }
 
 /// Those that live, and of those that were known the ones that may only be forgotten: `missing` says since when.

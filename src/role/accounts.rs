@@ -12,7 +12,7 @@ use actix_web::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::{Timestamp, signature::Key};
-use remote::{NotAnAddress, Redis};
+use remote::{Location, NotAnAddress, Redis};
 use sessions::{MongoClosed, RedisSessions};
 
 use crate::{
@@ -37,6 +37,9 @@ const DRAIN: u64 = 10;
 /// Connections to the Redis that counts failed logins.
 const CONNECTIONS: usize = 8;
 
+/// Between two questions for the settings of Redis.
+const LOOKING: Duration = Duration::from_secs(60);
+
 /// Between two questions to a Redis that does not answer.
 const ASKING: Duration = Duration::from_secs(5);
 
@@ -55,18 +58,20 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let url = config.redis.url().map_err(Error::Config)?;
     let url = url.reveal();
     let key = config.secret.key().map_err(Error::Config)?;
-    let database = mongo::database(uri.reveal()).await?;
-    let users = Arc::new(MongoUsers::new(&database));
+    let deployment = &config.deployment.deployment;
+    let store = mongo::store(uri.reveal(), deployment).await?;
+    let redis = Location::new(url, deployment);
+    let users = Arc::new(MongoUsers::new(&store));
     let refused = |error: NotAnAddress| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
-    let closed = Arc::new(MongoClosed::new(&database));
-    let sessions = Arc::new(RedisSessions::keeping(url, Timestamp::now, closed).map_err(refused)?);
+    let closed = Arc::new(MongoClosed::new(&store));
+    let sessions = Arc::new(RedisSessions::keeping(redis.clone(), Timestamp::now, closed).map_err(refused)?);
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?
-        .counting(Setbacks::new(Redis::new(url, CONNECTIONS).map_err(refused)?));
+        .counting(Setbacks::new(Redis::new(redis, CONNECTIONS).map_err(refused)?));
     spawn(warn_of_forgetting(sessions.clone()));
     let readiness = Readiness::new(probes(users, sessions));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
@@ -110,19 +115,28 @@ fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, E
     server.map_err(|error| Error::part("http", error))
 }
 
-/// Says so when Redis could lose sessions; asks until it is there to be asked.
+/// Warns when Redis could lose sessions. Settings can change while it runs, so it is asked again and again.
 async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
+    let (mut is_durable, mut evicts) = (true, false);
     loop {
-        match sessions.is_durable().await {
-            Ok(true) => return,
-            Ok(false) => {
-                tracing::warn!(
-                    "without appendonly yes and appendfsync always a crash of Redis can log people out"
-                );
-                return;
+        let pause = match (sessions.is_durable().await, sessions.evicts().await) {
+            (Ok(durable), Ok(evicting)) => {
+                if is_durable && !durable {
+                    tracing::warn!(
+                        "without appendonly yes and appendfsync always a crash of Redis can log people out"
+                    );
+                }
+                if evicting && !evicts {
+                    tracing::warn!(
+                        "Redis can log people out when its memory is used up: set maxmemory-policy noeviction"
+                    );
+                }
+                (is_durable, evicts) = (durable, evicting);
+                LOOKING
             }
-            Err(_) => sleep(ASKING).await,
-        }
+            _ => ASKING,
+        };
+        sleep(pause).await;
     }
 }
 

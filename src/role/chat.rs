@@ -21,6 +21,7 @@ use actix_web::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::{Timestamp, signature::Key};
+use remote::Location;
 use sessions::RedisSessions;
 use socketio::{Bus, CloseReason, Server};
 
@@ -102,7 +103,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let mut stop = Stop::listen()?;
     let key = config.secret.key().map_err(Error::Config)?;
     let stores = Stores::new(&config).await?;
-    let url = config.redis.url().map_err(Error::Config)?;
+    let redis = location(&config)?;
     let node = config.chat.node_name();
     Announcement::check(&node).map_err(Error::Config)?;
     let listener = listen("--listen", &mut config.listen)?;
@@ -113,7 +114,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
-    let announcement = Announcement::start(url.reveal(), &node, address, Announcement::LEASE);
+    let announcement = Announcement::start(redis, &node, address, Announcement::LEASE);
     let announcement = announcement.map_err(Error::Config)?;
     _ = known.set(Box::new(announcement.obstacle()));
     let Some(order) = stores.prepared(&announcement, &node, &mut stop).await? else {
@@ -156,6 +157,12 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     outcome
 }
 
+/// Where Redis is, and whose keys are used there.
+fn location(config: &config::Chat) -> Result<Location, Error> {
+    let url = config.redis.url().map_err(Error::Config)?;
+    Ok(Location::new(url.reveal(), &config.deployment.deployment))
+}
+
 /// The Socket.IO server of this node, and who may come to it.
 fn sockets(config: &config::Sockets, node: &str, bus: &Bus, chat: &Chat) -> (Server<Guests>, Newcomers) {
     let mut config = config.to_config();
@@ -194,17 +201,17 @@ fn door(
 impl Stores {
     async fn new(config: &config::Chat) -> Result<Self, Error> {
         let uri = config.mongo.uri().map_err(Error::Config)?;
-        let url = config.redis.url().map_err(Error::Config)?;
+        let redis = location(config)?;
         let refused = |error: &dyn std::fmt::Display| {
             Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
         };
-        let database = mongo::database(uri.reveal()).await?;
-        let sessions = RedisSessions::new(url.reveal(), Timestamp::now).map_err(|error| refused(&error))?;
+        let store = mongo::store(uri.reveal(), &config.deployment.deployment).await?;
+        let sessions = RedisSessions::new(redis.clone(), Timestamp::now).map_err(|error| refused(&error))?;
         Ok(Self {
-            chat: MongoStore::new(&database),
-            users: Arc::new(MongoUsers::new(&database)),
+            chat: MongoStore::new(&store),
+            users: Arc::new(MongoUsers::new(&store)),
             sessions: Arc::new(sessions),
-            redis: Redis::new(url.reveal()).map_err(|error| refused(&error.public()))?,
+            redis: Redis::new(redis).map_err(|error| refused(&error.public()))?,
         })
     }
 
@@ -235,7 +242,8 @@ impl Stores {
         loop {
             let opened = async {
                 self.chat.prepare().await?;
-                Stream::open(self.redis.clone(), node.to_owned(), self.chat.history()).await
+                let (redis, node) = (self.redis.clone(), node.to_owned());
+                Stream::open(redis, node, self.chat.history(), self.chat.untold()).await
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),
@@ -250,13 +258,24 @@ impl Stores {
 
     fn probes(&self, known: Known) -> Vec<(&'static str, Probe)> {
         let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
+        let log = self.redis.clone();
         let mongo = move || {
             let (chat, users) = (chat.clone(), users.clone());
-            Box::pin(async move { users.obstacle().await.or(unless(chat.is_ready().await)) }) as _
+            Box::pin(async move {
+                match users.obstacle().await {
+                    None => chat.obstacle().await,
+                    obstacle => obstacle,
+                }
+            }) as _
         };
         let redis = move || {
-            let sessions = sessions.clone();
-            Box::pin(async move { sessions.obstacle().await }) as _
+            let (sessions, log) = (sessions.clone(), log.clone());
+            Box::pin(async move {
+                match sessions.obstacle().await {
+                    None => log.obstacle().await,
+                    obstacle => obstacle,
+                }
+            }) as _
         };
         let node = move || {
             let obstacle = known.get().map_or_else(|| unless(false), |obstacle| obstacle());

@@ -11,6 +11,7 @@ use actix_web::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Timestamp;
+use remote::Location;
 use sessions::RedisSessions;
 
 use crate::{
@@ -53,11 +54,11 @@ pub fn run(config: config::Gateway) -> Result<(), Error> {
 async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
     let url = config.redis.url().map_err(Error::Config)?;
-    let url = url.reveal();
+    let redis = Location::new(url.reveal(), &config.deployment.deployment);
     let key = config.secret.key().map_err(Error::Config)?;
     let accounts = config.accounts().map_err(Error::Config)?;
-    let watch = Arc::new(Watch::start(url).map_err(Error::Config)?);
-    let sessions = RedisSessions::new(url, Timestamp::now).map_err(|error| {
+    let watch = Arc::new(Watch::start(redis.clone()).map_err(Error::Config)?);
+    let sessions = RedisSessions::new(redis, Timestamp::now).map_err(|error| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     })?;
     let sessions = Arc::new(sessions);

@@ -5,8 +5,8 @@ mod mongo;
 mod redis;
 mod stores;
 
-pub use mongo::Mongo;
-pub use redis::Redis;
+pub use mongo::{Fault, Mongo};
+pub use redis::{Redis, Refusal};
 pub use stores::Stores;
 
 use std::{

@@ -14,6 +14,33 @@ use tempfile::TempDir;
 
 use crate::{PATIENCE, freeze, signal, start, start_anywhere};
 
+/// Ways in which a MongoDB refuses writes and answers reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its disk is full.
+    Full,
+    /// The user has lost the right to write.
+    Forbidden,
+    /// A majority of the replica set does not confirm.
+    NoMajority,
+    /// Writes have no answer.
+    Hangs,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Full, Self::Forbidden, Self::NoMajority, Self::Hangs];
+
+    /// A word of the cause that operators must find.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "disk space",
+            Self::Forbidden => "rights",
+            Self::NoMajority | Self::Hangs => "majority",
+        }
+    }
+}
+
 /// A running mongod. The program is `TESTBED_MONGOD`, else `mongod`.
 pub struct Mongo {
     port: u16,
@@ -69,6 +96,31 @@ impl Mongo {
         signal(&self.child, "CONT");
     }
 
+    /// From now on every write fails in this way, and reads succeed.
+    pub async fn refuses_writes(&self, how: Fault) {
+        let mut data = doc! { "failCommands": ["insert", "update", "findAndModify", "delete"] };
+        match how {
+            Fault::Full => data.insert("errorCode", 14_031),
+            Fault::Forbidden => data.insert("errorCode", 13),
+            Fault::NoMajority => data.insert(
+                "writeConcernError",
+                doc! { "code": 64, "errmsg": "waiting for replication timed out" },
+            ),
+            Fault::Hangs => {
+                data.insert("blockConnection", true);
+                data.insert("blockTimeMS", 30_000)
+            }
+        };
+        let fault = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+        self.asks(fault).await.expect("test commands are enabled");
+    }
+
+    /// Takes writes again.
+    pub async fn accepts_writes(&self) {
+        let end = doc! { "configureFailPoint": "failCommand", "mode": "off" };
+        self.asks(end).await.expect("test commands are enabled");
+    }
+
     async fn takes_writes(&self) {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -101,6 +153,7 @@ fn server(port: u16, directory: &TempDir) -> Command {
     let mut command = Command::new(given.unwrap_or_else(|| "mongod".into()));
     command.args(["--port", &port.to_string(), "--bind_ip", "127.0.0.1", "--replSet", "rs0"]);
     command.args(["--networkMessageCompressors", "disabled", "--wiredTigerCacheSizeGB", "0.25"]);
+    command.args(["--setParameter", "enableTestCommands=1"]);
     command.args(["--oplogSize", "64", "--quiet", "--dbpath"]).arg(directory.path());
     command
 }

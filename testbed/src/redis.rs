@@ -1,10 +1,16 @@
 //! A real redis-server.
 
-use std::process::{Child, Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, TcpStream},
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 
-use crate::{freeze, signal, start, start_anywhere};
+use crate::{PATIENCE, freeze, signal, start, start_anywhere};
 
 /// What the roles may do, as `scripts/secrets` says it for every deployment.
 const RIGHTS: &str = "~* &* +@all -@admin -@dangerous +info +config|get";
@@ -40,6 +46,11 @@ impl Redis {
         format!("redis://godzilla:secret@127.0.0.1:{}/0", self.port)
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address as administrators have it.
     pub fn admin_url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
@@ -57,6 +68,29 @@ impl Redis {
         self.child = again.expect("its port is still free");
     }
 
+    /// Runs a command as an administrator, and answers with the first line of the reply.
+    pub fn runs(&self, command: &str) -> String {
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("it accepts");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a setting");
+        connection.write_all(format!("{command}\r\n").as_bytes()).expect("it takes commands");
+        let mut reply = String::new();
+        BufReader::new(connection).read_line(&mut reply).expect("it replies");
+        reply.trim_end().to_owned()
+    }
+
+    /// Runs a command that must succeed.
+    pub fn does(&self, command: &str) {
+        let reply = self.runs(command);
+        assert!(!reply.starts_with('-'), "{command}: {reply}");
+    }
+
+    /// Takes its directory away, so that it cannot save; or gives it back.
+    pub fn has_disk(&self, has: bool) {
+        let path = self.directory.path();
+        let done = if has { fs::create_dir_all(path) } else { fs::remove_dir_all(path) };
+        done.expect("our own directory");
+    }
+
     /// Stops it in its tracks: connections stay, nothing is answered.
     pub fn freezes(&self) {
         freeze(&self.child);
@@ -72,6 +106,78 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Ways in which a Redis refuses writes and answers reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its memory is used up.
+    Full,
+    /// It was made a replica.
+    Demoted,
+    /// It lacks replicas.
+    Alone,
+    /// It cannot save to its disk.
+    NoDisk,
+    /// The roles have lost a right.
+    Forbidden,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Full, Self::Demoted, Self::Alone, Self::NoDisk, Self::Forbidden];
+
+    /// Makes `redis` refuse writes.
+    pub fn begins(self, redis: &Redis) {
+        match self {
+            Self::Full => redis.does("CONFIG SET maxmemory 1"),
+            Self::Demoted => redis.does("REPLICAOF 127.0.0.1 1"),
+            Self::Alone => redis.does("CONFIG SET min-replicas-to-write 3"),
+            Self::NoDisk => {
+                redis.has_disk(false);
+                redis.does("CONFIG SET save \"3600 1000000\"");
+                redis.saves(false);
+            }
+            Self::Forbidden => redis.does("ACL SETUSER godzilla -xadd -set -psetex -hset"),
+        }
+    }
+
+    /// Makes `redis` take writes again.
+    pub fn ends(self, redis: &Redis) {
+        match self {
+            Self::Full => redis.does("CONFIG SET maxmemory 0"),
+            Self::Demoted => redis.does("REPLICAOF NO ONE"),
+            Self::Alone => redis.does("CONFIG SET min-replicas-to-write 0"),
+            Self::NoDisk => {
+                redis.has_disk(true);
+                redis.saves(true);
+            }
+            Self::Forbidden => redis.does("ACL SETUSER godzilla +xadd +set +psetex +hset"),
+        }
+    }
+
+    /// A word of the cause that operators must find.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "maxmemory",
+            Self::Demoted => "replica",
+            Self::Alone => "min-replicas-to-write",
+            Self::NoDisk => "disk",
+            Self::Forbidden => "rights",
+        }
+    }
+}
+
+impl Redis {
+    /// Saves in the background until that has failed or succeeded, and writes are refused or taken.
+    fn saves(&self, succeeds: bool) {
+        let until = Instant::now() + PATIENCE;
+        while self.runs("SET testbed:written 1").starts_with("-MISCONF") == succeeds {
+            assert!(Instant::now() < until, "saving does not end as it should");
+            self.runs("BGSAVE");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

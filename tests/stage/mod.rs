@@ -78,6 +78,12 @@ impl Stage {
         Self { server, homes: AtomicU16::new(1) }
     }
 
+    /// Starts a split system of another deployment on the stores of this one.
+    pub async fn opens_beside(&self, deployment: &str) -> Self {
+        let stores = self.server.stores.as_ref().expect("a split system");
+        Self { server: Server::start_beside(stores, deployment).await, homes: AtomicU16::new(10_000) }
+    }
+
     /// Somebody nobody knows yet, at an address of their own.
     pub fn stranger(&self, name: &str) -> Person {
         Person::new(name, self.home(), self.server.address)

@@ -75,6 +75,11 @@ impl Server {
         .await
     }
 
+    /// Starts the roles of another deployment on stores that are there.
+    pub async fn start_beside(stores: &Stores, deployment: &str) -> Self {
+        Self::start_on(None, |data, _| split::commands(data, stores, &["--deployment", deployment])).await
+    }
+
     /// `plan` says where the gateway and presence listen, and the arguments and admin address of each process.
     async fn start_on(
         mut stores: Option<Stores>,
@@ -237,6 +242,11 @@ impl Server {
             sum += line.and_then(|count| count.parse::<usize>().ok()).unwrap_or_default();
         }
         sum
+    }
+
+    /// What `/readyz` of one process says.
+    pub async fn readiness(&self, process: usize) -> String {
+        Request::get("/readyz").send(Ipv4Addr::LOCALHOST, self.processes[process].admin).await.body
     }
 
     /// Everything the process has written so far, over all its lives.

@@ -22,7 +22,8 @@ pub const NODES: [usize; 2] = [2, 3];
 pub const PRESENCE: usize = 4;
 
 /// Flags that the gateway has.
-const GATEWAY_FLAGS: [&str; 9] = [
+const GATEWAY_FLAGS: [&str; 10] = [
+    "--deployment",
     "--allow-origin",
     "--trusted-proxy",
     "--login-rate",
@@ -35,7 +36,11 @@ const GATEWAY_FLAGS: [&str; 9] = [
 ];
 
 /// Flags that accounts has.
-const ACCOUNTS_FLAGS: [&str; 3] = ["--cookie-secure", "--login-body-limit", "--login-body-deadline"];
+const ACCOUNTS_FLAGS: [&str; 4] =
+    ["--cookie-secure", "--login-body-limit", "--login-body-deadline", "--deployment"];
+
+/// Flags that others and chat nodes have, too.
+const SHARED: [&str; 2] = ["--payload-limit", "--deployment"];
 
 /// Flags that presence has.
 const PRESENCE_FLAGS: [&str; 3] = ["--presence-lease", "--typing-expiry", "--presence-flush"];
@@ -94,7 +99,7 @@ fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = S
         "gateway" => GATEWAY_FLAGS.contains(&flag),
         "accounts" => ACCOUNTS_FLAGS.contains(&flag),
         "presence" => PRESENCE_FLAGS.contains(&flag),
-        _ => flag == "--payload-limit" || !NOT_CHAT.iter().any(|flags| flags.contains(&flag)),
+        _ => SHARED.contains(&flag) || !NOT_CHAT.iter().any(|flags| flags.contains(&flag)),
     };
     let pairs = arguments.chunks(2).filter(move |pair| is_known(pair[0]));
     pairs.flatten().map(ToString::to_string)

@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Collection, Database,
+    Collection,
     bson::{Bson, DateTime, doc},
 };
 use proto::Username;
-use remote::mongo::{Unanswered, answered, collection, is_duplicate};
+use remote::mongo::{Store, Unanswered, Writes, answered, collection, is_duplicate};
 use serde::{Deserialize, Serialize};
 
 use super::{Creation, User, Users};
@@ -20,6 +20,7 @@ const COLLECTION: &str = "users";
 #[derive(Debug, Clone)]
 pub struct MongoUsers {
     users: Collection<Stored>,
+    writes: Writes,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,15 +33,19 @@ struct Stored {
 }
 
 impl MongoUsers {
-    /// Users in `database`, which need not be there yet. A user is created on a majority's disks before the answer, and read
+    /// Users in `store`, which need not be there yet. A user is created on a majority's disks before the answer, and read
     /// only from what a majority has.
-    pub fn new(database: &Database) -> Self {
-        Self { users: collection(database, COLLECTION) }
+    pub fn new(store: impl Into<Store>) -> Self {
+        let store = store.into();
+        Self { users: collection(&store, COLLECTION), writes: Writes::new(&store) }
     }
 
     /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
     pub async fn obstacle(&self) -> Option<&'static str> {
-        answered(self.users.find_one(doc! { "_id": "" })).await.err().map(|error| error.obstacle())
+        match answered(self.users.find_one(doc! { "_id": "" })).await {
+            Err(error) => Some(error.obstacle()),
+            Ok(_) => self.writes.obstacle().await,
+        }
     }
 }
 

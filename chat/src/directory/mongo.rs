@@ -14,12 +14,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Collection, Database, IndexModel,
+    Collection, IndexModel,
     bson::{Document, doc},
     error::Error as MongoError,
     options::IndexOptions,
 };
 use proto::{RoomName, Username};
+use remote::mongo::Store;
 use tokio::time::{Instant, sleep};
 
 use self::{
@@ -54,9 +55,10 @@ pub struct MongoDirectory {
 }
 
 impl MongoDirectory {
-    /// Rooms in `database`, which need not be there yet. A change is on a majority's disks before it is answered.
-    pub fn new(database: &Database) -> Self {
-        let (rooms, messages) = (collection(database, COLLECTION), collection(database, MESSAGES));
+    /// Rooms in `store`, which need not be there yet. A change is on a majority's disks before it is answered.
+    pub fn new(store: impl Into<Store>) -> Self {
+        let store = store.into();
+        let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
         Self { rooms, messages, quiet: renew::QUIET }
     }
 

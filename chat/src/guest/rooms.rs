@@ -12,41 +12,37 @@ use crate::{
     room::membership::{Add, Remove},
 };
 
-/// The refusal of a `since` of another history: the client has messages that are not in this one, and others may be in their
-/// places.
-const REPLACED: Error = Error::Conflict(
-    "the history of this room was replaced by an older one: drop what you have and join without since",
-);
-
 /// Where a room is, and what the client has missed of it.
 #[derive(Serialize)]
 pub struct Entered {
     /// The room's last `seq`; beyond the last of `messages` when not all of them fit: then join again from there.
     head: u64,
-    /// What came after `since`, oldest first; empty without it.
+    /// What came after `since`, oldest first; empty without it. With `reset` from the room's first message on.
     messages: Vec<Message>,
+    /// The client's `since` is of a history that was replaced by an older one: it drops what it has of the room.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reset: bool,
 }
 
 impl Visit {
     /// Makes the user a member and reads what came after `since`. The membership is in the log before the messages are read,
     /// so whatever is not among them comes as an event; what is in both has the same `seq`.
     pub async fn join(&self, Join { room, since }: Join, deadline: Instant) -> Result<Entered, Error> {
-        if since.is_some_and(|seq| seq > 0) && self.is_replaced(&room) {
-            return Err(REPLACED);
-        }
+        let replaced = since.is_some_and(|seq| seq > 0) && self.is_replaced(&room);
         let (by, user) = (self.user().clone(), self.user().clone());
         self.chat().ask(&room, Add { by, user }, deadline).await?;
         self.reloads(&room);
         let history = self.chat().history();
         match since {
-            None => Ok(Entered { head: history.head(&room).await?.seq, messages: vec![] }),
+            None => Ok(Entered { head: history.head(&room).await?.seq, messages: vec![], reset: false }),
             Some(seq) => {
-                let slice = history.since(&room, seq, SINCE).await?;
-                if seq > slice.head {
-                    return Err(REPLACED);
+                let mut slice = history.since(&room, if replaced { 0 } else { seq }, SINCE).await?;
+                let reset = replaced || seq > slice.head;
+                if reset && !replaced {
+                    slice = history.since(&room, 0, SINCE).await?;
                 }
                 let messages = slice.messages.into_iter().map(|kept| kept.message).collect();
-                Ok(Entered { head: slice.head, messages })
+                Ok(Entered { head: slice.head, messages, reset })
             }
         }
     }

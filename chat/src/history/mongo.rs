@@ -6,19 +6,20 @@ mod document;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Collection, Cursor, Database, IndexModel,
+    Collection, Cursor, IndexModel,
     bson::{Document, doc},
 };
 use proto::{
     RoomName, Timestamp,
     event::{Message, Page},
 };
-use tokio::{sync::OnceCell, time::Instant};
+use remote::mongo::Store;
+use tokio::{sync::Mutex, time::Instant};
 
 use self::document::{End, New, Row};
 use super::{Appended, Committed, Draft, Head, History, Kept, Slice, weight};
@@ -40,22 +41,28 @@ const AT_A_TIME: u32 = 128;
 
 /// The messages of one database. Cheap to clone.
 ///
-/// Nothing is written before the unique indexes are there: without them two nodes could fork a room.
+/// Nothing is written before the unique indexes are there. They are checked again while the process runs, and created where they
+/// are missing: without them every question reads the whole collection.
 #[derive(Debug, Clone)]
 pub struct MongoHistory {
     messages: Collection<Document>,
     rooms: Collection<Document>,
-    prepared: Arc<OnceCell<()>>,
+    /// When the indexes were last seen.
+    prepared: Arc<Mutex<Option<Instant>>>,
 }
 
+/// Indexes that were seen are not looked for again in this time.
+const PREPARED: Duration = Duration::from_secs(10);
+
 impl MongoHistory {
-    /// Messages in `database`, which need not be there yet. A message is on a majority's disks before it is answered.
-    pub fn new(database: &Database) -> Self {
-        let (messages, rooms) = (collection(database, COLLECTION), collection(database, ROOMS));
+    /// Messages in `store`, which need not be there yet. A message is on a majority's disks before it is answered.
+    pub fn new(store: impl Into<Store>) -> Self {
+        let store = store.into();
+        let (messages, rooms) = (collection(&store, COLLECTION), collection(&store, ROOMS));
         Self { messages, rooms, prepared: Arc::default() }
     }
 
-    /// Creates the indexes, once. To be called at the start, where there is time; what is written before waits for it.
+    /// Creates the indexes that are missing. To be called at the start, where there is time; what is written before waits for it.
     ///
     /// # Errors
     /// [`Error::Store`] when MongoDB does not answer, or when what is there contradicts a unique index.
@@ -63,25 +70,39 @@ impl MongoHistory {
         self.prepared(Instant::now() + PREPARATION).await
     }
 
-    /// Whether MongoDB answers and the indexes are there. For `/readyz`.
-    pub async fn is_ready(&self) -> bool {
+    /// Checks that MongoDB answers and the indexes are there, and creates those that are missing. For `/readyz`.
+    ///
+    /// # Errors
+    /// See [`MongoHistory::prepare`].
+    pub async fn check(&self) -> Result<(), Error> {
         let due = due();
-        self.prepared(due).await.is_ok() && self.any(due).await.is_ok()
+        self.prepared(due).await?;
+        self.any(due).await.map(drop)
     }
 
     async fn prepared(&self, due: Instant) -> Result<(), Error> {
         let prepare = async {
-            let place = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
-            let mut once = unique("room_author_client");
-            once.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
-            let once = IndexModel::builder()
-                .keys(doc! { "room": 1, "authorKey": 1, "clientId": 1 })
-                .options(once)
-                .build();
-            let created = self.messages.create_indexes([place.build(), once]).await;
-            created.map(drop).map_err(|error| unprepared(COLLECTION, error))
+            let mut prepared = self.prepared.lock().await;
+            if prepared.is_some_and(|at| at.elapsed() < PREPARED) {
+                return Ok::<(), Error>(());
+            }
+            self.create_indexes().await?;
+            *prepared = Some(Instant::now());
+            Ok(())
         };
-        within(due, self.prepared.get_or_try_init(|| prepare)).await.copied()
+        within(due, prepare).await
+    }
+
+    async fn create_indexes(&self) -> Result<(), Error> {
+        let place = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
+        let mut once = unique("room_author_client");
+        once.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
+        let once = IndexModel::builder()
+            .keys(doc! { "room": 1, "authorKey": 1, "clientId": 1 })
+            .options(once)
+            .build();
+        let created = self.messages.create_indexes([place.build(), once]).await;
+        created.map(drop).map_err(|error| unprepared(COLLECTION, error))
     }
 
     async fn any(&self, due: Instant) -> Result<bool, Error> {

@@ -87,9 +87,13 @@ impl Log {
     }
 
     /// Tells what one room has stored, where the store is not the log itself.
-    pub async fn publish(&self, room: &RoomName, messages: Vec<Kept>) {
-        if let Some(stream) = &self.stream {
-            stream.publish(room, messages).await;
+    ///
+    /// # Errors
+    /// See [`Stream::publish`].
+    pub async fn publish(&self, room: &RoomName, messages: Vec<Kept>) -> Result<(), Error> {
+        match &self.stream {
+            Some(stream) => stream.publish(room, messages).await,
+            None => Ok(()),
         }
     }
 

@@ -51,7 +51,10 @@ pub async fn write(
                 metrics::histogram!("godzilla_chat_batch_posts").record(posts.len() as f64);
                 metrics::histogram!("godzilla_chat_store_seconds").record(started.elapsed().as_secs_f64());
                 if appended.outcomes.iter().any(|outcome| *outcome != Outcome::Conflict) {
-                    parts.log.publish(&room, stored(&room, &drafts, &appended)).await;
+                    // What nobody else would hear of must not be acked: sent again, it is told then.
+                    if let Err(error) = parts.log.publish(&room, stored(&room, &drafts, &appended)).await {
+                        return (Some(appended.head), Err(logged(&room, error)));
+                    }
                 }
                 return (Some(appended.head), Ok(appended.outcomes));
             }
@@ -66,7 +69,7 @@ pub async fn write(
 }
 
 fn logged(room: &RoomName, error: Error) -> Error {
-    tracing::warn!(%room, %error, "posts were not stored");
+    tracing::warn!(%room, %error, "posts were not acked");
     error
 }
 

@@ -3,25 +3,42 @@
 
 use std::sync::Arc;
 
-use mongodb::Database;
+use remote::mongo::{Store, Writes};
 
 use crate::{
     Error,
     directory::{Directory, mongo::MongoDirectory},
     history::{History, mongo::MongoHistory},
+    mongo::TWICE,
+    untold::{Untold, mongo::MongoUntold},
 };
 
-/// The collections `messages` and `rooms`. Cheap to clone.
+/// What is said of messages that contradict the unique indexes.
+const FORKED: &str =
+    "holds two messages in one place of a room: see the log of a chat node, and restore a backup";
+
+/// What is said when the indexes cannot be seen or made.
+const UNPREPARED: &str = "does not let the indexes of messages be read or created";
+
+/// The collections `messages`, `rooms` and `untold`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoStore {
     history: MongoHistory,
     directory: MongoDirectory,
+    untold: MongoUntold,
+    writes: Writes,
 }
 
 impl MongoStore {
-    /// In `database`, which need not be there yet.
-    pub fn new(database: &Database) -> Self {
-        Self { history: MongoHistory::new(database), directory: MongoDirectory::new(database) }
+    /// In `store`, which need not be there yet.
+    pub fn new(store: impl Into<Store>) -> Self {
+        let store = store.into();
+        Self {
+            history: MongoHistory::new(&store),
+            directory: MongoDirectory::new(&store),
+            untold: MongoUntold::new(&store),
+            writes: Writes::new(&store),
+        }
     }
 
     /// Creates the indexes that are missing. What must not be without them waits for it, so this is only where an error has
@@ -44,8 +61,22 @@ impl MongoStore {
         Arc::new(self.directory.clone())
     }
 
+    /// Which rooms the log lacks messages of.
+    pub fn untold(&self) -> Arc<dyn Untold> {
+        Arc::new(self.untold.clone())
+    }
+
     /// Whether MongoDB answers and messages can be kept in order there. For `/readyz`.
     pub async fn is_ready(&self) -> bool {
-        self.history.is_ready().await
+        self.obstacle().await.is_none()
+    }
+
+    /// Why messages cannot be kept in MongoDB, if so, in words that follow its name. Missing indexes are created on the way.
+    pub async fn obstacle(&self) -> Option<&'static str> {
+        match self.history.check().await {
+            Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED),
+            Err(_) => Some(UNPREPARED),
+            Ok(()) => self.writes.obstacle().await,
+        }
     }
 }

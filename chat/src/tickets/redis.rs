@@ -28,6 +28,10 @@ impl RedisTickets {
     pub fn new(redis: Redis) -> Self {
         Self { redis }
     }
+
+    fn key(&self, pid: &str) -> String {
+        self.redis.key(&format!("ticket:{pid}"))
+    }
 }
 
 #[async_trait]
@@ -36,7 +40,7 @@ impl Tickets for RedisTickets {
         let Ticket { pid, sid, user, since, issued: Timestamp(issued) } = ticket;
         let value = serde_json::to_string(&Kept { sid, user, since, issued });
         let value = value.map_err(|error| Error::Store(error.to_string()))?;
-        let key = key(&pid);
+        let key = self.key(&pid);
         self.redis.ask(async |mut redis| redis.pset_ex::<_, _, ()>(key, value, LIFETIME_MS).await).await
     }
 
@@ -44,7 +48,7 @@ impl Tickets for RedisTickets {
         if !is_ours(pid) {
             return Ok(None);
         }
-        let key = key(pid);
+        let key = self.key(pid);
         let value: Option<Vec<u8>> = self.redis.ask(async |mut redis| redis.get(key).await).await?;
         let kept = value.and_then(|value| serde_json::from_slice::<Kept>(&value).ok());
         let kept = kept.filter(|kept| kept.issued >= oldest.0);
@@ -56,10 +60,6 @@ impl Tickets for RedisTickets {
             issued: Timestamp(issued),
         }))
     }
-}
-
-fn key(pid: &str) -> String {
-    format!("ticket:{pid}")
 }
 
 /// What a client shows becomes part of a key only when it looks like what it was given.
@@ -88,11 +88,12 @@ mod tests {
         let user = "alice".parse().unwrap();
         let ticket = Ticket { pid: pid.clone(), sid: "s".into(), user, since: 1, issued: Timestamp(1) };
         tickets.issue(ticket).await.unwrap();
-        let left: u64 = redis.ask(async |mut redis| redis.pttl(key(&"f".repeat(32))).await).await.unwrap();
+        let left: u64 =
+            redis.ask(async |mut redis| redis.pttl(tickets.key(&"f".repeat(32))).await).await.unwrap();
         assert!(left > LIFETIME_MS - 60_000 && left <= LIFETIME_MS, "{left}");
         for garbage in ["", "{}", "[1]", r#"{"sid":"s","user":{"$gt":""},"since":1,"issued":1}"#] {
             redis
-                .ask(async |mut redis| redis.set::<_, _, ()>(key(&"f".repeat(32)), garbage).await)
+                .ask(async |mut redis| redis.set::<_, _, ()>(tickets.key(&"f".repeat(32)), garbage).await)
                 .await
                 .unwrap();
             assert_eq!(tickets.find(&pid, Timestamp(0)).await, Ok(None), "{garbage}");

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use remote::redis::{self, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
-use super::{CHANNEL, key, scripts, unavailable};
+use super::{names::Names, scripts, unavailable};
 use crate::{Closed, Error, SessionId};
 
 /// Closed sessions that wait for the list at most. Beyond that their closing was refused, and that is all.
@@ -21,14 +21,20 @@ const PART: Duration = Duration::from_secs(4);
 /// See the module.
 pub struct Keeper {
     list: Arc<dyn Closed>,
+    names: Names,
     /// Closed in Redis, and not in the list: whoever asked was answered with an error.
     untold: Mutex<Vec<SessionId>>,
 }
 
 impl Keeper {
     /// With this list.
-    pub fn new(list: Arc<dyn Closed>) -> Self {
-        Self { list, untold: Mutex::default() }
+    pub fn new(list: Arc<dyn Closed>, names: Names) -> Self {
+        Self { list, names, untold: Mutex::default() }
+    }
+
+    /// The names in Redis.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Keeps these in the list. After an error it is tried again by [`Keeper::settle`].
@@ -48,9 +54,9 @@ impl Keeper {
         if waiting.is_empty() { Ok(()) } else { self.add(waiting).await }
     }
 
-    /// A number larger than every one before.
-    pub async fn generation(&self) -> Result<u64, Error> {
-        self.list.generation().await
+    /// A number larger than every one before, and than `seen`.
+    pub async fn generation(&self, seen: u64) -> Result<u64, Error> {
+        self.list.generation(seen).await
     }
 
     /// Closes in `redis` what is closed, and answers how many of them it had as open.
@@ -58,7 +64,7 @@ impl Keeper {
         let mut parts = self.list.parts().await?;
         let mut ended = 0;
         while let Some(part) = timeout(PART, parts.try_next()).await.map_err(unavailable)?? {
-            ended += bury(redis, &part).await.map_err(unavailable)?;
+            ended += bury(redis, &self.names, &part).await.map_err(unavailable)?;
         }
         Ok(ended)
     }
@@ -68,14 +74,18 @@ impl Keeper {
     }
 }
 
-async fn bury(redis: &mut MultiplexedConnection, part: &[SessionId]) -> Result<usize, redis::RedisError> {
+async fn bury(
+    redis: &mut MultiplexedConnection,
+    names: &Names,
+    part: &[SessionId],
+) -> Result<usize, redis::RedisError> {
     if part.is_empty() {
         return Ok(0);
     }
     let mut script = scripts::BURY.prepare_invoke();
-    script.arg(CHANNEL);
+    script.arg(&names.channel);
     for session in part {
-        script.key(key(session)).arg(session.as_str());
+        script.key(names.session(session)).arg(session.as_str());
     }
     script.invoke_async(redis).await
 }

@@ -8,10 +8,10 @@ use std::{
     convert::Infallible,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use remote::{
@@ -23,11 +23,8 @@ use remote::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{CHANNEL, keeper::Keeper, unavailable};
+use super::{keeper::Keeper, names::Names, unavailable};
 use crate::Error;
-
-/// Where the mark is.
-const MARK: &str = "sessions:run";
 
 /// The field of `INFO replication` that names a history: another one after every promotion, a replica's is its master's.
 const HISTORY: &str = "master_replid";
@@ -50,31 +47,54 @@ pub enum Asking {
     Keeper,
 }
 
+/// The interval between two publications of the last generation seen.
+const CONTRADICTION: Duration = Duration::from_secs(1);
+
 /// The last generation that this process has seen; 0 before any.
 #[derive(Debug, Default)]
-pub struct Seen(AtomicU64);
+pub struct Seen {
+    generation: AtomicU64,
+    published: Mutex<Option<Instant>>,
+}
 
 impl Seen {
     /// Whether what stands beside this mark can be believed of a Redis with this history. Remembers its generation.
     pub fn accepts(&self, mark: Option<&str>, history: &str) -> bool {
-        let Some(mark) = mark else { return self.0.load(Ordering::Acquire) == 0 };
+        let Some(mark) = mark else { return self.last() == 0 };
         let Some(mark) = Mark::read(mark) else { return false };
         mark.history == history && self.raise(mark.generation) <= mark.generation
     }
 
     /// A Redis of this generation was heard of. Answers with the last one before.
     pub fn raise(&self, generation: u64) -> u64 {
-        self.0.fetch_max(generation, Ordering::AcqRel)
+        self.generation.fetch_max(generation, Ordering::AcqRel)
+    }
+
+    /// The last generation seen.
+    fn last(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The last generation seen, if there is one and it was not published in the last second. Marks it as published.
+    pub fn to_publish(&self) -> Option<u64> {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = published.is_none_or(|at| at.elapsed() >= CONTRADICTION);
+        let generation = Some(self.last()).filter(|generation| *generation > 0 && is_due);
+        if generation.is_some() {
+            *published = Some(Instant::now());
+        }
+        generation
     }
 }
 
 /// A question for the mark, the history, and what is kept under `key`.
 pub async fn ask<T: FromRedisValue>(
     redis: &mut impl ConnectionLike,
+    mark: &str,
     key: &str,
 ) -> Result<(Option<String>, String, T), RedisError> {
     let mut pipe = redis::pipe();
-    pipe.cmd("INFO").arg("replication").mget(&[MARK, key]);
+    pipe.cmd("INFO").arg("replication").mget(&[mark, key]);
     let (info, (mark, value)): (String, (Option<String>, T)) = pipe.query_async(redis).await?;
     Ok((mark, remote::field(&info, HISTORY), value))
 }
@@ -106,11 +126,12 @@ impl fmt::Display for Mark<'_> {
 }
 
 /// Refuses a connection to a Redis whose mark does not speak of it.
-pub fn trusted(asking: Asking, seen: Arc<Seen>) -> Hook {
+pub fn trusted(asking: Asking, seen: Arc<Seen>, names: Names) -> Hook {
     Hook::async_fn(move |connection, _| {
-        let seen = seen.clone();
+        let (seen, names) = (seen.clone(), names.clone());
         Box::pin(async move {
-            let Look { process, history, mark } = look(connection).await.map_err(HookError::Backend)?;
+            let Look { process, history, mark } =
+                look(connection, &names).await.map_err(HookError::Backend)?;
             let speaks_of_it = match mark.as_deref().map(Mark::read) {
                 None => asking == Asking::Finder,
                 Some(mark) => mark.is_some_and(|mark| mark.process == process),
@@ -142,16 +163,19 @@ async fn follow(
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
     let connect = client.get_multiplexed_async_connection_with_config(&config);
     let mut redis = timeout(PATIENCE, connect).await.map_err(unavailable)?.map_err(unavailable)?;
+    let names = keeper.names();
     loop {
         keeper.settle().await?;
-        let Look { process, history, mark } = look(&mut redis).await.map_err(unavailable)?;
+        let Look { process, history, mark } = look(&mut redis, names).await.map_err(unavailable)?;
         let speaks_of_it = mark.as_deref().and_then(Mark::read).is_some_and(|mark| mark.process == process);
         if !(*has_told && speaks_of_it && seen.accepts(mark.as_deref(), &history)) {
             let ended = keeper.bury(&mut redis).await?;
-            let generation = keeper.generation().await?;
+            // The counter may have been restored from a backup, while the mark and other processes know a later generation.
+            let marked = mark.as_deref().and_then(Mark::read).map_or(0, |mark| mark.generation);
+            let generation = keeper.generation(seen.last().max(marked)).await?;
             let mark = Mark { generation, process: &process, history: &history }.to_string();
-            redis.set::<_, _, ()>(MARK, &mark).await.map_err(unavailable)?;
-            redis.publish::<_, _, ()>(CHANNEL, generation).await.map_err(unavailable)?;
+            redis.set::<_, _, ()>(&names.mark, &mark).await.map_err(unavailable)?;
+            redis.publish::<_, _, ()>(&names.channel, generation).await.map_err(unavailable)?;
             *has_told = true;
             tracing::info!(ended, mark, "closed sessions are closed in this Redis");
         }
@@ -166,9 +190,9 @@ struct Look {
     mark: Option<String>,
 }
 
-async fn look(redis: &mut MultiplexedConnection) -> Result<Look, RedisError> {
+async fn look(redis: &mut MultiplexedConnection, names: &Names) -> Result<Look, RedisError> {
     let process = remote::run(redis).await?;
-    let (mark, history, _) = ask::<redis::Value>(redis, MARK).await?;
+    let (mark, history, _) = ask::<redis::Value>(redis, &names.mark, &names.mark).await?;
     Ok(Look { process, history, mark })
 }
 

@@ -8,16 +8,16 @@ use remote::redis::Script;
 pub const CLOSED: &str = "closed";
 
 /// Keys: the session, its user's list, the sessions that it replaces. Arguments: the session's value, its id, the time, the
-/// lifetime (both in milliseconds), how many sessions a user may have, the channel of closings, the prefix of replaced ones there,
-/// the ids of those. The list's entries are `issued:id`; those that are over leave it. The sessions that are replaced are left
-/// [`CLOSED`], the oldest of too many are removed; the answer names both.
+/// lifetime (both in milliseconds), how many sessions a user may have, the channel of closings, the start of the key of every session,
+/// the prefix of replaced ones in the channel, the ids of those. The list's entries are `issued:id`; those that are over leave it. The
+/// sessions that are replaced are left [`CLOSED`], the oldest of too many are removed; the answer names both.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local value, id, now, lifetime, most, channel, replaced = unpack(ARGV)
+        local value, id, now, lifetime, most, channel, sessions, replaced = unpack(ARGV)
         local live, closed = {}, {}
         for i = 3, #KEYS do
-            local other, was = ARGV[i + 5], redis.call('GET', KEYS[i])
+            local other, was = ARGV[i + 6], redis.call('GET', KEYS[i])
             if was and was ~= 'closed' then
                 redis.call('SET', KEYS[i], 'closed', 'KEEPTTL')
                 redis.call('PUBLISH', channel, replaced .. other)
@@ -30,14 +30,14 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
         for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
             local issued, other = string.match(entry, '^(%d+):(%x+)$')
             local ends = (tonumber(issued) or 0) + tonumber(lifetime)
-            local kept = other and ends > tonumber(now) and redis.call('GET', 'session:' .. other)
+            local kept = other and ends > tonumber(now) and redis.call('GET', sessions .. other)
             if kept and kept ~= 'closed' then
                 table.insert(live, entry)
             end
         end
         while #live >= tonumber(most) do
             local other = string.match(table.remove(live, 1), ':(%x+)$')
-            redis.call('DEL', 'session:' .. other)
+            redis.call('DEL', sessions .. other)
             redis.call('PUBLISH', channel, other)
             table.insert(closed, other)
         end
@@ -60,6 +60,19 @@ pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
             redis.call('SET', KEYS[1], 'closed', 'KEEPTTL')
             redis.call('PUBLISH', ARGV[2], ARGV[1])
         end
+        return value
+        ",
+    )
+});
+
+/// Key: the session. Arguments: its id, the channel of closings. Removes it, publishes that unless it was closed before, and
+/// answers with the value that was there.
+pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local value = redis.call('GET', KEYS[1])
+        redis.call('DEL', KEYS[1])
+        if value and value ~= 'closed' then redis.call('PUBLISH', ARGV[2], ARGV[1]) end
         return value
         ",
     )

@@ -3,21 +3,24 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::StreamExt;
-use remote::redis::{Client, RedisError, aio::PubSub};
+use remote::{
+    SILENT, cause,
+    redis::{Client, RedisError, Value, aio::PubSub},
+};
 use tokio::{
     sync::broadcast,
     time::{sleep, timeout},
 };
 
-use super::{CHANNEL, REPLACED, run::Seen};
-use crate::{Cause, Closing};
+use super::{REPLACED, run::Seen};
+use crate::{Cause, Closing, SessionId};
 
 /// How long connecting and subscribing may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,13 +28,23 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts, at first and at most; it doubles.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// The interval between two checks of a silent channel. A connection that a network device has dropped looks like a silent one.
+const CHECK: Duration = Duration::from_secs(3);
+
+/// The cause for which closings are not heard, in words that follow "Redis".
+pub type Deafness = Arc<Mutex<Option<&'static str>>>;
+
 /// Who is told what is heard.
 #[derive(Clone)]
 pub struct Heard {
+    /// The name of the channel.
+    pub channel: String,
     /// Of every closing.
     pub closings: broadcast::Sender<Closing>,
     /// Whether a closing would be heard now.
     pub listening: Arc<AtomicBool>,
+    /// Why not, if that is known.
+    pub deafness: Deafness,
     /// Of every generation.
     pub seen: Arc<Seen>,
 }
@@ -60,43 +73,74 @@ impl Message {
 }
 
 /// Listens for ever.
-pub async fn watch(client: Client, Heard { closings, listening, seen }: Heard) {
+pub async fn watch(client: Client, heard: Heard) {
     let mut pause = PAUSES.0;
     // After a panic this begins anew.
-    listening.store(false, Ordering::Release);
+    heard.listening.store(false, Ordering::Release);
     loop {
-        match timeout(PATIENCE, subscribe(&client)).await {
+        match timeout(PATIENCE, subscribe(&client, &heard.channel)).await {
             Ok(Ok(channel)) => {
                 pause = PAUSES.0;
-                listening.store(true, Ordering::Release);
-                let mut messages = channel.into_on_message();
-                let mut last = None;
-                while let Some(message) = messages.next().await {
-                    let text = message.get_payload::<String>().unwrap_or_default();
-                    match Message::read(&text) {
-                        // An error only means that nobody watches.
-                        Some(Message::Closing(closing)) if last.as_ref() != Some(&closing.id) => {
-                            last = (closing.cause == Cause::Replaced).then(|| closing.id.clone());
-                            _ = closings.send(closing);
-                        }
-                        Some(Message::Closing(_)) => last = None,
-                        Some(Message::Generation(generation)) => _ = seen.raise(generation),
-                        None => {}
-                    }
-                }
-                listening.store(false, Ordering::Release);
+                heard.set_deafness(None);
+                heard.listening.store(true, Ordering::Release);
+                heard.listen(channel).await;
+                heard.listening.store(false, Ordering::Release);
                 tracing::warn!("closings of sessions are not heard any more, trying again");
             }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot listen for closings yet"),
-            Err(_) => tracing::debug!("no answer in time, cannot listen for closings yet"),
+            Ok(Err(error)) => {
+                let why = cause::of(&error);
+                if heard.set_deafness(Some(why)) != Some(why) {
+                    tracing::warn!(%error, why, "cannot listen for closings yet");
+                }
+            }
+            Err(_) => drop(heard.set_deafness(Some(SILENT))),
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSES.1);
     }
 }
 
-async fn subscribe(client: &Client) -> Result<PubSub, RedisError> {
+impl Heard {
+    /// Until the connection ends, or does not answer.
+    async fn listen(&self, channel: PubSub) {
+        let (mut sink, mut messages) = channel.split();
+        let mut last = None;
+        loop {
+            match timeout(CHECK, messages.next()).await {
+                Ok(Some(message)) => {
+                    self.take(&message.get_payload::<String>().unwrap_or_default(), &mut last);
+                }
+                Ok(None) => return,
+                Err(_) => match timeout(PATIENCE, sink.ping::<Value>()).await {
+                    Ok(Ok(_)) => {}
+                    _ => return,
+                },
+            }
+        }
+    }
+
+    /// Passes a message on. `last` is the replaced session of the message before, which the next one names again.
+    fn take(&self, text: &str, last: &mut Option<SessionId>) {
+        match Message::read(text) {
+            // An error only means that nobody watches.
+            Some(Message::Closing(closing)) if last.as_ref() != Some(&closing.id) => {
+                *last = (closing.cause == Cause::Replaced).then(|| closing.id.clone());
+                _ = self.closings.send(closing);
+            }
+            Some(Message::Closing(_)) => *last = None,
+            Some(Message::Generation(generation)) => _ = self.seen.raise(generation),
+            None => {}
+        }
+    }
+
+    /// Answers with the cause before.
+    fn set_deafness(&self, why: Option<&'static str>) -> Option<&'static str> {
+        std::mem::replace(&mut *self.deafness.lock().unwrap_or_else(PoisonError::into_inner), why)
+    }
+}
+
+async fn subscribe(client: &Client, name: &str) -> Result<PubSub, RedisError> {
     let mut channel = client.get_async_pubsub().await?;
-    channel.subscribe(CHANNEL).await?;
+    channel.subscribe(name).await?;
     Ok(channel)
 }

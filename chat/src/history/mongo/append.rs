@@ -3,7 +3,8 @@
 //!
 //! Why there is no hole and no double: a plan begins right after a head that a majority has, which nothing can take back, and
 //! an ordered insert ends at the first document that is refused. So whenever it arrives, also long after its caller gave up,
-//! all it can do is continue a room at its end or do nothing.
+//! all it can do is continue a room at its end or do nothing. The primary key, room and number, holds even where the other
+//! indexes were dropped.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -50,7 +51,12 @@ impl MongoHistory {
         for round in 0..ROUNDS {
             tokio::time::sleep(PAUSE * round).await;
             let rest = &drafts[outcomes.len()..];
-            let (end, earlier) = try_join(self.end_of(room), self.earlier(room, rest)).await?;
+            // What authors have said must be as new as the end of the room, else a resend would become a second message. The caller
+            // has learned `head` before; a later end is read first.
+            let (end, earlier) = match round {
+                0 => try_join(self.end_of(room), self.earlier(room, rest)).await?,
+                _ => (self.end_of(room).await?, self.earlier(room, rest).await?),
+            };
             if !begun && end.seq != head {
                 return Err(Error::Fenced { head: end });
             }

@@ -14,10 +14,20 @@ use crate::{
     mongo::{damaged, date, number, timestamp},
 };
 
+/// The primary key of a message: its room and number. MongoDB's index of primary keys cannot be dropped, so no number of a room
+/// is ever given twice, whatever becomes of the other indexes. Messages of earlier releases have other primary keys.
+#[derive(Debug, Serialize)]
+struct Key {
+    room: String,
+    seq: i64,
+}
+
 /// A message that is new.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct New {
+    #[serde(rename = "_id")]
+    key: Key,
     pub room: String,
     pub seq: i64,
     pub id: String,
@@ -72,6 +82,7 @@ impl New {
     /// `draft` as the message at `at`.
     pub fn of(draft: &Draft, room: &RoomName, at: Head) -> Self {
         Self {
+            key: Key { room: room.as_str().to_owned(), seq: integer(at.seq) },
             room: room.as_str().to_owned(),
             seq: integer(at.seq),
             id: draft.id.clone(),

@@ -387,6 +387,72 @@ async fn indexes_are_made_once_and_refused_where_the_data_contradicts_them() {
     assert!(refused.to_string().contains("has another index"), "{refused}");
 }
 
+/// What is there at the start may be gone later: no number is given twice, no resend becomes a second message, and the indexes
+/// are made again.
+#[actix_rt::test]
+async fn an_order_never_forks_when_indexes_vanish() {
+    let mongo = Mongo::start().await;
+    let client = client(&mongo).await;
+    for (number, lost) in
+        [&["room_seq"][..], &["room_author_client"], &["room_seq", "room_author_client"], &[]]
+            .into_iter()
+            .enumerate()
+    {
+        let database = client.database(&format!("lost{number}"));
+        let nodes = [MongoHistory::new(&database), MongoHistory::new(&database)];
+        for node in &nodes {
+            node.prepare().await.unwrap();
+        }
+        append_somewhere(&nodes[0], vec![draft("alice", "first", None)]).await.unwrap();
+        let messages = database.collection::<Document>("messages");
+        for index in lost {
+            messages.drop_index(*index).await.unwrap();
+        }
+        if lost.is_empty() {
+            messages.drop().await.unwrap();
+        }
+        // Both nodes store the same resends at the same time.
+        let sends = (0..40).map(|n| {
+            let text = format!("text {}", n / 2);
+            append_somewhere(&nodes[n % 2], vec![draft("alice", &text, Some(&text))])
+        });
+        for answer in join_all(sends).await {
+            answer.unwrap();
+        }
+        let said = all(&nodes[0]).await;
+        let first = usize::from(!lost.is_empty());
+        assert_eq!(said.len(), 20 + first, "{lost:?}: {said:?}");
+        assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "{lost:?}: {said:?}");
+        *nodes[1].prepared.lock().await = None;
+        nodes[1].check().await.unwrap();
+        let mut names = messages.list_index_names().await.unwrap();
+        names.sort();
+        assert_eq!(names, ["_id_", "room_author_client", "room_seq"], "{lost:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_mongodb_that_refuses_writes_is_named_and_nothing_is_told() {
+    let mongo = Mongo::start().await;
+    let store = MongoStore::new(&database(&mongo).await);
+    store.prepare().await.unwrap();
+    assert_eq!(store.obstacle().await, None);
+    let history = store.history();
+    for fault in testbed::Fault::ALL {
+        mongo.refuses_writes(fault).await;
+        let until = Instant::now() + Duration::from_secs(30);
+        while !store.obstacle().await.is_some_and(|words| words.contains(fault.word())) {
+            assert!(Instant::now() < until, "{fault:?}: {:?}", store.obstacle().await);
+        }
+        let head = history.head(&room()).await.unwrap();
+        let told = Box::new(move |_: &Appended| panic!("{fault:?}: told"));
+        let refused = history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), told).await;
+        assert!(matches!(refused, Err(Error::Store(_))), "{fault:?}: {refused:?}");
+        mongo.accepts_writes().await;
+        eventually(async || store.obstacle().await.map_or(Ok(()), Err)).await;
+    }
+}
+
 #[actix_rt::test]
 async fn a_message_that_no_document_can_hold_is_an_error_and_takes_no_place() {
     let mongo = Mongo::start().await;

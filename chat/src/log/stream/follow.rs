@@ -1,9 +1,12 @@
 //! The task that tells what the stream says, in its order, and what the store says while the stream is away. Started by
 //! [`crate::start`]; feeds [`super::super::local`].
+//!
+//! What it relies on may vanish while it runs, so it looks twice a second whether the log is whole and still the same, whether
+//! entries are gone that were not read, and whether other nodes have messages that they could not write to the log.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,20 +19,20 @@ use remote::redis::{
 use socketio::SocketId;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep},
 };
 
 use super::{
     Opened, Stream,
+    chores::{forget, spread},
     line::{Line, Said},
-    scripts,
     track::Verdict,
 };
 use crate::{
     Error,
     history::Kept,
     log::Entry,
-    redis::{self, Claimed},
+    redis::{self, Claimed, Damaged},
 };
 
 /// How long one question for new entries waits.
@@ -39,19 +42,13 @@ const WAIT: Duration = Duration::from_millis(500);
 const BATCH: usize = 128;
 
 /// Between two looks into the store while the stream is away, and between two attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the store may take to answer for one room.
-const LOOK: Duration = Duration::from_secs(2);
+/// So many looks at the log may fail in a row while it can be read.
+const FAILURES: u32 = 4;
 
-/// How many messages of one room are read from the store at once.
-const PAGE: usize = 100;
-
-/// How long entries are kept.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
-
-/// Between two looks at what may be forgotten.
-const FORGET: Duration = Duration::from_secs(600);
+/// Between two comparisons of the stream with the store.
+const COMPARISON: Duration = Duration::from_secs(5);
 
 /// What another node has done that is of interest beside the sockets.
 #[derive(Debug)]
@@ -60,27 +57,43 @@ pub enum News {
     Changed(RoomName),
     /// The client that had this socket has come back there.
     Returned(SocketId),
+    /// The store was replaced by an older one: what clients and rooms know may not be there any more.
+    Replaced,
 }
 
 /// Is told of [`News`].
 pub type Tell = Box<dyn Fn(News) + Send + Sync>;
 
 /// What the task has.
-struct Follower {
-    stream: Arc<Stream>,
+pub(super) struct Follower {
+    pub(super) stream: Arc<Stream>,
     entries: mpsc::Sender<Entry>,
     tell: Tell,
     /// The last entry that was told.
     last: u64,
+    /// The replacements of the store that clients were told of.
+    replaced: u64,
+    /// Since when rooms of other nodes are known to have messages that the log lacks.
+    pub(super) noted: HashMap<RoomName, Instant>,
+}
+
+/// What is due while the stream is read.
+struct Looks {
+    next: Instant,
+    next_comparison: Instant,
+    /// The log's last offset at the last look: by the next one it must have been read.
+    expected: u64,
+    failures: u32,
 }
 
 /// Follows the stream until nobody takes what it tells.
 pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
-    let Opened { stream, position, changes } = opened;
+    let Opened { stream, position, changes, claimed } = opened;
     let spread = actix_rt::spawn(supervision::essential("log changes", spread(stream.clone(), changes)));
     let old = stream.clone();
     let forget = actix_rt::spawn(supervision::restart("log retention", move || forget(old.clone())));
-    let mut follower = Follower { last: position.reached(), stream, entries, tell };
+    let (last, replaced, noted) = (position.reached(), claimed.replaced, HashMap::new());
+    let mut follower = Follower { last, replaced, stream, entries, tell, noted };
     while !follower.entries.is_closed() {
         if let Ok((connection, claimed)) = follower.stream.redis.listen().await {
             if let Err(error) = follower.read(connection, claimed).await {
@@ -89,6 +102,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
             follower.stream.alive.store(false, Ordering::Release);
             follower.stream.position.moved.notify_waiters();
         }
+        follower.tell_untold().await;
         follower.tell_from_store().await;
         tokio::select! {
             () = sleep(PAUSE) => {}
@@ -100,46 +114,112 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
 }
 
 impl Follower {
-    /// Tells what comes, until the connection fails.
+    /// Tells what comes, until the connection fails or the log is another one.
     async fn read(&mut self, mut connection: MultiplexedConnection, claimed: Claimed) -> Result<(), Error> {
-        let is_another = *self.stream.position.epoch() != *claimed.epoch;
-        let mut catch_up = !self.stream.is_alive() || is_another;
-        if is_another {
-            tracing::warn!(
-                "the log is another one: clients that come back will load what they missed from history"
-            );
-            self.stream.position.begin(&claimed.epoch);
-        }
+        let mut catch_up = self.begin(&claimed) || !self.stream.is_alive();
         self.stream.alive.store(true, Ordering::Release);
+        let now = Instant::now();
+        let mut looks = Looks { next: now + PAUSE, next_comparison: now, expected: 0, failures: 0 };
         loop {
-            let options = StreamReadOptions::default().block(WAIT.as_millis() as usize).count(BATCH);
-            let from = format!("{}-0", self.last);
-            let reply: Result<Option<StreamReadReply>, RedisError> =
-                connection.xread_options(&[redis::STREAM], &[&from], &options).await;
-            let reply = reply.map_err(|error| Error::Store(error.to_string()))?;
-            let entries: Vec<StreamId> =
-                reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
+            let entries = self.next(&mut connection).await?;
             let is_all = entries.len() < BATCH;
             for entry in entries {
-                self.take(entry).await;
+                catch_up |= self.take(entry).await;
             }
             if is_all && self.last < claimed.base {
                 self.last = claimed.base;
                 self.stream.position.reach(claimed.base);
             }
+            if is_all && Instant::now() >= looks.next {
+                catch_up |= self.look(&mut looks).await?;
+                looks.next = Instant::now() + PAUSE;
+            }
             if is_all && catch_up {
                 // What was stored while the stream was away, or was in the part that it has lost.
                 self.tell_from_store().await;
-                self.heal().await;
                 catch_up = false;
             }
         }
     }
 
-    /// Tells one entry.
-    async fn take(&mut self, entry: StreamId) {
+    /// Goes on with another epoch, if it is one; whether it is.
+    fn begin(&mut self, claimed: &Claimed) -> bool {
+        if *self.stream.position.epoch() == *claimed.epoch {
+            return false;
+        }
+        tracing::warn!(
+            "the log is another one: clients that come back will load what they missed from history"
+        );
+        if claimed.replaced > self.replaced {
+            self.replaced = claimed.replaced;
+            self.stream.forget_all();
+            self.noted.clear();
+            (self.tell)(News::Replaced);
+        }
+        self.stream.position.begin(&claimed.epoch);
+        true
+    }
+
+    /// The next entries. Tells meanwhile what this node could not write to the log.
+    async fn next(&self, connection: &mut MultiplexedConnection) -> Result<Vec<StreamId>, Error> {
+        let options = StreamReadOptions::default().block(WAIT.as_millis() as usize).count(BATCH);
+        let (key, from) = (self.stream.redis.key(redis::STREAM), format!("{}-0", self.last));
+        let (keys, ids) = ([key], [from]);
+        let mut read = std::pin::pin!(connection.xread_options(&keys, &ids, &options));
+        let reply: Result<Option<StreamReadReply>, RedisError> = loop {
+            tokio::select! {
+                reply = &mut read => break reply,
+                () = self.stream.nudge.notified() => self.tell_behind().await,
+            }
+        };
+        let reply = reply.map_err(|error| Error::Store(error.to_string()))?;
+        Ok(reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect())
+    }
+
+    /// Whether the log is still whole and the same, and what others could not write to it. Answers whether entries are gone that
+    /// were not read.
+    async fn look(&mut self, looks: &mut Looks) -> Result<bool, Error> {
+        let claimed = match self.stream.redis.claim().await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                looks.failures += 1;
+                return if looks.failures < FAILURES { Ok(false) } else { Err(error) };
+            }
+        };
+        looks.failures = 0;
+        let epoch = self.stream.position.epoch();
+        if *epoch != *claimed.epoch {
+            return Err(super::another());
+        }
+        if claimed.last < self.last {
+            // An older state was put back: what has an offset here may get another one there.
+            self.stream.redis.renew(Damaged { epoch: &epoch, is_replaced: false }).await?;
+            return Err(super::another());
+        }
+        let has_suspects = self.stream.has_suspects();
+        if has_suspects || Instant::now() >= looks.next_comparison {
+            if self.stream.is_replaced(claimed.base).await? {
+                self.stream.replace().await?;
+                return Err(super::another());
+            }
+            looks.next_comparison = Instant::now() + COMPARISON;
+        }
+        let is_gone = self.last < looks.expected;
+        if is_gone {
+            tracing::warn!("entries of the log are gone before they were read, telling from the store");
+            self.last = looks.expected;
+            let _ = self.entries.send(Entry::Reached(self.last)).await;
+        }
+        looks.expected = claimed.last;
+        self.tell_untold().await;
+        self.heal().await;
+        Ok(is_gone)
+    }
+
+    /// Tells one entry. Answers whether entries before it are gone.
+    async fn take(&mut self, entry: StreamId) -> bool {
         let number = entry.id.split_once('-').and_then(|(number, _)| number.parse().ok());
-        let Some(offset) = number else { return };
+        let Some(offset) = number else { return false };
         let text: Option<Vec<u8>> = entry.get("entry");
         let is_own = entry.get::<String>("node").is_some_and(|node| node == self.stream.node);
         match text.and_then(|text| Line::read(&text)) {
@@ -147,9 +227,11 @@ impl Follower {
             Some(change) => self.change(change, is_own).await,
             None => {}
         }
+        let is_next = offset == self.last + 1;
         self.last = offset;
         // What was not told has a place too.
         let _ = self.entries.send(Entry::Reached(offset)).await;
+        !is_next
     }
 
     async fn say(&mut self, said: Said, offset: u64) {
@@ -164,39 +246,10 @@ impl Follower {
         self.tell(said.into_kept(), Some(offset)).await;
     }
 
-    async fn tell(&self, Kept { message, origin }: Kept, offset: Option<u64>) {
+    pub(super) async fn tell(&self, Kept { message, origin }: Kept, offset: Option<u64>) {
         self.stream.track().told(&message.room, message.seq);
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
         let _ = self.entries.send(Entry::Said { offset, message, origin }).await;
-    }
-
-    /// Tells what the store has of a room after `known` and before `end`; answers whether that was all.
-    async fn tell_room(
-        &self,
-        room: &RoomName,
-        mut known: u64,
-        end: Option<u64>,
-        offset: Option<u64>,
-    ) -> bool {
-        loop {
-            let found = timeout(LOOK, self.stream.history.since(room, known, PAGE)).await;
-            let Ok(Ok(slice)) = found else {
-                tracing::warn!(%room, "messages that the log lacks cannot be read from the store");
-                return false;
-            };
-            let wanted =
-                slice.messages.into_iter().filter(|kept| end.is_none_or(|end| kept.message.seq < end));
-            let before = known;
-            for kept in wanted {
-                known = kept.message.seq;
-                metrics::counter!("godzilla_chat_log_healed_total").increment(1);
-                self.tell(kept, offset).await;
-            }
-            let last = end.map_or(slice.head, |end| end - 1);
-            if known >= last || known == before {
-                return true;
-            }
-        }
     }
 
     async fn change(&mut self, change: Line, is_own: bool) {
@@ -227,62 +280,5 @@ impl Follower {
             }
         }
         let _ = self.entries.send(entry).await;
-    }
-
-    /// Tells what is stored and was not told, of every room that somebody here listens to.
-    async fn tell_from_store(&self) {
-        let behind: HashSet<RoomName> =
-            self.stream.behind.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut places = self.stream.track().places();
-        // Those that this node itself has written to first.
-        places.sort_by_key(|(room, _)| !behind.contains(room));
-        let until = Instant::now() + LOOK;
-        for (room, known) in places {
-            let looked = async {
-                if let Ok(head) = self.stream.history.head(&room).await
-                    && head.seq > known
-                {
-                    self.tell_room(&room, known, None, None).await;
-                }
-            };
-            tokio::select! {
-                () = looked => {}
-                () = sleep_until(until) => return,
-            }
-        }
-    }
-
-    /// Puts into the stream what it lacks.
-    async fn heal(&self) {
-        let behind = std::mem::take(&mut *self.stream.behind.lock().unwrap_or_else(PoisonError::into_inner));
-        for room in behind {
-            if let Err(error) = self.stream.catch_up(&room).await {
-                tracing::debug!(%room, %error, "the log stays behind");
-                self.stream.behind.lock().unwrap_or_else(PoisonError::into_inner).insert(room);
-            }
-        }
-    }
-}
-
-/// Tells other nodes of changes, in their order, each until it is told.
-async fn spread(stream: Arc<Stream>, mut changes: mpsc::Receiver<Line>) {
-    while let Some(line) = changes.recv().await {
-        while stream.write(&line).await.is_err() {
-            sleep(PAUSE).await;
-        }
-    }
-}
-
-/// Lets the stream forget what is too old.
-async fn forget(stream: Arc<Stream>) {
-    loop {
-        let mut script = scripts::FORGET.prepare_invoke();
-        script.key(redis::OFFSET).key(redis::STREAM).key(redis::MARKS).arg(KEPT_FOR.as_secs());
-        let forgotten =
-            stream.redis.ask(async |mut redis| script.invoke_async::<Option<u64>>(&mut redis).await);
-        if let Err(error) = forgotten.await {
-            tracing::debug!(%error, "the log forgets nothing now");
-        }
-        sleep(FORGET).await;
     }
 }

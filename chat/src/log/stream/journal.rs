@@ -20,7 +20,9 @@ impl Journal for Stream {
         let (mut messages, mut bytes, mut at, mut scanned) = (Vec::new(), 0, after, 0);
         loop {
             let mut script = scripts::MISSED.prepare_invoke();
-            script.key(redis::EPOCH).key(redis::OFFSET).key(redis::BASE).key(redis::STREAM);
+            for key in [redis::EPOCH, redis::OFFSET, redis::BASE, redis::STREAM] {
+                script.key(self.redis.key(key));
+            }
             script.arg(&*epoch).arg(at).arg(PAGE);
             let page: Option<(u64, Vec<Vec<u8>>)> =
                 self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
@@ -34,6 +36,10 @@ impl Journal for Stream {
                 let Some(Line::Said(said)) = Line::read(&entry) else { continue };
                 if !rooms.contains(said.room()) {
                     continue;
+                }
+                if said.again {
+                    // It may have been in the log before, so the client may have it or not.
+                    return Ok(None);
                 }
                 let Kept { message, origin: from } = said.into_kept();
                 if from.as_deref() == Some(origin) {

@@ -82,6 +82,11 @@ impl Said {
         self.seq
     }
 
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// As it is told.
     pub fn into_kept(self) -> Kept {
         let Self { id, room, seq, from, text, at, origin, again: _ } = self;

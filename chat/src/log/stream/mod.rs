@@ -4,9 +4,12 @@
 //! The store of messages is the truth and the stream its shadow: what a crash left between the two is put into the stream by
 //! whoever writes the room next, and while Redis is away every node tells from the store.
 
+mod append;
+mod chores;
 mod follow;
 mod journal;
 mod line;
+mod retell;
 pub mod scripts;
 mod track;
 
@@ -26,7 +29,7 @@ use tokio::{
 };
 
 pub use follow::{News, follow};
-use line::{Line, Said};
+use line::Line;
 use track::Track;
 
 #[cfg(test)]
@@ -37,22 +40,20 @@ use crate::{
     Error,
     history::{History, Kept},
     redis::{self, Claimed, Redis},
+    untold::Untold,
 };
 
 /// How many entries the stream keeps at least.
 const KEPT: usize = 100_000;
-
-/// Messages put into the stream at once when some are missing.
-const FILL: usize = 64;
-
-/// How many messages before the first one the stream is told of a room it does not know: a crash leaves fewer behind.
-const BEFORE: u64 = 64;
 
 /// Changes that wait to be told to other nodes.
 const WAITING: usize = 1024;
 
 /// How many rooms are remembered for having messages that the stream has not; others are put right by who writes next.
 const BEHIND: usize = 10_000;
+
+/// How many rooms at most are suspected at the same time of having been replaced in the store.
+const SUSPECTS: usize = 16;
 
 /// How long whoever stored something waits for this node to have told it.
 const TELLING: Duration = Duration::from_secs(2);
@@ -63,6 +64,8 @@ pub struct Stream {
     /// This node's name, by which it knows its own entries.
     node: String,
     history: Arc<dyn History>,
+    /// Where other nodes learn of messages that could not be put into the stream.
+    untold: Arc<dyn Untold>,
     position: Arc<Position>,
     /// Whether Redis answers, as far as is known.
     alive: AtomicBool,
@@ -71,7 +74,9 @@ pub struct Stream {
     track: Mutex<Track>,
     /// Rooms whose last messages could not be put into the stream.
     behind: Mutex<HashSet<RoomName>>,
-    /// There is something to be told from the store.
+    /// Rooms whose messages in the stream may not be those of the store.
+    suspects: Mutex<HashSet<RoomName>>,
+    /// There is something to be told from the store, or to be looked at.
     nudge: Notify,
     changes: mpsc::Sender<Line>,
 }
@@ -81,16 +86,7 @@ pub struct Opened {
     pub(super) stream: Arc<Stream>,
     pub(super) position: Arc<Position>,
     changes: mpsc::Receiver<Line>,
-}
-
-/// What became of an append.
-enum Appended {
-    /// All of it is in the stream.
-    Whole,
-    /// The room's messages after this one are missing in front.
-    Behind(u64),
-    /// Nothing is known of the room.
-    Unknown,
+    claimed: Claimed,
 }
 
 impl Stream {
@@ -98,23 +94,32 @@ impl Stream {
     ///
     /// # Errors
     /// [`Error::Store`] when it does not.
-    pub async fn open(redis: Redis, node: String, history: Arc<dyn History>) -> Result<Opened, Error> {
-        let Claimed { epoch, last, .. } = redis.claim().await?;
-        let position = Arc::new(Position::new(&epoch, last));
+    pub async fn open(
+        redis: Redis,
+        node: String,
+        history: Arc<dyn History>,
+        untold: Arc<dyn Untold>,
+    ) -> Result<Opened, Error> {
+        let claimed = redis.claim().await?;
+        let Claimed { epoch, last, .. } = &claimed;
+        let position = Arc::new(Position::new(epoch, *last));
         let (changes, waiting) = mpsc::channel(WAITING);
         let stream = Self {
             redis,
             node,
             history,
+            untold,
             position: position.clone(),
             alive: AtomicBool::new(true),
-            given: AtomicU64::new(last),
+            given: AtomicU64::new(*last),
             track: Mutex::default(),
             behind: Mutex::default(),
+            suspects: Mutex::default(),
             nudge: Notify::new(),
             changes,
         };
-        Ok(Opened { stream: Arc::new(stream), position, changes: waiting })
+        let opened = Opened { stream: Arc::new(stream), position, changes: waiting, claimed };
+        opened.checked().await
     }
 
     /// Whether Redis answers, as far as is known.
@@ -122,24 +127,28 @@ impl Stream {
         self.alive.load(Ordering::Acquire)
     }
 
-    /// Puts messages of one room, which are stored, into the stream; without any, whatever the room has that the stream lacks. When that fails they are told from the store, here at once
-    /// and elsewhere within two seconds, and the stream hears of them later.
-    pub async fn publish(&self, room: &RoomName, messages: Vec<Kept>) {
-        let published = match messages.is_empty() {
+    /// Puts messages of one room, which are stored, into the stream; without any, whatever the room has that the stream lacks. When
+    /// that fails they are told from the store, here at once and elsewhere within two seconds, and the stream hears of them later.
+    ///
+    /// # Errors
+    /// When other nodes could not be told in any way: whoever said it must not be told that it was said.
+    pub async fn publish(&self, room: &RoomName, messages: Vec<Kept>) -> Result<(), Error> {
+        let last = messages.last().map(|kept| kept.message.seq);
+        let published = match last {
             _ if !self.is_alive() => Err(away()),
-            true => self.catch_up(room).await,
-            false => self.append_all(room, messages).await,
+            None => self.catch_up(room).await.map(drop),
+            Some(_) => self.append_all(room, messages).await,
         };
-        if let Err(error) = published {
-            tracing::debug!(%room, %error, "messages are told without the log");
-            metrics::counter!("godzilla_chat_log_bypassed_total").increment(1);
-            let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-            if behind.len() < BEHIND {
-                behind.insert(room.clone());
-            }
-            drop(behind);
-            self.nudge.notify_one();
-        }
+        let Err(error) = published else { return Ok(()) };
+        tracing::debug!(%room, %error, "messages are told without the log");
+        metrics::counter!("godzilla_chat_log_bypassed_total").increment(1);
+        self.falls_behind(room);
+        self.nudge.notify_one();
+        let last = match last {
+            Some(last) => last,
+            None => self.history.head(room).await?.seq,
+        };
+        self.untold.note(room, last).await
     }
 
     /// Tells other nodes of a change. When that fails it is tried again until it succeeds, with whatever comes meanwhile behind
@@ -158,8 +167,15 @@ impl Stream {
 
     async fn write(&self, line: &Line) -> Result<u64, Error> {
         let mut script = scripts::TELL.prepare_invoke();
-        script.key(redis::OFFSET).key(redis::STREAM).arg(KEPT).arg(&self.node).arg(line.write());
-        let offset = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+        let key = |key| self.redis.key(key);
+        script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM));
+        script.arg(&*self.position.epoch()).arg(KEPT).arg(&self.node).arg(line.write());
+        let offset: Option<u64> =
+            self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+        let Some(offset) = offset else {
+            self.nudge.notify_one();
+            return Err(another());
+        };
         self.given.fetch_max(offset, Ordering::AcqRel);
         Ok(offset)
     }
@@ -197,70 +213,41 @@ impl Stream {
         self.track.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends `messages`, and before them whatever the stream lacks.
-    async fn append_all(&self, room: &RoomName, messages: Vec<Kept>) -> Result<(), Error> {
-        let Some(first) = messages.first().map(|kept| kept.message.seq) else { return Ok(()) };
-        let lines = |again: bool, messages: Vec<Kept>| -> Vec<Said> {
-            messages.into_iter().map(|kept| Said::new(kept, again)).collect()
-        };
-        let fresh = lines(false, messages);
-        match self.append(room, &fresh, false).await? {
-            Appended::Whole => return Ok(()),
-            Appended::Behind(last) => self.fill(room, last, first, false).await?,
-            Appended::Unknown => self.fill(room, first.saturating_sub(1 + BEFORE), first, true).await?,
-        }
-        match self.append(room, &fresh, false).await? {
-            Appended::Whole => Ok(()),
-            // Somebody else writes the room, and has put these in by now or will.
-            Appended::Behind(_) | Appended::Unknown => {
-                Err(Error::Store("the log is another one by now".into()))
-            }
+    /// The stream lacks messages of this room.
+    fn falls_behind(&self, room: &RoomName) {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        if behind.len() < BEHIND {
+            behind.insert(room.clone());
         }
     }
 
-    /// Puts the room's messages after `last` and before `first` into the stream, from the store. `again`: they may have been in
-    /// it before.
-    async fn fill(&self, room: &RoomName, mut last: u64, first: u64, again: bool) -> Result<(), Error> {
-        metrics::counter!("godzilla_chat_log_filled_total").increment(1);
-        let mut begins = again;
-        while last + 1 < first {
-            let kept = self.history.since(room, last, FILL).await?.messages;
-            let lines: Vec<Said> = kept
-                .into_iter()
-                .filter(|kept| kept.message.seq < first)
-                .map(|kept| Said::new(kept, again))
-                .collect();
-            let Some(end) = lines.last().map(Said::seq) else { return Ok(()) };
-            self.append(room, &lines, begins).await?;
-            (last, begins) = (end, false);
-        }
-        Ok(())
+    /// The rooms of which the stream lacks messages, as far as this node knows.
+    fn behind(&self) -> Vec<RoomName> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    async fn append(&self, room: &RoomName, lines: &[Said], begins: bool) -> Result<Appended, Error> {
-        let mut script = scripts::APPEND.prepare_invoke();
-        script.key(redis::OFFSET).key(redis::STREAM).key(redis::HEADS);
-        script.arg(room.as_str()).arg(KEPT).arg(&self.node).arg(u8::from(begins));
-        for line in lines {
-            script.arg(line.seq()).arg(Line::Said(line.clone()).write());
-        }
-        let (outcome, number): (String, u64) =
-            self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
-        Ok(match outcome.as_str() {
-            "behind" => Appended::Behind(number),
-            "unknown" => Appended::Unknown,
-            _ => {
-                self.given.fetch_max(number, Ordering::AcqRel);
-                Appended::Whole
-            }
-        })
+    fn has_suspects(&self) -> bool {
+        !self.suspects.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Puts what the stream lacks of a room into it.
-    async fn catch_up(&self, room: &RoomName) -> Result<(), Error> {
-        let head = self.history.head(room).await?.seq;
-        let last = self.history.since(room, head.saturating_sub(1), 1).await?.messages;
-        self.append_all(room, last).await
+    /// Another store of messages, older than the one before: nothing is known of any room.
+    fn forget_all(&self) {
+        *self.track() = Track::default();
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Opened {
+    /// Begins a new epoch when the stream has messages that the store lacks: the store was restored from a backup.
+    async fn checked(mut self) -> Result<Self, Error> {
+        if self.stream.is_replaced(self.claimed.base).await? {
+            self.claimed = self.stream.replace().await?;
+            self.stream.position.begin(&self.claimed.epoch);
+            self.stream.position.reach(self.claimed.last);
+            self.stream.given.store(self.claimed.last, Ordering::Release);
+        }
+        Ok(self)
     }
 }
 
@@ -278,4 +265,8 @@ fn change(entry: &Entry) -> Option<Line> {
 
 fn away() -> Error {
     Error::Store("the log does not answer".to_owned())
+}
+
+fn another() -> Error {
+    Error::Store("the log is another one by now".to_owned())
 }

@@ -4,44 +4,72 @@ use std::sync::LazyLock;
 
 use remote::redis::Script;
 
-/// Keys: the last offset, the stream, the rooms' last numbers. Arguments: the room, how many entries to keep, who writes, `1`
-/// when a room that is not known here begins with the first of these, and then number and entry of each message, in order.
+/// Keys: the epoch, the last offset, the stream, the rooms' last numbers, their last messages. Arguments: the epoch that the
+/// writer knows, the room, how many entries to keep, who writes, `1` when a room that is not known here begins with the first of
+/// these, which number may be passed over (`*`: all), and then number, id and entry of each message, in order.
 ///
-/// Answers with what became of it and a number: `appended` and the last offset; `behind` and the room's last number, when
-/// messages before the first are missing; `unknown`, when nothing is known of the room. What is there already is left out.
+/// Answers with what became of it, a number and an id: `appended` and the last offset; `behind` and the room's last number, when
+/// messages before the first are missing; `held`, the room's last number and the id of that message, when the first is there
+/// already and may not be passed over; `unknown`, when nothing is known of the room; `another`, when the log is another one.
 pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local room, keep, node, begins = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-        local first = tonumber(ARGV[5])
-        local head = tonumber(redis.call('HGET', KEYS[3], room) or '-1')
+        local epoch, room, keep, node, begins, passed = unpack(ARGV, 1, 6)
+        local first = tonumber(ARGV[7])
+        local offset = redis.call('GET', KEYS[2])
+        if not offset or redis.call('GET', KEYS[1]) ~= epoch then return {'another', '0', ''} end
+        local head = tonumber(redis.call('HGET', KEYS[4], room) or '-1')
         if head < 0 then
-            if first ~= 1 and begins ~= '1' then return {'unknown', '0'} end
+            if first ~= 1 and begins ~= '1' then return {'unknown', '0', ''} end
             head = first - 1
         end
-        if first > head + 1 then return {'behind', string.format('%.0f', head)} end
-        local offset = redis.call('GET', KEYS[1])
-        for i = 5, #ARGV, 2 do
+        local shown = string.format('%.0f', head)
+        if first > head + 1 then return {'behind', shown, ''} end
+        if first <= head and passed ~= '*' and passed ~= shown then
+            local number, id = string.match(redis.call('HGET', KEYS[5], room) or '', '^(%d+) (.*)$')
+            return {'held', shown, number == shown and id or ''}
+        end
+        local last
+        for i = 7, #ARGV, 3 do
             local seq = tonumber(ARGV[i])
             if seq == head + 1 then
-                offset = string.format('%.0f', redis.call('INCR', KEYS[1]))
-                redis.call('XADD', KEYS[2], 'MAXLEN', '~', keep, offset .. '-0', 'node', node, 'entry', ARGV[i + 1])
-                head = seq
+                offset = string.format('%.0f', redis.call('INCR', KEYS[2]))
+                redis.call('XADD', KEYS[3], 'MAXLEN', '~', keep, offset .. '-0', 'node', node, 'entry', ARGV[i + 2])
+                head, last = seq, ARGV[i + 1]
             end
         end
-        redis.call('HSET', KEYS[3], room, string.format('%.0f', head))
-        return {'appended', offset}
+        if last then
+            shown = string.format('%.0f', head)
+            redis.call('HSET', KEYS[4], room, shown)
+            redis.call('HSET', KEYS[5], room, shown .. ' ' .. last)
+        end
+        return {'appended', offset, ''}
         ",
     )
 });
 
-/// Keys: the last offset, the stream. Arguments: how many entries to keep, who writes, the entry. For what has no number.
+/// Keys: the epoch, the last offset, the stream. Arguments: the epoch that the writer knows, how many entries to keep, who writes,
+/// the entry. For what has no number. Answers with the offset; with nothing when the log is another one.
 pub static TELL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local offset = string.format('%.0f', redis.call('INCR', KEYS[1]))
-        redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], offset .. '-0', 'node', ARGV[2], 'entry', ARGV[3])
+        if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+        local offset = string.format('%.0f', redis.call('INCR', KEYS[2]))
+        redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], offset .. '-0', 'node', ARGV[3], 'entry', ARGV[4])
         return offset
+        ",
+    )
+});
+
+/// Keys: the rooms' last numbers, their last messages. Argument: a room. Answers with its last number and the id of that message;
+/// with nothing when either is not known.
+pub static LAST: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local head = redis.call('HGET', KEYS[1], ARGV[1])
+        local number, id = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '^(%d+) (.*)$')
+        if not head or number ~= head then return false end
+        return {head, id}
         ",
     )
 });
@@ -56,7 +84,7 @@ pub static MISSED: LazyLock<Script> = LazyLock::new(|| {
         r"
         local epoch, last, base = unpack(redis.call('MGET', KEYS[1], KEYS[2], KEYS[3]))
         local after = tonumber(ARGV[2])
-        if epoch ~= ARGV[1] or after < tonumber(base) or after > tonumber(last) then return false end
+        if epoch ~= ARGV[1] or not last or not base or after < tonumber(base) or after > tonumber(last) then return false end
         if after == tonumber(last) then return {last, {}} end
         local from = string.format('%.0f-0', after + 1)
         local entries = redis.call('XRANGE', KEYS[4], from, '+', 'COUNT', ARGV[3])

@@ -52,6 +52,10 @@ impl Track {
     /// What to do with message `seq` of a room; `again`: it may have been in the log before.
     pub fn judge(&mut self, room: &RoomName, seq: u64, again: bool) -> Verdict {
         let is_new = !self.knows(room);
+        if is_new && again {
+            // Nobody here listens, or everybody reloads.
+            return Verdict::Old;
+        }
         let place = self.place(room);
         let known = if again || place.told == 0 { place.told.max(place.floor) } else { place.told };
         if seq <= place.told || (again && seq <= known) {
@@ -64,6 +68,11 @@ impl Track {
     pub fn told(&mut self, room: &RoomName, seq: u64) {
         let place = self.place(room);
         place.told = place.told.max(seq);
+    }
+
+    /// The last message told of a room that somebody listens to, or the one before the first.
+    pub fn known(&self, room: &RoomName) -> Option<u64> {
+        self.rooms.get(room).map(|place| place.told.max(place.floor))
     }
 
     /// Where every room is that somebody listens to.

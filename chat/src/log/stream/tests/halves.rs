@@ -1,0 +1,129 @@
+//! A Redis that works by half, and one that loses a part of the log while nodes run.
+
+use testbed::Refusal;
+
+use super::*;
+
+/// What is acked reaches every node while Redis answers reads and refuses writes, and the log is healed afterwards.
+#[actix_rt::test]
+async fn messages_reach_all_nodes_while_redis_refuses_writes() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    for (number, refusal) in Refusal::ALL.into_iter().enumerate() {
+        let text = |what: &str| format!("{what} {number}");
+        cluster.says(&here, &[&text("before")]).await;
+        here.told_exactly(&[&text("before")]).await;
+        there.told_exactly(&[&text("before")]).await;
+        refusal.begins(&cluster.server);
+        cluster.says(&here, &[&text("away")]).await;
+        here.told_exactly(&[&text("away")]).await;
+        there.told_exactly(&[&text("away")]).await;
+        let obstacle = here.stream.redis.obstacle().await;
+        assert!(obstacle.is_some_and(|words| words.contains(refusal.word())), "{refusal:?}: {obstacle:?}");
+        refusal.ends(&cluster.server);
+        let healed = async || cluster.untold.all().await.unwrap().is_empty();
+        soon(&format!("{refusal:?}: the log is healed"), healed).await;
+        cluster.says(&there, &[&text("after")]).await;
+        here.told_exactly(&[&text("after")]).await;
+        there.told_exactly(&[&text("after")]).await;
+    }
+}
+
+/// One node has lost Redis, the others have not: they do not wait for it.
+#[actix_rt::test]
+async fn messages_of_a_node_without_redis_reach_the_others() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    cluster.says(&here, &["before"]).await;
+    here.told_exactly(&["before"]).await;
+    there.told_exactly(&["before"]).await;
+    // What `here` says is stored, and its append fails.
+    let kept = cluster.stores("alone").await;
+    here.stream.alive.store(false, std::sync::atomic::Ordering::Release);
+    here.log.publish(&tea(), vec![kept]).await.unwrap();
+    there.told_exactly(&["alone"]).await;
+    drop(here);
+    // The others heal what it cannot any more.
+    soon("the log is healed", async || cluster.untold.all().await.unwrap().is_empty()).await;
+}
+
+/// Each of these happens to a log that nodes follow.
+const LOSSES: [&str; 14] = [
+    "DEL {log}:stream",
+    "DEL {log}:offset",
+    "DEL {log}:epoch",
+    "DEL {log}:base",
+    "DEL {log}:run",
+    "DEL {log}:heads",
+    "HDEL {log}:heads tea",
+    "DEL {log}:last",
+    "FLUSHALL",
+    "SCRIPT FLUSH",
+    "XTRIM {log}:stream MAXLEN 0",
+    "SET {log}:stream another-application",
+    "SET {log}:heads another-application",
+    "SET {log}:offset 5",
+];
+
+#[actix_rt::test]
+async fn nothing_is_lost_or_told_twice_when_parts_of_the_log_vanish() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    for (number, loss) in LOSSES.into_iter().enumerate() {
+        let texts = ["a", "b", "c"].map(|part| format!("{number} {part}"));
+        cluster.says(&here, &[&texts[0]]).await;
+        cluster.server.does(loss);
+        cluster.says(&there, &[&texts[1]]).await;
+        cluster.says(&here, &[&texts[2]]).await;
+        let expected: Vec<&str> = texts.iter().map(String::as_str).collect();
+        here.told_exactly(&expected).await;
+        there.told_exactly(&expected).await;
+    }
+    cluster.server.does("CLIENT KILL TYPE normal SKIPME yes");
+    cluster.says(&there, &["killed"]).await;
+    here.told_exactly(&["killed"]).await;
+    there.told_exactly(&["killed"]).await;
+    soon("the log is whole again", async || {
+        let texts = there.log.missed(&[tea()], there.log.reached(), "x").await;
+        cluster.untold.all().await.unwrap().is_empty() && matches!(texts, Ok(Some(_)))
+    })
+    .await;
+}
+
+/// An entry that is gone before it was read is not the end of its message.
+#[actix_rt::test]
+async fn a_message_whose_entry_vanishes_unread_is_told_from_the_store() {
+    let cluster = Cluster::on(Server::start());
+    let mut here = cluster.node("here").await;
+    cluster.says(&here, &["before"]).await;
+    here.told_exactly(&["before"]).await;
+    cluster.stores("gone").await;
+    let vanish = r"
+        local offset = string.format('%.0f', redis.call('INCR', KEYS[1]))
+        redis.call('XADD', KEYS[2], offset .. '-0', 'node', 'x', 'entry', '{}')
+        redis.call('HSET', KEYS[3], 'tea', ARGV[1])
+        redis.call('XTRIM', KEYS[2], 'MAXLEN', 0)
+    ";
+    let script = redis::Script::new(vanish);
+    let mut script = script.prepare_invoke();
+    script.key("{log}:offset").key("{log}:stream").key("{log}:heads").arg(2);
+    raw(&here, async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
+    here.told_exactly(&["gone"]).await;
+    cluster.says(&here, &["after"]).await;
+    here.told_exactly(&["after"]).await;
+}
+
+/// A client that was shown a message before the log forgot its room is never shown it again as missed.
+#[actix_rt::test]
+async fn a_room_that_the_log_has_forgotten_is_not_recovered_twice() {
+    let cluster = Cluster::on(Server::start());
+    let mut here = cluster.node("here").await;
+    cluster.says(&here, &["one", "two"]).await;
+    here.told_exactly(&["one", "two"]).await;
+    let after = here.log.reached();
+    cluster.server.does("HDEL {log}:heads tea");
+    cluster.says(&here, &["three"]).await;
+    here.told_exactly(&["three"]).await;
+    let missed = here.log.missed(&[tea()], after, "x").await.unwrap();
+    assert_eq!(missed.map(|missed| missed.messages.len()), None, "the log has older ones behind that");
+}

@@ -1,0 +1,26 @@
+//! Which rooms have messages that the log of a cluster lacks. A node that cannot write to the log notes its room here, so that
+//! every other node delivers the messages from the store within [`crate::log::stream`]'s bound. Kept in the store of messages:
+//! whatever keeps a node from the log, it has just written to that store. Backend: [`mongo`].
+
+pub mod mongo;
+
+use async_trait::async_trait;
+use proto::RoomName;
+
+use crate::Error;
+
+/// The maximum number of rooms that one look returns.
+pub const AT_ONCE: usize = 1_024;
+
+/// See the module.
+#[async_trait]
+pub trait Untold: Send + Sync + 'static {
+    /// The log lacks messages of `room`, up to `seq`. Durable when it answers.
+    async fn note(&self, room: &RoomName, seq: u64) -> Result<(), Error>;
+
+    /// Rooms whose messages the log lacks, and up to which `seq`; at most [`AT_ONCE`].
+    async fn all(&self) -> Result<Vec<(RoomName, u64)>, Error>;
+
+    /// The log has the messages of `room` up to `seq`.
+    async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error>;
+}

@@ -1,0 +1,127 @@
+//! The cause of a failed request to Redis, in words for operators: what is wrong, and what to do about it. The words follow the
+//! name of the store, as in "Redis is full".
+
+use deadpool_redis::{
+    HookError, PoolError,
+    redis::{ErrorKind, RedisError},
+};
+
+use crate::Unanswered;
+
+/// The server does not answer in time.
+pub const SILENT: &str = "does not answer";
+
+/// The server refuses the credentials.
+pub const REFUSES: &str = "refuses the user or the password";
+
+/// No process listens at the address.
+pub const REFUSED: &str = "refuses connections: check that it runs, and the host and port of its address";
+
+/// The host name of the address does not resolve.
+pub const UNKNOWN_HOST: &str = "has a host name that does not resolve: check DNS and its address";
+
+/// The network does not reach the address.
+pub const UNREACHABLE: &str = "cannot be reached over the network: check routes and network policies";
+
+/// The user of the roles lacks a right.
+pub const FORBIDS: &str = "does not allow its user a needed command: grant the rights that README lists";
+
+/// By the code of an error reply. The order does not matter.
+const BY_CODE: [(&str, &str); 14] = [
+    ("WRONGPASS", REFUSES),
+    ("NOAUTH", REFUSES),
+    ("NOPERM", FORBIDS),
+    ("OOM", "is full and refuses writes: raise maxmemory or free memory"),
+    ("READONLY", "is a replica and refuses writes: its address must name the primary"),
+    ("NOREPLICAS", "refuses writes because too few replicas are connected (min-replicas-to-write)"),
+    ("MISCONF", "refuses writes because it cannot save to its disk (MISCONF): check its disk and its log"),
+    ("LOADING", "is loading its data"),
+    ("MASTERDOWN", "is a replica without a primary"),
+    ("CLUSTERDOWN", "is a Redis Cluster that is down: a single Redis is needed"),
+    ("MOVED", "is a Redis Cluster: a single Redis is needed"),
+    ("BUSY", "is busy with a script that does not end"),
+    (
+        "WRONGTYPE",
+        "has a key of another application under a name of ours: use another database or --deployment",
+    ),
+    ("DENIED", "is in protected mode and refuses connections from other hosts: set a password"),
+];
+
+/// By a part of the text of an error, in lower case. The first match counts.
+const BY_TEXT: [(&str, &str); 14] = [
+    ("connection refused", REFUSED),
+    ("failed to lookup address", UNKNOWN_HOST),
+    ("name or service not known", UNKNOWN_HOST),
+    ("temporary failure in name resolution", UNKNOWN_HOST),
+    ("no address found", UNKNOWN_HOST),
+    ("unreachable", UNREACHABLE),
+    ("no route to host", UNREACHABLE),
+    ("max number of clients", "has no free connection left: raise maxclients"),
+    ("db index is out of range", "has no database of the number in its address"),
+    ("acl failure", FORBIDS),
+    ("can't run this command", FORBIDS),
+    ("can't access this channel", FORBIDS),
+    ("permissions to", FORBIDS),
+    ("unknown command", "is older than version 7 or has renamed commands"),
+];
+
+impl Unanswered {
+    /// The cause in words that follow "Redis".
+    pub fn obstacle(&self) -> &'static str {
+        match self {
+            Self::Late => SILENT,
+            Self::Redis(error)
+            | Self::Connection(
+                PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)),
+            ) => of(error),
+            Self::Connection(_) => SILENT,
+        }
+    }
+}
+
+/// The cause of `error` in words that follow "Redis".
+pub fn of(error: &RedisError) -> &'static str {
+    if let Some((_, words)) = BY_CODE.iter().find(|(code, _)| error.code() == Some(code)) {
+        return words;
+    }
+    let text = error.to_string().to_lowercase();
+    if let Some(words) = by_text(&text) {
+        return words;
+    }
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => REFUSES,
+        ErrorKind::Parse => {
+            "does not speak the protocol of Redis: check the port, and that it expects no TLS"
+        }
+        _ => SILENT,
+    }
+}
+
+/// The cause that a text of an error names, in lower case, if any.
+pub(crate) fn by_text(text: &str) -> Option<&'static str> {
+    BY_TEXT.iter().find(|(part, _)| text.contains(part)).map(|(_, words)| *words)
+}
+
+#[cfg(test)]
+mod tests {
+    use deadpool_redis::redis::make_extension_error;
+
+    use super::*;
+
+    #[test]
+    fn error_replies_name_their_cause() {
+        let reply = |code: &str, text: &str| make_extension_error(code.to_owned(), Some(text.to_owned()));
+        let cases: [(RedisError, &str); 6] = [
+            (reply("OOM", "command not allowed when used memory > 'maxmemory'."), "full"),
+            (reply("READONLY", "You can't write against a read only replica."), "replica"),
+            (reply("NOREPLICAS", "Not enough good replicas to write."), "too few replicas"),
+            (reply("MISCONF", "Redis is configured to save RDB snapshots"), "disk"),
+            (reply("ERR", "max number of clients reached"), "maxclients"),
+            (reply("NOPERM", "this user has no permissions to access one of the channels"), "rights"),
+        ];
+        for (error, part) in cases {
+            let words = Unanswered::Redis(error.clone()).obstacle();
+            assert!(words.contains(part), "{error}: {words}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The name of a deployment. Several deployments (staging and production, blue and green) can share one Redis and one MongoDB:
+//! the names of all keys, channels and collections start with the name of their deployment.
+
+use std::{str::FromStr, sync::Arc};
+
+use deadpool_redis::redis::Client;
+
+/// The name of a deployment: empty, or up to [`Deployment::MAX`] letters, digits and dashes. The empty name is the default and
+/// leaves all names as they are without deployments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deployment(Option<Arc<str>>);
+
+/// The name contains a character that is not allowed, or is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected up to 32 letters, digits and dashes")]
+pub struct NotADeployment;
+
+impl Deployment {
+    /// The maximum length, in bytes. Collection names of MongoDB are limited too.
+    pub const MAX: usize = 32;
+
+    /// The name of a Redis key of this deployment.
+    pub fn key(&self, key: &str) -> String {
+        self.prefixed(key, ':')
+    }
+
+    /// The name of a MongoDB collection of this deployment.
+    pub fn collection(&self, name: &str) -> String {
+        self.prefixed(name, '.')
+    }
+
+    /// The name of a Redis channel of this deployment in database `db`. Redis does not separate channels by database, so the
+    /// name of a channel outside database 0 carries the number of the database.
+    pub fn channel(&self, name: &str, db: i64) -> String {
+        let channel = self.key(name);
+        if db == 0 { channel } else { format!("{channel}@{db}") }
+    }
+
+    fn prefixed(&self, name: &str, separator: char) -> String {
+        match &self.0 {
+            Some(deployment) => format!("{deployment}{separator}{name}"),
+            None => name.to_owned(),
+        }
+    }
+}
+
+impl FromStr for Deployment {
+    type Err = NotADeployment;
+
+    fn from_str(name: &str) -> Result<Self, NotADeployment> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if name.len() > Self::MAX || !name.bytes().all(is_allowed) {
+            return Err(NotADeployment);
+        }
+        Ok(Self((!name.is_empty()).then(|| name.into())))
+    }
+}
+
+/// The address of a Redis, and the deployment whose keys are used there.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The address, such as `redis://127.0.0.1:6379/0`. It may contain a password.
+    pub url: String,
+    /// The deployment.
+    pub deployment: Deployment,
+}
+
+impl Location {
+    /// The Redis at `url`, used by `deployment`.
+    pub fn new(url: &str, deployment: &Deployment) -> Self {
+        Self { url: url.to_owned(), deployment: deployment.clone() }
+    }
+
+    /// The name of a key of the deployment.
+    pub fn key(&self, key: &str) -> String {
+        self.deployment.key(key)
+    }
+
+    /// The name of a channel of the deployment in the database of the address.
+    pub fn channel(&self, name: &str) -> String {
+        let client = Client::open(&*self.url);
+        let db = client.map_or(0, |client| client.get_connection_info().redis_settings().db());
+        self.deployment.channel(name, db)
+    }
+}
+
+impl<T: AsRef<str> + ?Sized> From<&T> for Location {
+    /// The deployment without a name.
+    fn from(url: &T) -> Self {
+        Self::new(url.as_ref(), &Deployment::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_start_with_the_deployment() {
+        let blue: Deployment = "blue-2".parse().unwrap();
+        assert_eq!(blue.key("session:x"), "blue-2:session:x");
+        assert_eq!(blue.collection("users"), "blue-2.users");
+        assert_eq!(blue.channel("closed", 0), "blue-2:closed");
+        assert_eq!(blue.channel("closed", 3), "blue-2:closed@3");
+    }
+
+    #[test]
+    fn the_default_deployment_changes_no_name() {
+        let default: Deployment = "".parse().unwrap();
+        assert_eq!(default, Deployment::default());
+        let names = [default.key("a"), default.collection("a"), default.channel("a", 0)];
+        assert_eq!(names, ["a", "a", "a"]);
+        assert_eq!(default.channel("a", 1), "a@1");
+    }
+
+    #[test]
+    fn other_characters_are_refused() {
+        let long = "x".repeat(Deployment::MAX + 1);
+        for name in ["a b", "a:b", "a.b", "$a", "a{b}", "ä", &long] {
+            assert_eq!(name.parse::<Deployment>(), Err(NotADeployment), "{name}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The cause of a failed call to MongoDB, in words for operators that follow "MongoDB".
+
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+
+use super::Unanswered;
+use crate::{REFUSES, SILENT, cause};
+
+/// Writes are accepted and not confirmed by a majority.
+pub const UNCONFIRMED: &str =
+    "does not confirm writes: a majority of its replica set is missing, or its disk does not answer";
+
+/// No primary is known.
+const NO_PRIMARY: &str =
+    "has no primary: a majority of its replica set is missing, or an election is under way";
+
+/// The server is not a member of a replica set.
+const STANDALONE: &str = "is not a replica set: start it with --replSet and run rs.initiate()";
+
+/// The replica set has another name than the address says.
+const OTHER_SET: &str =
+    "has no member of the replica set that its address names: check replicaSet=, and that rs.initiate() ran";
+
+/// The disk is full.
+const FULL: &str = "has no disk space left and refuses writes";
+
+/// By the code of an error reply.
+const BY_CODE: [(i32, &str); 17] = [
+    (18, REFUSES),
+    (13, cause::FORBIDS),
+    (8000, cause::FORBIDS),
+    (14031, FULL),
+    (64, UNCONFIRMED),
+    (100, UNCONFIRMED),
+    (79, UNCONFIRMED),
+    (10107, NO_PRIMARY),
+    (13435, NO_PRIMARY),
+    (13436, NO_PRIMARY),
+    (11602, NO_PRIMARY),
+    (189, NO_PRIMARY),
+    (91, "is shutting down"),
+    (11600, "is shutting down"),
+    (20, STANDALONE),
+    (262, "refuses writes because a limit on time or space is exceeded"),
+    (10334, "refuses a document that is too large"),
+];
+
+/// By a part of the text of an error, in lower case. The first match counts.
+const BY_TEXT: [(&str, &str); 8] = [
+    ("authentication fail", REFUSES),
+    ("scram failure", REFUSES),
+    ("no space left", FULL),
+    ("transaction numbers are only allowed", STANDALONE),
+    ("replica set name", OTHER_SET),
+    ("type: rssecondary", NO_PRIMARY),
+    ("type: rsghost", OTHER_SET),
+    ("servers: [  ]", OTHER_SET),
+];
+
+/// By a part of the text, where nothing above and no cause of the network matches.
+const LAST: [(&str, &str); 3] = [
+    ("replicasetnoprimary", NO_PRIMARY),
+    ("unexpected eof", "closes connections: check the port, and whether it expects TLS (tls=true)"),
+    ("connection reset", "closes connections: check the port, and whether it expects TLS (tls=true)"),
+];
+
+impl Unanswered {
+    /// The cause in words that follow "MongoDB".
+    pub fn obstacle(&self) -> &'static str {
+        match self {
+            Self::Late => SILENT,
+            Self::Mongo(error) => of(error),
+        }
+    }
+}
+
+/// The cause of `error` in words that follow "MongoDB".
+pub fn of(error: &Error) -> &'static str {
+    let code = match &*error.kind {
+        ErrorKind::Authentication { .. } => return REFUSES,
+        ErrorKind::DnsResolve { .. } => return cause::UNKNOWN_HOST,
+        ErrorKind::Command(refused) => Some(refused.code),
+        ErrorKind::Write(WriteFailure::WriteError(refused)) => Some(refused.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(refused)) => Some(refused.code),
+        ErrorKind::InsertMany(failed) => {
+            let first = failed.write_errors.as_deref().and_then(<[_]>::first).map(|refused| refused.code);
+            first.or(failed.write_concern_error.as_ref().map(|refused| refused.code))
+        }
+        _ => None,
+    };
+    if let Some((_, words)) = BY_CODE.iter().find(|(known, _)| Some(*known) == code) {
+        return words;
+    }
+    let text = error.to_string().to_lowercase();
+    let find = |table: &[(&str, &'static str)]| {
+        table.iter().find(|(part, _)| text.contains(part)).map(|(_, words)| *words)
+    };
+    find(&BY_TEXT).or_else(|| cause::by_text(&text)).or_else(|| find(&LAST)).unwrap_or(SILENT)
+}

@@ -1,0 +1,98 @@
+//! Detection of a MongoDB that answers reads and does not take writes: a full disk, a lost majority, a revoked right.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use mongodb::{
+    Collection,
+    bson::{DateTime, Document, doc},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+use super::{Store, answered, cause::UNCONFIRMED, collection};
+
+/// The collection of the document that is written.
+const COLLECTION: &str = "written";
+
+/// The interval between two writes at least. A result is used for this long.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time a caller waits for the result of a write. Readiness checks have a deadline of one second.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// A write that takes longer is reported.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Checks that a store takes writes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Writes {
+    documents: Collection<Document>,
+    state: Arc<Mutex<State>>,
+    finished: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The start of a write that has no result yet.
+    pending: Option<Instant>,
+    /// The time and the result of the last write.
+    last: Option<(Instant, Option<&'static str>)>,
+}
+
+impl Writes {
+    /// Checks the writes of `store`, which need not be reachable yet.
+    pub fn new(store: impl Into<Store>) -> Self {
+        let documents = collection(store, COLLECTION);
+        Self { documents, state: Arc::default(), finished: Arc::default() }
+    }
+
+    /// The cause that prevents writes, if any, in words that follow "MongoDB". Starts a write when the last result is old.
+    /// Callers share the write. Returns within a second, also when MongoDB does not answer.
+    pub async fn obstacle(&self) -> Option<&'static str> {
+        let mut finished = std::pin::pin!(self.finished.notified());
+        finished.as_mut().enable();
+        if self.begin() {
+            tokio::spawn(self.clone().write());
+        }
+        if self.state().pending.is_some() {
+            let _ = timeout(PATIENCE, finished).await;
+        }
+        let state = self.state();
+        match (state.pending, state.last) {
+            (Some(since), _) if since.elapsed() >= SLOW => Some(UNCONFIRMED),
+            (Some(_), None) => Some(UNCONFIRMED),
+            (_, last) => last.and_then(|(_, obstacle)| obstacle),
+        }
+    }
+
+    /// Whether a write is due. Marks it as pending.
+    fn begin(&self) -> bool {
+        let mut state = self.state();
+        let is_fresh = state.last.is_some_and(|(at, _)| at.elapsed() < INTERVAL);
+        let is_due = state.pending.is_none() && !is_fresh;
+        if is_due {
+            state.pending = Some(Instant::now());
+        }
+        is_due
+    }
+
+    async fn write(self) {
+        let update = doc! { "$set": { "at": DateTime::now() } };
+        let write = self.documents.update_one(doc! { "_id": 1 }, update).upsert(true);
+        let obstacle = answered(write).await.err().map(|error| match error {
+            super::Unanswered::Late => UNCONFIRMED,
+            error => error.obstacle(),
+        });
+        *self.state() = State { pending: None, last: Some((Instant::now(), obstacle)) };
+        self.finished.notify_waiters();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

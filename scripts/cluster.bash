@@ -43,14 +43,51 @@ workload() {
     esac
 }
 
-# Waits until what was applied of the services runs, telling how far it is.
+# Prints why the containers of the pod $1 do not run, one line for each reason; prints nothing while all of them run.
+pod_state() {
+    # shellcheck disable=SC2016
+    local template='
+        {{- $started := false -}}
+        {{- range .status.initContainerStatuses }}{{ template "container" . }}{{ end -}}
+        {{- range .status.containerStatuses }}{{ $started = true }}{{ template "container" . }}{{ end -}}
+        {{- range .status.conditions -}}
+            {{- if and (eq .type "PodScheduled") (eq .status "False") -}}
+                not scheduled: {{ .reason }}: {{ printf "%q" .message }}{{ "\n" }}
+            {{- end -}}
+        {{- end -}}
+        {{- if .status.reason }}{{ .status.phase }}: {{ .status.reason }}: {{ printf "%q" .status.message }}{{ "\n" }}{{ end -}}
+        {{- define "container" -}}
+            {{- if .state.waiting -}}
+                {{ .name }} waits: {{ .state.waiting.reason }}
+                {{- if .state.waiting.message }}: {{ printf "%q" .state.waiting.message }}{{ end }}{{ "\n" }}
+            {{- else if .state.terminated -}}
+                {{ .name }} ended: {{ .state.terminated.reason }}, exit code {{ .state.terminated.exitCode }}{{ "\n" }}
+            {{- end -}}
+            {{- if and (not .state.running) .lastState.terminated -}}
+                {{ .name }} ended before: {{ .lastState.terminated.reason }}, exit code {{ .lastState.terminated.exitCode }}, restarts {{ .restartCount }}{{ "\n" }}
+            {{- end -}}
+        {{- end -}}'
+    kubectl get pod "$1" --namespace "$namespace" --output "go-template=$template" 2>/dev/null || true
+}
+
+# Prints the last warnings about the objects of the service $1: its workload, replica sets, pods and volume claims.
+warnings() {
+    kubectl get events --namespace "$namespace" --field-selector type=Warning --sort-by .lastTimestamp --no-headers \
+        --output 'custom-columns=NAME:.involvedObject.name,KIND:.involvedObject.kind,REASON:.reason,MESSAGE:.message' |
+        awk -v service="$1" '$1 == service || index($1, service "-") == 1 || index($1, "data-" service "-") == 1' | tail -n 10
+}
+
+# Waits until the current template of each service runs, and reports progress.
 wait_for() {
-    local service
+    local service pod
     for service in "$@"; do
         say "waiting for $service"
         if ! kubectl rollout status "$(workload "$service")" --namespace "$namespace" --timeout 300s >&2; then
             kubectl get pods --namespace "$namespace" --selector "app.kubernetes.io/name=$service" >&2
-            kubectl get events --namespace "$namespace" --field-selector type=Warning --sort-by .lastTimestamp | tail -n 10 >&2
+            for pod in $(kubectl get pods --namespace "$namespace" --selector "app.kubernetes.io/name=$service" --output name); do
+                pod_state "${pod#pod/}" | sed "s|^|${pod#pod/}: |" >&2
+            done
+            warnings "$service" >&2
             fail "$service did not get ready. Its log: kubectl logs --namespace $namespace $(workload "$service")"
         fi
     done

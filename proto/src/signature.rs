@@ -18,8 +18,13 @@ pub const LIFETIME_MS: u64 = 30_000;
 const VERSION: &str = "1";
 
 /// The key that all roles share. Its `Debug` shows nothing of it.
+///
+/// While a key is replaced, a role signs with one key and accepts signatures of others too ([`Key::accept`]).
 #[derive(Clone)]
-pub struct Key(Hmac<Sha256>);
+pub struct Key {
+    signing: Hmac<Sha256>,
+    accepted: Vec<Hmac<Sha256>>,
+}
 
 /// What a signature is for: the request's method and its path with the query, as sent. It is good for no other; the body is not covered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +63,13 @@ impl Key {
         if bytes.len() < Self::MIN {
             return Err(ShortKey);
         }
-        Hmac::new_from_slice(bytes).map(Self).map_err(|_| ShortKey)
+        let signing = Hmac::new_from_slice(bytes).map_err(|_| ShortKey)?;
+        Ok(Self { signing, accepted: Vec::new() })
+    }
+
+    /// Accepts signatures of `other` too. Signing does not change.
+    pub fn accept(&mut self, other: Self) {
+        self.accepted.push(other.signing);
     }
 
     /// The header's value that tells a service who asks for `target`; none is nobody, which only a gateway can say, either.
@@ -66,7 +77,7 @@ impl Key {
         let (username, session) =
             identity.map_or(("", ""), |Identity { username, session }| (username.as_str(), session.as_str()));
         let expires = now.0 + LIFETIME_MS;
-        let mac = self.mac(target, username, session, expires).finalize().into_bytes();
+        let mac = mac(&self.signing, target, username, session, expires).finalize().into_bytes();
         format!("{VERSION}:{username}:{session}:{expires}:{}", hex::encode(mac))
     }
 
@@ -88,9 +99,10 @@ impl Key {
         }
         let expires: u64 = expires.parse().map_err(|_| Unproven::Malformed)?;
         let signature = hex::decode(signature).map_err(|_| Unproven::Malformed)?;
-        self.mac(target, username, session, expires)
-            .verify_slice(&signature)
-            .map_err(|_| Unproven::Forged)?;
+        let mut keys = std::iter::once(&self.signing).chain(&self.accepted);
+        if !keys.any(|key| mac(key, target, username, session, expires).verify_slice(&signature).is_ok()) {
+            return Err(Unproven::Forged);
+        }
         if expires <= now.0 || expires > now.0 + 2 * LIFETIME_MS {
             return Err(Unproven::Expired);
         }
@@ -100,13 +112,19 @@ impl Key {
         let username = username.parse().map_err(|_| Unproven::Malformed)?;
         Ok(Some(Identity { username, session: session.to_owned() }))
     }
+}
 
-    /// Over a text in which no field can reach into its neighbour: a request line and a header hold no line breaks.
-    fn mac(&self, target: Target<'_>, username: &str, session: &str, expires: u64) -> Hmac<Sha256> {
-        let Target { method, path } = target;
-        let text = format!("godzilla identity {VERSION}\n{method}\n{path}\n{username}\n{session}\n{expires}");
-        self.0.clone().chain_update(text)
-    }
+/// Over a text in which no field can reach into its neighbour: a request line and a header hold no line breaks.
+fn mac(
+    key: &Hmac<Sha256>,
+    target: Target<'_>,
+    username: &str,
+    session: &str,
+    expires: u64,
+) -> Hmac<Sha256> {
+    let Target { method, path } = target;
+    let text = format!("godzilla identity {VERSION}\n{method}\n{path}\n{username}\n{session}\n{expires}");
+    key.clone().chain_update(text)
 }
 
 impl fmt::Debug for Key {
@@ -124,6 +142,26 @@ mod tests {
 
     fn key() -> Key {
         Key::new(&[7; 32]).unwrap()
+    }
+
+    /// The three steps of a rotation: roles of neighbouring steps accept each other, and the old key ends.
+    #[test]
+    fn roles_of_neighbouring_steps_of_a_rotation_accept_each_other() {
+        let (old, new) = (Key::new(&[7; 32]).unwrap(), Key::new(&[8; 32]).unwrap());
+        let both = |signing: &Key, other: &Key| {
+            let mut key = signing.clone();
+            key.accept(other.clone());
+            key
+        };
+        let steps = [old.clone(), both(&old, &new), both(&new, &old), new.clone()];
+        let accepts = |verifier: &Key, signer: &Key| {
+            let header = signer.sign(Some(&alice()), ME, NOW);
+            verifier.verify(&header, ME, NOW) == Ok(Some(alice()))
+        };
+        for (step, next) in steps.iter().zip(&steps[1..]) {
+            assert!(accepts(step, next) && accepts(next, step));
+        }
+        assert!(!accepts(&new, &old) && !accepts(&new, &steps[1]) && !accepts(&old, &steps[2]));
     }
 
     fn alice() -> Identity {

@@ -4,9 +4,12 @@ import yaml
 
 import network
 import workloads
-from expected import KINDS, MONGOD, NAME, REDIS_CONF, SETTINGS, offence, same
+from expected import EDGES, KINDS, MONGOD, NAME, REDIS_CONF, SETTINGS, offence, same
 
 SCALED = {"gateway", "accounts", "chat"}
+# The example is production with backups: one job more, which connects to MongoDB and to nothing else.
+EXAMPLE = "overlay.yaml"
+BACKUP = {("backup", "mongo", 27017)}
 
 
 def check(path, secrets, known):
@@ -24,7 +27,7 @@ def check(path, secrets, known):
     for name, document in runs.items():
         workloads.check(f"{where} {name}", document, secrets)
     workloads.check_services(where, documents, runs)
-    network.check(where, documents)
+    network.check(where, documents, EDGES | BACKUP if where == EXAMPLE else EDGES)
     members = runs["mongo"]["spec"]["replicas"]
     gateway = next(d["spec"] for d in documents if d["kind"] == "Service" and d["metadata"]["name"] == "gateway")
     if path.stem == "local":
@@ -43,7 +46,11 @@ def check_document(where, document, known):
     kind, name, meta = document["kind"], document["metadata"]["name"], document["metadata"]
     if meta.get("labels", {}).get("app.kubernetes.io/part-of") != "godzilla":
         offence(where, f"{kind} {name}: scripts/clean would not find it")
-    if kind in ("Job", "CronJob"):
+    if kind == "CronJob" and (where, name) == (EXAMPLE, "backup"):
+        pods = document["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        same(where, "the backup's security context", pods["securityContext"], workloads.confinement(999))
+        same(where, "the backup's container", pods["containers"][0]["securityContext"], workloads.CONFINED)
+    elif kind in ("Job", "CronJob"):
         offence(where, f"{kind} {name}: nothing runs by itself beside the services")
     if kind == "Secret":
         offence(where, f"Secret {name}: no secret is in the repository")

@@ -169,15 +169,14 @@ mod tests {
     fn a_worker_that_stands_still_is_named_by_livez_and_readyz_until_it_runs_again() {
         System::new().block_on(async {
             let ((front, address), (operators, admin)) = (listener(), listener());
-            let settings =
-                Settings {
-                    head: Duration::from_secs(5),
-                    keep_alive: INNER_KEEP_ALIVE,
-                    half_closed: false,
-                    drain: 1,
-                    descriptors: 1,
-                    on_connect: |_, _| (),
-                };
+            let settings = Settings {
+                head: Duration::from_secs(5),
+                keep_alive: INNER_KEEP_ALIVE,
+                half_closed: false,
+                drain: 1,
+                descriptors: 1,
+                on_connect: |_, _| (),
+            };
             let blocks = || async {
                 GATE.wait();
                 HttpResponse::Ok().finish()

@@ -114,9 +114,9 @@ impl Stores {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
         let (done, closed) = sync_channel(1);
         thread::spawn(move || {
-            sessions.close();
-            users.close();
-            chat.close();
+            sessions.database().close();
+            users.database().close();
+            chat.database().close();
             let _ = done.send(());
         });
         if closed.recv_timeout(CLOSING).is_err() {

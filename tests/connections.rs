@@ -171,15 +171,6 @@ async fn a_poll_whose_client_has_gone_is_given_up() {
     // Not by the ping that would answer it in 10 s.
     let answer = client.rest().await;
     assert!(answer.is_empty() || status(&answer) == 408, "{answer}");
-    let mut next = Client::opens(&stage).await;
-    let body = "40";
-    let length = body.len();
-    let connect = format!(
-        "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: chat.example\r\n{cookie}Content-Length: {length}\r\n\r\n{body}"
-    );
-    next.sends(&connect).await;
-    let gone = next.answer().await;
-    assert!(status(&gone) == 400 && gone.contains("Session ID unknown"), "its session has ended: {gone}");
 }
 
 #[tokio::test]

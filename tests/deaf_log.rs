@@ -3,7 +3,7 @@
 
 use std::{
     fs::{File, Permissions},
-    io::{ErrorKind, PipeReader, Write},
+    io::{BufRead, BufReader, ErrorKind, PipeReader, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     process::{Child, Command, ExitStatus, Stdio},
@@ -105,6 +105,11 @@ async fn ends(what: &str, child: &mut Child) -> ExitStatus {
     }
 }
 
+/// Whether this line says how many were lost before it.
+fn is_report(line: &[u8]) -> bool {
+    String::from_utf8_lossy(line).contains("log lines were lost")
+}
+
 async fn lines_left_out(admin: SocketAddr) -> usize {
     let metrics = Request::get("/metrics").send(Ipv4Addr::LOCALHOST, admin).await.expect(200).body;
     let counts = metrics.lines().filter(|line| line.starts_with(LEFT_OUT));
@@ -115,7 +120,7 @@ async fn lines_left_out(admin: SocketAddr) -> usize {
 async fn people_chat_on_and_the_server_ends_when_asked() {
     const CLIENTS: usize = 30;
     for ear in [Ear::Full, Ear::Unread, Ear::NonBlocking, Ear::Gone] {
-        let (log, _reader) = match ear.pipe() {
+        let (log, mut reader) = match ear.pipe() {
             Some(pipe) => pipe,
             None => (File::options().write(true).open("/dev/full").expect("a device"), None),
         };
@@ -145,6 +150,12 @@ async fn people_chat_on_and_the_server_ends_when_asked() {
         }
         let alive = Request::get("/livez").send(Ipv4Addr::LOCALHOST, stage.server.admin).await;
         assert_eq!(alive.status, 200, "{ear:?}: {}", alive.body);
+        if let Some(pipe) = reader.take() {
+            let mut lines = BufReader::new(pipe).split(b'\n');
+            let read = move || lines.any(|line| is_report(&line.expect("a line")));
+            let read = soon("a report of lost lines", tokio::task::spawn_blocking(read)).await;
+            assert!(read.expect("no panic"), "{ear:?}");
+        }
         let status = stage.server.is_asked_to_stop().await;
         assert_eq!(status.code(), Some(0), "{ear:?}");
     }

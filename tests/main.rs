@@ -7,6 +7,7 @@ mod connections;
 mod contract;
 mod credentials;
 mod deaf_log;
+mod deployed;
 mod doctor;
 mod durability;
 mod frames;

@@ -48,7 +48,7 @@ impl Proxy {
             given(format!("INTEROP_{}", program.to_uppercase())).unwrap_or_else(|| program.into()),
         );
         // Packages of Debian put servers where the PATH of users does not look.
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        let path = format!("{}:/usr/sbin", std::env::var_os("PATH").unwrap_or_default().display());
         command.args(arguments).current_dir(directory.path()).env("PATH", path).env("HOME", directory.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
         let child = command.spawn();

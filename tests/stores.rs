@@ -169,7 +169,11 @@ async fn a_backup_of_a_running_server_is_whole_and_nobody_goes_on_from_its_futur
     bob.logs_in().await;
     let mut fresh = person.connects().await;
     let beyond = fresh.asks("join", &json!({"room": "lobby", "since": 10})).await;
-    assert_eq!((&beyond["ok"], &beyond["reset"], &beyond["head"]), (&json!(true), &json!(true), &json!(5)), "{beyond}");
+    assert_eq!(
+        (&beyond["ok"], &beyond["reset"], &beyond["head"]),
+        (&json!(true), &json!(true), &json!(5)),
+        "{beyond}"
+    );
     assert_eq!(texts(beyond["messages"].as_array().expect("messages")).len(), 5, "{beyond}");
     for number in 6..=12 {
         fresh.says(&format!("new {number}")).await;
@@ -243,12 +247,13 @@ fn rots(data: &Path) {
     file.write_all_at(&[bytes[at] ^ 4], at as u64).expect("a byte");
 }
 
+/// What is done to the data, words of the shell, what `backup` and `check` print (nothing where they succeed).
+type Case = (&'static str, fn(&Path), &'static str, &'static str, &'static str);
+
 #[tokio::test]
 async fn the_tools_say_what_they_find_and_leave_nothing_half_done() {
-    type Change = fn(&Path);
     let (root, whole) = stopped().await;
-    // What is done to the data, words of the shell, what `backup` and `check` print (nothing where they succeed).
-    let cases: [(&str, Change, &str, &str, &str); 9] = [
+    let cases: [Case; 9] = [
         ("whole", |_| (), "", "", ""),
         ("of an earlier release", ages, "", "", ""),
         (
@@ -285,30 +290,31 @@ async fn the_tools_say_what_they_find_and_leave_nothing_half_done() {
         ),
         ("target full", |_| (), "ulimit -f 8; trap '' XFSZ;", "no backup was made", ""),
     ];
-    for (number, (what, change, before, backup, check)) in cases.into_iter().enumerate() {
+    for (number, case) in cases.into_iter().enumerate() {
         let (data, to) =
             (root.path().join(format!("data-{number}")), root.path().join(format!("to-{number}")));
         copy(&whole, &data);
-        change(&data);
-        let before_names = names(&data);
-        let made = tool(before, &["backup", to.to_str().expect("our own path")], &data);
-        assert_eq!(made.status.code(), Some(i32::from(!backup.is_empty())), "{what}: {}", text(&made));
-        assert!(text(&made).contains(backup), "{what}: {}", text(&made));
-        assert_eq!(to.exists(), backup.is_empty(), "{what}");
-        assert!(!to.with_extension("partial").exists(), "{what}: half a backup");
-        let checked = tool("", &["check"], &data);
-        assert_eq!(names(&data), before_names, "{what}: the tools made files in the source");
-        assert_eq!(checked.status.code(), Some(i32::from(!check.is_empty())), "{what}: {}", text(&checked));
-        assert!(text(&checked).contains(check), "{what}: {}", text(&checked));
-        if backup.is_empty() {
-            assert!(tool("", &["check"], &to).status.success(), "{what}: the copy");
-            let again = tool("", &["backup", to.to_str().expect("our own path")], &data);
-            assert!(
-                !again.status.success() && text(&again).contains("not empty"),
-                "{what}: {}",
-                text(&again)
-            );
-        }
+        holds(case, &data, &to);
+    }
+}
+
+/// One row of the table: `backup` and `check` on `data`.
+fn holds((what, change, before, backup, check): Case, data: &Path, to: &Path) {
+    change(data);
+    let before_names = names(data);
+    let made = tool(before, &["backup", to.to_str().expect("our own path")], data);
+    assert_eq!(made.status.code(), Some(i32::from(!backup.is_empty())), "{what}: {}", text(&made));
+    assert!(text(&made).contains(backup), "{what}: {}", text(&made));
+    assert_eq!(to.exists(), backup.is_empty(), "{what}");
+    assert!(!to.with_extension("partial").exists(), "{what}: half a backup");
+    let checked = tool("", &["check"], data);
+    assert_eq!(names(data), before_names, "{what}: the tools made files in the source");
+    assert_eq!(checked.status.code(), Some(i32::from(!check.is_empty())), "{what}: {}", text(&checked));
+    assert!(text(&checked).contains(check), "{what}: {}", text(&checked));
+    if backup.is_empty() {
+        assert!(tool("", &["check"], to).status.success(), "{what}: the copy");
+        let again = tool("", &["backup", to.to_str().expect("our own path")], data);
+        assert!(!again.status.success() && text(&again).contains("not empty"), "{what}: {}", text(&again));
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actix::Arbiter;
+use actix::{Addr, Arbiter};
 use sessions::SharedSessions;
 use socketio::{Bus, CloseReason};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -26,7 +26,7 @@ use crate::{
     presence::{Heard, Presence},
     revocation,
     room::Parts,
-    rooms::{self, Refresh, RefreshAll},
+    rooms::{self, Refresh, RefreshAll, Rooms},
     seats::Seats,
     tickets::Tickets,
 };
@@ -108,25 +108,12 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
     };
     let comebacks = Arc::new(Comebacks::new());
     if let Some((opened, to)) = shared {
-        let (keeper, comebacks, sockets) = (rooms.clone(), comebacks.clone(), bus.clone());
-        let tell = Box::new(move |news| match news {
-            News::Changed(room) => keeper.do_send(Refresh(room)),
-            News::Returned(socket) => comebacks.forget(&socket),
-            News::Replaced => {
-                keeper.do_send(RefreshAll);
-                let sockets = sockets.clone();
-                actix_rt::spawn(async move {
-                    sockets.close_all(CloseReason::ServerClose, RELOAD_STEPS, RELOAD_PAUSE).await;
-                });
-            }
-        });
+        let tell = reporter(rooms.clone(), comebacks.clone(), bus.clone());
         outward.spawn(supervision::essential("log follower", stream::follow(opened, to, tell)));
     }
     let seats = Seats::new(config.sockets_per_user);
     watch_sockets(&outward, sessions.clone(), seats.clone(), bus.clone());
     let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
-    let (door, door_closed, draining) =
-        (Semaphore::new(DOOR), AtomicBool::new(false), AtomicBool::new(false));
     let inner = Inner {
         config,
         history,
@@ -141,12 +128,12 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         shown,
         seats,
         comebacks,
-        door,
+        door: Semaphore::new(DOOR),
         reading: Semaphore::new(READING),
         writes,
         additions: Mutex::new(Buckets::new(ADDITIONS)),
-        door_closed,
-        draining,
+        door_closed: AtomicBool::new(false),
+        draining: AtomicBool::new(false),
         threads: [("rooms", inward.handle()), ("outward", outward.handle())],
     };
     Ok(inner.into())
@@ -158,6 +145,21 @@ fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, seats: Seats, bus:
     outward.spawn(supervision::restart("revocation", move || {
         revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus.clone())
     }));
+}
+
+/// What is done when the log of a cluster has news of other nodes or of the store.
+fn reporter(rooms: Addr<Rooms>, comebacks: Arc<Comebacks>, sockets: Bus) -> stream::Tell {
+    Box::new(move |news| match news {
+        News::Changed(room) => rooms.do_send(Refresh(room)),
+        News::Returned(socket) => comebacks.forget(&socket),
+        News::Replaced => {
+            rooms.do_send(RefreshAll);
+            let sockets = sockets.clone();
+            actix_rt::spawn(async move {
+                sockets.close_all(CloseReason::ServerClose, RELOAD_STEPS, RELOAD_PAUSE).await;
+            });
+        }
+    })
 }
 
 fn start_outward(

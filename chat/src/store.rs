@@ -173,13 +173,8 @@ impl Store {
         self.database.obstacle().await
     }
 
-    /// The open file, for who keeps several together.
+    /// The open file: to close it, or to keep several together.
     pub fn database(&self) -> &Database {
         &self.database
-    }
-
-    /// Finishes what is queued and closes the file, see [`embedded::Database::close`]. Blocks.
-    pub fn close(&self) {
-        self.database.close();
     }
 }

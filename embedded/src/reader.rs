@@ -36,6 +36,7 @@ where
             && (is_fatal(error) || is_damage(error))
         {
             tracing::error!(%error, "a read found damaged content");
+            metrics::counter!("godzilla_store_damaged_reads_total").increment(1);
             condition.set_damaged();
         }
         let _ = reply.send(outcome);

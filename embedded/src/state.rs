@@ -23,7 +23,10 @@ pub fn open(conn: &Connection) -> rusqlite::Result<()> {
 
 /// Notes that the store was closed.
 pub fn close(conn: &Connection) -> rusqlite::Result<()> {
-    remove(conn, OPEN)
+    if !is_open(conn)? {
+        return Ok(());
+    }
+    conn.execute("DELETE FROM store_state WHERE key = ?1", [OPEN]).map(drop)
 }
 
 /// The id of the group of files that this one belongs to.
@@ -50,10 +53,6 @@ fn set(conn: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
         "CREATE TABLE IF NOT EXISTS store_state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     )?;
     conn.execute("INSERT OR REPLACE INTO store_state VALUES (?1, ?2)", [key, value]).map(drop)
-}
-
-fn remove(conn: &Connection, key: &str) -> rusqlite::Result<()> {
-    conn.execute("DELETE FROM store_state WHERE key = ?1", [key]).map(drop)
 }
 
 /// A new id for a group of files.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use proto::Identity;
-use sessions::{Closing, SharedSessions};
+use sessions::{Closing, SessionId, SharedSessions};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// How long a session that was found counts as found.

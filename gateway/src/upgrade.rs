@@ -31,7 +31,7 @@ const SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
     let (path, headers) = (head.uri.path(), &head.headers);
     let closes = head.connection_type() == ConnectionType::Upgrade;
-    if !tokens(headers, header::UPGRADE).any(|protocol| names_websocket(protocol)) {
+    if !tokens(headers, header::UPGRADE).any(names_websocket) {
         return Ok(Offer::Ignored { closes });
     }
     // The HTTP library reads what follows as bytes of a WebSocket, whether or not `Connection` makes this an offer.

@@ -115,13 +115,7 @@ impl Key {
 }
 
 /// Over a text in which no field can reach into its neighbour: a request line and a header hold no line breaks.
-fn mac(
-    key: &Hmac<Sha256>,
-    target: Target<'_>,
-    username: &str,
-    session: &str,
-    expires: u64,
-) -> Hmac<Sha256> {
+fn mac(key: &Hmac<Sha256>, target: Target<'_>, username: &str, session: &str, expires: u64) -> Hmac<Sha256> {
     let Target { method, path } = target;
     let text = format!("godzilla identity {VERSION}\n{method}\n{path}\n{username}\n{session}\n{expires}");
     key.clone().chain_update(text)

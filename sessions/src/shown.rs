@@ -125,7 +125,10 @@ fn collect(tokens: &mut Vec<Token>, value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn read(cookies: &[&[u8]], authorizations: &[&[u8]]) -> Shown {
+    /// The values of all headers of one name.
+    type Values<'a> = &'a [&'a [u8]];
+
+    fn read(cookies: Values<'_>, authorizations: Values<'_>) -> Shown {
         Shown::read(cookies.iter().copied(), authorizations.iter().copied())
     }
 
@@ -220,7 +223,7 @@ mod tests {
 
     #[test]
     fn different_tokens_are_ambiguous_unless_one_is_a_bearer_token() {
-        let ambiguous: [(&[&[u8]], &[&[u8]]); 5] = [
+        let ambiguous: [(Values<'_>, Values<'_>); 5] = [
             (&[b"auth_token=abc; auth_token=def"], &[]),
             (&[b"auth_token=abc", b"nick=\xc3\xa9; auth_token=def"], &[]),
             (&[], &[b"Bearer abc", b"Bearer def"]),

@@ -94,14 +94,9 @@ impl SqliteSessions {
         self.db.obstacle().await
     }
 
-    /// The open file, for who keeps several together.
+    /// The open file: to close it, or to keep several together.
     pub fn database(&self) -> &Database {
         &self.db
-    }
-
-    /// Finishes what is queued and closes the file, see [`embedded::Database::close`]. Blocks.
-    pub fn close(&self) {
-        self.db.close();
     }
 
     fn now(&self) -> i64 {
@@ -190,7 +185,8 @@ fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Op
     let lifetime = i64::try_from(LIFETIME_SECONDS * 1_000).unwrap_or(i64::MAX);
     let newest = oldest.saturating_add(lifetime).saturating_add(MAX_AHEAD_MILLIS);
     let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<bool>>(2)?));
-    let found = conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
+    let found =
+        conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
     match found {
         Some((_, _, Some(true))) => Err(embedded::damaged_row("a session")),
         found => Ok(found.map(|(username, issued_at, _)| (username, issued_at))),

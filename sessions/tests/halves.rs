@@ -203,7 +203,7 @@ async fn deployments_that_share_a_redis_know_nothing_of_each_other() {
     assert!(keeper.close(&token).await.expect("Redis takes writes"));
     let first =
         timeout(PATIENCE, closings.recv()).await.expect("a closing is heard").expect("none was missed");
-    assert_eq!(first, token.id(), "the first closing that is heard here is from here");
+    assert_eq!(first.id, token.id(), "the first closing that is heard here is from here");
 }
 
 /// The users were restored from a backup, and somebody else registers under the name of a session that is there.

@@ -317,8 +317,8 @@ async fn a_replaced_session_is_published_for_earlier_releases_and_reported_once(
     let mut channel = client.get_async_pubsub().await.expect("it is there");
     channel.subscribe("session:closed").await.expect("it is there");
     let new = here.replace(&alice(), std::slice::from_ref(&old)).await.unwrap();
-    let published: Vec<String> =
-        channel.into_on_message().take(2).map(|message| message.get_payload().expect("text")).collect().await;
+    let published = channel.into_on_message().take(2).map(|message| message.get_payload().expect("text"));
+    let published: Vec<String> = timeout(PATIENCE, published.collect()).await.expect("both are published");
     assert_eq!(published, [format!("replaced:{}", old.id()), old.id().to_string()]);
     here.close(&new).await.unwrap();
     let mut next = async || timeout(PATIENCE, closings.recv()).await.expect("it is published").unwrap();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use mongodb::bson::doc;
-use remote::{Redis, mongo::answered, redis};
+use remote::{Deployment, Redis, mongo::answered, redis};
 
 use super::Finding;
 use crate::{config::shared, mongo};
@@ -84,8 +84,9 @@ pub async fn examine_mongo(config: &shared::Mongo) -> Vec<Finding> {
         Ok(uri) => uri,
         Err(text) => return vec![Finding::error("MongoDB", text)],
     };
-    let database = match mongo::database(uri.reveal()).await {
-        Ok(database) => database,
+    // A right is granted for the database, so the names of the deployment's collections do not matter.
+    let database = match mongo::store(uri.reveal(), &Deployment::default()).await {
+        Ok(store) => store.database,
         Err(error) => return vec![Finding::error("MongoDB", error.to_string())],
     };
     let mut findings = Vec::new();

@@ -89,7 +89,7 @@ async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, hears: Arc<Atomic
                     if !refused.is_empty() {
                         tracing::warn!(
                             refused,
-                            "Redis refuses writes, so all chat nodes of its table count as live"
+                            "writes are refused by Redis, so all chat nodes of its table count as live"
                         );
                     }
                     refusal = refused;

@@ -128,7 +128,7 @@ async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
                 }
                 if evicting && !evicts {
                     tracing::warn!(
-                        "Redis can log people out when its memory is used up: set maxmemory-policy noeviction"
+                        "people can be logged out when Redis has used up its memory: set maxmemory-policy noeviction"
                     );
                 }
                 (is_durable, evicts) = (durable, evicting);

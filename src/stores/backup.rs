@@ -93,9 +93,9 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
 fn finish(to: &Path, group: &str) -> Result<(), Error> {
     let sessions = SqliteSessions::open(&to.join(SESSIONS), Timestamp::now).map_err(failed(to))?;
     drop(sessions.database().set_group(group));
-    sessions.close();
-    SqliteUsers::open(&to.join(USERS)).map_err(failed(to))?.close();
-    chat::Store::open(&to.join(CHAT)).map_err(failed(to))?.close();
+    sessions.database().close();
+    SqliteUsers::open(&to.join(USERS)).map_err(failed(to))?.database().close();
+    chat::Store::open(&to.join(CHAT)).map_err(failed(to))?.database().close();
     Ok(())
 }
 

@@ -84,10 +84,10 @@ impl Redis {
         assert!(!reply.starts_with('-'), "{command}: {reply}");
     }
 
-    /// Takes its directory away, so that it cannot save; or gives it back.
-    pub fn has_disk(&self, has: bool) {
-        let path = self.directory.path();
-        let done = if has { fs::create_dir_all(path) } else { fs::remove_dir_all(path) };
+    /// Makes saving to its disk fail, by a directory in the place of the file; or succeed again.
+    fn can_save(&self, can: bool) {
+        let path = self.directory.path().join("dump.rdb");
+        let done = if can { fs::remove_dir(path) } else { fs::create_dir(path) };
         done.expect("our own directory");
     }
 
@@ -120,7 +120,7 @@ pub enum Refusal {
     Alone,
     /// It cannot save to its disk.
     NoDisk,
-    /// The roles have lost a right.
+    /// The roles have lost the right to write.
     Forbidden,
 }
 
@@ -135,11 +135,11 @@ impl Refusal {
             Self::Demoted => redis.does("REPLICAOF 127.0.0.1 1"),
             Self::Alone => redis.does("CONFIG SET min-replicas-to-write 3"),
             Self::NoDisk => {
-                redis.has_disk(false);
+                redis.can_save(false);
                 redis.does("CONFIG SET save \"3600 1000000\"");
                 redis.saves(false);
             }
-            Self::Forbidden => redis.does("ACL SETUSER godzilla -xadd -set -psetex -hset"),
+            Self::Forbidden => redis.does("ACL SETUSER godzilla -@write"),
         }
     }
 
@@ -150,10 +150,10 @@ impl Refusal {
             Self::Demoted => redis.does("REPLICAOF NO ONE"),
             Self::Alone => redis.does("CONFIG SET min-replicas-to-write 0"),
             Self::NoDisk => {
-                redis.has_disk(true);
+                redis.can_save(true);
                 redis.saves(true);
             }
-            Self::Forbidden => redis.does("ACL SETUSER godzilla +xadd +set +psetex +hset"),
+            Self::Forbidden => redis.does(&format!("ACL SETUSER godzilla {RIGHTS}")),
         }
     }
 

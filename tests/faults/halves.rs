@@ -8,6 +8,7 @@ use mongodb::{
 };
 use serde_json::json;
 use testbed::{Fault, Refusal};
+use tokio::time::sleep;
 
 use crate::stage::{ACCOUNTS, Actor, NODES, Person, Request, Socket, Stage, soon};
 
@@ -48,6 +49,12 @@ async fn while_redis_refuses_writes_people_talk_on_and_passwords_cannot_be_guess
         for process in [ACCOUNTS, NODES[0], NODES[1]] {
             names(&stage, process, refusal.word()).await;
         }
+        soon("the log to name the cause", async {
+            while !stage.server.log().contains(refusal.word()) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
         for password in [carol.password.as_str(), "a wrong guess"] {
             let credentials = json!({"username": "carol", "password": password});
             let login = stage.stranger("carol").sends(Request::post("/user/login", &credentials)).await;
@@ -59,10 +66,6 @@ async fn while_redis_refuses_writes_people_talk_on_and_passwords_cannot_be_guess
         let back = format!("back {refusal:?}");
         alice.says(&back).await;
         bob.hears(&back).await;
-    }
-    let log = stage.server.log();
-    for refusal in Refusal::ALL {
-        assert!(log.contains(refusal.word()), "{refusal:?} is not in the log: {log}");
     }
 }
 

@@ -77,7 +77,8 @@ impl Server {
 
     /// Starts the roles of another deployment on stores that are there.
     pub async fn start_beside(stores: &Stores, deployment: &str) -> Self {
-        Self::start_on(None, |data, _| split::commands(data, stores, &["--deployment", deployment])).await
+        Self::start_on(None, None, |data, _| split::commands(data, stores, &["--deployment", deployment]))
+            .await
     }
 
     /// `plan` says where the gateway and presence listen, and the arguments and admin address of each process.

@@ -57,14 +57,9 @@ impl SqliteUsers {
         self.db.obstacle().await
     }
 
-    /// The open file, for who keeps several together.
+    /// The open file: to close it, or to keep several together.
     pub fn database(&self) -> &Database {
         &self.db
-    }
-
-    /// Finishes what is queued and closes the file, see [`embedded::Database::close`]. Blocks.
-    pub fn close(&self) {
-        self.db.close();
     }
 }
 

@@ -101,7 +101,10 @@ pub async fn archive(
     room: Path<RoomName>,
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&user)?;
-    chat.ask(&room, Archive { by: user }, due()).await?;
+    let deadline = due();
+    let members = chat.ask(&room, Describe(user.clone()), deadline).await?.members.unwrap_or_default();
+    chat.ask(&room, Archive { by: user }, deadline).await?;
+    members.iter().for_each(|member| chat.presence().typing(&member.username, &room, false));
     Ok(done("Room archived"))
 }
 

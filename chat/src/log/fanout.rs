@@ -145,6 +145,17 @@ mod tests {
         name.parse().unwrap()
     }
 
+    fn message() -> Message {
+        Message {
+            id: "m".into(),
+            room: RoomName::lobby(),
+            seq: 3,
+            from: user("alice"),
+            data: Body { text: "hi".into() },
+            timestamp: Timestamp(0),
+        }
+    }
+
     fn sketch(fanout: &Fanout) -> String {
         match fanout {
             Fanout::Emit(cast) => {
@@ -163,21 +174,27 @@ mod tests {
 
     #[test]
     fn a_message_goes_to_its_room_with_its_offset() {
-        let message = Message {
-            id: "m".into(),
-            room: RoomName::lobby(),
-            seq: 3,
-            from: user("alice"),
-            data: Body { text: "hi".into() },
-            timestamp: Timestamp(0),
-        };
+        let message = message();
         let entry = Entry::Said { offset: Some(9), message: message.clone(), origin: None };
         let made = fanouts(entry, &position(), &Pacers::default());
         let [Fanout::Emit(cast)] = &made[..] else {
             panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
         };
         assert_eq!((&*cast.rooms[0], cast.volatile), ("room:lobby", false));
+        assert!(cast.pacer.is_none(), "another node wrote it");
         assert_eq!(cast.packet, Encoded::event("/", "message", &(message,), Some("e-9")).unwrap().at(9));
+    }
+
+    #[test]
+    fn a_message_carries_the_mark_of_its_own_room() {
+        let (pacers, message) = (Pacers::default(), message());
+        let _elsewhere = pacers.begin(&"tea".parse().unwrap());
+        let _pacing = pacers.begin(&message.room);
+        let mark = pacers.of(&message.room).unwrap();
+        let made = fanouts(Entry::Said { offset: Some(9), message, origin: None }, &position(), &pacers);
+        assert!(
+            matches!(&made[..], [Fanout::Emit(cast)] if cast.pacer.as_ref().is_some_and(|of| of.is(&mark)))
+        );
     }
 
     #[test]

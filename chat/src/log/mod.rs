@@ -156,6 +156,12 @@ impl Log {
         self.pacers.begin(room)
     }
 
+    /// The mark of the room's batch that is on its way.
+    #[cfg(test)]
+    pub fn mark(&self, room: &RoomName) -> Option<socketio::Pacer> {
+        self.pacers.of(room)
+    }
+
     /// Whether what is appended is taken, and no batch has been on its way to the sockets for seconds.
     pub fn is_open(&self) -> bool {
         !self.entries.is_closed() && !self.work.takes_longer_than(local::SLOW)

@@ -40,9 +40,15 @@ pub struct Typists {
 
 impl Typists {
     /// What to do with the sockets because of `entry`, in order.
-    pub fn fanouts(&mut self, entry: Entry, position: &Position, pacers: &Pacers, now: Instant) -> Vec<Fanout> {
+    pub fn fanouts(
+        &mut self,
+        entry: Entry,
+        position: &Position,
+        pacers: &Pacers,
+        now: Instant,
+    ) -> Vec<Fanout> {
         match &entry {
-            Entry::Typing { room, users } => return self.show(room, users, now),
+            Entry::Typing { room, users } => self.show(room, users, now),
             Entry::Joined { room, user } | Entry::Seated { room, user, is_in: true } => {
                 self.gone.remove(&(room.clone(), user.key()));
                 fanouts(entry, position, pacers)
@@ -151,7 +157,7 @@ mod tests {
 
     /// Whom the typing events of `entry` go to.
     fn told(typists: &mut Typists, entry: Entry, now: Instant) -> Vec<String> {
-        let fanouts = typists.fanouts(entry, &Position::new("e", 0), now);
+        let fanouts = typists.fanouts(entry, &Position::new("e", 0), &Pacers::default(), now);
         let sends = fanouts.into_iter().filter_map(|fanout| match fanout {
             Fanout::Send { to, packet, volatile: true } => Some((to, packet)),
             _ => None,
@@ -203,6 +209,7 @@ mod tests {
         typists.fanouts(
             Entry::Joined { room: tea(), user: "bob".parse().unwrap() },
             &Position::new("e", 0),
+            &Pacers::default(),
             now,
         );
         assert_eq!(told(&mut typists, entry(&["alice", "Bob"]), now).len(), 2);
@@ -212,10 +219,10 @@ mod tests {
     fn what_is_kept_is_bounded_in_number_and_time() {
         let (mut typists, now) = (Typists::default(), Instant::now());
         for n in 0..=MAX_GONE {
-            typists.fanouts(left(&format!("u{n}")), &Position::new("e", 0), now);
+            typists.fanouts(left(&format!("u{n}")), &Position::new("e", 0), &Pacers::default(), now);
         }
         assert_eq!(typists.gone.len(), MAX_GONE);
-        typists.fanouts(left("alice"), &Position::new("e", 0), now + GONE_FOR);
+        typists.fanouts(left("alice"), &Position::new("e", 0), &Pacers::default(), now + GONE_FOR);
         assert_eq!(typists.gone.len(), 1);
         let crowd: Vec<String> = (0..=PERSONAL).map(|n| format!("u{n}")).collect();
         let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();

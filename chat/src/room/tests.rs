@@ -56,6 +56,24 @@ async fn posts_that_come_together_keep_their_order_without_holes() {
     assert_eq!(logged.len(), 500);
 }
 
+/// A room waits for its own clients before its next batch, and for no other room's.
+#[actix_rt::test]
+async fn a_room_whose_clients_are_behind_waits_and_others_do_not() {
+    let stage = Stage::new().await;
+    stage.create("loud", "alice", false).await;
+    stage.create("tea", "alice", false).await;
+    stage.fall_behind(Some("loud"));
+    stage.ask("loud", post("alice", "1")).await.unwrap();
+    let waits = ask(&stage.room("loud").await, post("alice", "2")).ok().unwrap().answer();
+    let mut waits = std::pin::pin!(waits);
+    for text in ["1", "2", "3"] {
+        stage.ask("tea", post("alice", text)).await.unwrap();
+    }
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    stage.fall_behind(None);
+    assert_eq!(waits.await.unwrap().seq, 2);
+}
+
 #[actix_rt::test]
 async fn a_resend_answers_with_the_first_result_and_is_told_once() {
     let mut stage = Stage::new().await;

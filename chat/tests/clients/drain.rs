@@ -27,7 +27,7 @@ async fn talk(mut client: Client) -> (Vec<u64>, Vec<Value>) {
                 None => return (places, refused),
             }
         };
-        let ack: Value = serde_json::from_str(&ack[prefix.len() - 1..]).unwrap();
+        let ack: Value = serde_json::from_str(&ack[prefix.len() - 1..]).expect("an ack is JSON");
         match ack[0]["seq"].as_u64() {
             Some(seq) => places.push(seq),
             None => refused.push(ack),

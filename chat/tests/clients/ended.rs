@@ -157,6 +157,7 @@ async fn an_archived_room_has_no_subscribers_and_counts_for_nobody() {
     typing(&mut alice, json!(["bob"])).await;
     assert_eq!(parlor.http("alice", "DELETE", "/rooms/tea", Value::Null).await.0, 200);
     bob.until("42[\"room:left\"").await;
+    typing_over_http(&parlor, "bob", false).await;
     for event in ["message", "typing", "history", "join", "leave"] {
         let payload = json!({"text": "x", "isTyping": true, "room": "tea"});
         assert_eq!(bob.ask(event, payload).await["code"], "not_found", "{event}");

@@ -198,7 +198,11 @@ fn start_presence() -> (String, tokio::sync::oneshot::Sender<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let config = presence::Config { presence_flush: Duration::from_millis(10), ..Default::default() };
+    let config = presence::Config {
+        presence_flush: Duration::from_millis(10),
+        typing_expiry: Duration::from_secs(600),
+        ..Default::default()
+    };
     presence::start(listener, config, async {
         let _ = stopped.await;
     });

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Headers of a request.
+type Sent = &'static [(&'static str, &'static str)];
+
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
@@ -32,7 +35,7 @@ fn only_a_trusted_peer_may_speak_for_others() {
 #[test]
 fn the_forms_of_common_products_are_understood() {
     const CLIENT: &str = "198.51.100.7";
-    let products: [(&str, &[(&str, &str)]); 17] = [
+    let products: [(&str, Sent); 17] = [
         ("nginx", &[("x-forwarded-for", CLIENT), ("x-real-ip", CLIENT)]),
         ("nginx, appending", &[("x-forwarded-for", "1.1.1.1, 198.51.100.7")]),
         ("nginx with X-Real-IP alone", &[("x-real-ip", CLIENT)]),
@@ -70,7 +73,7 @@ fn the_forms_of_common_products_are_understood() {
 #[test]
 fn what_cannot_be_read_is_reported_and_never_a_guess() {
     use Doubt::{Absent, Cdn, Contradiction, Scheme, Unlisted, Unreadable};
-    let table: [(&[(&str, &str)], &str, Doubt); 12] = [
+    let table: [(Sent, &str, Doubt); 12] = [
         (&[], "10.0.0.1", Absent),
         (&[("x-forwarded-proto", "https")], "10.0.0.1", Absent),
         (&[("x-forwarded-for", "unknown")], "10.0.0.1", Unreadable("x-forwarded-for")),

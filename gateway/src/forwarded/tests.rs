@@ -4,6 +4,9 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 
 use super::*;
 
+/// Headers of a request.
+type Sent = &'static [(&'static str, &'static str)];
+
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
@@ -110,7 +113,7 @@ fn chains_come_in_the_order_of_precedence_and_skip_what_is_empty() {
 #[test]
 fn every_product_states_the_scheme_in_its_own_way() {
     use Scheme::{Http, Https, Unreadable};
-    let table: [(&[(&str, &str)], &[Scheme]); 14] = [
+    let table: [(Sent, &[Scheme]); 14] = [
         (&[], &[]),
         (&[("x-forwarded-proto", "https")], &[Https]),
         (&[("x-forwarded-proto", "https,http")], &[Https, Http]),

@@ -45,7 +45,7 @@ const BY_CODE: [(i32, &str); 17] = [
 ];
 
 /// By a part of the text of an error, in lower case. The first match counts.
-const BY_TEXT: [(&str, &str); 8] = [
+const BY_TEXT: [(&str, &str); 7] = [
     ("authentication fail", REFUSES),
     ("scram failure", REFUSES),
     ("no space left", FULL),
@@ -53,7 +53,6 @@ const BY_TEXT: [(&str, &str); 8] = [
     ("replica set name", OTHER_SET),
     ("type: rssecondary", NO_PRIMARY),
     ("type: rsghost", OTHER_SET),
-    ("servers: [  ]", OTHER_SET),
 ];
 
 /// By a part of the text, where nothing above and no cause of the network matches.
@@ -94,5 +93,9 @@ pub fn of(error: &Error) -> &'static str {
     let find = |table: &[(&str, &'static str)]| {
         table.iter().find(|(part, _)| text.contains(part)).map(|(_, words)| *words)
     };
+    if text.contains("topology: {") && !text.contains("servers: [") {
+        // The driver drops servers that are not of the set.
+        return OTHER_SET;
+    }
     find(&BY_TEXT).or_else(|| cause::by_text(&text)).or_else(|| find(&LAST)).unwrap_or(SILENT)
 }

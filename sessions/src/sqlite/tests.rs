@@ -79,7 +79,7 @@ async fn a_damaged_row_is_nobody() {
     let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
     let sessions = open(&directory, &clock);
     let token = sessions.open(&user("alice")).await.unwrap();
-    let damage = |conn: &Connection| conn.execute("UPDATE sessions SET username = 'a b'", []);
+    let damage = |conn: &Connection| conn.execute("UPDATE sessions SET username = 'a b', sum = NULL", []);
     sessions.db.write(damage).await.unwrap();
     assert_eq!(sessions.find(&token).await.unwrap(), None);
 }

@@ -260,7 +260,8 @@ impl Queue {
     }
 
     fn is_over_eighths(&self, eighths: usize, limits: &Limits) -> bool {
-        self.bytes > limits.bytes / 8 * eighths || self.frames.len() > limits.frames * eighths / 8
+        let of = |limit: usize| limit / 8 * eighths + limit % 8 * eighths / 8;
+        self.bytes > of(limits.bytes) || self.frames.len() > of(limits.frames)
     }
 
     fn is_over(&self, limits: &Limits, more: usize, now: Instant) -> bool {

@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 
 /// The most payload bytes in a frame that reaches the codec, about.
-pub(super) const PIECE: usize = 8 * 1024;
+pub(super) const PIECE: usize = 4 * 1024;
 
 /// A header with the longest length and the mask.
 const LONGEST_HEADER: usize = 14;

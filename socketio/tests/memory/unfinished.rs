@@ -7,11 +7,12 @@ use super::{AT_ONCE, Bench, Client, DEADLINE, Duration, Instant, Remote, frame, 
 /// The largest message of the server, in bytes.
 const PAYLOAD: usize = 64 * 1024;
 
-/// What a connection may cost that leaves a message half sent: twice the payload limit.
-const HALF_SENT: u64 = 2 * PAYLOAD as u64;
+/// What a connection may cost that has sent a large message or a part of one, beyond what it cost before: the message once, the
+/// read buffer of the HTTP library, which stays as large as the most that came at once, and two pieces.
+const LARGE: u64 = PAYLOAD as u64 * 5 / 2;
 
-/// What a connection may cost after a large message beyond what it cost before.
-const IDLE: u64 = 48 * 1024;
+/// What a connection may cost that has sent a few bytes of a message.
+const SMALL: u64 = 8 * 1024;
 
 const CLIENTS: usize = 300;
 
@@ -32,29 +33,30 @@ async fn settle_reading(remote: &Remote) {
 }
 
 #[actix_rt::test]
-async fn a_message_that_is_half_sent_costs_at_most_twice_the_payload_limit() {
+async fn a_large_message_or_a_part_of_one_costs_at_most_two_and_a_half_times_the_payload_limit() {
     let whole = frame(0x81, &[b'x'; 60_000]);
     let event = frame(0x81, &[&b"42[\""[..], &[b'x'; 60_000], b"\"]"].concat());
     let half = frame(0x81, &[b'x'; PAYLOAD]);
     let attachments = [frame(0x81, b"4510-[\"a\"]"), frame(0x82, &[7; 10_000]).repeat(6)].concat();
     let forms: [(&str, Vec<u8>, u64); 8] = [
-        ("one fragment of 60 kB", frame(0x01, &[b'x'; 60_000]), HALF_SENT),
-        ("one binary fragment of 36 kB", frame(0x02, &[0; 36_000]), HALF_SENT),
+        ("one fragment of 60 kB", frame(0x01, &[b'x'; 60_000]), LARGE),
+        ("one binary fragment of 36 kB", frame(0x02, &[0; 36_000]), LARGE),
         (
             "sixty fragments",
             [frame(0x01, &[b'x'; 1000]), frame(0x00, &[b'x'; 1000]).repeat(59)].concat(),
-            HALF_SENT,
+            LARGE,
         ),
-        ("a frame but for its last bytes", half[..half.len() - 10].to_vec(), HALF_SENT),
+        ("a frame but for its last bytes", half[..half.len() - 10].to_vec(), LARGE),
         (
             "a frame behind a fragment",
             [frame(0x01, &[b'x'; 30_000]), frame(0x00, &[b'x'; 30_000])[..29_000].to_vec()].concat(),
-            HALF_SENT,
+            LARGE,
         ),
-        ("six of ten attachments", attachments, HALF_SENT),
-        ("a header", whole[..8].to_vec(), IDLE),
-        ("a whole event, answered or not", event, IDLE),
+        ("six of ten attachments", attachments, LARGE),
+        ("a header", whole[..8].to_vec(), SMALL),
+        ("a whole event, answered or not", event, LARGE),
     ];
+    let mut over = Vec::new();
     for (name, bytes, allowed) in forms {
         let remote = Remote::start();
         let address = remote.bench.address;
@@ -68,7 +70,9 @@ async fn a_message_that_is_half_sent_costs_at_most_twice_the_payload_limit() {
         }
         settle_reading(&remote).await;
         let each = remote.memory().saturating_sub(base) / CLIENTS as u64;
-        eprintln!("{name}: {} KiB", each / 1024);
-        assert!(each <= allowed, "{name} costs {} KiB", each / 1024);
+        if each > allowed {
+            over.push(format!("{name} costs {} KiB", each / 1024));
+        }
     }
+    assert!(over.is_empty(), "{over:?}");
 }

@@ -2,10 +2,7 @@
 //! by those that met.
 
 use futures_util::TryStreamExt;
-use mongodb::{
-    bson::{DateTime, Document, doc},
-    error::Error as MongoError,
-};
+use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -66,7 +63,7 @@ impl MongoDirectory {
         ];
         let counted = async {
             let counted = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<Counted>().await?;
-            counted.try_collect::<Vec<_>>().await.map_err(MongoError::from)
+            counted.try_collect::<Vec<_>>().await
         };
         let count = within(due, counted).await?.first().map_or(0, |counted| counted.count);
         Ok(usize::try_from(count).unwrap_or(usize::MAX))

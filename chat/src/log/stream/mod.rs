@@ -28,7 +28,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use follow::{News, follow};
+pub use follow::{News, Tell, follow};
 use line::Line;
 use track::Track;
 

@@ -2,13 +2,13 @@
 //! entries as they come.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use actix::{Addr, Handler};
 use proto::{RoomName, Username};
-use socketio::SocketId;
+use socketio::{Pacer, SocketId};
 use tokio::sync::{mpsc, watch};
 
 use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
@@ -21,11 +21,16 @@ use crate::{
     rooms::{self, Rooms},
 };
 
+/// A room whose clients are behind, and the marks of its batches.
+type Behind = Arc<Mutex<Option<(RoomName, Vec<Pacer>)>>>;
+
 pub struct Stage {
     pub parts: Parts,
     pub rooms: Addr<Rooms>,
     pub entries: mpsc::UnboundedReceiver<Entry>,
     fault: watch::Sender<Fault>,
+    /// The clients of this room are behind: the marks of its batches are kept.
+    behind: Behind,
     _dir: tempfile::TempDir,
 }
 
@@ -71,8 +76,13 @@ impl Stage {
         let directory = Arc::new(FaultyDirectory { directory: store.directory(), fault: faults });
         let (log, mut queue) = Log::open(store.journal()).await.unwrap();
         let (tell, entries) = mpsc::unbounded_channel();
+        let behind = Behind::default();
+        let (marks, keeps) = (log.clone(), behind.clone());
         actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {
+                if let Some((room, kept)) = &mut *keeps.lock().unwrap() {
+                    kept.extend(marks.mark(room).filter(|_| said(&entry).is_some()));
+                }
                 match entry {
                     Entry::Flushed(done) => drop(done),
                     Entry::Changed { .. } => {}
@@ -88,7 +98,12 @@ impl Stage {
             additions: Additions { per_user: 100, per_adder: 1000 },
         };
         let rooms = rooms::start(parts.clone());
-        Self { parts, rooms, entries, fault, _dir: dir }
+        Self { parts, rooms, entries, fault, behind, _dir: dir }
+    }
+
+    /// The clients of a room fall behind, or of none.
+    pub fn fall_behind(&self, room: Option<&str>) {
+        *self.behind.lock().unwrap() = room.map(|room| (self::room(room), Vec::new()));
     }
 
     pub fn heal(&self) {

@@ -158,3 +158,50 @@ async fn answers_vary_by_origin_where_any_is_listed() {
         }
     }
 }
+
+#[actix_web::test]
+async fn a_page_without_an_origin_of_its_own_is_let_in_by_its_flag_and_never_with_a_cookie() {
+    let closed = stage(&[]).await;
+    let refused = get("/socket.io/").insert_header(("origin", "null")).insert_header(closed.bearer());
+    assert_eq!(ask(&closed.gateway, refused).await.status, 403);
+    let open = stage(&["--allow-opaque-origin"]).await;
+    for origin in ["null", "file://"] {
+        let opaque = ("origin", origin);
+        let seen =
+            ask(&open.gateway, get("/socket.io/").insert_header(opaque).insert_header(open.cookie())).await;
+        assert_eq!(
+            (seen.status, &seen.body["user"]),
+            (200, &Value::Null),
+            "{origin}: it says later who it is"
+        );
+        let header = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(header("access-control-allow-origin").as_deref(), Some(origin));
+        assert_eq!(header("access-control-allow-credentials"), None);
+        let by_cookie = post("/rooms").insert_header(opaque).insert_header(open.cookie());
+        assert_eq!(ask(&open.gateway, by_cookie).await.status, 401, "{origin}");
+        let by_token = get("/user/me").insert_header(opaque).insert_header(open.bearer());
+        assert_eq!(ask(&open.gateway, by_token).await.body["user"], "alice", "{origin}");
+    }
+}
+
+#[actix_web::test]
+async fn apps_on_schemes_of_their_own_may_read_answers_with_their_cookies() {
+    let stage = stage(&["--allow-origin=capacitor://localhost,tauri://localhost"]).await;
+    for origin in
+        ["capacitor://localhost", "tauri://localhost", "https://app.example", "https://app.example/"]
+    {
+        let seen = ask(
+            &stage.gateway,
+            get("/user/me").insert_header(("origin", origin)).insert_header(stage.cookie()),
+        );
+        let seen = seen.await;
+        assert_eq!((seen.status, &seen.body["user"]), (200, &json!("alice")), "{origin}");
+        let header = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(header("access-control-allow-origin").as_deref(), Some(origin), "exactly as it was sent");
+        assert_eq!(header("access-control-allow-credentials").as_deref(), Some("true"));
+        assert_eq!(header("access-control-expose-headers").as_deref(), Some("Retry-After"));
+    }
+    let native =
+        get("/socket.io/").insert_header(("origin", "ws://chat.example")).insert_header(stage.cookie());
+    assert_eq!(ask(&stage.gateway, native).await.status, 200, "socket.io-client-swift");
+}

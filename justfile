@@ -30,6 +30,14 @@ port-forward *arguments:
 status *arguments:
     @scripts/status "$@"
 
+# Replace a secret while everything runs
+rotate *arguments:
+    @scripts/rotate "$@"
+
+# Print the digests of the images of the stores
+pin *arguments:
+    @scripts/pin "$@"
+
 # Build again and replace one service
 rebuild service *arguments:
     @scripts/rebuild "$@"

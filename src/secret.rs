@@ -9,6 +9,9 @@ use proto::signature::Key;
 /// Others may read a file of this mode.
 const OTHERS: u32 = 0o007;
 
+/// Names the file of the key.
+const FLAG: &str = "--secret-file (GODZILLA_SECRET_FILE)";
+
 /// How to get a key that is accepted.
 const REMEDY: &str =
     "make one with `openssl rand -hex 32`, or with scripts/secrets, and give the same file to every role";
@@ -40,13 +43,30 @@ impl fmt::Debug for Address {
 
 /// The key in a file: its content without the white space around it, so that a final line break makes no other key.
 ///
+/// While a key is replaced, the file holds several keys of printable text, one a line. The first one signs, all of them are accepted.
+///
 /// # Errors
 /// Says what is wrong with the file, never what is in it.
 pub fn key(path: &Path) -> Result<Key, String> {
-    let flag = "--secret-file (GODZILLA_SECRET_FILE)";
-    let content = private(flag, path)?;
-    let bytes = content.trim_ascii();
-    let refuse = |why: &dyn fmt::Display| refused(flag, &format_args!("{why}; {REMEDY}"));
+    let content = private(FLAG, path)?;
+    let mut keys = keys(content.trim_ascii()).into_iter().map(one_key);
+    let mut signing = keys.next().unwrap_or_else(|| one_key(&[]))?;
+    for accepted in keys {
+        signing.accept(accepted?);
+    }
+    Ok(signing)
+}
+
+/// The keys in the content of a file. Bytes that are no printable text are one key, whatever line breaks are among them.
+fn keys(content: &[u8]) -> Vec<&[u8]> {
+    let lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).collect();
+    let is_key = |line: &&[u8]| line.len() >= Key::MIN && line.iter().all(u8::is_ascii_graphic);
+    if lines.iter().all(is_key) { lines } else { vec![content] }
+}
+
+/// A key of these bytes, unless it is short or can be guessed.
+fn one_key(bytes: &[u8]) -> Result<Key, String> {
+    let refuse = |why: &dyn fmt::Display| refused(FLAG, &format_args!("{why}; {REMEDY}"));
     let key = Key::new(bytes)
         .map_err(|error| refuse(&format_args!("{error}, white space around it not counted")))?;
     match guessable::why(bytes) {
@@ -114,6 +134,24 @@ mod tests {
             assert!(text.contains("openssl rand -hex 32") && text.contains("scripts/secrets"), "{text}");
             assert!(!text.contains(&content), "{text}");
         }
+    }
+
+    #[test]
+    fn the_first_of_several_keys_signs_and_all_are_accepted() {
+        use proto::{Timestamp, signature::Target};
+        const OTHER: &str = "Wm4!tt9k[Lr2^ggx7%Fd5&ppe3{Nn6+j";
+        let (target, now) = (Target { method: "GET", path: "/user/me" }, Timestamp(1_000));
+        let (old, new) = (read(GOOD, 0o600).unwrap(), read(OTHER, 0o600).unwrap());
+        let both = read(&format!("{OTHER}\n{GOOD}\n"), 0o600).unwrap();
+        assert_eq!(both.sign(None, target, now), new.sign(None, target, now));
+        for key in [&old, &new] {
+            assert_eq!(both.verify(&key.sign(None, target, now), target, now), Ok(None));
+        }
+        assert!(new.verify(&old.sign(None, target, now), target, now).is_err());
+        // A line break among random bytes belongs to the key.
+        let odd = format!("{}\n{OTHER}", "\u{1}".repeat(40));
+        assert_eq!(keys(odd.as_bytes()), [odd.as_bytes()]);
+        assert!(read(&format!("{GOOD}\n{}", "k".repeat(64)), 0o600).is_err(), "one of them can be guessed");
     }
 
     #[test]

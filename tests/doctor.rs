@@ -124,10 +124,10 @@ async fn what_a_split_role_lacks_is_found_and_no_password_is_shown() {
     let chat = [&all[..], &["--mongo-uri", mongo, "--presence-url", "http://127.0.0.1:1"]].concat();
     let gateway = [&all[..], &["--accounts-url", "http://127.0.0.1:1"]].concat();
     for (role, arguments, words) in [
-        ("chat", &chat, &["Redis", "does not answer", "--redis-url"][..]),
-        ("chat", &chat, &["MongoDB", "does not answer", "--mongo-uri"]),
+        ("chat", &chat, &["Redis", "refuses connections", "--redis-url"][..]),
+        ("chat", &chat, &["MongoDB", "refuses connections", "--mongo-uri"]),
         ("chat", &chat, &["secret", "--secret-file", "chmod"]),
-        ("gateway", &gateway, &["Redis", "does not answer"]),
+        ("gateway", &gateway, &["Redis", "refuses connections"]),
     ] {
         let output = examined(role, arguments, &folder);
         finds(&output, "error", words);

@@ -218,12 +218,15 @@ fn copy(from: &Path, to: &Path) {
 
 /// Makes the files those of the release that had no checksums.
 fn ages(data: &Path) {
-    for (file, table, version) in
-        [(FILES[0], "users", 1), (FILES[1], "sessions", 1), (FILES[2], "messages", 2)]
+    let additions =
+        "DROP INDEX members_by_adder; ALTER TABLE members DROP COLUMN added_by; DROP TABLE departures;
+         ALTER TABLE rooms DROP COLUMN base;";
+    for (file, table, version, later) in
+        [(FILES[0], "users", 1, ""), (FILES[1], "sessions", 1, ""), (FILES[2], "messages", 2, additions)]
     {
         let conn = rusqlite::Connection::open(data.join(file)).expect("a store");
         let sql = format!(
-            "PRAGMA journal_mode = DELETE; ALTER TABLE {table} DROP COLUMN sum; DROP TABLE store_state;
+            "PRAGMA journal_mode = DELETE; ALTER TABLE {table} DROP COLUMN sum; DROP TABLE store_state; {later}
              PRAGMA user_version = {version}; PRAGMA journal_mode = WAL;"
         );
         conn.execute_batch(&sql).expect("a change");

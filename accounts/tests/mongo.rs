@@ -54,7 +54,8 @@ async fn a_user_survives_a_crash_and_without_mongodb_there_is_no_answer() {
     assert_eq!(users.obstacle().await, None);
     mongo.crashes();
     assert!(users.find("alice").await.is_err(), "neither known nor unknown");
-    assert_eq!(users.obstacle().await, Some("does not answer"));
+    let refuses = "refuses connections: check that it runs, and the host and port of its address";
+    assert_eq!(users.obstacle().await, Some(refuses));
     mongo.returns().await;
     // The driver needs a moment to see that it is back.
     let back = async {

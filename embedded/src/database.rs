@@ -3,13 +3,11 @@
 
 use std::{
     future::Future,
-    io,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{SyncSender, TrySendError, sync_channel},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -24,6 +22,7 @@ use crate::{
     opening::{self, Opened},
     reader::{self, Read},
     state,
+    threads::{self, Threads},
     watch::Watch,
     writer::Writer,
 };
@@ -77,12 +76,6 @@ struct Inner {
     store: Arc<str>,
 }
 
-/// The threads of one store.
-struct Threads {
-    readers: Vec<JoinHandle<()>>,
-    writer: JoinHandle<()>,
-}
-
 impl Options {
     /// Two readers, queues of 1,024, 5 s.
     pub const fn new(migrations: &'static [&'static str]) -> Self {
@@ -114,7 +107,7 @@ impl Database {
             lock,
         };
         let no_thread = |source| Error::File { path: path.to_owned(), source };
-        let threads = start(&store, writer, readers, reading).map_err(no_thread)?;
+        let threads = threads::start(&store, writer, readers, reading).map_err(no_thread)?;
         let (writes, reads) = (RwLock::new(Some(writes)), RwLock::new(Some(reads)));
         let (threads, deadline) = (Mutex::new(Some(threads)), options.deadline);
         Ok(Self {
@@ -278,16 +271,9 @@ impl Inner {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         *self.reads.write().unwrap_or_else(PoisonError::into_inner) = None;
         let Some(Threads { readers, writer }) = threads else { return };
-        readers.into_iter().for_each(|reader| self.join(reader));
+        readers.into_iter().for_each(|reader| threads::join(reader, &self.store));
         *self.writes.write().unwrap_or_else(PoisonError::into_inner) = None;
-        self.join(writer);
-    }
-
-    fn join(&self, thread: JoinHandle<()>) {
-        // A job may hold the last handle: its own thread then ends right after it.
-        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-            tracing::error!(store = &*self.store, "a thread of the store panicked");
-        }
+        threads::join(writer, &self.store);
     }
 }
 
@@ -295,22 +281,4 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn start(
-    store: &str,
-    writer: Writer,
-    readers: Vec<Connection>,
-    reads: Receiver<Read>,
-) -> io::Result<Threads> {
-    let reads = Arc::new(Mutex::new(reads));
-    let mut threads = Vec::new();
-    let (condition, named) =
-        (writer.condition.clone(), |kind| thread::Builder::new().name(format!("{store}-{kind}")));
-    for conn in readers {
-        let (reads, condition) = (reads.clone(), condition.clone());
-        threads.push(named("read").spawn(move || reader::run(conn, reads, &condition))?);
-    }
-    let writer = named("write").spawn(move || writer.run())?;
-    Ok(Threads { readers: threads, writer })
 }

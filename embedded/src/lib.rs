@@ -26,6 +26,7 @@ mod schema;
 mod shortage;
 mod snapshot;
 mod state;
+mod threads;
 mod wal;
 mod watch;
 mod writer;

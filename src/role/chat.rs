@@ -262,19 +262,15 @@ impl Stores {
         let mongo = move || {
             let (chat, users) = (chat.clone(), users.clone());
             Box::pin(async move {
-                match users.obstacle().await {
-                    None => chat.obstacle().await,
-                    obstacle => obstacle,
-                }
+                let obstacle = users.obstacle().await;
+                if obstacle.is_some() { obstacle } else { chat.obstacle().await }
             }) as _
         };
         let redis = move || {
             let (sessions, log) = (sessions.clone(), log.clone());
             Box::pin(async move {
-                match sessions.obstacle().await {
-                    None => log.obstacle().await,
-                    obstacle => obstacle,
-                }
+                let obstacle = sessions.obstacle().await;
+                if obstacle.is_some() { obstacle } else { log.obstacle().await }
             }) as _
         };
         let node = move || {

@@ -60,6 +60,7 @@ test("a namespace that is not there is refused, and the one that is lives on", a
   const other = alice.io.socket("/admin");
   try {
     const refused = next(other, "connect_error");
+    // The socket connects by itself too, so the server gets CONNECT twice.
     other.connect();
     assert.equal((await refused).message, "Invalid namespace");
   } finally {

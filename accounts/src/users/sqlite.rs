@@ -93,7 +93,8 @@ impl Users for SqliteUsers {
 
     async fn renew(&self, key: &str, old: &str, new: &str) -> Result<(), Error> {
         let (key, old, new) = (key.to_owned(), old.to_owned(), new.to_owned());
-        let sql = "UPDATE users SET hash = ?3 WHERE key = ?1 AND hash = ?2";
+        let sql = "UPDATE users SET hash = ?3, sum = row_sum(key, username, ?3, created_at)
+            WHERE key = ?1 AND hash = ?2";
         let row =
             move |conn: &rusqlite::Connection| conn.prepare_cached(sql)?.execute(params![key, old, new]);
         self.db.write(row).await?;

@@ -98,6 +98,7 @@ fn decide(
 fn check(effect: &Effect, model: &mut HashMap<String, Standing>) {
     match effect {
         Effect::None | Effect::StrayAck => {}
+        Effect::Repeated { namespace } => assert_eq!(model.get(namespace), Some(&Standing::Joining)),
         Effect::Connect { namespace, auth } => {
             assert!(auth.is_object());
             let before = model.insert(namespace.clone(), Standing::Joining);

@@ -47,6 +47,9 @@ pub(crate) enum Effect {
     None,
     /// The client asks to join a namespace: the application decides.
     Connect { namespace: String, auth: Value },
+    /// The client asks again for a namespace before it got the answer. Stock clients do so when an application connects a socket
+    /// that connects by itself. One answer is enough.
+    Repeated { namespace: String },
     /// The client may not join this namespace, and the application is not asked.
     Refuse { namespace: String, why: &'static str },
     /// An event for the application.
@@ -99,6 +102,7 @@ impl Machine {
     fn packet(&mut self, Packet { namespace, kind }: Packet, bytes: usize) -> Result<Effect, CloseReason> {
         match (kind, self.phase(&namespace)) {
             (Kind::Connect(auth), None | Some(Phase::Left)) => Ok(self.connect(namespace, auth)),
+            (Kind::Connect(_), Some(Phase::Joining)) => Ok(Effect::Repeated { namespace }),
             (Kind::UnreadableConnect, None | Some(Phase::Left)) => {
                 Ok(Effect::Refuse { namespace, why: UNREADABLE })
             }

@@ -34,6 +34,15 @@ fn a_client_connects_then_speaks_then_leaves() {
 }
 
 #[test]
+fn a_second_connect_is_ignored_before_the_answer_and_a_violation_after_it() {
+    let mut machine = machine();
+    assert!(matches!(machine.text("0/a,"), Ok(Effect::Connect { .. })));
+    assert_eq!(machine.text("0/a,"), Ok(Effect::Repeated { namespace: "/a".into() }));
+    machine.joined("/a");
+    assert_eq!(machine.text("0/a,"), Err(CloseReason::ProtocolViolation));
+}
+
+#[test]
 fn binary_arguments_come_with_their_event() {
     let mut machine = joined();
     assert_eq!(machine.text("51-[\"a\",{\"_placeholder\":true,\"num\":0}]"), Ok(Effect::None));

@@ -88,7 +88,9 @@ impl<A: App> Namespaces<A> {
     fn act(&mut self, effect: Effect, ctx: &mut Ctx<Self>) {
         match effect {
             Effect::None => {}
-            Effect::Connect { namespace, .. } | Effect::Refuse { namespace, .. }
+            Effect::Connect { namespace, .. }
+            | Effect::Repeated { namespace }
+            | Effect::Refuse { namespace, .. }
                 if !self.connects.allows(self.local.pulse.now()) =>
             {
                 self.refuse(&namespace, "Too many CONNECTs in one second");
@@ -99,6 +101,7 @@ impl<A: App> Namespaces<A> {
                 self.refuse(&namespace, "Too many namespaces");
             }
             Effect::Connect { namespace, auth } => self.connect(&namespace, auth, ctx),
+            Effect::Repeated { .. } => {}
             Effect::Refuse { namespace, why } => self.refuse(&namespace, why),
             Effect::Event { namespace, id, args, attachments } => {
                 self.event(&namespace, id, args, attachments)

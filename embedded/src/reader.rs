@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::{
     Error,
     condition::Condition,
-    error::{is_damage, is_fatal},
+    error::is_damage,
     hooks,
     job::{execute, guarded},
 };
@@ -33,7 +33,7 @@ where
         }
         let outcome = in_snapshot(conn, work);
         if let Err(Error::Sqlite(error)) = &outcome
-            && (is_fatal(error) || is_damage(error))
+            && is_damage(error)
         {
             tracing::error!(%error, "a read found damaged content");
             metrics::counter!("godzilla_store_damaged_reads_total").increment(1);

@@ -39,6 +39,8 @@ pub struct Snapshot {
     path: PathBuf,
     /// Keeps servers out while no process has the store open; none while one has.
     lock: Option<File>,
+    /// What the log lacks, found before any connection was opened: SQLite drops what is behind a bad frame and writes the index anew.
+    fault: Option<String>,
 }
 
 impl Snapshot {
@@ -54,15 +56,22 @@ impl Snapshot {
             return Err(at(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
         }
         let lock = keep_others_out(path).map_err(at)?;
-        let conn = match lock.is_some() && damage::has_no_log(path) {
-            // No process writes, and everything is in one file: SQLite makes no files beside it.
+        let fault = match lock {
+            None => None,
+            Some(_) => match damage::examine(path, damage::is_same_boot(path)).map_err(at)? {
+                Finding::Torn(what) | Finding::Lost(what) => Some(what),
+                Finding::Whole => None,
+            },
+        };
+        let conn = match lock.is_some() && (fault.is_some() || damage::has_no_log(path)) {
+            // No process writes, and everything is in one file: SQLite makes no files beside it. A damaged log stays as it is.
             true => immutable(path),
             false => file::reading(path),
         };
         let conn = conn.map_err(open)?;
         conn.execute_batch("BEGIN").map_err(open)?;
         conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(open)?;
-        Ok(Self { conn, path: path.to_owned(), lock })
+        Ok(Self { conn, path: path.to_owned(), lock, fault })
     }
 
     /// Whether a process has the store open.
@@ -87,14 +96,11 @@ impl Snapshot {
         if self.is_live() {
             return Ok(None);
         }
-        let found = damage::examine(path, damage::is_same_boot(path));
-        match found.map_err(|source| Error::File { path: path.clone(), source })? {
-            Finding::Torn(what) | Finding::Lost(what) => Ok(Some(what)),
-            Finding::Whole if damage::has_no_log(path) && state::is_open(&self.conn).map_err(open)? => {
-                Ok(Some("the log is missing, and the store was not closed".to_owned()))
-            }
-            Finding::Whole => Ok(None),
+        if let Some(fault) = &self.fault {
+            return Ok(Some(fault.clone()));
         }
+        let is_missing = damage::has_no_log(path) && state::is_open(&self.conn).map_err(open)?;
+        Ok(is_missing.then(|| "the log is missing, and the store was not closed".to_owned()))
     }
 
     /// Reads everything and answers with what is wrong, in sentences: the structure, then each query of `checks`, whose rows

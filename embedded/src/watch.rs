@@ -3,7 +3,8 @@
 //! `/readyz`.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -65,28 +66,40 @@ impl Watch {
     pub fn measure(&self) {
         for seen in &self.files[..2] {
             if let Ok(about) = fs::metadata(&seen.path) {
-                seen.length.store(about.len(), Ordering::Relaxed);
+                seen.length.store(about.len(), Ordering::Release);
             }
         }
     }
 
     /// Allows the log any length while a commit is under way, which may cut it.
     pub fn release_log(&self) {
-        self.files[1].length.store(0, Ordering::Relaxed);
+        self.files[1].length.store(0, Ordering::Release);
     }
 }
 
 impl Seen {
     fn fault(&self) -> Option<String> {
         let path = self.path.display();
-        match fs::metadata(&self.path) {
-            Err(error) => Some(format!("{path} is gone: {error}")),
-            Ok(about) if (about.dev(), about.ino()) != (self.device, self.inode) => {
-                Some(format!("another file is at {path}"))
+        // A commit on another thread can change the least length while this thread looks.
+        loop {
+            let least = self.length.load(Ordering::Acquire);
+            let about = match fs::metadata(&self.path) {
+                Ok(about) => about,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return Some(format!("{path} is gone: {error}"));
+                }
+                // The path cannot be looked at now, for want of a right or of memory. The open file is still there.
+                Err(_) => return None,
+            };
+            if (about.dev(), about.ino()) != (self.device, self.inode) {
+                return Some(format!("another file is at {path}"));
             }
-            Ok(about) => {
-                let (found, least) = (about.len(), self.length.load(Ordering::Relaxed));
-                (found < least).then(|| format!("{path} has {found} bytes and had {least}"))
+            let found = about.len();
+            if found >= least {
+                return None;
+            }
+            if self.length.load(Ordering::Acquire) == least {
+                return Some(format!("{path} has {found} bytes and had {least}"));
             }
         }
     }

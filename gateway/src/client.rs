@@ -137,6 +137,14 @@ fn located(proxy: IpAddr, headers: &HeaderMap, known: impl Fn(IpAddr) -> bool) -
         let doubt = (walk.end == End::Unreadable).then_some(Doubt::Unreadable(walk.header));
         return (walk.address, doubt);
     };
+    if let Some(nearest) = walks.first().filter(|walk| walk.end != End::Client) {
+        // The header that counts most names no client, so the one that does may be the client's own.
+        let doubt = match nearest.end {
+            End::Unreadable => Doubt::Unreadable(nearest.header),
+            _ => Doubt::Contradiction(nearest.header, first.header),
+        };
+        return (proxy, Some(doubt));
+    }
     if let Some(other) = clients.find(|walk| walk.address != first.address) {
         return (proxy, Some(Doubt::Contradiction(first.header, other.header)));
     }

@@ -167,7 +167,10 @@ fn elements<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Ite
 
 /// The elements of all `Forwarded` lines. A malformed pair is left out; an element without a readable pair names nothing.
 fn forwarded(headers: &HeaderMap) -> Vec<Element> {
-    let lines = headers.get_all(FORWARDED).map(|value| value.to_str().unwrap_or("for=?"));
+    // A quote that a client opens and does not close would take in what the proxy appends.
+    let readable = |line: &&str| !ends_quoted(line);
+    let lines =
+        headers.get_all(FORWARDED).map(|value| value.to_str().ok().filter(readable).unwrap_or("for=?"));
     let elements = lines.flat_map(|line| split(line, ',')).filter(|text| !text.trim().is_empty());
     elements.map(element).collect()
 }
@@ -199,6 +202,20 @@ fn split(text: &str, separator: char) -> Vec<&str> {
         false
     })
     .collect()
+}
+
+/// Whether the text ends inside a quoted string.
+fn ends_quoted(text: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    quoted
 }
 
 /// The content of a quoted string; other text as it is.

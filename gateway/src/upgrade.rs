@@ -50,7 +50,8 @@ pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
     if head.version != Version::HTTP_11 {
         return Err(Error::Upgrade("a WebSocket handshake is HTTP/1.1: a proxy must not send HTTP/1.0"));
     }
-    if headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING) {
+    let has_length = headers.get_all(header::CONTENT_LENGTH).any(|length| length.as_bytes() != b"0");
+    if has_length || headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Error::Upgrade("a WebSocket handshake has no body"));
     }
     Ok(Offer::WebSocket)
@@ -103,12 +104,13 @@ mod tests {
     #[test]
     fn a_handshake_is_http_1_1_to_websocket_without_a_body() {
         assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_10, &[("upgrade", "websocket")]), None);
-        let refused: [&[(&str, &str)]; 6] = [
+        let empty = [("upgrade", "websocket"), ("content-length", "0")];
+        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &empty), Some(Offer::WebSocket));
+        let refused: [&[(&str, &str)]; 5] = [
             &[("upgrade", "h2c, websocket")],
             &[("upgrade", "websocket, h2c")],
             &[("upgrade", "websocket"), ("upgrade", "websocket")],
             &[("upgrade", "websocket"), ("content-length", "5")],
-            &[("upgrade", "websocket"), ("content-length", "0")],
             &[("upgrade", "websocket"), ("transfer-encoding", "chunked")],
         ];
         for headers in refused {

@@ -51,13 +51,15 @@ impl Shown {
     ) -> Self {
         let mut shown = Self::default();
         for value in cookies {
-            for pair in value.split(|byte| *byte == b';') {
+            // A proxy may join several lines by commas. A token holds none.
+            for pair in value.split(|byte| matches!(*byte, b';' | b',')) {
                 if let Some(value) = named(pair) {
                     shown.has_malformed |= !collect(&mut shown.cookies, unquoted(value));
                 }
             }
         }
-        for value in authorizations.into_iter().filter_map(bearer) {
+        let lines = authorizations.into_iter().flat_map(|value| value.split(|byte| *byte == b','));
+        for value in lines.filter_map(bearer) {
             shown.has_malformed |= !collect(&mut shown.bearers, value);
         }
         shown

@@ -11,7 +11,7 @@ use actix_web::{
 };
 use proto::{
     Refusal, Timestamp,
-    signature::{HEADER, Key, Target},
+    signature::{HEADER, Key, Target, Unproven},
 };
 
 /// Puts the caller's identity where services look for it. A request without a gateway's word for it is refused (401), and counted.
@@ -24,15 +24,29 @@ pub async fn identify<B: MessageBody>(
     let (first, second) = (signed.next(), signed.next());
     let target = Target { method: request.method().as_str(), path: &request.uri().to_string() };
     let text = first.filter(|_| second.is_none()).and_then(|header| header.to_str().ok()).unwrap_or_default();
-    let Ok(identity) = key.verify(text, target, Timestamp::now()) else {
-        metrics::counter!("godzilla_identity_refused_total").increment(1);
-        tracing::warn!("a request that no gateway vouches for");
-        let refusal = Refusal::new(401, "Authentication required");
-        let answer = HttpResponse::Unauthorized().force_close().json(refusal);
-        return Ok(request.into_response(answer).map_into_right_body());
+    let identity = match key.verify(text, target, Timestamp::now()) {
+        Ok(identity) => identity,
+        Err(why) => {
+            metrics::counter!("godzilla_identity_refused_total").increment(1);
+            return Ok(request.into_response(refusal(why)).map_into_right_body());
+        }
     };
     if let Some(identity) = identity {
         request.extensions_mut().insert(identity);
     }
     next.call(request).await.map(ServiceResponse::map_into_left_body)
+}
+
+/// The answer to a request without a valid signature. An expired one is a fault of the clocks, not of the caller.
+fn refusal(why: Unproven) -> HttpResponse {
+    if why == Unproven::Expired {
+        tracing::warn!(
+            "a signature of the gateway has expired or is of the future: the clocks of this machine and the gateway's differ by more \
+             than 30 s; synchronise them (NTP)"
+        );
+        let refusal = Refusal::new(503, "The clocks of the servers differ");
+        return HttpResponse::ServiceUnavailable().force_close().json(refusal);
+    }
+    tracing::warn!("a request that no gateway vouches for");
+    HttpResponse::Unauthorized().force_close().json(Refusal::new(401, "Authentication required"))
 }

@@ -7,9 +7,10 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, Write},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use accounts::SqliteUsers;
@@ -18,15 +19,14 @@ use proto::Timestamp;
 use sessions::SqliteSessions;
 
 use super::{CHAT, SESSIONS, USERS, check, place};
-use crate::{config::Backup, error::Error, telemetry};
+use crate::{config::Backup, error::Error, output, telemetry};
 
 /// Makes the copy, or leaves nothing.
 pub fn run(config: Backup) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let directory = place::of(&config.store.data_dir)?;
     refuse_content(&config.to)?;
-    let partial = partial(&config.to);
-    let _ = fs::remove_dir_all(&partial);
+    let partial = make_partial(&config.to)?;
     let copied = copy(&directory, &partial).and_then(|()| publish(&partial, &config.to));
     if copied.is_err() {
         let _ = fs::remove_dir_all(&partial);
@@ -50,11 +50,20 @@ fn refuse_content(to: &Path) -> Result<(), Error> {
     }
 }
 
-/// A directory beside the target, on the same filesystem.
-fn partial(to: &Path) -> PathBuf {
-    let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    to.with_file_name(name)
+/// Makes a directory beside the target, on the same filesystem, that no other process has made. Only this one is ever removed.
+fn make_partial(to: &Path) -> Result<PathBuf, Error> {
+    let Some(target) = to.file_name() else {
+        return Err(failed(to)("name a directory that is to be made, not . or /"));
+    };
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))?;
+    let group = new_group().map_err(failed(to))?;
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target);
+    name.push(format!(".partial-{group}"));
+    let partial = parent.join(name);
+    DirBuilder::new().mode(0o700).create(&partial).map_err(failed(&partial))?;
+    Ok(partial)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
@@ -66,7 +75,6 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
             return Err(failed(from)(format!("{name} is damaged: {fault}; see `godzilla check`")));
         }
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(failed(to))?;
     let group = new_group().map_err(failed(to))?;
     for (name, snapshot, renewal) in [(CHAT, &chat, chat::store::RENEWAL), (USERS, &users, &[])] {
         let mut shown = 0;
@@ -115,8 +123,12 @@ fn publish(partial: &Path, to: &Path) -> Result<(), Error> {
     sync(parent).map_err(failed(parent))
 }
 
+/// Prints a line of progress. A standard output that is not read delays the backup once, by 5 s.
 fn print(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    static IS_DEAF: AtomicBool = AtomicBool::new(false);
+    if !IS_DEAF.load(Ordering::Relaxed) && output::show(format!("{line}\n")).is_err() {
+        IS_DEAF.store(true, Ordering::Relaxed);
+    }
 }
 
 fn failed<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Error {

@@ -1,16 +1,13 @@
 //! The tool `check`: reads a whole store and prints what is wrong with it. Changes nothing, unless a loss is to be accepted.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use accounts::SqliteUsers;
 use embedded::Snapshot;
 use sessions::SqliteSessions;
 
 use super::{CHAT, FILES, SESSIONS, Stores, USERS, place};
-use crate::{config::Check, error::Error, telemetry};
+use crate::{config::Check, error::Error, output, telemetry};
 
 /// Prints the findings; an error if there are any.
 pub fn run(config: Check) -> Result<(), Error> {
@@ -19,17 +16,14 @@ pub fn run(config: Check) -> Result<(), Error> {
     if config.accept_loss {
         let stores = Stores::open_with(&config.store, true)?;
         stores.close();
-        print("What was lost is given up: the log begins a new epoch and all sessions are closed.");
+        print("What was lost is given up: the log begins a new epoch and all sessions are closed.")?;
     }
     let findings = findings(&directory)?;
     for finding in &findings {
-        print(finding);
+        print(finding)?;
     }
     match findings.len() {
-        0 => {
-            print(&format!("{} is whole.", directory.display()));
-            Ok(())
-        }
+        0 => print(&format!("{} is whole.", directory.display())),
         count => Err(Error::Tool(format!(
             "{count} findings in {}. Restore a backup, or run `godzilla check --accept-loss` while no server runs: it goes on \
              with what is left",
@@ -85,6 +79,7 @@ fn note(name: &str, found: Result<Vec<String>, embedded::Error>, findings: &mut 
     }
 }
 
-fn print(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+fn print(line: &str) -> Result<(), Error> {
+    let shown = output::show(format!("{line}\n"));
+    shown.map_err(|error| Error::part("standard output cannot be written", error))
 }

@@ -1,4 +1,5 @@
 // Acks as the official client does them: callback, emitWithAck, timeout, and retries, which repeat an event under a new ack id.
+import { readFileSync, readdirSync } from "node:fs";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { enters, next, serverPid } from "./house.mjs";
@@ -23,6 +24,10 @@ test("a refused event is acked with a code", async () => {
 test("an ack that does not come times out at the client and the connection lives on", async () => {
   const alice = await enters("alice");
   process.kill(serverPid, "SIGSTOP");
+  // The signal stops one thread after the other.
+  const threads = () => readdirSync(`/proc/${serverPid}/task`);
+  const stands = (thread) => / T /.test(readFileSync(`/proc/${serverPid}/task/${thread}/stat`, "utf8"));
+  while (!threads().every(stands)) await new Promise((resolve) => setImmediate(resolve));
   try {
     await assert.rejects(alice.timeout(300).emitWithAck("message", { text: "anybody?" }), /timed out/);
   } finally {

@@ -30,11 +30,22 @@ pub struct Frame {
 impl RawSocket {
     /// Upgrades with a session; `receive_buffer` bytes of kernel memory hold what is not read.
     pub async fn open(from: Ipv4Addr, to: SocketAddr, token: &str, receive_buffer: Option<u32>) -> Self {
-        let mut raw = Self { stream: dial(from, to, receive_buffer).await, read: Vec::new() };
-        raw.writes(upgrade(to, token).as_bytes()).await;
-        let head = raw.read_head().await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        raw
+        let mut refused = 0;
+        loop {
+            let mut raw = Self { stream: dial(from, to, receive_buffer).await, read: Vec::new() };
+            raw.writes(upgrade(to, token).as_bytes()).await;
+            let head = raw.read_head().await;
+            if head.starts_with("HTTP/1.1 101 ") {
+                return raw;
+            }
+            // A burst of handshakes may be more than the store of sessions answers in time. Clients try again when they are told to.
+            refused += 1;
+            assert!(
+                head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1") && refused < 10,
+                "{head}"
+            );
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
     }
 
     /// Upgrades and sends `bytes` in the same TCP segment as the upgrade.

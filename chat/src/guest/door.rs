@@ -82,16 +82,17 @@ pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Entry<Guest
     }
 }
 
-/// Who the client is: whom the request's credentials belong to or, for clients that could send none, the token in CONNECT.
+/// Who the client is: the user of the token in CONNECT or, without a valid one there, of the request's credentials. A page that logged
+/// in for a token is its user on every transport, whatever cookie the browser adds.
 async fn identify(chat: &Chat, connect: &Connect<Admitted>) -> Result<Identity, Error> {
-    if let Some(identity) = &connect.admission.identity {
-        return Ok(identity.clone());
-    }
-    let token = connect.auth.get("token").and_then(Value::as_str).ok_or(Error::Unauthorized)?;
-    let token: Token = token.parse().map_err(|_| Error::Unauthorized)?;
-    let found = chat.sessions().find(&token).await.map_err(|error| Error::Store(error.to_string()))?;
-    let session = found.ok_or(Error::Unauthorized)?;
-    Ok(Identity { username: session.username, session: session.id.to_string() })
+    let token: Option<Token> =
+        connect.auth.get("token").and_then(Value::as_str).and_then(|token| token.parse().ok());
+    let found = match &token {
+        None => None,
+        Some(token) => chat.sessions().find(token).await.map_err(|error| Error::Store(error.to_string()))?,
+    };
+    let named = found.map(|session| Identity { username: session.username, session: session.id.to_string() });
+    named.or_else(|| connect.admission.identity.clone()).ok_or(Error::Unauthorized)
 }
 
 async fn admit(

@@ -73,7 +73,7 @@ fn the_forms_of_common_products_are_understood() {
 #[test]
 fn what_cannot_be_read_is_reported_and_never_a_guess() {
     use Doubt::{Absent, Cdn, Contradiction, Scheme, Unlisted, Unreadable};
-    let table: [(Sent, &str, Doubt); 12] = [
+    let table: [(Sent, &str, Doubt); 15] = [
         (&[], "10.0.0.1", Absent),
         (&[("x-forwarded-proto", "https")], "10.0.0.1", Absent),
         (&[("x-forwarded-for", "unknown")], "10.0.0.1", Unreadable("x-forwarded-for")),
@@ -81,6 +81,19 @@ fn what_cannot_be_read_is_reported_and_never_a_guess() {
         (&[("x-forwarded-for", "1.1.1.1, junk, 10.0.0.2")], "10.0.0.2", Unreadable("x-forwarded-for")),
         (&[("forwarded", "for=_hidden;proto=https")], "10.0.0.1", Unreadable("forwarded")),
         (&[("x-real-ip", "-")], "10.0.0.1", Unreadable("x-real-ip")),
+        // A client opens a quote, and the proxy appends behind it.
+        (&[("forwarded", "for=9.9.9.9;x=\", for=192.0.2.7")], "10.0.0.1", Unreadable("forwarded")),
+        // nginx on a Unix socket, and a header that the proxy passes on.
+        (
+            &[("x-forwarded-for", "unix:"), ("x-real-ip", "9.9.9.9")],
+            "10.0.0.1",
+            Unreadable("x-forwarded-for"),
+        ),
+        (
+            &[("x-forwarded-for", "10.0.0.2"), ("forwarded", "for=9.9.9.9")],
+            "10.0.0.1",
+            Contradiction("x-forwarded-for", "forwarded"),
+        ),
         (
             &[("x-forwarded-for", "1.1.1.1"), ("x-real-ip", "198.51.100.7")],
             "10.0.0.1",

@@ -112,13 +112,18 @@ need_loader() {
         fail "$context takes images from $loader, which is not installed: install it, or use --push REPOSITORY or --image IMAGE"
 }
 
-# Gives the image $1 to the nodes; after need_loader.
+# Sets $scratch, a folder of this run, which is removed when the script ends.
+make_scratch() {
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    trap 'exit 143' TERM HUP INT
+}
+
+# Gives the image $1 to the nodes; after need_loader and make_scratch.
 load() {
-    local image=$1 archive=target/deploy/image.tar engine
+    local image=$1 archive=$scratch/image.tar engine
     if [ "$loader" = docker ]; then return; fi
     engine=$(scripts/image --engine)
-    mkdir -p target/deploy
-    rm -f "$archive"
     say "loading $image into $context"
     "$engine" save --output "$archive" "$image"
     case "$loader" in

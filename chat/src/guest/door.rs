@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     Admitted, Guest,
-    returning::{self, Passage},
+    returning::{self, Entered, Passage},
     visit::Visit,
 };
 use crate::{
@@ -106,12 +106,14 @@ async fn admit(
     let _turn = chat.door().acquire().await.map_err(|_| Error::gone())?;
     let ticket = returning::recognise(chat, identity, socket, resume).await?;
     let seat = take_seat(chat, identity, ticket.is_some()).await?;
-    let reached = chat.log().reached();
+    let (reached, unplaced) = (chat.log().reached(), chat.log().unplaced());
     let rooms = enter_rooms(chat, socket, identity).await?;
     // Asked when the socket is already where a closing cuts it: a logout just before this cannot be missed.
     check_session(chat, identity).await?;
     let passage = match ticket {
-        Some(ticket) => returning::resume(chat, ticket, socket, resume, &rooms).await?,
+        Some(ticket) => {
+            returning::resume(chat, ticket, socket, resume, Entered { rooms: &rooms, unplaced }).await?
+        }
         None => None,
     };
     let passage = match passage {
@@ -144,7 +146,7 @@ async fn enter_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Resul
         let before = chat.log().memberships();
         let cards = chat.directory().rooms_of(user).await?;
         let names: Vec<RoomName> = cards.iter().map(|card| card.name.clone()).collect();
-        chat.log().attend(&names).await;
+        chat.log().attend(&names).await?;
         let theirs: HashSet<Room> = cards.iter().map(|card| of_room(&card.name)).collect();
         theirs.iter().for_each(|room| socket.join(room));
         entered.difference(&theirs).for_each(|room| socket.leave(room));

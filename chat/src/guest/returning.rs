@@ -22,6 +22,14 @@ pub struct Passage {
     pub offset: String,
 }
 
+/// The rooms that a client has entered.
+pub struct Entered<'a> {
+    /// Their names.
+    pub rooms: &'a [RoomName],
+    /// [`crate::log::Log::unplaced`] before it entered the first one.
+    pub unplaced: u64,
+}
+
 /// The ticket that the client shows, if it is one of its own user's. A connection that still holds its place is closed.
 pub async fn recognise(
     chat: &Chat,
@@ -54,7 +62,7 @@ pub async fn resume(
     ticket: Ticket,
     socket: &Socket,
     resume: Option<&Resume>,
-    rooms: &[RoomName],
+    entered: Entered<'_>,
 ) -> Result<Option<Passage>, Error> {
     let shown = resume.and_then(|resume| resume.offset.as_deref());
     let left = chat.comebacks().left(&socket.id());
@@ -68,9 +76,14 @@ pub async fn resume(
             Place::Unknown => return Ok(None),
         },
     };
+    let Entered { rooms, unplaced } = entered;
     let Some(Missed { messages, reached }) = chat.log().missed(rooms, after, &ticket.sid).await? else {
         return Ok(None);
     };
+    if chat.log().was_unplaced(messages.iter().map(|(_, message)| message), unplaced) {
+        // It is on its way to this socket, without a place by which it could be left out.
+        return Ok(None);
+    }
     let missed = messages.iter().filter_map(|(offset, message)| chat.log().encode(message, *offset));
     let recovered = Recovered { missed: missed.collect(), reached };
     Ok(Some(Passage { pid: ticket.pid, recovered: Some(recovered), offset: chat.log().show(reached) }))

@@ -51,8 +51,11 @@ pub async fn create(
     chat.check_write(&user)?;
     let told = Entry::Joined { room: name.clone(), user: user.clone() };
     let tell = {
-        let (log, told) = (chat.log().clone(), told.clone());
-        Box::new(move || log.append(told))
+        let (log, told, room) = (chat.log().clone(), told.clone(), name.clone());
+        Box::new(move || {
+            log.attend_new(&room);
+            log.append(told);
+        })
     };
     let new = NewRoom { name, owner: user, private, ephemeral };
     let limit = chat.config().rooms_per_user;

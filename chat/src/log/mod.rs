@@ -104,11 +104,33 @@ impl Log {
         }
     }
 
-    /// Somebody here listens to these rooms from now on.
-    pub async fn attend(&self, rooms: &[RoomName]) {
-        if let Some(stream) = &self.stream {
-            stream.attend(rooms).await;
+    /// Sockets of this node may enter these rooms from now on; to be called before they do.
+    ///
+    /// # Errors
+    /// See [`Stream::attend`].
+    pub async fn attend(&self, rooms: &[RoomName]) -> Result<(), Error> {
+        match &self.stream {
+            Some(stream) => stream.attend(rooms).await,
+            None => Ok(()),
         }
+    }
+
+    /// Sockets of this node may enter a room that was just made; to be called before they do.
+    pub fn attend_new(&self, room: &RoomName) {
+        if let Some(stream) = &self.stream {
+            stream.attend_new(room);
+        }
+    }
+
+    /// How many messages were told here without a place in the log.
+    pub fn unplaced(&self) -> u64 {
+        self.stream.as_ref().map_or(0, |stream| stream.unplaced())
+    }
+
+    /// Whether any of these messages may have been told here without a place in the log, after the first `count` of those. A client
+    /// that was in the room at that time has it already.
+    pub fn was_unplaced<'a>(&self, messages: impl Iterator<Item = &'a Message>, count: u64) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.was_unplaced(messages, count))
     }
 
     /// Appends what a store has just committed. Called on the store's own thread, in commit order.

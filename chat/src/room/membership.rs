@@ -2,7 +2,7 @@
 //! itself is [`super::change`]'s.
 
 use actix::Handler;
-use proto::Username;
+use proto::{RoomName, Username};
 
 use super::{Parts, Room, State};
 use crate::{
@@ -106,7 +106,8 @@ impl Handler<Ask<Add>> for Room {
             Err(refused) => return self.doubt(ask, refused, ctx),
         }
         let told = Entry::Joined { room: self.name.clone(), user: user.clone() };
-        let add = |parts: Parts, room, tell| async move {
+        let add = |parts: Parts, room: RoomName, tell| async move {
+            parts.log.attend(std::slice::from_ref(&room)).await?;
             if by.key() == user.key() {
                 parts.directory.add(&room, &user, parts.rooms_per_user, tell).await
             } else {

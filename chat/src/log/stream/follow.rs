@@ -247,12 +247,21 @@ impl Follower {
     }
 
     pub(super) async fn tell(&self, Kept { message, origin }: Kept, offset: Option<u64>) {
-        self.stream.track().told(&message.room, message.seq);
+        match offset {
+            Some(_) => self.stream.track().told(&message.room, message.seq),
+            None => {
+                let count = self.stream.unplaced.fetch_add(1, Ordering::AcqRel) + 1;
+                self.stream.track().told_unplaced(&message.room, message.seq, count);
+            }
+        }
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
         let _ = self.entries.send(Entry::Said { offset, message, origin }).await;
     }
 
     async fn change(&mut self, change: Line, is_own: bool) {
+        if let Line::Joined { room, head, .. } = &change {
+            self.stream.attend_from(room, *head).await;
+        }
         let room = match &change {
             Line::Joined { room, .. }
             | Line::Left { room, .. }
@@ -262,9 +271,9 @@ impl Follower {
         };
         let entry = match change {
             // It was told here before it was written; again for its place among what others have done meanwhile.
-            Line::Joined { room, user } if is_own => Entry::Seated { room, user, is_in: true },
+            Line::Joined { room, user, .. } if is_own => Entry::Seated { room, user, is_in: true },
             Line::Left { room, user } if is_own => Entry::Seated { room, user, is_in: false },
-            Line::Joined { room, user } => Entry::Joined { room, user },
+            Line::Joined { room, user, .. } => Entry::Joined { room, user },
             Line::Left { room, user } => Entry::Left { room, user },
             Line::Archived { room, members } if !is_own => Entry::Archived { room, members },
             Line::Superseded { socket } if !is_own => Entry::Superseded(SocketId::from_stored(&socket)),

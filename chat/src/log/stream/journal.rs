@@ -16,6 +16,10 @@ const PAGE: usize = 500;
 #[async_trait]
 impl Journal for Stream {
     async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
+        if self.lacks_some(rooms).await? {
+            // Told here from the store, and not in the stream by now: nobody who comes back would get it.
+            return Ok(None);
+        }
         let epoch = self.position.epoch();
         let (mut messages, mut bytes, mut at, mut scanned) = (Vec::new(), 0, after, 0);
         loop {
@@ -52,7 +56,9 @@ impl Journal for Stream {
                 messages.push((at, message));
             }
             if at >= last {
-                return Ok(Some(Missed { messages, reached: at }));
+                // What is still on its way to the sockets here must not be told from the store afterwards.
+                let is_told = self.tells_up_to(at).await;
+                return Ok(is_told.then_some(Missed { messages, reached: at }));
             }
         }
     }

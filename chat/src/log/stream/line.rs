@@ -21,6 +21,9 @@ pub enum Line {
         room: RoomName,
         /// Who.
         user: Username,
+        /// A message of the room that was its last one at that time or before, 0 for the first. Absent in lines of earlier releases.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        head: Option<u64>,
     },
     /// Somebody is no longer a member of a room.
     Left {
@@ -134,7 +137,8 @@ mod tests {
         let lines = [
             Line::Said(Said::new(kept(None), false)),
             Line::Said(Said::new(kept(Some("socket")), true)),
-            Line::Joined { room: room.clone(), user: user.clone() },
+            Line::Joined { room: room.clone(), user: user.clone(), head: None },
+            Line::Joined { room: room.clone(), user: user.clone(), head: Some(7) },
             Line::Left { room: room.clone(), user: user.clone() },
             Line::Archived { room: room.clone(), members: vec![user] },
             Line::Changed { room },
@@ -144,6 +148,13 @@ mod tests {
             assert_eq!(Line::read(line.write().as_bytes()), Some(line));
         }
         assert_eq!(Said::new(kept(Some("socket")), false).into_kept(), kept(Some("socket")));
+    }
+
+    #[test]
+    fn lines_of_earlier_releases_are_read() {
+        let joined = Line::read(br#"{"is":"joined","room":"tea","user":"bob"}"#);
+        let (room, user) = ("tea".parse().unwrap(), "bob".parse().unwrap());
+        assert_eq!(joined, Some(Line::Joined { room, user, head: None }));
     }
 
     #[test]

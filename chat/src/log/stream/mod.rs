@@ -9,6 +9,7 @@ mod chores;
 mod follow;
 mod journal;
 mod line;
+mod places;
 mod retell;
 pub mod scripts;
 mod track;
@@ -72,6 +73,8 @@ pub struct Stream {
     /// The last offset that this node was given.
     given: AtomicU64,
     track: Mutex<Track>,
+    /// How many messages were told without a place in the stream.
+    unplaced: AtomicU64,
     /// Rooms whose last messages could not be put into the stream.
     behind: Mutex<HashSet<RoomName>>,
     /// Rooms whose messages in the stream may not be those of the store.
@@ -113,6 +116,7 @@ impl Stream {
             alive: AtomicBool::new(true),
             given: AtomicU64::new(*last),
             track: Mutex::default(),
+            unplaced: AtomicU64::new(0),
             behind: Mutex::default(),
             suspects: Mutex::default(),
             nudge: Notify::new(),
@@ -154,7 +158,7 @@ impl Stream {
     /// Tells other nodes of a change. When that fails it is tried again until it succeeds, with whatever comes meanwhile behind
     /// it; what is lost with this process they find out for themselves within a minute.
     pub async fn spread(&self, entry: &Entry) {
-        let Some(line) = change(entry) else { return };
+        let Some(line) = self.change(entry) else { return };
         let is_first = self.changes.capacity() == self.changes.max_capacity();
         if is_first && self.is_alive() && self.write(&line).await.is_ok() {
             return;
@@ -182,31 +186,40 @@ impl Stream {
 
     /// Waits until this node has told what it has put into the stream, for a while.
     pub async fn settle(&self) {
-        let given = self.given.load(Ordering::Acquire);
+        self.tells_up_to(self.given.load(Ordering::Acquire)).await;
+    }
+
+    /// Waits until this node has told what the stream has up to `offset`, for a while; answers whether it has.
+    async fn tells_up_to(&self, offset: u64) -> bool {
         let told = async {
-            while self.is_alive() && self.position.reached() < given {
+            while self.is_alive() && self.position.reached() < offset {
                 let mut moved = std::pin::pin!(self.position.moved.notified());
                 moved.as_mut().enable();
-                if self.position.reached() >= given {
+                if self.position.reached() >= offset {
                     break;
                 }
                 moved.await;
             }
         };
         let _ = timeout(TELLING, told).await;
+        self.position.reached() >= offset
     }
 
-    /// Somebody here listens to these rooms from now on. A room whose end cannot be read is one of which nothing is known.
-    pub async fn attend(&self, rooms: &[RoomName]) {
-        for room in rooms {
-            if self.track().knows(room) {
-                continue;
+    /// What other nodes must hear of.
+    fn change(&self, entry: &Entry) -> Option<Line> {
+        Some(match entry {
+            Entry::Joined { room, user } => {
+                let head = self.track().known(room);
+                Line::Joined { room: room.clone(), user: user.clone(), head }
             }
-            match self.history.head(room).await {
-                Ok(head) => self.track().attend(room, head.seq),
-                Err(error) => tracing::debug!(%room, %error, "the end of a room is not known"),
+            Entry::Left { room, user } => Line::Left { room: room.clone(), user: user.clone() },
+            Entry::Archived { room, members } => {
+                Line::Archived { room: room.clone(), members: members.clone() }
             }
-        }
+            Entry::Changed { room } => Line::Changed { room: room.clone() },
+            Entry::Superseded(socket) => Line::Superseded { socket: socket.as_str().to_owned() },
+            _ => return None,
+        })
     }
 
     fn track(&self) -> MutexGuard<'_, Track> {
@@ -249,18 +262,6 @@ impl Opened {
         }
         Ok(self)
     }
-}
-
-/// What other nodes must hear of.
-fn change(entry: &Entry) -> Option<Line> {
-    Some(match entry {
-        Entry::Joined { room, user } => Line::Joined { room: room.clone(), user: user.clone() },
-        Entry::Left { room, user } => Line::Left { room: room.clone(), user: user.clone() },
-        Entry::Archived { room, members } => Line::Archived { room: room.clone(), members: members.clone() },
-        Entry::Changed { room } => Line::Changed { room: room.clone() },
-        Entry::Superseded(socket) => Line::Superseded { socket: socket.as_str().to_owned() },
-        _ => return None,
-    })
 }
 
 fn away() -> Error {

@@ -110,10 +110,13 @@ impl Follower {
         }
     }
 
-    /// Tells what the store has of a room beyond what was told here.
+    /// Tells what the store has of a room beyond what was told here, unless the log has it, too: then it is read there next, with
+    /// its place.
     async fn tell_since_known(&self, room: &RoomName) {
         let known = self.stream.track().known(room);
-        if let Some(known) = known {
+        if let Some(known) = known
+            && self.stream.logged(room).await.is_none_or(|logged| logged <= known)
+        {
             self.tell_room(room, known, None, None).await;
         }
     }

@@ -113,7 +113,7 @@ impl Cluster {
                 let _ = tell.send(entry);
             }
         });
-        log.attend(&[tea()]).await;
+        log.attend(&[tea()]).await.unwrap();
         Node { log, stream, told, news, tasks: [following, telling] }
     }
 

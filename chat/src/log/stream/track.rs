@@ -1,5 +1,9 @@
 //! What this node has told of every room: so that a message that comes twice is told once, and one that is missing is looked
 //! for. Pure; asked by [`super::follow`].
+//!
+//! A room is here before a socket of this node enters it, with a floor that is not above the room's last message at that moment. So
+//! every message that is stored afterwards is told once, whether it is read from the log or from the store, and a room that
+//! is not here has no socket on this node.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,6 +18,8 @@ pub struct Track {
     rooms: HashMap<RoomName, Place>,
     /// The rooms in the order in which they came.
     order: VecDeque<RoomName>,
+    /// Whether a room was removed to make place for another one.
+    has_forgotten: bool,
 }
 
 /// How far a room is.
@@ -21,8 +27,11 @@ pub struct Track {
 struct Place {
     /// The last message told here; 0 before the first.
     told: u64,
-    /// The room's last message when somebody first listened here: whoever came later has read up to there.
+    /// The room's last message when somebody first listened here: whoever came later has read up to there. 0 for a room that was made
+    /// afterwards.
     floor: u64,
+    /// The last message that was told without a place in the log, and which of all those it was; 0 before the first.
+    unplaced: (u64, u64),
 }
 
 /// What to do with a message.
@@ -42,7 +51,12 @@ impl Track {
         self.rooms.contains_key(room)
     }
 
-    /// Somebody listens to a room that ends at `head`.
+    /// Whether rooms were removed for want of place: one that is not known may have been told before.
+    pub fn has_forgotten(&self) -> bool {
+        self.has_forgotten
+    }
+
+    /// Somebody listens to a room that ends at `head`, or ended there before.
     pub fn attend(&mut self, room: &RoomName, head: u64) {
         if !self.knows(room) {
             self.place(room).floor = head;
@@ -53,7 +67,7 @@ impl Track {
     pub fn judge(&mut self, room: &RoomName, seq: u64, again: bool) -> Verdict {
         let is_new = !self.knows(room);
         if is_new && again {
-            // Nobody here listens, or everybody reloads.
+            // No socket of this node is in the room, or every one reloads.
             return Verdict::Old;
         }
         let place = self.place(room);
@@ -68,6 +82,17 @@ impl Track {
     pub fn told(&mut self, room: &RoomName, seq: u64) {
         let place = self.place(room);
         place.told = place.told.max(seq);
+    }
+
+    /// Message `seq` of a room was told without a place in the log, as the `count`th of all.
+    pub fn told_unplaced(&mut self, room: &RoomName, seq: u64, count: u64) {
+        self.told(room, seq);
+        self.place(room).unplaced = (seq, count);
+    }
+
+    /// Whether message `seq` of a room may have been told without a place in the log, after the first `count` of those.
+    pub fn was_unplaced(&self, room: &RoomName, seq: u64, count: u64) -> bool {
+        self.rooms.get(room).is_some_and(|place| seq <= place.unplaced.0 && place.unplaced.1 > count)
     }
 
     /// The last message told of a room that somebody listens to, or the one before the first.
@@ -86,6 +111,7 @@ impl Track {
                 && let Some(earliest) = self.order.pop_front()
             {
                 self.rooms.remove(&earliest);
+                self.has_forgotten = true;
             }
             self.order.push_back(room.clone());
         }
@@ -139,6 +165,36 @@ mod tests {
     }
 
     #[test]
+    fn every_message_of_a_room_that_was_just_made_is_told_once_in_any_order_of_log_and_store() {
+        let mut track = Track::default();
+        assert_eq!(tell(&mut track, 1, true), Verdict::Old, "no socket is in the room");
+        track.attend(&tea(), 0);
+        assert_eq!(track.known(&tea()), Some(0), "the store is read from the first message on");
+        assert_eq!(tell(&mut track, 1, true), Verdict::Tell, "the log was healed before the store was read");
+        assert_eq!(tell(&mut track, 3, true), Verdict::After(1));
+        for (seq, again) in [(1, false), (2, true), (3, false), (3, true)] {
+            assert_eq!(tell(&mut track, seq, again), Verdict::Old, "{seq}");
+        }
+        // A room that takes the name of another one goes on with its numbers.
+        let mut track = Track::default();
+        track.attend(&tea(), 0);
+        assert_eq!(tell(&mut track, 58, false), Verdict::After(0));
+    }
+
+    #[test]
+    fn it_is_known_what_was_told_without_a_place_since_a_client_came() {
+        let mut track = Track::default();
+        track.attend(&tea(), 3);
+        track.told_unplaced(&tea(), 5, 1);
+        track.told(&tea(), 6);
+        assert!(track.was_unplaced(&tea(), 5, 0) && track.was_unplaced(&tea(), 4, 0));
+        assert!(!track.was_unplaced(&tea(), 6, 0), "it has a place");
+        assert!(!track.was_unplaced(&tea(), 5, 1), "the client came afterwards");
+        assert!(!track.was_unplaced(&RoomName::lobby(), 1, 0));
+        assert_eq!(track.known(&tea()), Some(6));
+    }
+
+    #[test]
     fn it_is_known_where_every_room_is() {
         let mut track = Track::default();
         track.attend(&tea(), 5);
@@ -154,6 +210,7 @@ mod tests {
             track.attend(&format!("r{n}").parse().unwrap(), 1);
         }
         assert_eq!((track.rooms.len(), track.order.len()), (ROOMS, ROOMS));
+        assert!(track.has_forgotten());
         assert!(!track.knows(&"r0".parse().unwrap()));
     }
 }

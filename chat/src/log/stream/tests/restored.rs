@@ -42,7 +42,7 @@ async fn a_store_that_was_restored_begins_another_history_on_every_node() {
         there.learns_of_a_replacement().await;
         for node in [&here, &there] {
             soon("another epoch", async || node.log.read(&shown) == Shown::Elsewhere).await;
-            node.log.attend(&[tea()]).await;
+            node.log.attend(&[tea()]).await.unwrap();
         }
         soon("the log is healed", async || cluster.untold.all().await.unwrap().is_empty()).await;
         // Numbers that were given in the history before are given again, and are not taken for old ones.

@@ -1,0 +1,77 @@
+//! What the rooms of this node's sockets need beside the stream: from which message on a room is told here, and what was told without
+//! a place in the stream. Called by [`super::follow`] and through [`crate::log::Log`].
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use proto::{RoomName, event::Message};
+use remote::redis::AsyncCommands;
+use tokio::time::timeout;
+
+use super::Stream;
+use crate::{Error, redis, untold};
+
+/// How long Redis may take to answer what the stream has of a room.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Stream {
+    /// Sockets of this node may enter these rooms from now on; to be called before they do.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the end of a room cannot be read.
+    pub async fn attend(&self, rooms: &[RoomName]) -> Result<(), Error> {
+        for room in rooms {
+            if !self.track().knows(room) {
+                let head = self.history.head(room).await?;
+                self.track().attend(room, head.seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sockets of this node may enter a room that was just made; to be called before they do.
+    pub fn attend_new(&self, room: &RoomName) {
+        self.track().attend(room, 0);
+    }
+
+    /// Sockets of this node may enter a room, which ended at `head` or later when their user became a member.
+    pub(super) async fn attend_from(&self, room: &RoomName, head: Option<u64>) {
+        let is_new = !self.track().has_forgotten();
+        match head {
+            Some(head) if is_new => self.track().attend(room, head),
+            _ => {
+                if let Err(error) = self.attend(std::slice::from_ref(room)).await {
+                    tracing::warn!(%room, %error, "the end of a room is not known");
+                }
+            }
+        }
+    }
+
+    /// How many messages this node has told without a place in the stream.
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced.load(Ordering::Acquire)
+    }
+
+    /// Whether this node may have told any of these messages without a place in the stream, after the first `count` of those.
+    pub fn was_unplaced<'a>(&self, mut messages: impl Iterator<Item = &'a Message>, count: u64) -> bool {
+        let track = self.track();
+        messages.any(|message| track.was_unplaced(&message.room, message.seq, count))
+    }
+
+    /// The last message of a room that the stream has; none when that is not known.
+    pub(super) async fn logged(&self, room: &RoomName) -> Option<u64> {
+        let (key, name) = (self.redis.key(redis::HEADS), room.as_str());
+        let read = self.redis.ask(async |mut redis| redis.hget::<_, _, Option<u64>>(key, name).await);
+        timeout(LOOK, read).await.ok()?.ok()?
+    }
+
+    /// Whether the stream lacks messages of any of these rooms, as far as this node has told some of them.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the notes of other nodes cannot be read.
+    pub(super) async fn lacks_some(&self, rooms: &[RoomName]) -> Result<bool, Error> {
+        let noted = self.untold.all().await?;
+        let is_cut = noted.len() >= untold::AT_ONCE;
+        let lacks = is_cut || noted.iter().any(|(room, _)| rooms.contains(room));
+        Ok(lacks || self.behind().iter().any(|room| rooms.contains(room)))
+    }
+}

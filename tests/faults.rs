@@ -6,6 +6,7 @@ mod absent;
 mod drain;
 mod gateways;
 mod halves;
+mod members;
 mod parts;
 mod people;
 

@@ -182,22 +182,22 @@ async fn while_nothing_can_be_appended_to_the_log_members_and_rooms_change_on_ev
     for (number, refused) in Refused::ALL.into_iter().enumerate() {
         let rooms = End::ALL.map(|end| (end, format!("room-{number}-{}", end as u8)));
         for (end, room) in &rooms {
-            cast.gathers(room, matches!(end, End::EphemeralArchived)).await;
-            cast.talks(room).await;
+            Box::pin(cast.gathers(room, matches!(end, End::EphemeralArchived))).await;
+            Box::pin(cast.talks(room)).await;
         }
         refused.begins(redis(&stage));
         for (end, room) in &rooms {
-            cast.ends(*end, room).await;
-            cast.learn_of_the_end(*end, room).await;
-            cast.bob_is_out(*end, room, &format!("secret {room}")).await;
+            Box::pin(cast.ends(*end, room)).await;
+            Box::pin(cast.learn_of_the_end(*end, room)).await;
+            Box::pin(cast.bob_is_out(*end, room, &format!("secret {room}"))).await;
         }
         // A room that begins meanwhile, and an addition to it.
         let begun = format!("begun-{number}");
-        cast.gathers(&begun, false).await;
+        Box::pin(cast.gathers(&begun, false)).await;
         refused.ends(redis(&stage));
         stage.server.is_ready().await;
         for (end, room) in &rooms {
-            cast.bob_is_out(*end, room, &format!("secret after {room}")).await;
+            Box::pin(cast.bob_is_out(*end, room, &format!("secret after {room}"))).await;
         }
         cast.alice.says_in(&begun, "welcome").await;
         cast.bob.hears("welcome").await;
@@ -214,15 +214,15 @@ async fn a_removal_holds_on_other_nodes_when_its_own_node_is_killed_after_the_an
     for (number, refused) in Refused::ALL.into_iter().enumerate() {
         let mut cast = Cast::enters(&stage, number).await;
         let room = format!("room-{number}");
-        cast.gathers(&room, false).await;
-        cast.talks(&room).await;
+        Box::pin(cast.gathers(&room, false)).await;
+        Box::pin(cast.talks(&room)).await;
         refused.begins(redis(&stage));
-        cast.ends(End::Removed, &room).await;
+        Box::pin(cast.ends(End::Removed, &room)).await;
         let node = NODES[usize::from(node_of(&cast.alice) != "one")];
         stage.server.processes[node].crashes();
         let bob = cast.bob.person.name.clone();
         cast.bob.until("room:left", |event| event["room"] == *room && event["username"] == *bob).await;
-        cast.bob_is_out(End::Removed, &room, &format!("secret {number}")).await;
+        Box::pin(cast.bob_is_out(End::Removed, &room, &format!("secret {number}"))).await;
         refused.ends(redis(&stage));
         stage.server.process_returns(node).await;
     }

@@ -229,7 +229,8 @@ impl Socket {
 
     /// How many events of this name that fit have come and were not asked for.
     pub fn waiting(&self, event: &str, fits: impl Fn(&Value) -> bool) -> usize {
-        let fitting = self.inbox.iter().filter(|(name, args)| name == event && args.first().is_some_and(&fits));
+        let fitting =
+            self.inbox.iter().filter(|(name, args)| name == event && args.first().is_some_and(&fits));
         fitting.count()
     }
 

@@ -104,10 +104,11 @@ impl Log {
         }
     }
 
-    /// Somebody here listens to these rooms from now on.
-    pub async fn attend(&self, rooms: &[RoomName]) {
-        if let Some(stream) = &self.stream {
-            stream.attend(rooms).await;
+    /// Sockets of this node enter these rooms. Answers whether their members must be read again: see [`Stream::attend`].
+    pub async fn attend(&self, rooms: &[RoomName]) -> bool {
+        match &self.stream {
+            Some(stream) => stream.attend(rooms).await,
+            None => false,
         }
     }
 
@@ -118,6 +119,9 @@ impl Log {
     /// short, because a worker takes a batch without ever waiting for a client.
     pub fn append(&self, entry: Entry) {
         self.position.note(&entry);
+        if let Some(stream) = &self.stream {
+            stream.changed_here(&entry);
+        }
         let full = match self.entries.try_send(entry) {
             Err(mpsc::error::TrySendError::Full(entry)) => entry,
             // Closed: the process is ending, and what is stored will be read from history.

@@ -7,7 +7,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::history::Kept;
+use crate::{changes::What, history::Kept};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,27 @@ impl Said {
 }
 
 impl Line {
+    /// The room that it changes; none for a message, which is no change, and for a socket.
+    pub fn room(&self) -> Option<&RoomName> {
+        match self {
+            Self::Joined { room, .. }
+            | Self::Left { room, .. }
+            | Self::Archived { room, .. }
+            | Self::Changed { room } => Some(room),
+            Self::Said(_) | Self::Superseded { .. } => None,
+        }
+    }
+
+    /// Whether it is the entry of such a change.
+    pub fn is_about(&self, what: &What) -> bool {
+        match (self, what) {
+            (Self::Joined { user, .. }, What::Joined(other) | What::Renewed(other))
+            | (Self::Left { user, .. }, What::Left(other)) => user.key() == other.key(),
+            (Self::Archived { .. }, What::Archived) | (Self::Changed { .. }, What::Other) => true,
+            _ => false,
+        }
+    }
+
     /// The text of it.
     pub fn write(&self) -> String {
         serde_json::to_string(self).expect("names, numbers and texts are JSON")

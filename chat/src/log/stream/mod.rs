@@ -11,6 +11,8 @@ mod journal;
 mod line;
 mod retell;
 pub mod scripts;
+mod seating;
+mod seen;
 mod track;
 
 use std::{
@@ -30,6 +32,7 @@ use tokio::{
 
 pub use follow::{News, Tell, follow};
 use line::Line;
+use seen::Seen;
 use track::Track;
 
 #[cfg(test)]
@@ -38,6 +41,7 @@ mod tests;
 use super::{Entry, Position};
 use crate::{
     Error,
+    changes::Changes,
     history::{History, Kept},
     redis::{self, Claimed, Redis},
     untold::Untold,
@@ -66,12 +70,16 @@ pub struct Stream {
     history: Arc<dyn History>,
     /// Where other nodes learn of messages that could not be put into the stream.
     untold: Arc<dyn Untold>,
+    /// What other nodes, and this one, have changed of rooms.
+    rooms: Arc<dyn Changes>,
     position: Arc<Position>,
     /// Whether Redis answers, as far as is known.
     alive: AtomicBool,
     /// The last offset that this node was given.
     given: AtomicU64,
     track: Mutex<Track>,
+    /// Up to which version of each room changes are applied to the sockets here.
+    seen: Mutex<Seen>,
     /// Rooms whose last messages could not be put into the stream.
     behind: Mutex<HashSet<RoomName>>,
     /// Rooms whose messages in the stream may not be those of the store.
@@ -99,8 +107,11 @@ impl Stream {
         node: String,
         history: Arc<dyn History>,
         untold: Arc<dyn Untold>,
+        rooms: Arc<dyn Changes>,
     ) -> Result<Opened, Error> {
         let claimed = redis.claim().await?;
+        let mut seen = Seen::default();
+        rooms.recent().await?.iter().for_each(|(room, version)| seen.set(room, Some(*version)));
         let Claimed { epoch, last, .. } = &claimed;
         let position = Arc::new(Position::new(epoch, *last));
         let (changes, waiting) = mpsc::channel(WAITING);
@@ -109,10 +120,12 @@ impl Stream {
             node,
             history,
             untold,
+            rooms,
             position: position.clone(),
             alive: AtomicBool::new(true),
             given: AtomicU64::new(*last),
             track: Mutex::default(),
+            seen: Mutex::new(seen),
             behind: Mutex::default(),
             suspects: Mutex::default(),
             nudge: Notify::new(),
@@ -196,8 +209,9 @@ impl Stream {
         let _ = timeout(TELLING, told).await;
     }
 
-    /// Somebody here listens to these rooms from now on. A room whose end cannot be read is one of which nothing is known.
-    pub async fn attend(&self, rooms: &[RoomName]) {
+    /// Sockets of this node enter these rooms. Answers whether one of them is new here: then a change of it may have been committed
+    /// after its members were read. A room whose end cannot be read is one of which nothing is known.
+    pub async fn attend(&self, rooms: &[RoomName]) -> bool {
         for room in rooms {
             if self.track().knows(room) {
                 continue;
@@ -207,6 +221,7 @@ impl Stream {
                 Err(error) => tracing::debug!(%room, %error, "the end of a room is not known"),
             }
         }
+        self.attend_changes(rooms).await
     }
 
     fn track(&self) -> MutexGuard<'_, Track> {
@@ -233,6 +248,7 @@ impl Stream {
     /// Another store of messages, older than the one before: nothing is known of any room.
     fn forget_all(&self) {
         *self.track() = Track::default();
+        *self.seen() = Seen::default();
         self.behind.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

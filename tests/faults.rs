@@ -6,8 +6,10 @@ mod absent;
 mod drain;
 mod gateways;
 mod halves;
+mod members;
 mod parts;
 mod people;
+mod untold;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@
 
 mod ask;
 mod bucket;
+pub mod changes;
 mod chat;
 mod column;
 mod comebacks;

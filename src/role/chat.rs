@@ -242,8 +242,8 @@ impl Stores {
         loop {
             let opened = async {
                 self.chat.prepare().await?;
-                let (redis, node) = (self.redis.clone(), node.to_owned());
-                Stream::open(redis, node, self.chat.history(), self.chat.untold()).await
+                let (redis, node, chat) = (self.redis.clone(), node.to_owned(), &self.chat);
+                Stream::open(redis, node, chat.history(), chat.untold(), chat.changes()).await
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),

@@ -227,6 +227,13 @@ impl Socket {
         args.first_mut().map(Value::take).unwrap_or_default()
     }
 
+    /// How many events of this name that fit have come and were not asked for.
+    pub fn waiting(&self, event: &str, fits: impl Fn(&Value) -> bool) -> usize {
+        let fitting =
+            self.inbox.iter().filter(|(name, args)| name == event && args.first().is_some_and(&fits));
+        fitting.count()
+    }
+
     /// Forgets what was heard so far, for sockets that are talked to a lot.
     pub fn forgets(&mut self) {
         self.heard.clear();

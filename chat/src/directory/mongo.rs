@@ -3,13 +3,14 @@
 
 mod carry;
 mod change;
+mod changes;
 mod document;
 mod limits;
 mod renew;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -26,12 +27,14 @@ use tokio::time::{Instant, sleep};
 use self::{
     carry::Done,
     change::Change,
+    changes::Noted,
     document::{Listed, Stored},
 };
 use super::{Additions, Card, Committed, Directory, Entry, Member, NewRoom, refusal};
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
+    id::new_id,
     mongo::{DEADLINE, PREPARATION, collection, due, is_duplicate, unprepared, within},
 };
 
@@ -50,6 +53,8 @@ pub struct MongoDirectory {
     rooms: Collection<Stored>,
     /// What was said, to be deleted before a name is given again.
     messages: Collection<Document>,
+    /// The name by which changes of this process are known.
+    process: Arc<str>,
     /// See [`renew::QUIET`].
     quiet: Duration,
 }
@@ -59,7 +64,7 @@ impl MongoDirectory {
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
-        Self { rooms, messages, quiet: renew::QUIET }
+        Self { rooms, messages, process: new_id().into(), quiet: renew::QUIET }
     }
 
     /// Creates the indexes by which a user's rooms are found, and those of whom a user has added or whom they avoid.
@@ -75,6 +80,7 @@ impl MongoDirectory {
             index("members", doc! { "members.key": 1 }),
             index("adders", doc! { "members.by_key": 1 }),
             index("departures", doc! { "departures.key": 1 }),
+            index("changed", doc! { "changed": -1 }),
         ];
         let create =
             async { self.rooms.create_indexes(indexes).await.map_err(|error| unprepared(COLLECTION, error)) };
@@ -82,7 +88,8 @@ impl MongoDirectory {
     }
 
     async fn stored(&self, room: &RoomName, due: Instant) -> Result<Option<Stored>, Error> {
-        within(due, self.rooms.find_one(doc! { "_id": room.as_str() }).max_time(DEADLINE)).await
+        let found = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "recent": 0 });
+        within(due, found.max_time(DEADLINE)).await
     }
 
     /// Refuses what a change may not do to its user: see [`limits`].
@@ -113,7 +120,12 @@ impl MongoDirectory {
             return Done::Refused(refusal::taken(false));
         }
         let insert = async {
-            match self.rooms.insert_one(Stored::new(room)).await {
+            let mut new = Stored::creation(room);
+            new.insert("recent", [self.note(1, Noted::Joined(&room.owner))]);
+            // By an update, because only that has MongoDB's clock. No room is at a version below 1.
+            let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
+            let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
+            match self.rooms.update_one(absent, create).upsert(true).await {
                 Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
                 other => other.map(|_| true),
             }
@@ -145,7 +157,7 @@ impl MongoDirectory {
                 Err(error) => return Done::Refused(error),
             };
             let Some((update, then)) = decision else { return Done::Unchanged(members) };
-            match self.write(room, version, update, due).await {
+            match self.write(room, version, (update, change.into()), due).await {
                 Ok(true) => return Done::Changed(then),
                 Ok(false) => (),
                 Err(error) => return Done::Unknown { version, error },
@@ -159,10 +171,10 @@ impl MongoDirectory {
         &self,
         room: &RoomName,
         version: i64,
-        mut update: Document,
+        (update, noted): (Document, Noted<'_>),
         due: Instant,
     ) -> Result<bool, Error> {
-        update.insert("$inc", doc! { "version": 1_i64 });
+        let update = self.noting(update, version, noted);
         let documents = self.rooms.clone_with_type::<Document>();
         let write = documents
             .find_one_and_update(doc! { "_id": room.as_str(), "version": version }, update)

@@ -146,11 +146,11 @@ async fn enter_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Resul
         let before = chat.log().memberships();
         let cards = chat.directory().rooms_of(user).await?;
         let names: Vec<RoomName> = cards.iter().map(|card| card.name.clone()).collect();
-        chat.log().attend(&names).await?;
+        let is_new = chat.log().attend(&names).await?;
         let theirs: HashSet<Room> = cards.iter().map(|card| of_room(&card.name)).collect();
         theirs.iter().for_each(|room| socket.join(room));
         entered.difference(&theirs).for_each(|room| socket.leave(room));
-        if chat.log().memberships() == before {
+        if !is_new && chat.log().memberships() == before {
             return Ok(names);
         }
         entered = theirs;

@@ -62,6 +62,13 @@ pub enum Entry {
         /// Whether they are.
         is_in: bool,
     },
+    /// These are all members of a room, whatever its sockets were told.
+    Only {
+        /// The room.
+        room: RoomName,
+        /// Who.
+        members: Vec<Username>,
+    },
     /// Something of a room is different that its members need not be told.
     Changed {
         /// The room.

@@ -56,6 +56,7 @@ pub(super) fn fanouts(entry: Entry, position: &Position, pacers: &Pacers) -> Vec
         Entry::Seated { room, user, is_in: false } => {
             vec![Fanout::Leave { of: of_user(&user), room: of_room(&room) }]
         }
+        Entry::Only { room, members } => only(&room, &members),
         // Who is shown typing depends on what was shown before: [`super::typing`].
         Entry::Typing { .. } | Entry::Changed { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
     }
@@ -111,6 +112,13 @@ fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Fanout> {
     });
     let leave = Fanout::Leave { of: of_room(room), room: of_room(room) };
     told.chain([leave]).collect()
+}
+
+/// Everybody leaves, and the members enter again: in one batch, so no message comes in between.
+fn only(room: &RoomName, members: &[Username]) -> Vec<Fanout> {
+    let leave = Fanout::Leave { of: of_room(room), room: of_room(room) };
+    let enter = members.iter().map(|user| Fanout::Join { of: of_user(user), room: of_room(room) });
+    [leave].into_iter().chain(enter).collect()
 }
 
 /// One event without a place in the log; no rooms means everybody. No room waits for clients that fall behind with it.
@@ -210,6 +218,12 @@ mod tests {
     fn everybody_leaves_an_archived_room() {
         let told = sketches(Entry::Archived { room: RoomName::lobby(), members: vec![user("a"), user("b")] });
         assert_eq!(told, ["emit to user:a", "emit to user:b", "room:lobby leaves room:lobby"]);
+    }
+
+    #[test]
+    fn a_room_is_seated_anew() {
+        let told = sketches(Entry::Only { room: RoomName::lobby(), members: vec![user("a")] });
+        assert_eq!(told, ["room:lobby leaves room:lobby", "user:a enters room:lobby"]);
     }
 
     #[test]

@@ -104,14 +104,15 @@ impl Log {
         }
     }
 
-    /// Sockets of this node may enter these rooms from now on; to be called before they do.
+    /// Sockets of this node may enter these rooms from now on; to be called before they do. Answers whether the rooms' members must be
+    /// read again: see [`Stream::attend`].
     ///
     /// # Errors
     /// See [`Stream::attend`].
-    pub async fn attend(&self, rooms: &[RoomName]) -> Result<(), Error> {
+    pub async fn attend(&self, rooms: &[RoomName]) -> Result<bool, Error> {
         match &self.stream {
             Some(stream) => stream.attend(rooms).await,
-            None => Ok(()),
+            None => Ok(false),
         }
     }
 
@@ -140,6 +141,9 @@ impl Log {
     /// short, because a worker takes a batch without ever waiting for a client.
     pub fn append(&self, entry: Entry) {
         self.position.note(&entry);
+        if let Some(stream) = &self.stream {
+            stream.changed_here(&entry);
+        }
         let full = match self.entries.try_send(entry) {
             Err(mpsc::error::TrySendError::Full(entry)) => entry,
             // Closed: the process is ending, and what is stored will be read from history.

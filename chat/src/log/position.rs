@@ -56,7 +56,11 @@ impl Position {
 
     /// Counts a change of memberships.
     pub(super) fn note(&self, entry: &Entry) {
-        if matches!(entry, Entry::Joined { .. } | Entry::Left { .. } | Entry::Archived { .. }) {
+        let changes = matches!(
+            entry,
+            Entry::Joined { .. } | Entry::Left { .. } | Entry::Archived { .. } | Entry::Only { .. }
+        );
+        if changes {
             self.memberships.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -7,6 +7,7 @@ use remote::mongo::{Store, Writes};
 
 use crate::{
     Error,
+    changes::Changes,
     directory::{Directory, mongo::MongoDirectory},
     history::{History, mongo::MongoHistory},
     mongo::TWICE,
@@ -58,6 +59,11 @@ impl MongoStore {
 
     /// Rooms and members.
     pub fn directory(&self) -> Arc<dyn Directory> {
+        Arc::new(self.directory.clone())
+    }
+
+    /// What was changed of rooms.
+    pub fn changes(&self) -> Arc<dyn Changes> {
         Arc::new(self.directory.clone())
     }
 

@@ -12,14 +12,25 @@ use crate::Error;
 /// The maximum number of rooms that one look returns.
 pub const AT_ONCE: usize = 1_024;
 
+/// What the log lacks of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The room.
+    pub room: RoomName,
+    /// The first message that it may lack.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
 /// See the module.
 #[async_trait]
 pub trait Untold: Send + Sync + 'static {
-    /// The log lacks messages of `room`, up to `seq`. Durable when it answers.
-    async fn note(&self, room: &RoomName, seq: u64) -> Result<(), Error>;
+    /// The log lacks messages of `room`, from `first` up to `last`. Joined with what is noted of the room. Durable when it answers.
+    async fn note(&self, room: &RoomName, first: u64, last: u64) -> Result<(), Error>;
 
-    /// Rooms whose messages the log lacks, and up to which `seq`; at most [`AT_ONCE`].
-    async fn all(&self) -> Result<Vec<(RoomName, u64)>, Error>;
+    /// Rooms whose messages the log lacks; at most [`AT_ONCE`].
+    async fn all(&self) -> Result<Vec<Noted>, Error>;
 
     /// The log has the messages of `room` up to `seq`.
     async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error>;

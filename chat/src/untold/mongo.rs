@@ -7,7 +7,7 @@ use proto::RoomName;
 use remote::mongo::Store;
 use serde::{Deserialize, Serialize};
 
-use super::{AT_ONCE, Untold};
+use super::{AT_ONCE, Noted, Untold};
 use crate::{
     Error,
     column::integer,
@@ -20,14 +20,26 @@ const COLLECTION: &str = "untold";
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoUntold {
-    rooms: Collection<Noted>,
+    rooms: Collection<Row>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Noted {
+struct Row {
     #[serde(rename = "_id")]
     room: String,
+    /// Absent in notes of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<i64>,
+    /// The last message.
     seq: i64,
+}
+
+impl Row {
+    fn noted(self) -> Result<Option<Noted>, Error> {
+        let (first, last) = (self.first.unwrap_or(self.seq).min(self.seq), self.seq);
+        let Ok(room) = self.room.parse() else { return Ok(None) };
+        Ok(Some(Noted { room, first: number(first)?, last: number(last)? }))
+    }
 }
 
 impl MongoUntold {
@@ -39,20 +51,19 @@ impl MongoUntold {
 
 #[async_trait]
 impl Untold for MongoUntold {
-    async fn note(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
-        let raise = doc! { "$max": { "seq": integer(seq) } };
-        let write = self.rooms.update_one(doc! { "_id": room.as_str() }, raise).upsert(true);
+    async fn note(&self, room: &RoomName, first: u64, last: u64) -> Result<(), Error> {
+        let extend = doc! { "$min": { "first": integer(first) }, "$max": { "seq": integer(last) } };
+        let write = self.rooms.update_one(doc! { "_id": room.as_str() }, extend).upsert(true);
         within(due(), write).await.map(drop)
     }
 
-    async fn all(&self) -> Result<Vec<(RoomName, u64)>, Error> {
+    async fn all(&self) -> Result<Vec<Noted>, Error> {
         let found = async {
             let limit = i64::try_from(AT_ONCE).unwrap_or(i64::MAX);
-            self.rooms.find(doc! {}).limit(limit).await?.try_collect::<Vec<Noted>>().await
+            self.rooms.find(doc! {}).limit(limit).await?.try_collect::<Vec<Row>>().await
         };
-        let noted = within(due(), found).await?;
-        let rooms = noted.into_iter().filter_map(|noted| Some((noted.room.parse().ok()?, noted.seq)));
-        rooms.map(|(room, seq)| Ok((room, number(seq)?))).collect()
+        let rows = within(due(), found).await?;
+        rows.into_iter().filter_map(|row| row.noted().transpose()).collect()
     }
 
     async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error> {

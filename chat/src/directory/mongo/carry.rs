@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Change, MongoDirectory};
+use super::{Change, MongoDirectory, Noted};
 use crate::{Error, directory::Committed, mongo::due};
 
 /// How long it is tried to learn what became of a change whose answer was lost.
@@ -70,7 +70,7 @@ impl MongoDirectory {
         let (over, mut absent) = (Instant::now() + SETTLING, 0);
         while Instant::now() < over {
             sleep(REST).await;
-            match self.write(room, version, doc! {}, due()).await {
+            match self.write(room, version, (doc! {}, Noted::Other), due()).await {
                 Ok(true) => return,
                 Ok(false) => (),
                 Err(_) => continue,

@@ -71,18 +71,16 @@ pub struct Listed {
 }
 
 impl Stored {
-    /// A room that is to be.
-    pub fn new(room: &NewRoom) -> Self {
-        Self {
-            name: room.name.as_str().to_owned(),
-            private: room.private,
-            ephemeral: room.ephemeral,
-            archived: false,
-            members: vec![Person::of(&room.owner, Role::Owner)],
-            departures: vec![],
-            base: 0,
-            ended: None,
-            version: 1,
+    /// A room that is to be, without its name.
+    pub fn creation(room: &NewRoom) -> Document {
+        doc! {
+            "private": room.private,
+            "ephemeral": room.ephemeral,
+            "archived": false,
+            "members": [owner(room)],
+            "departures": [],
+            "base": 0_i64,
+            "version": 1_i64,
         }
     }
 
@@ -105,12 +103,11 @@ impl Stored {
 
     /// The update that makes a new room of it, whose numbers go on after `base`.
     pub fn renewal(room: &NewRoom, base: i64) -> Document {
-        let members = [person(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })];
         doc! { "$unset": { "ended": "" }, "$set": {
             "private": room.private,
             "ephemeral": room.ephemeral,
             "archived": false,
-            "members": members,
+            "members": [owner(room)],
             "departures": [],
             "base": base,
         } }
@@ -134,10 +131,6 @@ impl Stored {
 }
 
 impl Person {
-    fn of(user: &Username, role: Role) -> Self {
-        Self { username: user.as_str().to_owned(), key: user.key(), role, by: None, by_key: None }
-    }
-
     fn member(&self) -> Result<Member, Error> {
         let username = Username::try_from(self.username.clone()).map_err(damaged)?;
         let added_by = self.by.clone().map(Username::try_from).transpose().map_err(damaged)?;
@@ -161,6 +154,11 @@ impl Listed {
             owner: owner_of(&members),
         })
     }
+}
+
+/// The first member.
+fn owner(room: &NewRoom) -> Document {
+    person(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })
 }
 
 /// A member as the part of a document.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mongodb::bson::{DateTime, Document, doc};
 use tokio::time::Instant;
 
-use super::{MongoDirectory, carry::Done, document::Stored};
+use super::{MongoDirectory, Noted, carry::Done, document::Stored};
 use crate::{
     Error,
     directory::{Card, NewRoom, refusal},
@@ -43,7 +43,8 @@ impl MongoDirectory {
             Ok(cleared) => cleared,
             Err(error) => return Done::Refused(error),
         };
-        match self.write(&room.name, version, Stored::renewal(room, base), due).await {
+        let renewal = (Stored::renewal(room, base), Noted::Renewed(&room.owner));
+        match self.write(&room.name, version, renewal, due).await {
             Ok(true) => Done::Changed(room.card()),
             Ok(false) => Done::Refused(refusal::taken(false)),
             Err(error) => Done::Unknown { version, error },

@@ -17,12 +17,14 @@ use mongodb::{
 use proto::{RoomName, Username};
 use testbed::Mongo;
 
-use super::MongoDirectory;
+use super::{MongoDirectory, Noted};
 use crate::{
     Error,
     config::STORE_DEADLINE,
     directory::{Committed, Directory, NewRoom, Role, conformance},
 };
+
+mod changes;
 
 const LIMIT: usize = 100;
 
@@ -140,10 +142,13 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
     directory.settle(&tea, 2, &remove, note(&heard)).await;
     assert_eq!((heard.load(Ordering::SeqCst), version().await), (0, 3));
     let (update, _) = remove.on(false, directory.find(&tea).await.unwrap().unwrap().members).unwrap();
-    assert_eq!(directory.write(&tea, 2, update.clone(), crate::mongo::due()).await, Ok(false));
+    assert_eq!(
+        directory.write(&tea, 2, (update.clone(), Noted::Other), crate::mongo::due()).await,
+        Ok(false)
+    );
 
     // It was made, and only its answer was lost.
-    assert_eq!(directory.write(&tea, 3, update, crate::mongo::due()).await, Ok(true));
+    assert_eq!(directory.write(&tea, 3, (update, Noted::Other), crate::mongo::due()).await, Ok(true));
     directory.settle(&tea, 3, &remove, note(&heard)).await;
     assert_eq!((heard.load(Ordering::SeqCst), version().await), (1, 4));
 }

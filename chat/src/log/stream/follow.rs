@@ -67,14 +67,16 @@ pub type Tell = Box<dyn Fn(News) + Send + Sync>;
 /// What the task has.
 pub(super) struct Follower {
     pub(super) stream: Arc<Stream>,
-    entries: mpsc::Sender<Entry>,
-    tell: Tell,
+    pub(super) entries: mpsc::Sender<Entry>,
+    pub(super) tell: Tell,
     /// The last entry that was told.
     last: u64,
     /// The replacements of the store that clients were told of.
     replaced: u64,
     /// Since when rooms of other nodes are known to have messages that the log lacks.
     pub(super) noted: HashMap<RoomName, Instant>,
+    /// When the versions of all rooms were last compared.
+    pub(super) swept: Instant,
 }
 
 /// What is due while the stream is read.
@@ -93,7 +95,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
     let old = stream.clone();
     let forget = actix_rt::spawn(supervision::restart("log retention", move || forget(old.clone())));
     let (last, replaced, noted) = (position.reached(), claimed.replaced, HashMap::new());
-    let mut follower = Follower { last, replaced, stream, entries, tell, noted };
+    let mut follower = Follower { last, replaced, stream, entries, tell, noted, swept: Instant::now() };
     while !follower.entries.is_closed() {
         if let Ok((connection, claimed)) = follower.stream.redis.listen().await {
             if let Err(error) = follower.read(connection, claimed).await {
@@ -102,6 +104,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
             follower.stream.alive.store(false, Ordering::Release);
             follower.stream.position.moved.notify_waiters();
         }
+        follower.tell_changes().await;
         follower.tell_untold().await;
         follower.tell_from_store().await;
         tokio::select! {
@@ -211,6 +214,7 @@ impl Follower {
             let _ = self.entries.send(Entry::Reached(self.last)).await;
         }
         looks.expected = claimed.last;
+        self.tell_changes().await;
         self.tell_untold().await;
         self.heal().await;
         Ok(is_gone)
@@ -256,38 +260,5 @@ impl Follower {
         }
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
         let _ = self.entries.send(Entry::Said { offset, message, origin }).await;
-    }
-
-    async fn change(&mut self, change: Line, is_own: bool) {
-        if let Line::Joined { room, head, .. } = &change {
-            self.stream.attend_from(room, *head).await;
-        }
-        let room = match &change {
-            Line::Joined { room, .. }
-            | Line::Left { room, .. }
-            | Line::Archived { room, .. }
-            | Line::Changed { room } => Some(room.clone()),
-            Line::Said(_) | Line::Superseded { .. } => None,
-        };
-        let entry = match change {
-            // It was told here before it was written; again for its place among what others have done meanwhile.
-            Line::Joined { room, user, .. } if is_own => Entry::Seated { room, user, is_in: true },
-            Line::Left { room, user } if is_own => Entry::Seated { room, user, is_in: false },
-            Line::Joined { room, user, .. } => Entry::Joined { room, user },
-            Line::Left { room, user } => Entry::Left { room, user },
-            Line::Archived { room, members } if !is_own => Entry::Archived { room, members },
-            Line::Superseded { socket } if !is_own => Entry::Superseded(SocketId::from_stored(&socket)),
-            _ => return,
-        };
-        if !is_own {
-            self.stream.position.note(&entry);
-            if let Entry::Superseded(socket) = &entry {
-                (self.tell)(News::Returned(socket.clone()));
-            }
-            if let Some(room) = room {
-                (self.tell)(News::Changed(room));
-            }
-        }
-        let _ = self.entries.send(entry).await;
     }
 }

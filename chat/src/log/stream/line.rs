@@ -7,7 +7,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::history::Kept;
+use crate::{changes::What, history::Kept};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +21,6 @@ pub enum Line {
         room: RoomName,
         /// Who.
         user: Username,
-        /// A message of the room that was its last one at that time or before, 0 for the first. Absent in lines of earlier releases.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        head: Option<u64>,
     },
     /// Somebody is no longer a member of a room.
     Left {
@@ -99,6 +96,27 @@ impl Said {
 }
 
 impl Line {
+    /// The room that it changes; none for a message, which is no change, and for a socket.
+    pub fn room(&self) -> Option<&RoomName> {
+        match self {
+            Self::Joined { room, .. }
+            | Self::Left { room, .. }
+            | Self::Archived { room, .. }
+            | Self::Changed { room } => Some(room),
+            Self::Said(_) | Self::Superseded { .. } => None,
+        }
+    }
+
+    /// Whether it is the entry of such a change.
+    pub fn is_about(&self, what: &What) -> bool {
+        match (self, what) {
+            (Self::Joined { user, .. }, What::Joined(other) | What::Renewed(other))
+            | (Self::Left { user, .. }, What::Left(other)) => user.key() == other.key(),
+            (Self::Archived { .. }, What::Archived) | (Self::Changed { .. }, What::Other) => true,
+            _ => false,
+        }
+    }
+
     /// The text of it.
     pub fn write(&self) -> String {
         serde_json::to_string(self).expect("names, numbers and texts are JSON")
@@ -137,8 +155,7 @@ mod tests {
         let lines = [
             Line::Said(Said::new(kept(None), false)),
             Line::Said(Said::new(kept(Some("socket")), true)),
-            Line::Joined { room: room.clone(), user: user.clone(), head: None },
-            Line::Joined { room: room.clone(), user: user.clone(), head: Some(7) },
+            Line::Joined { room: room.clone(), user: user.clone() },
             Line::Left { room: room.clone(), user: user.clone() },
             Line::Archived { room: room.clone(), members: vec![user] },
             Line::Changed { room },
@@ -148,13 +165,6 @@ mod tests {
             assert_eq!(Line::read(line.write().as_bytes()), Some(line));
         }
         assert_eq!(Said::new(kept(Some("socket")), false).into_kept(), kept(Some("socket")));
-    }
-
-    #[test]
-    fn lines_of_earlier_releases_are_read() {
-        let joined = Line::read(br#"{"is":"joined","room":"tea","user":"bob"}"#);
-        let (room, user) = ("tea".parse().unwrap(), "bob".parse().unwrap());
-        assert_eq!(joined, Some(Line::Joined { room, user, head: None }));
     }
 
     #[test]

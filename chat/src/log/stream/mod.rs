@@ -12,6 +12,8 @@ mod line;
 mod places;
 mod retell;
 pub mod scripts;
+mod seating;
+mod seen;
 mod track;
 
 use std::{
@@ -31,6 +33,7 @@ use tokio::{
 
 pub use follow::{News, Tell, follow};
 use line::Line;
+use seen::Seen;
 use track::Track;
 
 #[cfg(test)]
@@ -39,6 +42,7 @@ mod tests;
 use super::{Entry, Position};
 use crate::{
     Error,
+    changes::Changes,
     history::{History, Kept},
     redis::{self, Claimed, Redis},
     untold::Untold,
@@ -67,6 +71,8 @@ pub struct Stream {
     history: Arc<dyn History>,
     /// Where other nodes learn of messages that could not be put into the stream.
     untold: Arc<dyn Untold>,
+    /// What other nodes, and this one, have changed of rooms.
+    rooms: Arc<dyn Changes>,
     position: Arc<Position>,
     /// Whether Redis answers, as far as is known.
     alive: AtomicBool,
@@ -75,6 +81,8 @@ pub struct Stream {
     track: Mutex<Track>,
     /// How many messages were told without a place in the stream.
     unplaced: AtomicU64,
+    /// Up to which version of each room changes are applied to the sockets here.
+    seen: Mutex<Seen>,
     /// Rooms whose last messages could not be put into the stream.
     behind: Mutex<HashSet<RoomName>>,
     /// Rooms whose messages in the stream may not be those of the store.
@@ -102,8 +110,11 @@ impl Stream {
         node: String,
         history: Arc<dyn History>,
         untold: Arc<dyn Untold>,
+        rooms: Arc<dyn Changes>,
     ) -> Result<Opened, Error> {
         let claimed = redis.claim().await?;
+        let mut seen = Seen::default();
+        rooms.recent().await?.iter().for_each(|(room, version)| seen.set(room, Some(*version)));
         let Claimed { epoch, last, .. } = &claimed;
         let position = Arc::new(Position::new(epoch, *last));
         let (changes, waiting) = mpsc::channel(WAITING);
@@ -112,11 +123,13 @@ impl Stream {
             node,
             history,
             untold,
+            rooms,
             position: position.clone(),
             alive: AtomicBool::new(true),
             given: AtomicU64::new(*last),
             track: Mutex::default(),
             unplaced: AtomicU64::new(0),
+            seen: Mutex::new(seen),
             behind: Mutex::default(),
             suspects: Mutex::default(),
             nudge: Notify::new(),
@@ -137,8 +150,9 @@ impl Stream {
     /// # Errors
     /// When other nodes could not be told in any way: whoever said it must not be told that it was said.
     pub async fn publish(&self, room: &RoomName, messages: Vec<Kept>) -> Result<(), Error> {
-        let last = messages.last().map(|kept| kept.message.seq);
-        let published = match last {
+        let range = messages.first().zip(messages.last());
+        let range = range.map(|(first, last)| (first.message.seq, last.message.seq));
+        let published = match range {
             _ if !self.is_alive() => Err(away()),
             None => self.catch_up(room).await.map(drop),
             Some(_) => self.append_all(room, messages).await,
@@ -148,17 +162,20 @@ impl Stream {
         metrics::counter!("godzilla_chat_log_bypassed_total").increment(1);
         self.falls_behind(room);
         self.nudge.notify_one();
-        let last = match last {
-            Some(last) => last,
-            None => self.history.head(room).await?.seq,
+        let (first, last) = match range {
+            Some(range) => range,
+            None => {
+                let head = self.history.head(room).await?.seq;
+                (head, head)
+            }
         };
-        self.untold.note(room, last).await
+        self.untold.note(room, first, last).await
     }
 
     /// Tells other nodes of a change. When that fails it is tried again until it succeeds, with whatever comes meanwhile behind
     /// it; what is lost with this process they find out for themselves within a minute.
     pub async fn spread(&self, entry: &Entry) {
-        let Some(line) = self.change(entry) else { return };
+        let Some(line) = change(entry) else { return };
         let is_first = self.changes.capacity() == self.changes.max_capacity();
         if is_first && self.is_alive() && self.write(&line).await.is_ok() {
             return;
@@ -205,23 +222,6 @@ impl Stream {
         self.position.reached() >= offset
     }
 
-    /// What other nodes must hear of.
-    fn change(&self, entry: &Entry) -> Option<Line> {
-        Some(match entry {
-            Entry::Joined { room, user } => {
-                let head = self.track().known(room);
-                Line::Joined { room: room.clone(), user: user.clone(), head }
-            }
-            Entry::Left { room, user } => Line::Left { room: room.clone(), user: user.clone() },
-            Entry::Archived { room, members } => {
-                Line::Archived { room: room.clone(), members: members.clone() }
-            }
-            Entry::Changed { room } => Line::Changed { room: room.clone() },
-            Entry::Superseded(socket) => Line::Superseded { socket: socket.as_str().to_owned() },
-            _ => return None,
-        })
-    }
-
     fn track(&self) -> MutexGuard<'_, Track> {
         self.track.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -246,6 +246,7 @@ impl Stream {
     /// Another store of messages, older than the one before: nothing is known of any room.
     fn forget_all(&self) {
         *self.track() = Track::default();
+        *self.seen() = Seen::default();
         self.behind.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -262,6 +263,18 @@ impl Opened {
         }
         Ok(self)
     }
+}
+
+/// What other nodes must hear of.
+fn change(entry: &Entry) -> Option<Line> {
+    Some(match entry {
+        Entry::Joined { room, user } => Line::Joined { room: room.clone(), user: user.clone() },
+        Entry::Left { room, user } => Line::Left { room: room.clone(), user: user.clone() },
+        Entry::Archived { room, members } => Line::Archived { room: room.clone(), members: members.clone() },
+        Entry::Changed { room } => Line::Changed { room: room.clone() },
+        Entry::Superseded(socket) => Line::Superseded { socket: socket.as_str().to_owned() },
+        _ => return None,
+    })
 }
 
 fn away() -> Error {

@@ -8,24 +8,25 @@ use remote::redis::AsyncCommands;
 use tokio::time::timeout;
 
 use super::Stream;
-use crate::{Error, redis, untold};
+use crate::{Error, log::Entry, redis, untold};
 
 /// How long Redis may take to answer what the stream has of a room.
 const LOOK: Duration = Duration::from_millis(500);
 
 impl Stream {
-    /// Sockets of this node may enter these rooms from now on; to be called before they do.
+    /// Sockets of this node may enter these rooms from now on; to be called before they do. Answers whether one of them is new here:
+    /// then a change of it may have been committed after its members were read.
     ///
     /// # Errors
     /// [`Error::Store`] when the end of a room cannot be read.
-    pub async fn attend(&self, rooms: &[RoomName]) -> Result<(), Error> {
+    pub async fn attend(&self, rooms: &[RoomName]) -> Result<bool, Error> {
         for room in rooms {
             if !self.track().knows(room) {
                 let head = self.history.head(room).await?;
                 self.track().attend(room, head.seq);
             }
         }
-        Ok(())
+        Ok(self.attend_changes(rooms).await)
     }
 
     /// Sockets of this node may enter a room that was just made; to be called before they do.
@@ -33,16 +34,26 @@ impl Stream {
         self.track().attend(room, 0);
     }
 
-    /// Sockets of this node may enter a room, which ended at `head` or later when their user became a member.
-    pub(super) async fn attend_from(&self, room: &RoomName, head: Option<u64>) {
-        let is_new = !self.track().has_forgotten();
-        match head {
-            Some(head) if is_new => self.track().attend(room, head),
-            _ => {
-                if let Err(error) = self.attend(std::slice::from_ref(room)).await {
-                    tracing::warn!(%room, %error, "the end of a room is not known");
-                }
-            }
+    /// To be called before an entry is told by which sockets of this node may enter a room that none was in. What the stream lacks of
+    /// that room is told to them: it may have been stored after their user became a member.
+    pub(super) async fn admit(&self, entry: &Entry) {
+        let (Entry::Joined { room, .. } | Entry::Seated { room, is_in: true, .. } | Entry::Only { room, .. }) =
+            entry
+        else {
+            return;
+        };
+        if self.track().knows(room) {
+            return;
+        }
+        let read = async {
+            let noted = self.untold.all().await?;
+            let first = noted.iter().find(|noted| noted.room == *room).map(|noted| noted.first);
+            let head = self.history.head(room).await?.seq;
+            Ok::<u64, Error>(first.map_or(head, |first| head.min(first.saturating_sub(1))))
+        };
+        match read.await {
+            Ok(floor) => self.track().attend(room, floor),
+            Err(error) => tracing::warn!(%room, %error, "the end of a room is not known"),
         }
     }
 
@@ -71,7 +82,7 @@ impl Stream {
     pub(super) async fn lacks_some(&self, rooms: &[RoomName]) -> Result<bool, Error> {
         let noted = self.untold.all().await?;
         let is_cut = noted.len() >= untold::AT_ONCE;
-        let lacks = is_cut || noted.iter().any(|(room, _)| rooms.contains(room));
+        let lacks = is_cut || noted.iter().any(|noted| rooms.contains(&noted.room));
         Ok(lacks || self.behind().iter().any(|room| rooms.contains(room)))
     }
 }

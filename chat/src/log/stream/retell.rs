@@ -6,6 +6,7 @@ use proto::RoomName;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::follow::Follower;
+use crate::untold::Noted;
 
 /// How long the store may take to answer for one room.
 const LOOK: Duration = Duration::from_secs(2);
@@ -81,11 +82,11 @@ impl Follower {
             Ok(noted) => noted,
             Err(error) => return tracing::debug!(%error, "what the log lacks is not known now"),
         };
-        let rooms: HashSet<RoomName> = noted.iter().map(|(room, _)| room.clone()).collect();
+        let rooms: HashSet<RoomName> = noted.iter().map(|noted| noted.room.clone()).collect();
         self.noted.retain(|room, _| rooms.contains(room));
-        for (room, seq) in noted {
+        for Noted { room, last, .. } in noted {
             let since = *self.noted.entry(room.clone()).or_insert_with(Instant::now);
-            if self.stream.track().known(&room).is_some_and(|known| known < seq) {
+            if self.stream.track().known(&room).is_some_and(|known| known < last) {
                 self.tell_since_known(&room).await;
             }
             if since.elapsed() >= PATIENCE {

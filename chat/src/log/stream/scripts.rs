@@ -1,4 +1,5 @@
-//! What happens to the shared log, each one step for Redis. Called by [`super`]. What an offset is, is said in [`crate::redis`].
+//! What happens to the shared log, each one step for Redis. Called by [`super`]. A stream that cannot be appended to is left as it was:
+//! the entry is written before the offset. What an offset is, is said in [`crate::redis`].
 
 use std::sync::LazyLock;
 
@@ -33,8 +34,9 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
         for i = 7, #ARGV, 3 do
             local seq = tonumber(ARGV[i])
             if seq == head + 1 then
-                offset = string.format('%.0f', redis.call('INCR', KEYS[2]))
+                offset = string.format('%.0f', tonumber(offset) + 1)
                 redis.call('XADD', KEYS[3], 'MAXLEN', '~', keep, offset .. '-0', 'node', node, 'entry', ARGV[i + 2])
+                redis.call('SET', KEYS[2], offset)
                 head, last = seq, ARGV[i + 1]
             end
         end
@@ -54,8 +56,9 @@ pub static TELL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
-        local offset = string.format('%.0f', redis.call('INCR', KEYS[2]))
+        local offset = string.format('%.0f', tonumber(redis.call('GET', KEYS[2])) + 1)
         redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], offset .. '-0', 'node', ARGV[3], 'entry', ARGV[4])
+        redis.call('SET', KEYS[2], offset)
         return offset
         ",
     )

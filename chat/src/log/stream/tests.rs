@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use proto::{RoomName, Timestamp};
+use proto::{RoomName, Timestamp, Username};
 use remote::redis::{self, AsyncCommands};
 use tempfile::TempDir;
 use testbed::Redis as Server;
@@ -18,12 +18,14 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use super::{News, Stream, follow};
 use crate::{
     Error, Store, Text,
+    changes::{Changed, Changes},
     history::{Draft, History, Journal, Kept, Outcome},
     log::{Entry, Log, Shown},
     redis::Redis,
-    untold::Untold,
+    untold::{Noted, Untold},
 };
 
+mod changes;
 mod halves;
 mod restored;
 
@@ -33,30 +35,59 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Cluster {
     server: Server,
     history: Arc<dyn History>,
-    untold: Arc<Noted>,
+    untold: Arc<Notes>,
+    rooms: Arc<Rooms>,
     _dir: TempDir,
 }
 
 /// Notes that all nodes of a test share.
 #[derive(Default)]
-struct Noted(Mutex<HashMap<RoomName, u64>>);
+struct Notes(Mutex<HashMap<RoomName, (u64, u64)>>);
 
 #[async_trait]
-impl Untold for Noted {
-    async fn note(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
-        let mut noted = self.0.lock().unwrap();
-        let last = noted.entry(room.clone()).or_default();
-        *last = seq.max(*last);
+impl Untold for Notes {
+    async fn note(&self, room: &RoomName, first: u64, last: u64) -> Result<(), Error> {
+        let mut notes = self.0.lock().unwrap();
+        let noted = notes.entry(room.clone()).or_insert((first, last));
+        *noted = (first.min(noted.0), last.max(noted.1));
         Ok(())
     }
 
-    async fn all(&self) -> Result<Vec<(RoomName, u64)>, Error> {
-        Ok(self.0.lock().unwrap().iter().map(|(room, seq)| (room.clone(), *seq)).collect())
+    async fn all(&self) -> Result<Vec<Noted>, Error> {
+        let notes = self.0.lock().unwrap();
+        let noted = notes.iter().map(|(room, &(first, last))| Noted { room: room.clone(), first, last });
+        Ok(noted.collect())
     }
 
     async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
-        self.0.lock().unwrap().retain(|noted, last| noted != room || *last > seq);
+        self.0.lock().unwrap().retain(|noted, (_, last)| noted != room || *last > seq);
         Ok(())
+    }
+}
+
+/// The rooms that all nodes of a test share. Entries of the stream about others are applied as they are.
+#[derive(Default)]
+struct Rooms(Mutex<HashMap<RoomName, Changed>>);
+
+#[async_trait]
+impl Changes for Rooms {
+    async fn recent(&self) -> Result<Vec<(RoomName, u64)>, Error> {
+        Ok(self.0.lock().unwrap().values().map(|changed| (changed.room.clone(), changed.version)).collect())
+    }
+
+    async fn versions(&self, rooms: &[RoomName]) -> Result<Vec<(RoomName, u64)>, Error> {
+        Ok(self.recent().await?.into_iter().filter(|(room, _)| rooms.contains(room)).collect())
+    }
+
+    async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error> {
+        let all = self.0.lock().unwrap();
+        Ok(rooms.iter().filter_map(|room| all.get(room).cloned()).collect())
+    }
+
+    async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
+        let found = self.of(std::slice::from_ref(room)).await?;
+        let users = found.into_iter().flat_map(|changed| changed.users());
+        Ok(users.filter(|(_, is_in)| *is_in).map(|(user, _)| user).collect())
     }
 }
 
@@ -82,14 +113,14 @@ impl Cluster {
     fn on(server: Server) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
-        Self { server, history: store.history(), untold: Arc::default(), _dir: dir }
+        Self { server, history: store.history(), untold: Arc::default(), rooms: Arc::default(), _dir: dir }
     }
 
     async fn node(&self, name: &str) -> Node {
         let redis = Redis::new(&self.server.url()).unwrap();
         let opened = loop {
             let (history, untold) = (self.history.clone(), self.untold.clone());
-            match Stream::open(redis.clone(), name.to_owned(), history, untold).await {
+            match Stream::open(redis.clone(), name.to_owned(), history, untold, self.rooms.clone()).await {
                 Ok(opened) => break opened,
                 // A busy machine may be late for a first answer; roles try again, too.
                 Err(error) => assert!(error.to_string().contains("in time"), "{error}"),

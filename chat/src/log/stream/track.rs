@@ -18,8 +18,6 @@ pub struct Track {
     rooms: HashMap<RoomName, Place>,
     /// The rooms in the order in which they came.
     order: VecDeque<RoomName>,
-    /// Whether a room was removed to make place for another one.
-    has_forgotten: bool,
 }
 
 /// How far a room is.
@@ -49,11 +47,6 @@ impl Track {
     /// Whether somebody listens to this room already.
     pub fn knows(&self, room: &RoomName) -> bool {
         self.rooms.contains_key(room)
-    }
-
-    /// Whether rooms were removed for want of place: one that is not known may have been told before.
-    pub fn has_forgotten(&self) -> bool {
-        self.has_forgotten
     }
 
     /// Somebody listens to a room that ends at `head`, or ended there before.
@@ -111,7 +104,6 @@ impl Track {
                 && let Some(earliest) = self.order.pop_front()
             {
                 self.rooms.remove(&earliest);
-                self.has_forgotten = true;
             }
             self.order.push_back(room.clone());
         }
@@ -210,7 +202,6 @@ mod tests {
             track.attend(&format!("r{n}").parse().unwrap(), 1);
         }
         assert_eq!((track.rooms.len(), track.order.len()), (ROOMS, ROOMS));
-        assert!(track.has_forgotten());
         assert!(!track.knows(&"r0".parse().unwrap()));
     }
 }

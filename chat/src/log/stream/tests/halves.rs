@@ -29,6 +29,43 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
     }
 }
 
+/// A client that comes back must get what was told while it was away, and the log does not have all of it.
+#[actix_rt::test]
+async fn nobody_goes_on_from_a_log_that_lacks_what_was_told() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    for (number, refusal) in Refusal::ALL.into_iter().enumerate() {
+        let text = |what: &str| format!("{what} {number}");
+        cluster.says(&here, &[&text("before")]).await;
+        here.told_exactly(&[&text("before")]).await;
+        there.told_exactly(&[&text("before")]).await;
+        let after = here.log.reached();
+        refusal.begins(&cluster.server);
+        let entered = [here.log.unplaced(), there.log.unplaced()];
+        cluster.says(&here, &[&text("away")]).await;
+        here.told_exactly(&[&text("away")]).await;
+        there.told_exactly(&[&text("away")]).await;
+        for node in [&here, &there] {
+            let missed = node.log.missed(&[tea()], after, "x").await.unwrap();
+            assert_eq!(missed, None, "{refusal:?}: something is missing that will not come again");
+            let elsewhere = node.log.missed(&[RoomName::lobby()], after, "x").await.unwrap();
+            assert_eq!(elsewhere.map(|missed| missed.messages.len()), Some(0), "{refusal:?}");
+        }
+        refusal.ends(&cluster.server);
+        let healed = async || cluster.untold.all().await.unwrap().is_empty();
+        soon(&format!("{refusal:?}: the log is healed"), healed).await;
+        for (node, entered) in [&here, &there].into_iter().zip(entered) {
+            let Some(missed) = node.log.missed(&[tea()], after, "x").await.unwrap() else { continue };
+            let messages = || missed.messages.iter().map(|(_, message)| message);
+            assert!(!node.log.was_unplaced(messages(), node.log.unplaced()), "{refusal:?}: nothing since");
+            assert!(
+                messages().count() == 0 || node.log.was_unplaced(messages(), entered),
+                "{refusal:?}: a socket that was here has it, and would get it twice"
+            );
+        }
+    }
+}
+
 /// One node has lost Redis, the others have not: they do not wait for it.
 #[actix_rt::test]
 async fn messages_of_a_node_without_redis_reach_the_others() {

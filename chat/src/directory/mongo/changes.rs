@@ -1,0 +1,182 @@
+//! [`Changes`] in the documents of rooms: `recent`, the latest changes, and `changed`, the time of the last one by MongoDB's clock.
+//! Both are written with the change itself.
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, DateTime, Document, doc};
+use proto::{RoomName, Username};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{Change, MongoDirectory};
+use crate::{
+    Error,
+    changes::{self, AT_ONCE, Changed, Changes, KEPT, What},
+    mongo::{DEADLINE, damaged, due, number, timestamp, within},
+};
+
+/// How far [`Changes::recent`] looks back, in milliseconds: longer than a write takes to be on a majority.
+const WINDOW_MS: i64 = 15_000;
+
+/// A room's version.
+#[derive(Debug, Deserialize)]
+struct Version {
+    #[serde(rename = "_id")]
+    room: String,
+    version: i64,
+}
+
+/// What is read of a room.
+#[derive(Debug, Deserialize)]
+struct Row {
+    #[serde(rename = "_id")]
+    room: String,
+    version: i64,
+    archived: bool,
+    /// Absent in rooms that only earlier releases have changed.
+    #[serde(default)]
+    recent: Vec<Note>,
+}
+
+/// A change as it is stored.
+#[derive(Debug, Deserialize)]
+struct Note {
+    version: i64,
+    at: DateTime,
+    /// Which process made it.
+    by: String,
+    what: String,
+    #[serde(default)]
+    user: Option<String>,
+}
+
+/// What is noted of a change.
+#[derive(Debug, Clone, Copy)]
+pub enum Noted<'a> {
+    Joined(&'a Username),
+    Left(&'a Username),
+    Renewed(&'a Username),
+    Archived,
+    Other,
+}
+
+impl<'a> From<&'a Change> for Noted<'a> {
+    fn from(change: &'a Change) -> Self {
+        match change {
+            Change::Add { user, .. } | Change::AddBy { user, .. } => Self::Joined(user),
+            Change::Remove { user } | Change::Leave { user } => Self::Left(user),
+            Change::SetPrivate(_) => Self::Other,
+            Change::Archive => Self::Archived,
+        }
+    }
+}
+
+impl MongoDirectory {
+    /// The note of the change that takes a room to `version`.
+    pub(super) fn note(&self, version: i64, noted: Noted<'_>) -> Document {
+        let (what, user) = match noted {
+            Noted::Joined(user) => ("joined", Some(user)),
+            Noted::Left(user) => ("left", Some(user)),
+            Noted::Renewed(user) => ("renewed", Some(user)),
+            Noted::Archived => ("archived", None),
+            Noted::Other => ("other", None),
+        };
+        let mut note = doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
+        if let Some(user) = user {
+            note.insert("user", user.as_str());
+        }
+        note
+    }
+
+    /// Adds to `update` of a room at `version` what every change writes.
+    pub(super) fn noting(&self, mut update: Document, version: i64, noted: Noted<'_>) -> Document {
+        let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
+        let push = doc! { "$each": [self.note(version + 1, noted)], "$slice": -latest };
+        match update.get_mut("$push").and_then(Bson::as_document_mut) {
+            Some(pushed) => drop(pushed.insert("recent", push)),
+            None => drop(update.insert("$push", doc! { "recent": push })),
+        }
+        update.insert("$inc", doc! { "version": 1_i64 });
+        update.insert("$currentDate", doc! { "changed": true });
+        update
+    }
+
+    async fn read<T>(&self, filter: Document, fields: Document, latest: bool) -> Result<Vec<T>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin + 'static,
+    {
+        let rooms = self.rooms.clone_with_type::<T>();
+        let read = async {
+            let mut find = rooms.find(filter).projection(fields).max_time(DEADLINE);
+            if latest {
+                find = find.sort(doc! { "changed": -1 }).limit(i64::try_from(AT_ONCE).unwrap_or(i64::MAX));
+            }
+            find.await?.try_collect::<Vec<T>>().await
+        };
+        within(due(), read).await
+    }
+
+    async fn versions_where(&self, filter: Document, latest: bool) -> Result<Vec<(RoomName, u64)>, Error> {
+        let rows: Vec<Version> = self.read(filter, doc! { "version": 1 }, latest).await?;
+        rows.into_iter().map(|row| Ok((name(row.room)?, number(row.version)?))).collect()
+    }
+}
+
+#[async_trait]
+impl Changes for MongoDirectory {
+    async fn recent(&self) -> Result<Vec<(RoomName, u64)>, Error> {
+        self.versions_where(recently(), true).await
+    }
+
+    async fn versions(&self, rooms: &[RoomName]) -> Result<Vec<(RoomName, u64)>, Error> {
+        self.versions_where(among(rooms), false).await
+    }
+
+    async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error> {
+        let fields = doc! { "version": 1, "archived": 1, "recent": 1 };
+        let rows: Vec<Row> = self.read(among(rooms), fields, false).await?;
+        rows.into_iter().map(|row| self.changed(row)).collect()
+    }
+
+    async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
+        let found = self.stored(room, due()).await?;
+        let members = found.map(|found| found.members()).transpose()?.unwrap_or_default();
+        Ok(members.into_iter().map(|member| member.username).collect())
+    }
+}
+
+impl MongoDirectory {
+    fn changed(&self, row: Row) -> Result<Changed, Error> {
+        let mut changes =
+            row.recent.into_iter().map(|note| self.change_of(note)).collect::<Result<Vec<_>, _>>()?;
+        changes.sort_by_key(|change| change.version);
+        Ok(Changed { room: name(row.room)?, version: number(row.version)?, is_open: !row.archived, changes })
+    }
+
+    fn change_of(&self, note: Note) -> Result<changes::Change, Error> {
+        let user = note.user.map(Username::try_from).transpose().map_err(damaged)?;
+        let what = match (&*note.what, user) {
+            ("joined", Some(user)) => What::Joined(user),
+            ("left", Some(user)) => What::Left(user),
+            ("renewed", Some(user)) => What::Renewed(user),
+            ("archived", _) => What::Archived,
+            // Also what a later release notes.
+            _ => What::Other,
+        };
+        let is_own = *note.by == *self.process;
+        Ok(changes::Change { version: number(note.version)?, at: timestamp(note.at)?, what, is_own })
+    }
+}
+
+/// The filter for rooms that have changed lately, by MongoDB's clock.
+pub(super) fn recently() -> Document {
+    doc! { "$expr": { "$gt": ["$changed", { "$subtract": ["$$NOW", WINDOW_MS] }] } }
+}
+
+fn among(rooms: &[RoomName]) -> Document {
+    let names: Vec<&str> = rooms.iter().map(RoomName::as_str).collect();
+    doc! { "_id": { "$in": names } }
+}
+
+fn name(name: String) -> Result<RoomName, Error> {
+    RoomName::try_from(name).map_err(damaged)
+}

@@ -1,0 +1,229 @@
+//! Changes of members and rooms while Redis refuses to append them to the log: every node applies them within the documented
+//! bound, also when the node that made the change is killed right after its answer.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::{Redis, Refusal};
+use tokio::time::sleep;
+
+use crate::stage::{Actor, NODES, Person, Request, Response, Socket, Stage, soon};
+
+/// Ways in which nothing can be appended to the log.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    /// The roles have lost the right to append.
+    Append,
+    /// Everything that writes is refused.
+    Writes(Refusal),
+}
+
+impl Refused {
+    const ALL: [Self; 3] = [Self::Append, Self::Writes(Refusal::Demoted), Self::Writes(Refusal::Full)];
+
+    fn begins(self, redis: &Redis) {
+        match self {
+            Self::Append => redis.does("ACL SETUSER godzilla -xadd"),
+            Self::Writes(refusal) => refusal.begins(redis),
+        }
+    }
+
+    fn ends(self, redis: &Redis) {
+        match self {
+            Self::Append => redis.does("ACL SETUSER godzilla +xadd"),
+            Self::Writes(refusal) => refusal.ends(redis),
+        }
+    }
+}
+
+/// A change after which bob is not in the room any more.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Removed,
+    Left,
+    LeftBySocket,
+    Archived,
+    EphemeralArchived,
+}
+
+impl End {
+    const ALL: [Self; 5] =
+        [Self::Removed, Self::Left, Self::LeftBySocket, Self::Archived, Self::EphemeralArchived];
+
+    fn ends_the_room(self) -> bool {
+        matches!(self, Self::Archived | Self::EphemeralArchived)
+    }
+}
+
+/// Alice is on one node, bob and carol are on the other.
+struct Cast {
+    alice: Actor,
+    bob: Actor,
+    carol: Actor,
+    /// Another tab of carol's.
+    tab: Socket,
+}
+
+impl Cast {
+    async fn enters(stage: &Stage, number: usize) -> Self {
+        let alice = stage.enters(&format!("alice{number}")).await;
+        let (mut bob, mut carol) = (None, None);
+        for n in 0..60 {
+            let other = stage.enters(&format!("other{number}x{n}")).await;
+            if node_of(&other) == node_of(&alice) {
+                continue;
+            }
+            if bob.is_none() {
+                bob = Some(other);
+            } else {
+                carol = Some(other);
+                break;
+            }
+        }
+        let (bob, carol) = bob.zip(carol).expect("everybody is on the same node");
+        let tab = carol.opens_tab().await;
+        Self { alice, bob, carol, tab }
+    }
+
+    /// Alice makes a private room with all three in it.
+    async fn gathers(&mut self, room: &str, ephemeral: bool) {
+        let new = json!({"name": room, "private": true, "ephemeral": ephemeral});
+        patiently(&self.alice.person, || Request::post("/rooms", &new), 201).await;
+        for guest in [&mut self.bob, &mut self.carol] {
+            let add = format!("/rooms/{room}/members/{}", guest.person.name);
+            patiently(&self.alice.person, || Request::new("PUT", &add), 200).await;
+            let name = guest.person.name.clone();
+            guest.until("room:joined", |event| event["room"] == room && event["username"] == *name).await;
+        }
+    }
+
+    /// Everybody hears something in the room.
+    async fn talks(&mut self, room: &str) {
+        let text = format!("hello {room}");
+        self.alice.says_in(room, &text).await;
+        for guest in [&mut *self.bob, &mut *self.carol, &mut self.tab] {
+            guest.hears(&text).await;
+        }
+    }
+
+    /// The answer to the change is 200 or its ack is ok.
+    async fn ends(&mut self, end: End, room: &str) {
+        let member = format!("/rooms/{room}/members/{}", self.bob.person.name);
+        match end {
+            End::Removed => patiently(&self.alice.person, || Request::new("DELETE", &member), 200).await,
+            End::Left => patiently(&self.bob.person, || Request::new("DELETE", &member), 200).await,
+            End::LeftBySocket => {
+                let ack = self.bob.asks("leave", &json!({"room": room})).await;
+                assert_eq!(ack["ok"], true, "{ack}");
+                return;
+            }
+            End::Archived | End::EphemeralArchived => {
+                let target = format!("/rooms/{room}");
+                patiently(&self.alice.person, || Request::new("DELETE", &target), 200).await
+            }
+        };
+    }
+
+    /// Bob's socket and alice's are told that bob has left.
+    async fn learn_of_the_end(&mut self, end: End, room: &str) {
+        let bob = self.bob.person.name.clone();
+        self.bob.until("room:left", |event| event["room"] == room && event["username"] == *bob).await;
+        if !end.ends_the_room() {
+            self.alice.until("room:left", |event| event["room"] == room && event["username"] == *bob).await;
+        }
+    }
+
+    /// What is said in the room from now on does not reach bob, and every node refuses bob over HTTP.
+    async fn bob_is_out(&mut self, end: End, room: &str, secret: &str) {
+        let target = format!("/rooms/{room}/messages");
+        assert_eq!(self.bob.person.gets(&target).await.status, 404, "{end:?}: bob reads {room}");
+        let refused = self.bob.asks("message", &json!({"room": room, "text": "still here"})).await;
+        assert_eq!(refused["ok"], false, "{end:?}: bob posts to {room}: {refused}");
+        if end.ends_the_room() {
+            assert_eq!(self.carol.person.gets(&target).await.status, 404, "{end:?}: carol reads {room}");
+            return;
+        }
+        let described = self.carol.person.gets(&format!("/rooms/{room}")).await.expect(200).body;
+        assert!(!described.contains(&self.bob.person.name), "{end:?}: {described}");
+        self.carol.says_in(room, secret).await;
+        self.tab.hears(secret).await;
+        self.carol.says(&format!("fence {secret}")).await;
+        self.bob.hears(&format!("fence {secret}")).await;
+        assert!(!self.bob.has_heard(secret), "{end:?}: bob hears {room}");
+    }
+}
+
+fn node_of(actor: &Actor) -> String {
+    actor.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
+}
+
+/// Asks until the limit of requests allows it.
+async fn patiently(person: &Person, request: impl Fn() -> Request, status: u16) -> Response {
+    soon("a request within the limit", async {
+        loop {
+            let answer = person.asks(request()).await;
+            if answer.status != 429 {
+                return answer.expect(status);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+}
+
+fn redis(stage: &Stage) -> &Redis {
+    &stage.server.stores.as_ref().expect("a split system").redis
+}
+
+#[tokio::test]
+async fn while_nothing_can_be_appended_to_the_log_members_and_rooms_change_on_every_node() {
+    let mut stage = Stage::opens_split().await;
+    let mut cast = Cast::enters(&stage, 0).await;
+    for (number, refused) in Refused::ALL.into_iter().enumerate() {
+        let rooms = End::ALL.map(|end| (end, format!("room-{number}-{}", end as u8)));
+        for (end, room) in &rooms {
+            Box::pin(cast.gathers(room, matches!(end, End::EphemeralArchived))).await;
+            Box::pin(cast.talks(room)).await;
+        }
+        refused.begins(redis(&stage));
+        for (end, room) in &rooms {
+            Box::pin(cast.ends(*end, room)).await;
+            Box::pin(cast.learn_of_the_end(*end, room)).await;
+            Box::pin(cast.bob_is_out(*end, room, &format!("secret {room}"))).await;
+        }
+        // A room that begins meanwhile, and an addition to it.
+        let begun = format!("begun-{number}");
+        Box::pin(cast.gathers(&begun, false)).await;
+        refused.ends(redis(&stage));
+        stage.server.is_ready().await;
+        for (end, room) in &rooms {
+            Box::pin(cast.bob_is_out(*end, room, &format!("secret after {room}"))).await;
+        }
+        cast.alice.says_in(&begun, "welcome").await;
+        cast.bob.hears("welcome").await;
+        cast.bob.hears_out().await;
+        let bob = cast.bob.person.name.clone();
+        let again = cast.bob.waiting("room:left", |event| event["username"] == *bob);
+        assert_eq!(again, 0, "{refused:?}: bob is told twice");
+    }
+}
+
+#[tokio::test]
+async fn a_removal_holds_on_other_nodes_when_its_own_node_is_killed_after_the_answer() {
+    let mut stage = Stage::opens_split().await;
+    for (number, refused) in Refused::ALL.into_iter().enumerate() {
+        let mut cast = Cast::enters(&stage, number).await;
+        let room = format!("room-{number}");
+        Box::pin(cast.gathers(&room, false)).await;
+        Box::pin(cast.talks(&room)).await;
+        refused.begins(redis(&stage));
+        Box::pin(cast.ends(End::Removed, &room)).await;
+        let node = NODES[usize::from(node_of(&cast.alice) != "one")];
+        stage.server.processes[node].crashes();
+        let bob = cast.bob.person.name.clone();
+        cast.bob.until("room:left", |event| event["room"] == *room && event["username"] == *bob).await;
+        Box::pin(cast.bob_is_out(End::Removed, &room, &format!("secret {number}"))).await;
+        refused.ends(redis(&stage));
+        stage.server.process_returns(node).await;
+    }
+}

@@ -16,8 +16,7 @@ const PAGE: usize = 500;
 #[async_trait]
 impl Journal for Stream {
     async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
-        if self.lacks_some(rooms).await? {
-            // Told here from the store, and not in the stream by now: nobody who comes back would get it.
+        if self.lacks_told(rooms).await? {
             return Ok(None);
         }
         let epoch = self.position.epoch();

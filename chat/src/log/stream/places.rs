@@ -8,7 +8,7 @@ use remote::redis::AsyncCommands;
 use tokio::time::timeout;
 
 use super::Stream;
-use crate::{Error, log::Entry, redis, untold};
+use crate::{Error, log::Entry, redis};
 
 /// How long Redis may take to answer what the stream has of a room.
 const LOOK: Duration = Duration::from_millis(500);
@@ -75,14 +75,21 @@ impl Stream {
         timeout(LOOK, read).await.ok()?.ok()?
     }
 
-    /// Whether the stream lacks messages of any of these rooms, as far as this node has told some of them.
+    /// Whether the stream lacks messages of any of these rooms that this node has told: they are not told again when the stream has
+    /// them, so whoever comes after them must not go on from the stream.
     ///
     /// # Errors
-    /// [`Error::Store`] when the notes of other nodes cannot be read.
-    pub(super) async fn lacks_some(&self, rooms: &[RoomName]) -> Result<bool, Error> {
-        let noted = self.untold.all().await?;
-        let is_cut = noted.len() >= untold::AT_ONCE;
-        let lacks = is_cut || noted.iter().any(|noted| rooms.contains(&noted.room));
-        Ok(lacks || self.behind().iter().any(|room| rooms.contains(room)))
+    /// [`Error::Store`] when Redis does not answer.
+    pub(super) async fn lacks_told(&self, rooms: &[RoomName]) -> Result<bool, Error> {
+        let told = self.track().unplaced(rooms);
+        if told.is_empty() {
+            return Ok(false);
+        }
+        let names: Vec<&str> = told.iter().map(|(room, _)| room.as_str()).collect();
+        let mut heads = remote::redis::cmd("HMGET");
+        heads.arg(self.redis.key(redis::HEADS)).arg(&names);
+        let logged: Vec<Option<u64>> =
+            self.redis.ask(async |mut redis| heads.query_async(&mut redis).await).await?;
+        Ok(told.iter().zip(logged).any(|((_, seq), logged)| logged.is_none_or(|logged| logged < *seq)))
     }
 }

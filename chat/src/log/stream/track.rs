@@ -88,6 +88,12 @@ impl Track {
         self.rooms.get(room).is_some_and(|place| seq <= place.unplaced.0 && place.unplaced.1 > count)
     }
 
+    /// Of these rooms, those of which messages were told without a place in the log, and the last one of each.
+    pub fn unplaced(&self, rooms: &[RoomName]) -> Vec<(RoomName, u64)> {
+        let last = |room: &RoomName| self.rooms.get(room).map(|place| (room.clone(), place.unplaced.0));
+        rooms.iter().filter_map(last).filter(|(_, seq)| *seq > 0).collect()
+    }
+
     /// The last message told of a room that somebody listens to, or the one before the first.
     pub fn known(&self, room: &RoomName) -> Option<u64> {
         self.rooms.get(room).map(|place| place.told.max(place.floor))
@@ -183,6 +189,7 @@ mod tests {
         assert!(!track.was_unplaced(&tea(), 6, 0), "it has a place");
         assert!(!track.was_unplaced(&tea(), 5, 1), "the client came afterwards");
         assert!(!track.was_unplaced(&RoomName::lobby(), 1, 0));
+        assert_eq!(track.unplaced(&[tea(), RoomName::lobby()]), [(tea(), 5)]);
         assert_eq!(track.known(&tea()), Some(6));
     }
 

@@ -19,6 +19,7 @@ mod head;
 pub mod history;
 mod http;
 mod id;
+pub mod lineage;
 pub mod log;
 mod mongo;
 pub mod people;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use remote::{
-    Connection, Hook, HookError, Location,
+    Connection, Hook, HookError, Location, Unanswered,
     redis::{self, FromRedisValue, RedisError, Script, aio::ConnectionLike},
 };
 use tokio::time::timeout;
@@ -38,6 +38,8 @@ pub const LAST: &str = "{log}:last";
 pub const MARKS: &str = "{log}:marks";
 /// How often the store of messages was replaced by an older one.
 const REPLACED: &str = "{log}:replaced";
+/// The first offset after the last replacement: entries before it are of another history.
+const SINCE: &str = "{log}:since";
 
 /// How long it may take to connect for good, and to say that there is nothing new: longer than the question for that waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -45,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Connections at most.
 const CONNECTIONS: usize = 16;
 
-/// Keys: those above, in the order run, epoch, offset, base, stream, heads, last, marks, replaced. Arguments: this Redis, another
+/// Keys: those above, in the order run, epoch, offset, base, stream, heads, last, marks, replaced, since. Arguments: this Redis, another
 /// epoch, the largest offset that the caller has seen, an epoch that the caller has found damaged, `1` if it is damaged because
 /// the store of messages was replaced, how many replacements the caller knows of.
 ///
@@ -55,7 +57,7 @@ const CONNECTIONS: usize = 16;
 static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local kinds = {'string', 'string', 'string', 'string', 'stream', 'hash', 'hash', 'zset', 'string'}
+        local kinds = {'string', 'string', 'string', 'string', 'stream', 'hash', 'hash', 'zset', 'string', 'string'}
         local whole = true
         for index, kind in ipairs(kinds) do
             local found = redis.call('TYPE', KEYS[index]).ok
@@ -76,13 +78,16 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
             for _, given in ipairs({last or 0, top, tonumber(ARGV[3])}) do
                 if begins <= given then begins = given + 1 end
             end
-            if epoch == ARGV[4] and ARGV[5] == '1' then replaced = replaced + 1 end
             local shown = string.format('%.0f', begins)
+            if epoch == ARGV[4] and ARGV[5] == '1' then
+                replaced = replaced + 1
+                redis.call('SET', KEYS[10], shown)
+            end
             redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], ARGV[2], KEYS[3], shown, KEYS[4], shown)
             redis.call('MSET', KEYS[9], string.format('%.0f', replaced))
             redis.call('DEL', KEYS[6], KEYS[7])
         end
-        return redis.call('MGET', KEYS[2], KEYS[3], KEYS[4], KEYS[9])
+        return redis.call('MGET', KEYS[2], KEYS[3], KEYS[4], KEYS[9], KEYS[10])
         ",
     )
 });
@@ -116,6 +121,8 @@ pub struct Claimed {
     pub base: u64,
     /// How often the store of messages was replaced by an older one.
     pub replaced: u64,
+    /// The first offset after the last replacement, before its first entry; 0 without one.
+    pub since: u64,
 }
 
 /// An epoch that must end.
@@ -201,19 +208,24 @@ async fn claim<C: ConnectionLike>(
 ) -> Result<Claimed, RedisError> {
     let run = remote::run(connection).await?;
     let mut script = CLAIM.prepare_invoke();
-    for key in [RUN, EPOCH, OFFSET, BASE, STREAM, HEADS, LAST, MARKS, REPLACED] {
+    for key in [RUN, EPOCH, OFFSET, BASE, STREAM, HEADS, LAST, MARKS, REPLACED, SINCE] {
         script.key(at.key(key));
     }
     script.arg(run).arg(&new_id()[..EPOCH_LENGTH]).arg(seen.offset.load(Ordering::Acquire));
     let (epoch, is_replaced) = damaged.map_or(("", false), |damaged| (damaged.epoch, damaged.is_replaced));
     script.arg(epoch).arg(u8::from(is_replaced)).arg(seen.replaced.load(Ordering::Acquire));
     let value: redis::Value = script.invoke_async(connection).await?;
-    let (epoch, last, base, replaced): (String, u64, u64, Option<u64>) =
+    let (epoch, last, base, replaced, since): (String, u64, u64, Option<u64>, Option<u64>) =
         FromRedisValue::from_redis_value(value)?;
-    let replaced = replaced.unwrap_or_default();
+    let (replaced, since) = (replaced.unwrap_or_default(), since.unwrap_or_default());
     seen.offset.fetch_max(last, Ordering::AcqRel);
     seen.replaced.fetch_max(replaced, Ordering::AcqRel);
-    Ok(Claimed { epoch, last, base, replaced })
+    Ok(Claimed { epoch, last, base, replaced, since })
+}
+
+/// Whether Redis did not answer in time: then what was asked may be done.
+pub fn is_late(error: &Error) -> bool {
+    matches!(error, Error::Store(why) if why.ends_with(&Unanswered::Late.to_string()))
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Error {

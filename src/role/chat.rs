@@ -243,7 +243,8 @@ impl Stores {
             let opened = async {
                 self.chat.prepare().await?;
                 let (redis, node, chat) = (self.redis.clone(), node.to_owned(), &self.chat);
-                Stream::open(redis, node, chat.history(), chat.untold(), chat.changes()).await
+                let (untold, changes, lineage) = (chat.untold(), chat.changes(), chat.lineage());
+                Stream::open(redis, node, chat.history(), untold, changes, lineage).await
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),

@@ -69,7 +69,7 @@ pub async fn resume(
     let after = match shown.map(|shown| chat.log().read(shown)) {
         None => ticket.since,
         Some(Shown::Here(offset)) => offset,
-        Some(Shown::Elsewhere) => return Ok(None),
+        Some(Shown::Elsewhere | Shown::Replaced) => return Ok(None),
         Some(Shown::Nothing) => match left {
             Place::Start => ticket.since,
             Place::At(offset) => offset,
@@ -89,11 +89,10 @@ pub async fn resume(
     Ok(Some(Passage { pid: ticket.pid, recovered: Some(recovered), offset: chat.log().show(reached) }))
 }
 
-/// Whether the client was here before a backup was restored or a loss was accepted. Only for the log of one process: that
-/// of a cluster begins new epochs on the same history.
+/// Whether the client was here before a backup was restored or a loss was accepted.
 pub fn is_of_replaced_history(chat: &Chat, resume: Option<&Resume>) -> bool {
     let shown = resume.and_then(|resume| resume.offset.as_deref());
-    !chat.log().is_shared() && shown.is_some_and(|shown| chat.log().read(shown) == Shown::Elsewhere)
+    shown.is_some_and(|shown| chat.log().read(shown) == Shown::Replaced)
 }
 
 /// Makes out a ticket for a client that is new here, which is at `reached` in the log.

@@ -10,6 +10,7 @@ use crate::{
     changes::Changes,
     directory::{Directory, mongo::MongoDirectory},
     history::{History, mongo::MongoHistory},
+    lineage::{Lineage, mongo::MongoLineage},
     mongo::TWICE,
     untold::{Untold, mongo::MongoUntold},
 };
@@ -21,12 +22,13 @@ const FORKED: &str =
 /// What is said when the indexes cannot be seen or made.
 const UNPREPARED: &str = "does not let the indexes of messages be read or created";
 
-/// The collections `messages`, `rooms` and `untold`. Cheap to clone.
+/// The collections `messages`, `rooms`, `untold` and `lineage`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoStore {
     history: MongoHistory,
     directory: MongoDirectory,
     untold: MongoUntold,
+    lineage: MongoLineage,
     writes: Writes,
 }
 
@@ -38,6 +40,7 @@ impl MongoStore {
             history: MongoHistory::new(&store),
             directory: MongoDirectory::new(&store),
             untold: MongoUntold::new(&store),
+            lineage: MongoLineage::new(&store),
             writes: Writes::new(&store),
         }
     }
@@ -70,6 +73,11 @@ impl MongoStore {
     /// Which rooms the log lacks messages of.
     pub fn untold(&self) -> Arc<dyn Untold> {
         Arc::new(self.untold.clone())
+    }
+
+    /// Which history the messages are of.
+    pub fn lineage(&self) -> Arc<dyn Lineage> {
+        Arc::new(self.lineage.clone())
     }
 
     /// Whether MongoDB answers and messages can be kept in order there. For `/readyz`.

@@ -171,21 +171,32 @@ impl Stream {
     }
 
     /// Whether the stream has messages that the store lacks, because the store was restored from a backup: of the suspects, and of
-    /// all rooms the newest one. Entries up to `base` are of another epoch.
-    pub(super) async fn is_replaced(&self, base: u64) -> Result<bool, Error> {
+    /// all rooms the newest one, and the one that this node has told last. Entries up to `since` are of another history.
+    pub(super) async fn is_replaced(&self, since: u64) -> Result<bool, Error> {
         for look in 0..LOOKS {
             if look > 0 {
                 sleep(PAUSE).await;
             }
-            if !self.lacks_newest(base).await? && !self.lacks_suspect().await? {
+            let lacks =
+                self.lacks_newest(since).await? || self.lacks_told().await? || self.lacks_suspect().await?;
+            if !lacks {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    async fn lacks_newest(&self, base: u64) -> Result<bool, Error> {
-        let (key, base) = (self.redis.key(redis::STREAM), format!("({base}-0"));
+    /// A Redis that has lost the stream does not show it, and this node still has the message.
+    async fn lacks_told(&self) -> Result<bool, Error> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match newest {
+            Some((room, seq, id)) => Ok(!self.has(&room, seq, &id).await?),
+            None => Ok(false),
+        }
+    }
+
+    async fn lacks_newest(&self, since: u64) -> Result<bool, Error> {
+        let (key, base) = (self.redis.key(redis::STREAM), format!("({since}-0"));
         let entries: StreamRangeReply =
             self.redis.ask(async |mut redis| redis.xrevrange_count(key, "+", base, NEWEST).await).await?;
         let lines = entries.ids.iter().filter_map(|entry| Line::read(&entry.get::<Vec<u8>>("entry")?));
@@ -216,12 +227,14 @@ impl Stream {
         Ok(false)
     }
 
-    /// Begins a new epoch, because the store of messages was replaced by an older one.
+    /// Begins a new history and a new epoch, because the store of messages was replaced by an older one.
     pub(super) async fn replace(&self) -> Result<Claimed, Error> {
+        let epoch = self.position.epoch();
+        self.lineage.end(&epoch).await?;
         tracing::error!(
             "the store of messages lacks messages that were delivered: it was restored from a backup; clients reload"
         );
         metrics::counter!("godzilla_chat_store_replaced_total").increment(1);
-        self.redis.renew(Damaged { epoch: &self.position.epoch(), is_replaced: true }).await
+        self.redis.renew(Damaged { epoch: &epoch, is_replaced: true }).await
     }
 }

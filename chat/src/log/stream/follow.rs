@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -119,7 +119,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
 impl Follower {
     /// Tells what comes, until the connection fails or the log is another one.
     async fn read(&mut self, mut connection: MultiplexedConnection, claimed: Claimed) -> Result<(), Error> {
-        let mut catch_up = self.begin(&claimed) || !self.stream.is_alive();
+        let mut catch_up = self.begin(&claimed).await? || !self.stream.is_alive();
         self.stream.alive.store(true, Ordering::Release);
         let now = Instant::now();
         let mut looks = Looks { next: now + PAUSE, next_comparison: now, expected: 0, failures: 0 };
@@ -146,21 +146,25 @@ impl Follower {
     }
 
     /// Goes on with another epoch, if it is one; whether it is.
-    fn begin(&mut self, claimed: &Claimed) -> bool {
-        if *self.stream.position.epoch() == *claimed.epoch {
-            return false;
+    async fn begin(&mut self, claimed: &Claimed) -> Result<bool, Error> {
+        let old = self.stream.position.epoch();
+        if *old == *claimed.epoch {
+            return Ok(false);
         }
         tracing::warn!(
             "the log is another one: clients that come back will load what they missed from history"
         );
         if claimed.replaced > self.replaced {
+            let history = self.stream.lineage.end(&old).await?;
             self.replaced = claimed.replaced;
             self.stream.forget_all();
             self.noted.clear();
+            self.stream.position.begin_history(&history, &claimed.epoch);
             (self.tell)(News::Replaced);
+        } else {
+            self.stream.position.begin(&claimed.epoch);
         }
-        self.stream.position.begin(&claimed.epoch);
-        true
+        Ok(true)
     }
 
     /// The next entries. Tells meanwhile what this node could not write to the log.
@@ -201,7 +205,8 @@ impl Follower {
         }
         let has_suspects = self.stream.has_suspects();
         if has_suspects || Instant::now() >= looks.next_comparison {
-            if self.stream.is_replaced(claimed.base).await? {
+            let is_another = *self.stream.lineage.current().await? != *self.stream.position.history();
+            if is_another || self.stream.is_replaced(claimed.since).await? {
                 self.stream.replace().await?;
                 return Err(super::another());
             }
@@ -258,6 +263,8 @@ impl Follower {
                 self.stream.track().told_unplaced(&message.room, message.seq, count);
             }
         }
+        let newest = (message.room.clone(), message.seq, message.id.clone());
+        *self.stream.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
         let _ = self.entries.send(Entry::Said { offset, message, origin }).await;
     }

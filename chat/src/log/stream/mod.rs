@@ -10,6 +10,7 @@ mod follow;
 mod journal;
 mod line;
 mod places;
+mod publish;
 mod retell;
 pub mod scripts;
 mod seating;
@@ -43,7 +44,8 @@ use super::{Entry, Position};
 use crate::{
     Error,
     changes::Changes,
-    history::{History, Kept},
+    history::History,
+    lineage::Lineage,
     redis::{self, Claimed, Redis},
     untold::Untold,
 };
@@ -73,6 +75,8 @@ pub struct Stream {
     untold: Arc<dyn Untold>,
     /// What other nodes, and this one, have changed of rooms.
     rooms: Arc<dyn Changes>,
+    /// Which history the messages are of.
+    lineage: Arc<dyn Lineage>,
     position: Arc<Position>,
     /// Whether Redis answers, as far as is known.
     alive: AtomicBool,
@@ -87,6 +91,8 @@ pub struct Stream {
     behind: Mutex<HashSet<RoomName>>,
     /// Rooms whose messages in the stream may not be those of the store.
     suspects: Mutex<HashSet<RoomName>>,
+    /// The message that was told last: its room, number and id.
+    newest: Mutex<Option<(RoomName, u64, String)>>,
     /// There is something to be told from the store, or to be looked at.
     nudge: Notify,
     changes: mpsc::Sender<Line>,
@@ -111,12 +117,14 @@ impl Stream {
         history: Arc<dyn History>,
         untold: Arc<dyn Untold>,
         rooms: Arc<dyn Changes>,
+        lineage: Arc<dyn Lineage>,
     ) -> Result<Opened, Error> {
         let claimed = redis.claim().await?;
+        let history_id = lineage.current().await?;
         let mut seen = Seen::default();
         rooms.recent().await?.iter().for_each(|(room, version)| seen.set(room, Some(*version)));
         let Claimed { epoch, last, .. } = &claimed;
-        let position = Arc::new(Position::new(epoch, *last));
+        let position = Arc::new(Position::of_history(&history_id, epoch, *last));
         let (changes, waiting) = mpsc::channel(WAITING);
         let stream = Self {
             redis,
@@ -124,6 +132,7 @@ impl Stream {
             history,
             untold,
             rooms,
+            lineage,
             position: position.clone(),
             alive: AtomicBool::new(true),
             given: AtomicU64::new(*last),
@@ -132,6 +141,7 @@ impl Stream {
             seen: Mutex::new(seen),
             behind: Mutex::default(),
             suspects: Mutex::default(),
+            newest: Mutex::default(),
             nudge: Notify::new(),
             changes,
         };
@@ -142,34 +152,6 @@ impl Stream {
     /// Whether Redis answers, as far as is known.
     pub fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
-    }
-
-    /// Puts messages of one room, which are stored, into the stream; without any, whatever the room has that the stream lacks. When
-    /// that fails they are told from the store, here at once and elsewhere within two seconds, and the stream hears of them later.
-    ///
-    /// # Errors
-    /// When other nodes could not be told in any way: whoever said it must not be told that it was said.
-    pub async fn publish(&self, room: &RoomName, messages: Vec<Kept>) -> Result<(), Error> {
-        let range = messages.first().zip(messages.last());
-        let range = range.map(|(first, last)| (first.message.seq, last.message.seq));
-        let published = match range {
-            _ if !self.is_alive() => Err(away()),
-            None => self.catch_up(room).await.map(drop),
-            Some(_) => self.append_all(room, messages).await,
-        };
-        let Err(error) = published else { return Ok(()) };
-        tracing::debug!(%room, %error, "messages are told without the log");
-        metrics::counter!("godzilla_chat_log_bypassed_total").increment(1);
-        self.falls_behind(room);
-        self.nudge.notify_one();
-        let (first, last) = match range {
-            Some(range) => range,
-            None => {
-                let head = self.history.head(room).await?.seq;
-                (head, head)
-            }
-        };
-        self.untold.note(room, first, last).await
     }
 
     /// Tells other nodes of a change. When that fails it is tried again until it succeeds, with whatever comes meanwhile behind
@@ -249,15 +231,18 @@ impl Stream {
         *self.seen() = Seen::default();
         self.behind.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 impl Opened {
     /// Begins a new epoch when the stream has messages that the store lacks: the store was restored from a backup.
     async fn checked(mut self) -> Result<Self, Error> {
-        if self.stream.is_replaced(self.claimed.base).await? {
+        if self.stream.is_replaced(self.claimed.since).await? {
+            let old = self.stream.position.epoch();
             self.claimed = self.stream.replace().await?;
-            self.stream.position.begin(&self.claimed.epoch);
+            let history_id = self.stream.lineage.end(&old).await?;
+            self.stream.position.begin_history(&history_id, &self.claimed.epoch);
             self.stream.position.reach(self.claimed.last);
             self.stream.given.store(self.claimed.last, Ordering::Release);
         }
@@ -277,10 +262,13 @@ fn change(entry: &Entry) -> Option<Line> {
     })
 }
 
+/// What is said of an attempt that met another epoch, or too many other writers.
+const ANOTHER: &str = "the log is another one by now";
+
 fn away() -> Error {
     Error::Store("the log does not answer".to_owned())
 }
 
 fn another() -> Error {
-    Error::Store("the log is another one by now".to_owned())
+    Error::Store(ANOTHER.to_owned())
 }

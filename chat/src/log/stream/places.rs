@@ -80,7 +80,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`Error::Store`] when Redis does not answer.
-    pub(super) async fn lacks_told(&self, rooms: &[RoomName]) -> Result<bool, Error> {
+    pub(super) async fn lacks_some_told(&self, rooms: &[RoomName]) -> Result<bool, Error> {
         let told = self.track().unplaced(rooms);
         if told.is_empty() {
             return Ok(false);

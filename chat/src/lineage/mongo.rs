@@ -1,0 +1,125 @@
+//! [`Lineage`] in MongoDB, collection `lineage`: one document. It holds the id of the history and the UUID that MongoDB has given to
+//! the collection of messages. `mongorestore` creates collections anew, so a UUID that differs means that a backup was restored.
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::{
+    Collection, Database,
+    bson::{Bson, Document, doc},
+    error::Error as MongoError,
+    options::ReturnDocument,
+};
+use remote::mongo::Store;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::Lineage;
+use crate::{
+    Error,
+    history::mongo::COLLECTION as MESSAGES,
+    id::new_id,
+    mongo::{DEADLINE, collection, due, within},
+    redis::EPOCH_LENGTH,
+};
+
+/// The collection.
+const COLLECTION: &str = "lineage";
+
+/// The document.
+const ID: &str = "messages";
+
+/// See the module. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MongoLineage {
+    database: Database,
+    rows: Collection<Row>,
+    /// The name of the collection of messages.
+    messages: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    /// The id of the history.
+    history: String,
+    /// The UUID of the collection of messages. Absent when it was not known.
+    #[serde(default)]
+    uuid: Option<String>,
+}
+
+impl MongoLineage {
+    /// In `store`, which need not be there yet.
+    pub fn new(store: impl Into<Store>) -> Self {
+        let store = store.into();
+        let messages = store.deployment.collection(MESSAGES);
+        Self { database: store.database.clone(), rows: collection(store, COLLECTION), messages }
+    }
+
+    /// The UUID of the collection of messages; none when there is no such collection, or MongoDB does not show it.
+    async fn uuid(&self) -> Option<String> {
+        let listed = async {
+            let list = self.database.list_collections().filter(doc! { "name": &self.messages });
+            list.await?.try_next().await
+        };
+        let found = within::<_, MongoError>(due(), listed).await;
+        let uuid = found.ok()??.info.uuid?;
+        Some(uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    async fn row(&self, due: Instant) -> Result<Option<Row>, Error> {
+        within(due, self.rows.find_one(doc! { "_id": ID }).max_time(DEADLINE)).await
+    }
+
+    /// Changes the document if it fits `filter`, and answers with what it is then.
+    async fn change(&self, filter: Document, change: Document, due: Instant) -> Result<Row, Error> {
+        let write = self.rows.find_one_and_update(filter, change).max_time(DEADLINE);
+        let changed = within(due, write.return_document(ReturnDocument::After)).await?;
+        match changed {
+            Some(row) => Ok(row),
+            // Another process has changed it.
+            None => self.row(due).await?.ok_or_else(|| Error::Store("the history has no id".to_owned())),
+        }
+    }
+
+    async fn begin(&self, uuid: Option<&str>, due: Instant) -> Result<Row, Error> {
+        let new = doc! { "$setOnInsert": { "history": fresh(), "uuid": uuid } };
+        let write = self.rows.find_one_and_update(doc! { "_id": ID }, new).upsert(true).max_time(DEADLINE);
+        let begun = within(due, write.return_document(ReturnDocument::After)).await?;
+        begun.ok_or_else(|| Error::Store("the history has no id".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Lineage for MongoLineage {
+    async fn current(&self) -> Result<String, Error> {
+        let due = due();
+        let uuid = self.uuid().await;
+        let row = match self.row(due).await? {
+            Some(row) => row,
+            None => self.begin(uuid.as_deref(), due).await?,
+        };
+        let row = match (&row.uuid, uuid) {
+            (Some(known), Some(uuid)) if *known != uuid => {
+                tracing::error!("the messages were restored from a backup: clients reload");
+                let restored = doc! { "$set": { "history": fresh(), "uuid": uuid } };
+                self.change(doc! { "_id": ID, "uuid": known }, restored, due).await?
+            }
+            (None, Some(uuid)) => {
+                let noted = doc! { "$set": { "uuid": uuid } };
+                self.change(doc! { "_id": ID, "uuid": Bson::Null }, noted, due).await?
+            }
+            _ => row,
+        };
+        Ok(row.history)
+    }
+
+    async fn end(&self, epoch: &str) -> Result<String, Error> {
+        self.current().await?;
+        let next = doc! { "$set": { "history": fresh(), "ended": epoch } };
+        let row = self.change(doc! { "_id": ID, "ended": { "$ne": epoch } }, next, due()).await?;
+        Ok(row.history)
+    }
+}
+
+fn fresh() -> String {
+    new_id()[..EPOCH_LENGTH].to_owned()
+}

@@ -9,6 +9,7 @@ mod halves;
 mod members;
 mod parts;
 mod people;
+mod restored;
 mod untold;
 
 use std::time::Duration;

@@ -6,6 +6,7 @@ use proto::{
     Username,
     event::{History, Page},
 };
+use serde::Serialize;
 
 use crate::{
     Chat, Error,
@@ -13,16 +14,50 @@ use crate::{
     room::membership::Check,
 };
 
+/// A page, and what it says of the places that the client knows.
+#[derive(Debug, Serialize)]
+pub struct Recalled {
+    #[serde(flatten)]
+    page: Page,
+    /// The client's `after` or `before` is of a history that was replaced by an older one: it drops what it has of the room. The page
+    /// is the newest one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reset: bool,
+    /// A place in the log before the page was read, when the client has sent one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<String>,
+}
+
 /// A page of `asked.room` for `user`.
 ///
 /// # Errors
 /// [`Error::BadRequest`] for a limit outside 1 to [`PAGE`], and what the room says to those who are not in it.
-pub async fn page(chat: &Chat, user: &Username, asked: History, deadline: Instant) -> Result<Page, Error> {
+pub async fn page(
+    chat: &Chat,
+    user: &Username,
+    asked: History,
+    deadline: Instant,
+) -> Result<Recalled, Error> {
+    let History { room, before, after, limit, offset } = asked;
     // A user who may not read here is refused for that, whatever is asked for.
-    chat.ask(&asked.room, Check(user.clone()), deadline).await?;
-    let limit = asked.limit.unwrap_or(DEFAULT_PAGE);
+    chat.ask(&room, Check(user.clone()), deadline).await?;
+    let limit = limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=PAGE).contains(&limit) {
         return Err(Error::BadRequest(format!("limit is 1 to {PAGE}")));
     }
-    chat.history().page(&asked.room, asked.before, asked.after, limit).await
+    let (log, history) = (chat.log(), chat.history());
+    let is_old = offset.as_deref().is_some_and(|offset| log.is_of_replaced_history(offset));
+    let offset = offset.map(|_| log.show(log.reached()));
+    if !(is_old && before.or(after).is_some_and(|seq| seq > 0)) {
+        let page = history.page(&room, before, after, limit).await?;
+        let is_beyond = match after {
+            Some(after) if page.messages.is_empty() => after > history.head(&room).await?.seq,
+            _ => false,
+        };
+        if !is_beyond {
+            return Ok(Recalled { page, reset: false, offset });
+        }
+    }
+    let page = history.page(&room, None, None, limit).await?;
+    Ok(Recalled { page, reset: true, offset })
 }

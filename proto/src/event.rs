@@ -135,6 +135,9 @@ pub struct Join {
     /// The last `seq` the client has; the answer then carries what came after it.
     #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub since: Option<u64>,
+    /// The offset that the client got with that `seq` or before, or an empty text; the answer then carries one.
+    #[serde(default)]
+    pub offset: Option<String>,
 }
 
 /// A client's [`name::LEAVE`].
@@ -159,6 +162,9 @@ pub struct History {
     /// How many at most, 1 to 100.
     #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub limit: Option<u32>,
+    /// As in [`Join`].
+    #[serde(default)]
+    pub offset: Option<String>,
 }
 
 /// The sender's own id of a message: 1 to 64 characters.

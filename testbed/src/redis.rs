@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpStream},
+    path::Path,
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -14,6 +15,9 @@ use crate::{PATIENCE, freeze, signal, start, start_anywhere};
 
 /// What the roles may do, as `scripts/secrets` says it for every deployment.
 const RIGHTS: &str = "~* &* +@all -@admin -@dangerous +info +config|get";
+
+/// Where it logs its writes.
+const APPENDED: &str = "appendonlydir";
 
 /// A running redis-server. The program is `TESTBED_REDIS`, else `redis-server`.
 pub struct Redis {
@@ -66,6 +70,22 @@ impl Redis {
     pub fn returns(&mut self) {
         let again = start(server(self.port, &self.directory, self.durable), self.port);
         self.child = again.expect("its port is still free");
+    }
+
+    /// A copy of what it has on its disk.
+    pub fn copies(&self) -> TempDir {
+        let copy = TempDir::new().expect("a temporary directory");
+        copy_all(&self.directory.path().join(APPENDED), &copy.path().join(APPENDED));
+        copy
+    }
+
+    /// Kills it and starts it again on a copy of an earlier time.
+    pub fn is_put_back(&mut self, copy: &TempDir) {
+        self.crashes();
+        let appended = self.directory.path().join(APPENDED);
+        fs::remove_dir_all(&appended).expect("our own directory");
+        copy_all(&copy.path().join(APPENDED), &appended);
+        self.returns();
     }
 
     /// Runs a command as an administrator, and answers with the first line of the reply.
@@ -178,6 +198,13 @@ impl Redis {
             self.runs("BGSAVE");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("our own directory");
+    for file in fs::read_dir(from).expect("it logs its writes").flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).expect("our own directory");
     }
 }
 

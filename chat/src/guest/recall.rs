@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
-use proto::event::{History, Page};
+use proto::event::History;
 
 use super::visit::Visit;
-use crate::{Error, recall::page};
+use crate::{
+    Error,
+    recall::{Recalled, page},
+};
 
 impl Visit {
     /// Reads a page.
-    pub async fn recall(&self, asked: History, deadline: Instant) -> Result<Page, Error> {
+    pub async fn recall(&self, asked: History, deadline: Instant) -> Result<Recalled, Error> {
         page(self.chat(), self.user(), asked, deadline).await
     }
 }

@@ -92,7 +92,7 @@ pub async fn resume(
 /// Whether the client was here before a backup was restored or a loss was accepted.
 pub fn is_of_replaced_history(chat: &Chat, resume: Option<&Resume>) -> bool {
     let shown = resume.and_then(|resume| resume.offset.as_deref());
-    shown.is_some_and(|shown| chat.log().read(shown) == Shown::Replaced)
+    shown.is_some_and(|shown| chat.log().is_of_replaced_history(shown))
 }
 
 /// Makes out a ticket for a client that is new here, which is at `reached` in the log.

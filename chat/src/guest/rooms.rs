@@ -22,19 +22,32 @@ pub struct Entered {
     /// The client's `since` is of a history that was replaced by an older one: it drops what it has of the room.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     reset: bool,
+    /// A place in the log before the room was read, when the client has sent one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<String>,
 }
 
 impl Visit {
     /// Makes the user a member and reads what came after `since`. The membership is in the log before the messages are read,
     /// so whatever is not among them comes as an event; what is in both has the same `seq`.
-    pub async fn join(&self, Join { room, since }: Join, deadline: Instant) -> Result<Entered, Error> {
-        let replaced = since.is_some_and(|seq| seq > 0) && self.is_replaced(&room);
+    pub async fn join(
+        &self,
+        Join { room, since, offset }: Join,
+        deadline: Instant,
+    ) -> Result<Entered, Error> {
+        let log = self.chat().log();
+        let is_old = offset.as_deref().is_some_and(|offset| log.is_of_replaced_history(offset));
+        let replaced = since.is_some_and(|seq| seq > 0) && (is_old || self.is_replaced(&room));
+        let offset = offset.map(|_| log.show(log.reached()));
         let (by, user) = (self.user().clone(), self.user().clone());
         self.chat().ask(&room, Add { by, user }, deadline).await?;
         self.reloads(&room);
         let history = self.chat().history();
         match since {
-            None => Ok(Entered { head: history.head(&room).await?.seq, messages: vec![], reset: false }),
+            None => {
+                let head = history.head(&room).await?.seq;
+                Ok(Entered { head, messages: vec![], reset: false, offset })
+            }
             Some(seq) => {
                 let mut slice = history.since(&room, if replaced { 0 } else { seq }, SINCE).await?;
                 let reset = replaced || seq > slice.head;
@@ -42,7 +55,7 @@ impl Visit {
                     slice = history.since(&room, 0, SINCE).await?;
                 }
                 let messages = slice.messages.into_iter().map(|kept| kept.message).collect();
-                Ok(Entered { head: slice.head, messages, reset })
+                Ok(Entered { head: slice.head, messages, reset, offset })
             }
         }
     }

@@ -28,6 +28,7 @@ pub struct Asked {
     after: Option<u64>,
     #[serde(default, deserialize_with = "whole_text")]
     limit: Option<u32>,
+    offset: Option<String>,
 }
 
 /// What to say; the room is in the path.
@@ -38,7 +39,7 @@ pub struct Said {
     client_id: Option<ClientId>,
 }
 
-/// `GET ?before=&after=&limit=`: `{"messages":[...],"next":seq or null}`, newest first.
+/// `GET ?before=&after=&limit=&offset=`: `{"messages":[...],"next":seq or null,"reset":true?,"offset":?}`, newest first.
 pub async fn page(
     chat: Data<Chat>,
     Caller(user): Caller,
@@ -47,14 +48,14 @@ pub async fn page(
 ) -> Result<HttpResponse, actix_web::Error> {
     supervision::fault!("request");
     let deadline = due();
-    let Asked { before, after, limit } = match query {
+    let Asked { before, after, limit, offset } = match query {
         Ok(Query(asked)) => asked,
         Err(refused) => {
             chat.ask(&room, Check(user), deadline).await?;
             return Err(refused);
         }
     };
-    let asked = History { room: room.into_inner(), before, after, limit };
+    let asked = History { room: room.into_inner(), before, after, limit, offset };
     let read = async {
         let _turn = chat.reading().await?;
         Ok(HttpResponse::Ok().json(recall::page(&chat, &user, asked, deadline).await?))

@@ -105,7 +105,14 @@ impl Lineage for MongoLineage {
             }
             (None, Some(uuid)) => {
                 let noted = doc! { "$set": { "uuid": uuid } };
-                self.change(doc! { "_id": ID, "uuid": Bson::Null }, noted, due).await?
+                match self.change(doc! { "_id": ID, "uuid": Bson::Null }, noted, due).await {
+                    Ok(row) => row,
+                    // It is tried again with the next look.
+                    Err(error) => {
+                        tracing::debug!(%error, "the collection of messages is not noted");
+                        row
+                    }
+                }
             }
             _ => row,
         };
@@ -122,4 +129,55 @@ impl Lineage for MongoLineage {
 
 fn fresh() -> String {
     new_id()[..EPOCH_LENGTH].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::Client;
+    use testbed::Mongo;
+
+    use super::*;
+    use crate::MongoStore;
+
+    #[actix_rt::test]
+    async fn a_history_ends_once_for_an_epoch_and_when_the_messages_are_created_anew() {
+        let mongo = Mongo::start().await;
+        let database = Client::with_uri_str(mongo.uri()).await.unwrap().default_database().unwrap();
+        let (here, there) = (MongoLineage::new(&database), MongoLineage::new(&database));
+        let first = here.current().await.unwrap();
+        assert_eq!(first.len(), EPOCH_LENGTH);
+        MongoStore::new(&database).prepare().await.unwrap();
+        for lineage in [&here, &there, &here] {
+            assert_eq!(
+                lineage.current().await.unwrap(),
+                first,
+                "messages were created, and nothing was restored"
+            );
+        }
+        let second = there.end("e1").await.unwrap();
+        assert_ne!(second, first);
+        assert_eq!(
+            (here.end("e1").await.unwrap(), here.current().await.unwrap()),
+            (second.clone(), second.clone())
+        );
+        let third = here.end("e2").await.unwrap();
+        assert!(third != second && third != first);
+        // What mongorestore does: the same documents in other collections.
+        for name in [MESSAGES, COLLECTION] {
+            let old = database.collection::<Document>(name);
+            let documents: Vec<Document> = old.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+            old.drop().await.unwrap();
+            database.create_collection(name).await.unwrap();
+            if !documents.is_empty() {
+                old.insert_many(documents).await.unwrap();
+            }
+        }
+        let fourth = there.current().await.unwrap();
+        assert!(![&first, &second, &third].contains(&&fourth), "it was restored");
+        assert_eq!(here.current().await.unwrap(), fourth);
+        // A backup that has no id yet.
+        database.collection::<Document>(COLLECTION).drop().await.unwrap();
+        let fifth = here.current().await.unwrap();
+        assert_eq!((fifth != fourth, there.current().await.unwrap()), (true, fifth));
+    }
 }

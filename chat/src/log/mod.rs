@@ -214,6 +214,11 @@ impl Log {
         self.position.read(shown)
     }
 
+    /// Whether an offset that a client gave back is of a history that was replaced by an older one.
+    pub fn is_of_replaced_history(&self, shown: &str) -> bool {
+        self.read(shown) == Shown::Replaced
+    }
+
     /// A message as it goes to a client that comes back for it.
     pub fn encode(&self, message: &Message, offset: u64) -> Option<Encoded> {
         self.position.encode(message, Some(offset))

@@ -20,6 +20,7 @@ use crate::{
     Error, Store, Text,
     changes::{Changed, Changes},
     history::{Draft, History, Journal, Kept, Outcome},
+    lineage::Lineage,
     log::{Entry, Log, Shown},
     redis::Redis,
     untold::{Noted, Untold},
@@ -37,6 +38,7 @@ struct Cluster {
     history: Arc<dyn History>,
     untold: Arc<Notes>,
     rooms: Arc<Rooms>,
+    lineage: Arc<Histories>,
     _dir: TempDir,
 }
 
@@ -91,6 +93,25 @@ impl Changes for Rooms {
     }
 }
 
+/// The id of the history of a test's store, and the epoch for which the one before was ended.
+#[derive(Default)]
+struct Histories(Mutex<(u64, String)>);
+
+#[async_trait]
+impl Lineage for Histories {
+    async fn current(&self) -> Result<String, Error> {
+        Ok(format!("{:016x}", self.0.lock().unwrap().0))
+    }
+
+    async fn end(&self, epoch: &str) -> Result<String, Error> {
+        let mut history = self.0.lock().unwrap();
+        if history.1 != epoch {
+            *history = (history.0 + 1, epoch.to_owned());
+        }
+        Ok(format!("{:016x}", history.0))
+    }
+}
+
 struct Node {
     log: Log,
     stream: Arc<Stream>,
@@ -113,14 +134,22 @@ impl Cluster {
     fn on(server: Server) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
-        Self { server, history: store.history(), untold: Arc::default(), rooms: Arc::default(), _dir: dir }
+        Self {
+            server,
+            history: store.history(),
+            untold: Arc::default(),
+            rooms: Arc::default(),
+            lineage: Arc::default(),
+            _dir: dir,
+        }
     }
 
     async fn node(&self, name: &str) -> Node {
         let redis = Redis::new(&self.server.url()).unwrap();
         let opened = loop {
             let (history, untold) = (self.history.clone(), self.untold.clone());
-            match Stream::open(redis.clone(), name.to_owned(), history, untold, self.rooms.clone()).await {
+            let (rooms, lineage) = (self.rooms.clone(), self.lineage.clone());
+            match Stream::open(redis.clone(), name.to_owned(), history, untold, rooms, lineage).await {
                 Ok(opened) => break opened,
                 // A busy machine may be late for a first answer; roles try again, too.
                 Err(error) => assert!(error.to_string().contains("in time"), "{error}"),

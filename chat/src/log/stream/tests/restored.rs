@@ -41,7 +41,7 @@ async fn a_store_that_was_restored_begins_another_history_on_every_node() {
         here.learns_of_a_replacement().await;
         there.learns_of_a_replacement().await;
         for node in [&here, &there] {
-            soon("another epoch", async || node.log.read(&shown) == Shown::Elsewhere).await;
+            soon("another history", async || node.log.read(&shown) == Shown::Replaced).await;
             node.log.attend(&[tea()]).await.unwrap();
         }
         soon("the log is healed", async || cluster.untold.all().await.unwrap().is_empty()).await;
@@ -65,7 +65,83 @@ async fn a_node_that_starts_on_a_restored_store_begins_another_epoch() {
     drop(here);
     cluster.is_restored_to(2);
     let mut again = cluster.node("again").await;
-    assert_eq!(again.log.read(&shown), Shown::Elsewhere, "nobody goes on from what is not there");
+    assert_eq!(again.log.read(&shown), Shown::Replaced, "nobody goes on from what is not there");
     cluster.says(&again, &["another 3"]).await;
     again.told_exactly(&["another 3"]).await;
+}
+
+/// What happens to Redis while nodes run or all are stopped, and whether the messages are restored at the same time.
+const RESTORES: [(&str, Loss, bool, bool); 10] = [
+    ("messages alone, nodes run", Loss::None, true, true),
+    ("messages alone, nodes are stopped", Loss::None, true, false),
+    ("messages, and Redis starts again, nodes run", Loss::Start, true, true),
+    ("messages, and Redis starts again, nodes are stopped", Loss::Start, true, false),
+    ("messages, and Redis is flushed, nodes run", Loss::Flush, true, true),
+    ("messages, and Redis is put back, nodes run", Loss::Older, true, true),
+    ("Redis starts again", Loss::Start, false, true),
+    ("Redis is flushed", Loss::Flush, false, true),
+    ("Redis is flushed, nodes are stopped", Loss::Flush, false, false),
+    ("Redis is put back", Loss::Older, false, true),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    None,
+    Start,
+    Flush,
+    Older,
+}
+
+/// A position is of a replaced history exactly when the messages were restored.
+#[actix_rt::test]
+async fn positions_end_with_the_messages_and_not_with_redis() {
+    for (what, loss, is_restored, runs) in RESTORES {
+        let mut cluster = Cluster::on(Server::start());
+        let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+        cluster.says(&here, &["1", "2", "3"]).await;
+        for node in [&mut here, &mut there] {
+            node.told_exactly(&["1", "2", "3"]).await;
+        }
+        let old = cluster.server.copies();
+        cluster.says(&here, &["4", "5"]).await;
+        for node in [&mut here, &mut there] {
+            node.told_exactly(&["4", "5"]).await;
+        }
+        let shown = here.log.show(here.log.reached());
+        let nodes = runs.then_some((here, there));
+        if is_restored {
+            cluster.is_restored_to(3);
+        }
+        match loss {
+            Loss::None => {}
+            Loss::Start => {
+                cluster.server.crashes();
+                cluster.server.returns();
+            }
+            Loss::Flush => cluster.server.does("FLUSHALL"),
+            Loss::Older => cluster.server.is_put_back(&old),
+        }
+        let nodes = match nodes {
+            Some((here, there)) => [here, there],
+            None => [cluster.node("here").await, cluster.node("there").await],
+        };
+        let ended = if is_restored { Shown::Replaced } else { Shown::Elsewhere };
+        for node in &nodes {
+            soon(what, async || node.log.read(&shown) != Shown::Here(node.log.reached())).await;
+            soon(what, async || node.log.read(&shown) == ended).await;
+        }
+        // The next comparisons change nothing any more.
+        let [mut here, mut there] = nodes;
+        for node in [&here, &there] {
+            let _ = node.log.attend(&[tea()]).await.unwrap();
+        }
+        let shown = [here.log.show(here.log.reached()), there.log.show(there.log.reached())];
+        cluster.says(&here, &["next"]).await;
+        here.tells("next").await;
+        there.tells("next").await;
+        for (node, shown) in [&here, &there].into_iter().zip(&shown) {
+            assert!(!node.stream.is_replaced(node.stream.redis.claim().await.unwrap().since).await.unwrap());
+            assert_ne!(node.log.read(shown), Shown::Replaced, "{what}: nobody else reloads");
+        }
+    }
 }

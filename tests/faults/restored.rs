@@ -10,14 +10,14 @@ use mongodb::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stage::{Actor, NODES, Person, Request, Socket, Stage, soon};
+use crate::stage::{Actor, Person, Request, Socket, Stage, soon};
 
-/// What is put back, and whether the chat nodes run meanwhile.
+/// What is put back, and whether the roles run meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Restore {
     /// The messages, by deletion of the newer ones.
     Messages,
-    /// The messages, as `mongorestore` does it, while the nodes are stopped.
+    /// The messages, as `mongorestore` does it, while the roles are stopped.
     Dump,
     /// As before, and Redis is flushed.
     DumpAndFlush,
@@ -37,7 +37,7 @@ impl Restore {
         !matches!(self, Self::Redis | Self::Flush)
     }
 
-    fn stops_the_nodes(self) -> bool {
+    fn stops_the_roles(self) -> bool {
         matches!(self, Self::Dump | Self::DumpAndFlush | Self::Both)
     }
 }
@@ -74,8 +74,8 @@ async fn restores_messages(stage: &Stage, recreates: bool) {
 }
 
 async fn restore(stage: &mut Stage, how: Restore, copy: &TempDir) {
-    if how.stops_the_nodes() {
-        NODES.iter().for_each(|node| stage.server.processes[*node].crashes());
+    if how.stops_the_roles() {
+        stage.server.crashes();
     }
     if how.replaces_the_history() {
         restores_messages(stage, how != Restore::Messages).await;
@@ -93,10 +93,8 @@ async fn restore(stage: &mut Stage, how: Restore, copy: &TempDir) {
         Restore::Both | Restore::Redis => redis.is_put_back(copy),
         Restore::Messages | Restore::Dump => {}
     }
-    if how.stops_the_nodes() {
-        for node in NODES {
-            stage.server.process_returns(node).await;
-        }
+    if how.stops_the_roles() {
+        stage.server.returns().await;
     }
     if how.replaces_the_history() {
         stage.server.has_logged("clients reload").await;

@@ -15,7 +15,7 @@ use remote::Location;
 use sessions::RedisSessions;
 
 use crate::{
-    admin::{self, Probe, Readiness, unless},
+    admin::{self, Probe, Readiness},
     config, descriptors,
     error::Error,
     http::{self, Settings},
@@ -127,12 +127,12 @@ fn front(
 fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
     let redis = move || {
         let sessions = sessions.clone();
-        let watched = watch.hears();
-        Box::pin(async move { sessions.obstacle().await.or(unless(watched)) }) as _
+        let watched = watch.obstacle();
+        Box::pin(async move { sessions.obstacle().await.or(watched) }) as _
     };
     let chat = move || {
         let known = proxy.has_nodes();
-        Box::pin(async move { unless(known) }) as _
+        Box::pin(async move { (!known).then(|| "has no live node in the table of nodes".to_owned()) }) as _
     };
     vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }

@@ -78,10 +78,10 @@ impl MongoStore {
     }
 
     /// Why messages cannot be kept in MongoDB, if so, in words that follow its name. Missing indexes are created on the way.
-    pub async fn obstacle(&self) -> Option<&'static str> {
+    pub async fn obstacle(&self) -> Option<String> {
         match self.history.check().await {
-            Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED),
-            Err(_) => Some(UNPREPARED),
+            Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED.to_owned()),
+            Err(error) => Some(format!("{UNPREPARED}: {error}")),
             Ok(()) => self.writes.obstacle().await,
         }
     }

@@ -75,6 +75,8 @@ pub struct Stream {
     position: Arc<Position>,
     /// Whether Redis answers, as far as is known.
     alive: AtomicBool,
+    /// Why it did not the last time.
+    trouble: Mutex<String>,
     /// The last offset that this node was given.
     given: AtomicU64,
     track: Mutex<Track>,
@@ -123,6 +125,7 @@ impl Stream {
             rooms,
             position: position.clone(),
             alive: AtomicBool::new(true),
+            trouble: Mutex::default(),
             given: AtomicU64::new(*last),
             track: Mutex::default(),
             seen: Mutex::new(seen),

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use remote::{Location, Redis, SILENT, Unanswered};
+use remote::{Location, Redis, SCRIPTS, SILENT, Unanswered};
 
 use super::{ASKED, CLOSED, KEY, scripts, table};
 use crate::supervision;
@@ -22,9 +22,13 @@ use crate::supervision;
 pub struct Watch {
     nodes: watch::Receiver<Nodes>,
     look: Arc<Notify>,
+    table: Redis,
     obstacle: Arc<Mutex<Option<String>>>,
     watching: JoinHandle<()>,
 }
+
+/// The commands by which the table is read.
+const NEEDED: [&str; 4] = [SCRIPTS[0], SCRIPTS[1], "TIME", "HGETALL"];
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -47,11 +51,11 @@ impl Watch {
         let obstacle = Arc::new(Mutex::new(Some(SILENT.to_owned())));
         let look = Arc::new(Notify::new());
         let (seen, soon) = (obstacle.clone(), look.clone());
-        let sender = Arc::new(sender);
+        let (sender, asked) = (Arc::new(sender), table.clone());
         let watching = tokio::spawn(supervision::restart("table of nodes", move || {
-            watch(table.clone(), sender.clone(), seen.clone(), soon.clone())
+            watch(asked.clone(), sender.clone(), seen.clone(), soon.clone())
         }));
-        Ok(Self { nodes, look, obstacle, watching })
+        Ok(Self { nodes, look, table, obstacle, watching })
     }
 
     /// The table, now and later.
@@ -65,8 +69,10 @@ impl Watch {
     }
 
     /// Why Redis did not answer the last question, if so, in words that follow its name.
-    pub fn obstacle(&self) -> Option<String> {
-        lock(&self.obstacle).clone()
+    pub async fn obstacle(&self) -> Option<String> {
+        let obstacle = lock(&self.obstacle).clone()?;
+        // A script that fails does not name the command.
+        Some(self.table.refusal(&NEEDED).await.unwrap_or(obstacle))
     }
 }
 

@@ -107,6 +107,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let stores = Stores::new(&config).await?;
     let redis = location(&config)?;
     let node = config.chat.node_name();
+    config.chat.deployment = config.deployment.deployment.name().to_owned();
     Announcement::check(&node).map_err(Error::Config)?;
     let listener = listen("--listen", &mut config.listen)?;
     let address = config.address().map_err(Error::Config)?;

@@ -126,9 +126,11 @@ fn front(
 /// on, and no other gateway would do better.
 fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
     let redis = move || {
-        let sessions = sessions.clone();
-        let watched = watch.obstacle();
-        Box::pin(async move { sessions.obstacle().await.or(watched) }) as _
+        let (sessions, watch) = (sessions.clone(), watch.clone());
+        Box::pin(async move {
+            let obstacle = sessions.obstacle().await;
+            if obstacle.is_some() { obstacle } else { watch.obstacle().await }
+        }) as _
     };
     let chat = move || {
         let known = proxy.has_nodes();

@@ -19,7 +19,10 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
         here.told_exactly(&[&text("away")]).await;
         there.told_exactly(&[&text("away")]).await;
         let obstacle = here.stream.redis.obstacle().await;
-        assert!(obstacle.is_some_and(|words| words.contains(refusal.word())), "{refusal:?}: {obstacle:?}");
+        assert!(
+            obstacle.as_ref().is_some_and(|words| words.contains(refusal.word())),
+            "{refusal:?}: {obstacle:?}"
+        );
         refusal.ends(&cluster.server);
         let healed = async || cluster.untold.all().await.unwrap().is_empty();
         soon(&format!("{refusal:?}: the log is healed"), healed).await;

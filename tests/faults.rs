@@ -9,6 +9,7 @@ mod halves;
 mod members;
 mod parts;
 mod people;
+mod vanished;
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ const FORKED: &str =
     "holds two messages in one place of a room: see the log of a chat node, and restore a backup";
 
 /// What is said when the indexes cannot be seen or made.
-const UNPREPARED: &str = "does not let the indexes of messages be read or created";
+const UNPREPARED: &str = "does not let the indexes of messages and rooms be read or created";
 
 /// The collections `messages`, `rooms` and `untold`. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -79,7 +79,11 @@ impl MongoStore {
 
     /// Why messages cannot be kept in MongoDB, if so, in words that follow its name. Missing indexes are created on the way.
     pub async fn obstacle(&self) -> Option<String> {
-        match self.history.check().await {
+        let checked = async {
+            self.history.check().await?;
+            self.directory.check().await
+        };
+        match checked.await {
             Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED.to_owned()),
             Err(error) => Some(format!("{UNPREPARED}: {error}")),
             Ok(()) => self.writes.obstacle().await,

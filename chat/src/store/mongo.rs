@@ -81,7 +81,7 @@ impl MongoStore {
     pub async fn obstacle(&self) -> Option<String> {
         let checked = async {
             self.history.check().await?;
-            self.directory.check().await
+            self.directory.check_indexes().await
         };
         match checked.await {
             Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED.to_owned()),

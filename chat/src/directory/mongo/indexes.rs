@@ -22,7 +22,7 @@ impl MongoDirectory {
     ///
     /// # Errors
     /// See [`MongoDirectory::prepare`].
-    pub async fn check(&self) -> Result<(), Error> {
+    pub async fn check_indexes(&self) -> Result<(), Error> {
         self.prepared(due()).await
     }
 

@@ -1,9 +1,6 @@
 //! What is checked or made at the start and vanishes while the roles run: the operation that relies on it notices, heals or refuses.
 
-use mongodb::{
-    Client, Database,
-    bson::{Document, doc},
-};
+use mongodb::{Client, Database, bson::Document};
 use serde_json::json;
 
 use crate::stage::{Request, Stage, soon};

@@ -26,4 +26,14 @@ impl Prepared {
         *seen = Some(Instant::now());
         Ok(())
     }
+
+    /// Whether the next call would check, and no other one does.
+    pub fn is_due(&self) -> bool {
+        self.0.try_lock().is_ok_and(|seen| seen.is_none_or(|at| at.elapsed() >= FRESH))
+    }
+
+    /// The next call checks again.
+    pub async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
 }

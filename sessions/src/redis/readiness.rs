@@ -17,9 +17,9 @@ use super::{
 const FINDING: [&str; 2] = ["INFO", "MGET"];
 
 /// The commands by which sessions are found, opened and closed, and failed logins are counted.
-const KEEPING: [&str; 15] = [
+const KEEPING: [&str; 14] = [
     "INFO", "MGET", "GET", "EXISTS", "TIME", "SET", "DEL", "INCR", "RPUSH", "LRANGE", "PEXPIRE", "PUBLISH",
-    "PSETEX", SCRIPTS[0], SCRIPTS[1],
+    SCRIPTS[0], SCRIPTS[1],
 ];
 
 impl RedisSessions {

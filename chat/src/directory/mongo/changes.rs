@@ -124,10 +124,7 @@ impl MongoDirectory {
 #[async_trait]
 impl Changes for MongoDirectory {
     async fn recent(&self) -> Result<Vec<(RoomName, u64)>, Error> {
-        // Also without the index the question has an answer, late.
-        if let Err(error) = self.check_indexes().await {
-            tracing::warn!(%error, "the indexes of rooms are not there");
-        }
+        self.heal_indexes();
         self.versions_where(recently(), true).await
     }
 

@@ -26,6 +26,19 @@ impl MongoDirectory {
         self.prepared(due()).await
     }
 
+    /// Creates what is missing, while the caller goes on: the creation can take long, and what is asked has an answer without it.
+    pub(super) fn heal_indexes(&self) {
+        if !self.prepared.is_due() {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.check_indexes().await {
+                tracing::warn!(%error, "indexes of rooms are missing");
+            }
+        });
+    }
+
     async fn prepared(&self, due: Instant) -> Result<(), Error> {
         within(due, self.prepared.ensure(self.create_indexes())).await
     }

@@ -50,7 +50,7 @@ const BY_TEXT: [(&str, &str); 7] = [
     ("scram failure", REFUSES),
     ("no space left", FULL),
     ("transaction numbers are only allowed", STANDALONE),
-    ("replica set name", OTHER_SET),
+    ("replicaset name", OTHER_SET),
     ("type: rssecondary", NO_PRIMARY),
     ("type: rsghost", OTHER_SET),
 ];

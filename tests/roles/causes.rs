@@ -135,6 +135,8 @@ async fn every_role_names_the_command_that_redis_refuses() {
         for name in degraded {
             says(name, right, 200, &["\"degraded\"", "Redis", "rights", &command, "MongoDB within 2 s"])
                 .await;
+            let (_, role) = roles.iter().find(|(role, _)| role == name).expect("it was started");
+            assert!(role.admin("/metrics").await.1.contains("godzilla_degraded 1"), "{name}, {right}");
         }
         for name in ROLES.iter().filter(|name| !unready.contains(name) && !degraded.contains(name)) {
             says(name, right, 200, &["\"ok\""]).await;

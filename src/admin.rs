@@ -2,12 +2,13 @@
 //! asks the stores whether they answer.
 
 use std::{
+    collections::HashMap,
     net::{SocketAddr, TcpListener},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use actix_web::{
@@ -34,17 +35,21 @@ pub struct Config {
 }
 
 /// Asks one part whether it works. Answers with what is wrong, in words that go behind the name of the part.
-pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Option<&'static str>> + Send + Sync>;
+pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
 /// What a probe answers that knows no more than whether its part works.
-pub fn unless(works: bool) -> Option<&'static str> {
-    (!works).then_some("does not answer")
+pub fn unless(works: bool) -> Option<String> {
+    (!works).then(|| "does not answer".to_owned())
 }
 
 /// Whether the process should be given work.
 pub struct Readiness {
     phase: AtomicU8,
     probes: Mutex<Vec<(&'static str, Arc<Probe>)>>,
+    /// Of parts without which the process does its work, worse.
+    degrading: Mutex<Vec<(&'static str, Arc<Probe>)>>,
+    /// What is wrong, and since when.
+    since: Mutex<HashMap<String, SystemTime>>,
 }
 
 const STARTING: u8 = 0;
@@ -60,18 +65,24 @@ const DEADLINE: Duration = Duration::from_secs(1);
 impl Readiness {
     /// Ready from [`Readiness::open`] on, while all `probes`, by the names of their parts, say so.
     pub fn new(probes: Vec<(&'static str, Probe)>) -> Arc<Self> {
-        let this = Self { phase: AtomicU8::new(STARTING), probes: Mutex::default() };
+        let this = Self {
+            phase: AtomicU8::new(STARTING),
+            probes: Mutex::default(),
+            degrading: Mutex::default(),
+            since: Mutex::default(),
+        };
         probes.into_iter().for_each(|(part, probe)| this.add(part, probe));
         Arc::new(this)
     }
 
     /// One more part is to be asked.
     pub fn add(&self, part: &'static str, probe: Probe) {
-        self.probes().push((part, Arc::new(probe)));
+        lock(&self.probes).push((part, Arc::new(probe)));
     }
 
-    fn probes(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<Probe>)>> {
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One more part is to be asked, whose failure makes the process degraded and not unready.
+    pub fn add_degrading(&self, part: &'static str, probe: Probe) {
+        lock(&self.degrading).push((part, Arc::new(probe)));
     }
 
     /// Everything has been started.
@@ -92,12 +103,8 @@ impl Readiness {
         if phase == DRAINING {
             return Some("draining".to_owned());
         }
-        let probes = self.probes().clone();
-        let answers = probes.iter().map(async |(part, probe)| {
-            let obstacle = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| unless(false));
-            obstacle.map(|obstacle| format!("{part} {obstacle}"))
-        });
-        let mut broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
+        let probes = lock(&self.probes).clone();
+        let mut broken = self.ask(&probes).await;
         broken.extend(descriptors::obstacle());
         broken.extend(supervision::ended().into_iter().map(|part| format!("{part} has ended")));
         match broken.is_empty() {
@@ -107,22 +114,62 @@ impl Readiness {
     }
 }
 
+impl Readiness {
+    /// What makes the process degraded, if it is ready.
+    async fn degradation(&self) -> Option<String> {
+        let degrading = lock(&self.degrading).clone();
+        let broken = self.ask(&degrading).await;
+        let words = (!broken.is_empty()).then(|| broken.join("; "));
+        metrics::gauge!("godzilla_degraded").set(if words.is_some() { 1.0 } else { 0.0 });
+        words
+    }
+
+    /// What is wrong with these parts, and since when it was first asked for.
+    async fn ask(&self, probes: &[(&'static str, Arc<Probe>)]) -> Vec<String> {
+        let answers = probes.iter().map(async |(part, probe)| {
+            let obstacle = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| unless(false));
+            (*part, obstacle)
+        });
+        let answers = join_all(answers).await;
+        let mut since = lock(&self.since);
+        let mut broken = Vec::new();
+        for (part, obstacle) in answers {
+            match obstacle {
+                None => drop(since.remove(part)),
+                Some(obstacle) => {
+                    let at = *since.entry(part.to_owned()).or_insert_with(SystemTime::now);
+                    broken
+                        .push(format!("{part} {obstacle} (since {})", humantime::format_rfc3339_seconds(at)));
+                }
+            }
+        }
+        broken
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Says in the log what `/readyz` says, whenever that has changed, until the process drains.
 async fn tell(readiness: Arc<Readiness>) {
-    let mut last = None;
+    let mut last = Some((None, None));
     loop {
         sleep(LOOK).await;
         if readiness.phase.load(Ordering::Relaxed) == DRAINING {
             return;
         }
         let obstacle = readiness.obstacle().await;
-        if obstacle != last {
-            match &obstacle {
-                Some(obstacle) => tracing::warn!(obstacle, "not ready"),
-                None => tracing::info!("ready"),
+        let degradation = readiness.degradation().await;
+        let state = (obstacle, degradation);
+        if last.as_ref() != Some(&state) {
+            match &state {
+                (Some(obstacle), _) => tracing::warn!(obstacle, "not ready"),
+                (None, Some(degradation)) => tracing::warn!(degradation, "ready, degraded"),
+                (None, None) => tracing::info!("ready"),
             }
         }
-        last = obstacle;
+        last = Some(state);
     }
 }
 
@@ -169,7 +216,12 @@ async fn alive() -> HttpResponse {
 
 async fn ready(readiness: web::Data<Readiness>) -> HttpResponse {
     match readiness.obstacle().await {
-        None => alive().await,
+        None => match (heartbeat::obstacle().await, readiness.degradation().await) {
+            (None, Some(degradation)) => {
+                HttpResponse::Ok().json(serde_json::json!({"status": "degraded", "message": degradation}))
+            }
+            (obstacle, _) => answer(obstacle),
+        },
         obstacle => answer(obstacle),
     }
 }
@@ -206,7 +258,7 @@ mod tests {
     use super::*;
 
     fn probe(obstacle: Option<&'static str>) -> Probe {
-        Box::new(move || Box::pin(std::future::ready(obstacle)))
+        Box::new(move || Box::pin(std::future::ready(obstacle.map(str::to_owned))))
     }
 
     fn hanging() -> Probe {
@@ -228,9 +280,21 @@ mod tests {
         let parts =
             vec![("users", probe(Some("has no rest"))), ("sessions", probe(None)), ("chat", hanging())];
         let readiness = Readiness::new(parts);
-        let obstacle = Some("users has no rest; chat does not answer");
-        assert_eq!(readiness.obstacle().await.as_deref(), obstacle, "while it starts");
+        let obstacle = readiness.obstacle().await.unwrap_or_default();
+        let parts: Vec<&str> =
+            obstacle.split("; ").map(|part| part.split(" (since 2").next().unwrap()).collect();
+        assert_eq!(parts, ["users has no rest", "chat does not answer"], "while it starts");
         readiness.open();
-        assert_eq!(readiness.obstacle().await.as_deref(), obstacle);
+        assert_eq!(readiness.obstacle().await, Some(obstacle), "the time is that of the first look");
+    }
+
+    #[tokio::test]
+    async fn degraded_is_who_works_worse() {
+        let readiness = Readiness::new(vec![("users", probe(None))]);
+        readiness.add_degrading("log", probe(Some("is slow")));
+        readiness.open();
+        assert_eq!(readiness.obstacle().await, None);
+        let degradation = readiness.degradation().await.unwrap_or_default();
+        assert!(degradation.starts_with("log is slow (since 2"), "{degradation}");
     }
 }

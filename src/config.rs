@@ -115,6 +115,9 @@ pub struct Presence {
     // Who is here.
     #[command(flatten, next_help_heading = "Presence")]
     pub service: presence::Config,
+    // Whose roster callers mean that name none.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
     // Where operators ask.
     #[command(flatten)]
     pub admin: admin::Config,

@@ -81,7 +81,7 @@ impl Stores {
                     let users = users.clone();
                     Box::pin(async move {
                         let obstacle = users.obstacle().await;
-                        obstacle.or(unless(users.find("").await.is_ok()))
+                        obstacle.map(str::to_owned).or(unless(users.find("").await.is_ok()))
                     })
                 }),
             ),
@@ -91,7 +91,7 @@ impl Stores {
                     let (sessions, nobody) = (sessions.clone(), nobody.clone());
                     Box::pin(async move {
                         let obstacle = sessions.obstacle().await;
-                        obstacle.or(unless(sessions.is_live(&nobody).await.is_ok()))
+                        obstacle.map(str::to_owned).or(unless(sessions.is_live(&nobody).await.is_ok()))
                     })
                 }),
             ),
@@ -101,7 +101,7 @@ impl Stores {
                     let (chat, lobby) = (chat.clone(), RoomName::lobby());
                     Box::pin(async move {
                         let obstacle = chat.obstacle().await;
-                        obstacle.or(unless(chat.history().head(&lobby).await.is_ok()))
+                        obstacle.map(str::to_owned).or(unless(chat.history().head(&lobby).await.is_ok()))
                     })
                 }),
             ),

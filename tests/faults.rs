@@ -11,6 +11,7 @@ mod parts;
 mod people;
 mod restored;
 mod untold;
+mod vanished;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Roles as processes of their own.
 
+mod causes;
 mod chat;
 mod gateway;
 

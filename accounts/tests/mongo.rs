@@ -42,7 +42,7 @@ async fn a_mongodb_that_wants_another_password_says_so() {
     let uri = mongo.uri().replace("mongodb://", "mongodb://nobody:wrong@");
     let client = mongodb::Client::with_uri_str(uri).await.unwrap();
     let users = MongoUsers::new(&client.database("godzilla"));
-    assert_eq!(users.obstacle().await, Some("refuses the user or the password"));
+    assert_eq!(users.obstacle().await.as_deref(), Some("refuses the user or the password"));
 }
 
 #[tokio::test]
@@ -55,7 +55,8 @@ async fn a_user_survives_a_crash_and_without_mongodb_there_is_no_answer() {
     mongo.crashes();
     assert!(users.find("alice").await.is_err(), "neither known nor unknown");
     let refuses = "refuses connections: check that it runs, and the host and port of its address";
-    assert_eq!(users.obstacle().await, Some(refuses));
+    let obstacle = users.obstacle().await.expect("MongoDB is away");
+    assert!(obstacle.starts_with(refuses), "{obstacle}");
     mongo.returns().await;
     // The driver needs a moment to see that it is back.
     let back = async {

@@ -104,6 +104,12 @@ impl Chat {
             && self.inner.bus.shards_alive().await > 0
     }
 
+    /// Why the log of a cluster is not followed, if so, in words that go behind "the log". For `/readyz`: messages and changes are then
+    /// delivered from the store.
+    pub fn log_obstacle(&self) -> Option<String> {
+        self.inner.log.obstacle()
+    }
+
     /// The threads that the chat has for itself, by their names, for who watches that they run.
     pub fn threads(&self) -> &[(&'static str, ArbiterHandle)] {
         &self.inner.threads

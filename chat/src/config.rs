@@ -36,6 +36,9 @@ pub struct Config {
     /// This node's name toward the presence service; the host's name when absent
     #[arg(long, env = "GODZILLA_NODE", value_name = "NAME")]
     pub node: Option<String>,
+    /// The name of the deployment; empty for the default. Set by the role.
+    #[arg(skip)]
+    pub deployment: String,
 }
 
 /// How long a client waits for the answer to an event or a request at most: with an error rather than with silence.
@@ -80,6 +83,7 @@ impl Default for Config {
             sockets_per_user: 20,
             presence_url: "http://127.0.0.1:50051".to_owned(),
             node: None,
+            deployment: String::new(),
         }
     }
 }

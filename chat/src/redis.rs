@@ -44,6 +44,30 @@ const SINCE: &str = "{log}:since";
 /// How long it may take to connect for good, and to say that there is nothing new: longer than the question for that waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The commands without which no socket can be opened and the node is not known to gateways.
+const NEEDED: [&str; 9] =
+    ["INFO", "TIME", "GET", "PSETEX", "HGET", "HSET", "HDEL", remote::SCRIPTS[0], remote::SCRIPTS[1]];
+
+/// The commands of the log.
+const LOGGING: [&str; 16] = [
+    "XADD",
+    "XREAD",
+    "XRANGE",
+    "XREVRANGE",
+    "XTRIM",
+    "TYPE",
+    "DEL",
+    "MGET",
+    "MSET",
+    "SET",
+    "EXISTS",
+    "HGET",
+    "HSET",
+    "ZADD",
+    "ZREVRANGEBYSCORE",
+    "ZREMRANGEBYSCORE",
+];
+
 /// Connections at most.
 const CONNECTIONS: usize = 16;
 
@@ -168,9 +192,15 @@ impl Redis {
         self.redis.ask(question).await.map_err(unavailable)
     }
 
-    /// Why Redis takes no writes, if so, in words that follow "Redis". For `/readyz`.
-    pub async fn obstacle(&self) -> Option<&'static str> {
-        self.redis.check_writes().await.err().map(|error| error.obstacle())
+    /// Why a chat node cannot work on this Redis, if so, in words that follow "Redis". For `/readyz`.
+    pub async fn obstacle(&self) -> Option<String> {
+        self.redis.refusal(&NEEDED).await
+    }
+
+    /// Why the log cannot be written or read, if so, in words that follow "Redis". For `/readyz`: messages and changes are then
+    /// delivered from the store.
+    pub async fn log_obstacle(&self) -> Option<String> {
+        self.redis.refusal(&LOGGING).await
     }
 
     /// Where the log is; a new epoch when Redis was started again or the log is not whole.

@@ -23,7 +23,7 @@ use crate::{
         stream::{self, News, Opened},
     },
     people::People,
-    presence::{Heard, Presence},
+    presence::{Heard, Node, Presence},
     revocation,
     room::Parts,
     rooms::{self, Refresh, RefreshAll, Rooms},
@@ -175,8 +175,8 @@ fn start_outward(
     if !config.presence_url.starts_with("http://") {
         return Err(refused(&"expected an address such as http://127.0.0.1:50051"));
     }
-    let presence =
-        Presence::start(&config.presence_url, config.node_name(), tell).map_err(|error| refused(&error))?;
+    let node = Node { name: config.node_name(), deployment: config.deployment.clone() };
+    let presence = Presence::start(&config.presence_url, node, tell).map_err(|error| refused(&error))?;
     let (show, shown) = watch::channel(Shown::Unknown);
     actix_rt::spawn(supervision::essential("presence relay", crowd::relay(heard, log.clone(), show)));
     Ok((presence, shown))

@@ -14,6 +14,9 @@ pub struct Config {
     /// Offer gRPC reflection
     #[arg(long, env = "GODZILLA_GRPC_REFLECTION")]
     pub grpc_reflection: bool,
+    /// The deployment of callers that name none; each deployment has a roster of its own
+    #[arg(skip)]
+    pub deployment: String,
     /// How long a chat node may be silent before its users are offline (1s to 10m)
     #[arg(long, env = "GODZILLA_PRESENCE_LEASE", default_value = "15s", value_parser = seconds_to_minutes)]
     pub presence_lease: Duration,
@@ -46,6 +49,7 @@ impl Default for Config {
         let timings = Timings::default();
         Self {
             grpc_reflection: false,
+            deployment: String::new(),
             presence_lease: timings.lease,
             typing_expiry: timings.typing,
             presence_flush: timings.flush,

@@ -24,6 +24,9 @@ pub use stamp::Timestamp;
 pub mod presence {
     tonic::include_proto!("presence");
 
+    /// The metadata of a call that names the deployment whose roster it is about. Without it the service's own deployment is meant.
+    pub const DEPLOYMENT: &str = "godzilla-deployment";
+
     /// The encoded file descriptors, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/presence.bin"));
 }

@@ -10,14 +10,24 @@ use deadpool_redis::redis::Client;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deployment(Option<Arc<str>>);
 
-/// The name contains a character that is not allowed, or is too long.
+/// The name contains a character that is not allowed, is too long, or is reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected up to 32 letters, digits and dashes")]
+#[error(
+    "expected up to 32 letters, digits and dashes, and not system: MongoDB reserves collections of that name"
+)]
 pub struct NotADeployment;
+
+/// MongoDB refuses writes to collections whose name starts with this and a dot.
+const RESERVED: &str = "system";
 
 impl Deployment {
     /// The maximum length, in bytes. Collection names of MongoDB are limited too.
     pub const MAX: usize = 32;
+
+    /// The name; empty for the default.
+    pub fn name(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
 
     /// The name of a Redis key of this deployment.
     pub fn key(&self, key: &str) -> String {
@@ -49,7 +59,7 @@ impl FromStr for Deployment {
 
     fn from_str(name: &str) -> Result<Self, NotADeployment> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if name.len() > Self::MAX || !name.bytes().all(is_allowed) {
+        if name.len() > Self::MAX || !name.bytes().all(is_allowed) || name == RESERVED {
             return Err(NotADeployment);
         }
         Ok(Self((!name.is_empty()).then(|| name.into())))
@@ -114,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn other_characters_are_refused() {
+    fn other_characters_and_reserved_names_are_refused() {
         let long = "x".repeat(Deployment::MAX + 1);
-        for name in ["a b", "a:b", "a.b", "$a", "a{b}", "ä", &long] {
+        for name in ["a b", "a:b", "a.b", "$a", "a{b}", "ä", "system", "a/b", "a\0b", "*", &long] {
             assert_eq!(name.parse::<Deployment>(), Err(NotADeployment), "{name}");
         }
     }

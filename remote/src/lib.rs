@@ -10,12 +10,13 @@
 pub mod cause;
 mod deployment;
 pub mod mongo;
+mod operations;
 
 use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{
     Pool,
-    redis::{AsyncCommands, Client, RedisError, aio::ConnectionLike},
+    redis::{Client, RedisError, aio::ConnectionLike},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
@@ -25,6 +26,7 @@ use tokio::{
 pub use cause::{REFUSES, SILENT};
 pub use deadpool_redis::{Connection, Hook, HookError, PoolError, redis};
 pub use deployment::{Deployment, Location, NotADeployment};
+pub use operations::SCRIPTS;
 
 /// How long Redis may take for anything, connecting included.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -34,12 +36,6 @@ const OUTAGE: u32 = 4;
 
 /// How long a question may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The key that [`Redis::check_writes`] writes.
-const WRITTEN: &str = "godzilla:written";
-
-/// The lifetime of that key, in milliseconds.
-const WRITTEN_MS: u64 = 60_000;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -120,15 +116,6 @@ impl Redis {
     /// The name of a key of this deployment.
     pub fn key(&self, key: &str) -> String {
         self.deployment.key(key)
-    }
-
-    /// Writes a key that nothing reads, to detect a Redis that answers reads and refuses writes.
-    ///
-    /// # Errors
-    /// When Redis does not answer or refuses the write.
-    pub async fn check_writes(&self) -> Result<(), Unanswered> {
-        let key = self.key(WRITTEN);
-        self.ask(async |mut redis| redis.pset_ex::<_, _, ()>(key, 1, WRITTEN_MS).await).await
     }
 
     /// For connections that are not asked in turn: those that listen.

@@ -2,6 +2,7 @@
 //! users, closed sessions, messages and rooms ask through it.
 
 mod cause;
+mod prepared;
 mod writes;
 
 use std::{
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::Deployment;
 
+pub use prepared::Prepared;
 pub use writes::Writes;
 
 /// How long one call may take, the choice of a server included.

@@ -54,6 +54,33 @@ async fn the_cause_is_named_for_which_redis_cannot_be_used() {
 }
 
 #[tokio::test]
+async fn the_members_of_a_set_without_a_primary_are_named() {
+    let mongo = Mongo::start().await;
+    let client = Client::with_uri_str(format!("{}&serverSelectionTimeoutMS=1000", mongo.uri()))
+        .await
+        .expect("an address");
+    let documents = collection::<Document>(&client.database("x"), "y");
+    let ask = async || answered(documents.find_one(doc! {})).await.err().map(|error| error.description());
+    assert_eq!(ask().await, None);
+    mongo.has_no_primary().await;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let cause = ask().await.unwrap_or_default();
+        if cause.starts_with("has no primary")
+            && cause.contains("127.0.0.1:")
+            && cause.contains("is a secondary")
+        {
+            break;
+        }
+        assert!(Instant::now() < until, "{cause}");
+    }
+    mongo.elects().await;
+    while ask().await.is_some() {
+        assert!(Instant::now() < until + PATIENCE, "{:?}", ask().await);
+    }
+}
+
+#[tokio::test]
 async fn the_cause_is_named_for_which_mongodb_cannot_be_used() {
     let mongo = Mongo::start().await;
     let soon = "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000";

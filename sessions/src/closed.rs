@@ -10,9 +10,8 @@ use mongodb::{
     bson::{DateTime, doc},
     options::{IndexOptions, ReturnDocument},
 };
-use remote::mongo::{Store, Unanswered, answered, collection};
+use remote::mongo::{Prepared, Store, Unanswered, answered, collection};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
 
 use crate::{Error, LIFETIME_SECONDS, SessionId};
 
@@ -44,8 +43,8 @@ pub trait Closed: Send + Sync + 'static {
 pub struct MongoClosed {
     closed: Collection<Kept>,
     counter: Collection<Count>,
-    /// Whether the index is there by which the documents end.
-    prepared: OnceCell<()>,
+    /// The index by which the documents end.
+    prepared: Prepared,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +68,7 @@ impl MongoClosed {
         Self {
             closed: collection(&store, COLLECTION),
             counter: collection(&store, COUNTER),
-            prepared: OnceCell::new(),
+            prepared: Prepared::default(),
         }
     }
 
@@ -77,7 +76,7 @@ impl MongoClosed {
         let ends = IndexOptions::builder().expire_after(Duration::ZERO).build();
         let index = IndexModel::builder().keys(doc! { "ends": 1 }).options(ends).build();
         let create = async { Ok::<_, Error>(answered(self.closed.create_index(index)).await.map(drop)?) };
-        self.prepared.get_or_try_init(|| create).await.copied()
+        self.prepared.ensure(create).await
     }
 }
 

@@ -43,7 +43,7 @@ async fn obstacle(sessions: &RedisSessions, word: Option<&str>) {
     let becomes = async {
         loop {
             last = sessions.obstacle().await;
-            let fits = match (last, word) {
+            let fits = match (&last, word) {
                 (Some(words), Some(word)) => words.contains(word),
                 (last, word) => last.is_none() && word.is_none(),
             };

@@ -40,10 +40,10 @@ struct Node {
 }
 
 /// What the table of nodes says of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Standing {
     /// It could not be written. The words follow "Redis".
-    Unknown(&'static str),
+    Unknown(String),
     /// The name is another living node's.
     Taken,
     /// It was, and may be again in a moment.
@@ -72,7 +72,8 @@ impl Announcement {
     ) -> Result<Self, String> {
         Self::check(name)?;
         let (table, name) = (table(at)?, name.to_owned());
-        let (is_open, standing) = (AtomicBool::new(false), watch::Sender::new(Standing::Unknown(SILENT)));
+        let (is_open, standing) =
+            (AtomicBool::new(false), watch::Sender::new(Standing::Unknown(SILENT.to_owned())));
         let node = Arc::new(Node { table, name, address, lease, is_open, standing });
         let renewed = node.clone();
         let renewing = tokio::spawn(supervision::restart("announcement", move || renewed.clone().renew()));
@@ -87,11 +88,11 @@ impl Announcement {
     }
 
     /// Why gateways cannot know the node, if so, in words that go behind "the table of nodes". For `/readyz`.
-    pub fn obstacle(&self) -> impl Fn() -> Option<&'static str> + Send + Sync + 'static {
+    pub fn obstacle(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let node = self.node.clone();
-        move || match *node.standing.borrow() {
-            Standing::Unknown(_) => Some("cannot be written in Redis"),
-            Standing::Taken | Standing::Free => Some("has another node of this name, which lives"),
+        move || match &*node.standing.borrow() {
+            Standing::Unknown(why) => Some(format!("cannot be written: Redis {why}")),
+            Standing::Taken | Standing::Free => Some("has another node of this name, which lives".to_owned()),
             Standing::Held => None,
         }
     }
@@ -159,11 +160,11 @@ impl Node {
                 _ => None,
             };
             let standing = match &said {
-                Ok(standing) => *standing,
-                Err(error) => Standing::Unknown(error.obstacle()),
+                Ok(standing) => standing.clone(),
+                Err(error) => Standing::Unknown(error.description()),
             };
             was_taken = standing == Standing::Taken || (was_taken && standing != Standing::Held);
-            let before = self.standing.send_replace(standing);
+            let before = self.standing.send_replace(standing.clone());
             if standing != before {
                 let node = &self.name;
                 match said {

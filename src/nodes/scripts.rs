@@ -59,7 +59,7 @@ pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
             if address and (refused or expires > now) then
                 table.insert(live, {all[index], address, state})
             elseif not refused then
-                redis.call('HDEL', KEYS[1], all[index])
+                redis.pcall('HDEL', KEYS[1], all[index])
             end
         end
         return {refused or '', live}

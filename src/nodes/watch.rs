@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use remote::{Location, Redis, Unanswered};
+use remote::{Location, Redis, SCRIPTS, SILENT, Unanswered};
 
 use super::{ASKED, CLOSED, KEY, scripts, table};
 use crate::supervision;
@@ -25,9 +22,13 @@ use crate::supervision;
 pub struct Watch {
     nodes: watch::Receiver<Nodes>,
     look: Arc<Notify>,
-    hears: Arc<AtomicBool>,
+    table: Redis,
+    obstacle: Arc<Mutex<Option<String>>>,
     watching: JoinHandle<()>,
 }
+
+/// The commands by which the table is read.
+const NEEDED: [&str; 4] = [SCRIPTS[0], SCRIPTS[1], "TIME", "HGETALL"];
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -47,14 +48,14 @@ impl Watch {
     pub fn start(at: impl Into<Location>) -> Result<Self, String> {
         let table = table(at)?;
         let (sender, nodes) = watch::channel(Nodes::default());
-        let hears = Arc::new(AtomicBool::new(false));
+        let obstacle = Arc::new(Mutex::new(Some(SILENT.to_owned())));
         let look = Arc::new(Notify::new());
-        let (seen, soon) = (hears.clone(), look.clone());
-        let sender = Arc::new(sender);
+        let (seen, soon) = (obstacle.clone(), look.clone());
+        let (sender, asked) = (Arc::new(sender), table.clone());
         let watching = tokio::spawn(supervision::restart("table of nodes", move || {
-            watch(table.clone(), sender.clone(), seen.clone(), soon.clone())
+            watch(asked.clone(), sender.clone(), seen.clone(), soon.clone())
         }));
-        Ok(Self { nodes, look, hears, watching })
+        Ok(Self { nodes, look, table, obstacle, watching })
     }
 
     /// The table, now and later.
@@ -67,9 +68,11 @@ impl Watch {
         self.look.clone()
     }
 
-    /// Whether Redis answered the last question.
-    pub fn hears(&self) -> bool {
-        self.hears.load(Ordering::Relaxed)
+    /// Why Redis did not answer the last question, if so, in words that follow its name.
+    pub async fn obstacle(&self) -> Option<String> {
+        let obstacle = lock(&self.obstacle).clone()?;
+        // A script that fails does not name the command.
+        Some(self.table.refusal(&NEEDED).await.unwrap_or(obstacle))
     }
 }
 
@@ -79,12 +82,21 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, hears: Arc<AtomicBool>, look: Arc<Notify>) {
+fn lock(obstacle: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
+    obstacle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn watch(
+    table: Redis,
+    nodes: Arc<watch::Sender<Nodes>>,
+    obstacle: Arc<Mutex<Option<String>>>,
+    look: Arc<Notify>,
+) {
     let (mut missing, mut refusal) = (HashMap::new(), String::new());
     loop {
         match live(&table).await {
             Ok((live, refused)) => {
-                hears.store(true, Ordering::Relaxed);
+                *lock(&obstacle) = None;
                 if refused != refusal {
                     if !refused.is_empty() {
                         tracing::warn!(
@@ -105,7 +117,7 @@ async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, hears: Arc<Atomic
                 });
             }
             Err(error) => {
-                if hears.swap(false, Ordering::Relaxed) {
+                if lock(&obstacle).replace(error.description()).is_none() {
                     let why = error.obstacle();
                     tracing::warn!(%error, "the last known chat nodes count as live: Redis {why}");
                 }

@@ -1,6 +1,8 @@
 //! `godzilla chat`: one of any number of nodes that people's sockets are on, on MongoDB and Redis, behind gateways. It waits for
 //! its stores before it does anything, because without them there is nothing it could do, and tells gateways of itself last.
 
+mod probes;
+
 use std::{
     net::TcpListener,
     rc::Rc,
@@ -26,7 +28,7 @@ use sessions::RedisSessions;
 use socketio::{Bus, CloseReason, Server};
 
 use crate::{
-    admin::{self, Probe, Readiness, unless},
+    admin::{self, Readiness},
     config, descriptors,
     error::Error,
     heartbeat,
@@ -71,7 +73,7 @@ struct Stores {
 }
 
 /// Why gateways cannot know this node, if so, once it has a name.
-type Known = Arc<OnceLock<Box<dyn Fn() -> Option<&'static str> + Send + Sync>>>;
+type Known = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
 
 /// What has to be ended, in the order of its fields.
 struct Running {
@@ -105,6 +107,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let stores = Stores::new(&config).await?;
     let redis = location(&config)?;
     let node = config.chat.node_name();
+    config.chat.deployment = config.deployment.deployment.name().to_owned();
     Announcement::check(&node).map_err(Error::Config)?;
     let listener = listen("--listen", &mut config.listen)?;
     let address = config.address().map_err(Error::Config)?;
@@ -135,6 +138,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
     heartbeat::watch_chat(&chat);
     readiness.add("chat's parts", chat_probe(&chat));
+    stores.add_degrading(&readiness, &chat);
     let (sockets, newcomers) = sockets(&config.sockets, &node, &bus, &chat);
     let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
     let handle = http.handle();
@@ -255,30 +259,6 @@ impl Stores {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
-    }
-
-    fn probes(&self, known: Known) -> Vec<(&'static str, Probe)> {
-        let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
-        let log = self.redis.clone();
-        let mongo = move || {
-            let (chat, users) = (chat.clone(), users.clone());
-            Box::pin(async move {
-                let obstacle = users.obstacle().await;
-                if obstacle.is_some() { obstacle } else { chat.obstacle().await }
-            }) as _
-        };
-        let redis = move || {
-            let (sessions, log) = (sessions.clone(), log.clone());
-            Box::pin(async move {
-                let obstacle = sessions.obstacle().await;
-                if obstacle.is_some() { obstacle } else { log.obstacle().await }
-            }) as _
-        };
-        let node = move || {
-            let obstacle = known.get().map_or_else(|| unless(false), |obstacle| obstacle());
-            Box::pin(async move { obstacle }) as _
-        };
-        vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }
 }
 

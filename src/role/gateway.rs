@@ -15,7 +15,7 @@ use remote::Location;
 use sessions::RedisSessions;
 
 use crate::{
-    admin::{self, Probe, Readiness, unless},
+    admin::{self, Probe, Readiness},
     config, descriptors,
     error::Error,
     http::{self, Settings},
@@ -126,13 +126,15 @@ fn front(
 /// on, and no other gateway would do better.
 fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
     let redis = move || {
-        let sessions = sessions.clone();
-        let watched = watch.hears();
-        Box::pin(async move { sessions.obstacle().await.or(unless(watched)) }) as _
+        let (sessions, watch) = (sessions.clone(), watch.clone());
+        Box::pin(async move {
+            let obstacle = sessions.obstacle().await;
+            if obstacle.is_some() { obstacle } else { watch.obstacle().await }
+        }) as _
     };
     let chat = move || {
         let known = proxy.has_nodes();
-        Box::pin(async move { unless(known) }) as _
+        Box::pin(async move { (!known).then(|| "has no live node in the table of nodes".to_owned()) }) as _
     };
     vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }

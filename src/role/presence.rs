@@ -35,6 +35,7 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
+    config.service.deployment = config.deployment.deployment.name().to_owned();
     let service = PresenceThread::start(listener, config.service);
     readiness.add("roster", service.probe());
     readiness.open();

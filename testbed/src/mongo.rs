@@ -86,6 +86,17 @@ impl Mongo {
         self.takes_writes().await;
     }
 
+    /// Steps down, and stays without a primary until [`Mongo::elects`].
+    pub async fn has_no_primary(&self) {
+        let _ = self.asks(doc! { "replSetStepDown": 600, "force": true }).await;
+    }
+
+    /// Elects a primary again.
+    pub async fn elects(&self) {
+        let _ = self.asks(doc! { "replSetFreeze": 0 }).await;
+        self.takes_writes().await;
+    }
+
     /// Stops it in its tracks: connections stay, nothing is answered.
     pub fn freezes(&self) {
         freeze(&self.child);

@@ -10,7 +10,7 @@ use serde_json::json;
 use testbed::{Fault, Refusal};
 use tokio::time::sleep;
 
-use crate::stage::{ACCOUNTS, Actor, NODES, Person, Request, Socket, Stage, soon};
+use crate::stage::{ACCOUNTS, Actor, NODES, Person, Request, Response, Socket, Stage, soon};
 
 /// Two people on different nodes.
 async fn on_two_nodes(stage: &Stage) -> (Actor, Actor) {
@@ -158,4 +158,25 @@ async fn deployments_on_the_same_stores_know_nothing_of_each_other() {
     alice.says("still here").await;
     bob.hears("still here").await;
     assert_eq!(alice.person.gets("/user/me").await.status, 200);
+}
+
+/// The nodes of both have the same names, and the people, too.
+#[tokio::test]
+async fn deployments_that_share_a_presence_service_see_their_own_people_alone() {
+    let here = Stage::opens_split().await;
+    let there = here.opens_within("blue").await;
+    let (mut alice, mut bob) = (here.enters("alice").await, here.enters("bob").await);
+    let (mut other_alice, mut carol) = (there.enters("alice").await, there.enters("carol").await);
+    carol.until("presence", |presence| presence["online"] == json!(["alice", "carol"])).await;
+    alice.until("presence", |presence| presence["online"] == json!(["alice", "bob"])).await;
+    carol.asks("typing", &json!({"isTyping": true})).await;
+    other_alice.until("typing", |typing| typing["users"] == json!(["carol"])).await;
+    let listed = |presence: Response| presence.expect(200).json()["online"].clone();
+    assert_eq!(listed(alice.person.gets("/presence/online").await), json!(["alice", "bob"]));
+    assert_eq!(listed(carol.person.gets("/presence/online").await), json!(["alice", "carol"]));
+    // A fence: what was on its way to alice has come.
+    bob.asks("typing", &json!({"isTyping": true})).await;
+    alice.until("typing", |typing| typing["users"] == json!(["bob"])).await;
+    assert_eq!(alice.waiting("typing", |typing| typing.to_string().contains("carol")), 0);
+    assert_eq!(alice.waiting("presence", |presence| presence.to_string().contains("carol")), 0);
 }

@@ -50,6 +50,11 @@ impl End {
     const ALL: [Self; 5] =
         [Self::Removed, Self::Left, Self::LeftBySocket, Self::Archived, Self::EphemeralArchived];
 
+    /// Who has left several rooms of one adder is not added by them any more, so bob enters those by himself.
+    fn is_left(self) -> bool {
+        matches!(self, Self::Left | Self::LeftBySocket)
+    }
+
     fn ends_the_room(self) -> bool {
         matches!(self, Self::Archived | Self::EphemeralArchived)
     }
@@ -85,13 +90,15 @@ impl Cast {
         Self { alice, bob, carol, tab }
     }
 
-    /// Alice makes a private room with all three in it.
-    async fn gathers(&mut self, room: &str, ephemeral: bool) {
-        let new = json!({"name": room, "private": true, "ephemeral": ephemeral});
+    /// Alice makes a room with all three in it.
+    async fn gathers(&mut self, room: &str, end: End) {
+        let ephemeral = matches!(end, End::EphemeralArchived);
+        let new = json!({"name": room, "private": !end.is_left(), "ephemeral": ephemeral});
         patiently(&self.alice.person, || Request::post("/rooms", &new), 201).await;
         for guest in [&mut self.bob, &mut self.carol] {
             let add = format!("/rooms/{room}/members/{}", guest.person.name);
-            patiently(&self.alice.person, || Request::new("PUT", &add), 200).await;
+            let by = if end.is_left() { &guest.person } else { &self.alice.person };
+            patiently(by, || Request::new("PUT", &add), 200).await;
             let name = guest.person.name.clone();
             guest.until("room:joined", |event| event["room"] == room && event["username"] == *name).await;
         }
@@ -136,7 +143,8 @@ impl Cast {
     /// What is said in the room from now on does not reach bob, and every node refuses bob over HTTP.
     async fn bob_is_out(&mut self, end: End, room: &str, secret: &str) {
         let target = format!("/rooms/{room}/messages");
-        assert_eq!(self.bob.person.gets(&target).await.status, 404, "{end:?}: bob reads {room}");
+        let status = if end.is_left() { 403 } else { 404 };
+        assert_eq!(self.bob.person.gets(&target).await.status, status, "{end:?}: bob reads {room}");
         let refused = self.bob.asks("message", &json!({"room": room, "text": "still here"})).await;
         assert_eq!(refused["ok"], false, "{end:?}: bob posts to {room}: {refused}");
         if end.ends_the_room() {
@@ -179,10 +187,14 @@ fn redis(stage: &Stage) -> &Redis {
 async fn while_nothing_can_be_appended_to_the_log_members_and_rooms_change_on_every_node() {
     let mut stage = Stage::opens_split().await;
     let mut cast = Cast::enters(&stage, 0).await;
+    let mut leavers = Vec::new();
+    for number in 0..Refused::ALL.len() {
+        leavers.push(stage.enters(&format!("leaver{number}")).await);
+    }
     for (number, refused) in Refused::ALL.into_iter().enumerate() {
         let rooms = End::ALL.map(|end| (end, format!("room-{number}-{}", end as u8)));
         for (end, room) in &rooms {
-            Box::pin(cast.gathers(room, matches!(end, End::EphemeralArchived))).await;
+            Box::pin(cast.gathers(room, *end)).await;
             Box::pin(cast.talks(room)).await;
         }
         refused.begins(redis(&stage));
@@ -191,9 +203,18 @@ async fn while_nothing_can_be_appended_to_the_log_members_and_rooms_change_on_ev
             Box::pin(cast.learn_of_the_end(*end, room)).await;
             Box::pin(cast.bob_is_out(*end, room, &format!("secret {room}"))).await;
         }
+        let mut leaver = leavers.pop().expect("one for each refusal");
+        let logout = leaver.person.posts("/user/logout", &json!({})).await;
+        if matches!(refused, Refused::Writes(Refusal::Demoted)) {
+            // Nothing is promised that cannot be kept.
+            assert_eq!(logout.status, 503, "{refused:?}: {logout:?}");
+        } else {
+            assert_eq!(logout.status, 200, "{refused:?}: {logout:?}");
+            leaver.ends().await;
+        }
         // A room that begins meanwhile, and an addition to it.
         let begun = format!("begun-{number}");
-        Box::pin(cast.gathers(&begun, false)).await;
+        Box::pin(cast.gathers(&begun, End::Removed)).await;
         refused.ends(redis(&stage));
         stage.server.is_ready().await;
         for (end, room) in &rooms {
@@ -214,7 +235,7 @@ async fn a_removal_holds_on_other_nodes_when_its_own_node_is_killed_after_the_an
     for (number, refused) in Refused::ALL.into_iter().enumerate() {
         let mut cast = Cast::enters(&stage, number).await;
         let room = format!("room-{number}");
-        Box::pin(cast.gathers(&room, false)).await;
+        Box::pin(cast.gathers(&room, End::Removed)).await;
         Box::pin(cast.talks(&room)).await;
         refused.begins(redis(&stage));
         Box::pin(cast.ends(End::Removed, &room)).await;

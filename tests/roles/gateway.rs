@@ -83,7 +83,7 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (status, why) = gateway.admin("/readyz").await;
-    assert!(status == 503 && why.contains("chat does not answer"), "{status} {why}");
+    assert!(status == 503 && why.contains("chat has no live node"), "{status} {why}");
     let node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     announces(&redis, "chat-1", node.local_addr().expect("a bound socket"));
     gateway.becomes_ready();

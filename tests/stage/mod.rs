@@ -84,6 +84,13 @@ impl Stage {
         Self { server: Server::start_beside(stores, deployment).await, homes: AtomicU16::new(10_000) }
     }
 
+    /// Starts a split system of another deployment on the stores and the presence service of this one.
+    pub async fn opens_within(&self, deployment: &str) -> Self {
+        let stores = self.server.stores.as_ref().expect("a split system");
+        let server = Server::start_within(stores, self.server.presence, deployment).await;
+        Self { server, homes: AtomicU16::new(20_000) }
+    }
+
     /// Somebody nobody knows yet, at an address of their own.
     pub fn stranger(&self, name: &str) -> Person {
         Person::new(name, self.home(), self.server.address)

@@ -81,6 +81,13 @@ impl Server {
             .await
     }
 
+    /// Starts the roles of another deployment on stores and a presence service that are there.
+    pub async fn start_within(stores: &Stores, presence: SocketAddr, deployment: &str) -> Self {
+        let presence = format!("http://{presence}");
+        let arguments = ["--deployment", deployment, "--presence-url", &presence];
+        Self::start_on(None, None, |data, _| split::commands(data, stores, &arguments)).await
+    }
+
     /// `plan` says where the gateway and presence listen, and the arguments and admin address of each process.
     async fn start_on(
         mut stores: Option<Stores>,

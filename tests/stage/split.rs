@@ -43,7 +43,10 @@ const ACCOUNTS_FLAGS: [&str; 4] =
 const SHARED: [&str; 2] = ["--payload-limit", "--deployment"];
 
 /// Flags that presence has.
-const PRESENCE_FLAGS: [&str; 3] = ["--presence-lease", "--typing-expiry", "--presence-flush"];
+const PRESENCE_FLAGS: [&str; 4] = ["--deployment", "--presence-lease", "--typing-expiry", "--presence-flush"];
+
+/// Names the presence service of another deployment, to be used instead of the own one.
+const SHARED_PRESENCE: &str = "--presence-url";
 
 /// Flags that only one of the other roles has: no chat node can be told them.
 const NOT_CHAT: [&[&str]; 3] = [&ACCOUNTS_FLAGS, &PRESENCE_FLAGS, &GATEWAY_FLAGS];
@@ -63,7 +66,9 @@ pub fn commands(
     let redis = ("--redis-url", stores.redis.url());
     let mongo = ("--mongo-uri", stores.mongo.uri());
     let secret = ("--secret-file", key.to_str().expect("our own path").to_owned());
-    let presence_url = ("--presence-url", format!("http://{presence}"));
+    let shared = arguments.iter().skip_while(|flag| **flag != SHARED_PRESENCE).nth(1);
+    let presence_url =
+        ("--presence-url", shared.map_or_else(|| format!("http://{presence}"), ToString::to_string));
     let role = |name: &str, address: SocketAddr, admin: usize, more: &[(&str, String)]| {
         let mut fixed =
             vec![("--listen", address.to_string()), ("--admin-listen", admins[admin].to_string())];
@@ -101,7 +106,7 @@ fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = S
         "presence" => PRESENCE_FLAGS.contains(&flag),
         _ => SHARED.contains(&flag) || !NOT_CHAT.iter().any(|flags| flags.contains(&flag)),
     };
-    let pairs = arguments.chunks(2).filter(move |pair| is_known(pair[0]));
+    let pairs = arguments.chunks(2).filter(move |pair| pair[0] != SHARED_PRESENCE && is_known(pair[0]));
     pairs.flatten().map(ToString::to_string)
 }
 

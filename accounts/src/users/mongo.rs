@@ -41,9 +41,9 @@ impl MongoUsers {
     }
 
     /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
-    pub async fn obstacle(&self) -> Option<&'static str> {
+    pub async fn obstacle(&self) -> Option<String> {
         match answered(self.users.find_one(doc! { "_id": "" })).await {
-            Err(error) => Some(error.obstacle()),
+            Err(error) => Some(error.description()),
             Ok(_) => self.writes.obstacle().await,
         }
     }

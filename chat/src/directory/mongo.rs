@@ -5,6 +5,7 @@ mod carry;
 mod change;
 mod changes;
 mod document;
+mod indexes;
 mod limits;
 mod renew;
 #[cfg(test)]
@@ -15,13 +16,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Collection, IndexModel,
+    Collection,
     bson::{Document, doc},
     error::Error as MongoError,
-    options::IndexOptions,
 };
 use proto::{RoomName, Username};
-use remote::mongo::Store;
+use remote::mongo::{Prepared, Store};
 use tokio::time::{Instant, sleep};
 
 use self::{
@@ -35,7 +35,7 @@ use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
     id::new_id,
-    mongo::{DEADLINE, PREPARATION, collection, due, is_duplicate, unprepared, within},
+    mongo::{DEADLINE, collection, due, is_duplicate, within},
 };
 
 /// The collection.
@@ -55,6 +55,7 @@ pub struct MongoDirectory {
     messages: Collection<Document>,
     /// The name by which changes of this process are known.
     process: Arc<str>,
+    prepared: Prepared,
     /// See [`renew::QUIET`].
     quiet: Duration,
 }
@@ -64,27 +65,7 @@ impl MongoDirectory {
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
-        Self { rooms, messages, process: new_id().into(), quiet: renew::QUIET }
-    }
-
-    /// Creates the indexes by which a user's rooms are found, and those of whom a user has added or whom they avoid.
-    ///
-    /// # Errors
-    /// [`Error::Store`] when MongoDB does not answer or refuses.
-    pub async fn prepare(&self) -> Result<(), Error> {
-        let index = |name: &str, keys| {
-            let options = IndexOptions::builder().name(name.to_owned()).build();
-            IndexModel::builder().keys(keys).options(options).build()
-        };
-        let indexes = [
-            index("members", doc! { "members.key": 1 }),
-            index("adders", doc! { "members.by_key": 1 }),
-            index("departures", doc! { "departures.key": 1 }),
-            index("changed", doc! { "changed": -1 }),
-        ];
-        let create =
-            async { self.rooms.create_indexes(indexes).await.map_err(|error| unprepared(COLLECTION, error)) };
-        within(Instant::now() + PREPARATION, create).await.map(drop)
+        Self { rooms, messages, process: new_id().into(), prepared: Prepared::default(), quiet: renew::QUIET }
     }
 
     async fn stored(&self, room: &RoomName, due: Instant) -> Result<Option<Stored>, Error> {

@@ -6,7 +6,7 @@ mod document;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -18,8 +18,8 @@ use proto::{
     RoomName, Timestamp,
     event::{Message, Page},
 };
-use remote::mongo::Store;
-use tokio::{sync::Mutex, time::Instant};
+use remote::mongo::{Prepared, Store};
+use tokio::time::Instant;
 
 use self::document::{End, New, Row};
 use super::{Appended, Committed, Draft, Head, History, Kept, Slice, weight};
@@ -47,19 +47,15 @@ const AT_A_TIME: u32 = 128;
 pub struct MongoHistory {
     messages: Collection<Document>,
     rooms: Collection<Document>,
-    /// When the indexes were last seen.
-    prepared: Arc<Mutex<Option<Instant>>>,
+    prepared: Prepared,
 }
-
-/// Indexes that were seen are not looked for again in this time.
-const PREPARED: Duration = Duration::from_secs(10);
 
 impl MongoHistory {
     /// Messages in `store`, which need not be there yet. A message is on a majority's disks before it is answered.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (messages, rooms) = (collection(&store, COLLECTION), collection(&store, ROOMS));
-        Self { messages, rooms, prepared: Arc::default() }
+        Self { messages, rooms, prepared: Prepared::default() }
     }
 
     /// Creates the indexes that are missing. To be called at the start, where there is time; what is written before waits for it.
@@ -81,16 +77,7 @@ impl MongoHistory {
     }
 
     async fn prepared(&self, due: Instant) -> Result<(), Error> {
-        let prepare = async {
-            let mut prepared = self.prepared.lock().await;
-            if prepared.is_some_and(|at| at.elapsed() < PREPARED) {
-                return Ok::<(), Error>(());
-            }
-            self.create_indexes().await?;
-            *prepared = Some(Instant::now());
-            Ok(())
-        };
-        within(due, prepare).await
+        within(due, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {

@@ -81,9 +81,9 @@ impl Log {
         self.stream.is_some()
     }
 
-    /// Whether the log answers; for `/readyz`.
-    pub fn is_alive(&self) -> bool {
-        self.stream.as_ref().is_none_or(|stream| stream.is_alive())
+    /// Why the log is not followed, if so, in words that go behind "the log". For `/readyz`.
+    pub fn obstacle(&self) -> Option<String> {
+        self.stream.as_ref().and_then(|stream| stream.obstacle())
     }
 
     /// Tells what one room has stored, where the store is not the log itself.

@@ -33,6 +33,15 @@ pub struct Presence {
     _task: Arc<Task>,
 }
 
+/// Who reports.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The name of the node.
+    pub name: String,
+    /// The name of its deployment; empty for the default. Each has a roster of its own.
+    pub deployment: String,
+}
+
 /// What was heard from the presence service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
@@ -90,17 +99,13 @@ impl Presence {
     /// full; when its receiver is gone the client ends.
     ///
     /// Fails if `url` is none. The service need not be there: the client tries until it is.
-    pub fn start(
-        url: &str,
-        node: String,
-        heard: mpsc::Sender<Heard>,
-    ) -> Result<Self, tonic::transport::Error> {
+    pub fn start(url: &str, node: Node, heard: mpsc::Sender<Heard>) -> Result<Self, tonic::transport::Error> {
         Self::with_patience(url, node, heard, Patience::default())
     }
 
     pub(crate) fn with_patience(
         url: &str,
-        node: String,
+        node: Node,
         heard: mpsc::Sender<Heard>,
         patience: Patience,
     ) -> Result<Self, tonic::transport::Error> {

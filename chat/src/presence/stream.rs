@@ -8,16 +8,17 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use proto::presence::{
-    Heartbeat, NodeReport, RosterUpdate, node_report::Report, presence_service_client::PresenceServiceClient,
+    DEPLOYMENT, Heartbeat, NodeReport, RosterUpdate, node_report::Report,
+    presence_service_client::PresenceServiceClient,
 };
 use tokio::{
     sync::{Notify, mpsc},
     time::{self, MissedTickBehavior, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Endpoint};
+use tonic::{Request, Status, Streaming, transport::Endpoint};
 
-use super::{Heard, Patience, Shared, own::said};
+use super::{Heard, Node, Patience, Shared, own::said};
 
 /// How many reports may wait for the wire; the rest stay in [`super::own::Own`], one per user.
 const WAITING: usize = 64;
@@ -29,7 +30,7 @@ const MAX_UPDATE: usize = 1 << 20;
 /// The task's world.
 pub(super) struct Client {
     endpoint: Endpoint,
-    node: String,
+    node: Node,
     shared: Arc<Shared>,
     heard: mpsc::Sender<Heard>,
     patience: Patience,
@@ -54,7 +55,7 @@ struct Backoff {
 impl Client {
     pub(super) fn new(
         url: &str,
-        node: String,
+        node: Node,
         shared: Arc<Shared>,
         heard: mpsc::Sender<Heard>,
         patience: Patience,
@@ -82,7 +83,7 @@ impl Client {
             let since = Instant::now();
             let lost = match opened {
                 Ok(open) => {
-                    tracing::info!(node = self.node, "presence stream is open");
+                    tracing::info!(node = self.node.name, "presence stream is open");
                     failures = 0;
                     self.follow(open).await
                 }
@@ -106,9 +107,18 @@ impl Client {
             connecting.await.map_err(late)?.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut client = PresenceServiceClient::new(channel).max_decoding_message_size(MAX_UPDATE);
         let (say, said) = mpsc::channel(WAITING);
-        let first = self.shared.own().begin(&self.node);
+        let first = self.shared.own().begin(&self.node.name);
         let reports = stream::iter(first).chain(ReceiverStream::new(said));
-        let response = timeout(self.patience.open, client.report(reports)).await.map_err(late)??;
+        let mut request = Request::new(reports);
+        if !self.node.deployment.is_empty() {
+            let name = self
+                .node
+                .deployment
+                .parse()
+                .map_err(|_| Status::internal("the deployment has no name of ASCII"))?;
+            request.metadata_mut().insert(DEPLOYMENT, name);
+        }
+        let response = timeout(self.patience.open, client.report(request)).await.map_err(late)??;
         Ok(Open { say, updates: response.into_inner() })
     }
 

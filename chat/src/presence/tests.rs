@@ -59,7 +59,13 @@ impl Node {
         };
         let (heard, receiver) = mpsc::channel(16);
         let url = format!("http://{address}");
-        let presence = Presence::with_patience(&url, name.into(), heard, patience).unwrap();
+        let presence = Presence::with_patience(
+            &url,
+            super::Node { name: name.into(), deployment: String::new() },
+            heard,
+            patience,
+        )
+        .unwrap();
         Self { presence, heard: receiver }
     }
 

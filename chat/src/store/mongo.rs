@@ -20,7 +20,7 @@ const FORKED: &str =
     "holds two messages in one place of a room: see the log of a chat node, and restore a backup";
 
 /// What is said when the indexes cannot be seen or made.
-const UNPREPARED: &str = "does not let the indexes of messages be read or created";
+const UNPREPARED: &str = "does not let the indexes of messages and rooms be read or created";
 
 /// The collections `messages`, `rooms`, `untold` and `lineage`. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -86,10 +86,14 @@ impl MongoStore {
     }
 
     /// Why messages cannot be kept in MongoDB, if so, in words that follow its name. Missing indexes are created on the way.
-    pub async fn obstacle(&self) -> Option<&'static str> {
-        match self.history.check().await {
-            Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED),
-            Err(_) => Some(UNPREPARED),
+    pub async fn obstacle(&self) -> Option<String> {
+        let checked = async {
+            self.history.check().await?;
+            self.directory.check_indexes().await
+        };
+        match checked.await {
+            Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED.to_owned()),
+            Err(error) => Some(format!("{UNPREPARED}: {error}")),
             Ok(()) => self.writes.obstacle().await,
         }
     }

@@ -58,12 +58,19 @@ pub struct Roster {
     start: Instant,
     /// No new stream is opened any more.
     stopping: bool,
+    /// Whose roster it is, for the metrics.
+    deployment: String,
     _alive: Part,
 }
 
 impl Roster {
-    /// An empty roster.
+    /// An empty roster of the deployment without a name.
     pub fn new(timings: Timings) -> Self {
+        Self::of("", timings)
+    }
+
+    /// An empty roster of a deployment.
+    pub fn of(deployment: &str, timings: Timings) -> Self {
         let limits = Limits {
             lease: millis(timings.lease),
             typing: millis(timings.typing),
@@ -77,6 +84,7 @@ impl Roster {
             streams: HashMap::new(),
             start: Instant::now(),
             stopping: false,
+            deployment: deployment.to_owned(),
             _alive: Part::new("roster"),
         }
     }
@@ -125,7 +133,8 @@ impl Roster {
         for update in updates::of(diff) {
             self.tell(&update);
         }
-        metrics::gauge!("godzilla_presence_online").set(self.state.online().len() as f64);
+        metrics::gauge!("godzilla_presence_online", "deployment" => self.deployment.clone())
+            .set(self.state.online().len() as f64);
     }
 
     fn sweep(&mut self) {
@@ -138,7 +147,8 @@ impl Roster {
             self.streams.remove(&lease);
         }
         self.tell(&updates::update(Update::Heartbeat(proto::presence::Heartbeat {})));
-        metrics::gauge!("godzilla_presence_streams").set(self.streams.len() as f64);
+        metrics::gauge!("godzilla_presence_streams", "deployment" => self.deployment.clone())
+            .set(self.streams.len() as f64);
     }
 
     /// Queues `update` for every stream. A stream whose queue is full has missed something and is ended: its node comes

@@ -6,6 +6,7 @@ mod incoming;
 mod names;
 mod refusal;
 mod report;
+mod rosters;
 mod service;
 
 use std::{future::Future, time::Duration};
@@ -17,6 +18,7 @@ use tonic::{server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::{v1, v1alpha};
 
+use self::rosters::Rosters;
 pub use self::service::Service;
 use crate::{
     Config, Error,
@@ -76,7 +78,7 @@ pub async fn answers(roster: &Addr<Roster>) -> bool {
     roster.send(Ping).await.is_ok()
 }
 
-/// Serves `roster` on `listener`, on the current runtime, until `shutdown` ends; open calls then have 5 s. Streams end at
+/// Serves `roster`, and those of other deployments, on `listener`, on the current runtime, until `shutdown` ends; open calls then have 5 s. Streams end at
 /// once and new ones are refused. Whoever calls this decides on which thread it runs; [`start`] is the usual way.
 pub async fn serve<S>(
     listener: TcpListener,
@@ -87,13 +89,14 @@ pub async fn serve<S>(
 where
     S: Future<Output = ()> + Send,
 {
+    let rosters = Rosters::new(&config.deployment, roster, Arbiter::current(), config.timings());
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in HEALTH {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
     let (reflection, older_reflection) = reflection(&config)?;
     let router = server()
-        .add_service(refusal::Exact(presence_service(roster.clone(), &config)))
+        .add_service(refusal::Exact(presence_service(rosters.clone(), &config)))
         .add_service(health_service)
         .add_optional_service(reflection)
         .add_optional_service(older_reflection);
@@ -101,7 +104,7 @@ where
     let (stopping, stopped) = oneshot::channel();
     let signal = async {
         shutdown.await;
-        stop(health, &roster).await;
+        stop(health, &rosters).await;
         let _ = stopping.send(());
     };
     let incoming = incoming::accept(listener, config.presence_connections);
@@ -131,8 +134,8 @@ fn server() -> Server {
         .max_connection_age(CONNECTION_AGE)
 }
 
-fn presence_service(roster: Addr<Roster>, config: &Config) -> PresenceServiceServer<Service> {
-    PresenceServiceServer::new(Service::new(roster, config.presence_lease))
+fn presence_service(rosters: Rosters, config: &Config) -> PresenceServiceServer<Service> {
+    PresenceServiceServer::new(Service::new(rosters, config.presence_lease))
         .max_decoding_message_size(MAX_DECODED)
         .max_encoding_message_size(MAX_ENCODED)
 }
@@ -154,13 +157,15 @@ fn reflection(
 
 /// Says that the service is not there any more, to those who watch and to those who report. A status is cleared after it
 /// is told, because a watch goes on for as long as there is something to watch.
-async fn stop(mut health: HealthReporter, roster: &Addr<Roster>) {
+async fn stop(mut health: HealthReporter, rosters: &Rosters) {
     for name in HEALTH {
         health.set_service_status(name, ServingStatus::NotServing).await;
         health.clear_service_status(name).await;
     }
     // A roster that does not answer has no streams to end either.
-    let _ = roster.send(Stop).await;
+    for roster in rosters.all() {
+        let _ = roster.send(Stop).await;
+    }
 }
 
 /// Ends when a stopped service had its time.

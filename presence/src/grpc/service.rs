@@ -12,32 +12,33 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 use super::{
     names::{name, room},
     report,
+    rosters::Rosters,
 };
 use crate::{
     Error,
     actor::{Call, GetOnline, GetTyping, Roster},
 };
 
-/// The presence service in front of one roster.
+/// The presence service in front of the rosters.
 #[derive(Debug, Clone)]
 pub struct Service {
-    roster: Addr<Roster>,
+    rosters: Rosters,
     lease: Duration,
 }
 
 impl Service {
-    /// The service for `roster`; a stream that is silent for `lease` is ended.
-    pub fn new(roster: Addr<Roster>, lease: Duration) -> Self {
-        Self { roster, lease }
+    /// The service for these rosters; a stream that is silent for `lease` is ended.
+    pub fn new(rosters: Rosters, lease: Duration) -> Self {
+        Self { rosters, lease }
     }
 
-    async fn call(&self, call: Call) -> Result<(), Status> {
+    async fn call(&self, roster: &Addr<Roster>, call: Call) -> Result<(), Status> {
         metrics::counter!("godzilla_presence_calls_total").increment(1);
-        self.roster.send(call).await.map_err(Error::from)?.map_err(Status::from)
+        roster.send(call).await.map_err(Error::from)?.map_err(Status::from)
     }
 
-    async fn online(&self) -> Result<Response<OnlineUsersResponse>, Status> {
-        let usernames = self.roster.send(GetOnline).await.map_err(Error::from)?;
+    async fn online(&self, roster: &Addr<Roster>) -> Result<Response<OnlineUsersResponse>, Status> {
+        let usernames = roster.send(GetOnline).await.map_err(Error::from)?;
         Ok(Response::new(OnlineUsersResponse { usernames }))
     }
 }
@@ -50,27 +51,36 @@ impl PresenceService for Service {
         &self,
         request: Request<UserRequest>,
     ) -> Result<Response<OnlineUsersResponse>, Status> {
-        self.call(Call::Connected(name(&request.into_inner().username)?)).await?;
-        self.online().await
+        let roster = self.rosters.of(request.metadata())?;
+        self.call(&roster, Call::Connected(name(&request.into_inner().username)?)).await?;
+        self.online(&roster).await
     }
 
     async fn user_disconnected(&self, request: Request<UserRequest>) -> Result<Response<Empty>, Status> {
-        self.call(Call::Disconnected(name(&request.into_inner().username)?)).await?;
+        let roster = self.rosters.of(request.metadata())?;
+        self.call(&roster, Call::Disconnected(name(&request.into_inner().username)?)).await?;
         Ok(Response::new(Empty {}))
     }
 
     async fn set_typing(&self, request: Request<SetTypingRequest>) -> Result<Response<Empty>, Status> {
+        let roster = self.rosters.of(request.metadata())?;
         let SetTypingRequest { username, is_typing, room: of } = request.into_inner();
-        self.call(Call::Typing { user: name(&username)?, room: room(&of)?, is_typing }).await?;
+        self.call(&roster, Call::Typing { user: name(&username)?, room: room(&of)?, is_typing }).await?;
         Ok(Response::new(Empty {}))
     }
 
-    async fn get_online_users(&self, _: Request<Empty>) -> Result<Response<OnlineUsersResponse>, Status> {
-        self.online().await
+    async fn get_online_users(
+        &self,
+        request: Request<Empty>,
+    ) -> Result<Response<OnlineUsersResponse>, Status> {
+        self.online(&self.rosters.of(request.metadata())?).await
     }
 
-    async fn get_typing_users(&self, _: Request<Empty>) -> Result<Response<TypingUsersResponse>, Status> {
-        let usernames = self.roster.send(GetTyping).await.map_err(Error::from)?;
+    async fn get_typing_users(
+        &self,
+        request: Request<Empty>,
+    ) -> Result<Response<TypingUsersResponse>, Status> {
+        let usernames = self.rosters.of(request.metadata())?.send(GetTyping).await.map_err(Error::from)?;
         Ok(Response::new(TypingUsersResponse { usernames }))
     }
 
@@ -78,7 +88,8 @@ impl PresenceService for Service {
         &self,
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let updates = report::open(self.roster.clone(), request.into_inner(), self.lease).await?;
+        let roster = self.rosters.of(request.metadata())?;
+        let updates = report::open(roster, request.into_inner(), self.lease).await?;
         Ok(Response::new(Box::pin(updates)))
     }
 }

@@ -50,7 +50,7 @@ const BY_TEXT: [(&str, &str); 7] = [
     ("scram failure", REFUSES),
     ("no space left", FULL),
     ("transaction numbers are only allowed", STANDALONE),
-    ("replica set name", OTHER_SET),
+    ("replicaset name", OTHER_SET),
     ("type: rssecondary", NO_PRIMARY),
     ("type: rsghost", OTHER_SET),
 ];
@@ -70,6 +70,36 @@ impl Unanswered {
             Self::Mongo(error) => of(error),
         }
     }
+}
+
+impl Unanswered {
+    /// The cause in words that follow "MongoDB", and what the driver last saw of each member where no server could be chosen.
+    pub fn description(&self) -> String {
+        let words = self.obstacle();
+        let Self::Mongo(error) = self else { return words.to_owned() };
+        let members = members(&error.to_string());
+        if members.is_empty() { words.to_owned() } else { format!("{words} ({})", members.join(", ")) }
+    }
+}
+
+/// The members that a text of the driver lists, each with its state.
+fn members(text: &str) -> Vec<String> {
+    let described = text.split("{ Address: ").skip(1).filter_map(|member| {
+        let (address, rest) = member.split_once(", Type: ")?;
+        let kind = rest.split([',', ' ', '}']).next().unwrap_or_default();
+        let failure = rest.split_once(", Error: ").map(|(_, failure)| failure.to_lowercase());
+        let state = match (kind.to_lowercase().as_str(), failure) {
+            ("rsprimary", _) => "is the primary".to_owned(),
+            ("rssecondary", _) => "is a secondary".to_owned(),
+            ("rsarbiter", _) => "is an arbiter".to_owned(),
+            ("rsghost", _) => "has no replica set".to_owned(),
+            ("unknown", Some(failure)) => cause::by_text(&failure).unwrap_or("cannot be reached").to_owned(),
+            ("unknown", None) => "was not reached yet".to_owned(),
+            (other, _) => format!("is {other}"),
+        };
+        Some(format!("{address} {state}"))
+    });
+    described.collect()
 }
 
 /// The cause of `error` in words that follow "MongoDB".
@@ -98,4 +128,22 @@ pub fn of(error: &Error) -> &'static str {
         return OTHER_SET;
     }
     find(&BY_TEXT).or_else(|| cause::by_text(&text)).or_else(|| find(&LAST)).unwrap_or(SILENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_of_a_set_without_a_primary_are_named() {
+        let text = "Kind: Server selection timeout: No available servers. Topology: { Type: ReplicaSetNoPrimary, Set Name: rs0, Servers: \
+            [ { Address: one:27017, Type: RsSecondary, Average RTT: 2ms }, { Address: two:27017, Type: Unknown, Error: Kind: I/O error: \
+            Connection refused (os error 111), labels: {} }, { Address: three:27017, Type: Unknown } ] }";
+        let named = members(text);
+        let words =
+            ["one:27017 is a secondary", "two:27017 refuses connections", "three:27017 was not reached yet"];
+        assert_eq!(named.len(), words.len(), "{named:?}");
+        assert!(named.iter().zip(words).all(|(member, words)| member.starts_with(words)), "{named:?}");
+        assert_eq!(members("Kind: Command failed: not a list"), [""; 0]);
+    }
 }

@@ -41,7 +41,7 @@ struct State {
     /// The start of a write that has no result yet.
     pending: Option<Instant>,
     /// The time and the result of the last write.
-    last: Option<(Instant, Option<&'static str>)>,
+    last: Option<(Instant, Option<String>)>,
 }
 
 impl Writes {
@@ -53,7 +53,7 @@ impl Writes {
 
     /// The cause that prevents writes, if any, in words that follow "MongoDB". Starts a write when the last result is old.
     /// Callers share the write. Returns within a second, also when MongoDB does not answer.
-    pub async fn obstacle(&self) -> Option<&'static str> {
+    pub async fn obstacle(&self) -> Option<String> {
         let mut finished = std::pin::pin!(self.finished.notified());
         finished.as_mut().enable();
         if self.begin() {
@@ -63,17 +63,17 @@ impl Writes {
             let _ = timeout(PATIENCE, finished).await;
         }
         let state = self.state();
-        match (state.pending, state.last) {
-            (Some(since), _) if since.elapsed() >= SLOW => Some(UNCONFIRMED),
-            (Some(_), None) => Some(UNCONFIRMED),
-            (_, last) => last.and_then(|(_, obstacle)| obstacle),
+        match (state.pending, &state.last) {
+            (Some(since), _) if since.elapsed() >= SLOW => Some(UNCONFIRMED.to_owned()),
+            (Some(_), None) => Some(UNCONFIRMED.to_owned()),
+            (_, last) => last.as_ref().and_then(|(_, obstacle)| obstacle.clone()),
         }
     }
 
     /// Whether a write is due. Marks it as pending.
     fn begin(&self) -> bool {
         let mut state = self.state();
-        let is_fresh = state.last.is_some_and(|(at, _)| at.elapsed() < INTERVAL);
+        let is_fresh = state.last.as_ref().is_some_and(|(at, _)| at.elapsed() < INTERVAL);
         let is_due = state.pending.is_none() && !is_fresh;
         if is_due {
             state.pending = Some(Instant::now());
@@ -85,8 +85,8 @@ impl Writes {
         let update = doc! { "$set": { "at": DateTime::now() } };
         let write = self.documents.update_one(doc! { "_id": 1 }, update).upsert(true);
         let obstacle = answered(write).await.err().map(|error| match error {
-            super::Unanswered::Late => UNCONFIRMED,
-            error => error.obstacle(),
+            super::Unanswered::Late => UNCONFIRMED.to_owned(),
+            error => error.description(),
         });
         *self.state() = State { pending: None, last: Some((Instant::now(), obstacle)) };
         self.finished.notify_waiters();

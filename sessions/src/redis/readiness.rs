@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use remote::{
-    DEADLINE, HookError, PoolError, SILENT, Unanswered,
+    DEADLINE, HookError, PoolError, SCRIPTS, SILENT, Unanswered,
     redis::{self, AsyncCommands},
 };
 use tokio::time::timeout;
@@ -13,10 +13,19 @@ use super::{
     run::{self, UNTOLD},
 };
 
+/// The commands by which sessions are found.
+const FINDING: [&str; 2] = ["INFO", "MGET"];
+
+/// The commands by which sessions are found, opened and closed, and failed logins are counted.
+const KEEPING: [&str; 14] = [
+    "INFO", "MGET", "GET", "EXISTS", "TIME", "SET", "DEL", "INCR", "RPUSH", "LRANGE", "PEXPIRE", "PUBLISH",
+    SCRIPTS[0], SCRIPTS[1],
+];
+
 impl RedisSessions {
     /// Why nobody can be found in Redis, if so: it does not answer, nothing is heard from it, or it has not been told of what is
     /// closed. In words that go behind "Redis", for `/readyz`.
-    pub async fn obstacle(&self) -> Option<&'static str> {
+    pub async fn obstacle(&self) -> Option<String> {
         let mark = &self.names.mark;
         let asked = self.redis.ask(async |mut redis| run::ask::<redis::Value>(&mut redis, mark, "").await);
         let is_told = match asked.await {
@@ -25,17 +34,18 @@ impl RedisSessions {
                 self.contradict().await;
                 false
             }
-            Err(error) => return Some(error.obstacle()),
+            Err(error) => return Some(error.description()),
         };
         if !is_told {
-            return Some(UNTOLD);
+            return Some(UNTOLD.to_owned());
         } else if !self.is_listening() {
-            return Some(self.deafness.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(SILENT));
+            let deafness = self.deafness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return Some(deafness.unwrap_or_else(|| SILENT.to_owned()));
         }
         match self.keeper {
             // Who opens and closes sessions needs writes, too.
-            Some(_) => self.redis.check_writes().await.err().map(|error| error.obstacle()),
-            None => None,
+            Some(_) => self.redis.refusal(&KEEPING).await,
+            None => self.redis.refusal(&FINDING).await,
         }
     }
 

@@ -32,7 +32,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const CHECK: Duration = Duration::from_secs(3);
 
 /// The cause for which closings are not heard, in words that follow "Redis".
-pub type Deafness = Arc<Mutex<Option<&'static str>>>;
+pub type Deafness = Arc<Mutex<Option<String>>>;
 
 /// Who is told what is heard.
 #[derive(Clone)]
@@ -89,11 +89,12 @@ pub async fn watch(client: Client, heard: Heard) {
             }
             Ok(Err(error)) => {
                 let why = cause::of(&error);
-                if heard.set_deafness(Some(why)) != Some(why) {
+                let words = format!("{why} (SUBSCRIBE: {error})");
+                if heard.set_deafness(Some(words.clone())) != Some(words) {
                     tracing::warn!(%error, why, "cannot listen for closings yet");
                 }
             }
-            Err(_) => drop(heard.set_deafness(Some(SILENT))),
+            Err(_) => drop(heard.set_deafness(Some(SILENT.to_owned()))),
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSES.1);
@@ -134,7 +135,7 @@ impl Heard {
     }
 
     /// Answers with the cause before.
-    fn set_deafness(&self, why: Option<&'static str>) -> Option<&'static str> {
+    fn set_deafness(&self, why: Option<String>) -> Option<String> {
         std::mem::replace(&mut *self.deafness.lock().unwrap_or_else(PoisonError::into_inner), why)
     }
 }

@@ -124,6 +124,7 @@ impl MongoDirectory {
 #[async_trait]
 impl Changes for MongoDirectory {
     async fn recent(&self) -> Result<Vec<(RoomName, u64)>, Error> {
+        self.heal_indexes();
         self.versions_where(recently(), true).await
     }
 

@@ -423,7 +423,7 @@ async fn an_order_never_forks_when_indexes_vanish() {
         let first = usize::from(!lost.is_empty());
         assert_eq!(said.len(), 20 + first, "{lost:?}: {said:?}");
         assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "{lost:?}: {said:?}");
-        *nodes[1].prepared.lock().await = None;
+        nodes[1].prepared.forget().await;
         nodes[1].check().await.unwrap();
         let mut names = messages.list_index_names().await.unwrap();
         names.sort();

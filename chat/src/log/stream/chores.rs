@@ -1,18 +1,36 @@
 //! Tasks beside the one that tells: changes that wait for other nodes, and entries that are too old. Started by
 //! [`super::follow`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{Stream, follow::PAUSE, line::Line, scripts};
-use crate::redis;
+use crate::{Error, redis};
 
 /// How long entries are kept.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Between two looks at what may be forgotten.
 const FORGET: Duration = Duration::from_secs(600);
+
+impl Stream {
+    /// The stream is not followed from now on.
+    pub(super) fn is_away(&self, why: &Error) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.to_string();
+        self.alive.store(false, Ordering::Release);
+        self.position.moved.notify_waiters();
+    }
+
+    /// Why the stream is not followed, if so.
+    pub fn obstacle(&self) -> Option<String> {
+        let why = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (!self.is_alive()).then(|| format!("is not followed: {why}"))
+    }
+}
 
 /// Tells other nodes of changes, in their order, each until it is told.
 pub(super) async fn spread(stream: Arc<Stream>, mut changes: mpsc::Receiver<Line>) {

@@ -97,12 +97,14 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
     let (last, replaced, noted) = (position.reached(), claimed.replaced, HashMap::new());
     let mut follower = Follower { last, replaced, stream, entries, tell, noted, swept: Instant::now() };
     while !follower.entries.is_closed() {
-        if let Ok((connection, claimed)) = follower.stream.redis.listen().await {
-            if let Err(error) = follower.read(connection, claimed).await {
-                tracing::warn!(%error, "the log is away, messages are told from the store");
+        match follower.stream.redis.listen().await {
+            Ok((connection, claimed)) => {
+                if let Err(error) = follower.read(connection, claimed).await {
+                    tracing::warn!(%error, "the log is away, messages are told from the store");
+                    follower.stream.is_away(&error);
+                }
             }
-            follower.stream.alive.store(false, Ordering::Release);
-            follower.stream.position.moved.notify_waiters();
+            Err(error) => follower.stream.is_away(&error),
         }
         follower.tell_changes().await;
         follower.tell_untold().await;

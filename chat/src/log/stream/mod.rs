@@ -80,6 +80,8 @@ pub struct Stream {
     position: Arc<Position>,
     /// Whether Redis answers, as far as is known.
     alive: AtomicBool,
+    /// Why it did not the last time.
+    trouble: Mutex<String>,
     /// The last offset that this node was given.
     given: AtomicU64,
     track: Mutex<Track>,
@@ -135,6 +137,7 @@ impl Stream {
             lineage,
             position: position.clone(),
             alive: AtomicBool::new(true),
+            trouble: Mutex::default(),
             given: AtomicU64::new(*last),
             track: Mutex::default(),
             unplaced: AtomicU64::new(0),

@@ -76,22 +76,28 @@ impl Follower {
             Ok(Ok(found)) => found.into_iter().next(),
             _ => None,
         };
-        match changed {
+        let is_told = match changed {
             Some(changed) if changed.is_tracked() => {
                 let named = changed.version_of(|what| line.is_about(what));
-                self.apply(&changed, named.unwrap_or(changed.version)).await;
+                let is_told = self.apply(&changed, named.unwrap_or(changed.version)).await;
                 if is_own {
                     self.seat(&changed).await;
                 }
+                is_told
             }
             other => {
+                // An earlier release has changed the room: what others have noted before that comes first.
                 if let Some(changed) = other {
+                    if let Some(last) = changed.changes.last() {
+                        self.apply(&changed, last.version).await;
+                    }
                     self.stream.seen().set(&room, Some(changed.version));
                 }
                 self.pass_on(line, is_own).await;
+                false
             }
-        }
-        if !is_own {
+        };
+        if !is_own && !is_told {
             (self.tell)(News::Changed(room));
         }
     }
@@ -106,7 +112,9 @@ impl Follower {
     }
 
     async fn catch_up_with_changes(&mut self, unchecked: &[RoomName]) -> Result<(), Error> {
-        let recent = self.stream.rooms.recent().await?;
+        // Messages wait for it.
+        let recent = timeout(2 * LOOK, self.stream.rooms.recent()).await;
+        let recent = recent.map_err(|_| Error::Store("no answer in time".to_owned()))??;
         self.apply_newer(recent).await?;
         for rooms in unchecked.chunks(PART) {
             for changed in self.stream.rooms.of(rooms).await? {

@@ -319,7 +319,7 @@ async fn redis_is_away(mut cluster: Cluster) {
         );
     }
     cluster.server.returns();
-    soon("the nodes see Redis again", async || here.log.is_alive() && there.log.is_alive()).await;
+    soon("the nodes see Redis again", async || here.stream.is_alive() && there.stream.is_alive()).await;
     cluster.says(&there, &["after 1"]).await;
     cluster.says(&here, &["after 2"]).await;
     here.told_exactly(&["after 1", "after 2"]).await;
@@ -352,7 +352,7 @@ async fn a_redis_that_hangs_is_as_good_as_away() {
     here.told_exactly(&["away"]).await;
     there.told_exactly(&["away"]).await;
     cluster.server.thaws();
-    soon("the nodes see Redis again", async || here.log.is_alive() && there.log.is_alive()).await;
+    soon("the nodes see Redis again", async || here.stream.is_alive() && there.stream.is_alive()).await;
     cluster.says(&there, &["after"]).await;
     here.told_exactly(&["after"]).await;
     there.told_exactly(&["after"]).await;

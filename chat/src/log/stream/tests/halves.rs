@@ -19,7 +19,10 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
         here.told_exactly(&[&text("away")]).await;
         there.told_exactly(&[&text("away")]).await;
         let obstacle = here.stream.redis.obstacle().await;
-        assert!(obstacle.is_some_and(|words| words.contains(refusal.word())), "{refusal:?}: {obstacle:?}");
+        assert!(
+            obstacle.as_ref().is_some_and(|words| words.contains(refusal.word())),
+            "{refusal:?}: {obstacle:?}"
+        );
         refusal.ends(&cluster.server);
         let healed = async || cluster.untold.all().await.unwrap().is_empty();
         soon(&format!("{refusal:?}: the log is healed"), healed).await;
@@ -163,4 +166,25 @@ async fn a_room_that_the_log_has_forgotten_is_not_recovered_twice() {
     here.told_exactly(&["three"]).await;
     let missed = here.log.missed(&[tea()], after, "x").await.unwrap();
     assert_eq!(missed.map(|missed| missed.messages.len()), None, "the log has older ones behind that");
+}
+
+/// An append that Redis refuses leaves the log as it was: clients that come back later recover.
+#[actix_rt::test]
+async fn a_refused_append_does_not_end_the_epoch() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    cluster.says(&here, &["before"]).await;
+    here.told_exactly(&["before"]).await;
+    there.told_exactly(&["before"]).await;
+    let epoch = here.stream.position.epoch();
+    cluster.server.does("ACL SETUSER godzilla -xadd");
+    cluster.says(&here, &["away"]).await;
+    here.log.spread(&Entry::Changed { room: tea() }).await;
+    here.told_exactly(&["away"]).await;
+    there.told_exactly(&["away"]).await;
+    cluster.server.does("ACL SETUSER godzilla +xadd");
+    soon("the log is healed", async || cluster.untold.all().await.unwrap().is_empty()).await;
+    cluster.says(&there, &["after"]).await;
+    here.told_exactly(&["after"]).await;
+    assert_eq!((here.stream.position.epoch(), there.stream.position.epoch()), (epoch.clone(), epoch));
 }

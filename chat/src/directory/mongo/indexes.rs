@@ -1,0 +1,60 @@
+//! The indexes of rooms. They can be dropped while the process runs; the nodes ask for changes twice a second and create them again.
+
+use mongodb::{IndexModel, bson::doc, options::IndexOptions};
+use tokio::time::Instant;
+
+use super::{COLLECTION, MongoDirectory};
+use crate::{
+    Error,
+    mongo::{PREPARATION, due, unprepared, within},
+};
+
+impl MongoDirectory {
+    /// Creates the indexes by which the rooms of a user, those of whom a user has added or whom they avoid, and recent changes are found.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when MongoDB does not answer or refuses.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        self.prepared(Instant::now() + PREPARATION).await
+    }
+
+    /// The same where an answer is due, at most every 10 s. For `/readyz`.
+    ///
+    /// # Errors
+    /// See [`MongoDirectory::prepare`].
+    pub async fn check_indexes(&self) -> Result<(), Error> {
+        self.prepared(due()).await
+    }
+
+    /// Creates what is missing, while the caller goes on: the creation can take long, and what is asked has an answer without it.
+    pub(super) fn heal_indexes(&self) {
+        if !self.prepared.is_due() {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.check_indexes().await {
+                tracing::warn!(%error, "indexes of rooms are missing");
+            }
+        });
+    }
+
+    async fn prepared(&self, due: Instant) -> Result<(), Error> {
+        within(due, self.prepared.ensure(self.create_indexes())).await
+    }
+
+    async fn create_indexes(&self) -> Result<(), Error> {
+        let index = |name: &str, keys| {
+            let options = IndexOptions::builder().name(name.to_owned()).build();
+            IndexModel::builder().keys(keys).options(options).build()
+        };
+        let indexes = [
+            index("members", doc! { "members.key": 1 }),
+            index("adders", doc! { "members.by_key": 1 }),
+            index("departures", doc! { "departures.key": 1 }),
+            index("changed", doc! { "changed": -1 }),
+        ];
+        let created = self.rooms.create_indexes(indexes).await;
+        created.map(drop).map_err(|error| unprepared(COLLECTION, error))
+    }
+}

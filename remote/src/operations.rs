@@ -1,0 +1,105 @@
+//! Detection of a Redis that refuses some of the commands that a role needs: a missing right, a full memory, a replica. Each command
+//! is tried on keys that nothing reads, so the refusal names the command and not the first request that met it.
+
+use deadpool_redis::redis::{Cmd, RedisError, Value, cmd, pipe};
+
+use crate::{Redis, Unanswered, cause};
+
+/// The keys that are written, by the type of their values, are this and the type.
+const KEY: &str = "godzilla:tried:";
+
+/// The lifetime of these keys, in milliseconds.
+const LIFETIME_MS: &str = "60000";
+
+/// The digest of a script that nobody loads: the reply `NOSCRIPT` shows that scripts are allowed.
+const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
+
+/// The code of that reply.
+const NOSCRIPT: &str = "NOSCRIPT";
+
+/// A command, the type of its key, and its arguments behind the key.
+type Operation = (&'static str, &'static str, &'static [&'static str]);
+
+/// The commands that can be tried, in the order in which they are. Keys are deleted first, so that none grows.
+const OPERATIONS: [Operation; 29] = [
+    ("DEL", "list", &[]),
+    ("GET", "string", &[]),
+    ("MGET", "string", &[]),
+    ("EXISTS", "string", &[]),
+    ("TYPE", "string", &[]),
+    ("MSET", "string", &["1"]),
+    ("SET", "string", &["1", "PX", LIFETIME_MS]),
+    ("PSETEX", "string", &[LIFETIME_MS, "1"]),
+    ("INCR", "number", &[]),
+    ("PEXPIRE", "number", &[LIFETIME_MS]),
+    ("RPUSH", "list", &["1"]),
+    ("LRANGE", "list", &["0", "-1"]),
+    ("HSET", "hash", &["field", "1"]),
+    ("HGET", "hash", &["field"]),
+    ("HGETALL", "hash", &[]),
+    ("HDEL", "hash", &["field"]),
+    ("ZADD", "zset", &["1", "member"]),
+    ("ZREVRANGEBYSCORE", "zset", &["0", "0"]),
+    ("ZREMRANGEBYSCORE", "zset", &["0", "0"]),
+    ("XADD", "stream", &["MAXLEN", "1", "*", "field", "1"]),
+    ("XRANGE", "stream", &["-", "+", "COUNT", "1"]),
+    ("XREVRANGE", "stream", &["+", "-", "COUNT", "1"]),
+    ("XTRIM", "stream", &["MAXLEN", "1"]),
+    ("XREAD", "", &["COUNT", "1", "STREAMS", "{stream}", "0"]),
+    ("PUBLISH", "channel", &["1"]),
+    ("EVALSHA", "", &[NO_SCRIPT, "0"]),
+    ("SCRIPT", "", &["LOAD", "return 1"]),
+    ("TIME", "", &[]),
+    ("INFO", "", &["server"]),
+];
+
+/// The commands of scripts.
+pub const SCRIPTS: [&str; 2] = ["EVALSHA", "SCRIPT"];
+
+impl Redis {
+    /// Tries these commands. Answers with the first that is refused, in words that follow "Redis": the cause, what to do, and in brackets
+    /// the command and the reply. Commands that cannot be tried are left out.
+    pub async fn refusal(&self, commands: &[&str]) -> Option<String> {
+        let tried: Vec<&Operation> =
+            OPERATIONS.iter().filter(|operation| commands.contains(&operation.0)).collect();
+        let mut pipe = pipe();
+        pipe.ignore_errors();
+        for operation in &tried {
+            pipe.add_command(self.command(operation));
+        }
+        let asked = self.ask(async |mut redis| pipe.query_async(&mut redis).await);
+        let replies: Vec<Result<Value, RedisError>> = match asked.await {
+            Ok(replies) => replies,
+            Err(error) => return Some(error.description()),
+        };
+        tried.iter().zip(replies).find_map(|((name, ..), reply)| {
+            let error = reply.err().filter(|error| error.code() != Some(NOSCRIPT))?;
+            Some(format!("{} ({name}: {error})", cause::of(&error)))
+        })
+    }
+
+    fn command(&self, (name, kind, arguments): &Operation) -> Cmd {
+        let key = |kind: &str| self.key(&format!("{KEY}{kind}"));
+        let mut command = cmd(name);
+        if !kind.is_empty() {
+            command.arg(key(kind));
+        }
+        for argument in *arguments {
+            match *argument {
+                "{stream}" => command.arg(key("stream")),
+                argument => command.arg(argument),
+            };
+        }
+        command
+    }
+}
+
+impl Unanswered {
+    /// The cause in words that follow "Redis", with the error itself where Redis gave one.
+    pub fn description(&self) -> String {
+        match self {
+            Self::Late => self.obstacle().to_owned(),
+            error => format!("{} ({error})", error.obstacle()),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `/readyz` of each role names what is wrong with its stores: the cause, and for Redis the command that is refused.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener},
+    time::{Duration, Instant},
+};
+
+use testbed::{Mongo, Redis};
+
+use super::{Role, key_file};
+use crate::stage::PATIENCE;
+
+/// The roles that use Redis.
+const ROLES: [&str; 3] = ["gateway", "accounts", "chat"];
+
+impl Role {
+    /// Waits until `/readyz` has this status and names all of these.
+    async fn says(&self, what: &str, status: u16, words: &[&str]) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (found, body) = self.admin("/readyz").await;
+            if found == status && words.iter().all(|word| body.to_lowercase().contains(&word.to_lowercase()))
+            {
+                return;
+            }
+            assert!(
+                Instant::now() < until,
+                "{what}: {status} with {words:?} is wanted and not {found} {body}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Starts a role on these stores, ready or not.
+    async fn starts_on(name: &str, mongo: &str, redis: &str, key: &str) -> Self {
+        let mongo = ["--mongo-uri", mongo];
+        let more: &[&str] = match name {
+            "gateway" => &["--accounts-url", "http://127.0.0.1:1"],
+            "chat" => &[mongo[0], mongo[1], "--node", "one"],
+            _ => &mongo,
+        };
+        let shared = ["--redis-url", redis, "--secret-file", key];
+        let mut role = Self::starts_up(name, &[&shared[..], more].concat());
+        role.listens_to_operators().await;
+        role
+    }
+}
+
+/// A server that answers whatever it is sent with these bytes, often enough for several commands at once.
+fn answering(bytes: &'static [u8]) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = listener.local_addr().expect("a bound socket").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|read| read > 0)
+                    && stream.write_all(&bytes.repeat(8)).is_ok()
+                {}
+            });
+        }
+    });
+    format!("redis://127.0.0.1:{port}/0")
+}
+
+#[tokio::test]
+async fn every_role_names_the_cause_for_which_an_address_of_redis_is_no_use() {
+    let (mongo, redis) = (Mongo::start().await, Redis::start());
+    // The default user may do nothing, as where only named users are known.
+    redis.does("ACL SETUSER default resetpass >other");
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let silent = format!("redis://{}/0", mute.local_addr().expect("a bound socket"));
+    let key = key_file();
+    let key = key.path().to_string_lossy();
+    // A server for TLS answers plain text with an alert.
+    let cases = [
+        (redis.url().replace("secret", "wrong"), "refuses the user or the password"),
+        (redis.admin_url(), "refuses the user or the password"),
+        (redis.url().replace("/0", "/99"), "number in its address"),
+        ("redis://no-such-host.invalid:6379/0".to_owned(), "does not resolve"),
+        ("redis://127.0.0.1:1/0".to_owned(), "refuses connections"),
+        (answering(b"\x15\x03\x01\x00\x02\x02\x46"), "TLS"),
+        (answering(b"-LOADING Redis is loading the dataset in memory\r\n"), "loading"),
+        (answering(b"-DENIED Redis is running in protected mode\r\n"), "protected mode"),
+        (answering(b"-MASTERDOWN Link with MASTER is down\r\n"), "replica"),
+        (silent, "does not answer"),
+    ];
+    for (url, word) in &cases {
+        for name in ROLES {
+            let role = Role::starts_on(name, &mongo.uri(), url, &key).await;
+            role.says(&format!("{name} with {url}"), 503, &["Redis", word, "since 2"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_role_names_the_command_that_redis_refuses() {
+    let (mongo, redis) = (Mongo::start().await, Redis::start());
+    let key = key_file();
+    let key = key.path().to_string_lossy();
+    let mut roles = Vec::new();
+    for name in ROLES {
+        roles.push((name, Role::starts_on(name, &mongo.uri(), &redis.url(), &key).await));
+    }
+    let says = async |name: &str, what: &str, status: u16, words: &[&str]| {
+        let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("it was started");
+        role.says(&format!("{name}, {what}"), status, words).await;
+    };
+    for name in ROLES {
+        says(name, "at first", 200, &["\"ok\""]).await;
+    }
+    // A right, who is not ready without it, and who is degraded.
+    let cases: [(&str, &[&str], &[&str]); 13] = [
+        ("xadd", &[], &["chat"]),
+        ("xread", &[], &["chat"]),
+        ("xrange", &[], &["chat"]),
+        ("xtrim", &[], &["chat"]),
+        ("mset", &[], &["chat"]),
+        ("evalsha", &ROLES, &[]),
+        ("hset", &["chat"], &[]),
+        ("hdel", &["chat"], &[]),
+        ("hgetall", &["gateway"], &[]),
+        ("psetex", &["chat"], &[]),
+        ("mget", &ROLES, &[]),
+        ("publish", &["accounts"], &[]),
+        ("rpush", &["accounts"], &[]),
+    ];
+    for (right, unready, degraded) in cases {
+        redis.does(&format!("ACL SETUSER godzilla -{right}"));
+        let command = right.to_uppercase();
+        for name in unready {
+            says(name, right, 503, &["Redis", "rights", &command, "no permissions"]).await;
+        }
+        for name in degraded {
+            says(name, right, 200, &["\"degraded\"", "Redis", "rights", &command, "MongoDB within 2 s"])
+                .await;
+            let (_, role) = roles.iter().find(|(role, _)| role == name).expect("it was started");
+            assert!(role.admin("/metrics").await.1.contains("godzilla_degraded 1"), "{name}, {right}");
+        }
+        for name in ROLES.iter().filter(|name| !unready.contains(name) && !degraded.contains(name)) {
+            says(name, right, 200, &["\"ok\""]).await;
+        }
+        redis.does(&format!("ACL SETUSER godzilla +{right}"));
+        for name in ROLES {
+            says(name, &format!("{right} again"), 200, &["\"ok\""]).await;
+        }
+    }
+    // Connections that listen keep their rights until they are made again.
+    redis.does("ACL SETUSER godzilla -subscribe");
+    redis.does("CLIENT KILL TYPE pubsub");
+    for name in ROLES {
+        says(name, "subscribe", 503, &["Redis", "rights", "SUBSCRIBE"]).await;
+    }
+}

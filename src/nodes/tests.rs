@@ -191,7 +191,7 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
     assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1, OPEN)]));
     redis.returns();
     becomes_known(&node).await;
-    while !watch.obstacle().await.is_none() {
+    while watch.obstacle().await.is_some() {
         assert!(Instant::now() < until, "nobody notices that Redis is back");
         sleep(Duration::from_millis(5)).await;
     }

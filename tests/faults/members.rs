@@ -117,18 +117,19 @@ impl Cast {
     async fn ends(&mut self, end: End, room: &str) {
         let member = format!("/rooms/{room}/members/{}", self.bob.person.name);
         match end {
-            End::Removed => patiently(&self.alice.person, || Request::new("DELETE", &member), 200).await,
-            End::Left => patiently(&self.bob.person, || Request::new("DELETE", &member), 200).await,
+            End::Removed | End::Left => {
+                let by = if end.is_left() { &self.bob.person } else { &self.alice.person };
+                patiently(by, || Request::new("DELETE", &member), 200).await;
+            }
             End::LeftBySocket => {
                 let ack = self.bob.asks("leave", &json!({"room": room})).await;
                 assert_eq!(ack["ok"], true, "{ack}");
-                return;
             }
             End::Archived | End::EphemeralArchived => {
                 let target = format!("/rooms/{room}");
-                patiently(&self.alice.person, || Request::new("DELETE", &target), 200).await
+                patiently(&self.alice.person, || Request::new("DELETE", &target), 200).await;
             }
-        };
+        }
     }
 
     /// Bob's socket and alice's are told that bob has left.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use embedded::{Database, Options};
+use embedded::{Check, Database, Options};
 use proto::{Timestamp, Username};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::broadcast;
@@ -52,42 +52,49 @@ const CLOSINGS: usize = 1_024;
 pub struct SqliteSessions {
     db: Database,
     clock: Clock,
+    /// The time by which expired sessions are deleted; none while the clock is not plausible.
+    settled: Arc<dyn Fn() -> Option<Timestamp> + Send + Sync>,
     closings: broadcast::Sender<Closing>,
     /// When expired sessions were last swept out, in milliseconds since the epoch.
     swept: Arc<AtomicU64>,
 }
 
 impl SqliteSessions {
-    /// Opens the file and begins to sweep out what expired. Blocks; call it at start. `clock` is [`Timestamp::now`] but
-    /// in tests.
+    /// Opens the file, whose clock is `clock`, and begins to sweep out what expired. Blocks; for tests.
     pub fn open(
         path: &Path,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
-        Self::open_with(path, false, clock)
+        let clock: Clock = Arc::new(clock);
+        let settled = clock.clone();
+        Self::open_with(path, false, move || clock(), move || Some(settled()))
     }
 
-    /// Opens the file, also one that has lost committed data if that is accepted. All sessions are then closed. Blocks.
+    /// Opens the file, also one that has lost committed data if that is accepted; all sessions are then closed. Begins to sweep out
+    /// what expired. `clock` is [`Timestamp::steady`] and `settled` [`Timestamp::settled`]. Blocks; call it at start.
     pub fn open_with(
         path: &Path,
         accept_loss: bool,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+        settled: impl Fn() -> Option<Timestamp> + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
         let db = Database::open(path, Options { renewal: RENEWAL, accept_loss, ..Options::new(MIGRATIONS) })?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let swept = Arc::new(AtomicU64::new(0));
-        let this = Self { db, clock: Arc::new(clock), closings, swept };
-        let now = this.now();
-        // Nobody waits for it: queued at the call, done before any later write.
-        drop(this.db.write_then(move |conn| sweep(conn, now), this.tell()));
-        this.swept.store(now.unsigned_abs(), Ordering::Relaxed);
+        let this = Self { db, clock: Arc::new(clock), settled: Arc::new(settled), closings, swept };
+        if let Some(now) = this.due_sweep() {
+            // Nobody waits for it: queued at the call, done before any later write.
+            drop(this.db.write_then(move |conn| sweep(conn, now), this.tell()));
+        }
         Ok(this)
     }
 
-    /// Queries that find what is wrong with the file; each row of an answer is a sentence.
-    pub fn checks() -> Vec<String> {
-        vec![format!("SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions WHERE {BAD}")]
-    }
+    /// Queries that find what is wrong with the file.
+    pub const CHECKS: &[Check] = &[Check {
+        since: 2,
+        sql: "SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions
+              WHERE sum <> row_sum(id, user, username, issued_at)",
+    }];
 
     /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
     pub async fn obstacle(&self) -> Option<&'static str> {
@@ -114,11 +121,12 @@ impl SqliteSessions {
         }
     }
 
-    /// Whether it is time to sweep; answers yes once an hour.
-    fn is_sweep_due(&self, now: i64) -> bool {
-        let now = now.unsigned_abs();
-        let due = |last: u64| (now.abs_diff(last) >= SWEEP_MILLIS).then_some(now);
-        self.swept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    /// The time of a sweep, if one is due: once an hour, and not while the clock is not plausible.
+    fn due_sweep(&self) -> Option<i64> {
+        let now = millis((self.settled)()?);
+        let at = now.unsigned_abs();
+        let due = |last: u64| (at.abs_diff(last) >= SWEEP_MILLIS).then_some(at);
+        self.swept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).ok().map(|_| now)
     }
 }
 
@@ -128,9 +136,9 @@ impl Sessions for SqliteSessions {
         let token = Token::generate()?;
         let (id, user, now) = (token.id(), user.clone(), self.now());
         let old: Vec<SessionId> = old.iter().map(Token::id).collect();
-        let due = self.is_sweep_due(now);
+        let due = self.due_sweep();
         let job = move |conn: &Connection| {
-            let mut closed = if due { sweep(conn, now)? } else { Vec::new() };
+            let mut closed = due.map_or_else(|| Ok(Vec::new()), |now| sweep(conn, now))?;
             for old in &old {
                 closed.extend(remove(conn, old)?.then(|| Closing::replaced(old.clone())));
             }

@@ -183,7 +183,7 @@ impl MongoHistory {
             "$or": [
                 { "seq": { "$lte": integer(head.saturating_sub(keep)) } },
                 { "timestamp": { "$lt": date(oldest) } },
-                { "timestamp": { "$gt": date(Timestamp::latest()) } },
+                { "timestamp": { "$gt": date(Timestamp::latest_settled()) } },
             ],
         };
         self.messages.delete_many(gone).await?;

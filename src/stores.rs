@@ -65,7 +65,8 @@ impl Stores {
     fn open_in(flag: &Path, directory: &Path, accept_loss: bool) -> Result<Self, Error> {
         let path = |name: &str| directory.join(name);
         let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
-        let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, Timestamp::steady, Timestamp::settled);
+        let sessions =
+            SqliteSessions::open_with(&path(SESSIONS), accept_loss, Timestamp::steady, Timestamp::settled);
         let sessions = sessions.map_err(unusable(flag))?;
         let chat = chat::Store::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
         let this = Self { users: Arc::new(users), sessions: Arc::new(sessions), chat };

@@ -86,7 +86,10 @@ impl Error {
         match self {
             Self::Unavailable(error) => tracing::warn!(%error, "a store does not answer"),
             Self::Damaged(what) => {
-                tracing::error!(what, "a stored user is damaged; `godzilla check` finds all damage of an embedded store");
+                tracing::error!(
+                    what,
+                    "a stored user is damaged; `godzilla check` finds all damage of an embedded store"
+                );
             }
             Self::Internal(what) => tracing::error!(what, "a request met a fault"),
             _ => {}

@@ -69,7 +69,9 @@ impl Error {
             Self::Conflict(_) => Code::Conflict,
             Self::TooLarge { .. } => Code::TooLarge,
             Self::RateLimited { .. } => Code::RateLimited,
-            Self::Unavailable(_) | Self::Store(_) | Self::Damaged(_) | Self::Fenced { .. } => Code::Unavailable,
+            Self::Unavailable(_) | Self::Store(_) | Self::Damaged(_) | Self::Fenced { .. } => {
+                Code::Unavailable
+            }
         }
     }
 

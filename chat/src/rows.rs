@@ -7,8 +7,7 @@ use proto::RoomName;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 /// Whether a row of `rooms` is not what was written. Null for a row without a checksum.
-pub const BAD_ROOM: &str =
-    "rooms.sum <> row_sum(rooms.name, rooms.private, rooms.ephemeral, rooms.archived, rooms.trimmed, rooms.base)";
+pub const BAD_ROOM: &str = "rooms.sum <> row_sum(rooms.name, rooms.private, rooms.ephemeral, rooms.archived, rooms.trimmed, rooms.base)";
 
 /// The same for a row of `departures`.
 pub const BAD_DEPARTURE: &str =
@@ -37,7 +36,8 @@ pub fn refuse_bad_room(conn: &Connection, room: &RoomName) -> rusqlite::Result<(
 
 /// Gives the room's row, which was just changed, its checksum.
 pub fn seal_room(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
-    let update = "UPDATE rooms SET sum = row_sum(name, private, ephemeral, archived, trimmed, base) WHERE name = ?";
+    let update =
+        "UPDATE rooms SET sum = row_sum(name, private, ephemeral, archived, trimmed, base) WHERE name = ?";
     conn.prepare_cached(update)?.execute([room.as_str()]).map(drop)
 }
 

@@ -15,7 +15,9 @@ const SCHEMA: &[&str] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [how @ ("sql" | "sql-and-die"), statement] = &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    if let [how @ ("sql" | "sql-and-die"), statement] =
+        &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
         let conn = Connection::open("words.sqlite3").unwrap();
         run(&conn, statement);
         if *how == "sql" {

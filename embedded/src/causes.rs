@@ -74,7 +74,10 @@ pub fn cause_of(path: &Path, error: &io::Error) -> Option<String> {
             let at = if fs::metadata(path).is_ok() { path.to_owned() } else { directory };
             let owner = fs::metadata(&at).map_or_else(|_| "another user".to_owned(), owner);
             let user = Uid::effective();
-            format!("user {user} may not write to {}, which belongs to {owner}: chown it to {user}", at.display())
+            format!(
+                "user {user} may not write to {}, which belongs to {owner}: chown it to {user}",
+                at.display()
+            )
         }
         _ => return None,
     })

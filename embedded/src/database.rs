@@ -85,7 +85,16 @@ impl Options {
     /// Two readers, queues of 1,024, 5 s.
     pub const fn new(migrations: &'static [&'static str]) -> Self {
         let deadline = Duration::from_secs(5);
-        Self { migrations, readers: 2, queue: 1_024, deadline, accept_loss: false, renewal: &[], renew: false, repair: &[] }
+        Self {
+            migrations,
+            readers: 2,
+            queue: 1_024,
+            deadline,
+            accept_loss: false,
+            renewal: &[],
+            renew: false,
+            repair: &[],
+        }
     }
 }
 

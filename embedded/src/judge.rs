@@ -18,7 +18,9 @@ pub fn without_log(noted: &Noted, found: &State) -> Option<String> {
                     .to_owned(),
             ),
         },
-        _ => Some("the log of the store is missing: the file was copied or moved without its -wal".to_owned()),
+        _ => {
+            Some("the log of the store is missing: the file was copied or moved without its -wal".to_owned())
+        }
     }
 }
 
@@ -41,7 +43,8 @@ fn behind(opening: &Opening, found: &State) -> Option<String> {
     let of_opening = found.commits.as_ref().filter(|commits| commits.id == opening.id);
     let present = of_opening.map_or(0, |commits| commits.commits);
     let all = opening.commits;
-    (present < all).then(|| format!("{} of {all} transactions since the last start are missing", all - present))
+    (present < all)
+        .then(|| format!("{} of {all} transactions since the last start are missing", all - present))
 }
 
 #[cfg(test)]

@@ -131,9 +131,8 @@ mod tests {
     fn a_note_is_read_back_and_a_damaged_one_is_none() {
         let root = TempDir::new().unwrap();
         let path = root.path().join("words.sqlite3");
-        let lock = || {
-            File::options().write(true).create(true).truncate(false).open(beside(&path, ".lock")).unwrap()
-        };
+        let lock =
+            || File::options().write(true).create(true).truncate(false).open(beside(&path, ".lock")).unwrap();
         assert_eq!(Noted::read(&path).opening, None);
         let mut tally = Tally::new(lock()).unwrap();
         assert!(Noted::read(&path).opening.is_none());

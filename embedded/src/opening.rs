@@ -10,8 +10,7 @@ use crate::{
     damage::{self, Finding},
     file, judge,
     note::{Noted, Tally},
-    schema,
-    state,
+    schema, state,
     watch::Watch,
 };
 

@@ -79,7 +79,8 @@ impl Snapshot {
         let has_log = lock.is_some() && !damage::has_no_log(path);
         let file = has_log.then(|| state::of_file(path)).flatten();
         let fault = fault.or_else(|| {
-            judge::is_alien(noted.opening.as_ref(), file.as_ref()).then(|| Error::Alien { path: path.to_owned() }.to_string())
+            judge::is_alien(noted.opening.as_ref(), file.as_ref())
+                .then(|| Error::Alien { path: path.to_owned() }.to_string())
         });
         let conn = match lock.is_some() && (fault.is_some() || damage::has_no_log(path)) {
             // No process writes, and everything is in one file: SQLite makes no files beside it. A damaged log stays as it is.
@@ -179,12 +180,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the source cannot be read or the target cannot be written.
-    pub fn copy_to(
-        &self,
-        to: &Path,
-        group: &str,
-        mut progress: impl FnMut(i32, i32),
-    ) -> Result<(), Error> {
+    pub fn copy_to(&self, to: &Path, group: &str, mut progress: impl FnMut(i32, i32)) -> Result<(), Error> {
         let mut copy = Connection::open(to)?;
         copy.execute_batch("PRAGMA synchronous = OFF")?;
         let backup = Backup::new(&self.conn, &mut copy)?;

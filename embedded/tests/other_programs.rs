@@ -125,7 +125,9 @@ async fn what_is_not_in_the_database_is_lost_however_the_log_went() {
             copy(before.path(), at);
         }),
         ("copied without its log", LOST, |at| {
-            ["-wal", "-shm", ".lock"].into_iter().for_each(|suffix| fs::remove_file(part(at, suffix)).unwrap());
+            ["-wal", "-shm", ".lock"]
+                .into_iter()
+                .for_each(|suffix| fs::remove_file(part(at, suffix)).unwrap());
         }),
         ("database replaced by a closed one", ANOTHER, |at| {
             let other = TempDir::new().unwrap();

@@ -118,9 +118,8 @@ fn append(
 /// What the author has said under this draft's `client_id` before.
 fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
     let Some(client_id) = &draft.client_id else { return Ok(None) };
-    let query = &format!(
-        "SELECT id, seq, text, {BAD} FROM messages WHERE room = ? AND author = ? AND client_id = ?"
-    );
+    let query =
+        &format!("SELECT id, seq, text, {BAD} FROM messages WHERE room = ? AND author = ? AND client_id = ?");
     let keys = params![room.as_str(), draft.author.as_str(), client_id.as_str()];
     conn.prepare_cached(query)?
         .query_row(keys, |row| {

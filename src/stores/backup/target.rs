@@ -30,7 +30,9 @@ impl Target {
     /// Refuses what is no place for a copy.
     pub fn examine(to: &Path) -> Result<Self, Error> {
         match fs::metadata(to) {
-            Ok(about) if !about.is_dir() => Err(failed(to)("it is not a directory; name one that is to be made")),
+            Ok(about) if !about.is_dir() => {
+                Err(failed(to)("it is not a directory; name one that is to be made"))
+            }
             Ok(about) => {
                 refuse_content(to)?;
                 refuse_others(to, &about)?;
@@ -41,9 +43,7 @@ impl Target {
                     let linked = linked.display();
                     Err(failed(to)(format!("it is a link to {linked}, which is absent; make that directory")))
                 }
-                Err(_) if to.file_name().is_none() => {
-                    Err(failed(to)("name a directory that is to be made"))
-                }
+                Err(_) if to.file_name().is_none() => Err(failed(to)("name a directory that is to be made")),
                 Err(_) => Ok(Self::Absent(to.to_owned())),
             },
             Err(error) => Err(refused(to)(error)),
@@ -106,7 +106,10 @@ fn refuse_others(to: &Path, about: &fs::Metadata) -> Result<(), Error> {
     if about.uid() == Uid::effective().as_raw() {
         return fs::set_permissions(to, Permissions::from_mode(0o700)).map_err(refused(to));
     }
-    Err(failed(to)(format!("other users can write to it; name a directory in it that is to be made, such as {}/godzilla", to.display())))
+    Err(failed(to)(format!(
+        "other users can write to it; name a directory in it that is to be made, such as {}/godzilla",
+        to.display()
+    )))
 }
 
 fn parent(to: &Path) -> &Path {

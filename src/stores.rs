@@ -15,7 +15,7 @@ use std::{
 
 use accounts::{SqliteUsers, Users};
 use proto::{RoomName, Timestamp};
-use sessions::{SessionId, Sessions, SqliteSessions};
+use sessions::{SessionId, Sessions, SqliteSessions, ages};
 
 use crate::{
     admin::{Probe, unless},
@@ -53,7 +53,7 @@ impl Stores {
         let directory = place::of(&config.data_dir)?;
         place::make_private(&config.data_dir, &directory)?;
         if let Some(last) = last_written(&directory) {
-            Timestamp::was_last_seen(last);
+            ages::was_last_seen(last);
         }
         if !accept_loss {
             group::refuse_incomplete(&config.data_dir, &directory)?;
@@ -65,8 +65,7 @@ impl Stores {
     fn open_in(flag: &Path, directory: &Path, accept_loss: bool) -> Result<Self, Error> {
         let path = |name: &str| directory.join(name);
         let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
-        let sessions =
-            SqliteSessions::open_with(&path(SESSIONS), accept_loss, Timestamp::steady, Timestamp::settled);
+        let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, ages::now, ages::settled);
         let sessions = sessions.map_err(unusable(flag))?;
         let chat = chat::Store::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
         let this = Self { users: Arc::new(users), sessions: Arc::new(sessions), chat };

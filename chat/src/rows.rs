@@ -29,9 +29,11 @@ pub fn refuse_bad(row: &Row<'_>, column: usize, what: impl FnOnce() -> String) -
 
 /// Fails when the room's row is not what was written. Called before it is changed, so that a new checksum covers no damage.
 pub fn refuse_bad_room(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
-    let query = format!("SELECT {BAD_ROOM} FROM rooms WHERE name = ?");
+    // The checksum is that of the name that was asked for.
+    let query =
+        "SELECT sum <> row_sum(?1, private, ephemeral, archived, trimmed, base) FROM rooms WHERE name = ?1";
     let row = |row: &Row<'_>| refuse_bad(row, 0, || format!("the room {room}"));
-    conn.prepare_cached(&query)?.query_row([room.as_str()], row).optional().map(drop)
+    conn.prepare_cached(query)?.query_row([room.as_str()], row).optional().map(drop)
 }
 
 /// Gives the room's row, which was just changed, its checksum.

@@ -2,8 +2,8 @@
 //! are there: another program may have written the log back and removed it. Pure; called at start and by `check`.
 
 use crate::{
-    note::{Noted, Opening},
-    state::State,
+    note::Noted,
+    state::{Opening, State},
 };
 
 /// Why a store that was not closed may not be opened without its log. None when everything is in the database.

@@ -12,16 +12,10 @@ use std::{
 use rusqlite::Connection;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{file::beside, state};
-
-/// One opening of a store, from its start to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opening {
-    /// The random id of the opening.
-    pub id: String,
-    /// Transactions that it has committed.
-    pub commits: u64,
-}
+use crate::{
+    file::beside,
+    state::{self, Opening},
+};
 
 /// The lock file as the last process left it.
 #[derive(Debug)]

@@ -44,8 +44,8 @@ fn sum(values: &Context<'_>) -> i64 {
                 hasher.update(&[2]);
                 hasher.update(&number.to_le_bytes());
             }
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-                hasher.update(&[3]);
+            text @ (ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
+                hasher.update(&[if matches!(text, ValueRef::Text(_)) { 3 } else { 4 }]);
                 hasher.update(&(bytes.len() as u64).to_le_bytes());
                 hasher.update(bytes);
             }
@@ -66,7 +66,18 @@ mod tests {
             conn.query_row(&format!("SELECT row_sum({values})"), [], |row| row.get(0)).unwrap()
         };
         assert_eq!(sum("'a', 1"), sum("'a', 1"));
-        let all = ["'a', 1", "'b', 1", "1, 'a'", "'a', '1'", "'a', NULL", "'a'", "'', 'a1'", "'a1', ''", ""];
+        let all = [
+            "x'61', 1",
+            "'a', 1",
+            "'b', 1",
+            "1, 'a'",
+            "'a', '1'",
+            "'a', NULL",
+            "'a'",
+            "'', 'a1'",
+            "'a1', ''",
+            "",
+        ];
         let mut sums: Vec<i64> = all.iter().map(|values| sum(values)).collect();
         sums.sort_unstable();
         sums.dedup();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::{file, note::Opening};
+use crate::file;
 
 /// The id of the opening. It stays in the database file until a clean end, so a copy of that file alone, without the log beside
 /// it, can be distinguished from a store that was closed, and a log from that of another database.
@@ -20,6 +20,15 @@ const GROUP: &str = "group";
 /// A query for rows that no release writes; each row of the answer is a sentence.
 pub const CHECK: &str = "SELECT 'store_state has a row that is not known' FROM store_state
     WHERE key NOT IN ('open', 'commits', 'group')";
+
+/// One opening of a store, from its start to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The random id of the opening.
+    pub id: String,
+    /// Transactions that it has committed.
+    pub commits: u64,
+}
 
 /// What the database contains about its last opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

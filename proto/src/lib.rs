@@ -11,7 +11,6 @@ pub mod object;
 pub mod refusal;
 pub mod signature;
 pub mod stamp;
-mod steady;
 
 pub use event::Code;
 pub use identity::Identity;

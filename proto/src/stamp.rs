@@ -44,7 +44,7 @@ impl Timestamp {
         Self::now().latest_after()
     }
 
-    pub(crate) fn latest_after(self) -> Self {
+    fn latest_after(self) -> Self {
         Self(self.0.saturating_add(MAX_AHEAD_MS))
     }
 }

@@ -33,9 +33,6 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE sessions ADD COLUMN sum INTEGER",
 ];
 
-/// Rows that are not what was written.
-const BAD: &str = "sum <> row_sum(id, user, username, issued_at)";
-
 /// What is done to a file that has lost its end, which may have held a logout: all sessions are closed.
 const RENEWAL: &[&str] = &["DELETE FROM sessions"];
 
@@ -71,7 +68,7 @@ impl SqliteSessions {
     }
 
     /// Opens the file, also one that has lost committed data if that is accepted; all sessions are then closed. Begins to sweep out
-    /// what expired. `clock` is [`Timestamp::steady`] and `settled` [`Timestamp::settled`]. Blocks; call it at start.
+    /// what expired. `clock` is [`ages::now`](crate::ages::now) and `settled` [`ages::settled`](crate::ages::settled). Blocks; call it at start.
     pub fn open_with(
         path: &Path,
         accept_loss: bool,
@@ -187,14 +184,13 @@ fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusql
 /// Username and issue time of a session that was issued after `oldest`, and not so long after it that a wrong clock has dated it:
 /// that one would live for years.
 fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<(String, i64)>> {
-    let sql = format!(
-        "SELECT username, issued_at, {BAD} FROM sessions WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3"
-    );
+    // The checksum is that of the id that was asked for: another session's row proves nothing.
+    let sql = "SELECT username, issued_at, sum <> row_sum(?1, user, username, issued_at) FROM sessions
+               WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3";
     let lifetime = i64::try_from(LIFETIME_SECONDS * 1_000).unwrap_or(i64::MAX);
     let newest = oldest.saturating_add(lifetime).saturating_add(MAX_AHEAD_MILLIS);
     let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<bool>>(2)?));
-    let found =
-        conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
+    let found = conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
     match found {
         Some((_, _, Some(true))) => Err(embedded::damaged_row("a session")),
         found => Ok(found.map(|(username, issued_at, _)| (username, issued_at))),

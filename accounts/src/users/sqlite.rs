@@ -90,13 +90,15 @@ impl Users for SqliteUsers {
 
     async fn find(&self, key: &str) -> Result<Option<User>, Error> {
         let key = key.to_owned();
-        let sql = format!("SELECT username, hash, {BAD} FROM users WHERE key = ?1");
+        // The key that was asked for, and not that of the row which was found.
+        let sql =
+            "SELECT username, hash, sum <> row_sum(?1, username, hash, created_at) FROM users WHERE key = ?1";
         let row = move |conn: &rusqlite::Connection| {
             let found = |row: &rusqlite::Row<'_>| match row.get::<_, Option<bool>>(2)? {
                 Some(true) => Err(embedded::damaged_row("a user")),
                 _ => Ok((row.get::<_, String>(0)?, row.get(1)?)),
             };
-            let found = conn.prepare_cached(&sql)?.query_row([&key], found).optional()?;
+            let found = conn.prepare_cached(sql)?.query_row([&key], found).optional()?;
             match found.is_none() && conn.prepare_cached(BY_NAME)?.exists([&key])? {
                 true => Err(embedded::damaged_row("the key of a user")),
                 false => Ok(found),

@@ -228,12 +228,10 @@ fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
     let query = "SELECT name, private, ephemeral, NULL, 0 FROM rooms WHERE name = ? AND archived = 0";
     let found = conn.prepare_cached(query)?.query_row([room.as_str()], card).optional()?;
     let Some(mut card) = found else { return Ok(None) };
-    let query = format!(
-        "SELECT user, owner, added_by, {} FROM members WHERE room = ? ORDER BY place",
-        bad_member("members")
-    );
+    let query = "SELECT user, owner, added_by, sum <> row_sum(?1, user, owner, added_by) FROM members
+                 WHERE room = ?1 ORDER BY place";
     let members: Vec<Member> =
-        conn.prepare_cached(&query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
+        conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
     card.owner =
         members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone());
     Ok(Some(Entry { card, members }))

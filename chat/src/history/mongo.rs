@@ -183,7 +183,7 @@ impl MongoHistory {
             "$or": [
                 { "seq": { "$lte": integer(head.saturating_sub(keep)) } },
                 { "timestamp": { "$lt": date(oldest) } },
-                { "timestamp": { "$gt": date(Timestamp::latest_settled()) } },
+                { "timestamp": { "$gt": date(sessions::ages::latest()) } },
             ],
         };
         self.messages.delete_many(gone).await?;

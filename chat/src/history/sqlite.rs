@@ -21,12 +21,13 @@ use crate::{
     rows::{refuse_bad, refuse_bad_room, refuse_gap, seal_room},
 };
 
-/// Whether a message is not what was written.
-const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
+/// Whether a message is not what was written. Where one room is asked for, its name (`?1`) is checked, and not that of the row
+/// which was found.
+const BAD: &str = "sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
 
-/// What [`message`] reads: the columns of a message, and whether they are not what was written.
+/// What [`message`] reads of a query whose first parameter is the room.
 const COLUMNS: &str = "id, seq, author, text, timestamp,
-    sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
+    sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
 
 /// The messages of `chat.sqlite3`.
 #[derive(Clone)]
@@ -118,8 +119,9 @@ fn append(
 /// What the author has said under this draft's `client_id` before.
 fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
     let Some(client_id) = &draft.client_id else { return Ok(None) };
-    let query =
-        &format!("SELECT id, seq, text, {BAD} FROM messages WHERE room = ? AND author = ? AND client_id = ?");
+    let query = &format!(
+        "SELECT id, seq, text, {BAD} FROM messages WHERE room = ?1 AND author = ?2 AND client_id = ?3"
+    );
     let keys = params![room.as_str(), draft.author.as_str(), client_id.as_str()];
     conn.prepare_cached(query)?
         .query_row(keys, |row| {
@@ -150,7 +152,7 @@ fn insert(conn: &Connection, room: &RoomName, at: Head, draft: &Draft) -> rusqli
 
 fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
     let query =
-        &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ? ORDER BY seq DESC LIMIT 1");
+        &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq DESC LIMIT 1");
     let head = conn
         .prepare_cached(query)?
         .query_row([room.as_str()], |row| {
@@ -180,7 +182,7 @@ fn page(
     limit: u32,
 ) -> rusqlite::Result<Page> {
     let query = &format!(
-        "SELECT {COLUMNS}, origin FROM messages WHERE room = ? AND seq < ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+        "SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq < ?2 AND seq > ?3 ORDER BY seq DESC LIMIT ?4"
     );
     let (before, after) = (before.map_or(i64::MAX, integer), integer(after.unwrap_or(0)));
     // One more than asked for tells whether there is a next page.
@@ -198,7 +200,7 @@ fn page(
 fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::Result<Slice> {
     // A read sees one state: a head from after the messages would promise what they lack.
     let query =
-        &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ? AND seq > ? ORDER BY seq LIMIT ?");
+        &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
     let (messages, _) = fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
     let mut before = seq;
@@ -218,7 +220,7 @@ fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rus
         integer(head),
         integer(last_gone),
         integer(oldest.0),
-        integer(Timestamp::latest_settled().0)
+        integer(sessions::ages::latest().0)
     ];
     refuse_bad_room(conn, room)?;
     let note = format!(

@@ -21,7 +21,7 @@ impl Room {
         let (history, room) = (self.parts.history.clone(), self.name.clone());
         let age = u64::try_from(AGE.as_millis()).unwrap_or(u64::MAX);
         // A clock that has jumped makes nothing old.
-        let oldest = Timestamp(Timestamp::settled().map_or(0, |now| now.0.saturating_sub(age)));
+        let oldest = Timestamp(sessions::ages::settled().map_or(0, |now| now.0.saturating_sub(age)));
         let trimmed = async move {
             if let Err(error) = history.trim(&room, KEEP, oldest).await {
                 tracing::warn!(%room, %error, "an ephemeral room was not trimmed");

@@ -44,7 +44,7 @@ fn issue(conn: &Connection, ticket: &Ticket) -> rusqlite::Result<()> {
     // A few at a time keep the table small without ever holding up a connect for long.
     let delete =
         "DELETE FROM tickets WHERE pid IN (SELECT pid FROM tickets WHERE issued < ? ORDER BY issued LIMIT 4)";
-    if Timestamp::settled().is_some() {
+    if sessions::ages::settled().is_some() {
         let oldest = ticket.issued.0.saturating_sub(LIFETIME_MS);
         conn.prepare_cached(delete)?.execute([integer(oldest)])?;
     }
@@ -57,8 +57,8 @@ fn issue(conn: &Connection, ticket: &Ticket) -> rusqlite::Result<()> {
 }
 
 fn find(conn: &Connection, pid: String, oldest: Timestamp) -> rusqlite::Result<Option<Ticket>> {
-    let query = "SELECT sid, user, since, issued, sum <> row_sum(pid, sid, user, since, issued)
-                 FROM tickets WHERE pid = ? AND issued >= ?";
+    let query = "SELECT sid, user, since, issued, sum <> row_sum(?1, sid, user, since, issued)
+                 FROM tickets WHERE pid = ?1 AND issued >= ?2";
     conn.prepare_cached(query)?
         .query_row(params![pid, integer(oldest.0)], |row| {
             if row.get::<_, Option<bool>>(4)? == Some(true) {

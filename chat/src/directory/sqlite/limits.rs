@@ -1,7 +1,7 @@
 //! Whether somebody may become a member: what they may do themselves, and what others may do to them. Called inside the job that
 //! makes the member.
 
-use proto::{RoomName, Timestamp, Username};
+use proto::{RoomName, Username};
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -51,14 +51,14 @@ pub fn check_added(
 
 /// Keeps that somebody leaves a room into which they were added.
 pub fn note_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
-    if Timestamp::settled().is_some() {
+    if sessions::ages::settled().is_some() {
         let delete = "DELETE FROM departures WHERE at <= ?";
         conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
     }
     let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at, sum)
                   SELECT room, user, added_by, ?1, row_sum(room, user, added_by, ?1) FROM members
                   WHERE room = ?2 AND user = ?3 AND added_by IS NOT NULL";
-    let values = params![integer(Timestamp::steady().0), room.as_str(), user.as_str()];
+    let values = params![integer(sessions::ages::now().0), room.as_str(), user.as_str()];
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }
 

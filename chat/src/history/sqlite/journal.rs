@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use proto::RoomName;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{COLUMNS, SqliteHistory, message};
+use super::{SqliteHistory, message};
 use crate::{
     Error,
     column::{integer, number},
@@ -38,6 +38,9 @@ impl Journal for SqliteHistory {
     }
 }
 
+/// Whether a message of any room is not what was written.
+const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
+
 /// The offset of the last message that was ever stored.
 pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
     let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
@@ -55,7 +58,7 @@ fn missed(
         return Ok(None);
     }
     let query = format!(
-        "SELECT {COLUMNS}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
+        "SELECT id, seq, author, text, timestamp, {BAD}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
     );
     let (mut messages, mut bytes) = (Vec::new(), 0);
     let mut statement = conn.prepare_cached(&query)?;

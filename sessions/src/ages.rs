@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::Timestamp;
+use proto::Timestamp;
 
 /// By how much the wall clock may drift from the monotonic one between two readings, in milliseconds (5 min).
 const TOLERANCE: i64 = 300_000;
@@ -35,33 +35,31 @@ enum Trust {
     Offset(i64),
 }
 
-impl Timestamp {
-    /// The time by which ages are measured: the wall clock, or after a jump of it by more than 5 min the time that has passed on the
-    /// monotonic clock, for an hour.
-    pub fn steady() -> Self {
-        read().0
-    }
+/// The time by which ages are measured: the wall clock, or after a jump of it by more than 5 min the time that has passed on the
+/// monotonic clock, for an hour.
+pub fn now() -> Timestamp {
+    read().0
+}
 
-    /// The same, while the wall clock is plausible: only then may anything be deleted for its age.
-    pub fn settled() -> Option<Self> {
-        let (now, is_settled) = read();
-        is_settled.then_some(now)
-    }
+/// The same, while the wall clock is plausible: only then may anything be deleted for its age.
+pub fn settled() -> Option<Timestamp> {
+    let (now, is_settled) = read();
+    is_settled.then_some(now)
+}
 
-    /// The latest time that a right clock can have given by now; the end of time while the wall clock is not plausible.
-    pub fn latest_settled() -> Self {
-        Self::settled().map_or(Self(u64::MAX), Self::latest_after)
-    }
+/// The latest time that a right clock can have given by now; the end of time while the wall clock is not plausible.
+pub fn latest() -> Timestamp {
+    settled().map_or(Timestamp(u64::MAX), |_| Timestamp::latest())
+}
 
-    /// To be called at start with the time of the last write before it: a wall clock that is behind that, or more than an hour
-    /// after it, is not plausible before it has gone on steadily for an hour.
-    pub fn was_last_seen(last: Self) {
-        let now = i64::try_from(Self::now().0).unwrap_or(i64::MAX);
-        let passed = now.saturating_sub(i64::try_from(last.0).unwrap_or(i64::MAX));
-        let longest = i64::try_from(SETTLING).unwrap_or(i64::MAX);
-        if !(-TOLERANCE..=longest).contains(&passed) {
-            *clock() = Steady { start: None, trusted: Trust::Nothing, jumped: None };
-        }
+/// To be called at start with the time of the last write before it: a wall clock that is behind that, or more than an hour after it,
+/// is not plausible before it has gone on steadily for an hour.
+pub fn was_last_seen(last: Timestamp) {
+    let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
+    let passed = now.saturating_sub(i64::try_from(last.0).unwrap_or(i64::MAX));
+    let longest = i64::try_from(SETTLING).unwrap_or(i64::MAX);
+    if !(-TOLERANCE..=longest).contains(&passed) {
+        *clock() = Steady { start: None, trusted: Trust::Nothing, jumped: None };
     }
 }
 

@@ -103,7 +103,7 @@ fn append(
     if stored.seq != head {
         return Ok(Err(stored));
     }
-    let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), Timestamp::now());
+    let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), sessions::ages::now());
     for draft in drafts {
         if let Some(first) = first_of(conn, room, draft)? {
             outcomes.push(first);

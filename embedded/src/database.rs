@@ -225,9 +225,8 @@ impl Database {
     /// space; after a write that found no room it tries one of 1 MiB. A writer thread that has ended, or hangs in a batch (in an
     /// fsync, for example), is one such thing.
     pub async fn obstacle(&self) -> Option<&'static str> {
-        const HANGS: &str = "has a writer that hangs or has ended; check the disk and restart";
         if !self.inner.health.is_good() {
-            return Some(HANGS);
+            return Some("has a writer that hangs or has ended; check the disk and restart");
         }
         let inner = self.inner.clone();
         let look = move |_: &Connection| {
@@ -239,11 +238,9 @@ impl Database {
         if self.inner.condition.shortage().is_some() {
             // A small commit succeeds where a large one does not.
             let (condition, path) = (self.inner.condition.clone(), self.inner.path.clone());
-            let trial = move |_: &Connection| Ok(condition.set_shortage(shortage::lacking(&path)));
-            let _ = self.write(trial).await;
+            let _ = self.write(move |_| Ok(condition.set_shortage(shortage::lacking(&path)))).await;
         }
-        let hangs = || (!self.inner.health.is_good()).then_some(HANGS);
-        self.inner.condition.words().or_else(|| looked.is_err().then_some("does not answer")).or_else(hangs)
+        self.inner.condition.words().or_else(|| looked.is_err().then_some("does not answer"))
     }
 
     fn queue<J>(

@@ -68,7 +68,7 @@ impl Writer {
         let health = self.health.clone();
         let alive = health.alive();
         while let Ok(first) = self.queue.recv() {
-            health.begin();
+            let step = health.begin();
             hooks::fault();
             if let Some(stop) = self.condition.stopped() {
                 first.settle(&Verdict::Refused(stop));
@@ -76,6 +76,7 @@ impl Writer {
                 self.batch(first);
                 self.checkpoint();
             }
+            drop(step);
             health.rest();
         }
         self.finish();

@@ -10,12 +10,12 @@ use std::{
     path::Path,
     sync::{Arc, mpsc::sync_channel},
     thread,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use accounts::{SqliteUsers, Users};
 use proto::{RoomName, Timestamp};
-use sessions::{SessionId, Sessions, SqliteSessions};
+use sessions::{SessionId, Sessions, SqliteSessions, ages};
 
 use crate::{
     admin::{Probe, unless},
@@ -52,6 +52,9 @@ impl Stores {
     fn open_with(config: &config::Store, accept_loss: bool) -> Result<Self, Error> {
         let directory = place::of(&config.data_dir)?;
         place::make_private(&config.data_dir, &directory)?;
+        if let Some(last) = last_written(&directory) {
+            ages::was_last_seen(last);
+        }
         if !accept_loss {
             group::refuse_incomplete(&config.data_dir, &directory)?;
         }
@@ -62,7 +65,7 @@ impl Stores {
     fn open_in(flag: &Path, directory: &Path, accept_loss: bool) -> Result<Self, Error> {
         let path = |name: &str| directory.join(name);
         let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
-        let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, Timestamp::now);
+        let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, ages::now, ages::settled);
         let sessions = sessions.map_err(unusable(flag))?;
         let chat = chat::Store::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
         let this = Self { users: Arc::new(users), sessions: Arc::new(sessions), chat };
@@ -126,6 +129,14 @@ impl Stores {
             );
         }
     }
+}
+
+/// When one of the files was last written; none where there is no store yet.
+fn last_written(directory: &Path) -> Option<Timestamp> {
+    let files = FILES.iter().flat_map(|name| ["", "-wal", ".lock"].map(|suffix| format!("{name}{suffix}")));
+    let written = files.filter_map(|file| directory.join(file).metadata().ok()?.modified().ok()).max()?;
+    let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// The stores' errors name the file themselves; the flag that moves it is what is missing.

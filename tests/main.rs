@@ -21,6 +21,7 @@ mod proxies;
 mod readme;
 mod recovery;
 mod roles;
+mod rot;
 mod settings;
 mod signals;
 mod slow_reader;

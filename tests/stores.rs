@@ -220,10 +220,13 @@ fn copy(from: &Path, to: &Path) {
 fn ages(data: &Path) {
     let additions =
         "DROP INDEX members_by_adder; ALTER TABLE members DROP COLUMN added_by; DROP TABLE departures;
-         ALTER TABLE rooms DROP COLUMN base;";
-    for (file, table, version, later) in
-        [(FILES[0], "users", 1, ""), (FILES[1], "sessions", 1, ""), (FILES[2], "messages", 2, additions)]
-    {
+         ALTER TABLE rooms DROP COLUMN base; ALTER TABLE rooms DROP COLUMN sum; ALTER TABLE members DROP COLUMN sum;
+         ALTER TABLE tickets DROP COLUMN sum; ALTER TABLE meta DROP COLUMN sum;";
+    for (file, table, version, later) in [
+        (FILES[0], "users", 1, "DROP INDEX users_by_name;"),
+        (FILES[1], "sessions", 1, ""),
+        (FILES[2], "messages", 2, additions),
+    ] {
         let conn = rusqlite::Connection::open(data.join(file)).expect("a store");
         let sql = format!(
             "PRAGMA journal_mode = DELETE; ALTER TABLE {table} DROP COLUMN sum; DROP TABLE store_state; {later}
@@ -322,6 +325,129 @@ fn holds((what, change, before, backup, check): Case, data: &Path, to: &Path) {
     }
 }
 
+/// Runs `backup` with `to` as its argument in the directory `at`, and `check` on the copy, behind some words of the shell.
+fn backs_up(before: &str, to: &str, data: &Path, at: &Path) -> Output {
+    let script =
+        format!("{before} \"$0\" backup {to} --data-dir {} && \"$0\" check --data-dir {to}", data.display());
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).arg(program().get_program()).current_dir(at).env_clear();
+    shell.env("PATH", std::env::var_os("PATH").unwrap_or_default()).output().expect("the tool runs")
+}
+
+#[tokio::test]
+async fn a_backup_goes_into_every_place_that_can_hold_it_and_names_the_remedy_for_others() {
+    let (root, data) = stopped().await;
+    // What is made beforehand, the argument, what is printed when it is refused.
+    let cases = [
+        ("", "new", ""),
+        ("", "new/", ""),
+        ("", "not/yet/there", ""),
+        ("", "./new", ""),
+        ("mkdir to;", "to", ""),
+        ("mkdir to;", "to/", ""),
+        ("mkdir to; chmod 777 to;", "to", ""),
+        ("mkdir to; cd to;", ".", ""),
+        ("mkdir -p a/b; cd a/b;", "../../new", ""),
+        ("mkdir to; mkdir to/lost+found;", "to", ""),
+        ("mkdir to; ln -s to link;", "link", ""),
+        ("mkdir to; ln -s \"$PWD/to\" link;", "link/", ""),
+        ("mkdir to; ln -s to link;", "link/new", ""),
+        ("ln -s nowhere link;", "link", "make that directory"),
+        ("mkdir to; touch to/x;", "to", "empty or absent"),
+        ("touch to;", "to", "not a directory"),
+        ("touch to;", "to/new", "no backup was made"),
+    ];
+    for (number, (before, to, refused)) in cases.into_iter().enumerate() {
+        let at = root.path().join(format!("at-{number}"));
+        fs::create_dir(&at).expect("a new directory");
+        let made = backs_up(before, to, &data, &at);
+        assert_eq!(made.status.success(), refused.is_empty(), "{before} {to}: {}", text(&made));
+        assert!(text(&made).contains(refused), "{before} {to}: {}", text(&made));
+        let left = Command::new("find").arg(&at).args(["-name", "*partial*"]).output().expect("find");
+        assert!(left.stdout.is_empty(), "{before} {to}: {}", text(&left));
+    }
+    // Mount points, and directories of another user, where this user may make them.
+    let isolated = |script: &str, at: &Path| {
+        let script = format!(
+            "unshare --user --map-root-user --mount sh -c '{script}' {}",
+            program().get_program().display()
+        );
+        Command::new("sh").arg("-c").arg(script).current_dir(at).output().expect("a shell")
+    };
+    let at = root.path().join("mounts");
+    fs::create_dir_all(at.join("to")).expect("a new directory");
+    if isolated("mount -t tmpfs none to", &at).status.success() {
+        let data = data.display();
+        let made = isolated(
+            &format!(
+                "mount -t tmpfs none to && \"$0\" backup to --data-dir {data} && \"$0\" check --data-dir to"
+            ),
+            &at,
+        );
+        assert!(made.status.success(), "a mount point: {}", text(&made));
+        let made = isolated(
+            &format!("mount -t tmpfs -o size=64k none to && \"$0\" backup to --data-dir {data}; ls -A to"),
+            &at,
+        );
+        assert!(text(&made).contains("no backup was made"), "a small disk: {}", text(&made));
+        let left = String::from_utf8_lossy(&made.stdout).into_owned();
+        assert!(!left.contains("partial"), "a small disk: {left}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_while_people_write_is_whole_and_has_what_was_acked_before() {
+    let stage = Stage::opens_with(&["--message-rate", "100000", "--message-burst", "100000"]).await;
+    let mut writers = Vec::new();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    for name in ["alice", "bob", "carol", "dave"] {
+        let mut socket = stage.enters(name).await;
+        let stopped = stopped.clone();
+        writers.push(tokio::spawn(async move {
+            let mut said = 0;
+            while !*stopped.borrow() {
+                let ids: Vec<u64> = (0..32)
+                    .map(|n| socket.request("message", &json!({"text": format!("{said} {n}")})))
+                    .collect();
+                for id in ids {
+                    let answer = socket.try_answer(id).await.expect("an answer");
+                    assert_eq!(answer["ok"], true, "{answer}");
+                    said += 1;
+                }
+            }
+            said
+        }));
+    }
+    let reader = stage.person("erin").await;
+    let root = TempDir::new().expect("a temporary directory");
+    let mut acked = 0;
+    for round in 0..3 {
+        let newest = reader.gets("/rooms/lobby/messages?limit=1").await.json();
+        acked = newest["messages"][0]["seq"].as_i64().unwrap_or_default().max(acked);
+        let (data, to) = (stage.server.data_dir(), root.path().join(format!("copy-{round}")));
+        let made = tokio::task::spawn_blocking({
+            let to = to.clone();
+            move || tool("", &["backup", to.to_str().expect("our own path")], &data)
+        });
+        let made = made.await.expect("it runs");
+        assert!(made.status.success(), "round {round}: {}", text(&made));
+        let conn = rusqlite::Connection::open(to.join(FILES[2])).expect("a copy");
+        let shape = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let (count, last) =
+            conn.query_row("SELECT count(*), max(seq) FROM messages", [], shape).expect("messages");
+        assert!(
+            count == last && last >= acked,
+            "round {round}: {count} messages up to {last}, {acked} acked"
+        );
+    }
+    stop.send(true).expect("the writers live");
+    let mut said = 0;
+    for writer in writers {
+        said += writer.await.expect("a writer fails only by an assertion");
+    }
+    assert!(said > 500, "only {said} messages: this was no load");
+}
+
 #[tokio::test]
 async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
     let mut stage = Stage::opens().await;
@@ -337,6 +463,7 @@ async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
     stage.server.returns().await;
     let page = alice.person.gets("/rooms/lobby/messages").await;
     assert_eq!(page.status, 503, "{page:?}");
+    assert!(page.body.contains("godzilla check"), "{page:?}");
     let obstacle = obstacle(&stage).await;
     assert!(obstacle.contains("chat has damaged content"), "{obstacle}");
     assert!(stage.server.is_asked_to_stop().await.success());

@@ -57,7 +57,7 @@ pub enum Error {
     #[error("The service is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What the store holds about this user cannot have been written here. 500.
-    #[error("Internal Server Error")]
+    #[error("Stored data is damaged; its operator runs `godzilla check`")]
     Damaged(&'static str),
     /// A fault of ours. 500.
     #[error("Internal Server Error")]
@@ -82,10 +82,15 @@ impl Error {
     }
 
     /// What the operator should know; the client is told less.
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         match self {
             Self::Unavailable(error) => tracing::warn!(%error, "a store does not answer"),
-            Self::Damaged(what) => tracing::error!(what, "a stored user is damaged"),
+            Self::Damaged(what) => {
+                tracing::error!(
+                    what,
+                    "a stored user is damaged; `godzilla check` finds all damage of an embedded store"
+                );
+            }
             Self::Internal(what) => tracing::error!(what, "a request met a fault"),
             _ => {}
         }

@@ -58,8 +58,15 @@ impl People {
     pub async fn register(&self, username: &Username, password: Password) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;
-        if self.users.find(&username.key()).await?.is_some() {
-            return Err(Error::Exists);
+        match self.users.find(&username.key()).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(Error::Exists),
+            // A user whose row is damaged keeps the name.
+            Err(damaged @ Error::Damaged(_)) => {
+                damaged.log();
+                return Err(Error::Exists);
+            }
+            Err(error) => return Err(error),
         }
         let hash = self.registrations.hash(password).await?;
         self.sessions.close_all(username).await?;
@@ -70,11 +77,12 @@ impl People {
     }
 
     /// Opens a session, always a new one, in place of those of `old`. A name that cannot be a user's and a password that cannot
-    /// be one are told from each other by nobody, and a user that does not exist takes as long as one that does.
+    /// be one are told from each other by nobody, and a user that does not exist takes as long as one that does. Nor does a damaged
+    /// row or hash show that there is a user: it is logged, and the login is refused like any other.
     pub async fn login(&self, username: &str, password: &str, old: &[Token]) -> Result<Token, Error> {
         let username: Username = username.parse().map_err(|_| Error::InvalidCredentials)?;
         let password = Password::new(password).map_err(|_| Error::InvalidCredentials)?;
-        let user = self.users.find(&username.key()).await?;
+        let user = self.whole(self.users.find(&username.key()).await)?;
         let hash = user.as_ref().map_or(&self.nobody, |user| &user.hash).clone();
         let level = self.level.with(pool::cost_of(&hash)?, &*self.users).await;
         let checked = self.pool.verify(password, hash, level).await?;
@@ -85,6 +93,24 @@ impl People {
             self.renew(&user, &renewed).await;
         }
         Ok(self.sessions.replace(&user.username, old).await?)
+    }
+
+    /// The user, unless the row or the hash is damaged.
+    fn whole(&self, found: Result<Option<User>, Error>) -> Result<Option<User>, Error> {
+        let checked = found.and_then(|user| {
+            if let Some(user) = &user {
+                pool::cost_of(&user.hash)?;
+            }
+            Ok(user)
+        });
+        match checked {
+            Err(damaged @ Error::Damaged(_)) => {
+                damaged.log();
+                metrics::counter!("godzilla_accounts_damaged_users_total").increment(1);
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     /// Stores a hash of the present cost for a user who has one of another cost. The login goes on if that fails: the next

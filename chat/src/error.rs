@@ -47,6 +47,9 @@ pub enum Error {
     /// The store refused or does not answer. The reason is for the log, not for clients.
     #[error("store: {0}")]
     Store(String),
+    /// What the store holds is not what was written. Trying again does not help.
+    #[error("store: {0}")]
+    Damaged(String),
     /// Somebody else has appended to this room: reload and try again. Never reaches a client.
     #[error("the room's head is {}", head.seq)]
     Fenced {
@@ -66,7 +69,9 @@ impl Error {
             Self::Conflict(_) => Code::Conflict,
             Self::TooLarge { .. } => Code::TooLarge,
             Self::RateLimited { .. } => Code::RateLimited,
-            Self::Unavailable(_) | Self::Store(_) | Self::Fenced { .. } => Code::Unavailable,
+            Self::Unavailable(_) | Self::Store(_) | Self::Damaged(_) | Self::Fenced { .. } => {
+                Code::Unavailable
+            }
         }
     }
 
@@ -83,6 +88,7 @@ impl Error {
     pub fn public(&self) -> String {
         match self {
             Self::Store(_) | Self::Fenced { .. } => "the store does not answer, try again".to_owned(),
+            Self::Damaged(_) => "stored data is damaged; its operator runs `godzilla check`".to_owned(),
             shown => shown.to_string(),
         }
     }
@@ -114,6 +120,7 @@ impl From<embedded::Error> for Error {
         match error {
             // Nothing was done, and there is nothing to find in a log.
             embedded::Error::Busy => Self::full(),
+            other if other.is_damage() => Self::Damaged(other.to_string()),
             other => Self::Store(other.to_string()),
         }
     }

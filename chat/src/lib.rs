@@ -29,6 +29,7 @@ mod redis;
 mod revocation;
 mod room;
 mod rooms;
+mod rows;
 mod seats;
 mod seed;
 mod start;

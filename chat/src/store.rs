@@ -4,7 +4,7 @@ pub mod mongo;
 
 use std::{path::Path, sync::Arc};
 
-use embedded::{Database, Options};
+use embedded::{Check, Database, Options};
 
 use crate::{
     Error,
@@ -18,7 +18,7 @@ use crate::{
 /// `author` and `user` compare without regard to ASCII case, which is what makes a username unique. `messages.offset` is the
 /// log's offset; `AUTOINCREMENT` keeps it from being used again after a room was trimmed. `messages.origin` is the socket that
 /// a message came from, which does not get it when it comes back. `rooms.trimmed` is the last offset that a room has forgotten.
-/// `messages.sum` is the row's checksum; a row of an earlier release has none.
+/// `sum` is a row's checksum; messages of an earlier release have none.
 /// `members.added_by` is null for members who made or entered the room themselves. `departures` are those who have left a room into
 /// which they were added. `rooms.base` is the last number that an earlier room of the same name has given to a message.
 pub const MIGRATIONS: &[&str] = &[
@@ -83,41 +83,109 @@ pub const MIGRATIONS: &[&str] = &[
     CREATE INDEX departures_by_age ON departures (at);
     ALTER TABLE rooms ADD COLUMN base INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    ALTER TABLE rooms ADD COLUMN sum INTEGER;
+    UPDATE rooms SET sum = row_sum(name, private, ephemeral, archived, trimmed, base);
+    ALTER TABLE members ADD COLUMN sum INTEGER;
+    UPDATE members SET sum = row_sum(room, user, owner, added_by);
+    ALTER TABLE departures ADD COLUMN sum INTEGER;
+    UPDATE departures SET sum = row_sum(room, user, adder, at);
+    ALTER TABLE tickets ADD COLUMN sum INTEGER;
+    UPDATE tickets SET sum = row_sum(pid, sid, user, since, issued);
+    ALTER TABLE meta ADD COLUMN sum INTEGER;
+    UPDATE meta SET sum = row_sum(key, value);
+",
 ];
 
 /// What is done to a file that has lost its end, and to a copy: earlier offsets are of another epoch, and no client recovers.
-pub const RENEWAL: &[&str] =
-    &["UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'", "DELETE FROM tickets"];
+const RENEWAL: &[&str] = &[
+    "INSERT INTO meta (key, value) VALUES ('epoch', lower(hex(randomblob(8))))
+     ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    "UPDATE meta SET sum = row_sum(key, value)",
+    "DELETE FROM tickets",
+];
 
-/// What is done where a loss was accepted: a message that is not what was written keeps its place, and its text is U+FFFD.
-const REPAIR: &[&str] = &[concat!(
-    "UPDATE messages SET text = char(65533),",
-    " sum = row_sum(room, seq, id, author, client_id, char(65533), timestamp, origin)",
-    " WHERE sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)"
-)];
-
-/// Queries that find what is wrong with the file; each row of an answer is a sentence.
-pub const CHECKS: &[&str] = &[
-    "SELECT 'message ' || seq || ' of the room ' || room || ' has a wrong checksum' FROM messages
+/// What is done where a loss was accepted. A message that is not what was written keeps its place, and its text is U+FFFD. A room
+/// becomes private, unless it is the lobby, and keeps its messages; members whose row is damaged are members no more.
+const REPAIR: &[&str] = &[
+    "UPDATE messages SET text = char(65533),
+        sum = row_sum(room, seq, id, author, client_id, char(65533), timestamp, origin)
      WHERE sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)",
-    "SELECT 'the room ' || room || ' has ' || count(*) || ' messages from ' || min(seq) || ' to ' || max(seq) FROM messages
-     GROUP BY room HAVING max(seq) - min(seq) + 1 <> count(*)",
-    "SELECT 'the room ' || room || ' begins at message ' || min(seq) FROM messages LEFT JOIN rooms ON name = room
-     WHERE coalesce(trimmed, 0) = 0 GROUP BY room HAVING min(seq) <> coalesce(max(base), 0) + 1",
-    "SELECT 'messages are in ' || room || ', which is no room' FROM (SELECT DISTINCT room FROM messages)
-     WHERE room NOT IN (SELECT name FROM rooms)",
-    "SELECT 'a message has offset ' || top || ', and the last one that was given is ' || given
-     FROM (SELECT coalesce(max(\"offset\"), 0) AS top FROM messages),
-          (SELECT coalesce(max(seq), 0) AS given FROM sqlite_sequence WHERE name = 'messages')
-     WHERE top > given",
+    "UPDATE rooms SET private = (name <> 'lobby'), ephemeral = 0,
+        sum = row_sum(name, name <> 'lobby', 0, archived, trimmed, base)
+     WHERE sum <> row_sum(name, private, ephemeral, archived, trimmed, base)",
+    "DELETE FROM members WHERE sum <> row_sum(room, user, owner, added_by)",
+    "DELETE FROM departures WHERE sum <> row_sum(room, user, adder, at)",
+];
+
+/// Queries that find what is wrong with the file.
+pub const CHECKS: &[Check] = &[
+    Check {
+        since: 3,
+        sql: "SELECT 'message ' || seq || ' of the room ' || room || ' has a wrong checksum' FROM messages
+              WHERE sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)",
+    },
+    Check {
+        since: 1,
+        sql: "SELECT 'the room ' || room || ' has ' || count(*) || ' messages from ' || min(seq) || ' to ' || max(seq)
+              FROM messages GROUP BY room HAVING max(seq) - min(seq) + 1 <> count(*)",
+    },
+    Check {
+        since: 4,
+        sql: "SELECT 'the room ' || room || ' begins at message ' || min(seq) FROM messages LEFT JOIN rooms ON name = room
+              WHERE coalesce(trimmed, 0) = 0 GROUP BY room HAVING min(seq) <> coalesce(max(base), 0) + 1",
+    },
+    Check {
+        since: 1,
+        sql: "SELECT 'messages are in ' || room || ', which is no room' FROM (SELECT DISTINCT room FROM messages)
+              WHERE room NOT IN (SELECT name FROM rooms)",
+    },
+    Check {
+        since: 1,
+        sql: "SELECT 'a message has offset ' || top || ', and the last one that was given is ' || given
+              FROM (SELECT coalesce(max(\"offset\"), 0) AS top FROM messages),
+                   (SELECT coalesce(max(seq), 0) AS given FROM sqlite_sequence WHERE name = 'messages')
+              WHERE top > given",
+    },
+    Check {
+        since: 5,
+        sql: "SELECT 'the room ' || name || ' has a wrong checksum' FROM rooms
+              WHERE sum <> row_sum(name, private, ephemeral, archived, trimmed, base)",
+    },
+    Check {
+        since: 5,
+        sql: "SELECT 'the member ' || user || ' of ' || room || ' has a wrong checksum' FROM members
+              WHERE sum <> row_sum(room, user, owner, added_by)",
+    },
+    Check {
+        since: 5,
+        sql: "SELECT 'a departure of ' || user || ' has a wrong checksum' FROM departures
+              WHERE sum <> row_sum(room, user, adder, at)",
+    },
+    Check {
+        since: 5,
+        sql: "SELECT 'a ticket of ' || user || ' has a wrong checksum' FROM tickets
+              WHERE sum <> row_sum(pid, sid, user, since, issued)",
+    },
+    Check {
+        since: 5,
+        sql: "SELECT 'the log''s epoch is damaged' WHERE NOT EXISTS
+              (SELECT 1 FROM meta WHERE key = 'epoch' AND (sum <> row_sum(key, value)) IS NOT 1)",
+    },
 ];
 
 /// The same with the file of users attached as `people`.
-pub const CHECKS_WITH_USERS: &[&str] = &[
-    "SELECT 'messages are from ' || author || ', who is no user' FROM (SELECT DISTINCT author FROM messages)
-     WHERE lower(author) NOT IN (SELECT key FROM people.users)",
-    "SELECT user || ' is a member of ' || room || ' and no user' FROM members
-     WHERE lower(user) NOT IN (SELECT key FROM people.users)",
+pub const CHECKS_WITH_USERS: &[Check] = &[
+    Check {
+        since: 1,
+        sql: "SELECT 'messages are from ' || author || ', who is no user' FROM (SELECT DISTINCT author FROM messages)
+              WHERE lower(author) NOT IN (SELECT key FROM people.users)",
+    },
+    Check {
+        since: 1,
+        sql: "SELECT user || ' is a member of ' || room || ' and no user' FROM members
+              WHERE lower(user) NOT IN (SELECT key FROM people.users)",
+    },
 ];
 
 /// The open file. Cheap to clone.
@@ -141,6 +209,15 @@ impl Store {
     /// See [`Store::open`].
     pub fn open_with(path: &Path, accept_loss: bool) -> Result<Self, Error> {
         let options = Options { renewal: RENEWAL, repair: REPAIR, accept_loss, ..Options::new(MIGRATIONS) };
+        Ok(Self { database: Database::open(path, options)? })
+    }
+
+    /// Opens a copy of a file. Its log begins a new epoch.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_copy(path: &Path) -> Result<Self, Error> {
+        let options = Options { renewal: RENEWAL, renew: true, ..Options::new(MIGRATIONS) };
         Ok(Self { database: Database::open(path, options)? })
     }
 

@@ -1,5 +1,7 @@
 //! A second process for the tests: `opens` opens the store in the working directory and dies without closing it; `writes`
-//! writes until the disk refuses and prints what it sees; `dies` writes a few words and dies.
+//! writes until the disk refuses and prints what it sees; `dies` writes a few words and dies; `dies-truncating` does so while
+//! another program empties the log; `sql STATEMENT` is such a program: it runs the statement and closes the file, and
+//! `sql-and-die` does not close it.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::{path::Path, process::ExitCode};
@@ -12,6 +14,17 @@ const SCHEMA: &[&str] = &[
 ];
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [how @ ("sql" | "sql-and-die"), statement] =
+        &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
+        let conn = Connection::open("words.sqlite3").unwrap();
+        run(&conn, statement);
+        if *how == "sql" {
+            conn.close().unwrap();
+        }
+        std::process::exit(0)
+    }
     let db = match Database::open(Path::new("words.sqlite3"), Options::new(SCHEMA)) {
         Ok(db) => db,
         Err(error) => {
@@ -22,10 +35,14 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match std::env::args().nth(1).as_deref() {
         Some("writes") => runtime.block_on(write_until_refused(&db)),
-        Some("dies") => runtime.block_on(async {
+        Some(how @ ("dies" | "dies-truncating")) => runtime.block_on(async {
             for number in 0..20 {
                 // Each spans several frames.
                 db.write(add(format!("{number:0>9000}"))).await.unwrap();
+                if number == 10 && how == "dies-truncating" {
+                    let other = Connection::open("words.sqlite3").unwrap();
+                    run(&other, "PRAGMA wal_checkpoint(TRUNCATE)");
+                }
             }
         }),
         _ => {}
@@ -33,6 +50,13 @@ fn main() -> ExitCode {
     std::mem::forget(db);
     // Without running destructors: nothing is closed.
     std::process::exit(0)
+}
+
+/// Runs a statement to its end, whatever rows it answers.
+fn run(conn: &Connection, statement: &str) {
+    let mut statement = conn.prepare(statement).unwrap();
+    let mut rows = statement.query([]).unwrap();
+    while rows.next().unwrap().is_some() {}
 }
 
 fn add(text: String) -> impl FnOnce(&Connection) -> embedded::rusqlite::Result<usize> + Send + 'static {

@@ -30,8 +30,10 @@ pub enum Stop {
 pub struct Condition {
     /// 0, or a [`Stop`]. The first one stays.
     stop: AtomicU8,
-    /// 0, or a [`Shortage`]. Cleared by the next commit.
+    /// 0, or a [`Shortage`]. Cleared when a large trial write succeeds.
     shortage: AtomicU8,
+    /// Less than the reserve of free space is left.
+    low: AtomicBool,
     /// A read found damaged content. Stays.
     damaged: AtomicBool,
 }
@@ -51,7 +53,7 @@ impl Condition {
         }
     }
 
-    /// Records what the last transaction lacked, or that it lacked nothing.
+    /// Records what a transaction lacked, or that a trial write lacked nothing.
     pub fn set_shortage(&self, shortage: Option<Shortage>) {
         self.shortage.store(shortage.map_or(0, |shortage| shortage as u8), Ordering::Relaxed);
     }
@@ -61,6 +63,11 @@ impl Condition {
         let kinds = [Shortage::Space, Shortage::Quota, Shortage::FileSize];
         let found = self.shortage.load(Ordering::Relaxed);
         kinds.into_iter().find(|kind| *kind as u8 == found)
+    }
+
+    /// Records whether less than the reserve of free space is left.
+    pub fn set_low(&self, low: bool) {
+        self.low.store(low, Ordering::Relaxed);
     }
 
     /// Records that a read found damaged content.
@@ -80,6 +87,7 @@ impl Condition {
             (None, Some(Shortage::FileSize)) => {
                 Some("has reached the file size limit of the process (ulimit -f)")
             }
+            (None, None) if self.low.load(Ordering::Relaxed) => Some("has less than 16 MiB left on its disk"),
             (None, None) if self.damaged.load(Ordering::Relaxed) => {
                 Some("has damaged content; run `godzilla check` and restore a backup")
             }

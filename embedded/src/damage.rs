@@ -9,13 +9,14 @@ use std::{
 
 use crate::{
     file::{self, beside},
-    wal::{HEADER, Header, checksum},
+    wal::{FRAME, HEADER, Header, checksum},
 };
 
 /// The size of a page where the file does not have it.
 const PAGE: usize = 4_096;
 
-/// Bytes of one copy of the index's header, which has two; the last 8 are its checksum.
+/// Bytes of one copy of the index's header, which has two; the last 8 are its checksum. Behind both is the number of frames that
+/// are written back.
 const INDEX: usize = 48;
 
 /// What the log shows about the store.
@@ -25,6 +26,9 @@ pub enum Finding {
     Whole,
     /// The last transaction is not intact. It was never acked if the machine crashed while it was written.
     Torn(String),
+    /// There is no log, or an empty one, although its index counts frames that are not in the database. Unless another program has
+    /// written them back since, something that was committed is lost.
+    Emptied(String),
     /// Something that was committed is lost.
     Lost(String),
 }
@@ -70,8 +74,8 @@ pub fn examine(path: &Path, same_boot: bool) -> io::Result<Finding> {
 /// A log without content, although the index speaks of some.
 fn emptied(index: Option<Index>) -> Finding {
     match index {
-        Some(Index { frames, .. }) if frames > 0 => {
-            Finding::Lost(format!("the log is empty or missing and had {frames} frames"))
+        Some(Index { frames, written_back, .. }) if frames > written_back => {
+            Finding::Emptied(format!("the log is empty or missing and had {frames} frames"))
         }
         _ => Finding::Whole,
     }
@@ -99,43 +103,53 @@ fn page_size(path: &Path) -> Option<usize> {
 }
 
 /// What the index beside the log contains about it. SQLite writes the index after it has synced the frames.
-struct Index {
+pub struct Index {
     salts: [u8; 8],
-    frames: u32,
+    /// Frames of the log that belong to committed transactions.
+    pub frames: u32,
+    /// Frames that are in the database, too, and synced there.
+    written_back: u32,
+    /// Bytes of a page.
+    page: u64,
+    /// Pages of the database when all frames are written back.
+    pages: u32,
 }
 
 impl Index {
-    /// The newest of the two copies that are intact.
-    fn read(path: &Path) -> Option<Self> {
-        let mut bytes = [0; 2 * INDEX];
+    /// The newest of the two copies that are intact: the second one is written first.
+    pub fn read(path: &Path) -> Option<Self> {
+        let mut bytes = [0; 2 * INDEX + 4];
         File::open(beside(path, "-shm")).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
-        bytes.chunks_exact(INDEX).filter_map(Self::parse).max_by_key(|index| index.frames)
+        let written_back = u32::from_ne_bytes(bytes[2 * INDEX..].try_into().expect("four bytes"));
+        let mut copies = bytes[..2 * INDEX].chunks_exact(INDEX).rev();
+        copies.find_map(|copy| Self::parse(copy, written_back))
     }
 
-    fn parse(copy: &[u8]) -> Option<Self> {
+    fn parse(copy: &[u8], written_back: u32) -> Option<Self> {
         let native = cfg!(target_endian = "big");
         let number = |at: usize| u32::from_ne_bytes(copy[at..at + 4].try_into().expect("four bytes"));
         let sum = checksum(native, (0, 0), &copy[..INDEX - 8]);
         let salts = copy[32..40].try_into().expect("eight bytes");
+        let page = match u16::from_ne_bytes([copy[14], copy[15]]) {
+            1 => 65_536,
+            size => size.into(),
+        };
         let is_set = copy[12] == 1 && sum == (number(40), number(44));
-        is_set.then(|| Self { salts, frames: number(16) })
+        is_set.then(|| Self { salts, frames: number(16), written_back, page, pages: number(20) })
     }
-}
 
-/// What identifies this start of the machine. Empty where the system has none.
-fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
-}
+    /// The least length of the log that contains all frames.
+    pub fn log_bytes(&self) -> u64 {
+        match u64::from(self.frames) {
+            0 => 0,
+            frames => HEADER as u64 + frames * (FRAME as u64 + self.page),
+        }
+    }
 
-/// Notes this start of the machine in the lock file.
-pub fn note_boot(path: &Path) -> io::Result<()> {
-    fs::write(beside(path, ".lock"), boot())
-}
-
-/// Whether the store was last open since the machine was started. Then no crash of the machine lies between.
-pub fn is_same_boot(path: &Path) -> bool {
-    let (now, noted) = (boot(), fs::read_to_string(beside(path, ".lock")).unwrap_or_default());
-    !now.is_empty() && now == noted
+    /// The length of the database when all frames are written back.
+    pub fn database_bytes(&self) -> u64 {
+        u64::from(self.pages) * self.page
+    }
 }
 
 /// Whether the log has no content.

@@ -3,7 +3,7 @@
 
 use std::{
     future::Future,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         mpsc::{SyncSender, TrySendError, sync_channel},
@@ -21,7 +21,7 @@ use crate::{
     job::{Job, Task},
     opening::{self, Opened},
     reader::{self, Read},
-    state,
+    reserve, shortage, state,
     threads::{self, Threads},
     watch::Watch,
     writer::Writer,
@@ -40,8 +40,11 @@ pub struct Options {
     pub deadline: Duration,
     /// Opens a store that has lost committed data with what is left of it, instead of [`Error::Lost`].
     pub accept_loss: bool,
-    /// SQL for a store that has lost its end: it makes what follows a history of its own. Also run where a loss is accepted.
+    /// SQL for a store that has lost its end: it makes what follows a history of its own. Also run where a loss is accepted, and by
+    /// `renew`.
     pub renewal: &'static [&'static str],
+    /// Runs `renewal`: for a copy, whose history is not that of the original.
+    pub renew: bool,
     /// SQL that replaces damaged rows; run only where a loss is accepted.
     pub repair: &'static [&'static str],
 }
@@ -64,6 +67,8 @@ struct Inner {
     condition: Arc<Condition>,
     /// Whether the files are still there.
     watch: Arc<Watch>,
+    /// The file.
+    path: PathBuf,
     /// Of the writer's thread.
     health: Arc<Health>,
     /// See [`Database::lost`].
@@ -80,7 +85,16 @@ impl Options {
     /// Two readers, queues of 1,024, 5 s.
     pub const fn new(migrations: &'static [&'static str]) -> Self {
         let deadline = Duration::from_secs(5);
-        Self { migrations, readers: 2, queue: 1_024, deadline, accept_loss: false, renewal: &[], repair: &[] }
+        Self {
+            migrations,
+            readers: 2,
+            queue: 1_024,
+            deadline,
+            accept_loss: false,
+            renewal: &[],
+            renew: false,
+            repair: &[],
+        }
     }
 }
 
@@ -89,7 +103,7 @@ impl Database {
     /// up to date. Blocks; call it at start. See [`Error`] for what it refuses: a file in use, a newer schema, a
     /// network filesystem, a store that has lost committed data.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let Opened { lock, conn, readers, lost, group, watch } = opening::open(path, &options)?;
+        let Opened { tally, conn, readers, lost, group, watch } = opening::open(path, &options)?;
         let store: Arc<str> = path.file_stem().unwrap_or_default().to_string_lossy().into();
         let (condition, watch) = (Arc::new(Condition::default()), Arc::new(watch));
         let health = Arc::new(Health::new());
@@ -104,7 +118,7 @@ impl Database {
             store: store.clone(),
             alarmed: false,
             health: health.clone(),
-            lock,
+            tally,
         };
         let no_thread = |source| Error::File { path: path.to_owned(), source };
         let threads = threads::start(&store, writer, readers, reading).map_err(no_thread)?;
@@ -117,6 +131,7 @@ impl Database {
                 threads,
                 condition,
                 watch,
+                path: path.to_owned(),
                 health,
                 lost,
                 group,
@@ -206,23 +221,24 @@ impl Database {
         self.inner.condition.stopped().is_none()
     }
 
-    /// What keeps the store from working, in words for `/readyz`, if anything does. Looks for the files; after a write that
-    /// found no room on the disk it tries a small one. A writer thread that has ended, or hangs in a batch (in an fsync, for
-    /// example), is one such thing.
+    /// What keeps the store from working, in words for `/readyz`, if anything does. Looks for the files and for the reserve of free
+    /// space; after a write that found no room it tries one of 1 MiB. A writer thread that has ended, or hangs in a batch (in an
+    /// fsync, for example), is one such thing.
     pub async fn obstacle(&self) -> Option<&'static str> {
         if !self.inner.health.is_good() {
             return Some("has a writer that hangs or has ended; check the disk and restart");
         }
         let inner = self.inner.clone();
-        let looked = self.read(move |_| Ok(inner.watch.look(&inner.condition, &inner.store))).await;
+        let look = move |_: &Connection| {
+            inner.watch.look(&inner.condition, &inner.store);
+            inner.condition.set_low(reserve::is_used_up(&inner.path));
+            Ok(())
+        };
+        let looked = self.read(look).await;
         if self.inner.condition.shortage().is_some() {
-            let version = "PRAGMA user_version";
-            let same = |conn: &Connection| {
-                let version: i64 = conn.query_row(version, [], |row| row.get(0))?;
-                conn.pragma_update(None, "user_version", version)
-            };
-            // What became of it is in the condition.
-            let _ = self.write(same).await;
+            // A small commit succeeds where a large one does not.
+            let (condition, path) = (self.inner.condition.clone(), self.inner.path.clone());
+            let _ = self.write(move |_| Ok(condition.set_shortage(shortage::lacking(&path)))).await;
         }
         self.inner.condition.words().or_else(|| looked.is_err().then_some("does not answer"))
     }

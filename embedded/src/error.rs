@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use crate::condition::Stop;
+use crate::{condition::Stop, row_sum};
 
 /// Why a store did not open, or did not do a job.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,21 @@ pub enum Error {
         /// What SQLite found.
         what: String,
     },
+    /// At start: the log beside the database was written for another database file.
+    #[error("{path} has a log (-wal) of another database beside it, because one of the two was replaced. Restore a backup into an \
+             empty directory", path = .path.display())]
+    Alien {
+        /// The file.
+        path: PathBuf,
+    },
+    /// At start: the system refuses what the store needs, for a cause that an operator can remove.
+    #[error("cannot open {path}: {what}", path = .path.display())]
+    Refused {
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause and the remedy.
+        what: String,
+    },
     /// At start: a migration failed; the file is as it was before it.
     #[error("migration {number} of {path} failed: {source}", path = .path.display())]
     Migration {
@@ -109,6 +124,16 @@ impl From<Stop> for Error {
 }
 
 impl Error {
+    /// Whether a read found rows that are not what was written, and the rest of the store can be read.
+    pub fn is_damaged_row(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if row_sum::is_damaged_row(error))
+    }
+
+    /// Whether the content of the store is not what was written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if is_damage(error))
+    }
+
     /// The HTTP status of a request that failed by this: 503 where another try may succeed, 500 for a fault of ours.
     pub fn status(&self) -> u16 {
         match self {

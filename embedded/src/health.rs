@@ -2,6 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,19 @@ pub struct Alive<'a> {
     is_asked: bool,
 }
 
+/// Held while a batch is done. A panic drops it before the batch's jobs: a caller that is answered then finds that the thread has
+/// ended.
+#[must_use]
+pub struct Step<'a>(&'a Health);
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.has_ended.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl Health {
     /// Of a writer that is idle.
     pub fn new() -> Self {
@@ -36,9 +50,10 @@ impl Health {
         Alive { health: self, is_asked: false }
     }
 
-    /// A batch is begun.
-    pub fn begin(&self) {
+    /// A batch is begun. To be held until it is done.
+    pub fn begin(&self) -> Step<'_> {
         self.began.store(self.now() + 1, Ordering::Relaxed);
+        Step(self)
     }
 
     /// The batch is done.
@@ -82,7 +97,7 @@ mod tests {
     fn a_batch_that_takes_too_long_is_a_hang_and_an_idle_writer_is_not() {
         let mut health = Health::new();
         assert!(health.is_good());
-        health.begin();
+        let _ = health.begin();
         assert!(health.is_good(), "it has just begun");
         health.start = Instant::now().checked_sub(HANGS * 2).expect("the machine runs for longer");
         assert!(!health.is_good());

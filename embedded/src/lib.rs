@@ -11,6 +11,7 @@
 //! # Ok(()) }
 //! ```
 
+mod causes;
 mod condition;
 mod damage;
 mod database;
@@ -19,8 +20,11 @@ mod file;
 mod health;
 mod hooks;
 mod job;
+mod judge;
+mod note;
 mod opening;
 mod reader;
+mod reserve;
 mod row_sum;
 mod schema;
 mod shortage;
@@ -31,6 +35,7 @@ mod wal;
 mod watch;
 mod writer;
 
+pub use causes::cause_of;
 pub use database::{Database, Options};
 pub use error::Error;
 pub use hooks::on_failure;
@@ -39,5 +44,5 @@ pub use hooks::on_failure;
 pub use hooks::set_fault_hook;
 pub use row_sum::damaged_row;
 pub use rusqlite;
-pub use snapshot::Snapshot;
+pub use snapshot::{Check, Snapshot};
 pub use state::new_group;

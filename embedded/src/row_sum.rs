@@ -15,10 +15,19 @@ pub fn register(conn: &Connection) -> rusqlite::Result<()> {
     conn.create_scalar_function("row_sum", -1, flags, |values| Ok(sum(values)))
 }
 
-/// The error of a read that found a row whose checksum is wrong.
+/// SQLite's code for damage, with a second part that SQLite does not use.
+const DAMAGED_ROW: i32 = rusqlite::ffi::SQLITE_CORRUPT | (0x40 << 8);
+
+/// The error of a read that found a row that is not what was written.
 pub fn damaged_row(what: &str) -> rusqlite::Error {
-    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    rusqlite::Error::SqliteFailure(corrupt, Some(format!("{what} has a wrong checksum")))
+    let corrupt = rusqlite::ffi::Error::new(DAMAGED_ROW);
+    let words = format!("{what} has a wrong checksum; `godzilla check` finds all damage");
+    rusqlite::Error::SqliteFailure(corrupt, Some(words))
+}
+
+/// Whether it is an error of [`damaged_row`]: the store as a whole can be read.
+pub(crate) fn is_damaged_row(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == DAMAGED_ROW)
 }
 
 fn sum(values: &Context<'_>) -> i64 {
@@ -35,8 +44,8 @@ fn sum(values: &Context<'_>) -> i64 {
                 hasher.update(&[2]);
                 hasher.update(&number.to_le_bytes());
             }
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-                hasher.update(&[3]);
+            text @ (ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
+                hasher.update(&[if matches!(text, ValueRef::Text(_)) { 3 } else { 4 }]);
                 hasher.update(&(bytes.len() as u64).to_le_bytes());
                 hasher.update(bytes);
             }
@@ -57,7 +66,18 @@ mod tests {
             conn.query_row(&format!("SELECT row_sum({values})"), [], |row| row.get(0)).unwrap()
         };
         assert_eq!(sum("'a', 1"), sum("'a', 1"));
-        let all = ["'a', 1", "'b', 1", "1, 'a'", "'a', '1'", "'a', NULL", "'a'", "'', 'a1'", "'a1', ''", ""];
+        let all = [
+            "x'61', 1",
+            "'a', 1",
+            "'b', 1",
+            "1, 'a'",
+            "'a', '1'",
+            "'a', NULL",
+            "'a'",
+            "'', 'a1'",
+            "'a1', ''",
+            "",
+        ];
         let mut sums: Vec<i64> = all.iter().map(|values| sum(values)).collect();
         sums.sort_unstable();
         sums.dedup();

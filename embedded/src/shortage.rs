@@ -12,32 +12,37 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::{condition::Shortage, file::beside};
 
-/// Bytes that the trial writes: more than one page, so that a filesystem must allocate for it.
-const TRIAL: usize = 64 * 1024;
+/// Bytes that the trial writes: as much as a large transaction.
+const TRIAL: usize = 1 << 20;
 
 /// What the failed write lacked. None when it was another failure, or when a trial write beside the store succeeds.
 pub fn of(error: &rusqlite::Error, path: &Path) -> Option<Shortage> {
     let failure = error.sqlite_error()?;
     match failure.code {
         ErrorCode::DiskFull => Some(Shortage::Space),
-        ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_WRITE => try_write(path),
+        ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_WRITE => lacking(path),
         _ => None,
     }
 }
 
+/// What a large write beside the store lacks now.
+pub fn lacking(path: &Path) -> Option<Shortage> {
+    try_write(path).err().and_then(|error| kind(&error))
+}
+
 /// Writes and syncs a file beside the store, as far into it as the store's own files reach.
-fn try_write(path: &Path) -> Option<Shortage> {
+pub fn try_write(path: &Path) -> io::Result<()> {
     let length = |path: &Path| fs::metadata(path).map_or(0, |about| about.len());
     let end = length(path).max(length(&beside(path, "-wal")));
     let trial = beside(path, ".trial");
     let attempt = || -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&trial)?;
-        file.write_all_at(&[0x5A; TRIAL], end)?;
+        file.write_all_at(&vec![0x5A; TRIAL], end)?;
         file.sync_all()
     };
     let outcome = attempt();
     let _ = fs::remove_file(&trial);
-    outcome.err().and_then(|error| kind(&error))
+    outcome
 }
 
 fn kind(error: &io::Error) -> Option<Shortage> {

@@ -9,15 +9,18 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, OpenFlags,
+    Connection,
     backup::{Backup, StepResult},
 };
 
 use crate::{
     Error,
     damage::{self, Finding},
-    file::{self, beside},
-    row_sum, schema, state,
+    file::{self, beside, escaped},
+    judge,
+    note::Noted,
+    row_sum,
+    state::{self, State},
 };
 
 /// Pages that are copied at once (8 MiB at 4 KiB); between two of these a progress is shown.
@@ -26,9 +29,14 @@ const STEP: i32 = 2_048;
 /// How long a copy waits for a moment in which another process does not checkpoint.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How SQLite names columns that stores of earlier releases lack: the checksum of a row, and the last number that an earlier room of
-/// the same name has given.
-const LATER: [&str; 2] = ["no such column: sum", "no such column: base"];
+/// A query that finds what is wrong with a store. Each row of the answer is a sentence.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// The first schema version (the number of migrations) with the tables and columns of the query. Older stores pass it.
+    pub since: u32,
+    /// The query.
+    pub sql: &'static str,
+}
 
 /// The most findings of one check.
 const FINDINGS: usize = 20;
@@ -41,6 +49,9 @@ pub struct Snapshot {
     lock: Option<File>,
     /// What the log lacks, found before any connection was opened: SQLite drops what is behind a bad frame and writes the index anew.
     fault: Option<String>,
+    noted: Noted,
+    /// The content of the database file without its log, where a log is there and no process has the store open.
+    file: Option<State>,
 }
 
 impl Snapshot {
@@ -56,22 +67,30 @@ impl Snapshot {
             return Err(at(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
         }
         let lock = keep_others_out(path).map_err(at)?;
+        let noted = Noted::read(path);
         let fault = match lock {
             None => None,
-            Some(_) => match damage::examine(path, damage::is_same_boot(path)).map_err(at)? {
+            Some(_) => match damage::examine(path, noted.same_boot).map_err(at)? {
                 Finding::Torn(what) | Finding::Lost(what) => Some(what),
+                Finding::Emptied(what) => noted.opening.is_none().then_some(what),
                 Finding::Whole => None,
             },
         };
+        let has_log = lock.is_some() && !damage::has_no_log(path);
+        let file = has_log.then(|| state::of_file(path)).flatten();
+        let fault = fault.or_else(|| {
+            judge::is_alien(noted.opening.as_ref(), file.as_ref())
+                .then(|| Error::Alien { path: path.to_owned() }.to_string())
+        });
         let conn = match lock.is_some() && (fault.is_some() || damage::has_no_log(path)) {
             // No process writes, and everything is in one file: SQLite makes no files beside it. A damaged log stays as it is.
-            true => immutable(path),
+            true => file::immutable(path),
             false => file::reading(path),
         };
         let conn = conn.map_err(open)?;
         conn.execute_batch("BEGIN").map_err(open)?;
         conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(open)?;
-        Ok(Self { conn, path: path.to_owned(), lock, fault })
+        Ok(Self { conn, path: path.to_owned(), lock, fault, noted, file })
     }
 
     /// Whether a process has the store open.
@@ -99,8 +118,11 @@ impl Snapshot {
         if let Some(fault) = &self.fault {
             return Ok(Some(fault.clone()));
         }
-        let is_missing = damage::has_no_log(path) && state::is_open(&self.conn).map_err(open)?;
-        Ok(is_missing.then(|| "the log is missing, and the store was not closed".to_owned()))
+        let found = state::read(&self.conn).map_err(open)?;
+        Ok(match damage::has_no_log(path) {
+            true => judge::without_log(&self.noted, &found),
+            false => judge::with_log(&self.noted, self.file.as_ref(), &found),
+        })
     }
 
     /// Reads everything and answers with what is wrong, in sentences: the structure, then each query of `checks`, whose rows
@@ -108,7 +130,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When a query fails.
-    pub fn findings(&self, checks: &[String]) -> Result<Vec<String>, Error> {
+    pub fn findings(&self, checks: &[Check]) -> Result<Vec<String>, Error> {
         let integrity = format!("PRAGMA integrity_check({FINDINGS})");
         let mut findings = texts(&self.conn, &integrity)?;
         findings.retain(|finding| finding != "ok");
@@ -118,6 +140,9 @@ impl Snapshot {
         )? {
             findings.push(table);
         }
+        if state::is_there(&self.conn)? {
+            findings.extend(texts(&self.conn, state::CHECK)?);
+        }
         findings.extend(self.findings_of(checks)?);
         Ok(findings)
     }
@@ -126,15 +151,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// When a query fails.
-    pub fn findings_of(&self, checks: &[String]) -> Result<Vec<String>, Error> {
+    pub fn findings_of(&self, checks: &[Check]) -> Result<Vec<String>, Error> {
+        let version: u32 = self.conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let mut findings = Vec::new();
-        for check in checks {
-            match texts(&self.conn, check) {
-                Ok(found) => findings.extend(found),
-                // A store of an earlier release, which has not what this check is about.
-                Err(error) if LATER.iter().any(|column| error.to_string().contains(column)) => {}
-                Err(error) => return Err(error.into()),
-            }
+        for check in checks.iter().filter(|check| check.since <= version) {
+            findings.extend(texts(&self.conn, check.sql)?);
         }
         Ok(findings)
     }
@@ -155,18 +176,11 @@ impl Snapshot {
         Ok(self.conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))?)
     }
 
-    /// Copies the state to a new file at `to`, runs `renewal` there, and makes it one of `group`. `progress` gets the pages
-    /// that are done and all pages.
+    /// Copies the state to a new file at `to` and makes it one of `group`. `progress` gets the pages that are done and all pages.
     ///
     /// # Errors
     /// When the source cannot be read or the target cannot be written.
-    pub fn copy_to(
-        &self,
-        to: &Path,
-        renewal: &[&str],
-        group: &str,
-        mut progress: impl FnMut(i32, i32),
-    ) -> Result<(), Error> {
+    pub fn copy_to(&self, to: &Path, group: &str, mut progress: impl FnMut(i32, i32)) -> Result<(), Error> {
         let mut copy = Connection::open(to)?;
         copy.execute_batch("PRAGMA synchronous = OFF")?;
         let backup = Backup::new(&self.conn, &mut copy)?;
@@ -185,7 +199,6 @@ impl Snapshot {
         copy.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
         state::close(&copy)?;
         state::set_group(&copy, group)?;
-        schema::run(&mut copy, renewal)?;
         copy.close().map_err(|(_, error)| error)?;
         let sync = || File::options().write(true).open(to)?.sync_all();
         sync().map_err(|source| Error::File { path: to.to_owned(), source })
@@ -212,17 +225,4 @@ fn keep_others_out(path: &Path) -> io::Result<Option<File>> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-fn immutable(path: &Path) -> rusqlite::Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(path)), flags)?;
-    row_sum::register(&conn)?;
-    Ok(conn)
-}
-
-/// A path as a part of a URI.
-fn escaped(path: &Path) -> String {
-    path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }

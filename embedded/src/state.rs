@@ -1,24 +1,77 @@
-//! What a store notes about itself in a table of its own: whether it is open, and which files belong together. Written by
-//! [`Database::open`](crate::Database::open), the writer, and backups.
+//! What a store notes about itself in a table of its own: whether it is open, how many transactions this opening has committed, and
+//! which files belong together. Written by [`Database::open`](crate::Database::open), the writer, and backups.
+
+use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
-/// Notes that the store is open. It stays in the database file until a clean end, so a copy of that file alone, without the
-/// log beside it, can be distinguished from a store that was closed.
+use crate::file;
+
+/// The id of the opening. It stays in the database file until a clean end, so a copy of that file alone, without the log beside
+/// it, can be distinguished from a store that was closed, and a log from that of another database.
 const OPEN: &str = "open";
+
+/// The id of the opening and the transactions that it has committed.
+const COMMITS: &str = "commits";
 
 /// The id that the files of one directory share.
 const GROUP: &str = "group";
+
+/// A query for rows that no release writes; each row of the answer is a sentence.
+pub const CHECK: &str = "SELECT 'store_state has a row that is not known' FROM store_state
+    WHERE key NOT IN ('open', 'commits', 'group')";
+
+/// One opening of a store, from its start to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The random id of the opening.
+    pub id: String,
+    /// Transactions that it has committed.
+    pub commits: u64,
+}
+
+/// What the database contains about its last opening.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// The id of the opening; none after a clean end.
+    pub open: Option<String>,
+    /// The number of its transactions; none before the first.
+    pub commits: Option<Opening>,
+}
+
+/// Reads the state.
+pub fn read(conn: &Connection) -> rusqlite::Result<State> {
+    let commits = get(conn, COMMITS)?.and_then(|text| {
+        let (id, commits) = text.split_once(' ')?;
+        Some(Opening { id: id.to_owned(), commits: commits.parse().ok()? })
+    });
+    Ok(State { open: get(conn, OPEN)?, commits })
+}
+
+/// Reads the state in the database file without the log. None when it cannot be read.
+pub fn of_file(path: &Path) -> Option<State> {
+    let conn = file::immutable(path).ok()?;
+    read(&conn).ok()
+}
 
 /// Whether the last process that wrote to the store did not close it.
 pub fn is_open(conn: &Connection) -> rusqlite::Result<bool> {
     Ok(get(conn, OPEN)?.is_some())
 }
 
-/// Notes that the store is open, in the database file itself.
-pub fn open(conn: &Connection) -> rusqlite::Result<()> {
-    set(conn, OPEN, "1")?;
-    conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))
+/// Notes that the store is open, in the database file itself. False when a reader keeps the note in the log.
+pub fn open(conn: &Connection, id: &str) -> rusqlite::Result<bool> {
+    set(conn, OPEN, id)?;
+    delete(conn, COMMITS)?;
+    let (blocked, all, done): (i64, i64, i64) =
+        conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(blocked == 0 && all == done)
+}
+
+/// Writes how many transactions the opening has committed, with the one under way.
+pub fn set_commits(conn: &Connection, Opening { id, commits }: &Opening) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO store_state VALUES (?1, ?2)";
+    conn.prepare_cached(sql)?.execute([COMMITS, &format!("{id} {commits}")]).map(drop)
 }
 
 /// Notes that the store was closed.
@@ -26,7 +79,8 @@ pub fn close(conn: &Connection) -> rusqlite::Result<()> {
     if !is_open(conn)? {
         return Ok(());
     }
-    conn.execute("DELETE FROM store_state WHERE key = ?1", [OPEN]).map(drop)
+    delete(conn, COMMITS)?;
+    delete(conn, OPEN)
 }
 
 /// The id of the group of files that this one belongs to.
@@ -39,9 +93,14 @@ pub fn set_group(conn: &Connection, id: &str) -> rusqlite::Result<()> {
     set(conn, GROUP, id)
 }
 
-fn get(conn: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+/// Whether the file has the table; stores of earlier releases have not.
+pub fn is_there(conn: &Connection) -> rusqlite::Result<bool> {
     let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'store_state'";
-    if conn.query_row(table, [], |row| row.get::<_, i64>(0))? == 0 {
+    Ok(conn.query_row(table, [], |row| row.get::<_, i64>(0))? > 0)
+}
+
+fn get(conn: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    if !is_there(conn)? {
         return Ok(None);
     }
     let query = "SELECT value FROM store_state WHERE key = ?1";
@@ -55,7 +114,11 @@ fn set(conn: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
     conn.execute("INSERT OR REPLACE INTO store_state VALUES (?1, ?2)", [key, value]).map(drop)
 }
 
-/// A new id for a group of files.
+fn delete(conn: &Connection, key: &str) -> rusqlite::Result<()> {
+    conn.execute("DELETE FROM store_state WHERE key = ?1", [key]).map(drop)
+}
+
+/// A new id for a group of files, or for an opening.
 pub fn new_group() -> rusqlite::Result<String> {
     Connection::open_in_memory()?.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 pub const HEADER: usize = 32;
 
 /// Bytes of a frame's header.
-const FRAME: usize = 24;
+pub const FRAME: usize = 24;
 
 /// The log's magic number; with the lowest bit set, checksums are big-endian.
 const MAGIC: u32 = 0x377F_0682;

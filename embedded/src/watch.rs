@@ -12,14 +12,19 @@ use std::{
 
 use crate::{
     condition::{Condition, Stop},
+    damage::Index,
     file::beside,
 };
 
 /// The suffixes of the files that belong to a store: the database, its log, the log's index, the lock.
 const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
 
+/// How often lengths are compared with the index before they count as wrong: another program may change both in between.
+const LOOKS: u32 = 3;
+
 /// The files of one store as they were when it was opened.
 pub struct Watch {
+    path: PathBuf,
     files: [Seen; SUFFIXES.len()],
 }
 
@@ -42,12 +47,19 @@ impl Watch {
             Ok::<_, io::Error>(Seen { path, device, inode, length: AtomicU64::new(0) })
         };
         let [database, log, index, lock] = SUFFIXES.map(seen);
-        Ok(Self { files: [database?, log?, index?, lock?] })
+        Ok(Self { path: path.to_owned(), files: [database?, log?, index?, lock?] })
     }
 
     /// What is wrong with the files, in words for the log.
     pub fn fault(&self) -> Option<String> {
-        self.files.iter().find_map(Seen::fault)
+        let [database, log, index, lock] = &self.files;
+        let faults = [
+            database.fault(|| Index::read(&self.path).map(|index| index.database_bytes())),
+            log.fault(|| Index::read(&self.path).map(|index| index.log_bytes())),
+            index.fault(|| None),
+            lock.fault(|| None),
+        ];
+        faults.into_iter().flatten().next()
     }
 
     /// Looks for the files and stops the store when they are gone. True while they are there.
@@ -61,8 +73,8 @@ impl Watch {
         false
     }
 
-    /// Records how long the files are, after a commit and while no commit is under way: from now on less is a fault. The log becomes
-    /// shorter only by a commit, the database never.
+    /// Records how long the files are, after a commit and while no commit is under way: from now on less is a fault, unless
+    /// another program has written the log back or has vacuumed the database, which SQLite's index shows.
     pub fn measure(&self) {
         for seen in &self.files[..2] {
             if let Ok(about) = fs::metadata(&seen.path) {
@@ -78,9 +90,11 @@ impl Watch {
 }
 
 impl Seen {
-    fn fault(&self) -> Option<String> {
+    /// What is wrong with the file. `indexed` is the length that SQLite's index demands; it is asked when the file is shorter than
+    /// it was.
+    fn fault(&self, indexed: impl Fn() -> Option<u64>) -> Option<String> {
         let path = self.path.display();
-        // A commit on another thread can change the least length while this thread looks.
+        let mut looks = 0;
         loop {
             let least = self.length.load(Ordering::Acquire);
             let about = match fs::metadata(&self.path) {
@@ -94,11 +108,15 @@ impl Seen {
             if (about.dev(), about.ino()) != (self.device, self.inode) {
                 return Some(format!("another file is at {path}"));
             }
-            let found = about.len();
-            if found >= least {
+            // The index first: what it demands is in the file already.
+            let demanded = (about.len() < least).then(&indexed).flatten();
+            let found = fs::metadata(&self.path).map_or(0, |about| about.len());
+            if found >= least || demanded.is_some_and(|demanded| found >= demanded) {
                 return None;
             }
-            if self.length.load(Ordering::Acquire) == least {
+            looks += 1;
+            // A commit on another thread can change the least length while this thread looks, and another program the index.
+            if looks >= LOOKS && self.length.load(Ordering::Acquire) == least {
                 return Some(format!("{path} has {found} bytes and had {least}"));
             }
         }

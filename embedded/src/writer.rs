@@ -2,7 +2,6 @@
 //! (group commit). Fed by [`Database`](crate::Database); runs [`Job`]s.
 
 use std::{
-    fs::File,
     path::PathBuf,
     sync::{Arc, mpsc::Receiver},
     time::{Duration, Instant},
@@ -16,6 +15,7 @@ use crate::{
     health::Health,
     hooks,
     job::{Job, Verdict, execute},
+    note::Tally,
     shortage, state,
     watch::Watch,
 };
@@ -50,8 +50,8 @@ pub struct Writer {
     pub alarmed: bool,
     /// What others may know of this thread.
     pub health: Arc<Health>,
-    /// Keeps other processes out until the last job is done.
-    pub lock: File,
+    /// Keeps other processes out until the last job is done, and counts the transactions.
+    pub tally: Tally,
 }
 
 /// How long the write-ahead log is.
@@ -68,7 +68,7 @@ impl Writer {
         let health = self.health.clone();
         let alive = health.alive();
         while let Ok(first) = self.queue.recv() {
-            health.begin();
+            let step = health.begin();
             hooks::fault();
             if let Some(stop) = self.condition.stopped() {
                 first.settle(&Verdict::Refused(stop));
@@ -76,6 +76,7 @@ impl Writer {
                 self.batch(first);
                 self.checkpoint();
             }
+            drop(step);
             health.rest();
         }
         self.finish();
@@ -91,6 +92,7 @@ impl Writer {
             return self.lose(vec![first], error);
         }
         self.watch.release_log();
+        let changes = self.conn.total_changes();
         let jobs = self.fill(first);
         metrics::histogram!("godzilla_store_batch_jobs", "store" => self.store.clone())
             .record(jobs.len() as f64);
@@ -99,8 +101,13 @@ impl Writer {
             return self.lose(jobs, error);
         }
         let began = Instant::now();
-        if let Err(error) = execute(&self.conn, "COMMIT") {
+        let has_changed = self.conn.total_changes() != changes;
+        let counted = if has_changed { self.tally.count(&self.conn) } else { Ok(()) };
+        if let Err(error) = counted.and_then(|()| execute(&self.conn, "COMMIT")) {
             return self.lose(jobs, error);
+        }
+        if has_changed {
+            self.tally.committed();
         }
         let took = began.elapsed().as_secs_f64();
         metrics::histogram!("godzilla_store_commit_seconds", "store" => self.store.clone()).record(took);
@@ -111,8 +118,9 @@ impl Writer {
             false => Verdict::Refused(Stop::Gone),
         };
         self.watch.measure();
-        let shortage = jobs.iter().find_map(|job| shortage::of(job.failure()?, &self.path));
-        self.condition.set_shortage(shortage);
+        if let Some(shortage) = jobs.iter().find_map(|job| shortage::of(job.failure()?, &self.path)) {
+            self.condition.set_shortage(Some(shortage));
+        }
         jobs.into_iter().for_each(|job| job.settle(&verdict));
     }
 
@@ -156,7 +164,9 @@ impl Writer {
                 None => broken |= is_fatal(error),
             }
         }
-        self.condition.set_shortage(lacking);
+        if lacking.is_some() {
+            self.condition.set_shortage(lacking);
+        }
         if broken {
             self.condition.stop(Stop::Broken);
         }
@@ -219,15 +229,19 @@ impl Writer {
         let last = match self.condition.stopped() {
             // What the log holds is left for the next start, on a disk that may be trusted again.
             Some(_) => self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop),
-            None => state::close(&self.conn).and_then(|()| self.empty_log()),
+            None => state::close(&self.conn),
         };
+        let is_closed = self.condition.stopped().is_none() && last.is_ok();
+        let last = if is_closed { self.empty_log() } else { last };
         if let Err(error) = last {
             tracing::warn!(store = &*self.store, %error, "the last checkpoint failed");
         }
         if let Err((_, error)) = self.conn.close() {
             tracing::warn!(store = &*self.store, %error, "the file did not close");
         }
-        drop(self.lock);
+        if is_closed {
+            self.tally.end();
+        }
     }
 }
 

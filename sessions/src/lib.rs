@@ -1,6 +1,7 @@
 //! Who is logged in: a session is opened at login, found at every request, closed at logout. The gateway finds, accounts
 //! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`], [`redis`].
 
+pub mod ages;
 mod closed;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

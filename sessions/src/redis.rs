@@ -78,7 +78,7 @@ struct Past;
 
 impl RedisSessions {
     /// Sessions in the Redis at `url`, to be found there. Redis need not be there yet: see [`RedisSessions::obstacle`]. Needs a running
-    /// runtime. `clock` is [`Timestamp::now`] but in tests.
+    /// runtime. `clock` is [`ages::now`](crate::ages::now) but in tests.
     ///
     /// # Errors
     /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.

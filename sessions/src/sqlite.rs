@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use embedded::{Database, Options};
+use embedded::{Check, Database, Options};
 use proto::{Timestamp, Username};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::broadcast;
@@ -33,9 +33,6 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE sessions ADD COLUMN sum INTEGER",
 ];
 
-/// Rows that are not what was written.
-const BAD: &str = "sum <> row_sum(id, user, username, issued_at)";
-
 /// What is done to a file that has lost its end, which may have held a logout: all sessions are closed.
 const RENEWAL: &[&str] = &["DELETE FROM sessions"];
 
@@ -52,42 +49,49 @@ const CLOSINGS: usize = 1_024;
 pub struct SqliteSessions {
     db: Database,
     clock: Clock,
+    /// The time by which expired sessions are deleted; none while the clock is not plausible.
+    settled: Arc<dyn Fn() -> Option<Timestamp> + Send + Sync>,
     closings: broadcast::Sender<Closing>,
     /// When expired sessions were last swept out, in milliseconds since the epoch.
     swept: Arc<AtomicU64>,
 }
 
 impl SqliteSessions {
-    /// Opens the file and begins to sweep out what expired. Blocks; call it at start. `clock` is [`Timestamp::now`] but
-    /// in tests.
+    /// Opens the file, whose clock is `clock`, and begins to sweep out what expired. Blocks; for tests.
     pub fn open(
         path: &Path,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
-        Self::open_with(path, false, clock)
+        let clock: Clock = Arc::new(clock);
+        let settled = clock.clone();
+        Self::open_with(path, false, move || clock(), move || Some(settled()))
     }
 
-    /// Opens the file, also one that has lost committed data if that is accepted. All sessions are then closed. Blocks.
+    /// Opens the file, also one that has lost committed data if that is accepted; all sessions are then closed. Begins to sweep out
+    /// what expired. `clock` is [`ages::now`](crate::ages::now) and `settled` [`ages::settled`](crate::ages::settled). Blocks; call it at start.
     pub fn open_with(
         path: &Path,
         accept_loss: bool,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+        settled: impl Fn() -> Option<Timestamp> + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
         let db = Database::open(path, Options { renewal: RENEWAL, accept_loss, ..Options::new(MIGRATIONS) })?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let swept = Arc::new(AtomicU64::new(0));
-        let this = Self { db, clock: Arc::new(clock), closings, swept };
-        let now = this.now();
-        // Nobody waits for it: queued at the call, done before any later write.
-        drop(this.db.write_then(move |conn| sweep(conn, now), this.tell()));
-        this.swept.store(now.unsigned_abs(), Ordering::Relaxed);
+        let this = Self { db, clock: Arc::new(clock), settled: Arc::new(settled), closings, swept };
+        if let Some(now) = this.due_sweep() {
+            // Nobody waits for it: queued at the call, done before any later write.
+            drop(this.db.write_then(move |conn| sweep(conn, now), this.tell()));
+        }
         Ok(this)
     }
 
-    /// Queries that find what is wrong with the file; each row of an answer is a sentence.
-    pub fn checks() -> Vec<String> {
-        vec![format!("SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions WHERE {BAD}")]
-    }
+    /// Queries that find what is wrong with the file.
+    pub const CHECKS: &[Check] = &[Check {
+        since: 2,
+        sql: "SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions
+              WHERE sum <> row_sum(id, user, username, issued_at)",
+    }];
 
     /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
     pub async fn obstacle(&self) -> Option<&'static str> {
@@ -114,11 +118,12 @@ impl SqliteSessions {
         }
     }
 
-    /// Whether it is time to sweep; answers yes once an hour.
-    fn is_sweep_due(&self, now: i64) -> bool {
-        let now = now.unsigned_abs();
-        let due = |last: u64| (now.abs_diff(last) >= SWEEP_MILLIS).then_some(now);
-        self.swept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    /// The time of a sweep, if one is due: once an hour, and not while the clock is not plausible.
+    fn due_sweep(&self) -> Option<i64> {
+        let now = millis((self.settled)()?);
+        let at = now.unsigned_abs();
+        let due = |last: u64| (at.abs_diff(last) >= SWEEP_MILLIS).then_some(at);
+        self.swept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).ok().map(|_| now)
     }
 }
 
@@ -128,9 +133,9 @@ impl Sessions for SqliteSessions {
         let token = Token::generate()?;
         let (id, user, now) = (token.id(), user.clone(), self.now());
         let old: Vec<SessionId> = old.iter().map(Token::id).collect();
-        let due = self.is_sweep_due(now);
+        let due = self.due_sweep();
         let job = move |conn: &Connection| {
-            let mut closed = if due { sweep(conn, now)? } else { Vec::new() };
+            let mut closed = due.map_or_else(|| Ok(Vec::new()), |now| sweep(conn, now))?;
             for old in &old {
                 closed.extend(remove(conn, old)?.then(|| Closing::replaced(old.clone())));
             }
@@ -179,14 +184,13 @@ fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusql
 /// Username and issue time of a session that was issued after `oldest`, and not so long after it that a wrong clock has dated it:
 /// that one would live for years.
 fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<(String, i64)>> {
-    let sql = format!(
-        "SELECT username, issued_at, {BAD} FROM sessions WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3"
-    );
+    // The checksum is that of the id that was asked for: another session's row proves nothing.
+    let sql = "SELECT username, issued_at, sum <> row_sum(?1, user, username, issued_at) FROM sessions
+               WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3";
     let lifetime = i64::try_from(LIFETIME_SECONDS * 1_000).unwrap_or(i64::MAX);
     let newest = oldest.saturating_add(lifetime).saturating_add(MAX_AHEAD_MILLIS);
     let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<bool>>(2)?));
-    let found =
-        conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
+    let found = conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
     match found {
         Some((_, _, Some(true))) => Err(embedded::damaged_row("a session")),
         found => Ok(found.map(|(username, issued_at, _)| (username, issued_at))),

@@ -11,7 +11,7 @@ use actix_web::{
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use proto::{Timestamp, signature::Key};
+use proto::signature::Key;
 use remote::{Location, NotAnAddress, Redis};
 use sessions::{MongoClosed, RedisSessions};
 
@@ -66,7 +66,8 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
     let closed = Arc::new(MongoClosed::new(&store));
-    let sessions = Arc::new(RedisSessions::keeping(redis.clone(), Timestamp::now, closed).map_err(refused)?);
+    let sessions =
+        Arc::new(RedisSessions::keeping(redis.clone(), sessions::ages::now, closed).map_err(refused)?);
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)

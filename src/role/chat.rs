@@ -22,9 +22,9 @@ use actix_web::{
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use proto::{Timestamp, signature::Key};
+use proto::signature::Key;
 use remote::Location;
-use sessions::RedisSessions;
+use sessions::{RedisSessions, ages};
 use socketio::{Bus, CloseReason, Server};
 
 use crate::{
@@ -210,7 +210,7 @@ impl Stores {
             Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
         };
         let store = mongo::store(uri.reveal(), &config.deployment.deployment).await?;
-        let sessions = RedisSessions::new(redis.clone(), Timestamp::now).map_err(|error| refused(&error))?;
+        let sessions = RedisSessions::new(redis.clone(), ages::now).map_err(|error| refused(&error))?;
         Ok(Self {
             chat: MongoStore::new(&store),
             users: Arc::new(MongoUsers::new(&store)),

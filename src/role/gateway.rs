@@ -10,7 +10,6 @@ use actix_web::{
     web,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use proto::Timestamp;
 use remote::Location;
 use sessions::RedisSessions;
 
@@ -58,7 +57,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let key = config.secret.key().map_err(Error::Config)?;
     let accounts = config.accounts().map_err(Error::Config)?;
     let watch = Arc::new(Watch::start(redis.clone()).map_err(Error::Config)?);
-    let sessions = RedisSessions::new(redis, Timestamp::now).map_err(|error| {
+    let sessions = RedisSessions::new(redis, sessions::ages::now).map_err(|error| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     })?;
     let sessions = Arc::new(sessions);

@@ -51,13 +51,13 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
         )));
     }
     for (name, snapshot, checks) in [
-        (USERS, &users, SqliteUsers::checks()),
-        (SESSIONS, &sessions, SqliteSessions::checks()),
-        (CHAT, &chat, chat::store::CHECKS.iter().map(ToString::to_string).collect()),
+        (USERS, &users, SqliteUsers::CHECKS),
+        (SESSIONS, &sessions, SqliteSessions::CHECKS),
+        (CHAT, &chat, chat::store::CHECKS),
     ] {
         let Some(snapshot) = snapshot else { continue };
         note(name, snapshot.log_fault().map(Vec::from_iter), &mut findings);
-        note(name, snapshot.findings(&checks), &mut findings);
+        note(name, snapshot.findings(checks), &mut findings);
         groups.extend(snapshot.group().unwrap_or_default());
     }
     groups.sort_unstable();
@@ -66,8 +66,8 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
         findings.push(format!("{} are files of different stores", FILES.join(", ")));
     }
     if let (Some(chat), Some(users)) = (&chat, &users) {
-        let checks: Vec<String> = chat::store::CHECKS_WITH_USERS.iter().map(ToString::to_string).collect();
-        note(CHAT, chat.attach_people(users).and_then(|()| chat.findings_of(&checks)), &mut findings);
+        let checks = chat::store::CHECKS_WITH_USERS;
+        note(CHAT, chat.attach_people(users).and_then(|()| chat.findings_of(checks)), &mut findings);
     }
     Ok(findings)
 }

@@ -39,7 +39,10 @@ pub fn make_private(data_dir: &Path, directory: &Path) -> Result<(), Error> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(unusable(data_dir)(error)),
+        Err(error) => match embedded::cause_of(directory, &error) {
+            Some(cause) => return Err(unusable(data_dir)(cause)),
+            None => return Err(unusable(data_dir)(error)),
+        },
     }
     // Not followed: a link could lead to a directory of another user.
     let about = fs::symlink_metadata(directory).map_err(unusable(data_dir))?;

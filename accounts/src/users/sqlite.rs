@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use embedded::{Database, Options};
+use embedded::{Check, Database, Options};
 use proto::{Timestamp, Username};
 use rusqlite::{OptionalExtension, params};
 
 use super::{Creation, User, Users};
 use crate::Error;
 
-/// `created_at` is in milliseconds since the epoch. `sum` is the row's checksum; a row of an earlier release has none.
+/// `created_at` is in milliseconds since the epoch. `sum` is the row's checksum. `users_by_name` is a second copy of each name: a
+/// user whose `key` is damaged is found by it, so that nobody else gets the name.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE users(
@@ -21,10 +22,17 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
 ",
     "ALTER TABLE users ADD COLUMN sum INTEGER",
+    "
+    CREATE INDEX users_by_name ON users (username COLLATE NOCASE);
+    UPDATE users SET sum = row_sum(key, username, hash, created_at) WHERE sum IS NULL;
+",
 ];
 
 /// Rows that are not what was written.
 const BAD: &str = "sum <> row_sum(key, username, hash, created_at)";
+
+/// Whether a user has the name, whatever the user's key is.
+const BY_NAME: &str = "SELECT 1 FROM users INDEXED BY users_by_name WHERE username = ?1 COLLATE NOCASE";
 
 /// Users in one SQLite file.
 pub struct SqliteUsers {
@@ -47,10 +55,12 @@ impl SqliteUsers {
         Ok(Self { db: Database::open(path, Options { repair, accept_loss, ..Options::new(MIGRATIONS) })? })
     }
 
-    /// Queries that find what is wrong with the file; each row of an answer is a sentence.
-    pub fn checks() -> Vec<String> {
-        vec![format!("SELECT 'the user ' || key || ' has a wrong checksum' FROM users WHERE {BAD}")]
-    }
+    /// Queries that find what is wrong with the file.
+    pub const CHECKS: &[Check] = &[Check {
+        since: 2,
+        sql: "SELECT 'the user ' || key || ' has a wrong checksum' FROM users
+              WHERE sum <> row_sum(key, username, hash, created_at)",
+    }];
 
     /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
     pub async fn obstacle(&self) -> Option<&'static str> {
@@ -69,7 +79,9 @@ impl Users for SqliteUsers {
         let (username, hash) = (username.clone(), hash.to_owned());
         let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
         let sql = "INSERT INTO users(key, username, hash, created_at, sum)
-            VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4)) ON CONFLICT(key) DO NOTHING";
+            SELECT ?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4)
+            WHERE NOT EXISTS (SELECT 1 FROM users INDEXED BY users_by_name WHERE username = ?2 COLLATE NOCASE)
+            ON CONFLICT(key) DO NOTHING";
         let row = move |conn: &rusqlite::Connection| {
             conn.prepare_cached(sql)?.execute(params![username.key(), username.as_str(), hash, now])
         };
@@ -78,15 +90,26 @@ impl Users for SqliteUsers {
 
     async fn find(&self, key: &str) -> Result<Option<User>, Error> {
         let key = key.to_owned();
-        let sql = format!("SELECT username, hash, {BAD} FROM users WHERE key = ?1");
+        // The key that was asked for, and not that of the row which was found.
+        let sql =
+            "SELECT username, hash, sum <> row_sum(?1, username, hash, created_at) FROM users WHERE key = ?1";
         let row = move |conn: &rusqlite::Connection| {
             let found = |row: &rusqlite::Row<'_>| match row.get::<_, Option<bool>>(2)? {
                 Some(true) => Err(embedded::damaged_row("a user")),
                 _ => Ok((row.get::<_, String>(0)?, row.get(1)?)),
             };
-            conn.prepare_cached(&sql)?.query_row([key], found).optional()
+            let found = conn.prepare_cached(sql)?.query_row([&key], found).optional()?;
+            match found.is_none() && conn.prepare_cached(BY_NAME)?.exists([&key])? {
+                true => Err(embedded::damaged_row("the key of a user")),
+                false => Ok(found),
+            }
         };
-        let Some((username, hash)) = self.db.read(row).await? else { return Ok(None) };
+        let found = self.db.read(row).await;
+        let found = found.map_err(|error| match error.is_damaged_row() {
+            true => Error::Damaged("row"),
+            false => error.into(),
+        });
+        let Some((username, hash)) = found? else { return Ok(None) };
         let username = username.parse().map_err(|_| Error::Damaged("username"))?;
         Ok(Some(User { username, hash }))
     }
@@ -102,9 +125,11 @@ impl Users for SqliteUsers {
     }
 
     async fn highest_cost(&self) -> Result<Option<u32>, Error> {
-        let sql =
-            "SELECT MAX(CAST(substr(hash, 5, 2) AS INTEGER)) FROM users WHERE hash GLOB '$2?$[0-9][0-9]$*'";
-        Ok(self.db.read(move |conn| conn.query_row(sql, [], |row| row.get(0))).await?)
+        let sql = format!(
+            "SELECT MAX(CAST(substr(hash, 5, 2) AS INTEGER)) FROM users
+             WHERE hash GLOB '$2?$[0-9][0-9]$*' AND ({BAD}) IS NOT 1"
+        );
+        Ok(self.db.read(move |conn| conn.query_row(&sql, [], |row| row.get(0))).await?)
     }
 
     async fn is_empty(&self) -> Result<bool, Error> {

@@ -205,7 +205,7 @@ pub(crate) mod refusal {
 
 /// What is still kept of departures has happened after this.
 pub(crate) fn oldest_departure() -> Timestamp {
-    Timestamp(Timestamp::now().0.saturating_sub(DEPARTURE_MS))
+    Timestamp(sessions::ages::now().0.saturating_sub(DEPARTURE_MS))
 }
 
 impl NewRoom {

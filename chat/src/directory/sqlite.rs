@@ -13,7 +13,10 @@ use self::{
     renew::renew,
 };
 use super::{Additions, Card, Committed, Directory, Entry, Member, NewRoom, Role};
-use crate::Error;
+use crate::{
+    Error,
+    rows::{BAD_ROOM, bad_member, refuse_bad, refuse_bad_room, refuse_orphans, seal_room},
+};
 
 /// Rooms and members of `chat.sqlite3`.
 #[derive(Clone)]
@@ -135,11 +138,12 @@ fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<Card> {
     if let Some(refused) = check_own(conn, &room.owner, limit)? {
         return Ok(Err(refused));
     }
-    let insert = "INSERT INTO rooms (name, private, ephemeral) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    let insert = "INSERT INTO rooms (name, private, ephemeral, sum)
+                  VALUES (?1, ?2, ?3, row_sum(?1, ?2, ?3, 0, 0, 0)) ON CONFLICT DO NOTHING";
     let values = params![room.name.as_str(), room.private, room.ephemeral];
-    if conn.prepare_cached(insert)?.execute(values)? == 0
-        && let Some(refused) = renew(conn, &room)?
-    {
+    if conn.prepare_cached(insert)?.execute(values)? > 0 {
+        refuse_orphans(conn, &room.name)?;
+    } else if let Some(refused) = renew(conn, &room)? {
         return Ok(Err(refused));
     }
     insert_member(conn, &room.name, &room.owner, Role::Owner, None)?;
@@ -182,11 +186,13 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username) -> Job<Vec<Member
     match members.first_mut() {
         Some(heir) if gone.role == Role::Owner => {
             heir.role = Role::Owner;
-            let update = "UPDATE members SET owner = 1 WHERE room = ? AND user = ?";
+            let update = "UPDATE members SET owner = 1, sum = row_sum(room, user, 1, added_by)
+                          WHERE room = ? AND user = ?";
             conn.prepare_cached(update)?.execute(params![room.as_str(), heir.username.as_str()])?;
         }
         None if card.private => {
             conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
+            seal_room(conn, room)?;
         }
         _ => (),
     }
@@ -195,8 +201,13 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username) -> Job<Vec<Member
 
 /// A change of one column of a room other than the lobby.
 fn update(conn: &Connection, sql: &str, room: &RoomName, value: bool) -> Job<()> {
+    refuse_bad_room(conn, room)?;
     let found = !room.is_lobby() && conn.prepare_cached(sql)?.execute(params![room.as_str(), value])? > 0;
-    Ok(if found { Ok((true, ())) } else { Err(Error::NotFound) })
+    if !found {
+        return Ok(Err(Error::NotFound));
+    }
+    seal_room(conn, room)?;
+    Ok(Ok((true, ())))
 }
 
 fn insert_member(
@@ -206,16 +217,19 @@ fn insert_member(
     role: Role,
     by: Option<&Username>,
 ) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO members (room, user, owner, added_by) VALUES (?, ?, ?, ?)";
+    let insert = "INSERT INTO members (room, user, owner, added_by, sum)
+                  VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
     let values = params![room.as_str(), user.as_str(), role == Role::Owner, by.map(Username::as_str)];
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }
 
 fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
-    let query = "SELECT name, private, ephemeral, NULL FROM rooms WHERE name = ? AND archived = 0";
+    refuse_bad_room(conn, room)?;
+    let query = "SELECT name, private, ephemeral, NULL, 0 FROM rooms WHERE name = ? AND archived = 0";
     let found = conn.prepare_cached(query)?.query_row([room.as_str()], card).optional()?;
     let Some(mut card) = found else { return Ok(None) };
-    let query = "SELECT user, owner, added_by FROM members WHERE room = ? ORDER BY place";
+    let query = "SELECT user, owner, added_by, sum <> row_sum(?1, user, owner, added_by) FROM members
+                 WHERE room = ?1 ORDER BY place";
     let members: Vec<Member> =
         conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
     card.owner =
@@ -224,12 +238,17 @@ fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
 }
 
 fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<Card>> {
-    let query = "SELECT name, private, ephemeral,
-                        (SELECT user FROM members AS owners WHERE owners.room = name AND owners.owner = 1)
-                 FROM members AS mine JOIN rooms ON name = mine.room
-                 WHERE mine.user = ? AND archived = 0 ORDER BY name";
+    let query = format!(
+        "SELECT name, private, ephemeral,
+                (SELECT user FROM members AS owners WHERE owners.room = name AND owners.owner = 1),
+                {BAD_ROOM} OR {} OR EXISTS (SELECT 1 FROM members AS owners WHERE owners.room = name AND owners.owner = 1 AND {})
+         FROM members AS mine JOIN rooms ON name = mine.room
+         WHERE mine.user = ? AND archived = 0 ORDER BY name",
+        bad_member("mine"),
+        bad_member("owners"),
+    );
     let mut cards = vec![Card::lobby()];
-    for card in conn.prepare_cached(query)?.query_map([user.as_str()], card)? {
+    for card in conn.prepare_cached(&query)?.query_map([user.as_str()], card)? {
         cards.push(card?);
     }
     Ok(cards)
@@ -238,6 +257,7 @@ fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<Card>> {
 fn card(row: &Row<'_>) -> rusqlite::Result<Card> {
     let owner: Option<String> = row.get(3)?;
     let name: String = row.get(0)?;
+    refuse_bad(row, 4, || format!("the room {name}, or its owner or member,"))?;
     Ok(Card {
         name: name.try_into().map_err(|error| unreadable(0, error))?,
         private: row.get(1)?,
@@ -248,6 +268,7 @@ fn card(row: &Row<'_>) -> rusqlite::Result<Card> {
 
 fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
     let (username, added_by): (String, Option<String>) = (row.get(0)?, row.get(2)?);
+    refuse_bad(row, 3, || format!("the member {username} of a room"))?;
     let role = if row.get(1)? { Role::Owner } else { Role::Member };
     Ok(Member {
         username: username.try_into().map_err(|error| unreadable(0, error))?,

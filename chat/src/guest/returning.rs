@@ -38,7 +38,7 @@ pub async fn recognise(
     resume: Option<&Resume>,
 ) -> Result<Option<Ticket>, Error> {
     let Some(resume) = resume else { return Ok(None) };
-    let now = Timestamp::now();
+    let now = sessions::ages::now();
     let oldest = Timestamp(now.0.saturating_sub(LIFETIME_MS));
     let ticket = chat.tickets().find(&resume.pid, oldest).await?;
     // A ticket that a wrong clock has dated years ahead would never be too old.
@@ -109,7 +109,7 @@ pub async fn start(
         sid: socket.id().as_str().to_owned(),
         user: identity.username.clone(),
         since: reached,
-        issued: Timestamp::now(),
+        issued: sessions::ages::now(),
     };
     chat.tickets().issue(ticket).await?;
     Ok(Passage { pid, recovered: None, offset: chat.log().show(reached) })

@@ -170,7 +170,7 @@ impl MongoHistory {
             "$or": [
                 { "seq": { "$lte": integer(head.saturating_sub(keep)) } },
                 { "timestamp": { "$lt": date(oldest) } },
-                { "timestamp": { "$gt": date(Timestamp::latest()) } },
+                { "timestamp": { "$gt": date(sessions::ages::latest()) } },
             ],
         };
         self.messages.delete_many(gone).await?;

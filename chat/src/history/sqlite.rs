@@ -18,11 +18,16 @@ use crate::{
     Error,
     column::{integer, number},
     config,
+    rows::{refuse_bad, refuse_bad_room, refuse_gap, seal_room},
 };
 
-/// What [`message`] reads: the columns of a message, and whether they are not what was written.
+/// Whether a message is not what was written. Where one room is asked for, its name (`?1`) is checked, and not that of the row
+/// which was found.
+const BAD: &str = "sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
+
+/// What [`message`] reads of a query whose first parameter is the room.
 const COLUMNS: &str = "id, seq, author, text, timestamp,
-    sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
+    sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
 
 /// The messages of `chat.sqlite3`.
 #[derive(Clone)]
@@ -98,7 +103,7 @@ fn append(
     if stored.seq != head {
         return Ok(Err(stored));
     }
-    let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), Timestamp::now());
+    let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), sessions::ages::now());
     for draft in drafts {
         if let Some(first) = first_of(conn, room, draft)? {
             outcomes.push(first);
@@ -114,10 +119,13 @@ fn append(
 /// What the author has said under this draft's `client_id` before.
 fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
     let Some(client_id) = &draft.client_id else { return Ok(None) };
-    let query = "SELECT id, seq, text FROM messages WHERE room = ? AND author = ? AND client_id = ?";
+    let query = &format!(
+        "SELECT id, seq, text, {BAD} FROM messages WHERE room = ?1 AND author = ?2 AND client_id = ?3"
+    );
     let keys = params![room.as_str(), draft.author.as_str(), client_id.as_str()];
     conn.prepare_cached(query)?
         .query_row(keys, |row| {
+            refuse_bad(row, 3, || format!("a message of the room {room}"))?;
             let same = row.get_ref(2)?.as_str()? == draft.text.as_str();
             let first = Outcome::Duplicate { id: row.get(0)?, seq: number(row, 1)? };
             Ok(if same { first } else { Outcome::Conflict })
@@ -143,10 +151,12 @@ fn insert(conn: &Connection, room: &RoomName, at: Head, draft: &Draft) -> rusqli
 }
 
 fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
-    let query = "SELECT seq, timestamp FROM messages WHERE room = ? ORDER BY seq DESC LIMIT 1";
+    let query =
+        &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq DESC LIMIT 1");
     let head = conn
         .prepare_cached(query)?
         .query_row([room.as_str()], |row| {
+            refuse_bad(row, 2, || format!("the last message of the room {room}"))?;
             Ok(Head { seq: number(row, 0)?, timestamp: Timestamp(number(row, 1)?) })
         })
         .optional()?;
@@ -158,6 +168,7 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
 
 /// Where a room without messages goes on: after the last room of its name.
 fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
+    refuse_bad_room(conn, room)?;
     let query = "SELECT base FROM rooms WHERE name = ?";
     let base = conn.prepare_cached(query)?.query_row([room.as_str()], |row| number(row, 0)).optional()?;
     Ok(Head { seq: base.unwrap_or(0), timestamp: Timestamp::default() })
@@ -171,13 +182,16 @@ fn page(
     limit: u32,
 ) -> rusqlite::Result<Page> {
     let query = &format!(
-        "SELECT {COLUMNS}, origin FROM messages WHERE room = ? AND seq < ? AND seq > ? ORDER BY seq DESC LIMIT ?"
+        "SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq < ?2 AND seq > ?3 ORDER BY seq DESC LIMIT ?4"
     );
     let (before, after) = (before.map_or(i64::MAX, integer), integer(after.unwrap_or(0)));
     // One more than asked for tells whether there is a next page.
     let keys = params![room.as_str(), before, after, i64::from(limit) + 1];
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (kept, more) = fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
+    for pair in kept.windows(2) {
+        refuse_gap(conn, room, pair[1].message.seq, pair[0].message.seq)?;
+    }
     let messages: Vec<Message> = kept.into_iter().map(|kept| kept.message).collect();
     let next = messages.last().filter(|_| more).map(|last| last.seq);
     Ok(Page { messages, next })
@@ -186,9 +200,14 @@ fn page(
 fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::Result<Slice> {
     // A read sees one state: a head from after the messages would promise what they lack.
     let query =
-        &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ? AND seq > ? ORDER BY seq LIMIT ?");
+        &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
     let (messages, _) = fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
+    let mut before = seq;
+    for kept in &messages {
+        refuse_gap(conn, room, before, kept.message.seq)?;
+        before = kept.message.seq;
+    }
     Ok(Slice { messages, head: head_of(conn, room)?.seq })
 }
 
@@ -201,13 +220,15 @@ fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rus
         integer(head),
         integer(last_gone),
         integer(oldest.0),
-        integer(Timestamp::latest().0)
+        integer(sessions::ages::latest().0)
     ];
+    refuse_bad_room(conn, room)?;
     let note = format!(
         "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {which}))
          WHERE name = ?1"
     );
     conn.prepare_cached(&note)?.execute(keys)?;
+    seal_room(conn, room)?;
     conn.prepare_cached(&format!("DELETE FROM messages WHERE {which}"))?.execute(keys)?;
     Ok(())
 }
@@ -232,9 +253,8 @@ fn fitting(
 
 /// A message from a query for [`COLUMNS`]. One that is not what was written is an error.
 fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
-    if row.get::<_, Option<bool>>(5)? == Some(true) {
-        return Err(embedded::damaged_row(&format!("message {} of the room {room}", number(row, 1)?)));
-    }
+    let seq = number(row, 1)?;
+    refuse_bad(row, 5, || format!("message {seq} of the room {room}"))?;
     let author: String = row.get(2)?;
     let from = author.try_into().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
@@ -242,7 +262,7 @@ fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
     Ok(Message {
         id: row.get(0)?,
         room: room.clone(),
-        seq: number(row, 1)?,
+        seq,
         from,
         data: Body { text: row.get(3)? },
         timestamp: Timestamp(number(row, 4)?),

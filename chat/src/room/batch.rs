@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use proto::{
-    RoomName, Timestamp,
+    RoomName,
     event::{Body, Message},
 };
 use socketio::SocketId;
@@ -74,7 +74,8 @@ fn logged(room: &RoomName, error: Error) -> Error {
 }
 
 fn drafts(posts: &[Post], ids: &[String], head: Head) -> Arc<[Draft]> {
-    let timestamp = Timestamp::now_after(head.timestamp);
+    let now = sessions::ages::now();
+    let timestamp = now.after(head.timestamp, now);
     let draft = |(post, id): (&Post, &String)| Draft {
         id: id.clone(),
         author: post.author.clone(),

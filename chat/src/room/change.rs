@@ -87,7 +87,7 @@ impl Room {
     /// The outcome of a change. When it is unknown, whatever the directory commits is told by [`Changed`], now or later, and
     /// from then on believed only after a look: who was removed must not stay in the room's list.
     fn certain<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error @ Error::Store(_)) = &outcome {
+        if let Err(error @ (Error::Store(_) | Error::Damaged(_))) = &outcome {
             tracing::warn!(room = %self.name, %error, "a change of a room has no outcome");
             self.doubtful = true;
         }

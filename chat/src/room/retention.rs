@@ -20,7 +20,8 @@ impl Room {
     pub(super) fn trim(&self, ctx: &mut Context<Self>) {
         let (history, room) = (self.parts.history.clone(), self.name.clone());
         let age = u64::try_from(AGE.as_millis()).unwrap_or(u64::MAX);
-        let oldest = Timestamp(Timestamp::now().0.saturating_sub(age));
+        // A clock that has jumped makes nothing old.
+        let oldest = Timestamp(sessions::ages::settled().map_or(0, |now| now.0.saturating_sub(age)));
         let trimmed = async move {
             if let Err(error) = history.trim(&room, KEEP, oldest).await {
                 tracing::warn!(%room, %error, "an ephemeral room was not trimmed");

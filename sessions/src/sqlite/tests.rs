@@ -75,6 +75,30 @@ async fn expired_sessions_are_swept_out_hourly_and_at_start_and_watchers_hear_of
 }
 
 #[tokio::test]
+async fn nothing_is_swept_out_while_the_clock_is_not_plausible() {
+    let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
+    let path = directory.path().join("sessions.sqlite3");
+    let settled = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let open = || {
+        let (now, at, is_settled) = (clock.clone(), clock.clone(), settled.clone());
+        let settled = move || is_settled.load(Ordering::Relaxed).then(|| at.now());
+        SqliteSessions::open_with(&path, false, move || now.now(), settled).unwrap()
+    };
+    let sessions = open();
+    sessions.open(&user("alice")).await.unwrap();
+    settled.store(false, Ordering::Relaxed);
+    clock.advance(12 * 365 * LIFETIME_SECONDS * 1_000);
+    sessions.open(&user("bob")).await.unwrap();
+    drop(sessions);
+    let sessions = open();
+    sessions.open(&user("carol")).await.unwrap();
+    assert_eq!(rows(&sessions).await, 3, "alice's session is kept for when the clock is right again");
+    settled.store(true, Ordering::Relaxed);
+    sessions.open(&user("dave")).await.unwrap();
+    assert_eq!(rows(&sessions).await, 3, "alice's session has expired");
+}
+
+#[tokio::test]
 async fn a_damaged_row_is_nobody() {
     let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
     let sessions = open(&directory, &clock);

@@ -1,13 +1,14 @@
 //! Whether somebody may become a member: what they may do themselves, and what others may do to them. Called inside the job that
 //! makes the member.
 
-use proto::{RoomName, Timestamp, Username};
+use proto::{RoomName, Username};
 use rusqlite::{Connection, params};
 
 use crate::{
     Error,
     column::integer,
     directory::{Additions, DEPARTURES, oldest_departure, refusal},
+    rows::BAD_DEPARTURE,
 };
 
 /// Why `user` may not make or enter one room more.
@@ -29,6 +30,10 @@ pub fn check_added(
     limits: Additions,
 ) -> rusqlite::Result<Option<Error>> {
     let (who, adder, oldest) = (user.as_str(), by.as_str(), integer(oldest_departure().0));
+    let bad = format!("departures WHERE user = ? AND {BAD_DEPARTURE}");
+    if count(conn, &bad, [who])? > 0 {
+        return Err(embedded::damaged_row(&format!("a departure of {user}")));
+    }
     let departed = "departures WHERE user = ? AND at > ? AND room = ?";
     if count(conn, departed, params![who, oldest, room.as_str()])? > 0 {
         return Ok(Some(refusal::departed()));
@@ -46,10 +51,14 @@ pub fn check_added(
 
 /// Keeps that somebody leaves a room into which they were added.
 pub fn note_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
-    conn.prepare_cached("DELETE FROM departures WHERE at <= ?")?.execute([integer(oldest_departure().0)])?;
-    let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at)
-                  SELECT room, user, added_by, ? FROM members WHERE room = ? AND user = ? AND added_by IS NOT NULL";
-    let values = params![integer(Timestamp::now().0), room.as_str(), user.as_str()];
+    if sessions::ages::settled().is_some() {
+        let delete = "DELETE FROM departures WHERE at <= ?";
+        conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
+    }
+    let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at, sum)
+                  SELECT room, user, added_by, ?1, row_sum(room, user, added_by, ?1) FROM members
+                  WHERE room = ?2 AND user = ?3 AND added_by IS NOT NULL";
+    let values = params![integer(sessions::ages::now().0), room.as_str(), user.as_str()];
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }
 

@@ -5,11 +5,13 @@ use rusqlite::{Connection, params};
 use crate::{
     Error,
     directory::{NewRoom, refusal},
+    rows::{refuse_bad_room, seal_room},
 };
 
 /// Gives the name of a room that has ended to a new one, or says why not. Nothing of the old room is left but the number of its last
 /// message, after which the numbers go on: a position that a client or a node still holds means nothing else then.
 pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error>> {
+    refuse_bad_room(conn, &room.name)?;
     let name = room.name.as_str();
     let query = "SELECT archived AND (ephemeral OR (private AND NOT EXISTS (SELECT 1 FROM members WHERE room = name))),
                         archived AND NOT private
@@ -24,6 +26,7 @@ pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error
             trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE room = name))
         WHERE name = ?1";
     conn.prepare_cached(update)?.execute(params![name, room.private, room.ephemeral])?;
+    seal_room(conn, &room.name)?;
     for delete in ["messages", "members", "departures"] {
         conn.prepare_cached(&format!("DELETE FROM {delete} WHERE room = ?"))?.execute([name])?;
     }

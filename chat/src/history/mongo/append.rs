@@ -16,7 +16,7 @@ use mongodb::{
     bson::{Document, doc},
     error::{Error as MongoError, ErrorKind},
 };
-use proto::{RoomName, Timestamp};
+use proto::RoomName;
 
 use super::{
     MongoHistory,
@@ -152,7 +152,7 @@ struct Plan {
 /// Numbers what is new from `head` on; what was said earlier, also in this batch, takes no number.
 fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> Result<Plan, Error> {
     let mut plan = Plan { outcomes: Vec::with_capacity(drafts.len()), new: vec![], drafts: vec![], head };
-    let now = Timestamp::now();
+    let now = sessions::ages::now();
     for (at, draft) in drafts.iter().enumerate() {
         let key = draft.client_id.as_ref().map(|id| (draft.author.key(), id.as_str().to_owned()));
         if let Some(first) = key.as_ref().and_then(|key| earlier.get(key)) {

@@ -2,14 +2,15 @@
 
 use async_trait::async_trait;
 use proto::RoomName;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{COLUMNS, SqliteHistory, message};
+use super::{SqliteHistory, message};
 use crate::{
     Error,
     column::{integer, number},
     config,
     history::{Journal, Missed, weight},
+    rows::{refuse_bad, refuse_bad_room},
 };
 
 #[async_trait]
@@ -24,10 +25,21 @@ impl Journal for SqliteHistory {
     }
 
     async fn epoch(&self) -> Result<String, Error> {
-        let query = "SELECT value FROM meta WHERE key = 'epoch'";
-        Ok(self.database.read(move |conn| conn.query_row(query, [], |row| row.get(0))).await?)
+        let query = "SELECT value, sum <> row_sum(key, value) FROM meta WHERE key = 'epoch'";
+        let epoch = |row: &Row<'_>| {
+            refuse_bad(row, 1, || "the log's epoch".to_owned())?;
+            row.get(0)
+        };
+        let read = move |conn: &Connection| {
+            let found: Option<String> = conn.query_row(query, [], epoch).optional()?;
+            found.ok_or_else(|| embedded::damaged_row("the log's epoch"))
+        };
+        Ok(self.database.read(read).await?)
     }
 }
+
+/// Whether a message of any room is not what was written.
+const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
 
 /// The offset of the last message that was ever stored.
 pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
@@ -46,12 +58,14 @@ fn missed(
         return Ok(None);
     }
     let query = format!(
-        "SELECT {COLUMNS}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
+        "SELECT id, seq, author, text, timestamp, {BAD}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
     );
     let (mut messages, mut bytes) = (Vec::new(), 0);
     let mut statement = conn.prepare_cached(&query)?;
     let mut rows = statement.query(params![integer(after), origin])?;
     while let Some(row) = rows.next()? {
+        // Before the rooms are compared: the name of the room may be what is damaged.
+        refuse_bad(row, 5, || "a message of the log".to_owned())?;
         let name = row.get_ref(6)?.as_str()?;
         let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
         let message = message(row, room)?;
@@ -68,6 +82,7 @@ fn missed(
 fn is_trimmed(conn: &Connection, rooms: &[RoomName], after: u64) -> rusqlite::Result<bool> {
     let mut statement = conn.prepare_cached("SELECT trimmed FROM rooms WHERE name = ?")?;
     for room in rooms {
+        refuse_bad_room(conn, room)?;
         let trimmed = statement.query_row([room.as_str()], |row| number(row, 0)).optional()?;
         if trimmed.unwrap_or(0) > after {
             return Ok(true);

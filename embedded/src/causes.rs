@@ -1,0 +1,122 @@
+//! The cause of a refusal by the system, in words with a remedy. SQLite reports most of them as "disk I/O error" or "unable to open
+//! database file", whatever the system said. Called where a store is opened and where a backup is written.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use nix::{sys::statvfs::statvfs, unistd::Uid};
+use rusqlite::ErrorCode;
+
+use crate::{Error, file::beside, shortage};
+
+/// The error of a start with its cause, where the system has one.
+pub fn named(path: &Path, error: Error) -> Error {
+    let refused = match &error {
+        Error::File { path, source } => cause_of(path, source).map(|what| (path.clone(), what)),
+        Error::Open { source, .. } | Error::Migration { source, .. } => tried(path, source),
+        _ => None,
+    };
+    refused.map_or(error, |(path, what)| Error::Refused { path, what })
+}
+
+/// Tries what SQLite failed at.
+fn tried(path: &Path, error: &rusqlite::Error) -> Option<(PathBuf, String)> {
+    let machine = [
+        ErrorCode::SystemIoFailure,
+        ErrorCode::DiskFull,
+        ErrorCode::CannotOpen,
+        ErrorCode::ReadOnly,
+        ErrorCode::PermissionDenied,
+    ];
+    let code = error.sqlite_error_code().filter(|code| machine.contains(code))?;
+    let files = ["", "-wal", "-shm"].map(|suffix| beside(path, suffix));
+    let unusable = files.into_iter().find_map(|file| {
+        let refusal = File::options().read(true).write(true).open(&file).err()?;
+        (refusal.kind() != ErrorKind::NotFound).then(|| cause_of(&file, &refusal))?.map(|what| (file, what))
+    });
+    unusable.or_else(|| {
+        let refusal = shortage::try_write(path).err();
+        let refusal =
+            refusal.or_else(|| (code == ErrorCode::DiskFull).then(|| ErrorKind::StorageFull.into()))?;
+        Some((path.to_owned(), cause_of(path, &refusal)?))
+    })
+}
+
+/// Why the system refused to make or write `path`, and what helps. None for other errors than shortages and missing rights.
+pub fn cause_of(path: &Path, error: &io::Error) -> Option<String> {
+    let directory = nearest(path);
+    let shown = directory.display();
+    let free = statvfs(&directory).ok();
+    let inodes = free.as_ref().filter(|about| about.files() > 0).map(|about| about.files_available());
+    Some(match error.kind() {
+        ErrorKind::StorageFull if inodes == Some(0) => {
+            format!("no inodes are left on the filesystem of {shown}: remove files there")
+        }
+        ErrorKind::StorageFull => {
+            let kib = free.map_or(0, |about| about.blocks_available() * about.fragment_size() / 1_024);
+            format!("no space left on the filesystem of {shown} ({kib} KiB are free): make room there")
+        }
+        ErrorKind::QuotaExceeded => format!(
+            "the disk quota of user {} is used up on the filesystem of {shown}: make room or raise the quota",
+            Uid::effective()
+        ),
+        ErrorKind::FileTooLarge => {
+            "the file size limit of the process is reached (ulimit -f): raise it".to_owned()
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            format!("the filesystem of {shown} is read-only: mount it read-write")
+        }
+        ErrorKind::PermissionDenied => {
+            let at = if fs::metadata(path).is_ok() { path.to_owned() } else { directory };
+            let owner = fs::metadata(&at).map_or_else(|_| "another user".to_owned(), owner);
+            let user = Uid::effective();
+            format!(
+                "user {user} may not write to {}, which belongs to {owner}: chown it to {user}",
+                at.display()
+            )
+        }
+        _ => return None,
+    })
+}
+
+fn owner(about: fs::Metadata) -> String {
+    format!("user {} (mode {:o})", about.uid(), about.mode() & 0o7777)
+}
+
+/// The nearest directory above `path` that is there.
+fn nearest(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let parent = whole.ancestors().skip(1).find(|parent| parent.is_dir());
+    parent.unwrap_or(Path::new("/")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn each_refusal_of_the_system_has_its_words() {
+        let root = TempDir::new().unwrap();
+        let path = root.path().join("words.sqlite3");
+        let cases = [
+            (Errno::ENOSPC, "no space left on"),
+            (Errno::EDQUOT, "quota"),
+            (Errno::EROFS, "read-only"),
+            (Errno::EFBIG, "ulimit -f"),
+            (Errno::EACCES, "chown"),
+            (Errno::EPERM, "belongs to user"),
+        ];
+        for (errno, words) in cases {
+            let cause = cause_of(&path, &errno.into()).unwrap_or_default();
+            assert!(cause.contains(words), "{errno}: {cause}");
+        }
+        assert_eq!(cause_of(&path, &Errno::EIO.into()), None);
+    }
+}

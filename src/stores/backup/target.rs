@@ -1,0 +1,133 @@
+//! The directory of a copy. One that is absent appears whole, by a rename. One that is there may be a mount point, or in a
+//! directory that belongs to another user, so the files are made in a directory inside and get their names at the end.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use embedded::new_group;
+use nix::unistd::Uid;
+
+use super::super::{CHAT, FILES, SESSIONS, USERS};
+use crate::error::Error;
+
+/// What a filesystem puts into its root.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Where a copy goes.
+pub enum Target {
+    /// Nothing is there yet. The path's parent may be absent, too.
+    Absent(PathBuf),
+    /// An empty directory, by its own path: no link leads there.
+    Present(PathBuf),
+}
+
+impl Target {
+    /// Refuses what is no place for a copy.
+    pub fn examine(to: &Path) -> Result<Self, Error> {
+        match fs::metadata(to) {
+            Ok(about) if !about.is_dir() => {
+                Err(failed(to)("it is not a directory; name one that is to be made"))
+            }
+            Ok(about) => {
+                refuse_content(to)?;
+                refuse_others(to, &about)?;
+                Ok(Self::Present(fs::canonicalize(to).map_err(refused(to))?))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(to) {
+                Ok(linked) => {
+                    let linked = linked.display();
+                    Err(failed(to)(format!("it is a link to {linked}, which is absent; make that directory")))
+                }
+                Err(_) if to.file_name().is_none() => Err(failed(to)("name a directory that is to be made")),
+                Err(_) => Ok(Self::Absent(to.to_owned())),
+            },
+            Err(error) => Err(refused(to)(error)),
+        }
+    }
+
+    /// Makes a directory, on the filesystem of the target, that no other process has made. Only this one is ever removed.
+    pub fn make_partial(&self) -> Result<PathBuf, Error> {
+        let (parent, name) = match self {
+            Self::Absent(to) => (parent(to), to.file_name().unwrap_or_default().to_owned()),
+            Self::Present(to) => (to.as_path(), OsString::from("backup")),
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(refused(parent))?;
+        let group = new_group().map_err(failed(parent))?;
+        let partial = parent.join(format!(".{}.partial-{group}", name.to_string_lossy()));
+        DirBuilder::new().mode(0o700).create(&partial).map_err(refused(&partial))?;
+        Ok(partial)
+    }
+
+    /// Brings everything to the disk and gives the copy its name.
+    pub fn publish(&self, partial: &Path) -> Result<(), Error> {
+        for name in [SESSIONS, CHAT, USERS].map(|name| format!("{name}.lock")) {
+            let _ = fs::remove_file(partial.join(name));
+        }
+        for entry in fs::read_dir(partial).map_err(failed(partial))? {
+            sync(&entry.map_err(failed(partial))?.path())?;
+        }
+        sync(partial)?;
+        match self {
+            Self::Absent(to) => {
+                fs::rename(partial, to).map_err(refused(to))?;
+                sync(parent(to))
+            }
+            Self::Present(to) => {
+                // A start refuses a directory that has only some of the files, so a crash in between leaves no store.
+                for name in FILES {
+                    fs::rename(partial.join(name), to.join(name)).map_err(refused(to))?;
+                }
+                sync(to)?;
+                fs::remove_dir(partial).map_err(refused(partial))
+            }
+        }
+    }
+}
+
+fn refuse_content(to: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(to).map_err(refused(to))? {
+        if entry.map_err(failed(to))?.file_name() != LOST_AND_FOUND {
+            return Err(failed(to)("it is not empty; name a directory that is empty or absent"));
+        }
+    }
+    Ok(())
+}
+
+/// The copy has the hashes of passwords. A directory of this user is closed to others; others' must be closed already.
+fn refuse_others(to: &Path, about: &fs::Metadata) -> Result<(), Error> {
+    if about.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    if about.uid() == Uid::effective().as_raw() {
+        return fs::set_permissions(to, Permissions::from_mode(0o700)).map_err(refused(to));
+    }
+    Err(failed(to)(format!(
+        "other users can write to it; name a directory in it that is to be made, such as {}/godzilla",
+        to.display()
+    )))
+}
+
+fn parent(to: &Path) -> &Path {
+    to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(refused(path))
+}
+
+/// What the system refuses, with what helps.
+fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |error| match embedded::cause_of(path, &error) {
+        Some(cause) => failed(path)(format!("{cause}; or name a directory of your own")),
+        None => failed(path)(error.to_string()),
+    }
+}
+
+fn failed<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Error {
+    super::failed(path)
+}

@@ -12,7 +12,7 @@ use std::{
 
 use actix_web::{
     App, HttpResponse, HttpServer,
-    dev::{Server, ServerHandle},
+    dev::{Server, ServerHandle, Service, ServiceRequest},
     http::header::ContentType,
     rt::{spawn, time::sleep},
     web,
@@ -21,7 +21,7 @@ use futures_util::future::{BoxFuture, join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
-use crate::{descriptors, error::Error, heartbeat, supervision, systemd, telemetry};
+use crate::{descriptors, entropy, error::Error, heartbeat, http, limits, supervision, systemd, telemetry};
 
 /// Where operators ask.
 #[derive(Debug, Clone, clap::Args)]
@@ -99,6 +99,8 @@ impl Readiness {
         });
         let mut broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
         broken.extend(descriptors::obstacle());
+        broken.extend(entropy::obstacle());
+        broken.extend(limits::thread_obstacle());
         broken.extend(supervision::ended().into_iter().map(|part| format!("{part} has ended")));
         match broken.is_empty() {
             false => Some(broken.join("; ")),
@@ -145,8 +147,19 @@ pub fn start(
             .route("/readyz", web::get().to(ready))
             .configure(faults)
             .default_service(web::to(not_found))
+            // Held by the worker's service, so that its end is the end of this.
+            .app_data(web::Data::new(supervision::Part::new("admin worker")))
+            .wrap_fn(|request, application| {
+                http::guarded(http::begin(|| {
+                    fault_of(&request);
+                    application.call(request)
+                }))
+            })
     });
     let server = server
+        .on_connect(|_, _| {
+            supervision::fault!("admin worker");
+        })
         .workers(1)
         .worker_max_blocking_threads(1)
         .disable_signals()
@@ -196,6 +209,13 @@ fn faults(service: &mut web::ServiceConfig) {
 
 #[cfg(not(debug_assertions))]
 fn faults(_: &mut web::ServiceConfig) {}
+
+/// The fault of a request to this server; those by which tests inject faults have none.
+fn fault_of(request: &ServiceRequest) {
+    if !request.path().starts_with("/debug/") {
+        supervision::fault!("admin request");
+    }
+}
 
 async fn not_found() -> HttpResponse {
     HttpResponse::NotFound().json(Refusal::new(404, "Not Found"))

@@ -10,8 +10,10 @@ mod stores;
 use std::fmt;
 
 use crate::{
+    cli,
     config::{Accounts, Chat, Gateway, Presence, Serve, shared},
     error::Error,
+    limits::Needs,
     output, shutdown,
 };
 
@@ -87,7 +89,11 @@ fn show(findings: &[Finding]) -> Result<(), Error> {
 }
 
 async fn examine(role: &Role) -> Vec<Finding> {
-    let mut findings = machine::examine();
+    let mut findings = machine::examine(Needs { store: matches!(role, Role::Serve(_)) });
+    let variables = cli::variables_without_effect().into_iter();
+    findings.extend(variables.map(|text| {
+        Finding::warning("environment", format!("{text}; remove it, or correct its name"))
+    }));
     findings.extend(match role {
         Role::Serve(config) => serve(config),
         Role::Gateway(config) => gateway(config).await,

@@ -120,7 +120,7 @@ async fn play(carrier: Carrier, inputs: Vec<Input>) {
     let (worker, _) = worker(Config::default());
     let diary = Diary::default();
     let (session, link) =
-        Session::open(&worker, carrier, Wire::new(None), Admitted { admission: diary.clone(), owner: None });
+        Session::open(&worker, carrier, Wire::new(None), Admitted { sid: worker.new_sid().unwrap(), admission: diary.clone(), owner: None });
     let sid = link.sid.clone();
     let mut bodies = Vec::new();
     for input in inputs {

@@ -104,7 +104,7 @@ fn probe(needed: usize) -> Result<(), String> {
     let (mut threads, mut outcome) = (Vec::with_capacity(needed), Ok(()));
     for _ in 0..needed {
         let (end, ended) = mpsc::channel::<()>();
-        let waits = move || drop(ended.recv());
+        let waits = move || _ = ended.recv();
         match thread::Builder::new().name("probe".to_owned()).spawn(waits) {
             Ok(thread) => threads.push((end, thread)),
             Err(error) => {

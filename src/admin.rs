@@ -139,6 +139,7 @@ pub fn start(
     let told = readiness.clone();
     spawn(supervision::restart("readiness log", move || tell(told.clone())));
     let server = HttpServer::new(move || {
+        worker_fault();
         App::new()
             .app_data(web::Data::from(readiness.clone()))
             .app_data(web::Data::new(metrics.clone()))
@@ -157,9 +158,6 @@ pub fn start(
             })
     });
     let server = server
-        .on_connect(|_, _| {
-            supervision::fault!("admin worker");
-        })
         .workers(1)
         .worker_max_blocking_threads(1)
         .disable_signals()
@@ -209,6 +207,16 @@ fn faults(service: &mut web::ServiceConfig) {
 
 #[cfg(not(debug_assertions))]
 fn faults(_: &mut web::ServiceConfig) {}
+
+/// A fault of this server's worker, which runs this: its thread ends.
+fn worker_fault() {
+    #[cfg(debug_assertions)]
+    spawn(async {
+        let fault = std::panic::AssertUnwindSafe(supervision::fault::wait("admin worker"));
+        _ = futures_util::FutureExt::catch_unwind(fault).await;
+        actix::Arbiter::current().stop();
+    });
+}
 
 /// The fault of a request to this server; those by which tests inject faults have none.
 fn fault_of(request: &ServiceRequest) {

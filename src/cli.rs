@@ -18,7 +18,7 @@ use clap::{
 
 use crate::{
     config::{Accounts, Backup, Chat, Check, Gateway, Healthcheck, Presence, Seed, Serve},
-    doctor,
+    doctor::{self, Environment},
     error::Error,
     telemetry,
 };
@@ -71,6 +71,9 @@ pub enum Command {
         /// The role
         #[command(subcommand)]
         role: doctor::Role,
+        // What the environment holds besides.
+        #[arg(skip)]
+        environment: Environment,
     },
 }
 
@@ -87,14 +90,15 @@ pub fn read(
     let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| value.is_empty());
     let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
     let matches = definition(&empty).try_get_matches_from(args).map_err(explained)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
-    if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_) }) {
+    let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;
+    if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_), .. }) {
         refuse_split(&set)?;
     }
     refuse_unknown(&set, &empty)?;
-    // The doctor makes findings of them.
-    if !matches!(cli.command, Command::Doctor { .. }) {
-        without_effect(&set, &empty).iter().for_each(|text| telemetry::say(&format!("warning: {text}")));
+    let without_effect = without_effect(&set, &empty);
+    match &mut cli.command {
+        Command::Doctor { environment, .. } => *environment = Environment::new(without_effect, &set),
+        _ => without_effect.iter().for_each(|text| telemetry::say(&format!("warning: {text}"))),
     }
     match &cli.command {
         Command::Serve(config) => config.check(),
@@ -175,15 +179,12 @@ fn without_effect(set: &[(OsString, OsString)], empty: &[OsString]) -> Vec<Strin
     let known = variables();
     let empty = unknown(set, empty).filter(|(_, value)| value.is_empty());
     let text = |(name, _): (Cow<'_, str>, _)| {
-        format!("the environment variable {name} is empty and unknown{}: it has no effect", suggestion(&name, &known))
+        format!(
+            "the environment variable {name} is empty and unknown{}: it has no effect",
+            suggestion(&name, &known)
+        )
     };
     empty.map(text).collect()
-}
-
-/// The same for the environment of this process, for the doctor.
-pub fn variables_without_effect() -> Vec<String> {
-    let (empty, set): (Vec<_>, Vec<_>) = std::env::vars_os().partition(|(_, value)| value.is_empty());
-    without_effect(&set, &empty.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
 }
 
 /// The variables with our prefix that no command reads and no orchestrator sets.
@@ -193,7 +194,8 @@ fn unknown<'a>(
 ) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
     let known = variables();
     let set = set.iter().map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
-    let all: Vec<_> = set.chain(empty.iter().map(|name| (name.to_string_lossy(), Cow::Borrowed("")))).collect();
+    let all: Vec<_> =
+        set.chain(empty.iter().map(|name| (name.to_string_lossy(), Cow::Borrowed("")))).collect();
     let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
     all.into_iter().filter(move |(name, value)| {
         name.starts_with(PREFIX)

@@ -35,7 +35,8 @@ fn needed(cores: usize) -> u64 {
 
 /// Why a role does not work with the limit to which [`raise`] can raise, if so, in words.
 pub fn shortage(cores: usize) -> Option<String> {
-    let (needed, most) = (needed(cores), getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard));
+    let (needed, most) =
+        (needed(cores), getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard));
     (most < needed).then(|| {
         format!(
             "the limit of open files is {most}, and at least {needed} are needed; raise it (`ulimit -n`, LimitNOFILE= of \

@@ -144,7 +144,11 @@ fn thread_limits() -> String {
         "the limit of tasks of the control group",
         "pids.max: TasksMax= of systemd, --pids-limit of docker, podPidsLimit of Kubernetes",
     );
-    add(soft(Resource::RLIMIT_AS).map(|limit| limit >> 20), "the address space in MiB", "ulimit -v, LimitAS=");
+    add(
+        soft(Resource::RLIMIT_AS).map(|limit| limit >> 20),
+        "the address space in MiB",
+        "ulimit -v, LimitAS=",
+    );
     match text.is_empty() {
         true => "the whole system has no more (kernel.threads-max, kernel.pid_max)".to_owned(),
         false => format!("{text}raise the one that is reached"),

@@ -97,6 +97,6 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Backup(config) => stores::backup::run(config),
         Command::Check(config) => stores::check::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),
-        Command::Doctor { role } => doctor::run(&role),
+        Command::Doctor { role, environment } => doctor::run(&role, &environment),
     }
 }

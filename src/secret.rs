@@ -21,7 +21,8 @@ const OTHERS: u32 = 0o007;
 const FLAG: &str = "--secret-file (GODZILLA_SECRET_FILE)";
 
 /// Docker makes a directory in the place of a file that is mounted and does not exist.
-const DIRECTORY: &str = "it is a directory; name a file in it. Docker creates one where the source of a mount does not exist";
+const DIRECTORY: &str =
+    "it is a directory; name a file in it. Docker creates one where the source of a mount does not exist";
 
 /// How to get a key that is accepted.
 const REMEDY: &str =

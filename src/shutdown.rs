@@ -31,12 +31,8 @@ const SAME: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(4);
 
 /// Signals that start the drain always.
-const DRAIN: [(&str, i32); 4] = [
-    ("SIGTERM", libc::SIGTERM),
-    ("SIGINT", libc::SIGINT),
-    ("SIGPWR", libc::SIGPWR),
-    (CPU, libc::SIGXCPU),
-];
+const DRAIN: [(&str, i32); 4] =
+    [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGPWR", libc::SIGPWR), (CPU, libc::SIGXCPU)];
 
 /// The limit of CPU time is reached: the system sends this once a second of CPU time, and then kills the process.
 const CPU: &str = "SIGXCPU";
@@ -78,7 +74,8 @@ pub fn ignore() -> std::io::Result<()> {
 fn ignored() -> impl Iterator<Item = (String, i32)> {
     let first = libc::SIGRTMIN();
     let named = IGNORED.into_iter().map(|(name, number)| (name.to_owned(), number));
-    named.chain((first..=libc::SIGRTMAX()).map(move |number| (format!("SIGRTMIN+{}", number - first), number)))
+    named
+        .chain((first..=libc::SIGRTMAX()).map(move |number| (format!("SIGRTMIN+{}", number - first), number)))
 }
 
 /// Runs `work` on the main thread to its end. Blocking calls that are under way then have 4 s, after which the process ends without them.

@@ -3,9 +3,9 @@
 
 use std::thread;
 
+pub use ::supervision::fault;
 #[cfg(debug_assertions)]
 pub use ::supervision::fault::is_armed;
-pub use ::supervision::fault;
 pub use ::supervision::{Part, count_panic, drain, ended, essential, failed, restart};
 
 /// Threads of libraries, by name, and the parts that they are. Their end is reported by the panic hook, because they run none of our

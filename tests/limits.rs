@@ -90,7 +90,12 @@ fn a_limit_that_is_too_low_is_named_at_the_start_and_by_the_doctor() {
         ("--nofile=40", false, all, &["open files is 40", "at least", "ulimit -n", "--ulimit"]),
         ("--nofile=150", false, all, &["open files is 150", "at least", "ulimit -n"]),
         ("--nproc=4", true, all, &["can be started", "of the user is 4", "LimitNPROC="]),
-        ("--nproc=16", true, all, &["threads can be started", "are needed", "of the user is 16", "ulimit -u"]),
+        (
+            "--nproc=16",
+            true,
+            all,
+            &["threads can be started", "are needed", "of the user is 16", "ulimit -u"],
+        ),
         ("--as=307200000", false, all, &["address space is limited to 292 MiB", "at least", "ulimit -v"]),
         ("--fsize=0", false, &["serve"], &["files may have 0 KiB", "needs at least", "ulimit -f"]),
         ("--fsize=102400", false, &["serve"], &["files may have", "needs at least", "LimitFSIZE="]),
@@ -144,7 +149,8 @@ impl Started {
         let mut command = behind("--core=0", true);
         command.args(["serve", "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(["--presence-listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
-        let child = command.env_remove("HOME").current_dir("/").stdout(Stdio::null()).spawn().expect("a shell");
+        let child =
+            command.env_remove("HOME").current_dir("/").stdout(Stdio::null()).spawn().expect("a shell");
         let mut this = Self { child, address, admin, _folder: folder };
         this.becomes(200, "").await;
         this
@@ -169,7 +175,12 @@ impl Started {
 
     fn limits_threads(&self, most: &str) {
         let user = [format!("--reuid={}", uid()), format!("--regid={}", uid()), "--clear-groups".to_owned()];
-        let limit = ["prlimit".to_owned(), format!("--nproc={most}:"), "--pid".to_owned(), self.child.id().to_string()];
+        let limit = [
+            "prlimit".to_owned(),
+            format!("--nproc={most}:"),
+            "--pid".to_owned(),
+            self.child.id().to_string(),
+        ];
         assert!(Command::new("setpriv").args(user).args(limit).status().expect("setpriv").success());
     }
 }
@@ -189,34 +200,14 @@ async fn threads_that_run_out_are_named_by_readyz_and_hang_no_request() {
     let mut started = Started::start().await;
     started.limits_threads("1");
     started.becomes(503, "no thread can be started").await;
-    for (method, path, status) in [("GET", "/healthz", 200), ("GET", "/rooms", 401), ("GET", "/user/me", 401)] {
+    for (method, path, status) in [("GET", "/healthz", 200), ("GET", "/rooms", 401), ("GET", "/user/me", 401)]
+    {
         let asked = Request::new(method, path).send(Ipv4Addr::LOCALHOST, started.address);
         let answer = timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{path} hangs"));
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
     started.limits_threads("1000");
     started.becomes(200, "").await;
-}
-
-/// strace that makes getrandom fail in a process; ended when dropped.
-struct NoEntropy(Child);
-
-impl NoEntropy {
-    async fn of(stage: &Stage) -> Self {
-        let arguments = ["-f", "-qq", "-e", "trace=getrandom", "-e", "inject=getrandom:error=EIO", "-o", "/dev/null", "-p"];
-        let strace = Command::new("strace").args(arguments).arg(stage.server.pid().to_string()).spawn();
-        let this = Self(strace.expect("strace is installed by scripts/test"));
-        readiness(stage, 503, "no random bytes").await;
-        this
-    }
-}
-
-impl Drop for NoEntropy {
-    fn drop(&mut self) {
-        // It lets the process go before it ends.
-        let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
 }
 
 async fn readiness(stage: &Stage, status: u16, words: &str) {
@@ -237,7 +228,7 @@ async fn without_random_bytes_requests_are_refused_nothing_panics_and_readyz_say
     let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
     let acked = alice.says("before").await["id"].clone();
     let newcomer = stage.stranger("newcomer");
-    let fails = NoEntropy::of(&stage).await;
+    let fails = stage.server.lacks_entropy(0).await;
     for round in 0..3 {
         let refused = alice.asks("message", &json!({"text": format!("lost {round}")})).await;
         assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{refused}");
@@ -312,7 +303,12 @@ fn a_file_of_a_secret_that_cannot_be_used_is_refused_with_the_cause() {
     }
     for (name, words) in table {
         let mut command = behind("--core=0", is_root() && name == "others");
-        command.args(["accounts"]).args(ADDRESSES).args(["--redis-url", "none", "--mongo-uri", "mongodb://127.0.0.1:1/"]);
+        command.args(["accounts"]).args(ADDRESSES).args([
+            "--redis-url",
+            "none",
+            "--mongo-uri",
+            "mongodb://127.0.0.1:1/",
+        ]);
         let output = command.arg("--secret-file").arg(at(name)).output().expect("a shell");
         let said = text(&output);
         assert!(output.status.code() == Some(2) && said.contains(words), "{name}: {said}");

@@ -86,13 +86,16 @@ impl Started {
         command.args(["-c", &format!(r#"{before}ulimit -c 0; exec "$@""#), "sh"]).arg(program.get_program());
         command.args([role, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         if role == "serve" {
-            command.args(["--presence-listen", &presence.to_string(), "--data-dir"]).arg(data.path().join("data"));
+            command
+                .args(["--presence-listen", &presence.to_string(), "--data-dir"])
+                .arg(data.path().join("data"));
         }
         for (name, _) in program.get_envs() {
             command.env_remove(name);
         }
         let stderr: File = log.reopen().expect("a file");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("a shell");
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("a shell");
         let mut this = Self { child, log, _data: data };
         this.listens_on(address);
         this

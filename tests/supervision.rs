@@ -7,9 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::stage::{
-    Actor, Handshake, NotLetIn, PATIENCE, Person, Request, Socket, Stage, breaks_polling,
-};
+use crate::stage::{Actor, Handshake, NotLetIn, PATIENCE, Person, Request, Socket, Stage, breaks_polling};
 
 /// What follows a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

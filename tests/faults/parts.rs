@@ -53,7 +53,9 @@ async fn every_part_of_a_role_that_panics_works_again_or_ends_its_process() {
         let spent = async {
             while !stage.server.has_panicked(process, part).await {
                 // An HTTP worker panics at its next connection, and accounts has none by itself.
-                _ = Request::get("/").try_send(Ipv4Addr::LOCALHOST, stage.server.processes[process].address()).await;
+                _ = Request::get("/")
+                    .try_send(Ipv4Addr::LOCALHOST, stage.server.processes[process].address())
+                    .await;
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -99,4 +101,34 @@ async fn a_request_that_panics_is_answered_and_counted_in_every_role() {
     }
     let mut alice = stage.enters("alice").await;
     alice.says("people talk").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_without_random_bytes_refuses_what_needs_them_and_goes_on() {
+    let (mut stage, people) = People::gather().await;
+    for process in [GATEWAY, ACCOUNTS, NODES[0], NODES[1], PRESENCE] {
+        people.talk(BETWEEN).await;
+        let lacks = stage.server.lacks_entropy(process).await;
+        for number in 0..5 {
+            let newcomer = stage.stranger(&format!("newcomer{process}{number}"));
+            for target in ["/user/register", "/user/login"] {
+                let request = Request::post(target, &newcomer.credentials());
+                let answer = request.send(newcomer.home, newcomer.server).await;
+                assert!(process == ACCOUNTS || answer.status < 300, "{process} {target}: {}", answer.body);
+                assert!(process != ACCOUNTS || answer.status >= 400, "{process} {target}: {}", answer.body);
+                let session = answer
+                    .token()
+                    .map(|token| Request::get("/socket.io/?EIO=4&transport=polling").cookie(&token));
+                if let Some(session) = session {
+                    let opened = session.send(newcomer.home, newcomer.server).await.status;
+                    assert!([200, 503].contains(&opened), "{process}: {opened}");
+                }
+            }
+        }
+        drop(lacks);
+        stage.server.is_ready().await;
+    }
+    people.talk(BETWEEN).await;
+    people.agree(&stage).await;
+    assert!(!stage.server.log().contains("panicked"), "{}", stage.server.log());
 }

@@ -192,6 +192,21 @@ impl Server {
         asked.await.is_none_or(|answer| answer.body == "false")
     }
 
+    /// Makes the system give a process no random bytes, and waits until its `/readyz` says so.
+    pub async fn lacks_entropy(&self, index: usize) -> NoEntropy {
+        let process = self.processes[index].child.id().to_string();
+        let inject =
+            ["-f", "-qq", "-o", "/dev/null", "-e", "trace=getrandom", "-e", "inject=getrandom:error=EIO"];
+        let strace = Command::new("strace").args(inject).args(["-p", &process]).stderr(Stdio::null()).spawn();
+        let lacks = NoEntropy(strace.expect("strace is installed by scripts/test"));
+        let until = Instant::now() + PATIENCE;
+        while !self.readiness(index).await.contains("no random bytes") {
+            assert!(Instant::now() < until, "{}", self.readiness(index).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        lacks
+    }
+
     /// The threads of a process that accept connections for an HTTP server, by their ids.
     pub fn acceptors(&self, index: usize) -> Vec<String> {
         let tasks = format!("/proc/{}/task", self.processes[index].child.id());
@@ -210,7 +225,8 @@ impl Server {
         let gets = async |path: &str, to| Request::get(path).send(Ipv4Addr::LOCALHOST, to).await;
         let count = async || {
             let metrics = gets("/metrics", process.admin).await.expect(200).body;
-            let line = metrics.lines().find_map(|line| line.strip_prefix("godzilla_panics_total{part=\"src\"} "));
+            let line =
+                metrics.lines().find_map(|line| line.strip_prefix("godzilla_panics_total{part=\"src\"} "));
             line.and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
         };
         let servers = [("admin request", "/livez", process.admin), ("http request", "/", process.address())];
@@ -341,7 +357,8 @@ impl Server {
 impl Process {
     /// Where it listens for clients or for other roles.
     pub fn address(&self) -> SocketAddr {
-        let flag = self.arguments.iter().position(|argument| argument == "--listen").expect("every role has it");
+        let flag =
+            self.arguments.iter().position(|argument| argument == "--listen").expect("every role has it");
         self.arguments[flag + 1].parse().expect("an address")
     }
 
@@ -382,6 +399,17 @@ impl Drop for Server {
             let tail: Vec<&str> = log.lines().skip(start).collect();
             eprintln!("the server's last words:\n{}", tail.join("\n"));
         }
+    }
+}
+
+/// A process that gets no random bytes, until dropped.
+pub struct NoEntropy(Child);
+
+impl Drop for NoEntropy {
+    fn drop(&mut self) {
+        // strace lets the process go before it ends.
+        let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
@@ -17,7 +18,10 @@ use actix_web::{
     rt::{spawn, time::sleep},
     web,
 };
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
@@ -94,7 +98,10 @@ impl Readiness {
         }
         let probes = self.probes().clone();
         let answers = probes.iter().map(async |(part, probe)| {
-            let obstacle = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| unless(false));
+            // One that panics has not answered either, and the panic hook has reported it.
+            let asked = AssertUnwindSafe(async { probe().await }).catch_unwind();
+            let answer = tokio::time::timeout(DEADLINE, asked).await;
+            let obstacle = answer.ok().and_then(Result::ok).unwrap_or_else(|| unless(false));
             obstacle.map(|obstacle| format!("{part} {obstacle}"))
         });
         let mut broken: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
@@ -212,8 +219,7 @@ fn faults(_: &mut web::ServiceConfig) {}
 fn worker_fault() {
     #[cfg(debug_assertions)]
     spawn(async {
-        let fault = std::panic::AssertUnwindSafe(supervision::fault::wait("admin worker"));
-        _ = futures_util::FutureExt::catch_unwind(fault).await;
+        _ = AssertUnwindSafe(supervision::fault::wait("admin worker")).catch_unwind().await;
         actix::Arbiter::current().stop();
     });
 }
@@ -251,12 +257,22 @@ mod tests {
         assert_eq!(readiness.obstacle().await.as_deref(), Some("draining"));
     }
 
+    fn panicking() -> Probe {
+        Box::new(|| Box::pin(async { panic!("on purpose") }))
+    }
+
     #[tokio::test]
-    async fn a_part_that_fails_or_hangs_is_named() {
-        let parts =
-            vec![("users", probe(Some("has no rest"))), ("sessions", probe(None)), ("chat", hanging())];
+    async fn a_part_that_fails_hangs_or_panics_is_named() {
+        let parts = vec![
+            ("users", probe(Some("has no rest"))),
+            ("sessions", probe(None)),
+            ("Redis", panicking()),
+            ("MongoDB", Box::new(|| panic!("on purpose"))),
+            ("chat", hanging()),
+        ];
         let readiness = Readiness::new(parts);
-        let obstacle = Some("users has no rest; chat does not answer");
+        let obstacle =
+            Some("users has no rest; Redis does not answer; MongoDB does not answer; chat does not answer");
         assert_eq!(readiness.obstacle().await.as_deref(), obstacle, "while it starts");
         readiness.open();
         assert_eq!(readiness.obstacle().await.as_deref(), obstacle);

@@ -37,6 +37,7 @@ impl Service {
     }
 
     async fn online(&self) -> Result<Response<OnlineUsersResponse>, Status> {
+        supervision::fault!("call");
         let usernames = self.roster.send(GetOnline).await.map_err(Error::from)?;
         Ok(Response::new(OnlineUsersResponse { usernames }))
     }

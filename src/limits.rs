@@ -22,6 +22,9 @@ const THREADS_PER_CORE: usize = 3;
 /// The least address space, in bytes: most of it is reserved and never used.
 const ADDRESSES: u64 = 1_280 << 20;
 
+/// The least private memory, in bytes: the stacks of threads, of which most is never used, and what the allocator has reserved.
+const DATA: u64 = 192 << 20;
+
 /// The least memory of a control group, in bytes.
 const MEMORY: u64 = 48 << 20;
 
@@ -47,42 +50,35 @@ pub fn check(needs: Needs) -> Result<(), Error> {
 /// The limits that are too low for a role, in words.
 pub fn obstacles(needs: Needs) -> Vec<String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let addresses = soft(Resource::RLIMIT_AS).filter(|limit| *limit < ADDRESSES);
-    let memory = group_limit("memory", "memory.max", "memory.limit_in_bytes").filter(|limit| *limit < MEMORY);
-    let file = soft(Resource::RLIMIT_FSIZE).filter(|limit| needs.store && *limit < FILE);
-    let threads = match (addresses, memory) {
-        // Threads fail for it, too.
-        (None, None) => probe(THREADS + cores * THREADS_PER_CORE).err(),
-        _ => None,
-    };
-    let texts = [
-        descriptors::shortage(cores),
-        addresses.map(|limit| {
-            format!(
-                "the address space is limited to {} MiB, and at least {} MiB are needed; remove the limit (ulimit -v, LimitAS= of \
-                 systemd) and limit the memory of the control group instead (MemoryMax=, --memory)",
-                limit >> 20,
-                ADDRESSES >> 20
-            )
-        }),
-        memory.map(|limit| {
-            format!(
-                "the control group may use {} MiB of memory, and at least {} MiB are needed; raise the limit (MemoryMax= of systemd, \
-                 --memory of docker, resources.limits.memory of Kubernetes)",
-                limit >> 20,
-                MEMORY >> 20
-            )
-        }),
-        file.map(|limit| {
-            format!(
-                "files may have {} KiB, and the store needs at least {} KiB; raise the limit (ulimit -f, LimitFSIZE= of systemd)",
-                limit >> 10,
-                FILE >> 10
-            )
-        }),
-        threads,
+    let memory = [
+        too_low(soft(Resource::RLIMIT_AS), ADDRESSES, "the address space", "ulimit -v, LimitAS= of systemd"),
+        too_low(soft(Resource::RLIMIT_DATA), DATA, "private memory", "ulimit -d, LimitDATA= of systemd"),
+        too_low(
+            group_limit("memory", "memory.max", "memory.limit_in_bytes"),
+            MEMORY,
+            "the memory of the control group",
+            "MemoryMax= of systemd, --memory of docker, resources.limits.memory of Kubernetes",
+        ),
     ];
-    texts.into_iter().flatten().collect()
+    // Threads fail for a lack of memory, too.
+    let has_memory = memory.iter().all(Option::is_none);
+    let threads = has_memory.then(|| probe(THREADS + cores * THREADS_PER_CORE).err()).flatten();
+    let file = soft(Resource::RLIMIT_FSIZE).filter(|limit| needs.store && *limit < FILE).map(|limit| {
+        format!(
+            "files may have {} KiB, and the store needs at least {} KiB; raise the limit (ulimit -f, LimitFSIZE= of systemd)",
+            limit >> 10,
+            FILE >> 10
+        )
+    });
+    [descriptors::shortage(cores), file, threads].into_iter().chain(memory).flatten().collect()
+}
+
+/// What is wrong with a limit of memory, in words.
+fn too_low(limit: Option<u64>, needed: u64, what: &str, remedy: &str) -> Option<String> {
+    limit.filter(|limit| *limit < needed).map(|limit| {
+        let (limit, needed) = (limit >> 20, needed >> 20);
+        format!("{what} is limited to {limit} MiB, and at least {needed} MiB are needed; raise the limit ({remedy})")
+    })
 }
 
 /// Why no further thread can be started, if so, in words. For `/readyz`.

@@ -85,7 +85,7 @@ fn ends(command: &mut Command) -> Output {
 fn a_limit_that_is_too_low_is_named_at_the_start_and_by_the_doctor() {
     // What sets it, whether only an unprivileged user is limited by it, roles, words.
     let all = &["serve", "presence"][..];
-    let table: [(&str, bool, &[&str], &[&str]); 8] = [
+    let table: [(&str, bool, &[&str], &[&str]); 9] = [
         ("--nofile=20", false, all, &["open files is 20", "at least", "ulimit -n", "LimitNOFILE="]),
         ("--nofile=40", false, all, &["open files is 40", "at least", "ulimit -n", "--ulimit"]),
         ("--nofile=150", false, all, &["open files is 150", "at least", "ulimit -n"]),
@@ -97,6 +97,7 @@ fn a_limit_that_is_too_low_is_named_at_the_start_and_by_the_doctor() {
             &["threads can be started", "are needed", "of the user is 16", "ulimit -u"],
         ),
         ("--as=307200000", false, all, &["address space is limited to 292 MiB", "at least", "ulimit -v"]),
+        ("--data=104857600", false, all, &["private memory is limited to 100 MiB", "at least", "ulimit -d"]),
         ("--fsize=0", false, &["serve"], &["files may have 0 KiB", "needs at least", "ulimit -f"]),
         ("--fsize=102400", false, &["serve"], &["files may have", "needs at least", "LimitFSIZE="]),
     ];

@@ -76,8 +76,19 @@ struct Started {
 }
 
 impl Started {
-    /// Starts `role` through a shell that first does `before`.
+    /// Starts `role` through a shell that first does `before`. Another test may have taken a port meanwhile; then it tries again.
     fn start(role: &str, before: &str) -> Self {
+        for _ in 0..5 {
+            let (mut started, address) = Self::spawn(role, before);
+            if started.listens_on(address) {
+                return started;
+            }
+            assert!(started.log().contains("cannot listen"), "{}", started.log());
+        }
+        panic!("no port is free");
+    }
+
+    fn spawn(role: &str, before: &str) -> (Self, SocketAddr) {
         let [address, admin, presence] = free_addresses();
         let (log, data) = (NamedTempFile::new().expect("a file"), TempDir::new().expect("a directory"));
         let program = program();
@@ -96,18 +107,20 @@ impl Started {
         let stderr: File = log.reopen().expect("a file");
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("a shell");
-        let mut this = Self { child, log, _data: data };
-        this.listens_on(address);
-        this
+        (Self { child, log, _data: data }, address)
     }
 
-    fn listens_on(&mut self, address: SocketAddr) {
+    /// Waits until it listens; false when it has ended.
+    fn listens_on(&mut self, address: SocketAddr) -> bool {
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            assert_eq!(self.child.try_wait().expect("our own child"), None, "it ended: {}", self.log());
+        while self.child.try_wait().expect("our own child").is_none() {
+            if TcpStream::connect(address).is_ok() {
+                return true;
+            }
             assert!(Instant::now() < until, "it does not listen");
             thread::yield_now();
         }
+        false
     }
 
     fn log(&self) -> String {

@@ -117,14 +117,14 @@ async fn what_happens_in_a_private_room_reaches_its_members_only() {
     does(&mut alice, "typing", json!({"room": "den", "isTyping": true})).await;
     does(&mut carol, "typing", json!({"room": "tea", "isTyping": true})).await;
     does(&mut bob, "typing", json!({"isTyping": true})).await;
-    // Whoever is in the room sees all of it; by then the service has told of everybody.
+    // The last of these waits ends when the service has reported all typists.
     shown(&parlor, "bob", "alice").await;
     shown(&parlor, "carol", "carol").await;
     shown(&parlor, "eve", "bob").await;
     assert_eq!(typing(&parlor, "bob").await, json!(["alice", "bob"]));
     assert_eq!(typing(&parlor, "carol").await, json!(["bob", "carol"]), "of a public room its members");
     assert_eq!(typing(&parlor, "eve").await, json!(["bob"]));
-    // Who is removed sees nothing more, and is not shown to those who stay.
+    // A removed member sees nothing more of the room.
     does(&mut bob, "typing", json!({"room": "den", "isTyping": true})).await;
     assert_eq!(parlor.http("alice", "DELETE", "/rooms/den/members/bob", Value::Null).await.0, 200);
     assert_eq!(typing(&parlor, "bob").await, json!(["bob"]), "by the lobby");

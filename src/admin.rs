@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
@@ -13,16 +14,19 @@ use std::{
 
 use actix_web::{
     App, HttpResponse, HttpServer,
-    dev::{Server, ServerHandle},
+    dev::{Server, ServerHandle, Service, ServiceRequest},
     http::header::ContentType,
     rt::{spawn, time::sleep},
     web,
 };
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
-use crate::{descriptors, error::Error, heartbeat, supervision, systemd, telemetry};
+use crate::{descriptors, entropy, error::Error, heartbeat, http, limits, supervision, systemd, telemetry};
 
 /// Where operators ask.
 #[derive(Debug, Clone, clap::Args)]
@@ -106,6 +110,8 @@ impl Readiness {
         let probes = lock(&self.probes).clone();
         let mut broken = self.ask(&probes).await;
         broken.extend(descriptors::obstacle());
+        broken.extend(entropy::obstacle());
+        broken.extend(limits::thread_obstacle());
         broken.extend(supervision::ended().into_iter().map(|part| format!("{part} has ended")));
         match broken.is_empty() {
             false => Some(broken.join("; ")),
@@ -127,8 +133,10 @@ impl Readiness {
     /// What is wrong with these parts, and since when it was first asked for.
     async fn ask(&self, probes: &[(&'static str, Arc<Probe>)]) -> Vec<String> {
         let answers = probes.iter().map(async |(part, probe)| {
-            let obstacle = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| unless(false));
-            (*part, obstacle)
+            // A probe that panics has no answer either, and the panic hook has reported it.
+            let asked = AssertUnwindSafe(async { probe().await }).catch_unwind();
+            let answer = tokio::time::timeout(DEADLINE, asked).await;
+            (*part, answer.ok().and_then(Result::ok).unwrap_or_else(|| unless(false)))
         });
         let answers = join_all(answers).await;
         let mut since = lock(&self.since);
@@ -184,6 +192,7 @@ pub fn start(
     let told = readiness.clone();
     spawn(supervision::restart("readiness log", move || tell(told.clone())));
     let server = HttpServer::new(move || {
+        worker_fault();
         App::new()
             .app_data(web::Data::from(readiness.clone()))
             .app_data(web::Data::new(metrics.clone()))
@@ -192,6 +201,14 @@ pub fn start(
             .route("/readyz", web::get().to(ready))
             .configure(faults)
             .default_service(web::to(not_found))
+            // Held by the worker's service, so that its end is the end of this.
+            .app_data(web::Data::new(supervision::Part::new("admin worker")))
+            .wrap_fn(|request, application| {
+                http::guarded(http::begin(|| {
+                    fault_of(&request);
+                    application.call(request)
+                }))
+            })
     });
     let server = server
         .workers(1)
@@ -249,6 +266,22 @@ fn faults(service: &mut web::ServiceConfig) {
 #[cfg(not(debug_assertions))]
 fn faults(_: &mut web::ServiceConfig) {}
 
+/// A fault of this server's worker, which runs this: its thread ends.
+fn worker_fault() {
+    #[cfg(debug_assertions)]
+    spawn(async {
+        _ = AssertUnwindSafe(supervision::fault::wait("admin worker")).catch_unwind().await;
+        actix::Arbiter::current().stop();
+    });
+}
+
+/// The fault of a request to this server; those by which tests inject faults have none.
+fn fault_of(request: &ServiceRequest) {
+    if !request.path().starts_with("/debug/") {
+        supervision::fault!("admin request");
+    }
+}
+
 async fn not_found() -> HttpResponse {
     HttpResponse::NotFound().json(Refusal::new(404, "Not Found"))
 }
@@ -275,15 +308,26 @@ mod tests {
         assert_eq!(readiness.obstacle().await.as_deref(), Some("draining"));
     }
 
+    fn panicking() -> Probe {
+        Box::new(|| Box::pin(async { panic!("on purpose") }))
+    }
+
     #[tokio::test]
-    async fn a_part_that_fails_or_hangs_is_named() {
-        let parts =
-            vec![("users", probe(Some("has no rest"))), ("sessions", probe(None)), ("chat", hanging())];
+    async fn a_part_that_fails_hangs_or_panics_is_named() {
+        let parts = vec![
+            ("users", probe(Some("has no rest"))),
+            ("sessions", probe(None)),
+            ("Redis", panicking()),
+            ("MongoDB", Box::new(|| panic!("on purpose"))),
+            ("chat", hanging()),
+        ];
         let readiness = Readiness::new(parts);
         let obstacle = readiness.obstacle().await.unwrap_or_default();
         let parts: Vec<&str> =
             obstacle.split("; ").map(|part| part.split(" (since 2").next().unwrap()).collect();
-        assert_eq!(parts, ["users has no rest", "chat does not answer"], "while it starts");
+        let expected =
+            ["users has no rest", "Redis does not answer", "MongoDB does not answer", "chat does not answer"];
+        assert_eq!(parts, expected, "while it starts");
         readiness.open();
         assert_eq!(readiness.obstacle().await, Some(obstacle), "the time is that of the first look");
     }

@@ -5,6 +5,7 @@ mod examples;
 mod links;
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     ffi::{OsStr, OsString},
 };
@@ -17,8 +18,9 @@ use clap::{
 
 use crate::{
     config::{Accounts, Backup, Chat, Check, Gateway, Healthcheck, Presence, Seed, Serve},
-    doctor,
+    doctor::{self, Environment},
     error::Error,
+    telemetry,
 };
 
 use self::examples::{
@@ -69,6 +71,9 @@ pub enum Command {
         /// The role
         #[command(subcommand)]
         role: doctor::Role,
+        // What the environment holds besides.
+        #[arg(skip)]
+        environment: Environment,
     },
 }
 
@@ -85,11 +90,16 @@ pub fn read(
     let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| value.is_empty());
     let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
     let matches = definition(&empty).try_get_matches_from(args).map_err(explained)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
-    if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_) }) {
+    let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;
+    if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_), .. }) {
         refuse_split(&set)?;
     }
-    refuse_unknown(&set, empty)?;
+    refuse_unknown(&set, &empty)?;
+    let without_effect = without_effect(&set, &empty);
+    match &mut cli.command {
+        Command::Doctor { environment, .. } => *environment = Environment::new(without_effect, &set),
+        _ => without_effect.iter().for_each(|text| telemetry::say(&format!("warning: {text}"))),
+    }
     match &cli.command {
         Command::Serve(config) => config.check(),
         Command::Gateway(config) => config.check(),
@@ -153,24 +163,45 @@ fn refuse_split(variables: &[(OsString, OsString)]) -> Result<(), Error> {
 }
 
 /// A variable of ours that nothing reads is a mistake that would otherwise show much later. What Kubernetes and Docker set is none.
-fn refuse_unknown(set: &[(OsString, OsString)], empty: Vec<OsString>) -> Result<(), Error> {
-    let known = variables();
-    let empty: Vec<_> = empty.into_iter().map(|name| (name, OsString::new())).collect();
-    let all =
-        || set.iter().chain(&empty).map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
-    let names: Vec<_> = all().map(|(name, _)| name).collect();
-    let is_unknown = |name: &str, value: &str| {
-        name.starts_with(PREFIX)
-            && !known.contains(OsStr::new(name))
-            && !links::is_of_an_orchestrator(name, value, names.iter().map(AsRef::as_ref))
-    };
-    match all().find(|(name, value)| is_unknown(name, value)) {
+fn refuse_unknown(set: &[(OsString, OsString)], empty: &[OsString]) -> Result<(), Error> {
+    match unknown(set, empty).find(|(_, value)| !value.is_empty()) {
         None => Ok(()),
         Some((name, _)) => Err(Error::Config(format!(
             "unknown environment variable {name}{}; `godzilla serve --help` lists the known ones",
-            suggestion(&name, &known)
+            suggestion(&name, &variables())
         ))),
     }
+}
+
+/// The unknown variables that are empty, in words: compose files and charts write such ones (`GODZILLA_FOO: ${FOO:-}`), also for
+/// other releases.
+fn without_effect(set: &[(OsString, OsString)], empty: &[OsString]) -> Vec<String> {
+    let known = variables();
+    let empty = unknown(set, empty).filter(|(_, value)| value.is_empty());
+    let text = |(name, _): (Cow<'_, str>, _)| {
+        format!(
+            "the environment variable {name} is empty and unknown{}: it has no effect",
+            suggestion(&name, &known)
+        )
+    };
+    empty.map(text).collect()
+}
+
+/// The variables with our prefix that no command reads and no orchestrator sets.
+fn unknown<'a>(
+    set: &'a [(OsString, OsString)],
+    empty: &'a [OsString],
+) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+    let known = variables();
+    let set = set.iter().map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
+    let all: Vec<_> =
+        set.chain(empty.iter().map(|name| (name.to_string_lossy(), Cow::Borrowed("")))).collect();
+    let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
+    all.into_iter().filter(move |(name, value)| {
+        name.starts_with(PREFIX)
+            && !known.contains(OsStr::new(&**name))
+            && !links::is_of_an_orchestrator(name, value, names.iter().map(AsRef::as_ref))
+    })
 }
 
 /// The known variable that is nearest to `name`, if one is near.

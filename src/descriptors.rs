@@ -24,6 +24,27 @@ pub fn raise() {
     }
 }
 
+/// The fewest descriptors with which a role works: its own, what is reserved, and a few clients.
+fn needed(cores: usize) -> u64 {
+    /// Descriptors of a role without clients.
+    const OWN: u64 = 64;
+    /// Descriptors of an HTTP worker, and its share of clients.
+    const PER_CORE: u64 = 4;
+    RESERVED.0 + OWN + PER_CORE * u64::try_from(cores).unwrap_or(u64::MAX / PER_CORE).min(1 << 20)
+}
+
+/// Why a role does not work with the limit to which [`raise`] can raise, if so, in words.
+pub fn shortage(cores: usize) -> Option<String> {
+    let (needed, most) =
+        (needed(cores), getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard));
+    (most < needed).then(|| {
+        format!(
+            "the limit of open files is {most}, and at least {needed} are needed; raise it (`ulimit -n`, LimitNOFILE= of \
+             systemd, --ulimit nofile of docker)"
+        )
+    })
+}
+
 /// How many connections each of so many `workers` may have, with so many descriptors for `each` connection.
 pub fn connections(workers: usize, each: u64) -> usize {
     shared_out(limit(), workers, each)

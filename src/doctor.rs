@@ -4,14 +4,17 @@
 mod addresses;
 mod clients;
 mod data;
+mod environment;
 mod machine;
 mod stores;
 
 use std::fmt;
 
+pub use self::environment::Environment;
 use crate::{
     config::{Accounts, Chat, Gateway, Presence, Serve, shared},
     error::Error,
+    limits::Needs,
     output, shutdown,
 };
 
@@ -72,8 +75,8 @@ impl fmt::Display for Finding {
 ///
 /// # Errors
 /// When a finding is an error, or when standard output cannot be written.
-pub fn run(role: &Role) -> Result<(), Error> {
-    shutdown::run(async { show(&examine(role).await) })
+pub fn run(role: &Role, environment: &Environment) -> Result<(), Error> {
+    shutdown::run(async { show(&examine(role, environment).await) })
 }
 
 fn show(findings: &[Finding]) -> Result<(), Error> {
@@ -86,8 +89,14 @@ fn show(findings: &[Finding]) -> Result<(), Error> {
     if errors == 0 { Ok(()) } else { Err(Error::Findings(errors)) }
 }
 
-async fn examine(role: &Role) -> Vec<Finding> {
-    let mut findings = machine::examine();
+async fn examine(role: &Role, environment: &Environment) -> Vec<Finding> {
+    let mut findings = machine::examine(Needs { store: matches!(role, Role::Serve(_)) });
+    findings.extend(environment.examine());
+    findings.extend(match role {
+        Role::Serve(config) => environment.examine_port(config.gateway.listen),
+        Role::Gateway(config) => environment.examine_port(config.gateway.listen),
+        _ => None,
+    });
     findings.extend(match role {
         Role::Serve(config) => serve(config),
         Role::Gateway(config) => gateway(config).await,

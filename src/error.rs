@@ -38,6 +38,9 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// Limits of the system are too low, in words.
+    #[error("{0}")]
+    Limits(String),
     /// A part that the process cannot do without has ended.
     #[error("{0} ended by itself; the log says why")]
     Ended(String),

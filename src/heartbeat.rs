@@ -16,6 +16,8 @@ use std::{
 
 use actix_web::rt::{spawn, time::sleep};
 
+use crate::supervision;
+
 /// How often a thread notes the time, and how often the times are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -79,8 +81,11 @@ pub fn watch_chat(chat: &chat::Chat) {
 /// # Errors
 /// When the system has no thread for it.
 pub fn start(alive: impl Fn() + Send + 'static) -> io::Result<()> {
+    let part = supervision::Part::new("heartbeat");
     let look = move || {
+        let _alive = part;
         loop {
+            supervision::fault!("heartbeat");
             if THREADS.look(now()) {
                 alive();
             }

@@ -10,6 +10,7 @@ use std::{
     any::Any,
     fmt, io,
     net::TcpListener,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,13 +20,19 @@ use std::{
 };
 
 use actix_http::{HttpService, Protocol, Request, Response, body::MessageBody};
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
+};
 use actix_web::{
+    HttpResponse,
     dev::{AppConfig, Extensions, Server},
+    error::InternalError,
     rt::net::TcpStream,
 };
+use futures_util::FutureExt;
 
 use gateway::Hangup;
+use proto::Refusal;
 
 use self::head_by_head::HeadByHead;
 use crate::{descriptors, heartbeat, supervision};
@@ -88,7 +95,14 @@ where
         // Held by the worker's service: a worker that ends takes its connections along.
         let alive = Arc::new(supervision::Part::new("http worker"));
         let stopped = stopped.clone();
-        let application = factory().into_factory().map_err(|error| error.into().error_response());
+        let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
+        let application = apply_fn_factory(application, |request, application: &_| {
+            guarded(begin(|| {
+                supervision::fault!("http request");
+                Service::call(application, request)
+            }))
+        });
+        let application = application.map_err(|error| error.error_response());
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopped = stopped.clone();
@@ -106,6 +120,7 @@ where
             .finish(map_config(application, |_| AppConfig::default()));
         fn_service(move |io: TcpStream| {
             let _ = &alive;
+            supervision::fault!("http worker");
             async move {
                 // One that is gone already shows in what is read.
                 let _ = io.set_nodelay(true);
@@ -116,6 +131,28 @@ where
         .and_then(http)
     })?;
     Ok(builder.run())
+}
+
+/// Begins a request; a panic meanwhile is kept for [`guarded`].
+pub fn begin<F>(call: impl FnOnce() -> F) -> thread::Result<F> {
+    catch_unwind(AssertUnwindSafe(call))
+}
+
+/// The outcome of a request; of one that panics an error that is answered 500, after which its connection is closed.
+pub async fn guarded<F, R>(begun: thread::Result<F>) -> Result<R, actix_web::Error>
+where
+    F: Future<Output = Result<R, actix_web::Error>>,
+{
+    let outcome = match begun {
+        Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    // The panic hook has reported the panic.
+    outcome.unwrap_or_else(|_| {
+        let refusal = Refusal::new(500, "Internal Server Error");
+        let answer = HttpResponse::InternalServerError().force_close().json(refusal);
+        Err(InternalError::from_response("a request panicked", answer).into())
+    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@ mod cli;
 mod config;
 mod descriptors;
 mod doctor;
+mod entropy;
 mod error;
 mod healthcheck;
 mod heartbeat;
 mod http;
+mod limits;
 mod listener;
 mod memory;
 mod mongo;
@@ -25,16 +27,19 @@ mod systemd;
 mod telemetry;
 
 use std::{
+    io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
 
 use cli::Command;
 use error::Error;
+use limits::Needs;
 
 fn main() -> ExitCode {
-    // Without the thread of the log there is no way to report what failed.
-    if shutdown::ignore().and_then(|()| telemetry::start()).is_err() {
+    if let Err(error) = shutdown::ignore().and_then(|()| telemetry::start()) {
+        // There is no thread for the log, so this thread writes the line itself. An error of that cannot be reported.
+        _ = writeln!(io::stderr(), "godzilla: {}", limits::no_thread(&error));
         return ExitCode::FAILURE;
     }
     // The panic hook has reported a panic.
@@ -45,15 +50,7 @@ fn main() -> ExitCode {
 
 /// Does what the command line asks for; the exit status.
 fn status() -> u8 {
-    if let Err(error) = memory::give_back() {
-        telemetry::say(&format!("freed memory is kept: {error}"));
-    }
-    if std::env::var_os("NOTIFY_SOCKET").is_some()
-        && let Err(error) = systemd::start()
-    {
-        telemetry::say(&format!("systemd cannot be notified: {error}"));
-    }
-    let outcome = match cli::read(std::env::args_os(), std::env::vars_os()).and_then(run) {
+    let outcome = match cli::read(std::env::args_os(), std::env::vars_os()).and_then(prepared).and_then(run) {
         Err(Error::Help(text)) => {
             output::show(text).map_err(|error| Error::part("standard output cannot be written", error))
         }
@@ -68,6 +65,27 @@ fn status() -> u8 {
     }
 }
 
+/// Sees to it that the process can run `command`: within the limits of the system, with threads of the allocator and for systemd.
+fn prepared(command: Command) -> Result<Command, Error> {
+    match &command {
+        Command::Serve(_) => limits::check(Needs { store: true })?,
+        Command::Gateway(_) | Command::Accounts(_) | Command::Chat(_) | Command::Presence(_) => {
+            limits::check(Needs { store: false })?;
+        }
+        Command::Doctor { .. } | Command::Healthcheck(_) => return Ok(command),
+        _ => {}
+    }
+    if let Err(error) = memory::give_back() {
+        telemetry::say(&format!("freed memory is kept: {error}"));
+    }
+    if std::env::var_os("NOTIFY_SOCKET").is_some()
+        && let Err(error) = systemd::start()
+    {
+        telemetry::say(&format!("systemd cannot be notified: {error}"));
+    }
+    Ok(command)
+}
+
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Serve(config) => role::serve::run(*config),
@@ -79,6 +97,6 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Backup(config) => stores::backup::run(config),
         Command::Check(config) => stores::check::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),
-        Command::Doctor { role } => doctor::run(&role),
+        Command::Doctor { role, environment } => doctor::run(&role, &environment),
     }
 }

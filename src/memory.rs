@@ -1,5 +1,5 @@
 //! The allocator, jemalloc, and that it gives memory back: what a burst took goes back to the system a second after it was freed, on
-//! threads of jemalloc's own, because the threads that freed it may be idle from then on. Called by `main`, first of all.
+//! threads of jemalloc's own, because the threads that freed it may be idle from then on. Called by `main`.
 
 use tikv_jemalloc_ctl::{Access, AsName, Result, background_thread};
 

@@ -21,8 +21,12 @@ const RETRY: Duration = Duration::from_millis(10);
 /// # Errors
 /// When the text cannot be written, or not within 5 s.
 pub fn show(text: String) -> io::Result<()> {
-    let written = begin(text)?.recv_timeout(DEADLINE);
-    match written.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
+    let written = match begin(text.clone()) {
+        Ok(written) => written.recv_timeout(DEADLINE).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+        // The system has no thread or no descriptor for it.
+        Err(_) => write_all(&mut io::stdout(), text.as_bytes()).map_err(|(_, error)| error),
+    };
+    match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }

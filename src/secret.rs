@@ -2,8 +2,16 @@
 
 mod guessable;
 
-use std::{convert::Infallible, fmt, fs, os::unix::fs::PermissionsExt, path::Path, str::FromStr};
+use std::{
+    convert::Infallible,
+    fmt, fs,
+    io::{self, ErrorKind},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    str::FromStr,
+};
 
+use nix::unistd::{getegid, geteuid};
 use proto::signature::Key;
 
 /// Others may read a file of this mode.
@@ -11,6 +19,10 @@ const OTHERS: u32 = 0o007;
 
 /// Names the file of the key.
 const FLAG: &str = "--secret-file (GODZILLA_SECRET_FILE)";
+
+/// Docker makes a directory in the place of a file that is mounted and does not exist.
+const DIRECTORY: &str =
+    "it is a directory; name a file in it. Docker creates one where the source of a mount does not exist";
 
 /// How to get a key that is accepted.
 const REMEDY: &str =
@@ -85,16 +97,34 @@ pub fn address(given: Option<&Address>, file: (&str, Option<&Path>)) -> Result<O
     Ok(Some(Address(content.trim().to_owned())))
 }
 
-/// What a file holds that nobody else can read.
+/// What a file holds that nobody else can read. A link is followed: Kubernetes mounts `key -> ..data/key`.
 fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
-    let mode = fs::metadata(path).map_err(|error| refused(flag, &error))?.permissions().mode();
-    if mode & OTHERS != 0 {
+    let unreadable = |error: io::Error| refused(flag, &unreadable(&error));
+    let about = fs::metadata(path).map_err(unreadable)?;
+    if about.is_dir() {
+        return Err(refused(flag, &DIRECTORY));
+    }
+    if about.permissions().mode() & OTHERS != 0 {
         return Err(refused(
             flag,
             &"every user of this machine can reach it; chmod 640 or less, defaultMode: 0440 (Kubernetes), mode: 0440 (Docker)",
         ));
     }
-    fs::read(path).map_err(|error| refused(flag, &error))
+    let content = fs::read(path).map_err(unreadable)?;
+    if content.trim_ascii().is_empty() { Err(refused(flag, &"it is empty")) } else { Ok(content) }
+}
+
+/// Why a file cannot be read, with the remedy.
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "it does not exist; mount the secret, or correct the path".to_owned(),
+        ErrorKind::PermissionDenied => format!(
+            "user {} of group {} cannot read it; let them own it (Docker: uid and gid of the secret, Kubernetes: fsGroup)",
+            geteuid(),
+            getegid()
+        ),
+        _ => error.to_string(),
+    }
 }
 
 fn refused(flag: &str, why: &dyn fmt::Display) -> String {

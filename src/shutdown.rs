@@ -1,5 +1,6 @@
-//! Signals. SIGTERM, SIGINT, SIGQUIT, SIGPWR and SIGHUP start the drain, a second one ends the process at once. Signals that would end
-//! the process without a drain and ask for nothing are ignored. Awaited by the roles.
+//! Signals. SIGTERM, SIGINT, SIGQUIT, SIGPWR, SIGHUP and SIGXCPU start the drain, a second one ends the process at once. Signals that
+//! would end the process without a drain and ask for nothing are ignored. Faults (SIGSEGV, SIGABRT and the like) and job control (SIGTSTP)
+//! do what the system does by default. Awaited by the roles.
 
 use std::{
     fs,
@@ -30,19 +31,25 @@ const SAME: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(4);
 
 /// Signals that start the drain always.
-const DRAIN: [(&str, i32); 3] =
-    [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGPWR", libc::SIGPWR)];
+const DRAIN: [(&str, i32); 4] =
+    [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGPWR", libc::SIGPWR), (CPU, libc::SIGXCPU)];
+
+/// The limit of CPU time is reached: the system sends this once a second of CPU time, and then kills the process.
+const CPU: &str = "SIGXCPU";
 
 /// Signals that start the drain unless the process was started with them ignored (`nohup`, a job of a shell script).
 const DRAIN_UNLESS_IGNORED: [(&str, i32); 2] = [("SIGHUP", libc::SIGHUP), ("SIGQUIT", libc::SIGQUIT)];
 
 /// Signals that are ignored, with a log line.
-const IGNORED: [(&str, i32); 5] = [
+const IGNORED: [(&str, i32); 8] = [
     ("SIGUSR1", libc::SIGUSR1),
     ("SIGUSR2", libc::SIGUSR2),
     ("SIGALRM", libc::SIGALRM),
     ("SIGVTALRM", libc::SIGVTALRM),
     ("SIGPROF", libc::SIGPROF),
+    ("SIGIO", libc::SIGIO),
+    ("SIGSTKFLT", libc::SIGSTKFLT),
+    ("SIGXFSZ", libc::SIGXFSZ),
 ];
 
 /// Signals that start the drain.
@@ -57,11 +64,18 @@ pub struct Stop {
 /// When the system refuses it.
 pub fn ignore() -> std::io::Result<()> {
     // An empty handler instead of SIG_IGN, which takes unsafe code; the flags are not read.
-    let numbers = IGNORED.into_iter().map(|(_, number)| number).chain([libc::SIGXFSZ]);
-    for number in numbers {
+    for (_, number) in ignored() {
         signal_hook::flag::register(number, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())
+}
+
+/// The signals that are ignored: [`IGNORED`], and those for which the system has no use (real-time signals).
+fn ignored() -> impl Iterator<Item = (String, i32)> {
+    let first = libc::SIGRTMIN();
+    let named = IGNORED.into_iter().map(|(name, number)| (name.to_owned(), number));
+    named
+        .chain((first..=libc::SIGRTMAX()).map(move |number| (format!("SIGRTMIN+{}", number - first), number)))
 }
 
 /// Runs `work` on the main thread to its end. Blocking calls that are under way then have 4 s, after which the process ends without them.
@@ -92,10 +106,10 @@ impl Stop {
     /// running runtime.
     pub fn listen() -> Result<Self, Error> {
         supervision::start();
-        let ignored = ignored_at_start();
-        let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(|(_, number)| !is_in(ignored, *number));
+        let at_start = ignored_at_start();
+        let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(|(_, number)| !is_in(at_start, *number));
         let signals = DRAIN.into_iter().chain(wanted).map(listener).collect::<Result<_, _>>()?;
-        for (name, signal) in IGNORED.map(listener).into_iter().collect::<Result<Vec<_>, _>>()? {
+        for (name, signal) in ignored().map(listener).collect::<Result<Vec<_>, _>>()? {
             spawn(note(name, signal));
         }
         Ok(Self { signals })
@@ -146,7 +160,7 @@ impl Stop {
         let first = Instant::now();
         loop {
             let name = self.signal().await;
-            if first.elapsed() >= SAME {
+            if first.elapsed() >= SAME && name != CPU {
                 return name;
             }
         }
@@ -160,15 +174,15 @@ impl Drop for Stop {
     }
 }
 
-fn listener((name, number): (&'static str, i32)) -> Result<(&'static str, Signal), Error> {
+fn listener<N>((name, number): (N, i32)) -> Result<(N, Signal), Error> {
     let signal = signal(SignalKind::from_raw(number)).map_err(|error| Error::part("signals", error))?;
     Ok((name, signal))
 }
 
 /// Logs a signal that is ignored, each time.
-async fn note(name: &'static str, mut signal: Signal) {
+async fn note(name: String, mut signal: Signal) {
     while signal.recv().await.is_some() {
-        tracing::info!(signal = name, "signal ignored");
+        tracing::info!(signal = &*name, "signal ignored");
     }
 }
 

@@ -116,12 +116,15 @@ impl Stores {
     pub fn close(&self) {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
         let (done, closed) = sync_channel(1);
-        thread::spawn(move || {
+        let close = move || {
             sessions.database().close();
             users.database().close();
             chat.database().close();
             let _ = done.send(());
-        });
+        };
+        if let Err(error) = thread::Builder::new().name("close".to_owned()).spawn(close) {
+            return tracing::warn!(%error, "the stores are not closed: no thread can be started");
+        }
         if closed.recv_timeout(CLOSING).is_err() {
             tracing::warn!(
                 seconds = CLOSING.as_secs(),

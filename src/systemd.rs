@@ -13,6 +13,8 @@ use std::{
 
 use sd_notify::NotifyState;
 
+use crate::supervision::{self, Part};
+
 /// Messages that may wait for systemd.
 const QUEUE: usize = 8;
 
@@ -32,7 +34,10 @@ type Message = (NotifyState<'static>, SyncSender<()>);
 pub fn start() -> io::Result<()> {
     let (sender, messages) = sync_channel::<Message>(QUEUE);
     let send = move || {
+        // Without this thread a service that works would be ended by systemd's watchdog.
+        let _alive = Part::new("systemd");
         for (message, _sent) in messages {
+            supervision::fault!("systemd");
             if let Err(error) = sd_notify::notify(&[message]) {
                 tracing::warn!(%error, "systemd cannot be notified");
             }

@@ -155,6 +155,7 @@ fn report(panic: &PanicHookInfo<'_>) {
     } else {
         sink::SINK.try_push(format!("godzilla: {panic}\n").as_bytes());
     }
+    supervision::note_foreign_thread();
     IN_HOOK.set(false);
 }
 

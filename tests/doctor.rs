@@ -106,10 +106,10 @@ async fn a_data_directory_of_a_running_server_is_in_use() {
 fn a_low_limit_of_open_files_is_found() {
     let program = program();
     let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -n 200; exec "$@""#, "sh"]).arg(program.get_program());
+    command.args(["-c", r#"ulimit -n 150; exec "$@""#, "sh"]).arg(program.get_program());
     command.args(["doctor", "presence", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     let output = command.stdin(Stdio::null()).output().expect("the program runs");
-    finds(&output, "error", &["open files", "ulimit -n"]);
+    finds(&output, "error", &["limits: ", "open files", "ulimit -n"]);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod durability;
 mod frames;
 mod identity;
 mod interop;
+mod limits;
 mod operations;
 mod orchestrators;
 mod pipelines;

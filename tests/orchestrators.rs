@@ -19,12 +19,15 @@ use crate::{
     stage::{PATIENCE, Request, free_addresses, program},
 };
 
+/// Variables by name.
+type Variables = &'static [(&'static str, &'static str)];
+
 /// A tool that reads the whole environment, and then finds no server: exit status 1.
 const TOOL: [&str; 3] = ["healthcheck", "--admin-listen", "127.0.0.1:1"];
 
 #[test]
 fn variables_of_services_and_links_are_passed_over() {
-    let table: [&[(&str, &str)]; 5] = [
+    let table: [&[(&str, &str)]; 10] = [
         &[
             ("GODZILLA_SERVICE_HOST", "10.0.171.239"),
             ("GODZILLA_SERVICE_PORT", "80"),
@@ -38,7 +41,19 @@ fn variables_of_services_and_links_are_passed_over() {
         &[("GODZILLA_ADMIN_SERVICE_HOST", "fd00::1"), ("GODZILLA_ADMIN_PORT", "tcp://[fd00::1]:9100")],
         &[("GODZILLA_DNS_PORT_53_UDP", "udp://10.0.0.2:53")],
         &[("GODZILLA_SIGNAL_PORT_36412_SCTP_PROTO", "sctp")],
-        &[("GODZILLA_NAME", "/web/godzilla"), ("GODZILLA_ENV_SOME_SETTING", "1")],
+        &[("GODZILLA_NAME", "/web/godzilla"), ("GODZILLA_ENV_SOME_SETTING", "1"), ("GODZILLA_ENV_EMPTY", "")],
+        &[("GODZILLA_PORT_8080_TCP_PORT_START", "8080"), ("GODZILLA_PORT_8080_TCP_PORT_END", "8090")],
+        &[
+            ("GODZILLA_PORT_8080_TCP_START", "tcp://172.17.0.5:8080"),
+            ("GODZILLA_PORT_8080_TCP_END", "tcp://172.17.0.5:8090"),
+        ],
+        // Nomad, ECS, Cloud Run and Heroku.
+        &[("NOMAD_PORT_http", "8080"), ("NOMAD_ALLOC_DIR", "/alloc"), ("NOMAD_SECRETS_DIR", "/secrets")],
+        &[
+            ("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4/x"),
+            ("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE"),
+        ],
+        &[("PORT", "8080"), ("K_SERVICE", "godzilla"), ("DYNO", "web.1")],
     ];
     for variables in table {
         let output = runs(&TOOL, variables);
@@ -50,7 +65,7 @@ fn variables_of_services_and_links_are_passed_over() {
 fn other_unknown_variables_stop_the_start_and_the_nearest_known_one_is_named() {
     let table = [
         ("GODZILLA_LISTNE", "127.0.0.1:1", "GODZILLA_LISTEN"),
-        ("GODZILLA_ADMIN_LISTENS", "", "GODZILLA_ADMIN_LISTEN"),
+        ("GODZILLA_ADMIN_LISTENS", "127.0.0.1:1", "GODZILLA_ADMIN_LISTEN"),
         ("GODZILLA_TRUSTED_PROXIES", "10.0.0.1", "GODZILLA_TRUSTED_PROXY"),
         ("GODZILLA_PORT", "8080", "GODZILLA_PORT"),
         ("GODZILLA_SERVICE_HOST", "chat.example.org", "GODZILLA_SERVICE_HOST"),
@@ -62,6 +77,57 @@ fn other_unknown_variables_stop_the_start_and_the_nearest_known_one_is_named() {
             output.status.code() == Some(2) && said.contains(name) && said.contains(named),
             "{name}: {said}"
         );
+    }
+}
+
+#[test]
+fn an_empty_unknown_variable_is_a_warning_at_the_start_and_of_the_doctor() {
+    let table = [
+        ("GODZILLA_FOO", ""),
+        ("GODZILLA_ADMIN_LISTENS", "is it GODZILLA_ADMIN_LISTEN?"),
+        ("GODZILLA_", ""),
+        ("GODZILLA_SERVICE_HOSTS", ""),
+    ];
+    for (name, suggestion) in table {
+        let started = runs(&TOOL, &[(name, "")]);
+        let said = text(&started);
+        assert_eq!(started.status.code(), Some(1), "{name}: {said}");
+        assert!(
+            said.contains(&format!("warning: the environment variable {name} is empty")),
+            "{name}: {said}"
+        );
+        assert!(said.contains(suggestion), "{name}: {said}");
+        let doctor = ["doctor", "presence", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let said = text(&runs(&doctor, &[(name, "")]));
+        let finds = |line: &str| line.starts_with("warning: environment: ") && line.contains(name);
+        assert!(said.lines().any(finds), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_platform_that_chooses_the_port_is_found_by_the_doctor() {
+    let doctor = [
+        "doctor",
+        "serve",
+        "--data-dir",
+        "/tmp/absent",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--presence-listen",
+    ];
+    let doctor = [&doctor[..], &["127.0.0.1:0", "--listen"]].concat();
+    let table: [(&str, Variables, bool); 6] = [
+        ("127.0.0.1:0", &[("PORT", "8181"), ("DYNO", "web.1")], true),
+        ("127.0.0.1:0", &[("PORT", "8181"), ("K_SERVICE", "chat")], true),
+        ("0.0.0.0:8181", &[("PORT", "8181"), ("K_SERVICE", "chat")], false),
+        ("127.0.0.1:8181", &[("PORT", "8181"), ("K_SERVICE", "chat")], true),
+        ("127.0.0.1:0", &[("PORT", "8181")], false),
+        ("127.0.0.1:0", &[("K_SERVICE", "chat")], false),
+    ];
+    for (listen, variables, is_found) in table {
+        let said = text(&runs(&[&doctor[..], &[listen]].concat(), variables));
+        let finds = |line: &str| line.contains("environment: ") && line.contains("--listen 0.0.0.0:8181");
+        assert_eq!(said.lines().any(finds), is_found, "{listen} {variables:?}: {said}");
     }
 }
 
@@ -226,8 +292,22 @@ async fn a_socket_that_systemd_opened_is_used_where_a_flag_names_its_address() {
 async fn an_environment_with_nothing_or_nonsense_in_it_is_enough() {
     let data = TempDir::new().expect("a temporary directory");
     let more = ["--presence-listen", "127.0.0.1:0", "--data-dir"];
-    let table: [&[(&str, &str)]; 4] = [
+    let table: [&[(&str, &str)]; 7] = [
         &[],
+        // Of another process, and nonsense.
+        &[("LISTEN_FDS", "1"), ("LISTEN_PID", "1"), ("WATCHDOG_USEC", "10000000"), ("WATCHDOG_PID", "1")],
+        &[
+            ("LISTEN_FDS", "many"),
+            ("LISTEN_PID", "x"),
+            ("WATCHDOG_USEC", "soon"),
+            ("NOTIFY_SOCKET", "/nowhere"),
+        ],
+        &[
+            ("STATE_DIRECTORY", "/nowhere"),
+            ("CREDENTIALS_DIRECTORY", "/nowhere"),
+            ("NOTIFY_SOCKET", ""),
+            ("PORT", "1"),
+        ],
         &[("HOME", ""), ("TZ", ""), ("LANG", "")],
         &[("HOME", "/nowhere"), ("TZ", "No/Where"), ("LANG", "xx_YY.UTF-9"), ("LC_ALL", "C")],
         &[("TMPDIR", "/nowhere"), ("SQLITE_TMPDIR", "/nowhere"), ("RUST_LOG", "!!"), ("NO_COLOR", "1")],
@@ -288,4 +368,53 @@ async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() 
         assert!(Instant::now() < until, "{:?}", started.admin("/readyz").await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The files that the dynamic linker loads for the program, by their absolute paths.
+fn libraries(program: &Path) -> Vec<String> {
+    let listed = Command::new("ldd").arg(program).output().expect("ldd is a part of the C library");
+    let listed = String::from_utf8(listed.stdout).expect("text");
+    listed.split_whitespace().filter(|word| word.starts_with('/')).map(ToOwned::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let root = TempDir::new().expect("a temporary directory");
+    let program = program();
+    let program = Path::new(program.get_program());
+    let copies = |from: &str, to: &str| {
+        let to = root.path().join(to.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().expect("a path in a directory")).expect("a directory");
+        std::fs::copy(from, to).expect("a copy");
+    };
+    libraries(program).iter().for_each(|library| copies(library, library));
+    copies(program.to_str().expect("a path"), "/godzilla");
+    let data = root.path().join("data");
+    std::fs::create_dir(&data).expect("a directory");
+    std::os::unix::fs::chown(&data, Some(65_532), Some(65_532)).expect("root gives files away");
+    std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o555)).expect("a mode");
+    let [address, admin] = free_addresses();
+    let mut command = Command::new("/usr/sbin/chroot");
+    // No /proc, /dev, /tmp and /etc, no user of that number, and nothing that can be written but the data.
+    command.args(["--userspec=65532:65532"]).arg(root.path()).args([
+        "/godzilla",
+        "serve",
+        "--data-dir",
+        "/data",
+    ]);
+    command.args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+    command.args(["--presence-listen", "127.0.0.1:0"]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    let mut started = Started::spawn(command, &[], (address, admin));
+    let until = Instant::now() + PATIENCE;
+    while started.admin("/readyz").await.0 != 200 {
+        assert!(Instant::now() < until, "{:?}", started.admin("/readyz").await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let alice = serde_json::json!({"username": "alice", "password": "correct horse"});
+    let registered = Request::post("/user/register", &alice).send(Ipv4Addr::LOCALHOST, address).await;
+    assert_eq!(registered.status, 201, "{}", registered.body);
+    assert_eq!(started.is_asked_to_stop(), Some(0));
 }

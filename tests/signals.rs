@@ -1,86 +1,251 @@
-//! What each signal does to a running role: it drains, or the signal is ignored. No signal that is sent by habit ends it at once.
+//! What each signal does to a running role: it drains, is ignored with a log line, or does what the system documents. No signal that
+//! is sent by habit ends the process without a drain.
 
 use std::{
     fs::File,
-    net::TcpStream,
-    process::{Child, Command, Stdio},
+    net::{SocketAddr, TcpStream},
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::Instant,
 };
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::stage::{PATIENCE, free_addresses, program};
 
-/// Starts a presence service through a shell that first does `before`. Its log goes to the file `log`.
-fn starts(before: &str, log: &File) -> Child {
-    let [address, admin] = free_addresses();
-    let program = program();
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!(r#"{before}exec "$@""#), "sh"]).arg(program.get_program());
-    command.args(["presence", "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
-    for (name, _) in program.get_envs() {
-        command.env_remove(name);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone().expect("a file"));
-    let mut child = command.spawn().expect("a shell");
-    let until = Instant::now() + PATIENCE;
-    while TcpStream::connect(address).is_err() {
-        assert_eq!(child.try_wait().expect("our own child"), None, "it ended");
-        assert!(Instant::now() < until, "it does not listen");
-    }
-    child
+/// What follows a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// The process drains and ends with status 0.
+    Drains,
+    /// The process goes on and logs that it ignores the signal.
+    Noted,
+    /// The process goes on.
+    Nothing,
+    /// The process stops until SIGCONT, and then goes on.
+    Stops,
+    /// The system ends the process: a fault of the program, or SIGKILL.
+    Ends,
 }
 
-fn signal(child: &Child, name: &str) {
-    let arguments = [format!("-{name}"), child.id().to_string()];
-    assert!(Command::new("kill").args(arguments).status().expect("kill").success());
+use Effect::{Drains, Ends, Noted, Nothing, Stops};
+
+/// All signals of Linux by number, and the first and the last real-time signal.
+const SIGNALS: [(i32, &str, Effect); 33] = [
+    (1, "SIGHUP", Drains),
+    (2, "SIGINT", Drains),
+    (3, "SIGQUIT", Drains),
+    (4, "SIGILL", Ends),
+    (5, "SIGTRAP", Ends),
+    (6, "SIGABRT", Ends),
+    (7, "SIGBUS", Ends),
+    (8, "SIGFPE", Ends),
+    (9, "SIGKILL", Ends),
+    (10, "SIGUSR1", Noted),
+    (11, "SIGSEGV", Ends),
+    (12, "SIGUSR2", Noted),
+    (13, "SIGPIPE", Nothing),
+    (14, "SIGALRM", Noted),
+    (15, "SIGTERM", Drains),
+    (16, "SIGSTKFLT", Noted),
+    (17, "SIGCHLD", Nothing),
+    (18, "SIGCONT", Nothing),
+    (19, "SIGSTOP", Stops),
+    (20, "SIGTSTP", Stops),
+    (21, "SIGTTIN", Stops),
+    (22, "SIGTTOU", Stops),
+    (23, "SIGURG", Nothing),
+    (24, "SIGXCPU", Drains),
+    (25, "SIGXFSZ", Noted),
+    (26, "SIGVTALRM", Noted),
+    (27, "SIGPROF", Noted),
+    (28, "SIGWINCH", Nothing),
+    (29, "SIGIO", Noted),
+    (30, "SIGPWR", Drains),
+    (31, "SIGSYS", Ends),
+    (34, "SIGRTMIN+0", Noted),
+    (64, "SIGRTMIN+30", Noted),
+];
+
+/// A role with its log; killed at the end if it still runs.
+struct Started {
+    child: Child,
+    log: NamedTempFile,
+    _data: TempDir,
 }
 
-/// The exit status; of a process that a signal ended, none.
-fn ends(what: &str, child: &mut Child) -> Option<i32> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().expect("our own child") {
-            return status.code();
+impl Started {
+    /// Starts `role` through a shell that first does `before`. Another test may have taken a port meanwhile; then it tries again.
+    fn start(role: &str, before: &str) -> Self {
+        for _ in 0..5 {
+            let (mut started, address) = Self::spawn(role, before);
+            if started.listens_on(address) {
+                return started;
+            }
+            assert!(started.log().contains("cannot listen"), "{}", started.log());
         }
-        if Instant::now() >= until {
-            let _ = child.kill();
-            panic!("{what}: still running after {PATIENCE:?}");
+        panic!("no port is free");
+    }
+
+    fn spawn(role: &str, before: &str) -> (Self, SocketAddr) {
+        let [address, admin, presence] = free_addresses();
+        let (log, data) = (NamedTempFile::new().expect("a file"), TempDir::new().expect("a directory"));
+        let program = program();
+        let mut command = Command::new("sh");
+        // Stopping by a terminal's signals does nothing to a process group without a parent in its session.
+        command.args(["-c", &format!(r#"{before}ulimit -c 0; exec "$@""#), "sh"]).arg(program.get_program());
+        command.args([role, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+        if role == "serve" {
+            command
+                .args(["--presence-listen", &presence.to_string(), "--data-dir"])
+                .arg(data.path().join("data"));
         }
-        std::thread::yield_now();
+        for (name, _) in program.get_envs() {
+            command.env_remove(name);
+        }
+        let stderr: File = log.reopen().expect("a file");
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("a shell");
+        (Self { child, log, _data: data }, address)
+    }
+
+    /// Waits until it listens; false when it has ended.
+    fn listens_on(&mut self, address: SocketAddr) -> bool {
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("our own child").is_none() {
+            if TcpStream::connect(address).is_ok() {
+                return true;
+            }
+            assert!(Instant::now() < until, "it does not listen");
+            thread::yield_now();
+        }
+        false
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).expect("a log")
+    }
+
+    fn has_logged(&self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < until, "no {text} in {}", self.log());
+            thread::yield_now();
+        }
+    }
+
+    fn signal(&self, number: i32) {
+        let arguments = [format!("-{number}"), self.child.id().to_string()];
+        assert!(Command::new("kill").args(arguments).status().expect("kill").success());
+    }
+
+    /// The state letter of the process.
+    fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
+    }
+
+    fn ends(&mut self, what: &str) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                return status;
+            }
+            assert!(Instant::now() < until, "{what}: still running after {PATIENCE:?}: {}", self.log());
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until the system has ended the process. A SIGSEGV or SIGBUS that is no fault has no effect before the second one, because
+    /// the standard library waits for the fault to happen again.
+    fn is_ended_by(&mut self, number: i32) {
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("our own child").is_none() {
+            assert!(Instant::now() < until, "signal {number}: still running after {PATIENCE:?}");
+            self.signal(number);
+        }
+        assert_eq!(self.ends("it has ended").signal(), Some(number));
+    }
+
+    fn drains(&mut self, name: &str) {
+        assert_eq!(self.ends(name).code(), Some(0), "{name}: {}", self.log());
+        assert!(self.log().contains(&format!(r#"draining signal="{name}""#)), "{name}: {}", self.log());
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends every signal: those that end a process each to one of its own, the others one after the other to the same.
+fn every_signal_to(role: &str) {
+    let mut lasting = Started::start(role, "");
+    for (number, name, effect) in SIGNALS {
+        match effect {
+            Drains | Ends => {
+                let mut started = Started::start(role, "");
+                started.signal(number);
+                match effect {
+                    Drains => started.drains(name),
+                    _ => started.is_ended_by(number),
+                }
+            }
+            Noted => {
+                lasting.signal(number);
+                lasting.has_logged(&format!(r#"signal ignored signal="{name}""#));
+            }
+            Nothing => lasting.signal(number),
+            Stops => {
+                lasting.signal(number);
+                // Where the process group has no parent in its session, the system ignores the signals of terminals.
+                let until = Instant::now() + PATIENCE / 20;
+                while lasting.state() != 'T' && (number == 19 || Instant::now() < until) {
+                    thread::yield_now();
+                }
+                lasting.signal(18);
+            }
+        }
+        assert_eq!(lasting.child.try_wait().expect("our own child"), None, "{name}: {}", lasting.log());
+    }
+    lasting.signal(15);
+    lasting.drains("SIGTERM");
+}
+
+#[test]
+fn every_signal_drains_serve_is_ignored_or_does_what_is_documented() {
+    every_signal_to("serve");
+}
+
+#[test]
+fn every_signal_drains_presence_is_ignored_or_does_what_is_documented() {
+    every_signal_to("presence");
+}
+
+#[test]
+fn signals_ignored_at_the_start_stay_ignored_but_those_of_orchestrators_do_not() {
+    for (before, number, name, drains) in [
+        ("trap '' HUP; ", 1, "SIGHUP", false),
+        ("trap '' QUIT; ", 3, "SIGQUIT", false),
+        ("trap '' TERM; ", 15, "SIGTERM", true),
+        ("trap '' XCPU; ", 24, "SIGXCPU", true),
+    ] {
+        let mut started = Started::start("presence", before);
+        started.signal(number);
+        if !drains {
+            started.signal(15);
+        }
+        started.drains(if drains { name } else { "SIGTERM" });
     }
 }
 
 #[test]
-fn a_signal_drains_or_is_ignored() {
-    // What the shell does before, the signal, and whether the process drains upon it.
-    let table = [
-        ("", "TERM", true),
-        ("", "INT", true),
-        ("", "HUP", true),
-        ("", "QUIT", true),
-        ("", "PWR", true),
-        ("trap '' HUP; ", "HUP", false),
-        ("trap '' QUIT; ", "QUIT", false),
-        ("", "PIPE", false),
-        ("", "USR1", false),
-        ("", "USR2", false),
-        ("", "ALRM", false),
-        ("", "XFSZ", false),
-        ("", "PROF", false),
-        ("", "WINCH", false),
-    ];
-    for (before, name, drains) in table {
-        let what = format!("{before}SIG{name}");
-        let log = NamedTempFile::new().expect("a temporary file");
-        let mut child = starts(before, log.as_file());
-        signal(&child, name);
-        if !drains {
-            signal(&child, "TERM");
-        }
-        assert_eq!(ends(&what, &mut child), Some(0), "{what}");
-        let cause = if drains { name } else { "TERM" };
-        let log = std::fs::read_to_string(log.path()).expect("a log");
-        assert!(log.contains(&format!(r#"draining signal="SIG{cause}""#)), "{what}: {log}");
-    }
+fn a_limit_of_cpu_time_drains_once_and_further_signals_of_it_end_nothing_at_once() {
+    let mut started = Started::start("presence", "");
+    started.signal(24);
+    started.signal(24);
+    started.drains("SIGXCPU");
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::stage::{Actor, Handshake, NotLetIn, PATIENCE, Person, Request, Socket, Stage};
+use crate::stage::{Actor, Handshake, NotLetIn, PATIENCE, Person, Request, Socket, Stage, breaks_polling};
 
 /// What follows a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ enum Outcome {
 use Outcome::{Ends, Restarts};
 
 /// The parts of `serve`.
-const PARTS: [(&str, Outcome); 20] = [
+const PARTS: [(&str, Outcome); 23] = [
     ("rooms", Ends),
     ("log", Ends),
     ("shard", Ends),
@@ -32,6 +32,9 @@ const PARTS: [(&str, Outcome); 20] = [
     ("sessions-write", Ends),
     ("chat-write", Ends),
     ("admin server", Ends),
+    ("admin worker", Ends),
+    ("http worker", Ends),
+    ("heartbeat", Ends),
     ("users-read", Restarts),
     ("sessions-read", Restarts),
     ("chat-read", Restarts),
@@ -90,6 +93,36 @@ async fn panics(part: &str, outcome: Outcome) {
     for id in acked {
         assert!(stored.iter().any(|message| message["id"] == id), "{part}: {id} is lost");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_that_accepts_connections_ends_the_process_with_it() {
+    let mut stage = Stage::opens().await;
+    let mut alice = stage.enters("alice").await;
+    let mut acked = Vec::new();
+    for server in 0..2 {
+        acked.push(alice.says(&format!("message {server}")).await["id"].clone());
+        let acceptors = stage.server.acceptors(0);
+        assert_eq!(acceptors.len(), 2, "one for clients, one for operators");
+        let acceptor = acceptors[server].clone();
+        tokio::task::spawn_blocking(move || breaks_polling(&acceptor)).await.expect("strace runs");
+        let status = stage.server.process_ends(0).await;
+        assert_eq!(status.code(), Some(1), "{}", stage.server.log());
+        stage.server.has_logged("http acceptor").await;
+        stage.server.returns().await;
+        alice = returns(alice.person).await;
+    }
+    let stored = alice.person.reads_all("lobby").await;
+    assert_eq!(stored.iter().map(|message| message["id"].clone()).collect::<Vec<_>>(), acked);
+}
+
+#[tokio::test]
+async fn a_request_that_panics_is_answered_and_counted() {
+    let stage = Stage::opens().await;
+    let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
+    stage.server.answers_panics(0).await;
+    alice.says("people talk").await;
+    bob.hears("people talk").await;
 }
 
 /// Something for every part to do. What fails is left: that is what the fault is for.
@@ -201,10 +234,8 @@ async fn a_panic_for_one_client_ends_that_connection_and_nothing_else() {
             }
             "request" => {
                 let history = Request::get("/rooms/lobby/messages").cookie(alice.token());
-                assert!(
-                    history.try_send(alice.home, alice.server).await.is_none(),
-                    "the connection is closed"
-                );
+                let answer = alice.asks(history).await;
+                assert_eq!((answer.status, answer.header("connection")), (500, Some("close")));
                 alice.reads_all("lobby").await;
                 tab.says("the tab lives").await;
                 drop(tab);

@@ -56,6 +56,9 @@ pub enum Error {
     /// A store does not answer. 503.
     #[error("The service is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The operating system gives no random bytes, for a salt or a token. 503.
+    #[error("The service is unavailable")]
+    Entropy,
     /// What the store holds about this user cannot have been written here. 500.
     #[error("Stored data is damaged; its operator runs `godzilla check`")]
     Damaged(&'static str),
@@ -76,7 +79,7 @@ impl Error {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Unavailable(_) | Self::Entropy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Damaged(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -85,6 +88,10 @@ impl Error {
     pub(crate) fn log(&self) {
         match self {
             Self::Unavailable(error) => tracing::warn!(%error, "a store does not answer"),
+            Self::Entropy => {
+                metrics::counter!("godzilla_accounts_entropy_failures_total").increment(1);
+                tracing::error!("the operating system gives no random bytes for a salt or a token");
+            }
             Self::Damaged(what) => {
                 tracing::error!(
                     what,
@@ -107,7 +114,7 @@ impl ResponseError for Error {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         match self {
-            Self::Overloaded | Self::Unavailable(_) => {
+            Self::Overloaded | Self::Unavailable(_) | Self::Entropy => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             Self::TooMany(after) => {
@@ -134,6 +141,9 @@ impl From<embedded::Error> for Error {
 
 impl From<sessions::Error> for Error {
     fn from(error: sessions::Error) -> Self {
-        Self::Unavailable(error.into())
+        match error {
+            sessions::Error::Entropy(_) => Self::Entropy,
+            error => Self::Unavailable(error.into()),
+        }
     }
 }

@@ -135,8 +135,10 @@ impl Pool {
 
 /// The bcrypt hash of `password`. Blocks for as long as `cost` says.
 pub fn hash(password: &Password, cost: u32) -> Result<String, Error> {
-    bcrypt::non_truncating_hash(password.reveal(), cost)
-        .map_err(|_| Error::Internal("bcrypt refused to hash"))
+    bcrypt::non_truncating_hash(password.reveal(), cost).map_err(|error| match error {
+        bcrypt::BcryptError::Rand(_) => Error::Entropy,
+        _ => Error::Internal("bcrypt refused to hash"),
+    })
 }
 
 fn verify(password: &Password, hash: &str) -> Result<bool, Error> {

@@ -109,9 +109,20 @@ impl Error {
         Self::Unavailable("the room was put away, try again")
     }
 
+    /// The operating system gives no random bytes for an id.
+    pub(crate) fn no_entropy() -> Self {
+        Self::Unavailable("the server has no random numbers, try again")
+    }
+
     /// A queue on the way is full.
     pub(crate) fn full() -> Self {
         Self::Unavailable("too busy, try again")
+    }
+}
+
+impl From<socketio::NoEntropy> for Error {
+    fn from(_: socketio::NoEntropy) -> Self {
+        Self::no_entropy()
     }
 }
 

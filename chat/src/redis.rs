@@ -237,11 +237,12 @@ async fn claim<C: ConnectionLike>(
     damaged: Option<Damaged<'_>>,
 ) -> Result<Claimed, RedisError> {
     let run = remote::run(connection).await?;
+    let epoch = new_id().map_err(|error| RedisError::from(std::io::Error::other(error)))?;
     let mut script = CLAIM.prepare_invoke();
     for key in [RUN, EPOCH, OFFSET, BASE, STREAM, HEADS, LAST, MARKS, REPLACED, SINCE] {
         script.key(at.key(key));
     }
-    script.arg(run).arg(&new_id()[..EPOCH_LENGTH]).arg(seen.offset.load(Ordering::Acquire));
+    script.arg(run).arg(&epoch[..EPOCH_LENGTH]).arg(seen.offset.load(Ordering::Acquire));
     let (epoch, is_replaced) = damaged.map_or(("", false), |damaged| (damaged.epoch, damaged.is_replaced));
     script.arg(epoch).arg(u8::from(is_replaced)).arg(seen.replaced.load(Ordering::Acquire));
     let value: redis::Value = script.invoke_async(connection).await?;

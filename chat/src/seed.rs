@@ -38,7 +38,7 @@ pub async fn seed(store: &Store, samples: Vec<Sample>) -> Result<(), Error> {
         let Head { seq, timestamp } = history.head(&room).await?;
         let text = Text::parse(text, usize::MAX)?;
         let timestamp = Timestamp::now_after(timestamp);
-        let draft = Draft { id: new_id(), author, text, client_id: None, timestamp, origin: None };
+        let draft = Draft { id: new_id()?, author, text, client_id: None, timestamp, origin: None };
         history.append(&room, seq, [draft].into(), Box::new(|_| ())).await?;
     }
     Ok(())

@@ -75,6 +75,24 @@ async fn report(client: &mut Client, first: Vec<NodeReport>) -> Result<Node, ton
     Ok(Node { say, hear })
 }
 
+#[actix::test]
+#[cfg(debug_assertions)]
+async fn a_call_that_panics_fails_and_no_other_call_or_stream_does() {
+    let running = start(quick());
+    let (mut one, mut other) = (client(&running).await, client(&running).await);
+    let mut node = report(&mut other, vec![snapshot("a", &[("bob", 1)], false)]).await.unwrap();
+    assert!(matches!(next(&mut node).await, Some(Update::Online(_))));
+    supervision::fault::arm("call");
+    let answer = timeout(Duration::from_secs(20), one.get_online_users(Empty {})).await.unwrap();
+    assert!(answer.is_err(), "{answer:?}");
+    for client in [&mut one, &mut other] {
+        let online = client.get_online_users(Empty {}).await.unwrap().into_inner();
+        assert_eq!(online.usernames, ["bob"]);
+    }
+    other.user_connected(user("carol")).await.unwrap();
+    assert!(matches!(next(&mut node).await, Some(Update::Diff(_))), "the stream goes on");
+}
+
 /// The next update that is not a heartbeat; none when the stream has ended.
 async fn next(node: &mut Node) -> Option<Update> {
     loop {

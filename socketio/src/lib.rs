@@ -72,6 +72,7 @@ pub use bus::Bus;
 pub use close::CloseReason;
 pub use config::{Config, Cors};
 pub use encoded::Encoded;
+pub use engine::handshake::NoEntropy;
 pub use fanout::{Broadcast, Fanout, Found, Selection};
 pub use on_event::{Listener, OnEvent, on_event};
 pub use pacer::{Paced, Pacer};

@@ -14,7 +14,7 @@ use crate::{
     Bus, Encoded, Room,
     app::Resume,
     close::CloseReason,
-    engine::handshake::new_id,
+    engine::handshake::{NoEntropy, new_id},
     fanout::{Broadcast, Fanout},
     socket::{Place, Recovered, Socket, SocketId},
 };
@@ -83,16 +83,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Memory {
     /// Remembers the last `capacity` events, and clients for `window` after they left.
-    pub fn new(capacity: usize, window: Duration) -> Self {
+    ///
+    /// # Errors
+    /// [`NoEntropy`].
+    pub fn new(capacity: usize, window: Duration) -> Result<Self, NoEntropy> {
         let state = State {
-            epoch: new_id(),
+            epoch: new_id()?,
             last: 0,
             sent: VecDeque::new(),
             capacity,
             window,
             clients: HashMap::new(),
         };
-        Self(Arc::new(Inner { state: Mutex::new(state), left: Notify::new() }))
+        Ok(Self(Arc::new(Inner { state: Mutex::new(state), left: Notify::new() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,12 +136,15 @@ impl Memory {
     }
 
     /// A new client: answers with the private id for its [`crate::Entry`].
-    pub fn start(&self, sid: SocketId, namespace: &str) -> String {
+    ///
+    /// # Errors
+    /// [`NoEntropy`].
+    pub fn start(&self, sid: SocketId, namespace: &str) -> Result<String, NoEntropy> {
+        let pid = new_id()?;
         let mut state = self.state();
-        let pid = new_id();
         let client = Client { sid, namespace: namespace.into(), since: state.last, left: None };
         state.clients.insert(pid.clone(), client);
-        pid
+        Ok(pid)
     }
 
     /// A client has left for a recoverable reason; `socket` is the one it had.
@@ -255,7 +261,7 @@ mod tests {
     use super::*;
 
     fn memory() -> Memory {
-        Memory::new(3, Duration::from_secs(60))
+        Memory::new(3, Duration::from_secs(60)).unwrap()
     }
 
     fn sid(name: &str) -> SocketId {
@@ -275,7 +281,7 @@ mod tests {
     #[test]
     fn a_client_gets_what_it_missed_in_its_rooms_and_nothing_else() {
         let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
+        let pid = memory.start(sid("alice"), "/").unwrap();
         send(&memory, &["a"], None, "seen");
         let offset = memory.offset();
         memory.keep_at(&pid, vec!["a".into()], Place::Unknown);
@@ -289,7 +295,7 @@ mod tests {
     fn a_client_that_has_seen_nothing_goes_on_from_where_it_connected() {
         let memory = memory();
         send(&memory, &[], None, "before");
-        let pid = memory.start(sid("alice"), "/");
+        let pid = memory.start(sid("alice"), "/").unwrap();
         send(&memory, &[], None, "missed");
         memory.keep_at(&pid, Vec::new(), Place::Unknown);
         assert_eq!(resume(&memory, &pid, None), Some(1));
@@ -299,12 +305,12 @@ mod tests {
     #[test]
     fn nothing_is_recovered_in_part() {
         let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
+        let pid = memory.start(sid("alice"), "/").unwrap();
         let offset = memory.offset();
         memory.keep_at(&pid, Vec::new(), Place::Unknown);
         (0..4).for_each(|_| send(&memory, &[], None, "too many"));
         assert_eq!(resume(&memory, &pid, Some(offset)), None);
-        let (last, other) = (memory.offset(), Memory::new(1, Duration::from_secs(1)).offset());
+        let (last, other) = (memory.offset(), Memory::new(1, Duration::from_secs(1)).unwrap().offset());
         for strange in [&other, &last.replace(".4", ".5")] {
             assert_eq!(resume(&memory, &pid, Some(strange.clone())), None, "{strange}");
         }
@@ -315,7 +321,7 @@ mod tests {
     #[test]
     fn an_offset_that_is_none_of_ours_is_where_the_client_was_when_it_left() {
         let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
+        let pid = memory.start(sid("alice"), "/").unwrap();
         send(&memory, &[], None, "seen");
         for strange in ["", "x", "hello world", "1.1", &memory.offset().replace(".1", ".-1")] {
             memory.keep_at(&pid, Vec::new(), Place::At(1));
@@ -329,7 +335,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_client_whose_end_was_not_noticed_gives_its_place_up() {
         let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
+        let pid = memory.start(sid("alice"), "/").unwrap();
         send(&memory, &[], None, "missed");
         let back = Resume { pid: pid.clone(), offset: None };
         let bus = Bus::new();
@@ -341,10 +347,10 @@ mod tests {
 
     #[test]
     fn a_client_that_stays_away_is_forgotten() {
-        let memory = Memory::new(3, Duration::ZERO);
-        let pid = memory.start(sid("alice"), "/");
+        let memory = Memory::new(3, Duration::ZERO).unwrap();
+        let pid = memory.start(sid("alice"), "/").unwrap();
         memory.keep_at(&pid, Vec::new(), Place::Unknown);
-        let other = memory.start(sid("bob"), "/");
+        let other = memory.start(sid("bob"), "/").unwrap();
         while memory.state().clients.contains_key(&pid) {
             memory.keep_at(&other, Vec::new(), Place::Unknown);
         }

@@ -123,7 +123,7 @@ pub(crate) fn stage((worker, gate): &(Rc<RecorderWorker>, Arc<Notify>)) -> Stage
         worker,
         Carrier::WebSocket(PIPE),
         Wire::new(None),
-        Admitted { admission: diary.clone(), owner: None },
+        Admitted { sid: worker.new_sid().unwrap(), admission: diary.clone(), owner: None },
     );
     Stage { gate: gate.clone(), worker: worker.clone(), session, link, diary }
 }

@@ -8,10 +8,12 @@ use std::net::IpAddr;
 type Shape = fn(&str) -> bool;
 
 /// Ends of the names of one port, `PORT_8080_TCP`, and what stands there.
-const OF_A_PORT: [(&str, Shape); 6] = [
+const OF_A_PORT: [(&str, Shape); 8] = [
     ("", is_address_of_port),
     ("_PROTO", is_protocol),
     ("_PORT", is_port),
+    ("_START", is_address_of_port),
+    ("_END", is_address_of_port),
     ("_PORT_START", is_port),
     ("_PORT_END", is_port),
     ("_ADDR", is_ip),
@@ -75,7 +77,7 @@ mod tests {
 
     /// What Kubernetes sets for the services `godzilla`, `godzilla-gateway` and `godzilla-admin-v6`, and Docker for links with the
     /// aliases `godzilla` and `godzilla_db`.
-    const SET: [(&str, &str); 28] = [
+    const SET: [(&str, &str); 30] = [
         ("GODZILLA_SERVICE_HOST", "10.0.171.239"),
         ("GODZILLA_SERVICE_PORT", "80"),
         ("GODZILLA_SERVICE_PORT_HTTP", "80"),
@@ -100,6 +102,8 @@ mod tests {
         ("GODZILLA_DB_NAME", "/chat/godzilla_db"),
         ("GODZILLA_DB_PORT", "tcp://172.17.0.5:5432"),
         ("GODZILLA_DB_PORT_5432_TCP", "tcp://172.17.0.5:5432"),
+        ("GODZILLA_DB_PORT_5432_TCP_START", "tcp://172.17.0.5:5432"),
+        ("GODZILLA_DB_PORT_5432_TCP_END", "tcp://172.17.0.5:5434"),
         ("GODZILLA_DB_PORT_5432_TCP_PORT_START", "5432"),
         ("GODZILLA_DB_PORT_5432_TCP_PORT_END", "5434"),
         ("GODZILLA_DB_ENV_PG_VERSION", "9.3"),

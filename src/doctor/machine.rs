@@ -1,10 +1,14 @@
-//! The machine: its clock, and how many files the process may open.
+//! The machine: its clock, its random numbers, and the limits of the process.
 
 use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::Finding;
+use crate::{
+    entropy,
+    limits::{self, Needs},
+};
 
 /// Seconds from 1970 to 2025: this program is younger.
 const EARLIEST: u64 = 1_735_689_600;
@@ -12,16 +16,17 @@ const EARLIEST: u64 = 1_735_689_600;
 /// Seconds from 1970 to 2100.
 const LATEST: u64 = 4_102_444_800;
 
-/// Open files that a server with few clients needs.
-const LEAST: u64 = 256;
-
 /// Open files that let a thousand clients in, with room to spare.
 const GOOD: u64 = 4_096;
 
-pub fn examine() -> Vec<Finding> {
+pub fn examine(needs: Needs) -> Vec<Finding> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard);
-    examine_clock(now.as_secs()).into_iter().chain(examine_descriptors(most)).collect()
+    let entropy = entropy::obstacle().map(|text| Finding::error("random numbers", text));
+    let limits: Vec<_> =
+        limits::obstacles(needs).into_iter().map(|text| Finding::error("limits", text)).collect();
+    let descriptors = examine_descriptors(most).filter(|_| limits.is_empty());
+    examine_clock(now.as_secs()).into_iter().chain(descriptors).chain(entropy).chain(limits).collect()
 }
 
 fn examine_clock(now: u64) -> Option<Finding> {
@@ -40,11 +45,7 @@ fn examine_descriptors(most: u64) -> Option<Finding> {
         "the process may open {most} files, and every client takes one; raise the limit \
          (`ulimit -n`, LimitNOFILE= of systemd, --ulimit of docker)"
     );
-    match most {
-        0..LEAST => Some(Finding::error("open files", text)),
-        LEAST..GOOD => Some(Finding::warning("open files", text)),
-        _ => None,
-    }
+    (most < GOOD).then(|| Finding::warning("open files", text))
 }
 
 #[cfg(test)]
@@ -60,7 +61,7 @@ mod tests {
             [100, 1_024, 1 << 20].map(|most| examine_descriptors(most).map(|found| found.severity));
         assert_eq!(
             severities,
-            [Some(super::super::Severity::Error), Some(super::super::Severity::Warning), None]
+            [Some(super::super::Severity::Warning), Some(super::super::Severity::Warning), None]
         );
     }
 }

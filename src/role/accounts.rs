@@ -24,7 +24,7 @@ use crate::{
     mongo,
     role::{caller, upkeep},
     shutdown::{self, Stop},
-    supervision::essential,
+    supervision::{essential, restart},
     telemetry,
 };
 
@@ -73,7 +73,8 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?
         .counting(Setbacks::new(Redis::new(redis, CONNECTIONS).map_err(refused)?));
-    spawn(warn_of_forgetting(sessions.clone()));
+    let watched = sessions.clone();
+    spawn(restart("durability watch", move || warn_of_forgetting(watched.clone())));
     let readiness = Readiness::new(probes(users, sessions));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));

@@ -30,7 +30,7 @@ pub use http::{Request, Response};
 pub use person::Person;
 pub use puppet::{Connected, Puppet};
 pub use raw::{RawSocket, masked};
-pub use server::{Server, free_addresses, program};
+pub use server::{Server, breaks_polling, free_addresses, program};
 pub use socket::Socket;
 pub use split::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
 pub use tunnel::Tunnel;

@@ -199,6 +199,60 @@ impl Server {
         asked.await.is_none_or(|answer| answer.body == "false")
     }
 
+    /// Makes the system give a process no random bytes, and waits until its `/readyz` says so.
+    pub async fn lacks_entropy(&self, index: usize) -> NoEntropy {
+        let process = self.processes[index].child.id().to_string();
+        let inject =
+            ["-f", "-qq", "-o", "/dev/null", "-e", "trace=getrandom", "-e", "inject=getrandom:error=EIO"];
+        let strace = Command::new("strace").args(inject).args(["-p", &process]).stderr(Stdio::null()).spawn();
+        let lacks = NoEntropy(strace.expect("strace is installed by scripts/test"));
+        let until = Instant::now() + PATIENCE;
+        while !self.readiness(index).await.contains("no random bytes") {
+            assert!(Instant::now() < until, "{}", self.readiness(index).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        lacks
+    }
+
+    /// The threads of a process that accept connections for an HTTP server, by their ids.
+    pub fn acceptors(&self, index: usize) -> Vec<String> {
+        let tasks = format!("/proc/{}/task", self.processes[index].child.id());
+        let ids = fs::read_dir(&tasks).expect("it runs").flatten().map(|task| task.file_name());
+        let accepts = |id: &String| {
+            let name = fs::read_to_string(format!("{tasks}/{id}/comm")).unwrap_or_default();
+            name.starts_with("actix-server ac")
+        };
+        ids.filter_map(|id| id.into_string().ok()).filter(accepts).collect()
+    }
+
+    /// Makes a request to each HTTP server of a process panic, and checks that it is answered 500 and counted, and that the next one
+    /// is answered as ever; false when the program is no debug build.
+    pub async fn answers_panics(&self, index: usize) -> bool {
+        let process = &self.processes[index];
+        let gets = async |path: &str, to| Request::get(path).send(Ipv4Addr::LOCALHOST, to).await;
+        let count = async || {
+            let metrics = gets("/metrics", process.admin).await.expect(200).body;
+            let line =
+                metrics.lines().find_map(|line| line.strip_prefix("godzilla_panics_total{part=\"src\"} "));
+            line.and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
+        };
+        let servers = [("admin request", "/livez", process.admin), ("http request", "/", process.address())];
+        // Presence speaks gRPC there.
+        let has_http = process.arguments[0] != "presence";
+        for (part, path, address) in servers.into_iter().take(if has_http { 2 } else { 1 }) {
+            let (as_ever, before) = (gets(path, address).await.status, count().await);
+            if !self.injects(index, part).await {
+                return false;
+            }
+            let answer = gets(path, address).await;
+            assert_eq!((answer.status, answer.header("connection")), (500, Some("close")), "{part}");
+            assert!(answer.body.contains("Internal Server Error"), "{part}: {}", answer.body);
+            assert_eq!(gets(path, address).await.status, as_ever, "{part}");
+            assert_eq!(count().await, before + 1, "{part}");
+        }
+        true
+    }
+
     /// The process id; of a split system the gateway's.
     pub fn pid(&self) -> u32 {
         self.processes[0].child.id()
@@ -308,6 +362,13 @@ impl Server {
 }
 
 impl Process {
+    /// Where it listens for clients or for other roles.
+    pub fn address(&self) -> SocketAddr {
+        let flag =
+            self.arguments.iter().position(|argument| argument == "--listen").expect("every role has it");
+        self.arguments[flag + 1].parse().expect("an address")
+    }
+
     /// Kills it as a crash would.
     pub fn crashes(&mut self) {
         self.child.kill().expect("our own child");
@@ -346,6 +407,26 @@ impl Drop for Server {
             eprintln!("the server's last words:\n{}", tail.join("\n"));
         }
     }
+}
+
+/// A process that gets no random bytes, until dropped.
+pub struct NoEntropy(Child);
+
+impl Drop for NoEntropy {
+    fn drop(&mut self) {
+        // strace lets the process go before it ends.
+        let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// Makes the polling of a thread fail, for which its library panics. strace ends with the thread.
+pub fn breaks_polling(thread: &str) {
+    let calls = "?epoll_wait,?epoll_pwait";
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error=EBADF"));
+    let arguments = ["-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject, "-p", thread];
+    let status = Command::new("strace").args(arguments).stderr(Stdio::null()).status();
+    status.expect("strace is installed by scripts/test");
 }
 
 /// A command of the program under test: the one given in the environment, else the one cargo built for this test. It is

@@ -123,7 +123,9 @@ impl Wire {
                 let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
                 return Err(NotLetIn::Http(response.status().as_u16(), body.into_owned()));
             }
-            Err(error @ Error::Io(_)) => return Err(unreachable(&error)),
+            Err(error @ (Error::Io(_) | Error::Protocol(ProtocolError::HandshakeIncomplete))) => {
+                return Err(unreachable(&error));
+            }
             Err(error) => panic!("the upgrade failed: {error}"),
         };
         let (report, incoming) = mpsc::unbounded_channel();

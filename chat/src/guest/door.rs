@@ -55,7 +55,7 @@ pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Entry<Guest
                 settled => return settled,
             }
             // Else the next attempt would close this very connection as the one that holds the place.
-            socket.adopt(&SocketId::random());
+            socket.adopt(&SocketId::random()?);
             sleep(pause).await;
             pause *= 2;
         }

@@ -102,8 +102,8 @@ pub async fn start(
     socket: &Socket,
     reached: u64,
 ) -> Result<Passage, Error> {
-    let pid = new_id();
-    socket.adopt(&SocketId::random());
+    let pid = new_id()?;
+    socket.adopt(&SocketId::random()?);
     let ticket = Ticket {
         pid: pid.clone(),
         sid: socket.id().as_str().to_owned(),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
+    RoomName,
     event::{self, PresenceDiff},
     presence::{OnlineDiff, RosterUpdate, roster_update::Update},
 };
@@ -68,6 +69,16 @@ impl Mirror {
         self.is_known().then(|| self.online.iter().cloned().collect())
     }
 
+    /// Who types in each of `rooms` in which anybody does.
+    pub(super) fn typists<'a>(
+        &self,
+        rooms: impl Iterator<Item = &'a RoomName>,
+    ) -> Option<Vec<(RoomName, Vec<String>)>> {
+        let typists = |room: &RoomName| Some((room.clone(), self.typing.get(room.as_str())?.clone()));
+        self.is_known().then(|| rooms.filter_map(typists).collect())
+    }
+
+    #[cfg(test)]
     pub(super) fn typing_users(&self) -> Option<Vec<String>> {
         let users: BTreeSet<&String> = self.typing.values().flatten().collect();
         self.is_known().then(|| users.into_iter().cloned().collect())

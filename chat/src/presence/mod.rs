@@ -138,8 +138,16 @@ impl Presence {
         self.shared.mirror().online()
     }
 
-    /// Everybody typing in any room, sorted; none while that is unknown.
-    pub fn typing_users(&self) -> Option<Vec<String>> {
+    /// Who types in each of `rooms` in which anybody does; none while that is unknown.
+    pub fn typists<'a>(
+        &self,
+        rooms: impl Iterator<Item = &'a RoomName>,
+    ) -> Option<Vec<(RoomName, Vec<String>)>> {
+        self.shared.mirror().typists(rooms)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn typing_users(&self) -> Option<Vec<String>> {
         self.shared.mirror().typing_users()
     }
 

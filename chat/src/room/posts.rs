@@ -96,10 +96,16 @@ impl Room {
             self.posts.answer_settled();
             return self.stop_if_settled(ctx);
         }
+        let ids: Vec<String> = match waiting.iter().map(|_| new_id()).collect() {
+            Ok(ids) => ids,
+            Err(error) => {
+                waiting.into_iter().for_each(|ask| ask.reply.send(Err(Error::clone(&error))));
+                return self.write_next(ctx);
+            }
+        };
         self.posts.in_flight = true;
         let (posts, replies): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
-        let ids: Vec<String> = posts.iter().map(|_| new_id()).collect();
         let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids.clone());
         let log = self.parts.log.clone();
         let pacing = log.pace(&self.name);

@@ -97,6 +97,16 @@ impl Handler<Ask<Archive>> for Room {
     }
 }
 
+impl Description {
+    /// Whether its reader may see what this user does in the room: both are in it.
+    pub fn has(&self, user: &str) -> bool {
+        let is_member = |members: &Vec<Member>| {
+            members.iter().any(|member| member.username.as_str().eq_ignore_ascii_case(user))
+        };
+        self.role.is_some() && self.members.as_ref().is_none_or(is_member)
+    }
+}
+
 impl Room {
     fn describe(&self, user: &Username) -> Description {
         let role = match self.members.standing(user) {

@@ -23,7 +23,7 @@ async fn typing(client: &mut Client, wanted: Value) {
 async fn typing_over_http(parlor: &Parlor, user: &str, expected: bool) {
     let seen = async {
         loop {
-            let (_, answer) = parlor.http("carol", "GET", "/presence/typing", Value::Null).await;
+            let (_, answer) = parlor.http("alice", "GET", "/presence/typing", Value::Null).await;
             let shown = answer["typing"].as_array().is_some_and(|users| users.contains(&json!(user)));
             if answer["typing"].is_array() && shown == expected {
                 return;

@@ -7,5 +7,6 @@ mod parlor;
 mod additions;
 mod drain;
 mod ended;
+mod hidden;
 mod odd;
 mod typed;

@@ -145,7 +145,10 @@ impl MessageBody for Splice {
             return self.poll_end(cx);
         }
         match ready!(self.poll_node(cx)) {
-            Some(bytes) => Poll::Ready(Some(Ok(bytes))),
+            Some(bytes) => {
+                supervision::fault!("splice to client");
+                Poll::Ready(Some(Ok(bytes)))
+            }
             None => self.poll_end(cx),
         }
     }
@@ -156,6 +159,7 @@ impl MessageBody for Splice {
 async fn carry(mut payload: web::Payload, mut node: OwnedWriteHalf, gone: oneshot::Receiver<()>) {
     let carried = async {
         while let Some(Ok(bytes)) = payload.next().await {
+            supervision::fault!("splice");
             match timeout(STALL, node.write_all(&bytes)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,

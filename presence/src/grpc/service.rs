@@ -38,6 +38,7 @@ impl Service {
     }
 
     async fn online(&self, roster: &Addr<Roster>) -> Result<Response<OnlineUsersResponse>, Status> {
+        supervision::fault!("call");
         let usernames = roster.send(GetOnline).await.map_err(Error::from)?;
         Ok(Response::new(OnlineUsersResponse { usernames }))
     }

@@ -44,6 +44,17 @@ struct State {
     last: Option<(Instant, Option<String>)>,
 }
 
+/// A write that was begun. Dropped before its result is there (a panic in the driver), it makes room for the next write.
+struct Unfinished(Writes);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.0.state().pending.is_some() {
+            self.0.finish(Some(UNCONFIRMED));
+        }
+    }
+}
+
 impl Writes {
     /// Checks the writes of `store`, which need not be reachable yet.
     pub fn new(store: impl Into<Store>) -> Self {
@@ -82,12 +93,18 @@ impl Writes {
     }
 
     async fn write(self) {
+        let unfinished = Unfinished(self.clone());
         let update = doc! { "$set": { "at": DateTime::now() } };
         let write = self.documents.update_one(doc! { "_id": 1 }, update).upsert(true);
         let obstacle = answered(write).await.err().map(|error| match error {
             super::Unanswered::Late => UNCONFIRMED.to_owned(),
             error => error.description(),
         });
+        self.finish(obstacle);
+        drop(unfinished);
+    }
+
+    fn finish(&self, obstacle: Option<&'static str>) {
         *self.state() = State { pending: None, last: Some((Instant::now(), obstacle)) };
         self.finished.notify_waiters();
     }

@@ -32,7 +32,8 @@ const REMEMBERED: usize = 10_000;
 /// Starts the server behind a delay of each handshake.
 pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
     let bus = Bus::new();
-    let app = Client { bus: bus.clone(), memory: Memory::new(REMEMBERED, RECOVERY), port };
+    let app =
+        Client { bus: bus.clone(), memory: Memory::new(REMEMBERED, RECOVERY).expect("random bytes"), port };
     let config = Config {
         ping_interval: Duration::from_secs(2),
         ping_timeout: Duration::from_secs(20),

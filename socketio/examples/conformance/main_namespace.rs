@@ -59,7 +59,10 @@ impl MainNamespace {
                 rooms.iter().for_each(|room| socket.join(room));
                 (pid, Some(recovered))
             }
-            None => (memory.start(socket.id(), "/"), None),
+            None => {
+                let pid = memory.start(socket.id(), "/");
+                (pid.map_err(|error| Refusal::new(error.to_string()))?, None)
+            }
         };
         let voice = Voice { socket, memory: memory.clone() };
         let peer = Self { voice, handshake, memory, pid: pid.clone(), seen: Vec::new() };

@@ -138,11 +138,20 @@ pub(crate) fn open_packet(sid: &str, upgrades: &[&str], config: &Config) -> Stri
     format!("0{json}")
 }
 
+/// The operating system gives no random bytes, so no id can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random bytes: {0}")]
+pub struct NoEntropy(#[from] getrandom::Error);
+
 /// A fresh unguessable id of 120 random bits in 20 URL-safe characters: session ids and, apart from them, socket ids.
-pub(crate) fn new_id() -> String {
+///
+/// # Errors
+/// [`NoEntropy`], which is counted. The caller refuses one request.
+pub(crate) fn new_id() -> Result<String, NoEntropy> {
     let mut random = [0_u8; 15];
-    getrandom::fill(&mut random).expect("the operating system gives random bytes");
-    URL_SAFE_NO_PAD.encode(random)
+    getrandom::fill(&mut random)
+        .inspect_err(|_| metrics::counter!("socketio_entropy_failures_total").increment(1))?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
 #[cfg(test)]
@@ -204,7 +213,7 @@ mod tests {
     #[test]
     fn ids_are_twenty_url_safe_characters_and_never_repeat() {
         const IDS: usize = 100_000;
-        let ids: std::collections::HashSet<_> = (0..IDS).map(|_| new_id()).collect();
+        let ids: std::collections::HashSet<_> = (0..IDS).map(|_| new_id().unwrap()).collect();
         assert_eq!(ids.len(), IDS);
         let mut counts = [[0_u32; 256]; 20];
         for id in ids {

@@ -17,7 +17,7 @@ use super::{occupant::Occupant, registry::Registry};
 use crate::{
     Config,
     app::Refusal,
-    engine::handshake::new_id,
+    engine::handshake::{NoEntropy, new_id},
     link::{Link, outbox::Limits},
     socket::Local,
 };
@@ -67,7 +67,10 @@ impl<H: Host> Worker<H> {
     }
 
     /// A fresh session id, with the node's name in it when it has one.
-    pub(crate) fn new_sid(&self) -> Rc<str> {
-        format!("{}{}", new_id(), self.config.sid_suffix).into()
+    ///
+    /// # Errors
+    /// [`NoEntropy`].
+    pub(crate) fn new_sid(&self) -> Result<Rc<str>, NoEntropy> {
+        Ok(format!("{}{}", new_id()?, self.config.sid_suffix).into())
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Session<O: Occupant> {
 
 /// A request that may open a session: what the application learned from it, and whose it is.
 pub(crate) struct Admitted<Admission> {
+    /// The id of its session.
+    pub(crate) sid: Rc<str>,
     pub(crate) admission: Admission,
     pub(crate) owner: Option<String>,
 }
@@ -76,12 +78,12 @@ impl<O: Occupant> Session<O> {
         wire: Arc<Wire>,
         admitted: Admitted<H::Admission>,
     ) -> (Addr<Self>, Rc<Link>) {
-        let Admitted { admission, owner } = admitted;
+        let Admitted { sid, admission, owner } = admitted;
         let mut made = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
             let link = Rc::new(Link::new(
-                worker.new_sid(),
+                sid,
                 end,
                 wire,
                 carrier.name(),

@@ -28,7 +28,7 @@ async fn joined() -> (Addr<Polled>, std::rc::Rc<Link>) {
         &worker,
         Carrier::POLLING,
         Wire::new(None),
-        Admitted { admission: Diary::default(), owner: None },
+        Admitted { sid: worker.new_sid().unwrap(), admission: Diary::default(), owner: None },
     );
     assert!(poll(&session).await.unwrap().starts_with("0{"));
     assert_eq!(session.send(Post("40".into())).await.unwrap(), Ok(()));
@@ -104,7 +104,7 @@ async fn a_request_to_a_session_whose_time_is_up_ends_it() {
         &worker,
         Carrier::POLLING,
         Wire::new(None),
-        Admitted { admission: Diary::default(), owner: None },
+        Admitted { sid: worker.new_sid().unwrap(), admission: Diary::default(), owner: None },
     );
     assert!(
         poll(&session).await.unwrap().ends_with("\x1e2"),

@@ -119,8 +119,12 @@ fn assert_diary_is_legal(diary: &[String]) {
 async fn play(carrier: Carrier, inputs: Vec<Input>) {
     let (worker, _) = worker(Config::default());
     let diary = Diary::default();
-    let (session, link) =
-        Session::open(&worker, carrier, Wire::new(None), Admitted { admission: diary.clone(), owner: None });
+    let (session, link) = Session::open(
+        &worker,
+        carrier,
+        Wire::new(None),
+        Admitted { sid: worker.new_sid().unwrap(), admission: diary.clone(), owner: None },
+    );
     let sid = link.sid.clone();
     let mut bodies = Vec::new();
     for input in inputs {

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Room, engine::handshake::new_id};
+use crate::{
+    Room,
+    engine::handshake::{NoEntropy, new_id},
+};
 
 /// The public id of a socket: unguessable, but no credential. Every socket is in a room of this name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,8 +18,11 @@ impl SocketId {
     }
 
     /// A fresh one.
-    pub fn random() -> Self {
-        Self(new_id().into())
+    ///
+    /// # Errors
+    /// [`NoEntropy`].
+    pub fn random() -> Result<Self, NoEntropy> {
+        Ok(Self(new_id()?.into()))
     }
 
     /// The id that a stored text of an earlier one names.

@@ -73,9 +73,15 @@ struct Inner {
 
 impl Socket {
     /// A socket that is not yet open: what is sent to it is held until [`Socket::open`].
-    pub(crate) fn new(namespace: &str, link: Rc<Link>, local: Rc<Local>, config: &Config) -> Self {
+    pub(crate) fn new(
+        id: SocketId,
+        namespace: &str,
+        link: Rc<Link>,
+        local: Rc<Local>,
+        config: &Config,
+    ) -> Self {
         let inner = Inner {
-            id: RefCell::new(SocketId::random()),
+            id: RefCell::new(id),
             namespace: namespace.into(),
             link,
             local,

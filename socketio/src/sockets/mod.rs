@@ -26,7 +26,7 @@ use crate::{
         occupant::{Ctx, Occupant},
         pace::Pace,
     },
-    socket::{Local, Socket},
+    socket::{Local, Socket, SocketId},
 };
 
 /// See the module.
@@ -130,7 +130,9 @@ impl<A: App> Namespaces<A> {
     }
 
     fn connect(&mut self, namespace: &str, auth: Value, ctx: &mut Ctx<Self>) {
-        let socket = Socket::new(namespace, self.link.clone(), self.local.clone(), &self.config);
+        // After a lost connection stock clients try again, after a refusal they do not.
+        let Ok(id) = SocketId::random() else { return self.link.end(CloseReason::ServerClose) };
+        let socket = Socket::new(id, namespace, self.link.clone(), self.local.clone(), &self.config);
         self.seats.push(Seat { socket: socket.clone(), peer: None });
         let connect = Connect {
             socket: socket.clone(),

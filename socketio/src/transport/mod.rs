@@ -96,13 +96,18 @@ async fn open<H: Host>(
     payload: web::Payload,
     transport: Transport,
 ) -> HttpResponse {
-    let admitted = match worker.host.admit(request) {
-        Ok(admission) => Admitted { admission, owner: worker.host.owner(request) },
+    let admission = match worker.host.admit(request) {
+        Ok(admission) => admission,
         Err(refusal) => {
             let is_upgrade = transport == Transport::WebSocket;
             return refuse(StatusCode::FORBIDDEN, 4, &refusal.message, is_upgrade);
         }
     };
+    let Ok(sid) = worker.new_sid() else {
+        let body = ErrorBody { code: HandshakeError::BadRequest.code(), message: "Unavailable, try again" };
+        return HttpResponse::ServiceUnavailable().force_close().json(body);
+    };
+    let admitted = Admitted { sid, admission, owner: worker.host.owner(request) };
     let mut response = match transport {
         Transport::Polling => polling::open(worker, admitted).await,
         Transport::WebSocket => match ws::open(worker, request, payload, admitted) {

@@ -46,7 +46,7 @@ fn room() -> RoomName {
 
 fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
     Draft {
-        id: crate::id::new_id(),
+        id: crate::id::new_id().unwrap(),
         author: author.parse().unwrap(),
         text: Text::parse(text.to_owned(), 1000).unwrap(),
         client_id: client_id.map(|id| id.to_owned().try_into().unwrap()),

@@ -1,0 +1,48 @@
+//! The environment: variables that have no effect, and platforms that choose the port. Read by [`crate::cli`].
+
+use std::{ffi::OsString, net::SocketAddr};
+
+use super::Finding;
+
+/// Platforms that tell a container its port in `PORT`: a variable that shows which it is, and its name.
+const PLATFORMS: [(&str, &str); 2] = [("DYNO", "Heroku"), ("K_SERVICE", "Cloud Run")];
+
+/// What of the environment no flag reads.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// Variables that have no effect, each in words.
+    without_effect: Vec<String>,
+    /// The platform, and the port to which it sends requests.
+    platform: Option<(&'static str, u16)>,
+}
+
+impl Environment {
+    /// Of these variables, and of those that were found to have no effect. `PORT` is not read otherwise, because many programs set it.
+    pub fn new(without_effect: Vec<String>, variables: &[(OsString, OsString)]) -> Self {
+        let value = |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+        let port = value("PORT").and_then(|port| port.to_str()?.parse().ok());
+        let platform = PLATFORMS.into_iter().find(|(variable, _)| value(variable).is_some());
+        Self { without_effect, platform: platform.zip(port).map(|((_, name), port)| (name, port)) }
+    }
+
+    /// Variables that have no effect, in any role.
+    pub(super) fn examine(&self) -> Vec<Finding> {
+        let text = |text: &String| format!("{text}; remove it, or correct its name");
+        self.without_effect.iter().map(|found| Finding::warning("environment", text(found))).collect()
+    }
+
+    /// Whether a role that clients reach listens where the platform sends them.
+    pub(super) fn examine_port(&self, listen: SocketAddr) -> Option<Finding> {
+        let (platform, port) = self.platform?;
+        let fits = listen.port() == port && !listen.ip().is_loopback();
+        (!fits).then(|| {
+            Finding::warning(
+                "environment",
+                format!(
+                    "{platform} sends requests to the port {port} of PORT, and the role listens on {listen}; give it --listen \
+                     0.0.0.0:{port}"
+                ),
+            )
+        })
+    }
+}

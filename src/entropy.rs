@@ -1,0 +1,12 @@
+//! Random bytes of the operating system: without them there are no ids, tokens and salts. Read by `/readyz` and the doctor.
+
+/// Why the operating system gives no random bytes, in words; none when it gives them.
+pub fn obstacle() -> Option<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).err().map(|error| {
+        format!(
+            "the operating system gives no random bytes ({error}); allow the system call getrandom (seccomp profile) and the \
+             reading of /dev/urandom"
+        )
+    })
+}

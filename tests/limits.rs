@@ -1,0 +1,317 @@
+//! Limits that the system puts on a process: one that is too low is named at the start with its value, what is needed and the remedy,
+//! and by the doctor; threads and random bytes that run out later are errors of requests, and `/readyz` names them.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    config::text,
+    stage::{PATIENCE, Request, Stage, free_addresses, program},
+};
+
+/// A user who is in no file of users. Each test process has one of its own, because threads are counted by user.
+fn uid() -> u32 {
+    1_000_000 + std::process::id()
+}
+
+/// A command of the program behind `limit`, arguments of prlimit; with `drops`, as a user without a name.
+fn behind(limit: &str, drops: bool) -> Command {
+    let program = program();
+    let mut command = Command::new("sh");
+    let drop = match drops {
+        true => format!("setpriv --reuid={0} --regid={0} --clear-groups ", uid()),
+        false => String::new(),
+    };
+    command.args(["-c", &format!(r#"exec {drop}prlimit {limit} "$@""#), "sh"]).arg(program.get_program());
+    for (name, _) in program.get_envs() {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Whether the program can be run as the user without a name: by root, where that user reaches the program.
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root() && {
+        let reaches = format!("setpriv --reuid={0} --regid={0} --clear-groups test -x \"$0\"", uid());
+        let shell = Command::new("sh").args(["-c", &reaches]).arg(program().get_program()).status();
+        shell.is_ok_and(|status| status.success())
+    }
+}
+
+/// A directory that the user without a name owns, where there can be one.
+fn folder() -> TempDir {
+    let folder = TempDir::new().expect("a temporary directory");
+    if is_root() {
+        chown(folder.path(), Some(uid()), Some(uid())).expect("root gives files away");
+    }
+    folder
+}
+
+const ADDRESSES: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
+fn role<'a>(command: &'a mut Command, role: &str, data: &Path) -> &'a mut Command {
+    command.args([role]).args(ADDRESSES);
+    if role == "serve" {
+        command.args(["--presence-listen", "127.0.0.1:0", "--data-dir"]).arg(data.join("data"));
+    }
+    command
+}
+
+/// Runs a command that must end by itself.
+fn ends(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait().expect("our own child").is_none() {
+        if Instant::now() >= until {
+            child.kill().expect("our own child");
+            break;
+        }
+        std::thread::yield_now();
+    }
+    child.wait_with_output().expect("our own child")
+}
+
+#[test]
+fn a_limit_that_is_too_low_is_named_at_the_start_and_by_the_doctor() {
+    // What sets it, whether only an unprivileged user is limited by it, roles, words.
+    let all = &["serve", "presence"][..];
+    let table: [(&str, bool, &[&str], &[&str]); 9] = [
+        ("--nofile=20", false, all, &["open files is 20", "at least", "ulimit -n", "LimitNOFILE="]),
+        ("--nofile=40", false, all, &["open files is 40", "at least", "ulimit -n", "--ulimit"]),
+        ("--nofile=150", false, all, &["open files is 150", "at least", "ulimit -n"]),
+        ("--nproc=4", true, all, &["can be started", "of the user is 4", "LimitNPROC="]),
+        (
+            "--nproc=16",
+            true,
+            all,
+            &["threads can be started", "are needed", "of the user is 16", "ulimit -u"],
+        ),
+        ("--as=307200000", false, all, &["address space is limited to 292 MiB", "at least", "ulimit -v"]),
+        ("--data=104857600", false, all, &["private memory is limited to 100 MiB", "at least", "ulimit -d"]),
+        ("--fsize=0", false, &["serve"], &["files may have 0 KiB", "needs at least", "ulimit -f"]),
+        ("--fsize=102400", false, &["serve"], &["files may have", "needs at least", "LimitFSIZE="]),
+    ];
+    for (limit, unprivileged, roles, words) in table {
+        if unprivileged && !is_root() {
+            continue;
+        }
+        for name in roles {
+            let folder = folder();
+            for doctor in [false, true] {
+                let mut command = behind(limit, unprivileged);
+                if doctor {
+                    command.arg("doctor");
+                }
+                let output = ends(role(&mut command, name, folder.path()));
+                let said = text(&output);
+                let what = format!("{limit} {name}, doctor {doctor}: {:?} {said}", output.status);
+                assert_eq!(output.status.code(), Some(1), "{what}");
+                let fits = |line: &str| words.iter().all(|word| line.contains(word));
+                assert!(said.lines().any(fits), "{words:?} {what}");
+                assert!(!said.contains("panicked"), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn not_even_the_first_thread_can_be_started_and_the_cause_is_named() {
+    if !is_root() {
+        return;
+    }
+    let output = ends(role(&mut behind("--nproc=1", true), "serve", folder().path()));
+    let said = text(&output);
+    assert!(output.status.code() == Some(1) && said.contains("no thread can be started"), "{said}");
+    assert!(said.contains("ulimit -u") && said.contains("LimitNPROC="), "{said}");
+}
+
+/// A server of a user without a name, killed at the end.
+struct Started {
+    child: Child,
+    address: SocketAddr,
+    admin: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Started {
+    async fn start() -> Self {
+        let [address, admin] = free_addresses();
+        let folder = folder();
+        let mut command = behind("--core=0", true);
+        command.args(["serve", "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+        command.args(["--presence-listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
+        let child =
+            command.env_remove("HOME").current_dir("/").stdout(Stdio::null()).spawn().expect("a shell");
+        let mut this = Self { child, address, admin, _folder: folder };
+        this.becomes(200, "").await;
+        this
+    }
+
+    /// Waits until `/readyz` has this status and these words.
+    async fn becomes(&mut self, status: u16, words: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            assert_eq!(self.child.try_wait().expect("our own child"), None, "it ended");
+            if TcpStream::connect(self.admin).is_ok() {
+                let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, self.admin).await;
+                if answer.status == status && answer.body.contains(words) {
+                    return;
+                }
+                assert!(Instant::now() < until, "{} {}", answer.status, answer.body);
+            }
+            assert!(Instant::now() < until, "it does not listen");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn limits_threads(&self, most: &str) {
+        let user = [format!("--reuid={}", uid()), format!("--regid={}", uid()), "--clear-groups".to_owned()];
+        let limit = [
+            "prlimit".to_owned(),
+            format!("--nproc={most}:"),
+            "--pid".to_owned(),
+            self.child.id().to_string(),
+        ];
+        assert!(Command::new("setpriv").args(user).args(limit).status().expect("setpriv").success());
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn threads_that_run_out_are_named_by_readyz_and_hang_no_request() {
+    if !is_root() {
+        return;
+    }
+    let mut started = Started::start().await;
+    started.limits_threads("1");
+    started.becomes(503, "no thread can be started").await;
+    for (method, path, status) in [("GET", "/healthz", 200), ("GET", "/rooms", 401), ("GET", "/user/me", 401)]
+    {
+        let asked = Request::new(method, path).send(Ipv4Addr::LOCALHOST, started.address);
+        let answer = timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{path} hangs"));
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
+    started.limits_threads("1000");
+    started.becomes(200, "").await;
+}
+
+async fn readiness(stage: &Stage, status: u16, words: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, stage.server.admin).await;
+        if answer.status == status && answer.body.contains(words) {
+            return;
+        }
+        assert!(Instant::now() < until, "{} {}", answer.status, answer.body);
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_random_bytes_requests_are_refused_nothing_panics_and_readyz_says_so() {
+    let stage = Stage::opens().await;
+    let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
+    let acked = alice.says("before").await["id"].clone();
+    let newcomer = stage.stranger("newcomer");
+    let fails = stage.server.lacks_entropy(0).await;
+    for round in 0..3 {
+        let refused = alice.asks("message", &json!({"text": format!("lost {round}")})).await;
+        assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{refused}");
+    }
+    let said = Request::post("/rooms/lobby/messages", &json!({"text": "lost"})).cookie(alice.person.token());
+    let requests = [
+        ("a message", said),
+        ("a registration", Request::post("/user/register", &newcomer.credentials())),
+        ("a login", Request::post("/user/login", &alice.person.credentials())),
+        ("a session", Request::get("/socket.io/?EIO=4&transport=polling").cookie(alice.person.token())),
+    ];
+    for (what, request) in requests {
+        let answer = request.send(newcomer.home, newcomer.server).await;
+        assert_eq!(answer.status, 503, "{what}: {}", answer.body);
+    }
+    let handshake = alice.person.tries(alice.person.handshake()).await;
+    assert!(handshake.is_err(), "a WebSocket is not opened");
+    // What needs no random bytes works.
+    let stored = bob.person.reads_all("lobby").await;
+    assert_eq!(stored.len(), 1, "{stored:?}");
+    assert_eq!(stored[0]["id"], acked);
+    assert_eq!(alice.asks("typing", &json!({"isTyping": true})).await["ok"], true);
+    drop(fails);
+    readiness(&stage, 200, "").await;
+    let after = alice.says("after").await;
+    assert_eq!(after["seq"], 2, "{after}");
+    bob.hears("after").await;
+    stage.person("late").await;
+    for counter in ["godzilla_chat_entropy_failures_total", "godzilla_accounts_entropy_failures_total"] {
+        assert!(stage.server.counts(counter).await > 0, "{counter}");
+    }
+    assert!(!stage.server.log().contains("panicked"), "{}", stage.server.log());
+}
+
+#[test]
+fn a_file_of_a_secret_that_cannot_be_used_is_refused_with_the_cause() {
+    let folder = folder();
+    let key = "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=";
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, content: &str, mode: u32| {
+        std::fs::write(at(name), content).expect("a file");
+        std::fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).expect("a mode");
+    };
+    std::fs::create_dir(at("..2026_01")).expect("a directory");
+    write("..2026_01/key", &format!("{key}\r\n"), 0o440);
+    std::os::unix::fs::symlink("..2026_01", at("..data")).expect("a link");
+    std::os::unix::fs::symlink("..data/key", at("mounted")).expect("a link");
+    std::os::unix::fs::symlink("nowhere", at("dangling")).expect("a link");
+    std::fs::create_dir(at("directory")).expect("a directory");
+    write("empty", "", 0o400);
+    write("blank", "\r\n \n", 0o400);
+    write("lines", &format!("\n{key}\n\n"), 0o400);
+    write("open", key, 0o644);
+    write("docker", key, 0o444);
+    write("others", key, 0o600);
+    // The file, and what is said; of one that is accepted, what is wrong besides.
+    let unreadable = format!("user {0} of group {0} cannot read it", uid());
+    let mut table = vec![
+        ("mounted", "--redis-url"),
+        ("lines", "--redis-url"),
+        ("dangling", "does not exist"),
+        ("absent", "does not exist"),
+        ("directory", "is a directory; name a file in it"),
+        ("empty", "it is empty"),
+        ("blank", "it is empty"),
+        ("open", "defaultMode: 0440"),
+        ("docker", "mode: 0440 (Docker)"),
+    ];
+    if is_root() {
+        // Of root, and not of the user without a name.
+        table.push(("others", &*unreadable));
+    }
+    for (name, words) in table {
+        let mut command = behind("--core=0", is_root() && name == "others");
+        command.args(["accounts"]).args(ADDRESSES).args([
+            "--redis-url",
+            "none",
+            "--mongo-uri",
+            "mongodb://127.0.0.1:1/",
+        ]);
+        let output = command.arg("--secret-file").arg(at(name)).output().expect("a shell");
+        let said = text(&output);
+        assert!(output.status.code() == Some(2) && said.contains(words), "{name}: {said}");
+    }
+}

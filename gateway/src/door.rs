@@ -17,6 +17,7 @@ use actix_web::{
     http::{ConnectionType, Method},
 };
 use futures_util::future::LocalBoxFuture;
+use proto::identity::OPENED;
 
 use crate::{
     Gateway, answer, body,
@@ -99,8 +100,9 @@ where
                 }
             };
             let (overrun, offer) = (gateway.bound(&mut request, entry.route), entry.offer);
-            let hangup = entry.waits(&request).then(|| request.conn_data::<Hangup>().cloned()).flatten();
-            let answered = unless_hung_up(service.call(request), hangup).await;
+            let hangup = request.conn_data::<Hangup>().cloned();
+            let waits = entry.waits(&request);
+            let answered = unless_hung_up(service.call(request), hangup.clone().filter(|_| waits)).await;
             let answer = match answered {
                 Ok(answer) => answer,
                 Err(error) => return Err(answer::failed(error)),
@@ -109,6 +111,9 @@ where
                 Some(error) => answer.into_response(answer::refused(error)).map_into_right_body(),
                 None => gateway.answers.count(answer::passed(answer)),
             };
+            if let Some(opened) = answer.headers_mut().remove(OPENED).next() {
+                gateway.supersede(&opened, hangup.as_ref()).await;
+            }
             cors::complete(guest.as_ref(), gateway.allowed(), answer.headers_mut());
             if offer == (Offer::Ignored { closes: true }) {
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);

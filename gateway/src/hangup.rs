@@ -29,6 +29,11 @@ impl Hangup {
         }
     }
 
+    /// Whether the client has closed its sending side.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.0.is_noted.get()
+    }
+
     /// Resolves when the client has closed its sending side.
     pub(crate) async fn noted(&self) {
         poll_fn(|cx| {

@@ -2,8 +2,9 @@
 //! end, over HTTP and on sockets.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::stage::{Handshake, NotLetIn, Person, Request, Socket, Stage};
+use crate::stage::{self, Handshake, NotLetIn, Person, Request, Socket, Stage, soon};
 
 /// Headers that name the session of `token` among the credentials of other applications.
 fn good(token: &str) -> Vec<Vec<(&'static str, String)>> {
@@ -92,6 +93,116 @@ async fn sockets_of_a_session_that_a_login_replaces_are_not_disconnected() {
     let mut again = opens(&alice, &[("Cookie", format!("auth_token={token}"))]).await;
     again.says("back again").await;
     kept.hears("back again").await;
+}
+
+/// Logs in with the session's cookie, and closes the sending side behind the request: to the server the client is gone. The new
+/// token, which the client of the test gets all the same.
+async fn logs_in_and_hangs_up(person: &Person) -> String {
+    let body = person.credentials().to_string();
+    let (host, cookie) = (person.server, person.token());
+    let request = format!(
+        "POST /user/login HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nCookie: auth_token={cookie}\r\n\
+        Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = stage::connect(person.home, person.server).await;
+    connection.write_all(request.as_bytes()).await.expect("it is open");
+    connection.shutdown().await.expect("it is open");
+    let mut answer = String::new();
+    soon("the answer", connection.read_to_string(&mut answer)).await.expect("text");
+    let token = answer.split("auth_token=").nth(1).and_then(|rest| rest.split(';').next());
+    token.unwrap_or_else(|| panic!("no cookie in {answer}")).to_owned()
+}
+
+/// A login of the same browser whose answer is sent.
+async fn logs_in_again(person: &Person) -> String {
+    let answer = person.asks(Request::post("/user/login", &person.credentials())).await.expect(200);
+    assert_eq!(answer.header("x-session-opened"), None, "for the gateway alone");
+    answer.token().expect("a cookie")
+}
+
+/// The session of this token is closed for requests, handshakes and tokens in CONNECT.
+async fn is_dead(person: &Person, token: &str) {
+    let old = Person { token: Some(token.to_owned()), ..person.clone() };
+    old.gets("/user/me").await.expect_refusal(401);
+    for handshake in [old.handshake(), old.handshake().auth(json!({"token": token}))] {
+        match old.tries(handshake).await {
+            Err(NotLetIn::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
+            other => panic!("{:?}", other.map(|_| "let in")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_whose_answer_is_lost_leaves_the_old_session_to_its_tabs() {
+    let stage = Stage::opens().await;
+    for (name, hangs_up) in [("alice", true), ("bob", false)] {
+        let person = stage.person(name).await;
+        let (old, mut tab) = (person.token().to_owned(), person.connects().await);
+        let new = match hangs_up {
+            true => logs_in_and_hangs_up(&person).await,
+            false => logs_in_again(&person).await,
+        };
+        let mut tab = match hangs_up {
+            true => {
+                person.gets("/user/me").await.expect(200);
+                tab.says("nothing has happened").await;
+                tab
+            }
+            false => {
+                // The answer was sent, so requests count on it; a tab reconnects with the cookie that it has.
+                let ending = tab.ends().await;
+                assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"));
+                person.gets("/user/me").await.expect_refusal(401);
+                person.connects().await
+            }
+        };
+        tab.says("still here").await;
+        person.sends(Request::get("/user/me").cookie(&new)).await.expect(200);
+        let ending = tab.ends().await;
+        assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"), "{name}");
+        is_dead(&person, &old).await;
+        opens(&person, &[("Cookie", format!("auth_token={new}"))]).await.says("with the new one").await;
+    }
+}
+
+#[tokio::test]
+async fn parallel_logins_of_one_browser_leave_each_answer_a_session() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let old = alice.token().to_owned();
+    let mut tab = alice.connects().await;
+    let (one, two) = tokio::join!(logs_in_again(&alice), logs_in_again(&alice));
+    assert!(!tab.ends().await.left);
+    for new in [&one, &two] {
+        alice.sends(Request::get("/user/me").cookie(new)).await.expect(200);
+        opens(&alice, &[("Cookie", format!("auth_token={new}"))]).await;
+    }
+    is_dead(&alice, &old).await;
+}
+
+#[tokio::test]
+async fn a_logout_after_a_login_ends_the_old_session_and_the_new_one() {
+    let stage = Stage::opens().await;
+    let names = ["alice", "bob", "carol", "dave"];
+    for (name, (hangs_up, shows_new)) in
+        names.into_iter().zip([(true, true), (true, false), (false, true), (false, false)])
+    {
+        let person = stage.person(name).await;
+        let mut tab = person.connects().await;
+        let old = person.token().to_owned();
+        let new = match hangs_up {
+            true => logs_in_and_hangs_up(&person).await,
+            false => logs_in_again(&person).await,
+        };
+        let shown = if shows_new { &new } else { &old };
+        person.sends(Request::post("/user/logout", &json!({})).cookie(shown)).await.expect(200);
+        // The tab of a login whose answer was sent has lost its connection by that.
+        assert_eq!(tab.ends().await.left, hangs_up, "{name}");
+        for token in [&old, &new] {
+            is_dead(&person, token).await;
+        }
+    }
 }
 
 #[tokio::test]

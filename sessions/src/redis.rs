@@ -33,7 +33,7 @@ use self::{
     names::Names,
     run::{Asking, Seen, UNTOLD},
 };
-use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, Session, SessionId, Sessions, Token};
 
 /// The prefix of a replaced session's id in the channel of closings. Its closing is published twice, first with the prefix: a
 /// process of an earlier release reads the second one only.

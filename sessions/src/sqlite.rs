@@ -211,8 +211,7 @@ fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Op
         let (is_superseded, is_unused) = (row.get(2)?, row.get(3)?);
         Ok((Row { username, issued_at, is_superseded, is_unused }, row.get::<_, Option<bool>>(4)?))
     };
-    let found =
-        conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest, newest], row).optional()?;
+    let found = conn.prepare_cached(&sql)?.query_row(params![id.as_str(), oldest, newest], row).optional()?;
     match found {
         Some((_, Some(true))) => Err(embedded::damaged_row("a session")),
         found => Ok(found.map(|(row, _)| row)),

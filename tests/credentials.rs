@@ -237,6 +237,72 @@ async fn a_handshake_with_dead_credentials_gets_connect_error_and_one_without_an
 }
 
 #[tokio::test]
+async fn token_clients_connect_without_credentials_where_the_flag_allows_it() {
+    let flags = ["--allow-origin", "http://page.example", "--connect-timeout", "2s", "--allow-token-clients"];
+    let stage = Stage::opens_with(&flags).await;
+    let alice = stage.person("alice").await;
+    let own = format!("http://{}", alice.server);
+    for origin in [None, Some(own.as_str()), Some("http://page.example")] {
+        let handshake = |auth| {
+            let handshake = Handshake::default().auth(auth);
+            origin.into_iter().fold(handshake, |handshake, origin| handshake.header("Origin", origin))
+        };
+        let token = json!({"token": alice.token()});
+        let mut socket =
+            alice.tries(handshake(token)).await.unwrap_or_else(|why| panic!("{origin:?}: {why:?}"));
+        assert_eq!(socket.next("welcome").await["username"], "alice");
+        socket.says("by token").await;
+        for auth in [json!({}), json!({"token": "never-was"}), json!({"token": null})] {
+            match alice.tries(handshake(auth)).await {
+                Err(NotLetIn::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
+                other => panic!("{:?}", other.map(|_| "let in")),
+            }
+        }
+    }
+    let elsewhere = Handshake::default().auth(json!({"token": alice.token()}));
+    match alice.tries(elsewhere.header("Origin", "http://evil.example")).await {
+        Err(NotLetIn::Http(403, _)) => {}
+        other => panic!("{:?}", other.map(|_| "let in")),
+    }
+    // Whoever never authenticates is cut, and every other route needs credentials all the same.
+    let polling = "/socket.io/?EIO=4&transport=polling";
+    let opened = alice.sends(Request::get(polling)).await.expect(200).body;
+    let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
+    let ended = soon("the end of a session that never authenticates", async {
+        loop {
+            let poll = alice.sends(Request::get(&format!("{polling}&sid={sid}"))).await;
+            if poll.status != 200 || poll.body == "1" {
+                return poll;
+            }
+        }
+    });
+    let ended = ended.await;
+    assert!(ended.status == 400 || ended.body == "1", "{ended:?}");
+    alice.sends(Request::get("/user/me")).await.expect_refusal(401);
+}
+
+#[tokio::test]
+async fn a_logout_is_idempotent_and_a_malformed_token_is_an_error() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let logout = || Request::post("/user/logout", &json!({}));
+    alice.sends(logout()).await.expect(200);
+    alice.sends(logout().header("Cookie", "auth_token=a.b")).await.expect(200);
+    for _ in 0..2 {
+        alice.asks(logout()).await.expect(200);
+        alice.sends(logout().header("Authorization", &format!("Bearer {}", alice.token()))).await.expect(200);
+    }
+    for malformed in ["Bearer a.b", "Bearer eyJhbGciOiJub25lIn0.e30.", "Bearer a b", "bearer \u{e9}"] {
+        let refused = alice.sends(logout().header("Authorization", malformed)).await.expect_refusal(400);
+        assert!(refused.body.contains("malformed"), "{refused:?}");
+        // A token of another application beside ours ends nothing less.
+        let again = stage.person_again("alice").await;
+        again.asks(logout().header("Authorization", malformed)).await.expect(200);
+        again.gets("/user/me").await.expect_refusal(401);
+    }
+}
+
+#[tokio::test]
 async fn a_login_for_a_token_answers_it_and_sets_no_cookie() {
     let stage = Stage::opens_with(&["--allow-origin", "http://page.example"]).await;
     let alice = stage.stranger("alice");

@@ -183,6 +183,10 @@ fn client(request: &HttpRequest) -> Option<IpAddr> {
 async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {
     let shown = cookie::shown(request.headers());
     let outcome = accounts.people.logout(shown.all()).await;
+    let outcome = outcome.and_then(|()| match shown.has_malformed_bearer && shown.all().next().is_none() {
+        true => Err(Error::MalformedToken),
+        false => Ok(()),
+    });
     count("logout", &outcome);
     outcome?;
     let cleared = cookie::cleared(accounts.is_secure(&request));

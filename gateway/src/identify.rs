@@ -13,8 +13,10 @@ use tokio::time::timeout;
 
 use crate::{
     Gateway,
+    client::Client,
     error::Error,
     hangup::Hangup,
+    limit,
     origin::Source,
     routes::{Route, Upstream, Who},
 };
@@ -46,8 +48,9 @@ impl Gateway {
         let passes_unnamed = route.who == Who::UserOrListed;
         let names_session = names_session(request.query_string());
         let shown = shown(request.headers());
+        let may_name_later = source == Source::Listed || names_session || self.config.allow_token_clients;
         let identity = match shown.claim() {
-            Claim::Nothing if passes_unnamed && (source == Source::Listed || names_session) => return Ok(()),
+            Claim::Nothing if passes_unnamed && may_name_later => return self.admit_unnamed(request),
             Claim::Nothing => return Err(Error::Unauthorized),
             Claim::Malformed => Err(Error::Unauthorized),
             Claim::Ambiguous => Err(Error::Ambiguous),
@@ -58,10 +61,18 @@ impl Gateway {
         };
         match identity {
             Ok(identity) => drop(request.extensions_mut().insert(identity)),
-            Err(Error::Unauthorized | Error::Ambiguous) if passes_unnamed => {}
+            Err(Error::Unauthorized | Error::Ambiguous) if passes_unnamed => self.admit_unnamed(request)?,
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Counts a handshake that names no user, for the client's address. Requests within an Engine.IO session are not counted.
+    fn admit_unnamed(&self, request: &ServiceRequest) -> Result<(), Error> {
+        if names_session(request.query_string()) {
+            return Ok(());
+        }
+        limit::admit_unnamed(&self.unnamed, request.extensions().get::<Client>().copied())
     }
 
     /// The identity of a bearer token beside cookies with other tokens, none of which may belong to an open session.

@@ -34,10 +34,10 @@ pub(crate) fn logins(config: &Config) -> GovernorConfig<ByClient, NoOpMiddleware
 pub(crate) type Unnamed = DefaultKeyedRateLimiter<IpAddr>;
 
 /// See [`Unnamed`].
-const UNNAMED_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).unwrap();
+const UNNAMED_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
 
 /// See [`Unnamed`].
-const UNNAMED_AT_ONCE: NonZeroU32 = NonZeroU32::new(2_000).unwrap();
+const UNNAMED_AT_ONCE: NonZeroU32 = NonZeroU32::new(2_000).expect("not zero");
 
 /// The limit of handshakes that name no user.
 pub(crate) fn unnamed() -> Unnamed {

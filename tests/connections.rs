@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::stage::{Stage, soon};
+use crate::stage::{Person, Stage, masked, soon};
 
 /// A client's connection, byte by byte.
 struct Client {
@@ -155,22 +155,195 @@ async fn a_client_that_closes_its_sending_side_gets_its_answer() {
     }
 }
 
-#[tokio::test]
-async fn a_poll_whose_client_has_gone_is_given_up() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
-    let mut client = Client::opens(&stage).await;
+/// Opens a session over polling and joins the namespace; the target and the cookie of its requests.
+async fn opens_polling(stage: &Stage, person: &Person) -> (String, String) {
+    let cookie = format!("Cookie: auth_token={}\r\n", person.token());
+    let mut client = Client::opens(stage).await;
     client.sends(&request("GET /socket.io/?EIO=4&transport=polling", &cookie, "")).await;
     let opened = client.answer().await;
-    let sid =
-        opened.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an id").to_owned();
-    let poll = request(&format!("GET /socket.io/?EIO=4&transport=polling&sid={sid}"), &cookie, "");
-    client.sends(&poll).await;
-    client.stream.shutdown().await.expect("an open connection");
-    // Not by the ping that would answer it in 10 s.
-    let answer = client.rest().await;
-    assert!(answer.is_empty() || status(&answer) == 408, "{answer}");
+    let sid = opened.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an id");
+    let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    client
+        .sends(&request(&format!("POST {target}"), &cookie, "40").replace("application/json", "text/plain"))
+        .await;
+    assert_eq!(status(&client.answer().await), 200);
+    (target, cookie)
+}
+
+#[tokio::test]
+async fn a_poll_of_a_half_closed_connection_is_answered_and_its_session_goes_on() {
+    let stage = Stage::opens().await;
+    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let (target, cookie) = opens_polling(&stage, &alice).await;
+    let poll = request(&format!("GET {target}"), &format!("Connection: close\r\n{cookie}"), "");
+    // Every one of them is half-closed at once.
+    let (mut seen, mut polls) = (String::new(), 0);
+    while !seen.contains("half-closed is not gone") {
+        polls += 1;
+        let mut client = Client::opens(&stage).await;
+        client.sends(&poll).await;
+        client.stream.shutdown().await.expect("an open connection");
+        let answer = client.rest().await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        let body = answer.split("\r\n\r\n").nth(1).expect("a body").to_owned();
+        if body == "6" && polls < 50 {
+            bob.posts("/rooms/lobby/messages", &json!({"text": "half-closed is not gone"})).await.expect(201);
+        }
+        seen += &body;
+        assert!(polls < 50, "{seen}");
+    }
+    assert!(seen.contains('6'), "one poll at least had nothing to bring: {seen}");
+}
+
+#[tokio::test]
+async fn a_session_whose_client_polls_no_more_ends_long_before_its_ping() {
+    let stage = Stage::opens_with(&["--ping-interval", "60s", "--ping-timeout", "60s"]).await;
+    let alice = stage.person("alice").await;
+    let mut witness = stage.enters("bob").await;
+    let (target, cookie) = opens_polling(&stage, &alice).await;
+    witness.until("presence", |presence| presence.to_string().contains("alice")).await;
+    let mut client = Client::opens(&stage).await;
+    client.sends(&request(&format!("GET {target}"), &cookie, "")).await;
+    while !client.answer().await.contains("presence") {
+        client.sends(&request(&format!("GET {target}"), &cookie, "")).await;
+    }
+    client.sends(&request(&format!("GET {target}"), &cookie, "")).await;
+    drop(client);
+    witness.until("presence", |presence| !presence.to_string().contains("alice")).await;
+}
+
+/// The answers may leave in one write; what comes behind a 101 is no request head.
+#[tokio::test]
+async fn a_websocket_handshake_behind_other_requests_opens_a_socket_that_stays() {
+    let stage = Stage::opens_with(&["--head-timeout", "1", "--ping-interval", "3s"]).await;
+    let alice = stage.person("alice").await;
+    let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
+    let handshake = request(
+        "GET /socket.io/?EIO=4&transport=websocket",
+        &format!(
+            "{cookie}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        ),
+        "",
+    );
+    for ahead in ["GET /healthz", "GET /user/me", "GET /rooms"] {
+        let mut client = Client::opens(&stage).await;
+        client.sends(&(request(ahead, &cookie, "").repeat(2) + &handshake)).await;
+        for expected in [200, 200, 101] {
+            assert_eq!(status(&client.answer().await), expected, "behind {ahead}");
+        }
+        client.stream.write_all(&masked(0x81, b"40")).await.expect("an open connection");
+        let has = |read: &[u8], text: &[u8]| read.windows(text.len()).any(|part| part == text);
+        // A text frame with the engine's ping: three seconds, of which a request head may take one.
+        while !has(&client.read, b"\x81\x012") {
+            let count = soon("a ping", client.stream.read_buf(&mut client.read)).await.expect("open");
+            assert!(count > 0, "cut behind {ahead}: {:?}", String::from_utf8_lossy(&client.read));
+        }
+        assert!(has(&client.read, b"welcome"));
+    }
+}
+
+/// A request as somebody's proxy or client sends it: what it is, its bytes, the status of the answer.
+type Form = (&'static str, Vec<u8>, u16);
+
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// A request whose connection ends with the answer.
+fn once(line: &str, host: &str, more: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n")
+}
+
+/// A message in the room `den`.
+fn posted(text: &str, more: &str) -> String {
+    let body = json!({ "text": text }).to_string();
+    let length = format!("{JSON}{more}Content-Length: {}\r\n", body.len());
+    once("POST /rooms/den/messages", "chat.example", &length) + &body
+}
+
+/// Bodies and their absence.
+fn forms_of_bodies(cookie: &str, login: &str) -> Vec<Form> {
+    let polling = "GET /socket.io/?EIO=4&transport=polling";
+    let chunked = |line: &str, body: &str| once(line, "a", &format!("{cookie}{CHUNKED}")) + body;
+    let marked = format!("\u{feff}{login}");
+    let pieces = marked.bytes().flat_map(|byte| [&b"1\r\n"[..], &[byte], b"\r\n"].concat());
+    let head = once("POST /user/login", "a", &format!("{JSON}{CHUNKED}")).into_bytes();
+    let in_pieces = head.into_iter().chain(pieces).chain(*b"0\r\n\r\n").collect();
+    let empty = once("GET /rooms", "a", &format!("{cookie}{JSON}Content-Length: 0\r\n"));
+    let old = |text: String| text.replace("HTTP/1.1", "HTTP/1.0");
+    let unbounded = format!("POST /user/login HTTP/1.0\r\nHost: a\r\n{JSON}\r\n{login}");
+    let texts = [
+        ("GET with an empty chunked body", chunked("GET /user/me", "0\r\n\r\n"), 200),
+        ("HEAD with an empty chunked body", chunked("HEAD /healthz", "0\r\n\r\n"), 200),
+        ("poll with an empty chunked body", chunked(polling, "0\r\n\r\n"), 200),
+        ("GET with a chunked body", chunked("GET /user/me", "1\r\nx\r\n0\r\n\r\n"), 400),
+        ("poll with a chunked body", chunked(polling, "1\r\nx\r\n0\r\n\r\n"), 400),
+        ("GET with an empty body and a type", empty, 200),
+        ("HTTP/1.0 GET", old(once("GET /user/me", "a", cookie)), 200),
+        ("HTTP/1.0 GET without a Host", "GET /healthz HTTP/1.0\r\n\r\n".to_owned(), 200),
+        ("HTTP/1.0 POST", old(posted("of 1.0", cookie)), 201),
+        ("HTTP/1.0 POST until the connection ends", unbounded, 411),
+        ("HTTP/1.0 POST without a body", "POST /user/logout HTTP/1.0\r\nHost: a\r\n\r\n".to_owned(), 411),
+        ("a byte order mark", request("POST /user/login", "Connection: close\r\n", &marked), 200),
+        ("Expect", posted("expected", &format!("{cookie}Expect: 100-continue\r\n")), 100),
+        (
+            "a charset in quotes",
+            posted("quoted", cookie).replace("json\r\n", "json;charset=\"UTF-8\"\r\n"),
+            201,
+        ),
+    ];
+    let mut forms: Vec<Form> = texts.map(|(what, text, status)| (what, text.into_bytes(), status)).into();
+    forms.push(("a byte order mark in pieces", in_pieces, 200));
+    forms
+}
+
+/// Targets, hosts and headers.
+fn forms_of_heads(cookie: &str) -> Vec<Form> {
+    let me = |target: &str, host: &str| once(&format!("GET {target}"), host, cookie);
+    let with = |more: &str| request("GET /user/me", &format!("{cookie}{more}"), "");
+    let from = |origin: &str| posted(origin, &format!("{cookie}Origin: {origin}\r\n"));
+    let empty =
+        "Accept:\r\nUser-Agent: \r\nX-Forwarded-For:\r\nUpgrade:\r\nAuthorization:\r\nConnection: close\r\n";
+    let texts = [
+        ("an absolute target", me("http://chat.example/user/me", "chat.example"), 200),
+        ("an absolute target with a port", me("http://a:8080/user/me", "a:8080"), 200),
+        ("an absolute target with the usual port", me("http://a/user/me", "a:80"), 200),
+        ("an absolute target in capitals", me("HTTP://CHAT.example/user/me", "chat.example"), 200),
+        ("an absolute target over TLS", me("https://chat.example/user/me", "chat.example"), 200),
+        ("an absolute target of another host", me("http://other.example/user/me", "chat.example"), 400),
+        ("a trailing dot", me("/user/me", "chat.example."), 200),
+        ("an IPv6 host", me("/user/me", "[::1]:8080"), 200),
+        ("an IPv6 host with a zone", me("/user/me", "[fe80::1%25eth0]:8080"), 200),
+        ("an IPv6 host with a bare zone", me("/user/me", "[fe80::1%eth0]"), 200),
+        ("empty values", with(empty), 200),
+        ("keep-alive, Upgrade", with("Connection: keep-alive, close\r\nConnection: Upgrade\r\n"), 200),
+        ("close, Upgrade", with("Connection: close, Upgrade\r\nUpgrade: h2c\r\n"), 200),
+        ("an origin in capitals", from("HTTP://CHAT.EXAMPLE"), 201),
+        ("an origin with the usual port", from("http://chat.example:80"), 201),
+    ];
+    texts.map(|(what, text, status)| (what, text.into_bytes(), status)).into()
+}
+
+#[tokio::test]
+async fn requests_in_the_forms_of_proxies_and_typed_clients_are_taken() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    alice.creates_room("den", false).await;
+    let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
+    let bodies = forms_of_bodies(&cookie, &alice.credentials().to_string());
+    let mut wrong = Vec::new();
+    for (what, sent, expected) in bodies.into_iter().chain(forms_of_heads(&cookie)) {
+        let mut client = Client::opens(&stage).await;
+        client.stream.write_all(&sent).await.expect("an open connection");
+        let answer = client.rest().await;
+        let has_words = expected < 400 || answer.contains("\"status\":\"error\"");
+        let goes_on = expected != 100 || answer.contains("HTTP/1.1 201");
+        if status(&answer) != expected || !has_words || !goes_on {
+            wrong.push(format!("{what}: {}", answer.lines().next().unwrap_or("no answer")));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 //! end, over HTTP and on sockets.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::stage::{Handshake, NotLetIn, Person, Request, Socket, Stage};
+use crate::stage::{self, Handshake, NotLetIn, Person, Request, Socket, Stage, soon};
 
 /// Headers that name the session of `token` among the credentials of other applications.
 fn good(token: &str) -> Vec<Vec<(&'static str, String)>> {
@@ -94,6 +95,116 @@ async fn sockets_of_a_session_that_a_login_replaces_are_not_disconnected() {
     kept.hears("back again").await;
 }
 
+/// Logs in with the session's cookie, and closes the sending side behind the request: to the server the client is gone. The new
+/// token, which the client of the test gets all the same.
+async fn logs_in_and_hangs_up(person: &Person) -> String {
+    let body = person.credentials().to_string();
+    let (host, cookie) = (person.server, person.token());
+    let request = format!(
+        "POST /user/login HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nCookie: auth_token={cookie}\r\n\
+        Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = stage::connect(person.home, person.server).await;
+    connection.write_all(request.as_bytes()).await.expect("it is open");
+    connection.shutdown().await.expect("it is open");
+    let mut answer = String::new();
+    soon("the answer", connection.read_to_string(&mut answer)).await.expect("text");
+    let token = answer.split("auth_token=").nth(1).and_then(|rest| rest.split(';').next());
+    token.unwrap_or_else(|| panic!("no cookie in {answer}")).to_owned()
+}
+
+/// A login of the same browser whose answer is sent.
+async fn logs_in_again(person: &Person) -> String {
+    let answer = person.asks(Request::post("/user/login", &person.credentials())).await.expect(200);
+    assert_eq!(answer.header("x-session-opened"), None, "for the gateway alone");
+    answer.token().expect("a cookie")
+}
+
+/// The session of this token is closed for requests, handshakes and tokens in CONNECT.
+async fn is_dead(person: &Person, token: &str) {
+    let old = Person { token: Some(token.to_owned()), ..person.clone() };
+    old.gets("/user/me").await.expect_refusal(401);
+    for handshake in [old.handshake(), old.handshake().auth(json!({"token": token}))] {
+        match old.tries(handshake).await {
+            Err(NotLetIn::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
+            other => panic!("{:?}", other.map(|_| "let in")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_whose_answer_is_lost_leaves_the_old_session_to_its_tabs() {
+    let stage = Stage::opens().await;
+    for (name, hangs_up) in [("alice", true), ("bob", false)] {
+        let person = stage.person(name).await;
+        let (old, mut tab) = (person.token().to_owned(), person.connects().await);
+        let new = match hangs_up {
+            true => logs_in_and_hangs_up(&person).await,
+            false => logs_in_again(&person).await,
+        };
+        let mut tab = match hangs_up {
+            true => {
+                person.gets("/user/me").await.expect(200);
+                tab.says("nothing has happened").await;
+                tab
+            }
+            false => {
+                // The answer was sent, so requests count on it; a tab reconnects with the cookie that it has.
+                let ending = tab.ends().await;
+                assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"));
+                person.gets("/user/me").await.expect_refusal(401);
+                person.connects().await
+            }
+        };
+        tab.says("still here").await;
+        person.sends(Request::get("/user/me").cookie(&new)).await.expect(200);
+        let ending = tab.ends().await;
+        assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"), "{name}");
+        is_dead(&person, &old).await;
+        opens(&person, &[("Cookie", format!("auth_token={new}"))]).await.says("with the new one").await;
+    }
+}
+
+#[tokio::test]
+async fn parallel_logins_of_one_browser_leave_each_answer_a_session() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let old = alice.token().to_owned();
+    let mut tab = alice.connects().await;
+    let (one, two) = tokio::join!(logs_in_again(&alice), logs_in_again(&alice));
+    assert!(!tab.ends().await.left);
+    for new in [&one, &two] {
+        alice.sends(Request::get("/user/me").cookie(new)).await.expect(200);
+        opens(&alice, &[("Cookie", format!("auth_token={new}"))]).await;
+    }
+    is_dead(&alice, &old).await;
+}
+
+#[tokio::test]
+async fn a_logout_after_a_login_ends_the_old_session_and_the_new_one() {
+    let stage = Stage::opens().await;
+    let names = ["alice", "bob", "carol", "dave"];
+    for (name, (hangs_up, shows_new)) in
+        names.into_iter().zip([(true, true), (true, false), (false, true), (false, false)])
+    {
+        let person = stage.person(name).await;
+        let mut tab = person.connects().await;
+        let old = person.token().to_owned();
+        let new = match hangs_up {
+            true => logs_in_and_hangs_up(&person).await,
+            false => logs_in_again(&person).await,
+        };
+        let shown = if shows_new { &new } else { &old };
+        person.sends(Request::post("/user/logout", &json!({})).cookie(shown)).await.expect(200);
+        // The tab of a login whose answer was sent has lost its connection by that.
+        assert_eq!(tab.ends().await.left, hangs_up, "{name}");
+        for token in [&old, &new] {
+            is_dead(&person, token).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_handshake_with_dead_credentials_gets_connect_error_and_one_without_any_401() {
     let stage = Stage::opens().await;
@@ -123,6 +234,72 @@ async fn a_handshake_with_dead_credentials_gets_connect_error_and_one_without_an
     let token = json!({"token": eve.token()});
     let mut socket = eve.tries(closed.handshake().auth(token)).await.expect("a token beside a dead cookie");
     assert_eq!(socket.next("welcome").await["username"], "eve");
+}
+
+#[tokio::test]
+async fn token_clients_connect_without_credentials_where_the_flag_allows_it() {
+    let flags = ["--allow-origin", "http://page.example", "--connect-timeout", "2s", "--allow-token-clients"];
+    let stage = Stage::opens_with(&flags).await;
+    let alice = stage.person("alice").await;
+    let own = format!("http://{}", alice.server);
+    for origin in [None, Some(own.as_str()), Some("http://page.example")] {
+        let handshake = |auth| {
+            let handshake = Handshake::default().auth(auth);
+            origin.into_iter().fold(handshake, |handshake, origin| handshake.header("Origin", origin))
+        };
+        let token = json!({"token": alice.token()});
+        let mut socket =
+            alice.tries(handshake(token)).await.unwrap_or_else(|why| panic!("{origin:?}: {why:?}"));
+        assert_eq!(socket.next("welcome").await["username"], "alice");
+        socket.says("by token").await;
+        for auth in [json!({}), json!({"token": "never-was"}), json!({"token": null})] {
+            match alice.tries(handshake(auth)).await {
+                Err(NotLetIn::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
+                other => panic!("{:?}", other.map(|_| "let in")),
+            }
+        }
+    }
+    let elsewhere = Handshake::default().auth(json!({"token": alice.token()}));
+    match alice.tries(elsewhere.header("Origin", "http://evil.example")).await {
+        Err(NotLetIn::Http(403, _)) => {}
+        other => panic!("{:?}", other.map(|_| "let in")),
+    }
+    // Whoever never authenticates is cut, and every other route needs credentials all the same.
+    let polling = "/socket.io/?EIO=4&transport=polling";
+    let opened = alice.sends(Request::get(polling)).await.expect(200).body;
+    let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
+    let ended = soon("the end of a session that never authenticates", async {
+        loop {
+            let poll = alice.sends(Request::get(&format!("{polling}&sid={sid}"))).await;
+            if poll.status != 200 || poll.body == "1" {
+                return poll;
+            }
+        }
+    });
+    let ended = ended.await;
+    assert!(ended.status == 400 || ended.body == "1", "{ended:?}");
+    alice.sends(Request::get("/user/me")).await.expect_refusal(401);
+}
+
+#[tokio::test]
+async fn a_logout_is_idempotent_and_a_malformed_token_is_an_error() {
+    let stage = Stage::opens().await;
+    let alice = stage.person("alice").await;
+    let logout = || Request::post("/user/logout", &json!({}));
+    alice.sends(logout()).await.expect(200);
+    alice.sends(logout().header("Cookie", "auth_token=a.b")).await.expect(200);
+    for _ in 0..2 {
+        alice.asks(logout()).await.expect(200);
+        alice.sends(logout().header("Authorization", &format!("Bearer {}", alice.token()))).await.expect(200);
+    }
+    for malformed in ["Bearer a.b", "Bearer eyJhbGciOiJub25lIn0.e30.", "Bearer a b", "bearer \u{e9}"] {
+        let refused = alice.sends(logout().header("Authorization", malformed)).await.expect_refusal(400);
+        assert!(refused.body.contains("malformed"), "{refused:?}");
+        // A token of another application beside ours ends nothing less.
+        let again = stage.person_again("alice").await;
+        again.asks(logout().header("Authorization", malformed)).await.expect(200);
+        again.gets("/user/me").await.expect_refusal(401);
+    }
 }
 
 #[tokio::test]

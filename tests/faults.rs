@@ -16,9 +16,10 @@ mod vanished;
 use std::time::Duration;
 
 use people::People;
+use serde_json::json;
 use tokio::time::sleep;
 
-use crate::stage::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
+use crate::stage::{ACCOUNTS, GATEWAY, NODES, PRESENCE, Request, Stage};
 
 /// Acks that must come between two faults: then people talk again.
 const BETWEEN: usize = 12;
@@ -46,6 +47,34 @@ async fn a_chat_node_hangs_for_half_a_minute_and_goes_on() {
     stage.server.is_ready().await;
     people.talk(BETWEEN).await;
     people.agree(&stage).await;
+}
+
+/// The kernel of a process that is stopped acknowledges what is sent to it, so no connection breaks by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_stopped_node_send_again_through_another() {
+    let stage = Stage::opens_split().await;
+    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let mut tab = alice.connects().await;
+    tab.says("before").await;
+    let open = "/socket.io/?EIO=4&transport=polling";
+    let opened = alice.asks(Request::get(open)).await.expect(200).body;
+    let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
+    let node = |id: &str| id.rsplit('.').next().expect("a node").to_owned();
+    assert_eq!(node(&sid), node(&tab.session), "a user's sessions are on one node");
+    let index =
+        ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a name of the stage's");
+    stage.server.processes[NODES[index]].signal("STOP");
+    let said = json!({"text": "said once", "clientId": "one"});
+    tab.request("message", &said);
+    let poll = Request::get(&format!("{open}&sid={sid}"));
+    let (_, poll) = tokio::join!(tab.ends(), alice.asks(poll));
+    assert_eq!(poll.status, 504, "{poll:?}");
+    let mut again = alice.connects().await;
+    assert_ne!(node(&again.session), node(&sid));
+    assert_eq!(again.asks("message", &said).await["ok"], true);
+    stage.server.processes[NODES[index]].signal("CONT");
+    let texts: Vec<_> = bob.reads_all("lobby").await.iter().map(|one| one["data"]["text"].clone()).collect();
+    assert_eq!(texts, ["before", "said once"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

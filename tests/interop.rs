@@ -55,6 +55,11 @@ async fn official_clients_of_pages_elsewhere_show_a_token() {
 }
 
 #[tokio::test]
+async fn official_clients_without_cookie_or_origin_show_a_token() {
+    with_flagged_clients("native.mjs", &["--allow-token-clients"]).await;
+}
+
+#[tokio::test]
 async fn a_browser_chats_from_a_page_of_another_origin_that_is_allowed_and_from_no_other() {
     in_a_browser("browser.mjs").await;
 }
@@ -138,8 +143,13 @@ impl Httpie {
 /// Runs a script of `tests/interop` for two people who are logged in; it gets the address, their tokens, the server's
 /// process id and the origin of pages that are allowed.
 async fn with_official_clients(script: &str) {
+    with_flagged_clients(script, &[]).await;
+}
+
+/// The same, with more flags of the server.
+async fn with_flagged_clients(script: &str, flags: &[&str]) {
     let page = "http://page.example";
-    let stage = Stage::opens_with(&["--allow-origin", page]).await;
+    let stage = Stage::opens_with(&[&["--allow-origin", page], flags].concat()).await;
     let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
     let mut command = node(script);
     command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);

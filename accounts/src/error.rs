@@ -17,6 +17,9 @@ pub enum Error {
          session, if given, is \"cookie\" or \"token\""
     )]
     Malformed,
+    /// A logout that shows a bearer token that cannot be one, and no other token. 400.
+    #[error("The Bearer token is malformed: a token has 1 to 128 of A-Z a-z 0-9 _ -")]
+    MalformedToken,
     /// The body ended before its end. 400.
     #[error("The body is incomplete")]
     Incomplete,
@@ -71,7 +74,9 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed | Self::Incomplete | Self::Name(_) | Self::Weak(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed | Self::MalformedToken | Self::Incomplete | Self::Name(_) | Self::Weak(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::InvalidCredentials | Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

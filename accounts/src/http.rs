@@ -7,7 +7,7 @@ use actix_web::{
     http::{StatusCode, header},
     web,
 };
-use proto::{Identity, Username};
+use proto::{Identity, Username, identity::OPENED};
 use serde::Serialize;
 use serde_json::json;
 use sessions::SharedSessions;
@@ -157,12 +157,14 @@ async fn login(
     count("login", &outcome);
     let token = outcome?;
     let done = done("Login successful");
+    let mut answer = answer(StatusCode::OK);
+    answer.insert_header((OPENED, token.id().as_str()));
     Ok(match sent.carrier {
         Carrier::Cookie => {
             let carrying = cookie::carrying(&token, accounts.is_secure(&request));
-            answer(StatusCode::OK).cookie(carrying).json(done)
+            answer.cookie(carrying).json(done)
         }
-        Carrier::Token => answer(StatusCode::OK).json(LoggedIn { done, token: token.reveal() }),
+        Carrier::Token => answer.json(LoggedIn { done, token: token.reveal() }),
     })
 }
 
@@ -181,6 +183,10 @@ fn client(request: &HttpRequest) -> Option<IpAddr> {
 async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {
     let shown = cookie::shown(request.headers());
     let outcome = accounts.people.logout(shown.all()).await;
+    let outcome = outcome.and_then(|()| match shown.has_malformed_bearer && shown.all().next().is_none() {
+        true => Err(Error::MalformedToken),
+        false => Ok(()),
+    });
     count("logout", &outcome);
     outcome?;
     let cleared = cookie::cleared(accounts.is_secure(&request));

@@ -3,10 +3,19 @@
 
 use url::Host;
 
-/// `host[:port]` of a URL of the web: lower case, punycode, addresses in their shortest form, no trailing dot. None when it is
-/// malformed.
+/// `host[:port]` of a URL of the web: lower case, punycode, addresses in their shortest form and without a zone, no trailing dot. None
+/// when it is malformed.
 pub(crate) fn web(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = split(text)?;
+    // A zone means something to the client's machine alone (RFC 6874 §1).
+    let (bare, zone) = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.split_once('%')) {
+        Some((address, zone)) => (format!("[{address}]"), zone),
+        None => (host.to_owned(), ""),
+    };
+    if !zone.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_~%".contains(&b)) {
+        return None;
+    }
+    let host = bare.as_str();
     // What URLs allow in a host and browsers never send.
     let odd = |c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !".-_:[]".contains(c);
     if host.contains(odd) {
@@ -17,6 +26,12 @@ pub(crate) fn web(text: &str) -> Option<(String, Option<u16>)> {
         address => address.to_string(),
     };
     (!host.is_empty()).then_some((host, port))
+}
+
+/// Whether two hosts in canonical form are the same, or one is a subdomain of the other.
+pub(crate) fn are_near(one: &str, other: &str) -> bool {
+    let is_below = |one: &str, other| one.strip_suffix(other).is_some_and(|rest| rest.ends_with('.'));
+    one == other || is_below(one, other) || is_below(other, one)
 }
 
 /// `host[:port]` of a scheme of an app, whose hosts are names without rules.
@@ -50,6 +65,8 @@ mod tests {
             ("chat.example.", "chat.example"),
             ("münchen.example", "xn--mnchen-3ya.example"),
             ("[2001:DB8:0:0::1]", "[2001:db8::1]"),
+            ("[fe80::1%eth0]", "[fe80::1]"),
+            ("[FE80::1%25en-0.1]", "[fe80::1]"),
             ("my_host", "my_host"),
         ];
         for (one, canonical) in same {
@@ -61,8 +78,24 @@ mod tests {
     #[test]
     fn what_is_no_host_is_none() {
         for bad in [
-            "", ":80", ".", "a b", "a,b", "a@b", "a/b", "a:", "a:x", "a:+80", "a:65536", "a:80:1", "[::1",
-            "::1", "*",
+            "",
+            ":80",
+            ".",
+            "a b",
+            "a,b",
+            "a@b",
+            "a/b",
+            "a:",
+            "a:x",
+            "a:+80",
+            "a:65536",
+            "a:80:1",
+            "[::1",
+            "[::1%a b]",
+            "[a%eth0]",
+            "a%eth0",
+            "::1",
+            "*",
         ] {
             assert_eq!(web(bad), None, "{bad:?}");
         }

@@ -29,9 +29,11 @@ use crate::error::Error;
 /// What went wrong while a handler read the body, for the door to answer; shared by the stream and the door.
 pub(crate) type Overrun = Rc<Cell<Option<Error>>>;
 
-/// A request body that ends with an error once it is too large or too late.
+/// A request body that ends with an error once it is too large or too late, without a byte order mark at its start.
 struct Bounded {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
+    /// The start of the body, while it may be the start of a mark.
+    start: Option<BytesMut>,
     left: usize,
     deadline: Pin<Box<Sleep>>,
     overrun: Overrun,
@@ -45,6 +47,9 @@ pub(crate) enum Body {
     /// Only the bytes show it: see [`settle`].
     Doubtful,
 }
+
+/// What some clients on Windows write before JSON (RFC 8259 §8.1 lets a parser ignore it).
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The longest body that counts as empty, in bytes: `{}` and white space.
 const EMPTY: usize = 64;
@@ -62,15 +67,19 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, limit: usize) -> Resul
         Method::POST | Method::PUT | Method::PATCH if is_json(headers) => Ok(Body::Allowed),
         Method::POST | Method::PUT | Method::PATCH if is_unknown => Ok(Body::Doubtful),
         Method::POST | Method::PUT | Method::PATCH => Err(Error::MediaType),
+        Method::GET | Method::HEAD if is_unknown => Ok(Body::Doubtful),
         _ => Err(Error::UnexpectedBody),
     }
 }
 
 /// Takes the body of a request whose head left it doubtful, and refuses the request unless the body is empty. With DELETE
-/// `{}` and `null` count as empty.
+/// `{}` and `null` count as empty. The request has no body from then on.
 pub(crate) async fn settle(request: &mut ServiceRequest, within: Duration) -> Result<(), Error> {
-    let is_delete = request.method() == Method::DELETE;
-    let (most, refusal) = if is_delete { (EMPTY, Error::UnexpectedBody) } else { (0, Error::MediaType) };
+    let (most, refusal) = match *request.method() {
+        Method::DELETE => (EMPTY, Error::UnexpectedBody),
+        Method::GET | Method::HEAD => (0, Error::UnexpectedBody),
+        _ => (0, Error::MediaType),
+    };
     let body = match read(request.take_payload(), most, within).await {
         Err(Error::TooLarge) => return Err(refusal),
         read => read?,
@@ -81,6 +90,8 @@ pub(crate) async fn settle(request: &mut ServiceRequest, within: Duration) -> Re
             Ok(Value::Null) => true,
             _ => false,
         };
+    request.headers_mut().remove(header::TRANSFER_ENCODING);
+    request.headers_mut().remove(header::CONTENT_LENGTH);
     if is_empty { Ok(()) } else { Err(refusal) }
 }
 
@@ -90,6 +101,7 @@ pub(crate) fn bound(request: &mut ServiceRequest, limit: usize, within: Duration
     if announced(request.headers()).is_some() {
         let stream = Bounded {
             inner: Box::pin(request.take_payload()),
+            start: Some(BytesMut::new()),
             left: limit,
             deadline: Box::pin(tokio::time::sleep(within)),
             overrun: Rc::clone(&overrun),
@@ -143,6 +155,20 @@ impl Bounded {
     }
 }
 
+impl Bounded {
+    /// The chunk without a mark; none while more is needed to see one.
+    fn unmarked(&mut self, chunk: Bytes) -> Option<Bytes> {
+        let Some(mut start) = self.start.take() else { return Some(chunk) };
+        start.extend_from_slice(&chunk);
+        if start.len() < MARK.len() && MARK.starts_with(&start) {
+            self.start = Some(start);
+            return None;
+        }
+        let start = start.freeze();
+        Some(if start.starts_with(MARK) { start.slice(MARK.len()..) } else { start })
+    }
+}
+
 impl Stream for Bounded {
     type Item = Result<Bytes, PayloadError>;
 
@@ -152,10 +178,19 @@ impl Stream for Bounded {
             Poll::Ready(Some(Ok(chunk))) => match self.left.checked_sub(chunk.len()) {
                 Some(left) => {
                     self.left = left;
-                    Poll::Ready(Some(Ok(chunk)))
+                    match self.unmarked(chunk) {
+                        Some(chunk) => Poll::Ready(Some(Ok(chunk))),
+                        None => {
+                            cx.waker().wake_by_ref();
+                            Poll::Pending
+                        }
+                    }
                 }
                 None => self.fail(Error::TooLarge, PayloadError::Overflow),
             },
+            Poll::Ready(None) => Poll::Ready(
+                self.start.take().filter(|start| !start.is_empty()).map(|start| Ok(start.freeze())),
+            ),
             Poll::Pending if self.deadline.as_mut().poll(cx).is_ready() => {
                 self.fail(Error::BodyTimeout, PayloadError::Incomplete(None))
             }
@@ -189,7 +224,7 @@ mod tests {
         }
         for method in [Method::GET, Method::HEAD] {
             assert_eq!(ask(method.clone(), &json), Err(Error::UnexpectedBody));
-            assert_eq!(ask(method.clone(), &[("transfer-encoding", "chunked")]), Err(Error::UnexpectedBody));
+            assert_eq!(ask(method.clone(), &[("transfer-encoding", "chunked")]), Ok(Body::Doubtful));
             assert_eq!(ask(method, &[("content-length", "0")]), Ok(Body::Allowed));
         }
     }

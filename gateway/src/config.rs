@@ -24,6 +24,11 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_ALLOW_OPAQUE_ORIGIN")]
     pub allow_opaque_origin: bool,
 
+    /// Let native apps, scripts and own pages open a connection without a cookie or Bearer token, and authenticate by auth: {token}
+    /// in CONNECT within --connect-timeout. Without it such a handshake is refused with 401
+    #[arg(long, env = "GODZILLA_ALLOW_TOKEN_CLIENTS")]
+    pub allow_token_clients: bool,
+
     /// Reverse proxy that may report the client's address, scheme and host (X-Forwarded-*, Forwarded, X-Real-IP), such as
     /// 10.0.0.7 or 10.0.0.0/8; repeat or separate by commas. These headers of all other peers are ignored
     #[arg(long, env = "GODZILLA_TRUSTED_PROXY", value_name = "IP[/BITS]", value_delimiter = ',')]

@@ -14,9 +14,12 @@ use actix_web::{
     Error as ActixError, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::{ConnectionType, Method},
+    error::InternalError,
+    http::{ConnectionType, Method, StatusCode},
 };
 use futures_util::future::LocalBoxFuture;
+use proto::identity::OPENED;
+use tokio::time::sleep;
 
 use crate::{
     Gateway, answer, body,
@@ -30,6 +33,10 @@ use crate::{
     routes::{Route, SOCKETS, Upstream},
     upgrade::Offer,
 };
+
+/// How long a poll whose client has closed its sending side may still bring what is there already, and how long the answer to one that is
+/// given up then waits.
+const GIVING_UP: Duration = Duration::from_millis(100);
 
 /// The gateway as actix middleware.
 pub struct Door {
@@ -99,8 +106,9 @@ where
                 }
             };
             let (overrun, offer) = (gateway.bound(&mut request, entry.route), entry.offer);
-            let hangup = entry.waits(&request).then(|| request.conn_data::<Hangup>().cloned()).flatten();
-            let answered = unless_hung_up(service.call(request), hangup).await;
+            let hangup = request.conn_data::<Hangup>().cloned();
+            let waits = entry.waits(&request);
+            let answered = unless_hung_up(service.call(request), hangup.clone().filter(|_| waits)).await;
             let answer = match answered {
                 Ok(answer) => answer,
                 Err(error) => return Err(answer::failed(error)),
@@ -109,7 +117,15 @@ where
                 Some(error) => answer.into_response(answer::refused(error)).map_into_right_body(),
                 None => gateway.answers.count(answer::passed(answer)),
             };
+            if let Some(opened) = answer.headers_mut().remove(OPENED).next() {
+                gateway.supersede(&opened, hangup.as_ref()).await;
+            }
             cors::complete(guest.as_ref(), gateway.allowed(), answer.headers_mut());
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(hangup) = &hangup
+            {
+                hangup.upgrade();
+            }
             if offer == (Offer::Ignored { closes: true }) {
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
@@ -119,18 +135,29 @@ where
     }
 }
 
-/// The outcome of `answer`, or an error once the client has closed its sending side.
+/// The outcome of `answer` to a poll. When the client has closed its sending side, the poll is answered by a packet that means nothing
+/// (`6`), so that a client which only half-closes its connections polls again; nothing is lost if it is gone.
 async fn unless_hung_up<T>(
     answer: impl Future<Output = Result<T, ActixError>>,
     hangup: Option<Hangup>,
 ) -> Result<T, ActixError> {
     let Some(hangup) = hangup else { return answer.await };
-    tokio::select! {
-        // What is there already is answered.
-        biased;
-        answer = answer => answer,
-        () = hangup.noted() => Err(Error::HungUp.into()),
+    {
+        let answer = std::pin::pin!(answer);
+        let given_up = async {
+            hangup.noted().await;
+            sleep(GIVING_UP).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => return answer,
+            () = given_up => {}
+        }
     }
+    // The service, perhaps in another process, learns that the poll was given up before the client can ask again.
+    sleep(GIVING_UP).await;
+    let answer = HttpResponse::Ok().content_type("text/plain; charset=UTF-8").force_close().body("6");
+    Err(InternalError::from_response("the client has closed its sending side", answer).into())
 }
 
 impl Entry {

@@ -45,9 +45,9 @@ pub enum Error {
     /// 408: the body did not arrive in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
-    /// 408: the client closed its sending side while its request waited for events.
-    #[error("a request that waits for events needs a connection that its client keeps open")]
-    HungUp,
+    /// 411: a POST of HTTP/1.0 whose body ends with the connection.
+    #[error("a body needs a Content-Length: an HTTP/1.0 client or proxy must send one, or speak HTTP/1.1")]
+    NoLength,
     /// 413: over the gateway's body limit.
     #[error("the request body is too large")]
     TooLarge,
@@ -60,6 +60,9 @@ pub enum Error {
     /// 429: too many logins; seconds to wait.
     #[error("Too Many Requests")]
     TooManyLogins(u64),
+    /// 429: too many handshakes that name no user; seconds to wait.
+    #[error("Too Many Requests")]
+    TooManyUnnamed(u64),
     /// 431: over the limits of a request head.
     #[error("the request head is too large")]
     HeadTooLarge,
@@ -105,12 +108,13 @@ impl Error {
             Self::NotFound => "not_found",
             Self::Method(_) => "method",
             Self::BodyTimeout => "body_timeout",
-            Self::HungUp => "hung_up",
+            Self::NoLength => "no_length",
             Self::TooLarge => "too_large",
             Self::TargetTooLong => "target_too_long",
             Self::MediaType => "media_type",
             Self::HeadTooLarge => "head_too_large",
             Self::TooManyLogins(_) => "too_many_logins",
+            Self::TooManyUnnamed(_) => "too_many_unnamed",
             Self::Sessions => "sessions",
             Self::Crowded => "crowded",
             Self::Garbled => "garbled",
@@ -131,7 +135,7 @@ impl Error {
                 | Self::UnexpectedBody
                 | Self::BrokenBody
                 | Self::BodyTimeout
-                | Self::HungUp
+                | Self::NoLength
                 | Self::TooLarge
                 | Self::TargetTooLong
                 | Self::HeadTooLarge
@@ -152,12 +156,13 @@ impl ResponseError for Error {
             Self::Origin => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout | Self::HungUp => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TooManyLogins(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyLogins(_) | Self::TooManyUnnamed(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Garbled => StatusCode::BAD_GATEWAY,
             Self::Sessions | Self::Crowded | Self::Away | Self::Unknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
@@ -173,7 +178,9 @@ impl ResponseError for Error {
                 _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             Self::Method(allow) => _ = answer.insert_header((header::ALLOW, *allow)),
-            Self::TooManyLogins(seconds) => _ = answer.insert_header((header::RETRY_AFTER, *seconds)),
+            Self::TooManyLogins(seconds) | Self::TooManyUnnamed(seconds) => {
+                _ = answer.insert_header((header::RETRY_AFTER, *seconds))
+            }
             Self::Sessions | Self::Crowded | Self::Away | Self::Unknown => {
                 _ = answer.insert_header((header::RETRY_AFTER, 1));
             }

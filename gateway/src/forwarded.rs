@@ -168,16 +168,16 @@ fn elements<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Ite
 /// The elements of all `Forwarded` lines. A malformed pair is left out; an element without a readable pair names nothing.
 fn forwarded(headers: &HeaderMap) -> Vec<Element> {
     // A quote that a client opens and does not close would take in what the proxy appends.
-    let readable = |line: &&str| !ends_quoted(line);
+    let readable = |line: &&str| split(line, ',').is_some();
     let lines =
         headers.get_all(FORWARDED).map(|value| value.to_str().ok().filter(readable).unwrap_or("for=?"));
-    let elements = lines.flat_map(|line| split(line, ',')).filter(|text| !text.trim().is_empty());
+    let elements = lines.filter_map(|line| split(line, ',')).flatten().filter(|text| !text.trim().is_empty());
     elements.map(element).collect()
 }
 
 fn element(text: &str) -> Element {
     let mut element = Element::default();
-    for (name, value) in split(text, ';').into_iter().filter_map(|pair| pair.split_once('=')) {
+    for (name, value) in split(text, ';').into_iter().flatten().filter_map(|pair| pair.split_once('=')) {
         let value = Some(unquoted(value.trim()));
         match name.trim().to_ascii_lowercase().as_str() {
             "for" => element.node = value,
@@ -189,10 +189,10 @@ fn element(text: &str) -> Element {
     element
 }
 
-/// `text` split at every separator that is not inside a quoted string.
-fn split(text: &str, separator: char) -> Vec<&str> {
+/// `text` split at every separator that is not inside a quoted string; none when it ends inside one.
+fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut quoted, mut escaped) = (false, false);
-    text.split(|c| {
+    let parts = text.split(|c| {
         match c {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
@@ -200,22 +200,9 @@ fn split(text: &str, separator: char) -> Vec<&str> {
             _ => return c == separator && !quoted,
         }
         false
-    })
-    .collect()
-}
-
-/// Whether the text ends inside a quoted string.
-fn ends_quoted(text: &str) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
-    for c in text.chars() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ => {}
-        }
-    }
-    quoted
+    });
+    let parts = parts.collect();
+    (!quoted).then_some(parts)
 }
 
 /// The content of a quoted string; other text as it is.

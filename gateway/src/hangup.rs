@@ -1,6 +1,6 @@
-//! The news that a client has closed its sending side. A client that only ends its requests this way still gets its answer; one that
-//! waits for events in a long-poll is taken for gone, because nothing else shows it. Noted by the binary's connections, watched by
-//! the door.
+//! What a connection and the door tell each other: that the client has closed its sending side, and that the connection becomes a
+//! WebSocket. A client that only ends its requests by closing its sending side still gets its answer; a long-poll is answered at once,
+//! because a client that is gone looks the same.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,6 +16,8 @@ pub struct Hangup(Rc<State>);
 #[derive(Debug, Default)]
 struct State {
     is_noted: Cell<bool>,
+    /// Whether an answer is on its way behind which no HTTP follows.
+    is_upgraded: Cell<bool>,
     /// Of the one request that is being answered.
     watcher: RefCell<Option<Waker>>,
 }
@@ -27,6 +29,21 @@ impl Hangup {
         if let Some(watcher) = self.0.watcher.take() {
             watcher.wake();
         }
+    }
+
+    /// A request was answered by 101: what comes behind it is no HTTP.
+    pub(crate) fn upgrade(&self) {
+        self.0.is_upgraded.set(true);
+    }
+
+    /// Whether what comes is no HTTP by now.
+    pub fn is_upgraded(&self) -> bool {
+        self.0.is_upgraded.get()
+    }
+
+    /// Whether the client has closed its sending side.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.0.is_noted.get()
     }
 
     /// Resolves when the client has closed its sending side.

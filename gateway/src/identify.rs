@@ -8,12 +8,15 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderValue},
 };
 use proto::Identity;
-use sessions::{Claim, Shown, Token};
+use sessions::{Claim, SessionId, Shown, Token};
 use tokio::time::timeout;
 
 use crate::{
     Gateway,
+    client::Client,
     error::Error,
+    hangup::Hangup,
+    limit,
     origin::Source,
     routes::{Route, Upstream, Who},
 };
@@ -45,22 +48,31 @@ impl Gateway {
         let passes_unnamed = route.who == Who::UserOrListed;
         let names_session = names_session(request.query_string());
         let shown = shown(request.headers());
+        let may_name_later = source == Source::Listed || names_session || self.config.allow_token_clients;
         let identity = match shown.claim() {
-            Claim::Nothing if passes_unnamed && (source == Source::Listed || names_session) => return Ok(()),
+            Claim::Nothing if passes_unnamed && may_name_later => return self.admit_unnamed(request),
             Claim::Nothing => return Err(Error::Unauthorized),
             Claim::Malformed => Err(Error::Unauthorized),
             Claim::Ambiguous => Err(Error::Ambiguous),
-            Claim::One(token) => self.session_of(token, is_within(route, names_session)).await,
+            Claim::One(token) => self.session_of(token, Use::of(route, names_session)).await,
             Claim::Explicit { bearer, others } => {
-                self.session_of_bearer(bearer, &others, is_within(route, names_session)).await
+                self.session_of_bearer(bearer, &others, Use::of(route, names_session)).await
             }
         };
         match identity {
             Ok(identity) => drop(request.extensions_mut().insert(identity)),
-            Err(Error::Unauthorized | Error::Ambiguous) if passes_unnamed => {}
+            Err(Error::Unauthorized | Error::Ambiguous) if passes_unnamed => self.admit_unnamed(request)?,
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Counts a handshake that names no user, for the client's address. Requests within an Engine.IO session are not counted.
+    fn admit_unnamed(&self, request: &ServiceRequest) -> Result<(), Error> {
+        if names_session(request.query_string()) {
+            return Ok(());
+        }
+        limit::admit_unnamed(&self.unnamed, request.extensions().get::<Client>().copied())
     }
 
     /// The identity of a bearer token beside cookies with other tokens, none of which may belong to an open session.
@@ -68,11 +80,11 @@ impl Gateway {
         &self,
         bearer: &Token,
         others: &[&Token],
-        is_within: bool,
+        usage: Use,
     ) -> Result<Identity, Error> {
-        let identity = self.session_of(bearer, is_within).await?;
+        let identity = self.session_of(bearer, usage).await?;
         for other in others {
-            match self.session_of(other, is_within).await {
+            match self.session_of(other, usage).await {
                 Ok(_) => return Err(Error::Ambiguous),
                 Err(Error::Unauthorized) => {}
                 Err(error) => return Err(error),
@@ -83,12 +95,18 @@ impl Gateway {
 
     /// The identity behind a token. No request passes while the store fails or is late, except requests within an Engine.IO
     /// session, for a while.
-    async fn session_of(&self, token: &Token, is_within: bool) -> Result<Identity, Error> {
-        let (id, now) = (token.id(), Instant::now());
+    async fn session_of(&self, token: &Token, usage: Use) -> Result<Identity, Error> {
+        let (id, now, is_within) = (token.id(), Instant::now(), usage == Use::Within);
+        let found = async {
+            match usage {
+                Use::Request => self.sessions.find(token).await,
+                Use::Handshake | Use::Within => self.sessions.find_for_socket(token).await,
+            }
+        };
         if let Some(identity) = self.known.fresh(&id, now).filter(|_| is_within) {
             return Ok(identity);
         }
-        let error = match timeout(SESSION_DEADLINE, self.sessions.find(token)).await {
+        let error = match timeout(SESSION_DEADLINE, found).await {
             Ok(Ok(session)) => {
                 let identity = session
                     .map(|session| Identity { username: session.username, session: session.id.to_string() });
@@ -103,9 +121,40 @@ impl Gateway {
     }
 }
 
-/// Whether the request is part of an Engine.IO session that is open.
-fn is_within(route: &Route, names_session: bool) -> bool {
-    route.upstream == Upstream::Sockets && names_session
+impl Gateway {
+    /// The answer to a login is ready: the sessions that `opened` replaces are superseded, unless the client is gone. Then they
+    /// stay as they are until the first use of the new session.
+    pub(crate) async fn supersede(&self, opened: &HeaderValue, hangup: Option<&Hangup>) {
+        let opened: Option<SessionId> = opened.to_str().ok().and_then(|id| id.parse().ok());
+        let Some(opened) = opened.filter(|_| !hangup.is_some_and(Hangup::is_noted)) else { return };
+        let error = match timeout(SESSION_DEADLINE, self.sessions.supersede(&opened)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {SESSION_DEADLINE:?}"),
+        };
+        tracing::warn!(%error, "the sessions that a login replaces stay until the new one is used");
+    }
+}
+
+/// What a token is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// A request of HTTP.
+    Request,
+    /// The handshake of a socket.
+    Handshake,
+    /// A request within an open Engine.IO session.
+    Within,
+}
+
+impl Use {
+    fn of(route: &Route, names_session: bool) -> Self {
+        match route.upstream {
+            Upstream::Sockets if names_session => Self::Within,
+            Upstream::Sockets => Self::Handshake,
+            _ => Self::Request,
+        }
+    }
 }
 
 /// Whether the request is part of an Engine.IO session, whose id nobody can guess: some clients show their credentials with

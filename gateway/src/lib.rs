@@ -56,6 +56,8 @@ pub struct Gateway {
     /// Sessions that were found lately.
     known: Known,
     logins: GovernorConfig<ByClient, NoOpMiddleware>,
+    /// How often a client may open a connection that names no user.
+    unnamed: Arc<limit::Unnamed>,
     /// What of large answers may wait for clients to read it.
     answers: Budget,
     /// Warnings about the deployment, for all workers.
@@ -69,7 +71,8 @@ impl Gateway {
         let logins = limit::logins(&config);
         let answers = Budget::new(config.unread_answers);
         let known = Known::new(&sessions);
-        Self { config, sessions, known, logins, answers, notices: Notices::default() }
+        let (unnamed, notices) = (Arc::new(limit::unnamed()), Notices::default());
+        Self { config, sessions, known, logins, unnamed, answers, notices }
     }
 
     /// The middleware every request passes; wrap the whole app in it, outermost.
@@ -92,11 +95,14 @@ impl Gateway {
         own::routes(service);
     }
 
-    /// Forgets clients whose login allowance is full again. Call it about once a minute: memory then follows the
-    /// clients of the last minute and not of all time.
+    /// Removes clients whose allowances are full again, and logs how many warnings were left out. Call it about once a minute:
+    /// memory then follows the clients of the last minute and not of all time.
     pub fn forget_idle_clients(&self) {
         let limiter = self.logins.limiter();
         limiter.retain_recent();
         limiter.shrink_to_fit();
+        self.unnamed.retain_recent();
+        self.unnamed.shrink_to_fit();
+        self.notices.summarise();
     }
 }

@@ -1,12 +1,12 @@
-//! How often one client may try to log in: actix-governor, keyed by the client's real address. Built by [`crate::Gateway`],
-//! wrapped around the login route by the binary.
+//! How often one client may try to log in, or open a connection that names no user: actix-governor, keyed by the client's real
+//! address. Built by [`crate::Gateway`]; the binary wraps the login route, the door asks for handshakes.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use actix_governor::{
     GovernorConfig, GovernorConfigBuilder, KeyExtractor,
     governor::{
-        NotUntil,
+        DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter,
         clock::{Clock, DefaultClock, QuantaInstant},
         middleware::NoOpMiddleware,
     },
@@ -27,6 +27,30 @@ pub(crate) fn logins(config: &Config) -> GovernorConfig<ByClient, NoOpMiddleware
         .key_extractor(ByClient)
         .finish()
         .expect("rate and burst are at least 1, the flags' ranges say so")
+}
+
+/// Handshakes that name no user, by client address. At most 2,000 at once and 200 per second: within the connect timeout of 10 s these
+/// are 4,000, fewer than the unauthenticated sessions that a worker keeps (4,096), so that one address cannot displace those of others.
+pub(crate) type Unnamed = DefaultKeyedRateLimiter<IpAddr>;
+
+/// See [`Unnamed`].
+const UNNAMED_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
+
+/// See [`Unnamed`].
+const UNNAMED_AT_ONCE: NonZeroU32 = NonZeroU32::new(2_000).expect("not zero");
+
+/// The limit of handshakes that name no user.
+pub(crate) fn unnamed() -> Unnamed {
+    RateLimiter::keyed(Quota::per_second(UNNAMED_PER_SECOND).allow_burst(UNNAMED_AT_ONCE))
+}
+
+/// Counts one handshake of `client`.
+pub(crate) fn admit_unnamed(limit: &Unnamed, client: Option<Client>) -> Result<(), Error> {
+    let Some(address) = client.and_then(Client::counted) else { return Err(Error::NoAddress) };
+    limit.check_key(&address).map_err(|refused| {
+        let wait = refused.wait_time_from(DefaultClock::default().now());
+        Error::TooManyUnnamed(wait.as_secs() + 1)
+    })
 }
 
 impl KeyExtractor for ByClient {

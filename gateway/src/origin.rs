@@ -126,9 +126,10 @@ impl Origin {
         Some(Self { scheme, host, port: port.or(usual) })
     }
 
-    /// Whether both name one host and port.
+    /// Whether both name one host and port. Behind a proxy that ends TLS the usual ports of http and https are one.
     pub(crate) fn same_host(&self, other: &Self) -> bool {
-        self.host == other.host && self.port == other.port
+        let is_usual = |origin: &Self| origin.port == Some(if origin.is_https() { 443 } else { 80 });
+        self.host == other.host && (self.port == other.port || (is_usual(self) && is_usual(other)))
     }
 
     /// Whether its pages are loaded over TLS.
@@ -217,6 +218,11 @@ impl Own {
         }
         let ports = if client.proxied { forwarded::ports(headers).collect() } else { Vec::new() };
         Self { names, ports, https: client.https, proxied: client.proxied }
+    }
+
+    /// Whether the host of `origin` is the server's, or above or below it.
+    pub(crate) fn is_near(&self, origin: &Origin) -> bool {
+        self.names.iter().any(|(host, _)| authority::are_near(host, &origin.host))
     }
 
     /// Whether `origin` is the server's own. Behind a trusted proxy the scheme is not compared if the proxy does not state it, nor

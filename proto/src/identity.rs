@@ -14,6 +14,9 @@ pub struct Identity {
 /// The cookie that carries the session token.
 pub const COOKIE: &str = "auth_token";
 
+/// The header in which accounts names to the gateway, and to nobody else, the session that a login has opened: its public id.
+pub const OPENED: &str = "x-session-opened";
+
 /// Headers by which a client might try to name itself or its address. The gateway removes each of them in any spelling
 /// (case, `_` for `-`) before a request goes further.
 pub const FORBIDDEN_HEADERS: [&str; 7] = [

@@ -1,5 +1,7 @@
 //! What every backend of [`Sessions`] must do. Each backend's tests call [`run`] with a constructor.
 
+mod replacements;
+
 use std::{
     future::Future,
     sync::{
@@ -11,7 +13,7 @@ use std::{
 use proto::{Timestamp, Username};
 use tokio::sync::broadcast::error::TryRecvError;
 
-use crate::{Cause, Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, SharedSessions, Token};
+use crate::{Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, SharedSessions, Token};
 
 /// A clock that stands still until it is told otherwise.
 #[derive(Clone)]
@@ -79,7 +81,14 @@ where
     let (sessions, clock) = fresh().await;
     expired_sessions_do_not_crowd_out_live_ones(sessions, clock).await?;
     let (sessions, _) = fresh().await;
-    a_login_replaces_every_session_it_is_shown(sessions).await
+    replacements::a_login_replaces_every_session_it_is_shown(sessions).await?;
+    for superseded in [false, true] {
+        let (sessions, _) = fresh().await;
+        replacements::a_replaced_session_ends_at_the_first_use_of_the_new_one(sessions, superseded).await?;
+        let (sessions, _) = fresh().await;
+        replacements::a_logout_ends_both_sides_of_a_replacement(sessions, superseded).await?;
+    }
+    Ok(())
 }
 
 async fn an_opened_session_is_found_until_it_is_closed(
@@ -201,30 +210,6 @@ async fn expired_sessions_do_not_crowd_out_live_ones(
     for token in &opened {
         assert!(sessions.is_live(&token.id()).await?);
     }
-    Ok(())
-}
-
-async fn a_login_replaces_every_session_it_is_shown(sessions: SharedSessions) -> Result<(), Error> {
-    let (alice, bob) = (user("alice"), user("bob"));
-    let mut opened = Vec::new();
-    for _ in 0..PER_USER {
-        opened.push(sessions.open(&alice).await?);
-    }
-    let other = sessions.open(&bob).await?;
-    let mut closings = sessions.closings();
-    let old = [opened[3].clone(), Token::generate()?, other.clone(), opened[7].clone()];
-    let new = sessions.replace(&alice, &old).await?;
-    for token in [&opened[3], &other, &opened[7]] {
-        let closing = closings.recv().await.expect("watched");
-        assert_eq!(closing, Closing { id: token.id(), cause: Cause::Replaced });
-        assert_eq!(sessions.find(token).await?, None);
-        assert!(!sessions.close(token).await?, "it is closed for good");
-    }
-    assert!(sessions.is_live(&new.id()).await? && sessions.is_live(&opened[0].id()).await?);
-    let last = sessions.open(&alice).await?;
-    assert!(sessions.is_live(&opened[0].id()).await?, "those that were replaced do not count");
-    sessions.close(&last).await?;
-    assert_eq!(closings.recv().await, Ok(Closing::ended(last.id())), "each is heard of once");
     Ok(())
 }
 

@@ -45,6 +45,8 @@ pub struct Session {
     pub username: Username,
     /// When it was opened.
     pub issued_at: Timestamp,
+    /// Whether the answer to a login that replaces it was sent, see [`Sessions::supersede`].
+    pub is_superseded: bool,
 }
 
 /// Why a session ended.
@@ -87,17 +89,35 @@ pub trait Sessions: Send + Sync + 'static {
         self.replace(user, &[]).await
     }
 
-    /// The same, and closes the sessions of `old` in the same step, with [`Cause::Replaced`]. They may be of any user, and
-    /// make room for the new one.
+    /// The same, to replace the sessions of `old`, of any user. They do not count for [`PER_USER`] here. They are closed at the first
+    /// use of the new session: whether the answer with its token reaches the client is not known before.
     async fn replace(&self, user: &Username, old: &[Token]) -> Result<Token, Error>;
 
-    /// The live session of `token`; none when it was never opened, was closed or is older than [`LIFETIME_SECONDS`].
-    async fn find(&self, token: &Token) -> Result<Option<Session>, Error>;
+    /// Marks the sessions that the unused session `new` replaces: the answer with its token is on its way. [`Sessions::find`] finds
+    /// them no more, watchers receive [`Cause::Replaced`], and sockets may use them until the first use of `new`.
+    async fn supersede(&self, new: &SessionId) -> Result<(), Error>;
 
-    /// Whether the session of this id is still live: for sockets, which outlive the request that brought the token.
-    async fn is_live(&self, id: &SessionId) -> Result<bool, Error>;
+    /// The live session of this id; none when it was never opened, was closed or is older than [`LIFETIME_SECONDS`]. The first
+    /// call for a session that replaces others is its first use: it closes those, with [`Cause::Replaced`].
+    async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error>;
 
-    /// Closes the session of `token` for good and answers whether there was one. Watchers hear of it.
+    /// The live session of `token` for a request; none when it is superseded. A use, see [`Sessions::look`].
+    async fn find(&self, token: &Token) -> Result<Option<Session>, Error> {
+        Ok(self.look(&token.id()).await?.filter(|session| !session.is_superseded))
+    }
+
+    /// The live session of `token` for a socket, superseded or not. A use, see [`Sessions::look`].
+    async fn find_for_socket(&self, token: &Token) -> Result<Option<Session>, Error> {
+        self.look(&token.id()).await
+    }
+
+    /// Whether the session of this id is still live, superseded or not: for sockets, which outlive the request that brought the token.
+    async fn is_live(&self, id: &SessionId) -> Result<bool, Error> {
+        Ok(self.look(id).await?.is_some())
+    }
+
+    /// Closes the session of `token` for good and answers whether there was one. Watchers hear of it. The sessions that it replaces,
+    /// and unused ones that replace it, are closed, too.
     async fn close(&self, token: &Token) -> Result<bool, Error>;
 
     /// Closes all sessions of `user`, before somebody registers under the name: where the users were restored from an older backup,

@@ -10,6 +10,7 @@
 mod keeper;
 mod names;
 mod readiness;
+mod replacements;
 mod run;
 mod scripts;
 mod settings;
@@ -32,7 +33,7 @@ use self::{
     names::Names,
     run::{Asking, Seen, UNTOLD},
 };
-use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, Session, SessionId, Sessions, Token};
 
 /// The prefix of a replaced session's id in the channel of closings. Its closing is published twice, first with the prefix: a
 /// process of an earlier release reads the second one only.
@@ -66,10 +67,16 @@ pub struct RedisSessions {
 }
 
 /// What is kept of a session.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     username: String,
     issued_at: u64,
+    /// The ids of the sessions that it replaces, until its first use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaces: Vec<String>,
+    /// Whether the answer to a login that replaces it was sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    superseded: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -140,8 +147,8 @@ impl RedisSessions {
         self.listening.load(Ordering::Acquire)
     }
 
-    /// The live session of this id.
-    async fn kept(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+    /// The session of this id, if it is live, what is kept of it, and in which words.
+    async fn kept(&self, id: &SessionId) -> Result<Option<(Session, Kept, Vec<u8>)>, Error> {
         let (mark, key) = (&self.names.mark, self.names.session(id));
         let asked =
             self.redis.ask(async |mut redis| run::ask::<Option<Vec<u8>>>(&mut redis, mark, &key).await);
@@ -149,11 +156,14 @@ impl RedisSessions {
         if !self.accepts(mark.as_deref(), &history).await {
             return Err(unavailable(Past));
         }
-        Ok(value.and_then(|value| self.read(id, &value)))
+        Ok(value.and_then(|value| {
+            let (session, kept) = self.read(id, &value)?;
+            Some((session, kept, value))
+        }))
     }
 
     /// What a value says, if it says something and is not too old.
-    fn read(&self, id: &SessionId, value: &[u8]) -> Option<Session> {
+    fn read(&self, id: &SessionId, value: &[u8]) -> Option<(Session, Kept)> {
         if value == scripts::CLOSED.as_bytes() {
             return None;
         }
@@ -162,54 +172,40 @@ impl RedisSessions {
             .ok()?;
         let username = kept.username.parse().ok()?;
         let ends = kept.issued_at.checked_add(LIFETIME_MILLIS)?;
-        let session = Session { id: id.clone(), username, issued_at: Timestamp(kept.issued_at) };
+        let (issued_at, is_superseded) = (Timestamp(kept.issued_at), kept.superseded);
         let now = (self.clock)();
-        (now.0 < ends && !session.issued_at.is_ahead_of(now)).then_some(session)
+        let is_live = now.0 < ends && !issued_at.is_ahead_of(now);
+        is_live.then(|| (Session { id: id.clone(), username, issued_at, is_superseded }, kept))
     }
 }
 
 #[async_trait]
 impl Sessions for RedisSessions {
     async fn replace(&self, user: &Username, old: &[Token]) -> Result<Token, Error> {
-        let token = Token::generate()?;
-        let now = (self.clock)().0;
-        let kept = Kept { username: user.to_string(), issued_at: now };
-        let value = serde_json::to_string(&kept).map_err(unavailable)?;
-        let old: Vec<SessionId> = old.iter().map(Token::id).collect();
-        let mut script = scripts::OPEN.prepare_invoke();
-        script.key(self.names.session(&token.id())).key(self.names.sessions_of(user));
-        script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER);
-        script.arg(&self.names.channel).arg(&self.names.sessions).arg(REPLACED);
-        for id in &old {
-            script.key(self.names.session(id)).arg(id.as_str());
-        }
-        let asked = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
-        let closed: Vec<String> = asked.map_err(unavailable)?;
-        let closed: Vec<SessionId> = closed.iter().filter_map(|id| id.parse().ok()).collect();
-        if let Some(keeper) = self.keeper.as_ref().filter(|_| !closed.is_empty())
-            && let Err(error) = keeper.add(closed).await
-        {
-            // Its client never gets this token. What cannot be closed either ends by age.
-            let _ = self.close(&token).await;
-            return Err(error);
-        }
-        if !old.is_empty() {
-            let keys: Vec<String> = old.iter().map(|id| self.names.session(id)).collect();
-            self.redis.ask(async |mut redis| redis.del::<_, ()>(keys).await).await.map_err(unavailable)?;
-        }
-        Ok(token)
+        self.open_in_place(user, old).await
     }
 
-    async fn find(&self, token: &Token) -> Result<Option<Session>, Error> {
-        self.kept(&token.id()).await
+    async fn supersede(&self, new: &SessionId) -> Result<(), Error> {
+        self.supersede_by(new).await
     }
 
-    async fn is_live(&self, id: &SessionId) -> Result<bool, Error> {
-        Ok(self.kept(id).await?.is_some())
+    async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+        let Some((session, kept, value)) = self.kept(id).await? else { return Ok(None) };
+        if !kept.replaces.is_empty() {
+            self.settle(id, kept, &value).await?;
+        }
+        Ok(Some(session))
     }
 
     async fn close(&self, token: &Token) -> Result<bool, Error> {
-        self.end(token.id()).await
+        let id = token.id();
+        // After an error of one the others are closed all the same.
+        let mut others = Ok(());
+        for related in self.related(&id).await? {
+            others = others.and(self.end(related).await.map(drop));
+        }
+        let was_live = self.end(id).await?;
+        others.map(|()| was_live)
     }
 
     async fn close_all(&self, user: &Username) -> Result<(), Error> {

@@ -17,6 +17,8 @@ pub struct Shown {
     pub bearers: Vec<Token>,
     /// Whether a value was present where a token belongs, and could not be one. An empty value is an absent one.
     pub has_malformed: bool,
+    /// Whether one of these values was a bearer token.
+    pub has_malformed_bearer: bool,
 }
 
 /// How the tokens of a request name a caller.
@@ -60,8 +62,9 @@ impl Shown {
         }
         let lines = authorizations.into_iter().flat_map(|value| value.split(|byte| *byte == b','));
         for value in lines.filter_map(bearer) {
-            shown.has_malformed |= !collect(&mut shown.bearers, value);
+            shown.has_malformed_bearer |= !collect(&mut shown.bearers, value);
         }
+        shown.has_malformed |= shown.has_malformed_bearer;
         shown
     }
 

@@ -1,5 +1,7 @@
 //! Sessions in one SQLite file, for `serve`. Calls [`embedded`]; used through [`Sessions`].
 
+mod replacements;
+
 use std::{
     path::Path,
     sync::{
@@ -31,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX sessions_by_age ON sessions(issued_at);
 ",
     "ALTER TABLE sessions ADD COLUMN sum INTEGER",
+    replacements::MIGRATION,
 ];
 
 /// What is done to a file that has lost its end, which may have held a logout: all sessions are closed.
@@ -136,38 +139,47 @@ impl Sessions for SqliteSessions {
         let due = self.due_sweep();
         let job = move |conn: &Connection| {
             let mut closed = due.map_or_else(|| Ok(Vec::new()), |now| sweep(conn, now))?;
-            for old in &old {
-                closed.extend(remove(conn, old)?.then(|| Closing::replaced(old.clone())));
-            }
             insert(conn, &id, &user, now)?;
-            closed.extend(crowd_out(conn, &user)?);
+            replacements::note(conn, &id, &old)?;
+            closed.extend(crowd_out(conn, &user, &id)?);
             Ok(closed)
         };
         self.db.write_then(job, self.tell()).await?;
         Ok(token)
     }
 
-    async fn find(&self, token: &Token) -> Result<Option<Session>, Error> {
-        let (id, oldest) = (token.id(), oldest_live(self.now()));
-        let found = self.db.read(move |conn| select(conn, &id, oldest)).await?;
-        Ok(found.and_then(|(username, issued_at)| restore(token.id(), &username, issued_at)))
+    async fn supersede(&self, new: &SessionId) -> Result<(), Error> {
+        let new = new.clone();
+        let job = move |conn: &Connection| replacements::supersede(conn, &new);
+        Ok(self.db.write_then(job, self.tell()).await.map(drop)?)
     }
 
-    async fn is_live(&self, id: &SessionId) -> Result<bool, Error> {
-        let (id, oldest) = (id.clone(), oldest_live(self.now()));
-        Ok(self.db.read(move |conn| select(conn, &id, oldest)).await?.is_some())
+    async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+        let (wanted, oldest) = (id.clone(), oldest_live(self.now()));
+        let found = self.db.read(move |conn| select(conn, &wanted, oldest)).await?;
+        if found.as_ref().is_some_and(|row| row.is_unused) {
+            let new = id.clone();
+            let job = move |conn: &Connection| replacements::settle(conn, &new);
+            self.db.write_then(job, self.tell()).await?;
+        }
+        Ok(found.and_then(|row| row.restore(id.clone())))
     }
 
     async fn close(&self, token: &Token) -> Result<bool, Error> {
         let (id, oldest) = (token.id(), oldest_live(self.now()));
         let job = move |conn: &Connection| {
-            let live = select(conn, &id, oldest)?.is_some();
-            remove(conn, &id)?;
-            Ok(live.then(|| Closing::ended(id)))
+            let mut closed = Vec::new();
+            for related in replacements::related(conn, &id)? {
+                let live = select(conn, &related, oldest)?.is_some();
+                remove(conn, &related)?;
+                closed.extend(live.then(|| Closing::ended(related)));
+            }
+            let was_live = closed.iter().any(|closing| closing.id == id);
+            Ok((was_live, closed))
         };
         let tell = self.tell();
-        let closed = self.db.write_then(job, move |closed| tell(&closed.iter().cloned().collect())).await?;
-        Ok(closed.is_some())
+        let (was_live, _) = self.db.write_then(job, move |(_, closed)| tell(closed)).await?;
+        Ok(was_live)
     }
 
     fn closings(&self) -> broadcast::Receiver<Closing> {
@@ -181,19 +193,33 @@ fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusql
     conn.prepare_cached(sql)?.execute(params![id.as_str(), user.key(), user.as_str(), now]).map(drop)
 }
 
-/// Username and issue time of a session that was issued after `oldest`, and not so long after it that a wrong clock has dated it:
+/// What a row says of its session.
+struct Row {
+    username: String,
+    issued_at: i64,
+    is_superseded: bool,
+    /// Whether it replaces others and was not used yet.
+    is_unused: bool,
+}
+
+/// The row of a session that was issued after `oldest`, and not so long after it that a wrong clock has dated it:
 /// that one would live for years.
-fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<(String, i64)>> {
+fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<Row>> {
     // The checksum is that of the id that was asked for: another session's row proves nothing.
-    let sql = "SELECT username, issued_at, sum <> row_sum(?1, user, username, issued_at) FROM sessions
+    let sql = "SELECT username, issued_at, superseded, EXISTS (SELECT 1 FROM replacements WHERE new = ?1),
+               sum <> row_sum(?1, user, username, issued_at) FROM sessions
                WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3";
     let lifetime = i64::try_from(LIFETIME_SECONDS * 1_000).unwrap_or(i64::MAX);
     let newest = oldest.saturating_add(lifetime).saturating_add(MAX_AHEAD_MILLIS);
-    let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<bool>>(2)?));
-    let found = conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest, newest], pair).optional()?;
+    let row = |row: &rusqlite::Row<'_>| {
+        let (username, issued_at) = (row.get(0)?, row.get(1)?);
+        let (is_superseded, is_unused) = (row.get(2)?, row.get(3)?);
+        Ok((Row { username, issued_at, is_superseded, is_unused }, row.get::<_, Option<bool>>(4)?))
+    };
+    let found = conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest, newest], row).optional()?;
     match found {
-        Some((_, _, Some(true))) => Err(embedded::damaged_row("a session")),
-        found => Ok(found.map(|(username, issued_at, _)| (username, issued_at))),
+        Some((_, Some(true))) => Err(embedded::damaged_row("a session")),
+        found => Ok(found.map(|(row, _)| row)),
     }
 }
 
@@ -202,11 +228,12 @@ fn remove(conn: &Connection, id: &SessionId) -> rusqlite::Result<bool> {
     Ok(conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id.as_str()])? > 0)
 }
 
-/// Closes the user's oldest sessions beyond [`PER_USER`].
-fn crowd_out(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<Closing>> {
+/// Closes the user's oldest sessions beyond [`PER_USER`], without those that `new` replaces.
+fn crowd_out(conn: &Connection, user: &Username, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
     let sql = "DELETE FROM sessions WHERE number IN
-        (SELECT number FROM sessions WHERE user = ?1 ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
-    deleted(conn, sql, params![user.key(), PER_USER as i64])
+        (SELECT number FROM sessions WHERE user = ?1 AND id NOT IN (SELECT old FROM replacements WHERE new = ?3)
+        ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
+    deleted(conn, sql, params![user.key(), PER_USER as i64, new.as_str()])
 }
 
 /// Deletes what has expired, and nothing else.
@@ -215,23 +242,28 @@ fn sweep(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Closing>> {
 }
 
 fn deleted(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<Closing>> {
-    let mut statement = conn.prepare_cached(sql)?;
-    let ids = statement.query_map(of, |row| row.get::<_, String>(0))?;
-    // An id of another form was not written here and names no session.
-    Ok(ids
-        .collect::<Result<Vec<_>, _>>()?
-        .iter()
-        .filter_map(|id| id.parse().ok().map(Closing::ended))
-        .collect())
+    Ok(ids(conn, sql, of)?.into_iter().map(Closing::ended).collect())
 }
 
-/// A session as it was stored; none if the row cannot have been written here, for then it proves nobody's identity.
-fn restore(id: SessionId, username: &str, issued_at: i64) -> Option<Session> {
-    match (username.parse(), u64::try_from(issued_at)) {
-        (Ok(username), Ok(issued_at)) => Some(Session { id, username, issued_at: Timestamp(issued_at) }),
-        _ => {
-            tracing::error!(session = %id, "a stored session is damaged");
-            None
+/// The ids that a statement answers. One of another form was not written here and names no session.
+fn ids(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<SessionId>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let ids = statement.query_map(of, |row| row.get::<_, String>(0))?;
+    Ok(ids.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+impl Row {
+    /// The session as it was stored; none if the row cannot have been written here, for then it proves nobody's identity.
+    fn restore(self, id: SessionId) -> Option<Session> {
+        let Self { username, issued_at, is_superseded, is_unused: _ } = self;
+        match (username.parse(), u64::try_from(issued_at)) {
+            (Ok(username), Ok(issued_at)) => {
+                Some(Session { id, username, issued_at: Timestamp(issued_at), is_superseded })
+            }
+            _ => {
+                tracing::error!(session = %id, "a stored session is damaged");
+                None
+            }
         }
     }
 }

@@ -40,7 +40,8 @@ pub struct HeadByHead<S> {
     line: Line,
     /// Whether a head was handed over in the last read: the next one is put off.
     is_served: bool,
-    /// Whether what comes is something else than HTTP by now.
+    /// Whether what comes is something else than HTTP by now. An answer that is written behind others does not show it, so the door
+    /// notes it, too.
     is_upgraded: bool,
     unfinished: Unfinished,
     later: LaterHead,
@@ -211,11 +212,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        this.is_upgraded |= this.hangup.is_upgraded();
         if this.is_upgraded && this.held.is_empty() {
             this.later.timer = None;
             return Pin::new(&mut this.io).poll_read(cx, into);
         }
-        if this.later.is_late(cx) {
+        if !this.is_upgraded && this.later.is_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let (before, is_start) = (into.filled().len(), this.unfinished.bytes == 0);
@@ -253,7 +255,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_upgraded |= bytes.starts_with(UPGRADED);
-        self.later.answered(bytes);
+        if !self.is_upgraded {
+            self.later.answered(bytes);
+        }
         self.unfinished.end();
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }

@@ -3,6 +3,9 @@
 //! Socket.IO's documentation sends it with all requests, and the JDK's HTTP client with its first one. A WebSocket handshake stays
 //! as it is. Pure; called by `head_by_head`.
 //!
+//! A head that the library refuses without words, while a client can do something about it, gets a method that the gateway refuses in
+//! words.
+//!
 //! The head keeps its length: names are overwritten in place.
 
 use std::ops::Range;
@@ -13,6 +16,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// What takes its place: a request that the library parses and the gateway refuses in words.
 const REFUSABLE: &[u8] = b"PRI / HTTP/1.0\r\n";
 
+/// A request of HTTP/1.0 whose body ends with its connection. The library refuses it without words.
+const UNBOUNDED: &[u8] = b"POST ";
+
+/// The method that takes its place: the gateway refuses it in words.
+const UNBOUNDED_REFUSABLE: &[u8] = b"BODY ";
+
 const UPGRADE: &[u8] = b"upgrade";
 
 /// What takes the place of `upgrade` in `Connection`: the name of a header that does not exist.
@@ -22,6 +31,10 @@ const IGNORED: &[u8] = b"ignored";
 pub fn remove(head: &mut [u8]) {
     if let Some(start) = head.get_mut(..PREFACE.len()).filter(|start| *start == PREFACE) {
         start.copy_from_slice(REFUSABLE);
+        return;
+    }
+    if is_unbounded(head) {
+        head[..UNBOUNDED.len()].copy_from_slice(UNBOUNDED_REFUSABLE);
         return;
     }
     let has_offer = head.windows(UPGRADE.len()).any(|part| part.eq_ignore_ascii_case(UPGRADE));
@@ -48,6 +61,17 @@ pub fn remove(head: &mut [u8]) {
             head[option].copy_from_slice(IGNORED);
         }
     }
+}
+
+/// Whether this is the head of a POST of HTTP/1.0 that does not say how long its body is.
+fn is_unbounded(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    let has_length = |name: &[u8]| {
+        [&b"content-length"[..], b"transfer-encoding"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    head.starts_with(UNBOUNDED)
+        && line.ends_with(b" HTTP/1.0")
+        && !fields(head).into_iter().any(|(name, _)| has_length(&head[name]))
 }
 
 /// Whether the first line is a request line. No body that a client of this server sends begins like one: JSON and Engine.IO's
@@ -105,6 +129,12 @@ mod tests {
         ];
         for (head, want) in heads.into_iter().zip(want) {
             assert_eq!(removed(head), want);
+        }
+        assert_eq!(removed("POST /a HTTP/1.0\r\nHost: a\r\n\r\n"), "BODY /a HTTP/1.0\r\nHost: a\r\n\r\n");
+        for bounded in
+            ["POST /a HTTP/1.0\r\ncontent-LENGTH: 0\r\n\r\n", "POST /a HTTP/1.1\r\nHost: a\r\n\r\n"]
+        {
+            assert_eq!(removed(bounded), bounded);
         }
         let preface = "PRI * HTTP/2.0\r\n\r\n";
         assert_eq!(removed(preface), "PRI / HTTP/1.0\r\n\r\n");

@@ -71,6 +71,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
         key,
         payload_limit: config.payload_limit,
     });
+    proxy.watch_nodes();
     let readiness = Readiness::new(probes(sessions, watch, proxy.clone()));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));

@@ -26,7 +26,7 @@ use std::{
 
 pub use climber::{Climber, THE_END};
 pub use crowd::Crowd;
-pub use http::{Request, Response};
+pub use http::{Request, Response, connect};
 pub use person::Person;
 pub use puppet::{Connected, Puppet};
 pub use raw::{RawSocket, masked};

@@ -22,7 +22,7 @@ pub const NODES: [usize; 2] = [2, 3];
 pub const PRESENCE: usize = 4;
 
 /// Flags that the gateway has.
-const GATEWAY_FLAGS: [&str; 10] = [
+const GATEWAY_FLAGS: [&str; 11] = [
     "--deployment",
     "--allow-origin",
     "--trusted-proxy",
@@ -33,6 +33,7 @@ const GATEWAY_FLAGS: [&str; 10] = [
     "--head-timeout",
     "--keep-alive",
     "--payload-limit",
+    "--allow-token-clients",
 ];
 
 /// Flags that accounts has.
@@ -98,7 +99,7 @@ pub fn command(name: &str, fixed: &[(&str, String)], more: impl Iterator<Item = 
     std::iter::once(name.to_owned()).chain(fixed).chain(more).collect()
 }
 
-/// Of flags with one value each, those that a role knows.
+/// Of flags with one value each, the last one perhaps without, those that a role knows.
 fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = String> + 'a {
     let is_known = move |flag: &str| match role {
         "gateway" => GATEWAY_FLAGS.contains(&flag),

@@ -82,6 +82,10 @@ impl World {
         let cookie = response.response().cookies().next().map(Cookie::into_owned);
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         assert_eq!(headers.get("cache-control").unwrap(), "no-store");
+        // As the gateway does before it passes the answer on.
+        if let Some(opened) = headers.get(OPENED) {
+            self.sessions.supersede(&opened.to_str().unwrap().parse().unwrap()).await.unwrap();
+        }
         let body = serde_json::from_slice(&test::read_body(response).await).unwrap();
         Heard { status, headers, cookie, body }
     }

@@ -89,7 +89,10 @@ async fn identify(chat: &Chat, connect: &Connect<Admitted>) -> Result<Identity, 
         connect.auth.get("token").and_then(Value::as_str).and_then(|token| token.parse().ok());
     let found = match &token {
         None => None,
-        Some(token) => chat.sessions().find(token).await.map_err(|error| Error::Store(error.to_string()))?,
+        Some(token) => {
+            let found = chat.sessions().find_for_socket(token).await;
+            found.map_err(|error| Error::Store(error.to_string()))?
+        }
     };
     let named = found.map(|session| Identity { username: session.username, session: session.id.to_string() });
     named.or_else(|| connect.admission.identity.clone()).ok_or(Error::Unauthorized)

@@ -45,7 +45,11 @@ impl Gateway {
         let source = source?;
         self.settle(request, client, named.as_ref(), source, offer);
         let is_body_doubtful = match route.upstream {
-            Upstream::Sockets => false,
+            Upstream::Sockets => {
+                offer != Offer::WebSocket
+                    && request.method() == Method::GET
+                    && request.headers().contains_key(header::TRANSFER_ENCODING)
+            }
             _ => body::check(request.method(), request.headers(), self.body_limit())? == Body::Doubtful,
         };
         Ok(Entry { route, method, source, offer, is_body_doubtful })
@@ -66,7 +70,8 @@ impl Gateway {
             let seen = headers
                 .get(header::ORIGIN)
                 .map_or(&b"a page that sends no Origin"[..], |seen| seen.as_bytes());
-            self.notices.origin(seen, &own.to_string(), client.proxied);
+            let is_near = matches!(named, Some(Named::Page(origin)) if own.is_near(origin));
+            self.notices.origin(seen, &own.to_string(), client, is_near);
         }
         if need.is_some() { judged } else { Ok(judged.unwrap_or(Source::Own)) }
     }

@@ -327,3 +327,33 @@ async fn a_request_of_an_open_session_may_come_without_credentials_and_is_nobody
         }
     }
 }
+
+#[actix_web::test]
+async fn handshakes_that_name_nobody_are_limited_for_each_client() {
+    for flags in [&["--allow-origin", "http://app.example"][..], &["--allow-token-clients"]] {
+        let stage = stage(flags).await;
+        let origin = ("origin", if flags.len() > 1 { "http://app.example" } else { "http://chat.example" });
+        let app = test::init_service(App::new().configure(services).wrap(stage.gateway.door())).await;
+        let handshake = async |from: &str, dead: bool, query: &str| {
+            let peer = std::net::SocketAddr::new(from.parse().unwrap(), 1);
+            let mut request = TestRequest::get().uri(&format!("/socket.io/?{query}")).peer_addr(peer);
+            request = request.insert_header(("host", "chat.example")).insert_header(origin);
+            if dead {
+                request = request.insert_header(("cookie", "auth_token=gone"));
+            }
+            test::call_service(&app, request.to_request()).await.status().as_u16()
+        };
+        let mut admitted = 0;
+        let refused = loop {
+            match handshake("10.0.0.1", admitted % 2 == 1, "EIO=4").await {
+                200 => admitted += 1,
+                refused => break refused,
+            }
+            assert!(admitted < 100_000, "never refused");
+        };
+        assert_eq!(refused, 429);
+        assert!(admitted >= 2_000, "{admitted}");
+        assert_eq!(handshake("10.0.0.2", false, "EIO=4").await, 200, "another client");
+        assert_eq!(handshake("10.0.0.1", false, "EIO=4&sid=a").await, 200, "within a session");
+    }
+}

@@ -14,6 +14,11 @@ pub struct Backend(Authority);
 pub struct NotABackend;
 
 impl Backend {
+    /// Host and port.
+    pub(super) fn address(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// The address of `target`, a path with its query.
     pub(super) fn uri(&self, target: &str) -> Option<Uri> {
         Uri::builder().scheme("http").authority(self.0.clone()).path_and_query(target).build().ok()

@@ -43,7 +43,7 @@ pub(super) async fn join(
     let key = key(request)?;
     headers::handshake(request.headers(), &mut outgoing.headers);
     let socket = worker.shared.traffic.socket();
-    let answer = first(worker, &outgoing, candidates).await?;
+    let (answer, backend) = first(worker, &outgoing, candidates).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return incoming::refusal(answer).await;
     }
@@ -53,7 +53,9 @@ pub(super) async fn join(
     }
     let (node, ahead, mut answer) = taken_over(answer).await?;
     let client = request.conn_data::<Descriptor>().copied();
-    let splice = Splice::new(payload, node, ahead, client, socket);
+    let shared = worker.shared.clone();
+    let silence = async move { shared.pulse.silence(&backend).await };
+    let splice = Splice::new(payload, node, ahead, client, socket, silence);
     Ok(answer.body(BoxBody::new(splice)))
 }
 
@@ -72,17 +74,19 @@ async fn first(
     worker: &Worker,
     outgoing: &Outgoing,
     candidates: Vec<Backend>,
-) -> Result<Response<Incoming>, Error> {
+) -> Result<(Response<Incoming>, Backend), Error> {
     let mut outcome = Err(Error::Away);
     let count = candidates.len();
     for (index, backend) in candidates.into_iter().enumerate() {
         let is_last = index + 1 == count;
-        outcome = worker.upstream.shake_hands(outgoing, &backend, if is_last { SHAKE } else { FIRST }).await;
-        if is_settled(&outcome, is_last) {
+        let answer =
+            worker.upstream.shake_hands(outgoing, &backend, if is_last { SHAKE } else { FIRST }).await;
+        if is_settled(&answer, is_last) {
+            outcome = answer.map(|answer| (answer, backend));
             break;
         }
         worker.shared.doubts.note(&backend);
-        outcome = outcome.and(Err(Error::Away));
+        outcome = answer.and(Err(Error::Away));
     }
     outcome
 }

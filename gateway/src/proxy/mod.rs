@@ -3,36 +3,32 @@
 //! ([`incoming`]). A WebSocket, once the node has agreed to it, is two connections joined ([`splice`]).
 
 mod backend;
+mod choice;
 mod doubts;
 mod handshake;
 mod headers;
 mod incoming;
 mod nodes;
 mod outgoing;
+mod pulse;
 mod splice;
 mod traffic;
 mod upstream;
 
 use std::{
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse, Resource, ResponseError,
+    HttpRequest, HttpResponse, Resource, ResponseError,
     http::{ConnectionType, Method, header},
     web,
 };
 use bytes::Bytes;
-use proto::{Identity, signature::Key};
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
+use proto::signature::Key;
+use tokio::sync::{Notify, watch};
 
 pub use backend::{Backend, NotABackend};
 pub use nodes::{Node, Nodes};
@@ -42,6 +38,7 @@ use crate::{answer::session_unknown, body, config::Config, error::Error, metric,
 use doubts::Doubts;
 use nodes::Session;
 use outgoing::Outgoing;
+use pulse::Pulse;
 use traffic::Traffic;
 use upstream::{Upstream, is_settled};
 
@@ -75,6 +72,7 @@ struct Shared {
     /// Whose turn it is to get the next session.
     turn: AtomicUsize,
     doubts: Doubts,
+    pulse: Arc<Pulse>,
 }
 
 struct Worker {
@@ -97,16 +95,24 @@ const POLL: Duration = Duration::from_secs(1_260);
 /// How long the first of several nodes may take.
 const FIRST: Duration = Duration::from_millis(1_500);
 
-/// How long a node that nobody knows of is waited for.
-const NEWS: Duration = Duration::from_millis(400);
-
 /// How many nodes are tried for a request that any node can answer.
 const TRIES: usize = 3;
 
 impl Proxy {
     pub(crate) fn new(config: Arc<Config>, upstreams: Upstreams) -> Self {
         let (traffic, turn, doubts) = (Traffic::new(), AtomicUsize::new(0), Doubts::default());
-        Self(Arc::new(Shared { config, upstreams, traffic, turn, doubts }))
+        let pulse = Arc::new(Pulse::default());
+        Self(Arc::new(Shared { config, upstreams, traffic, turn, doubts, pulse }))
+    }
+
+    /// Begins to ask the chat nodes whether they answer, and ends what waits for one that does not. Call it once; needs a running
+    /// runtime.
+    pub fn watch_nodes(&self) {
+        let (key, nodes) = (self.0.upstreams.key.clone(), self.0.upstreams.nodes.clone());
+        let pulse = Arc::downgrade(&self.0.pulse);
+        tokio::spawn(supervision::restart("node pulse", move || {
+            Pulse::follow(pulse.clone(), key.clone(), nodes.clone())
+        }));
     }
 
     /// The proxy for the worker that calls.
@@ -257,7 +263,10 @@ impl Worker {
             // What can be asked again is not waited for to the end while there is somebody else to ask.
             let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
             let within = if is_last { within } else { within.min(FIRST) };
-            outcome = self.upstream.ask(outgoing, &backend, within).await;
+            outcome = tokio::select! {
+                answer = self.upstream.ask(outgoing, &backend, within) => answer,
+                () = self.shared.pulse.silence(&backend) => Err(Error::Late),
+            };
             if is_settled(&outcome, is_last) {
                 break;
             }
@@ -265,31 +274,6 @@ impl Worker {
             outcome = outcome.and(Err(Error::Away));
         }
         incoming::relayed(outcome?, under_way, within).await
-    }
-
-    /// The node of this name, which another gateway may know a moment before this one does.
-    async fn node(&self, name: &str) -> Option<Backend> {
-        let Upstreams { nodes, look, .. } = &self.shared.upstreams;
-        if let Some(node) = nodes.borrow().get(name) {
-            return Some(node.backend.clone());
-        }
-        look.notify_one();
-        let mut nodes = nodes.clone();
-        let known = timeout(NEWS, nodes.wait_for(|nodes| nodes.get(name).is_some())).await.ok()?.ok()?;
-        known.get(name).map(|node| node.backend.clone())
-    }
-
-    /// A few nodes, the one first that is best: for somebody's requests and sockets always the same while it lives, so that what it
-    /// knows of them and counts of them is whole; for nobody's another one every time.
-    fn any_node(&self, request: &HttpRequest) -> Vec<Backend> {
-        let nodes = self.shared.upstreams.nodes.borrow();
-        let mut order: Vec<Backend> = match request.extensions().get::<Identity>() {
-            Some(identity) => nodes.preferred(&identity.username.key()).cloned().collect(),
-            None => nodes.in_turn(self.shared.turn.fetch_add(1, Ordering::Relaxed)).cloned().collect(),
-        };
-        self.shared.doubts.last(&mut order);
-        order.truncate(TRIES);
-        order
     }
 }
 

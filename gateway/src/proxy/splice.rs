@@ -56,7 +56,7 @@ pub(super) struct Splice {
     toward_node: JoinHandle<()>,
     /// Tells the other direction that this one has ended.
     _here: oneshot::Sender<()>,
-    /// Resolves when the process wants to end.
+    /// Resolves when the process wants to end, or the node is silent.
     called: Pin<Box<dyn Future<Output = ()>>>,
     client: Option<Descriptor>,
     /// Everything was given to the HTTP server, which writes it once this is polled again.
@@ -73,18 +73,22 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
 
 impl Splice {
     /// Joins what comes from the client with the connection to its node, which has agreed. To be called on the worker of the
-    /// request that `payload` belongs to.
+    /// request that `payload` belongs to. It ends when `silence` resolves.
     pub(super) fn new(
         payload: web::Payload,
         node: TcpStream,
         ahead: Bytes,
         client: Option<Descriptor>,
         mut socket: traffic::Socket,
+        silence: impl Future<Output = ()> + 'static,
     ) -> Self {
         let (node, to_node) = node.into_split();
         let (here, gone) = oneshot::channel();
         let called = Box::pin(async move {
-            socket.called().await;
+            tokio::select! {
+                () = socket.called() => {}
+                () = silence => {}
+            }
             drop(socket);
         });
         let toward_node = spawn(carry(payload, to_node, gone));

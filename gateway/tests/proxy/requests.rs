@@ -78,7 +78,7 @@ async fn what_could_be_read_in_two_ways_reaches_nobody() {
         (
             "GET /socket.io/?EIO=4&transport=polling",
             "Transfer-Encoding: chunked\r\n".to_owned(),
-            "0\r\n\r\n",
+            "1\r\nx\r\n0\r\n\r\n",
             400,
         ),
         ("GET /rooms", "Connection: Upgrade\r\nUpgrade: websocket\r\n".to_owned(), smuggled, 400),

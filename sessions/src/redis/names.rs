@@ -12,6 +12,8 @@ pub struct Names {
     pub sessions: String,
     /// The start of the key of every list of a user's sessions.
     users: String,
+    /// The start of the key of every list of the sessions that replace one.
+    pub successors: String,
     /// The key of the mark, see [`super::run`].
     pub mark: String,
     /// The channel on which closings are published, each as the session's id, and generations, each as a number.
@@ -24,6 +26,7 @@ impl Names {
         Self {
             sessions: at.key("session:"),
             users: at.key("sessions-of:"),
+            successors: at.key("session-successors:"),
             mark: at.key("sessions:run"),
             channel: at.channel("session:closed"),
         }
@@ -32,6 +35,11 @@ impl Names {
     /// The key of a session.
     pub fn session(&self, id: &SessionId) -> String {
         format!("{}{id}", self.sessions)
+    }
+
+    /// The key of the list of the sessions that replace this one.
+    pub fn successors(&self, id: &SessionId) -> String {
+        format!("{}{id}", self.successors)
     }
 
     /// The key of the list of a user's sessions.

@@ -9,19 +9,20 @@ pub const CLOSED: &str = "closed";
 
 /// Keys: the session, its user's list, the sessions that it replaces. Arguments: the session's value, its id, the time, the
 /// lifetime (both in milliseconds), how many sessions a user may have, the channel of closings, the start of the key of every session,
-/// the prefix of replaced ones in the channel, the ids of those. The list's entries are `issued:id`; those that are over leave it. The
-/// sessions that are replaced are left [`CLOSED`], the oldest of too many are removed; the answer names both.
+/// that of every list of successors, the ids of the replaced ones. The list's entries are `issued:id`; those that are over leave it. The
+/// oldest of too many are removed, but none that is replaced. The answer names those removed and those replaced.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local value, id, now, lifetime, most, channel, sessions, replaced = unpack(ARGV)
-        local live, closed = {}, {}
+        local value, id, now, lifetime, most, channel, sessions, successors = unpack(ARGV)
+        local live, closed, replaced, spared = {}, {}, {}, 0
         for i = 3, #KEYS do
             local other, was = ARGV[i + 6], redis.call('GET', KEYS[i])
             if was and was ~= 'closed' then
-                redis.call('SET', KEYS[i], 'closed', 'KEEPTTL')
-                redis.call('PUBLISH', channel, replaced .. other)
-                redis.call('PUBLISH', channel, other)
+                replaced[other] = true
+                redis.call('RPUSH', successors .. other, id)
+                redis.call('LTRIM', successors .. other, -16, -1)
+                redis.call('PEXPIRE', successors .. other, lifetime)
             end
             if was then
                 table.insert(closed, other)
@@ -33,13 +34,20 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
             local kept = other and ends > tonumber(now) and redis.call('GET', sessions .. other)
             if kept and kept ~= 'closed' then
                 table.insert(live, entry)
+                if replaced[other] then spared = spared + 1 end
             end
         end
-        while #live >= tonumber(most) do
-            local other = string.match(table.remove(live, 1), ':(%x+)$')
-            redis.call('DEL', sessions .. other)
-            redis.call('PUBLISH', channel, other)
-            table.insert(closed, other)
+        local at = 1
+        while #live - spared >= tonumber(most) do
+            local other = string.match(live[at], ':(%x+)$')
+            if replaced[other] then
+                at = at + 1
+            else
+                table.remove(live, at)
+                redis.call('DEL', sessions .. other)
+                redis.call('PUBLISH', channel, other)
+                table.insert(closed, other)
+            end
         end
         table.insert(live, now .. ':' .. id)
         redis.call('SET', KEYS[1], value, 'PX', lifetime)
@@ -47,6 +55,42 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
         redis.call('RPUSH', KEYS[2], unpack(live))
         redis.call('PEXPIRE', KEYS[2], lifetime)
         return closed
+        ",
+    )
+});
+
+/// Keys: sessions. Arguments: the channel of closings, the prefix of replaced ones in it, the sessions' ids. Marks those that are live and
+/// not marked, and publishes that.
+pub static SUPERSEDE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r#"
+        for i, session in ipairs(KEYS) do
+            local value = redis.call('GET', session)
+            if value and value ~= 'closed' and not string.find(value, '"superseded":true', 1, true) then
+                redis.call('SET', session, (string.gsub(value, '}$', ',"superseded":true}')), 'KEEPTTL')
+                redis.call('PUBLISH', ARGV[1], ARGV[2] .. ARGV[i + 2])
+                redis.call('PUBLISH', ARGV[1], ARGV[i + 2])
+            end
+        end
+        "#,
+    )
+});
+
+/// Keys: a session, those that it replaces. Arguments: its value, its next value, the channel of closings, the prefix of replaced ones in
+/// it, the ids of those. Writes the next value and removes the others, unless the value is another one by now.
+pub static SETTLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
+        redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+        for i = 2, #KEYS do
+            local value = redis.call('GET', KEYS[i])
+            redis.call('DEL', KEYS[i])
+            if value and value ~= 'closed' then
+                redis.call('PUBLISH', ARGV[3], ARGV[4] .. ARGV[i + 3])
+                redis.call('PUBLISH', ARGV[3], ARGV[i + 3])
+            end
+        end
         ",
     )
 });

@@ -22,7 +22,7 @@ use std::{
     thread,
 };
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, SpawnHandle};
 use bytes::Bytes;
 
 use self::{
@@ -49,6 +49,8 @@ pub(crate) struct Session<O: Occupant> {
     surroundings: Surroundings<O>,
     /// The GET that waits for something to send.
     waiting: Option<Waiting>,
+    /// Runs while a GET was given up and the next one has not come.
+    absence: Option<SpawnHandle>,
     /// The WebSocket that probes.
     prober: Option<Prober>,
     /// The client's packets that carry nothing.
@@ -104,6 +106,7 @@ impl<O: Occupant> Session<O> {
                 occupant,
                 surroundings,
                 waiting: None,
+                absence: None,
                 prober: None,
                 beats: Pace::new(HEARTBEATS),
             }

@@ -34,6 +34,10 @@ pub(crate) type Body = oneshot::Receiver<Result<String, Misfit>>;
 /// sends over two connections may arrive in either order.
 const OVERTAKING: Duration = Duration::from_millis(20);
 
+/// How long the session waits for the next GET after one was given up. A client that half-closes its connections asks again at once;
+/// one that is gone does not.
+const ABSENCE: Duration = Duration::from_secs(2);
+
 /// The client has given up its GET.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -177,6 +181,9 @@ impl<O: Occupant> Handler<Get> for Session<O> {
             }
             return Err(misfit);
         }
+        if let Some(absence) = self.absence.take() {
+            ctx.cancel_future(absence);
+        }
         self.link.set_unheard(false);
         let link = self.link.clone();
         let ready = wrap_future::<_, Self>(poll_fn(move |cx| link.outbox.poll_ready(cx)));
@@ -195,10 +202,20 @@ impl<O: Occupant> Handler<GetGone> for Session<O> {
     type Result = ();
 
     fn handle(&mut self, _: GetGone, ctx: &mut Context<Self>) {
-        if matches!(self.carrier, Carrier::Polling { .. }) {
-            self.waiting = None;
-            self.end(CloseReason::TransportClose, ctx);
+        if !matches!(self.carrier, Carrier::Polling { .. }) {
+            return;
         }
+        // What an answer has taken is lost with its request.
+        let is_lost = self.stop_waiting(ctx).is_none();
+        if is_lost || self.link.is_over() {
+            return self.end(CloseReason::TransportClose, ctx);
+        }
+        self.absence = Some(ctx.run_later(ABSENCE, |session, ctx| {
+            session.absence = None;
+            if matches!(session.carrier, Carrier::Polling { .. }) {
+                session.end(CloseReason::TransportClose, ctx);
+            }
+        }));
     }
 }
 

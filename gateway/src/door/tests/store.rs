@@ -16,14 +16,14 @@ impl Sessions for Broken {
     async fn replace(&self, _: &Username, _: &[Token]) -> Result<Token, sessions::Error> {
         unreachable!("the gateway opens nothing")
     }
-    async fn find(&self, _: &Token) -> Result<Option<Session>, sessions::Error> {
+    async fn supersede(&self, _: &SessionId) -> Result<(), sessions::Error> {
+        unreachable!("nothing is opened")
+    }
+    async fn look(&self, _: &SessionId) -> Result<Option<Session>, sessions::Error> {
         if self.hangs {
             std::future::pending::<()>().await;
         }
         Err(sessions::Error::Unavailable("broken".into()))
-    }
-    async fn is_live(&self, _: &SessionId) -> Result<bool, sessions::Error> {
-        unreachable!("the gateway has requests, not sockets")
     }
     async fn close(&self, _: &Token) -> Result<bool, sessions::Error> {
         unreachable!("the gateway closes nothing")

@@ -1,0 +1,58 @@
+//! Which session replaces which, until the first use of the new one. Called by [`super`].
+
+use rusqlite::{Connection, params};
+
+use super::{ids, remove};
+use crate::{Closing, SessionId};
+
+/// A row of `replacements` says that `new` was opened in place of `old` and was not used yet. It ends with either session.
+pub const MIGRATION: &str = "
+    ALTER TABLE sessions ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE replacements(
+        new TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+        old TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+        PRIMARY KEY (new, old)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX replacements_by_old ON replacements(old);
+";
+
+/// `new` replaces those of `old` that exist.
+pub fn note(conn: &Connection, new: &SessionId, old: &[SessionId]) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO replacements(new, old) SELECT ?1, id FROM sessions WHERE id = ?2";
+    for old in old {
+        conn.prepare_cached(sql)?.execute(params![new.as_str(), old.as_str()])?;
+    }
+    Ok(())
+}
+
+/// Marks the sessions that `new` replaces, those that are not marked yet.
+pub fn supersede(conn: &Connection, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
+    let sql = "UPDATE sessions SET superseded = 1
+        WHERE superseded = 0 AND id IN (SELECT old FROM replacements WHERE new = ?1) RETURNING id";
+    Ok(replaced(ids(conn, sql, params![new.as_str()])?))
+}
+
+/// Removes the sessions that `new` replaces.
+pub fn settle(conn: &Connection, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
+    let sql = "SELECT old FROM replacements WHERE new = ?1";
+    let old = ids(conn, sql, params![new.as_str()])?;
+    for old in &old {
+        remove(conn, old)?;
+    }
+    Ok(replaced(old))
+}
+
+/// A session, and all that replace it or are replaced by it, directly or through others.
+pub fn related(conn: &Connection, id: &SessionId) -> rusqlite::Result<Vec<SessionId>> {
+    let sql = "WITH RECURSIVE related(id) AS (
+        SELECT ?1
+        UNION
+        SELECT CASE WHEN link.new = related.id THEN link.old ELSE link.new END
+        FROM related JOIN replacements AS link ON link.new = related.id OR link.old = related.id
+    ) SELECT id FROM related";
+    ids(conn, sql, params![id.as_str()])
+}
+
+fn replaced(ids: Vec<SessionId>) -> Vec<Closing> {
+    ids.into_iter().map(Closing::replaced).collect()
+}

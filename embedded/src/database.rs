@@ -221,9 +221,8 @@ impl Database {
         self.inner.condition.stopped().is_none()
     }
 
-    /// What keeps the store from working, in words for `/readyz`, if anything does. Looks for the files and for the reserve of free
-    /// space; after a write that found no room it tries one of 1 MiB. A writer thread that has ended, or hangs in a batch (in an
-    /// fsync, for example), is one such thing.
+    /// What keeps the store from working, in words for `/readyz`: lost files, less than the reserve of free space, a writer
+    /// thread that has ended or hangs (in an fsync). After a write that found no room a trial of 1 MiB decides.
     pub async fn obstacle(&self) -> Option<&'static str> {
         if !self.inner.health.is_good() {
             return Some("has a writer that hangs or has ended; check the disk and restart");
@@ -236,9 +235,10 @@ impl Database {
         };
         let looked = self.read(look).await;
         if self.inner.condition.shortage().is_some() {
-            // A small commit succeeds where a large one does not.
-            let (condition, path) = (self.inner.condition.clone(), self.inner.path.clone());
-            let _ = self.write(move |_| Ok(condition.set_shortage(shortage::lacking(&path)))).await;
+            let path = self.inner.path.clone();
+            if let Ok(lacking) = self.write(move |_| Ok(shortage::lacking(&path))).await {
+                self.inner.condition.set_shortage(lacking);
+            }
         }
         self.inner.condition.words().or_else(|| looked.is_err().then_some("does not answer"))
     }

@@ -17,6 +17,9 @@ use crate::{
     state::{self, Opening},
 };
 
+/// Bytes of a note without the end of its line.
+const LENGTH: usize = 91;
+
 /// The lock file as the last process left it.
 #[derive(Debug)]
 pub struct Noted {
@@ -108,10 +111,15 @@ impl Tally {
         self.lock.write_all_at(format!("{noted} {}\n", sum_of(&noted)).as_bytes(), 0)
     }
 
+    /// Leaves the start of the machine alone. It is written in place, because a full disk has no room for it elsewhere; where that
+    /// fails nothing is left.
     fn clear(&self) -> io::Result<()> {
-        self.lock.set_len(0)?;
-        self.lock.write_all_at(format!("{}\n", self.boot).as_bytes(), 0)?;
-        self.lock.sync_all()
+        let written = self.lock.write_all_at(format!("{:<LENGTH$}\n", self.boot).as_bytes(), 0);
+        if let Err(error) = written.and_then(|()| self.lock.sync_all()) {
+            tracing::warn!(%error, "the lock file cannot be written; the next start checks less");
+            self.lock.set_len(0)?;
+        }
+        Ok(())
     }
 }
 
@@ -130,11 +138,11 @@ mod tests {
         assert_eq!(Noted::read(&path).opening, None);
         let mut tally = Tally::new(lock()).unwrap();
         assert!(Noted::read(&path).opening.is_none());
-        tally.begin("opening".to_owned()).unwrap();
+        tally.begin("0123456789abcdef".to_owned()).unwrap();
         tally.committed();
         tally.committed();
         let noted = Noted::read(&path);
-        assert_eq!(noted.opening, Some(Opening { id: "opening".to_owned(), commits: 2 }));
+        assert_eq!(noted.opening, Some(Opening { id: "0123456789abcdef".to_owned(), commits: 2 }));
         assert_eq!(noted.same_boot, boot() != "-");
         let whole = fs::read(beside(&path, ".lock")).unwrap();
         for at in 0..whole.len() - 1 {
@@ -145,6 +153,7 @@ mod tests {
         }
         tally.end();
         assert_eq!(Noted::read(&path).opening, None);
-        assert_eq!(fs::read_to_string(beside(&path, ".lock")).unwrap(), format!("{}\n", boot()));
+        let left = fs::read_to_string(beside(&path, ".lock")).unwrap();
+        assert_eq!((left.trim_end(), left.len()), (&*boot(), whole.len()));
     }
 }

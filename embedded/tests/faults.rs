@@ -139,8 +139,8 @@ fn what_lacks_room_is_tried_again_and_what_is_broken_is_not() {
         ("no space stays", "pwrite64:error=ENOSPC:when=60+", "no space left", true),
         ("file size stays", "pwrite64:error=EFBIG:when=60+", "file size limit", true),
         ("disk", "pwrite64:error=EIO:when=60..61", "I/O error", false),
-        ("sync", "fdatasync,fsync:error=EIO:when=9", "I/O error", false),
-        ("quota at sync", "fdatasync,fsync:error=EDQUOT:when=9", "I/O error", false),
+        ("sync", "fdatasync,fsync:error=EIO:when=40", "I/O error", false),
+        ("quota at sync", "fdatasync,fsync:error=EDQUOT:when=40", "I/O error", false),
     ];
     for (what, injected, obstacle, writable) in faults {
         let before = format!("{inject}{injected}");

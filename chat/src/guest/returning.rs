@@ -69,24 +69,32 @@ pub async fn resume(
     let after = match shown.map(|shown| chat.log().read(shown)) {
         None => ticket.since,
         Some(Shown::Here(offset)) => offset,
-        Some(Shown::Elsewhere | Shown::Replaced) => return Ok(None),
+        Some(Shown::Elsewhere | Shown::Replaced) => {
+            return Ok(anew("its place is in another log, or in none"));
+        }
         Some(Shown::Nothing) => match left {
             Place::Start => ticket.since,
             Place::At(offset) => offset,
-            Place::Unknown => return Ok(None),
+            Place::Unknown => return Ok(anew("its place is not known")),
         },
     };
     let Entered { rooms, unplaced } = entered;
     let Some(Missed { messages, reached }) = chat.log().missed(rooms, after, &ticket.sid).await? else {
-        return Ok(None);
+        return Ok(anew("the log does not have all that it has missed"));
     };
     if chat.log().was_unplaced(messages.iter().map(|(_, message)| message), unplaced) {
         // It is on its way to this socket, without a place by which it could be left out.
-        return Ok(None);
+        return Ok(anew("it may have a message without its place"));
     }
     let missed = messages.iter().filter_map(|(offset, message)| chat.log().encode(message, *offset));
     let recovered = Recovered { missed: missed.collect(), reached };
     Ok(Some(Passage { pid: ticket.pid, recovered: Some(recovered), offset: chat.log().show(reached) }))
+}
+
+/// A client that does not recover, and why.
+fn anew(why: &str) -> Option<Passage> {
+    tracing::debug!(why, "a client starts anew");
+    None
 }
 
 /// Whether the client was here before a backup was restored or a loss was accepted.

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{Document, doc},
+    bson::{Document, doc, oid::ObjectId},
     error::Error as MongoError,
 };
 use proto::{RoomName, Username};
@@ -34,7 +34,6 @@ use super::{Additions, Card, Committed, Directory, Entry, Member, NewRoom, refus
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
-    id::new_id,
     mongo::{DEADLINE, collection, due, is_duplicate, within},
 };
 
@@ -65,7 +64,7 @@ impl MongoDirectory {
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
-        Self { rooms, messages, process: new_id().into(), prepared: Prepared::default(), quiet: renew::QUIET }
+        Self { rooms, messages, process: ObjectId::new().to_hex().into(), prepared: Prepared::default(), quiet: renew::QUIET }
     }
 
     async fn stored(&self, room: &RoomName, due: Instant) -> Result<Option<Stored>, Error> {

@@ -81,7 +81,7 @@ impl MongoLineage {
     }
 
     async fn begin(&self, uuid: Option<&str>, due: Instant) -> Result<Row, Error> {
-        let new = doc! { "$setOnInsert": { "history": fresh(), "uuid": uuid } };
+        let new = doc! { "$setOnInsert": { "history": fresh()?, "uuid": uuid } };
         let write = self.rows.find_one_and_update(doc! { "_id": ID }, new).upsert(true).max_time(DEADLINE);
         let begun = within(due, write.return_document(ReturnDocument::After)).await?;
         begun.ok_or_else(|| Error::Store("the history has no id".to_owned()))
@@ -100,7 +100,7 @@ impl Lineage for MongoLineage {
         let row = match (&row.uuid, uuid) {
             (Some(known), Some(uuid)) if *known != uuid => {
                 tracing::error!("the messages were restored from a backup: clients reload");
-                let restored = doc! { "$set": { "history": fresh(), "uuid": uuid } };
+                let restored = doc! { "$set": { "history": fresh()?, "uuid": uuid } };
                 self.change(doc! { "_id": ID, "uuid": known }, restored, due).await?
             }
             (None, Some(uuid)) => {
@@ -121,14 +121,14 @@ impl Lineage for MongoLineage {
 
     async fn end(&self, epoch: &str) -> Result<String, Error> {
         self.current().await?;
-        let next = doc! { "$set": { "history": fresh(), "ended": epoch } };
+        let next = doc! { "$set": { "history": fresh()?, "ended": epoch } };
         let row = self.change(doc! { "_id": ID, "ended": { "$ne": epoch } }, next, due()).await?;
         Ok(row.history)
     }
 }
 
-fn fresh() -> String {
-    new_id()[..EPOCH_LENGTH].to_owned()
+fn fresh() -> Result<String, Error> {
+    Ok(new_id()?[..EPOCH_LENGTH].to_owned())
 }
 
 #[cfg(test)]

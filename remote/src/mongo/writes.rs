@@ -50,7 +50,7 @@ struct Unfinished(Writes);
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if self.0.state().pending.is_some() {
-            self.0.finish(Some(UNCONFIRMED));
+            self.0.finish(Some(UNCONFIRMED.to_owned()));
         }
     }
 }
@@ -104,7 +104,7 @@ impl Writes {
         drop(unfinished);
     }
 
-    fn finish(&self, obstacle: Option<&'static str>) {
+    fn finish(&self, obstacle: Option<String>) {
         *self.state() = State { pending: None, last: Some((Instant::now(), obstacle)) };
         self.finished.notify_waiters();
     }

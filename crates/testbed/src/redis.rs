@@ -197,6 +197,8 @@ mod tests {
 
     #[test]
     fn the_roles_may_here_what_they_may_in_a_deployment() {
-        assert!(include_str!("../../scripts/secrets").contains(&format!("user godzilla on >%s {RIGHTS}\\n")));
+        assert!(
+            include_str!("../../../scripts/secrets").contains(&format!("user godzilla on >%s {RIGHTS}\\n"))
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! none. Called by [`super::door`]; reads tickets and the log.
 
 use proto::{Identity, RoomName, Timestamp};
-use socketio::{Place, Recovered, Resume, Socket, SocketId};
+use socketio::{ReadPosition, Recovered, Resume, Socket, SocketId};
 
 use crate::{
     Chat, Error,
@@ -63,9 +63,9 @@ pub async fn resume(
         Some(Shown::Here(offset)) => offset,
         Some(Shown::Elsewhere) => return Ok(None),
         Some(Shown::Nothing) => match left {
-            Place::Start => ticket.since,
-            Place::At(offset) => offset,
-            Place::Unknown => return Ok(None),
+            ReadPosition::Start => ticket.since,
+            ReadPosition::At(offset) => offset,
+            ReadPosition::Unknown => return Ok(None),
         },
     };
     let Some(Missed { messages, reached }) = chat.log().missed(rooms, after, &ticket.sid).await? else {

@@ -158,7 +158,7 @@ impl Log {
 
     /// The mark of the room's batch that is on its way.
     #[cfg(test)]
-    pub fn mark(&self, room: &RoomName) -> Option<socketio::Pacer> {
+    pub fn mark(&self, room: &RoomName) -> Option<socketio::BackpressureToken> {
         self.pacers.of(room)
     }
 

@@ -2,7 +2,7 @@
 //! and point a stock Socket.IO client at `http://127.0.0.1:3000`.
 
 use actix_web::{App, HttpServer};
-use socketio::{Bus, Config, Encoded, Event, Server, on_connect, on_event};
+use socketio::{Config, Encoded, Event, Io, Server, on_connect, on_event};
 
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
@@ -13,7 +13,7 @@ async fn main() -> std::io::Result<()> {
             Err(error) => tracing::warn!(%error, "event not echoed"),
         },
     });
-    let server = Server::new(Bus::new(), echo, Config::default());
+    let server = Server::new(Io::new(), echo, Config::default());
     HttpServer::new(move || App::new().configure(|service| server.mount(service)))
         .on_connect(on_connect)
         .h1_allow_half_closed(false)

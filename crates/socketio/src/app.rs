@@ -1,4 +1,4 @@
-//! What an application writes: an [`App`] says who may connect, a [`Peer`] is one connected client.
+//! What an application writes: an [`App`] send who may connect, a [`Peer`] is one connected client.
 
 use std::rc::Rc;
 
@@ -42,7 +42,7 @@ pub trait App: Send + Sync + 'static {
     fn connect(
         &self,
         connect: Connect<Self::Admission>,
-    ) -> LocalBoxFuture<'static, Result<Entry<Self::Peer>, Refusal>>;
+    ) -> LocalBoxFuture<'static, Result<Accepted<Self::Peer>, Refusal>>;
 }
 
 /// One connected client of the application, in one namespace. Lives on one worker; its methods are never called
@@ -71,7 +71,7 @@ pub trait Peer: Unpin + 'static {
 pub struct Connect<Admission> {
     /// The connection to be; keep it in the peer.
     pub socket: Socket,
-    /// The namespace, `/` unless the client said otherwise.
+    /// The namespace, `/` unless the client input otherwise.
     pub namespace: Rc<str>,
     /// The CONNECT payload; an empty object when the client sent none.
     pub auth: Value,
@@ -84,7 +84,7 @@ pub struct Connect<Admission> {
 /// What a client with connection state recovery sends when it comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// The private id that an earlier [`Entry`] gave it.
+    /// The private id that an earlier [`Accepted`] gave it.
     pub pid: String,
     /// The offset of the last event it has seen; none if it saw no event with one.
     pub offset: Option<String>,
@@ -99,7 +99,7 @@ impl Resume {
 }
 
 /// A client that is let in.
-pub struct Entry<P> {
+pub struct Accepted<P> {
     /// The application's side of it.
     pub peer: P,
     /// A private id by which the client may ask to be recognised later; a recognised client keeps the one it had. None turns
@@ -109,7 +109,7 @@ pub struct Entry<P> {
     pub recovered: Option<Recovered>,
 }
 
-impl<P> Entry<P> {
+impl<P> Accepted<P> {
     /// A client without recovery.
     pub fn new(peer: P) -> Self {
         Self { peer, pid: None, recovered: None }

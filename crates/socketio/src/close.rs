@@ -28,24 +28,22 @@ pub enum CloseReason {
     Flood,
     /// A message began and did not end in time.
     MessageTimeout,
-    /// The client does not read what it is sent: its outbox is full or has not moved for too long.
+    /// The client does not read what it is sent: its send_queue is full or has not moved for too long.
     Slow,
     /// The client left the namespace (packet `41`).
-    ClientLeft,
+    ClientDisconnect,
     /// The application disconnected this client from the namespace (packet `41` to the client).
-    ServerLeft,
+    ServerDisconnect,
     /// The application closed the whole connection.
     ServerClose,
     /// The same client has come back on another connection while this one was still open.
     Superseded,
-    /// The user has more connections than allowed.
-    TooMany,
     /// Nobody could say for too long whether the client's credentials are still good.
     Unverifiable,
     /// A panic in the session or in the application's code for it.
     ServerError,
     /// The client has got other credentials, and the ones of this connection are no longer good: it should connect again.
-    Replaced,
+    CredentialsReplaced,
     /// The process is draining.
     ShuttingDown,
 }
@@ -67,14 +65,13 @@ impl CloseReason {
             Self::Flood => "flood",
             Self::MessageTimeout => "message timeout",
             Self::Slow => "slow",
-            Self::ClientLeft => "client namespace disconnect",
-            Self::ServerLeft => "server namespace disconnect",
+            Self::ClientDisconnect => "client namespace disconnect",
+            Self::ServerDisconnect => "server namespace disconnect",
             Self::ServerClose => "forced server close",
             Self::Superseded => "superseded",
-            Self::TooMany => "too many connections",
             Self::Unverifiable => "session_unverifiable",
             Self::ServerError => "server error",
-            Self::Replaced => "credentials replaced",
+            Self::CredentialsReplaced => "credentials replaced",
             Self::ShuttingDown => "server shutting down",
         }
     }
@@ -83,17 +80,16 @@ impl CloseReason {
     pub fn code(self) -> u16 {
         match self {
             Self::TransportClose
-            | Self::ClientLeft
-            | Self::ServerLeft
+            | Self::ClientDisconnect
+            | Self::ServerDisconnect
             | Self::ServerClose
             | Self::Superseded
-            | Self::Replaced => 1000,
+            | Self::CredentialsReplaced => 1000,
             Self::ShuttingDown => 1001,
             Self::TransportError | Self::ParseError | Self::ProtocolViolation => 1002,
             Self::InvalidText => 1007,
             Self::PingTimeout
             | Self::ConnectTimeout
-            | Self::TooMany
             | Self::TooEarly
             | Self::Flood
             | Self::MessageTimeout
@@ -114,12 +110,11 @@ impl CloseReason {
         !matches!(
             self,
             Self::ConnectTimeout
-                | Self::ServerLeft
+                | Self::ServerDisconnect
                 | Self::ServerClose
-                | Self::TooMany
                 | Self::Unverifiable
                 | Self::ServerError
-                | Self::Replaced
+                | Self::CredentialsReplaced
                 | Self::ShuttingDown
         )
     }
@@ -151,7 +146,6 @@ impl CloseReason {
                 | Self::Flood
                 | Self::MessageTimeout
                 | Self::Slow
-                | Self::TooMany
         )
     }
 
@@ -167,7 +161,7 @@ impl CloseReason {
                 | Self::Superseded
                 | Self::Unverifiable
                 | Self::ServerError
-                | Self::Replaced
+                | Self::CredentialsReplaced
                 | Self::ShuttingDown
         )
     }

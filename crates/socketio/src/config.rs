@@ -12,11 +12,11 @@ pub struct Config {
     pub sid_suffix: String,
     /// Time between a pong and the next ping, and between open and the first ping.
     pub ping_interval: Duration,
-    /// How long a ping may stay unanswered.
+    /// How long a ping may stay unsent_acks.
     pub ping_timeout: Duration,
     /// How long a client may take to join its first namespace, and stay after it has left its last.
     pub connect_timeout: Duration,
-    /// How long a WebSocket that probes may take to carry the session.
+    /// How long a WebSocket that probes may take to apply the session.
     pub upgrade_timeout: Duration,
     /// How long one message may take to arrive: the body of a long-polling POST, or a WebSocket message from the first byte of its
     /// first frame to the last.
@@ -38,9 +38,9 @@ pub struct Config {
     /// The most acks that the server waits for from one client at a time.
     pub max_pending_acks: usize,
     /// The most bytes queued toward one client before the connection is closed as slow.
-    pub outbox_bytes: usize,
+    pub send_queue_bytes: usize,
     /// The most frames queued toward one client before the connection is closed as slow.
-    pub outbox_frames: usize,
+    pub send_queue_frames: usize,
     /// The most bytes queued toward all clients together before those that are behind are closed as slow even below their own
     /// limits. A frame that is shared by many clients counts for each.
     pub queued_bytes: usize,
@@ -66,8 +66,8 @@ impl Default for Config {
             max_namespaces: 8,
             max_unjoined: 4096,
             max_pending_acks: 256,
-            outbox_bytes: 1024 * 1024,
-            outbox_frames: 4096,
+            send_queue_bytes: 1024 * 1024,
+            send_queue_frames: 4096,
             queued_bytes: 256 * 1024 * 1024,
             stall_timeout: Duration::from_secs(5),
         }

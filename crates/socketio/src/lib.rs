@@ -4,7 +4,7 @@
 //! that needs no more than its clients' events is a function:
 //!
 //! ```no_run
-//! use socketio::{Bus, Config, Encoded, Server, on_connect, on_event};
+//! use socketio::{Io, Config, Encoded, Server, on_connect, on_event};
 //!
 //! #[actix_web::main]
 //! async fn main() -> std::io::Result<()> {
@@ -12,7 +12,7 @@
 //!         let echo = Encoded::event("/", &event.name, &event.args, None).expect("arguments that came in go out");
 //!         socket.emit(&echo);
 //!     });
-//!     let server = Server::new(Bus::new(), echo, Config::default());
+//!     let server = Server::new(Io::new(), echo, Config::default());
 //!     actix_web::HttpServer::new(move || actix_web::App::new().configure(|service| server.mount(service)))
 //!         .on_connect(on_connect).h1_allow_half_closed(false).bind("127.0.0.1:3000")?.run().await
 //! }
@@ -20,9 +20,9 @@
 //!
 //! Everything here knows packets, sessions, rooms and sockets, and nothing of what they are used for.
 //!
-//! How it is cut, from the wire inward: `transport` (bytes and frames) → `session` (the state machine of one connection,
-//! and the bounded outbox toward it) → `sockets` (the namespaces of one client) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
-//! outbox → `transport`. `engine` and `packet` are the codecs, pure.
+//! How it is cut, from the tcp inward: `transport` (bytes and frames) → `session` (the state machine of one connection,
+//! and the bounded send_queue toward it) → `sockets` (the namespaces of one client) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
+//! send_queue → `transport`. `engine` and `packet` are the codecs, pure.
 
 /// A place where a test can make the server panic. Expands to nothing in release builds.
 macro_rules! fault {
@@ -32,54 +32,54 @@ macro_rules! fault {
     };
 }
 
-mod answer;
+mod ack;
 mod app;
-mod bare;
-mod bus;
+mod backpressure;
 mod close;
 mod config;
+mod connection;
 mod encoded;
 mod engine;
-mod fanout;
+mod engine_only;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod heartbeat;
+mod io;
 pub mod json;
-mod link;
+mod namespaces;
 mod on_event;
-mod pacer;
+mod operation;
 mod packet;
-mod pulse;
 mod query;
 mod recovery;
 mod server;
 mod session;
 mod shard;
 mod socket;
-mod sockets;
+mod tcp;
 #[cfg(test)]
 mod testing;
 mod transport;
-mod wire;
 
-pub use answer::{AckError, Answer};
-pub use app::{App, Connect, Entry, Event, Peer, Refusal, Resume};
-pub use bare::{EngineApp, EnginePeer, EngineServer, Line};
-pub use bus::Bus;
+pub use ack::{AckError, Response};
+pub use app::{Accepted, App, Connect, Event, Peer, Refusal, Resume};
+pub use backpressure::{BackpressureToken, BackpressureWait};
 pub use close::CloseReason;
 pub use config::{Config, Cors};
 pub use encoded::Encoded;
-pub use fanout::{Broadcast, Fanout, Found, Selection};
+pub use engine_only::{EngineApp, EnginePeer, EngineServer, EngineSocket};
+pub use io::Io;
 pub use on_event::{Listener, OnEvent, on_event};
-pub use pacer::{Paced, Pacer};
-pub use query::Answers;
-pub use recovery::{Memory, Returned};
+pub use operation::{Emit, Operation, SocketInfo, Target};
+pub use query::Responses;
+pub use recovery::{InMemoryRecovery, RecoveredSession};
 pub use server::Server;
-pub use socket::{Place, Recovered, Reply, Socket, SocketId};
-pub use wire::on_connect;
+pub use socket::{ReadPosition, Recovered, Reply, Socket, SocketId};
+pub use tcp::on_connect;
 
 /// A room's name.
 pub type Room = std::sync::Arc<str>;

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    app::{App, Connect, Entry, Event, Peer, Refusal},
+    app::{Accepted, App, Connect, Event, Peer, Refusal},
     close::CloseReason,
     socket::{Reply, Socket},
 };
@@ -21,7 +21,7 @@ pub struct Listener<F> {
 }
 
 /// An application that lets everybody into `/`, and has `handler` see every event that a client sends, in the order sent;
-/// without a reply the client wants no ack. What must know who connects and who leaves implements [`App`] itself.
+/// without a reply the client wants no ack. What must know who connect_rate and who leaves implements [`App`] itself.
 pub fn on_event<F>(handler: F) -> OnEvent<F>
 where
     F: Fn(&Socket, Event, Option<Reply>) + Send + Sync + 'static,
@@ -37,11 +37,14 @@ impl<F: Fn(&Socket, Event, Option<Reply>) + Send + Sync + 'static> App for OnEve
         Ok(())
     }
 
-    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Entry<Listener<F>>, Refusal>> {
+    fn connect(
+        &self,
+        connect: Connect<()>,
+    ) -> LocalBoxFuture<'static, Result<Accepted<Listener<F>>, Refusal>> {
         let listener = Listener { handler: self.0.clone(), socket: connect.socket };
         Box::pin(async move {
             match &*connect.namespace {
-                "/" => Ok(Entry::new(listener)),
+                "/" => Ok(Accepted::new(listener)),
                 _ => Err(Refusal::new("Invalid namespace")),
             }
         })

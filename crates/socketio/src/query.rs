@@ -1,4 +1,4 @@
-//! What an application may ask of the sockets of every worker: who is there, and what they answer. Calls each worker's shard.
+//! What an application may ask of the sockets of every worker: who is there, and what they response. Calls each worker's shard.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    answer::{AckError, Answer},
-    bus::Bus,
-    fanout::{Found, Selection},
-    shard::{Ask, Fetch, Shard},
+    ack::{AckError, Response},
+    io::Io,
+    operation::{SocketInfo, Target},
+    shard::{EmitWithAck, FetchSockets, Shard},
 };
 
 /// What came back of an event that was sent to many with an ack.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answers {
-    /// The answers in time, in no order.
-    pub given: Vec<Answer>,
-    /// How many sockets did not answer in time, or have left.
+pub struct Responses {
+    /// The responses in time, in no order.
+    pub given: Vec<Response>,
+    /// How many sockets did not response in time, or have left.
     pub missing: usize,
 }
 
-impl Bus {
+impl Io {
     /// The sockets of a selection.
-    pub async fn fetch(&self, selection: Selection) -> Vec<Found> {
-        self.ask_shards(|| Fetch(selection.clone())).await.into_iter().flatten().collect()
+    pub async fn fetch(&self, selection: Target) -> Vec<SocketInfo> {
+        self.query_shards(|| FetchSockets(selection.clone())).await.into_iter().flatten().collect()
     }
 
     /// Sends an event to a selection of sockets and collects their acks. `args` serialises to an array.
@@ -35,25 +35,25 @@ impl Bus {
     /// [`AckError::Arguments`] when `args` cannot be sent.
     pub async fn emit_with_ack(
         &self,
-        to: Selection,
+        to: Target,
         name: &str,
         args: &impl Serialize,
         timeout: Duration,
-    ) -> Result<Answers, AckError> {
+    ) -> Result<Responses, AckError> {
         let Ok(Value::Array(args)) = serde_json::to_value(args) else { return Err(AckError::Arguments) };
-        let ask = Ask { to, name: name.into(), args: args.into(), timeout };
-        let outcomes = self.ask_shards(|| ask.clone()).await.into_iter().flatten();
-        let mut answers = Answers { given: Vec::new(), missing: 0 };
+        let ask = EmitWithAck { to, name: name.into(), args: args.into(), timeout };
+        let outcomes = self.query_shards(|| ask.clone()).await.into_iter().flatten();
+        let mut responses = Responses { given: Vec::new(), missing: 0 };
         for outcome in outcomes {
             match outcome {
-                Ok(answer) => answers.given.push(answer),
-                Err(_) => answers.missing += 1,
+                Ok(response) => responses.given.push(response),
+                Err(_) => responses.missing += 1,
             }
         }
-        Ok(answers)
+        Ok(responses)
     }
 
-    async fn ask_shards<M>(&self, question: impl Fn() -> M) -> Vec<M::Result>
+    async fn query_shards<M>(&self, question: impl Fn() -> M) -> Vec<M::Result>
     where
         M: Message + Send + 'static,
         M::Result: Send,

@@ -11,17 +11,17 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
-    Bus, Encoded, Room,
+    Encoded, Io, Room,
     app::Resume,
     close::CloseReason,
     engine::handshake::new_id,
-    fanout::{Broadcast, Fanout},
-    socket::{Place, Recovered, Socket, SocketId},
+    operation::{Emit, Operation},
+    socket::{ReadPosition, Recovered, Socket, SocketId},
 };
 
 /// What was sent lately, and who may come back for it. Cheap to clone.
 #[derive(Clone)]
-pub struct Memory(Arc<Inner>);
+pub struct InMemoryRecovery(Arc<Inner>);
 
 struct Inner {
     state: Mutex<State>,
@@ -30,7 +30,7 @@ struct Inner {
 }
 
 /// A client that is recognised.
-pub struct Returned {
+pub struct RecoveredSession {
     /// The id its socket had, to [`crate::Socket::adopt`].
     pub sid: SocketId,
     /// The private id it came with and keeps.
@@ -45,7 +45,7 @@ struct State {
     /// Tells this log's offsets from those of another run.
     epoch: String,
     last: u64,
-    sent: VecDeque<Broadcast>,
+    sent: VecDeque<Emit>,
     capacity: usize,
     window: Duration,
     clients: HashMap<String, Client>,
@@ -64,24 +64,24 @@ struct Client {
 struct Left {
     rooms: Vec<Room>,
     at: Instant,
-    place: Place,
+    read_position: ReadPosition,
 }
 
-/// What an offset says.
+/// What an offset send.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
-    /// A place in this log.
-    Place(u64),
-    /// A place in the log of another run.
+enum ParsedOffset {
+    /// A read_position in this log.
+    ReadPosition(u64),
+    /// A read_position in the log of another run.
     Elsewhere,
     /// Nothing: it is not one of ours.
     Nothing,
 }
 
-/// How long a client that comes back waits for the connection that still holds its place to end.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client that comes back waits for the connection that still global_waits_left its read_position to end.
+const SUPERSEDE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Memory {
+impl InMemoryRecovery {
     /// Remembers the last `capacity` events, and clients for `window` after they left.
     pub fn new(capacity: usize, window: Duration) -> Self {
         let state = State {
@@ -111,12 +111,12 @@ impl Memory {
         except: Option<SocketId>,
         name: &str,
         args: &impl Serialize,
-    ) -> Result<Broadcast, serde_json::Error> {
+    ) -> Result<Emit, serde_json::Error> {
         let mut state = self.state();
         let position = state.last + 1;
         let packet = Encoded::event(namespace, name, args, Some(&state.offset(position)))?.at(position);
         let broadcast =
-            Broadcast { namespace: namespace.into(), rooms, except, packet, volatile: false, pacer: None };
+            Emit { namespace: namespace.into(), rooms, except, packet, volatile: false, backpressure: None };
         state.last = position;
         state.sent.push_back(broadcast.clone());
         if state.sent.len() > state.capacity {
@@ -125,14 +125,14 @@ impl Memory {
         Ok(broadcast)
     }
 
-    /// The offset of the last event. A volatile event whose last argument is a string must carry it too: stock clients take
+    /// The offset of the last event. A volatile event whose last argument is a string must apply it too: stock clients take
     /// any such string for an offset.
     pub fn offset(&self) -> String {
         let state = self.state();
         state.offset(state.last)
     }
 
-    /// A new client: answers with the private id for its [`crate::Entry`].
+    /// A new client: answers with the private id for its [`crate::Accepted`].
     pub fn start(&self, sid: SocketId, namespace: &str) -> String {
         let mut state = self.state();
         let pid = new_id();
@@ -145,10 +145,10 @@ impl Memory {
     pub fn keep(&self, pid: &str, socket: &Socket) {
         let own = socket.id().room();
         let rooms = socket.rooms().into_iter().filter(|room| *room != own).collect();
-        self.keep_at(pid, rooms, socket.place());
+        self.store_disconnected(pid, rooms, socket.read_position());
     }
 
-    fn keep_at(&self, pid: &str, rooms: Vec<Room>, place: Place) {
+    fn store_disconnected(&self, pid: &str, rooms: Vec<Room>, read_position: ReadPosition) {
         let mut state = self.state();
         let now = Instant::now();
         let window = state.window;
@@ -156,7 +156,7 @@ impl Memory {
             client.left.as_ref().is_none_or(|left| now.saturating_duration_since(left.at) <= window)
         });
         if let Some(client) = state.clients.get_mut(pid) {
-            client.left = Some(Left { rooms, at: now, place });
+            client.left = Some(Left { rooms, at: now, read_position });
         }
         drop(state);
         self.0.left.notify_waiters();
@@ -167,62 +167,62 @@ impl Memory {
         self.state().clients.remove(pid);
     }
 
-    /// Recognises a client that comes back, if nothing it has missed is forgotten. A connection that still holds its place,
-    /// because the server has not noticed its end, is closed first, over `bus`; its peer has to [`Memory::keep`] it.
-    pub async fn resume(&self, resume: &Resume, bus: &Bus) -> Option<Returned> {
-        if let Some(sid) = self.seated(&resume.pid) {
-            let close = Fanout::Close { of: sid.room(), reason: CloseReason::Superseded };
-            bus.send(vec![close]).await;
-            timeout(PATIENCE, self.is_gone(&resume.pid)).await.ok()?;
+    /// Recognises a client that comes back, if nothing it has missed is forgotten. A connection that still global_waits_left its read_position,
+    /// because the server has not noticed its end, is closed first, over `io`; its peer has to [`InMemoryRecovery::keep`] it.
+    pub async fn resume(&self, resume: &Resume, io: &Io) -> Option<RecoveredSession> {
+        if let Some(sid) = self.connected_socket(&resume.pid) {
+            let close = Operation::Close { of: sid.room(), reason: CloseReason::Superseded };
+            io.send(vec![close]).await;
+            timeout(SUPERSEDE_TIMEOUT, self.until_disconnected(&resume.pid)).await.ok()?;
         }
-        self.recognise(resume)
+        self.recover(resume)
     }
 
     /// The socket of a client that is still connected, as far as is known.
-    fn seated(&self, pid: &str) -> Option<SocketId> {
+    fn connected_socket(&self, pid: &str) -> Option<SocketId> {
         let state = self.state();
         state.clients.get(pid).filter(|client| client.left.is_none()).map(|client| client.sid.clone())
     }
 
-    async fn is_gone(&self, pid: &str) {
+    async fn until_disconnected(&self, pid: &str) {
         loop {
             // Registered before the look, so that no leaving between the two is missed.
             let mut left = std::pin::pin!(self.0.left.notified());
             left.as_mut().enable();
-            if self.seated(pid).is_none() {
+            if self.connected_socket(pid).is_none() {
                 return;
             }
             left.await;
         }
     }
 
-    fn recognise(&self, resume: &Resume) -> Option<Returned> {
+    fn recover(&self, resume: &Resume) -> Option<RecoveredSession> {
         let mut state = self.state();
         let client = state.clients.get(&resume.pid)?;
-        let Left { rooms, at, place } = client.left.clone()?;
+        let Left { rooms, at, read_position } = client.left.clone()?;
         let since = match resume.offset.as_deref().map(|offset| state.read(offset)) {
             None => client.since,
-            Some(Said::Place(position)) => position,
+            Some(ParsedOffset::ReadPosition(position)) => position,
             // Stock clients take any string at the end of any event for an offset.
-            Some(Said::Nothing) => match place {
-                Place::Start => client.since,
-                Place::At(position) => position,
-                Place::Unknown => return None,
+            Some(ParsedOffset::Nothing) => match read_position {
+                ReadPosition::Start => client.since,
+                ReadPosition::At(position) => position,
+                ReadPosition::Unknown => return None,
             },
-            Some(Said::Elsewhere) => return None,
+            Some(ParsedOffset::Elsewhere) => return None,
         };
         let oldest = state.last - state.sent.len() as u64;
         if at.elapsed() > state.window || since < oldest || since > state.last {
             return None;
         }
         let missed = state.sent.iter().skip((since - oldest) as usize);
-        let missed = missed.filter(|sent| client.was_meant(sent, &rooms)).map(|sent| sent.packet.clone());
+        let missed = missed.filter(|sent| client.is_recipient(sent, &rooms)).map(|sent| sent.packet.clone());
         let recovered = Recovered { missed: missed.collect(), reached: state.last };
         let sid = client.sid.clone();
         if let Some(client) = state.clients.get_mut(&resume.pid) {
             client.left = None;
         }
-        Some(Returned { sid, pid: resume.pid.clone(), rooms, recovered })
+        Some(RecoveredSession { sid, pid: resume.pid.clone(), rooms, recovered })
     }
 }
 
@@ -231,18 +231,18 @@ impl State {
         format!("{}.{position}", self.epoch)
     }
 
-    fn read(&self, offset: &str) -> Said {
+    fn read(&self, offset: &str) -> ParsedOffset {
         let parts = offset.rsplit_once('.').and_then(|(epoch, at)| Some((epoch, at.parse().ok()?)));
         match parts {
-            Some((epoch, position)) if epoch == self.epoch => Said::Place(position),
-            Some((epoch, _)) if epoch.len() == self.epoch.len() => Said::Elsewhere,
-            _ => Said::Nothing,
+            Some((epoch, position)) if epoch == self.epoch => ParsedOffset::ReadPosition(position),
+            Some((epoch, _)) if epoch.len() == self.epoch.len() => ParsedOffset::Elsewhere,
+            _ => ParsedOffset::Nothing,
         }
     }
 }
 
 impl Client {
-    fn was_meant(&self, sent: &Broadcast, rooms: &[Room]) -> bool {
+    fn is_recipient(&self, sent: &Emit, rooms: &[Room]) -> bool {
         let own = self.sid.room();
         let in_rooms =
             sent.rooms.is_empty() || sent.rooms.iter().any(|room| *room == own || rooms.contains(room));
@@ -254,22 +254,22 @@ impl Client {
 mod tests {
     use super::*;
 
-    fn memory() -> Memory {
-        Memory::new(3, Duration::from_secs(60))
+    fn memory() -> InMemoryRecovery {
+        InMemoryRecovery::new(3, Duration::from_secs(60))
     }
 
     fn sid(name: &str) -> SocketId {
         SocketId::from_stored(name)
     }
 
-    fn send(memory: &Memory, rooms: &[&str], except: Option<&str>, name: &str) {
+    fn send(memory: &InMemoryRecovery, rooms: &[&str], except: Option<&str>, name: &str) {
         let rooms = rooms.iter().map(|room| (*room).into()).collect();
         memory.event("/", rooms, except.map(sid), name, &()).unwrap();
     }
 
-    fn resume(memory: &Memory, pid: &str, offset: Option<String>) -> Option<usize> {
+    fn resume(memory: &InMemoryRecovery, pid: &str, offset: Option<String>) -> Option<usize> {
         let resume = Resume { pid: pid.into(), offset };
-        memory.recognise(&resume).map(|returned| returned.recovered.missed.len())
+        memory.recover(&resume).map(|returned| returned.recovered.missed.len())
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &["a"], None, "seen");
         let offset = memory.offset();
-        memory.keep_at(&pid, vec!["a".into()], Place::Unknown);
+        memory.store_disconnected(&pid, vec!["a".into()], ReadPosition::Unknown);
         send(&memory, &["b"], None, "not hers");
         send(&memory, &["alice"], None, "to her alone");
         send(&memory, &[], Some("alice"), "from her");
@@ -291,7 +291,7 @@ mod tests {
         send(&memory, &[], None, "before");
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &[], None, "missed");
-        memory.keep_at(&pid, Vec::new(), Place::Unknown);
+        memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
         assert_eq!(resume(&memory, &pid, None), Some(1));
         assert_eq!(resume(&memory, &pid, None), None, "it is connected again");
     }
@@ -301,10 +301,10 @@ mod tests {
         let memory = memory();
         let pid = memory.start(sid("alice"), "/");
         let offset = memory.offset();
-        memory.keep_at(&pid, Vec::new(), Place::Unknown);
+        memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
         (0..4).for_each(|_| send(&memory, &[], None, "too many"));
         assert_eq!(resume(&memory, &pid, Some(offset)), None);
-        let (last, other) = (memory.offset(), Memory::new(1, Duration::from_secs(1)).offset());
+        let (last, other) = (memory.offset(), InMemoryRecovery::new(1, Duration::from_secs(1)).offset());
         for strange in [&other, &last.replace(".4", ".5")] {
             assert_eq!(resume(&memory, &pid, Some(strange.clone())), None, "{strange}");
         }
@@ -318,7 +318,7 @@ mod tests {
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &[], None, "seen");
         for strange in ["", "x", "hello world", "1.1", &memory.offset().replace(".1", ".-1")] {
-            memory.keep_at(&pid, Vec::new(), Place::At(1));
+            memory.store_disconnected(&pid, Vec::new(), ReadPosition::At(1));
             send(&memory, &[], None, "missed");
             assert_eq!(resume(&memory, &pid, Some(strange.into())), Some(1), "{strange}");
             memory.state().sent.pop_back();
@@ -332,21 +332,21 @@ mod tests {
         let pid = memory.start(sid("alice"), "/");
         send(&memory, &[], None, "missed");
         let back = Resume { pid: pid.clone(), offset: None };
-        let bus = Bus::new();
-        let (returned, ()) = tokio::join!(memory.resume(&back, &bus), async {
-            memory.keep_at(&pid, Vec::new(), Place::Unknown);
+        let io = Io::new();
+        let (returned, ()) = tokio::join!(memory.resume(&back, &io), async {
+            memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
         });
         assert_eq!(returned.map(|returned| returned.recovered.missed.len()), Some(1));
     }
 
     #[test]
     fn a_client_that_stays_away_is_forgotten() {
-        let memory = Memory::new(3, Duration::ZERO);
+        let memory = InMemoryRecovery::new(3, Duration::ZERO);
         let pid = memory.start(sid("alice"), "/");
-        memory.keep_at(&pid, Vec::new(), Place::Unknown);
+        memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
         let other = memory.start(sid("bob"), "/");
         while memory.state().clients.contains_key(&pid) {
-            memory.keep_at(&other, Vec::new(), Place::Unknown);
+            memory.store_disconnected(&other, Vec::new(), ReadPosition::Unknown);
         }
         assert_eq!(resume(&memory, &pid, Some(memory.offset())), None);
     }

@@ -1,4 +1,4 @@
-//! The server: an application, its numbers and the [`Bus`], mounted on every worker of an actix-web `HttpServer`.
+//! The server: an application, its numbers and the [`Io`], mounted on every worker of an actix-web `HttpServer`.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -12,15 +12,15 @@ use actix_web::{
 use crate::{
     Config,
     app::{App, Refusal},
-    bus::Bus,
-    link::{Link, outbox::Limits},
+    connection::{Connection, send_queue::Limits},
+    io::Io,
+    namespaces::Namespaces,
     session::{
-        host::{Host, Worker},
         registry::Registry,
+        worker::{HandlerFactory, Worker},
     },
     shard::Shard,
-    socket::Local,
-    sockets::Namespaces,
+    socket::LocalSockets,
     transport,
 };
 
@@ -31,12 +31,12 @@ pub struct Server<A: App>(Mounted<SocketIo<A>>);
 pub(crate) struct SocketIo<A>(Arc<A>);
 
 /// A server before it is on a worker.
-pub(crate) struct Mounted<H: Host> {
+pub(crate) struct Mounted<H: HandlerFactory> {
     host: Arc<H>,
     config: Arc<Config>,
     limits: Limits,
-    registry: Registry<H::Occupant>,
-    bus: Bus,
+    registry: Registry<H::SessionHandler>,
+    io: Io,
 }
 
 impl<A: App> SocketIo<A> {
@@ -46,9 +46,9 @@ impl<A: App> SocketIo<A> {
     }
 }
 
-impl<A: App> Host for SocketIo<A> {
+impl<A: App> HandlerFactory for SocketIo<A> {
     type Admission = A::Admission;
-    type Occupant = Namespaces<A>;
+    type SessionHandler = Namespaces<A>;
 
     fn admit(&self, request: &HttpRequest) -> Result<A::Admission, Refusal> {
         self.0.admit(request)
@@ -62,34 +62,39 @@ impl<A: App> Host for SocketIo<A> {
         self.0.headers(request)
     }
 
-    fn occupant(&self, worker: &Worker<Self>, link: Rc<Link>, admission: A::Admission) -> Namespaces<A> {
-        Namespaces::new(self.0.clone(), worker.config.clone(), worker.local.clone(), link, admission)
+    fn handler(
+        &self,
+        worker: &Worker<Self>,
+        connection: Rc<Connection>,
+        admission: A::Admission,
+    ) -> Namespaces<A> {
+        Namespaces::new(self.0.clone(), worker.config.clone(), worker.local.clone(), connection, admission)
     }
 }
 
-impl<H: Host> Mounted<H> {
+impl<H: HandlerFactory> Mounted<H> {
     /// A server not yet mounted.
-    pub(crate) fn new(bus: Bus, host: H, config: Config) -> Self {
+    pub(crate) fn new(io: Io, host: H, config: Config) -> Self {
         Self {
             host: Arc::new(host),
             limits: Limits::new(&config),
             config: Arc::new(config),
             registry: Registry::default(),
-            bus,
+            io,
         }
     }
 
-    /// The server on this worker, which takes part in the bus from now on.
+    /// The server on this worker, which takes part in the io from now on.
     pub(crate) fn worker(&self) -> Worker<H> {
-        let local = Rc::new(Local::new(&self.config));
-        self.bus.add(Shard::new(local.clone(), self.bus.alive()).start());
+        let local = Rc::new(LocalSockets::new(&self.config));
+        self.io.add(Shard::new(local.clone(), self.io.shard_guard()).start());
         Worker {
             host: self.host.clone(),
             config: self.config.clone(),
             limits: self.limits.clone(),
             registry: self.registry.clone(),
             local,
-            latest: RefCell::default(),
+            recent_sessions: RefCell::default(),
         }
     }
 
@@ -102,14 +107,14 @@ impl<H: Host> Mounted<H> {
     }
 }
 
-impl<H: Host> Clone for Mounted<H> {
+impl<H: HandlerFactory> Clone for Mounted<H> {
     fn clone(&self) -> Self {
         Self {
             host: self.host.clone(),
             config: self.config.clone(),
             limits: self.limits.clone(),
             registry: self.registry.clone(),
-            bus: self.bus.clone(),
+            io: self.io.clone(),
         }
     }
 }
@@ -121,9 +126,9 @@ impl<A: App> Clone for Server<A> {
 }
 
 impl<A: App> Server<A> {
-    /// A server whose sockets hear what is sent on `bus`.
-    pub fn new(bus: Bus, app: A, config: Config) -> Self {
-        Self(Mounted::new(bus, SocketIo::new(app), config))
+    /// A server whose sockets hear what is sent on `io`.
+    pub fn new(io: Io, app: A, config: Config) -> Self {
+        Self(Mounted::new(io, SocketIo::new(app), config))
     }
 
     /// Adds the server's route to a worker's application. To be called in the factory given to `HttpServer::new`, which runs

@@ -12,42 +12,42 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 
 use crate::{
-    App, CloseReason, Config, Connect, Encoded, Entry, Event, Peer, Refusal, Reply, Socket,
-    link::{Link, outbox::Taken},
+    Accepted, App, CloseReason, Config, Connect, Encoded, Event, Peer, Refusal, Reply, Socket,
+    connection::{Connection, send_queue::QueueItem},
+    namespaces::Namespaces,
     server::{Mounted, SocketIo},
     session::{
-        Admitted, Inbound, Said, Session,
-        carrier::{Carrier, PipeId},
-        host::Worker,
+        Admitted, Inbound, PipeInput, Session,
+        transport_state::{PipeId, TransportState},
+        worker::Worker,
     },
-    sockets::Namespaces,
-    wire::Wire,
+    tcp::TcpHandle,
 };
 
 /// A worker of the recorder's server.
-pub(crate) type RecorderWorker = Worker<SocketIo<Recorder>>;
+pub(crate) type RecordingWorker = Worker<SocketIo<RecordingApp>>;
 
 /// The pipe of every session here.
 pub(crate) const PIPE: PipeId = PipeId(0);
 
 /// Lets clients in when told to; `auth.fail` is refused.
 #[derive(Default)]
-pub(crate) struct Recorder {
+pub(crate) struct RecordingApp {
     /// Notified when a waiting client may come in.
     pub(crate) gate: Arc<Notify>,
 }
 
 /// What happened, in order.
-pub(crate) type Diary = Rc<RefCell<Vec<String>>>;
+pub(crate) type EventLog = Rc<RefCell<Vec<String>>>;
 
 pub(crate) struct Recorded {
-    diary: Diary,
+    events: EventLog,
     socket: Socket,
     warns: bool,
 }
 
-impl App for Recorder {
-    type Admission = Diary;
+impl App for RecordingApp {
+    type Admission = EventLog;
     type Peer = Recorded;
 
     fn admit(&self, _: &actix_web::HttpRequest) -> Result<Self::Admission, Refusal> {
@@ -57,7 +57,7 @@ impl App for Recorder {
     fn connect(
         &self,
         connect: Connect<Self::Admission>,
-    ) -> LocalBoxFuture<'static, Result<Entry<Recorded>, Refusal>> {
+    ) -> LocalBoxFuture<'static, Result<Accepted<Recorded>, Refusal>> {
         let gate = self.gate.clone();
         Box::pin(async move {
             let Connect { auth, admission, socket, .. } = connect;
@@ -68,7 +68,7 @@ impl App for Recorder {
                 Some(_) => Err(Refusal::new("no")),
                 None => {
                     let warns = auth.get("warn").is_some();
-                    Ok(Entry::new(Recorded { diary: Diary::clone(&admission), socket, warns }))
+                    Ok(Accepted::new(Recorded { events: EventLog::clone(&admission), socket, warns }))
                 }
             }
         })
@@ -77,69 +77,72 @@ impl App for Recorder {
 
 impl Peer for Recorded {
     fn connected(&mut self) {
-        self.diary.borrow_mut().push("connected".into());
+        self.events.borrow_mut().push("connected".into());
     }
 
     fn event(&mut self, event: Event, reply: Option<Reply>) {
-        self.diary.borrow_mut().push(event.name.clone());
+        self.events.borrow_mut().push(event.name.clone());
         if let Some(reply) = reply {
             reply.send(&(event.name,));
         }
     }
 
     fn ending(&mut self, reason: CloseReason) {
-        self.diary.borrow_mut().push(format!("ending: {}", reason.as_str()));
+        self.events.borrow_mut().push(format!("ending: {}", reason.as_str()));
         if let Some(event) = Encoded::event("/", "warned", &(), None).ok().filter(|_| self.warns) {
             self.socket.emit(&event);
         }
     }
 
     fn closed(&mut self, reason: CloseReason) {
-        self.diary.borrow_mut().push(format!("closed: {}", reason.as_str()));
+        self.events.borrow_mut().push(format!("closed: {}", reason.as_str()));
     }
 }
 
-/// A session on a worker of its own, whose outbox the test reads.
-pub(crate) struct Stage {
+/// A session on a worker of its own, whose send_queue the test reads.
+pub(crate) struct TestSession {
     pub(crate) gate: Arc<Notify>,
-    pub(crate) worker: Rc<RecorderWorker>,
-    pub(crate) session: Addr<Session<Namespaces<Recorder>>>,
-    pub(crate) link: Rc<Link>,
-    pub(crate) diary: Diary,
+    pub(crate) worker: Rc<RecordingWorker>,
+    pub(crate) session: Addr<Session<Namespaces<RecordingApp>>>,
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) events: EventLog,
 }
 
 /// A worker of a server of its own.
-pub(crate) fn worker(config: Config) -> (Rc<RecorderWorker>, Arc<Notify>) {
-    let recorder = Recorder::default();
+pub(crate) fn worker(config: Config) -> (Rc<RecordingWorker>, Arc<Notify>) {
+    let recorder = RecordingApp::default();
     let gate = recorder.gate.clone();
-    let mounted = Mounted::new(crate::Bus::new(), SocketIo::new(recorder), config);
+    let mounted = Mounted::new(crate::Io::new(), SocketIo::new(recorder), config);
     (Rc::new(mounted.worker()), gate)
 }
 
 /// A session on `worker`.
-pub(crate) fn stage((worker, gate): &(Rc<RecorderWorker>, Arc<Notify>)) -> Stage {
-    let diary = Diary::default();
-    let (session, link) = Session::open(
+pub(crate) fn open_session((worker, gate): &(Rc<RecordingWorker>, Arc<Notify>)) -> TestSession {
+    let events = EventLog::default();
+    let (session, connection) = Session::open(
         worker,
-        Carrier::WebSocket(PIPE),
-        Wire::new(None),
-        Admitted { admission: diary.clone(), owner: None },
+        TransportState::WebSocket(PIPE),
+        TcpHandle::new(None),
+        Admitted { admission: events.clone(), owner: None },
     );
-    Stage { gate: gate.clone(), worker: worker.clone(), session, link, diary }
+    TestSession { gate: gate.clone(), worker: worker.clone(), session, connection, events }
 }
 
-impl Stage {
-    /// The client says this; answers once the session has dealt with it. A session that has ended hears nothing.
-    pub(crate) async fn says(&self, text: &'static str) {
-        let _ = self.session.send(Inbound { pipe: PIPE, said: Said::Text(text.into()), counted: None }).await;
+impl TestSession {
+    /// The client send this; answers once the session has dealt with it. A session that has ended hears nothing.
+    pub(crate) async fn send(&self, text: &'static str) {
+        let _ = self
+            .session
+            .send(Inbound { pipe: PIPE, input: PipeInput::Text(text.into()), permit: None })
+            .await;
         tokio::task::yield_now().await;
     }
 
     /// Everything queued toward the client: texts without their frame header, a close frame as `close <code> <reason>`.
-    pub(crate) fn sent(&self) -> Vec<String> {
+    pub(crate) fn received(&self) -> Vec<String> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut texts = Vec::new();
-        while let Poll::Ready(Taken::Frame(frame)) = self.link.outbox.poll_take(&mut cx) {
+        while let Poll::Ready(QueueItem::Frame(frame)) = self.connection.send_queue.poll_take(&mut cx) {
             let text = match frame[0] {
                 0x88 => {
                     let code = u16::from_be_bytes([frame[2], frame[3]]);

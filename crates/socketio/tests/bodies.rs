@@ -2,20 +2,20 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod lab;
+mod support;
 
 use std::time::Duration;
 
-use lab::{
+use socketio::{CloseReason, Config};
+use support::{
     http::{Poller, post, post_as, post_in_chunks},
     start,
 };
-use socketio::{CloseReason, Config};
 
 #[actix_rt::test]
 async fn a_body_with_more_events_than_answers_may_wait_gets_all_of_them() {
-    let bench = start(Config { outbox_frames: 256, ..Config::default() });
-    let poller = Poller::join(&bench).await;
+    let server = start(Config { send_queue_frames: 256, ..Config::default() });
+    let poller = Poller::join(&server).await;
     let body: Vec<String> = (0..600).map(|n| format!("42{n}[\"a\"]")).collect();
     let mut posting = poller.start(&post(&poller.query(), &body.join("\x1e"))).await;
     let mut seen = Vec::new();
@@ -24,26 +24,26 @@ async fn a_body_with_more_events_than_answers_may_wait_gets_all_of_them() {
     }
     let want: Vec<String> = (0..600).map(|n| format!("43{n}[\"a\",[],1]")).collect();
     assert_eq!(seen, want);
-    assert_eq!(posting.answer().await.short(), (200, "ok"));
+    assert_eq!(posting.response().await.short(), (200, "ok"));
 }
 
 #[actix_rt::test]
 async fn a_binary_body_is_refused_and_ends_the_session() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for kind in ["application/octet-stream", "Application/Octet-Stream; charset=x"] {
-        let poller = Poller::join(&bench).await;
+        let poller = Poller::join(&server).await;
         let request = post_as(&poller.query(), kind, "42[\"a\"]");
         let mut client = poller.start(&request).await;
-        assert_eq!(client.answer().await.status, 400);
+        assert_eq!(client.response().await.status, 400);
         assert_eq!(client.rest().await, "", "and the connection is closed");
-        poller.assert_gone().await;
+        poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
 async fn bodies_may_come_in_chunks_and_be_cut_anywhere() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let body = "421[\"é€😀\"]";
     for cut in 1..body.len() {
         let (head, tail) = body.as_bytes().split_at(cut);
@@ -54,37 +54,37 @@ async fn bodies_may_come_in_chunks_and_be_cut_anywhere() {
             client.send(b"\r\n").await;
         }
         client.send(b"0\r\n\r\n").await;
-        assert_eq!(client.answer().await.short(), (200, "ok"), "{cut}");
+        assert_eq!(client.response().await.short(), (200, "ok"), "{cut}");
         assert_eq!(poller.poll().await.packets(), ["431[\"é€😀\",[],1]"], "{cut}");
     }
     let request = post(&poller.query(), body);
     for cut in request.len() - body.len()..request.len() {
         let mut client = poller.wait_for(&request.as_bytes()[..cut]).await;
         client.send(&request.as_bytes()[cut..]).await;
-        assert_eq!(client.answer().await.short(), (200, "ok"), "{cut}");
+        assert_eq!(client.response().await.short(), (200, "ok"), "{cut}");
         assert_eq!(poller.poll().await.packets(), ["431[\"é€😀\",[],1]"], "{cut}");
     }
 }
 
 #[actix_rt::test]
 async fn a_body_that_is_no_text_ends_the_session() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let mut client = poller.start(&post_in_chunks(&poller.query())).await;
     client.send(b"3\r\n4\xC3\x28\r\n0\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 400);
-    poller.assert_gone().await;
+    assert_eq!(client.response().await.status, 400);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn a_body_that_does_not_come_in_time_ends_the_session() {
-    let bench = start(Config { body_timeout: Duration::from_millis(200), ..Config::default() });
-    let poller = Poller::join(&bench).await;
+    let server = start(Config { body_timeout: Duration::from_millis(200), ..Config::default() });
+    let poller = Poller::join(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
     let mut client = poller.wait_for(&request.as_bytes()[..request.len() - 3]).await;
-    assert_eq!(client.answer().await.status, 408);
-    assert_eq!(bench.next_close(), CloseReason::TransportError);
-    poller.assert_gone().await;
+    assert_eq!(client.response().await.status, 408);
+    assert_eq!(server.next_close(), CloseReason::TransportError);
+    poller.assert_unknown().await;
 }
 
 /// A body of an event of exactly `bytes` bytes, which is less in characters.
@@ -96,96 +96,96 @@ fn body_of(bytes: usize) -> String {
 
 #[actix_rt::test]
 async fn a_body_at_the_limit_passes_and_one_past_it_does_not() {
-    let bench = start(Config { max_payload: 1000, ..Config::default() });
-    let poller = Poller::join(&bench).await;
+    let server = start(Config { max_payload: 1000, ..Config::default() });
+    let poller = Poller::join(&server).await;
     assert_eq!(body_of(1000).len(), 1000);
-    poller.say(&body_of(1000)).await;
+    poller.send_text(&body_of(1000)).await;
     assert!(poller.poll().await.body.starts_with("431[\"x\",[\"é"));
     assert_eq!(poller.post(&body_of(1001)).await.short(), (413, ""));
 
     let mut client = poller.start(&post_in_chunks(&poller.query())).await;
     client.send(format!("3e9\r\n{}\r\n0\r\n\r\n", body_of(1001)).as_bytes()).await;
-    assert_eq!(client.answer().await.short(), (413, ""));
-    poller.assert_lives().await;
+    assert_eq!(client.response().await.short(), (413, ""));
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn a_body_is_refused_before_any_of_it_has_come() {
-    let bench = start(Config { max_payload: 1000, ..Config::default() });
-    let poller = Poller::join(&bench).await;
+    let server = start(Config { max_payload: 1000, ..Config::default() });
+    let poller = Poller::join(&server).await;
     let declared = post(&poller.query(), "").replace("Length: 0", "Length: 104857600");
     let mut client = poller.start(&declared).await;
-    assert_eq!(client.answer().await.short(), (413, ""));
-    poller.assert_lives().await;
+    assert_eq!(client.response().await.short(), (413, ""));
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn a_malformed_packet_ends_the_session_after_those_before_it_were_heard() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for bad in
         ["", "x", "7", "8", "42[\"a\"]\x1e", "\x1e42[\"a\"]", "42[\"a\"]\x1e\x1e42[\"a\"]", "0", "0{}", "4"]
     {
-        let poller = Poller::join(&bench).await;
+        let poller = Poller::join(&server).await;
         assert_eq!(poller.post(bad).await.status, 400, "{bad:?}");
-        assert_eq!(bench.next_close(), CloseReason::ParseError, "{bad:?}");
-        poller.assert_gone().await;
+        assert_eq!(server.next_close(), CloseReason::ParseError, "{bad:?}");
+        poller.assert_unknown().await;
     }
-    let poller = Poller::join(&bench).await;
+    let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
     assert_eq!(poller.post("421[\"good\"]\x1ebad!").await.status, 400);
-    let answer = waiting.answer().await;
-    assert_eq!(answer.packets(), ["431[\"good\",[],1]"]);
-    poller.assert_gone().await;
+    let response = waiting.response().await;
+    assert_eq!(response.packets(), ["431[\"good\",[],1]"]);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn only_the_server_pings_and_upgrades() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for bad in ["2", "2probe", "5"] {
-        let poller = Poller::join(&bench).await;
+        let poller = Poller::join(&server).await;
         assert_eq!(poller.post(bad).await.status, 400, "{bad:?}");
-        assert_eq!(bench.next_close(), CloseReason::TransportError, "{bad:?}");
-        poller.assert_gone().await;
+        assert_eq!(server.next_close(), CloseReason::TransportError, "{bad:?}");
+        poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
 async fn a_pong_and_a_noop_are_harmless() {
-    let bench = start(Config::default());
-    let poller = Poller::open(&bench).await;
-    poller.say("3\x1e6\x1e3").await;
-    poller.say("40").await;
+    let server = start(Config::default());
+    let poller = Poller::open(&server).await;
+    poller.send_text("3\x1e6\x1e3").await;
+    poller.send_text("40").await;
     assert_eq!(poller.poll().await.packets().len(), 3);
-    poller.assert_lives().await;
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn packets_in_one_body_are_bounded() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for body in ["\x1e".repeat(999_999), "\x1e3".repeat(100_000), "3\x1e".repeat(1024) + "3"] {
-        let poller = Poller::join(&bench).await;
+        let poller = Poller::join(&server).await;
         assert_eq!(poller.post(&body).await.status, 400);
-        poller.assert_gone().await;
+        poller.assert_unknown().await;
     }
-    let poller = Poller::join(&bench).await;
+    let poller = Poller::join(&server).await;
     let most = vec!["42[\"x\"]"; 1024].join("\x1e");
-    poller.say(&most).await;
-    poller.assert_lives().await;
+    poller.send_text(&most).await;
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn binary_arguments_travel_as_base64_both_ways() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let event = "452-[\"bytes\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
     let told = ["451-[\"bytes\",{\"_placeholder\":true,\"num\":0}]", "bAAEC/w=="];
-    poller.say(&format!("{event}\x1ebAAE=\x1ebAv8=")).await;
+    poller.send_text(&format!("{event}\x1ebAAE=\x1ebAv8=")).await;
     assert_eq!(poller.poll().await.packets(), told);
-    poller.say(event).await;
-    poller.say("bAAE=").await;
-    poller.say("3").await;
-    poller.say("bAv8=").await;
+    poller.send_text(event).await;
+    poller.send_text("bAAE=").await;
+    poller.send_text("3").await;
+    poller.send_text("bAv8=").await;
     assert_eq!(poller.poll().await.packets(), told);
     assert_eq!(poller.post("bnot base64").await.status, 400);
-    poller.assert_gone().await;
+    poller.assert_unknown().await;
 }

@@ -3,21 +3,21 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod lab;
+mod support;
 
-use lab::{
+use socketio::{Config, Cors};
+use support::{
     Client,
-    http::{Answer, BAD_REQUEST, Poller, UNKNOWN, get, post},
+    http::{BAD_REQUEST, Poller, Response, UNKNOWN, get, post},
     start, upgrade_request,
 };
-use socketio::{Config, Cors};
 
 const POLLING: &str = "EIO=4&transport=polling";
 
 #[actix_rt::test]
 async fn handshake_errors_come_in_the_references_order() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let sid = &poller.sid;
     let unknown_transport = r#"{"code":0,"message":"Transport unknown"}"#;
     let bad_method = r#"{"code":2,"message":"Bad handshake method"}"#;
@@ -51,41 +51,41 @@ async fn handshake_errors_come_in_the_references_order() {
         (get("EIO=4&EIO=3&transport=polling"), old_version),
     ];
     for (request, body) in table {
-        let answer = Client::dial(bench.address, None).await.ask(&request).await;
-        assert_eq!(answer.short(), (400, body), "{:.200}", request);
-        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let response = Client::dial(server.address, None).await.fetch(&request).await;
+        assert_eq!(response.short(), (400, body), "{:.200}", request);
+        assert_eq!(response.header("content-type"), Some("application/json"));
     }
-    let answer = Client::dial(bench.address, None).await.ask(&get(&format!("{POLLING}&deny=1"))).await;
-    assert_eq!(answer.short(), (403, r#"{"code":4,"message":"denied"}"#));
-    poller.assert_lives().await;
+    let response = Client::dial(server.address, None).await.fetch(&get(&format!("{POLLING}&deny=1"))).await;
+    assert_eq!(response.short(), (403, r#"{"code":4,"message":"denied"}"#));
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn jsonp_and_base64_parameters_change_nothing() {
-    let bench = start(Config::default());
-    let answer =
-        Client::dial(bench.address, None).await.ask(&get(&format!("{POLLING}&j=0&b64=1&t=1.5"))).await;
-    assert!(answer.body.starts_with("0{"), "{answer:?}");
-    assert_eq!(answer.header("content-type"), Some("text/plain; charset=UTF-8"));
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    let server = start(Config::default());
+    let response =
+        Client::dial(server.address, None).await.fetch(&get(&format!("{POLLING}&j=0&b64=1&t=1.5"))).await;
+    assert!(response.body.starts_with("0{"), "{response:?}");
+    assert_eq!(response.header("content-type"), Some("text/plain; charset=UTF-8"));
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
 }
 
 #[actix_rt::test]
 async fn a_transport_that_is_off_is_unknown() {
-    let bench = start(Config { polling: false, ..Config::default() });
-    let answer = Client::dial(bench.address, None).await.ask(&get(POLLING)).await;
-    assert_eq!(answer.short(), (400, r#"{"code":0,"message":"Transport unknown"}"#));
+    let server = start(Config { polling: false, ..Config::default() });
+    let response = Client::dial(server.address, None).await.fetch(&get(POLLING)).await;
+    assert_eq!(response.short(), (400, r#"{"code":0,"message":"Transport unknown"}"#));
 
-    let bench = start(Config { websocket: false, ..Config::default() });
-    let answer = Client::dial(bench.address, None).await.ask(&get(POLLING)).await;
-    assert!(answer.body.contains("\"upgrades\":[]"), "{answer:?}");
-    let mut client = Client::dial(bench.address, None).await;
+    let server = start(Config { websocket: false, ..Config::default() });
+    let response = Client::dial(server.address, None).await.fetch(&get(POLLING)).await;
+    assert!(response.body.contains("\"upgrades\":[]"), "{response:?}");
+    let mut client = Client::dial(server.address, None).await;
     let head = client.request(&upgrade_request("EIO=4&transport=websocket")).await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
     assert_eq!(client.rest().await, "Transport unknown");
 }
 
-/// Requests of every kind that a page may make, each with the start of its answer's head.
+/// Requests of every kind that a page may make, each with the start of its response's head.
 fn requests(poller: &Poller) -> Vec<(String, &'static str)> {
     vec![
         (get(POLLING), "HTTP/1.1 200"),
@@ -101,14 +101,14 @@ fn requests(poller: &Poller) -> Vec<(String, &'static str)> {
     ]
 }
 
-/// The answer's head and its three cross-origin headers.
+/// The response's head and its three cross-origin headers.
 async fn ask_from(poller: &Poller, request: &str, origin: &str) -> (String, [Option<String>; 3]) {
     let request = request.replacen("Host", &format!("Origin: {origin}\r\nHost"), 1);
     let head = poller.start(&request).await.request("").await;
-    let answer = Answer { status: 0, head, body: String::new() };
+    let response = Response { status: 0, head, body: String::new() };
     let names = ["access-control-allow-origin", "access-control-allow-credentials", "vary"];
-    let values = names.map(|name| answer.header(name).map(str::to_owned));
-    (answer.head, values)
+    let values = names.map(|name| response.header(name).map(str::to_owned));
+    (response.head, values)
 }
 
 #[actix_rt::test]
@@ -126,8 +126,8 @@ async fn every_answer_has_the_cross_origin_headers_that_are_configured() {
         (Cors::Origins(vec![here.to_owned()]), "https://here.example.evil", [None, None, some("Origin")]),
     ];
     for (cors, origin, want) in table {
-        let bench = start(Config { cors: cors.clone(), max_payload: 1000, ..Config::default() });
-        let poller = Poller::join(&bench).await;
+        let server = start(Config { cors: cors.clone(), max_payload: 1000, ..Config::default() });
+        let poller = Poller::join(&server).await;
         for (request, status) in requests(&poller) {
             let (head, headers) = ask_from(&poller, &request, origin).await;
             assert!(head.starts_with(status), "{cors:?} {request:.80}\n{head}");
@@ -146,26 +146,26 @@ async fn a_preflight_is_answered_before_anything_else_is_looked_at() {
         )
     };
     for cors in [Cors::Any, Cors::Reflect, Cors::Origins(vec![here.to_owned()])] {
-        let bench = start(Config { cors: cors.clone(), ..Config::default() });
+        let server = start(Config { cors: cors.clone(), ..Config::default() });
         for query in ["EIO=4&transport=polling", "", "EIO=3&transport=nonsense&sid=nobody", "deny=1"] {
-            let answer = Client::dial(bench.address, None).await.ask(&preflight(query)).await;
-            assert_eq!(answer.short(), (204, ""), "{query}");
+            let response = Client::dial(server.address, None).await.fetch(&preflight(query)).await;
+            assert_eq!(response.short(), (204, ""), "{query}");
             let origin = if cors == Cors::Any { "*" } else { here };
-            assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
-            assert_eq!(answer.header("access-control-allow-methods"), Some("GET,POST"));
-            assert_eq!(answer.header("access-control-allow-headers"), Some("x-a,x-b"));
+            assert_eq!(response.header("access-control-allow-origin"), Some(origin));
+            assert_eq!(response.header("access-control-allow-methods"), Some("GET,POST"));
+            assert_eq!(response.header("access-control-allow-headers"), Some("x-a,x-b"));
         }
     }
-    let bench = start(Config::default());
-    let answer = Client::dial(bench.address, None).await.ask(&preflight(POLLING)).await;
-    assert_eq!(answer.short(), (400, r#"{"code":2,"message":"Bad handshake method"}"#));
-    assert_eq!(answer.header("access-control-allow-origin"), None);
+    let server = start(Config::default());
+    let response = Client::dial(server.address, None).await.fetch(&preflight(POLLING)).await;
+    assert_eq!(response.short(), (400, r#"{"code":2,"message":"Bad handshake method"}"#));
+    assert_eq!(response.header("access-control-allow-origin"), None);
 }
 
 #[actix_rt::test]
 async fn an_origin_that_is_no_header_value_is_refused() {
-    let bench = start(Config { cors: Cors::Reflect, ..Config::default() });
+    let server = start(Config { cors: Cors::Reflect, ..Config::default() });
     let request = get(POLLING).replace("Host", "Origin: https://a\u{1}b\r\nHost");
-    let answer = Client::dial(bench.address, None).await.ask(&request).await;
-    assert_eq!(answer.status, 400);
+    let response = Client::dial(server.address, None).await.fetch(&request).await;
+    assert_eq!(response.status, 400);
 }

@@ -1,4 +1,4 @@
-//! The headers that an application adds to the answer that opens a session.
+//! The headers that an application adds to the response that opens a session.
 
 use actix_web::{
     App, HttpRequest,
@@ -6,7 +6,7 @@ use actix_web::{
     test::{TestRequest, call_service, init_service},
 };
 use bytes::Bytes;
-use socketio::{Config, EngineApp, EnginePeer, EngineServer, Line, Refusal};
+use socketio::{Config, EngineApp, EnginePeer, EngineServer, EngineSocket, Refusal};
 
 struct Baker;
 
@@ -24,7 +24,7 @@ impl EngineApp for Baker {
         ["a=1", "b=2"].map(|cookie| (SET_COOKIE, HeaderValue::from_static(cookie))).into()
     }
 
-    fn open(&self, _: Line, _: ()) -> Deaf {
+    fn open(&self, _: EngineSocket, _: ()) -> Deaf {
         Deaf
     }
 }

@@ -1,9 +1,9 @@
 //! What clients leave behind: after each kind of abuse the server holds no session, no descriptor and no memory of it. The
-//! server is a process of its own: the example `lab_server`, which cargo builds with the tests.
+//! server is a process of its own: the example `test_server`, which cargo builds with the tests.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod lab;
+mod support;
 #[path = "memory/unfinished.rs"]
 mod unfinished;
 
@@ -15,8 +15,8 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use lab::{
-    Bench, Client, DEADLINE, Frame, frame,
+use support::{
+    Client, DEADLINE, Frame, TestServer, frame,
     http::{Poller, get, post, post_as, post_in_chunks},
     upgrade_request,
 };
@@ -30,23 +30,23 @@ const SLACK: u64 = 12 * MIB;
 const AT_ONCE: usize = 32;
 
 /// The server process, as a test holds it.
-struct Remote {
+struct ServerProcess {
     process: Child,
     asks: ChildStdin,
     says: BufReader<ChildStdout>,
-    bench: Bench,
+    server: TestServer,
 }
 
-impl Remote {
+impl ServerProcess {
     fn start() -> Self {
         let this = std::env::current_exe().unwrap();
-        let server = this.ancestors().nth(2).unwrap().join("examples/lab_server");
+        let server = this.ancestors().nth(2).unwrap().join("examples/test_server");
         assert!(server.exists(), "{} is built with the tests", server.display());
         let mut process = Command::new(server).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let asks = process.stdin.take().unwrap();
         let mut says = BufReader::new(process.stdout.take().unwrap());
         let address = Self::word_after("address ", &mut says).parse().unwrap();
-        Self { process, asks, says, bench: Bench::of(address) }
+        Self { process, asks, says, server: TestServer::of(address) }
     }
 
     fn word_after(label: &str, says: &mut BufReader<ChildStdout>) -> String {
@@ -96,13 +96,13 @@ impl Remote {
     }
 
     /// Does `abuse` a few times, then often; in between and afterwards the server must be the same.
-    async fn endure<F: Future<Output = ()>>(
+    async fn assert_no_leak<F: Future<Output = ()>>(
         &mut self,
         warm_up: usize,
         times: usize,
         abuse: impl Fn(std::net::SocketAddr) -> F,
     ) {
-        let address = self.bench.address;
+        let address = self.server.address;
         let many = |times| stream::iter(0..times).for_each_concurrent(AT_ONCE, |_| abuse(address));
         many(warm_up).await;
         self.settle().await;
@@ -112,11 +112,11 @@ impl Remote {
         self.settle_descriptors(descriptors + AT_ONCE).await;
         let grown = self.memory().saturating_sub(base);
         assert!(grown < SLACK, "{} KiB more after {times} times", grown / 1024);
-        Client::join(&self.bench).await;
+        Client::join(&self.server).await;
     }
 }
 
-impl Drop for Remote {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -135,15 +135,15 @@ async fn half_sent_events_leave_nothing() {
     let abuse = |address| {
         let part = part.clone();
         async move {
-            let mut client = Client::join(&Bench::of(address)).await;
-            client.say("4510-[\"a\"]").await;
+            let mut client = Client::join(&TestServer::of(address)).await;
+            client.send_text("4510-[\"a\"]").await;
             for _ in 0..9 {
                 client.send(&part).await;
             }
             assert_read(&mut client).await;
         }
     };
-    Remote::start().endure(100, 1000, abuse).await;
+    ServerProcess::start().assert_no_leak(100, 1000, abuse).await;
 }
 
 #[actix_rt::test]
@@ -152,63 +152,63 @@ async fn one_byte_fragments_leave_nothing() {
     let abuse = |address| {
         let unfinished = unfinished.clone();
         async move {
-            let mut client = Client::join(&Bench::of(address)).await;
+            let mut client = Client::join(&TestServer::of(address)).await;
             client.send(&unfinished).await;
             assert_read(&mut client).await;
         }
     };
-    let mut remote = Remote::start();
-    remote.endure(100, 500, abuse).await;
+    let mut process = ServerProcess::start();
+    process.assert_no_leak(100, 500, abuse).await;
 
-    let base = remote.memory();
-    let mut client = Client::join(&remote.bench).await;
+    let base = process.memory();
+    let mut client = Client::join(&process.server).await;
     client.send_in_parts(&[frame(0x01, b"4"), frame(0x00, b"x").repeat(1_000_000)].concat()).await;
-    assert!(remote.memory() < base + SLACK);
-    remote.settle().await;
+    assert!(process.memory() < base + SLACK);
+    process.settle().await;
 }
 
 #[actix_rt::test]
 async fn abandoned_polls_leave_nothing() {
     let abuse = |address| async move {
-        let poller = Poller::join(&Bench::of(address)).await;
+        let poller = Poller::join(&TestServer::of(address)).await;
         drop(poller.start_poll().await);
     };
-    Remote::start().endure(200, 2000, abuse).await;
+    ServerProcess::start().assert_no_leak(200, 2000, abuse).await;
 }
 
 #[actix_rt::test]
 async fn abandoned_posts_and_probes_leave_nothing() {
     let abuse = |address| async move {
-        let poller = Poller::join(&Bench::of(address)).await;
+        let poller = Poller::join(&TestServer::of(address)).await;
         let mut probe = Client::probe(address, &poller.sid).await;
-        probe.say("2probe").await;
+        probe.send_text("2probe").await;
         assert_eq!(probe.next().await, Frame::Text("3probe".into()));
         let request = post(&poller.query(), "42[\"a\"]");
         drop(poller.start(&request[..request.len() - 1]).await);
         assert!(matches!(probe.next().await, Frame::Close(_)), "with the session its probe ends");
     };
-    Remote::start().endure(100, 500, abuse).await;
+    ServerProcess::start().assert_no_leak(100, 500, abuse).await;
 }
 
 #[actix_rt::test]
 async fn sessions_closed_by_the_server_and_not_polled_again_leave_nothing() {
     let abuse = |address| async move {
-        let poller = Poller::join(&Bench::of(address)).await;
+        let poller = Poller::join(&TestServer::of(address)).await;
         let mut waiting = poller.wait().await;
-        poller.say("42[\"count\",20]\x1e42[\"close me\"]").await;
-        assert_eq!(waiting.answer().await.packets().len(), 16);
+        poller.send_text("42[\"count\",20]\x1e42[\"close me\"]").await;
+        assert_eq!(waiting.response().await.packets().len(), 16);
     };
-    Remote::start().endure(20, 200, abuse).await;
+    ServerProcess::start().assert_no_leak(20, 200, abuse).await;
 }
 
 #[actix_rt::test]
 async fn refused_posts_are_answered_and_leave_nothing() {
     let abuse = |address| async move {
-        let poller = Poller::open(&Bench::of(address)).await;
+        let poller = Poller::open(&TestServer::of(address)).await;
         let request = post_as(&poller.query(), "application/octet-stream", "42[\"a\"]");
-        assert_eq!(poller.start(&request).await.answer().await.status, 400);
+        assert_eq!(poller.start(&request).await.response().await.status, 400);
     };
-    Remote::start().endure(200, 5000, abuse).await;
+    ServerProcess::start().assert_no_leak(200, 5000, abuse).await;
 }
 
 #[actix_rt::test]
@@ -218,63 +218,63 @@ async fn upgrades_that_are_reset_leave_nothing() {
         client.send(upgrade_request("EIO=4&transport=websocket&sid=nobody").as_bytes()).await;
         client.reset();
     };
-    Remote::start().endure(100, 1000, abuse).await;
+    ServerProcess::start().assert_no_leak(100, 1000, abuse).await;
 }
 
 #[actix_rt::test]
 async fn connections_that_the_server_has_ended_are_closed_whatever_the_client_does() {
-    let mut remote = Remote::start();
-    let base = remote.descriptors();
+    let mut process = ServerProcess::start();
+    let base = process.descriptors();
     let mut held = Vec::new();
     for index in 0..200 {
-        let mut client = Client::join(&remote.bench).await;
+        let mut client = Client::join(&process.server).await;
         // Half of them go on talking, and none reads or closes.
-        client.say("no packet").await;
+        client.send_text("no packet").await;
         if index % 2 == 0 {
             client.send_in_parts(&frame(0x81, b"42[\"a\"]").repeat(1000)).await;
         }
         held.push(client);
     }
-    remote.settle().await;
-    remote.settle_descriptors(base + AT_ONCE).await;
+    process.settle().await;
+    process.settle_descriptors(base + AT_ONCE).await;
 }
 
 #[actix_rt::test]
 async fn bodies_over_the_limit_are_not_kept() {
-    let mut remote = Remote::start();
-    let poller = Poller::open(&remote.bench).await;
-    poller.say("3").await;
-    let base = remote.memory();
+    let mut process = ServerProcess::start();
+    let poller = Poller::open(&process.server).await;
+    poller.send_text("3").await;
+    let base = process.memory();
     let declared = post(&poller.query(), "").replace("Length: 0", "Length: 104857600");
     let chunk = format!("{:x}\r\n{}\r\n", 65_536, "x".repeat(65_536));
     for (head, part) in [(declared, "x".repeat(65_536)), (post_in_chunks(&poller.query()), chunk)] {
         let mut client = poller.start(&head).await;
         for _ in 0..1600 {
             client.send_in_parts(part.as_bytes()).await;
-            assert!(remote.memory() < base + SLACK);
+            assert!(process.memory() < base + SLACK);
         }
     }
-    assert_eq!(poller.start(&get(&poller.query()).replace("GET", "PUT")).await.answer().await.status, 400);
-    assert_eq!(remote.sessions(), 1);
+    assert_eq!(poller.start(&get(&poller.query()).replace("GET", "PUT")).await.response().await.status, 400);
+    assert_eq!(process.sessions(), 1);
 }
 
 #[actix_rt::test]
 async fn a_flood_of_events_from_another_worker_waits_in_the_kernel() {
-    let remote = Remote::start();
-    let poller = Poller::join(&remote.bench).await;
-    let mut client = Client::dial_worker(remote.bench.address, &poller.worker, false).await;
-    client.ask_to_probe(&poller.sid).await;
-    client.say("2probe").await;
+    let process = ServerProcess::start();
+    let poller = Poller::join(&process.server).await;
+    let mut client = Client::dial_worker(process.server.address, &poller.worker, false).await;
+    client.upgrade_probe(&poller.sid).await;
+    client.send_text("2probe").await;
     assert_eq!(client.next().await, Frame::Text("3probe".into()));
-    client.say("5").await;
-    let base = remote.memory();
+    client.send_text("5").await;
+    let base = process.memory();
     let events =
         frame(0x81, b"42[\"x\",[1,[2,[3,[4,[5,[6,[7]]]]]]],{\"a\":{\"b\":{\"c\":[1,2,3]}}}]").repeat(1000);
     for sent in 0..200 {
         client.send(&events).await;
-        let grown = remote.memory().saturating_sub(base);
+        let grown = process.memory().saturating_sub(base);
         assert!(grown < SLACK, "{} KiB more after {sent} thousand events", grown / 1024);
     }
-    client.say("421[\"still here\"]").await;
+    client.send_text("421[\"still here\"]").await;
     assert_eq!(client.next().await, Frame::Text("431[\"still here\",[],1]".into()));
 }

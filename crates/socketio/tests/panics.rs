@@ -3,15 +3,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod lab;
+mod support;
 
-use lab::{
+use serde_json::json;
+use socketio::{CloseReason, Config, Target};
+use support::{
     Client, Frame,
     http::{Poller, UNKNOWN},
     start,
 };
-use serde_json::json;
-use socketio::{CloseReason, Config, Selection};
 use tokio::time::{Duration, sleep, timeout};
 
 /// Where the application panics, what the client sends besides its CONNECT, the code of the close frame that follows, and
@@ -27,45 +27,45 @@ const PLACES: [(&str, &str, u16, Option<CloseReason>); 6] = [
 
 #[actix_rt::test]
 async fn a_panic_of_the_application_ends_one_connection() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     let mut bystanders = Vec::new();
     for _ in 0..4 {
-        bystanders.push(Client::join(&bench).await);
+        bystanders.push(Client::join(&server).await);
     }
     for (place, then, code, told) in PLACES {
-        let mut client = Client::open(&bench).await;
-        client.say(&format!("40{{\"panic\":\"{place}\"}}")).await;
+        let mut client = Client::open(&server).await;
+        client.send_text(&format!("40{{\"panic\":\"{place}\"}}")).await;
         // Those of whom more is wanted are in first.
         if !place.starts_with("connect") {
             while client.next().await != Frame::Text("42[\"hello\"]".into()) {}
         }
         match place {
             // Pongs without end are a flood.
-            "ending" => client.send(&lab::frame(0x81, b"3").repeat(100)).await,
-            _ if !then.is_empty() => client.say(then).await,
+            "ending" => client.send(&support::frame(0x81, b"3").repeat(100)).await,
+            _ if !then.is_empty() => client.send_text(then).await,
             _ => {}
         }
         assert_eq!(close_code(&mut client).await, code, "{place}");
         if let Some(reason) = told {
-            assert_eq!(bench.next_close(), reason, "{place}");
+            assert_eq!(server.next_close(), reason, "{place}");
         }
-        nobody_is_left_but(&bench, 4).await;
-        bench.broadcast("everybody", "news", json!(place)).await;
+        nobody_is_left_but(&server, 4).await;
+        server.broadcast("everybody", "news", json!(place)).await;
         for bystander in &mut bystanders {
             assert_eq!(bystander.next().await, Frame::Text(format!("42[\"news\",\"{place}\"]")));
         }
     }
-    assert_eq!(bench.bus.shards_alive().await, 2);
+    assert_eq!(server.io.shards_alive().await, 2);
 }
 
 #[actix_rt::test]
 async fn a_client_that_polls_is_answered_after_a_panic() {
-    let bench = start(Config::default());
-    let poller = Poller::open(&bench).await;
-    poller.say("40{\"panic\":\"event\"}").await;
+    let server = start(Config::default());
+    let poller = Poller::open(&server).await;
+    poller.send_text("40{\"panic\":\"event\"}").await;
     assert_eq!(poller.post("42[\"any\"]").await.short(), (400, UNKNOWN));
-    poller.assert_gone().await;
-    nobody_is_left_but(&bench, 0).await;
+    poller.assert_unknown().await;
+    nobody_is_left_but(&server, 0).await;
 }
 
 /// The code of the close frame, behind whatever comes before it.
@@ -83,12 +83,12 @@ async fn close_code(client: &mut Client) -> u16 {
 }
 
 /// Waits until so many sockets are in the room that all of them enter.
-async fn nobody_is_left_but(bench: &lab::Bench, count: usize) {
+async fn nobody_is_left_but(server: &support::TestServer, count: usize) {
     let settled = async {
-        while bench.bus.count().await != count {
+        while server.io.count().await != count {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(lab::DEADLINE, settled).await.expect("the sockets leave");
-    assert_eq!(bench.bus.fetch(Selection::room("/", "everybody".into())).await.len(), count);
+    timeout(support::DEADLINE, settled).await.expect("the sockets leave");
+    assert_eq!(server.io.fetch(Target::room("/", "everybody".into())).await.len(), count);
 }

@@ -3,59 +3,59 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod lab;
+mod support;
 
 use std::time::Duration;
 
-use lab::{
+use serde_json::json;
+use socketio::{CloseReason, Config};
+use support::{
     Client, DEADLINE, Frame,
     http::{BAD_REQUEST, Poller, get, post, post_as},
     start, upgrade_request,
 };
-use serde_json::json;
-use socketio::{CloseReason, Config};
 
 const POLLING: &str = "EIO=4&transport=polling";
 
 #[actix_rt::test]
 async fn a_handshake_is_answered_at_once_with_the_open_packet_alone() {
-    let bench = start(Config::default());
-    let answer = Client::dial(bench.address, None).await.ask(&get(POLLING)).await;
-    assert_eq!(answer.packets().len(), 1);
-    let open: serde_json::Value = serde_json::from_str(&answer.body[1..]).unwrap();
+    let server = start(Config::default());
+    let response = Client::dial(server.address, None).await.fetch(&get(POLLING)).await;
+    assert_eq!(response.packets().len(), 1);
+    let open: serde_json::Value = serde_json::from_str(&response.body[1..]).unwrap();
     assert_eq!(open.as_object().unwrap().len(), 5);
     assert_eq!(open["upgrades"], json!(["websocket"]));
     assert_eq!(open["pingInterval"], json!(25_000));
     assert_eq!(open["pingTimeout"], json!(20_000));
     assert_eq!(open["maxPayload"], json!(1_000_000));
-    assert_eq!(answer.header("content-type"), Some("text/plain; charset=UTF-8"));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    assert_eq!(answer.header("access-control-allow-origin"), None);
+    assert_eq!(response.header("content-type"), Some("text/plain; charset=UTF-8"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    assert_eq!(response.header("access-control-allow-origin"), None);
 }
 
 #[actix_rt::test]
 async fn a_poll_brings_everything_queued_or_waits() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
-    poller.say("421[\"a\"]\x1e422[\"b\"]\x1e423[\"c\"]").await;
-    let answer = poller.poll().await;
-    assert_eq!(answer.packets(), ["431[\"a\",[],1]", "432[\"b\",[],1]", "433[\"c\",[],1]"]);
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    poller.send_text("421[\"a\"]\x1e422[\"b\"]\x1e423[\"c\"]").await;
+    let response = poller.poll().await;
+    assert_eq!(response.packets(), ["431[\"a\",[],1]", "432[\"b\",[],1]", "433[\"c\",[],1]"]);
     let mut waiting = poller.wait().await;
-    poller.say("424[\"d\"]").await;
-    assert_eq!(waiting.answer().await.short(), (200, "434[\"d\",[],1]"));
+    poller.send_text("424[\"d\"]").await;
+    assert_eq!(waiting.response().await.short(), (200, "434[\"d\",[],1]"));
 }
 
 #[actix_rt::test]
 async fn an_answer_has_sixteen_packets_at_most_and_the_next_one_the_rest() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
-    // So many that a client is far behind: a larger answer would be refused whole by clients that take sixteen.
-    poller.say("42[\"count\",200]").await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    // So many that a client is far behind: a larger response would be refused whole by clients that take sixteen.
+    poller.send_text("42[\"count\",200]").await;
     let mut seen = Vec::new();
     for packets in [16; 12].into_iter().chain([8]) {
-        let answer = poller.poll().await;
-        assert_eq!(answer.packets().len(), packets);
-        seen.extend(answer.packets().into_iter().map(str::to_owned));
+        let response = poller.poll().await;
+        assert_eq!(response.packets().len(), packets);
+        seen.extend(response.packets().into_iter().map(str::to_owned));
     }
     let want: Vec<_> = (0..200).map(|number| format!("42[\"n\",{number}]")).collect();
     assert_eq!(seen, want);
@@ -63,151 +63,151 @@ async fn an_answer_has_sixteen_packets_at_most_and_the_next_one_the_rest() {
 
 #[actix_rt::test]
 async fn a_connection_that_is_to_close_is_not_an_abort() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let request = get(&poller.query()).replace("Host", "Connection: close\r\nHost");
     let mut waiting = poller.wait_for(request.as_bytes()).await;
-    poller.say("421[\"a\"]").await;
-    assert_eq!(waiting.answer().await.short(), (200, "431[\"a\",[],1]"));
+    poller.send_text("421[\"a\"]").await;
+    assert_eq!(waiting.response().await.short(), (200, "431[\"a\",[],1]"));
     assert_eq!(waiting.rest().await, "");
-    poller.assert_lives().await;
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn a_post_is_answered_ok() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
-    let answer = poller.post("3").await;
-    assert_eq!(answer.short(), (200, "ok"));
-    assert_eq!(answer.header("content-type"), Some("text/html"));
-    assert_eq!(answer.header("content-length"), Some("2"));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    let response = poller.post("3").await;
+    assert_eq!(response.short(), (200, "ok"));
+    assert_eq!(response.header("content-type"), Some("text/html"));
+    assert_eq!(response.header("content-length"), Some("2"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
         let request = post_as(&poller.query(), kind, "3");
-        assert_eq!(poller.start(&request).await.answer().await.short(), (200, "ok"), "{kind:?}");
+        assert_eq!(poller.start(&request).await.response().await.short(), (200, "ok"), "{kind:?}");
     }
 }
 
 #[actix_rt::test]
 async fn a_second_poll_ends_the_session() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let mut first = poller.wait().await;
     assert_eq!(poller.poll().await.short(), (400, ""));
-    assert_eq!(first.answer().await.short(), (200, "1"));
-    assert_eq!(bench.next_close(), CloseReason::TransportError);
-    poller.assert_gone().await;
+    assert_eq!(first.response().await.short(), (200, "1"));
+    assert_eq!(server.next_close(), CloseReason::TransportError);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn a_second_post_ends_the_session() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
     let (head, tail) = request.as_bytes().split_at(request.len() - 3);
     let mut first = poller.wait_for(head).await;
     assert_eq!(poller.post("3").await.short(), (400, ""));
     first.send(tail).await;
-    assert_eq!(first.answer().await.status, 400);
-    assert_eq!(bench.next_close(), CloseReason::TransportError);
-    poller.assert_gone().await;
+    assert_eq!(first.response().await.status, 400);
+    assert_eq!(server.next_close(), CloseReason::TransportError);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn a_poll_that_is_broken_off_ends_the_session() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for _ in 0..4 {
-        let poller = Poller::join(&bench).await;
+        let poller = Poller::join(&server).await;
         drop(poller.wait().await);
-        assert_eq!(bench.next_close(), CloseReason::TransportClose);
-        poller.assert_gone().await;
+        assert_eq!(server.next_close(), CloseReason::TransportClose);
+        poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
 async fn a_poll_whose_connection_is_reset_ends_the_session() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     poller.wait().await.reset();
-    assert_eq!(bench.next_close(), CloseReason::TransportClose);
-    poller.assert_gone().await;
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn a_post_that_is_broken_off_ends_the_session() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
     drop(poller.wait_for(&request.as_bytes()[..request.len() - 3]).await);
-    assert_eq!(bench.next_close(), CloseReason::TransportError);
-    poller.assert_gone().await;
+    assert_eq!(server.next_close(), CloseReason::TransportError);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn a_close_packet_ends_the_session_and_releases_the_poll() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
-    poller.say("1").await;
-    assert_eq!(waiting.answer().await.short(), (200, "6"));
-    assert_eq!(bench.next_close(), CloseReason::TransportClose);
-    poller.assert_gone().await;
+    poller.send_text("1").await;
+    assert_eq!(waiting.response().await.short(), (200, "6"));
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+    poller.assert_unknown().await;
 
-    let poller = Poller::join(&bench).await;
-    poller.say("41\x1e1").await;
-    assert_eq!(bench.next_close(), CloseReason::ClientLeft);
-    poller.assert_gone().await;
+    let poller = Poller::join(&server).await;
+    poller.send_text("41\x1e1").await;
+    assert_eq!(server.next_close(), CloseReason::ClientDisconnect);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn other_methods_are_refused_and_the_session_lives_on() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
         let request = get(&poller.query()).replacen("GET", method, 1);
-        assert_eq!(poller.start(&request).await.answer().await.status, 400, "{method}");
+        assert_eq!(poller.start(&request).await.response().await.status, 400, "{method}");
     }
-    poller.assert_lives().await;
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn closing_from_the_server_answers_the_poll_that_waits() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
-    poller.say("42[\"join\",\"r\"]").await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    poller.send_text("42[\"join\",\"r\"]").await;
     let mut waiting = poller.wait().await;
-    bench.bus.close_all(CloseReason::ShuttingDown, 1, Duration::ZERO).await;
-    assert_eq!(waiting.answer().await.short(), (200, "1"));
-    poller.assert_gone().await;
+    server.io.close_all(CloseReason::ShuttingDown, 1, Duration::ZERO).await;
+    assert_eq!(waiting.response().await.short(), (200, "1"));
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn closing_from_the_server_flushes_and_waits_for_the_next_poll() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for (event, last) in [("close me", &[][..]), ("put out", &["41"])] {
-        let poller = Poller::join(&bench).await;
-        poller.say(&format!("42[\"count\",20]\x1e42[\"{event}\"]")).await;
-        assert_eq!(bench.next_close(), CloseReason::ServerClose);
-        poller.say("421[\"ignored\"]").await;
+        let poller = Poller::join(&server).await;
+        poller.send_text(&format!("42[\"count\",20]\x1e42[\"{event}\"]")).await;
+        assert_eq!(server.next_close(), CloseReason::ServerClose);
+        poller.send_text("421[\"ignored\"]").await;
         assert_eq!(poller.poll().await.packets().len(), 16);
-        let answer = poller.poll().await;
-        assert_eq!(answer.packets()[..4], ["42[\"n\",16]", "42[\"n\",17]", "42[\"n\",18]", "42[\"n\",19]"]);
-        assert_eq!(answer.packets()[4..], *last);
+        let response = poller.poll().await;
+        assert_eq!(response.packets()[..4], ["42[\"n\",16]", "42[\"n\",17]", "42[\"n\",18]", "42[\"n\",19]"]);
+        assert_eq!(response.packets()[4..], *last);
         assert_eq!(poller.poll().await.short(), (200, "1"), "by itself, which stock clients need");
-        poller.assert_gone().await;
+        poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
 async fn a_namespace_can_be_left_by_either_side() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
-    poller.say("42[\"leave me\"]").await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    poller.send_text("42[\"leave me\"]").await;
     assert_eq!(poller.poll().await.short(), (200, "41"));
-    assert_eq!(bench.next_close(), CloseReason::ServerLeft);
-    poller.say("40\x1e41\x1e40").await;
-    let answer = poller.poll().await;
-    assert!(answer.packets()[0].starts_with("40{"), "{answer:?}");
+    assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
+    poller.send_text("40\x1e41\x1e40").await;
+    let response = poller.poll().await;
+    assert!(response.packets()[0].starts_with("40{"), "{response:?}");
 }
 
 #[actix_rt::test]
@@ -217,81 +217,81 @@ async fn the_heartbeat_goes_through_polls_and_silence_ends_the_session() {
         ping_timeout: Duration::from_millis(300),
         ..Config::default()
     };
-    let bench = start(config);
-    let poller = Poller::join(&bench).await;
+    let server = start(config);
+    let poller = Poller::join(&server).await;
     for _ in 0..3 {
         assert_eq!(poller.poll().await.short(), (200, "2"));
-        poller.say("3").await;
+        poller.send_text("3").await;
     }
     let mut waiting = poller.start_poll().await;
-    assert_eq!(waiting.answer().await.short(), (200, "2"));
+    assert_eq!(waiting.response().await.short(), (200, "2"));
     let mut waiting = poller.start_poll().await;
-    assert_eq!(waiting.answer().await.short(), (200, "1"));
-    assert_eq!(bench.next_close(), CloseReason::PingTimeout);
-    poller.assert_gone().await;
+    assert_eq!(waiting.response().await.short(), (200, "1"));
+    assert_eq!(server.next_close(), CloseReason::PingTimeout);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn a_session_that_joins_nothing_is_closed() {
-    let bench = start(Config { connect_timeout: Duration::from_millis(200), ..Config::default() });
-    let poller = Poller::open(&bench).await;
+    let server = start(Config { connect_timeout: Duration::from_millis(200), ..Config::default() });
+    let poller = Poller::open(&server).await;
     assert_eq!(poller.poll().await.short(), (200, "1"));
-    poller.assert_gone().await;
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn sessions_are_found_from_any_worker() {
-    let bench = start(Config::default());
-    let first = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let first = Poller::join(&server).await;
     let second = loop {
-        let other = Poller::join(&bench).await;
+        let other = Poller::join(&server).await;
         if other.worker != first.worker {
             break other;
         }
     };
     for poller in [&first, &second] {
-        poller.say("420[\"join\",\"r\"]").await;
+        poller.send_text("420[\"join\",\"r\"]").await;
         assert_eq!(poller.poll().await.short(), (200, "430[\"join\",[null],1]"));
     }
     for (poller, other) in [(&first, Some(&second)), (&second, None)] {
-        let mut away = Client::dial_worker(bench.address, &poller.worker, false).await;
-        assert_eq!(away.ask(&post(&poller.query(), "421[\"a\"]")).await.short(), (200, "ok"));
-        assert_eq!(away.ask(&get(&poller.query())).await.short(), (200, "431[\"a\",[],1]"));
+        let mut away = Client::dial_worker(server.address, &poller.worker, false).await;
+        assert_eq!(away.fetch(&post(&poller.query(), "421[\"a\"]")).await.short(), (200, "ok"));
+        assert_eq!(away.fetch(&get(&poller.query())).await.short(), (200, "431[\"a\",[],1]"));
         away.send(get(&poller.query()).as_bytes()).await;
-        bench.broadcast("r", "news", json!(7)).await;
-        assert_eq!(away.answer().await.short(), (200, "42[\"news\",7]"));
+        server.broadcast("r", "news", json!(7)).await;
+        assert_eq!(away.response().await.short(), (200, "42[\"news\",7]"));
         if let Some(other) = other {
             assert_eq!(other.poll().await.short(), (200, "42[\"news\",7]"));
         }
         away.send(get(&poller.query()).as_bytes()).await;
         drop(away);
-        assert_eq!(bench.next_close(), CloseReason::TransportClose, "an abort, too");
-        poller.assert_gone().await;
+        assert_eq!(server.next_close(), CloseReason::TransportClose, "an abort, too");
+        poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
 async fn a_websocket_session_is_not_for_polling() {
-    let bench = start(Config::default());
-    let mut client = Client::dial(bench.address, None).await;
+    let server = start(Config::default());
+    let mut client = Client::dial(server.address, None).await;
     client.request(&upgrade_request("EIO=4&transport=websocket")).await;
     let Frame::Text(open) = client.next().await else { panic!("the open packet") };
     let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
     let query = format!("{POLLING}&sid={}", open["sid"].as_str().unwrap());
     for request in [get(&query), post(&query, "1")] {
-        let answer = Client::dial(bench.address, None).await.ask(&request).await;
-        assert_eq!(answer.short(), (400, BAD_REQUEST));
+        let response = Client::dial(server.address, None).await.fetch(&request).await;
+        assert_eq!(response.short(), (400, BAD_REQUEST));
     }
     client.connect().await;
 }
 
 #[actix_rt::test]
 async fn many_sessions_poll_at_once_and_each_gets_its_own() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     let mut pollers = Vec::new();
     for index in 0..20 {
-        let poller = Poller::join(&bench).await;
-        poller.say(&format!("42[\"join\",\"all\"]\x1e42[\"join\",\"{index}\"]")).await;
+        let poller = Poller::join(&server).await;
+        poller.send_text(&format!("42[\"join\",\"all\"]\x1e42[\"join\",\"{index}\"]")).await;
         pollers.push(poller);
     }
     let mut waiting = Vec::new();
@@ -299,14 +299,14 @@ async fn many_sessions_poll_at_once_and_each_gets_its_own() {
         waiting.push(poller.start_poll().await);
     }
     for index in 0..20 {
-        bench.broadcast(&index.to_string(), "own", json!(index)).await;
+        server.broadcast(&index.to_string(), "own", json!(index)).await;
     }
     for (index, waiting) in waiting.iter_mut().enumerate() {
-        assert_eq!(waiting.answer().await.short(), (200, format!("42[\"own\",{index}]").as_str()));
+        assert_eq!(waiting.response().await.short(), (200, format!("42[\"own\",{index}]").as_str()));
     }
-    bench.broadcast("all", "news", json!(1)).await;
+    server.broadcast("all", "news", json!(1)).await;
     let answers = futures_util::future::join_all(pollers.iter().map(Poller::poll));
-    for answer in tokio::time::timeout(DEADLINE, answers).await.unwrap() {
-        assert_eq!(answer.short(), (200, "42[\"news\",1]"));
+    for response in tokio::time::timeout(DEADLINE, answers).await.unwrap() {
+        assert_eq!(response.short(), (200, "42[\"news\",1]"));
     }
 }

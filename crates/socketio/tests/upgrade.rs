@@ -2,27 +2,27 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod lab;
+mod support;
 
 use std::time::Duration;
 
-use lab::{
-    Bench, Client, Frame,
+use serde_json::json;
+use socketio::{CloseReason, Config, Operation};
+use support::{
+    Client, Frame, TestServer,
     http::{BAD_REQUEST, Poller, get, post},
     start, upgrade_request,
 };
-use serde_json::json;
-use socketio::{CloseReason, Config, Fanout};
 
 fn text(text: &str) -> Frame {
     Frame::Text(text.to_owned())
 }
 
 /// A session, and a WebSocket whose probe was answered.
-async fn probed(bench: &Bench) -> (Poller, Client) {
-    let poller = Poller::join(bench).await;
-    let mut probe = Client::probe(bench.address, &poller.sid).await;
-    probe.say("2probe").await;
+async fn probed(server: &TestServer) -> (Poller, Client) {
+    let poller = Poller::join(server).await;
+    let mut probe = Client::probe(server.address, &poller.sid).await;
+    probe.send_text("2probe").await;
     assert_eq!(probe.next().await, text("3probe"));
     (poller, probe)
 }
@@ -30,11 +30,11 @@ async fn probed(bench: &Bench) -> (Poller, Client) {
 /// Whether a WebSocket may probe now; it leaves again in good order.
 async fn can_probe(poller: &Poller) -> bool {
     let mut probe = Client::probe(poller.address, &poller.sid).await;
-    probe.say("2probe").await;
+    probe.send_text("2probe").await;
     if probe.next().await != text("3probe") {
         return false;
     }
-    probe.say("leave").await;
+    probe.send_text("leave").await;
     assert!(matches!(probe.next().await, Frame::Close(_)));
     true
 }
@@ -48,7 +48,7 @@ async fn assert_turned_away(address: std::net::SocketAddr, sid: &str) {
 
 /// The session speaks over this WebSocket.
 async fn assert_carries(client: &mut Client) {
-    client.say("4299[\"ping\"]").await;
+    client.send_text("4299[\"ping\"]").await;
     assert_eq!(client.next().await, text("4399[\"ping\",[],1]"));
 }
 
@@ -60,15 +60,15 @@ async fn assert_elsewhere(poller: &Poller) {
 
 #[actix_rt::test]
 async fn the_poll_that_waits_is_released_and_the_session_moves() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
-    let mut probe = Client::probe(bench.address, &poller.sid).await;
-    probe.say("2probe").await;
+    let mut probe = Client::probe(server.address, &poller.sid).await;
+    probe.send_text("2probe").await;
     assert_eq!(probe.next().await, text("3probe"));
-    assert_eq!(waiting.answer().await.short(), (200, "6"));
+    assert_eq!(waiting.response().await.short(), (200, "6"));
     assert_eq!(poller.poll().await.short(), (200, "6"), "and so is every later one");
-    probe.say("5").await;
+    probe.send_text("5").await;
     assert_carries(&mut probe).await;
     assert_elsewhere(&poller).await;
     assert_carries(&mut probe).await;
@@ -76,48 +76,49 @@ async fn the_poll_that_waits_is_released_and_the_session_moves() {
 
 #[actix_rt::test]
 async fn a_session_moves_before_it_has_joined_anything() {
-    let bench = start(Config::default());
-    let poller = Poller::open(&bench).await;
-    let mut probe = Client::probe(bench.address, &poller.sid).await;
-    probe.say("2probe").await;
+    let server = start(Config::default());
+    let poller = Poller::open(&server).await;
+    let mut probe = Client::probe(server.address, &poller.sid).await;
+    probe.send_text("2probe").await;
     assert_eq!(probe.next().await, text("3probe"));
-    probe.say("5").await;
+    probe.send_text("5").await;
     probe.connect().await;
 }
 
 #[actix_rt::test]
 async fn a_poll_that_waits_when_the_upgrade_comes_unannounced_is_released() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
-    let mut probe = Client::probe(bench.address, &poller.sid).await;
-    probe.say("5").await;
+    let mut probe = Client::probe(server.address, &poller.sid).await;
+    probe.send_text("5").await;
     assert_carries(&mut probe).await;
-    assert_eq!(waiting.answer().await.short(), (200, "6"));
+    assert_eq!(waiting.response().await.short(), (200, "6"));
     assert_elsewhere(&poller).await;
 }
 
 #[actix_rt::test]
 async fn probe_and_upgrade_at_once_leave_no_stray_packet() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
-    let mut probe = Client::probe(bench.address, &poller.sid).await;
-    let both = [lab::frame(0x81, b"2probe"), lab::frame(0x81, b"5"), lab::frame(0x81, b"421[\"a\"]")];
+    let mut probe = Client::probe(server.address, &poller.sid).await;
+    let both =
+        [support::frame(0x81, b"2probe"), support::frame(0x81, b"5"), support::frame(0x81, b"421[\"a\"]")];
     probe.send(&both.concat()).await;
     assert_eq!(probe.next().await, text("3probe"));
     assert_eq!(probe.next().await, text("431[\"a\",[],1]"));
-    assert_eq!(waiting.answer().await.short(), (200, "6"));
+    assert_eq!(waiting.response().await.short(), (200, "6"));
 }
 
 #[actix_rt::test]
 async fn what_is_sent_while_probing_goes_to_a_poll_or_waits_for_the_upgrade() {
-    let bench = start(Config::default());
-    let (poller, mut probe) = probed(&bench).await;
-    poller.say("421[\"a\"]").await;
+    let server = start(Config::default());
+    let (poller, mut probe) = probed(&server).await;
+    poller.send_text("421[\"a\"]").await;
     assert_eq!(poller.poll().await.short(), (200, "431[\"a\",[],1]"));
-    poller.say("422[\"b\"]\x1e423[\"c\"]").await;
-    probe.say("5").await;
+    poller.send_text("422[\"b\"]\x1e423[\"c\"]").await;
+    probe.send_text("5").await;
     assert_eq!(probe.next().await, text("432[\"b\",[],1]"));
     assert_eq!(probe.next().await, text("433[\"c\",[],1]"));
     assert_carries(&mut probe).await;
@@ -125,28 +126,28 @@ async fn what_is_sent_while_probing_goes_to_a_poll_or_waits_for_the_upgrade() {
 
 #[actix_rt::test]
 async fn a_post_under_way_while_the_session_moves_is_heard() {
-    let bench = start(Config::default());
-    let (poller, mut probe) = probed(&bench).await;
+    let server = start(Config::default());
+    let (poller, mut probe) = probed(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
     let (head, tail) = request.as_bytes().split_at(request.len() - 3);
     let mut posting = poller.wait_for(head).await;
-    probe.say("5").await;
+    probe.send_text("5").await;
     assert_carries(&mut probe).await;
     posting.send(tail).await;
-    assert_eq!(posting.answer().await.short(), (200, "ok"));
+    assert_eq!(posting.response().await.short(), (200, "ok"));
     assert_eq!(probe.next().await, text("431[\"a\",[],1]"));
 }
 
 #[actix_rt::test]
 async fn a_post_broken_off_after_the_session_moved_does_no_harm() {
-    let bench = start(Config::default());
-    let (poller, mut probe) = probed(&bench).await;
+    let server = start(Config::default());
+    let (poller, mut probe) = probed(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
     let posting = poller.wait_for(&request.as_bytes()[..request.len() - 3]).await;
-    probe.say("5").await;
+    probe.send_text("5").await;
     assert_carries(&mut probe).await;
     drop(posting);
-    Client::dial_worker(bench.address, &poller.worker, true).await;
+    Client::dial_worker(server.address, &poller.worker, true).await;
     assert_carries(&mut probe).await;
 }
 
@@ -157,40 +158,40 @@ async fn a_ping_due_while_probing_is_answered_on_either_transport() {
         ping_timeout: Duration::from_millis(1500),
         ..Config::default()
     };
-    let bench = start(config);
-    let (poller, mut probe) = probed(&bench).await;
+    let server = start(config);
+    let (poller, mut probe) = probed(&server).await;
     // Nothing polls, so the ping of this interval waits for the upgrade.
     tokio::time::sleep(Duration::from_millis(450)).await;
-    probe.say("5").await;
+    probe.send_text("5").await;
     assert_eq!(probe.next_with_pings().await, text("2"));
-    probe.say("3").await;
+    probe.send_text("3").await;
     for _ in 0..6 {
         assert_eq!(probe.next_with_pings().await, text("2"), "the heartbeat goes on");
-        probe.say("3").await;
+        probe.send_text("3").await;
     }
     assert_elsewhere(&poller).await;
 }
 
 #[actix_rt::test]
 async fn one_websocket_at_a_time_may_probe_and_the_first_goes_on() {
-    let bench = start(Config::default());
-    let (poller, mut probe) = probed(&bench).await;
+    let server = start(Config::default());
+    let (poller, mut probe) = probed(&server).await;
     for _ in 0..5 {
-        assert_turned_away(bench.address, &poller.sid).await;
+        assert_turned_away(server.address, &poller.sid).await;
     }
-    probe.say("5").await;
+    probe.send_text("5").await;
     assert_carries(&mut probe).await;
-    assert_turned_away(bench.address, &poller.sid).await;
+    assert_turned_away(server.address, &poller.sid).await;
     assert_carries(&mut probe).await;
 }
 
 #[actix_rt::test]
 async fn a_probe_that_goes_away_makes_room_for_another() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
-    for goodbye in [&lab::frame(0x88, &[0x03, 0xE8])[..], &[0xC1, 0x80][..], b""] {
-        let mut probe = Client::probe(bench.address, &poller.sid).await;
-        probe.say("2probe").await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    for goodbye in [&support::frame(0x88, &[0x03, 0xE8])[..], &[0xC1, 0x80][..], b""] {
+        let mut probe = Client::probe(server.address, &poller.sid).await;
+        probe.send_text("2probe").await;
         assert_eq!(probe.next().await, text("3probe"));
         probe.send(goodbye).await;
         if !goodbye.is_empty() {
@@ -198,7 +199,7 @@ async fn a_probe_that_goes_away_makes_room_for_another() {
             assert_eq!(probe.next().await, Frame::End);
         }
         drop(probe);
-        poller.assert_lives().await;
+        poller.assert_alive().await;
         // The end of a broken connection and the next probe reach the session in no certain order.
         while !can_probe(&poller).await {}
     }
@@ -206,32 +207,32 @@ async fn a_probe_that_goes_away_makes_room_for_another() {
 
 #[actix_rt::test]
 async fn a_probe_that_makes_no_sense_is_closed_and_the_session_goes_on() {
-    let bench = start(Config::default());
-    let poller = Poller::join(&bench).await;
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
     for nonsense in ["2", "2other", "3probe", "1", "42[\"a\"]", "", "x"] {
-        let mut probe = Client::probe(bench.address, &poller.sid).await;
-        probe.say(nonsense).await;
+        let mut probe = Client::probe(server.address, &poller.sid).await;
+        probe.send_text(nonsense).await;
         assert!(matches!(probe.next().await, Frame::Close(_)), "{nonsense:?}");
         assert_eq!(probe.next().await, Frame::End, "{nonsense:?}");
-        poller.assert_lives().await;
+        poller.assert_alive().await;
     }
-    let mut probe = Client::probe(bench.address, &poller.sid).await;
-    probe.send(&lab::frame(0x82, b"binary")).await;
+    let mut probe = Client::probe(server.address, &poller.sid).await;
+    probe.send(&support::frame(0x82, b"binary")).await;
     assert!(matches!(probe.next().await, Frame::Close(_)));
-    poller.assert_lives().await;
+    poller.assert_alive().await;
 }
 
 #[actix_rt::test]
 async fn an_upgrade_that_does_not_come_closes_the_probe_only() {
-    let bench = start(Config { upgrade_timeout: Duration::from_millis(200), ..Config::default() });
-    let (poller, mut probe) = probed(&bench).await;
+    let server = start(Config { upgrade_timeout: Duration::from_millis(200), ..Config::default() });
+    let (poller, mut probe) = probed(&server).await;
     assert!(matches!(probe.next().await, Frame::Close(_)));
     assert_eq!(probe.next().await, Frame::End);
-    poller.assert_lives().await;
-    let mut probe = Client::probe(bench.address, &poller.sid).await;
-    probe.say("2probe").await;
+    poller.assert_alive().await;
+    let mut probe = Client::probe(server.address, &poller.sid).await;
+    probe.send_text("2probe").await;
     assert_eq!(probe.next().await, text("3probe"));
-    probe.say("5").await;
+    probe.send_text("5").await;
     assert_carries(&mut probe).await;
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_carries(&mut probe).await;
@@ -239,15 +240,15 @@ async fn an_upgrade_that_does_not_come_closes_the_probe_only() {
 
 #[actix_rt::test]
 async fn a_session_that_ends_while_probing_closes_the_probe() {
-    let bench = start(Config::default());
-    let (poller, mut probe) = probed(&bench).await;
-    poller.say("1").await;
+    let server = start(Config::default());
+    let (poller, mut probe) = probed(&server).await;
+    poller.send_text("1").await;
     assert!(matches!(probe.next().await, Frame::Close(_)));
     assert_eq!(probe.next().await, Frame::End);
-    assert_eq!(bench.next_close(), CloseReason::TransportClose);
-    poller.assert_gone().await;
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+    poller.assert_unknown().await;
 
-    let mut late = Client::dial(bench.address, None).await;
+    let mut late = Client::dial(server.address, None).await;
     let query = format!("EIO=4&transport=websocket&sid={}", poller.sid);
     let head = late.request(&upgrade_request(&query)).await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
@@ -256,23 +257,26 @@ async fn a_session_that_ends_while_probing_closes_the_probe() {
 
 #[actix_rt::test]
 async fn a_session_that_moved_ends_with_its_websocket() {
-    let bench = start(Config::default());
-    let (poller, mut probe) = probed(&bench).await;
-    probe.say("5").await;
+    let server = start(Config::default());
+    let (poller, mut probe) = probed(&server).await;
+    probe.send_text("5").await;
     assert_carries(&mut probe).await;
     drop(probe);
-    assert_eq!(bench.next_close(), CloseReason::TransportClose);
-    poller.assert_gone().await;
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+    poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
 async fn a_session_that_moved_is_closed_by_the_server_with_a_frame() {
-    let bench = start(Config::default());
-    let (_, mut probe) = probed(&bench).await;
-    probe.say("5").await;
-    probe.say("42[\"join\",\"u\"]").await;
+    let server = start(Config::default());
+    let (_, mut probe) = probed(&server).await;
+    probe.send_text("5").await;
+    probe.send_text("42[\"join\",\"u\"]").await;
     assert_carries(&mut probe).await;
-    bench.bus.send(vec![Fanout::Disconnect { of: "u".into(), reason: CloseReason::ServerClose }]).await;
+    server
+        .io
+        .send(vec![Operation::Disconnect { of: "u".into(), close: Some(CloseReason::ServerClose) }])
+        .await;
     assert_eq!(probe.next().await, text("41"));
     assert_eq!(probe.next().await, Frame::Close(1000));
     assert_eq!(probe.next().await, Frame::End);
@@ -280,38 +284,38 @@ async fn a_session_that_moved_is_closed_by_the_server_with_a_frame() {
 
 #[actix_rt::test]
 async fn a_websocket_session_cannot_be_probed_for() {
-    let bench = start(Config::default());
-    let mut client = Client::dial(bench.address, None).await;
+    let server = start(Config::default());
+    let mut client = Client::dial(server.address, None).await;
     client.request(&upgrade_request("EIO=4&transport=websocket")).await;
     let Frame::Text(open) = client.next().await else { panic!("the open packet") };
     let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
     assert_eq!(open["upgrades"], json!([]));
-    assert_turned_away(bench.address, open["sid"].as_str().unwrap()).await;
+    assert_turned_away(server.address, open["sid"].as_str().unwrap()).await;
     client.connect().await;
 }
 
 #[actix_rt::test]
 async fn everything_works_from_another_worker_than_the_sessions() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for is_same in [true, false] {
-        let poller = Poller::join(&bench).await;
-        let mut waiting = Client::dial_worker(bench.address, &poller.worker, false).await;
+        let poller = Poller::join(&server).await;
+        let mut waiting = Client::dial_worker(server.address, &poller.worker, false).await;
         waiting.send(get(&poller.query()).as_bytes()).await;
-        let mut probe = Client::dial_worker(bench.address, &poller.worker, is_same).await;
-        probe.ask_to_probe(&poller.sid).await;
-        probe.say("2probe").await;
+        let mut probe = Client::dial_worker(server.address, &poller.worker, is_same).await;
+        probe.upgrade_probe(&poller.sid).await;
+        probe.send_text("2probe").await;
         assert_eq!(probe.next().await, text("3probe"));
-        assert_eq!(waiting.answer().await.short(), (200, "6"));
-        probe.say("5").await;
+        assert_eq!(waiting.response().await.short(), (200, "6"));
+        probe.send_text("5").await;
         assert_carries(&mut probe).await;
-        probe.say("42[\"count\",1000]").await;
+        probe.send_text("42[\"count\",1000]").await;
         for number in 0..1000 {
             assert_eq!(probe.next().await, text(&format!("42[\"n\",{number}]")));
         }
-        probe.say("42[\"close me\"]").await;
+        probe.send_text("42[\"close me\"]").await;
         assert_eq!(probe.next().await, Frame::Close(1000));
         assert_eq!(probe.next().await, Frame::End);
-        poller.assert_gone().await;
+        poller.assert_unknown().await;
     }
 }
 
@@ -321,20 +325,20 @@ fn tick(packet: &str) -> Option<u64> {
 }
 
 /// Moves one session while `tick`s are broadcast to it; answers with those it saw, in order.
-async fn move_under_traffic(bench: &Bench, is_same_worker: bool) -> Vec<u64> {
-    let poller = Poller::join(bench).await;
-    poller.say("42[\"join\",\"r\"]").await;
+async fn move_under_traffic(server: &TestServer, is_same_worker: bool) -> Vec<u64> {
+    let poller = Poller::join(server).await;
+    poller.send_text("42[\"join\",\"r\"]").await;
     let mut ticks = Vec::new();
     while ticks.len() < 20 {
         ticks.extend(poller.poll().await.packets().iter().filter_map(|packet| tick(packet)));
     }
-    let mut probe = Client::dial_worker(bench.address, &poller.worker, is_same_worker).await;
-    probe.ask_to_probe(&poller.sid).await;
+    let mut probe = Client::dial_worker(server.address, &poller.worker, is_same_worker).await;
+    probe.upgrade_probe(&poller.sid).await;
     let mut waiting = poller.start_poll().await;
-    probe.say("2probe").await;
+    probe.send_text("2probe").await;
     assert_eq!(probe.next().await, text("3probe"));
-    ticks.extend(waiting.answer().await.packets().iter().filter_map(|packet| tick(packet)));
-    probe.say("5").await;
+    ticks.extend(waiting.response().await.packets().iter().filter_map(|packet| tick(packet)));
+    probe.send_text("5").await;
     let end = ticks.len() + 200;
     while ticks.len() < end {
         let Frame::Text(packet) = probe.next().await else { panic!("a packet") };
@@ -345,16 +349,16 @@ async fn move_under_traffic(bench: &Bench, is_same_worker: bool) -> Vec<u64> {
 
 #[actix_rt::test]
 async fn order_is_kept_and_nothing_is_lost_or_doubled_under_traffic() {
-    let bench = start(Config::default());
-    let bus = bench.bus.clone();
+    let server = start(Config::default());
+    let io = server.io.clone();
     let traffic = actix_rt::spawn(async move {
         for number in 0_u64.. {
-            bus.send(vec![Fanout::Emit(lab::broadcast("r", "tick", json!(number)))]).await;
+            io.send(vec![Operation::Emit(support::broadcast("r", "tick", json!(number)))]).await;
             tokio::time::sleep(Duration::from_micros(300)).await;
         }
     });
     for round in 0..8 {
-        let ticks = move_under_traffic(&bench, round % 2 == 0).await;
+        let ticks = move_under_traffic(&server, round % 2 == 0).await;
         let first = ticks[0];
         let want: Vec<_> = (first..first + ticks.len() as u64).collect();
         assert_eq!(ticks, want, "round {round}");
@@ -364,15 +368,15 @@ async fn order_is_kept_and_nothing_is_lost_or_doubled_under_traffic() {
 
 #[actix_rt::test]
 async fn what_the_client_sends_keeps_its_order_through_the_move() {
-    let bench = start(Config::default());
+    let server = start(Config::default());
     for _ in 0..10 {
-        let (poller, mut probe) = probed(&bench).await;
+        let (poller, mut probe) = probed(&server).await;
         for number in 0..10 {
-            poller.say(&format!("42{number}[\"a\"]")).await;
+            poller.send_text(&format!("42{number}[\"a\"]")).await;
         }
         let frames: Vec<_> =
-            (10..20).map(|number| lab::frame(0x81, format!("42{number}[\"a\"]").as_bytes())).collect();
-        probe.send(&[lab::frame(0x81, b"5"), frames.concat()].concat()).await;
+            (10..20).map(|number| support::frame(0x81, format!("42{number}[\"a\"]").as_bytes())).collect();
+        probe.send(&[support::frame(0x81, b"5"), frames.concat()].concat()).await;
         for number in 0..20 {
             assert_eq!(probe.next().await, text(&format!("43{number}[\"a\",[],1]")));
         }

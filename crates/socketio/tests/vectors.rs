@@ -3,17 +3,17 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod lab;
+mod support;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use lab::{
-    Bench, Client, Frame,
-    http::{Answer, Poller, get},
-    start, upgrade_request,
-};
 use serde_json::json;
 use socketio::Config;
+use support::{
+    Client, Frame, TestServer,
+    http::{Poller, Response, get},
+    start, upgrade_request,
+};
 
 /// A line of a file.
 struct Vector {
@@ -67,34 +67,34 @@ fn bytes_of(input: &str) -> Vec<u8> {
         return digits.chunks(2).map(byte).collect();
     }
     match inner("B(") {
-        Some(count) => lab::frame(0x82, &vec![b'x'; count.parse().unwrap()]),
-        None => lab::frame(0x81, input.as_bytes()),
+        Some(count) => support::frame(0x82, &vec![b'x'; count.parse().unwrap()]),
+        None => support::frame(0x81, input.as_bytes()),
     }
 }
 
 impl Vector {
-    async fn run(&self, bench: &Bench) {
+    async fn run(&self, server: &TestServer) {
         match self.start {
-            "GET" => self.check_answer(&self.ask(bench, get(&self.inputs[0])).await),
-            "UPGRADE" => self.check_answer(&self.ask(bench, upgrade_request(&self.inputs[0])).await),
+            "GET" => self.check_answer(&self.fetch(server, get(&self.inputs[0])).await),
+            "UPGRADE" => self.check_answer(&self.fetch(server, upgrade_request(&self.inputs[0])).await),
             "UPGRADE/1.0" => {
                 let request = upgrade_request(&self.inputs[0]).replace("HTTP/1.1", "HTTP/1.0");
-                self.check_answer(&self.ask(bench, request).await);
+                self.check_answer(&self.fetch(server, request).await);
             }
-            "polling" => self.run_polling(bench).await,
+            "polling" => self.run_polling(server).await,
             "segment" => {
-                let mut client = Client::dial(bench.address, None).await;
+                let mut client = Client::dial(server.address, None).await;
                 let request = upgrade_request("EIO=4&transport=websocket");
                 client.send(&[request.as_bytes(), &bytes_of(&self.inputs[0])].concat()).await;
                 assert!(client.request("").await.starts_with("HTTP/1.1 101"), "{}", self.name);
                 assert!(matches!(client.next().await, Frame::Text(_)), "{}", self.name);
                 self.check_frames(client, None).await;
             }
-            "fresh" => self.speak(Client::open(bench).await, None).await,
-            "joined" => self.speak(Client::join(bench).await, None).await,
+            "fresh" => self.speak(Client::open(server).await, None).await,
+            "joined" => self.speak(Client::join(server).await, None).await,
             "probe" => {
-                let poller = Poller::join(bench).await;
-                let probe = Client::probe(bench.address, &poller.sid).await;
+                let poller = Poller::join(server).await;
+                let probe = Client::probe(server.address, &poller.sid).await;
                 self.speak(probe, Some(poller)).await;
             }
             other => panic!("{}: no start {other}", self.name),
@@ -102,36 +102,36 @@ impl Vector {
     }
 
     /// Sends a request with the inputs behind the first as headers.
-    async fn ask(&self, bench: &Bench, request: String) -> Answer {
+    async fn fetch(&self, server: &TestServer, request: String) -> Response {
         let headers: String = self.inputs[1..].iter().map(|header| format!("{header}\r\n")).collect();
         let request = request.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1);
-        Client::dial(bench.address, None).await.ask(&request).await
+        Client::dial(server.address, None).await.fetch(&request).await
     }
 
-    fn check_answer(&self, answer: &Answer) {
+    fn check_answer(&self, response: &Response) {
         for expected in &self.expected {
             match expected.split_once(' ') {
-                Some(("without", header)) => assert_eq!(answer.header(header), None, "{}", self.name),
+                Some(("without", header)) => assert_eq!(response.header(header), None, "{}", self.name),
                 Some((status, body)) => {
-                    assert_eq!(answer.short(), (status.parse().unwrap(), body), "{}", self.name);
+                    assert_eq!(response.short(), (status.parse().unwrap(), body), "{}", self.name);
                 }
-                None => assert_eq!(answer.status.to_string(), *expected, "{}", self.name),
+                None => assert_eq!(response.status.to_string(), *expected, "{}", self.name),
             }
         }
     }
 
-    /// Each input is the body of a POST; the last answer and what became of the session are compared.
-    async fn run_polling(&self, bench: &Bench) {
-        let poller = Poller::join(bench).await;
-        let mut answer = None;
+    /// Each input is the body of a POST; the last response and what became of the session are compared.
+    async fn run_polling(&self, server: &TestServer) {
+        let poller = Poller::join(server).await;
+        let mut response = None;
         for input in &self.inputs {
-            answer = Some(poller.post(input).await);
+            response = Some(poller.post(input).await);
         }
         for expected in &self.expected {
             match *expected {
-                "lives" => poller.assert_lives().await,
-                "gone" => poller.assert_gone().await,
-                status => assert_eq!(answer.as_ref().unwrap().status.to_string(), status, "{}", self.name),
+                "lives" => poller.assert_alive().await,
+                "gone" => poller.assert_unknown().await,
+                status => assert_eq!(response.as_ref().unwrap().status.to_string(), status, "{}", self.name),
             }
         }
     }
@@ -149,7 +149,7 @@ impl Vector {
             let name = &self.name;
             match expected.split_once(' ') {
                 Some(("close", code)) => {
-                    let end = if any_pongs { client.next_but_pongs().await } else { client.next().await };
+                    let end = if any_pongs { client.next_except_pongs().await } else { client.next().await };
                     assert_eq!(end, Frame::Close(code.parse().unwrap()), "{name}");
                     assert_eq!(client.next().await, Frame::End, "{name}");
                 }
@@ -165,10 +165,10 @@ impl Vector {
                 }
                 _ if *expected == "end" => assert_eq!(client.next().await, Frame::End, "{name}"),
                 _ if *expected == "alive" => {
-                    client.say("4299[\"ping\"]").await;
+                    client.send_text("4299[\"ping\"]").await;
                     assert_eq!(client.next().await, Frame::Text("4399[\"ping\",[],1]".into()), "{name}");
                 }
-                _ if *expected == "lives" => poller.as_ref().unwrap().assert_lives().await,
+                _ if *expected == "lives" => poller.as_ref().unwrap().assert_alive().await,
                 _ => assert_eq!(client.next().await, Frame::Text(expand(expected)), "{name}"),
             }
         }
@@ -176,17 +176,17 @@ impl Vector {
 }
 
 /// Gets a broadcast and an ack again and again until told to stop; answers how often. Panics when anything is missing.
-async fn control(bench: Rc<Bench>, stop: Rc<Cell<bool>>) -> u64 {
-    let mut client = Client::join(&bench).await;
-    client.say("420[\"join\",\"control\"]").await;
+async fn control(server: Rc<TestServer>, stop: Rc<Cell<bool>>) -> u64 {
+    let mut client = Client::join(&server).await;
+    client.send_text("420[\"join\",\"control\"]").await;
     assert_eq!(client.next().await, Frame::Text("430[\"join\",[null],1]".into()));
     for number in 0.. {
         if stop.get() {
             return number;
         }
-        bench.broadcast("control", "n", json!(number)).await;
+        server.broadcast("control", "n", json!(number)).await;
         assert_eq!(client.next().await, Frame::Text(format!("42[\"n\",{number}]")));
-        client.say(&format!("42{number}[\"ping\"]")).await;
+        client.send_text(&format!("42{number}[\"ping\"]")).await;
         assert_eq!(client.next().await, Frame::Text(format!("43{number}[\"ping\",[],1]")));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -200,12 +200,12 @@ async fn replay(file: &str, text: &'static str) {
         upgrade_timeout: Duration::from_millis(500),
         ..Config::default()
     };
-    let (bench, stop) = (Rc::new(start(config)), Rc::new(Cell::new(false)));
-    let control = actix_rt::spawn(control(bench.clone(), stop.clone()));
+    let (server, stop) = (Rc::new(start(config)), Rc::new(Cell::new(false)));
+    let control = actix_rt::spawn(control(server.clone(), stop.clone()));
     let mut failed = Vec::new();
     for vector in read(file, text) {
-        let (bench, name) = (bench.clone(), vector.name.clone());
-        if actix_rt::spawn(async move { vector.run(&bench).await }).await.is_err() {
+        let (server, name) = (server.clone(), vector.name.clone());
+        if actix_rt::spawn(async move { vector.run(&server).await }).await.is_err() {
             failed.push(name);
         }
         assert!(!control.is_finished(), "the control client is gone after {failed:?}");

@@ -10,16 +10,16 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use socketio::{
-    App, Bus, CloseReason, Config, Connect, Cors, Entry, Event, Memory, Peer, Refusal, Reply, Server, Socket,
-    on_connect,
+    Accepted, App, CloseReason, Config, Connect, Cors, Event, InMemoryRecovery, Io, Peer, Refusal, Reply,
+    Server, Socket, on_connect,
 };
 
 use crate::{
     WORKERS,
     conf::Conf,
+    emit::{emit, send_ack},
     handshake::{self, handshake},
     main_namespace::MainNamespace,
-    say::{answer, say},
 };
 
 /// How long each handshake takes: some cases rely on the client's own timeout coming first.
@@ -31,15 +31,15 @@ const REMEMBERED: usize = 10_000;
 
 /// Starts the server behind a delay of each handshake.
 pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
-    let bus = Bus::new();
-    let app = Client { bus: bus.clone(), memory: Memory::new(REMEMBERED, RECOVERY), port };
+    let io = Io::new();
+    let app = Client { io: io.clone(), memory: InMemoryRecovery::new(REMEMBERED, RECOVERY), port };
     let config = Config {
         ping_interval: Duration::from_secs(2),
         ping_timeout: Duration::from_secs(20),
         cors: Cors::Reflect,
         ..Config::default()
     };
-    let server = Server::new(bus, app, config);
+    let server = Server::new(io, app, config);
     let server = HttpServer::new(move || {
         HttpApp::new()
             .wrap_fn(|request, service| {
@@ -64,14 +64,14 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
 }
 
 struct Client {
-    bus: Bus,
-    memory: Memory,
+    io: Io,
+    memory: InMemoryRecovery,
     /// What `/conf` tells of this server.
     port: u16,
 }
 
 /// A client in whichever namespace.
-pub struct Anyone(Box<dyn Peer>);
+pub struct AnyPeer(Box<dyn Peer>);
 
 /// `/foo`: tells clients their id.
 struct Foo(Socket);
@@ -87,35 +87,38 @@ struct Silent;
 
 impl App for Client {
     type Admission = Value;
-    type Peer = Anyone;
+    type Peer = AnyPeer;
 
     fn admit(&self, request: &HttpRequest) -> Result<Value, Refusal> {
         Ok(handshake(request))
     }
 
-    fn connect(&self, connect: Connect<Value>) -> LocalBoxFuture<'static, Result<Entry<Anyone>, Refusal>> {
-        let (memory, bus, port) = (self.memory.clone(), self.bus.clone(), self.port);
-        Box::pin(decide(connect, memory, bus, port))
+    fn connect(
+        &self,
+        connect: Connect<Value>,
+    ) -> LocalBoxFuture<'static, Result<Accepted<AnyPeer>, Refusal>> {
+        let (memory, io, port) = (self.memory.clone(), self.io.clone(), self.port);
+        Box::pin(decide(connect, memory, io, port))
     }
 }
 
 async fn decide(
     connect: Connect<Value>,
-    memory: Memory,
-    bus: Bus,
+    memory: InMemoryRecovery,
+    io: Io,
     port: u16,
-) -> Result<Entry<Anyone>, Refusal> {
+) -> Result<Accepted<AnyPeer>, Refusal> {
     let handshake = with_auth(&connect.admission, &connect.auth);
     let peer: Box<dyn Peer> = match &*connect.namespace {
-        "/" => return MainNamespace::enter(connect, handshake, memory, bus).await,
-        "/conf" => Box::new(Conf::enter(connect.socket, handshake, bus, port)?),
+        "/" => return MainNamespace::enter(connect, handshake, memory, io).await,
+        "/conf" => Box::new(Conf::enter(connect.socket, handshake, io, port)?),
         "/foo" => Box::new(Foo(connect.socket)),
         "/abc" => Box::new(Abc { socket: connect.socket, handshake }),
         "/timeout_socket" | "/valid" | "/asd" => Box::new(Silent),
         "/no" => return Err(Refusal::new("Auth failed (custom namespace)")),
         _ => return Err(Refusal::new("Invalid namespace")),
     };
-    Ok(Entry::new(Anyone::new(peer)))
+    Ok(Accepted::new(AnyPeer::new(peer)))
 }
 
 fn with_auth(handshake: &Rc<Value>, auth: &Value) -> Value {
@@ -124,14 +127,14 @@ fn with_auth(handshake: &Rc<Value>, auth: &Value) -> Value {
     handshake
 }
 
-impl Anyone {
+impl AnyPeer {
     /// Any peer.
     pub fn new(peer: Box<dyn Peer>) -> Self {
         Self(peer)
     }
 }
 
-impl Peer for Anyone {
+impl Peer for AnyPeer {
     fn connected(&mut self) {
         self.0.connected();
     }
@@ -148,7 +151,7 @@ impl Peer for Anyone {
 impl Peer for Foo {
     fn event(&mut self, event: Event, reply: Option<Reply>) {
         if event.name == "getId" {
-            answer(reply, &(self.0.id().as_str(),));
+            send_ack(reply, &(self.0.id().as_str(),));
         }
     }
 
@@ -157,7 +160,7 @@ impl Peer for Foo {
 
 impl Peer for Abc {
     fn connected(&mut self) {
-        say(&self.socket, "handshake", &json!([self.handshake]));
+        emit(&self.socket, "handshake", &json!([self.handshake]));
     }
 
     fn event(&mut self, _: Event, _: Option<Reply>) {}

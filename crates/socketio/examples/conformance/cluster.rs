@@ -5,91 +5,90 @@ use std::time::Duration;
 
 use actix_web::rt;
 use serde_json::{Value, json};
-use socketio::{Answer, Bus, CloseReason, Encoded, Event, Fanout, Found, Reply, Room, Selection};
+use socketio::{CloseReason, Encoded, Event, Io, Operation, Reply, Response, Room, SocketInfo, Target};
 
 use crate::{
     conf::{NAMESPACE, text, value},
-    say::answer,
+    emit::send_ack,
 };
 
 /// One event; `operation` is its name after the colon.
-pub fn event(bus: &Bus, port: u16, operation: &str, mut event: Event, reply: Option<Reply>) {
-    let bus = bus.clone();
+pub fn event(io: &Io, port: u16, operation: &str, mut event: Event, reply: Option<Reply>) {
+    let io = io.clone();
     let operation = operation.to_owned();
     rt::spawn(async move {
         match operation.as_str() {
             "fetch" => {
-                let found = bus.fetch(filter(&value(&mut event, 0))).await;
+                let found = io.fetch(filter(&value(&mut event, 0))).await;
                 let list: Vec<Value> = found.iter().map(|socket| describe(socket, port)).collect();
-                answer(reply, &(list,));
+                send_ack(reply, &(list,));
             }
             "join" | "leave" | "disconnect" => {
-                apply(&bus, &operation, &mut event).await;
-                answer(reply, &("ok",));
+                apply(&io, &operation, &mut event).await;
+                send_ack(reply, &("ok",));
             }
-            "ask" => ask(&bus, &mut event, reply).await,
+            "ask" => ask(&io, &mut event, reply).await,
             "except" | "binary" => {
-                send(&bus, &operation, event).await;
-                answer(reply, &("ok",));
+                send(&io, &operation, event).await;
+                send_ack(reply, &("ok",));
             }
-            "sse" => answer(reply, &(Value::Null, Vec::<Value>::new())),
-            "sseNoAck" => answer(reply, &("ok",)),
-            "sselog" => answer(reply, &(Vec::<Value>::new(),)),
+            "sse" => send_ack(reply, &(Value::Null, Vec::<Value>::new())),
+            "sseNoAck" => send_ack(reply, &("ok",)),
+            "sselog" => send_ack(reply, &(Vec::<Value>::new(),)),
             _ => {}
         }
     });
 }
 
 /// The sockets that a filter names: those of a room (or of an id), or all.
-fn filter(value: &Value) -> Selection {
+fn filter(value: &Value) -> Target {
     match value {
-        Value::Null => Selection::all(NAMESPACE),
-        Value::String(room) => Selection::room(NAMESPACE, room.as_str().into()),
+        Value::Null => Target::all(NAMESPACE),
+        Value::String(room) => Target::room(NAMESPACE, room.as_str().into()),
         Value::Array(rooms) => {
             let rooms = rooms.iter().filter_map(Value::as_str).map(Room::from).collect();
-            Selection { rooms, ..Selection::all(NAMESPACE) }
+            Target { rooms, ..Target::all(NAMESPACE) }
         }
-        other => Selection::room(NAMESPACE, other.to_string().into()),
+        other => Target::room(NAMESPACE, other.to_string().into()),
     }
 }
 
-fn describe(Found { id, rooms }: &Found, port: u16) -> Value {
+fn describe(SocketInfo { id, rooms }: &SocketInfo, port: u16) -> Value {
     let rooms: Vec<&str> = rooms.iter().map(AsRef::as_ref).collect();
     json!({"id": id.as_str(), "rooms": rooms, "data": {"port": port}})
 }
 
-async fn apply(bus: &Bus, operation: &str, event: &mut Event) {
-    let found = bus.fetch(filter(&value(event, 0))).await;
+async fn apply(io: &Io, operation: &str, event: &mut Event) {
+    let found = io.fetch(filter(&value(event, 0))).await;
     let room: Room = text(event, 1).into();
     let closes = room.as_ref() == "true";
     let fanouts = found.iter().map(|socket| match (operation, socket.id.room()) {
-        ("join", of) => Fanout::Join { of, room: room.clone() },
-        ("leave", of) => Fanout::Leave { of, room: room.clone() },
-        (_, of) if closes => Fanout::Disconnect { of, reason: CloseReason::ServerClose },
-        (_, of) => Fanout::Dismiss { of },
+        ("join", of) => Operation::Join { of, room: room.clone() },
+        ("leave", of) => Operation::Leave { of, room: room.clone() },
+        (_, of) => Operation::Disconnect { of, close: closes.then_some(CloseReason::ServerClose) },
     });
-    bus.send(fanouts.collect()).await;
+    io.send(fanouts.collect()).await;
 }
 
-async fn ask(bus: &Bus, event: &mut Event, reply: Option<Reply>) {
+async fn ask(io: &Io, event: &mut Event, reply: Option<Reply>) {
     let to = filter(&value(event, 0));
     let args = [value(event, 1)];
     let timeout = Duration::from_millis(value(event, 2).as_u64().unwrap_or(0));
-    match bus.emit_with_ack(to, "question", &args, timeout).await {
+    match io.emit_with_ack(to, "question", &args, timeout).await {
         Ok(answers) => {
             let given: Vec<Value> = answers.given.into_iter().map(first).collect();
             let outcome = if answers.missing == 0 { Value::Null } else { "timeout".into() };
-            answer(reply, &(outcome, given));
+            send_ack(reply, &(outcome, given));
         }
-        Err(error) => answer(reply, &(error.to_string(), Vec::<Value>::new())),
+        Err(error) => send_ack(reply, &(error.to_string(), Vec::<Value>::new())),
     }
 }
 
-fn first(Answer { args, .. }: Answer) -> Value {
+fn first(Response { args, .. }: Response) -> Value {
     args.into_iter().next().unwrap_or_default()
 }
 
-async fn send(bus: &Bus, operation: &str, mut event: Event) {
+async fn send(io: &Io, operation: &str, mut event: Event) {
     let room = value(&mut event, 0);
     let mut to = filter(&room);
     let packet = if operation == "except" {
@@ -101,7 +100,7 @@ async fn send(bus: &Bus, operation: &str, mut event: Event) {
         Encoded::binary_event(NAMESPACE, "bin", &args, &event.attachments, None)
     };
     match packet {
-        Ok(packet) => bus.send(vec![Fanout::Send { to, packet, volatile: false }]).await,
+        Ok(packet) => io.send(vec![Operation::Send { to, packet, volatile: false }]).await,
         Err(error) => tracing::error!(%error, "event not sent"),
     }
 }

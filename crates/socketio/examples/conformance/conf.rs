@@ -1,16 +1,16 @@
 //! Namespace `/conf` of the profile `client`: every operation of the library, by an event each. What concerns other sockets
-//! goes through the [`Bus`], as in any application.
+//! goes through the [`Io`], as in any application.
 
 use std::time::Duration;
 
 use actix_web::rt;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use socketio::{Answer, Bus, CloseReason, Encoded, Event, Fanout, Peer, Refusal, Reply, Selection, Socket};
+use socketio::{CloseReason, Encoded, Event, Io, Operation, Peer, Refusal, Reply, Response, Socket, Target};
 
 use crate::{
     cluster,
-    say::{answer, say},
+    emit::{emit, send_ack},
 };
 
 /// The namespace.
@@ -27,18 +27,18 @@ const MAX_BYTES: usize = 1 << 20;
 pub struct Conf {
     socket: Socket,
     handshake: Value,
-    bus: Bus,
+    io: Io,
     port: u16,
 }
 
 impl Conf {
     /// Lets a client in, unless its auth has `fail`.
-    pub fn enter(socket: Socket, handshake: Value, bus: Bus, port: u16) -> Result<Self, Refusal> {
+    pub fn enter(socket: Socket, handshake: Value, io: Io, port: u16) -> Result<Self, Refusal> {
         if handshake["auth"].get("fail").is_some() {
             let data = json!({"code": 42, "detail": "nope"});
             return Err(Refusal { data: Some(data), ..Refusal::new("denied") });
         }
-        Ok(Self { socket, handshake, bus, port })
+        Ok(Self { socket, handshake, io, port })
     }
 
     fn bounce(&self, event: &Event) {
@@ -55,7 +55,7 @@ impl Conf {
             let asked = socket.emit_binary_with_ack("question", args, attachments, PATIENCE).await;
             let Some(reply) = reply else { return };
             match asked {
-                Ok(Answer { mut args, attachments }) => {
+                Ok(Response { mut args, attachments }) => {
                     args.insert(0, Value::Null);
                     reply.send_binary(&args, &attachments);
                 }
@@ -68,10 +68,10 @@ impl Conf {
     fn speak(&self, name: &str, event: &mut Event) {
         let (own, first) = (self.socket.id().room(), value(event, 0));
         let to = match (name, first.as_str()) {
-            ("all", _) => Selection::all(NAMESPACE),
-            ("room", Some(room)) => Selection::room(NAMESPACE, room.into()).except(own),
+            ("all", _) => Target::all(NAMESPACE),
+            ("room", Some(room)) => Target::room(NAMESPACE, room.into()).except(own),
             ("room", None) => return,
-            _ => Selection::all(NAMESPACE).except(own),
+            _ => Target::all(NAMESPACE).except(own),
         };
         match name {
             "room" => self.send(to, name, &json!([first, value(event, 1)])),
@@ -80,19 +80,21 @@ impl Conf {
     }
 
     /// Sends an event to others.
-    fn send(&self, to: Selection, name: &str, args: &Value) {
+    fn send(&self, to: Target, name: &str, args: &Value) {
         match Encoded::event(NAMESPACE, name, args, None) {
             Ok(packet) => {
-                let bus = self.bus.clone();
-                rt::spawn(async move { bus.send(vec![Fanout::Send { to, packet, volatile: false }]).await });
+                let io = self.io.clone();
+                rt::spawn(
+                    async move { io.send(vec![Operation::Send { to, packet, volatile: false }]).await },
+                );
             }
             Err(error) => tracing::error!(%error, name, "event not sent"),
         }
     }
 
     fn burst(&self, count: u64, reply: Option<Reply>) {
-        (0..count.min(MAX_BURST)).for_each(|number| say(&self.socket, "seq", &(number,)));
-        answer(reply, &(count.min(MAX_BURST),));
+        (0..count.min(MAX_BURST)).for_each(|number| emit(&self.socket, "seq", &(number,)));
+        send_ack(reply, &(count.min(MAX_BURST),));
     }
 
     fn rooms(&self) -> Vec<String> {
@@ -115,7 +117,7 @@ impl Peer for Conf {
         let id = self.socket.id();
         let welcome =
             json!({"id": id.as_str(), "auth": self.handshake["auth"], "transport": self.socket.transport()});
-        say(&self.socket, "welcome", &(welcome,));
+        emit(&self.socket, "welcome", &(welcome,));
     }
 
     fn event(&mut self, mut event: Event, reply: Option<Reply>) {
@@ -134,21 +136,21 @@ impl Peer for Conf {
                     "join" => self.socket.join(&room),
                     _ => self.socket.leave(&room),
                 }
-                answer(reply, &("ok",));
+                send_ack(reply, &("ok",));
             }
             "room" | "all" | "others" => self.speak(&name, &mut event),
-            "rooms" => answer(reply, &(self.rooms(),)),
+            "rooms" => send_ack(reply, &(self.rooms(),)),
             "burst" => self.burst(value(&mut event, 0).as_u64().unwrap_or(0), reply),
             "bytes" => give_bytes(value(&mut event, 0).as_u64(), reply),
-            "length" => answer(reply, &(length(&event),)),
-            "transport" => answer(reply, &(self.socket.transport(),)),
-            "whoami" => answer(reply, &(self.who(),)),
-            "leaveNs" => self.socket.disconnect(),
-            "closeAll" => self.socket.expel(CloseReason::ServerClose),
-            "killTransport" => self.socket.cut(),
+            "length" => send_ack(reply, &(length(&event),)),
+            "transport" => send_ack(reply, &(self.socket.transport(),)),
+            "whoami" => send_ack(reply, &(self.who(),)),
+            "leaveNs" => self.socket.disconnect(None),
+            "closeAll" => self.socket.disconnect(Some(CloseReason::ServerClose)),
+            "killTransport" => self.socket.abort(),
             other => {
                 if let Some(operation) = other.strip_prefix("cluster:") {
-                    cluster::event(&self.bus, self.port, operation, event, reply);
+                    cluster::event(&self.io, self.port, operation, event, reply);
                 }
             }
         }

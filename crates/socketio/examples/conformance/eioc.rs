@@ -17,7 +17,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use serde_json::Value;
-use socketio::{Config, EngineApp, EnginePeer, EngineServer, Line, Refusal, on_connect};
+use socketio::{Config, EngineApp, EnginePeer, EngineServer, EngineSocket, Refusal, on_connect};
 
 use crate::{WORKERS, handshake};
 
@@ -81,7 +81,7 @@ struct Bouncer {
 }
 
 struct Client {
-    line: Line,
+    socket: EngineSocket,
     posts: Posts,
 }
 
@@ -107,30 +107,30 @@ impl EngineApp for Bouncer {
         cookies.iter().filter_map(|cookie| Some((SET_COOKIE, HeaderValue::from_str(cookie).ok()?))).collect()
     }
 
-    fn open(&self, line: Line, _: ()) -> Client {
-        line.send_text("hi");
-        Client { line, posts: self.posts.clone() }
+    fn open(&self, socket: EngineSocket, _: ()) -> Client {
+        socket.send_text("hi");
+        Client { socket, posts: self.posts.clone() }
     }
 }
 
 impl EnginePeer for Client {
     fn text(&mut self, text: &str) {
         match text {
-            "give binary" => self.line.send_binary(&[0, 1, 2, 3, 4]),
-            "give utf8" => self.line.send_text("пойду спать всем спокойной ночи"),
+            "give binary" => self.socket.send_binary(&[0, 1, 2, 3, 4]),
+            "give utf8" => self.socket.send_text("пойду спать всем спокойной ночи"),
             "sendHeaders" => {
-                let headers = self.posts.kept().get(self.line.session_id()).cloned();
-                self.line.send_text(&headers.unwrap_or_default().to_string());
+                let headers = self.posts.kept().get(self.socket.session_id()).cloned();
+                self.socket.send_text(&headers.unwrap_or_default().to_string());
             }
-            other => self.line.send_text(other),
+            other => self.socket.send_text(other),
         }
     }
 
     fn binary(&mut self, data: Bytes) {
-        self.line.send_binary(&data);
+        self.socket.send_binary(&data);
     }
 
     fn closed(&mut self, _: socketio::CloseReason) {
-        self.posts.kept().remove(self.line.session_id());
+        self.posts.kept().remove(self.socket.session_id());
     }
 }

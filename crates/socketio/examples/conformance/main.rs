@@ -5,10 +5,10 @@ mod client;
 mod cluster;
 mod conf;
 mod eioc;
+mod emit;
 mod handshake;
 mod main_namespace;
 mod protocol;
-mod say;
 
 use std::io::Write as _;
 

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use socketio::{
-    Bus, CloseReason, Connect, Encoded, Entry, Event, Memory, Peer, Refusal, Reply, Returned, Socket,
+    Accepted, CloseReason, Connect, Encoded, Event, InMemoryRecovery, Io, Peer, RecoveredSession, Refusal,
+    Reply, Socket,
 };
 
-use crate::{client::Anyone, say::answer};
+use crate::{client::AnyPeer, emit::send_ack};
 
 /// How long the client may take to answer `ack`.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ const TEXTS: [&str; 5] = ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "u
 pub struct MainNamespace {
     voice: Voice,
     handshake: Value,
-    memory: Memory,
+    memory: InMemoryRecovery,
     pid: String,
     /// The events whose order counts, as they came.
     seen: Vec<&'static str>,
@@ -34,7 +35,7 @@ pub struct MainNamespace {
 #[derive(Clone)]
 struct Voice {
     socket: Socket,
-    memory: Memory,
+    memory: InMemoryRecovery,
 }
 
 impl MainNamespace {
@@ -42,19 +43,19 @@ impl MainNamespace {
     pub async fn enter(
         connect: Connect<Value>,
         handshake: Value,
-        memory: Memory,
-        bus: Bus,
-    ) -> Result<Entry<Anyone>, Refusal> {
+        memory: InMemoryRecovery,
+        io: Io,
+    ) -> Result<Accepted<AnyPeer>, Refusal> {
         if handshake["query"].get("fail").is_some() {
             return Err(Refusal::new("Auth failed (main namespace)"));
         }
         let socket = connect.socket;
         let returned = match &connect.resume {
-            Some(resume) => memory.resume(resume, &bus).await,
+            Some(resume) => memory.resume(resume, &io).await,
             None => None,
         };
         let (pid, recovered) = match returned {
-            Some(Returned { sid, pid, rooms, recovered }) => {
+            Some(RecoveredSession { sid, pid, rooms, recovered }) => {
                 socket.adopt(&sid);
                 rooms.iter().for_each(|room| socket.join(room));
                 (pid, Some(recovered))
@@ -63,7 +64,7 @@ impl MainNamespace {
         };
         let voice = Voice { socket, memory: memory.clone() };
         let peer = Self { voice, handshake, memory, pid: pid.clone(), seen: Vec::new() };
-        Ok(Entry { peer: Anyone::new(Box::new(peer)), pid: Some(pid), recovered })
+        Ok(Accepted { peer: AnyPeer::new(Box::new(peer)), pid: Some(pid), recovered })
     }
 
     /// Notes an event of a sequence; answers whether the ones before it came in order.
@@ -77,10 +78,12 @@ impl MainNamespace {
         let voice = self.voice.clone();
         match name {
             "abuff1" if is_binary => self.seen.push("abuff1"),
-            "abuff2" if self.follows("abuff2", &["abuff1"]) => voice.say("abuff2-ack", &()),
+            "abuff2" if self.follows("abuff2", &["abuff1"]) => voice.emit("abuff2-ack", &()),
             "blob1" if is_binary => self.seen.push("blob1"),
             "blob2" => self.seen.push("blob2"),
-            "blob3" if is_binary && self.follows("blob3", &["blob1", "blob2"]) => voice.say("blob3-ack", &()),
+            "blob3" if is_binary && self.follows("blob3", &["blob1", "blob2"]) => {
+                voice.emit("blob3-ack", &())
+            }
             _ => {}
         }
     }
@@ -90,14 +93,14 @@ impl MainNamespace {
         rt::spawn(async move {
             let answer = voice.socket.emit_with_ack("ack", &(), PATIENCE).await;
             if answer.is_ok_and(|answer| answer.args == [json!(5), json!({"test": true})]) {
-                voice.say("got it", &());
+                voice.emit("got it", &());
             }
         });
     }
 }
 
 impl Voice {
-    fn say(&self, name: &str, args: &impl Serialize) {
+    fn emit(&self, name: &str, args: &impl Serialize) {
         match self.memory.event("/", vec![self.socket.id().room()], None, name, args) {
             Ok(event) => self.socket.emit(&event.packet),
             Err(error) => tracing::error!(%error, name, "event not sent"),
@@ -119,26 +122,26 @@ impl Peer for MainNamespace {
         let is_binary_in_json = is_binary && is_greeting(event.args.first());
         let voice = &self.voice;
         match event.name.as_str() {
-            "hi" => voice.say("hi", &()),
+            "hi" => voice.emit("hi", &()),
             "echo" => {
                 if let Some(reply) = reply {
                     reply.send_binary(&[event.args.first()], &event.attachments);
                 }
             }
             "ack" => self.ask(),
-            "getAckDate" => answer(reply, &(now(),)),
-            "getDate" => voice.say("takeDate", &(now(),)),
-            "getDateObj" => voice.say("takeDateObj", &(json!({"date": now()}),)),
-            "getUtf8" => TEXTS.iter().for_each(|text| voice.say("takeUtf8", &(text,))),
-            "false" => voice.say("false", &(false,)),
+            "getAckDate" => send_ack(reply, &(now(),)),
+            "getDate" => voice.emit("takeDate", &(now(),)),
+            "getDateObj" => voice.emit("takeDateObj", &(json!({"date": now()}),)),
+            "getUtf8" => TEXTS.iter().for_each(|text| voice.emit("takeUtf8", &(text,))),
+            "false" => voice.emit("false", &(false,)),
             "doge" => voice.say_bytes("doge"),
             "getbin" => voice.say_bytes("takebin"),
-            "buffa" if is_binary => voice.say("buffack", &()),
-            "blob" if is_binary => voice.say("back", &()),
-            "jsonbuff" if is_binary_in_json => voice.say("jsonbuff-ack", &()),
-            "jsonblob" if is_binary_in_json => voice.say("jsonblob-ack", &()),
-            "getHandshake" => answer(reply, &(&self.handshake,)),
-            "getId" => answer(reply, &(voice.socket.id().as_str(),)),
+            "buffa" if is_binary => voice.emit("buffack", &()),
+            "blob" if is_binary => voice.emit("back", &()),
+            "jsonbuff" if is_binary_in_json => voice.emit("jsonbuff-ack", &()),
+            "jsonblob" if is_binary_in_json => voice.emit("jsonblob-ack", &()),
+            "getHandshake" => send_ack(reply, &(&self.handshake,)),
+            "getId" => send_ack(reply, &(voice.socket.id().as_str(),)),
             other => self.order(other, is_binary),
         }
     }

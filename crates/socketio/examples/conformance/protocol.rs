@@ -11,11 +11,11 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 use socketio::{
-    App, Bus, CloseReason, Config, Connect, Encoded, EngineApp, EnginePeer, EngineServer, Entry, Event, Line,
-    Peer, Refusal, Reply, Server, Socket, on_connect,
+    Accepted, App, CloseReason, Config, Connect, Encoded, EngineApp, EnginePeer, EngineServer, EngineSocket,
+    Event, Io, Peer, Refusal, Reply, Server, Socket, on_connect,
 };
 
-use crate::{WORKERS, say::say};
+use crate::{WORKERS, emit::emit};
 
 /// Starts both servers on one port.
 pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
@@ -26,7 +26,7 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
         ..Config::default()
     };
     let engine = EngineServer::new(Echo, Config { path: "/engine.io/".to_owned(), ..config.clone() });
-    let server = Server::new(Bus::new(), Echo, config);
+    let server = Server::new(Io::new(), Echo, config);
     let server = HttpServer::new(move || {
         HttpApp::new().configure(|service| engine.mount(service)).configure(|service| server.mount(service))
     });
@@ -45,7 +45,7 @@ const GAP: Duration = Duration::from_millis(10);
 
 struct Echo;
 
-struct Mirror(Line);
+struct Mirror(EngineSocket);
 
 struct Client {
     socket: Socket,
@@ -60,8 +60,8 @@ impl EngineApp for Echo {
         Ok(())
     }
 
-    fn open(&self, line: Line, _: ()) -> Mirror {
-        Mirror(line)
+    fn open(&self, socket: EngineSocket, _: ()) -> Mirror {
+        Mirror(socket)
     }
 }
 
@@ -83,10 +83,10 @@ impl App for Echo {
         Ok(())
     }
 
-    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Entry<Client>, Refusal>> {
+    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Accepted<Client>, Refusal>> {
         Box::pin(async move {
             match &*connect.namespace {
-                "/" | "/custom" => Ok(Entry::new(Client { socket: connect.socket, auth: connect.auth })),
+                "/" | "/custom" => Ok(Accepted::new(Client { socket: connect.socket, auth: connect.auth })),
                 _ => Err(Refusal::new("Invalid namespace")),
             }
         })
@@ -98,7 +98,7 @@ impl Peer for Client {
         let (socket, auth) = (self.socket.clone(), self.auth.take());
         rt::spawn(async move {
             sleep(GAP).await;
-            say(&socket, "auth", &(auth,));
+            emit(&socket, "auth", &(auth,));
         });
     }
 

@@ -17,7 +17,7 @@ pub(crate) enum Transport {
 
 /// What a request to the server's path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum HandshakeRequest {
     /// A new session.
     Open(Transport),
     /// Something of a session that exists.
@@ -26,7 +26,7 @@ pub(crate) enum Ask {
 
 /// What of a request the check needs, besides its query.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
+pub(crate) struct RequestKind {
     /// Whether its method is GET.
     pub(crate) is_get: bool,
     /// Whether it asks for a WebSocket.
@@ -92,7 +92,11 @@ impl Query {
     }
 
     /// Checks the query in the reference's order: transport, session, method, upgrade, version.
-    pub(crate) fn check(self, shape: Shape, config: &Config) -> Result<Ask, HandshakeError> {
+    pub(crate) fn check(
+        self,
+        kind: RequestKind,
+        config: &Config,
+    ) -> Result<HandshakeRequest, HandshakeError> {
         let transport = match self.transport.as_deref() {
             Some("polling") if config.polling => Transport::Polling,
             Some("websocket") if config.websocket => Transport::WebSocket,
@@ -100,18 +104,18 @@ impl Query {
         };
         let is_current_version = self.version.as_deref() == Some("4");
         if let Some(sid) = self.sid {
-            return Ok(Ask::Use { sid, transport, is_current_version });
+            return Ok(HandshakeRequest::Use { sid, transport, is_current_version });
         }
-        if !shape.is_get {
+        if !kind.is_get {
             return Err(HandshakeError::BadMethod);
         }
-        if (transport == Transport::WebSocket) != shape.is_upgrade {
+        if (transport == Transport::WebSocket) != kind.is_upgrade {
             return Err(HandshakeError::BadRequest);
         }
         if !is_current_version {
             return Err(HandshakeError::UnsupportedVersion);
         }
-        Ok(Ask::Open(transport))
+        Ok(HandshakeRequest::Open(transport))
     }
 }
 
@@ -158,16 +162,16 @@ mod tests {
     fn the_first_failing_check_decides() {
         use HandshakeError::{BadMethod, BadRequest, TransportUnknown, UnsupportedVersion};
         let existing = |sid: &str, transport, is_current_version| {
-            Ok(Ask::Use { sid: sid.into(), transport, is_current_version })
+            Ok(HandshakeRequest::Use { sid: sid.into(), transport, is_current_version })
         };
         let (polling, websocket) = (Transport::Polling, Transport::WebSocket);
         let table = [
-            ("EIO=4&transport=websocket", true, true, Ok(Ask::Open(websocket))),
-            ("EIO=4&transport=polling", true, false, Ok(Ask::Open(polling))),
+            ("EIO=4&transport=websocket", true, true, Ok(HandshakeRequest::Open(websocket))),
+            ("EIO=4&transport=polling", true, false, Ok(HandshakeRequest::Open(polling))),
             ("EIO=4", true, true, Err(TransportUnknown)),
             ("EIO=4&transport=constructor", true, true, Err(TransportUnknown)),
             ("EIO=4&transport=webtransport", true, true, Err(TransportUnknown)),
-            ("transport=a&EIO=4&transport=websocket", true, true, Ok(Ask::Open(websocket))),
+            ("transport=a&EIO=4&transport=websocket", true, true, Ok(HandshakeRequest::Open(websocket))),
             ("EIO=4&transport=websocket&sid=__proto__", true, true, existing("__proto__", websocket, true)),
             ("transport=polling&sid=", true, false, existing("", polling, false)),
             ("EIO=4&transport=polling&sid[]=x", true, false, existing("", polling, true)),
@@ -180,16 +184,16 @@ mod tests {
             ("transport=websocket", true, true, Err(UnsupportedVersion)),
         ];
         for (text, is_get, is_upgrade, want) in table {
-            let shape = Shape { is_get, is_upgrade };
-            assert_eq!(query(text).check(shape, &Config::default()), want, "{text}");
+            let kind = RequestKind { is_get, is_upgrade };
+            assert_eq!(query(text).check(kind, &Config::default()), want, "{text}");
         }
     }
 
     #[test]
     fn a_transport_that_is_off_is_unknown() {
         let config = Config { polling: false, ..Config::default() };
-        let shape = Shape { is_get: true, is_upgrade: false };
-        let error = query("EIO=4&transport=polling").check(shape, &config);
+        let kind = RequestKind { is_get: true, is_upgrade: false };
+        let error = query("EIO=4&transport=polling").check(kind, &config);
         assert_eq!(error, Err(HandshakeError::TransportUnknown));
     }
 

@@ -16,7 +16,7 @@ const SEPARATOR: char = '\x1e';
 /// The most packets that a client may put into one body.
 const MAX_PACKETS: usize = 1024;
 
-/// So many of them are heard at once: fewer answers than may wait for a client.
+/// So many of them are received at once: fewer answers than may wait for a client.
 const PART: usize = 64;
 
 /// The most packets in one answer, however many wait: python-engineio drops the connection over one more.
@@ -69,7 +69,7 @@ pub(crate) struct Body {
 impl Body {
     /// Whether `frames` may join what is there. A close packet goes alone: stock clients act on it before they have handed on
     /// the packets in front of it.
-    pub(crate) fn has_room_for(&self, frames: &Bytes) -> bool {
+    pub(crate) fn fits(&self, frames: &Bytes) -> bool {
         let is_close = frames.first() == Some(&0x88);
         self.packets == 0 || (!is_close && self.packets + count(frames) <= MAX_ANSWERED)
     }
@@ -163,12 +163,12 @@ mod tests {
     fn a_body_takes_sixteen_packets_and_a_close_packet_only_alone() {
         let pair = Bytes::from([frame::text(&["4"]), frame::binary(&[0])].concat());
         let mut body = Body::default();
-        assert!(body.has_room_for(&frame::close(1000, "")));
-        assert!(body.has_room_for(&[pair.as_ref(); 9].concat().into()), "one that is too large goes alone");
+        assert!(body.fits(&frame::close(1000, "")));
+        assert!(body.fits(&[pair.as_ref(); 9].concat().into()), "one that is too large goes alone");
         (0..15).for_each(|_| body.add("3"));
-        assert!(body.has_room_for(&frame::text(&["4"])));
-        assert!(!body.has_room_for(&pair));
-        assert!(!body.has_room_for(&frame::close(1000, "")));
+        assert!(body.fits(&frame::text(&["4"])));
+        assert!(!body.fits(&pair));
+        assert!(!body.fits(&frame::close(1000, "")));
     }
 
     #[test]

@@ -15,10 +15,10 @@ use tokio_util::codec::Decoder as _;
 use super::Choices;
 use crate::transport::{
     guard::{Guard, Violation},
-    guarded::{Flow, Guarded},
+    guarded_stream::{FlowControl, GuardedStream},
 };
 
-/// What the guard finds in `bytes` is what the standard says, however they are cut.
+/// What the guard finds in `bytes` is what the standard send, however they are cut.
 pub fn frame_guard(data: &[u8]) {
     let mut choices = Choices(data);
     let limit = choices.below(256) * 8;
@@ -92,11 +92,11 @@ fn reference_frame(
         return Err(Violation::Protocol);
     }
     if !is_control {
-        let (bytes, pieces) = open.unwrap_or_default();
-        if bytes + length > limit || pieces >= 128 {
+        let (bytes, splitter) = open.unwrap_or_default();
+        if bytes + length > limit || splitter >= 128 {
             return Err(Violation::TooLarge);
         }
-        *open = if is_last { None } else { Some((bytes + length, pieces + 1)) };
+        *open = if is_last { None } else { Some((bytes + length, splitter + 1)) };
     }
     let whole = head + 4 + usize::try_from(length).unwrap_or(usize::MAX);
     let Some(frame) = bytes.get(..whole) else { return Ok(None) };
@@ -115,28 +115,28 @@ pub fn frame_stream(data: &[u8]) {
     let cuts: Vec<_> = (0..choices.below(8)).map(|_| choices.below(32) + 1).collect();
     let bytes = Bytes::copy_from_slice(choices.0);
     let mut rest = bytes.clone();
-    let mut pieces = Vec::new();
+    let mut splitter = Vec::new();
     for cut in cuts.iter().cycle().take(bytes.len()) {
         let piece = rest.split_to((*cut).min(rest.len()));
-        pieces.push(piece);
+        splitter.push(piece);
     }
-    pieces.push(rest);
-    pieces.retain(|piece| !piece.is_empty());
-    assert_eq!(read(pieces, limit), read(vec![bytes], limit));
+    splitter.push(rest);
+    splitter.retain(|piece| !piece.is_empty());
+    assert_eq!(read(splitter, limit), read(vec![bytes], limit));
 }
 
 /// Everything read, and how it ended.
-fn read(pieces: Vec<Bytes>, limit: usize) -> (Vec<String>, Option<Violation>, bool) {
-    let flow = Rc::new(Flow::default());
-    let source = stream::iter(pieces.into_iter().map(Ok::<_, ()>));
-    let mut guarded = Guarded::new(source, limit, Duration::MAX, flow.clone());
+fn read(splitter: Vec<Bytes>, limit: usize) -> (Vec<String>, Option<Violation>, bool) {
+    let flow = Rc::new(FlowControl::default());
+    let source = stream::iter(splitter.into_iter().map(Ok::<_, ()>));
+    let mut guarded = GuardedStream::new(source, limit, Duration::MAX, flow.clone());
     let mut codec = Codec::new().max_size(limit);
     let (mut buffer, mut read, mut is_pending) = (BytesMut::new(), Vec::new(), false);
     let mut cx = Context::from_waker(Waker::noop());
     loop {
         match codec.decode(&mut buffer) {
             Ok(Some(frame)) => {
-                flow.seen();
+                flow.frame_consumed();
                 is_pending = false;
                 read.push(format!("{frame:?}"));
                 continue;

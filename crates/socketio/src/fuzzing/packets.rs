@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     engine::frame,
     engine::{packet::Packet as Engine, payload},
-    packet::{self, Assembler, Decoded, Kind, Packet, decode},
+    packet::{self, Assembler, Decoded, Packet, PacketKind, decode},
 };
 
 /// The most attachments here.
@@ -61,7 +61,7 @@ fn assemble(text: &str, attachments: usize) {
         last = assembler.binary(Bytes::copy_from_slice(&[index as u8])).expect("it was announced");
     }
     let Some(Packet { kind, .. }) = last else { panic!("not whole after {attachments} attachments") };
-    if let Kind::Event { attachments: got, .. } | Kind::Ack { attachments: got, .. } = kind {
+    if let PacketKind::Event { attachments: got, .. } | PacketKind::Ack { attachments: got, .. } = kind {
         assert_eq!(got.len(), attachments);
     }
     assert!(assembler.binary(Bytes::new()).is_err(), "and nobody announced one more");
@@ -70,23 +70,23 @@ fn assemble(text: &str, attachments: usize) {
 /// The text of a packet, if it is of a kind that servers send.
 fn encode(Packet { namespace, kind }: &Packet, attachments: usize) -> Option<String> {
     match kind {
-        Kind::Event { id, args, .. } => {
+        PacketKind::Event { id, args, .. } => {
             let (name, args) = args.split_first()?;
             packet::event_text(namespace, *id, name.as_str()?, &args, attachments, None).ok()
         }
-        Kind::Ack { id, args, .. } => packet::ack_text(namespace, *id, args, attachments).ok(),
-        Kind::Disconnect => Some(packet::disconnect_text(namespace)),
-        Kind::Connect(_)
-        | Kind::ConnectError
-        | Kind::UnreadableConnect
-        | Kind::UnreadableEvent { .. }
-        | Kind::UnreadableAck => None,
+        PacketKind::Ack { id, args, .. } => packet::ack_text(namespace, *id, args, attachments).ok(),
+        PacketKind::Disconnect => Some(packet::disconnect_text(namespace)),
+        PacketKind::Connect(_)
+        | PacketKind::ConnectError
+        | PacketKind::UnreadableConnect
+        | PacketKind::UnreadableEvent { .. }
+        | PacketKind::UnreadableAck => None,
     }
 }
 
 /// The packet without fractions, whose last digit the JSON library does not keep.
 fn plain(mut packet: Packet) -> Packet {
-    if let Kind::Event { args, .. } | Kind::Ack { args, .. } = &mut packet.kind {
+    if let PacketKind::Event { args, .. } | PacketKind::Ack { args, .. } = &mut packet.kind {
         args.iter_mut().for_each(drop_fractions);
     }
     packet

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::Choices;
 use crate::{
     Config,
-    session::carrier::{Carrier, PipeId, Probed, Role},
-    sockets::machine::{Effect, Machine},
+    namespaces::machine::{Effect, Machine},
+    session::transport_state::{PipeId, PipeRole, ProbeAction, TransportState},
 };
 
 /// The namespaces one client may have here: less than it asks for.
@@ -16,16 +16,16 @@ const MAX_NAMESPACES: usize = 3;
 
 const NAMESPACES: [&str; 5] = ["/", "/a", "/b", "/c", "/d"];
 
-/// Drives the Socket.IO machine and the carrier of one session.
+/// Drives the Socket.IO machine and the transport of one session.
 pub fn machine(data: &[u8]) {
-    let (sockets, carrier) = data.split_at(data.len() / 2);
+    let (sockets, transport) = data.split_at(data.len() / 2);
     drive_machine(Choices(sockets));
-    drive_carrier(Choices(carrier));
+    drive_transport(Choices(transport));
 }
 
 /// Where a client stands with a namespace, as the model sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum ModelPhase {
     Joining,
     Joined,
     Left,
@@ -37,7 +37,7 @@ fn drive_machine(mut choices: Choices<'_>) {
     let mut model = HashMap::new();
     while !choices.is_over() {
         let namespace = NAMESPACES[choices.below(NAMESPACES.len())];
-        let heard = match choices.below(16) {
+        let received = match choices.below(16) {
             0..4 => machine.text(&packet("0", namespace, "")),
             4 => machine.text(&packet("1", namespace, "")),
             5..8 => machine.text(&packet("2", namespace, "7[\"a\",1]")),
@@ -53,12 +53,12 @@ fn drive_machine(mut choices: Choices<'_>) {
                 Ok(Effect::None)
             }
         };
-        match heard {
+        match received {
             Ok(effect) => check(&effect, &mut model),
             Err(_) => return,
         }
-        for (namespace, standing) in &model {
-            assert_eq!(machine.is_joining(namespace), *standing == Standing::Joining, "{namespace}");
+        for (namespace, phase) in &model {
+            assert_eq!(machine.is_joining(namespace), *phase == ModelPhase::Joining, "{namespace}");
         }
     }
 }
@@ -73,58 +73,63 @@ fn packet(kind: &str, namespace: &str, rest: &str) -> String {
 /// The application decides about a namespace that the client asked for, or ends it.
 fn decide(
     machine: &mut Machine,
-    model: &mut HashMap<String, Standing>,
+    model: &mut HashMap<String, ModelPhase>,
     namespace: &str,
     choices: &mut Choices<'_>,
 ) {
     match (model.get(namespace), choices.below(2)) {
-        (Some(Standing::Joining), 0) => {
+        (Some(ModelPhase::Joining), 0) => {
             machine.joined(namespace);
-            model.insert(namespace.to_owned(), Standing::Joined);
+            model.insert(namespace.to_owned(), ModelPhase::Joined);
         }
-        (Some(Standing::Joining), _) => {
+        (Some(ModelPhase::Joining), _) => {
             machine.refused(namespace);
             model.remove(namespace);
         }
-        (Some(Standing::Joined), _) => {
+        (Some(ModelPhase::Joined), _) => {
             machine.left(namespace);
-            model.insert(namespace.to_owned(), Standing::Left);
+            model.insert(namespace.to_owned(), ModelPhase::Left);
         }
         _ => {}
     }
 }
 
 /// An effect is one that the model allows; it follows.
-fn check(effect: &Effect, model: &mut HashMap<String, Standing>) {
+fn check(effect: &Effect, model: &mut HashMap<String, ModelPhase>) {
     match effect {
         Effect::None | Effect::StrayAck => {}
-        Effect::Repeated { namespace } => assert_eq!(model.get(namespace), Some(&Standing::Joining)),
+        Effect::DuplicateConnect { namespace } => {
+            assert_eq!(model.get(namespace), Some(&ModelPhase::Joining))
+        }
         Effect::Connect { namespace, auth } => {
             assert!(auth.is_object());
-            let before = model.insert(namespace.clone(), Standing::Joining);
-            assert!(matches!(before, None | Some(Standing::Left)), "{namespace}: {before:?}");
+            let before = model.insert(namespace.clone(), ModelPhase::Joining);
+            assert!(matches!(before, None | Some(ModelPhase::Left)), "{namespace}: {before:?}");
             assert!(model.len() <= MAX_NAMESPACES);
         }
         Effect::Refuse { namespace, .. } => {
-            let standing = model.get(namespace);
-            assert!(matches!(standing, None | Some(Standing::Left)), "{namespace}: {standing:?}");
+            let phase = model.get(namespace);
+            assert!(matches!(phase, None | Some(ModelPhase::Left)), "{namespace}: {phase:?}");
         }
-        Effect::Unreadable { namespace, .. } => assert_eq!(model.get(namespace), Some(&Standing::Joined)),
+        Effect::Unreadable { namespace, .. } => assert_eq!(model.get(namespace), Some(&ModelPhase::Joined)),
         Effect::Event { namespace, args, .. } => {
-            assert_eq!(model.get(namespace), Some(&Standing::Joined));
+            assert_eq!(model.get(namespace), Some(&ModelPhase::Joined));
             assert!(!args.is_empty());
         }
-        Effect::Ack { namespace, .. } => assert_eq!(model.get(namespace), Some(&Standing::Joined)),
+        Effect::Ack { namespace, .. } => assert_eq!(model.get(namespace), Some(&ModelPhase::Joined)),
         Effect::Leave { namespace } => {
-            let before = model.insert(namespace.clone(), Standing::Left);
-            assert!(matches!(before, Some(Standing::Joining | Standing::Joined)), "{namespace}: {before:?}");
+            let before = model.insert(namespace.clone(), ModelPhase::Left);
+            assert!(
+                matches!(before, Some(ModelPhase::Joining | ModelPhase::Joined)),
+                "{namespace}: {before:?}"
+            );
         }
     }
 }
 
-/// What the model knows of a carrier.
+/// What the model knows of a transport.
 #[derive(Debug, Default)]
-struct Carried {
+struct TransportModel {
     get: bool,
     post: bool,
     /// The pipe that probes, and whether it was answered.
@@ -133,72 +138,72 @@ struct Carried {
     pipe: Option<u64>,
 }
 
-fn drive_carrier(mut choices: Choices<'_>) {
-    let (mut carrier, mut model) = (Carrier::POLLING, Carried::default());
+fn drive_transport(mut choices: Choices<'_>) {
+    let (mut transport, mut model) = (TransportState::POLLING, TransportModel::default());
     while !choices.is_over() {
         let pipe = choices.below(3) as u64;
-        step(&mut carrier, &mut model, choices.below(8), pipe);
+        step(&mut transport, &mut model, choices.below(8), pipe);
         for pipe in 0..3 {
             let role = match (model.pipe, model.probe) {
-                (Some(own), _) if own == pipe => Role::Carrier,
-                (None, Some((own, _))) if own == pipe => Role::Probe,
-                _ => Role::Stranger,
+                (Some(own), _) if own == pipe => PipeRole::Active,
+                (None, Some((own, _))) if own == pipe => PipeRole::Probing,
+                _ => PipeRole::Unrelated,
             };
-            assert_eq!(carrier.role(PipeId(pipe)), role);
+            assert_eq!(transport.role(PipeId(pipe)), role);
         }
         let is_answered = model.probe.is_some_and(|(_, answered)| answered);
-        assert_eq!(carrier.must_release(), model.pipe.is_none() && model.get && is_answered);
-        assert_eq!(carrier.name() == "websocket", model.pipe.is_some());
+        assert_eq!(transport.must_release_get(), model.pipe.is_none() && model.get && is_answered);
+        assert_eq!(transport.name() == "websocket", model.pipe.is_some());
     }
 }
 
 /// One input to both; the two agree on what comes of it.
-fn step(carrier: &mut Carrier, model: &mut Carried, input: usize, pipe: u64) {
+fn step(transport: &mut TransportState, model: &mut TransportModel, input: usize, pipe: u64) {
     let polls = model.pipe.is_none();
     match input {
         0 => {
-            assert_eq!(carrier.start_get().is_ok(), polls && !model.get);
+            assert_eq!(transport.start_get().is_ok(), polls && !model.get);
             model.get |= polls;
         }
         1 => {
-            carrier.end_get();
+            transport.end_get();
             model.get = false;
         }
         2 => {
-            assert_eq!(carrier.start_post().is_ok(), polls && !model.post);
+            assert_eq!(transport.start_post().is_ok(), polls && !model.post);
             model.post |= polls;
         }
         3 => {
-            carrier.end_post();
+            transport.end_post();
             model.post = false;
         }
         4 => {
             let may = polls && model.probe.is_none();
-            assert_eq!(carrier.start_probe(PipeId(pipe)).is_ok(), may);
+            assert_eq!(transport.start_probe(PipeId(pipe)).is_ok(), may);
             if may {
                 model.probe = Some((pipe, false));
             }
         }
         5 => {
-            carrier.end_probe();
+            transport.end_probe();
             model.probe = model.probe.filter(|_| !polls);
         }
-        other => hear_probe(carrier, model, if other == 6 { "2probe" } else { "5" }),
+        other => receive_probe(transport, model, if other == 6 { "2probe" } else { "5" }),
     }
 }
 
-fn hear_probe(carrier: &mut Carrier, model: &mut Carried, text: &str) {
+fn receive_probe(transport: &mut TransportState, model: &mut TransportModel, text: &str) {
     let probe = model.probe.filter(|_| model.pipe.is_none());
     let want = match (probe, text) {
-        (None, _) => Probed::Close,
+        (None, _) => ProbeAction::Close,
         (Some((pipe, _)), "2probe") => {
             model.probe = Some((pipe, true));
-            Probed::Answer
+            ProbeAction::Response
         }
         (Some((pipe, _)), _) => {
             model.pipe = Some(pipe);
-            Probed::TakeOver
+            ProbeAction::Upgrade
         }
     };
-    assert_eq!(carrier.probe_says(text), want);
+    assert_eq!(transport.receive_probe(text), want);
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{DecodeError, Decoded, Kind, Packet, decode};
+use super::{DecodeError, Decoded, Packet, PacketKind, decode};
 use crate::close::CloseReason;
 
 /// At most one packet that waits for attachments.
@@ -10,11 +10,11 @@ use crate::close::CloseReason;
 pub(crate) struct Assembler {
     max_attachments: usize,
     max_bytes: usize,
-    waiting: Option<Waiting>,
+    incomplete: Option<IncompletePacket>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct IncompletePacket {
     packet: Packet,
     missing: usize,
     /// Of its attachments so far.
@@ -24,43 +24,45 @@ struct Waiting {
 impl Assembler {
     /// Allows `max_attachments` in one packet, and `max_bytes` in all of them together.
     pub(crate) fn new(max_attachments: usize, max_bytes: usize) -> Self {
-        Self { max_attachments, max_bytes, waiting: None }
+        Self { max_attachments, max_bytes, incomplete: None }
     }
 
     /// Takes the text of a message; none means that attachments must follow.
     pub(crate) fn text(&mut self, text: &str) -> Result<Option<Packet>, CloseReason> {
-        if self.waiting.is_some() {
+        if self.incomplete.is_some() {
             return Err(CloseReason::ParseError);
         }
         match decode(text, self.max_attachments)? {
             Decoded::Whole(packet) => Ok(Some(packet)),
             Decoded::Awaiting(packet, missing) => {
-                self.waiting = Some(Waiting { packet, missing, bytes: 0 });
+                self.incomplete = Some(IncompletePacket { packet, missing, bytes: 0 });
                 Ok(None)
             }
         }
     }
 
     /// The namespace of the packet that waits for attachments.
-    pub(crate) fn awaited_namespace(&self) -> Option<&str> {
-        self.waiting.as_ref().map(|waiting| waiting.packet.namespace.as_str())
+    pub(crate) fn incomplete_namespace(&self) -> Option<&str> {
+        self.incomplete.as_ref().map(|incomplete| incomplete.packet.namespace.as_str())
     }
 
     /// Takes a binary message, which an earlier text must have announced; answers with the packet when it is whole.
     pub(crate) fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, CloseReason> {
-        let mut waiting = self.waiting.take().ok_or(CloseReason::ParseError)?;
-        waiting.bytes += data.len();
-        if waiting.bytes > self.max_bytes {
+        let mut incomplete = self.incomplete.take().ok_or(CloseReason::ParseError)?;
+        incomplete.bytes += data.len();
+        if incomplete.bytes > self.max_bytes {
             return Err(CloseReason::TooLarge);
         }
-        if let Kind::Event { attachments, .. } | Kind::Ack { attachments, .. } = &mut waiting.packet.kind {
+        if let PacketKind::Event { attachments, .. } | PacketKind::Ack { attachments, .. } =
+            &mut incomplete.packet.kind
+        {
             attachments.push(data);
         }
-        waiting.missing -= 1;
-        if waiting.missing == 0 {
-            return Ok(Some(waiting.packet));
+        incomplete.missing -= 1;
+        if incomplete.missing == 0 {
+            return Ok(Some(incomplete.packet));
         }
-        self.waiting = Some(waiting);
+        self.incomplete = Some(incomplete);
         Ok(None)
     }
 }
@@ -88,7 +90,7 @@ mod tests {
         assert_eq!(assembler.text("52-[\"a\"]"), Ok(None));
         assert_eq!(assembler.binary(Bytes::from_static(b"1")), Ok(None));
         let packet = assembler.binary(Bytes::from_static(b"2")).unwrap().unwrap();
-        let Kind::Event { attachments, .. } = packet.kind else { panic!("an event") };
+        let PacketKind::Event { attachments, .. } = packet.kind else { panic!("an event") };
         assert_eq!(attachments, [&b"1"[..], b"2"]);
         assert!(matches!(assembler.text("2[\"b\"]"), Ok(Some(_))), "and the next packet starts afresh");
     }

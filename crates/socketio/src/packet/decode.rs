@@ -5,14 +5,14 @@ use serde_json::Value;
 
 use super::{
     DecodeError::{self, Malformed},
-    Decoded, Kind, Packet,
+    Decoded, Packet, PacketKind,
 };
 use crate::json;
 
 /// Event names that belong to the library on the client's side.
 const RESERVED: [&str; 4] = ["connect", "connect_error", "disconnect", "disconnecting"];
 
-/// The largest ack id: what a JavaScript number holds exactly.
+/// The largest ack id: what a JavaScript number global_waits_left exactly.
 const MAX_ID: u64 = (1 << 53) - 1;
 
 /// Reads one packet, allowing at most `max_attachments`.
@@ -25,7 +25,7 @@ pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, Deco
     let (namespace, rest) = read_namespace(rest);
     let (id, json) = read_id(rest)?;
     let kind = read_kind(digit, id, json)?;
-    if let Kind::Event { args, .. } | Kind::Ack { args, .. } = &kind {
+    if let PacketKind::Event { args, .. } | PacketKind::Ack { args, .. } = &kind {
         check_placeholders(args, attachments)?;
     }
     let packet = Packet { namespace: namespace.to_owned(), kind };
@@ -62,25 +62,29 @@ fn read_id(text: &str) -> Result<(Option<u64>, &str), DecodeError> {
     Ok((Some(id), rest))
 }
 
-fn read_kind(digit: &str, id: Option<u64>, json: &str) -> Result<Kind, DecodeError> {
+fn read_kind(digit: &str, id: Option<u64>, json: &str) -> Result<PacketKind, DecodeError> {
     match (digit, id) {
         ("0", None) => read_auth(json),
-        ("1", None) if json.is_empty() => Ok(Kind::Disconnect),
+        ("1", None) if json.is_empty() => Ok(PacketKind::Disconnect),
         ("2" | "5", id) => read_event(id, json),
         ("3" | "6", Some(id)) => {
             let args = parse(json, '[')?;
-            Ok(args.map_or(Kind::UnreadableAck, |args| Kind::Ack { id, args, attachments: Vec::new() }))
+            Ok(args.map_or(PacketKind::UnreadableAck, |args| PacketKind::Ack {
+                id,
+                args,
+                attachments: Vec::new(),
+            }))
         }
-        ("4", None) => Ok(Kind::ConnectError),
+        ("4", None) => Ok(PacketKind::ConnectError),
         _ => Err(Malformed),
     }
 }
 
-fn read_auth(json: &str) -> Result<Kind, DecodeError> {
+fn read_auth(json: &str) -> Result<PacketKind, DecodeError> {
     if json.is_empty() {
-        return Ok(Kind::Connect(Value::Object(serde_json::Map::new())));
+        return Ok(PacketKind::Connect(Value::Object(serde_json::Map::new())));
     }
-    Ok(parse(json, '{')?.map_or(Kind::UnreadableConnect, Kind::Connect))
+    Ok(parse(json, '{')?.map_or(PacketKind::UnreadableConnect, PacketKind::Connect))
 }
 
 /// Parses JSON that begins with `first` at once: space in front of it is what an id of nothing looks like. None is well-formed
@@ -94,7 +98,7 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str, first: char) -> Result<Opti
     }
 }
 
-fn read_event(id: Option<u64>, json: &str) -> Result<Kind, DecodeError> {
+fn read_event(id: Option<u64>, json: &str) -> Result<PacketKind, DecodeError> {
     let Some(args) = parse::<Vec<Value>>(json, '[')? else {
         let name = match json::first_item(json) {
             Some(Value::String(name)) if !RESERVED.contains(&name.as_str()) => name,
@@ -104,14 +108,14 @@ fn read_event(id: Option<u64>, json: &str) -> Result<Kind, DecodeError> {
             }
             _ => return Err(Malformed),
         };
-        return Ok(Kind::UnreadableEvent { id, name });
+        return Ok(PacketKind::UnreadableEvent { id, name });
     };
     match args.first() {
         Some(Value::Number(_)) => (),
         Some(Value::String(name)) if !RESERVED.contains(&name.as_str()) => (),
         _ => return Err(Malformed),
     }
-    Ok(Kind::Event { id, args, attachments: Vec::new() })
+    Ok(PacketKind::Event { id, args, attachments: Vec::new() })
 }
 
 /// Every `{"_placeholder":true,"num":N}` must point at an attachment. Depth is bounded by the JSON parser's own limit.

@@ -13,12 +13,13 @@ fn whole(text: &str) -> Packet {
 
 fn event(namespace: &str, id: Option<u64>, args: Value) -> Packet {
     let Value::Array(args) = args else { panic!("args are an array") };
-    Packet { namespace: namespace.into(), kind: Kind::Event { id, args, attachments: Vec::new() } }
+    Packet { namespace: namespace.into(), kind: PacketKind::Event { id, args, attachments: Vec::new() } }
 }
 
 #[test]
 fn connect_carries_an_object_or_nothing() {
-    let connect = |namespace: &str, auth| Packet { namespace: namespace.into(), kind: Kind::Connect(auth) };
+    let connect =
+        |namespace: &str, auth| Packet { namespace: namespace.into(), kind: PacketKind::Connect(auth) };
     assert_eq!(whole("0"), connect("/", json!({})));
     assert_eq!(whole("0{\"token\":\"a\"}"), connect("/", json!({"token": "a"})));
     assert_eq!(whole("0/admin"), connect("/admin", json!({})));
@@ -37,10 +38,10 @@ fn events_carry_a_name_arguments_and_perhaps_an_id() {
 
 #[test]
 fn acks_and_disconnects_are_read() {
-    let ack = Kind::Ack { id: 7, args: Vec::new(), attachments: Vec::new() };
+    let ack = PacketKind::Ack { id: 7, args: Vec::new(), attachments: Vec::new() };
     assert_eq!(whole("37[]").kind, ack);
-    assert_eq!(whole("1/admin,"), Packet { namespace: "/admin".into(), kind: Kind::Disconnect });
-    assert_eq!(whole("4{\"message\":\"no\"}").kind, Kind::ConnectError);
+    assert_eq!(whole("1/admin,"), Packet { namespace: "/admin".into(), kind: PacketKind::Disconnect });
+    assert_eq!(whole("4{\"message\":\"no\"}").kind, PacketKind::ConnectError);
 }
 
 #[test]
@@ -118,19 +119,19 @@ fn a_placeholder_in_a_packet_without_attachments_is_plain_data() {
 fn json_that_cannot_be_represented_costs_its_own_packet_only() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     for bad in ["1e999", "-1e999", "[{\"x\":1e400}]", &deep] {
-        let unreadable = |id, name: &str| Kind::UnreadableEvent { id, name: name.into() };
+        let unreadable = |id, name: &str| PacketKind::UnreadableEvent { id, name: name.into() };
         assert_eq!(whole(&format!("27[\"a\",{bad}]")).kind, unreadable(Some(7), "a"));
         assert_eq!(whole(&format!("2/x,[\"\\ud83d\",{bad}]")).kind, unreadable(None, "\u{FFFD}"));
         assert_eq!(whole(&format!("2[1,{bad}]")).kind, unreadable(None, ""));
-        assert_eq!(whole(&format!("31[{bad}]")).kind, Kind::UnreadableAck);
-        assert_eq!(whole(&format!("0{{\"token\":{bad}}}")).kind, Kind::UnreadableConnect);
+        assert_eq!(whole(&format!("31[{bad}]")).kind, PacketKind::UnreadableAck);
+        assert_eq!(whole(&format!("0{{\"token\":{bad}}}")).kind, PacketKind::UnreadableConnect);
         let binary = format!("51-[\"a\",{bad},{{\"_placeholder\":true,\"num\":0}}]");
         assert!(matches!(decode(&binary, 10), Ok(Decoded::Awaiting(_, 1))));
         for malformed in [format!("2[\"a\",{bad}"), format!("2[\"connect\",{bad}]"), format!("2[[{bad}]]x")] {
             assert_eq!(decode(&malformed, 10), Err(Malformed));
         }
     }
-    assert_eq!(whole("2[1e999]").kind, Kind::UnreadableEvent { id: None, name: String::new() });
+    assert_eq!(whole("2[1e999]").kind, PacketKind::UnreadableEvent { id: None, name: String::new() });
     assert_eq!(
         whole("20[\"a\",\"nice \\ud83d\",{\"\\udc00\":-0}]"),
         event("/", Some(0), json!(["a", "nice \u{FFFD}", {"\u{FFFD}": -0.0}]))

@@ -15,15 +15,15 @@ pub(crate) use encode::{ack_text, connect_error_text, connect_text, disconnect_t
 /// A packet with all its attachments.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Packet {
-    /// `/` unless the packet says otherwise.
+    /// `/` unless the packet send otherwise.
     pub(crate) namespace: String,
     /// What it is.
-    pub(crate) kind: Kind,
+    pub(crate) kind: PacketKind,
 }
 
 /// What a packet is, with what it carries.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum PacketKind {
     /// `0`: join the namespace; an object, empty when absent.
     Connect(Value),
     /// `1`: leave the namespace.

@@ -7,24 +7,24 @@ use bytestring::ByteString;
 
 use super::{
     Session,
-    backlog::Counted,
-    carrier::{PipeId, Role},
-    occupant::Occupant,
+    backlog::BacklogPermit,
+    handler::SessionHandler,
+    transport_state::{PipeId, PipeRole},
 };
 use crate::{close::CloseReason, engine::frame};
 
-/// What the client said over a WebSocket.
+/// What the client input over a WebSocket.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Inbound {
     pub(crate) pipe: PipeId,
-    pub(crate) said: Said,
+    pub(crate) input: PipeInput,
     /// What of the pipe's backlog this is; none for what cannot pile up.
-    pub(crate) counted: Option<Counted>,
+    pub(crate) permit: Option<BacklogPermit>,
 }
 
 /// See [`Inbound`].
-pub(crate) enum Said {
+pub(crate) enum PipeInput {
     /// A text message.
     Text(ByteString),
     /// A binary message.
@@ -35,7 +35,7 @@ pub(crate) enum Said {
     Failed(CloseReason),
 }
 
-impl Said {
+impl PipeInput {
     /// How many bytes it carries.
     pub(crate) fn length(&self) -> usize {
         match self {
@@ -46,30 +46,32 @@ impl Said {
     }
 }
 
-impl<O: Occupant> Handler<Inbound> for Session<O> {
+impl<O: SessionHandler> Handler<Inbound> for Session<O> {
     type Result = ();
 
-    fn handle(&mut self, Inbound { pipe, said, counted: _until_heard }: Inbound, ctx: &mut Context<Self>) {
-        if self.link.is_over() {
+    fn handle(&mut self, Inbound { pipe, input, permit: _permit }: Inbound, ctx: &mut Context<Self>) {
+        if self.connection.is_over() {
             return;
         }
-        let heard = match (self.carrier.role(pipe), said) {
-            (Role::Carrier, Said::Text(text)) => self.hear_text(&text, ctx),
-            (Role::Carrier, Said::Binary(data)) => self.hear_binary(data, ctx),
-            (Role::Carrier, Said::Closed(code)) => {
+        let received = match (self.transport.role(pipe), input) {
+            (PipeRole::Active, PipeInput::Text(text)) => self.receive_text(&text, ctx),
+            (PipeRole::Active, PipeInput::Binary(data)) => self.receive_binary(data, ctx),
+            (PipeRole::Active, PipeInput::Closed(code)) => {
                 // The answer carries the same code (RFC 6455 §5.5.1).
                 let reason = CloseReason::TransportClose;
-                self.link.outbox.finish(frame::close(code.unwrap_or(reason.code()), ""));
+                self.connection.send_queue.finish(frame::close(code.unwrap_or(reason.code()), ""));
                 Err(reason)
             }
-            (Role::Carrier, Said::Failed(reason)) => Err(reason),
-            (Role::Probe, Said::Text(text)) => return self.hear_probe(&text, ctx),
-            (Role::Probe, Said::Failed(reason)) => return self.end_probe(reason, None),
-            (Role::Probe, Said::Closed(code)) => return self.end_probe(CloseReason::TransportClose, code),
-            (Role::Probe, _) => return self.end_probe(CloseReason::ServerClose, None),
-            (Role::Stranger, _) => return,
+            (PipeRole::Active, PipeInput::Failed(reason)) => Err(reason),
+            (PipeRole::Probing, PipeInput::Text(text)) => return self.receive_probe(&text, ctx),
+            (PipeRole::Probing, PipeInput::Failed(reason)) => return self.end_probe(reason, None),
+            (PipeRole::Probing, PipeInput::Closed(code)) => {
+                return self.end_probe(CloseReason::TransportClose, code);
+            }
+            (PipeRole::Probing, _) => return self.end_probe(CloseReason::ServerClose, None),
+            (PipeRole::Unrelated, _) => return,
         };
-        if let Err(reason) = heard {
+        if let Err(reason) = received {
             self.end(reason, ctx);
         }
     }

@@ -1,19 +1,19 @@
 //! One Engine.IO session: an actor of its own on the worker that opened it, so that it outlives any one HTTP request and is
-//! not frozen with a transport that cannot write. Transports, on any worker, send it what the client said ([`inbound`],
+//! not frozen with a transport that cannot write. Transports, on any worker, send it what the client input ([`inbound`],
 //! the requests of long-polling in [`polling`], a WebSocket that wants to take over in [`upgrade`]); it keeps the heartbeat
-//! and hands messages to its [`occupant`].
+//! and hands messages to its [`handler`].
 
 pub(crate) mod backlog;
-pub(crate) mod carrier;
-pub(crate) mod host;
+pub(crate) mod handler;
 mod inbound;
-pub(crate) mod occupant;
-pub(crate) mod pace;
 pub(crate) mod polling;
+pub(crate) mod rate;
 pub(crate) mod registry;
+pub(crate) mod transport_state;
 pub(crate) mod upgrade;
+pub(crate) mod worker;
 
-pub(crate) use inbound::{Inbound, Said};
+pub(crate) use inbound::{Inbound, PipeInput};
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,33 +26,33 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
 
 use self::{
-    carrier::Carrier,
-    host::{Host, Worker},
-    occupant::Occupant,
-    pace::{HEARTBEATS, Pace},
-    polling::Waiting,
-    upgrade::Prober,
+    handler::SessionHandler,
+    polling::PendingGet,
+    rate::{HEARTBEATS, RateLimit},
+    transport_state::TransportState,
+    upgrade::ProbingPipe,
+    worker::{HandlerFactory, Worker},
 };
 use crate::{
     close::CloseReason,
+    connection::{Connection, End},
     encoded::Encoded,
     engine::{frame, handshake::open_packet, packet::Packet, payload},
-    link::{End, Link},
-    wire::Wire,
+    tcp::TcpHandle,
 };
 
 /// See the module.
-pub(crate) struct Session<O: Occupant> {
-    link: Rc<Link>,
-    carrier: Carrier,
-    occupant: O,
-    surroundings: Surroundings<O>,
+pub(crate) struct Session<O: SessionHandler> {
+    connection: Rc<Connection>,
+    transport: TransportState,
+    handler: O,
+    worker: WorkerContext<O>,
     /// The GET that waits for something to send.
-    waiting: Option<Waiting>,
+    pending_get: Option<PendingGet>,
     /// The WebSocket that probes.
-    prober: Option<Prober>,
-    /// The client's packets that carry nothing.
-    beats: Pace,
+    probing_pipe: Option<ProbingPipe>,
+    /// The client's packets that apply nothing.
+    heartbeat_rate: RateLimit,
 }
 
 /// A request that may open a session: what the application learned from it, and whose it is.
@@ -62,178 +62,180 @@ pub(crate) struct Admitted<Admission> {
 }
 
 /// What a session needs of the worker and the process it lives in.
-struct Surroundings<O: Occupant> {
-    local: Rc<crate::socket::Local>,
+struct WorkerContext<O: SessionHandler> {
+    local: Rc<crate::socket::LocalSockets>,
     config: Arc<crate::Config>,
     registry: registry::Registry<O>,
 }
 
-impl<O: Occupant> Session<O> {
-    /// Opens a session on `worker`, carried by `carrier` over `wire`. The open packet is the first thing in its outbox.
-    pub(crate) fn open<H: Host<Occupant = O>>(
+impl<O: SessionHandler> Session<O> {
+    /// Opens a session on `worker`, carried by `transport` over `tcp`. The open packet is the first thing in its send_queue.
+    pub(crate) fn open<H: HandlerFactory<SessionHandler = O>>(
         worker: &Worker<H>,
-        carrier: Carrier,
-        wire: Arc<Wire>,
+        transport: TransportState,
+        tcp: Arc<TcpHandle>,
         admitted: Admitted<H::Admission>,
-    ) -> (Addr<Self>, Rc<Link>) {
+    ) -> (Addr<Self>, Rc<Connection>) {
         let Admitted { admission, owner } = admitted;
         let mut made = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
-            let link = Rc::new(Link::new(
+            let connection = Rc::new(Connection::new(
                 worker.new_sid(),
                 end,
-                wire,
-                carrier.name(),
+                tcp,
+                transport.name(),
                 &worker.config,
                 worker.limits.clone(),
-                worker.local.pulse.now(),
+                worker.local.heartbeats.now(),
             ));
-            made = Some(link.clone());
-            let occupant = worker.host.occupant(worker, link.clone(), admission);
-            let surroundings = Surroundings {
+            made = Some(connection.clone());
+            let handler = worker.host.handler(worker, connection.clone(), admission);
+            let worker = WorkerContext {
                 local: worker.local.clone(),
                 config: worker.config.clone(),
                 registry: worker.registry.clone(),
             };
             Self {
-                link,
-                carrier,
-                occupant,
-                surroundings,
-                waiting: None,
-                prober: None,
-                beats: Pace::new(HEARTBEATS),
+                connection,
+                transport,
+                handler,
+                worker,
+                pending_get: None,
+                probing_pipe: None,
+                heartbeat_rate: RateLimit::new(HEARTBEATS),
             }
         });
         metrics::gauge!("socketio_sessions").increment(1);
-        let link = made.expect("create calls its argument before it returns");
-        worker.registry.add(&link.sid, session.clone(), owner);
-        worker.opened(&link);
-        (session, link)
+        let connection = made.expect("create calls its argument before it returns");
+        worker.registry.add(&connection.sid, session.clone(), owner);
+        worker.opened(&connection);
+        (session, connection)
     }
 
     /// Who speaks over this session.
-    pub(crate) fn occupant_mut(&mut self) -> &mut O {
-        &mut self.occupant
+    pub(crate) fn handler_mut(&mut self) -> &mut O {
+        &mut self.handler
     }
 
     fn now(&self) -> std::time::Instant {
-        self.surroundings.local.pulse.now()
+        self.worker.local.heartbeats.now()
     }
 
     fn push_engine(&self, packet: &str) {
-        self.link.push(Encoded::from_engine(packet).frames(), false, self.now());
+        self.connection.push(Encoded::from_engine(packet).frames(), false, self.now());
     }
 
     /// The client sent one Engine.IO packet as text.
-    fn hear_text(&mut self, text: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+    fn receive_text(&mut self, text: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
         let packet = Packet::parse(text).map_err(|_| CloseReason::ParseError)?;
-        if matches!(packet, Packet::Pong | Packet::Noop) && !self.beats.allows(self.now()) {
+        if matches!(packet, Packet::Pong | Packet::Noop) && !self.heartbeat_rate.allows(self.now()) {
             return Err(CloseReason::Flood);
         }
         match packet {
-            Packet::Pong => self.link.clock.borrow_mut().pong(self.now()),
+            Packet::Pong => self.connection.timer.borrow_mut().pong(self.now()),
             Packet::Noop => {}
             Packet::Close => return Err(CloseReason::TransportClose),
             Packet::Ping(_) | Packet::Upgrade => return Err(CloseReason::TransportError),
             Packet::Message(message) => {
                 fault!("session");
-                self.link.clock.borrow_mut().packet(self.now());
-                if !self.link.is_deaf() {
-                    return self.occupant.text(message, ctx);
+                self.connection.timer.borrow_mut().packet(self.now());
+                if !self.connection.ignores_input() {
+                    return self.handler.text(message, ctx);
                 }
             }
             Packet::Base64(data) => {
                 let data = payload::binary(data).ok_or(CloseReason::ParseError)?;
-                return self.hear_binary(data.into(), ctx);
+                return self.receive_binary(data.into(), ctx);
             }
         }
         Ok(())
     }
 
-    fn hear_binary(&mut self, data: Bytes, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
-        self.link.clock.borrow_mut().packet(self.now());
-        if self.link.is_deaf() { Ok(()) } else { self.occupant.binary(data, ctx) }
+    fn receive_binary(&mut self, data: Bytes, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+        self.connection.timer.borrow_mut().packet(self.now());
+        if self.connection.ignores_input() { Ok(()) } else { self.handler.binary(data, ctx) }
     }
 
-    /// Ends everything: the occupant, then the transport, then this actor. Only the first call does anything.
+    /// Ends everything: the handler, then the transport, then this actor. Only the first call does anything.
     fn end(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
-        if self.link.is_over() {
+        if self.connection.is_over() {
             return;
         }
-        let (reason, has_words) = self.take_leave(reason);
-        match self.carrier {
-            Carrier::WebSocket(_) => ctx.stop(),
-            Carrier::Polling { .. } => self.end_polling(reason, has_words, ctx),
+        let (reason, has_queued_frames) = self.finish(reason);
+        match self.transport {
+            TransportState::WebSocket(_) => ctx.stop(),
+            TransportState::Polling { .. } => self.end_polling(reason, has_queued_frames, ctx),
         }
     }
 
-    /// Ends everything but the actor. Answers with the reason that counts, and whether the client has words to read first. A panic
-    /// of the occupant does not keep the rest from ending.
-    fn take_leave(&mut self, reason: CloseReason) -> (CloseReason, bool) {
-        let reason = self.link.note_end(reason, self.now());
-        metrics::counter!("socketio_closed_total", "reason" => reason.as_str()).increment(1);
+    /// Ends everything but the actor. Responses with the reason that counts, and whether the client has words to read first. A panic
+    /// of the handler does not keep the rest from ending.
+    fn finish(&mut self, reason: CloseReason) -> (CloseReason, bool) {
+        let reason = self.connection.record_end(reason, self.now());
+        metrics::counter!("socketio_sessions_closed_total", "reason" => reason.as_str()).increment(1);
         if reason.is_misbehaviour() {
             tracing::info!(reason = reason.as_str(), "session ended");
         } else {
             tracing::debug!(reason = reason.as_str(), "session ended");
         }
         if reason.is_explained() {
-            let _ = catch_unwind(AssertUnwindSafe(|| self.occupant.ending(reason)));
+            let _ = catch_unwind(AssertUnwindSafe(|| self.handler.ending(reason)));
         }
-        let _ = catch_unwind(AssertUnwindSafe(|| self.occupant.closed(reason)));
-        let has_words = reason.is_explained() && !self.link.outbox.is_empty();
-        self.link.outbox.finish(frame::close(reason.code(), reason.in_frame()));
-        self.surroundings.local.pulse.watch_end(&self.link);
-        if let Some(prober) = self.prober.take() {
-            prober.close(CloseReason::ServerClose, None);
+        let _ = catch_unwind(AssertUnwindSafe(|| self.handler.closed(reason)));
+        let has_queued_frames = reason.is_explained() && !self.connection.send_queue.is_empty();
+        self.connection.send_queue.finish(frame::close(reason.code(), reason.in_frame()));
+        self.worker.local.heartbeats.watch_end(&self.connection);
+        if let Some(probing_pipe) = self.probing_pipe.take() {
+            probing_pipe.close(CloseReason::ServerClose, None);
         }
-        (reason, has_words)
+        (reason, has_queued_frames)
     }
 }
 
-impl<O: Occupant> Actor for Session<O> {
+impl<O: SessionHandler> Actor for Session<O> {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        let config = &self.surroundings.config;
-        let upgrades: &[&str] = match self.carrier {
-            Carrier::Polling { .. } if config.websocket => &["websocket"],
+        let config = &self.worker.config;
+        let upgrades: &[&str] = match self.transport {
+            TransportState::Polling { .. } if config.websocket => &["websocket"],
             _ => &[],
         };
-        self.push_engine(&open_packet(&self.link.sid, upgrades, config));
-        self.surroundings.local.pulse.watch(&self.link);
-        self.occupant.opened();
+        self.push_engine(&open_packet(&self.connection.sid, upgrades, config));
+        self.worker.local.heartbeats.watch(&self.connection);
+        self.handler.opened();
     }
 }
 
 /// A panic drops the actor before [`Session::end`] has run: then everything ends here.
-impl<O: Occupant> Drop for Session<O> {
+impl<O: SessionHandler> Drop for Session<O> {
     fn drop(&mut self) {
-        if !self.link.is_over() {
+        if !self.connection.is_over() {
             let is_panic = thread::panicking();
-            self.take_leave(if is_panic { CloseReason::ServerError } else { CloseReason::ShuttingDown });
+            self.finish(if is_panic { CloseReason::ServerError } else { CloseReason::ShuttingDown });
         }
-        self.surroundings.registry.remove(&self.link.sid);
+        self.worker.registry.remove(&self.connection.sid);
         metrics::gauge!("socketio_sessions").decrement(1);
     }
 }
 
-impl<O: Occupant> Handler<End> for Session<O> {
+impl<O: SessionHandler> Handler<End> for Session<O> {
     type Result = ();
 
     fn handle(&mut self, end: End, ctx: &mut Context<Self>) {
         match end {
             End::Session(reason) => self.end(reason, ctx),
-            End::Everything(_) if self.link.ended_at().is_some() => {}
-            End::Everything(reason) => {
-                self.occupant.farewell();
+            End::AllNamespaces(_) if self.connection.ended_at().is_some() => {}
+            End::AllNamespaces(reason) => {
+                self.handler.disconnect_all();
                 self.end(reason, ctx);
             }
-            End::Namespace(namespace) if !self.link.is_over() => self.occupant.dismiss(&namespace),
+            End::Namespace(namespace) if !self.connection.is_over() => {
+                self.handler.disconnect_namespace(&namespace)
+            }
             End::Namespace(_) => {}
-            End::Unjoined if self.link.is_over() || !self.link.clock.borrow().is_unjoined() => {}
+            End::Unjoined if self.connection.is_over() || !self.connection.timer.borrow().is_unjoined() => {}
             End::Unjoined => {
                 self.end(CloseReason::ConnectTimeout, ctx);
                 // Nobody waits for its client to hear of it: that is what there were too many of.
@@ -244,6 +246,6 @@ impl<O: Occupant> Handler<End> for Session<O> {
 }
 
 #[cfg(test)]
-mod props;
+mod property_tests;
 #[cfg(test)]
 mod tests;

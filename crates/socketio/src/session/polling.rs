@@ -12,36 +12,36 @@ use tokio::sync::oneshot;
 
 use super::{
     Session,
-    carrier::{Carrier, Misfit},
-    occupant::Occupant,
+    handler::SessionHandler,
+    transport_state::{TransportConflict, TransportState},
 };
 use crate::{
     close::CloseReason,
+    connection::{heartbeat_timer::HeartbeatAction, send_queue::SendQueue},
     engine::payload,
-    link::{clock::Beat, outbox::Outbox},
-    pulse::LAST_WORDS,
+    heartbeat::CLOSE_TIMEOUT,
 };
 
 /// A GET waits until there is something to send.
 #[derive(Message)]
-#[rtype(result = "Result<Body, Misfit>")]
+#[rtype(result = "Result<Body, TransportConflict>")]
 pub(crate) struct Get;
 
 /// Brings the body of the answer to a GET, or why there is none after all; fails if the session ends without a word.
-pub(crate) type Body = oneshot::Receiver<Result<String, Misfit>>;
+pub(crate) type Body = oneshot::Receiver<Result<String, TransportConflict>>;
 
-/// How long a GET waits that comes while a WebSocket is about to take over. The client may have said so already: what it
+/// How long a GET waits that comes while a WebSocket is about to take over. The client may have input so already: what it
 /// sends over two connections may arrive in either order.
-const OVERTAKING: Duration = Duration::from_millis(20);
+const UPGRADE_GRACE: Duration = Duration::from_millis(20);
 
 /// The client has given up its GET.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct GetGone;
+pub(crate) struct GetAborted;
 
-/// A POST begins; its body is still to be read. Answers with what waits for the client.
+/// A POST begins; its body is still to be read. Responses with what waits for the client.
 #[derive(Message)]
-#[rtype(result = "Result<Arc<Outbox>, Misfit>")]
+#[rtype(result = "Result<Arc<SendQueue>, TransportConflict>")]
 pub(crate) struct PostStart;
 
 /// The body of the POST is here, or what is left of it.
@@ -57,15 +57,15 @@ pub(crate) struct PostPart(pub(crate) ByteString);
 /// The POST came to nothing: the client has broken it off, or it was refused.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct PostGone {
+pub(crate) struct PostAborted {
     /// Whether that ends the session.
     pub(crate) fatal: Option<CloseReason>,
 }
 
 /// A GET that waits.
-pub(super) struct Waiting {
-    answer: oneshot::Sender<Result<String, Misfit>>,
-    /// The future that watches the outbox for it.
+pub(super) struct PendingGet {
+    answer: oneshot::Sender<Result<String, TransportConflict>>,
+    /// The future that watches the send_queue for it.
     watch: SpawnHandle,
     /// It came after a WebSocket that probes.
     is_late: bool,
@@ -73,172 +73,182 @@ pub(super) struct Waiting {
     release: Option<SpawnHandle>,
 }
 
-impl<O: Occupant> Session<O> {
-    /// A request came. The shard looks at the clock in steps; a session that is overdue in between ends now. Answers whether
+impl<O: SessionHandler> Session<O> {
+    /// A request came. The shard looks at the timer in steps; a session that is overdue in between ends now. Responses whether
     /// it lives.
-    fn has_time_left(&mut self, ctx: &mut Context<Self>) -> bool {
-        let beat = match self.link.is_over() {
-            true => Beat::Rest,
-            false => self.link.clock.borrow_mut().tick(self.now()),
+    fn is_within_deadline(&mut self, ctx: &mut Context<Self>) -> bool {
+        let beat = match self.connection.is_over() {
+            true => HeartbeatAction::Wait,
+            false => self.connection.timer.borrow_mut().tick(self.now()),
         };
         match beat {
-            Beat::Rest => true,
-            Beat::Ping => {
+            HeartbeatAction::Wait => true,
+            HeartbeatAction::Ping => {
                 self.push_engine("2");
                 true
             }
-            Beat::Dead(reason) => {
+            HeartbeatAction::Close(reason) => {
                 self.end(reason, ctx);
                 false
             }
         }
     }
 
-    /// Answers the GET that waits with what is queued, if there is anything.
+    /// Responses the GET that waits with what is queued, if there is anything.
     fn serve_get(&mut self, ctx: &mut Context<Self>) {
-        let Some(answer) = self.stop_waiting(ctx) else { return };
+        let Some(answer) = self.take_pending_get(ctx) else { return };
         let mut body = payload::Body::default();
-        while let Some(frames) = self.link.outbox.take_if(|frames| body.has_room_for(frames)) {
+        while let Some(frames) = self.connection.send_queue.take_if(|frames| body.fits(frames)) {
             body.add_frames(frames);
-            self.link.set_unheard(true);
+            self.connection.set_unconfirmed(true);
         }
         // The request may be gone; then its own end is on the way here and ends the session.
         let _ = answer.send(Ok(body.into_text()));
-        if self.link.is_over() && self.link.outbox.is_empty() {
+        if self.connection.is_over() && self.connection.send_queue.is_empty() {
             ctx.stop();
         }
     }
 
-    /// Answers the GET that waits with one packet of the engine's own.
+    /// Responses the GET that waits with one packet of the engine's own.
     pub(super) fn release_get(&mut self, packet: &str, ctx: &mut Context<Self>) {
-        let Some(answer) = self.stop_waiting(ctx) else { return };
+        let Some(answer) = self.take_pending_get(ctx) else { return };
         let _ = answer.send(Ok(packet.to_owned()));
     }
 
     /// A WebSocket is about to take over: the GET that waits must go, at once if it was there before.
-    pub(super) fn prepare_to_leave(&mut self, ctx: &mut Context<Self>) {
-        match &mut self.waiting {
-            Some(waiting) if waiting.is_late => {
-                let release = ctx.run_later(OVERTAKING, |session, ctx| session.release_get("6", ctx));
-                waiting.release = Some(release);
+    pub(super) fn prepare_upgrade(&mut self, ctx: &mut Context<Self>) {
+        match &mut self.pending_get {
+            Some(pending_get) if pending_get.is_late => {
+                let release = ctx.run_later(UPGRADE_GRACE, |session, ctx| session.release_get("6", ctx));
+                pending_get.release = Some(release);
             }
             _ => self.release_get("6", ctx),
         }
     }
 
     /// A WebSocket takes over. A GET that came when that was already under way has come to the wrong transport.
-    pub(super) fn leave_polling(&mut self, ctx: &mut Context<Self>) {
-        if self.waiting.as_ref().is_none_or(|waiting| !waiting.is_late) {
+    pub(super) fn finish_upgrade(&mut self, ctx: &mut Context<Self>) {
+        if self.pending_get.as_ref().is_none_or(|pending_get| !pending_get.is_late) {
             return self.release_get("6", ctx);
         }
-        let Some(answer) = self.stop_waiting(ctx) else { return };
-        let _ = answer.send(Err(Misfit::Transport));
+        let Some(answer) = self.take_pending_get(ctx) else { return };
+        let _ = answer.send(Err(TransportConflict::WrongTransport));
     }
 
-    fn stop_waiting(&mut self, ctx: &mut Context<Self>) -> Option<oneshot::Sender<Result<String, Misfit>>> {
-        let Waiting { answer, watch, release, .. } = self.waiting.take()?;
+    fn take_pending_get(
+        &mut self,
+        ctx: &mut Context<Self>,
+    ) -> Option<oneshot::Sender<Result<String, TransportConflict>>> {
+        let PendingGet { answer, watch, release, .. } = self.pending_get.take()?;
         ctx.cancel_future(watch);
         if let Some(release) = release {
             ctx.cancel_future(release);
         }
-        self.carrier.end_get();
+        self.transport.end_get();
         Some(answer)
     }
 
     /// The session has ended while polling carries it. Its last packets go with the GET that waits or, if the client is to
     /// hear of it at all, or has words to hear, with the next one.
-    pub(super) fn end_polling(&mut self, reason: CloseReason, has_words: bool, ctx: &mut Context<Self>) {
-        if self.waiting.is_some() {
+    pub(super) fn end_polling(
+        &mut self,
+        reason: CloseReason,
+        has_queued_frames: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.pending_get.is_some() {
             match reason {
                 CloseReason::TransportClose => self.release_get("6", ctx),
                 _ => self.serve_get(ctx),
             }
         }
-        if reason.is_from_client() && !has_words {
+        if reason.is_from_client() && !has_queued_frames {
             ctx.stop();
         } else {
-            ctx.run_later(LAST_WORDS, |_, ctx| ctx.stop());
+            ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
         }
     }
 }
 
-impl<O: Occupant> Handler<Get> for Session<O> {
-    type Result = Result<Body, Misfit>;
+impl<O: SessionHandler> Handler<Get> for Session<O> {
+    type Result = Result<Body, TransportConflict>;
 
     fn handle(&mut self, _: Get, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, body) = oneshot::channel();
-        if !self.has_time_left(ctx) {
+        if !self.is_within_deadline(ctx) {
             return Ok(body);
         }
-        if let Err(misfit) = self.carrier.start_get() {
-            if misfit == Misfit::Overlap {
+        if let Err(conflict) = self.transport.start_get() {
+            if conflict == TransportConflict::Overlap {
                 self.release_get("1", ctx);
                 self.end(CloseReason::TransportError, ctx);
             }
-            return Err(misfit);
+            return Err(conflict);
         }
-        self.link.set_unheard(false);
-        let link = self.link.clone();
-        let ready = wrap_future::<_, Self>(poll_fn(move |cx| link.outbox.poll_ready(cx)));
+        self.connection.set_unconfirmed(false);
+        let connection = self.connection.clone();
+        let ready = wrap_future::<_, Self>(poll_fn(move |cx| connection.send_queue.poll_ready(cx)));
         let watch = ctx.spawn(ready.map(|(), session, ctx| session.serve_get(ctx)));
-        self.waiting = Some(Waiting { answer, watch, is_late: self.prober.is_some(), release: None });
-        if !self.link.outbox.is_empty() {
+        self.pending_get =
+            Some(PendingGet { answer, watch, is_late: self.probing_pipe.is_some(), release: None });
+        if !self.connection.send_queue.is_empty() {
             self.serve_get(ctx);
-        } else if self.carrier.must_release() {
-            self.prepare_to_leave(ctx);
+        } else if self.transport.must_release_get() {
+            self.prepare_upgrade(ctx);
         }
         Ok(body)
     }
 }
 
-impl<O: Occupant> Handler<GetGone> for Session<O> {
+impl<O: SessionHandler> Handler<GetAborted> for Session<O> {
     type Result = ();
 
-    fn handle(&mut self, _: GetGone, ctx: &mut Context<Self>) {
-        if matches!(self.carrier, Carrier::Polling { .. }) {
-            self.waiting = None;
+    fn handle(&mut self, _: GetAborted, ctx: &mut Context<Self>) {
+        if matches!(self.transport, TransportState::Polling { .. }) {
+            self.pending_get = None;
             self.end(CloseReason::TransportClose, ctx);
         }
     }
 }
 
-impl<O: Occupant> Handler<PostStart> for Session<O> {
-    type Result = Result<Arc<Outbox>, Misfit>;
+impl<O: SessionHandler> Handler<PostStart> for Session<O> {
+    type Result = Result<Arc<SendQueue>, TransportConflict>;
 
     fn handle(&mut self, _: PostStart, ctx: &mut Context<Self>) -> Self::Result {
-        let started = self.carrier.start_post();
-        if started == Err(Misfit::Overlap) {
+        let started = self.transport.start_post();
+        if started == Err(TransportConflict::Overlap) {
             self.end(CloseReason::TransportError, ctx);
         }
-        started.map(|()| self.link.outbox.clone())
+        started.map(|()| self.connection.send_queue.clone())
     }
 }
 
-impl<O: Occupant> Handler<Post> for Session<O> {
+impl<O: SessionHandler> Handler<Post> for Session<O> {
     type Result = Result<(), CloseReason>;
 
     fn handle(&mut self, Post(body): Post, ctx: &mut Context<Self>) -> Self::Result {
-        self.carrier.end_post();
-        self.hear_body(&body, ctx)
+        self.transport.end_post();
+        self.receive_body(&body, ctx)
     }
 }
 
-impl<O: Occupant> Handler<PostPart> for Session<O> {
+impl<O: SessionHandler> Handler<PostPart> for Session<O> {
     type Result = Result<(), CloseReason>;
 
     fn handle(&mut self, PostPart(body): PostPart, ctx: &mut Context<Self>) -> Self::Result {
-        self.hear_body(&body, ctx)
+        self.receive_body(&body, ctx)
     }
 }
 
-impl<O: Occupant> Session<O> {
-    fn hear_body(&mut self, body: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+impl<O: SessionHandler> Session<O> {
+    fn receive_body(&mut self, body: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
         let packets = payload::split(body).map_err(|_| CloseReason::TooLarge);
-        let heard = packets.and_then(|mut packets| {
-            packets
-                .try_for_each(|packet| if self.link.is_over() { Ok(()) } else { self.hear_text(packet, ctx) })
+        let received = packets.and_then(|mut packets| {
+            packets.try_for_each(|packet| {
+                if self.connection.is_over() { Ok(()) } else { self.receive_text(packet, ctx) }
+            })
         });
-        match heard {
+        match received {
             Ok(()) => Ok(()),
             Err(reason) => {
                 self.end(reason, ctx);
@@ -248,13 +258,13 @@ impl<O: Occupant> Session<O> {
     }
 }
 
-impl<O: Occupant> Handler<PostGone> for Session<O> {
+impl<O: SessionHandler> Handler<PostAborted> for Session<O> {
     type Result = ();
 
-    fn handle(&mut self, PostGone { fatal }: PostGone, ctx: &mut Context<Self>) {
-        self.carrier.end_post();
+    fn handle(&mut self, PostAborted { fatal }: PostAborted, ctx: &mut Context<Self>) {
+        self.transport.end_post();
         if let Some(reason) = fatal
-            && matches!(self.carrier, Carrier::Polling { .. })
+            && matches!(self.transport, TransportState::Polling { .. })
         {
             self.end(reason, ctx);
         }

@@ -7,51 +7,51 @@ use actix::Addr;
 use super::*;
 use crate::{
     Config, Encoded,
-    link::{
-        Link,
-        outbox::{Limits, Outbox},
+    connection::{
+        Connection,
+        send_queue::{Limits, SendQueue},
     },
-    session::{Admitted, Inbound, Said, carrier::PipeId, upgrade::Probe},
-    sockets::Namespaces,
-    testing::{Diary, Recorder, worker},
-    wire::Wire,
+    namespaces::Namespaces,
+    session::{Admitted, Inbound, PipeInput, transport_state::PipeId, upgrade::Probe},
+    tcp::TcpHandle,
+    testing::{EventLog, RecordingApp, worker},
 };
 
 const PIPE: PipeId = PipeId(7);
 
-type Polled = Session<Namespaces<Recorder>>;
+type Polled = Session<Namespaces<RecordingApp>>;
 
 /// A session that has joined the main namespace, with all it was sent so far already read.
-async fn joined() -> (Addr<Polled>, std::rc::Rc<Link>) {
+async fn joined() -> (Addr<Polled>, std::rc::Rc<Connection>) {
     let (worker, _) = worker(Config::default());
-    let (session, link) = Session::open(
+    let (session, connection) = Session::open(
         &worker,
-        Carrier::POLLING,
-        Wire::new(None),
-        Admitted { admission: Diary::default(), owner: None },
+        TransportState::POLLING,
+        TcpHandle::new(None),
+        Admitted { admission: EventLog::default(), owner: None },
     );
     assert!(poll(&session).await.unwrap().starts_with("0{"));
     assert_eq!(session.send(Post("40".into())).await.unwrap(), Ok(()));
     assert!(poll(&session).await.unwrap().starts_with("40{"));
-    (session, link)
+    (session, connection)
 }
 
 async fn get(session: &Addr<Polled>) -> Body {
     session.send(Get).await.unwrap().unwrap()
 }
 
-async fn poll(session: &Addr<Polled>) -> Result<String, Misfit> {
+async fn poll(session: &Addr<Polled>) -> Result<String, TransportConflict> {
     get(session).await.await.expect("there is an answer")
 }
 
 async fn probe(session: &Addr<Polled>) {
-    let outbox = Arc::new(Outbox::new(Limits::new(&Config::default())));
-    let probe = Probe { pipe: PIPE, outbox, wire: Wire::new(None) };
+    let send_queue = Arc::new(SendQueue::new(Limits::new(&Config::default())));
+    let probe = Probe { pipe: PIPE, send_queue, tcp: TcpHandle::new(None) };
     assert_eq!(session.send(probe).await.unwrap(), Ok(()));
 }
 
 async fn say(session: &Addr<Polled>, text: &'static str) {
-    session.send(Inbound { pipe: PIPE, said: Said::Text(text.into()), counted: None }).await.unwrap();
+    session.send(Inbound { pipe: PIPE, input: PipeInput::Text(text.into()), permit: None }).await.unwrap();
 }
 
 #[actix_rt::test]
@@ -74,7 +74,7 @@ async fn a_get_that_overtakes_the_upgrade_has_come_to_the_wrong_transport() {
         let late = get(&session).await;
         say(&session, "2probe").await;
         say(&session, "5").await;
-        assert_eq!(late.await.unwrap(), Err(Misfit::Transport));
+        assert_eq!(late.await.unwrap(), Err(TransportConflict::WrongTransport));
     }
 }
 
@@ -88,9 +88,9 @@ async fn a_get_that_comes_while_probing_is_released_when_no_upgrade_follows() {
 
 #[actix_rt::test]
 async fn the_close_packet_goes_alone_after_what_was_queued() {
-    let (session, link) = joined().await;
+    let (session, connection) = joined().await;
     assert_eq!(session.send(Post("421[\"a\"]".into())).await.unwrap(), Ok(()));
-    link.end_namespaces(CloseReason::ServerClose);
+    connection.end_namespaces(CloseReason::ServerClose);
     assert_eq!(poll(&session).await, Ok("431[\"a\"]\x1e41".to_owned()));
     assert_eq!(poll(&session).await, Ok("1".to_owned()));
     assert!(!session.connected());
@@ -102,9 +102,9 @@ async fn a_request_to_a_session_whose_time_is_up_ends_it() {
     let (worker, _) = worker(Config { ping_interval: none, ping_timeout: none, ..Config::default() });
     let (session, _link) = Session::open(
         &worker,
-        Carrier::POLLING,
-        Wire::new(None),
-        Admitted { admission: Diary::default(), owner: None },
+        TransportState::POLLING,
+        TcpHandle::new(None),
+        Admitted { admission: EventLog::default(), owner: None },
     );
     assert!(
         poll(&session).await.unwrap().ends_with("\x1e2"),
@@ -116,27 +116,27 @@ async fn a_request_to_a_session_whose_time_is_up_ends_it() {
 
 #[actix_rt::test]
 async fn what_an_answer_carried_is_read_once_the_client_polls_again() {
-    let (session, link) = joined().await;
-    link.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
+    let (session, connection) = joined().await;
+    connection.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
     assert_eq!(poll(&session).await.unwrap(), "42[\"a\"]");
-    link.end(CloseReason::TransportClose);
-    assert!(!link.was_left_after(0), "it may be on its way");
-    let (session, link) = joined().await;
+    connection.end(CloseReason::TransportClose);
+    assert!(!connection.client_closed_after(0), "it may be on its way");
+    let (session, connection) = joined().await;
     let _waiting = get(&session).await;
-    link.end(CloseReason::TransportClose);
-    assert!(link.was_left_after(link.pushed()));
+    connection.end(CloseReason::TransportClose);
+    assert!(connection.client_closed_after(connection.pushed()));
 }
 
 #[actix_rt::test]
 async fn what_is_said_to_who_went_beyond_a_limit_comes_with_the_next_poll() {
-    let (session, link) = joined().await;
+    let (session, connection) = joined().await;
     let flood = || Post(["3"; 11].join("\x1e").into());
-    link.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
+    connection.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
     assert_eq!(session.send(flood()).await.unwrap(), Err(CloseReason::Flood));
     assert_eq!(poll(&session).await.unwrap(), "42[\"a\"]");
     assert_eq!(poll(&session).await.unwrap(), "1");
 
     let (session, _link) = joined().await;
     assert_eq!(session.send(flood()).await.unwrap(), Err(CloseReason::Flood));
-    assert!(session.send(Get).await.is_err(), "nothing was to be said");
+    assert!(session.send(Get).await.is_err(), "nothing was to be input");
 }

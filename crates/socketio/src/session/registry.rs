@@ -7,45 +7,45 @@ use std::{
 
 use actix::Addr;
 
-use super::{Session, occupant::Occupant};
+use super::{Session, handler::SessionHandler};
 
 /// See the module.
-pub(crate) struct Registry<O: Occupant>(Arc<Mutex<Sessions<O>>>);
+pub(crate) struct Registry<O: SessionHandler>(Arc<Mutex<Sessions<O>>>);
 
-type Sessions<O> = HashMap<Box<str>, Known<O>>;
+type Sessions<O> = HashMap<Box<str>, RegisteredSession<O>>;
 
-struct Known<O: Occupant> {
+struct RegisteredSession<O: SessionHandler> {
     session: Addr<Session<O>>,
     owner: Option<String>,
-    /// Whether the client says who it is with every request: it has after the first.
-    repeats: Option<bool>,
+    /// Whether the client send who it is with every request: it has after the first.
+    sends_owner: Option<bool>,
 }
 
 /// Why a request does not reach a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unreachable {
+pub(crate) enum LookupError {
     /// There is none of this id.
-    Unknown,
+    NotFound,
     /// It is somebody else's.
-    Foreign,
+    OtherOwner,
 }
 
-impl<O: Occupant> Clone for Registry<O> {
+impl<O: SessionHandler> Clone for Registry<O> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<O: Occupant> Default for Registry<O> {
+impl<O: SessionHandler> Default for Registry<O> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<O: Occupant> Registry<O> {
+impl<O: SessionHandler> Registry<O> {
     /// A session has opened.
     pub(super) fn add(&self, sid: &str, session: Addr<Session<O>>, owner: Option<String>) {
-        self.sessions().insert(sid.into(), Known { session, owner, repeats: None });
+        self.sessions().insert(sid.into(), RegisteredSession { session, owner, sends_owner: None });
     }
 
     /// A session has ended.
@@ -55,21 +55,21 @@ impl<O: Occupant> Registry<O> {
 
     /// The session of this id, for `owner`. Some clients say who they are with the request that opens it and never again, all others
     /// with every request: which kind this is shows with the second one, and from then on nobody of the other kind passes.
-    pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<O>>, Unreachable> {
+    pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<O>>, LookupError> {
         let mut sessions = self.sessions();
-        let known = sessions.get_mut(sid).ok_or(Unreachable::Unknown)?;
+        let known = sessions.get_mut(sid).ok_or(LookupError::NotFound)?;
         let fits = match (known.owner.as_deref(), owner) {
             (None, _) => true,
-            (Some(_), None) => !*known.repeats.get_or_insert(false),
+            (Some(_), None) => !*known.sends_owner.get_or_insert(false),
             (Some(of), Some(by)) => {
                 let fits = of == by;
                 if fits {
-                    known.repeats = Some(true);
+                    known.sends_owner = Some(true);
                 }
                 fits
             }
         };
-        if fits { Ok(known.session.clone()) } else { Err(Unreachable::Foreign) }
+        if fits { Ok(known.session.clone()) } else { Err(LookupError::OtherOwner) }
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions<O>> {

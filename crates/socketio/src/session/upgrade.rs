@@ -1,5 +1,5 @@
-//! From long-polling to a WebSocket (Engine.IO protocol 4, "Upgrade"): a pipe probes with an outbox of its own, and when the
-//! client says so, goes on with the session's.
+//! From long-polling to a WebSocket (Engine.IO protocol 4, "Upgrade"): a pipe probes with an send_queue of its own, and when the
+//! client send so, goes on with the session's.
 
 use std::sync::Arc;
 
@@ -7,79 +7,81 @@ use actix::{AsyncContext, Context, Handler, Message};
 
 use super::{
     Session,
-    carrier::{Misfit, PipeId, Probed, Role},
-    occupant::Occupant,
+    handler::SessionHandler,
+    transport_state::{PipeId, PipeRole, ProbeAction, TransportConflict},
 };
-use crate::{close::CloseReason, encoded::Encoded, engine::frame, link::outbox::Outbox, wire::Wire};
+use crate::{
+    close::CloseReason, connection::send_queue::SendQueue, encoded::Encoded, engine::frame, tcp::TcpHandle,
+};
 
 /// A WebSocket for a session that exists.
 #[derive(Message)]
-#[rtype(result = "Result<(), Misfit>")]
+#[rtype(result = "Result<(), TransportConflict>")]
 pub(crate) struct Probe {
     pub(crate) pipe: PipeId,
     /// What goes out over the pipe until it takes over.
-    pub(crate) outbox: Arc<Outbox>,
-    pub(crate) wire: Arc<Wire>,
+    pub(crate) send_queue: Arc<SendQueue>,
+    pub(crate) tcp: Arc<TcpHandle>,
 }
 
-/// A pipe that probes, as the session holds it.
-pub(super) struct Prober {
-    outbox: Arc<Outbox>,
-    wire: Arc<Wire>,
+/// A pipe that probes, as the session global_waits_left it.
+pub(super) struct ProbingPipe {
+    send_queue: Arc<SendQueue>,
+    tcp: Arc<TcpHandle>,
 }
 
-impl Prober {
-    /// Closes the pipe, says why and counts it; the session is not touched. `echo` is the code of the client's own close frame.
+impl ProbingPipe {
+    /// Closes the pipe, send why and counts it; the session is not touched. `echo` is the code of the client's own close frame.
     pub(super) fn close(self, reason: CloseReason, echo: Option<u16>) {
         let close = echo
             .map_or_else(|| frame::close(reason.code(), reason.in_frame()), |code| frame::close(code, ""));
-        self.outbox.finish(close);
-        metrics::counter!("socketio_probes_closed_total", "reason" => reason.as_str()).increment(1);
+        self.send_queue.finish(close);
+        metrics::counter!("socketio_upgrade_probes_closed_total", "reason" => reason.as_str()).increment(1);
         tracing::debug!(reason = reason.as_str(), "a probe ended");
     }
 }
 
-impl<O: Occupant> Session<O> {
-    /// The probing pipe said something.
-    pub(super) fn hear_probe(&mut self, text: &str, ctx: &mut Context<Self>) {
-        match self.carrier.probe_says(text) {
-            Probed::Answer => {
-                let Some(prober) = &self.prober else { return };
-                prober.outbox.push(Encoded::from_engine("3probe").frames(), false, self.now());
-                if self.carrier.must_release() {
-                    self.prepare_to_leave(ctx);
+impl<O: SessionHandler> Session<O> {
+    /// The probing pipe input something.
+    pub(super) fn receive_probe(&mut self, text: &str, ctx: &mut Context<Self>) {
+        match self.transport.receive_probe(text) {
+            ProbeAction::Response => {
+                let Some(probing_pipe) = &self.probing_pipe else { return };
+                probing_pipe.send_queue.push(Encoded::from_engine("3probe").frames(), false, self.now());
+                if self.transport.must_release_get() {
+                    self.prepare_upgrade(ctx);
                 }
             }
-            Probed::TakeOver => {
-                let Some(Prober { outbox, wire }) = self.prober.take() else { return };
-                self.link.upgraded(wire, self.now());
-                self.leave_polling(ctx);
-                outbox.move_to(self.link.outbox.clone());
+            ProbeAction::Upgrade => {
+                let Some(ProbingPipe { send_queue, tcp }) = self.probing_pipe.take() else { return };
+                self.connection.upgraded(tcp, self.now());
+                self.finish_upgrade(ctx);
+                send_queue.move_to(self.connection.send_queue.clone());
             }
-            Probed::Close => self.end_probe(CloseReason::ServerClose, None),
+            ProbeAction::Close => self.end_probe(CloseReason::ServerClose, None),
         }
     }
 
-    /// The probing pipe is gone or must go; the session goes on polling. See [`Prober::close`].
+    /// The probing pipe is gone or must go; the session goes on polling. See [`ProbingPipe::close`].
     pub(super) fn end_probe(&mut self, reason: CloseReason, echo: Option<u16>) {
-        self.carrier.end_probe();
-        if let Some(prober) = self.prober.take() {
-            prober.close(reason, echo);
+        self.transport.end_probe();
+        if let Some(probing_pipe) = self.probing_pipe.take() {
+            probing_pipe.close(reason, echo);
         }
     }
 }
 
-impl<O: Occupant> Handler<Probe> for Session<O> {
-    type Result = Result<(), Misfit>;
+impl<O: SessionHandler> Handler<Probe> for Session<O> {
+    type Result = Result<(), TransportConflict>;
 
-    fn handle(&mut self, Probe { pipe, outbox, wire }: Probe, ctx: &mut Context<Self>) -> Self::Result {
-        if self.link.is_over() {
-            return Err(Misfit::Transport);
+    fn handle(&mut self, Probe { pipe, send_queue, tcp }: Probe, ctx: &mut Context<Self>) -> Self::Result {
+        if self.connection.is_over() {
+            return Err(TransportConflict::WrongTransport);
         }
-        self.carrier.start_probe(pipe)?;
-        self.prober = Some(Prober { outbox, wire });
-        ctx.run_later(self.surroundings.config.upgrade_timeout, move |session, _| {
-            if session.carrier.role(pipe) == Role::Probe {
+        self.transport.start_probe(pipe)?;
+        self.probing_pipe = Some(ProbingPipe { send_queue, tcp });
+        ctx.run_later(self.worker.config.upgrade_timeout, move |session, _| {
+            if session.transport.role(pipe) == PipeRole::Probing {
                 session.end_probe(CloseReason::ServerClose, None);
             }
         });

@@ -1,8 +1,8 @@
 //! One per worker: the sockets that live there, who of them is in which room, and their heartbeats. The [`Shard`] actor
-//! takes batches from the [`crate::Bus`] and turns the wheel; [`Local`] is the state itself, which the sessions of the same
+//! takes batches from the [`crate::Io`] and turns the wheel; [`LocalSockets`] is the state itself, which the sessions of the same
 //! thread use directly.
 
-mod pace;
+mod backpressure;
 mod query;
 
 use std::{rc::Rc, sync::Arc};
@@ -10,28 +10,28 @@ use std::{rc::Rc, sync::Arc};
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 use tokio::sync::watch;
 
-pub(crate) use self::query::{Ask, Fetch};
-use self::{pace::Crowd, query::send};
+pub(crate) use self::query::{EmitWithAck, FetchSockets};
+use self::{backpressure::LaggingClients, query::send};
 use crate::{
     close::CloseReason,
-    fanout::{Broadcast, Fanout},
-    socket::{Local, Socket},
+    operation::{Emit, Operation},
+    socket::LocalSockets,
 };
 
 /// See the module.
 pub(crate) struct Shard {
-    local: Rc<Local>,
-    _alive: Alive,
+    local: Rc<LocalSockets>,
+    _guard: ShardGuard,
 }
 
-/// Held by a shard; dropping it is the shard's end, which is counted.
+/// Held by a shard; dropping it is the shard's end, which is permit.
 #[derive(Debug)]
-pub(crate) struct Alive(watch::Sender<usize>);
+pub(crate) struct ShardGuard(watch::Sender<usize>);
 
-/// Carry this to the sockets.
+/// Deliver this to the sockets.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Carry(pub(crate) Arc<[Fanout]>);
+pub(crate) struct Deliver(pub(crate) Arc<[Operation]>);
 
 /// Close every `of`-th session.
 #[derive(Message)]
@@ -44,75 +44,74 @@ pub(crate) struct CloseSome {
 /// How many sockets are here?
 #[derive(Message)]
 #[rtype(result = "usize")]
-pub(crate) struct Count;
+pub(crate) struct CountSockets;
 
 impl Shard {
     /// The actor around `local`.
-    pub(crate) fn new(local: Rc<Local>, alive: Alive) -> Self {
-        Self { local, _alive: alive }
+    pub(crate) fn new(local: Rc<LocalSockets>, alive: ShardGuard) -> Self {
+        Self { local, _guard: alive }
     }
 }
 
-impl Alive {
-    /// Of a shard whose end is counted in `ended`.
+impl ShardGuard {
+    /// Of a shard whose end is permit in `ended`.
     pub(crate) fn new(ended: watch::Sender<usize>) -> Self {
         Self(ended)
     }
 }
 
-impl Drop for Alive {
+impl Drop for ShardGuard {
     fn drop(&mut self) {
         self.0.send_modify(|ended| *ended += 1);
     }
 }
 
-/// Does what the application wants done; `crowd` gathers the outboxes that fill up with it.
-fn carry(local: &Local, fanout: &Fanout, crowd: &mut Crowd) {
-    match fanout {
-        Fanout::Emit(broadcast) => emit(local, broadcast, crowd),
-        Fanout::Join { of, room } => local.each(of, |socket| socket.join(room)),
-        Fanout::Leave { of, room } => local.each(of, |socket| socket.leave(room)),
-        Fanout::Close { of, reason } => local.each(of, |socket| socket.close(*reason)),
-        Fanout::Send { to, packet, volatile } => send(local, to, packet, *volatile, crowd),
-        Fanout::Dismiss { of } => local.each(of, Socket::disconnect),
-        Fanout::Disconnect { of, reason } => local.each(of, |socket| socket.expel(*reason)),
+/// Does what the application wants done; `lagging` gathers the send_queues that fill up with it.
+fn apply(local: &LocalSockets, operation: &Operation, lagging: &mut LaggingClients) {
+    match operation {
+        Operation::Emit(event) => emit(local, event, lagging),
+        Operation::Join { of, room } => local.each(of, |socket| socket.join(room)),
+        Operation::Leave { of, room } => local.each(of, |socket| socket.leave(room)),
+        Operation::Close { of, reason } => local.each(of, |socket| socket.close(*reason)),
+        Operation::Send { to, packet, volatile } => send(local, to, packet, *volatile, lagging),
+        Operation::Disconnect { of, close } => local.each(of, |socket| socket.disconnect(*close)),
     }
 }
 
-fn emit(local: &Local, broadcast: &Broadcast, crowd: &mut Crowd) {
-    let packet = broadcast.packet.unshared();
+fn emit(local: &LocalSockets, event: &Emit, lagging: &mut LaggingClients) {
+    let packet = event.packet.unshared();
     let mut sent = 0;
-    local.table(&broadcast.namespace, |table| {
-        table.select(&broadcast.rooms, |_, socket| {
-            if !broadcast.except.as_ref().is_some_and(|id| socket.has_id(id)) {
-                if socket.deliver(&packet, broadcast.volatile) {
-                    crowd.add(socket.outbox(), broadcast.pacer.as_ref());
+    local.table(&event.namespace, |table| {
+        table.select(&event.rooms, |_, socket| {
+            if !event.except.as_ref().is_some_and(|id| socket.has_id(id)) {
+                if socket.deliver(&packet, event.volatile) {
+                    lagging.add(socket.send_queue(), event.backpressure.as_ref());
                 }
                 sent += 1;
             }
         });
     });
-    metrics::counter!("socketio_deliveries_total").increment(sent);
+    metrics::counter!("socketio_packets_delivered_total").increment(sent);
 }
 
 impl Actor for Shard {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.local.pulse.step(), |shard, _| shard.local.pulse.turn());
+        ctx.run_interval(self.local.heartbeats.step(), |shard, _| shard.local.heartbeats.advance());
     }
 }
 
-impl Handler<Carry> for Shard {
+impl Handler<Deliver> for Shard {
     /// Resolves when clients that are behind but read have caught up a little: those that are behind with what has no pacer,
     /// and all that a next batch could be too much for.
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, Carry(batch): Carry, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Deliver(batch): Deliver, _: &mut Self::Context) -> Self::Result {
         fault!("shard");
-        let mut crowd = Crowd::default();
-        batch.iter().for_each(|fanout| carry(&self.local, fanout, &mut crowd));
-        Box::pin(crowd.catch_up())
+        let mut lagging = LaggingClients::default();
+        batch.iter().for_each(|operation| apply(&self.local, operation, &mut lagging));
+        Box::pin(lagging.catch_up())
     }
 }
 
@@ -125,10 +124,10 @@ impl Handler<CloseSome> for Shard {
     }
 }
 
-impl Handler<Count> for Shard {
+impl Handler<CountSockets> for Shard {
     type Result = usize;
 
-    fn handle(&mut self, _: Count, _: &mut Self::Context) -> usize {
+    fn handle(&mut self, _: CountSockets, _: &mut Self::Context) -> usize {
         self.local.count()
     }
 }

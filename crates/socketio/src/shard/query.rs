@@ -6,42 +6,42 @@ use actix::{Handler, Message, ResponseFuture};
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::{Shard, pace::Crowd};
+use super::{Shard, backpressure::LaggingClients};
 use crate::{
-    answer::{AckError, Answer},
+    ack::{AckError, Response},
     encoded::Encoded,
-    fanout::{Found, Selection},
-    socket::{Local, Socket},
+    operation::{SocketInfo, Target},
+    socket::{LocalSockets, Socket},
 };
 
 /// Who of them is here?
 #[derive(Debug, Message)]
-#[rtype(result = "Vec<Found>")]
-pub(crate) struct Fetch(pub(crate) Selection);
+#[rtype(result = "Vec<SocketInfo>")]
+pub(crate) struct FetchSockets(pub(crate) Target);
 
-/// Send them this, and what do they answer?
+/// Send them this, and what do they response?
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Vec<Result<Answer, AckError>>")]
-pub(crate) struct Ask {
-    pub(crate) to: Selection,
+#[rtype(result = "Vec<Result<Response, AckError>>")]
+pub(crate) struct EmitWithAck {
+    pub(crate) to: Target,
     pub(crate) name: Arc<str>,
     pub(crate) args: Arc<[Value]>,
     pub(crate) timeout: Duration,
 }
 
-impl Handler<Fetch> for Shard {
-    type Result = Vec<Found>;
+impl Handler<FetchSockets> for Shard {
+    type Result = Vec<SocketInfo>;
 
-    fn handle(&mut self, Fetch(selection): Fetch, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, FetchSockets(selection): FetchSockets, _: &mut Self::Context) -> Self::Result {
         let sockets = selected(&self.local, &selection);
-        sockets.iter().map(|socket| Found { id: socket.id(), rooms: socket.rooms() }).collect()
+        sockets.iter().map(|socket| SocketInfo { id: socket.id(), rooms: socket.rooms() }).collect()
     }
 }
 
-impl Handler<Ask> for Shard {
-    type Result = ResponseFuture<Vec<Result<Answer, AckError>>>;
+impl Handler<EmitWithAck> for Shard {
+    type Result = ResponseFuture<Vec<Result<Response, AckError>>>;
 
-    fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ask: EmitWithAck, _: &mut Self::Context) -> Self::Result {
         let sockets = selected(&self.local, &ask.to);
         Box::pin(async move {
             let args = &&*ask.args;
@@ -51,7 +51,7 @@ impl Handler<Ask> for Shard {
 }
 
 /// The sockets of a selection that are here.
-fn selected(local: &Local, selection: &Selection) -> Vec<Socket> {
+fn selected(local: &LocalSockets, selection: &Target) -> Vec<Socket> {
     let mut sockets = Vec::new();
     local.table(&selection.namespace, |table| {
         table.select_except(&selection.rooms, &selection.except, |_, socket| sockets.push(socket.clone()));
@@ -62,13 +62,19 @@ fn selected(local: &Local, selection: &Selection) -> Vec<Socket> {
     sockets
 }
 
-/// Sends an event to a selection; `crowd` gathers the outboxes that fill up with it.
-pub(super) fn send(local: &Local, to: &Selection, packet: &Encoded, volatile: bool, crowd: &mut Crowd) {
+/// Sends an event to a selection; `lagging` gathers the send_queues that fill up with it.
+pub(super) fn send(
+    local: &LocalSockets,
+    to: &Target,
+    packet: &Encoded,
+    volatile: bool,
+    lagging: &mut LaggingClients,
+) {
     let packet = packet.unshared();
     let mut sent = 0;
     let mut deliver = |socket: &Socket| {
         if socket.deliver(&packet, volatile) {
-            crowd.add(socket.outbox(), None);
+            lagging.add(socket.send_queue(), None);
         }
         sent += 1;
     };
@@ -79,5 +85,5 @@ pub(super) fn send(local: &Local, to: &Selection, packet: &Encoded, volatile: bo
             table.select_except(&to.rooms, &to.except, |_, socket| deliver(socket));
         });
     }
-    metrics::counter!("socketio_deliveries_total").increment(sent);
+    metrics::counter!("socketio_packets_delivered_total").increment(sent);
 }

@@ -9,7 +9,7 @@ use crate::{Room, engine::handshake::new_id};
 pub struct SocketId(Arc<str>);
 
 impl SocketId {
-    /// The id as it goes over the wire.
+    /// The id as it goes over the tcp.
     pub fn as_str(&self) -> &str {
         &self.0
     }

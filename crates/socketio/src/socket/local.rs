@@ -4,20 +4,20 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use futures_util::future::join_all;
 
-use super::{Socket, table::Table};
-use crate::{Config, Room, close::CloseReason, pulse::Pulse};
+use super::{Socket, room_table::RoomTable};
+use crate::{Config, Room, close::CloseReason, heartbeat::Heartbeats};
 
 /// See the module.
-pub(crate) struct Local {
-    namespaces: RefCell<HashMap<Rc<str>, Table<Socket>>>,
+pub(crate) struct LocalSockets {
+    namespaces: RefCell<HashMap<Rc<str>, RoomTable<Socket>>>,
     /// The heartbeats of the sessions under the sockets.
-    pub(crate) pulse: Pulse,
+    pub(crate) heartbeats: Heartbeats,
 }
 
-impl Local {
+impl LocalSockets {
     /// An empty worker.
     pub(crate) fn new(config: &Config) -> Self {
-        Self { namespaces: RefCell::default(), pulse: Pulse::new(config) }
+        Self { namespaces: RefCell::default(), heartbeats: Heartbeats::new(config) }
     }
 
     /// Adds a socket to its namespace.
@@ -55,13 +55,17 @@ impl Local {
     }
 
     /// Acts on the sockets of a namespace.
-    pub(crate) fn table<T>(&self, namespace: &str, act: impl FnOnce(&mut Table<Socket>) -> T) -> Option<T> {
+    pub(crate) fn table<T>(
+        &self,
+        namespace: &str,
+        act: impl FnOnce(&mut RoomTable<Socket>) -> T,
+    ) -> Option<T> {
         self.namespaces.borrow_mut().get_mut(namespace).map(act)
     }
 
     /// How many sockets are here, in all namespaces.
     pub(crate) fn count(&self) -> usize {
-        self.namespaces.borrow().values().map(Table::len).sum()
+        self.namespaces.borrow().values().map(RoomTable::len).sum()
     }
 
     /// Acts on every socket in `room`, in any namespace, none of them borrowed meanwhile.
@@ -82,7 +86,7 @@ impl Local {
         }
         sockets.retain(|socket| !socket.is_closing());
         let closing: Vec<_> =
-            sockets.iter().step_by(of.max(1)).map(|socket| socket.close_when_answered(reason)).collect();
+            sockets.iter().step_by(of.max(1)).map(|socket| socket.close_after_acks(reason)).collect();
         async { drop(join_all(closing).await) }
     }
 }

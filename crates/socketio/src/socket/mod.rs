@@ -1,13 +1,13 @@
-//! One client in one namespace, as the application holds it: send to it, put it into rooms, end it. Cheap to clone; stays on
+//! One client in one namespace, as the application global_waits_left it: send to it, put it into rooms, end it. Cheap to clone; stays on
 //! its worker.
 
-mod asking;
 mod closing;
+mod emit_with_ack;
 mod id;
 mod local;
-mod place;
+mod read_position;
 mod reply;
-mod table;
+mod room_table;
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,15 +20,15 @@ use std::{
 use tokio::sync::oneshot;
 
 pub use id::SocketId;
-pub(crate) use local::Local;
-pub use place::Place;
+pub(crate) use local::LocalSockets;
+pub use read_position::ReadPosition;
 pub use reply::Reply;
 
 use crate::{
     Config, Encoded, Room,
-    answer::Answer,
+    ack::Response,
     close::CloseReason,
-    link::{Link, outbox::Outbox},
+    connection::{Connection, send_queue::SendQueue},
     packet,
 };
 
@@ -49,8 +49,8 @@ pub struct Socket(Rc<Inner>);
 struct Inner {
     id: RefCell<SocketId>,
     namespace: Rc<str>,
-    link: Rc<Link>,
-    local: Rc<Local>,
+    connection: Rc<Connection>,
+    local: Rc<LocalSockets>,
     /// The key in the namespace's table; none once retired.
     key: Cell<Option<usize>>,
     /// The rooms it was in when it was retired.
@@ -60,37 +60,42 @@ struct Inner {
     max_held: usize,
     max_payload: usize,
     /// Events up to this position of the log are behind the client already, whenever they come.
-    floor: Cell<Option<u64>>,
+    skip_through: Cell<Option<u64>>,
     /// The position of the last event of the log that was sent to it.
     reached: Cell<Option<u64>>,
-    /// What of the link's pushes that was.
-    reached_by: Cell<u64>,
-    awaited: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
-    max_awaited: usize,
+    /// What of the connection's pushes that was.
+    last_position_push: Cell<u64>,
+    pending_acks: RefCell<HashMap<u64, oneshot::Sender<Response>>>,
+    max_pending_acks: usize,
     next_ack: Cell<u64>,
-    unanswered: Cell<usize>,
+    unsent_acks: Cell<usize>,
 }
 
 impl Socket {
     /// A socket that is not yet open: what is sent to it is held until [`Socket::open`].
-    pub(crate) fn new(namespace: &str, link: Rc<Link>, local: Rc<Local>, config: &Config) -> Self {
+    pub(crate) fn new(
+        namespace: &str,
+        connection: Rc<Connection>,
+        local: Rc<LocalSockets>,
+        config: &Config,
+    ) -> Self {
         let inner = Inner {
             id: RefCell::new(SocketId::random()),
             namespace: namespace.into(),
-            link,
+            connection,
             local,
             key: Cell::new(None),
             last_rooms: RefCell::default(),
             held: RefCell::new(Some(Vec::new())),
-            max_held: config.outbox_frames,
+            max_held: config.send_queue_frames,
             max_payload: config.max_payload,
-            floor: Cell::new(None),
+            skip_through: Cell::new(None),
             reached: Cell::new(None),
-            reached_by: Cell::new(0),
-            awaited: RefCell::default(),
-            max_awaited: config.max_pending_acks,
+            last_position_push: Cell::new(0),
+            pending_acks: RefCell::default(),
+            max_pending_acks: config.max_pending_acks,
             next_ack: Cell::new(0),
-            unanswered: Cell::new(0),
+            unsent_acks: Cell::new(0),
         };
         let socket = Self(Rc::new(inner));
         socket.0.key.set(Some(socket.0.local.enter(&socket)));
@@ -115,7 +120,7 @@ impl Socket {
 
     /// The name of the transport that carries it now.
     pub fn transport(&self) -> &'static str {
-        self.0.link.transport()
+        self.0.connection.transport()
     }
 
     /// Gives the socket of a client that comes back the id it had; from then on it does not get what that one has sent. Only
@@ -139,11 +144,6 @@ impl Socket {
     /// Sends an event.
     pub fn emit(&self, event: &Encoded) {
         self.send(event);
-    }
-
-    /// Sends an event that may be left out when the client is behind.
-    pub fn emit_volatile(&self, event: &Encoded) {
-        let _ = self.deliver(event, true);
     }
 
     /// Enters a room.
@@ -173,38 +173,40 @@ impl Socket {
         rooms
     }
 
-    /// Waits until less than half of what may wait for the client does. Ask before every large answer: several at once are more
+    /// Waits until less than half of what may wait for the client does. Ask before every large response: several at once are more
     /// than a client can be expected to take.
     pub async fn caught_up(&self) {
-        while self.0.key.get().is_some() && self.0.link.outbox.is_half_full() {
+        while self.0.key.get().is_some() && self.0.connection.send_queue.is_half_full() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// How many acks the client has asked for that have not been given.
-    pub fn open_acks(&self) -> usize {
-        self.0.unanswered.get()
+    pub fn unsent_acks(&self) -> usize {
+        self.0.unsent_acks.get()
     }
 
-    /// Puts the client out of the namespace (packet `41`): stock clients do not come back by themselves.
-    pub fn disconnect(&self) {
-        self.send(&Encoded::from_packet(&packet::disconnect_text(self.namespace())));
-        self.0.link.end_namespace(self.namespace());
-    }
-
-    /// Puts the client out of every namespace it is in (packet `41`) and ends the whole connection.
-    pub fn expel(&self, reason: CloseReason) {
-        self.0.link.end_namespaces(reason);
+    /// Disconnects the client from the namespace with a DISCONNECT packet (`41`). Stock clients do not reconnect
+    /// automatically. With a reason in `close`, the client is disconnected from all its namespaces and the connection is
+    /// closed; with `None` the connection and its other namespaces stay open.
+    pub fn disconnect(&self, close: Option<CloseReason>) {
+        match close {
+            Some(reason) => self.0.connection.end_namespaces(reason),
+            None => {
+                self.send(&Encoded::from_packet(&packet::disconnect_text(self.namespace())));
+                self.0.connection.end_namespace(self.namespace());
+            }
+        }
     }
 
     /// Cuts the TCP connection of a WebSocket at once, as a network that fails would: no close frame, no word.
-    pub fn cut(&self) {
-        self.0.link.cut();
+    pub fn abort(&self) {
+        self.0.connection.abort();
     }
 
     /// Ends the whole connection without a word in Socket.IO: stock clients reconnect by themselves.
     pub fn close(&self, reason: CloseReason) {
-        self.0.link.end(reason);
+        self.0.connection.end(reason);
     }
 
     /// Sends a packet that is for this client alone.
@@ -212,30 +214,30 @@ impl Socket {
         let _ = self.deliver(packet, false);
     }
 
-    /// Queues a packet toward the client, or holds it until the socket is open; answers whether the client is falling behind.
+    /// Queues a packet toward the client, or global_waits_left it until the socket is open; answers whether the client is falling behind.
     pub(crate) fn deliver(&self, packet: &Encoded, volatile: bool) -> bool {
         if let Some(held) = self.0.held.borrow_mut().as_mut() {
             if held.len() >= self.0.max_held {
-                self.0.link.end(CloseReason::Slow);
+                self.0.connection.end(CloseReason::Slow);
             } else {
                 held.push(packet.clone());
             }
             return false;
         }
-        let is_old = packet.position().is_some() && packet.position() <= self.0.floor.get();
+        let is_old = packet.position().is_some() && packet.position() <= self.0.skip_through.get();
         if is_old || self.0.key.get().is_none() {
             return false;
         }
-        let is_crowded = self.0.link.push(packet.frames(), volatile, self.0.local.pulse.now());
+        let is_lagging = self.0.connection.push(packet.frames(), volatile, self.0.local.heartbeats.now());
         if packet.position().is_some() {
-            self.note_reached(packet.position());
+            self.record_position(packet.position());
         }
-        is_crowded
+        is_lagging
     }
 
     /// What waits for the client.
-    pub(crate) fn outbox(&self) -> Arc<Outbox> {
-        self.0.link.outbox.clone()
+    pub(crate) fn send_queue(&self) -> Arc<SendQueue> {
+        self.0.connection.send_queue.clone()
     }
 
     /// The CONNECT was answered: first the client gets what it has missed, in one piece, however much that is; then `connected`
@@ -248,22 +250,22 @@ impl Socket {
         }
         connected();
         // What the log has on its way is stored already, and so among the missed.
-        self.0.floor.set(reached);
+        self.0.skip_through.set(reached);
         if reached.is_some() {
-            self.note_reached(reached);
+            self.record_position(reached);
         }
         held.into_iter().flatten().for_each(|packet| self.send(&packet));
     }
 
     /// A handle by which the application answers event `id`.
     pub(crate) fn reply(&self, id: u64) -> Reply {
-        self.0.unanswered.set(self.0.unanswered.get() + 1);
+        self.0.unsent_acks.set(self.0.unsent_acks.get() + 1);
         Reply::new(self.clone(), id)
     }
 
     /// A reply was given or dropped.
-    pub(crate) fn replied(&self) {
-        self.0.unanswered.set(self.0.unanswered.get().saturating_sub(1));
+    pub(crate) fn ack_sent(&self) {
+        self.0.unsent_acks.set(self.0.unsent_acks.get().saturating_sub(1));
     }
 
     /// Out of the namespace: out of all rooms, and who waits for an ack hears of it.
@@ -272,6 +274,6 @@ impl Socket {
         if let Some(key) = self.0.key.take() {
             self.0.local.exit(&self.0.namespace, key);
         }
-        self.0.awaited.borrow_mut().clear();
+        self.0.pending_acks.borrow_mut().clear();
     }
 }

@@ -1,4 +1,4 @@
-//! The answer that a client asked for with its event.
+//! The response that a client asked for with its event.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Socket;
 use crate::{Encoded, packet};
 
-/// Answers one event, once. Dropped without an answer, it counts as not given: the client's own timeout is then all it has.
+/// Responses one event, once. Dropped without an response, it counts as not given: the client's own timeout is then all it has.
 pub struct Reply {
     socket: Socket,
     id: u64,
@@ -34,6 +34,6 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.socket.replied();
+        self.socket.ack_sent();
     }
 }

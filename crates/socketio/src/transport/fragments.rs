@@ -1,10 +1,10 @@
-//! A WebSocket message that comes in several frames, joined (RFC 6455 §5.4). Pure; how many pieces and bytes there may be is
+//! A WebSocket message that comes in several frames, joined (RFC 6455 §5.4). Pure; how many splitter and bytes there may be is
 //! the [`super::guard`]'s. Called by the pipe in [`super::ws`].
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
-use crate::{close::CloseReason, session::Said};
+use crate::{close::CloseReason, session::PipeInput};
 
 /// See the module.
 #[derive(Debug)]
@@ -41,17 +41,17 @@ impl Fragments {
     }
 
     /// The whole message, in no more memory than it needs: the application may keep it, as an attachment waits for others.
-    pub(super) fn join(self) -> Said {
+    pub(super) fn join(self) -> PipeInput {
         let spare = self.bytes.capacity() - self.bytes.len();
         let bytes = match spare > self.bytes.len() / 8 {
             true => Bytes::copy_from_slice(&self.bytes),
             false => self.bytes.freeze(),
         };
         if !self.is_text {
-            return Said::Binary(bytes);
+            return PipeInput::Binary(bytes);
         }
         let text = ByteString::try_from(bytes);
-        text.map_or(Said::Failed(CloseReason::InvalidText), Said::Text)
+        text.map_or(PipeInput::Failed(CloseReason::InvalidText), PipeInput::Text)
     }
 }
 
@@ -66,15 +66,15 @@ mod tests {
             let mut message = Fragments::text();
             assert!(message.add(&text.as_bytes()[..cut]));
             assert!(message.add(&text.as_bytes()[cut..]));
-            assert!(matches!(message.join(), Said::Text(joined) if joined == text));
+            assert!(matches!(message.join(), PipeInput::Text(joined) if joined == text));
         }
     }
 
     #[test]
     fn what_cannot_become_text_any_more_shows_at_once() {
-        for pieces in [&[&b"a\xFF"[..]][..], &[b"\xF4", b"\x90"], &[b"ok", b"\xED\xA0"]] {
+        for splitter in [&[&b"a\xFF"[..]][..], &[b"\xF4", b"\x90"], &[b"ok", b"\xED\xA0"]] {
             let mut message = Fragments::text();
-            assert!(!pieces.iter().all(|piece| message.add(piece)));
+            assert!(!splitter.iter().all(|piece| message.add(piece)));
         }
     }
 
@@ -82,6 +82,6 @@ mod tests {
     fn a_text_that_ends_inside_a_character_is_none() {
         let mut message = Fragments::text();
         assert!(message.add(b"\xE2\x82"));
-        assert!(matches!(message.join(), Said::Failed(CloseReason::InvalidText)));
+        assert!(matches!(message.join(), PipeInput::Failed(CloseReason::InvalidText)));
     }
 }

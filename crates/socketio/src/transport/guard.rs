@@ -26,11 +26,11 @@ pub(crate) struct Guard {
     max_payload: u64,
     header: Vec<u8>,
     /// Payload bytes of the current frame still to come; none while in a header.
-    left: Option<u64>,
+    remaining: Option<u64>,
     /// A fragmented message under way: its bytes and fragments so far.
     message: Option<(u64, usize)>,
     /// The payload so far of a close frame under way, still masked.
-    farewell: Vec<u8>,
+    close_payload: Vec<u8>,
 }
 
 /// How far the guard followed a chunk.
@@ -48,9 +48,9 @@ impl Guard {
         Self {
             max_payload: max_payload as u64,
             header: Vec::with_capacity(14),
-            left: None,
+            remaining: None,
             message: None,
-            farewell: Vec::new(),
+            close_payload: Vec::new(),
         }
     }
 
@@ -62,29 +62,29 @@ impl Guard {
     /// Follows `chunk` up to the end of the current frame at most.
     pub(crate) fn follow(&mut self, chunk: &[u8]) -> Result<Passed, Violation> {
         let mut bytes = 0;
-        while self.left.is_none() {
+        while self.remaining.is_none() {
             let Some(byte) = chunk.get(bytes) else { return Ok(Passed { bytes, frame_ended: false }) };
             self.header.push(*byte);
             bytes += 1;
             self.check_header()?;
         }
-        let left = self.left.unwrap_or(0);
-        let here = left.min((chunk.len() - bytes) as u64);
+        let remaining = self.remaining.unwrap_or(0);
+        let here = remaining.min((chunk.len() - bytes) as u64);
         let payload = &chunk[bytes..bytes + here as usize];
         bytes += payload.len();
         if self.header[0] & 0x0F == CLOSE {
-            self.farewell.extend_from_slice(payload);
+            self.close_payload.extend_from_slice(payload);
         }
-        self.left = Some(left - here).filter(|left| *left > 0);
-        if self.left.is_none() {
-            self.check_farewell()?;
+        self.remaining = Some(remaining - here).filter(|remaining| *remaining > 0);
+        if self.remaining.is_none() {
+            self.check_close_reason()?;
             self.header.clear();
-            self.farewell.clear();
+            self.close_payload.clear();
         }
-        Ok(Passed { bytes, frame_ended: self.left.is_none() })
+        Ok(Passed { bytes, frame_ended: self.remaining.is_none() })
     }
 
-    /// Checks what is known of the header; once it is whole, `left` is set.
+    /// Checks what is known of the header; once it is whole, `remaining` is set.
     fn check_header(&mut self) -> Result<(), Violation> {
         let header = self.header.as_slice();
         let (first, second) = match *header {
@@ -104,15 +104,16 @@ impl Guard {
             self.check_length(first)?;
         }
         if header_is_whole(&self.header, length_bytes) {
-            self.left = Some(declared_length(&self.header));
+            self.remaining = Some(declared_length(&self.header));
         }
         Ok(())
     }
 
     /// The reason behind a close frame's code must be UTF-8 (§8.1); the codec reports it as it does a bad opcode.
-    fn check_farewell(&self) -> Result<(), Violation> {
+    fn check_close_reason(&self) -> Result<(), Violation> {
         let mask = &self.header[self.header.len() - 4..];
-        let reason = self.farewell.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).skip(2);
+        let reason =
+            self.close_payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).skip(2);
         match String::from_utf8(reason.collect()) {
             Ok(_) => Ok(()),
             Err(_) => Err(Violation::InvalidText),

@@ -25,7 +25,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Follows all of `bytes` cut into pieces of `piece`; counts the frames that passed.
+/// Follows all of `bytes` cut into splitter of `piece`; counts the frames that passed.
 fn follow_all(bytes: &[u8], piece: usize) -> Result<usize, Violation> {
     let mut guard = Guard::new(MAX);
     let mut frames = 0;

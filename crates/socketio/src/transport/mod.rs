@@ -4,11 +4,11 @@
 
 mod cors;
 mod fragments;
+mod frame_splitter;
 pub(crate) mod guard;
-pub(crate) mod guarded;
-mod merged;
-mod pieces;
+pub(crate) mod guarded_stream;
 mod polling;
+mod response_body;
 mod ws;
 
 use std::rc::Rc;
@@ -21,11 +21,11 @@ use actix_web::{
 use serde::Serialize;
 
 use crate::{
-    engine::handshake::{Ask, HandshakeError, Query, Shape, Transport},
+    engine::handshake::{HandshakeError, HandshakeRequest, Query, RequestKind, Transport},
     session::{
         Admitted,
-        host::{Host, Worker},
-        registry::Unreachable,
+        registry::LookupError,
+        worker::{HandlerFactory, Worker},
     },
 };
 
@@ -35,8 +35,8 @@ struct ErrorBody<'a> {
     message: &'a str,
 }
 
-/// Answers one request to the server's path.
-pub(crate) async fn serve<H: Host>(
+/// Responses one request to the server's path.
+pub(crate) async fn serve<H: HandlerFactory>(
     worker: Rc<Worker<H>>,
     request: HttpRequest,
     payload: web::Payload,
@@ -53,7 +53,7 @@ pub(crate) async fn serve<H: Host>(
     response
 }
 
-async fn answer<H: Host>(
+async fn answer<H: HandlerFactory>(
     worker: &Rc<Worker<H>>,
     request: &HttpRequest,
     payload: web::Payload,
@@ -61,17 +61,17 @@ async fn answer<H: Host>(
     let is_upgrade = is_upgrade(request);
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let query = Query::from_pairs(pairs.map(web::Query::into_inner).unwrap_or_default());
-    let shape = Shape { is_get: request.method() == Method::GET, is_upgrade };
-    match query.check(shape, &worker.config) {
-        Ok(Ask::Open(transport)) => open(worker, request, payload, transport).await,
-        Ok(Ask::Use { sid, transport, is_current_version }) => {
+    let kind = RequestKind { is_get: request.method() == Method::GET, is_upgrade };
+    match query.check(kind, &worker.config) {
+        Ok(HandshakeRequest::Open(transport)) => open(worker, request, payload, transport).await,
+        Ok(HandshakeRequest::Use { sid, transport, is_current_version }) => {
             let owner = worker.host.owner(request);
             let session = match worker.registry.find(&sid, owner.as_deref()) {
                 Ok(session) => session,
-                Err(Unreachable::Unknown) => {
+                Err(LookupError::NotFound) => {
                     return refuse_handshake(HandshakeError::SessionUnknown, is_upgrade);
                 }
-                Err(Unreachable::Foreign) => {
+                Err(LookupError::OtherOwner) => {
                     return refuse(StatusCode::FORBIDDEN, 4, "Forbidden", is_upgrade);
                 }
             };
@@ -90,7 +90,7 @@ async fn answer<H: Host>(
     }
 }
 
-async fn open<H: Host>(
+async fn open<H: HandlerFactory>(
     worker: &Rc<Worker<H>>,
     request: &HttpRequest,
     payload: web::Payload,

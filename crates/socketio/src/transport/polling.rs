@@ -12,90 +12,93 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     close::CloseReason,
+    connection::send_queue::SendQueue,
     engine::{handshake::HandshakeError, payload},
-    link::outbox::Outbox,
     session::{
         Admitted, Session,
-        carrier::{Carrier, Misfit},
-        host::{Host, Worker},
-        occupant::Occupant,
-        polling::{Get, GetGone, Post, PostGone, PostPart, PostStart},
+        handler::SessionHandler,
+        polling::{Get, GetAborted, Post, PostAborted, PostPart, PostStart},
+        transport_state::{TransportConflict, TransportState},
+        worker::{HandlerFactory, Worker},
     },
+    tcp::TcpHandle,
     transport::refuse_handshake,
-    wire::Wire,
 };
 
 /// How long a part of a body waits for the client to take what it was sent before.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two looks at that.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Opens a session and answers with what it has to say at once: its open packet.
-pub(super) async fn open<H: Host>(worker: &Worker<H>, admitted: Admitted<H::Admission>) -> HttpResponse {
-    let (session, _) = Session::open(worker, Carrier::POLLING, Wire::new(None), admitted);
+pub(super) async fn open<H: HandlerFactory>(
+    worker: &Worker<H>,
+    admitted: Admitted<H::Admission>,
+) -> HttpResponse {
+    let (session, _) = Session::open(worker, TransportState::POLLING, TcpHandle::new(None), admitted);
     get(session).await
 }
 
-/// Answers a GET when there is something to send.
-pub(super) async fn get<O: Occupant>(session: Addr<Session<O>>) -> HttpResponse {
-    let gone = Gone::unless_answered(&session, true);
+/// Responses a GET when there is something to send.
+pub(super) async fn get<O: SessionHandler>(session: Addr<Session<O>>) -> HttpResponse {
+    let guard = AbortGuard::unless_answered(&session, true);
     let body = match session.send(Get).await {
         Ok(Ok(body)) => body,
         refused => {
-            gone.answered();
+            guard.answered();
             return refuse(refused);
         }
     };
     let body = body.await;
     fault!("poll");
-    gone.answered();
+    guard.answered();
     match body {
         Ok(Ok(body)) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; charset=UTF-8"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .body(body),
-        Ok(Err(misfit)) => refuse::<()>(Ok(Err(misfit))),
+        Ok(Err(conflict)) => refuse::<()>(Ok(Err(conflict))),
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, false),
     }
 }
 
 /// Reads the body of a POST and hands its packets to the session.
-pub(super) async fn post<H: Host>(
+pub(super) async fn post<H: HandlerFactory>(
     worker: &Worker<H>,
     request: &HttpRequest,
-    session: Addr<Session<H::Occupant>>,
+    session: Addr<Session<H::SessionHandler>>,
     payload: web::Payload,
 ) -> HttpResponse {
     let max = worker.config.max_payload;
-    let gone = Gone::unless_answered(&session, false);
-    let outbox = match session.send(PostStart).await {
-        Ok(Ok(outbox)) => outbox,
+    let guard = AbortGuard::unless_answered(&session, false);
+    let send_queue = match session.send(PostStart).await {
+        Ok(Ok(send_queue)) => send_queue,
         refused => {
-            gone.answered();
+            guard.answered();
             return refuse(refused);
         }
     };
     if is_binary(request) {
         return HttpResponse::BadRequest().force_close().finish();
     }
-    let body = match announced(request) {
-        Some(length) if length > max => Ok(Err(Unreadable::TooLarge)),
+    let body = match content_length(request) {
+        Some(length) if length > max => Ok(Err(BodyError::TooLarge)),
         _ => timeout(worker.config.body_timeout, read_body(payload, max)).await,
     };
     match body {
         Ok(Ok(body)) => {
-            let heard = hand_over(&session, &outbox, &body).await;
-            gone.answered();
-            answer_post(heard)
+            let received = forward_body(&session, &send_queue, &body).await;
+            guard.answered();
+            answer_post(received)
         }
-        Ok(Err(Unreadable::TooLarge)) => {
-            gone.answered();
-            session.do_send(PostGone { fatal: None });
+        Ok(Err(BodyError::TooLarge)) => {
+            guard.answered();
+            session.do_send(PostAborted { fatal: None });
             HttpResponse::PayloadTooLarge().force_close().finish()
         }
-        Ok(Err(Unreadable::NotText)) => HttpResponse::BadRequest().finish(),
-        Ok(Err(Unreadable::Broken)) | Err(_) => {
+        Ok(Err(BodyError::NotText)) => HttpResponse::BadRequest().finish(),
+        Ok(Err(BodyError::Incomplete)) | Err(_) => {
             HttpResponse::build(StatusCode::REQUEST_TIMEOUT).force_close().finish()
         }
     }
@@ -103,9 +106,9 @@ pub(super) async fn post<H: Host>(
 
 /// Hands the packets over in parts. Each next part waits, for a while, until the client has taken half of what waits for it: else the
 /// answers to one large body would be more than may wait.
-async fn hand_over<O: Occupant>(
+async fn forward_body<O: SessionHandler>(
     session: &Addr<Session<O>>,
-    outbox: &Outbox,
+    send_queue: &SendQueue,
     body: &ByteString,
 ) -> Option<Result<(), CloseReason>> {
     let parts = payload::parts(body);
@@ -116,12 +119,12 @@ async fn hand_over<O: Occupant>(
             ended => return Some(ended),
         }
         let taken = async {
-            while outbox.is_half_full() {
-                sleep(LOOK).await;
+            while send_queue.is_half_full() {
+                sleep(POLL_INTERVAL).await;
             }
         };
         // One who takes nothing is cut as slow, sooner or later.
-        let _ = timeout(PATIENCE, taken).await;
+        let _ = timeout(DRAIN_TIMEOUT, taken).await;
     }
     session.send(Post(body.slice_ref(last))).await.ok()
 }
@@ -133,13 +136,13 @@ fn is_binary(request: &HttpRequest) -> bool {
     kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/octet-stream"))
 }
 
-/// The length that the request says its body has.
-fn announced(request: &HttpRequest) -> Option<usize> {
+/// The length that the request send its body has.
+fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn answer_post(heard: Option<Result<(), CloseReason>>) -> HttpResponse {
-    match heard {
+fn answer_post(received: Option<Result<(), CloseReason>>) -> HttpResponse {
+    match received {
         Some(Ok(())) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/html"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -150,40 +153,40 @@ fn answer_post(heard: Option<Result<(), CloseReason>>) -> HttpResponse {
 }
 
 /// The answer to a request that the session did not take, or that it does not live to take.
-fn refuse<T>(refused: Result<Result<T, Misfit>, MailboxError>) -> HttpResponse {
+fn refuse<T>(refused: Result<Result<T, TransportConflict>, MailboxError>) -> HttpResponse {
     match refused {
-        Ok(Err(Misfit::Transport)) => refuse_handshake(HandshakeError::BadRequest, false),
+        Ok(Err(TransportConflict::WrongTransport)) => refuse_handshake(HandshakeError::BadRequest, false),
         Ok(_) => HttpResponse::BadRequest().finish(),
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, false),
     }
 }
 
 /// Why a body could not be taken.
-enum Unreadable {
+enum BodyError {
     TooLarge,
     NotText,
-    Broken,
+    Incomplete,
 }
 
-async fn read_body(mut payload: web::Payload, max: usize) -> Result<ByteString, Unreadable> {
+async fn read_body(mut payload: web::Payload, max: usize) -> Result<ByteString, BodyError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| Unreadable::Broken)?;
+        let chunk = chunk.map_err(|_| BodyError::Incomplete)?;
         if body.len() + chunk.len() > max {
-            return Err(Unreadable::TooLarge);
+            return Err(BodyError::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
-    ByteString::try_from(body.freeze()).map_err(|_| Unreadable::NotText)
+    ByteString::try_from(body.freeze()).map_err(|_| BodyError::NotText)
 }
 
-/// Tells the session that its request is gone, when it is dropped before the request was answered.
-struct Gone<O: Occupant> {
+/// Tells the session that its request is guard, when it is dropped before the request was answered.
+struct AbortGuard<O: SessionHandler> {
     session: Option<Addr<Session<O>>>,
     is_get: bool,
 }
 
-impl<O: Occupant> Gone<O> {
+impl<O: SessionHandler> AbortGuard<O> {
     fn unless_answered(session: &Addr<Session<O>>, is_get: bool) -> Self {
         Self { session: Some(session.clone()), is_get }
     }
@@ -193,11 +196,11 @@ impl<O: Occupant> Gone<O> {
     }
 }
 
-impl<O: Occupant> Drop for Gone<O> {
+impl<O: SessionHandler> Drop for AbortGuard<O> {
     fn drop(&mut self) {
         match self.session.take() {
-            Some(session) if self.is_get => session.do_send(GetGone),
-            Some(session) => session.do_send(PostGone { fatal: Some(CloseReason::TransportError) }),
+            Some(session) if self.is_get => session.do_send(GetAborted),
+            Some(session) => session.do_send(PostAborted { fatal: Some(CloseReason::TransportError) }),
             None => {}
         }
     }

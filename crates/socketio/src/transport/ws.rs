@@ -2,7 +2,7 @@
 //! `actix-web-actors`.
 //!
 //! The pipe actor lives inside the response body, which the HTTP server stops polling when the client does not read; so it
-//! holds nothing that must go on then. What the session sends is merged into the same body as whole frames.
+//! global_waits_left nothing that must go on then. What the session sends is merged into the same body as whole frames.
 
 use std::{
     rc::Rc,
@@ -26,83 +26,84 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::{
     fragments::Fragments,
     guard::Violation,
-    guarded::{Flow, Guarded},
-    merged::{Merged, PipeEnd},
+    guarded_stream::{FlowControl, GuardedStream},
     refuse_handshake,
+    response_body::{PipeHandles, ResponseBody},
 };
 use crate::{
     Config,
     close::CloseReason,
+    connection::send_queue::SendQueue,
     engine::{frame, handshake::HandshakeError},
-    link::outbox::Outbox,
     session::{
-        Admitted, Inbound, Said, Session,
-        carrier::{Carrier, PipeId},
-        host::{Host, Worker},
-        occupant::Occupant,
-        pace::{HEARTBEATS, Pace},
+        Admitted, Inbound, PipeInput, Session,
+        handler::SessionHandler,
+        rate::{HEARTBEATS, RateLimit},
+        transport_state::{PipeId, TransportState},
         upgrade::Probe,
+        worker::{HandlerFactory, Worker},
     },
-    wire::{Descriptor, Wire},
+    tcp::{Descriptor, TcpHandle},
 };
 
 /// Opens a session over the WebSocket that `request` asks for.
-pub(super) fn open<H: Host>(
+pub(super) fn open<H: HandlerFactory>(
     worker: &Worker<H>,
     request: &HttpRequest,
     payload: web::Payload,
     admitted: Admitted<H::Admission>,
 ) -> Result<HttpResponse, HandshakeError> {
     let response = handshake(request)?;
-    let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
-    let (session, link) = Session::open(worker, Carrier::WebSocket(id), wire.clone(), admitted);
-    let end = PipeEnd { id, session, wire, outbox: link.outbox.clone() };
+    let (id, tcp) = (next_id(), TcpHandle::new(request.conn_data::<Descriptor>().copied()));
+    let (session, connection) = Session::open(worker, TransportState::WebSocket(id), tcp.clone(), admitted);
+    let end = PipeHandles { id, session, tcp, send_queue: connection.send_queue.clone() };
     Ok(stream(response, end, payload, &worker.config))
 }
 
 /// Lets the WebSocket that `request` asks for probe for a session that polls.
-pub(super) async fn probe<H: Host>(
+pub(super) async fn probe<H: HandlerFactory>(
     worker: &Worker<H>,
     request: &HttpRequest,
     payload: web::Payload,
-    session: Addr<Session<H::Occupant>>,
+    session: Addr<Session<H::SessionHandler>>,
 ) -> HttpResponse {
     let response = match handshake(request) {
         Ok(response) => response,
         Err(error) => return refuse_handshake(error, true),
     };
-    let (id, wire) = (next_id(), Wire::new(request.conn_data::<Descriptor>().copied()));
-    let outbox = Arc::new(Outbox::new(worker.limits.clone()));
-    match session.send(Probe { pipe: id, outbox: outbox.clone(), wire: wire.clone() }).await {
-        Ok(Ok(())) => stream(response, PipeEnd { id, session, wire, outbox }, payload, &worker.config),
+    let (id, tcp) = (next_id(), TcpHandle::new(request.conn_data::<Descriptor>().copied()));
+    let send_queue = Arc::new(SendQueue::new(worker.limits.clone()));
+    match session.send(Probe { pipe: id, send_queue: send_queue.clone(), tcp: tcp.clone() }).await {
+        Ok(Ok(())) => stream(response, PipeHandles { id, session, tcp, send_queue }, payload, &worker.config),
         Ok(Err(_)) => {
             // As the reference does: stock clients take a refused upgrade for a failure of the whole connection.
-            outbox.finish(frame::close(CloseReason::ServerClose.code(), CloseReason::ServerClose.in_frame()));
-            stream(response, PipeEnd { id, session, wire, outbox }, payload, &worker.config)
+            send_queue
+                .finish(frame::close(CloseReason::ServerClose.code(), CloseReason::ServerClose.in_frame()));
+            stream(response, PipeHandles { id, session, tcp, send_queue }, payload, &worker.config)
         }
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, true),
     }
 }
 
-fn stream<O: Occupant>(
+fn stream<O: SessionHandler>(
     mut response: HttpResponseBuilder,
-    end: PipeEnd<O>,
+    end: PipeHandles<O>,
     payload: web::Payload,
     config: &Config,
 ) -> HttpResponse {
-    let flow = Rc::new(Flow::default());
-    let guarded = Guarded::new(payload, config.max_payload, config.body_timeout, flow.clone());
+    let flow = Rc::new(FlowControl::default());
+    let guarded = GuardedStream::new(payload, config.max_payload, config.body_timeout, flow.clone());
     let pipe = Pipe {
         id: end.id,
         session: end.session.clone(),
         flow,
         message: None,
-        beats: Pace::new(HEARTBEATS),
+        heartbeat_rate: RateLimit::new(HEARTBEATS),
         is_over: false,
     };
     let codec = Codec::new().max_size(config.max_payload);
     let inner = Box::pin(WebsocketContext::with_codec(pipe, guarded, codec));
-    response.streaming(Merged::new(inner, end))
+    response.streaming(ResponseBody::new(inner, end))
 }
 
 fn next_id() -> PipeId {
@@ -151,36 +152,36 @@ fn has_good_protocols(request: &HttpRequest) -> bool {
     })
 }
 
-/// Reads what the client says and hands it to the session.
-struct Pipe<O: Occupant> {
+/// Reads what the client send and hands it to the session.
+struct Pipe<O: SessionHandler> {
     id: PipeId,
     session: Addr<Session<O>>,
-    flow: Rc<Flow>,
+    flow: Rc<FlowControl>,
     /// A fragmented message under way; the guard bounds it.
     message: Option<Fragments>,
     /// The client's pings and pongs.
-    beats: Pace,
-    /// The client has said goodbye or something forbidden: what follows is not looked at.
+    heartbeat_rate: RateLimit,
+    /// The client has input goodbye or something forbidden: what follows is not looked at.
     is_over: bool,
 }
 
-impl<O: Occupant> Pipe<O> {
-    fn understand(&mut self, message: Message) -> Option<Said> {
+impl<O: SessionHandler> Pipe<O> {
+    fn understand(&mut self, message: Message) -> Option<PipeInput> {
         match message {
             Message::Text(text) => {
                 if text.starts_with('4') {
                     fault!("pipe");
                 }
-                Some(Said::Text(text))
+                Some(PipeInput::Text(text))
             }
-            Message::Binary(data) => Some(Said::Binary(data)),
+            Message::Binary(data) => Some(PipeInput::Binary(data)),
             Message::Continuation(item) => self.join_fragments(item),
-            Message::Close(reason) => Some(Said::Closed(reason.map(|reason| reason.code.into()))),
+            Message::Close(reason) => Some(PipeInput::Closed(reason.map(|reason| reason.code.into()))),
             Message::Ping(_) | Message::Pong(_) | Message::Nop => None,
         }
     }
 
-    fn join_fragments(&mut self, item: Item) -> Option<Said> {
+    fn join_fragments(&mut self, item: Item) -> Option<PipeInput> {
         let (data, is_last) = match item {
             Item::FirstText(data) => {
                 self.message = Some(Fragments::text());
@@ -195,7 +196,7 @@ impl<O: Occupant> Pipe<O> {
         };
         let is_possible = self.message.as_mut()?.add(&data);
         match (is_possible, is_last) {
-            (false, _) => Some(Said::Failed(CloseReason::InvalidText)),
+            (false, _) => Some(PipeInput::Failed(CloseReason::InvalidText)),
             (true, false) => None,
             (true, true) => Some(self.message.take()?.join()),
         }
@@ -216,37 +217,37 @@ impl<O: Occupant> Pipe<O> {
     }
 }
 
-impl<O: Occupant> Actor for Pipe<O> {
+impl<O: SessionHandler> Actor for Pipe<O> {
     type Context = WebsocketContext<Self>;
 }
 
-impl<O: Occupant> StreamHandler<Result<Message, ProtocolError>> for Pipe<O> {
+impl<O: SessionHandler> StreamHandler<Result<Message, ProtocolError>> for Pipe<O> {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
-        self.flow.seen();
+        self.flow.frame_consumed();
         if self.is_over {
             return;
         }
-        let said = match message {
-            Ok(Message::Ping(_) | Message::Pong(_)) if !self.beats.allows(Instant::now()) => {
-                Some(Said::Failed(CloseReason::Flood))
+        let input = match message {
+            Ok(Message::Ping(_) | Message::Pong(_)) if !self.heartbeat_rate.allows(Instant::now()) => {
+                Some(PipeInput::Failed(CloseReason::Flood))
             }
             Ok(Message::Ping(data)) => {
                 ctx.pong(&data);
                 None
             }
             Ok(message) => self.understand(message),
-            Err(error) => Some(Said::Failed(self.failure(Some(&error)))),
+            Err(error) => Some(PipeInput::Failed(self.failure(Some(&error)))),
         };
-        if let Some(said) = said {
-            self.is_over = matches!(said, Said::Closed(_) | Said::Failed(_));
-            let counted = Some(self.flow.backlog.count(said.length()));
-            self.session.do_send(Inbound { pipe: self.id, said, counted });
+        if let Some(input) = input {
+            self.is_over = matches!(input, PipeInput::Closed(_) | PipeInput::Failed(_));
+            let permit = Some(self.flow.backlog.count(input.length()));
+            self.session.do_send(Inbound { pipe: self.id, input, permit });
         }
     }
 
     /// No more bytes from the client. The session decides when the transport ends.
     fn finished(&mut self, _: &mut Self::Context) {
-        let said = Said::Failed(self.failure(None));
-        self.session.do_send(Inbound { pipe: self.id, said, counted: None });
+        let input = PipeInput::Failed(self.failure(None));
+        self.session.do_send(Inbound { pipe: self.id, input, permit: None });
     }
 }

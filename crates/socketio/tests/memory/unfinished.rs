@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt as _;
 
-use super::{AT_ONCE, Bench, Client, DEADLINE, Duration, Instant, Remote, frame, stream};
+use super::{AT_ONCE, Client, DEADLINE, Duration, Instant, ServerProcess, TestServer, frame, stream};
 
 /// The largest message of the server, in bytes.
 const PAYLOAD: usize = 64 * 1024;
@@ -17,8 +17,8 @@ const SMALL: u64 = 8 * 1024;
 const CLIENTS: usize = 300;
 
 /// Waits until the server has read all that was sent to it.
-async fn settle_reading(remote: &Remote) {
-    let port = format!(":{:04X}", remote.bench.address.port());
+async fn settle_reading(process: &ServerProcess) {
+    let port = format!(":{:04X}", process.server.address.port());
     let deadline = Instant::now() + DEADLINE;
     // Of each socket: number, own address, the other's, state, and what is to be sent and to be read.
     let is_unread = |line: &str| {
@@ -58,18 +58,18 @@ async fn a_large_message_or_a_part_of_one_costs_at_most_two_and_a_half_times_the
     ];
     let mut over = Vec::new();
     for (name, bytes, allowed) in forms {
-        let remote = Remote::start();
-        let address = remote.bench.address;
+        let process = ServerProcess::start();
+        let address = process.server.address;
         let joining =
-            stream::iter(0..CLIENTS).map(|_| async move { Client::join(&Bench::of(address)).await });
+            stream::iter(0..CLIENTS).map(|_| async move { Client::join(&TestServer::of(address)).await });
         let mut clients: Vec<Client> = joining.buffer_unordered(AT_ONCE).collect().await;
-        settle_reading(&remote).await;
-        let base = remote.memory();
+        settle_reading(&process).await;
+        let base = process.memory();
         for client in &mut clients {
             client.send(&bytes).await;
         }
-        settle_reading(&remote).await;
-        let each = remote.memory().saturating_sub(base) / CLIENTS as u64;
+        settle_reading(&process).await;
+        let each = process.memory().saturating_sub(base) / CLIENTS as u64;
         if each > allowed {
             over.push(format!("{name} costs {} KiB", each / 1024));
         }

@@ -1,0 +1,277 @@
+//! Socket.IO on an Engine.IO session: the namespaces one client has joined, with the application's peer in each. An
+//! [`SessionHandler`] of the session, driven by it; drives the [`machine`] and the application.
+
+pub(crate) mod machine;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+};
+
+use actix::{ActorFutureExt, AsyncContext, fut::wrap_future};
+use bytes::Bytes;
+use serde_json::Value;
+
+use self::machine::{Effect, Machine};
+use crate::{
+    Config,
+    app::{Accepted, App, Connect, Event, Peer, Refusal, Resume},
+    close::CloseReason,
+    connection::Connection,
+    encoded::Encoded,
+    packet,
+    session::{
+        Session,
+        handler::{SessionContext, SessionHandler},
+        rate::RateLimit,
+    },
+    socket::{LocalSockets, Socket},
+};
+
+/// See the module.
+pub(crate) struct Namespaces<A: App> {
+    app: Arc<A>,
+    config: Arc<Config>,
+    local: Rc<LocalSockets>,
+    connection: Rc<Connection>,
+    admission: Rc<A::Admission>,
+    machine: Machine,
+    slots: Vec<NamespaceSlot<A::Peer>>,
+    /// How often the application is pending_connects, also for clients that have left again since.
+    pending_connects: usize,
+    connect_rate: RateLimit,
+    /// Acks that nobody waits for.
+    stray_ack_rate: RateLimit,
+}
+
+/// CONNECTs in one second: clients join what they need at once, and no more.
+const CONNECTS: u32 = 20;
+
+/// Acks in one second that nobody waits for: as many as may be late at once, and more.
+const STRAY_ACKS: u32 = 1000;
+
+/// A namespace the client asked for; without a peer while the application decides.
+struct NamespaceSlot<P> {
+    socket: Socket,
+    peer: Option<P>,
+}
+
+impl<A: App> Namespaces<A> {
+    /// A client that has joined nothing yet.
+    pub(crate) fn new(
+        app: Arc<A>,
+        config: Arc<Config>,
+        local: Rc<LocalSockets>,
+        connection: Rc<Connection>,
+        admission: A::Admission,
+    ) -> Self {
+        let machine = Machine::new(&config);
+        Self {
+            app,
+            config,
+            local,
+            connection,
+            admission: Rc::new(admission),
+            machine,
+            slots: Vec::new(),
+            pending_connects: 0,
+            connect_rate: RateLimit::new(CONNECTS),
+            stray_ack_rate: RateLimit::new(STRAY_ACKS),
+        }
+    }
+
+    fn send(&self, text: &str) {
+        self.connection.push(Encoded::from_packet(text).frames(), false, self.local.heartbeats.now());
+    }
+
+    fn apply(&mut self, effect: Effect, ctx: &mut SessionContext<Self>) {
+        match effect {
+            Effect::None => {}
+            Effect::Connect { namespace, .. }
+            | Effect::DuplicateConnect { namespace }
+            | Effect::Refuse { namespace, .. }
+                if !self.connect_rate.allows(self.local.heartbeats.now()) =>
+            {
+                self.refuse(&namespace, "Too many CONNECTs in one second");
+                self.connection.end(CloseReason::Flood);
+            }
+            Effect::Connect { namespace, .. } if self.pending_connects >= self.config.max_namespaces => {
+                self.machine.refused(&namespace);
+                self.refuse(&namespace, "Too many namespaces");
+            }
+            Effect::Connect { namespace, auth } => self.connect(&namespace, auth, ctx),
+            Effect::DuplicateConnect { .. } => {}
+            Effect::Refuse { namespace, why } => self.refuse(&namespace, why),
+            Effect::Event { namespace, id, args, attachments } => {
+                self.event(&namespace, id, args, attachments)
+            }
+            Effect::Unreadable { namespace, id, name } => self.unreadable(&namespace, id, &name),
+            Effect::Ack { namespace, id, args, attachments } => {
+                let is_awaited =
+                    self.slot(&namespace).is_some_and(|slot| slot.socket.receive_ack(id, args, attachments));
+                if !is_awaited {
+                    self.count_stray_ack();
+                }
+            }
+            Effect::StrayAck => self.count_stray_ack(),
+            Effect::Leave { namespace } => self.leave(&namespace, CloseReason::ClientDisconnect),
+        }
+    }
+
+    fn refuse(&self, namespace: &str, why: &str) {
+        self.send(&packet::connect_error_text(namespace, why, None));
+    }
+
+    fn count_stray_ack(&mut self) {
+        if !self.stray_ack_rate.allows(self.local.heartbeats.now()) {
+            self.connection.end(CloseReason::Flood);
+        }
+    }
+
+    fn connect(&mut self, namespace: &str, auth: Value, ctx: &mut SessionContext<Self>) {
+        let socket = Socket::new(namespace, self.connection.clone(), self.local.clone(), &self.config);
+        self.slots.push(NamespaceSlot { socket: socket.clone(), peer: None });
+        let connect = Connect {
+            socket: socket.clone(),
+            namespace: namespace.into(),
+            resume: Resume::from_auth(&auth),
+            auth,
+            admission: self.admission.clone(),
+        };
+        self.pending_connects += 1;
+        let answer = wrap_future::<_, Session<Self>>(self.app.connect(connect));
+        ctx.spawn(
+            answer.map(move |answer, session, _| session.handler_mut().complete_connect(&socket, answer)),
+        );
+    }
+
+    /// The application has decided. The client may have left in the meantime.
+    fn complete_connect(&mut self, socket: &Socket, answer: Result<Accepted<A::Peer>, Refusal>) {
+        self.pending_connects -= 1;
+        let still_wanted = self.machine.is_joining(socket.namespace())
+            && self.slots.iter().any(|slot| slot.socket.is(socket));
+        match answer {
+            Ok(mut entry) if !still_wanted => entry.peer.closed(CloseReason::ClientDisconnect),
+            Err(_) if !still_wanted => {}
+            Ok(entry) => self.accept(socket, entry),
+            Err(refusal) => self.reject(socket, &refusal),
+        }
+    }
+
+    fn accept(&mut self, socket: &Socket, entry: Accepted<A::Peer>) {
+        let Accepted { mut peer, pid, recovered } = entry;
+        let namespace = socket.namespace();
+        let early = self.machine.joined(namespace);
+        self.connection.timer.borrow_mut().joined();
+        self.send(&packet::connect_text(namespace, socket.id().as_str(), pid.as_deref()));
+        socket.open(|| peer.connected(), recovered);
+        if let Some(slot) = self.slot(namespace) {
+            slot.peer = Some(peer);
+        }
+        for effect in early {
+            match effect {
+                Effect::Event { namespace, id, args, attachments } => {
+                    self.event(&namespace, id, args, attachments);
+                }
+                Effect::Unreadable { namespace, id, name } => self.unreadable(&namespace, id, &name),
+                _ => {}
+            }
+        }
+    }
+
+    fn reject(&mut self, socket: &Socket, refusal: &Refusal) {
+        let namespace = socket.namespace();
+        self.send(&packet::connect_error_text(namespace, &refusal.message, refusal.data.as_ref()));
+        self.machine.refused(namespace);
+        self.slots.retain(|slot| !slot.socket.is(socket));
+        socket.retire();
+    }
+
+    fn event(&mut self, namespace: &str, id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes>) {
+        let Some(NamespaceSlot { socket, peer: Some(peer) }) = self.slot(namespace) else { return };
+        let mut args = args.into_iter();
+        let name = match args.next() {
+            Some(Value::String(name)) => name,
+            // Numbers are legal names; no application listens to one.
+            other => other.map(|name| name.to_string()).unwrap_or_default(),
+        };
+        metrics::counter!("socketio_events_received_total").increment(1);
+        let reply = id.map(|id| socket.reply(id));
+        peer.event(Event { name, args: args.collect(), attachments }, reply);
+    }
+
+    fn unreadable(&mut self, namespace: &str, id: Option<u64>, name: &str) {
+        let Some(NamespaceSlot { socket, peer: Some(peer) }) = self.slot(namespace) else { return };
+        metrics::counter!("socketio_events_unreadable_total").increment(1);
+        let reply = id.map(|id| socket.reply(id));
+        peer.unreadable(name, reply);
+    }
+
+    /// The client is out of `namespace`; the transport and the other namespaces live on.
+    fn leave(&mut self, namespace: &str, reason: CloseReason) {
+        self.machine.left(namespace);
+        let Some(at) = self.slots.iter().position(|slot| slot.socket.namespace() == namespace) else {
+            return;
+        };
+        self.slots.swap_remove(at).close(reason);
+        if self.slots.is_empty() {
+            // The wheel looks at this session at its next heartbeat at the recent_sessions.
+            self.connection.timer.borrow_mut().left(self.local.heartbeats.now());
+        }
+    }
+
+    fn slot(&mut self, namespace: &str) -> Option<&mut NamespaceSlot<A::Peer>> {
+        self.slots.iter_mut().find(|slot| slot.socket.namespace() == namespace)
+    }
+}
+
+impl<P: Peer> NamespaceSlot<P> {
+    fn close(self, reason: CloseReason) {
+        self.socket.retire();
+        if let Some(mut peer) = self.peer {
+            peer.closed(reason);
+        }
+    }
+}
+
+impl<A: App> SessionHandler for Namespaces<A> {
+    fn opened(&mut self) {}
+
+    fn text(&mut self, text: &str, ctx: &mut SessionContext<Self>) -> Result<(), CloseReason> {
+        let effect = self.machine.text(text)?;
+        self.apply(effect, ctx);
+        Ok(())
+    }
+
+    fn binary(&mut self, data: Bytes, ctx: &mut SessionContext<Self>) -> Result<(), CloseReason> {
+        let effect = self.machine.binary(data)?;
+        self.apply(effect, ctx);
+        Ok(())
+    }
+
+    fn disconnect_namespace(&mut self, namespace: &str) {
+        self.leave(namespace, CloseReason::ServerDisconnect);
+    }
+
+    fn disconnect_all(&mut self) {
+        for slot in self.slots.iter().filter(|slot| slot.peer.is_some()) {
+            self.send(&packet::disconnect_text(slot.socket.namespace()));
+        }
+    }
+
+    fn ending(&mut self, reason: CloseReason) {
+        let waiting = self.slots.iter().filter(|slot| slot.peer.is_none());
+        waiting.for_each(|slot| self.refuse(slot.socket.namespace(), reason.as_str()));
+        self.slots.iter_mut().filter_map(|slot| slot.peer.as_mut()).for_each(|peer| peer.ending(reason));
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        let slots = std::mem::take(&mut self.slots);
+        // First out of all rooms: that cannot panic, and what is the application's may.
+        slots.iter().for_each(|slot| slot.socket.retire());
+        for slot in slots {
+            let _ = catch_unwind(AssertUnwindSafe(|| slot.close(reason)));
+        }
+    }
+}

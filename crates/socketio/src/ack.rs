@@ -1,30 +1,31 @@
-//! What a client responses to an event of ours, or why it does not. Given by [`crate::Socket`] and [`crate::Io`].
+//! A client's ack to an event that the server sent, and why an ack can be missing. Returned by
+//! [`crate::Socket`] and [`crate::Io`].
 
 use bytes::Bytes;
 use serde_json::Value;
 
-/// Why a client's ack did not come.
+/// Why no ack was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AckError {
-    /// Not in time.
-    #[error("the client did not response in time")]
+    /// The timeout elapsed.
+    #[error("the client did not acknowledge in time")]
     Timeout,
-    /// The client has left, or was never in.
+    /// The client has left the namespace, or never joined it.
     #[error("the client has left")]
     Closed,
-    /// Too many acks are pending_acks from this client.
-    #[error("too many acks are pending_acks from this client")]
+    /// The limit [`crate::Config::max_pending_acks`] is reached for this client.
+    #[error("too many acks are pending for this client")]
     TooMany,
     /// The arguments do not serialise to an array.
-    #[error("the arguments cannot be sent")]
+    #[error("the arguments do not serialise to an array")]
     Arguments,
 }
 
-/// A client's ack.
+/// The content of a client's ack.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     /// Its arguments.
     pub args: Vec<Value>,
-    /// The binary ones, which `args` refers to.
+    /// The binary arguments. `args` refers to them by `{"_placeholder":true,"num":N}`.
     pub attachments: Vec<Bytes>,
 }

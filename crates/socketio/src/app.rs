@@ -1,4 +1,5 @@
-//! What an application writes: an [`App`] send who may connect, a [`Peer`] is one connected client.
+//! The traits that an application implements: [`App`] decides which clients may connect, [`Peer`] handles one
+//! connected client.
 
 use std::rc::Rc;
 
@@ -18,135 +19,150 @@ use crate::{
 
 /// An application on this server. One instance serves all workers.
 pub trait App: Send + Sync + 'static {
-    /// What [`App::admit`] learned from the HTTP request, kept for the life of the session.
+    /// The result of [`App::admit`], kept as long as the session.
     type Admission: 'static;
-    /// One connected client.
+    /// The handler of one connected client.
     type Peer: Peer;
 
-    /// May this HTTP request open a session? Called before anything is allocated for it.
+    /// Decides whether this HTTP request may open a session. Called before anything is allocated for the
+    /// session.
+    ///
+    /// # Errors
+    /// A refusal becomes an HTTP response with status 403.
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
 
-    /// Whose request this is, where a request itself can tell: what follows within a session must come from the same one.
-    /// None, the default, leaves it at the session id, which nobody can guess.
+    /// The owner of a request, where the request itself identifies one. All requests of a session must have
+    /// the same owner. `None`, the default: the session id, which cannot be guessed, is the only check.
     fn owner(&self, _: &HttpRequest) -> Option<String> {
         None
     }
 
-    /// Headers for the answer that opens a session, cookies for example.
+    /// Additional headers of the response that opens a session, for example cookies.
     fn headers(&self, _: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
         Vec::new()
     }
 
-    /// A client asks to join a namespace. No event reaches the peer before this has answered; the answer CONNECT goes out
-    /// before anything the peer emits. The future runs on the session's worker and is dropped when the session ends.
+    /// Decides whether a client may join a namespace. The peer receives no event before the future resolves,
+    /// and the CONNECT answer is sent before anything that the peer emits. The future runs on the session's
+    /// worker and is dropped when the session ends.
+    ///
+    /// # Errors
+    /// A refusal becomes a CONNECT_ERROR packet.
     fn connect(
         &self,
         connect: Connect<Self::Admission>,
     ) -> LocalBoxFuture<'static, Result<Accepted<Self::Peer>, Refusal>>;
 }
 
-/// One connected client of the application, in one namespace. Lives on one worker; its methods are never called
-/// concurrently and must not block. Work that waits is spawned and answers through the [`Reply`].
+/// The handler of one client in one namespace. It stays on one worker. Its methods are never called
+/// concurrently and must not block. Work that waits is spawned, and answers through the [`Reply`].
 pub trait Peer: Unpin + 'static {
-    /// The CONNECT was answered: the first moment at which an emit reaches the client.
+    /// The CONNECT was answered. From now on an emit reaches the client.
     fn connected(&mut self) {}
 
-    /// The client sent an event, in the order sent. Without a `reply` the client wants no ack.
+    /// The client sent an event. Events arrive in the order in which the client sent them. `None` in `reply`:
+    /// the client requests no ack.
     fn event(&mut self, event: Event, reply: Option<Reply>);
 
-    /// The client sent an event whose arguments are JSON that cannot be represented: a number beyond a double, or more than 128
-    /// levels. The connection lives on. By default the event is dropped, and its ack is never given.
+    /// The client sent an event whose arguments are JSON that cannot be represented: a number beyond a
+    /// double, or more than 128 levels of nesting. The connection stays open. The default drops the event
+    /// without an ack.
     fn unreadable(&mut self, _name: &str, _reply: Option<Reply>) {}
 
-    /// The server is about to end the connection because of what the client did: it went beyond a limit
-    /// ([`CloseReason::Flood`], [`CloseReason::TooLarge`], [`CloseReason::TooManyAttachments`]), or it sent a packet where the
-    /// protocol allows none ([`CloseReason::ProtocolViolation`]). The last moment at which an emit reaches it.
+    /// The server is about to close the connection because the client exceeded a limit
+    /// ([`CloseReason::Flood`], [`CloseReason::TooLarge`], [`CloseReason::TooManyAttachments`]) or sent a
+    /// packet that the protocol does not allow at this point ([`CloseReason::ProtocolViolation`]). This is
+    /// the last moment at which an emit reaches the client.
     fn ending(&mut self, _: CloseReason) {}
 
-    /// The connection has ended; nothing that is emitted any more reaches the client.
+    /// The connection has ended. Later emits have no effect.
     fn closed(&mut self, reason: CloseReason);
 }
 
-/// A client's wish to join a namespace.
+/// The request of a client to join a namespace.
 pub struct Connect<Admission> {
-    /// The connection to be; keep it in the peer.
+    /// The socket of this client. Its events are held back until the application accepts the client.
     pub socket: Socket,
-    /// The namespace, `/` unless the client input otherwise.
+    /// The namespace, `/` by default.
     pub namespace: Rc<str>,
-    /// The CONNECT payload; an empty object when the client sent none.
+    /// The CONNECT payload. An empty object if absent.
     pub auth: Value,
-    /// The client was here before and asks to go on where it was.
+    /// Present if the client requests connection state recovery.
     pub resume: Option<Resume>,
-    /// What [`App::admit`] learned.
+    /// The result of [`App::admit`].
     pub admission: Rc<Admission>,
 }
 
-/// What a client with connection state recovery sends when it comes back.
+/// What a client sends to recover an earlier session (connection state recovery).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// The private id that an earlier [`Accepted`] gave it.
+    /// The private id from an earlier [`Accepted`].
     pub pid: String,
-    /// The offset of the last event it has seen; none if it saw no event with one.
+    /// The offset of the last event that the client received. `None` if it received no event with an offset.
     pub offset: Option<String>,
 }
 
 impl Resume {
-    /// From the CONNECT payload, where stock clients put it. Anything but strings counts as absent.
+    /// Reads the CONNECT payload as stock clients send it. A value that is not a string counts as absent.
     pub(crate) fn from_auth(auth: &Value) -> Option<Self> {
         let text = |name| auth.get(name).and_then(Value::as_str).map(str::to_owned);
         Some(Self { pid: text("pid")?, offset: text("offset") })
     }
 }
 
-/// A client that is let in.
+/// The answer of [`App::connect`] that accepts a client.
 pub struct Accepted<P> {
-    /// The application's side of it.
+    /// The handler of this client.
     pub peer: P,
-    /// A private id by which the client may ask to be recognised later; a recognised client keeps the one it had. None turns
-    /// recovery off for this client.
+    /// The private id by which the client can recover this session later. A recovered session keeps its id.
+    /// `None` disables recovery for this client.
     pub pid: Option<String>,
-    /// What a recognised client gets back.
+    /// The state that a recovered session gets.
     pub recovered: Option<Recovered>,
 }
 
 impl<P> Accepted<P> {
-    /// A client without recovery.
+    /// Accepts a client without recovery.
     pub fn new(peer: P) -> Self {
         Self { peer, pid: None, recovered: None }
     }
 }
 
-/// An event as it came in.
+/// An event that a client sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its name.
+    /// The event's name.
     pub name: String,
-    /// Its arguments without the name; binary ones are `{"_placeholder":true,"num":N}` into `attachments`.
+    /// The arguments without the name. Binary arguments are `{"_placeholder":true,"num":N}`, where `N` is an
+    /// index of `attachments`.
     pub args: Vec<Value>,
     /// The binary arguments.
     pub attachments: Vec<Bytes>,
 }
 
 impl Event {
-    /// Argument `index` as a `T`; an absent one is null.
+    /// Argument `index` as a `T`. An absent argument is null.
+    ///
+    /// # Errors
+    /// If the argument is not a `T`.
     pub fn arg<T: DeserializeOwned>(&mut self, index: usize) -> Result<T, serde_json::Error> {
         let value = self.args.get_mut(index).map(Value::take).unwrap_or_default();
         serde_json::from_value(value)
     }
 }
 
-/// Why a client may not connect. From [`App::admit`] it becomes an HTTP answer (403), from [`App::connect`] a
-/// CONNECT_ERROR with `message` and `data`.
+/// Why a client may not connect. From [`App::admit`] it becomes an HTTP response with status 403, from
+/// [`App::connect`] a CONNECT_ERROR with `message` and `data`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
-    /// For people.
+    /// Text for humans.
     pub message: String,
-    /// For programs; left out when none.
+    /// Data for programs. `None` is omitted from the packet.
     pub data: Option<Value>,
 }
 
 impl Refusal {
-    /// A refusal with a message only.
+    /// A refusal with only a message.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), data: None }
     }

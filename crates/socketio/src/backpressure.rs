@@ -1,9 +1,10 @@
-//! Tells one sender among many when its own events have arrived, so that it waits for slow clients of its own and the others do
-//! not. TransportModel by [`crate::Emit`], kept by the shards until the clients have caught up.
+//! Backpressure for one sender among many: a sender waits until the clients that lag because of its own
+//! events have caught up. Other senders do not wait for them. [`crate::Emit`] contains the token; the shards
+//! hold it until the clients have caught up.
 
 use tokio::sync::mpsc;
 
-/// Marks the broadcasts of one sender. Clones are the same mark.
+/// Marks the events of one sender. Clones are the same token.
 #[derive(Debug, Clone)]
 pub struct BackpressureToken(mpsc::Sender<()>);
 
@@ -12,21 +13,21 @@ pub struct BackpressureToken(mpsc::Sender<()>);
 pub struct BackpressureWait(mpsc::Receiver<()>);
 
 impl BackpressureToken {
-    /// A mark, and what its sender waits for.
+    /// A token, and the future side on which its sender waits.
     pub fn new() -> (Self, BackpressureWait) {
-        let (mark, paced) = mpsc::channel(1);
-        (Self(mark), BackpressureWait(paced))
+        let (token, wait) = mpsc::channel(1);
+        (Self(token), BackpressureWait(wait))
     }
 
-    /// Whether both are the same mark.
+    /// Whether both are clones of the same token.
     pub fn is(&self, other: &Self) -> bool {
         self.0.same_channel(&other.0)
     }
 }
 
 impl BackpressureWait {
-    /// Resolves when every clone of the mark is dropped: all marked broadcasts are on their way, and clients that fell behind
-    /// with them have caught up, or were waited for long enough.
+    /// Resolves when every clone of the token is dropped: all marked events are queued, and the clients that
+    /// lagged because of them have caught up or were waited for long enough.
     pub async fn done(mut self) {
         while self.0.recv().await.is_some() {}
     }

@@ -1,55 +1,57 @@
-//! The one table of every way a connection can end.
+//! The table of all reasons for which a connection ends.
 
-/// Why a connection ended. [`CloseReason::as_str`] is the label in logs and metrics and, where the reference
-/// implementation has the case, its name there.
+/// Why a connection ended. [`CloseReason::as_str`] is the label in logs and metrics. Where the reference
+/// implementation has the case, the label is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The client closed the transport, or the connection was lost.
     TransportClose,
-    /// The transport broke a rule of its protocol (WebSocket framing, overlapping polls).
+    /// The transport violated its protocol (WebSocket framing, overlapping polls).
     TransportError,
-    /// No pong within pingTimeout of a ping.
+    /// No pong was received within pingTimeout after a ping.
     PingTimeout,
     /// A packet that cannot be parsed.
     ParseError,
     /// A text message that is not UTF-8.
     InvalidText,
-    /// A well-formed packet where the protocol allows none (an event before CONNECT).
+    /// A well-formed packet that the protocol does not allow at this point (for example an event before
+    /// CONNECT).
     ProtocolViolation,
-    /// No namespace was joined within the connect timeout.
+    /// The client joined no namespace within the connect timeout.
     ConnectTimeout,
-    /// A frame or message over the payload limit.
+    /// A frame or message exceeds the payload limit.
     TooLarge,
-    /// A packet that announces more attachments than allowed.
+    /// A packet announces more attachments than allowed.
     TooManyAttachments,
-    /// More events before the answer to CONNECT than are held.
+    /// More events were received before the answer to CONNECT than the server buffers.
     TooEarly,
-    /// More heartbeat traffic than any client needs.
+    /// More heartbeats, CONNECTs or unexpected acks in one second than any client needs.
     Flood,
-    /// A message began and did not end in time.
+    /// A message began and was not complete within the body timeout.
     MessageTimeout,
-    /// The client does not read what it is sent: its send_queue is full or has not moved for too long.
+    /// The client does not read: its send queue is full, or made no progress for too long.
     Slow,
     /// The client left the namespace (packet `41`).
     ClientDisconnect,
-    /// The application disconnected this client from the namespace (packet `41` to the client).
+    /// The application disconnected the client from the namespace (packet `41` to the client).
     ServerDisconnect,
     /// The application closed the whole connection.
     ServerClose,
-    /// The same client has come back on another connection while this one was still open.
+    /// The same client opened another connection while this one was still open.
     Superseded,
-    /// Nobody could say for too long whether the client's credentials are still good.
+    /// The application could not verify the client's credentials for too long.
     Unverifiable,
-    /// A panic in the session or in the application's code for it.
+    /// A panic in the session, or in the application's code for it.
     ServerError,
-    /// The client has got other credentials, and the ones of this connection are no longer good: it should connect again.
+    /// The client has new credentials, and those of this connection are no longer valid. The client should
+    /// reconnect.
     CredentialsReplaced,
     /// The process is draining.
     ShuttingDown,
 }
 
 impl CloseReason {
-    /// The reason's label.
+    /// The label of the reason.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TransportClose => "transport close",
@@ -76,7 +78,7 @@ impl CloseReason {
         }
     }
 
-    /// The WebSocket close code (RFC 6455 §7.4.1) that tells the client.
+    /// The WebSocket close code (RFC 6455 §7.4.1).
     pub fn code(self) -> u16 {
         match self {
             Self::TransportClose
@@ -100,13 +102,15 @@ impl CloseReason {
         }
     }
 
-    /// The reason in the WebSocket close frame. None where the reference's has none and its client's own tests expect none.
+    /// The reason text in the WebSocket close frame. Empty where the reference implementation sends no text,
+    /// because the tests of its client expect an empty text.
     pub(crate) fn in_frame(self) -> &'static str {
         if self == Self::TooLarge { "" } else { self.as_str() }
     }
 
-    /// Whether the client itself ended it, by what it did or by being gone: there is nobody to tell.
-    pub(crate) fn is_from_client(self) -> bool {
+    /// Whether the client ended the connection, by an error of its own or by being lost. No close packet is
+    /// sent then.
+    pub(crate) fn is_caused_by_client(self) -> bool {
         !matches!(
             self,
             Self::ConnectTimeout
@@ -119,8 +123,9 @@ impl CloseReason {
         )
     }
 
-    /// Whether the client is told why before the end: it still reads, and it can do better.
-    pub(crate) fn is_explained(self) -> bool {
+    /// Whether the application may send a last event before the close: the client still reads, and can act on
+    /// it.
+    pub(crate) fn is_announced(self) -> bool {
         matches!(
             self,
             Self::Flood
@@ -131,7 +136,7 @@ impl CloseReason {
         )
     }
 
-    /// Whether the client did what no good client does, in breaking a rule or in going beyond a limit.
+    /// Whether the client violated the protocol or exceeded a limit. Such an end is logged at level info.
     pub(crate) fn is_misbehaviour(self) -> bool {
         matches!(
             self,
@@ -149,7 +154,8 @@ impl CloseReason {
         )
     }
 
-    /// Whether a client that comes back may continue where it was: not after either side meant to leave.
+    /// Whether a client may recover its session after this reason. Not if client or server ended it on
+    /// purpose.
     pub fn is_recoverable(self) -> bool {
         matches!(
             self,

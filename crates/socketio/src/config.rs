@@ -1,50 +1,58 @@
-//! The server's numbers. An application fills a [`Config`]; everything else reads it.
+//! The configuration of a server. An application creates a [`Config`].
 
 use std::time::Duration;
 
-/// Intervals and limits of a server. The defaults are those of the reference implementation where it has the setting.
+/// Intervals and limits of a server. Where the reference implementation has the setting, the default is the
+/// same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where the server lives, with both slashes.
+    /// The URL path of the server, with a leading and a trailing slash.
     pub path: String,
-    /// What every session id ends with, up to 40 of `A-Z a-z 0-9 _ -`: where several nodes serve one address, the name by which
-    /// a load balancer finds the session's. A fresh id has 20 characters in front of it.
+    /// A suffix of every session id, up to 40 characters of `A-Z a-z 0-9 _ -`. Where several nodes serve one
+    /// address, it is the node's name, by which a load balancer routes the requests of a session. The random
+    /// part in front of it has 20 characters.
     pub sid_suffix: String,
-    /// Time between a pong and the next ping, and between open and the first ping.
+    /// Time from a pong to the next ping, and from the open packet to the first ping.
     pub ping_interval: Duration,
-    /// How long a ping may stay unsent_acks.
+    /// Time within which a client must answer a ping.
     pub ping_timeout: Duration,
-    /// How long a client may take to join its first namespace, and stay after it has left its last.
+    /// Time within which a client must join its first namespace, and in which it may stay connected after it
+    /// has left its last one.
     pub connect_timeout: Duration,
-    /// How long a WebSocket that probes may take to apply the session.
+    /// Time within which a probing WebSocket must complete the upgrade.
     pub upgrade_timeout: Duration,
-    /// How long one message may take to arrive: the body of a long-polling POST, or a WebSocket message from the first byte of its
-    /// first frame to the last.
+    /// Time within which one message must be received: the body of a long-polling POST, or a WebSocket
+    /// message from the first byte of its first frame to the last byte.
     pub body_timeout: Duration,
-    /// Whether sessions may be opened over long-polling.
+    /// Whether clients may open sessions with long-polling.
     pub polling: bool,
-    /// Whether sessions may be opened over, or move to, a WebSocket.
+    /// Whether clients may open sessions with a WebSocket, or upgrade to one.
     pub websocket: bool,
-    /// Which pages of other origins may use long-polling. (WebSockets are not subject to it: see [`crate::App::admit`].)
+    /// The origins whose pages may use long-polling. CORS does not apply to WebSockets: see
+    /// [`crate::App::admit`].
     pub cors: Cors,
-    /// The largest message a client may send, in bytes: a frame, or all fragments of one together.
+    /// The largest message that a client may send, in bytes: one frame, or all fragments of a message
+    /// together.
     pub max_payload: usize,
-    /// The most binary attachments in one packet.
+    /// The largest number of binary attachments of one packet.
     pub max_attachments: usize,
-    /// The most namespaces one client may join.
+    /// The largest number of namespaces of one client.
     pub max_namespaces: usize,
-    /// A client that has joined no namespace by the time so many others have come to the same worker after it is sent away.
+    /// The number of sessions that may open on one worker before a session that opened earlier, and has
+    /// joined no namespace, is closed.
     pub max_unjoined: usize,
-    /// The most acks that the server waits for from one client at a time.
+    /// The largest number of acks that the server awaits from one client at a time.
     pub max_pending_acks: usize,
-    /// The most bytes queued toward one client before the connection is closed as slow.
+    /// The largest number of bytes in the send queue of one client. A client that exceeds it is closed as
+    /// slow.
     pub send_queue_bytes: usize,
-    /// The most frames queued toward one client before the connection is closed as slow.
+    /// The largest number of frames in the send queue of one client. A client that exceeds it is closed as
+    /// slow.
     pub send_queue_frames: usize,
-    /// The most bytes queued toward all clients together before those that are behind are closed as slow even below their own
-    /// limits. A frame that is shared by many clients counts for each.
+    /// The largest number of bytes in the send queues of all clients together. Beyond it, clients that lag
+    /// are closed as slow below their own limits. A frame that is shared by several queues counts in each.
     pub queued_bytes: usize,
-    /// How long queued frames may wait without one of them leaving before the connection is closed as slow.
+    /// Time without progress after which a client with a non-empty send queue is closed as slow.
     pub stall_timeout: Duration,
 }
 
@@ -74,7 +82,7 @@ impl Default for Config {
     }
 }
 
-/// Cross-origin access (the Fetch standard, "CORS protocol"), by which browsers decide what pages of other origins may read.
+/// Cross-origin access (Fetch standard, "CORS protocol"): which pages of other origins may read responses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Cors {
     /// Same-origin pages only.
@@ -82,7 +90,7 @@ pub enum Cors {
     Off,
     /// Pages of any origin, without cookies.
     Any,
-    /// Pages of any origin, with cookies. Only for servers that do not rely on cookies.
+    /// Pages of any origin, with cookies. Only for servers that do not authenticate by cookies.
     Reflect,
     /// Pages of these origins, with cookies.
     Origins(Vec<String>),

@@ -1,11 +1,12 @@
-//! An event encoded once, as the bytes that go to every client: sharing it costs a pointer.
+//! An event that is encoded once for all its receivers. A clone shares the bytes.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{engine::frame, packet};
 
-/// An encoded packet: one text frame, then its attachments as binary frames, in one piece, so that nothing can come between.
+/// An encoded packet: one text frame and its attachments as binary frames, in one buffer, so that no other
+/// frame can be sent between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     frames: Bytes,
@@ -13,11 +14,12 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Encodes the event `name` of `namespace`. `args` serialises to an array (a tuple does) of the event's arguments;
-    /// `offset`, its position in a replayable log, becomes the last argument, where clients with recovery look for it.
+    /// Encodes the event `name` of `namespace`. `args` must serialise to an array (a tuple does) of the
+    /// event's arguments. `offset`, the event's position in a replayable log, becomes the last argument,
+    /// where clients with recovery expect it.
     ///
     /// # Errors
-    /// When `args` does not serialise, or not to an array.
+    /// If `args` does not serialise to an array.
     pub fn event(
         namespace: &str,
         name: &str,
@@ -27,10 +29,10 @@ impl Encoded {
         packet::event_text(namespace, None, name, args, 0, offset).map(|text| Self::from_packet(&text))
     }
 
-    /// Encodes an event with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`.
+    /// Encodes an event with binary arguments. `args` refers to them by `{"_placeholder":true,"num":N}`.
     ///
     /// # Errors
-    /// When `args` does not serialise, or not to an array.
+    /// If `args` does not serialise to an array.
     pub fn binary_event(
         namespace: &str,
         name: &str,
@@ -42,50 +44,50 @@ impl Encoded {
         Ok(Self::with_attachments(&text, attachments))
     }
 
-    /// The same event as one of a log, at this position in it. A client that recovers gets each position once.
+    /// The same event with its position in a log. A client that recovers receives each position once.
     pub fn at(self, position: u64) -> Self {
         Self { position: Some(position), ..self }
     }
 
-    /// How many bytes it takes on its way to one client.
+    /// The size in bytes as sent to one client.
     pub fn size(&self) -> usize {
         self.frames.len()
     }
 
-    /// Its position in the log, if it is of one.
+    /// The position in the log, if the event has one.
     pub(crate) fn position(&self) -> Option<u64> {
         self.position
     }
 
-    /// Wraps the text of a Socket.IO packet into an Engine.IO message.
+    /// Encodes the text of a Socket.IO packet as an Engine.IO message.
     pub(crate) fn from_packet(text: &str) -> Self {
         Self { frames: frame::text(&["4", text]), position: None }
     }
 
-    /// Wraps the text of a Socket.IO packet and its attachments.
+    /// Encodes the text of a Socket.IO packet and its attachments.
     pub(crate) fn with_attachments(text: &str, attachments: &[Bytes]) -> Self {
         let mut frames = frame::text(&["4", text]).to_vec();
         attachments.iter().for_each(|data| frames.extend_from_slice(&frame::binary(data)));
         Self { frames: frames.into(), position: None }
     }
 
-    /// Wraps the text of an Engine.IO packet.
+    /// Encodes the text of an Engine.IO packet.
     pub(crate) fn from_engine(text: &str) -> Self {
         Self { frames: frame::text(&[text]), position: None }
     }
 
-    /// Several packets in one piece; none of no packets.
+    /// Several packets in one buffer. `None` without packets.
     pub(crate) fn joined(packets: &[Self]) -> Option<Self> {
         let frames: Vec<u8> = packets.iter().flat_map(|packet| packet.frames.iter().copied()).collect();
         (!frames.is_empty()).then(|| Self { frames: frames.into(), position: None })
     }
 
-    /// The frames as they go onto a WebSocket.
+    /// The WebSocket frames.
     pub(crate) fn frames(&self) -> Bytes {
         self.frames.clone()
     }
 
-    /// A copy of its own, so that two workers do not share one reference count.
+    /// A copy with a buffer of its own, so that two workers do not contend for one reference count.
     pub(crate) fn unshared(&self) -> Self {
         Self { frames: Bytes::copy_from_slice(&self.frames), position: self.position }
     }

@@ -1,4 +1,5 @@
-//! EngineHandler.IO without Socket.IO: messages over a session, nothing else. For applications with a protocol of their own on top.
+//! Engine.IO without Socket.IO: only messages over a session. For applications with their own protocol on
+//! top.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -23,26 +24,29 @@ use crate::{
     socket::LocalSockets,
 };
 
-/// An application on the bare engine. One instance serves all workers.
+/// An application on Engine.IO alone. One instance serves all workers.
 pub trait EngineApp: Send + Sync + 'static {
-    /// What [`EngineApp::admit`] learned from the HTTP request.
+    /// The result of [`EngineApp::admit`].
     type Admission: 'static;
-    /// One session.
+    /// The handler of one session.
     type Peer: EnginePeer;
 
-    /// May this HTTP request open a session?
+    /// Decides whether this HTTP request may open a session.
+    ///
+    /// # Errors
+    /// A refusal becomes an HTTP response with status 403.
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
 
-    /// Headers for the answer that opens a session, cookies for example.
+    /// Additional headers of the response that opens a session, for example cookies.
     fn headers(&self, _: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
         Vec::new()
     }
 
-    /// A session has opened: what is sent now is the first thing after its open packet.
+    /// A session has opened. What the application sends here follows the open packet directly.
     fn open(&self, socket: EngineSocket, admission: Self::Admission) -> Self::Peer;
 }
 
-/// One session of the application. Lives on one worker; its methods must not block.
+/// The handler of one session. It stays on one worker. Its methods must not block.
 pub trait EnginePeer: Unpin + 'static {
     /// The client sent a text message.
     fn text(&mut self, text: &str);
@@ -54,7 +58,7 @@ pub trait EnginePeer: Unpin + 'static {
     fn closed(&mut self, _: CloseReason) {}
 }
 
-/// The way to the client of one session. Cheap to clone; stays on its worker.
+/// The sending side of one session. Cheap to clone; stays on its worker.
 #[derive(Clone)]
 pub struct EngineSocket {
     connection: Rc<Connection>,
@@ -72,7 +76,7 @@ impl EngineSocket {
         self.connection.push(frame::binary(data), false, self.local.heartbeats.now());
     }
 
-    /// The session's id. A credential: whoever has it can speak as this client.
+    /// The session's id. It is a credential: with it, requests can be sent on behalf of this client.
     pub fn session_id(&self) -> &str {
         &self.connection.sid
     }
@@ -82,13 +86,13 @@ impl EngineSocket {
         self.connection.end(reason);
     }
 
-    /// The name of the transport that carries the session now.
+    /// The name of the session's current transport.
     pub fn transport(&self) -> &'static str {
         self.connection.transport()
     }
 }
 
-/// An EngineHandler.IO server for the application `E`. Cheap to clone.
+/// An Engine.IO server for the application `E`. Cheap to clone.
 pub struct EngineServer<E: EngineApp>(Mounted<EngineOnly<E>>);
 
 impl<E: EngineApp> Clone for EngineServer<E> {
@@ -98,7 +102,7 @@ impl<E: EngineApp> Clone for EngineServer<E> {
 }
 
 impl<E: EngineApp> EngineServer<E> {
-    /// A server with these numbers; [`Config::path`] is usually `/engine.io/`.
+    /// A server with this configuration. [`Config::path`] is usually `/engine.io/`.
     pub fn new(app: E, config: Config) -> Self {
         Self(Mounted::new(Io::new(), EngineOnly(Arc::new(app)), config))
     }
@@ -111,7 +115,7 @@ impl<E: EngineApp> EngineServer<E> {
 
 struct EngineOnly<E>(Arc<E>);
 
-/// The application's side of one session; its peer exists once the session is open.
+/// Connects one session to the application. `peer` is `None` until the session is open.
 struct EngineHandler<E: EngineApp> {
     app: Arc<E>,
     socket: EngineSocket,
@@ -123,7 +127,7 @@ impl<E: EngineApp> Unpin for EngineHandler<E> {}
 
 impl<E: EngineApp> HandlerFactory for EngineOnly<E> {
     type Admission = E::Admission;
-    type SessionHandler = EngineHandler<E>;
+    type Handler = EngineHandler<E>;
 
     fn admit(&self, request: &HttpRequest) -> Result<E::Admission, Refusal> {
         self.0.admit(request)
@@ -139,8 +143,8 @@ impl<E: EngineApp> HandlerFactory for EngineOnly<E> {
         connection: Rc<Connection>,
         admission: E::Admission,
     ) -> EngineHandler<E> {
-        // Without Socket.IO there is no namespace to join.
-        connection.timer.borrow_mut().joined();
+        // There are no namespaces to join without Socket.IO.
+        connection.timer.borrow_mut().on_join();
         let socket = EngineSocket { connection, local: worker.local.clone() };
         EngineHandler { app: self.0.clone(), socket, admission: Some(admission), peer: None }
     }

@@ -1,4 +1,4 @@
-//! From the application to the sockets of every worker: a batch goes to each worker's shard, in order.
+//! Operations on the sockets of all workers: a batch is sent to each worker's shard, in order.
 
 use std::sync::{Arc, RwLock};
 
@@ -12,22 +12,23 @@ use crate::{
     shard::{Deliver, Shard, ShardGuard},
 };
 
-/// The way to all sockets of the process. Made first, so that whoever sends can exist before the [`crate::Server`].
+/// Sends operations to all sockets of the process. It is created before the [`crate::Server`], so that
+/// senders can be created first.
 #[derive(Debug, Clone, Default)]
 pub struct Io {
     shards: Arc<RwLock<Vec<Addr<Shard>>>>,
-    /// How many shards have ended.
+    /// The number of shards that have ended.
     ended: watch::Sender<usize>,
 }
 
 impl Io {
-    /// A io to no worker yet.
+    /// An `Io` without workers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Hands `batch` to every worker; resolves when each has queued it toward its sockets. Whoever awaits that before
-    /// the next batch keeps all batches in order and at most one of them in flight.
+    /// Sends `batch` to every worker. Resolves when each worker has queued it for its sockets. A caller that
+    /// awaits this before the next batch keeps all batches in order, with at most one in flight.
     pub async fn send(&self, batch: Vec<Operation>) {
         let batch: Arc<[Operation]> = batch.into();
         let sends = self.shards().into_iter().map(|shard| shard.send(Deliver(batch.clone())));
@@ -38,15 +39,17 @@ impl Io {
         }
     }
 
-    /// Ends every connection of the process, spread over `steps` steps so that clients do not all come back at once. Each client
-    /// is received until its turn; then it gets the acks that it has asked for before its connection ends.
+    /// Closes every connection of the process in `steps` steps with `pause` between them, so that clients do
+    /// not all reconnect at once. Until its step a client is served normally. Then it receives the acks that
+    /// it has requested, and its connection is closed.
     pub async fn close_all(&self, reason: CloseReason, steps: u32, pause: std::time::Duration) {
         let mut closing = Vec::new();
         for step in 0..steps {
             let of = (steps - step) as usize;
             let sends =
                 self.shards().into_iter().map(|shard| shard.send(crate::shard::CloseSome { reason, of }));
-            // Spawned, so that a step begins on time when a client of the one before still waits for an ack.
+            // Spawned, so that a step begins on time while a client of the step before still waits for an
+            // ack.
             closing.push(actix::spawn(join_all(sends)));
             if step + 1 < steps {
                 tokio::time::sleep(pause).await;
@@ -55,17 +58,17 @@ impl Io {
         join_all(closing).await;
     }
 
-    /// Resolves when a worker's shard has ended, which it does with its worker or by a panic. Its sockets then get nothing any more,
-    /// so whoever runs the server should end the process, unless the server is being stopped.
+    /// Resolves when a worker's shard has ended: with its worker, or by a panic. Its sockets receive nothing
+    /// from then on, so the process should exit, unless the server is being stopped.
     pub fn shard_ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut ended = self.ended.subscribe();
         async move {
-            // An error would mean that nobody can start a shard any more.
+            // An error would mean that no further shard can start.
             let _ = ended.wait_for(|ended| *ended > 0).await;
         }
     }
 
-    /// How many shards answer: one for each worker.
+    /// The number of shards that respond: one for each worker.
     pub async fn shards_alive(&self) -> usize {
         join_all(self.shards().into_iter().map(|shard| shard.send(crate::shard::CountSockets)))
             .await
@@ -74,19 +77,19 @@ impl Io {
             .count()
     }
 
-    /// How many sockets are connected.
+    /// The number of connected sockets.
     pub async fn count(&self) -> usize {
         let counts =
             join_all(self.shards().into_iter().map(|shard| shard.send(crate::shard::CountSockets))).await;
         counts.into_iter().flatten().sum()
     }
 
-    /// For a shard that is about to start.
+    /// The guard of a new shard.
     pub(crate) fn shard_guard(&self) -> ShardGuard {
         ShardGuard::new(self.ended.clone())
     }
 
-    /// A worker's shard takes part.
+    /// Adds a worker's shard.
     pub(crate) fn add(&self, shard: Addr<Shard>) {
         self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(shard);
     }

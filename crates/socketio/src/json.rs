@@ -1,5 +1,5 @@
-//! JSON that JavaScript writes and `serde_json` refuses: escapes of lone surrogates, numbers beyond a double, nesting beyond
-//! 128 levels. Pure. Everything here runs only after the ordinary parser has failed.
+//! Parsing of JSON that JavaScript writes and `serde_json` rejects: escapes of lone surrogates, numbers
+//! beyond a double, nesting beyond 128 levels. Pure. Used only after the ordinary parser has failed.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ const ESCAPE: usize = 6;
 /// The escape of U+FFFD, which replaces the escape of a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// Parses JSON. The escape of a lone surrogate (`"\ud83d"`, half of an emoji) is read as U+FFFD, because no UTF-8 text
-/// can hold it and JavaScript's `JSON.stringify` writes it.
+/// Parses JSON. The escape of a lone surrogate (`"\ud83d"`, half of an emoji) is read as U+FFFD. JavaScript's
+/// `JSON.stringify` writes such escapes, and UTF-8 text cannot contain them.
 ///
 /// # Errors
 /// As [`serde_json::from_str`].
@@ -27,12 +27,13 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     })
 }
 
-/// Whether `text` is one JSON value by the grammar alone: nesting and the size of numbers are not limited.
+/// Whether `text` is one JSON value by the grammar alone. Nesting and the size of numbers are not limited.
 pub(crate) fn is_well_formed(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// The first item of a well-formed JSON array, without parsing the others. None when it cannot be represented.
+/// The first item of a well-formed JSON array, without parsing the others. `None` if it cannot be
+/// represented.
 pub(crate) fn first_item(text: &str) -> Option<Value> {
     let replaced = replace_lone_surrogates(text);
     let mut parser = serde_json::Deserializer::from_str(replaced.as_deref().unwrap_or(text));
@@ -55,10 +56,10 @@ impl<'de> Visitor<'de> for First {
     }
 }
 
-/// The text with U+FFFD in place of every lone surrogate. None when it has no lone surrogate.
+/// The text with U+FFFD in place of every lone surrogate. `None` if it contains no lone surrogate.
 fn replace_lone_surrogates(text: &str) -> Option<String> {
     let (mut replaced, mut copied, mut at) = (String::new(), 0, 0);
-    // A backslash occurs in JSON inside strings only, and what follows it is ASCII.
+    // In JSON a backslash occurs only inside strings, and an ASCII character follows it.
     while let Some(found) = text[at..].find('\\') {
         at += found;
         at += match (unit(text, at), unit(text, at + ESCAPE)) {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_stays_refused() {
+    fn text_that_is_not_json_is_rejected() {
         for text in
             [r#""\ud8"#, r#""\ud83d"#, r#""\ud83dx\é""#, r#""\u12é4 \ud83d""#, "\\", "\"\\", "", "\\ud83d"]
         {

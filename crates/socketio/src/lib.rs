@@ -1,15 +1,15 @@
 //! An Engine.IO 4 and Socket.IO 5 server on actix actors, for any actix-web application.
 //!
-//! An application implements two traits, [`App`] and [`Peer`], builds a [`Server`], and mounts it in its `HttpServer`. One
-//! that needs no more than its clients' events is a function:
+//! An application implements two traits, [`App`] and [`Peer`], builds a [`Server`], and mounts it in its `HttpServer`.
+//! For an application that only handles events, one function is enough:
 //!
 //! ```no_run
-//! use socketio::{Io, Config, Encoded, Server, on_connect, on_event};
+//! use socketio::{Config, Encoded, Io, Server, on_connect, on_event};
 //!
 //! #[actix_web::main]
 //! async fn main() -> std::io::Result<()> {
 //!     let echo = on_event(|socket, event, _| {
-//!         let echo = Encoded::event("/", &event.name, &event.args, None).expect("arguments that came in go out");
+//!         let echo = Encoded::event("/", &event.name, &event.args, None).expect("parsed JSON serialises");
 //!         socket.emit(&echo);
 //!     });
 //!     let server = Server::new(Io::new(), echo, Config::default());
@@ -18,13 +18,14 @@
 //! }
 //! ```
 //!
-//! Everything here knows packets, sessions, rooms and sockets, and nothing of what they are used for.
+//! The crate handles packets, sessions, rooms and sockets. It contains no application logic.
 //!
-//! How it is cut, from the tcp inward: `transport` (bytes and frames) → `session` (the state machine of one connection,
-//! and the bounded send_queue toward it) → `sockets` (the namespaces of one client) → [`App`] and [`Peer`] (yours) → `shard` (who is in which room on this worker) →
-//! send_queue → `transport`. `engine` and `packet` are the codecs, pure.
+//! Layers, from the network inward: `transport` (bytes and frames) → `session` (the actor of one Engine.IO session) →
+//! `namespaces` (the Socket.IO namespaces of one client) → [`App`] and [`Peer`] (the application) → `shard` (the rooms of
+//! one worker) → `connection::send_queue` (the bounded queue toward one client) → `transport`. `engine` and `packet` are
+//! pure codecs.
 
-/// A place where a test can make the server panic. Expands to nothing in release builds.
+/// A fault point: a place where a test can make the server panic. Expands to nothing in release builds.
 macro_rules! fault {
     ($part:expr) => {
         #[cfg(debug_assertions)]
@@ -81,5 +82,5 @@ pub use server::Server;
 pub use socket::{ReadPosition, Recovered, Reply, Socket, SocketId};
 pub use tcp::on_connect;
 
-/// A room's name.
+/// The name of a room.
 pub type Room = std::sync::Arc<str>;

@@ -1,4 +1,4 @@
-//! The shortest application: one function for every event of every client. Built on [`App`] and [`Peer`], like any other.
+//! The smallest application: one function handles every event of every client. Built on [`App`] and [`Peer`].
 
 use std::sync::Arc;
 
@@ -11,17 +11,18 @@ use crate::{
     socket::{Reply, Socket},
 };
 
-/// Made by [`on_event`].
+/// The application that [`on_event`] returns.
 pub struct OnEvent<F>(Arc<F>);
 
-/// One client of it.
+/// The handler of one client of [`OnEvent`].
 pub struct Listener<F> {
     handler: Arc<F>,
     socket: Socket,
 }
 
-/// An application that lets everybody into `/`, and has `handler` see every event that a client sends, in the order sent;
-/// without a reply the client wants no ack. What must know who connect_rate and who leaves implements [`App`] itself.
+/// An application that accepts every client in `/` and calls `handler` for every event, in the order in which
+/// the client sent them. Without a reply the client requests no ack. An application that must handle connects
+/// and disconnects implements [`App`] itself.
 pub fn on_event<F>(handler: F) -> OnEvent<F>
 where
     F: Fn(&Socket, Event, Option<Reply>) + Send + Sync + 'static,

@@ -1,4 +1,5 @@
-//! Operations on many sockets at once, as data. [`crate::Io`] sends them; each worker's shard applies them to its sockets.
+//! Operations on many sockets at once, as data. [`crate::Io`] sends them; each worker's shard applies them to
+//! its sockets.
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ pub enum Operation {
         /// The room that they leave.
         room: Room,
     },
-    /// Closes the connection of every socket in `of` without a Socket.IO packet. Stock clients reconnect automatically.
+    /// Closes the connection of every socket in `of` without a Socket.IO packet. Stock clients reconnect
+    /// automatically.
     Close {
         /// The room whose sockets are closed.
         of: Room,
@@ -39,13 +41,13 @@ pub enum Operation {
         /// Whether the event is dropped for clients that lag.
         volatile: bool,
     },
-    /// Disconnects every socket in `of` from its namespace with a DISCONNECT packet (`41`). Stock clients do not reconnect
-    /// automatically.
+    /// Disconnects every socket in `of` from its namespace with a DISCONNECT packet (`41`). Stock clients do
+    /// not reconnect automatically.
     Disconnect {
         /// The room whose sockets are disconnected.
         of: Room,
-        /// With a reason: the client's other namespaces are disconnected too, and the connection is closed. `None`: the
-        /// connection stays open.
+        /// With a reason: the client's other namespaces are disconnected too, and the connection is closed.
+        /// `None`: the connection stays open.
         close: Option<CloseReason>,
     },
 }
@@ -63,7 +65,8 @@ pub struct Emit {
     pub packet: Encoded,
     /// Whether the event is dropped for clients that lag.
     pub volatile: bool,
-    /// The sender that waits for clients that lag because of this event. With `None` the whole batch waits for them.
+    /// The sender that waits for clients that lag because of this event. With `None` the whole batch waits
+    /// for them.
     pub backpressure: Option<BackpressureToken>,
 }
 

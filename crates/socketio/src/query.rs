@@ -1,4 +1,5 @@
-//! What an application may ask of the sockets of every worker: who is there, and what they response. Calls each worker's shard.
+//! Queries to the sockets of all workers: which sockets exist, and their acks to an event. Sent to each
+//! worker's shard.
 
 use std::time::Duration;
 
@@ -14,25 +15,25 @@ use crate::{
     shard::{EmitWithAck, FetchSockets, Shard},
 };
 
-/// What came back of an event that was sent to many with an ack.
+/// The acks to an event that was sent to several sockets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Responses {
-    /// The responses in time, in no order.
-    pub given: Vec<Response>,
-    /// How many sockets did not response in time, or have left.
+    /// The acks that were received in time, in no particular order.
+    pub received: Vec<Response>,
+    /// The number of sockets that did not acknowledge in time, or have left.
     pub missing: usize,
 }
 
 impl Io {
-    /// The sockets of a selection.
-    pub async fn fetch(&self, selection: Target) -> Vec<SocketInfo> {
-        self.query_shards(|| FetchSockets(selection.clone())).await.into_iter().flatten().collect()
+    /// The sockets of a target.
+    pub async fn fetch(&self, target: Target) -> Vec<SocketInfo> {
+        self.query_shards(|| FetchSockets(target.clone())).await.into_iter().flatten().collect()
     }
 
-    /// Sends an event to a selection of sockets and collects their acks. `args` serialises to an array.
+    /// Sends an event to the sockets of a target and collects their acks. `args` must serialise to an array.
     ///
     /// # Errors
-    /// [`AckError::Arguments`] when `args` cannot be sent.
+    /// [`AckError::Arguments`] if `args` does not serialise to an array.
     pub async fn emit_with_ack(
         &self,
         to: Target,
@@ -43,17 +44,17 @@ impl Io {
         let Ok(Value::Array(args)) = serde_json::to_value(args) else { return Err(AckError::Arguments) };
         let ask = EmitWithAck { to, name: name.into(), args: args.into(), timeout };
         let outcomes = self.query_shards(|| ask.clone()).await.into_iter().flatten();
-        let mut responses = Responses { given: Vec::new(), missing: 0 };
+        let mut responses = Responses { received: Vec::new(), missing: 0 };
         for outcome in outcomes {
             match outcome {
-                Ok(response) => responses.given.push(response),
+                Ok(response) => responses.received.push(response),
                 Err(_) => responses.missing += 1,
             }
         }
         Ok(responses)
     }
 
-    async fn query_shards<M>(&self, question: impl Fn() -> M) -> Vec<M::Result>
+    async fn query_shards<M>(&self, message: impl Fn() -> M) -> Vec<M::Result>
     where
         M: Message + Send + 'static,
         M::Result: Send,
@@ -61,7 +62,7 @@ impl Io {
         <Shard as actix::Actor>::Context: ToEnvelope<Shard, M>,
     {
         let shards: Vec<Addr<Shard>> = self.shards();
-        // A worker that is gone has no sockets.
-        join_all(shards.iter().map(|shard| shard.send(question()))).await.into_iter().flatten().collect()
+        // A worker that has ended has no sockets.
+        join_all(shards.iter().map(|shard| shard.send(message()))).await.into_iter().flatten().collect()
     }
 }

@@ -1,5 +1,6 @@
-//! Connection state recovery in memory, for applications without a log of their own: what was sent, to which rooms, and who
-//! was where. Called by the application, in [`crate::App::connect`], [`crate::Peer::closed`] and wherever it sends.
+//! Connection state recovery in recovery, for applications without a log of their own: the events that were
+//! sent, their rooms, and the state of disconnected clients. The application calls it in
+//! [`crate::App::connect`], [`crate::Peer::closed`] and for each event that it sends.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,91 +20,92 @@ use crate::{
     socket::{ReadPosition, Recovered, Socket, SocketId},
 };
 
-/// What was sent lately, and who may come back for it. Cheap to clone.
+/// The last events and the sessions that can be recovered. Cheap to clone.
 #[derive(Clone)]
 pub struct InMemoryRecovery(Arc<Inner>);
 
 struct Inner {
     state: Mutex<State>,
-    /// Somebody has left.
-    left: Notify,
+    /// Notified when a client has disconnected.
+    disconnected: Notify,
 }
 
-/// A client that is recognised.
+/// A recovered session.
 pub struct RecoveredSession {
-    /// The id its socket had, to [`crate::Socket::adopt`].
+    /// The socket id of the session, for [`crate::Socket::adopt`].
     pub sid: SocketId,
-    /// The private id it came with and keeps.
+    /// The session's private id. It stays the same.
     pub pid: String,
-    /// The rooms it was in, without the one of its own id.
+    /// The session's rooms, without the room of its own id.
     pub rooms: Vec<Room>,
-    /// What it has missed.
+    /// The missed events.
     pub recovered: Recovered,
 }
 
 struct State {
-    /// Tells this log's offsets from those of another run.
+    /// Distinguishes the offsets of this instance from those of another one.
     epoch: String,
-    last: u64,
+    last_position: u64,
     sent: VecDeque<Emit>,
     capacity: usize,
     window: Duration,
-    clients: HashMap<String, Client>,
+    sessions: HashMap<String, StoredSession>,
 }
 
-struct Client {
+struct StoredSession {
     sid: SocketId,
     namespace: Arc<str>,
-    /// The log's end when it connected: where to go on when it has seen nothing.
+    /// The position of the log's end when the client connected. Recovery starts there if the client has
+    /// received no event.
     since: u64,
-    /// How it left; none while it is connected.
-    left: Option<Left>,
+    /// The state at disconnect. `None` while the client is connected.
+    disconnected: Option<Disconnected>,
 }
 
 #[derive(Clone)]
-struct Left {
+struct Disconnected {
     rooms: Vec<Room>,
     at: Instant,
     read_position: ReadPosition,
 }
 
-/// What an offset send.
+/// A parsed offset.
 #[derive(Debug, PartialEq, Eq)]
 enum ParsedOffset {
-    /// A read_position in this log.
-    ReadPosition(u64),
-    /// A read_position in the log of another run.
-    Elsewhere,
-    /// Nothing: it is not one of ours.
-    Nothing,
+    /// A position in this log.
+    Position(u64),
+    /// A position in the log of another instance.
+    OtherLog,
+    /// Not an offset of such a log.
+    Invalid,
 }
 
-/// How long a client that comes back waits for the connection that still global_waits_left its read_position to end.
+/// The longest wait for the session's earlier connection to close.
 const SUPERSEDE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl InMemoryRecovery {
-    /// Remembers the last `capacity` events, and clients for `window` after they left.
+    /// Keeps the last `capacity` events, and disconnected sessions for `window`.
     pub fn new(capacity: usize, window: Duration) -> Self {
         let state = State {
             epoch: new_id(),
-            last: 0,
+            last_position: 0,
             sent: VecDeque::new(),
             capacity,
             window,
-            clients: HashMap::new(),
+            sessions: HashMap::new(),
         };
-        Self(Arc::new(Inner { state: Mutex::new(state), left: Notify::new() }))
+        Self(Arc::new(Inner { state: Mutex::new(state), disconnected: Notify::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the broadcast of an event and remembers it. Its offset is the last argument that goes out. Send what this returns
-    /// in the order in which it was made.
+    /// Creates the emit of an event and stores it. The offset becomes the event's last argument. Send the
+    /// emits in the order of their creation.
     ///
     /// # Errors
-    /// When `args` does not serialise, or not to an array.
+    /// If `args` does not serialise to an array.
     pub fn event(
         &self,
         namespace: &str,
@@ -113,36 +115,41 @@ impl InMemoryRecovery {
         args: &impl Serialize,
     ) -> Result<Emit, serde_json::Error> {
         let mut state = self.state();
-        let position = state.last + 1;
+        let position = state.last_position + 1;
         let packet = Encoded::event(namespace, name, args, Some(&state.offset(position)))?.at(position);
-        let broadcast =
+        let emit =
             Emit { namespace: namespace.into(), rooms, except, packet, volatile: false, backpressure: None };
-        state.last = position;
-        state.sent.push_back(broadcast.clone());
+        state.last_position = position;
+        state.sent.push_back(emit.clone());
         if state.sent.len() > state.capacity {
             state.sent.pop_front();
         }
-        Ok(broadcast)
+        Ok(emit)
     }
 
-    /// The offset of the last event. A volatile event whose last argument is a string must apply it too: stock clients take
-    /// any such string for an offset.
+    /// The offset of the last event. A volatile event whose last argument is a string must end with it too,
+    /// because stock clients store any such string as an offset.
     pub fn offset(&self) -> String {
         let state = self.state();
-        state.offset(state.last)
+        state.offset(state.last_position)
     }
 
-    /// A new client: answers with the private id for its [`crate::Accepted`].
+    /// Registers a new session. Returns the private id for its [`crate::Accepted`].
     pub fn start(&self, sid: SocketId, namespace: &str) -> String {
         let mut state = self.state();
         let pid = new_id();
-        let client = Client { sid, namespace: namespace.into(), since: state.last, left: None };
-        state.clients.insert(pid.clone(), client);
+        let session = StoredSession {
+            sid,
+            namespace: namespace.into(),
+            since: state.last_position,
+            disconnected: None,
+        };
+        state.sessions.insert(pid.clone(), session);
         pid
     }
 
-    /// A client has left for a recoverable reason; `socket` is the one it had.
-    pub fn keep(&self, pid: &str, socket: &Socket) {
+    /// A client has disconnected for a recoverable reason. `socket` is its socket.
+    pub fn disconnected(&self, pid: &str, socket: &Socket) {
         let own = socket.id().room();
         let rooms = socket.rooms().into_iter().filter(|room| *room != own).collect();
         self.store_disconnected(pid, rooms, socket.read_position());
@@ -152,23 +159,27 @@ impl InMemoryRecovery {
         let mut state = self.state();
         let now = Instant::now();
         let window = state.window;
-        state.clients.retain(|_, client| {
-            client.left.as_ref().is_none_or(|left| now.saturating_duration_since(left.at) <= window)
+        state.sessions.retain(|_, session| {
+            session
+                .disconnected
+                .as_ref()
+                .is_none_or(|disconnected| now.saturating_duration_since(disconnected.at) <= window)
         });
-        if let Some(client) = state.clients.get_mut(pid) {
-            client.left = Some(Left { rooms, at: now, read_position });
+        if let Some(session) = state.sessions.get_mut(pid) {
+            session.disconnected = Some(Disconnected { rooms, at: now, read_position });
         }
         drop(state);
-        self.0.left.notify_waiters();
+        self.0.disconnected.notify_waiters();
     }
 
-    /// A client has left for good.
-    pub fn forget(&self, pid: &str) {
-        self.state().clients.remove(pid);
+    /// A client has disconnected for a reason that is not recoverable: removes its session.
+    pub fn remove(&self, pid: &str) {
+        self.state().sessions.remove(pid);
     }
 
-    /// Recognises a client that comes back, if nothing it has missed is forgotten. A connection that still global_waits_left its read_position,
-    /// because the server has not noticed its end, is closed first, over `io`; its peer has to [`InMemoryRecovery::keep`] it.
+    /// Recovers a session if all missed events are still stored. If its earlier connection is still open,
+    /// because the server has not noticed its end, that connection is closed first over `io`, and its peer
+    /// must call [`InMemoryRecovery::disconnected`].
     pub async fn resume(&self, resume: &Resume, io: &Io) -> Option<RecoveredSession> {
         if let Some(sid) = self.connected_socket(&resume.pid) {
             let close = Operation::Close { of: sid.room(), reason: CloseReason::Superseded };
@@ -178,49 +189,53 @@ impl InMemoryRecovery {
         self.recover(resume)
     }
 
-    /// The socket of a client that is still connected, as far as is known.
+    /// The socket of a session that is still connected, as far as the server has noticed.
     fn connected_socket(&self, pid: &str) -> Option<SocketId> {
         let state = self.state();
-        state.clients.get(pid).filter(|client| client.left.is_none()).map(|client| client.sid.clone())
+        state
+            .sessions
+            .get(pid)
+            .filter(|session| session.disconnected.is_none())
+            .map(|session| session.sid.clone())
     }
 
     async fn until_disconnected(&self, pid: &str) {
         loop {
-            // Registered before the look, so that no leaving between the two is missed.
-            let mut left = std::pin::pin!(self.0.left.notified());
-            left.as_mut().enable();
+            // Registered before the check, so that a disconnect between the two is not missed.
+            let mut disconnected = std::pin::pin!(self.0.disconnected.notified());
+            disconnected.as_mut().enable();
             if self.connected_socket(pid).is_none() {
                 return;
             }
-            left.await;
+            disconnected.await;
         }
     }
 
     fn recover(&self, resume: &Resume) -> Option<RecoveredSession> {
         let mut state = self.state();
-        let client = state.clients.get(&resume.pid)?;
-        let Left { rooms, at, read_position } = client.left.clone()?;
-        let since = match resume.offset.as_deref().map(|offset| state.read(offset)) {
-            None => client.since,
-            Some(ParsedOffset::ReadPosition(position)) => position,
-            // Stock clients take any string at the end of any event for an offset.
-            Some(ParsedOffset::Nothing) => match read_position {
-                ReadPosition::Start => client.since,
+        let session = state.sessions.get(&resume.pid)?;
+        let Disconnected { rooms, at, read_position } = session.disconnected.clone()?;
+        let since = match resume.offset.as_deref().map(|offset| state.parse_offset(offset)) {
+            None => session.since,
+            Some(ParsedOffset::Position(position)) => position,
+            // Stock clients store the last argument of any event as offset if it is a string.
+            Some(ParsedOffset::Invalid) => match read_position {
+                ReadPosition::Start => session.since,
                 ReadPosition::At(position) => position,
                 ReadPosition::Unknown => return None,
             },
-            Some(ParsedOffset::Elsewhere) => return None,
+            Some(ParsedOffset::OtherLog) => return None,
         };
-        let oldest = state.last - state.sent.len() as u64;
-        if at.elapsed() > state.window || since < oldest || since > state.last {
+        let oldest = state.last_position - state.sent.len() as u64;
+        if at.elapsed() > state.window || since < oldest || since > state.last_position {
             return None;
         }
         let missed = state.sent.iter().skip((since - oldest) as usize);
-        let missed = missed.filter(|sent| client.is_recipient(sent, &rooms)).map(|sent| sent.packet.clone());
-        let recovered = Recovered { missed: missed.collect(), reached: state.last };
-        let sid = client.sid.clone();
-        if let Some(client) = state.clients.get_mut(&resume.pid) {
-            client.left = None;
+        let missed = missed.filter(|sent| session.is_recipient(sent, &rooms)).map(|sent| sent.packet.clone());
+        let recovered = Recovered { missed: missed.collect(), reached: state.last_position };
+        let sid = session.sid.clone();
+        if let Some(session) = state.sessions.get_mut(&resume.pid) {
+            session.disconnected = None;
         }
         Some(RecoveredSession { sid, pid: resume.pid.clone(), rooms, recovered })
     }
@@ -231,17 +246,17 @@ impl State {
         format!("{}.{position}", self.epoch)
     }
 
-    fn read(&self, offset: &str) -> ParsedOffset {
+    fn parse_offset(&self, offset: &str) -> ParsedOffset {
         let parts = offset.rsplit_once('.').and_then(|(epoch, at)| Some((epoch, at.parse().ok()?)));
         match parts {
-            Some((epoch, position)) if epoch == self.epoch => ParsedOffset::ReadPosition(position),
-            Some((epoch, _)) if epoch.len() == self.epoch.len() => ParsedOffset::Elsewhere,
-            _ => ParsedOffset::Nothing,
+            Some((epoch, position)) if epoch == self.epoch => ParsedOffset::Position(position),
+            Some((epoch, _)) if epoch.len() == self.epoch.len() => ParsedOffset::OtherLog,
+            _ => ParsedOffset::Invalid,
         }
     }
 }
 
-impl Client {
+impl StoredSession {
     fn is_recipient(&self, sent: &Emit, rooms: &[Room]) -> bool {
         let own = self.sid.room();
         let in_rooms =
@@ -254,7 +269,7 @@ impl Client {
 mod tests {
     use super::*;
 
-    fn memory() -> InMemoryRecovery {
+    fn recovery() -> InMemoryRecovery {
         InMemoryRecovery::new(3, Duration::from_secs(60))
     }
 
@@ -262,92 +277,92 @@ mod tests {
         SocketId::from_stored(name)
     }
 
-    fn send(memory: &InMemoryRecovery, rooms: &[&str], except: Option<&str>, name: &str) {
+    fn send(recovery: &InMemoryRecovery, rooms: &[&str], except: Option<&str>, name: &str) {
         let rooms = rooms.iter().map(|room| (*room).into()).collect();
-        memory.event("/", rooms, except.map(sid), name, &()).unwrap();
+        recovery.event("/", rooms, except.map(sid), name, &()).unwrap();
     }
 
-    fn resume(memory: &InMemoryRecovery, pid: &str, offset: Option<String>) -> Option<usize> {
+    fn resume(recovery: &InMemoryRecovery, pid: &str, offset: Option<String>) -> Option<usize> {
         let resume = Resume { pid: pid.into(), offset };
-        memory.recover(&resume).map(|returned| returned.recovered.missed.len())
+        recovery.recover(&resume).map(|recovered| recovered.recovered.missed.len())
     }
 
     #[test]
-    fn a_client_gets_what_it_missed_in_its_rooms_and_nothing_else() {
-        let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
-        send(&memory, &["a"], None, "seen");
-        let offset = memory.offset();
-        memory.store_disconnected(&pid, vec!["a".into()], ReadPosition::Unknown);
-        send(&memory, &["b"], None, "not hers");
-        send(&memory, &["alice"], None, "to her alone");
-        send(&memory, &[], Some("alice"), "from her");
-        assert_eq!(resume(&memory, &pid, Some(offset)), Some(1));
+    fn a_recovered_session_receives_exactly_the_missed_events_of_its_rooms() {
+        let recovery = recovery();
+        let pid = recovery.start(sid("alice"), "/");
+        send(&recovery, &["a"], None, "received");
+        let offset = recovery.offset();
+        recovery.store_disconnected(&pid, vec!["a".into()], ReadPosition::Unknown);
+        send(&recovery, &["b"], None, "other room");
+        send(&recovery, &["alice"], None, "own room");
+        send(&recovery, &[], Some("alice"), "own event");
+        assert_eq!(resume(&recovery, &pid, Some(offset)), Some(1));
     }
 
     #[test]
-    fn a_client_that_has_seen_nothing_goes_on_from_where_it_connected() {
-        let memory = memory();
-        send(&memory, &[], None, "before");
-        let pid = memory.start(sid("alice"), "/");
-        send(&memory, &[], None, "missed");
-        memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
-        assert_eq!(resume(&memory, &pid, None), Some(1));
-        assert_eq!(resume(&memory, &pid, None), None, "it is connected again");
+    fn a_session_without_an_offset_recovers_from_its_connect() {
+        let recovery = recovery();
+        send(&recovery, &[], None, "before");
+        let pid = recovery.start(sid("alice"), "/");
+        send(&recovery, &[], None, "missed");
+        recovery.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
+        assert_eq!(resume(&recovery, &pid, None), Some(1));
+        assert_eq!(resume(&recovery, &pid, None), None, "it is connected again");
     }
 
     #[test]
-    fn nothing_is_recovered_in_part() {
-        let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
-        let offset = memory.offset();
-        memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
-        (0..4).for_each(|_| send(&memory, &[], None, "too many"));
-        assert_eq!(resume(&memory, &pid, Some(offset)), None);
-        let (last, other) = (memory.offset(), InMemoryRecovery::new(1, Duration::from_secs(1)).offset());
-        for strange in [&other, &last.replace(".4", ".5")] {
-            assert_eq!(resume(&memory, &pid, Some(strange.clone())), None, "{strange}");
+    fn a_session_is_not_recovered_in_part() {
+        let recovery = recovery();
+        let pid = recovery.start(sid("alice"), "/");
+        let offset = recovery.offset();
+        recovery.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
+        (0..4).for_each(|_| send(&recovery, &[], None, "too many"));
+        assert_eq!(resume(&recovery, &pid, Some(offset)), None);
+        let (last, other) = (recovery.offset(), InMemoryRecovery::new(1, Duration::from_secs(1)).offset());
+        for invalid in [&other, &last.replace(".4", ".5")] {
+            assert_eq!(resume(&recovery, &pid, Some(invalid.clone())), None, "{invalid}");
         }
-        assert_eq!(resume(&memory, "unknown", Some(last.clone())), None);
-        assert_eq!(resume(&memory, &pid, Some(last)), Some(0));
+        assert_eq!(resume(&recovery, "unknown", Some(last.clone())), None);
+        assert_eq!(resume(&recovery, &pid, Some(last)), Some(0));
     }
 
     #[test]
-    fn an_offset_that_is_none_of_ours_is_where_the_client_was_when_it_left() {
-        let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
-        send(&memory, &[], None, "seen");
-        for strange in ["", "x", "hello world", "1.1", &memory.offset().replace(".1", ".-1")] {
-            memory.store_disconnected(&pid, Vec::new(), ReadPosition::At(1));
-            send(&memory, &[], None, "missed");
-            assert_eq!(resume(&memory, &pid, Some(strange.into())), Some(1), "{strange}");
-            memory.state().sent.pop_back();
-            memory.state().last -= 1;
+    fn an_invalid_offset_is_replaced_by_the_read_position() {
+        let recovery = recovery();
+        let pid = recovery.start(sid("alice"), "/");
+        send(&recovery, &[], None, "received");
+        for invalid in ["", "x", "hello world", "1.1", &recovery.offset().replace(".1", ".-1")] {
+            recovery.store_disconnected(&pid, Vec::new(), ReadPosition::At(1));
+            send(&recovery, &[], None, "missed");
+            assert_eq!(resume(&recovery, &pid, Some(invalid.into())), Some(1), "{invalid}");
+            recovery.state().sent.pop_back();
+            recovery.state().last_position -= 1;
         }
     }
 
     #[actix_rt::test]
-    async fn a_client_whose_end_was_not_noticed_gives_its_place_up() {
-        let memory = memory();
-        let pid = memory.start(sid("alice"), "/");
-        send(&memory, &[], None, "missed");
-        let back = Resume { pid: pid.clone(), offset: None };
+    async fn an_open_earlier_connection_is_closed_before_recovery() {
+        let recovery = recovery();
+        let pid = recovery.start(sid("alice"), "/");
+        send(&recovery, &[], None, "missed");
+        let resume = Resume { pid: pid.clone(), offset: None };
         let io = Io::new();
-        let (returned, ()) = tokio::join!(memory.resume(&back, &io), async {
-            memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
+        let (recovered, ()) = tokio::join!(recovery.resume(&resume, &io), async {
+            recovery.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
         });
-        assert_eq!(returned.map(|returned| returned.recovered.missed.len()), Some(1));
+        assert_eq!(recovered.map(|recovered| recovered.recovered.missed.len()), Some(1));
     }
 
     #[test]
-    fn a_client_that_stays_away_is_forgotten() {
-        let memory = InMemoryRecovery::new(3, Duration::ZERO);
-        let pid = memory.start(sid("alice"), "/");
-        memory.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
-        let other = memory.start(sid("bob"), "/");
-        while memory.state().clients.contains_key(&pid) {
-            memory.store_disconnected(&other, Vec::new(), ReadPosition::Unknown);
+    fn a_session_is_removed_after_the_window() {
+        let recovery = InMemoryRecovery::new(3, Duration::ZERO);
+        let pid = recovery.start(sid("alice"), "/");
+        recovery.store_disconnected(&pid, Vec::new(), ReadPosition::Unknown);
+        let other = recovery.start(sid("bob"), "/");
+        while recovery.state().sessions.contains_key(&pid) {
+            recovery.store_disconnected(&other, Vec::new(), ReadPosition::Unknown);
         }
-        assert_eq!(resume(&memory, &pid, Some(memory.offset())), None);
+        assert_eq!(resume(&recovery, &pid, Some(recovery.offset())), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The server: an application, its numbers and the [`Io`], mounted on every worker of an actix-web `HttpServer`.
+//! The server: an application, its configuration and the [`Io`], mounted on every worker of an actix-web
+//! `HttpServer`.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -27,20 +28,20 @@ use crate::{
 /// A Socket.IO server for the application `A`. Cheap to clone.
 pub struct Server<A: App>(Mounted<SocketIo<A>>);
 
-/// Socket.IO for an application.
+/// Socket.IO as the handler of sessions, for one application.
 pub(crate) struct SocketIo<A>(Arc<A>);
 
-/// A server before it is on a worker.
+/// A server that is not mounted on a worker yet.
 pub(crate) struct Mounted<H: HandlerFactory> {
-    host: Arc<H>,
+    factory: Arc<H>,
     config: Arc<Config>,
     limits: Limits,
-    registry: Registry<H::SessionHandler>,
+    registry: Registry<H::Handler>,
     io: Io,
 }
 
 impl<A: App> SocketIo<A> {
-    /// Socket.IO for `app`.
+    /// Creates handlers for `app`.
     pub(crate) fn new(app: A) -> Self {
         Self(Arc::new(app))
     }
@@ -48,7 +49,7 @@ impl<A: App> SocketIo<A> {
 
 impl<A: App> HandlerFactory for SocketIo<A> {
     type Admission = A::Admission;
-    type SessionHandler = Namespaces<A>;
+    type Handler = Namespaces<A>;
 
     fn admit(&self, request: &HttpRequest) -> Result<A::Admission, Refusal> {
         self.0.admit(request)
@@ -73,10 +74,10 @@ impl<A: App> HandlerFactory for SocketIo<A> {
 }
 
 impl<H: HandlerFactory> Mounted<H> {
-    /// A server not yet mounted.
-    pub(crate) fn new(io: Io, host: H, config: Config) -> Self {
+    /// A server that is not mounted yet.
+    pub(crate) fn new(io: Io, factory: H, config: Config) -> Self {
         Self {
-            host: Arc::new(host),
+            factory: Arc::new(factory),
             limits: Limits::new(&config),
             config: Arc::new(config),
             registry: Registry::default(),
@@ -84,12 +85,12 @@ impl<H: HandlerFactory> Mounted<H> {
         }
     }
 
-    /// The server on this worker, which takes part in the io from now on.
+    /// The server on this worker. Registers the worker's shard with the [`Io`].
     pub(crate) fn worker(&self) -> Worker<H> {
         let local = Rc::new(LocalSockets::new(&self.config));
         self.io.add(Shard::new(local.clone(), self.io.shard_guard()).start());
         Worker {
-            host: self.host.clone(),
+            factory: self.factory.clone(),
             config: self.config.clone(),
             limits: self.limits.clone(),
             registry: self.registry.clone(),
@@ -110,7 +111,7 @@ impl<H: HandlerFactory> Mounted<H> {
 impl<H: HandlerFactory> Clone for Mounted<H> {
     fn clone(&self) -> Self {
         Self {
-            host: self.host.clone(),
+            factory: self.factory.clone(),
             config: self.config.clone(),
             limits: self.limits.clone(),
             registry: self.registry.clone(),
@@ -126,16 +127,17 @@ impl<A: App> Clone for Server<A> {
 }
 
 impl<A: App> Server<A> {
-    /// A server whose sockets hear what is sent on `io`.
+    /// A server whose sockets receive the operations that are sent on `io`.
     pub fn new(io: Io, app: A, config: Config) -> Self {
         Self(Mounted::new(io, SocketIo::new(app), config))
     }
 
-    /// Adds the server's route to a worker's application. To be called in the factory given to `HttpServer::new`, which runs
-    /// once on each worker.
+    /// Adds the server's route to a worker's application. Call it in the factory of `HttpServer::new`, which
+    /// runs once on each worker.
     ///
-    /// The `HttpServer` needs [`crate::on_connect`], and `h1_allow_half_closed(false)`: else it takes a client that has closed
-    /// its connection for one that still reads, and a poll that is broken off ends its session only with the heartbeat.
+    /// The `HttpServer` needs [`crate::on_connect`] and `h1_allow_half_closed(false)`. With half-closed
+    /// connections allowed, a client that has closed its connection counts as one that still reads, and an
+    /// aborted poll ends its session only when the heartbeat fails.
     pub fn mount(&self, service: &mut ServiceConfig) {
         self.0.mount(service);
     }

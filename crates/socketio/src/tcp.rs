@@ -1,5 +1,5 @@
-//! The TCP connection under a transport. The HTTP server owns it; this is the way to set its options when it is accepted
-//! and to cut it when nobody polls its transport any more.
+//! The TCP connection under a transport. The HTTP server owns the socket. This module sets its options on
+//! accept, and aborts a connection whose transport is no longer polled.
 
 use std::{
     any::Any,
@@ -12,39 +12,41 @@ use actix_web::{dev::Extensions, rt::net::TcpStream};
 use nix::sys::socket::{Shutdown, shutdown};
 use socket2::SockRef;
 
-/// Bytes the kernel may hold toward one client (it doubles the figure). What waits beyond that waits in the send_queue, where it
-/// is permit.
+/// Bytes that the kernel buffers toward one client (it doubles the figure). Everything beyond waits in the
+/// send queue, where it is counted.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// How long sent bytes may stay unacknowledged, or the client's window closed, before the kernel gives up.
+/// How long sent data may stay unacknowledged, or the client's window closed, before the kernel aborts the
+/// connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
 
-/// The descriptor of a connection, as [`on_connect`] leaves it with the request.
+/// The file descriptor of a connection, which [`on_connect`] attaches to its requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Descriptor(RawFd);
 
-/// A connection that carries a session. The response body that writes to it releases it when it is dropped, which the
-/// HTTP server does before it closes the socket; so nobody touches a descriptor that is another's by now.
+/// The connection of a session. The response body that writes to it releases it on drop, which happens before
+/// the HTTP server closes the socket. So a descriptor that the kernel has reused is never touched.
 #[derive(Debug, Default)]
 pub(crate) struct TcpHandle(Mutex<Option<RawFd>>);
 
 impl TcpHandle {
-    /// The connection of a request; without [`on_connect`] there is none to touch.
+    /// The connection of a request. Without [`on_connect`] there is no descriptor, and the methods have no
+    /// effect.
     pub(crate) fn new(descriptor: Option<Descriptor>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(descriptor.map(|Descriptor(fd)| fd))))
     }
 
-    /// Ends the connection in both directions.
+    /// Shuts the connection down in both directions.
     pub(crate) fn abort(&self) {
         self.shut(Shutdown::Both);
     }
 
-    /// Ends the connection toward the client, after what was written.
+    /// Shuts the connection down toward the client, after the data that was written.
     pub(crate) fn shutdown_write(&self) {
         self.shut(Shutdown::Write);
     }
 
-    /// The connection is about to be closed.
+    /// Called before the connection is closed: later calls have no effect.
     pub(crate) fn release(&self) {
         self.lock().take();
     }
@@ -54,7 +56,7 @@ impl TcpHandle {
         if let Some(fd) = *fd
             && let Err(error) = shutdown(fd, how)
         {
-            tracing::trace!(%error, "connection already gone");
+            tracing::trace!(%error, "connection already closed");
         }
     }
 
@@ -63,16 +65,17 @@ impl TcpHandle {
     }
 }
 
-/// For `HttpServer::on_connect`: bounds what the kernel queues toward a client, and lets a connection be cut whose client does
-/// not read. Without it such a connection lasts until its heartbeat fails.
+/// For `HttpServer::on_connect`: bounds what the kernel queues toward a client, and allows the server to
+/// abort the connection of a client that does not read. Without it such a connection stays open until its
+/// heartbeat fails.
 pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
     let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
     let socket = SockRef::from(stream);
     if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
-        tracing::debug!(%error, "send buffer not set");
+        tracing::debug!(%error, "cannot set the send buffer size");
     }
     if let Err(error) = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)) {
-        tracing::debug!(%error, "user timeout not set");
+        tracing::debug!(%error, "cannot set the TCP user timeout");
     }
     extensions.insert(Descriptor(stream.as_raw_fd()));
 }

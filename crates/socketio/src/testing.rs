@@ -1,4 +1,5 @@
-//! For the actors' unit tests: an application that writes down what happens to its peers, and a session without a network.
+//! Support for the actors' unit tests: an application that records the calls to its peers, and a session
+//! without a network.
 
 use std::{
     cell::RefCell,
@@ -24,20 +25,20 @@ use crate::{
     tcp::TcpHandle,
 };
 
-/// A worker of the recorder's server.
+/// A worker of a server for [`RecordingApp`].
 pub(crate) type RecordingWorker = Worker<SocketIo<RecordingApp>>;
 
-/// The pipe of every session here.
+/// The pipe id of every test session.
 pub(crate) const PIPE: PipeId = PipeId(0);
 
-/// Lets clients in when told to; `auth.fail` is refused.
+/// Accepts clients. `auth.wait` delays the answer until `gate` is notified, `auth.fail` is refused.
 #[derive(Default)]
 pub(crate) struct RecordingApp {
-    /// Notified when a waiting client may come in.
+    /// Notified when a waiting client may be accepted.
     pub(crate) gate: Arc<Notify>,
 }
 
-/// What happened, in order.
+/// The recorded calls, in order.
 pub(crate) type EventLog = Rc<RefCell<Vec<String>>>;
 
 pub(crate) struct Recorded {
@@ -99,7 +100,7 @@ impl Peer for Recorded {
     }
 }
 
-/// A session on a worker of its own, whose send_queue the test reads.
+/// A session on a worker. The test reads its send queue.
 pub(crate) struct TestSession {
     pub(crate) gate: Arc<Notify>,
     pub(crate) worker: Rc<RecordingWorker>,
@@ -108,7 +109,7 @@ pub(crate) struct TestSession {
     pub(crate) events: EventLog,
 }
 
-/// A worker of a server of its own.
+/// A worker of a new server.
 pub(crate) fn worker(config: Config) -> (Rc<RecordingWorker>, Arc<Notify>) {
     let recorder = RecordingApp::default();
     let gate = recorder.gate.clone();
@@ -116,7 +117,7 @@ pub(crate) fn worker(config: Config) -> (Rc<RecordingWorker>, Arc<Notify>) {
     (Rc::new(mounted.worker()), gate)
 }
 
-/// A session on `worker`.
+/// Opens a session on `worker`.
 pub(crate) fn open_session((worker, gate): &(Rc<RecordingWorker>, Arc<Notify>)) -> TestSession {
     let events = EventLog::default();
     let (session, connection) = Session::open(
@@ -129,7 +130,8 @@ pub(crate) fn open_session((worker, gate): &(Rc<RecordingWorker>, Arc<Notify>)) 
 }
 
 impl TestSession {
-    /// The client send this; answers once the session has dealt with it. A session that has ended hears nothing.
+    /// Sends a text from the client and waits until the session has processed it. No effect on a session that
+    /// has ended.
     pub(crate) async fn send(&self, text: &'static str) {
         let _ = self
             .session
@@ -138,7 +140,8 @@ impl TestSession {
         tokio::task::yield_now().await;
     }
 
-    /// Everything queued toward the client: texts without their frame header, a close frame as `close <code> <reason>`.
+    /// Everything queued for the client: texts without their frame header, a close frame as `close <code>
+    /// <reason>`.
     pub(crate) fn received(&self) -> Vec<String> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut texts = Vec::new();

@@ -32,7 +32,7 @@ const REMEMBERED: usize = 10_000;
 /// Starts the server behind a delay of each handshake.
 pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
     let io = Io::new();
-    let app = Client { io: io.clone(), memory: InMemoryRecovery::new(REMEMBERED, RECOVERY), port };
+    let app = Client { io: io.clone(), recovery: InMemoryRecovery::new(REMEMBERED, RECOVERY), port };
     let config = Config {
         ping_interval: Duration::from_secs(2),
         ping_timeout: Duration::from_secs(20),
@@ -65,7 +65,7 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
 
 struct Client {
     io: Io,
-    memory: InMemoryRecovery,
+    recovery: InMemoryRecovery,
     /// What `/conf` tells of this server.
     port: u16,
 }
@@ -97,20 +97,20 @@ impl App for Client {
         &self,
         connect: Connect<Value>,
     ) -> LocalBoxFuture<'static, Result<Accepted<AnyPeer>, Refusal>> {
-        let (memory, io, port) = (self.memory.clone(), self.io.clone(), self.port);
-        Box::pin(decide(connect, memory, io, port))
+        let (recovery, io, port) = (self.recovery.clone(), self.io.clone(), self.port);
+        Box::pin(decide(connect, recovery, io, port))
     }
 }
 
 async fn decide(
     connect: Connect<Value>,
-    memory: InMemoryRecovery,
+    recovery: InMemoryRecovery,
     io: Io,
     port: u16,
 ) -> Result<Accepted<AnyPeer>, Refusal> {
     let handshake = with_auth(&connect.admission, &connect.auth);
     let peer: Box<dyn Peer> = match &*connect.namespace {
-        "/" => return MainNamespace::enter(connect, handshake, memory, io).await,
+        "/" => return MainNamespace::enter(connect, handshake, recovery, io).await,
         "/conf" => Box::new(Conf::enter(connect.socket, handshake, io, port)?),
         "/foo" => Box::new(Foo(connect.socket)),
         "/abc" => Box::new(Abc { socket: connect.socket, handshake }),

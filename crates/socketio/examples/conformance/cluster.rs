@@ -76,7 +76,7 @@ async fn ask(io: &Io, event: &mut Event, reply: Option<Reply>) {
     let timeout = Duration::from_millis(value(event, 2).as_u64().unwrap_or(0));
     match io.emit_with_ack(to, "question", &args, timeout).await {
         Ok(answers) => {
-            let given: Vec<Value> = answers.given.into_iter().map(first).collect();
+            let given: Vec<Value> = answers.received.into_iter().map(first).collect();
             let outcome = if answers.missing == 0 { Value::Null } else { "timeout".into() };
             send_ack(reply, &(outcome, given));
         }

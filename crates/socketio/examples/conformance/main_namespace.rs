@@ -25,7 +25,7 @@ const TEXTS: [&str; 5] = ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "u
 pub struct MainNamespace {
     voice: Voice,
     handshake: Value,
-    memory: InMemoryRecovery,
+    recovery: InMemoryRecovery,
     pid: String,
     /// The events whose order counts, as they came.
     seen: Vec<&'static str>,
@@ -35,7 +35,7 @@ pub struct MainNamespace {
 #[derive(Clone)]
 struct Voice {
     socket: Socket,
-    memory: InMemoryRecovery,
+    recovery: InMemoryRecovery,
 }
 
 impl MainNamespace {
@@ -43,27 +43,27 @@ impl MainNamespace {
     pub async fn enter(
         connect: Connect<Value>,
         handshake: Value,
-        memory: InMemoryRecovery,
+        recovery: InMemoryRecovery,
         io: Io,
     ) -> Result<Accepted<AnyPeer>, Refusal> {
         if handshake["query"].get("fail").is_some() {
             return Err(Refusal::new("Auth failed (main namespace)"));
         }
         let socket = connect.socket;
-        let returned = match &connect.resume {
-            Some(resume) => memory.resume(resume, &io).await,
+        let recovered_session = match &connect.resume {
+            Some(resume) => recovery.resume(resume, &io).await,
             None => None,
         };
-        let (pid, recovered) = match returned {
+        let (pid, recovered) = match recovered_session {
             Some(RecoveredSession { sid, pid, rooms, recovered }) => {
                 socket.adopt(&sid);
                 rooms.iter().for_each(|room| socket.join(room));
                 (pid, Some(recovered))
             }
-            None => (memory.start(socket.id(), "/"), None),
+            None => (recovery.start(socket.id(), "/"), None),
         };
-        let voice = Voice { socket, memory: memory.clone() };
-        let peer = Self { voice, handshake, memory, pid: pid.clone(), seen: Vec::new() };
+        let voice = Voice { socket, recovery: recovery.clone() };
+        let peer = Self { voice, handshake, recovery, pid: pid.clone(), seen: Vec::new() };
         Ok(Accepted { peer: AnyPeer::new(Box::new(peer)), pid: Some(pid), recovered })
     }
 
@@ -101,7 +101,7 @@ impl MainNamespace {
 
 impl Voice {
     fn emit(&self, name: &str, args: &impl Serialize) {
-        match self.memory.event("/", vec![self.socket.id().room()], None, name, args) {
+        match self.recovery.event("/", vec![self.socket.id().room()], None, name, args) {
             Ok(event) => self.socket.emit(&event.packet),
             Err(error) => tracing::error!(%error, name, "event not sent"),
         }
@@ -148,9 +148,9 @@ impl Peer for MainNamespace {
 
     fn closed(&mut self, reason: CloseReason) {
         if reason.is_recoverable() {
-            self.memory.keep(&self.pid, &self.voice.socket);
+            self.recovery.disconnected(&self.pid, &self.voice.socket);
         } else {
-            self.memory.forget(&self.pid);
+            self.recovery.remove(&self.pid);
         }
     }
 }

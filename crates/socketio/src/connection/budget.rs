@@ -1,8 +1,8 @@
-//! How many bytes wait for all clients of a server together. Every [`super::send_queue::SendQueue`] counts what it global_waits_left here.
+//! A server-wide count of queued bytes. Every [`super::send_queue::SendQueue`] counts its content here.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// See the module. A frame that is shared by many send_queues counts in each.
+/// Queued bytes and their limit. A frame that is shared by several send queues counts in each.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
@@ -10,27 +10,27 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Nothing waits yet; more than `limit` bytes is too much.
+    /// An empty budget with a limit in bytes.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, used: AtomicUsize::new(0) }
     }
 
-    /// So many more bytes wait.
+    /// Adds queued bytes.
     pub(super) fn acquire(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// So many bytes wait no more.
+    /// Removes bytes that are no longer queued.
     pub(super) fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether more waits than may: then clients that are behind are dropped sooner.
+    /// Whether more bytes are queued than the limit. Then clients that lag are closed earlier.
     pub(super) fn is_exceeded(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.limit
     }
 
-    /// How many bytes wait.
+    /// The number of queued bytes.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)

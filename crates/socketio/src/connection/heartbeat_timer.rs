@@ -1,11 +1,11 @@
-//! The heartbeat of one session, pure: when to ping, when to give up (Engine.IO protocol 4, "Heartbeat"), and how long a
-//! client may take to join a namespace. Driven by the shard's wheel; time is always an argument.
+//! The timer of one session, pure: when to ping and when to close (Engine.IO protocol 4, "Heartbeat"), and
+//! until when a client must join a namespace. Ticked by [`crate::heartbeat`]; the time is always an argument.
 
 use std::time::{Duration, Instant};
 
 use crate::{Config, close::CloseReason};
 
-/// See the module.
+/// Deadlines of one session.
 #[derive(Debug)]
 pub(crate) struct HeartbeatTimer {
     interval: Duration,
@@ -17,25 +17,25 @@ pub(crate) struct HeartbeatTimer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// No ping is open.
+    /// No ping is outstanding.
     Idle { next_ping: Instant },
-    /// A ping is open; `extended` once another packet has shown that the client lives.
+    /// A ping is outstanding. `extended`: another packet has extended the deadline.
     AwaitingPong { pong_deadline: Instant, extended: bool },
 }
 
-/// What is to be done now.
+/// The action that is next_check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeartbeatAction {
-    /// Nothing yet.
+    /// No action.
     Wait,
     /// Send a ping.
     Ping,
-    /// The session is over.
+    /// Close the session.
     Close(CloseReason),
 }
 
 impl HeartbeatTimer {
-    /// A session that opens at `now`: the first ping is due one interval later.
+    /// A session that opens at `now`. The first ping is next_check one interval later.
     pub(crate) fn new(config: &Config, now: Instant) -> Self {
         Self {
             interval: config.ping_interval,
@@ -46,9 +46,9 @@ impl HeartbeatTimer {
         }
     }
 
-    /// When to look again, at the recent_sessions. A pong in the meantime may set the next ping to one interval from then, so this
-    /// is never further away than that.
-    pub(crate) fn due(&self, now: Instant) -> Instant {
+    /// The latest time of the next [`HeartbeatTimer::tick`]. At most one interval ahead, because a pong
+    /// before that sets the next ping to one interval after the pong.
+    pub(crate) fn next_check(&self, now: Instant) -> Instant {
         let phase = match self.phase {
             Phase::Idle { next_ping } => next_ping,
             Phase::AwaitingPong { pong_deadline, .. } => pong_deadline.min(now + self.interval),
@@ -56,14 +56,15 @@ impl HeartbeatTimer {
         self.connect_deadline.map_or(phase, |by| by.min(phase))
     }
 
-    /// What is to be done at `now`.
+    /// The action that is next_check at `now`.
     pub(crate) fn tick(&mut self, now: Instant) -> HeartbeatAction {
         if self.connect_deadline.is_some_and(|by| by <= now) {
             return HeartbeatAction::Close(CloseReason::ConnectTimeout);
         }
         match self.phase {
             Phase::Idle { next_ping } if next_ping <= now => {
-                // A ping that goes out late by the wheel's coarseness does not put off the end; only one that is late by more.
+                // A delay of the ping up to the wheel's resolution does not move the deadline. Only a longer
+                // delay does.
                 let pong_deadline = (next_ping + self.timeout).max(now + self.timeout * 9 / 10);
                 self.phase = Phase::AwaitingPong { pong_deadline, extended: false };
                 HeartbeatAction::Ping
@@ -75,30 +76,30 @@ impl HeartbeatTimer {
         }
     }
 
-    /// Whether the client still has to join.
+    /// Whether the client has not joined a namespace yet.
     pub(crate) fn is_unjoined(&self) -> bool {
         self.connect_deadline.is_some()
     }
 
-    /// A pong came.
-    pub(crate) fn pong(&mut self, now: Instant) {
+    /// A pong was received.
+    pub(crate) fn on_pong(&mut self, now: Instant) {
         self.phase = Phase::Idle { next_ping: now + self.interval };
     }
 
-    /// Any other packet came: it extends the wait for an open ping, once.
-    pub(crate) fn packet(&mut self, now: Instant) {
+    /// Another packet was received. It extends the deadline of an outstanding ping, once per ping.
+    pub(crate) fn on_packet(&mut self, now: Instant) {
         if let Phase::AwaitingPong { extended: false, .. } = self.phase {
             self.phase = Phase::AwaitingPong { pong_deadline: now + self.timeout, extended: true };
         }
     }
 
-    /// The last namespace was left: the client may join another, or is closed.
-    pub(crate) fn left(&mut self, now: Instant) {
+    /// The last namespace was left. The client must join another one within the connect timeout.
+    pub(crate) fn on_last_leave(&mut self, now: Instant) {
         self.connect_deadline = Some(now + self.connect);
     }
 
-    /// A namespace was joined: the connect timeout does not run while that lasts.
-    pub(crate) fn joined(&mut self) {
+    /// A namespace was joined. The connect timeout is off while the client is in a namespace.
+    pub(crate) fn on_join(&mut self) {
         self.connect_deadline = None;
     }
 }
@@ -120,7 +121,7 @@ mod tests {
 
     fn joined(start: Instant) -> HeartbeatTimer {
         let mut timer = timer(start);
-        timer.joined();
+        timer.on_join();
         timer
     }
 
@@ -129,7 +130,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timer = joined(start);
-        assert_eq!(timer.due(start), at(10));
+        assert_eq!(timer.next_check(start), at(10));
         assert_eq!(timer.tick(at(9)), HeartbeatAction::Wait);
         assert_eq!(timer.tick(at(10)), HeartbeatAction::Ping);
         assert_eq!(timer.tick(at(14)), HeartbeatAction::Wait);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_that_goes_out_a_little_late_does_not_put_off_the_end() {
+    fn a_ping_that_is_slightly_late_does_not_move_the_deadline() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut timer = joined(start);
@@ -146,7 +147,11 @@ mod tests {
         assert_eq!(timer.tick(at(15_000)), HeartbeatAction::Close(CloseReason::PingTimeout));
         let mut timer = joined(start);
         assert_eq!(timer.tick(at(12_000)), HeartbeatAction::Ping);
-        assert_eq!(timer.tick(at(16_499)), HeartbeatAction::Wait, "most of the timeout is the client's");
+        assert_eq!(
+            timer.tick(at(16_499)),
+            HeartbeatAction::Wait,
+            "the client has at least nine tenths of the timeout"
+        );
         assert_eq!(timer.tick(at(16_500)), HeartbeatAction::Close(CloseReason::PingTimeout));
     }
 
@@ -156,28 +161,28 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timer = joined(start);
         assert_eq!(timer.tick(at(10)), HeartbeatAction::Ping);
-        timer.pong(at(12));
+        timer.on_pong(at(12));
         assert_eq!(timer.tick(at(21)), HeartbeatAction::Wait);
         assert_eq!(timer.tick(at(22)), HeartbeatAction::Ping);
     }
 
     #[test]
-    fn another_packet_extends_the_wait_once_per_ping() {
+    fn another_packet_extends_the_deadline_once_per_ping() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timer = joined(start);
         assert_eq!(timer.tick(at(10)), HeartbeatAction::Ping);
-        timer.packet(at(14));
+        timer.on_packet(at(14));
         assert_eq!(timer.tick(at(18)), HeartbeatAction::Wait);
-        timer.packet(at(18));
+        timer.on_packet(at(18));
         assert_eq!(timer.tick(at(19)), HeartbeatAction::Close(CloseReason::PingTimeout));
     }
 
     #[test]
-    fn a_client_that_leaves_everything_is_closed() {
+    fn a_client_that_leaves_all_namespaces_is_closed() {
         let start = Instant::now();
         let mut timer = joined(start);
-        timer.left(start);
+        timer.on_last_leave(start);
         assert_eq!(
             timer.tick(start + Duration::from_secs(8)),
             HeartbeatAction::Close(CloseReason::ConnectTimeout)
@@ -188,7 +193,7 @@ mod tests {
     fn a_client_that_never_joins_is_closed() {
         let start = Instant::now();
         let mut timer = timer(start);
-        assert_eq!(timer.due(start), start + Duration::from_secs(8));
+        assert_eq!(timer.next_check(start), start + Duration::from_secs(8));
         let beat = timer.tick(start + Duration::from_secs(8));
         assert_eq!(beat, HeartbeatAction::Close(CloseReason::ConnectTimeout));
     }

@@ -1,40 +1,40 @@
-//! The bounds of an [`super::send_queue`], and what it answers about them.
+//! The limits of a [`super::send_queue`] and the outcomes of a push.
 
 use std::{sync::Arc, time::Duration};
 
 use super::budget::Budget;
 use crate::Config;
 
-/// What became of a push.
+/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PushOutcome {
-    /// It will be sent.
+    /// The frame is queued.
     Queued,
-    /// It will be sent, and the client is behind ([`Pressure::Behind`]).
+    /// The frame is queued, and the client lags ([`Pressure::Behind`]).
     Lagging,
-    /// It was volatile, and the client is behind: left out.
-    Skipped,
-    /// The client is too far behind: nothing more can be queued, and the connection must end.
+    /// The frame was volatile and the queue is half full: dropped.
+    Dropped,
+    /// The queue is full. The connection must be closed.
     Full,
-    /// The connection is ending: nothing more is sent.
+    /// The connection is closing: dropped.
     Closed,
 }
 
-/// How much may wait, and how long.
+/// Limits of one send queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    /// Bytes.
+    /// The largest number of queued bytes.
     pub(crate) bytes: usize,
-    /// Frames, or what was pushed as one.
+    /// The largest number of queued frames. Frames that were pushed together count as one.
     pub(crate) frames: usize,
-    /// Time without any frame leaving while some wait.
+    /// The longest time without progress while frames are queued.
     pub(crate) stall: Duration,
-    /// What all send_queues of the server share.
+    /// The budget that all send queues of the server share.
     pub(crate) budget: Arc<Budget>,
 }
 
 impl Limits {
-    /// The limits of a server's configuration.
+    /// The limits of a configuration.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             bytes: config.send_queue_bytes,
@@ -45,12 +45,13 @@ impl Limits {
     }
 }
 
-/// How full an send_queue is, of those that are worth a wait. Between the two fits one batch of an application that waits for
-/// clients that are behind, and above the second one more.
+/// The fill level of a send queue from which senders wait. One batch of a sender that waits for lagging
+/// clients fits between the two levels, and one more above the second level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pressure {
-    /// More than three eighths: whoever sends to this client waits for it.
+    /// More than three eighths: the sender whose events fill the queue waits.
     Behind,
-    /// More than five eighths: a batch more may be too much. All wait for this client, for [`MAX_GLOBAL_WAITS`] looks at most.
+    /// More than five eighths: another batch could fill the queue. All senders wait, in at most
+    /// [`super::send_queue::MAX_GLOBAL_WAITS`] checks.
     Critical,
 }

@@ -1,5 +1,6 @@
-//! What the rest of a worker global_waits_left of one session: enough to send to it, to keep its heart beating and to end it. Shared by
-//! the session's actor, its sockets and the shard, all on one thread; transports hold the send_queue and the tcp.
+//! The connection of one session as the rest of its worker uses it: to send, to check the heartbeat, and to
+//! close. Shared by the session's actor, its sockets and the shard, all on one thread. Transports hold the
+//! send queue and the TCP handle.
 
 pub(crate) mod budget;
 pub(crate) mod heartbeat_timer;
@@ -22,46 +23,47 @@ use self::{
 };
 use crate::{Config, close::CloseReason, tcp::TcpHandle};
 
-/// Something must end that the session's actor does not yet know of.
+/// A request to the session's actor to end something.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub(crate) enum End {
-    /// The session.
+pub(crate) enum EndRequest {
+    /// EndRequest the session.
     Session(CloseReason),
-    /// Everything, after the client was told that it is out of its namespaces.
+    /// Disconnect the client from all its namespaces with a DISCONNECT packet each, then end the session.
     AllNamespaces(CloseReason),
-    /// The application put the client out of this namespace; the packet that send so is on its way.
+    /// The application disconnected the client from this namespace. The DISCONNECT packet is queued already.
     Namespace(String),
-    /// The session, if its client has joined nothing yet: too many others have come since.
+    /// EndRequest the session if its client has still joined no namespace: too many sessions have opened
+    /// after it.
     Unjoined,
 }
 
-/// See the module.
+/// The connection of one session.
 pub(crate) struct Connection {
     /// The Engine.IO session id. A credential: never shown to other clients, never logged.
     pub(crate) sid: Rc<str>,
     pub(crate) send_queue: Arc<SendQueue>,
     pub(crate) timer: RefCell<HeartbeatTimer>,
-    /// The connection under the transport, to be cut when its client no longer reads.
+    /// The TCP connection of the transport. Aborted if the client no longer reads.
     tcp: RefCell<Arc<TcpHandle>>,
     transport: Cell<&'static str>,
-    session: Recipient<End>,
-    /// How often something was queued.
+    session: Recipient<EndRequest>,
+    /// The number of frames that were queued so far.
     pushed: Cell<u64>,
-    /// Whether the last answer to a poll carried something and the client has not polled since.
+    /// Whether the last poll response contained packets and the client has not polled since.
     unconfirmed: Cell<bool>,
     ended: Cell<Option<(CloseReason, Instant)>>,
-    /// Whether the session's actor has dealt with its end.
+    /// Whether the session's actor has processed the end.
     over: Cell<bool>,
-    /// Whether the client's messages are ignored from now on.
+    /// Whether messages of the client are ignored from now on.
     ignores_input: Cell<bool>,
 }
 
 impl Connection {
-    /// The connection of a session that opens now.
+    /// The connection of a session that opens at `now`.
     pub(crate) fn new(
         sid: Rc<str>,
-        session: Recipient<End>,
+        session: Recipient<EndRequest>,
         tcp: Arc<TcpHandle>,
         transport: &'static str,
         config: &Config,
@@ -83,20 +85,21 @@ impl Connection {
         }
     }
 
-    /// The name of the transport that carries the session now.
+    /// The name of the session's current transport.
     pub(crate) fn transport(&self) -> &'static str {
         self.transport.get()
     }
 
-    /// A WebSocket on `tcp` carries the session from now on; a ping that went unconfirmed in between is forgiven.
+    /// The session was upgraded to a WebSocket on `tcp`. Extends the deadline of an outstanding ping.
     pub(crate) fn upgraded(&self, tcp: Arc<TcpHandle>, now: Instant) {
         self.tcp.replace(tcp);
         self.transport.set("websocket");
         self.unconfirmed.set(false);
-        self.timer.borrow_mut().packet(now);
+        self.timer.borrow_mut().on_packet(now);
     }
 
-    /// Queues `frame` toward the client; answers whether it is falling behind. One too far behind loses its connection.
+    /// Queues `frame`. Returns whether the client lags. If the queue is full, the connection is closed as
+    /// slow.
     pub(crate) fn push(&self, frame: Bytes, volatile: bool, now: Instant) -> bool {
         let pushed = self.send_queue.push(frame, volatile, now);
         if matches!(pushed, PushOutcome::Queued | PushOutcome::Lagging) {
@@ -105,30 +108,30 @@ impl Connection {
         match pushed {
             PushOutcome::Lagging => return true,
             PushOutcome::Queued | PushOutcome::Closed => {}
-            PushOutcome::Skipped => metrics::counter!("socketio_volatile_packets_dropped_total").increment(1),
+            PushOutcome::Dropped => metrics::counter!("socketio_volatile_packets_dropped_total").increment(1),
             PushOutcome::Full => self.end_at(CloseReason::Slow, now),
         }
         false
     }
 
-    /// How often something was queued so far.
+    /// The number of frames that were queued so far.
     pub(crate) fn pushed(&self) -> u64 {
         self.pushed.get()
     }
 
-    /// Whether the client itself closed the connection when of the first `pushed` nothing waited for it here any more. What a
-    /// WebSocket had on its way is taken for read; the answer to a poll is not before the next poll.
+    /// Whether the client closed the connection after it had received the first `pushed` frames. A frame that
+    /// was written to a WebSocket counts as received. A poll response counts as received at the next poll.
     pub(crate) fn client_closed_after(&self, pushed: u64) -> bool {
-        let was_left = matches!(self.ended.get(), Some((CloseReason::TransportClose, _)));
-        was_left && self.send_queue.dequeued() >= pushed && !self.unconfirmed.get()
+        let client_closed = matches!(self.ended.get(), Some((CloseReason::TransportClose, _)));
+        client_closed && self.send_queue.dequeued() >= pushed && !self.unconfirmed.get()
     }
 
-    /// The client polls, or was answered with something.
+    /// Set by a poll response with packets, cleared by the next poll.
     pub(crate) fn set_unconfirmed(&self, unconfirmed: bool) {
         self.unconfirmed.set(unconfirmed);
     }
 
-    /// Ends the session: the actor hears of it and does the rest. Only the first reason counts.
+    /// Asks the session's actor to end the session. Only the first reason takes effect.
     pub(crate) fn end(&self, reason: CloseReason) {
         self.end_at(reason, Instant::now());
     }
@@ -139,50 +142,50 @@ impl Connection {
         }
         self.ended.set(Some((reason, now)));
         if reason == CloseReason::Slow {
-            // Nobody polls the transport of a client that does not read: it must be cut from outside.
+            // The transport of a client that does not read is not polled, so it must be aborted from here.
             self.send_queue.abort();
             self.abort();
         }
-        self.tell(End::Session(reason));
+        self.notify(EndRequest::Session(reason));
     }
 
-    /// Ends the session if its client has joined nothing.
+    /// Ends the session if its client has joined no namespace.
     pub(crate) fn end_unjoined(&self) {
         if self.ended.get().is_none() && self.timer.borrow().is_unjoined() {
-            self.tell(End::Unjoined);
+            self.notify(EndRequest::Unjoined);
         }
     }
 
-    /// The application put the client out of a namespace.
+    /// The application disconnected the client from a namespace.
     pub(crate) fn end_namespace(&self, namespace: &str) {
         if self.ended.get().is_none() {
-            self.tell(End::Namespace(namespace.to_owned()));
+            self.notify(EndRequest::Namespace(namespace.to_owned()));
         }
     }
 
-    /// The application puts the client out of all namespaces and ends the session.
+    /// The application disconnects the client from all namespaces and ends the session.
     pub(crate) fn end_namespaces(&self, reason: CloseReason) {
         if self.ended.get().is_none() {
-            self.tell(End::AllNamespaces(reason));
+            self.notify(EndRequest::AllNamespaces(reason));
         }
     }
 
     #[allow(clippy::disallowed_methods, reason = "bounded: once per session and namespace")]
-    fn tell(&self, end: End) {
+    fn notify(&self, end: EndRequest) {
         self.session.do_send(end);
     }
 
-    /// Whether the session has ended, and when.
+    /// When the session ended. `None` while it is open.
     pub(crate) fn ended_at(&self) -> Option<Instant> {
         self.ended.get().map(|(_, at)| at)
     }
 
-    /// Whether the session's actor has dealt with its end.
+    /// Whether the session's actor has processed the end.
     pub(crate) fn is_over(&self) -> bool {
         self.over.get()
     }
 
-    /// The session's actor deals with its end now; answers with the reason that counts.
+    /// The session's actor processes the end now. Returns the first reason.
     pub(crate) fn record_end(&self, reason: CloseReason, now: Instant) -> CloseReason {
         let first = self.ended.get().unwrap_or((reason, now));
         self.ended.set(Some(first));
@@ -190,17 +193,17 @@ impl Connection {
         first.0
     }
 
-    /// Ignores what the client sends from now on. Responses whether that is new.
+    /// Ignores messages of the client from now on. Returns whether they were not ignored before.
     pub(crate) fn ignore_input(&self) -> bool {
         !self.ignores_input.replace(true)
     }
 
-    /// Whether what the client sends is ignored.
+    /// Whether messages of the client are ignored.
     pub(crate) fn ignores_input(&self) -> bool {
         self.ignores_input.get()
     }
 
-    /// Cuts the connection at once.
+    /// Aborts the TCP connection.
     pub(crate) fn abort(&self) {
         self.tcp.borrow().abort();
     }

@@ -1,5 +1,6 @@
-//! The bounded queue of encoded frames toward one client. Whoever sends pushes, the transport takes. It lives outside the
-//! transport, which a client that does not read freezes, and which may run on another worker than its session.
+//! The bounded queue of encoded frames toward one client. Senders push, the transport takes. The queue is
+//! separate from the transport, because a client that does not read blocks its transport, and because the
+//! transport may run on another worker than the session.
 
 use std::{
     collections::VecDeque,
@@ -13,21 +14,22 @@ use bytes::Bytes;
 
 pub(crate) use super::limits::{Limits, Pressure, PushOutcome};
 
-/// How often all may wait for one client, in looks of `shard::pace`, until it has caught up.
-const MAX_GLOBAL_WAITS: u32 = 100;
+/// The largest number of checks by `shard::backpressure` in which all senders wait for one client before it
+/// has caught up.
+pub(super) const MAX_GLOBAL_WAITS: u32 = 100;
 
-/// What a transport takes.
+/// An item that a transport takes.
 #[derive(Debug)]
 pub(crate) enum QueueItem {
-    /// The next frame, or what was pushed as one.
+    /// The next frame, or several frames that were pushed together.
     Frame(Bytes),
-    /// Everything is out; go on with this one.
+    /// The queue is drained. Continue with this queue.
     Moved(Arc<SendQueue>),
-    /// Everything is out, and nothing more comes.
+    /// The queue is drained and closed.
     Ended,
 }
 
-/// See the module.
+/// The send queue of one client.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     limits: Limits,
@@ -38,15 +40,15 @@ pub(crate) struct SendQueue {
 struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// When the pusher last knew that frames leave; none while nothing waits.
+    /// When a sender last observed progress. `None` while the queue is empty.
     last_progress: Option<Instant>,
-    /// Whether a frame has left since.
+    /// Whether a frame was taken since then.
     has_progress: bool,
-    /// How many frames have left so far.
+    /// The number of frames taken so far.
     dequeued: u64,
-    /// Whether nobody waits for this client any more.
+    /// Whether senders no longer wait for this client.
     given_up: bool,
-    /// How often all may still wait for it until it has caught up.
+    /// The number of checks in which all senders may still wait for this client.
     global_waits_left: u32,
     waker: Option<Waker>,
     state: State,
@@ -55,16 +57,16 @@ struct Queue {
 #[derive(Debug, Clone)]
 enum State {
     Open,
-    /// What is queued still goes out, then the transport ends.
+    /// The queued frames are sent, then the transport closes.
     Finishing,
-    /// Nothing goes out any more.
+    /// Nothing more is sent.
     Aborted,
-    /// What is queued still goes out, then the transport goes on with another send_queue.
+    /// The queued frames are sent, then the transport continues with another queue.
     Moved(Arc<SendQueue>),
 }
 
 impl SendQueue {
-    /// An empty, open send_queue.
+    /// An empty, open queue.
     pub(crate) fn new(limits: Limits) -> Self {
         let queue = Queue {
             frames: VecDeque::new(),
@@ -84,15 +86,15 @@ impl SendQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues `frame`, which may be several frames in one piece. An empty send_queue takes any one frame, so that an answer
-    /// larger than the limit still reaches a client that keeps up.
+    /// Queues `frame`, which may contain several frames. An empty queue accepts one frame of any size, so
+    /// that an ack larger than the limit reaches a client that keeps up.
     pub(crate) fn push(&self, frame: Bytes, volatile: bool, now: Instant) -> PushOutcome {
         let mut queue = self.queue();
         if !matches!(queue.state, State::Open) {
             return PushOutcome::Closed;
         }
         if volatile && queue.is_half_full(&self.limits) {
-            return PushOutcome::Skipped;
+            return PushOutcome::Dropped;
         }
         if queue.is_over(&self.limits, frame.len(), now) {
             return PushOutcome::Full;
@@ -110,7 +112,7 @@ impl SendQueue {
         if is_lagging { PushOutcome::Lagging } else { PushOutcome::Queued }
     }
 
-    /// Takes the next frame, or what there is to know when none is left.
+    /// Takes the next frame, or returns why the queue has no frame.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<QueueItem> {
         let mut queue = self.queue();
         if let Some(frame) = queue.pop(&self.limits) {
@@ -127,13 +129,13 @@ impl SendQueue {
         Poll::Pending
     }
 
-    /// Takes a frame if there is one and it is `wanted`.
+    /// Takes the next frame if there is one and `wanted` accepts it.
     pub(crate) fn take_if(&self, wanted: impl FnOnce(&Bytes) -> bool) -> Option<Bytes> {
         let mut queue = self.queue();
         queue.frames.front().is_some_and(wanted).then(|| queue.pop(&self.limits)).flatten()
     }
 
-    /// Ready when there is a frame to take, or never will be.
+    /// Ready when a frame is queued, or the queue is not open.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut queue = self.queue();
         if !queue.frames.is_empty() || !matches!(queue.state, State::Open) {
@@ -143,42 +145,43 @@ impl SendQueue {
         Poll::Pending
     }
 
-    /// How many frames have left so far, of an send_queue under this pressure that is worth waiting for.
+    /// The number of frames taken so far, if the queue is under this pressure and senders should wait for it.
     pub(crate) fn lag(&self, pressure: Pressure) -> Option<u64> {
         let queue = self.queue();
         let is_open = matches!(queue.state, State::Open);
-        let is_held = pressure == Pressure::Critical && queue.global_waits_left == 0;
-        let waits = is_open && !queue.given_up && !is_held && queue.is_under(pressure, &self.limits);
-        waits.then_some(queue.dequeued)
+        let is_exhausted = pressure == Pressure::Critical && queue.global_waits_left == 0;
+        let should_wait =
+            is_open && !queue.given_up && !is_exhausted && queue.is_under(pressure, &self.limits);
+        should_wait.then_some(queue.dequeued)
     }
 
-    /// All wait for it once more.
+    /// Counts one check in which all senders waited for this client.
     pub(crate) fn record_global_wait(&self) {
         let mut queue = self.queue();
         queue.global_waits_left = queue.global_waits_left.saturating_sub(1);
     }
 
-    /// How many frames have left so far, or what was pushed as one.
+    /// The number of frames taken so far. Frames that were pushed together count as one.
     pub(crate) fn dequeued(&self) -> u64 {
         self.queue().dequeued
     }
 
-    /// It is not worth waiting for until a frame leaves.
+    /// Senders do not wait for this client until a frame is taken.
     pub(crate) fn give_up(&self) {
         self.queue().given_up = true;
     }
 
-    /// Whether more than half of what may wait does.
+    /// Whether the queue is more than half full.
     pub(crate) fn is_half_full(&self) -> bool {
         self.queue().is_half_full(&self.limits)
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue().frames.is_empty()
     }
 
-    /// Lets what is queued go out, then `last`, then ends.
+    /// Closes the queue: sends the queued frames, then `last`.
     pub(crate) fn finish(&self, last: Bytes) {
         self.end(State::Finishing, |queue| {
             self.limits.budget.acquire(last.len());
@@ -187,7 +190,7 @@ impl SendQueue {
         });
     }
 
-    /// Ends at once; what is queued is dropped.
+    /// Closes the queue at once. Queued frames are dropped.
     pub(crate) fn abort(&self) {
         self.end(State::Aborted, |queue| {
             queue.frames = VecDeque::new();
@@ -195,7 +198,7 @@ impl SendQueue {
         });
     }
 
-    /// Lets what is queued go out; then whoever takes from here goes on with `other`.
+    /// Closes the queue: sends the queued frames, then the transport continues with `other`.
     pub(crate) fn move_to(&self, other: Arc<Self>) {
         self.end(State::Moved(other), |_| {});
     }
@@ -214,7 +217,7 @@ impl SendQueue {
         }
     }
 
-    /// Whether frames wait and none has left for longer than the limit.
+    /// Whether frames are queued without progress for longer than the limit.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         self.queue().is_stalled(&self.limits, now)
     }
@@ -241,7 +244,7 @@ impl Queue {
         Some(frame)
     }
 
-    /// Only the pusher's timer counts, so that both sides need not agree on the time.
+    /// Only senders record the time, so sender and transport need not agree on the time.
     fn record_progress(&mut self, now: Instant) {
         if mem::take(&mut self.has_progress) || self.frames.is_empty() {
             self.last_progress = Some(now);
@@ -272,8 +275,8 @@ impl Queue {
     }
 
     fn is_stalled(&self, limits: &Limits, now: Instant) -> bool {
-        let waits = !self.frames.is_empty() && !self.has_progress;
-        waits
+        let should_wait = !self.frames.is_empty() && !self.has_progress;
+        should_wait
             && self
                 .last_progress
                 .is_some_and(|last_progress| now.saturating_duration_since(last_progress) > limits.stall)

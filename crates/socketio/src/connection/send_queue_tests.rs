@@ -1,4 +1,4 @@
-//! The send_queue: order, bounds, and its two ways to end.
+//! The send queue: order, bounds, and the ways to close it.
 
 use std::time::Duration;
 
@@ -15,34 +15,34 @@ fn frame(length: usize) -> Bytes {
     Bytes::from(vec![b'x'; length])
 }
 
-/// A frame, or why there is none.
+/// The result of a take, comparable.
 #[derive(Debug, PartialEq)]
-enum Got {
+enum Taken {
     Frame(Bytes),
     Moved,
     Ended,
 }
 
-fn take(send_queue: &SendQueue) -> Poll<Got> {
+fn take(send_queue: &SendQueue) -> Poll<Taken> {
     send_queue.poll_take(&mut Context::from_waker(Waker::noop())).map(|taken| match taken {
-        QueueItem::Frame(frame) => Got::Frame(frame),
-        QueueItem::Moved(_) => Got::Moved,
-        QueueItem::Ended => Got::Ended,
+        QueueItem::Frame(frame) => Taken::Frame(frame),
+        QueueItem::Moved(_) => Taken::Moved,
+        QueueItem::Ended => Taken::Ended,
     })
 }
 
-fn got(text: &'static str) -> Poll<Got> {
-    Poll::Ready(Got::Frame(Bytes::from(text)))
+fn taken(text: &'static str) -> Poll<Taken> {
+    Poll::Ready(Taken::Frame(Bytes::from(text)))
 }
 
 #[test]
-fn frames_leave_in_the_order_they_came() {
+fn frames_are_taken_in_the_order_of_the_pushes() {
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
     for text in ["a", "b"] {
         assert_eq!(send_queue.push(Bytes::from(text), false, now), PushOutcome::Queued);
     }
-    assert_eq!(take(&send_queue), got("a"));
-    assert_eq!(take(&send_queue), got("b"));
+    assert_eq!(take(&send_queue), taken("a"));
+    assert_eq!(take(&send_queue), taken("b"));
     assert_eq!(take(&send_queue), Poll::Pending);
 }
 
@@ -53,7 +53,7 @@ fn bytes_are_bounded_at_the_limit_and_not_before() {
     assert_eq!(send_queue.push(frame(40), false, now), PushOutcome::Lagging);
     assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Full);
     assert!(take(&send_queue).is_ready());
-    assert_eq!(send_queue.push(frame(60), false, now), PushOutcome::Lagging, "what left makes room");
+    assert_eq!(send_queue.push(frame(60), false, now), PushOutcome::Lagging, "a taken frame frees its bytes");
 }
 
 #[test]
@@ -67,24 +67,24 @@ fn frames_are_bounded_at_the_limit_and_not_before() {
 }
 
 #[test]
-fn an_empty_outbox_takes_one_frame_of_any_size() {
+fn an_empty_queue_accepts_one_frame_of_any_size() {
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(frame(500), false, now), PushOutcome::Lagging);
     assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Full);
 }
 
 #[test]
-fn volatile_frames_are_skipped_when_the_outbox_is_half_full() {
+fn volatile_frames_are_dropped_when_the_queue_is_half_full() {
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(frame(36), true, now), PushOutcome::Queued);
     assert_eq!(send_queue.push(frame(14), true, now), PushOutcome::Lagging);
     assert_eq!(send_queue.push(frame(1), true, now), PushOutcome::Lagging);
-    assert_eq!(send_queue.push(frame(1), true, now), PushOutcome::Skipped);
+    assert_eq!(send_queue.push(frame(1), true, now), PushOutcome::Dropped);
     assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Lagging);
 }
 
 #[test]
-fn frames_that_do_not_move_make_the_outbox_full() {
+fn a_stalled_queue_is_full() {
     let (send_queue, start) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(frame(1), false, start), PushOutcome::Queued);
     assert_eq!(send_queue.push(frame(1), false, start), PushOutcome::Queued);
@@ -92,7 +92,7 @@ fn frames_that_do_not_move_make_the_outbox_full() {
     assert_eq!(send_queue.push(frame(1), false, at_the_limit), PushOutcome::Queued);
     assert!(take(&send_queue).is_ready());
     let later = at_the_limit + Duration::from_secs(5);
-    assert!(!send_queue.is_stalled(later), "a frame left in between");
+    assert!(!send_queue.is_stalled(later), "a frame was taken in between");
     assert_eq!(send_queue.push(frame(1), false, later), PushOutcome::Queued);
     let past = later + STALL + Duration::from_millis(1);
     assert!(send_queue.is_stalled(past));
@@ -100,7 +100,7 @@ fn frames_that_do_not_move_make_the_outbox_full() {
 }
 
 #[test]
-fn those_who_are_behind_go_first_when_too_much_waits_for_all() {
+fn lagging_clients_are_closed_first_when_the_shared_budget_is_exceeded() {
     let (one, other, now) = (limits(), limits(), Instant::now());
     let shared = Arc::new(Budget::new(100));
     let full = SendQueue::new(Limits { budget: shared.clone(), ..one });
@@ -110,18 +110,18 @@ fn those_who_are_behind_go_first_when_too_much_waits_for_all() {
     assert_eq!(
         full.push(frame(1), false, now),
         PushOutcome::Full,
-        "more waits than may, and this one is behind"
+        "the budget is exceeded, and this client lags"
     );
     assert_eq!(empty.push(frame(1), false, now), PushOutcome::Queued);
     assert!(take(&full).is_ready());
     assert_eq!(full.push(frame(1), false, now), PushOutcome::Queued);
     drop(full);
     empty.abort();
-    assert_eq!(shared.used(), 0, "whatever becomes of an send_queue, its bytes are given back");
+    assert_eq!(shared.used(), 0, "a dropped or aborted queue releases its bytes");
 }
 
 #[test]
-fn an_idle_outbox_never_stalls() {
+fn an_idle_queue_never_stalls() {
     let (send_queue, start) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(frame(1), false, start), PushOutcome::Queued);
     assert!(take(&send_queue).is_ready());
@@ -129,37 +129,37 @@ fn an_idle_outbox_never_stalls() {
 }
 
 #[test]
-fn finishing_sends_what_is_queued_then_the_last_frame_then_ends() {
+fn finish_sends_the_queued_frames_then_the_last_frame_then_ends() {
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(Bytes::from("a"), false, now), PushOutcome::Queued);
     send_queue.finish(Bytes::from("close"));
     assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Closed);
-    assert_eq!(take(&send_queue), got("a"));
-    assert_eq!(take(&send_queue), got("close"));
-    assert_eq!(take(&send_queue), Poll::Ready(Got::Ended));
+    assert_eq!(take(&send_queue), taken("a"));
+    assert_eq!(take(&send_queue), taken("close"));
+    assert_eq!(take(&send_queue), Poll::Ready(Taken::Ended));
 }
 
 #[test]
-fn a_transport_is_sent_on_when_everything_is_out() {
+fn a_transport_moves_on_when_the_queue_is_drained() {
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(Bytes::from("a"), false, now), PushOutcome::Queued);
     send_queue.move_to(Arc::new(SendQueue::new(limits())));
     assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Closed);
-    assert_eq!(take(&send_queue), got("a"));
-    assert_eq!(take(&send_queue), Poll::Ready(Got::Moved));
+    assert_eq!(take(&send_queue), taken("a"));
+    assert_eq!(take(&send_queue), Poll::Ready(Taken::Moved));
 }
 
 #[test]
-fn aborting_drops_what_is_queued() {
+fn abort_drops_the_queued_frames() {
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Queued);
     send_queue.abort();
     send_queue.finish(Bytes::from("too late"));
-    assert_eq!(take(&send_queue), Poll::Ready(Got::Ended));
+    assert_eq!(take(&send_queue), Poll::Ready(Taken::Ended));
 }
 
 #[test]
-fn a_push_wakes_the_transport_that_waits() {
+fn a_push_wakes_the_waiting_transport() {
     let woken = std::sync::Arc::new(Flag::default());
     let waker = Waker::from(woken.clone());
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());

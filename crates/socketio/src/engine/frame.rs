@@ -1,13 +1,13 @@
-//! Server-to-client WebSocket frames (RFC 6455 §5.2): unmasked, never fragmented. Called by whoever encodes.
+//! Server-to-client WebSocket frames (RFC 6455 §5.2): unmasked, never fragmented.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// FIN and opcode of the frames a server sends.
+/// FIN bit and opcode of the frames that a server sends.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 
-/// One text frame of the parts, joined.
+/// One text frame with the concatenation of `parts`.
 pub(crate) fn text(parts: &[&str]) -> Bytes {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut frame = header(TEXT, length);
@@ -22,7 +22,7 @@ pub(crate) fn binary(data: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// A close frame (§5.5.1) with its status code and a reason of at most 123 bytes, which may be empty.
+/// A close frame (§5.5.1) with a status code and a reason of at most 123 bytes. The reason may be empty.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let mut frame = header(CLOSE, 2 + reason.len());
     frame.put_u16(code);
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_take_the_shortest_form() {
+    fn lengths_use_the_shortest_form() {
         for (length, head) in [
             (0, &[0x81, 0][..]),
             (125, &[0x81, 125]),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_frame_carries_its_code_and_why() {
+    fn a_close_frame_contains_its_code_and_reason() {
         assert_eq!(&close(1009, "")[..], [0x88, 2, 0x03, 0xF1]);
         assert_eq!(&close(1013, "slow")[..], [0x88, 6, 0x03, 0xF5, b's', b'l', b'o', b'w']);
     }

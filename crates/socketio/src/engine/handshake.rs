@@ -1,60 +1,60 @@
-//! The Engine.IO handshake: what a request asks for, the reference's error table, and the open packet. Called by the
-//! transports.
+//! The Engine.IO handshake: the parsed request, the reference implementation's error table, and the open
+//! packet. Used by the transports.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 
 use crate::Config;
 
-/// How packets travel.
+/// A transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// HTTP requests that wait.
+    /// HTTP long-polling.
     Polling,
-    /// One WebSocket.
+    /// A WebSocket.
     WebSocket,
 }
 
-/// What a request to the server's path asks for.
+/// What a request to the server's path requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HandshakeRequest {
-    /// A new session.
+    /// Opens a new session.
     Open(Transport),
-    /// Something of a session that exists.
+    /// Uses an existing session.
     Use { sid: String, transport: Transport, is_current_version: bool },
 }
 
-/// What of a request the check needs, besides its query.
+/// The properties of a request, besides its query, that the check needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestKind {
-    /// Whether its method is GET.
+    /// Whether the method is GET.
     pub(crate) is_get: bool,
-    /// Whether it asks for a WebSocket.
+    /// Whether the request is a WebSocket upgrade.
     pub(crate) is_upgrade: bool,
 }
 
-/// A handshake error with the code and message that clients of the reference implementation know.
+/// A handshake error with the code and message of the reference implementation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HandshakeError {
-    /// Missing, unknown or disabled transport.
+    /// The transport is missing, unknown or disabled.
     #[error("Transport unknown")]
     TransportUnknown,
-    /// No live session of that id.
+    /// No open session has this id.
     #[error("Session ID unknown")]
     SessionUnknown,
-    /// A session is opened with GET.
+    /// A session must be opened with GET.
     #[error("Bad handshake method")]
     BadMethod,
-    /// WebSocket without an upgrade, or a session used with another transport.
+    /// A WebSocket without an upgrade, or a session used with another transport.
     #[error("Bad request")]
     BadRequest,
-    /// Not Engine.IO 4.
+    /// The protocol version is not Engine.IO 4.
     #[error("Unsupported protocol version")]
     UnsupportedVersion,
 }
 
 impl HandshakeError {
-    /// The code of the reference's error table.
+    /// The code in the reference implementation's error table.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::TransportUnknown => 0,
@@ -66,7 +66,8 @@ impl HandshakeError {
     }
 }
 
-/// The parameters that the engine itself reads; the last of a repeated one counts, as with `URLSearchParams`.
+/// The query parameters of Engine.IO. The last value of a repeated parameter counts, as with
+/// `URLSearchParams`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Query {
     transport: Option<String>,
@@ -75,7 +76,7 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Reads decoded pairs; unknown names are the application's.
+    /// Reads decoded pairs. Other parameters are ignored: they belong to the application.
     pub(crate) fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut query = Self::default();
         for (name, value) in pairs {
@@ -83,7 +84,7 @@ impl Query {
                 "transport" => query.transport = Some(value),
                 "EIO" => query.version = Some(value),
                 "sid" => query.sid = Some(value),
-                // A session is asked for, in a form that names none; it is no wish for a new one.
+                // The request names a session in a form that matches no session. It must not open a new one.
                 array if array.starts_with("sid[") => query.sid = Some(String::new()),
                 _ => {}
             }
@@ -91,7 +92,8 @@ impl Query {
         query
     }
 
-    /// Checks the query in the reference's order: transport, session, method, upgrade, version.
+    /// Checks the query in the order of the reference implementation: transport, session, method, upgrade,
+    /// version.
     pub(crate) fn check(
         self,
         kind: RequestKind,
@@ -129,7 +131,7 @@ struct Open<'a> {
     max_payload: usize,
 }
 
-/// The text of the open packet: exactly the five keys that the protocol's suite demands.
+/// The text of the open packet, with exactly the five keys that the protocol's test suite requires.
 pub(crate) fn open_packet(sid: &str, upgrades: &[&str], config: &Config) -> String {
     let open = Open {
         sid,
@@ -142,10 +144,11 @@ pub(crate) fn open_packet(sid: &str, upgrades: &[&str], config: &Config) -> Stri
     format!("0{json}")
 }
 
-/// A fresh unguessable id of 120 random bits in 20 URL-safe characters: session ids and, apart from them, socket ids.
+/// A new unguessable id: 120 random bits as 20 URL-safe characters. Used for session ids and, independently,
+/// for socket ids.
 pub(crate) fn new_id() -> String {
     let mut random = [0_u8; 15];
-    getrandom::fill(&mut random).expect("the operating system gives random bytes");
+    getrandom::fill(&mut random).expect("the operating system provides random bytes");
     URL_SAFE_NO_PAD.encode(random)
 }
 
@@ -216,7 +219,8 @@ mod tests {
             assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
             id.bytes().zip(&mut counts).for_each(|(byte, counts)| counts[usize::from(byte)] += 1);
         }
-        // Each of 64 characters comes equally often at each place: 1562 times, give or take six standard deviations.
+        // Each of 64 characters is equally likely at each position: 1562 times, within six standard
+        // deviations.
         let counts = counts.iter().flatten().filter(|count| **count > 0);
         assert_eq!(counts.clone().count(), 20 * 64);
         assert!(counts.into_iter().all(|count| (1325..1800).contains(count)));

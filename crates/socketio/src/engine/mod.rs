@@ -1,5 +1,5 @@
-//! Engine.IO 4, pure: its packets as text ([`packet`]) and in polling bodies ([`payload`]), and the handshake ([`handshake`]). Called by the session machine
-//! and the transports; calls nobody.
+//! Engine.IO 4, pure: packets as text ([`packet`]) and in long-polling bodies ([`payload`]), the handshake
+//! ([`handshake`]), and WebSocket frames ([`frame`]). Used by sessions and transports.
 
 pub(crate) mod frame;
 pub(crate) mod handshake;

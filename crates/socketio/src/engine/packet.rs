@@ -1,30 +1,31 @@
-//! Engine.IO packets in a WebSocket text frame: one digit and an optional text (Engine.IO protocol 4, "Packet types").
+//! Engine.IO packets in a WebSocket text frame: one digit and an optional text (Engine.IO protocol 4, "Packet
+//! types").
 
-/// A packet as a client may send it on an open transport.
+/// A packet that a client may send on an open transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packet<'a> {
-    /// `1`: the session is over.
+    /// `1`: closes the session.
     Close,
-    /// `2`: only legal as `2probe` on an upgrading transport.
+    /// `2`: only valid as `2probe` on an upgrading transport.
     Ping(&'a str),
-    /// `3`: answers a ping; harmless at any time.
+    /// `3`: answers a ping. Valid at any time.
     Pong,
     /// `4`: application data.
     Message(&'a str),
-    /// `5`: switch to the probing transport.
+    /// `5`: completes the upgrade to the probing transport.
     Upgrade,
-    /// `6`: nothing.
+    /// `6`: no content.
     Noop,
-    /// `b`: binary application data in base64, which clients without binary frames send.
+    /// `b`: binary application data in base64, from clients without binary frames.
     Base64(&'a str),
 }
 
-/// The text is no packet that a client may send.
+/// The text is not a packet that a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 impl<'a> Packet<'a> {
-    /// Reads one packet. An empty text, an unknown type, and `0` (only servers open) are malformed.
+    /// Parses one packet. An empty text, an unknown type, and `0` (only servers send it) are malformed.
     pub(crate) fn parse(text: &'a str) -> Result<Self, Malformed> {
         let (kind, rest) = text.split_at_checked(1).ok_or(Malformed)?;
         match (kind, rest) {
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_a_client_may_send_is_read() {
+    fn every_packet_type_of_a_client_is_parsed() {
         let table = [
             ("1", Packet::Close),
             ("2", Packet::Ping("")),

@@ -1,5 +1,5 @@
-//! Long-polling bodies (Engine.IO protocol 4, "HTTP long-polling"): packets joined by the record separator, binary ones as
-//! `b` and base64. What goes out is made from the same frames that a WebSocket gets.
+//! Long-polling bodies (Engine.IO protocol 4, "HTTP long-polling"): packets joined by the record separator,
+//! binary ones as `b` and base64. Response bodies are built from the same frames that a WebSocket sends.
 
 use base64::{
     Engine as _, alphabet,
@@ -10,32 +10,36 @@ use base64::{
 };
 use bytes::Bytes;
 
-/// Between two packets.
+/// The separator of two packets (record separator).
 const SEPARATOR: char = '\x1e';
 
-/// The most packets that a client may put into one body.
+/// The largest number of packets in one request body.
 const MAX_PACKETS: usize = 1024;
 
-/// So many of them are received at once: fewer answers than may wait for a client.
-const PART: usize = 64;
+/// The number of packets that are processed together: fewer answers than fit into a send queue.
+const PACKETS_PER_PART: usize = 64;
 
-/// The most packets in one answer, however many wait: python-engineio drops the connection over one more.
-const MAX_ANSWERED: usize = 16;
+/// The largest number of packets in one response body. python-engineio closes the connection at one more.
+const MAX_RESPONSE_PACKETS: usize = 16;
 
-/// Some clients leave the padding away, and some have the alphabet of URLs.
+/// Some clients omit the padding, and some use the URL-safe alphabet.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent);
 
-/// The body has more packets than allowed.
+/// The body contains more packets than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooMany;
+pub(crate) struct TooManyPackets;
 
-/// The packets of a client's body, which may be empty texts: judging each is the session's.
-pub(crate) fn split(body: &str) -> Result<impl Iterator<Item = &str>, TooMany> {
+/// The packets of a request body. They may be empty or malformed: the session validates each.
+///
+/// # Errors
+/// If the body contains more than [`MAX_PACKETS`] packets.
+pub(crate) fn split(body: &str) -> Result<impl Iterator<Item = &str>, TooManyPackets> {
     let separators = body.bytes().filter(|byte| *byte == SEPARATOR as u8).take(MAX_PACKETS).count();
-    if separators < MAX_PACKETS { Ok(body.split(SEPARATOR)) } else { Err(TooMany) }
+    if separators < MAX_PACKETS { Ok(body.split(SEPARATOR)) } else { Err(TooManyPackets) }
 }
 
-/// The body in parts of a few packets each; in one part when it has more packets than allowed.
+/// The body in parts of [`PACKETS_PER_PART`] packets. One part if the body contains more packets than
+/// allowed.
 pub(crate) fn parts(body: &str) -> Vec<&str> {
     if split(body).is_err() {
         return vec![body];
@@ -43,7 +47,7 @@ pub(crate) fn parts(body: &str) -> Vec<&str> {
     let (mut parts, mut start, mut packets) = (Vec::new(), 0, 0);
     for (at, _) in body.match_indices(SEPARATOR) {
         packets += 1;
-        if packets == PART {
+        if packets == PACKETS_PER_PART {
             parts.push(&body[start..at]);
             (start, packets) = (at + 1, 0);
         }
@@ -52,14 +56,14 @@ pub(crate) fn parts(body: &str) -> Vec<&str> {
     parts
 }
 
-/// What a client sent as `b` and base64.
+/// Decodes the base64 text of a `b` packet. `None` if it is invalid.
 pub(crate) fn binary(data: &str) -> Option<Vec<u8>> {
     let is_for_urls = data.contains(['-', '_']);
     let alphabet = if is_for_urls { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
     GeneralPurpose::new(alphabet, LENIENT).decode(data).ok()
 }
 
-/// A body of what was queued as WebSocket frames.
+/// A response body, built from queued WebSocket frames.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
     text: String,
@@ -67,14 +71,14 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    /// Whether `frames` may join what is there. A close packet goes alone: stock clients act on it before they have handed on
-    /// the packets in front of it.
+    /// Whether `frames` may be added. A close packet is sent in a body of its own, because stock clients
+    /// process it before the packets in front of it.
     pub(crate) fn fits(&self, frames: &Bytes) -> bool {
         let is_close = frames.first() == Some(&0x88);
-        self.packets == 0 || (!is_close && self.packets + count(frames) <= MAX_ANSWERED)
+        self.packets == 0 || (!is_close && self.packets + count(frames) <= MAX_RESPONSE_PACKETS)
     }
 
-    /// Adds every packet of `frames`, which is whole server frames.
+    /// Adds every packet of `frames`, which contains complete server frames.
     pub(crate) fn add_frames(&mut self, mut frames: Bytes) {
         while let Some((first, payload)) = split_frame(&mut frames) {
             match first {
@@ -94,19 +98,19 @@ impl Body {
         self.packets += 1;
     }
 
-    /// The body.
+    /// The text of the body.
     pub(crate) fn into_text(self) -> String {
         self.text
     }
 }
 
-/// How many frames there are.
+/// The number of frames.
 fn count(frames: &Bytes) -> usize {
     let mut frames = frames.clone();
     std::iter::from_fn(|| split_frame(&mut frames)).count()
 }
 
-/// Cuts the first frame off; server frames are unmasked and whole.
+/// Splits off the first frame. Server frames are unmasked and complete.
 fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
     let first = *frames.first()?;
     let (start, length) = match *frames.get(1)? {
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_comes_in_parts_of_a_few_packets_and_nothing_is_lost() {
+    fn a_body_is_split_into_parts_without_loss() {
         for count in [1, 63, 64, 65, 128, 129, 1024] {
             let packets: Vec<String> = (0..count).map(|n| format!("4{n}")).collect();
             let body = packets.join("\x1e");
@@ -134,12 +138,12 @@ mod tests {
             );
             assert_eq!(parts.join("\x1e"), body, "{count}");
         }
-        assert_eq!(parts(&"\x1e".repeat(2000)).len(), 1, "too many are judged as one");
+        assert_eq!(parts(&"\x1e".repeat(2000)).len(), 1, "a body with too many packets is one part");
     }
     use crate::engine::frame;
 
     #[test]
-    fn binary_is_read_with_or_without_padding_and_in_both_alphabets() {
+    fn base64_is_decoded_with_or_without_padding_and_in_both_alphabets() {
         for text in ["+/8=", "+/8", "-_8=", "-_8"] {
             assert_eq!(binary(text).as_deref(), Some(&[0xfb, 0xff][..]), "{text}");
         }
@@ -160,11 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_takes_sixteen_packets_and_a_close_packet_only_alone() {
+    fn a_body_has_at_most_sixteen_packets_and_a_close_packet_only_alone() {
         let pair = Bytes::from([frame::text(&["4"]), frame::binary(&[0])].concat());
         let mut body = Body::default();
         assert!(body.fits(&frame::close(1000, "")));
-        assert!(body.fits(&[pair.as_ref(); 9].concat().into()), "one that is too large goes alone");
+        assert!(
+            body.fits(&[pair.as_ref(); 9].concat().into()),
+            "frames beyond the limit are sent in a body of their own"
+        );
         (0..15).for_each(|_| body.add("3"));
         assert!(body.fits(&frame::text(&["4"])));
         assert!(!body.fits(&pair));

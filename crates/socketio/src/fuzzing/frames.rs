@@ -1,4 +1,5 @@
-//! WebSocket frames: the guard against a second reading of RFC 6455, and the guarded stream with its bytes cut anywhere.
+//! WebSocket frames: the guard against a second implementation of RFC 6455, and the guarded stream with
+//! arbitrary chunks.
 
 use std::{
     pin::Pin,
@@ -18,7 +19,7 @@ use crate::transport::{
     guarded_stream::{FlowControl, GuardedStream},
 };
 
-/// What the guard finds in `bytes` is what the standard send, however they are cut.
+/// The guard agrees with the reference function, for any chunk size.
 pub fn frame_guard(data: &[u8]) {
     let mut choices = Choices(data);
     let limit = choices.below(256) * 8;
@@ -32,7 +33,7 @@ pub fn frame_guard(data: &[u8]) {
             Ok(passed) => {
                 assert!(
                     (1..=chunk.len()).contains(&passed.bytes),
-                    "the guard moves on, and no further than it may"
+                    "the guard makes progress within the chunk"
                 );
                 at += passed.bytes;
                 ends.extend(passed.frame_ended.then_some(at));
@@ -43,7 +44,7 @@ pub fn frame_guard(data: &[u8]) {
     assert_eq!((ends, violation), reference(bytes, limit as u64));
 }
 
-/// RFC 6455 §5 over whole frames: where they end, and the first thing wrong.
+/// RFC 6455 §5 over complete frames: the ends of the frames and the first violation.
 fn reference(bytes: &[u8], limit: u64) -> (Vec<usize>, Option<Violation>) {
     let (mut at, mut ends, mut open) = (0, Vec::new(), None);
     while at < bytes.len() {
@@ -59,7 +60,7 @@ fn reference(bytes: &[u8], limit: u64) -> (Vec<usize>, Option<Violation>) {
     (ends, None)
 }
 
-/// One frame: its length if it is whole.
+/// The length of the first frame if it is complete.
 fn reference_frame(
     bytes: &[u8],
     limit: u64,
@@ -68,9 +69,9 @@ fn reference_frame(
     let Some(&first) = bytes.first() else { return Ok(None) };
     let (is_last, reserved, opcode) = (first >= 0x80, first & 0x70, first & 0x0F);
     let is_control = opcode >= 8;
-    let is_known = matches!(opcode, 0 | 1 | 2 | 8 | 9 | 10);
+    let is_defined = matches!(opcode, 0 | 1 | 2 | 8 | 9 | 10);
     let fits = is_control && is_last || !is_control && open.is_some() == (opcode == 0);
-    if reserved != 0 || !is_known || !fits {
+    if reserved != 0 || !is_defined || !fits {
         return Err(Violation::Protocol);
     }
     let Some(&second) = bytes.get(1) else { return Ok(None) };
@@ -92,11 +93,11 @@ fn reference_frame(
         return Err(Violation::Protocol);
     }
     if !is_control {
-        let (bytes, splitter) = open.unwrap_or_default();
-        if bytes + length > limit || splitter >= 128 {
+        let (bytes, chunks) = open.unwrap_or_default();
+        if bytes + length > limit || chunks >= 128 {
             return Err(Violation::TooLarge);
         }
-        *open = if is_last { None } else { Some((bytes + length, splitter + 1)) };
+        *open = if is_last { None } else { Some((bytes + length, chunks + 1)) };
     }
     let whole = head + 4 + usize::try_from(length).unwrap_or(usize::MAX);
     let Some(frame) = bytes.get(..whole) else { return Ok(None) };
@@ -108,27 +109,27 @@ fn reference_frame(
     Ok(Some(whole))
 }
 
-/// What the codec reads behind the guard does not depend on how the network cuts the bytes.
+/// The codec's output behind the guard does not depend on the chunks.
 pub fn frame_stream(data: &[u8]) {
     let mut choices = Choices(data);
     let limit = choices.below(256) * 8;
     let cuts: Vec<_> = (0..choices.below(8)).map(|_| choices.below(32) + 1).collect();
     let bytes = Bytes::copy_from_slice(choices.0);
     let mut rest = bytes.clone();
-    let mut splitter = Vec::new();
+    let mut chunks = Vec::new();
     for cut in cuts.iter().cycle().take(bytes.len()) {
         let piece = rest.split_to((*cut).min(rest.len()));
-        splitter.push(piece);
+        chunks.push(piece);
     }
-    splitter.push(rest);
-    splitter.retain(|piece| !piece.is_empty());
-    assert_eq!(read(splitter, limit), read(vec![bytes], limit));
+    chunks.push(rest);
+    chunks.retain(|piece| !piece.is_empty());
+    assert_eq!(read(chunks, limit), read(vec![bytes], limit));
 }
 
-/// Everything read, and how it ended.
-fn read(splitter: Vec<Bytes>, limit: usize) -> (Vec<String>, Option<Violation>, bool) {
+/// The decoded frames, the violation, and whether the codec failed.
+fn read(chunks: Vec<Bytes>, limit: usize) -> (Vec<String>, Option<Violation>, bool) {
     let flow = Rc::new(FlowControl::default());
-    let source = stream::iter(splitter.into_iter().map(Ok::<_, ()>));
+    let source = stream::iter(chunks.into_iter().map(Ok::<_, ()>));
     let mut guarded = GuardedStream::new(source, limit, Duration::MAX, flow.clone());
     let mut codec = Codec::new().max_size(limit);
     let (mut buffer, mut read, mut is_pending) = (BytesMut::new(), Vec::new(), false);
@@ -141,7 +142,7 @@ fn read(splitter: Vec<Bytes>, limit: usize) -> (Vec<String>, Option<Violation>, 
                 read.push(format!("{frame:?}"));
                 continue;
             }
-            Ok(None) => assert!(!is_pending, "whoever waits for the pipe has given it a whole frame"),
+            Ok(None) => assert!(!is_pending, "a pending stream has passed on a complete frame"),
             Err(_) => return (read, flow.violation(), true),
         }
         match Pin::new(&mut guarded).poll_next(&mut cx) {

@@ -1,5 +1,5 @@
-//! What must hold of the codecs and state machines whatever bytes come. One function for each program in `fuzz/`; the tests
-//! run them on random bytes, too. Each panics when something does not hold.
+//! Invariants of the codecs and state machines for arbitrary input. One function per program in `fuzz/`; the
+//! tests run them on random bytes too. Each panics if an invariant is violated.
 
 mod frames;
 mod packets;
@@ -9,7 +9,7 @@ pub use frames::{frame_guard, frame_stream};
 pub use packets::{eio_payload, sio_packet};
 pub use states::machine;
 
-/// Bytes as a source of decisions; zeros once they are used up.
+/// Bytes as a source of decisions. Yields zeros at the end.
 #[derive(Debug)]
 struct Choices<'a>(&'a [u8]);
 
@@ -48,7 +48,7 @@ mod tests {
         }
 
         #[test]
-        fn frames_may_be_cut_anywhere(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn frames_may_be_split_anywhere(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             frame_stream(&bytes);
         }
 
@@ -58,7 +58,7 @@ mod tests {
         }
 
         #[test]
-        fn packets_are_read_as_they_are_written(
+        fn packets_are_decoded_as_encoded(
             text in "[0-6]([0-9]-)?(/[a-z]{0,3},)?[0-9]{0,3}(\\[\"[a-z]{0,4}\"(,[0-9]{1,3}|,\\{\"_placeholder\":true,\"num\":0\\}|,1\\.5e3){0,3}\\])?",
         ) {
             sio_packet(text.as_bytes());

@@ -1,4 +1,4 @@
-//! Packets: bodies of long-polling, and the text of Socket.IO packets.
+//! Long-polling bodies and the text of Socket.IO packets.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use crate::{
     packet::{self, Assembler, Decoded, Packet, PacketKind, decode},
 };
 
-/// The most attachments here.
+/// The attachment limit here.
 const MAX_ATTACHMENTS: usize = 10;
 
-/// A body is its packets joined, and what goes out as frames reads the same as a body.
+/// A body equals its packets joined, and frames become the packets of a body.
 pub fn eio_payload(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let Ok(packets) = payload::split(&text) else { return };
@@ -32,42 +32,42 @@ pub fn eio_payload(data: &[u8]) {
     assert_eq!(STANDARD.decode(binary).as_deref(), Ok(data));
 }
 
-/// What is decoded encodes to something that decodes to the same.
+/// A decoded packet encodes to a text that decodes to the same packet.
 pub fn sio_packet(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (packet, attachments) = match decode(&text, MAX_ATTACHMENTS) {
-        Ok(Decoded::Whole(packet)) => (packet, 0),
-        Ok(Decoded::Awaiting(packet, attachments)) => (packet, attachments),
+        Ok(Decoded::Complete(packet)) => (packet, 0),
+        Ok(Decoded::Incomplete(packet, attachments)) => (packet, attachments),
         Err(_) => return,
     };
     assert!(attachments <= MAX_ATTACHMENTS);
     assemble(&text, attachments);
     let Some(again) = encode(&packet, attachments) else { return };
     let (again, count) = match decode(&again, MAX_ATTACHMENTS) {
-        Ok(Decoded::Whole(packet)) => (packet, 0),
-        Ok(Decoded::Awaiting(packet, count)) => (packet, count),
+        Ok(Decoded::Complete(packet)) => (packet, 0),
+        Ok(Decoded::Incomplete(packet, count)) => (packet, count),
         Err(_) => panic!("encoded, but not decoded: {again}"),
     };
     assert_eq!(count, attachments);
     assert_eq!(plain(again), plain(packet));
 }
 
-/// A packet is whole after exactly its attachments, none of which may be a text.
+/// A packet is complete after exactly its attachments.
 fn assemble(text: &str, attachments: usize) {
     let mut assembler = Assembler::new(MAX_ATTACHMENTS, 100);
     let mut last = assembler.text(text).expect("it was decoded before");
     for index in 0..attachments {
         assert_eq!(last, None);
-        last = assembler.binary(Bytes::copy_from_slice(&[index as u8])).expect("it was announced");
+        last = assembler.binary(Bytes::copy_from_slice(&[index as u8])).expect("the packet announced it");
     }
-    let Some(Packet { kind, .. }) = last else { panic!("not whole after {attachments} attachments") };
+    let Some(Packet { kind, .. }) = last else { panic!("incomplete after {attachments} attachments") };
     if let PacketKind::Event { attachments: got, .. } | PacketKind::Ack { attachments: got, .. } = kind {
         assert_eq!(got.len(), attachments);
     }
-    assert!(assembler.binary(Bytes::new()).is_err(), "and nobody announced one more");
+    assert!(assembler.binary(Bytes::new()).is_err(), "one more is unexpected");
 }
 
-/// The text of a packet, if it is of a kind that servers send.
+/// The text of a packet, if servers send its kind.
 fn encode(Packet { namespace, kind }: &Packet, attachments: usize) -> Option<String> {
     match kind {
         PacketKind::Event { id, args, .. } => {
@@ -84,7 +84,7 @@ fn encode(Packet { namespace, kind }: &Packet, attachments: usize) -> Option<Str
     }
 }
 
-/// The packet without fractions, whose last digit the JSON library does not keep.
+/// The packet without fractions: the JSON library does not preserve their last digit.
 fn plain(mut packet: Packet) -> Packet {
     if let PacketKind::Event { args, .. } | PacketKind::Ack { args, .. } = &mut packet.kind {
         args.iter_mut().for_each(drop_fractions);

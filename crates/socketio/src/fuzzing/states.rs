@@ -1,4 +1,4 @@
-//! The state machines under any order of inputs, each beside a simple model of what is legal.
+//! The state machines under any order of inputs, each compared with a simple model.
 
 use std::collections::HashMap;
 
@@ -11,19 +11,19 @@ use crate::{
     session::transport_state::{PipeId, PipeRole, ProbeAction, TransportState},
 };
 
-/// The namespaces one client may have here: less than it asks for.
+/// The namespace limit: less than the number of namespaces that the client requests.
 const MAX_NAMESPACES: usize = 3;
 
 const NAMESPACES: [&str; 5] = ["/", "/a", "/b", "/c", "/d"];
 
-/// Drives the Socket.IO machine and the transport of one session.
+/// Drives the Socket.IO machine and the transport state of one session.
 pub fn machine(data: &[u8]) {
     let (sockets, transport) = data.split_at(data.len() / 2);
     drive_machine(Choices(sockets));
     drive_transport(Choices(transport));
 }
 
-/// Where a client stands with a namespace, as the model sees it.
+/// The state of a namespace in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ModelPhase {
     Joining,
@@ -70,7 +70,7 @@ fn packet(kind: &str, namespace: &str, rest: &str) -> String {
     }
 }
 
-/// The application decides about a namespace that the client asked for, or ends it.
+/// The application answers a CONNECT, or disconnects the client from a namespace.
 fn decide(
     machine: &mut Machine,
     model: &mut HashMap<String, ModelPhase>,
@@ -94,7 +94,7 @@ fn decide(
     }
 }
 
-/// An effect is one that the model allows; it follows.
+/// Checks that the model allows an effect, and applies it.
 fn check(effect: &Effect, model: &mut HashMap<String, ModelPhase>) {
     match effect {
         Effect::None | Effect::StrayAck => {}
@@ -127,14 +127,14 @@ fn check(effect: &Effect, model: &mut HashMap<String, ModelPhase>) {
     }
 }
 
-/// What the model knows of a transport.
+/// The model of a transport state.
 #[derive(Debug, Default)]
 struct TransportModel {
     get: bool,
     post: bool,
-    /// The pipe that probes, and whether it was answered.
+    /// The probing pipe, and whether it was answered.
     probe: Option<(u64, bool)>,
-    /// The pipe that carries the session.
+    /// The active pipe.
     pipe: Option<u64>,
 }
 
@@ -145,8 +145,8 @@ fn drive_transport(mut choices: Choices<'_>) {
         step(&mut transport, &mut model, choices.below(8), pipe);
         for pipe in 0..3 {
             let role = match (model.pipe, model.probe) {
-                (Some(own), _) if own == pipe => PipeRole::Active,
-                (None, Some((own, _))) if own == pipe => PipeRole::Probing,
+                (Some(active), _) if active == pipe => PipeRole::Active,
+                (None, Some((probing, _))) if probing == pipe => PipeRole::Probing,
                 _ => PipeRole::Unrelated,
             };
             assert_eq!(transport.role(PipeId(pipe)), role);
@@ -157,7 +157,7 @@ fn drive_transport(mut choices: Choices<'_>) {
     }
 }
 
-/// One input to both; the two agree on what comes of it.
+/// Applies one input to both and compares the results.
 fn step(transport: &mut TransportState, model: &mut TransportModel, input: usize, pipe: u64) {
     let polls = model.pipe.is_none();
     match input {
@@ -198,7 +198,7 @@ fn receive_probe(transport: &mut TransportState, model: &mut TransportModel, tex
         (None, _) => ProbeAction::Close,
         (Some((pipe, _)), "2probe") => {
             model.probe = Some((pipe, true));
-            ProbeAction::Response
+            ProbeAction::Answer
         }
         (Some((pipe, _)), _) => {
             model.pipe = Some(pipe);

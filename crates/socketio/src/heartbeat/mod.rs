@@ -1,5 +1,5 @@
-//! The heartbeats of all sessions of a worker: one wheel looks after each when it is due, and a timer that stands still while
-//! the process does. Turned by the shard; sessions ask to be watched.
+//! The heartbeats of all sessions of one worker: a timing wheel checks each session when it is due. The shard
+//! advances it. The clock stops while the process is suspended.
 
 mod wheel;
 
@@ -19,24 +19,24 @@ use crate::{
     encoded::Encoded,
 };
 
-/// How long a connection may take to send its last frames.
+/// Time within which a closing connection must send its last frames.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A turn that comes later than this after the one before means that the whole process stood still.
+/// A delay between two advances beyond the step and this duration counts as a suspension of the process.
 const SUSPENSION: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// The timing wheel and the clock of one worker.
 pub(crate) struct Heartbeats {
     wheel: RefCell<Wheel<Weak<Connection>>>,
     step: Duration,
     last_tick: Cell<Instant>,
-    /// How long the process stood still so far: time that no client is held to.
+    /// The total time for which the process was suspended. It does not count against any client.
     suspended: Cell<Duration>,
     ping: Bytes,
 }
 
 impl Heartbeats {
-    /// Nobody is watched yet.
+    /// No session is watched yet.
     pub(crate) fn new(config: &Config) -> Self {
         let shortest = config.ping_interval.min(config.ping_timeout).min(config.connect_timeout);
         let step = (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
@@ -50,34 +50,35 @@ impl Heartbeats {
         }
     }
 
-    /// Time as the sessions know it: it stands still while the process does.
+    /// The current time without suspensions.
     pub(crate) fn now(&self) -> Instant {
         let now = Instant::now();
         now.checked_sub(self.suspended.get()).unwrap_or(now)
     }
 
-    /// How often [`Heartbeats::turn`] wants to be called.
+    /// The interval in which [`Heartbeats::advance`] must be called.
     pub(crate) fn step(&self) -> Duration {
         self.step
     }
 
-    /// Watches over the heartbeat of a session from now on.
+    /// Checks the heartbeat of a session from now on.
     pub(crate) fn watch(&self, connection: &Rc<Connection>) {
-        let due = connection.timer.borrow().due(self.now());
+        let due = connection.timer.borrow().next_check(self.now());
         self.wheel.borrow_mut().insert(due, Rc::downgrade(connection));
     }
 
-    /// Watches over the end of a session: a transport that does not get its last frames out is cut.
+    /// Aborts the connection of a session that has ended if its last frames are not sent within
+    /// [`CLOSE_TIMEOUT`].
     pub(crate) fn watch_end(&self, connection: &Rc<Connection>) {
         self.wheel.borrow_mut().insert(self.now() + CLOSE_TIMEOUT, Rc::downgrade(connection));
     }
 
-    /// Looks after every session that is due.
+    /// Checks every session that is due.
     pub(crate) fn advance(&self) {
         let now = Instant::now();
-        let since = now.duration_since(self.last_tick.replace(now));
-        if since > self.step + SUSPENSION {
-            self.suspended.set(self.suspended.get() + since - self.step);
+        let elapsed = now.duration_since(self.last_tick.replace(now));
+        if elapsed > self.step + SUSPENSION {
+            self.suspended.set(self.suspended.get() + elapsed - self.step);
         }
         let due = self.wheel.borrow_mut().advance(self.now());
         due.iter().filter_map(Weak::upgrade).for_each(|connection| self.check(&connection));

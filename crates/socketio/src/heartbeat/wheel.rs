@@ -1,12 +1,12 @@
-//! A timing wheel, pure: what is put in at a time comes out in the first turn after it. One wheel carries the heartbeats of
-//! all sessions of a worker. Called by [`super::LocalSockets`].
+//! A timing wheel, pure: an inserted item is returned by the first advance at or after its due time. Used by
+//! [`super::Heartbeats`].
 
 use std::time::{Duration, Instant};
 
-/// The number of slots; what is due later than a full turn stays in its slot for another one.
+/// The number of slots. An item that is due after more than a full turn stays in its slot for another turn.
 const SLOTS: usize = 64;
 
-/// See the module.
+/// Items by due time.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     step: Duration,
@@ -17,19 +17,19 @@ pub(crate) struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    /// An empty wheel that turns every `step`.
+    /// An empty wheel with slots of `step`.
     pub(crate) fn new(step: Duration, now: Instant) -> Self {
         Self { step, next: now + step, hand: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect() }
     }
 
-    /// Puts `item` in, to come out at the first turn at or after `due`.
+    /// Inserts `item`. The first advance at or after `due` returns it.
     pub(crate) fn insert(&mut self, due: Instant, item: T) {
         let ahead = due.saturating_duration_since(self.next).as_nanos().div_ceil(self.step.as_nanos().max(1));
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX).min(SLOTS - 1);
         self.slots[(self.hand + ahead) % SLOTS].push((due, item));
     }
 
-    /// Turns up to `now` and takes out what is due.
+    /// Advances to `now` and returns the items that are due.
     pub(crate) fn advance(&mut self, now: Instant) -> Vec<T> {
         let mut due = Vec::new();
         let mut later = Vec::new();
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_come_out_at_the_first_turn_after_they_are_due() {
+    fn items_are_returned_by_the_first_advance_after_they_are_due() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut wheel = Wheel::new(Duration::from_millis(100), start);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_after_more_than_a_full_turn_waits() {
+    fn an_item_due_after_more_than_a_full_turn_waits() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut wheel = Wheel::new(Duration::from_secs(1), start);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_turn_brings_everything_that_became_due() {
+    fn a_late_advance_returns_all_items_that_became_due() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut wheel = Wheel::new(Duration::from_secs(1), start);

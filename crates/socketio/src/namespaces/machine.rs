@@ -1,5 +1,6 @@
-//! The Socket.IO state machine of one session, pure: a message from the client becomes one [`Effect`], or the reason to end
-//! the connection. Driven by [`super::Namespaces`]; knows no actors, no transports and no time.
+//! The Socket.IO state machine of one session, pure: a message from the client becomes one [`Effect`], or a
+//! reason to close the connection. Driven by [`super::Namespaces`]. Independent of actors, transports and
+//! time.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -10,63 +11,62 @@ use crate::{
     packet::{Assembler, Packet, PacketKind},
 };
 
-/// See the module.
+/// The namespaces of one client and their states.
 #[derive(Debug)]
 pub(crate) struct Machine {
     assembler: Assembler,
     namespaces: Vec<(String, Phase)>,
     max_namespaces: usize,
-    /// Events for namespaces that the application has not answered for yet, in the order sent.
+    /// Events for namespaces that the application has not accepted yet, in the order received.
     early: Vec<Effect>,
     early_bytes: usize,
 }
 
-/// How many events may be early.
+/// The largest number of buffered early events of one client.
 const MAX_EARLY_EVENTS: usize = 32;
 
-/// How many bytes they may apply, as they came.
+/// The largest total size of the buffered early events, in bytes of their packets.
 const MAX_EARLY_BYTES: usize = 16 * 1024;
 
-/// The refusal of a CONNECT whose payload is JSON and cannot be represented.
-const UNREADABLE: &str =
-    "The CONNECT payload is nested too deeply or global_waits_left a number that is out of range";
+/// The refusal of a CONNECT whose payload is JSON that cannot be represented.
+const UNREADABLE: &str = "The CONNECT payload is nested too deeply or holds a number that is out of range";
 
-/// Where the client stands with a namespace it has asked for.
+/// The state of a namespace that the client has requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The application has not answered yet.
     Joining,
     Joined,
-    /// It was joined once: late packets for it are dropped, not punished.
+    /// The client has left. Late packets for the namespace are dropped without an error.
     Left,
 }
 
-/// What follows from what the client input.
+/// The effect of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    /// Nothing.
+    /// No effect.
     None,
-    /// The client asks to join a namespace: the application decides.
+    /// The client requests to join a namespace. The application decides.
     Connect { namespace: String, auth: Value },
-    /// The client asks again for a namespace before it got the answer. Stock clients do so when an application connect_rate a socket
-    /// that connect_rate by itself. One answer is enough.
+    /// The client requests a namespace again before the first answer. Stock clients do so when an application
+    /// connects a socket that connects automatically. One answer is enough.
     DuplicateConnect { namespace: String },
-    /// The client may not join this namespace, and the application is not asked.
-    Refuse { namespace: String, why: &'static str },
+    /// The client may not join this namespace. The application is not asked.
+    Refuse { namespace: String, message: &'static str },
     /// An event for the application.
     Event { namespace: String, id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes> },
     /// An event whose arguments cannot be represented.
     Unreadable { namespace: String, id: Option<u64>, name: String },
-    /// The answer to an event of ours.
+    /// The ack to an event of the server.
     Ack { namespace: String, id: u64, args: Vec<Value>, attachments: Vec<Bytes> },
-    /// An answer that cannot be represented: it answers nothing.
+    /// An ack that cannot be represented. No pending ack is resolved.
     StrayAck,
     /// The client left a namespace.
     Leave { namespace: String },
 }
 
 impl Machine {
-    /// A session just opened.
+    /// The machine of a new session.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             assembler: Assembler::new(config.max_attachments, config.max_payload),
@@ -77,12 +77,15 @@ impl Machine {
         }
     }
 
-    /// The client sent a text message.
+    /// Processes a text message.
+    ///
+    /// # Errors
+    /// The reason to close the connection.
     pub(crate) fn text(&mut self, text: &str) -> Result<Effect, CloseReason> {
         let packet = self.assembler.text(text)?;
         match (packet, self.assembler.incomplete_namespace()) {
             (Some(packet), _) => self.packet(packet, text.len()),
-            // Attachments are not waited for before it is known who sends them.
+            // Attachments are collected only for a namespace that the client has joined.
             (None, Some(namespace)) if matches!(self.phase(namespace), None | Some(Phase::Joining)) => {
                 Err(if self.phase(namespace).is_some() {
                     CloseReason::TooEarly
@@ -94,7 +97,10 @@ impl Machine {
         }
     }
 
-    /// The client sent a binary message.
+    /// Processes a binary message.
+    ///
+    /// # Errors
+    /// The reason to close the connection.
     pub(crate) fn binary(&mut self, data: Bytes) -> Result<Effect, CloseReason> {
         let packet = self.assembler.binary(data)?;
         packet.map_or(Ok(Effect::None), |packet| self.packet(packet, MAX_EARLY_BYTES))
@@ -105,7 +111,7 @@ impl Machine {
             (PacketKind::Connect(auth), None | Some(Phase::Left)) => Ok(self.connect(namespace, auth)),
             (PacketKind::Connect(_), Some(Phase::Joining)) => Ok(Effect::DuplicateConnect { namespace }),
             (PacketKind::UnreadableConnect, None | Some(Phase::Left)) => {
-                Ok(Effect::Refuse { namespace, why: UNREADABLE })
+                Ok(Effect::Refuse { namespace, message: UNREADABLE })
             }
             (PacketKind::Connect(_) | PacketKind::UnreadableConnect | PacketKind::ConnectError, _)
             | (_, None) => Err(CloseReason::ProtocolViolation),
@@ -135,16 +141,16 @@ impl Machine {
     }
 
     fn connect(&mut self, namespace: String, auth: Value) -> Effect {
-        let is_known = self.phase(&namespace).is_some();
-        if !is_known && self.namespaces.len() >= self.max_namespaces {
-            return Effect::Refuse { namespace, why: "Too many namespaces" };
+        let is_requested = self.phase(&namespace).is_some();
+        if !is_requested && self.namespaces.len() >= self.max_namespaces {
+            return Effect::Refuse { namespace, message: "Too many namespaces" };
         }
         self.set(&namespace, Phase::Joining);
         Effect::Connect { namespace, auth }
     }
 
-    /// Keeps an event that came before the answer to its CONNECT. The reference closes the connection; clients in other languages
-    /// that emit right behind it mean no harm.
+    /// Buffers an event that was received before the answer to its CONNECT. The reference implementation
+    /// closes the connection; clients in other languages emit directly after CONNECT.
     fn hold(&mut self, event: Effect, bytes: usize) -> Result<Effect, CloseReason> {
         self.early_bytes += bytes;
         if self.early.len() >= MAX_EARLY_EVENTS || self.early_bytes > MAX_EARLY_BYTES {
@@ -154,7 +160,7 @@ impl Machine {
         Ok(Effect::None)
     }
 
-    /// The application let the client into `namespace`; answers with what it has sent there already.
+    /// The application accepted the client. Returns the early events of this namespace.
     pub(crate) fn joined(&mut self, namespace: &str) -> Vec<Effect> {
         self.set(namespace, Phase::Joined);
         self.take_early(namespace)
@@ -172,19 +178,19 @@ impl Machine {
         early
     }
 
-    /// The application refused the client: it may ask again.
+    /// The application refused the client. The client may request the namespace again.
     pub(crate) fn refused(&mut self, namespace: &str) {
         self.namespaces.retain(|(name, _)| name != namespace);
         self.take_early(namespace);
     }
 
-    /// The client is no longer in `namespace`, whoever ended it.
+    /// The client is no longer in `namespace`, after a DISCONNECT of either side.
     pub(crate) fn left(&mut self, namespace: &str) {
         self.set(namespace, Phase::Left);
         self.take_early(namespace);
     }
 
-    /// Whether the application is still to answer for `namespace`.
+    /// Whether the application has not answered for `namespace` yet.
     pub(crate) fn is_joining(&self, namespace: &str) -> bool {
         self.phase(namespace) == Some(Phase::Joining)
     }

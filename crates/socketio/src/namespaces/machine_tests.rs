@@ -1,4 +1,4 @@
-//! The machine as a table: what the client send, what follows.
+//! The machine as a table of messages and their effects.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -17,7 +17,7 @@ fn joined() -> Machine {
 }
 
 #[test]
-fn a_client_connects_then_speaks_then_leaves() {
+fn a_client_joins_sends_events_and_leaves() {
     let mut machine = joined();
     let event = Effect::Event {
         namespace: "/".into(),
@@ -30,7 +30,7 @@ fn a_client_connects_then_speaks_then_leaves() {
     assert_eq!(machine.text("39[\"x\"]"), Ok(ack));
     assert_eq!(machine.text("1"), Ok(Effect::Leave { namespace: "/".into() }));
     assert_eq!(machine.text("2[\"late\"]"), Ok(Effect::None));
-    assert!(matches!(machine.text("0"), Ok(Effect::Connect { .. })), "and may come back");
+    assert!(matches!(machine.text("0"), Ok(Effect::Connect { .. })), "and may join again");
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_second_connect_is_ignored_before_the_answer_and_a_violation_after_it() {
 }
 
 #[test]
-fn binary_arguments_come_with_their_event() {
+fn binary_arguments_are_part_of_their_event() {
     let mut machine = joined();
     assert_eq!(machine.text("51-[\"a\",{\"_placeholder\":true,\"num\":0}]"), Ok(Effect::None));
     let Ok(Effect::Event { attachments, .. }) = machine.binary(Bytes::from_static(b"\x01")) else { panic!() };
@@ -51,7 +51,7 @@ fn binary_arguments_come_with_their_event() {
 }
 
 #[test]
-fn what_the_protocol_forbids_ends_the_connection() {
+fn protocol_violations_close_the_connection() {
     use CloseReason::{ParseError, ProtocolViolation};
     let fresh = [
         ("2[\"a\"]", ProtocolViolation),
@@ -74,7 +74,7 @@ fn what_the_protocol_forbids_ends_the_connection() {
 }
 
 #[test]
-fn events_before_the_answer_to_connect_wait_for_it() {
+fn early_events_are_delivered_after_the_answer_to_connect() {
     let mut machine = machine();
     for text in ["0", "2[\"a\"]", "0/x,", "2/x,[\"c\"]", "27[\"b\"]", "39[]"] {
         assert!(
@@ -91,11 +91,11 @@ fn events_before_the_answer_to_connect_wait_for_it() {
     assert_eq!(machine.joined("/"), [event(None, "a"), event(Some(7), "b")]);
     machine.refused("/x");
     assert!(matches!(machine.text("0/x,"), Ok(Effect::Connect { .. })));
-    assert_eq!(machine.joined("/x"), [], "what was sent before a refusal is gone");
+    assert_eq!(machine.joined("/x"), [], "early events of a refused client are dropped");
 }
 
 #[test]
-fn events_before_the_answer_to_connect_are_bounded() {
+fn early_events_are_bounded() {
     let early = |texts: &[&str]| {
         let mut machine = machine();
         assert!(machine.text("0").is_ok());
@@ -108,11 +108,15 @@ fn events_before_the_answer_to_connect_are_bounded() {
     assert_eq!(early(&[&long, "2[\"a\"]"]), Err(CloseReason::TooEarly));
     let mut machine = machine();
     assert!(machine.text("0").is_ok());
-    assert_eq!(machine.text("51-[\"a\"]"), Err(CloseReason::TooEarly), "binary ones do not wait");
+    assert_eq!(
+        machine.text("51-[\"a\"]"),
+        Err(CloseReason::TooEarly),
+        "early binary events are not buffered"
+    );
 }
 
 #[test]
-fn what_cannot_be_represented_has_its_place_among_the_others() {
+fn unrepresentable_packets_keep_their_order() {
     let unreadable = |id| Effect::Unreadable { namespace: "/".into(), id, name: "a".into() };
     assert_eq!(joined().text("23[\"a\",1e400]"), Ok(unreadable(Some(3))));
     assert_eq!(joined().text("31[1e400]"), Ok(Effect::StrayAck));
@@ -120,17 +124,17 @@ fn what_cannot_be_represented_has_its_place_among_the_others() {
     assert!(matches!(machine.text("0{\"token\":1e400}"), Ok(Effect::Refuse { .. })));
     assert!(
         matches!(machine.text("0{\"token\":\"\\ud83d\"}"), Ok(Effect::Connect { .. })),
-        "it may ask again"
+        "it may request again"
     );
     assert_eq!(machine.text("2[\"a\",1e400]"), Ok(Effect::None));
     assert_eq!(machine.joined("/"), [unreadable(None)]);
     assert_eq!(machine.text("51-[\"a\",1e400,{\"_placeholder\":true,\"num\":0}]"), Ok(Effect::None));
-    assert_eq!(machine.binary(Bytes::new()), Ok(unreadable(None)), "its attachments belong to it");
+    assert_eq!(machine.binary(Bytes::new()), Ok(unreadable(None)), "its attachments are consumed");
     assert_eq!(machine.text("0{\"token\":1e400}"), Err(CloseReason::ProtocolViolation));
 }
 
 #[test]
-fn a_refused_client_may_ask_again() {
+fn a_refused_client_may_request_again() {
     let mut machine = machine();
     assert!(machine.text("0").is_ok());
     machine.refused("/");
@@ -145,7 +149,7 @@ fn namespaces_are_bounded() {
     }
     assert_eq!(
         machine.text("0/9,"),
-        Ok(Effect::Refuse { namespace: "/9".into(), why: "Too many namespaces" })
+        Ok(Effect::Refuse { namespace: "/9".into(), message: "Too many namespaces" })
     );
 }
 

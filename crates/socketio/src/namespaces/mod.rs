@@ -1,5 +1,5 @@
-//! Socket.IO on an Engine.IO session: the namespaces one client has joined, with the application's peer in each. An
-//! [`SessionHandler`] of the session, driven by it; drives the [`machine`] and the application.
+//! Socket.IO on an Engine.IO session: the namespaces of one client, with the application's peer in each. The
+//! [`SessionHandler`] of a Socket.IO session; it drives the [`machine`] and calls the application.
 
 pub(crate) mod machine;
 
@@ -29,7 +29,7 @@ use crate::{
     socket::{LocalSockets, Socket},
 };
 
-/// See the module.
+/// The namespaces of one client.
 pub(crate) struct Namespaces<A: App> {
     app: Arc<A>,
     config: Arc<Config>,
@@ -38,27 +38,29 @@ pub(crate) struct Namespaces<A: App> {
     admission: Rc<A::Admission>,
     machine: Machine,
     slots: Vec<NamespaceSlot<A::Peer>>,
-    /// How often the application is pending_connects, also for clients that have left again since.
+    /// The number of CONNECTs that the application has not answered, including those of clients that have
+    /// left again.
     pending_connects: usize,
     connect_rate: RateLimit,
-    /// Acks that nobody waits for.
+    /// The rate of unexpected acks.
     stray_ack_rate: RateLimit,
 }
 
-/// CONNECTs in one second: clients join what they need at once, and no more.
+/// The largest number of CONNECTs in one second. Clients join all their namespaces at once, and not
+/// repeatedly.
 const CONNECTS: u32 = 20;
 
-/// Acks in one second that nobody waits for: as many as may be late at once, and more.
+/// The largest number of unexpected acks in one second. Above the number of acks that can be late at once.
 const STRAY_ACKS: u32 = 1000;
 
-/// A namespace the client asked for; without a peer while the application decides.
+/// A requested namespace. `peer` is `None` until the application accepts the client.
 struct NamespaceSlot<P> {
     socket: Socket,
     peer: Option<P>,
 }
 
 impl<A: App> Namespaces<A> {
-    /// A client that has joined nothing yet.
+    /// A client in no namespace.
     pub(crate) fn new(
         app: Arc<A>,
         config: Arc<Config>,
@@ -102,7 +104,7 @@ impl<A: App> Namespaces<A> {
             }
             Effect::Connect { namespace, auth } => self.connect(&namespace, auth, ctx),
             Effect::DuplicateConnect { .. } => {}
-            Effect::Refuse { namespace, why } => self.refuse(&namespace, why),
+            Effect::Refuse { namespace, message } => self.refuse(&namespace, message),
             Effect::Event { namespace, id, args, attachments } => {
                 self.event(&namespace, id, args, attachments)
             }
@@ -119,8 +121,8 @@ impl<A: App> Namespaces<A> {
         }
     }
 
-    fn refuse(&self, namespace: &str, why: &str) {
-        self.send(&packet::connect_error_text(namespace, why, None));
+    fn refuse(&self, namespace: &str, message: &str) {
+        self.send(&packet::connect_error_text(namespace, message, None));
     }
 
     fn count_stray_ack(&mut self) {
@@ -146,14 +148,14 @@ impl<A: App> Namespaces<A> {
         );
     }
 
-    /// The application has decided. The client may have left in the meantime.
+    /// The application has answered a CONNECT. The client may have left in the meantime.
     fn complete_connect(&mut self, socket: &Socket, answer: Result<Accepted<A::Peer>, Refusal>) {
         self.pending_connects -= 1;
-        let still_wanted = self.machine.is_joining(socket.namespace())
+        let is_pending = self.machine.is_joining(socket.namespace())
             && self.slots.iter().any(|slot| slot.socket.is(socket));
         match answer {
-            Ok(mut entry) if !still_wanted => entry.peer.closed(CloseReason::ClientDisconnect),
-            Err(_) if !still_wanted => {}
+            Ok(mut entry) if !is_pending => entry.peer.closed(CloseReason::ClientDisconnect),
+            Err(_) if !is_pending => {}
             Ok(entry) => self.accept(socket, entry),
             Err(refusal) => self.reject(socket, &refusal),
         }
@@ -163,7 +165,7 @@ impl<A: App> Namespaces<A> {
         let Accepted { mut peer, pid, recovered } = entry;
         let namespace = socket.namespace();
         let early = self.machine.joined(namespace);
-        self.connection.timer.borrow_mut().joined();
+        self.connection.timer.borrow_mut().on_join();
         self.send(&packet::connect_text(namespace, socket.id().as_str(), pid.as_deref()));
         socket.open(|| peer.connected(), recovered);
         if let Some(slot) = self.slot(namespace) {
@@ -193,7 +195,7 @@ impl<A: App> Namespaces<A> {
         let mut args = args.into_iter();
         let name = match args.next() {
             Some(Value::String(name)) => name,
-            // Numbers are legal names; no application listens to one.
+            // Numbers are valid event names. No application handles them.
             other => other.map(|name| name.to_string()).unwrap_or_default(),
         };
         metrics::counter!("socketio_events_received_total").increment(1);
@@ -208,7 +210,7 @@ impl<A: App> Namespaces<A> {
         peer.unreadable(name, reply);
     }
 
-    /// The client is out of `namespace`; the transport and the other namespaces live on.
+    /// Removes the client from `namespace`. The transport and the other namespaces stay open.
     fn leave(&mut self, namespace: &str, reason: CloseReason) {
         self.machine.left(namespace);
         let Some(at) = self.slots.iter().position(|slot| slot.socket.namespace() == namespace) else {
@@ -216,8 +218,8 @@ impl<A: App> Namespaces<A> {
         };
         self.slots.swap_remove(at).close(reason);
         if self.slots.is_empty() {
-            // The wheel looks at this session at its next heartbeat at the recent_sessions.
-            self.connection.timer.borrow_mut().left(self.local.heartbeats.now());
+            // The wheel checks this session at its next heartbeat at the latest.
+            self.connection.timer.borrow_mut().on_last_leave(self.local.heartbeats.now());
         }
     }
 
@@ -268,7 +270,7 @@ impl<A: App> SessionHandler for Namespaces<A> {
 
     fn closed(&mut self, reason: CloseReason) {
         let slots = std::mem::take(&mut self.slots);
-        // First out of all rooms: that cannot panic, and what is the application's may.
+        // Sockets leave their rooms first: this cannot panic, the application's code can.
         slots.iter().for_each(|slot| slot.socket.retire());
         for slot in slots {
             let _ = catch_unwind(AssertUnwindSafe(|| slot.close(reason)));

@@ -1,11 +1,11 @@
-//! Waits for the binary attachments of one packet. Heartbeats may come between them, text messages may not.
+//! Collects the binary attachments of one packet. Heartbeats are allowed between them, text messages are not.
 
 use bytes::Bytes;
 
 use super::{DecodeError, Decoded, Packet, PacketKind, decode};
 use crate::close::CloseReason;
 
-/// At most one packet that waits for attachments.
+/// Holds at most one incomplete packet.
 #[derive(Debug)]
 pub(crate) struct Assembler {
     max_attachments: usize,
@@ -17,36 +17,37 @@ pub(crate) struct Assembler {
 struct IncompletePacket {
     packet: Packet,
     missing: usize,
-    /// Of its attachments so far.
+    /// The size of the attachments so far.
     bytes: usize,
 }
 
 impl Assembler {
-    /// Allows `max_attachments` in one packet, and `max_bytes` in all of them together.
+    /// Allows `max_attachments` in one packet, and `max_bytes` in all its attachments together.
     pub(crate) fn new(max_attachments: usize, max_bytes: usize) -> Self {
         Self { max_attachments, max_bytes, incomplete: None }
     }
 
-    /// Takes the text of a message; none means that attachments must follow.
+    /// Processes a text message. `None`: attachments must follow.
     pub(crate) fn text(&mut self, text: &str) -> Result<Option<Packet>, CloseReason> {
         if self.incomplete.is_some() {
             return Err(CloseReason::ParseError);
         }
         match decode(text, self.max_attachments)? {
-            Decoded::Whole(packet) => Ok(Some(packet)),
-            Decoded::Awaiting(packet, missing) => {
+            Decoded::Complete(packet) => Ok(Some(packet)),
+            Decoded::Incomplete(packet, missing) => {
                 self.incomplete = Some(IncompletePacket { packet, missing, bytes: 0 });
                 Ok(None)
             }
         }
     }
 
-    /// The namespace of the packet that waits for attachments.
+    /// The namespace of the incomplete packet.
     pub(crate) fn incomplete_namespace(&self) -> Option<&str> {
         self.incomplete.as_ref().map(|incomplete| incomplete.packet.namespace.as_str())
     }
 
-    /// Takes a binary message, which an earlier text must have announced; answers with the packet when it is whole.
+    /// Processes a binary message, which an earlier text must have announced. Returns the packet if it is
+    /// complete.
     pub(crate) fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, CloseReason> {
         let mut incomplete = self.incomplete.take().ok_or(CloseReason::ParseError)?;
         incomplete.bytes += data.len();
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_whole_when_its_last_attachment_came() {
+    fn a_packet_is_complete_after_its_last_attachment() {
         let mut assembler = assembler();
         assert_eq!(assembler.text("52-[\"a\"]"), Ok(None));
         assert_eq!(assembler.binary(Bytes::from_static(b"1")), Ok(None));
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_that_nobody_announced_is_refused() {
+    fn an_unannounced_binary_message_is_refused() {
         assert_eq!(assembler().binary(Bytes::new()), Err(CloseReason::ParseError));
     }
 

@@ -1,5 +1,5 @@
-//! Text to packet: `<type>[<attachments>-][<namespace>,][<id>][<JSON>]` (Socket.IO protocol 5, "Packet encoding"). Where
-//! the reference decoder is lax about what makes no sense, this one refuses.
+//! Text to packet: `<type>[<attachments>-][<namespace>,][<id>][<JSON>]` (Socket.IO protocol 5, "Packet
+//! encoding"). Stricter than the reference decoder, which accepts some malformed packets.
 
 use serde_json::Value;
 
@@ -9,13 +9,13 @@ use super::{
 };
 use crate::json;
 
-/// Event names that belong to the library on the client's side.
+/// Event names that the client library reserves.
 const RESERVED: [&str; 4] = ["connect", "connect_error", "disconnect", "disconnecting"];
 
-/// The largest ack id: what a JavaScript number global_waits_left exactly.
+/// The largest ack id: the largest integer that a JavaScript number represents exactly.
 const MAX_ID: u64 = (1 << 53) - 1;
 
-/// Reads one packet, allowing at most `max_attachments`.
+/// Decodes one packet with at most `max_attachments` attachments.
 pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, DecodeError> {
     let (digit, rest) = text.split_at_checked(1).ok_or(Malformed)?;
     let (attachments, rest) = match digit {
@@ -29,7 +29,7 @@ pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, Deco
         check_placeholders(args, attachments)?;
     }
     let packet = Packet { namespace: namespace.to_owned(), kind };
-    Ok(if attachments == 0 { Decoded::Whole(packet) } else { Decoded::Awaiting(packet, attachments) })
+    Ok(if attachments == 0 { Decoded::Complete(packet) } else { Decoded::Incomplete(packet, attachments) })
 }
 
 /// `<count>-`: 1 to `max`.
@@ -87,8 +87,9 @@ fn read_auth(json: &str) -> Result<PacketKind, DecodeError> {
     Ok(parse(json, '{')?.map_or(PacketKind::UnreadableConnect, PacketKind::Connect))
 }
 
-/// Parses JSON that begins with `first` at once: space in front of it is what an id of nothing looks like. None is well-formed
-/// JSON that cannot be represented: a number beyond a double, or more than 128 levels.
+/// Parses JSON that must begin with `first`. Leading space is rejected: it would be ambiguous with an empty
+/// id. `Ok(None)`: the JSON is well-formed but cannot be represented (a number beyond a double, or more than
+/// 128 levels of nesting).
 fn parse<T: serde::de::DeserializeOwned>(text: &str, first: char) -> Result<Option<T>, DecodeError> {
     let text = Some(text).filter(|text| text.starts_with(first)).ok_or(Malformed)?;
     match json::from_str(text) {
@@ -118,7 +119,7 @@ fn read_event(id: Option<u64>, json: &str) -> Result<PacketKind, DecodeError> {
     Ok(PacketKind::Event { id, args, attachments: Vec::new() })
 }
 
-/// Every `{"_placeholder":true,"num":N}` must point at an attachment. Depth is bounded by the JSON parser's own limit.
+/// Every `{"_placeholder":true,"num":N}` must refer to an attachment. The JSON parser bounds the depth.
 fn check_placeholders(args: &[Value], attachments: usize) -> Result<(), DecodeError> {
     args.iter().try_for_each(|value| check_value(value, attachments))
 }

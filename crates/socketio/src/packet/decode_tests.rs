@@ -1,4 +1,4 @@
-//! The decoder against the protocol's examples and the table of odd packets.
+//! The decoder against the examples of the protocol and a table of malformed packets.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::*;
 
 fn whole(text: &str) -> Packet {
     match decode(text, 10) {
-        Ok(Decoded::Whole(packet)) => packet,
+        Ok(Decoded::Complete(packet)) => packet,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -17,7 +17,7 @@ fn event(namespace: &str, id: Option<u64>, args: Value) -> Packet {
 }
 
 #[test]
-fn connect_carries_an_object_or_nothing() {
+fn connect_has_an_object_or_no_payload() {
     let connect =
         |namespace: &str, auth| Packet { namespace: namespace.into(), kind: PacketKind::Connect(auth) };
     assert_eq!(whole("0"), connect("/", json!({})));
@@ -28,7 +28,7 @@ fn connect_carries_an_object_or_nothing() {
 }
 
 #[test]
-fn events_carry_a_name_arguments_and_perhaps_an_id() {
+fn events_have_a_name_arguments_and_an_optional_id() {
     assert_eq!(whole("2[\"a\"]"), event("/", None, json!(["a"])));
     assert_eq!(whole("212[\"a\",{\"b\":[1]}]"), event("/", Some(12), json!(["a", {"b": [1]}])));
     assert_eq!(whole("2/admin,456[\"a\"]"), event("/admin", Some(456), json!(["a"])));
@@ -37,7 +37,7 @@ fn events_carry_a_name_arguments_and_perhaps_an_id() {
 }
 
 #[test]
-fn acks_and_disconnects_are_read() {
+fn acks_and_disconnects_are_decoded() {
     let ack = PacketKind::Ack { id: 7, args: Vec::new(), attachments: Vec::new() };
     assert_eq!(whole("37[]").kind, ack);
     assert_eq!(whole("1/admin,"), Packet { namespace: "/admin".into(), kind: PacketKind::Disconnect });
@@ -45,18 +45,18 @@ fn acks_and_disconnects_are_read() {
 }
 
 #[test]
-fn binary_packets_wait_for_their_attachments() {
+fn binary_packets_are_incomplete_without_their_attachments() {
     let text = "52-[\"a\",{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":0}]";
-    assert!(matches!(decode(text, 10), Ok(Decoded::Awaiting(_, 2))));
-    assert!(matches!(decode("51-[\"a\"]", 10), Ok(Decoded::Awaiting(_, 1))), "an attachment may be unused");
+    assert!(matches!(decode(text, 10), Ok(Decoded::Incomplete(_, 2))));
+    assert!(matches!(decode("51-[\"a\"]", 10), Ok(Decoded::Incomplete(_, 1))), "an attachment may be unused");
     assert!(matches!(
         decode("61-/admin,3[{\"_placeholder\":true,\"num\":0}]", 10),
-        Ok(Decoded::Awaiting(_, 1))
+        Ok(Decoded::Incomplete(_, 1))
     ));
 }
 
 #[test]
-fn odd_packets_are_refused() {
+fn malformed_packets_are_refused() {
     let many_digits = format!("2{}-[\"a\"]", "9".repeat(1_000_000));
     let odd = [
         "",
@@ -116,7 +116,7 @@ fn a_placeholder_in_a_packet_without_attachments_is_plain_data() {
 }
 
 #[test]
-fn json_that_cannot_be_represented_costs_its_own_packet_only() {
+fn unrepresentable_json_invalidates_only_its_own_packet() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     for bad in ["1e999", "-1e999", "[{\"x\":1e400}]", &deep] {
         let unreadable = |id, name: &str| PacketKind::UnreadableEvent { id, name: name.into() };
@@ -126,7 +126,7 @@ fn json_that_cannot_be_represented_costs_its_own_packet_only() {
         assert_eq!(whole(&format!("31[{bad}]")).kind, PacketKind::UnreadableAck);
         assert_eq!(whole(&format!("0{{\"token\":{bad}}}")).kind, PacketKind::UnreadableConnect);
         let binary = format!("51-[\"a\",{bad},{{\"_placeholder\":true,\"num\":0}}]");
-        assert!(matches!(decode(&binary, 10), Ok(Decoded::Awaiting(_, 1))));
+        assert!(matches!(decode(&binary, 10), Ok(Decoded::Incomplete(_, 1))));
         for malformed in [format!("2[\"a\",{bad}"), format!("2[\"connect\",{bad}]"), format!("2[[{bad}]]x")] {
             assert_eq!(decode(&malformed, 10), Err(Malformed));
         }
@@ -139,7 +139,7 @@ fn json_that_cannot_be_represented_costs_its_own_packet_only() {
 }
 
 #[test]
-fn too_many_attachments_are_told_from_what_is_no_packet() {
+fn too_many_attachments_and_malformed_are_different_errors() {
     for text in ["511-[\"a\"]", "699-1[]", "5100-[\"a\"]", "599999999999999999999999-[\"a\"]"] {
         assert_eq!(decode(text, 10), Err(DecodeError::TooManyAttachments), "{text}");
     }

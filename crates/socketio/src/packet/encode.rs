@@ -1,9 +1,9 @@
-//! Packet to text, as `JSON.stringify` would write it: no spaces, no namespace for `/`.
+//! Packet to text, in the format of `JSON.stringify`: no spaces, no namespace for `/`.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// The start of a packet's text: type digit, attachment count for the binary types, namespace, id.
+/// The head of a packet: type digit, attachment count for the binary types, namespace, id.
 fn head(digit: char, attachments: usize, namespace: &str, id: Option<u64>) -> String {
     let mut text = String::with_capacity(64);
     text.push(digit);
@@ -20,8 +20,8 @@ fn head(digit: char, attachments: usize, namespace: &str, id: Option<u64>) -> St
     text
 }
 
-/// An EVENT or BINARY_EVENT. `args` must serialise to an array (a tuple does); the name goes in front of it and the
-/// offset, if any, behind.
+/// An EVENT or BINARY_EVENT. `args` must serialise to an array (a tuple does). The name is put in front of
+/// the arguments, the offset behind them.
 pub(crate) fn event_text(
     namespace: &str,
     id: Option<u64>,
@@ -48,7 +48,7 @@ pub(crate) fn event_text(
     Ok(text)
 }
 
-/// An ACK or BINARY_ACK; `args` must serialise to an array.
+/// An ACK or BINARY_ACK. `args` must serialise to an array.
 pub(crate) fn ack_text(
     namespace: &str,
     id: u64,
@@ -61,7 +61,7 @@ pub(crate) fn ack_text(
     Ok(text)
 }
 
-/// The answer to a CONNECT; `pid` only with recovery.
+/// The answer to a CONNECT. `pid` is present only with recovery.
 pub(crate) fn connect_text(namespace: &str, sid: &str, pid: Option<&str>) -> String {
     let mut answer = serde_json::Map::new();
     answer.insert("sid".into(), sid.into());
@@ -71,7 +71,7 @@ pub(crate) fn connect_text(namespace: &str, sid: &str, pid: Option<&str>) -> Str
     format!("{}{}", head('0', 0, namespace, None), Value::Object(answer))
 }
 
-/// A refused CONNECT.
+/// The refusal of a CONNECT.
 pub(crate) fn connect_error_text(namespace: &str, message: &str, data: Option<&Value>) -> String {
     let mut answer = serde_json::Map::new();
     answer.insert("message".into(), message.into());
@@ -81,7 +81,7 @@ pub(crate) fn connect_error_text(namespace: &str, message: &str, data: Option<&V
     format!("{}{}", head('4', 0, namespace, None), Value::Object(answer))
 }
 
-/// The server ends a namespace.
+/// A DISCONNECT from the server.
 pub(crate) fn disconnect_text(namespace: &str) -> String {
     head('1', 0, namespace, None)
 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_look_as_the_reference_writes_them() {
+    fn events_are_encoded_as_in_the_reference_implementation() {
         let text = |id, args: Value, offset| event_text("/", id, "message-back", &args, 0, offset).unwrap();
         assert_eq!(
             text(None, json!([1, "2", {"3": [true]}]), None),
@@ -124,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_no_array_are_refused() {
+    fn arguments_that_are_not_an_array_are_refused() {
         assert!(event_text("/", None, "n", &"text", 0, None).is_err());
         assert!(ack_text("/", 1, &json!({}), 0).is_err());
     }
 
     #[test]
-    fn the_other_packets_look_as_the_reference_writes_them() {
+    fn other_packets_are_encoded_as_in_the_reference_implementation() {
         assert_eq!(ack_text("/", 12, &("a",), 0).unwrap(), r#"312["a"]"#);
         assert_eq!(ack_text("/x", 1, &(), 0).unwrap(), "3/x,1[]");
         assert_eq!(connect_text("/", "s", None), r#"0{"sid":"s"}"#);

@@ -1,5 +1,5 @@
-//! Socket.IO 5 packets, pure: [`decode`] reads the text inside an Engine.IO message, [`assemble`] waits for its binary
-//! attachments, [`encode`] writes. Called by the session machine and [`crate::Encoded`]; calls nobody.
+//! Socket.IO 5 packets, pure: [`decode`] parses the text of an Engine.IO message, [`assemble`] collects
+//! binary attachments, [`encode`] writes. Used by [`crate::namespaces`] and [`crate::Encoded`].
 
 mod assemble;
 mod decode;
@@ -15,24 +15,24 @@ pub(crate) use encode::{ack_text, connect_error_text, connect_text, disconnect_t
 /// A packet with all its attachments.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Packet {
-    /// `/` unless the packet send otherwise.
+    /// The namespace, `/` by default.
     pub(crate) namespace: String,
-    /// What it is.
+    /// The type and content.
     pub(crate) kind: PacketKind,
 }
 
-/// What a packet is, with what it carries.
+/// The type of a packet and its content.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum PacketKind {
-    /// `0`: join the namespace; an object, empty when absent.
+    /// `0`: joins the namespace. The payload is an object, empty if absent.
     Connect(Value),
-    /// `1`: leave the namespace.
+    /// `1`: leaves the namespace.
     Disconnect,
-    /// `2` or `5`: an event; `args` has at least the name, which may be a number.
+    /// `2` or `5`: an event. `args` starts with the name, which may be a number.
     Event { id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes> },
-    /// `3` or `6`: the answer to an event of ours.
+    /// `3` or `6`: the ack to an event of the server.
     Ack { id: u64, args: Vec<Value>, attachments: Vec<Bytes> },
-    /// `4`: only servers may send it.
+    /// `4`: valid only from servers.
     ConnectError,
     /// `0` with a payload that is JSON and cannot be represented.
     UnreadableConnect,
@@ -42,20 +42,20 @@ pub(crate) enum PacketKind {
     UnreadableAck,
 }
 
-/// A decoded text: a whole packet, or one that waits for attachments.
+/// A decoded text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Decoded {
-    /// Nothing more to come.
-    Whole(Packet),
-    /// So many binary messages must follow.
-    Awaiting(Packet, usize),
+    /// A complete packet.
+    Complete(Packet),
+    /// A packet without its attachments: this number of binary messages must follow.
+    Incomplete(Packet, usize),
 }
 
 /// Why a text is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DecodeError {
-    /// It is not a packet.
+    /// The text is not a packet.
     Malformed,
-    /// It announces more attachments than allowed.
+    /// The packet announces more attachments than allowed.
     TooManyAttachments,
 }

@@ -1,5 +1,6 @@
-//! How much one WebSocket has input that its session, perhaps on another worker, has not yet received. The pipe counts what it passes
-//! on, and stops reading while there is too much: the rest waits in the kernel.
+//! The backlog of one WebSocket: messages that the pipe has read and the session, perhaps on another worker,
+//! has not processed. The pipe stops reading while the backlog is full, so that further data waits in the
+//! kernel.
 
 use std::{
     sync::{
@@ -11,20 +12,20 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-/// From so many bytes on the pipe waits; one more message may be on its way.
+/// The pipe stops reading at this number of bytes. One more message may be in flight.
 const MAX_BACKLOG: usize = 64 * 1024;
 
-/// What a message costs besides its own bytes.
+/// The cost of a message in bytes, besides its content.
 const OVERHEAD: usize = 256;
 
-/// See the module.
+/// The size of one pipe's backlog.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     bytes: AtomicUsize,
     waker: AtomicWaker,
 }
 
-/// A message's part of the backlog, until it is received or dropped.
+/// The share of one message in the backlog. Its drop releases the share.
 #[derive(Debug)]
 pub(crate) struct BacklogPermit {
     backlog: Arc<Backlog>,
@@ -32,14 +33,14 @@ pub(crate) struct BacklogPermit {
 }
 
 impl Backlog {
-    /// Counts a message of `bytes` bytes.
+    /// Adds a message of `bytes` bytes.
     pub(crate) fn count(self: &Arc<Self>, bytes: usize) -> BacklogPermit {
         let bytes = bytes + OVERHEAD;
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
         BacklogPermit { backlog: self.clone(), bytes }
     }
 
-    /// Ready when the session has received enough for more.
+    /// Ready when the backlog has capacity for another message.
     pub(crate) fn poll_capacity(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_capacity() {
             return Poll::Ready(());
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_makes_the_pipe_wait_until_it_was_heard() {
+    fn a_full_backlog_blocks_the_pipe_until_messages_are_processed() {
         let (backlog, woken) = (Arc::new(Backlog::default()), Arc::new(Woken::default()));
         let waker = Waker::from(woken.clone());
         let mut cx = Context::from_waker(&waker);
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn many_small_messages_are_much_as_well() {
+    fn many_small_messages_fill_the_backlog() {
         let backlog = Arc::new(Backlog::default());
         let permit: Vec<_> = (0..1000).map(|_| backlog.count(0)).collect();
         let mut cx = Context::from_waker(Waker::noop());

@@ -1,5 +1,5 @@
-//! Who speaks over an Engine.IO session: Socket.IO's namespaces, or an application that wants the bare engine. The session
-//! knows it by this trait only.
+//! The handler of an Engine.IO session: Socket.IO's namespaces, or an application that uses Engine.IO alone.
+//! The session uses it only through this trait.
 
 use actix::Context;
 use bytes::Bytes;
@@ -7,27 +7,33 @@ use bytes::Bytes;
 use super::Session;
 use crate::close::CloseReason;
 
-/// The actor context of a session, for handlers that wait for something.
-pub(crate) type SessionContext<O> = Context<Session<O>>;
+/// The actor context of a session.
+pub(crate) type SessionContext<T> = Context<Session<T>>;
 
-/// See the module. No method is called after [`SessionHandler::closed`].
+/// The handler of one session. No method is called after [`SessionHandler::closed`].
 pub(crate) trait SessionHandler: Sized + Unpin + 'static {
-    /// The session is open: its open packet is on its way.
+    /// The session is open. Its open packet is queued.
     fn opened(&mut self);
 
     /// The client sent a text message.
+    ///
+    /// # Errors
+    /// The reason to close the session.
     fn text(&mut self, text: &str, ctx: &mut SessionContext<Self>) -> Result<(), CloseReason>;
 
     /// The client sent a binary message.
+    ///
+    /// # Errors
+    /// The reason to close the session.
     fn binary(&mut self, data: Bytes, ctx: &mut SessionContext<Self>) -> Result<(), CloseReason>;
 
-    /// The application put the client out of this namespace.
+    /// The application disconnected the client from this namespace.
     fn disconnect_namespace(&mut self, namespace: &str);
 
-    /// The application ends the session: the client is told in words of the handler's own.
+    /// The application ends the session. Sends a DISCONNECT packet in every namespace.
     fn disconnect_all(&mut self) {}
 
-    /// The session is about to end for a reason that the client is told.
+    /// The session is about to end for a reason after which the client may still receive packets.
     fn ending(&mut self, _: CloseReason) {}
 
     /// The session has ended.

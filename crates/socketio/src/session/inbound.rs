@@ -1,4 +1,4 @@
-//! What a WebSocket has to say to its session, whether it carries it or probes for it. Sent by the pipe in
+//! Messages from a WebSocket to its session, from an active or a probing pipe. Sent by the pipe in
 //! [`crate::transport`].
 
 use actix::{Context, Handler, Message};
@@ -13,30 +13,30 @@ use super::{
 };
 use crate::{close::CloseReason, engine::frame};
 
-/// What the client input over a WebSocket.
+/// A message from a pipe.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Inbound {
     pub(crate) pipe: PipeId,
     pub(crate) input: PipeInput,
-    /// What of the pipe's backlog this is; none for what cannot pile up.
+    /// The message's share of the pipe's backlog. `None` for messages that cannot accumulate.
     pub(crate) permit: Option<BacklogPermit>,
 }
 
-/// See [`Inbound`].
+/// The content of an [`Inbound`] message.
 pub(crate) enum PipeInput {
     /// A text message.
     Text(ByteString),
     /// A binary message.
     Binary(Bytes),
-    /// Goodbye, with the code of the client's close frame if it has one.
+    /// A close frame, with its code if it has one.
     Closed(Option<u16>),
-    /// The transport broke a rule or ended.
+    /// The transport violated its protocol, or was closed.
     Failed(CloseReason),
 }
 
 impl PipeInput {
-    /// How many bytes it carries.
+    /// The size of the content in bytes.
     pub(crate) fn length(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -46,7 +46,7 @@ impl PipeInput {
     }
 }
 
-impl<O: SessionHandler> Handler<Inbound> for Session<O> {
+impl<T: SessionHandler> Handler<Inbound> for Session<T> {
     type Result = ();
 
     fn handle(&mut self, Inbound { pipe, input, permit: _permit }: Inbound, ctx: &mut Context<Self>) {
@@ -57,7 +57,7 @@ impl<O: SessionHandler> Handler<Inbound> for Session<O> {
             (PipeRole::Active, PipeInput::Text(text)) => self.receive_text(&text, ctx),
             (PipeRole::Active, PipeInput::Binary(data)) => self.receive_binary(data, ctx),
             (PipeRole::Active, PipeInput::Closed(code)) => {
-                // The answer carries the same code (RFC 6455 §5.5.1).
+                // The answer contains the same code (RFC 6455 §5.5.1).
                 let reason = CloseReason::TransportClose;
                 self.connection.send_queue.finish(frame::close(code.unwrap_or(reason.code()), ""));
                 Err(reason)

@@ -1,7 +1,7 @@
-//! One Engine.IO session: an actor of its own on the worker that opened it, so that it outlives any one HTTP request and is
-//! not frozen with a transport that cannot write. Transports, on any worker, send it what the client input ([`inbound`],
-//! the requests of long-polling in [`polling`], a WebSocket that wants to take over in [`upgrade`]); it keeps the heartbeat
-//! and hands messages to its [`handler`].
+//! One Engine.IO session: an actor on the worker that opened it, independent of any HTTP request and of a
+//! transport that cannot write. Transports, on any worker, send it the client's messages ([`inbound`]), the
+//! requests of long-polling ([`polling`]) and WebSockets that probe ([`upgrade`]). It runs the heartbeat and
+//! passes messages to its [`handler`].
 
 pub(crate) mod backlog;
 pub(crate) mod handler;
@@ -35,49 +35,50 @@ use self::{
 };
 use crate::{
     close::CloseReason,
-    connection::{Connection, End},
+    connection::{Connection, EndRequest},
     encoded::Encoded,
     engine::{frame, handshake::open_packet, packet::Packet, payload},
     tcp::TcpHandle,
 };
 
-/// See the module.
-pub(crate) struct Session<O: SessionHandler> {
+/// The actor of one session.
+pub(crate) struct Session<T: SessionHandler> {
     connection: Rc<Connection>,
     transport: TransportState,
-    handler: O,
-    worker: WorkerContext<O>,
-    /// The GET that waits for something to send.
+    handler: T,
+    worker: WorkerContext<T>,
+    /// The pending GET.
     pending_get: Option<PendingGet>,
-    /// The WebSocket that probes.
+    /// The probing WebSocket.
     probing_pipe: Option<ProbingPipe>,
-    /// The client's packets that apply nothing.
+    /// The rate of the client's packets without content.
     heartbeat_rate: RateLimit,
 }
 
-/// A request that may open a session: what the application learned from it, and whose it is.
+/// The admission of a request that opens a session, and the request's owner.
 pub(crate) struct Admitted<Admission> {
     pub(crate) admission: Admission,
     pub(crate) owner: Option<String>,
 }
 
-/// What a session needs of the worker and the process it lives in.
-struct WorkerContext<O: SessionHandler> {
+/// The parts of the worker and the process that a session uses.
+struct WorkerContext<T: SessionHandler> {
     local: Rc<crate::socket::LocalSockets>,
     config: Arc<crate::Config>,
-    registry: registry::Registry<O>,
+    registry: registry::Registry<T>,
 }
 
-impl<O: SessionHandler> Session<O> {
-    /// Opens a session on `worker`, carried by `transport` over `tcp`. The open packet is the first thing in its send_queue.
-    pub(crate) fn open<H: HandlerFactory<SessionHandler = O>>(
+impl<T: SessionHandler> Session<T> {
+    /// Opens a session on `worker` with a transport over `tcp`. The open packet is the first frame in its
+    /// send queue.
+    pub(crate) fn open<H: HandlerFactory<Handler = T>>(
         worker: &Worker<H>,
         transport: TransportState,
         tcp: Arc<TcpHandle>,
         admitted: Admitted<H::Admission>,
     ) -> (Addr<Self>, Rc<Connection>) {
         let Admitted { admission, owner } = admitted;
-        let mut made = None;
+        let mut opened = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
             let connection = Rc::new(Connection::new(
@@ -89,8 +90,8 @@ impl<O: SessionHandler> Session<O> {
                 worker.limits.clone(),
                 worker.local.heartbeats.now(),
             ));
-            made = Some(connection.clone());
-            let handler = worker.host.handler(worker, connection.clone(), admission);
+            opened = Some(connection.clone());
+            let handler = worker.factory.handler(worker, connection.clone(), admission);
             let worker = WorkerContext {
                 local: worker.local.clone(),
                 config: worker.config.clone(),
@@ -107,14 +108,14 @@ impl<O: SessionHandler> Session<O> {
             }
         });
         metrics::gauge!("socketio_sessions").increment(1);
-        let connection = made.expect("create calls its argument before it returns");
+        let connection = opened.expect("create calls its argument before it returns");
         worker.registry.add(&connection.sid, session.clone(), owner);
         worker.opened(&connection);
         (session, connection)
     }
 
-    /// Who speaks over this session.
-    pub(crate) fn handler_mut(&mut self) -> &mut O {
+    /// The handler of this session.
+    pub(crate) fn handler_mut(&mut self) -> &mut T {
         &mut self.handler
     }
 
@@ -133,13 +134,13 @@ impl<O: SessionHandler> Session<O> {
             return Err(CloseReason::Flood);
         }
         match packet {
-            Packet::Pong => self.connection.timer.borrow_mut().pong(self.now()),
+            Packet::Pong => self.connection.timer.borrow_mut().on_pong(self.now()),
             Packet::Noop => {}
             Packet::Close => return Err(CloseReason::TransportClose),
             Packet::Ping(_) | Packet::Upgrade => return Err(CloseReason::TransportError),
             Packet::Message(message) => {
                 fault!("session");
-                self.connection.timer.borrow_mut().packet(self.now());
+                self.connection.timer.borrow_mut().on_packet(self.now());
                 if !self.connection.ignores_input() {
                     return self.handler.text(message, ctx);
                 }
@@ -153,11 +154,11 @@ impl<O: SessionHandler> Session<O> {
     }
 
     fn receive_binary(&mut self, data: Bytes, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
-        self.connection.timer.borrow_mut().packet(self.now());
+        self.connection.timer.borrow_mut().on_packet(self.now());
         if self.connection.ignores_input() { Ok(()) } else { self.handler.binary(data, ctx) }
     }
 
-    /// Ends everything: the handler, then the transport, then this actor. Only the first call does anything.
+    /// Ends the handler, then the transport, then this actor. Only the first call takes effect.
     fn end(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
         if self.connection.is_over() {
             return;
@@ -169,8 +170,8 @@ impl<O: SessionHandler> Session<O> {
         }
     }
 
-    /// Ends everything but the actor. Responses with the reason that counts, and whether the client has words to read first. A panic
-    /// of the handler does not keep the rest from ending.
+    /// Ends everything but the actor. Returns the first reason, and whether packets are queued that the
+    /// client should receive first. A panic of the handler does not prevent the rest.
     fn finish(&mut self, reason: CloseReason) -> (CloseReason, bool) {
         let reason = self.connection.record_end(reason, self.now());
         metrics::counter!("socketio_sessions_closed_total", "reason" => reason.as_str()).increment(1);
@@ -179,11 +180,11 @@ impl<O: SessionHandler> Session<O> {
         } else {
             tracing::debug!(reason = reason.as_str(), "session ended");
         }
-        if reason.is_explained() {
+        if reason.is_announced() {
             let _ = catch_unwind(AssertUnwindSafe(|| self.handler.ending(reason)));
         }
         let _ = catch_unwind(AssertUnwindSafe(|| self.handler.closed(reason)));
-        let has_queued_frames = reason.is_explained() && !self.connection.send_queue.is_empty();
+        let has_queued_frames = reason.is_announced() && !self.connection.send_queue.is_empty();
         self.connection.send_queue.finish(frame::close(reason.code(), reason.in_frame()));
         self.worker.local.heartbeats.watch_end(&self.connection);
         if let Some(probing_pipe) = self.probing_pipe.take() {
@@ -193,7 +194,7 @@ impl<O: SessionHandler> Session<O> {
     }
 }
 
-impl<O: SessionHandler> Actor for Session<O> {
+impl<T: SessionHandler> Actor for Session<T> {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
@@ -208,8 +209,8 @@ impl<O: SessionHandler> Actor for Session<O> {
     }
 }
 
-/// A panic drops the actor before [`Session::end`] has run: then everything ends here.
-impl<O: SessionHandler> Drop for Session<O> {
+/// A panic drops the actor before [`Session::end`] has run. Then the session ends here.
+impl<T: SessionHandler> Drop for Session<T> {
     fn drop(&mut self) {
         if !self.connection.is_over() {
             let is_panic = thread::panicking();
@@ -220,25 +221,27 @@ impl<O: SessionHandler> Drop for Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<End> for Session<O> {
+impl<T: SessionHandler> Handler<EndRequest> for Session<T> {
     type Result = ();
 
-    fn handle(&mut self, end: End, ctx: &mut Context<Self>) {
+    fn handle(&mut self, end: EndRequest, ctx: &mut Context<Self>) {
         match end {
-            End::Session(reason) => self.end(reason, ctx),
-            End::AllNamespaces(_) if self.connection.ended_at().is_some() => {}
-            End::AllNamespaces(reason) => {
+            EndRequest::Session(reason) => self.end(reason, ctx),
+            EndRequest::AllNamespaces(_) if self.connection.ended_at().is_some() => {}
+            EndRequest::AllNamespaces(reason) => {
                 self.handler.disconnect_all();
                 self.end(reason, ctx);
             }
-            End::Namespace(namespace) if !self.connection.is_over() => {
+            EndRequest::Namespace(namespace) if !self.connection.is_over() => {
                 self.handler.disconnect_namespace(&namespace)
             }
-            End::Namespace(_) => {}
-            End::Unjoined if self.connection.is_over() || !self.connection.timer.borrow().is_unjoined() => {}
-            End::Unjoined => {
+            EndRequest::Namespace(_) => {}
+            EndRequest::Unjoined
+                if self.connection.is_over() || !self.connection.timer.borrow().is_unjoined() => {}
+            EndRequest::Unjoined => {
                 self.end(CloseReason::ConnectTimeout, ctx);
-                // Nobody waits for its client to hear of it: that is what there were too many of.
+                // The actor does not wait until the client has received the close packet: there are too many
+                // such sessions.
                 ctx.stop();
             }
         }

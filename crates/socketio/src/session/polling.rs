@@ -1,5 +1,5 @@
-//! Long-polling (Engine.IO protocol 4, "HTTP long-polling") as the session sees it. The requests themselves, which may run on
-//! any worker, are in [`crate::transport::polling`].
+//! Long-polling (Engine.IO protocol 4, "HTTP long-polling"), the session's side. The requests, which may run
+//! on any worker, are in [`crate::transport::polling`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,60 +22,61 @@ use crate::{
     heartbeat::CLOSE_TIMEOUT,
 };
 
-/// A GET waits until there is something to send.
+/// A GET: waits until packets are queued.
 #[derive(Message)]
-#[rtype(result = "Result<Body, TransportConflict>")]
+#[rtype(result = "Result<PollBody, TransportConflict>")]
 pub(crate) struct Get;
 
-/// Brings the body of the answer to a GET, or why there is none after all; fails if the session ends without a word.
-pub(crate) type Body = oneshot::Receiver<Result<String, TransportConflict>>;
+/// Resolves to the body of a GET's response, or to the conflict that prevents one. Fails if the session ends
+/// without a response.
+pub(crate) type PollBody = oneshot::Receiver<Result<String, TransportConflict>>;
 
-/// How long a GET waits that comes while a WebSocket is about to take over. The client may have input so already: what it
-/// sends over two connections may arrive in either order.
+/// How long a GET that arrives during an upgrade waits. The client may have completed the upgrade already:
+/// messages over two connections may arrive in either order.
 const UPGRADE_GRACE: Duration = Duration::from_millis(20);
 
-/// The client has given up its GET.
+/// The client has aborted its GET.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GetAborted;
 
-/// A POST begins; its body is still to be read. Responses with what waits for the client.
+/// A POST begins; its body is not read yet. Returns the client's send queue.
 #[derive(Message)]
 #[rtype(result = "Result<Arc<SendQueue>, TransportConflict>")]
 pub(crate) struct PostStart;
 
-/// The body of the POST is here, or what is left of it.
+/// The last part of a POST's body.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloseReason>")]
 pub(crate) struct Post(pub(crate) ByteString);
 
-/// The first or the next packets of a body that has more.
+/// A part of a POST's body that is not the last.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloseReason>")]
 pub(crate) struct PostPart(pub(crate) ByteString);
 
-/// The POST came to nothing: the client has broken it off, or it was refused.
+/// The POST failed: the client has aborted it, or it was refused.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct PostAborted {
-    /// Whether that ends the session.
+    /// The reason to end the session, if any.
     pub(crate) fatal: Option<CloseReason>,
 }
 
-/// A GET that waits.
+/// A pending GET.
 pub(super) struct PendingGet {
     answer: oneshot::Sender<Result<String, TransportConflict>>,
-    /// The future that watches the send_queue for it.
+    /// The future that watches the send queue.
     watch: SpawnHandle,
-    /// It came after a WebSocket that probes.
+    /// Whether it arrived after a WebSocket began to probe.
     is_late: bool,
-    /// What lets it go, so that the WebSocket can take over.
+    /// The timer that releases it for the upgrade.
     release: Option<SpawnHandle>,
 }
 
-impl<O: SessionHandler> Session<O> {
-    /// A request came. The shard looks at the timer in steps; a session that is overdue in between ends now. Responses whether
-    /// it lives.
+impl<T: SessionHandler> Session<T> {
+    /// A request was received. The shard checks the timer only in steps, so an overdue session ends here.
+    /// Returns whether the session is open.
     fn is_within_deadline(&mut self, ctx: &mut Context<Self>) -> bool {
         let beat = match self.connection.is_over() {
             true => HeartbeatAction::Wait,
@@ -94,7 +95,7 @@ impl<O: SessionHandler> Session<O> {
         }
     }
 
-    /// Responses the GET that waits with what is queued, if there is anything.
+    /// Answers the pending GET with the queued packets, if there are any.
     fn serve_get(&mut self, ctx: &mut Context<Self>) {
         let Some(answer) = self.take_pending_get(ctx) else { return };
         let mut body = payload::Body::default();
@@ -102,20 +103,20 @@ impl<O: SessionHandler> Session<O> {
             body.add_frames(frames);
             self.connection.set_unconfirmed(true);
         }
-        // The request may be gone; then its own end is on the way here and ends the session.
+        // The request may be aborted. Then its `GetAborted` message ends the session.
         let _ = answer.send(Ok(body.into_text()));
         if self.connection.is_over() && self.connection.send_queue.is_empty() {
             ctx.stop();
         }
     }
 
-    /// Responses the GET that waits with one packet of the engine's own.
+    /// Answers the pending GET with one Engine.IO packet.
     pub(super) fn release_get(&mut self, packet: &str, ctx: &mut Context<Self>) {
         let Some(answer) = self.take_pending_get(ctx) else { return };
         let _ = answer.send(Ok(packet.to_owned()));
     }
 
-    /// A WebSocket is about to take over: the GET that waits must go, at once if it was there before.
+    /// An upgrade is about to complete: releases the pending GET, at once if it arrived before the probe.
     pub(super) fn prepare_upgrade(&mut self, ctx: &mut Context<Self>) {
         match &mut self.pending_get {
             Some(pending_get) if pending_get.is_late => {
@@ -126,7 +127,8 @@ impl<O: SessionHandler> Session<O> {
         }
     }
 
-    /// A WebSocket takes over. A GET that came when that was already under way has come to the wrong transport.
+    /// An upgrade is complete. A pending GET that arrived after the probe gets an error: it used the wrong
+    /// transport.
     pub(super) fn finish_upgrade(&mut self, ctx: &mut Context<Self>) {
         if self.pending_get.as_ref().is_none_or(|pending_get| !pending_get.is_late) {
             return self.release_get("6", ctx);
@@ -148,8 +150,8 @@ impl<O: SessionHandler> Session<O> {
         Some(answer)
     }
 
-    /// The session has ended while polling carries it. Its last packets go with the GET that waits or, if the client is to
-    /// hear of it at all, or has words to hear, with the next one.
+    /// The session has ended on long-polling. Its last packets are sent with the pending GET, or with the
+    /// next one if the client should receive a close packet or queued packets.
     pub(super) fn end_polling(
         &mut self,
         reason: CloseReason,
@@ -162,7 +164,7 @@ impl<O: SessionHandler> Session<O> {
                 _ => self.serve_get(ctx),
             }
         }
-        if reason.is_from_client() && !has_queued_frames {
+        if reason.is_caused_by_client() && !has_queued_frames {
             ctx.stop();
         } else {
             ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
@@ -170,8 +172,8 @@ impl<O: SessionHandler> Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<Get> for Session<O> {
-    type Result = Result<Body, TransportConflict>;
+impl<T: SessionHandler> Handler<Get> for Session<T> {
+    type Result = Result<PollBody, TransportConflict>;
 
     fn handle(&mut self, _: Get, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, body) = oneshot::channel();
@@ -200,7 +202,7 @@ impl<O: SessionHandler> Handler<Get> for Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<GetAborted> for Session<O> {
+impl<T: SessionHandler> Handler<GetAborted> for Session<T> {
     type Result = ();
 
     fn handle(&mut self, _: GetAborted, ctx: &mut Context<Self>) {
@@ -211,7 +213,7 @@ impl<O: SessionHandler> Handler<GetAborted> for Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<PostStart> for Session<O> {
+impl<T: SessionHandler> Handler<PostStart> for Session<T> {
     type Result = Result<Arc<SendQueue>, TransportConflict>;
 
     fn handle(&mut self, _: PostStart, ctx: &mut Context<Self>) -> Self::Result {
@@ -223,7 +225,7 @@ impl<O: SessionHandler> Handler<PostStart> for Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<Post> for Session<O> {
+impl<T: SessionHandler> Handler<Post> for Session<T> {
     type Result = Result<(), CloseReason>;
 
     fn handle(&mut self, Post(body): Post, ctx: &mut Context<Self>) -> Self::Result {
@@ -232,7 +234,7 @@ impl<O: SessionHandler> Handler<Post> for Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<PostPart> for Session<O> {
+impl<T: SessionHandler> Handler<PostPart> for Session<T> {
     type Result = Result<(), CloseReason>;
 
     fn handle(&mut self, PostPart(body): PostPart, ctx: &mut Context<Self>) -> Self::Result {
@@ -240,7 +242,7 @@ impl<O: SessionHandler> Handler<PostPart> for Session<O> {
     }
 }
 
-impl<O: SessionHandler> Session<O> {
+impl<T: SessionHandler> Session<T> {
     fn receive_body(&mut self, body: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
         let packets = payload::split(body).map_err(|_| CloseReason::TooLarge);
         let received = packets.and_then(|mut packets| {
@@ -258,7 +260,7 @@ impl<O: SessionHandler> Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<PostAborted> for Session<O> {
+impl<T: SessionHandler> Handler<PostAborted> for Session<T> {
     type Result = ();
 
     fn handle(&mut self, PostAborted { fatal }: PostAborted, ctx: &mut Context<Self>) {

@@ -1,4 +1,4 @@
-//! A session that polls, without a network: what a GET gets while a WebSocket takes over, and at the end.
+//! A long-polling session without a network: GETs during an upgrade and at the end.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const PIPE: PipeId = PipeId(7);
 
 type Polled = Session<Namespaces<RecordingApp>>;
 
-/// A session that has joined the main namespace, with all it was sent so far already read.
+/// A session that has joined the main namespace. What it has received so far is discarded.
 async fn joined() -> (Addr<Polled>, std::rc::Rc<Connection>) {
     let (worker, _) = worker(Config::default());
     let (session, connection) = Session::open(
@@ -36,7 +36,7 @@ async fn joined() -> (Addr<Polled>, std::rc::Rc<Connection>) {
     (session, connection)
 }
 
-async fn get(session: &Addr<Polled>) -> Body {
+async fn get(session: &Addr<Polled>) -> PollBody {
     session.send(Get).await.unwrap().unwrap()
 }
 
@@ -50,7 +50,7 @@ async fn probe(session: &Addr<Polled>) {
     assert_eq!(session.send(probe).await.unwrap(), Ok(()));
 }
 
-async fn say(session: &Addr<Polled>, text: &'static str) {
+async fn send_text(session: &Addr<Polled>, text: &'static str) {
     session.send(Inbound { pipe: PIPE, input: PipeInput::Text(text.into()), permit: None }).await.unwrap();
 }
 
@@ -59,35 +59,35 @@ async fn a_get_that_waited_before_the_probe_is_released_by_it() {
     let (session, _link) = joined().await;
     let waiting = get(&session).await;
     probe(&session).await;
-    say(&session, "2probe").await;
+    send_text(&session, "2probe").await;
     assert_eq!(waiting.await.unwrap(), Ok("6".to_owned()));
 }
 
 #[actix_rt::test]
-async fn a_get_that_overtakes_the_upgrade_has_come_to_the_wrong_transport() {
-    for said_before in [&[][..], &["2probe"]] {
+async fn a_get_that_overtakes_the_upgrade_uses_the_wrong_transport() {
+    for sent_before in [&[][..], &["2probe"]] {
         let (session, _link) = joined().await;
         probe(&session).await;
-        for text in said_before {
-            say(&session, text).await;
+        for text in sent_before {
+            send_text(&session, text).await;
         }
         let late = get(&session).await;
-        say(&session, "2probe").await;
-        say(&session, "5").await;
+        send_text(&session, "2probe").await;
+        send_text(&session, "5").await;
         assert_eq!(late.await.unwrap(), Err(TransportConflict::WrongTransport));
     }
 }
 
 #[actix_rt::test]
-async fn a_get_that_comes_while_probing_is_released_when_no_upgrade_follows() {
+async fn a_get_while_probing_is_released_when_no_upgrade_follows() {
     let (session, _link) = joined().await;
     probe(&session).await;
-    say(&session, "2probe").await;
+    send_text(&session, "2probe").await;
     assert_eq!(poll(&session).await, Ok("6".to_owned()));
 }
 
 #[actix_rt::test]
-async fn the_close_packet_goes_alone_after_what_was_queued() {
+async fn the_close_packet_is_sent_alone_after_the_queued_packets() {
     let (session, connection) = joined().await;
     assert_eq!(session.send(Post("421[\"a\"]".into())).await.unwrap(), Ok(()));
     connection.end_namespaces(CloseReason::ServerClose);
@@ -97,7 +97,7 @@ async fn the_close_packet_goes_alone_after_what_was_queued() {
 }
 
 #[actix_rt::test]
-async fn a_request_to_a_session_whose_time_is_up_ends_it() {
+async fn a_request_to_an_overdue_session_ends_it() {
     let none = std::time::Duration::ZERO;
     let (worker, _) = worker(Config { ping_interval: none, ping_timeout: none, ..Config::default() });
     let (session, _link) = Session::open(
@@ -108,19 +108,19 @@ async fn a_request_to_a_session_whose_time_is_up_ends_it() {
     );
     assert!(
         poll(&session).await.unwrap().ends_with("\x1e2"),
-        "the ping is due at once, and the shard has not looked"
+        "the ping is due at once, and the shard has not checked the session"
     );
     assert!(get(&session).await.await.is_err());
     assert!(!session.connected());
 }
 
 #[actix_rt::test]
-async fn what_an_answer_carried_is_read_once_the_client_polls_again() {
+async fn a_poll_response_counts_as_received_at_the_next_poll() {
     let (session, connection) = joined().await;
     connection.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
     assert_eq!(poll(&session).await.unwrap(), "42[\"a\"]");
     connection.end(CloseReason::TransportClose);
-    assert!(!connection.client_closed_after(0), "it may be on its way");
+    assert!(!connection.client_closed_after(0), "the response may be in flight");
     let (session, connection) = joined().await;
     let _waiting = get(&session).await;
     connection.end(CloseReason::TransportClose);
@@ -128,7 +128,7 @@ async fn what_an_answer_carried_is_read_once_the_client_polls_again() {
 }
 
 #[actix_rt::test]
-async fn what_is_said_to_who_went_beyond_a_limit_comes_with_the_next_poll() {
+async fn events_to_a_client_over_a_limit_are_sent_with_the_next_poll() {
     let (session, connection) = joined().await;
     let flood = || Post(["3"; 11].join("\x1e").into());
     connection.push(Encoded::from_packet("2[\"a\"]").frames(), false, std::time::Instant::now());
@@ -138,5 +138,5 @@ async fn what_is_said_to_who_went_beyond_a_limit_comes_with_the_next_poll() {
 
     let (session, _link) = joined().await;
     assert_eq!(session.send(flood()).await.unwrap(), Err(CloseReason::Flood));
-    assert!(session.send(Get).await.is_err(), "nothing was to be input");
+    assert!(session.send(Get).await.is_err(), "no packet was queued");
 }

@@ -1,5 +1,5 @@
-//! The session actor under any order of inputs: requests, frames, deaths. Whatever comes, it ends at most once, the peer hears it
-//! once, nothing is left behind, and every request is answered.
+//! The session actor under any order of inputs: requests, frames, failures. It ends at most once, calls
+//! `closed` on its peer once, leaves no state behind, and answers every request.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     namespaces::Namespaces,
     session::{
         Admitted, Inbound, PipeInput, Session,
-        polling::{Body, Get, GetAborted, Post, PostAborted, PostStart},
+        polling::{Get, GetAborted, PollBody, Post, PostAborted, PostStart},
         transport_state::{PipeId, TransportState},
         upgrade::Probe,
     },
@@ -20,9 +20,9 @@ use crate::{
     testing::{EventLog, RecordingApp, worker},
 };
 
-type Recorded = Addr<Session<Namespaces<RecordingApp>>>;
+type RecordedSession = Addr<Session<Namespaces<RecordingApp>>>;
 
-/// What may happen to a session.
+/// An input to a session.
 #[derive(Debug, Clone)]
 enum Input {
     Get,
@@ -33,7 +33,7 @@ enum Input {
     Probe(u64),
     Text(u64, &'static str),
     Binary(u64),
-    Broken(u64),
+    Lost(u64),
     Closed(u64),
     Time,
 }
@@ -63,15 +63,15 @@ fn input() -> impl Strategy<Value = Input> {
         3 => pipe.clone().prop_map(Input::Probe),
         6 => (pipe.clone(), texts).prop_map(|(pipe, text)| Input::Text(pipe, text)),
         1 => pipe.clone().prop_map(Input::Binary),
-        1 => pipe.clone().prop_map(Input::Broken),
+        1 => pipe.clone().prop_map(Input::Lost),
         1 => pipe.prop_map(Input::Closed),
         2 => Just(Input::Time),
     ]
 }
 
-/// Does `input`; answers with the body that a GET waits for.
-async fn act(session: &Recorded, input: Input) -> Option<Body> {
-    let say = |pipe, input| {
+/// Applies `input`. Returns the body of a GET.
+async fn apply(session: &RecordedSession, input: Input) -> Option<PollBody> {
+    let send = |pipe, input| {
         session.do_send(Inbound { pipe: PipeId(pipe), input, permit: None });
         None
     };
@@ -91,32 +91,32 @@ async fn act(session: &Recorded, input: Input) -> Option<Body> {
             let send_queue = Arc::new(SendQueue::new(Limits::new(&Config::default())));
             let _ = session.send(Probe { pipe: PipeId(pipe), send_queue, tcp: TcpHandle::new(None) }).await;
         }
-        Input::Text(pipe, text) => return say(pipe, PipeInput::Text(text.into())),
-        Input::Binary(pipe) => return say(pipe, PipeInput::Binary(bytes::Bytes::from_static(b"x"))),
-        Input::Broken(pipe) => return say(pipe, PipeInput::Failed(CloseReason::TransportClose)),
-        Input::Closed(pipe) => return say(pipe, PipeInput::Closed(Some(1000))),
+        Input::Text(pipe, text) => return send(pipe, PipeInput::Text(text.into())),
+        Input::Binary(pipe) => return send(pipe, PipeInput::Binary(bytes::Bytes::from_static(b"x"))),
+        Input::Lost(pipe) => return send(pipe, PipeInput::Failed(CloseReason::TransportClose)),
+        Input::Closed(pipe) => return send(pipe, PipeInput::Closed(Some(1000))),
         Input::Time => tokio::task::yield_now().await,
     }
     None
 }
 
-/// A peer is told of its end once, and hears nothing after it.
+/// `closed` is called once per peer, and no method after it.
 fn assert_events_are_legal(events: &[String]) {
     let mut is_in = false;
     for entry in events {
         match (entry.as_str(), is_in) {
             ("connected", false) => is_in = true,
             (closed, true) if closed.starts_with("closed") => is_in = false,
-            // A client that leaves while the application decides.
+            // A client that leaves before the application answers.
             ("closed: client namespace disconnect", false) => {}
             (_, true) if entry != "connected" => {}
             _ => panic!("{entry} in {events:?}"),
         }
     }
-    assert!(!is_in, "the last peer was told: {events:?}");
+    assert!(!is_in, "`closed` was called on the last peer: {events:?}");
 }
 
-async fn play(transport: TransportState, inputs: Vec<Input>) {
+async fn run(transport: TransportState, inputs: Vec<Input>) {
     let (worker, _) = worker(Config::default());
     let events = EventLog::default();
     let (session, connection) = Session::open(
@@ -128,11 +128,11 @@ async fn play(transport: TransportState, inputs: Vec<Input>) {
     let sid = connection.sid.clone();
     let mut bodies = Vec::new();
     for input in inputs {
-        bodies.extend(act(&session, input).await);
+        bodies.extend(apply(&session, input).await);
     }
-    // The application ends it, if nothing else has; the last poll takes what is left.
+    // End the session if no input has. The last poll drains the queue.
     connection.end(CloseReason::TransportClose);
-    while let Some(body) = act(&session, Input::Get).await {
+    while let Some(body) = apply(&session, Input::Get).await {
         let Ok(_) = body.await else { break };
     }
     while session.connected() {
@@ -143,7 +143,7 @@ async fn play(transport: TransportState, inputs: Vec<Input>) {
     assert_eq!(worker.local.count(), 0);
     assert_events_are_legal(&events.borrow());
     for body in bodies {
-        // Answered or refused, but never left waiting: the sender is gone.
+        // Answered or refused, but not pending: the sender is dropped.
         let _ = body.await;
     }
 }
@@ -158,8 +158,8 @@ proptest! {
     ) {
         let transport = if is_websocket { TransportState::WebSocket(PipeId(0)) } else { TransportState::POLLING };
         actix_rt::System::new().block_on(async move {
-            let play = tokio::time::timeout(std::time::Duration::from_secs(20), play(transport, inputs));
-            play.await.expect("the session ends and every request is answered");
+            let run = tokio::time::timeout(std::time::Duration::from_secs(20), run(transport, inputs));
+            run.await.expect("the session ends and every request is answered");
         });
     }
 }

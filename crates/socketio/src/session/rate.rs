@@ -1,30 +1,30 @@
-//! How often a client may send what an application never hears of: pings, pongs, CONNECTs, acks of nothing. Pure; kept by each
-//! layer for its own; time is always an argument.
+//! Rate limits for messages that the application does not receive: pings, pongs, CONNECTs, unexpected acks.
+//! Pure; each layer counts its own; the time is always an argument.
 
 use std::time::{Duration, Instant};
 
-/// Pings or pongs in one second: far above what a heartbeat needs.
+/// The largest number of pings or pongs in one second. Far above the rate of a heartbeat.
 pub(crate) const HEARTBEATS: u32 = 10;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// A counter of events per second.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
-    /// So many in one second.
+    /// The largest number per second.
     max: u32,
-    /// The second that is being permit.
+    /// The start of the current second.
     since: Option<Instant>,
     count: u32,
 }
 
 impl RateLimit {
-    /// Allows `max` in one second.
+    /// Allows `max` per second.
     pub(crate) fn new(max: u32) -> Self {
         Self { max, since: None, count: 0 }
     }
 
-    /// Counts one more; answers whether it is still within the limit.
+    /// Counts one event. Returns whether it is within the limit.
     pub(crate) fn allows(&mut self, now: Instant) -> bool {
         let is_same = self.since.is_some_and(|since| now.saturating_duration_since(since) < SECOND);
         if !is_same {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_in_a_second_pass_and_the_eleventh_does_not() {
+    fn ten_in_one_second_are_allowed_and_the_eleventh_is_not() {
         let start = Instant::now();
         let mut pace = RateLimit::new(10);
         assert!((0..10).all(|_| pace.allows(start)));

@@ -1,4 +1,4 @@
-//! Every session of the process by its id, for requests that come to another worker than the session lives on.
+//! The sessions of the process by id, for requests that arrive at another worker than the session's.
 
 use std::{
     collections::HashMap,
@@ -9,70 +9,71 @@ use actix::Addr;
 
 use super::{Session, handler::SessionHandler};
 
-/// See the module.
-pub(crate) struct Registry<O: SessionHandler>(Arc<Mutex<Sessions<O>>>);
+/// The sessions of the process.
+pub(crate) struct Registry<T: SessionHandler>(Arc<Mutex<Sessions<T>>>);
 
-type Sessions<O> = HashMap<Box<str>, RegisteredSession<O>>;
+type Sessions<T> = HashMap<Box<str>, RegisteredSession<T>>;
 
-struct RegisteredSession<O: SessionHandler> {
-    session: Addr<Session<O>>,
+struct RegisteredSession<T: SessionHandler> {
+    session: Addr<Session<T>>,
     owner: Option<String>,
-    /// Whether the client send who it is with every request: it has after the first.
+    /// Whether the client identifies itself with every request. `None` before the second request.
     sends_owner: Option<bool>,
 }
 
 /// Why a request does not reach a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LookupError {
-    /// There is none of this id.
+    /// No session has this id.
     NotFound,
-    /// It is somebody else's.
+    /// The session has another owner.
     OtherOwner,
 }
 
-impl<O: SessionHandler> Clone for Registry<O> {
+impl<T: SessionHandler> Clone for Registry<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<O: SessionHandler> Default for Registry<O> {
+impl<T: SessionHandler> Default for Registry<T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<O: SessionHandler> Registry<O> {
-    /// A session has opened.
-    pub(super) fn add(&self, sid: &str, session: Addr<Session<O>>, owner: Option<String>) {
+impl<T: SessionHandler> Registry<T> {
+    /// Adds a session that has opened.
+    pub(super) fn add(&self, sid: &str, session: Addr<Session<T>>, owner: Option<String>) {
         self.sessions().insert(sid.into(), RegisteredSession { session, owner, sends_owner: None });
     }
 
-    /// A session has ended.
+    /// Removes a session that has ended.
     pub(super) fn remove(&self, sid: &str) {
         self.sessions().remove(sid);
     }
 
-    /// The session of this id, for `owner`. Some clients say who they are with the request that opens it and never again, all others
-    /// with every request: which kind this is shows with the second one, and from then on nobody of the other kind passes.
-    pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<O>>, LookupError> {
+    /// The session of this id, for `owner`. Some clients identify themselves only with the request that opens
+    /// the session, all others with every request. The second request determines the kind. From then on
+    /// requests of the other kind are refused.
+    pub(crate) fn find(&self, sid: &str, owner: Option<&str>) -> Result<Addr<Session<T>>, LookupError> {
         let mut sessions = self.sessions();
-        let known = sessions.get_mut(sid).ok_or(LookupError::NotFound)?;
-        let fits = match (known.owner.as_deref(), owner) {
+        let registered = sessions.get_mut(sid).ok_or(LookupError::NotFound)?;
+        let fits = match (registered.owner.as_deref(), owner) {
             (None, _) => true,
-            (Some(_), None) => !*known.sends_owner.get_or_insert(false),
-            (Some(of), Some(by)) => {
-                let fits = of == by;
+            (Some(_), None) => !*registered.sends_owner.get_or_insert(false),
+            (Some(expected), Some(actual)) => {
+                let fits = expected == actual;
                 if fits {
-                    known.sends_owner = Some(true);
+                    registered.sends_owner = Some(true);
                 }
                 fits
             }
         };
-        if fits { Ok(known.session.clone()) } else { Err(LookupError::OtherOwner) }
+        if fits { Ok(registered.session.clone()) } else { Err(LookupError::OtherOwner) }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, Sessions<O>> {
+    fn sessions(&self) -> MutexGuard<'_, Sessions<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

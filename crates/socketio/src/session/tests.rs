@@ -2,7 +2,7 @@
 
 use crate::{
     CloseReason, Config, Encoded,
-    connection::End,
+    connection::EndRequest,
     session::{Inbound, PipeInput},
     testing::{PIPE, open_session, worker},
 };
@@ -12,7 +12,7 @@ fn event(name: &str) -> Encoded {
 }
 
 #[actix_rt::test]
-async fn opens_then_answers_connect_then_passes_events_on() {
+async fn a_session_opens_answers_connect_and_delivers_events() {
     let client = open_session(&worker(Config::default()));
     client.send("40").await;
     client.send("427[\"hi\"]").await;
@@ -24,7 +24,7 @@ async fn opens_then_answers_connect_then_passes_events_on() {
 }
 
 #[actix_rt::test]
-async fn what_is_sent_before_the_answer_to_connect_is_held_back() {
+async fn packets_before_the_connect_answer_are_held_back() {
     let worker = worker(Config::default());
     let client = open_session(&worker);
     client.send("40{\"wait\":1}").await;
@@ -39,7 +39,7 @@ async fn what_is_sent_before_the_answer_to_connect_is_held_back() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_leaves_while_the_application_decides_is_not_let_in() {
+async fn a_client_that_leaves_before_the_application_answers_is_not_accepted() {
     let client = open_session(&worker(Config::default()));
     client.send("40{\"wait\":1}").await;
     client.send("41").await;
@@ -52,7 +52,7 @@ async fn a_client_that_leaves_while_the_application_decides_is_not_let_in() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_joins_and_leaves_without_end_does_not_pile_up_decisions() {
+async fn pending_connects_of_one_client_are_bounded() {
     let client = open_session(&worker(Config { max_namespaces: 2, ..Config::default() }));
     for _ in 0..2 {
         client.send("40{\"wait\":1}").await;
@@ -63,11 +63,14 @@ async fn a_client_that_joins_and_leaves_without_end_does_not_pile_up_decisions()
     client.gate.notify_one();
     tokio::task::yield_now().await;
     client.send("40").await;
-    assert!(client.received()[0].starts_with("40{\"sid\":\""), "and may join once one is decided");
+    assert!(
+        client.received()[0].starts_with("40{\"sid\":\""),
+        "the client may join once a CONNECT is answered"
+    );
 }
 
 #[actix_rt::test]
-async fn a_client_that_sends_pongs_without_end_is_closed() {
+async fn a_client_that_floods_pongs_is_closed() {
     let client = open_session(&worker(Config::default()));
     for _ in 0..10 {
         client.send("3").await;
@@ -78,31 +81,31 @@ async fn a_client_that_sends_pongs_without_end_is_closed() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_joins_nothing_without_end_is_closed() {
+async fn a_client_that_floods_refused_connects_is_closed() {
     let client = open_session(&worker(Config::default()));
     for _ in 0..20 {
         client.send("40{\"fail\":1}").await;
     }
     assert_eq!(client.received().len(), 21, "each was answered");
     client.send("40{\"fail\":1}").await;
-    let words = "44{\"message\":\"Too many CONNECTs in one second\"}";
-    assert_eq!(client.received(), [words, "close 1008 flood"]);
+    let refusal = "44{\"message\":\"Too many CONNECTs in one second\"}";
+    assert_eq!(client.received(), [refusal, "close 1008 flood"]);
 }
 
 #[actix_rt::test]
-async fn who_has_joined_nothing_goes_when_too_many_others_have_come() {
+async fn an_unjoined_session_is_closed_when_too_many_open_after_it() {
     let worker = worker(Config { max_unjoined: 2, ..Config::default() });
     let joined = open_session(&worker);
     joined.send("40").await;
-    let waits = open_session(&worker);
+    let unjoined = open_session(&worker);
     let others = [open_session(&worker), open_session(&worker)];
-    waits.send("6").await;
-    assert!(!waits.session.connected() && joined.session.connected());
+    unjoined.send("6").await;
+    assert!(!unjoined.session.connected() && joined.session.connected());
     assert!(others.iter().all(|other| other.session.connected()));
 }
 
 #[actix_rt::test]
-async fn a_client_that_answers_what_nobody_asked_without_end_is_closed() {
+async fn a_client_that_floods_unexpected_acks_is_closed() {
     let client = open_session(&worker(Config::default()));
     client.send("40").await;
     for _ in 0..1000 {
@@ -114,7 +117,7 @@ async fn a_client_that_answers_what_nobody_asked_without_end_is_closed() {
 }
 
 #[actix_rt::test]
-async fn an_event_before_the_answer_to_connect_comes_after_connected() {
+async fn an_early_event_is_delivered_after_connected() {
     let client = open_session(&worker(Config::default()));
     client.send("40{\"wait\":1}").await;
     client.send("421[\"early\"]").await;
@@ -126,8 +129,8 @@ async fn an_event_before_the_answer_to_connect_comes_after_connected() {
 }
 
 #[actix_rt::test]
-async fn a_peer_can_say_why_before_its_client_is_cut_for_going_beyond_a_limit() {
-    // The official client's own tests expect 1009 without a reason.
+async fn a_peer_can_emit_before_its_client_is_closed_for_exceeding_a_limit() {
+    // The tests of the official client expect 1009 without a reason.
     for (reason, close) in [(CloseReason::Flood, "close 1008 flood"), (CloseReason::TooLarge, "close 1009")] {
         let client = open_session(&worker(Config::default()));
         client.send("40{\"warn\":1}").await;
@@ -144,7 +147,7 @@ async fn a_peer_can_say_why_before_its_client_is_cut_for_going_beyond_a_limit() 
 }
 
 #[actix_rt::test]
-async fn the_answer_to_a_close_frame_carries_its_code() {
+async fn the_answer_to_a_close_frame_contains_its_code() {
     for (code, answer) in [(Some(3999), "close 3999"), (None, "close 1000")] {
         let client = open_session(&worker(Config::default()));
         let _ =
@@ -154,7 +157,7 @@ async fn the_answer_to_a_close_frame_carries_its_code() {
 }
 
 #[actix_rt::test]
-async fn a_refused_client_leaves_no_socket_behind() {
+async fn a_refused_client_leaves_no_socket() {
     let client = open_session(&worker(Config::default()));
     client.send("40{\"fail\":1}").await;
     assert_eq!(client.received()[1..], ["44{\"message\":\"no\"}"]);
@@ -162,13 +165,13 @@ async fn a_refused_client_leaves_no_socket_behind() {
 }
 
 #[actix_rt::test]
-async fn only_the_first_reason_to_end_counts_and_the_peer_hears_it_once() {
+async fn only_the_first_reason_takes_effect_and_closed_is_called_once() {
     let client = open_session(&worker(Config::default()));
     client.send("40").await;
     client.connection.end(CloseReason::PingTimeout);
     client.connection.end(CloseReason::Slow);
     client.send("42[\"late\"]").await;
-    let _ = client.session.send(End::Session(CloseReason::ServerClose)).await;
+    let _ = client.session.send(EndRequest::Session(CloseReason::ServerClose)).await;
     assert_eq!(*client.events.borrow(), ["connected", "closed: ping timeout"]);
     assert_eq!(client.received().last().map(String::as_str), Some("close 1008 ping timeout"));
     assert_eq!(client.worker.local.count(), 0);

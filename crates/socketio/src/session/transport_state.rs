@@ -1,20 +1,20 @@
-//! What carries a session at the moment, pure: a WebSocket, or long-polling requests that may be about to give way to one
+//! The transport of a session, pure: a WebSocket, or long-polling requests with an optional probing WebSocket
 //! (Engine.IO protocol 4, "Upgrade"). Driven by [`super::Session`].
 
-/// One WebSocket among all of the process.
+/// The id of a pipe, unique in the process. A pipe is the actor that reads one WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PipeId(pub(crate) u64);
 
-/// See the module.
+/// The current transport and its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransportState {
-    /// Everything goes through this pipe.
+    /// All packets are sent over this pipe.
     WebSocket(PipeId),
-    /// At most one GET waits and one POST runs; a pipe may be probing.
+    /// Long-polling. At most one GET and one POST are in progress. A pipe may probe.
     Polling { get: bool, post: bool, probe: Option<Probe> },
 }
 
-/// A WebSocket that has not taken over yet.
+/// A WebSocket that has not completed the upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Probe {
     pub(crate) pipe: PipeId,
@@ -22,51 +22,51 @@ pub(crate) struct Probe {
     pub(crate) answered: bool,
 }
 
-/// What a pipe is to the session.
+/// The role of a pipe in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PipeRole {
-    /// It carries the session.
+    /// It is the session's transport.
     Active,
-    /// It probes.
+    /// It probes for an upgrade.
     Probing,
-    /// Neither, or not any more.
+    /// Neither, or no longer.
     Unrelated,
 }
 
-/// What a probing pipe's text means.
+/// The action for a text from a probing pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbeAction {
-    /// Response it.
-    Response,
-    /// It carries the session from now on.
+    /// Answer it with `3probe`.
+    Answer,
+    /// The pipe is the session's transport from now on.
     Upgrade,
-    /// It makes no sense: close that pipe.
+    /// The text is invalid: close the pipe.
     Close,
 }
 
-/// A request that does not fit the transport's state.
+/// A request that conflicts with the transport's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransportConflict {
-    /// The session lives on another transport, and is unharmed.
+    /// The session uses another transport. The session is not affected.
     WrongTransport,
-    /// Two of a kind at once: the session ends.
+    /// Two requests of the same kind at once. The session ends.
     Overlap,
 }
 
 impl TransportState {
-    /// A new session over long-polling.
+    /// The state of a new long-polling session.
     pub(crate) const POLLING: Self = Self::Polling { get: false, post: false, probe: None };
 
-    /// What `pipe` is to the session.
+    /// The role of `pipe`.
     pub(crate) fn role(&self, pipe: PipeId) -> PipeRole {
         match self {
-            Self::WebSocket(own) if *own == pipe => PipeRole::Active,
+            Self::WebSocket(active) if *active == pipe => PipeRole::Active,
             Self::Polling { probe: Some(probe), .. } if probe.pipe == pipe => PipeRole::Probing,
             _ => PipeRole::Unrelated,
         }
     }
 
-    /// A GET came and waits from now on.
+    /// A GET begins.
     pub(crate) fn start_get(&mut self) -> Result<(), TransportConflict> {
         match self {
             Self::WebSocket(_) => Err(TransportConflict::WrongTransport),
@@ -74,14 +74,14 @@ impl TransportState {
         }
     }
 
-    /// The GET that waited was answered.
+    /// The pending GET was answered.
     pub(crate) fn end_get(&mut self) {
         if let Self::Polling { get, .. } = self {
             *get = false;
         }
     }
 
-    /// A POST came; its body is on its way.
+    /// A POST begins.
     pub(crate) fn start_post(&mut self) -> Result<(), TransportConflict> {
         match self {
             Self::WebSocket(_) => Err(TransportConflict::WrongTransport),
@@ -89,14 +89,14 @@ impl TransportState {
         }
     }
 
-    /// The POST that ran is over.
+    /// The POST is complete.
     pub(crate) fn end_post(&mut self) {
         if let Self::Polling { post, .. } = self {
             *post = false;
         }
     }
 
-    /// A WebSocket wants to probe; one at a time may.
+    /// A WebSocket begins to probe. Only one may probe at a time.
     pub(crate) fn start_probe(&mut self, pipe: PipeId) -> Result<(), TransportConflict> {
         match self {
             Self::Polling { probe: probe @ None, .. } => {
@@ -107,13 +107,13 @@ impl TransportState {
         }
     }
 
-    /// The probing pipe input something.
+    /// The probing pipe received a text.
     pub(crate) fn receive_probe(&mut self, text: &str) -> ProbeAction {
         let Self::Polling { probe: Some(probe), .. } = self else { return ProbeAction::Close };
         match text {
             "2probe" => {
                 probe.answered = true;
-                ProbeAction::Response
+                ProbeAction::Answer
             }
             "5" => {
                 *self = Self::WebSocket(probe.pipe);
@@ -123,19 +123,19 @@ impl TransportState {
         }
     }
 
-    /// The probing pipe is gone; the session goes on polling, and another may probe.
+    /// The probing pipe is closed. The session stays on long-polling, and another pipe may probe.
     pub(crate) fn end_probe(&mut self) {
         if let Self::Polling { probe, .. } = self {
             *probe = None;
         }
     }
 
-    /// Whether a GET that waits must be released, so that the client can switch.
+    /// Whether a pending GET must be released so that the client can upgrade.
     pub(crate) fn must_release_get(&self) -> bool {
         matches!(self, Self::Polling { get: true, probe: Some(Probe { answered: true, .. }), .. })
     }
 
-    /// The transport's name as clients know it.
+    /// The transport's name in the protocol.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::WebSocket(_) => "websocket",
@@ -156,7 +156,7 @@ mod tests {
     const B: PipeId = PipeId(2);
 
     #[test]
-    fn one_get_and_one_post_at_a_time() {
+    fn one_get_and_one_post_are_allowed_at_a_time() {
         let mut transport = TransportState::POLLING;
         assert_eq!(transport.start_get(), Ok(()));
         assert_eq!(transport.start_post(), Ok(()));
@@ -169,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_takes_over() {
+    fn a_probe_completes_the_upgrade() {
         let mut transport = TransportState::POLLING;
         assert_eq!(transport.start_get(), Ok(()));
         assert_eq!(transport.start_probe(A), Ok(()));
         assert_eq!(transport.role(A), PipeRole::Probing);
         assert!(!transport.must_release_get());
-        assert_eq!(transport.receive_probe("2probe"), ProbeAction::Response);
+        assert_eq!(transport.receive_probe("2probe"), ProbeAction::Answer);
         assert!(transport.must_release_get());
         assert_eq!(transport.receive_probe("5"), ProbeAction::Upgrade);
         assert_eq!(transport.role(A), PipeRole::Active);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_probe_is_turned_away_and_a_failed_one_makes_room() {
+    fn a_second_probe_is_refused_until_the_first_has_failed() {
         let mut transport = TransportState::POLLING;
         assert_eq!(transport.start_probe(A), Ok(()));
         assert_eq!(transport.start_probe(B), Err(TransportConflict::WrongTransport));

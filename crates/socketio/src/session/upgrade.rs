@@ -1,5 +1,5 @@
-//! From long-polling to a WebSocket (Engine.IO protocol 4, "Upgrade"): a pipe probes with an send_queue of its own, and when the
-//! client send so, goes on with the session's.
+//! The upgrade from long-polling to a WebSocket (Engine.IO protocol 4, "Upgrade"): a pipe probes with a send
+//! queue of its own, and continues with the session's queue when the client completes the upgrade.
 
 use std::sync::Arc;
 
@@ -14,38 +14,39 @@ use crate::{
     close::CloseReason, connection::send_queue::SendQueue, encoded::Encoded, engine::frame, tcp::TcpHandle,
 };
 
-/// A WebSocket for a session that exists.
+/// A WebSocket that probes for an existing session.
 #[derive(Message)]
 #[rtype(result = "Result<(), TransportConflict>")]
 pub(crate) struct Probe {
     pub(crate) pipe: PipeId,
-    /// What goes out over the pipe until it takes over.
+    /// The queue that the pipe sends from until the upgrade completes.
     pub(crate) send_queue: Arc<SendQueue>,
     pub(crate) tcp: Arc<TcpHandle>,
 }
 
-/// A pipe that probes, as the session global_waits_left it.
+/// A probing pipe.
 pub(super) struct ProbingPipe {
     send_queue: Arc<SendQueue>,
     tcp: Arc<TcpHandle>,
 }
 
 impl ProbingPipe {
-    /// Closes the pipe, send why and counts it; the session is not touched. `echo` is the code of the client's own close frame.
+    /// Closes the pipe and counts the reason. The session is not affected. `echo` is the code of the client's
+    /// close frame.
     pub(super) fn close(self, reason: CloseReason, echo: Option<u16>) {
         let close = echo
             .map_or_else(|| frame::close(reason.code(), reason.in_frame()), |code| frame::close(code, ""));
         self.send_queue.finish(close);
         metrics::counter!("socketio_upgrade_probes_closed_total", "reason" => reason.as_str()).increment(1);
-        tracing::debug!(reason = reason.as_str(), "a probe ended");
+        tracing::debug!(reason = reason.as_str(), "upgrade probe closed");
     }
 }
 
-impl<O: SessionHandler> Session<O> {
-    /// The probing pipe input something.
+impl<T: SessionHandler> Session<T> {
+    /// The probing pipe received a text.
     pub(super) fn receive_probe(&mut self, text: &str, ctx: &mut Context<Self>) {
         match self.transport.receive_probe(text) {
-            ProbeAction::Response => {
+            ProbeAction::Answer => {
                 let Some(probing_pipe) = &self.probing_pipe else { return };
                 probing_pipe.send_queue.push(Encoded::from_engine("3probe").frames(), false, self.now());
                 if self.transport.must_release_get() {
@@ -62,7 +63,8 @@ impl<O: SessionHandler> Session<O> {
         }
     }
 
-    /// The probing pipe is gone or must go; the session goes on polling. See [`ProbingPipe::close`].
+    /// The probing pipe was closed or must be closed. The session stays on long-polling. See
+    /// [`ProbingPipe::close`].
     pub(super) fn end_probe(&mut self, reason: CloseReason, echo: Option<u16>) {
         self.transport.end_probe();
         if let Some(probing_pipe) = self.probing_pipe.take() {
@@ -71,7 +73,7 @@ impl<O: SessionHandler> Session<O> {
     }
 }
 
-impl<O: SessionHandler> Handler<Probe> for Session<O> {
+impl<T: SessionHandler> Handler<Probe> for Session<T> {
     type Result = Result<(), TransportConflict>;
 
     fn handle(&mut self, Probe { pipe, send_queue, tcp }: Probe, ctx: &mut Context<Self>) -> Self::Result {

@@ -1,5 +1,5 @@
-//! Where sessions live: a server's numbers, its [`HandlerFactory`] and its registry, on one worker. Made by [`crate::server`], held by
-//! sessions and transports.
+//! A server on one worker: its configuration, its [`HandlerFactory`] and its registry. Created by
+//! [`crate::server`], used by sessions and transports.
 
 use std::{
     cell::RefCell,
@@ -22,45 +22,46 @@ use crate::{
     socket::LocalSockets,
 };
 
-/// What speaks over the sessions of a server.
+/// Creates the handlers of a server's sessions.
 pub(crate) trait HandlerFactory: 'static {
     type Admission: 'static;
-    type SessionHandler: SessionHandler;
+    type Handler: SessionHandler;
 
-    /// May this request open a session?
+    /// See [`crate::App::admit`].
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal>;
 
-    /// Headers for the answer that opens a session.
+    /// See [`crate::App::headers`].
     fn headers(&self, request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)>;
 
-    /// Whose request this is; see [`crate::App::owner`].
+    /// See [`crate::App::owner`].
     fn owner(&self, _: &HttpRequest) -> Option<String> {
         None
     }
 
-    /// Whoever speaks over a new session.
+    /// The handler of a new session.
     fn handler(
         &self,
         worker: &Worker<Self>,
         connection: Rc<Connection>,
         admission: Self::Admission,
-    ) -> Self::SessionHandler;
+    ) -> Self::Handler;
 }
 
-/// What a server is on one worker.
+/// A server on one worker.
 pub(crate) struct Worker<H: HandlerFactory + ?Sized> {
-    pub(crate) host: Arc<H>,
+    pub(crate) factory: Arc<H>,
     pub(crate) config: Arc<Config>,
-    /// For the send_queues of its sessions.
+    /// The limits of the sessions' send queues.
     pub(crate) limits: Limits,
-    pub(crate) registry: Registry<H::SessionHandler>,
+    pub(crate) registry: Registry<H::Handler>,
     pub(crate) local: Rc<LocalSockets>,
-    /// The sessions that opened last, the oldest first, whatever has become of them.
+    /// The sessions that opened last, the oldest first. They may have ended.
     pub(crate) recent_sessions: RefCell<VecDeque<Weak<Connection>>>,
 }
 
 impl<H: HandlerFactory> Worker<H> {
-    /// A session has opened. One that opened long before it, and has still joined nothing, must go.
+    /// Records a session that has opened. Ends the session that opened [`Config::max_unjoined`] sessions
+    /// before it if that one has joined no namespace.
     pub(crate) fn opened(&self, connection: &Rc<Connection>) {
         let mut recent_sessions = self.recent_sessions.borrow_mut();
         recent_sessions.push_back(Rc::downgrade(connection));
@@ -71,7 +72,7 @@ impl<H: HandlerFactory> Worker<H> {
         }
     }
 
-    /// A fresh session id, with the node's name in it when it has one.
+    /// A new session id with the configured suffix.
     pub(crate) fn new_sid(&self) -> Rc<str> {
         format!("{}{}", new_id(), self.config.sid_suffix).into()
     }

@@ -1,5 +1,6 @@
-//! Waits for clients that are behind but do read, so that a burst is not dequeued for their slowness. Who sent the burst waits,
-//! by its [`BackpressureToken`]; all others only where one more batch could be too much for the client. Used by the shard for each batch.
+//! Waits for clients that lag but read, so that a burst does not close them as slow. The sender of the burst
+//! waits by its [`BackpressureToken`]. All senders wait only for clients whose queue one more batch could
+//! fill. Used by the shard for each batch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,21 +9,21 @@ use crate::{
     connection::send_queue::{Pressure, SendQueue},
 };
 
-/// How often they are looked at.
+/// The interval between two checks of a lagging client.
 const CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// After so many idle_checks without any move a client is not waited for until it moves again.
+/// A client without progress in this number of checks is not waited for until it makes progress.
 const MAX_IDLE_CHECKS: u8 = 5;
 
-/// The most idle_checks: a client that reads, but slower than everybody else speaks, is not waited for beyond them.
+/// The largest number of checks per wait, for clients that read, but more slowly than others send.
 const MAX_CHECKS: usize = 20;
 
-/// The clients that fell behind with one batch.
+/// The clients that lag after one batch.
 #[derive(Debug, Default)]
 pub(super) struct LaggingClients {
-    /// With what has a token.
+    /// Clients that lag because of events with a token, by token.
     with_token: Vec<(BackpressureToken, Vec<Arc<SendQueue>>)>,
-    /// With what has none.
+    /// Clients that lag because of events without a token.
     others: Vec<Arc<SendQueue>>,
 }
 
@@ -33,18 +34,18 @@ struct LaggingClient {
 }
 
 impl LaggingClients {
-    /// A client is behind.
+    /// Adds a client that lags.
     pub(super) fn add(&mut self, send_queue: Arc<SendQueue>, token: Option<&BackpressureToken>) {
         let Some(token) = token else { return self.others.push(send_queue) };
-        // A batch global_waits_left few senders, and those of one sender follow each other.
+        // A batch has few senders, and the events of one sender are adjacent.
         match self.with_token.iter_mut().rev().find(|(other, _)| other.is(token)) {
             Some((_, send_queues)) => send_queues.push(send_queue),
             None => self.with_token.push((token.clone(), vec![send_queue])),
         }
     }
 
-    /// Keeps each token until its clients have caught up, 40 ms at most, beside what this waits for: the clients of what has no
-    /// token, likewise, and then all whose send_queues one more batch could fill.
+    /// Waits for the clients in `others`, then for all clients whose queue one more batch could fill.
+    /// Meanwhile each token is held until its clients have caught up. Each wait takes at most 40 ms.
     pub(super) async fn catch_up(self) {
         let Self { with_token, others } = self;
         let mut all = Vec::new();
@@ -60,7 +61,7 @@ impl LaggingClients {
     }
 }
 
-/// Waits until none of `send_queues` is under this pressure, or those that are do not move, for 40 ms at most.
+/// Waits until no queue is under this pressure, or those that are make no progress, at most 40 ms.
 async fn wait_for(mut send_queues: Vec<Arc<SendQueue>>, pressure: Pressure) {
     send_queues.sort_by_key(Arc::as_ptr);
     send_queues.dedup_by(|one, other| Arc::ptr_eq(one, other));
@@ -76,12 +77,12 @@ async fn wait_for(mut send_queues: Vec<Arc<SendQueue>>, pressure: Pressure) {
             clients.iter().for_each(|client| client.send_queue.record_global_wait());
         }
         tokio::time::sleep(CHECK_INTERVAL).await;
-        clients.retain_mut(|client| client.is_worth_waiting_for(pressure));
+        clients.retain_mut(|client| client.should_wait(pressure));
     }
 }
 
 impl LaggingClient {
-    fn is_worth_waiting_for(&mut self, pressure: Pressure) -> bool {
+    fn should_wait(&mut self, pressure: Pressure) -> bool {
         let Some(dequeued) = self.send_queue.lag(pressure) else { return false };
         self.idle_checks = if dequeued == self.dequeued { self.idle_checks + 1 } else { 0 };
         self.dequeued = dequeued;

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use super::*;
 use crate::connection::{budget::Budget, send_queue::Limits};
 
-/// An send_queue of eight frames in which `frames` wait.
+/// A send queue for eight frames that contains `frames`.
 fn send_queue(frames: usize) -> Arc<SendQueue> {
     let budget = Arc::new(Budget::new(10_000));
     let limits = Limits { bytes: 1000, frames: 8, stall: Duration::from_secs(5), budget };
@@ -24,31 +24,31 @@ fn push(send_queue: &SendQueue, frames: usize) {
 }
 
 #[actix_rt::test]
-async fn a_client_that_reads_is_waited_for() {
+async fn senders_wait_for_a_client_that_reads() {
     let send_queue = send_queue(4);
     let waiting = wait_for(vec![send_queue.clone(), send_queue.clone()], Pressure::Behind);
     let reading = async { send_queue.take_if(|_| true) };
     futures_util::join!(waiting, reading);
-    assert_eq!(send_queue.lag(Pressure::Behind), None, "the wait ended because there is room");
+    assert_eq!(send_queue.lag(Pressure::Behind), None, "the wait ended because the queue has capacity");
 }
 
 #[actix_rt::test]
-async fn a_client_that_does_not_read_is_given_up_until_it_moves() {
+async fn senders_do_not_wait_for_a_client_that_does_not_read() {
     let send_queue = send_queue(5);
     wait_for(vec![send_queue.clone()], Pressure::Behind).await;
-    assert_eq!(send_queue.lag(Pressure::Behind), None, "nobody waits for it any more");
+    assert_eq!(send_queue.lag(Pressure::Behind), None, "no sender waits for it");
     send_queue.take_if(|_| true);
     assert!(send_queue.lag(Pressure::Behind).is_some());
 }
 
-/// Whoever sends to a client that is behind waits for it. The next batch, of others, does not.
+/// The sender of the events waits for a client that lags. The next batch, from other senders, does not.
 #[actix_rt::test]
-async fn only_the_sender_waits_for_a_client_that_is_behind() {
+async fn only_its_sender_waits_for_a_lagging_client() {
     let behind = send_queue(5);
-    let ((loud, with_token), (quiet, free)) = (BackpressureToken::new(), BackpressureToken::new());
+    let ((burst, with_token), (quiet, free)) = (BackpressureToken::new(), BackpressureToken::new());
     let mut lagging = LaggingClients::default();
-    lagging.add(behind.clone(), Some(&loud));
-    drop((loud, quiet));
+    lagging.add(behind.clone(), Some(&burst));
+    drop((burst, quiet));
     let mut with_token = std::pin::pin!(with_token.done());
     let others = lagging.catch_up();
     assert!(others.now_or_never().is_some(), "others do not wait");
@@ -59,7 +59,7 @@ async fn only_the_sender_waits_for_a_client_that_is_behind() {
 }
 
 #[actix_rt::test]
-async fn all_wait_for_a_client_that_reads_and_that_one_more_batch_could_be_too_much_for() {
+async fn all_senders_wait_for_a_reading_client_whose_queue_is_critical() {
     let critical = send_queue(6);
     let (token, _wait) = BackpressureToken::new();
     let mut lagging = LaggingClients::default();
@@ -71,9 +71,9 @@ async fn all_wait_for_a_client_that_reads_and_that_one_more_batch_could_be_too_m
     assert_eq!(critical.lag(Pressure::Critical), None);
 }
 
-/// A client that moves just enough to be waited for cannot hold up all others for ever.
+/// A client with minimal progress cannot block all other senders forever.
 #[actix_rt::test]
-async fn all_wait_for_one_client_only_so_long_until_it_has_caught_up() {
+async fn all_senders_wait_for_one_client_only_for_a_bounded_time_until_it_has_caught_up() {
     let slow = send_queue(7);
     let mut batches = 0;
     while slow.lag(Pressure::Critical).is_some() {
@@ -89,10 +89,10 @@ async fn all_wait_for_one_client_only_so_long_until_it_has_caught_up() {
         };
         futures_util::join!(lagging.catch_up(), moving);
         batches += 1;
-        assert!(batches < 100, "it is waited for without end");
+        assert!(batches < 100, "senders wait for it without end");
     }
     assert!(batches > 1);
-    assert!(slow.lag(Pressure::Behind).is_some(), "those that send to it still wait");
+    assert!(slow.lag(Pressure::Behind).is_some(), "its own senders still wait");
     while slow.lag(Pressure::Behind).is_some() {
         slow.take_if(|_| true);
     }

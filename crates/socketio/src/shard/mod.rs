@@ -1,6 +1,5 @@
-//! One per worker: the sockets that live there, who of them is in which room, and their heartbeats. The [`Shard`] actor
-//! takes batches from the [`crate::Io`] and turns the wheel; [`LocalSockets`] is the state itself, which the sessions of the same
-//! thread use directly.
+//! The actor of one worker: it applies batches from [`crate::Io`] to the worker's sockets and advances the
+//! heartbeat wheel. The state is in [`LocalSockets`], which the sessions of the same thread use directly.
 
 mod backpressure;
 mod query;
@@ -18,22 +17,22 @@ use crate::{
     socket::LocalSockets,
 };
 
-/// See the module.
+/// The shard actor of one worker.
 pub(crate) struct Shard {
     local: Rc<LocalSockets>,
     _guard: ShardGuard,
 }
 
-/// Held by a shard; dropping it is the shard's end, which is permit.
+/// Held by a shard. Its drop counts the end of the shard.
 #[derive(Debug)]
 pub(crate) struct ShardGuard(watch::Sender<usize>);
 
-/// Deliver this to the sockets.
+/// Applies a batch of operations to the worker's sockets.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Deliver(pub(crate) Arc<[Operation]>);
 
-/// Close every `of`-th session.
+/// Closes one of every `of` sockets.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CloseSome {
@@ -41,20 +40,20 @@ pub(crate) struct CloseSome {
     pub(crate) of: usize,
 }
 
-/// How many sockets are here?
+/// The number of the worker's sockets.
 #[derive(Message)]
 #[rtype(result = "usize")]
 pub(crate) struct CountSockets;
 
 impl Shard {
-    /// The actor around `local`.
+    /// The shard of `local`.
     pub(crate) fn new(local: Rc<LocalSockets>, alive: ShardGuard) -> Self {
         Self { local, _guard: alive }
     }
 }
 
 impl ShardGuard {
-    /// Of a shard whose end is permit in `ended`.
+    /// A guard that increments `ended` on drop.
     pub(crate) fn new(ended: watch::Sender<usize>) -> Self {
         Self(ended)
     }
@@ -66,7 +65,7 @@ impl Drop for ShardGuard {
     }
 }
 
-/// Does what the application wants done; `lagging` gathers the send_queues that fill up with it.
+/// Applies one operation. Adds the clients that lag after it to `lagging`.
 fn apply(local: &LocalSockets, operation: &Operation, lagging: &mut LaggingClients) {
     match operation {
         Operation::Emit(event) => emit(local, event, lagging),
@@ -103,8 +102,8 @@ impl Actor for Shard {
 }
 
 impl Handler<Deliver> for Shard {
-    /// Resolves when clients that are behind but read have caught up a little: those that are behind with what has no pacer,
-    /// and all that a next batch could be too much for.
+    /// Resolves when lagging clients that read have caught up somewhat: those that lag because of events
+    /// without a token, and all whose queue another batch could fill.
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Deliver(batch): Deliver, _: &mut Self::Context) -> Self::Result {

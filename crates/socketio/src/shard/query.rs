@@ -1,4 +1,4 @@
-//! The questions of [`crate::query`] to one worker.
+//! Queries to the sockets of one worker: the messages behind [`crate::query`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use crate::{
     socket::{LocalSockets, Socket},
 };
 
-/// Who of them is here?
+/// The sockets of a target on this worker.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<SocketInfo>")]
 pub(crate) struct FetchSockets(pub(crate) Target);
 
-/// Send them this, and what do they response?
+/// Sends an event to the sockets of a target on this worker and collects their acks.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Vec<Result<Response, AckError>>")]
 pub(crate) struct EmitWithAck {
@@ -32,8 +32,8 @@ pub(crate) struct EmitWithAck {
 impl Handler<FetchSockets> for Shard {
     type Result = Vec<SocketInfo>;
 
-    fn handle(&mut self, FetchSockets(selection): FetchSockets, _: &mut Self::Context) -> Self::Result {
-        let sockets = selected(&self.local, &selection);
+    fn handle(&mut self, FetchSockets(target): FetchSockets, _: &mut Self::Context) -> Self::Result {
+        let sockets = selected(&self.local, &target);
         sockets.iter().map(|socket| SocketInfo { id: socket.id(), rooms: socket.rooms() }).collect()
     }
 }
@@ -41,28 +41,29 @@ impl Handler<FetchSockets> for Shard {
 impl Handler<EmitWithAck> for Shard {
     type Result = ResponseFuture<Vec<Result<Response, AckError>>>;
 
-    fn handle(&mut self, ask: EmitWithAck, _: &mut Self::Context) -> Self::Result {
-        let sockets = selected(&self.local, &ask.to);
+    fn handle(&mut self, request: EmitWithAck, _: &mut Self::Context) -> Self::Result {
+        let sockets = selected(&self.local, &request.to);
         Box::pin(async move {
-            let args = &&*ask.args;
-            join_all(sockets.iter().map(|socket| socket.emit_with_ack(&ask.name, args, ask.timeout))).await
+            let args = &&*request.args;
+            join_all(sockets.iter().map(|socket| socket.emit_with_ack(&request.name, args, request.timeout)))
+                .await
         })
     }
 }
 
-/// The sockets of a selection that are here.
-fn selected(local: &LocalSockets, selection: &Target) -> Vec<Socket> {
+/// The sockets of a target on this worker.
+fn selected(local: &LocalSockets, target: &Target) -> Vec<Socket> {
     let mut sockets = Vec::new();
-    local.table(&selection.namespace, |table| {
-        table.select_except(&selection.rooms, &selection.except, |_, socket| sockets.push(socket.clone()));
+    local.table(&target.namespace, |table| {
+        table.select_except(&target.rooms, &target.except, |_, socket| sockets.push(socket.clone()));
     });
-    if let Some(room) = &selection.within {
+    if let Some(room) = &target.within {
         sockets.retain(|socket| socket.is_in(room));
     }
     sockets
 }
 
-/// Sends an event to a selection; `lagging` gathers the send_queues that fill up with it.
+/// Sends an event to a target. Adds the clients that lag after it to `lagging`.
 pub(super) fn send(
     local: &LocalSockets,
     to: &Target,

@@ -1,4 +1,4 @@
-//! The shard without a network: batches, exceptions, and the heartbeat's turn.
+//! The shard without a network: batches, exceptions, and heartbeats.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     testing::{RecordingWorker, TestSession, open_session, worker},
 };
 
-fn broadcast(rooms: &[&str], except: Option<SocketId>) -> Operation {
+fn emit(rooms: &[&str], except: Option<SocketId>) -> Operation {
     Operation::Emit(Emit {
         namespace: "/".into(),
         rooms: rooms.iter().map(|room| (*room).into()).collect(),
@@ -22,7 +22,7 @@ fn broadcast(rooms: &[&str], except: Option<SocketId>) -> Operation {
     })
 }
 
-/// A joined client, with what it has been sent so far already read.
+/// A joined client. What it has received so far is discarded.
 async fn client(worker: &(Rc<RecordingWorker>, Arc<Notify>)) -> (TestSession, SocketId) {
     let client = open_session(worker);
     client.send("40").await;
@@ -30,35 +30,35 @@ async fn client(worker: &(Rc<RecordingWorker>, Arc<Notify>)) -> (TestSession, So
     let id = sent[1].split('"').nth(3).unwrap().to_owned();
     let mut found = None;
     worker.0.local.each(&id.as_str().into(), |socket| found = Some(socket.id()));
-    (client, found.expect("every socket is a room of its own"))
+    (client, found.expect("every socket is in the room of its id"))
 }
 
 #[actix_rt::test]
-async fn a_broadcast_goes_to_each_member_once_and_not_to_the_excepted() {
+async fn an_emit_reaches_each_member_once_and_not_the_excepted_socket() {
     let worker = worker(Config::default());
     let io = Io::new();
     io.add(Shard::new(worker.0.local.clone(), io.shard_guard()).start());
     let (alice, alice_id) = client(&worker).await;
     let (bob, bob_id) = client(&worker).await;
-    let enter = |of: &SocketId, room: &str| Operation::Join { of: of.room(), room: room.into() };
+    let join_room = |of: &SocketId, room: &str| Operation::Join { of: of.room(), room: room.into() };
     let batch = vec![
-        enter(&alice_id, "a"),
-        enter(&bob_id, "a"),
-        enter(&bob_id, "b"),
-        broadcast(&["a", "b"], None),
-        broadcast(&["a"], Some(alice_id.clone())),
+        join_room(&alice_id, "a"),
+        join_room(&bob_id, "a"),
+        join_room(&bob_id, "b"),
+        emit(&["a", "b"], None),
+        emit(&["a"], Some(alice_id.clone())),
         Operation::Leave { of: bob_id.room(), room: "a".into() },
-        broadcast(&["a"], None),
-        broadcast(&[], None),
+        emit(&["a"], None),
+        emit(&[], None),
     ];
     io.send(batch).await;
-    assert_eq!(alice.received().len(), 3, "both rooms, after bob left, everybody");
-    assert_eq!(bob.received().len(), 3, "both rooms once, except alice, everybody");
+    assert_eq!(alice.received().len(), 3, "both rooms, after bob left, the whole namespace");
+    assert_eq!(bob.received().len(), 3, "both rooms once, except alice, the whole namespace");
     assert_eq!(io.count().await, 2);
 }
 
 #[actix_rt::test]
-async fn a_selection_is_sent_to_found_and_asked() {
+async fn a_target_is_sent_to_fetched_and_queried() {
     let worker = worker(Config::default());
     let io = Io::new();
     io.add(Shard::new(worker.0.local.clone(), io.shard_guard()).start());
@@ -86,12 +86,12 @@ async fn a_selection_is_sent_to_found_and_asked() {
         alice.send("430[\"yes\"]").await;
     };
     let (responses, ()) = futures_util::join!(asked, answered);
-    let given = vec![crate::Response { args: vec!["yes".into()], attachments: Vec::new() }];
-    assert_eq!(responses, Ok(Responses { given, missing: 1 }), "bob stays silent");
+    let received = vec![crate::Response { args: vec!["yes".into()], attachments: Vec::new() }];
+    assert_eq!(responses, Ok(Responses { received, missing: 1 }), "bob does not answer");
 }
 
 #[actix_rt::test]
-async fn a_socket_that_has_left_knows_the_rooms_it_was_in() {
+async fn a_socket_that_has_left_returns_its_last_rooms() {
     let worker = worker(Config::default());
     let (alice, alice_id) = client(&worker).await;
     let mut found = None;
@@ -104,7 +104,7 @@ async fn a_socket_that_has_left_knows_the_rooms_it_was_in() {
 }
 
 #[actix_rt::test]
-async fn a_dismissed_client_is_told_and_its_connection_lives() {
+async fn disconnect_sends_a_packet_and_keeps_the_connection_open() {
     let worker = worker(Config::default());
     let (alice, alice_id) = client(&worker).await;
     apply(
@@ -119,12 +119,12 @@ async fn a_dismissed_client_is_told_and_its_connection_lives() {
 }
 
 #[actix_rt::test]
-async fn an_expelled_client_is_told_in_every_namespace_it_is_in() {
+async fn disconnect_with_close_sends_a_packet_in_every_joined_namespace() {
     let worker = worker(Config::default());
     let (alice, alice_id) = client(&worker).await;
     alice.send("40/other").await;
     alice.send("40/waiting,{\"wait\":1}").await;
-    assert_eq!(alice.received().len(), 1, "the response of the other namespace");
+    assert_eq!(alice.received().len(), 1, "the CONNECT answer of the other namespace");
     apply(
         &worker.0.local,
         &Operation::Disconnect { of: alice_id.room(), close: Some(CloseReason::ServerClose) },
@@ -136,12 +136,12 @@ async fn an_expelled_client_is_told_in_every_namespace_it_is_in() {
 }
 
 #[actix_rt::test]
-async fn a_full_outbox_ends_that_session_alone() {
+async fn a_full_send_queue_closes_only_its_session() {
     let worker = worker(Config { send_queue_frames: 2, ..Config::default() });
     let (alice, _) = client(&worker).await;
     let (bob, _) = client(&worker).await;
     for _ in 0..3 {
-        apply(&worker.0.local, &broadcast(&[], None), &mut LaggingClients::default());
+        apply(&worker.0.local, &emit(&[], None), &mut LaggingClients::default());
         assert_eq!(alice.received().len(), 1);
     }
     bob.send("3").await;
@@ -151,7 +151,7 @@ async fn a_full_outbox_ends_that_session_alone() {
 }
 
 #[actix_rt::test]
-async fn the_wheel_pings_and_then_gives_up() {
+async fn the_wheel_pings_and_then_closes() {
     let beat = Duration::from_millis(100);
     let worker = worker(Config { ping_interval: beat, ping_timeout: beat, ..Config::default() });
     let (alice, _) = client(&worker).await;

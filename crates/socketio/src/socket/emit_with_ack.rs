@@ -1,4 +1,5 @@
-//! Events of ours that want an ack: each waits under its id until the client answers, leaves, or takes too long.
+//! Events of the server that request an ack. Each pending ack is registered under its id until the client
+//! answers, leaves, or the timeout elapses.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 impl Socket {
-    /// Sends an event and waits for the client's ack. `args` serialises to an array.
+    /// Sends an event and waits for the client's ack. `args` must serialise to an array.
     ///
     /// # Errors
     /// See [`AckError`].
@@ -28,8 +29,8 @@ impl Socket {
         self.emit_binary_with_ack(name, args, &[], timeout).await
     }
 
-    /// Sends an event with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`, and waits for the client's
-    /// ack.
+    /// Sends an event with binary arguments and waits for the client's ack. `args` refers to the attachments
+    /// by `{"_placeholder":true,"num":N}`.
     ///
     /// # Errors
     /// See [`AckError`].
@@ -64,10 +65,11 @@ impl Socket {
         Ok(receiver)
     }
 
-    /// The client receive_ack an event of ours. An unknown id means nothing: the response may be late. Responses whether it was known.
+    /// An ack was received. An unknown id has no effect, because an ack may be late. Returns whether the ack
+    /// was pending.
     pub(crate) fn receive_ack(&self, id: u64, args: Vec<Value>, attachments: Vec<Bytes>) -> bool {
-        let waiting = self.0.pending_acks.borrow_mut().remove(&id);
-        // The one who asked may have stopped waiting.
-        waiting.map(|waiting| waiting.send(Response { args, attachments })).is_some()
+        let pending = self.0.pending_acks.borrow_mut().remove(&id);
+        // The receiver may be dropped already.
+        pending.map(|pending| pending.send(Response { args, attachments })).is_some()
     }
 }

@@ -1,30 +1,31 @@
-//! Socket ids.
+//! The ids of sockets.
 
 use std::{fmt, sync::Arc};
 
 use crate::{Room, engine::handshake::new_id};
 
-/// The public id of a socket: unguessable, but no credential. Every socket is in a room of this name.
+/// The public id of a socket. Unguessable, but not a credential. Every socket is in the room with its id as
+/// name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SocketId(Arc<str>);
 
 impl SocketId {
-    /// The id as it goes over the tcp.
+    /// The id as text, as clients receive it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A fresh one.
+    /// A new random id.
     pub fn random() -> Self {
         Self(new_id().into())
     }
 
-    /// The id that a stored text of an earlier one names.
+    /// An id from its stored text.
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The room that only this socket is in.
+    /// The room that contains only this socket.
     pub fn room(&self) -> Room {
         self.0.clone()
     }

@@ -1,4 +1,5 @@
-//! The sockets of one worker and their rooms. Single-threaded: sockets call it directly, the shard on behalf of everybody else.
+//! The sockets of one worker, their rooms and the heartbeats of their sessions. Single-threaded: sockets call
+//! it directly, other workers through the shard.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
@@ -7,21 +8,21 @@ use futures_util::future::join_all;
 use super::{Socket, room_table::RoomTable};
 use crate::{Config, Room, close::CloseReason, heartbeat::Heartbeats};
 
-/// See the module.
+/// The sockets of one worker.
 pub(crate) struct LocalSockets {
     namespaces: RefCell<HashMap<Rc<str>, RoomTable<Socket>>>,
-    /// The heartbeats of the sessions under the sockets.
+    /// The heartbeats of the worker's sessions.
     pub(crate) heartbeats: Heartbeats,
 }
 
 impl LocalSockets {
-    /// An empty worker.
+    /// A worker without sockets.
     pub(crate) fn new(config: &Config) -> Self {
         Self { namespaces: RefCell::default(), heartbeats: Heartbeats::new(config) }
     }
 
-    /// Adds a socket to its namespace.
-    pub(crate) fn enter(&self, socket: &Socket) -> usize {
+    /// Adds a socket to its namespace. Returns its key.
+    pub(crate) fn add(&self, socket: &Socket) -> usize {
         let mut namespaces = self.namespaces.borrow_mut();
         match namespaces.get_mut(socket.namespace()) {
             Some(table) => table.add(socket.clone()),
@@ -30,16 +31,16 @@ impl LocalSockets {
     }
 
     /// Removes a socket from its namespace.
-    pub(crate) fn exit(&self, namespace: &str, key: usize) {
+    pub(crate) fn remove(&self, namespace: &str, key: usize) {
         self.table(namespace, |table| table.remove(key));
     }
 
-    /// Puts a socket into a room.
+    /// Adds a socket to a room.
     pub(crate) fn join(&self, namespace: &str, key: usize, room: &Room) {
         self.table(namespace, |table| table.join(key, room));
     }
 
-    /// Takes a socket out of a room.
+    /// Removes a socket from a room.
     pub(crate) fn leave(&self, namespace: &str, key: usize, room: &Room) {
         self.table(namespace, |table| table.leave(key, room));
     }
@@ -54,31 +55,32 @@ impl LocalSockets {
         self.table(namespace, |table| table.rooms_of(key)).unwrap_or_default()
     }
 
-    /// Acts on the sockets of a namespace.
+    /// Applies `apply` to the sockets of a namespace. `None` if the namespace has no sockets.
     pub(crate) fn table<T>(
         &self,
         namespace: &str,
-        act: impl FnOnce(&mut RoomTable<Socket>) -> T,
+        apply: impl FnOnce(&mut RoomTable<Socket>) -> T,
     ) -> Option<T> {
-        self.namespaces.borrow_mut().get_mut(namespace).map(act)
+        self.namespaces.borrow_mut().get_mut(namespace).map(apply)
     }
 
-    /// How many sockets are here, in all namespaces.
+    /// The number of sockets in all namespaces.
     pub(crate) fn count(&self) -> usize {
         self.namespaces.borrow().values().map(RoomTable::len).sum()
     }
 
-    /// Acts on every socket in `room`, in any namespace, none of them borrowed meanwhile.
-    pub(crate) fn each(&self, room: &Room, mut act: impl FnMut(&Socket)) {
+    /// Applies `apply` to every socket in `room`, in any namespace. The tables are not borrowed during the
+    /// calls.
+    pub(crate) fn each(&self, room: &Room, mut apply: impl FnMut(&Socket)) {
         let mut sockets = Vec::new();
         for table in self.namespaces.borrow_mut().values_mut() {
             table.select(std::slice::from_ref(room), |_, socket| sockets.push(socket.clone()));
         }
-        sockets.iter().for_each(&mut act);
+        sockets.iter().for_each(&mut apply);
     }
 
-    /// Closes one of every `of` sockets that are not closing yet; resolves when they have the acks they have asked for and are
-    /// closed.
+    /// Closes one of every `of` sockets that are not closing yet. Resolves when their acks are sent and they
+    /// are closed.
     pub(crate) fn close_some(&self, reason: CloseReason, of: usize) -> impl Future<Output = ()> + use<> {
         let mut sockets = Vec::new();
         for table in self.namespaces.borrow_mut().values_mut() {

@@ -1,23 +1,26 @@
-//! How far in a log a client has read that has left: what recovery goes on from when the client itself does not know. The
-//! socket notes what it sends of the log; [`crate::InMemoryRecovery`] and applications ask.
+//! How far a client that has left has read the log. Recovery continues from there if the client sends no
+//! offset. The socket records the positions that it sends; [`crate::InMemoryRecovery`] and applications read
+//! them.
 
 use super::Socket;
 
-/// Where in the log a client is that has left, by what this side saw ([`Socket::read_position`]).
+/// The log position that a client had received when it left, as far as the server can determine it
+/// ([`Socket::read_position`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadPosition {
-    /// It closed the connection and was sent nothing of the log on it.
+    /// The client closed the connection, and received no event of the log on it.
     Start,
-    /// It closed the connection when it had everything up to this [`crate::Encoded::at`] position, and nothing behind it.
+    /// The client closed the connection after it had received all events up to this [`crate::Encoded::at`]
+    /// position, and no later event.
     At(u64),
-    /// Nobody can say: it is still there, it was cut, or something was waiting for it.
+    /// Undetermined: the connection is open, or was lost, or events were queued when it closed.
     Unknown,
 }
 
 impl Socket {
-    /// Where a client that has left is in the log. Ask in [`crate::Peer::closed`].
+    /// The log position of a client that has left. Call it in [`crate::Peer::closed`].
     pub fn read_position(&self) -> ReadPosition {
-        match self.0.reached.get() {
+        match self.0.last_position.get() {
             _ if !self.0.connection.client_closed_after(self.0.last_position_push.get()) => {
                 ReadPosition::Unknown
             }
@@ -26,9 +29,9 @@ impl Socket {
         }
     }
 
-    /// The client was sent the log up to `position` just now.
+    /// Records that the log up to `position` was sent.
     pub(super) fn record_position(&self, position: Option<u64>) {
-        self.0.reached.set(self.0.reached.get().max(position));
+        self.0.last_position.set(self.0.last_position.get().max(position));
         self.0.last_position_push.set(self.0.connection.pushed());
     }
 }

@@ -1,4 +1,4 @@
-//! Where in the log a client is that has left: known only when nothing was waiting for it.
+//! The read position of a client that has left: determined only if nothing was queued.
 
 use super::*;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 fn entry(position: u64) -> Encoded {
-    Encoded::event("/", "input", &(), None).unwrap().at(position)
+    Encoded::event("/", "message", &(), None).unwrap().at(position)
 }
 
 async fn joined() -> (TestSession, Socket) {
@@ -19,26 +19,26 @@ async fn joined() -> (TestSession, Socket) {
 }
 
 #[actix_rt::test]
-async fn a_client_that_closed_with_all_of_the_log_taken_is_where_that_ended() {
+async fn a_client_that_closed_with_an_empty_queue_is_at_the_last_position() {
     let (client, socket) = joined().await;
     socket.send(&entry(3));
     socket.send(&entry(4));
-    assert_eq!(socket.read_position(), ReadPosition::Unknown, "it is still there");
+    assert_eq!(socket.read_position(), ReadPosition::Unknown, "the connection is open");
     client.received();
-    socket.emit(&Encoded::event("/", "of no log", &(), None).unwrap());
+    socket.emit(&Encoded::event("/", "without position", &(), None).unwrap());
     client.connection.end(CloseReason::TransportClose);
     assert_eq!(socket.read_position(), ReadPosition::At(4));
 }
 
 #[actix_rt::test]
-async fn a_client_that_was_sent_nothing_of_the_log_is_where_it_started() {
+async fn a_client_that_received_nothing_of_the_log_is_at_the_start() {
     let (client, socket) = joined().await;
     client.connection.end(CloseReason::TransportClose);
     assert_eq!(socket.read_position(), ReadPosition::Start);
 }
 
 #[actix_rt::test]
-async fn nobody_knows_where_a_client_is_for_which_something_waited() {
+async fn the_position_is_unknown_while_events_are_queued() {
     let (client, socket) = joined().await;
     socket.send(&entry(3));
     client.received();
@@ -46,11 +46,11 @@ async fn nobody_knows_where_a_client_is_for_which_something_waited() {
     client.connection.end(CloseReason::TransportClose);
     assert_eq!(socket.read_position(), ReadPosition::Unknown);
     client.received();
-    assert_eq!(socket.read_position(), ReadPosition::At(4), "and now nothing does");
+    assert_eq!(socket.read_position(), ReadPosition::At(4), "the queue is empty now");
 }
 
 #[actix_rt::test]
-async fn nobody_knows_where_a_client_is_that_did_not_close_the_connection() {
+async fn the_position_is_unknown_if_the_client_did_not_close_the_connection() {
     let (client, socket) = joined().await;
     socket.send(&entry(3));
     client.received();

@@ -1,4 +1,4 @@
-//! The response that a client asked for with its event.
+//! The ack that a client requested with its event.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::Socket;
 use crate::{Encoded, packet};
 
-/// Responses one event, once. Dropped without an response, it counts as not given: the client's own timeout is then all it has.
+/// Sends the ack of one event, once. If it is dropped, no ack is sent, and the client relies on its own
+/// timeout.
 pub struct Reply {
     socket: Socket,
     id: u64,
@@ -17,13 +18,13 @@ impl Reply {
         Self { socket, id }
     }
 
-    /// Sends the ack. `args` serialises to an array (a tuple does); when it does not, the failure is logged and nothing is
-    /// sent.
+    /// Sends the ack. `args` must serialise to an array (a tuple does). Otherwise the error is logged and no
+    /// ack is sent.
     pub fn send(self, args: &impl Serialize) {
         self.send_binary(args, &[]);
     }
 
-    /// Sends the ack with binary arguments, which `args` names by `{"_placeholder":true,"num":N}`.
+    /// Sends the ack with binary arguments. `args` refers to them by `{"_placeholder":true,"num":N}`.
     pub fn send_binary(self, args: &impl Serialize, attachments: &[Bytes]) {
         match packet::ack_text(self.socket.namespace(), self.id, args, attachments.len()) {
             Ok(text) => self.socket.send(&Encoded::with_attachments(&text, attachments)),

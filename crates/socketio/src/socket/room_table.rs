@@ -1,5 +1,5 @@
-//! Who is in which room, pure: members by key, rooms by name, both directions in constant time. One table per namespace
-//! and worker. Called by [`super::LocalSockets`].
+//! Room membership, pure: members by key, rooms by name, both directions in constant time. One table per
+//! namespace and worker. Used by [`super::LocalSockets`].
 
 use std::collections::HashMap;
 
@@ -7,28 +7,28 @@ use slab::Slab;
 
 use crate::Room;
 
-/// See the module. `T` is what a member is to the caller.
+/// The members and rooms of one namespace on one worker. `T` is the value of a member.
 #[derive(Debug)]
 pub(crate) struct RoomTable<T> {
     members: Slab<Member<T>>,
     rooms: HashMap<Room, Vec<RoomSlot>>,
-    /// Marks whom a selection has already taken.
+    /// The number of the current selection. A member whose `selected_in` equals it is selected already.
     round: u64,
 }
 
 #[derive(Debug)]
 struct Member<T> {
     item: T,
-    /// The rooms the member is in, with the index of its slot there.
+    /// The rooms of the member, each with the index of its slot there.
     rooms: Vec<(Room, usize)>,
     selected_in: u64,
 }
 
-/// One member's read_position in a room.
+/// The entry of one member in a room.
 #[derive(Debug, Clone, Copy)]
 struct RoomSlot {
     key: usize,
-    /// The index of the room in the member's own list.
+    /// The index of the room in the member's list.
     back: usize,
 }
 
@@ -39,12 +39,12 @@ impl<T> Default for RoomTable<T> {
 }
 
 impl<T> RoomTable<T> {
-    /// Adds a member, in no room yet; answers with its key.
+    /// Adds a member that is in no room. Returns its key.
     pub(crate) fn add(&mut self, item: T) -> usize {
         self.members.insert(Member { item, rooms: Vec::new(), selected_in: 0 })
     }
 
-    /// Takes a member out of the table and of all its rooms.
+    /// Removes a member from the table and all its rooms.
     pub(crate) fn remove(&mut self, key: usize) -> Option<T> {
         while let Some((room, _)) = self.members.get(key)?.rooms.last().cloned() {
             self.leave(key, &room);
@@ -52,7 +52,7 @@ impl<T> RoomTable<T> {
         self.members.try_remove(key).map(|member| member.item)
     }
 
-    /// Puts a member into a room; answers whether it was not there before.
+    /// Adds a member to a room. Returns false if it was in the room already.
     pub(crate) fn join(&mut self, key: usize, room: &Room) -> bool {
         let Some(member) = self.members.get_mut(key) else { return false };
         if member.rooms.iter().any(|(name, _)| name == room) {
@@ -64,7 +64,7 @@ impl<T> RoomTable<T> {
         true
     }
 
-    /// Takes a member out of a room; answers whether it was there.
+    /// Removes a member from a room. Returns false if it was not in the room.
     pub(crate) fn leave(&mut self, key: usize, room: &Room) -> bool {
         let Some(member) = self.members.get_mut(key) else { return false };
         let Some(back) = member.rooms.iter().position(|(name, _)| name == room) else { return false };
@@ -78,7 +78,7 @@ impl<T> RoomTable<T> {
         true
     }
 
-    /// Frees a slot; the room's last member moves there, and an empty room is forgotten.
+    /// Removes a slot. The room's last slot moves to its index. An empty room is removed.
     fn remove_slot(&mut self, room: &Room, slot: usize) {
         let Some(slots) = self.rooms.get_mut(room) else { return };
         slots.swap_remove(slot);
@@ -95,7 +95,7 @@ impl<T> RoomTable<T> {
         self.members.get(key).is_some_and(|member| member.rooms.iter().any(|(name, _)| name == room))
     }
 
-    /// Every member of any of `rooms`, each once; without rooms, every member.
+    /// Calls `each` for every member of any of `rooms`, once per member. Without rooms: for every member.
     pub(crate) fn select(&mut self, rooms: &[Room], mut each: impl FnMut(usize, &T)) {
         match rooms {
             [] => self.members.iter().for_each(|(key, member)| each(key, &member.item)),
@@ -113,7 +113,7 @@ impl<T> RoomTable<T> {
         if except.is_empty() {
             return self.select(rooms, each);
         }
-        // Who is selected_in counts as taken already.
+        // Marked members count as selected already.
         self.select_union(except, |_, _| {});
         if rooms.is_empty() {
             let round = self.round;
@@ -128,7 +128,7 @@ impl<T> RoomTable<T> {
         self.select_marking(rooms, each);
     }
 
-    /// Takes the members of `rooms` that this round has not selected_in, and marks them.
+    /// Selects the members of `rooms` that are not marked in this round, and marks them.
     fn select_marking(&mut self, rooms: &[Room], mut each: impl FnMut(usize, &T)) {
         for slot in rooms.iter().filter_map(|room| self.rooms.get(room)).flatten() {
             let member = &mut self.members[slot.key];
@@ -145,12 +145,12 @@ impl<T> RoomTable<T> {
         rooms.into_iter().flatten().map(|(room, _)| room.clone()).collect()
     }
 
-    /// How many members there are.
+    /// The number of members.
     pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// How many rooms have members.
+    /// The number of rooms with members.
     #[cfg(test)]
     pub(crate) fn room_count(&self) -> usize {
         self.rooms.len()

@@ -1,4 +1,4 @@
-//! The table against a plain model.
+//! The table against a simple model.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,7 +15,7 @@ fn selected(table: &mut RoomTable<usize>, rooms: &[&str]) -> Vec<usize> {
 }
 
 #[test]
-fn a_selection_takes_each_member_once() {
+fn a_selection_contains_each_member_once() {
     let mut table = RoomTable::default();
     let keys: Vec<usize> = (0..4).map(|item| table.add(item)).collect();
     for (key, room) in [(0, "a"), (1, "a"), (1, "b"), (2, "b")] {
@@ -29,7 +29,7 @@ fn a_selection_takes_each_member_once() {
 }
 
 #[test]
-fn a_selection_leaves_out_the_members_of_the_excepted_rooms() {
+fn a_selection_excludes_the_members_of_excepted_rooms() {
     let mut table = RoomTable::default();
     let keys: Vec<usize> = (0..4).map(|item| table.add(item)).collect();
     for (key, room) in [(0, "a"), (1, "a"), (1, "b"), (2, "b"), (2, "a")] {
@@ -54,7 +54,7 @@ fn a_selection_leaves_out_the_members_of_the_excepted_rooms() {
 }
 
 #[test]
-fn an_empty_room_is_forgotten() {
+fn an_empty_room_is_removed() {
     let mut table = RoomTable::default();
     let key = table.add(());
     assert!(table.join(key, &"a".into()));
@@ -88,7 +88,7 @@ fn name(room: u8) -> Room {
 
 proptest! {
     #[test]
-    fn any_order_of_joins_and_leaves_agrees_with_a_plain_model(steps in steps()) {
+    fn any_order_of_joins_and_leaves_agrees_with_a_simple_model(steps in steps()) {
         let mut table = RoomTable::default();
         let mut keys: Vec<usize> = Vec::new();
         let mut model: HashSet<(usize, u8)> = HashSet::new();

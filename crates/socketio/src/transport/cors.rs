@@ -1,5 +1,4 @@
-//! Cross-origin headers, on every answer of the server alike, and the preflight (PROTOCOL: Fetch standard). Called by
-//! [`super::serve`].
+//! The CORS headers of every response, and the preflight (Fetch standard). Used by [`super::serve`].
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -11,7 +10,7 @@ use actix_web::{
 
 use crate::config::Cors;
 
-/// The headers for the answer to `request`.
+/// The headers of the response to `request`.
 pub(super) fn headers(cors: &Cors, request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Vec::new() };
     let any = HeaderValue::from_static("*");
@@ -33,7 +32,7 @@ pub(super) fn headers(cors: &Cors, request: &HttpRequest) -> Vec<(HeaderName, He
     }
 }
 
-/// The answer to a preflight, if `request` is one and pages of other origins are served at all.
+/// The response to a preflight. `None` if `request` is not a preflight, or cross-origin access is off.
 pub(super) fn preflight(cors: &Cors, request: &HttpRequest) -> Option<HttpResponse> {
     if request.method() != Method::OPTIONS || *cors == Cors::Off {
         return None;

@@ -1,32 +1,32 @@
-//! A WebSocket message that comes in several frames, joined (RFC 6455 §5.4). Pure; how many splitter and bytes there may be is
-//! the [`super::guard`]'s. Called by the pipe in [`super::ws`].
+//! A WebSocket message in several frames, joined (RFC 6455 §5.4). Pure. The [`super::guard`] bounds the
+//! number of fragments and bytes. Used by the pipe in [`super::ws`].
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
 use crate::{close::CloseReason, session::PipeInput};
 
-/// See the module.
+/// A fragmented message that is not complete.
 #[derive(Debug)]
 pub(super) struct Fragments {
     is_text: bool,
     bytes: BytesMut,
-    /// How far a text is known to be UTF-8.
+    /// The length of the prefix of a text that is validated as UTF-8.
     checked: usize,
 }
 
 impl Fragments {
-    /// A text of which nothing has come yet.
+    /// An empty text message.
     pub(super) fn text() -> Self {
         Self { is_text: true, bytes: BytesMut::new(), checked: 0 }
     }
 
-    /// A binary message of which nothing has come yet.
+    /// An empty binary message.
     pub(super) fn binary() -> Self {
         Self { is_text: false, ..Self::text() }
     }
 
-    /// Adds a piece; answers whether a text can still become UTF-8.
+    /// Adds a fragment. Returns false if a text is invalid UTF-8.
     pub(super) fn add(&mut self, data: &[u8]) -> bool {
         self.bytes.extend_from_slice(data);
         if !self.is_text {
@@ -40,7 +40,8 @@ impl Fragments {
         true
     }
 
-    /// The whole message, in no more memory than it needs: the application may keep it, as an attachment waits for others.
+    /// The complete message, in a buffer of its own size: the application may keep it, for example while an
+    /// attachment waits for others.
     pub(super) fn join(self) -> PipeInput {
         let spare = self.bytes.capacity() - self.bytes.len();
         let bytes = match spare > self.bytes.len() / 8 {
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_character_may_be_cut_anywhere() {
+    fn a_character_may_be_split_anywhere() {
         let text = "aé€😀";
         for cut in 0..text.len() {
             let mut message = Fragments::text();
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_become_text_any_more_shows_at_once() {
+    fn invalid_utf8_is_detected_at_its_fragment() {
         for splitter in [&[&b"a\xFF"[..]][..], &[b"\xF4", b"\x90"], &[b"ok", b"\xED\xA0"]] {
             let mut message = Fragments::text();
             assert!(!splitter.iter().all(|piece| message.add(piece)));
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_ends_inside_a_character_is_none() {
+    fn a_text_that_ends_inside_a_character_is_invalid() {
         let mut message = Fragments::text();
         assert!(message.add(b"\xE2\x82"));
         assert!(matches!(message.join(), PipeInput::Failed(CloseReason::InvalidText)));

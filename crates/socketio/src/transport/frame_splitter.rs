@@ -1,19 +1,19 @@
-//! Cuts large WebSocket frames into fragments (RFC 6455 §5.4) on their way to the codec. The codec buffers a frame until it is
-//! whole and keeps the buffer, so without this an unfinished message would be held twice. Pure. Called by [`super::guarded`],
-//! behind the [`super::guard`]: what comes here is legal.
+//! Splits large WebSocket frames into fragments (RFC 6455 §5.4) before the codec. The codec buffers a frame
+//! until it is complete and keeps the buffer, so that an incomplete message would be buffered twice. Pure.
+//! Used by [`super::guarded_stream`] behind the [`super::guard`], so its input is valid.
 
 use bytes::{Bytes, BytesMut};
 
-/// The most payload bytes in a frame that reaches the codec, about.
+/// The largest payload of a frame that reaches the codec, approximately, in bytes.
 pub(super) const MAX_FRAGMENT: usize = 4 * 1024;
 
-/// A header with the longest length and the mask.
+/// The size of a header with the longest length field and the mask.
 const LONGEST_HEADER: usize = 14;
 
-/// Follows the frames of one connection.
+/// The position in the frames of one connection.
 #[derive(Debug, Default)]
 pub(super) struct FrameSplitter {
-    /// The header of the current frame, as far as it has come.
+    /// The header of the current frame, as far as it was received.
     header: Vec<u8>,
     state: State,
 }
@@ -23,32 +23,33 @@ enum State {
     /// In a header.
     #[default]
     Header,
-    /// In the payload of a small frame, which goes on as it comes.
+    /// In the payload of a small frame, which is passed on unchanged.
     Small,
     /// In the payload of a large frame.
     LargeFrame(LargeFrame),
 }
 
-/// A large frame under way.
+/// A large frame that is not complete.
 #[derive(Debug)]
 struct LargeFrame {
-    /// The first byte of its header: whether it ends a message, and the opcode.
+    /// The first byte of its header: the FIN bit and the opcode.
     first: u8,
     mask: [u8; 4],
-    /// Whether a fragment of it has gone on.
-    has_begun: bool,
-    /// What has not, still masked.
+    /// Whether a fragment of it was passed on.
+    has_started: bool,
+    /// The payload that was not passed on, still masked.
     payload: BytesMut,
 }
 
 /// Bytes for the codec, and whether they end a frame.
-pub(super) type Output = (Bytes, bool);
+pub(super) type SplitBytes = (Bytes, bool);
 
 impl FrameSplitter {
-    /// Takes bytes of one frame, at most [`MAX_FRAGMENT`] and at most to its end; answers with what goes on now.
-    pub(super) fn take(&mut self, mut bytes: Bytes, ends_frame: bool) -> Option<Output> {
+    /// Processes bytes of one frame, at most [`MAX_FRAGMENT`] and at most to its end. Returns the bytes to
+    /// pass on now.
+    pub(super) fn take(&mut self, mut bytes: Bytes, ends_frame: bool) -> Option<SplitBytes> {
         if matches!(self.state, State::Header) {
-            let had = self.header.len();
+            let buffered = self.header.len();
             let whole = bytes.clone();
             if !self.take_header(&mut bytes) {
                 return None;
@@ -56,7 +57,7 @@ impl FrameSplitter {
             let header = std::mem::take(&mut self.header);
             if declared_length(&header) <= MAX_FRAGMENT as u64 {
                 self.state = if ends_frame { State::Header } else { State::Small };
-                let output = if had == 0 { whole } else { [&header[..], &bytes[..]].concat().into() };
+                let output = if buffered == 0 { whole } else { [&header[..], &bytes[..]].concat().into() };
                 return Some((output, ends_frame));
             }
             self.state = State::LargeFrame(LargeFrame::new(&header));
@@ -76,7 +77,7 @@ impl FrameSplitter {
         }
     }
 
-    /// Moves the header from the beginning of `bytes`; answers whether it is whole.
+    /// Moves header bytes from the front of `bytes`. Returns whether the header is complete.
     fn take_header(&mut self, bytes: &mut Bytes) -> bool {
         let length = |header: &[u8]| match header.get(1).map(|second| second & 0x7F) {
             None => LONGEST_HEADER,
@@ -96,24 +97,24 @@ impl FrameSplitter {
 
 impl LargeFrame {
     fn new(header: &[u8]) -> Self {
-        let (rest, mask) = header.split_last_chunk().expect("a whole header ends with the mask");
-        Self { first: rest[0], mask: *mask, has_begun: false, payload: BytesMut::new() }
+        let (rest, mask) = header.split_last_chunk().expect("a complete header ends with the mask");
+        Self { first: rest[0], mask: *mask, has_started: false, payload: BytesMut::new() }
     }
 
-    /// Takes payload; answers with a fragment when there is enough for one. The mask begins anew with every fragment, so all
-    /// but the last have a multiple of four bytes.
+    /// Adds payload. Returns a fragment if enough payload is buffered. The mask starts anew in each fragment,
+    /// so all fragments but the last have a multiple of four bytes.
     fn take(&mut self, bytes: &[u8], is_last: bool) -> Option<Bytes> {
         self.payload.extend_from_slice(bytes);
         if !is_last && self.payload.len() < MAX_FRAGMENT {
             return None;
         }
         let length = if is_last { self.payload.len() } else { self.payload.len() / 4 * 4 };
-        let opcode = if self.has_begun { 0 } else { self.first & 0x0F };
+        let opcode = if self.has_started { 0 } else { self.first & 0x0F };
         let ends_message = if is_last { self.first & 0x80 } else { 0 };
-        self.has_begun = true;
+        self.has_started = true;
         let mut fragment = BytesMut::with_capacity(length + LONGEST_HEADER);
         fragment.extend_from_slice(&[ends_message | opcode]);
-        match u16::try_from(length).expect("less than two splitter wait") {
+        match u16::try_from(length).expect("less than two fragments are buffered") {
             short @ 0..126 => fragment.extend_from_slice(&[0x80 | short as u8]),
             long => {
                 fragment.extend_from_slice(&[0x80 | 126]);
@@ -129,7 +130,7 @@ impl LargeFrame {
     }
 }
 
-/// The length that a whole header declares.
+/// The length that a complete header declares.
 fn declared_length(header: &[u8]) -> u64 {
     let extended = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     match header[1] & 0x7F {
@@ -159,7 +160,8 @@ mod tests {
         [&[first][..], &length, &mask, &masked].concat()
     }
 
-    /// What a codec behind the splitter reads of a stream that comes `size` bytes at a time, and the most that it buffered.
+    /// The frames that a codec behind the splitter decodes from a stream in chunks of `size` bytes, and the
+    /// codec's largest buffer.
     fn read(stream: &[u8], size: usize) -> (Vec<Frame>, usize) {
         let (mut guard, mut splitter, mut codec) =
             (Guard::new(1 << 20), FrameSplitter::default(), Codec::new().max_size(1 << 20));
@@ -175,7 +177,7 @@ mod tests {
                 buffer.extend_from_slice(&output);
                 most = most.max(buffer.len());
                 let frame = codec.decode(&mut buffer).unwrap();
-                assert_eq!(frame.is_some(), is_whole, "exactly whole frames are called whole");
+                assert_eq!(frame.is_some(), is_whole, "only complete frames are reported as complete");
                 frames.extend(frame);
             }
         }
@@ -183,7 +185,7 @@ mod tests {
         (frames, most)
     }
 
-    /// The messages in `frames`, with whether they are text. Control frames are left out.
+    /// The messages in `frames`, each with whether it is text. Control frames are ignored.
     fn messages(frames: Vec<Frame>) -> Vec<(bool, Vec<u8>)> {
         let (mut all, mut current) = (vec![], (false, vec![]));
         for frame in frames {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_every_size_arrive_whole_however_they_are_cut_and_the_codec_buffers_little() {
+    fn messages_of_every_size_are_complete_at_any_chunk_size_and_the_codec_buffers_little() {
         let text = |length: usize| (0..length).map(|n| b'a' + (n % 26) as u8).collect::<Vec<u8>>();
         let sizes = [
             0,
@@ -229,7 +231,7 @@ mod tests {
             stream.extend(frame(0x81, &text(size)));
             stream.extend(frame(0x89, b"ping"));
             sent.push((true, text(size)));
-            // A message in three frames, with a ping between two of them.
+            // A message in three frames, with a ping between the first two.
             stream.extend(frame(0x02, &text(size)));
             stream.extend(frame(0x89, b"ping"));
             stream.extend(frame(0x00, &text(size)));
@@ -242,8 +244,8 @@ mod tests {
                 frames.iter().filter(|frame| matches!(frame, Frame::Ping(_))).count(),
                 2 * sizes.len()
             );
-            assert!(messages(frames) == sent, "in splitter of {size}");
-            assert!(most <= 2 * MAX_FRAGMENT + LONGEST_HEADER, "{most} bytes wait in the codec");
+            assert!(messages(frames) == sent, "in chunks of {size}");
+            assert!(most <= 2 * MAX_FRAGMENT + LONGEST_HEADER, "the codec buffers {most} bytes");
         }
     }
 }

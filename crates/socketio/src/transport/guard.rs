@@ -1,49 +1,49 @@
-//! Looks at WebSocket frame headers (RFC 6455 §5) before anything is buffered for them: the codec would wait for whatever
-//! length a header declares. Pure. Called by [`super::guarded`].
+//! Validates WebSocket frame headers (RFC 6455 §5) before payload is buffered: the codec would buffer any
+//! length that a header declares. Pure. Used by [`super::guarded_stream`].
 
 /// The opcode of a close frame.
 const CLOSE: u8 = 8;
 
-/// The most frames one message may be cut into.
+/// The largest number of frames of one message.
 const MAX_FRAGMENTS: usize = 128;
 
 /// Why a frame is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// Against RFC 6455: close with 1002.
+    /// A violation of RFC 6455. Close code 1002.
     Protocol,
-    /// Over the payload limit: close with 1009.
+    /// The payload limit is exceeded. Close code 1009.
     TooLarge,
-    /// A close frame whose reason is not UTF-8: close with 1007.
+    /// The reason of a close frame is not UTF-8. Close code 1007.
     InvalidText,
-    /// A message that takes too long: close with 1008.
+    /// A message was not complete within the body timeout. Close code 1008.
     TooSlow,
 }
 
-/// Follows the frames of one connection, byte by byte, keeping at most a header and the payload of a close frame.
+/// The position in the frames of one connection. Buffers at most a header and the payload of a close frame.
 #[derive(Debug)]
 pub(crate) struct Guard {
     max_payload: u64,
     header: Vec<u8>,
-    /// Payload bytes of the current frame still to come; none while in a header.
+    /// The remaining payload bytes of the current frame. `None` while in a header.
     remaining: Option<u64>,
-    /// A fragmented message under way: its bytes and fragments so far.
+    /// The bytes and fragments so far of an incomplete fragmented message.
     message: Option<(u64, usize)>,
-    /// The payload so far of a close frame under way, still masked.
+    /// The payload so far of an incomplete close frame, still masked.
     close_payload: Vec<u8>,
 }
 
-/// How far the guard followed a chunk.
+/// The valid part of a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
-    /// Bytes that may go on.
+    /// The number of valid bytes.
     pub(crate) bytes: usize,
     /// Whether they end a frame.
     pub(crate) frame_ended: bool,
 }
 
 impl Guard {
-    /// A guard at the start of a connection.
+    /// The guard of a new connection.
     pub(crate) fn new(max_payload: usize) -> Self {
         Self {
             max_payload: max_payload as u64,
@@ -54,12 +54,12 @@ impl Guard {
         }
     }
 
-    /// Whether neither a frame nor a message is under way.
+    /// Whether no frame and no message is incomplete.
     pub(crate) fn is_idle(&self) -> bool {
         self.header.is_empty() && self.message.is_none()
     }
 
-    /// Follows `chunk` up to the end of the current frame at most.
+    /// Validates `chunk` up to the end of the current frame.
     pub(crate) fn follow(&mut self, chunk: &[u8]) -> Result<Passed, Violation> {
         let mut bytes = 0;
         while self.remaining.is_none() {
@@ -84,7 +84,7 @@ impl Guard {
         Ok(Passed { bytes, frame_ended: self.remaining.is_none() })
     }
 
-    /// Checks what is known of the header; once it is whole, `remaining` is set.
+    /// Validates the header as far as it was received. Sets `remaining` once it is complete.
     fn check_header(&mut self) -> Result<(), Violation> {
         let header = self.header.as_slice();
         let (first, second) = match *header {
@@ -103,13 +103,14 @@ impl Guard {
         if header.len() == 2 + length_bytes {
             self.check_length(first)?;
         }
-        if header_is_whole(&self.header, length_bytes) {
+        if header_is_complete(&self.header, length_bytes) {
             self.remaining = Some(declared_length(&self.header));
         }
         Ok(())
     }
 
-    /// The reason behind a close frame's code must be UTF-8 (§8.1); the codec reports it as it does a bad opcode.
+    /// The reason behind a close frame's code must be UTF-8 (§8.1). The codec reports an invalid one like an
+    /// invalid opcode.
     fn check_close_reason(&self) -> Result<(), Violation> {
         let mask = &self.header[self.header.len() - 4..];
         let reason =
@@ -121,16 +122,17 @@ impl Guard {
     }
 
     fn check_first(&self, first: u8) -> Result<(), Violation> {
-        let legal = match first & 0x0F {
+        let is_valid = match first & 0x0F {
             0 => self.message.is_some(),
             1 | 2 => self.message.is_none(),
             8..=10 => first & 0x80 != 0,
             _ => false,
         };
-        if legal && first & 0x70 == 0 { Ok(()) } else { Err(Violation::Protocol) }
+        if is_valid && first & 0x70 == 0 { Ok(()) } else { Err(Violation::Protocol) }
     }
 
-    /// The length is known: it must be in its shortest form and, with the fragments before it, within the limit.
+    /// The length must be in its shortest form and, together with the message's earlier fragments, within the
+    /// limit.
     fn check_length(&mut self, first: u8) -> Result<(), Violation> {
         let length = declared_length(&self.header);
         let shortest = match self.header[1] & 0x7F {
@@ -154,14 +156,14 @@ impl Guard {
     }
 }
 
-/// The mask bit is set, and a control frame is short.
+/// The mask bit must be set, and a control frame must be short.
 fn check_second(first: u8, second: u8) -> Result<(), Violation> {
     let is_masked = second & 0x80 != 0;
     let is_long_control = first & 0x08 != 0 && second & 0x7F > 125;
     if is_masked && !is_long_control { Ok(()) } else { Err(Violation::Protocol) }
 }
 
-fn header_is_whole(header: &[u8], length_bytes: usize) -> bool {
+fn header_is_complete(header: &[u8], length_bytes: usize) -> bool {
     header.len() == 2 + length_bytes + 4
 }
 

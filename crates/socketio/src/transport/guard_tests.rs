@@ -1,4 +1,4 @@
-//! The guard against the frames of RFC 6455 and those that abuse it.
+//! The guard against valid frames of RFC 6455 and invalid ones.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const MAX: usize = 70_000;
 
-/// A masked client frame; the mask is zero, so the payload is plain.
+/// A masked client frame. The mask is zero, so the payload is readable.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -25,7 +25,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Follows all of `bytes` cut into splitter of `piece`; counts the frames that passed.
+/// Validates `bytes` in chunks of `piece` bytes. Returns the number of valid frames.
 fn follow_all(bytes: &[u8], piece: usize) -> Result<usize, Violation> {
     let mut guard = Guard::new(MAX);
     let mut frames = 0;
@@ -40,7 +40,7 @@ fn follow_all(bytes: &[u8], piece: usize) -> Result<usize, Violation> {
 }
 
 #[test]
-fn legal_frames_pass() {
+fn valid_frames_are_accepted() {
     let long = vec![b'x'; MAX];
     let legal = [
         frame(0x81, b"hello"),
@@ -58,7 +58,7 @@ fn legal_frames_pass() {
 }
 
 #[test]
-fn illegal_headers_are_refused_as_soon_as_they_show() {
+fn invalid_headers_are_refused_at_the_first_invalid_byte() {
     use Violation::{Protocol, TooLarge};
     let table: [(&str, &[u8], Violation); 19] = [
         ("2^40 bytes declared", &[0x82, 0xFF, 0, 0, 1, 0, 0, 0, 0, 0], TooLarge),
@@ -93,7 +93,7 @@ fn a_new_message_inside_a_fragmented_one_is_refused() {
 }
 
 #[test]
-fn fragments_are_bounded_together_in_bytes_and_in_number() {
+fn fragments_are_bounded_in_total_bytes_and_in_number() {
     let half = vec![0; MAX / 2 + 1];
     let bytes = [frame(0x02, &half), frame(0x80, &half)].concat();
     assert_eq!(follow_all(&bytes, bytes.len()), Err(Violation::TooLarge));
@@ -104,7 +104,7 @@ fn fragments_are_bounded_together_in_bytes_and_in_number() {
 }
 
 #[test]
-fn the_reason_of_a_close_frame_is_utf8() {
+fn the_reason_of_a_close_frame_must_be_utf8() {
     let close = |reason: &[u8]| frame(0x88, &[&[0x03, 0xE8][..], reason].concat());
     for (bytes, want) in [
         (close("bye é".as_bytes()), Ok(1)),
@@ -123,7 +123,7 @@ fn the_reason_of_a_close_frame_is_utf8() {
 }
 
 #[test]
-fn a_guard_is_idle_between_messages_only() {
+fn a_guard_is_idle_only_between_messages() {
     let mut guard = Guard::new(MAX);
     let mut idle = |bytes: &[u8]| {
         assert_eq!(guard.follow(bytes).unwrap().bytes, bytes.len());
@@ -139,7 +139,7 @@ fn a_guard_is_idle_between_messages_only() {
 
 proptest! {
     #[test]
-    fn where_the_bytes_are_cut_changes_nothing(bytes in prop::collection::vec(any::<u8>(), 0..200), piece in 1_usize..20) {
+    fn the_chunk_size_does_not_matter(bytes in prop::collection::vec(any::<u8>(), 0..200), piece in 1_usize..20) {
         let mut whole = frame(0x81, b"good");
         whole.extend(bytes);
         prop_assert_eq!(follow_all(&whole, piece), follow_all(&whole, whole.len()));

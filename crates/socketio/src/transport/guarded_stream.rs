@@ -1,8 +1,8 @@
-//! The client's bytes on their way to the WebSocket codec, as far as the [`super::guard`] lets them through. Called by the pipe in
+//! The client's bytes as the [`super::guard`] accepts them, for the WebSocket codec. Used by the pipe in
 //! [`super::ws`].
 //!
-//! It lets only one frame through at a time, and none while the session has not received those before, so that a flood waits in the
-//! kernel and not here; and it gives a message that began a time to end in.
+//! The stream passes on one frame at a time, and nothing while the backlog is full, so that a flood waits in
+//! the kernel. It also enforces the time within which a message must be complete.
 
 use std::{
     cell::Cell,
@@ -18,48 +18,48 @@ use futures_util::Stream;
 use tokio::time::Sleep;
 
 use super::{
-    frame_splitter::{FrameSplitter, MAX_FRAGMENT, Output},
+    frame_splitter::{FrameSplitter, MAX_FRAGMENT, SplitBytes},
     guard::{Guard, Violation},
 };
 use crate::session::backlog::Backlog;
 
-/// What the guarded stream and the pipe behind it tell each other.
+/// State shared by the guarded stream and its pipe.
 #[derive(Debug, Default)]
 pub(crate) struct FlowControl {
-    /// A whole frame is on its way to the pipe, which has not yet seen it.
+    /// A complete frame was passed on, and the pipe has not consumed it.
     in_flight: Cell<bool>,
     violation: Cell<Option<Violation>>,
-    /// What the pipe has passed on.
+    /// The messages that the pipe has passed on.
     pub(crate) backlog: Arc<Backlog>,
 }
 
 impl FlowControl {
-    /// The pipe has seen a frame: the next may come.
+    /// The pipe has consumed a frame: the next one may be passed on.
     pub(crate) fn frame_consumed(&self) {
         self.in_flight.set(false);
     }
 
-    /// Why the stream ended, if the guard ended it.
+    /// The violation that ended the stream, if any.
     pub(crate) fn violation(&self) -> Option<Violation> {
         self.violation.get()
     }
 }
 
-/// The client's bytes, as far as the guard lets them through. Ends at the first violation.
+/// The client's bytes as the guard accepts them. Ends at the first violation.
 pub(crate) struct GuardedStream<S> {
     inner: S,
     guard: Guard,
     splitter: FrameSplitter,
     flow: Rc<FlowControl>,
     rest: Bytes,
-    /// How long a message may take.
+    /// The time within which a message must be complete.
     message_timeout: Duration,
-    /// When the message under way must have ended; made only for one that does not come at once.
+    /// The deadline of the incomplete message. Created only for a message that does not arrive at once.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> GuardedStream<S> {
-    /// Guards `inner`; `flow` is shared with the pipe.
+    /// Guards `inner`. `flow` is shared with the pipe.
     pub(crate) fn new(
         inner: S,
         max_payload: usize,
@@ -70,8 +70,8 @@ impl<S> GuardedStream<S> {
         Self { inner, guard, splitter, flow, rest: Bytes::new(), message_timeout, deadline: None }
     }
 
-    /// Moves bytes on, at most to the end of a frame; none when they do not make a piece for the codec yet.
-    fn pass(&mut self) -> Result<Option<Output>, Violation> {
+    /// Passes bytes on, at most to the end of a frame. `None` if the splitter buffers them.
+    fn forward(&mut self) -> Result<Option<SplitBytes>, Violation> {
         let passed = self.guard.follow(&self.rest[..self.rest.len().min(MAX_FRAGMENT)])?;
         if self.guard.is_idle() {
             self.deadline = None;
@@ -79,7 +79,7 @@ impl<S> GuardedStream<S> {
         Ok(self.splitter.take(take(&mut self.rest, passed.bytes), passed.frame_ended))
     }
 
-    /// Nothing came. Whoever has begun a message may not take for ever.
+    /// No data was received. An incomplete message must not exceed its deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.guard.is_idle() {
             return Poll::Pending;
@@ -102,7 +102,8 @@ where
             return Poll::Ready(None);
         }
         if this.flow.in_flight.get() {
-            // No waker: the codec global_waits_left a whole frame, so the pipe polls again as soon as it has seen it.
+            // No waker is needed: the codec holds a complete frame, so the pipe polls again after consuming
+            // it.
             return Poll::Pending;
         }
         if this.flow.backlog.poll_capacity(cx).is_pending() {
@@ -112,7 +113,7 @@ where
             while this.rest.is_empty() {
                 match Pin::new(&mut this.inner).poll_next(cx) {
                     Poll::Ready(Some(Ok(chunk))) => this.rest = chunk,
-                    // A connection that breaks off has ended; the codec would mix the error up with its own.
+                    // The end of a lost connection. The codec would report the error as one of its own.
                     Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
                     Poll::Pending => {
                         return this.poll_deadline(cx).map(|()| {
@@ -122,7 +123,7 @@ where
                     }
                 }
             }
-            match this.pass() {
+            match this.forward() {
                 Ok(None) => {}
                 Ok(Some((bytes, ends_frame))) => {
                     this.flow.in_flight.set(ends_frame);
@@ -137,7 +138,8 @@ where
     }
 }
 
-/// Takes the first `count` bytes. What is left over keeps the server's whole read buffer alive, so nothing is left of nothing.
+/// Takes the first `count` bytes. A remainder keeps the server's whole read buffer alive, so an empty
+/// remainder is replaced.
 fn take(rest: &mut Bytes, count: usize) -> Bytes {
     if count == rest.len() { std::mem::take(rest) } else { rest.split_to(count) }
 }
@@ -152,7 +154,7 @@ mod tests {
     const FRAMES: [u8; 14] = [0x81, 0x81, 0, 0, 0, 0, b'a', 0x81, 0x81, 0, 0, 0, 0, b'b'];
 
     #[test]
-    fn only_one_frame_is_let_through_until_it_was_seen() {
+    fn only_one_frame_is_passed_on_until_it_is_consumed() {
         let flow = Rc::new(FlowControl::default());
         let source = stream::iter([Ok::<_, ()>(Bytes::from_static(&FRAMES))]);
         let mut guarded = GuardedStream::new(source, 100, Duration::MAX, flow.clone());
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn only_a_message_that_began_has_a_deadline() {
+    async fn only_an_incomplete_message_has_a_deadline() {
         for (bytes, end) in [(&FRAMES[..7], None), (&FRAMES[..5], Some(Violation::TooSlow))] {
             let flow = Rc::new(FlowControl::default());
             let source = stream::iter([Ok::<_, ()>(Bytes::copy_from_slice(bytes))]).chain(stream::pending());

@@ -1,6 +1,7 @@
-//! Transports: how a session's packets travel over HTTP. [`serve`] takes every request to the server's path, checks it as
-//! the reference does, and opens or finds a session. [`polling`] and [`ws`] are the two ways; [`cors`] is for pages of other
-//! origins; [`guard`], [`guarded`], [`fragments`] and [`merged`] are what a WebSocket needs.
+//! The transports: a session's packets over HTTP. [`serve`] handles every request to the server's path: it
+//! checks the request as the reference implementation does, and opens or finds a session. [`polling`] and
+//! [`ws`] are the two transports, [`cors`] handles cross-origin requests, and [`guard`], [`guarded_stream`],
+//! [`frame_splitter`], [`fragments`] and [`response_body`] belong to the WebSocket transport.
 
 mod cors;
 mod fragments;
@@ -35,7 +36,7 @@ struct ErrorBody<'a> {
     message: &'a str,
 }
 
-/// Responses one request to the server's path.
+/// Handles one request to the server's path.
 pub(crate) async fn serve<H: HandlerFactory>(
     worker: Rc<Worker<H>>,
     request: HttpRequest,
@@ -43,7 +44,7 @@ pub(crate) async fn serve<H: HandlerFactory>(
 ) -> HttpResponse {
     let mut response = match cors::preflight(&worker.config.cors, &request) {
         Some(response) => response,
-        None => answer(&worker, &request, payload).await,
+        None => respond(&worker, &request, payload).await,
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
@@ -53,7 +54,7 @@ pub(crate) async fn serve<H: HandlerFactory>(
     response
 }
 
-async fn answer<H: HandlerFactory>(
+async fn respond<H: HandlerFactory>(
     worker: &Rc<Worker<H>>,
     request: &HttpRequest,
     payload: web::Payload,
@@ -65,7 +66,7 @@ async fn answer<H: HandlerFactory>(
     match query.check(kind, &worker.config) {
         Ok(HandshakeRequest::Open(transport)) => open(worker, request, payload, transport).await,
         Ok(HandshakeRequest::Use { sid, transport, is_current_version }) => {
-            let owner = worker.host.owner(request);
+            let owner = worker.factory.owner(request);
             let session = match worker.registry.find(&sid, owner.as_deref()) {
                 Ok(session) => session,
                 Err(LookupError::NotFound) => {
@@ -96,8 +97,8 @@ async fn open<H: HandlerFactory>(
     payload: web::Payload,
     transport: Transport,
 ) -> HttpResponse {
-    let admitted = match worker.host.admit(request) {
-        Ok(admission) => Admitted { admission, owner: worker.host.owner(request) },
+    let admitted = match worker.factory.admit(request) {
+        Ok(admission) => Admitted { admission, owner: worker.factory.owner(request) },
         Err(refusal) => {
             let is_upgrade = transport == Transport::WebSocket;
             return refuse(StatusCode::FORBIDDEN, 4, &refusal.message, is_upgrade);
@@ -110,7 +111,7 @@ async fn open<H: HandlerFactory>(
             Err(error) => return refuse_handshake(error, true),
         },
     };
-    for (name, value) in worker.host.headers(request) {
+    for (name, value) in worker.factory.headers(request) {
         response.headers_mut().append(name, value);
     }
     response
@@ -125,7 +126,8 @@ fn refuse_handshake(error: HandshakeError, is_upgrade: bool) -> HttpResponse {
     refuse(StatusCode::BAD_REQUEST, error.code(), &error.to_string(), is_upgrade)
 }
 
-/// A handshake error: JSON, or to a WebSocket the bare message, always with status 400 and a closed connection.
+/// An error response: JSON with `status`; for a WebSocket request the plain message with status 400, and the
+/// connection is closed.
 fn refuse(status: StatusCode, code: u8, message: &str, is_upgrade: bool) -> HttpResponse {
     if is_upgrade {
         let mut response: HttpResponseBuilder = HttpResponse::BadRequest();

@@ -1,5 +1,6 @@
-//! Long-polling requests (Engine.IO protocol 4, "HTTP long-polling"). They may run on another worker than their session, so
-//! they speak to it by messages only; a request that ends early tells it so.
+//! The requests of long-polling (Engine.IO protocol 4, "HTTP long-polling"). They may run on another worker
+//! than their session, so they communicate with it only by messages. A request that is aborted notifies its
+//! session.
 
 use std::time::Duration;
 
@@ -25,13 +26,13 @@ use crate::{
     transport::refuse_handshake,
 };
 
-/// How long a part of a body waits for the client to take what it was sent before.
+/// The longest time that a part of a body waits for the client to receive the answers to earlier parts.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two looks at that.
+/// The interval between two checks of the send queue.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Opens a session and answers with what it has to say at once: its open packet.
+/// Opens a session. The response contains its open packet.
 pub(super) async fn open<H: HandlerFactory>(
     worker: &Worker<H>,
     admitted: Admitted<H::Admission>,
@@ -40,19 +41,19 @@ pub(super) async fn open<H: HandlerFactory>(
     get(session).await
 }
 
-/// Responses a GET when there is something to send.
-pub(super) async fn get<O: SessionHandler>(session: Addr<Session<O>>) -> HttpResponse {
-    let guard = AbortGuard::unless_answered(&session, true);
+/// Answers a GET when packets are queued.
+pub(super) async fn get<T: SessionHandler>(session: Addr<Session<T>>) -> HttpResponse {
+    let guard = AbortGuard::new(&session, true);
     let body = match session.send(Get).await {
         Ok(Ok(body)) => body,
-        refused => {
-            guard.answered();
-            return refuse(refused);
+        result => {
+            guard.disarm();
+            return refuse(result);
         }
     };
     let body = body.await;
     fault!("poll");
-    guard.answered();
+    guard.disarm();
     match body {
         Ok(Ok(body)) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; charset=UTF-8"))
@@ -63,20 +64,20 @@ pub(super) async fn get<O: SessionHandler>(session: Addr<Session<O>>) -> HttpRes
     }
 }
 
-/// Reads the body of a POST and hands its packets to the session.
+/// Reads the body of a POST and forwards its packets to the session.
 pub(super) async fn post<H: HandlerFactory>(
     worker: &Worker<H>,
     request: &HttpRequest,
-    session: Addr<Session<H::SessionHandler>>,
+    session: Addr<Session<H::Handler>>,
     payload: web::Payload,
 ) -> HttpResponse {
     let max = worker.config.max_payload;
-    let guard = AbortGuard::unless_answered(&session, false);
+    let guard = AbortGuard::new(&session, false);
     let send_queue = match session.send(PostStart).await {
         Ok(Ok(send_queue)) => send_queue,
-        refused => {
-            guard.answered();
-            return refuse(refused);
+        result => {
+            guard.disarm();
+            return refuse(result);
         }
     };
     if is_binary(request) {
@@ -89,11 +90,11 @@ pub(super) async fn post<H: HandlerFactory>(
     match body {
         Ok(Ok(body)) => {
             let received = forward_body(&session, &send_queue, &body).await;
-            guard.answered();
-            answer_post(received)
+            guard.disarm();
+            respond_to_post(received)
         }
         Ok(Err(BodyError::TooLarge)) => {
-            guard.answered();
+            guard.disarm();
             session.do_send(PostAborted { fatal: None });
             HttpResponse::PayloadTooLarge().force_close().finish()
         }
@@ -104,10 +105,10 @@ pub(super) async fn post<H: HandlerFactory>(
     }
 }
 
-/// Hands the packets over in parts. Each next part waits, for a while, until the client has taken half of what waits for it: else the
-/// answers to one large body would be more than may wait.
-async fn forward_body<O: SessionHandler>(
-    session: &Addr<Session<O>>,
+/// Forwards a body in parts. Before each next part it waits, for a bounded time, until the send queue is at
+/// most half full. Otherwise the answers to one large body could exceed the queue.
+async fn forward_body<T: SessionHandler>(
+    session: &Addr<Session<T>>,
     send_queue: &SendQueue,
     body: &ByteString,
 ) -> Option<Result<(), CloseReason>> {
@@ -123,7 +124,7 @@ async fn forward_body<O: SessionHandler>(
                 sleep(POLL_INTERVAL).await;
             }
         };
-        // One who takes nothing is cut as slow, sooner or later.
+        // A client that receives nothing is closed as slow eventually.
         let _ = timeout(DRAIN_TIMEOUT, taken).await;
     }
     session.send(Post(body.slice_ref(last))).await.ok()
@@ -136,12 +137,12 @@ fn is_binary(request: &HttpRequest) -> bool {
     kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/octet-stream"))
 }
 
-/// The length that the request send its body has.
+/// The declared length of the body.
 fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn answer_post(received: Option<Result<(), CloseReason>>) -> HttpResponse {
+fn respond_to_post(received: Option<Result<(), CloseReason>>) -> HttpResponse {
     match received {
         Some(Ok(())) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/html"))
@@ -152,16 +153,16 @@ fn answer_post(received: Option<Result<(), CloseReason>>) -> HttpResponse {
     }
 }
 
-/// The answer to a request that the session did not take, or that it does not live to take.
-fn refuse<T>(refused: Result<Result<T, TransportConflict>, MailboxError>) -> HttpResponse {
-    match refused {
+/// The response to a request that the session result, or that it did not receive because it has ended.
+fn refuse<T>(result: Result<Result<T, TransportConflict>, MailboxError>) -> HttpResponse {
+    match result {
         Ok(Err(TransportConflict::WrongTransport)) => refuse_handshake(HandshakeError::BadRequest, false),
         Ok(_) => HttpResponse::BadRequest().finish(),
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, false),
     }
 }
 
-/// Why a body could not be taken.
+/// Why a body is result.
 enum BodyError {
     TooLarge,
     NotText,
@@ -180,23 +181,23 @@ async fn read_body(mut payload: web::Payload, max: usize) -> Result<ByteString, 
     ByteString::try_from(body.freeze()).map_err(|_| BodyError::NotText)
 }
 
-/// Tells the session that its request is guard, when it is dropped before the request was answered.
-struct AbortGuard<O: SessionHandler> {
-    session: Option<Addr<Session<O>>>,
+/// Notifies the session that a request was aborted, if it is dropped before the request is answered.
+struct AbortGuard<T: SessionHandler> {
+    session: Option<Addr<Session<T>>>,
     is_get: bool,
 }
 
-impl<O: SessionHandler> AbortGuard<O> {
-    fn unless_answered(session: &Addr<Session<O>>, is_get: bool) -> Self {
+impl<T: SessionHandler> AbortGuard<T> {
+    fn new(session: &Addr<Session<T>>, is_get: bool) -> Self {
         Self { session: Some(session.clone()), is_get }
     }
 
-    fn answered(mut self) {
+    fn disarm(mut self) {
         self.session = None;
     }
 }
 
-impl<O: SessionHandler> Drop for AbortGuard<O> {
+impl<T: SessionHandler> Drop for AbortGuard<T> {
     fn drop(&mut self) {
         match self.session.take() {
             Some(session) if self.is_get => session.do_send(GetAborted),

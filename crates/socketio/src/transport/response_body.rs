@@ -1,5 +1,5 @@
-//! The body of the HTTP answer that a WebSocket is: what the session sends and what the pipe itself answers, in one stream. Made by
-//! [`super::ws`], polled by the HTTP server.
+//! The HTTP response body of a WebSocket: the session's frames and the pipe's own frames in one stream.
+//! Created by [`super::ws`], polled by the HTTP server.
 
 use std::{
     pin::Pin,
@@ -19,31 +19,31 @@ use crate::{
     tcp::TcpHandle,
 };
 
-/// So many frames leave in a row before the client is listened to again.
+/// The largest number of frames that are sent in a row before the pipe is polled again.
 const MAX_FRAMES_IN_A_ROW: usize = 64;
 
-/// The response body: what the session sends, and the pipe's own frames (pongs). Every item is whole frames, so the two may
-/// alternate freely. Dropped, it tells the session that the transport is gone.
-pub(super) struct ResponseBody<S, O: SessionHandler> {
+/// The response body: the session's frames, and the pipe's own frames (pongs). Every item contains complete
+/// frames, so the two sources may alternate. Its drop notifies the session that the transport is closed.
+pub(super) struct ResponseBody<S, T: SessionHandler> {
     inner: Option<Pin<Box<S>>>,
-    end: PipeHandles<O>,
+    handles: PipeHandles<T>,
     in_a_row: usize,
-    /// Everything was given to the HTTP server, which writes it once this is polled again.
+    /// Whether all frames were given to the HTTP server. It writes them before it polls again.
     ending: bool,
 }
 
-/// Everything of a pipe that outlives one poll of it.
-pub(super) struct PipeHandles<O: SessionHandler> {
+/// The session, the TCP connection and the send queue of a pipe.
+pub(super) struct PipeHandles<T: SessionHandler> {
     pub(super) id: PipeId,
-    pub(super) session: Addr<Session<O>>,
+    pub(super) session: Addr<Session<T>>,
     pub(super) tcp: Arc<TcpHandle>,
     pub(super) send_queue: Arc<SendQueue>,
 }
 
-impl<S: Stream<Item = Result<Bytes, Error>>, O: SessionHandler> ResponseBody<S, O> {
-    /// A body of `inner`, the pipe's own frames, and of what the send_queue of `end` brings.
-    pub(super) fn new(inner: Pin<Box<S>>, end: PipeHandles<O>) -> Self {
-        Self { inner: Some(inner), end, in_a_row: 0, ending: false }
+impl<S: Stream<Item = Result<Bytes, Error>>, T: SessionHandler> ResponseBody<S, T> {
+    /// A body of `inner`, the pipe's own frames, and the frames of the send queue.
+    pub(super) fn new(inner: Pin<Box<S>>, handles: PipeHandles<T>) -> Self {
+        Self { inner: Some(inner), handles, in_a_row: 0, ending: false }
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
@@ -58,11 +58,11 @@ impl<S: Stream<Item = Result<Bytes, Error>>, O: SessionHandler> ResponseBody<S, 
         }
     }
 
-    /// The session has ended. The server closes TCP first (RFC 6455 §7.1.1), at once, where the HTTP server would linger; but
-    /// only after it has had a turn to write the close frame.
+    /// The session has ended. The server closes TCP first (RFC 6455 §7.1.1), and at once, where the HTTP
+    /// server would linger. Before that the HTTP server must be polled once more to write the close frame.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         if std::mem::replace(&mut self.ending, true) {
-            self.end.tcp.shutdown_write();
+            self.handles.tcp.shutdown_write();
             return Poll::Ready(None);
         }
         cx.waker().wake_by_ref();
@@ -70,7 +70,7 @@ impl<S: Stream<Item = Result<Bytes, Error>>, O: SessionHandler> ResponseBody<S, 
     }
 }
 
-impl<S: Stream<Item = Result<Bytes, Error>>, O: SessionHandler> Stream for ResponseBody<S, O> {
+impl<S: Stream<Item = Result<Bytes, Error>>, T: SessionHandler> Stream for ResponseBody<S, T> {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -82,12 +82,12 @@ impl<S: Stream<Item = Result<Bytes, Error>>, O: SessionHandler> Stream for Respo
             }
         }
         loop {
-            match this.end.send_queue.poll_take(cx) {
+            match this.handles.send_queue.poll_take(cx) {
                 Poll::Ready(QueueItem::Frame(frame)) => {
                     this.in_a_row += 1;
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(QueueItem::Moved(other)) => this.end.send_queue = other,
+                Poll::Ready(QueueItem::Moved(other)) => this.handles.send_queue = other,
                 Poll::Ready(QueueItem::Ended) => return this.poll_end(cx),
                 Poll::Pending => {
                     this.in_a_row = 0;
@@ -98,10 +98,10 @@ impl<S: Stream<Item = Result<Bytes, Error>>, O: SessionHandler> Stream for Respo
     }
 }
 
-impl<S, O: SessionHandler> Drop for ResponseBody<S, O> {
+impl<S, T: SessionHandler> Drop for ResponseBody<S, T> {
     fn drop(&mut self) {
-        self.end.tcp.release();
+        self.handles.tcp.release();
         let input = PipeInput::Failed(CloseReason::TransportClose);
-        self.end.session.do_send(Inbound { pipe: self.end.id, input, permit: None });
+        self.handles.session.do_send(Inbound { pipe: self.handles.id, input, permit: None });
     }
 }

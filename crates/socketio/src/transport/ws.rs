@@ -1,8 +1,9 @@
-//! The WebSocket transport: a thin pipe between one socket and its session. The only code that touches
+//! The WebSocket transport: a pipe between one WebSocket and its session. The only code that uses
 //! `actix-web-actors`.
 //!
-//! The pipe actor lives inside the response body, which the HTTP server stops polling when the client does not read; so it
-//! global_waits_left nothing that must go on then. What the session sends is merged into the same body as whole frames.
+//! The pipe actor is part of the response body, which the HTTP server does not poll while the client does not
+//! read. So it holds no state that must make progress then. The session's frames are merged into the same
+//! body.
 
 use std::{
     rc::Rc,
@@ -46,7 +47,7 @@ use crate::{
     tcp::{Descriptor, TcpHandle},
 };
 
-/// Opens a session over the WebSocket that `request` asks for.
+/// Opens a session over the WebSocket of `request`.
 pub(super) fn open<H: HandlerFactory>(
     worker: &Worker<H>,
     request: &HttpRequest,
@@ -60,12 +61,12 @@ pub(super) fn open<H: HandlerFactory>(
     Ok(stream(response, end, payload, &worker.config))
 }
 
-/// Lets the WebSocket that `request` asks for probe for a session that polls.
+/// Starts to probe for an upgrade of a long-polling session to the WebSocket of `request`.
 pub(super) async fn probe<H: HandlerFactory>(
     worker: &Worker<H>,
     request: &HttpRequest,
     payload: web::Payload,
-    session: Addr<Session<H::SessionHandler>>,
+    session: Addr<Session<H::Handler>>,
 ) -> HttpResponse {
     let response = match handshake(request) {
         Ok(response) => response,
@@ -76,7 +77,8 @@ pub(super) async fn probe<H: HandlerFactory>(
     match session.send(Probe { pipe: id, send_queue: send_queue.clone(), tcp: tcp.clone() }).await {
         Ok(Ok(())) => stream(response, PipeHandles { id, session, tcp, send_queue }, payload, &worker.config),
         Ok(Err(_)) => {
-            // As the reference does: stock clients take a refused upgrade for a failure of the whole connection.
+            // As in the reference implementation: stock clients treat a refused upgrade as a failure of the
+            // whole connection.
             send_queue
                 .finish(frame::close(CloseReason::ServerClose.code(), CloseReason::ServerClose.in_frame()));
             stream(response, PipeHandles { id, session, tcp, send_queue }, payload, &worker.config)
@@ -85,9 +87,9 @@ pub(super) async fn probe<H: HandlerFactory>(
     }
 }
 
-fn stream<O: SessionHandler>(
+fn stream<T: SessionHandler>(
     mut response: HttpResponseBuilder,
-    end: PipeHandles<O>,
+    end: PipeHandles<T>,
     payload: web::Payload,
     config: &Config,
 ) -> HttpResponse {
@@ -111,10 +113,10 @@ fn next_id() -> PipeId {
     PipeId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The longest list of subprotocols that is read, in bytes.
-const PROTOCOLS: usize = 1024;
+/// The longest list of subprotocols that is accepted, in bytes.
+const MAX_PROTOCOLS_LENGTH: usize = 1024;
 
-/// The upgrade as RFC 6455 §4.2.1 wants it; stricter than the library, which takes drafts and HTTP/1.0.
+/// Validates the upgrade by RFC 6455 §4.2.1. Stricter than the library, which accepts drafts and HTTP/1.0.
 fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeError> {
     let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
     let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
@@ -134,13 +136,14 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
     ws::handshake(request).map_err(|_| HandshakeError::BadRequest)
 }
 
-/// Sixteen bytes in base64; the library takes anything.
+/// The key must be sixteen bytes in base64. The library accepts anything.
 fn has_good_key(request: &HttpRequest) -> bool {
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
     key.is_some_and(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
 }
 
-/// None, or tokens with commas between them (RFC 6455 §11.3.4), in no more bytes than anybody needs. None of them is chosen.
+/// No subprotocols, or tokens separated by commas (RFC 6455 §11.3.4) within the length limit. The server
+/// does not select one.
 fn has_good_protocols(request: &HttpRequest) -> bool {
     let is_token = |part: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -148,25 +151,25 @@ fn has_good_protocols(request: &HttpRequest) -> bool {
     };
     request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).all(|value| {
         let text = value.to_str().unwrap_or_default();
-        text.len() <= PROTOCOLS && text.split(',').all(|part| is_token(part.trim()))
+        text.len() <= MAX_PROTOCOLS_LENGTH && text.split(',').all(|part| is_token(part.trim()))
     })
 }
 
-/// Reads what the client send and hands it to the session.
-struct Pipe<O: SessionHandler> {
+/// Reads the client's messages and forwards them to the session.
+struct Pipe<T: SessionHandler> {
     id: PipeId,
-    session: Addr<Session<O>>,
+    session: Addr<Session<T>>,
     flow: Rc<FlowControl>,
-    /// A fragmented message under way; the guard bounds it.
+    /// An incomplete fragmented message. The guard bounds its size.
     message: Option<Fragments>,
-    /// The client's pings and pongs.
+    /// The rate of the client's pings and pongs.
     heartbeat_rate: RateLimit,
-    /// The client has input goodbye or something forbidden: what follows is not looked at.
+    /// The client has closed or violated the protocol. Further messages are ignored.
     is_over: bool,
 }
 
-impl<O: SessionHandler> Pipe<O> {
-    fn understand(&mut self, message: Message) -> Option<PipeInput> {
+impl<T: SessionHandler> Pipe<T> {
+    fn to_input(&mut self, message: Message) -> Option<PipeInput> {
         match message {
             Message::Text(text) => {
                 if text.starts_with('4') {
@@ -194,22 +197,23 @@ impl<O: SessionHandler> Pipe<O> {
             Item::Continue(data) => (data, false),
             Item::Last(data) => (data, true),
         };
-        let is_possible = self.message.as_mut()?.add(&data);
-        match (is_possible, is_last) {
+        let is_valid = self.message.as_mut()?.add(&data);
+        match (is_valid, is_last) {
             (false, _) => Some(PipeInput::Failed(CloseReason::InvalidText)),
             (true, false) => None,
             (true, true) => Some(self.message.take()?.join()),
         }
     }
 
-    /// Why the client's bytes ended or made no sense.
+    /// Why the client's byte stream ended or is invalid.
     fn failure(&self, error: Option<&ProtocolError>) -> CloseReason {
         match (self.flow.violation(), error) {
             (Some(Violation::TooLarge), _) => CloseReason::TooLarge,
             (Some(Violation::Protocol), _) => CloseReason::TransportError,
             (Some(Violation::InvalidText), _) => CloseReason::InvalidText,
             (Some(Violation::TooSlow), _) => CloseReason::MessageTimeout,
-            // The library reports text that is not UTF-8 as an IO error of this kind, and lost connections by an end.
+            // The library reports invalid UTF-8 as an IO error, and a lost connection as the end of the
+            // stream.
             (None, Some(ProtocolError::Io(_))) => CloseReason::InvalidText,
             (None, Some(_)) => CloseReason::TransportError,
             (None, None) => CloseReason::TransportClose,
@@ -217,11 +221,11 @@ impl<O: SessionHandler> Pipe<O> {
     }
 }
 
-impl<O: SessionHandler> Actor for Pipe<O> {
+impl<T: SessionHandler> Actor for Pipe<T> {
     type Context = WebsocketContext<Self>;
 }
 
-impl<O: SessionHandler> StreamHandler<Result<Message, ProtocolError>> for Pipe<O> {
+impl<T: SessionHandler> StreamHandler<Result<Message, ProtocolError>> for Pipe<T> {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
         self.flow.frame_consumed();
         if self.is_over {
@@ -235,7 +239,7 @@ impl<O: SessionHandler> StreamHandler<Result<Message, ProtocolError>> for Pipe<O
                 ctx.pong(&data);
                 None
             }
-            Ok(message) => self.understand(message),
+            Ok(message) => self.to_input(message),
             Err(error) => Some(PipeInput::Failed(self.failure(Some(&error)))),
         };
         if let Some(input) = input {
@@ -245,7 +249,7 @@ impl<O: SessionHandler> StreamHandler<Result<Message, ProtocolError>> for Pipe<O
         }
     }
 
-    /// No more bytes from the client. The session decides when the transport ends.
+    /// The client's byte stream has ended. The session decides when the transport is closed.
     fn finished(&mut self, _: &mut Self::Context) {
         let input = PipeInput::Failed(self.failure(None));
         self.session.do_send(Inbound { pipe: self.id, input, permit: None });

@@ -1,5 +1,5 @@
-//! The smallest application: answers every event with its own arguments. Run it with `cargo run -p socketio --example echo`
-//! and point a stock Socket.IO client at `http://127.0.0.1:3000`.
+//! The smallest application: answers every event with its own arguments. Run it with `cargo run -p socketio
+//! --example echo` and connect a stock Socket.IO client to `http://127.0.0.1:3000`.
 
 use actix_web::{App, HttpServer};
 use socketio::{Config, Encoded, Event, Io, Server, on_connect, on_event};

@@ -1,4 +1,4 @@
-//! What a client may post: how a body may come, how large it may be, and which packets it may hold. Raw HTTP over real sockets.
+//! Request bodies of long-polling: framing, size limits, and packets. Raw HTTP over real sockets.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -13,17 +13,17 @@ use support::{
 };
 
 #[actix_rt::test]
-async fn a_body_with_more_events_than_answers_may_wait_gets_all_of_them() {
+async fn a_body_with_more_events_than_the_send_queue_holds_acks_receives_all_acks() {
     let server = start(Config { send_queue_frames: 256, ..Config::default() });
     let poller = Poller::join(&server).await;
     let body: Vec<String> = (0..600).map(|n| format!("42{n}[\"a\"]")).collect();
     let mut posting = poller.start(&post(&poller.query(), &body.join("\x1e"))).await;
-    let mut seen = Vec::new();
-    while seen.len() < 600 {
-        seen.extend(poller.poll().await.packets().into_iter().map(str::to_owned));
+    let mut received = Vec::new();
+    while received.len() < 600 {
+        received.extend(poller.poll().await.packets().into_iter().map(str::to_owned));
     }
     let want: Vec<String> = (0..600).map(|n| format!("43{n}[\"a\",[],1]")).collect();
-    assert_eq!(seen, want);
+    assert_eq!(received, want);
     assert_eq!(posting.response().await.short(), (200, "ok"));
 }
 
@@ -35,13 +35,13 @@ async fn a_binary_body_is_refused_and_ends_the_session() {
         let request = post_as(&poller.query(), kind, "42[\"a\"]");
         let mut client = poller.start(&request).await;
         assert_eq!(client.response().await.status, 400);
-        assert_eq!(client.rest().await, "", "and the connection is closed");
+        assert_eq!(client.rest().await, "", "the connection is closed");
         poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
-async fn bodies_may_come_in_chunks_and_be_cut_anywhere() {
+async fn bodies_may_be_chunked_and_split_anywhere() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let body = "421[\"é€😀\"]";
@@ -67,7 +67,7 @@ async fn bodies_may_come_in_chunks_and_be_cut_anywhere() {
 }
 
 #[actix_rt::test]
-async fn a_body_that_is_no_text_ends_the_session() {
+async fn a_body_that_is_not_utf8_ends_the_session() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let mut client = poller.start(&post_in_chunks(&poller.query())).await;
@@ -77,7 +77,7 @@ async fn a_body_that_is_no_text_ends_the_session() {
 }
 
 #[actix_rt::test]
-async fn a_body_that_does_not_come_in_time_ends_the_session() {
+async fn a_body_that_exceeds_the_body_timeout_ends_the_session() {
     let server = start(Config { body_timeout: Duration::from_millis(200), ..Config::default() });
     let poller = Poller::join(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
@@ -87,7 +87,7 @@ async fn a_body_that_does_not_come_in_time_ends_the_session() {
     poller.assert_unknown().await;
 }
 
-/// A body of an event of exactly `bytes` bytes, which is less in characters.
+/// A body with one event of exactly `bytes` bytes, and fewer characters.
 fn body_of(bytes: usize) -> String {
     let frame = "421[\"x\",\"\"]".len();
     let filling = "é".repeat((bytes - frame) / 2) + &"y".repeat((bytes - frame) % 2);
@@ -95,7 +95,7 @@ fn body_of(bytes: usize) -> String {
 }
 
 #[actix_rt::test]
-async fn a_body_at_the_limit_passes_and_one_past_it_does_not() {
+async fn a_body_at_the_limit_is_accepted_and_one_past_it_is_refused() {
     let server = start(Config { max_payload: 1000, ..Config::default() });
     let poller = Poller::join(&server).await;
     assert_eq!(body_of(1000).len(), 1000);
@@ -110,7 +110,7 @@ async fn a_body_at_the_limit_passes_and_one_past_it_does_not() {
 }
 
 #[actix_rt::test]
-async fn a_body_is_refused_before_any_of_it_has_come() {
+async fn a_body_is_refused_by_its_declared_length() {
     let server = start(Config { max_payload: 1000, ..Config::default() });
     let poller = Poller::join(&server).await;
     let declared = post(&poller.query(), "").replace("Length: 0", "Length: 104857600");
@@ -120,7 +120,7 @@ async fn a_body_is_refused_before_any_of_it_has_come() {
 }
 
 #[actix_rt::test]
-async fn a_malformed_packet_ends_the_session_after_those_before_it_were_heard() {
+async fn a_malformed_packet_ends_the_session_after_the_packets_before_it_were_processed() {
     let server = start(Config::default());
     for bad in
         ["", "x", "7", "8", "42[\"a\"]\x1e", "\x1e42[\"a\"]", "42[\"a\"]\x1e\x1e42[\"a\"]", "0", "0{}", "4"]
@@ -139,7 +139,7 @@ async fn a_malformed_packet_ends_the_session_after_those_before_it_were_heard() 
 }
 
 #[actix_rt::test]
-async fn only_the_server_pings_and_upgrades() {
+async fn clients_must_not_ping_or_upgrade_over_polling() {
     let server = start(Config::default());
     for bad in ["2", "2probe", "5"] {
         let poller = Poller::join(&server).await;
@@ -150,7 +150,7 @@ async fn only_the_server_pings_and_upgrades() {
 }
 
 #[actix_rt::test]
-async fn a_pong_and_a_noop_are_harmless() {
+async fn a_pong_and_a_noop_are_accepted() {
     let server = start(Config::default());
     let poller = Poller::open(&server).await;
     poller.send_text("3\x1e6\x1e3").await;
@@ -174,18 +174,18 @@ async fn packets_in_one_body_are_bounded() {
 }
 
 #[actix_rt::test]
-async fn binary_arguments_travel_as_base64_both_ways() {
+async fn binary_arguments_are_base64_in_both_directions() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let event = "452-[\"bytes\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
-    let told = ["451-[\"bytes\",{\"_placeholder\":true,\"num\":0}]", "bAAEC/w=="];
+    let expected = ["451-[\"bytes\",{\"_placeholder\":true,\"num\":0}]", "bAAEC/w=="];
     poller.send_text(&format!("{event}\x1ebAAE=\x1ebAv8=")).await;
-    assert_eq!(poller.poll().await.packets(), told);
+    assert_eq!(poller.poll().await.packets(), expected);
     poller.send_text(event).await;
     poller.send_text("bAAE=").await;
     poller.send_text("3").await;
     poller.send_text("bAv8=").await;
-    assert_eq!(poller.poll().await.packets(), told);
+    assert_eq!(poller.poll().await.packets(), expected);
     assert_eq!(poller.post("bnot base64").await.status, 400);
     poller.assert_unknown().await;
 }

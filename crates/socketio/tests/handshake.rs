@@ -1,5 +1,4 @@
-//! Who may open a session, and in which words others are refused: the handshake's errors, transports that are off, pages of other
-//! origins. Raw HTTP over real sockets.
+//! The handshake: error responses, disabled transports, CORS. Raw HTTP over real sockets.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -15,7 +14,7 @@ use support::{
 const POLLING: &str = "EIO=4&transport=polling";
 
 #[actix_rt::test]
-async fn handshake_errors_come_in_the_references_order() {
+async fn handshake_errors_are_checked_in_the_order_of_the_reference_implementation() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let sid = &poller.sid;
@@ -31,12 +30,12 @@ async fn handshake_errors_come_in_the_references_order() {
         (get("EIO=4&transport=polling&transport=x"), unknown_transport),
         (get("EIO=4&transport[]=polling"), unknown_transport),
         (get(&format!("EIO=4&transport=x&sid={sid}")), unknown_transport),
-        (get("EIO=4&transport=polling&sid=nobody"), UNKNOWN),
+        (get("EIO=4&transport=polling&sid=unknown"), UNKNOWN),
         (get("EIO=3&transport=polling&sid=__proto__"), UNKNOWN),
         (get("EIO=4&transport=polling&sid="), UNKNOWN),
         (get("EIO=4&transport=polling&sid=%00"), UNKNOWN),
         (get(&format!("EIO=4&transport=polling&sid={}", "a".repeat(50_000))), UNKNOWN),
-        (post("EIO=4&transport=polling&sid=nobody", "3"), UNKNOWN),
+        (post("EIO=4&transport=polling&sid=unknown", "3"), UNKNOWN),
         (get(&format!("EIO=4&transport=websocket&sid={sid}")), BAD_REQUEST),
         (get(&format!("EIO=3&transport=polling&sid={sid}")), BAD_REQUEST),
         (get(&format!("transport=polling&sid={sid}")), BAD_REQUEST),
@@ -61,7 +60,7 @@ async fn handshake_errors_come_in_the_references_order() {
 }
 
 #[actix_rt::test]
-async fn jsonp_and_base64_parameters_change_nothing() {
+async fn jsonp_and_base64_parameters_are_ignored() {
     let server = start(Config::default());
     let response =
         Client::dial(server.address, None).await.fetch(&get(&format!("{POLLING}&j=0&b64=1&t=1.5"))).await;
@@ -85,14 +84,14 @@ async fn a_transport_that_is_off_is_unknown() {
     assert_eq!(client.rest().await, "Transport unknown");
 }
 
-/// Requests of every kind that a page may make, each with the start of its response's head.
+/// One request of each kind that a page can make, with the start of the response's head.
 fn requests(poller: &Poller) -> Vec<(String, &'static str)> {
     vec![
         (get(POLLING), "HTTP/1.1 200"),
         (post(&poller.query(), "421[\"a\"]"), "HTTP/1.1 200"),
         (get(&poller.query()), "HTTP/1.1 200"),
         (get("EIO=3&transport=polling"), "HTTP/1.1 400"),
-        (get("EIO=4&transport=polling&sid=nobody"), "HTTP/1.1 400"),
+        (get("EIO=4&transport=polling&sid=unknown"), "HTTP/1.1 400"),
         (get(&format!("{POLLING}&deny=1")), "HTTP/1.1 403"),
         (post(&poller.query(), &"x".repeat(2000)), "HTTP/1.1 413"),
         (upgrade_request("EIO=4&transport=websocket"), "HTTP/1.1 101"),
@@ -102,7 +101,7 @@ fn requests(poller: &Poller) -> Vec<(String, &'static str)> {
 }
 
 /// The response's head and its three cross-origin headers.
-async fn ask_from(poller: &Poller, request: &str, origin: &str) -> (String, [Option<String>; 3]) {
+async fn fetch_from(poller: &Poller, request: &str, origin: &str) -> (String, [Option<String>; 3]) {
     let request = request.replacen("Host", &format!("Origin: {origin}\r\nHost"), 1);
     let head = poller.start(&request).await.request("").await;
     let response = Response { status: 0, head, body: String::new() };
@@ -112,24 +111,28 @@ async fn ask_from(poller: &Poller, request: &str, origin: &str) -> (String, [Opt
 }
 
 #[actix_rt::test]
-async fn every_answer_has_the_cross_origin_headers_that_are_configured() {
-    let (here, evil) = ("https://here.example", "https://evil.example");
+async fn every_response_has_the_configured_cross_origin_headers() {
+    let (allowed, foreign) = ("https://allowed.example", "https://foreign.example");
     let some = |text: &str| Some(text.to_owned());
     let with_cookies = |origin| [some(origin), some("true"), some("Origin")];
     let table = [
-        (Cors::Off, here, [None, None, None]),
-        (Cors::Any, evil, [some("*"), None, None]),
-        (Cors::Reflect, evil, with_cookies(evil)),
-        (Cors::Origins(vec![here.to_owned()]), here, with_cookies(here)),
-        (Cors::Origins(vec![here.to_owned()]), evil, [None, None, some("Origin")]),
-        (Cors::Origins(vec![here.to_owned()]), "null", [None, None, some("Origin")]),
-        (Cors::Origins(vec![here.to_owned()]), "https://here.example.evil", [None, None, some("Origin")]),
+        (Cors::Off, allowed, [None, None, None]),
+        (Cors::Any, foreign, [some("*"), None, None]),
+        (Cors::Reflect, foreign, with_cookies(foreign)),
+        (Cors::Origins(vec![allowed.to_owned()]), allowed, with_cookies(allowed)),
+        (Cors::Origins(vec![allowed.to_owned()]), foreign, [None, None, some("Origin")]),
+        (Cors::Origins(vec![allowed.to_owned()]), "null", [None, None, some("Origin")]),
+        (
+            Cors::Origins(vec![allowed.to_owned()]),
+            "https://allowed.example.foreign",
+            [None, None, some("Origin")],
+        ),
     ];
     for (cors, origin, want) in table {
         let server = start(Config { cors: cors.clone(), max_payload: 1000, ..Config::default() });
         let poller = Poller::join(&server).await;
         for (request, status) in requests(&poller) {
-            let (head, headers) = ask_from(&poller, &request, origin).await;
+            let (head, headers) = fetch_from(&poller, &request, origin).await;
             assert!(head.starts_with(status), "{cors:?} {request:.80}\n{head}");
             assert_eq!(headers, want, "{cors:?} {request:.80}");
         }
@@ -137,20 +140,20 @@ async fn every_answer_has_the_cross_origin_headers_that_are_configured() {
 }
 
 #[actix_rt::test]
-async fn a_preflight_is_answered_before_anything_else_is_looked_at() {
-    let here = "https://here.example";
+async fn a_preflight_is_answered_before_any_other_check() {
+    let allowed = "https://allowed.example";
     let preflight = |query: &str| {
         format!(
-            "OPTIONS /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nOrigin: {here}\r\n\
+            "OPTIONS /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nOrigin: {allowed}\r\n\
              Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-a,x-b\r\n\r\n"
         )
     };
-    for cors in [Cors::Any, Cors::Reflect, Cors::Origins(vec![here.to_owned()])] {
+    for cors in [Cors::Any, Cors::Reflect, Cors::Origins(vec![allowed.to_owned()])] {
         let server = start(Config { cors: cors.clone(), ..Config::default() });
-        for query in ["EIO=4&transport=polling", "", "EIO=3&transport=nonsense&sid=nobody", "deny=1"] {
+        for query in ["EIO=4&transport=polling", "", "EIO=3&transport=nonsense&sid=unknown", "deny=1"] {
             let response = Client::dial(server.address, None).await.fetch(&preflight(query)).await;
             assert_eq!(response.short(), (204, ""), "{query}");
-            let origin = if cors == Cors::Any { "*" } else { here };
+            let origin = if cors == Cors::Any { "*" } else { allowed };
             assert_eq!(response.header("access-control-allow-origin"), Some(origin));
             assert_eq!(response.header("access-control-allow-methods"), Some("GET,POST"));
             assert_eq!(response.header("access-control-allow-headers"), Some("x-a,x-b"));
@@ -163,7 +166,7 @@ async fn a_preflight_is_answered_before_anything_else_is_looked_at() {
 }
 
 #[actix_rt::test]
-async fn an_origin_that_is_no_header_value_is_refused() {
+async fn an_origin_that_is_not_a_header_value_is_refused() {
     let server = start(Config { cors: Cors::Reflect, ..Config::default() });
     let request = get(POLLING).replace("Host", "Origin: https://a\u{1}b\r\nHost");
     let response = Client::dial(server.address, None).await.fetch(&request).await;

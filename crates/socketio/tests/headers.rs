@@ -8,13 +8,13 @@ use actix_web::{
 use bytes::Bytes;
 use socketio::{Config, EngineApp, EnginePeer, EngineServer, EngineSocket, Refusal};
 
-struct Baker;
+struct CookieApp;
 
-struct Deaf;
+struct IgnoringPeer;
 
-impl EngineApp for Baker {
+impl EngineApp for CookieApp {
     type Admission = ();
-    type Peer = Deaf;
+    type Peer = IgnoringPeer;
 
     fn admit(&self, request: &HttpRequest) -> Result<(), Refusal> {
         if request.query_string().contains("deny") { Err(Refusal::new("no")) } else { Ok(()) }
@@ -24,20 +24,20 @@ impl EngineApp for Baker {
         ["a=1", "b=2"].map(|cookie| (SET_COOKIE, HeaderValue::from_static(cookie))).into()
     }
 
-    fn open(&self, _: EngineSocket, _: ()) -> Deaf {
-        Deaf
+    fn open(&self, _: EngineSocket, _: ()) -> IgnoringPeer {
+        IgnoringPeer
     }
 }
 
-impl EnginePeer for Deaf {
+impl EnginePeer for IgnoringPeer {
     fn text(&mut self, _: &str) {}
 
     fn binary(&mut self, _: Bytes) {}
 }
 
 #[actix_rt::test]
-async fn only_the_answer_that_opens_a_session_carries_them() {
-    let server = EngineServer::new(Baker, Config { path: "/e/".to_owned(), ..Config::default() });
+async fn only_the_response_that_opens_a_session_has_them() {
+    let server = EngineServer::new(CookieApp, Config { path: "/e/".to_owned(), ..Config::default() });
     let app = init_service(App::new().configure(|service| server.mount(service))).await;
     let mut cookies = Vec::new();
     for more in ["&deny=1", "", "&sid=unknown"] {

@@ -1,5 +1,5 @@
-//! What clients leave behind: after each kind of abuse the server holds no session, no descriptor and no memory of it. The
-//! server is a process of its own: the example `test_server`, which cargo builds with the tests.
+//! Leaks: after each kind of abuse the server holds no session, descriptor or memory of it. The server is a
+//! separate process: the example `test_server`, which cargo builds with the tests.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -23,17 +23,17 @@ use support::{
 
 const MIB: u64 = 1024 * 1024;
 
-/// So much memory may the allocator keep; what is looked for here leaks several times that.
+/// Memory that the allocator may keep. The leaks under test are several times larger.
 const SLACK: u64 = 12 * MIB;
 
-/// So many clients at a time.
+/// The number of concurrent clients.
 const AT_ONCE: usize = 32;
 
-/// The server process, as a test holds it.
+/// The server process.
 struct ServerProcess {
     process: Child,
-    asks: ChildStdin,
-    says: BufReader<ChildStdout>,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
     server: TestServer,
 }
 
@@ -43,16 +43,16 @@ impl ServerProcess {
         let server = this.ancestors().nth(2).unwrap().join("examples/test_server");
         assert!(server.exists(), "{} is built with the tests", server.display());
         let mut process = Command::new(server).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let asks = process.stdin.take().unwrap();
-        let mut says = BufReader::new(process.stdout.take().unwrap());
-        let address = Self::word_after("address ", &mut says).parse().unwrap();
-        Self { process, asks, says, server: TestServer::of(address) }
+        let stdin = process.stdin.take().unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let address = Self::read_value("address ", &mut stdout).parse().unwrap();
+        Self { process, stdin, stdout, server: TestServer::of(address) }
     }
 
-    fn word_after(label: &str, says: &mut BufReader<ChildStdout>) -> String {
+    fn read_value(label: &str, stdout: &mut BufReader<ChildStdout>) -> String {
         loop {
             let mut line = String::new();
-            assert!(says.read_line(&mut line).unwrap() > 0, "the server has died");
+            assert!(stdout.read_line(&mut line).unwrap() > 0, "the server process has exited");
             if let Some(word) = line.strip_prefix(label) {
                 return word.trim().to_owned();
             }
@@ -60,8 +60,8 @@ impl ServerProcess {
     }
 
     fn sessions(&mut self) -> u64 {
-        self.asks.write_all(b"\n").unwrap();
-        Self::word_after("sessions ", &mut self.says).parse::<f64>().unwrap() as u64
+        self.stdin.write_all(b"\n").unwrap();
+        Self::read_value("sessions ", &mut self.stdout).parse::<f64>().unwrap() as u64
     }
 
     /// Resident memory in bytes.
@@ -74,8 +74,8 @@ impl ServerProcess {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
-    /// Waits until no session is left.
-    async fn settle(&mut self) {
+    /// Waits until the server has no session.
+    async fn wait_for_no_sessions(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.sessions() {
@@ -86,8 +86,8 @@ impl ServerProcess {
         }
     }
 
-    /// Waits until as few descriptors as this are open.
-    async fn settle_descriptors(&self, base: usize) {
+    /// Waits until at most `base` descriptors are open.
+    async fn wait_for_descriptors(&self, base: usize) {
         let deadline = Instant::now() + DEADLINE;
         while self.descriptors() > base {
             assert!(Instant::now() < deadline, "{} descriptors are open, not {base}", self.descriptors());
@@ -95,7 +95,8 @@ impl ServerProcess {
         }
     }
 
-    /// Does `abuse` a few times, then often; in between and afterwards the server must be the same.
+    /// Runs `abuse` `warm_up` times, then `times` times. Sessions, descriptors and memory must be the same
+    /// before and after the second run.
     async fn assert_no_leak<F: Future<Output = ()>>(
         &mut self,
         warm_up: usize,
@@ -105,13 +106,13 @@ impl ServerProcess {
         let address = self.server.address;
         let many = |times| stream::iter(0..times).for_each_concurrent(AT_ONCE, |_| abuse(address));
         many(warm_up).await;
-        self.settle().await;
+        self.wait_for_no_sessions().await;
         let (base, descriptors) = (self.memory(), self.descriptors());
         many(times).await;
-        self.settle().await;
-        self.settle_descriptors(descriptors + AT_ONCE).await;
-        let grown = self.memory().saturating_sub(base);
-        assert!(grown < SLACK, "{} KiB more after {times} times", grown / 1024);
+        self.wait_for_no_sessions().await;
+        self.wait_for_descriptors(descriptors + AT_ONCE).await;
+        let growth = self.memory().saturating_sub(base);
+        assert!(growth < SLACK, "{} KiB more after {times} times", growth / 1024);
         Client::join(&self.server).await;
     }
 }
@@ -123,14 +124,14 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The server has read everything that was sent before.
+/// Waits until the server has read everything sent before.
 async fn assert_read(client: &mut Client) {
-    client.send(&frame(0x89, b"read?")).await;
-    assert_eq!(client.next().await, Frame::Pong(b"read?".to_vec()));
+    client.send(&frame(0x89, b"probe")).await;
+    assert_eq!(client.next().await, Frame::Pong(b"probe".to_vec()));
 }
 
 #[actix_rt::test]
-async fn half_sent_events_leave_nothing() {
+async fn incomplete_events_do_not_leak() {
     let part = Arc::new(frame(0x82, &[7; 10_000]));
     let abuse = |address| {
         let part = part.clone();
@@ -147,7 +148,7 @@ async fn half_sent_events_leave_nothing() {
 }
 
 #[actix_rt::test]
-async fn one_byte_fragments_leave_nothing() {
+async fn one_byte_fragments_do_not_leak() {
     let unfinished = Arc::new([frame(0x01, b"4"), frame(0x00, b"x").repeat(126)].concat());
     let abuse = |address| {
         let unfinished = unfinished.clone();
@@ -164,11 +165,11 @@ async fn one_byte_fragments_leave_nothing() {
     let mut client = Client::join(&process.server).await;
     client.send_in_parts(&[frame(0x01, b"4"), frame(0x00, b"x").repeat(1_000_000)].concat()).await;
     assert!(process.memory() < base + SLACK);
-    process.settle().await;
+    process.wait_for_no_sessions().await;
 }
 
 #[actix_rt::test]
-async fn abandoned_polls_leave_nothing() {
+async fn aborted_polls_do_not_leak() {
     let abuse = |address| async move {
         let poller = Poller::join(&TestServer::of(address)).await;
         drop(poller.start_poll().await);
@@ -177,7 +178,7 @@ async fn abandoned_polls_leave_nothing() {
 }
 
 #[actix_rt::test]
-async fn abandoned_posts_and_probes_leave_nothing() {
+async fn aborted_posts_and_probes_do_not_leak() {
     let abuse = |address| async move {
         let poller = Poller::join(&TestServer::of(address)).await;
         let mut probe = Client::probe(address, &poller.sid).await;
@@ -185,24 +186,24 @@ async fn abandoned_posts_and_probes_leave_nothing() {
         assert_eq!(probe.next().await, Frame::Text("3probe".into()));
         let request = post(&poller.query(), "42[\"a\"]");
         drop(poller.start(&request[..request.len() - 1]).await);
-        assert!(matches!(probe.next().await, Frame::Close(_)), "with the session its probe ends");
+        assert!(matches!(probe.next().await, Frame::Close(_)), "the probe is closed with its session");
     };
     ServerProcess::start().assert_no_leak(100, 500, abuse).await;
 }
 
 #[actix_rt::test]
-async fn sessions_closed_by_the_server_and_not_polled_again_leave_nothing() {
+async fn sessions_closed_by_the_server_and_not_polled_again_do_not_leak() {
     let abuse = |address| async move {
         let poller = Poller::join(&TestServer::of(address)).await;
         let mut waiting = poller.wait().await;
-        poller.send_text("42[\"count\",20]\x1e42[\"close me\"]").await;
+        poller.send_text("42[\"count\",20]\x1e42[\"close\"]").await;
         assert_eq!(waiting.response().await.packets().len(), 16);
     };
     ServerProcess::start().assert_no_leak(20, 200, abuse).await;
 }
 
 #[actix_rt::test]
-async fn refused_posts_are_answered_and_leave_nothing() {
+async fn refused_posts_are_answered_and_do_not_leak() {
     let abuse = |address| async move {
         let poller = Poller::open(&TestServer::of(address)).await;
         let request = post_as(&poller.query(), "application/octet-stream", "42[\"a\"]");
@@ -212,35 +213,35 @@ async fn refused_posts_are_answered_and_leave_nothing() {
 }
 
 #[actix_rt::test]
-async fn upgrades_that_are_reset_leave_nothing() {
+async fn reset_upgrades_do_not_leak() {
     let abuse = |address| async move {
         let mut client = Client::dial(address, None).await;
-        client.send(upgrade_request("EIO=4&transport=websocket&sid=nobody").as_bytes()).await;
+        client.send(upgrade_request("EIO=4&transport=websocket&sid=unknown").as_bytes()).await;
         client.reset();
     };
     ServerProcess::start().assert_no_leak(100, 1000, abuse).await;
 }
 
 #[actix_rt::test]
-async fn connections_that_the_server_has_ended_are_closed_whatever_the_client_does() {
+async fn connections_that_the_server_ends_are_closed_for_any_client_behaviour() {
     let mut process = ServerProcess::start();
     let base = process.descriptors();
-    let mut held = Vec::new();
+    let mut clients = Vec::new();
     for index in 0..200 {
         let mut client = Client::join(&process.server).await;
-        // Half of them go on talking, and none reads or closes.
+        // Half of the clients continue to send, and no client reads or closes.
         client.send_text("no packet").await;
         if index % 2 == 0 {
             client.send_in_parts(&frame(0x81, b"42[\"a\"]").repeat(1000)).await;
         }
-        held.push(client);
+        clients.push(client);
     }
-    process.settle().await;
-    process.settle_descriptors(base + AT_ONCE).await;
+    process.wait_for_no_sessions().await;
+    process.wait_for_descriptors(base + AT_ONCE).await;
 }
 
 #[actix_rt::test]
-async fn bodies_over_the_limit_are_not_kept() {
+async fn bodies_over_the_limit_are_not_buffered() {
     let mut process = ServerProcess::start();
     let poller = Poller::open(&process.server).await;
     poller.send_text("3").await;
@@ -272,8 +273,8 @@ async fn a_flood_of_events_from_another_worker_waits_in_the_kernel() {
         frame(0x81, b"42[\"x\",[1,[2,[3,[4,[5,[6,[7]]]]]]],{\"a\":{\"b\":{\"c\":[1,2,3]}}}]").repeat(1000);
     for sent in 0..200 {
         client.send(&events).await;
-        let grown = process.memory().saturating_sub(base);
-        assert!(grown < SLACK, "{} KiB more after {sent} thousand events", grown / 1024);
+        let growth = process.memory().saturating_sub(base);
+        assert!(growth < SLACK, "{} KiB more after {sent} thousand events", growth / 1024);
     }
     client.send_text("421[\"still here\"]").await;
     assert_eq!(client.next().await, Frame::Text("431[\"still here\",[],1]".into()));

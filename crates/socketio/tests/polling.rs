@@ -1,5 +1,5 @@
-//! Long-polling over real sockets, as raw HTTP: the rules of requests, and their abuse. Who may begin is in `handshake.rs`, what may be
-//! posted in `bodies.rs`, moving to a WebSocket in `upgrade.rs`.
+//! Long-polling over real sockets, as raw HTTP: requests and their abuse. The handshake is in `handshake.rs`,
+//! request bodies in `bodies.rs`, the upgrade in `upgrade.rs`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -34,7 +34,7 @@ async fn a_handshake_is_answered_at_once_with_the_open_packet_alone() {
 }
 
 #[actix_rt::test]
-async fn a_poll_brings_everything_queued_or_waits() {
+async fn a_poll_returns_everything_queued_or_waits() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     poller.send_text("421[\"a\"]\x1e422[\"b\"]\x1e423[\"c\"]").await;
@@ -46,23 +46,24 @@ async fn a_poll_brings_everything_queued_or_waits() {
 }
 
 #[actix_rt::test]
-async fn an_answer_has_sixteen_packets_at_most_and_the_next_one_the_rest() {
+async fn a_response_has_at_most_sixteen_packets_and_the_next_one_the_rest() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
-    // So many that a client is far behind: a larger response would be refused whole by clients that take sixteen.
+    // Far more packets than one response contains: clients that accept sixteen would refuse a larger
+    // response.
     poller.send_text("42[\"count\",200]").await;
-    let mut seen = Vec::new();
+    let mut received = Vec::new();
     for packets in [16; 12].into_iter().chain([8]) {
         let response = poller.poll().await;
         assert_eq!(response.packets().len(), packets);
-        seen.extend(response.packets().into_iter().map(str::to_owned));
+        received.extend(response.packets().into_iter().map(str::to_owned));
     }
     let want: Vec<_> = (0..200).map(|number| format!("42[\"n\",{number}]")).collect();
-    assert_eq!(seen, want);
+    assert_eq!(received, want);
 }
 
 #[actix_rt::test]
-async fn a_connection_that_is_to_close_is_not_an_abort() {
+async fn connection_close_is_not_an_abort() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let request = get(&poller.query()).replace("Host", "Connection: close\r\nHost");
@@ -114,7 +115,7 @@ async fn a_second_post_ends_the_session() {
 }
 
 #[actix_rt::test]
-async fn a_poll_that_is_broken_off_ends_the_session() {
+async fn an_aborted_poll_ends_the_session() {
     let server = start(Config::default());
     for _ in 0..4 {
         let poller = Poller::join(&server).await;
@@ -134,7 +135,7 @@ async fn a_poll_whose_connection_is_reset_ends_the_session() {
 }
 
 #[actix_rt::test]
-async fn a_post_that_is_broken_off_ends_the_session() {
+async fn an_aborted_post_ends_the_session() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
@@ -160,7 +161,7 @@ async fn a_close_packet_ends_the_session_and_releases_the_poll() {
 }
 
 #[actix_rt::test]
-async fn other_methods_are_refused_and_the_session_lives_on() {
+async fn other_methods_are_refused_and_the_session_stays_open() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
@@ -171,7 +172,7 @@ async fn other_methods_are_refused_and_the_session_lives_on() {
 }
 
 #[actix_rt::test]
-async fn closing_from_the_server_answers_the_poll_that_waits() {
+async fn a_server_close_answers_the_pending_poll() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     poller.send_text("42[\"join\",\"r\"]").await;
@@ -182,9 +183,9 @@ async fn closing_from_the_server_answers_the_poll_that_waits() {
 }
 
 #[actix_rt::test]
-async fn closing_from_the_server_flushes_and_waits_for_the_next_poll() {
+async fn a_server_close_flushes_the_queue_and_waits_for_the_next_poll() {
     let server = start(Config::default());
-    for (event, last) in [("close me", &[][..]), ("put out", &["41"])] {
+    for (event, last) in [("close", &[][..]), ("disconnect all", &["41"])] {
         let poller = Poller::join(&server).await;
         poller.send_text(&format!("42[\"count\",20]\x1e42[\"{event}\"]")).await;
         assert_eq!(server.next_close(), CloseReason::ServerClose);
@@ -193,16 +194,20 @@ async fn closing_from_the_server_flushes_and_waits_for_the_next_poll() {
         let response = poller.poll().await;
         assert_eq!(response.packets()[..4], ["42[\"n\",16]", "42[\"n\",17]", "42[\"n\",18]", "42[\"n\",19]"]);
         assert_eq!(response.packets()[4..], *last);
-        assert_eq!(poller.poll().await.short(), (200, "1"), "by itself, which stock clients need");
+        assert_eq!(
+            poller.poll().await.short(),
+            (200, "1"),
+            "the close packet is alone, as stock clients require"
+        );
         poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
-async fn a_namespace_can_be_left_by_either_side() {
+async fn either_side_can_disconnect_a_namespace() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
-    poller.send_text("42[\"leave me\"]").await;
+    poller.send_text("42[\"disconnect\"]").await;
     assert_eq!(poller.poll().await.short(), (200, "41"));
     assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
     poller.send_text("40\x1e41\x1e40").await;
@@ -211,7 +216,7 @@ async fn a_namespace_can_be_left_by_either_side() {
 }
 
 #[actix_rt::test]
-async fn the_heartbeat_goes_through_polls_and_silence_ends_the_session() {
+async fn pings_are_sent_with_polls_and_a_missing_pong_ends_the_session() {
     let config = Config {
         ping_interval: Duration::from_millis(300),
         ping_timeout: Duration::from_millis(300),
@@ -254,24 +259,24 @@ async fn sessions_are_found_from_any_worker() {
         assert_eq!(poller.poll().await.short(), (200, "430[\"join\",[null],1]"));
     }
     for (poller, other) in [(&first, Some(&second)), (&second, None)] {
-        let mut away = Client::dial_worker(server.address, &poller.worker, false).await;
-        assert_eq!(away.fetch(&post(&poller.query(), "421[\"a\"]")).await.short(), (200, "ok"));
-        assert_eq!(away.fetch(&get(&poller.query())).await.short(), (200, "431[\"a\",[],1]"));
-        away.send(get(&poller.query()).as_bytes()).await;
+        let mut remote = Client::dial_worker(server.address, &poller.worker, false).await;
+        assert_eq!(remote.fetch(&post(&poller.query(), "421[\"a\"]")).await.short(), (200, "ok"));
+        assert_eq!(remote.fetch(&get(&poller.query())).await.short(), (200, "431[\"a\",[],1]"));
+        remote.send(get(&poller.query()).as_bytes()).await;
         server.broadcast("r", "news", json!(7)).await;
-        assert_eq!(away.response().await.short(), (200, "42[\"news\",7]"));
+        assert_eq!(remote.response().await.short(), (200, "42[\"news\",7]"));
         if let Some(other) = other {
             assert_eq!(other.poll().await.short(), (200, "42[\"news\",7]"));
         }
-        away.send(get(&poller.query()).as_bytes()).await;
-        drop(away);
-        assert_eq!(server.next_close(), CloseReason::TransportClose, "an abort, too");
+        remote.send(get(&poller.query()).as_bytes()).await;
+        drop(remote);
+        assert_eq!(server.next_close(), CloseReason::TransportClose, "an abort on another worker");
         poller.assert_unknown().await;
     }
 }
 
 #[actix_rt::test]
-async fn a_websocket_session_is_not_for_polling() {
+async fn a_websocket_session_refuses_polling_requests() {
     let server = start(Config::default());
     let mut client = Client::dial(server.address, None).await;
     client.request(&upgrade_request("EIO=4&transport=websocket")).await;
@@ -286,7 +291,7 @@ async fn a_websocket_session_is_not_for_polling() {
 }
 
 #[actix_rt::test]
-async fn many_sessions_poll_at_once_and_each_gets_its_own() {
+async fn many_sessions_poll_at_once_and_each_receives_its_own_events() {
     let server = start(Config::default());
     let mut pollers = Vec::new();
     for index in 0..20 {

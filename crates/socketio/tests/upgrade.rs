@@ -1,4 +1,5 @@
-//! From long-polling to a WebSocket over real sockets: the ordinary way, every edge of it, and order under traffic.
+//! The upgrade from long-polling to a WebSocket over real sockets: the regular case, edge cases, and order
+//! under traffic.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -27,39 +28,39 @@ async fn probed(server: &TestServer) -> (Poller, Client) {
     (poller, probe)
 }
 
-/// Whether a WebSocket may probe now; it leaves again in good order.
+/// Whether a WebSocket can probe now. It closes the probe again.
 async fn can_probe(poller: &Poller) -> bool {
     let mut probe = Client::probe(poller.address, &poller.sid).await;
     probe.send_text("2probe").await;
     if probe.next().await != text("3probe") {
         return false;
     }
-    probe.send_text("leave").await;
+    probe.send_text("invalid").await;
     assert!(matches!(probe.next().await, Frame::Close(_)));
     true
 }
 
-/// A WebSocket that comes too much is closed at once.
-async fn assert_turned_away(address: std::net::SocketAddr, sid: &str) {
+/// A second WebSocket is closed at once.
+async fn assert_probe_refused(address: std::net::SocketAddr, sid: &str) {
     let mut probe = Client::probe(address, sid).await;
     assert_eq!(probe.next().await, Frame::Close(1000));
     assert_eq!(probe.next().await, Frame::End);
 }
 
-/// The session speaks over this WebSocket.
-async fn assert_carries(client: &mut Client) {
+/// The session uses this WebSocket.
+async fn assert_active(client: &mut Client) {
     client.send_text("4299[\"ping\"]").await;
     assert_eq!(client.next().await, text("4399[\"ping\",[],1]"));
 }
 
-/// Requests of a session that is elsewhere are refused.
-async fn assert_elsewhere(poller: &Poller) {
+/// Polling requests of an upgraded session are refused.
+async fn assert_polling_refused(poller: &Poller) {
     assert_eq!(poller.poll().await.short(), (400, BAD_REQUEST));
     assert_eq!(poller.post("3").await.short(), (400, BAD_REQUEST));
 }
 
 #[actix_rt::test]
-async fn the_poll_that_waits_is_released_and_the_session_moves() {
+async fn the_pending_poll_is_released_and_the_session_is_upgraded() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
@@ -67,15 +68,15 @@ async fn the_poll_that_waits_is_released_and_the_session_moves() {
     probe.send_text("2probe").await;
     assert_eq!(probe.next().await, text("3probe"));
     assert_eq!(waiting.response().await.short(), (200, "6"));
-    assert_eq!(poller.poll().await.short(), (200, "6"), "and so is every later one");
+    assert_eq!(poller.poll().await.short(), (200, "6"), "and every later poll");
     probe.send_text("5").await;
-    assert_carries(&mut probe).await;
-    assert_elsewhere(&poller).await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
+    assert_polling_refused(&poller).await;
+    assert_active(&mut probe).await;
 }
 
 #[actix_rt::test]
-async fn a_session_moves_before_it_has_joined_anything() {
+async fn a_session_can_be_upgraded_before_it_joins_a_namespace() {
     let server = start(Config::default());
     let poller = Poller::open(&server).await;
     let mut probe = Client::probe(server.address, &poller.sid).await;
@@ -86,19 +87,19 @@ async fn a_session_moves_before_it_has_joined_anything() {
 }
 
 #[actix_rt::test]
-async fn a_poll_that_waits_when_the_upgrade_comes_unannounced_is_released() {
+async fn a_pending_poll_is_released_by_an_upgrade_without_probe() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
     let mut probe = Client::probe(server.address, &poller.sid).await;
     probe.send_text("5").await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
     assert_eq!(waiting.response().await.short(), (200, "6"));
-    assert_elsewhere(&poller).await;
+    assert_polling_refused(&poller).await;
 }
 
 #[actix_rt::test]
-async fn probe_and_upgrade_at_once_leave_no_stray_packet() {
+async fn probe_and_upgrade_at_once_send_no_extra_packet() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
     let mut waiting = poller.wait().await;
@@ -112,7 +113,7 @@ async fn probe_and_upgrade_at_once_leave_no_stray_packet() {
 }
 
 #[actix_rt::test]
-async fn what_is_sent_while_probing_goes_to_a_poll_or_waits_for_the_upgrade() {
+async fn packets_while_probing_are_sent_to_a_poll_or_wait_for_the_upgrade() {
     let server = start(Config::default());
     let (poller, mut probe) = probed(&server).await;
     poller.send_text("421[\"a\"]").await;
@@ -121,38 +122,38 @@ async fn what_is_sent_while_probing_goes_to_a_poll_or_waits_for_the_upgrade() {
     probe.send_text("5").await;
     assert_eq!(probe.next().await, text("432[\"b\",[],1]"));
     assert_eq!(probe.next().await, text("433[\"c\",[],1]"));
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
 }
 
 #[actix_rt::test]
-async fn a_post_under_way_while_the_session_moves_is_heard() {
+async fn a_post_in_progress_during_the_upgrade_is_processed() {
     let server = start(Config::default());
     let (poller, mut probe) = probed(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
     let (head, tail) = request.as_bytes().split_at(request.len() - 3);
     let mut posting = poller.wait_for(head).await;
     probe.send_text("5").await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
     posting.send(tail).await;
     assert_eq!(posting.response().await.short(), (200, "ok"));
     assert_eq!(probe.next().await, text("431[\"a\",[],1]"));
 }
 
 #[actix_rt::test]
-async fn a_post_broken_off_after_the_session_moved_does_no_harm() {
+async fn an_aborted_post_after_the_upgrade_does_not_end_the_session() {
     let server = start(Config::default());
     let (poller, mut probe) = probed(&server).await;
     let request = post(&poller.query(), "421[\"a\"]");
     let posting = poller.wait_for(&request.as_bytes()[..request.len() - 3]).await;
     probe.send_text("5").await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
     drop(posting);
     Client::dial_worker(server.address, &poller.worker, true).await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
 }
 
 #[actix_rt::test]
-async fn a_ping_due_while_probing_is_answered_on_either_transport() {
+async fn a_ping_while_probing_can_be_answered_on_either_transport() {
     let config = Config {
         ping_interval: Duration::from_millis(300),
         ping_timeout: Duration::from_millis(1500),
@@ -160,60 +161,60 @@ async fn a_ping_due_while_probing_is_answered_on_either_transport() {
     };
     let server = start(config);
     let (poller, mut probe) = probed(&server).await;
-    // Nothing polls, so the ping of this interval waits for the upgrade.
+    // No poll is pending, so the ping of this interval waits for the upgrade.
     tokio::time::sleep(Duration::from_millis(450)).await;
     probe.send_text("5").await;
     assert_eq!(probe.next_with_pings().await, text("2"));
     probe.send_text("3").await;
     for _ in 0..6 {
-        assert_eq!(probe.next_with_pings().await, text("2"), "the heartbeat goes on");
+        assert_eq!(probe.next_with_pings().await, text("2"), "the heartbeat continues");
         probe.send_text("3").await;
     }
-    assert_elsewhere(&poller).await;
+    assert_polling_refused(&poller).await;
 }
 
 #[actix_rt::test]
-async fn one_websocket_at_a_time_may_probe_and_the_first_goes_on() {
+async fn only_one_websocket_may_probe_and_the_first_one_continues() {
     let server = start(Config::default());
     let (poller, mut probe) = probed(&server).await;
     for _ in 0..5 {
-        assert_turned_away(server.address, &poller.sid).await;
+        assert_probe_refused(server.address, &poller.sid).await;
     }
     probe.send_text("5").await;
-    assert_carries(&mut probe).await;
-    assert_turned_away(server.address, &poller.sid).await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
+    assert_probe_refused(server.address, &poller.sid).await;
+    assert_active(&mut probe).await;
 }
 
 #[actix_rt::test]
-async fn a_probe_that_goes_away_makes_room_for_another() {
+async fn a_closed_probe_allows_another_one() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
-    for goodbye in [&support::frame(0x88, &[0x03, 0xE8])[..], &[0xC1, 0x80][..], b""] {
+    for end in [&support::frame(0x88, &[0x03, 0xE8])[..], &[0xC1, 0x80][..], b""] {
         let mut probe = Client::probe(server.address, &poller.sid).await;
         probe.send_text("2probe").await;
         assert_eq!(probe.next().await, text("3probe"));
-        probe.send(goodbye).await;
-        if !goodbye.is_empty() {
+        probe.send(end).await;
+        if !end.is_empty() {
             assert!(matches!(probe.next().await, Frame::Close(_)));
             assert_eq!(probe.next().await, Frame::End);
         }
         drop(probe);
         poller.assert_alive().await;
-        // The end of a broken connection and the next probe reach the session in no certain order.
+        // The end of a lost connection and the next probe reach the session in any order.
         while !can_probe(&poller).await {}
     }
 }
 
 #[actix_rt::test]
-async fn a_probe_that_makes_no_sense_is_closed_and_the_session_goes_on() {
+async fn an_invalid_probe_is_closed_and_the_session_continues() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
-    for nonsense in ["2", "2other", "3probe", "1", "42[\"a\"]", "", "x"] {
+    for invalid in ["2", "2other", "3probe", "1", "42[\"a\"]", "", "x"] {
         let mut probe = Client::probe(server.address, &poller.sid).await;
-        probe.send_text(nonsense).await;
-        assert!(matches!(probe.next().await, Frame::Close(_)), "{nonsense:?}");
-        assert_eq!(probe.next().await, Frame::End, "{nonsense:?}");
+        probe.send_text(invalid).await;
+        assert!(matches!(probe.next().await, Frame::Close(_)), "{invalid:?}");
+        assert_eq!(probe.next().await, Frame::End, "{invalid:?}");
         poller.assert_alive().await;
     }
     let mut probe = Client::probe(server.address, &poller.sid).await;
@@ -223,7 +224,7 @@ async fn a_probe_that_makes_no_sense_is_closed_and_the_session_goes_on() {
 }
 
 #[actix_rt::test]
-async fn an_upgrade_that_does_not_come_closes_the_probe_only() {
+async fn an_upgrade_timeout_closes_only_the_probe() {
     let server = start(Config { upgrade_timeout: Duration::from_millis(200), ..Config::default() });
     let (poller, mut probe) = probed(&server).await;
     assert!(matches!(probe.next().await, Frame::Close(_)));
@@ -233,9 +234,9 @@ async fn an_upgrade_that_does_not_come_closes_the_probe_only() {
     probe.send_text("2probe").await;
     assert_eq!(probe.next().await, text("3probe"));
     probe.send_text("5").await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
 }
 
 #[actix_rt::test]
@@ -256,23 +257,23 @@ async fn a_session_that_ends_while_probing_closes_the_probe() {
 }
 
 #[actix_rt::test]
-async fn a_session_that_moved_ends_with_its_websocket() {
+async fn an_upgraded_session_ends_with_its_websocket() {
     let server = start(Config::default());
     let (poller, mut probe) = probed(&server).await;
     probe.send_text("5").await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
     drop(probe);
     assert_eq!(server.next_close(), CloseReason::TransportClose);
     poller.assert_unknown().await;
 }
 
 #[actix_rt::test]
-async fn a_session_that_moved_is_closed_by_the_server_with_a_frame() {
+async fn an_upgraded_session_is_closed_by_the_server_with_a_frame() {
     let server = start(Config::default());
     let (_, mut probe) = probed(&server).await;
     probe.send_text("5").await;
     probe.send_text("42[\"join\",\"u\"]").await;
-    assert_carries(&mut probe).await;
+    assert_active(&mut probe).await;
     server
         .io
         .send(vec![Operation::Disconnect { of: "u".into(), close: Some(CloseReason::ServerClose) }])
@@ -283,19 +284,19 @@ async fn a_session_that_moved_is_closed_by_the_server_with_a_frame() {
 }
 
 #[actix_rt::test]
-async fn a_websocket_session_cannot_be_probed_for() {
+async fn a_websocket_session_refuses_probes() {
     let server = start(Config::default());
     let mut client = Client::dial(server.address, None).await;
     client.request(&upgrade_request("EIO=4&transport=websocket")).await;
     let Frame::Text(open) = client.next().await else { panic!("the open packet") };
     let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
     assert_eq!(open["upgrades"], json!([]));
-    assert_turned_away(server.address, open["sid"].as_str().unwrap()).await;
+    assert_probe_refused(server.address, open["sid"].as_str().unwrap()).await;
     client.connect().await;
 }
 
 #[actix_rt::test]
-async fn everything_works_from_another_worker_than_the_sessions() {
+async fn every_request_works_on_another_worker_than_the_sessions() {
     let server = start(Config::default());
     for is_same in [true, false] {
         let poller = Poller::join(&server).await;
@@ -307,25 +308,25 @@ async fn everything_works_from_another_worker_than_the_sessions() {
         assert_eq!(probe.next().await, text("3probe"));
         assert_eq!(waiting.response().await.short(), (200, "6"));
         probe.send_text("5").await;
-        assert_carries(&mut probe).await;
+        assert_active(&mut probe).await;
         probe.send_text("42[\"count\",1000]").await;
         for number in 0..1000 {
             assert_eq!(probe.next().await, text(&format!("42[\"n\",{number}]")));
         }
-        probe.send_text("42[\"close me\"]").await;
+        probe.send_text("42[\"close\"]").await;
         assert_eq!(probe.next().await, Frame::Close(1000));
         assert_eq!(probe.next().await, Frame::End);
         poller.assert_unknown().await;
     }
 }
 
-/// The number of a `tick`, if the packet is one.
+/// The number of a `tick` event, if the packet is one.
 fn tick(packet: &str) -> Option<u64> {
     packet.strip_prefix("42[\"tick\",")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Moves one session while `tick`s are broadcast to it; answers with those it saw, in order.
-async fn move_under_traffic(server: &TestServer, is_same_worker: bool) -> Vec<u64> {
+/// Upgrades one session while `tick` events are broadcast to it. Returns the received numbers in order.
+async fn upgrade_under_traffic(server: &TestServer, is_same_worker: bool) -> Vec<u64> {
     let poller = Poller::join(server).await;
     poller.send_text("42[\"join\",\"r\"]").await;
     let mut ticks = Vec::new();
@@ -348,7 +349,7 @@ async fn move_under_traffic(server: &TestServer, is_same_worker: bool) -> Vec<u6
 }
 
 #[actix_rt::test]
-async fn order_is_kept_and_nothing_is_lost_or_doubled_under_traffic() {
+async fn an_upgrade_under_traffic_keeps_the_order_without_loss_or_duplicates() {
     let server = start(Config::default());
     let io = server.io.clone();
     let traffic = actix_rt::spawn(async move {
@@ -358,7 +359,7 @@ async fn order_is_kept_and_nothing_is_lost_or_doubled_under_traffic() {
         }
     });
     for round in 0..8 {
-        let ticks = move_under_traffic(&server, round % 2 == 0).await;
+        let ticks = upgrade_under_traffic(&server, round % 2 == 0).await;
         let first = ticks[0];
         let want: Vec<_> = (first..first + ticks.len() as u64).collect();
         assert_eq!(ticks, want, "round {round}");
@@ -367,7 +368,7 @@ async fn order_is_kept_and_nothing_is_lost_or_doubled_under_traffic() {
 }
 
 #[actix_rt::test]
-async fn what_the_client_sends_keeps_its_order_through_the_move() {
+async fn client_messages_keep_their_order_during_an_upgrade() {
     let server = start(Config::default());
     for _ in 0..10 {
         let (poller, mut probe) = probed(&server).await;

@@ -1,5 +1,5 @@
-//! Replays the files in `vectors/`: inputs that broke other servers, and what this one answers. Meanwhile a control client must get
-//! every message. The format is described in `vectors/README.md`.
+//! Replays the files in `vectors/`: inputs that broke other servers, and the expected answers. A control
+//! client must receive every message meanwhile. `vectors/README.md` describes the format.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -15,16 +15,16 @@ use support::{
     start, upgrade_request,
 };
 
-/// A line of a file.
+/// One line of a file.
 struct Vector {
-    /// Where it is, and its row.
+    /// The file, line and row.
     name: String,
     start: &'static str,
     inputs: Vec<String>,
     expected: Vec<&'static str>,
 }
 
-/// The vectors of a file. Every row must have one, or say where it is tested instead.
+/// The vectors of a file. Every row must have a vector, or name the test that covers it.
 fn read(file: &str, text: &'static str) -> Vec<Vector> {
     let (mut row, mut is_covered, mut vectors) = ("", true, Vec::new());
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
@@ -32,7 +32,7 @@ fn read(file: &str, text: &'static str) -> Vec<Vector> {
             None => assert!(line.is_empty(), "{file}:{number}: {line}"),
             Some(("#", _)) => {}
             Some(("row", name)) => {
-                assert!(is_covered, "{file}: nothing about {row}");
+                assert!(is_covered, "{file}: no vector for {row}");
                 (row, is_covered) = (name, false);
             }
             Some(("elsewhere", _)) => is_covered = true,
@@ -45,11 +45,11 @@ fn read(file: &str, text: &'static str) -> Vec<Vector> {
             }
         }
     }
-    assert!(is_covered && !vectors.is_empty(), "{file}: nothing about {row}");
+    assert!(is_covered && !vectors.is_empty(), "{file}: no vector for {row}");
     vectors
 }
 
-/// Writes `«unit*count»` out, and the control pictures as what they show.
+/// Expands `«unit*count»`, and control pictures to the characters that they represent.
 fn expand(input: &str) -> String {
     let input = input.replace('␞', "\x1e").replace('␀', "\0").replace('¶', "\r\n");
     let Some((before, rest)) = input.split_once('«') else { return input };
@@ -58,7 +58,7 @@ fn expand(input: &str) -> String {
     format!("{before}{}{}", unit.repeat(count.parse().unwrap()), expand(after))
 }
 
-/// The frame, or bytes, of one input.
+/// The frame, or raw bytes, of one input.
 fn bytes_of(input: &str) -> Vec<u8> {
     let inner = |kind: &str| input.strip_prefix(kind)?.strip_suffix(')');
     if let Some(hex) = inner("hex(") {
@@ -90,18 +90,18 @@ impl Vector {
                 assert!(matches!(client.next().await, Frame::Text(_)), "{}", self.name);
                 self.check_frames(client, None).await;
             }
-            "fresh" => self.speak(Client::open(server).await, None).await,
-            "joined" => self.speak(Client::join(server).await, None).await,
+            "fresh" => self.run_frames(Client::open(server).await, None).await,
+            "joined" => self.run_frames(Client::join(server).await, None).await,
             "probe" => {
                 let poller = Poller::join(server).await;
                 let probe = Client::probe(server.address, &poller.sid).await;
-                self.speak(probe, Some(poller)).await;
+                self.run_frames(probe, Some(poller)).await;
             }
             other => panic!("{}: no start {other}", self.name),
         }
     }
 
-    /// Sends a request with the inputs behind the first as headers.
+    /// Sends a request with the inputs after the first as headers.
     async fn fetch(&self, server: &TestServer, request: String) -> Response {
         let headers: String = self.inputs[1..].iter().map(|header| format!("{header}\r\n")).collect();
         let request = request.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1);
@@ -120,7 +120,7 @@ impl Vector {
         }
     }
 
-    /// Each input is the body of a POST; the last response and what became of the session are compared.
+    /// Each input is the body of a POST. Compares the last response and the state of the session.
     async fn run_polling(&self, server: &TestServer) {
         let poller = Poller::join(server).await;
         let mut response = None;
@@ -136,7 +136,7 @@ impl Vector {
         }
     }
 
-    async fn speak(&self, mut client: Client, poller: Option<Poller>) {
+    async fn run_frames(&self, mut client: Client, poller: Option<Poller>) {
         for input in self.inputs.iter().filter(|input| !input.is_empty()) {
             client.send_in_parts(&bytes_of(if input == "\"\"" { "" } else { input })).await;
         }
@@ -175,7 +175,8 @@ impl Vector {
     }
 }
 
-/// Gets a broadcast and an ack again and again until told to stop; answers how often. Panics when anything is missing.
+/// Receives a broadcast and an ack in a loop until `stop` is set. Returns the number of iterations. Panics if
+/// a message is missing.
 async fn control(server: Rc<TestServer>, stop: Rc<Cell<bool>>) -> u64 {
     let mut client = Client::join(&server).await;
     client.send_text("420[\"join\",\"control\"]").await;
@@ -190,7 +191,7 @@ async fn control(server: Rc<TestServer>, stop: Rc<Cell<bool>>) -> u64 {
         assert_eq!(client.next().await, Frame::Text(format!("43{number}[\"ping\",[],1]")));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    unreachable!("numbers do not end")
+    unreachable!("the range has no end")
 }
 
 async fn replay(file: &str, text: &'static str) {
@@ -208,7 +209,7 @@ async fn replay(file: &str, text: &'static str) {
         if actix_rt::spawn(async move { vector.run(&server).await }).await.is_err() {
             failed.push(name);
         }
-        assert!(!control.is_finished(), "the control client is gone after {failed:?}");
+        assert!(!control.is_finished(), "the control client failed after {failed:?}");
     }
     assert!(failed.is_empty(), "{failed:#?}");
     stop.set(true);
@@ -216,21 +217,21 @@ async fn replay(file: &str, text: &'static str) {
 }
 
 #[actix_rt::test]
-async fn known_vulnerabilities_of_other_servers() {
+async fn vulnerabilities_of_other_servers() {
     replay("cves.txt", include_str!("vectors/cves.txt")).await;
 }
 
 #[actix_rt::test]
-async fn odd_packets() {
+async fn malformed_packets() {
     replay("packets.txt", include_str!("vectors/packets.txt")).await;
 }
 
 #[actix_rt::test]
-async fn faults_of_sessions() {
+async fn session_errors() {
     replay("sessions.txt", include_str!("vectors/sessions.txt")).await;
 }
 
 #[actix_rt::test]
-async fn faults_of_frames() {
+async fn frame_errors() {
     replay("frames.txt", include_str!("vectors/frames.txt")).await;
 }

@@ -1,4 +1,4 @@
-//! The server over real sockets: what a well-behaved client sees, and what becomes of the others.
+//! The server over real WebSockets: valid clients, invalid clients, and slow clients.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -26,16 +26,16 @@ async fn a_client_connects_and_its_events_are_answered_in_order() {
 }
 
 #[actix_rt::test]
-async fn a_reply_that_is_dropped_frees_its_place() {
+async fn a_dropped_reply_is_not_pending() {
     let server = start(Config::default());
     let mut client = Client::join(&server).await;
-    client.send_text("421[\"forget\"]").await;
+    client.send_text("421[\"drop ack\"]").await;
     client.send_text("422[\"b\"]").await;
-    assert_eq!(client.next().await, text("432[\"b\",[],1]"), "one open ack: its own");
+    assert_eq!(client.next().await, text("432[\"b\",[],1]"), "one pending ack: its own");
 }
 
 #[actix_rt::test]
-async fn a_refused_client_hears_why_and_may_try_again() {
+async fn a_refused_client_receives_the_reason_and_may_retry() {
     let server = start(Config::default());
     let mut client = Client::open(&server).await;
     client.send_text("40{\"fail\":true}").await;
@@ -46,7 +46,7 @@ async fn a_refused_client_hears_why_and_may_try_again() {
 }
 
 #[actix_rt::test]
-async fn an_event_reaches_the_room_and_nobody_else() {
+async fn an_event_reaches_only_the_sockets_of_its_room() {
     let server = start(Config::default());
     let mut inside = [Client::join(&server).await, Client::join(&server).await, Client::join(&server).await];
     let mut outside = Client::join(&server).await;
@@ -64,12 +64,12 @@ async fn an_event_reaches_the_room_and_nobody_else() {
     assert_eq!(inside[1].next().await, text("42[\"news\",8]"));
     for client in [&mut inside[0], &mut outside] {
         client.send_text("429[\"ping\"]").await;
-        assert_eq!(client.next().await, text("439[\"ping\",[],1]"), "and not the news");
+        assert_eq!(client.next().await, text("439[\"ping\",[],1]"), "no event of the room");
     }
 }
 
 #[actix_rt::test]
-async fn a_batch_is_carried_out_in_order_on_every_worker() {
+async fn a_batch_is_applied_in_order_on_every_worker() {
     let server = start(Config::default());
     let mut clients = Vec::new();
     for _ in 0..6 {
@@ -96,21 +96,21 @@ async fn a_batch_is_carried_out_in_order_on_every_worker() {
 }
 
 #[actix_rt::test]
-async fn the_server_can_ask_and_gives_up_in_time() {
+async fn the_server_can_await_an_ack_with_a_timeout() {
     let server = start(Config::default());
     let mut client = Client::join(&server).await;
     client.send_text("42[\"ask\"]").await;
     assert_eq!(client.next().await, text("420[\"question\",\"why\"]"));
     client.send_text("430[\"because\"]").await;
-    assert_eq!(client.next().await, text("42[\"told\",[\"because\"]]"));
+    assert_eq!(client.next().await, text("42[\"answer\",[\"because\"]]"));
     client.send_text("430[\"again\"]").await;
     client.send_text("42[\"ask\"]").await;
     assert_eq!(client.next().await, text("421[\"question\",\"why\"]"));
-    assert_eq!(client.next().await, text("42[\"told\",\"the client did not response in time\"]"));
+    assert_eq!(client.next().await, text("42[\"answer\",\"the client did not acknowledge in time\"]"));
 }
 
 #[actix_rt::test]
-async fn the_first_ping_comes_after_one_interval_and_silence_ends_the_session() {
+async fn the_first_ping_is_sent_after_one_interval_and_a_missing_pong_ends_the_session() {
     let interval = Duration::from_millis(300);
     let config =
         Config { ping_interval: interval, ping_timeout: Duration::from_millis(200), ..Config::default() };
@@ -135,17 +135,17 @@ async fn a_client_that_joins_nothing_is_closed() {
 }
 
 #[actix_rt::test]
-async fn leaving_in_every_way_tells_the_peer_why() {
+async fn the_peer_receives_the_reason_of_every_kind_of_close() {
     let server = start(Config::default());
     let mut client = Client::join(&server).await;
     client.send_text("41").await;
     assert_eq!(server.next_close(), CloseReason::ClientDisconnect);
     client.connect().await;
-    client.send_text("42[\"leave me\"]").await;
+    client.send_text("42[\"disconnect\"]").await;
     assert_eq!(client.next().await, text("41"));
     assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
     client.connect().await;
-    client.send_text("42[\"close me\"]").await;
+    client.send_text("42[\"close\"]").await;
     assert_eq!(client.next().await, Frame::Close(1000));
     assert_eq!(server.next_close(), CloseReason::ServerClose);
 
@@ -165,7 +165,7 @@ async fn leaving_in_every_way_tells_the_peer_why() {
 }
 
 #[actix_rt::test]
-async fn a_bad_packet_ends_its_own_connection_only() {
+async fn a_malformed_packet_ends_only_its_connection() {
     let server = start(Config::default());
     let mut control = Client::join(&server).await;
     for bad in [
@@ -189,7 +189,7 @@ async fn a_bad_packet_ends_its_own_connection_only() {
 }
 
 #[actix_rt::test]
-async fn illegal_frames_are_refused_on_their_header_with_the_right_code() {
+async fn invalid_frames_are_refused_at_their_header_with_the_expected_code() {
     let server = start(Config { max_payload: 65_536, ..Config::default() });
     let table: [(&str, Vec<u8>, u16); 9] = [
         ("2^40 bytes declared", vec![0x82, 0xFF, 0, 0, 1, 0, 0, 0, 0, 0], 1009),
@@ -200,7 +200,7 @@ async fn illegal_frames_are_refused_on_their_header_with_the_right_code() {
         ("reserved bit", vec![0xC1], 1002),
         ("unknown opcode", vec![0x83], 1002),
         ("continuation of nothing", vec![0x80], 1002),
-        ("text that is no UTF-8", frame(0x81, &[0xC3, 0x28]), 1007),
+        ("text that is not UTF-8", frame(0x81, &[0xC3, 0x28]), 1007),
     ];
     for (name, bytes, code) in table {
         let mut client = Client::join(&server).await;
@@ -211,7 +211,7 @@ async fn illegal_frames_are_refused_on_their_header_with_the_right_code() {
 }
 
 #[actix_rt::test]
-async fn a_message_at_the_limit_passes_in_one_frame_and_in_pieces() {
+async fn a_message_at_the_limit_is_accepted_in_one_frame_and_in_fragments() {
     let server = start(Config { max_payload: 1000, ..Config::default() });
     let mut client = Client::join(&server).await;
     let packet = format!("427[\"x\",\"{}\"]", "y".repeat(1000 - 11));
@@ -225,7 +225,7 @@ async fn a_message_at_the_limit_passes_in_one_frame_and_in_pieces() {
 }
 
 #[actix_rt::test]
-async fn handshakes_that_make_no_sense_get_the_references_answers() {
+async fn invalid_handshakes_get_the_answers_of_the_reference_implementation() {
     let server = start(Config::default());
     let plain =
         |query: &str| format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -254,7 +254,7 @@ async fn handshakes_that_make_no_sense_get_the_references_answers() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_does_not_read_is_cut_and_the_others_miss_nothing() {
+async fn a_client_that_does_not_read_is_closed_and_the_others_receive_everything() {
     let config = Config { stall_timeout: Duration::from_secs(1), ..Config::default() };
     let server = start(config);
     let mut reader = Client::join(&server).await;
@@ -274,7 +274,7 @@ async fn a_client_that_does_not_read_is_cut_and_the_others_miss_nothing() {
         sent += 1;
         match server.closes.try_recv() {
             Ok(reason) => break reason,
-            Err(_) => assert!(sent < 100_000, "the stuck client lives on"),
+            Err(_) => assert!(sent < 100_000, "the stuck client is still connected"),
         }
     };
     assert_eq!(closed, CloseReason::Slow);
@@ -292,7 +292,7 @@ async fn a_flood_of_tiny_frames_waits_in_the_kernel() {
 }
 
 #[actix_rt::test]
-async fn a_message_that_trickles_in_is_not_waited_for() {
+async fn a_message_that_exceeds_the_body_timeout_closes_the_connection() {
     let server = start(Config { body_timeout: Duration::from_millis(300), ..Config::default() });
     let mut client = Client::join(&server).await;
     let message = frame(0x81, format!("42[\"{}\"]", "x".repeat(1000)).as_bytes());
@@ -307,7 +307,7 @@ async fn a_message_that_trickles_in_is_not_waited_for() {
 }
 
 #[actix_rt::test]
-async fn messages_that_follow_each_other_have_a_time_each() {
+async fn every_message_has_its_own_body_timeout() {
     let server = start(Config { body_timeout: Duration::from_millis(400), ..Config::default() });
     let mut client = Client::join(&server).await;
     for number in 0..8 {
@@ -321,7 +321,7 @@ async fn messages_that_follow_each_other_have_a_time_each() {
 }
 
 #[actix_rt::test]
-async fn draining_closes_everybody_with_going_away() {
+async fn draining_closes_every_connection_with_going_away() {
     let server = start(Config::default());
     let mut clients = [Client::join(&server).await, Client::join(&server).await, Client::join(&server).await];
     server.io.close_all(CloseReason::ShuttingDown, 2, Duration::from_millis(1)).await;

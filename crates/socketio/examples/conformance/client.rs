@@ -1,4 +1,5 @@
-//! Profile `client`: the namespaces that the suite of socket.io-client expects, and `/conf` for checks of our own.
+//! Profile `client`: the namespaces that the test suite of socket.io-client requires, and `/conf` for further
+//! checks.
 
 use std::{io, rc::Rc, time::Duration};
 
@@ -22,17 +23,17 @@ use crate::{
     main_namespace::MainNamespace,
 };
 
-/// How long each handshake takes: some cases rely on the client's own timeout coming first.
+/// The delay of each handshake. Some cases require that the client's own timeout elapses first.
 const DELAY: Duration = Duration::from_millis(10);
 
-/// How long, and for how many events, clients may come back.
+/// How long sessions can be recovered, and the number of events that are kept for it.
 const RECOVERY: Duration = Duration::from_secs(120);
-const REMEMBERED: usize = 10_000;
+const KEPT_EVENTS: usize = 10_000;
 
-/// Starts the server behind a delay of each handshake.
+/// Starts the server with a delay of each handshake.
 pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
     let io = Io::new();
-    let app = Client { io: io.clone(), recovery: InMemoryRecovery::new(REMEMBERED, RECOVERY), port };
+    let app = Client { io: io.clone(), recovery: InMemoryRecovery::new(KEPT_EVENTS, RECOVERY), port };
     let config = Config {
         ping_interval: Duration::from_secs(2),
         ping_timeout: Duration::from_secs(20),
@@ -44,12 +45,12 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
         HttpApp::new()
             .wrap_fn(|request, service| {
                 let is_handshake = handshake::query(request.request()).get("sid").is_none();
-                let answer = service.call(request);
+                let response = service.call(request);
                 async move {
                     if is_handshake {
                         sleep(DELAY).await;
                     }
-                    answer.await
+                    response.await
                 }
             })
             .configure(|service| server.mount(service))
@@ -66,24 +67,24 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
 struct Client {
     io: Io,
     recovery: InMemoryRecovery,
-    /// What `/conf` tells of this server.
+    /// The port that `/conf` reports.
     port: u16,
 }
 
-/// A client in whichever namespace.
+/// A peer of any of the namespaces.
 pub struct AnyPeer(Box<dyn Peer>);
 
-/// `/foo`: tells clients their id.
+/// `/foo`: sends clients their id on request.
 struct Foo(Socket);
 
-/// `/abc`: tells clients their handshake.
+/// `/abc`: sends clients their handshake.
 struct Abc {
     socket: Socket,
     handshake: Value,
 }
 
-/// A namespace that only exists.
-struct Silent;
+/// A namespace that ignores events.
+struct Ignoring;
 
 impl App for Client {
     type Admission = Value;
@@ -110,11 +111,11 @@ async fn decide(
 ) -> Result<Accepted<AnyPeer>, Refusal> {
     let handshake = with_auth(&connect.admission, &connect.auth);
     let peer: Box<dyn Peer> = match &*connect.namespace {
-        "/" => return MainNamespace::enter(connect, handshake, recovery, io).await,
-        "/conf" => Box::new(Conf::enter(connect.socket, handshake, io, port)?),
+        "/" => return MainNamespace::accept(connect, handshake, recovery, io).await,
+        "/conf" => Box::new(Conf::accept(connect.socket, handshake, io, port)?),
         "/foo" => Box::new(Foo(connect.socket)),
         "/abc" => Box::new(Abc { socket: connect.socket, handshake }),
-        "/timeout_socket" | "/valid" | "/asd" => Box::new(Silent),
+        "/timeout_socket" | "/valid" | "/asd" => Box::new(Ignoring),
         "/no" => return Err(Refusal::new("Auth failed (custom namespace)")),
         _ => return Err(Refusal::new("Invalid namespace")),
     };
@@ -128,7 +129,7 @@ fn with_auth(handshake: &Rc<Value>, auth: &Value) -> Value {
 }
 
 impl AnyPeer {
-    /// Any peer.
+    /// Wraps a peer.
     pub fn new(peer: Box<dyn Peer>) -> Self {
         Self(peer)
     }
@@ -168,7 +169,7 @@ impl Peer for Abc {
     fn closed(&mut self, _: CloseReason) {}
 }
 
-impl Peer for Silent {
+impl Peer for Ignoring {
     fn event(&mut self, _: Event, _: Option<Reply>) {}
 
     fn closed(&mut self, _: CloseReason) {}

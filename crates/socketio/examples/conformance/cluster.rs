@@ -1,5 +1,5 @@
-//! The `cluster:` events of `/conf`: what an application may do to the sockets of every server. There is one server here, so
-//! what is for the others alone reaches nobody.
+//! The `cluster:` events of `/conf`: operations on the sockets of every server. There is only one server
+//! here, so operations for the other servers reach no socket.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     emit::send_ack,
 };
 
-/// One event; `operation` is its name after the colon.
+/// Handles one event. `operation` is its name after the colon.
 pub fn event(io: &Io, port: u16, operation: &str, mut event: Event, reply: Option<Reply>) {
     let io = io.clone();
     let operation = operation.to_owned();
@@ -27,7 +27,7 @@ pub fn event(io: &Io, port: u16, operation: &str, mut event: Event, reply: Optio
                 apply(&io, &operation, &mut event).await;
                 send_ack(reply, &("ok",));
             }
-            "ask" => ask(&io, &mut event, reply).await,
+            "query" => query(&io, &mut event, reply).await,
             "except" | "binary" => {
                 send(&io, &operation, event).await;
                 send_ack(reply, &("ok",));
@@ -40,7 +40,7 @@ pub fn event(io: &Io, port: u16, operation: &str, mut event: Event, reply: Optio
     });
 }
 
-/// The sockets that a filter names: those of a room (or of an id), or all.
+/// The sockets that a filter selects: those of a room or of an id, or all.
 fn filter(value: &Value) -> Target {
     match value {
         Value::Null => Target::all(NAMESPACE),
@@ -62,15 +62,15 @@ async fn apply(io: &Io, operation: &str, event: &mut Event) {
     let found = io.fetch(filter(&value(event, 0))).await;
     let room: Room = text(event, 1).into();
     let closes = room.as_ref() == "true";
-    let fanouts = found.iter().map(|socket| match (operation, socket.id.room()) {
+    let operations = found.iter().map(|socket| match (operation, socket.id.room()) {
         ("join", of) => Operation::Join { of, room: room.clone() },
         ("leave", of) => Operation::Leave { of, room: room.clone() },
         (_, of) => Operation::Disconnect { of, close: closes.then_some(CloseReason::ServerClose) },
     });
-    io.send(fanouts.collect()).await;
+    io.send(operations.collect()).await;
 }
 
-async fn ask(io: &Io, event: &mut Event, reply: Option<Reply>) {
+async fn query(io: &Io, event: &mut Event, reply: Option<Reply>) {
     let to = filter(&value(event, 0));
     let args = [value(event, 1)];
     let timeout = Duration::from_millis(value(event, 2).as_u64().unwrap_or(0));
@@ -101,6 +101,6 @@ async fn send(io: &Io, operation: &str, mut event: Event) {
     };
     match packet {
         Ok(packet) => io.send(vec![Operation::Send { to, packet, volatile: false }]).await,
-        Err(error) => tracing::error!(%error, "event not sent"),
+        Err(error) => tracing::error!(%error, "cannot encode the event"),
     }
 }

@@ -1,5 +1,5 @@
-//! Namespace `/conf` of the profile `client`: every operation of the library, by an event each. What concerns other sockets
-//! goes through the [`Io`], as in any application.
+//! Namespace `/conf` of the profile `client`: one event per operation of the library. Operations on other
+//! sockets use the [`Io`], as in any application.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::{
 /// The namespace.
 pub const NAMESPACE: &str = "/conf";
 
-/// How long a client may take to answer `question`.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time within which a client must answer `question`.
+const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most events of one `burst`, and the most bytes of one answer.
+/// The largest number of events of one `burst`, and of bytes of one ack.
 const MAX_BURST: u64 = 4000;
 const MAX_BYTES: usize = 1 << 20;
 
-/// One client.
+/// The peer of one client.
 pub struct Conf {
     socket: Socket,
     handshake: Value,
@@ -32,8 +32,8 @@ pub struct Conf {
 }
 
 impl Conf {
-    /// Lets a client in, unless its auth has `fail`.
-    pub fn enter(socket: Socket, handshake: Value, io: Io, port: u16) -> Result<Self, Refusal> {
+    /// Accepts a client, unless its auth contains `fail`.
+    pub fn accept(socket: Socket, handshake: Value, io: Io, port: u16) -> Result<Self, Refusal> {
         if handshake["auth"].get("fail").is_some() {
             let data = json!({"code": 42, "detail": "nope"});
             return Err(Refusal { data: Some(data), ..Refusal::new("denied") });
@@ -44,7 +44,7 @@ impl Conf {
     fn bounce(&self, event: &Event) {
         match Encoded::binary_event(NAMESPACE, "bounce", &event.args, &event.attachments, None) {
             Ok(event) => self.socket.emit(&event),
-            Err(error) => tracing::error!(%error, "event not sent"),
+            Err(error) => tracing::error!(%error, "cannot encode the event"),
         }
     }
 
@@ -52,7 +52,7 @@ impl Conf {
         let socket = self.socket.clone();
         rt::spawn(async move {
             let (args, attachments) = (&event.args, &event.attachments);
-            let asked = socket.emit_binary_with_ack("question", args, attachments, PATIENCE).await;
+            let asked = socket.emit_binary_with_ack("question", args, attachments, ACK_TIMEOUT).await;
             let Some(reply) = reply else { return };
             match asked {
                 Ok(Response { mut args, attachments }) => {
@@ -64,8 +64,8 @@ impl Conf {
         });
     }
 
-    /// What the client says to others.
-    fn speak(&self, name: &str, event: &mut Event) {
+    /// Forwards an event of the client to other sockets.
+    fn forward(&self, name: &str, event: &mut Event) {
         let (own, first) = (self.socket.id().room(), value(event, 0));
         let to = match (name, first.as_str()) {
             ("all", _) => Target::all(NAMESPACE),
@@ -79,7 +79,7 @@ impl Conf {
         }
     }
 
-    /// Sends an event to others.
+    /// Sends an event to other sockets.
     fn send(&self, to: Target, name: &str, args: &Value) {
         match Encoded::event(NAMESPACE, name, args, None) {
             Ok(packet) => {
@@ -88,7 +88,7 @@ impl Conf {
                     async move { io.send(vec![Operation::Send { to, packet, volatile: false }]).await },
                 );
             }
-            Err(error) => tracing::error!(%error, name, "event not sent"),
+            Err(error) => tracing::error!(%error, name, "cannot encode the event"),
         }
     }
 
@@ -138,10 +138,10 @@ impl Peer for Conf {
                 }
                 send_ack(reply, &("ok",));
             }
-            "room" | "all" | "others" => self.speak(&name, &mut event),
+            "room" | "all" | "others" => self.forward(&name, &mut event),
             "rooms" => send_ack(reply, &(self.rooms(),)),
             "burst" => self.burst(value(&mut event, 0).as_u64().unwrap_or(0), reply),
-            "bytes" => give_bytes(value(&mut event, 0).as_u64(), reply),
+            "bytes" => send_bytes(value(&mut event, 0).as_u64(), reply),
             "length" => send_ack(reply, &(length(&event),)),
             "transport" => send_ack(reply, &(self.socket.transport(),)),
             "whoami" => send_ack(reply, &(self.who(),)),
@@ -164,7 +164,7 @@ pub fn value(event: &mut Event, index: usize) -> Value {
     event.args.get_mut(index).map(Value::take).unwrap_or_default()
 }
 
-/// Argument `index` as a text, whatever it is.
+/// Argument `index` as text.
 pub fn text(event: &mut Event, index: usize) -> String {
     match value(event, index) {
         Value::String(text) => text,
@@ -172,14 +172,14 @@ pub fn text(event: &mut Event, index: usize) -> String {
     }
 }
 
-fn give_bytes(count: Option<u64>, reply: Option<Reply>) {
+fn send_bytes(count: Option<u64>, reply: Option<Reply>) {
     let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(MAX_BYTES);
     if let Some(reply) = reply {
         reply.send_binary(&[json!({"_placeholder": true, "num": 0})], &[Bytes::from(vec![7; count])]);
     }
 }
 
-/// Bytes of a binary argument, UTF-16 units of a text as JavaScript counts them.
+/// The number of bytes of a binary argument, or of UTF-16 units of a text, as JavaScript counts them.
 fn length(event: &Event) -> usize {
     match (event.attachments.first(), event.args.first()) {
         (Some(data), _) => data.len(),

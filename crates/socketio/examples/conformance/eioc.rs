@@ -1,4 +1,4 @@
-//! Profile `eioc`: the bare engine as the suite of engine.io-client expects it.
+//! Profile `eioc`: Engine.IO alone, as the test suite of engine.io-client requires it.
 
 use std::{
     collections::HashMap,
@@ -21,8 +21,8 @@ use socketio::{Config, EngineApp, EnginePeer, EngineServer, EngineSocket, Refusa
 
 use crate::{WORKERS, handshake};
 
-/// The most sessions whose headers are kept.
-const MAX_KEPT: usize = 1024;
+/// The largest number of sessions whose headers are stored.
+const MAX_STORED: usize = 1024;
 
 /// Starts the server.
 pub fn listen(host: &str, port: u16) -> io::Result<Server> {
@@ -33,12 +33,12 @@ pub fn listen(host: &str, port: u16) -> io::Result<Server> {
         max_payload: 100,
         ..Config::default()
     };
-    let engine = EngineServer::new(Bouncer { posts: posts.clone() }, config);
+    let engine = EngineServer::new(EchoApp { posts: posts.clone() }, config);
     let server = HttpServer::new(move || {
         let posts = posts.clone();
         App::new()
             .wrap_fn(move |request, service| {
-                posts.note(&request);
+                posts.record(&request);
                 service.call(request)
             })
             .configure(|service| engine.mount(service))
@@ -57,26 +57,26 @@ pub fn listen(host: &str, port: u16) -> io::Result<Server> {
 struct Posts(Arc<Mutex<HashMap<String, Value>>>);
 
 impl Posts {
-    fn kept(&self) -> MutexGuard<'_, HashMap<String, Value>> {
+    fn stored(&self) -> MutexGuard<'_, HashMap<String, Value>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, request: &ServiceRequest) {
+    fn record(&self, request: &ServiceRequest) {
         let query = handshake::query(request.request());
         let Some(sid) = query.get("sid").and_then(Value::as_str) else { return };
         if *request.method() != Method::POST {
             return;
         }
-        let mut kept = self.kept();
-        if kept.len() >= MAX_KEPT {
-            // Left over by requests that came after their session's end.
-            kept.clear();
+        let mut stored = self.stored();
+        if stored.len() >= MAX_STORED {
+            // Entries of requests that arrived after the end of their session.
+            stored.clear();
         }
-        kept.insert(sid.to_owned(), handshake::headers(request.request()));
+        stored.insert(sid.to_owned(), handshake::headers(request.request()));
     }
 }
 
-struct Bouncer {
+struct EchoApp {
     posts: Posts,
 }
 
@@ -85,7 +85,7 @@ struct Client {
     posts: Posts,
 }
 
-impl EngineApp for Bouncer {
+impl EngineApp for EchoApp {
     type Admission = ();
     type Peer = Client;
 
@@ -119,7 +119,7 @@ impl EnginePeer for Client {
             "give binary" => self.socket.send_binary(&[0, 1, 2, 3, 4]),
             "give utf8" => self.socket.send_text("пойду спать всем спокойной ночи"),
             "sendHeaders" => {
-                let headers = self.posts.kept().get(self.socket.session_id()).cloned();
+                let headers = self.posts.stored().get(self.socket.session_id()).cloned();
                 self.socket.send_text(&headers.unwrap_or_default().to_string());
             }
             other => self.socket.send_text(other),
@@ -131,6 +131,6 @@ impl EnginePeer for Client {
     }
 
     fn closed(&mut self, _: socketio::CloseReason) {
-        self.posts.kept().remove(self.socket.session_id());
+        self.posts.stored().remove(self.socket.session_id());
     }
 }

@@ -1,4 +1,4 @@
-//! Shorthands of the profiles: an event for one socket, and an answer that the client may not have asked for.
+//! Shorthands of the profiles: emit an event to one socket, and send an ack that may not be requested.
 
 use serde::Serialize;
 use socketio::{Encoded, Reply, Socket};
@@ -7,11 +7,11 @@ use socketio::{Encoded, Reply, Socket};
 pub fn emit(socket: &Socket, name: &str, args: &impl Serialize) {
     match Encoded::event(socket.namespace(), name, args, None) {
         Ok(event) => socket.emit(&event),
-        Err(error) => tracing::error!(%error, name, "event not sent"),
+        Err(error) => tracing::error!(%error, name, "cannot encode the event"),
     }
 }
 
-/// Responses, if the client has asked for it.
+/// Sends an ack, if the client requested one.
 pub fn send_ack(reply: Option<Reply>, args: &impl Serialize) {
     if let Some(reply) = reply {
         reply.send(args);

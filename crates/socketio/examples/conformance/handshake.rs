@@ -1,4 +1,5 @@
-//! What the HTTP request that opens a session tells, as the reference implementation shows it to applications.
+//! The handshake object of a session's first request, as the reference implementation passes it to
+//! applications.
 
 use std::time::SystemTime;
 
@@ -21,7 +22,7 @@ pub fn handshake(request: &HttpRequest) -> Value {
     })
 }
 
-/// The headers by their lower-case names; the values of a repeated one are joined.
+/// The headers by lower-case name. The values of a repeated header are joined.
 pub fn headers(request: &HttpRequest) -> Value {
     let mut headers = Map::new();
     for (name, value) in request.headers() {
@@ -35,7 +36,7 @@ pub fn headers(request: &HttpRequest) -> Value {
     headers.into()
 }
 
-/// The decoded query; the last of a repeated parameter counts.
+/// The decoded query. The last value of a repeated parameter counts.
 pub fn query(request: &HttpRequest) -> Value {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let pairs = pairs.map(web::Query::into_inner).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! Servers for the official suites and other checks from outside: the profiles `protocol`, `client` and `eioc`, each on a port
-//! of its own. Run all with `cargo run -p socketio --example conformance`, one with `-- --profile eioc`.
+//! Servers for the official test suites and other external checks: the profiles `protocol`, `client` and
+//! `eioc`, each on its own port. Run all with `cargo run -p socketio --example conformance`, one with `--
+//! --profile eioc`.
 
 mod client;
 mod cluster;
@@ -15,7 +16,7 @@ use std::io::Write as _;
 use clap::{Parser, ValueEnum};
 use futures_util::future::try_join_all;
 
-/// Workers per profile: two, so that requests of one session meet on different ones.
+/// Workers per profile: two, so that the requests of one session are handled by different workers.
 const WORKERS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,19 +53,19 @@ async fn main() -> std::io::Result<()> {
     let mut servers = Vec::new();
     if wanted(Profile::Protocol) {
         servers.push(protocol::listen(&args.host, args.protocol_port)?);
-        announce("protocol", &args.host, args.protocol_port)?;
+        print_address("protocol", &args.host, args.protocol_port)?;
     }
     if wanted(Profile::Client) {
         servers.push(client::listen(&args.host, args.client_port)?);
-        announce("client", &args.host, args.client_port)?;
+        print_address("client", &args.host, args.client_port)?;
     }
     if wanted(Profile::Eioc) {
         servers.push(eioc::listen(&args.host, args.eioc_port)?);
-        announce("eioc", &args.host, args.eioc_port)?;
+        print_address("eioc", &args.host, args.eioc_port)?;
     }
     try_join_all(servers).await.map(drop)
 }
 
-fn announce(name: &str, host: &str, port: u16) -> std::io::Result<()> {
+fn print_address(name: &str, host: &str, port: u16) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{name} on http://{host}:{port}")
 }

@@ -1,4 +1,4 @@
-//! Namespace `/` of the profile `client`: one event for each case of the suite, and connection state recovery.
+//! Namespace `/` of the profile `client`: one event per case of the suite, and connection state recovery.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,34 +13,34 @@ use socketio::{
 
 use crate::{client::AnyPeer, emit::send_ack};
 
-/// How long the client may take to answer `ack`.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time within which the client must answer `ack`.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the suite receives as bytes.
+/// The bytes that the suite expects.
 const BYTES: Bytes = Bytes::from_static(b"asdfasdf");
 
 const TEXTS: [&str; 5] = ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"];
 
-/// One client.
+/// The peer of one client.
 pub struct MainNamespace {
-    voice: Voice,
+    emitter: Emitter,
     handshake: Value,
     recovery: InMemoryRecovery,
     pid: String,
-    /// The events whose order counts, as they came.
-    seen: Vec<&'static str>,
+    /// The events whose order is checked, as received.
+    received: Vec<&'static str>,
 }
 
-/// Speaks to the client so that it can come back for what it has missed.
+/// Emits recoverable events to the client.
 #[derive(Clone)]
-struct Voice {
+struct Emitter {
     socket: Socket,
     recovery: InMemoryRecovery,
 }
 
 impl MainNamespace {
-    /// Lets a client in, unless its query has `fail`.
-    pub async fn enter(
+    /// Accepts a client, unless its query contains `fail`.
+    pub async fn accept(
         connect: Connect<Value>,
         handshake: Value,
         recovery: InMemoryRecovery,
@@ -62,56 +62,56 @@ impl MainNamespace {
             }
             None => (recovery.start(socket.id(), "/"), None),
         };
-        let voice = Voice { socket, recovery: recovery.clone() };
-        let peer = Self { voice, handshake, recovery, pid: pid.clone(), seen: Vec::new() };
+        let emitter = Emitter { socket, recovery: recovery.clone() };
+        let peer = Self { emitter, handshake, recovery, pid: pid.clone(), received: Vec::new() };
         Ok(Accepted { peer: AnyPeer::new(Box::new(peer)), pid: Some(pid), recovered })
     }
 
-    /// Notes an event of a sequence; answers whether the ones before it came in order.
+    /// Records an event of a sequence. Returns whether the expected ones precede it.
     fn follows(&mut self, name: &'static str, before: &[&str]) -> bool {
-        let in_order = self.seen.ends_with(before);
-        self.seen.push(name);
+        let in_order = self.received.ends_with(before);
+        self.received.push(name);
         in_order
     }
 
     fn order(&mut self, name: &str, is_binary: bool) {
-        let voice = self.voice.clone();
+        let emitter = self.emitter.clone();
         match name {
-            "abuff1" if is_binary => self.seen.push("abuff1"),
-            "abuff2" if self.follows("abuff2", &["abuff1"]) => voice.emit("abuff2-ack", &()),
-            "blob1" if is_binary => self.seen.push("blob1"),
-            "blob2" => self.seen.push("blob2"),
+            "abuff1" if is_binary => self.received.push("abuff1"),
+            "abuff2" if self.follows("abuff2", &["abuff1"]) => emitter.emit("abuff2-ack", &()),
+            "blob1" if is_binary => self.received.push("blob1"),
+            "blob2" => self.received.push("blob2"),
             "blob3" if is_binary && self.follows("blob3", &["blob1", "blob2"]) => {
-                voice.emit("blob3-ack", &())
+                emitter.emit("blob3-ack", &())
             }
             _ => {}
         }
     }
 
-    fn ask(&self) {
-        let voice = self.voice.clone();
+    fn query(&self) {
+        let emitter = self.emitter.clone();
         rt::spawn(async move {
-            let answer = voice.socket.emit_with_ack("ack", &(), PATIENCE).await;
+            let answer = emitter.socket.emit_with_ack("ack", &(), ACK_TIMEOUT).await;
             if answer.is_ok_and(|answer| answer.args == [json!(5), json!({"test": true})]) {
-                voice.emit("got it", &());
+                emitter.emit("got it", &());
             }
         });
     }
 }
 
-impl Voice {
+impl Emitter {
     fn emit(&self, name: &str, args: &impl Serialize) {
         match self.recovery.event("/", vec![self.socket.id().room()], None, name, args) {
             Ok(event) => self.socket.emit(&event.packet),
-            Err(error) => tracing::error!(%error, name, "event not sent"),
+            Err(error) => tracing::error!(%error, name, "cannot encode the event"),
         }
     }
 
-    fn say_bytes(&self, name: &str) {
+    fn emit_bytes(&self, name: &str) {
         let args = [json!({"_placeholder": true, "num": 0})];
         match Encoded::binary_event("/", name, &args, &[BYTES], None) {
             Ok(event) => self.socket.emit(&event),
-            Err(error) => tracing::error!(%error, name, "event not sent"),
+            Err(error) => tracing::error!(%error, name, "cannot encode the event"),
         }
     }
 }
@@ -119,43 +119,43 @@ impl Voice {
 impl Peer for MainNamespace {
     fn event(&mut self, event: Event, reply: Option<Reply>) {
         let is_binary = !event.attachments.is_empty();
-        let is_binary_in_json = is_binary && is_greeting(event.args.first());
-        let voice = &self.voice;
+        let is_binary_in_json = is_binary && is_expected_object(event.args.first());
+        let emitter = &self.emitter;
         match event.name.as_str() {
-            "hi" => voice.emit("hi", &()),
+            "hi" => emitter.emit("hi", &()),
             "echo" => {
                 if let Some(reply) = reply {
                     reply.send_binary(&[event.args.first()], &event.attachments);
                 }
             }
-            "ack" => self.ask(),
+            "ack" => self.query(),
             "getAckDate" => send_ack(reply, &(now(),)),
-            "getDate" => voice.emit("takeDate", &(now(),)),
-            "getDateObj" => voice.emit("takeDateObj", &(json!({"date": now()}),)),
-            "getUtf8" => TEXTS.iter().for_each(|text| voice.emit("takeUtf8", &(text,))),
-            "false" => voice.emit("false", &(false,)),
-            "doge" => voice.say_bytes("doge"),
-            "getbin" => voice.say_bytes("takebin"),
-            "buffa" if is_binary => voice.emit("buffack", &()),
-            "blob" if is_binary => voice.emit("back", &()),
-            "jsonbuff" if is_binary_in_json => voice.emit("jsonbuff-ack", &()),
-            "jsonblob" if is_binary_in_json => voice.emit("jsonblob-ack", &()),
+            "getDate" => emitter.emit("takeDate", &(now(),)),
+            "getDateObj" => emitter.emit("takeDateObj", &(json!({"date": now()}),)),
+            "getUtf8" => TEXTS.iter().for_each(|text| emitter.emit("takeUtf8", &(text,))),
+            "false" => emitter.emit("false", &(false,)),
+            "doge" => emitter.emit_bytes("doge"),
+            "getbin" => emitter.emit_bytes("takebin"),
+            "buffa" if is_binary => emitter.emit("buffack", &()),
+            "blob" if is_binary => emitter.emit("back", &()),
+            "jsonbuff" if is_binary_in_json => emitter.emit("jsonbuff-ack", &()),
+            "jsonblob" if is_binary_in_json => emitter.emit("jsonblob-ack", &()),
             "getHandshake" => send_ack(reply, &(&self.handshake,)),
-            "getId" => send_ack(reply, &(voice.socket.id().as_str(),)),
+            "getId" => send_ack(reply, &(emitter.socket.id().as_str(),)),
             other => self.order(other, is_binary),
         }
     }
 
     fn closed(&mut self, reason: CloseReason) {
         if reason.is_recoverable() {
-            self.recovery.disconnected(&self.pid, &self.voice.socket);
+            self.recovery.disconnected(&self.pid, &self.emitter.socket);
         } else {
             self.recovery.remove(&self.pid);
         }
     }
 }
 
-fn is_greeting(value: Option<&Value>) -> bool {
+fn is_expected_object(value: Option<&Value>) -> bool {
     value.is_some_and(|value| value["hello"] == "lol" && value["goodbye"] == "gotcha")
 }
 

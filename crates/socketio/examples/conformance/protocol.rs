@@ -1,4 +1,5 @@
-//! Profile `protocol`: echoes, at the numbers that the suites of engine.io-protocol and socket.io-protocol expect.
+//! Profile `protocol`: echo servers with the intervals that the suites of engine.io-protocol and
+//! socket.io-protocol require.
 
 use std::{io, time::Duration};
 
@@ -39,13 +40,13 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
         .run())
 }
 
-/// Between the answer to CONNECT and the first event. The suite listens for one message at a time, and misses the second of
-/// two that reach it in one piece.
-const GAP: Duration = Duration::from_millis(10);
+/// The delay between the CONNECT answer and the first event. The suite reads one message at a time, and drops
+/// the second of two that arrive in one read.
+const EVENT_DELAY: Duration = Duration::from_millis(10);
 
 struct Echo;
 
-struct Mirror(EngineSocket);
+struct EchoPeer(EngineSocket);
 
 struct Client {
     socket: Socket,
@@ -54,18 +55,18 @@ struct Client {
 
 impl EngineApp for Echo {
     type Admission = ();
-    type Peer = Mirror;
+    type Peer = EchoPeer;
 
     fn admit(&self, _: &HttpRequest) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn open(&self, socket: EngineSocket, _: ()) -> Mirror {
-        Mirror(socket)
+    fn open(&self, socket: EngineSocket, _: ()) -> EchoPeer {
+        EchoPeer(socket)
     }
 }
 
-impl EnginePeer for Mirror {
+impl EnginePeer for EchoPeer {
     fn text(&mut self, text: &str) {
         self.0.send_text(text);
     }
@@ -97,7 +98,7 @@ impl Peer for Client {
     fn connected(&mut self) {
         let (socket, auth) = (self.socket.clone(), self.auth.take());
         rt::spawn(async move {
-            sleep(GAP).await;
+            sleep(EVENT_DELAY).await;
             emit(&socket, "auth", &(auth,));
         });
     }
@@ -108,7 +109,7 @@ impl Peer for Client {
                 let namespace = self.socket.namespace();
                 match Encoded::binary_event(namespace, "message-back", &args, &attachments, None) {
                     Ok(event) => self.socket.emit(&event),
-                    Err(error) => tracing::error!(%error, "event not sent"),
+                    Err(error) => tracing::error!(%error, "cannot encode the event"),
                 }
             }
             ("message-with-ack", Some(reply)) => reply.send_binary(&args, &attachments),

@@ -1,5 +1,5 @@
-//! The laboratory's server as a process of its own, for tests that measure one: says its address, then its number of sessions
-//! whenever it is asked by a line.
+//! The test server as its own process, for tests that measure a process. Prints its address, and then its
+//! number of sessions for each line on stdin.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, dead_code, missing_docs)]
 
@@ -15,10 +15,10 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, U
 use socketio::Config;
 use support::start;
 
-/// How many sessions there are, as the server's own gauge says.
+/// The number of sessions from the server's own gauge.
 static SESSIONS: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
 
-/// Keeps the one gauge.
+/// A metrics recorder for this gauge.
 struct Sessions;
 
 impl metrics::Recorder for Sessions {

@@ -1,4 +1,4 @@
-//! The WebSocket frame guard agrees with a second reading of RFC 6455, however the bytes are cut.
+//! The WebSocket frame guard agrees with a second implementation of RFC 6455 for any chunk size.
 
 #![no_main]
 

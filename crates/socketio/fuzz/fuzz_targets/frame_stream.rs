@@ -1,4 +1,4 @@
-//! Frames cut anywhere read the same as in one piece.
+//! The decoded frames do not depend on the chunks.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What clients cost that leave a message half sent, whatever its form, and what they cost after a whole one.
+//! The memory of clients with an incomplete message of any form, and after a complete one.
 
 use futures_util::StreamExt as _;
 
@@ -7,27 +7,27 @@ use super::{AT_ONCE, Client, DEADLINE, Duration, Instant, ServerProcess, TestSer
 /// The largest message of the server, in bytes.
 const PAYLOAD: usize = 64 * 1024;
 
-/// What a connection may cost that has sent a large message or a part of one, beyond what it cost before: the message once, the
-/// read buffer of the HTTP library, which stays as large as the most that came at once, and two pieces.
+/// The largest cost of a connection with a large message or a part of one: the message once, the read buffer
+/// of the HTTP library, which keeps its largest size, and two fragments.
 const LARGE: u64 = PAYLOAD as u64 * 5 / 2;
 
-/// What a connection may cost that has sent a few bytes of a message.
+/// The largest cost of a connection with a few bytes of a message.
 const SMALL: u64 = 8 * 1024;
 
 const CLIENTS: usize = 300;
 
-/// Waits until the server has read all that was sent to it.
-async fn settle_reading(process: &ServerProcess) {
+/// Waits until the server has read everything that was sent to it.
+async fn wait_until_read(process: &ServerProcess) {
     let port = format!(":{:04X}", process.server.address.port());
     let deadline = Instant::now() + DEADLINE;
-    // Of each socket: number, own address, the other's, state, and what is to be sent and to be read.
+    // Fields per socket: number, local address, remote address, state, and the bytes to send and to receive.
     let is_unread = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         fields[1].ends_with(&port) && !fields[4].ends_with(":00000000")
             || fields[2].ends_with(&port) && !fields[4].starts_with("00000000:")
     };
     while std::fs::read_to_string("/proc/net/tcp").unwrap().lines().skip(1).any(is_unread) {
-        assert!(Instant::now() < deadline, "the server leaves something unread");
+        assert!(Instant::now() < deadline, "the server has unread data");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -63,12 +63,12 @@ async fn a_large_message_or_a_part_of_one_costs_at_most_two_and_a_half_times_the
         let joining =
             stream::iter(0..CLIENTS).map(|_| async move { Client::join(&TestServer::of(address)).await });
         let mut clients: Vec<Client> = joining.buffer_unordered(AT_ONCE).collect().await;
-        settle_reading(&process).await;
+        wait_until_read(&process).await;
         let base = process.memory();
         for client in &mut clients {
             client.send(&bytes).await;
         }
-        settle_reading(&process).await;
+        wait_until_read(&process).await;
         let each = process.memory().saturating_sub(base) / CLIENTS as u64;
         if each > allowed {
             over.push(format!("{name} costs {} KiB", each / 1024));

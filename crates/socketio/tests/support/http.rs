@@ -1,16 +1,17 @@
-//! Raw HTTP for the laboratory: one response at a time on a connection, and a long-polling session over as many as it takes.
+//! Raw HTTP for the tests: one response at a time per connection, and a long-polling session over any number
+//! of connections.
 
 use std::net::SocketAddr;
 
 use super::{Client, TestServer};
 
-/// What `sid` is answered once its session is gone.
+/// The response to a request for an unknown session.
 pub const UNKNOWN: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
 
-/// What a request is answered that does not fit the session's transport.
+/// The response to a request that does not match the session's transport.
 pub const BAD_REQUEST: &str = r#"{"code":3,"message":"Bad request"}"#;
 
-/// An response with all of its body.
+/// A complete response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -27,7 +28,7 @@ impl Response {
             .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
     }
 
-    /// Status and body, to compare at once.
+    /// Status and body, to compare both at once.
     pub fn short(&self) -> (u16, &str) {
         (self.status, &self.body)
     }
@@ -44,12 +45,12 @@ pub fn get(query: &str) -> String {
     format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// A POST as clients send it.
+/// A POST with the headers of stock clients.
 pub fn post(query: &str, body: &str) -> String {
     post_as(query, "text/plain;charset=UTF-8", body)
 }
 
-/// A POST of some content type.
+/// A POST with a content type.
 pub fn post_as(query: &str, kind: &str, body: &str) -> String {
     let length = body.len();
     format!(
@@ -58,13 +59,13 @@ pub fn post_as(query: &str, kind: &str, body: &str) -> String {
     )
 }
 
-/// The head of a POST whose body comes in chunks.
+/// The head of a chunked POST.
 pub fn post_in_chunks(query: &str) -> String {
     format!("POST /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
 }
 
 impl Client {
-    /// Sends a request and reads the whole response.
+    /// Sends a request and reads the complete response.
     pub async fn fetch(&mut self, request: &str) -> Response {
         self.send(request.as_bytes()).await;
         self.response().await
@@ -83,7 +84,7 @@ impl Client {
         response
     }
 
-    /// A connection to this worker, or to another than this.
+    /// A connection to this worker, or to another worker.
     pub async fn dial_worker(address: SocketAddr, worker: &str, is_same: bool) -> Self {
         loop {
             let mut client = Self::dial(address, None).await;
@@ -95,16 +96,16 @@ impl Client {
     }
 }
 
-/// A long-polling session. Each request goes over a connection of its own, and so to any worker.
+/// A long-polling session. Each request uses a new connection, and so any worker.
 pub struct Poller {
     pub address: SocketAddr,
     pub sid: String,
-    /// The worker it was opened on.
+    /// The worker of the session.
     pub worker: String,
 }
 
 impl Poller {
-    /// A session that has joined nothing.
+    /// A session in no namespace.
     pub async fn open(server: &TestServer) -> Self {
         let mut client = Client::dial(server.address, None).await;
         let response = client.fetch(&get("EIO=4&transport=polling")).await;
@@ -117,7 +118,7 @@ impl Poller {
         }
     }
 
-    /// A session that has joined `/` and been greeted.
+    /// A session that has joined `/` and received the first events.
     pub async fn join(server: &TestServer) -> Self {
         let poller = Self::open(server).await;
         poller.send_text("40").await;
@@ -128,7 +129,7 @@ impl Poller {
         poller
     }
 
-    /// What a request of this session has for a query.
+    /// The query of the session's requests.
     pub fn query(&self) -> String {
         format!("EIO=4&transport=polling&sid={}", self.sid)
     }
@@ -140,7 +141,7 @@ impl Poller {
         client
     }
 
-    /// A GET under way.
+    /// A pending GET.
     pub async fn start_poll(&self) -> Client {
         self.start(&get(&self.query())).await
     }
@@ -150,12 +151,12 @@ impl Poller {
         self.start_poll().await.response().await
     }
 
-    /// A GET that is under way for certain: the session's worker has read it, for it has answered a later request since.
+    /// A GET that the session's worker has certainly read: it has answered a later request.
     pub async fn wait(&self) -> Client {
         self.wait_for(get(&self.query()).as_bytes()).await
     }
 
-    /// A request that is under way for certain, or the beginning of one.
+    /// A request, or the beginning of one, that the session's worker has certainly read.
     pub async fn wait_for(&self, request: &[u8]) -> Client {
         let mut client = Client::dial_worker(self.address, &self.worker, true).await;
         client.send(request).await;
@@ -168,18 +169,18 @@ impl Poller {
         self.start(&post(&self.query(), body)).await.response().await
     }
 
-    /// A POST that is taken.
+    /// A POST that is accepted.
     pub async fn send_text(&self, body: &str) {
         assert_eq!(self.post(body).await.short(), (200, "ok"), "{body}");
     }
 
-    /// Whether the session answers an event; nothing else may be queued.
+    /// The session answers an event. Nothing else may be queued.
     pub async fn assert_alive(&self) {
         self.send_text("4299[\"ping\"]").await;
         assert_eq!(self.poll().await.short(), (200, "4399[\"ping\",[],1]"));
     }
 
-    /// The session is unknown to any worker.
+    /// The session is unknown on every worker.
     pub async fn assert_unknown(&self) {
         assert_eq!(self.poll().await.short(), (400, UNKNOWN));
         assert_eq!(self.post("3").await.short(), (400, UNKNOWN));

@@ -1,5 +1,5 @@
-//! A laboratory for the wire tests: a real server on a free port with a small application, a client that speaks raw
-//! WebSocket frames, so that it can also speak them wrongly, and one that speaks raw long-polling ([`http`]).
+//! Support of the socket tests: a real server on a free port with a small application, a client that sends
+//! raw WebSocket frames, valid or not, and a long-polling client ([`http`]).
 
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(dead_code, reason = "no test uses all of it")]
@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than anything may take; only a failing test waits for it.
+/// Longer than any operation takes. Only a failing test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The application under test.
@@ -33,7 +33,7 @@ pub struct TestApp {
     closes: Mutex<mpsc::Sender<CloseReason>>,
 }
 
-/// What a test holds of the server.
+/// The server of a test.
 pub struct TestServer {
     pub address: SocketAddr,
     pub io: Io,
@@ -42,7 +42,7 @@ pub struct TestServer {
 
 pub struct TestPeer {
     socket: Socket,
-    /// The callbacks that panic.
+    /// The callbacks that panic, separated by spaces.
     panics: String,
     closes: mpsc::Sender<CloseReason>,
 }
@@ -58,10 +58,10 @@ impl socketio::App for TestApp {
     fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Accepted<TestPeer>, Refusal>> {
         let closes = self.closes.lock().unwrap().clone();
         Box::pin(async move {
-            // An early frame: it must not overtake the response to CONNECT.
+            // An early event: it must not precede the CONNECT answer.
             connect.socket.emit(&Encoded::event("/", "early", &(), None).unwrap());
             let panics = connect.auth["panic"].as_str().unwrap_or_default().to_owned();
-            connect.socket.join(&"everybody".into());
+            connect.socket.join(&"all sockets".into());
             panic_at(&panics, "connect");
             match connect.auth.get("fail") {
                 Some(_) => Err(Refusal { message: "no".into(), data: Some(json!({"code": 42})) }),
@@ -88,14 +88,14 @@ impl Peer for TestPeer {
                 actix_rt::spawn(async move {
                     let response =
                         socket.emit_with_ack("question", &("why",), Duration::from_millis(200)).await;
-                    let told = response
+                    let answer = response
                         .map_or_else(|error| json!(error.to_string()), |response| json!(response.args));
-                    socket.emit(&Encoded::event("/", "told", &(told,), None).unwrap());
+                    socket.emit(&Encoded::event("/", "answer", &(answer,), None).unwrap());
                 });
             }
-            "leave me" => self.socket.disconnect(None),
-            "close me" => self.socket.close(CloseReason::ServerClose),
-            "put out" => self.socket.disconnect(Some(CloseReason::ServerClose)),
+            "disconnect" => self.socket.disconnect(None),
+            "close" => self.socket.close(CloseReason::ServerClose),
+            "disconnect all" => self.socket.disconnect(Some(CloseReason::ServerClose)),
             "count" => {
                 for number in 0..event.arg::<u64>(0).unwrap() {
                     self.socket.emit(&Encoded::event("/", "n", &(number,), None).unwrap());
@@ -108,7 +108,7 @@ impl Peer for TestPeer {
                 self.socket.emit(&Encoded::binary_event("/", "bytes", &place, &[data], None).unwrap());
                 return;
             }
-            "forget" => return drop(reply),
+            "drop ack" => return drop(reply),
             _ => {}
         }
         if let Some(reply) = reply {
@@ -132,9 +132,9 @@ impl Peer for TestPeer {
     }
 }
 
-/// Panics if `place` is one of `places`.
+/// Panics if `place` is contained in `places`.
 fn panic_at(places: &str, place: &str) {
-    assert!(!places.split(' ').any(|name| name == place), "on purpose");
+    assert!(!places.split(' ').any(|name| name == place), "panic at a fault point of the test");
 }
 
 /// Starts a server with two workers.
@@ -146,7 +146,7 @@ pub fn start(config: Config) -> TestServer {
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let http = HttpServer::new(move || {
-                // Tells the tests which worker answers.
+                // Identifies the worker of a response.
                 let worker = format!("{:?}", std::thread::current().id());
                 App::new()
                     .wrap(DefaultHeaders::new().add(("x-worker", worker)))
@@ -167,23 +167,23 @@ pub fn start(config: Config) -> TestServer {
 }
 
 impl TestServer {
-    /// The server at `address`, which is not this process's: neither its io nor its closes are at hand.
+    /// A server in another process. `io` and `closes` are not connected to it.
     pub fn of(address: SocketAddr) -> Self {
         Self { address, io: Io::new(), closes: mpsc::channel().1 }
     }
 
-    /// Sends `name` with `arg` to everybody in `room`.
+    /// Sends `name` with `arg` to all sockets in `room`.
     pub async fn broadcast(&self, room: &str, name: &str, arg: Value) {
         self.io.send(vec![Operation::Emit(broadcast(room, name, arg))]).await;
     }
 
-    /// The next reason for which a peer was closed.
+    /// The reason of the next closed peer.
     pub fn next_close(&self) -> CloseReason {
         self.closes.recv_timeout(DEADLINE).expect("a peer is closed")
     }
 }
 
-/// The broadcast of an event to one room.
+/// The emit of an event to one room.
 pub fn broadcast(room: &str, name: &str, arg: Value) -> Emit {
     Emit {
         namespace: "/".into(),
@@ -195,7 +195,7 @@ pub fn broadcast(room: &str, name: &str, arg: Value) -> Emit {
     }
 }
 
-/// A frame as the server sent it.
+/// A frame from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     Text(String),
@@ -206,13 +206,13 @@ pub enum Frame {
     End,
 }
 
-/// A raw client. Masks with zero, so that payloads stay readable.
+/// A raw client. Its mask is zero, so that payloads are readable.
 pub struct Client {
     pub stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// The bytes of a masked client frame.
+/// A masked client frame.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -240,7 +240,7 @@ pub fn upgrade_request(query: &str) -> String {
 }
 
 impl Client {
-    /// A connection on which nothing was said.
+    /// A new TCP connection.
     pub async fn dial(address: SocketAddr, receive_buffer: Option<u32>) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(bytes) = receive_buffer {
@@ -251,7 +251,7 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// Sends a request and reads the head of the response; what follows it stays in the buffer.
+    /// Sends a request and reads the head of the response. The rest stays in the buffer.
     pub async fn request(&mut self, request: &str) -> String {
         self.send(request.as_bytes()).await;
         loop {
@@ -263,25 +263,25 @@ impl Client {
         }
     }
 
-    /// Resets the connection instead of closing it.
+    /// Resets the connection.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Everything until the server closes.
+    /// Reads until the server closes.
     pub async fn rest(&mut self) -> String {
         while self.fill().await {}
         String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
     }
 
-    /// An open session that has not joined a namespace.
+    /// A session in no namespace.
     pub async fn open(server: &TestServer) -> Self {
         let mut client = Self::dial(server.address, None).await;
         client.upgrade().await;
         client
     }
 
-    /// Turns the connection into a session.
+    /// Upgrades the connection to a WebSocket and opens a session.
     pub async fn upgrade(&mut self) {
         let head = self.request(&upgrade_request("EIO=4&transport=websocket")).await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
@@ -295,13 +295,13 @@ impl Client {
         client
     }
 
-    /// Turns the connection into a WebSocket for session `sid`.
+    /// Upgrades the connection to a WebSocket that probes for session `sid`.
     pub async fn upgrade_probe(&mut self, sid: &str) {
         let head = self.request(&upgrade_request(&format!("EIO=4&transport=websocket&sid={sid}"))).await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     }
 
-    /// A session that has joined `/` and been greeted.
+    /// A session that has joined `/` and received the first events.
     pub async fn join(server: &TestServer) -> Self {
         let mut client = Self::open(server).await;
         client.connect().await;
@@ -320,7 +320,7 @@ impl Client {
         timeout(DEADLINE, self.stream.write_all(bytes)).await.expect("the server reads").unwrap();
     }
 
-    /// Sends as much as the server takes: it may close in the middle of it.
+    /// Sends until the server closes the connection or everything is sent.
     pub async fn send_in_parts(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(65_536) {
             if timeout(DEADLINE, self.stream.write_all(part)).await.expect("the server reads").is_err() {
@@ -329,7 +329,7 @@ impl Client {
         }
     }
 
-    /// The next frame that is no pong.
+    /// The next frame except pongs.
     pub async fn next_except_pongs(&mut self) -> Frame {
         loop {
             match self.next().await {
@@ -344,13 +344,13 @@ impl Client {
         self.send(&frame(0x81, text.as_bytes())).await;
     }
 
-    /// Reads more; false when the server has closed.
+    /// Reads more data. Returns false if the server has closed.
     async fn fill(&mut self) -> bool {
         let read = timeout(DEADLINE, self.stream.read_buf(&mut self.buffer)).await;
         matches!(read.expect("the server sends or closes"), Ok(bytes) if bytes > 0)
     }
 
-    /// The next frame of any kind but an Engine.IO ping, which is answered.
+    /// The next frame. Engine.IO pings are answered and skipped.
     pub async fn next(&mut self) -> Frame {
         loop {
             match self.next_with_pings().await {
@@ -360,7 +360,7 @@ impl Client {
         }
     }
 
-    /// The next frame of any kind.
+    /// The next frame, including Engine.IO pings.
     pub async fn next_with_pings(&mut self) -> Frame {
         loop {
             if let Some(frame) = self.take_frame() {

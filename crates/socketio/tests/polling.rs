@@ -207,7 +207,7 @@ async fn a_server_close_flushes_the_queue_and_waits_for_the_next_poll() {
 async fn either_side_can_disconnect_a_namespace() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
-    poller.send_text("42[\"disconnect\"]").await;
+    poller.send_text("42[\"disconnect me\"]").await;
     assert_eq!(poller.poll().await.short(), (200, "41"));
     assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
     poller.send_text("40\x1e41\x1e40").await;

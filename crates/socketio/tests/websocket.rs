@@ -141,7 +141,7 @@ async fn the_peer_receives_the_reason_of_every_kind_of_close() {
     client.send_text("41").await;
     assert_eq!(server.next_close(), CloseReason::ClientDisconnect);
     client.connect().await;
-    client.send_text("42[\"disconnect\"]").await;
+    client.send_text("42[\"disconnect me\"]").await;
     assert_eq!(client.next().await, text("41"));
     assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
     client.connect().await;

@@ -93,7 +93,7 @@ impl Peer for TestPeer {
                     socket.emit(&Encoded::event("/", "answer", &(answer,), None).unwrap());
                 });
             }
-            "disconnect" => self.socket.disconnect(None),
+            "disconnect me" => self.socket.disconnect(None),
             "close" => self.socket.close(CloseReason::ServerClose),
             "disconnect all" => self.socket.disconnect(Some(CloseReason::ServerClose)),
             "count" => {
@@ -134,7 +134,7 @@ impl Peer for TestPeer {
 
 /// Panics if `place` is contained in `places`.
 fn panic_at(places: &str, place: &str) {
-    assert!(!places.split(' ').any(|name| name == place), "panic at a fault point of the test");
+    assert!(!places.split(' ').any(|name| name == place), "panic requested by the test");
 }
 
 /// Starts a server with two workers.

@@ -73,7 +73,7 @@ async fn panics(part: &str, outcome: Outcome) {
     if outcome == Ends {
         let status = stage.server.process_ends(0).await;
         assert_eq!(status.code(), Some(1), "{part}: {}", stage.server.log());
-        stage.server.returns().await;
+        stage.server.restart().await;
         (alice, bob) = (returns(alice.person).await, returns(bob.person).await);
     }
     stage.server.is_ready().await;

@@ -25,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("presence", &["sessions", "socketio", "embedded", "proto", "supervision"]),
     ("sessions", &["embedded", "remote", "proto", "supervision"]),
     ("bench", &["proto"]),
-    ("testbed", &[]),
+    ("testkit", &[]),
     ("socketio", &[]),
     ("embedded", &[]),
     ("remote", &[]),

@@ -9,7 +9,7 @@ use std::{
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture, fut};
 use futures_util::StreamExt;
 use socketio::{Io, Operation};
-use supervision::{Part, Work};
+use supervision::{BusyTimer, Part};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -29,7 +29,7 @@ pub struct Local {
     position: Arc<Position>,
     pacers: Pacers,
     io: Io,
-    work: Arc<Work>,
+    work: Arc<BusyTimer>,
     _alive: Part,
     typists: Typists,
 }
@@ -73,7 +73,7 @@ impl StreamHandler<Vec<Entry>> for Local {
         // `wait` and not `spawn`: nothing else of the stream is looked at before the workers have this batch.
         ctx.wait(sent.then(move |(), log, _| {
             log.position.reach(last);
-            log.work.rest();
+            log.work.end();
             // Whoever waits hears of it by that.
             drop(flushed);
             fut::ready(())

@@ -1,42 +1,42 @@
-//! What can go wrong before there is anything to measure. Made everywhere, shown by `main`.
+//! The error type of the scenarios.
 
 use std::io;
 
-/// Why a scenario could not be run.
+/// Why a scenario could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address of the server is not one of the loopback network.
+    /// The URL is not an IPv4 address and port.
     #[error("--url must be http://ADDRESS:PORT with an IPv4 address, not {0}")]
     Url(String),
-    /// The network or the operating system refused.
+    /// An operation of the network or the operating system failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The server answered something else than a scenario needs.
+    /// The server sent an unexpected response.
     #[error("{what}: the server answered {answer}")]
-    Answer {
-        /// What was asked.
+    Response {
+        /// The request.
         what: String,
         /// Status and body, or the packet.
         answer: String,
     },
     /// The server did not answer in time.
     #[error("{0}: no answer in time")]
-    Late(&'static str),
+    Timeout(&'static str),
 }
 
-/// Names what was tried when an operation of the system fails.
-pub trait Tried<T> {
-    /// Turns the system's error into ours.
-    fn tried(self, what: &'static str) -> Result<T, Error>;
+/// Adds the name of an operation to its error.
+pub trait Context<T> {
+    /// Converts the operating system's error.
+    fn context(self, what: &'static str) -> Result<T, Error>;
 }
 
-impl<T> Tried<T> for io::Result<T> {
-    fn tried(self, what: &'static str) -> Result<T, Error> {
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, what: &'static str) -> Result<T, Error> {
         self.map_err(|source| Error::Io { what, source })
     }
 }

@@ -1,24 +1,24 @@
-//! The load generator: thousands of Socket.IO clients in one process, each delivery counted. Reads the command line, runs
-//! one scenario, prints its report, and ends non-zero when anything is missing.
+//! The load generator: thousands of Socket.IO clients in one process, with every delivery counted. Runs one
+//! scenario, prints its report, and exits non-zero if a check fails.
 
+mod delivery;
 mod error;
 mod http;
-mod ledger;
 mod lobby;
 mod loud;
-mod notes;
-mod people;
 mod process;
+mod recorder;
 mod report;
 mod slow;
 mod socket;
-mod tape;
+mod stats;
+mod users;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Load for a Godzilla server, and what became of every message.
+/// Load generator for a Godzilla server that checks every delivery
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, about)]
 struct Cli {
@@ -26,21 +26,22 @@ struct Cli {
     scenario: Scenario,
 }
 
-/// What to measure.
+/// The scenario.
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// Many clients in the lobby, a few of them talking: does everybody hear everything once and in order?
+    /// Many clients in the lobby, a few of them send: is every message delivered exactly once and in order?
     Lobby(lobby::Args),
-    /// Readers among as many that read nothing: are those dropped in time, and do the others notice?
+    /// As many blocked readers as active ones: are the blocked ones closed in time, and are the others
+    /// affected?
     Slow(slow::Args),
-    /// Quiet rooms, alone and beside one loud room: do their acks stay as fast as they were?
+    /// Quiet rooms with and without one loud room: do their acks stay as fast?
     Loud(loud::Args),
 }
 
 #[expect(clippy::print_stderr, reason = "a tool of the command line")]
 fn main() -> ExitCode {
     let scenario = Cli::parse().scenario;
-    // One thread: the generator must leave the other core to the server it measures.
+    // One thread, to leave the other core to the server.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -1,5 +1,5 @@
-//! Readers among as many clients that read nothing. The readers hear the same talk twice, without the others and with them;
-//! the report compares. Called by `main`; stands on the parts of `lobby`.
+//! Scenario `slow`: readers among as many clients that read nothing. The same load runs twice, without and
+//! with the blocked clients; the report compares both.
 
 use std::{
     cell::RefCell,
@@ -15,19 +15,19 @@ use tokio::time::sleep;
 
 use crate::{
     error::Error,
-    lobby::{connect_all, hear_out, settle, talk},
-    people::{self, Person},
-    process::{Started, Usage, allow_many_files},
+    lobby::{connect_all, send_messages, wait_for_deliveries, wait_until_idle},
+    process::{ServerProcess, Usage, allow_many_files},
+    recorder::{Recorder, Size},
     report::{Report, mib, quantiles},
     socket::{self, Socket},
-    tape::{Size, Tape},
+    users::{self, User},
 };
 
-/// A client that reads nothing is dropped within a ping's interval and its time for an answer, and a little.
-const ASLEEP: Duration = Duration::from_secs(20);
+/// A client that reads nothing must be closed within the ping interval and the ping timeout, with a margin.
+const DROP_TIME: Duration = Duration::from_secs(20);
 
-/// How long what was sent before the end may take to be read.
-const AWAKE: Duration = Duration::from_secs(10);
+/// The longest wait for data that was sent before a connection ended.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Options of the scenario.
 #[derive(Debug, clap::Args)]
@@ -35,77 +35,78 @@ pub struct Args {
     /// Start this binary on an empty store and measure it
     #[arg(long, value_name = "PATH")]
     server: PathBuf,
-    /// How many clients read
+    /// Number of clients that read
     #[arg(long, default_value_t = 1000)]
     fast: usize,
-    /// How many clients do not
+    /// Number of clients that do not read
     #[arg(long, default_value_t = 1000)]
     slow: usize,
-    /// How many sockets one user may have
+    /// Number of sockets per user
     #[arg(long, default_value_t = 20)]
     per_user: usize,
     /// Messages per second, all senders together
     #[arg(long, default_value_t = 50)]
     rate: u32,
-    /// How long they talk, in seconds, each time
+    /// Duration of each load, in seconds
     #[arg(long, default_value_t = 20)]
     seconds: u32,
-    /// How many talk; each stays below the server's limit of messages per socket
+    /// Number of clients that send; each stays below the server's limit of messages per socket
     #[arg(long, default_value_t = 10)]
     senders: usize,
-    /// How much longer than their marks messages are, in bytes: what fills the slow ones' queues
+    /// Additional bytes per message, to fill the queues of the blocked clients
     #[arg(long, default_value_t = 2000)]
     filler: usize,
-    /// By how much the process may grow because of the slow ones, in MiB: what may wait for all clients together
+    /// The largest allowed growth of the process through the blocked clients, in MiB: the limit of the bytes
+    /// queued for all clients
     #[arg(long, default_value_t = 256)]
     growth: u64,
-    /// How many times its base the p99 may be
+    /// The largest allowed ratio of the p99 to its base
     #[arg(long, default_value_t = 2.0)]
     factor: f64,
-    /// A p99 below this is no sign of trouble, whatever the base was, in milliseconds
+    /// A p99 below this passes for any base, in milliseconds
     #[arg(long, default_value_t = 0.0)]
     floor: f64,
 }
 
-/// What the scenario found.
+/// The result of the scenario.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Without slow readers.
+    /// Without blocked clients.
     base: Report,
-    /// With them.
+    /// With blocked clients.
     beside: Report,
-    /// How many slow readers there were, and how many were still connected at the end.
+    /// The number of blocked clients, and of those still connected at the end.
     slow: (usize, usize),
-    /// The process before they came, and at the end of the talk beside them.
+    /// The process before the blocked clients connect, and at the end of the load with them.
     usage: (Usage, Usage),
-    /// By how many bytes the process may have grown.
+    /// The largest allowed growth in bytes.
     growth: u64,
-    /// How many times its base the p99 may be, and what is never too much, in microseconds.
+    /// The largest allowed ratio of the p99 to its base, and the p99 in microseconds that always passes.
     bound: (f64, f64),
 }
 
 /// Runs the scenario.
 pub async fn run(args: Args) -> Result<Outcome, Error> {
     allow_many_files()?;
-    let started = Started::start(&args.server)?;
-    let (server, pid) = (started.address, started.pid());
-    let usage = || Usage::of(pid).ok_or(Error::Late("the server's usage"));
+    let process = ServerProcess::start(&args.server)?;
+    let (server, pid) = (process.address, process.pid());
+    let usage = || Usage::of(pid).ok_or(Error::Timeout("the server's usage"));
 
     let fast = args.fast.div_ceil(args.per_user);
-    let people = people::log_in(fast + args.slow.div_ceil(args.per_user), server).await?;
-    let (readers, sleepers) = people.split_at(fast);
-    let tape = Rc::new(RefCell::new(args.tape()));
-    let sockets = connect_all(readers, args.fast, server, &tape).await?;
-    settle(&tape).await;
-    let base = hear(&args, &sockets, &tape).await;
+    let users = users::log_in(fast + args.slow.div_ceil(args.per_user), server).await?;
+    let (readers, blocked_users) = users.split_at(fast);
+    let recorder = Rc::new(RefCell::new(args.recorder()));
+    let sockets = connect_all(readers, args.fast, server, &recorder).await?;
+    wait_until_idle(&recorder).await;
+    let base = measure(&args, &sockets, &recorder).await;
 
     let before = usage()?;
-    let asleep = fall_asleep(sleepers, args.slow, server).await?;
-    settle(&tape).await;
-    tape.replace(args.tape());
-    let watch = tokio::task::spawn_local(still_there(asleep));
-    let beside = hear(&args, &sockets, &tape).await;
-    let left = watch.await.map_err(|_| Error::Late("the slow ones' end"))?;
+    let blocked = connect_blocked(blocked_users, args.slow, server).await?;
+    wait_until_idle(&recorder).await;
+    recorder.replace(args.recorder());
+    let watch = tokio::task::spawn_local(count_connected(blocked));
+    let beside = measure(&args, &sockets, &recorder).await;
+    let left = watch.await.map_err(|_| Error::Timeout("the end of the blocked clients"))?;
     Ok(Outcome {
         base,
         beside,
@@ -116,29 +117,29 @@ pub async fn run(args: Args) -> Result<Outcome, Error> {
     })
 }
 
-/// One talk, from its first message to its last delivery.
-async fn hear(args: &Args, sockets: &[Socket], tape: &Rc<RefCell<Tape>>) -> Report {
-    let talked = talk(args.rate, args.size(), sockets, tape).await;
-    hear_out(tape).await;
-    tape.borrow_mut().report(None, talked, None)
+/// One load, from its first message to its last delivery.
+async fn measure(args: &Args, sockets: &[Socket], recorder: &Rc<RefCell<Recorder>>) -> Report {
+    let send_time = send_messages(args.rate, args.size(), sockets, recorder).await;
+    wait_for_deliveries(recorder).await;
+    recorder.borrow_mut().report(None, send_time, None)
 }
 
-/// Connects those that do not read.
-async fn fall_asleep(people: &[Person], count: usize, server: SocketAddrV4) -> Result<Vec<Socket>, Error> {
-    let opened = (0..count).map(|n| socket::open_asleep(&people[n % people.len()], server));
+/// Connects the clients that do not read.
+async fn connect_blocked(users: &[User], count: usize, server: SocketAddrV4) -> Result<Vec<Socket>, Error> {
+    let opened = (0..count).map(|n| socket::open_blocked(&users[n % users.len()], server));
     stream::iter(opened).buffered(64).try_collect().await
 }
 
-/// Lets them sleep for longer than the server bears it, then looks how many are still connected. A socket shows its end only
-/// after what came before it was read; one that was not dropped by then stays, however much it reads now.
-async fn still_there(mut asleep: Vec<Socket>) -> usize {
-    sleep(ASLEEP).await;
-    let until = Instant::now() + AWAKE;
-    while !asleep.is_empty() && Instant::now() < until {
-        asleep.retain(|socket| !socket.has_ended());
+/// Waits longer than the server tolerates, then counts the clients that are still connected. A socket reports
+/// its end only after all data before it was read. A client that was not closed by then stays connected.
+async fn count_connected(mut blocked: Vec<Socket>) -> usize {
+    sleep(DROP_TIME).await;
+    let deadline = Instant::now() + DRAIN_TIME;
+    while !blocked.is_empty() && Instant::now() < deadline {
+        blocked.retain(|socket| !socket.has_ended());
         sleep(Duration::from_millis(100)).await;
     }
-    asleep.len()
+    blocked.len()
 }
 
 impl Args {
@@ -148,19 +149,19 @@ impl Args {
         Size { clients: self.fast.max(1), senders, per_sender }
     }
 
-    fn tape(&self) -> Tape {
-        Tape::with_filler(self.size(), self.filler)
+    fn recorder(&self) -> Recorder {
+        Recorder::with_filler(self.size(), self.filler)
     }
 }
 
 impl Outcome {
-    /// Why the run does not pass.
-    pub fn faults(&self) -> Vec<String> {
+    /// Why the run fails.
+    pub fn failures(&self) -> Vec<String> {
         let (base, beside) = (f64::from(self.base.p99()), f64::from(self.beside.p99()));
         let (factor, floor) = self.bound;
         let grown = self.usage.1.peak.saturating_sub(self.usage.0.peak);
         let of = |report: &Report, when: &str| {
-            report.faults().into_iter().map(|fault| format!("{fault} {when}")).collect::<Vec<_>>()
+            report.failures().into_iter().map(|fault| format!("{fault} {when}")).collect::<Vec<_>>()
         };
         let more = [
             (beside > floor && beside > base * factor)
@@ -172,7 +173,7 @@ impl Outcome {
         reports.into_iter().flatten().chain(more.into_iter().flatten()).collect()
     }
 
-    /// Prints everything and returns the verdict.
+    /// Prints the result. Returns the exit code.
     #[expect(clippy::print_stdout, reason = "a tool of the command line")]
     pub fn print(&self) -> ExitCode {
         for (name, report) in [("without", &self.base), ("beside", &self.beside)] {
@@ -183,12 +184,12 @@ impl Outcome {
         println!("slow        {} readers, {} not dropped", self.slow.0, self.slow.1);
         let (before, end) = self.usage;
         println!("memory      {} peak before, {} peak beside", mib(before.peak), mib(end.peak));
-        let faults = self.faults();
-        if faults.is_empty() {
+        let failures = self.failures();
+        if failures.is_empty() {
             println!("passed");
             return ExitCode::SUCCESS;
         }
-        println!("failed: {}", faults.join(", "));
+        println!("failed: {}", failures.join(", "));
         ExitCode::FAILURE
     }
 }
@@ -198,11 +199,11 @@ mod tests {
     use super::*;
 
     fn report(p99: u32) -> Report {
-        let mut tape = Tape::new(Size { clients: 2, senders: 1, per_sender: 1 });
-        let packet = tape.sends(0, 0).replacen("420[", "42[", 1);
-        tape.hears(1, packet.as_bytes());
-        tape.hears(0, br#"430[{"ok":true,"id":"a","seq":1}]"#);
-        Report { latencies: vec![p99], ..tape.report(None, Duration::from_secs(1), None) }
+        let mut recorder = Recorder::new(Size { clients: 2, senders: 1, per_sender: 1 });
+        let packet = recorder.record_send(0, 0).replacen("420[", "42[", 1);
+        recorder.record(1, packet.as_bytes());
+        recorder.record(0, br#"430[{"ok":true,"id":"a","seq":1}]"#);
+        Report { latencies: vec![p99], ..recorder.report(None, Duration::from_secs(1), None) }
     }
 
     fn outcome() -> Outcome {
@@ -218,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_alone_fails_the_run() {
-        assert_eq!(outcome().faults(), Vec::<String>::new());
+    fn every_failure_alone_fails_the_run() {
+        assert_eq!(outcome().failures(), Vec::<String>::new());
         let spoil: [fn(&mut Outcome); 5] = [
             |outcome| outcome.beside = report(2001),
             |outcome| outcome.slow.1 = 1,
@@ -230,7 +231,7 @@ mod tests {
         for (n, spoil) in spoil.into_iter().enumerate() {
             let mut outcome = outcome();
             spoil(&mut outcome);
-            assert_eq!(outcome.faults().len(), 1, "case {n}: {:?}", outcome.faults());
+            assert_eq!(outcome.failures().len(), 1, "case {n}: {:?}", outcome.failures());
         }
     }
 }

@@ -1,74 +1,71 @@
-//! A Socket.IO client in as few bytes and calls as possible, so that one thread drives thousands: no masking key, no JSON
-//! parser, one small buffer. Answers pings, hands every other packet to a closure. Called by the scenarios.
+//! A minimal Socket.IO client, so that one thread drives thousands: no mask, no JSON parser, one small
+//! buffer. Answers pings and passes every other packet to a closure.
 
 use std::{io, net::SocketAddrV4, rc::Rc, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    error::{Error, Tried},
-    http::{connect, connect_holding, exchange},
-    people::Person,
+    error::{Context, Error},
+    http::{connect, connect_with_buffer, exchange},
+    users::User,
 };
 
-/// How long the answer to CONNECT may take while thousands connect.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for the CONNECT answer while thousands of clients connect.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the kernel holds for a client that does not read.
-const SMALL: u32 = 4096;
+/// The receive buffer of a client that does not read, in bytes.
+const SMALL_BUFFER: u32 = 4096;
 
-/// The writing half of a connection; the reading half is a future. Both live on the one thread.
+/// The sending half of a connection. The reading half is a future on the same thread.
 #[derive(Clone)]
 pub struct Socket {
     stream: Rc<TcpStream>,
 }
 
-/// Reads frames from one connection.
+/// Reads the frames of one connection.
 pub struct Reader {
     socket: Socket,
     buffer: Vec<u8>,
 }
 
 /// Opens a connection and joins `/`.
-pub async fn open(person: &Person, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
-    join(person, server, connect(person.home, server).await?).await
+pub async fn open(user: &User, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
+    join(user, server, connect(user.source_address, server).await?).await
 }
 
-/// Opens a connection whose kernel holds little that is not read, and joins `/`.
-pub async fn open_lagging(person: &Person, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
-    join(person, server, connect_holding(person.home, server, Some(16 * SMALL)).await?).await
+/// Opens a connection with a small receive buffer and joins `/`.
+pub async fn open_lagging(user: &User, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
+    join(user, server, connect_with_buffer(user.source_address, server, Some(16 * SMALL_BUFFER)).await?).await
 }
 
-/// Opens a connection with a small receive buffer, joins `/`, and reads nothing more.
-pub async fn open_asleep(person: &Person, server: SocketAddrV4) -> Result<Socket, Error> {
-    let stream = connect_holding(person.home, server, Some(SMALL)).await?;
-    join(person, server, stream).await.map(|(socket, _)| socket)
+/// Opens a connection with a minimal receive buffer, joins `/`, and reads nothing more.
+pub async fn open_blocked(user: &User, server: SocketAddrV4) -> Result<Socket, Error> {
+    let stream = connect_with_buffer(user.source_address, server, Some(SMALL_BUFFER)).await?;
+    join(user, server, stream).await.map(|(socket, _)| socket)
 }
 
-async fn join(
-    person: &Person,
-    server: SocketAddrV4,
-    mut stream: TcpStream,
-) -> Result<(Socket, Reader), Error> {
+async fn join(user: &User, server: SocketAddrV4, mut stream: TcpStream) -> Result<(Socket, Reader), Error> {
     let request = format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {server}\r\nCookie: auth_token={}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        person.token
+        user.token
     );
     let answer = exchange(&mut stream, &request).await?;
     if answer.status != 101 {
         return Err(answer.unexpected("opening a socket"));
     }
     let socket = Socket { stream: Rc::new(stream) };
-    socket.send(b"40").await.tried("sending CONNECT")?;
+    socket.send(b"40").await.context("sending CONNECT")?;
     let mut reader = Reader { socket: socket.clone(), buffer: answer.rest };
-    let connected = timeout(PATIENCE, reader.until_connected()).await.map_err(|_| Error::Late("CONNECT"))?;
+    let connected =
+        timeout(RESPONSE_TIMEOUT, reader.until_connected()).await.map_err(|_| Error::Timeout("CONNECT"))?;
     connected.map(|()| (socket, reader))
 }
 
 impl Socket {
-    /// Sends one text frame whole. The mask is zero, which every server must accept and which costs nothing.
+    /// Sends one complete text frame. The mask is zero: valid, and free of cost.
     pub async fn send(&self, text: &[u8]) -> io::Result<()> {
         let mut frame = Vec::with_capacity(text.len() + 8);
         frame.push(0x81);
@@ -96,7 +93,7 @@ impl Socket {
 }
 
 impl Socket {
-    /// Whether the server has ended the connection: reads away what had come before, without waiting for more.
+    /// Whether the server has closed the connection. Discards received data without waiting for more.
     pub fn has_ended(&self) -> bool {
         let mut chunk = [0; 16 * 1024];
         loop {
@@ -111,15 +108,15 @@ impl Socket {
 }
 
 impl Reader {
-    /// Hands every packet but pings to `hears`, until the connection ends. Says why it ended.
-    pub async fn run(self, hears: impl FnMut(&[u8])) -> &'static str {
-        self.run_with_pauses(Duration::ZERO, hears).await
+    /// Passes every packet except pings to `record` until the connection ends. Returns why it ended.
+    pub async fn run(self, record: impl FnMut(&[u8])) -> &'static str {
+        self.run_with_pauses(Duration::ZERO, record).await
     }
 
-    /// The same, with a pause before every read, which is then of 2 KiB at most.
-    pub async fn run_with_pauses(mut self, pause: Duration, mut hears: impl FnMut(&[u8])) -> &'static str {
+    /// As [`Reader::run`], with a pause before every read of at most 2 KiB.
+    pub async fn run_with_pauses(mut self, pause: Duration, mut record: impl FnMut(&[u8])) -> &'static str {
         loop {
-            match self.packets(&mut hears).await {
+            match self.packets(&mut record).await {
                 Ok(true) => {}
                 Ok(false) => return "a close frame",
                 Err(error) => return end(error.kind()),
@@ -128,7 +125,7 @@ impl Reader {
                 self.fill().await
             } else {
                 tokio::time::sleep(pause).await;
-                self.sip().await
+                self.fill_slowly().await
             };
             match filled {
                 Ok(0) => return "end of stream",
@@ -141,20 +138,20 @@ impl Reader {
     async fn until_connected(&mut self) -> Result<(), Error> {
         let mut outcome = None;
         while outcome.is_none() {
-            self.fill().await.tried("waiting for CONNECT").and_then(|n| match n {
-                0 => Err(Error::Answer { what: "CONNECT".into(), answer: "end of stream".into() }),
+            self.fill().await.context("waiting for CONNECT").and_then(|n| match n {
+                0 => Err(Error::Response { what: "CONNECT".into(), answer: "end of stream".into() }),
                 _ => Ok(()),
             })?;
             let see = |packet: &[u8]| match packet {
                 [b'4', b'0', ..] => outcome = Some(Ok(())),
                 [b'4', b'4', refused @ ..] => {
                     let answer = String::from_utf8_lossy(refused).into_owned();
-                    outcome = Some(Err(Error::Answer { what: "CONNECT".into(), answer }));
+                    outcome = Some(Err(Error::Response { what: "CONNECT".into(), answer }));
                 }
                 _ => {}
             };
             let mut see = see;
-            self.packets(&mut see).await.tried("answering a ping")?;
+            self.packets(&mut see).await.context("answering a ping")?;
         }
         outcome.unwrap_or(Ok(()))
     }
@@ -170,8 +167,8 @@ impl Reader {
         }
     }
 
-    /// Reads 2 KiB at most.
-    async fn sip(&mut self) -> io::Result<usize> {
+    /// Reads at most 2 KiB.
+    async fn fill_slowly(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 2048];
         loop {
             self.socket.stream.readable().await?;
@@ -186,15 +183,15 @@ impl Reader {
         }
     }
 
-    /// Takes all whole frames from the buffer; false at a close frame.
-    async fn packets(&mut self, hears: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+    /// Processes all complete frames in the buffer. Returns false at a close frame.
+    async fn packets(&mut self, record: &mut impl FnMut(&[u8])) -> io::Result<bool> {
         let mut at = 0;
         while let Some((start, end)) = frame(&self.buffer[at..]) {
             let (first, payload) = (self.buffer[at], &self.buffer[at + start..at + end]);
             match (first & 0x0f, payload) {
                 (8, _) => return Ok(false),
                 (1, b"2") => self.socket.send(b"3").await?,
-                (1, payload) => hears(payload),
+                (1, payload) => record(payload),
                 _ => {}
             }
             at += end;
@@ -204,7 +201,7 @@ impl Reader {
     }
 }
 
-/// Where the payload of the first frame begins and ends, when all of it is there.
+/// The bounds of the first frame's payload, if the frame is complete.
 fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
     let (start, length) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..4)?.first_chunk()?))),
@@ -227,7 +224,7 @@ mod tests {
     use super::frame;
 
     #[test]
-    fn frames_are_found_only_when_whole() {
+    fn only_complete_frames_are_parsed() {
         assert_eq!(frame(&[0x81, 2, b'4', b'0', 0x81]), Some((2, 4)));
         assert_eq!(frame(&[0x81, 2, b'4']), None);
         assert_eq!(frame(&[0x81, 126, 0]), None);

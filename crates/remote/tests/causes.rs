@@ -14,7 +14,7 @@ use remote::{
     mongo::{answered, collection},
     redis::AsyncCommands,
 };
-use testbed::{Mongo, Redis as Server};
+use testkit::{Mongo, Redis as Server};
 
 /// How long what has to happen may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use remote::{Redis, redis::AsyncCommands};
 
 #[tokio::test]
 async fn a_thousand_questions_at_once_are_all_answered() {
-    let server = testbed::Redis::start();
+    let server = testkit::Redis::start();
     let redis = Redis::new(&server.url(), 2).expect("an address");
     let asked = (0..1000).map(|n: u32| {
         let redis = redis.clone();
@@ -21,25 +21,25 @@ async fn a_thousand_questions_at_once_are_all_answered() {
 
 #[tokio::test]
 async fn when_one_is_not_answered_all_that_wait_fail_and_the_next_answer_ends_it() {
-    let mut server = testbed::Redis::start();
+    let mut server = testkit::Redis::start();
     let redis = Redis::new(&server.url(), 2).expect("an address");
     let ask = async || redis.ask(async |mut redis| redis.ping::<String>().await).await;
     ask().await.expect("answers");
-    server.freezes();
+    server.pause();
     let started = Instant::now();
     let answers = join_all((0..1000).map(|_| ask())).await;
     assert!(answers.into_iter().all(|answer| answer.is_err()));
     // One after the other they would take a minute and more.
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-    server.thaws();
+    server.resume();
     while ask().await.is_err() {}
     join_all((0..100).map(|_| ask()))
         .await
         .into_iter()
         .for_each(|answer| drop(answer.expect("answers again")));
-    server.crashes();
+    server.kill();
     assert!(ask().await.is_err());
-    server.returns();
+    server.restart();
     while ask().await.is_err() {}
 }
 

@@ -12,7 +12,7 @@ use std::{
 use proto::{Timestamp, Username};
 use remote::{Deployment, Location};
 use sessions::{RedisSessions, Sessions};
-use testbed::{Redis, Refusal};
+use testkit::{Redis, RedisFault};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -65,22 +65,22 @@ async fn a_redis_that_refuses_writes_is_named_and_a_full_one_still_closes_sessio
     let (keeper, finder) = (keeping(&redis.url(), &list), finding(&redis.url()));
     obstacle(&keeper, None).await;
     obstacle(&finder, None).await;
-    for refusal in Refusal::ALL {
+    for refusal in RedisFault::ALL {
         let token = keeper.open(&alice()).await.expect("Redis takes writes");
-        refusal.begins(&redis);
+        refusal.inject(&redis);
         obstacle(&keeper, Some(refusal.word())).await;
         assert!(finder.find(&token).await.expect("Redis can be read").is_some(), "{refusal:?}");
         assert!(keeper.open(&alice()).await.is_err(), "{refusal:?}");
         let closed = keeper.close(&token).await;
         match refusal {
-            Refusal::Full => {
+            RedisFault::Full => {
                 assert!(closed.expect("a full Redis deletes"), "the session was there");
                 assert_eq!(finder.find(&token).await.expect("Redis can be read"), None);
                 assert!(list.has(&token.id()), "closed for good");
             }
             _ => assert!(closed.is_err(), "{refusal:?}: said to be closed, and it is not"),
         }
-        refusal.ends(&redis);
+        refusal.clear(&redis);
         obstacle(&keeper, None).await;
         obstacle(&finder, None).await;
     }
@@ -100,7 +100,7 @@ async fn a_counter_of_generations_that_was_restored_locks_nobody_out() {
         drop(keeper);
         list.generation.store(0, Relaxed);
         if redis_forgets {
-            redis.does("FLUSHALL");
+            redis.execute("FLUSHALL");
         }
         let keeper = keeping(&redis.url(), &list);
         obstacle(&keeper, None).await;
@@ -153,12 +153,12 @@ async fn closings_are_heard_again_whatever_became_of_the_channel() {
     obstacle(&finder, None).await;
     for loss in ["killed", "silent", "forbidden"] {
         match loss {
-            "killed" => redis.does("CLIENT KILL TYPE pubsub"),
+            "killed" => redis.execute("CLIENT KILL TYPE pubsub"),
             "silent" => way.silence.send_modify(|count| *count += 1),
             _ => {
-                redis.does("ACL SETUSER godzilla resetchannels");
+                redis.execute("ACL SETUSER godzilla resetchannels");
                 obstacle(&finder, Some("rights")).await;
-                redis.does("ACL SETUSER godzilla allchannels");
+                redis.execute("ACL SETUSER godzilla allchannels");
             }
         }
         // A closing that was lost is found by who has sockets; those from now on are heard.

@@ -17,7 +17,7 @@ use sessions::{
     Closed, Closing, Error, MongoClosed, PER_USER, RedisSessions, SessionId, Sessions, SharedSessions, Token,
     conformance,
 };
-use testbed::{Mongo, Redis};
+use testkit::{Mongo, Redis};
 use tokio::{sync::broadcast::Receiver, time::timeout};
 
 /// How long what has to happen may take on a busy machine.
@@ -125,10 +125,10 @@ async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes()
     let sessions = listening(&redis).await;
     let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
     assert!(sessions.close(&closed).await.unwrap());
-    redis.crashes();
+    redis.kill();
     assert!(sessions.find(&open).await.is_err(), "no answer is no permission");
     assert!(sessions.open(&alice()).await.is_err());
-    redis.returns();
+    redis.restart();
     until_ready(&sessions).await;
     assert_eq!(sessions.find(&closed).await.unwrap(), None);
     assert!(sessions.find(&open).await.unwrap().is_some());
@@ -137,7 +137,7 @@ async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes()
 /// Redis has a snapshot only, from before the closings.
 #[tokio::test]
 async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_closing() {
-    let (mut redis, mongo) = (Redis::start_forgetful(), Mongo::start().await);
+    let (mut redis, mongo) = (Redis::start_volatile(), Mongo::start().await);
     let list = Arc::new(MongoClosed::new(&database(&mongo).await));
     let sessions = keeping(&redis, list.clone());
     until_ready(&sessions).await;
@@ -149,8 +149,8 @@ async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_clos
     for _ in 0..PER_USER {
         sessions.open(&eve).await.unwrap();
     }
-    redis.crashes();
-    redis.returns();
+    redis.kill();
+    redis.restart();
     let value: Option<String> = raw(&redis).await.get(format!("session:{}", open.id())).await.unwrap();
     assert!(value.is_some(), "the snapshot is there");
     until_ready(&sessions).await;
@@ -259,8 +259,8 @@ async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
     list.is_away.store(false, Relaxed);
     until_ready(&keeping(&redis, list.clone())).await;
     list.is_away.store(true, Relaxed);
-    redis.crashes();
-    redis.returns();
+    redis.kill();
+    redis.restart();
     let (keeper, reader) = (keeping(&redis, list.clone()), finding(&redis));
     let listening = async {
         while !keeper.is_listening() || !reader.is_listening() {
@@ -353,14 +353,14 @@ async fn closings_are_heard_again_after_redis_was_away() {
     let mut redis = Redis::start();
     let sessions = listening(&redis).await;
     let token = sessions.open(&alice()).await.unwrap();
-    redis.crashes();
+    redis.kill();
     let deaf = async {
         while sessions.is_listening() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, deaf).await.expect("the end of the connection is noticed");
-    redis.returns();
+    redis.restart();
     until_ready(&sessions).await;
     let mut closings = sessions.closings();
     sessions.close(&token).await.unwrap();
@@ -386,7 +386,7 @@ async fn a_redis_that_does_not_answer_lets_nobody_in() {
     let redis = Redis::start();
     let sessions = listening(&redis).await;
     let token = sessions.open(&alice()).await.unwrap();
-    redis.freezes();
+    redis.pause();
     // Without a deadline of its own each of these would hang for ever.
     for _ in 0..3 {
         assert!(timeout(PATIENCE, sessions.find(&token)).await.expect("there is a deadline").is_err());
@@ -395,7 +395,7 @@ async fn a_redis_that_does_not_answer_lets_nobody_in() {
     assert!(timeout(PATIENCE, sessions.close(&token)).await.expect("there is a deadline").is_err());
     let obstacle = timeout(PATIENCE, sessions.obstacle()).await.expect("there is a deadline");
     assert_eq!(obstacle, Some("does not answer"));
-    redis.thaws();
+    redis.resume();
     until_ready(&sessions).await;
     let other = sessions.open(&alice()).await.unwrap();
     assert!(sessions.find(&other).await.unwrap().is_some());
@@ -437,7 +437,7 @@ async fn an_address_that_is_none_is_refused_and_not_repeated() {
 
 #[tokio::test]
 async fn it_is_known_whether_a_crash_could_lose_a_session() {
-    let (durable, forgetful) = (Redis::start(), Redis::start_forgetful());
+    let (durable, forgetful) = (Redis::start(), Redis::start_volatile());
     assert!(listening(&durable).await.is_durable().await.unwrap());
     assert!(!listening(&forgetful).await.is_durable().await.unwrap());
 }

@@ -1,40 +1,39 @@
-//! What a group of clients notes in each phase: how long acks took, and what went wrong. Pure but for the clock. Written to by
-//! the clients of [`super::loud`], read by its report.
+//! Statistics of a group of clients by phase: ack times and errors. Used by [`super::loud`].
 
 use std::{cell::Cell, collections::HashMap, rc::Rc, time::Instant};
 
-/// Which phase it is.
+/// A phase of the scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// What is sent now is not measured.
+    /// Messages sent now are not measured.
     Between,
-    /// Only quiet rooms.
+    /// Only the quiet rooms send.
     Base,
-    /// The loud room, too.
+    /// The loud room record_send too.
     Loud,
 }
 
-/// What a group of clients has sent and was answered.
+/// The statistics of one group of clients.
 #[derive(Debug)]
-pub struct Notes {
+pub struct PhaseStats {
     start: Instant,
     phase: Rc<Cell<Phase>>,
-    /// Per client and ack: when the message was sent, and in which phase.
+    /// By client and ack id: the send time and phase.
     sent: HashMap<(usize, u64), (Instant, Phase)>,
-    /// How long acks took in the base phases, in microseconds, sorted once [`Notes::finished`].
+    /// Ack times in the base phases, in microseconds, sorted by [`PhaseStats::finished`].
     pub base: Vec<u32>,
-    /// The same in the loud phases.
+    /// Ack times in the loud phases.
     pub loud: Vec<u32>,
-    /// Messages that were refused.
+    /// Refused messages.
     pub refused: u64,
-    /// Messages that arrived.
-    pub heard: u64,
+    /// Received messages.
+    pub received: u64,
     /// Connections that ended.
     pub ended: usize,
 }
 
-impl Notes {
-    /// Nothing was sent yet; the phase is whatever `phase` says at the time.
+impl PhaseStats {
+    /// Empty statistics. `phase` is read at each send.
     pub fn new(phase: Rc<Cell<Phase>>) -> Self {
         Self {
             start: Instant::now(),
@@ -43,29 +42,29 @@ impl Notes {
             base: Vec::new(),
             loud: Vec::new(),
             refused: 0,
-            heard: 0,
+            received: 0,
             ended: 0,
         }
     }
 
-    /// Sorted, for the report.
+    /// Sorts the ack times for the report.
     pub fn finished(mut self) -> Self {
         self.base.sort_unstable();
         self.loud.sort_unstable();
         self
     }
 
-    /// A client sends now; answers with the id of the ack.
-    pub fn sends(&mut self, client: usize) -> u64 {
+    /// Records a send. Returns the ack id.
+    pub fn record_send(&mut self, client: usize) -> u64 {
         let ack = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.sent.insert((client, ack), (Instant::now(), self.phase.get()));
         ack
     }
 
-    /// A packet arrived at a client.
-    pub fn hears(&mut self, client: usize, packet: &[u8]) {
+    /// Records a packet that a client received.
+    pub fn record(&mut self, client: usize, packet: &[u8]) {
         let Some(ack) = packet.strip_prefix(b"43") else {
-            self.heard += u64::from(packet.starts_with(b"42[\"message\""));
+            self.received += u64::from(packet.starts_with(b"42[\"message\""));
             return;
         };
         let digits = ack.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -83,7 +82,7 @@ impl Notes {
         }
     }
 
-    /// The p99 of the loud phases as a multiple of that of the base phases.
+    /// The ratio of the p99 of the loud phases to that of the base phases.
     pub fn ratio(&self) -> f64 {
         let p99 =
             |sorted: &[u32]| f64::from(sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default());
@@ -98,18 +97,18 @@ mod tests {
     #[test]
     fn acks_count_in_the_phase_in_which_their_message_was_sent() {
         let phase = Rc::new(Cell::new(Phase::Base));
-        let mut notes = Notes::new(phase.clone());
-        let base = notes.sends(1);
+        let mut stats = PhaseStats::new(phase.clone());
+        let base = stats.record_send(1);
         phase.set(Phase::Loud);
-        let (loud, refused) = (notes.sends(2), notes.sends(3));
+        let (loud, refused) = (stats.record_send(2), stats.record_send(3));
         phase.set(Phase::Between);
-        let between = notes.sends(4);
+        let between = stats.record_send(4);
         for (client, ack) in [(1, base), (1, base), (2, loud), (4, between), (5, loud)] {
-            notes.hears(client, format!(r#"43{ack}[{{"ok":true,"id":"a","seq":1}}]"#).as_bytes());
+            stats.record(client, format!(r#"43{ack}[{{"ok":true,"id":"a","seq":1}}]"#).as_bytes());
         }
-        notes.hears(3, format!(r#"43{refused}[{{"ok":false}}]"#).as_bytes());
-        notes.hears(1, br#"42["message",{}]"#);
-        let notes = notes.finished();
-        assert_eq!((notes.base.len(), notes.loud.len(), notes.refused, notes.heard), (1, 1, 1, 1));
+        stats.record(3, format!(r#"43{refused}[{{"ok":false}}]"#).as_bytes());
+        stats.record(1, br#"42["message",{}]"#);
+        let stats = stats.finished();
+        assert_eq!((stats.base.len(), stats.loud.len(), stats.refused, stats.received), (1, 1, 1, 1));
     }
 }

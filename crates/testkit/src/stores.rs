@@ -1,17 +1,17 @@
-//! A MongoDB and a Redis with nothing in them.
+//! A MongoDB and a Redis, both empty.
 
 use crate::{Mongo, Redis};
 
-/// See the module.
+/// The stores of a split system.
 pub struct Stores {
-    /// A replica set of one.
+    /// A replica set of one member.
     pub mongo: Mongo,
-    /// One that logs what it is told.
+    /// A server with persistence.
     pub redis: Redis,
 }
 
 impl Stores {
-    /// Starts them.
+    /// Starts both.
     pub async fn start() -> Self {
         Self { mongo: Mongo::start().await, redis: Redis::start() }
     }

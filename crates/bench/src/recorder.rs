@@ -1,10 +1,9 @@
-//! What all clients of a run write down together: deliveries, acks, times. Written by the clients of `lobby` and `slow`, which
-//! make their reports of it.
+//! The recorder of a run: the deliveries, acks and latencies of all clients. Used by `lobby` and `slow`.
 
 use std::time::{Duration, Instant};
 
 use crate::{
-    ledger::{Account, Marked},
+    delivery::{Deliveries, Marker},
     process::Usage,
     report::Report,
 };
@@ -12,47 +11,47 @@ use crate::{
 /// The size of a run. Client `n` is sender `n`.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// How many clients listen.
+    /// The number of clients.
     pub clients: usize,
-    /// How many of them talk.
+    /// The number of senders among them.
     pub senders: usize,
-    /// How many messages each of those sends.
+    /// The number of messages per sender.
     pub per_sender: usize,
 }
 
-/// The notes. All clients live on one thread, so a cell is enough to share it.
-pub struct Tape {
+/// Shared by all clients, which run on one thread.
+pub struct Recorder {
     size: Size,
     start: Instant,
-    accounts: Vec<Account>,
+    deliveries: Vec<Deliveries>,
     latencies: Vec<u32>,
     acks: Vec<u32>,
     accepted: u64,
     refused: u64,
     dropped: usize,
-    /// What makes the messages longer.
+    /// Additional text of each message.
     filler: String,
-    /// When the last packet came, of any kind.
+    /// When the last packet of any kind arrived.
     last: Instant,
-    /// Per sender, when each message went out, in microseconds.
+    /// Per sender: the send time of each message, in microseconds.
     sent: Vec<Vec<u64>>,
 }
 
 impl Size {
-    /// All messages of the run.
+    /// The number of messages of the run.
     pub fn messages(self) -> u64 {
         (self.per_sender * self.senders) as u64
     }
 }
 
-impl Tape {
-    /// An empty tape; time starts now.
+impl Recorder {
+    /// An empty recorder. The run starts now.
     pub fn new(size: Size) -> Self {
         let now = Instant::now();
         Self {
             size,
             start: now,
-            accounts: vec![Account::new(size.senders, size.per_sender); size.clients],
+            deliveries: vec![Deliveries::new(size.senders, size.per_sender); size.clients],
             latencies: Vec::with_capacity(size.clients * size.senders * size.per_sender),
             acks: Vec::new(),
             accepted: 0,
@@ -64,28 +63,28 @@ impl Tape {
         }
     }
 
-    /// An empty tape of messages that are this many bytes longer.
+    /// An empty recorder of messages with this many additional bytes.
     pub fn with_filler(size: Size, bytes: usize) -> Self {
         Self { filler: ".".repeat(bytes), ..Self::new(size) }
     }
 
-    /// The packet of one message, marked with its sender, number and time. Its ack id is its number.
-    pub fn sends(&mut self, sender: usize, number: usize) -> String {
+    /// The packet of one message with its marker. The ack id is the message's number.
+    pub fn record_send(&mut self, sender: usize, number: usize) -> String {
         let now = self.micros();
         self.sent[sender].push(now);
         format!(
-            r#"42{number}["message",{{"text":"b/{sender}/{number}/{now}/ is how I count what you hear{}"}}]"#,
+            r#"42{number}["message",{{"text":"b/{sender}/{number}/{now}/ is one message of this bench{}"}}]"#,
             self.filler
         )
     }
 
-    /// A packet arrived at a client.
-    pub fn hears(&mut self, client: usize, packet: &[u8]) {
+    /// Records a packet that a client received.
+    pub fn record(&mut self, client: usize, packet: &[u8]) {
         self.last = Instant::now();
         match packet {
             [b'4', b'2', ..] => {
-                let Some(message) = Marked::find(packet) else { return };
-                if self.accounts[client].hears(message) {
+                let Some(message) = Marker::find(packet) else { return };
+                if self.deliveries[client].record(message) {
                     self.latencies.push(self.since(message.sent));
                 }
             }
@@ -94,27 +93,32 @@ impl Tape {
         }
     }
 
-    /// A client's connection ended.
-    pub fn loses_one(&mut self) {
+    /// Records the end of a connection.
+    pub fn record_disconnect(&mut self) {
         self.dropped += 1;
     }
 
-    /// How long nothing has arrived anywhere.
+    /// The time since the last packet.
     pub fn quiet(&self) -> Duration {
         self.last.elapsed()
     }
 
-    /// Whether every message was answered and heard by all.
+    /// Whether every message is acknowledged and delivered to all clients.
     pub fn is_complete(&self) -> bool {
-        let heard: u64 = self.accounts.iter().map(|account| account.deliveries).sum();
-        self.accepted + self.refused == self.size.messages() && heard == self.expected()
+        let received: u64 = self.deliveries.iter().map(|account| account.deliveries).sum();
+        self.accepted + self.refused == self.size.messages() && received == self.expected()
     }
 
-    /// The verdict's material.
-    pub fn report(&mut self, usage: Option<(Usage, Usage)>, talked: Duration, limit: Option<u64>) -> Report {
+    /// The report of the run.
+    pub fn report(
+        &mut self,
+        usage: Option<(Usage, Usage)>,
+        send_time: Duration,
+        limit: Option<u64>,
+    ) -> Report {
         self.latencies.sort_unstable();
         self.acks.sort_unstable();
-        let sum = |part: fn(&Account) -> u64| self.accounts.iter().map(part).sum();
+        let sum = |part: fn(&Deliveries) -> u64| self.deliveries.iter().map(part).sum();
         Report {
             clients: self.size.clients,
             dropped: self.dropped,
@@ -122,12 +126,12 @@ impl Tape {
             refused: self.size.messages() - self.accepted,
             expected: self.expected(),
             received: sum(|account| account.deliveries),
-            doubled: sum(|account| account.doubled),
-            late: sum(|account| account.late),
+            duplicates: sum(|account| account.duplicates),
+            out_of_order: sum(|account| account.out_of_order),
             latencies: std::mem::take(&mut self.latencies),
             acks: std::mem::take(&mut self.acks),
             usage,
-            talked,
+            send_time,
             limit,
         }
     }
@@ -145,7 +149,7 @@ impl Tape {
         }
     }
 
-    /// Everybody hears everything but what they said themselves.
+    /// Every client receives all messages except its own.
     fn expected(&self) -> u64 {
         self.accepted * (self.size.clients as u64 - 1)
     }
@@ -164,21 +168,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_complete_when_all_is_answered_and_heard() {
-        let mut tape = Tape::new(Size { clients: 3, senders: 1, per_sender: 2 });
-        let first = tape.sends(0, 0).replacen("420[", "42[", 1);
-        let second = tape.sends(0, 1).replacen("421[", "42[", 1);
+    fn a_run_is_complete_when_all_is_acknowledged_and_delivered() {
+        let mut recorder = Recorder::new(Size { clients: 3, senders: 1, per_sender: 2 });
+        let first = recorder.record_send(0, 0).replacen("420[", "42[", 1);
+        let second = recorder.record_send(0, 1).replacen("421[", "42[", 1);
         for packet in [&first, &second] {
-            tape.hears(1, packet.as_bytes());
+            recorder.record(1, packet.as_bytes());
         }
-        tape.hears(2, second.as_bytes());
-        tape.hears(0, br#"430[{"ok":true,"id":"a","seq":1}]"#);
-        tape.hears(0, br#"431[{"ok":true,"id":"b","seq":2}]"#);
-        assert!(!tape.is_complete(), "client 2 has not heard the first message");
-        tape.hears(2, first.as_bytes());
-        assert!(tape.is_complete());
-        let report = tape.report(None, Duration::from_secs(1), None);
-        assert_eq!(report.faults(), ["1 out of order"]);
+        recorder.record(2, second.as_bytes());
+        recorder.record(0, br#"430[{"ok":true,"id":"a","seq":1}]"#);
+        recorder.record(0, br#"431[{"ok":true,"id":"b","seq":2}]"#);
+        assert!(!recorder.is_complete(), "client 2 has not received the first message");
+        recorder.record(2, first.as_bytes());
+        assert!(recorder.is_complete());
+        let report = recorder.report(None, Duration::from_secs(1), None);
+        assert_eq!(report.failures(), ["1 out of order"]);
         assert_eq!((report.latencies.len(), report.acks.len()), (4, 2));
     }
 }

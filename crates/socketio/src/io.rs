@@ -34,7 +34,7 @@ impl Io {
         let sends = self.shards().into_iter().map(|shard| shard.send(Deliver(batch.clone())));
         for sent in join_all(sends).await {
             if sent.is_err() {
-                tracing::debug!("a worker is gone");
+                tracing::debug!("worker has ended, batch not delivered to it");
             }
         }
     }

@@ -275,8 +275,8 @@ impl Queue {
     }
 
     fn is_stalled(&self, limits: &Limits, now: Instant) -> bool {
-        let should_wait = !self.frames.is_empty() && !self.has_progress;
-        should_wait
+        let has_waiting_frames = !self.frames.is_empty() && !self.has_progress;
+        has_waiting_frames
             && self
                 .last_progress
                 .is_some_and(|last_progress| now.saturating_duration_since(last_progress) > limits.stall)

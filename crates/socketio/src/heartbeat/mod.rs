@@ -29,7 +29,7 @@ const SUSPENSION: Duration = Duration::from_secs(2);
 pub(crate) struct Heartbeats {
     wheel: RefCell<Wheel<Weak<Connection>>>,
     step: Duration,
-    last_tick: Cell<Instant>,
+    last_advance: Cell<Instant>,
     /// The total time for which the process was suspended. It does not count against any client.
     suspended: Cell<Duration>,
     ping: Bytes,
@@ -44,7 +44,7 @@ impl Heartbeats {
         Self {
             wheel: RefCell::new(Wheel::new(step, now)),
             step,
-            last_tick: Cell::new(now),
+            last_advance: Cell::new(now),
             suspended: Cell::default(),
             ping: Encoded::from_engine("2").frames(),
         }
@@ -76,7 +76,7 @@ impl Heartbeats {
     /// Checks every session that is due.
     pub(crate) fn advance(&self) {
         let now = Instant::now();
-        let elapsed = now.duration_since(self.last_tick.replace(now));
+        let elapsed = now.duration_since(self.last_advance.replace(now));
         if elapsed > self.step + SUSPENSION {
             self.suspended.set(self.suspended.get() + elapsed - self.step);
         }
@@ -95,8 +95,8 @@ impl Heartbeats {
         if connection.send_queue.is_stalled(now) {
             return connection.end(CloseReason::Slow);
         }
-        let beat = connection.timer.borrow_mut().tick(now);
-        match beat {
+        let action = connection.timer.borrow_mut().tick(now);
+        match action {
             HeartbeatAction::Wait => {}
             HeartbeatAction::Ping => {
                 connection.push(self.ping.clone(), false, now);

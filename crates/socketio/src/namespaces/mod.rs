@@ -48,10 +48,10 @@ pub(crate) struct Namespaces<A: App> {
 
 /// The largest number of CONNECTs in one second. Clients join all their namespaces at once, and not
 /// repeatedly.
-const CONNECTS: u32 = 20;
+const MAX_CONNECTS_PER_SECOND: u32 = 20;
 
 /// The largest number of unexpected acks in one second. Above the number of acks that can be late at once.
-const STRAY_ACKS: u32 = 1000;
+const MAX_STRAY_ACKS_PER_SECOND: u32 = 1000;
 
 /// A requested namespace. `peer` is `None` until the application accepts the client.
 struct NamespaceSlot<P> {
@@ -78,8 +78,8 @@ impl<A: App> Namespaces<A> {
             machine,
             slots: Vec::new(),
             pending_connects: 0,
-            connect_rate: RateLimit::new(CONNECTS),
-            stray_ack_rate: RateLimit::new(STRAY_ACKS),
+            connect_rate: RateLimit::new(MAX_CONNECTS_PER_SECOND),
+            stray_ack_rate: RateLimit::new(MAX_STRAY_ACKS_PER_SECOND),
         }
     }
 
@@ -154,15 +154,15 @@ impl<A: App> Namespaces<A> {
         let is_pending = self.machine.is_joining(socket.namespace())
             && self.slots.iter().any(|slot| slot.socket.is(socket));
         match answer {
-            Ok(mut entry) if !is_pending => entry.peer.closed(CloseReason::ClientDisconnect),
+            Ok(mut accepted) if !is_pending => accepted.peer.closed(CloseReason::ClientDisconnect),
             Err(_) if !is_pending => {}
-            Ok(entry) => self.accept(socket, entry),
+            Ok(accepted) => self.accept(socket, accepted),
             Err(refusal) => self.reject(socket, &refusal),
         }
     }
 
-    fn accept(&mut self, socket: &Socket, entry: Accepted<A::Peer>) {
-        let Accepted { mut peer, pid, recovered } = entry;
+    fn accept(&mut self, socket: &Socket, accepted: Accepted<A::Peer>) {
+        let Accepted { mut peer, pid, recovered } = accepted;
         let namespace = socket.namespace();
         let early = self.machine.joined(namespace);
         self.connection.timer.borrow_mut().on_join();

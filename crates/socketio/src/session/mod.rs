@@ -28,7 +28,7 @@ use bytes::Bytes;
 use self::{
     handler::SessionHandler,
     polling::PendingGet,
-    rate::{HEARTBEATS, RateLimit},
+    rate::{MAX_HEARTBEATS_PER_SECOND, RateLimit},
     transport_state::TransportState,
     upgrade::ProbingPipe,
     worker::{HandlerFactory, Worker},
@@ -104,7 +104,7 @@ impl<T: SessionHandler> Session<T> {
                 worker,
                 pending_get: None,
                 probing_pipe: None,
-                heartbeat_rate: RateLimit::new(HEARTBEATS),
+                heartbeat_rate: RateLimit::new(MAX_HEARTBEATS_PER_SECOND),
             }
         });
         metrics::gauge!("socketio_sessions").increment(1);

@@ -78,11 +78,11 @@ impl<T: SessionHandler> Session<T> {
     /// A request was received. The shard checks the timer only in steps, so an overdue session ends here.
     /// Returns whether the session is open.
     fn is_within_deadline(&mut self, ctx: &mut Context<Self>) -> bool {
-        let beat = match self.connection.is_over() {
+        let action = match self.connection.is_over() {
             true => HeartbeatAction::Wait,
             false => self.connection.timer.borrow_mut().tick(self.now()),
         };
-        match beat {
+        match action {
             HeartbeatAction::Wait => true,
             HeartbeatAction::Ping => {
                 self.push_engine("2");

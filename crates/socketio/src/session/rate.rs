@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// The largest number of pings or pongs in one second. Far above the rate of a heartbeat.
-pub(crate) const HEARTBEATS: u32 = 10;
+pub(crate) const MAX_HEARTBEATS_PER_SECOND: u32 = 10;
 
 const SECOND: Duration = Duration::from_secs(1);
 

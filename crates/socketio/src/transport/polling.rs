@@ -119,13 +119,13 @@ async fn forward_body<T: SessionHandler>(
             Ok(()) => {}
             ended => return Some(ended),
         }
-        let taken = async {
+        let drained = async {
             while send_queue.is_half_full() {
                 sleep(POLL_INTERVAL).await;
             }
         };
         // A client that receives nothing is closed as slow eventually.
-        let _ = timeout(DRAIN_TIMEOUT, taken).await;
+        let _ = timeout(DRAIN_TIMEOUT, drained).await;
     }
     session.send(Post(body.slice_ref(last))).await.ok()
 }
@@ -153,7 +153,7 @@ fn respond_to_post(received: Option<Result<(), CloseReason>>) -> HttpResponse {
     }
 }
 
-/// The response to a request that the session result, or that it did not receive because it has ended.
+/// The response to a request that the session refused, or that it did not receive because it has ended.
 fn refuse<T>(result: Result<Result<T, TransportConflict>, MailboxError>) -> HttpResponse {
     match result {
         Ok(Err(TransportConflict::WrongTransport)) => refuse_handshake(HandshakeError::BadRequest, false),
@@ -162,7 +162,7 @@ fn refuse<T>(result: Result<Result<T, TransportConflict>, MailboxError>) -> Http
     }
 }
 
-/// Why a body is result.
+/// Why a body is refused.
 enum BodyError {
     TooLarge,
     NotText,

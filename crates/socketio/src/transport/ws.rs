@@ -39,7 +39,7 @@ use crate::{
     session::{
         Admitted, Inbound, PipeInput, Session,
         handler::SessionHandler,
-        rate::{HEARTBEATS, RateLimit},
+        rate::{MAX_HEARTBEATS_PER_SECOND, RateLimit},
         transport_state::{PipeId, TransportState},
         upgrade::Probe,
         worker::{HandlerFactory, Worker},
@@ -100,7 +100,7 @@ fn stream<T: SessionHandler>(
         session: end.session.clone(),
         flow,
         message: None,
-        heartbeat_rate: RateLimit::new(HEARTBEATS),
+        heartbeat_rate: RateLimit::new(MAX_HEARTBEATS_PER_SECOND),
         is_over: false,
     };
     let codec = Codec::new().max_size(config.max_payload);

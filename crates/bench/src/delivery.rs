@@ -81,12 +81,12 @@ mod tests {
 
     #[test]
     fn lost_duplicate_and_out_of_order_deliveries_are_distinguished() {
-        let mut account = Deliveries::new(2, 100);
+        let mut client = Deliveries::new(2, 100);
         let received = [(0, 0), (1, 0), (0, 2), (0, 1), (0, 2), (1, 99), (1, 100), (2, 0)];
         let first: Vec<bool> =
-            received.iter().map(|(sender, number)| account.record(message(*sender, *number))).collect();
+            received.iter().map(|(sender, number)| client.record(message(*sender, *number))).collect();
         assert_eq!(first, [true, true, true, true, false, true, false, false]);
-        assert_eq!((account.deliveries, account.duplicates, account.out_of_order), (5, 1, 1));
+        assert_eq!((client.deliveries, client.duplicates, client.out_of_order), (5, 1, 1));
     }
 
     #[test]

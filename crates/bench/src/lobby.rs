@@ -90,8 +90,8 @@ pub(crate) async fn connect_all(
         sockets.push(socket);
         let recorder = Rc::clone(recorder);
         tokio::task::spawn_local(async move {
-            let received = Rc::clone(&recorder);
-            reader.run(move |packet| received.borrow_mut().record(n, packet)).await;
+            let shared = Rc::clone(&recorder);
+            reader.run(move |packet| shared.borrow_mut().record(n, packet)).await;
             recorder.borrow_mut().record_disconnect();
         });
     }
@@ -105,7 +105,7 @@ pub(crate) async fn wait_until_idle(recorder: &RefCell<Recorder>) {
     }
 }
 
-/// All senders send at their share of the rate, in interval. Returns how long that took.
+/// All senders send at their share of the rate, one after another. Returns how long that took.
 pub(crate) async fn send_messages(
     rate: u32,
     size: Size,
@@ -115,7 +115,7 @@ pub(crate) async fn send_messages(
     let begin = Instant::now();
     let interval = Duration::from_secs(1) / rate.max(1);
     let Size { senders, per_sender, .. } = size;
-    let talking = sockets.iter().take(senders).zip(0..).map(|(socket, sender)| async move {
+    let sending = sockets.iter().take(senders).zip(0..).map(|(socket, sender)| async move {
         let first = tokio::time::Instant::now() + interval * sender;
         let mut clock = interval_at(first, interval * u32::try_from(senders).unwrap_or(u32::MAX));
         for number in 0..per_sender {
@@ -127,7 +127,7 @@ pub(crate) async fn send_messages(
             }
         }
     });
-    join_all(talking).await;
+    join_all(sending).await;
     begin.elapsed()
 }
 

@@ -96,23 +96,23 @@ pub async fn run(args: Args) -> Result<Outcome, Error> {
     let group = || Rc::new(RefCell::new(PhaseStats::new(phase.clone())));
     let (quiet, elsewhere, loud_stats) = (group(), group(), group());
     let users = users::log_in(args.quiet + 1, server.address).await?;
-    let (owner, owners) = users.split_first().ok_or(Error::Timeout("a user"))?;
-    let senders_of_room = loud_room(&args, owner, server.address, &loud_stats).await?;
-    quiet_rooms(owners, args.quiet_rate, server.address, &quiet).await?;
+    let (loud_owner, quiet_owners) = users.split_first().ok_or(Error::Timeout("a user"))?;
+    let loud_senders = loud_room(&args, loud_owner, server.address, &loud_stats).await?;
+    quiet_rooms(quiet_owners, args.quiet_rate, server.address, &quiet).await?;
     let control_users = users::log_in(args.elsewhere, other.address).await?;
     quiet_rooms(&control_users, args.quiet_rate, other.address, &elsewhere).await?;
 
     let mut cpu = [0.0; 2];
     for _ in 0..args.rounds {
         for (n, now) in [Phase::Base, Phase::Loud].into_iter().enumerate() {
-            let talking = (now == Phase::Loud).then(|| send_messages(&args, &senders_of_room, &loud_stats));
+            let sending = (now == Phase::Loud).then(|| send_messages(&args, &loud_senders, &loud_stats));
             sleep(BETWEEN).await;
             let before = Usage::of(server.pid());
             phase.set(now);
             sleep(Duration::from_secs(args.seconds)).await;
             phase.set(Phase::Between);
             cpu[n] += before.zip(Usage::of(server.pid())).map_or(0.0, |(old, new)| new.cpu - old.cpu);
-            talking.into_iter().flatten().for_each(|task| task.abort());
+            sending.into_iter().flatten().for_each(|task| task.abort());
             sleep(BETWEEN).await;
         }
     }
@@ -146,7 +146,7 @@ async fn loud_room(
     Ok(senders)
 }
 
-/// Opens one room per user, in which one client record_send and another one reads.
+/// Opens one room per user, in which one client sends and another one reads.
 async fn quiet_rooms(
     users: &[User],
     rate: u32,
@@ -180,8 +180,8 @@ async fn open_client(
     };
     let stats = stats.clone();
     spawn_local(async move {
-        let received = stats.clone();
-        reader.run_with_pauses(pause, move |packet| received.borrow_mut().record(client, packet)).await;
+        let shared = stats.clone();
+        reader.run_with_pauses(pause, move |packet| shared.borrow_mut().record(client, packet)).await;
         stats.borrow_mut().ended += 1;
     });
     Ok(socket)
@@ -190,11 +190,11 @@ async fn open_client(
 /// Starts the senders of the loud room.
 fn send_messages(
     args: &Args,
-    senders_of_room: &[Socket],
+    loud_senders: &[Socket],
     stats: &Rc<RefCell<PhaseStats>>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let interval = Duration::from_secs(1) / args.loud_rate.max(1);
-    let speaking = senders_of_room.iter().zip(0u32..).map(|(socket, n)| {
+    let tasks = loud_senders.iter().zip(0u32..).map(|(socket, n)| {
         let each = interval * args.loud_senders;
         spawn_local(send_regularly(
             socket.clone(),
@@ -205,7 +205,7 @@ fn send_messages(
             stats.clone(),
         ))
     });
-    speaking.collect()
+    tasks.collect()
 }
 
 /// Sends one message per `interval` until the connection ends.

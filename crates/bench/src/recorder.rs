@@ -105,7 +105,7 @@ impl Recorder {
 
     /// Whether every message is acknowledged and delivered to all clients.
     pub fn is_complete(&self) -> bool {
-        let received: u64 = self.deliveries.iter().map(|account| account.deliveries).sum();
+        let received: u64 = self.deliveries.iter().map(|client| client.deliveries).sum();
         self.accepted + self.refused == self.size.messages() && received == self.expected()
     }
 
@@ -125,9 +125,9 @@ impl Recorder {
             accepted: self.accepted,
             refused: self.size.messages() - self.accepted,
             expected: self.expected(),
-            received: sum(|account| account.deliveries),
-            duplicates: sum(|account| account.duplicates),
-            out_of_order: sum(|account| account.out_of_order),
+            received: sum(|client| client.deliveries),
+            duplicates: sum(|client| client.duplicates),
+            out_of_order: sum(|client| client.out_of_order),
             latencies: std::mem::take(&mut self.latencies),
             acks: std::mem::take(&mut self.acks),
             usage,

@@ -9,7 +9,7 @@ pub enum Phase {
     Between,
     /// Only the quiet rooms send.
     Base,
-    /// The loud room record_send too.
+    /// The loud room sends too.
     Loud,
 }
 

@@ -169,7 +169,7 @@ struct Pipe<T: SessionHandler> {
 }
 
 impl<T: SessionHandler> Pipe<T> {
-    fn to_input(&mut self, message: Message) -> Option<PipeInput> {
+    fn parse_message(&mut self, message: Message) -> Option<PipeInput> {
         match message {
             Message::Text(text) => {
                 if text.starts_with('4') {
@@ -239,7 +239,7 @@ impl<T: SessionHandler> StreamHandler<Result<Message, ProtocolError>> for Pipe<T
                 ctx.pong(&data);
                 None
             }
-            Ok(message) => self.to_input(message),
+            Ok(message) => self.parse_message(message),
             Err(error) => Some(PipeInput::Failed(self.failure(Some(&error)))),
         };
         if let Some(input) = input {

@@ -1,7 +1,7 @@
 //! An Engine.IO 4 and Socket.IO 5 server on actix actors, for any actix-web application.
 //!
-//! An application implements two traits, [`App`] and [`Peer`], builds a [`Server`], and mounts it in its `HttpServer`.
-//! For an application that only handles events, one function is enough:
+//! An application implements two traits, [`App`] and [`Peer`], builds a [`Server`], and mounts it in its
+//! `HttpServer`. For an application that only handles events, one function is enough:
 //!
 //! ```no_run
 //! use socketio::{Config, Encoded, Io, Server, on_connect, on_event};
@@ -20,10 +20,10 @@
 //!
 //! The crate handles packets, sessions, rooms and sockets. It contains no application logic.
 //!
-//! Layers, from the network inward: `transport` (bytes and frames) → `session` (the actor of one Engine.IO session) →
-//! `namespaces` (the Socket.IO namespaces of one client) → [`App`] and [`Peer`] (the application) → `shard` (the rooms of
-//! one worker) → `connection::send_queue` (the bounded queue toward one client) → `transport`. `engine` and `packet` are
-//! pure codecs.
+//! Layers, from the network inward: `transport` (bytes and frames) → `session` (the actor of one Engine.IO
+//! session) → `namespaces` (the Socket.IO namespaces of one client) → [`App`] and [`Peer`] (the application)
+//! → `shard` (the rooms of one worker) → `connection::send_queue` (the bounded queue toward one client) →
+//! `transport`. `engine` and `packet` are pure codecs.
 
 /// A fault point: a place where a test can make the server panic. Expands to nothing in release builds.
 macro_rules! fault {

@@ -1,5 +1,5 @@
 //! Supervision of the essential parts of a process: actors, tasks and threads. A part that ends unexpectedly
-//! is either restarted ([`restart`]) or ends the process ([`Part`], [`essential`]). Both are counted.
+//! is either restarted ([`restart()`]) or ends the process ([`Part`], [`essential`]). Both are counted.
 //!
 //! A binary calls [`start`] first and selects on [`failed`]. Without [`start`] nothing is reported, so tests
 //! of a single crate may drop parts at any time.

@@ -1,4 +1,4 @@
-//! Socket.IO 5 packets, pure: [`decode`] parses the text of an Engine.IO message, [`assemble`] collects
+//! Socket.IO 5 packets, pure: [`decode()`] parses the text of an Engine.IO message, [`assemble`] collects
 //! binary attachments, [`encode`] writes. Used by [`crate::namespaces`] and [`crate::Encoded`].
 
 mod assemble;

@@ -1,5 +1,5 @@
 //! Long-polling (Engine.IO protocol 4, "HTTP long-polling"), the session's side. The requests, which may run
-//! on any worker, are in [`crate::transport::polling`].
+//! on any worker, are in `transport::polling`.
 
 use std::{sync::Arc, time::Duration};
 

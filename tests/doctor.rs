@@ -8,7 +8,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use testbed::{Mongo, Redis};
+use testkit::{Mongo, Redis};
 
 use crate::{
     config::text,

@@ -63,7 +63,7 @@ async fn what_was_acked_survives_being_killed_at_any_moment() {
     found_the_vault(&senders, &listener).await;
 
     for round in 0..ROUNDS {
-        let ear = listener.returns().await;
+        let ear = listener.reconnect().await;
         let tally = Arc::new(Tally::default());
         let mut talking = Vec::new();
         for sender in senders {
@@ -72,17 +72,17 @@ async fn what_was_acked_survives_being_killed_at_any_moment() {
         }
         // Some rounds die before the first ack, some among the last.
         soon("enough acks", tally.reaches(round * 13 % (PER_ROUND * 4 - 4))).await;
-        stage.server.crashes();
+        stage.server.kill();
         let all = join_all(talking).await;
         senders =
             all.into_iter().map(|sender| sender.expect("a sender fails only by an assertion")).collect();
         listener.hears_out(ear).await;
-        stage.server.returns().await;
+        stage.server.restart().await;
     }
     for sender in &mut senders {
         sender.repeats_until_answered().await;
     }
-    let ear = listener.returns().await;
+    let ear = listener.reconnect().await;
     listener.hears_out(ear).await;
     for room in ROOMS {
         judge(room, &senders, &listener).await;
@@ -169,7 +169,7 @@ impl Sender {
 
 impl Listener {
     /// Connects and asks each room for what came since the last message known.
-    async fn returns(&mut self) -> Socket {
+    async fn reconnect(&mut self) -> Socket {
         let mut socket = self.person.connects().await;
         for room in ROOMS {
             let known = self.known.entry(room).or_default();

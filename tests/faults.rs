@@ -30,7 +30,7 @@ async fn chat_nodes_are_killed_one_after_the_other() {
     for round in 0..20 {
         people.talk(BETWEEN).await;
         let node = NODES[round % 2];
-        stage.server.processes[node].crashes();
+        stage.server.processes[node].kill();
         stage.server.process_returns(node).await;
     }
     people.agree(&stage).await;
@@ -84,15 +84,15 @@ async fn mongodb_steps_down_is_killed_and_hangs() {
         people.talk(BETWEEN).await;
         let mongo = &mut stage.server.stores.as_mut().expect("a split system").mongo;
         match round {
-            0 | 2 => mongo.steps_down().await,
+            0 | 2 => mongo.step_down().await,
             1 => {
-                mongo.crashes();
-                mongo.returns().await;
+                mongo.kill();
+                mongo.restart().await;
             }
             _ => {
-                mongo.freezes();
+                mongo.pause();
                 sleep(Duration::from_secs(6)).await;
-                mongo.thaws();
+                mongo.resume();
             }
         }
     }
@@ -107,13 +107,13 @@ async fn redis_is_killed_and_hangs() {
         people.talk(BETWEEN).await;
         let redis = &mut stage.server.stores.as_mut().expect("a split system").redis;
         if round % 2 == 0 {
-            redis.crashes();
+            redis.kill();
             sleep(Duration::from_secs(2)).await;
-            redis.returns();
+            redis.restart();
         } else {
-            redis.freezes();
+            redis.pause();
             sleep(Duration::from_secs(4)).await;
-            redis.thaws();
+            redis.resume();
         }
         stage.server.is_ready().await;
     }
@@ -126,7 +126,7 @@ async fn presence_accounts_and_gateway_are_killed() {
     let (mut stage, people) = People::gather().await;
     for process in [PRESENCE, GATEWAY, ACCOUNTS, PRESENCE, GATEWAY] {
         people.talk(BETWEEN).await;
-        stage.server.processes[process].crashes();
+        stage.server.processes[process].kill();
         stage.server.process_returns(process).await;
     }
     people.talk(BETWEEN).await;

@@ -16,7 +16,7 @@ async fn asked_to_stop_it_closes_its_sockets_so_that_clients_come_back_and_ends_
     // Not packet 41: after that the stock client would stay away.
     assert_eq!((ending.left, ending.code), (false, Some(1001)));
 
-    stage.server.returns().await;
+    stage.server.restart().await;
     let kept = alice.person.reads_all("lobby").await;
     assert_eq!(kept[0]["id"], said["id"]);
 }
@@ -58,11 +58,11 @@ async fn seed_fills_an_empty_store_with_people_who_chat_and_touches_no_other() {
     let mut stage = Stage::opens().await;
     let data = stage.server.data_dir().to_string_lossy().into_owned();
     let seed = ["seed", "--bcrypt-cost", "4", "--data-dir", &data];
-    stage.server.crashes();
+    stage.server.kill();
     let seeded = runs(&seed, &[]);
     assert!(seeded.status.success(), "{}", text(&seeded));
 
-    stage.server.returns().await;
+    stage.server.restart().await;
     let mut alice = stage.stranger("alice");
     alice.password = "correct horse".into();
     alice.logs_in().await;
@@ -70,9 +70,9 @@ async fn seed_fills_an_empty_store_with_people_who_chat_and_touches_no_other() {
     assert!(before.len() > 1, "{before:?}");
     alice.connects().await.says("good to be here").await;
 
-    stage.server.crashes();
+    stage.server.kill();
     let again = runs(&seed, &[]);
     assert!(!again.status.success() && text(&again).contains("nothing was changed"), "{}", text(&again));
-    stage.server.returns().await;
+    stage.server.restart().await;
     assert_eq!(alice.reads_all("lobby").await.len(), before.len() + 1);
 }

@@ -17,7 +17,7 @@ use proto::{
 };
 use serde_json::json;
 use tempfile::{NamedTempFile, TempDir};
-use testbed::{Mongo, Redis};
+use testkit::{Mongo, Redis};
 
 use crate::{
     config::{runs, text},
@@ -149,7 +149,7 @@ fn posted(target: &str, body: &serde_json::Value) -> Request {
 #[tokio::test]
 async fn accounts_alone_waits_for_its_stores_and_then_people_log_in_and_out() {
     let (mongo, mut redis) = (Mongo::start().await, Redis::start());
-    redis.crashes();
+    redis.kill();
     let key = key_file();
     let arguments = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url(), "--bcrypt-cost", "4"];
     let secret = ["--secret-file", &key.path().to_string_lossy()];
@@ -164,7 +164,7 @@ async fn accounts_alone_waits_for_its_stores_and_then_people_log_in_and_out() {
     accounts.asks(posted("/user/register", &alice)).await.expect_refusal(503);
     accounts.asks(posted("/user/login", &alice)).await.expect_refusal(503);
 
-    redis.returns();
+    redis.restart();
     accounts.becomes_ready();
     accounts.asks(posted("/user/register", &alice)).await.expect(201);
     accounts.asks(posted("/user/register", &alice)).await.expect_refusal(409);

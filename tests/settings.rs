@@ -37,7 +37,7 @@ async fn what_is_stored_outlives_stricter_settings() {
     ] {
         stage.server.is_set(flag, value);
     }
-    stage.server.returns().await;
+    stage.server.restart().await;
 
     let mut socket = alice.connects().await;
     for room in rooms {

@@ -42,7 +42,7 @@ async fn a_thousand_clients_that_read_nothing_are_dropped_and_nobody_else_notice
         }
     })
     .await;
-    let slow = stage.server.counts(r#"socketio_closed_total{reason="slow"}"#).await;
+    let slow = stage.server.counts(r#"socketio_sessions_closed_total{reason="slow"}"#).await;
     assert!(
         slow >= SLOW * 9 / 10,
         "only {slow} were dropped for being slow: the kernel gave up on the others"

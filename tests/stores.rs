@@ -144,10 +144,10 @@ async fn a_backup_of_a_running_server_is_whole_and_nobody_goes_on_from_its_futur
     bob.hears("future 10").await;
     let (pid, offset, old) = (bob.pid.clone(), bob.offset.clone(), alice.person.token().to_owned());
 
-    stage.server.crashes();
+    stage.server.kill();
     fs::rename(&data, data.with_extension("old")).expect("ours");
     fs::rename(&copy, &data).expect("one filesystem");
-    stage.server.returns().await;
+    stage.server.restart().await;
     alice.person.gets("/user/me").await.expect_refusal(401);
     let mut person = alice.person.clone();
     person.logs_in().await;
@@ -460,7 +460,7 @@ async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
     let data = stage.server.data_dir();
     assert!(stage.server.is_asked_to_stop().await.success());
     rots(&data);
-    stage.server.returns().await;
+    stage.server.restart().await;
     let page = alice.person.gets("/rooms/lobby/messages").await;
     assert_eq!(page.status, 503, "{page:?}");
     assert!(page.body.contains("godzilla check"), "{page:?}");
@@ -469,7 +469,7 @@ async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
     assert!(stage.server.is_asked_to_stop().await.success());
     let accepted = tool("", &["check", "--accept-loss"], &data);
     assert!(accepted.status.success(), "{}", text(&accepted));
-    stage.server.returns().await;
+    stage.server.restart().await;
     alice.person.gets("/user/me").await.expect_refusal(401);
     alice.person.logs_in().await;
     let kept = alice.person.reads_all("lobby").await;
@@ -502,7 +502,7 @@ async fn the_tools_leave_a_damaged_log_as_it_is() {
     for number in 1..=15 {
         alice.says(&format!("kept {number}")).await;
     }
-    stage.server.crashes();
+    stage.server.kill();
     let data = stage.server.data_dir();
     let log = data.join("chat.sqlite3-wal");
     let end = fs::metadata(&log).expect("a log").len() - 9;

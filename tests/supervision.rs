@@ -76,7 +76,7 @@ async fn panics(part: &str, outcome: Outcome) {
     if outcome == Ends {
         let status = stage.server.process_ends(0).await;
         assert_eq!(status.code(), Some(1), "{part}: {}", stage.server.log());
-        stage.server.returns().await;
+        stage.server.restart().await;
         (alice, bob) = (returns(alice.person).await, returns(bob.person).await);
     }
     stage.server.is_ready().await;
@@ -109,7 +109,7 @@ async fn a_thread_that_accepts_connections_ends_the_process_with_it() {
         let status = stage.server.process_ends(0).await;
         assert_eq!(status.code(), Some(1), "{}", stage.server.log());
         stage.server.has_logged("http acceptor").await;
-        stage.server.returns().await;
+        stage.server.restart().await;
         alice = returns(alice.person).await;
     }
     let stored = alice.person.reads_all("lobby").await;

@@ -3,6 +3,7 @@
 
 mod arrows;
 mod circles;
+mod plain;
 mod words;
 
 use std::{

@@ -165,7 +165,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn failures_are_counted_by_all_together_and_forgotten_with_a_success() {
-        let server = testbed::Redis::start();
+        let server = testkit::Redis::start();
         let setbacks = || Setbacks::new(Redis::new(&server.url(), 2).unwrap());
         let (here, elsewhere) = (setbacks(), setbacks());
         let (alice, bob): (Username, Username) = ("Alice".parse().unwrap(), "bob".parse().unwrap());
@@ -186,7 +186,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn attempts_from_one_address_wait_behind_each_other_and_not_for_ever() {
-        let server = testbed::Redis::start();
+        let server = testkit::Redis::start();
         let setbacks = Setbacks::new(Redis::new(&server.url(), 2).unwrap());
         connected(&setbacks).await;
         let alice: Username = "alice".parse().unwrap();
@@ -214,7 +214,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn strangers_from_everywhere_wait_together_and_lock_nobody_out() {
-        let server = testbed::Redis::start();
+        let server = testkit::Redis::start();
         let setbacks = Setbacks::new(Redis::new(&server.url(), 2).unwrap());
         connected(&setbacks).await;
         let alice: Username = "alice".parse().unwrap();

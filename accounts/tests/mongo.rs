@@ -10,7 +10,7 @@ use std::{
 
 use accounts::{Creation, MongoUsers, Users, users::conformance};
 use mongodb::{Client, Database, options::ClientOptions};
-use testbed::Mongo;
+use testkit::Mongo;
 
 /// A client as the binary makes it, but for its patience.
 async fn client(mongo: &Mongo) -> Client {
@@ -52,12 +52,12 @@ async fn a_user_survives_a_crash_and_without_mongodb_there_is_no_answer() {
     let alice = "Alice".parse().unwrap();
     assert_eq!(users.create(&alice, "hash").await.unwrap(), Creation::Created);
     assert_eq!(users.obstacle().await, None);
-    mongo.crashes();
+    mongo.kill();
     assert!(users.find("alice").await.is_err(), "neither known nor unknown");
     let refuses = "refuses connections: check that it runs, and the host and port of its address";
     let obstacle = users.obstacle().await.expect("MongoDB is away");
     assert!(obstacle.starts_with(refuses), "{obstacle}");
-    mongo.returns().await;
+    mongo.restart().await;
     // The driver needs a moment to see that it is back.
     let back = async {
         loop {

@@ -11,7 +11,7 @@ use std::{
 use actix::{Addr, ArbiterHandle, Handler};
 use proto::{RoomName, Username};
 use sessions::SharedSessions;
-use socketio::Bus;
+use socketio::Io;
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
     time::timeout_at,
@@ -51,7 +51,7 @@ pub(crate) struct Inner {
     pub(crate) sessions: SharedSessions,
     pub(crate) rooms: Addr<Rooms>,
     pub(crate) log: Log,
-    pub(crate) bus: Bus,
+    pub(crate) io: Io,
     pub(crate) presence: Presence,
     /// What newcomers are shown of who is here.
     pub(crate) shown: watch::Receiver<Shown>,
@@ -101,7 +101,7 @@ impl Chat {
         self.check_door().is_ok()
             && self.inner.log.is_open()
             && self.inner.rooms.send(rooms::Ping).await.is_ok()
-            && self.inner.bus.shards_alive().await > 0
+            && self.inner.io.shards_alive().await > 0
     }
 
     /// Why the log of a cluster is not followed, if so, in words that go behind "the log". For `/readyz`: messages and changes are then

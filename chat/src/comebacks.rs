@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex as StdMutex, PoisonError},
 };
 
-use socketio::{Place, SocketId};
+use socketio::{ReadPosition, SocketId};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// So many clients can come back at the same time; two with the same remainder wait for each other.
@@ -26,7 +26,7 @@ pub struct Comebacks {
 /// Who left lately, the earliest first.
 #[derive(Debug, Default)]
 struct Left {
-    places: HashMap<SocketId, (u64, Place)>,
+    places: HashMap<SocketId, (u64, ReadPosition)>,
     /// Also those who have come back since, or left again.
     order: VecDeque<(u64, SocketId)>,
     count: u64,
@@ -47,8 +47,8 @@ impl Comebacks {
     }
 
     /// The client that had this socket has left, where in the log.
-    pub fn leave(&self, socket: SocketId, place: Place) {
-        if place == Place::Unknown {
+    pub fn leave(&self, socket: SocketId, place: ReadPosition) {
+        if place == ReadPosition::Unknown {
             return;
         }
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,9 +65,9 @@ impl Comebacks {
     }
 
     /// What [`Comebacks::leave`] was told of this client, once.
-    pub fn left(&self, socket: &SocketId) -> Place {
+    pub fn left(&self, socket: &SocketId) -> ReadPosition {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.places.remove(socket).map_or(Place::Unknown, |(_, place)| place)
+        left.places.remove(socket).map_or(ReadPosition::Unknown, |(_, place)| place)
     }
 
     /// The client that had this socket is back somewhere else.
@@ -98,18 +98,21 @@ mod tests {
     #[test]
     fn who_left_is_remembered_once_and_not_for_ever() {
         let comebacks = Comebacks::new();
-        assert_eq!(comebacks.left(&sid("a")), Place::Unknown);
-        comebacks.leave(sid("a"), Place::At(1));
-        comebacks.leave(sid("a"), Place::At(2));
-        assert_eq!((comebacks.left(&sid("a")), comebacks.left(&sid("a"))), (Place::At(2), Place::Unknown));
-        comebacks.leave(sid("a"), Place::Start);
-        assert_eq!(comebacks.left(&sid("a")), Place::Start);
-        comebacks.leave(sid("a"), Place::At(3));
+        assert_eq!(comebacks.left(&sid("a")), ReadPosition::Unknown);
+        comebacks.leave(sid("a"), ReadPosition::At(1));
+        comebacks.leave(sid("a"), ReadPosition::At(2));
+        assert_eq!(
+            (comebacks.left(&sid("a")), comebacks.left(&sid("a"))),
+            (ReadPosition::At(2), ReadPosition::Unknown)
+        );
+        comebacks.leave(sid("a"), ReadPosition::Start);
+        assert_eq!(comebacks.left(&sid("a")), ReadPosition::Start);
+        comebacks.leave(sid("a"), ReadPosition::At(3));
         comebacks.forget(&sid("a"));
-        assert_eq!(comebacks.left(&sid("a")), Place::Unknown);
-        comebacks.leave(sid("a"), Place::At(4));
-        (0..REMEMBERED).for_each(|n| comebacks.leave(sid(&n.to_string()), Place::Start));
-        assert_eq!(comebacks.left(&sid("a")), Place::Unknown);
+        assert_eq!(comebacks.left(&sid("a")), ReadPosition::Unknown);
+        comebacks.leave(sid("a"), ReadPosition::At(4));
+        (0..REMEMBERED).for_each(|n| comebacks.leave(sid(&n.to_string()), ReadPosition::Start));
+        assert_eq!(comebacks.left(&sid("a")), ReadPosition::Unknown);
         assert_eq!(comebacks.left.lock().unwrap().places.len(), REMEMBERED);
     }
 }

@@ -2,7 +2,7 @@
 //! tells everybody.
 //!
 //! Inward: [`guest`] or `http` → `rooms` (which room?) → `room` (may they, what number) → [`history`] and [`directory`]
-//! (durably) → `log` (in one order) → [`socketio::Bus`]. Beside it: [`presence`], who is here.
+//! (durably) → `log` (in one order) → [`socketio::Io`]. Beside it: [`presence`], who is here.
 
 mod ask;
 mod bucket;

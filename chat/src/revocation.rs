@@ -1,11 +1,11 @@
 //! Logins that end, by logout or by age, cut the sockets that were opened with them. Started by [`crate::start`]; watches
-//! sessions, calls the bus.
+//! sessions, calls the io.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use sessions::{Cause, Closing, SessionId, SharedSessions};
-use socketio::{Bus, CloseReason, Fanout};
+use socketio::{CloseReason, Io, Operation};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::{Instant, MissedTickBehavior, interval},
@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(60);
 struct Watch {
     sessions: SharedSessions,
     seats: Seats,
-    bus: Bus,
+    io: Io,
     grace: Duration,
     /// When all of them were last asked for.
     checked: Option<Instant>,
@@ -40,13 +40,13 @@ struct Watch {
     silent: Option<Instant>,
 }
 
-/// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the bus: it
+/// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the io: it
 /// need not wait behind messages.
-pub async fn watch(closings: broadcast::Receiver<Closing>, sessions: SharedSessions, seats: Seats, bus: Bus) {
+pub async fn watch(closings: broadcast::Receiver<Closing>, sessions: SharedSessions, seats: Seats, io: Io) {
     let watch = Watch {
         sessions,
         seats,
-        bus,
+        io,
         grace: GRACE,
         // All at once: after a panic of this task, what closed meanwhile was not received.
         checked: None,
@@ -69,7 +69,7 @@ impl Watch {
                 }
             };
             match closed {
-                Ok(closing) => self.bus.send(vec![end(&closing)]).await,
+                Ok(closing) => self.io.send(vec![end(&closing)]).await,
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "closings of sessions were missed, asking for each");
                     self.check(usize::MAX).await;
@@ -93,11 +93,11 @@ impl Watch {
         let since = *self.silent.get_or_insert(self.answered);
         if since.elapsed() >= self.grace {
             tracing::warn!("sockets are closed because nobody can say whether their sessions live");
-            let close = |session: String| Fanout::Close {
+            let close = |session: String| Operation::Close {
                 of: of_session(&session),
                 reason: CloseReason::Unverifiable,
             };
-            self.bus.send(self.seats.sessions().into_iter().map(close).collect()).await;
+            self.io.send(self.seats.sessions().into_iter().map(close).collect()).await;
         }
     }
 
@@ -121,22 +121,22 @@ impl Watch {
             }
         }
         drop(answers);
-        self.bus.send(over).await;
+        self.io.send(over).await;
         is_answered
     }
 }
 
 /// The end of a session's sockets. A client whose session was replaced reconnects by itself, which it would not after packet
 /// `41`; everybody else is out.
-fn end(closing: &Closing) -> Fanout {
+fn end(closing: &Closing) -> Operation {
     match closing.cause {
         Cause::Ended => cut(closing.id.as_str()),
         Cause::Replaced => {
-            Fanout::Close { of: of_session(closing.id.as_str()), reason: CloseReason::Replaced }
+            Operation::Close { of: of_session(closing.id.as_str()), reason: CloseReason::CredentialsReplaced }
         }
     }
 }
 
-fn cut(session: &str) -> Fanout {
-    Fanout::Disconnect { of: of_session(session), reason: CloseReason::ServerLeft }
+fn cut(session: &str) -> Operation {
+    Operation::Disconnect { of: of_session(session), close: Some(CloseReason::ServerDisconnect) }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use actix::{Addr, Arbiter};
 use sessions::SharedSessions;
-use socketio::{Bus, CloseReason};
+use socketio::{CloseReason, Io};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
@@ -46,7 +46,7 @@ pub struct Deps {
     /// Who is logged in.
     pub sessions: SharedSessions,
     /// The way to the sockets; the same one that the `socketio::Server` gets.
-    pub bus: Bus,
+    pub io: Io,
     /// Limits and addresses.
     pub config: Config,
 }
@@ -82,7 +82,7 @@ const HEARD: usize = 64;
 /// # Errors
 /// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, order, directory, tickets, people, sessions, bus, config } = deps;
+    let Deps { history, order, directory, tickets, people, sessions, io, config } = deps;
     let (log, entries, shared) = match order {
         Order::Store(journal) => {
             let (log, entries) = Log::open(journal).await?;
@@ -103,16 +103,16 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
     let (inward, outward) = (Arbiter::new(), Arbiter::new());
     let rooms = on(&inward, move || rooms::start(parts)).await?;
     let (presence, shown) = {
-        let (log, bus, config) = (log.clone(), bus.clone(), config.clone());
-        on(&outward, move || start_outward(&log, entries, bus, &config)).await??
+        let (log, io, config) = (log.clone(), io.clone(), config.clone());
+        on(&outward, move || start_outward(&log, entries, io, &config)).await??
     };
     let comebacks = Arc::new(Comebacks::new());
     if let Some((opened, to)) = shared {
-        let tell = reporter(rooms.clone(), comebacks.clone(), bus.clone());
+        let tell = reporter(rooms.clone(), comebacks.clone(), io.clone());
         outward.spawn(supervision::essential("log follower", stream::follow(opened, to, tell)));
     }
     let seats = Seats::new(config.sockets_per_user);
-    watch_sockets(&outward, sessions.clone(), seats.clone(), bus.clone());
+    watch_sockets(&outward, sessions.clone(), seats.clone(), io.clone());
     let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
     let inner = Inner {
         config,
@@ -123,7 +123,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         sessions,
         rooms,
         log,
-        bus,
+        io,
         presence,
         shown,
         seats,
@@ -140,15 +140,15 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
 }
 
 /// Watches the workers' shards and the sessions that close.
-fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, seats: Seats, bus: Bus) {
-    outward.spawn(supervision::essential("shard", bus.shard_ended()));
+fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, seats: Seats, io: Io) {
+    outward.spawn(supervision::essential("shard", io.shard_ended()));
     outward.spawn(supervision::restart("revocation", move || {
-        revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), bus.clone())
+        revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), io.clone())
     }));
 }
 
 /// What is done when the log of a cluster has news of other nodes or of the store.
-fn reporter(rooms: Addr<Rooms>, comebacks: Arc<Comebacks>, sockets: Bus) -> stream::Tell {
+fn reporter(rooms: Addr<Rooms>, comebacks: Arc<Comebacks>, sockets: Io) -> stream::Tell {
     Box::new(move |news| match news {
         News::Changed(room) => rooms.do_send(Refresh(room)),
         News::Returned(socket) => comebacks.forget(&socket),
@@ -165,10 +165,10 @@ fn reporter(rooms: Addr<Rooms>, comebacks: Arc<Comebacks>, sockets: Bus) -> stre
 fn start_outward(
     log: &Log,
     entries: mpsc::Receiver<Entry>,
-    bus: Bus,
+    io: Io,
     config: &Config,
 ) -> Result<(Presence, watch::Receiver<Shown>), Error> {
-    local::start(log, entries, bus);
+    local::start(log, entries, io);
     let (tell, heard) = mpsc::channel::<Heard>(HEARD);
     let refused =
         |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));

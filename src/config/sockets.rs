@@ -59,8 +59,8 @@ impl Sockets {
             stall_timeout: self.stall_timeout,
             max_payload: self.payload_limit,
             max_attachments: self.attachments,
-            outbox_bytes: self.outbox_bytes,
-            outbox_frames: self.outbox_frames,
+            send_queue_bytes: self.outbox_bytes,
+            send_queue_frames: self.outbox_frames,
             queued_bytes: self.queued_bytes,
             ..socketio::Config::default()
         }

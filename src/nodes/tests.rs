@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gateway::{Backend, Node, Nodes};
 use remote::redis::AsyncCommands;
-use testbed::Redis;
+use testkit::Redis;
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -176,11 +176,11 @@ async fn a_name_is_one_nodes_at_a_time() {
 
 #[tokio::test]
 async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it() {
-    let mut redis = Redis::start_forgetful();
+    let mut redis = Redis::start_volatile();
     let watch = Watch::start(&redis.url()).unwrap();
     let node = announce(&redis, "chat-1", 1, Duration::from_secs(1)).await;
     becomes(&watch, &[("chat-1", 1, OPEN)]).await;
-    redis.crashes();
+    redis.kill();
     let mut nodes = watch.nodes();
     nodes.mark_unchanged();
     let until = Instant::now() + PATIENCE;
@@ -189,7 +189,7 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
         sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1, OPEN)]));
-    redis.returns();
+    redis.restart();
     becomes_known(&node).await;
     while watch.obstacle().await.is_some() {
         assert!(Instant::now() < until, "nobody notices that Redis is back");
@@ -200,18 +200,18 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
 
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_is_believed_after_nodes_had_time_to_announce_themselves_again() {
-    let mut redis = Redis::start_forgetful();
+    let mut redis = Redis::start_volatile();
     let watch = Watch::start(&redis.url()).unwrap();
     let node = announce(&redis, "chat-1", 1, Announcement::LEASE).await;
     becomes(&watch, &[("chat-1", 1, OPEN)]).await;
-    redis.crashes();
+    redis.kill();
     drop(node);
     let until = Instant::now() + PATIENCE;
     while watch.obstacle().await.is_none() {
         assert!(Instant::now() < until, "nobody notices that Redis is away");
         sleep(Duration::from_millis(5)).await;
     }
-    redis.returns();
+    redis.restart();
     let returned = Instant::now();
     becomes(&watch, &[]).await;
     assert!(returned.elapsed() > Duration::from_secs(4), "{:?}", returned.elapsed());
@@ -220,14 +220,14 @@ async fn a_redis_that_comes_back_empty_is_believed_after_nodes_had_time_to_annou
 #[tokio::test]
 async fn a_redis_that_hangs_costs_a_quarter_of_a_second() {
     let redis = Redis::start();
-    redis.freezes();
+    redis.pause();
     let table = super::table(&redis.url()).unwrap();
     let started = Instant::now();
     let asked =
         table.ask(async |mut redis| scripts::LIVE.key(KEY).invoke_async::<Vec<String>>(&mut redis).await);
     assert!(matches!(asked.await, Err(remote::Unanswered::Late)));
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-    redis.thaws();
+    redis.resume();
 }
 
 #[tokio::test]
@@ -242,13 +242,13 @@ async fn names_and_addresses_that_cannot_be_are_refused_without_being_shown() {
 /// No node can renew its lease in a Redis that refuses writes, and all of them live.
 #[tokio::test]
 async fn nodes_stay_known_while_redis_refuses_writes() {
-    for refusal in testbed::Refusal::ALL {
+    for refusal in testkit::RedisFault::ALL {
         let redis = Redis::start();
         let lease = Duration::from_millis(600);
         let watch = Watch::start(&redis.url()).unwrap();
         let _one = announce(&redis, "chat-1", 1, lease).await;
         becomes(&watch, &[("chat-1", 1, OPEN)]).await;
-        refusal.begins(&redis);
+        refusal.inject(&redis);
         let table = table_of(&redis);
         let is_over = async || {
             let entry: String = table.ask(async |mut redis| redis.hget(KEY, "chat-1").await).await.unwrap();
@@ -264,7 +264,7 @@ async fn nodes_stay_known_while_redis_refuses_writes() {
         let late = Watch::start(&redis.url()).unwrap();
         becomes(&late, &[("chat-1", 1, OPEN)]).await;
         becomes(&watch, &[("chat-1", 1, OPEN)]).await;
-        refusal.ends(&redis);
+        refusal.clear(&redis);
         becomes_known(&_one).await;
     }
 }

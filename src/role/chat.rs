@@ -25,7 +25,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use proto::signature::Key;
 use remote::Location;
 use sessions::{RedisSessions, ages};
-use socketio::{Bus, CloseReason, Server};
+use socketio::{CloseReason, Io, Server};
 
 use crate::{
     admin::{self, Readiness},
@@ -88,7 +88,7 @@ struct Running {
     /// Takes what the sockets send until each of them is closed.
     chat: Chat,
     /// The way to all sockets.
-    bus: Bus,
+    io: Io,
     /// Answers until the end.
     admin: ServerHandle,
 }
@@ -124,7 +124,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         announcement.withdraw().await;
         return Ok(());
     };
-    let bus = Bus::new();
+    let io = Io::new();
     let deps = Deps {
         history: stores.chat.history(),
         order,
@@ -132,20 +132,20 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         tickets: Arc::new(RedisTickets::new(stores.redis.clone())),
         people: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
-        bus: bus.clone(),
+        io: io.clone(),
         config: config.chat.clone(),
     };
     let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
     heartbeat::watch_chat(&chat);
     readiness.add("chat's parts", chat_probe(&chat));
     stores.add_degrading(&readiness, &chat);
-    let (sockets, newcomers) = sockets(&config.sockets, &node, &bus, &chat);
+    let (sockets, newcomers) = sockets(&config.sockets, &node, &io, &chat);
     let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
     let handle = http.handle();
     let mut http = spawn(http);
     announcement.open().await;
     let lost = announcement.lost();
-    let running = Running { readiness, announcement, newcomers, http: handle, chat, bus, admin };
+    let running = Running { readiness, announcement, newcomers, http: handle, chat, io, admin };
     running.readiness.open();
     tracing::info!(address = %config.listen, node, "chat listens");
     let outcome = tokio::select! {
@@ -168,12 +168,12 @@ fn location(config: &config::Chat) -> Result<Location, Error> {
 }
 
 /// The Socket.IO server of this node, and who may come to it.
-fn sockets(config: &config::Sockets, node: &str, bus: &Bus, chat: &Chat) -> (Server<Guests>, Newcomers) {
+fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Guests>, Newcomers) {
     let mut config = config.to_config();
     // Gateways read the node's name there.
     config.sid_suffix = format!(".{node}");
     let newcomers = Newcomers::at(&config.path);
-    (Server::new(bus.clone(), Guests::new(chat.clone()), config), newcomers)
+    (Server::new(io.clone(), Guests::new(chat.clone()), config), newcomers)
 }
 
 fn door(
@@ -271,7 +271,7 @@ impl Running {
         self.announcement.close().await;
         sleep(NOTICE).await;
         self.chat.close_door();
-        self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+        self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
         sleep(GOODBYE).await;
         self.announcement.withdraw().await;
         self.http.stop(true).await;

@@ -15,7 +15,7 @@ use actix_web::{
 use chat::{Chat, Deps, Order, guest::Guests};
 use gateway::Gateway;
 use metrics_exporter_prometheus::PrometheusHandle;
-use socketio::{Bus, CloseReason, Server};
+use socketio::{CloseReason, Io, Server};
 
 use crate::{
     admin::{self, Readiness},
@@ -52,7 +52,7 @@ struct Running {
     /// Takes what the sockets send until each of them is closed.
     chat: Chat,
     /// The way to all sockets.
-    bus: Bus,
+    io: Io,
     /// Hears of users who leave until they all have.
     presence: PresenceThread,
     /// Answers until the end.
@@ -110,7 +110,7 @@ async fn start(
     chat_config.presence_url = format!("http://{}", config.presence_listen);
     let presence = PresenceThread::start(listeners.presence, config.presence.clone());
     readiness.add("roster", presence.probe());
-    let bus = Bus::new();
+    let io = Io::new();
     let deps = Deps {
         history: stores.chat.history(),
         order: Order::Store(stores.chat.journal()),
@@ -118,7 +118,7 @@ async fn start(
         tickets: stores.chat.tickets(),
         people: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
-        bus: bus.clone(),
+        io: io.clone(),
         config: chat_config,
     };
     let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
@@ -126,12 +126,12 @@ async fn start(
     readiness.add("chat's parts", chat_probe(&chat));
     let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
-    let sockets = Server::new(bus.clone(), Guests::new(chat.clone()), config.sockets.to_config());
+    let sockets = Server::new(io.clone(), Guests::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
     let door = gateway.clone();
     spawn(upkeep(metrics, move || door.forget_idle_clients()));
     let server = front(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
-    Ok((Running { readiness, http: server.handle(), chat, bus, presence, admin }, server))
+    Ok((Running { readiness, http: server.handle(), chat, io, presence, admin }, server))
 }
 
 /// The front door: the gateway around everything that answers HTTP.
@@ -190,7 +190,7 @@ impl Running {
         self.readiness.drain();
         self.http.pause().await;
         self.chat.close_door();
-        self.bus.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+        self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
         self.http.stop(true).await;
         self.chat.drain().await;
         self.presence.drain().await;

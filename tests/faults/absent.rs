@@ -14,7 +14,7 @@ async fn without_redis_nobody_gets_in_and_who_is_in_talks_on() {
     let carol = stage.person("carol").await;
     alice.says("before").await;
     bob.hears("before").await;
-    stage.server.stores.as_mut().expect("a split system").redis.crashes();
+    stage.server.stores.as_mut().expect("a split system").redis.kill();
     // A fourth login within this moment would be one too many.
     for password in [carol.password.as_str(), "a wrong guess"] {
         let credentials = json!({"username": "carol", "password": password});
@@ -26,7 +26,7 @@ async fn without_redis_nobody_gets_in_and_who_is_in_talks_on() {
     }
     alice.says("away").await;
     bob.hears("away").await;
-    stage.server.stores.as_mut().expect("a split system").redis.returns();
+    stage.server.stores.as_mut().expect("a split system").redis.restart();
     stage.server.is_ready().await;
     carol.connects().await;
     bob.says("after").await;
@@ -43,8 +43,8 @@ async fn a_logout_outlives_a_crash_of_redis_and_cuts_sockets_on_every_node() {
         tab.ends().await;
     }
     let redis = &mut stage.server.stores.as_mut().expect("a split system").redis;
-    redis.crashes();
-    redis.returns();
+    redis.kill();
+    redis.restart();
     stage.server.is_ready().await;
     assert_eq!(alice.asks(Request::get("/user/me")).await.status, 401);
     assert!(alice.tries(alice.handshake()).await.is_err());
@@ -56,7 +56,7 @@ async fn without_mongodb_a_send_is_refused_in_time_and_nobody_is_shown_it() {
     let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
     alice.says("before").await;
     bob.hears("before").await;
-    stage.server.stores.as_mut().expect("a split system").mongo.crashes();
+    stage.server.stores.as_mut().expect("a split system").mongo.kill();
     let refused = alice.asks("message", &json!({"text": "lost", "clientId": "c"})).await;
     assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{refused}");
     let login = alice.person.sends(Request::post("/user/login", &alice.person.credentials())).await;
@@ -71,7 +71,7 @@ async fn without_mongodb_a_send_is_refused_in_time_and_nobody_is_shown_it() {
     // What needs no store goes on.
     bob.asks("typing", &json!({"isTyping": true})).await;
     alice.until("typing", |typing| typing["users"] == json!(["bob"])).await;
-    stage.server.stores.as_mut().expect("a split system").mongo.returns().await;
+    stage.server.stores.as_mut().expect("a split system").mongo.restart().await;
     stage.server.is_ready().await;
     soon("the same message to be stored", async {
         while alice.asks("message", &json!({"text": "lost", "clientId": "c"})).await["ok"] != true {}
@@ -85,7 +85,7 @@ async fn without_mongodb_a_send_is_refused_in_time_and_nobody_is_shown_it() {
 async fn without_presence_people_talk_on_and_nobody_claims_to_know_who_is_here() {
     let mut stage = Stage::opens_split().await;
     let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
-    stage.server.processes[PRESENCE].crashes();
+    stage.server.processes[PRESENCE].kill();
     alice.until("presence", |presence| presence["state"] == "unknown").await;
     alice.says("who is here?").await;
     bob.hears("who is here?").await;
@@ -100,7 +100,7 @@ async fn without_presence_people_talk_on_and_nobody_claims_to_know_who_is_here()
 async fn without_accounts_people_talk_on_and_nobody_logs_in() {
     let mut stage = Stage::opens_split().await;
     let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
-    stage.server.processes[ACCOUNTS].crashes();
+    stage.server.processes[ACCOUNTS].kill();
     let login = alice.person.sends(Request::post("/user/login", &alice.person.credentials())).await;
     assert_eq!(login.status, 503, "{login:?}");
     alice.says("on we go").await;
@@ -115,11 +115,11 @@ const LONG: Duration = Duration::from_secs(90);
 async fn sockets_whose_logins_nobody_can_verify_any_more_are_closed_and_may_come_back() {
     let mut stage = Stage::opens_split().await;
     let mut alice = stage.enters("alice").await;
-    stage.server.stores.as_mut().expect("a split system").redis.crashes();
+    stage.server.stores.as_mut().expect("a split system").redis.kill();
     assert!(!alice.is_open_for(LONG).await, "still open after {LONG:?}");
     assert_eq!(alice.ends().await.why, "session_unverifiable");
     stage.server.has_logged("nobody can say whether their sessions live").await;
-    stage.server.stores.as_mut().expect("a split system").redis.returns();
+    stage.server.stores.as_mut().expect("a split system").redis.restart();
     stage.server.is_ready().await;
     let mut back = alice.person.connects().await;
     back.says("again").await;
@@ -142,7 +142,7 @@ async fn the_people_of_a_node_that_was_killed_are_offline() {
     let name = alice.person.name.clone();
     bob.until("presence:diff", |diff| diff["joined"].to_string().contains(&name)).await;
     let index = if node_of(&alice.session) == "one" { NODES[0] } else { NODES[1] };
-    stage.server.processes[index].crashes();
+    stage.server.processes[index].kill();
     bob.until("presence:diff", |diff| diff["left"].to_string().contains(&name)).await;
     let online = bob.person.asks(Request::get("/presence/online")).await.expect(200).json();
     assert!(!online.to_string().contains(&name) && online.to_string().contains("bob"), "{online}");

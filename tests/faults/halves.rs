@@ -7,7 +7,7 @@ use mongodb::{
     bson::{Document, doc},
 };
 use serde_json::json;
-use testbed::{Fault, Refusal};
+use testkit::{MongoFault, RedisFault};
 use tokio::time::sleep;
 
 use crate::stage::{ACCOUNTS, Actor, NODES, Person, Request, Response, Socket, Stage, soon};
@@ -38,9 +38,9 @@ async fn while_redis_refuses_writes_people_talk_on_and_passwords_cannot_be_guess
     let mut stage = Stage::opens_split().await;
     let (mut alice, mut bob) = on_two_nodes(&stage).await;
     let carol = stage.person("carol").await;
-    for refusal in Refusal::ALL {
+    for refusal in RedisFault::ALL {
         let redis = &stage.server.stores.as_ref().expect("a split system").redis;
-        refusal.begins(redis);
+        refusal.inject(redis);
         let (one, two) = (format!("one {refusal:?}"), format!("two {refusal:?}"));
         alice.says(&one).await;
         bob.hears(&one).await;
@@ -61,7 +61,7 @@ async fn while_redis_refuses_writes_people_talk_on_and_passwords_cannot_be_guess
             assert_eq!(login.status, 503, "{refusal:?}: tells whether a guess is right: {login:?}");
         }
         assert_eq!(carol.gets("/user/me").await.status, 200, "{refusal:?}");
-        refusal.ends(&stage.server.stores.as_ref().expect("a split system").redis);
+        refusal.clear(&stage.server.stores.as_ref().expect("a split system").redis);
         stage.server.is_ready().await;
         let back = format!("back {refusal:?}");
         alice.says(&back).await;
@@ -73,15 +73,15 @@ async fn while_redis_refuses_writes_people_talk_on_and_passwords_cannot_be_guess
 async fn while_mongodb_refuses_writes_nothing_is_acked_or_shown_and_the_cause_is_named() {
     let mut stage = Stage::opens_split().await;
     let (mut alice, mut bob) = on_two_nodes(&stage).await;
-    for fault in Fault::ALL {
-        stage.server.stores.as_ref().expect("a split system").mongo.refuses_writes(fault).await;
+    for fault in MongoFault::ALL {
+        stage.server.stores.as_ref().expect("a split system").mongo.fail_writes(fault).await;
         let text = format!("said {fault:?}");
         let refused = alice.asks("message", &json!({"text": text, "clientId": text})).await;
         assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{fault:?}");
         for process in [ACCOUNTS, NODES[0], NODES[1]] {
             names(&stage, process, fault.word()).await;
         }
-        stage.server.stores.as_ref().expect("a split system").mongo.accepts_writes().await;
+        stage.server.stores.as_ref().expect("a split system").mongo.restore_writes().await;
         stage.server.is_ready().await;
         soon("the same message to be stored", async {
             while alice.asks("message", &json!({"text": text, "clientId": text})).await["ok"] != true {}
@@ -90,7 +90,7 @@ async fn while_mongodb_refuses_writes_nothing_is_acked_or_shown_and_the_cause_is
         bob.hears(&text).await;
     }
     let stored = alice.person.reads_all("lobby").await;
-    assert_eq!(stored.len(), Fault::ALL.len(), "each is stored once: {stored:?}");
+    assert_eq!(stored.len(), MongoFault::ALL.len(), "each is stored once: {stored:?}");
 }
 
 /// A socket that stays: nodes close all that are there in some steps.

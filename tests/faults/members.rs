@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::{Redis, Refusal};
+use testkit::{Redis, RedisFault};
 use tokio::time::sleep;
 
 use crate::stage::{Actor, NODES, Person, Request, Response, Socket, Stage, soon};
@@ -15,23 +15,23 @@ enum Refused {
     /// The roles have lost the right to append.
     Append,
     /// Everything that writes is refused.
-    Writes(Refusal),
+    Writes(RedisFault),
 }
 
 impl Refused {
-    const ALL: [Self; 3] = [Self::Append, Self::Writes(Refusal::Demoted), Self::Writes(Refusal::Full)];
+    const ALL: [Self; 3] = [Self::Append, Self::Writes(RedisFault::Demoted), Self::Writes(RedisFault::Full)];
 
     fn begins(self, redis: &Redis) {
         match self {
-            Self::Append => redis.does("ACL SETUSER godzilla -xadd"),
-            Self::Writes(refusal) => refusal.begins(redis),
+            Self::Append => redis.execute("ACL SETUSER godzilla -xadd"),
+            Self::Writes(refusal) => refusal.inject(redis),
         }
     }
 
     fn ends(self, redis: &Redis) {
         match self {
-            Self::Append => redis.does("ACL SETUSER godzilla +xadd"),
-            Self::Writes(refusal) => refusal.ends(redis),
+            Self::Append => redis.execute("ACL SETUSER godzilla +xadd"),
+            Self::Writes(refusal) => refusal.clear(redis),
         }
     }
 }
@@ -219,7 +219,7 @@ async fn while_nothing_can_be_appended_to_the_log_members_and_rooms_change_on_ev
         }
         let mut leaver = leavers.pop().expect("one for each refusal");
         let logout = leaver.person.posts("/user/logout", &json!({})).await;
-        if matches!(refused, Refused::Writes(Refusal::Demoted)) {
+        if matches!(refused, Refused::Writes(RedisFault::Demoted)) {
             // Nothing is promised that cannot be kept.
             assert_eq!(logout.status, 503, "{refused:?}: {logout:?}");
         } else {
@@ -254,7 +254,7 @@ async fn a_removal_holds_on_other_nodes_when_its_own_node_is_killed_after_the_an
         refused.begins(redis(&stage));
         Box::pin(cast.ends(End::Removed, &room)).await;
         let node = NODES[usize::from(node_of(&cast.alice) != "one")];
-        stage.server.processes[node].crashes();
+        stage.server.processes[node].kill();
         let bob = cast.bob.person.name.clone();
         cast.bob.until("room:left", |event| event["room"] == *room && event["username"] == *bob).await;
         Box::pin(cast.bob_is_out(End::Removed, &room, &format!("secret {number}"))).await;

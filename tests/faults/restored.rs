@@ -75,7 +75,7 @@ async fn restores_messages(stage: &Stage, recreates: bool) {
 
 async fn restore(stage: &mut Stage, how: Restore, copy: &TempDir) {
     if how.stops_the_roles() {
-        stage.server.crashes();
+        stage.server.kill();
     }
     if how.replaces_the_history() {
         restores_messages(stage, how != Restore::Messages).await;
@@ -87,14 +87,14 @@ async fn restore(stage: &mut Stage, how: Restore, copy: &TempDir) {
             for key in
                 ["epoch", "offset", "base", "stream", "heads", "last", "marks", "run", "replaced", "since"]
             {
-                redis.does(&format!("DEL {{log}}:{key}"));
+                redis.execute(&format!("DEL {{log}}:{key}"));
             }
         }
-        Restore::Both | Restore::Redis => redis.is_put_back(copy),
+        Restore::Both | Restore::Redis => redis.restore_data(copy),
         Restore::Messages | Restore::Dump => {}
     }
     if how.stops_the_roles() {
-        stage.server.returns().await;
+        stage.server.restart().await;
     }
     if how.replaces_the_history() {
         stage.server.has_logged("clients reload").await;
@@ -143,7 +143,7 @@ async fn who_holds_a_position_of_a_replaced_history_loads_anew_and_nobody_else()
             alice.says(&format!("old {n}")).await;
             bob.hears(&format!("old {n}")).await;
             if n == KEPT {
-                copy = Some(stage.server.stores.as_ref().expect("a split system").redis.copies());
+                copy = Some(stage.server.stores.as_ref().expect("a split system").redis.copy_data());
             }
         }
         let (pid, offset) = (bob.pid.clone(), bob.offset.clone().expect("messages have offsets"));

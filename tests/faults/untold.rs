@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
-use testbed::{Redis, Refusal};
+use testkit::{Redis, RedisFault};
 use tokio::time::sleep;
 
 use crate::stage::{Actor, NODES, Person, Request, Response, Stage, soon};
@@ -27,19 +27,19 @@ impl Half {
 
     fn begins(self, redis: &Redis) {
         match self {
-            Self::NoAppend => redis.does("ACL SETUSER godzilla -xadd"),
-            Self::NoWrite => Refusal::Forbidden.begins(redis),
-            Self::ReadOnly => Refusal::Demoted.begins(redis),
-            Self::Full => Refusal::Full.begins(redis),
+            Self::NoAppend => redis.execute("ACL SETUSER godzilla -xadd"),
+            Self::NoWrite => RedisFault::Forbidden.inject(redis),
+            Self::ReadOnly => RedisFault::Demoted.inject(redis),
+            Self::Full => RedisFault::Full.inject(redis),
         }
     }
 
     fn ends(self, redis: &Redis) {
         match self {
-            Self::NoAppend => redis.does("ACL SETUSER godzilla +xadd"),
-            Self::NoWrite => Refusal::Forbidden.ends(redis),
-            Self::ReadOnly => Refusal::Demoted.ends(redis),
-            Self::Full => Refusal::Full.ends(redis),
+            Self::NoAppend => redis.execute("ACL SETUSER godzilla +xadd"),
+            Self::NoWrite => RedisFault::Forbidden.clear(redis),
+            Self::ReadOnly => RedisFault::Demoted.clear(redis),
+            Self::Full => RedisFault::Full.clear(redis),
         }
     }
 }
@@ -198,7 +198,7 @@ async fn in_rooms_of_every_kind_and_age_everything_is_received_once_and_in_order
         for (room, kind) in before.iter().zip(Kind::ALL) {
             Box::pin(cast.gathers(room, kind)).await;
         }
-        half.begins(redis(&stage));
+        half.inject(redis(&stage));
         // Made meanwhile.
         let meanwhile: Vec<String> = before.iter().map(|room| format!("{room}-late")).collect();
         for (room, kind) in meanwhile.iter().zip(Kind::ALL) {
@@ -208,7 +208,7 @@ async fn in_rooms_of_every_kind_and_age_everything_is_received_once_and_in_order
         for room in &all {
             Box::pin(cast.talk(room, "away")).await;
         }
-        half.ends(redis(&stage));
+        half.clear(redis(&stage));
         stage.server.is_ready().await;
         rooms.extend(all);
         for room in &rooms {
@@ -226,14 +226,14 @@ async fn a_node_that_starts_again_meanwhile_loses_and_repeats_nothing() {
     for (number, half) in Half::ALL.into_iter().enumerate() {
         let room = format!("room{number}");
         Box::pin(cast.gathers(&room, Kind::Private)).await;
-        half.begins(redis(&stage));
+        half.inject(redis(&stage));
         cast.alice.says_in(&room, "one").await;
         cast.bob.hears("one").await;
         cast.carol.hears("one").await;
-        stage.server.processes[node].crashes();
+        stage.server.processes[node].kill();
         cast.alice.says_in(&room, "two").await;
         cast.carol.hears("two").await;
-        half.ends(redis(&stage));
+        half.clear(redis(&stage));
         stage.server.process_returns(node).await;
         cast.alice.says_in(&room, "three").await;
         cast.carol.hears("three").await;

@@ -85,7 +85,7 @@ async fn what_is_taken_from_redis_while_the_roles_run_is_made_again() {
     let mut stage = Stage::opens_split().await;
     let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
     for (number, loss) in LOSSES.into_iter().enumerate() {
-        stage.server.stores.as_ref().expect("a split system").redis.does(loss);
+        stage.server.stores.as_ref().expect("a split system").redis.execute(loss);
         let (one, two) = (format!("one {number}"), format!("two {number}"));
         alice.says(&one).await;
         bob.hears(&one).await;

@@ -169,8 +169,8 @@ async fn history_and_logins_outlive_a_crash() {
     let mut alice = stage.enters("alice").await;
     let said = alice.says("remember me").await;
 
-    stage.server.crashes();
-    stage.server.returns().await;
+    stage.server.kill();
+    stage.server.restart().await;
 
     let kept = alice.person.asks(Request::get("/rooms/lobby/messages")).await.expect(200).json();
     assert_eq!((texts_of(&kept), &kept["messages"][0]["id"]), (vec!["remember me"], &said["id"]));

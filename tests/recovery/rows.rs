@@ -238,8 +238,8 @@ async fn the_server_was_killed_and_restarted_in_the_gap() {
     alice.hears("before").await;
     alice.drops().await;
     bob.says("missed").await;
-    stage.server.crashes();
-    stage.server.returns().await;
+    stage.server.kill();
+    stage.server.restart().await;
     went_on(&first, &alice.connects().await);
     let mut bob = bob.person.connects().await;
     bob.says("after").await;
@@ -255,9 +255,9 @@ async fn the_server_was_killed_and_the_client_comes_back_by_itself() {
     let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
     bob.connects().await.says("before").await;
     alice.hears("before").await;
-    stage.server.crashes();
+    stage.server.kill();
     alice.is_dropped().await;
-    stage.server.returns().await;
+    stage.server.restart().await;
     bob.connects().await.says("missed, or heard by a client that was quick").await;
     went_on(&first, &alice.is_connected().await);
     bob.connects().await.says("after").await;

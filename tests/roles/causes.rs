@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testbed::{Mongo, Redis};
+use testkit::{Mongo, Redis};
 
 use super::{Role, key_file};
 use crate::stage::PATIENCE;
@@ -68,7 +68,7 @@ fn answering(bytes: &'static [u8]) -> String {
 async fn every_role_names_the_cause_for_which_an_address_of_redis_is_no_use() {
     let (mongo, redis) = (Mongo::start().await, Redis::start());
     // The default user may do nothing, as where only named users are known.
-    redis.does("ACL SETUSER default resetpass >other");
+    redis.execute("ACL SETUSER default resetpass >other");
     let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let silent = format!("redis://{}/0", mute.local_addr().expect("a bound socket"));
     let key = key_file();
@@ -127,7 +127,7 @@ async fn every_role_names_the_command_that_redis_refuses() {
         ("rpush", &["accounts"], &[]),
     ];
     for (right, unready, degraded) in cases {
-        redis.does(&format!("ACL SETUSER godzilla -{right}"));
+        redis.execute(&format!("ACL SETUSER godzilla -{right}"));
         let command = right.to_uppercase();
         for name in unready {
             says(name, right, 503, &["Redis", "rights", &command, "no permissions"]).await;
@@ -141,14 +141,14 @@ async fn every_role_names_the_command_that_redis_refuses() {
         for name in ROLES.iter().filter(|name| !unready.contains(name) && !degraded.contains(name)) {
             says(name, right, 200, &["\"ok\""]).await;
         }
-        redis.does(&format!("ACL SETUSER godzilla +{right}"));
+        redis.execute(&format!("ACL SETUSER godzilla +{right}"));
         for name in ROLES {
             says(name, &format!("{right} again"), 200, &["\"ok\""]).await;
         }
     }
     // Connections that listen keep their rights until they are made again.
-    redis.does("ACL SETUSER godzilla -subscribe");
-    redis.does("CLIENT KILL TYPE pubsub");
+    redis.execute("ACL SETUSER godzilla -subscribe");
+    redis.execute("CLIENT KILL TYPE pubsub");
     for name in ROLES {
         says(name, "subscribe", 503, &["Redis", "rights", "SUBSCRIBE"]).await;
     }

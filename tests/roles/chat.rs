@@ -1,7 +1,7 @@
 //! `godzilla chat` before anything it needs is there.
 
 use proto::signature::HEADER;
-use testbed::{Mongo, Redis};
+use testkit::{Mongo, Redis};
 
 use super::{KEY, Role, key_file, signed};
 use crate::stage::Request;
@@ -9,8 +9,8 @@ use crate::stage::Request;
 #[tokio::test]
 async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
     let (mut mongo, mut redis) = (Mongo::start().await, Redis::start());
-    mongo.crashes();
-    redis.crashes();
+    mongo.kill();
+    redis.kill();
     let key = key_file();
     let stores = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url()];
     let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
@@ -19,8 +19,8 @@ async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
     assert_eq!(chat.admin("/livez").await.0, 200);
     let (status, why) = chat.admin("/readyz").await;
     assert!(status == 503 && why.contains("MongoDB") && why.contains("Redis"), "{status} {why}");
-    mongo.returns().await;
-    redis.returns();
+    mongo.restart().await;
+    redis.restart();
     // Presence is still away, and nobody waits for it.
     chat.becomes_ready();
     for target in ["/rooms", "/socket.io/?EIO=4&transport=polling"] {

@@ -11,7 +11,7 @@ use proto::{
     signature::{HEADER, Key, Target},
 };
 use serde_json::json;
-use testbed::{Mongo, Redis};
+use testkit::{Mongo, Redis};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream as Stream},
@@ -135,9 +135,9 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
     accounts.is_asked_to_stop();
     gateway.asks(Request::post("/user/login", &alice)).await.expect_refusal(503);
     assert!(gateway.is_ready(), "who is logged in chats on");
-    redis.crashes();
+    redis.kill();
     gateway.asks(Request::get("/user/me").cookie(&token)).await.expect_refusal(503);
-    redis.returns();
+    redis.restart();
     let started = Instant::now();
     let stopped = std::thread::spawn(move || (gateway.is_asked_to_stop(), gateway));
     let mut rest = Vec::new();

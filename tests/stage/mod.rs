@@ -74,7 +74,7 @@ impl Stage {
 
     /// Starts a split system on stores of its own.
     pub async fn opens_split() -> Self {
-        let server = Server::start_split(&[], testbed::Stores::start().await).await;
+        let server = Server::start_split(&[], testkit::Stores::start().await).await;
         Self { server, homes: AtomicU16::new(1) }
     }
 

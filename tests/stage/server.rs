@@ -10,7 +10,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use testbed::Stores;
+use testkit::Stores;
 
 use super::{PATIENCE, Request, split};
 
@@ -125,12 +125,12 @@ impl Server {
     }
 
     /// Kills every process as a crash would: no chance to write anything.
-    pub fn crashes(&mut self) {
-        self.processes.iter_mut().for_each(Process::crashes);
+    pub fn kill(&mut self) {
+        self.processes.iter_mut().for_each(Process::kill);
     }
 
     /// Starts the program again on the same ports and data.
-    pub async fn returns(&mut self) {
+    pub async fn restart(&mut self) {
         for process in &mut self.processes {
             process.child = spawn(self.data.path(), &process.arguments, None);
         }
@@ -370,7 +370,7 @@ impl Process {
     }
 
     /// Kills it as a crash would.
-    pub fn crashes(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("our own child");
         self.child.wait().expect("our own child");
     }

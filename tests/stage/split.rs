@@ -8,7 +8,7 @@ use mongodb::{
 };
 use remote::redis::{self, AsyncCommands};
 use serde_json::Value;
-use testbed::Stores;
+use testkit::Stores;
 
 use super::free_addresses;
 

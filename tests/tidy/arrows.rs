@@ -25,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("presence", &["sessions", "socketio", "embedded", "proto", "supervision"]),
     ("sessions", &["embedded", "remote", "proto", "supervision"]),
     ("bench", &["proto"]),
-    ("testbed", &[]),
+    ("testkit", &[]),
     ("socketio", &[]),
     ("embedded", &[]),
     ("remote", &[]),
@@ -51,6 +51,24 @@ fn dependencies_run_one_way() {
         offences.extend(wrong.map(|used| format!("{name} -> {used}")));
     }
     none("arrows that must not be", offences);
+}
+
+/// Services and their contract stand at the top level; libraries and tools, which contain nothing of chat, under `crates/`.
+#[test]
+fn the_top_level_holds_services_only() {
+    let services = ["accounts", "chat", "gateway", "presence", "proto"];
+    let folders = crates();
+    let misplaced = folders.iter().filter(|folder| {
+        !folder.is_empty() && !folder.starts_with("crates/") && !services.contains(&folder.as_str())
+    });
+    none("a library belongs under crates/", misplaced.cloned());
+    let missing = services.iter().filter(|service| !folders.iter().any(|folder| folder == *service));
+    none("a service stands at the top level", missing.map(ToString::to_string));
+    let dependent = folders.iter().filter(|folder| folder.starts_with("crates/")).filter(|folder| {
+        let manifest = read(&format!("{folder}/Cargo.toml"));
+        dependencies(&manifest).iter().any(|used| *used != "proto" && services.contains(used))
+    });
+    none("a crate under crates/ depends on no service", dependent.cloned());
 }
 
 /// The names under `[dependencies]` and `[build-dependencies]`; what tests depend on is theirs.

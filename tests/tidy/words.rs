@@ -24,14 +24,14 @@ fn nothing_is_unwrapped_outside_tests() {
 fn the_environment_is_read_through_clap_only() {
     let reads = |line: &str| line.contains("env::var") || line.contains("env::set_var");
     // The main function hands the whole environment to the command line's reader, which knows the names.
-    // The testbed starts what scripts/test names for it, and is in no product.
-    let elsewhere = |path: &str| path != "src/main.rs" && !path.starts_with("testbed/");
+    // The testkit starts what scripts/test names for it, and is in no product.
+    let elsewhere = |path: &str| path != "src/main.rs" && !path.starts_with("crates/testkit/");
     none("configuration is a clap Args with env", lines(elsewhere, reads));
 }
 
 #[test]
 fn actix_web_actors_has_one_door() {
-    let elsewhere = |path: &str| path != "socketio/src/transport/ws.rs";
+    let elsewhere = |path: &str| path != "crates/socketio/src/transport/ws.rs";
     none(
         "only transport/ws.rs touches actix-web-actors",
         lines(elsewhere, |line| line.contains("actix_web_actors")),
@@ -53,14 +53,14 @@ fn socketio_knows_nothing_of_chat() {
     let metric = |line: &str| line.contains("\"godzilla_");
     none(
         "a word of the application in socketio",
-        lines(|path| path.starts_with("socketio/"), |line| says(line) && !metric(line)),
+        lines(|path| path.starts_with("crates/socketio/"), |line| says(line) && !metric(line)),
     );
 }
 
 #[test]
 fn proto_and_pure_code_know_no_clock_socket_or_runtime() {
     let pure = |path: &str| {
-        let folders = ["socketio/src/engine", "socketio/src/packet", "presence/src/roster"];
+        let folders = ["crates/socketio/src/engine/", "crates/socketio/src/packet/", "presence/src/roster"];
         path.starts_with("proto/src") || folders.iter().any(|folder| path.starts_with(folder))
     };
     let impure = |line: &str| ["tokio::", "actix", "Instant::now"].iter().any(|word| line.contains(word));

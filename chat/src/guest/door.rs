@@ -6,7 +6,7 @@ use std::{collections::HashSet, rc::Rc, time::Duration};
 use proto::{Identity, RoomName, event::Code};
 use serde_json::{Value, json};
 use sessions::{SessionId, Token};
-use socketio::{CloseReason, Connect, Entry, Refusal, Resume, Room, Socket, SocketId};
+use socketio::{Accepted, CloseReason, Connect, Refusal, Resume, Room, Socket, SocketId};
 use tokio::time::sleep;
 
 use super::{
@@ -35,7 +35,7 @@ const TRIES: usize = 8;
 
 /// Lets a client in, or says why not, or when that is no fault of theirs ends the connection. Identity is a session's user;
 /// of what the client claims in the CONNECT payload, only a session's token counts, and that only where the request had none.
-pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Entry<Guest>, Refusal> {
+pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Accepted<Guest>, Refusal> {
     if &*connect.namespace != "/" {
         return Err(Refusal::new("Invalid namespace"));
     }
@@ -65,7 +65,7 @@ pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Entry<Guest
             let replaced = returning::is_of_replaced_history(&chat, connect.resume.as_ref());
             let visit = Rc::new(Visit::new(chat, socket, identity.username, replaced));
             let Passage { pid, recovered, offset } = passage;
-            Ok(Entry {
+            Ok(Accepted {
                 peer: Guest::new(visit, connect.admission.limits.clone(), seat, offset),
                 pid: Some(pid),
                 recovered,

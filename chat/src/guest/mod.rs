@@ -27,7 +27,7 @@ use proto::{
     Identity, Timestamp, Username,
     event::{Welcome, name},
 };
-use socketio::{App, CloseReason, Connect, Entry, Event, Peer, Refusal, Reply, Socket};
+use socketio::{Accepted, App, CloseReason, Connect, Event, Peer, Refusal, Reply, Socket};
 use tokio::time::timeout;
 
 use crate::{Chat, Error, chat::due, log::encode, presence::Presence, seats::Seat};
@@ -98,7 +98,10 @@ impl App for Guests {
         request.extensions().get::<Identity>().map(|identity| identity.session.clone())
     }
 
-    fn connect(&self, connect: Connect<Admitted>) -> LocalBoxFuture<'static, Result<Entry<Guest>, Refusal>> {
+    fn connect(
+        &self,
+        connect: Connect<Admitted>,
+    ) -> LocalBoxFuture<'static, Result<Accepted<Guest>, Refusal>> {
         Box::pin(door::enter(self.chat.clone(), connect))
     }
 }
@@ -121,7 +124,7 @@ impl Guest {
 
     /// How many acks the client waits for, if it asks for one now.
     fn open_acks(&self, ack: &Ack) -> usize {
-        if ack.is_wanted() { self.visit.socket().open_acks() } else { 0 }
+        if ack.is_wanted() { self.visit.socket().unsent_acks() } else { 0 }
     }
 
     /// Answers an event that is refused; a client that does not stop sending is cut.
@@ -201,13 +204,13 @@ impl Peer for Guest {
         self.present = None;
         self.seat = None;
         let socket = self.visit.socket();
-        self.visit.chat().comebacks().leave(socket.id(), socket.place());
+        self.visit.chat().comebacks().leave(socket.id(), socket.read_position());
     }
 }
 
 /// Ends the connection of a client that floods, once it was told what became of what it said before.
 async fn cut(socket: Socket) {
-    let _ = timeout(PATIENCE, socket.acks_given()).await;
+    let _ = timeout(PATIENCE, socket.acks_sent()).await;
     socket.close(CloseReason::Flood);
 }
 

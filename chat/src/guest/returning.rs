@@ -2,7 +2,7 @@
 //! none. Called by [`super::door`]; reads tickets and the log.
 
 use proto::{Identity, RoomName, Timestamp};
-use socketio::{Place, Recovered, Resume, Socket, SocketId};
+use socketio::{ReadPosition, Recovered, Resume, Socket, SocketId};
 
 use crate::{
     Chat, Error,
@@ -73,9 +73,9 @@ pub async fn resume(
             return Ok(anew("its place is in another log, or in none"));
         }
         Some(Shown::Nothing) => match left {
-            Place::Start => ticket.since,
-            Place::At(offset) => offset,
-            Place::Unknown => return Ok(anew("its place is not known")),
+            ReadPosition::Start => ticket.since,
+            ReadPosition::At(offset) => offset,
+            ReadPosition::Unknown => return Ok(anew("its place is not known")),
         },
     };
     let Entered { rooms, unplaced } = entered;

@@ -11,7 +11,7 @@ use actix_web::{
 use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
 use sessions::SqliteSessions;
-use socketio::Bus;
+use socketio::Io;
 use std::sync::Arc;
 
 use crate::{Chat, Config, Deps, Store, start};
@@ -51,7 +51,7 @@ impl Stage {
             tickets,
             people: Arc::new(Everybody),
             sessions: Arc::new(sessions),
-            bus: Bus::new(),
+            io: Io::new(),
             config,
         };
         Self { chat: start(deps).await.unwrap(), _dir: dir }

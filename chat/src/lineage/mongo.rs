@@ -134,7 +134,7 @@ fn fresh() -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use mongodb::Client;
-    use testbed::Mongo;
+    use testkit::Mongo;
 
     use super::*;
     use crate::MongoStore;

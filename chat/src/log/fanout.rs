@@ -6,7 +6,7 @@ use proto::{
 };
 use serde::Serialize;
 use serde_json::json;
-use socketio::{Broadcast, CloseReason, Encoded, Fanout, Pacer, Room, SocketId};
+use socketio::{BackpressureToken, CloseReason, Emit, Encoded, Operation, Room, SocketId};
 
 use super::{Entry, Position, pacing::Pacers};
 
@@ -31,11 +31,11 @@ pub fn unknown() -> serde_json::Value {
 }
 
 /// What to do with the sockets because of `entry`, in order.
-pub(super) fn fanouts(entry: Entry, position: &Position, pacers: &Pacers) -> Vec<Fanout> {
+pub(super) fn fanouts(entry: Entry, position: &Position, pacers: &Pacers) -> Vec<Operation> {
     match entry {
         Entry::Said { offset, message, origin } => {
-            let pacer = pacers.of(&message.room);
-            said(&message, offset, position, origin, pacer).into_iter().collect()
+            let backpressure = pacers.of(&message.room);
+            said(&message, offset, position, origin, backpressure).into_iter().collect()
         }
         Entry::Joined { room, user } => joined(room, user),
         Entry::Left { room, user } => left(room, user),
@@ -48,13 +48,13 @@ pub(super) fn fanouts(entry: Entry, position: &Position, pacers: &Pacers) -> Vec
         }
         Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &unknown(), true).into_iter().collect(),
         Entry::Superseded(socket) => {
-            vec![Fanout::Close { of: socket.room(), reason: CloseReason::Superseded }]
+            vec![Operation::Close { of: socket.room(), reason: CloseReason::Superseded }]
         }
         Entry::Seated { room, user, is_in: true } => {
-            vec![Fanout::Join { of: of_user(&user), room: of_room(&room) }]
+            vec![Operation::Join { of: of_user(&user), room: of_room(&room) }]
         }
         Entry::Seated { room, user, is_in: false } => {
-            vec![Fanout::Leave { of: of_user(&user), room: of_room(&room) }]
+            vec![Operation::Leave { of: of_user(&user), room: of_room(&room) }]
         }
         Entry::Only { room, members } => only(&room, &members),
         // Who is shown typing depends on what was shown before: [`super::typing`].
@@ -67,17 +67,17 @@ fn said(
     offset: Option<u64>,
     position: &Position,
     origin: Option<SocketId>,
-    pacer: Option<Pacer>,
-) -> Option<Fanout> {
+    backpressure: Option<BackpressureToken>,
+) -> Option<Operation> {
     let packet = position.encode(message, offset)?;
     let rooms = vec![of_room(&message.room)];
-    Some(Fanout::Emit(Broadcast {
+    Some(Operation::Emit(Emit {
         namespace: "/".into(),
         rooms,
         except: origin,
         packet,
         volatile: false,
-        pacer,
+        backpressure,
     }))
 }
 
@@ -91,41 +91,41 @@ impl Position {
 }
 
 /// The newcomer's sockets enter first, so that they hear of it too.
-fn joined(room: RoomName, user: Username) -> Vec<Fanout> {
-    let enter = Fanout::Join { of: of_user(&user), room: of_room(&room) };
+fn joined(room: RoomName, user: Username) -> Vec<Operation> {
+    let enter = Operation::Join { of: of_user(&user), room: of_room(&room) };
     let told = emit(vec![of_room(&room)], name::ROOM_JOINED, &Membership { room, username: user }, false);
     [enter].into_iter().chain(told).collect()
 }
 
 /// The leaver's sockets leave last, so that they hear of it too.
-fn left(room: RoomName, user: Username) -> Vec<Fanout> {
-    let leave = Fanout::Leave { of: of_user(&user), room: of_room(&room) };
+fn left(room: RoomName, user: Username) -> Vec<Operation> {
+    let leave = Operation::Leave { of: of_user(&user), room: of_room(&room) };
     let told = emit(vec![of_room(&room)], name::ROOM_LEFT, &Membership { room, username: user }, false);
     told.into_iter().chain([leave]).collect()
 }
 
 /// Everybody hears that they themselves have left.
-fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Fanout> {
+fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Operation> {
     let told = members.into_iter().filter_map(|user| {
         let to = vec![of_user(&user)];
         emit(to, name::ROOM_LEFT, &Membership { room: room.clone(), username: user }, false)
     });
-    let leave = Fanout::Leave { of: of_room(room), room: of_room(room) };
+    let leave = Operation::Leave { of: of_room(room), room: of_room(room) };
     told.chain([leave]).collect()
 }
 
 /// Everybody leaves, and the members enter again: in one batch, so no message comes in between.
-fn only(room: &RoomName, members: &[Username]) -> Vec<Fanout> {
-    let leave = Fanout::Leave { of: of_room(room), room: of_room(room) };
-    let enter = members.iter().map(|user| Fanout::Join { of: of_user(user), room: of_room(room) });
+fn only(room: &RoomName, members: &[Username]) -> Vec<Operation> {
+    let leave = Operation::Leave { of: of_room(room), room: of_room(room) };
+    let enter = members.iter().map(|user| Operation::Join { of: of_user(user), room: of_room(room) });
     [leave].into_iter().chain(enter).collect()
 }
 
 /// One event without a place in the log; no rooms means everybody. No room waits for clients that fall behind with it.
-fn emit(rooms: Vec<Room>, event: &str, payload: &impl Serialize, volatile: bool) -> Option<Fanout> {
+fn emit(rooms: Vec<Room>, event: &str, payload: &impl Serialize, volatile: bool) -> Option<Operation> {
     let packet = encode(event, payload, None)?;
-    let pacer = Some(Pacer::new().0);
-    Some(Fanout::Emit(Broadcast { namespace: "/".into(), rooms, except: None, packet, volatile, pacer }))
+    let backpressure = Some(BackpressureToken::new().0);
+    Some(Operation::Emit(Emit { namespace: "/".into(), rooms, except: None, packet, volatile, backpressure }))
 }
 
 /// An event of one argument, and the offset behind it when it has one; none when it does not encode, which is logged.
@@ -164,14 +164,14 @@ mod tests {
         }
     }
 
-    fn sketch(fanout: &Fanout) -> String {
+    fn sketch(fanout: &Operation) -> String {
         match fanout {
-            Fanout::Emit(cast) => {
+            Operation::Emit(cast) => {
                 format!("emit to {}{}", cast.rooms.join(","), if cast.volatile { "?" } else { "" })
             }
-            Fanout::Join { of, room } => format!("{of} enters {room}"),
-            Fanout::Leave { of, room } => format!("{of} leaves {room}"),
-            Fanout::Disconnect { of, .. } | Fanout::Close { of, .. } => format!("{of} is cut"),
+            Operation::Join { of, room } => format!("{of} enters {room}"),
+            Operation::Leave { of, room } => format!("{of} leaves {room}"),
+            Operation::Disconnect { of, .. } | Operation::Close { of, .. } => format!("{of} is cut"),
             other => panic!("{other:?}"),
         }
     }
@@ -185,11 +185,11 @@ mod tests {
         let message = message();
         let entry = Entry::Said { offset: Some(9), message: message.clone(), origin: None };
         let made = fanouts(entry, &position(), &Pacers::default());
-        let [Fanout::Emit(cast)] = &made[..] else {
+        let [Operation::Emit(cast)] = &made[..] else {
             panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
         };
         assert_eq!((&*cast.rooms[0], cast.volatile), ("room:lobby", false));
-        assert!(cast.pacer.is_none(), "another node wrote it");
+        assert!(cast.backpressure.is_none(), "another node wrote it");
         assert_eq!(cast.packet, Encoded::event("/", "message", &(message,), Some("e-9")).unwrap().at(9));
     }
 
@@ -201,7 +201,7 @@ mod tests {
         let mark = pacers.of(&message.room).unwrap();
         let made = fanouts(Entry::Said { offset: Some(9), message, origin: None }, &position(), &pacers);
         assert!(
-            matches!(&made[..], [Fanout::Emit(cast)] if cast.pacer.as_ref().is_some_and(|of| of.is(&mark)))
+            matches!(&made[..], [Operation::Emit(cast)] if cast.backpressure.as_ref().is_some_and(|of| of.is(&mark)))
         );
     }
 

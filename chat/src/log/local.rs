@@ -1,5 +1,5 @@
 //! The log of one process: an actor that takes entries in commit order and hands them to the sockets' workers. Started by
-//! [`crate::start`] on an arbiter of its own; calls [`socketio::Bus`].
+//! [`crate::start`] on an arbiter of its own; calls [`socketio::Io`].
 
 use std::{
     sync::Arc,
@@ -8,8 +8,8 @@ use std::{
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture, fut};
 use futures_util::StreamExt;
-use socketio::{Bus, Fanout};
-use supervision::{Part, Work};
+use socketio::{Io, Operation};
+use supervision::{BusyTimer, Part};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -28,18 +28,18 @@ pub const SLOW: Duration = Duration::from_secs(5);
 pub struct Local {
     position: Arc<Position>,
     pacers: Pacers,
-    bus: Bus,
-    work: Arc<Work>,
+    io: Io,
+    work: Arc<BusyTimer>,
     _alive: Part,
     typists: Typists,
 }
 
 /// Starts the actor on the current arbiter.
-pub fn start(log: &Log, entries: mpsc::Receiver<Entry>, bus: Bus) {
+pub fn start(log: &Log, entries: mpsc::Receiver<Entry>, io: Io) {
     let (position, pacers, work) = (log.position.clone(), log.pacers.clone(), log.work.clone());
     Local::create(|ctx| {
         ctx.add_stream(ReceiverStream::new(entries).ready_chunks(BATCH));
-        Local { position, pacers, bus, typists: Typists::default(), work, _alive: Part::new("log") }
+        Local { position, pacers, io, typists: Typists::default(), work, _alive: Part::new("log") }
     });
 }
 
@@ -69,11 +69,11 @@ impl StreamHandler<Vec<Entry>> for Local {
                 other => batch.extend(self.typists.fanouts(other, &self.position, &self.pacers, now)),
             }
         }
-        let sent = send(self.bus.clone(), batch).into_actor(self);
+        let sent = send(self.io.clone(), batch).into_actor(self);
         // `wait` and not `spawn`: nothing else of the stream is looked at before the workers have this batch.
         ctx.wait(sent.then(move |(), log, _| {
             log.position.reach(last);
-            log.work.rest();
+            log.work.end();
             // Whoever waits hears of it by that.
             drop(flushed);
             fut::ready(())
@@ -83,9 +83,9 @@ impl StreamHandler<Vec<Entry>> for Local {
 
 /// Hands a batch over, in pieces that are small beside what may wait for one client. It waits as long as it takes: to go on
 /// without a worker would break that worker's order.
-async fn send(bus: Bus, batch: Vec<Fanout>) {
+async fn send(io: Io, batch: Vec<Operation>) {
     for piece in pieces(batch) {
-        let mut sent = std::pin::pin!(bus.send(piece));
+        let mut sent = std::pin::pin!(io.send(piece));
         while timeout(SLOW, &mut sent).await.is_err() {
             metrics::counter!("godzilla_chat_log_slow_total").increment(1);
             tracing::warn!(seconds = SLOW.as_secs(), "a worker does not take its batch");
@@ -94,12 +94,12 @@ async fn send(bus: Bus, batch: Vec<Fanout>) {
 }
 
 /// Cuts a batch where a piece would become larger than [`PIECE`].
-fn pieces(batch: Vec<Fanout>) -> Vec<Vec<Fanout>> {
-    let (mut pieces, mut bytes): (Vec<Vec<Fanout>>, usize) = (Vec::new(), 0);
+fn pieces(batch: Vec<Operation>) -> Vec<Vec<Operation>> {
+    let (mut pieces, mut bytes): (Vec<Vec<Operation>>, usize) = (Vec::new(), 0);
     for fanout in batch {
         let size = match &fanout {
-            Fanout::Emit(cast) => cast.packet.size(),
-            Fanout::Send { packet, .. } => packet.size(),
+            Operation::Emit(cast) => cast.packet.size(),
+            Operation::Send { packet, .. } => packet.size(),
             _ => 0,
         };
         bytes += size;
@@ -114,19 +114,19 @@ fn pieces(batch: Vec<Fanout>) -> Vec<Vec<Fanout>> {
 
 #[cfg(test)]
 mod tests {
-    use socketio::{Broadcast, Encoded};
+    use socketio::{Emit, Encoded};
 
     use super::*;
 
-    fn emit(bytes: usize) -> Fanout {
+    fn emit(bytes: usize) -> Operation {
         let packet = Encoded::event("/", "n", &("x".repeat(bytes),), None).unwrap();
-        Fanout::Emit(Broadcast {
+        Operation::Emit(Emit {
             namespace: "/".into(),
             rooms: vec![],
             except: None,
             packet,
             volatile: false,
-            pacer: None,
+            backpressure: None,
         })
     }
 
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(lengths(vec![]), [0; 0]);
         assert_eq!(lengths(vec![emit(1), emit(1)]), [2]);
         assert_eq!(lengths(vec![emit(PIECE), emit(1), emit(PIECE / 2), emit(PIECE / 2)]), [1, 2, 1]);
-        let leave = Fanout::Leave { of: "a".into(), room: "a".into() };
+        let leave = Operation::Leave { of: "a".into(), room: "a".into() };
         assert_eq!(lengths(vec![leave.clone(), emit(PIECE * 2), leave]), [1, 2]);
     }
 }

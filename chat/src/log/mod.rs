@@ -16,7 +16,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use proto::{RoomName, event::Message};
 use socketio::Encoded;
-use supervision::Work;
+use supervision::BusyTimer;
 use tokio::sync::mpsc;
 
 use self::pacing::Pacers;
@@ -41,7 +41,7 @@ pub struct Log {
     position: Arc<Position>,
     journal: Arc<dyn Journal>,
     /// The batch on its way to the sockets.
-    work: Arc<Work>,
+    work: Arc<BusyTimer>,
     pacers: Pacers,
     /// The log of a cluster; without one the store of messages is the log.
     stream: Option<Arc<Stream>>,
@@ -184,13 +184,13 @@ impl Log {
 
     /// The mark of the room's batch that is on its way.
     #[cfg(test)]
-    pub fn mark(&self, room: &RoomName) -> Option<socketio::Pacer> {
+    pub fn mark(&self, room: &RoomName) -> Option<socketio::BackpressureToken> {
         self.pacers.of(room)
     }
 
     /// Whether what is appended is taken, and no batch has been on its way to the sockets for seconds.
     pub fn is_open(&self) -> bool {
-        !self.entries.is_closed() && !self.work.takes_longer_than(local::SLOW)
+        !self.entries.is_closed() && !self.work.is_busy_longer_than(local::SLOW)
     }
 
     /// Changes whenever a membership was committed: a socket that enters the rooms of its user compares it before and after,

@@ -7,36 +7,36 @@ use std::{
 };
 
 use proto::RoomName;
-use socketio::{Paced, Pacer};
+use socketio::{BackpressureToken, BackpressureWait};
 
 /// The rooms that have a batch on its way. Clones are the same table.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pacers(Arc<Mutex<HashMap<RoomName, Pacer>>>);
+pub(super) struct Pacers(Arc<Mutex<HashMap<RoomName, BackpressureToken>>>);
 
 /// A room's batch on its way. Dropped, the room's messages have no mark any more.
 #[derive(Debug)]
 pub struct Pacing {
     room: RoomName,
-    pacer: Option<Pacer>,
-    paced: Option<Paced>,
+    pacer: Option<BackpressureToken>,
+    paced: Option<BackpressureWait>,
     pacers: Pacers,
 }
 
 impl Pacers {
-    fn table(&self) -> MutexGuard<'_, HashMap<RoomName, Pacer>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<RoomName, BackpressureToken>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers a batch of a room.
     pub(super) fn begin(&self, room: &RoomName) -> Pacing {
-        let (pacer, paced) = Pacer::new();
+        let (pacer, paced) = BackpressureToken::new();
         self.table().insert(room.clone(), pacer.clone());
         Pacing { room: room.clone(), pacer: Some(pacer), paced: Some(paced), pacers: self.clone() }
     }
 
     /// The mark of a room's messages; none when no batch of the room is on its way here, because another node wrote it: then
     /// the log itself waits for the clients.
-    pub(super) fn of(&self, room: &RoomName) -> Option<Pacer> {
+    pub(super) fn of(&self, room: &RoomName) -> Option<BackpressureToken> {
         self.table().get(room).cloned()
     }
 }

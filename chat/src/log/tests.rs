@@ -1,10 +1,10 @@
-//! The log's order and position, with a real bus that has no workers: what reaches sockets is tested through guests.
+//! The log's order and position, with a real io that has no workers: what reaches sockets is tested through guests.
 
 use proto::{
     RoomName, Timestamp,
     event::{Body, Message},
 };
-use socketio::Bus;
+use socketio::Io;
 
 use super::{Entry, Log, local};
 use crate::Store;
@@ -34,7 +34,7 @@ async fn a_flush_waits_for_everything_before_it_and_the_position_follows() {
     assert_eq!(shown(&log), format!("{epoch}-0"));
     (1..=1000).for_each(|offset| log.append(said(offset)));
     assert_eq!(shown(&log), format!("{epoch}-0"), "nothing was handed over yet");
-    local::start(&log, entries, Bus::new());
+    local::start(&log, entries, Io::new());
     log.flush().await;
     assert_eq!(shown(&log), format!("{epoch}-1000"));
 }

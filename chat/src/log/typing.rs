@@ -12,7 +12,7 @@ use proto::{
     RoomName, Username,
     event::{Typing, name},
 };
-use socketio::{Fanout, Room, Selection};
+use socketio::{Operation, Room, Target};
 
 use super::{
     Entry, Position,
@@ -46,7 +46,7 @@ impl Typists {
         position: &Position,
         pacers: &Pacers,
         now: Instant,
-    ) -> Vec<Fanout> {
+    ) -> Vec<Operation> {
         match &entry {
             Entry::Typing { room, users } => self.show(room, users, now),
             Entry::Joined { room, user } | Entry::Seated { room, user, is_in: true } => {
@@ -66,7 +66,7 @@ impl Typists {
         }
     }
 
-    fn leave(&mut self, room: &RoomName, user: &Username, now: Instant) -> Vec<Fanout> {
+    fn leave(&mut self, room: &RoomName, user: &Username, now: Instant) -> Vec<Operation> {
         if self.gone.len() >= MAX_GONE {
             self.gone.retain(|_, since| now.saturating_duration_since(*since) < GONE_FOR);
         }
@@ -82,7 +82,7 @@ impl Typists {
     }
 
     /// Shows who types in a room. Nothing when that was shown before.
-    fn show(&mut self, room: &RoomName, users: &[String], now: Instant) -> Vec<Fanout> {
+    fn show(&mut self, room: &RoomName, users: &[String], now: Instant) -> Vec<Operation> {
         let new: BTreeSet<String> =
             users.iter().filter(|user| !self.is_gone(room, user, now)).cloned().collect();
         let old = self.shown.remove(room).unwrap_or_default();
@@ -112,27 +112,27 @@ fn lists(
     new: &BTreeSet<String>,
     old: &BTreeSet<String>,
     changed: &BTreeSet<&String>,
-) -> Vec<Fanout> {
+) -> Vec<Operation> {
     let is_personal = new.len().max(old.len()) <= PERSONAL;
     // For the only user who has started or stopped nothing has changed.
     let alone = changed.iter().filter(|_| is_personal && changed.len() == 1).copied();
     let except: BTreeSet<&String> = new.iter().chain(alone).collect();
     let except = except.into_iter().filter_map(|user| sockets_of(user)).collect();
-    let others = Selection { except, ..Selection::room("/", of_room(room)) };
-    let mut fanouts: Vec<Fanout> = list(others, room, new.iter().cloned().collect()).into_iter().collect();
+    let others = Target { except, ..Target::room("/", of_room(room)) };
+    let mut fanouts: Vec<Operation> = list(others, room, new.iter().cloned().collect()).into_iter().collect();
     for user in new.iter().filter(|_| is_personal) {
         let Some(sockets) = sockets_of(user).filter(|_| changed.iter().any(|other| *other != user)) else {
             continue;
         };
-        let own = Selection { within: Some(of_room(room)), ..Selection::room("/", sockets) };
+        let own = Target { within: Some(of_room(room)), ..Target::room("/", sockets) };
         fanouts.extend(list(own, room, new.iter().filter(|other| *other != user).cloned().collect()));
     }
     fanouts
 }
 
-fn list(to: Selection, room: &RoomName, users: Vec<String>) -> Option<Fanout> {
+fn list(to: Target, room: &RoomName, users: Vec<String>) -> Option<Operation> {
     let packet = encode(name::TYPING, &Typing { users, room: room.to_string() }, None)?;
-    Some(Fanout::Send { to, packet, volatile: true })
+    Some(Operation::Send { to, packet, volatile: true })
 }
 
 fn sockets_of(user: &str) -> Option<Room> {
@@ -159,7 +159,7 @@ mod tests {
     fn told(typists: &mut Typists, entry: Entry, now: Instant) -> Vec<String> {
         let fanouts = typists.fanouts(entry, &Position::new("e", 0), &Pacers::default(), now);
         let sends = fanouts.into_iter().filter_map(|fanout| match fanout {
-            Fanout::Send { to, packet, volatile: true } => Some((to, packet)),
+            Operation::Send { to, packet, volatile: true } => Some((to, packet)),
             _ => None,
         });
         let names = |packet: &socketio::Encoded| {

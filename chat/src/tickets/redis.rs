@@ -74,14 +74,14 @@ mod tests {
 
     #[actix_rt::test]
     async fn keeps_what_every_store_of_tickets_promises() {
-        let server = testbed::Redis::start();
+        let server = testkit::Redis::start();
         let tickets = RedisTickets::new(Redis::new(&server.url()).unwrap());
         conformance::run(&tickets).await;
     }
 
     #[actix_rt::test]
     async fn a_ticket_ends_by_itself_and_garbage_is_none() {
-        let server = testbed::Redis::start();
+        let server = testkit::Redis::start();
         let redis = Redis::new(&server.url()).unwrap();
         let tickets = RedisTickets::new(redis.clone());
         let pid = "f".repeat(32);

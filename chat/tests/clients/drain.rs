@@ -50,7 +50,7 @@ async fn sends_are_taken_until_each_socket_is_closed_and_what_is_acked_is_stored
     parlor.chat.close_door();
     let (_, before) = parlor.http("u0", "GET", "/rooms/lobby/messages?limit=1", Value::Null).await;
     let before = before["messages"][0]["seq"].as_u64().unwrap();
-    let close = parlor.bus.close_all(CloseReason::ShuttingDown, 4, Duration::from_millis(50));
+    let close = parlor.io.close_all(CloseReason::ShuttingDown, 4, Duration::from_millis(50));
     let (said, ()) = tokio::join!(
         parlor.http("u0", "POST", "/rooms/lobby/messages", json!({"text": "over HTTP too"})),
         close

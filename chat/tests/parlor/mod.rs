@@ -18,7 +18,7 @@ use futures_util::{SinkExt, StreamExt};
 use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
 use sessions::{Sessions, SqliteSessions, Token};
-use socketio::{Bus, Server};
+use socketio::{Io, Server};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::client::IntoClientRequest};
 
@@ -29,7 +29,7 @@ pub struct Parlor {
     pub address: SocketAddr,
     pub chat: Chat,
     pub sessions: Arc<SqliteSessions>,
-    pub bus: Bus,
+    pub io: Io,
     server: actix_web::dev::ServerHandle,
     _presence: tokio::sync::oneshot::Sender<()>,
     _dir: tempfile::TempDir,
@@ -80,7 +80,7 @@ impl Parlor {
         let sessions = Arc::new(sessions);
         let (presence_url, presence) = start_presence();
         let config = Config { presence_url, ..config };
-        let bus = Bus::new();
+        let io = Io::new();
         let (history, journal) = (store.history(), store.journal());
         let (directory, tickets) = (through(store.directory()), store.tickets());
         let deps = Deps {
@@ -90,12 +90,12 @@ impl Parlor {
             tickets,
             people: Arc::new(Everybody),
             sessions: sessions.clone(),
-            bus: bus.clone(),
+            io: io.clone(),
             config,
         };
         let chat = chat::start(deps).await.unwrap();
         let sockets =
-            Server::new(bus.clone(), chat::guest::Guests::new(chat.clone()), socketio::Config::default());
+            Server::new(io.clone(), chat::guest::Guests::new(chat.clone()), socketio::Config::default());
         let routes = chat.clone();
         let http = HttpServer::new(move || {
             let routes = routes.clone();
@@ -123,7 +123,7 @@ impl Parlor {
         let running = http.run();
         let server = running.handle();
         actix_rt::spawn(running);
-        Self { address, chat, sessions, bus, server, _presence: presence, _dir: dir }
+        Self { address, chat, sessions, io, server, _presence: presence, _dir: dir }
     }
 
     /// A user logs in.

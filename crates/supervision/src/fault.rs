@@ -1,4 +1,4 @@
-//! Faults for tests, in debug builds only: a part that is armed panics once.
+//! Fault injection for tests, in debug builds only: an armed part panics once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-/// How long a part hangs.
-pub const HANG: Duration = Duration::from_secs(6);
+/// How long a part blocks its thread when it is armed to hang.
+pub const HANG_TIME: Duration = Duration::from_secs(6);
 
-/// What is armed, and which tasks to wake when it is.
+/// The armed parts, and the tasks to wake when a part is armed.
 struct State {
     armed: BTreeSet<String>,
     wakers: BTreeMap<&'static str, Waker>,
@@ -24,7 +24,7 @@ struct State {
 
 static STATE: Mutex<State> = Mutex::new(State { armed: BTreeSet::new(), wakers: BTreeMap::new() });
 
-/// Whether anything is armed: fault points cost one load until then.
+/// Whether any part is armed. Until then a fault point costs one load.
 static IS_ARMED: AtomicBool = AtomicBool::new(false);
 
 /// Makes `part` panic once, at its next fault point.
@@ -45,12 +45,12 @@ pub fn is_armed(part: &str) -> bool {
     state().armed.contains(part)
 }
 
-/// Whether `part` was armed; it no longer is afterwards.
+/// Disarms `part`. Returns whether it was armed.
 pub fn take(part: &str) -> bool {
     IS_ARMED.load(Ordering::Acquire) && state().armed.remove(part)
 }
 
-/// Panics if `part` is armed. Blocks the thread for [`HANG`] if `{part} hangs` is.
+/// Panics if `part` is armed. Blocks the thread for [`HANG_TIME`] if `{part} hangs` is armed.
 #[track_caller]
 pub fn hit(part: &str) {
     if !IS_ARMED.load(Ordering::Acquire) {
@@ -58,11 +58,11 @@ pub fn hit(part: &str) {
     }
     assert!(!take(part), "injected fault: {part}");
     if take(&format!("{part} hangs")) {
-        thread::sleep(HANG);
+        thread::sleep(HANG_TIME);
     }
 }
 
-/// Runs `future`; arming `part` wakes it and makes it panic.
+/// Runs `future`. Arming `part` wakes it and makes it panic.
 pub async fn point<F: Future>(part: &'static str, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(move |cx| {
@@ -72,13 +72,13 @@ pub async fn point<F: Future>(part: &'static str, future: F) -> F::Output {
     .await
 }
 
-/// Panics when `part` is armed; for actors, which have no future of their own to wrap.
+/// Panics when `part` is armed. For actors, which have no future to wrap.
 pub async fn wait(part: &'static str) {
     point(part, std::future::pending()).await
 }
 
 fn poll(part: &'static str, cx: &Context<'_>) {
-    // Registered first: a part that is armed in between is either seen below or woken.
+    // Registered first: a part that is armed in between is either found below or woken.
     state().wakers.insert(part, cx.waker().clone());
     hit(part);
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_panics_once_when_it_is_armed_while_it_waits() {
+    async fn a_waiting_task_panics_once_when_it_is_armed() {
         let task = tokio::spawn(wait("waiting"));
         tokio::task::yield_now().await;
         arm("waiting");

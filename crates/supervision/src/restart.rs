@@ -1,4 +1,4 @@
-//! Parts that restart cleanly, because they keep nothing that a panic could leave half done.
+//! Parts that can be restarted after a panic, because they keep no state across it.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -7,36 +7,36 @@ use tokio::time::{Instant, sleep};
 
 use crate::Part;
 
-/// Between a panic and the next start.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The delay between a panic and the next start.
+const RESTART_DELAY: Duration = Duration::from_millis(50);
 
-/// More panics than this within [`WINDOW`] are no accident: the part has failed.
-const PANICS: u32 = 5;
+/// The largest number of panics within [`WINDOW`]. One more is a failure of the part.
+const MAX_PANICS: u32 = 5;
 
-/// See [`PANICS`].
+/// The window of [`MAX_PANICS`].
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Runs the future that `make` returns, and another one after each panic. When it returns, or panics more than five times
-/// in a minute, `part` has failed: see [`Part`]. It exists from the call on.
+/// Runs the future that `make` returns, and a new one after each panic. If a future returns, or more than
+/// five panic in one minute, `part` has failed: see [`Part`]. The part exists from the call on.
 pub fn restart<F: Future<Output = ()>>(
     part: &'static str,
     mut make: impl FnMut() -> F,
 ) -> impl Future<Output = ()> {
-    let alive = Part::new(part);
+    let guard = Part::new(part);
     async move {
-        let _alive = alive;
+        let _guard = guard;
         let (mut panics, mut since) = (0, Instant::now());
-        while AssertUnwindSafe(crate::faulty(part, make())).catch_unwind().await.is_err() {
-            metrics::counter!("godzilla_parts_restarted_total", "part" => part).increment(1);
+        while AssertUnwindSafe(crate::with_fault_point(part, make())).catch_unwind().await.is_err() {
+            metrics::counter!("godzilla_part_restarts_total", "part" => part).increment(1);
             if since.elapsed() > WINDOW {
                 (panics, since) = (0, Instant::now());
             }
             panics += 1;
-            if panics > PANICS {
+            if panics > MAX_PANICS {
                 return;
             }
-            tracing::warn!(part, "a part panicked and restarts");
-            sleep(PAUSE).await;
+            tracing::warn!(part, "part panicked, restarting");
+            sleep(RESTART_DELAY).await;
         }
     }
 }
@@ -48,13 +48,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_restarts_until_it_panics_too_often() {
+    async fn a_part_is_restarted_until_it_panics_too_often() {
         let starts = Cell::new(0);
         restart("panicking", || async {
             starts.set(starts.get() + 1);
-            panic!("on purpose");
+            panic!("test");
         })
         .await;
-        assert_eq!(starts.get(), PANICS + 1);
+        assert_eq!(starts.get(), MAX_PANICS + 1);
     }
 }

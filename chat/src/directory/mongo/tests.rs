@@ -15,7 +15,7 @@ use mongodb::{
     options::ClientOptions,
 };
 use proto::{RoomName, Username};
-use testbed::Mongo;
+use testkit::Mongo;
 
 use super::{MongoDirectory, Noted};
 use crate::{
@@ -182,7 +182,7 @@ async fn a_frozen_mongodb_is_an_error_in_time() {
     let directory = MongoDirectory::new(&database(&mongo).await);
     let tea = room("tea");
     directory.create(new("tea", "alice"), LIMIT, nobody()).await.unwrap();
-    mongo.freezes();
+    mongo.pause();
     let (started, alice) = (Instant::now(), user("alice"));
     let (find, rooms, create, add, remove, private, archive) = tokio::join!(
         directory.find(&tea),
@@ -205,7 +205,7 @@ async fn a_frozen_mongodb_is_an_error_in_time() {
         archive.unwrap_err(),
     ];
     assert!(errors.iter().all(|error| matches!(error, Error::Store(_))), "{errors:?}");
-    mongo.thaws();
+    mongo.resume();
     becomes(async || directory.find(&tea).await.is_ok_and(|found| found.is_some())).await;
 }
 

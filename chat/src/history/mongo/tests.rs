@@ -16,7 +16,7 @@ use mongodb::{
     options::{ClientOptions, ReadConcern},
 };
 use proto::{RoomName, Timestamp};
-use testbed::Mongo;
+use testkit::Mongo;
 
 use super::{MongoHistory, append::any_of, document::New};
 use crate::{
@@ -265,10 +265,10 @@ async fn what_was_answered_survives_a_crash_in_the_middle_of_writing() {
         })
     };
     tokio::time::sleep(Duration::from_millis(700)).await;
-    mongo.crashes();
+    mongo.kill();
     let told = writer.await.unwrap();
     assert!(told.len() > 30, "only {} were written before the crash", told.len());
-    mongo.returns().await;
+    mongo.restart().await;
     eventually(async || history.head(&room()).await).await;
     let said = all(&history).await;
     assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "no hole");
@@ -310,11 +310,11 @@ async fn a_frozen_or_dead_mongodb_is_an_error_in_time() {
         }
         assert!(!ready);
     };
-    mongo.freezes();
+    mongo.pause();
     ask().await;
-    mongo.thaws();
+    mongo.resume();
     eventually(async || history.head(&room()).await).await;
-    mongo.crashes();
+    mongo.kill();
     ask().await;
     assert_eq!(told.load(Ordering::SeqCst), 0, "nothing is told that has no outcome");
 }
@@ -438,8 +438,8 @@ async fn a_mongodb_that_refuses_writes_is_named_and_nothing_is_told() {
     store.prepare().await.unwrap();
     assert_eq!(store.obstacle().await, None);
     let history = store.history();
-    for fault in testbed::Fault::ALL {
-        mongo.refuses_writes(fault).await;
+    for fault in testkit::MongoFault::ALL {
+        mongo.fail_writes(fault).await;
         let until = Instant::now() + Duration::from_secs(30);
         while !store.obstacle().await.is_some_and(|words| words.contains(fault.word())) {
             assert!(Instant::now() < until, "{fault:?}: {:?}", store.obstacle().await);
@@ -448,7 +448,7 @@ async fn a_mongodb_that_refuses_writes_is_named_and_nothing_is_told() {
         let told = Box::new(move |_: &Appended| panic!("{fault:?}: told"));
         let refused = history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), told).await;
         assert!(matches!(refused, Err(Error::Store(_))), "{fault:?}: {refused:?}");
-        mongo.accepts_writes().await;
+        mongo.restore_writes().await;
         eventually(async || store.obstacle().await.map_or(Ok(()), Err)).await;
     }
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use proto::{RoomName, Timestamp, Username};
 use remote::redis::{self, AsyncCommands};
 use tempfile::TempDir;
-use testbed::Redis as Server;
+use testkit::Redis as Server;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{News, Stream, follow};
@@ -307,7 +307,7 @@ async fn redis_is_away(mut cluster: Cluster) {
     let told = here.tells("before").await;
     there.told_exactly(&["before"]).await;
     let shown = here.log.show(told[0].1.unwrap());
-    cluster.server.crashes();
+    cluster.server.kill();
     cluster.says(&here, &["away 1"]).await;
     cluster.says(&there, &["away 2"]).await;
     for node in [&mut here, &mut there] {
@@ -318,7 +318,7 @@ async fn redis_is_away(mut cluster: Cluster) {
             "they have no place in the log"
         );
     }
-    cluster.server.returns();
+    cluster.server.restart();
     soon("the nodes see Redis again", async || here.stream.is_alive() && there.stream.is_alive()).await;
     cluster.says(&there, &["after 1"]).await;
     cluster.says(&here, &["after 2"]).await;
@@ -337,7 +337,7 @@ async fn nothing_is_lost_or_told_twice_when_redis_crashes() {
 
 #[actix_rt::test]
 async fn nothing_is_lost_or_told_twice_when_redis_forgets_everything() {
-    redis_is_away(Cluster::on(Server::start_forgetful())).await;
+    redis_is_away(Cluster::on(Server::start_volatile())).await;
 }
 
 #[actix_rt::test]
@@ -347,11 +347,11 @@ async fn a_redis_that_hangs_is_as_good_as_away() {
     cluster.says(&here, &["before"]).await;
     here.told_exactly(&["before"]).await;
     there.told_exactly(&["before"]).await;
-    cluster.server.freezes();
+    cluster.server.pause();
     cluster.says(&here, &["away"]).await;
     here.told_exactly(&["away"]).await;
     there.told_exactly(&["away"]).await;
-    cluster.server.thaws();
+    cluster.server.resume();
     soon("the nodes see Redis again", async || here.stream.is_alive() && there.stream.is_alive()).await;
     cluster.says(&there, &["after"]).await;
     here.told_exactly(&["after"]).await;

@@ -8,7 +8,7 @@ use std::{
 
 use actix::{Addr, Handler};
 use proto::{RoomName, Username};
-use socketio::{Pacer, SocketId};
+use socketio::{BackpressureToken, SocketId};
 use tokio::sync::{mpsc, watch};
 
 use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A room whose clients are behind, and the marks of its batches.
-type Behind = Arc<Mutex<Option<(RoomName, Vec<Pacer>)>>>;
+type Behind = Arc<Mutex<Option<(RoomName, Vec<BackpressureToken>)>>>;
 
 pub struct Stage {
     pub parts: Parts,

@@ -1,6 +1,6 @@
 //! Changes of rooms: applied by every node in the order of the room's versions, whatever the stream carries.
 
-use testbed::Refusal;
+use testkit::RedisFault;
 
 use super::*;
 use crate::changes::{Change, What};
@@ -60,17 +60,17 @@ async fn entries_that_come_in_another_order_are_applied_in_the_order_of_versions
 async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
     let cluster = Cluster::on(Server::start());
     let mut there = cluster.node("there").await;
-    let refusal = Refusal::Demoted;
-    refusal.begins(&cluster.server);
+    let refusal = RedisFault::Demoted;
+    refusal.inject(&cluster.server);
     cluster.commits(What::Joined(bob()));
     cluster.commits(What::Left(bob()));
     assert_eq!(there.changes(2).await, ["bob joins", "bob leaves"]);
     cluster.commits(What::Archived);
     assert_eq!(there.changes(2).await, ["archived", "0 stay"]);
-    refusal.ends(&cluster.server);
+    refusal.clear(&cluster.server);
     // Without Redis altogether, too.
     let mut server = cluster.server;
-    server.crashes();
+    server.kill();
     let cluster = Cluster { server, ..cluster };
     cluster.commits(What::Renewed(bob()));
     assert_eq!(there.changes(2).await, ["bob joins", "1 stay"]);

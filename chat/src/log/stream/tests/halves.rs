@@ -1,6 +1,6 @@
 //! A Redis that works by half, and one that loses a part of the log while nodes run.
 
-use testbed::Refusal;
+use testkit::RedisFault;
 
 use super::*;
 
@@ -9,12 +9,12 @@ use super::*;
 async fn messages_reach_all_nodes_while_redis_refuses_writes() {
     let cluster = Cluster::on(Server::start());
     let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    for (number, refusal) in Refusal::ALL.into_iter().enumerate() {
+    for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
         cluster.says(&here, &[&text("before")]).await;
         here.told_exactly(&[&text("before")]).await;
         there.told_exactly(&[&text("before")]).await;
-        refusal.begins(&cluster.server);
+        refusal.inject(&cluster.server);
         cluster.says(&here, &[&text("away")]).await;
         here.told_exactly(&[&text("away")]).await;
         there.told_exactly(&[&text("away")]).await;
@@ -23,7 +23,7 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
             obstacle.as_ref().is_some_and(|words| words.contains(refusal.word())),
             "{refusal:?}: {obstacle:?}"
         );
-        refusal.ends(&cluster.server);
+        refusal.clear(&cluster.server);
         let healed = async || cluster.untold.all().await.unwrap().is_empty();
         soon(&format!("{refusal:?}: the log is healed"), healed).await;
         cluster.says(&there, &[&text("after")]).await;
@@ -37,13 +37,13 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
 async fn nobody_goes_on_from_a_log_that_lacks_what_was_told() {
     let cluster = Cluster::on(Server::start());
     let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    for (number, refusal) in Refusal::ALL.into_iter().enumerate() {
+    for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
         cluster.says(&here, &[&text("before")]).await;
         here.told_exactly(&[&text("before")]).await;
         there.told_exactly(&[&text("before")]).await;
         let after = here.log.reached();
-        refusal.begins(&cluster.server);
+        refusal.inject(&cluster.server);
         let entered = [here.log.unplaced(), there.log.unplaced()];
         cluster.says(&here, &[&text("away")]).await;
         here.told_exactly(&[&text("away")]).await;
@@ -54,7 +54,7 @@ async fn nobody_goes_on_from_a_log_that_lacks_what_was_told() {
             let elsewhere = node.log.missed(&[RoomName::lobby()], after, "x").await.unwrap();
             assert_eq!(elsewhere.map(|missed| missed.messages.len()), Some(0), "{refusal:?}");
         }
-        refusal.ends(&cluster.server);
+        refusal.clear(&cluster.server);
         let healed = async || cluster.untold.all().await.unwrap().is_empty();
         soon(&format!("{refusal:?}: the log is healed"), healed).await;
         for (node, entered) in [&here, &there].into_iter().zip(entered) {
@@ -112,14 +112,14 @@ async fn nothing_is_lost_or_told_twice_when_parts_of_the_log_vanish() {
     for (number, loss) in LOSSES.into_iter().enumerate() {
         let texts = ["a", "b", "c"].map(|part| format!("{number} {part}"));
         cluster.says(&here, &[&texts[0]]).await;
-        cluster.server.does(loss);
+        cluster.server.execute(loss);
         cluster.says(&there, &[&texts[1]]).await;
         cluster.says(&here, &[&texts[2]]).await;
         let expected: Vec<&str> = texts.iter().map(String::as_str).collect();
         here.told_exactly(&expected).await;
         there.told_exactly(&expected).await;
     }
-    cluster.server.does("CLIENT KILL TYPE normal SKIPME yes");
+    cluster.server.execute("CLIENT KILL TYPE normal SKIPME yes");
     cluster.says(&there, &["killed"]).await;
     here.told_exactly(&["killed"]).await;
     there.told_exactly(&["killed"]).await;
@@ -161,7 +161,7 @@ async fn a_room_that_the_log_has_forgotten_is_not_recovered_twice() {
     cluster.says(&here, &["one", "two"]).await;
     here.told_exactly(&["one", "two"]).await;
     let after = here.log.reached();
-    cluster.server.does("HDEL {log}:heads tea");
+    cluster.server.execute("HDEL {log}:heads tea");
     cluster.says(&here, &["three"]).await;
     here.told_exactly(&["three"]).await;
     let missed = here.log.missed(&[tea()], after, "x").await.unwrap();
@@ -177,12 +177,12 @@ async fn a_refused_append_does_not_end_the_epoch() {
     here.told_exactly(&["before"]).await;
     there.told_exactly(&["before"]).await;
     let epoch = here.stream.position.epoch();
-    cluster.server.does("ACL SETUSER godzilla -xadd");
+    cluster.server.execute("ACL SETUSER godzilla -xadd");
     cluster.says(&here, &["away"]).await;
     here.log.spread(&Entry::Changed { room: tea() }).await;
     here.told_exactly(&["away"]).await;
     there.told_exactly(&["away"]).await;
-    cluster.server.does("ACL SETUSER godzilla +xadd");
+    cluster.server.execute("ACL SETUSER godzilla +xadd");
     soon("the log is healed", async || cluster.untold.all().await.unwrap().is_empty()).await;
     cluster.says(&there, &["after"]).await;
     here.told_exactly(&["after"]).await;

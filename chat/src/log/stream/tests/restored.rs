@@ -102,7 +102,7 @@ async fn positions_end_with_the_messages_and_not_with_redis() {
         for node in [&mut here, &mut there] {
             node.told_exactly(&["1", "2", "3"]).await;
         }
-        let old = cluster.server.copies();
+        let old = cluster.server.copy_data();
         cluster.says(&here, &["4", "5"]).await;
         for node in [&mut here, &mut there] {
             node.told_exactly(&["4", "5"]).await;
@@ -115,11 +115,11 @@ async fn positions_end_with_the_messages_and_not_with_redis() {
         match loss {
             Loss::None => {}
             Loss::Start => {
-                cluster.server.crashes();
-                cluster.server.returns();
+                cluster.server.kill();
+                cluster.server.restart();
             }
             Loss::Flush => cluster.server.does("FLUSHALL"),
-            Loss::Older => cluster.server.is_put_back(&old),
+            Loss::Older => cluster.server.restore_data(&old),
         }
         let nodes = match nodes {
             Some((here, there)) => [here, there],

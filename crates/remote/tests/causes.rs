@@ -1,0 +1,100 @@
+//! What is said of stores that cannot be used: the cause, and not only that there is no answer.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::{Duration, Instant},
+};
+
+use mongodb::{
+    Client,
+    bson::{Document, doc},
+};
+use remote::{
+    Redis,
+    mongo::{answered, collection},
+    redis::AsyncCommands,
+};
+use testkit::{Mongo, Redis as Server};
+
+/// How long what has to happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until the cause is named: a busy machine may be late.
+async fn named(word: &str, ask: impl AsyncFn() -> Option<&'static str>) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let cause = ask().await;
+        if cause.is_some_and(|cause| cause.contains(word)) {
+            return;
+        }
+        assert!(Instant::now() < until, "{word:?} is wanted and not {cause:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_cause_is_named_for_which_redis_cannot_be_used() {
+    let server = Server::start();
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let silent = format!("redis://{}/0", mute.local_addr().expect("a bound socket"));
+    let cases = [
+        (server.url().replace("secret", "wrong"), "password"),
+        ("redis://127.0.0.1:1/0".to_owned(), "refuses connections"),
+        ("redis://no-such-host.invalid/0".to_owned(), "does not resolve"),
+        (server.url().replace("/0", "/99"), "number in its address"),
+        (silent, "does not answer"),
+    ];
+    for (url, word) in cases {
+        let redis = Redis::new(&url, 1).expect("an address");
+        let ask = async || {
+            let asked = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
+            asked.err().map(|error| error.obstacle())
+        };
+        named(word, ask).await;
+    }
+}
+
+#[tokio::test]
+async fn the_members_of_a_set_without_a_primary_are_named() {
+    let mongo = Mongo::start().await;
+    let client = Client::with_uri_str(format!("{}&serverSelectionTimeoutMS=1000", mongo.uri()))
+        .await
+        .expect("an address");
+    let documents = collection::<Document>(&client.database("x"), "y");
+    let ask = async || answered(documents.find_one(doc! {})).await.err().map(|error| error.description());
+    assert_eq!(ask().await, None);
+    mongo.step_down_for_good().await;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let cause = ask().await.unwrap_or_default();
+        if cause.starts_with("has no primary")
+            && cause.contains("127.0.0.1:")
+            && cause.contains("is a secondary")
+        {
+            break;
+        }
+        assert!(Instant::now() < until, "{cause}");
+    }
+    mongo.elect().await;
+    while ask().await.is_some() {
+        assert!(Instant::now() < until + PATIENCE, "{:?}", ask().await);
+    }
+}
+
+#[tokio::test]
+async fn the_cause_is_named_for_which_mongodb_cannot_be_used() {
+    let mongo = Mongo::start().await;
+    let soon = "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000";
+    let user = mongo.uri().replace("mongodb://", "mongodb://somebody:secret@");
+    let cases = [
+        (format!("mongodb://127.0.0.1:1/x?replicaSet=rs0&{soon}"), "refuses connections"),
+        (format!("mongodb://no-such-host.invalid/x?replicaSet=rs0&{soon}"), "does not resolve"),
+        (format!("{}&{soon}", mongo.uri().replace("rs0", "other")), "replicaSet="),
+        (format!("{user}&{soon}"), "password"),
+    ];
+    for (uri, word) in cases {
+        let client = Client::with_uri_str(&uri).await.expect("an address");
+        let documents = collection::<Document>(&client.database("x"), "y");
+        let ask = async || answered(documents.find_one(doc! {})).await.err().map(|error| error.obstacle());
+        named(word, ask).await;
+    }
+}

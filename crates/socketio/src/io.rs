@@ -1,0 +1,102 @@
+//! Operations on the sockets of all workers: a batch is sent to each worker's shard, in order.
+
+use std::sync::{Arc, RwLock};
+
+use actix::Addr;
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+use crate::{
+    close::CloseReason,
+    operation::Operation,
+    shard::{Deliver, Shard, ShardGuard},
+};
+
+/// Sends operations to all sockets of the process. It is created before the [`crate::Server`], so that
+/// senders can be created first.
+#[derive(Debug, Clone, Default)]
+pub struct Io {
+    shards: Arc<RwLock<Vec<Addr<Shard>>>>,
+    /// The number of shards that have ended.
+    ended: watch::Sender<usize>,
+}
+
+impl Io {
+    /// An `Io` without workers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sends `batch` to every worker. Resolves when each worker has queued it for its sockets. A caller that
+    /// awaits this before the next batch keeps all batches in order, with at most one in flight.
+    pub async fn send(&self, batch: Vec<Operation>) {
+        let batch: Arc<[Operation]> = batch.into();
+        let sends = self.shards().into_iter().map(|shard| shard.send(Deliver(batch.clone())));
+        for sent in join_all(sends).await {
+            if sent.is_err() {
+                tracing::debug!("worker has ended, batch not delivered to it");
+            }
+        }
+    }
+
+    /// Closes every connection of the process in `steps` steps with `pause` between them, so that clients do
+    /// not all reconnect at once. Until its step a client is served normally. Then it receives the acks that
+    /// it has requested, and its connection is closed.
+    pub async fn close_all(&self, reason: CloseReason, steps: u32, pause: std::time::Duration) {
+        let mut closing = Vec::new();
+        for step in 0..steps {
+            let of = (steps - step) as usize;
+            let sends =
+                self.shards().into_iter().map(|shard| shard.send(crate::shard::CloseSome { reason, of }));
+            // Spawned, so that a step begins on time while a client of the step before still waits for an
+            // ack.
+            closing.push(actix::spawn(join_all(sends)));
+            if step + 1 < steps {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        join_all(closing).await;
+    }
+
+    /// Resolves when a worker's shard has ended: with its worker, or by a panic. Its sockets receive nothing
+    /// from then on, so the process should exit, unless the server is being stopped.
+    pub fn shard_ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.subscribe();
+        async move {
+            // An error would mean that no further shard can start.
+            let _ = ended.wait_for(|ended| *ended > 0).await;
+        }
+    }
+
+    /// The number of shards that respond: one for each worker.
+    pub async fn shards_alive(&self) -> usize {
+        join_all(self.shards().into_iter().map(|shard| shard.send(crate::shard::CountSockets)))
+            .await
+            .into_iter()
+            .flatten()
+            .count()
+    }
+
+    /// The number of connected sockets.
+    pub async fn count(&self) -> usize {
+        let counts =
+            join_all(self.shards().into_iter().map(|shard| shard.send(crate::shard::CountSockets))).await;
+        counts.into_iter().flatten().sum()
+    }
+
+    /// The guard of a new shard.
+    pub(crate) fn shard_guard(&self) -> ShardGuard {
+        ShardGuard::new(self.ended.clone())
+    }
+
+    /// Adds a worker's shard.
+    pub(crate) fn add(&self, shard: Addr<Shard>) {
+        self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(shard);
+    }
+
+    pub(crate) fn shards(&self) -> Vec<Addr<Shard>> {
+        let mut shards = self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        shards.retain(Addr::connected);
+        shards.clone()
+    }
+}

@@ -1,0 +1,146 @@
+//! The decoder against the examples of the protocol and a table of malformed packets.
+
+use serde_json::json;
+
+use super::*;
+
+fn whole(text: &str) -> Packet {
+    match decode(text, 10) {
+        Ok(Decoded::Complete(packet)) => packet,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn event(namespace: &str, id: Option<u64>, args: Value) -> Packet {
+    let Value::Array(args) = args else { panic!("args are an array") };
+    Packet { namespace: namespace.into(), kind: PacketKind::Event { id, args, attachments: Vec::new() } }
+}
+
+#[test]
+fn connect_has_an_object_or_no_payload() {
+    let connect =
+        |namespace: &str, auth| Packet { namespace: namespace.into(), kind: PacketKind::Connect(auth) };
+    assert_eq!(whole("0"), connect("/", json!({})));
+    assert_eq!(whole("0{\"token\":\"a\"}"), connect("/", json!({"token": "a"})));
+    assert_eq!(whole("0/admin"), connect("/admin", json!({})));
+    assert_eq!(whole("0/admin,"), connect("/admin", json!({})));
+    assert_eq!(whole("0/admin?a=1,{\"x\":1}"), connect("/admin?a=1", json!({"x": 1})));
+}
+
+#[test]
+fn events_have_a_name_arguments_and_an_optional_id() {
+    assert_eq!(whole("2[\"a\"]"), event("/", None, json!(["a"])));
+    assert_eq!(whole("212[\"a\",{\"b\":[1]}]"), event("/", Some(12), json!(["a", {"b": [1]}])));
+    assert_eq!(whole("2/admin,456[\"a\"]"), event("/admin", Some(456), json!(["a"])));
+    assert_eq!(whole("29007199254740991[\"a\"]"), event("/", Some((1 << 53) - 1), json!(["a"])));
+    assert_eq!(whole("2[1]"), event("/", None, json!([1])));
+}
+
+#[test]
+fn acks_and_disconnects_are_decoded() {
+    let ack = PacketKind::Ack { id: 7, args: Vec::new(), attachments: Vec::new() };
+    assert_eq!(whole("37[]").kind, ack);
+    assert_eq!(whole("1/admin,"), Packet { namespace: "/admin".into(), kind: PacketKind::Disconnect });
+    assert_eq!(whole("4{\"message\":\"no\"}").kind, PacketKind::ConnectError);
+}
+
+#[test]
+fn binary_packets_are_incomplete_without_their_attachments() {
+    let text = "52-[\"a\",{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":0}]";
+    assert!(matches!(decode(text, 10), Ok(Decoded::Incomplete(_, 2))));
+    assert!(matches!(decode("51-[\"a\"]", 10), Ok(Decoded::Incomplete(_, 1))), "an attachment may be unused");
+    assert!(matches!(
+        decode("61-/admin,3[{\"_placeholder\":true,\"num\":0}]", 10),
+        Ok(Decoded::Incomplete(_, 1))
+    ));
+}
+
+#[test]
+fn malformed_packets_are_refused() {
+    let many_digits = format!("2{}-[\"a\"]", "9".repeat(1_000_000));
+    let odd = [
+        "",
+        "2",
+        "3",
+        "01",
+        "1{}",
+        "0[]",
+        "0null",
+        "0\"x\"",
+        "2{}",
+        "2\"\"",
+        "2[]",
+        "2[null]",
+        "2[{}]",
+        "2[[\"a\"]]",
+        "2[true,1]",
+        "2[\"connect\"]",
+        "2[\"connect_error\"]",
+        "2[\"disconnect\"]",
+        "2[\"disconnecting\"]",
+        "31{}",
+        "3[]",
+        "299999999999999999999[\"a\"]",
+        "29007199254740992[\"a\"]",
+        "2/admin[\"a\"]",
+        "2 [\"a\"]",
+        "5-[\"a\"]",
+        "50-[\"a\"]",
+        "60-[]",
+        "51.5-[\"a\"]",
+        "51e3-[\"a\"]",
+        "5 1-[\"a\"]",
+        "5+1-[\"a\"]",
+        "2[\"a\"]trailing",
+        "2[\"a\"",
+        "7[]",
+        "x",
+        "-1",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":\"splice\"}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":-1}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":1.5}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":1}]",
+        "51-[\"a\",{\"_placeholder\":true}]",
+        &many_digits,
+    ];
+    for text in odd {
+        let shown: String = text.chars().take(60).collect();
+        assert_eq!(decode(text, 10), Err(Malformed), "{shown}");
+    }
+}
+
+#[test]
+fn a_placeholder_in_a_packet_without_attachments_is_plain_data() {
+    let text = "2[\"a\",{\"_placeholder\":true,\"num\":0}]";
+    assert_eq!(whole(text), event("/", None, json!(["a", {"_placeholder": true, "num": 0}])));
+}
+
+#[test]
+fn unrepresentable_json_invalidates_only_its_own_packet() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for bad in ["1e999", "-1e999", "[{\"x\":1e400}]", &deep] {
+        let unreadable = |id, name: &str| PacketKind::UnreadableEvent { id, name: name.into() };
+        assert_eq!(whole(&format!("27[\"a\",{bad}]")).kind, unreadable(Some(7), "a"));
+        assert_eq!(whole(&format!("2/x,[\"\\ud83d\",{bad}]")).kind, unreadable(None, "\u{FFFD}"));
+        assert_eq!(whole(&format!("2[1,{bad}]")).kind, unreadable(None, ""));
+        assert_eq!(whole(&format!("31[{bad}]")).kind, PacketKind::UnreadableAck);
+        assert_eq!(whole(&format!("0{{\"token\":{bad}}}")).kind, PacketKind::UnreadableConnect);
+        let binary = format!("51-[\"a\",{bad},{{\"_placeholder\":true,\"num\":0}}]");
+        assert!(matches!(decode(&binary, 10), Ok(Decoded::Incomplete(_, 1))));
+        for malformed in [format!("2[\"a\",{bad}"), format!("2[\"connect\",{bad}]"), format!("2[[{bad}]]x")] {
+            assert_eq!(decode(&malformed, 10), Err(Malformed));
+        }
+    }
+    assert_eq!(whole("2[1e999]").kind, PacketKind::UnreadableEvent { id: None, name: String::new() });
+    assert_eq!(
+        whole("20[\"a\",\"nice \\ud83d\",{\"\\udc00\":-0}]"),
+        event("/", Some(0), json!(["a", "nice \u{FFFD}", {"\u{FFFD}": -0.0}]))
+    );
+}
+
+#[test]
+fn too_many_attachments_and_malformed_are_different_errors() {
+    for text in ["511-[\"a\"]", "699-1[]", "5100-[\"a\"]", "599999999999999999999999-[\"a\"]"] {
+        assert_eq!(decode(text, 10), Err(DecodeError::TooManyAttachments), "{text}");
+    }
+}

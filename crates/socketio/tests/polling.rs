@@ -1,0 +1,317 @@
+//! Long-polling over real sockets, as raw HTTP: requests and their abuse. The handshake is in `handshake.rs`,
+//! request bodies in `bodies.rs`, the upgrade in `upgrade.rs`.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use socketio::{CloseReason, Config};
+use support::{
+    Client, DEADLINE, Frame,
+    http::{BAD_REQUEST, Poller, get, post, post_as},
+    start, upgrade_request,
+};
+
+const POLLING: &str = "EIO=4&transport=polling";
+
+#[actix_rt::test]
+async fn a_handshake_is_answered_at_once_with_the_open_packet_alone() {
+    let server = start(Config::default());
+    let response = Client::dial(server.address, None).await.fetch(&get(POLLING)).await;
+    assert_eq!(response.packets().len(), 1);
+    let open: serde_json::Value = serde_json::from_str(&response.body[1..]).unwrap();
+    assert_eq!(open.as_object().unwrap().len(), 5);
+    assert_eq!(open["upgrades"], json!(["websocket"]));
+    assert_eq!(open["pingInterval"], json!(25_000));
+    assert_eq!(open["pingTimeout"], json!(20_000));
+    assert_eq!(open["maxPayload"], json!(1_000_000));
+    assert_eq!(response.header("content-type"), Some("text/plain; charset=UTF-8"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    assert_eq!(response.header("access-control-allow-origin"), None);
+}
+
+#[actix_rt::test]
+async fn a_poll_returns_everything_queued_or_waits() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    poller.send_text("421[\"a\"]\x1e422[\"b\"]\x1e423[\"c\"]").await;
+    let response = poller.poll().await;
+    assert_eq!(response.packets(), ["431[\"a\",[],1]", "432[\"b\",[],1]", "433[\"c\",[],1]"]);
+    let mut waiting = poller.wait().await;
+    poller.send_text("424[\"d\"]").await;
+    assert_eq!(waiting.response().await.short(), (200, "434[\"d\",[],1]"));
+}
+
+#[actix_rt::test]
+async fn a_response_has_at_most_sixteen_packets_and_the_next_one_the_rest() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    // Far more packets than one response contains: clients that accept sixteen would refuse a larger
+    // response.
+    poller.send_text("42[\"count\",200]").await;
+    let mut received = Vec::new();
+    for packets in [16; 12].into_iter().chain([8]) {
+        let response = poller.poll().await;
+        assert_eq!(response.packets().len(), packets);
+        received.extend(response.packets().into_iter().map(str::to_owned));
+    }
+    let want: Vec<_> = (0..200).map(|number| format!("42[\"n\",{number}]")).collect();
+    assert_eq!(received, want);
+}
+
+#[actix_rt::test]
+async fn connection_close_is_not_an_abort() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    let request = get(&poller.query()).replace("Host", "Connection: close\r\nHost");
+    let mut waiting = poller.wait_for(request.as_bytes()).await;
+    poller.send_text("421[\"a\"]").await;
+    assert_eq!(waiting.response().await.short(), (200, "431[\"a\",[],1]"));
+    assert_eq!(waiting.rest().await, "");
+    poller.assert_alive().await;
+}
+
+#[actix_rt::test]
+async fn a_post_is_answered_ok() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    let response = poller.post("3").await;
+    assert_eq!(response.short(), (200, "ok"));
+    assert_eq!(response.header("content-type"), Some("text/html"));
+    assert_eq!(response.header("content-length"), Some("2"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let request = post_as(&poller.query(), kind, "3");
+        assert_eq!(poller.start(&request).await.response().await.short(), (200, "ok"), "{kind:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_second_poll_ends_the_session() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    let mut first = poller.wait().await;
+    assert_eq!(poller.poll().await.short(), (400, ""));
+    assert_eq!(first.response().await.short(), (200, "1"));
+    assert_eq!(server.next_close(), CloseReason::TransportError);
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn a_second_post_ends_the_session() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    let request = post(&poller.query(), "421[\"a\"]");
+    let (head, tail) = request.as_bytes().split_at(request.len() - 3);
+    let mut first = poller.wait_for(head).await;
+    assert_eq!(poller.post("3").await.short(), (400, ""));
+    first.send(tail).await;
+    assert_eq!(first.response().await.status, 400);
+    assert_eq!(server.next_close(), CloseReason::TransportError);
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn an_aborted_poll_ends_the_session() {
+    let server = start(Config::default());
+    for _ in 0..4 {
+        let poller = Poller::join(&server).await;
+        drop(poller.wait().await);
+        assert_eq!(server.next_close(), CloseReason::TransportClose);
+        poller.assert_unknown().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_poll_whose_connection_is_reset_ends_the_session() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    poller.wait().await.reset();
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn an_aborted_post_ends_the_session() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    let request = post(&poller.query(), "421[\"a\"]");
+    drop(poller.wait_for(&request.as_bytes()[..request.len() - 3]).await);
+    assert_eq!(server.next_close(), CloseReason::TransportError);
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn a_close_packet_ends_the_session_and_releases_the_poll() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    let mut waiting = poller.wait().await;
+    poller.send_text("1").await;
+    assert_eq!(waiting.response().await.short(), (200, "6"));
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+    poller.assert_unknown().await;
+
+    let poller = Poller::join(&server).await;
+    poller.send_text("41\x1e1").await;
+    assert_eq!(server.next_close(), CloseReason::ClientDisconnect);
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn other_methods_are_refused_and_the_session_stays_open() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let request = get(&poller.query()).replacen("GET", method, 1);
+        assert_eq!(poller.start(&request).await.response().await.status, 400, "{method}");
+    }
+    poller.assert_alive().await;
+}
+
+#[actix_rt::test]
+async fn a_server_close_answers_the_pending_poll() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    poller.send_text("42[\"join\",\"r\"]").await;
+    let mut waiting = poller.wait().await;
+    server.io.close_all(CloseReason::ShuttingDown, 1, Duration::ZERO).await;
+    assert_eq!(waiting.response().await.short(), (200, "1"));
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn a_server_close_flushes_the_queue_and_waits_for_the_next_poll() {
+    let server = start(Config::default());
+    for (event, last) in [("close", &[][..]), ("disconnect all", &["41"])] {
+        let poller = Poller::join(&server).await;
+        poller.send_text(&format!("42[\"count\",20]\x1e42[\"{event}\"]")).await;
+        assert_eq!(server.next_close(), CloseReason::ServerClose);
+        poller.send_text("421[\"ignored\"]").await;
+        assert_eq!(poller.poll().await.packets().len(), 16);
+        let response = poller.poll().await;
+        assert_eq!(response.packets()[..4], ["42[\"n\",16]", "42[\"n\",17]", "42[\"n\",18]", "42[\"n\",19]"]);
+        assert_eq!(response.packets()[4..], *last);
+        assert_eq!(
+            poller.poll().await.short(),
+            (200, "1"),
+            "the close packet is alone, as stock clients require"
+        );
+        poller.assert_unknown().await;
+    }
+}
+
+#[actix_rt::test]
+async fn either_side_can_disconnect_a_namespace() {
+    let server = start(Config::default());
+    let poller = Poller::join(&server).await;
+    poller.send_text("42[\"disconnect me\"]").await;
+    assert_eq!(poller.poll().await.short(), (200, "41"));
+    assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
+    poller.send_text("40\x1e41\x1e40").await;
+    let response = poller.poll().await;
+    assert!(response.packets()[0].starts_with("40{"), "{response:?}");
+}
+
+#[actix_rt::test]
+async fn pings_are_sent_with_polls_and_a_missing_pong_ends_the_session() {
+    let config = Config {
+        ping_interval: Duration::from_millis(300),
+        ping_timeout: Duration::from_millis(300),
+        ..Config::default()
+    };
+    let server = start(config);
+    let poller = Poller::join(&server).await;
+    for _ in 0..3 {
+        assert_eq!(poller.poll().await.short(), (200, "2"));
+        poller.send_text("3").await;
+    }
+    let mut waiting = poller.start_poll().await;
+    assert_eq!(waiting.response().await.short(), (200, "2"));
+    let mut waiting = poller.start_poll().await;
+    assert_eq!(waiting.response().await.short(), (200, "1"));
+    assert_eq!(server.next_close(), CloseReason::PingTimeout);
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn a_session_that_joins_nothing_is_closed() {
+    let server = start(Config { connect_timeout: Duration::from_millis(200), ..Config::default() });
+    let poller = Poller::open(&server).await;
+    assert_eq!(poller.poll().await.short(), (200, "1"));
+    poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn sessions_are_found_from_any_worker() {
+    let server = start(Config::default());
+    let first = Poller::join(&server).await;
+    let second = loop {
+        let other = Poller::join(&server).await;
+        if other.worker != first.worker {
+            break other;
+        }
+    };
+    for poller in [&first, &second] {
+        poller.send_text("420[\"join\",\"r\"]").await;
+        assert_eq!(poller.poll().await.short(), (200, "430[\"join\",[null],1]"));
+    }
+    for (poller, other) in [(&first, Some(&second)), (&second, None)] {
+        let mut remote = Client::dial_worker(server.address, &poller.worker, false).await;
+        assert_eq!(remote.fetch(&post(&poller.query(), "421[\"a\"]")).await.short(), (200, "ok"));
+        assert_eq!(remote.fetch(&get(&poller.query())).await.short(), (200, "431[\"a\",[],1]"));
+        remote.send(get(&poller.query()).as_bytes()).await;
+        server.broadcast("r", "news", json!(7)).await;
+        assert_eq!(remote.response().await.short(), (200, "42[\"news\",7]"));
+        if let Some(other) = other {
+            assert_eq!(other.poll().await.short(), (200, "42[\"news\",7]"));
+        }
+        remote.send(get(&poller.query()).as_bytes()).await;
+        drop(remote);
+        assert_eq!(server.next_close(), CloseReason::TransportClose, "an abort on another worker");
+        poller.assert_unknown().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_websocket_session_refuses_polling_requests() {
+    let server = start(Config::default());
+    let mut client = Client::dial(server.address, None).await;
+    client.request(&upgrade_request("EIO=4&transport=websocket")).await;
+    let Frame::Text(open) = client.next().await else { panic!("the open packet") };
+    let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
+    let query = format!("{POLLING}&sid={}", open["sid"].as_str().unwrap());
+    for request in [get(&query), post(&query, "1")] {
+        let response = Client::dial(server.address, None).await.fetch(&request).await;
+        assert_eq!(response.short(), (400, BAD_REQUEST));
+    }
+    client.connect().await;
+}
+
+#[actix_rt::test]
+async fn many_sessions_poll_at_once_and_each_receives_its_own_events() {
+    let server = start(Config::default());
+    let mut pollers = Vec::new();
+    for index in 0..20 {
+        let poller = Poller::join(&server).await;
+        poller.send_text(&format!("42[\"join\",\"all\"]\x1e42[\"join\",\"{index}\"]")).await;
+        pollers.push(poller);
+    }
+    let mut waiting = Vec::new();
+    for poller in &pollers {
+        waiting.push(poller.start_poll().await);
+    }
+    for index in 0..20 {
+        server.broadcast(&index.to_string(), "own", json!(index)).await;
+    }
+    for (index, waiting) in waiting.iter_mut().enumerate() {
+        assert_eq!(waiting.response().await.short(), (200, format!("42[\"own\",{index}]").as_str()));
+    }
+    server.broadcast("all", "news", json!(1)).await;
+    let answers = futures_util::future::join_all(pollers.iter().map(Poller::poll));
+    for response in tokio::time::timeout(DEADLINE, answers).await.unwrap() {
+        assert_eq!(response.short(), (200, "42[\"news\",1]"));
+    }
+}

@@ -1,0 +1,332 @@
+//! The server over real WebSockets: valid clients, invalid clients, and slow clients.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use socketio::{CloseReason, Config, Operation};
+use support::{Client, Frame, broadcast, frame, start, upgrade_request};
+use tokio::io::AsyncWriteExt as _;
+
+fn text(text: &str) -> Frame {
+    Frame::Text(text.to_owned())
+}
+
+#[actix_rt::test]
+async fn a_client_connects_and_its_events_are_answered_in_order() {
+    let server = start(Config::default());
+    let mut client = Client::join(&server).await;
+    client.send_text("421[\"a\",1]").await;
+    client.send_text("422[\"b\"]").await;
+    assert_eq!(client.next().await, text("431[\"a\",[1],1]"));
+    assert_eq!(client.next().await, text("432[\"b\",[],1]"));
+}
+
+#[actix_rt::test]
+async fn a_dropped_reply_is_not_pending() {
+    let server = start(Config::default());
+    let mut client = Client::join(&server).await;
+    client.send_text("421[\"drop ack\"]").await;
+    client.send_text("422[\"b\"]").await;
+    assert_eq!(client.next().await, text("432[\"b\",[],1]"), "one pending ack: its own");
+}
+
+#[actix_rt::test]
+async fn a_refused_client_receives_the_reason_and_may_retry() {
+    let server = start(Config::default());
+    let mut client = Client::open(&server).await;
+    client.send_text("40{\"fail\":true}").await;
+    assert_eq!(client.next().await, text("44{\"data\":{\"code\":42},\"message\":\"no\"}"));
+    client.send_text("40/unknown,").await;
+    assert_eq!(client.next().await, text("44/unknown,{\"message\":\"Invalid namespace\"}"));
+    client.connect().await;
+}
+
+#[actix_rt::test]
+async fn an_event_reaches_only_the_sockets_of_its_room() {
+    let server = start(Config::default());
+    let mut inside = [Client::join(&server).await, Client::join(&server).await, Client::join(&server).await];
+    let mut outside = Client::join(&server).await;
+    for client in &mut inside {
+        client.send_text("420[\"join\",\"r\"]").await;
+        assert_eq!(client.next().await, text("430[\"join\",[null],1]"));
+    }
+    server.broadcast("r", "news", json!(7)).await;
+    for client in &mut inside {
+        assert_eq!(client.next().await, text("42[\"news\",7]"));
+    }
+    inside[0].send_text("420[\"leave\",\"r\"]").await;
+    assert!(matches!(inside[0].next().await, Frame::Text(_)));
+    server.broadcast("r", "news", json!(8)).await;
+    assert_eq!(inside[1].next().await, text("42[\"news\",8]"));
+    for client in [&mut inside[0], &mut outside] {
+        client.send_text("429[\"ping\"]").await;
+        assert_eq!(client.next().await, text("439[\"ping\",[],1]"), "no event of the room");
+    }
+}
+
+#[actix_rt::test]
+async fn a_batch_is_applied_in_order_on_every_worker() {
+    let server = start(Config::default());
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = Client::join(&server).await;
+        client.send_text("420[\"join\",\"u\"]").await;
+        assert!(matches!(client.next().await, Frame::Text(_)));
+        clients.push(client);
+    }
+    let batch = vec![
+        Operation::Emit(broadcast("r", "n", json!("before"))),
+        Operation::Join { of: "u".into(), room: "r".into() },
+        Operation::Emit(broadcast("r", "n", json!("in"))),
+        Operation::Leave { of: "u".into(), room: "r".into() },
+        Operation::Emit(broadcast("r", "n", json!("after"))),
+        Operation::Disconnect { of: "u".into(), close: Some(CloseReason::ServerClose) },
+    ];
+    server.io.send(batch).await;
+    for client in &mut clients {
+        assert_eq!(client.next().await, text("42[\"n\",\"in\"]"));
+        assert_eq!(client.next().await, text("41"));
+        assert_eq!(client.next().await, Frame::Close(1000));
+        assert_eq!(client.next().await, Frame::End);
+    }
+}
+
+#[actix_rt::test]
+async fn the_server_can_await_an_ack_with_a_timeout() {
+    let server = start(Config::default());
+    let mut client = Client::join(&server).await;
+    client.send_text("42[\"ask\"]").await;
+    assert_eq!(client.next().await, text("420[\"question\",\"why\"]"));
+    client.send_text("430[\"because\"]").await;
+    assert_eq!(client.next().await, text("42[\"answer\",[\"because\"]]"));
+    client.send_text("430[\"again\"]").await;
+    client.send_text("42[\"ask\"]").await;
+    assert_eq!(client.next().await, text("421[\"question\",\"why\"]"));
+    assert_eq!(client.next().await, text("42[\"answer\",\"the client did not acknowledge in time\"]"));
+}
+
+#[actix_rt::test]
+async fn the_first_ping_is_sent_after_one_interval_and_a_missing_pong_ends_the_session() {
+    let interval = Duration::from_millis(300);
+    let config =
+        Config { ping_interval: interval, ping_timeout: Duration::from_millis(200), ..Config::default() };
+    let server = start(config);
+    let opened = std::time::Instant::now();
+    let mut client = Client::join(&server).await;
+    assert_eq!(client.next_with_pings().await, text("2"));
+    assert!(opened.elapsed() >= interval, "not at once");
+    client.send_text("3").await;
+    assert_eq!(client.next_with_pings().await, text("2"));
+    assert_eq!(client.next_with_pings().await, Frame::Close(1008));
+    assert_eq!(client.next_with_pings().await, Frame::End);
+    assert_eq!(server.next_close(), CloseReason::PingTimeout);
+}
+
+#[actix_rt::test]
+async fn a_client_that_joins_nothing_is_closed() {
+    let server = start(Config { connect_timeout: Duration::from_millis(200), ..Config::default() });
+    let mut client = Client::open(&server).await;
+    assert_eq!(client.next().await, Frame::Close(1008));
+    assert_eq!(client.next().await, Frame::End);
+}
+
+#[actix_rt::test]
+async fn the_peer_receives_the_reason_of_every_kind_of_close() {
+    let server = start(Config::default());
+    let mut client = Client::join(&server).await;
+    client.send_text("41").await;
+    assert_eq!(server.next_close(), CloseReason::ClientDisconnect);
+    client.connect().await;
+    client.send_text("42[\"disconnect me\"]").await;
+    assert_eq!(client.next().await, text("41"));
+    assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
+    client.connect().await;
+    client.send_text("42[\"close\"]").await;
+    assert_eq!(client.next().await, Frame::Close(1000));
+    assert_eq!(server.next_close(), CloseReason::ServerClose);
+
+    let mut client = Client::join(&server).await;
+    client.send_text("1").await;
+    assert_eq!(client.next().await, Frame::Close(1000));
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+
+    let mut client = Client::join(&server).await;
+    client.send(&frame(0x88, &[0x03, 0xE8])).await;
+    assert_eq!(client.next().await, Frame::Close(1000));
+    assert_eq!(client.next().await, Frame::End);
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+
+    drop(Client::join(&server).await);
+    assert_eq!(server.next_close(), CloseReason::TransportClose);
+}
+
+#[actix_rt::test]
+async fn a_malformed_packet_ends_only_its_connection() {
+    let server = start(Config::default());
+    let mut control = Client::join(&server).await;
+    for bad in [
+        "42[]",
+        "42[\"connect\"]",
+        "2",
+        "9",
+        "",
+        "40",
+        "44{\"message\":\"x\"}",
+        "42/x,[\"a\"]",
+        "450-[\"a\"]",
+    ] {
+        let mut client = Client::join(&server).await;
+        client.send_text(bad).await;
+        assert_eq!(client.next().await, Frame::Close(1002), "{bad}");
+        assert_eq!(client.next().await, Frame::End, "{bad}");
+    }
+    control.send_text("429[\"ping\"]").await;
+    assert_eq!(control.next().await, text("439[\"ping\",[],1]"));
+}
+
+#[actix_rt::test]
+async fn invalid_frames_are_refused_at_their_header_with_the_expected_code() {
+    let server = start(Config { max_payload: 65_536, ..Config::default() });
+    let table: [(&str, Vec<u8>, u16); 9] = [
+        ("2^40 bytes declared", vec![0x82, 0xFF, 0, 0, 1, 0, 0, 0, 0, 0], 1009),
+        ("one byte over the limit", vec![0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1], 1009),
+        ("most significant bit", vec![0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 1], 1002),
+        ("not the shortest form", vec![0x81, 0xFE, 0, 5], 1002),
+        ("unmasked", vec![0x81, 0x05], 1002),
+        ("reserved bit", vec![0xC1], 1002),
+        ("unknown opcode", vec![0x83], 1002),
+        ("continuation of nothing", vec![0x80], 1002),
+        ("text that is not UTF-8", frame(0x81, &[0xC3, 0x28]), 1007),
+    ];
+    for (name, bytes, code) in table {
+        let mut client = Client::join(&server).await;
+        client.send(&bytes).await;
+        assert_eq!(client.next().await, Frame::Close(code), "{name}");
+        assert_eq!(client.next().await, Frame::End, "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_message_at_the_limit_is_accepted_in_one_frame_and_in_fragments() {
+    let server = start(Config { max_payload: 1000, ..Config::default() });
+    let mut client = Client::join(&server).await;
+    let packet = format!("427[\"x\",\"{}\"]", "y".repeat(1000 - 11));
+    assert_eq!(packet.len(), 1000);
+    client.send_text(&packet).await;
+    let Frame::Text(whole) = client.next().await else { panic!("an ack") };
+    let (head, tail) = packet.as_bytes().split_at(300);
+    client.send(&[frame(0x01, head), frame(0x89, b"in between"), frame(0x80, tail)].concat()).await;
+    assert_eq!(client.next().await, Frame::Pong(b"in between".to_vec()));
+    assert_eq!(client.next().await, Frame::Text(whole));
+}
+
+#[actix_rt::test]
+async fn invalid_handshakes_get_the_answers_of_the_reference_implementation() {
+    let server = start(Config::default());
+    let plain =
+        |query: &str| format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let twice = |header: &str| {
+        let request = upgrade_request("EIO=4&transport=websocket");
+        assert!(request.contains(header), "{request}");
+        request.replace(header, &header.repeat(2))
+    };
+    let table = [
+        (plain("EIO=4&transport=websocket"), r#"{"code":3,"message":"Bad request"}"#),
+        (plain("EIO=4"), r#"{"code":0,"message":"Transport unknown"}"#),
+        (plain("EIO=4&transport=websocket&sid=__proto__"), r#"{"code":1,"message":"Session ID unknown"}"#),
+        (upgrade_request("EIO=3&transport=websocket"), "Unsupported protocol version"),
+        (upgrade_request("EIO=4&transport=websocket&deny=1"), "denied"),
+        (upgrade_request("EIO=4&transport=websocket").replace("HTTP/1.1", "HTTP/1.0"), "Bad request"),
+        (upgrade_request("EIO=4&transport=websocket").replace("Version: 13", "Version: 8"), "Bad request"),
+        (twice("Sec-WebSocket-Version: 13\r\n"), "Bad request"),
+        (twice("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "Bad request"),
+    ];
+    for (request, body) in table {
+        let mut client = Client::dial(server.address, None).await;
+        let head = client.request(&request).await;
+        assert!(head.contains(" 400 "), "{request}\n{head}");
+        assert_eq!(client.rest().await, body, "{request}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_client_that_does_not_read_is_closed_and_the_others_receive_everything() {
+    let config = Config { stall_timeout: Duration::from_secs(1), ..Config::default() };
+    let server = start(config);
+    let mut reader = Client::join(&server).await;
+    let mut stuck = Client::dial(server.address, Some(4096)).await;
+    stuck.upgrade().await;
+    stuck.connect().await;
+    for client in [&mut reader, &mut stuck] {
+        client.send_text("420[\"join\",\"r\"]").await;
+        assert!(matches!(client.next().await, Frame::Text(_)));
+    }
+    let mut sent = 0;
+    let filling = "z".repeat(4000);
+    let closed = loop {
+        server.broadcast("r", "n", json!([sent, filling])).await;
+        let want = format!("42[\"n\",[{sent},\"{filling}\"]]");
+        assert_eq!(reader.next().await, Frame::Text(want));
+        sent += 1;
+        match server.closes.try_recv() {
+            Ok(reason) => break reason,
+            Err(_) => assert!(sent < 100_000, "the stuck client is still connected"),
+        }
+    };
+    assert_eq!(closed, CloseReason::Slow);
+    assert_eq!(server.io.count().await, 1);
+}
+
+#[actix_rt::test]
+async fn a_flood_of_tiny_frames_waits_in_the_kernel() {
+    let server = start(Config::default());
+    let mut client = Client::join(&server).await;
+    let events = frame(0x81, b"42[\"x\"]").repeat(50_000);
+    client.send(&events).await;
+    client.send_text("421[\"still here\"]").await;
+    assert_eq!(client.next().await, text("431[\"still here\",[],1]"));
+}
+
+#[actix_rt::test]
+async fn a_message_that_exceeds_the_body_timeout_closes_the_connection() {
+    let server = start(Config { body_timeout: Duration::from_millis(300), ..Config::default() });
+    let mut client = Client::join(&server).await;
+    let message = frame(0x81, format!("42[\"{}\"]", "x".repeat(1000)).as_bytes());
+    for byte in message {
+        if client.stream.write_all(&[byte]).await.is_err() || server.closes.try_recv().is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(client.next().await, Frame::Close(1008));
+    assert_eq!(client.next().await, Frame::End);
+}
+
+#[actix_rt::test]
+async fn every_message_has_its_own_body_timeout() {
+    let server = start(Config { body_timeout: Duration::from_millis(400), ..Config::default() });
+    let mut client = Client::join(&server).await;
+    for number in 0..8 {
+        let message = frame(0x81, format!("42{number}[\"a\"]").as_bytes());
+        let (head, tail) = message.split_at(9);
+        client.send(head).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.send(tail).await;
+        assert_eq!(client.next().await, text(&format!("43{number}[\"a\",[],1]")));
+    }
+}
+
+#[actix_rt::test]
+async fn draining_closes_every_connection_with_going_away() {
+    let server = start(Config::default());
+    let mut clients = [Client::join(&server).await, Client::join(&server).await, Client::join(&server).await];
+    server.io.close_all(CloseReason::ShuttingDown, 2, Duration::from_millis(1)).await;
+    for client in &mut clients {
+        assert_eq!(client.next().await, Frame::Close(1001));
+        assert_eq!(client.next().await, Frame::End);
+    }
+}

@@ -118,7 +118,7 @@ async fn positions_end_with_the_messages_and_not_with_redis() {
                 cluster.server.kill();
                 cluster.server.restart();
             }
-            Loss::Flush => cluster.server.does("FLUSHALL"),
+            Loss::Flush => cluster.server.execute("FLUSHALL"),
             Loss::Older => cluster.server.restore_data(&old),
         }
         let nodes = match nodes {

@@ -25,7 +25,7 @@ enum Half {
 impl Half {
     const ALL: [Self; 4] = [Self::NoAppend, Self::NoWrite, Self::ReadOnly, Self::Full];
 
-    fn begins(self, redis: &Redis) {
+    fn inject(self, redis: &Redis) {
         match self {
             Self::NoAppend => redis.execute("ACL SETUSER godzilla -xadd"),
             Self::NoWrite => RedisFault::Forbidden.inject(redis),
@@ -34,7 +34,7 @@ impl Half {
         }
     }
 
-    fn ends(self, redis: &Redis) {
+    fn clear(self, redis: &Redis) {
         match self {
             Self::NoAppend => redis.execute("ACL SETUSER godzilla +xadd"),
             Self::NoWrite => RedisFault::Forbidden.clear(redis),

@@ -1,4 +1,4 @@
-//! The calls of `presence.proto`: names are checked here, everything else is asked of the roster. Called by tonic.
+//! The calls of `presence.proto`. They validate names and forward to the roster.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// The service for `roster`; a stream that is silent for `lease` is ended.
+    /// A service for `roster`. A stream without reports for `lease` is ended.
     pub fn new(roster: Addr<Roster>, lease: Duration) -> Self {
         Self { roster, lease }
     }

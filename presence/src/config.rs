@@ -1,5 +1,4 @@
-//! What can be set about presence, but for the address, which is the binary's to choose. Flattened into its command line; read
-//! by [`crate::serve`].
+//! Configuration of the presence service except its listen address. The binary flattens it into its command line.
 
 use std::time::Duration;
 
@@ -14,26 +13,26 @@ pub struct Config {
     /// Offer gRPC reflection
     #[arg(long, env = "GODZILLA_GRPC_REFLECTION")]
     pub grpc_reflection: bool,
-    /// The deployment of callers that name none; each deployment has a roster of its own
+    /// Deployment of callers that name none. Each deployment has its own roster
     #[arg(skip)]
     pub deployment: String,
-    /// How long a chat node may be silent before its users are offline (1s to 10m)
-    #[arg(long, env = "GODZILLA_PRESENCE_LEASE", default_value = "15s", value_parser = seconds_to_minutes)]
+    /// Time without a report after which a chat node's users are offline (1s to 10m)
+    #[arg(long, env = "GODZILLA_PRESENCE_LEASE", default_value = "15s", value_parser = one_second_to_ten_minutes)]
     pub presence_lease: Duration,
-    /// How long somebody is shown typing without typing on (1s to 10m)
-    #[arg(long, env = "GODZILLA_TYPING_EXPIRY", default_value = "8s", value_parser = seconds_to_minutes)]
+    /// Time after which typing that is not renewed ends (1s to 10m)
+    #[arg(long, env = "GODZILLA_TYPING_EXPIRY", default_value = "8s", value_parser = one_second_to_ten_minutes)]
     pub typing_expiry: Duration,
-    /// How long changes are gathered before they are told (10ms to 10s)
-    #[arg(long, env = "GODZILLA_PRESENCE_FLUSH", default_value = "200ms", value_parser = moments)]
+    /// Interval in which changes are collected and then published together (10ms to 10s)
+    #[arg(long, env = "GODZILLA_PRESENCE_FLUSH", default_value = "200ms", value_parser = ten_milliseconds_to_ten_seconds)]
     pub presence_flush: Duration,
-    /// How many gRPC connections at most
+    /// Maximum number of gRPC connections
     #[arg(long, env = "GODZILLA_PRESENCE_CONNECTIONS", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub presence_connections: u32,
 }
 
 impl Config {
-    /// What the roster needs to know of it.
+    /// The timings of the roster.
     pub fn timings(&self) -> Timings {
         Timings {
             lease: self.presence_lease,
@@ -58,11 +57,11 @@ impl Default for Config {
     }
 }
 
-fn seconds_to_minutes(text: &str) -> Result<Duration, String> {
+fn one_second_to_ten_minutes(text: &str) -> Result<Duration, String> {
     between(text, Duration::from_secs(1), Duration::from_secs(600))
 }
 
-fn moments(text: &str) -> Result<Duration, String> {
+fn ten_milliseconds_to_ten_seconds(text: &str) -> Result<Duration, String> {
     between(text, Duration::from_millis(10), Duration::from_secs(10))
 }
 
@@ -86,25 +85,26 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         config: Config,
     }
 
     #[test]
-    fn an_empty_command_line_means_the_defaults() {
-        assert_eq!(Line::try_parse_from(["presence"]).unwrap().config, Config::default());
+    fn an_empty_command_line_gives_the_defaults() {
+        assert_eq!(CommandLine::try_parse_from(["presence"]).unwrap().config, Config::default());
     }
 
     #[test]
-    fn a_lease_or_expiry_out_of_bounds_is_refused() {
+    fn durations_out_of_bounds_are_refused() {
         for bad in
             ["--presence-lease=0s", "--presence-lease=11m", "--typing-expiry=soon", "--presence-flush=1ms"]
         {
-            assert!(Line::try_parse_from(["presence", bad]).is_err(), "{bad}");
+            assert!(CommandLine::try_parse_from(["presence", bad]).is_err(), "{bad}");
         }
         let line =
-            Line::try_parse_from(["presence", "--presence-lease=600s", "--presence-flush=10ms"]).unwrap();
+            CommandLine::try_parse_from(["presence", "--presence-lease=600s", "--presence-flush=10ms"])
+                .unwrap();
         assert_eq!(line.config.timings().lease, Duration::from_secs(600));
     }
 }

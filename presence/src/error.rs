@@ -1,36 +1,36 @@
-//! Every way the presence service says no, and the gRPC status of each. Used by the whole crate.
+//! Errors of the presence service and their gRPC status codes.
 
 use tonic::Status;
 
-/// Why a call was refused or the service ended.
+/// An error of a call or of the service.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A username or room that breaks the rules (INVALID_ARGUMENT).
+    /// An invalid username or room name (INVALID_ARGUMENT).
     #[error(transparent)]
     Name(#[from] proto::NameError),
-    /// A node name that is empty, too long, not printable, or the reserved one (INVALID_ARGUMENT).
+    /// A node name that is empty, too long, not printable, or reserved (INVALID_ARGUMENT).
     #[error("a node name has 1 to 64 printable ascii characters and is not 'unary'")]
     Node,
-    /// A report that does not fit: the first is not a snapshot, or a message is empty (INVALID_ARGUMENT).
+    /// An unexpected report: the first one is not a snapshot, or a message is empty (INVALID_ARGUMENT).
     #[error("{0}")]
     Report(&'static str),
-    /// The stream was replaced by a later one of the same node, or lost its lease (ABORTED).
-    #[error("this stream no longer speaks for its node")]
+    /// A later stream of the same node replaced the stream, or its lease expired (ABORTED).
+    #[error("a later stream replaced this one, or its lease expired")]
     Stale,
-    /// A bound on users or typing stamps is reached (RESOURCE_EXHAUSTED).
+    /// The maximum number of users or of typing entries is reached (RESOURCE_EXHAUSTED).
     #[error("the roster is full")]
     Full,
-    /// The service is stopping or did not answer in time (UNAVAILABLE).
+    /// The service is stopping, or a deadline expired (UNAVAILABLE).
     #[error("the presence service is not available")]
     Unavailable,
-    /// The listening socket cannot be used.
-    #[error("the presence socket cannot be used: {0}")]
+    /// The listening socket failed.
+    #[error("the presence socket failed: {0}")]
     Listen(#[from] std::io::Error),
     /// The gRPC server failed.
     #[error("the presence server failed: {0}")]
     Serve(#[from] tonic::transport::Error),
-    /// The descriptors for reflection are broken.
-    #[error("grpc reflection cannot be offered: {0}")]
+    /// The descriptors for reflection are invalid.
+    #[error("grpc reflection failed to start: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 

@@ -1,4 +1,5 @@
-//! Floods on raw HTTP/2 connections: each is cut, and other clients are answered meanwhile. A busy chat node is not cut.
+//! Tests of floods on raw HTTP/2 connections: the server closes the connection and continues to serve other clients. A busy chat node
+//! is not affected.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,10 +20,10 @@ use tonic::transport::Channel;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long anything here may take.
+/// Timeout of every step.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A service that ends with the test.
+/// Starts a service that stops with the test.
 fn start(config: presence::Config) -> (SocketAddr, oneshot::Sender<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,7 +60,7 @@ fn call(stream: u32, flags: u8) -> Vec<u8> {
     frame(1, flags, stream, &block.concat())
 }
 
-/// What a flood sends after the preface: once, and then the n-th time, again and again.
+/// Bytes that a flood sends after the preface: first `first`, then `each` repeatedly.
 struct Flood {
     name: &'static str,
     first: Vec<u8>,
@@ -88,8 +89,8 @@ fn floods() -> Vec<Flood> {
     ]
 }
 
-/// Sends a flood until the server ends the connection.
-async fn until_cut(address: SocketAddr, flood: &Flood) {
+/// Sends a flood until the server closes the connection.
+async fn until_closed(address: SocketAddr, flood: &Flood) {
     let (mut reads, mut writes) = TcpStream::connect(address).await.unwrap().into_split();
     let ended = tokio::spawn(async move {
         let mut answers = vec![0; 64 * 1024];
@@ -106,23 +107,23 @@ async fn until_cut(address: SocketAddr, flood: &Flood) {
 }
 
 #[actix::test]
-async fn every_flood_is_cut_and_others_are_answered_meanwhile() {
+async fn every_flood_is_closed_and_other_clients_are_served() {
     let (address, _stop) = start(presence::Config::default());
     let mut other = client(address).await;
     for flood in floods() {
         let name = flood.name;
-        let (is_cut, mut cut) = oneshot::channel();
+        let (is_closed, mut closed) = oneshot::channel();
         let flooding = async {
-            timeout(DEADLINE, until_cut(address, &flood))
+            timeout(DEADLINE, until_closed(address, &flood))
                 .await
-                .unwrap_or_else(|_| panic!("{name} is never cut"));
-            let _ = is_cut.send(());
+                .unwrap_or_else(|_| panic!("{name} is never closed"));
+            let _ = is_closed.send(());
         };
         let asking = async {
             loop {
                 let answer = timeout(DEADLINE, other.get_online_users(Empty {})).await;
                 answer.unwrap_or_else(|_| panic!("no answer beside {name}")).unwrap();
-                if cut.try_recv().is_ok() {
+                if closed.try_recv().is_ok() {
                     return;
                 }
             }
@@ -131,20 +132,20 @@ async fn every_flood_is_cut_and_others_are_answered_meanwhile() {
     }
 }
 
-/// A node whose users come and go faster than any gateway lets them reports all of it on one stream.
+/// Users of the node connect and disconnect faster than a gateway allows; all changes go through one stream.
 #[actix::test]
-async fn a_busy_node_is_not_cut() {
+async fn a_busy_node_is_not_closed() {
     let (address, _stop) = start(presence::Config::default());
     let mut client = client(address).await;
-    let (say, said) = mpsc::channel(16);
+    let (reports, received) = mpsc::channel(16);
     let users = vec![Connections { username: "first".into(), count: 1 }];
     let snapshot = Snapshot { node: "n1".into(), users, more: false };
-    say.send(NodeReport { report: Some(Report::Snapshot(snapshot)) }).await.unwrap();
-    let mut hear = client.report(ReceiverStream::new(said)).await.unwrap().into_inner();
-    let drained = tokio::spawn(async move { while let Ok(Some(_)) = hear.message().await {} });
+    reports.send(NodeReport { report: Some(Report::Snapshot(snapshot)) }).await.unwrap();
+    let mut updates = client.report(ReceiverStream::new(received)).await.unwrap().into_inner();
+    let drained = tokio::spawn(async move { while let Ok(Some(_)) = updates.message().await {} });
     for n in 0..10_000 {
         let change = Connections { username: format!("u{}", n % 1000), count: u32::from(n < 9_500) };
-        say.send(NodeReport { report: Some(Report::Change(change)) }).await.expect("the stream is open");
+        reports.send(NodeReport { report: Some(Report::Change(change)) }).await.expect("the stream is open");
     }
     let online = timeout(DEADLINE, async {
         loop {
@@ -154,13 +155,13 @@ async fn a_busy_node_is_not_cut() {
             }
         }
     });
-    online.await.expect("all changes are noted");
-    assert!(!drained.is_finished(), "the stream was cut");
+    online.await.expect("all changes are applied");
+    assert!(!drained.is_finished(), "the stream was closed");
 }
 
-/// Connections that send nothing, or no frame, do not keep others out.
+/// Connections that send nothing or no complete frame do not occupy the limit of connections.
 #[actix::test]
-async fn a_connection_that_does_not_begin_gives_up_its_place() {
+async fn a_connection_without_a_first_frame_is_closed() {
     let half = [PREFACE, &[0, 0, 0, 4]].concat();
     let silences = [&b""[..], b"PRI * HTTP", PREFACE, &half].map(|bytes| async move {
         let (address, _stop) = start(presence::Config { presence_connections: 1, ..Default::default() });
@@ -170,7 +171,7 @@ async fn a_connection_that_does_not_begin_gives_up_its_place() {
             let mut client = client(address).await;
             client.get_online_users(Empty {}).await
         });
-        answered.await.unwrap_or_else(|_| panic!("{bytes:?} keeps others out")).unwrap();
+        answered.await.unwrap_or_else(|_| panic!("{bytes:?} keeps other clients out")).unwrap();
     });
     futures_util::future::join_all(silences).await;
 }

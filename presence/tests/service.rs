@@ -1,4 +1,4 @@
-//! The presence service from outside, over TCP: the five calls, the stream, health, limits, the end.
+//! Tests of the presence service over TCP: unary calls, the report stream, health, limits, shutdown.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -17,17 +17,17 @@ use tonic::{Code, Streaming, transport::Channel};
 
 type Client = PresenceServiceClient<Channel>;
 
-/// A running service; it ends when `stop` does.
+/// A running service. It stops when `stop` is used or dropped.
 struct Running {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<Result<(), presence::Error>>,
 }
 
-/// A node's stream as a node has it.
+/// A node's end of a report stream.
 struct Node {
-    say: mpsc::Sender<NodeReport>,
-    hear: Streaming<RosterUpdate>,
+    reports: mpsc::Sender<NodeReport>,
+    updates: Streaming<RosterUpdate>,
 }
 
 fn start(config: presence::Config) -> Running {
@@ -67,12 +67,12 @@ fn snapshot(node: &str, users: &[(&str, u32)], more: bool) -> NodeReport {
 }
 
 async fn report(client: &mut Client, first: Vec<NodeReport>) -> Result<Node, tonic::Status> {
-    let (say, said) = mpsc::channel(16);
+    let (reports, received) = mpsc::channel(16);
     for report in first {
-        say.send(report).await.unwrap();
+        reports.send(report).await.unwrap();
     }
-    let hear = client.report(ReceiverStream::new(said)).await?.into_inner();
-    Ok(Node { say, hear })
+    let updates = client.report(ReceiverStream::new(received)).await?.into_inner();
+    Ok(Node { reports, updates })
 }
 
 #[actix::test]
@@ -90,13 +90,14 @@ async fn a_call_that_panics_fails_and_no_other_call_or_stream_does() {
         assert_eq!(online.usernames, ["bob"]);
     }
     other.user_connected(user("carol")).await.unwrap();
-    assert!(matches!(next(&mut node).await, Some(Update::Diff(_))), "the stream goes on");
+    assert!(matches!(next(&mut node).await, Some(Update::Diff(_))), "the stream is open");
 }
 
-/// The next update that is not a heartbeat; none when the stream has ended.
+/// The next update that is not a heartbeat; `None` when the stream has ended.
 async fn next(node: &mut Node) -> Option<Update> {
     loop {
-        let update = timeout(Duration::from_secs(10), node.hear.message()).await.expect("an update in time");
+        let update =
+            timeout(Duration::from_secs(10), node.updates.message()).await.expect("an update in time");
         match update.ok().flatten().and_then(|update| update.update) {
             Some(Update::Heartbeat(_)) => {}
             other => return other,
@@ -105,7 +106,7 @@ async fn next(node: &mut Node) -> Option<Update> {
 }
 
 #[actix::test]
-async fn the_five_calls_of_the_original_answer_as_they_did() {
+async fn the_five_unary_calls_of_the_original_service_work() {
     let running = start(quick());
     let mut client = client(&running).await;
     let online = client.user_connected(user("bob")).await.unwrap().into_inner();
@@ -147,7 +148,7 @@ async fn a_bad_name_is_an_invalid_argument_and_changes_nothing() {
 }
 
 #[actix::test]
-async fn a_message_is_taken_up_to_64_kib_and_refused_one_byte_past() {
+async fn a_message_of_64_kib_is_accepted_and_a_larger_one_refused() {
     let running = start(quick());
     let mut client = client(&running).await;
     // Tag and length take 4 bytes at this size.
@@ -157,7 +158,7 @@ async fn a_message_is_taken_up_to_64_kib_and_refused_one_byte_past() {
     assert_eq!(client.user_connected(user(&name)).await.unwrap_err().code(), Code::ResourceExhausted);
 }
 
-/// A message with a field of raw bytes where a name should be.
+/// A request whose name is a field of raw bytes.
 #[derive(Clone, PartialEq, prost::Message)]
 struct RawUser {
     #[prost(bytes = "vec", tag = "1")]
@@ -176,7 +177,7 @@ async fn raw_call(running: &Running, message: RawUser) -> Result<(), tonic::Stat
 }
 
 #[actix::test]
-async fn bytes_that_are_no_text_are_an_invalid_argument_and_unknown_fields_are_tolerated() {
+async fn invalid_utf8_is_an_invalid_argument_and_unknown_fields_are_ignored() {
     let running = start(quick());
     let bad = RawUser { username: vec![0xff, 0xfe], unknown: String::new() };
     assert_eq!(raw_call(&running, bad).await.unwrap_err().code(), Code::InvalidArgument);
@@ -185,7 +186,7 @@ async fn bytes_that_are_no_text_are_an_invalid_argument_and_unknown_fields_are_t
 }
 
 #[actix::test]
-async fn a_node_reports_and_hears_and_its_users_leave_with_it() {
+async fn a_node_reports_users_and_receives_updates_and_its_users_leave_with_it() {
     let running = start(quick());
     let mut client = client(&running).await;
     let first = vec![snapshot("n1", &[("alice", 1)], true), snapshot("n1", &[("bob", 2)], false)];
@@ -196,13 +197,13 @@ async fn a_node_reports_and_hears_and_its_users_leave_with_it() {
     assert!(
         matches!(next(&mut node).await, Some(Update::Diff(diff)) if diff.joined == ["carol"] && diff.count == 3)
     );
-    let says = [
+    let reports = [
         Report::Heartbeat(Heartbeat {}),
         Report::Change(Connections { username: "bob".into(), count: 0 }),
         Report::Typing(typing("alice", true, "")),
     ];
-    for report in says {
-        node.say.send(NodeReport { report: Some(report) }).await.unwrap();
+    for report in reports {
+        node.reports.send(NodeReport { report: Some(report) }).await.unwrap();
     }
     let (mut left, mut typists) = (vec![], vec![]);
     while left.is_empty() || typists.is_empty() {
@@ -220,7 +221,7 @@ async fn a_node_reports_and_hears_and_its_users_leave_with_it() {
 }
 
 #[actix::test]
-async fn a_stream_that_does_not_begin_with_a_good_snapshot_is_refused() {
+async fn a_stream_that_does_not_begin_with_a_valid_snapshot_is_refused() {
     let running = start(quick());
     let mut client = client(&running).await;
     let heartbeat = NodeReport { report: Some(Report::Heartbeat(Heartbeat {})) };
@@ -240,7 +241,7 @@ async fn a_stream_that_does_not_begin_with_a_good_snapshot_is_refused() {
 }
 
 #[actix::test]
-async fn health_is_answered_by_the_standard_service_and_reflection_only_when_asked_for() {
+async fn health_is_served_and_reflection_only_when_enabled() {
     use tonic_health::pb::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     };
@@ -269,7 +270,7 @@ async fn newer_reflection(channel: Channel) -> bool {
     ServerReflectionClient::new(channel).server_reflection_info(tokio_stream::once(list)).await.is_ok()
 }
 
-/// The same for the version before.
+/// The same for the older version of reflection.
 async fn older_reflection(channel: Channel) -> bool {
     use tonic_reflection::pb::v1alpha::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -281,7 +282,7 @@ async fn older_reflection(channel: Channel) -> bool {
 }
 
 #[actix::test]
-async fn a_stopped_service_ends_its_streams_and_says_so() {
+async fn a_stopped_service_ends_its_streams() {
     let running = start(quick());
     let mut client = client(&running).await;
     let mut node = report(&mut client, vec![snapshot("n1", &[], false)]).await.unwrap();
@@ -294,7 +295,7 @@ async fn a_stopped_service_ends_its_streams_and_says_so() {
 }
 
 #[actix::test]
-async fn one_connection_too_many_waits_until_another_ends() {
+async fn a_connection_over_the_limit_waits_until_another_ends() {
     let running = start(presence::Config { presence_connections: 1, ..quick() });
     let mut first = client(&running).await;
     first.user_connected(user("alice")).await.unwrap();

@@ -1,75 +1,75 @@
-//! The Socket.IO events of the chat: their names, once, and their payloads. Server to client first, then client to
-//! server, then what an ack carries.
+//! The Socket.IO events of the chat: event names and payloads. Order of this file: server to client, client to server,
+//! acks.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{RoomName, Timestamp, Username};
 
-/// Event names, the only place they are spelled.
+/// Event names. Other code uses these constants and no literals.
 pub mod name {
-    /// Greeting, right after CONNECT.
+    /// Server to client, once, directly after CONNECT.
     pub const WELCOME: &str = "welcome";
-    /// A message, in both directions.
+    /// A message. Both directions.
     pub const MESSAGE: &str = "message";
-    /// Everybody online, while they are few.
+    /// Server to client: all users online. Sent while their number is at most the configured list limit.
     pub const PRESENCE: &str = "presence";
-    /// Who came and who went.
+    /// Server to client: users that came online and went offline.
     pub const PRESENCE_DIFF: &str = "presence:diff";
-    /// Who types, in both directions.
+    /// Typing state. Both directions.
     pub const TYPING: &str = "typing";
-    /// Somebody became a member of a room.
+    /// Server to client: a user became a member of a room.
     pub const ROOM_JOINED: &str = "room:joined";
-    /// Somebody is no longer a member of a room.
+    /// Server to client: a user is no longer a member of a room.
     pub const ROOM_LEFT: &str = "room:left";
-    /// Server to client: an event that wanted no ack was refused, or the connection is about to be cut.
+    /// Server to client: an event without an ack was refused, or the server is about to close the connection.
     pub const ERROR: &str = "error";
-    /// A client enters a room.
+    /// Client to server: join a room.
     pub const JOIN: &str = "join";
-    /// A client leaves a room.
+    /// Client to server: leave a room.
     pub const LEAVE: &str = "leave";
-    /// A client asks for older messages.
+    /// Client to server: read older messages.
     pub const HISTORY: &str = "history";
 }
 
 /// Payload of [`name::WELCOME`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Welcome {
-    /// A sentence for people.
+    /// A greeting for display.
     pub message: String,
-    /// Who the server takes the client for.
+    /// The authenticated user of this connection.
     pub username: Username,
-    /// When the connection was made.
+    /// The time of the connection.
     pub timestamp: Timestamp,
 }
 
-/// Payload of [`name::MESSAGE`] and an entry of every history answer.
+/// Payload of [`name::MESSAGE`], and one item of a history response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// Unique in the deployment, opaque.
+    /// Opaque identifier, unique in the deployment.
     pub id: String,
-    /// Where it was said.
+    /// The room of the message.
     pub room: RoomName,
-    /// Its place in the room: 1, 2, 3, ... without holes.
+    /// Sequence number in the room: 1, 2, 3, ... without gaps.
     pub seq: u64,
-    /// Who said it.
+    /// The author.
     pub from: Username,
-    /// What was said.
+    /// The content.
     pub data: Body,
-    /// When it was stored; never before the timestamp of an earlier `seq`.
+    /// Time of storage. It is never earlier than the timestamp of a smaller `seq` of the room.
     pub timestamp: Timestamp,
 }
 
-/// What a message says.
+/// Content of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
-    /// Plain text, never markup.
+    /// Plain text without markup.
     pub text: String,
 }
 
 /// Payload of [`name::PRESENCE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Presence {
-    /// Sorted.
+    /// Names of all users online, sorted.
     pub online: Vec<String>,
 }
 
@@ -80,14 +80,14 @@ pub struct PresenceDiff {
     pub joined: Vec<String>,
     /// Names that went offline, sorted.
     pub left: Vec<String>,
-    /// How many are online now.
+    /// Number of users online after this change.
     pub count: u32,
 }
 
 /// Payload of [`name::TYPING`] from the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Typing {
-    /// Everybody typing in the room, sorted.
+    /// Names of all users that type in the room, sorted.
     pub users: Vec<String>,
     /// The room.
     pub room: String,
@@ -98,41 +98,43 @@ pub struct Typing {
 pub struct Membership {
     /// The room.
     pub room: RoomName,
-    /// Who came or went.
+    /// The user that joined or left.
     pub username: Username,
 }
 
-/// A client's [`name::MESSAGE`]. Unknown fields are ignored: clients of the original sent more than text.
+/// Payload of a client's [`name::MESSAGE`]. Unknown fields are ignored, because clients of the original application send more
+/// fields than `text`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Post {
-    /// What to say.
+    /// The text.
     pub text: String,
-    /// Where; the lobby when absent.
+    /// The room. Default: the lobby.
     #[serde(default = "RoomName::lobby", deserialize_with = "crate::lenient::or_lobby")]
     pub room: RoomName,
-    /// The sender's own id for this message: the same one again answers with the first result.
+    /// Idempotency key of the sender. A second message with the same key of the same author in the room is not stored; its ack
+    /// carries the first result.
     #[serde(default)]
     pub client_id: Option<ClientId>,
 }
 
-/// A client's [`name::TYPING`].
+/// Payload of a client's [`name::TYPING`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SetTyping {
-    /// Whether the user types now.
+    /// Whether the user types.
     pub is_typing: bool,
-    /// Where; the lobby when absent.
+    /// The room. Default: the lobby.
     #[serde(default = "RoomName::lobby", deserialize_with = "crate::lenient::or_lobby")]
     pub room: RoomName,
 }
 
-/// A client's [`name::JOIN`].
+/// Payload of a client's [`name::JOIN`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Join {
-    /// The room to enter.
+    /// The room to join.
     pub room: RoomName,
-    /// The last `seq` the client has; the answer then carries what came after it.
+    /// The last `seq` that the client holds. The ack then carries the messages after it.
     #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub since: Option<u64>,
     /// The offset that the client got with that `seq` or before, or an empty text; the answer then carries one.
@@ -140,14 +142,14 @@ pub struct Join {
     pub offset: Option<String>,
 }
 
-/// A client's [`name::LEAVE`].
+/// Payload of a client's [`name::LEAVE`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Leave {
     /// The room to leave.
     pub room: RoomName,
 }
 
-/// A client's [`name::HISTORY`], and the query of `GET /rooms/{room}/messages` beside its path.
+/// Payload of a client's [`name::HISTORY`], and the query of `GET /rooms/{room}/messages`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct History {
     /// The room.
@@ -159,7 +161,7 @@ pub struct History {
     /// Only messages with a larger `seq`.
     #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub after: Option<u64>,
-    /// How many at most, 1 to 100.
+    /// Maximum number of messages, 1 to 100.
     #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub limit: Option<u32>,
     /// As in [`Join`].
@@ -167,13 +169,13 @@ pub struct History {
     pub offset: Option<String>,
 }
 
-/// The sender's own id of a message: 1 to 64 characters.
+/// Idempotency key of a message, chosen by its sender: 1 to 64 characters without NUL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ClientId(String);
 
 impl ClientId {
-    /// The longest id, in characters.
+    /// Maximum length in characters.
     pub const MAX: usize = 64;
 
     /// The id as text.
@@ -200,30 +202,30 @@ impl From<ClientId> for String {
     }
 }
 
-/// Why an event was refused, as the `code` of a refused ack.
+/// Reason of a refusal: the `code` of a refused ack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
-    /// The event is not what it should be.
+    /// The payload is invalid.
     BadRequest,
-    /// Nobody is logged in behind this socket any more.
+    /// The session of this socket has ended.
     Unauthorized,
-    /// The user may not do this.
+    /// The user lacks the permission.
     Forbidden,
-    /// There is no such thing, or none the user may know of.
+    /// The object does not exist, or the user may not see it.
     NotFound,
-    /// It contradicts something that already is.
+    /// The request conflicts with the current state.
     Conflict,
-    /// Over a size limit.
+    /// A size limit is exceeded.
     TooLarge,
-    /// Over a rate limit; `retryAfter` says for how long.
+    /// A rate limit is exceeded. `retryAfter` is the time to wait.
     RateLimited,
-    /// Not now: a part that is needed does not answer.
+    /// A required service or store does not respond. The client retries later.
     Unavailable,
 }
 
 impl Code {
-    /// The HTTP status that says the same.
+    /// The corresponding HTTP status.
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
@@ -238,34 +240,12 @@ impl Code {
     }
 }
 
-/// The ack of a stored message: `{ok:true, id, seq}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Posted {
-    /// Always true.
-    pub ok: bool,
-    /// The message's id.
-    pub id: String,
-    /// The message's place in its room.
-    pub seq: u64,
-}
-
-/// The ack of a join: `{ok:true, head, messages}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Joined {
-    /// Always true.
-    pub ok: bool,
-    /// The room's last `seq`; 0 when nothing was said yet.
-    pub head: u64,
-    /// What came after `since`, oldest first; empty without `since`.
-    pub messages: Vec<Message>,
-}
-
-/// A page of history: newest first, and `next` is the next page's `before` (null on the last page).
+/// A page of history, newest message first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Page {
     /// Newest first.
     pub messages: Vec<Message>,
-    /// The next page's `before`.
+    /// Value of `before` for the next page; null on the last page.
     pub next: Option<u64>,
 }
 
@@ -275,17 +255,17 @@ pub struct Page {
 pub struct Refused {
     /// Always false.
     pub ok: bool,
-    /// Why, for programs.
+    /// Reason, for programs.
     pub code: Code,
-    /// Why, for people.
+    /// Reason, for display.
     pub message: String,
-    /// Seconds to wait before trying again.
+    /// Seconds to wait before a retry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<f64>,
 }
 
 impl Refused {
-    /// A refusal without a time to wait.
+    /// A refusal without `retryAfter`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { ok: false, code, message: message.into(), retry_after: None }
     }
@@ -296,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_post_needs_text_and_nothing_else() {
+    fn a_post_requires_text_only() {
         let post: Post = serde_json::from_str(r#"{"text":"hi","userId":"eve","extra":[1]}"#).unwrap();
         assert_eq!(post, Post { text: "hi".into(), room: RoomName::lobby(), client_id: None });
         for bad in [r#"{}"#, r#"{"text":1}"#, r#"{"text":"a","room":"no room"}"#, r#""text""#, "null"] {
@@ -313,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_shows_its_code_in_snake_case_and_no_empty_retry() {
+    fn a_refusal_has_a_snake_case_code_and_omits_an_absent_retry_after() {
         let json = serde_json::to_string(&Refused::new(Code::TooLarge, "text is over 8192 bytes")).unwrap();
         assert_eq!(json, r#"{"ok":false,"code":"too_large","message":"text is over 8192 bytes"}"#);
         let wait = Refused { retry_after: Some(0.5), ..Refused::new(Code::RateLimited, "slow down") };
@@ -321,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_the_shape_of_the_original_and_its_place() {
+    fn a_message_serializes_with_room_and_seq() {
         let message = Message {
             id: "m1".into(),
             room: RoomName::lobby(),

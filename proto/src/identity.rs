@@ -1,24 +1,24 @@
-//! Who a request comes from, as the gateway found it. The only source of identity for the services behind it.
+//! The authenticated caller of a request, set by the gateway. Services take the caller from no other source.
 
 use crate::Username;
 
-/// A verified caller. The gateway puts it into the request's extensions; no service takes identity from anywhere else.
+/// An authenticated caller. The gateway inserts it into the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The session's user.
     pub username: Username,
-    /// The session's public id (the hash of its token, in hex): ties sockets to the login they came from.
+    /// The session's public id: the hash of its token in hex. It links sockets to the login session.
     pub session: String,
 }
 
 /// The cookie that carries the session token.
 pub const COOKIE: &str = "auth_token";
 
-/// The header in which accounts names to the gateway, and to nobody else, the session that a login has opened: its public id.
+/// The header in which accounts sends the gateway the public id of the session that a login opened. Clients do not receive it.
 pub const OPENED: &str = "x-session-opened";
 
-/// Headers by which a client might try to name itself or its address. The gateway removes each of them in any spelling
-/// (case, `_` for `-`) before a request goes further.
+/// Headers with which a client could claim an identity or an address. The gateway removes them from every request, in any
+/// spelling (case, `_` for `-`).
 pub const FORBIDDEN_HEADERS: [&str; 7] = [
     "x-authenticated-user",
     "x-authenticated-session",
@@ -29,7 +29,7 @@ pub const FORBIDDEN_HEADERS: [&str; 7] = [
     "x-real-ip",
 ];
 
-/// Whether a client-sent header of this name (any case, `_` for `-`) must not reach a service.
+/// Whether the gateway removes a client's header of this name (any case, `_` for `-`).
 pub fn is_forbidden_header(name: &str) -> bool {
     let canonical = name.to_ascii_lowercase().replace('_', "-");
     canonical.starts_with("x-authenticated-") || FORBIDDEN_HEADERS.contains(&canonical.as_str())
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identity_headers_are_known_in_any_spelling() {
+    fn identity_headers_are_removed_in_any_spelling() {
         for name in [
             "X-Authenticated-User",
             "x_authenticated_user",

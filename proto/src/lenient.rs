@@ -1,5 +1,5 @@
-//! What typed clients send for an absent field and for a whole number. Serializers of C#, Kotlin, Swift, Dart, Java and
-//! Python write `null` for an optional field without a value, and `3.0` for 3. For `#[serde(deserialize_with)]`.
+//! Deserializers for `#[serde(deserialize_with)]` that accept what typed clients send. Serializers of C#, Kotlin, Swift, Dart,
+//! Java and Python write `null` for an optional field without a value, and `3.0` for 3.
 
 use std::{fmt, marker::PhantomData};
 
@@ -10,10 +10,10 @@ use serde::{
 
 use crate::RoomName;
 
-/// The largest whole number of a double that is certain to be the number that was meant.
+/// 2^53. Above it, a double does not represent every integer, so the intended value is ambiguous.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// `null` is the default.
+/// Deserializes a `T`; `null` gives `T::default()`.
 ///
 /// # Errors
 /// When the value is neither `null` nor a `T`.
@@ -21,15 +21,15 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(valu
     Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
-/// `null` is the lobby.
+/// Deserializes a room name; `null` gives the lobby.
 ///
 /// # Errors
-/// When the value is neither `null` nor a room's name.
+/// When the value is neither `null` nor a room name.
 pub fn or_lobby<'de, D: Deserializer<'de>>(value: D) -> Result<RoomName, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or_else(RoomName::lobby))
 }
 
-/// A whole number that is not negative, also when it is written as `3.0` or `3e0`. `null` is none.
+/// Deserializes a non-negative integer, also in the forms `3.0` and `3e0`. `null` gives `None`.
 ///
 /// # Errors
 /// For fractions, negative numbers, numbers that do not fit, and anything that is not a number.
@@ -37,7 +37,7 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(value: D) -> Result<Opt
     value.deserialize_any(Whole(PhantomData))
 }
 
-/// A whole number in a query string. Empty, `null` and `undefined` are none.
+/// Deserializes a non-negative integer of a query string. An empty value, `null` and `undefined` give `None`.
 ///
 /// # Errors
 /// As [`whole`].
@@ -53,10 +53,10 @@ pub fn whole_text<'de, D: Deserializer<'de>, T: TryFrom<u64>>(value: D) -> Resul
 
 const EXPECTED: &str = "a whole number that is not negative";
 
-/// The number of a double that is whole, not negative and exact.
+/// Converts a double that is an exact non-negative integer.
 fn exact(number: f64) -> Option<u64> {
     let is_exact = number.fract() == 0.0 && (0.0..=MAX_EXACT).contains(&number);
-    // The check before makes the conversion lossless.
+    // The check above makes the conversion lossless.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     is_exact.then_some(number as u64)
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_typed_clients_write_is_read_and_nothing_is_guessed() {
+    fn values_of_typed_clients_are_accepted_and_ambiguous_values_are_refused() {
         let read = |text: &str| serde_json::from_str::<Fields>(text);
         let limit = |text: &str| read(&format!(r#"{{"limit":{text}}}"#)).map(|fields| fields.limit);
         for (text, expected) in [

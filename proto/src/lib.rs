@@ -1,6 +1,6 @@
-//! What the parts of Godzilla agree on, and nothing else: [names](name), [events](event) and their payloads, [identity]
-//! between gateway and services, which [address] counts as whose, the JSON shape of a [refusal], what [typed clients](lenient) send, [time](stamp), and the [presence]
-//! contract. Knows no actors, no HTTP server and no store.
+//! Shared contracts of the services: [names](name), [event names and payloads](event), the caller's [identity] and its
+//! [signature], [client addresses](address), the JSON shape of an HTTP [refusal], [lenient deserializers](lenient),
+//! [timestamps](stamp), and the [presence] gRPC contract. This crate contains no actors, no HTTP server and no store.
 
 pub mod address;
 pub mod event;

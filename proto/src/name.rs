@@ -1,68 +1,68 @@
-//! Usernames and room names, checked once where they enter; everybody behind that line holds the parsed type.
+//! Usernames and room names. They are validated where input enters; other code holds the parsed types.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A user's name: 1 to 32 of `A-Z a-z 0-9 _ . -`. It keeps the case it was registered with; [`Username::key`] is what
-/// makes it unique.
+/// A username: 1 to 32 characters of `A-Z a-z 0-9 _ . -`. It keeps the case of its registration. Uniqueness is decided by
+/// [`Username::key`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Username(Arc<str>);
 
-/// A room's name: 1 to 64 of `A-Z a-z 0-9 _ . : -`, case-sensitive.
+/// A room name: 1 to 64 characters of `A-Z a-z 0-9 _ . : -`, case-sensitive.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RoomName(Arc<str>);
 
-/// Why a name was refused. The text is meant for the person who chose the name.
+/// Reason for refusing a name. The text is shown to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Empty, too long, or with a character outside the allowed set.
+    /// The username is empty, too long, or contains a character outside the allowed set.
     #[error("a username has 1 to {max} letters, digits, '_', '.' or '-'", max = Username::MAX)]
     Username,
-    /// Names that would be mistaken for the system's own voice.
+    /// The name could be mistaken for a message of the system.
     #[error("this username is reserved")]
     Reserved,
-    /// Empty, too long, or with a character outside the allowed set.
+    /// The room name is empty, too long, or contains a character outside the allowed set.
     #[error("a room name has 1 to {max} letters, digits, '_', '.', ':' or '-'", max = RoomName::MAX)]
     RoomName,
 }
 
-/// Usernames nobody can register, compared by [`Username::key`].
+/// Usernames that cannot be registered, compared by [`Username::key`].
 const RESERVED: [&str; 8] =
     ["system", "admin", "administrator", "root", "null", "undefined", "godzilla", "server"];
 
 impl Username {
-    /// The longest name, in characters (all ASCII, so also in bytes).
+    /// Maximum length in characters. Names are ASCII, so it is also the length in bytes.
     pub const MAX: usize = 32;
 
-    /// The form under which a name is unique: lower case.
+    /// The name in lower case. Two users cannot have the same key.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
 
-    /// The name as registered.
+    /// The name in the case of its registration.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Refuses the names nobody may register; an existing name of that kind still logs in.
+    /// Refuses reserved names. A user that already has a reserved name can still log in.
     pub fn check_registrable(&self) -> Result<(), NameError> {
         if RESERVED.contains(&self.key().as_str()) { Err(NameError::Reserved) } else { Ok(()) }
     }
 }
 
 impl RoomName {
-    /// The longest name, in characters (all ASCII, so also in bytes).
+    /// Maximum length in characters. Names are ASCII, so it is also the length in bytes.
     pub const MAX: usize = 64;
 
-    /// The room every user is in.
+    /// The lobby: the room that has every user as a member.
     pub fn lobby() -> Self {
         Self("lobby".into())
     }
 
-    /// Whether this is the room every user is in.
+    /// Whether this is the lobby.
     pub fn is_lobby(&self) -> bool {
         &*self.0 == "lobby"
     }
@@ -78,7 +78,7 @@ fn is_username_byte(byte: u8) -> bool {
 }
 
 fn well_formed(text: &str, max: usize, allowed: impl Fn(u8) -> bool) -> bool {
-    // `.` and `..` cannot be named in a path.
+    // A URL path cannot contain `.` and `..` as segments.
     (1..=max).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
 }
 
@@ -100,7 +100,7 @@ impl FromStr for RoomName {
     }
 }
 
-/// What both names have in common besides their rules.
+/// Conversions and formatting of both types.
 macro_rules! text_of {
     ($($name:ident),*) => {$(
         impl TryFrom<String> for $name {
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn case_twins_share_a_key() {
+    fn names_that_differ_in_case_share_a_key() {
         let (upper, lower): (Username, Username) = ("ALICE".parse().unwrap(), "alice".parse().unwrap());
         assert_ne!(upper, lower);
         assert_eq!(upper.key(), lower.key());
     }
 
     #[test]
-    fn the_systems_names_cannot_be_registered() {
+    fn reserved_names_cannot_be_registered() {
         let system: Username = "SysTem".parse().unwrap();
         assert_eq!(system.check_registrable(), Err(NameError::Reserved));
         let alice: Username = "alice".parse().unwrap();

@@ -1,5 +1,5 @@
-//! A JSON object and nothing else. A struct that derives `Deserialize` would also take an array of its fields, which is no
-//! event and no body that the contracts know.
+//! A wrapper that deserializes from a JSON object only. A struct that derives `Deserialize` also accepts an array of its fields,
+//! which the contracts do not allow.
 
 use std::{fmt, marker::PhantomData};
 
@@ -8,7 +8,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// A `T` that was written as an object.
+/// A `T` that was deserialized from an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object<T>(pub T);
 
@@ -38,7 +38,7 @@ mod tests {
     use crate::event::Leave;
 
     #[test]
-    fn an_object_is_taken_and_nothing_else() {
+    fn only_an_object_is_accepted() {
         let read = |text| serde_json::from_str::<Object<Leave>>(text);
         assert_eq!(read(r#"{"room":"tea"}"#).unwrap().0.room.as_str(), "tea");
         for text in [r#"["tea"]"#, "null", "\"tea\"", "{}", r#"{"room":"a","room":"b"}"#] {

@@ -1,4 +1,4 @@
-//! The one JSON shape of every HTTP refusal, whoever makes it.
+//! The JSON body of every HTTP refusal of every service.
 
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn has_the_shape_that_clients_know() {
+    fn has_the_documented_shape() {
         let json = serde_json::to_string(&Refusal::new(404, "Not Found")).unwrap();
         assert_eq!(json, r#"{"status":"error","code":404,"message":"Not Found"}"#);
     }

@@ -1,5 +1,5 @@
-//! Identity on its way from the gateway to a service in another process: one header, signed with a key that only the roles
-//! have, good for one method and path and half a minute. Pure; the gateway signs, the services verify.
+//! The signed identity header between the gateway and services in other processes. The gateway signs, the services verify. All
+//! roles share the key. A signature is valid for one method and path and for [`LIFETIME_MS`]. No I/O.
 
 use std::fmt;
 
@@ -8,25 +8,25 @@ use sha2::Sha256;
 
 use crate::{Identity, Timestamp};
 
-/// The header that carries a signed identity. A client's own is removed by the gateway like every `x-authenticated-*`.
+/// The header that carries a signed identity. The gateway removes it from clients' requests, like every `x-authenticated-*`.
 pub const HEADER: &str = "x-authenticated-identity";
 
-/// How long a signature is good, in milliseconds. It covers the way between two of our processes and their clocks.
+/// Lifetime of a signature in milliseconds. It covers the transmission between two processes and the difference of their clocks.
 pub const LIFETIME_MS: u64 = 30_000;
 
-/// First in every header and every signed text: another version is another format.
+/// Version of the format: the first field of the header and of the signed text.
 const VERSION: &str = "1";
 
-/// The key that all roles share. Its `Debug` shows nothing of it.
+/// The key that all roles share. `Debug` does not print it.
 ///
-/// While a key is replaced, a role signs with one key and accepts signatures of others too ([`Key::accept`]).
+/// During a key rotation, a role signs with one key and also accepts signatures of other keys ([`Key::accept`]).
 #[derive(Clone)]
 pub struct Key {
     signing: Hmac<Sha256>,
     accepted: Vec<Hmac<Sha256>>,
 }
 
-/// What a signature is for: the request's method and its path with the query, as sent. It is good for no other; the body is not covered.
+/// The request that a signature is valid for: method and path with query, as sent. The body is not covered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {
     /// Such as `GET`.
@@ -35,30 +35,30 @@ pub struct Target<'a> {
     pub path: &'a str,
 }
 
-/// The key is shorter than [`Key::MIN`].
+/// Error: the key is shorter than [`Key::MIN`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key has at least {} bytes", Key::MIN)]
 pub struct ShortKey;
 
-/// Why a header names nobody. All of them are one refusal to the outside.
+/// Reason for rejecting a header. Callers outside receive the same refusal for every reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unproven {
-    /// Not of the form `1:USER:SESSION:EXPIRES:SIGNATURE`, where nobody has neither name nor session.
+pub enum SignatureError {
+    /// Not of the form `1:USER:SESSION:EXPIRES:SIGNATURE`. USER and SESSION are empty for an anonymous request.
     #[error("malformed")]
     Malformed,
-    /// Signed with another key, for another request, or changed on its way.
+    /// Signed with another key, for another request, or changed in transit.
     #[error("the signature does not fit")]
-    Forged,
-    /// Too old, or from a clock that is far ahead.
+    Invalid,
+    /// Expired, or signed by a process whose clock is too far ahead.
     #[error("expired")]
     Expired,
 }
 
 impl Key {
-    /// The least number of bytes.
+    /// Minimum length in bytes.
     pub const MIN: usize = 32;
 
-    /// The key of these bytes, which should be random.
+    /// Makes a key of `bytes`, which should be random.
     pub fn new(bytes: &[u8]) -> Result<Self, ShortKey> {
         if bytes.len() < Self::MIN {
             return Err(ShortKey);
@@ -67,12 +67,12 @@ impl Key {
         Ok(Self { signing, accepted: Vec::new() })
     }
 
-    /// Accepts signatures of `other` too. Signing does not change.
+    /// Also accepts signatures of `other`. The key for signing does not change.
     pub fn accept(&mut self, other: Self) {
         self.accepted.push(other.signing);
     }
 
-    /// The header's value that tells a service who asks for `target`; none is nobody, which only a gateway can say, either.
+    /// Returns the header's value for a request to `target`. `None` signs an anonymous request.
     pub fn sign(&self, identity: Option<&Identity>, target: Target<'_>, now: Timestamp) -> String {
         let (username, session) =
             identity.map_or(("", ""), |Identity { username, session }| (username.as_str(), session.as_str()));
@@ -81,40 +81,41 @@ impl Key {
         format!("{VERSION}:{username}:{session}:{expires}:{}", hex::encode(mac))
     }
 
-    /// Who asks for `target`, when a role with this key has said so a moment ago; none for somebody who is not logged in.
+    /// Verifies the header of a request to `target`. Returns `None` for an anonymous request.
     ///
     /// # Errors
-    /// For anything else.
+    /// When the header is malformed, its signature is invalid for `target`, or it has expired.
     pub fn verify(
         &self,
         header: &str,
         target: Target<'_>,
         now: Timestamp,
-    ) -> Result<Option<Identity>, Unproven> {
+    ) -> Result<Option<Identity>, SignatureError> {
         let mut parts = header.split(':');
-        let mut part = || parts.next().ok_or(Unproven::Malformed);
+        let mut part = || parts.next().ok_or(SignatureError::Malformed);
         let (version, username, session, expires, signature) = (part()?, part()?, part()?, part()?, part()?);
         if version != VERSION || parts.next().is_some() {
-            return Err(Unproven::Malformed);
+            return Err(SignatureError::Malformed);
         }
-        let expires: u64 = expires.parse().map_err(|_| Unproven::Malformed)?;
-        let signature = hex::decode(signature).map_err(|_| Unproven::Malformed)?;
+        let expires: u64 = expires.parse().map_err(|_| SignatureError::Malformed)?;
+        let signature = hex::decode(signature).map_err(|_| SignatureError::Malformed)?;
         let mut keys = std::iter::once(&self.signing).chain(&self.accepted);
         if !keys.any(|key| mac(key, target, username, session, expires).verify_slice(&signature).is_ok()) {
-            return Err(Unproven::Forged);
+            return Err(SignatureError::Invalid);
         }
         if expires <= now.0 || expires > now.0 + 2 * LIFETIME_MS {
-            return Err(Unproven::Expired);
+            return Err(SignatureError::Expired);
         }
         if username.is_empty() {
             return Ok(None);
         }
-        let username = username.parse().map_err(|_| Unproven::Malformed)?;
+        let username = username.parse().map_err(|_| SignatureError::Malformed)?;
         Ok(Some(Identity { username, session: session.to_owned() }))
     }
 }
 
-/// Over a text in which no field can reach into its neighbour: a request line and a header hold no line breaks.
+/// The MAC of all fields, separated by line breaks. A request line and a header contain no line breaks, so the fields cannot be
+/// shifted.
 fn mac(key: &Hmac<Sha256>, target: Target<'_>, username: &str, session: &str, expires: u64) -> Hmac<Sha256> {
     let Target { method, path } = target;
     let text = format!("godzilla identity {VERSION}\n{method}\n{path}\n{username}\n{session}\n{expires}");
@@ -138,7 +139,7 @@ mod tests {
         Key::new(&[7; 32]).unwrap()
     }
 
-    /// The three steps of a rotation: roles of neighbouring steps accept each other, and the old key ends.
+    /// A rotation has three steps. Roles of neighbouring steps accept each other's signatures. The last step rejects the old key.
     #[test]
     fn roles_of_neighbouring_steps_of_a_rotation_accept_each_other() {
         let (old, new) = (Key::new(&[7; 32]).unwrap(), Key::new(&[8; 32]).unwrap());
@@ -163,39 +164,45 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_identity_is_believed_until_it_expires() {
+    fn a_signed_identity_is_accepted_until_it_expires() {
         let header = key().sign(Some(&alice()), ME, NOW);
         assert_eq!(key().verify(&header, ME, NOW), Ok(Some(alice())));
         assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 + LIFETIME_MS - 1)), Ok(Some(alice())));
-        assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 + LIFETIME_MS)), Err(Unproven::Expired));
-        assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 - LIFETIME_MS - 1)), Err(Unproven::Expired));
+        assert_eq!(key().verify(&header, ME, Timestamp(NOW.0 + LIFETIME_MS)), Err(SignatureError::Expired));
+        assert_eq!(
+            key().verify(&header, ME, Timestamp(NOW.0 - LIFETIME_MS - 1)),
+            Err(SignatureError::Expired)
+        );
     }
 
     #[test]
-    fn nobody_is_signed_like_everybody() {
+    fn an_anonymous_request_is_signed_and_verified() {
         let header = key().sign(None, ME, NOW);
         assert_eq!(key().verify(&header, ME, NOW), Ok(None));
-        assert_eq!(key().verify(&header.replacen("1::", "1:alice:", 1), ME, NOW), Err(Unproven::Forged));
-        let nobody = key().sign(Some(&alice()), ME, NOW).replacen("alice", "", 1);
-        assert_eq!(key().verify(&nobody, ME, NOW), Err(Unproven::Forged));
+        assert_eq!(
+            key().verify(&header.replacen("1::", "1:alice:", 1), ME, NOW),
+            Err(SignatureError::Invalid)
+        );
+        let anonymous = key().sign(Some(&alice()), ME, NOW).replacen("alice", "", 1);
+        assert_eq!(key().verify(&anonymous, ME, NOW), Err(SignatureError::Invalid));
     }
 
     #[test]
-    fn a_signature_is_good_for_its_own_request_only() {
+    fn a_signature_is_valid_for_its_own_request_only() {
         let header = key().sign(Some(&alice()), ME, NOW);
         for other in [
             Target { method: "POST", path: "/user/me" },
             Target { method: "GET", path: "/user/me?" },
             Target { method: "GET", path: "/rooms" },
         ] {
-            assert_eq!(key().verify(&header, other, NOW), Err(Unproven::Forged), "{other:?}");
+            assert_eq!(key().verify(&header, other, NOW), Err(SignatureError::Invalid), "{other:?}");
         }
     }
 
     #[test]
-    fn another_key_or_a_changed_field_proves_nothing() {
+    fn another_key_or_a_changed_field_is_rejected() {
         let other = Key::new(&[8; 32]).unwrap().sign(Some(&alice()), ME, NOW);
-        assert_eq!(key().verify(&other, ME, NOW), Err(Unproven::Forged));
+        assert_eq!(key().verify(&other, ME, NOW), Err(SignatureError::Invalid));
         let header = key().sign(Some(&alice()), ME, NOW);
         let session = alice().session;
         let later = (NOW.0 + LIFETIME_MS + 1).to_string();
@@ -207,12 +214,12 @@ mod tests {
         ] {
             let forged = header.replacen(from, to, 1);
             assert_ne!(forged, header);
-            assert_eq!(key().verify(&forged, ME, NOW), Err(Unproven::Forged), "{forged}");
+            assert_eq!(key().verify(&forged, ME, NOW), Err(SignatureError::Invalid), "{forged}");
         }
     }
 
     #[test]
-    fn what_has_another_form_is_malformed() {
+    fn malformed_headers_are_rejected() {
         let good = key().sign(Some(&alice()), ME, NOW);
         let (body, _) = good.rsplit_once(':').unwrap();
         let bad = [
@@ -226,13 +233,16 @@ mod tests {
             format!("1:alice:{}:soon:00", alice().session),
         ];
         for header in bad {
-            let said = key().verify(&header, ME, NOW);
-            assert!(matches!(said, Err(Unproven::Malformed | Unproven::Forged)), "{header}: {said:?}");
+            let result = key().verify(&header, ME, NOW);
+            assert!(
+                matches!(result, Err(SignatureError::Malformed | SignatureError::Invalid)),
+                "{header}: {result:?}"
+            );
         }
     }
 
     #[test]
-    fn a_short_key_is_refused_and_no_key_shows_itself() {
+    fn a_short_key_is_refused_and_debug_prints_no_key() {
         assert_eq!(Key::new(&[7; 31]).err(), Some(ShortKey));
         assert_eq!(format!("{:?}", key()), "Key(..)");
     }

@@ -11,7 +11,7 @@ use actix_web::{
 };
 use proto::{
     Refusal, Timestamp,
-    signature::{HEADER, Key, Target, Unproven},
+    signature::{HEADER, Key, SignatureError, Target},
 };
 
 /// Puts the caller's identity where services look for it. A request without a gateway's word for it is refused (401), and counted.
@@ -38,8 +38,8 @@ pub async fn identify<B: MessageBody>(
 }
 
 /// The answer to a request without a valid signature. An expired one is a fault of the clocks, not of the caller.
-fn refusal(why: Unproven) -> HttpResponse {
-    if why == Unproven::Expired {
+fn refusal(why: SignatureError) -> HttpResponse {
+    if why == SignatureError::Expired {
         tracing::warn!(
             "a signature of the gateway has expired or is of the future: the clocks of this machine and the gateway's differ by more \
              than 30 s; synchronise them (NTP)"

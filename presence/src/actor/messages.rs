@@ -1,4 +1,4 @@
-//! What the roster's actor understands. Sent by the gRPC service.
+//! Messages of the roster actor. The gRPC service sends them.
 
 use actix::prelude::*;
 use proto::{RoomName, Username, presence::RosterUpdate};
@@ -9,97 +9,97 @@ use crate::{
     roster::{Connections, Lease, Node},
 };
 
-/// A node opens a stream with its whole truth.
+/// A node opens a stream with a full snapshot.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Opened, Error>")]
 pub(crate) struct Open {
-    /// Who reports.
+    /// The reporting node.
     pub node: Node,
-    /// Its users.
+    /// Connections of all users on the node.
     pub users: Connections,
 }
 
-/// A stream that was opened.
+/// Response to [`Open`].
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// By which the stream's reports are known.
+    /// The stream's lease. It identifies the stream in later messages.
     pub lease: Lease,
-    /// The whole roster, to be told first.
+    /// The whole roster. It is sent before `updates`.
     pub first: Vec<RosterUpdate>,
-    /// What changes from then on; ends when the stream has to.
+    /// Later changes. The channel closes when the stream must end.
     pub updates: mpsc::Receiver<RosterUpdate>,
 }
 
-/// A node said something on its stream. [`Error::Stale`] ends the stream.
+/// A report of an open stream. [`Error::Stale`] ends the stream.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub(crate) struct Reported {
     /// The stream's lease.
     pub lease: Lease,
-    /// What it said.
+    /// The report.
     pub report: Report,
 }
 
-/// What a node says after its first snapshot.
+/// A report after the first snapshot.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// Its whole truth again.
-    Everybody(Connections),
-    /// A user's connections now.
+    /// A new full snapshot.
+    Snapshot(Connections),
+    /// The new total number of a user's connections on the node.
     Connections(Username, u32),
-    /// It is alive.
+    /// Renews the lease.
     Heartbeat,
     /// A user types in a room, or has stopped.
     Typing {
-        /// Who.
+        /// The user.
         user: Username,
-        /// Where.
+        /// The room.
         room: RoomName,
         /// Started or stopped.
         is_typing: bool,
     },
 }
 
-/// A node's stream has ended.
+/// The stream with this lease has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Ended(pub Lease);
 
-/// A change told by one of the plain calls.
+/// A change from a unary call.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub(crate) enum Call {
-    /// One connection more.
+    /// The user has one more connection.
     Connected(Username),
-    /// One connection fewer.
+    /// The user has one connection fewer.
     Disconnected(Username),
     /// A user types in a room, or has stopped.
     Typing {
-        /// Who.
+        /// The user.
         user: Username,
-        /// Where.
+        /// The room.
         room: RoomName,
         /// Started or stopped.
         is_typing: bool,
     },
 }
 
-/// Everybody online, sorted.
+/// Returns all users online, sorted.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<String>")]
 pub(crate) struct GetOnline;
 
-/// Everybody typing anywhere, sorted.
+/// Returns all users that type in any room, sorted.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<String>")]
 pub(crate) struct GetTyping;
 
-/// Ends every stream and opens no other.
+/// Ends all streams. Later [`Open`] messages are refused.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop;
 
-/// Answered by a roster that works.
+/// Liveness check of the actor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Ping;

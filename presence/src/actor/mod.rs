@@ -1,5 +1,5 @@
-//! The actor that owns the roster: takes reports and calls, tells every stream what changed, sweeps what expired. Called
-//! by the gRPC service ([`crate::Service`]); calls [`State`].
+//! The roster actor. It applies reports and calls to [`State`], publishes changes to all streams, and sweeps expired leases and
+//! typing entries.
 
 mod messages;
 mod updates;
@@ -25,38 +25,38 @@ use crate::{
     roster::{Lease, Limits, Millis, State},
 };
 
-/// How many updates a stream may be behind before it is ended.
+/// Capacity of a stream's queue of updates. A stream that exceeds it is ended.
 pub(crate) const QUEUE: usize = 256;
-/// How many users one node may report.
+/// Maximum number of users of one node.
 pub(crate) const MAX_USERS: usize = 100_000;
-/// How many typing stamps there may be.
-const MAX_STAMPS: usize = 100_000;
-/// How many reports and calls may wait for the actor; who comes later waits for room.
+/// Maximum number of typing entries in all rooms.
+const MAX_TYPING: usize = 100_000;
+/// Capacity of the actor's mailbox. Senders wait while it is full.
 const MAILBOX: usize = 256;
 
-/// How fast the roster is.
+/// Intervals and timeouts of the roster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
-    /// How long a node may be silent.
+    /// Time without a report after which a node's lease expires.
     pub lease: Duration,
-    /// How long a typing stamp holds.
+    /// Time after which a typing entry that is not renewed expires.
     pub typing: Duration,
-    /// How long changes are gathered before they are told.
+    /// Interval in which changes are collected and then published.
     pub flush: Duration,
-    /// How often leases and stamps are swept and each stream hears a heartbeat.
+    /// Interval of sweeps of leases and typing entries, and of heartbeats to streams.
     pub sweep: Duration,
 }
 
-/// Who is here, for everybody who asks.
+/// The actor that owns the state of presence.
 #[derive(Debug)]
 pub struct Roster {
     state: State,
     timings: Timings,
-    /// The streams that hear updates. A stream that lagged is not in it, though it may still hold its lease.
+    /// Streams that receive updates. A stream that lagged is removed, although its lease may still be valid.
     streams: HashMap<Lease, mpsc::Sender<RosterUpdate>>,
-    /// Where its milliseconds count from.
+    /// Origin of [`Millis`].
     start: Instant,
-    /// No new stream is opened any more.
+    /// Whether new streams are refused.
     stopping: bool,
     /// Whose roster it is, for the metrics.
     deployment: String,
@@ -75,7 +75,7 @@ impl Roster {
             lease: millis(timings.lease),
             typing: millis(timings.typing),
             users: MAX_USERS,
-            stamps: MAX_STAMPS,
+            typing_entries: MAX_TYPING,
         };
         let state = State::new(limits);
         Self {
@@ -99,22 +99,22 @@ impl Roster {
         }
         let lease = self.state.open(node, users, self.now())?;
         self.streams.retain(|earlier, _| earlier.node() != lease.node());
-        // The others hear of it first, so that the newcomer's list and its diffs do not overlap.
+        // Other streams receive the change first, so that the new stream's list and its diffs do not overlap.
         self.flush();
         let (sender, updates) = mpsc::channel(QUEUE);
         self.streams.insert(lease.clone(), sender);
-        tracing::info!(node = lease.node().as_str(), online = self.state.online().len(), "node reports");
-        Ok(Opened { lease, first: updates::everything(&self.state), updates })
+        tracing::info!(node = lease.node().as_str(), online = self.state.online().len(), "node connected");
+        Ok(Opened { lease, first: updates::full(&self.state), updates })
     }
 
-    fn hear(&mut self, lease: &Lease, report: Report) -> Result<(), Error> {
+    fn apply(&mut self, lease: &Lease, report: Report) -> Result<(), Error> {
         let now = self.now();
         match report {
-            Report::Everybody(users) => self.state.replace(lease, users, now),
+            Report::Snapshot(users) => self.state.replace(lease, users, now),
             Report::Connections(user, count) => self.state.change(lease, user, count, now),
-            Report::Heartbeat => self.state.beat(lease, now),
+            Report::Heartbeat => self.state.heartbeat(lease, now),
             Report::Typing { user, room, is_typing } => {
-                self.state.beat(lease, now)?;
+                self.state.heartbeat(lease, now)?;
                 self.state.set_typing(user, room, is_typing, now)
             }
         }
@@ -123,15 +123,15 @@ impl Roster {
     fn end(&mut self, lease: &Lease) {
         self.streams.remove(lease);
         if self.state.close(lease) {
-            tracing::info!(node = lease.node().as_str(), "node left");
+            tracing::info!(node = lease.node().as_str(), "node disconnected");
         }
     }
 
-    /// Tells every stream what changed, if anything did.
+    /// Publishes the changes since the last flush to all streams.
     fn flush(&mut self) {
         let Some(diff) = self.state.take_diff() else { return };
-        for update in updates::of(diff) {
-            self.tell(&update);
+        for update in updates::from_diff(diff) {
+            self.publish(&update);
         }
         metrics::gauge!("godzilla_presence_online", "deployment" => self.deployment.clone())
             .set(self.state.online().len() as f64);
@@ -139,28 +139,25 @@ impl Roster {
 
     fn sweep(&mut self) {
         for lease in self.state.sweep(self.now()) {
-            tracing::warn!(
-                node = lease.node().as_str(),
-                "node was silent for the lease, its users are offline"
-            );
+            tracing::warn!(node = lease.node().as_str(), "lease expired, the node's users are offline");
             metrics::counter!("godzilla_presence_leases_lost_total").increment(1);
             self.streams.remove(&lease);
         }
-        self.tell(&updates::update(Update::Heartbeat(proto::presence::Heartbeat {})));
+        self.publish(&updates::update(Update::Heartbeat(proto::presence::Heartbeat {})));
         metrics::gauge!("godzilla_presence_streams", "deployment" => self.deployment.clone())
             .set(self.streams.len() as f64);
     }
 
-    /// Queues `update` for every stream. A stream whose queue is full has missed something and is ended: its node comes
-    /// back for the whole list.
-    fn tell(&mut self, update: &RosterUpdate) {
+    /// Queues `update` for every stream. A stream whose queue is full would miss the update, so it is ended. Its node reconnects
+    /// and receives the whole roster.
+    fn publish(&mut self, update: &RosterUpdate) {
         self.streams.retain(|lease, stream| {
-            let told = stream.try_send(update.clone());
-            if matches!(told, Err(mpsc::error::TrySendError::Full(_))) {
-                tracing::warn!(node = lease.node().as_str(), "stream lags, it is ended");
+            let sent = stream.try_send(update.clone());
+            if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
+                tracing::warn!(node = lease.node().as_str(), "stream lags, closing it");
                 metrics::counter!("godzilla_presence_streams_lagged_total").increment(1);
             }
-            told.is_ok()
+            sent.is_ok()
         });
     }
 }
@@ -200,7 +197,7 @@ impl Handler<Reported> for Roster {
     type Result = Result<(), Error>;
 
     fn handle(&mut self, Reported { lease, report }: Reported, _: &mut Self::Context) -> Self::Result {
-        self.hear(&lease, report)
+        self.apply(&lease, report)
     }
 }
 
@@ -238,7 +235,7 @@ impl Handler<GetTyping> for Roster {
     type Result = Vec<String>;
 
     fn handle(&mut self, _: GetTyping, _: &mut Self::Context) -> Self::Result {
-        updates::everybody_typing(&self.state)
+        updates::typing_users(&self.state)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The actor alone, spoken to as the gRPC service does.
+//! Tests of the actor with the messages that the gRPC service sends.
 
 use proto::presence::roster_update::Update;
 use tokio::time::timeout;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::roster::Connections;
 
-/// Fast enough for tests, with a lease nobody loses by accident.
+/// Short intervals, and a lease that does not expire during a test.
 const QUICK: Timings = Timings {
     lease: Duration::from_secs(60),
     typing: Duration::from_secs(60),
@@ -23,7 +23,7 @@ async fn report(roster: &Addr<Roster>, lease: &Lease, report: Report) -> Result<
     roster.send(Reported { lease: lease.clone(), report }).await.unwrap()
 }
 
-/// The next update that is not a heartbeat; none when the stream has ended.
+/// The next update that is not a heartbeat; `None` when the stream has ended.
 async fn next(opened: &mut Opened) -> Option<Update> {
     loop {
         let update =
@@ -47,7 +47,7 @@ fn strings(of: &[&str]) -> Vec<String> {
 }
 
 #[actix::test]
-async fn a_new_stream_hears_the_whole_roster_and_the_others_hear_the_difference() {
+async fn a_new_stream_receives_the_whole_roster_and_other_streams_receive_the_diff() {
     let roster = Roster::new(QUICK).start();
     let mut first = open(&roster, "n1", &["alice"]).await;
     let typing =
@@ -55,18 +55,18 @@ async fn a_new_stream_hears_the_whole_roster_and_the_others_hear_the_difference(
     report(&roster, &first.lease, typing).await.unwrap();
     let second = open(&roster, "n2", &["bob"]).await;
     let [online, typing] = &second.first[..] else { panic!("{:?}", second.first) };
-    let everybody = proto::presence::OnlineUsersResponse { usernames: strings(&["alice", "bob"]) };
-    assert_eq!(online.update, Some(Update::Online(everybody)));
+    let online_users = proto::presence::OnlineUsersResponse { usernames: strings(&["alice", "bob"]) };
+    assert_eq!(online.update, Some(Update::Online(online_users)));
     let typist = proto::presence::RoomTyping { room: "r".into(), usernames: strings(&["alice"]) };
     assert_eq!(typing.update, Some(Update::Typing(typist.clone())));
-    let mut heard = vec![next(&mut first).await.unwrap(), next(&mut first).await.unwrap()];
-    heard.sort_by_key(|update| matches!(update, Update::Typing(_)));
-    assert!(matches!(&heard[0], Update::Diff(diff) if diff.joined == ["bob"]), "{heard:?}");
-    assert_eq!(heard[1], Update::Typing(typist));
+    let mut received = vec![next(&mut first).await.unwrap(), next(&mut first).await.unwrap()];
+    received.sort_by_key(|update| matches!(update, Update::Typing(_)));
+    assert!(matches!(&received[0], Update::Diff(diff) if diff.joined == ["bob"]), "{received:?}");
+    assert_eq!(received[1], Update::Typing(typist));
 }
 
 #[actix::test]
-async fn changes_close_to_each_other_are_told_once_and_netted() {
+async fn changes_within_one_interval_are_published_as_one_net_diff() {
     let roster = Roster::new(Timings { flush: Duration::from_secs(1), ..QUICK }).start();
     let mut stream = open(&roster, "n1", &[]).await;
     for (name, count) in [("b", 1), ("a", 1), ("c", 1), ("c", 0), ("a", 2)] {
@@ -77,7 +77,7 @@ async fn changes_close_to_each_other_are_told_once_and_netted() {
 }
 
 #[actix::test]
-async fn a_node_that_falls_silent_loses_its_stream_and_its_users() {
+async fn a_node_whose_lease_expires_loses_its_stream_and_its_users() {
     let roster = Roster::new(Timings { lease: Duration::from_millis(200), ..QUICK }).start();
     let mut silent = open(&roster, "n1", &["alice"]).await;
     let mut alive = open(&roster, "n2", &["bob"]).await;
@@ -99,7 +99,7 @@ async fn a_node_that_falls_silent_loses_its_stream_and_its_users() {
 }
 
 #[actix::test]
-async fn typing_that_is_not_renewed_is_announced_as_over() {
+async fn typing_that_is_not_renewed_expires_and_is_published() {
     let roster = Roster::new(Timings { typing: Duration::from_millis(50), ..QUICK }).start();
     let mut stream = open(&roster, "n1", &[]).await;
     let call = Call::Typing { user: "eve".parse().unwrap(), room: "r".parse().unwrap(), is_typing: true };
@@ -126,27 +126,27 @@ async fn a_later_stream_of_the_node_ends_the_earlier_one() {
 }
 
 #[actix::test]
-async fn a_stream_that_does_not_read_is_ended_and_the_others_go_on() {
+async fn a_stream_that_does_not_read_is_ended_and_other_streams_continue() {
     let roster =
         Roster::new(Timings { flush: Duration::from_secs(3600), sweep: Duration::from_secs(3600), ..QUICK })
             .start();
-    let mut lazy = open(&roster, "n1", &[]).await;
+    let mut slow = open(&roster, "n1", &[]).await;
     for n in 0..=QUEUE {
-        // Opening a stream tells the others at once.
+        // Opening a stream publishes to the other streams at once.
         drop(open(&roster, &format!("other-{n}"), &[&format!("u{n}")]).await);
     }
     for _ in 0..QUEUE {
-        assert!(next(&mut lazy).await.is_some());
+        assert!(next(&mut slow).await.is_some());
     }
-    assert_eq!(next(&mut lazy).await, None);
-    let mut back = open(&roster, "n1", &[]).await;
+    assert_eq!(next(&mut slow).await, None);
+    let mut reopened = open(&roster, "n1", &[]).await;
     assert_eq!(roster.send(GetOnline).await.unwrap().len(), QUEUE + 1);
     drop(open(&roster, "last", &["zoe"]).await);
-    assert_eq!(next_diff(&mut back).await.0, strings(&["zoe"]));
+    assert_eq!(next_diff(&mut reopened).await.0, strings(&["zoe"]));
 }
 
 #[actix::test]
-async fn a_stopping_roster_ends_its_streams_and_opens_no_other() {
+async fn a_stopping_roster_ends_its_streams_and_refuses_new_streams() {
     let roster = Roster::new(QUICK).start();
     let mut stream = open(&roster, "n1", &[]).await;
     roster.send(Stop).await.unwrap();

@@ -1,5 +1,5 @@
-//! The roster in the words of the wire: the whole of it, and a diff of it. Called by the actor. No update holds more names
-//! than fit the message limit.
+//! Conversion of the roster and of diffs to protobuf updates. An update contains at most [`NAMES`] names, so it fits the message
+//! limit.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use proto::{
 
 use crate::roster::{Diff, State};
 
-/// How many names go into one update: 20,000 of 34 bytes are well below 1 MiB.
+/// Maximum number of names in one update. 20,000 names of 34 bytes are well below 1 MiB.
 const NAMES: usize = 20_000;
 
 pub(super) fn update(update: Update) -> RosterUpdate {
     RosterUpdate { update: Some(update) }
 }
 
-/// What a new stream hears first: everybody online, then who types in each room. A list that is too long for one update
-/// goes on in diffs.
-pub(super) fn everything(state: &State) -> Vec<RosterUpdate> {
+/// The whole roster for a new stream: users online, then the typing users of each room. A list that is too long for one update
+/// continues in diffs.
+pub(super) fn full(state: &State) -> Vec<RosterUpdate> {
     let mut names = state.online().map(ToString::to_string);
     let usernames: Vec<String> = names.by_ref().take(NAMES).collect();
     let mut count = usernames.len();
@@ -33,8 +33,8 @@ pub(super) fn everything(state: &State) -> Vec<RosterUpdate> {
     updates
 }
 
-/// What every stream hears of a change.
-pub(super) fn of(diff: Diff) -> Vec<RosterUpdate> {
+/// The updates of a diff.
+pub(super) fn from_diff(diff: Diff) -> Vec<RosterUpdate> {
     let mut updates = Vec::new();
     let mut joined = diff.joined.iter().map(ToString::to_string);
     let mut left = diff.left.iter().map(ToString::to_string);
@@ -47,8 +47,8 @@ pub(super) fn of(diff: Diff) -> Vec<RosterUpdate> {
     updates
 }
 
-/// Everybody who types in any room, sorted, each once.
-pub(super) fn everybody_typing(state: &State) -> Vec<String> {
+/// All users that type in any room, sorted, without duplicates.
+pub(super) fn typing_users(state: &State) -> Vec<String> {
     let users: BTreeSet<&Username> = state.typing().flat_map(|(_, users)| users).collect();
     users.into_iter().map(ToString::to_string).collect()
 }
@@ -69,11 +69,11 @@ mod tests {
     use crate::roster::{Connections, Limits};
 
     #[test]
-    fn a_list_too_long_for_one_update_goes_on_in_diffs() {
-        let mut state = State::new(Limits { lease: 1, typing: 1, users: 50_000, stamps: 1 });
-        let crowd: Connections = (0..45_000).map(|n| (format!("u{n}").parse().unwrap(), 1)).collect();
-        state.open("n1".parse().unwrap(), crowd, 0).unwrap();
-        let all = everything(&state);
+    fn a_list_too_long_for_one_update_continues_in_diffs() {
+        let mut state = State::new(Limits { lease: 1, typing: 1, users: 50_000, typing_entries: 1 });
+        let users: Connections = (0..45_000).map(|n| (format!("u{n}").parse().unwrap(), 1)).collect();
+        state.open("n1".parse().unwrap(), users, 0).unwrap();
+        let all = full(&state);
         let sizes = |updates: &[RosterUpdate]| -> Vec<(usize, u32)> {
             let size = |update: &RosterUpdate| match &update.update {
                 Some(Update::Online(online)) => (online.usernames.len(), 0),
@@ -84,6 +84,6 @@ mod tests {
         };
         assert_eq!(sizes(&all), [(20_000, 0), (20_000, 40_000), (5_000, 45_000)]);
         let diff = state.take_diff().unwrap();
-        assert_eq!(sizes(&of(diff)), [(20_000, 45_000), (20_000, 45_000), (5_000, 45_000)]);
+        assert_eq!(sizes(&from_diff(diff)), [(20_000, 45_000), (20_000, 45_000), (5_000, 45_000)]);
     }
 }

@@ -1,57 +1,58 @@
-//! How many HTTP/2 frames and bytes a connection may send. Follows the frame headers (RFC 9113 §4.1) in the bytes that a
-//! client sends, before the HTTP/2 library reads them. Pure: time is an argument. Called by [`super::incoming`].
+//! Limits of HTTP/2 frames and bytes of a connection. The meter parses frame headers (RFC 9113 §4.1) of the received bytes before
+//! the HTTP/2 library reads them. No I/O: time is an argument.
 //!
-//! Frames that carry a call have a pace: over it the connection is read more slowly. Frames that only cost time (control
-//! frames, empty ones, unknown ones) have a budget: over it the connection ends.
+//! Frames of calls have a rate limit: above it the connection is read more slowly. Frames without a call (control, empty and unknown
+//! frames) have a budget: above it the connection is closed.
 
 use std::time::{Duration, Instant};
 
 /// The client's connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
-/// The length of a frame header.
+/// Length of a frame header in bytes.
 const HEADER: usize = 9;
 
-/// Frames per second, of all types, and at once. A chat node sends a frame per change of a user's connections at most.
+/// Rate and burst of frames of all types. A chat node sends at most one frame per change of a user's connections.
 const FRAMES: Rate = Rate { per_second: 5_000.0, burst: 20_000.0 };
 
-/// Bytes per second and at once. The snapshot of a node with 100,000 users has 4 MiB.
+/// Rate and burst in bytes. The snapshot of a node with 100,000 users has 4 MiB.
 const BYTES: Rate = Rate { per_second: 8e6, burst: 32e6 };
 
-/// Frames per second and at once that carry no call. Clients send some per call (PING, WINDOW_UPDATE), so a call adds one.
+/// Rate and burst of frames without a call. Clients send such frames for each call (PING, WINDOW_UPDATE), so a call adds one to the
+/// budget.
 const CONTROL: Rate = Rate { per_second: 100.0, burst: 1_000.0 };
 
-/// How often something may happen.
+/// A rate per second and a burst.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     per_second: f64,
     burst: f64,
 }
 
-/// What is left of a rate. Below zero it is overdrawn.
+/// A token bucket. The number of tokens can become negative.
 #[derive(Debug)]
 struct Bucket {
     rate: Rate,
-    left: f64,
+    tokens: f64,
     filled: Instant,
 }
 
-/// The frames of one connection.
+/// Frame and byte limits of one connection.
 #[derive(Debug)]
 pub(super) struct Meter {
-    /// Bytes of the preface or of a frame's payload that are still to come.
+    /// Number of bytes of the preface or of a frame's payload that were not received yet.
     skip: usize,
     header: [u8; HEADER],
-    /// How much of the header has come.
-    has: usize,
-    /// Whether the first frame has begun.
+    /// Number of received bytes of the header.
+    header_length: usize,
+    /// Whether a complete frame header was received.
     has_begun: bool,
     frames: Bucket,
     bytes: Bucket,
     control: Bucket,
 }
 
-/// The connection has used up its budget of frames that carry no call.
+/// Error: the connection has exceeded its budget of frames without a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flood {
     /// The type of the last frame.
@@ -60,28 +61,28 @@ pub(super) struct Flood {
 
 impl Bucket {
     fn full(rate: Rate, now: Instant) -> Self {
-        Self { rate, left: rate.burst, filled: now }
+        Self { rate, tokens: rate.burst, filled: now }
     }
 
     fn fill(&mut self, now: Instant) {
         let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.left = (self.left + seconds * self.rate.per_second).min(self.rate.burst);
+        self.tokens = (self.tokens + seconds * self.rate.per_second).min(self.rate.burst);
         self.filled = now;
     }
 
-    /// How long until it is not overdrawn.
+    /// Time until the number of tokens is not negative.
     fn wait(&self) -> Duration {
-        Duration::from_secs_f64((-self.left).max(0.0) / self.rate.per_second)
+        Duration::from_secs_f64((-self.tokens).max(0.0) / self.rate.per_second)
     }
 }
 
 impl Meter {
-    /// The meter of a connection that opens now.
+    /// A meter for a new connection.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             skip: PREFACE,
             header: [0; HEADER],
-            has: 0,
+            header_length: 0,
             has_begun: false,
             frames: Bucket::full(FRAMES, now),
             bytes: Bucket::full(BYTES, now),
@@ -89,20 +90,20 @@ impl Meter {
         }
     }
 
-    /// Whether the client has sent its preface and the header of a frame.
+    /// Whether the client has sent its preface and a frame header.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Counts `bytes` that the client has sent. Answers how long nothing more is to be read from it.
+    /// Counts received `bytes`. Returns the time to wait before the next read.
     ///
     /// # Errors
-    /// [`Flood`] when the connection must end.
+    /// [`Flood`] when the connection must be closed.
     pub(super) fn count(&mut self, mut bytes: &[u8], now: Instant) -> Result<Duration, Flood> {
         for bucket in [&mut self.frames, &mut self.bytes, &mut self.control] {
             bucket.fill(now);
         }
-        self.bytes.left -= bytes.len() as f64;
+        self.bytes.tokens -= bytes.len() as f64;
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
@@ -110,32 +111,32 @@ impl Meter {
                 bytes = &bytes[skipped..];
                 continue;
             }
-            let taken = (HEADER - self.has).min(bytes.len());
-            self.header[self.has..self.has + taken].copy_from_slice(&bytes[..taken]);
-            self.has += taken;
+            let taken = (HEADER - self.header_length).min(bytes.len());
+            self.header[self.header_length..self.header_length + taken].copy_from_slice(&bytes[..taken]);
+            self.header_length += taken;
             bytes = &bytes[taken..];
-            if self.has == HEADER {
-                self.has = 0;
+            if self.header_length == HEADER {
+                self.header_length = 0;
                 self.frame()?;
             }
         }
         Ok(self.frames.wait().max(self.bytes.wait()))
     }
 
-    /// A header is whole.
+    /// Counts a frame whose header is complete.
     fn frame(&mut self) -> Result<(), Flood> {
         let [high, middle, low, kind, flags, ..] = self.header;
         let length = u32::from_be_bytes([0, high, middle, low]) as usize;
         self.skip = length;
         self.has_begun = true;
-        self.frames.left -= 1.0;
+        self.frames.tokens -= 1.0;
         let (frame, cost) = cost(kind, flags, length);
-        self.control.left = (self.control.left - cost).min(self.control.rate.burst);
-        if self.control.left < 0.0 { Err(Flood { frame }) } else { Ok(()) }
+        self.control.tokens = (self.control.tokens - cost).min(self.control.rate.burst);
+        if self.control.tokens < 0.0 { Err(Flood { frame }) } else { Ok(()) }
     }
 }
 
-/// The name of a frame type, and what a frame takes from the budget of frames that carry no call.
+/// The name of a frame type, and its cost for the budget of frames without a call.
 fn cost(kind: u8, flags: u8, length: usize) -> (&'static str, f64) {
     let ends_stream = flags & 0x1 != 0;
     match kind {
@@ -143,7 +144,7 @@ fn cost(kind: u8, flags: u8, length: usize) -> (&'static str, f64) {
         0 => ("empty DATA", 1.0),
         1 => ("HEADERS", -1.0),
         2 => ("PRIORITY", 1.0),
-        // Twice what its call adds: a call that is cancelled at once is work for nothing.
+        // Twice what its call adds, because a call that is cancelled at once is useless work.
         3 => ("RST_STREAM", 2.0),
         4 => ("SETTINGS", 1.0),
         5 => ("PUSH_PROMISE", 1.0),
@@ -166,7 +167,7 @@ mod tests {
         bytes
     }
 
-    /// A connection whose preface has come.
+    /// A meter that has received the preface.
     fn meter(now: Instant) -> Meter {
         let mut meter = Meter::new(now);
         assert_eq!(meter.count(&[b'P'; PREFACE], now), Ok(Duration::ZERO));
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_found_wherever_the_bytes_are_cut() {
+    fn frames_are_found_however_the_bytes_are_split() {
         let now = Instant::now();
         let stream =
             [frame(4, 0, 18), frame(1, 4, 40), frame(0, 0, 300), frame(6, 0, 8), frame(0, 1, 0)].concat();
@@ -184,13 +185,13 @@ mod tests {
             for piece in stream.chunks(size) {
                 assert_eq!(meter.count(piece, now), Ok(Duration::ZERO));
             }
-            assert_eq!((meter.skip, meter.has), (0, 0), "in pieces of {size}");
-            assert_eq!(FRAMES.burst - meter.frames.left, 5.0, "in pieces of {size}");
+            assert_eq!((meter.skip, meter.header_length), (0, 0), "in pieces of {size}");
+            assert_eq!(FRAMES.burst - meter.frames.tokens, 5.0, "in pieces of {size}");
         }
     }
 
     #[test]
-    fn every_frame_that_carries_no_call_has_a_budget() {
+    fn every_frame_type_without_a_call_has_a_budget() {
         for (kind, length) in [
             (0, 0),
             (2, 5),
@@ -212,12 +213,12 @@ mod tests {
             let sent = (0..10_000).take_while(|_| meter.count(&bytes, now).is_ok()).count();
             assert!((500..=1000).contains(&sent), "{sent} frames of type {kind} with {length} bytes");
             let later = now + Duration::from_secs(3600);
-            assert!(meter.count(&bytes, later).is_ok(), "the budget fills up again");
+            assert!(meter.count(&bytes, later).is_ok(), "the budget refills");
         }
     }
 
     #[test]
-    fn a_call_that_is_reset_at_once_has_a_budget_and_one_with_pings_has_not() {
+    fn calls_that_are_reset_at_once_have_a_budget_and_calls_with_pings_do_not() {
         let now = Instant::now();
         let (reset, pinged) =
             ([frame(1, 4, 20), frame(3, 0, 4)].concat(), [frame(1, 5, 20), frame(6, 0, 8)].concat());
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_and_bytes_have_a_pace_and_are_never_a_flood() {
+    fn calls_and_bytes_are_rate_limited_and_never_a_flood() {
         let start = Instant::now();
         for (bytes, burst, per_second) in
             [(frame(1, 5, 10), 20_000.0, 5_000.0), (frame(0, 0, 16_000), 32e6 / 16_009.0, 8e6 / 16_009.0)]
@@ -238,12 +239,12 @@ mod tests {
                 now += meter.count(&bytes, now).unwrap();
                 frames += 1.0;
             }
-            let most = burst + 10.0 * per_second + 2.0;
-            assert!((most * 0.99..most).contains(&frames), "{frames} frames in 10 s, {most} expected");
+            let limit = burst + 10.0 * per_second + 2.0;
+            assert!((limit * 0.99..limit).contains(&frames), "{frames} frames in 10 s, {limit} expected");
         }
     }
 
-    /// What a chat node sends in its busiest second: each of 4,000 users comes and goes, and acks and updates of windows.
+    /// Load of a chat node's busiest second: 4,000 users connect and disconnect; acks and window updates.
     #[test]
     fn a_busy_node_never_waits() {
         let now = Instant::now();

@@ -1,5 +1,5 @@
-//! The accept loop: at most so many connections, and a pause when the system has no more descriptors. What a connection sends
-//! is metered by [`super::flood`]. Called by the server.
+//! The accept loop: it limits the number of connections, and pauses when the system has no descriptors left. [`super::flood`] limits
+//! what a connection sends.
 
 use std::{
     io,
@@ -21,31 +21,31 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::flood::Meter;
 
-/// How long nothing is accepted after an accept failed.
+/// Pause after an accept failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may take to send its preface and its first frame. Later silence is found by keepalive pings.
+/// Timeout for the client's preface and first frame. Keepalive pings detect dead connections later.
 const BEGIN: Duration = Duration::from_secs(5);
 
-/// A connection, and the room it takes among those that may be open.
+/// A connection that counts against the limit of open connections.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct LimitedConnection {
     stream: TcpStream,
     peer: SocketAddr,
     meter: Meter,
-    /// Until the client has begun: when it must have. Then: when it is read again, if that is not now.
+    /// Before the first frame: the deadline of the first frame. After it: the time of the next read, if reads are delayed.
     timer: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Counted {
-    fn new(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Self {
+impl LimitedConnection {
+    fn new(stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
         let timer = Some(Box::pin(sleep(BEGIN)));
-        Self { stream, peer, meter: Meter::new(Instant::now()), timer, _place: place }
+        Self { stream, peer, meter: Meter::new(Instant::now()), timer, _permit: permit }
     }
 
-    /// Ready when bytes may be read.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when the connection may be read.
+    fn poll_read_allowed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(timer) = &mut self.timer else { return Poll::Ready(Ok(())) };
         let is_over = timer.as_mut().poll(cx).is_ready();
         if !self.meter.has_begun() {
@@ -56,8 +56,8 @@ impl Counted {
         Poll::Ready(Ok(()))
     }
 
-    /// Counts what was read.
-    fn note(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Counts the bytes of a read.
+    fn count(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.meter.count(bytes, Instant::now()) {
             Ok(pause) => {
                 if self.meter.has_begun() {
@@ -67,20 +67,20 @@ impl Counted {
             }
             Err(flood) => {
                 metrics::counter!("godzilla_presence_floods_total", "frame" => flood.frame).increment(1);
-                tracing::warn!(peer = %self.peer, frame = flood.frame, "a connection sends too many frames, it is closed");
+                tracing::warn!(peer = %self.peer, frame = flood.frame, "too many frames on a connection, closing it");
                 Err(io::Error::new(io::ErrorKind::ConnectionAborted, "too many frames"))
             }
         }
     }
 }
 
-/// The connections of `listener`. Over `most` at once, the next waits in the listener's backlog until one ends.
-pub(super) fn accept(listener: TcpListener, most: u32) -> impl Stream<Item = io::Result<Counted>> {
-    let places = Arc::new(Semaphore::new(most as usize));
-    stream::unfold((listener, places), |(listener, places)| async {
-        let place = Arc::clone(&places).acquire_owned().await.ok()?;
+/// The connections of `listener`. While `limit` connections are open, new ones wait in the listener's backlog.
+pub(super) fn accept(listener: TcpListener, limit: u32) -> impl Stream<Item = io::Result<LimitedConnection>> {
+    let permits = Arc::new(Semaphore::new(limit as usize));
+    stream::unfold((listener, permits), |(listener, permits)| async {
+        let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
         let (stream, peer) = next(&listener).await;
-        Some((Ok(Counted::new(stream, peer, place)), (listener, places)))
+        Some((Ok(LimitedConnection::new(stream, peer, permit)), (listener, permits)))
     })
 }
 
@@ -88,19 +88,19 @@ async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Without it answers are only slower.
+                // A failure only delays small responses.
                 let _ = stream.set_nodelay(true);
                 return (stream, peer);
             }
             Err(error) => {
-                tracing::warn!(%error, "presence cannot accept");
+                tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-impl Connected for Counted {
+impl Connected for LimitedConnection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -108,20 +108,20 @@ impl Connected for Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for LimitedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_turn(cx))?;
+        ready!(self.poll_read_allowed(cx))?;
         let before = to.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, to))?;
-        Poll::Ready(self.note(&to.filled()[before..]))
+        Poll::Ready(self.count(&to.filled()[before..]))
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for LimitedConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -1,5 +1,4 @@
-//! The presence service on the wire: the server, its limits and its end. Called by the binary, which binds the listener;
-//! calls the actor [`Roster`] through [`Service`].
+//! The gRPC server of the presence service: limits, health, reflection and shutdown. The binary binds the listener.
 
 mod flood;
 mod incoming;
@@ -25,28 +24,27 @@ use crate::{
     actor::{Ping, Roster, Stop},
 };
 
-/// The largest message that is taken, in bytes.
+/// Maximum size of a received message in bytes.
 const MAX_DECODED: usize = 64 << 10;
-/// The largest message that is sent, in bytes: the list of everybody online may be long.
+/// Maximum size of a sent message in bytes. The list of users online can be long.
 const MAX_ENCODED: usize = 1 << 20;
-/// How long a call may take; a stream only until it is open.
+/// Timeout of a call. For a stream it covers the opening only.
 const CALL: Duration = Duration::from_secs(2);
-/// How long open calls may go on when the service stops.
+/// Time that open calls have after a shutdown begins.
 const DRAIN: Duration = Duration::from_secs(5);
-/// After this long a connection is asked to come back as a new one; its open stream goes on.
+/// Maximum age of a connection. Then the client is asked to open a new one; open streams continue.
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 
-/// The names under which the health service answers: the whole server, and the presence service.
+/// Service names of the health service: the whole server, and the presence service.
 const HEALTH: [&str; 2] = ["", <PresenceServiceServer<Service> as NamedService>::NAME];
 
 /// The reflection services of both versions.
 type Reflection<S, T> = (Option<v1::ServerReflectionServer<S>>, Option<v1alpha::ServerReflectionServer<T>>);
 
-/// Runs the roster and its server on a thread of their own (an actix arbiter), so that no chat worker ever carries them.
-/// Call it within an actix system. `listener` is bound already; the service ends some time after `shutdown` does, at most
-/// 5 s later, and says through the receiver how.
+/// Runs the roster and its server on a separate thread (an actix arbiter), so that they do not use a chat worker's time. Must be
+/// called within an actix system. The service ends at most 5 s after `shutdown` completes. The receiver gets its result.
 ///
-/// The receiver fails only if the thread died, which is as bad as an error.
+/// The receiver fails only if the thread ended, which callers treat as an error.
 pub fn start<S>(
     listener: std::net::TcpListener,
     config: Config,
@@ -66,20 +64,20 @@ where
             Ok(listener) => serve(listener, of, config, shutdown).await,
             Err(error) => Err(error.into()),
         };
-        // Nobody waits for the result when the process is ending anyway.
+        // The receiver is dropped when the process ends.
         let _ = ended.send(result);
         handle.stop();
     }));
     (roster, end)
 }
 
-/// Whether `roster` runs and answers. For `/readyz`, which keeps the time.
+/// Whether the actor `roster` responds. For `/readyz`, which applies a timeout.
 pub async fn answers(roster: &Addr<Roster>) -> bool {
     roster.send(Ping).await.is_ok()
 }
 
-/// Serves `roster`, and those of other deployments, on `listener`, on the current runtime, until `shutdown` ends; open calls then have 5 s. Streams end at
-/// once and new ones are refused. Whoever calls this decides on which thread it runs; [`start`] is the usual way.
+/// Serves `roster` and the rosters of other deployments on `listener` on the current runtime until `shutdown` completes. Then open
+/// calls have 5 s, streams end at once, and new streams are refused. [`start`] runs it on a separate thread.
 pub async fn serve<S>(
     listener: TcpListener,
     roster: Addr<Roster>,
@@ -96,11 +94,11 @@ where
     }
     let (reflection, older_reflection) = reflection(&config)?;
     let router = server()
-        .add_service(refusal::Exact(presence_service(rosters.clone(), &config)))
+        .add_service(refusal::CorrectStatus(presence_service(rosters.clone(), &config)))
         .add_service(health_service)
         .add_optional_service(reflection)
         .add_optional_service(older_reflection);
-    tracing::info!(address = %listener.local_addr()?, "presence listens");
+    tracing::info!(address = %listener.local_addr()?, "presence is listening");
     let (stopping, stopped) = oneshot::channel();
     let signal = async {
         shutdown.await;
@@ -140,7 +138,7 @@ fn presence_service(rosters: Rosters, config: &Config) -> PresenceServiceServer<
         .max_encoding_message_size(MAX_ENCODED)
 }
 
-/// Reflection in both versions: many clients still ask for the older one. None unless the flag asks for it.
+/// The reflection services in both versions, because many clients use the older one. `None` unless enabled by flag.
 fn reflection(
     config: &Config,
 ) -> Result<Reflection<impl v1::ServerReflection, impl v1alpha::ServerReflection>, Error> {
@@ -155,24 +153,24 @@ fn reflection(
     Ok((Some(builder().build_v1()?), Some(builder().build_v1alpha()?)))
 }
 
-/// Says that the service is not there any more, to those who watch and to those who report. A status is cleared after it
-/// is told, because a watch goes on for as long as there is something to watch.
+/// Reports the shutdown to health watchers and to reporting nodes. The status is cleared after it is published, because a watch
+/// stays open while a status exists.
 async fn stop(mut health: HealthReporter, rosters: &Rosters) {
     for name in HEALTH {
         health.set_service_status(name, ServingStatus::NotServing).await;
         health.clear_service_status(name).await;
     }
-    // A roster that does not answer has no streams to end either.
+    // A roster that does not respond has no streams to end.
     for roster in rosters.all() {
         let _ = roster.send(Stop).await;
     }
 }
 
-/// Ends when a stopped service had its time.
+/// Completes when the time for open calls after a stop has passed.
 async fn overdue(stopped: oneshot::Receiver<()>) {
     if stopped.await.is_err() {
         return std::future::pending().await;
     }
     tokio::time::sleep(DRAIN).await;
-    tracing::warn!("presence calls were still open after the time to end");
+    tracing::warn!("presence calls were still open at the end of the drain");
 }

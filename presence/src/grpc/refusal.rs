@@ -1,5 +1,5 @@
-//! Makes two of tonic's statuses exact: a message that is too large is RESOURCE_EXHAUSTED (tonic says OUT_OF_RANGE), one
-//! that does not parse is INVALID_ARGUMENT (tonic says INTERNAL). Wrapped around the presence service; used by its stream.
+//! Corrects two status codes of tonic. A message that is too large gives RESOURCE_EXHAUSTED instead of OUT_OF_RANGE. A message that
+//! cannot be decoded gives INVALID_ARGUMENT instead of INTERNAL.
 
 use std::{
     convert::Infallible,
@@ -13,11 +13,11 @@ use tonic::{
     server::NamedService,
 };
 
-/// A gRPC service whose refusals say what was wrong.
+/// A wrapper that corrects the status codes of a gRPC service.
 #[derive(Debug, Clone)]
-pub(super) struct Exact<S>(pub S);
+pub(super) struct CorrectStatus<S>(pub S);
 
-impl<S> Service<http::Request<Body>> for Exact<S>
+impl<S> Service<http::Request<Body>> for CorrectStatus<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -31,27 +31,27 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let answer = self.0.call(request);
+        let response = self.0.call(request);
         Box::pin(async move {
-            let response = answer.await?;
+            let response = response.await?;
             let refused = Status::from_header_map(response.headers());
-            let wrong = refused.filter(|status| meant(status) != status.code());
-            Ok(wrong.map_or(response, |status| exact(status).into_http()))
+            let wrong = refused.filter(|status| correct_code(status) != status.code());
+            Ok(wrong.map_or(response, |status| correct(status).into_http()))
         })
     }
 }
 
-impl<S: NamedService> NamedService for Exact<S> {
+impl<S: NamedService> NamedService for CorrectStatus<S> {
     const NAME: &'static str = S::NAME;
 }
 
-/// `status` with the code that is meant.
-pub(super) fn exact(status: Status) -> Status {
-    let code = meant(&status);
+/// `status` with the correct code.
+pub(super) fn correct(status: Status) -> Status {
+    let code = correct_code(&status);
     if code == status.code() { status } else { Status::new(code, status.message()) }
 }
 
-fn meant(status: &Status) -> Code {
+fn correct_code(status: &Status) -> Code {
     match status.code() {
         Code::OutOfRange => Code::ResourceExhausted,
         Code::Internal if status.message().starts_with("failed to decode Protobuf message") => {

@@ -1,5 +1,5 @@
-//! A node's stream: its snapshot opens it, its reports go to the roster, the roster's updates go back. Called by the
-//! service; ends with the stream, or when the node is silent for the lease.
+//! The report stream of a node. A snapshot opens it, reports go to the roster, and updates of the roster go to the node. The stream
+//! ends when the client closes it or sends nothing for the lease time.
 
 use std::time::Duration;
 
@@ -20,23 +20,23 @@ use crate::{
     roster::{Connections, Lease, Node},
 };
 
-/// How long the roster may take to note a report.
-const NOTED: Duration = Duration::from_secs(2);
+/// Timeout of the roster for one report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Takes its node out of the roster when it is dropped, also by a panic: else the node's users stay until the lease ends.
-struct Leaving {
+/// Removes its node from the roster when it is dropped, also by a panic. Otherwise the node's users stay until the lease expires.
+struct CloseOnDrop {
     roster: Addr<Roster>,
     lease: Lease,
 }
 
-/// The parts of a snapshot that came so far.
+/// The received parts of a snapshot.
 #[derive(Debug, Default)]
 struct Parts {
     node: String,
     users: Connections,
 }
 
-/// Opens the stream that `reports` asks for and answers with its updates. The caller limits how long this may take.
+/// Opens a stream for `reports` and returns its updates. The caller applies a timeout.
 pub(super) async fn open(
     roster: Addr<Roster>,
     mut reports: Streaming<NodeReport>,
@@ -44,16 +44,16 @@ pub(super) async fn open(
 ) -> Result<impl Stream<Item = Result<RosterUpdate, Status>> + Send + use<>, Status> {
     let open = snapshot(&mut reports).await?;
     let opened = roster.send(open).await.map_err(Error::from)??;
-    tokio::spawn(listen(roster, reports, opened.lease, lease));
+    tokio::spawn(receive(roster, reports, opened.lease, lease));
     let updates = stream::iter(opened.first).chain(ReceiverStream::new(opened.updates));
     Ok(updates.map(Ok))
 }
 
-/// The snapshot that every stream begins with, all its parts.
+/// Receives the first snapshot of a stream with all its parts.
 async fn snapshot(reports: &mut Streaming<NodeReport>) -> Result<Open, Status> {
     let mut parts = Parts::default();
     loop {
-        let report = reports.message().await.map_err(refusal::exact)?.and_then(|report| report.report);
+        let report = reports.message().await.map_err(refusal::correct)?.and_then(|report| report.report);
         let Some(node_report::Report::Snapshot(snapshot)) = report else {
             return Err(Error::Report("a stream begins with a snapshot").into());
         };
@@ -65,24 +65,24 @@ async fn snapshot(reports: &mut Streaming<NodeReport>) -> Result<Open, Status> {
     }
 }
 
-/// Hands every report to the roster until there are no more, and says then that the stream has ended.
-async fn listen(roster: Addr<Roster>, mut reports: Streaming<NodeReport>, lease: Lease, silence: Duration) {
-    let leaving = Leaving { roster, lease };
-    let (roster, lease) = (&leaving.roster, &leaving.lease);
+/// Passes reports to the roster until the stream ends.
+async fn receive(roster: Addr<Roster>, mut reports: Streaming<NodeReport>, lease: Lease, max_idle: Duration) {
+    let close_on_drop = CloseOnDrop { roster, lease };
+    let (roster, lease) = (&close_on_drop.roster, &close_on_drop.lease);
     let mut parts = Parts::default();
-    while let Ok(Ok(Some(report))) = timeout(silence, reports.message()).await {
+    while let Ok(Ok(Some(report))) = timeout(max_idle, reports.message()).await {
         metrics::counter!("godzilla_presence_reports_total").increment(1);
         supervision::fault!("report");
         if let Err(error) = pass_on(roster, lease, &mut parts, report).await {
-            tracing::warn!(node = lease.node().as_str(), %error, "report refused, the stream is ended");
+            tracing::warn!(node = lease.node().as_str(), %error, "report refused, closing the stream");
             break;
         }
     }
 }
 
-impl Drop for Leaving {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        // Bounded: once per stream.
+        // Sent once per stream, so the number of messages is bounded.
         self.roster.do_send(Ended(self.lease.clone()));
     }
 }
@@ -96,15 +96,15 @@ async fn pass_on(
     let Some(report) = parts.parse(lease.node(), report)? else { return Ok(()) };
     let volatile = matches!(report, Report::Typing { .. });
     let reported = Reported { lease: lease.clone(), report };
-    let noted = timeout(NOTED, roster.send(reported)).await.map_err(|_| Error::Unavailable)?;
-    match noted? {
+    let result = timeout(REPORT_TIMEOUT, roster.send(reported)).await.map_err(|_| Error::Unavailable)?;
+    match result? {
         Err(Error::Full) if volatile => Ok(()),
         other => other,
     }
 }
 
 impl Parts {
-    /// What `report` says; none while parts of a snapshot are still to come.
+    /// Converts `report`. Returns `None` while parts of a snapshot are missing.
     fn parse(&mut self, node: &Node, report: NodeReport) -> Result<Option<Report>, Error> {
         use node_report::Report as Wire;
         Ok(Some(match report.report {
@@ -121,10 +121,10 @@ impl Parts {
                 if more {
                     return Ok(None);
                 }
-                Report::Everybody(std::mem::take(self).users)
+                Report::Snapshot(std::mem::take(self).users)
             }
-            Some(Wire::Snapshot(_)) => return Err(Error::Report("a stream speaks for one node")),
-            None => return Err(Error::Report("a report that says nothing")),
+            Some(Wire::Snapshot(_)) => return Err(Error::Report("a stream reports for one node")),
+            None => return Err(Error::Report("an empty report")),
         }))
     }
 
@@ -132,7 +132,7 @@ impl Parts {
         if self.users.is_empty() {
             self.node = snapshot.node;
         } else if self.node != snapshot.node {
-            return Err(Error::Report("a snapshot speaks for one node"));
+            return Err(Error::Report("a snapshot contains one node"));
         }
         for user in snapshot.users {
             self.users.insert(name(&user.username)?, user.count);

@@ -1,4 +1,4 @@
-//! One roster for each deployment that reports here. Asked by the service for the roster of a call.
+//! Rosters by deployment: the service keeps a separate roster for each deployment that reports to it.
 
 use std::{
     collections::HashMap,
@@ -14,39 +14,39 @@ use crate::{
     actor::{Roster, Timings},
 };
 
-/// The maximum number of deployments beside the own one.
+/// Maximum number of deployments besides the default one.
 const MAX: usize = 64;
 
-/// The maximum length of a deployment's name, in bytes.
+/// Maximum length of a deployment name in bytes.
 const MAX_NAME: usize = 32;
 
-/// See the module. Cheap to clone.
+/// The rosters of all deployments. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Rosters {
-    /// The deployment of calls that name none.
-    own: Arc<str>,
-    first: Addr<Roster>,
+    /// Deployment of calls that name none.
+    default_name: Arc<str>,
+    default_roster: Addr<Roster>,
     others: Arc<Mutex<HashMap<String, Addr<Roster>>>>,
     arbiter: ArbiterHandle,
     timings: Timings,
 }
 
 impl Rosters {
-    /// The roster `first` of the deployment `own`; others are started on `arbiter`.
-    pub fn new(own: &str, first: Addr<Roster>, arbiter: ArbiterHandle, timings: Timings) -> Self {
-        Self { own: own.into(), first, others: Arc::default(), arbiter, timings }
+    /// Uses `roster` for the deployment `name`, and starts rosters of other deployments on `arbiter`.
+    pub fn new(name: &str, roster: Addr<Roster>, arbiter: ArbiterHandle, timings: Timings) -> Self {
+        Self { default_name: name.into(), default_roster: roster, others: Arc::default(), arbiter, timings }
     }
 
-    /// The roster of the deployment that a call names; of the own one when it names none.
+    /// The roster of the deployment in a call's metadata; the default roster when the call names none.
     ///
     /// # Errors
-    /// When the name cannot be one, or there are too many deployments.
+    /// When the name is invalid, or the maximum number of deployments is reached.
     pub fn of(&self, metadata: &MetadataMap) -> Result<Addr<Roster>, Status> {
-        let Some(name) = metadata.get(DEPLOYMENT) else { return Ok(self.first.clone()) };
+        let Some(name) = metadata.get(DEPLOYMENT) else { return Ok(self.default_roster.clone()) };
         let name = name.to_str().ok().filter(|name| is_name(name));
-        let name = name.ok_or(Error::Report("the deployment has no name that can be one"))?;
-        if name == &*self.own {
-            return Ok(self.first.clone());
+        let name = name.ok_or(Error::Report("the deployment name is invalid"))?;
+        if name == &*self.default_name {
+            return Ok(self.default_roster.clone());
         }
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(roster) = others.get(name) {
@@ -55,17 +55,17 @@ impl Rosters {
         if others.len() >= MAX {
             return Err(Status::resource_exhausted("too many deployments report to this presence service"));
         }
-        tracing::info!(deployment = name, "another deployment reports here");
+        tracing::info!(deployment = name, "first report of another deployment");
         let (timings, deployment) = (self.timings, name.to_owned());
         let roster = Roster::start_in_arbiter(&self.arbiter, move |_| Roster::of(&deployment, timings));
         others.insert(name.to_owned(), roster.clone());
         Ok(roster)
     }
 
-    /// All rosters there are.
+    /// All rosters.
     pub fn all(&self) -> Vec<Addr<Roster>> {
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::once(&self.first).chain(others.values()).cloned().collect()
+        std::iter::once(&self.default_roster).chain(others.values()).cloned().collect()
     }
 }
 

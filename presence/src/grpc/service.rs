@@ -1,4 +1,4 @@
-//! The calls of `presence.proto`: names are checked here, everything else is asked of the roster. Called by tonic.
+//! The calls of `presence.proto`. They validate names and forward to the roster.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// The service for these rosters; a stream that is silent for `lease` is ended.
+    /// A service for `rosters`. A stream without reports for `lease` is ended.
     pub fn new(rosters: Rosters, lease: Duration) -> Self {
         Self { rosters, lease }
     }

@@ -1,25 +1,25 @@
-//! What changed between two looks at the roster. Written by the roster, told to every stream by the actor.
+//! The net change of the roster between two flushes. The roster records it, the actor publishes it.
 
 use std::collections::BTreeMap;
 
 use proto::{RoomName, Username};
 
-/// The net change since the last one was taken.
+/// The net change since the previous diff.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diff {
-    /// Who came online, sorted.
+    /// Users that came online, sorted.
     pub joined: Vec<Username>,
-    /// Who went offline, sorted.
+    /// Users that went offline, sorted.
     pub left: Vec<Username>,
-    /// How many are online now.
+    /// Number of users online.
     pub count: usize,
-    /// Rooms where the typists changed, and everybody typing there now, sorted; empty when the last one stopped.
+    /// Rooms whose typing users changed, with all their typing users, sorted; empty when the last user has stopped.
     pub typing: Vec<(RoomName, Vec<Username>)>,
 }
 
-/// Who went on or off since the last diff, and what they were then.
+/// Users whose state changed since the last diff, and whether they were online at that diff.
 #[derive(Debug, Default)]
-pub(super) struct Flips(BTreeMap<Username, bool>);
+pub(super) struct OnlineChanges(BTreeMap<Username, bool>);
 
 impl Diff {
     pub(super) fn is_empty(&self) -> bool {
@@ -27,13 +27,13 @@ impl Diff {
     }
 }
 
-impl Flips {
-    /// `user` was online before this change, or was not. Only the first note of an interval counts.
-    pub(super) fn note(&mut self, user: Username, was_online: bool) {
+impl OnlineChanges {
+    /// Records a change of `user`. Only the first record after a diff counts.
+    pub(super) fn record(&mut self, user: Username, was_online: bool) {
         self.0.entry(user).or_insert(was_online);
     }
 
-    /// Who is online now and was not at the last diff, and the other way round.
+    /// Returns the users that came online and those that went offline since the last diff.
     pub(super) fn take(&mut self, is_online: impl Fn(&Username) -> bool) -> (Vec<Username>, Vec<Username>) {
         let (mut joined, mut left) = (Vec::new(), Vec::new());
         for (user, was) in std::mem::take(&mut self.0) {

@@ -1,4 +1,4 @@
-//! Who speaks for a node: its name, and the number of the stream that holds its lease. Used by the roster and its actor.
+//! Node names and leases.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -8,7 +8,8 @@ use crate::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node(Arc<str>);
 
-/// One stream's right to speak for its node, until a later stream takes it over or it is silent for too long.
+/// The right of one stream to report for its node. It ends when a later stream of the node opens, or when it is not renewed in
+/// time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
     node: Node,
@@ -17,7 +18,7 @@ pub struct Lease {
 
 impl Node {
     const MAX: usize = 64;
-    /// The node under which the calls that hold no lease are counted.
+    /// The node under which calls without a lease are counted.
     const UNARY: &str = "unary";
 
     pub(super) fn unary() -> Self {
@@ -35,12 +36,12 @@ impl Lease {
         Self { node, generation }
     }
 
-    /// The standing of the calls that hold no lease; it never ends.
+    /// The lease of calls without a stream. It never expires.
     pub(super) fn unary() -> Self {
         Self::new(Node::unary(), 0)
     }
 
-    /// The node it speaks for.
+    /// The node that the stream reports for.
     pub fn node(&self) -> &Node {
         &self.node
     }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_has_a_short_printable_name_that_is_not_the_reserved_one() {
+    fn a_node_name_is_short_printable_and_not_reserved() {
         assert!("chat-1.local:3000".parse::<Node>().is_ok());
         assert!("n".repeat(64).parse::<Node>().is_ok());
         for bad in ["", "a b", "a\n", "é", "unary", &"n".repeat(65)] {

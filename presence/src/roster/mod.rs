@@ -1,5 +1,5 @@
-//! Who is online and who types, as a value: reports go in, one pending [`Diff`] comes out. Time is an argument. Owned by
-//! the actor [`crate::Roster`]; knows no clock, no network and no task.
+//! The state of presence without I/O: users online and typing users. Reports change it, [`State::take_diff`] returns the net
+//! change. Time is an argument. The actor [`crate::Roster`] owns it.
 
 mod diff;
 mod lease;
@@ -16,117 +16,118 @@ pub use self::{
     diff::Diff,
     lease::{Lease, Node},
 };
-use self::{diff::Flips, typing::Stamps};
+use self::{diff::OnlineChanges, typing::Typing};
 use crate::Error;
 
 /// Milliseconds on the caller's monotonic clock.
 pub type Millis = u64;
 
-/// How many connections each user of a node has. A count of 0 is the same as not being there.
+/// Number of connections of each user on a node. A count of 0 equals an absent user.
 pub type Connections = HashMap<Username, u32>;
 
-/// What the roster allows.
+/// Limits of the roster.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How long a node may be silent, in milliseconds.
+    /// Time without a report after which a lease expires, in milliseconds.
     pub lease: Millis,
-    /// How long a typing stamp holds, in milliseconds.
+    /// Lifetime of a typing entry, in milliseconds.
     pub typing: Millis,
-    /// How many users one node may have.
+    /// Maximum number of users of one node.
     pub users: usize,
-    /// How many typing stamps there may be in all rooms together.
-    pub stamps: usize,
+    /// Maximum number of typing entries in all rooms.
+    pub typing_entries: usize,
 }
 
-/// The truth about who is here.
+/// Users online, their nodes, and typing users.
 #[derive(Debug)]
 pub struct State {
     limits: Limits,
-    /// Counts the streams; each lease has its own number.
+    /// Number of streams so far. Each lease has a generation of its own.
     generation: u64,
-    nodes: HashMap<Node, Standing>,
-    /// Users who are online, and how many nodes hold each.
+    nodes: HashMap<Node, NodeState>,
+    /// Users online, and the number of nodes that report each.
     online: BTreeMap<Username, usize>,
-    stamps: Stamps,
-    flips: Flips,
+    typing: Typing,
+    changes: OnlineChanges,
 }
 
-/// What is known of one node.
+/// State of one node.
 #[derive(Debug)]
-struct Standing {
+struct NodeState {
     lease: Lease,
-    /// When the node last said something; none for the node without lease.
-    heard: Option<Millis>,
+    /// Time of the last report; `None` for the node without a lease.
+    last_report: Option<Millis>,
     users: Connections,
 }
 
 impl State {
     /// An empty roster.
     pub fn new(limits: Limits) -> Self {
-        let unary = Standing { lease: Lease::unary(), heard: None, users: Connections::new() };
+        let unary = NodeState { lease: Lease::unary(), last_report: None, users: Connections::new() };
         Self {
             limits,
             generation: 0,
             nodes: HashMap::from([(Node::unary(), unary)]),
             online: BTreeMap::new(),
-            stamps: Stamps::new(limits.typing, limits.stamps),
-            flips: Flips::default(),
+            typing: Typing::new(limits.typing, limits.typing_entries),
+            changes: OnlineChanges::default(),
         }
     }
 
-    /// A node opens a stream with its whole truth, which replaces what was known of it. An earlier stream of the node is
-    /// stale from now on.
+    /// A node opens a stream with a full snapshot, which replaces the node's previous state. An earlier stream of the node becomes
+    /// stale.
     pub fn open(&mut self, node: Node, users: Connections, now: Millis) -> Result<Lease, Error> {
         self.check_size(&users)?;
         self.generation += 1;
         let lease = Lease::new(node.clone(), self.generation);
-        let standing = Standing { lease: lease.clone(), heard: Some(now), users: Connections::new() };
-        let before = self.nodes.insert(node, standing).map(|standing| standing.users).unwrap_or_default();
-        self.exchange(&lease, before, users);
+        let state = NodeState { lease: lease.clone(), last_report: Some(now), users: Connections::new() };
+        let before = self.nodes.insert(node, state).map(|state| state.users).unwrap_or_default();
+        self.replace_users(&lease, before, users);
         Ok(lease)
     }
 
-    /// The node of `lease` tells its whole truth again.
+    /// Replaces all users of the node of `lease`.
     pub fn replace(&mut self, lease: &Lease, users: Connections, now: Millis) -> Result<(), Error> {
         self.check_size(&users)?;
         let before = std::mem::take(&mut self.renew(lease, now)?.users);
-        self.exchange(lease, before, users);
+        self.replace_users(lease, before, users);
         Ok(())
     }
 
-    /// `user` has `count` connections on the node of `lease` now.
+    /// Sets the number of connections of `user` on the node of `lease`.
     pub fn change(&mut self, lease: &Lease, user: Username, count: u32, now: Millis) -> Result<(), Error> {
         self.renew(lease, now)?;
         self.set(lease.node(), user, |_| count)
     }
 
-    /// The node of `lease` is alive.
-    pub fn beat(&mut self, lease: &Lease, now: Millis) -> Result<(), Error> {
+    /// Renews `lease`.
+    pub fn heartbeat(&mut self, lease: &Lease, now: Millis) -> Result<(), Error> {
         self.renew(lease, now).map(|_| ())
     }
 
-    /// The stream of `lease` has ended; its node's users go, unless a later stream speaks for the node. Answers whether it
-    /// still held.
+    /// The stream of `lease` has ended. Removes the node's users, unless a later stream replaced it. Returns whether the lease was
+    /// valid.
     pub fn close(&mut self, lease: &Lease) -> bool {
-        if *lease == Lease::unary() || self.nodes.get(lease.node()).is_none_or(|at| at.lease != *lease) {
+        if *lease == Lease::unary() || self.nodes.get(lease.node()).is_none_or(|state| state.lease != *lease)
+        {
             return false;
         }
-        let users = self.nodes.remove(lease.node()).map(|standing| standing.users).unwrap_or_default();
-        users.into_keys().for_each(|user| self.depart(user));
+        let users = self.nodes.remove(lease.node()).map(|state| state.users).unwrap_or_default();
+        users.into_keys().for_each(|user| self.remove_holder(user));
         true
     }
 
-    /// `user` has one connection more, reported by no node.
+    /// Adds a connection of `user` that no node reports.
     pub fn connected(&mut self, user: Username) -> Result<(), Error> {
         self.set(&Node::unary(), user, |count| count.saturating_add(1))
     }
 
-    /// `user` has one connection fewer of those reported by no node; none is the least.
+    /// Removes a connection of `user` that no node reports. The count does not fall below 0.
     pub fn disconnected(&mut self, user: Username) -> Result<(), Error> {
         self.set(&Node::unary(), user, |count| count.saturating_sub(1))
     }
 
-    /// `user` types in `room`, or has stopped.
+    /// Sets whether `user` types in `room`.
     pub fn set_typing(
         &mut self,
         user: Username,
@@ -135,39 +136,41 @@ impl State {
         now: Millis,
     ) -> Result<(), Error> {
         if typing {
-            return self.stamps.set(user, room, now);
+            return self.typing.set(user, room, now);
         }
-        self.stamps.clear(&user, &room);
+        self.typing.clear(&user, &room);
         Ok(())
     }
 
-    /// Drops nodes that were silent for the lease and stamps that expired. Answers with the leases lost.
+    /// Removes nodes whose lease has expired, and expired typing entries. Returns the expired leases.
     pub fn sweep(&mut self, now: Millis) -> Vec<Lease> {
-        self.stamps.expire(now);
-        let silent =
-            |at: &Standing| at.heard.is_some_and(|heard| now.saturating_sub(heard) >= self.limits.lease);
-        let lost: Vec<Lease> =
-            self.nodes.values().filter(|at| silent(at)).map(|at| at.lease.clone()).collect();
-        for lease in &lost {
+        self.typing.expire(now);
+        let is_expired = |state: &NodeState| {
+            state.last_report.is_some_and(|last| now.saturating_sub(last) >= self.limits.lease)
+        };
+        let expired = self.nodes.values().filter(|state| is_expired(state));
+        let expired: Vec<Lease> = expired.map(|state| state.lease.clone()).collect();
+        for lease in &expired {
             self.close(lease);
         }
-        lost
+        expired
     }
 
-    /// Everybody online, sorted.
+    /// All users online, sorted.
     pub fn online(&self) -> impl ExactSizeIterator<Item = &Username> {
         self.online.keys()
     }
 
-    /// Everybody typing, room by room; no room is empty.
+    /// Typing users by room. Rooms without typing users are absent.
     pub fn typing(&self) -> impl Iterator<Item = (&RoomName, Vec<&Username>)> {
-        self.stamps.rooms()
+        self.typing.rooms()
     }
 
-    /// What changed since this was last called, netted: who came and went in between is not in it. None when nothing did.
+    /// The net change since the last call. A user that came online and went offline in between is not part of it. `None` without a
+    /// change.
     pub fn take_diff(&mut self) -> Option<Diff> {
-        let (joined, left) = self.flips.take(|user| self.online.contains_key(user));
-        let diff = Diff { joined, left, count: self.online.len(), typing: self.stamps.take_changes() };
+        let (joined, left) = self.changes.take(|user| self.online.contains_key(user));
+        let diff = Diff { joined, left, count: self.online.len(), typing: self.typing.take_changes() };
         (!diff.is_empty()).then_some(diff)
     }
 
@@ -175,23 +178,23 @@ impl State {
         if users.len() > self.limits.users { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// The standing of a lease that still holds, marked as heard of now.
-    fn renew(&mut self, lease: &Lease, now: Millis) -> Result<&mut Standing, Error> {
-        let standing =
-            self.nodes.get_mut(lease.node()).filter(|at| at.lease == *lease).ok_or(Error::Stale)?;
-        standing.heard = standing.heard.map(|heard| heard.max(now));
-        Ok(standing)
+    /// Renews a valid lease and returns the state of its node.
+    fn renew(&mut self, lease: &Lease, now: Millis) -> Result<&mut NodeState, Error> {
+        let state =
+            self.nodes.get_mut(lease.node()).filter(|state| state.lease == *lease).ok_or(Error::Stale)?;
+        state.last_report = state.last_report.map(|last| last.max(now));
+        Ok(state)
     }
 
-    /// Puts `after` in the place of what the node held `before`, newcomers first, so that nobody flickers.
-    fn exchange(&mut self, lease: &Lease, before: Connections, mut after: Connections) {
+    /// Replaces the users `before` of a node with `after`. New users are added first, so that a user in both stays online.
+    fn replace_users(&mut self, lease: &Lease, before: Connections, mut after: Connections) {
         after.retain(|_, count| *count > 0);
         for user in after.keys().filter(|user| !before.contains_key(*user)) {
-            self.arrive(user.clone());
+            self.add_holder(user.clone());
         }
-        before.into_keys().filter(|user| !after.contains_key(user)).for_each(|user| self.depart(user));
-        if let Some(standing) = self.nodes.get_mut(lease.node()) {
-            standing.users = after;
+        before.into_keys().filter(|user| !after.contains_key(user)).for_each(|user| self.remove_holder(user));
+        if let Some(state) = self.nodes.get_mut(lease.node()) {
+            state.users = after;
         }
     }
 
@@ -208,31 +211,31 @@ impl State {
             users.insert(user.clone(), after)
         };
         match (before > 0, after > 0) {
-            (false, true) => self.arrive(user),
-            (true, false) => self.depart(user),
+            (false, true) => self.add_holder(user),
+            (true, false) => self.remove_holder(user),
             _ => {}
         }
         Ok(())
     }
 
-    fn arrive(&mut self, user: Username) {
+    fn add_holder(&mut self, user: Username) {
         let holders = self.online.entry(user.clone()).or_insert(0);
         *holders += 1;
         if *holders == 1 {
-            self.flips.note(user, false);
+            self.changes.record(user, false);
         }
     }
 
-    fn depart(&mut self, user: Username) {
+    fn remove_holder(&mut self, user: Username) {
         let Some(holders) = self.online.get_mut(&user) else {
-            debug_assert!(false, "who departs was online");
+            debug_assert!(false, "a removed user was online");
             return;
         };
         *holders -= 1;
         if *holders == 0 {
             self.online.remove(&user);
-            self.stamps.forget(&user);
-            self.flips.note(user, true);
+            self.typing.clear_user(&user);
+            self.changes.record(user, true);
         }
     }
 }

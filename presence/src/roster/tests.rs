@@ -1,4 +1,4 @@
-//! The roster by tables and by random histories: what it says in diffs must always add up to what it holds.
+//! Tests of the roster with tables and random histories: replayed diffs must equal its state.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { lease: 15_000, typing: 8_000, users: 3, stamps: 4 };
+const LIMITS: Limits = Limits { lease: 15_000, typing: 8_000, users: 3, typing_entries: 4 };
 
 fn user(name: &str) -> Username {
     name.parse().unwrap()
@@ -24,7 +24,7 @@ fn node(name: &str) -> Node {
     name.parse().unwrap()
 }
 
-/// What came and went since the last look.
+/// Users that came online and went offline since the last diff.
 fn moves(state: &mut State) -> (Vec<Username>, Vec<Username>) {
     state.take_diff().map(|diff| (diff.joined, diff.left)).unwrap_or_default()
 }
@@ -52,7 +52,7 @@ fn a_user_on_two_nodes_is_online_until_both_are_gone() {
 }
 
 #[test]
-fn a_later_stream_of_a_node_replaces_the_earlier_and_its_end_takes_nobody_away() {
+fn a_later_stream_replaces_the_earlier_stream_whose_end_removes_no_user() {
     let mut state = State::new(LIMITS);
     let old = state.open(node("n1"), users(&[("a", 1), ("b", 1)]), 0).unwrap();
     moves(&mut state);
@@ -60,14 +60,14 @@ fn a_later_stream_of_a_node_replaces_the_earlier_and_its_end_takes_nobody_away()
     assert_eq!(moves(&mut state), (names(&["c"]), names(&["a"])));
     assert!(!state.close(&old));
     assert!(matches!(state.change(&old, user("z"), 1, 2), Err(Error::Stale)));
-    assert!(matches!(state.beat(&old, 2), Err(Error::Stale)));
+    assert!(matches!(state.heartbeat(&old, 2), Err(Error::Stale)));
     assert_eq!(state.take_diff(), None);
     assert!(state.close(&new));
     assert_eq!(moves(&mut state), (vec![], names(&["b", "c"])));
 }
 
 #[test]
-fn a_snapshot_in_the_middle_replaces_the_nodes_truth() {
+fn a_later_snapshot_replaces_all_users_of_the_node() {
     let mut state = State::new(LIMITS);
     let lease = state.open(node("n1"), users(&[("a", 1), ("b", 3)]), 0).unwrap();
     moves(&mut state);
@@ -76,24 +76,24 @@ fn a_snapshot_in_the_middle_replaces_the_nodes_truth() {
 }
 
 #[test]
-fn a_node_that_is_silent_for_the_lease_is_lost_with_its_users() {
+fn a_node_whose_lease_expires_is_removed_with_its_users() {
     let mut state = State::new(LIMITS);
     let quiet = state.open(node("n1"), users(&[("a", 1)]), 0).unwrap();
     let alive = state.open(node("n2"), users(&[("b", 1)]), 0).unwrap();
     state.connected(user("c")).unwrap();
     moves(&mut state);
-    state.beat(&alive, 14_000).unwrap();
+    state.heartbeat(&alive, 14_000).unwrap();
     assert_eq!(state.sweep(14_999), []);
     assert_eq!(state.sweep(15_000), std::slice::from_ref(&quiet));
     assert_eq!(moves(&mut state), (vec![], names(&["a"])));
-    assert!(matches!(state.beat(&quiet, 15_001), Err(Error::Stale)));
+    assert!(matches!(state.heartbeat(&quiet, 15_001), Err(Error::Stale)));
     assert_eq!(state.sweep(29_000), [alive]);
-    assert_eq!(state.sweep(u64::MAX), [], "the calls without lease never expire");
+    assert_eq!(state.sweep(u64::MAX), [], "calls without a lease never expire");
     assert_eq!(state.online().collect::<Vec<_>>(), [&user("c")]);
 }
 
 #[test]
-fn who_comes_and_goes_between_two_looks_was_never_there() {
+fn changes_that_cancel_out_between_two_diffs_are_not_published() {
     let mut state = State::new(LIMITS);
     let lease = state.open(node("n1"), users(&[("stays", 1)]), 0).unwrap();
     moves(&mut state);
@@ -105,7 +105,7 @@ fn who_comes_and_goes_between_two_looks_was_never_there() {
 }
 
 #[test]
-fn counts_of_the_plain_calls_never_fall_below_none() {
+fn counts_of_unary_calls_do_not_fall_below_zero() {
     let mut state = State::new(LIMITS);
     for _ in 0..3 {
         state.disconnected(user("a")).unwrap();
@@ -117,7 +117,7 @@ fn counts_of_the_plain_calls_never_fall_below_none() {
 }
 
 #[test]
-fn typing_expires_and_the_expiry_is_told() {
+fn typing_expires_and_the_expiry_is_published() {
     let mut state = State::new(LIMITS);
     let lobby = RoomName::lobby();
     state.set_typing(user("b"), lobby.clone(), true, 0).unwrap();
@@ -125,7 +125,7 @@ fn typing_expires_and_the_expiry_is_told() {
     let typing = |state: &mut State| state.take_diff().map(|diff| diff.typing).unwrap_or_default();
     assert_eq!(typing(&mut state), [(lobby.clone(), names(&["a", "b"]))]);
     state.set_typing(user("b"), lobby.clone(), true, 4_000).unwrap();
-    assert_eq!(typing(&mut state), [], "a renewal is no news");
+    assert_eq!(typing(&mut state), [], "a renewal is not published");
     state.sweep(8_099);
     assert_eq!(typing(&mut state), []);
     state.sweep(8_100);
@@ -135,7 +135,7 @@ fn typing_expires_and_the_expiry_is_told() {
 }
 
 #[test]
-fn typing_stops_when_told_and_start_and_stop_in_one_interval_is_nothing() {
+fn typing_stops_on_request_and_a_start_and_stop_in_one_interval_cancel_out() {
     let mut state = State::new(LIMITS);
     let room: RoomName = "r".parse().unwrap();
     state.set_typing(user("a"), room.clone(), true, 0).unwrap();
@@ -148,7 +148,7 @@ fn typing_stops_when_told_and_start_and_stop_in_one_interval_is_nothing() {
 }
 
 #[test]
-fn the_last_connection_of_a_user_takes_the_typing_along() {
+fn typing_ends_with_the_last_connection_of_a_user() {
     let mut state = State::new(LIMITS);
     let lease = state.open(node("n1"), users(&[("a", 2)]), 0).unwrap();
     state.set_typing(user("a"), RoomName::lobby(), true, 0).unwrap();
@@ -161,7 +161,7 @@ fn the_last_connection_of_a_user_takes_the_typing_along() {
 }
 
 #[test]
-fn a_full_roster_refuses_one_more_and_keeps_what_it_has() {
+fn a_full_roster_refuses_additions_and_keeps_its_users() {
     let mut state = State::new(LIMITS);
     let four = users(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
     assert!(matches!(state.open(node("n1"), four.clone(), 0), Err(Error::Full)));
@@ -179,7 +179,7 @@ fn a_full_roster_refuses_one_more_and_keeps_what_it_has() {
     state.set_typing(user("e"), RoomName::lobby(), true, 2).unwrap();
 }
 
-/// One thing that can happen to the roster; names and nodes are small numbers so that they meet.
+/// One operation on the roster. Names and nodes are small numbers, so that operations collide.
 #[derive(Debug, Clone)]
 enum Step {
     Open(u8, Vec<(u8, u32)>),
@@ -190,33 +190,33 @@ enum Step {
     Disconnected(u8),
     Typing(u8, u8, bool),
     Wait(u64),
-    Look,
+    TakeDiff,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let crowd = || prop::collection::vec((0..6u8, 0..3u32), 0..5);
+    let users = || prop::collection::vec((0..6u8, 0..3u32), 0..5);
     prop_oneof![
-        (0..3u8, crowd()).prop_map(|(at, of)| Step::Open(at, of)),
-        (0..3u8, crowd()).prop_map(|(at, of)| Step::Replace(at, of)),
+        (0..3u8, users()).prop_map(|(at, of)| Step::Open(at, of)),
+        (0..3u8, users()).prop_map(|(at, of)| Step::Replace(at, of)),
         (0..3u8, 0..6u8, 0..3u32).prop_map(|(at, who, count)| Step::Change(at, who, count)),
         (0..3u8).prop_map(Step::Close),
         (0..6u8).prop_map(Step::Connected),
         (0..6u8).prop_map(Step::Disconnected),
         (0..6u8, 0..3u8, any::<bool>()).prop_map(|(who, room, on)| Step::Typing(who, room, on)),
         (0..20_000u64).prop_map(Step::Wait),
-        Just(Step::Look),
+        Just(Step::TakeDiff),
     ]
 }
 
-/// A second, simpler roster: every node's counts as plain numbers, and what a listener made of the diffs.
+/// A simpler model: counts of each node as numbers, and the state that a subscriber computes from diffs.
 #[derive(Default)]
 struct Model {
     now: u64,
-    /// Node (3 is the one without lease) -> when it was heard, its users.
+    /// Node (3 has no lease) -> time of the last report, users.
     nodes: HashMap<u8, (u64, HashMap<u8, u32>)>,
     leases: HashMap<u8, Lease>,
-    heard_online: BTreeSet<Username>,
-    heard_typing: BTreeMap<RoomName, Vec<Username>>,
+    online_by_diffs: BTreeSet<Username>,
+    typing_by_diffs: BTreeMap<RoomName, Vec<Username>>,
 }
 
 impl Model {
@@ -227,18 +227,18 @@ impl Model {
 
     fn apply(&mut self, state: &mut State, step: Step) {
         let name = |who: u8| user(&format!("u{who}"));
-        let crowd =
+        let connections =
             |of: &[(u8, u32)]| of.iter().map(|(who, count)| (name(*who), *count)).collect::<Connections>();
         let now = self.now;
         match step {
             Step::Open(at, of) => {
-                let lease = state.open(node(&format!("n{at}")), crowd(&of), now).unwrap();
+                let lease = state.open(node(&format!("n{at}")), connections(&of), now).unwrap();
                 self.leases.insert(at, lease);
                 self.nodes.insert(at, (now, of.into_iter().collect()));
             }
             Step::Replace(at, of) => {
                 let Some(lease) = self.leases.get(&at) else { return };
-                let held = state.replace(lease, crowd(&of), now).is_ok();
+                let held = state.replace(lease, connections(&of), now).is_ok();
                 assert_eq!(held, self.nodes.contains_key(&at));
                 self.nodes.entry(at).and_modify(|node| *node = (now, of.into_iter().collect()));
             }
@@ -246,8 +246,8 @@ impl Model {
                 let Some(lease) = self.leases.get(&at) else { return };
                 let held = state.change(lease, name(who), count, now).is_ok();
                 assert_eq!(held, self.nodes.contains_key(&at));
-                if let Some((heard, users)) = self.nodes.get_mut(&at) {
-                    *heard = now;
+                if let Some((last_report, users)) = self.nodes.get_mut(&at) {
+                    *last_report = now;
                     users.insert(who, count);
                 }
             }
@@ -271,47 +271,51 @@ impl Model {
                 self.now += time;
                 state.sweep(self.now);
                 let now = self.now;
-                self.nodes.retain(|at, (heard, _)| *at == 3 || now - *heard < 15_000);
+                self.nodes.retain(|at, (last_report, _)| *at == 3 || now - *last_report < 15_000);
             }
-            Step::Look => self.listen(state),
+            Step::TakeDiff => self.take_diff(state),
         }
     }
 
-    /// Takes the diff as a listener does, and compares what it makes of it with the truth.
-    fn listen(&mut self, state: &mut State) {
+    /// Applies the diff as a subscriber does, and compares the result with the roster.
+    fn take_diff(&mut self, state: &mut State) {
         if let Some(diff) = state.take_diff() {
             assert!(diff.joined.is_sorted() && diff.left.is_sorted());
             for name in diff.joined {
-                assert!(self.heard_online.insert(name), "joined twice");
+                assert!(self.online_by_diffs.insert(name), "joined twice");
             }
             for name in diff.left {
-                assert!(self.heard_online.remove(&name), "left without having joined");
+                assert!(self.online_by_diffs.remove(&name), "left without having joined");
             }
-            assert_eq!(diff.count, self.heard_online.len());
+            assert_eq!(diff.count, self.online_by_diffs.len());
             for (room, typists) in diff.typing {
                 assert!(typists.is_sorted());
                 if typists.is_empty() {
-                    assert!(self.heard_typing.remove(&room).is_some(), "stopped without having typed");
+                    assert!(self.typing_by_diffs.remove(&room).is_some(), "stopped without having typed");
                 } else {
-                    assert_ne!(self.heard_typing.insert(room, typists.clone()), Some(typists), "no news");
+                    assert_ne!(
+                        self.typing_by_diffs.insert(room, typists.clone()),
+                        Some(typists),
+                        "unchanged"
+                    );
                 }
             }
         }
-        assert_eq!(self.heard_online, state.online().cloned().collect());
+        assert_eq!(self.online_by_diffs, state.online().cloned().collect());
         let typing = state.typing().map(|(room, users)| (room.clone(), users.into_iter().cloned().collect()));
-        assert_eq!(self.heard_typing, typing.collect::<BTreeMap<_, Vec<_>>>());
+        assert_eq!(self.typing_by_diffs, typing.collect::<BTreeMap<_, Vec<_>>>());
     }
 }
 
 proptest! {
     #[test]
-    fn diffs_replayed_equal_the_truth_after_any_history(steps in prop::collection::vec(step(), 0..80)) {
-        let mut state = State::new(Limits { users: 100, stamps: 100, ..LIMITS });
+    fn replayed_diffs_equal_the_roster_after_any_history(steps in prop::collection::vec(step(), 0..80)) {
+        let mut state = State::new(Limits { users: 100, typing_entries: 100, ..LIMITS });
         let mut model = Model::default();
         for step in steps {
             model.apply(&mut state, step);
             prop_assert_eq!(model.online(), state.online().cloned().collect());
         }
-        model.listen(&mut state);
+        model.take_diff(&mut state);
     }
 }

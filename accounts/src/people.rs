@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::{
     Creation, Error, Password, User, Users,
     level::Level,
-    pool::{self, Checked, Pool},
+    pool::{self, Checked, Pool, queue::Lane},
 };
 
 /// How long a login waits for its user's new hash to be stored.
@@ -54,14 +54,14 @@ impl People {
         &self.nobody
     }
 
-    /// Registers `username`, unless it is taken in any case of its letters.
-    pub async fn register(&self, username: &Username, password: Password) -> Result<(), Error> {
+    /// Registers `username` for the client `from`, unless it is taken in any case of its letters.
+    pub async fn register(&self, username: &Username, password: Password, from: Lane) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;
         if self.users.find(&username.key()).await?.is_some() {
             return Err(Error::Exists);
         }
-        let hash = self.registrations.hash(password).await?;
+        let hash = self.registrations.hash(from, password).await?;
         self.sessions.close_all(username).await?;
         match self.users.create(username, &hash).await? {
             Creation::Created => Ok(()),
@@ -69,15 +69,21 @@ impl People {
         }
     }
 
-    /// Opens a session, always a new one, in place of those of `old`. A name that cannot be a user's and a password that cannot
+    /// Opens a session for the client `from`, always a new one, in place of those of `old`. A name that cannot be a user's and a password that cannot
     /// be one are told from each other by nobody, and a user that does not exist takes as long as one that does.
-    pub async fn login(&self, username: &str, password: &str, old: &[Token]) -> Result<Token, Error> {
+    pub async fn login(
+        &self,
+        username: &str,
+        password: &str,
+        old: &[Token],
+        from: Lane,
+    ) -> Result<Token, Error> {
         let username: Username = username.parse().map_err(|_| Error::InvalidCredentials)?;
         let password = Password::new(password).map_err(|_| Error::InvalidCredentials)?;
         let user = self.users.find(&username.key()).await?;
         let hash = user.as_ref().map_or(&self.nobody, |user| &user.hash).clone();
         let level = self.level.with(pool::cost_of(&hash)?, &*self.users).await;
-        let checked = self.pool.verify(password, hash, level).await?;
+        let checked = self.pool.verify(from, password, hash, level).await?;
         let (Some(user), Checked::Match { renewed }) = (user, checked) else {
             return Err(Error::InvalidCredentials);
         };

@@ -50,7 +50,8 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub login_burst: u32,
 
-    /// KiB of large answers that may wait for clients to read them, over all clients; one more is answered 503
+    /// KiB of large answers that may wait for clients to read them, over all clients, an eighth of it for one user and half of
+    /// it for one client address; one more is answered 503
     #[arg(long, env = "GODZILLA_UNREAD_ANSWERS", value_name = "KIB", default_value_t = 65_536,
           value_parser = unread)]
     pub unread_answers: usize,

@@ -243,108 +243,99 @@ async fn a_websocket_handshake_behind_other_requests_opens_a_socket_that_stays()
     }
 }
 
-/// What proxies, load balancers and typed clients send, with the answer that each gets.
+/// A request as somebody's proxy or client sends it: what it is, its bytes, the status of the answer.
+type Form = (&'static str, Vec<u8>, u16);
+
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// A request whose connection ends with the answer.
+fn once(line: &str, host: &str, more: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n")
+}
+
+/// A message in the room `den`.
+fn posted(text: &str, more: &str) -> String {
+    let body = json!({ "text": text }).to_string();
+    let length = format!("{JSON}{more}Content-Length: {}\r\n", body.len());
+    once("POST /rooms/den/messages", "chat.example", &length) + &body
+}
+
+/// Bodies and their absence.
+fn forms_of_bodies(cookie: &str, login: &str) -> Vec<Form> {
+    let polling = "GET /socket.io/?EIO=4&transport=polling";
+    let chunked = |line: &str, body: &str| once(line, "a", &format!("{cookie}{CHUNKED}")) + body;
+    let marked = format!("\u{feff}{login}");
+    let pieces = marked.bytes().flat_map(|byte| [&b"1\r\n"[..], &[byte], b"\r\n"].concat());
+    let head = once("POST /user/login", "a", &format!("{JSON}{CHUNKED}")).into_bytes();
+    let in_pieces = head.into_iter().chain(pieces).chain(*b"0\r\n\r\n").collect();
+    let empty = once("GET /rooms", "a", &format!("{cookie}{JSON}Content-Length: 0\r\n"));
+    let old = |text: String| text.replace("HTTP/1.1", "HTTP/1.0");
+    let unbounded = format!("POST /user/login HTTP/1.0\r\nHost: a\r\n{JSON}\r\n{login}");
+    let texts = [
+        ("GET with an empty chunked body", chunked("GET /user/me", "0\r\n\r\n"), 200),
+        ("HEAD with an empty chunked body", chunked("HEAD /healthz", "0\r\n\r\n"), 200),
+        ("poll with an empty chunked body", chunked(polling, "0\r\n\r\n"), 200),
+        ("GET with a chunked body", chunked("GET /user/me", "1\r\nx\r\n0\r\n\r\n"), 400),
+        ("poll with a chunked body", chunked(polling, "1\r\nx\r\n0\r\n\r\n"), 400),
+        ("GET with an empty body and a type", empty, 200),
+        ("HTTP/1.0 GET", old(once("GET /user/me", "a", cookie)), 200),
+        ("HTTP/1.0 GET without a Host", "GET /healthz HTTP/1.0\r\n\r\n".to_owned(), 200),
+        ("HTTP/1.0 POST", old(posted("of 1.0", cookie)), 201),
+        ("HTTP/1.0 POST until the connection ends", unbounded, 411),
+        ("HTTP/1.0 POST without a body", "POST /user/logout HTTP/1.0\r\nHost: a\r\n\r\n".to_owned(), 411),
+        ("a byte order mark", request("POST /user/login", "Connection: close\r\n", &marked), 200),
+        ("Expect", posted("expected", &format!("{cookie}Expect: 100-continue\r\n")), 100),
+        (
+            "a charset in quotes",
+            posted("quoted", cookie).replace("json\r\n", "json;charset=\"UTF-8\"\r\n"),
+            201,
+        ),
+    ];
+    let mut forms: Vec<Form> = texts.map(|(what, text, status)| (what, text.into_bytes(), status)).into();
+    forms.push(("a byte order mark in pieces", in_pieces, 200));
+    forms
+}
+
+/// Targets, hosts and headers.
+fn forms_of_heads(cookie: &str) -> Vec<Form> {
+    let me = |target: &str, host: &str| once(&format!("GET {target}"), host, cookie);
+    let with = |more: &str| request("GET /user/me", &format!("{cookie}{more}"), "");
+    let from = |origin: &str| posted(origin, &format!("{cookie}Origin: {origin}\r\n"));
+    let empty =
+        "Accept:\r\nUser-Agent: \r\nX-Forwarded-For:\r\nUpgrade:\r\nAuthorization:\r\nConnection: close\r\n";
+    let texts = [
+        ("an absolute target", me("http://chat.example/user/me", "chat.example"), 200),
+        ("an absolute target with a port", me("http://a:8080/user/me", "a:8080"), 200),
+        ("an absolute target with the usual port", me("http://a/user/me", "a:80"), 200),
+        ("an absolute target in capitals", me("HTTP://CHAT.example/user/me", "chat.example"), 200),
+        ("an absolute target over TLS", me("https://chat.example/user/me", "chat.example"), 200),
+        ("an absolute target of another host", me("http://other.example/user/me", "chat.example"), 400),
+        ("a trailing dot", me("/user/me", "chat.example."), 200),
+        ("an IPv6 host", me("/user/me", "[::1]:8080"), 200),
+        ("an IPv6 host with a zone", me("/user/me", "[fe80::1%25eth0]:8080"), 200),
+        ("an IPv6 host with a bare zone", me("/user/me", "[fe80::1%eth0]"), 200),
+        ("empty values", with(empty), 200),
+        ("keep-alive, Upgrade", with("Connection: keep-alive, close\r\nConnection: Upgrade\r\n"), 200),
+        ("close, Upgrade", with("Connection: close, Upgrade\r\nUpgrade: h2c\r\n"), 200),
+        ("an origin in capitals", from("HTTP://CHAT.EXAMPLE"), 201),
+        ("an origin with the usual port", from("http://chat.example:80"), 201),
+    ];
+    texts.map(|(what, text, status)| (what, text.into_bytes(), status)).into()
+}
+
 #[tokio::test]
 async fn requests_in_the_forms_of_proxies_and_typed_clients_are_taken() {
     let stage = Stage::opens().await;
     let alice = stage.person("alice").await;
     alice.creates_room("den", false).await;
     let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
-    let login = alice.credentials().to_string();
-    let marked = format!("\u{feff}{login}");
-    let chunked = "Transfer-Encoding: chunked\r\n";
-    let json = "Content-Type: application/json\r\n";
-    let head = |line: &str, host: &str, more: &str| {
-        format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{cookie}{more}\r\n")
-    };
-    let host = "chat.example";
-    let polling = "GET /socket.io/?EIO=4&transport=polling";
-    let post = |text: &str, more: &str| {
-        let body = json!({ "text": text }).to_string();
-        let length = format!("{json}{more}Content-Length: {}\r\n", body.len());
-        head("POST /rooms/den/messages", host, &length) + &body
-    };
-    let table: Vec<(&str, String, u16)> = vec![
-        ("GET with an empty chunked body", head("GET /user/me", host, chunked) + "0\r\n\r\n", 200),
-        ("HEAD with an empty chunked body", head("HEAD /healthz", host, chunked) + "0\r\n\r\n", 200),
-        ("poll with an empty chunked body", head(polling, host, chunked) + "0\r\n\r\n", 200),
-        ("GET with a chunked body", head("GET /user/me", host, chunked) + "1\r\nx\r\n0\r\n\r\n", 400),
-        ("poll with a chunked body", head(polling, host, chunked) + "1\r\nx\r\n0\r\n\r\n", 400),
-        (
-            "GET with an empty body and a type",
-            head("GET /rooms", host, &format!("{json}Content-Length: 0\r\n")),
-            200,
-        ),
-        ("HTTP/1.0 GET", head("GET /user/me", host, "").replace("HTTP/1.1", "HTTP/1.0"), 200),
-        ("HTTP/1.0 GET without a Host", "GET /healthz HTTP/1.0\r\n\r\n".into(), 200),
-        ("HTTP/1.0 POST", post("of 1.0", "").replace("HTTP/1.1", "HTTP/1.0"), 201),
-        (
-            "HTTP/1.0 POST until the connection ends",
-            format!("POST /user/login HTTP/1.0\r\nHost: a\r\n{json}\r\n{login}"),
-            411,
-        ),
-        ("HTTP/1.0 POST without any body", "POST /user/logout HTTP/1.0\r\nHost: a\r\n\r\n".into(), 411),
-        ("a byte order mark", request("POST /user/login", "Connection: close\r\n", &marked), 200),
-        (
-            "a byte order mark in pieces",
-            format!(
-                "{}1\r\n\u{0}",
-                head("POST /user/login", host, &format!("{json}{chunked}")).replace(&cookie, "")
-            ),
-            200,
-        ),
-        ("Expect", post("expected", "Expect: 100-continue\r\n"), 100),
-        ("an absolute target", head(&format!("GET http://{host}/user/me"), host, ""), 200),
-        ("an absolute target with a port", head("GET http://a:8080/user/me", "a:8080", ""), 200),
-        (
-            "an absolute target with the usual port",
-            head(&format!("GET http://{host}/user/me"), "chat.example:80", ""),
-            200,
-        ),
-        ("an absolute target in capitals", head("GET HTTP://CHAT.example/user/me", host, ""), 200),
-        ("an absolute target over TLS", head(&format!("GET https://{host}/user/me"), host, ""), 200),
-        ("an absolute target of another host", head("GET http://other.example/user/me", host, ""), 400),
-        ("a trailing dot", head("GET /user/me", "chat.example.", ""), 200),
-        ("an IPv6 host", head("GET /user/me", "[::1]:8080", ""), 200),
-        ("an IPv6 host with a zone", head("GET /user/me", "[fe80::1%25eth0]:8080", ""), 200),
-        ("an IPv6 host with a bare zone", head("GET /user/me", "[fe80::1%eth0]", ""), 200),
-        (
-            "empty values",
-            head(
-                "GET /user/me",
-                host,
-                "Accept:\r\nUser-Agent: \r\nX-Forwarded-For:\r\nUpgrade:\r\nAuthorization:\r\n",
-            ),
-            200,
-        ),
-        (
-            "keep-alive, Upgrade",
-            request(
-                "GET /user/me",
-                &format!("{cookie}Connection: keep-alive, close\r\nConnection: Upgrade\r\n"),
-                "",
-            ),
-            200,
-        ),
-        (
-            "close, Upgrade",
-            request("GET /user/me", &format!("{cookie}Connection: close, Upgrade\r\nUpgrade: h2c\r\n"), ""),
-            200,
-        ),
-        ("an origin in capitals", post("capitals", "Origin: HTTP://CHAT.EXAMPLE\r\n"), 201),
-        ("an origin with the usual port", post("port", "Origin: http://chat.example:80\r\n"), 201),
-        ("a charset in quotes", post("quoted", "").replace("json\r\n", "json;charset=\"UTF-8\"\r\n"), 201),
-    ];
+    let bodies = forms_of_bodies(&cookie, &alice.credentials().to_string());
     let mut wrong = Vec::new();
-    for (what, sent, expected) in table {
+    for (what, sent, expected) in bodies.into_iter().chain(forms_of_heads(&cookie)) {
         let mut client = Client::opens(&stage).await;
-        if let Some(head) = sent.strip_suffix("1\r\n\u{0}") {
-            let bytes: Vec<u8> =
-                marked.bytes().flat_map(|b| [&b"1\r\n"[..], &[b], b"\r\n"].concat()).collect();
-            client.stream.write_all(&[head.as_bytes(), &bytes, b"0\r\n\r\n"].concat()).await.expect("open");
-        } else {
-            client.sends(&sent).await;
-        }
+        client.stream.write_all(&sent).await.expect("an open connection");
         let answer = client.rest().await;
         let has_words = expected < 400 || answer.contains("\"status\":\"error\"");
         let goes_on = expected != 100 || answer.contains("HTTP/1.1 201");

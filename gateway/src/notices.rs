@@ -223,12 +223,12 @@ mod tests {
     fn invented_origins_take_no_memory_and_hide_no_others() {
         let (notices, now) = (Notices::default(), Instant::now());
         let shown = |n: usize, by, is_near| notices.admits_origin(&n.to_string(), by, is_near, now);
-        for n in 0..140 {
+        for n in 0..2 * MOST {
             assert_eq!(shown(n, client(1), false), n < OF_ONE, "{n}");
         }
-        assert!(shown(1_000, client(2), false), "another client");
-        assert!(shown(1_001, client(1), true), "the server's host");
-        for n in 2_000..2_000 + 10 * MOST {
+        assert!(shown(10_000, client(2), false), "another client");
+        assert!(shown(10_001, client(1), true), "the server's host");
+        for n in 20_000..20_000 + 10 * MOST {
             shown(n, client(n), false);
             shown(n + 100_000, client(n), true);
         }

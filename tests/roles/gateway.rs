@@ -15,6 +15,7 @@ use testbed::{Mongo, Redis};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream as Stream},
+    sync::mpsc,
 };
 
 use super::{KEY, Role, key_file};
@@ -47,14 +48,38 @@ async fn head(stream: &mut Stream) -> String {
     String::from_utf8(head).expect("a head is text")
 }
 
+/// The connections to a chat node, each with the head of its first request. Those by which the gateway asks whether the node answers are
+/// answered here.
+fn plays(node: TcpListener) -> mpsc::Receiver<(Stream, String)> {
+    let (connections, received) = mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = node.accept().await {
+            let connections = connections.clone();
+            tokio::spawn(async move {
+                let mut asked = head(&mut stream).await;
+                while asked.starts_with("GET /healthz ") {
+                    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                    stream.write_all(answer).await.expect("an open connection");
+                    asked = head(&mut stream).await;
+                }
+                _ = connections.send((stream, asked)).await;
+            });
+        }
+    });
+    received
+}
+
 /// Alice's WebSocket through the gateway: her end and the node's, which has found her name signed.
-async fn joined(gateway: &Role, node: &TcpListener, token: &str) -> (Stream, Stream) {
+async fn joined(
+    gateway: &Role,
+    node: &mut mpsc::Receiver<(Stream, String)>,
+    token: &str,
+) -> (Stream, Stream) {
     let target = "/socket.io/?EIO=4&transport=websocket&sid=0a.chat-1";
     let mut client = Stream::connect(gateway.address).await.expect("the gateway listens");
     let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nCookie: auth_token={token}\r\n{HANDSHAKE}");
     client.write_all(request.as_bytes()).await.expect("an open connection");
-    let (mut peer, _) = soon("a connection", node.accept()).await.expect("the gateway connects");
-    let asked = head(&mut peer).await;
+    let (mut peer, asked) = soon("a connection", node.recv()).await.expect("the gateway connects");
     let signed = asked.lines().find_map(|line| line.strip_prefix(&format!("{HEADER}: ")));
     let key = Key::new(KEY.as_bytes()).expect("a long key");
     let target = Target { method: "GET", path: target };
@@ -86,6 +111,7 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
     assert!(status == 503 && why.contains("chat does not answer"), "{status} {why}");
     let node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     announces(&redis, "chat-1", node.local_addr().expect("a bound socket"));
+    let mut node = plays(node);
     gateway.becomes_ready();
 
     let alice = json!({ "username": "alice", "password": "correct horse" });
@@ -100,7 +126,7 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
     assert_eq!(me.json(), json!({ "username": "alice" }));
     gateway.asks(Request::get("/user/me").header(HEADER, "1:alice:0:9:00")).await.expect_refusal(401);
 
-    let (mut client, mut peer) = joined(&gateway, &node, &token).await;
+    let (mut client, mut peer) = joined(&gateway, &mut node, &token).await;
     peer.write_all(b"hello").await.expect("an open connection");
     let mut hello = [0; 5];
     soon("hello", client.read_exact(&mut hello)).await.expect("an open connection");

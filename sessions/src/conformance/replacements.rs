@@ -47,13 +47,11 @@ pub(super) async fn a_replaced_session_ends_at_the_first_use_of_the_new_one(
     }
     let old = sessions.open(&alice).await?;
     let mut closings = sessions.closings();
-    let (one, two) =
-        (sessions.replace(&alice, &[old.clone()]).await?, sessions.replace(&alice, &[old.clone()]).await?);
-    assert_eq!(
-        closings.recv().await,
-        Ok(Closing::crowded(crowd[0].id())),
-        "the second login is one too many"
+    let (one, two) = (
+        sessions.replace(&alice, std::slice::from_ref(&old)).await?,
+        sessions.replace(&alice, std::slice::from_ref(&old)).await?,
     );
+    assert_eq!(closings.recv().await, Ok(Closing::crowded(crowd[0].id())), "the second login is one too many");
     if superseded {
         sessions.supersede(&one.id()).await?;
         assert_eq!(closings.recv().await, Ok(Closing::replaced(old.id())));
@@ -82,7 +80,7 @@ pub(super) async fn a_logout_ends_both_sides_of_a_replacement(
     let alice = user("alice");
     for shows_new in [false, true] {
         let (old, kept) = (sessions.open(&alice).await?, sessions.open(&alice).await?);
-        let first = sessions.replace(&alice, &[old.clone()]).await?;
+        let first = sessions.replace(&alice, std::slice::from_ref(&old)).await?;
         let new = sessions.replace(&alice, &[old.clone(), Token::generate()?]).await?;
         if superseded {
             sessions.supersede(&new.id()).await?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     config::{runs, text},
@@ -287,7 +287,8 @@ async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() 
     let more = [&fixed[..], &slow, &[folder.to_str().expect("our own path")]].concat();
     let started = Started::start("ulimit -n 256; ", "serve", &more, data.path(), &[]);
     // More than the limit, from several addresses, each in the middle of a request; those that are not accepted wait in the backlog.
-    let login = "POST /user/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
+    let login =
+        "POST /user/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
     let clients = crowd(started.address, &[1, 2, 3, 4], 100, login).await;
     let until = Instant::now() + PATIENCE;
     loop {
@@ -310,8 +311,17 @@ async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() 
 async fn idle_connections_of_one_address_make_room_for_others_and_for_its_own_requests() {
     let data = TempDir::new().expect("a temporary directory");
     let folder = data.path().join("data");
-    let more = ["--presence-listen", "127.0.0.1:0", "--data-dir", folder.to_str().expect("our own path")];
+    let fixed = ["--presence-listen", "127.0.0.1:0", "--allow-token-clients", "--connect-timeout", "60s"];
+    let more =
+        [&fixed[..], &["--ping-interval", "60s", "--data-dir", folder.to_str().expect("our own path")]]
+            .concat();
     let started = Started::start("ulimit -n 256; ", "serve", &more, data.path(), &[]);
+    let upgrade = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let mut socket = crowd(started.address, &[7], 1, upgrade).await.remove(0);
+    let mut opened = [0; 12];
+    socket.read_exact(&mut opened).await.expect("an answer");
+    assert_eq!(&opened, b"HTTP/1.1 101");
     // How clients keep connections that they do not use: after an answer, before the first request, and within a head.
     for text in ["GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "", "GET /healthz HTTP/1.1\r\nHost: "] {
         let clients = crowd(started.address, &[1, 2, 3], 150, text).await;
@@ -321,5 +331,10 @@ async fn idle_connections_of_one_address_make_room_for_others_and_for_its_own_re
         }
         assert_eq!(started.admin("/livez").await.0, 200);
         drop(clients);
+    }
+    // A WebSocket that sends nothing is not idle.
+    let mut rest = [0; 4_096];
+    while let Ok(count) = socket.try_read(&mut rest) {
+        assert!(count > 0, "the WebSocket is closed");
     }
 }

@@ -3,8 +3,10 @@
 //!
 //! What `actix_web::HttpServer` does, by hand, because that takes plain TCP connections only and reads ahead what pipelines bring.
 
+mod connections;
 mod head_by_head;
 mod offers;
+mod unfinished;
 
 use std::{
     any::Any,
@@ -19,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{HttpService, Protocol, Request, Response, body::MessageBody};
+use actix_http::{HttpService, Protocol, Request, Response, body::MessageBody, error::DispatchError};
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
 };
@@ -31,14 +33,14 @@ use actix_web::{
 };
 use futures_util::FutureExt;
 
-use gateway::Hangup;
+use gateway::{Hangup, Network};
 use proto::Refusal;
 
-use self::head_by_head::HeadByHead;
+use self::{connections::Connections, head_by_head::HeadByHead};
 use crate::{descriptors, heartbeat, supervision};
 
 /// How long a connection between two roles may stay open between two requests. The gateway closes its own sooner.
-pub const INNER_KEEP_ALIVE: Duration = Duration::from_secs(10);
+const INNER_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
 const DISCONNECT: Duration = Duration::from_secs(1);
@@ -47,10 +49,13 @@ const DISCONNECT: Duration = Duration::from_secs(1);
 const BLOCKING: usize = 8;
 
 /// What the roles want different.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// How long a request head may take.
     pub head: Duration,
+    /// The trusted proxies of a server that clients reach: it shares connections among addresses, see [`connections`]. None for a
+    /// server behind gateways. Its requests pass a [`gateway::Door`], which counts them.
+    pub trusted_proxies: Option<Vec<Network>>,
     /// How long a connection may stay open between two requests.
     pub keep_alive: Duration,
     /// Whether a client that closes its sending side after a request gets the answer. Where it does, requests that wait for events
@@ -62,6 +67,14 @@ pub struct Settings {
     pub descriptors: u64,
     /// What is done with a new connection: a `TcpStream`.
     pub on_connect: fn(&dyn Any, &mut Extensions),
+}
+
+impl Settings {
+    /// Of a server behind gateways, see [`Settings`].
+    pub fn inner(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
+        let (keep_alive, half_closed, descriptors) = (INNER_KEEP_ALIVE, false, 1);
+        Self { head, trusted_proxies: None, keep_alive, half_closed, drain, descriptors, on_connect }
+    }
 }
 
 /// A server on `listener` with the application that `factory` makes for each worker; it runs when it is spawned.
@@ -83,8 +96,11 @@ where
     let builder = Server::build().workers(threads);
     let stopped = builder.graceful_shutdown_signal();
     let address = listener.local_addr()?;
+    let most = descriptors::connections(threads, settings.descriptors);
+    let connections =
+        settings.trusted_proxies.clone().map(|trusted| Connections::new(most * threads, trusted));
     let builder = builder
-        .max_concurrent_connections(descriptors::connections(threads, settings.descriptors))
+        .max_concurrent_connections(most)
         .worker_max_blocking_threads(BLOCKING)
         .shutdown_timeout(settings.drain)
         .disable_signals();
@@ -118,15 +134,22 @@ where
                 (settings.on_connect)(io.get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
+        let connections = connections.clone();
         fn_service(move |io: TcpStream| {
             let _ = &alive;
             supervision::fault!("http worker");
-            async move {
-                // One that is gone already shows in what is read.
-                let _ = io.set_nodelay(true);
-                let peer = io.peer_addr().ok();
-                Ok((HeadByHead::new(io, settings.head), Protocol::Http1, peer))
-            }
+            // One that is gone already shows in what is read.
+            let _ = io.set_nodelay(true);
+            let peer = io.peer_addr().ok();
+            let io = HeadByHead::new(io, settings.head);
+            let io = match &connections {
+                None => Ok(io),
+                Some(connections) => match connections.admit(peer, io.hangup().open()) {
+                    Some(place) => Ok(io.at(place)),
+                    None => Err(DispatchError::DisconnectTimeout),
+                },
+            };
+            async move { Ok((io?, Protocol::Http1, peer)) }
         })
         .and_then(http)
     })?;
@@ -206,14 +229,7 @@ mod tests {
     fn a_worker_that_stands_still_is_named_by_livez_and_readyz_until_it_runs_again() {
         System::new().block_on(async {
             let ((front, address), (operators, admin)) = (listener(), listener());
-            let settings = Settings {
-                head: Duration::from_secs(5),
-                keep_alive: INNER_KEEP_ALIVE,
-                half_closed: false,
-                drain: 1,
-                descriptors: 1,
-                on_connect: |_, _| (),
-            };
+            let settings = Settings::inner(Duration::from_secs(5), 1, |_, _| ());
             let blocks = || async {
                 GATE.wait();
                 HttpResponse::Ok().finish()

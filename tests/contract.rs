@@ -215,3 +215,17 @@ fn is_timestamp(value: &Value) {
         .collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{value}");
 }
+
+#[tokio::test]
+async fn registrations_and_logins_of_one_address_have_a_rate_and_those_of_others_are_not_concerned() {
+    let stage = Stage::opens_with(&["--login-rate", "1", "--login-burst", "2"]).await;
+    let (eve, alice) = (stage.stranger("eve"), stage.stranger("alice"));
+    for path in ["/user/register", "/user/login"] {
+        let many = (0..20).map(|_| eve.sends(Request::post(path, &json!({}))));
+        let answers = join_all(many).await;
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+        assert!(!refused.is_empty(), "{path}: {answers:?}");
+        assert!(refused.iter().all(|answer| answer.header("retry-after").is_some()), "{path}: {refused:?}");
+        alice.sends(Request::post(path, &json!({}))).await.expect_refusal(400);
+    }
+}

@@ -13,10 +13,11 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     config::{runs, text},
-    stage::{PATIENCE, Request, free_addresses, program},
+    stage::{PATIENCE, Request, connect, free_addresses, program},
 };
 
 /// Variables by name.
@@ -343,16 +344,32 @@ async fn every_thread_of_a_server_is_watched() {
     }
 }
 
+/// Connections on which this was sent, so many from each of these addresses of the loopback network.
+async fn crowd(to: SocketAddr, addresses: &[u8], count: usize, text: &str) -> Vec<tokio::net::TcpStream> {
+    let mut crowd = Vec::new();
+    for from in addresses {
+        for _ in 0..count {
+            let mut client = connect(Ipv4Addr::new(127, 0, 0, *from), to).await;
+            // One that is refused shows in what is read.
+            let _ = client.write_all(text.as_bytes()).await;
+            crowd.push(client);
+        }
+    }
+    crowd
+}
+
 #[tokio::test]
 async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() {
     let data = TempDir::new().expect("a temporary directory");
     let folder = data.path().join("data");
-    let fixed = ["--presence-listen", "127.0.0.1:0", "--head-timeout", "60", "--data-dir"];
-    let more = [&fixed[..], &[folder.to_str().expect("our own path")]].concat();
+    let fixed = ["--presence-listen", "127.0.0.1:0", "--login-rate", "10000", "--login-burst", "10000"];
+    let slow = ["--body-timeout", "120", "--login-body-deadline", "2m", "--data-dir"];
+    let more = [&fixed[..], &slow, &[folder.to_str().expect("our own path")]].concat();
     let started = Started::start("ulimit -n 256; ", "serve", &more, data.path(), &[]);
-    // More than the limit; those that are not accepted wait in the backlog.
-    let clients: Vec<_> =
-        (0..400).map(|_| TcpStream::connect(started.address).expect("the backlog is long")).collect();
+    // More than the limit, from several addresses, each in the middle of a request; those that are not accepted wait in the backlog.
+    let login =
+        "POST /user/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
+    let clients = crowd(started.address, &[1, 2, 3, 4], 100, login).await;
     let until = Instant::now() + PATIENCE;
     loop {
         let (status, why) = started.admin("/readyz").await;
@@ -417,4 +434,36 @@ async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
     let registered = Request::post("/user/register", &alice).send(Ipv4Addr::LOCALHOST, address).await;
     assert_eq!(registered.status, 201, "{}", registered.body);
     assert_eq!(started.is_asked_to_stop(), Some(0));
+}
+
+#[tokio::test]
+async fn idle_connections_of_one_address_make_room_for_others_and_for_its_own_requests() {
+    let data = TempDir::new().expect("a temporary directory");
+    let folder = data.path().join("data");
+    let fixed = ["--presence-listen", "127.0.0.1:0", "--allow-token-clients", "--connect-timeout", "60s"];
+    let more =
+        [&fixed[..], &["--ping-interval", "60s", "--data-dir", folder.to_str().expect("our own path")]]
+            .concat();
+    let started = Started::start("ulimit -n 256; ", "serve", &more, data.path(), &[]);
+    let upgrade = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let mut socket = crowd(started.address, &[7], 1, upgrade).await.remove(0);
+    let mut opened = [0; 12];
+    socket.read_exact(&mut opened).await.expect("an answer");
+    assert_eq!(&opened, b"HTTP/1.1 101");
+    // How clients keep connections that they do not use: after an answer, before the first request, and within a head.
+    for text in ["GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "", "GET /healthz HTTP/1.1\r\nHost: "] {
+        let clients = crowd(started.address, &[1, 2, 3], 150, text).await;
+        for from in [1, 2, 9, 1, 2, 9] {
+            let health = Request::get("/healthz").send(Ipv4Addr::new(127, 0, 0, from), started.address).await;
+            assert_eq!(health.status, 200, "{text:?} from {from}");
+        }
+        assert_eq!(started.admin("/livez").await.0, 200);
+        drop(clients);
+    }
+    // A WebSocket that sends nothing is not idle.
+    let mut rest = [0; 4_096];
+    while let Ok(count) = socket.try_read(&mut rest) {
+        assert!(count > 0, "the WebSocket is closed");
+    }
 }

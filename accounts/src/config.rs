@@ -38,7 +38,8 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_PASSWORD_THREADS", value_name = "N", default_value_t = 0)]
     pub password_threads: u16,
 
-    /// Passwords that may wait for such a thread; one more is answered 503
+    /// Passwords that may wait for such a thread, a quarter of them from one client address; one more is answered 503.
+    /// Addresses take turns
     #[arg(long, env = "GODZILLA_PASSWORD_QUEUE", value_name = "N", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub password_queue: u16,

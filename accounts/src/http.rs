@@ -7,7 +7,7 @@ use actix_web::{
     http::{StatusCode, header},
     web,
 };
-use proto::{Identity, Username, identity::OPENED};
+use proto::{Identity, Username, address::counted, identity::OPENED};
 use serde::Serialize;
 use serde_json::json;
 use sessions::SharedSessions;
@@ -19,7 +19,7 @@ use crate::{
     cookie,
     credentials::{self, Carrier, Credentials},
     people::People,
-    pool::Pool,
+    pool::{Pool, queue::Lane},
     setbacks::{Refused, Setbacks},
 };
 
@@ -69,9 +69,8 @@ impl Accounts {
         Self { setbacks: Some(Arc::new(setbacks)), ..self }
     }
 
-    /// Mounts `POST /user/register`, `POST /user/logout` and `GET /user/me`.
+    /// Mounts `POST /user/logout` and `GET /user/me`.
     pub fn routes(&self, config: &mut web::ServiceConfig) {
-        config.service(self.at("/user/register").route(web::post().to(register)));
         config.service(self.at("/user/logout").route(web::post().to(logout)));
         config.service(
             web::resource("/user/me")
@@ -85,9 +84,14 @@ impl Accounts {
         self.at("/user/login").route(web::post().to(login))
     }
 
+    /// `POST /user/register`, for the gateway to put behind its limit.
+    pub fn registration(&self) -> Resource {
+        self.at("/user/register").route(web::post().to(register))
+    }
+
     /// Registers without HTTP, under the same rules: for sample users.
     pub async fn register(&self, username: &Username, password: &str) -> Result<(), Error> {
-        self.people.register(username, Password::new(password)?).await
+        self.people.register(username, Password::new(password)?, None).await
     }
 
     fn at(&self, path: &str) -> Resource {
@@ -114,7 +118,8 @@ async fn register(
     let sent = accounts.credentials(&request, payload).await?;
     let outcome = async {
         let name = sent.username.parse()?;
-        accounts.register(&name, &sent.password).await?;
+        let password = Password::new(&sent.password)?;
+        accounts.people.register(&name, password, lane(&request)).await?;
         if let Some(setbacks) = &accounts.setbacks {
             setbacks.welcome(&name, client(&request)).await;
         }
@@ -143,7 +148,7 @@ async fn login(
     if let Some((setbacks, name)) = &counted {
         sleep(setbacks.wait(name, client(&request)).await.map_err(refused)?).await;
     }
-    let mut outcome = accounts.people.login(&sent.username, &sent.password, &old).await;
+    let mut outcome = accounts.people.login(&sent.username, &sent.password, &old, lane(&request)).await;
     match (&counted, &outcome) {
         (Some((setbacks, name)), Ok(_)) => setbacks.welcome(name, client(&request)).await,
         (Some((setbacks, name)), Err(Error::InvalidCredentials)) => {
@@ -175,9 +180,16 @@ fn refused(refused: Refused) -> Error {
     }
 }
 
-/// Where the client is, as the gateway says that stands before a process of its own.
+/// The client's address: the one that the gateway states, or the peer's. The gateway removes the header of every client.
 fn client(request: &HttpRequest) -> Option<IpAddr> {
-    request.headers().get(header::X_FORWARDED_FOR)?.to_str().ok()?.parse().ok()
+    let stated = request.headers().get(header::X_FORWARDED_FOR);
+    let stated = stated.and_then(|stated| stated.to_str().ok()?.parse().ok());
+    stated.or_else(|| Some(request.peer_addr()?.ip().to_canonical()))
+}
+
+/// What the client's passwords are counted under.
+fn lane(request: &HttpRequest) -> Lane {
+    client(request).map(counted)
 }
 
 async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {

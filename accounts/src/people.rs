@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::{
     Creation, Error, Password, User, Users,
     level::Level,
-    pool::{self, Checked, Pool},
+    pool::{self, Checked, Pool, queue::Lane},
 };
 
 /// How long a login waits for its user's new hash to be stored.
@@ -54,8 +54,8 @@ impl People {
         &self.nobody
     }
 
-    /// Registers `username`, unless it is taken in any case of its letters.
-    pub async fn register(&self, username: &Username, password: Password) -> Result<(), Error> {
+    /// Registers `username` for the client `from`, unless it is taken in any case of its letters.
+    pub async fn register(&self, username: &Username, password: Password, from: Lane) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;
         match self.users.find(&username.key()).await {
@@ -68,7 +68,7 @@ impl People {
             }
             Err(error) => return Err(error),
         }
-        let hash = self.registrations.hash(password).await?;
+        let hash = self.registrations.hash(from, password).await?;
         self.sessions.close_all(username).await?;
         match self.users.create(username, &hash).await? {
             Creation::Created => Ok(()),
@@ -76,16 +76,22 @@ impl People {
         }
     }
 
-    /// Opens a session, always a new one, in place of those of `old`. A name that cannot be a user's and a password that cannot
-    /// be one are told from each other by nobody, and a user that does not exist takes as long as one that does. Nor does a damaged
-    /// row or hash show that there is a user: it is logged, and the login is refused like any other.
-    pub async fn login(&self, username: &str, password: &str, old: &[Token]) -> Result<Token, Error> {
+    /// Opens a new session for the client `from` and replaces the sessions of `old`. Invalid names and passwords give the same error as
+    /// wrong ones. The time of a refusal does not depend on whether the user exists, and a damaged row or hash gives the same refusal; it
+    /// is logged.
+    pub async fn login(
+        &self,
+        username: &str,
+        password: &str,
+        old: &[Token],
+        from: Lane,
+    ) -> Result<Token, Error> {
         let username: Username = username.parse().map_err(|_| Error::InvalidCredentials)?;
         let password = Password::new(password).map_err(|_| Error::InvalidCredentials)?;
         let user = self.whole(self.users.find(&username.key()).await)?;
         let hash = user.as_ref().map_or(&self.nobody, |user| &user.hash).clone();
         let level = self.level.with(pool::cost_of(&hash)?, &*self.users).await;
-        let checked = self.pool.verify(password, hash, level).await?;
+        let checked = self.pool.verify(from, password, hash, level).await?;
         let (Some(user), Checked::Match { renewed }) = (user, checked) else {
             return Err(Error::InvalidCredentials);
         };

@@ -1,13 +1,15 @@
 //! The threads that hash passwords: few, at low priority, behind a bounded queue, so that a flood of logins takes neither
-//! the event loops nor the cores from the chat. Called by [`People`](crate::people::People); calls bcrypt.
+//! the event loops nor the cores from the chat. The [queue] is fair by client address. Called by [`People`](crate::people::People);
+//! calls bcrypt.
+
+pub mod queue;
 
 use std::{
     io, iter,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -16,6 +18,7 @@ use std::{
 use supervision::Part;
 use tokio::sync::oneshot;
 
+use self::queue::{Full, Lane, Queue};
 use crate::{Error, Password};
 
 /// How long a caller waits for its turn and its answer.
@@ -43,7 +46,7 @@ pub enum Checked {
 
 /// The pool. Dropping it lets the threads finish what is queued and end.
 pub struct Pool {
-    queue: SyncSender<Work>,
+    queue: Arc<Queue<Work>>,
     cost: u32,
     verified: Arc<AtomicU64>,
     /// What mismatches cost so far, in rounds of bcrypt.
@@ -53,19 +56,18 @@ pub struct Pool {
 impl Pool {
     /// `threads` threads for hashes of `cost`, and room for `queue` passwords to wait.
     pub fn new(threads: usize, queue: usize, cost: u32) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(queue);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let queue = Arc::new(Queue::new(queue));
         for _ in 0..threads {
-            let receiver = receiver.clone();
-            thread::Builder::new().name("password".into()).spawn(move || work(&receiver))?;
+            let queue = queue.clone();
+            thread::Builder::new().name("password".into()).spawn(move || work(&queue))?;
         }
-        Ok(Self { queue: sender, cost, verified: Arc::default(), rounds: Arc::default() })
+        Ok(Self { queue, cost, verified: Arc::default(), rounds: Arc::default() })
     }
 
-    /// The bcrypt hash of a new password.
-    pub async fn hash(&self, password: Password) -> Result<String, Error> {
+    /// The bcrypt hash of a new password of the client `from`.
+    pub async fn hash(&self, from: Lane, password: Password) -> Result<String, Error> {
         let cost = self.cost;
-        self.run(move || hash(&password, cost)).await
+        self.run(from, move || hash(&password, cost)).await
     }
 
     /// Whether `password` is the one that `hash` was made of. A mismatch takes as long as a hash of the cost `level`, also where
@@ -73,9 +75,15 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Damaged`] for a `hash` that is none.
-    pub async fn verify(&self, password: Password, hash: String, level: u32) -> Result<Checked, Error> {
+    pub async fn verify(
+        &self,
+        from: Lane,
+        password: Password,
+        hash: String,
+        level: u32,
+    ) -> Result<Checked, Error> {
         let (verified, rounds, cost) = (self.verified.clone(), self.rounds.clone(), self.cost);
-        self.run(move || {
+        self.run(from, move || {
             verified.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("godzilla_accounts_passwords_verified_total").increment(1);
             let found = cost_of(&hash)?;
@@ -110,7 +118,7 @@ impl Pool {
     }
 
     /// Runs `work` on a thread of the pool. What nobody waits for any more when its turn comes is left undone.
-    async fn run<T, F>(&self, work: F) -> Result<T, Error>
+    async fn run<T, F>(&self, from: Lane, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T, Error> + Send + 'static,
@@ -125,9 +133,10 @@ impl Pool {
             metrics::histogram!("godzilla_accounts_password_seconds").record(began.elapsed().as_secs_f64());
             let _ = reply.send(outcome.unwrap_or(Err(Error::Internal("a password's check panicked"))));
         };
-        self.queue.try_send(Box::new(work)).map_err(refused)?;
+        // What is dropped here is refused, because its sender sees the end of its channel.
+        drop(self.queue.push(from, Box::new(work)).map_err(refused)?.inspect(|_| count_full("displaced")));
         match tokio::time::timeout(DEADLINE, answer).await {
-            Ok(answered) => answered.unwrap_or(Err(Error::Internal("the password pool is gone"))),
+            Ok(answered) => answered.unwrap_or(Err(Error::Overloaded)),
             Err(_) => Err(Error::Overloaded),
         }
     }
@@ -156,23 +165,29 @@ pub fn cost_of(hash: &str) -> Result<u32, Error> {
     is_allowed.then(|| parts.get_cost()).ok_or(Error::Damaged("hash"))
 }
 
-fn refused<W>(error: TrySendError<W>) -> Error {
-    match error {
-        TrySendError::Full(_) => {
-            metrics::counter!("godzilla_accounts_password_queue_full_total").increment(1);
-            Error::Overloaded
-        }
-        TrySendError::Disconnected(_) => Error::Internal("the password pool is gone"),
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
-fn work(queue: &Mutex<Receiver<Work>>) {
+fn refused(full: Full) -> Error {
+    count_full(match full {
+        Full::Share => "share",
+        Full::Queue => "queue",
+    });
+    Error::Overloaded
+}
+
+fn count_full(reason: &'static str) {
+    metrics::counter!("godzilla_accounts_password_queue_full_total", "reason" => reason).increment(1);
+}
+
+fn work(queue: &Queue<Work>) {
     // On Linux this is the thread's own; where it is refused the pool only is less polite.
     let _ = rustix::process::nice(NICENESS);
     let _alive = Part::new("password pool");
-    loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(work) = next else { return };
+    while let Some(work) = queue.next() {
         // Whoever waits for a piece of work that panics is answered with an error; the thread goes on.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             supervision::fault!("password pool");

@@ -12,10 +12,7 @@ use actix::{Addr, ArbiterHandle, Handler};
 use proto::{RoomName, Username};
 use sessions::SharedSessions;
 use socketio::Io;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
-    time::timeout_at,
-};
+use tokio::{sync::watch, time::timeout_at};
 
 use crate::{
     Config, Error,
@@ -33,6 +30,7 @@ use crate::{
     rooms::{self, Refresh, Rooms, SettleAll},
     seats::Seats,
     tickets::Tickets,
+    turns::{Turn, Turns},
 };
 
 /// The running chat. Cheap to clone.
@@ -58,9 +56,9 @@ pub(crate) struct Inner {
     pub(crate) seats: Seats,
     pub(crate) comebacks: Arc<Comebacks>,
     /// How many may come in at the same time.
-    pub(crate) door: Semaphore,
+    pub(crate) door: Turns,
     /// How many large answers may be read and written at the same time.
-    pub(crate) reading: Semaphore,
+    pub(crate) reading: Turns,
     /// What each user may still write over HTTP.
     pub(crate) writes: Mutex<Buckets>,
     /// How many memberships each user may still make for others.
@@ -190,8 +188,8 @@ impl Chat {
 
     /// A turn at reading much from the store: what is read waits in memory until it is on its way to the client, so only so many do
     /// at a time. Hold it until then.
-    pub(crate) async fn reading(&self) -> Result<SemaphorePermit<'_>, Error> {
-        self.inner.reading.acquire().await.map_err(|_| Error::gone())
+    pub(crate) async fn reading(&self, user: &Username) -> Result<Turn<'_>, Error> {
+        self.inner.reading.take(user).await
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -239,7 +237,7 @@ impl Chat {
         &self.inner.comebacks
     }
 
-    pub(crate) fn door(&self) -> &Semaphore {
+    pub(crate) fn door(&self) -> &Turns {
         &self.inner.door
     }
 }

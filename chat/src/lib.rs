@@ -36,6 +36,7 @@ mod start;
 pub mod store;
 mod text;
 pub mod tickets;
+mod turns;
 pub mod untold;
 
 pub use chat::Chat;

@@ -1,17 +1,21 @@
-//! Logins that end, by logout or by age, cut the sockets that were opened with them. Started by [`crate::start`]; watches
-//! sessions, calls the io.
+//! Sessions that end, by logout, by age or by a login beyond the limit, cut the sockets that were opened with them. Each socket first
+//! gets the event `error`, which names the cause. Started by [`crate::start`]; watches sessions, calls the io.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use proto::event::{Code, Refused, name};
 use sessions::{Cause, Closing, SessionId, SharedSessions};
-use socketio::{CloseReason, Io, Operation};
+use socketio::{CloseReason, Io, Operation, Target};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::{log::of_session, seats::Seats};
+use crate::{
+    log::{encode, of_session},
+    seats::Seats,
+};
 
 /// How often it is asked, or up to [`PROBE`] later, whether sessions with sockets still live: they also end by age, which no closing
 /// tells of, and a closing can be lost on its way.
@@ -69,7 +73,7 @@ impl Watch {
                 }
             };
             match closed {
-                Ok(closing) => self.io.send(vec![end(&closing)]).await,
+                Ok(closing) => self.io.send(end(&closing)).await,
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "closings of sessions were missed, asking for each");
                     self.check(usize::MAX).await;
@@ -112,7 +116,7 @@ impl Watch {
         while let Some((answer, id)) = answers.next().await {
             match answer {
                 Ok(true) => (),
-                Ok(false) => over.push(cut(id.as_str())),
+                Ok(false) => over.extend(cut(id.as_str(), EXPIRED)),
                 Err(error) => {
                     tracing::warn!(%error, "sessions cannot be checked");
                     is_answered = false;
@@ -126,17 +130,37 @@ impl Watch {
     }
 }
 
+/// What a client gets with the code `unauthorized` when its session ends by a logout.
+const LOGGED_OUT: &str = "the session was ended by a logout";
+
+/// The same when its user has logged in too often. The number is [`sessions::PER_USER`].
+const CROWDED: &str =
+    "the session was ended by a login: a user has at most 20 sessions, and one more ends the oldest";
+
+/// The same when the session is gone without a closing that was received. The time is [`sessions::LIFETIME_SECONDS`].
+const EXPIRED: &str = "the session has ended: a session ends 24 h after its login, or by a logout";
+
 /// The end of a session's sockets. A client whose session was replaced reconnects by itself, which it would not after packet
 /// `41`; everybody else is out.
-fn end(closing: &Closing) -> Operation {
+fn end(closing: &Closing) -> Vec<Operation> {
+    let session = closing.id.as_str();
     match closing.cause {
-        Cause::Ended => cut(closing.id.as_str()),
+        Cause::Ended => cut(session, LOGGED_OUT),
+        Cause::Crowded => cut(session, CROWDED),
+        Cause::Expired => cut(session, EXPIRED),
         Cause::Replaced => {
-            Operation::Close { of: of_session(closing.id.as_str()), reason: CloseReason::CredentialsReplaced }
+            vec![Operation::Close { of: of_session(session), reason: CloseReason::CredentialsReplaced }]
         }
     }
 }
 
-fn cut(session: &str) -> Operation {
-    Operation::Disconnect { of: of_session(session), close: Some(CloseReason::ServerDisconnect) }
+fn cut(session: &str, cause: &str) -> Vec<Operation> {
+    let of = of_session(session);
+    let packet = encode(name::ERROR, &Refused::new(Code::Unauthorized, cause.to_owned()), None);
+    let to = Target::room("/", of.clone());
+    let named = packet.map(|packet| Operation::Send { to, packet, volatile: false });
+    named
+        .into_iter()
+        .chain([Operation::Disconnect { of, close: Some(CloseReason::ServerDisconnect) }])
+        .collect()
 }

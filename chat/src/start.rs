@@ -8,7 +8,7 @@ use std::{
 use actix::{Addr, Arbiter};
 use sessions::SharedSessions;
 use socketio::{CloseReason, Io};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     Chat, Config, Error,
@@ -29,6 +29,7 @@ use crate::{
     rooms::{self, Refresh, RefreshAll, Rooms},
     seats::Seats,
     tickets::Tickets,
+    turns::Turns,
 };
 
 /// What the chat is made of.
@@ -128,8 +129,8 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         shown,
         seats,
         comebacks,
-        door: Semaphore::new(DOOR),
-        reading: Semaphore::new(READING),
+        door: Turns::new(DOOR),
+        reading: Turns::new(READING),
         writes,
         additions: Mutex::new(Buckets::new(ADDITIONS)),
         door_closed: AtomicBool::new(false),

@@ -2,6 +2,8 @@
 
 mod parlor;
 
+use std::sync::atomic::Ordering;
+
 use chat::Config;
 use parlor::{Login, Parlor, gated::Gate};
 use serde_json::{Value, json};
@@ -75,6 +77,56 @@ async fn a_logout_cuts_that_logins_sockets_and_no_others() {
     let mut back = parlor.dial(&here).await;
     back.send("40").await;
     assert!(back.until("44").await.contains("Authentication required"));
+}
+
+#[actix_rt::test]
+async fn a_client_whose_session_ends_gets_the_cause_before_it_is_cut() {
+    // How the session ends, and a part of the message; none where the client reconnects by itself.
+    let table = [
+        ("logout", Some("by a logout")),
+        ("crowded", Some("at most 20 sessions")),
+        ("age", Some("24 h after its login")),
+        ("replaced", None),
+    ];
+    for (end, cause) in table {
+        let parlor = Parlor::open().await;
+        let login = parlor.login("alice").await;
+        let (token, user) = (login.token.clone().unwrap(), "alice".parse().unwrap());
+        let (mut alice, mut bob) = (parlor.enter(&login).await, parlor.guest("bob").await);
+        match end {
+            "logout" => assert!(parlor.sessions.close(&token).await.unwrap()),
+            "crowded" => {
+                for _ in 0..sessions::PER_USER {
+                    parlor.login("alice").await;
+                }
+            }
+            "age" => {
+                parlor.ahead.store(sessions::LIFETIME_SECONDS * 1_000, Ordering::Relaxed);
+                parlor.login("carol").await;
+            }
+            _ => {
+                let new = parlor.sessions.replace(&user, &[token]).await.unwrap();
+                assert!(parlor.sessions.find(&new).await.unwrap().is_some());
+            }
+        }
+        let mut packets = Vec::new();
+        while let Some(packet) = alice.next().await {
+            packets.push(packet);
+        }
+        let error = packets.iter().position(|packet| packet.starts_with("42[\"error\""));
+        let out = packets.iter().position(|packet| packet == "41");
+        let Some(cause) = cause else {
+            assert_eq!((error, out), (None, None), "{end}: {packets:?}");
+            continue;
+        };
+        assert!(error.is_some() && error < out, "{end}: {packets:?}");
+        let event: Value = serde_json::from_str(&packets[error.unwrap()][2..]).unwrap();
+        assert_eq!((&event[1]["ok"], &event[1]["code"]), (&json!(false), &json!("unauthorized")), "{end}");
+        assert!(event[1]["message"].as_str().unwrap().contains(cause), "{end}: {event}");
+        if end != "age" {
+            assert_eq!(bob.ask("message", json!({"text": "still here"})).await["ok"], true, "{end}");
+        }
+    }
 }
 
 #[actix_rt::test]

@@ -1,20 +1,26 @@
 //! What every answer has in common on its way out: one JSON shape for refusals, whoever made them, and the headers that
 //! keep browsers from guessing. Called by the door.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use actix_web::{
     Error as ActixError, HttpRequest, HttpResponse, ResponseError,
-    body::{BoxBody, EitherBody, MessageBody},
+    body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::ServiceResponse,
     error::InternalError,
     http::{
         StatusCode,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
+    web::Bytes,
 };
 use proto::Refusal;
 use serde_json::json;
 
-use crate::{error::Error, metric};
+use crate::{error::Error, hangup::Open, metric};
 
 /// Content policy of everything that is not a page: nothing in it may run, and no page may frame it.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -66,6 +72,41 @@ pub(crate) fn failed(error: ActixError) -> ActixError {
     }
     protect(answer.headers_mut());
     InternalError::from_response(error, answer).into()
+}
+
+/// An answer whose request counts as under way until its body is dropped.
+pub(crate) fn under_way<B: MessageBody + 'static>(
+    answer: ServiceResponse<EitherBody<B>>,
+    open: Option<Open>,
+) -> ServiceResponse<EitherBody<B>> {
+    match open {
+        None => answer,
+        Some(open) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            open.keep();
+            answer
+        }
+        Some(open) => answer.map_body(|_, body| {
+            EitherBody::right(BoxBody::new(UnderWay { body: Box::pin(body), _open: open }))
+        }),
+    }
+}
+
+/// See [`under_way`].
+struct UnderWay<B> {
+    body: Pin<Box<B>>,
+    _open: Open,
+}
+
+impl<B: MessageBody> MessageBody for UnderWay<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
+        self.body.as_mut().poll_next(cx)
+    }
 }
 
 /// Whether this is a refusal in any other shape than JSON: actix's own, with a text or nothing in it.

@@ -40,17 +40,18 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(5..=3_600))]
     pub keep_alive: u32,
 
-    /// Logins per second and client address (IPv6: per /64)
+    /// Logins per second and client address (IPv6: per /64), and as many registrations
     #[arg(long, env = "GODZILLA_LOGIN_RATE", value_name = "PER_SECOND", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub login_rate: u32,
 
-    /// Logins at once per client address, before the rate counts
+    /// Logins at once per client address, before the rate counts, and as many registrations
     #[arg(long, env = "GODZILLA_LOGIN_BURST", value_name = "COUNT", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub login_burst: u32,
 
-    /// KiB of large answers that may wait for clients to read them, over all clients; one more is answered 503
+    /// KiB of large answers that may wait for clients to read them, over all clients, an eighth of it for one user and half of
+    /// it for one client address; one more is answered 503
     #[arg(long, env = "GODZILLA_UNREAD_ANSWERS", value_name = "KIB", default_value_t = 65_536,
           value_parser = unread)]
     pub unread_answers: usize,

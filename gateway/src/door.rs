@@ -94,6 +94,7 @@ where
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (gateway, service) = (Rc::clone(&self.gateway), Rc::clone(&self.service));
+        let open = request.conn_data::<Hangup>().map(Hangup::begin);
         Box::pin(async move {
             let started = Instant::now();
             let guest = Guest::of(request.headers(), gateway.allowed());
@@ -102,7 +103,8 @@ where
                 Err(error) => {
                     let mut answer = refusal(&request, guest.as_ref(), error);
                     cors::complete(guest.as_ref(), gateway.allowed(), answer.headers_mut());
-                    return Ok(request.into_response(answer).map_into_right_body());
+                    let answer = request.into_response(answer).map_into_right_body();
+                    return Ok(answer::under_way(answer, open));
                 }
             };
             let (overrun, offer) = (gateway.bound(&mut request, entry.route), entry.offer);
@@ -130,7 +132,7 @@ where
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             metric::answered(entry.route, entry.method, answer.status(), started);
-            Ok(answer)
+            Ok(answer::under_way(answer, open))
         })
     }
 }

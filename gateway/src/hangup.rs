@@ -6,6 +6,10 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Poll, Waker},
 };
 
@@ -18,6 +22,8 @@ struct State {
     is_noted: Cell<bool>,
     /// Whether an answer is on its way behind which no HTTP follows.
     is_upgraded: Cell<bool>,
+    /// How many requests are being answered. Read on other threads, too.
+    open: Arc<AtomicUsize>,
     /// Of the one request that is being answered.
     watcher: RefCell<Option<Waker>>,
 }
@@ -34,6 +40,18 @@ impl Hangup {
     /// A request was answered by 101: what comes behind it is no HTTP.
     pub(crate) fn upgrade(&self) {
         self.0.is_upgraded.set(true);
+    }
+
+    /// How many requests are being answered: from the call of the door until the answer's body is dropped. A connection that became a
+    /// WebSocket stays at one at least.
+    pub fn open(&self) -> Arc<AtomicUsize> {
+        self.0.open.clone()
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self) -> Open {
+        self.0.open.fetch_add(1, Ordering::AcqRel);
+        Open(self.0.open.clone())
     }
 
     /// Whether what comes is no HTTP by now.
@@ -56,6 +74,23 @@ impl Hangup {
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// A request that is being answered, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    /// The request never ends: its connection becomes a WebSocket.
+    pub(crate) fn keep(self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -56,6 +56,7 @@ pub struct Gateway {
     /// Sessions that were found lately.
     known: Known,
     logins: GovernorConfig<ByClient, NoOpMiddleware>,
+    registrations: GovernorConfig<ByClient, NoOpMiddleware>,
     /// How often a client may open a connection that names no user.
     unnamed: Arc<limit::Unnamed>,
     /// What of large answers may wait for clients to read it.
@@ -68,11 +69,11 @@ impl Gateway {
     /// A gateway that asks `sessions` who is there. Needs a running runtime.
     pub fn new(config: Config, sessions: SharedSessions) -> Self {
         let config = Arc::new(config);
-        let logins = limit::logins(&config);
+        let (logins, registrations) = (limit::logins(&config), limit::logins(&config));
         let answers = Budget::new(config.unread_answers);
         let known = Known::new(&sessions);
         let (unnamed, notices) = (Arc::new(limit::unnamed()), Notices::default());
-        Self { config, sessions, known, logins, unnamed, answers, notices }
+        Self { config, sessions, known, logins, registrations, unnamed, answers, notices }
     }
 
     /// The middleware every request passes; wrap the whole app in it, outermost.
@@ -83,6 +84,11 @@ impl Gateway {
     /// The login limit, to wrap the login resource in. All workers share one count.
     pub fn login_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
         Governor::new(&self.logins)
+    }
+
+    /// The limit of registrations, to wrap their resource in: as many as logins, counted apart from these.
+    pub fn registration_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
+        Governor::new(&self.registrations)
     }
 
     /// The way to services in other processes, behind this gateway's door.
@@ -98,9 +104,10 @@ impl Gateway {
     /// Removes clients whose allowances are full again, and logs how many warnings were left out. Call it about once a minute:
     /// memory then follows the clients of the last minute and not of all time.
     pub fn forget_idle_clients(&self) {
-        let limiter = self.logins.limiter();
-        limiter.retain_recent();
-        limiter.shrink_to_fit();
+        for limit in [&self.logins, &self.registrations] {
+            limit.limiter().retain_recent();
+            limit.limiter().shrink_to_fit();
+        }
         self.unnamed.retain_recent();
         self.unnamed.shrink_to_fit();
         self.notices.summarise();

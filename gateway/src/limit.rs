@@ -19,7 +19,7 @@ use crate::{client::Client, config::Config, error::Error, metric};
 #[derive(Debug, Clone)]
 pub struct ByClient;
 
-/// The login limit that `config` asks for. `login_burst` pass at once, then `login_rate` per second.
+/// The limit of logins, or of registrations, that `config` asks for. `login_burst` pass at once, then `login_rate` per second.
 pub(crate) fn logins(config: &Config) -> GovernorConfig<ByClient, NoOpMiddleware> {
     GovernorConfigBuilder::default()
         .period(Duration::from_secs(1) / config.login_rate)

@@ -9,15 +9,14 @@
 //! how long a head may take that is not the first of its connection, which the library does not. It notes when the client closes its
 //! sending side, which the library does not tell handlers.
 //!
-//! It bounds what unfinished requests take, too. The library keeps a head of up to 128 KiB until it ends, on every connection; all of
-//! them together may have brought [`SHARED`] bytes more than [`OWN`] each since their last empty line or answer. Beyond it a
-//! connection that has brought more is closed.
+//! It bounds what unfinished requests take, too. The library keeps a head of up to 128 KiB until it ends, on every connection; what all of
+//! them bring is bounded by [`Unfinished`].
 
 use std::{
     io,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
-    task::{Context, Poll, ready},
+    sync::atomic::AtomicUsize,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -28,7 +27,11 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::offers;
+use super::{
+    connections::Place,
+    offers,
+    unfinished::{BROUGHT, Unfinished},
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -46,6 +49,9 @@ pub struct HeadByHead<S> {
     unfinished: Unfinished,
     later: LaterHead,
     hangup: Hangup,
+    place: Option<Place>,
+    /// Whether the client has yet to read what is written.
+    is_unread: bool,
 }
 
 /// The time limit of a head behind an answer.
@@ -57,23 +63,6 @@ struct LaterHead {
     /// Runs while a head has begun and not ended.
     timer: Option<Pin<Box<Sleep>>>,
 }
-
-/// What a connection has brought of a request that is neither whole nor answered.
-#[derive(Debug)]
-struct Unfinished {
-    bytes: usize,
-    /// What all connections have brought beyond [`OWN`].
-    shared: &'static AtomicUsize,
-}
-
-/// What each connection may bring of a request, in bytes: as much as the head of one that is not refused.
-const OWN: usize = 16 * 1024;
-
-/// What all together may bring beyond that.
-const SHARED: usize = 64 * 1024 * 1024;
-
-/// What all together have brought beyond that.
-static BROUGHT: AtomicUsize = AtomicUsize::new(0);
 
 /// The least bytes of a head (`GET / HTTP/1.1`): what ends earlier is none, and is not worth a read of its own.
 const LEAST: usize = 14;
@@ -110,10 +99,28 @@ impl<S> HeadByHead<S> {
             line: Line::Text,
             is_served: false,
             is_upgraded: false,
-            unfinished: Unfinished { bytes: 0, shared },
+            unfinished: Unfinished::new(shared),
             later: LaterHead { limit, is_next: false, timer: None },
             hangup: Hangup::default(),
+            place: None,
+            is_unread: false,
         }
+    }
+
+    /// The same with a place among others, to be closed when they run short.
+    pub fn at(mut self, place: Place) -> Self {
+        self.unfinished.count_for(place.unfinished());
+        self.place = Some(place);
+        self
+    }
+
+    /// Nothing to read: the connection is closed if others need its place and no answer is on its way.
+    fn idle(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let is_over = self.place.as_ref().is_some_and(|place| place.is_over(cx));
+        if is_over && !self.is_unread && !self.is_upgraded {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Poll::Pending
     }
 
     /// Notified when the client closes its sending side.
@@ -145,39 +152,6 @@ impl LaterHead {
     /// Whether a head has taken too long; wakes the task when it has.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
-    }
-}
-
-impl Unfinished {
-    /// So many bytes more.
-    ///
-    /// # Errors
-    /// When all together have brought too much, and this one its part of it.
-    fn grow(&mut self, bytes: usize) -> io::Result<()> {
-        let before = self.over();
-        self.bytes += bytes;
-        let more = self.over() - before;
-        let brought = self.shared.fetch_add(more, Ordering::Relaxed) + more;
-        if more > 0 && brought > SHARED {
-            return Err(io::Error::other("unfinished requests take too much"));
-        }
-        Ok(())
-    }
-
-    /// It is whole, or answered.
-    fn end(&mut self) {
-        self.shared.fetch_sub(self.over(), Ordering::Relaxed);
-        self.bytes = 0;
-    }
-
-    fn over(&self) -> usize {
-        self.bytes.saturating_sub(OWN)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -220,9 +194,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
         if !this.is_upgraded && this.later.is_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let (before, is_start) = (into.filled().len(), this.unfinished.bytes == 0);
+        let (before, is_start) = (into.filled().len(), this.unfinished.is_empty());
         if this.held.is_empty() {
-            ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
+            match Pin::new(&mut this.io).poll_read(cx, into) {
+                Poll::Pending => return this.idle(cx),
+                Poll::Ready(read) => read?,
+            }
             if into.filled().len() == before {
                 this.hangup.note();
                 return Poll::Ready(Ok(()));
@@ -242,6 +219,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
         this.is_served = !this.held.is_empty() && this.line == Line::Empty;
         this.later.read(this.line == Line::Empty);
         if this.line == Line::Empty {
+            this.place.iter().for_each(Place::touch);
             if is_start {
                 offers::remove(&mut into.filled_mut()[before..]);
             }
@@ -259,7 +237,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
             self.later.answered(bytes);
         }
         self.unfinished.end();
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.is_unread = written.is_pending();
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -285,9 +265,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{sync::atomic::Ordering, task::Waker};
 
-    use super::*;
+    use super::{
+        super::unfinished::{OWN, SHARED},
+        *,
+    };
 
     const LIMIT: Duration = Duration::from_secs(5);
 

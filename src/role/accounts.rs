@@ -98,19 +98,13 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
 }
 
 fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
-    let settings = Settings {
-        head: HEAD,
-        keep_alive: http::INNER_KEEP_ALIVE,
-        half_closed: false,
-        drain: DRAIN,
-        descriptors: 1,
-        on_connect: |_, _| (),
-    };
+    let settings = Settings::inner(HEAD, DRAIN, |_, _| ());
     let server = http::serve(listener, settings, move || {
         let key = Rc::new(key.clone());
         App::new()
             .configure(|service| accounts.routes(service))
             .service(accounts.login())
+            .service(accounts.registration())
             .default_service(web::to(gateway::not_found))
             .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
     });

@@ -182,14 +182,7 @@ fn door(
     sockets: Server<Guests>,
     (key, newcomers): (Key, Newcomers),
 ) -> Result<HttpServerTask, Error> {
-    let settings = Settings {
-        head: HEAD,
-        keep_alive: http::INNER_KEEP_ALIVE,
-        half_closed: false,
-        drain: REST,
-        descriptors: 1,
-        on_connect: socketio::on_connect,
-    };
+    let settings = Settings::inner(HEAD, REST, socketio::on_connect);
     let server = http::serve(listener, settings, move || {
         let (key, newcomers) = (Rc::new(key.clone()), newcomers.clone());
         App::new()

@@ -100,6 +100,7 @@ fn front(
 ) -> Result<Server, Error> {
     let settings = Settings {
         head: Duration::from_secs(config.head_timeout.into()),
+        trusted_proxies: Some(config.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.keep_alive.into()),
         half_closed: true,
         drain: REST,
@@ -115,6 +116,7 @@ fn front(
         App::new()
             .configure(|service| gateway.routes(service))
             .service(proxy.login().wrap(gateway.login_limit()))
+            .service(proxy.registration().wrap(gateway.registration_limit()))
             .configure(|service| proxy.routes(service))
             .default_service(web::to(::gateway::not_found))
             .wrap(gateway.door())

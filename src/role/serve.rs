@@ -145,6 +145,7 @@ fn front(
 ) -> Result<HttpServerTask, Error> {
     let settings = Settings {
         head: Duration::from_secs(config.gateway.head_timeout.into()),
+        trusted_proxies: Some(config.gateway.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.gateway.keep_alive.into()),
         half_closed: true,
         drain: REST,
@@ -156,6 +157,7 @@ fn front(
             .configure(|service| gateway.routes(service))
             .configure(|service| accounts.routes(service))
             .service(accounts.login().wrap(gateway.login_limit()))
+            .service(accounts.registration().wrap(gateway.registration_limit()))
             .configure(|service| chat.routes(service))
             .configure(|service| sockets.mount(service))
             .default_service(web::to(gateway::not_found))

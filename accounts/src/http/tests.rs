@@ -2,6 +2,8 @@
 
 mod credentials;
 
+use std::net::IpAddr;
+
 use actix_http::Request;
 use actix_web::{
     App, Error as WebError,
@@ -74,6 +76,7 @@ impl World {
     ) -> impl Service<Request, Response = ServiceResponse<impl MessageBody>, Error = WebError> {
         let accounts = self.accounts.clone();
         let app = App::new().configure(|config| accounts.routes(config)).service(accounts.login());
+        let app = app.service(accounts.registration());
         test::init_service(app).await
     }
 
@@ -430,6 +433,43 @@ async fn too_many_logins_at_once_are_503_with_a_time_to_wait() {
     threads::fill(&people.pool);
     refuses(world.login("alice", GOOD).await);
     drop(stay);
+}
+
+#[actix_rt::test]
+async fn a_flood_from_one_address_locks_out_that_address_only() {
+    let world = World::new();
+    world.alice().await;
+    let people = &world.accounts.people;
+    let (attacker, victim) = (IpAddr::from([203, 0, 113, 1]), IpAddr::from([203, 0, 113, 9]));
+    let table = [
+        ("/user/login", "alice", false, &people.pool, 200),
+        ("/user/login", "alice", true, &people.pool, 200),
+        ("/user/register", "bob", false, &people.registrations, 201),
+        ("/user/register", "carol", true, &people.registrations, 201),
+    ];
+    // The address is the peer's in a process of its own, and stated by the gateway between processes.
+    for (path, name, is_stated, pool, status) in table {
+        let request = |address: IpAddr| {
+            let request = TestRequest::post().uri(path);
+            let request = request.set_json(json!({ "username": name, "password": GOOD }));
+            let gateway = IpAddr::from([10, 0, 0, 1]);
+            match is_stated {
+                true => request
+                    .peer_addr((gateway, 1).into())
+                    .insert_header(("x-forwarded-for", address.to_string())),
+                false => request.peer_addr((address, 1).into()),
+            }
+        };
+        let stay = threads::occupy(pool).await;
+        threads::flood(pool, attacker);
+        world.hear(request(attacker)).await.is_refusal(503);
+        let in_turn = async {
+            threads::awaits(pool, victim).await;
+            drop(stay);
+        };
+        let (heard, ()) = tokio::join!(world.hear(request(victim)), in_turn);
+        assert_eq!(heard.status, status, "{path} {is_stated}: {}", heard.body);
+    }
 }
 
 #[actix_rt::test]

@@ -1,6 +1,6 @@
 //! The pool: its bound, its accounting, and hashes of every origin.
 
-use std::sync::mpsc;
+use std::{net::IpAddr, sync::mpsc};
 
 use futures_util::FutureExt;
 
@@ -12,7 +12,7 @@ fn password(text: &str) -> Password {
 
 /// Whether the password is the one of `hash`, at the pool's own cost.
 async fn is(pool: &Pool, password: Password, hash: String) -> Result<bool, Error> {
-    let checked = pool.verify(password, hash, pool.cost).await?;
+    let checked = pool.verify(None, password, hash, pool.cost).await?;
     Ok(matches!(checked, Checked::Match { .. }))
 }
 
@@ -24,20 +24,35 @@ pub async fn occupy(pool: &Pool) -> mpsc::Sender<()> {
         let _ = here.send(());
         let _ = until.recv();
     };
-    pool.queue.try_send(Box::new(work)).ok().unwrap();
+    assert!(matches!(pool.queue.push(None, Box::new(work)), Ok(None)));
     began.await.unwrap();
     stay
 }
 
-/// Leaves no room in the queue.
+/// Leaves no room in the queue for anybody.
 pub fn fill(pool: &Pool) {
-    while pool.queue.try_send(Box::new(|| ())).is_ok() {}
+    for address in 0..u8::MAX {
+        let _ = pool.queue.push(Some(IpAddr::from([10, 0, 0, address])), Box::new(|| ()));
+    }
+}
+
+/// As much from one address as that has room for.
+pub fn flood(pool: &Pool, address: IpAddr) {
+    while let Ok(None) = pool.queue.push(Some(address), Box::new(|| ())) {}
+}
+
+/// Returns when a password from this address waits, after 30 s in any case.
+pub async fn awaits(pool: &Pool, address: IpAddr) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !pool.queue.has(Some(address)) && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[actix_rt::test]
 async fn what_was_hashed_verifies_and_nothing_else_does() {
     let pool = Pool::new(1, 4, 4).unwrap();
-    let hash = pool.hash(password("correct horse")).await.unwrap();
+    let hash = pool.hash(None, password("correct horse")).await.unwrap();
     assert!(hash.starts_with("$2b$04$"), "{hash}");
     assert!(is(&pool, password("correct horse"), hash.clone()).await.unwrap());
     for wrong in ["correct hors", "correct horse ", "Correct horse"] {
@@ -49,7 +64,7 @@ async fn what_was_hashed_verifies_and_nothing_else_does() {
 #[actix_rt::test]
 async fn the_last_of_71_bytes_counts() {
     let pool = Pool::new(1, 4, 4).unwrap();
-    let hash = pool.hash(password(&"a".repeat(71))).await.unwrap();
+    let hash = pool.hash(None, password(&"a".repeat(71))).await.unwrap();
     let changed = format!("{}b", "a".repeat(70));
     assert!(!is(&pool, password(&changed), hash.clone()).await.unwrap());
     assert!(!is(&pool, password(&"a".repeat(70)), hash.clone()).await.unwrap());
@@ -72,9 +87,9 @@ async fn a_mismatch_costs_the_same_for_hashes_of_every_cost_and_a_match_renews_t
     for (cost, level) in [(4, 7), (5, 7), (6, 7), (7, 7), (4, 4), (7, 4)] {
         let stored = hash(&password("correct horse"), cost).unwrap();
         let before = pool.rounds();
-        let mismatch = pool.verify(password("wrong horse"), stored.clone(), level).await.unwrap();
+        let mismatch = pool.verify(None, password("wrong horse"), stored.clone(), level).await.unwrap();
         assert_eq!((mismatch, pool.rounds() - before), (Checked::Mismatch, 1 << level.max(cost)));
-        let matched = pool.verify(password("correct horse"), stored, level).await.unwrap();
+        let matched = pool.verify(None, password("correct horse"), stored, level).await.unwrap();
         let Checked::Match { renewed } = matched else { panic!("{cost}: {matched:?}") };
         assert_eq!(renewed.as_deref().map(|hash| cost_of(hash).unwrap()), (cost != 5).then_some(5));
         if let Some(renewed) = renewed {
@@ -86,7 +101,7 @@ async fn a_mismatch_costs_the_same_for_hashes_of_every_cost_and_a_match_renews_t
 #[actix_rt::test]
 async fn a_damaged_hash_is_an_error_and_the_pool_lives_on() {
     let pool = Pool::new(1, 4, 4).unwrap();
-    let good = pool.hash(password("correct horse")).await.unwrap();
+    let good = pool.hash(None, password("correct horse")).await.unwrap();
     let dear = good.replace("$04$", "$31$");
     let other = good.replace("$2b$", "$2x$");
     let text = "é".repeat(30);
@@ -94,15 +109,15 @@ async fn a_damaged_hash_is_an_error_and_the_pool_lives_on() {
         let outcome = is(&pool, password("correct horse"), bad.to_owned()).await;
         assert!(matches!(outcome, Err(Error::Damaged(_))), "{bad}");
     }
-    let panicked = pool.run(|| -> Result<(), Error> { panic!("a planted fault") }).await;
+    let panicked = pool.run(None, || -> Result<(), Error> { panic!("a planted fault") }).await;
     assert!(matches!(panicked, Err(Error::Internal(_))));
     assert!(is(&pool, password("correct horse"), good).await.unwrap());
 }
 
 #[actix_rt::test]
 async fn one_password_too_many_is_refused_at_once_and_abandoned_ones_are_not_checked() {
-    let pool = Pool::new(1, 2, 4).unwrap();
-    let hash = pool.hash(password("correct horse")).await.unwrap();
+    let pool = Pool::new(1, 8, 4).unwrap();
+    let hash = pool.hash(None, password("correct horse")).await.unwrap();
     let stay = occupy(&pool).await;
     let check = || is(&pool, password("correct horse"), hash.clone()).boxed_local();
     let (mut kept, mut abandoned) = (check(), check());

@@ -106,7 +106,7 @@ async fn admit(
 ) -> Result<(Seat, Passage), Error> {
     chat.check_door()?;
     // When everybody comes back at once they wait here for each other rather than be turned away by a full store.
-    let _turn = chat.door().acquire().await.map_err(|_| Error::gone())?;
+    let _turn = chat.door().take(&identity.username).await?;
     let ticket = returning::recognise(chat, identity, socket, resume).await?;
     let seat = take_seat(chat, identity, ticket.is_some()).await?;
     let (reached, unplaced) = (chat.log().reached(), chat.log().unplaced());

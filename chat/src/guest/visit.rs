@@ -134,7 +134,7 @@ impl Visit {
     ) {
         let turn = async {
             self.socket.caught_up().await;
-            self.chat.reading().await
+            self.chat.reading(self.user()).await
         };
         match within(deadline, turn).await {
             Ok(_turn) => ack.answer(within(deadline, work).await),

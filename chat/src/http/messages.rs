@@ -57,7 +57,7 @@ pub async fn page(
     };
     let asked = History { room: room.into_inner(), before, after, limit, offset };
     let read = async {
-        let _turn = chat.reading().await?;
+        let _turn = chat.reading(&user).await?;
         Ok(HttpResponse::Ok().json(recall::page(&chat, &user, asked, deadline).await?))
     };
     Ok(within(deadline, read).await?)

@@ -8,7 +8,10 @@ pub mod gated;
 use std::{
     collections::VecDeque,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ pub struct Parlor {
     pub address: SocketAddr,
     pub chat: Chat,
     pub sessions: Arc<SqliteSessions>,
+    /// How far the clock of sessions is ahead, in milliseconds.
+    pub ahead: Arc<AtomicU64>,
     pub io: Io,
     server: actix_web::dev::ServerHandle,
     _presence: tokio::sync::oneshot::Sender<()>,
@@ -76,7 +81,10 @@ impl Parlor {
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
-        let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
+        let ahead = Arc::<AtomicU64>::default();
+        let offset = ahead.clone();
+        let clock = move || Timestamp(Timestamp::now().0 + offset.load(Ordering::Relaxed));
+        let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), clock).unwrap();
         let sessions = Arc::new(sessions);
         let (presence_url, presence) = start_presence();
         let config = Config { presence_url, ..config };
@@ -123,7 +131,7 @@ impl Parlor {
         let running = http.run();
         let server = running.handle();
         actix_rt::spawn(running);
-        Self { address, chat, sessions, io, server, _presence: presence, _dir: dir }
+        Self { address, chat, sessions, ahead, io, server, _presence: presence, _dir: dir }
     }
 
     /// A user logs in.

@@ -52,8 +52,12 @@ pub struct Session {
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// By a logout, by age, or because its user opened too many: its sockets are disconnected, and stock clients stay away.
+    /// By a logout: its sockets are disconnected, and stock clients stay away. So they are after the next two causes.
     Ended,
+    /// By age, see [`LIFETIME_SECONDS`].
+    Expired,
+    /// By a login of its user, who had [`PER_USER`] sessions.
+    Crowded,
     /// By a login of the same client, which has the token of another session from then on: its sockets lose their connection
     /// only, and stock clients reconnect with the new token.
     Replaced,
@@ -72,6 +76,16 @@ impl Closing {
     /// The end of `id` with [`Cause::Ended`].
     pub fn ended(id: SessionId) -> Self {
         Self { id, cause: Cause::Ended }
+    }
+
+    /// The end of `id` with [`Cause::Expired`].
+    pub fn expired(id: SessionId) -> Self {
+        Self { id, cause: Cause::Expired }
+    }
+
+    /// The end of `id` with [`Cause::Crowded`].
+    pub fn crowded(id: SessionId) -> Self {
+        Self { id, cause: Cause::Crowded }
     }
 
     /// The end of `id` with [`Cause::Replaced`].

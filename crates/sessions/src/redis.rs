@@ -39,6 +39,9 @@ use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, Session, SessionId,
 /// process of an earlier release reads the second one only.
 const REPLACED: &str = "replaced:";
 
+/// The same of a session that ends because its user has too many.
+const CROWDED: &str = "crowded:";
+
 /// Connections to Redis at most.
 const CONNECTIONS: usize = 16;
 

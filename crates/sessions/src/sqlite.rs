@@ -233,16 +233,26 @@ fn crowd_out(conn: &Connection, user: &Username, new: &SessionId) -> rusqlite::R
     let sql = "DELETE FROM sessions WHERE number IN
         (SELECT number FROM sessions WHERE user = ?1 AND id NOT IN (SELECT old FROM replacements WHERE new = ?3)
         ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
-    deleted(conn, sql, params![user.key(), PER_USER as i64, new.as_str()])
+    deleted(conn, sql, params![user.key(), PER_USER as i64, new.as_str()], Closing::crowded)
 }
 
 /// Deletes what has expired, and nothing else.
 fn sweep(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Closing>> {
-    deleted(conn, "DELETE FROM sessions WHERE issued_at <= ?1 RETURNING id", params![oldest_live(now)])
+    deleted(
+        conn,
+        "DELETE FROM sessions WHERE issued_at <= ?1 RETURNING id",
+        params![oldest_live(now)],
+        Closing::expired,
+    )
 }
 
-fn deleted(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<Closing>> {
-    Ok(ids(conn, sql, of)?.into_iter().map(Closing::ended).collect())
+fn deleted(
+    conn: &Connection,
+    sql: &str,
+    of: &[&dyn rusqlite::ToSql],
+    closing: fn(SessionId) -> Closing,
+) -> rusqlite::Result<Vec<Closing>> {
+    Ok(ids(conn, sql, of)?.into_iter().map(closing).collect())
 }
 
 /// The ids that a statement answers. One of another form was not written here and names no session.

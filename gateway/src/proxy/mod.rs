@@ -132,13 +132,9 @@ impl Proxy {
 }
 
 impl ProxyWorker {
-    /// Mounts what other processes answer, but for the login.
+    /// Mounts what other processes answer, but for login and registration.
     pub fn routes(&self, service: &mut web::ServiceConfig) {
-        let to_accounts = self.0.clone();
-        service.service(
-            web::resource("/user/{rest:.*}")
-                .to(move |request, payload| to_accounts.clone().answer(request, payload, Worker::accounts)),
-        );
+        service.service(self.to_accounts("/user/{rest:.*}"));
         for path in ["/rooms", "/rooms/{rest:.*}", "/presence/{rest:.*}"] {
             let to_chat = self.0.clone();
             service.service(
@@ -155,8 +151,17 @@ impl ProxyWorker {
 
     /// `POST /user/login`, for the gateway to put behind its limit.
     pub fn login(&self) -> Resource {
+        self.to_accounts("/user/login")
+    }
+
+    /// `POST /user/register`, likewise.
+    pub fn registration(&self) -> Resource {
+        self.to_accounts("/user/register")
+    }
+
+    fn to_accounts(&self, path: &str) -> Resource {
         let to_accounts = self.0.clone();
-        web::resource("/user/login")
+        web::resource(path)
             .to(move |request, payload| to_accounts.clone().answer(request, payload, Worker::accounts))
     }
 }

@@ -166,20 +166,25 @@ async fn an_offer_of_another_protocol_stays_at_the_gateway() {
 }
 
 #[actix_web::test]
-async fn a_login_is_limited_however_it_is_spelt() {
+async fn logins_and_registrations_are_limited_each_however_they_are_spelt() {
     let stage = Stage::opens(&["--login-rate=1", "--login-burst=1"]).await;
-    let login = |path: &str| {
+    let post = |path: &str| {
         format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
         )
     };
-    let mut client = stage.sends(login("/user/login")).await;
-    let mut service = stage.accounts.accepts().await;
-    service.head().await;
-    service.writes(FINE).await;
-    assert_eq!(status(&client.rest().await), 200);
-    for path in ["/user/login", "/user/%6cogin", "/%75ser/login"] {
-        assert_eq!(status(&stage.sends(login(path)).await.rest().await), 429, "{path}");
+    for spelt in [
+        ["/user/login", "/user/%6cogin", "/%75ser/login"],
+        ["/user/register", "/user/%72egister", "/%75ser/register"],
+    ] {
+        let mut client = stage.sends(post(spelt[0])).await;
+        let mut service = stage.accounts.accepts().await;
+        service.head().await;
+        service.writes(FINE).await;
+        assert_eq!(status(&client.rest().await), 200, "{spelt:?}");
+        for path in spelt {
+            assert_eq!(status(&stage.sends(post(path)).await.rest().await), 429, "{path}");
+        }
     }
     stage.accounts.is_untouched();
 }

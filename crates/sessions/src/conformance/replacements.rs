@@ -51,7 +51,11 @@ pub(super) async fn a_replaced_session_ends_at_the_first_use_of_the_new_one(
         sessions.replace(&alice, std::slice::from_ref(&old)).await?,
         sessions.replace(&alice, std::slice::from_ref(&old)).await?,
     );
-    assert_eq!(closings.recv().await, Ok(Closing::ended(crowd[0].id())), "the second login is one too many");
+    assert_eq!(
+        closings.recv().await,
+        Ok(Closing::crowded(crowd[0].id())),
+        "the second login is one too many"
+    );
     if superseded {
         sessions.supersede(&one.id()).await?;
         assert_eq!(closings.recv().await, Ok(Closing::replaced(old.id())));

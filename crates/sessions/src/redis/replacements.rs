@@ -4,7 +4,7 @@
 use proto::Username;
 use remote::redis::AsyncCommands;
 
-use super::{Kept, LIFETIME_MILLIS, REPLACED, RedisSessions, scripts, unavailable};
+use super::{CROWDED, Kept, LIFETIME_MILLIS, REPLACED, RedisSessions, scripts, unavailable};
 use crate::{Error, PER_USER, SessionId, Token};
 
 /// The most sessions that one logout closes because they replace each other.
@@ -23,7 +23,7 @@ impl RedisSessions {
         let mut script = scripts::OPEN.prepare_invoke();
         script.key(self.names.session(&token.id())).key(self.names.sessions_of(user));
         script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER);
-        script.arg(&self.names.channel).arg(&self.names.sessions).arg(&self.names.successors);
+        script.arg(&self.names.channel).arg(&self.names.sessions).arg(&self.names.successors).arg(CROWDED);
         for id in &old {
             script.key(self.names.session(id)).arg(id.as_str());
         }

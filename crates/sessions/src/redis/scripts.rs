@@ -9,15 +9,15 @@ pub const CLOSED: &str = "closed";
 
 /// Keys: the session, its user's list, the sessions that it replaces. Arguments: the session's value, its id, the time, the
 /// lifetime (both in milliseconds), how many sessions a user may have, the channel of closings, the start of the key of every session,
-/// that of every list of successors, the ids of the replaced ones. The list's entries are `issued:id`; those that are over leave it. The
+/// that of every list of successors, the prefix of removed ones in the channel, the ids of the replaced ones. The list's entries are `issued:id`; those that are over leave it. The
 /// oldest of too many are removed, but none that is replaced. The answer names those removed and those replaced.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local value, id, now, lifetime, most, channel, sessions, successors = unpack(ARGV)
+        local value, id, now, lifetime, most, channel, sessions, successors, crowded = unpack(ARGV)
         local live, closed, replaced, spared = {}, {}, {}, 0
         for i = 3, #KEYS do
-            local other, was = ARGV[i + 6], redis.call('GET', KEYS[i])
+            local other, was = ARGV[i + 7], redis.call('GET', KEYS[i])
             if was and was ~= 'closed' then
                 replaced[other] = true
                 redis.call('RPUSH', successors .. other, id)
@@ -45,6 +45,7 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
             else
                 table.remove(live, at)
                 redis.call('DEL', sessions .. other)
+                redis.call('PUBLISH', channel, crowded .. other)
                 redis.call('PUBLISH', channel, other)
                 table.insert(closed, other)
             end

@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{REPLACED, run::Seen};
+use super::{CROWDED, REPLACED, run::Seen};
 use crate::{Cause, Closing, SessionId};
 
 /// How long connecting and subscribing may take.
@@ -52,7 +52,7 @@ pub struct Heard {
 /// What is published on the channel of closings.
 #[derive(Debug, PartialEq, Eq)]
 enum Message {
-    /// A session ended. That of a replaced session is followed by a message for earlier releases, which names it again.
+    /// A session ended. The message is followed by one for earlier releases, which names it again, unless it ended by a logout.
     Closing(Closing),
     /// The number of a Redis, see [`Seen`].
     Generation(u64),
@@ -63,6 +63,9 @@ impl Message {
     fn read(text: &str) -> Option<Self> {
         if let Some(replaced) = text.strip_prefix(REPLACED) {
             return replaced.parse().ok().map(|id| Self::Closing(Closing::replaced(id)));
+        }
+        if let Some(crowded) = text.strip_prefix(CROWDED) {
+            return crowded.parse().ok().map(|id| Self::Closing(Closing::crowded(id)));
         }
         match (text.parse(), text.parse()) {
             (Ok(id), _) => Some(Self::Closing(Closing::ended(id))),
@@ -120,12 +123,12 @@ impl Heard {
         }
     }
 
-    /// Passes a message on. `last` is the replaced session of the message before, which the next one names again.
+    /// Passes a message on. `last` is the session of the message before if the next one names it again.
     fn take(&self, text: &str, last: &mut Option<SessionId>) {
         match Message::read(text) {
             // An error only means that nobody watches.
             Some(Message::Closing(closing)) if last.as_ref() != Some(&closing.id) => {
-                *last = (closing.cause == Cause::Replaced).then(|| closing.id.clone());
+                *last = (closing.cause != Cause::Ended).then(|| closing.id.clone());
                 _ = self.closings.send(closing);
             }
             Some(Message::Closing(_)) => *last = None,

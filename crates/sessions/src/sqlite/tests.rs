@@ -66,7 +66,7 @@ async fn expired_sessions_are_swept_out_hourly_and_at_start_and_watchers_hear_of
     clock.advance(SWEEP_MILLIS);
     sessions.open(&user("carol")).await.unwrap();
     assert_eq!(rows(&sessions).await, 2);
-    assert_eq!(closings.recv().await.unwrap(), Closing::ended(first.id()));
+    assert_eq!(closings.recv().await.unwrap(), Closing::expired(first.id()));
     drop(sessions);
     clock.advance(LIFETIME_SECONDS * 1_000);
     let again = open(&directory, &clock);

@@ -1,0 +1,190 @@
+//! The queue of the password pool. It is fair by client address: addresses take turns, each with one piece of work. Called by
+//! [`super`].
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+/// The address that work is counted under ([`proto::address::counted`]); none for work without a client.
+pub type Lane = Option<IpAddr>;
+
+/// An address has at most the `1 / SHARE` part of the queue.
+const SHARE: usize = 4;
+
+/// A bounded queue of `W` with a lane for each address.
+pub struct Queue<W> {
+    lanes: Mutex<Lanes<W>>,
+    /// Notified for each piece of work, and when the queue closes.
+    filled: Condvar,
+    /// How much of all addresses waits at most, and of one.
+    most: usize,
+    share: usize,
+}
+
+struct Lanes<W> {
+    waiting: HashMap<Lane, VecDeque<W>>,
+    /// The addresses that have work, the next one first.
+    turns: VecDeque<Lane>,
+    length: usize,
+    is_closed: bool,
+}
+
+/// Why work is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// Its address has its share of the queue.
+    Share,
+    /// The queue is full, and no address has more than one piece in it.
+    Queue,
+}
+
+impl<W> Queue<W> {
+    /// With room for `most` pieces of work.
+    pub fn new(most: usize) -> Self {
+        let lanes = Lanes { waiting: HashMap::new(), turns: VecDeque::new(), length: 0, is_closed: false };
+        let share = most.div_ceil(SHARE);
+        Self { lanes: Mutex::new(lanes), filled: Condvar::new(), most, share }
+    }
+
+    /// Adds work of `lane`. When the queue is full, the address with the most work loses its newest piece, unless it has only one more
+    /// than `lane` has. The answer is the piece that is lost: dropping it refuses it.
+    pub fn push(&self, lane: Lane, work: W) -> Result<Option<W>, Full> {
+        let mut lanes = self.lanes();
+        let own = lanes.waiting.get(&lane).map_or(0, VecDeque::len);
+        if own >= self.share {
+            return Err(Full::Share);
+        }
+        let mut lost = None;
+        if lanes.length >= self.most {
+            let longest = lanes.waiting.iter().max_by_key(|(_, work)| work.len());
+            let longest = longest.filter(|(_, work)| work.len() > own + 1).map(|(lane, _)| *lane);
+            lost = lanes.waiting.get_mut(&longest.ok_or(Full::Queue)?).and_then(VecDeque::pop_back);
+            lanes.length -= 1;
+        }
+        lanes.waiting.entry(lane).or_default().push_back(work);
+        lanes.length += 1;
+        if own == 0 {
+            lanes.turns.push_back(lane);
+        }
+        drop(lanes);
+        self.filled.notify_one();
+        Ok(lost)
+    }
+
+    /// The next piece of work, which this waits for; none when the queue is closed and empty.
+    pub fn next(&self) -> Option<W> {
+        let mut lanes = self.lanes();
+        loop {
+            if let Some(work) = lanes.take() {
+                return Some(work);
+            }
+            if lanes.is_closed {
+                return None;
+            }
+            lanes = self.filled.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends [`Queue::next`] once nothing waits any more.
+    pub fn close(&self) {
+        self.lanes().is_closed = true;
+        self.filled.notify_all();
+    }
+
+    /// Whether work of `lane` waits.
+    #[cfg(test)]
+    pub fn has(&self, lane: Lane) -> bool {
+        self.lanes().waiting.contains_key(&lane)
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes<W>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W> Lanes<W> {
+    /// The oldest piece of the address whose turn it is; the address is last in the next round.
+    fn take(&mut self) -> Option<W> {
+        let lane = self.turns.pop_front()?;
+        let waiting = self.waiting.get_mut(&lane)?;
+        let work = waiting.pop_front();
+        if waiting.is_empty() {
+            self.waiting.remove(&lane);
+        } else {
+            self.turns.push_back(lane);
+        }
+        self.length -= usize::from(work.is_some());
+        work
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pieces of work, as the last number of their address and their own number.
+    type Pieces = &'static [(u8, u8)];
+
+    fn lane(number: u8) -> Lane {
+        Some(IpAddr::from([10, 0, 0, number]))
+    }
+
+    #[test]
+    fn addresses_take_turns_and_none_has_more_than_its_share() {
+        // What comes, what of it is refused or lost for it, and the order in which the rest is done. The queue has 8 places, a share 2.
+        let table: [(&str, Pieces, Pieces, Pieces); 5] = [
+            ("one address", &[(1, 1), (1, 2)], &[], &[(1, 1), (1, 2)]),
+            ("beyond its share", &[(1, 1), (1, 2), (1, 3), (2, 1)], &[(1, 3)], &[(1, 1), (2, 1), (1, 2)]),
+            (
+                "turns",
+                &[(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)],
+                &[],
+                &[(1, 1), (2, 1), (3, 1), (1, 2), (2, 2)],
+            ),
+            (
+                "a new address in a full queue",
+                &[(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (4, 2), (5, 1)],
+                &[(0, 2)],
+                &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)],
+            ),
+            (
+                "as many addresses as places",
+                &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1)],
+                &[(9, 1)],
+                &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)],
+            ),
+        ];
+        for (name, come, out, done) in table {
+            let queue = Queue::new(8);
+            let mut left = Vec::new();
+            for &(address, piece) in come {
+                match queue.push(lane(address), (address, piece)) {
+                    Ok(lost) => left.extend(lost),
+                    Err(_) => left.push((address, piece)),
+                }
+            }
+            // Which of several addresses with equally much loses a piece is not promised.
+            let fits =
+                |(left, out): (&(u8, u8), &(u8, u8))| left.1 == out.1 && (out.0 == 0 || left.0 == out.0);
+            assert!(left.len() == out.len() && left.iter().zip(out).all(fits), "{name}: {left:?}");
+            queue.close();
+            let order: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
+            assert_eq!(order[..done.len()], *done, "{name}");
+            assert_eq!(order.len() + left.len(), come.len(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_free_again_is_given_again() {
+        let queue = Queue::new(4);
+        for round in 0..3 {
+            assert_eq!(queue.push(lane(1), round), Ok(None));
+            assert_eq!(queue.push(lane(1), round), Err(Full::Share));
+            assert_eq!(queue.next(), Some(round));
+        }
+        let lanes = queue.lanes();
+        assert!(lanes.waiting.is_empty() && lanes.turns.is_empty() && lanes.length == 0, "nothing is kept");
+    }
+}

@@ -1,4 +1,4 @@
-//! A request's body, read whole: declared as JSON, bounded in size and in time. Called by the handlers in `http`.
+//! Reading of request bodies: JSON content type, limited size, limited time.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use futures_util::{Stream, StreamExt};
 
 use crate::Error;
 
-/// What a body may be.
+/// Limits of a body.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Bytes.
+    /// Maximum size in bytes.
     pub limit: usize,
-    /// From its first byte to its last.
+    /// Maximum time from the start of reading to the last byte.
     pub deadline: Duration,
 }
 
-/// Refuses a body that is not declared as JSON, or is declared as too large, before any of it is read.
+/// Checks content type and declared length before the body is read.
 pub fn check_head(request: &HttpRequest, bounds: Bounds) -> Result<(), Error> {
     let mut types = request.headers().get_all(header::CONTENT_TYPE);
     let one = types.next().is_some() && types.next().is_none();
@@ -36,7 +36,7 @@ pub fn check_head(request: &HttpRequest, bounds: Bounds) -> Result<(), Error> {
     }
 }
 
-/// Reads the body to its end.
+/// Reads the whole body.
 pub async fn read<S>(body: S, bounds: Bounds) -> Result<Bytes, Error>
 where
     S: Stream<Item = Result<Bytes, PayloadError>>,
@@ -61,7 +61,7 @@ where
     Ok(whole.freeze())
 }
 
-/// Something before us may bound the body as well.
+/// The error of a body that another layer refused, such as a limit of the HTTP server.
 fn refused(error: &PayloadError, limit: usize) -> Error {
     match error {
         PayloadError::Overflow => Error::TooLarge(limit),
@@ -83,27 +83,27 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn the_limit_passes_and_one_byte_more_does_not() {
+    async fn a_body_at_the_limit_is_accepted_and_a_larger_one_refused() {
         assert_eq!(read_chunks(&["1234", "5678"]).await.unwrap(), "12345678");
         assert!(matches!(read_chunks(&["1234", "5678", "9"]).await, Err(Error::TooLarge(8))));
         assert!(matches!(read_chunks(&["123456789"]).await, Err(Error::TooLarge(8))));
     }
 
     #[actix_rt::test]
-    async fn a_body_that_does_not_end_is_not_waited_for() {
+    async fn a_body_that_does_not_end_times_out() {
         let bounds = Bounds { deadline: Duration::from_millis(1), ..BOUNDS };
         let stuck = stream::iter([Ok(Bytes::from_static(b"1"))]).chain(stream::pending());
         assert!(matches!(read(stuck, bounds).await, Err(Error::BodyTimeout)));
     }
 
     #[actix_rt::test]
-    async fn a_body_that_breaks_off_is_incomplete() {
+    async fn a_truncated_body_is_incomplete() {
         let broken = stream::iter([Ok(Bytes::from_static(b"1")), Err(PayloadError::Incomplete(None))]);
         assert!(matches!(read(broken, BOUNDS).await, Err(Error::Incomplete)));
     }
 
     #[test]
-    fn only_json_of_a_fitting_length_is_read_at_all() {
+    fn only_json_within_the_limit_is_read() {
         let head = |kind: &str, length: &str| {
             let request = TestRequest::post().insert_header((header::CONTENT_TYPE, kind));
             check_head(&request.insert_header((header::CONTENT_LENGTH, length)).to_http_request(), BOUNDS)

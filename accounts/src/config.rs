@@ -1,13 +1,13 @@
-//! What an operator may set. Flattened into the binary's command line, read by [`Accounts`](crate::Accounts).
+//! Configuration of accounts. The binary flattens it into its command line.
 
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 
-/// The cheapest bcrypt cost there is.
+/// Minimum bcrypt cost.
 const MIN_COST: u32 = 4;
 
-/// The dearest cost accepted: about a second on a fast core.
+/// Maximum bcrypt cost: one hash takes about a second on a fast core.
 pub(crate) const MAX_COST: u32 = 14;
 
 /// Settings of register and login.
@@ -20,7 +20,7 @@ pub struct Config {
     #[arg(value_parser = clap::value_parser!(u32).range(MIN_COST as i64..=MAX_COST as i64))]
     pub bcrypt_cost: u32,
 
-    /// Mark the session cookie Secure always, and not only where a trusted proxy says that the client came by https
+    /// Mark the session cookie Secure always, and not only where a trusted proxy reports an https client
     #[arg(long, env = "GODZILLA_COOKIE_SECURE", value_parser = BoolishValueParser::new())]
     pub cookie_secure: bool,
 
@@ -57,7 +57,7 @@ fn body_deadline(text: &str) -> Result<Duration, &'static str> {
 }
 
 impl Config {
-    /// How many threads hash passwords, at least one.
+    /// Number of threads that hash passwords, at least one.
     pub(crate) fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         match self.password_threads {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_design() {
+    fn the_defaults_are_the_documented_ones() {
         let config = parse(&[]).unwrap();
         assert_eq!((config.bcrypt_cost, config.login_body_limit, config.password_queue), (12, 4_096, 32));
         assert_eq!(config.login_body_deadline, Duration::from_secs(10));

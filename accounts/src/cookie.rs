@@ -1,4 +1,4 @@
-//! The session's token on the wire: found in a request, set and cleared in an answer. Pure; called by `http`.
+//! Session tokens in requests, and the session cookie in responses.
 
 use actix_web::{
     cookie::{Cookie, SameSite, time::Duration},
@@ -9,27 +9,28 @@ use sessions::{LIFETIME_SECONDS, Shown, Token};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The session tokens that a request carries.
-pub fn shown(headers: &HeaderMap) -> Shown {
+/// All session tokens of a request.
+pub fn presented_tokens(headers: &HeaderMap) -> Shown {
     let values = |name| headers.get_all(name).map(HeaderValue::as_bytes);
     Shown::read(values(header::COOKIE), values(header::AUTHORIZATION))
 }
 
-/// Whether the client came by TLS, as the gateway says: it removes the header of everybody whom it does not trust.
-pub fn came_by_tls(headers: &HeaderMap) -> bool {
-    let said = headers.get_all(FORWARDED_PROTO).last().and_then(|said| said.to_str().ok());
-    said.and_then(|said| said.rsplit(',').next())
+/// Whether the client connected by TLS. The gateway removes the header from requests of untrusted peers.
+pub fn is_tls(headers: &HeaderMap) -> bool {
+    let value = headers.get_all(FORWARDED_PROTO).last().and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.rsplit(',').next())
         .is_some_and(|last| last.trim().eq_ignore_ascii_case("https"))
 }
 
-/// The cookie that carries `token` for as long as its session can live.
-pub fn carrying(token: &Token, secure: bool) -> Cookie<'static> {
+/// The session cookie with `token`. Its lifetime is the maximum lifetime of a session.
+pub fn session_cookie(token: &Token, secure: bool) -> Cookie<'static> {
     let lifetime = i64::try_from(LIFETIME_SECONDS).unwrap_or(i64::MAX);
     shaped(token.reveal().to_owned(), lifetime, secure)
 }
 
-/// The cookie that removes the other one.
-pub fn cleared(secure: bool) -> Cookie<'static> {
+/// A cookie that removes the session cookie.
+pub fn removal_cookie(secure: bool) -> Cookie<'static> {
     shaped(String::new(), 0, secure)
 }
 
@@ -50,10 +51,13 @@ mod tests {
     #[test]
     fn the_cookie_has_the_attributes_of_the_contract() {
         let token: Token = "abc".parse().unwrap();
-        let plain = carrying(&token, false).to_string();
+        let plain = session_cookie(&token, false).to_string();
         assert_eq!(plain, "auth_token=abc; HttpOnly; SameSite=Lax; Path=/; Max-Age=86400");
-        let secure = carrying(&token, true).to_string();
+        let secure = session_cookie(&token, true).to_string();
         assert_eq!(secure, "auth_token=abc; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=86400");
-        assert_eq!(cleared(false).to_string(), "auth_token=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
+        assert_eq!(
+            removal_cookie(false).to_string(),
+            "auth_token=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What a client sends to register or log in. Pure; called by the handlers in `http`.
+//! Parsing of the body of register and login.
 
 use std::fmt;
 
@@ -9,33 +9,33 @@ use serde::{
 
 use crate::Error;
 
-/// A name and a password as they were sent. Not `Debug`: a password is not shown.
+/// Credentials as received. Without `Debug`, so that a password cannot be logged.
 pub struct Credentials {
-    /// Any string yet.
+    /// Not validated.
     pub username: String,
-    /// Any string yet.
+    /// Not validated.
     pub password: String,
-    /// How the answer to a login carries the session's token.
-    pub carrier: Carrier,
+    /// How the response to a login returns the session token.
+    pub delivery: TokenDelivery,
 }
 
-/// How a client gets and keeps the token of its session.
+/// How the response to a login returns the session token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Carrier {
-    /// In a cookie that no script reads.
+pub enum TokenDelivery {
+    /// In an HttpOnly cookie.
     #[default]
     Cookie,
-    /// In the body of the answer, for pages of other sites, to which browsers send no cookie, and for programs.
+    /// In the response body, for pages of other sites, for which browsers send no cookie, and for programs.
     Token,
 }
 
-/// Reads the JSON object `{"username": string, "password": string, "session"?: "cookie" | "token" | null}`. Each is there at
-/// most once; other fields are ignored. Why not is not said in detail: a parser's message may quote the password.
+/// Parses the JSON object `{"username": string, "password": string, "session"?: "cookie" | "token" | null}`. Duplicate fields are
+/// refused, other fields are ignored. The error contains no detail, because a parser's message can quote the password.
 pub fn parse(body: &[u8]) -> Result<Credentials, Error> {
     serde_json::from_slice(body).map_err(|_| Error::Malformed)
 }
 
-/// Written out because a derived one would also take an array.
+/// Not derived, because a derived implementation also accepts an array.
 impl<'de> Deserialize<'de> for Credentials {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Fields)
@@ -52,14 +52,14 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Credentials, A::Error> {
-        let (mut username, mut password, mut carrier) = (None, None, None);
+        let (mut username, mut password, mut delivery) = (None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             let field = match key.as_str() {
                 "username" => &mut username,
                 "password" => &mut password,
                 "session" => {
-                    if carrier.replace(carrier_of(map.next_value()?)?).is_some() {
-                        return Err(A::Error::custom("a field is there twice"));
+                    if delivery.replace(delivery_of(map.next_value()?)?).is_some() {
+                        return Err(A::Error::custom("duplicate field"));
                     }
                     continue;
                 }
@@ -69,23 +69,23 @@ impl<'de> Visitor<'de> for Fields {
                 }
             };
             if field.replace(map.next_value::<String>()?).is_some() {
-                return Err(A::Error::custom("a field is there twice"));
+                return Err(A::Error::custom("duplicate field"));
             }
         }
         match (username, password) {
             (Some(username), Some(password)) => {
-                Ok(Credentials { username, password, carrier: carrier.unwrap_or_default() })
+                Ok(Credentials { username, password, delivery: delivery.unwrap_or_default() })
             }
-            _ => Err(A::Error::custom("a field is missing")),
+            _ => Err(A::Error::custom("missing field")),
         }
     }
 }
 
-fn carrier_of<E: serde::de::Error>(sent: Option<String>) -> Result<Carrier, E> {
+fn delivery_of<E: serde::de::Error>(sent: Option<String>) -> Result<TokenDelivery, E> {
     match sent.as_deref() {
-        None | Some("cookie") => Ok(Carrier::Cookie),
-        Some("token") => Ok(Carrier::Token),
-        Some(_) => Err(E::custom("an unknown kind of session")),
+        None | Some("cookie") => Ok(TokenDelivery::Cookie),
+        Some("token") => Ok(TokenDelivery::Token),
+        Some(_) => Err(E::custom("unknown session kind")),
     }
 }
 
@@ -101,22 +101,22 @@ mod tests {
     }
 
     #[test]
-    fn a_login_may_ask_for_its_token() {
-        let carrier = |field: &str| {
+    fn a_login_can_request_a_token() {
+        let delivery = |field: &str| {
             let body = format!(r#"{{"username":"al","password":"pw"{field}}}"#);
-            parse(body.as_bytes()).ok().map(|read| read.carrier)
+            parse(body.as_bytes()).ok().map(|read| read.delivery)
         };
         for cookie in ["", r#","session":null"#, r#","session":"cookie""#] {
-            assert_eq!(carrier(cookie), Some(Carrier::Cookie), "{cookie}");
+            assert_eq!(delivery(cookie), Some(TokenDelivery::Cookie), "{cookie}");
         }
-        assert_eq!(carrier(r#","session":"token""#), Some(Carrier::Token));
+        assert_eq!(delivery(r#","session":"token""#), Some(TokenDelivery::Token));
         for bad in [r#""Token""#, r#""""#, "true", "1", r#"["token"]"#, r#""token","session":"token""#] {
-            assert_eq!(carrier(&format!(r#","session":{bad}"#)), None, "{bad}");
+            assert_eq!(delivery(&format!(r#","session":{bad}"#)), None, "{bad}");
         }
     }
 
     #[test]
-    fn everything_but_two_strings_each_once_is_refused() {
+    fn a_body_without_exactly_two_strings_is_refused() {
         let nested = format!(r#"{{"username":{}1{},"password":"p"}}"#, "[".repeat(1000), "]".repeat(1000));
         let bad = [
             "",

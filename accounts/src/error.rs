@@ -1,4 +1,4 @@
-//! Every way in which accounts say no, and how that looks to a client. Made by all files of this crate.
+//! Errors of accounts and their HTTP responses.
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -8,64 +8,64 @@ use proto::{NameError, Refusal};
 
 use crate::password::Weakness;
 
-/// Why a request was refused.
+/// Reason for refusing a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The body is not the JSON object it should be. 400.
+    /// The body is not the expected JSON object. 400.
     #[error(
         "The body must be a JSON object with username and password, each a string, each once; \
          session, if given, is \"cookie\" or \"token\""
     )]
     Malformed,
-    /// A logout that shows a bearer token that cannot be one, and no other token. 400.
+    /// A logout with a malformed bearer token and without any other token. 400.
     #[error("The Bearer token is malformed: a token has 1 to 128 of A-Z a-z 0-9 _ -")]
     MalformedToken,
-    /// The body ended before its end. 400.
+    /// The body was truncated. 400.
     #[error("The body is incomplete")]
     Incomplete,
-    /// The name may not be registered. 400.
+    /// The name cannot be registered. 400.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The password may not be registered. 400.
+    /// The password cannot be registered. 400.
     #[error(transparent)]
     Weak(#[from] Weakness),
-    /// No such user, or not this password: never which. 401.
+    /// Unknown user or wrong password. The response does not reveal which. 401.
     #[error("Invalid credentials")]
     InvalidCredentials,
-    /// Nobody is logged in behind this request. 401.
+    /// The request has no valid session. 401.
     #[error("Authentication required")]
     Unauthorized,
-    /// No such method here; the allowed ones. 405.
+    /// The method is not allowed. Contains the allowed methods. 405.
     #[error("Method Not Allowed")]
     Method(&'static str),
     /// The body did not arrive in time. 408.
     #[error("The body did not arrive in time")]
     BodyTimeout,
-    /// The name, in some case of its letters, is taken. 409.
+    /// The name is taken; case is ignored. 409.
     #[error("Username already exists")]
     Exists,
-    /// The body is over the limit. 413.
+    /// The body exceeds the limit in bytes. 413.
     #[error("The body is over {0} bytes")]
     TooLarge(usize),
-    /// The body is not declared as JSON. 415.
+    /// The content type is not JSON. 415.
     #[error("The body must be application/json")]
     MediaType,
-    /// Too many attempts under this name wait already; there is a place after this many seconds. 429.
+    /// Too many attempts for this name are waiting. Contains the seconds after which a retry can succeed. 429.
     #[error("Too many attempts, try again later")]
     TooMany(u64),
-    /// Too many passwords are being checked. 503, worth trying again in a second.
+    /// The queue of password checks is full. The client retries after a second. 503.
     #[error("Too many logins at once, try again in a moment")]
     Overloaded,
-    /// A store does not answer. 503.
+    /// A store does not respond. 503.
     #[error("The service is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The operating system gives no random bytes, for a salt or a token. 503.
     #[error("The service is unavailable")]
     Entropy,
-    /// What the store holds about this user cannot have been written here. 500.
+    /// The stored data of the user is damaged. 500.
     #[error("Stored data is damaged; its operator runs `godzilla check`")]
     Damaged(&'static str),
-    /// A fault of ours. 500.
+    /// An internal error. 500.
     #[error("Internal Server Error")]
     Internal(&'static str),
 }
@@ -89,10 +89,10 @@ impl Error {
         }
     }
 
-    /// What the operator should know; the client is told less.
+    /// Logs details that the response does not contain.
     pub(crate) fn log(&self) {
         match self {
-            Self::Unavailable(error) => tracing::warn!(%error, "a store does not answer"),
+            Self::Unavailable(error) => tracing::warn!(%error, "a store does not respond"),
             Self::Entropy => {
                 metrics::counter!("godzilla_accounts_entropy_failures_total").increment(1);
                 tracing::error!("the operating system gives no random bytes for a salt or a token");
@@ -103,7 +103,7 @@ impl Error {
                     "a stored user is damaged; `godzilla check` finds all damage of an embedded store"
                 );
             }
-            Self::Internal(what) => tracing::error!(what, "a request met a fault"),
+            Self::Internal(what) => tracing::error!(what, "internal error"),
             _ => {}
         }
     }
@@ -128,7 +128,7 @@ impl ResponseError for Error {
             Self::Method(allowed) => {
                 response.insert_header((header::ALLOW, *allowed));
             }
-            // The rest of the body is not waited for.
+            // The rest of the body is not read.
             Self::TooLarge(_) | Self::BodyTimeout | Self::Incomplete => {
                 response.force_close();
             }

@@ -1,4 +1,4 @@
-//! The HTTP of accounts: routes and handlers. Mounted by the gateway; calls `people`.
+//! HTTP routes and handlers of accounts.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,56 +17,56 @@ use crate::{
     Config, Error, Password, Users,
     body::{self, Bounds},
     cookie,
-    credentials::{self, Carrier, Credentials},
-    people::People,
+    credentials::{self, Credentials, TokenDelivery},
+    login_throttle::{LoginThrottle, Refused},
     pool::{Pool, queue::Lane},
-    setbacks::{Refused, Setbacks},
+    service::AccountService,
 };
 
-/// Register, login, logout and me. Clones are the same.
+/// The HTTP handlers of accounts. Clones share their state.
 #[derive(Clone)]
 pub struct Accounts {
-    people: Arc<People>,
+    service: Arc<AccountService>,
     bounds: Bounds,
-    /// What failed logins cost, where several processes count them.
-    setbacks: Option<Arc<Setbacks>>,
-    /// Whether every cookie is for TLS only; where a proxy says that a client came by TLS, its cookie is anyway.
+    /// Throttle of failed logins; present when several processes share it.
+    throttle: Option<Arc<LoginThrottle>>,
+    /// Whether every cookie is Secure. Without it, a cookie is Secure when a trusted proxy reports a TLS client.
     secure: bool,
 }
 
 /// `{"status":"success","message":...}`.
 #[derive(Serialize)]
-struct Done {
+struct Success {
     status: &'static str,
     message: &'static str,
 }
 
-/// The answer to a login that asks for a token instead of a cookie.
+/// Response to a login with `"session": "token"`.
 #[derive(Serialize)]
 struct LoggedIn<'a> {
     #[serde(flatten)]
-    done: Done,
+    success: Success,
     token: &'a str,
 }
 
 impl Accounts {
-    /// Starts the password pool. Takes as long as hashing one password; call it at start.
+    /// Starts the password pools and computes one hash.
     ///
     /// # Errors
-    /// [`Error::Internal`] when threads or random bytes are not to be had.
+    /// [`Error::Internal`] when the system provides no threads or no random bytes.
     pub fn new(users: Arc<dyn Users>, sessions: SharedSessions, config: &Config) -> Result<Self, Error> {
         let pool = || {
             Pool::new(config.threads(), config.password_queue.into(), config.bcrypt_cost)
-                .map_err(|_| Error::Internal("no threads for the password pool"))
+                .map_err(|_| Error::Internal("threads of the password pool could not be started"))
         };
-        let people = People::new(users, sessions, pool()?, pool()?, config.bcrypt_cost)?;
+        let service = AccountService::new(users, sessions, pool()?, pool()?, config.bcrypt_cost)?;
         let bounds = Bounds { limit: config.login_body_limit, deadline: config.login_body_deadline };
-        Ok(Self { people: Arc::new(people), bounds, setbacks: None, secure: config.cookie_secure })
+        Ok(Self { service: Arc::new(service), bounds, throttle: None, secure: config.cookie_secure })
     }
 
-    /// The same, with failed logins counted.
-    pub fn counting(self, setbacks: Setbacks) -> Self {
-        Self { setbacks: Some(Arc::new(setbacks)), ..self }
+    /// Adds a throttle of failed logins.
+    pub fn with_throttle(self, throttle: LoginThrottle) -> Self {
+        Self { throttle: Some(Arc::new(throttle)), ..self }
     }
 
     /// Mounts `POST /user/logout` and `GET /user/me`.
@@ -79,7 +79,7 @@ impl Accounts {
         );
     }
 
-    /// `POST /user/login`, for the gateway to put behind its limit.
+    /// The resource `POST /user/login`. The gateway wraps it with its rate limit.
     pub fn login(&self) -> Resource {
         self.at("/user/login").route(web::post().to(login))
     }
@@ -89,9 +89,9 @@ impl Accounts {
         self.at("/user/register").route(web::post().to(register))
     }
 
-    /// Registers without HTTP, under the same rules: for sample users.
+    /// Registers a user without HTTP under the same rules. For sample users.
     pub async fn register(&self, username: &Username, password: &str) -> Result<(), Error> {
-        self.people.register(username, Password::new(password)?, None).await
+        self.service.register(username, Password::new(password)?, None).await
     }
 
     fn at(&self, path: &str) -> Resource {
@@ -101,7 +101,7 @@ impl Accounts {
     }
 
     fn is_secure(&self, request: &HttpRequest) -> bool {
-        self.secure || cookie::came_by_tls(request.headers())
+        self.secure || cookie::is_tls(request.headers())
     }
 
     async fn credentials(&self, request: &HttpRequest, payload: web::Payload) -> Result<Credentials, Error> {
@@ -115,20 +115,20 @@ async fn register(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
-    let sent = accounts.credentials(&request, payload).await?;
+    let credentials = accounts.credentials(&request, payload).await?;
     let outcome = async {
-        let name = sent.username.parse()?;
-        let password = Password::new(&sent.password)?;
-        accounts.people.register(&name, password, lane(&request)).await?;
-        if let Some(setbacks) = &accounts.setbacks {
-            setbacks.welcome(&name, client(&request)).await;
+        let name = credentials.username.parse()?;
+        let password = Password::new(&credentials.password)?;
+        accounts.service.register(&name, password, lane(&request)).await?;
+        if let Some(throttle) = &accounts.throttle {
+            throttle.record_success(&name, client(&request)).await;
         }
         Ok(())
     };
     let outcome = outcome.await;
     count("register", &outcome);
     outcome?;
-    Ok(answer(StatusCode::CREATED).json(done("User registered successfully")))
+    Ok(response(StatusCode::CREATED).json(success("User registered successfully")))
 }
 
 async fn login(
@@ -136,51 +136,52 @@ async fn login(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
-    let sent = accounts.credentials(&request, payload).await?;
-    let shown = cookie::shown(request.headers());
-    // The sessions whose tokens the client loses by the answer.
-    let old = match sent.carrier {
-        Carrier::Cookie => shown.cookies,
-        Carrier::Token => shown.bearers,
+    let credentials = accounts.credentials(&request, payload).await?;
+    let presented = cookie::presented_tokens(request.headers());
+    // Tokens that the response replaces on the client.
+    let old = match credentials.delivery {
+        TokenDelivery::Cookie => presented.cookies,
+        TokenDelivery::Token => presented.bearers,
     };
-    // Only under a name that can be somebody's.
-    let counted = accounts.setbacks.as_deref().zip(sent.username.parse::<Username>().ok());
-    if let Some((setbacks, name)) = &counted {
-        sleep(setbacks.wait(name, client(&request)).await.map_err(refused)?).await;
+    // Only names that can be registered are counted.
+    let throttled = accounts.throttle.as_deref().zip(credentials.username.parse::<Username>().ok());
+    if let Some((throttle, name)) = &throttled {
+        sleep(throttle.delay(name, client(&request)).await.map_err(refused)?).await;
     }
-    let mut outcome = accounts.people.login(&sent.username, &sent.password, &old, lane(&request)).await;
-    match (&counted, &outcome) {
-        (Some((setbacks, name)), Ok(_)) => setbacks.welcome(name, client(&request)).await,
-        (Some((setbacks, name)), Err(Error::InvalidCredentials)) => {
-            // A store that does not count failures would let passwords be guessed at any speed.
-            if let Err(uncounted) = setbacks.note(name).await {
-                outcome = Err(refused(uncounted));
+    let mut outcome =
+        accounts.service.login(&credentials.username, &credentials.password, &old, lane(&request)).await;
+    match (&throttled, &outcome) {
+        (Some((throttle, name)), Ok(_)) => throttle.record_success(name, client(&request)).await,
+        (Some((throttle, name)), Err(Error::InvalidCredentials)) => {
+            // Without counted failures, passwords could be guessed at any rate.
+            if let Err(error) = throttle.record_failure(name).await {
+                outcome = Err(refused(error));
             }
         }
         _ => {}
     }
     count("login", &outcome);
     let token = outcome?;
-    let done = done("Login successful");
-    let mut answer = answer(StatusCode::OK);
-    answer.insert_header((OPENED, token.id().as_str()));
-    Ok(match sent.carrier {
-        Carrier::Cookie => {
-            let carrying = cookie::carrying(&token, accounts.is_secure(&request));
-            answer.cookie(carrying).json(done)
+    let success = success("Login successful");
+    let mut response = response(StatusCode::OK);
+    response.insert_header((OPENED, token.id().as_str()));
+    Ok(match credentials.delivery {
+        TokenDelivery::Cookie => {
+            let cookie = cookie::session_cookie(&token, accounts.is_secure(&request));
+            response.cookie(cookie).json(success)
         }
-        Carrier::Token => answer.json(LoggedIn { done, token: token.reveal() }),
+        TokenDelivery::Token => response.json(LoggedIn { success, token: token.reveal() }),
     })
 }
 
 fn refused(refused: Refused) -> Error {
     match refused {
-        Refused::Full(after) => Error::TooMany(after.as_secs() + 1),
-        Refused::Unknown(error) => Error::Unavailable(Box::new(error)),
+        Refused::Busy(after) => Error::TooMany(after.as_secs() + 1),
+        Refused::Store(error) => Error::Unavailable(Box::new(error)),
     }
 }
 
-/// The client's address: the one that the gateway states, or the peer's. The gateway removes the header of every client.
+/// The client's address: reported by the gateway, or else the peer's. The gateway removes the header of every client.
 fn client(request: &HttpRequest) -> Option<IpAddr> {
     let stated = request.headers().get(header::X_FORWARDED_FOR);
     let stated = stated.and_then(|stated| stated.to_str().ok()?.parse().ok());
@@ -193,37 +194,38 @@ fn lane(request: &HttpRequest) -> Lane {
 }
 
 async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let shown = cookie::shown(request.headers());
-    let outcome = accounts.people.logout(shown.all()).await;
-    let outcome = outcome.and_then(|()| match shown.has_malformed_bearer && shown.all().next().is_none() {
-        true => Err(Error::MalformedToken),
-        false => Ok(()),
-    });
+    let presented = cookie::presented_tokens(request.headers());
+    let outcome = accounts.service.logout(presented.all()).await;
+    let outcome =
+        outcome.and_then(|()| match presented.has_malformed_bearer && presented.all().next().is_none() {
+            true => Err(Error::MalformedToken),
+            false => Ok(()),
+        });
     count("logout", &outcome);
     outcome?;
-    let cleared = cookie::cleared(accounts.is_secure(&request));
-    Ok(answer(StatusCode::OK).cookie(cleared).json(done("Logout successful")))
+    let cleared = cookie::removal_cookie(accounts.is_secure(&request));
+    Ok(response(StatusCode::OK).cookie(cleared).json(success("Logout successful")))
 }
 
 async fn me(request: HttpRequest) -> Result<HttpResponse, Error> {
     let username = request.extensions().get::<Identity>().map(|identity| identity.username.clone());
     let username = username.ok_or(Error::Unauthorized)?;
-    Ok(answer(StatusCode::OK).json(json!({ "username": username })))
+    Ok(response(StatusCode::OK).json(json!({ "username": username })))
 }
 
 fn refuse_method(allowed: &'static str) -> Result<HttpResponse, Error> {
     Err(Error::Method(allowed))
 }
 
-/// No answer of ours is anybody else's.
-fn answer(status: StatusCode) -> HttpResponseBuilder {
+/// A response that no cache may store.
+fn response(status: StatusCode) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     response
 }
 
-fn done(message: &'static str) -> Done {
-    Done { status: "success", message }
+fn success(message: &'static str) -> Success {
+    Success { status: "success", message }
 }
 
 fn count<T>(action: &'static str, result: &Result<T, Error>) {

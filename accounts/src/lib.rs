@@ -1,5 +1,5 @@
-//! Who people are: register, login, logout, me. Mounted by the gateway (or, split, by the role `accounts`); calls the
-//! stores of users and sessions. Identity comes in as [`proto::Identity`] in the request's extensions, from nowhere else.
+//! User accounts: register, login, logout, me. `serve` mounts the routes in the gateway; in a cluster the role `accounts` serves them.
+//! Handlers take the caller from [`proto::Identity`] in the request's extensions and from no other source.
 
 mod body;
 mod config;
@@ -7,16 +7,16 @@ mod cookie;
 mod credentials;
 mod error;
 mod http;
-mod level;
+mod login_throttle;
 mod password;
-mod people;
 mod pool;
-mod setbacks;
+mod refusal_cost;
+mod service;
 pub mod users;
 
 pub use config::Config;
 pub use error::Error;
 pub use http::Accounts;
+pub use login_throttle::LoginThrottle;
 pub use password::{Password, Weakness};
-pub use setbacks::Setbacks;
 pub use users::{Creation, MongoUsers, SqliteUsers, User, Users};

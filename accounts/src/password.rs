@@ -1,36 +1,35 @@
-//! What may be a password. Pure; parsed by [`Accounts`](crate::Accounts), hashed by the pool.
+//! Validation of passwords.
 
 use std::fmt;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// A text that bcrypt can tell from every other: normalised (NFC), 1 to 71 bytes, without control characters. Its `Debug`
-/// shows nothing of it.
+/// A password in NFC, 1 to 71 bytes, without control characters. bcrypt distinguishes all such texts. `Debug` does not print it.
 #[derive(Clone)]
 pub struct Password(String);
 
-/// Why a text cannot be a (new) password.
+/// Reason for refusing a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Weakness {
-    /// Too few characters for a new one.
+    /// Fewer characters than a new password needs.
     #[error("a password has at least {min} characters", min = Password::MIN_CHARS)]
     Short,
-    /// More than bcrypt looks at.
+    /// More bytes than bcrypt uses.
     #[error("a password has at most {max} bytes", max = Password::MAX_BYTES)]
     Long,
-    /// Control characters: bcrypt ends a password at a NUL.
+    /// Contains control characters. bcrypt ends a password at a NUL.
     #[error("a password has no control characters")]
     Control,
 }
 
 impl Password {
-    /// The fewest characters of a new password.
+    /// Minimum number of characters of a new password.
     pub const MIN_CHARS: usize = 8;
 
-    /// The most bytes, in UTF-8 after normalisation. bcrypt would ignore what comes after 72 with its final NUL.
+    /// Maximum number of bytes in UTF-8 after normalisation. bcrypt uses 72 bytes including a final NUL.
     pub const MAX_BYTES: usize = 71;
 
-    /// The password a person typed, however their keyboard composes its letters.
+    /// Normalises and validates a typed password.
     pub fn new(typed: &str) -> Result<Self, Weakness> {
         let text: String = typed.nfc().collect();
         match text.len() {
@@ -41,12 +40,12 @@ impl Password {
         }
     }
 
-    /// Refuses what is too short for a new password; an old one of that kind still logs in.
+    /// Refuses a password that is too short for registration. A user with such a password can still log in.
     pub fn check_registrable(&self) -> Result<(), Weakness> {
         if self.0.chars().count() < Self::MIN_CHARS { Err(Weakness::Short) } else { Ok(()) }
     }
 
-    /// The text, for bcrypt and nothing else.
+    /// The text, for bcrypt only.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_does_not_show_itself() {
+    fn debug_does_not_print_a_password() {
         assert_eq!(format!("{:?}", Password::new("correct horse").unwrap()), "Password(..)");
     }
 }

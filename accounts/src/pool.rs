@@ -1,5 +1,5 @@
 //! The threads that hash passwords: few, at low priority, behind a bounded queue, so that a flood of logins takes neither
-//! the event loops nor the cores from the chat. The [queue] is fair by client address. Called by [`People`](crate::people::People);
+//! the event loops nor the cores from the chat. The [queue] is fair by client address. Called by [`AccountService`](crate::service::AccountService);
 //! calls bcrypt.
 
 pub mod queue;
@@ -21,40 +21,40 @@ use tokio::sync::oneshot;
 use self::queue::{Full, Lane, Queue};
 use crate::{Error, Password};
 
-/// How long a caller waits for its turn and its answer.
+/// Timeout of a call, including the time in the queue.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The dearest stored hash that is tried: beyond it a damaged or planted row would hold a thread for minutes.
+/// Maximum cost of a stored hash. A damaged or injected row with a higher cost would occupy a thread for minutes.
 const MAX_STORED_COST: u32 = 16;
 
-/// How much the threads give way to others.
+/// Niceness of the threads.
 const NICENESS: i32 = 10;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// What a check of a password found out.
+/// Result of a password check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Checked {
-    /// It is the password.
+    /// The password matches.
     Match {
-        /// The hash to be stored in place of the old one, when that has another cost than new passwords get.
+        /// A new hash, when the stored one has another cost than configured.
         renewed: Option<String>,
     },
-    /// It is another password.
+    /// The password does not match.
     Mismatch,
 }
 
-/// The pool. Dropping it lets the threads finish what is queued and end.
+/// The pool. After a drop, the threads finish the queue and end.
 pub struct Pool {
     queue: Arc<Queue<Work>>,
     cost: u32,
     verified: Arc<AtomicU64>,
-    /// What mismatches cost so far, in rounds of bcrypt.
+    /// Sum of the rounds of bcrypt of all mismatches.
     rounds: Arc<AtomicU64>,
 }
 
 impl Pool {
-    /// `threads` threads for hashes of `cost`, and room for `queue` passwords to wait.
+    /// Starts `threads` threads for hashes of `cost`, with a queue of `queue` calls.
     pub fn new(threads: usize, queue: usize, cost: u32) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue));
         for _ in 0..threads {
@@ -70,11 +70,11 @@ impl Pool {
         self.run(from, move || hash(&password, cost)).await
     }
 
-    /// Whether `password` is the one that `hash` was made of. A mismatch takes as long as a hash of the cost `level`, also where
-    /// `hash` is cheaper: its time does not show whether a user has an old hash, or whether there is a user.
+    /// Checks `password` against `hash`. A mismatch takes the time of a hash of cost `level`, also when `hash` has a lower cost. So its
+    /// time reveals neither an old hash nor whether the user exists.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a `hash` that is none.
+    /// [`Error::Damaged`] when `hash` is not a valid hash.
     pub async fn verify(
         &self,
         from: Lane,
@@ -105,19 +105,19 @@ impl Pool {
         .await
     }
 
-    /// What mismatches cost so far, in rounds of bcrypt.
+    /// Sum of the rounds of bcrypt of all mismatches.
     #[cfg(test)]
     pub fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
     }
 
-    /// How many passwords were compared with a hash so far.
+    /// Number of password checks.
     #[cfg(test)]
     pub fn verified(&self) -> u64 {
         self.verified.load(Ordering::Relaxed)
     }
 
-    /// Runs `work` on a thread of the pool. What nobody waits for any more when its turn comes is left undone.
+    /// Runs `work` on a thread of the pool. Skips it when the caller has stopped waiting.
     async fn run<T, F>(&self, from: Lane, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -131,7 +131,7 @@ impl Pool {
             let began = Instant::now();
             let outcome = catch_unwind(AssertUnwindSafe(work));
             metrics::histogram!("godzilla_accounts_password_seconds").record(began.elapsed().as_secs_f64());
-            let _ = reply.send(outcome.unwrap_or(Err(Error::Internal("a password's check panicked"))));
+            let _ = reply.send(outcome.unwrap_or(Err(Error::Internal("a password check panicked"))));
         };
         // What is dropped here is refused, because its sender sees the end of its channel.
         drop(self.queue.push(from, Box::new(work)).map_err(refused)?.inspect(|_| count_full("displaced")));
@@ -142,7 +142,7 @@ impl Pool {
     }
 }
 
-/// The bcrypt hash of `password`. Blocks for as long as `cost` says.
+/// Hashes `password` with bcrypt. Blocks; the time doubles with each step of `cost`.
 pub fn hash(password: &Password, cost: u32) -> Result<String, Error> {
     bcrypt::non_truncating_hash(password.reveal(), cost).map_err(|error| match error {
         bcrypt::BcryptError::Rand(_) => Error::Entropy,
@@ -157,11 +157,11 @@ fn verify(password: &Password, hash: &str) -> Result<bool, Error> {
 /// The cost of a stored hash.
 ///
 /// # Errors
-/// [`Error::Damaged`] for a `hash` that is none, or that would hold a thread for minutes.
+/// [`Error::Damaged`] when `hash` is not a valid hash or its cost exceeds [`MAX_STORED_COST`].
 pub fn cost_of(hash: &str) -> Result<u32, Error> {
-    let known = ["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version));
+    let is_bcrypt = ["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version));
     let parts: bcrypt::HashParts = hash.parse().map_err(|_| Error::Damaged("hash"))?;
-    let is_allowed = known && parts.get_cost() <= MAX_STORED_COST;
+    let is_allowed = is_bcrypt && parts.get_cost() <= MAX_STORED_COST;
     is_allowed.then(|| parts.get_cost()).ok_or(Error::Damaged("hash"))
 }
 
@@ -184,11 +184,11 @@ fn count_full(reason: &'static str) {
 }
 
 fn work(queue: &Queue<Work>) {
-    // On Linux this is the thread's own; where it is refused the pool only is less polite.
+    // On Linux, niceness is per thread. A refusal only affects the priority.
     let _ = rustix::process::nice(NICENESS);
     let _alive = Part::new("password pool");
     while let Some(work) = queue.next() {
-        // Whoever waits for a piece of work that panics is answered with an error; the thread goes on.
+        // The caller of work that panics receives an error. The thread continues.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             supervision::fault!("password pool");
             work();

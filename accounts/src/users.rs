@@ -1,4 +1,4 @@
-//! Who is registered. Implemented by [`sqlite`] and [`mongo`], called by `people`.
+//! The store of registered users: the trait [`Users`] and its backends.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -18,37 +18,37 @@ use crate::Error;
 /// A registered user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct User {
-    /// The name in the spelling it was registered with.
+    /// The name in the case of its registration.
     pub username: Username,
-    /// The bcrypt hash of the password, as stored: damaged ones are for the one who verifies to find.
+    /// The bcrypt hash of the password as stored. It is validated when a password is checked.
     pub hash: String,
 }
 
-/// What became of a registration.
+/// Result of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Creation {
     /// The user is stored.
     Created,
-    /// Somebody has the name, in some case of its letters; nothing was changed.
+    /// The name is taken; case is ignored. Nothing was changed.
     Exists,
 }
 
-/// The store of users. A name is one user in any case of its letters ([`Username::key`]).
+/// The store of users. Names are unique by [`Username::key`].
 #[async_trait]
 pub trait Users: Send + Sync + 'static {
-    /// Stores a new user, unless the name is taken. Of two at once exactly one is [`Creation::Created`].
+    /// Stores a new user unless the name is taken. Of two concurrent calls exactly one returns [`Creation::Created`].
     async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error>;
 
-    /// The user of this [`Username::key`].
+    /// Finds the user with this [`Username::key`].
     async fn find(&self, key: &str) -> Result<Option<User>, Error>;
 
-    /// Stores the hash `new` in place of `old`, which has another cost. Does nothing when the user has another hash by now.
+    /// Replaces the hash `old` with `new`. Does nothing when the user has another hash.
     async fn renew(&self, key: &str, old: &str, new: &str) -> Result<(), Error>;
 
-    /// The highest cost of a stored bcrypt hash, 0 to 99; none when there is no hash. Reads all users.
+    /// The highest cost of all stored bcrypt hashes, 0 to 99; `None` without a hash. Reads all users.
     async fn highest_cost(&self) -> Result<Option<u32>, Error>;
 
-    /// Whether nobody is registered: sample data goes into no other store.
+    /// Whether the store contains no user. Sample data is added to empty stores only.
     async fn is_empty(&self) -> Result<bool, Error>;
 }
 

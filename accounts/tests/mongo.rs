@@ -1,4 +1,4 @@
-//! Users in a real MongoDB: the suite that every backend passes, and a crash.
+//! Tests of users in a real MongoDB: the conformance suite and a crash.
 
 use std::{
     sync::{
@@ -12,7 +12,7 @@ use accounts::{Creation, MongoUsers, Users, users::conformance};
 use mongodb::{Client, Database, options::ClientOptions};
 use testkit::Mongo;
 
-/// A client as the binary makes it, but for its patience.
+/// A client as the binary creates it, with shorter timeouts.
 async fn client(mongo: &Mongo) -> Client {
     let mut options = ClientOptions::parse(mongo.uri()).await.expect("an address");
     options.server_selection_timeout = Some(Duration::from_secs(2));
@@ -37,28 +37,28 @@ async fn conforms() {
 }
 
 #[tokio::test]
-async fn a_mongodb_that_wants_another_password_says_so() {
+async fn a_wrong_password_of_mongodb_is_named() {
     let mongo = Mongo::start().await;
-    let uri = mongo.uri().replace("mongodb://", "mongodb://nobody:wrong@");
+    let uri = mongo.uri().replace("mongodb://", "mongodb://unknown:wrong@");
     let client = mongodb::Client::with_uri_str(uri).await.unwrap();
     let users = MongoUsers::new(&client.database("godzilla"));
     assert_eq!(users.obstacle().await.as_deref(), Some("refuses the user or the password"));
 }
 
 #[tokio::test]
-async fn a_user_survives_a_crash_and_without_mongodb_there_is_no_answer() {
+async fn a_user_survives_a_crash_and_calls_fail_without_mongodb() {
     let mut mongo = Mongo::start().await;
     let users = MongoUsers::new(&database(&mongo).await);
     let alice = "Alice".parse().unwrap();
     assert_eq!(users.create(&alice, "hash").await.unwrap(), Creation::Created);
     assert_eq!(users.obstacle().await, None);
     mongo.kill();
-    assert!(users.find("alice").await.is_err(), "neither known nor unknown");
+    assert!(users.find("alice").await.is_err(), "no result without MongoDB");
     let refuses = "refuses connections: check that it runs, and the host and port of its address";
     let obstacle = users.obstacle().await.expect("MongoDB is away");
     assert!(obstacle.starts_with(refuses), "{obstacle}");
     mongo.restart().await;
-    // The driver needs a moment to see that it is back.
+    // The driver needs a moment to detect the restart.
     let back = async {
         loop {
             if let Ok(found) = users.find("alice").await {

@@ -113,7 +113,7 @@ pub struct Post {
     #[serde(default = "RoomName::lobby", deserialize_with = "crate::lenient::or_lobby")]
     pub room: RoomName,
     /// Idempotency key of the sender. A second message with the same key of the same author in the room is not stored; its ack
-    /// carries the first result.
+    /// contains the first result.
     #[serde(default)]
     pub client_id: Option<ClientId>,
 }
@@ -134,10 +134,10 @@ pub struct SetTyping {
 pub struct Join {
     /// The room to join.
     pub room: RoomName,
-    /// The last `seq` that the client holds. The ack then carries the messages after it.
+    /// The last `seq` that the client holds. The ack then contains the messages after it.
     #[serde(default, deserialize_with = "crate::lenient::whole")]
     pub since: Option<u64>,
-    /// The offset that the client got with that `seq` or before, or an empty text; the answer then carries one.
+    /// The offset that the client received with that `seq` or before, or an empty string. The response then contains an offset.
     #[serde(default)]
     pub offset: Option<String>,
 }

@@ -11,7 +11,7 @@ pub struct Identity {
     pub session: String,
 }
 
-/// The cookie that carries the session token.
+/// The cookie with the session token.
 pub const COOKIE: &str = "auth_token";
 
 /// The header in which accounts sends the gateway the public id of the session that a login opened. Clients do not receive it.

@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 use crate::{Identity, Timestamp};
 
-/// The header that carries a signed identity. The gateway removes it from clients' requests, like every `x-authenticated-*`.
+/// The header with a signed identity. The gateway removes it from clients' requests, like every `x-authenticated-*`.
 pub const HEADER: &str = "x-authenticated-identity";
 
 /// Lifetime of a signature in milliseconds. It covers the transmission between two processes and the difference of their clocks.
@@ -40,7 +40,7 @@ pub struct Target<'a> {
 #[error("a key has at least {} bytes", Key::MIN)]
 pub struct ShortKey;
 
-/// Reason for rejecting a header. Callers outside receive the same refusal for every reason.
+/// Reason for rejecting a header. Callers outside receive the same refusal for all reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// Not of the form `1:USER:SESSION:EXPIRES:SIGNATURE`. USER and SESSION are empty for an anonymous request.

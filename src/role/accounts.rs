@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use ::accounts::{Accounts, MongoUsers, Setbacks};
+use ::accounts::{Accounts, LoginThrottle, MongoUsers};
 use actix_web::{
     App,
     dev::Server,
@@ -72,7 +72,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?
-        .counting(Setbacks::new(Redis::new(redis, CONNECTIONS).map_err(refused)?));
+        .with_throttle(LoginThrottle::new(Redis::new(redis, CONNECTIONS).map_err(refused)?));
     let watched = sessions.clone();
     spawn(restart("durability watch", move || warn_of_forgetting(watched.clone())));
     let readiness = Readiness::new(probes(users, sessions));

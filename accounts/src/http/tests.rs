@@ -1,4 +1,4 @@
-//! Accounts over HTTP, against real SQLite files: what the contract promises, and every input that must be refused.
+//! Tests of accounts over HTTP with real SQLite files: the contract, and inputs that must be refused.
 
 mod credentials;
 
@@ -22,22 +22,22 @@ use crate::{SqliteUsers, pool::tests as threads};
 
 const GOOD: &str = "correct horse";
 
-/// Everything that accounts need, in a directory of its own.
-struct World {
+/// Accounts with their stores in a temporary directory.
+struct Fixture {
     directory: TempDir,
     sessions: SharedSessions,
     accounts: Accounts,
 }
 
-/// An answer, taken apart.
-struct Heard {
+/// A parsed response.
+struct Received {
     status: u16,
     headers: header::HeaderMap,
     cookie: Option<Cookie<'static>>,
     body: Value,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         Self::with(config().bcrypt_cost)
     }
@@ -46,7 +46,7 @@ impl World {
         Self::open(TempDir::new().unwrap(), bcrypt_cost)
     }
 
-    /// The same stores, opened by a process with another cost.
+    /// The same stores with another cost.
     fn restarted(self, bcrypt_cost: u32) -> Self {
         let Self { directory, sessions, accounts } = self;
         drop((sessions, accounts));
@@ -80,28 +80,28 @@ impl World {
         test::init_service(app).await
     }
 
-    async fn hear(&self, request: TestRequest) -> Heard {
+    async fn send(&self, request: TestRequest) -> Received {
         let response = test::call_service(&self.app().await, request.to_request()).await;
         let cookie = response.response().cookies().next().map(Cookie::into_owned);
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         assert_eq!(headers.get("cache-control").unwrap(), "no-store");
-        // As the gateway does before it passes the answer on.
+        // The gateway does this before it forwards the response.
         if let Some(opened) = headers.get(OPENED) {
             self.sessions.supersede(&opened.to_str().unwrap().parse().unwrap()).await.unwrap();
         }
         let body = serde_json::from_slice(&test::read_body(response).await).unwrap();
-        Heard { status, headers, cookie, body }
+        Received { status, headers, cookie, body }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Heard {
-        self.hear(TestRequest::post().uri(path).set_json(body)).await
+    async fn post(&self, path: &str, body: &Value) -> Received {
+        self.send(TestRequest::post().uri(path).set_json(body)).await
     }
 
-    async fn register(&self, name: &str, password: &str) -> Heard {
+    async fn register(&self, name: &str, password: &str) -> Received {
         self.post("/user/register", &json!({ "username": name, "password": password })).await
     }
 
-    async fn login(&self, name: &str, password: &str) -> Heard {
+    async fn login(&self, name: &str, password: &str) -> Received {
         self.post("/user/login", &json!({ "username": name, "password": password })).await
     }
 
@@ -114,19 +114,19 @@ impl World {
         self.sessions.find(token).await.unwrap().is_some()
     }
 
-    /// Does something to the file of users behind everybody's back.
+    /// Changes the users' file directly.
     fn tamper(&self, sql: &str) {
         let file = rusqlite::Connection::open(self.directory.path().join("users.sqlite3")).unwrap();
         file.execute_batch(sql).unwrap();
     }
 }
 
-impl Heard {
+impl Received {
     fn token(&self) -> Token {
         self.cookie.as_ref().unwrap().value().parse().unwrap()
     }
 
-    /// That this is a refusal of this status in the one shape, without a cookie.
+    /// Asserts a refusal with this status, in the documented shape and without a cookie.
     fn is_refusal(&self, status: u16) {
         assert_eq!(self.status, status, "{}", self.body);
         assert_eq!((&self.body["status"], &self.body["code"]), (&json!("error"), &json!(status)));
@@ -153,87 +153,87 @@ fn login_with(cookies: &str) -> TestRequest {
 
 #[actix_rt::test]
 async fn alice_registers_logs_in_and_logs_out() {
-    let world = World::new();
-    let registered = world.register("alice", GOOD).await;
+    let fixture = Fixture::new();
+    let registered = fixture.register("alice", GOOD).await;
     assert_eq!(registered.status, 201);
     assert_eq!(registered.body, json!({"status":"success","message":"User registered successfully"}));
     assert!(registered.cookie.is_none(), "registering does not log in");
-    let login = world.login("alice", GOOD).await;
+    let login = fixture.login("alice", GOOD).await;
     assert_eq!((login.status, login.body.to_string().contains(login.token().reveal())), (200, false));
     assert_eq!(login.body, json!({"status":"success","message":"Login successful"}));
     let token = login.token();
     let set = login.headers.get("set-cookie").unwrap().to_str().unwrap();
     assert_eq!(set, format!("auth_token={}; HttpOnly; SameSite=Lax; Path=/; Max-Age=86400", token.reveal()));
-    assert_eq!(world.sessions.find(&token).await.unwrap().unwrap().username.as_str(), "alice");
+    assert_eq!(fixture.sessions.find(&token).await.unwrap().unwrap().username.as_str(), "alice");
     let cookie = Cookie::new("auth_token", token.reveal().to_owned());
-    let logout = world.hear(TestRequest::post().uri("/user/logout").cookie(cookie)).await;
+    let logout = fixture.send(TestRequest::post().uri("/user/logout").cookie(cookie)).await;
     assert_eq!(
         (logout.status, logout.body),
         (200, json!({"status":"success","message":"Logout successful"}))
     );
     assert_eq!(logout.cookie.unwrap().to_string(), "auth_token=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
-    assert!(!world.is_live(&token).await);
+    assert!(!fixture.is_live(&token).await);
 }
 
 #[actix_rt::test]
 async fn a_secure_deployment_marks_its_cookies() {
-    let mut world = World::new();
-    world.accounts.secure = true;
-    world.alice().await;
-    assert_eq!(world.login("alice", GOOD).await.cookie.unwrap().secure(), Some(true));
+    let mut fixture = Fixture::new();
+    fixture.accounts.secure = true;
+    fixture.alice().await;
+    assert_eq!(fixture.login("alice", GOOD).await.cookie.unwrap().secure(), Some(true));
 }
 
 #[actix_rt::test]
-async fn who_came_by_tls_gets_a_cookie_for_tls_only() {
-    let world = World::new();
-    world.register("alice", GOOD).await;
+async fn a_client_that_uses_tls_gets_a_secure_cookie() {
+    let fixture = Fixture::new();
+    fixture.register("alice", GOOD).await;
     let body = json!({ "username": "alice", "password": GOOD });
-    for (said, secure) in
+    for (value, secure) in
         [("https", true), ("HTTPS", true), ("http, https", true), ("https, http", false), ("", false)]
     {
-        let login = TestRequest::post().uri("/user/login").insert_header(("x-forwarded-proto", said));
-        let cookie = world.hear(login.set_json(&body)).await.cookie.unwrap();
-        assert_eq!(cookie.secure().unwrap_or(false), secure, "{said}");
-        let logout = TestRequest::post().uri("/user/logout").insert_header(("x-forwarded-proto", said));
-        let cleared = world.hear(logout).await.cookie.unwrap();
-        assert_eq!(cleared.secure().unwrap_or(false), secure, "{said}");
+        let login = TestRequest::post().uri("/user/login").insert_header(("x-forwarded-proto", value));
+        let cookie = fixture.send(login.set_json(&body)).await.cookie.unwrap();
+        assert_eq!(cookie.secure().unwrap_or(false), secure, "{value}");
+        let logout = TestRequest::post().uri("/user/logout").insert_header(("x-forwarded-proto", value));
+        let cleared = fixture.send(logout).await.cookie.unwrap();
+        assert_eq!(cleared.secure().unwrap_or(false), secure, "{value}");
     }
 }
 
 #[actix_rt::test]
-async fn me_is_whom_the_gateway_says_and_nobody_else() {
-    let world = World::new();
+async fn me_returns_the_identity_of_the_gateway_only() {
+    let fixture = Fixture::new();
     let forged = TestRequest::get().uri("/user/me").insert_header(("x-authenticated-user", "alice"));
-    world.hear(forged).await.is_refusal(401);
+    fixture.send(forged).await.is_refusal(401);
     let request = TestRequest::get().uri("/user/me").to_request();
     let identity = Identity { username: "Alice".parse().unwrap(), session: "s".into() };
     request.extensions_mut().insert(identity);
-    let response = test::call_service(&world.app().await, request).await;
+    let response = test::call_service(&fixture.app().await, request).await;
     assert_eq!(test::read_body(response).await, r#"{"username":"Alice"}"#);
 }
 
 #[actix_rt::test]
-async fn a_case_twin_is_the_same_account() {
-    let world = World::new();
-    world.alice().await;
+async fn a_name_in_another_case_is_the_same_account() {
+    let fixture = Fixture::new();
+    fixture.alice().await;
     for twin in ["Alice", "alice", "ALICE"] {
-        let taken = world.register(twin, "another password").await;
+        let taken = fixture.register(twin, "another password").await;
         taken.is_refusal(409);
         assert_eq!(taken.body["message"], "Username already exists");
-        let token = world.login(twin, GOOD).await.token();
-        assert_eq!(world.sessions.find(&token).await.unwrap().unwrap().username.as_str(), "Alice");
+        let token = fixture.login(twin, GOOD).await.token();
+        assert_eq!(fixture.sessions.find(&token).await.unwrap().unwrap().username.as_str(), "Alice");
     }
 }
 
 #[actix_rt::test]
-async fn an_unknown_user_and_a_wrong_password_are_told_apart_by_nothing_and_cost_one_check_each() {
-    let world = World::new();
-    world.alice().await;
-    let checks = || world.accounts.people.pool.verified();
+async fn an_unknown_user_and_a_wrong_password_give_equal_responses_and_cost_one_check_each() {
+    let fixture = Fixture::new();
+    fixture.alice().await;
+    let checks = || fixture.accounts.service.pool.verified();
     let mut answers = Vec::new();
-    for (name, password) in [("nobody", GOOD), ("alice", "wrong password"), ("nobody", "wrong password")] {
+    for (name, password) in [("unknown", GOOD), ("alice", "wrong password"), ("unknown", "wrong password")] {
         let before = checks();
-        let refused = world.login(name, password).await;
+        let refused = fixture.login(name, password).await;
         refused.is_refusal(401);
         assert_eq!(checks() - before, 1, "{name}");
         let headers: Vec<_> = refused.headers.keys().map(|name| name.as_str().to_owned()).collect();
@@ -241,36 +241,36 @@ async fn an_unknown_user_and_a_wrong_password_are_told_apart_by_nothing_and_cost
     }
     assert_eq!(answers[0].0["message"], "Invalid credentials");
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    // As dear as a new user's hash, too.
-    let nobody: bcrypt::HashParts = world.accounts.people.nobody().parse().unwrap();
-    assert_eq!(nobody.get_cost(), config().bcrypt_cost);
+    // The dummy hash has the cost of a new hash.
+    let dummy_hash: bcrypt::HashParts = fixture.accounts.service.dummy_hash().parse().unwrap();
+    assert_eq!(dummy_hash.get_cost(), config().bcrypt_cost);
 }
 
 #[actix_rt::test]
-async fn hashes_follow_a_changed_cost_and_no_stranger_sees_whose_have_not_yet() {
+async fn hashes_follow_a_changed_cost_and_refusals_do_not_reveal_old_hashes() {
     for (before, after) in [(4, 6), (6, 4)] {
-        let world = World::with(before);
-        world.alice().await;
-        assert_eq!(world.register("bob", GOOD).await.status, 201);
-        let world = world.restarted(after);
-        assert_eq!(world.register("carol", GOOD).await.status, 201);
-        let pool = &world.accounts.people.pool;
+        let fixture = Fixture::with(before);
+        fixture.alice().await;
+        assert_eq!(fixture.register("bob", GOOD).await.status, 201);
+        let fixture = fixture.restarted(after);
+        assert_eq!(fixture.register("carol", GOOD).await.status, 201);
+        let pool = &fixture.accounts.service.pool;
         let mut refusals = Vec::new();
-        for name in ["alice", "bob", "carol", "nobody", "alice"] {
+        for name in ["alice", "bob", "carol", "unknown", "alice"] {
             let before = pool.rounds();
-            let refused = world.login(name, "wrong password").await;
+            let refused = fixture.login(name, "wrong password").await;
             refused.is_refusal(401);
             refusals.push((pool.rounds() - before, refused.body.to_string()));
         }
         assert!(refusals.iter().all(|refusal| *refusal == refusals[0]), "{refusals:?}");
         for _ in 0..2 {
-            assert_eq!(world.login("alice", GOOD).await.status, 200);
+            assert_eq!(fixture.login("alice", GOOD).await.status, 200);
         }
-        let costs = ["alice", "bob", "carol"].map(|name| world.cost(name));
+        let costs = ["alice", "bob", "carol"].map(|name| fixture.cost(name));
         assert_eq!(costs, [after, before, after], "alice's has followed, bob's will");
-        for name in ["alice", "bob", "nobody"] {
+        for name in ["alice", "bob", "unknown"] {
             let before = pool.rounds();
-            world.login(name, "wrong password").await.is_refusal(401);
+            fixture.login(name, "wrong password").await.is_refusal(401);
             assert_eq!(pool.rounds() - before, refusals[0].0, "{name}");
         }
     }
@@ -278,67 +278,67 @@ async fn hashes_follow_a_changed_cost_and_no_stranger_sees_whose_have_not_yet() 
 
 #[actix_rt::test]
 async fn a_login_replaces_the_session_of_its_cookie() {
-    let world = World::new();
-    let old = world.alice().await;
+    let fixture = Fixture::new();
+    let old = fixture.alice().await;
     let refused = json!({ "username": "alice", "password": "wrong password" });
     let cookie = format!("auth_token={}", old.reveal());
     let request = TestRequest::post().uri("/user/login").insert_header(("cookie", cookie.clone()));
-    world.hear(request.set_json(refused)).await.is_refusal(401);
-    assert!(world.is_live(&old).await, "a refused login closes nothing");
-    let new = world.hear(login_with(&cookie)).await.token();
+    fixture.send(request.set_json(refused)).await.is_refusal(401);
+    assert!(fixture.is_live(&old).await, "a refused login closes nothing");
+    let new = fixture.send(login_with(&cookie)).await.token();
     assert_ne!(old, new);
-    assert!(!world.is_live(&old).await);
-    assert!(world.is_live(&new).await);
+    assert!(!fixture.is_live(&old).await);
+    assert!(fixture.is_live(&new).await);
     // A token that the client chose is never adopted.
-    let chosen = world.hear(login_with("auth_token=chosen_by_the_client")).await.token();
+    let chosen = fixture.send(login_with("auth_token=chosen_by_the_client")).await.token();
     assert_ne!(chosen.reveal(), "chosen_by_the_client");
 }
 
 #[actix_rt::test]
 async fn a_login_replaces_the_sessions_of_all_its_cookies() {
-    let world = World::new();
-    let (one, two) = (world.alice().await, world.login("alice", GOOD).await.token());
-    let mut closings = world.sessions.closings();
+    let fixture = Fixture::new();
+    let (one, two) = (fixture.alice().await, fixture.login("alice", GOOD).await.token());
+    let mut closings = fixture.sessions.closings();
     let cookies = format!("nick=Jos\u{e9}; auth_token={}; auth_token={}", one.reveal(), two.reveal());
-    let new = world.hear(login_with(&cookies)).await.token();
+    let new = fixture.send(login_with(&cookies)).await.token();
     for old in [&one, &two] {
-        assert!(!world.is_live(old).await);
+        assert!(!fixture.is_live(old).await);
         assert_eq!(closings.recv().await, Ok(Closing { id: old.id(), cause: Cause::Replaced }));
     }
-    assert!(world.is_live(&new).await);
+    assert!(fixture.is_live(&new).await);
 }
 
 #[actix_rt::test]
-async fn a_login_that_asks_for_its_token_gets_it_instead_of_a_cookie() {
-    let world = World::new();
-    let cookie = world.alice().await;
+async fn a_login_with_a_requested_token_returns_it_instead_of_a_cookie() {
+    let fixture = Fixture::new();
+    let cookie = fixture.alice().await;
     let body = json!({ "username": "alice", "password": GOOD, "session": "token" });
     let sent = |old: &Token| {
         let bearer = format!("Bearer {}", old.reveal());
         let login = login_with(&format!("auth_token={}", cookie.reveal()));
         login.insert_header(("authorization", bearer)).set_json(&body)
     };
-    let first = world.hear(sent(&cookie)).await;
+    let first = fixture.send(sent(&cookie)).await;
     assert_eq!((first.status, first.headers.get("set-cookie")), (200, None));
     let token: Token = first.body["token"].as_str().unwrap().parse().unwrap();
     let answer = json!({"status":"success","message":"Login successful","token":token.reveal()});
     assert_eq!(first.body, answer);
-    assert!(world.is_live(&token).await && !world.is_live(&cookie).await);
-    let cookie = world.login("alice", GOOD).await.token();
-    let second = world.hear(login_with(&format!("auth_token={}", cookie.reveal())).set_json(&body)).await;
+    assert!(fixture.is_live(&token).await && !fixture.is_live(&cookie).await);
+    let cookie = fixture.login("alice", GOOD).await.token();
+    let second = fixture.send(login_with(&format!("auth_token={}", cookie.reveal())).set_json(&body)).await;
     assert_eq!(second.status, 200);
-    assert!(world.is_live(&cookie).await, "a login without a cookie in its answer leaves the cookie alone");
-    let third = world.hear(sent(&token)).await;
-    assert!(third.status == 200 && !world.is_live(&token).await, "the token is replaced");
+    assert!(fixture.is_live(&cookie).await, "a login without a cookie in its answer leaves the cookie alone");
+    let third = fixture.send(sent(&token)).await;
+    assert!(third.status == 200 && !fixture.is_live(&token).await, "the token is replaced");
 }
 
 #[actix_rt::test]
-async fn a_logout_ends_every_session_that_it_shows() {
-    let world = World::new();
-    world.alice().await;
+async fn a_logout_revokes_every_presented_session() {
+    let fixture = Fixture::new();
+    fixture.alice().await;
     let mut tokens = Vec::new();
     for _ in 0..4 {
-        tokens.push(world.login("alice", GOOD).await.token());
+        tokens.push(fixture.login("alice", GOOD).await.token());
     }
     let [one, two, three, four] = [0, 1, 2, 3].map(|n| tokens[n].reveal());
     let requests: [(&[String], &[usize]); 7] = [
@@ -361,10 +361,10 @@ async fn a_logout_ends_every_session_that_it_shows() {
         (&["auth_token=; nick=\u{e9}".to_owned(), format!("Bearer {four}")], &[3]),
     ];
     for (headers, ended) in requests {
-        let world = World::new();
-        world.alice().await;
+        let fixture = Fixture::new();
+        fixture.alice().await;
         for token in &tokens {
-            let path = world.directory.path().join("sessions.sqlite3");
+            let path = fixture.directory.path().join("sessions.sqlite3");
             let file = rusqlite::Connection::open(path).unwrap();
             let row = "INSERT INTO sessions(id, user, username, issued_at) VALUES (?1, 'alice', 'Alice', ?2)";
             let now = i64::try_from(proto::Timestamp::now().0).unwrap();
@@ -374,72 +374,76 @@ async fn a_logout_ends_every_session_that_it_shows() {
             let is_bearer = value.to_ascii_lowercase().starts_with("bearer");
             logout.append_header((if is_bearer { "authorization" } else { "cookie" }, value.as_str()))
         });
-        let heard = world.hear(logout).await;
-        assert_eq!((heard.status, heard.cookie.unwrap().value()), (200, ""), "{headers:?}");
+        let received = fixture.send(logout).await;
+        assert_eq!((received.status, received.cookie.unwrap().value()), (200, ""), "{headers:?}");
         for (n, token) in tokens.iter().enumerate() {
-            assert_eq!(world.is_live(token).await, !ended.contains(&n), "{n} after {headers:?}");
+            assert_eq!(fixture.is_live(token).await, !ended.contains(&n), "{n} after {headers:?}");
         }
     }
 }
 
 #[actix_rt::test]
 async fn a_logout_that_the_store_refuses_is_503() {
-    let world = World::new();
-    let token = world.alice().await;
-    let path = world.directory.path().join("sessions.sqlite3");
+    let fixture = Fixture::new();
+    let token = fixture.alice().await;
+    let path = fixture.directory.path().join("sessions.sqlite3");
     let file = rusqlite::Connection::open(path).unwrap();
     file.execute_batch("ALTER TABLE sessions RENAME TO gone").unwrap();
     let cookies = format!("auth_token={}; nick=Jos\u{e9}", token.reveal());
-    world
-        .hear(TestRequest::post().uri("/user/logout").insert_header(("cookie", cookies)))
+    fixture
+        .send(TestRequest::post().uri("/user/logout").insert_header(("cookie", cookies)))
         .await
         .is_refusal(503);
 }
 
 #[actix_rt::test]
 async fn logout_takes_a_bearer_token_and_needs_none() {
-    let world = World::new();
-    let token = world.alice().await;
+    let fixture = Fixture::new();
+    let token = fixture.alice().await;
     let logout = || TestRequest::post().uri("/user/logout");
-    for nobody in [
+    for dummy_hash in [
         logout(),
         logout().insert_header(("cookie", "auth_token=unknown")),
         logout().insert_header(("cookie", "auth_token=a b")),
     ] {
-        let heard = world.hear(nobody).await;
-        assert_eq!((heard.status, heard.cookie.unwrap().value()), (200, ""));
+        let received = fixture.send(dummy_hash).await;
+        assert_eq!((received.status, received.cookie.unwrap().value()), (200, ""));
     }
-    assert!(world.is_live(&token).await);
+    assert!(fixture.is_live(&token).await);
     let bearer = format!("Bearer {}", token.reveal());
-    assert_eq!(world.hear(logout().insert_header(("authorization", bearer))).await.status, 200);
-    assert!(!world.is_live(&token).await);
+    assert_eq!(fixture.send(logout().insert_header(("authorization", bearer))).await.status, 200);
+    assert!(!fixture.is_live(&token).await);
 }
 
 #[actix_rt::test]
 async fn too_many_logins_at_once_are_503_with_a_time_to_wait() {
-    let world = World::new();
-    world.alice().await;
-    let people = &world.accounts.people;
-    let refuses = |heard: Heard| {
-        heard.is_refusal(503);
-        assert_eq!(heard.headers.get("retry-after").unwrap(), "1");
+    let fixture = Fixture::new();
+    fixture.alice().await;
+    let people = &fixture.accounts.service;
+    let refuses = |received: Received| {
+        received.is_refusal(503);
+        assert_eq!(received.headers.get("retry-after").unwrap(), "1");
     };
     let stay = threads::occupy(&people.registrations).await;
     threads::fill(&people.registrations);
-    refuses(world.register("bob", GOOD).await);
-    assert_eq!(world.login("alice", GOOD).await.status, 200, "who registers keeps nobody from logging in");
+    refuses(fixture.register("bob", GOOD).await);
+    assert_eq!(
+        fixture.login("alice", GOOD).await.status,
+        200,
+        "who registers keeps dummy_hash from logging in"
+    );
     drop(stay);
     let stay = threads::occupy(&people.pool).await;
     threads::fill(&people.pool);
-    refuses(world.login("alice", GOOD).await);
+    refuses(fixture.login("alice", GOOD).await);
     drop(stay);
 }
 
 #[actix_rt::test]
 async fn a_flood_from_one_address_locks_out_that_address_only() {
-    let world = World::new();
-    world.alice().await;
-    let people = &world.accounts.people;
+    let fixture = Fixture::new();
+    fixture.alice().await;
+    let people = &fixture.accounts.service;
     let (attacker, victim) = (IpAddr::from([203, 0, 113, 1]), IpAddr::from([203, 0, 113, 9]));
     let table = [
         ("/user/login", "alice", false, &people.pool, 200),
@@ -462,18 +466,18 @@ async fn a_flood_from_one_address_locks_out_that_address_only() {
         };
         let stay = threads::occupy(pool).await;
         threads::flood(pool, attacker);
-        world.hear(request(attacker)).await.is_refusal(503);
-        let in_turn = async {
+        fixture.send(request(attacker)).await.is_refusal(503);
+        let free_thread = async {
             threads::awaits(pool, victim).await;
             drop(stay);
         };
-        let (heard, ()) = tokio::join!(world.hear(request(victim)), in_turn);
-        assert_eq!(heard.status, status, "{path} {is_stated}: {}", heard.body);
+        let (received, ()) = tokio::join!(fixture.send(request(victim)), free_thread);
+        assert_eq!(received.status, status, "{path} {is_stated}: {}", received.body);
     }
 }
 
 #[actix_rt::test]
-async fn a_damaged_user_looks_like_nobody_and_keeps_the_name() {
+async fn a_damaged_user_is_refused_like_an_unknown_user_and_the_name_stays_taken() {
     // How the row of alice is damaged.
     let damages = [
         "UPDATE users SET hash = 'äöü$2b$', sum = NULL",
@@ -486,36 +490,36 @@ async fn a_damaged_user_looks_like_nobody_and_keeps_the_name() {
         "UPDATE users SET hash = replace(hash, '$2b$04$', '$2b$31$')",
     ];
     for damage in damages {
-        let world = World::new();
-        world.alice().await;
-        world.tamper(damage);
-        let people = &world.accounts.people;
+        let fixture = Fixture::new();
+        fixture.alice().await;
+        fixture.tamper(damage);
+        let people = &fixture.accounts.service;
         let cost = |before: u64| people.pool.rounds() - before;
         let before = people.pool.rounds();
-        let nobody = world.login("nobody", GOOD).await;
+        let dummy_hash = fixture.login("unknown", GOOD).await;
         let refusal = cost(before);
         for password in [GOOD, "another horse"] {
             let before = people.pool.rounds();
-            let alice = world.login("alice", password).await;
-            assert_eq!((alice.status, &alice.body), (401, &nobody.body), "{damage}");
-            assert_eq!(cost(before), refusal, "{damage}: the time tells that there is a user");
+            let alice = fixture.login("alice", password).await;
+            assert_eq!((alice.status, &alice.body), (401, &dummy_hash.body), "{damage}");
+            assert_eq!(cost(before), refusal, "{damage}: the time reveals that the user exists");
         }
         for name in ["alice", "ALICE"] {
-            assert_eq!(world.register(name, GOOD).await.status, 409, "{damage}: {name} is free");
+            assert_eq!(fixture.register(name, GOOD).await.status, 409, "{damage}: {name} is free");
         }
-        assert_eq!(world.register("bob", GOOD).await.status, 201, "{damage}");
+        assert_eq!(fixture.register("bob", GOOD).await.status, 201, "{damage}");
     }
 }
 
 #[actix_rt::test]
-async fn a_broken_store_lets_nobody_in() {
-    let world = World::new();
-    world.alice().await;
-    world.tamper("ALTER TABLE users RENAME TO gone");
+async fn a_broken_store_refuses_logins() {
+    let fixture = Fixture::new();
+    fixture.alice().await;
+    fixture.tamper("ALTER TABLE users RENAME TO gone");
     for refused in [
-        world.login("alice", GOOD).await,
-        world.login("nobody", GOOD).await,
-        world.register("bob", GOOD).await,
+        fixture.login("alice", GOOD).await,
+        fixture.login("unknown", GOOD).await,
+        fixture.register("bob", GOOD).await,
     ] {
         refused.is_refusal(503);
         assert!(!refused.body.to_string().contains("users"), "{}", refused.body);
@@ -523,14 +527,14 @@ async fn a_broken_store_lets_nobody_in() {
 }
 
 #[actix_rt::test]
-async fn other_methods_are_refused_in_the_one_shape() {
-    let world = World::new();
+async fn other_methods_are_refused_in_the_documented_shape() {
+    let fixture = Fixture::new();
     for path in ["/user/register", "/user/login", "/user/logout"] {
         for method in [Method::GET, Method::PUT, Method::DELETE] {
-            let heard = world.hear(TestRequest::default().method(method).uri(path)).await;
-            heard.is_refusal(405);
-            assert_eq!(heard.headers.get("allow").unwrap(), "POST");
+            let received = fixture.send(TestRequest::default().method(method).uri(path)).await;
+            received.is_refusal(405);
+            assert_eq!(received.headers.get("allow").unwrap(), "POST");
         }
     }
-    world.hear(TestRequest::post().uri("/user/me")).await.is_refusal(405);
+    fixture.send(TestRequest::post().uri("/user/me")).await.is_refusal(405);
 }

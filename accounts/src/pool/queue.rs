@@ -87,7 +87,7 @@ impl<W> Queue<W> {
         }
     }
 
-    /// Ends [`Queue::next`] once nothing waits any more.
+    /// Ends [`Queue::next`] when the queue is empty.
     pub fn close(&self) {
         self.lanes().is_closed = true;
         self.filled.notify_all();

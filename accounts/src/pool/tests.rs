@@ -1,4 +1,4 @@
-//! The pool: its bound, its accounting, and hashes of every origin.
+//! Tests of the pool: limits, counters, and hashes of other implementations.
 
 use std::{net::IpAddr, sync::mpsc};
 
@@ -10,7 +10,7 @@ fn password(text: &str) -> Password {
     Password::new(text).unwrap()
 }
 
-/// Whether the password is the one of `hash`, at the pool's own cost.
+/// Checks a password with the pool's cost.
 async fn is(pool: &Pool, password: Password, hash: String) -> Result<bool, Error> {
     let checked = pool.verify(None, password, hash, pool.cost).await?;
     Ok(matches!(checked, Checked::Match { .. }))
@@ -29,7 +29,7 @@ pub async fn occupy(pool: &Pool) -> mpsc::Sender<()> {
     stay
 }
 
-/// Leaves no room in the queue for anybody.
+/// Fills the queue.
 pub fn fill(pool: &Pool) {
     for address in 0..u8::MAX {
         let _ = pool.queue.push(Some(IpAddr::from([10, 0, 0, address])), Box::new(|| ()));
@@ -50,7 +50,7 @@ pub async fn awaits(pool: &Pool, address: IpAddr) {
 }
 
 #[actix_rt::test]
-async fn what_was_hashed_verifies_and_nothing_else_does() {
+async fn a_hash_verifies_its_password_only() {
     let pool = Pool::new(1, 4, 4).unwrap();
     let hash = pool.hash(None, password("correct horse")).await.unwrap();
     assert!(hash.starts_with("$2b$04$"), "{hash}");
@@ -72,7 +72,7 @@ async fn the_last_of_71_bytes_counts() {
 }
 
 #[actix_rt::test]
-async fn hashes_of_the_original_verify() {
+async fn hashes_of_the_original_application_verify() {
     let pool = Pool::new(1, 4, 4).unwrap();
     let parts = bcrypt::non_truncating_hash_with_result("correct horse", 5).unwrap();
     for version in [bcrypt::Version::TwoA, bcrypt::Version::TwoY, bcrypt::Version::TwoB] {
@@ -82,7 +82,7 @@ async fn hashes_of_the_original_verify() {
 }
 
 #[actix_rt::test]
-async fn a_mismatch_costs_the_same_for_hashes_of_every_cost_and_a_match_renews_those_of_another() {
+async fn a_mismatch_costs_the_same_for_all_hashes_and_a_match_rehashes_other_costs() {
     let pool = Pool::new(1, 4, 5).unwrap();
     for (cost, level) in [(4, 7), (5, 7), (6, 7), (7, 7), (4, 4), (7, 4)] {
         let stored = hash(&password("correct horse"), cost).unwrap();
@@ -99,7 +99,7 @@ async fn a_mismatch_costs_the_same_for_hashes_of_every_cost_and_a_match_renews_t
 }
 
 #[actix_rt::test]
-async fn a_damaged_hash_is_an_error_and_the_pool_lives_on() {
+async fn a_damaged_hash_is_an_error_and_the_pool_continues() {
     let pool = Pool::new(1, 4, 4).unwrap();
     let good = pool.hash(None, password("correct horse")).await.unwrap();
     let dear = good.replace("$04$", "$31$");
@@ -115,7 +115,7 @@ async fn a_damaged_hash_is_an_error_and_the_pool_lives_on() {
 }
 
 #[actix_rt::test]
-async fn one_password_too_many_is_refused_at_once_and_abandoned_ones_are_not_checked() {
+async fn a_full_queue_refuses_at_once_and_abandoned_calls_are_skipped() {
     let pool = Pool::new(1, 8, 4).unwrap();
     let hash = pool.hash(None, password("correct horse")).await.unwrap();
     let stay = occupy(&pool).await;

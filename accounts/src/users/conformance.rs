@@ -1,4 +1,4 @@
-//! What every backend of [`Users`] must do. Each backend's tests call [`run`] with a constructor.
+//! The conformance suite of [`Users`]. Each backend's tests call [`run`].
 
 use std::{future::Future, sync::Arc};
 
@@ -8,24 +8,24 @@ use proto::Username;
 use super::{Creation, Users};
 use crate::Error;
 
-/// Runs the suite. `make` answers with a backend without users; it is called once per law.
+/// Runs the suite. `make` returns an empty backend; it is called once per test.
 ///
 /// # Panics
-/// When the backend breaks a law.
+/// When the backend fails a test.
 pub async fn run<F, B>(make: F) -> Result<(), Error>
 where
     F: Fn() -> B,
     B: Future<Output = Arc<dyn Users>>,
 {
-    a_created_user_is_found_as_registered(make().await).await?;
-    a_name_is_one_user_in_any_case(make().await).await?;
-    of_many_at_once_one_is_created(make().await).await?;
-    nobody_is_found_by_a_pattern(make().await).await?;
-    a_hash_is_renewed_unless_it_was_changed(make().await).await?;
+    a_created_user_is_found_with_the_registered_name(make().await).await?;
+    names_are_unique_without_regard_to_case(make().await).await?;
+    one_of_many_concurrent_creations_succeeds(make().await).await?;
+    a_pattern_finds_no_user(make().await).await?;
+    a_hash_is_replaced_unless_it_has_changed(make().await).await?;
     the_highest_cost_is_that_of_a_hash(make().await).await
 }
 
-async fn a_created_user_is_found_as_registered(users: Arc<dyn Users>) -> Result<(), Error> {
+async fn a_created_user_is_found_with_the_registered_name(users: Arc<dyn Users>) -> Result<(), Error> {
     assert!(users.is_empty().await?);
     assert_eq!(users.find("alice").await?, None);
     let alice = name("Alice");
@@ -37,17 +37,17 @@ async fn a_created_user_is_found_as_registered(users: Arc<dyn Users>) -> Result<
     Ok(())
 }
 
-async fn a_name_is_one_user_in_any_case(users: Arc<dyn Users>) -> Result<(), Error> {
+async fn names_are_unique_without_regard_to_case(users: Arc<dyn Users>) -> Result<(), Error> {
     assert_eq!(users.create(&name("Alice"), "first").await?, Creation::Created);
     for twin in ["Alice", "alice", "ALICE"] {
         assert_eq!(users.create(&name(twin), "second").await?, Creation::Exists, "{twin}");
     }
-    let found = users.find("alice").await?.expect("the first stays");
+    let found = users.find("alice").await?.expect("the first user is unchanged");
     assert_eq!((found.username, found.hash.as_str()), (name("Alice"), "first"));
     Ok(())
 }
 
-async fn of_many_at_once_one_is_created(users: Arc<dyn Users>) -> Result<(), Error> {
+async fn one_of_many_concurrent_creations_succeeds(users: Arc<dyn Users>) -> Result<(), Error> {
     let alice = name("alice");
     let hashes: Vec<String> = (0..8).map(|number| format!("hash {number}")).collect();
     let all = join_all(hashes.iter().map(|hash| users.create(&alice, hash))).await;
@@ -58,7 +58,7 @@ async fn of_many_at_once_one_is_created(users: Arc<dyn Users>) -> Result<(), Err
     Ok(())
 }
 
-async fn nobody_is_found_by_a_pattern(users: Arc<dyn Users>) -> Result<(), Error> {
+async fn a_pattern_finds_no_user(users: Arc<dyn Users>) -> Result<(), Error> {
     users.create(&name("alice"), "hash").await?;
     for pattern in ["", "%", "_____", "alic%", ".*", "alice\0", "alice ", "' OR 1=1 --", "{\"$gt\":\"\"}"] {
         assert_eq!(users.find(pattern).await?, None, "{pattern:?}");
@@ -66,7 +66,7 @@ async fn nobody_is_found_by_a_pattern(users: Arc<dyn Users>) -> Result<(), Error
     Ok(())
 }
 
-async fn a_hash_is_renewed_unless_it_was_changed(users: Arc<dyn Users>) -> Result<(), Error> {
+async fn a_hash_is_replaced_unless_it_has_changed(users: Arc<dyn Users>) -> Result<(), Error> {
     users.create(&name("Alice"), "old").await?;
     users.create(&name("bob"), "old").await?;
     users.renew("alice", "old", "new").await?;
@@ -92,5 +92,5 @@ async fn the_highest_cost_is_that_of_a_hash(users: Arc<dyn Users>) -> Result<(),
 }
 
 fn name(text: &str) -> Username {
-    text.parse().expect("a good name")
+    text.parse().expect("a valid name")
 }

@@ -1,4 +1,4 @@
-//! Users in MongoDB, for services in several processes. Used through [`Users`]; the binary connects.
+//! The MongoDB backend of [`Users`].
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -16,7 +16,7 @@ use crate::Error;
 /// The collection.
 const COLLECTION: &str = "users";
 
-/// Users in one collection. A name is its `_id` in folded form, so that MongoDB itself keeps it unique.
+/// Users in one collection. The `_id` is [`Username::key`], so MongoDB enforces uniqueness.
 #[derive(Debug, Clone)]
 pub struct MongoUsers {
     users: Collection<Stored>,
@@ -33,8 +33,8 @@ struct Stored {
 }
 
 impl MongoUsers {
-    /// Users in `store`, which need not be there yet. A user is created on a majority's disks before the answer, and read
-    /// only from what a majority has.
+    /// Users in `store`. MongoDB does not have to be reachable yet. Writes use majority write concern with journaling, reads use majority
+    /// read concern.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         Self { users: collection(&store, COLLECTION), writes: Writes::new(&store) }
@@ -66,7 +66,7 @@ impl Users for MongoUsers {
     }
 
     async fn find(&self, key: &str) -> Result<Option<User>, Error> {
-        // A string is compared as a string: what it holds cannot become an operator.
+        // A string value is compared as a string; it cannot act as an operator.
         let Some(stored) = answered(self.users.find_one(doc! { "_id": key })).await? else {
             return Ok(None);
         };

@@ -1,4 +1,4 @@
-//! Users in one SQLite file, for `serve`. Calls [`embedded`]; used through [`Users`].
+//! The SQLite backend of [`Users`], for `serve`.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{Creation, User, Users};
 use crate::Error;
 
 /// `created_at` is in milliseconds since the epoch. `sum` is the row's checksum. `users_by_name` is a second copy of each name: a
-/// user whose `key` is damaged is found by it, so that nobody else gets the name.
+/// user whose `key` is damaged is found by it, so that the name cannot be registered again.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE users(
@@ -31,7 +31,7 @@ const MIGRATIONS: &[&str] = &[
 /// Rows that are not what was written.
 const BAD: &str = "sum <> row_sum(key, username, hash, created_at)";
 
-/// Whether a user has the name, whatever the user's key is.
+/// Whether a user has the name, independent of its key.
 const BY_NAME: &str = "SELECT 1 FROM users INDEXED BY users_by_name WHERE username = ?1 COLLATE NOCASE";
 
 /// Users in one SQLite file.
@@ -40,7 +40,7 @@ pub struct SqliteUsers {
 }
 
 impl SqliteUsers {
-    /// Opens the file. Blocks; call it at start.
+    /// Opens the file. Blocks.
     pub fn open(path: &Path) -> Result<Self, embedded::Error> {
         Self::open_with(path, false)
     }
@@ -67,7 +67,7 @@ impl SqliteUsers {
         self.db.obstacle().await
     }
 
-    /// The open file: to close it, or to keep several together.
+    /// The open database file.
     pub fn database(&self) -> &Database {
         &self.db
     }

@@ -148,7 +148,7 @@ impl Roster {
             .set(self.streams.len() as f64);
     }
 
-    /// Queues `update` for every stream. A stream whose queue is full would miss the update, so it is ended. Its node reconnects
+    /// Queues `update` for all streams. A stream whose queue is full would miss the update, so it is ended. Its node reconnects
     /// and receives the whole roster.
     fn publish(&mut self, update: &RosterUpdate) {
         self.streams.retain(|lease, stream| {

@@ -105,9 +105,9 @@ where
         stop(health, &rosters).await;
         let _ = stopping.send(());
     };
-    let incoming = incoming::accept(listener, config.presence_connections);
+    let connections = incoming::accept(listener, config.presence_connections);
     tokio::select! {
-        result = router.serve_with_incoming_shutdown(incoming, signal) => result.map_err(Error::Serve),
+        result = router.serve_with_incoming_shutdown(connections, signal) => result.map_err(Error::Serve),
         () = overdue(stopped) => Ok(()),
     }
 }

@@ -106,16 +106,16 @@ async fn pass_on(
 impl Parts {
     /// Converts `report`. Returns `None` while parts of a snapshot are missing.
     fn parse(&mut self, node: &Node, report: NodeReport) -> Result<Option<Report>, Error> {
-        use node_report::Report as Wire;
+        use node_report::Report as Message;
         Ok(Some(match report.report {
-            Some(Wire::Heartbeat(_)) => Report::Heartbeat,
-            Some(Wire::Change(change)) => Report::Connections(name(&change.username)?, change.count),
-            Some(Wire::Typing(typing)) => Report::Typing {
+            Some(Message::Heartbeat(_)) => Report::Heartbeat,
+            Some(Message::Change(change)) => Report::Connections(name(&change.username)?, change.count),
+            Some(Message::Typing(typing)) => Report::Typing {
                 user: name(&typing.username)?,
                 room: room(&typing.room)?,
                 is_typing: typing.is_typing,
             },
-            Some(Wire::Snapshot(snapshot)) if snapshot.node == node.as_str() => {
+            Some(Message::Snapshot(snapshot)) if snapshot.node == node.as_str() => {
                 let more = snapshot.more;
                 self.add(snapshot)?;
                 if more {
@@ -123,7 +123,7 @@ impl Parts {
                 }
                 Report::Snapshot(std::mem::take(self).users)
             }
-            Some(Wire::Snapshot(_)) => return Err(Error::Report("a stream reports for one node")),
+            Some(Message::Snapshot(_)) => return Err(Error::Report("a stream reports for one node")),
             None => return Err(Error::Report("an empty report")),
         }))
     }

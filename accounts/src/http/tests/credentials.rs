@@ -4,8 +4,8 @@ use super::*;
 
 #[actix_rt::test]
 async fn what_is_not_two_strings_in_json_is_refused_on_both_roads() {
-    let world = World::new();
-    world.alice().await;
+    let fixture = Fixture::new();
+    fixture.alice().await;
     let nested = format!(r#"{{"username":{}{},"password":"p"}}"#, "[".repeat(1000), "]".repeat(1000));
     let bodies = [
         r#"{"username":{"$gt":""},"password":{"$gt":""}}"#,
@@ -20,39 +20,39 @@ async fn what_is_not_two_strings_in_json_is_refused_on_both_roads() {
         r#"{"username":"alice","password":"wrong","password":"correct horse"}"#,
         &nested,
     ];
-    let before = world.accounts.people.pool.verified();
+    let before = fixture.accounts.service.pool.verified();
     for path in ["/user/register", "/user/login"] {
         for body in bodies {
             let sent = TestRequest::post().uri(path).insert_header(("content-type", "application/json"));
-            world.hear(sent.set_payload(body.to_owned())).await.is_refusal(400);
+            fixture.send(sent.set_payload(body.to_owned())).await.is_refusal(400);
         }
         let kind = TestRequest::post().uri(path).insert_header(("content-type", "text/plain"));
-        world
-            .hear(kind.set_payload(r#"{"username":"alice","password":"correct horse"}"#))
+        fixture
+            .send(kind.set_payload(r#"{"username":"alice","password":"correct horse"}"#))
             .await
             .is_refusal(415);
-        world
+        fixture
             .post(path, &json!({ "username": "alice", "password": "x".repeat(1 << 20) }))
             .await
             .is_refusal(413);
     }
-    assert_eq!(world.accounts.people.pool.verified(), before);
+    assert_eq!(fixture.accounts.service.pool.verified(), before);
 }
 
 #[actix_rt::test]
 async fn the_body_may_have_4096_bytes_and_no_more() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (size, status) in [(4_096, 201), (4_097, 413)] {
         let bare = json!({ "username": "alice", "password": GOOD, "x": "" }).to_string().len();
         let body = json!({ "username": "alice", "password": GOOD, "x": "y".repeat(size - bare) });
         assert_eq!(body.to_string().len(), size);
-        assert_eq!(world.post("/user/register", &body).await.status, status, "{size}");
+        assert_eq!(fixture.post("/user/register", &body).await.status, status, "{size}");
     }
 }
 
 #[actix_rt::test]
-async fn names_that_nobody_may_have_are_refused() {
-    let world = World::new();
+async fn invalid_and_reserved_names_are_refused() {
+    let fixture = Fixture::new();
     let too_long = "a".repeat(33);
     let bad = [
         "",
@@ -76,15 +76,15 @@ async fn names_that_nobody_may_have_are_refused() {
         &too_long,
     ];
     for name in bad {
-        world.register(name, GOOD).await.is_refusal(400);
-        world.login(name, GOOD).await.is_refusal(401);
+        fixture.register(name, GOOD).await.is_refusal(400);
+        fixture.login(name, GOOD).await.is_refusal(401);
     }
-    assert_eq!(world.register(&"a".repeat(32), GOOD).await.status, 201);
+    assert_eq!(fixture.register(&"a".repeat(32), GOOD).await.status, 201);
 }
 
 #[actix_rt::test]
 async fn passwords_are_never_cut() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let (longest, tail) = ("a".repeat(71), |tail: &str| format!("{}{tail}", "a".repeat(70)));
     let bad = [
         "".into(),
@@ -96,11 +96,11 @@ async fn passwords_are_never_cut() {
         "line\nbreak".into(),
     ];
     for password in &bad {
-        let refused = world.register("alice", password).await;
+        let refused = fixture.register("alice", password).await;
         refused.is_refusal(400);
         assert!(refused.body["message"].as_str().unwrap().starts_with("a password has"), "{}", refused.body);
     }
-    assert_eq!(world.register("alice", &longest).await.status, 201);
+    assert_eq!(fixture.register("alice", &longest).await.status, 201);
     for wrong in [
         tail("b"),
         tail(""),
@@ -109,13 +109,13 @@ async fn passwords_are_never_cut() {
         format!("{longest}\0"),
         format!("{longest}\0{longest}"),
     ] {
-        world.login("alice", &wrong).await.is_refusal(401);
+        fixture.login("alice", &wrong).await.is_refusal(401);
     }
-    assert_eq!(world.login("alice", &longest).await.status, 200);
-    assert_eq!(world.register("bob", "ab cd ef").await.status, 201);
-    world.login("bob", "ab cd ef\0ab cd ef").await.is_refusal(401);
+    assert_eq!(fixture.login("alice", &longest).await.status, 200);
+    assert_eq!(fixture.register("bob", "ab cd ef").await.status, 201);
+    fixture.login("bob", "ab cd ef\0ab cd ef").await.is_refusal(401);
     let emoji = "\u{1f98e}".repeat(8);
-    assert_eq!(world.register("carol", &emoji).await.status, 201);
-    world.login("carol", &"\u{1f98e}".repeat(7)).await.is_refusal(401);
-    assert_eq!(world.login("carol", &emoji).await.status, 200);
+    assert_eq!(fixture.register("carol", &emoji).await.status, 201);
+    fixture.login("carol", &"\u{1f98e}".repeat(7)).await.is_refusal(401);
+    assert_eq!(fixture.login("carol", &emoji).await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! Register, login and logout without HTTP. Called by `http`; calls the stores of users and sessions, and the pool.
+//! Register, login and logout, independent of HTTP.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,33 +9,32 @@ use tokio::time::timeout;
 
 use crate::{
     Creation, Error, Password, User, Users,
-    level::Level,
     pool::{self, Checked, Pool, queue::Lane},
+    refusal_cost::RefusalCost,
 };
 
-/// How long a login waits for its user's new hash to be stored.
-const RENEWAL: Duration = Duration::from_secs(2);
+/// Timeout for storing a rehashed password during a login.
+const REHASH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many sessions of one logout are closed at the same time.
-const CLOSING_AT_ONCE: usize = 16;
+/// Number of sessions that a logout revokes concurrently.
+const CONCURRENT_REVOCATIONS: usize = 16;
 
-/// Whoever may log in.
-pub struct People {
+/// The account operations.
+pub struct AccountService {
     users: Arc<dyn Users>,
     sessions: SharedSessions,
-    /// Where passwords are hashed.
-    /// Checks the passwords of those who log in.
+    /// Pool for password checks of logins.
     pub pool: Pool,
-    /// Hashes those of new users, apart from the logins: whoever registers names by the thousand locks nobody out.
+    /// Pool for hashes of registrations. It is separate, so that a flood of registrations does not delay logins.
     pub registrations: Pool,
-    /// A hash that no login ever matches, as dear as a new user's.
-    nobody: String,
-    /// What a refusal costs.
-    level: Level,
+    /// A hash that matches no password, with the cost of new hashes. Passwords of unknown users are compared with it.
+    dummy_hash: String,
+    /// The cost of refusals.
+    refusal_cost: RefusalCost,
 }
 
-impl People {
-    /// Computes one hash of `cost`, which takes its time.
+impl AccountService {
+    /// Computes one hash of `cost`; blocks for its duration.
     pub fn new(
         users: Arc<dyn Users>,
         sessions: SharedSessions,
@@ -44,14 +43,14 @@ impl People {
         cost: u32,
     ) -> Result<Self, Error> {
         let secret = Token::generate()?;
-        let nobody = pool::hash(&Password::new(secret.reveal())?, cost)?;
-        Ok(Self { users, sessions, pool, registrations, nobody, level: Level::new(cost) })
+        let dummy_hash = pool::hash(&Password::new(secret.reveal())?, cost)?;
+        Ok(Self { users, sessions, pool, registrations, dummy_hash, refusal_cost: RefusalCost::new(cost) })
     }
 
-    /// What an unknown user's password is compared with.
+    /// The hash that passwords of unknown users are compared with.
     #[cfg(test)]
-    pub fn nobody(&self) -> &str {
-        &self.nobody
+    pub fn dummy_hash(&self) -> &str {
+        &self.dummy_hash
     }
 
     /// Registers `username` for the client `from`, unless it is taken in any case of its letters.
@@ -89,14 +88,14 @@ impl People {
         let username: Username = username.parse().map_err(|_| Error::InvalidCredentials)?;
         let password = Password::new(password).map_err(|_| Error::InvalidCredentials)?;
         let user = self.whole(self.users.find(&username.key()).await)?;
-        let hash = user.as_ref().map_or(&self.nobody, |user| &user.hash).clone();
-        let level = self.level.with(pool::cost_of(&hash)?, &*self.users).await;
+        let hash = user.as_ref().map_or(&self.dummy_hash, |user| &user.hash).clone();
+        let level = self.refusal_cost.for_hash(pool::cost_of(&hash)?, &*self.users).await;
         let checked = self.pool.verify(from, password, hash, level).await?;
         let (Some(user), Checked::Match { renewed }) = (user, checked) else {
             return Err(Error::InvalidCredentials);
         };
         if let Some(renewed) = renewed {
-            self.renew(&user, &renewed).await;
+            self.rehash(&user, &renewed).await;
         }
         Ok(self.sessions.replace(&user.username, old).await?)
     }
@@ -119,22 +118,25 @@ impl People {
         }
     }
 
-    /// Stores a hash of the present cost for a user who has one of another cost. The login goes on if that fails: the next
-    /// one tries again.
-    async fn renew(&self, user: &User, hash: &str) {
+    /// Stores a hash with the configured cost. A failure is logged; the next login retries.
+    async fn rehash(&self, user: &User, hash: &str) {
         let key = user.username.key();
         let renewing = self.users.renew(&key, &user.hash, hash);
-        match timeout(RENEWAL, renewing).await {
+        match timeout(REHASH_TIMEOUT, renewing).await {
             Ok(Ok(())) => metrics::counter!("godzilla_accounts_hashes_renewed_total").increment(1),
-            Ok(Err(error)) => tracing::warn!(%error, "a password's hash could not be renewed"),
-            Err(_) => tracing::warn!("a password's hash could not be renewed in time"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "rehashed password could not be stored, retrying at the next login")
+            }
+            Err(_) => {
+                tracing::warn!("rehashed password could not be stored in time, retrying at the next login")
+            }
         }
     }
 
-    /// Closes the sessions of these tokens, as far as there are any. After an error of one the others are closed all the same.
+    /// Revokes the sessions of `tokens`. An error of one does not prevent the revocation of the others.
     pub async fn logout(&self, tokens: impl Iterator<Item = &Token>) -> Result<(), Error> {
         let closing = tokens.map(|token| self.sessions.close(token));
-        let closed: Vec<_> = stream::iter(closing).buffer_unordered(CLOSING_AT_ONCE).collect().await;
+        let closed: Vec<_> = stream::iter(closing).buffer_unordered(CONCURRENT_REVOCATIONS).collect().await;
         closed.into_iter().try_for_each(|closed| closed.map(drop))?;
         Ok(())
     }

@@ -1,6 +1,5 @@
-//! The threads that hash passwords: few, at low priority, behind a bounded queue, so that a flood of logins takes neither
-//! the event loops nor the cores from the chat. The [queue] is fair by client address. Called by [`AccountService`](crate::service::AccountService);
-//! calls bcrypt.
+//! The thread pool for bcrypt: few threads with low priority behind a bounded queue, so that a flood of logins does not occupy event
+//! loops or all cores. The [queue] is fair by client address.
 
 pub mod queue;
 

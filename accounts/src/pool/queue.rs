@@ -1,5 +1,4 @@
-//! The queue of the password pool. It is fair by client address: addresses take turns, each with one piece of work. Called by
-//! [`super`].
+//! The queue of the password pool. It is fair by client address: it serves addresses in turn, one job each.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,60 +6,61 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// The address that work is counted under ([`proto::address::counted`]); none for work without a client.
+/// The address of a job ([`proto::address::counted`]); `None` for a job without a client.
 pub type Lane = Option<IpAddr>;
 
-/// An address has at most the `1 / SHARE` part of the queue.
+/// Inverse of the maximum share of the queue for one address.
 const SHARE: usize = 4;
 
-/// A bounded queue of `W` with a lane for each address.
+/// A bounded queue of jobs `W` with a lane per address.
 pub struct Queue<W> {
     lanes: Mutex<Lanes<W>>,
-    /// Notified for each piece of work, and when the queue closes.
+    /// Notified for each job, and when the queue closes.
     filled: Condvar,
-    /// How much of all addresses waits at most, and of one.
-    most: usize,
+    /// Maximum number of jobs of all addresses.
+    limit: usize,
+    /// Maximum number of jobs of one address.
     share: usize,
 }
 
 struct Lanes<W> {
     waiting: HashMap<Lane, VecDeque<W>>,
-    /// The addresses that have work, the next one first.
+    /// Addresses with jobs in the order of their turns.
     turns: VecDeque<Lane>,
     length: usize,
     is_closed: bool,
 }
 
-/// Why work is not taken.
+/// Reason for refusing a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// Its address has its share of the queue.
+    /// The address has reached its share of the queue.
     Share,
-    /// The queue is full, and no address has more than one piece in it.
+    /// The queue is full, and no address has more than one job in it.
     Queue,
 }
 
 impl<W> Queue<W> {
-    /// With room for `most` pieces of work.
-    pub fn new(most: usize) -> Self {
+    /// A queue for at most `limit` jobs.
+    pub fn new(limit: usize) -> Self {
         let lanes = Lanes { waiting: HashMap::new(), turns: VecDeque::new(), length: 0, is_closed: false };
-        let share = most.div_ceil(SHARE);
-        Self { lanes: Mutex::new(lanes), filled: Condvar::new(), most, share }
+        let share = limit.div_ceil(SHARE);
+        Self { lanes: Mutex::new(lanes), filled: Condvar::new(), limit, share }
     }
 
-    /// Adds work of `lane`. When the queue is full, the address with the most work loses its newest piece, unless it has only one more
-    /// than `lane` has. The answer is the piece that is lost: dropping it refuses it.
+    /// Adds a job of `lane`. When the queue is full, the address with the most jobs loses its newest job, unless it has only one more than
+    /// `lane`. Returns the removed job; dropping it refuses it.
     pub fn push(&self, lane: Lane, work: W) -> Result<Option<W>, Full> {
         let mut lanes = self.lanes();
         let own = lanes.waiting.get(&lane).map_or(0, VecDeque::len);
         if own >= self.share {
             return Err(Full::Share);
         }
-        let mut lost = None;
-        if lanes.length >= self.most {
+        let mut removed = None;
+        if lanes.length >= self.limit {
             let longest = lanes.waiting.iter().max_by_key(|(_, work)| work.len());
             let longest = longest.filter(|(_, work)| work.len() > own + 1).map(|(lane, _)| *lane);
-            lost = lanes.waiting.get_mut(&longest.ok_or(Full::Queue)?).and_then(VecDeque::pop_back);
+            removed = lanes.waiting.get_mut(&longest.ok_or(Full::Queue)?).and_then(VecDeque::pop_back);
             lanes.length -= 1;
         }
         lanes.waiting.entry(lane).or_default().push_back(work);
@@ -70,10 +70,10 @@ impl<W> Queue<W> {
         }
         drop(lanes);
         self.filled.notify_one();
-        Ok(lost)
+        Ok(removed)
     }
 
-    /// The next piece of work, which this waits for; none when the queue is closed and empty.
+    /// Waits for the next job. Returns `None` when the queue is closed and empty.
     pub fn next(&self) -> Option<W> {
         let mut lanes = self.lanes();
         loop {
@@ -93,7 +93,7 @@ impl<W> Queue<W> {
         self.filled.notify_all();
     }
 
-    /// Whether work of `lane` waits.
+    /// Whether the queue contains a job of `lane`.
     #[cfg(test)]
     pub fn has(&self, lane: Lane) -> bool {
         self.lanes().waiting.contains_key(&lane)
@@ -105,7 +105,7 @@ impl<W> Queue<W> {
 }
 
 impl<W> Lanes<W> {
-    /// The oldest piece of the address whose turn it is; the address is last in the next round.
+    /// Takes the oldest job of the next address, which then moves to the end of the order.
     fn take(&mut self) -> Option<W> {
         let lane = self.turns.pop_front()?;
         let waiting = self.waiting.get_mut(&lane)?;
@@ -161,7 +161,7 @@ mod tests {
             let mut left = Vec::new();
             for &(address, piece) in come {
                 match queue.push(lane(address), (address, piece)) {
-                    Ok(lost) => left.extend(lost),
+                    Ok(removed) => left.extend(lost),
                     Err(_) => left.push((address, piece)),
                 }
             }

@@ -53,14 +53,14 @@ impl AccountService {
         &self.dummy_hash
     }
 
-    /// Registers `username` for the client `from`, unless it is taken in any case of its letters.
+    /// Registers `username` for the client `from`. Refuses a name that is taken; case is ignored.
     pub async fn register(&self, username: &Username, password: Password, from: Lane) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;
         match self.users.find(&username.key()).await {
             Ok(None) => {}
             Ok(Some(_)) => return Err(Error::Exists),
-            // A user whose row is damaged keeps the name.
+            // The name of a damaged user stays taken.
             Err(damaged @ Error::Damaged(_)) => {
                 damaged.log();
                 return Err(Error::Exists);

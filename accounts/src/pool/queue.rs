@@ -124,17 +124,17 @@ impl<W> Lanes<W> {
 mod tests {
     use super::*;
 
-    /// Pieces of work, as the last number of their address and their own number.
-    type Pieces = &'static [(u8, u8)];
+    /// Jobs: last byte of the address, number of the job.
+    type Jobs = &'static [(u8, u8)];
 
     fn lane(number: u8) -> Lane {
         Some(IpAddr::from([10, 0, 0, number]))
     }
 
     #[test]
-    fn addresses_take_turns_and_none_has_more_than_its_share() {
-        // What comes, what of it is refused or lost for it, and the order in which the rest is done. The queue has 8 places, a share 2.
-        let table: [(&str, Pieces, Pieces, Pieces); 5] = [
+    fn addresses_are_served_in_turn_within_their_share() {
+        // Added jobs, refused or removed jobs, order of the others. The queue has 8 places, the share is 2.
+        let table: [(&str, Jobs, Jobs, Jobs); 5] = [
             ("one address", &[(1, 1), (1, 2)], &[], &[(1, 1), (1, 2)]),
             ("beyond its share", &[(1, 1), (1, 2), (1, 3), (2, 1)], &[(1, 3)], &[(1, 1), (2, 1), (1, 2)]),
             (
@@ -156,28 +156,28 @@ mod tests {
                 &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)],
             ),
         ];
-        for (name, come, out, done) in table {
+        for (name, added, out, done) in table {
             let queue = Queue::new(8);
             let mut left = Vec::new();
-            for &(address, piece) in come {
-                match queue.push(lane(address), (address, piece)) {
-                    Ok(removed) => left.extend(lost),
-                    Err(_) => left.push((address, piece)),
+            for &(address, job) in added {
+                match queue.push(lane(address), (address, job)) {
+                    Ok(removed) => left.extend(removed),
+                    Err(_) => left.push((address, job)),
                 }
             }
-            // Which of several addresses with equally much loses a piece is not promised.
+            // Among addresses with equal numbers of jobs, any can lose one.
             let fits =
                 |(left, out): (&(u8, u8), &(u8, u8))| left.1 == out.1 && (out.0 == 0 || left.0 == out.0);
             assert!(left.len() == out.len() && left.iter().zip(out).all(fits), "{name}: {left:?}");
             queue.close();
             let order: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
             assert_eq!(order[..done.len()], *done, "{name}");
-            assert_eq!(order.len() + left.len(), come.len(), "{name}");
+            assert_eq!(order.len() + left.len(), added.len(), "{name}");
         }
     }
 
     #[test]
-    fn a_place_that_is_free_again_is_given_again() {
+    fn a_freed_place_is_reused() {
         let queue = Queue::new(4);
         for round in 0..3 {
             assert_eq!(queue.push(lane(1), round), Ok(None));
@@ -185,6 +185,9 @@ mod tests {
             assert_eq!(queue.next(), Some(round));
         }
         let lanes = queue.lanes();
-        assert!(lanes.waiting.is_empty() && lanes.turns.is_empty() && lanes.length == 0, "nothing is kept");
+        assert!(
+            lanes.waiting.is_empty() && lanes.turns.is_empty() && lanes.length == 0,
+            "the queue is empty"
+        );
     }
 }

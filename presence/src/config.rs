@@ -13,7 +13,7 @@ pub struct Config {
     /// Offer gRPC reflection
     #[arg(long, env = "GODZILLA_GRPC_REFLECTION")]
     pub grpc_reflection: bool,
-    /// Deployment of callers that name none. Each deployment has its own roster
+    /// Deployment of callers without a name. Each deployment has its own roster
     #[arg(skip)]
     pub deployment: String,
     /// Time without a report after which a chat node's users are offline (1s to 10m)

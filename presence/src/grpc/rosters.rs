@@ -23,7 +23,7 @@ const MAX_NAME: usize = 32;
 /// The rosters of all deployments. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Rosters {
-    /// Deployment of calls that name none.
+    /// Deployment of calls without a deployment.
     default_name: Arc<str>,
     default_roster: Addr<Roster>,
     others: Arc<Mutex<HashMap<String, Addr<Roster>>>>,
@@ -37,7 +37,7 @@ impl Rosters {
         Self { default_name: name.into(), default_roster: roster, others: Arc::default(), arbiter, timings }
     }
 
-    /// The roster of the deployment in a call's metadata; the default roster when the call names none.
+    /// The roster of the deployment in a call's metadata; the default roster when the call contains no name.
     ///
     /// # Errors
     /// When the name is invalid, or the maximum number of deployments is reached.

@@ -129,8 +129,11 @@ impl Witness {
         let mut socket = self.returns(socket, person).await;
         // A fence: what would come twice has come by the time of this answer.
         socket.hears_out().await;
-        // What was sent without waiting for the ack may be stored after all was read.
-        let again: Vec<_> = socket.heard.iter().map(place).filter(|(seq, _)| *seq <= last).collect();
+        // Messages that were sent without waiting for their acks may be stored after everything was read. Each comes once, in order.
+        let more: Vec<(u64, String)> = socket.heard.iter().map(place).collect();
+        let again: Vec<_> = more.iter().filter(|(seq, _)| *seq <= last).collect();
+        let repeated: Vec<_> = more.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
+        assert!(repeated.is_empty(), "{} received something twice or late: {repeated:?}", self.name);
         let backward: Vec<_> = self.heard.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
         assert!(backward.is_empty(), "{} heard something twice or late: {backward:?}", self.name);
         let lost: Vec<&(u64, String)> = expected.iter().filter(|one| !self.heard.contains(one)).collect();

@@ -130,7 +130,7 @@ impl Witness {
         // A fence: what would come twice has come by the time of this answer.
         socket.hears_out().await;
         // Messages that were sent without waiting for their acks may be stored after everything was read. Each comes once, in order.
-        let more: Vec<(u64, String)> = socket.heard.iter().map(place).collect();
+        let more: Vec<_> = socket.heard.iter().map(place).collect();
         let again: Vec<_> = more.iter().filter(|(seq, _)| *seq <= last).collect();
         let repeated: Vec<_> = more.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
         assert!(repeated.is_empty(), "{} received something twice or late: {repeated:?}", self.name);

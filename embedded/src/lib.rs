@@ -19,6 +19,7 @@ mod error;
 mod file;
 mod health;
 mod hooks;
+mod identity;
 mod job;
 mod judge;
 mod note;

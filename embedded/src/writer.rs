@@ -228,11 +228,15 @@ impl Writer {
     fn finish(self) {
         let last = match self.condition.stopped() {
             // What the log holds is left for the next start, on a disk that may be trusted again.
-            Some(_) => self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop),
+            Some(_) => Ok(()),
             None => state::close(&self.conn),
         };
         let is_closed = self.condition.stopped().is_none() && last.is_ok();
-        let last = if is_closed { self.empty_log() } else { last };
+        let empty = || {
+            self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+            self.empty_log()
+        };
+        let last = if is_closed { empty() } else { last };
         if let Err(error) = last {
             tracing::warn!(store = &*self.store, %error, "the last checkpoint failed");
         }

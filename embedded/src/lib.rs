@@ -24,6 +24,7 @@ mod job;
 mod judge;
 mod note;
 mod opening;
+mod options;
 mod reader;
 mod reserve;
 mod row_sum;
@@ -37,9 +38,10 @@ mod watch;
 mod writer;
 
 pub use causes::cause_of;
-pub use database::{Database, Options};
+pub use database::Database;
 pub use error::Error;
 pub use hooks::on_failure;
+pub use options::Options;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub use hooks::set_fault_hook;

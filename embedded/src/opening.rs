@@ -61,7 +61,6 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     if lost {
         refuse_inconsistent(&conn, path)?;
     }
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(open)?;
     let is_copy = identity::is_copy(path, &conn).map_err(open)?;
     schema::migrate(&mut conn, path, options.migrations)?;
     if is_copy && !options.renew && !options.renewal.is_empty() {

@@ -68,7 +68,9 @@ impl Writer {
         let health = self.health.clone();
         let alive = health.alive();
         while let Ok(first) = self.queue.recv() {
+            hooks::fault_between();
             let step = health.begin();
+            health.taken();
             hooks::fault();
             if let Some(stop) = self.condition.stopped() {
                 first.settle(&Verdict::Refused(stop));
@@ -139,6 +141,7 @@ impl Writer {
             let open = !self.conn.is_autocommit();
             let room = jobs.len() < BATCH && began.elapsed() < BATCH_TIME;
             next = if open && room { self.queue.try_recv().ok() } else { None };
+            next.iter().for_each(|_| self.health.taken());
         }
         jobs
     }

@@ -41,10 +41,10 @@ pub use causes::cause_of;
 pub use database::Database;
 pub use error::Error;
 pub use hooks::on_failure;
-pub use options::Options;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub use hooks::set_fault_hook;
+pub use options::Options;
 pub use row_sum::damaged_row;
 pub use rusqlite;
 pub use snapshot::{Check, Snapshot};

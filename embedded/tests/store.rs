@@ -415,7 +415,8 @@ async fn an_older_copy_begins_a_new_history_and_the_store_itself_does_not() {
         let root = TempDir::new().unwrap();
         let path = root.path().join("data/words.sqlite3");
         let run = |script: &str| {
-            let ran = std::process::Command::new("sh").arg("-c").arg(script).current_dir(root.path()).status();
+            let ran =
+                std::process::Command::new("sh").arg("-c").arg(script).current_dir(root.path()).status();
             assert!(ran.unwrap().success(), "{script}");
         };
         for word in ["old", "new"] {

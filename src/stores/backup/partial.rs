@@ -84,7 +84,8 @@ pub fn remove_abandoned(directory: &Path) {
     let partials = entries.filter(|entry| is_partial(&entry.file_name().to_string_lossy()));
     for path in partials.map(|entry| entry.path()) {
         let about = fs::symlink_metadata(&path);
-        let is_ours = about.is_ok_and(|about| about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw());
+        let is_ours =
+            about.is_ok_and(|about| about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw());
         let Some(lock) = is_ours.then(|| File::open(&path).ok()).flatten() else { continue };
         if lock.try_lock().is_ok() && holds_a_copy_alone(&path) {
             tracing::info!(path = %path.display(), "removing the unfinished copy of a backup that was ended");
@@ -140,7 +141,8 @@ pub fn remove_at_signals() -> Result<(), Error> {
         })
     };
     let started = thread::Builder::new().name("signals".to_owned()).spawn(wait);
-    let listening = started.and_then(|_| is_ready.recv().map_err(std::io::Error::other).and_then(|ready| ready));
+    let listening =
+        started.and_then(|_| is_ready.recv().map_err(std::io::Error::other).and_then(|ready| ready));
     listening.map_err(|error| Error::part("signals", error))
 }
 

@@ -70,6 +70,13 @@ pub fn ignore() -> std::io::Result<()> {
     Ok(())
 }
 
+/// The signals that ask this process to end, with their names.
+pub fn ending() -> impl Iterator<Item = (&'static str, i32)> {
+    let at_start = ignored_at_start();
+    let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(move |(_, number)| !is_in(at_start, *number));
+    DRAIN.into_iter().chain(wanted)
+}
+
 /// The signals that are ignored: [`IGNORED`], and those for which the system has no use (real-time signals).
 fn ignored() -> impl Iterator<Item = (String, i32)> {
     let first = libc::SIGRTMIN();
@@ -106,9 +113,7 @@ impl Stop {
     /// running runtime.
     pub fn listen() -> Result<Self, Error> {
         supervision::start();
-        let at_start = ignored_at_start();
-        let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(|(_, number)| !is_in(at_start, *number));
-        let signals = DRAIN.into_iter().chain(wanted).map(listener).collect::<Result<_, _>>()?;
+        let signals = ending().map(listener).collect::<Result<_, _>>()?;
         for (name, signal) in ignored().map(listener).collect::<Result<Vec<_>, _>>()? {
             spawn(note(name, signal));
         }

@@ -523,3 +523,122 @@ async fn the_tools_leave_a_damaged_log_as_it_is() {
         assert!(!to.exists());
     }
 }
+
+/// A copy of a stopped store, put back over what was written since: nobody goes on from the positions of the newer history, and what
+/// was logged out stays logged out. A start on the same files changes nothing.
+#[tokio::test]
+async fn a_cold_copy_that_is_put_back_begins_a_new_history() {
+    for restore in ["rm -r data && cp -a old data", "rm -f data/*-wal data/*-shm && cp -a old/. data"] {
+        let mut stage = Stage::opens().await;
+        let mut alice = stage.enters("alice").await;
+        let mut bob = stage.enters("bob").await;
+        alice.says("old").await;
+        bob.hears("old").await;
+        let data = stage.server.data_dir();
+        let root = data.parent().expect("a directory above").to_owned();
+        let name = data.file_name().expect("a name").to_string_lossy().into_owned();
+        let run = |script: &str| {
+            let script = script.replace("data", &name);
+            let ran = Command::new("sh").arg("-c").arg(&script).current_dir(&root).status();
+            assert!(ran.expect("a shell").success(), "{script}");
+        };
+        assert!(stage.server.is_asked_to_stop().await.success());
+        run("rm -rf old && cp -a data old");
+        stage.server.restart().await;
+        bob.person.gets("/user/me").await.expect(200);
+        let mut bob = returns(&bob.person, &bob.pid, bob.offset.clone()).await;
+        let mut alice = alice.person.connects().await;
+        alice.says("lost").await;
+        bob.hears("lost").await;
+        let (pid, offset) = (bob.pid.clone(), bob.offset.clone());
+        assert!(stage.server.is_asked_to_stop().await.success());
+        run(restore);
+        stage.server.restart().await;
+        bob.person.gets("/user/me").await.expect_refusal(401);
+        let mut person = bob.person.clone();
+        person.logs_in().await;
+        let back = returns(&person, &pid, offset).await;
+        assert_ne!(back.pid, pid, "{restore}: a position of another history was accepted");
+    }
+}
+
+/// Words of the shell that run a program as a user who may not enter the directories of others.
+fn stranger(data: &Path) -> String {
+    if !nix::unistd::Uid::effective().is_root() {
+        return "chmod 0 \"$4\"; ".to_owned();
+    }
+    std::os::unix::fs::chown(data, Some(65_534), Some(65_534)).expect("root may");
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700)).expect("root may");
+    "exec setpriv --bounding-set=-all --inh-caps=-all ".to_owned()
+}
+
+#[tokio::test]
+async fn the_tools_name_a_directory_that_this_user_may_not_enter() {
+    let (root, data) = stopped().await;
+    let before = stranger(&data).replace("$4", &data.to_string_lossy());
+    let to = root.path().join("to");
+    for arguments in [&["check"][..], &["seed"], &["backup", to.to_str().expect("our own path")]] {
+        let ended = tool(&before, arguments, &data);
+        let said = text(&ended);
+        assert!(!ended.status.success() && said.contains("permission denied"), "{arguments:?}: {said}");
+    }
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("ours");
+}
+
+#[tokio::test]
+async fn a_backup_into_the_data_directory_is_refused() {
+    let (root, data) = stopped().await;
+    fs::create_dir(data.join("made")).expect("a new directory");
+    std::os::unix::fs::symlink(&data, root.path().join("link")).expect("a new link");
+    let before = names(&data);
+    for to in ["data/backup", "data/not/yet", "data/made", "data/made/../backup", "data", "link/backup"] {
+        let made = tool("", &["backup", root.path().join(to).to_str().expect("our own path")], &data);
+        assert!(!made.status.success(), "{to}");
+        assert!(text(&made).contains("inside the data directory"), "{to}: {}", text(&made));
+        assert_eq!(names(&data), before, "{to}");
+    }
+}
+
+/// A backup that waits for its standard output to be read, with its partial copy; the other end of that output.
+async fn unfinished(data: &Path, to: &Path) -> (std::process::Child, std::io::PipeReader) {
+    use std::io::Write;
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(&[b'.'; 65_536]).expect("what a pipe holds");
+    let mut command = Command::new(program().get_program());
+    command.arg("backup").arg(to).arg("--data-dir").arg(data).stdout(writer);
+    let backup = command.spawn().expect("the tool runs");
+    let parent = to.parent().expect("a directory");
+    let prefix = format!(".{}.partial-", to.file_name().expect("a name").to_string_lossy());
+    soon("a partial copy", async {
+        while !names(parent).iter().any(|name| name.starts_with(&prefix)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    (backup, reader)
+}
+
+#[tokio::test]
+async fn a_backup_that_is_ended_leaves_nothing() {
+    let (root, data) = stopped().await;
+    let partials = || names(root.path()).into_iter().filter(|name| name.contains("partial")).count();
+    for (signal, number) in [("TERM", 15), ("INT", 2)] {
+        let (mut backup, _unread) = unfinished(&data, &root.path().join("ended")).await;
+        let kill = format!("kill -{signal} {}", backup.id());
+        assert!(Command::new("sh").arg("-c").arg(kill).status().expect("a shell").success());
+        assert_eq!(backup.wait().expect("our child").code(), Some(128 + number), "{signal}");
+        assert_eq!(partials(), 0, "{signal}: {:?}", names(root.path()));
+    }
+    let (mut killed, _unread) = unfinished(&data, &root.path().join("monday")).await;
+    killed.kill().expect("our child");
+    killed.wait().expect("our child");
+    assert_eq!(partials(), 1, "nothing removes it");
+    let (mut running, _unread) = unfinished(&data, &root.path().join("tuesday")).await;
+    let next = root.path().join("wednesday");
+    let made = tool("", &["backup", next.to_str().expect("our own path")], &data);
+    assert!(made.status.success(), "{}", text(&made));
+    let left = names(root.path());
+    assert!(!left.iter().any(|name| name.starts_with(".monday")), "{left:?}");
+    assert!(running.wait().expect("our child").success(), "a backup under way was disturbed: {left:?}");
+    assert_eq!(partials(), 0);
+}

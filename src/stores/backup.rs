@@ -5,10 +5,10 @@
 //! the copy is a user in the copy. Sessions are not copied, because one that ends after the backup must not be open again in a
 //! restored store; everybody logs in again. The log of the copy begins a new epoch.
 
+mod partial;
 mod target;
 
 use std::{
-    fs,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -26,13 +26,11 @@ use crate::{config::Backup, error::Error, output, telemetry};
 pub fn run(config: Backup) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let directory = place::of(&config.store.data_dir)?;
-    let target = Target::examine(&config.to)?;
+    let target = Target::examine(&config.to, &config.store.data_dir)?;
+    partial::remove_at_signals()?;
     let partial = target.make_partial()?;
-    let copied = copy(&directory, &partial).and_then(|()| target.publish(&partial));
-    if copied.is_err() {
-        let _ = fs::remove_dir_all(&partial);
-    }
-    copied?;
+    copy(&directory, partial.path())?;
+    partial.publish(|partial| target.publish(partial))?;
     let to = config.to.display();
     print(&format!(
         "The backup is in {to}. `godzilla serve --data-dir {to}` runs on it; copy it before you do."

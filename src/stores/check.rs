@@ -44,7 +44,7 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
         }
     };
     let [users, sessions, chat] = FILES.map(&mut open);
-    if [&users, &sessions, &chat].iter().all(|file| file.is_none()) {
+    if [&users, &sessions, &chat].iter().all(|file| file.is_none()) && !place::holds_store(directory)? {
         return Err(Error::Tool(format!(
             "there is no store in {}; --data-dir names another directory",
             directory.display()

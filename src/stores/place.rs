@@ -19,7 +19,7 @@ const OWN: &str = "godzilla";
 /// The directory that has the files, or will have them. Makes nothing.
 pub fn of(data_dir: &Path) -> Result<PathBuf, Error> {
     let own = data_dir.join(OWN);
-    match (holds_store(data_dir), holds_store(&own)) {
+    match (holds_store(data_dir)?, holds_store(&own)?) {
         (true, true) => Err(unusable(data_dir)(format!(
             "there is a store in it and another one in {}; move the one away that is not wanted",
             own.display()
@@ -60,8 +60,22 @@ pub fn make_private(data_dir: &Path, directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn holds_store(directory: &Path) -> bool {
-    FILES.iter().any(|name| directory.join(name).symlink_metadata().is_ok())
+/// Whether one of the files is in it. A directory that this user may not look into is not one without a store.
+pub fn holds_store(directory: &Path) -> Result<bool, Error> {
+    for name in FILES {
+        match directory.join(name).symlink_metadata() {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(unusable(directory)(format!(
+                    "permission denied: user {} may not look into {}; run as the user that owns it",
+                    Uid::effective(),
+                    directory.display()
+                )));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(false)
 }
 
 /// Whether it is there and anybody else can put files into it or take them away.

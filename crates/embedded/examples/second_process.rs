@@ -1,4 +1,4 @@
-//! A second process for the tests: `opens` opens the store in the working directory and dies without closing it; `writes`
+//! A second process for the tests: `opens` opens the store in the working directory and dies without closing it; `ends` opens and closes it; `writes`
 //! writes until the disk refuses and prints what it sees; `dies` writes a few words and dies; `dies-truncating` does so while
 //! another program empties the log; `sql STATEMENT` is such a program: it runs the statement and closes the file, and
 //! `sql-and-die` does not close it.
@@ -45,6 +45,10 @@ fn main() -> ExitCode {
                 }
             }
         }),
+        Some("ends") => {
+            db.close();
+            return ExitCode::SUCCESS;
+        }
         _ => {}
     }
     std::mem::forget(db);

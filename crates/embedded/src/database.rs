@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    Error,
+    Error, Options,
     condition::Condition,
     health::Health,
     job::{Job, Task},
@@ -26,28 +26,6 @@ use crate::{
     watch::Watch,
     writer::Writer,
 };
-
-/// How a store is opened. `Options { readers: 4, ..Options::new(MIGRATIONS) }`.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// The schema, as SQL scripts that are only ever appended to. None of them may delete what users stored.
-    pub migrations: &'static [&'static str],
-    /// Threads that read; at least 1.
-    pub readers: usize,
-    /// Jobs that may wait, for the writer and again for the readers; one more is [`Error::Busy`].
-    pub queue: usize,
-    /// How long a caller waits; then it gets [`Error::Timeout`].
-    pub deadline: Duration,
-    /// Opens a store that has lost committed data with what is left of it, instead of [`Error::Lost`].
-    pub accept_loss: bool,
-    /// SQL for a store that has lost its end: it makes what follows a history of its own. Also run where a loss is accepted, and by
-    /// `renew`.
-    pub renewal: &'static [&'static str],
-    /// Runs `renewal`: for a copy, whose history is not that of the original.
-    pub renew: bool,
-    /// SQL that replaces damaged rows; run only where a loss is accepted.
-    pub repair: &'static [&'static str],
-}
 
 /// One open SQLite file. Clones are the same store. Dropping the last one finishes what is queued, empties the log,
 /// closes the file and waits for all that.
@@ -79,23 +57,6 @@ struct Inner {
     deadline: Duration,
     /// The store's name in metrics: the file's, without its ending.
     store: Arc<str>,
-}
-
-impl Options {
-    /// Two readers, queues of 1,024, 5 s.
-    pub const fn new(migrations: &'static [&'static str]) -> Self {
-        let deadline = Duration::from_secs(5);
-        Self {
-            migrations,
-            readers: 2,
-            queue: 1_024,
-            deadline,
-            accept_loss: false,
-            renewal: &[],
-            renew: false,
-            repair: &[],
-        }
-    }
 }
 
 impl Database {
@@ -194,7 +155,7 @@ impl Database {
     {
         let (task, answer) = Task::new(job, after);
         let queued = match self.inner.condition.stopped() {
-            None => self.queue("write", &self.inner.writes, Box::new(task) as Box<dyn Job>),
+            None => self.queue_write(Box::new(task)),
             Some(stop) => Err(stop.into()),
         };
         self.answer(queued, answer)
@@ -222,7 +183,7 @@ impl Database {
     }
 
     /// What keeps the store from working, in words for `/readyz`: lost files, less than the reserve of free space, a writer
-    /// thread that has ended or hangs (in an fsync). After a write that found no room a trial of 1 MiB decides.
+    /// thread that has ended, hangs (in an fsync) or lets jobs wait. After a write that found no room a trial of 1 MiB decides.
     pub async fn obstacle(&self) -> Option<&'static str> {
         if !self.inner.health.is_good() {
             return Some("has a writer that hangs or has ended; check the disk and restart");
@@ -241,6 +202,11 @@ impl Database {
             }
         }
         self.inner.condition.words().or_else(|| looked.is_err().then_some("does not answer"))
+    }
+
+    fn queue_write(&self, job: Box<dyn Job>) -> Result<(), Error> {
+        self.inner.health.queued();
+        self.queue("write", &self.inner.writes, job).inspect_err(|_| self.inner.health.refused())
     }
 
     fn queue<J>(

@@ -148,6 +148,11 @@ fn refuse_network(directory: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether a file is on a filesystem whose inodes may get other numbers.
+pub fn is_on_doubtful(path: &Path) -> bool {
+    statfs(path).is_ok_and(|about| is_doubtful(about.filesystem_type()))
+}
+
 fn is_network(kind: FsType) -> bool {
     let named = [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, AFS_SUPER_MAGIC, CODA_SUPER_MAGIC];
     named.contains(&kind) || CIFS.iter().any(|magic| kind == FsType(i64::from(*magic)))

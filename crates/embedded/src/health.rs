@@ -1,14 +1,19 @@
-//! Whether a writer's thread lives and moves. Written by the thread, read by [`Database`](crate::Database) on any other.
+//! Whether a writer's thread lives and moves. Written by the thread and by the callers that queue jobs, read by
+//! [`Database`](crate::Database) on any thread.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use crate::hooks;
 
-/// A writer that has worked on one batch for longer than this hangs. fsync is most of that time: it takes milliseconds, or some
+/// A writer that has worked on one batch for longer than this hangs, and so does one that has let a job wait for longer. fsync is most of that time: it takes milliseconds, or some
 /// hundred on a busy disk.
 const HANGS: Duration = Duration::from_secs(3);
 
@@ -17,6 +22,8 @@ pub struct Health {
     start: Instant,
     /// When the batch under way was begun, in milliseconds since `start` and one more; 0 while the writer is idle.
     began: AtomicU64,
+    /// When each job that waits was queued, in milliseconds since `start`, oldest first. At most as many as the queue has room for.
+    waiting: Mutex<VecDeque<u64>>,
     has_ended: AtomicBool,
 }
 
@@ -42,7 +49,23 @@ impl Drop for Step<'_> {
 impl Health {
     /// Of a writer that is idle.
     pub fn new() -> Self {
-        Self { start: Instant::now(), began: AtomicU64::new(0), has_ended: AtomicBool::new(false) }
+        let (began, has_ended) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { start: Instant::now(), began, waiting: Mutex::default(), has_ended }
+    }
+
+    /// A job is about to be queued.
+    pub fn queued(&self) {
+        self.waiting().push_back(self.now());
+    }
+
+    /// There is no room for it.
+    pub fn refused(&self) {
+        self.waiting().pop_back();
+    }
+
+    /// The writer has taken the oldest job.
+    pub fn taken(&self) {
+        self.waiting().pop_front();
     }
 
     /// The writer takes up its work.
@@ -61,11 +84,16 @@ impl Health {
         self.began.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the thread runs and has not worked on one batch for seconds.
+    /// Whether the thread runs, has not worked on one batch for seconds, and no job has waited for seconds.
     pub fn is_good(&self) -> bool {
-        let began = self.began.load(Ordering::Relaxed);
-        let took = Duration::from_millis((self.now() + 1).saturating_sub(began));
-        !self.has_ended.load(Ordering::Acquire) && (began == 0 || took < HANGS)
+        let began = self.began.load(Ordering::Relaxed).checked_sub(1);
+        let oldest = self.waiting().front().copied();
+        let hangs = |since| Duration::from_millis(self.now().saturating_sub(since)) >= HANGS;
+        !self.has_ended.load(Ordering::Acquire) && !began.into_iter().chain(oldest).any(hangs)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> u64 {
@@ -103,6 +131,26 @@ mod tests {
         assert!(!health.is_good());
         health.rest();
         assert!(health.is_good());
+        drop(health.alive());
+        assert!(!health.is_good());
+    }
+
+    #[test]
+    fn a_job_that_waits_for_too_long_is_a_hang_although_no_batch_is_under_way() {
+        let mut health = Health::new();
+        health.queued();
+        health.queued();
+        assert!(health.is_good(), "they have just been queued");
+        health.start = Instant::now().checked_sub(HANGS * 2).expect("the machine runs for longer");
+        assert!(!health.is_good());
+        health.taken();
+        assert!(!health.is_good(), "the second one waits");
+        health.taken();
+        assert!(health.is_good());
+        health.queued();
+        health.refused();
+        health.start = Instant::now().checked_sub(HANGS * 4).expect("the machine runs for longer");
+        assert!(health.is_good(), "it was not queued");
         drop(health.alive());
         assert!(!health.is_good());
     }

@@ -35,3 +35,11 @@ pub(crate) fn fault() {
         hook(thread::current().name().unwrap_or("store"));
     }
 }
+
+/// A fault point of the writer's thread between two batches, named `chat-write between`.
+pub(crate) fn fault_between() {
+    #[cfg(debug_assertions)]
+    if let Some(hook) = FAULT.get() {
+        hook(&format!("{} between", thread::current().name().unwrap_or("store")));
+    }
+}

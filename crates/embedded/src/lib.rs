@@ -19,10 +19,12 @@ mod error;
 mod file;
 mod health;
 mod hooks;
+mod identity;
 mod job;
 mod judge;
 mod note;
 mod opening;
+mod options;
 mod reader;
 mod reserve;
 mod row_sum;
@@ -36,12 +38,13 @@ mod watch;
 mod writer;
 
 pub use causes::cause_of;
-pub use database::{Database, Options};
+pub use database::Database;
 pub use error::Error;
 pub use hooks::on_failure;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub use hooks::set_fault_hook;
+pub use options::Options;
 pub use row_sum::damaged_row;
 pub use rusqlite;
 pub use snapshot::{Check, Snapshot};

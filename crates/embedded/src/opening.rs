@@ -8,7 +8,7 @@ use rusqlite::{Connection, config::DbConfig};
 use crate::{
     Error, Options, causes,
     damage::{self, Finding},
-    file, judge,
+    file, identity, judge,
     note::{Noted, Tally},
     schema, state,
     watch::Watch,
@@ -45,9 +45,9 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     refuse_alien(path, judge::is_alien(noted.opening.as_ref(), file.as_ref()))?;
     let has_no_log = damage::has_no_log(path);
     let mut conn = file::writing(path).map_err(open)?;
-    // What is refused is left as it is: the end of the last connection would write the log back and remove it.
-    let keep = |keep| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map_err(open);
-    keep(true)?;
+    // A start that fails leaves the log as it is: the end of the last connection would write it back and remove it, and the database
+    // would still be noted as open. A clean end of the writer allows it again.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(open)?;
     let found = state::read(&conn).map_err(open)?;
     refuse_alien(path, judge::is_alien(found.commits.as_ref(), file.as_ref()))?;
     let lacking = match has_no_log {
@@ -61,13 +61,24 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     if lost {
         refuse_inconsistent(&conn, path)?;
     }
-    keep(false)?;
+    let is_copy = identity::is_copy(path, &conn).map_err(open)?;
     schema::migrate(&mut conn, path, options.migrations)?;
-    if lost || options.accept_loss || options.renew {
+    if is_copy && !options.renew && !options.renewal.is_empty() {
+        tracing::warn!(
+            path = %path.display(),
+            "the file is not that of the last start: it was copied, moved or restored. What others keep of it is void: clients reload, \
+             and sessions are closed"
+        );
+    }
+    if is_copy || lost || options.accept_loss || options.renew {
         schema::run(&mut conn, options.renewal).map_err(open)?;
     }
     if options.accept_loss {
         schema::run(&mut conn, options.repair).map_err(open)?;
+    }
+    // After the renewal: a start that dies in between renews again.
+    if let Err(error) = identity::renew(path, &conn) {
+        tracing::warn!(path = %path.display(), %error, "it is not noted which files the store has");
     }
     let mut tally = Tally::new(lock).map_err(at)?;
     if let Err(error) = begin(&conn, &mut tally) {

@@ -17,9 +17,12 @@ const COMMITS: &str = "commits";
 /// The id that the files of one directory share.
 const GROUP: &str = "group";
 
+/// The files of the last start; see [`identity`](crate::identity).
+const FILES: &str = "files";
+
 /// A query for rows that no release writes; each row of the answer is a sentence.
 pub const CHECK: &str = "SELECT 'store_state has a row that is not known' FROM store_state
-    WHERE key NOT IN ('open', 'commits', 'group')";
+    WHERE key NOT IN ('open', 'commits', 'group', 'files')";
 
 /// One opening of a store, from its start to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,20 @@ pub fn group(conn: &Connection) -> rusqlite::Result<Option<String>> {
 /// Makes the file one of a group.
 pub fn set_group(conn: &Connection, id: &str) -> rusqlite::Result<()> {
     set(conn, GROUP, id)
+}
+
+/// The files of the last start.
+pub fn files(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    get(conn, FILES)
+}
+
+/// Notes the files of this start; none where they have no lasting identity.
+pub fn set_files(conn: &Connection, files: Option<&str>) -> rusqlite::Result<()> {
+    match files {
+        Some(files) => set(conn, FILES, files),
+        None if is_there(conn)? => delete(conn, FILES),
+        None => Ok(()),
+    }
 }
 
 /// Whether the file has the table; stores of earlier releases have not.

@@ -68,7 +68,9 @@ impl Writer {
         let health = self.health.clone();
         let alive = health.alive();
         while let Ok(first) = self.queue.recv() {
+            hooks::fault_between();
             let step = health.begin();
+            health.taken();
             hooks::fault();
             if let Some(stop) = self.condition.stopped() {
                 first.settle(&Verdict::Refused(stop));
@@ -139,6 +141,7 @@ impl Writer {
             let open = !self.conn.is_autocommit();
             let room = jobs.len() < BATCH && began.elapsed() < BATCH_TIME;
             next = if open && room { self.queue.try_recv().ok() } else { None };
+            next.iter().for_each(|_| self.health.taken());
         }
         jobs
     }
@@ -228,11 +231,15 @@ impl Writer {
     fn finish(self) {
         let last = match self.condition.stopped() {
             // What the log holds is left for the next start, on a disk that may be trusted again.
-            Some(_) => self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop),
+            Some(_) => Ok(()),
             None => state::close(&self.conn),
         };
         let is_closed = self.condition.stopped().is_none() && last.is_ok();
-        let last = if is_closed { self.empty_log() } else { last };
+        let empty = || {
+            self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+            self.empty_log()
+        };
+        let last = if is_closed { empty() } else { last };
         if let Err(error) = last {
             tracing::warn!(store = &*self.store, %error, "the last checkpoint failed");
         }

@@ -61,3 +61,46 @@ fn a_refused_start_names_the_cause_and_what_helps() {
         }
     }
 }
+
+/// Fails each call of one kind in turn, and all later ones, while the store is opened. Without the lock file the next start finds
+/// what it finds after a start of the machine: no note that is up to date.
+#[test]
+fn a_start_that_fails_at_any_step_leaves_a_store_that_the_next_one_accepts() {
+    // Whether any of the calls is needed for a start: without the notes about the opening a store works.
+    for (calls, error, is_needed) in [
+        ("openat", "EMFILE", true),
+        ("clone3,clone", "EAGAIN", true),
+        ("pwrite64", "ENOSPC", false),
+        ("fsync,fdatasync", "EIO", false),
+        ("rename", "EACCES", false),
+    ] {
+        for without_lock in [false, true] {
+            let failed = (1..60).take_while(|nth| fails_and_then_starts(calls, error, *nth, without_lock));
+            assert!(failed.count() > 0 || !is_needed, "{calls}");
+        }
+    }
+}
+
+/// Whether the start failed.
+fn fails_and_then_starts(calls: &str, error: &str, nth: u32, without_lock: bool) -> bool {
+    let directory = TempDir::new().unwrap();
+    let run = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script).arg(example()).current_dir(directory.path()).output().unwrap()
+    };
+    assert!(run("\"$0\" ends").status.success());
+    let files = ["", "-wal", "-shm", ".lock", ".run", ".run.next"].map(|suffix| {
+        let file = directory.path().join(format!("words.sqlite3{suffix}"));
+        format!("-P {} -P words.sqlite3{suffix}", file.display())
+    });
+    let paths = if calls.contains("clone") { String::new() } else { files.join(" ") };
+    let inject = format!("-e trace={calls} -e inject={calls}:error={error}:when={nth}+");
+    let injected = run(&format!("strace -f -qq -o /dev/null {paths} {inject} \"$0\" ends"));
+    if without_lock {
+        std::fs::remove_file(directory.path().join("words.sqlite3.lock")).unwrap();
+    }
+    let next = run("\"$0\" opens");
+    let said = String::from_utf8_lossy(&next.stdout);
+    assert!(next.status.success(), "{calls} {nth}, without lock {without_lock}: {said}");
+    !injected.status.success()
+}

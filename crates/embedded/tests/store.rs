@@ -369,3 +369,70 @@ async fn a_failure_on_the_writers_thread_is_reported() {
     assert!(words(&doomed).await.is_empty(), "readers go on");
     assert_eq!(*FAILED.lock().unwrap(), ["following-write", "doomed-write"]);
 }
+
+/// Keeps the writer of the store `stuck` between two batches while it is held.
+static BETWEEN: Mutex<()> = Mutex::new(());
+
+#[tokio::test]
+async fn a_writer_that_takes_no_job_is_noticed_although_no_batch_is_under_way() {
+    embedded::set_fault_hook(|thread| {
+        if thread == "stuck-write between" {
+            drop(BETWEEN.lock().unwrap());
+        }
+    });
+    let directory = TempDir::new().unwrap();
+    let db = Database::open(&directory.path().join("stuck.sqlite3"), Options::new(SCHEMA)).unwrap();
+    let held = BETWEEN.lock().unwrap();
+    let waits = db.write(add("a"));
+    let hangs = async {
+        while db.obstacle().await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("a hang is noticed");
+    drop(held);
+    waits.await.unwrap();
+    assert!(db.obstacle().await.is_none());
+}
+
+/// Puts an older copy of a store, made while it was closed, back in each of the ways that people use, and in ways that are none.
+#[tokio::test]
+async fn an_older_copy_begins_a_new_history_and_the_store_itself_does_not() {
+    const RENEWAL: &[&str] = &["INSERT INTO word(text) VALUES ('renewed ' || hex(randomblob(8)))"];
+    let options = Options { renewal: RENEWAL, ..Options::new(SCHEMA) };
+    for (what, script, is_copy) in [
+        ("restarted", "true", false),
+        ("renamed", "mv data other && mv other data", false),
+        ("copied aside", "cp -a data aside", false),
+        ("new rights", "chmod 700 data; chmod 600 data/*", false),
+        ("restored after a removal", "rm -r data && cp -a old data", true),
+        ("restored into the emptied directory", "rm data/* && cp -a old/. data", true),
+        ("restored over it", "cp -a old/. data", true),
+        ("restored over it, content only", "cp old/words.sqlite3 data/words.sqlite3", true),
+        ("restored by tar", "tar -C old -cf old.tar . && tar -C data -xf old.tar", true),
+        ("moved to another directory by a copy", "cp -a data other && rm -r data && mv other data", true),
+    ] {
+        let root = TempDir::new().unwrap();
+        let path = root.path().join("data/words.sqlite3");
+        let run = |script: &str| {
+            let ran =
+                std::process::Command::new("sh").arg("-c").arg(script).current_dir(root.path()).status();
+            assert!(ran.unwrap().success(), "{script}");
+        };
+        for word in ["old", "new"] {
+            let db = Database::open(&path, options).unwrap();
+            db.write(add(word)).await.unwrap();
+            db.close();
+            if word == "old" {
+                run("cp -a data old");
+            }
+        }
+        run(script);
+        for start in ["first", "second"] {
+            let db = Database::open(&path, options).unwrap();
+            let count = words(&db).await.iter().filter(|word| word.starts_with("renewed")).count();
+            assert_eq!(count, usize::from(is_copy), "{what}, {start} start");
+            db.close();
+        }
+    }
+}

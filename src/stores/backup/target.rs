@@ -9,10 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use embedded::new_group;
 use nix::unistd::Uid;
 
-use super::super::{CHAT, FILES, SESSIONS, USERS};
+use super::{
+    super::FILES,
+    partial::{self, Partial},
+};
 use crate::error::Error;
 
 /// What a filesystem puts into its root.
@@ -27,13 +29,15 @@ pub enum Target {
 }
 
 impl Target {
-    /// Refuses what is no place for a copy.
-    pub fn examine(to: &Path) -> Result<Self, Error> {
+    /// Refuses what is no place for a copy of the store in `data_dir`.
+    pub fn examine(to: &Path, data_dir: &Path) -> Result<Self, Error> {
+        refuse_inside(to, data_dir)?;
         match fs::metadata(to) {
             Ok(about) if !about.is_dir() => {
                 Err(failed(to)("it is not a directory; name one that is to be made"))
             }
             Ok(about) => {
+                partial::remove_abandoned(to);
                 refuse_content(to)?;
                 refuse_others(to, &about)?;
                 Ok(Self::Present(fs::canonicalize(to).map_err(refused(to))?))
@@ -51,21 +55,18 @@ impl Target {
     }
 
     /// Makes a directory, on the filesystem of the target, that no other process has made. Only this one is ever removed.
-    pub fn make_partial(&self) -> Result<PathBuf, Error> {
+    pub fn make_partial(&self) -> Result<Partial, Error> {
         let (parent, name) = match self {
             Self::Absent(to) => (parent(to), to.file_name().unwrap_or_default().to_owned()),
             Self::Present(to) => (to.as_path(), OsString::from("backup")),
         };
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(refused(parent))?;
-        let group = new_group().map_err(failed(parent))?;
-        let partial = parent.join(format!(".{}.partial-{group}", name.to_string_lossy()));
-        DirBuilder::new().mode(0o700).create(&partial).map_err(refused(&partial))?;
-        Ok(partial)
+        Partial::make(parent, &name)
     }
 
     /// Brings everything to the disk and gives the copy its name.
     pub fn publish(&self, partial: &Path) -> Result<(), Error> {
-        for name in [SESSIONS, CHAT, USERS].map(|name| format!("{name}.lock")) {
+        for name in FILES.iter().flat_map(|name| [".lock", ".run"].map(|suffix| format!("{name}{suffix}"))) {
             let _ = fs::remove_file(partial.join(name));
         }
         for entry in fs::read_dir(partial).map_err(failed(partial))? {
@@ -86,6 +87,19 @@ impl Target {
                 fs::remove_dir(partial).map_err(refused(partial))
             }
         }
+    }
+}
+
+/// In the data directory a copy would be lost with the store, and would be copied or restored with it.
+fn refuse_inside(to: &Path, data_dir: &Path) -> Result<(), Error> {
+    let whole = std::path::absolute(to).map_err(refused(to))?;
+    let nearest = whole.ancestors().find_map(|place| fs::canonicalize(place).ok());
+    match (nearest, fs::canonicalize(data_dir)) {
+        (Some(nearest), Ok(data_dir)) if nearest.starts_with(&data_dir) => Err(failed(to)(format!(
+            "it is inside the data directory {}, and would be lost with it; name a directory elsewhere",
+            data_dir.display()
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -121,7 +135,7 @@ fn sync(path: &Path) -> Result<(), Error> {
 }
 
 /// What the system refuses, with what helps.
-fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |error| match embedded::cause_of(path, &error) {
         Some(cause) => failed(path)(format!("{cause}; or name a directory of your own")),
         None => failed(path)(error.to_string()),

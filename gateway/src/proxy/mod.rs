@@ -11,6 +11,7 @@ mod incoming;
 mod nodes;
 mod outgoing;
 mod pulse;
+mod refusals;
 mod splice;
 mod traffic;
 mod upstream;
@@ -108,10 +109,11 @@ impl Proxy {
     /// Begins to ask the chat nodes whether they answer, and ends what waits for one that does not. Call it once; needs a running
     /// runtime.
     pub fn watch_nodes(&self) {
-        let (key, nodes) = (self.0.upstreams.key.clone(), self.0.upstreams.nodes.clone());
+        let Upstreams { key, nodes, accounts, .. } = &self.0.upstreams;
+        let (key, nodes, accounts) = (key.clone(), nodes.clone(), accounts.clone());
         let pulse = Arc::downgrade(&self.0.pulse);
         tokio::spawn(supervision::restart("node pulse", move || {
-            Pulse::follow(pulse.clone(), key.clone(), nodes.clone())
+            Pulse::follow(pulse.clone(), key.clone(), Some(accounts.clone()), nodes.clone())
         }));
     }
 
@@ -123,6 +125,28 @@ impl Proxy {
     /// Whether a chat node is known that takes sessions.
     pub fn has_nodes(&self) -> bool {
         self.0.upstreams.nodes.borrow().has_open()
+    }
+
+    /// Why no chat node can be used, if so, in words that follow "chat".
+    pub fn chat_obstacle(&self) -> Option<String> {
+        let nodes = self.0.upstreams.nodes.borrow();
+        let mut open = nodes.iter().map(|(_, node)| node).filter(|node| node.is_open).peekable();
+        let Some(first) = open.peek().map(|node| node.backend.clone()) else {
+            return Some("has no live node in the table of nodes".to_owned());
+        };
+        let refusals = &self.0.pulse.refusals;
+        if open.all(|node| refusals.refuses(&node.backend)) { refusals.words(&first) } else { None }
+    }
+
+    /// What is wrong with some of the chat nodes, in words that follow "chat".
+    pub fn chat_degradation(&self) -> Option<String> {
+        let nodes = self.0.upstreams.nodes.borrow();
+        nodes.iter().find_map(|(_, node)| self.0.pulse.refusals.words(&node.backend))
+    }
+
+    /// Why accounts refuses all requests, or will, if so, in words that follow "accounts". It is not asked whether it answers.
+    pub fn accounts_degradation(&self) -> Option<String> {
+        self.0.pulse.refusals.words(&self.0.upstreams.accounts)
     }
 
     /// Takes no new sockets, waits for requests under way, then ends the WebSockets, a few at a time. Takes 15 s at most.
@@ -256,24 +280,28 @@ impl Worker {
         candidates: impl IntoIterator<Item = Backend>,
         within: Duration,
     ) -> Result<HttpResponse, Error> {
-        let under_way = self.shared.traffic.request();
         let mut candidates = candidates.into_iter().peekable();
         let mut outcome = Err(Error::Away);
         while let Some(backend) = candidates.next() {
             // What can be asked again is not waited for to the end while there is somebody else to ask.
             let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
             let within = if is_last { within } else { within.min(FIRST) };
-            outcome = tokio::select! {
+            let under_way = self.shared.traffic.request();
+            let answer = tokio::select! {
                 answer = self.upstream.ask(outgoing, &backend, within) => answer,
                 () = self.shared.pulse.silence(&backend) => Err(Error::Late),
             };
-            if is_settled(&outcome, is_last) {
-                break;
-            }
+            outcome = match answer {
+                answer if !is_settled(&answer, is_last) => answer.and(Err(Error::Away)),
+                Ok(answer) => match incoming::relayed(answer, under_way, within).await {
+                    Err(Error::Garbled) if !is_last => Err(Error::Away),
+                    relayed => return relayed,
+                },
+                Err(error) => return Err(error),
+            };
             self.shared.doubts.note(&backend);
-            outcome = outcome.and(Err(Error::Away));
         }
-        incoming::relayed(outcome?, under_way, within).await
+        outcome
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use actix_web::http::header::HttpDate;
 use hyper::{Response, StatusCode, header::DATE};
 
-use super::backend::Backend;
+use super::{Proxy, backend::Backend};
 
 /// Clocks that differ by more, in seconds, are reported. A signature is good for 30 s.
 const APART: i64 = 10;
@@ -117,6 +117,30 @@ impl Refusals {
 
     fn faults(&self) -> MutexGuard<'_, HashMap<String, Fault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Proxy {
+    /// Why no chat node can be used, if so, in words that follow "chat".
+    pub fn chat_obstacle(&self) -> Option<String> {
+        let nodes = self.0.upstreams.nodes.borrow();
+        let mut open = nodes.iter().map(|(_, node)| node).filter(|node| node.is_open).peekable();
+        let Some(first) = open.peek().map(|node| node.backend.clone()) else {
+            return Some("has no live node in the table of nodes".to_owned());
+        };
+        let refusals = &self.0.pulse.refusals;
+        if open.all(|node| refusals.refuses(&node.backend)) { refusals.words(&first) } else { None }
+    }
+
+    /// What is wrong with some of the chat nodes, in words that follow "chat".
+    pub fn chat_degradation(&self) -> Option<String> {
+        let nodes = self.0.upstreams.nodes.borrow();
+        nodes.iter().find_map(|(_, node)| self.0.pulse.refusals.words(&node.backend))
+    }
+
+    /// Why accounts refuses all requests, or will, if so, in words that follow "accounts". It is not asked whether it answers.
+    pub fn accounts_degradation(&self) -> Option<String> {
+        self.0.pulse.refusals.words(&self.0.upstreams.accounts)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Settings that change between two starts on the same data: what is stored stays usable, and strangers see no difference.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::stage::{Person, Request, Stage};
+use crate::stage::{Person, Request, Socket, Stage};
 
 /// What a stranger sees of a login with a wrong password.
 async fn refusal(person: &Person, name: &str) -> (u16, String, Vec<String>) {
@@ -11,6 +11,31 @@ async fn refusal(person: &Person, name: &str) -> (u16, String, Vec<String>) {
     let mut names: Vec<_> = answer.headers.iter().map(|(name, _)| name.clone()).collect();
     names.sort();
     (answer.status, answer.body, names)
+}
+
+/// A message in the room `one` that is over the limit later.
+fn kept(id: &str) -> Value {
+    json!({"room": "one", "text": "b".repeat(1_500), "clientId": id})
+}
+
+/// Sends one by a socket and one by HTTP, and answers with what became of them.
+async fn keeps(alice: &Person) -> [Value; 2] {
+    let by_socket = alice.connects().await.asks("message", &kept("s")).await;
+    let by_http = alice.posts("/rooms/one/messages", &kept("h")).await.expect(201).json();
+    [by_socket, by_http]
+}
+
+/// Each is sent again over the other way, and gets its first result. A new one is refused.
+async fn are_the_same_again(alice: &Person, socket: &mut Socket, [by_socket, by_http]: [Value; 2]) {
+    let again = socket.asks("message", &kept("h")).await;
+    assert_eq!((&again["ok"], &again["id"], &again["seq"]), (&json!(true), &by_http["id"], &by_http["seq"]));
+    let again = alice.posts("/rooms/one/messages", &kept("s")).await.expect(201).json();
+    assert_eq!(
+        (&json!(true), &again["id"], &again["seq"]),
+        (&by_socket["ok"], &by_socket["id"], &by_socket["seq"])
+    );
+    assert_eq!(socket.asks("message", &kept("new")).await["code"], "too_large");
+    alice.posts("/rooms/one/messages", &kept("new")).await.expect_refusal(413);
 }
 
 #[tokio::test]
@@ -23,6 +48,7 @@ async fn what_is_stored_outlives_stricter_settings() {
         alice.creates_room(room, true).await;
         alice.posts(&format!("/rooms/{room}/messages"), &json!({"text": long})).await.expect(201);
     }
+    let first = Box::pin(keeps(&alice)).await;
     assert!(alice.adds("bob", "one").await.status < 300);
     stage.server.is_asked_to_stop().await;
     for (flag, value) in [
@@ -39,18 +65,21 @@ async fn what_is_stored_outlives_stricter_settings() {
     }
     stage.server.restart().await;
 
-    let mut socket = alice.connects().await;
+    let mut socket = Box::pin(alice.connects()).await;
     for room in rooms {
-        assert_eq!(alice.reads_all(room).await[0]["data"]["text"], long.as_str());
-        let page = socket.asks("history", &json!({"room": room})).await;
-        assert_eq!((&page["ok"], &page["messages"][0]["data"]["text"]), (&json!(true), &json!(long)));
+        let (oldest, page) =
+            (alice.reads_all(room).await, socket.asks("history", &json!({"room": room})).await);
+        assert!(oldest.iter().any(|message| message["data"]["text"] == long.as_str()), "{oldest:?}");
+        let has_long = |page: &Value| page["messages"].to_string().contains(&long);
+        assert!(page["ok"] == true && has_long(&page), "{page}");
         assert_eq!(socket.says_in(room, "short").await["ok"], true);
     }
     assert_eq!(
         socket.asks("message", &json!({"room": "one", "text": "a".repeat(1_500)})).await["code"],
         "too_large"
     );
-    assert_eq!(bob.reads_all("one").await.len(), 2);
+    Box::pin(are_the_same_again(&alice, &mut socket, first)).await;
+    assert_eq!(bob.reads_all("one").await.len(), 4);
     let refused = alice.posts("/rooms", &json!({"name": "five"})).await;
     assert!((400..500).contains(&refused.status), "{refused:?}");
     assert!(alice.removes("alice", "four").await.status < 300, "who is over a limit can leave");

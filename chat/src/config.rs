@@ -33,7 +33,7 @@ pub struct Config {
     /// Where the presence service listens
     #[arg(long, env = "GODZILLA_PRESENCE_URL", default_value = "http://127.0.0.1:50051", value_name = "URL")]
     pub presence_url: String,
-    /// This node's name toward the presence service; the host's name when absent
+    /// This node's name; the first part of the host's name when absent
     #[arg(long, env = "GODZILLA_NODE", value_name = "NAME")]
     pub node: Option<String>,
     /// The name of the deployment; empty for the default. Set by the role.
@@ -91,8 +91,29 @@ impl Default for Config {
 impl Config {
     /// This node's name: the one given, else the host's.
     pub fn node_name(&self) -> String {
-        self.node.clone().unwrap_or_else(host)
+        self.node.clone().unwrap_or_else(|| node_of(&host()))
     }
+}
+
+/// The longest name of a node, in characters.
+const NODE_NAME: usize = 63;
+
+/// The name of a node on this host: the first label of the host's name, with dashes in place of all but letters and digits, at most
+/// [`NODE_NAME`] characters. The end of a longer label is replaced by a hash of it, because it often tells hosts apart.
+pub fn node_of(host: &str) -> String {
+    let label = host.split('.').next().unwrap_or_default();
+    let dash = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = label.chars().map(dash).collect();
+    if name.is_empty() {
+        return "chat".to_owned();
+    }
+    if name.len() <= NODE_NAME {
+        return name;
+    }
+    let hash = label.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{}-{:08x}", &name[..NODE_NAME - 9], hash >> 32)
 }
 
 /// The host's name.

@@ -107,9 +107,10 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
                 replaced = replaced + 1
                 redis.call('SET', KEYS[10], shown)
             end
+            -- First: a refusal leaves the epoch, so the next call does it again.
+            redis.call('DEL', KEYS[6], KEYS[7])
             redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], ARGV[2], KEYS[3], shown, KEYS[4], shown)
             redis.call('MSET', KEYS[9], string.format('%.0f', replaced))
-            redis.call('DEL', KEYS[6], KEYS[7])
         end
         return redis.call('MGET', KEYS[2], KEYS[3], KEYS[4], KEYS[9], KEYS[10])
         ",

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use crate::Error;
 
-/// The text of a message: not empty, within the limit. Cheap to clone.
+/// The text of a message: not empty, within the limit unless it repeats a message that is stored. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text(Arc<str>);
+pub struct Text {
+    text: Arc<str>,
+    /// The limit in bytes, for a text over it.
+    exceeds: Option<usize>,
+}
 
 impl Text {
     /// Checks `text` against `limit` bytes.
@@ -14,15 +18,34 @@ impl Text {
     /// # Errors
     /// [`Error::BadRequest`] when it is empty, [`Error::TooLarge`] over the limit.
     pub fn parse(text: String, limit: usize) -> Result<Self, Error> {
+        let text = Self::parse_repeatable(text, limit)?;
+        match text.exceeds() {
+            Some(refused) => Err(refused),
+            None => Ok(text),
+        }
+    }
+
+    /// Checks the text of a message that has a client's id. Over the limit it can only be a retry of a message that was stored under
+    /// a higher limit, which the store finds out: see [`Text::exceeds`].
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when it is empty.
+    pub fn parse_repeatable(text: String, limit: usize) -> Result<Self, Error> {
         if text.is_empty() {
             return Err(Error::BadRequest("text is empty".to_owned()));
         }
-        if text.len() > limit { Err(Error::TooLarge { what: "text", limit }) } else { Ok(Self(text.into())) }
+        let exceeds = (text.len() > limit).then_some(limit);
+        Ok(Self { text: text.into(), exceeds })
+    }
+
+    /// [`Error::TooLarge`] for a text over the limit: a new message is refused with it.
+    pub fn exceeds(&self) -> Option<Error> {
+        self.exceeds.map(|limit| Error::TooLarge { what: "text", limit })
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 

@@ -285,3 +285,25 @@ async fn nodes_of_other_deployments_are_not_seen_and_may_have_the_same_names() {
         becomes(&Watch::start(at(name)).unwrap(), &[("chat-1", port, OPEN)]).await;
     }
 }
+
+#[test]
+fn the_name_of_every_host_gives_a_name_of_a_node() {
+    let long = "a-pod-with-a-very-long-name-".repeat(3);
+    let hosts = [
+        "chat-1",
+        "chat-1.eu.example.com",
+        "my_host",
+        &format!("{long}1"),
+        &format!("{long}2.example.com"),
+        "",
+        ".",
+        "h\u{f6}st",
+    ];
+    for host in hosts {
+        let name = chat::config::node_of(host);
+        assert!(Announcement::check(&name).is_ok(), "{host}: {name}");
+    }
+    assert_eq!(chat::config::node_of("chat-1"), "chat-1");
+    assert_eq!(chat::config::node_of("chat-1.eu.example.com"), "chat-1");
+    assert_ne!(chat::config::node_of(&format!("{long}1")), chat::config::node_of(&format!("{long}2")));
+}

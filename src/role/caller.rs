@@ -1,7 +1,7 @@
 //! Who calls, in a role that stands behind the gateway in another process: whom the gateway's signed header names, or nobody if it
 //! says so. Nobody else is listened to. The counterpart of the gateway's door.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use actix_web::{
     Error, HttpMessage, HttpResponse,
@@ -28,7 +28,8 @@ pub async fn identify<B: MessageBody>(
         Ok(identity) => identity,
         Err(why) => {
             metrics::counter!("godzilla_identity_refused_total").increment(1);
-            return Ok(request.into_response(refusal(why)).map_into_right_body());
+            let peer = request.peer_addr();
+            return Ok(request.into_response(refusal(why, peer)).map_into_right_body());
         }
     };
     if let Some(identity) = identity {
@@ -38,15 +39,27 @@ pub async fn identify<B: MessageBody>(
 }
 
 /// The answer to a request without a valid signature. An expired one is a fault of the clocks, not of the caller.
-fn refusal(why: SignatureError) -> HttpResponse {
+fn refusal(why: SignatureError, peer: Option<SocketAddr>) -> HttpResponse {
+    let peer = peer.map(tracing::field::display);
     if why == SignatureError::Expired {
         tracing::warn!(
+            peer,
             "a signature of the gateway has expired or is of the future: the clocks of this machine and the gateway's differ by more \
              than 30 s; synchronise them (NTP)"
         );
         let refusal = Refusal::new(503, "The clocks of the servers differ");
         return HttpResponse::ServiceUnavailable().force_close().json(refusal);
     }
-    tracing::warn!("a request that no gateway vouches for");
+    match why {
+        SignatureError::Invalid => tracing::warn!(
+            peer,
+            "a request is signed with another identity key: give every role the same --secret-file, and during a rotation one that \
+             holds both keys"
+        ),
+        _ => tracing::warn!(
+            peer,
+            "a request carries no signature of a gateway: only gateways may reach this address, and they need the release of this service"
+        ),
+    }
     HttpResponse::Unauthorized().force_close().json(Refusal::new(401, "Authentication required"))
 }

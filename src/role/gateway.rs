@@ -73,6 +73,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     });
     proxy.watch_nodes();
     let readiness = Readiness::new(probes(sessions, watch, proxy.clone()));
+    add_degrading(&readiness, proxy.clone());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     let door = gateway.clone();
@@ -135,10 +136,25 @@ fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<
         }) as _
     };
     let chat = move || {
-        let known = proxy.has_nodes();
-        Box::pin(async move { (!known).then(|| "has no live node in the table of nodes".to_owned()) }) as _
+        let obstacle = proxy.chat_obstacle();
+        Box::pin(async move { obstacle }) as _
     };
     vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
+}
+
+/// Services that refuse what this gateway signs, while others accept it.
+fn add_degrading(readiness: &Readiness, proxy: Proxy) {
+    let other = proxy.clone();
+    let chat = move || {
+        let degradation = proxy.chat_degradation();
+        Box::pin(async move { degradation }) as _
+    };
+    let accounts = move || {
+        let degradation = other.accounts_degradation();
+        Box::pin(async move { degradation }) as _
+    };
+    readiness.add_degrading("chat", Box::new(chat));
+    readiness.add_degrading("accounts", Box::new(accounts));
 }
 
 impl Running {

@@ -1,5 +1,6 @@
 //! What every [`Directory`] promises, as one suite that each backend's tests run on real stores.
 
+mod decisions;
 mod others;
 
 use std::sync::{
@@ -30,6 +31,7 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn Directory>, Guard)) {
     gives_the_names_of_ended_rooms_again(&*fresh().0).await;
     changes_privacy(&*fresh().0).await;
     tells_of_changes_only(&*fresh().0).await;
+    decisions::checks_each_change_against_the_room_as_it_is(&*fresh().0).await;
 }
 
 const LIMIT: usize = 100;
@@ -59,7 +61,9 @@ async fn add(directory: &dyn Directory, name: &str, who: &str) -> Result<Vec<Mem
 }
 
 async fn remove(directory: &dyn Directory, name: &str, who: &str) -> Result<Vec<Member>, Error> {
-    directory.remove(&room(name), &user(who), nobody()).await
+    let entry = directory.find(&room(name)).await.expect("answers");
+    let owner = entry.and_then(|entry| entry.card.owner).unwrap_or_else(|| user(who));
+    directory.remove(&room(name), &user(who), &owner, nobody()).await
 }
 
 async fn names_of(directory: &dyn Directory, who: &str) -> Vec<String> {
@@ -77,8 +81,11 @@ async fn has_a_lobby_that_nobody_changes(directory: &dyn Directory) {
     assert_eq!((lobby.card.private, lobby.card.owner, lobby.members), (false, None, vec![]));
     assert_eq!(add(directory, "lobby", "alice").await, Ok(vec![]));
     assert_eq!(remove(directory, "lobby", "alice").await, Ok(vec![]));
-    assert_eq!(directory.archive(&room("lobby"), nobody()).await, Err(Error::NotFound));
-    assert_eq!(directory.set_private(&room("lobby"), true, nobody()).await, Err(Error::NotFound));
+    assert_eq!(directory.archive(&room("lobby"), &user("alice"), nobody()).await, Err(Error::NotFound));
+    assert_eq!(
+        directory.set_private(&room("lobby"), &user("alice"), true, nobody()).await,
+        Err(Error::NotFound)
+    );
     let taken = directory.create(new("lobby", "alice", false), LIMIT, nobody()).await;
     assert!(matches!(taken, Err(Error::Conflict(_))), "{taken:?}");
 }
@@ -136,7 +143,7 @@ async fn bounds_a_users_rooms(directory: &dyn Directory) {
     let over = directory.create(new("r4", "bob", false), 2, nobody()).await;
     assert!(matches!(over, Err(Error::Forbidden(_))), "{over:?}");
     assert!(directory.add(&room("r1"), &bob, 2, nobody()).await.is_ok(), "who is in it already may be");
-    directory.archive(&room("r1"), nobody()).await.expect("archives");
+    directory.archive(&room("r1"), &user("alice"), nobody()).await.expect("archives");
     directory.add(&room("r3"), &bob, 2, nobody()).await.expect("an archived room does not count");
 }
 
@@ -164,11 +171,11 @@ async fn archives_a_private_room_that_is_empty(directory: &dyn Directory) {
 
 async fn forgets_an_archived_room_but_not_its_name(directory: &dyn Directory) {
     create(directory, "tea", "alice", false).await;
-    directory.archive(&room("tea"), nobody()).await.expect("archives");
+    directory.archive(&room("tea"), &user("alice"), nobody()).await.expect("archives");
     assert_eq!(directory.find(&room("tea")).await, Ok(None));
     assert_eq!(names_of(directory, "alice").await, ["lobby"]);
     assert_eq!(add(directory, "tea", "bob").await, Err(Error::NotFound));
-    assert_eq!(directory.archive(&room("tea"), nobody()).await, Err(Error::NotFound));
+    assert_eq!(directory.archive(&room("tea"), &user("alice"), nobody()).await, Err(Error::NotFound));
     let again = directory.create(new("tea", "alice", false), LIMIT, nobody()).await;
     assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
 }
@@ -176,11 +183,14 @@ async fn forgets_an_archived_room_but_not_its_name(directory: &dyn Directory) {
 async fn changes_privacy(directory: &dyn Directory) {
     create(directory, "tea", "alice", false).await;
     for private in [true, false] {
-        directory.set_private(&room("tea"), private, nobody()).await.expect("changes");
+        directory.set_private(&room("tea"), &user("alice"), private, nobody()).await.expect("changes");
         let entry = directory.find(&room("tea")).await.expect("answers").expect("exists");
         assert_eq!(entry.card.private, private);
     }
-    assert_eq!(directory.set_private(&room("nowhere"), true, nobody()).await, Err(Error::NotFound));
+    assert_eq!(
+        directory.set_private(&room("nowhere"), &user("alice"), true, nobody()).await,
+        Err(Error::NotFound)
+    );
 }
 
 async fn tells_of_changes_only(directory: &dyn Directory) {
@@ -196,10 +206,10 @@ async fn tells_of_changes_only(directory: &dyn Directory) {
     directory.add(&tea, &user("bob"), LIMIT, note()).await.expect("adds");
     assert_eq!(told.load(Ordering::SeqCst), 2);
     directory.add(&tea, &user("bob"), LIMIT, note()).await.expect("answers");
-    directory.remove(&tea, &user("carol"), note()).await.expect("answers");
+    directory.remove(&tea, &user("carol"), &user("alice"), note()).await.expect("answers");
     assert!(directory.create(new("tea", "alice", false), LIMIT, note()).await.is_err());
     assert_eq!(told.load(Ordering::SeqCst), 2, "nothing changed");
-    directory.remove(&tea, &user("bob"), note()).await.expect("removes");
-    directory.archive(&tea, note()).await.expect("archives");
+    directory.remove(&tea, &user("bob"), &user("alice"), note()).await.expect("removes");
+    directory.archive(&tea, &user("alice"), note()).await.expect("archives");
     assert_eq!(told.load(Ordering::SeqCst), 4);
 }

@@ -90,6 +90,9 @@ pub type Committed = Box<dyn FnOnce() + Send>;
 
 /// The store of rooms and memberships. The lobby always exists; everybody is in it without being listed, and none of these
 /// changes it. An archived room is as good as absent.
+///
+/// A change is checked against the room as it is when it is written: another node may have changed the room since the caller
+/// has read it.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// Creates a room with its owner as the only member. The name of an ephemeral room that was archived, and of a private one that
@@ -109,7 +112,7 @@ pub trait Directory: Send + Sync + 'static {
     /// what they are.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room, [`Error::Forbidden`] when the user has made or entered `limit` rooms already.
+    /// [`Error::NotFound`] without such a room and for a private one, [`Error::Forbidden`] when the user has made or entered `limit` rooms already.
     async fn add(
         &self,
         room: &RoomName,
@@ -118,11 +121,11 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Makes `user` a member because `by` wants it, otherwise as [`Directory::add`]. This does not count against the rooms that the
-    /// user may make and enter.
+    /// Makes `user` a member because `by`, who owns the room, wants it, otherwise as [`Directory::add`]. This does not count against the
+    /// rooms that the user may make and enter.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room, [`Error::Forbidden`] beyond the limits, when the user has left this room within
+    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room, [`Error::Forbidden`] beyond the limits, when the user has left this room within
     /// [`DEPARTURE_MS`], or when they have left [`DEPARTURES`] rooms into which `by` has added them.
     async fn add_by(
         &self,
@@ -145,32 +148,39 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Ends a membership and answers with the members left. The oldest member takes an owner's place; a private room that
-    /// nobody is in any more is archived, because nobody could ever enter it.
+    /// Ends a membership because `by`, who owns the room, wants it, and answers with the members left. The oldest member takes an
+    /// owner's place; a private room that nobody is in any more is archived, because nobody could ever enter it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room.
+    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room.
     async fn remove(
         &self,
         room: &RoomName,
         user: &Username,
+        by: &Username,
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Makes the room private or public.
+    /// Makes the room private or public because `by`, who owns it, wants it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room.
-    async fn set_private(&self, room: &RoomName, private: bool, committed: Committed) -> Result<(), Error>;
+    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room.
+    async fn set_private(
+        &self,
+        room: &RoomName,
+        by: &Username,
+        private: bool,
+        committed: Committed,
+    ) -> Result<(), Error>;
 
-    /// Ends the room; its messages stay, and its name unless it is ephemeral.
+    /// Ends the room because `by`, who owns it, wants it; its messages stay, and its name unless it is ephemeral.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room.
-    async fn archive(&self, room: &RoomName, committed: Committed) -> Result<(), Error>;
+    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room.
+    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error>;
 }
 
-/// Why somebody is not let into a room. One text for all backends.
+/// Why somebody may not enter or change a room. One text for all backends.
 pub(crate) mod refusal {
     use crate::Error;
 
@@ -180,6 +190,14 @@ pub(crate) mod refusal {
             true => "this name belongs to an archived room, which keeps it",
             false => "this name is taken: a room has it, or an archived room keeps it",
         })
+    }
+
+    pub fn not_member() -> Error {
+        Error::Forbidden("only members of the room may do this")
+    }
+
+    pub fn not_owner() -> Error {
+        Error::Forbidden("only the owner of the room may do this")
     }
 
     pub fn own() -> Error {
@@ -206,6 +224,33 @@ pub(crate) mod refusal {
 /// What is still kept of departures has happened after this.
 pub(crate) fn oldest_departure() -> Timestamp {
     Timestamp(sessions::ages::now().0.saturating_sub(DEPARTURE_MS))
+}
+
+impl Entry {
+    /// Whether `user` may enter by themselves, or is in the room.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a private room.
+    pub fn check_entry(&self, user: &Username) -> Result<(), Error> {
+        if self.card.private && self.role(user).is_none() { Err(Error::NotFound) } else { Ok(()) }
+    }
+
+    /// Whether `user` owns the room.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`]; [`Error::NotFound`] for a private room that the user is not in.
+    pub fn check_owner(&self, user: &Username) -> Result<(), Error> {
+        self.check_entry(user)?;
+        match self.role(user) {
+            Some(Role::Owner) => Ok(()),
+            Some(Role::Member) => Err(refusal::not_owner()),
+            None => Err(refusal::not_member()),
+        }
+    }
+
+    fn role(&self, user: &Username) -> Option<Role> {
+        self.members.iter().find(|member| member.username.key() == user.key()).map(|member| member.role)
+    }
 }
 
 impl NewRoom {

@@ -131,7 +131,9 @@ impl MongoDirectory {
             let decided = async {
                 let found = self.stored(room, due).await?.filter(|found| !found.archived);
                 let found = found.ok_or(Error::NotFound)?;
-                let (version, members) = (found.version, found.members()?);
+                let (version, entry) = (found.version, found.entry(room.clone())?);
+                change.check(&entry)?;
+                let members = entry.members;
                 let decision = change.on(found.private, members.clone());
                 if decision.is_some() {
                     self.check(&found, change, due).await?;
@@ -255,26 +257,35 @@ impl Directory for MongoDirectory {
         &self,
         room: &RoomName,
         user: &Username,
+        by: &Username,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
         if room.is_lobby() {
             return Ok(vec![]);
         }
-        self.change(room, Change::Remove { user: user.clone() }, committed).await
+        let (user, by) = (user.clone(), by.clone());
+        self.change(room, Change::Remove { user, by }, committed).await
     }
 
-    async fn set_private(&self, room: &RoomName, private: bool, committed: Committed) -> Result<(), Error> {
+    async fn set_private(
+        &self,
+        room: &RoomName,
+        by: &Username,
+        private: bool,
+        committed: Committed,
+    ) -> Result<(), Error> {
         if room.is_lobby() {
             return Err(Error::NotFound);
         }
-        self.change(room, Change::SetPrivate(private), committed).await.map(drop)
+        let by = by.clone();
+        self.change(room, Change::SetPrivate { private, by }, committed).await.map(drop)
     }
 
-    async fn archive(&self, room: &RoomName, committed: Committed) -> Result<(), Error> {
+    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
         if room.is_lobby() {
             return Err(Error::NotFound);
         }
-        self.change(room, Change::Archive, committed).await.map(drop)
+        self.change(room, Change::Archive { by: by.clone() }, committed).await.map(drop)
     }
 }
 

@@ -102,7 +102,7 @@ impl Directory for SqliteDirectory {
         let (room, user) = (room.clone(), user.clone());
         self.change(committed, move |conn| {
             note_departure(conn, &room, &user)?;
-            remove(conn, &room, &user)
+            remove(conn, &room, &user, None)
         })
         .await
     }
@@ -111,26 +111,27 @@ impl Directory for SqliteDirectory {
         &self,
         room: &RoomName,
         user: &Username,
+        by: &Username,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        let (room, user) = (room.clone(), user.clone());
-        self.change(committed, move |conn| remove(conn, &room, &user)).await
+        let (room, user, by) = (room.clone(), user.clone(), by.clone());
+        self.change(committed, move |conn| remove(conn, &room, &user, Some(&by))).await
     }
 
-    async fn set_private(&self, room: &RoomName, private: bool, committed: Committed) -> Result<(), Error> {
-        let room = room.clone();
-        self.change(committed, move |conn| {
-            update(conn, "UPDATE rooms SET private = ?2 WHERE name = ?1 AND archived = 0", &room, private)
-        })
-        .await
+    async fn set_private(
+        &self,
+        room: &RoomName,
+        by: &Username,
+        private: bool,
+        committed: Committed,
+    ) -> Result<(), Error> {
+        let (room, by) = (room.clone(), by.clone());
+        self.change(committed, move |conn| update(conn, "private", private, (&room, &by))).await
     }
 
-    async fn archive(&self, room: &RoomName, committed: Committed) -> Result<(), Error> {
-        let room = room.clone();
-        self.change(committed, move |conn| {
-            update(conn, "UPDATE rooms SET archived = ?2 WHERE name = ?1 AND archived = 0", &room, true)
-        })
-        .await
+    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
+        let (room, by) = (room.clone(), by.clone());
+        self.change(committed, move |conn| update(conn, "archived", true, (&room, &by))).await
     }
 }
 
@@ -158,7 +159,13 @@ fn add(
     by: Option<&Username>,
     check: impl FnOnce(&Connection) -> rusqlite::Result<Option<Error>>,
 ) -> Job<Vec<Member>> {
-    let Some(Entry { mut members, .. }) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+    let Some(entry) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+    if !room.is_lobby()
+        && let Err(refused) = by.map_or_else(|| entry.check_entry(user), |by| entry.check_owner(by))
+    {
+        return Ok(Err(refused));
+    }
+    let mut members = entry.members;
     if room.is_lobby() || members.iter().any(|member| member.username.key() == user.key()) {
         return Ok(Ok((false, members)));
     }
@@ -175,8 +182,15 @@ fn add(
     Ok(Ok((true, members)))
 }
 
-fn remove(conn: &Connection, room: &RoomName, user: &Username) -> Job<Vec<Member>> {
-    let Some(Entry { card, mut members }) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+/// Ends a membership, for `by`, who must own the room, or for the user.
+fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Username>) -> Job<Vec<Member>> {
+    let Some(entry) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+    if let Some(by) = by.filter(|_| !room.is_lobby())
+        && let Err(refused) = entry.check_owner(by)
+    {
+        return Ok(Err(refused));
+    }
+    let Entry { card, mut members } = entry;
     let Some(at) = members.iter().position(|member| member.username.key() == user.key()) else {
         return Ok(Ok((false, members)));
     };
@@ -199,13 +213,14 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username) -> Job<Vec<Member
     Ok(Ok((true, members)))
 }
 
-/// A change of one column of a room other than the lobby.
-fn update(conn: &Connection, sql: &str, room: &RoomName, value: bool) -> Job<()> {
-    refuse_bad_room(conn, room)?;
-    let found = !room.is_lobby() && conn.prepare_cached(sql)?.execute(params![room.as_str(), value])? > 0;
-    if !found {
-        return Ok(Err(Error::NotFound));
+/// A change of one column of a room other than the lobby, for its owner.
+fn update(conn: &Connection, column: &str, value: bool, (room, by): (&RoomName, &Username)) -> Job<()> {
+    let Some(entry) = find(conn, room)?.filter(|_| !room.is_lobby()) else { return Ok(Err(Error::NotFound)) };
+    if let Err(refused) = entry.check_owner(by) {
+        return Ok(Err(refused));
     }
+    let update = format!("UPDATE rooms SET {column} = ?2 WHERE name = ?1");
+    conn.prepare_cached(&update)?.execute(params![room.as_str(), value])?;
     seal_room(conn, room)?;
     Ok(Ok((true, ())))
 }

@@ -97,7 +97,11 @@ impl Limits {
         Ok(match event.name.as_str() {
             name::MESSAGE => {
                 let mut post: Post = payload(event)?;
-                let text = Text::parse(std::mem::take(&mut post.text), self.text)?;
+                let text = std::mem::take(&mut post.text);
+                let text = match post.client_id {
+                    Some(_) => Text::parse_repeatable(text, self.text)?,
+                    None => Text::parse(text, self.text)?,
+                };
                 Command::Say(post, text)
             }
             name::TYPING => Command::Type(payload(event)?),

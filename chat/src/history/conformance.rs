@@ -15,6 +15,7 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
     numbers_from_one_without_holes(&*fresh().0).await;
     fences_an_owner_who_is_behind(&*fresh().0).await;
     answers_a_resend_with_the_first_result(&*fresh().0).await;
+    answers_a_resend_over_the_limit_with_the_first_result(&*fresh().0).await;
     finds_duplicates_within_one_batch(&*fresh().0).await;
     tells_of_what_it_stored_and_of_nothing_else(&*fresh().0).await;
     pages_newest_first(&*fresh().0).await;
@@ -88,6 +89,22 @@ async fn answers_a_resend_with_the_first_result(history: &dyn History) {
     let elsewhere: RoomName = "elsewhere".parse().expect("a name");
     let there = history.append(&elsewhere, 0, vec![first].into(), Box::new(|_| {})).await.expect("appends");
     assert_eq!(seq(&there.outcomes[0]), 1, "and its room's own");
+}
+
+/// The limit was lowered since: a retry still gets its first result, and nothing new is stored over the limit.
+async fn answers_a_resend_over_the_limit_with_the_first_result(history: &dyn History) {
+    let over = |text: &str, id| Draft {
+        text: Text::parse_repeatable(text.to_owned(), 2).expect("tests say something"),
+        ..draft("alice", text, Some(id))
+    };
+    let first = draft("alice", "long", Some("c1"));
+    append(history, 0, vec![first.clone()]).await.expect("appends");
+    let again = Draft { id: "another".into(), ..over("long", "c1") };
+    let batch = vec![again, over("other", "c1"), over("new one", "c2"), draft("alice", "ok", Some("c3"))];
+    let appended = append(history, 1, batch).await.expect("appends");
+    let duplicate = Outcome::Duplicate { id: first.id, seq: 1 };
+    assert_eq!(appended.outcomes[..3], [duplicate, Outcome::Conflict, Outcome::TooLarge]);
+    assert_eq!((seq(&appended.outcomes[3]), appended.head.seq), (2, 2), "a refused text takes no number");
 }
 
 async fn finds_duplicates_within_one_batch(history: &dyn History) {
@@ -210,6 +227,6 @@ async fn trims_all_but_the_last(history: &dyn History) {
 pub(super) fn seq(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Stored { seq, .. } | Outcome::Duplicate { seq, .. } => *seq,
-        Outcome::Conflict => panic!("a conflict has no seq"),
+        refused => panic!("{refused:?} has no seq"),
     }
 }

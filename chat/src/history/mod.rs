@@ -58,6 +58,8 @@ pub enum Outcome {
     },
     /// The author has said something else under this `client_id`.
     Conflict,
+    /// The text is over the limit, and the author has not said it before.
+    TooLarge,
 }
 
 /// What became of a batch.

@@ -109,6 +109,10 @@ fn append(
             outcomes.push(first);
             continue;
         }
+        if draft.text.exceeds().is_some() {
+            outcomes.push(Outcome::TooLarge);
+            continue;
+        }
         let timestamp = draft.timestamp.after(stored.timestamp, now);
         stored = Head { seq: stored.seq + 1, timestamp };
         outcomes.push(Outcome::Stored { seq: stored.seq, offset: Some(insert(conn, room, stored, draft)?) });

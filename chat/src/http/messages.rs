@@ -73,7 +73,12 @@ pub async fn say(
     chat.check_write(&author)?;
     let deadline = due();
     let said = body.and_then(|Body(Said { text, client_id })| {
-        Ok((Text::parse(text, chat.config().text_limit)?, client_id))
+        let limit = chat.config().text_limit;
+        let text = match client_id {
+            Some(_) => Text::parse_repeatable(text, limit)?,
+            None => Text::parse(text, limit)?,
+        };
+        Ok((text, client_id))
     });
     let (text, client_id) = match said {
         Ok(said) => said,

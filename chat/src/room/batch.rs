@@ -14,7 +14,7 @@ use super::{
     post::{Post, Posted},
 };
 use crate::{
-    Error,
+    Error, Text,
     ask::Reply,
     history::{Appended, Committed, Draft, Head, Kept, Outcome},
     log::{Entry, Log},
@@ -22,6 +22,16 @@ use crate::{
 
 /// What became of a batch, and where the room ends after it, if that is known.
 pub type Written = (Option<Head>, Result<Vec<Outcome>, Error>);
+
+/// A post that waits for its outcome.
+pub struct Asked {
+    /// The id that its message gets.
+    pub id: String,
+    /// What is said.
+    pub text: Text,
+    /// Where the outcome goes.
+    pub reply: Reply<Posted>,
+}
 
 /// How often a batch is tried when somebody else writes to the room.
 const TRIES: usize = 16;
@@ -50,7 +60,11 @@ pub async fn write(
             Ok(appended) => {
                 metrics::histogram!("godzilla_chat_batch_posts").record(posts.len() as f64);
                 metrics::histogram!("godzilla_chat_store_seconds").record(started.elapsed().as_secs_f64());
-                if appended.outcomes.iter().any(|outcome| *outcome != Outcome::Conflict) {
+                if appended
+                    .outcomes
+                    .iter()
+                    .any(|outcome| !matches!(outcome, Outcome::Conflict | Outcome::TooLarge))
+                {
                     // What nobody else would hear of must not be acked: sent again, it is told then.
                     if let Err(error) = parts.log.publish(&room, stored(&room, &drafts, &appended)).await {
                         return (Some(appended.head), Err(logged(&room, error)));
@@ -124,22 +138,23 @@ fn message(room: &RoomName, draft: &Draft, seq: u64) -> Message {
 }
 
 /// Gives every post of a batch its answer, in their order.
-pub fn answer(ids: Vec<String>, replies: Vec<Reply<Posted>>, result: Result<Vec<Outcome>, Error>) {
+pub fn answer(asked: Vec<Asked>, result: Result<Vec<Outcome>, Error>) {
     let count = |outcome: &'static str, n: usize| {
         metrics::counter!("godzilla_chat_posts_total", "outcome" => outcome).increment(n as u64);
     };
     let outcomes = match result {
         Ok(outcomes) => outcomes,
         Err(error) => {
-            count("unavailable", replies.len());
-            return replies.into_iter().for_each(|reply| reply.send(Err(error.clone())));
+            count("unavailable", asked.len());
+            return asked.into_iter().for_each(|Asked { reply, .. }| reply.send(Err(error.clone())));
         }
     };
-    for ((id, reply), outcome) in ids.into_iter().zip(replies).zip(outcomes) {
+    for (Asked { id, text, reply }, outcome) in asked.into_iter().zip(outcomes) {
         let (label, answer) = match outcome {
             Outcome::Stored { seq, .. } => ("stored", Ok(Posted { id, seq })),
             Outcome::Duplicate { id, seq } => ("duplicate", Ok(Posted { id, seq })),
             Outcome::Conflict => ("conflict", Err(Error::Conflict("this clientId has another text"))),
+            Outcome::TooLarge => ("too_large", Err(text.exceeds().unwrap_or(Error::full()))),
         };
         count(label, 1);
         reply.send(answer);

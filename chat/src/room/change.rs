@@ -77,10 +77,15 @@ impl Room {
             }
             changed
         };
-        ctx.wait(changed.into_actor(self).map(move |changed, room, _| {
+        ctx.wait(changed.into_actor(self).map(move |changed, room, ctx| {
             room.doubts.changed();
             let changed = room.certain(changed);
+            // The directory has refused what this room allowed: another node has changed the room.
+            let is_stale = matches!(changed, Err(Error::NotFound | Error::Forbidden(_)));
             reply.send(changed.map(|value| apply(room, value)));
+            if is_stale && room.parts.log.is_shared() {
+                room.reload(ctx);
+            }
         }));
     }
 

@@ -6,7 +6,7 @@ use proto::{RoomName, Username};
 
 use crate::{
     Error,
-    directory::{Entry, Member, Role},
+    directory::{Entry, Member, Role, refusal},
 };
 
 /// What somebody is to a room.
@@ -80,7 +80,7 @@ impl Members {
         match self.standing(user) {
             Standing::In(role) => Ok(role),
             Standing::Out if self.private => Err(Error::NotFound),
-            Standing::Out => Err(Error::Forbidden("only members of the room may do this")),
+            Standing::Out => Err(refusal::not_member()),
         }
     }
 
@@ -91,7 +91,7 @@ impl Members {
     pub fn check_owner(&self, user: &Username) -> Result<(), Error> {
         match self.check_member(user)? {
             Role::Owner => Ok(()),
-            Role::Member => Err(Error::Forbidden("only the owner of the room may do this")),
+            Role::Member => Err(refusal::not_owner()),
         }
     }
 

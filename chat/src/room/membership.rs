@@ -131,7 +131,7 @@ impl Handler<Ask<Remove>> for Room {
             if by.key() == user.key() {
                 parts.directory.leave(&room, &user, tell).await
             } else {
-                parts.directory.remove(&room, &user, tell).await
+                parts.directory.remove(&room, &user, &by, tell).await
             }
         };
         self.change(ctx, Some(told), remove, Self::left_with, ask.reply);

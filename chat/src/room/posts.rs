@@ -7,7 +7,8 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::time::timeout;
 
 use super::{
-    Room, batch,
+    Room,
+    batch::{self, Asked},
     post::Post,
     queue::{Queue, Waiting},
 };
@@ -106,14 +107,20 @@ impl Room {
         self.posts.in_flight = true;
         let (posts, replies): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
-        let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids.clone());
+        let asked = ids.iter().zip(replies).zip(&posts).map(|((id, reply), post)| Asked {
+            id: id.clone(),
+            text: post.text.clone(),
+            reply,
+        });
+        let asked: Vec<Asked> = asked.collect();
+        let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids);
         let log = self.parts.log.clone();
         let pacing = log.pace(&self.name);
         let written = async move {
             // After this deadline the outcome is unknown: the store may still commit the batch.
             let (head, result) =
                 timeout(STORE_DEADLINE, work).await.unwrap_or_else(|_| (None, Err(Error::late())));
-            batch::answer(ids, replies, result);
+            batch::answer(asked, result);
             // The next batch waits until this one is on its way to everybody and the room's own clients have caught up: a room
             // is never faster than those who read it, and no other room waits for them.
             let told = async {

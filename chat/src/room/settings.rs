@@ -76,7 +76,7 @@ impl Handler<Ask<SetPrivate>> for Room {
             return self.doubt(ask, refused, ctx);
         }
         let set = move |parts: Parts, room, tell| async move {
-            parts.directory.set_private(&room, private, tell).await
+            parts.directory.set_private(&room, &by, private, tell).await
         };
         self.change(ctx, None, set, move |room, ()| room.members.set_private(private), ask.reply);
     }
@@ -86,13 +86,14 @@ impl Handler<Ask<Archive>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<Archive>, ctx: &mut Self::Context) {
-        let allowed = self.open().and_then(|()| self.members.check_owner(&ask.question.by));
-        if let Err(refused) = allowed {
+        let Archive { by } = ask.question.clone();
+        if let Err(refused) = self.open().and_then(|()| self.members.check_owner(&by)) {
             return self.doubt(ask, refused, ctx);
         }
         let members = self.members.list().into_iter().map(|member| member.username).collect();
         let told = Entry::Archived { room: self.name.clone(), members };
-        let archive = |parts: Parts, room, tell| async move { parts.directory.archive(&room, tell).await };
+        let archive =
+            |parts: Parts, room, tell| async move { parts.directory.archive(&room, &by, tell).await };
         self.change(ctx, Some(told), archive, |room, ()| room.state = State::Archived, ask.reply);
     }
 }

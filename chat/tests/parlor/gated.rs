@@ -104,16 +104,23 @@ impl Directory for Gated {
         &self,
         room: &RoomName,
         user: &Username,
+        by: &Username,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        self.directory.remove(room, user, committed).await
+        self.directory.remove(room, user, by, committed).await
     }
 
-    async fn set_private(&self, room: &RoomName, private: bool, committed: Committed) -> Result<(), Error> {
-        self.directory.set_private(room, private, committed).await
+    async fn set_private(
+        &self,
+        room: &RoomName,
+        by: &Username,
+        private: bool,
+        committed: Committed,
+    ) -> Result<(), Error> {
+        self.directory.set_private(room, by, private, committed).await
     }
 
-    async fn archive(&self, room: &RoomName, committed: Committed) -> Result<(), Error> {
-        self.directory.archive(room, committed).await
+    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
+        self.directory.archive(room, by, committed).await
     }
 }

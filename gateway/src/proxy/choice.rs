@@ -33,7 +33,8 @@ impl Worker {
             None => nodes.in_turn(self.shared.turn.fetch_add(1, Ordering::Relaxed)).cloned().collect(),
         };
         self.shared.doubts.last(&mut order);
-        order.sort_by_key(|backend| self.shared.pulse.is_silent(backend));
+        let pulse = &self.shared.pulse;
+        order.sort_by_key(|backend| pulse.is_silent(backend) || pulse.refusals.refuses(backend));
         order.truncate(TRIES);
         order
     }

@@ -11,6 +11,7 @@ mod incoming;
 mod nodes;
 mod outgoing;
 mod pulse;
+mod refusals;
 mod splice;
 mod traffic;
 mod upstream;
@@ -108,10 +109,11 @@ impl Proxy {
     /// Begins to ask the chat nodes whether they answer, and ends what waits for one that does not. Call it once; needs a running
     /// runtime.
     pub fn watch_nodes(&self) {
-        let (key, nodes) = (self.0.upstreams.key.clone(), self.0.upstreams.nodes.clone());
+        let Upstreams { key, nodes, accounts, .. } = &self.0.upstreams;
+        let (key, nodes, accounts) = (key.clone(), nodes.clone(), accounts.clone());
         let pulse = Arc::downgrade(&self.0.pulse);
         tokio::spawn(supervision::restart("node pulse", move || {
-            Pulse::follow(pulse.clone(), key.clone(), nodes.clone())
+            Pulse::follow(pulse.clone(), key.clone(), Some(accounts.clone()), nodes.clone())
         }));
     }
 
@@ -261,24 +263,28 @@ impl Worker {
         candidates: impl IntoIterator<Item = Backend>,
         within: Duration,
     ) -> Result<HttpResponse, Error> {
-        let under_way = self.shared.traffic.request();
         let mut candidates = candidates.into_iter().peekable();
         let mut outcome = Err(Error::Away);
         while let Some(backend) = candidates.next() {
             // What can be asked again is not waited for to the end while there is somebody else to ask.
             let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
             let within = if is_last { within } else { within.min(FIRST) };
-            outcome = tokio::select! {
+            let under_way = self.shared.traffic.request();
+            let answer = tokio::select! {
                 answer = self.upstream.ask(outgoing, &backend, within) => answer,
                 () = self.shared.pulse.silence(&backend) => Err(Error::Late),
             };
-            if is_settled(&outcome, is_last) {
-                break;
-            }
+            outcome = match answer {
+                answer if !is_settled(&answer, is_last) => answer.and(Err(Error::Away)),
+                Ok(answer) => match incoming::relayed(answer, under_way, within).await {
+                    Err(Error::Garbled) if !is_last => Err(Error::Away),
+                    relayed => return relayed,
+                },
+                Err(error) => return Err(error),
+            };
             self.shared.doubts.note(&backend);
-            outcome = outcome.and(Err(Error::Away));
         }
-        incoming::relayed(outcome?, under_way, within).await
+        outcome
     }
 }
 

@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::{backend::Backend, headers};
-use crate::{client::Client, error::Error};
+use crate::{client::Client, error::Error, routes::SOCKETS};
 
 /// A request without the place where it goes.
 pub(super) struct Outgoing {
@@ -36,9 +36,10 @@ impl Outgoing {
         Ok(Self { method, target, headers, body })
     }
 
-    /// Whether asking twice is as good as asking once.
+    /// Whether asking twice is as good as asking once. A poll of a session takes packets away from its node.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.method == Method::GET
+        let has_session = || self.target.split(['?', '&']).any(|pair| pair.starts_with("sid="));
+        self.method == Method::GET && !(self.target.starts_with(SOCKETS) && has_session())
     }
 
     /// The request to `backend`.

@@ -1,11 +1,12 @@
 //! Which chat nodes answer. A process that is stopped, or whose way is cut, keeps its TCP connections open: each node is asked twice a
 //! second, and one that has answered nothing for [`SILENT`] is silent until it answers again. Its WebSockets are ended and requests
-//! for it are given up, so that clients reconnect to another node. Asked by [`super`].
+//! for it are given up, so that clients reconnect to another node. The answers also show whether a service accepts what this gateway
+//! signs ([`super::refusals`]); accounts is asked for that alone. Asked by [`super`].
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -23,7 +24,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{backend::Backend, nodes::Nodes};
+use super::{
+    backend::Backend,
+    nodes::Nodes,
+    refusals::{Fault, Refusals},
+};
 
 /// How long a node may answer nothing. With [`PAUSE`] a client learns within 4 s that its node does not answer.
 const SILENT: Duration = Duration::from_millis(3_500);
@@ -40,35 +45,50 @@ const STOOD_STILL: Duration = Duration::from_secs(1);
 /// The largest answer, in bytes.
 const ANSWER: usize = 16 * 1024;
 
-/// What is asked for; the answer's status does not matter.
+/// What is asked for. Nobody is named, so a service that accepts the signature answers that there is no such page.
 const PATH: &str = "/healthz";
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Pulse(Mutex<HashMap<String, watch::Sender<bool>>>);
+pub(super) struct Pulse {
+    /// Whether each node is silent, by its address.
+    silent: Mutex<HashMap<String, watch::Sender<bool>>>,
+    /// What the answers show.
+    pub(super) refusals: Refusals,
+}
 
-/// The question, the same for all nodes.
+/// The question, the same for all services.
 struct Question {
     key: Key,
     backend: Backend,
+    /// Whether silence ends the sockets: not of accounts, which has none.
+    is_node: bool,
 }
 
 impl Pulse {
-    /// Asks the nodes in the table until the table or `pulse` is gone.
-    pub(super) async fn follow(pulse: Weak<Self>, key: Key, mut nodes: watch::Receiver<Nodes>) {
+    /// Asks the nodes in the table, and accounts, until the table or `pulse` is gone.
+    pub(super) async fn follow(
+        pulse: Weak<Self>,
+        key: Key,
+        accounts: Option<Backend>,
+        mut nodes: watch::Receiver<Nodes>,
+    ) {
         // A set of one task ends it when it is dropped.
         let mut asked: HashMap<String, JoinSet<()>> = HashMap::new();
         loop {
-            let wanted: Vec<Backend> =
+            let mut wanted: Vec<Backend> =
                 nodes.borrow_and_update().iter().map(|(_, node)| node.backend.clone()).collect();
+            wanted.extend(accounts.clone());
             let Some(alive) = pulse.upgrade() else { return };
             let is_wanted = |name: &String| wanted.iter().any(|backend| backend.to_string() == *name);
             asked.retain(|name, _| is_wanted(name));
             alive.states().retain(|name, _| is_wanted(name));
+            alive.refusals.retain(&wanted);
             for backend in wanted {
+                let is_node = accounts.as_ref() != Some(&backend);
                 asked.entry(backend.to_string()).or_insert_with(|| {
                     let mut task = JoinSet::new();
-                    task.spawn(ask(pulse.clone(), Question { key: key.clone(), backend }));
+                    task.spawn(ask(pulse.clone(), Question { key: key.clone(), backend, is_node }));
                     task
                 });
             }
@@ -102,7 +122,7 @@ impl Pulse {
     }
 
     fn states(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<bool>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,12 +135,15 @@ async fn ask(pulse: Weak<Pulse>, question: Question) {
         let Some(pulse) = pulse.upgrade() else { return };
         if started.elapsed() > within + STOOD_STILL {
             answered = Instant::now();
-        } else if let Ok(Some(())) = outcome {
+        } else if let Ok(Some(fault)) = outcome {
             answered = Instant::now();
-            pulse.set(&question.backend, false);
+            pulse.refusals.note(&question.backend, fault);
+            if question.is_node {
+                pulse.set(&question.backend, false);
+            }
         } else {
             connection = None;
-            if answered.elapsed() >= SILENT {
+            if question.is_node && answered.elapsed() >= SILENT {
                 pulse.set(&question.backend, true);
             }
         }
@@ -134,8 +157,8 @@ async fn ask(pulse: Weak<Pulse>, question: Question) {
 }
 
 impl Question {
-    /// Some when the node has answered, over `connection` or a new one.
-    async fn ask(&self, connection: &mut Option<SendRequest<Full<Bytes>>>) -> Option<()> {
+    /// What the answer shows, when there is one, over `connection` or a new one.
+    async fn ask(&self, connection: &mut Option<SendRequest<Full<Bytes>>>) -> Option<Option<Fault>> {
         if connection.as_ref().is_none_or(SendRequest::is_closed) {
             let stream = TcpStream::connect(self.backend.address()).await.ok()?;
             let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
@@ -151,7 +174,8 @@ impl Question {
             .header(HEADER, self.key.sign(None, target, Timestamp::now()))
             .body(Full::default());
         let answer = sender.send_request(request.ok()?).await.ok()?;
-        Limited::new(answer.into_body(), ANSWER).collect().await.ok().map(drop)
+        let fault = Fault::of(&answer, SystemTime::now());
+        Limited::new(answer.into_body(), ANSWER).collect().await.ok().map(|_| fault)
     }
 }
 
@@ -179,7 +203,7 @@ mod tests {
         };
         let (_table, nodes) = watch::channel(Nodes::new([node("one", &one), node("two", &two)]));
         let pulse = Arc::new(Pulse::default());
-        tokio::spawn(Pulse::follow(Arc::downgrade(&pulse), Key::new(&[7; 32]).unwrap(), nodes));
+        tokio::spawn(Pulse::follow(Arc::downgrade(&pulse), Key::new(&[7; 32]).unwrap(), None, nodes));
         tokio::spawn(answers(other));
         // The kernel accepts for a process that is stopped.
         timeout(Duration::from_secs(20), pulse.silence(&one)).await.expect("noticed");

@@ -99,7 +99,8 @@ impl Upstream {
 pub(super) fn is_settled<T>(outcome: &Result<Response<T>, Error>, is_last: bool) -> bool {
     match outcome {
         Ok(answer) => answer.status() != StatusCode::MISDIRECTED_REQUEST,
-        Err(Error::Late) => is_last,
+        // A process that ends, or is killed, cuts its connections in the middle of an answer.
+        Err(Error::Late | Error::Garbled) => is_last,
         Err(error) => *error != Error::Away,
     }
 }

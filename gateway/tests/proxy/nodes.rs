@@ -1,7 +1,20 @@
 //! Which chat node a request goes to.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
 use futures_util::future::join_all;
-use gateway::{Node, Nodes};
+use gateway::{Backend, Node, Nodes};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::timeout,
+};
 
 use crate::stage::{FINE, PATIENCE, Service, Stage, header, identity, open, status};
 
@@ -223,4 +236,114 @@ async fn a_listed_page_may_be_nobody_and_then_nobody_is_told() {
         (identity(&head), header(&head, "origin").as_deref()),
         (None, Some("https://app.example.org"))
     );
+}
+
+/// A node that is killed cuts its connections: before the head of an answer, in it, or in its body.
+#[actix_web::test]
+async fn a_get_that_a_node_cuts_off_is_asked_of_the_next_node() {
+    let parts = [
+        "",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+    ];
+    for part in parts {
+        for reset in [false, true] {
+            let mut stage = Stage::opens(&[]).await;
+            let mut client =
+                stage.sends(stage.head("GET /rooms/lobby/messages", "Connection: close\r\n")).await;
+            let mut killed = stage.one.accepts().await;
+            killed.head().await;
+            killed.writes(part).await;
+            if reset {
+                // What a process that is killed with unread bytes does.
+                killed.stream.set_zero_linger().unwrap();
+            }
+            let one = std::mem::replace(&mut stage.one, Service::opens().await).closes();
+            drop(killed);
+            let mut next = stage.two.accepts().await;
+            let head = next.head().await;
+            assert!(head.starts_with("GET /rooms/lobby/messages "), "{head}");
+            next.writes(FINE).await;
+            let answer = client.rest().await;
+            assert!(status(&answer) == 200 && answer.ends_with("fine"), "{part:?}, reset {reset}: {answer}");
+            drop(one);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_poll_that_its_node_cuts_off_is_not_asked_again() {
+    let stage = Stage::opens(&[]).await;
+    let mut client = stage.sends(poll(&stage, "&sid=abc.one")).await;
+    let mut node = stage.one.accepts().await;
+    node.head().await;
+    drop(node);
+    assert_eq!(status(&client.head().await), 502);
+    stage.one.is_untouched();
+    stage.two.is_untouched();
+}
+
+/// Each node refuses what the gateway signs, then one accepts it again.
+#[actix_web::test]
+async fn nodes_that_refuse_the_key_of_the_gateway_are_named_and_passed_over() {
+    let stage = Stage::opens(&[]).await;
+    let (one, two) = (Arc::new(AtomicU16::new(401)), Arc::new(AtomicU16::new(401)));
+    let accounts = Arc::new(AtomicU16::new(404));
+    for (service, status) in [
+        (stage.one.listener.clone(), &one),
+        (stage.two.listener.clone(), &two),
+        (stage.accounts.listener.clone(), &accounts),
+    ] {
+        actix_web::rt::spawn(answers_with(service, status.clone()));
+    }
+    stage.proxy.watch_nodes();
+    let refused = async |address: &Backend| {
+        let says = || stage.proxy.chat_obstacle().filter(|words| words.contains(&address.to_string()));
+        becomes(|| says().is_some()).await;
+        let words = stage.proxy.chat_obstacle().unwrap();
+        assert!(words.contains("identity key") && words.contains("--secret-file"), "{words}");
+    };
+    // The first of the table is named.
+    refused(&stage.two.backend).await;
+    one.store(404, Ordering::SeqCst);
+    becomes(|| stage.proxy.chat_obstacle().is_none()).await;
+    let words = stage.proxy.chat_degradation().unwrap();
+    assert!(words.contains(&stage.two.backend.to_string()), "{words}");
+    two.store(404, Ordering::SeqCst);
+    becomes(|| stage.proxy.chat_degradation().is_none()).await;
+    one.store(401, Ordering::SeqCst);
+    becomes(|| stage.proxy.chat_degradation().is_some()).await;
+    // Alice's own node is the one that refuses.
+    let mut client = stage.sends(stage.head("GET /rooms", "Connection: close\r\n")).await;
+    assert_eq!(status(&client.head().await), 404, "the other node answers");
+    assert_eq!(stage.proxy.accounts_degradation(), None);
+    accounts.store(401, Ordering::SeqCst);
+    becomes(|| stage.proxy.accounts_degradation().is_some_and(|words| words.contains("identity key"))).await;
+}
+
+async fn becomes(holds: impl Fn() -> bool) {
+    let until = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, until).await.expect("it becomes so");
+}
+
+/// Answers every request with this status.
+async fn answers_with(listener: Arc<TcpListener>, status: Arc<AtomicU16>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let status = status.clone();
+        actix_web::rt::spawn(async move {
+            let mut head = [0; 4_096];
+            while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
+                let status = status.load(Ordering::SeqCst);
+                let answer = format!("HTTP/1.1 {status} As Told\r\nContent-Length: 2\r\n\r\n{{}}");
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
 }

@@ -42,7 +42,7 @@ pub struct Stage {
 
 /// A service that the test plays.
 pub struct Service {
-    listener: TcpListener,
+    pub listener: Arc<TcpListener>,
     pub backend: Backend,
 }
 
@@ -145,7 +145,7 @@ impl Service {
     pub async fn opens() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let backend = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        Self { listener, backend }
+        Self { listener: Arc::new(listener), backend }
     }
 
     /// The next connection.

@@ -38,9 +38,9 @@ pub async fn bounds_what_others_do_to_a_user(directory: &dyn Directory) {
     assert!(words(over.await).contains("too many rooms"));
     add_by(directory, "r1", "carol", "eve").await.expect("adds");
     assert!(words(add_by(directory, "r1", "dave", "eve").await).contains("you have added too many"));
-    directory.remove(&room("r1"), &user("carol"), nobody()).await.expect("removes");
+    directory.remove(&room("r1"), &user("carol"), &user("eve"), nobody()).await.expect("removes");
     add_by(directory, "r1", "dave", "eve").await.expect("one was removed");
-    directory.archive(&room("r2"), nobody()).await.expect("archives");
+    directory.archive(&room("r2"), &user("eve"), nobody()).await.expect("archives");
     add_by(directory, "r1", "carol", "eve").await.expect("an archived room does not count");
     add_by(directory, "r1", "carol", "eve").await.expect("answers");
     assert_eq!(add_by(directory, "lobby", "bob", "eve").await, Ok(vec![]));
@@ -52,11 +52,16 @@ pub async fn keeps_away_who_has_left(directory: &dyn Directory) {
         create(directory, name, "eve", false).await;
     }
     add_by(directory, "r1", "Bob", "eve").await.expect("adds");
-    directory.remove(&room("r1"), &user("bob"), nobody()).await.expect("removes");
+    directory.remove(&room("r1"), &user("bob"), &user("eve"), nobody()).await.expect("removes");
     add_by(directory, "r1", "bob", "eve").await.expect("they did not leave");
     leave(directory, "r1", "BOB").await;
     assert!(words(add_by(directory, "r1", "bob", "eve").await).contains("has left this room"));
-    assert!(words(add_by(directory, "r1", "bob", "mallory").await).contains("has left this room"));
+    create(directory, "r5", "zoe", false).await;
+    add_by(directory, "r5", "bob", "zoe").await.expect("adds");
+    leave(directory, "r5", "bob").await;
+    directory.add(&room("r5"), &user("mallory"), 9, nobody()).await.expect("they enter");
+    leave(directory, "r5", "zoe").await;
+    assert!(words(add_by(directory, "r5", "bob", "mallory").await).contains("has left this room"));
     directory.add(&room("r1"), &user("bob"), 9, nobody()).await.expect("they enter");
     leave(directory, "r1", "bob").await;
     for name in ["r1", "r2", "r3"] {
@@ -64,7 +69,8 @@ pub async fn keeps_away_who_has_left(directory: &dyn Directory) {
         leave(directory, name, "bob").await;
     }
     assert!(words(add_by(directory, "r4", "bob", "EVE").await).contains("has left several rooms"));
-    add_by(directory, "r4", "bob", "mallory").await.expect("others may");
+    create(directory, "r6", "mallory", false).await;
+    add_by(directory, "r6", "bob", "mallory").await.expect("others may");
     add_by(directory, "r4", "carol", "eve").await.expect("and others may be added");
 }
 
@@ -76,7 +82,7 @@ pub async fn gives_the_names_of_ended_rooms_again(directory: &dyn Directory) {
     again("short", "alice", false, true).await.expect("creates");
     directory.add(&room("short"), &user("bob"), 100, nobody()).await.expect("adds");
     assert!(words(again("short", "carol", false, true).await).contains("taken"));
-    directory.archive(&room("short"), nobody()).await.expect("archives");
+    directory.archive(&room("short"), &user("alice"), nobody()).await.expect("archives");
     let card = again("short", "carol", true, false).await.expect("the name is free");
     assert_eq!((card.private, card.ephemeral, card.owner), (true, false, Some(user("carol"))));
     let entry = directory.find(&room("short")).await.expect("answers").expect("exists");
@@ -90,7 +96,7 @@ pub async fn gives_the_names_of_ended_rooms_again(directory: &dyn Directory) {
     create(directory, "kept", "alice", false).await;
     create(directory, "hidden", "alice", true).await;
     for name in ["kept", "hidden"] {
-        directory.archive(&room(name), nobody()).await.expect("archives");
+        directory.archive(&room(name), &user("alice"), nobody()).await.expect("archives");
     }
     assert!(words(again("kept", "bob", false, false).await).contains("belongs to an archived room"));
     let hidden = words(again("hidden", "bob", false, false).await);

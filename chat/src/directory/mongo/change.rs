@@ -4,7 +4,10 @@ use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
 
 use super::document::person;
-use crate::directory::{Additions, Member, Role};
+use crate::{
+    Error,
+    directory::{Additions, Entry, Member, Role},
+};
 
 /// A change of a room that is there.
 #[derive(Debug, Clone)]
@@ -13,14 +16,14 @@ pub enum Change {
     Add { user: Username, limit: usize },
     /// Somebody becomes a member because another user wants it.
     AddBy { user: Username, by: Username, limits: Additions },
-    /// A membership ends.
-    Remove { user: Username },
+    /// A membership ends because the owner wants it.
+    Remove { user: Username, by: Username },
     /// A membership ends because the user wants it.
     Leave { user: Username },
-    /// It becomes private or public.
-    SetPrivate(bool),
-    /// It ends.
-    Archive,
+    /// It becomes private or public because the owner wants it.
+    SetPrivate { private: bool, by: Username },
+    /// It ends because the owner wants it.
+    Archive { by: Username },
 }
 
 /// The most departures that one room keeps; the latest stay.
@@ -32,13 +35,49 @@ fn newcomer(others: &[Member], user: &Username, added_by: Option<Username>) -> M
     Member { username: user.clone(), role, added_by }
 }
 
+/// The update that ends the membership of `user`, and the members after it.
+fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(Document, Vec<Member>)> {
+    let gone = members.remove(place(&members, user)?);
+    let update = match members.first_mut() {
+        Some(heir) if gone.role == Role::Owner => {
+            heir.role = Role::Owner;
+            let members: Vec<Document> = members.iter().map(person).collect();
+            doc! { "$set": { "members": members } }
+        }
+        // Nobody could ever enter it again.
+        None if private => {
+            doc! { "$set": { "members": [], "archived": true, "ended": DateTime::now() } }
+        }
+        _ => doc! { "$pull": { "members": { "key": user.key() } } },
+    };
+    Some((update, members))
+}
+
+fn place(members: &[Member], user: &Username) -> Option<usize> {
+    members.iter().position(|member| member.username.key() == user.key())
+}
+
 impl Change {
+    /// Whether who wants the change may make it in the room as it is.
+    ///
+    /// # Errors
+    /// As [`Entry::check_entry`] and [`Entry::check_owner`].
+    pub fn check(&self, room: &Entry) -> Result<(), Error> {
+        match self {
+            Self::Add { user, .. } => room.check_entry(user),
+            Self::AddBy { by, .. }
+            | Self::Remove { by, .. }
+            | Self::SetPrivate { by, .. }
+            | Self::Archive { by } => room.check_owner(by),
+            Self::Leave { .. } => Ok(()),
+        }
+    }
+
     /// The update of a room with these members, and the members after it; none when there is nothing to change.
     pub fn on(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
-        let place = |user: &Username| members.iter().position(|member| member.username.key() == user.key());
         let update = match self {
             Self::Add { user, .. } => {
-                if place(user).is_some() {
+                if place(&members, user).is_some() {
                     return None;
                 }
                 members.push(newcomer(&members, user, None));
@@ -48,15 +87,15 @@ impl Change {
                 }
             }
             Self::AddBy { user, by, .. } => {
-                if place(user).is_some() {
+                if place(&members, user).is_some() {
                     return None;
                 }
                 members.push(newcomer(&members, user, Some(by.clone())));
                 doc! { "$push": { "members": members.last().map(person) } }
             }
             Self::Leave { user } => {
-                let added_by = members[place(user)?].added_by.clone();
-                let (mut update, members) = Self::Remove { user: user.clone() }.on(private, members)?;
+                let added_by = members[place(&members, user)?].added_by.clone();
+                let (mut update, members) = removal(private, members, user)?;
                 if let Some(by) = added_by {
                     let departure = doc! { "key": user.key(), "by": by.key(), "at": DateTime::now() };
                     let kept = doc! { "$each": [departure], "$slice": -MAX_DEPARTURES };
@@ -64,23 +103,9 @@ impl Change {
                 }
                 return Some((update, members));
             }
-            Self::Remove { user } => {
-                let gone = members.remove(place(user)?);
-                match members.first_mut() {
-                    Some(heir) if gone.role == Role::Owner => {
-                        heir.role = Role::Owner;
-                        let members: Vec<Document> = members.iter().map(person).collect();
-                        doc! { "$set": { "members": members } }
-                    }
-                    // Nobody could ever enter it again.
-                    None if private => {
-                        doc! { "$set": { "members": [], "archived": true, "ended": DateTime::now() } }
-                    }
-                    _ => doc! { "$pull": { "members": { "key": user.key() } } },
-                }
-            }
-            Self::SetPrivate(private) => doc! { "$set": { "private": *private } },
-            Self::Archive => doc! { "$set": { "archived": true, "ended": DateTime::now() } },
+            Self::Remove { user, .. } => return removal(private, members, user),
+            Self::SetPrivate { private, .. } => doc! { "$set": { "private": *private } },
+            Self::Archive { .. } => doc! { "$set": { "archived": true, "ended": DateTime::now() } },
         };
         Some((update, members))
     }

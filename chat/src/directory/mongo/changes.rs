@@ -63,9 +63,9 @@ impl<'a> From<&'a Change> for Noted<'a> {
     fn from(change: &'a Change) -> Self {
         match change {
             Change::Add { user, .. } | Change::AddBy { user, .. } => Self::Joined(user),
-            Change::Remove { user } | Change::Leave { user } => Self::Left(user),
-            Change::SetPrivate(_) => Self::Other,
-            Change::Archive => Self::Archived,
+            Change::Remove { user, .. } | Change::Leave { user } => Self::Left(user),
+            Change::SetPrivate { .. } => Self::Other,
+            Change::Archive { .. } => Self::Archived,
         }
     }
 }

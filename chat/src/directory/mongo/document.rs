@@ -123,9 +123,9 @@ impl Stored {
         let has = |user: &Username| self.members.iter().any(|person| person.key == user.key());
         match change {
             Change::Add { user, .. } | Change::AddBy { user, .. } => has(user),
-            Change::Remove { user } | Change::Leave { user } => !has(user),
-            Change::SetPrivate(private) => self.private == *private,
-            Change::Archive => self.archived,
+            Change::Remove { user, .. } | Change::Leave { user } => !has(user),
+            Change::SetPrivate { private, .. } => self.private == *private,
+            Change::Archive { .. } => self.archived,
         }
     }
 }

@@ -106,7 +106,7 @@ async fn changes_from_two_nodes_at_once_are_all_made_and_told_once() {
     assert_eq!(heard.swap(0, Ordering::SeqCst), 8);
     let alice = user("Alice");
     let leaves = names.iter().skip(1).chain([&alice]).zip(0..);
-    let left = join_all(leaves.map(|(name, n)| nodes[n % 2].remove(&tea, name, note(&heard)))).await;
+    let left = join_all(leaves.map(|(name, n)| nodes[n % 2].leave(&tea, name, note(&heard)))).await;
     left.into_iter().for_each(|left| drop(left.unwrap()));
     assert_eq!(heard.load(Ordering::SeqCst), 8);
     let entry = nodes[0].find(&tea).await.unwrap().unwrap();
@@ -136,7 +136,7 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
     directory.create(new("tea", "alice"), LIMIT, nobody()).await.unwrap();
     directory.add(&tea, &bob, LIMIT, nobody()).await.unwrap();
     let version = async || directory.stored(&tea, crate::mongo::due()).await.unwrap().unwrap().version;
-    let remove = super::Change::Remove { user: bob.clone() };
+    let remove = super::Change::Remove { user: bob.clone(), by: user("alice") };
 
     // The write was sent from version 2 and will never arrive: nothing is told, and it cannot be made any more.
     directory.settle(&tea, 2, &remove, note(&heard)).await;
@@ -189,9 +189,9 @@ async fn a_frozen_mongodb_is_an_error_in_time() {
         directory.rooms_of(&alice),
         directory.create(new("milk", "bob"), LIMIT, nobody()),
         directory.add(&tea, &alice, LIMIT, nobody()),
-        directory.remove(&tea, &alice, nobody()),
-        directory.set_private(&tea, true, nobody()),
-        directory.archive(&tea, nobody()),
+        directory.remove(&tea, &alice, &alice, nobody()),
+        directory.set_private(&tea, &alice, true, nobody()),
+        directory.archive(&tea, &alice, nobody()),
     );
     let took = started.elapsed();
     assert!(took < STORE_DEADLINE, "{took:?}");

@@ -159,6 +159,10 @@ fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> 
             plan.outcomes.push(again(first, draft)?);
             continue;
         }
+        if draft.text.exceeds().is_some() {
+            plan.outcomes.push(Outcome::TooLarge);
+            continue;
+        }
         let timestamp = draft.timestamp.after(plan.head.timestamp, now);
         plan.head = Head { seq: plan.head.seq + 1, timestamp };
         let new = New::of(draft, room, plan.head);

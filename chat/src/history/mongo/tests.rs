@@ -178,7 +178,7 @@ async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
             Outcome::Duplicate { seq: first, .. } => {
                 assert_eq!((*first, n), (head + LONG - 100, LONG - 50));
             }
-            Outcome::Conflict => panic!("{n}"),
+            refused => panic!("{n}: {refused:?}"),
         }
     }
     let said = all(&one).await;

@@ -1,5 +1,6 @@
-//! What happens to the shared log, each one step for Redis. Called by [`super`]. A stream that cannot be appended to is left as it was:
-//! the entry is written before the offset. What an offset is, is said in [`crate::redis`].
+//! What happens to the shared log, each one step for Redis. Called by [`super`]. Redis does not undo what a script has written before a
+//! command of it is refused, so a script that writes several keys checks its rights on all of them first: a retry would append
+//! again. A stream that cannot be appended to is left as it was: the entry is written before the offset. What an offset is, is said in [`crate::redis`].
 
 use std::sync::LazyLock;
 
@@ -14,11 +15,20 @@ use remote::redis::Script;
 /// already and may not be passed over; `unknown`, when nothing is known of the room; `another`, when the log is another one.
 pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        r"
+        r#"
         local epoch, room, keep, node, begins, passed = unpack(ARGV, 1, 6)
         local first = tonumber(ARGV[7])
         local offset = redis.call('GET', KEYS[2])
         if not offset or redis.call('GET', KEYS[1]) ~= epoch then return {'another', '0', ''} end
+        local known = redis.call('HGET', KEYS[5], room) or ''
+        if redis.acl_check_cmd then
+            local writes = {{'xadd', KEYS[3], '1-0', 'node', node}, {'set', KEYS[2], offset}, {'hset', KEYS[4], room, '0'}, {'hset', KEYS[5], room, ''}}
+            for _, write in ipairs(writes) do
+                if not redis.acl_check_cmd(unpack(write)) then
+                    return redis.error_reply(string.format("NOPERM this user has no permissions to run the '%s' command", write[1]))
+                end
+            end
+        end
         local head = tonumber(redis.call('HGET', KEYS[4], room) or '-1')
         if head < 0 then
             if first ~= 1 and begins ~= '1' then return {'unknown', '0', ''} end
@@ -27,7 +37,7 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
         local shown = string.format('%.0f', head)
         if first > head + 1 then return {'behind', shown, ''} end
         if first <= head and passed ~= '*' and passed ~= shown then
-            local number, id = string.match(redis.call('HGET', KEYS[5], room) or '', '^(%d+) (.*)$')
+            local number, id = string.match(known, '^(%d+) (.*)$')
             return {'held', shown, number == shown and id or ''}
         end
         local last
@@ -46,7 +56,7 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
             redis.call('HSET', KEYS[5], room, shown .. ' ' .. last)
         end
         return {'appended', offset, ''}
-        ",
+        "#,
     )
 });
 
@@ -54,13 +64,16 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
 /// the entry. For what has no number. Answers with the offset; with nothing when the log is another one.
 pub static TELL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        r"
+        r#"
         if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
         local offset = string.format('%.0f', tonumber(redis.call('GET', KEYS[2])) + 1)
+        if redis.acl_check_cmd and not redis.acl_check_cmd('set', KEYS[2], offset) then
+            return redis.error_reply("NOPERM this user has no permissions to run the 'set' command")
+        end
         redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], offset .. '-0', 'node', ARGV[3], 'entry', ARGV[4])
         redis.call('SET', KEYS[2], offset)
         return offset
-        ",
+        "#,
     )
 });
 

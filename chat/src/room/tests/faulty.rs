@@ -89,6 +89,22 @@ impl History for FaultyHistory {
     }
 }
 
+impl FaultyDirectory {
+    /// Ends a membership without a fault.
+    async fn end(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        committed: directory::Committed,
+    ) -> Result<Vec<Member>, Error> {
+        if by.key() == user.key() {
+            return self.directory.leave(room, user, committed).await;
+        }
+        self.directory.remove(room, user, by, committed).await
+    }
+}
+
 #[async_trait]
 impl Directory for FaultyDirectory {
     async fn create(
@@ -135,42 +151,49 @@ impl Directory for FaultyDirectory {
         user: &Username,
         committed: directory::Committed,
     ) -> Result<Vec<Member>, Error> {
-        self.remove(room, user, committed).await
+        self.remove(room, user, user, committed).await
     }
 
     async fn remove(
         &self,
         room: &RoomName,
         user: &Username,
+        by: &Username,
         committed: directory::Committed,
     ) -> Result<Vec<Member>, Error> {
         match pass(&self.fault).await {
             Fault::StoresAndFails => {
-                self.directory.remove(room, user, committed).await?;
+                self.end(room, user, by, committed).await?;
                 lost()
             }
             Fault::FailsAndStores => {
-                let (this, room, user) = (self.clone(), room.clone(), user.clone());
+                let (this, room, user, by) = (self.clone(), room.clone(), user.clone(), by.clone());
                 actix_rt::spawn(async move {
                     this.fault.clone().wait_for(|fault| *fault == Fault::None).await.unwrap();
-                    this.directory.remove(&room, &user, committed).await.unwrap();
+                    this.end(&room, &user, &by, committed).await.unwrap();
                 });
                 lost()
             }
-            _ => self.directory.remove(room, user, committed).await,
+            _ => self.end(room, user, by, committed).await,
         }
     }
 
     async fn set_private(
         &self,
         room: &RoomName,
+        by: &Username,
         private: bool,
         committed: directory::Committed,
     ) -> Result<(), Error> {
-        self.directory.set_private(room, private, committed).await
+        self.directory.set_private(room, by, private, committed).await
     }
 
-    async fn archive(&self, room: &RoomName, committed: directory::Committed) -> Result<(), Error> {
-        self.directory.archive(room, committed).await
+    async fn archive(
+        &self,
+        room: &RoomName,
+        by: &Username,
+        committed: directory::Committed,
+    ) -> Result<(), Error> {
+        self.directory.archive(room, by, committed).await
     }
 }

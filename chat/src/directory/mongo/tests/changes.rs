@@ -18,12 +18,12 @@ async fn every_change_is_noted_with_its_version_for_all_nodes() {
     here.create(NewRoom { ephemeral: true, ..new("tea", "Alice") }, LIMIT, nobody()).await.unwrap();
     there.add(&tea, &user("Bob"), LIMIT, nobody()).await.unwrap();
     here.add_by(&tea, &user("carol"), &user("Alice"), limits, nobody()).await.unwrap();
-    here.remove(&tea, &user("bob"), nobody()).await.unwrap();
+    here.remove(&tea, &user("bob"), &user("alice"), nobody()).await.unwrap();
     there.leave(&tea, &user("carol"), nobody()).await.unwrap();
-    there.set_private(&tea, true, nobody()).await.unwrap();
+    there.set_private(&tea, &user("alice"), true, nobody()).await.unwrap();
     // Nothing changes.
-    there.remove(&tea, &user("dave"), nobody()).await.unwrap();
-    here.archive(&tea, nobody()).await.unwrap();
+    there.remove(&tea, &user("dave"), &user("alice"), nobody()).await.unwrap();
+    here.archive(&tea, &user("alice"), nobody()).await.unwrap();
     let renewed = here.clone().without_quiet();
     renewed.create(NewRoom { ephemeral: true, ..new("tea", "Dave") }, LIMIT, nobody()).await.unwrap();
 

@@ -3,6 +3,10 @@
 use testkit::RedisFault;
 
 use super::*;
+use crate::{
+    log::stream::Line,
+    redis::{HEADS, OFFSET, STREAM},
+};
 
 /// What is acked reaches every node while Redis answers reads and refuses writes, and the log is healed afterwards.
 #[actix_rt::test]
@@ -187,4 +191,46 @@ async fn a_refused_append_does_not_end_the_epoch() {
     cluster.says(&there, &["after"]).await;
     here.told_exactly(&["after"]).await;
     assert_eq!((here.stream.position.epoch(), there.stream.position.epoch()), (epoch.clone(), epoch));
+}
+
+/// A script that was refused half-way is not undone by Redis, and is tried again: what it writes must not be there twice.
+#[actix_rt::test]
+async fn a_right_that_an_append_lacks_leaves_the_log_as_it_was() {
+    let cluster = Cluster::on(Server::start());
+    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
+    for (number, right) in ["hset", "set", "xadd"].into_iter().enumerate() {
+        let text = |what: &str| format!("{what} {number}");
+        cluster.says(&here, &[&text("before")]).await;
+        here.told_exactly(&[&text("before")]).await;
+        there.told_exactly(&[&text("before")]).await;
+        let state = async || {
+            let key = |key| here.stream.redis.key(key);
+            let (stream, offset, heads) = (key(STREAM), key(OFFSET), key(HEADS));
+            raw(&here, async |mut redis| {
+                let length: u64 = redis.xlen(stream).await?;
+                let offset: u64 = redis.get(offset).await?;
+                let head: u64 = redis.hget(heads, tea().as_str()).await?;
+                Ok((length, offset, head))
+            })
+            .await
+        };
+        let epoch = here.stream.position.epoch();
+        let before = state().await;
+        cluster.server.execute(&format!("ACL SETUSER godzilla -{right}"));
+        let kept = cluster.stores(&text("away")).await;
+        for _ in 0..3 {
+            let refused = here.stream.append_all(&tea(), vec![kept.clone()]).await;
+            assert!(refused.is_err(), "{right}: {refused:?}");
+            let line = Line::Joined { room: tea(), user: "bob".parse().unwrap() };
+            if right != "hset" {
+                assert!(here.stream.write(&line).await.is_err(), "{right}");
+            }
+            assert_eq!(state().await, before, "{right}: nothing is written");
+        }
+        cluster.server.execute(&format!("ACL SETUSER godzilla +{right}"));
+        here.log.publish(&tea(), vec![kept]).await.unwrap();
+        here.told_exactly(&[&text("away")]).await;
+        there.told_exactly(&[&text("away")]).await;
+        assert_eq!(*here.stream.position.epoch(), *epoch, "{right}: clients can go on from the log");
+    }
 }

@@ -3,6 +3,7 @@
 //!
 //! What `actix_web::HttpServer` does, by hand, because that takes plain TCP connections only and reads ahead what pipelines bring.
 
+mod greeting;
 mod head_by_head;
 mod offers;
 
@@ -34,7 +35,10 @@ use futures_util::FutureExt;
 use gateway::Hangup;
 use proto::Refusal;
 
-use self::head_by_head::HeadByHead;
+use self::{
+    greeting::{Foreign, Greeting},
+    head_by_head::HeadByHead,
+};
 use crate::{descriptors, heartbeat, supervision};
 
 /// How long a connection between two roles may stay open between two requests. The gateway closes its own sooner.
@@ -96,11 +100,15 @@ where
         let alive = Arc::new(supervision::Part::new("http worker"));
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
-        let application = apply_fn_factory(application, |request, application: &_| {
-            guarded(begin(|| {
-                supervision::fault!("http request");
-                Service::call(application, request)
-            }))
+        let application = apply_fn_factory(application, |request: Request, application: &_| {
+            let begun = match Foreign::of(&request) {
+                Some(foreign) => Err(foreign.refuse(&request)),
+                None => Ok(begin(|| {
+                    supervision::fault!("http request");
+                    Service::call(application, request)
+                })),
+            };
+            async move { guarded(begun?).await }
         });
         let application = application.map_err(|error| error.error_response());
         let http = HttpService::build()
@@ -113,9 +121,9 @@ where
             .client_disconnect_timeout(DISCONNECT)
             .h1_allow_half_closed(settings.half_closed)
             .local_addr(address)
-            .on_connect_ext(move |io: &HeadByHead<TcpStream>, extensions| {
+            .on_connect_ext(move |io: &HeadByHead<Greeting<TcpStream>>, extensions| {
                 extensions.insert::<Hangup>(io.hangup());
-                (settings.on_connect)(io.get_ref(), extensions);
+                (settings.on_connect)(io.get_ref().get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
         fn_service(move |io: TcpStream| {
@@ -125,7 +133,7 @@ where
                 // One that is gone already shows in what is read.
                 let _ = io.set_nodelay(true);
                 let peer = io.peer_addr().ok();
-                Ok((HeadByHead::new(io, settings.head), Protocol::Http1, peer))
+                Ok((HeadByHead::new(Greeting::new(io), settings.head), Protocol::Http1, peer))
             }
         })
         .and_then(http)

@@ -21,6 +21,9 @@ pub enum NameError {
     /// Empty, too long, or with a character outside the allowed set.
     #[error("a username has 1 to {max} letters, digits, '_', '.' or '-'", max = Username::MAX)]
     Username,
+    /// A name that a path cannot have.
+    #[error("a name cannot be '.' or '..'")]
+    Dots,
     /// Names that would be mistaken for the system's own voice.
     #[error("this username is reserved")]
     Reserved,
@@ -77,17 +80,24 @@ fn is_username_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
-fn well_formed(text: &str, max: usize, allowed: impl Fn(u8) -> bool) -> bool {
-    // `.` and `..` cannot be named in a path.
-    (1..=max).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
+fn well_formed(
+    text: &str,
+    max: usize,
+    allowed: impl Fn(u8) -> bool,
+    otherwise: NameError,
+) -> Result<Arc<str>, NameError> {
+    match (1..=max).contains(&text.len()) && text.bytes().all(allowed) {
+        true if text == "." || text == ".." => Err(NameError::Dots),
+        true => Ok(text.into()),
+        false => Err(otherwise),
+    }
 }
 
 impl FromStr for Username {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let good = well_formed(text, Self::MAX, is_username_byte);
-        if good { Ok(Self(text.into())) } else { Err(NameError::Username) }
+        well_formed(text, Self::MAX, is_username_byte, NameError::Username).map(Self)
     }
 }
 
@@ -95,8 +105,8 @@ impl FromStr for RoomName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let good = well_formed(text, Self::MAX, |byte| is_username_byte(byte) || byte == b':');
-        if good { Ok(Self(text.into())) } else { Err(NameError::RoomName) }
+        let allowed = |byte| is_username_byte(byte) || byte == b':';
+        well_formed(text, Self::MAX, allowed, NameError::RoomName).map(Self)
     }
 }
 

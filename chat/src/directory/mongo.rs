@@ -64,7 +64,13 @@ impl MongoDirectory {
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
-        Self { rooms, messages, process: ObjectId::new().to_hex().into(), prepared: Prepared::default(), quiet: renew::QUIET }
+        Self {
+            rooms,
+            messages,
+            process: ObjectId::new().to_hex().into(),
+            prepared: Prepared::default(),
+            quiet: renew::QUIET,
+        }
     }
 
     async fn stored(&self, room: &RoomName, due: Instant) -> Result<Option<Stored>, Error> {

@@ -82,6 +82,9 @@ impl Query {
             match name.as_str() {
                 "transport" => query.transport = Some(value),
                 "EIO" => query.version = Some(value),
+                // As in the reference, an empty id is none. It does not take back another one: whoever checks requests before this
+                // looks for any id.
+                "sid" if value.is_empty() => {}
                 "sid" => query.sid = Some(value),
                 // A session is asked for, in a form that names none; it is no wish for a new one.
                 array if array.starts_with("sid[") => query.sid = Some(String::new()),
@@ -178,8 +181,10 @@ mod tests {
             ("EIO=4&transport=webtransport", true, true, Err(TransportUnknown)),
             ("transport=a&EIO=4&transport=websocket", true, true, Ok(Ask::Open(websocket))),
             ("EIO=4&transport=websocket&sid=__proto__", true, true, existing("__proto__", websocket, true)),
-            ("transport=polling&sid=", true, false, existing("", polling, false)),
+            ("EIO=4&transport=polling&sid=", true, false, Ok(Ask::Open(polling))),
+            ("EIO=4&transport=polling&sid=", false, false, Err(BadMethod)),
             ("EIO=4&transport=polling&sid[]=x", true, false, existing("", polling, true)),
+            ("EIO=4&transport=polling&sid=x&sid=", true, false, existing("x", polling, true)),
             ("EIO=4&transport=websocket", false, true, Err(BadMethod)),
             ("EIO=4&transport=polling", false, false, Err(BadMethod)),
             ("EIO=4&transport=websocket", true, false, Err(BadRequest)),

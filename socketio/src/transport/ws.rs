@@ -130,7 +130,12 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
     {
         return Err(HandshakeError::BadRequest);
     }
-    ws::handshake(request).map_err(|_| HandshakeError::BadRequest)
+    let mut answer = ws::handshake(request).map_err(|_| HandshakeError::BadRequest)?;
+    // As Node's `ws`: browsers and other clients fail when they have offered some and none is chosen.
+    if let Some(first) = protocols(request).next() {
+        answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, first));
+    }
+    Ok(answer)
 }
 
 /// Sixteen bytes in base64; the library takes anything.
@@ -139,16 +144,20 @@ fn has_good_key(request: &HttpRequest) -> bool {
     key.is_some_and(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
 }
 
-/// None, or tokens with commas between them (RFC 6455 §11.3.4), in no more bytes than anybody needs. None of them is chosen.
+/// None, or tokens with commas between them (RFC 6455 §11.3.4), in no more bytes than anybody needs. Empty elements are ignored (RFC
+/// 9110 §5.6.1).
 fn has_good_protocols(request: &HttpRequest) -> bool {
-    let is_token = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        !part.is_empty() && part.bytes().all(allowed)
-    };
-    request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).all(|value| {
-        let text = value.to_str().unwrap_or_default();
-        text.len() <= PROTOCOLS && text.split(',').all(|part| is_token(part.trim()))
-    })
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let mut lines = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    lines.all(|line| line.to_str().is_ok_and(|line| line.len() <= PROTOCOLS))
+        && protocols(request).all(|protocol| protocol.bytes().all(allowed))
+}
+
+/// The subprotocols that the client offers.
+fn protocols(request: &HttpRequest) -> impl Iterator<Item = &str> {
+    let lines = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let elements = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    elements.map(str::trim).filter(|protocol| !protocol.is_empty())
 }
 
 /// Reads what the client says and hands it to the session.

@@ -11,6 +11,9 @@ use crate::stage::program;
 /// A value that must never be seen again.
 const SECRET: &str = "hunter2";
 
+/// Names and values of environment variables.
+type Variables = &'static [(&'static str, &'static str)];
+
 /// Runs the program to its end, which has to be soon.
 pub fn runs(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = program();
@@ -106,7 +109,9 @@ fn white_space_and_empty_elements_around_values_are_no_part_of_them() {
     let help = text(&runs(&["serve", "--help"], &[]));
     let mut variables: Vec<(String, String)> = Vec::new();
     for paragraph in help.split("\n      --").skip(1) {
-        let between = |start: &str| Some(paragraph.split_once(start)?.1.split_once(['=', ']'])?.0.to_owned());
+        let between = |start: &str| {
+            Some(paragraph.split_once(start)?.1.split_once(']')?.0.trim_end_matches('=').to_owned())
+        };
         if let (Some(variable), Some(default)) = (between("[env: "), between("[default: ")) {
             let default = if variable.contains("LISTEN") { "127.0.0.1:0".to_owned() } else { default };
             variables.push((variable, format!(" {default}\r\n")));
@@ -142,7 +147,7 @@ fn white_space_and_empty_elements_around_values_are_no_part_of_them() {
 
 #[test]
 fn the_reason_of_an_end_has_the_form_of_the_log() {
-    let fatal: [(&[&str], &[(&str, &str)]); 5] = [
+    let fatal: [(&[&str], Variables); 5] = [
         (&["serve", "--log-format", "json", "--listen", "x"], &[]),
         (&["serve", "--log-format=json", "--no-such-flag"], &[]),
         (&["presence"], &[("GODZILLA_LOG_FORMAT", "json"), ("GODZILLA_LISTEN", "x")]),
@@ -165,14 +170,6 @@ fn the_reason_of_an_end_has_the_form_of_the_log() {
     }
     let said = refusal(&["serve", "--listen", "x"], &[]);
     assert!(said.starts_with("godzilla: "), "{said}");
-}
-
-#[test]
-fn an_empty_address_of_systemd_is_none() {
-    let data = tempfile::TempDir::new().expect("a temporary directory");
-    let folder = data.path().join("data").to_string_lossy().into_owned();
-    let output = runs(&["check", "--data-dir", &folder], &[("NOTIFY_SOCKET", "")]);
-    assert!(!text(&output).contains("systemd"), "{}", text(&output));
 }
 
 #[test]

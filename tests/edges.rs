@@ -143,7 +143,7 @@ async fn an_empty_session_id_is_none() {
     for query in
         ["EIO=4&transport=polling&sid=", "sid=&EIO=4&transport=polling", "EIO=4&transport=polling&sid"]
     {
-        let opened = alice.sends(Request::get(&format!("/socket.io/?{query}"))).await.expect(200);
+        let opened = alice.asks(Request::get(&format!("/socket.io/?{query}"))).await.expect(200);
         assert!(opened.body.starts_with(r#"0{"sid":""#), "{query}: {opened:?}");
     }
 }
@@ -166,6 +166,6 @@ async fn refusals_name_what_is_wrong() {
         assert!(refused.body.contains("'.' or '..'"), "{name}: {refused:?}");
     }
     let alice = stage.person("alice").await;
-    let refused = alice.sends(Request::post("/rooms", &json!({ "name": ".." }))).await.expect_refusal(400);
+    let refused = alice.asks(Request::post("/rooms", &json!({ "name": ".." }))).await.expect_refusal(400);
     assert!(refused.body.contains("'.' or '..'"), "{refused:?}");
 }

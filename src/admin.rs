@@ -15,6 +15,7 @@ use std::{
 use actix_web::{
     App, HttpResponse, HttpServer,
     dev::{Server, ServerHandle, Service, ServiceRequest},
+    guard,
     http::header::ContentType,
     rt::{spawn, time::sleep},
     web,
@@ -34,7 +35,8 @@ use crate::{descriptors, entropy, error::Error, heartbeat, http, limits, supervi
 #[command(next_help_heading = "Admin")]
 pub struct Config {
     /// Address of /metrics, /livez and /readyz; keep it away from the public
-    #[arg(long, env = "GODZILLA_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:9100")]
+    #[arg(long, env = "GODZILLA_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:9100",
+          value_parser = proto::address::listen)]
     pub admin_listen: SocketAddr,
 }
 
@@ -193,12 +195,14 @@ pub fn start(
     spawn(supervision::restart("readiness log", move || tell(told.clone())));
     let server = HttpServer::new(move || {
         worker_fault();
+        // The server leaves out the body of an answer to HEAD.
+        let reads = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
         App::new()
             .app_data(web::Data::from(readiness.clone()))
             .app_data(web::Data::new(metrics.clone()))
-            .route("/metrics", web::get().to(rendered))
-            .route("/livez", web::get().to(alive))
-            .route("/readyz", web::get().to(ready))
+            .route("/metrics", reads().to(rendered))
+            .route("/livez", reads().to(alive))
+            .route("/readyz", reads().to(ready))
             .configure(faults)
             .default_service(web::to(not_found))
             // Held by the worker's service, so that its end is the end of this.

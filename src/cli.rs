@@ -3,6 +3,8 @@
 
 mod examples;
 mod links;
+mod refusal;
+mod values;
 
 use std::{
     borrow::Cow,
@@ -10,11 +12,9 @@ use std::{
     ffi::{OsStr, OsString},
 };
 
-use clap::{
-    CommandFactory, FromArgMatches, Parser, Subcommand,
-    builder::Resettable,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
+
+use tracing::Level;
 
 use crate::{
     config::{Accounts, Backup, Chat, Check, Gateway, Healthcheck, Presence, Seed, Serve},
@@ -87,9 +87,13 @@ pub fn read(
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Command, Error> {
     let args = with_command(args.collect());
-    let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| value.is_empty());
+    let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| values::is_empty(value));
     let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
-    let matches = definition(&empty).try_get_matches_from(args).map_err(explained)?;
+    let (args, hidden) = values::tidied(&Cli::command(), args, &set);
+    let command = args.get(1).map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
+    let explained = |error| refusal::explained(error, &command);
+    let unread: Vec<OsString> = empty.iter().chain(&hidden).cloned().collect();
+    let matches = definition(&unread).try_get_matches_from(args).map_err(explained)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;
     if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_), .. }) {
         refuse_split(&set)?;
@@ -98,7 +102,7 @@ pub fn read(
     let without_effect = without_effect(&set, &empty);
     match &mut cli.command {
         Command::Doctor { environment, .. } => *environment = Environment::new(without_effect, &set),
-        _ => without_effect.iter().for_each(|text| telemetry::say(&format!("warning: {text}"))),
+        _ => without_effect.iter().for_each(|text| telemetry::say(Level::WARN, &format!("warning: {text}"))),
     }
     match &cli.command {
         Command::Serve(config) => config.check(),
@@ -115,6 +119,25 @@ pub fn read(
     }
     .map_err(Error::Config)?;
     Ok(cli.command)
+}
+
+/// Whether `args` or `variables` ask for log lines in JSON. What is wrong with the rest of them is logged in that form, too.
+pub fn wants_json(
+    args: impl Iterator<Item = OsString>,
+    mut variables: impl Iterator<Item = (OsString, OsString)>,
+) -> bool {
+    let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
+    let next = |at: usize| args.get(at + 1).map(String::as_str);
+    let flag = args.iter().enumerate().find_map(|(at, arg)| match arg.as_str() {
+        "--log-format" => next(at),
+        arg => arg.strip_prefix("--log-format="),
+    });
+    match flag {
+        Some(format) => format.trim() == "json",
+        None => variables.any(|(name, value)| {
+            name == "GODZILLA_LOG_FORMAT" && value.to_str().is_some_and(|format| format.trim() == "json")
+        }),
+    }
 }
 
 /// The command line as clap knows it: help never shows what a variable holds, nor flags that `serve` has no use for. The variables in
@@ -222,62 +245,6 @@ fn variables() -> BTreeSet<OsString> {
     let cli = Cli::command();
     let args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
     args.filter_map(|arg| arg.get_env().map(OsStr::to_owned)).collect()
-}
-
-/// clap's error in words that never repeat a value.
-fn explained(error: clap::Error) -> Error {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return Error::Help(error.render().to_string());
-    }
-    let key = text(&error, ContextKind::InvalidArg).map(key_of).unwrap_or_default();
-    let reason = std::error::Error::source(&error).map(ToString::to_string);
-    Error::Config(match (error.kind(), reason) {
-        (ErrorKind::UnknownArgument, _) if key.starts_with('-') => {
-            format!("unknown flag {key}; see `godzilla serve --help`")
-        }
-        (ErrorKind::UnknownArgument | ErrorKind::MissingSubcommand, _) => {
-            "unexpected argument; see `godzilla --help`".to_owned()
-        }
-        (ErrorKind::InvalidSubcommand, _) => "unknown command; see `godzilla --help`".to_owned(),
-        (ErrorKind::ArgumentConflict, _) => format!("{key} is given twice"),
-        (ErrorKind::ValueValidation, Some(reason)) => {
-            format!("the value of {} is refused: {}", with_variable(&key), expectation(&reason))
-        }
-        _ => format!("the value of {} is missing or not one of those allowed", with_variable(&key)),
-    })
-}
-
-fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
-    match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
-/// The flag of clap's `--flag <VALUE>` or of a user's `--flag=secret`.
-fn key_of(arg: &str) -> String {
-    arg.split(['=', ' ']).next().unwrap_or_default().to_owned()
-}
-
-/// The flag together with its variable, since either may have carried the value.
-fn with_variable(key: &str) -> String {
-    let cli = Cli::command();
-    let long = key.trim_start_matches('-');
-    let mut args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
-    let variable = args.find(|arg| arg.get_long() == Some(long)).and_then(|arg| arg.get_env());
-    match variable {
-        Some(variable) => format!("{key} ({})", variable.display()),
-        None => key.to_owned(),
-    }
-}
-
-/// What a parser expected, without the value that some of std's and clap's parsers quote at the front.
-fn expectation(reason: &str) -> String {
-    match reason.rsplit_once(" is not in ") {
-        Some((_, range)) => format!("expected {range}"),
-        None if reason.contains(['`', '\'', '"']) => "it cannot be read".to_owned(),
-        None => reason.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub struct Serve {
     #[command(flatten, next_help_heading = "Accounts")]
     pub accounts: accounts::Config,
     /// Where the presence service listens (gRPC, plain text: it stays on a loopback address)
-    #[arg(long, env = "GODZILLA_PRESENCE_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    #[arg(long, env = "GODZILLA_PRESENCE_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051",
+          value_parser = proto::address::listen)]
     #[arg(help_heading = "Presence")]
     pub presence_listen: SocketAddr,
     // Who is here.
@@ -79,7 +80,8 @@ pub struct Gateway {
 #[derive(Debug, Clone, Args)]
 pub struct Accounts {
     /// Where the service listens (plain HTTP, for the gateway: a private network only)
-    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8081")]
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8081",
+          value_parser = proto::address::listen)]
     #[arg(help_heading = "Accounts")]
     pub listen: SocketAddr,
     // Who people are.
@@ -109,7 +111,8 @@ pub struct Accounts {
 #[derive(Debug, Clone, Args)]
 pub struct Presence {
     /// Where the service listens (gRPC, plain text, and whoever reaches it can say who is online: a private network only)
-    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051",
+          value_parser = proto::address::listen)]
     #[arg(help_heading = "Presence")]
     pub listen: SocketAddr,
     // Who is here.
@@ -173,7 +176,8 @@ pub struct Check {
 #[derive(Debug, Clone, Args)]
 pub struct Healthcheck {
     /// The server's admin address
-    #[arg(long, env = "GODZILLA_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:9100")]
+    #[arg(long, env = "GODZILLA_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:9100",
+          value_parser = proto::address::listen)]
     pub admin_listen: SocketAddr,
 }
 

@@ -4,6 +4,7 @@
 //! What `actix_web::HttpServer` does, by hand, because that takes plain TCP connections only and reads ahead what pipelines bring.
 
 mod connections;
+mod greeting;
 mod head_by_head;
 mod offers;
 mod unfinished;
@@ -36,7 +37,11 @@ use futures_util::FutureExt;
 use gateway::{Hangup, Network};
 use proto::Refusal;
 
-use self::{connections::Connections, head_by_head::HeadByHead};
+use self::{
+    connections::Connections,
+    greeting::{Foreign, Greeting},
+    head_by_head::HeadByHead,
+};
 use crate::{descriptors, heartbeat, supervision};
 
 /// How long a connection between two roles may stay open between two requests. The gateway closes its own sooner.
@@ -112,11 +117,15 @@ where
         let alive = Arc::new(supervision::Part::new("http worker"));
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
-        let application = apply_fn_factory(application, |request, application: &_| {
-            guarded(begin(|| {
-                supervision::fault!("http request");
-                Service::call(application, request)
-            }))
+        let application = apply_fn_factory(application, |request: Request, application: &_| {
+            let begun = match Foreign::of(&request) {
+                Some(foreign) => Err(foreign.refuse(&request)),
+                None => Ok(begin(|| {
+                    supervision::fault!("http request");
+                    Service::call(application, request)
+                })),
+            };
+            async move { guarded(begun?).await }
         });
         let application = application.map_err(|error| error.error_response());
         let http = HttpService::build()
@@ -129,9 +138,9 @@ where
             .client_disconnect_timeout(DISCONNECT)
             .h1_allow_half_closed(settings.half_closed)
             .local_addr(address)
-            .on_connect_ext(move |io: &HeadByHead<TcpStream>, extensions| {
+            .on_connect_ext(move |io: &HeadByHead<Greeting<TcpStream>>, extensions| {
                 extensions.insert::<Hangup>(io.hangup());
-                (settings.on_connect)(io.get_ref(), extensions);
+                (settings.on_connect)(io.get_ref().get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
         let connections = connections.clone();
@@ -141,7 +150,7 @@ where
             // One that is gone already shows in what is read.
             let _ = io.set_nodelay(true);
             let peer = io.peer_addr().ok();
-            let io = HeadByHead::new(io, settings.head);
+            let io = HeadByHead::new(Greeting::new(io), settings.head);
             let io = match &connections {
                 None => Ok(io),
                 Some(connections) => match connections.admit(peer, io.hangup().open()) {

@@ -35,11 +35,13 @@ use std::{
 use cli::Command;
 use error::Error;
 use limits::Needs;
+use tracing::Level;
 
 fn main() -> ExitCode {
+    telemetry::prefer_json(cli::wants_json(std::env::args_os(), std::env::vars_os()));
     if let Err(error) = shutdown::ignore().and_then(|()| telemetry::start()) {
         // There is no thread for the log, so this thread writes the line itself. An error of that cannot be reported.
-        _ = writeln!(io::stderr(), "godzilla: {}", limits::no_thread(&error));
+        _ = write!(io::stderr(), "{}", telemetry::line(Level::ERROR, &limits::no_thread(&error).to_string()));
         return ExitCode::FAILURE;
     }
     // The panic hook has reported a panic.
@@ -59,7 +61,7 @@ fn status() -> u8 {
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            telemetry::say(&error.to_string());
+            telemetry::say(Level::ERROR, &error.to_string());
             error.exit_code()
         }
     }
@@ -76,12 +78,12 @@ fn prepared(command: Command) -> Result<Command, Error> {
         _ => {}
     }
     if let Err(error) = memory::give_back() {
-        telemetry::say(&format!("freed memory is kept: {error}"));
+        telemetry::say(Level::WARN, &format!("freed memory is kept: {error}"));
     }
-    if std::env::var_os("NOTIFY_SOCKET").is_some()
+    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|address| !address.is_empty())
         && let Err(error) = systemd::start()
     {
-        telemetry::say(&format!("systemd cannot be notified: {error}"));
+        telemetry::say(Level::WARN, &format!("systemd cannot be notified: {error}"));
     }
     Ok(command)
 }

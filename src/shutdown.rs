@@ -18,6 +18,8 @@ use futures_util::future::select_all;
 use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use tracing::Level;
+
 use crate::{error::Error, supervision, telemetry};
 
 /// How long a drain may take before the process ends without it. Orchestrators usually wait 30 s.
@@ -97,7 +99,7 @@ pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     let wait = move || {
         if has_ended.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!(waited = ?REST, "ending without waiting for blocking calls");
-            text.iter().for_each(|text| telemetry::say(text));
+            text.iter().for_each(|text| telemetry::say(Level::ERROR, text));
             telemetry::exit(status.into());
         }
     };

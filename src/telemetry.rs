@@ -9,12 +9,13 @@ use std::{
     io::{self, IsTerminal, Write},
     panic::PanicHookInfo,
     str::FromStr,
-    time::Duration,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime},
 };
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing::field;
+use tracing::{Level, field};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::seldom::Seldom;
@@ -64,6 +65,8 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, NotAFilter> {
         let levels = ["error", "warn", "info", "debug", "trace", "off"];
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let text = &parts.collect::<Vec<_>>().join(",");
         let plain = |part: &str| levels.contains(&part.rsplit('=').next().unwrap_or_default());
         let good = text.split(',').all(plain) && EnvFilter::try_new(text).is_ok();
         if good { Ok(Self(text.to_owned())) } else { Err(NotAFilter) }
@@ -75,6 +78,9 @@ const FLUSH: Duration = Duration::from_millis(500);
 
 /// Metric of log lines that were not written, by reason. The reason `rate` is counted in [`seldom`].
 pub const LEFT_OUT: &str = "godzilla_log_lines_left_out_total";
+
+/// Whether lines outside of [`logs`] are objects of JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Whether the panic hook runs on this thread.
@@ -108,9 +114,26 @@ pub fn start() -> io::Result<()> {
     sink::start()
 }
 
+/// Sets the form of the lines that are written before or after [`logs`].
+pub fn prefer_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+}
+
 /// Writes `text` as a line of its own, for what must be said before or after [`logs`].
-pub fn say(text: &str) {
-    sink::SINK.push(format!("godzilla: {text}\n").as_bytes());
+pub fn say(level: Level, text: &str) {
+    sink::SINK.push(line(level, text).as_bytes());
+}
+
+/// A line outside of [`logs`], in the form that was asked for.
+pub fn line(level: Level, text: &str) -> String {
+    if !JSON.load(Ordering::Relaxed) {
+        return format!("godzilla: {text}\n");
+    }
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let fields = serde_json::json!({
+        "timestamp": timestamp, "level": level.as_str(), "message": text, "target": "godzilla",
+    });
+    format!("{fields}\n")
 }
 
 /// Waits until what was logged is written, at most half a second: standard error may accept nothing.
@@ -153,7 +176,7 @@ fn report(panic: &PanicHookInfo<'_>) {
         let place = panic.location().map(field::display);
         tracing::error!(place, reason = panic.payload_as_str(), "a task panicked");
     } else {
-        sink::SINK.try_push(format!("godzilla: {panic}\n").as_bytes());
+        sink::SINK.try_push(line(Level::ERROR, &panic.to_string()).as_bytes());
     }
     supervision::note_foreign_thread();
     IN_HOOK.set(false);

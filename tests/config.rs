@@ -11,6 +11,9 @@ use crate::stage::program;
 /// A value that must never be seen again.
 const SECRET: &str = "hunter2";
 
+/// Names and values of environment variables.
+type Variables = &'static [(&'static str, &'static str)];
+
 /// Runs the program to its end, which has to be soon.
 pub fn runs(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = program();
@@ -98,6 +101,75 @@ fn unsafe_configuration_is_refused_by_its_flag() {
         let said = refusal(&["serve", flag, value], &[]);
         assert!(said.contains(flag), "{flag} {value}: {said}");
     }
+}
+
+#[test]
+fn white_space_and_empty_elements_around_values_are_no_part_of_them() {
+    // What charts and files make of values, all at once: every variable with its default, and more where the default is nothing.
+    let help = text(&runs(&["serve", "--help"], &[]));
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for paragraph in help.split("\n      --").skip(1) {
+        let between = |start: &str| {
+            Some(paragraph.split_once(start)?.1.split_once(']')?.0.trim_end_matches('=').to_owned())
+        };
+        if let (Some(variable), Some(default)) = (between("[env: "), between("[default: ")) {
+            let default = if variable.contains("LISTEN") { "127.0.0.1:0".to_owned() } else { default };
+            variables.push((variable, format!(" {default}\r\n")));
+        }
+    }
+    assert!(variables.len() > 30, "{variables:?}");
+    let more = [
+        ("GODZILLA_ALLOW_ORIGIN", " https://a.example,\n https://b.example , ,\n"),
+        ("GODZILLA_TRUSTED_PROXY", "10.0.0.7, 10.1.0.0/16,\n"),
+        ("GODZILLA_COOKIE_SECURE", "true\n"),
+        ("GODZILLA_ALLOW_TOKEN_CLIENTS", " false\n"),
+        ("GODZILLA_PRESENCE_URL", " \n"),
+    ];
+    let all: Vec<_> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(more).collect();
+    for (name, value) in &all {
+        let output = runs(&["doctor"], &[(name, value)]);
+        assert_ne!(output.status.code(), Some(2), "{name}={value:?}: {}", text(&output));
+    }
+    let flags = [
+        ["--trusted-proxy", "10.0.0.7, 10.0.0.8,"],
+        ["--allow-origin", "https://a.example, "],
+        ["--log", "info, chat=debug"],
+    ];
+    for flag in flags {
+        let output = runs(&["doctor", "serve", flag[0], flag[1]], &[]);
+        assert_ne!(output.status.code(), Some(2), "{flag:?}: {}", text(&output));
+    }
+    // A flag counts more than its variable, as without white space.
+    let said = refusal(&["doctor", "--login-rate=0"], &[("GODZILLA_LOGIN_RATE", "5\n")]);
+    assert!(said.contains("--login-rate"), "{said}");
+}
+
+#[test]
+fn the_reason_of_an_end_has_the_form_of_the_log() {
+    let fatal: [(&[&str], Variables); 5] = [
+        (&["serve", "--log-format", "json", "--listen", "x"], &[]),
+        (&["serve", "--log-format=json", "--no-such-flag"], &[]),
+        (&["presence"], &[("GODZILLA_LOG_FORMAT", "json"), ("GODZILLA_LISTEN", "x")]),
+        (&["gateway"], &[("GODZILLA_LOG_FORMAT", "json\n")]),
+        (
+            &["serve", "--data-dir", "/dev/null/x", "--presence-listen", "127.0.0.1:0"],
+            &[("GODZILLA_LOG_FORMAT", "json")],
+        ),
+    ];
+    for (arguments, variables) in fatal {
+        let output = runs(arguments, variables);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines: Vec<serde_json::Value> = said
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {said}")))
+            .collect();
+        let last = lines.last().unwrap_or_else(|| panic!("{arguments:?}: nothing"));
+        assert!(!output.status.success() && last["level"] == "ERROR", "{arguments:?}: {said}");
+        assert!(last["message"].is_string() && last["timestamp"].is_string(), "{arguments:?}: {said}");
+    }
+    let said = refusal(&["serve", "--listen", "x"], &[]);
+    assert!(said.starts_with("godzilla: "), "{said}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod deaf_log;
 mod deployed;
 mod doctor;
 mod durability;
+mod edges;
 mod frames;
 mod identity;
 mod interop;

@@ -1,5 +1,7 @@
 //! Starting, stopping and watching the program as those who run it do.
 
+use std::net::Ipv4Addr;
+
 use crate::{
     config::{runs, text},
     stage::{Request, Stage},
@@ -75,4 +77,33 @@ async fn seed_fills_an_empty_store_with_people_who_chat_and_touches_no_other() {
     assert!(!again.status.success() && text(&again).contains("nothing was changed"), "{}", text(&again));
     stage.server.restart().await;
     assert_eq!(alice.reads_all("lobby").await.len(), before.len() + 1);
+}
+
+#[tokio::test]
+async fn a_clean_stop_is_no_reason_to_warn() {
+    let mut stage = Stage::opens().await;
+    let _alice = stage.enters("alice").await;
+    stage.server.is_asked_to_stop().await;
+    let log = stage.server.log();
+    let (_, stop) = log.split_once("draining").expect("the log says that it stops");
+    let warnings: Vec<_> =
+        stop.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+}
+
+#[tokio::test]
+async fn a_load_balancer_with_a_public_address_that_is_not_trusted_is_named_once() {
+    let stage = Stage::opens_with(&["--trusted-proxy", "127.0.0.1"]).await;
+    for client in 1..=40 {
+        let chain = format!("198.51.100.{client}, 203.0.113.80");
+        let request = Request::get("/user/me").header("X-Forwarded-For", &chain);
+        request.send(Ipv4Addr::LOCALHOST, stage.server.address).await.expect_refusal(401);
+        // A client that names one address before itself is none.
+        let forged = Request::get("/user/me").header("X-Forwarded-For", "1.1.1.1, 203.0.113.9");
+        forged.send(Ipv4Addr::LOCALHOST, stage.server.address).await.expect_refusal(401);
+    }
+    stage.server.has_logged("203.0.113.80 names clients of its own").await;
+    let log = stage.server.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("names clients of its own")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("--trusted-proxy"), "{lines:#?}");
 }

@@ -6,6 +6,7 @@ mod connections;
 mod contract;
 mod credentials;
 mod durability;
+mod edges;
 mod faults;
 mod frames;
 mod identity;

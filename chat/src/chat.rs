@@ -87,6 +87,8 @@ impl Chat {
     /// sockets. With a store that does not answer this takes as long as posts may wait, some ten seconds.
     pub async fn drain(&self) {
         self.inner.draining.store(true, Ordering::Release);
+        // In `serve` the service ends with its chat.
+        self.inner.presence.expect_end();
         if self.inner.rooms.send(SettleAll).await.is_err() {
             tracing::debug!("rooms ended before they were drained");
         }

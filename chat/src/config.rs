@@ -124,9 +124,9 @@ pub fn host() -> String {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(0) => Err("expected at least 1".to_owned()),
         Ok(number) => Ok(number),
-        Err(_) => Err("is not a whole number".to_owned()),
+        Err(_) => Err("expected a whole number".to_owned()),
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, limit: usize) -> Resul
         Method::DELETE if length > EMPTY => Err(Error::UnexpectedBody),
         Method::DELETE => Ok(Body::Doubtful),
         Method::POST | Method::PUT | Method::PATCH if length > limit => Err(Error::TooLarge),
+        Method::POST | Method::PUT | Method::PATCH if is_encoded(headers) => Err(Error::ContentEncoding),
         Method::POST | Method::PUT | Method::PATCH if is_json(headers) => Ok(Body::Allowed),
         Method::POST | Method::PUT | Method::PATCH if is_unknown => Ok(Body::Doubtful),
         Method::POST | Method::PUT | Method::PATCH => Err(Error::MediaType),
@@ -139,6 +140,14 @@ where
     };
     timeout(within, reading).await.map_err(|_| Error::BodyTimeout)??;
     Ok(body.freeze())
+}
+
+/// Whether the body is compressed. Nobody here takes it apart.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut codings = headers
+        .get_all(header::CONTENT_ENCODING)
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| !matches!(coding.trim_ascii(), b"" | b"identity"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -24,6 +24,9 @@ pub(crate) struct Client {
     pub(crate) proxied: bool,
     /// Why the address may be the wrong one.
     pub(crate) doubt: Option<Doubt>,
+    /// Whom the client names before itself, where the client may be a proxy that is not trusted: its address is public and stands
+    /// in a trusted proxy's chain. Any client can name one, a proxy names many.
+    pub(crate) names: Option<IpAddr>,
 }
 
 /// Why clients may be counted under an address that is not their own, or their scheme may be wrong.
@@ -37,7 +40,7 @@ pub(crate) enum Doubt {
     Unreadable(&'static str),
     /// Two headers name different clients.
     Contradiction(&'static str, &'static str),
-    /// The address is private, and names clients of its own: a proxy that is not trusted.
+    /// The address names clients of its own, and is private or names many: a proxy that is not trusted.
     Unlisted(IpAddr),
     /// The header of a CDN names another client than the proxies do.
     Cdn(&'static str),
@@ -51,8 +54,8 @@ struct Walk {
     /// The farthest address that is certain.
     address: IpAddr,
     end: End,
-    /// Whether the address names a client of its own.
-    forwards: bool,
+    /// The element before the address, where that is not trusted.
+    names: Option<Option<IpAddr>>,
 }
 
 /// Why a walk ended.
@@ -76,11 +79,18 @@ impl Client {
         let known = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let Some(proxy) = peer.filter(|peer| known(*peer)) else {
             let doubt = forwarded::is_present(headers).then_some(Doubt::Untrusted);
-            return Self { address: peer, https: Some(false), is_secure: false, proxied: false, doubt };
+            return Self {
+                address: peer,
+                https: Some(false),
+                is_secure: false,
+                proxied: false,
+                doubt,
+                names: None,
+            };
         };
-        let (address, doubt) = located(proxy, headers, known);
+        let (address, doubt, names) = located(proxy, headers, known);
         let (https, is_secure, odd) = scheme(headers);
-        Self { address: Some(address), https, is_secure, proxied: true, doubt: doubt.or(odd) }
+        Self { address: Some(address), https, is_secure, proxied: true, doubt: doubt.or(odd), names }
     }
 
     /// The address that limits count this client by, see [`proto::address`].
@@ -124,18 +134,25 @@ fn is_refused(name: &str) -> bool {
     is_forbidden_header(name) || canonical.starts_with("x-forwarded") || canonical == "forwarded"
 }
 
-/// The client's address, and why it may be wrong. Headers that name different clients cannot all come from the proxy: then the
+/// The client's address, why it may be wrong, and whom it names before itself. Headers that name different clients cannot all come from the proxy: then the
 /// proxy's own address counts, so that a client gains nothing by forging one.
-fn located(proxy: IpAddr, headers: &HeaderMap, known: impl Fn(IpAddr) -> bool) -> (IpAddr, Option<Doubt>) {
+fn located(
+    proxy: IpAddr,
+    headers: &HeaderMap,
+    known: impl Fn(IpAddr) -> bool,
+) -> (IpAddr, Option<Doubt>, Option<IpAddr>) {
     let walks: Vec<Walk> =
         forwarded::chains(headers).iter().map(|chain| Walk::along(chain, proxy, &known)).collect();
     let mut clients = walks.iter().filter(|walk| walk.end == End::Client);
     let Some(first) = clients.next() else {
         let Some(walk) = walks.iter().find(|walk| walk.end == End::Unreadable).or(walks.first()) else {
-            return (proxy, Some(Doubt::Absent));
+            return (proxy, Some(Doubt::Absent), None);
         };
-        let doubt = (walk.end == End::Unreadable).then_some(Doubt::Unreadable(walk.header));
-        return (walk.address, doubt);
+        let doubt = match walk.end {
+            End::Unreadable => Some(Doubt::Unreadable(walk.header)),
+            _ => cdn(walk.address, headers),
+        };
+        return (walk.address, doubt, None);
     };
     if let Some(nearest) = walks.first().filter(|walk| walk.end != End::Client) {
         // The header that counts most names no client, so the one that does may be the client's own.
@@ -143,17 +160,21 @@ fn located(proxy: IpAddr, headers: &HeaderMap, known: impl Fn(IpAddr) -> bool) -
             End::Unreadable => Doubt::Unreadable(nearest.header),
             _ => Doubt::Contradiction(nearest.header, first.header),
         };
-        return (proxy, Some(doubt));
+        return (proxy, Some(doubt), None);
     }
     if let Some(other) = clients.find(|walk| walk.address != first.address) {
-        return (proxy, Some(Doubt::Contradiction(first.header, other.header)));
+        return (proxy, Some(Doubt::Contradiction(first.header, other.header)), None);
     }
-    if first.forwards && is_private(first.address) {
-        return (first.address, Some(Doubt::Unlisted(first.address)));
+    if first.names.is_some() && is_private(first.address) {
+        return (first.address, Some(Doubt::Unlisted(first.address)), None);
     }
+    (first.address, cdn(first.address, headers), first.names.flatten())
+}
+
+/// The header of a CDN that names another client than this.
+fn cdn(client: IpAddr, headers: &HeaderMap) -> Option<Doubt> {
     let mut cdns = forwarded::of_cdns(headers);
-    let cdn = cdns.find(|(_, named)| *named != Some(first.address));
-    (first.address, cdn.map(|(header, _)| Doubt::Cdn(header)))
+    cdns.find(|(_, named)| *named != Some(client)).map(|(header, _)| Doubt::Cdn(header))
 }
 
 /// Whether TLS is used for certain, whether it probably is, and a header whose value is unknown.
@@ -184,7 +205,7 @@ fn is_private(address: IpAddr) -> bool {
 impl Walk {
     /// Follows the chain from its nearest hop on, over all that are trusted.
     fn along(chain: &Chain, proxy: IpAddr, known: impl Fn(IpAddr) -> bool) -> Self {
-        let mut walk = Self { header: chain.header, address: proxy, end: End::Trusted, forwards: false };
+        let mut walk = Self { header: chain.header, address: proxy, end: End::Trusted, names: None };
         for (index, hop) in chain.hops.iter().enumerate().rev() {
             let Some(address) = hop else {
                 walk.end = End::Unreadable;
@@ -192,7 +213,8 @@ impl Walk {
             };
             walk.address = *address;
             if !known(*address) {
-                (walk.end, walk.forwards) = (End::Client, index > 0);
+                walk.end = End::Client;
+                walk.names = index.checked_sub(1).map(|before| chain.hops[before]);
                 break;
             }
         }

@@ -11,7 +11,8 @@ use crate::{network::Network, origin::Origin};
 #[command(next_help_heading = "Gateway")]
 pub struct Config {
     /// Address for HTTP and Socket.IO; use 0.0.0.0:8080 to be reachable from other machines
-    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080",
+          value_parser = proto::address::listen)]
     pub listen: SocketAddr,
 
     /// Origin whose pages may connect besides our own, such as https://app.example.org or capacitor://localhost; repeat or

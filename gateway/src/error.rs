@@ -57,6 +57,9 @@ pub enum Error {
     /// 415: a body that is not JSON.
     #[error("the body must be application/json")]
     MediaType,
+    /// 415: a body that is compressed.
+    #[error("a compressed body is not accepted: send it without Content-Encoding")]
+    ContentEncoding,
     /// 429: too many logins; seconds to wait.
     #[error("Too Many Requests")]
     TooManyLogins(u64),
@@ -86,9 +89,6 @@ pub enum Error {
     /// 504: the service behind the gateway did not answer in time.
     #[error("Gateway Timeout")]
     Late,
-    /// 505: the client speaks HTTP/2 without asking.
-    #[error("this server speaks HTTP/1.1, not HTTP/2: a proxy must connect to it by HTTP/1.1")]
-    Version,
     /// 500: the connection has no address to count by (not a TCP socket).
     #[error("Internal Server Error")]
     NoAddress,
@@ -112,6 +112,7 @@ impl Error {
             Self::TooLarge => "too_large",
             Self::TargetTooLong => "target_too_long",
             Self::MediaType => "media_type",
+            Self::ContentEncoding => "content_encoding",
             Self::HeadTooLarge => "head_too_large",
             Self::TooManyLogins(_) => "too_many_logins",
             Self::TooManyUnnamed(_) => "too_many_unnamed",
@@ -121,7 +122,6 @@ impl Error {
             Self::Away => "away",
             Self::Unknown => "unknown",
             Self::Late => "late",
-            Self::Version => "version",
             Self::NoAddress => "no_address",
         }
     }
@@ -140,7 +140,7 @@ impl Error {
                 | Self::TargetTooLong
                 | Self::HeadTooLarge
                 | Self::MediaType
-                | Self::Version
+                | Self::ContentEncoding
                 | Self::Method("")
         )
     }
@@ -160,13 +160,12 @@ impl ResponseError for Error {
             Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyLogins(_) | Self::TooManyUnnamed(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Garbled => StatusCode::BAD_GATEWAY,
             Self::Sessions | Self::Crowded | Self::Away | Self::Unknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
-            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::NoAddress => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -38,11 +38,21 @@ struct Element {
 const FOR: &str = "x-forwarded-for";
 const FORWARDED: &str = "forwarded";
 const REAL_IP: &str = "x-real-ip";
+const CLOUDFRONT: &str = "cloudfront-viewer-address";
 const PORT: &str = "x-forwarded-port";
 
-/// Headers of CDNs that name the client. They are never used, because the CDN also writes `X-Forwarded-For`.
-const OF_CDNS: [&str; 6] = [
+/// Headers of CDNs and load balancers that name the client. They are never used: the same products also write `X-Forwarded-For`, and
+/// proxies that do not know them pass on what a client sends.
+const OF_CDNS: [&str; 14] = [
     "cf-connecting-ip",
+    CLOUDFRONT,
+    "x-envoy-external-address",
+    "x-cluster-client-ip",
+    "x-vercel-forwarded-for",
+    "x-nf-client-connection-ip",
+    "do-connecting-ip",
+    "incap-client-ip",
+    "ali-cdn-real-ip",
     "true-client-ip",
     "fastly-client-ip",
     "fly-client-ip",
@@ -92,7 +102,12 @@ pub(crate) fn chains(headers: &HeaderMap) -> Vec<Chain> {
 
 /// The client addresses that headers of CDNs name.
 pub(crate) fn of_cdns(headers: &HeaderMap) -> impl Iterator<Item = (&'static str, Option<IpAddr>)> {
-    let one = |name| elements(headers, name).next().map(|text| (name, text.and_then(address)));
+    // CloudFront writes a port behind an IPv6 address, too, without brackets.
+    let bare = |name, text| if name == CLOUDFRONT { without_port(text) } else { text };
+    let one = move |name| {
+        let text = elements(headers, name).next()?;
+        Some((name, text.and_then(|text| address(bare(name, text)))))
+    };
     OF_CDNS.into_iter().filter_map(one)
 }
 
@@ -141,6 +156,10 @@ fn address(text: &str) -> Option<IpAddr> {
     };
     let address: IpAddr = bare.split('%').next()?.parse().ok()?;
     Some(address.to_canonical())
+}
+
+fn without_port(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(address, _)| address)
 }
 
 /// A number, or a name that hides it (RFC 7239 §6.2).

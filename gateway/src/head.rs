@@ -18,8 +18,6 @@ const HEADERS: usize = 16_384;
 pub(crate) fn check_method(method: &Method) -> Result<(), Error> {
     match method.as_str() {
         "CONNECT" | "TRACE" => Err(Error::Method("")),
-        // How HTTP/2 begins; the binary's server makes a request of it.
-        "PRI" => Err(Error::Version),
         // A POST of HTTP/1.0 without a length, which the binary's server renames.
         "BODY" => Err(Error::NoLength),
         _ => Ok(()),

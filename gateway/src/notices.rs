@@ -6,7 +6,7 @@
 //! origins that are most frequent among them: pages repeat their origin, invented ones differ.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -22,6 +22,9 @@ const MOST: usize = 1_024;
 
 /// Subjects of one kind and one client address within [`PAUSE`].
 const OF_ONE: usize = 8;
+
+/// Different addresses that a proxy names within [`PAUSE`], at least. A client can name any, but has no reason to name many.
+const NAMED_BY_PROXY: usize = 8;
 
 /// Bytes of a subject at most, as clients may choose it.
 const LENGTH: usize = 120;
@@ -44,8 +47,13 @@ struct Noted {
     far: Subjects,
     /// Peers, by doubt.
     doubts: Subjects,
+    relays: Relays,
     left_out: LeftOut,
 }
+
+/// Whom public addresses that are not trusted have named before themselves in chains of trusted proxies, and since when.
+#[derive(Default)]
+struct Relays(HashMap<IpAddr, (Instant, HashSet<IpAddr>)>);
 
 /// When each subject of one kind was last logged, and for which client address.
 #[derive(Default)]
@@ -93,12 +101,20 @@ impl Notices {
     /// Logs that the addresses or schemes of the clients behind `peer` are not known.
     pub(crate) fn doubt(&self, peer: IpAddr, doubt: Doubt) {
         metrics::counter!("godzilla_client_doubts_total", "reason" => doubt.label()).increment(1);
-        let subject = format!("{} {peer}", doubt.label());
+        let subject = match doubt {
+            Doubt::Unlisted(hop) => format!("{} {hop}", doubt.label()),
+            _ => format!("{} {peer}", doubt.label()),
+        };
         if self.noted().doubts.admit(&subject, None, Instant::now()) != Verdict::Due {
             return;
         }
         let (cause, remedy) = explained(doubt);
         tracing::warn!(%peer, cause, remedy, "the address or scheme of clients is not certain");
+    }
+
+    /// Whether `hop`, which names this address before itself, is a proxy rather than a client.
+    pub(crate) fn is_relay(&self, hop: IpAddr, named: IpAddr) -> bool {
+        self.noted().relays.note(hop, named, Instant::now())
     }
 
     /// Logs how many warnings about origins were left out since the last call, if any.
@@ -144,6 +160,25 @@ impl Subjects {
         }
         self.0.insert(subject.to_owned(), (by, now));
         Verdict::Due
+    }
+}
+
+impl Relays {
+    /// Whether `hop` has named enough within [`PAUSE`].
+    fn note(&mut self, hop: IpAddr, named: IpAddr, now: Instant) -> bool {
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < PAUSE;
+        if self.0.get(&hop).is_none_or(|(since, _)| !is_recent(*since)) {
+            self.0.retain(|_, (since, _)| is_recent(*since));
+            if self.0.len() >= MOST {
+                return false;
+            }
+            self.0.insert(hop, (now, HashSet::new()));
+        }
+        let Some((_, all)) = self.0.get_mut(&hop) else { return false };
+        if all.len() < NAMED_BY_PROXY {
+            all.insert(named);
+        }
+        all.len() >= NAMED_BY_PROXY
     }
 }
 
@@ -217,6 +252,22 @@ mod tests {
         assert_eq!(subjects.admit("a", client(2), later), Verdict::Repeated);
         assert_eq!(subjects.admit("b", client(1), now), Verdict::Due);
         assert_eq!(subjects.admit("a", client(1), now + PAUSE), Verdict::Due);
+    }
+
+    #[test]
+    fn who_names_many_is_a_proxy_and_who_names_few_is_none() {
+        let (mut relays, now) = (Relays::default(), Instant::now());
+        let hop = |n: usize| client(n).unwrap();
+        let mut note = |by: usize, named: usize, at| relays.note(hop(by), hop(named), at);
+        for n in 0..100 {
+            assert!(!note(1, n % (NAMED_BY_PROXY - 1), now), "a client that forges a few");
+            assert_eq!(note(2, n, now), n + 1 >= NAMED_BY_PROXY, "{n}");
+        }
+        assert!(!note(2, 0, now + PAUSE), "a minute later it is open again");
+        for n in 0..2 * MOST {
+            note(1_000 + n, 1, now);
+        }
+        assert!(relays.0.len() <= MOST);
     }
 
     #[test]

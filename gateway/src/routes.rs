@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::Error;
+use crate::{error::Error, own};
 
 /// One path and what it takes.
 #[derive(Debug)]
@@ -59,8 +59,8 @@ static ROUTES: [Route; 13] = [
     route("GET, POST",          "/rooms/{room}/messages",       Chat,     User),
     route("GET",                "/presence/online",             Chat,     User),
     route("GET",                "/presence/typing",             Chat,     User),
-    route("GET, HEAD",          "/healthz",                     Own,      Anyone),
-    route("GET, HEAD",          "/",                            Own,      Anyone),
+    route(own::METHODS,         "/healthz",                     Own,      Anyone),
+    route(own::METHODS,         "/",                            Own,      Anyone),
     route("GET, POST",          SOCKETS,                        Sockets,  UserOrListed),
 ];
 

@@ -21,6 +21,9 @@ pub enum NameError {
     /// The username is empty, too long, or contains a character outside the allowed set.
     #[error("a username has 1 to {max} letters, digits, '_', '.' or '-'", max = Username::MAX)]
     Username,
+    /// The name is a relative segment of a URL path.
+    #[error("a name cannot be '.' or '..'")]
+    Dots,
     /// The name could be mistaken for a message of the system.
     #[error("this username is reserved")]
     Reserved,
@@ -77,17 +80,24 @@ fn is_username_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
-fn well_formed(text: &str, max: usize, allowed: impl Fn(u8) -> bool) -> bool {
-    // A URL path cannot contain `.` and `..` as segments.
-    (1..=max).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
+fn well_formed(
+    text: &str,
+    max: usize,
+    allowed: impl Fn(u8) -> bool,
+    otherwise: NameError,
+) -> Result<Arc<str>, NameError> {
+    match (1..=max).contains(&text.len()) && text.bytes().all(allowed) {
+        true if text == "." || text == ".." => Err(NameError::Dots),
+        true => Ok(text.into()),
+        false => Err(otherwise),
+    }
 }
 
 impl FromStr for Username {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let good = well_formed(text, Self::MAX, is_username_byte);
-        if good { Ok(Self(text.into())) } else { Err(NameError::Username) }
+        well_formed(text, Self::MAX, is_username_byte, NameError::Username).map(Self)
     }
 }
 
@@ -95,8 +105,8 @@ impl FromStr for RoomName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let good = well_formed(text, Self::MAX, |byte| is_username_byte(byte) || byte == b':');
-        if good { Ok(Self(text.into())) } else { Err(NameError::RoomName) }
+        let allowed = |byte| is_username_byte(byte) || byte == b':';
+        well_formed(text, Self::MAX, allowed, NameError::RoomName).map(Self)
     }
 }
 
@@ -157,7 +167,8 @@ mod tests {
             &too_long,
         ];
         for bad in bad {
-            assert_eq!(bad.parse::<Username>(), Err(NameError::Username), "{bad:?}");
+            let want = if matches!(bad, "." | "..") { NameError::Dots } else { NameError::Username };
+            assert_eq!(bad.parse::<Username>(), Err(want), "{bad:?}");
         }
     }
 
@@ -184,7 +195,8 @@ mod tests {
         }
         let too_long = "r".repeat(65);
         for bad in ["", ".", "..", "a b", "a/b", "a,b", "ü", &too_long] {
-            assert_eq!(bad.parse::<RoomName>(), Err(NameError::RoomName), "{bad:?}");
+            let want = if matches!(bad, "." | "..") { NameError::Dots } else { NameError::RoomName };
+            assert_eq!(bad.parse::<RoomName>(), Err(want), "{bad:?}");
         }
     }
 

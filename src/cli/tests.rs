@@ -133,3 +133,29 @@ fn a_gateway_takes_the_address_of_accounts_and_nothing_that_could_hide_a_secret(
     let Ok(Command::Gateway(config)) = ask(&["gateway"], &[]) else { panic!("not gateway") };
     assert!(config.accounts().unwrap_err().contains("--accounts-url"));
 }
+
+#[test]
+fn a_refusal_names_what_is_expected() {
+    let table: [(&[&str], &[&str]); 12] = [
+        (&["backup"], &["DIR is missing", "godzilla backup --help"]),
+        (&["serve", "--listen"], &["--listen (GODZILLA_LISTEN)", "missing"]),
+        (&["serve", "--listen", ":8080"], &["IP:PORT", "127.0.0.1:8080"]),
+        (&["serve", "--listen", "8080"], &["IP:PORT", "127.0.0.1:8080"]),
+        (&["serve", "--listen", "chat.example:8080"], &["IP:PORT", "127.0.0.1:8080"]),
+        (&["serve", "--admin-listen", "9100"], &["IP:PORT"]),
+        (&["presence", "--listen", "50051"], &["IP:PORT"]),
+        (&["serve", "--keep-alive", "75s"], &["whole number", "SECONDS", "75"]),
+        (&["serve", "--login-rate", "ten"], &["whole number", "PER_SECOND"]),
+        (&["serve", "--message-rate", "10.0"], &["whole number", "10"]),
+        (&["serve", "--body-limit", "99999999999999999999"], &["whole number", "65536"]),
+        (&["serve", "--ping-interval", "10"], &["10s"]),
+    ];
+    for (args, expected) in table {
+        let text = refusal(args, &[]);
+        for part in expected {
+            assert!(text.contains(part), "{args:?}: {part:?} is not in {text:?}");
+        }
+    }
+    let Ok(Command::Serve(config)) = ask(&["--listen", "localhost:9"], &[]) else { panic!("not serve") };
+    assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:9");
+}

@@ -11,7 +11,8 @@ use crate::{admin, telemetry};
 #[derive(Debug, Clone, Args)]
 pub struct Chat {
     /// Where the node listens (plain HTTP, for gateways: a private network only)
-    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:3000")]
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:3000",
+          value_parser = proto::address::listen)]
     #[arg(help_heading = "Chat")]
     pub listen: SocketAddr,
     /// Where gateways reach this node; the address it listens on when absent, with the host's name for 0.0.0.0

@@ -10,12 +10,6 @@
 
 use std::ops::Range;
 
-/// How a client begins that speaks HTTP/2 without asking.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
-
-/// What takes its place: a request that the library parses and the gateway refuses in words.
-const REFUSABLE: &[u8] = b"PRI / HTTP/1.0\r\n";
-
 /// A request of HTTP/1.0 whose body ends with its connection. The library refuses it without words.
 const UNBOUNDED: &[u8] = b"POST ";
 
@@ -29,10 +23,6 @@ const IGNORED: &[u8] = b"ignored";
 
 /// Takes the offers out of `head`, which is all of a request head. Other bytes, such as those of a body, are left alone.
 pub fn remove(head: &mut [u8]) {
-    if let Some(start) = head.get_mut(..PREFACE.len()).filter(|start| *start == PREFACE) {
-        start.copy_from_slice(REFUSABLE);
-        return;
-    }
     if is_unbounded(head) {
         head[..UNBOUNDED.len()].copy_from_slice(UNBOUNDED_REFUSABLE);
         return;
@@ -136,8 +126,6 @@ mod tests {
         {
             assert_eq!(removed(bounded), bounded);
         }
-        let preface = "PRI * HTTP/2.0\r\n\r\n";
-        assert_eq!(removed(preface), "PRI / HTTP/1.0\r\n\r\n");
     }
 
     #[test]

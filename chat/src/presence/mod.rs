@@ -10,7 +10,10 @@ mod stream;
 mod tests;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -87,6 +90,8 @@ struct Shared {
     /// There is something to report.
     changed: Notify,
     mirror: Mutex<Mirror>,
+    /// The service may end at any time from now on.
+    ends: AtomicBool,
 }
 
 /// Ends the client's task when nobody needs it any more.
@@ -113,6 +118,11 @@ impl Presence {
         let client = Arc::new(Client::new(url, node, Arc::clone(&shared), heard, patience)?);
         let task = tokio::spawn(supervision::restart("presence client", move || client.clone().run()));
         Ok(Self { shared, _task: Arc::new(Task(task.abort_handle())) })
+    }
+
+    /// The process ends: from now on the loss of the stream is not a warning.
+    pub(crate) fn expect_end(&self) {
+        self.shared.ends.store(true, Ordering::Relaxed);
     }
 
     /// `user` has one connection more on this node.

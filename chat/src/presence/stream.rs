@@ -2,7 +2,7 @@
 //! [`super::Presence::start`]; calls the service's `Report`.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -91,7 +91,7 @@ impl Client {
             };
             self.close();
             failures = failures.saturating_add(1);
-            complain(&lost, failures);
+            complain(&lost, failures, self.shared.ends.load(Ordering::Relaxed));
             if since.elapsed() >= self.patience.most_wait {
                 backoff.reset();
             }
@@ -217,10 +217,10 @@ impl Backoff {
     }
 }
 
-/// Says why the stream is lost: aloud the first time, quietly while it stays so.
-fn complain(lost: &Status, failures: u32) {
+/// Logs why the stream is lost: as a warning the first time, unless the process ends.
+fn complain(lost: &Status, failures: u32, ends: bool) {
     metrics::counter!("godzilla_presence_streams_lost_total").increment(1);
-    if failures == 1 {
+    if failures == 1 && !ends {
         tracing::warn!(code = ?lost.code(), reason = lost.message(), "presence stream is lost, trying again");
     } else {
         tracing::debug!(code = ?lost.code(), reason = lost.message(), failures, "presence is still away");

@@ -32,7 +32,7 @@ async fn handshake_errors_are_checked_in_the_order_of_the_reference_implementati
         (get(&format!("EIO=4&transport=x&sid={sid}")), unknown_transport),
         (get("EIO=4&transport=polling&sid=unknown"), UNKNOWN),
         (get("EIO=3&transport=polling&sid=__proto__"), UNKNOWN),
-        (get("EIO=4&transport=polling&sid="), UNKNOWN),
+        (get("EIO=4&transport=polling&sid[]=x"), UNKNOWN),
         (get("EIO=4&transport=polling&sid=%00"), UNKNOWN),
         (get(&format!("EIO=4&transport=polling&sid={}", "a".repeat(50_000))), UNKNOWN),
         (post("EIO=4&transport=polling&sid=unknown", "3"), UNKNOWN),

@@ -130,6 +130,54 @@ fn what_cannot_be_read_is_reported_and_never_a_guess() {
 }
 
 #[test]
+fn load_balancers_whose_address_is_public_are_noticed() {
+    use Doubt::Cdn;
+    let names = |sent: &[(&str, &str)]| of("10.0.0.1:1", sent).names.map(|named| named.to_string());
+    let relayed: [(&str, Sent, Option<&str>); 5] = [
+        (
+            "Google's load balancer",
+            &[("x-forwarded-for", "198.51.100.7, 203.0.113.80")],
+            Some("198.51.100.7"),
+        ),
+        (
+            "the same behind one of ours",
+            &[("x-forwarded-for", "198.51.100.7,203.0.113.80,10.0.0.2")],
+            Some("198.51.100.7"),
+        ),
+        ("Forwarded", &[("forwarded", "for=198.51.100.7, for=203.0.113.80")], Some("198.51.100.7")),
+        ("a client", &[("x-forwarded-for", "198.51.100.7")], None),
+        ("a client of ours", &[("x-forwarded-for", "198.51.100.7, 10.0.0.2")], None),
+    ];
+    for (what, sent, want) in relayed {
+        assert_eq!(names(sent).as_deref(), want, "{what}");
+    }
+    let cdns: [(Sent, Option<Doubt>); 7] = [
+        (
+            &[("x-forwarded-for", "130.176.1.1"), ("cloudfront-viewer-address", "198.51.100.7:443")],
+            Some(Cdn("cloudfront-viewer-address")),
+        ),
+        (
+            &[("x-forwarded-for", "10.0.0.3"), ("cloudfront-viewer-address", "198.51.100.7:443")],
+            Some(Cdn("cloudfront-viewer-address")),
+        ),
+        (&[("x-forwarded-for", "198.51.100.7"), ("cloudfront-viewer-address", "198.51.100.7:443")], None),
+        (&[("x-forwarded-for", "2001:db8::7"), ("cloudfront-viewer-address", "2001:db8::7:443")], None),
+        (
+            &[("x-forwarded-for", "203.0.113.80"), ("x-envoy-external-address", "198.51.100.7")],
+            Some(Cdn("x-envoy-external-address")),
+        ),
+        (
+            &[("x-forwarded-for", "203.0.113.80"), ("do-connecting-ip", "198.51.100.7")],
+            Some(Cdn("do-connecting-ip")),
+        ),
+        (&[("x-forwarded-for", "198.51.100.7"), ("x-envoy-external-address", "198.51.100.7")], None),
+    ];
+    for (sent, doubt) in cdns {
+        assert_eq!(located(sent).1, doubt, "{sent:?}");
+    }
+}
+
+#[test]
 fn of_a_chain_the_nearest_stranger_counts_whatever_it_claims_before_itself() {
     let address = |lines: &[&str]| {
         let sent: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();

@@ -10,7 +10,7 @@ use super::Entry;
 use crate::{
     Gateway,
     body::{self, Body},
-    client::{self, Client},
+    client::{self, Client, Doubt},
     error::Error,
     head,
     origin::{self, Allowed, Named, Need, Origin, Own, Source},
@@ -78,10 +78,11 @@ impl Gateway {
 
     /// Reports that clients may be counted under a wrong address. Health checks of proxies name no client.
     fn report(&self, request: &ServiceRequest, client: Client, route: &Route) {
-        let (Some(doubt), Some(peer)) = (client.doubt, request.peer_addr()) else { return };
-        if route.upstream != Upstream::Own {
-            self.notices.doubt(peer.ip().to_canonical(), doubt);
-        }
+        let Some(peer) = request.peer_addr().filter(|_| route.upstream != Upstream::Own) else { return };
+        let relay =
+            client.address.zip(client.names).filter(|(hop, named)| self.notices.is_relay(*hop, *named));
+        let doubt = client.doubt.or(relay.map(|(hop, _)| Doubt::Unlisted(hop)));
+        doubt.into_iter().for_each(|doubt| self.notices.doubt(peer.ip().to_canonical(), doubt));
     }
 
     /// Leaves in the request only what services may see, and keeps its client with it.

@@ -14,7 +14,7 @@ fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 
 /// The server's own origin for a client with this much certainty of its scheme.
 fn own(https: Option<bool>, proxied: bool, sent: &[(&'static str, &'static str)]) -> Own {
-    let client = Client { address: None, https, is_secure: false, proxied, doubt: None };
+    let client = Client { address: None, https, is_secure: false, proxied, doubt: None, names: None };
     Own::of(client, &Uri::from_static("/"), &headers(sent))
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn join(
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return incoming::refusal(answer).await;
     }
-    if !agrees(answer.headers(), &key) {
+    if !agrees(answer.headers(), &key, &offered(request)) {
         tracing::warn!("a node's answer to a WebSocket handshake makes no sense");
         return Err(Error::Garbled);
     }
@@ -93,14 +93,27 @@ async fn first(
 
 /// Whether a node's 101 belongs to the handshake with this key (RFC 6455 §4.1, the client's part), without anything that was
 /// not offered.
-fn agrees(answered: &HeaderMap, key: &[u8]) -> bool {
+fn agrees(answered: &HeaderMap, key: &[u8], offered: &[&str]) -> bool {
     let only = |name| {
         let mut all = answered.get_all(name).iter();
         all.next().filter(|_| all.next().is_none()).map(|value| value.as_bytes())
     };
     let accepted = only(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept == ws::hash_key(key));
     let upgraded = only(header::UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
-    accepted && upgraded && !answered.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
+    let chosen = answered.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut was_offered =
+        chosen.map(|chosen| chosen.to_str().is_ok_and(|chosen| offered.contains(&chosen.trim())));
+    accepted
+        && upgraded
+        && was_offered.next().unwrap_or(true)
+        && was_offered.next().is_none()
+        && !answered.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
+}
+
+/// The subprotocols that the client offers.
+fn offered(request: &HttpRequest) -> Vec<&str> {
+    let lines = request.headers().get_all(own::SEC_WEBSOCKET_PROTOCOL);
+    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim).collect()
 }
 
 /// The connection itself, what has come on it behind the answer, and the answer for the client.

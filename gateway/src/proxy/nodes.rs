@@ -90,7 +90,8 @@ impl Nodes {
 
 /// The session that these query parameters name. The id is random text and, behind a dot, its node.
 pub(super) fn session(pairs: &[(String, String)]) -> Session<'_> {
-    let mut ids = pairs.iter().filter(|(name, _)| name == "sid").map(|(_, sid)| sid);
+    // As in the reference, an empty id is none.
+    let mut ids = pairs.iter().filter(|(name, sid)| name == "sid" && !sid.is_empty()).map(|(_, sid)| sid);
     let (Some(sid), None) = (ids.next(), ids.next()) else { return Session::Unnamed };
     let random =
         |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
@@ -113,12 +114,11 @@ mod tests {
     fn a_session_is_on_the_node_that_its_id_ends_in() {
         let id = "0a".repeat(16);
         assert_eq!(session(&pairs(&format!("EIO=4&sid={id}.chat-1&t=x"))), Session::On("chat-1"));
-        for none in ["EIO=4", "", "sid=a.b&sid=a.c", "sid[]=a.b"] {
+        for none in ["EIO=4", "", "sid=", "sid=a.b&sid=a.c", "sid[]=a.b"] {
             assert_eq!(session(&pairs(none)), Session::Unnamed, "{none}");
         }
         let long = "a".repeat(64);
         let bad = [
-            "",
             "abc",
             "abc.",
             ".node",

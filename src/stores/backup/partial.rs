@@ -16,6 +16,7 @@ use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
 };
+use tracing::Level;
 
 use super::{super::FILES, failed, target::refused};
 use crate::{error::Error, shutdown, telemetry};
@@ -135,7 +136,7 @@ pub fn remove_at_signals() -> Result<(), Error> {
             let current = current().take();
             let path = current.iter().cycle().take(TRIES).find(|path| fs::remove_dir_all(path).is_ok());
             if current.is_some() && path.is_none() {
-                telemetry::say("the unfinished copy is not removed; the next backup removes it");
+                telemetry::say(Level::WARN, "the unfinished copy is not removed; the next backup removes it");
             }
             telemetry::exit(128 + number)
         })

@@ -83,6 +83,9 @@ impl Query {
             match name.as_str() {
                 "transport" => query.transport = Some(value),
                 "EIO" => query.version = Some(value),
+                // As in the reference implementation, an empty id is ignored. It does not override another id, because checks before this
+                // one look for any id.
+                "sid" if value.is_empty() => {}
                 "sid" => query.sid = Some(value),
                 // The request names a session in a form that matches no session. It must not open a new one.
                 array if array.starts_with("sid[") => query.sid = Some(String::new()),
@@ -185,8 +188,10 @@ mod tests {
             ("EIO=4&transport=webtransport", true, true, Err(TransportUnknown)),
             ("transport=a&EIO=4&transport=websocket", true, true, Ok(HandshakeRequest::Open(websocket))),
             ("EIO=4&transport=websocket&sid=__proto__", true, true, existing("__proto__", websocket, true)),
-            ("transport=polling&sid=", true, false, existing("", polling, false)),
+            ("EIO=4&transport=polling&sid=", true, false, Ok(HandshakeRequest::Open(polling))),
+            ("EIO=4&transport=polling&sid=", false, false, Err(BadMethod)),
             ("EIO=4&transport=polling&sid[]=x", true, false, existing("", polling, true)),
+            ("EIO=4&transport=polling&sid=x&sid=", true, false, existing("x", polling, true)),
             ("EIO=4&transport=websocket", false, true, Err(BadMethod)),
             ("EIO=4&transport=polling", false, false, Err(BadMethod)),
             ("EIO=4&transport=websocket", true, false, Err(BadRequest)),

@@ -133,7 +133,12 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
     {
         return Err(HandshakeError::BadRequest);
     }
-    ws::handshake(request).map_err(|_| HandshakeError::BadRequest)
+    let mut response = ws::handshake(request).map_err(|_| HandshakeError::BadRequest)?;
+    // Like Node's `ws`: browsers and other clients fail when they offer subprotocols and the server selects no subprotocol.
+    if let Some(first) = protocols(request).next() {
+        response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, first));
+    }
+    Ok(response)
 }
 
 /// The key must be sixteen bytes in base64. The library accepts anything.
@@ -142,17 +147,20 @@ fn has_good_key(request: &HttpRequest) -> bool {
     key.is_some_and(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
 }
 
-/// No subprotocols, or tokens separated by commas (RFC 6455 §11.3.4) within the length limit. The server
-/// does not select one.
+/// No subprotocols, or tokens separated by commas (RFC 6455 §11.3.4) within the length limit. Empty elements are ignored (RFC 9110
+/// §5.6.1).
 fn has_good_protocols(request: &HttpRequest) -> bool {
-    let is_token = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        !part.is_empty() && part.bytes().all(allowed)
-    };
-    request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).all(|value| {
-        let text = value.to_str().unwrap_or_default();
-        text.len() <= MAX_PROTOCOLS_LENGTH && text.split(',').all(|part| is_token(part.trim()))
-    })
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let mut lines = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    lines.all(|line| line.to_str().is_ok_and(|line| line.len() <= MAX_PROTOCOLS_LENGTH))
+        && protocols(request).all(|protocol| protocol.bytes().all(allowed))
+}
+
+/// The subprotocols offered by the client.
+fn protocols(request: &HttpRequest) -> impl Iterator<Item = &str> {
+    let lines = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let elements = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    elements.map(str::trim).filter(|protocol| !protocol.is_empty())
 }
 
 /// Reads the client's messages and forwards them to the session.

@@ -1,0 +1,103 @@
+//! What clap refuses, in words that name the flag, its variable and the expected form, and never the value. Called by [`super::read`].
+
+use clap::{
+    Arg, CommandFactory,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use super::Cli;
+use crate::error::Error;
+
+/// clap's error in words that never repeat a value.
+pub(super) fn explained(error: clap::Error, command: &str) -> Error {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Error::Help(error.render().to_string());
+    }
+    let key = text(&error, ContextKind::InvalidArg).map(key_of).unwrap_or_default();
+    let reason = std::error::Error::source(&error).map(ToString::to_string);
+    Error::Config(match (error.kind(), reason) {
+        (ErrorKind::UnknownArgument, _) if key.starts_with('-') => {
+            format!("unknown flag {key}; see `godzilla serve --help`")
+        }
+        (ErrorKind::UnknownArgument | ErrorKind::MissingSubcommand, _) => {
+            "unexpected argument; see `godzilla --help`".to_owned()
+        }
+        (ErrorKind::InvalidSubcommand, _) => "unknown command; see `godzilla --help`".to_owned(),
+        (ErrorKind::MissingRequiredArgument, _) => {
+            let missing = missing(&error).join(", ");
+            format!("{missing} is missing; see `godzilla {command} --help`")
+        }
+        (ErrorKind::ArgumentConflict, _) => format!("{key} is given twice"),
+        (ErrorKind::ValueValidation, Some(reason)) => {
+            format!(
+                "the value of {} is refused: {}",
+                with_variable(&key, command),
+                expectation(&reason, &key, command)
+            )
+        }
+        _ => format!("the value of {} is missing or not one of those allowed", with_variable(&key, command)),
+    })
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// The names of arguments that are missing, without the brackets of clap's usage.
+fn missing(error: &clap::Error) -> Vec<String> {
+    let bare = |name: &String| name.trim_matches(['<', '>', '[', ']']).to_owned();
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(names)) => names.iter().map(bare).collect(),
+        Some(ContextValue::String(name)) => vec![bare(name)],
+        _ => vec!["an argument".to_owned()],
+    }
+}
+
+/// The flag of clap's `--flag <VALUE>` or of a user's `--flag=secret`.
+fn key_of(arg: &str) -> String {
+    arg.split(['=', ' ']).next().unwrap_or_default().to_owned()
+}
+
+/// The flag together with its variable, since either may have carried the value.
+fn with_variable(key: &str, command: &str) -> String {
+    match argument(key, command).as_ref().and_then(Arg::get_env) {
+        Some(variable) => format!("{key} ({})", variable.display()),
+        None => key.to_owned(),
+    }
+}
+
+/// The flag of this name in this command, or else in any.
+fn argument(key: &str, command: &str) -> Option<Arg> {
+    let cli = Cli::command();
+    let long = key.trim_start_matches('-');
+    let own = cli.find_subcommand(command).into_iter();
+    let mut args = own.chain(cli.get_subcommands()).flat_map(clap::Command::get_arguments);
+    args.find(|arg| arg.get_long() == Some(long)).cloned()
+}
+
+/// What a parser expected, without the value that some of std's and clap's parsers quote at the front.
+fn expectation(reason: &str, key: &str, command: &str) -> String {
+    /// How std's parsers of numbers begin.
+    const NUMBERS: [&str; 4] =
+        ["invalid digit", "number too", "cannot parse integer", "expected a whole number"];
+    if NUMBERS.iter().any(|start| reason.starts_with(start)) {
+        return number(argument(key, command).as_ref());
+    }
+    match reason.rsplit_once(" is not in ") {
+        Some((_, range)) => format!("expected {range}"),
+        None if reason.contains(['`', '\'', '"']) => "it cannot be read".to_owned(),
+        None => reason.to_owned(),
+    }
+}
+
+/// The form of a number, with the unit and the default of its flag.
+fn number(arg: Option<&Arg>) -> String {
+    let unit = arg.and_then(Arg::get_value_names).and_then(|names| names.first());
+    let unit = unit.map_or(String::new(), |unit| format!(" ({unit})"));
+    let example = arg.and_then(|arg| arg.get_default_values().first()).and_then(|default| default.to_str());
+    let example = example.map_or(String::new(), |example| format!(", such as {example}"));
+    format!("expected a whole number without a unit{unit}{example}")
+}

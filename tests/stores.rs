@@ -545,8 +545,9 @@ async fn a_cold_copy_that_is_put_back_begins_a_new_history() {
         assert!(stage.server.is_asked_to_stop().await.success());
         run("rm -rf old && cp -a data old");
         stage.server.restart().await;
-        bob.person.gets("/user/me").await.expect(200);
-        let mut bob = returns(&bob.person, &bob.pid, bob.offset.clone()).await;
+        let mut person = bob.person.clone();
+        person.gets("/user/me").await.expect(200);
+        let mut bob = returns(&person, &bob.pid, bob.offset.clone()).await;
         let mut alice = alice.person.connects().await;
         alice.says("lost").await;
         bob.hears("lost").await;
@@ -554,8 +555,7 @@ async fn a_cold_copy_that_is_put_back_begins_a_new_history() {
         assert!(stage.server.is_asked_to_stop().await.success());
         run(restore);
         stage.server.restart().await;
-        bob.person.gets("/user/me").await.expect_refusal(401);
-        let mut person = bob.person.clone();
+        person.gets("/user/me").await.expect_refusal(401);
         person.logs_in().await;
         let back = returns(&person, &pid, offset).await;
         assert_ne!(back.pid, pid, "{restore}: a position of another history was accepted");

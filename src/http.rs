@@ -12,7 +12,7 @@ mod unfinished;
 use std::{
     any::Any,
     fmt, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -147,22 +147,38 @@ where
         fn_service(move |io: TcpStream| {
             let _ = &alive;
             supervision::fault!("http worker");
-            // One that is gone already shows in what is read.
-            let _ = io.set_nodelay(true);
-            let peer = io.peer_addr().ok();
-            let io = HeadByHead::new(Greeting::new(io), settings.head);
-            let io = match &connections {
-                None => Ok(io),
-                Some(connections) => match connections.admit(peer, io.hangup().open()) {
-                    Some(place) => Ok(io.at(place)),
-                    None => Err(DispatchError::DisconnectTimeout),
-                },
-            };
-            async move { Ok((io?, Protocol::Http1, peer)) }
+            let admitted = admit(io, settings.head, connections.as_ref());
+            async move { admitted }
         })
         .and_then(http)
     })?;
     Ok(builder.run())
+}
+
+/// A new connection with the parts that read it, and its peer.
+type Admitted = (HeadByHead<Greeting<TcpStream>>, Protocol, Option<SocketAddr>);
+
+/// Prepares a new connection.
+///
+/// # Errors
+/// When `connections` refuse it; the server then closes it.
+fn admit(
+    io: TcpStream,
+    head: Duration,
+    connections: Option<&Connections>,
+) -> Result<Admitted, DispatchError> {
+    // An error means that the connection is closed already, which the first read reports.
+    let _ = io.set_nodelay(true);
+    let peer = io.peer_addr().ok();
+    let io = HeadByHead::new(Greeting::new(io), head);
+    let io = match connections {
+        None => io,
+        Some(connections) => {
+            let place = connections.admit(peer, io.hangup().open());
+            io.at(place.ok_or(DispatchError::DisconnectTimeout)?)
+        }
+    };
+    Ok((io, Protocol::Http1, peer))
 }
 
 /// Begins a request; a panic meanwhile is kept for [`guarded`].

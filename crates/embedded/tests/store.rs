@@ -370,19 +370,21 @@ async fn a_failure_on_the_writers_thread_is_reported() {
     assert_eq!(*FAILED.lock().unwrap(), ["following-write", "doomed-write"]);
 }
 
-/// Keeps the writer of the store `stuck` between two batches while it is held.
-static BETWEEN: Mutex<()> = Mutex::new(());
+/// Keeps the writer of the store `stuck` between two batches until its sender is dropped.
+static BETWEEN: Mutex<Option<std::sync::mpsc::Receiver<()>>> = Mutex::new(None);
 
 #[tokio::test]
 async fn a_writer_that_takes_no_job_is_noticed_although_no_batch_is_under_way() {
     embedded::set_fault_hook(|thread| {
         if thread == "stuck-write between" {
-            drop(BETWEEN.lock().unwrap());
+            let released = BETWEEN.lock().unwrap().take();
+            assert!(released.is_none_or(|released| released.recv().is_err()));
         }
     });
     let directory = TempDir::new().unwrap();
     let db = Database::open(&directory.path().join("stuck.sqlite3"), Options::new(SCHEMA)).unwrap();
-    let held = BETWEEN.lock().unwrap();
+    let (held, released) = std::sync::mpsc::channel();
+    *BETWEEN.lock().unwrap() = Some(released);
     let waits = db.write(add("a"));
     let hangs = async {
         while db.obstacle().await.is_none() {

@@ -1,6 +1,8 @@
 //! The operator's own listener: `/metrics` for Prometheus, `/livez` and `/readyz` for orchestrators. Started by the roles;
 //! asks the stores whether they answer.
 
+mod inquiry;
+
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
@@ -27,6 +29,7 @@ use futures_util::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
+use self::inquiry::Inquiry;
 use crate::{descriptors, entropy, error::Error, heartbeat, http, limits, supervision, systemd, telemetry};
 
 /// Where operators ask.
@@ -51,9 +54,9 @@ pub fn unless(works: bool) -> Option<String> {
 /// Whether the process should be given work.
 pub struct Readiness {
     phase: AtomicU8,
-    probes: Mutex<Vec<(&'static str, Arc<Probe>)>>,
+    probes: Mutex<Vec<(&'static str, Inquiry)>>,
     /// Of parts without which the process does its work, worse.
-    degrading: Mutex<Vec<(&'static str, Arc<Probe>)>>,
+    degrading: Mutex<Vec<(&'static str, Inquiry)>>,
     /// What is wrong, and since when.
     since: Mutex<HashMap<String, SystemTime>>,
 }
@@ -64,9 +67,6 @@ const DRAINING: u8 = 2;
 
 /// How often it is looked at whether that has changed, for the log.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// How long a part may take to say that it works.
-const DEADLINE: Duration = Duration::from_secs(1);
 
 impl Readiness {
     /// Ready from [`Readiness::open`] on, while all `probes`, by the names of their parts, say so.
@@ -83,12 +83,12 @@ impl Readiness {
 
     /// One more part is to be asked.
     pub fn add(&self, part: &'static str, probe: Probe) {
-        lock(&self.probes).push((part, Arc::new(probe)));
+        lock(&self.probes).push((part, Inquiry::new(probe)));
     }
 
     /// One more part is to be asked, whose failure makes the process degraded and not unready.
     pub fn add_degrading(&self, part: &'static str, probe: Probe) {
-        lock(&self.degrading).push((part, Arc::new(probe)));
+        lock(&self.degrading).push((part, Inquiry::new(probe)));
     }
 
     /// Everything has been started.
@@ -133,13 +133,8 @@ impl Readiness {
     }
 
     /// What is wrong with these parts, and since when it was first asked for.
-    async fn ask(&self, probes: &[(&'static str, Arc<Probe>)]) -> Vec<String> {
-        let answers = probes.iter().map(async |(part, probe)| {
-            // A probe that panics has no answer either, and the panic hook has reported it.
-            let asked = AssertUnwindSafe(async { probe().await }).catch_unwind();
-            let answer = tokio::time::timeout(DEADLINE, asked).await;
-            (*part, answer.ok().and_then(Result::ok).unwrap_or_else(|| unless(false)))
-        });
+    async fn ask(&self, probes: &[(&'static str, Inquiry)]) -> Vec<String> {
+        let answers = probes.iter().map(async |(part, inquiry)| (*part, inquiry.ask().await));
         let answers = join_all(answers).await;
         let mut since = lock(&self.since);
         let mut broken = Vec::new();

@@ -1,0 +1,144 @@
+//! One readiness check that outlives its deadline. A driver often reports the cause of a failure later than a readiness request may
+//! wait. The check then goes on in the background, and later requests report its cause.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::timeout;
+
+use super::{Probe, unless};
+
+/// The time that a readiness request waits for a part.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// The time after which a check without an answer is abandoned and started again.
+const ABANDONED: Duration = Duration::from_secs(10);
+
+/// A check that runs, shared by the requests that wait for it.
+type Running = Shared<BoxFuture<'static, Option<String>>>;
+
+/// The check of one part. Cheap to clone; clones share the running check.
+#[derive(Clone)]
+pub(super) struct Inquiry {
+    probe: Arc<Probe>,
+    state: Arc<Mutex<State>>,
+    deadline: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<(Instant, Running)>,
+    /// The cause that the last late check reported.
+    late: Option<String>,
+}
+
+impl Inquiry {
+    /// A check by `probe`.
+    pub(super) fn new(probe: Probe) -> Self {
+        Self { probe: Arc::new(probe), state: Arc::default(), deadline: DEADLINE }
+    }
+
+    /// What is wrong with the part, if anything is. Returns within [`DEADLINE`].
+    pub(super) async fn ask(&self) -> Option<String> {
+        let (started, running) = self.run();
+        let is_late = started.elapsed() >= self.deadline;
+        let answer = timeout(self.deadline, running).await;
+        let mut state = self.state();
+        let Ok(answer) = answer else { return state.late.clone().or_else(|| unless(false)) };
+        state.running = None;
+        // A part that answers late works too slowly to be ready.
+        state.late = if is_late { answer.clone().or_else(|| unless(false)) } else { None };
+        state.late.clone().or(answer)
+    }
+
+    /// The running check; starts one if there is none.
+    fn run(&self) -> (Instant, Running) {
+        let mut state = self.state();
+        if let Some((started, running)) = &state.running
+            && started.elapsed() < ABANDONED
+        {
+            return (*started, running.clone());
+        }
+        let probe = self.probe.clone();
+        // A panic counts as no answer. The panic hook has reported it.
+        let check = AssertUnwindSafe(async move { probe().await }).catch_unwind();
+        let check = tokio::spawn(async { check.await.unwrap_or_else(|_| unless(false)) });
+        let check = check.map(|ended| ended.unwrap_or_else(|_| unless(false))).boxed().shared();
+        let running = (Instant::now(), check);
+        state.running = Some(running.clone());
+        running
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// The first requests get no cause; later ones get the cause of the late check, until a check is in time again.
+    #[tokio::test]
+    async fn a_cause_that_comes_late_is_reported() {
+        let slow = Arc::new(Mutex::new(Some("has no primary")));
+        let probe = {
+            let slow = slow.clone();
+            move || -> BoxFuture<'static, Option<String>> {
+                let cause = *slow.lock().unwrap();
+                Box::pin(async move {
+                    if let Some(cause) = cause {
+                        tokio::time::sleep(Duration::from_millis(250)).await;
+                        return Some(cause.to_owned());
+                    }
+                    None
+                })
+            }
+        };
+        let mut inquiry = Inquiry::new(Box::new(probe));
+        inquiry.deadline = Duration::from_millis(100);
+        assert_eq!(inquiry.ask().await.as_deref(), Some("does not answer"));
+        let mut answers = Vec::new();
+        while answers.last().is_none_or(|last| last != "has no primary") {
+            answers.push(inquiry.ask().await.expect("it is not ready"));
+            assert!(answers.len() < 10, "{answers:?}");
+        }
+        assert_eq!(inquiry.ask().await.as_deref(), Some("has no primary"), "while the next check runs");
+        *slow.lock().unwrap() = None;
+        for _ in 0..10 {
+            if inquiry.ask().await.is_none() {
+                return;
+            }
+        }
+        panic!("a part that works again is ready again");
+    }
+
+    #[tokio::test]
+    async fn requests_share_a_check() {
+        let (count, go) = (Arc::new(Mutex::new(0)), Arc::new(Notify::new()));
+        let probe = {
+            let (count, go) = (count.clone(), go.clone());
+            move || -> BoxFuture<'static, Option<String>> {
+                *count.lock().unwrap() += 1;
+                let go = go.clone();
+                Box::pin(async move {
+                    go.notified().await;
+                    None
+                })
+            }
+        };
+        let inquiry = Inquiry::new(Box::new(probe));
+        let release = async { go.notify_one() };
+        let (one, other, ()) = tokio::join!(inquiry.ask(), inquiry.ask(), release);
+        assert_eq!((one, other, *count.lock().unwrap()), (None, None, 1));
+    }
+}

@@ -46,7 +46,8 @@ async fn official_clients_come_in_every_way_and_come_back() {
 
 #[tokio::test]
 async fn official_clients_reconnect_after_a_login_and_stop_after_a_logout() {
-    with_official_clients("sessions.mjs").await;
+    // Seven tests log in within a second.
+    with_flagged_clients("sessions.mjs", &["--login-burst", "100"]).await;
 }
 
 #[tokio::test]

@@ -94,6 +94,19 @@ async fn every_role_names_the_cause_for_which_an_address_of_redis_is_no_use() {
     }
 }
 
+/// The driver reports these later than a readiness request waits.
+#[tokio::test]
+async fn roles_name_the_cause_for_which_an_address_of_mongodb_is_no_use() {
+    let (mongo, redis) = (Mongo::start().await, Redis::start());
+    let key = key_file();
+    let key = key.path().to_string_lossy();
+    let other = mongo.uri().replace("rs0", "other");
+    for name in ["accounts", "chat"] {
+        let role = Role::starts_on(name, &other, &redis.url(), &key).await;
+        role.says(name, 503, &["MongoDB has no member of the replica set that its address names"]).await;
+    }
+}
+
 #[tokio::test]
 async fn every_role_names_the_command_that_redis_refuses() {
     let (mongo, redis) = (Mongo::start().await, Redis::start());

@@ -109,7 +109,8 @@ impl Server {
                 return server;
             }
             let log = server.log();
-            assert!(log.to_lowercase().contains("in use"), "the server did not become ready:\n{log}");
+            let is_taken = log.to_lowercase().contains("in use") || log.contains("name the same port");
+            assert!(is_taken, "the server did not become ready:\n{log}");
             stores = server.stores.take();
         }
         panic!("five times in a row the ports were taken");

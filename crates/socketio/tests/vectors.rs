@@ -112,6 +112,10 @@ impl Vector {
         for expected in &self.expected {
             match expected.split_once(' ') {
                 Some(("without", header)) => assert_eq!(response.header(header), None, "{}", self.name),
+                Some(("sets", field)) => {
+                    let (header, value) = field.split_once(": ").unwrap();
+                    assert_eq!(response.header(header), Some(value), "{}", self.name);
+                }
                 Some((status, body)) => {
                     assert_eq!(response.short(), (status.parse().unwrap(), body), "{}", self.name);
                 }

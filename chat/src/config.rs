@@ -99,7 +99,7 @@ impl Config {
 const NODE_NAME: usize = 63;
 
 /// The name of a node on this host: the first label of the host's name, with dashes in place of all but letters and digits, at most
-/// [`NODE_NAME`] characters. The end of a longer label is replaced by a hash of it, because it often tells hosts apart.
+/// [`NODE_NAME`] characters. The end of a longer label is replaced by a hash of it, because it often distinguishes hosts.
 pub fn node_of(host: &str) -> String {
     let label = host.split('.').next().unwrap_or_default();
     let dash = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };

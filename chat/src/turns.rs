@@ -14,7 +14,7 @@ use crate::Error;
 /// One user has the `1 / SHARE` part of all turns.
 const SHARE: usize = 8;
 
-/// See the module.
+/// Turns at a limited resource, with a share for each user.
 pub struct Turns {
     all: Semaphore,
     share: usize,

@@ -11,7 +11,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use tokio::time::timeout;
+use tokio::{task::AbortHandle, time::timeout};
 
 use super::{Probe, unless};
 
@@ -22,7 +22,12 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const ABANDONED: Duration = Duration::from_secs(10);
 
 /// A check that runs, shared by the requests that wait for it.
-type Running = Shared<BoxFuture<'static, Option<String>>>;
+#[derive(Clone)]
+struct Running {
+    started: Instant,
+    answer: Shared<BoxFuture<'static, Option<String>>>,
+    task: AbortHandle,
+}
 
 /// The check of one part. Cheap to clone; clones share the running check.
 #[derive(Clone)]
@@ -34,7 +39,7 @@ pub(super) struct Inquiry {
 
 #[derive(Default)]
 struct State {
-    running: Option<(Instant, Running)>,
+    running: Option<Running>,
     /// The cause that the last late check reported.
     late: Option<String>,
 }
@@ -47,31 +52,33 @@ impl Inquiry {
 
     /// What is wrong with the part, if anything is. Returns within [`DEADLINE`].
     pub(super) async fn ask(&self) -> Option<String> {
-        let (started, running) = self.run();
+        let Running { started, answer, .. } = self.run();
         let is_late = started.elapsed() >= self.deadline;
-        let answer = timeout(self.deadline, running).await;
+        let answer = timeout(self.deadline, answer).await;
         let mut state = self.state();
         let Ok(answer) = answer else { return state.late.clone().or_else(|| unless(false)) };
-        state.running = None;
+        state.running.take_if(|running| running.started == started);
         // A part that answers late works too slowly to be ready.
         state.late = if is_late { answer.clone().or_else(|| unless(false)) } else { None };
         state.late.clone().or(answer)
     }
 
-    /// The running check; starts one if there is none.
-    fn run(&self) -> (Instant, Running) {
+    /// The running check; starts one if there is none. An abandoned check is cancelled, so there is at most one.
+    fn run(&self) -> Running {
         let mut state = self.state();
-        if let Some((started, running)) = &state.running
-            && started.elapsed() < ABANDONED
-        {
-            return (*started, running.clone());
+        if let Some(running) = &state.running {
+            if running.started.elapsed() < ABANDONED {
+                return running.clone();
+            }
+            running.task.abort();
         }
         let probe = self.probe.clone();
         // A panic counts as no answer. The panic hook has reported it.
         let check = AssertUnwindSafe(async move { probe().await }).catch_unwind();
         let check = tokio::spawn(async { check.await.unwrap_or_else(|_| unless(false)) });
-        let check = check.map(|ended| ended.unwrap_or_else(|_| unless(false))).boxed().shared();
-        let running = (Instant::now(), check);
+        let task = check.abort_handle();
+        let answer = check.map(|ended| ended.unwrap_or_else(|_| unless(false))).boxed().shared();
+        let running = Running { started: Instant::now(), answer, task };
         state.running = Some(running.clone());
         running
     }

@@ -48,7 +48,7 @@ const ANSWER: usize = 16 * 1024;
 /// What is asked for. Nobody is named, so a service that accepts the signature answers that there is no such page.
 const PATH: &str = "/healthz";
 
-/// See the module.
+/// Detects nodes that do not respond.
 #[derive(Default)]
 pub(super) struct Pulse {
     /// Whether each node is silent, by its address.

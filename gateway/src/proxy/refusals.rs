@@ -25,7 +25,7 @@ pub(super) enum Fault {
     Clock { ahead: i64, is_refused: bool },
 }
 
-/// See the module. By address.
+/// Refusals of this gateway's signatures, by the address of the service.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<HashMap<String, Fault>>);
 

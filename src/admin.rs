@@ -104,15 +104,15 @@ impl Readiness {
     }
 
     /// Why not ready, if not.
-    async fn obstacle(&self) -> Option<String> {
+    async fn not_ready_reason(&self) -> Option<String> {
         let phase = self.phase.load(Ordering::Relaxed);
         if phase == DRAINING {
             return Some("draining".to_owned());
         }
         let probes = lock(&self.probes).clone();
         let mut broken = self.ask(&probes).await;
-        broken.extend(descriptors::obstacle());
-        broken.extend(entropy::obstacle());
+        broken.extend(descriptors::not_ready_reason());
+        broken.extend(entropy::not_ready_reason());
         broken.extend(limits::thread_obstacle());
         broken.extend(supervision::ended().into_iter().map(|part| format!("{part} has ended")));
         match broken.is_empty() {
@@ -138,10 +138,10 @@ impl Readiness {
         let answers = join_all(answers).await;
         let mut since = lock(&self.since);
         let mut broken = Vec::new();
-        for (part, obstacle) in answers {
-            match obstacle {
+        for (part, not_ready_reason) in answers {
+            match not_ready_reason {
                 None => drop(since.remove(part)),
-                Some(obstacle) => {
+                Some(not_ready_reason) => {
                     let at = *since.entry(part.to_owned()).or_insert_with(SystemTime::now);
                     broken
                         .push(format!("{part} {obstacle} (since {})", humantime::format_rfc3339_seconds(at)));
@@ -164,12 +164,12 @@ async fn tell(readiness: Arc<Readiness>) {
         if readiness.phase.load(Ordering::Relaxed) == DRAINING {
             return;
         }
-        let obstacle = readiness.obstacle().await;
+        let not_ready_reason = readiness.not_ready_reason().await;
         let degradation = readiness.degradation().await;
-        let state = (obstacle, degradation);
+        let state = (not_ready_reason, degradation);
         if last.as_ref() != Some(&state) {
             match &state {
-                (Some(obstacle), _) => tracing::warn!(obstacle, "not ready"),
+                (Some(not_ready_reason), _) => tracing::warn!(not_ready_reason, "not ready"),
                 (None, Some(degradation)) => tracing::warn!(degradation, "ready, degraded"),
                 (None, None) => tracing::info!("ready"),
             }
@@ -227,25 +227,27 @@ async fn rendered(metrics: web::Data<PrometheusHandle>) -> HttpResponse {
 }
 
 async fn alive() -> HttpResponse {
-    answer(heartbeat::obstacle().await)
+    answer(heartbeat::not_ready_reason().await)
 }
 
 async fn ready(readiness: web::Data<Readiness>) -> HttpResponse {
-    match readiness.obstacle().await {
-        None => match (heartbeat::obstacle().await, readiness.degradation().await) {
+    match readiness.not_ready_reason().await {
+        None => match (heartbeat::not_ready_reason().await, readiness.degradation().await) {
             (None, Some(degradation)) => {
                 HttpResponse::Ok().json(serde_json::json!({"status": "degraded", "message": degradation}))
             }
-            (obstacle, _) => answer(obstacle),
+            (not_ready_reason, _) => answer(not_ready_reason),
         },
-        obstacle => answer(obstacle),
+        not_ready_reason => answer(not_ready_reason),
     }
 }
 
-fn answer(obstacle: Option<String>) -> HttpResponse {
-    match obstacle {
+fn answer(not_ready_reason: Option<String>) -> HttpResponse {
+    match not_ready_reason {
         None => HttpResponse::Ok().insert_header(ContentType::json()).body(r#"{"status":"ok"}"#),
-        Some(obstacle) => HttpResponse::ServiceUnavailable().json(Refusal::new(503, obstacle)),
+        Some(not_ready_reason) => {
+            HttpResponse::ServiceUnavailable().json(Refusal::new(503, not_ready_reason))
+        }
     }
 }
 
@@ -289,8 +291,8 @@ async fn not_found() -> HttpResponse {
 mod tests {
     use super::*;
 
-    fn probe(obstacle: Option<&'static str>) -> Probe {
-        Box::new(move || Box::pin(std::future::ready(obstacle.map(str::to_owned))))
+    fn probe(not_ready_reason: Option<&'static str>) -> Probe {
+        Box::new(move || Box::pin(std::future::ready(not_ready_reason.map(str::to_owned))))
     }
 
     fn hanging() -> Probe {
@@ -300,11 +302,11 @@ mod tests {
     #[tokio::test]
     async fn ready_is_who_has_all_parts_and_does_not_drain() {
         let readiness = Readiness::new(vec![("users", probe(None)), ("chat", probe(None))]);
-        assert_eq!(readiness.obstacle().await.as_deref(), Some("starting"));
+        assert_eq!(readiness.not_ready_reason().await.as_deref(), Some("starting"));
         readiness.open();
-        assert_eq!(readiness.obstacle().await, None);
+        assert_eq!(readiness.not_ready_reason().await, None);
         readiness.drain();
-        assert_eq!(readiness.obstacle().await.as_deref(), Some("draining"));
+        assert_eq!(readiness.not_ready_reason().await.as_deref(), Some("draining"));
     }
 
     fn panicking() -> Probe {
@@ -321,14 +323,18 @@ mod tests {
             ("chat", hanging()),
         ];
         let readiness = Readiness::new(parts);
-        let obstacle = readiness.obstacle().await.unwrap_or_default();
+        let not_ready_reason = readiness.not_ready_reason().await.unwrap_or_default();
         let parts: Vec<&str> =
-            obstacle.split("; ").map(|part| part.split(" (since 2").next().unwrap()).collect();
+            not_ready_reason.split("; ").map(|part| part.split(" (since 2").next().unwrap()).collect();
         let expected =
             ["users has no rest", "Redis does not answer", "MongoDB does not answer", "chat does not answer"];
         assert_eq!(parts, expected, "while it starts");
         readiness.open();
-        assert_eq!(readiness.obstacle().await, Some(obstacle), "the time is that of the first look");
+        assert_eq!(
+            readiness.not_ready_reason().await,
+            Some(not_ready_reason),
+            "the time is that of the first look"
+        );
     }
 
     #[tokio::test]
@@ -336,7 +342,7 @@ mod tests {
         let readiness = Readiness::new(vec![("users", probe(None))]);
         readiness.add_degrading("log", probe(Some("is slow")));
         readiness.open();
-        assert_eq!(readiness.obstacle().await, None);
+        assert_eq!(readiness.not_ready_reason().await, None);
         let degradation = readiness.degradation().await.unwrap_or_default();
         assert!(degradation.starts_with("log is slow (since 2"), "{degradation}");
     }

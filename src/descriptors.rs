@@ -57,7 +57,7 @@ fn shared_out(limit: u64, workers: usize, each: u64) -> usize {
 }
 
 /// Why no more clients can be taken, if so, in words.
-pub fn obstacle() -> Option<String> {
+pub fn not_ready_reason() -> Option<String> {
     let (open, limit) = (open()?, limit());
     let is_full = open >= limit.saturating_sub(reserved(limit));
     is_full.then(|| {

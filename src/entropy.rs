@@ -1,7 +1,7 @@
 //! Random bytes of the operating system: without them there are no ids, tokens and salts. Read by `/readyz` and the doctor.
 
 /// Why the operating system gives no random bytes, in words; none when it gives them.
-pub fn obstacle() -> Option<String> {
+pub fn not_ready_reason() -> Option<String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).err().map(|error| {
         format!(

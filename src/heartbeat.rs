@@ -96,7 +96,7 @@ pub fn start(alive: impl Fn() + Send + 'static) -> io::Result<()> {
 }
 
 /// What stands still, in words.
-pub async fn obstacle() -> Option<String> {
+pub async fn not_ready_reason() -> Option<String> {
     // Right after the process was stopped as a whole, the watching thread has not run yet.
     let since = Instant::now();
     while THREADS.watches_late(now()) {
@@ -127,9 +127,9 @@ impl Threads {
         let mut known = self.still.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_some() != still.is_some() {
             match &still {
-                Some(obstacle) => {
+                Some(not_ready_reason) => {
                     metrics::counter!("godzilla_thread_stalls_total").increment(1);
-                    tracing::error!(obstacle, "not alive");
+                    tracing::error!(not_ready_reason, "not alive");
                 }
                 None => tracing::warn!("all threads run again"),
             }

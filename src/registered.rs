@@ -10,7 +10,7 @@ use proto::Username;
 pub struct Registered<U>(pub Arc<U>);
 
 #[async_trait]
-impl<U: Users> chat::People for Registered<U> {
+impl<U: Users> chat::UserLookup for Registered<U> {
     async fn find(&self, name: &Username) -> Result<Option<Username>, chat::Error> {
         let found = self.0.find(&name.key()).await.map_err(|error| chat::Error::Store(error.to_string()))?;
         Ok(found.map(|user| user.username))

@@ -33,7 +33,7 @@ pub struct Stores {
     /// Who is logged in.
     pub sessions: Arc<SqliteSessions>,
     /// What people said.
-    pub chat: chat::Store,
+    pub chat: chat::SqliteStore,
 }
 
 /// The files, in an order in which each may refer to those before it.
@@ -67,7 +67,7 @@ impl Stores {
         let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
         let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, ages::now, ages::settled);
         let sessions = sessions.map_err(unusable(flag))?;
-        let chat = chat::Store::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
+        let chat = chat::SqliteStore::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
         let this = Self { users: Arc::new(users), sessions: Arc::new(sessions), chat };
         group::join(&this, accept_loss).map_err(unusable(flag))?;
         Ok(this)
@@ -83,8 +83,8 @@ impl Stores {
                 Box::new(move || {
                     let users = users.clone();
                     Box::pin(async move {
-                        let obstacle = users.obstacle().await;
-                        obstacle.map(str::to_owned).or(unless(users.find("").await.is_ok()))
+                        let not_ready_reason = users.not_ready_reason().await;
+                        not_ready_reason.map(str::to_owned).or(unless(users.find("").await.is_ok()))
                     })
                 }),
             ),
@@ -93,8 +93,10 @@ impl Stores {
                 Box::new(move || {
                     let (sessions, nobody) = (sessions.clone(), nobody.clone());
                     Box::pin(async move {
-                        let obstacle = sessions.obstacle().await;
-                        obstacle.map(str::to_owned).or(unless(sessions.is_live(&nobody).await.is_ok()))
+                        let not_ready_reason = sessions.not_ready_reason().await;
+                        not_ready_reason
+                            .map(str::to_owned)
+                            .or(unless(sessions.is_live(&nobody).await.is_ok()))
                     })
                 }),
             ),
@@ -103,8 +105,10 @@ impl Stores {
                 Box::new(move || {
                     let (chat, lobby) = (chat.clone(), RoomName::lobby());
                     Box::pin(async move {
-                        let obstacle = chat.obstacle().await;
-                        obstacle.map(str::to_owned).or(unless(chat.history().head(&lobby).await.is_ok()))
+                        let not_ready_reason = chat.not_ready_reason().await;
+                        not_ready_reason
+                            .map(str::to_owned)
+                            .or(unless(chat.history().head(&lobby).await.is_ok()))
                     })
                 }),
             ),

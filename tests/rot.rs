@@ -53,7 +53,7 @@ fn chat_file(directory: &Path) -> PathBuf {
 
 /// Rooms, members, messages, a departure and tickets.
 async fn makes_chat(directory: &Path) {
-    let store = chat::Store::open(&chat_file(directory)).expect("a store");
+    let store = chat::SqliteStore::open(&chat_file(directory)).expect("a store");
     let rooms = store.directory();
     let none = || Box::new(|| ());
     for (name, private, owner) in [("vault", true, "Alice"), ("salon", false, "bob")] {
@@ -92,7 +92,7 @@ async fn makes_chat(directory: &Path) {
 }
 
 async fn reads_chat(directory: &Path) -> Option<Answers> {
-    let store = chat::Store::open(&chat_file(directory)).ok()?;
+    let store = chat::SqliteStore::open(&chat_file(directory)).ok()?;
     let mut answers = Answers::default();
     answers.add("epoch", store.journal().epoch().await.map(Some));
     for name in ROOMS {
@@ -267,5 +267,5 @@ async fn a_flipped_bit_is_never_read_as_good_data_and_frees_no_name() {
     let reads = |at: PathBuf| async move { reads_sessions(&at).await };
     holds(whole.path(), "sessions.sqlite3", 60, SqliteSessions::CHECKS, reads).await;
     let reads = |at: PathBuf| async move { reads_chat(&at).await };
-    holds(whole.path(), "chat.sqlite3", 240, chat::store::CHECKS, reads).await;
+    holds(whole.path(), "chat.sqlite3", 240, chat::sqlite_store::CHECKS, reads).await;
 }

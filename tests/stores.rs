@@ -30,7 +30,7 @@ fn text(output: &Output) -> String {
 }
 
 /// The message of `/readyz` once it is no longer ready.
-async fn obstacle(stage: &Stage) -> String {
+async fn not_ready_reason(stage: &Stage) -> String {
     soon("not ready", async {
         loop {
             let answer = Request::get("/readyz").send([127, 0, 0, 1].into(), stage.server.admin).await;
@@ -82,8 +82,8 @@ async fn what_loses_its_files_acks_nothing_and_is_not_ready() {
         let mut alice = stage.enters("alice").await;
         alice.says("kept").await;
         change(&stage.server.data_dir());
-        let obstacle = obstacle(&stage).await;
-        assert!(obstacle.contains(named), "{what}: {obstacle}");
+        let not_ready_reason = not_ready_reason(&stage).await;
+        assert!(not_ready_reason.contains(named), "{what}: {obstacle}");
         let login = alice.person.sends(Request::post("/user/login", &alice.person.credentials())).await;
         let said = tries_to_say(&mut alice, "lost").await;
         if named.starts_with("sessions") {
@@ -464,8 +464,8 @@ async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
     let page = alice.person.gets("/rooms/lobby/messages").await;
     assert_eq!(page.status, 503, "{page:?}");
     assert!(page.body.contains("godzilla check"), "{page:?}");
-    let obstacle = obstacle(&stage).await;
-    assert!(obstacle.contains("chat has damaged content"), "{obstacle}");
+    let not_ready_reason = not_ready_reason(&stage).await;
+    assert!(not_ready_reason.contains("chat has damaged content"), "{obstacle}");
     assert!(stage.server.is_asked_to_stop().await.success());
     let accepted = tool("", &["check", "--accept-loss"], &data);
     assert!(accepted.status.success(), "{}", text(&accepted));

@@ -42,7 +42,7 @@ async fn a_wrong_password_of_mongodb_is_named() {
     let uri = mongo.uri().replace("mongodb://", "mongodb://unknown:wrong@");
     let client = mongodb::Client::with_uri_str(uri).await.unwrap();
     let users = MongoUsers::new(&client.database("godzilla"));
-    assert_eq!(users.obstacle().await.as_deref(), Some("refuses the user or the password"));
+    assert_eq!(users.not_ready_reason().await.as_deref(), Some("refuses the user or the password"));
 }
 
 #[tokio::test]
@@ -51,12 +51,12 @@ async fn a_user_survives_a_crash_and_calls_fail_without_mongodb() {
     let users = MongoUsers::new(&database(&mongo).await);
     let alice = "Alice".parse().unwrap();
     assert_eq!(users.create(&alice, "hash").await.unwrap(), Creation::Created);
-    assert_eq!(users.obstacle().await, None);
+    assert_eq!(users.not_ready_reason().await, None);
     mongo.kill();
     assert!(users.find("alice").await.is_err(), "no result without MongoDB");
     let refuses = "refuses connections: check that it runs, and the host and port of its address";
-    let obstacle = users.obstacle().await.expect("MongoDB is away");
-    assert!(obstacle.starts_with(refuses), "{obstacle}");
+    let not_ready_reason = users.not_ready_reason().await.expect("MongoDB is away");
+    assert!(not_ready_reason.starts_with(refuses), "{obstacle}");
     mongo.restart().await;
     // The driver needs a moment to detect the restart.
     let back = async {

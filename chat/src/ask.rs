@@ -1,5 +1,5 @@
 //! A question to an actor with an answer that may come later. Unlike actix's own request it is sent by `try_send`: a full
-//! mailbox refuses at once, and nobody waits in line. Guests and HTTP ask, [`crate::room`] answers.
+//! mailbox refuses at once, and nobody waits in line. Clients and HTTP ask, [`crate::room`] answers.
 
 use std::time::Instant;
 

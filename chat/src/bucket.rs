@@ -1,4 +1,4 @@
-//! A token bucket as a value: how often something may happen. Time is an argument. Guests have one each for what they send;
+//! A token bucket as a value: how often something may happen. Time is an argument. Clients have one each for what they send;
 //! HTTP posts share one per user.
 
 use std::{

@@ -1,5 +1,5 @@
 //! The latest changes of each room, as the store of rooms keeps them beside the room itself. The nodes of a cluster read them
-//! ([`crate::log::stream`]), so a change reaches every node also when the log cannot carry it, and when the node that made it has
+//! ([`crate::broker::stream`]), so a change reaches every node also when the log cannot carry it, and when the node that made it has
 //! ended. Backend: [`crate::directory::mongo`].
 
 use async_trait::async_trait;

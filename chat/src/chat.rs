@@ -1,4 +1,4 @@
-//! The chat as a whole: made by [`crate::start`], shared by all workers, called by guests and HTTP handlers.
+//! The chat as a whole: made by [`crate::start`], shared by all workers, called by clients and HTTP handlers.
 
 use std::{
     sync::{
@@ -18,18 +18,18 @@ use crate::{
     Config, Error,
     ask::{Ask, Question, Unasked, ask},
     bucket::Buckets,
-    comebacks::Comebacks,
+    reconnects::LastReadPositions,
     config::ANSWER_DEADLINE,
-    crowd::Shown,
+    online::OnlineList,
     directory::Directory,
     history::History,
-    log::Log,
-    people::People,
+    broker::Broker,
+    user_lookup::UserLookup,
     presence::Presence,
     room::{Room, membership::Remove},
     rooms::{self, Refresh, Rooms, SettleAll},
-    seats::Seats,
-    tickets::Tickets,
+    socket_quota::SocketQuota,
+    recovery_sessions::RecoverySessions,
     turns::{Turn, Turns},
 };
 
@@ -44,17 +44,17 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) history: Arc<dyn History>,
     pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) tickets: Arc<dyn Tickets>,
-    pub(crate) people: Arc<dyn People>,
+    pub(crate) recovery_sessions: Arc<dyn RecoverySessions>,
+    pub(crate) user_lookup: Arc<dyn UserLookup>,
     pub(crate) sessions: SharedSessions,
     pub(crate) rooms: Addr<Rooms>,
-    pub(crate) log: Log,
+    pub(crate) broker: Broker,
     pub(crate) io: Io,
     pub(crate) presence: Presence,
     /// What newcomers are shown of who is here.
-    pub(crate) shown: watch::Receiver<Shown>,
-    pub(crate) seats: Seats,
-    pub(crate) comebacks: Arc<Comebacks>,
+    pub(crate) shown: watch::Receiver<OnlineList>,
+    pub(crate) socket_quota: SocketQuota,
+    pub(crate) reconnects: Arc<LastReadPositions>,
     /// How many may come in at the same time.
     pub(crate) door: Turns,
     /// How many large answers may be read and written at the same time.
@@ -64,7 +64,7 @@ pub(crate) struct Inner {
     /// How many memberships each user may still make for others.
     pub(crate) additions: Mutex<Buckets>,
     /// Nobody new is let in.
-    pub(crate) door_closed: AtomicBool,
+    pub(crate) connects_stopped: AtomicBool,
     /// Nothing new is taken.
     pub(crate) draining: AtomicBool,
     /// The threads that the chat has for itself, by their names.
@@ -79,8 +79,8 @@ impl From<Inner> for Chat {
 
 impl Chat {
     /// Refuses new sockets from now on. Those that are open, and HTTP, may do everything until [`Chat::drain`].
-    pub fn close_door(&self) {
-        self.inner.door_closed.store(true, Ordering::Release);
+    pub fn stop_connects(&self) {
+        self.inner.connects_stopped.store(true, Ordering::Release);
     }
 
     /// Refuses new posts and sockets from now on; resolves when every accepted post has its outcome and was handed to the
@@ -92,22 +92,22 @@ impl Chat {
         if self.inner.rooms.send(SettleAll).await.is_err() {
             tracing::debug!("rooms ended before they were drained");
         }
-        self.inner.log.flush().await;
+        self.inner.broker.flush().await;
     }
 
     /// Whether the chat can do its work, for `/readyz`: the keeper of rooms and the workers' shards answer, the log moves, and the
     /// chat is not being drained. The store answers for itself: [`crate::Store::obstacle`]. The caller keeps the time.
     pub async fn is_ready(&self) -> bool {
-        self.check_door().is_ok()
-            && self.inner.log.is_open()
+        self.check_connects().is_ok()
+            && self.inner.broker.is_open()
             && self.inner.rooms.send(rooms::Ping).await.is_ok()
             && self.inner.io.shards_alive().await > 0
     }
 
     /// Why the log of a cluster is not followed, if so, in words that go behind "the log". For `/readyz`: messages and changes are then
     /// delivered from the store.
-    pub fn log_obstacle(&self) -> Option<String> {
-        self.inner.log.obstacle()
+    pub fn broker_not_ready_reason(&self) -> Option<String> {
+        self.inner.broker.not_ready_reason()
     }
 
     /// The threads that the chat has for itself, by their names, for who watches that they run.
@@ -121,10 +121,10 @@ impl Chat {
         if draining { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
     }
 
-    /// Refuses from [`Chat::close_door`] on.
-    pub(crate) fn check_door(&self) -> Result<(), Error> {
+    /// Refuses from [`Chat::stop_connects`] on.
+    pub(crate) fn check_connects(&self) -> Result<(), Error> {
         self.check_open()?;
-        let closed = self.inner.door_closed.load(Ordering::Acquire);
+        let closed = self.inner.connects_stopped.load(Ordering::Acquire);
         if closed { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
     }
 
@@ -136,7 +136,7 @@ impl Chat {
 
     /// Counts that a user adds another to a room.
     pub(crate) fn check_addition(&self, user: &Username) -> Result<(), Error> {
-        take(&self.inner.additions, user, "too many people added to rooms")
+        take(&self.inner.additions, user, "too many user_lookup added to rooms")
     }
 
     /// The actor of a room.
@@ -146,7 +146,7 @@ impl Chat {
 
     /// Lets the actor of a room, if there is one, read it again. What is asked from now on is asked after that.
     pub(crate) async fn refresh(&self, name: &RoomName) {
-        if timeout_at(due().into(), self.inner.rooms.send(Refresh(name.clone()))).await.is_err() {
+        if timeout_at(deadline_now().into(), self.inner.rooms.send(Refresh(name.clone()))).await.is_err() {
             tracing::warn!(room = %name, "a room was not read again in time");
         }
     }
@@ -172,7 +172,7 @@ impl Chat {
             }
             Err(Error::gone())
         };
-        within(deadline, answered).await
+        with_deadline(deadline, answered).await
     }
 
     /// Ends a membership. The user is not shown typing in the room from then on.
@@ -206,20 +206,20 @@ impl Chat {
         &*self.inner.directory
     }
 
-    pub(crate) fn people(&self) -> &dyn People {
-        &*self.inner.people
+    pub(crate) fn user_lookup(&self) -> &dyn UserLookup {
+        &*self.inner.user_lookup
     }
 
-    pub(crate) fn tickets(&self) -> &dyn Tickets {
-        &*self.inner.tickets
+    pub(crate) fn recovery_sessions(&self) -> &dyn RecoverySessions {
+        &*self.inner.recovery_sessions
     }
 
     pub(crate) fn sessions(&self) -> &SharedSessions {
         &self.inner.sessions
     }
 
-    pub(crate) fn log(&self) -> &Log {
-        &self.inner.log
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.inner.broker
     }
 
     pub(crate) fn presence(&self) -> &Presence {
@@ -227,16 +227,16 @@ impl Chat {
     }
 
     /// Who is here, as a newcomer is shown it.
-    pub(crate) fn shown(&self) -> Shown {
+    pub(crate) fn shown(&self) -> OnlineList {
         self.inner.shown.borrow().clone()
     }
 
-    pub(crate) fn seats(&self) -> &Seats {
-        &self.inner.seats
+    pub(crate) fn socket_quota(&self) -> &SocketQuota {
+        &self.inner.socket_quota
     }
 
-    pub(crate) fn comebacks(&self) -> &Comebacks {
-        &self.inner.comebacks
+    pub(crate) fn reconnects(&self) -> &LastReadPositions {
+        &self.inner.reconnects
     }
 
     pub(crate) fn door(&self) -> &Turns {
@@ -251,12 +251,12 @@ fn take(buckets: &Mutex<Buckets>, user: &Username, what: &'static str) -> Result
 }
 
 /// When an answer to what came in now is due.
-pub(crate) fn due() -> Instant {
+pub(crate) fn deadline_now() -> Instant {
     Instant::now() + ANSWER_DEADLINE
 }
 
 /// Waits for `work`, until `deadline` at most.
-pub(crate) async fn within<T>(
+pub(crate) async fn with_deadline<T>(
     deadline: Instant,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {

@@ -59,7 +59,7 @@ pub const SINCE: usize = 500;
 /// The most bytes of JSON in one answer with messages: half of what a socket's outbox holds by default.
 pub const ANSWER_BYTES: usize = 128 * 1024;
 
-/// The most names in a `presence` or `typing` event; more people online are announced by `presence:diff` alone.
+/// The most names in a `presence` or `typing` event; more user_lookup online are announced by `presence:diff` alone.
 pub const NAMES: usize = 200;
 
 /// The most messages that a client who comes back is sent; who has missed more reads history.

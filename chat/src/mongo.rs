@@ -35,17 +35,17 @@ pub(crate) fn unique(name: &str) -> IndexOptions {
 }
 
 /// When a call that begins now is over.
-pub(crate) fn due() -> Instant {
+pub(crate) fn deadline_now() -> Instant {
     Instant::now() + DEADLINE
 }
 
 /// What `work` comes to, if it does in time. Afterwards a write has no known outcome.
-pub(crate) async fn within<T, E: Into<Error>>(
-    due: Instant,
+pub(crate) async fn with_deadline<T, E: Into<Error>>(
+    deadline_now: Instant,
     work: impl IntoFuture<Output = Result<T, E>, IntoFuture: Future>,
 ) -> Result<T, Error> {
     let late = |_| Error::Store("MongoDB does not answer in time".to_owned());
-    timeout_at(due, work.into_future()).await.map_err(late)?.map_err(Into::into)
+    timeout_at(deadline_now, work.into_future()).await.map_err(late)?.map_err(Into::into)
 }
 
 impl From<MongoError> for Error {

@@ -1,5 +1,5 @@
-//! The Redis that holds a cluster's log and tickets, and the epoch of what it holds. Used by [`crate::log::stream`] and
-//! [`crate::tickets::redis`].
+//! The Redis that holds a cluster's log and recovery_sessions, and the epoch of what it holds. Used by [`crate::broker::stream`] and
+//! [`crate::recovery_sessions::redis`].
 //!
 //! Offsets are numbers of their own, one after the other, and an entry's id in the stream is its offset: `OFFSET-0`. They are
 //! kept below 2^53, where Lua's numbers are exact.
@@ -194,13 +194,13 @@ impl Redis {
     }
 
     /// Why a chat node cannot work on this Redis, if so, in words that follow "Redis". For `/readyz`.
-    pub async fn obstacle(&self) -> Option<String> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         self.redis.refusal(&NEEDED).await
     }
 
     /// Why the log cannot be written or read, if so, in words that follow "Redis". For `/readyz`: messages and changes are then
     /// delivered from the store.
-    pub async fn log_obstacle(&self) -> Option<String> {
+    pub async fn broker_not_ready_reason(&self) -> Option<String> {
         self.redis.refusal(&LOGGING).await
     }
 

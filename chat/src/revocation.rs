@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    log::{encode, of_session},
-    seats::Seats,
+    broker::{encode, of_session},
+    socket_quota::SocketQuota,
 };
 
 /// How often it is asked, or up to [`PROBE`] later, whether sessions with sockets still live: they also end by age, which no closing
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// See [`watch`].
 struct Watch {
     sessions: SharedSessions,
-    seats: Seats,
+    socket_quota: SocketQuota,
     io: Io,
     grace: Duration,
     /// When all of them were last asked for.
@@ -46,10 +46,10 @@ struct Watch {
 
 /// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the io: it
 /// need not wait behind messages.
-pub async fn watch(closings: broadcast::Receiver<Closing>, sessions: SharedSessions, seats: Seats, io: Io) {
+pub async fn watch(closings: broadcast::Receiver<Closing>, sessions: SharedSessions, socket_quota: SocketQuota, io: Io) {
     let watch = Watch {
         sessions,
-        seats,
+        socket_quota,
         io,
         grace: GRACE,
         // All at once: after a panic of this task, what closed meanwhile was not received.
@@ -101,7 +101,7 @@ impl Watch {
                 of: of_session(&session),
                 reason: CloseReason::Unverifiable,
             };
-            self.io.send(self.seats.sessions().into_iter().map(close).collect()).await;
+            self.io.send(self.socket_quota.sessions().into_iter().map(close).collect()).await;
         }
     }
 
@@ -110,7 +110,7 @@ impl Watch {
     async fn check(&self, most: usize) -> bool {
         let mut over = Vec::new();
         let mut is_answered = true;
-        let ids = self.seats.sessions().into_iter().take(most).filter_map(|session| session.parse().ok());
+        let ids = self.socket_quota.sessions().into_iter().take(most).filter_map(|session| session.parse().ok());
         let asked = ids.map(async |id: SessionId| (self.sessions.is_live(&id).await, id));
         let mut answers = stream::iter(asked).buffer_unordered(AT_ONCE);
         while let Some((answer, id)) = answers.next().await {

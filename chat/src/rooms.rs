@@ -1,4 +1,4 @@
-//! The keeper of a node's live rooms: name to actor. Guests and HTTP [`find`] a room through it and then talk to the room
+//! The keeper of a node's live rooms: name to actor. Clients and HTTP [`find`] a room through it and then talk to the room
 //! itself; it starts rooms that are asked for and forgets those that are idle. It never sees a message.
 
 use std::{collections::HashMap, time::Duration};

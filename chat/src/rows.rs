@@ -1,5 +1,5 @@
 //! The checksums of the rows of `rooms`, `members`, `departures` and `meta`: which columns they protect, and what a reader does with
-//! a row that is not what was written. Used by the SQLite backends. Rows of `messages` and `tickets` have theirs where they are
+//! a row that is not what was written. Used by the SQLite backends. Rows of `messages` and `recovery_sessions` have theirs where they are
 //! written.
 
 use embedded::damaged_row;

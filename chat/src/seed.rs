@@ -3,7 +3,7 @@
 use proto::{RoomName, Timestamp, Username};
 
 use crate::{
-    Error, Store, Text,
+    Error, SqliteStore, Text,
     directory::NewRoom,
     history::{Draft, Head},
     id::new_id,
@@ -24,7 +24,7 @@ pub struct Sample {
 ///
 /// # Errors
 /// [`Error::Conflict`] when anything was ever said in this store.
-pub async fn seed(store: &Store, samples: Vec<Sample>) -> Result<(), Error> {
+pub async fn seed(store: &SqliteStore, samples: Vec<Sample>) -> Result<(), Error> {
     let (history, directory) = (store.history(), store.directory());
     if !history.is_empty().await? {
         return Err(Error::Conflict("the store holds messages already"));
@@ -55,7 +55,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_store_is_seeded_once() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let samples =
             vec![sample("lobby", "alice", "hi"), sample("tea", "bob", "tea?"), sample("tea", "alice", "yes")];
         seed(&store, samples.clone()).await.unwrap();

@@ -14,21 +14,21 @@ use crate::{
     Chat, Config, Error,
     bucket::{Buckets, Rate},
     chat::Inner,
-    comebacks::Comebacks,
-    crowd::{self, Shown},
+    reconnects::LastReadPositions,
+    online::{self, OnlineList},
     directory::{Additions, Directory},
     history::{History, Journal},
-    log::{
-        Entry, Log, local,
+    broker::{
+        Entry, Broker, local,
         stream::{self, News, Opened},
     },
-    people::People,
-    presence::{Heard, Node, Presence},
+    user_lookup::UserLookup,
+    presence::{PresenceUpdate, Node, Presence},
     revocation,
     room::Parts,
     rooms::{self, Refresh, RefreshAll, Rooms},
-    seats::Seats,
-    tickets::Tickets,
+    socket_quota::SocketQuota,
+    recovery_sessions::RecoverySessions,
     turns::Turns,
 };
 
@@ -40,10 +40,10 @@ pub struct Deps {
     pub order: Order,
     /// Rooms and members; see [`crate::Store::directory`].
     pub directory: Arc<dyn Directory>,
-    /// Who may come back; see [`crate::Store::tickets`].
-    pub tickets: Arc<dyn Tickets>,
+    /// Who may come back; see [`crate::Store::recovery_sessions`].
+    pub recovery_sessions: Arc<dyn RecoverySessions>,
     /// Who is registered.
-    pub people: Arc<dyn People>,
+    pub user_lookup: Arc<dyn UserLookup>,
     /// Who is logged in.
     pub sessions: SharedSessions,
     /// The way to the sockets; the same one that the `socketio::Server` gets.
@@ -56,11 +56,11 @@ pub struct Deps {
 pub enum Order {
     /// The store of messages itself; see [`crate::Store::journal`].
     Store(Arc<dyn Journal>),
-    /// A stream that many nodes share; see [`crate::log::Stream::open`].
+    /// A stream that many nodes share; see [`crate::broker::Stream::open`].
     Stream(Opened),
 }
 
-/// How many guests may come in at the same time; each reads two stores, whose queues are four times this long.
+/// How many clients may come in at the same time; each reads two stores, whose queues are four times this long.
 const DOOR: usize = 256;
 
 /// How many large answers are read at the same time: some 10 MiB of them.
@@ -83,57 +83,57 @@ const HEARD: usize = 64;
 /// # Errors
 /// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, order, directory, tickets, people, sessions, io, config } = deps;
-    let (log, entries, shared) = match order {
+    let Deps { history, order, directory, recovery_sessions, user_lookup, sessions, io, config } = deps;
+    let (broker, entries, shared) = match order {
         Order::Store(journal) => {
-            let (log, entries) = Log::open(journal).await?;
-            (log, entries, None)
+            let (broker, entries) = Broker::open(journal).await?;
+            (broker, entries, None)
         }
         Order::Stream(opened) => {
-            let (log, entries, to) = Log::shared(&opened);
-            (log, entries, Some((opened, to)))
+            let (broker, entries, to) = Broker::shared(&opened);
+            (broker, entries, Some((opened, to)))
         }
     };
     let parts = Parts {
         history: history.clone(),
         directory: directory.clone(),
-        log: log.clone(),
+        broker: broker.clone(),
         rooms_per_user: config.rooms_per_user,
         additions: Additions { per_user: config.rooms_per_user, per_adder: config.additions_per_user },
     };
     let (inward, outward) = (Arbiter::new(), Arbiter::new());
     let rooms = on(&inward, move || rooms::start(parts)).await?;
     let (presence, shown) = {
-        let (log, io, config) = (log.clone(), io.clone(), config.clone());
-        on(&outward, move || start_outward(&log, entries, io, &config)).await??
+        let (broker, io, config) = (broker.clone(), io.clone(), config.clone());
+        on(&outward, move || start_outward(&broker, entries, io, &config)).await??
     };
-    let comebacks = Arc::new(Comebacks::new());
+    let reconnects = Arc::new(LastReadPositions::new());
     if let Some((opened, to)) = shared {
-        let tell = reporter(rooms.clone(), comebacks.clone(), io.clone());
+        let tell = reporter(rooms.clone(), reconnects.clone(), io.clone());
         outward.spawn(supervision::essential("log follower", stream::follow(opened, to, tell)));
     }
-    let seats = Seats::new(config.sockets_per_user);
-    watch_sockets(&outward, sessions.clone(), seats.clone(), io.clone());
+    let socket_quota = SocketQuota::new(config.sockets_per_user);
+    watch_sockets(&outward, sessions.clone(), socket_quota.clone(), io.clone());
     let writes = Mutex::new(Buckets::new(Rate::new(config.message_rate, config.message_burst)));
     let inner = Inner {
         config,
         history,
         directory,
-        tickets,
-        people,
+        recovery_sessions,
+        user_lookup,
         sessions,
         rooms,
-        log,
+        broker,
         io,
         presence,
         shown,
-        seats,
-        comebacks,
+        socket_quota,
+        reconnects,
         door: Turns::new(DOOR),
         reading: Turns::new(READING),
         writes,
         additions: Mutex::new(Buckets::new(ADDITIONS)),
-        door_closed: AtomicBool::new(false),
+        connects_stopped: AtomicBool::new(false),
         draining: AtomicBool::new(false),
         threads: [("rooms", inward.handle()), ("outward", outward.handle())],
     };
@@ -141,18 +141,18 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
 }
 
 /// Watches the workers' shards and the sessions that close.
-fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, seats: Seats, io: Io) {
+fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, socket_quota: SocketQuota, io: Io) {
     outward.spawn(supervision::essential("shard", io.shard_ended()));
     outward.spawn(supervision::restart("revocation", move || {
-        revocation::watch(sessions.closings(), sessions.clone(), seats.clone(), io.clone())
+        revocation::watch(sessions.closings(), sessions.clone(), socket_quota.clone(), io.clone())
     }));
 }
 
 /// What is done when the log of a cluster has news of other nodes or of the store.
-fn reporter(rooms: Addr<Rooms>, comebacks: Arc<Comebacks>, sockets: Io) -> stream::Tell {
+fn reporter(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>, sockets: Io) -> stream::Tell {
     Box::new(move |news| match news {
         News::Changed(room) => rooms.do_send(Refresh(room)),
-        News::Returned(socket) => comebacks.forget(&socket),
+        News::Returned(socket) => reconnects.forget(&socket),
         News::Replaced => {
             rooms.do_send(RefreshAll);
             let sockets = sockets.clone();
@@ -164,13 +164,13 @@ fn reporter(rooms: Addr<Rooms>, comebacks: Arc<Comebacks>, sockets: Io) -> strea
 }
 
 fn start_outward(
-    log: &Log,
+    broker: &Broker,
     entries: mpsc::Receiver<Entry>,
     io: Io,
     config: &Config,
-) -> Result<(Presence, watch::Receiver<Shown>), Error> {
-    local::start(log, entries, io);
-    let (tell, heard) = mpsc::channel::<Heard>(HEARD);
+) -> Result<(Presence, watch::Receiver<OnlineList>), Error> {
+    local::start(broker, entries, io);
+    let (tell, heard) = mpsc::channel::<PresenceUpdate>(HEARD);
     let refused =
         |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));
     if !config.presence_url.starts_with("http://") {
@@ -178,8 +178,8 @@ fn start_outward(
     }
     let node = Node { name: config.node_name(), deployment: config.deployment.clone() };
     let presence = Presence::start(&config.presence_url, node, tell).map_err(|error| refused(&error))?;
-    let (show, shown) = watch::channel(Shown::Unknown);
-    actix_rt::spawn(supervision::essential("presence relay", crowd::relay(heard, log.clone(), show)));
+    let (show, shown) = watch::channel(OnlineList::Unknown);
+    actix_rt::spawn(supervision::essential("presence relay", online::relay(heard, broker.clone(), show)));
     Ok((presence, shown))
 }
 

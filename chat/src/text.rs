@@ -1,4 +1,4 @@
-//! What can be said: a message's text, checked once where it enters (guest and HTTP); rooms and stores hold the parsed type.
+//! What can be said: a message's text, checked once where it enters (client and HTTP); rooms and stores hold the parsed type.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Guests through the front of the chat: real sockets, real store, real presence.
+//! Clients through the front of the chat: real sockets, real store, real presence.
 
 mod parlor;
 
@@ -34,7 +34,7 @@ async fn alice_says_and_everybody_else_hears() {
     let parlor = Parlor::open().await;
     let login = parlor.login("alice").await;
     let (mut alice, mut phone) = (parlor.enter(&login).await, parlor.enter(&login).await);
-    let mut bob = parlor.guest("bob").await;
+    let mut bob = parlor.client("bob").await;
     let ack = alice.ask("message", json!({"text": "hi", "userId": "eve"})).await;
     assert_eq!((&ack["ok"], &ack["seq"], ack.as_object().unwrap().len()), (&json!(true), &json!(1), 3));
     for listener in [&mut bob, &mut phone] {
@@ -51,7 +51,7 @@ async fn alice_says_and_everybody_else_hears() {
 #[actix_rt::test]
 async fn what_comes_right_behind_connect_is_not_lost_and_stays_in_order() {
     let parlor = Parlor::open().await;
-    let mut bob = parlor.guest("bob").await;
+    let mut bob = parlor.client("bob").await;
     let mut alice = parlor.dial(&parlor.login("alice").await).await;
     alice.send("40").await;
     alice.until("40{").await;
@@ -92,7 +92,7 @@ async fn a_client_whose_session_ends_gets_the_cause_before_it_is_cut() {
         let parlor = Parlor::open().await;
         let login = parlor.login("alice").await;
         let (token, user) = (login.token.clone().unwrap(), "alice".parse().unwrap());
-        let (mut alice, mut bob) = (parlor.enter(&login).await, parlor.guest("bob").await);
+        let (mut alice, mut bob) = (parlor.enter(&login).await, parlor.client("bob").await);
         match end {
             "logout" => assert!(parlor.sessions.close(&token).await.unwrap()),
             "crowded" => {
@@ -155,7 +155,7 @@ async fn one_socket_too_many_is_refused_until_one_goes() {
     let mut third = parlor.dial(&login).await;
     third.send("40").await;
     assert!(third.until("44").await.contains("\"code\":\"rate_limited\""));
-    let mut bob = parlor.guest("bob").await;
+    let mut bob = parlor.client("bob").await;
     assert_eq!(bob.ask("message", json!({"text": "room for me"})).await["ok"], true);
     drop(first);
     loop {
@@ -170,7 +170,7 @@ async fn one_socket_too_many_is_refused_until_one_goes() {
 #[actix_rt::test]
 async fn a_flood_that_waits_for_no_ack_is_told_so_before_it_is_cut() {
     let parlor = Parlor::open().await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     for n in 0..2_000 {
         // The server may cut the connection under this.
         let _ = alice.try_send(&format!("42[\"message\",{{\"text\":\"{n}\"}}]")).await;
@@ -190,7 +190,7 @@ async fn a_flood_that_waits_for_no_ack_is_told_so_before_it_is_cut() {
 #[actix_rt::test]
 async fn a_flood_is_refused_with_a_time_to_wait_and_nothing_in_it_is_lost() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     let mut acks = Vec::new();
     for n in 0..60 {
         acks.push(alice.emit("message", json!({"text": n.to_string()})).await);
@@ -219,7 +219,7 @@ async fn a_flood_is_refused_with_a_time_to_wait_and_nothing_in_it_is_lost() {
 #[actix_rt::test]
 async fn typing_is_heard_and_its_end_too() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     assert_eq!(alice.ask("typing", json!({"isTyping": true})).await, json!({"ok": true}));
     assert_eq!(bob.event("typing").await[0], json!({"users": ["alice"], "room": "lobby"}));
     alice.emit("typing", json!({"isTyping": false})).await;
@@ -229,8 +229,8 @@ async fn typing_is_heard_and_its_end_too() {
 #[actix_rt::test]
 async fn who_comes_and_goes_is_told() {
     let parlor = Parlor::open().await;
-    let mut alice = parlor.guest("alice").await;
-    let (tab, other_tab) = (parlor.guest("bob").await, parlor.guest("bob").await);
+    let mut alice = parlor.client("alice").await;
+    let (tab, other_tab) = (parlor.client("bob").await, parlor.client("bob").await);
     let until = async |alice: &mut parlor::Client, online: Value| {
         while alice.event("presence").await[0]["online"] != online {}
     };
@@ -251,7 +251,7 @@ async fn who_comes_and_goes_is_told() {
 #[actix_rt::test]
 async fn malformed_events_are_answered_and_harm_nobody() {
     let parlor = Parlor::open().await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     for (event, payload) in [("message", json!({"text": 1})), ("join", json!([])), ("no such", Value::Null)] {
         let refused = alice.ask(event, payload).await;
         assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("bad_request")), "{event}");
@@ -263,7 +263,7 @@ async fn malformed_events_are_answered_and_harm_nobody() {
 #[actix_rt::test]
 async fn a_drain_answers_what_was_accepted_and_refuses_what_comes_after() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     assert_eq!(alice.ask("message", json!({"text": "last words"})).await["ok"], true);
     parlor.chat.drain().await;
     assert_eq!(alice.ask("message", json!({"text": "too late"})).await["code"], "unavailable");
@@ -278,7 +278,7 @@ async fn a_drain_answers_what_was_accepted_and_refuses_what_comes_after() {
 async fn what_piles_up_behind_a_slow_event_is_refused_beyond_a_bound() {
     let gate = Gate::of("slow");
     let parlor = Parlor::with_directory(Config::default(), |directory| gate.before(directory)).await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     alice.send(r#"42["join",{"room":"slow"}]"#).await;
     gate.was_read().await;
     for _ in 0..119 {

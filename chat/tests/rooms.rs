@@ -1,4 +1,4 @@
-//! Rooms as guests live them: entering, leaving, being added and removed, and who hears what meanwhile.
+//! Rooms as clients live them: entering, leaving, being added and removed, and who hears what meanwhile.
 
 mod parlor;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 #[actix_rt::test]
 async fn a_room_is_entered_spoken_in_and_left_in_the_order_asked() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     parlor.room("tea", "alice", false).await;
     alice.event("room:joined").await;
     let acks = [
@@ -35,7 +35,7 @@ async fn a_room_is_entered_spoken_in_and_left_in_the_order_asked() {
 #[actix_rt::test]
 async fn a_private_room_is_not_there_for_strangers() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut eve) = (parlor.guest("alice").await, parlor.guest("eve").await);
+    let (mut alice, mut eve) = (parlor.client("alice").await, parlor.client("eve").await);
     parlor.room("den", "alice", true).await;
     for (event, payload) in [
         ("join", json!({"room": "den"})),
@@ -57,7 +57,7 @@ async fn a_private_room_is_not_there_for_strangers() {
 #[actix_rt::test]
 async fn a_member_who_is_removed_hears_no_more_and_one_who_is_added_does_at_once() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     parlor.room("den", "alice", true).await;
     let member = "/rooms/den/members/bob";
     assert_eq!(parlor.http("alice", "PUT", member, Value::Null).await.0, 200);
@@ -76,16 +76,16 @@ async fn a_member_who_is_removed_hears_no_more_and_one_who_is_added_does_at_once
 async fn a_room_is_live_for_a_socket_that_comes_later_and_since_closes_the_gap() {
     let parlor = Parlor::open().await;
     parlor.room("tea", "alice", false).await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     for n in 1..=3 {
         alice.ask("message", json!({"text": n.to_string(), "room": "tea"})).await;
     }
-    let mut bob = parlor.guest("bob").await;
+    let mut bob = parlor.client("bob").await;
     let joined = bob.ask("join", json!({"room": "tea", "since": 1})).await;
     let texts: Vec<_> =
         joined["messages"].as_array().unwrap().iter().map(|m| m["data"]["text"].clone()).collect();
     assert_eq!((texts, &joined["head"]), (vec![json!("2"), json!("3")], &json!(3)));
-    let mut late = parlor.guest("bob").await;
+    let mut late = parlor.client("bob").await;
     alice.ask("message", json!({"text": "4", "room": "tea"})).await;
     assert_eq!((bob.hears().await, late.hears().await), ("4".into(), "4".into()));
     let page = bob.ask("history", json!({"room": "tea", "limit": 2})).await;
@@ -100,7 +100,7 @@ async fn who_is_removed_while_coming_in_does_not_hear() {
     let gate = Gate::of("bob");
     let parlor = Parlor::with_directory(Config::default(), |directory| gate.before(directory)).await;
     parlor.room("den", "alice", true).await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     let member = "/rooms/den/members/bob";
     assert_eq!(parlor.http("alice", "PUT", member, Value::Null).await.0, 200);
     let login = parlor.login("bob").await;
@@ -120,7 +120,7 @@ async fn who_is_added_while_coming_in_hears() {
     let gate = Gate::of("bob");
     let parlor = Parlor::with_directory(Config::default(), |directory| gate.before(directory)).await;
     parlor.room("den", "alice", true).await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     let login = parlor.login("bob").await;
     let added = async {
         gate.was_read().await;
@@ -135,7 +135,7 @@ async fn who_is_added_while_coming_in_hears() {
 #[actix_rt::test]
 async fn an_archived_room_is_left_by_everybody() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     parlor.room("tea", "alice", false).await;
     bob.ask("join", json!({"room": "tea"})).await;
     assert_eq!(parlor.http("alice", "DELETE", "/rooms/tea", Value::Null).await.0, 200);
@@ -149,7 +149,7 @@ async fn an_archived_room_is_left_by_everybody() {
 #[actix_rt::test]
 async fn nobody_leaves_the_lobby_and_joining_it_changes_nothing() {
     let parlor = Parlor::open().await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     assert_eq!(alice.ask("leave", json!({"room": "lobby"})).await["code"], "forbidden");
     assert_eq!(
         alice.ask("join", json!({"room": "lobby"})).await,
@@ -162,7 +162,7 @@ async fn nobody_leaves_the_lobby_and_joining_it_changes_nothing() {
 async fn joining_while_others_speak_leaves_no_gap() {
     let parlor = Parlor::open().await;
     parlor.room("tea", "alice", false).await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     let mut acks = Vec::new();
     for n in 1..=10 {
         acks.push(alice.emit("message", json!({"text": n.to_string(), "room": "tea"})).await);

@@ -22,7 +22,7 @@ const GOOD: u64 = 4_096;
 pub fn examine(needs: Needs) -> Vec<Finding> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard);
-    let entropy = entropy::obstacle().map(|text| Finding::error("random numbers", text));
+    let entropy = entropy::not_ready_reason().map(|text| Finding::error("random numbers", text));
     let limits: Vec<_> =
         limits::obstacles(needs).into_iter().map(|text| Finding::error("limits", text)).collect();
     let descriptors = examine_descriptors(most).filter(|_| limits.is_empty());

@@ -45,7 +45,7 @@ pub async fn examine_redis(config: &shared::Redis) -> Vec<Finding> {
             "Redis",
             format!(
                 "{}; start it, or correct --redis-url (GODZILLA_REDIS_URL) and its password",
-                error.obstacle()
+                error.not_ready_reason()
             ),
         )],
     }
@@ -99,7 +99,7 @@ pub async fn examine_mongo(config: &shared::Mongo) -> Vec<Finding> {
         Err(error) => {
             let text = format!(
                 "{}; start it, or correct --mongo-uri (GODZILLA_MONGO_URI): hosts, password, replicaSet",
-                error.obstacle()
+                error.not_ready_reason()
             );
             return vec![Finding::error("MongoDB", text)];
         }
@@ -107,8 +107,10 @@ pub async fn examine_mongo(config: &shared::Mongo) -> Vec<Finding> {
     // `find` needs the rights that the role needs; `hello` needs none.
     let users = database.collection::<mongodb::bson::Document>("users");
     if let Err(error) = answered(users.find_one(doc! { "_id": "" })).await {
-        let text =
-            format!("{}; give the user of --mongo-uri the role readWrite on the database", error.obstacle());
+        let text = format!(
+            "{}; give the user of --mongo-uri the role readWrite on the database",
+            error.not_ready_reason()
+        );
         findings.push(Finding::error("MongoDB", text));
     }
     if let Ok(build) = answered(database.run_command(doc! { "buildInfo": 1 })).await {

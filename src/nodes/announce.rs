@@ -88,7 +88,7 @@ impl Announcement {
     }
 
     /// Why gateways cannot know the node, if so, in words that go behind "the table of nodes". For `/readyz`.
-    pub fn obstacle(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+    pub fn not_ready_reason(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let node = self.node.clone();
         move || match &*node.standing.borrow() {
             Standing::Unknown(why) => Some(format!("cannot be written: Redis {why}")),
@@ -174,7 +174,7 @@ impl Node {
                         "another chat node of this name lives, or just did; --node names this one"
                     ),
                     Err(error) => {
-                        let why = error.obstacle();
+                        let why = error.not_ready_reason();
                         tracing::warn!(%error, "this node cannot announce itself: Redis {why}");
                     }
                 }

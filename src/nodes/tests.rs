@@ -47,7 +47,7 @@ async fn becomes(watch: &Watch, want: &[(&str, u16, &str)]) {
 
 async fn becomes_known(announcement: &Announcement) {
     let until = Instant::now() + PATIENCE;
-    while announcement.obstacle()().is_some() {
+    while announcement.not_ready_reason()().is_some() {
         assert!(Instant::now() < until, "not known after {PATIENCE:?}");
         sleep(Duration::from_millis(5)).await;
     }
@@ -63,7 +63,10 @@ async fn nodes_are_seen_while_they_live_and_not_after_they_have_withdrawn() {
     becomes(&watch, &[("chat-1", 1, OPEN)]).await;
     let two = announce(&redis, "chat-2", 2, long).await;
     becomes(&watch, &[("chat-1", 1, OPEN), ("chat-2", 2, OPEN)]).await;
-    assert_eq!((one.obstacle()(), two.obstacle()(), watch.obstacle().await), (None, None, None));
+    assert_eq!(
+        (one.not_ready_reason()(), two.not_ready_reason()(), watch.not_ready_reason().await),
+        (None, None, None)
+    );
     one.close().await;
     becomes(&watch, &[("chat-1", 1, CLOSED), ("chat-2", 2, OPEN)]).await;
     one.withdraw().await;
@@ -81,7 +84,10 @@ async fn a_node_has_its_name_before_anybody_is_sent_to_it_and_waits_for_who_has_
     let second = reserve(&redis, "chat", 2, Duration::from_secs(1));
     let before = timeout(Duration::from_secs(2), second.held()).await;
     assert!(before.is_err(), "two nodes of one name");
-    assert!(second.obstacle()().is_some_and(|obstacle| obstacle.contains("another node of this name")));
+    assert!(
+        second.not_ready_reason()()
+            .is_some_and(|not_ready_reason| not_ready_reason.contains("another node of this name"))
+    );
     first.withdraw().await;
     timeout(PATIENCE, second.held()).await.expect("the name is free");
     becomes(&watch, &[("chat", 2, CLOSED)]).await;
@@ -96,7 +102,7 @@ async fn who_has_a_name_and_lives_comes_before_who_waits_for_it() {
     timeout(PATIENCE, first.held()).await.expect("nobody else has the name");
     let second = reserve(&redis, "chat", 2, lease);
     let waits = async {
-        while second.obstacle()().is_some_and(|why| why.starts_with("cannot be written")) {
+        while second.not_ready_reason()().is_some_and(|why| why.starts_with("cannot be written")) {
             sleep(PAUSE).await
         }
     };
@@ -105,7 +111,7 @@ async fn who_has_a_name_and_lives_comes_before_who_waits_for_it() {
     let forgotten = table.ask(async |mut redis| redis.hdel::<_, _, u32>(KEY, "chat").await).await;
     assert_eq!(forgotten.unwrap(), 1);
     let stays = timeout(Duration::from_secs(5), second.held()).await;
-    assert!(stays.is_err() && first.obstacle()().is_none(), "the name changed hands");
+    assert!(stays.is_err() && first.not_ready_reason()().is_none(), "the name changed hands");
     let lost = first.lost();
     // As if it had been silent, and another one had the name when it speaks again.
     let other = "9999999999999 http://127.0.0.1:3 open";
@@ -129,7 +135,7 @@ async fn a_node_that_redis_has_forgotten_is_believed_in_until_it_announces_itsel
         assert!(Instant::now() < until, "it never announces itself again");
         sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(node.obstacle()(), None);
+    assert_eq!(node.not_ready_reason()(), None);
     assert!(!nodes.has_changed().unwrap(), "it was never doubted");
 }
 
@@ -148,7 +154,7 @@ async fn a_node_that_falls_silent_leaves_with_its_lease_and_one_that_renews_stay
     becomes(&watch, &[("silent", 1, OPEN), ("lively", 2, OPEN)]).await;
     becomes(&watch, &[("lively", 2, OPEN)]).await;
     assert!(started.elapsed() > short, "{:?}", started.elapsed());
-    assert_eq!(lively.obstacle()(), None);
+    assert_eq!(lively.not_ready_reason()(), None);
 }
 
 #[tokio::test]
@@ -184,14 +190,14 @@ async fn without_redis_the_last_nodes_are_believed_in_and_they_come_back_with_it
     let mut nodes = watch.nodes();
     nodes.mark_unchanged();
     let until = Instant::now() + PATIENCE;
-    while watch.obstacle().await.is_none() || node.obstacle()().is_none() {
+    while watch.not_ready_reason().await.is_none() || node.not_ready_reason()().is_none() {
         assert!(Instant::now() < until, "nobody notices that Redis is away");
         sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1, OPEN)]));
     redis.restart();
     becomes_known(&node).await;
-    while watch.obstacle().await.is_some() {
+    while watch.not_ready_reason().await.is_some() {
         assert!(Instant::now() < until, "nobody notices that Redis is back");
         sleep(Duration::from_millis(5)).await;
     }
@@ -207,7 +213,7 @@ async fn a_redis_that_comes_back_empty_is_believed_after_nodes_had_time_to_annou
     redis.kill();
     drop(node);
     let until = Instant::now() + PATIENCE;
-    while watch.obstacle().await.is_none() {
+    while watch.not_ready_reason().await.is_none() {
         assert!(Instant::now() < until, "nobody notices that Redis is away");
         sleep(Duration::from_millis(5)).await;
     }

@@ -23,7 +23,7 @@ pub struct Watch {
     nodes: watch::Receiver<Nodes>,
     look: Arc<Notify>,
     table: Redis,
-    obstacle: Arc<Mutex<Option<String>>>,
+    not_ready_reason: Arc<Mutex<Option<String>>>,
     watching: JoinHandle<()>,
 }
 
@@ -48,14 +48,14 @@ impl Watch {
     pub fn start(at: impl Into<Location>) -> Result<Self, String> {
         let table = table(at)?;
         let (sender, nodes) = watch::channel(Nodes::default());
-        let obstacle = Arc::new(Mutex::new(Some(SILENT.to_owned())));
+        let not_ready_reason = Arc::new(Mutex::new(Some(SILENT.to_owned())));
         let look = Arc::new(Notify::new());
-        let (seen, soon) = (obstacle.clone(), look.clone());
+        let (seen, soon) = (not_ready_reason.clone(), look.clone());
         let (sender, asked) = (Arc::new(sender), table.clone());
         let watching = tokio::spawn(supervision::restart("table of nodes", move || {
             watch(asked.clone(), sender.clone(), seen.clone(), soon.clone())
         }));
-        Ok(Self { nodes, look, table, obstacle, watching })
+        Ok(Self { nodes, look, table, not_ready_reason, watching })
     }
 
     /// The table, now and later.
@@ -69,10 +69,10 @@ impl Watch {
     }
 
     /// Why Redis did not answer the last question, if so, in words that follow its name.
-    pub async fn obstacle(&self) -> Option<String> {
-        let obstacle = lock(&self.obstacle).clone()?;
+    pub async fn not_ready_reason(&self) -> Option<String> {
+        let not_ready_reason = lock(&self.not_ready_reason).clone()?;
         // A script that fails does not name the command.
-        Some(self.table.refusal(&NEEDED).await.unwrap_or(obstacle))
+        Some(self.table.refusal(&NEEDED).await.unwrap_or(not_ready_reason))
     }
 }
 
@@ -82,21 +82,21 @@ impl Drop for Watch {
     }
 }
 
-fn lock(obstacle: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
-    obstacle.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(not_ready_reason: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
+    not_ready_reason.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn watch(
     table: Redis,
     nodes: Arc<watch::Sender<Nodes>>,
-    obstacle: Arc<Mutex<Option<String>>>,
+    not_ready_reason: Arc<Mutex<Option<String>>>,
     look: Arc<Notify>,
 ) {
     let (mut missing, mut refusal) = (HashMap::new(), String::new());
     loop {
         match live(&table).await {
             Ok((live, refused)) => {
-                *lock(&obstacle) = None;
+                *lock(&not_ready_reason) = None;
                 if refused != refusal {
                     if !refused.is_empty() {
                         tracing::warn!(
@@ -117,8 +117,8 @@ async fn watch(
                 });
             }
             Err(error) => {
-                if lock(&obstacle).replace(error.description()).is_none() {
-                    let why = error.obstacle();
+                if lock(&not_ready_reason).replace(error.description()).is_none() {
+                    let why = error.not_ready_reason();
                     tracing::warn!(%error, "the last known chat nodes count as live: Redis {why}");
                 }
             }

@@ -13,7 +13,7 @@ use actix_web::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::signature::Key;
 use remote::{Location, NotAnAddress, Redis};
-use sessions::{MongoClosed, RedisSessions};
+use sessions::{MongoRevocations, RedisSessions};
 
 use crate::{
     admin::{self, Probe, Readiness},
@@ -65,7 +65,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let refused = |error: NotAnAddress| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
-    let closed = Arc::new(MongoClosed::new(&store));
+    let closed = Arc::new(MongoRevocations::new(&store));
     let sessions =
         Arc::new(RedisSessions::keeping(redis.clone(), sessions::ages::now, closed).map_err(refused)?);
     let listener = listen("--listen", &mut config.listen)?;
@@ -139,11 +139,11 @@ async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
 fn probes(users: Arc<MongoUsers>, sessions: Arc<RedisSessions>) -> Vec<(&'static str, Probe)> {
     let mongo = move || {
         let users = users.clone();
-        Box::pin(async move { users.obstacle().await }) as _
+        Box::pin(async move { users.not_ready_reason().await }) as _
     };
     let redis = move || {
         let sessions = sessions.clone();
-        Box::pin(async move { sessions.obstacle().await }) as _
+        Box::pin(async move { sessions.not_ready_reason().await }) as _
     };
     vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis))]
 }

@@ -12,7 +12,7 @@ use std::{
 
 use ::accounts::MongoUsers;
 use ::chat::{
-    Chat, Deps, MongoStore, Order, Redis, guest::Guests, log::Stream, tickets::redis::RedisTickets,
+    Chat, Deps, MongoStore, Order, Redis, client::Clients, log::Stream, tickets::redis::RedisTickets,
 };
 use actix_web::{
     App,
@@ -119,7 +119,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     spawn(upkeep(metrics, || ()));
     let announcement = Announcement::start(redis, &node, address, Announcement::LEASE);
     let announcement = announcement.map_err(Error::Config)?;
-    _ = known.set(Box::new(announcement.obstacle()));
+    _ = known.set(Box::new(announcement.not_ready_reason()));
     let Some(order) = stores.prepared(&announcement, &node, &mut stop).await? else {
         announcement.withdraw().await;
         return Ok(());
@@ -130,7 +130,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         order,
         directory: stores.chat.directory(),
         tickets: Arc::new(RedisTickets::new(stores.redis.clone())),
-        people: Arc::new(Registered(stores.users.clone())),
+        user_lookup: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
         config: config.chat.clone(),
@@ -168,18 +168,18 @@ fn location(config: &config::Chat) -> Result<Location, Error> {
 }
 
 /// The Socket.IO server of this node, and who may come to it.
-fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Guests>, Newcomers) {
+fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Clients>, Newcomers) {
     let mut config = config.to_config();
     // Gateways read the node's name there.
     config.sid_suffix = format!(".{node}");
     let newcomers = Newcomers::at(&config.path);
-    (Server::new(io.clone(), Guests::new(chat.clone()), config), newcomers)
+    (Server::new(io.clone(), Clients::new(chat.clone()), config), newcomers)
 }
 
 fn door(
     listener: TcpListener,
     chat: Chat,
-    sockets: Server<Guests>,
+    sockets: Server<Clients>,
     (key, newcomers): (Key, Newcomers),
 ) -> Result<HttpServerTask, Error> {
     let settings = Settings::inner(HEAD, REST, socketio::on_connect);
@@ -263,7 +263,7 @@ impl Running {
         self.newcomers.refuse();
         self.announcement.close().await;
         sleep(NOTICE).await;
-        self.chat.close_door();
+        self.chat.stop_connects();
         self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
         sleep(GOODBYE).await;
         self.announcement.withdraw().await;

@@ -131,13 +131,13 @@ fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<
     let redis = move || {
         let (sessions, watch) = (sessions.clone(), watch.clone());
         Box::pin(async move {
-            let obstacle = sessions.obstacle().await;
-            if obstacle.is_some() { obstacle } else { watch.obstacle().await }
+            let not_ready_reason = sessions.not_ready_reason().await;
+            if not_ready_reason.is_some() { not_ready_reason } else { watch.not_ready_reason().await }
         }) as _
     };
     let chat = move || {
-        let obstacle = proxy.chat_obstacle();
-        Box::pin(async move { obstacle }) as _
+        let not_ready_reason = proxy.chat_not_ready_reason();
+        Box::pin(async move { not_ready_reason }) as _
     };
     vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }

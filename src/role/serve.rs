@@ -12,7 +12,7 @@ use actix_web::{
     rt::spawn,
     web,
 };
-use chat::{Chat, Deps, Order, guest::Guests};
+use chat::{Chat, Deps, Order, client::Clients};
 use gateway::Gateway;
 use metrics_exporter_prometheus::PrometheusHandle;
 use socketio::{CloseReason, Io, Server};
@@ -116,7 +116,7 @@ async fn start(
         order: Order::Store(stores.chat.journal()),
         directory: stores.chat.directory(),
         tickets: stores.chat.tickets(),
-        people: Arc::new(Registered(stores.users.clone())),
+        user_lookup: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
         config: chat_config,
@@ -126,7 +126,7 @@ async fn start(
     readiness.add("chat's parts", chat_probe(&chat));
     let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
-    let sockets = Server::new(io.clone(), Guests::new(chat.clone()), config.sockets.to_config());
+    let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
     let door = gateway.clone();
     spawn(upkeep(metrics, move || door.forget_idle_clients()));
@@ -141,7 +141,7 @@ fn front(
     gateway: Gateway,
     accounts: Accounts,
     chat: Chat,
-    sockets: Server<Guests>,
+    sockets: Server<Clients>,
 ) -> Result<HttpServerTask, Error> {
     let settings = Settings {
         head: Duration::from_secs(config.gateway.head_timeout.into()),
@@ -191,7 +191,7 @@ impl Running {
     async fn drain(self) {
         self.readiness.drain();
         self.http.pause().await;
-        self.chat.close_door();
+        self.chat.stop_connects();
         self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
         self.http.stop(true).await;
         self.chat.drain().await;

@@ -75,7 +75,7 @@ fn finish(to: &Path, group: &str) -> Result<(), Error> {
     drop(sessions.database().set_group(group));
     sessions.database().close();
     SqliteUsers::open(&to.join(USERS)).map_err(failed(to))?.database().close();
-    chat::Store::open_copy(&to.join(CHAT)).map_err(failed(to))?.database().close();
+    chat::SqliteStore::open_copy(&to.join(CHAT)).map_err(failed(to))?.database().close();
     Ok(())
 }
 

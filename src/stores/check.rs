@@ -53,7 +53,7 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
     for (name, snapshot, checks) in [
         (USERS, &users, SqliteUsers::CHECKS),
         (SESSIONS, &sessions, SqliteSessions::CHECKS),
-        (CHAT, &chat, chat::store::CHECKS),
+        (CHAT, &chat, chat::sqlite_store::CHECKS),
     ] {
         let Some(snapshot) = snapshot else { continue };
         note(name, snapshot.log_fault().map(Vec::from_iter), &mut findings);
@@ -66,7 +66,7 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
         findings.push(format!("{} are files of different stores", FILES.join(", ")));
     }
     if let (Some(chat), Some(users)) = (&chat, &users) {
-        let checks = chat::store::CHECKS_WITH_USERS;
+        let checks = chat::sqlite_store::CHECKS_WITH_USERS;
         note(CHAT, chat.attach_people(users).and_then(|()| chat.findings_of(checks)), &mut findings);
     }
     Ok(findings)

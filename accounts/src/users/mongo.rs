@@ -41,10 +41,10 @@ impl MongoUsers {
     }
 
     /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
-    pub async fn obstacle(&self) -> Option<String> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         match answered(self.users.find_one(doc! { "_id": "" })).await {
             Err(error) => Some(error.description()),
-            Ok(_) => self.writes.obstacle().await,
+            Ok(_) => self.writes.not_ready_reason().await,
         }
     }
 }

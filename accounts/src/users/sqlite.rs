@@ -63,8 +63,8 @@ impl SqliteUsers {
     }];
 
     /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
-    pub async fn obstacle(&self) -> Option<&'static str> {
-        self.db.obstacle().await
+    pub async fn not_ready_reason(&self) -> Option<&'static str> {
+        self.db.not_ready_reason().await
     }
 
     /// The open database file.

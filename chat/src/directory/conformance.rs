@@ -62,13 +62,13 @@ async fn add(directory: &dyn Directory, name: &str, who: &str) -> Result<Vec<Mem
 
 async fn remove(directory: &dyn Directory, name: &str, who: &str) -> Result<Vec<Member>, Error> {
     let entry = directory.find(&room(name)).await.expect("answers");
-    let owner = entry.and_then(|entry| entry.card.owner).unwrap_or_else(|| user(who));
+    let owner = entry.and_then(|entry| entry.room_info.owner).unwrap_or_else(|| user(who));
     directory.remove(&room(name), &user(who), &owner, nobody()).await
 }
 
 async fn names_of(directory: &dyn Directory, who: &str) -> Vec<String> {
-    let cards = directory.rooms_of(&user(who)).await.expect("answers");
-    cards.iter().map(|card| card.name.to_string()).collect()
+    let room_infos = directory.rooms_of(&user(who)).await.expect("answers");
+    room_infos.iter().map(|room_info| room_info.name.to_string()).collect()
 }
 
 fn spelled(members: &[Member]) -> Vec<(&str, Role)> {
@@ -78,7 +78,7 @@ fn spelled(members: &[Member]) -> Vec<(&str, Role)> {
 async fn has_a_lobby_that_nobody_changes(directory: &dyn Directory) {
     assert_eq!(names_of(directory, "alice").await, ["lobby"]);
     let lobby = directory.find(&room("lobby")).await.expect("answers").expect("exists");
-    assert_eq!((lobby.card.private, lobby.card.owner, lobby.members), (false, None, vec![]));
+    assert_eq!((lobby.room_info.private, lobby.room_info.owner, lobby.members), (false, None, vec![]));
     assert_eq!(add(directory, "lobby", "alice").await, Ok(vec![]));
     assert_eq!(remove(directory, "lobby", "alice").await, Ok(vec![]));
     assert_eq!(directory.archive(&room("lobby"), &user("alice"), nobody()).await, Err(Error::NotFound));
@@ -94,7 +94,7 @@ async fn creates_a_room_once(directory: &dyn Directory) {
     create(directory, "tea", "alice", true).await;
     let entry = directory.find(&room("tea")).await.expect("answers").expect("exists");
     assert_eq!(
-        (entry.card.private, entry.card.ephemeral, entry.card.owner),
+        (entry.room_info.private, entry.room_info.ephemeral, entry.room_info.owner),
         (true, false, Some(user("alice")))
     );
     assert_eq!(spelled(&entry.members), [("alice", Role::Owner)]);
@@ -155,7 +155,7 @@ async fn hands_ownership_to_the_oldest_member(directory: &dyn Directory) {
     let left = remove(directory, "tea", "alice").await.expect("removes");
     assert_eq!(spelled(&left), [("zoe", Role::Owner), ("bob", Role::Member)]);
     let entry = directory.find(&room("tea")).await.expect("answers").expect("exists");
-    assert_eq!((entry.card.owner, entry.members), (Some(user("zoe")), left));
+    assert_eq!((entry.room_info.owner, entry.members), (Some(user("zoe")), left));
     for name in ["zoe", "bob"] {
         remove(directory, "tea", name).await.expect("removes");
     }
@@ -185,7 +185,7 @@ async fn changes_privacy(directory: &dyn Directory) {
     for private in [true, false] {
         directory.set_private(&room("tea"), &user("alice"), private, nobody()).await.expect("changes");
         let entry = directory.find(&room("tea")).await.expect("answers").expect("exists");
-        assert_eq!(entry.card.private, private);
+        assert_eq!(entry.room_info.private, private);
     }
     assert_eq!(
         directory.set_private(&room("nowhere"), &user("alice"), true, nobody()).await,

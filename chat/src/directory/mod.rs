@@ -1,4 +1,4 @@
-//! Which rooms there are and who is in them. Rooms change their own entry, HTTP creates and lists, guests ask where a user
+//! Which rooms there are and who is in them. Rooms change their own entry, HTTP creates and lists, clients ask where a user
 //! is. Backends: [`sqlite`], [`mongo`]; every backend passes `conformance.rs`.
 
 #[cfg(test)]
@@ -14,7 +14,7 @@ use crate::Error;
 
 /// What a room is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Card {
+pub struct RoomInfo {
     /// Its name. An archived room keeps it, unless it was ephemeral or a private room that everybody has left.
     pub name: RoomName,
     /// Whether only members may know of it.
@@ -47,7 +47,7 @@ pub struct Member {
     pub added_by: Option<Username>,
 }
 
-/// How much may be done to people by others.
+/// How much may be done to user_lookup by others.
 #[derive(Debug, Clone, Copy)]
 pub struct Additions {
     /// The rooms into which others may have added one user.
@@ -66,7 +66,7 @@ pub const DEPARTURES: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// What it is.
-    pub card: Card,
+    pub room_info: RoomInfo,
     /// Who is in it, oldest members first; nobody is listed for the lobby, where everybody is.
     pub members: Vec<Member>,
 }
@@ -78,9 +78,9 @@ pub struct NewRoom {
     pub name: RoomName,
     /// Its first member.
     pub owner: Username,
-    /// See [`Card::private`].
+    /// See [`RoomInfo::private`].
     pub private: bool,
-    /// See [`Card::ephemeral`].
+    /// See [`RoomInfo::ephemeral`].
     pub ephemeral: bool,
 }
 
@@ -100,13 +100,13 @@ pub trait Directory: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::Conflict`] when the name is taken, [`Error::Forbidden`] when the owner is in `limit` rooms already.
-    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<Card, Error>;
+    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error>;
 
     /// The room, if it exists.
     async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error>;
 
     /// The user's rooms by name, the lobby first.
-    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error>;
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error>;
 
     /// Makes `user`, who asks for it, a member, the owner if there is none, and answers with the members; one who is in it stays
     /// what they are.
@@ -209,7 +209,7 @@ pub(crate) mod refusal {
     }
 
     pub fn adder() -> Error {
-        Error::Forbidden("you have added too many people to rooms: remove some first")
+        Error::Forbidden("you have added too many user_lookup to rooms: remove some first")
     }
 
     pub fn departed() -> Error {
@@ -232,7 +232,7 @@ impl Entry {
     /// # Errors
     /// [`Error::NotFound`] for a private room.
     pub fn check_entry(&self, user: &Username) -> Result<(), Error> {
-        if self.card.private && self.role(user).is_none() { Err(Error::NotFound) } else { Ok(()) }
+        if self.room_info.private && self.role(user).is_none() { Err(Error::NotFound) } else { Ok(()) }
     }
 
     /// Whether `user` owns the room.
@@ -255,13 +255,13 @@ impl Entry {
 
 impl NewRoom {
     /// What it is then.
-    pub(crate) fn card(&self) -> Card {
+    pub(crate) fn room_info(&self) -> RoomInfo {
         let Self { name, owner, private, ephemeral } = self.clone();
-        Card { name, private, ephemeral, owner: Some(owner) }
+        RoomInfo { name, private, ephemeral, owner: Some(owner) }
     }
 }
 
-impl Card {
+impl RoomInfo {
     /// The lobby's.
     pub fn lobby() -> Self {
         Self { name: RoomName::lobby(), private: false, ephemeral: false, owner: None }

@@ -30,11 +30,11 @@ use self::{
     changes::Noted,
     document::{Listed, Stored},
 };
-use super::{Additions, Card, Committed, Directory, Entry, Member, NewRoom, refusal};
+use super::{Additions, RoomInfo, Committed, Directory, Entry, Member, NewRoom, refusal};
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
-    mongo::{DEADLINE, collection, due, is_duplicate, within},
+    mongo::{DEADLINE, collection, deadline_now, is_duplicate, with_deadline},
 };
 
 /// The collection.
@@ -73,16 +73,16 @@ impl MongoDirectory {
         }
     }
 
-    async fn stored(&self, room: &RoomName, due: Instant) -> Result<Option<Stored>, Error> {
+    async fn stored(&self, room: &RoomName, deadline_now: Instant) -> Result<Option<Stored>, Error> {
         let found = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "recent": 0 });
-        within(due, found.max_time(DEADLINE)).await
+        with_deadline(deadline_now, found.max_time(DEADLINE)).await
     }
 
     /// Refuses what a change may not do to its user: see [`limits`].
-    async fn check(&self, room: &Stored, change: &Change, due: Instant) -> Result<(), Error> {
+    async fn check(&self, room: &Stored, change: &Change, deadline_now: Instant) -> Result<(), Error> {
         match change {
-            Change::Add { user, limit } => self.check_limit(user, *limit, due).await,
-            Change::AddBy { user, by, limits } => self.check_added(room, user, by, *limits, due).await,
+            Change::Add { user, limit } => self.check_limit(user, *limit, deadline_now).await,
+            Change::AddBy { user, by, limits } => self.check_added(room, user, by, *limits, deadline_now).await,
             _ => Ok(()),
         }
     }
@@ -90,16 +90,16 @@ impl MongoDirectory {
     /// Two joins of one user at the same moment, to two rooms, may both pass the last place under the limit: each is a write
     /// of its own room, and nothing ties them together. The user is then over the limit by the joins that met, and the next
     /// one is refused.
-    async fn check_limit(&self, user: &Username, limit: usize, due: Instant) -> Result<(), Error> {
+    async fn check_limit(&self, user: &Username, limit: usize, deadline_now: Instant) -> Result<(), Error> {
         let own =
             doc! { "members": { "$elemMatch": { "key": user.key(), "by_key": null } }, "archived": false };
-        if self.count(own, due).await? >= limit { Err(refusal::own()) } else { Ok(()) }
+        if self.count(own, deadline_now).await? >= limit { Err(refusal::own()) } else { Ok(()) }
     }
 
     /// Creates the room, or says why not.
-    async fn insert(&self, room: &NewRoom, limit: usize) -> Done<Card> {
-        let due = due();
-        if let Err(refused) = self.check_limit(&room.owner, limit, due).await {
+    async fn insert(&self, room: &NewRoom, limit: usize) -> Done<RoomInfo> {
+        let deadline_now = deadline_now();
+        if let Err(refused) = self.check_limit(&room.owner, limit, deadline_now).await {
             return Done::Refused(refused);
         }
         if room.name.is_lobby() {
@@ -116,27 +116,27 @@ impl MongoDirectory {
                 other => other.map(|_| true),
             }
         };
-        match within(due, insert).await {
-            Ok(true) => Done::Changed(room.card()),
-            Ok(false) => self.renew(room, due).await,
+        match with_deadline(deadline_now, insert).await {
+            Ok(true) => Done::Changed(room.room_info()),
+            Ok(false) => self.renew(room, deadline_now).await,
             Err(error) => Done::Unknown { version: 0, error },
         }
     }
 
     /// Changes the room and answers with the members it has then.
     async fn update(&self, room: &RoomName, change: &Change) -> Done<Vec<Member>> {
-        let due = due();
+        let deadline_now = deadline_now();
         for round in 0..ROUNDS {
             sleep(PAUSE * round).await;
             let decided = async {
-                let found = self.stored(room, due).await?.filter(|found| !found.archived);
+                let found = self.stored(room, deadline_now).await?.filter(|found| !found.archived);
                 let found = found.ok_or(Error::NotFound)?;
                 let (version, entry) = (found.version, found.entry(room.clone())?);
                 change.check(&entry)?;
                 let members = entry.members;
                 let decision = change.on(found.private, members.clone());
                 if decision.is_some() {
-                    self.check(&found, change, due).await?;
+                    self.check(&found, change, deadline_now).await?;
                 }
                 Ok((version, members, decision))
             };
@@ -145,7 +145,7 @@ impl MongoDirectory {
                 Err(error) => return Done::Refused(error),
             };
             let Some((update, then)) = decision else { return Done::Unchanged(members) };
-            match self.write(room, version, (update, change.into()), due).await {
+            match self.write(room, version, (update, change.into()), deadline_now).await {
                 Ok(true) => return Done::Changed(then),
                 Ok(false) => (),
                 Err(error) => return Done::Unknown { version, error },
@@ -160,7 +160,7 @@ impl MongoDirectory {
         room: &RoomName,
         version: i64,
         (update, noted): (Document, Noted<'_>),
-        due: Instant,
+        deadline_now: Instant,
     ) -> Result<bool, Error> {
         let update = self.noting(update, version, noted);
         let documents = self.rooms.clone_with_type::<Document>();
@@ -168,7 +168,7 @@ impl MongoDirectory {
             .find_one_and_update(doc! { "_id": room.as_str(), "version": version }, update)
             .projection(doc! { "_id": 1 })
             .max_time(DEADLINE);
-        Ok(within(due, write).await?.is_some())
+        Ok(with_deadline(deadline_now, write).await?.is_some())
     }
 
     async fn change(
@@ -184,7 +184,7 @@ impl MongoDirectory {
 
 #[async_trait]
 impl Directory for MongoDirectory {
-    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<Card, Error> {
+    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
         let (this, name) = (self.clone(), room.name.clone());
         let joins = Change::Add { user: room.owner.clone(), limit };
         self.carry(name, joins, committed, async move { this.insert(&room, limit).await }).await
@@ -192,13 +192,13 @@ impl Directory for MongoDirectory {
 
     async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
         if room.is_lobby() {
-            return Ok(Some(Entry { card: Card::lobby(), members: vec![] }));
+            return Ok(Some(Entry { room_info: RoomInfo::lobby(), members: vec![] }));
         }
-        let found = self.stored(room, due()).await?.filter(|found| !found.archived);
+        let found = self.stored(room, deadline_now()).await?.filter(|found| !found.archived);
         found.map(|found| found.entry(room.clone())).transpose()
     }
 
-    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
         let listed = async {
             let rooms = self.rooms.clone_with_type::<Listed>();
             let found = rooms
@@ -208,9 +208,9 @@ impl Directory for MongoDirectory {
                 .max_time(DEADLINE);
             found.await?.try_collect::<Vec<Listed>>().await
         };
-        let listed = within(due(), listed).await?;
-        let rooms = listed.into_iter().map(Listed::card);
-        std::iter::once(Ok(Card::lobby())).chain(rooms).collect()
+        let listed = with_deadline(deadline_now(), listed).await?;
+        let rooms = listed.into_iter().map(Listed::room_info);
+        std::iter::once(Ok(RoomInfo::lobby())).chain(rooms).collect()
     }
 
     async fn add(

@@ -12,7 +12,7 @@ use self::{
     limits::{check_added, check_own, note_departure},
     renew::renew,
 };
-use super::{Additions, Card, Committed, Directory, Entry, Member, NewRoom, Role};
+use super::{Additions, RoomInfo, Committed, Directory, Entry, Member, NewRoom, Role};
 use crate::{
     Error,
     rows::{BAD_ROOM, bad_member, refuse_bad, refuse_bad_room, refuse_orphans, seal_room},
@@ -28,7 +28,7 @@ pub struct SqliteDirectory {
 type Job<T> = rusqlite::Result<Result<(bool, T), Error>>;
 
 impl SqliteDirectory {
-    /// On a database that was opened with [`crate::store::MIGRATIONS`].
+    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -50,7 +50,7 @@ impl SqliteDirectory {
 
 #[async_trait]
 impl Directory for SqliteDirectory {
-    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<Card, Error> {
+    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
         self.change(committed, move |conn| create(conn, room, limit)).await
     }
 
@@ -59,7 +59,7 @@ impl Directory for SqliteDirectory {
         Ok(self.database.read(move |conn| find(conn, &room)).await?)
     }
 
-    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
         let user = user.clone();
         Ok(self.database.read(move |conn| rooms_of(conn, &user)).await?)
     }
@@ -135,7 +135,7 @@ impl Directory for SqliteDirectory {
     }
 }
 
-fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<Card> {
+fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     if let Some(refused) = check_own(conn, &room.owner, limit)? {
         return Ok(Err(refused));
     }
@@ -148,7 +148,7 @@ fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<Card> {
         return Ok(Err(refused));
     }
     insert_member(conn, &room.name, &room.owner, Role::Owner, None)?;
-    Ok(Ok((true, room.card())))
+    Ok(Ok((true, room.room_info())))
 }
 
 /// Makes `user` a member unless `check` has a refusal.
@@ -190,7 +190,7 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Usern
     {
         return Ok(Err(refused));
     }
-    let Entry { card, mut members } = entry;
+    let Entry { room_info, mut members } = entry;
     let Some(at) = members.iter().position(|member| member.username.key() == user.key()) else {
         return Ok(Ok((false, members)));
     };
@@ -204,7 +204,7 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Usern
                           WHERE room = ? AND user = ?";
             conn.prepare_cached(update)?.execute(params![room.as_str(), heir.username.as_str()])?;
         }
-        None if card.private => {
+        None if room_info.private => {
             conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
             seal_room(conn, room)?;
         }
@@ -241,18 +241,18 @@ fn insert_member(
 fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
     refuse_bad_room(conn, room)?;
     let query = "SELECT name, private, ephemeral, NULL, 0 FROM rooms WHERE name = ? AND archived = 0";
-    let found = conn.prepare_cached(query)?.query_row([room.as_str()], card).optional()?;
-    let Some(mut card) = found else { return Ok(None) };
+    let found = conn.prepare_cached(query)?.query_row([room.as_str()], room_info).optional()?;
+    let Some(mut room_info) = found else { return Ok(None) };
     let query = "SELECT user, owner, added_by, sum <> row_sum(?1, user, owner, added_by) FROM members
                  WHERE room = ?1 ORDER BY place";
     let members: Vec<Member> =
         conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
-    card.owner =
+    room_info.owner =
         members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone());
-    Ok(Some(Entry { card, members }))
+    Ok(Some(Entry { room_info, members }))
 }
 
-fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<Card>> {
+fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<RoomInfo>> {
     let query = format!(
         "SELECT name, private, ephemeral,
                 (SELECT user FROM members AS owners WHERE owners.room = name AND owners.owner = 1),
@@ -262,18 +262,18 @@ fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<Card>> {
         bad_member("mine"),
         bad_member("owners"),
     );
-    let mut cards = vec![Card::lobby()];
-    for card in conn.prepare_cached(&query)?.query_map([user.as_str()], card)? {
-        cards.push(card?);
+    let mut room_infos = vec![RoomInfo::lobby()];
+    for room_info in conn.prepare_cached(&query)?.query_map([user.as_str()], room_info)? {
+        room_infos.push(room_info?);
     }
-    Ok(cards)
+    Ok(room_infos)
 }
 
-fn card(row: &Row<'_>) -> rusqlite::Result<Card> {
+fn room_info(row: &Row<'_>) -> rusqlite::Result<RoomInfo> {
     let owner: Option<String> = row.get(3)?;
     let name: String = row.get(0)?;
     refuse_bad(row, 4, || format!("the room {name}, or its owner or member,"))?;
-    Ok(Card {
+    Ok(RoomInfo {
         name: name.try_into().map_err(|error| unreadable(0, error))?,
         private: row.get(1)?,
         ephemeral: row.get(2)?,

@@ -1,4 +1,4 @@
-//! What was said: the durable, numbered messages of every room. Rooms append, guests and HTTP read. Backends: [`sqlite`],
+//! What was said: the durable, numbered messages of every room. Rooms append, clients and HTTP read. Backends: [`sqlite`],
 //! [`mongo`]; every backend passes `conformance.rs`. Where everything is in one order, and how it is read again, is [`Journal`]'s: of
 //! SQLite the same rows, in a cluster another store.
 
@@ -75,14 +75,14 @@ pub struct Appended {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// Oldest first.
-    pub messages: Vec<Kept>,
+    pub messages: Vec<StoredMessage>,
     /// The room's last `seq`.
     pub head: u64,
 }
 
 /// A message as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredMessage {
     /// The message.
     pub message: Message,
     /// The socket it came from, which does not get it when it is told again.

@@ -22,12 +22,12 @@ use remote::mongo::{Prepared, Store};
 use tokio::time::Instant;
 
 use self::document::{End, New, Row};
-use super::{Appended, Committed, Draft, Head, History, Kept, Slice, weight};
+use super::{Appended, Committed, Draft, Head, History, StoredMessage, Slice, weight};
 use crate::{
     Error,
     column::integer,
     config,
-    mongo::{DEADLINE, PREPARATION, collection, date, due, number, unique, unprepared, within},
+    mongo::{DEADLINE, PREPARATION, collection, date, deadline_now, number, unique, unprepared, with_deadline},
 };
 
 /// The collection.
@@ -71,13 +71,13 @@ impl MongoHistory {
     /// # Errors
     /// See [`MongoHistory::prepare`].
     pub async fn check(&self) -> Result<(), Error> {
-        let due = due();
-        self.prepared(due).await?;
-        self.any(due).await.map(drop)
+        let deadline_now = deadline_now();
+        self.prepared(deadline_now).await?;
+        self.any(deadline_now).await.map(drop)
     }
 
-    async fn prepared(&self, due: Instant) -> Result<(), Error> {
-        within(due, self.prepared.ensure(self.create_indexes())).await
+    async fn prepared(&self, deadline_now: Instant) -> Result<(), Error> {
+        with_deadline(deadline_now, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {
@@ -92,9 +92,9 @@ impl MongoHistory {
         created.map(drop).map_err(|error| unprepared(COLLECTION, error))
     }
 
-    async fn any(&self, due: Instant) -> Result<bool, Error> {
+    async fn any(&self, deadline_now: Instant) -> Result<bool, Error> {
         let any = self.messages.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(DEADLINE);
-        Ok(within(due, any).await?.is_some())
+        Ok(with_deadline(deadline_now, any).await?.is_some())
     }
 
     async fn end_of(&self, room: &RoomName) -> Result<Head, Error> {
@@ -191,9 +191,9 @@ impl History for MongoHistory {
         drafts: Arc<[Draft]>,
         committed: Committed,
     ) -> Result<Appended, Error> {
-        let due = due();
-        self.prepared(due).await?;
-        let appended = within(due, self.store(room, head, &drafts)).await?;
+        let deadline_now = deadline_now();
+        self.prepared(deadline_now).await?;
+        let appended = with_deadline(deadline_now, self.store(room, head, &drafts)).await?;
         committed(&appended);
         Ok(appended)
     }
@@ -205,28 +205,28 @@ impl History for MongoHistory {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Page, Error> {
-        within(due(), self.page_of(room, before, after, limit)).await
+        with_deadline(deadline_now(), self.page_of(room, before, after, limit)).await
     }
 
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
-        within(due(), self.slice_of(room, seq, max)).await
+        with_deadline(deadline_now(), self.slice_of(room, seq, max)).await
     }
 
     async fn head(&self, room: &RoomName) -> Result<Head, Error> {
-        within(due(), self.end_of(room)).await
+        with_deadline(deadline_now(), self.end_of(room)).await
     }
 
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
-        within(due(), self.forget(room, keep, oldest)).await
+        with_deadline(deadline_now(), self.forget(room, keep, oldest)).await
     }
 
     async fn is_empty(&self) -> Result<bool, Error> {
-        Ok(!self.any(due()).await?)
+        Ok(!self.any(deadline_now()).await?)
     }
 }
 
 /// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
-async fn fitting(mut rows: Cursor<Row>, room: &RoomName, limit: usize) -> Result<(Vec<Kept>, bool), Error> {
+async fn fitting(mut rows: Cursor<Row>, room: &RoomName, limit: usize) -> Result<(Vec<StoredMessage>, bool), Error> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
         bytes += weight(&row.text);

@@ -13,7 +13,7 @@ use proto::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Appended, Committed, Draft, Head, History, Kept, Outcome, Slice, weight};
+use super::{Appended, Committed, Draft, Head, History, StoredMessage, Outcome, Slice, weight};
 use crate::{
     Error,
     column::{integer, number},
@@ -36,7 +36,7 @@ pub struct SqliteHistory {
 }
 
 impl SqliteHistory {
-    /// On a database that was opened with [`crate::store::MIGRATIONS`].
+    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -242,7 +242,7 @@ fn fitting(
     mut rows: rusqlite::Rows<'_>,
     room: &RoomName,
     limit: usize,
-) -> rusqlite::Result<(Vec<Kept>, bool)> {
+) -> rusqlite::Result<(Vec<StoredMessage>, bool)> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let message = message(row, room)?;
@@ -250,7 +250,7 @@ fn fitting(
         if messages.len() == limit || (bytes > config::ANSWER_BYTES && !messages.is_empty()) {
             return Ok((messages, true));
         }
-        messages.push(Kept { message, origin: row.get(6)? });
+        messages.push(StoredMessage { message, origin: row.get(6)? });
     }
     Ok((messages, false))
 }

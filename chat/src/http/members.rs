@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Chat, Error,
-    chat::due,
+    chat::deadline_now,
     room::membership::{Add, Enter, Manage, Remove},
 };
 
@@ -34,7 +34,7 @@ pub async fn add(
     body: Result<OptionalBody<Wanted>, actix_web::Error>,
 ) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&by)?;
-    let ((room, user), deadline) = (path.into_inner(), due());
+    let ((room, user), deadline) = (path.into_inner(), deadline_now());
     // A caller who may not do this is refused for that, whatever else is wrong with the request.
     let is_own = user.key() == by.key();
     if is_own {
@@ -48,7 +48,7 @@ pub async fn add(
         return Err(Error::BadRequest(unsupported(&role)).into());
     }
     // Whoever asks exists; anybody else must too, and is called as they call themselves.
-    let user = if is_own { by.clone() } else { chat.people().find(&user).await?.ok_or(Error::NotFound)? };
+    let user = if is_own { by.clone() } else { chat.user_lookup().find(&user).await?.ok_or(Error::NotFound)? };
     chat.ask(&room, Add { by, user }, deadline).await?;
     Ok(done("Member added"))
 }
@@ -72,7 +72,7 @@ pub async fn remove(
     let (room, user) = path.into_inner();
     // The name as it was registered is the one by which presence knows the user.
     let user =
-        if user.key() == by.key() { by.clone() } else { chat.people().find(&user).await?.unwrap_or(user) };
-    chat.remove(&room, Remove { by, user }, due()).await?;
+        if user.key() == by.key() { by.clone() } else { chat.user_lookup().find(&user).await?.unwrap_or(user) };
+    chat.remove(&room, Remove { by, user }, deadline_now()).await?;
     Ok(done("Member removed"))
 }

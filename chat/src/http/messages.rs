@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::input::{Body, Caller};
 use crate::{
     Chat, Text,
-    chat::{due, within},
+    chat::{deadline_now, with_deadline},
     recall,
     room::{membership::Check, post::Post},
 };
@@ -47,7 +47,7 @@ pub async fn page(
     query: Result<Query<Asked>, actix_web::Error>,
 ) -> Result<HttpResponse, actix_web::Error> {
     supervision::fault!("request");
-    let deadline = due();
+    let deadline = deadline_now();
     let Asked { before, after, limit, offset } = match query {
         Ok(Query(asked)) => asked,
         Err(refused) => {
@@ -60,7 +60,7 @@ pub async fn page(
         let _turn = chat.reading(&user).await?;
         Ok(HttpResponse::Ok().json(recall::page(&chat, &user, asked, deadline).await?))
     };
-    Ok(within(deadline, read).await?)
+    Ok(with_deadline(deadline, read).await?)
 }
 
 /// `POST {text, clientId?}`: 201 with `{id, seq}`.
@@ -71,7 +71,7 @@ pub async fn say(
     body: Result<Body<Said>, actix_web::Error>,
 ) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&author)?;
-    let deadline = due();
+    let deadline = deadline_now();
     let said = body.and_then(|Body(Said { text, client_id })| {
         let limit = chat.config().text_limit;
         let text = match client_id {

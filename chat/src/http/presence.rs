@@ -8,7 +8,7 @@ use serde_json::json;
 use super::input::Caller;
 use crate::{
     Chat, Error,
-    chat::{due, within},
+    chat::{deadline_now, with_deadline},
     room::settings::Describe,
 };
 
@@ -20,9 +20,9 @@ pub async fn online(chat: Data<Chat>, _: Caller) -> Result<HttpResponse, Error> 
 
 /// `{"typing":[...]}`, sorted: the members of the caller's rooms who type there.
 pub async fn typing(chat: Data<Chat>, Caller(user): Caller) -> Result<HttpResponse, Error> {
-    let deadline = due();
-    let cards = within(deadline, chat.directory().rooms_of(&user)).await?;
-    let typists = chat.presence().typists(cards.iter().map(|card| &card.name)).ok_or_else(unknown)?;
+    let deadline = deadline_now();
+    let room_infos = with_deadline(deadline, chat.directory().rooms_of(&user)).await?;
+    let typists = chat.presence().typists(room_infos.iter().map(|room_info| &room_info.name)).ok_or_else(unknown)?;
     let mut typing = BTreeSet::new();
     for (room, users) in typists {
         match chat.ask(&room, Describe(user.clone()), deadline).await {

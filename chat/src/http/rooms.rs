@@ -11,9 +11,9 @@ use serde_json::json;
 use super::input::{Body, Caller};
 use crate::{
     Chat, Error,
-    chat::{due, within},
+    chat::{deadline_now, with_deadline},
     directory::NewRoom,
-    log::Entry,
+    broker::Entry,
     room::{
         membership::Manage,
         settings::{Archive, Describe, SetPrivate},
@@ -38,7 +38,7 @@ pub struct Change {
 
 /// `GET /rooms`: `{"rooms":[{name, private, ephemeral, owner}]}`, the lobby first.
 pub async fn list(chat: Data<Chat>, Caller(user): Caller) -> Result<HttpResponse, Error> {
-    let rooms = within(due(), chat.directory().rooms_of(&user)).await?;
+    let rooms = with_deadline(deadline_now(), chat.directory().rooms_of(&user)).await?;
     Ok(HttpResponse::Ok().json(json!({"rooms": rooms})))
 }
 
@@ -51,16 +51,16 @@ pub async fn create(
     chat.check_write(&user)?;
     let told = Entry::Joined { room: name.clone(), user: user.clone() };
     let tell = {
-        let (log, told, room) = (chat.log().clone(), told.clone(), name.clone());
+        let (broker, told, room) = (chat.broker().clone(), told.clone(), name.clone());
         Box::new(move || {
-            log.attend_new(&room);
-            log.append(told);
+            broker.subscribe_new(&room);
+            broker.append(told);
         })
     };
     let new = NewRoom { name, owner: user, private, ephemeral };
     let limit = chat.config().rooms_per_user;
-    let room = within(due(), chat.directory().create(new, limit, tell)).await?;
-    chat.log().spread(&told).await;
+    let room = with_deadline(deadline_now(), chat.directory().create(new, limit, tell)).await?;
+    chat.broker().announce(&told).await;
     // An earlier room of this name may still have its actor here.
     chat.refresh(&room.name).await;
     Ok(HttpResponse::Created().json(room))
@@ -72,7 +72,7 @@ pub async fn read(
     Caller(user): Caller,
     room: Path<RoomName>,
 ) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(chat.ask(&room, Describe(user), due()).await?))
+    Ok(HttpResponse::Ok().json(chat.ask(&room, Describe(user), deadline_now()).await?))
 }
 
 /// `PATCH /rooms/{room} {private?}`: the room as it is then.
@@ -83,7 +83,7 @@ pub async fn change(
     body: Result<Body<Change>, actix_web::Error>,
 ) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&user)?;
-    let deadline = due();
+    let deadline = deadline_now();
     match body {
         Ok(Body(Change { private: Some(private) })) => {
             chat.ask(&room, SetPrivate { by: user.clone(), private }, deadline).await?;
@@ -104,7 +104,7 @@ pub async fn archive(
     room: Path<RoomName>,
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&user)?;
-    let deadline = due();
+    let deadline = deadline_now();
     let members = chat.ask(&room, Describe(user.clone()), deadline).await?.members.unwrap_or_default();
     chat.ask(&room, Archive { by: user }, deadline).await?;
     members.iter().for_each(|member| chat.presence().typing(&member.username, &room, false));

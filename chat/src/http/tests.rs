@@ -25,7 +25,7 @@ struct Stage {
 struct Everybody;
 
 #[async_trait::async_trait]
-impl crate::People for Everybody {
+impl crate::UserLookup for Everybody {
     async fn find(&self, name: &Username) -> Result<Option<Username>, crate::Error> {
         Ok(Some(name.clone()).filter(|name| name.as_str() != "nobody"))
     }
@@ -42,14 +42,14 @@ impl Stage {
         let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         // Nobody listens on this port: presence stays unknown.
         let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
-        let (history, directory, tickets) = (store.history(), store.directory(), store.tickets());
+        let (history, directory, recovery_sessions) = (store.history(), store.directory(), store.recovery_sessions());
         let journal = store.journal();
         let deps = Deps {
             history,
             order: crate::Order::Store(journal),
             directory,
-            tickets,
-            people: Arc::new(Everybody),
+            recovery_sessions,
+            user_lookup: Arc::new(Everybody),
             sessions: Arc::new(sessions),
             io: Io::new(),
             config,

@@ -1,6 +1,6 @@
 //! Which history the messages of a cluster are of. Every position that a client holds carries the id of its history. A store that was
-//! restored from a backup begins another one, so a client that comes with a position of before loads anew. Kept in the store of
-//! messages; read and ended by [`crate::log::stream`]. Backend: [`mongo`].
+//! restored from a backup begins another one, so a client that comes with a position of before loads anew. StoredMessage in the store of
+//! messages; read and ended by [`crate::broker::stream`]. Backend: [`mongo`].
 
 pub mod mongo;
 

@@ -18,7 +18,7 @@ use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
     id::new_id,
-    mongo::{DEADLINE, collection, due, within},
+    mongo::{DEADLINE, collection, deadline_now, with_deadline},
     redis::EPOCH_LENGTH,
 };
 
@@ -60,30 +60,30 @@ impl MongoLineage {
             let list = self.database.list_collections().filter(doc! { "name": &self.messages });
             list.await?.try_next().await
         };
-        let found = within::<_, MongoError>(due(), listed).await;
+        let found = with_deadline::<_, MongoError>(deadline_now(), listed).await;
         let uuid = found.ok()??.info.uuid?;
         Some(uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    async fn row(&self, due: Instant) -> Result<Option<Row>, Error> {
-        within(due, self.rows.find_one(doc! { "_id": ID }).max_time(DEADLINE)).await
+    async fn row(&self, deadline_now: Instant) -> Result<Option<Row>, Error> {
+        with_deadline(deadline_now, self.rows.find_one(doc! { "_id": ID }).max_time(DEADLINE)).await
     }
 
     /// Changes the document if it fits `filter`, and answers with what it is then.
-    async fn change(&self, filter: Document, change: Document, due: Instant) -> Result<Row, Error> {
+    async fn change(&self, filter: Document, change: Document, deadline_now: Instant) -> Result<Row, Error> {
         let write = self.rows.find_one_and_update(filter, change).max_time(DEADLINE);
-        let changed = within(due, write.return_document(ReturnDocument::After)).await?;
+        let changed = with_deadline(deadline_now, write.return_document(ReturnDocument::After)).await?;
         match changed {
             Some(row) => Ok(row),
             // Another process has changed it.
-            None => self.row(due).await?.ok_or_else(|| Error::Store("the history has no id".to_owned())),
+            None => self.row(deadline_now).await?.ok_or_else(|| Error::Store("the history has no id".to_owned())),
         }
     }
 
-    async fn begin(&self, uuid: Option<&str>, due: Instant) -> Result<Row, Error> {
+    async fn begin(&self, uuid: Option<&str>, deadline_now: Instant) -> Result<Row, Error> {
         let new = doc! { "$setOnInsert": { "history": fresh()?, "uuid": uuid } };
         let write = self.rows.find_one_and_update(doc! { "_id": ID }, new).upsert(true).max_time(DEADLINE);
-        let begun = within(due, write.return_document(ReturnDocument::After)).await?;
+        let begun = with_deadline(deadline_now, write.return_document(ReturnDocument::After)).await?;
         begun.ok_or_else(|| Error::Store("the history has no id".to_owned()))
     }
 }
@@ -91,21 +91,21 @@ impl MongoLineage {
 #[async_trait]
 impl Lineage for MongoLineage {
     async fn current(&self) -> Result<String, Error> {
-        let due = due();
+        let deadline_now = deadline_now();
         let uuid = self.uuid().await;
-        let row = match self.row(due).await? {
+        let row = match self.row(deadline_now).await? {
             Some(row) => row,
-            None => self.begin(uuid.as_deref(), due).await?,
+            None => self.begin(uuid.as_deref(), deadline_now).await?,
         };
         let row = match (&row.uuid, uuid) {
             (Some(known), Some(uuid)) if *known != uuid => {
                 tracing::error!("the messages were restored from a backup: clients reload");
                 let restored = doc! { "$set": { "history": fresh()?, "uuid": uuid } };
-                self.change(doc! { "_id": ID, "uuid": known }, restored, due).await?
+                self.change(doc! { "_id": ID, "uuid": known }, restored, deadline_now).await?
             }
             (None, Some(uuid)) => {
                 let noted = doc! { "$set": { "uuid": uuid } };
-                match self.change(doc! { "_id": ID, "uuid": Bson::Null }, noted, due).await {
+                match self.change(doc! { "_id": ID, "uuid": Bson::Null }, noted, deadline_now).await {
                     Ok(row) => row,
                     // It is tried again with the next look.
                     Err(error) => {
@@ -122,7 +122,7 @@ impl Lineage for MongoLineage {
     async fn end(&self, epoch: &str) -> Result<String, Error> {
         self.current().await?;
         let next = doc! { "$set": { "history": fresh()?, "ended": epoch } };
-        let row = self.change(doc! { "_id": ID, "ended": { "$ne": epoch } }, next, due()).await?;
+        let row = self.change(doc! { "_id": ID, "ended": { "$ne": epoch } }, next, deadline_now()).await?;
         Ok(row.history)
     }
 }

@@ -9,7 +9,7 @@ use proto::{
     presence::{OnlineDiff, RosterUpdate, roster_update::Update},
 };
 
-use super::Heard;
+use super::PresenceUpdate;
 
 /// Who is here, as far as this node has heard.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ enum State {
 
 impl Mirror {
     /// Takes an update in and answers with what it means, in order.
-    pub(super) fn hear(&mut self, update: RosterUpdate) -> Vec<Heard> {
+    pub(super) fn hear(&mut self, update: RosterUpdate) -> Vec<PresenceUpdate> {
         match update.update {
             Some(Update::Online(online)) => self.begin(online.usernames),
             _ if !self.begun => Vec::new(),
@@ -56,9 +56,9 @@ impl Mirror {
     }
 
     /// Nothing was heard for too long. Answers with the news if that is news.
-    pub(super) fn lose(&mut self) -> Option<Heard> {
+    pub(super) fn lose(&mut self) -> Option<PresenceUpdate> {
         let was = std::mem::replace(&mut self.state, State::Unknown);
-        (was != State::Unknown).then_some(Heard::Unknown)
+        (was != State::Unknown).then_some(PresenceUpdate::Unknown)
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -85,24 +85,24 @@ impl Mirror {
     }
 
     /// A new stream tells everybody. Who typed is told anew after it, so until then nobody does.
-    fn begin(&mut self, usernames: Vec<String>) -> Vec<Heard> {
+    fn begin(&mut self, usernames: Vec<String>) -> Vec<PresenceUpdate> {
         (self.state, self.begun) = (State::Known, true);
         let before = std::mem::replace(&mut self.online, usernames.into_iter().collect());
         let joined = self.online.difference(&before).cloned().collect();
         let left = before.difference(&self.online).cloned().collect();
         let stopped = std::mem::take(&mut self.typing).into_keys();
         let mut heard = vec![self.everybody(joined, left)];
-        heard.extend(stopped.map(|room| Heard::Typing(event::Typing { users: Vec::new(), room })));
+        heard.extend(stopped.map(|room| PresenceUpdate::Typing(event::Typing { users: Vec::new(), room })));
         heard
     }
 
-    fn revived_then(&mut self, change: impl FnOnce(&mut Self) -> Heard) -> Vec<Heard> {
+    fn revived_then(&mut self, change: impl FnOnce(&mut Self) -> PresenceUpdate) -> Vec<PresenceUpdate> {
         let revived = self.revive();
         revived.into_iter().chain([change(self)]).collect()
     }
 
     /// The open stream speaks again after a silence: all that it said still holds.
-    fn revive(&mut self) -> Option<Heard> {
+    fn revive(&mut self) -> Option<PresenceUpdate> {
         if !self.begun || self.is_known() {
             return None;
         }
@@ -110,27 +110,27 @@ impl Mirror {
         Some(self.everybody(Vec::new(), Vec::new()))
     }
 
-    fn apply(&mut self, OnlineDiff { joined, left, count }: OnlineDiff) -> Heard {
+    fn apply(&mut self, OnlineDiff { joined, left, count }: OnlineDiff) -> PresenceUpdate {
         for name in &left {
             self.online.remove(name);
         }
         self.online.extend(joined.iter().cloned());
-        Heard::Diff(PresenceDiff { joined, left, count })
+        PresenceUpdate::Diff(PresenceDiff { joined, left, count })
     }
 
-    fn set_typing(&mut self, room: String, users: Vec<String>) -> Heard {
+    fn set_typing(&mut self, room: String, users: Vec<String>) -> PresenceUpdate {
         if users.is_empty() {
             self.typing.remove(&room);
         } else {
             self.typing.insert(room.clone(), users.clone());
         }
-        Heard::Typing(event::Typing { users, room })
+        PresenceUpdate::Typing(event::Typing { users, room })
     }
 
-    fn everybody(&self, joined: Vec<String>, left: Vec<String>) -> Heard {
+    fn everybody(&self, joined: Vec<String>, left: Vec<String>) -> PresenceUpdate {
         let online: Vec<String> = self.online.iter().cloned().collect();
         let count = u32::try_from(online.len()).unwrap_or(u32::MAX);
-        Heard::Online { presence: event::Presence { online }, diff: PresenceDiff { joined, left, count } }
+        PresenceUpdate::Online { presence: event::Presence { online }, diff: PresenceDiff { joined, left, count } }
     }
 }
 
@@ -158,14 +158,14 @@ mod tests {
         RosterUpdate { update: Some(Update::Typing(typing)) }
     }
 
-    fn everybody(of: &[&str], joined: &[&str], left: &[&str]) -> Heard {
+    fn everybody(of: &[&str], joined: &[&str], left: &[&str]) -> PresenceUpdate {
         let count = of.len() as u32;
         let diff = PresenceDiff { joined: strings(joined), left: strings(left), count };
-        Heard::Online { presence: event::Presence { online: strings(of) }, diff }
+        PresenceUpdate::Online { presence: event::Presence { online: strings(of) }, diff }
     }
 
-    fn silent(room: &str) -> Heard {
-        Heard::Typing(event::Typing { users: vec![], room: room.into() })
+    fn silent(room: &str) -> PresenceUpdate {
+        PresenceUpdate::Typing(event::Typing { users: vec![], room: room.into() })
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(mirror.hear(diff(&["x"], &[])), [], "a diff of nothing");
         assert_eq!(mirror.hear(online(&["a", "b"])), [everybody(&["a", "b"], &["a", "b"], &[])]);
         let change = PresenceDiff { joined: strings(&["c"]), left: strings(&["a"]), count: 7 };
-        assert_eq!(mirror.hear(diff(&["c"], &["a"])), [Heard::Diff(change)]);
+        assert_eq!(mirror.hear(diff(&["c"], &["a"])), [PresenceUpdate::Diff(change)]);
         assert_eq!(mirror.online(), Some(strings(&["b", "c"])));
     }
 
@@ -203,9 +203,9 @@ mod tests {
     #[test]
     fn a_silence_makes_it_unknown_once_until_something_is_heard() {
         let mut mirror = Mirror::default();
-        assert_eq!((mirror.lose(), mirror.lose()), (Some(Heard::Unknown), None));
+        assert_eq!((mirror.lose(), mirror.lose()), (Some(PresenceUpdate::Unknown), None));
         mirror.hear(online(&["a"]));
-        assert_eq!((mirror.lose(), mirror.lose()), (Some(Heard::Unknown), None));
+        assert_eq!((mirror.lose(), mirror.lose()), (Some(PresenceUpdate::Unknown), None));
         assert_eq!((mirror.online(), mirror.typing_users()), (None, None));
         let beat = RosterUpdate { update: Some(Update::Heartbeat(Heartbeat {})) };
         assert_eq!(mirror.hear(beat.clone()), [everybody(&["a"], &[], &[])]);

@@ -1,9 +1,9 @@
 //! The presence client: tells the presence service who is connected to this node, and hears from it who is here at all.
-//! Guests call [`Presence`], which never waits; a task keeps the stream to the service ([`stream`]); what it hears goes to
+//! Clients call [`Presence`], which never waits; a task keeps the stream to the service ([`stream`]); what it hears goes to
 //! the receiver given at the start, in order, and is mirrored for whoever asks.
 
 mod mirror;
-mod own;
+mod local_connections;
 mod stream;
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use self::{mirror::Mirror, own::Own, stream::Client};
+use self::{mirror::Mirror, own::LocalConnections, stream::Client};
 
 /// This node's word to and from the presence service. Cheap to clone; when the last clone is dropped the stream ends and
 /// the service takes the node's users offline.
@@ -47,7 +47,7 @@ pub struct Node {
 
 /// What was heard from the presence service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum PresenceUpdate {
     /// Who is here is known, from the beginning or again: everybody online, and how that differs from what was last heard
     /// (from nobody, the first time).
     Online {
@@ -60,7 +60,7 @@ pub enum Heard {
     Diff(PresenceDiff),
     /// Who types in a room now; nobody when the last one stopped or a new stream began.
     Typing(event::Typing),
-    /// Nothing was heard for two seconds: who is here is not known. Told once, until [`Heard::Online`] comes.
+    /// Nothing was heard for two seconds: who is here is not known. Told once, until [`PresenceUpdate::Online`] comes.
     Unknown,
 }
 
@@ -83,10 +83,10 @@ pub(crate) struct Patience {
     most_wait: Duration,
 }
 
-/// What guests, the task and the HTTP handlers share. Both locks are held for a look or a change, never across an await.
+/// What clients, the task and the HTTP handlers share. Both locks are held for a look or a change, never across an await.
 #[derive(Debug, Default)]
 struct Shared {
-    own: Mutex<Own>,
+    own: Mutex<LocalConnections>,
     /// There is something to report.
     changed: Notify,
     mirror: Mutex<Mirror>,
@@ -104,14 +104,14 @@ impl Presence {
     /// full; when its receiver is gone the client ends.
     ///
     /// Fails if `url` is none. The service need not be there: the client tries until it is.
-    pub fn start(url: &str, node: Node, heard: mpsc::Sender<Heard>) -> Result<Self, tonic::transport::Error> {
+    pub fn start(url: &str, node: Node, heard: mpsc::Sender<PresenceUpdate>) -> Result<Self, tonic::transport::Error> {
         Self::with_patience(url, node, heard, Patience::default())
     }
 
     pub(crate) fn with_patience(
         url: &str,
         node: Node,
-        heard: mpsc::Sender<Heard>,
+        heard: mpsc::Sender<PresenceUpdate>,
         patience: Patience,
     ) -> Result<Self, tonic::transport::Error> {
         let shared = Arc::new(Shared::default());
@@ -182,7 +182,7 @@ impl Default for Patience {
 }
 
 impl Shared {
-    fn own(&self) -> MutexGuard<'_, Own> {
+    fn own(&self) -> MutexGuard<'_, LocalConnections> {
         // Every change is one step, so the value is whole even if a thread panicked while it held the lock.
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }

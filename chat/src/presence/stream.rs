@@ -18,9 +18,9 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, transport::Endpoint};
 
-use super::{Heard, Node, Patience, Shared, own::said};
+use super::{PresenceUpdate, Node, Patience, Shared, own::said};
 
-/// How many reports may wait for the wire; the rest stay in [`super::own::Own`], one per user.
+/// How many reports may wait for the wire; the rest stay in [`super::own::LocalConnections`], one per user.
 const WAITING: usize = 64;
 /// How long changes are gathered before they are reported.
 const GATHER: Duration = Duration::from_millis(20);
@@ -32,7 +32,7 @@ pub(super) struct Client {
     endpoint: Endpoint,
     node: Node,
     shared: Arc<Shared>,
-    heard: mpsc::Sender<Heard>,
+    heard: mpsc::Sender<PresenceUpdate>,
     patience: Patience,
     /// The service said something.
     alive: Notify,
@@ -57,7 +57,7 @@ impl Client {
         url: &str,
         node: Node,
         shared: Arc<Shared>,
-        heard: mpsc::Sender<Heard>,
+        heard: mpsc::Sender<PresenceUpdate>,
         patience: Patience,
     ) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(patience.connect);
@@ -188,11 +188,11 @@ impl Client {
         }
     }
 
-    async fn tell(&self, heard: Heard) {
+    async fn tell(&self, heard: PresenceUpdate) {
         match heard {
-            Heard::Online { .. } => metrics::gauge!("godzilla_presence_known").set(1.0),
-            Heard::Unknown => metrics::gauge!("godzilla_presence_known").set(0.0),
-            Heard::Diff(_) | Heard::Typing(_) => {}
+            PresenceUpdate::Online { .. } => metrics::gauge!("godzilla_presence_known").set(1.0),
+            PresenceUpdate::Unknown => metrics::gauge!("godzilla_presence_known").set(0.0),
+            PresenceUpdate::Diff(_) | PresenceUpdate::Typing(_) => {}
         }
         // Fails only when the receiver is gone, and then the task ends.
         let _ = self.heard.send(heard).await;

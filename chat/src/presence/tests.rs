@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Heard, Patience, Presence};
+use super::{PresenceUpdate, Patience, Presence};
 
 /// A running presence service.
 struct Service {
@@ -24,7 +24,7 @@ struct Service {
 /// A chat node, as far as presence is concerned.
 struct Node {
     presence: Presence,
-    heard: mpsc::Receiver<Heard>,
+    heard: mpsc::Receiver<PresenceUpdate>,
 }
 
 impl Service {
@@ -69,7 +69,7 @@ impl Node {
         Self { presence, heard: receiver }
     }
 
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> PresenceUpdate {
         timeout(Duration::from_secs(20), self.heard.recv()).await.expect("something heard in time").unwrap()
     }
 
@@ -90,7 +90,7 @@ impl Node {
     /// Listens until exactly these type in the lobby.
     async fn until_typing(&mut self, names: &[&str]) {
         loop {
-            if let Heard::Typing(typing) = self.next().await
+            if let PresenceUpdate::Typing(typing) = self.next().await
                 && typing.room == "lobby"
                 && typing.users == names
             {
@@ -147,10 +147,10 @@ async fn a_restarted_service_is_told_everything_again() {
     service.stop().await;
     node.presence.disconnected(&user("bob"));
     node.presence.connected(&user("carol"));
-    while node.next().await != Heard::Unknown {}
+    while node.next().await != PresenceUpdate::Unknown {}
     assert_eq!((node.presence.online(), node.presence.typing_users()), (None, None));
     let _service = Service::start(address);
-    let Heard::Online { presence, diff } = node.next().await else { panic!("no list after the restart") };
+    let PresenceUpdate::Online { presence, diff } = node.next().await else { panic!("no list after the restart") };
     assert_eq!(presence.online, ["alice", "carol"]);
     assert_eq!((diff.joined, diff.left), (vec!["carol".to_owned()], vec!["bob".to_owned()]));
     assert!(node.presence.is_known());
@@ -176,7 +176,7 @@ async fn a_service_that_accepts_and_never_answers_is_unknown_and_holds_nobody_up
     for n in 0..1_000 {
         node.presence.connected(&user(&format!("u{n}")));
     }
-    assert_eq!(node.next().await, Heard::Unknown);
+    assert_eq!(node.next().await, PresenceUpdate::Unknown);
     assert_eq!(node.presence.online(), None);
 }
 

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     Error, Text,
     ask::Reply,
-    history::{Appended, Committed, Draft, Head, Kept, Outcome},
-    log::{Entry, Log},
+    history::{Appended, Committed, Draft, Head, StoredMessage, Outcome},
+    broker::{Entry, Broker},
 };
 
 /// What became of a batch, and where the room ends after it, if that is known.
@@ -55,7 +55,7 @@ pub async fn write(
     };
     for _ in 0..TRIES {
         let drafts = drafts(&posts, &ids, head);
-        let tell = teller(&parts.log, &room, drafts.clone(), origins.clone());
+        let tell = teller(&parts.broker, &room, drafts.clone(), origins.clone());
         match parts.history.append(&room, head.seq, drafts.clone(), tell).await {
             Ok(appended) => {
                 metrics::histogram!("godzilla_chat_batch_posts").record(posts.len() as f64);
@@ -66,7 +66,7 @@ pub async fn write(
                     .any(|outcome| !matches!(outcome, Outcome::Conflict | Outcome::TooLarge))
                 {
                     // What nobody else would hear of must not be acked: sent again, it is told then.
-                    if let Err(error) = parts.log.publish(&room, stored(&room, &drafts, &appended)).await {
+                    if let Err(error) = parts.broker.publish(&room, stored(&room, &drafts, &appended)).await {
                         return (Some(appended.head), Err(logged(&room, error)));
                     }
                 }
@@ -102,13 +102,13 @@ fn drafts(posts: &[Post], ids: &[String], head: Head) -> Arc<[Draft]> {
 }
 
 /// What the store does when it has committed `drafts`: those that are new messages go into the log.
-fn teller(log: &Log, room: &RoomName, drafts: Arc<[Draft]>, origins: Arc<[Option<SocketId>]>) -> Committed {
-    let (log, room) = (log.clone(), room.clone());
+fn teller(broker: &Broker, room: &RoomName, drafts: Arc<[Draft]>, origins: Arc<[Option<SocketId>]>) -> Committed {
+    let (broker, room) = (broker.clone(), room.clone());
     Box::new(move |appended: &Appended| {
         for ((draft, origin), outcome) in drafts.iter().zip(&*origins).zip(&appended.outcomes) {
             if let Outcome::Stored { seq, offset: Some(offset) } = *outcome {
                 let message = message(&room, draft, seq);
-                log.append(Entry::Said { offset: Some(offset), message, origin: origin.clone() });
+                broker.append(Entry::Said { offset: Some(offset), message, origin: origin.clone() });
             }
         }
     })
@@ -116,10 +116,10 @@ fn teller(log: &Log, room: &RoomName, drafts: Arc<[Draft]>, origins: Arc<[Option
 
 /// The new messages of a batch. Of one that was there before its author may only know because the log never heard of it: then
 /// the batch has none, and the log is told to look.
-fn stored(room: &RoomName, drafts: &[Draft], appended: &Appended) -> Vec<Kept> {
+fn stored(room: &RoomName, drafts: &[Draft], appended: &Appended) -> Vec<StoredMessage> {
     let new = drafts.iter().zip(&appended.outcomes).filter_map(|(draft, outcome)| match outcome {
         Outcome::Stored { seq, .. } => {
-            Some(Kept { message: message(room, draft, *seq), origin: draft.origin.clone() })
+            Some(StoredMessage { message: message(room, draft, *seq), origin: draft.origin.clone() })
         }
         _ => None,
     });

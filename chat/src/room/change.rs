@@ -13,7 +13,7 @@ use crate::{
     ask::Reply,
     config::STORE_DEADLINE,
     directory::{Committed, Entry as DirectoryEntry},
-    log::Entry,
+    broker::Entry,
 };
 
 /// A change of this room was committed.
@@ -61,11 +61,11 @@ impl Room {
         T: 'static,
         W: Future<Output = Result<T, Error>> + 'static,
     {
-        let (log, me) = (self.parts.log.clone(), ctx.address());
+        let (broker, me) = (self.parts.broker.clone(), ctx.address());
         let told = told.unwrap_or_else(|| Entry::Changed { room: self.name.clone() });
-        let (spread, others) = (log.clone(), told.clone());
+        let (announce, others) = (broker.clone(), told.clone());
         let tell: Committed = Box::new(move || {
-            log.append(told);
+            broker.append(told);
             me.do_send(Changed);
         });
         let work = timeout(STORE_DEADLINE, work(self.parts.clone(), self.name.clone(), tell));
@@ -73,7 +73,7 @@ impl Room {
             let changed = work.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned())));
             if changed.is_ok() {
                 // Whoever is answered may act on it on any node.
-                spread.spread(&others).await;
+                announce.announce(&others).await;
             }
             changed
         };
@@ -83,7 +83,7 @@ impl Room {
             // The directory has refused what this room allowed: another node has changed the room.
             let is_stale = matches!(changed, Err(Error::NotFound | Error::Forbidden(_)));
             reply.send(changed.map(|value| apply(room, value)));
-            if is_stale && room.parts.log.is_shared() {
+            if is_stale && room.parts.broker.is_shared() {
                 room.reload(ctx);
             }
         }));
@@ -105,7 +105,7 @@ impl Room {
             self.state = State::Open;
             self.posts.forget_head();
         }
-        self.ephemeral = entry.card.ephemeral;
+        self.ephemeral = entry.room_info.ephemeral;
         self.members = Members::new(entry);
     }
 

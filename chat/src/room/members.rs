@@ -32,7 +32,7 @@ pub struct Members {
 impl Members {
     /// As the directory has it.
     pub fn new(entry: Entry) -> Self {
-        let mut members = Self { room: entry.card.name, private: entry.card.private, by_key: HashMap::new() };
+        let mut members = Self { room: entry.room_info.name, private: entry.room_info.private, by_key: HashMap::new() };
         members.replace(entry.members);
         members
     }
@@ -110,7 +110,7 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::Card;
+    use crate::directory::RoomInfo;
 
     fn user(name: &str) -> Username {
         name.parse().unwrap()
@@ -119,10 +119,10 @@ mod tests {
     fn members(room: &str, private: bool) -> Members {
         let owner = Member { username: user("Alice"), role: Role::Owner, added_by: None };
         let other = Member { username: user("bob"), role: Role::Member, added_by: None };
-        let card =
-            Card { name: room.parse().unwrap(), private, ephemeral: false, owner: Some(user("Alice")) };
+        let room_info =
+            RoomInfo { name: room.parse().unwrap(), private, ephemeral: false, owner: Some(user("Alice")) };
         let listed = if room == "lobby" { vec![] } else { vec![owner, other] };
-        Members::new(Entry { card, members: listed })
+        Members::new(Entry { room_info, members: listed })
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Coming and going: entering a public room, leaving, being added and removed, and who may. Guests and HTTP ask; the change
+//! Coming and going: entering a public room, leaving, being added and removed, and who may. Clients and HTTP ask; the change
 //! itself is [`super::change`]'s.
 
 use actix::Handler;
@@ -9,7 +9,7 @@ use crate::{
     Error,
     ask::{Ask, Question},
     directory::{Member, Role},
-    log::Entry,
+    broker::Entry,
 };
 
 /// May this user read and post here?
@@ -107,7 +107,7 @@ impl Handler<Ask<Add>> for Room {
         }
         let told = Entry::Joined { room: self.name.clone(), user: user.clone() };
         let add = |parts: Parts, room: RoomName, tell| async move {
-            parts.log.attend(std::slice::from_ref(&room)).await?;
+            parts.broker.subscribe(std::slice::from_ref(&room)).await?;
             if by.key() == user.key() {
                 parts.directory.add(&room, &user, parts.rooms_per_user, tell).await
             } else {

@@ -1,5 +1,5 @@
 //! One room: the truth of who is in it and what comes next, and the only writer of its messages. [`crate::Rooms`] starts
-//! it, guests and HTTP [ask](crate::ask) it; it writes history and directory, and what they commit goes into the log.
+//! it, clients and HTTP [ask](crate::ask) it; it writes history and directory, and what they commit goes into the log.
 //!
 //! A feature a file: [`posts`] (and [`batch`]), [`membership`] and [`settings`] (and [`change`], [`doubt`]),
 //! [`retention`]; [`members`] and [`queue`] are
@@ -7,7 +7,7 @@
 
 pub(crate) mod batch;
 pub mod change;
-mod doubt;
+mod revalidate;
 pub mod members;
 pub mod membership;
 pub mod post;
@@ -33,9 +33,9 @@ use crate::{
     ask::{Ask, Question},
     directory::{Additions, Directory, Entry},
     history::{Head, History},
-    log::Log,
+    broker::Broker,
 };
-use doubt::Doubts;
+use revalidate::Revalidation;
 use members::Members;
 use posts::Posts;
 
@@ -47,10 +47,10 @@ pub struct Parts {
     /// Where memberships go.
     pub directory: Arc<dyn Directory>,
     /// Where what was committed is told.
-    pub log: Log,
+    pub broker: Broker,
     /// See [`crate::Config::rooms_per_user`].
     pub rooms_per_user: usize,
-    /// What may be done to people by others.
+    /// What may be done to user_lookup by others.
     pub additions: Additions,
 }
 
@@ -62,7 +62,7 @@ pub struct Room {
     /// A change's outcome was unknown once, so every later one is followed by a look into the directory.
     doubtful: bool,
     /// Refusals that wait for such a look, because another node may have changed the room.
-    doubts: Doubts,
+    doubts: Revalidation,
     members: Members,
     posts: Posts,
     parts: Parts,
@@ -118,11 +118,11 @@ impl Room {
     /// A room as its stores have it.
     pub fn new(entry: Entry, head: Head, parts: Parts, idle: Recipient<Idle>) -> Self {
         Self {
-            name: entry.card.name.clone(),
-            ephemeral: entry.card.ephemeral,
+            name: entry.room_info.name.clone(),
+            ephemeral: entry.room_info.ephemeral,
             state: State::Open,
             doubtful: false,
-            doubts: Doubts::default(),
+            doubts: Revalidation::default(),
             members: Members::new(entry),
             posts: Posts::new(head),
             parts,
@@ -146,7 +146,7 @@ impl Room {
         if self.ephemeral {
             self.trim(ctx);
         }
-        if self.doubtful || self.parts.log.is_shared() {
+        if self.doubtful || self.parts.broker.is_shared() {
             self.reload(ctx);
         }
         if self.used.elapsed() >= IDLE && self.posts.is_settled() {

@@ -1,4 +1,4 @@
-//! A post and its answer. Asked of a [`super::Room`] by guests, HTTP and seeds.
+//! A post and its answer. Asked of a [`super::Room`] by clients, HTTP and seeds.
 
 use std::time::Instant;
 

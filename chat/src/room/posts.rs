@@ -114,8 +114,8 @@ impl Room {
         });
         let asked: Vec<Asked> = asked.collect();
         let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids);
-        let log = self.parts.log.clone();
-        let pacing = log.pace(&self.name);
+        let broker = self.parts.broker.clone();
+        let pacing = broker.pace(&self.name);
         let written = async move {
             // After this deadline the outcome is unknown: the store may still commit the batch.
             let (head, result) =
@@ -124,7 +124,7 @@ impl Room {
             // The next batch waits until this one is on its way to everybody and the room's own clients have caught up: a room
             // is never faster than those who read it, and no other room waits for them.
             let told = async {
-                log.flush().await;
+                broker.flush().await;
                 pacing.done().await;
             };
             let _ = timeout(STORE_DEADLINE, told).await;

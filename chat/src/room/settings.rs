@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{Parts, Room, State, members::Standing};
 use crate::{
     ask::{Ask, Question},
-    directory::{Card, Member, Role},
-    log::Entry,
+    directory::{RoomInfo, Member, Role},
+    broker::Entry,
 };
 
 /// What is this room, to this user?
@@ -20,7 +20,7 @@ pub struct Describe(pub Username);
 pub struct Description {
     /// What it is.
     #[serde(flatten)]
-    pub card: Card,
+    pub room_info: RoomInfo,
     /// What the user is in it; none for others.
     pub role: Option<Role>,
     /// Who is in it; none for others, and for the lobby, where everybody is.
@@ -114,13 +114,13 @@ impl Room {
             Standing::In(role) => Some(role),
             Standing::Out => None,
         };
-        let card = Card {
+        let room_info = RoomInfo {
             name: self.name.clone(),
             private: self.members.is_private(),
             ephemeral: self.ephemeral,
             owner: self.members.owner(),
         };
         let listed = role.is_some() && !self.name.is_lobby();
-        Description { card, role, members: listed.then(|| self.members.list()) }
+        Description { room_info, role, members: listed.then(|| self.members.list()) }
     }
 }

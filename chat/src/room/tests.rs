@@ -1,6 +1,6 @@
 //! Rooms on real stores: what they answer, what they store, what they tell the log.
 
-mod doubt;
+mod revalidate;
 mod faulty;
 mod stage;
 
@@ -20,7 +20,7 @@ use crate::{
     Error,
     ask::{Unasked, ask},
     directory::Role,
-    log::Entry,
+    broker::Entry,
 };
 use stage::{Stage, name, post, room, said, with_id};
 

@@ -27,7 +27,7 @@ async fn a_victim_who_was_added_to_many_rooms_makes_and_enters_their_own() {
     let (status, words) = adds(&parlor, "eve3", "r3", "bob").await;
     assert_eq!(status, 403);
     assert!(words.contains("added the user to too many rooms"), "{words}");
-    let mut bob = parlor.guest("bob").await;
+    let mut bob = parlor.client("bob").await;
     assert_eq!(bob.ask("join", json!({"room": "r3"})).await["ok"], true);
     for name in ["b1", "b2"] {
         let (status, _) = parlor.http("bob", "POST", "/rooms", json!({"name": name})).await;
@@ -49,7 +49,7 @@ async fn who_has_left_is_not_added_again_until_they_enter() {
     let (status, words) = adds(&parlor, "eve", "tea", "bob").await;
     assert_eq!(status, 403);
     assert!(words.contains("has left this room"), "{words}");
-    let mut bob = parlor.guest("bob").await;
+    let mut bob = parlor.client("bob").await;
     assert_eq!(bob.ask("join", json!({"room": "tea"})).await["ok"], true);
     assert_eq!(bob.ask("leave", json!({"room": "tea"})).await["ok"], true);
     assert_eq!(adds(&parlor, "eve", "tea", "bob").await.0, 200, "they had entered, and left on their own");

@@ -42,12 +42,12 @@ async fn sends_are_taken_until_each_socket_is_closed_and_what_is_acked_is_stored
     let parlor = Parlor::with(config).await;
     let mut talkers = Vec::new();
     for n in 0..TALKERS {
-        let client = parlor.guest(&format!("u{n}")).await;
+        let client = parlor.client(&format!("u{n}")).await;
         talkers.push(actix_rt::spawn(talk(client)));
     }
-    let mut watcher = parlor.guest("watcher").await;
+    let mut watcher = parlor.client("watcher").await;
     watcher.hears().await;
-    parlor.chat.close_door();
+    parlor.chat.stop_connects();
     let (_, before) = parlor.http("u0", "GET", "/rooms/lobby/messages?limit=1", Value::Null).await;
     let before = before["messages"][0]["seq"].as_u64().unwrap();
     let close = parlor.io.close_all(CloseReason::ShuttingDown, 4, Duration::from_millis(50));

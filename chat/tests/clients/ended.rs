@@ -43,7 +43,7 @@ async fn typing_goes_to_others_and_never_to_the_typists_own_sockets() {
     let parlor = Parlor::open().await;
     let login = parlor.login("alice").await;
     let (mut alice, mut phone) = (parlor.enter(&login).await, parlor.enter(&login).await);
-    let (mut bob, mut carol) = (parlor.guest("bob").await, parlor.guest("carol").await);
+    let (mut bob, mut carol) = (parlor.client("bob").await, parlor.client("carol").await);
     assert_eq!(alice.ask("typing", json!({"isTyping": true})).await["ok"], true);
     typing(&mut bob, json!(["alice"])).await;
     typing(&mut carol, json!(["alice"])).await;
@@ -65,7 +65,7 @@ async fn a_member_who_is_removed_is_not_seen_typing_and_sees_nothing_on_any_devi
     let parlor = Parlor::open().await;
     let login = parlor.login("bob").await;
     let (mut bob, mut tablet) = (parlor.enter(&login).await, parlor.enter(&login).await);
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     parlor.room("tea", "alice", false).await;
     assert_eq!(bob.ask("join", json!({"room": "tea"})).await["ok"], true);
     assert_eq!(bob.ask("typing", json!({"isTyping": true, "room": "tea"})).await["ok"], true);
@@ -96,7 +96,7 @@ async fn a_member_who_is_removed_is_not_seen_typing_and_sees_nothing_on_any_devi
 async fn who_was_removed_while_away_recovers_nothing_of_the_room() {
     let parlor = Parlor::open().await;
     let login = parlor.login("bob").await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     parlor.room("tea", "alice", false).await;
     let mut bob = parlor.dial(&login).await;
     bob.send("40").await;
@@ -120,7 +120,7 @@ async fn who_was_removed_while_away_recovers_nothing_of_the_room() {
 async fn a_session_that_ends_takes_its_typing_presence_and_seats_with_it_and_leaves_other_devices() {
     let parlor = Parlor::with(Config { sockets_per_user: 2, ..Config::default() }).await;
     let (first, second) = (parlor.login("alice").await, parlor.login("alice").await);
-    let mut bob = parlor.guest("bob").await;
+    let mut bob = parlor.client("bob").await;
     let (mut here, mut there) = (parlor.enter(&first).await, parlor.enter(&second).await);
     // Arrivals and departures between two events cancel each other out: bob sees the arrival first.
     let alice = json!("alice");
@@ -131,7 +131,7 @@ async fn a_session_that_ends_takes_its_typing_presence_and_seats_with_it_and_lea
     while here.next().await.is_some() {}
     typing(&mut bob, json!([])).await;
     assert_eq!(there.ask("message", json!({"text": "still here"})).await["ok"], true);
-    // The seat of the session that ended is free.
+    // The slot of the session that ended is free.
     let third = parlor.login("alice").await;
     let mut device = parlor.enter(&third).await;
     let (_, online) = parlor.http("bob", "GET", "/presence/online", Value::Null).await;
@@ -153,7 +153,7 @@ async fn a_session_that_ends_takes_its_typing_presence_and_seats_with_it_and_lea
 #[actix_rt::test]
 async fn an_archived_room_has_no_subscribers_and_counts_for_nobody() {
     let parlor = Parlor::with(Config { rooms_per_user: 1, ..Config::default() }).await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     parlor.room("tea", "alice", false).await;
     assert_eq!(bob.ask("join", json!({"room": "tea"})).await["ok"], true);
     assert_eq!(bob.ask("typing", json!({"isTyping": true, "room": "tea"})).await["ok"], true);
@@ -180,7 +180,7 @@ async fn an_archived_room_has_no_subscribers_and_counts_for_nobody() {
 #[actix_rt::test]
 async fn a_new_room_of_an_old_name_shows_nothing_of_the_old_one_and_its_numbers_go_on() {
     let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     let short = json!({"name": "short", "ephemeral": true});
     assert_eq!(parlor.http("alice", "POST", "/rooms", short.clone()).await.0, 201);
     assert_eq!(bob.ask("join", json!({"room": "short"})).await["ok"], true);

@@ -61,7 +61,7 @@ async fn a_private_room_is_to_strangers_as_one_that_does_not_exist() {
     let limits = chat::Config { message_rate: 1_000, message_burst: 1_000, ..chat::Config::default() };
     let parlor = Parlor::with(limits).await;
     let rooms = private_rooms(&parlor).await;
-    let mut eve = parlor.guest("eve").await;
+    let mut eve = parlor.client("eve").await;
     for (method, path, body) in REQUESTS {
         let mut asked = Vec::new();
         for room in ["void", rooms[0], rooms[1], rooms[2], rooms[3]] {
@@ -110,8 +110,8 @@ async fn does(client: &mut Client, event: &str, payload: Value) {
 async fn what_happens_in_a_private_room_reaches_its_members_only() {
     let parlor = Parlor::open().await;
     private_rooms(&parlor).await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
-    let (mut carol, mut eve) = (parlor.guest("carol").await, parlor.guest("eve").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
+    let (mut carol, mut eve) = (parlor.client("carol").await, parlor.client("eve").await);
     parlor.room("tea", "carol", false).await;
     does(&mut alice, "message", json!({"room": "den", "text": "a secret"})).await;
     does(&mut alice, "typing", json!({"room": "den", "isTyping": true})).await;

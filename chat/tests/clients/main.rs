@@ -1,4 +1,4 @@
-//! What clients in other languages send, what people may do to each other, and what is left of somebody who has gone: through
+//! What clients in other languages send, what user_lookup may do to each other, and what is left of somebody who has gone: through
 //! the front of the chat, on a real store with real sockets and real presence.
 
 #[path = "../parlor/mod.rs"]

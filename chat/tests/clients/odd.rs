@@ -22,7 +22,7 @@ const ODD: [(&str, Result<&str, &str>); 9] = [
 async fn json_that_only_javascript_reads_costs_its_own_event_and_nothing_else() {
     // The rate of messages is not what is tested here.
     let parlor = Parlor::with(Config { message_burst: 1000, ..Config::default() }).await;
-    let (mut alice, mut bob) = (parlor.guest("alice").await, parlor.guest("bob").await);
+    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     for (odd, expected) in ODD {
         let odd = odd.replace("{DEEP}", &deep);
@@ -53,7 +53,7 @@ async fn a_client_is_told_why_before_it_is_cut() {
         ("40", "protocol violation"),
         (r#"42/elsewhere,["message"]"#, "protocol violation"),
     ] {
-        let mut eve = parlor.guest("eve").await;
+        let mut eve = parlor.client("eve").await;
         eve.send(packet).await;
         let error = eve.event("error").await;
         assert_eq!(

@@ -56,7 +56,7 @@ async fn answer(client: &mut Client, id: u64, event: &str) -> Value {
 #[actix_rt::test]
 async fn events_of_typed_clients_mean_what_they_say() {
     let parlor = Parlor::with(Config { message_burst: 1000, ..Config::default() }).await;
-    let mut alice = parlor.guest("alice").await;
+    let mut alice = parlor.client("alice").await;
     parlor.room("tea", "bob", false).await;
     for (id, (event, code)) in EVENTS.into_iter().enumerate() {
         let ack = answer(&mut alice, id as u64, event).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chat::{
     Error,
-    directory::{Additions, Card, Committed, Directory, Entry, Member, NewRoom},
+    directory::{Additions, Committed, Directory, Entry, Member, NewRoom, RoomInfo},
 };
 use proto::{RoomName, Username};
 use tokio::sync::Semaphore;
@@ -54,13 +54,13 @@ impl Gate {
 
 #[async_trait]
 impl Directory for Gated {
-    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
         let rooms = self.directory.rooms_of(user).await;
         self.gate.pass(user.as_str()).await;
         rooms
     }
 
-    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<Card, Error> {
+    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
         self.directory.create(room, limit, committed).await
     }
 

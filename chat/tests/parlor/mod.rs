@@ -1,4 +1,4 @@
-//! A parlor for the guest tests: the chat with a real store, a real presence service and a real `HttpServer`, and people who
+//! A parlor for the client tests: the chat with a real store, a real presence service and a real `HttpServer`, and user_lookup who
 //! come in by WebSocket. Who they are is said by a header, where the gateway would have found out by a cookie.
 
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
@@ -59,7 +59,7 @@ pub struct Client {
 struct Everybody;
 
 #[async_trait::async_trait]
-impl chat::People for Everybody {
+impl chat::UserLookup for Everybody {
     async fn find(&self, name: &Username) -> Result<Option<Username>, chat::Error> {
         Ok(Some(name.clone()).filter(|name| name.as_str() != "nobody"))
     }
@@ -90,20 +90,20 @@ impl Parlor {
         let config = Config { presence_url, ..config };
         let io = Io::new();
         let (history, journal) = (store.history(), store.journal());
-        let (directory, tickets) = (through(store.directory()), store.tickets());
+        let (directory, recovery_sessions) = (through(store.directory()), store.recovery_sessions());
         let deps = Deps {
             history,
             order: chat::Order::Store(journal),
             directory,
-            tickets,
-            people: Arc::new(Everybody),
+            recovery_sessions,
+            user_lookup: Arc::new(Everybody),
             sessions: sessions.clone(),
             io: io.clone(),
             config,
         };
         let chat = chat::start(deps).await.unwrap();
         let sockets =
-            Server::new(io.clone(), chat::guest::Guests::new(chat.clone()), socketio::Config::default());
+            Server::new(io.clone(), chat::client::Clients::new(chat.clone()), socketio::Config::default());
         let routes = chat.clone();
         let http = HttpServer::new(move || {
             let routes = routes.clone();
@@ -141,7 +141,7 @@ impl Parlor {
     }
 
     /// A user logs in and connects.
-    pub async fn guest(&self, user: &str) -> Client {
+    pub async fn client(&self, user: &str) -> Client {
         self.enter(&self.login(user).await).await
     }
 

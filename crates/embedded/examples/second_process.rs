@@ -81,11 +81,11 @@ async fn write_until_refused(db: &Database) {
     }
     let failed = failed.expect("a write is refused");
     assert!(matches!(failed, Error::Commit(_) | Error::Sqlite(_)), "{failed}");
-    println!("obstacle {}", db.obstacle().await.unwrap_or("none"));
+    println!("obstacle {}", db.not_ready_reason().await.unwrap_or("none"));
     println!("writable {}", db.is_writable());
     let small = db.write(add("small".to_owned())).await;
     println!("again {}", small.map_or_else(|error| error.to_string(), |_| "stored".to_owned()));
-    println!("finally {}", db.obstacle().await.unwrap_or("none"));
+    println!("finally {}", db.not_ready_reason().await.unwrap_or("none"));
     let count =
         |conn: &Connection| conn.query_row("SELECT count(*) FROM word", [], |row| row.get::<_, i64>(0));
     println!("reads {}", db.read(count).await.unwrap());

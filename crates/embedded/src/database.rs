@@ -184,7 +184,7 @@ impl Database {
 
     /// What keeps the store from working, in words for `/readyz`: lost files, less than the reserve of free space, a writer
     /// thread that has ended, hangs (in an fsync) or lets jobs wait. After a write that found no room a trial of 1 MiB decides.
-    pub async fn obstacle(&self) -> Option<&'static str> {
+    pub async fn not_ready_reason(&self) -> Option<&'static str> {
         if !self.inner.health.is_good() {
             return Some("has a writer that hangs or has ended; check the disk and restart");
         }

@@ -69,12 +69,12 @@ async fn nothing_is_acked_once_a_file_is_gone() {
             db.write(move |conn| conn.execute("INSERT INTO word(text) VALUES (?1)", [text]))
         };
         add("before").await.unwrap();
-        assert_eq!(db.obstacle().await, None, "{what}");
+        assert_eq!(db.not_ready_reason().await, None, "{what}");
         change(&at);
         let refused = add("after").await;
         assert!(matches!(refused, Err(Error::Gone)), "{what}: {refused:?}");
-        let obstacle = db.obstacle().await.expect(what);
-        assert!(obstacle.contains("lost its files"), "{what}: {obstacle}");
+        let not_ready_reason = db.not_ready_reason().await.expect(what);
+        assert!(not_ready_reason.contains("lost its files"), "{what}: {obstacle}");
         assert!(matches!(add("later").await, Err(Error::Gone)), "{what}");
     }
 }
@@ -101,7 +101,7 @@ async fn files_that_are_gone_are_noticed_without_a_write() {
     let at = root.path().join("data");
     let db = open(&at).unwrap();
     fs::remove_dir_all(&at).unwrap();
-    assert!(db.obstacle().await.is_some_and(|words| words.contains("lost its files")));
+    assert!(db.not_ready_reason().await.is_some_and(|words| words.contains("lost its files")));
     assert!(!db.is_writable());
 }
 
@@ -113,17 +113,17 @@ async fn the_end_of_a_store_leaves_the_files_of_another_alone() {
     fs::rename(&at, at.with_extension("old")).unwrap();
     let other = open(&at).unwrap();
     other.write(|conn| conn.execute("INSERT INTO word(text) VALUES ('other')", [])).await.unwrap();
-    assert!(db.obstacle().await.is_some());
+    assert!(db.not_ready_reason().await.is_some());
     drop(db);
     assert!(part(&at, "-wal").exists());
-    assert_eq!((count(&other).await, other.obstacle().await), (1, None));
+    assert_eq!((count(&other).await, other.not_ready_reason().await), (1, None));
 }
 
 /// A fault of the system: how it is made; the obstacle at the end; whether writes are tried again.
 struct Fault {
     what: &'static str,
     before: &'static str,
-    obstacle: &'static str,
+    not_ready_reason: &'static str,
     writable: bool,
 }
 
@@ -142,17 +142,17 @@ fn what_lacks_room_is_tried_again_and_what_is_broken_is_not() {
         ("sync", "fdatasync,fsync:error=EIO:when=40", "I/O error", false),
         ("quota at sync", "fdatasync,fsync:error=EDQUOT:when=40", "I/O error", false),
     ];
-    for (what, injected, obstacle, writable) in faults {
+    for (what, injected, not_ready_reason, writable) in faults {
         let before = format!("{inject}{injected}");
-        holds(&Fault { what, before: &before.leak()[..], obstacle, writable });
+        holds(&Fault { what, before: &before.leak()[..], not_ready_reason, writable });
     }
     // The kernel's own limit, below which a small write still fits: it is stored, and the store is not ready. The kernel sends SIGXFSZ as well, which ends a process that
     // does not ignore it.
     let before = "trap '' XFSZ; ulimit -f 2048;";
-    holds(&Fault { what: "ulimit", before, obstacle: "file size limit", writable: true });
+    holds(&Fault { what: "ulimit", before, not_ready_reason: "file size limit", writable: true });
 }
 
-fn holds(Fault { what, before, obstacle, writable }: &Fault) {
+fn holds(Fault { what, before, not_ready_reason, writable }: &Fault) {
     let directory = TempDir::new().unwrap();
     let child = child(directory.path(), before, "writes");
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
@@ -161,10 +161,10 @@ fn holds(Fault { what, before, obstacle, writable }: &Fault) {
         |start: &str| said.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_default().to_owned();
     let acked = said.lines().filter(|line| line.starts_with("acked ")).count();
     assert!(acked > 0, "{what}: {said}");
-    assert!(line("obstacle ").contains(obstacle), "{what}: {said}");
-    assert!(line("finally ").contains(obstacle), "{what}: {said}");
+    assert!(line("obstacle ").contains(not_ready_reason), "{what}: {said}");
+    assert!(line("finally ").contains(not_ready_reason), "{what}: {said}");
     assert_eq!(line("writable "), writable.to_string(), "{what}: {said}");
-    let small_fits = *obstacle == "none" || *what == "ulimit";
+    let small_fits = *not_ready_reason == "none" || *what == "ulimit";
     assert_eq!(line("again ") == "stored", small_fits, "{what}: {said}");
     let db = open(directory.path()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -192,9 +192,9 @@ async fn other_programs_may_use_the_store_while_it_runs() {
     ];
     for (number, statement) in statements.into_iter().enumerate() {
         sql(directory.path(), statement);
-        assert_eq!(db.obstacle().await, None, "{statement}");
+        assert_eq!(db.not_ready_reason().await, None, "{statement}");
         add(format!("after {number}")).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
-        assert_eq!(db.obstacle().await, None, "{statement}, and a write");
+        assert_eq!(db.not_ready_reason().await, None, "{statement}, and a write");
     }
     let all = count(&db).await;
     assert_eq!(all, 20 + 1 + statements.len());

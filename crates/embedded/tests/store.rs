@@ -333,10 +333,10 @@ fn child(directory: &Path, before: &str, what: &str) -> Output {
 #[tokio::test]
 async fn a_writer_that_hangs_or_has_ended_takes_no_writes() {
     let (_directory, db) = fresh();
-    assert!(db.obstacle().await.is_none());
+    assert!(db.not_ready_reason().await.is_none());
     let (stay, busy) = occupy(&db);
     let hangs = async {
-        while db.obstacle().await.is_none() {
+        while db.not_ready_reason().await.is_none() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
@@ -344,7 +344,7 @@ async fn a_writer_that_hangs_or_has_ended_takes_no_writes() {
     drop(stay);
     busy.await.unwrap();
     db.write(add("next")).await.unwrap();
-    assert!(db.obstacle().await.is_none());
+    assert!(db.not_ready_reason().await.is_none());
 }
 
 /// Threads that have failed, in the order of their failures.
@@ -362,9 +362,9 @@ async fn a_failure_on_the_writers_thread_is_reported() {
 
     embedded::set_fault_hook(|thread| assert!(thread != "doomed-write", "a planted fault"));
     let doomed = open("doomed.sqlite3");
-    assert!(doomed.obstacle().await.is_none());
+    assert!(doomed.not_ready_reason().await.is_none());
     assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
-    assert!(doomed.obstacle().await.is_some());
+    assert!(doomed.not_ready_reason().await.is_some());
     assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
     assert!(words(&doomed).await.is_empty(), "readers go on");
     assert_eq!(*FAILED.lock().unwrap(), ["following-write", "doomed-write"]);
@@ -387,14 +387,14 @@ async fn a_writer_that_takes_no_job_is_noticed_although_no_batch_is_under_way() 
     *BETWEEN.lock().unwrap() = Some(released);
     let waits = db.write(add("a"));
     let hangs = async {
-        while db.obstacle().await.is_none() {
+        while db.not_ready_reason().await.is_none() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("a hang is noticed");
     drop(held);
     waits.await.unwrap();
-    assert!(db.obstacle().await.is_none());
+    assert!(db.not_ready_reason().await.is_none());
 }
 
 /// Puts an older copy of a store, made while it was closed, back in each of the ways that people use, and in ways that are none.

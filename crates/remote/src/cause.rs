@@ -67,7 +67,7 @@ const BY_TEXT: [(&str, &str); 14] = [
 
 impl Unanswered {
     /// The cause in words that follow "Redis".
-    pub fn obstacle(&self) -> &'static str {
+    pub fn not_ready_reason(&self) -> &'static str {
         match self {
             Self::Late => SILENT,
             Self::Redis(error)
@@ -120,7 +120,7 @@ mod tests {
             (reply("NOPERM", "this user has no permissions to access one of the channels"), "rights"),
         ];
         for (error, part) in cases {
-            let words = Unanswered::Redis(error.clone()).obstacle();
+            let words = Unanswered::Redis(error.clone()).not_ready_reason();
             assert!(words.contains(part), "{error}: {words}");
         }
     }

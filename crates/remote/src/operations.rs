@@ -98,8 +98,8 @@ impl Unanswered {
     /// The cause in words that follow "Redis", with the error itself where Redis gave one.
     pub fn description(&self) -> String {
         match self {
-            Self::Late => self.obstacle().to_owned(),
-            error => format!("{} ({error})", error.obstacle()),
+            Self::Late => self.not_ready_reason().to_owned(),
+            error => format!("{} ({error})", error.not_ready_reason()),
         }
     }
 }

@@ -47,7 +47,7 @@ async fn the_cause_is_named_for_which_redis_cannot_be_used() {
         let redis = Redis::new(&url, 1).expect("an address");
         let ask = async || {
             let asked = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
-            asked.err().map(|error| error.obstacle())
+            asked.err().map(|error| error.not_ready_reason())
         };
         named(word, ask).await;
     }
@@ -94,7 +94,8 @@ async fn the_cause_is_named_for_which_mongodb_cannot_be_used() {
     for (uri, word) in cases {
         let client = Client::with_uri_str(&uri).await.expect("an address");
         let documents = collection::<Document>(&client.database("x"), "y");
-        let ask = async || answered(documents.find_one(doc! {})).await.err().map(|error| error.obstacle());
+        let ask =
+            async || answered(documents.find_one(doc! {})).await.err().map(|error| error.not_ready_reason());
         named(word, ask).await;
     }
 }

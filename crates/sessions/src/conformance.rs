@@ -186,7 +186,7 @@ async fn one_session_too_many_closes_the_oldest(sessions: SharedSessions) -> Res
     assert!(sessions.is_live(&opened[0].id()).await?, "as many as are allowed");
     opened.push(sessions.open(&user("alice")).await?);
     assert!(!sessions.is_live(&opened[0].id()).await?, "one more");
-    assert_eq!(closings.recv().await, Ok(Closing::crowded(opened[0].id())));
+    assert_eq!(closings.recv().await, Ok(Closing::evicted(opened[0].id())));
     assert_eq!(closings.try_recv(), Err(TryRecvError::Empty));
     for token in &opened[1..] {
         assert!(sessions.is_live(&token.id()).await?);

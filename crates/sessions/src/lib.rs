@@ -2,12 +2,12 @@
 //! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`], [`redis`].
 
 pub mod ages;
-mod closed;
+mod revocations;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
 pub mod redis;
-mod shown;
+mod presented;
 pub mod sqlite;
 mod token;
 
@@ -17,10 +17,10 @@ use async_trait::async_trait;
 use proto::{Timestamp, Username};
 use tokio::sync::broadcast;
 
-pub use closed::{Closed, MongoClosed};
+pub use closed::{Revocations, MongoRevocations};
 pub use error::Error;
 pub use redis::{NotAnAddress, RedisSessions};
-pub use shown::{Claim, Shown};
+pub use shown::{Claim, PresentedTokens};
 pub use sqlite::SqliteSessions;
 pub use token::{NotAToken, SessionId, Token};
 
@@ -57,7 +57,7 @@ pub enum Cause {
     /// By age, see [`LIFETIME_SECONDS`].
     Expired,
     /// By a login of its user, who had [`PER_USER`] sessions.
-    Crowded,
+    Evicted,
     /// By a login of the same client, which has the token of another session from then on: its sockets lose their connection
     /// only, and stock clients reconnect with the new token.
     Replaced,
@@ -84,8 +84,8 @@ impl Closing {
     }
 
     /// The end of `id` with [`Cause::Crowded`].
-    pub fn crowded(id: SessionId) -> Self {
-        Self { id, cause: Cause::Crowded }
+    pub fn evicted(id: SessionId) -> Self {
+        Self { id, cause: Cause::Evicted }
     }
 
     /// The end of `id` with [`Cause::Replaced`].

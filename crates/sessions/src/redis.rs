@@ -7,11 +7,11 @@
 //! A crash of Redis may bring back what was closed just before, all the more with snapshots alone. So every closing is kept in a
 //! [`Closed`] list, too, by whoever closes, who also tells a Redis that was started of that list; before that nobody uses it.
 
-mod keeper;
+mod writer;
 mod names;
 mod readiness;
 mod replacements;
-mod run;
+mod fence;
 mod scripts;
 mod settings;
 mod watch;
@@ -29,18 +29,18 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, task::JoinHandle};
 
 use self::{
-    keeper::Keeper,
+    writer::RevocationWriter,
     names::Names,
-    run::{Asking, Seen, UNTOLD},
+    run::{Asking, Incarnation, NOT_CONFIRMED},
 };
-use crate::{Clock, Closed, Closing, Error, LIFETIME_SECONDS, Session, SessionId, Sessions, Token};
+use crate::{Clock, Revocations, Closing, Error, LIFETIME_SECONDS, Session, SessionId, Sessions, Token};
 
 /// The prefix of a replaced session's id in the channel of closings. Its closing is published twice, first with the prefix: a
 /// process of an earlier release reads the second one only.
 const REPLACED: &str = "replaced:";
 
 /// The same of a session that ends because its user has too many.
-const CROWDED: &str = "crowded:";
+const EVICTED: &str = "crowded:";
 
 /// Connections to Redis at most.
 const CONNECTIONS: usize = 16;
@@ -60,11 +60,11 @@ pub struct RedisSessions {
     /// Whether closings are being heard.
     listening: Arc<AtomicBool>,
     /// Why they are not, as far as Redis says.
-    deafness: watch::Deafness,
+    deafness: watch::SubscriptionFault,
     /// Where closings are kept for good, by whoever closes.
-    keeper: Option<Arc<Keeper>>,
+    writer: Option<Arc<RevocationWriter>>,
     /// Which of Redis's generations is the last one seen.
-    seen: Arc<Seen>,
+    seen: Arc<Incarnation>,
     /// What hears of closings and what tells Redis of them; they end with this value.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -106,15 +106,15 @@ impl RedisSessions {
     pub fn keeping(
         at: impl Into<Location>,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-        closed: Arc<dyn Closed>,
+        closed: Arc<dyn Revocations>,
     ) -> Result<Self, NotAnAddress> {
-        let mut this = Self::greeting(at.into(), clock, Asking::Keeper)?;
-        let keeper = Arc::new(Keeper::new(closed, this.names.clone()));
-        let (client, seen, kept) = (this.redis.client().clone(), this.seen.clone(), keeper.clone());
+        let mut this = Self::greeting(at.into(), clock, Asking::RevocationWriter)?;
+        let writer = Arc::new(RevocationWriter::new(closed, this.names.clone()));
+        let (client, seen, kept) = (this.redis.client().clone(), this.seen.clone(), writer.clone());
         this.tasks.push(tokio::spawn(supervision::restart("session keeper", move || {
             run::tell(client.clone(), kept.clone(), seen.clone())
         })));
-        this.keeper = Some(keeper);
+        this.writer = Some(writer);
         Ok(this)
     }
 
@@ -123,14 +123,14 @@ impl RedisSessions {
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
         asking: Asking,
     ) -> Result<Self, NotAnAddress> {
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Incarnation::default());
         let names = Names::of(&at);
         let trusted = run::trusted(asking, seen.clone(), names.clone());
         let redis = Redis::greeted(at, CONNECTIONS, Some(trusted))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
-        let deafness = watch::Deafness::default();
-        let heard = watch::Heard {
+        let deafness = watch::SubscriptionFault::default();
+        let heard = watch::Revoked {
             channel: names.channel.clone(),
             closings: closings.clone(),
             listening: listening.clone(),
@@ -142,7 +142,7 @@ impl RedisSessions {
             watch::watch(client.clone(), heard.clone())
         }));
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
-        Ok(Self { redis, names, clock, closings, listening, deafness, keeper: None, seen, tasks })
+        Ok(Self { redis, names, clock, closings, listening, deafness, writer: None, seen, tasks })
     }
 
     /// Whether a closing would be heard now.
@@ -234,13 +234,13 @@ impl RedisSessions {
         let closed = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
         let value: Option<Vec<u8>> = match closed {
             // A full Redis takes no mark and still deletes. The list comes first then.
-            Err(Unanswered::Redis(error)) if error.code() == Some("OOM") && self.keeper.is_some() => None,
+            Err(Unanswered::Redis(error)) if error.code() == Some("OOM") && self.writer.is_some() => None,
             Ok(None) => return Ok(false),
             closed => closed.map_err(unavailable)?,
         };
-        if let Some(keeper) = &self.keeper {
+        if let Some(writer) = &self.writer {
             // Whoever asks again after an error comes here, too.
-            keeper.add(vec![id.clone()]).await?;
+            writer.add(vec![id.clone()]).await?;
         }
         let mut script = scripts::REMOVE.prepare_invoke();
         script.key(self.names.session(&id)).arg(id.as_str()).arg(&self.names.channel);

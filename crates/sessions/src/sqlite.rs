@@ -97,8 +97,8 @@ impl SqliteSessions {
     }];
 
     /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
-    pub async fn obstacle(&self) -> Option<&'static str> {
-        self.db.obstacle().await
+    pub async fn not_ready_reason(&self) -> Option<&'static str> {
+        self.db.not_ready_reason().await
     }
 
     /// The open file: to close it, or to keep several together.
@@ -233,7 +233,7 @@ fn crowd_out(conn: &Connection, user: &Username, new: &SessionId) -> rusqlite::R
     let sql = "DELETE FROM sessions WHERE number IN
         (SELECT number FROM sessions WHERE user = ?1 AND id NOT IN (SELECT old FROM replacements WHERE new = ?3)
         ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
-    deleted(conn, sql, params![user.key(), PER_USER as i64, new.as_str()], Closing::crowded)
+    deleted(conn, sql, params![user.key(), PER_USER as i64, new.as_str()], Closing::evicted)
 }
 
 /// Deletes what has expired, and nothing else.

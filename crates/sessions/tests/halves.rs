@@ -38,11 +38,11 @@ fn keeping(at: impl Into<Location>, list: &Arc<List>) -> RedisSessions {
 }
 
 /// Waits until the obstacle is one with this word, or none.
-async fn obstacle(sessions: &RedisSessions, word: Option<&str>) {
+async fn not_ready_reason(sessions: &RedisSessions, word: Option<&str>) {
     let mut last = None;
     let becomes = async {
         loop {
-            last = sessions.obstacle().await;
+            last = sessions.not_ready_reason().await;
             let fits = match (&last, word) {
                 (Some(words), Some(word)) => words.contains(word),
                 (last, word) => last.is_none() && word.is_none(),
@@ -62,16 +62,16 @@ async fn obstacle(sessions: &RedisSessions, word: Option<&str>) {
 async fn a_redis_that_refuses_writes_is_named_and_a_full_one_still_closes_sessions() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let (keeper, finder) = (keeping(&redis.url(), &list), finding(&redis.url()));
-    obstacle(&keeper, None).await;
-    obstacle(&finder, None).await;
+    let (writer, finder) = (keeping(&redis.url(), &list), finding(&redis.url()));
+    not_ready_reason(&writer, None).await;
+    not_ready_reason(&finder, None).await;
     for refusal in RedisFault::ALL {
-        let token = keeper.open(&alice()).await.expect("Redis takes writes");
+        let token = writer.open(&alice()).await.expect("Redis takes writes");
         refusal.inject(&redis);
-        obstacle(&keeper, Some(refusal.word())).await;
+        not_ready_reason(&writer, Some(refusal.word())).await;
         assert!(finder.find(&token).await.expect("Redis can be read").is_some(), "{refusal:?}");
-        assert!(keeper.open(&alice()).await.is_err(), "{refusal:?}");
-        let closed = keeper.close(&token).await;
+        assert!(writer.open(&alice()).await.is_err(), "{refusal:?}");
+        let closed = writer.close(&token).await;
         match refusal {
             RedisFault::Full => {
                 assert!(closed.expect("a full Redis deletes"), "the session was there");
@@ -81,8 +81,8 @@ async fn a_redis_that_refuses_writes_is_named_and_a_full_one_still_closes_sessio
             _ => assert!(closed.is_err(), "{refusal:?}: said to be closed, and it is not"),
         }
         refusal.clear(&redis);
-        obstacle(&keeper, None).await;
-        obstacle(&finder, None).await;
+        not_ready_reason(&writer, None).await;
+        not_ready_reason(&finder, None).await;
     }
 }
 
@@ -93,19 +93,19 @@ async fn a_counter_of_generations_that_was_restored_locks_nobody_out() {
         let redis = Redis::start();
         let list = Arc::new(List::default());
         list.generation.store(10, Relaxed);
-        let keeper = keeping(&redis.url(), &list);
+        let writer = keeping(&redis.url(), &list);
         let finder = finding(&redis.url());
-        obstacle(&keeper, None).await;
-        obstacle(&finder, None).await;
-        drop(keeper);
+        not_ready_reason(&writer, None).await;
+        not_ready_reason(&finder, None).await;
+        drop(writer);
         list.generation.store(0, Relaxed);
         if redis_forgets {
             redis.execute("FLUSHALL");
         }
-        let keeper = keeping(&redis.url(), &list);
-        obstacle(&keeper, None).await;
-        obstacle(&finder, None).await;
-        let token = keeper.open(&alice()).await.expect("Redis takes writes");
+        let writer = keeping(&redis.url(), &list);
+        not_ready_reason(&writer, None).await;
+        not_ready_reason(&finder, None).await;
+        let token = writer.open(&alice()).await.expect("Redis takes writes");
         assert!(finder.find(&token).await.expect("Redis can be read").is_some());
     }
 }
@@ -145,19 +145,19 @@ impl Way {
 async fn closings_are_heard_again_whatever_became_of_the_channel() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let keeper = keeping(&redis.url(), &list);
-    obstacle(&keeper, None).await;
+    let writer = keeping(&redis.url(), &list);
+    not_ready_reason(&writer, None).await;
     let way = Way::to(redis.port()).await;
     let url = redis.url().replace(&redis.port().to_string(), &way.address.port().to_string());
     let finder = finding(&url);
-    obstacle(&finder, None).await;
+    not_ready_reason(&finder, None).await;
     for loss in ["killed", "silent", "forbidden"] {
         match loss {
             "killed" => redis.execute("CLIENT KILL TYPE pubsub"),
             "silent" => way.silence.send_modify(|count| *count += 1),
             _ => {
                 redis.execute("ACL SETUSER godzilla resetchannels");
-                obstacle(&finder, Some("rights")).await;
+                not_ready_reason(&finder, Some("rights")).await;
                 redis.execute("ACL SETUSER godzilla allchannels");
             }
         }
@@ -165,15 +165,15 @@ async fn closings_are_heard_again_whatever_became_of_the_channel() {
         let mut closings = finder.closings();
         let heard = async {
             loop {
-                let Ok(token) = keeper.open(&alice()).await else { continue };
-                let _ = keeper.close(&token).await;
+                let Ok(token) = writer.open(&alice()).await else { continue };
+                let _ = writer.close(&token).await;
                 if let Ok(Ok(_)) = timeout(Duration::from_millis(200), closings.recv()).await {
                     return;
                 }
             }
         };
         timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("{loss}: no closing is heard any more"));
-        obstacle(&finder, None).await;
+        not_ready_reason(&finder, None).await;
     }
 }
 
@@ -183,24 +183,24 @@ async fn deployments_that_share_a_redis_know_nothing_of_each_other() {
     let named = |name: &str| Location::new(&redis.url(), &name.parse::<Deployment>().expect("a name"));
     let other_database = Location::from(&redis.url().replace("/0", "/1"));
     let here = Arc::new(List::default());
-    let (keeper, finder) = (keeping(named(""), &here), finding(named("")));
-    obstacle(&finder, None).await;
-    let token = keeper.open(&alice()).await.expect("Redis takes writes");
+    let (writer, finder) = (keeping(named(""), &here), finding(named("")));
+    not_ready_reason(&finder, None).await;
+    let token = writer.open(&alice()).await.expect("Redis takes writes");
     let mut closings = finder.closings();
     for elsewhere in [named("blue"), named("green-2"), other_database] {
         let list = Arc::new(List::default());
         // A later generation there says nothing of the Redis here.
         list.generation.store(100, Relaxed);
         let other = keeping(elsewhere, &list);
-        obstacle(&other, None).await;
+        not_ready_reason(&other, None).await;
         assert_eq!(other.find(&token).await.expect("Redis can be read"), None, "a session of another one");
         let theirs = other.open(&alice()).await.expect("Redis takes writes");
         assert!(other.close(&theirs).await.expect("Redis takes writes"));
         assert!(!other.close(&token).await.expect("Redis takes writes"));
         assert!(finder.find(&token).await.expect("Redis can be read").is_some(), "closed by another one");
-        assert_eq!(finder.obstacle().await, None);
+        assert_eq!(finder.not_ready_reason().await, None);
     }
-    assert!(keeper.close(&token).await.expect("Redis takes writes"));
+    assert!(writer.close(&token).await.expect("Redis takes writes"));
     let first =
         timeout(PATIENCE, closings.recv()).await.expect("a closing is heard").expect("none was missed");
     assert_eq!(first.id, token.id(), "the first closing that is heard here is from here");
@@ -211,12 +211,12 @@ async fn deployments_that_share_a_redis_know_nothing_of_each_other() {
 async fn all_sessions_of_a_name_are_closed_before_somebody_else_gets_it() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let (keeper, finder) = (keeping(&redis.url(), &list), finding(&redis.url()));
-    obstacle(&keeper, None).await;
-    obstacle(&finder, None).await;
-    let tokens = [keeper.open(&alice()).await.unwrap(), keeper.open(&alice()).await.unwrap()];
-    let bob = keeper.open(&"bob".parse().unwrap()).await.unwrap();
-    keeper.close_all(&"ALICE".parse().unwrap()).await.unwrap();
+    let (writer, finder) = (keeping(&redis.url(), &list), finding(&redis.url()));
+    not_ready_reason(&writer, None).await;
+    not_ready_reason(&finder, None).await;
+    let tokens = [writer.open(&alice()).await.unwrap(), writer.open(&alice()).await.unwrap()];
+    let bob = writer.open(&"bob".parse().unwrap()).await.unwrap();
+    writer.close_all(&"ALICE".parse().unwrap()).await.unwrap();
     for token in &tokens {
         assert_eq!(finder.find(token).await.unwrap(), None);
         assert!(list.has(&token.id()), "closed for good");

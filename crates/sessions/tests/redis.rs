@@ -14,8 +14,8 @@ use mongodb::Database;
 use proto::{Timestamp, Username};
 use remote::redis::{AsyncCommands, Client, aio::MultiplexedConnection, cmd};
 use sessions::{
-    Closed, Closing, Error, MongoClosed, PER_USER, RedisSessions, SessionId, Sessions, SharedSessions, Token,
-    conformance,
+    Closing, Error, MongoRevocations, PER_USER, RedisSessions, Revocations, SessionId, Sessions,
+    SharedSessions, Token, conformance,
 };
 use testkit::{Mongo, Redis};
 use tokio::{sync::broadcast::Receiver, time::timeout};
@@ -43,7 +43,7 @@ impl List {
 }
 
 #[async_trait]
-impl Closed for List {
+impl Revocations for List {
     async fn add(&self, sessions: &[SessionId]) -> Result<(), Error> {
         self.answers()?;
         self.closed.lock().expect("nobody panicked").extend_from_slice(sessions);
@@ -67,7 +67,7 @@ fn finding(redis: &Redis) -> RedisSessions {
     RedisSessions::new(&redis.url(), Timestamp::now).expect("an address")
 }
 
-fn keeping(redis: &Redis, closed: Arc<dyn Closed>) -> RedisSessions {
+fn keeping(redis: &Redis, closed: Arc<dyn Revocations>) -> RedisSessions {
     RedisSessions::keeping(&redis.url(), Timestamp::now, closed).expect("an address")
 }
 
@@ -80,7 +80,7 @@ async fn listening(redis: &Redis) -> RedisSessions {
 
 async fn until_ready(sessions: &RedisSessions) {
     let ready = async {
-        while sessions.obstacle().await.is_some() {
+        while sessions.not_ready_reason().await.is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -138,7 +138,7 @@ async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes()
 #[tokio::test]
 async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_closing() {
     let (mut redis, mongo) = (Redis::start_volatile(), Mongo::start().await);
-    let list = Arc::new(MongoClosed::new(&database(&mongo).await));
+    let list = Arc::new(MongoRevocations::new(&database(&mongo).await));
     let sessions = keeping(&redis, list.clone());
     until_ready(&sessions).await;
     let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
@@ -166,9 +166,9 @@ async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_clos
 async fn a_closed_session_stays_closed_when_redis_is_one_of_the_past_again() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let (keeper, finder) = (keeping(&redis, list.clone()), finding(&redis));
-    until_ready(&keeper).await;
-    let (closed, open) = (keeper.open(&alice()).await.unwrap(), keeper.open(&alice()).await.unwrap());
+    let (writer, finder) = (keeping(&redis, list.clone()), finding(&redis));
+    until_ready(&writer).await;
+    let (closed, open) = (writer.open(&alice()).await.unwrap(), writer.open(&alice()).await.unwrap());
     assert!(finder.find(&closed).await.unwrap().is_some());
     let mut raw = raw(&redis).await;
     let keys = ["sessions:run".to_owned(), format!("session:{}", closed.id())];
@@ -177,10 +177,10 @@ async fn a_closed_session_stays_closed_when_redis_is_one_of_the_past_again() {
     let later = past[0].replacen('1', "2", 1);
     raw.set::<_, _, ()>(&keys[0], &later).await.unwrap();
     list.generation.store(2, Relaxed);
-    for everybody in [&keeper, &finder] {
+    for everybody in [&writer, &finder] {
         assert!(everybody.find(&open).await.unwrap().is_some());
     }
-    assert!(keeper.close(&closed).await.unwrap());
+    assert!(writer.close(&closed).await.unwrap());
     for (key, value) in keys.iter().zip(&past) {
         raw.set::<_, _, ()>(key, value).await.unwrap();
     }
@@ -261,20 +261,20 @@ async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
     list.is_away.store(true, Relaxed);
     redis.kill();
     redis.restart();
-    let (keeper, reader) = (keeping(&redis, list.clone()), finding(&redis));
+    let (writer, reader) = (keeping(&redis, list.clone()), finding(&redis));
     let listening = async {
-        while !keeper.is_listening() || !reader.is_listening() {
+        while !writer.is_listening() || !reader.is_listening() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, listening).await.expect("Redis is there");
-    for sessions in [&keeper, &reader] {
-        let obstacle = sessions.obstacle().await.expect("not ready");
-        assert!(obstacle.contains("has not yet been told"), "{obstacle}");
+    for sessions in [&writer, &reader] {
+        let not_ready_reason = sessions.not_ready_reason().await.expect("not ready");
+        assert!(not_ready_reason.contains("has not yet been told"), "{obstacle}");
         assert!(sessions.find(&Token::generate().unwrap()).await.is_err());
     }
     list.is_away.store(false, Relaxed);
-    until_ready(&keeper).await;
+    until_ready(&writer).await;
     until_ready(&reader).await;
 }
 
@@ -380,7 +380,7 @@ async fn a_redis_that_wants_another_password_says_so() {
     let sessions = RedisSessions::new(&url, Timestamp::now).expect("an address");
     let refused = async {
         while !sessions
-            .obstacle()
+            .not_ready_reason()
             .await
             .is_some_and(|why| why.starts_with("refuses the user or the password"))
         {
@@ -403,8 +403,8 @@ async fn a_redis_that_does_not_answer_lets_nobody_in() {
     }
     assert!(timeout(PATIENCE, sessions.open(&alice())).await.expect("there is a deadline").is_err());
     assert!(timeout(PATIENCE, sessions.close(&token)).await.expect("there is a deadline").is_err());
-    let obstacle = timeout(PATIENCE, sessions.obstacle()).await.expect("there is a deadline");
-    assert_eq!(obstacle.as_deref(), Some("does not answer"));
+    let not_ready_reason = timeout(PATIENCE, sessions.not_ready_reason()).await.expect("there is a deadline");
+    assert_eq!(not_ready_reason.as_deref(), Some("does not answer"));
     redis.resume();
     until_ready(&sessions).await;
     let other = sessions.open(&alice()).await.unwrap();

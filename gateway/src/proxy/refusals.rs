@@ -122,7 +122,7 @@ impl Refusals {
 
 impl Proxy {
     /// Why no chat node can be used, if so, in words that follow "chat".
-    pub fn chat_obstacle(&self) -> Option<String> {
+    pub fn chat_not_ready_reason(&self) -> Option<String> {
         let nodes = self.0.upstreams.nodes.borrow();
         let mut open = nodes.iter().map(|(_, node)| node).filter(|node| node.is_open).peekable();
         let Some(first) = open.peek().map(|node| node.backend.clone()) else {

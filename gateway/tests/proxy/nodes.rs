@@ -298,15 +298,16 @@ async fn nodes_that_refuse_the_key_of_the_gateway_are_named_and_passed_over() {
     }
     stage.proxy.watch_nodes();
     let refused = async |address: &Backend| {
-        let says = || stage.proxy.chat_obstacle().filter(|words| words.contains(&address.to_string()));
+        let says =
+            || stage.proxy.chat_not_ready_reason().filter(|words| words.contains(&address.to_string()));
         becomes(|| says().is_some()).await;
-        let words = stage.proxy.chat_obstacle().unwrap();
+        let words = stage.proxy.chat_not_ready_reason().unwrap();
         assert!(words.contains("identity key") && words.contains("--secret-file"), "{words}");
     };
     // The first of the table is named.
     refused(&stage.two.backend).await;
     one.store(404, Ordering::SeqCst);
-    becomes(|| stage.proxy.chat_obstacle().is_none()).await;
+    becomes(|| stage.proxy.chat_not_ready_reason().is_none()).await;
     let words = stage.proxy.chat_degradation().unwrap();
     assert!(words.contains(&stage.two.backend.to_string()), "{words}");
     two.store(404, Ordering::SeqCst);

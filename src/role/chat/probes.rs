@@ -15,20 +15,21 @@ impl Stores {
         let mongo = move || {
             let (chat, users) = (chat.clone(), users.clone());
             Box::pin(async move {
-                let obstacle = users.obstacle().await;
-                if obstacle.is_some() { obstacle } else { chat.obstacle().await }
+                let not_ready_reason = users.not_ready_reason().await;
+                if not_ready_reason.is_some() { not_ready_reason } else { chat.not_ready_reason().await }
             }) as _
         };
         let redis = move || {
             let (sessions, log) = (sessions.clone(), log.clone());
             Box::pin(async move {
-                let obstacle = sessions.obstacle().await;
-                if obstacle.is_some() { obstacle } else { log.obstacle().await }
+                let not_ready_reason = sessions.not_ready_reason().await;
+                if not_ready_reason.is_some() { not_ready_reason } else { log.not_ready_reason().await }
             }) as _
         };
         let node = move || {
-            let obstacle = known.get().map_or_else(|| unless(false), |obstacle| obstacle());
-            Box::pin(async move { obstacle }) as _
+            let not_ready_reason =
+                known.get().map_or_else(|| unless(false), |not_ready_reason| not_ready_reason());
+            Box::pin(async move { not_ready_reason }) as _
         };
         vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }
@@ -39,14 +40,14 @@ impl Stores {
         let redis = move || {
             let log = log.clone();
             Box::pin(async move {
-                let obstacle = log.log_obstacle().await?;
+                let not_ready_reason = log.broker_not_ready_reason().await?;
                 Some(format!("{obstacle}; messages and changes are delivered from MongoDB within 2 s"))
             }) as _
         };
         let chat = chat.clone();
         let follower = move || {
-            let obstacle = chat.log_obstacle();
-            Box::pin(async move { obstacle }) as _
+            let not_ready_reason = chat.broker_not_ready_reason();
+            Box::pin(async move { not_ready_reason }) as _
         };
         readiness.add_degrading("Redis", Box::new(redis));
         readiness.add_degrading("the log", Box::new(follower));

@@ -83,8 +83,8 @@ pub async fn gives_the_names_of_ended_rooms_again(directory: &dyn Directory) {
     directory.add(&room("short"), &user("bob"), 100, nobody()).await.expect("adds");
     assert!(words(again("short", "carol", false, true).await).contains("taken"));
     directory.archive(&room("short"), &user("alice"), nobody()).await.expect("archives");
-    let card = again("short", "carol", true, false).await.expect("the name is free");
-    assert_eq!((card.private, card.ephemeral, card.owner), (true, false, Some(user("carol"))));
+    let room_info = again("short", "carol", true, false).await.expect("the name is free");
+    assert_eq!((room_info.private, room_info.ephemeral, room_info.owner), (true, false, Some(user("carol"))));
     let entry = directory.find(&room("short")).await.expect("answers").expect("exists");
     assert_eq!(spelled(&entry.members), [("carol", Role::Owner)]);
     assert_eq!(names_of(directory, "bob").await, ["lobby"]);

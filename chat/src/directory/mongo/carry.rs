@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Change, MongoDirectory, Noted};
-use crate::{Error, directory::Committed, mongo::due};
+use crate::{Error, directory::Committed, mongo::deadline_now};
 
 /// How long it is tried to learn what became of a change whose answer was lost.
 const SETTLING: Duration = Duration::from_secs(600);
@@ -70,12 +70,12 @@ impl MongoDirectory {
         let (over, mut absent) = (Instant::now() + SETTLING, 0);
         while Instant::now() < over {
             sleep(REST).await;
-            match self.write(room, version, (doc! {}, Noted::Other), due()).await {
+            match self.write(room, version, (doc! {}, Noted::Other), deadline_now()).await {
                 Ok(true) => return,
                 Ok(false) => (),
                 Err(_) => continue,
             }
-            match self.stored(room, due()).await {
+            match self.stored(room, deadline_now()).await {
                 // What took it from there is not on a majority yet.
                 Ok(Some(found)) if found.version == version => (),
                 Ok(Some(found)) if found.shows(change) => return committed(),

@@ -11,7 +11,7 @@ use super::{Change, MongoDirectory};
 use crate::{
     Error,
     changes::{self, AT_ONCE, Changed, Changes, KEPT, What},
-    mongo::{DEADLINE, damaged, due, number, timestamp, within},
+    mongo::{DEADLINE, damaged, deadline_now, number, timestamp, with_deadline},
 };
 
 /// How far [`Changes::recent`] looks back, in milliseconds: longer than a write takes to be on a majority.
@@ -112,7 +112,7 @@ impl MongoDirectory {
             }
             find.await?.try_collect::<Vec<T>>().await
         };
-        within(due(), read).await
+        with_deadline(deadline_now(), read).await
     }
 
     async fn versions_where(&self, filter: Document, latest: bool) -> Result<Vec<(RoomName, u64)>, Error> {
@@ -139,7 +139,7 @@ impl Changes for MongoDirectory {
     }
 
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
-        let found = self.stored(room, due()).await?;
+        let found = self.stored(room, deadline_now()).await?;
         let members = found.map(|found| found.members()).transpose()?.unwrap_or_default();
         Ok(members.into_iter().map(|member| member.username).collect())
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::change::Change;
 use crate::{
     Error,
-    directory::{Card, Entry, Member, NewRoom, Role},
+    directory::{RoomInfo, Entry, Member, NewRoom, Role},
     mongo::damaged,
 };
 
@@ -92,8 +92,8 @@ impl Stored {
     /// All there is to know of it.
     pub fn entry(&self, name: RoomName) -> Result<Entry, Error> {
         let members = self.members()?;
-        let card = Card { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
-        Ok(Entry { card, members })
+        let room_info = RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
+        Ok(Entry { room_info, members })
     }
 
     /// Whether its name may be given again: nobody can ever enter it, and nobody meant to keep it.
@@ -145,9 +145,9 @@ impl Listed {
     }
 
     /// What the room is.
-    pub fn card(self) -> Result<Card, Error> {
+    pub fn room_info(self) -> Result<RoomInfo, Error> {
         let members: Vec<Member> = self.members.iter().map(Person::member).collect::<Result<_, _>>()?;
-        Ok(Card {
+        Ok(RoomInfo {
             name: RoomName::try_from(self.name).map_err(damaged)?,
             private: self.private,
             ephemeral: self.ephemeral,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{COLLECTION, MongoDirectory};
 use crate::{
     Error,
-    mongo::{PREPARATION, due, unprepared, within},
+    mongo::{PREPARATION, deadline_now, unprepared, with_deadline},
 };
 
 impl MongoDirectory {
@@ -23,7 +23,7 @@ impl MongoDirectory {
     /// # Errors
     /// See [`MongoDirectory::prepare`].
     pub async fn check_indexes(&self) -> Result<(), Error> {
-        self.prepared(due()).await
+        self.prepared(deadline_now()).await
     }
 
     /// Creates what is missing, while the caller goes on: the creation can take long, and what is asked has an answer without it.
@@ -39,8 +39,8 @@ impl MongoDirectory {
         });
     }
 
-    async fn prepared(&self, due: Instant) -> Result<(), Error> {
-        within(due, self.prepared.ensure(self.create_indexes())).await
+    async fn prepared(&self, deadline_now: Instant) -> Result<(), Error> {
+        with_deadline(deadline_now, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! What may be done to people by others, counted over all rooms. Additions that meet at the same moment may go beyond a limit
+//! What may be done to user_lookup by others, counted over all rooms. Additions that meet at the same moment may go beyond a limit
 //! by those that met.
 
 use futures_util::TryStreamExt;
@@ -11,7 +11,7 @@ use super::{MongoDirectory, document::Stored};
 use crate::{
     Error,
     directory::{Additions, DEPARTURES, oldest_departure, refusal},
-    mongo::{DEADLINE, date, within},
+    mongo::{DEADLINE, date, with_deadline},
 };
 
 /// What an aggregation counts.
@@ -28,33 +28,33 @@ impl MongoDirectory {
         user: &Username,
         by: &Username,
         limits: Additions,
-        due: Instant,
+        deadline_now: Instant,
     ) -> Result<(), Error> {
         let oldest: DateTime = date(oldest_departure());
         if room.departures(oldest).any(|departure| departure.key == user.key()) {
             return Err(refusal::departed());
         }
         let avoided = doc! { "departures": { "$elemMatch": { "key": user.key(), "by": by.key(), "at": { "$gt": oldest } } } };
-        if self.count(avoided, due).await? >= DEPARTURES {
+        if self.count(avoided, deadline_now).await? >= DEPARTURES {
             return Err(refusal::avoided());
         }
         let added = doc! {
             "members": { "$elemMatch": { "key": user.key(), "by_key": { "$ne": null } } },
             "archived": false,
         };
-        if self.count(added, due).await? >= limits.per_user {
+        if self.count(added, deadline_now).await? >= limits.per_user {
             return Err(refusal::added());
         }
-        if self.count_added_by(by, due).await? >= limits.per_adder { Err(refusal::adder()) } else { Ok(()) }
+        if self.count_added_by(by, deadline_now).await? >= limits.per_adder { Err(refusal::adder()) } else { Ok(()) }
     }
 
-    pub(super) async fn count(&self, rooms: Document, due: Instant) -> Result<usize, Error> {
-        let count = within(due, self.rooms.count_documents(rooms).max_time(DEADLINE)).await?;
+    pub(super) async fn count(&self, rooms: Document, deadline_now: Instant) -> Result<usize, Error> {
+        let count = with_deadline(deadline_now, self.rooms.count_documents(rooms).max_time(DEADLINE)).await?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     /// How many memberships one user has made for others.
-    async fn count_added_by(&self, by: &Username, due: Instant) -> Result<usize, Error> {
+    async fn count_added_by(&self, by: &Username, deadline_now: Instant) -> Result<usize, Error> {
         let is_theirs = doc! { "$eq": ["$$member.by_key", by.key()] };
         let theirs = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_theirs } };
         let stages = [
@@ -65,7 +65,7 @@ impl MongoDirectory {
             let counted = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<Counted>().await?;
             counted.try_collect::<Vec<_>>().await
         };
-        let count = within(due, counted).await?.first().map_or(0, |counted| counted.count);
+        let count = with_deadline(deadline_now, counted).await?.first().map_or(0, |counted| counted.count);
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 }

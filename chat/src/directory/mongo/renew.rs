@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::{MongoDirectory, Noted, carry::Done, document::Stored};
 use crate::{
     Error,
-    directory::{Card, NewRoom, refusal},
-    mongo::{DEADLINE, within},
+    directory::{RoomInfo, NewRoom, refusal},
+    mongo::{DEADLINE, with_deadline},
 };
 
 /// How long a room must have ended before its name is given again. By then a batch that was on its way to MongoDB at the end is
@@ -26,9 +26,9 @@ impl MongoDirectory {
     }
 
     /// Makes a new room in the place of the one that has its name, if that one has ended and left its name.
-    pub(super) async fn renew(&self, room: &NewRoom, due: Instant) -> Done<Card> {
+    pub(super) async fn renew(&self, room: &NewRoom, deadline_now: Instant) -> Done<RoomInfo> {
         let renewed = async {
-            let Some(old) = self.stored(&room.name, due).await? else { return Err(refusal::taken(false)) };
+            let Some(old) = self.stored(&room.name, deadline_now).await? else { return Err(refusal::taken(false)) };
             if !old.is_free() {
                 return Err(refusal::taken(old.archived && !old.private));
             }
@@ -37,15 +37,15 @@ impl MongoDirectory {
                     "the room of this name has just ended: try again in two minutes",
                 ));
             }
-            Ok((old.version, self.clear(room, &old, due).await?))
+            Ok((old.version, self.clear(room, &old, deadline_now).await?))
         };
         let (version, base) = match renewed.await {
             Ok(cleared) => cleared,
             Err(error) => return Done::Refused(error),
         };
         let renewal = (Stored::renewal(room, base), Noted::Renewed(&room.owner));
-        match self.write(&room.name, version, renewal, due).await {
-            Ok(true) => Done::Changed(room.card()),
+        match self.write(&room.name, version, renewal, deadline_now).await {
+            Ok(true) => Done::Changed(room.room_info()),
             Ok(false) => Done::Refused(refusal::taken(false)),
             Err(error) => Done::Unknown { version, error },
         }
@@ -53,15 +53,15 @@ impl MongoDirectory {
 
     /// Deletes what was said in the old room; answers with the last number that it has given. The number is in the room's document
     /// before anything is deleted.
-    async fn clear(&self, room: &NewRoom, old: &Stored, due: Instant) -> Result<i64, Error> {
+    async fn clear(&self, room: &NewRoom, old: &Stored, deadline_now: Instant) -> Result<i64, Error> {
         let of_room = doc! { "room": room.name.as_str() };
         let last = self.messages.find_one(of_room.clone()).sort(doc! { "seq": -1 }).max_time(DEADLINE);
-        let last = within(due, last).await?.and_then(|last: Document| last.get_i64("seq").ok());
+        let last = with_deadline(deadline_now, last).await?.and_then(|last: Document| last.get_i64("seq").ok());
         let base = last.unwrap_or(0).max(old.base);
         let note =
             self.rooms.update_one(doc! { "_id": room.name.as_str() }, doc! { "$max": { "base": base } });
-        within(due, note).await?;
-        within(due, self.messages.delete_many(of_room)).await?;
+        with_deadline(deadline_now, note).await?;
+        with_deadline(deadline_now, self.messages.delete_many(of_room)).await?;
         Ok(base)
     }
 }

@@ -135,7 +135,7 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
     let (tea, bob, heard) = (room("tea"), user("bob"), Arc::new(AtomicU32::new(0)));
     directory.create(new("tea", "alice"), LIMIT, nobody()).await.unwrap();
     directory.add(&tea, &bob, LIMIT, nobody()).await.unwrap();
-    let version = async || directory.stored(&tea, crate::mongo::due()).await.unwrap().unwrap().version;
+    let version = async || directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version;
     let remove = super::Change::Remove { user: bob.clone(), by: user("alice") };
 
     // The write was sent from version 2 and will never arrive: nothing is told, and it cannot be made any more.
@@ -143,12 +143,12 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
     assert_eq!((heard.load(Ordering::SeqCst), version().await), (0, 3));
     let (update, _) = remove.on(false, directory.find(&tea).await.unwrap().unwrap().members).unwrap();
     assert_eq!(
-        directory.write(&tea, 2, (update.clone(), Noted::Other), crate::mongo::due()).await,
+        directory.write(&tea, 2, (update.clone(), Noted::Other), crate::mongo::deadline_now()).await,
         Ok(false)
     );
 
     // It was made, and only its answer was lost.
-    assert_eq!(directory.write(&tea, 3, (update, Noted::Other), crate::mongo::due()).await, Ok(true));
+    assert_eq!(directory.write(&tea, 3, (update, Noted::Other), crate::mongo::deadline_now()).await, Ok(true));
     directory.settle(&tea, 3, &remove, note(&heard)).await;
     assert_eq!((heard.load(Ordering::SeqCst), version().await), (1, 4));
 }
@@ -170,7 +170,7 @@ async fn what_became_of_a_change_without_an_answer_is_told_later() {
     assert_eq!(heard.load(Ordering::SeqCst), 0);
     admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
     // Made after all, or made impossible: either takes the room to its next version.
-    becomes(async || directory.stored(&tea, crate::mongo::due()).await.unwrap().unwrap().version == 2).await;
+    becomes(async || directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let is_in = directory.find(&tea).await.unwrap().unwrap().members.len() == 2;
     assert_eq!(heard.load(Ordering::SeqCst), u32::from(is_in));
@@ -221,8 +221,8 @@ async fn a_damaged_document_is_an_error_with_words_and_an_unknown_field_is_none(
         "version": 1_i64, "topic": { "$gt": 1 } }
     };
     rooms.insert_one(good("tea")).await.unwrap();
-    let card = directory.find(&room("tea")).await.unwrap().unwrap().card;
-    assert_eq!((card.ephemeral, card.owner), (true, Some(user("Alice"))));
+    let room_info = directory.find(&room("tea")).await.unwrap().unwrap().room_info;
+    assert_eq!((room_info.ephemeral, room_info.owner), (true, Some(user("Alice"))));
     directory.add(&room("tea"), &user("bob"), LIMIT, nobody()).await.unwrap();
     let kept = rooms.find_one(doc! { "_id": "tea" }).await.unwrap().unwrap();
     assert!(kept.contains_key("topic"), "what somebody else keeps there stays");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error,
     column::integer,
-    history::{Draft, Head, Kept},
+    history::{Draft, Head, StoredMessage},
     mongo::{damaged, date, number, timestamp},
 };
 
@@ -103,7 +103,7 @@ impl Row {
     }
 
     /// The message.
-    pub fn kept(self, room: &RoomName) -> Result<Kept, Error> {
+    pub fn kept(self, room: &RoomName) -> Result<StoredMessage, Error> {
         let message = Message {
             id: self.id,
             room: room.clone(),
@@ -112,7 +112,7 @@ impl Row {
             data: Body { text: self.text },
             timestamp: timestamp(self.timestamp)?,
         };
-        Ok(Kept { message, origin: self.origin })
+        Ok(StoredMessage { message, origin: self.origin })
     }
 }
 

@@ -436,20 +436,20 @@ async fn a_mongodb_that_refuses_writes_is_named_and_nothing_is_told() {
     let mongo = Mongo::start().await;
     let store = MongoStore::new(&database(&mongo).await);
     store.prepare().await.unwrap();
-    assert_eq!(store.obstacle().await, None);
+    assert_eq!(store.not_ready_reason().await, None);
     let history = store.history();
     for fault in testkit::MongoFault::ALL {
         mongo.fail_writes(fault).await;
         let until = Instant::now() + Duration::from_secs(30);
-        while !store.obstacle().await.is_some_and(|words| words.contains(fault.word())) {
-            assert!(Instant::now() < until, "{fault:?}: {:?}", store.obstacle().await);
+        while !store.not_ready_reason().await.is_some_and(|words| words.contains(fault.word())) {
+            assert!(Instant::now() < until, "{fault:?}: {:?}", store.not_ready_reason().await);
         }
         let head = history.head(&room()).await.unwrap();
         let told = Box::new(move |_: &Appended| panic!("{fault:?}: told"));
         let refused = history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), told).await;
         assert!(matches!(refused, Err(Error::Store(_))), "{fault:?}: {refused:?}");
         mongo.restore_writes().await;
-        eventually(async || store.obstacle().await.map_or(Ok(()), Err)).await;
+        eventually(async || store.not_ready_reason().await.map_or(Ok(()), Err)).await;
     }
 }
 

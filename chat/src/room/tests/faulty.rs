@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
-    directory::{self, Card, Directory, Entry, Member, NewRoom},
+    directory::{self, RoomInfo, Directory, Entry, Member, NewRoom},
     history::{Appended, Committed, Draft, Head, History, Slice},
 };
 
@@ -112,7 +112,7 @@ impl Directory for FaultyDirectory {
         room: NewRoom,
         limit: usize,
         committed: directory::Committed,
-    ) -> Result<Card, Error> {
+    ) -> Result<RoomInfo, Error> {
         self.directory.create(room, limit, committed).await
     }
 
@@ -120,7 +120,7 @@ impl Directory for FaultyDirectory {
         self.directory.find(room).await
     }
 
-    async fn rooms_of(&self, user: &Username) -> Result<Vec<Card>, Error> {
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
         self.directory.rooms_of(user).await
     }
 

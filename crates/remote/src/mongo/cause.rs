@@ -64,7 +64,7 @@ const LAST: [(&str, &str); 3] = [
 
 impl Unanswered {
     /// The cause in words that follow "MongoDB".
-    pub fn obstacle(&self) -> &'static str {
+    pub fn not_ready_reason(&self) -> &'static str {
         match self {
             Self::Late => SILENT,
             Self::Mongo(error) => of(error),
@@ -75,7 +75,7 @@ impl Unanswered {
 impl Unanswered {
     /// The cause in words that follow "MongoDB", and what the driver last saw of each member where no server could be chosen.
     pub fn description(&self) -> String {
-        let words = self.obstacle();
+        let words = self.not_ready_reason();
         let Self::Mongo(error) = self else { return words.to_owned() };
         let members = members(&error.to_string());
         if members.is_empty() { words.to_owned() } else { format!("{words} ({})", members.join(", ")) }

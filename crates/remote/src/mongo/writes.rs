@@ -64,7 +64,7 @@ impl Writes {
 
     /// The cause that prevents writes, if any, in words that follow "MongoDB". Starts a write when the last result is old.
     /// Callers share the write. Returns within a second, also when MongoDB does not answer.
-    pub async fn obstacle(&self) -> Option<String> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         let mut finished = std::pin::pin!(self.finished.notified());
         finished.as_mut().enable();
         if self.begin() {
@@ -77,7 +77,7 @@ impl Writes {
         match (state.pending, &state.last) {
             (Some(since), _) if since.elapsed() >= SLOW => Some(UNCONFIRMED.to_owned()),
             (Some(_), None) => Some(UNCONFIRMED.to_owned()),
-            (_, last) => last.as_ref().and_then(|(_, obstacle)| obstacle.clone()),
+            (_, last) => last.as_ref().and_then(|(_, not_ready_reason)| not_ready_reason.clone()),
         }
     }
 
@@ -96,16 +96,16 @@ impl Writes {
         let unfinished = Unfinished(self.clone());
         let update = doc! { "$set": { "at": DateTime::now() } };
         let write = self.documents.update_one(doc! { "_id": 1 }, update).upsert(true);
-        let obstacle = answered(write).await.err().map(|error| match error {
+        let not_ready_reason = answered(write).await.err().map(|error| match error {
             super::Unanswered::Late => UNCONFIRMED.to_owned(),
             error => error.description(),
         });
-        self.finish(obstacle);
+        self.finish(not_ready_reason);
         drop(unfinished);
     }
 
-    fn finish(&self, obstacle: Option<String>) {
-        *self.state() = State { pending: None, last: Some((Instant::now(), obstacle)) };
+    fn finish(&self, not_ready_reason: Option<String>) {
+        *self.state() = State { pending: None, last: Some((Instant::now(), not_ready_reason)) };
         self.finished.notify_waiters();
     }
 

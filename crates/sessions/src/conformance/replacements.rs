@@ -53,7 +53,7 @@ pub(super) async fn a_replaced_session_ends_at_the_first_use_of_the_new_one(
     );
     assert_eq!(
         closings.recv().await,
-        Ok(Closing::crowded(crowd[0].id())),
+        Ok(Closing::evicted(crowd[0].id())),
         "the second login is one too many"
     );
     if superseded {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     RedisSessions,
-    run::{self, UNTOLD},
+    run::{self, NOT_CONFIRMED},
 };
 
 /// The commands by which sessions are found.
@@ -25,7 +25,7 @@ const KEEPING: [&str; 14] = [
 impl RedisSessions {
     /// Why nobody can be found in Redis, if so: it does not answer, nothing is heard from it, or it has not been told of what is
     /// closed. In words that go behind "Redis", for `/readyz`.
-    pub async fn obstacle(&self) -> Option<String> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         let mark = &self.names.mark;
         let asked = self.redis.ask(async |mut redis| run::ask::<redis::Value>(&mut redis, mark, "").await);
         let is_told = match asked.await {
@@ -37,12 +37,12 @@ impl RedisSessions {
             Err(error) => return Some(error.description()),
         };
         if !is_told {
-            return Some(UNTOLD.to_owned());
+            return Some(NOT_CONFIRMED.to_owned());
         } else if !self.is_listening() {
             let deafness = self.deafness.lock().unwrap_or_else(PoisonError::into_inner).clone();
             return Some(deafness.unwrap_or_else(|| SILENT.to_owned()));
         }
-        match self.keeper {
+        match self.writer {
             // Who opens and closes sessions needs writes, too.
             Some(_) => self.redis.refusal(&KEEPING).await,
             None => self.redis.refusal(&FINDING).await,

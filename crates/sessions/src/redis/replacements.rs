@@ -4,7 +4,7 @@
 use proto::Username;
 use remote::redis::AsyncCommands;
 
-use super::{CROWDED, Kept, LIFETIME_MILLIS, REPLACED, RedisSessions, scripts, unavailable};
+use super::{EVICTED, Kept, LIFETIME_MILLIS, REPLACED, RedisSessions, scripts, unavailable};
 use crate::{Error, PER_USER, SessionId, Token};
 
 /// The most sessions that one logout closes because they replace each other.
@@ -23,15 +23,15 @@ impl RedisSessions {
         let mut script = scripts::OPEN.prepare_invoke();
         script.key(self.names.session(&token.id())).key(self.names.sessions_of(user));
         script.arg(value).arg(token.id().as_str()).arg(now).arg(LIFETIME_MILLIS).arg(PER_USER);
-        script.arg(&self.names.channel).arg(&self.names.sessions).arg(&self.names.successors).arg(CROWDED);
+        script.arg(&self.names.channel).arg(&self.names.sessions).arg(&self.names.successors).arg(EVICTED);
         for id in &old {
             script.key(self.names.session(id)).arg(id.as_str());
         }
         let asked = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
         let closed: Vec<String> = asked.map_err(unavailable)?;
         let closed: Vec<SessionId> = closed.iter().filter_map(|id| id.parse().ok()).collect();
-        if let Some(keeper) = self.keeper.as_ref().filter(|_| !closed.is_empty())
-            && let Err(error) = keeper.add(closed).await
+        if let Some(writer) = self.writer.as_ref().filter(|_| !closed.is_empty())
+            && let Err(error) = writer.add(closed).await
         {
             // Its client never gets this token. What cannot be closed either ends by age.
             let _ = self.end(token.id()).await;

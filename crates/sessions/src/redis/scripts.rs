@@ -124,7 +124,7 @@ pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Keys: sessions that are closed. Arguments: the channel of closings, the sessions' ids. Answers how many were there.
-pub static BURY: LazyLock<Script> = LazyLock::new(|| {
+pub static REVOKE_ALL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local there = 0

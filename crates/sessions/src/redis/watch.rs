@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{CROWDED, REPLACED, run::Seen};
+use super::{EVICTED, REPLACED, run::Incarnation};
 use crate::{Cause, Closing, SessionId};
 
 /// How long connecting and subscribing may take.
@@ -32,11 +32,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const CHECK: Duration = Duration::from_secs(3);
 
 /// The cause for which closings are not heard, in words that follow "Redis".
-pub type Deafness = Arc<Mutex<Option<String>>>;
+pub type SubscriptionFault = Arc<Mutex<Option<String>>>;
 
 /// Who is told what is heard.
 #[derive(Clone)]
-pub struct Heard {
+pub struct Revoked {
     /// The name of the channel.
     pub channel: String,
     /// Of every closing.
@@ -44,9 +44,9 @@ pub struct Heard {
     /// Whether a closing would be heard now.
     pub listening: Arc<AtomicBool>,
     /// Why not, if that is known.
-    pub deafness: Deafness,
+    pub deafness: SubscriptionFault,
     /// Of every generation.
-    pub seen: Arc<Seen>,
+    pub seen: Arc<Incarnation>,
 }
 
 /// What is published on the channel of closings.
@@ -64,8 +64,8 @@ impl Message {
         if let Some(replaced) = text.strip_prefix(REPLACED) {
             return replaced.parse().ok().map(|id| Self::Closing(Closing::replaced(id)));
         }
-        if let Some(crowded) = text.strip_prefix(CROWDED) {
-            return crowded.parse().ok().map(|id| Self::Closing(Closing::crowded(id)));
+        if let Some(evicted) = text.strip_prefix(EVICTED) {
+            return evicted.parse().ok().map(|id| Self::Closing(Closing::evicted(id)));
         }
         match (text.parse(), text.parse()) {
             (Ok(id), _) => Some(Self::Closing(Closing::ended(id))),
@@ -76,7 +76,7 @@ impl Message {
 }
 
 /// Listens for ever.
-pub async fn watch(client: Client, heard: Heard) {
+pub async fn watch(client: Client, heard: Revoked) {
     let mut pause = PAUSES.0;
     // After a panic this begins anew.
     heard.listening.store(false, Ordering::Release);
@@ -104,7 +104,7 @@ pub async fn watch(client: Client, heard: Heard) {
     }
 }
 
-impl Heard {
+impl Revoked {
     /// Until the connection ends, or does not answer.
     async fn listen(&self, channel: PubSub) {
         let (mut sink, mut messages) = channel.split();

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream, stream::BoxStream};
-use sessions::{Closed, Error, SessionId};
+use sessions::{Error, Revocations, SessionId};
 
 /// See the module.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl List {
 }
 
 #[async_trait]
-impl Closed for List {
+impl Revocations for List {
     async fn add(&self, sessions: &[SessionId]) -> Result<(), Error> {
         self.closed.lock().expect("nobody panicked").extend_from_slice(sessions);
         Ok(())

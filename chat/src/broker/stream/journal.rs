@@ -1,0 +1,72 @@
+//! [`Journal`] in the stream: what a client has missed is read from it in pages.
+
+use async_trait::async_trait;
+use proto::RoomName;
+
+use super::{Stream, record::StreamRecord, scripts};
+use crate::{
+    Error, config,
+    history::{Journal, StoredMessage, Missed, weight},
+    redis,
+};
+
+/// Entries read at once for a client that comes back.
+const PAGE: usize = 500;
+
+#[async_trait]
+impl Journal for Stream {
+    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
+        if self.lacks_some_told(rooms).await {
+            return Ok(None);
+        }
+        let epoch = self.position.epoch();
+        let (mut messages, mut bytes, mut at, mut scanned) = (Vec::new(), 0, after, 0);
+        loop {
+            let mut script = scripts::MISSED.prepare_invoke();
+            for key in [redis::EPOCH, redis::OFFSET, redis::BASE, redis::STREAM] {
+                script.key(self.redis.key(key));
+            }
+            script.arg(&*epoch).arg(at).arg(PAGE);
+            let page: Option<(u64, Vec<Vec<u8>>)> =
+                self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+            let Some((last, entries)) = page else { return Ok(None) };
+            scanned += entries.len() as u64;
+            if scanned > config::RECOVERY_SCAN {
+                return Ok(None);
+            }
+            for entry in entries {
+                at += 1;
+                let Some(StreamRecord::MessageRecord(said)) = StreamRecord::read(&entry) else { continue };
+                if !rooms.contains(said.room()) {
+                    continue;
+                }
+                if said.again {
+                    // It may have been in the log before, so the client may have it or not.
+                    return Ok(None);
+                }
+                let StoredMessage { message, origin: from } = said.into_kept();
+                if from.as_deref() == Some(origin) {
+                    continue;
+                }
+                bytes += weight(&message.data.text);
+                if messages.len() == config::RECOVERY || bytes > config::RECOVERY_BYTES {
+                    return Ok(None);
+                }
+                messages.push((at, message));
+            }
+            if at >= last {
+                // What is still on its way to the sockets here must not be told from the store afterwards.
+                let is_told = self.tells_up_to(at).await;
+                return Ok(is_told.then_some(Missed { messages, reached: at }));
+            }
+        }
+    }
+
+    async fn offset(&self) -> Result<u64, Error> {
+        Ok(self.redis.claim().await?.last)
+    }
+
+    async fn epoch(&self) -> Result<String, Error> {
+        Ok(self.redis.claim().await?.epoch)
+    }
+}

@@ -1,0 +1,229 @@
+//! From events to commands: which events there are, what they carry, and how often they may come. Knows no rooms; the
+//! [`super::Client`] hands good commands to its visit and answers bad ones.
+
+use std::time::{Duration, Instant};
+
+use proto::{
+    Object,
+    event::{History, Join, Leave, Post, SetTyping, name},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use socketio::Event;
+
+use crate::{
+    Config, Error, Text,
+    bucket::{Bucket, Rate},
+};
+
+/// A good event.
+#[derive(Debug)]
+pub enum Command {
+    /// Say something.
+    Say(Post, Text),
+    /// Tell that the user types, or not any more.
+    Type(SetTyping),
+    /// Enter a room.
+    Join(Join),
+    /// Leave a room.
+    Leave(Leave),
+    /// Read older messages.
+    Recall(History),
+}
+
+/// How often a client may send what.
+#[derive(Debug)]
+pub struct Limits {
+    text: usize,
+    open_acks: usize,
+    messages: Bucket,
+    requests: Bucket,
+    /// What is left of the server's patience with a client that goes on after it was refused.
+    patience: Bucket,
+}
+
+/// For `join`, `leave`, `history` and `typing`: a client that comes back may enter all its rooms at once.
+const REQUESTS: Rate = Rate { per_second: 20.0, burst: 120.0 };
+
+/// Refusals for being too fast, before the connection ends: that costs as much as doing what is asked.
+const PATIENCE: Rate = Rate { per_second: 50.0, burst: 500.0 };
+
+impl Limits {
+    /// Whether a client that was just refused has been refused too often.
+    pub fn is_flooding(&mut self, refused: &Error, now: Instant) -> bool {
+        matches!(refused, Error::RateLimited { .. }) && self.patience.take(now).is_err()
+    }
+
+    /// Nothing was sent yet.
+    pub fn new(config: &Config, now: Instant) -> Self {
+        let messages = Rate::new(config.message_rate, config.message_burst);
+        Self {
+            text: config.text_limit,
+            open_acks: config.open_acks,
+            messages: Bucket::full(messages, now),
+            requests: Bucket::full(REQUESTS, now),
+            patience: Bucket::full(PATIENCE, now),
+        }
+    }
+
+    /// Reads an event; `open_acks` is how many acks the client waits for, this one's included.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`], [`Error::BadRequest`], [`Error::TooLarge`].
+    pub fn read(&mut self, event: &mut Event, open_acks: usize, now: Instant) -> Result<Command, Error> {
+        self.charge(&event.name, open_acks, now)?;
+        self.parse(event)
+    }
+
+    /// The refusal of an event that could not be read at all. It counts against the same limits.
+    pub fn unreadable(&mut self, name: &str, open_acks: usize, now: Instant) -> Error {
+        let unreadable = "the event is nested too deeply or holds a number that is out of range";
+        self.charge(name, open_acks, now).err().unwrap_or_else(|| Error::BadRequest(unreadable.to_owned()))
+    }
+
+    fn charge(&mut self, name: &str, open_acks: usize, now: Instant) -> Result<(), Error> {
+        if open_acks > self.open_acks {
+            let retry_after = Duration::from_secs(1);
+            return Err(Error::RateLimited { what: "too many acks are open", retry_after });
+        }
+        let (bucket, what) = match name {
+            name::MESSAGE => (&mut self.messages, "too many messages"),
+            _ => (&mut self.requests, "too many events"),
+        };
+        bucket.take(now).map_err(|retry_after| Error::RateLimited { what, retry_after })
+    }
+
+    fn parse(&self, event: &mut Event) -> Result<Command, Error> {
+        Ok(match event.name.as_str() {
+            name::MESSAGE => {
+                let mut post: Post = payload(event)?;
+                let text = std::mem::take(&mut post.text);
+                let text = match post.client_id {
+                    Some(_) => Text::parse_repeatable(text, self.text)?,
+                    None => Text::parse(text, self.text)?,
+                };
+                Command::Say(post, text)
+            }
+            name::TYPING => Command::Type(payload(event)?),
+            name::JOIN => Command::Join(payload(event)?),
+            name::LEAVE => Command::Leave(payload(event)?),
+            name::HISTORY => Command::Recall(optional(event)?),
+            _ => return Err(Error::BadRequest("there is no such event".to_owned())),
+        })
+    }
+}
+
+fn payload<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
+    event.arg(0).map(|Object(payload)| payload).map_err(|error| Error::BadRequest(error.to_string()))
+}
+
+/// An event whose fields are all optional may come without a payload, or with `null`.
+fn optional<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
+    if event.args.first().is_none_or(Value::is_null) {
+        event.args = vec![serde_json::json!({})];
+    }
+    payload(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{RoomName, event::Code};
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(name: &str, args: Value) -> Event {
+        let args = args.as_array().unwrap().clone();
+        Event { name: name.to_owned(), args, attachments: vec![] }
+    }
+
+    fn read(name: &str, args: Value) -> Result<Command, Error> {
+        let now = Instant::now();
+        Limits::new(&Config::default(), now).read(&mut event(name, args), 1, now)
+    }
+
+    fn code(name: &str, args: Value) -> Option<Code> {
+        read(name, args).err().map(|error| error.code())
+    }
+
+    #[test]
+    fn good_events_are_read() {
+        assert!(matches!(read("message", json!([{"text": "hi"}])), Ok(Command::Say(post, text))
+            if post.room.is_lobby() && text.as_str() == "hi"));
+        assert!(
+            matches!(read("typing", json!([{"isTyping": true}])), Ok(Command::Type(typing)) if typing.is_typing)
+        );
+        assert!(matches!(read("join", json!([{"room": "tea", "since": 3}])), Ok(Command::Join(join))
+            if join.since == Some(3)));
+        assert!(matches!(read("leave", json!([{"room": "tea"}])), Ok(Command::Leave(_))));
+        assert!(
+            matches!(read("history", json!([])), Ok(Command::Recall(page)) if page.room == RoomName::lobby())
+        );
+    }
+
+    #[test]
+    fn malformed_events_are_bad_requests() {
+        let bad = [
+            ("message", json!([])),
+            ("message", json!([null])),
+            ("message", json!(["hi"])),
+            ("message", json!([["hi"]])),
+            ("typing", json!([[true, "lobby"]])),
+            ("history", json!([["lobby"]])),
+            ("message", json!([{"text": ""}])),
+            ("message", json!([{"text": 5}])),
+            ("message", json!([{"text": {"$gt": ""}}])),
+            ("message", json!([{"text": "hi", "room": "no room"}])),
+            ("message", json!([{"text": "hi", "clientId": ""}])),
+            ("message", json!([{"text": {"_placeholder": true, "num": 0}}])),
+            ("typing", json!([{"isTyping": "yes"}])),
+            ("join", json!([{"room": 1}])),
+            ("join", json!([{"room": "tea", "since": -1}])),
+            ("leave", json!([{}])),
+            ("history", json!([{"limit": "all"}])),
+            ("constructor", json!([{}])),
+            ("", json!([])),
+        ];
+        for (name, args) in bad {
+            assert_eq!(code(name, args.clone()), Some(Code::BadRequest), "{name} {args}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_bounded_in_bytes() {
+        assert_eq!(code("message", json!([{"text": "x".repeat(8192)}])), None);
+        assert_eq!(code("message", json!([{"text": "x".repeat(8193)}])), Some(Code::TooLarge));
+    }
+
+    #[test]
+    fn the_21st_message_at_once_waits_and_other_events_do_not() {
+        let now = Instant::now();
+        let mut limits = Limits::new(&Config::default(), now);
+        let mut send = |name: &str, args: Value| limits.read(&mut event(name, args), 0, now);
+        assert!((0..20).all(|_| send("message", json!([{"text": "x"}])).is_ok()));
+        let refused = send("message", json!([{"text": "x"}])).unwrap_err();
+        assert_eq!((refused.code(), refused.refused().retry_after), (Code::RateLimited, Some(0.1)));
+        assert!(send("join", json!([{"room": "tea"}])).is_ok());
+        let flood = (0..200).filter(|_| send("nonsense", json!([])).unwrap_err().code() == Code::BadRequest);
+        assert_eq!(flood.count(), 119, "nonsense costs as much as sense");
+    }
+
+    #[test]
+    fn a_client_that_does_not_stop_is_flooding() {
+        let now = Instant::now();
+        let mut limits = Limits::new(&Config::default(), now);
+        let refused = Error::RateLimited { what: "too many events", retry_after: std::time::Duration::ZERO };
+        assert!((0..500).all(|_| !limits.is_flooding(&refused, now)));
+        assert!(!limits.is_flooding(&Error::NotFound, now), "other refusals do not count");
+        assert!(limits.is_flooding(&refused, now));
+    }
+
+    #[test]
+    fn the_65th_open_ack_is_refused() {
+        let now = Instant::now();
+        let mut limits = Limits::new(&Config::default(), now);
+        let mut history = |open| limits.read(&mut event("history", json!([])), open, now);
+        assert!(history(64).is_ok());
+        assert_eq!(history(65).unwrap_err().code(), Code::RateLimited);
+    }
+}

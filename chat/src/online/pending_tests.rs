@@ -1,0 +1,192 @@
+//! What one client is sent while user_lookup come and go, on a clock of its own.
+
+use super::*;
+
+/// What one client is sent, on a clock of its own.
+struct Client {
+    pending: Pending,
+    now: Instant,
+    start: Instant,
+    /// When each event was sent, and how many names it holds.
+    diffs: Vec<(Duration, usize)>,
+    lists: Vec<(Duration, usize)>,
+    /// Who is online, by the diffs and by the lists.
+    by_diffs: BTreeSet<String>,
+    by_lists: BTreeSet<String>,
+    unknown: usize,
+}
+
+impl Client {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            pending: Pending::new(now),
+            now,
+            start: now,
+            diffs: vec![],
+            lists: vec![],
+            by_diffs: BTreeSet::new(),
+            by_lists: BTreeSet::new(),
+            unknown: 0,
+        }
+    }
+
+    /// Lets time pass and sends whatever is due, as the relay does.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(deadline_now) = self.pending.deadline_now().filter(|deadline_now| *deadline_now <= until) {
+            self.now = deadline_now.max(self.now);
+            let entry = self.pending.take(self.now).expect("what is due is sent");
+            self.receive(entry);
+        }
+        self.now = until;
+    }
+
+    fn receive(&mut self, entry: Entry) {
+        let at = self.now - self.start;
+        match entry {
+            Entry::Online { diff, list } => {
+                if let Some(diff) = diff {
+                    self.diffs.push((at, diff.joined.len() + diff.left.len()));
+                    diff.left
+                        .iter()
+                        .for_each(|name| assert!(self.by_diffs.remove(name), "{name} was not online"));
+                    for name in diff.joined {
+                        assert!(self.by_diffs.insert(name), "somebody joined twice");
+                    }
+                }
+                if let Some(list) = list {
+                    self.lists.push((at, list.len()));
+                    self.by_lists = list.into_iter().collect();
+                }
+            }
+            Entry::OnlineUnknown => self.unknown += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn change(&mut self, joined: &[String], left: &[String]) {
+        self.pending.apply(PresenceDiff { joined: joined.to_vec(), left: left.to_vec(), count: 0 });
+    }
+
+    /// The most events in any second.
+    fn busiest_second(&self) -> usize {
+        let events = || self.diffs.iter().chain(&self.lists).map(|(at, _)| *at);
+        let with_deadline =
+            |from: Duration| events().filter(|at| (from..from + Duration::from_secs(1)).contains(at)).count();
+        events().map(with_deadline).max().unwrap_or(0)
+    }
+
+    fn names(of: &[(Duration, usize)]) -> usize {
+        of.iter().map(|(_, names)| names).sum()
+    }
+}
+
+fn user_lookup(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| format!("u{n:05}")).collect()
+}
+
+const STEP: Duration = Duration::from_millis(50);
+
+/// Whatever the online and the churn: at most four events in any second, bytes in the order of the changes, diffs within a
+/// second, and the last list within the time that it takes to pay for it.
+#[test]
+fn four_events_in_a_second_and_bytes_in_the_order_of_the_changes() {
+    // UserLookup who are there, changes in every step of 50 ms, steps between them.
+    for (online, changes, pause) in
+        [(3, 1, 1), (20, 1, 1), (199, 1, 1), (199, 1, 20), (199, 10, 2), (150, 40, 4), (180, 1, 100)]
+    {
+        let case = format!("{online} online, {changes} changes per {pause} steps");
+        let mut client = Client::new();
+        client.pending.replace(user_lookup(0..online));
+        client.pass(Duration::from_secs(30));
+        let (mut changed, mut next) = (0, online);
+        let lists_before = Client::names(&client.lists);
+        let steps = 600;
+        for step in 0..steps {
+            if step % pause == 0 {
+                let (joined, left) = (user_lookup(next..next + changes), user_lookup(next - changes..next));
+                // Half of the changes are user_lookup who come, half are user_lookup who go.
+                client.change(&joined, &left);
+                (changed, next) = (changed + 2 * changes, next + changes);
+            }
+            client.pass(STEP);
+        }
+        let seconds = steps as f64 * STEP.as_secs_f64();
+        let listed = (Client::names(&client.lists) - lists_before) as f64;
+        let allowed = CREDIT + PER_CHANGE * changed as f64 + PER_SECOND * seconds;
+        assert!(listed <= allowed, "{case}: {listed} names in lists for {changed} changes");
+        assert!(Client::names(&client.diffs) <= changed + online, "{case}");
+        assert!(client.busiest_second() <= 4, "{case}: {} events in a second", client.busiest_second());
+        client.pass(SPACING);
+        assert_eq!(&client.by_diffs, client.pending.online().unwrap(), "{case}: the diffs are late");
+        client.pass(Duration::from_secs_f64(online as f64 / PER_SECOND));
+        assert_eq!(&client.by_lists, client.pending.online().unwrap(), "{case}: the list is late");
+        let (diffs, lists) = (client.diffs.len(), client.lists.len());
+        client.pass(Duration::from_secs(60));
+        assert_eq!(
+            (client.diffs.len(), client.lists.len()),
+            (diffs, lists),
+            "{case}: nothing has changed since"
+        );
+    }
+}
+
+#[test]
+fn a_change_after_a_pause_is_sent_at_once_and_with_the_list() {
+    let mut client = Client::new();
+    client.pending.replace(user_lookup(0..200));
+    client.pass(Duration::from_secs(10));
+    assert_eq!((client.diffs.len(), client.lists.len()), (1, 1));
+    client.change(&[], &user_lookup(0..1));
+    client.pass(Duration::ZERO);
+    assert_eq!((client.diffs.len(), client.lists.len()), (2, 2));
+    client.change(&[], &user_lookup(1..2));
+    client.pass(SPACING);
+    assert_eq!((client.diffs.len(), client.lists.len()), (3, 2), "a second list is not paid for yet");
+}
+
+#[test]
+fn who_leaves_and_comes_back_between_two_updates_has_not_changed() {
+    let mut client = Client::new();
+    client.pending.replace(user_lookup(0..2));
+    client.pass(SPACING);
+    for _ in 0..10 {
+        client.change(&[], &user_lookup(0..1));
+        client.change(&user_lookup(0..1), &[]);
+        client.change(&user_lookup(2..3), &[]);
+        client.change(&[], &user_lookup(2..3));
+    }
+    client.pass(Duration::from_secs(10));
+    assert_eq!(client.diffs.len(), 1, "only the first update");
+}
+
+#[test]
+fn more_than_200_get_diffs_of_a_bounded_size_and_the_list_again_when_there_are_fewer() {
+    let mut client = Client::new();
+    client.pending.replace(user_lookup(0..5000));
+    client.pass(SPACING * 4);
+    assert_eq!(client.diffs.iter().map(|(_, names)| *names).collect::<Vec<_>>(), [2000, 2000, 1000]);
+    assert_eq!(client.lists, []);
+    client.change(&[], &user_lookup(200..5000));
+    client.pass(SPACING * 4);
+    assert_eq!(client.by_diffs.len(), 200);
+    assert_eq!(client.by_lists.len(), 200);
+}
+
+#[test]
+fn that_nobody_knows_is_told_once_and_the_list_comes_with_the_next_stream() {
+    let mut client = Client::new();
+    client.pending.replace(user_lookup(0..3));
+    client.pass(Duration::from_secs(1));
+    client.pending.lose();
+    client.pass(Duration::from_secs(10));
+    assert_eq!((client.unknown, client.pending.online()), (1, None));
+    client.pending.replace(user_lookup(0..3));
+    client.pass(Duration::ZERO);
+    assert_eq!(client.lists.len(), 2, "though nobody came or went");
+    client.pending.lose();
+    client.pending.replace(user_lookup(0..3));
+    client.pass(Duration::from_secs(10));
+    assert_eq!((client.unknown, client.lists.len()), (1, 3), "a loss that is over is not told");
+}

@@ -1,0 +1,89 @@
+//! [`RecoverySessions`] in the embedded SQLite file, so that they outlive the process.
+
+use async_trait::async_trait;
+use embedded::Database;
+use proto::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{LIFETIME_MS, RecoverySession, RecoverySessions};
+use crate::{
+    Error,
+    column::{integer, number},
+};
+
+/// The recovery_sessions of `chat.sqlite3`.
+#[derive(Clone)]
+pub struct SqliteRecoverySessions {
+    database: Database,
+}
+
+impl SqliteRecoverySessions {
+    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl RecoverySessions for SqliteRecoverySessions {
+    async fn issue(&self, recovery_session: RecoverySession) -> Result<(), Error> {
+        Ok(self.database.write(move |conn| issue(conn, &recovery_session)).await?)
+    }
+
+    async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<RecoverySession>, Error> {
+        let pid = pid.to_owned();
+        match self.database.read(move |conn| find(conn, pid, oldest)).await {
+            // The client loads anew. The damage is logged and counted.
+            Err(error) if error.is_damaged_row() => Ok(None),
+            found => Ok(found?),
+        }
+    }
+}
+
+fn issue(conn: &Connection, recovery_session: &RecoverySession) -> rusqlite::Result<()> {
+    // A few at a time keep the table small without ever holding up a connect for long.
+    let delete =
+        "DELETE FROM recovery_sessions WHERE pid IN (SELECT pid FROM recovery_sessions WHERE issued < ? ORDER BY issued LIMIT 4)";
+    if sessions::ages::settled().is_some() {
+        let oldest = recovery_session.issued.0.saturating_sub(LIFETIME_MS);
+        conn.prepare_cached(delete)?.execute([integer(oldest)])?;
+    }
+    let insert = "INSERT INTO recovery_sessions (pid, sid, user, since, issued, sum)
+                  VALUES (?1, ?2, ?3, ?4, ?5, row_sum(?1, ?2, ?3, ?4, ?5))";
+    let RecoverySession { pid, sid, user, since, issued } = recovery_session;
+    let values = params![pid, sid, user.as_str(), integer(*since), integer(issued.0)];
+    conn.prepare_cached(insert)?.execute(values)?;
+    Ok(())
+}
+
+fn find(conn: &Connection, pid: String, oldest: Timestamp) -> rusqlite::Result<Option<RecoverySession>> {
+    let query = "SELECT sid, user, since, issued, sum <> row_sum(?1, sid, user, since, issued)
+                 FROM recovery_sessions WHERE pid = ?1 AND issued >= ?2";
+    conn.prepare_cached(query)?
+        .query_row(params![pid, integer(oldest.0)], |row| {
+            if row.get::<_, Option<bool>>(4)? == Some(true) {
+                return Err(embedded::damaged_row("a recovery_session"));
+            }
+            let user: String = row.get(1)?;
+            let user = user.try_into().map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
+            })?;
+            let (since, issued) = (number(row, 2)?, Timestamp(number(row, 3)?));
+            Ok(RecoverySession { pid: pid.clone(), sid: row.get(0)?, user, since, issued })
+        })
+        .optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{store::Store, recovery_sessions::conformance};
+
+    #[actix_rt::test]
+    async fn keeps_what_every_store_of_tickets_promises() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        conformance::run(&*store.recovery_sessions()).await;
+        let first = store.recovery_sessions().find(&format!("{:032x}", 1), proto::Timestamp(0)).await;
+        assert_eq!(first, Ok(None), "a day later it is forgotten");
+    }
+}

@@ -1,0 +1,73 @@
+//! [`Unpublished`] in MongoDB, collection `unpublished`: one document for each room.
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::{Collection, bson::doc};
+use proto::RoomName;
+use remote::mongo::Store;
+use serde::{Deserialize, Serialize};
+
+use super::{AT_ONCE, Noted, Unpublished};
+use crate::{
+    Error,
+    column::integer,
+    mongo::{collection, deadline_now, number, with_deadline},
+};
+
+/// The collection.
+const COLLECTION: &str = "unpublished";
+
+/// The rooms of one database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MongoUnpublished {
+    rooms: Collection<Row>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    #[serde(rename = "_id")]
+    room: String,
+    /// Absent in notes of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<i64>,
+    /// The last message.
+    seq: i64,
+}
+
+impl Row {
+    fn noted(self) -> Result<Option<Noted>, Error> {
+        let (first, last) = (self.first.unwrap_or(self.seq).min(self.seq), self.seq);
+        let Ok(room) = self.room.parse() else { return Ok(None) };
+        Ok(Some(Noted { room, first: number(first)?, last: number(last)? }))
+    }
+}
+
+impl MongoUnpublished {
+    /// In `store`, which need not be there yet.
+    pub fn new(store: impl Into<Store>) -> Self {
+        Self { rooms: collection(store, COLLECTION) }
+    }
+}
+
+#[async_trait]
+impl Unpublished for MongoUnpublished {
+    async fn note(&self, room: &RoomName, first: u64, last: u64) -> Result<(), Error> {
+        let extend = doc! { "$min": { "first": integer(first) }, "$max": { "seq": integer(last) } };
+        let write = self.rooms.update_one(doc! { "_id": room.as_str() }, extend).upsert(true);
+        with_deadline(deadline_now(), write).await.map(drop)
+    }
+
+    async fn all(&self) -> Result<Vec<Noted>, Error> {
+        let found = async {
+            let limit = i64::try_from(AT_ONCE).unwrap_or(i64::MAX);
+            self.rooms.find(doc! {}).limit(limit).await?.try_collect::<Vec<Row>>().await
+        };
+        let rows = with_deadline(deadline_now(), found).await?;
+        rows.into_iter().filter_map(|row| row.noted().transpose()).collect()
+    }
+
+    async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
+        let gone = doc! { "_id": room.as_str(), "seq": { "$lte": integer(seq) } };
+        with_deadline(deadline_now(), self.rooms.delete_one(gone)).await.map(drop)
+    }
+}

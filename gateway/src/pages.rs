@@ -1,4 +1,4 @@
-//! What the gateway answers itself: health, a page that says what this is, and 404. Mounted by [`crate::Gateway::routes`].
+//! The pages of the gateway itself: health, the start page and 404. Mounted by [`crate::Gateway::routes`].
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -8,13 +8,14 @@ use actix_web::{
 
 use crate::{cors, error::Error};
 
-/// For people who open the address in a browser. The web client takes its place later.
+/// The start page for browsers. The web client will replace it.
 const PAGE: &str = include_str!("page.html");
 
-/// Nothing but the text of the page: no script, no style, no frame around it.
+/// Allows only the text of the page: no scripts, styles or frames.
 const PAGE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The methods of both, as in the `Allow` header. Load balancers check by each of them; HAProxy by OPTIONS unless it is told otherwise.
+/// The methods of both pages, as in the `Allow` header. Load balancers use each of them for health checks; HAProxy uses
+/// OPTIONS by default.
 pub(crate) const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Mounts `/healthz` and `/`.
@@ -29,12 +30,12 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
 }
 
 async fn methods(request: HttpRequest) -> HttpResponse {
-    // A listed page's question is answered as everywhere.
+    // Preflights get the same response as on every other route.
     cors::preflight(&request, METHODS)
         .unwrap_or_else(|| HttpResponse::NoContent().insert_header((header::ALLOW, METHODS)).finish())
 }
 
-/// The answer for what no service has; the app's default service.
+/// The 404 response. The default service of the app.
 pub async fn not_found() -> HttpResponse {
     Error::NotFound.error_response()
 }

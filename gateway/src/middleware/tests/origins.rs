@@ -1,25 +1,25 @@
-//! Which pages may ask.
+//! Origins and CORS.
 
 use super::*;
 
 #[actix_web::test]
-async fn a_listed_origin_may_open_a_socket_and_say_later_who_it_is_but_nothing_else() {
-    let stage = stage(&[]).await;
+async fn a_listed_origin_may_open_only_a_socket_without_credentials() {
+    let fixture = fixture(&[]).await;
     let listed = ("origin", "https://app.example");
-    let seen = ask(&stage.gateway, get("/socket.io/").insert_header(listed)).await;
-    assert_eq!((seen.status, &seen.body["user"]), (200, &Value::Null));
-    assert_eq!(ask(&stage.gateway, get("/user/me").insert_header(listed)).await.status, 401);
-    assert_eq!(ask(&stage.gateway, post("/rooms").insert_header(listed)).await.status, 401);
+    let received = send(&fixture.gateway, get("/socket.io/").insert_header(listed)).await;
+    assert_eq!((received.status, &received.body["user"]), (200, &Value::Null));
+    assert_eq!(send(&fixture.gateway, get("/user/me").insert_header(listed)).await.status, 401);
+    assert_eq!(send(&fixture.gateway, post("/rooms").insert_header(listed)).await.status, 401);
     let wrong = get("/socket.io/").insert_header(listed).insert_header(("cookie", "auth_token=stale"));
-    let seen = ask(&stage.gateway, wrong).await;
-    assert_eq!((seen.status, &seen.body["user"]), (200, &Value::Null), "its token may be in CONNECT");
+    let received = send(&fixture.gateway, wrong).await;
+    assert_eq!((received.status, &received.body["user"]), (200, &Value::Null), "the token may be in CONNECT");
     let own = get("/socket.io/").insert_header(("origin", "http://chat.example"));
-    assert_eq!(ask(&stage.gateway, own).await.status, 401);
+    assert_eq!(send(&fixture.gateway, own).await.status, 401);
 }
 
 #[actix_web::test]
-async fn pages_of_other_origins_may_not_open_sockets_poll_or_change_anything() {
-    let stage = stage(&[]).await;
+async fn pages_of_other_origins_may_not_open_sockets_poll_or_change_state() {
+    let fixture = fixture(&[]).await;
     let foreign = [
         ("origin", "http://evil.example"),
         ("origin", "null"),
@@ -41,22 +41,22 @@ async fn pages_of_other_origins_may_not_open_sockets_poll_or_change_anything() {
             TestRequest::patch().uri("/rooms/a").insert_header(("host", "chat.example")),
         ];
         for request in requests {
-            let request = request.insert_header(header).insert_header(stage.cookie());
-            let seen = ask(&stage.gateway, request).await;
-            assert_refused(&seen, 403, &Error::Origin.to_string());
+            let request = request.insert_header(header).insert_header(fixture.cookie());
+            let received = send(&fixture.gateway, request).await;
+            assert_refused(&received, 403, &Error::Origin.to_string());
         }
     }
     let nameless = get("/socket.io/").insert_header(upgrade).insert_header(("sec-fetch-site", "same-origin"));
-    assert_eq!(ask(&stage.gateway, nameless.insert_header(stage.cookie())).await.status, 403);
+    assert_eq!(send(&fixture.gateway, nameless.insert_header(fixture.cookie())).await.status, 403);
     let own =
-        get("/socket.io/").insert_header(("origin", "http://chat.example")).insert_header(stage.cookie());
-    assert_eq!(ask(&stage.gateway, own).await.status, 200);
+        get("/socket.io/").insert_header(("origin", "http://chat.example")).insert_header(fixture.cookie());
+    assert_eq!(send(&fixture.gateway, own).await.status, 200);
 }
 
 #[actix_web::test]
-async fn behind_a_trusted_proxy_our_origin_is_the_one_the_browser_sees() {
-    let stage = stage(&[]).await;
-    let app = test::init_service(App::new().configure(services).wrap(stage.gateway.door())).await;
+async fn behind_a_trusted_proxy_the_forwarded_scheme_decides_the_origin() {
+    let fixture = fixture(&[]).await;
+    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.door())).await;
     for (peer, status) in [([10, 0, 0, 1], 200), ([203, 0, 113, 1], 403)] {
         let request = post("/user/login")
             .insert_header(("origin", "https://chat.example"))
@@ -68,9 +68,9 @@ async fn behind_a_trusted_proxy_our_origin_is_the_one_the_browser_sees() {
 }
 
 #[actix_web::test]
-async fn pages_of_listed_origins_may_ask_and_read_and_no_others() {
-    let stage = stage(&[]).await;
-    let ask = |origin: &'static str, path: &'static str| {
+async fn only_pages_of_listed_origins_pass_cors() {
+    let fixture = fixture(&[]).await;
+    let preflight = |origin: &'static str, path: &'static str| {
         TestRequest::with_uri(path)
             .method(Method::OPTIONS)
             .insert_header(("host", "chat.example"))
@@ -78,34 +78,39 @@ async fn pages_of_listed_origins_may_ask_and_read_and_no_others() {
             .insert_header(("access-control-request-method", "POST"))
             .insert_header(("access-control-request-headers", "content-type"))
     };
-    let app = test::init_service(App::new().configure(services).wrap(stage.gateway.door())).await;
-    let asked = test::call_service(&app, ask("https://app.example", "/socket.io/").to_request()).await;
-    assert_eq!(asked.status(), StatusCode::NO_CONTENT);
-    let header = |name: &str| asked.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.door())).await;
+    let preflighted =
+        test::call_service(&app, preflight("https://app.example", "/socket.io/").to_request()).await;
+    assert_eq!(preflighted.status(), StatusCode::NO_CONTENT);
+    let header = |name: &str| preflighted.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     assert_eq!(header("access-control-allow-origin").as_deref(), Some("https://app.example"));
     assert_eq!(header("access-control-allow-credentials").as_deref(), Some("true"));
     assert_eq!(header("access-control-allow-methods").as_deref(), Some("GET, POST"));
     assert_eq!(header("access-control-allow-headers").as_deref(), Some("content-type"));
-    assert_eq!(header("access-control-max-age").as_deref(), Some("60"), "no longer than a change may wait");
-    assert_eq!(header("access-control-allow-private-network"), None, "not asked for");
+    assert_eq!(
+        header("access-control-max-age").as_deref(),
+        Some("60"),
+        "the delay of a configuration change"
+    );
+    assert_eq!(header("access-control-allow-private-network"), None, "not requested");
 
     let refused = TestRequest::get().uri("/user/me").insert_header(("host", "chat.example"));
     let refused = refused.insert_header(("origin", "https://app.example")).to_request();
     let refused = test::call_service(&app, refused).await;
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-    assert!(refused.headers().contains_key("access-control-allow-origin"), "refusals can be read too");
+    assert!(refused.headers().contains_key("access-control-allow-origin"), "also on refusals");
 
     for (origin, path) in [("https://evil.example", "/socket.io/"), ("https://app.example", "/nowhere")] {
-        let asked = test::call_service(&app, ask(origin, path).to_request()).await;
-        assert_ne!(asked.status(), StatusCode::NO_CONTENT, "{origin} {path}");
+        let preflighted = test::call_service(&app, preflight(origin, path).to_request()).await;
+        assert_ne!(preflighted.status(), StatusCode::NO_CONTENT, "{origin} {path}");
     }
-    let evil = test::call_service(&app, ask("https://evil.example", "/socket.io/").to_request()).await;
+    let evil = test::call_service(&app, preflight("https://evil.example", "/socket.io/").to_request()).await;
     assert!(!evil.headers().contains_key("access-control-allow-origin"));
 }
 
 #[actix_web::test]
-async fn a_page_of_a_listed_origin_may_ask_for_everything_it_needs_with_a_token() {
-    let stage = stage(&[]).await;
+async fn a_page_of_a_listed_origin_may_preflight_every_route() {
+    let fixture = fixture(&[]).await;
     let routes = [
         ("/user/register", "POST"),
         ("/user/login", "POST"),
@@ -120,16 +125,16 @@ async fn a_page_of_a_listed_origin_may_ask_for_everything_it_needs_with_a_token(
         ("/socket.io/?EIO=4&transport=polling", "POST"),
     ];
     for (path, method) in routes {
-        let asked = get(path)
+        let preflighted = get(path)
             .method(Method::OPTIONS)
             .insert_header(("origin", "https://app.example"))
             .insert_header(("access-control-request-method", method))
             .insert_header(("access-control-request-headers", "authorization,content-type"))
             .insert_header(("access-control-request-private-network", "true"));
-        let seen = ask(&stage.gateway, asked).await;
+        let received = send(&fixture.gateway, preflighted).await;
         let header =
-            |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
-        assert_eq!(seen.status, 204, "{method} {path}");
+            |name: &str| received.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
+        assert_eq!(received.status, 204, "{method} {path}");
         assert_eq!(header("access-control-allow-origin"), "https://app.example");
         assert!(
             header("access-control-allow-methods").split(", ").any(|one| one == method),
@@ -141,8 +146,8 @@ async fn a_page_of_a_listed_origin_may_ask_for_everything_it_needs_with_a_token(
 }
 
 #[actix_web::test]
-async fn answers_vary_by_origin_where_any_is_listed() {
-    let stage = stage(&[]).await;
+async fn responses_vary_by_origin_when_any_origin_is_listed() {
+    let fixture = fixture(&[]).await;
     for origin in
         [None, Some("http://chat.example"), Some("https://app.example"), Some("https://evil.example")]
     {
@@ -150,58 +155,58 @@ async fn answers_vary_by_origin_where_any_is_listed() {
             let request = origin
                 .into_iter()
                 .fold(get(path), |request, origin| request.insert_header(("origin", origin)));
-            let seen = ask(&stage.gateway, request.insert_header(stage.cookie())).await;
-            let vary: Vec<_> = seen.headers.get_all("vary").collect();
+            let received = send(&fixture.gateway, request.insert_header(fixture.cookie())).await;
+            let vary: Vec<_> = received.headers.get_all("vary").collect();
             assert_eq!(vary, ["Origin"], "{origin:?} {path}");
             let is_listed = origin == Some("https://app.example");
-            assert_eq!(seen.headers.contains_key("access-control-expose-headers"), is_listed);
+            assert_eq!(received.headers.contains_key("access-control-expose-headers"), is_listed);
         }
     }
 }
 
 #[actix_web::test]
-async fn a_page_without_an_origin_of_its_own_is_let_in_by_its_flag_and_never_with_a_cookie() {
-    let closed = stage(&[]).await;
+async fn an_opaque_origin_passes_by_its_flag_and_without_cookies() {
+    let closed = fixture(&[]).await;
     let refused = get("/socket.io/").insert_header(("origin", "null")).insert_header(closed.bearer());
-    assert_eq!(ask(&closed.gateway, refused).await.status, 403);
-    let open = stage(&["--allow-opaque-origin"]).await;
+    assert_eq!(send(&closed.gateway, refused).await.status, 403);
+    let open = fixture(&["--allow-opaque-origin"]).await;
     for origin in ["null", "file://"] {
         let opaque = ("origin", origin);
-        let seen =
-            ask(&open.gateway, get("/socket.io/").insert_header(opaque).insert_header(open.cookie())).await;
+        let received =
+            send(&open.gateway, get("/socket.io/").insert_header(opaque).insert_header(open.cookie())).await;
         assert_eq!(
-            (seen.status, &seen.body["user"]),
+            (received.status, &received.body["user"]),
             (200, &Value::Null),
-            "{origin}: it says later who it is"
+            "{origin}: it authenticates in CONNECT"
         );
-        let header = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let header = |name: &str| received.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(header("access-control-allow-origin").as_deref(), Some(origin));
         assert_eq!(header("access-control-allow-credentials"), None);
         let by_cookie = post("/rooms").insert_header(opaque).insert_header(open.cookie());
-        assert_eq!(ask(&open.gateway, by_cookie).await.status, 401, "{origin}");
+        assert_eq!(send(&open.gateway, by_cookie).await.status, 401, "{origin}");
         let by_token = get("/user/me").insert_header(opaque).insert_header(open.bearer());
-        assert_eq!(ask(&open.gateway, by_token).await.body["user"], "alice", "{origin}");
+        assert_eq!(send(&open.gateway, by_token).await.body["user"], "alice", "{origin}");
     }
 }
 
 #[actix_web::test]
-async fn apps_on_schemes_of_their_own_may_read_answers_with_their_cookies() {
-    let stage = stage(&["--allow-origin=capacitor://localhost,tauri://localhost"]).await;
+async fn apps_with_custom_schemes_may_read_responses_with_cookies() {
+    let fixture = fixture(&["--allow-origin=capacitor://localhost,tauri://localhost"]).await;
     for origin in
         ["capacitor://localhost", "tauri://localhost", "https://app.example", "https://app.example/"]
     {
-        let seen = ask(
-            &stage.gateway,
-            get("/user/me").insert_header(("origin", origin)).insert_header(stage.cookie()),
+        let received = send(
+            &fixture.gateway,
+            get("/user/me").insert_header(("origin", origin)).insert_header(fixture.cookie()),
         );
-        let seen = seen.await;
-        assert_eq!((seen.status, &seen.body["user"]), (200, &json!("alice")), "{origin}");
-        let header = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        assert_eq!(header("access-control-allow-origin").as_deref(), Some(origin), "exactly as it was sent");
+        let received = received.await;
+        assert_eq!((received.status, &received.body["user"]), (200, &json!("alice")), "{origin}");
+        let header = |name: &str| received.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(header("access-control-allow-origin").as_deref(), Some(origin), "unchanged");
         assert_eq!(header("access-control-allow-credentials").as_deref(), Some("true"));
         assert_eq!(header("access-control-expose-headers").as_deref(), Some("Retry-After"));
     }
     let native =
-        get("/socket.io/").insert_header(("origin", "ws://chat.example")).insert_header(stage.cookie());
-    assert_eq!(ask(&stage.gateway, native).await.status, 200, "socket.io-client-swift");
+        get("/socket.io/").insert_header(("origin", "ws://chat.example")).insert_header(fixture.cookie());
+    assert_eq!(send(&fixture.gateway, native).await.status, 200, "socket.io-client-swift");
 }

@@ -1,24 +1,24 @@
-//! Which credentials let a request in, on every kind of route.
+//! Valid and invalid credentials on every kind of route.
 
 use super::*;
 
-/// What the service behind the door learns.
+/// The user that a service behind the middleware receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Alice,
-    Nobody,
+    Anonymous,
     Refused(u16),
 }
 
-/// Asks for `path` with these headers.
-async fn outcome(stage: &Stage, path: &str, headers: &[(&str, String)]) -> Outcome {
+/// Requests `path` with these headers.
+async fn outcome(fixture: &Fixture, path: &str, headers: &[(&str, String)]) -> Outcome {
     let request = headers.iter().fold(get(path), |request, header| request.append_header(header.clone()));
-    let seen = ask(&stage.gateway, request).await;
-    match (seen.status, seen.body["user"].as_str()) {
+    let received = send(&fixture.gateway, request).await;
+    match (received.status, received.body["user"].as_str()) {
         (200, Some("alice")) => Outcome::Alice,
-        (200, None) => Outcome::Nobody,
+        (200, None) => Outcome::Anonymous,
         (status, None) => {
-            assert_eq!(seen.body["status"], "error", "{}", seen.body);
+            assert_eq!(received.body["status"], "error", "{}", received.body);
             Outcome::Refused(status)
         }
         (status, other) => panic!("{status} {other:?}"),
@@ -34,9 +34,9 @@ fn bearer(token: &str) -> (&'static str, String) {
 }
 
 #[actix_web::test]
-async fn cookies_of_other_applications_lock_nobody_out() {
-    let stage = stage(&[]).await;
-    let good = &stage.token;
+async fn cookies_of_other_applications_are_ignored() {
+    let fixture = fixture(&[]).await;
+    let good = &fixture.token;
     let dead = "f".repeat(64);
     let requests = [
         vec![cookie(format!("nick=Jos\u{e9}; auth_token={good}"))],
@@ -55,19 +55,19 @@ async fn cookies_of_other_applications_lock_nobody_out() {
     ];
     for headers in &requests {
         for path in ["/user/me", "/socket.io/", "/socket.io/?EIO=4&transport=polling&sid=abc"] {
-            assert_eq!(outcome(&stage, path, headers).await, Outcome::Alice, "{path} {headers:?}");
+            assert_eq!(outcome(&fixture, path, headers).await, Outcome::Alice, "{path} {headers:?}");
         }
     }
 }
 
 #[actix_web::test]
-async fn credentials_that_name_no_open_session_let_nobody_in_and_on_a_socket_are_left_to_chat() {
-    let stage = stage(&[]).await;
+async fn invalid_credentials_get_401_and_are_anonymous_on_the_socket_route() {
+    let fixture = fixture(&[]).await;
     let bob: Username = "bob".parse().unwrap();
-    let other = stage.gateway.sessions.open(&bob).await.unwrap().reveal().to_owned();
-    let closed = stage.gateway.sessions.open(&bob).await.unwrap();
-    assert!(stage.gateway.sessions.close(&closed).await.unwrap());
-    let (good, dead) = (&stage.token, "f".repeat(64));
+    let other = fixture.gateway.sessions.open(&bob).await.unwrap().reveal().to_owned();
+    let closed = fixture.gateway.sessions.open(&bob).await.unwrap();
+    assert!(fixture.gateway.sessions.close(&closed).await.unwrap());
+    let (good, dead) = (&fixture.token, "f".repeat(64));
     let requests = [
         vec![cookie(format!("auth_token={}", closed.reveal()))],
         vec![bearer(closed.reveal())],
@@ -84,46 +84,46 @@ async fn credentials_that_name_no_open_session_let_nobody_in_and_on_a_socket_are
         vec![bearer(good), bearer(&other)],
     ];
     for headers in &requests {
-        assert_eq!(outcome(&stage, "/user/me", headers).await, Outcome::Refused(401), "{headers:?}");
+        assert_eq!(outcome(&fixture, "/user/me", headers).await, Outcome::Refused(401), "{headers:?}");
         for path in ["/socket.io/", "/socket.io/?EIO=4&transport=polling&sid=abc"] {
-            assert_eq!(outcome(&stage, path, headers).await, Outcome::Nobody, "{path} {headers:?}");
+            assert_eq!(outcome(&fixture, path, headers).await, Outcome::Anonymous, "{path} {headers:?}");
         }
     }
 }
 
 #[actix_web::test]
-async fn without_credentials_nobody_is_let_in() {
-    let stage = stage(&[]).await;
+async fn requests_without_credentials_get_401() {
+    let fixture = fixture(&[]).await;
     let requests = [
         vec![],
         vec![cookie("auth_token=".into())],
         vec![cookie("nick=Jos\u{e9}".into())],
-        vec![("authorization", format!("Basic {}", stage.token))],
+        vec![("authorization", format!("Basic {}", fixture.token))],
     ];
     for headers in &requests {
         for path in ["/user/me", "/socket.io/", "/rooms", "/presence/online"] {
-            assert_eq!(outcome(&stage, path, headers).await, Outcome::Refused(401), "{path} {headers:?}");
+            assert_eq!(outcome(&fixture, path, headers).await, Outcome::Refused(401), "{path} {headers:?}");
         }
     }
 }
 
 #[actix_web::test]
-async fn tokens_that_differ_are_refused_with_words() {
-    let stage = stage(&[]).await;
-    let both = cookie(format!("auth_token={}; auth_token={}", stage.token, "f".repeat(64)));
-    let seen = ask(&stage.gateway, get("/user/me").insert_header(both)).await;
-    let message = seen.body["message"].as_str().unwrap();
-    assert!(seen.status == 401 && message.contains("several session tokens"), "{message}");
-    assert_eq!(seen.headers.get("www-authenticate").unwrap(), "Bearer");
+async fn different_tokens_get_401_with_an_explanation() {
+    let fixture = fixture(&[]).await;
+    let both = cookie(format!("auth_token={}; auth_token={}", fixture.token, "f".repeat(64)));
+    let received = send(&fixture.gateway, get("/user/me").insert_header(both)).await;
+    let message = received.body["message"].as_str().unwrap();
+    assert!(received.status == 401 && message.contains("several session tokens"), "{message}");
+    assert_eq!(received.headers.get("www-authenticate").unwrap(), "Bearer");
 }
 
 #[actix_web::test]
-async fn a_closed_session_is_no_longer_let_in() {
-    let stage = stage(&[]).await;
-    let token: Token = stage.token.parse().unwrap();
-    assert!(stage.gateway.sessions.close(&token).await.unwrap());
+async fn a_closed_session_gets_401() {
+    let fixture = fixture(&[]).await;
+    let token: Token = fixture.token.parse().unwrap();
+    assert!(fixture.gateway.sessions.close(&token).await.unwrap());
     assert_refused(
-        &ask(&stage.gateway, get("/user/me").insert_header(stage.cookie())).await,
+        &send(&fixture.gateway, get("/user/me").insert_header(fixture.cookie())).await,
         401,
         "Unauthorized",
     );

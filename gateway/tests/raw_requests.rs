@@ -1,4 +1,4 @@
-//! The gateway on a real listener, asked with raw bytes: what only shows on the wire.
+//! The gateway on a real listener, with raw requests: behavior that only shows in the bytes of a connection.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,15 +25,15 @@ struct Cli {
     gateway: Config,
 }
 
-/// A server on a port of its own, with alice logged in.
+/// A server on its own port, with alice logged in.
 struct Server {
     address: SocketAddr,
     token: String,
     _folder: tempfile::TempDir,
 }
 
-/// Longer than any answer takes, shorter than a person's patience; nothing is concluded from its passing but failure.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than any response takes. A test that reaches it has failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn server(flags: &[&str]) -> Server {
     let folder = tempfile::tempdir().unwrap();
@@ -83,39 +83,39 @@ impl Server {
 }
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    // A reset after the answer is the server not reading what it refused.
+    let mut response = Vec::new();
+    let read = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut response)).await;
+    let text = String::from_utf8_lossy(&response).into_owned();
+    // A reset after the response is expected: the server does not read the rest of a refused request.
     assert!(read.is_ok(), "the connection stayed open after {text:?}");
     text
 }
 
-fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+fn status(response: &str) -> u16 {
+    response.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
-fn count(answer: &str) -> usize {
-    answer.matches("HTTP/1.1 ").count()
+fn count(response: &str) -> usize {
+    response.matches("HTTP/1.1 ").count()
 }
 
 #[actix_web::test]
-async fn an_upgrade_where_none_is_served_is_answered_and_ends_the_connection() {
+async fn an_upgrade_on_another_route_gets_400_and_closes_the_connection() {
     let server = server(&[]).await;
     let paths = ["/user/me", "/", "/healthz", "/socket.io", "/nowhere"];
-    let answers = paths.map(async |path| {
+    let responses = paths.map(async |path| {
         let smuggled = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
         let head = "HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         server.exchange(format!("GET {path} {head}{smuggled}").as_bytes()).await
     });
-    for (path, answer) in paths.iter().zip(join_all(answers).await) {
-        assert_eq!((status(&answer), count(&answer)), (400, 1), "{path}: {answer}");
-        assert!(answer.contains(r#""code":400"#), "{answer}");
+    for (path, response) in paths.iter().zip(join_all(responses).await) {
+        assert_eq!((status(&response), count(&response)), (400, 1), "{path}: {response}");
+        assert!(response.contains(r#""code":400"#), "{response}");
     }
 }
 
 #[actix_web::test]
-async fn a_handshake_with_a_body_or_of_http_1_0_is_400() {
+async fn a_handshake_with_a_body_or_over_http_1_0_gets_400() {
     let server = server(&[]).await;
     let heads = [
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n",
@@ -125,30 +125,30 @@ async fn a_handshake_with_a_body_or_of_http_1_0_is_400() {
     for head in heads {
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
         let cookie = format!("Cookie: auth_token={}\r\n\r\n", server.token);
-        let answer = server.exchange(format!("{head}{upgrade}{cookie}hello").as_bytes()).await;
+        let response = server.exchange(format!("{head}{upgrade}{cookie}hello").as_bytes()).await;
         assert_eq!(
-            (status(&answer), count(&answer.replace("HTTP/1.0", "HTTP/1.1"))),
+            (status(&response), count(&response.replace("HTTP/1.0", "HTTP/1.1"))),
             (400, 1),
-            "{head}: {answer}"
+            "{head}: {response}"
         );
     }
 }
 
 #[actix_web::test]
-async fn connect_and_trace_are_405_and_end_the_connection() {
+async fn connect_and_trace_get_405_and_close_the_connection() {
     let server = server(&[]).await;
     for line in ["CONNECT a:80 HTTP/1.1", "CONNECT / HTTP/1.1", "TRACE / HTTP/1.1", "TRACE /user/me HTTP/1.1"]
     {
-        let answer = server.exchange(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()).await;
-        assert_eq!((status(&answer), count(&answer)), (405, 1), "{line}: {answer}");
+        let response = server.exchange(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()).await;
+        assert_eq!((status(&response), count(&response)), (405, 1), "{line}: {response}");
     }
     let smuggled = "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
-    let answer = server.exchange(smuggled.as_bytes()).await;
-    assert_eq!(count(&answer), 1, "what follows a tunnel is no request: {answer}");
+    let response = server.exchange(smuggled.as_bytes()).await;
+    assert_eq!(count(&response), 1, "what follows a tunnel is no request: {response}");
 }
 
 #[actix_web::test]
-async fn a_target_must_name_our_host_and_a_host_must_be_one() {
+async fn the_target_must_match_the_host_header_and_be_canonical() {
     let server = server(&[]).await;
     let close = "Connection: close\r\n\r\n";
     let table = [
@@ -173,13 +173,13 @@ async fn a_target_must_name_our_host_and_a_host_must_be_one() {
         ("HEAD /healthz HTTP/1.1\r\nHost: a\r\n", 200),
     ];
     for (head, want) in table {
-        let answer = server.exchange(format!("{head}{close}").as_bytes()).await;
-        assert_eq!(status(&answer), want, "{head}: {answer}");
+        let response = server.exchange(format!("{head}{close}").as_bytes()).await;
+        assert_eq!(status(&response), want, "{head}: {response}");
     }
 }
 
 #[actix_web::test]
-async fn an_identity_in_a_trailer_or_named_by_connection_is_no_identity() {
+async fn an_identity_in_a_trailer_or_in_connection_is_ignored() {
     let server = server(&[]).await;
     let trailer = "POST /rooms HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nTrailer: X-Authenticated-User\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Authenticated-User: eve\r\n\r\n";
     assert_eq!(status(&server.exchange(trailer.as_bytes()).await), 401);
@@ -188,19 +188,19 @@ async fn an_identity_in_a_trailer_or_named_by_connection_is_no_identity() {
 }
 
 #[actix_web::test]
-async fn a_body_that_stops_coming_is_408() {
+async fn an_incomplete_body_gets_408() {
     let server = server(&["--body-timeout=1"]).await;
     let head = format!(
         "POST /rooms HTTP/1.1\r\nHost: a\r\nCookie: auth_token={}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
         server.token
     );
-    let answer = server.exchange(head.as_bytes()).await;
-    assert_eq!(status(&answer), 408, "{answer}");
-    assert!(answer.contains("did not arrive in time"), "{answer}");
+    let response = server.exchange(head.as_bytes()).await;
+    assert_eq!(status(&response), 408, "{response}");
+    assert!(response.contains("did not arrive in time"), "{response}");
 }
 
 #[actix_web::test]
-async fn four_logins_at_once_pass_the_fifth_is_429_and_other_addresses_are_not_concerned() {
+async fn the_fifth_login_of_an_address_gets_429_and_other_addresses_are_unaffected() {
     let server = server(&["--login-rate=1"]).await;
     let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
     for spoofed in
@@ -235,19 +235,23 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
     assert_eq!(status(&server.login(proxy, &from("203.0.113.2")).await), 200);
     assert_eq!(status(&server.login(proxy, &from("2001:db8::1")).await), 200);
     assert_eq!(status(&server.login(proxy, &from("2001:db8::2")).await), 429, "one customer has a /64");
-    let stranger = IpAddr::from([127, 0, 0, 9]);
-    assert_eq!(status(&server.login(stranger, &from("203.0.113.3")).await), 200);
-    assert_eq!(status(&server.login(stranger, &from("203.0.113.4")).await), 429, "a stranger names nobody");
+    let untrusted = IpAddr::from([127, 0, 0, 9]);
+    assert_eq!(status(&server.login(untrusted, &from("203.0.113.3")).await), 200);
+    assert_eq!(
+        status(&server.login(untrusted, &from("203.0.113.4")).await),
+        429,
+        "an untrusted peer cannot name clients"
+    );
 }
 
 #[actix_web::test]
-async fn a_connection_survives_ordinary_refusals() {
+async fn a_connection_stays_open_after_ordinary_refusals() {
     let server = server(&[]).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     for (path, want) in [("/user/me", 401), ("/nowhere", 404), ("/healthz", 200)] {
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
         let mut buffer = [0; 2048];
-        let read = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+        let read = tokio::time::timeout(TIMEOUT, stream.read(&mut buffer)).await.unwrap().unwrap();
         assert_eq!(status(&String::from_utf8_lossy(&buffer[..read])), want, "{path}");
     }
 }

@@ -10,7 +10,7 @@ use actix_web::http::{
 
 use crate::{authority, client::Client, error::Error, forwarded};
 
-/// A scheme, a canonical host and a port. Pages of the same origin may act for each other.
+/// A scheme, a canonical host and a port. Only pages of the same origin may act for each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     scheme: Scheme,
@@ -123,7 +123,7 @@ impl Origin {
             Scheme::Https => Some(443),
             Scheme::Custom(_) => None,
         };
-        Some(Self { scheme, host, port: port.or(usual) })
+        Some(Self { scheme, host, port: port.or(default_port) })
     }
 
     /// Whether both have the same host and port. The default ports of http and https are equal, because a proxy may

@@ -44,8 +44,8 @@ pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
         return Err(Error::Upgrade("nothing can be upgraded here: WebSockets are served at /socket.io/"));
     }
     let mut all = headers.get_all(header::UPGRADE);
-    let alone = all.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if !alone || all.next().is_some() {
+    let is_alone = all.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !is_alone || all.next().is_some() {
         return Err(Error::Upgrade("the only upgrade is to websocket, offered alone"));
     }
     if head.version != Version::HTTP_11 {

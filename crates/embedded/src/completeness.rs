@@ -27,8 +27,8 @@ pub fn missing_without_log(record: &LockRecord, found: &State) -> Option<String>
 /// The transactions that are missing in a store with a log. `file` is the state in the database file without the log. `None` when no
 /// transaction is missing.
 pub fn missing_with_log(record: &LockRecord, file: Option<&State>, found: &State) -> Option<String> {
-    let in_file = file.and_then(|file| file.commits.as_ref());
-    [record.opening.as_ref(), in_file]
+    let counted = file.and_then(|file| file.commits.as_ref());
+    [record.opening.as_ref(), counted]
         .into_iter()
         .flatten()
         .filter(|opening| found.open.as_ref() == Some(&opening.id))

@@ -123,7 +123,7 @@ struct Fault {
     what: &'static str,
     /// The shell code that injects the fault.
     prefix: &'static str,
-    /// A part of the reason why the store is not ready after the fault; `none` when it is ready.
+    /// A part of the printed reason why the store is not ready after the fault.
     reason: &'static str,
     /// Whether the store accepts writes after the fault.
     writable: bool,

@@ -27,7 +27,7 @@ impl Prepared {
         Ok(())
     }
 
-    /// Whether a check is due and none is in progress.
+    /// Whether a check is due and no check is in progress.
     pub fn is_due(&self) -> bool {
         self.0.try_lock().is_ok_and(|checked| checked.is_none_or(|at| at.elapsed() >= INTERVAL))
     }

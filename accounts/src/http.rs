@@ -69,6 +69,11 @@ impl Accounts {
         Self { throttle: Some(Arc::new(throttle)), ..self }
     }
 
+    /// Whether password checks or registrations wait and the threads of their pool have taken none for 10 s, for `/readyz`.
+    pub fn is_stalled(&self) -> bool {
+        self.service.pool.is_stalled() || self.service.registrations.is_stalled()
+    }
+
     /// Mounts `POST /user/logout` and `GET /user/me`.
     pub fn routes(&self, config: &mut web::ServiceConfig) {
         config.service(self.at("/user/logout").route(web::post().to(logout)));

@@ -23,6 +23,10 @@ use crate::{Error, Password};
 /// Timeout of a call, including the time in the queue.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Time without progress after which a pool with waiting calls is not ready. It equals the timeout of a call, so at least one call has
+/// failed by then. A check of the highest cost takes a few seconds.
+const STALLED: Duration = DEADLINE;
+
 /// Maximum cost of a stored hash. A damaged or injected row with a higher cost would occupy a thread for minutes.
 const MAX_STORED_COST: u32 = 16;
 
@@ -102,6 +106,11 @@ impl Pool {
             Ok(Checked::Mismatch)
         })
         .await
+    }
+
+    /// Whether calls wait and no thread has taken any for [`STALLED`], for `/readyz`.
+    pub fn is_stalled(&self) -> bool {
+        self.queue.is_stalled(STALLED)
     }
 
     /// Sum of the rounds of bcrypt of all mismatches.

@@ -22,7 +22,7 @@ use crate::{
     http::{self, Settings},
     listener::listen,
     mongo,
-    role::{caller, upkeep},
+    role::{caller, password_probe, upkeep},
     shutdown::{self, Stop},
     supervision::{essential, restart},
     telemetry,
@@ -76,6 +76,7 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let watched = sessions.clone();
     spawn(restart("durability watch", move || warn_of_forgetting(watched.clone())));
     let readiness = Readiness::new(probes(users, sessions));
+    readiness.add("password pool", password_probe(&accounts));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));

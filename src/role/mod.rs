@@ -11,7 +11,7 @@ pub mod serve;
 
 use std::time::Duration;
 
-use ::chat::Chat;
+use ::{accounts::Accounts, chat::Chat};
 use actix_web::rt::time::interval;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -26,6 +26,15 @@ fn chat_probe(chat: &Chat) -> Probe {
     Box::new(move || {
         let chat = chat.clone();
         Box::pin(async move { unless(chat.is_ready().await) })
+    })
+}
+
+/// Whether the threads that check and hash passwords take their work.
+fn password_probe(accounts: &Accounts) -> Probe {
+    let accounts = accounts.clone();
+    Box::new(move || {
+        let stalled = accounts.is_stalled().then(|| "has not taken a waiting job for 10 s".to_owned());
+        Box::pin(async { stalled })
     })
 }
 

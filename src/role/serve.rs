@@ -26,7 +26,7 @@ use crate::{
     http::{self, Settings},
     listener::listen,
     registered::Registered,
-    role::{chat_probe, presence_thread::PresenceThread, upkeep},
+    role::{chat_probe, password_probe, presence_thread::PresenceThread, upkeep},
     shutdown::{self, Stop},
     stores::Stores,
     supervision::essential,
@@ -115,7 +115,7 @@ async fn start(
         history: stores.chat.history(),
         order: Order::Store(stores.chat.journal()),
         directory: stores.chat.directory(),
-        tickets: stores.chat.tickets(),
+        recovery_sessions: stores.chat.recovery_sessions(),
         user_lookup: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
@@ -126,6 +126,7 @@ async fn start(
     readiness.add("chat's parts", chat_probe(&chat));
     let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
+    readiness.add("password pool", password_probe(&accounts));
     let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
     let door = gateway.clone();

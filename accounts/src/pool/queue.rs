@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 /// The address of a job ([`proto::address::counted`]); `None` for a job without a client.
@@ -28,6 +29,8 @@ struct Lanes<W> {
     /// Addresses with jobs in the order of their turns.
     turns: VecDeque<Lane>,
     length: usize,
+    /// Time of the last [`Queue::next`] with a job, or of the first job in an empty queue, whichever is later.
+    progress: Instant,
     is_closed: bool,
 }
 
@@ -43,7 +46,13 @@ pub enum Full {
 impl<W> Queue<W> {
     /// A queue for at most `limit` jobs.
     pub fn new(limit: usize) -> Self {
-        let lanes = Lanes { waiting: HashMap::new(), turns: VecDeque::new(), length: 0, is_closed: false };
+        let lanes = Lanes {
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
+            length: 0,
+            progress: Instant::now(),
+            is_closed: false,
+        };
         let share = limit.div_ceil(SHARE);
         Self { lanes: Mutex::new(lanes), filled: Condvar::new(), limit, share }
     }
@@ -62,6 +71,9 @@ impl<W> Queue<W> {
             let longest = longest.filter(|(_, work)| work.len() > own + 1).map(|(lane, _)| *lane);
             removed = lanes.waiting.get_mut(&longest.ok_or(Full::Queue)?).and_then(VecDeque::pop_back);
             lanes.length -= 1;
+        }
+        if lanes.length == 0 {
+            lanes.progress = Instant::now();
         }
         lanes.waiting.entry(lane).or_default().push_back(work);
         lanes.length += 1;
@@ -85,6 +97,12 @@ impl<W> Queue<W> {
             }
             lanes = self.filled.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether jobs have been in the queue for `limit` and no thread has taken any.
+    pub fn is_stalled(&self, limit: Duration) -> bool {
+        let lanes = self.lanes();
+        lanes.length > 0 && lanes.progress.elapsed() >= limit
     }
 
     /// Ends [`Queue::next`] when the queue is empty.
@@ -116,6 +134,7 @@ impl<W> Lanes<W> {
             self.turns.push_back(lane);
         }
         self.length -= usize::from(work.is_some());
+        self.progress = Instant::now();
         work
     }
 }
@@ -174,6 +193,23 @@ mod tests {
             assert_eq!(order[..done.len()], *done, "{name}");
             assert_eq!(order.len() + left.len(), added.len(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_queue_stalls_when_jobs_wait_and_none_is_taken() {
+        let (queue, none) = (Queue::new(4), Duration::ZERO);
+        assert!(!queue.is_stalled(none), "an empty queue");
+        queue.push(lane(1), 1).unwrap();
+        assert!(queue.is_stalled(none) && !queue.is_stalled(Duration::from_secs(3600)));
+        queue.lanes().progress -= Duration::from_secs(3600);
+        queue.push(lane(2), 2).unwrap();
+        assert!(queue.is_stalled(Duration::from_secs(3600)), "a second job is no progress");
+        queue.next();
+        assert!(!queue.is_stalled(Duration::from_secs(3600)), "a job was taken");
+        queue.next();
+        queue.lanes().progress -= Duration::from_secs(3600);
+        queue.push(lane(3), 3).unwrap();
+        assert!(!queue.is_stalled(Duration::from_secs(3600)), "the time of an empty queue does not count");
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn differs(recorded: Option<&str>, file: Option<&str>, run: &str) -> bool {
 }
 
 /// Creates the `.run` file of this start and records the identities of the files in the database. After an error the recorded identities
-/// are still those of the last start.
+/// still match the files.
 pub fn renew(path: &Path, conn: &Connection) -> Result<(), Box<dyn std::error::Error>> {
     let Some(file) = identity(path) else { return Ok(state::set_files(conn, None)?) };
     let (next, run) = (beside(path, NEXT), beside(path, RUN));

@@ -32,7 +32,7 @@ async fn wait_for_cause(word: &str, ask: impl AsyncFn() -> Option<&'static str>)
 }
 
 #[tokio::test]
-async fn the_reported_cause_names_why_redis_cannot_be_used() {
+async fn the_cause_of_an_unusable_redis_is_reported() {
     let server = Server::start();
     let unresponsive = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let unresponsive = format!("redis://{}/0", unresponsive.local_addr().expect("a bound socket"));
@@ -81,7 +81,7 @@ async fn the_members_of_a_set_without_a_primary_are_named() {
 }
 
 #[tokio::test]
-async fn the_reported_cause_names_why_mongodb_cannot_be_used() {
+async fn the_cause_of_an_unusable_mongodb_is_reported() {
     let mongo = Mongo::start().await;
     let timeouts = "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000";
     let user = mongo.uri().replace("mongodb://", "mongodb://user:secret@");

@@ -38,7 +38,7 @@ fn writer_at(at: impl Into<Location>, list: &Arc<List>) -> RedisSessions {
 }
 
 /// Waits until the sessions are not ready for a reason that contains `word`, or are ready when `word` is `None`.
-async fn until_not_ready_reason(sessions: &RedisSessions, word: Option<&str>) {
+async fn wait_for_reason(sessions: &RedisSessions, word: Option<&str>) {
     let mut last = None;
     let changed = async {
         loop {
@@ -63,12 +63,12 @@ async fn rejected_writes_are_reported_and_a_full_redis_still_closes_sessions() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
     let (writer, reader) = (writer_at(&redis.url(), &list), reader_at(&redis.url()));
-    until_not_ready_reason(&writer, None).await;
-    until_not_ready_reason(&reader, None).await;
+    wait_for_reason(&writer, None).await;
+    wait_for_reason(&reader, None).await;
     for fault in RedisFault::ALL {
         let token = writer.open(&alice()).await.expect("Redis accepts writes");
         fault.inject(&redis);
-        until_not_ready_reason(&writer, Some(fault.word())).await;
+        wait_for_reason(&writer, Some(fault.word())).await;
         assert!(reader.find(&token).await.expect("Redis serves reads").is_some(), "{fault:?}");
         assert!(writer.open(&alice()).await.is_err(), "{fault:?}");
         let closed = writer.close(&token).await;
@@ -81,8 +81,8 @@ async fn rejected_writes_are_reported_and_a_full_redis_still_closes_sessions() {
             _ => assert!(closed.is_err(), "{fault:?}: an open session is not reported as closed"),
         }
         fault.clear(&redis);
-        until_not_ready_reason(&writer, None).await;
-        until_not_ready_reason(&reader, None).await;
+        wait_for_reason(&writer, None).await;
+        wait_for_reason(&reader, None).await;
     }
 }
 
@@ -95,16 +95,16 @@ async fn a_restored_generation_counter_does_not_block_sessions() {
         list.generation.store(10, Relaxed);
         let writer = writer_at(&redis.url(), &list);
         let reader = reader_at(&redis.url());
-        until_not_ready_reason(&writer, None).await;
-        until_not_ready_reason(&reader, None).await;
+        wait_for_reason(&writer, None).await;
+        wait_for_reason(&reader, None).await;
         drop(writer);
         list.generation.store(0, Relaxed);
         if redis_is_empty {
             redis.execute("FLUSHALL");
         }
         let writer = writer_at(&redis.url(), &list);
-        until_not_ready_reason(&writer, None).await;
-        until_not_ready_reason(&reader, None).await;
+        wait_for_reason(&writer, None).await;
+        wait_for_reason(&reader, None).await;
         let token = writer.open(&alice()).await.expect("Redis accepts writes");
         assert!(reader.find(&token).await.expect("Redis serves reads").is_some());
     }
@@ -146,18 +146,18 @@ async fn the_subscription_recovers_from_each_kind_of_loss() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
     let writer = writer_at(&redis.url(), &list);
-    until_not_ready_reason(&writer, None).await;
+    wait_for_reason(&writer, None).await;
     let network = FlakyNetwork::to(redis.port()).await;
     let url = redis.url().replace(&redis.port().to_string(), &network.address.port().to_string());
     let reader = reader_at(&url);
-    until_not_ready_reason(&reader, None).await;
+    wait_for_reason(&reader, None).await;
     for loss in ["killed", "stalled", "forbidden"] {
         match loss {
             "killed" => redis.execute("CLIENT KILL TYPE pubsub"),
             "stalled" => network.stall.send_modify(|count| *count += 1),
             _ => {
                 redis.execute("ACL SETUSER godzilla resetchannels");
-                until_not_ready_reason(&reader, Some("rights")).await;
+                wait_for_reason(&reader, Some("rights")).await;
                 redis.execute("ACL SETUSER godzilla allchannels");
             }
         }
@@ -173,7 +173,7 @@ async fn the_subscription_recovers_from_each_kind_of_loss() {
             }
         };
         timeout(TIMEOUT, received).await.unwrap_or_else(|_| panic!("{loss}: no closing is received"));
-        until_not_ready_reason(&reader, None).await;
+        wait_for_reason(&reader, None).await;
     }
 }
 
@@ -184,7 +184,7 @@ async fn deployments_that_share_a_redis_are_isolated() {
     let other_database = Location::from(&redis.url().replace("/0", "/1"));
     let here = Arc::new(List::default());
     let (writer, reader) = (writer_at(named(""), &here), reader_at(named("")));
-    until_not_ready_reason(&reader, None).await;
+    wait_for_reason(&reader, None).await;
     let token = writer.open(&alice()).await.expect("Redis accepts writes");
     let mut closings = reader.closings();
     for elsewhere in [named("blue"), named("green-2"), other_database] {
@@ -192,7 +192,7 @@ async fn deployments_that_share_a_redis_are_isolated() {
         // The generations of different deployments are independent.
         list.generation.store(100, Relaxed);
         let other = writer_at(elsewhere, &list);
-        until_not_ready_reason(&other, None).await;
+        wait_for_reason(&other, None).await;
         let found = other.find(&token).await.expect("Redis serves reads");
         assert_eq!(found, None, "sessions of other deployments are not found");
         let own = other.open(&alice()).await.expect("Redis accepts writes");
@@ -213,8 +213,8 @@ async fn close_all_closes_the_sessions_of_one_name() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
     let (writer, reader) = (writer_at(&redis.url(), &list), reader_at(&redis.url()));
-    until_not_ready_reason(&writer, None).await;
-    until_not_ready_reason(&reader, None).await;
+    wait_for_reason(&writer, None).await;
+    wait_for_reason(&reader, None).await;
     let tokens = [writer.open(&alice()).await.unwrap(), writer.open(&alice()).await.unwrap()];
     let bob = writer.open(&"bob".parse().unwrap()).await.unwrap();
     writer.close_all(&"ALICE".parse().unwrap()).await.unwrap();

@@ -128,7 +128,8 @@ impl fmt::Display for Incarnation<'_> {
     }
 }
 
-/// A hook that rejects connections to a Redis whose fence record does not name it.
+/// A hook that rejects connections to a Redis whose fence record does not name it. A Redis without a record is accepted for
+/// [`Access::Read`].
 pub fn hook(access: Access, latest: Arc<LatestGeneration>, names: Names) -> Hook {
     Hook::async_fn(move |connection, _| {
         let (latest, names) = (latest.clone(), names.clone());

@@ -78,16 +78,12 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     }
     // The renewal is complete here. A start that dies before this point runs it again.
     if let Err(error) = identity::renew(path, &conn) {
-        tracing::warn!(path = %path.display(), %error, "cannot record the files of the store, copies of it may not be detected");
+        tracing::warn!(path = %path.display(), %error, "cannot record the files of the store, a copy may not be detected");
     }
     let mut counter = CommitCounter::new(lock).map_err(at)?;
     if let Err(error) = begin(&conn, &mut counter) {
-        // A store on a full disk can still be read. Without the record the next start cannot check all transactions.
-        tracing::warn!(
-            path = %path.display(),
-            %error,
-            "cannot record that the store is open, the next start cannot check all transactions"
-        );
+        // A store on a full disk can still be read. Without the record the next start cannot detect all lost transactions.
+        tracing::warn!(path = %path.display(), %error, "cannot record the opening, lost transactions may not be detected");
     }
     let group = state::group(&conn).map_err(open)?;
     let readers = (0..options.readers.max(1)).map(|_| file::reading(path));

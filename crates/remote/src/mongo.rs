@@ -27,7 +27,7 @@ pub use writes::Writes;
 /// The maximum time of one call, including the server selection.
 pub const DEADLINE: Duration = Duration::from_millis(3500);
 
-/// The maximum time that a write waits for the majority. The outcome of a write that takes longer is undefined.
+/// The maximum time that a write waits for the majority. The outcome of a write that takes longer is unknown.
 const MAJORITY: Duration = Duration::from_secs(3);
 
 /// The error code of a write that would create a second document with the same unique key.
@@ -39,7 +39,7 @@ pub enum Unanswered {
     /// MongoDB returned an error, or could not be reached.
     #[error(transparent)]
     Mongo(#[from] MongoError),
-    /// No response arrived in time. The outcome of a write is undefined.
+    /// No response arrived in time. The outcome of a write is unknown.
     #[error("MongoDB does not answer in time")]
     Late,
 }

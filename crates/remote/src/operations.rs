@@ -58,7 +58,7 @@ pub const SCRIPTS: [&str; 2] = ["EVALSHA", "SCRIPT"];
 
 impl Redis {
     /// Tries `commands` and returns the first rejection, as a phrase that follows "Redis": the cause, the remedy, and in brackets the
-    /// command and the reply. Returns `None` when Redis accepts all of them. Commands that are not in [`OPERATIONS`] are skipped.
+    /// command and the reply. Returns `None` when Redis accepts all of them. Commands that cannot be tried are skipped.
     pub async fn refusal(&self, commands: &[&str]) -> Option<String> {
         let tried: Vec<&Operation> =
             OPERATIONS.iter().filter(|operation| commands.contains(&operation.0)).collect();

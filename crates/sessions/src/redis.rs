@@ -6,7 +6,7 @@
 //!
 //! After a crash Redis may contain sessions that were closed shortly before, in particular when it only takes snapshots. So the
 //! process that closes sessions also adds each closing to a [`Revocations`] list. It applies that list to every Redis that starts,
-//! and no process uses the Redis before that ([`fence`]).
+//! and no process uses the Redis before that (`fence`).
 
 mod fence;
 mod names;
@@ -60,7 +60,7 @@ pub struct RedisSessions {
     closings: broadcast::Sender<Closing>,
     /// Whether the subscription to closings is established.
     subscribed: Arc<AtomicBool>,
-    /// Why it is not.
+    /// The cause when the subscription is not established.
     subscription_fault: watch::SubscriptionFault,
     /// Writes closings to the durable list. `None` in processes that only find sessions.
     writer: Option<Arc<RevocationWriter>>,

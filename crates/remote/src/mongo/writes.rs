@@ -64,7 +64,7 @@ impl Writes {
     }
 
     /// The cause that prevents writes, as a phrase that follows "MongoDB". `None` when writes are accepted. Starts a write when the
-    /// last result is older than [`INTERVAL`]; concurrent callers share that write. Returns within a second, also when MongoDB does
+    /// last result is older than 1 s; concurrent callers share that write. Returns within a second, also when MongoDB does
     /// not respond.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let mut finished = std::pin::pin!(self.finished.notified());

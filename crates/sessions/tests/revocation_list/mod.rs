@@ -1,4 +1,4 @@
-//! A list of closed sessions that outlives Redis.
+//! A list of revoked sessions that survives a restart of Redis.
 
 use std::sync::{
     Mutex,
@@ -9,25 +9,25 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use sessions::{Error, Revocations, SessionId};
 
-/// See the module.
+/// A list of revoked sessions in memory.
 #[derive(Default)]
 pub struct List {
-    closed: Mutex<Vec<SessionId>>,
+    revoked: Mutex<Vec<SessionId>>,
     /// The last generation.
     pub generation: AtomicU64,
 }
 
 impl List {
-    /// Whether a session is in it.
+    /// Whether a session is in the list.
     pub fn has(&self, session: &SessionId) -> bool {
-        self.closed.lock().expect("nobody panicked").contains(session)
+        self.revoked.lock().expect("no panic").contains(session)
     }
 }
 
 #[async_trait]
 impl Revocations for List {
     async fn add(&self, sessions: &[SessionId]) -> Result<(), Error> {
-        self.closed.lock().expect("nobody panicked").extend_from_slice(sessions);
+        self.revoked.lock().expect("no panic").extend_from_slice(sessions);
         Ok(())
     }
 
@@ -37,7 +37,7 @@ impl Revocations for List {
     }
 
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
-        let all = self.closed.lock().expect("nobody panicked").clone();
+        let all = self.revoked.lock().expect("no panic").clone();
         Ok(stream::iter([Ok(all)]).boxed())
     }
 }

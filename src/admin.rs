@@ -1,7 +1,7 @@
 //! The operator's own listener: `/metrics` for Prometheus, `/livez` and `/readyz` for orchestrators. Started by the roles;
 //! asks the stores whether they answer.
 
-mod inquiry;
+mod readiness_check;
 
 use std::{
     collections::HashMap,
@@ -29,7 +29,7 @@ use futures_util::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
-use self::inquiry::Inquiry;
+use self::readiness_check::ReadinessCheck;
 use crate::{descriptors, entropy, error::Error, heartbeat, http, limits, supervision, systemd, telemetry};
 
 /// Where operators ask.
@@ -47,16 +47,16 @@ pub struct Config {
 pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
 /// What a probe answers that knows no more than whether its part works.
-pub fn unless(works: bool) -> Option<String> {
+pub fn not_ready_unless(works: bool) -> Option<String> {
     (!works).then(|| "does not answer".to_owned())
 }
 
 /// Whether the process should be given work.
 pub struct Readiness {
     phase: AtomicU8,
-    probes: Mutex<Vec<(&'static str, Inquiry)>>,
+    probes: Mutex<Vec<(&'static str, ReadinessCheck)>>,
     /// Of parts without which the process does its work, worse.
-    degrading: Mutex<Vec<(&'static str, Inquiry)>>,
+    degrading: Mutex<Vec<(&'static str, ReadinessCheck)>>,
     /// What is wrong, and since when.
     since: Mutex<HashMap<String, SystemTime>>,
 }
@@ -66,7 +66,7 @@ const OPEN: u8 = 1;
 const DRAINING: u8 = 2;
 
 /// How often it is looked at whether that has changed, for the log.
-const LOOK: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Readiness {
     /// Ready from [`Readiness::open`] on, while all `probes`, by the names of their parts, say so.
@@ -83,12 +83,12 @@ impl Readiness {
 
     /// One more part is to be asked.
     pub fn add(&self, part: &'static str, probe: Probe) {
-        lock(&self.probes).push((part, Inquiry::new(probe)));
+        lock(&self.probes).push((part, ReadinessCheck::new(probe)));
     }
 
     /// One more part is to be asked, whose failure makes the process degraded and not unready.
     pub fn add_degrading(&self, part: &'static str, probe: Probe) {
-        lock(&self.degrading).push((part, Inquiry::new(probe)));
+        lock(&self.degrading).push((part, ReadinessCheck::new(probe)));
     }
 
     /// Everything has been started.
@@ -113,7 +113,7 @@ impl Readiness {
         let mut broken = self.ask(&probes).await;
         broken.extend(descriptors::not_ready_reason());
         broken.extend(entropy::not_ready_reason());
-        broken.extend(limits::thread_obstacle());
+        broken.extend(limits::not_ready_reason());
         broken.extend(supervision::ended().into_iter().map(|part| format!("{part} has ended")));
         match broken.is_empty() {
             false => Some(broken.join("; ")),
@@ -133,8 +133,8 @@ impl Readiness {
     }
 
     /// What is wrong with these parts, and since when it was first asked for.
-    async fn ask(&self, probes: &[(&'static str, Inquiry)]) -> Vec<String> {
-        let answers = probes.iter().map(async |(part, inquiry)| (*part, inquiry.ask().await));
+    async fn ask(&self, probes: &[(&'static str, ReadinessCheck)]) -> Vec<String> {
+        let answers = probes.iter().map(async |(part, check)| (*part, check.ask().await));
         let answers = join_all(answers).await;
         let mut since = lock(&self.since);
         let mut broken = Vec::new();
@@ -143,8 +143,10 @@ impl Readiness {
                 None => drop(since.remove(part)),
                 Some(not_ready_reason) => {
                     let at = *since.entry(part.to_owned()).or_insert_with(SystemTime::now);
-                    broken
-                        .push(format!("{part} {obstacle} (since {})", humantime::format_rfc3339_seconds(at)));
+                    broken.push(format!(
+                        "{part} {not_ready_reason} (since {})",
+                        humantime::format_rfc3339_seconds(at)
+                    ));
                 }
             }
         }
@@ -157,10 +159,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Says in the log what `/readyz` says, whenever that has changed, until the process drains.
-async fn tell(readiness: Arc<Readiness>) {
+async fn log_changes(readiness: Arc<Readiness>) {
     let mut last = Some((None, None));
     loop {
-        sleep(LOOK).await;
+        sleep(LOG_INTERVAL).await;
         if readiness.phase.load(Ordering::Relaxed) == DRAINING {
             return;
         }
@@ -186,8 +188,8 @@ pub fn start(
 ) -> Result<(Server, ServerHandle), Error> {
     heartbeat::watch("main");
     heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
-    let told = readiness.clone();
-    spawn(supervision::restart("readiness log", move || tell(told.clone())));
+    let logged = readiness.clone();
+    spawn(supervision::restart("readiness log", move || log_changes(logged.clone())));
     let server = HttpServer::new(move || {
         worker_fault();
         // The server leaves out the body of an answer to HEAD.
@@ -203,7 +205,7 @@ pub fn start(
             // Held by the worker's service, so that its end is the end of this.
             .app_data(web::Data::new(supervision::Part::new("admin worker")))
             .wrap_fn(|request, application| {
-                http::guarded(http::begin(|| {
+                http::catch_panic(http::begin(|| {
                     fault_of(&request);
                     application.call(request)
                 }))

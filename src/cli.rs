@@ -89,7 +89,7 @@ pub fn read(
     let args = with_command(args.collect());
     let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| values::is_empty(value));
     let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
-    let (args, hidden) = values::tidied(&Cli::command(), args, &set);
+    let (args, hidden) = values::trimmed(&Cli::command(), args, &set);
     let command = args.get(1).map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
     let explained = |error| refusal::explained(error, &command);
     let unread: Vec<OsString> = empty.iter().chain(&hidden).cloned().collect();
@@ -102,7 +102,9 @@ pub fn read(
     let without_effect = without_effect(&set, &empty);
     match &mut cli.command {
         Command::Doctor { environment, .. } => *environment = Environment::new(without_effect, &set),
-        _ => without_effect.iter().for_each(|text| telemetry::say(Level::WARN, &format!("warning: {text}"))),
+        _ => without_effect
+            .iter()
+            .for_each(|text| telemetry::write_line(Level::WARN, &format!("warning: {text}"))),
     }
     match &cli.command {
         Command::Serve(config) => config.check(),
@@ -122,7 +124,7 @@ pub fn read(
 }
 
 /// Whether `args` or `variables` ask for log lines in JSON. What is wrong with the rest of them is logged in that form, too.
-pub fn wants_json(
+pub fn is_json_requested(
     args: impl Iterator<Item = OsString>,
     mut variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> bool {
@@ -199,12 +201,12 @@ fn refuse_unknown(set: &[(OsString, OsString)], empty: &[OsString]) -> Result<()
 /// The unknown variables that are empty, in words: compose files and charts write such ones (`GODZILLA_FOO: ${FOO:-}`), also for
 /// other releases.
 fn without_effect(set: &[(OsString, OsString)], empty: &[OsString]) -> Vec<String> {
-    let known = variables();
+    let valid = variables();
     let empty = unknown(set, empty).filter(|(_, value)| value.is_empty());
     let text = |(name, _): (Cow<'_, str>, _)| {
         format!(
             "the environment variable {name} is empty and unknown{}: it has no effect",
-            suggestion(&name, &known)
+            suggestion(&name, &valid)
         )
     };
     empty.map(text).collect()
@@ -215,28 +217,29 @@ fn unknown<'a>(
     set: &'a [(OsString, OsString)],
     empty: &'a [OsString],
 ) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-    let known = variables();
+    let valid = variables();
     let set = set.iter().map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
     let all: Vec<_> =
         set.chain(empty.iter().map(|name| (name.to_string_lossy(), Cow::Borrowed("")))).collect();
     let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
     all.into_iter().filter(move |(name, value)| {
         name.starts_with(PREFIX)
-            && !known.contains(OsStr::new(&**name))
+            && !valid.contains(OsStr::new(&**name))
             && !links::is_of_an_orchestrator(name, value, names.iter().map(AsRef::as_ref))
     })
 }
 
 /// The known variable that is nearest to `name`, if one is near.
-fn suggestion(name: &str, known: &BTreeSet<OsString>) -> String {
+fn suggestion(name: &str, valid: &BTreeSet<OsString>) -> String {
     /// Names that are less alike have nothing to do with each other.
-    const ALIKE: f64 = 0.8;
+    const MIN_SIMILARITY: f64 = 0.8;
     let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
-    let alike = |other: &str| strsim::normalized_damerau_levenshtein(&own(name), &own(other));
-    let known = known.iter().filter_map(|other| other.to_str());
-    let nearest = known.map(|other| (alike(other), other)).max_by(|one, other| one.0.total_cmp(&other.0));
+    let similarity = |other: &str| strsim::normalized_damerau_levenshtein(&own(name), &own(other));
+    let valid = valid.iter().filter_map(|other| other.to_str());
+    let nearest =
+        valid.map(|other| (similarity(other), other)).max_by(|one, other| one.0.total_cmp(&other.0));
     nearest
-        .filter(|(alike, _)| *alike >= ALIKE)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .map_or(String::new(), |(_, other)| format!(" (is it {other}?)"))
 }
 

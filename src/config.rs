@@ -274,8 +274,8 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// Refuses limits of sockets and of chat that cannot both hold; the text names the flags.
 fn check_limits(sockets: &Sockets, chat: &::chat::Config) -> Result<(), String> {
-    let (outbox, answer) = (sockets.outbox_bytes, ::chat::config::ANSWER_BYTES + ENVELOPE);
-    if outbox < answer {
+    let (send_queue, answer) = (sockets.send_queue_bytes, ::chat::config::ANSWER_BYTES + ENVELOPE);
+    if send_queue < answer {
         return Err(format!(
             "the value of --outbox-bytes (GODZILLA_OUTBOX_BYTES) is refused: a page of history needs {answer}"
         ));

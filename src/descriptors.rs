@@ -9,10 +9,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 const RESERVED: (u64, u64) = (128, 512);
 
 /// The fewest connections of a worker, whatever the limit is.
-const LEAST: usize = 8;
+const MIN_CONNECTIONS: usize = 8;
 
 /// The most connections of a worker; beyond that they wait in the backlog.
-const MOST: usize = 200_000;
+const MAX_CONNECTIONS: usize = 200_000;
 
 /// Raises the limit of open files to what the system allows.
 pub fn raise() {
@@ -35,9 +35,9 @@ fn needed(cores: usize) -> u64 {
 
 /// Why a role does not work with the limit to which [`raise`] can raise, if so, in words.
 pub fn shortage(cores: usize) -> Option<String> {
-    let (needed, most) =
+    let (needed, limit) =
         (needed(cores), getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard));
-    (most < needed).then(|| {
+    (limit < needed).then(|| {
         format!(
             "the limit of open files is {most}, and at least {needed} are needed; raise it (`ulimit -n`, LimitNOFILE= of \
              systemd, --ulimit nofile of docker)"
@@ -47,13 +47,13 @@ pub fn shortage(cores: usize) -> Option<String> {
 
 /// How many connections each of so many `workers` may have, with so many descriptors for `each` connection.
 pub fn connections(workers: usize, each: u64) -> usize {
-    shared_out(limit(), workers, each)
+    per_worker(limit(), workers, each)
 }
 
-fn shared_out(limit: u64, workers: usize, each: u64) -> usize {
+fn per_worker(limit: u64, workers: usize, each: u64) -> usize {
     let all = limit.saturating_sub(reserved(limit)) / each.max(1);
     let all = usize::try_from(all).unwrap_or(usize::MAX);
-    (all / workers.max(1)).clamp(LEAST, MOST)
+    (all / workers.max(1)).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 /// Why no more clients can be taken, if so, in words.
@@ -87,11 +87,11 @@ mod tests {
 
     #[test]
     fn clients_get_what_is_not_reserved() {
-        assert_eq!(shared_out(1_024, 2, 1), (1_024 - 256) / 2);
-        assert_eq!(shared_out(1_024, 2, 2), (1_024 - 256) / 4, "a gateway");
-        assert_eq!(shared_out(100_000, 4, 1), (100_000 - 512) / 4);
-        assert_eq!(shared_out(64, 4, 1), LEAST, "too few for anything");
-        assert_eq!(shared_out(u64::MAX, 1, 1), MOST);
+        assert_eq!(per_worker(1_024, 2, 1), (1_024 - 256) / 2);
+        assert_eq!(per_worker(1_024, 2, 2), (1_024 - 256) / 4, "a gateway");
+        assert_eq!(per_worker(100_000, 4, 1), (100_000 - 512) / 4);
+        assert_eq!(per_worker(64, 4, 1), MIN_CONNECTIONS, "too few for anything");
+        assert_eq!(per_worker(u64::MAX, 1, 1), MAX_CONNECTIONS);
     }
 
     #[test]

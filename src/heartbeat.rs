@@ -22,10 +22,10 @@ use crate::supervision;
 const TICK: Duration = Duration::from_secs(1);
 
 /// A thread that noted no time for this long stands still.
-pub const STILL: Duration = Duration::from_secs(5);
+pub const STALL_THRESHOLD: Duration = Duration::from_secs(5);
 
 /// The watching thread runs late by this much only if the whole process did not run.
-const LATE: Duration = Duration::from_secs(3);
+const WATCHER_DELAY: Duration = Duration::from_secs(3);
 
 /// The threads of this process.
 static THREADS: Threads = Threads::new();
@@ -36,7 +36,7 @@ struct Threads {
     /// When the watching thread ran last, in milliseconds of [`now`]; 0 before it ran.
     watched: AtomicU64,
     /// What stands still, at that time.
-    still: Mutex<Option<String>>,
+    stalled: Mutex<Option<String>>,
 }
 
 /// One thread.
@@ -45,7 +45,7 @@ struct Beat {
     /// When its task ran last, in milliseconds of [`now`].
     last: AtomicU64,
     /// Whether the thread has ended or ends.
-    is_over: AtomicBool,
+    has_ended: AtomicBool,
 }
 
 /// Ends the watching of a thread when its task is dropped: with its runtime.
@@ -53,7 +53,7 @@ struct Watched(Arc<Beat>);
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Relaxed);
+        self.0.has_ended.store(true, Relaxed);
     }
 }
 
@@ -82,51 +82,51 @@ pub fn watch_chat(chat: &chat::Chat) {
 /// When the system has no thread for it.
 pub fn start(alive: impl Fn() + Send + 'static) -> io::Result<()> {
     let part = supervision::Part::new("heartbeat");
-    let look = move || {
+    let check = move || {
         let _alive = part;
         loop {
             supervision::fault!("heartbeat");
-            if THREADS.look(now()) {
+            if THREADS.check(now()) {
                 alive();
             }
             thread::sleep(TICK);
         }
     };
-    thread::Builder::new().name("heartbeat".to_owned()).spawn(look).map(drop)
+    thread::Builder::new().name("heartbeat".to_owned()).spawn(check).map(drop)
 }
 
 /// What stands still, in words.
 pub async fn not_ready_reason() -> Option<String> {
     // Right after the process was stopped as a whole, the watching thread has not run yet.
     let since = Instant::now();
-    while THREADS.watches_late(now()) {
+    while THREADS.is_watcher_late(now()) {
         if since.elapsed() >= 2 * TICK {
             return Some("the thread that watches the others does not run".to_owned());
         }
         sleep(TICK / 10).await;
     }
-    THREADS.still.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    THREADS.stalled.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 impl Threads {
     const fn new() -> Self {
-        Self { beats: Mutex::new(Vec::new()), watched: AtomicU64::new(0), still: Mutex::new(None) }
+        Self { beats: Mutex::new(Vec::new()), watched: AtomicU64::new(0), stalled: Mutex::new(None) }
     }
 
     fn add(&self, name: String, now: u64) -> Arc<Beat> {
-        let beat = Arc::new(Beat { name, last: AtomicU64::new(now), is_over: AtomicBool::new(false) });
+        let beat = Arc::new(Beat { name, last: AtomicU64::new(now), has_ended: AtomicBool::new(false) });
         self.beats.lock().unwrap_or_else(PoisonError::into_inner).push(beat.clone());
         beat
     }
 
     /// Looks at all threads, and logs a change. Whether none stands still.
-    fn look(&self, now: u64) -> bool {
+    fn check(&self, now: u64) -> bool {
         let before = self.watched.swap(now, Relaxed);
-        let was_stopped = before != 0 && since(before, now) > LATE;
-        let still = self.standing(now, was_stopped);
-        let mut known = self.still.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_some() != still.is_some() {
-            match &still {
+        let was_stopped = before != 0 && since(before, now) > WATCHER_DELAY;
+        let stalled = self.stalled_threads(now, was_stopped);
+        let mut current = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_some() != stalled.is_some() {
+            match &stalled {
                 Some(not_ready_reason) => {
                     metrics::counter!("godzilla_thread_stalls_total").increment(1);
                     tracing::error!(not_ready_reason, "not alive");
@@ -134,14 +134,14 @@ impl Threads {
                 None => tracing::warn!("all threads run again"),
             }
         }
-        *known = still;
-        known.is_none()
+        *current = stalled;
+        current.is_none()
     }
 
     /// The threads that stand still, in words. With `was_stopped`, every thread begins anew.
-    fn standing(&self, now: u64, was_stopped: bool) -> Option<String> {
+    fn stalled_threads(&self, now: u64, was_stopped: bool) -> Option<String> {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        beats.retain(|beat| !beat.is_over.load(Relaxed));
+        beats.retain(|beat| !beat.has_ended.load(Relaxed));
         if was_stopped {
             beats.iter().for_each(|beat| beat.last.store(now, Relaxed));
         }
@@ -149,15 +149,15 @@ impl Threads {
         for (age, name) in beats.iter().map(age) {
             metrics::gauge!("godzilla_thread_silence_seconds", "thread" => name).set(age.as_secs_f64());
         }
-        let still = beats.iter().map(age).filter(|(age, _)| *age >= STILL);
-        let still: Vec<_> =
-            still.map(|(age, name)| format!("thread {name} has not run for {} s", age.as_secs())).collect();
-        (!still.is_empty()).then(|| still.join("; "))
+        let stalled = beats.iter().map(age).filter(|(age, _)| *age >= STALL_THRESHOLD);
+        let stalled: Vec<_> =
+            stalled.map(|(age, name)| format!("thread {name} has not run for {} s", age.as_secs())).collect();
+        (!stalled.is_empty()).then(|| stalled.join("; "))
     }
 
-    fn watches_late(&self, now: u64) -> bool {
+    fn is_watcher_late(&self, now: u64) -> bool {
         let watched = self.watched.load(Relaxed);
-        watched != 0 && since(watched, now) > LATE
+        watched != 0 && since(watched, now) > WATCHER_DELAY
     }
 }
 
@@ -184,9 +184,9 @@ mod tests {
         let runs = |beats: &[&Beat], seconds: std::ops::RangeInclusive<u64>| {
             for second in seconds {
                 beats.iter().for_each(|beat| beat.last.store(second * SECOND, Relaxed));
-                threads.look(second * SECOND);
+                threads.check(second * SECOND);
             }
-            threads.still.lock().unwrap().clone()
+            threads.stalled.lock().unwrap().clone()
         };
         assert_eq!(runs(&[&one, &two], 1..=9), None);
         assert_eq!(runs(&[&one], 10..=13), None, "not yet");
@@ -200,11 +200,11 @@ mod tests {
     fn time_in_which_the_process_was_stopped_does_not_count() {
         let threads = Threads::new();
         threads.add("one".to_owned(), SECOND);
-        assert!(threads.look(SECOND));
-        assert!(threads.watches_late(100 * SECOND), "nothing is said before the watching thread ran");
-        assert!(threads.look(100 * SECOND));
-        assert!(!threads.watches_late(100 * SECOND));
-        assert!((101..105).all(|second| threads.look(second * SECOND)), "time to run again");
-        assert!(!threads.look(105 * SECOND));
+        assert!(threads.check(SECOND));
+        assert!(threads.is_watcher_late(100 * SECOND), "nothing is said before the watching thread ran");
+        assert!(threads.check(100 * SECOND));
+        assert!(!threads.is_watcher_late(100 * SECOND));
+        assert!((101..105).all(|second| threads.check(second * SECOND)), "time to run again");
+        assert!(!threads.check(105 * SECOND));
     }
 }

@@ -4,10 +4,10 @@
 //! What `actix_web::HttpServer` does, by hand, because that takes plain TCP connections only and reads ahead what pipelines bring.
 
 mod connections;
-mod greeting;
-mod head_by_head;
-mod offers;
-mod unfinished;
+mod head_rewrite;
+mod incomplete_request;
+mod pipeline_limit;
+mod protocol_detector;
 
 use std::{
     any::Any,
@@ -39,19 +39,19 @@ use proto::Refusal;
 
 use self::{
     connections::Connections,
-    greeting::{Foreign, Greeting},
-    head_by_head::HeadByHead,
+    pipeline_limit::PipelineLimit,
+    protocol_detector::{ForeignProtocol, ProtocolDetector},
 };
 use crate::{descriptors, heartbeat, supervision};
 
 /// How long a connection between two roles may stay open between two requests. The gateway closes its own sooner.
-const INNER_KEEP_ALIVE: Duration = Duration::from_secs(10);
+const INTERNAL_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
 const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// Blocking calls of one worker at a time.
-const BLOCKING: usize = 8;
+const BLOCKING_THREADS: usize = 8;
 
 /// What the roles want different.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ pub struct Settings {
 impl Settings {
     /// Of a server behind gateways, see [`Settings`].
     pub fn inner(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
-        let (keep_alive, half_closed, descriptors) = (INNER_KEEP_ALIVE, false, 1);
+        let (keep_alive, half_closed, descriptors) = (INTERNAL_KEEP_ALIVE, false, 1);
         Self { head, trusted_proxies: None, keep_alive, half_closed, drain, descriptors, on_connect }
     }
 }
@@ -101,12 +101,12 @@ where
     let builder = Server::build().workers(threads);
     let stopped = builder.graceful_shutdown_signal();
     let address = listener.local_addr()?;
-    let most = descriptors::connections(threads, settings.descriptors);
+    let max_connections = descriptors::connections(threads, settings.descriptors);
     let connections =
-        settings.trusted_proxies.clone().map(|trusted| Connections::new(most * threads, trusted));
+        settings.trusted_proxies.clone().map(|trusted| Connections::new(max_connections * threads, trusted));
     let builder = builder
-        .max_concurrent_connections(most)
-        .worker_max_blocking_threads(BLOCKING)
+        .max_concurrent_connections(max_connections)
+        .worker_max_blocking_threads(BLOCKING_THREADS)
         .shutdown_timeout(settings.drain)
         .disable_signals();
     let workers = Arc::new(AtomicUsize::new(1));
@@ -118,14 +118,14 @@ where
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
         let application = apply_fn_factory(application, |request: Request, application: &_| {
-            let begun = match Foreign::of(&request) {
+            let begun = match ForeignProtocol::of(&request) {
                 Some(foreign) => Err(foreign.refuse(&request)),
                 None => Ok(begin(|| {
                     supervision::fault!("http request");
                     Service::call(application, request)
                 })),
             };
-            async move { guarded(begun?).await }
+            async move { catch_panic(begun?).await }
         });
         let application = application.map_err(|error| error.error_response());
         let http = HttpService::build()
@@ -138,7 +138,7 @@ where
             .client_disconnect_timeout(DISCONNECT)
             .h1_allow_half_closed(settings.half_closed)
             .local_addr(address)
-            .on_connect_ext(move |io: &HeadByHead<Greeting<TcpStream>>, extensions| {
+            .on_connect_ext(move |io: &PipelineLimit<ProtocolDetector<TcpStream>>, extensions| {
                 extensions.insert::<Hangup>(io.hangup());
                 (settings.on_connect)(io.get_ref().get_ref(), extensions);
             })
@@ -156,7 +156,7 @@ where
 }
 
 /// A new connection with the parts that read it, and its peer.
-type Admitted = (HeadByHead<Greeting<TcpStream>>, Protocol, Option<SocketAddr>);
+type Admitted = (PipelineLimit<ProtocolDetector<TcpStream>>, Protocol, Option<SocketAddr>);
 
 /// Prepares a new connection.
 ///
@@ -170,12 +170,12 @@ fn admit(
     // An error means that the connection is closed already, which the first read reports.
     let _ = io.set_nodelay(true);
     let peer = io.peer_addr().ok();
-    let io = HeadByHead::new(Greeting::new(io), head);
+    let io = PipelineLimit::new(ProtocolDetector::new(io), head);
     let io = match connections {
         None => io,
         Some(connections) => {
-            let place = connections.admit(peer, io.hangup().open());
-            io.at(place.ok_or(DispatchError::DisconnectTimeout)?)
+            let guard = connections.admit(peer, io.hangup().open());
+            io.with_guard(guard.ok_or(DispatchError::DisconnectTimeout)?)
         }
     };
     Ok((io, Protocol::Http1, peer))
@@ -187,7 +187,7 @@ pub fn begin<F>(call: impl FnOnce() -> F) -> thread::Result<F> {
 }
 
 /// The outcome of a request; of one that panics an error that is answered 500, after which its connection is closed.
-pub async fn guarded<F, R>(begun: thread::Result<F>) -> Result<R, actix_web::Error>
+pub async fn catch_panic<F, R>(begun: thread::Result<F>) -> Result<R, actix_web::Error>
 where
     F: Future<Output = Result<R, actix_web::Error>>,
 {
@@ -254,7 +254,7 @@ mod tests {
     fn a_worker_that_stands_still_is_named_by_livez_and_readyz_until_it_runs_again() {
         System::new().block_on(async {
             let ((front, address), (operators, admin)) = (listener(), listener());
-            let settings = Settings::inner(Duration::from_secs(5), 1, |_, _| ());
+            let settings = Settings::internal(Duration::from_secs(5), 1, |_, _| ());
             let blocks = || async {
                 GATE.wait();
                 HttpResponse::Ok().finish()

@@ -43,12 +43,12 @@ pub struct Needs {
 /// # Errors
 /// Each limit that is too low, with its value, what is needed, and what raises it.
 pub fn check(needs: Needs) -> Result<(), Error> {
-    let obstacles = obstacles(needs);
-    if obstacles.is_empty() { Ok(()) } else { Err(Error::Limits(obstacles.join("; "))) }
+    let shortages = shortages(needs);
+    if shortages.is_empty() { Ok(()) } else { Err(Error::Limits(shortages.join("; "))) }
 }
 
 /// The limits that are too low for a role, in words.
-pub fn obstacles(needs: Needs) -> Vec<String> {
+pub fn shortages(needs: Needs) -> Vec<String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let memory = [
         too_low(soft(Resource::RLIMIT_AS), ADDRESSES, "the address space", "ulimit -v, LimitAS= of systemd"),
@@ -82,7 +82,7 @@ fn too_low(limit: Option<u64>, needed: u64, what: &str, remedy: &str) -> Option<
 }
 
 /// Why no further thread can be started, if so, in words. For `/readyz`.
-pub fn thread_obstacle() -> Option<String> {
+pub fn not_ready_reason() -> Option<String> {
     let started = thread::Builder::new().name("probe".to_owned()).spawn(|| ());
     match started.map(thread::JoinHandle::join) {
         Ok(_) => None,
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_machine_that_builds_this_has_what_a_role_needs() {
-        assert_eq!(obstacles(Needs { store: true }), [""; 0]);
-        assert_eq!(thread_obstacle(), None);
+        assert_eq!(shortages(Needs { store: true }), [""; 0]);
+        assert_eq!(not_ready_reason(), None);
     }
 
     #[test]

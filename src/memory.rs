@@ -10,7 +10,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const KEPT: isize = 1_000;
 
 /// Lets freed memory go back. Where jemalloc has no threads of its own (outside Linux) it goes back when somebody frees more.
-pub fn give_back() -> Result<()> {
+pub fn configure() -> Result<()> {
     // For arenas to come, and for the one that is there since before `main`.
     for setting in [&b"arenas.dirty_decay_ms\0"[..], &b"arena.0.dirty_decay_ms\0"[..]] {
         setting.name().write(KEPT)?;

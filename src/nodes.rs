@@ -1,21 +1,21 @@
 //! Which chat nodes live and where: each announces itself in Redis under a lease ([`Announcement`]), and gateways watch ([`Watch`]).
 //! Time is Redis's own, so that no two clocks have to agree.
 
-mod announce;
+mod lease;
 mod scripts;
-mod watch;
+mod watcher;
 
 use remote::{Location, Redis};
 
-pub use announce::Announcement;
+pub use lease::NodeLease;
 pub use watch::Watch;
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`, the first in milliseconds of Redis's clock, the last [`OPEN`] or
 /// [`CLOSED`].
-const KEY: &str = "chat:nodes";
+const TABLE_KEY: &str = "chat:nodes";
 
 /// The key that gateways write, to learn whether nodes can renew their leases.
-const ASKED: &str = "chat:nodes:asked";
+const WRITE_PROBE_KEY: &str = "chat:nodes:asked";
 
 /// The node takes what is new.
 const OPEN: &str = "open";

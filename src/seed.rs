@@ -14,7 +14,7 @@ const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const PASSWORD: &str = "correct horse";
 
 /// Room, author, text.
-const SAID: [(&str, &str, &str); 6] = [
+const MESSAGES: [(&str, &str, &str); 6] = [
     ("lobby", "alice", "Good morning! Is this thing on?"),
     ("lobby", "bob", "It is. Messages here survive a restart."),
     ("lobby", "carol", "I was away for an hour and still read everything."),
@@ -44,7 +44,7 @@ async fn fill(config: Seed) -> Result<(), Error> {
     }
     chat::seed(&stores.chat, samples()).await.map_err(failed)?;
     stores.close();
-    let (users, messages) = (USERS.join(", "), SAID.len());
+    let (users, messages) = (USERS.join(", "), MESSAGES.len());
     let stored = format!("Stored {users}, each with the password '{PASSWORD}', and {messages} messages.\n");
     if let Err(error) = output::show(stored) {
         tracing::warn!(%error, "the samples are stored, and standard output cannot be written");
@@ -58,7 +58,7 @@ fn samples() -> Vec<Sample> {
         author: username(author),
         text: text.to_owned(),
     };
-    SAID.map(sample).into()
+    MESSAGES.map(sample).into()
 }
 
 fn username(name: &str) -> Username {

@@ -26,11 +26,11 @@ use crate::{error::Error, supervision, telemetry};
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
 
 /// Signals this soon after the first are the same request: `timeout` and terminals signal a whole process group besides.
-const SAME: Duration = Duration::from_millis(500);
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long the process waits for blocking calls when everything else has ended. A name that DNS does not answer for, or a disk that
 /// hangs, would hold it up without a bound.
-const REST: Duration = Duration::from_secs(4);
+const BLOCKING_DEADLINE: Duration = Duration::from_secs(4);
 
 /// Signals that start the drain always.
 const DRAIN: [(&str, i32); 4] =
@@ -73,7 +73,7 @@ pub fn ignore() -> std::io::Result<()> {
 }
 
 /// The signals that ask this process to end, with their names.
-pub fn ending() -> impl Iterator<Item = (&'static str, i32)> {
+pub fn termination_signals() -> impl Iterator<Item = (&'static str, i32)> {
     let at_start = ignored_at_start();
     let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(move |(_, number)| !is_in(at_start, *number));
     DRAIN.into_iter().chain(wanted)
@@ -97,9 +97,9 @@ pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     };
     let (ended, has_ended) = channel::<()>();
     let wait = move || {
-        if has_ended.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(waited = ?REST, "ending without waiting for blocking calls");
-            text.iter().for_each(|text| telemetry::say(Level::ERROR, text));
+        if has_ended.recv_timeout(BLOCKING_DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(waited = ?BLOCKING_DEADLINE, "ending without waiting for blocking calls");
+            text.iter().for_each(|text| telemetry::write_line(Level::ERROR, text));
             telemetry::exit(status.into());
         }
     };
@@ -115,9 +115,9 @@ impl Stop {
     /// running runtime.
     pub fn listen() -> Result<Self, Error> {
         supervision::start();
-        let signals = ending().map(listener).collect::<Result<_, _>>()?;
+        let signals = termination_signals().map(listener).collect::<Result<_, _>>()?;
         for (name, signal) in ignored().map(listener).collect::<Result<Vec<_>, _>>()? {
-            spawn(note(name, signal));
+            spawn(log_ignored(name, signal));
         }
         Ok(Self { signals })
     }
@@ -127,7 +127,7 @@ impl Stop {
     /// # Errors
     /// When a part of the process has ended without being asked: the process must end, without a drain, because what is left of
     /// it cannot do its work.
-    pub async fn asked(&mut self) -> Result<&'static str, Error> {
+    pub async fn requested(&mut self) -> Result<&'static str, Error> {
         tokio::select! {
             signal = self.signal() => {
                 supervision::drain();
@@ -156,18 +156,18 @@ impl Stop {
                     tracing::warn!(deadline = ?DRAIN_DEADLINE, "drain did not finish in time");
                 }
             }
-            name = self.asked_again() => {
+            name = self.requested_again() => {
                 tracing::warn!(signal = name, "asked twice, ending at once");
                 telemetry::exit(130);
             }
         }
     }
 
-    async fn asked_again(&mut self) -> &'static str {
+    async fn requested_again(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
             let name = self.signal().await;
-            if first.elapsed() >= SAME && name != CPU {
+            if first.elapsed() >= SAME_REQUEST && name != CPU {
                 return name;
             }
         }
@@ -187,7 +187,7 @@ fn listener<N>((name, number): (N, i32)) -> Result<(N, Signal), Error> {
 }
 
 /// Logs a signal that is ignored, each time.
-async fn note(name: String, mut signal: Signal) {
+async fn log_ignored(name: String, mut signal: Signal) {
     while signal.recv().await.is_some() {
         tracing::info!(signal = &*name, "signal ignored");
     }

@@ -3,8 +3,8 @@
 
 pub mod backup;
 pub mod check;
+mod data_dir;
 mod group;
-mod place;
 
 use std::{
     path::Path,
@@ -18,13 +18,13 @@ use proto::{RoomName, Timestamp};
 use sessions::{SessionId, Sessions, SqliteSessions, ages};
 
 use crate::{
-    admin::{Probe, unless},
+    admin::{Probe, not_ready_unless},
     config,
     error::Error,
 };
 
 /// How long the stores may take to close. A disk that hangs must not keep the process from ending.
-const CLOSING: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The open files.
 pub struct Stores {
@@ -50,8 +50,8 @@ impl Stores {
 
     /// Opens the files, also those that have lost something if that is accepted.
     fn open_with(config: &config::Store, accept_loss: bool) -> Result<Self, Error> {
-        let directory = place::of(&config.data_dir)?;
-        place::make_private(&config.data_dir, &directory)?;
+        let directory = data_dir::resolve(&config.data_dir)?;
+        data_dir::make_private(&config.data_dir, &directory)?;
         if let Some(last) = last_written(&directory) {
             ages::was_last_seen(last);
         }
@@ -76,7 +76,7 @@ impl Stores {
     /// For `/readyz`: nothing keeps a store from writing, and each answers a question.
     pub fn probes(&self) -> Vec<(&'static str, Probe)> {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
-        let nobody: SessionId = "0".repeat(64).parse().expect("64 zeros are a session id");
+        let absent_session: SessionId = "0".repeat(64).parse().expect("64 zeros are a session id");
         vec![
             (
                 "users",
@@ -84,19 +84,19 @@ impl Stores {
                     let users = users.clone();
                     Box::pin(async move {
                         let not_ready_reason = users.not_ready_reason().await;
-                        not_ready_reason.map(str::to_owned).or(unless(users.find("").await.is_ok()))
+                        not_ready_reason.map(str::to_owned).or(not_ready_unless(users.find("").await.is_ok()))
                     })
                 }),
             ),
             (
                 "sessions",
                 Box::new(move || {
-                    let (sessions, nobody) = (sessions.clone(), nobody.clone());
+                    let (sessions, absent_session) = (sessions.clone(), absent_session.clone());
                     Box::pin(async move {
                         let not_ready_reason = sessions.not_ready_reason().await;
                         not_ready_reason
                             .map(str::to_owned)
-                            .or(unless(sessions.is_live(&nobody).await.is_ok()))
+                            .or(not_ready_unless(sessions.is_live(&absent_session).await.is_ok()))
                     })
                 }),
             ),
@@ -108,7 +108,7 @@ impl Stores {
                         let not_ready_reason = chat.not_ready_reason().await;
                         not_ready_reason
                             .map(str::to_owned)
-                            .or(unless(chat.history().head(&lobby).await.is_ok()))
+                            .or(not_ready_unless(chat.history().head(&lobby).await.is_ok()))
                     })
                 }),
             ),
@@ -129,9 +129,9 @@ impl Stores {
         if let Err(error) = thread::Builder::new().name("close".to_owned()).spawn(close) {
             return tracing::warn!(%error, "the stores are not closed: no thread can be started");
         }
-        if closed.recv_timeout(CLOSING).is_err() {
+        if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
             tracing::warn!(
-                seconds = CLOSING.as_secs(),
+                seconds = CLOSE_TIMEOUT.as_secs(),
                 "the stores did not close in time; their logs stay beside them"
             );
         }

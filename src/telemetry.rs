@@ -1,7 +1,7 @@
 //! Logs and metrics of the process: [`start`] is called first of all, [`logs`] and [`metrics`] by a role or tool before anything else
 //! runs, [`flush`] or [`exit`] last. No log line blocks or fails: see [`sink`].
 
-mod seldom;
+mod log_rate_limit;
 mod sink;
 
 use std::{
@@ -18,7 +18,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::{Level, field};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::seldom::Seldom;
+use self::log_rate_limit::LogRateLimit;
 use crate::{error::Error, supervision};
 
 /// What is logged, and how.
@@ -77,22 +77,22 @@ impl FromStr for Filter {
 const FLUSH: Duration = Duration::from_millis(500);
 
 /// Metric of log lines that were not written, by reason. The reason `rate` is counted in [`seldom`].
-pub const LEFT_OUT: &str = "godzilla_log_lines_left_out_total";
+pub const DROPPED_LINES: &str = "godzilla_log_lines_left_out_total";
 
 /// Whether lines outside of [`logs`] are objects of JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Whether the panic hook runs on this thread.
-    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+    static IN_PANIC_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A log line on its way to the sink.
-struct Line;
+struct SinkWriter;
 
-impl Write for Line {
+impl Write for SinkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if IN_HOOK.get() {
+        if IN_PANIC_HOOK.get() {
             sink::SINK.try_push(bytes)
         } else {
             sink::SINK.push(bytes)
@@ -120,12 +120,12 @@ pub fn prefer_json(json: bool) {
 }
 
 /// Writes `text` as a line of its own, for what must be said before or after [`logs`].
-pub fn say(level: Level, text: &str) {
-    sink::SINK.push(line(level, text).as_bytes());
+pub fn write_line(level: Level, text: &str) {
+    sink::SINK.push(format_line(level, text).as_bytes());
 }
 
 /// A line outside of [`logs`], in the form that was asked for.
-pub fn line(level: Level, text: &str) -> String {
+pub fn format_line(level: Level, text: &str) -> String {
     if !JSON.load(Ordering::Relaxed) {
         return format!("godzilla: {text}\n");
     }
@@ -153,14 +153,14 @@ pub fn logs(config: &Config) -> Result<(), Error> {
     // Internal errors would be printed to standard error, which panics when it cannot be written.
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Line)
+        .with_writer(|| SinkWriter)
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let started = match config.log_format {
-        Format::Human => lines.finish().with(Seldom::default()).try_init(),
+        Format::Human => lines.finish().with(LogRateLimit::default()).try_init(),
         Format::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            lines.finish().with(Seldom::default()).try_init()
+            lines.finish().with(LogRateLimit::default()).try_init()
         }
     };
     started.map_err(|error| Error::part("logs", error))
@@ -168,7 +168,7 @@ pub fn logs(config: &Config) -> Result<(), Error> {
 
 /// The panic hook. It takes no lock that this thread may hold, and runs once per panic: a panic in a panic hook ends the process.
 fn report(panic: &PanicHookInfo<'_>) {
-    if IN_HOOK.replace(true) {
+    if IN_PANIC_HOOK.replace(true) {
         return;
     }
     supervision::count_panic(panic);
@@ -176,17 +176,17 @@ fn report(panic: &PanicHookInfo<'_>) {
         let place = panic.location().map(field::display);
         tracing::error!(place, reason = panic.payload_as_str(), "a task panicked");
     } else {
-        sink::SINK.try_push(line(Level::ERROR, &panic.to_string()).as_bytes());
+        sink::SINK.try_push(format_line(Level::ERROR, &panic.to_string()).as_bytes());
     }
     supervision::note_foreign_thread();
-    IN_HOOK.set(false);
+    IN_PANIC_HOOK.set(false);
 }
 
 /// Brings the metrics of lost log lines up to date. Lines are counted without the metrics' locks, so that the log depends on nothing.
 pub fn count_lost_lines() {
     let lost = sink::SINK.lost();
-    metrics::counter!(LEFT_OUT, "reason" => "queue").absolute(lost.overflowed);
-    metrics::counter!(LEFT_OUT, "reason" => "write").absolute(lost.failed);
+    metrics::counter!(DROPPED_LINES, "reason" => "queue").absolute(lost.overflowed);
+    metrics::counter!(DROPPED_LINES, "reason" => "write").absolute(lost.failed);
 }
 
 /// Starts collecting metrics; the handle renders them for `/metrics`.

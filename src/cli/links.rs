@@ -27,7 +27,7 @@ pub fn is_of_an_orchestrator<'a>(name: &str, value: &str, all: impl Iterator<Ite
         || name.ends_with("_PORT") && is_address_of_port(value)
         || name.ends_with("_NAME") && value.starts_with('/') && value.matches('/').count() >= 2
         || ends_of_port(name)
-            .is_some_and(|end| OF_A_PORT.iter().any(|(known, fits)| *known == end && fits(value)))
+            .is_some_and(|end| OF_A_PORT.iter().any(|(suffix, fits)| *suffix == end && fits(value)))
 }
 
 /// Whether `name` ends with `_SERVICE_PORT` or with that and the name of a port.

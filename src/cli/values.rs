@@ -9,38 +9,38 @@ use clap::{Arg, Command};
 
 /// The arguments with tidy values, together with those of untidy variables, whose names are returned beside them. `args` begins with the
 /// program's name and a command.
-pub(super) fn tidied(
+pub(super) fn trimmed(
     root: &Command,
     args: Vec<OsString>,
     set: &[(OsString, OsString)],
 ) -> (Vec<OsString>, Vec<OsString>) {
     let Some((at, command)) = chosen(root, &args) else { return (args, Vec::new()) };
-    let mut tidy = args[..=at].to_vec();
+    let mut trimmed = args[..=at].to_vec();
     let mut given = args[at + 1..].to_vec();
     let mut hidden = Vec::new();
     for arg in command.get_arguments() {
         let Some(long) = arg.get_long().map(|long| format!("--{long}")) else { continue };
-        let is_given = tidy_flag(arg, &long, &mut given);
+        let is_given = trim_flag(arg, &long, &mut given);
         let variable = arg.get_env().and_then(|name| set.iter().find(|(other, _)| other == name));
         let Some((name, Some(value))) = variable.map(|(name, value)| (name, value.to_str())) else {
             continue;
         };
-        let new = tidied_value(arg, value);
+        let new = trimmed_value(arg, value);
         if new == value {
             continue;
         }
         match (arg.get_action().takes_values(), new.as_str()) {
             (_, "") | (false, "false") => {}
-            (true, _) if !is_given => tidy.push(format!("{long}={new}").into()),
-            (false, "true") if !is_given => tidy.push(long.into()),
+            (true, _) if !is_given => trimmed.push(format!("{long}={new}").into()),
+            (false, "true") if !is_given => trimmed.push(long.into()),
             (true, _) | (false, "true") => {}
             // Neither: clap refuses it.
             (false, _) => continue,
         }
         hidden.push(name.clone());
     }
-    tidy.append(&mut given);
-    (tidy, hidden)
+    trimmed.append(&mut given);
+    (trimmed, hidden)
 }
 
 /// Whether a variable holds nothing, so that it is like an absent one.
@@ -58,7 +58,7 @@ fn chosen<'a>(root: &'a Command, args: &[OsString]) -> Option<(usize, &'a Comman
 }
 
 /// Tidies the values of this flag; whether it is among `given`.
-fn tidy_flag(arg: &Arg, long: &str, given: &mut [OsString]) -> bool {
+fn trim_flag(arg: &Arg, long: &str, given: &mut [OsString]) -> bool {
     let mut is_given = false;
     let mut is_value = false;
     for word in given {
@@ -66,22 +66,22 @@ fn tidy_flag(arg: &Arg, long: &str, given: &mut [OsString]) -> bool {
             is_value = false;
             continue;
         };
-        let tidy = if is_value {
-            Some(tidied_value(arg, text))
+        let trimmed = if is_value {
+            Some(trimmed_value(arg, text))
         } else {
             let value = text.strip_prefix(long).and_then(|rest| rest.strip_prefix('='));
-            value.map(|value| format!("{long}={}", tidied_value(arg, value)))
+            value.map(|value| format!("{long}={}", trimmed_value(arg, value)))
         };
-        is_given |= text == long || (tidy.is_some() && !is_value);
+        is_given |= text == long || (trimmed.is_some() && !is_value);
         is_value = !is_value && text == long && arg.get_action().takes_values();
-        if let Some(tidy) = tidy {
-            *word = tidy.into();
+        if let Some(trimmed) = trimmed {
+            *word = trimmed.into();
         }
     }
     is_given
 }
 
-fn tidied_value(arg: &Arg, value: &str) -> String {
+fn trimmed_value(arg: &Arg, value: &str) -> String {
     match arg.get_value_delimiter() {
         None => value.trim().to_owned(),
         Some(delimiter) => {

@@ -36,12 +36,12 @@ pub struct Sockets {
 
     /// Most bytes that may wait for one client to read them; one more and it is dropped, recoverably
     #[arg(long, env = "GODZILLA_OUTBOX_BYTES", value_name = "BYTES", default_value_t = 262_144,
-          value_parser = outbox)]
-    pub outbox_bytes: usize,
+          value_parser = send_queue)]
+    pub send_queue_bytes: usize,
 
     /// Most messages that may wait for one client to read them
     #[arg(long, env = "GODZILLA_OUTBOX_FRAMES", value_name = "COUNT", default_value_t = 256, value_parser = frames)]
-    pub outbox_frames: usize,
+    pub send_queue_frames: usize,
 
     /// Most bytes that may wait for all clients together; beyond it those that are behind are dropped sooner
     #[arg(long, env = "GODZILLA_QUEUED_BYTES", value_name = "BYTES", default_value_t = 268_435_456,
@@ -59,8 +59,8 @@ impl Sockets {
             stall_timeout: self.stall_timeout,
             max_payload: self.payload_limit,
             max_attachments: self.attachments,
-            send_queue_bytes: self.outbox_bytes,
-            send_queue_frames: self.outbox_frames,
+            send_queue_bytes: self.send_queue_bytes,
+            send_queue_frames: self.send_queue_frames,
             queued_bytes: self.queued_bytes,
             ..socketio::Config::default()
         }
@@ -78,7 +78,7 @@ pub(super) fn payload(text: &str) -> Result<usize, &'static str> {
     within(text, 1_024, 16_777_216).ok_or("expected bytes, from 1024 to 16777216")
 }
 
-fn outbox(text: &str) -> Result<usize, &'static str> {
+fn send_queue(text: &str) -> Result<usize, &'static str> {
     within(text, 16_384, 67_108_864).ok_or("expected bytes, from 16384 to 67108864")
 }
 

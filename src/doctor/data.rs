@@ -20,13 +20,13 @@ use super::Finding;
 const FLAG: &str = "--data-dir (GODZILLA_DATA_DIR)";
 
 /// Free bytes below which nothing can be stored for long.
-const LITTLE: u64 = 64 << 20;
+const MIN_FREE: u64 = 64 << 20;
 
 /// Free bytes below which the operator should know.
-const FEW: u64 = 1 << 30;
+const LOW_FREE: u64 = 1 << 30;
 
 /// Times in the future by less than this are differences between machines.
-const AHEAD: Duration = Duration::from_secs(3_600);
+const MAX_AHEAD: Duration = Duration::from_secs(3_600);
 
 /// SMB's successors, which have no name in `nix`.
 const CIFS: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
@@ -105,11 +105,11 @@ fn examine_filesystem(directory: &Path) -> Vec<Finding> {
     }
     let free = statvfs(directory).map(|about| about.blocks_available() * about.fragment_size());
     match free {
-        Ok(free) if free < LITTLE => findings.push(Finding::error(
+        Ok(free) if free < MIN_FREE => findings.push(Finding::error(
             FLAG,
             format!("{} MiB are free at {shown}; make room or name a directory on another disk", free >> 20),
         )),
-        Ok(free) if free < FEW => findings
+        Ok(free) if free < LOW_FREE => findings
             .push(Finding::warning(FLAG, format!("only {} MiB are free at {shown}; make room", free >> 20))),
         _ => {}
     }
@@ -121,7 +121,7 @@ fn examine_times(directory: &Path) -> Option<Finding> {
     let changed =
         files(directory, "sqlite3").into_iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok());
     let ahead = changed.max()?.duration_since(SystemTime::now()).ok()?;
-    (ahead > AHEAD).then(|| {
+    (ahead > MAX_AHEAD).then(|| {
         Finding::error(
             "clock",
             format!(

@@ -16,7 +16,7 @@ const CLOCK: &str = r"
 
 /// Key: the table. Arguments: a node, its address, its lease in milliseconds, `open` or `closed`, and 1 if it may take a name that is
 /// free. Answers with 1 if the node is in the table now, 0 while another one of its name lives, 2 if it left a free name alone.
-pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
+pub static RENEW: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local node, address, lease, state, claims = unpack(ARGV)
@@ -32,7 +32,7 @@ pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Key: the table. Arguments: a node, its address. Leaves another one of its name alone.
-pub static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
+pub static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local node, address = unpack(ARGV)

@@ -22,7 +22,7 @@ use crate::{
     http::{self, Settings},
     listener::listen,
     mongo,
-    role::{caller, password_probe, upkeep},
+    role::{password_probe, upkeep, verify_identity},
     shutdown::{self, Stop},
     supervision::{essential, restart},
     telemetry,
@@ -32,16 +32,16 @@ use crate::{
 const HEAD: Duration = Duration::from_secs(5);
 
 /// How long requests may go on when the process ends, in seconds: a password takes some.
-const DRAIN: u64 = 10;
+const HTTP_DRAIN: u64 = 10;
 
 /// Connections to the Redis that counts failed logins.
 const CONNECTIONS: usize = 8;
 
 /// Between two questions for the settings of Redis.
-const LOOKING: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Between two questions to a Redis that does not answer.
-const ASKING: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs until a signal asks to stop, and then until open requests are answered. MongoDB and Redis need not be there: `/readyz`
 /// says which of them is waited for.
@@ -65,27 +65,27 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let refused = |error: NotAnAddress| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
-    let closed = Arc::new(MongoRevocations::new(&store));
+    let revocations = Arc::new(MongoRevocations::new(&store));
     let sessions =
-        Arc::new(RedisSessions::keeping(redis.clone(), sessions::ages::now, closed).map_err(refused)?);
+        Arc::new(RedisSessions::keeping(redis.clone(), sessions::ages::now, revocations).map_err(refused)?);
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?
         .with_throttle(LoginThrottle::new(Redis::new(redis, CONNECTIONS).map_err(refused)?));
     let watched = sessions.clone();
-    spawn(restart("durability watch", move || warn_of_forgetting(watched.clone())));
+    spawn(restart("durability watch", move || warn_about_data_loss(watched.clone())));
     let readiness = Readiness::new(probes(users, sessions));
     readiness.add("password pool", password_probe(&accounts));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
-    let http = door(listener, accounts, key)?;
+    let http = http_server(listener, accounts, key)?;
     let (handle, mut http) = (http.handle(), spawn(http));
     readiness.open();
     tracing::info!(address = %config.listen, "accounts listens");
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
+        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
     }
     let drained = async {
@@ -98,8 +98,8 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     Ok(())
 }
 
-fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
-    let settings = Settings::inner(HEAD, DRAIN, |_, _| ());
+fn http_server(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
+    let settings = Settings::internal(HEAD, HTTP_DRAIN, |_, _| ());
     let server = http::serve(listener, settings, move || {
         let key = Rc::new(key.clone());
         App::new()
@@ -107,13 +107,13 @@ fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, E
             .service(accounts.login())
             .service(accounts.registration())
             .default_service(web::to(gateway::not_found))
-            .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
+            .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))
     });
     server.map_err(|error| Error::part("http", error))
 }
 
 /// Warns when Redis could lose sessions. Settings can change while it runs, so it is asked again and again.
-async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
+async fn warn_about_data_loss(sessions: Arc<RedisSessions>) {
     let (mut is_durable, mut evicts) = (true, false);
     loop {
         let pause = match (sessions.is_durable().await, sessions.evicts().await) {
@@ -129,9 +129,9 @@ async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
                     );
                 }
                 (is_durable, evicts) = (durable, evicting);
-                LOOKING
+                CHECK_INTERVAL
             }
-            _ => ASKING,
+            _ => RETRY_INTERVAL,
         };
         sleep(pause).await;
     }

@@ -35,28 +35,28 @@ use crate::{
     http::{self, Settings},
     listener::listen,
     mongo,
-    nodes::Announcement,
-    registered::Registered,
-    role::{caller, chat_probe, newcomers::Newcomers, upkeep},
+    nodes::NodeLease,
+    role::{chat_probe, new_session_gate::NewSessionGate, upkeep, verify_identity},
     shutdown::{self, Stop},
     supervision::essential,
     telemetry,
+    user_lookup::StoreUserLookup,
 };
 
 /// How long a request head may take.
 const HEAD: Duration = Duration::from_secs(5);
 
 /// Between two attempts to reach the stores, at first and at most; it doubles.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How long requests may go on when the process ends, in seconds.
-const REST: u64 = 3;
+const HTTP_DRAIN: u64 = 3;
 
 /// How long gateways may take to notice that the node wants nothing new: they ask each second.
-const NOTICE: Duration = Duration::from_millis(1_300);
+const GATEWAY_REFRESH: Duration = Duration::from_millis(1_300);
 
 /// How long whoever polls may take to fetch the last packet, the close.
-const GOODBYE: Duration = Duration::from_millis(500);
+const FINAL_POLL: Duration = Duration::from_millis(500);
 
 /// When the node ends its sockets are closed in this many steps: other nodes take them, a few at a time.
 const CLOSING_STEPS: u32 = 50;
@@ -73,16 +73,16 @@ struct Stores {
 }
 
 /// Why gateways cannot know this node, if so, once it has a name.
-type Known = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
+type NodeStatus = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
 
 /// What has to be ended, in the order of its fields.
 struct Running {
     /// Told first: no more work, please.
     readiness: Arc<Readiness>,
     /// Gateways send nobody new.
-    announcement: Announcement,
+    lease: NodeLease,
     /// Nobody new is let in.
-    newcomers: Newcomers,
+    new_session_gate: NewSessionGate,
     /// The node's HTTP.
     http: ServerHandle,
     /// Takes what the sockets send until each of them is closed.
@@ -108,20 +108,20 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let redis = location(&config)?;
     let node = config.chat.node_name();
     config.chat.deployment = config.deployment.deployment.name().to_owned();
-    Announcement::check(&node).map_err(Error::Config)?;
+    NodeLease::check_name(&node).map_err(Error::Config)?;
     let listener = listen("--listen", &mut config.listen)?;
     let address = config.address().map_err(Error::Config)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
-    let known = Known::default();
-    let readiness = Readiness::new(stores.probes(known.clone()));
+    let node_status = NodeStatus::default();
+    let readiness = Readiness::new(stores.probes(node_status.clone()));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
-    let announcement = Announcement::start(redis, &node, address, Announcement::LEASE);
-    let announcement = announcement.map_err(Error::Config)?;
-    _ = known.set(Box::new(announcement.not_ready_reason()));
-    let Some(order) = stores.prepared(&announcement, &node, &mut stop).await? else {
-        announcement.withdraw().await;
+    let lease = NodeLease::start(redis, &node, address, NodeLease::TTL);
+    let lease = lease.map_err(Error::Config)?;
+    _ = node_status.set(Box::new(lease.not_ready_reason()));
+    let Some(order) = stores.prepared(&lease, &node, &mut stop).await? else {
+        lease.release().await;
         return Ok(());
     };
     let io = Io::new();
@@ -130,7 +130,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         order,
         directory: stores.chat.directory(),
         tickets: Arc::new(RedisTickets::new(stores.redis.clone())),
-        user_lookup: Arc::new(Registered(stores.users.clone())),
+        user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
         config: config.chat.clone(),
@@ -139,17 +139,17 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     heartbeat::watch_chat(&chat);
     readiness.add("chat's parts", chat_probe(&chat));
     stores.add_degrading(&readiness, &chat);
-    let (sockets, newcomers) = sockets(&config.sockets, &node, &io, &chat);
-    let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
+    let (sockets, new_session_gate) = sockets(&config.sockets, &node, &io, &chat);
+    let http = http_server(listener, chat.clone(), sockets, (key, new_session_gate.clone()))?;
     let handle = http.handle();
     let mut http = spawn(http);
-    announcement.open().await;
-    let lost = announcement.lost();
-    let running = Running { readiness, announcement, newcomers, http: handle, chat, io, admin };
+    lease.open().await;
+    let lost = lease.lost();
+    let running = Running { readiness, lease, new_session_gate, http: handle, chat, io, admin };
     running.readiness.open();
     tracing::info!(address = %config.listen, node, "chat listens");
     let outcome = tokio::select! {
-        signal = stop.asked() => {
+        signal = stop.requested() => {
             tracing::info!(signal = signal?, "draining");
             Ok(())
         }
@@ -168,29 +168,29 @@ fn location(config: &config::Chat) -> Result<Location, Error> {
 }
 
 /// The Socket.IO server of this node, and who may come to it.
-fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Clients>, Newcomers) {
+fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Clients>, NewSessionGate) {
     let mut config = config.to_config();
     // Gateways read the node's name there.
     config.sid_suffix = format!(".{node}");
-    let newcomers = Newcomers::at(&config.path);
-    (Server::new(io.clone(), Clients::new(chat.clone()), config), newcomers)
+    let new_session_gate = NewSessionGate::at(&config.path);
+    (Server::new(io.clone(), Clients::new(chat.clone()), config), new_session_gate)
 }
 
-fn door(
+fn http_server(
     listener: TcpListener,
     chat: Chat,
     sockets: Server<Clients>,
-    (key, newcomers): (Key, Newcomers),
+    (key, new_session_gate): (Key, NewSessionGate),
 ) -> Result<HttpServerTask, Error> {
-    let settings = Settings::inner(HEAD, REST, socketio::on_connect);
+    let settings = Settings::internal(HEAD, HTTP_DRAIN, socketio::on_connect);
     let server = http::serve(listener, settings, move || {
-        let (key, newcomers) = (Rc::new(key.clone()), newcomers.clone());
+        let (key, new_session_gate) = (Rc::new(key.clone()), new_session_gate.clone());
         App::new()
             .configure(|service| chat.routes(service))
             .configure(|service| sockets.mount(service))
             .default_service(web::to(gateway::not_found))
-            .wrap(from_fn(move |request, next| newcomers.clone().check(request, next)))
-            .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
+            .wrap(from_fn(move |request, next| new_session_gate.clone().check(request, next)))
+            .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))
     });
     server.map_err(|error| Error::part("http", error))
 }
@@ -214,19 +214,14 @@ impl Stores {
 
     /// Waits until the node has its name and its stores: nothing is done under a name that is another node's. None when it is asked to
     /// stop before.
-    async fn prepared(
-        &self,
-        announcement: &Announcement,
-        node: &str,
-        stop: &mut Stop,
-    ) -> Result<Option<Order>, Error> {
+    async fn prepared(&self, lease: &NodeLease, node: &str, stop: &mut Stop) -> Result<Option<Order>, Error> {
         let wait = async {
-            announcement.held().await;
+            lease.acquired().await;
             self.wait(node).await
         };
         tokio::select! {
             order = wait => Ok(Some(order)),
-            signal = stop.asked() => {
+            signal = stop.requested() => {
                 tracing::info!(signal = signal?, "stopped before it had its name and its stores");
                 Ok(None)
             }
@@ -235,7 +230,7 @@ impl Stores {
 
     /// Waits until the stores are there, and opens the log.
     async fn wait(&self, node: &str) -> Order {
-        let (mut pause, mut was_told) = (PAUSES.0, false);
+        let (mut pause, mut was_logged) = (RETRY_DELAYS.0, false);
         loop {
             let opened = async {
                 self.chat.prepare().await?;
@@ -245,12 +240,12 @@ impl Stores {
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),
-                Err(error) if was_told => tracing::debug!(%error, "still waiting for the stores"),
+                Err(error) if was_logged => tracing::debug!(%error, "still waiting for the stores"),
                 Err(error) => tracing::warn!(%error, "waiting for the stores"),
             }
-            was_told = true;
+            was_logged = true;
             sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            pause = (pause * 2).min(RETRY_DELAYS.1);
         }
     }
 }
@@ -260,13 +255,13 @@ impl Running {
     /// way, then what was accepted and waits for nobody's answer.
     async fn drain(self) {
         self.readiness.drain();
-        self.newcomers.refuse();
-        self.announcement.close().await;
-        sleep(NOTICE).await;
+        self.new_session_gate.refuse();
+        self.lease.close().await;
+        sleep(GATEWAY_REFRESH).await;
         self.chat.stop_connects();
         self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
-        sleep(GOODBYE).await;
-        self.announcement.withdraw().await;
+        sleep(FINAL_POLL).await;
+        self.lease.release().await;
         self.http.stop(true).await;
         self.chat.drain().await;
         self.admin.stop(false).await;

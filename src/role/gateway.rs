@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     http::{self, Settings},
     listener::listen,
-    nodes::Watch,
+    nodes::Watcher,
     role::upkeep,
     shutdown::{self, Stop},
     supervision::essential,
@@ -39,7 +39,7 @@ struct Running {
 }
 
 /// How long the HTTP server may take to end what is left when everything has had its time, in seconds.
-const REST: u64 = 2;
+const HTTP_DRAIN: u64 = 2;
 
 /// Runs until a signal asks to stop, and then until open requests are answered and sockets have been sent away. Nobody behind the
 /// gateway need be there: `/readyz` says who is waited for.
@@ -56,7 +56,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let redis = Location::new(url.reveal(), &config.deployment.deployment);
     let key = config.secret.key().map_err(Error::Config)?;
     let accounts = config.accounts().map_err(Error::Config)?;
-    let watch = Arc::new(Watch::start(redis.clone()).map_err(Error::Config)?);
+    let watcher = Arc::new(Watcher::start(redis.clone()).map_err(Error::Config)?);
     let sessions = RedisSessions::new(redis, sessions::ages::now).map_err(|error| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     })?;
@@ -66,25 +66,25 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let gateway = Gateway::new(config.gateway.clone(), sessions.clone());
     let proxy = gateway.proxy(Upstreams {
         accounts,
-        nodes: watch.nodes(),
-        look: watch.look(),
+        nodes: watcher.nodes(),
+        look: watcher.refresh(),
         key,
         payload_limit: config.payload_limit,
     });
     proxy.watch_nodes();
-    let readiness = Readiness::new(probes(sessions, watch, proxy.clone()));
+    let readiness = Readiness::new(probes(sessions, watcher, proxy.clone()));
     add_degrading(&readiness, proxy.clone());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     let door = gateway.clone();
     spawn(upkeep(metrics, move || door.forget_idle_clients()));
-    let http = front(listener, &config.gateway, gateway, proxy.clone())?;
+    let http = http_server(listener, &config.gateway, gateway, proxy.clone())?;
     let running = Running { readiness, http: http.handle(), proxy, admin };
     let mut http = spawn(http);
     running.readiness.open();
     tracing::info!(address = %config.gateway.listen, "gateway listens");
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
+        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
     }
     stop.drain(running.drain()).await;
@@ -93,7 +93,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
 }
 
 /// The front door: the gateway around the way to everything that answers HTTP.
-fn front(
+fn http_server(
     listener: TcpListener,
     config: &::gateway::Config,
     gateway: Gateway,
@@ -104,7 +104,7 @@ fn front(
         trusted_proxies: Some(config.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.keep_alive.into()),
         half_closed: true,
-        drain: REST,
+        drain: HTTP_DRAIN,
         // The way to the node behind it.
         descriptors: 2,
         on_connect: |io, extensions| {
@@ -127,12 +127,12 @@ fn front(
 
 /// Ready is who knows who people are and where to send them. Accounts is not asked: without it everybody who is logged in chats
 /// on, and no other gateway would do better.
-fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
+fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
     let redis = move || {
-        let (sessions, watch) = (sessions.clone(), watch.clone());
+        let (sessions, watcher) = (sessions.clone(), watcher.clone());
         Box::pin(async move {
             let not_ready_reason = sessions.not_ready_reason().await;
-            if not_ready_reason.is_some() { not_ready_reason } else { watch.not_ready_reason().await }
+            if not_ready_reason.is_some() { not_ready_reason } else { watcher.not_ready_reason().await }
         }) as _
     };
     let chat = move || {

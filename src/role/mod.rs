@@ -1,13 +1,13 @@
 //! What the program can be while it runs: one file per role, each with one `run`.
 
 pub mod accounts;
-mod caller;
 pub mod chat;
 pub mod gateway;
-mod newcomers;
+mod new_session_gate;
 pub mod presence;
 mod presence_thread;
 pub mod serve;
+mod verify_identity;
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use actix_web::rt::time::interval;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{
-    admin::{Probe, unless},
+    admin::{Probe, not_ready_unless},
     supervision,
 };
 
@@ -25,7 +25,7 @@ fn chat_probe(chat: &Chat) -> Probe {
     let chat = chat.clone();
     Box::new(move || {
         let chat = chat.clone();
-        Box::pin(async move { unless(chat.is_ready().await) })
+        Box::pin(async move { not_ready_unless(chat.is_ready().await) })
     })
 }
 
@@ -39,13 +39,13 @@ fn password_probe(accounts: &Accounts) -> Probe {
 }
 
 /// How often.
-const UPKEEP: Duration = Duration::from_secs(30);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What has to be done now and then as long as the process lives: metrics, and what the role has besides.
 async fn upkeep(metrics: PrometheusHandle, also: impl Fn()) {
     let also = &also;
     supervision::restart("upkeep", || async {
-        let mut ticks = interval(UPKEEP);
+        let mut ticks = interval(UPKEEP_INTERVAL);
         loop {
             ticks.tick().await;
             metrics.run_upkeep();

@@ -39,7 +39,7 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     let service = PresenceThread::start(listener, config.service);
     readiness.add("roster", service.probe());
     readiness.open();
-    tracing::info!(signal = stop.asked().await?, "draining");
+    tracing::info!(signal = stop.requested().await?, "draining");
     let drained = async {
         readiness.drain();
         service.drain().await;

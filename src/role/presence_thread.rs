@@ -9,7 +9,7 @@ use presence::{Config, Error, Roster};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    admin::{Probe, unless},
+    admin::{Probe, not_ready_unless},
     heartbeat,
 };
 
@@ -38,7 +38,7 @@ impl PresenceThread {
         let roster = self.roster.clone();
         Box::new(move || {
             let roster = roster.clone();
-            Box::pin(async move { unless(presence::answers(&roster).await) })
+            Box::pin(async move { not_ready_unless(presence::answers(&roster).await) })
         })
     }
 

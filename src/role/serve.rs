@@ -25,12 +25,12 @@ use crate::{
     heartbeat,
     http::{self, Settings},
     listener::listen,
-    registered::Registered,
     role::{chat_probe, password_probe, presence_thread::PresenceThread, upkeep},
     shutdown::{self, Stop},
     stores::Stores,
     supervision::essential,
     telemetry,
+    user_lookup::StoreUserLookup,
 };
 
 /// The sockets this process listens on, taken before anything runs.
@@ -60,7 +60,7 @@ struct Running {
 }
 
 /// How long requests may go on when the process ends, in seconds.
-const REST: u64 = 3;
+const HTTP_DRAIN: u64 = 3;
 
 /// When the process ends its sockets are closed in this many steps, so that clients do not all come back at once.
 const CLOSING_STEPS: u32 = 10;
@@ -86,7 +86,7 @@ async fn serve(mut config: Serve, metrics: PrometheusHandle) -> Result<(), Error
     tracing::info!(address = %config.gateway.listen, "http listens");
     banner::show(&config);
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
+        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
         ended = &mut http => return Err(unexpected(ended)),
     }
     stop.drain(running.drain()).await;
@@ -116,7 +116,7 @@ async fn start(
         order: Order::Store(stores.chat.journal()),
         directory: stores.chat.directory(),
         tickets: stores.chat.tickets(),
-        user_lookup: Arc::new(Registered(stores.users.clone())),
+        user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
         config: chat_config,
@@ -131,12 +131,12 @@ async fn start(
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
     let door = gateway.clone();
     spawn(upkeep(metrics, move || door.forget_idle_clients()));
-    let server = front(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
+    let server = http_server(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
     Ok((Running { readiness, http: server.handle(), chat, io, presence, admin }, server))
 }
 
 /// The front door: the gateway around everything that answers HTTP.
-fn front(
+fn http_server(
     listener: TcpListener,
     config: &Serve,
     gateway: Gateway,
@@ -149,7 +149,7 @@ fn front(
         trusted_proxies: Some(config.gateway.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.gateway.keep_alive.into()),
         half_closed: true,
-        drain: REST,
+        drain: HTTP_DRAIN,
         descriptors: 1,
         on_connect: socketio::on_connect,
     };

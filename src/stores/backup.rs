@@ -19,13 +19,13 @@ use proto::Timestamp;
 use sessions::SqliteSessions;
 
 use self::target::Target;
-use super::{CHAT, SESSIONS, USERS, check, place};
+use super::{CHAT, SESSIONS, USERS, check, data_dir};
 use crate::{config::Backup, error::Error, output, telemetry};
 
 /// Makes the copy, or leaves nothing.
 pub fn run(config: Backup) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
-    let directory = place::of(&config.store.data_dir)?;
+    let directory = data_dir::resolve(&config.store.data_dir)?;
     let target = Target::examine(&config.to, &config.store.data_dir)?;
     partial::remove_at_signals()?;
     let partial = target.make_partial()?;
@@ -81,9 +81,9 @@ fn finish(to: &Path, group: &str) -> Result<(), Error> {
 
 /// Prints a line of progress. A standard output that is not read delays the backup once, by 5 s.
 fn print(line: &str) {
-    static IS_DEAF: AtomicBool = AtomicBool::new(false);
-    if !IS_DEAF.load(Ordering::Relaxed) && output::show(format!("{line}\n")).is_err() {
-        IS_DEAF.store(true, Ordering::Relaxed);
+    static IS_OUTPUT_BLOCKED: AtomicBool = AtomicBool::new(false);
+    if !IS_OUTPUT_BLOCKED.load(Ordering::Relaxed) && output::show(format!("{line}\n")).is_err() {
+        IS_OUTPUT_BLOCKED.store(true, Ordering::Relaxed);
     }
 }
 

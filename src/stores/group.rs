@@ -33,10 +33,10 @@ pub fn refuse_incomplete(flag: &Path, directory: &Path) -> Result<(), Error> {
 /// Gives all files one id. Files of several stores are refused, or made one where a loss was accepted.
 pub fn join(stores: &Stores, accept_loss: bool) -> Result<(), String> {
     let files = [stores.users.database(), stores.sessions.database(), stores.chat.database()];
-    let mut known: Vec<&str> = files.iter().filter_map(|file| file.group()).collect();
-    known.sort_unstable();
-    known.dedup();
-    let id = match known[..] {
+    let mut ids: Vec<&str> = files.iter().filter_map(|file| file.group()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let id = match ids[..] {
         [id] => id.to_owned(),
         [] => new_group().map_err(|error| error.to_string())?,
         _ if accept_loss => new_group().map_err(|error| error.to_string())?,

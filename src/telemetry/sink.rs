@@ -22,13 +22,13 @@ use std::{
 use crate::output::write_all;
 
 /// The most lines in the queue.
-const LINES: usize = 8_192;
+const MAX_LINES: usize = 8_192;
 
 /// The most bytes in the queue.
-const BYTES: usize = 2 * 1024 * 1024;
+const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// The shortest time between two reports of lost lines while more lines wait.
-const REPORT: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Attempts of [`Sink::try_push`] to lock the queue.
 const ATTEMPTS: usize = 100;
@@ -106,7 +106,7 @@ impl Sink {
     }
 
     fn add(&self, mut queue: MutexGuard<'_, Queue>, line: &[u8]) {
-        if queue.lines.len() >= LINES || queue.bytes + line.len() > BYTES {
+        if queue.lines.len() >= MAX_LINES || queue.bytes + line.len() > MAX_BYTES {
             self.overflowed.fetch_add(1, Relaxed);
             return;
         }
@@ -143,7 +143,7 @@ impl Sink {
                 continue;
             }
             let lost = self.lost().total() - reported;
-            if lost > 0 && (is_empty || last_report.is_none_or(|last| last.elapsed() >= REPORT)) {
+            if lost > 0 && (is_empty || last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL)) {
                 (reported, last_report) = (reported + lost, Some(Instant::now()));
                 tracing::warn!(lines = lost, "log lines were lost: the log was full or could not be written");
             }
@@ -260,10 +260,10 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_in_lines_and_bytes() {
         let sink = Sink::new();
-        (0..LINES + 3).for_each(|_| sink.push(b"\n"));
+        (0..MAX_LINES + 3).for_each(|_| sink.push(b"\n"));
         assert_eq!(sink.lost(), Lost { overflowed: 3, failed: 0 });
         let sink = Sink::new();
-        (0..3).for_each(|_| sink.push(&[b'x'; BYTES / 2]));
+        (0..3).for_each(|_| sink.push(&[b'x'; MAX_BYTES / 2]));
         assert_eq!(sink.lost(), Lost { overflowed: 1, failed: 0 });
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ::chat::Chat;
 
-use super::{Known, Stores};
-use crate::admin::{Probe, Readiness, unless};
+use super::{NodeStatus, Stores};
+use crate::admin::{Probe, Readiness, not_ready_unless};
 
 impl Stores {
     /// Without these no socket can be opened and nothing can be said.
-    pub(super) fn probes(&self, known: Known) -> Vec<(&'static str, Probe)> {
+    pub(super) fn probes(&self, node_status: NodeStatus) -> Vec<(&'static str, Probe)> {
         let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
         let log = self.redis.clone();
         let mongo = move || {
@@ -27,8 +27,9 @@ impl Stores {
             }) as _
         };
         let node = move || {
-            let not_ready_reason =
-                known.get().map_or_else(|| unless(false), |not_ready_reason| not_ready_reason());
+            let not_ready_reason = node_status
+                .get()
+                .map_or_else(|| not_ready_unless(false), |not_ready_reason| not_ready_reason());
             Box::pin(async move { not_ready_reason }) as _
         };
         vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
@@ -41,7 +42,9 @@ impl Stores {
             let log = log.clone();
             Box::pin(async move {
                 let not_ready_reason = log.broker_not_ready_reason().await?;
-                Some(format!("{obstacle}; messages and changes are delivered from MongoDB within 2 s"))
+                Some(format!(
+                    "{not_ready_reason}; messages and changes are delivered from MongoDB within 2 s"
+                ))
             }) as _
         };
         let chat = chat.clone();

@@ -121,7 +121,8 @@ pub fn remove_at_signals() -> Result<(), Error> {
         };
         runtime.block_on(async {
             let listen = |(_, number)| Ok((number, signal(SignalKind::from_raw(number))?));
-            let mut signals: Vec<(i32, Signal)> = match shutdown::ending().map(listen).collect() {
+            let mut signals: Vec<(i32, Signal)> = match shutdown::termination_signals().map(listen).collect()
+            {
                 Ok(signals) => signals,
                 Err(error) => return drop(ready.send(Err(error))),
             };
@@ -136,7 +137,10 @@ pub fn remove_at_signals() -> Result<(), Error> {
             let current = current().take();
             let path = current.iter().cycle().take(TRIES).find(|path| fs::remove_dir_all(path).is_ok());
             if current.is_some() && path.is_none() {
-                telemetry::say(Level::WARN, "the unfinished copy is not removed; the next backup removes it");
+                telemetry::write_line(
+                    Level::WARN,
+                    "the unfinished copy is not removed; the next backup removes it",
+                );
             }
             telemetry::exit(128 + number)
         })

@@ -17,9 +17,9 @@ use crate::error::Error;
 const OWN: &str = "godzilla";
 
 /// The directory that has the files, or will have them. Makes nothing.
-pub fn of(data_dir: &Path) -> Result<PathBuf, Error> {
+pub fn resolve(data_dir: &Path) -> Result<PathBuf, Error> {
     let own = data_dir.join(OWN);
-    match (holds_store(data_dir)?, holds_store(&own)?) {
+    match (contains_store(data_dir)?, contains_store(&own)?) {
         (true, true) => Err(unusable(data_dir)(format!(
             "there is a store in it and another one in {}; move the one away that is not wanted",
             own.display()
@@ -61,7 +61,7 @@ pub fn make_private(data_dir: &Path, directory: &Path) -> Result<(), Error> {
 }
 
 /// Whether one of the files is in it. A directory that this user may not look into is not one without a store.
-pub fn holds_store(directory: &Path) -> Result<bool, Error> {
+pub fn contains_store(directory: &Path) -> Result<bool, Error> {
     for name in FILES {
         match directory.join(name).symlink_metadata() {
             Ok(_) => return Ok(true),
@@ -121,19 +121,19 @@ mod tests {
         ];
         for (mode, files, expected) in cases {
             let root = root(mode, files);
-            let place = of(root.path());
+            let place = resolve(root.path());
             match expected {
                 Some(inside) => assert_eq!(place.unwrap(), root.path().join(inside), "{mode:o} {files:?}"),
                 None => assert!(place.unwrap_err().to_string().contains("another one"), "{mode:o} {files:?}"),
             }
         }
-        assert_eq!(of(Path::new("not/there")).unwrap(), Path::new("not/there"));
+        assert_eq!(resolve(Path::new("not/there")).unwrap(), Path::new("not/there"));
     }
 
     #[test]
     fn our_own_directory_is_private_and_not_somebody_elses() {
         let root = root(0o777, &[]);
-        let own = of(root.path()).unwrap();
+        let own = resolve(root.path()).unwrap();
         make_private(root.path(), &own).unwrap();
         fs::set_permissions(&own, Permissions::from_mode(0o2770)).unwrap();
         make_private(root.path(), &own).unwrap();

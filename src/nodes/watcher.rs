@@ -15,16 +15,16 @@ use tokio::{
 
 use remote::{Location, Redis, SCRIPTS, SILENT, Unanswered};
 
-use super::{ASKED, CLOSED, KEY, scripts, table};
+use super::{CLOSED, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
 use crate::supervision;
 
 /// Keeps a table of the nodes up to date as long as it lives.
-pub struct Watch {
+pub struct Watcher {
     nodes: watch::Receiver<Nodes>,
-    look: Arc<Notify>,
+    refresh: Arc<Notify>,
     table: Redis,
     not_ready_reason: Arc<Mutex<Option<String>>>,
-    watching: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 /// The commands by which the table is read.
@@ -34,13 +34,13 @@ const NEEDED: [&str; 4] = [SCRIPTS[0], SCRIPTS[1], "TIME", "HGETALL"];
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between two questions when somebody cannot wait: whoever names a node that is not known may be right, or may not.
-const SOON: Duration = Duration::from_millis(50);
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// For so long a node is believed in that is gone without having closed: Redis was away and its lease ended meanwhile, or Redis has
 /// forgotten, and the node needs a moment to announce itself again.
-const MERCY: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 
-impl Watch {
+impl Watcher {
     /// Watches the table in the Redis at `at`, which need not be there yet. Needs a running runtime.
     ///
     /// # Errors
@@ -49,13 +49,13 @@ impl Watch {
         let table = table(at)?;
         let (sender, nodes) = watch::channel(Nodes::default());
         let not_ready_reason = Arc::new(Mutex::new(Some(SILENT.to_owned())));
-        let look = Arc::new(Notify::new());
-        let (seen, soon) = (not_ready_reason.clone(), look.clone());
+        let refresh = Arc::new(Notify::new());
+        let (reason, requested) = (not_ready_reason.clone(), refresh.clone());
         let (sender, asked) = (Arc::new(sender), table.clone());
-        let watching = tokio::spawn(supervision::restart("table of nodes", move || {
-            watch(asked.clone(), sender.clone(), seen.clone(), soon.clone())
+        let task = tokio::spawn(supervision::restart("table of nodes", move || {
+            watch(asked.clone(), sender.clone(), reason.clone(), requested.clone())
         }));
-        Ok(Self { nodes, look, table, not_ready_reason, watching })
+        Ok(Self { nodes, refresh, table, not_ready_reason, task })
     }
 
     /// The table, now and later.
@@ -64,8 +64,8 @@ impl Watch {
     }
 
     /// Notified, it makes the next question come soon.
-    pub fn look(&self) -> Arc<Notify> {
-        self.look.clone()
+    pub fn refresh(&self) -> Arc<Notify> {
+        self.refresh.clone()
     }
 
     /// Why Redis did not answer the last question, if so, in words that follow its name.
@@ -76,9 +76,9 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Watcher {
     fn drop(&mut self) {
-        self.watching.abort();
+        self.task.abort();
     }
 }
 
@@ -90,9 +90,9 @@ async fn watch(
     table: Redis,
     nodes: Arc<watch::Sender<Nodes>>,
     not_ready_reason: Arc<Mutex<Option<String>>>,
-    look: Arc<Notify>,
+    refresh: Arc<Notify>,
 ) {
-    let (mut missing, mut refusal) = (HashMap::new(), String::new());
+    let (mut missing_since, mut refusal) = (HashMap::new(), String::new());
     loop {
         match live(&table).await {
             Ok((live, refused)) => {
@@ -106,12 +106,12 @@ async fn watch(
                     }
                     refusal = refused;
                 }
-                let live = believed(&nodes.borrow(), live, &mut missing);
-                nodes.send_if_modified(|known| {
-                    let changed = *known != live;
+                let live = with_grace(&nodes.borrow(), live, &mut missing_since);
+                nodes.send_if_modified(|current| {
+                    let changed = *current != live;
                     if changed {
                         tracing::info!(nodes = live.iter().count(), "the live chat nodes have changed");
-                        *known = live;
+                        *current = live;
                     }
                     changed
                 });
@@ -123,15 +123,15 @@ async fn watch(
                 }
             }
         }
-        sleep(SOON).await;
-        let _ = timeout(INTERVAL - SOON, look.notified()).await;
+        sleep(MIN_INTERVAL).await;
+        let _ = timeout(INTERVAL - MIN_INTERVAL, refresh.notified()).await;
     }
 }
 
 /// The nodes that live, and the error of Redis if it refuses writes: then leases say nothing.
 async fn live(table: &Redis) -> Result<(Nodes, String), Unanswered> {
     let mut script = scripts::LIVE.prepare_invoke();
-    script.key(table.key(KEY)).key(table.key(ASKED));
+    script.key(table.key(TABLE_KEY)).key(table.key(WRITE_PROBE_KEY));
     let (refused, live): (String, Vec<(String, String, String)>) =
         table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
     let nodes = Nodes::new(live.into_iter().filter_map(|(name, address, state)| {
@@ -142,11 +142,11 @@ async fn live(table: &Redis) -> Result<(Nodes, String), Unanswered> {
 }
 
 /// Those that live, and of those that were known the ones that may only be forgotten: `missing` says since when.
-fn believed(known: &Nodes, live: Nodes, missing: &mut HashMap<String, Instant>) -> Nodes {
-    missing.retain(|name, _| live.get(name).is_none());
-    let forgotten = known.iter().filter(|(name, node)| {
+fn with_grace(current: &Nodes, live: Nodes, missing_since: &mut HashMap<String, Instant>) -> Nodes {
+    missing_since.retain(|name, _| live.get(name).is_none());
+    let forgotten = current.iter().filter(|(name, node)| {
         let is_gone = live.get(name).is_none() && node.is_open;
-        is_gone && missing.entry((*name).to_owned()).or_insert_with(Instant::now).elapsed() < MERCY
+        is_gone && missing_since.entry((*name).to_owned()).or_insert_with(Instant::now).elapsed() < GRACE
     });
     let all = forgotten.chain(live.iter()).map(|(name, node)| (name.to_owned(), node.clone()));
     Nodes::new(all.collect::<Vec<_>>())

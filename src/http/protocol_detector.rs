@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A protocol that is not HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
+pub enum ForeignProtocol {
     /// The PROXY protocol, version 1 or 2, before whatever follows.
     Proxy,
     /// TLS.
@@ -41,14 +41,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 const TLS: &[u8] = b"\x16\x03";
 
 /// The time between two warnings about one protocol. Clients choose what they send, so the log has at most one line for each.
-const PAUSE: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Bytes that are discarded in one read.
-const DISCARDED: usize = 4_096;
+const DISCARD_BUFFER: usize = 4_096;
 
 /// A connection whose first bytes are looked at.
 #[derive(Debug)]
-pub struct Greeting<S> {
+pub struct ProtocolDetector<S> {
     io: S,
     state: State,
 }
@@ -60,14 +60,14 @@ enum State {
     /// Bytes pass as they are.
     Http,
     /// The request in place of the bytes was read; all other bytes are discarded.
-    Foreign,
+    ForeignProtocol,
 }
 
-impl Foreign {
+impl ForeignProtocol {
     const ALL: [Self; 4] = [Self::Proxy, Self::Tls, Self::Http2, Self::Other];
 
     /// The protocol that these first bytes of a connection belong to; none for HTTP/1, and for too few bytes to see it.
-    fn recognised(start: &[u8]) -> Option<Self> {
+    fn detect(start: &[u8]) -> Option<Self> {
         if start.starts_with(PROXY_2) || PROXY_1.iter().any(|one| start.starts_with(one)) {
             return Some(Self::Proxy);
         }
@@ -105,7 +105,7 @@ impl Foreign {
     }
 
     /// What is wrong, and what to do.
-    fn explained(self) -> (&'static str, &'static str) {
+    fn explanation(self) -> (&'static str, &'static str) {
         match self {
             Self::Proxy => (
                 "this port speaks HTTP/1.1 and not the PROXY protocol",
@@ -125,13 +125,14 @@ impl Foreign {
 
     /// The refusal of `request`, as an error that ends the connection; a warning goes to the log.
     pub fn refuse(self, request: &Request) -> actix_web::Error {
-        static WARNED: Mutex<[Option<Instant>; Foreign::ALL.len()]> = Mutex::new([None; Foreign::ALL.len()]);
-        let (cause, remedy) = self.explained();
+        static WARNED: Mutex<[Option<Instant>; ForeignProtocol::ALL.len()]> =
+            Mutex::new([None; ForeignProtocol::ALL.len()]);
+        let (cause, remedy) = self.explanation();
         let now = Instant::now();
         let is_due = {
             let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
             let last = &mut warned[self as usize];
-            let is_due = last.is_none_or(|last| now.duration_since(last) >= PAUSE);
+            let is_due = last.is_none_or(|last| now.duration_since(last) >= WARN_INTERVAL);
             if is_due {
                 *last = Some(now);
             }
@@ -151,7 +152,7 @@ impl Foreign {
     }
 }
 
-impl<S> Greeting<S> {
+impl<S> ProtocolDetector<S> {
     /// Over `io`, of which nothing was read.
     pub fn new(io: S) -> Self {
         Self { io, state: State::Start }
@@ -163,14 +164,14 @@ impl<S> Greeting<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ProtocolDetector<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.state == State::Foreign {
-            let mut space = [0; DISCARDED];
+            let mut space = [0; DISCARD_BUFFER];
             let mut discarded = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut discarded))?;
             if discarded.filled().is_empty() {
@@ -183,7 +184,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
         ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
         let start = &into.filled()[before..];
         if self.state == State::Start && !start.is_empty() {
-            let foreign = Foreign::recognised(start);
+            let foreign = ForeignProtocol::detect(start);
             self.state = if foreign.is_some() { State::Foreign } else { State::Http };
             if let Some(foreign) = foreign {
                 into.set_filled(before);
@@ -198,7 +199,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProtocolDetector<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -243,7 +244,7 @@ mod tests {
             "",
         ];
         for start in starts {
-            assert_eq!(Foreign::recognised(start.as_bytes()), None, "{start:?}");
+            assert_eq!(ForeignProtocol::detect(start.as_bytes()), None, "{start:?}");
         }
     }
 }

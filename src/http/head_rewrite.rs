@@ -22,19 +22,19 @@ const UPGRADE: &[u8] = b"upgrade";
 const IGNORED: &[u8] = b"ignored";
 
 /// Takes the offers out of `head`, which is all of a request head. Other bytes, such as those of a body, are left alone.
-pub fn remove(head: &mut [u8]) {
+pub fn rewrite(head: &mut [u8]) {
     if is_unbounded(head) {
         head[..UNBOUNDED.len()].copy_from_slice(UNBOUNDED_REFUSABLE);
         return;
     }
-    let has_offer = head.windows(UPGRADE.len()).any(|part| part.eq_ignore_ascii_case(UPGRADE));
-    if !has_offer || !is_head(head) {
+    let mentions_upgrade = head.windows(UPGRADE.len()).any(|part| part.eq_ignore_ascii_case(UPGRADE));
+    if !mentions_upgrade || !is_head(head) {
         return;
     }
-    let (mut offered, mut options) = (Vec::new(), Vec::new());
+    let (mut upgrades, mut options) = (Vec::new(), Vec::new());
     for (name, value) in fields(head) {
         if head[name.clone()].eq_ignore_ascii_case(UPGRADE) {
-            offered.push(value);
+            upgrades.push(value);
         } else if head[name].eq_ignore_ascii_case(b"connection") {
             options.extend(elements(head, value));
         }
@@ -43,7 +43,7 @@ pub fn remove(head: &mut [u8]) {
         let value = head[value.clone()].to_ascii_lowercase();
         value.windows(9).any(|part| part == b"websocket")
     };
-    if offered.iter().any(names_websocket) {
+    if upgrades.iter().any(names_websocket) {
         return;
     }
     for option in options {
@@ -99,9 +99,9 @@ fn elements(head: &[u8], value: Range<usize>) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    fn removed(head: &str) -> String {
+    fn rewritten(head: &str) -> String {
         let mut bytes = head.as_bytes().to_vec();
-        remove(&mut bytes);
+        rewrite(&mut bytes);
         String::from_utf8(bytes).unwrap()
     }
 
@@ -118,13 +118,13 @@ mod tests {
             "GET / HTTP/1.1\nconnection: ignored\nConnection:\tignored\n\n",
         ];
         for (head, want) in heads.into_iter().zip(want) {
-            assert_eq!(removed(head), want);
+            assert_eq!(rewritten(head), want);
         }
-        assert_eq!(removed("POST /a HTTP/1.0\r\nHost: a\r\n\r\n"), "BODY /a HTTP/1.0\r\nHost: a\r\n\r\n");
+        assert_eq!(rewritten("POST /a HTTP/1.0\r\nHost: a\r\n\r\n"), "BODY /a HTTP/1.0\r\nHost: a\r\n\r\n");
         for bounded in
             ["POST /a HTTP/1.0\r\ncontent-LENGTH: 0\r\n\r\n", "POST /a HTTP/1.1\r\nHost: a\r\n\r\n"]
         {
-            assert_eq!(removed(bounded), bounded);
+            assert_eq!(rewritten(bounded), bounded);
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
             "PRI",
         ];
         for head in heads {
-            assert_eq!(removed(head), head);
+            assert_eq!(rewritten(head), head);
         }
     }
 }

@@ -28,35 +28,35 @@ use tokio::{
 };
 
 use super::{
-    connections::Place,
-    offers,
-    unfinished::{BROUGHT, Unfinished},
+    connections::ConnectionGuard,
+    head_rewrite,
+    incomplete_request::{IncompleteRequest, RECEIVED},
 };
 
 /// See the module.
 #[derive(Debug)]
-pub struct HeadByHead<S> {
+pub struct PipelineLimit<S> {
     io: S,
     /// Read, and not handed over yet: no more than one read brings.
-    held: BytesMut,
+    buffered: BytesMut,
     /// Where the last byte was that was handed over.
-    line: Line,
+    line: LineState,
     /// Whether a head was handed over in the last read: the next one is put off.
-    is_served: bool,
+    is_head_delivered: bool,
     /// Whether what comes is something else than HTTP by now. An answer that is written behind others does not show it, so the door
     /// notes it, too.
     is_upgraded: bool,
-    unfinished: Unfinished,
-    later: LaterHead,
+    incomplete: IncompleteRequest,
+    head_timer: HeadTimer,
     hangup: Hangup,
-    place: Option<Place>,
+    guard: Option<ConnectionGuard>,
     /// Whether the client has yet to read what is written.
-    is_unread: bool,
+    is_write_pending: bool,
 }
 
 /// The time limit of a head behind an answer.
 #[derive(Debug)]
-struct LaterHead {
+struct HeadTimer {
     limit: Duration,
     /// Whether an answer has begun and no head has ended since.
     is_next: bool,
@@ -65,7 +65,7 @@ struct LaterHead {
 }
 
 /// The least bytes of a head (`GET / HTTP/1.1`): what ends earlier is none, and is not worth a read of its own.
-const LEAST: usize = 14;
+const MIN_HEAD: usize = 14;
 
 /// How the answer begins that ends HTTP on a connection.
 const UPGRADED: &[u8] = b"HTTP/1.1 101";
@@ -75,7 +75,7 @@ const CONTINUES: &[u8] = b"HTTP/1.1 100";
 
 /// Where in an empty line a byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LineState {
     /// Not in one.
     Text,
     /// Behind the end of the line before it.
@@ -86,38 +86,38 @@ enum Line {
     Empty,
 }
 
-impl<S> HeadByHead<S> {
+impl<S> PipelineLimit<S> {
     /// Over `io`, which has brought nothing yet; each head but the first may take `limit`.
     pub fn new(io: S, limit: Duration) -> Self {
-        Self::sharing(io, limit, &BROUGHT)
+        Self::with_counter(io, limit, &RECEIVED)
     }
 
-    fn sharing(io: S, limit: Duration, shared: &'static AtomicUsize) -> Self {
+    fn with_counter(io: S, limit: Duration, shared: &'static AtomicUsize) -> Self {
         Self {
             io,
-            held: BytesMut::new(),
-            line: Line::Text,
-            is_served: false,
+            buffered: BytesMut::new(),
+            line: LineState::Text,
+            is_head_delivered: false,
             is_upgraded: false,
-            unfinished: Unfinished::new(shared),
-            later: LaterHead { limit, is_next: false, timer: None },
+            incomplete: IncompleteRequest::new(shared),
+            head_timer: HeadTimer { limit, is_next: false, timer: None },
             hangup: Hangup::default(),
-            place: None,
-            is_unread: false,
+            guard: None,
+            is_write_pending: false,
         }
     }
 
     /// The same with a place among others, to be closed when they run short.
-    pub fn at(mut self, place: Place) -> Self {
-        self.unfinished.count_for(place.unfinished());
-        self.place = Some(place);
+    pub fn with_guard(mut self, guard: ConnectionGuard) -> Self {
+        self.incomplete.count_for(guard.incomplete_bytes());
+        self.guard = Some(guard);
         self
     }
 
     /// Nothing to read: the connection is closed if others need its place and no answer is on its way.
     fn idle(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let is_over = self.place.as_ref().is_some_and(|place| place.is_over(cx));
-        if is_over && !self.is_unread && !self.is_upgraded {
+        let is_over = self.guard.as_ref().is_some_and(|guard| guard.is_over(cx));
+        if is_over && !self.is_write_pending && !self.is_upgraded {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Poll::Pending
@@ -134,7 +134,7 @@ impl<S> HeadByHead<S> {
     }
 }
 
-impl LaterHead {
+impl HeadTimer {
     /// An answer, or a part of one, is written.
     fn answered(&mut self, bytes: &[u8]) {
         self.is_next |= !bytes.starts_with(CONTINUES);
@@ -155,13 +155,13 @@ impl LaterHead {
     }
 }
 
-impl Line {
+impl LineState {
     /// How many of the `bytes` come before the end of the first empty line behind [`LEAST`] bytes, its end included; none without
     /// such an end.
-    fn until_empty(&mut self, bytes: &[u8]) -> Option<usize> {
+    fn end_of_head(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             *self = match (*self, byte) {
-                (Self::Ended | Self::Return, b'\n') if at >= LEAST => {
+                (Self::Ended | Self::Return, b'\n') if at >= MIN_HEAD => {
                     *self = Self::Empty;
                     return Some(at + 1);
                 }
@@ -174,28 +174,28 @@ impl Line {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if std::mem::take(&mut this.is_served) {
+        if std::mem::take(&mut this.is_head_delivered) {
             // Whoever reads looks at what it has got, and comes back.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         this.is_upgraded |= this.hangup.is_upgraded();
-        if this.is_upgraded && this.held.is_empty() {
-            this.later.timer = None;
+        if this.is_upgraded && this.buffered.is_empty() {
+            this.head_timer.timer = None;
             return Pin::new(&mut this.io).poll_read(cx, into);
         }
-        if !this.is_upgraded && this.later.is_late(cx) {
+        if !this.is_upgraded && this.head_timer.is_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let (before, is_start) = (into.filled().len(), this.unfinished.is_empty());
-        if this.held.is_empty() {
+        let (before, is_start) = (into.filled().len(), this.incomplete.is_empty());
+        if this.buffered.is_empty() {
             match Pin::new(&mut this.io).poll_read(cx, into) {
                 Poll::Pending => return this.idle(cx),
                 Poll::Ready(read) => read?,
@@ -204,41 +204,41 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
                 this.hangup.note();
                 return Poll::Ready(Ok(()));
             }
-            if let Some(length) = this.line.until_empty(&into.filled()[before..]) {
-                this.held = BytesMut::from(&into.filled()[before + length..]);
+            if let Some(length) = this.line.end_of_head(&into.filled()[before..]) {
+                this.buffered = BytesMut::from(&into.filled()[before + length..]);
                 into.set_filled(before + length);
             }
         } else {
-            let room = this.held.len().min(into.remaining());
-            let length = this.line.until_empty(&this.held[..room]).unwrap_or(room);
-            into.put_slice(&this.held.split_to(length));
-            if this.held.is_empty() {
-                this.held = BytesMut::new();
+            let room = this.buffered.len().min(into.remaining());
+            let length = this.line.end_of_head(&this.buffered[..room]).unwrap_or(room);
+            into.put_slice(&this.buffered.split_to(length));
+            if this.buffered.is_empty() {
+                this.buffered = BytesMut::new();
             }
         }
-        this.is_served = !this.held.is_empty() && this.line == Line::Empty;
-        this.later.read(this.line == Line::Empty);
-        if this.line == Line::Empty {
-            this.place.iter().for_each(Place::touch);
+        this.is_head_delivered = !this.buffered.is_empty() && this.line == LineState::Empty;
+        this.head_timer.read(this.line == LineState::Empty);
+        if this.line == LineState::Empty {
+            this.guard.iter().for_each(ConnectionGuard::touch);
             if is_start {
-                offers::remove(&mut into.filled_mut()[before..]);
+                head_rewrite::rewrite(&mut into.filled_mut()[before..]);
             }
-            this.unfinished.end();
+            this.incomplete.end();
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(this.unfinished.grow(into.filled().len() - before))
+        Poll::Ready(this.incomplete.grow(into.filled().len() - before))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PipelineLimit<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_upgraded |= bytes.starts_with(UPGRADED);
         if !self.is_upgraded {
-            self.later.answered(bytes);
+            self.head_timer.answered(bytes);
         }
-        self.unfinished.end();
+        self.incomplete.end();
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.is_unread = written.is_pending();
+        self.is_write_pending = written.is_pending();
         written
     }
 
@@ -268,7 +268,7 @@ mod tests {
     use std::{sync::atomic::Ordering, task::Waker};
 
     use super::{
-        super::unfinished::{OWN, SHARED},
+        super::incomplete_request::{OWN, SHARED},
         *,
     };
 
@@ -292,7 +292,7 @@ mod tests {
 
     /// All reads up to the end, with `-` where one was put off.
     fn reads(bits: Vec<&'static [u8]>, room: usize) -> Vec<String> {
-        let mut connection = HeadByHead::new(Bits(bits), LIMIT);
+        let mut connection = PipelineLimit::new(Bits(bits), LIMIT);
         let mut cx = Context::from_waker(Waker::noop());
         let mut reads = Vec::new();
         loop {
@@ -356,13 +356,13 @@ mod tests {
     fn unfinished_requests_share_a_bound_and_give_it_back() {
         static ALL: AtomicUsize = AtomicUsize::new(0);
         let mut cx = Context::from_waker(Waker::noop());
-        let mut reads = |connection: &mut HeadByHead<_>| {
+        let mut reads = |connection: &mut PipelineLimit<_>| {
             let mut space = vec![0; SHARED];
             Pin::new(connection).poll_read(&mut cx, &mut ReadBuf::new(&mut space))
         };
         let long: &[u8] = &vec![b'a'; SHARED / 2 + OWN];
         let long: &[u8] = Box::leak(long.into());
-        let open = |bits| HeadByHead::sharing(tokio::io::join(Bits(bits), Vec::new()), LIMIT, &ALL);
+        let open = |bits| PipelineLimit::with_counter(tokio::io::join(Bits(bits), Vec::new()), LIMIT, &ALL);
         let mut one = open(vec![long, b"A: bcdefghijklm\r\n\r\n", long]);
         let mut two = open(vec![long, b"x"]);
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
@@ -384,9 +384,9 @@ mod tests {
     #[test]
     fn behind_the_answer_101_nothing_is_cut() {
         let bits = Bits(vec![b"GET / HTTP/1.1\r\n\r\n", b"first frame, long\n\nsecond frame, long\n\n"]);
-        let mut connection = HeadByHead::new(tokio::io::join(bits, Vec::new()), LIMIT);
+        let mut connection = PipelineLimit::new(tokio::io::join(bits, Vec::new()), LIMIT);
         let mut cx = Context::from_waker(Waker::noop());
-        let mut next = |connection: &mut HeadByHead<_>| {
+        let mut next = |connection: &mut PipelineLimit<_>| {
             let mut space = [0; 100];
             let mut into = ReadBuf::new(&mut space);
             assert!(Pin::new(connection).poll_read(&mut cx, &mut into).is_ready());

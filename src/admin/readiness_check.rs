@@ -13,7 +13,7 @@ use futures_util::{
 };
 use tokio::{task::AbortHandle, time::timeout};
 
-use super::{Probe, unless};
+use super::{Probe, not_ready_unless};
 
 /// The time that a readiness request waits for a part.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ struct Running {
 
 /// The check of one part. Cheap to clone; clones share the running check.
 #[derive(Clone)]
-pub(super) struct Inquiry {
+pub(super) struct ReadinessCheck {
     probe: Arc<Probe>,
     state: Arc<Mutex<State>>,
     deadline: Duration,
@@ -44,7 +44,7 @@ struct State {
     late: Option<String>,
 }
 
-impl Inquiry {
+impl ReadinessCheck {
     /// A check by `probe`.
     pub(super) fn new(probe: Probe) -> Self {
         Self { probe: Arc::new(probe), state: Arc::default(), deadline: DEADLINE }
@@ -56,10 +56,10 @@ impl Inquiry {
         let is_late = started.elapsed() >= self.deadline;
         let answer = timeout(self.deadline, answer).await;
         let mut state = self.state();
-        let Ok(answer) = answer else { return state.late.clone().or_else(|| unless(false)) };
+        let Ok(answer) = answer else { return state.late.clone().or_else(|| not_ready_unless(false)) };
         state.running.take_if(|running| running.started == started);
         // A part that answers late works too slowly to be ready.
-        state.late = if is_late { answer.clone().or_else(|| unless(false)) } else { None };
+        state.late = if is_late { answer.clone().or_else(|| not_ready_unless(false)) } else { None };
         state.late.clone().or(answer)
     }
 
@@ -75,9 +75,9 @@ impl Inquiry {
         let probe = self.probe.clone();
         // A panic counts as no answer. The panic hook has reported it.
         let check = AssertUnwindSafe(async move { probe().await }).catch_unwind();
-        let check = tokio::spawn(async { check.await.unwrap_or_else(|_| unless(false)) });
+        let check = tokio::spawn(async { check.await.unwrap_or_else(|_| not_ready_unless(false)) });
         let task = check.abort_handle();
-        let answer = check.map(|ended| ended.unwrap_or_else(|_| unless(false))).boxed().shared();
+        let answer = check.map(|ended| ended.unwrap_or_else(|_| not_ready_unless(false))).boxed().shared();
         let running = Running { started: Instant::now(), answer, task };
         state.running = Some(running.clone());
         running
@@ -111,18 +111,18 @@ mod tests {
                 })
             }
         };
-        let mut inquiry = Inquiry::new(Box::new(probe));
-        inquiry.deadline = Duration::from_millis(100);
-        assert_eq!(inquiry.ask().await.as_deref(), Some("does not answer"));
+        let mut check = ReadinessCheck::new(Box::new(probe));
+        check.deadline = Duration::from_millis(100);
+        assert_eq!(check.ask().await.as_deref(), Some("does not answer"));
         let mut answers = Vec::new();
         while answers.last().is_none_or(|last| last != "has no primary") {
-            answers.push(inquiry.ask().await.expect("it is not ready"));
+            answers.push(check.ask().await.expect("it is not ready"));
             assert!(answers.len() < 10, "{answers:?}");
         }
-        assert_eq!(inquiry.ask().await.as_deref(), Some("has no primary"), "while the next check runs");
+        assert_eq!(check.ask().await.as_deref(), Some("has no primary"), "while the next check runs");
         *slow.lock().unwrap() = None;
         for _ in 0..10 {
-            if inquiry.ask().await.is_none() {
+            if check.ask().await.is_none() {
                 return;
             }
         }
@@ -143,9 +143,9 @@ mod tests {
                 })
             }
         };
-        let inquiry = Inquiry::new(Box::new(probe));
+        let check = ReadinessCheck::new(Box::new(probe));
         let release = async { go.notify_one() };
-        let (one, other, ()) = tokio::join!(inquiry.ask(), inquiry.ask(), release);
+        let (one, other, ()) = tokio::join!(check.ask(), check.ask(), release);
         assert_eq!((one, other, *count.lock().unwrap()), (None, None, 1));
     }
 }

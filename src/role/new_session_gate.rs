@@ -17,13 +17,13 @@ use proto::Refusal;
 
 /// Whether newcomers are refused.
 #[derive(Debug, Clone)]
-pub struct Newcomers {
+pub struct NewSessionGate {
     /// Where sessions are opened.
     path: Arc<str>,
     refused: Arc<AtomicBool>,
 }
 
-impl Newcomers {
+impl NewSessionGate {
     /// Those that come to this path are let in.
     pub fn at(path: &str) -> Self {
         Self { path: path.into(), refused: Arc::default() }
@@ -59,11 +59,11 @@ mod tests {
 
     #[actix_web::test]
     async fn who_would_open_a_session_is_refused_and_nobody_else() {
-        let newcomers = Newcomers::at("/socket.io/");
-        let door = newcomers.clone();
+        let new_session_gate = NewSessionGate::at("/socket.io/");
+        let middleware = new_session_gate.clone();
         let app = App::new()
             .default_service(web::to(HttpResponse::Ok))
-            .wrap(from_fn(move |request, next| door.clone().check(request, next)));
+            .wrap(from_fn(move |request, next| middleware.clone().check(request, next)));
         let app = test::init_service(app).await;
         let ask = async |uri: &str| {
             let answer = test::call_service(&app, TestRequest::with_uri(uri).to_request()).await;
@@ -73,7 +73,7 @@ mod tests {
         for uri in opening {
             assert_eq!(ask(uri).await, 200, "{uri}");
         }
-        newcomers.refuse();
+        new_session_gate.refuse();
         for uri in opening {
             assert_eq!(ask(uri).await, 421, "{uri}");
         }

@@ -15,7 +15,7 @@ use proto::{
 };
 
 /// Puts the caller's identity where services look for it. A request without a gateway's word for it is refused (401), and counted.
-pub async fn identify<B: MessageBody>(
+pub async fn verify_identity<B: MessageBody>(
     key: Rc<Key>,
     request: ServiceRequest,
     next: Next<B>,

@@ -17,30 +17,30 @@ pub const OWN: usize = 16 * 1024;
 pub const SHARED: usize = 64 * 1024 * 1024;
 
 /// What the connections of one client address may.
-const OF_ADDRESS: usize = SHARED / 4;
+const PER_ADDRESS: usize = SHARED / 4;
 
 /// What all together have brought beyond that.
-pub static BROUGHT: AtomicUsize = AtomicUsize::new(0);
+pub static RECEIVED: AtomicUsize = AtomicUsize::new(0);
 
 /// What a connection has brought of a request that is neither whole nor answered.
 #[derive(Debug)]
-pub struct Unfinished {
+pub struct IncompleteRequest {
     bytes: usize,
     /// What all connections have brought beyond [`OWN`].
-    shared: &'static AtomicUsize,
+    total: &'static AtomicUsize,
     /// What those of the same client address have.
-    of_address: Option<Arc<AtomicUsize>>,
+    address_total: Option<Arc<AtomicUsize>>,
 }
 
-impl Unfinished {
+impl IncompleteRequest {
     /// Nothing yet; `shared` is what all connections have brought.
-    pub fn new(shared: &'static AtomicUsize) -> Self {
-        Self { bytes: 0, shared, of_address: None }
+    pub fn new(total: &'static AtomicUsize) -> Self {
+        Self { bytes: 0, total, address_total: None }
     }
 
     /// Counts it for a client address, too, before anything is read.
-    pub fn count_for(&mut self, of_address: Option<Arc<AtomicUsize>>) {
-        self.of_address = of_address;
+    pub fn count_for(&mut self, address_total: Option<Arc<AtomicUsize>>) {
+        self.address_total = address_total;
     }
 
     /// Whether a request has yet to begin.
@@ -56,10 +56,10 @@ impl Unfinished {
         let before = self.over();
         self.bytes += bytes;
         let more = self.over() - before;
-        let brought = self.shared.fetch_add(more, Ordering::Relaxed) + more;
-        let of_address = self.of_address.as_ref();
-        let of_address = of_address.map_or(0, |own| own.fetch_add(more, Ordering::Relaxed) + more);
-        if more > 0 && (brought > SHARED || of_address > OF_ADDRESS) {
+        let received = self.total.fetch_add(more, Ordering::Relaxed) + more;
+        let address_total = self.address_total.as_ref();
+        let address_total = address_total.map_or(0, |own| own.fetch_add(more, Ordering::Relaxed) + more);
+        if more > 0 && (received > SHARED || address_total > PER_ADDRESS) {
             return Err(io::Error::other("unfinished requests take too much"));
         }
         Ok(())
@@ -67,8 +67,8 @@ impl Unfinished {
 
     /// It is whole, or answered.
     pub fn end(&mut self) {
-        self.shared.fetch_sub(self.over(), Ordering::Relaxed);
-        if let Some(own) = &self.of_address {
+        self.total.fetch_sub(self.over(), Ordering::Relaxed);
+        if let Some(own) = &self.address_total {
             own.fetch_sub(self.over(), Ordering::Relaxed);
         }
         self.bytes = 0;
@@ -79,7 +79,7 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for IncompleteRequest {
     fn drop(&mut self) {
         self.end();
     }
@@ -94,24 +94,24 @@ mod tests {
         static ALL: AtomicUsize = AtomicUsize::new(0);
         let (one, other): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
         let of = |address: Option<&Arc<AtomicUsize>>| {
-            let mut unfinished = Unfinished::new(&ALL);
-            unfinished.count_for(address.cloned());
-            unfinished
+            let mut request = IncompleteRequest::new(&ALL);
+            request.count_for(address.cloned());
+            request
         };
         let mut first = of(Some(&one));
-        assert!(first.grow(OWN + OF_ADDRESS).is_ok());
+        assert!(first.grow(OWN + PER_ADDRESS).is_ok());
         // Who comes then, how much of it is brought, and whether that goes on.
         let table = [
             ("the same address", Some(&one), OWN + 1, false),
             ("the same with little", Some(&one), OWN, true),
-            ("another address", Some(&other), OWN + OF_ADDRESS, true),
-            ("a trusted proxy", None, OWN + 2 * OF_ADDRESS, true),
+            ("another address", Some(&other), OWN + PER_ADDRESS, true),
+            ("a trusted proxy", None, OWN + 2 * PER_ADDRESS, true),
         ];
         for (name, address, bytes, is_admitted) in table {
             assert_eq!(of(address).grow(bytes).is_ok(), is_admitted, "{name}");
         }
         first.end();
-        assert!(of(Some(&one)).grow(OWN + OF_ADDRESS).is_ok(), "given back");
+        assert!(of(Some(&one)).grow(OWN + PER_ADDRESS).is_ok(), "given back");
         drop(first);
         assert_eq!((ALL.load(Ordering::Relaxed), one.load(Ordering::Relaxed)), (0, 0));
     }

@@ -40,7 +40,8 @@ use tracing::Level;
 fn main() -> ExitCode {
     telemetry::prefer_json(cli::is_json_requested(std::env::args_os(), std::env::vars_os()));
     if let Err(error) = shutdown::ignore().and_then(|()| telemetry::start()) {
-        // There is no thread for the log, so this thread writes the line itself. An error of that cannot be reported.
+        // The log thread does not run, so this thread writes the line itself. An error of this write cannot be
+        // reported.
         _ = write!(
             io::stderr(),
             "{}",
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Does what the command line asks for; the exit status.
+/// Runs the command that the command line names, and returns the exit status.
 fn status() -> u8 {
     let outcome = match cli::read(std::env::args_os(), std::env::vars_os()).and_then(prepare).and_then(run) {
         Err(Error::Help(text)) => {
@@ -71,7 +72,8 @@ fn status() -> u8 {
     }
 }
 
-/// Sees to it that the process can run `command`: within the limits of the system, with threads of the allocator and for systemd.
+/// Prepares the process for `command`: checks the limits of the system, starts the threads of the allocator and the
+/// connection to systemd.
 fn prepare(command: Command) -> Result<Command, Error> {
     match &command {
         Command::Serve(_) => limits::check(Needs { store: true })?,
@@ -82,7 +84,7 @@ fn prepare(command: Command) -> Result<Command, Error> {
         _ => {}
     }
     if let Err(error) = memory::configure() {
-        telemetry::write_line(Level::WARN, &format!("freed memory is kept: {error}"));
+        telemetry::write_line(Level::WARN, &format!("freed memory is not returned to the system: {error}"));
     }
     if std::env::var_os("NOTIFY_SOCKET").is_some_and(|address| !address.is_empty())
         && let Err(error) = systemd::start()

@@ -1,4 +1,4 @@
-//! The tool `seed`: sample users and messages for a store that has none. Deletes and changes nothing, ever.
+//! The tool `seed`: writes sample users and messages to an empty store. It never deletes or changes data.
 
 use accounts::{Accounts, Users};
 use actix_web::rt::System;
@@ -10,10 +10,10 @@ use crate::{config::Seed, error::Error, output, stores::Stores, telemetry};
 /// The sample users.
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
-/// What all of them have: this is for trying things out and nothing else.
+/// The password of all sample users. They are for trying the program only.
 const PASSWORD: &str = "correct horse";
 
-/// Room, author, text.
+/// Room, author and text of each message.
 const MESSAGES: [(&str, &str, &str); 6] = [
     ("lobby", "alice", "Good morning! Is this thing on?"),
     ("lobby", "bob", "It is. Messages here survive a restart."),
@@ -23,7 +23,7 @@ const MESSAGES: [(&str, &str, &str); 6] = [
     ("tea", "bob", "Four."),
 ];
 
-/// Fills the store, or refuses to touch it.
+/// Fills the store. Refuses a store that is not empty.
 pub fn run(config: Seed) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     System::new().block_on(fill(config))
@@ -54,7 +54,7 @@ async fn fill(config: Seed) -> Result<(), Error> {
 
 fn samples() -> Vec<Sample> {
     let sample = |(room, author, text): (&str, &str, &str)| Sample {
-        room: room.parse().expect("the sample rooms have good names"),
+        room: room.parse().expect("the sample rooms have valid names"),
         author: username(author),
         text: text.to_owned(),
     };
@@ -62,7 +62,7 @@ fn samples() -> Vec<Sample> {
 }
 
 fn username(name: &str) -> Username {
-    name.parse().expect("the sample users have good names")
+    name.parse().expect("the sample users have valid names")
 }
 
 fn failed(error: impl ToString) -> Error {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_speaks_in_the_samples_is_registered() {
+    fn authors_of_the_samples_are_registered() {
         for sample in samples() {
             assert!(USERS.contains(&sample.author.as_str()), "{}", sample.author);
         }

@@ -1,4 +1,4 @@
-//! What chat asks of accounts: whether somebody is registered.
+//! User lookup for chat: whether a user is registered.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use accounts::Users;
 use async_trait::async_trait;
 use proto::Username;
 
-/// The users of a store, for chat.
+/// Looks users up in the user store.
 pub struct StoreUserLookup<U>(pub Arc<U>);
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! One readiness check that outlives its deadline. A driver often reports the cause of a failure later than a readiness request may
-//! wait. The check then goes on in the background, and later requests report its cause.
+//! A readiness check that continues after its deadline. Drivers often report the cause of a failure later than the
+//! deadline of a readiness request. The check then continues in the background, and later requests report its cause.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -18,10 +18,10 @@ use super::{Probe, not_ready_unless};
 /// The time that a readiness request waits for a part.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// The time after which a check without an answer is abandoned and started again.
+/// The time after which a check without a result is abandoned and restarted.
 const ABANDONED: Duration = Duration::from_secs(10);
 
-/// A check that runs, shared by the requests that wait for it.
+/// A running check, shared by the requests that wait for it.
 #[derive(Clone)]
 struct Running {
     started: Instant,
@@ -45,12 +45,12 @@ struct State {
 }
 
 impl ReadinessCheck {
-    /// A check by `probe`.
+    /// Creates a check that runs `probe`.
     pub(super) fn new(probe: Probe) -> Self {
         Self { probe: Arc::new(probe), state: Arc::default(), deadline: DEADLINE }
     }
 
-    /// What is wrong with the part, if anything is. Returns within [`DEADLINE`].
+    /// The problem of the part. `None` when there is none. Returns within [`DEADLINE`].
     pub(super) async fn ask(&self) -> Option<String> {
         let Running { started, answer, .. } = self.run();
         let is_late = started.elapsed() >= self.deadline;
@@ -58,12 +58,12 @@ impl ReadinessCheck {
         let mut state = self.state();
         let Ok(answer) = answer else { return state.late.clone().or_else(|| not_ready_unless(false)) };
         state.running.take_if(|running| running.started == started);
-        // A part that answers late works too slowly to be ready.
+        // A part that answers late is too slow to be ready.
         state.late = if is_late { answer.clone().or_else(|| not_ready_unless(false)) } else { None };
         state.late.clone().or(answer)
     }
 
-    /// The running check; starts one if there is none. An abandoned check is cancelled, so there is at most one.
+    /// The running check. Starts one if there is none. An abandoned check is cancelled, so at most one runs.
     fn run(&self) -> Running {
         let mut state = self.state();
         if let Some(running) = &state.running {
@@ -94,9 +94,10 @@ mod tests {
 
     use super::*;
 
-    /// The first requests get no cause; later ones get the cause of the late check, until a check is in time again.
+    /// The first requests report no cause. Later requests report the cause of the late check, until a check is in time
+    /// again.
     #[tokio::test]
-    async fn a_cause_that_comes_late_is_reported() {
+    async fn the_cause_of_a_late_check_is_reported() {
         let slow = Arc::new(Mutex::new(Some("has no primary")));
         let probe = {
             let slow = slow.clone();

@@ -1,14 +1,16 @@
-//! Values as charts, files and shells write them: white space around a value or around an element of a list, and empty elements, are
-//! no part of it. A ConfigMap that is made from a file ends in a newline. Called by [`super::read`] before clap parses.
+//! Trims values as charts, files and shells write them: white space around a value or around an element of a list, and
+//! empty elements of a list, are removed. A ConfigMap that is made from a file ends in a newline. Called by
+//! [`super::read`] before clap parses.
 //!
-//! clap reads variables by itself. So the variables that need tidying are hidden from it, and their values become arguments.
+//! clap reads variables itself. The variables with values to trim are therefore hidden from it, and their values are
+//! passed as arguments.
 
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command};
 
-/// The arguments with tidy values, together with those of untidy variables, whose names are returned beside them. `args` begins with the
-/// program's name and a command.
+/// The arguments with trimmed values. Variables with values to trim are added as arguments, and their names are
+/// returned. `args` starts with the program's name and a command.
 pub(super) fn trimmed(
     root: &Command,
     args: Vec<OsString>,
@@ -34,7 +36,7 @@ pub(super) fn trimmed(
             (true, _) if !is_given => trimmed.push(format!("{long}={new}").into()),
             (false, "true") if !is_given => trimmed.push(long.into()),
             (true, _) | (false, "true") => {}
-            // Neither: clap refuses it.
+            // Neither value: clap refuses it.
             (false, _) => continue,
         }
         hidden.push(name.clone());
@@ -43,12 +45,12 @@ pub(super) fn trimmed(
     (trimmed, hidden)
 }
 
-/// Whether a variable holds nothing, so that it is like an absent one.
+/// Whether a variable contains only white space, so that it counts as absent.
 pub(super) fn is_empty(value: &OsStr) -> bool {
     value.to_str().map_or(value.is_empty(), |value| value.trim().is_empty())
 }
 
-/// The command that `args` name, and where its name is.
+/// The command that `args` name, and the index of its name.
 fn chosen<'a>(root: &'a Command, args: &[OsString]) -> Option<(usize, &'a Command)> {
     let command = root.find_subcommand(args.get(1)?)?;
     match command.has_subcommands() {
@@ -57,7 +59,7 @@ fn chosen<'a>(root: &'a Command, args: &[OsString]) -> Option<(usize, &'a Comman
     }
 }
 
-/// Tidies the values of this flag; whether it is among `given`.
+/// Trims the values of this flag. Returns whether the flag is in `given`.
 fn trim_flag(arg: &Arg, long: &str, given: &mut [OsString]) -> bool {
     let mut is_given = false;
     let mut is_value = false;

@@ -10,13 +10,13 @@ use crate::{
     limits::{self, Needs},
 };
 
-/// Seconds from 1970 to 2025: this program is younger.
+/// Seconds from 1970 to 2025. This program did not exist earlier.
 const EARLIEST: u64 = 1_735_689_600;
 
 /// Seconds from 1970 to 2100.
 const LATEST: u64 = 4_102_444_800;
 
-/// Open files that let a thousand clients in, with room to spare.
+/// Recommended limit of open files: a thousand clients and a reserve.
 const RECOMMENDED: u64 = 4_096;
 
 pub fn examine(needs: Needs) -> Vec<Finding> {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_far_from_now_and_a_low_limit_are_found() {
+    fn an_implausible_clock_and_a_low_limit_are_reported() {
         for (now, is_found) in [(0, true), (EARLIEST - 1, true), (EARLIEST, false), (LATEST, true)] {
             assert_eq!(examine_clock(now).is_some(), is_found, "{now}");
         }

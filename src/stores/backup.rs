@@ -1,9 +1,9 @@
-//! The tool `backup`: a copy of the embedded store, also while a server uses it. The copy appears whole and checked, or not at
-//! all.
+//! The tool `backup`: copies the embedded store, also while a server uses it. The copy appears complete and checked, or
+//! not at all.
 //!
-//! The state of the rooms is taken before that of the users, and users are never deleted: every author and every member in
-//! the copy is a user in the copy. Sessions are not copied, because one that ends after the backup must not be open again in a
-//! restored store; everybody logs in again. The log of the copy begins a new epoch.
+//! The rooms are copied before the users, and users are never deleted. Every author and every member in the copy is
+//! therefore a user in the copy. Sessions are not copied, because a session that ends after the backup must not be
+//! valid again in a restored store; all users log in again. The log of the copy starts a new epoch.
 
 mod partial;
 mod target;
@@ -22,7 +22,7 @@ use self::target::Target;
 use super::{CHAT, SESSIONS, USERS, check, data_dir};
 use crate::{config::Backup, error::Error, output, telemetry};
 
-/// Makes the copy, or leaves nothing.
+/// Makes the copy. On failure nothing remains.
 pub fn run(config: Backup) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let directory = data_dir::resolve(&config.store.data_dir)?;
@@ -69,7 +69,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes a whole store of the copies: the schema of this release, an epoch of its own, and no sessions.
+/// Completes the copies to a store: the schema of this release, a new epoch, and no sessions.
 fn finish(to: &Path, group: &str) -> Result<(), Error> {
     let sessions = SqliteSessions::open(&to.join(SESSIONS), Timestamp::now).map_err(failed(to))?;
     drop(sessions.database().set_group(group));

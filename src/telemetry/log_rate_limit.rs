@@ -1,5 +1,5 @@
-//! A bound on the log: no place in the code writes more than some lines a second, whatever clients do or stores do not, and what was
-//! left out is counted. Put in by [`super::logs`].
+//! A rate limit for log lines: each call site writes at most [`MAX_LINES`] lines per second, independent of what
+//! clients and stores do. Dropped lines are counted. Installed by [`super::logs`].
 
 use std::{
     collections::HashMap,
@@ -10,13 +10,14 @@ use std::{
 use tracing::{Event, Level, Subscriber, callsite::Identifier};
 use tracing_subscriber::{Layer, layer::Context};
 
-/// Lines of one place within [`WINDOW`]. Those of debug and trace are asked for and not counted.
+/// Maximum number of lines of one call site within [`WINDOW`]. Debug and trace lines are requested by the operator and
+/// not limited.
 const MAX_LINES: u64 = 50;
 
-/// What is counted together.
+/// The time over which lines are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The `tracing` layer that limits the lines of each call site.
 #[derive(Default)]
 pub struct LogRateLimit {
     windows: Mutex<HashMap<Identifier, Window>>,
@@ -28,12 +29,12 @@ struct Window {
 }
 
 impl LogRateLimit {
-    /// Whether a line of this place may be written now, and how many were left out in the window before.
+    /// Whether a line of this call site may be written now, and how many lines were dropped in the previous window.
     fn count(&self, callsite: Identifier, now: Instant) -> (bool, u64) {
         let mut windows = match self.windows.try_lock() {
             Ok(windows) => windows,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // A panic hook does not wait: its thread may hold the lock.
+            // A panic hook must not wait: its thread can hold the lock.
             Err(TryLockError::WouldBlock) if super::IN_PANIC_HOOK.get() => return (true, 0),
             Err(TryLockError::WouldBlock) => self.windows.lock().unwrap_or_else(PoisonError::into_inner),
         };
@@ -59,12 +60,13 @@ impl<S: Subscriber> Layer<S> for LogRateLimit {
             metrics::counter!(super::DROPPED_LINES, "reason" => "rate").increment(1);
         }
         if dropped > 0 {
-            // A place of its own, counted like any other; it names the one that was too busy.
+            // This line has its own call site, which is limited as well. Its fields name the call site that exceeded
+            // the limit.
             tracing::warn!(
                 of = callsite.target(),
                 line = callsite.line(),
                 lines = dropped,
-                "log lines were left out"
+                "log lines were dropped"
             );
         }
         passes
@@ -96,12 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn a_place_writes_some_lines_a_second_and_another_is_not_concerned() {
+    fn the_limit_of_one_call_site_does_not_affect_another() {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         let _guard = tracing::subscriber::set_default(lines.with(LogRateLimit::default()));
-        // More than two windows hold, however long it takes.
+        // More lines than two windows allow, for the case that the loop takes long.
         for _ in 0..MAX_LINES * 20 {
             tracing::info!("again");
         }
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_told_with_the_next_window() {
+    fn dropped_lines_are_reported_in_the_next_window() {
         let (limit, start) = (LogRateLimit::default(), Instant::now());
         let callsite = tracing::callsite!(name: "here", kind: tracing::metadata::Kind::EVENT, fields: a);
         let callsite = || tracing::callsite::Callsite::metadata(callsite).callsite();

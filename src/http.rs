@@ -1,7 +1,8 @@
-//! The HTTP server of every role that has one, with what all of them want of it: nothing waits without a deadline, nothing is read
-//! ahead without a bound. Started by the roles.
+//! The HTTP server of every role with HTTP. Every wait has a deadline, and every buffer of received bytes has a bound.
+//! Started by the roles.
 //!
-//! What `actix_web::HttpServer` does, by hand, because that takes plain TCP connections only and reads ahead what pipelines bring.
+//! It replaces `actix_web::HttpServer`, which accepts plain TCP connections only and reads ahead all pipelined
+//! requests.
 
 mod connections;
 mod head_rewrite;
@@ -44,45 +45,48 @@ use self::{
 };
 use crate::{descriptors, heartbeat, supervision};
 
-/// How long a connection between two roles may stay open between two requests. The gateway closes its own sooner.
+/// How long a connection between two roles may stay open between two requests. The gateway closes its idle connections
+/// earlier.
 const INTERNAL_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
+/// How long a finished connection waits for the client to close. actix measures it with a resolution of half a second,
+/// so a shorter time would be none.
 const DISCONNECT: Duration = Duration::from_secs(1);
 
-/// Blocking calls of one worker at a time.
+/// Maximum number of blocking calls of one worker at a time.
 const BLOCKING_THREADS: usize = 8;
 
-/// What the roles want different.
+/// Settings that differ between roles.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long a request head may take.
+    /// Deadline of a request head.
     pub head: Duration,
-    /// The trusted proxies of a server that clients reach: it shares connections among addresses, see [`connections`]. None for a
-    /// server behind gateways. Its requests pass a [`gateway::Door`], which counts them.
+    /// The trusted proxies of a server that clients reach. It distributes connections among client addresses, see
+    /// [`connections`]. `None` for a server behind gateways. Requests of a server with trusted proxies pass a
+    /// [`gateway::Door`], which counts them.
     pub trusted_proxies: Option<Vec<Network>>,
     /// How long a connection may stay open between two requests.
     pub keep_alive: Duration,
-    /// Whether a client that closes its sending side after a request gets the answer. Where it does, requests that wait for events
-    /// have to watch [`Hangup`], which every connection has.
+    /// Whether a client that closes its sending side after a request still receives the response. Requests that wait
+    /// for events must then watch [`Hangup`], which every connection has.
     pub half_closed: bool,
-    /// How long open requests may go on when the server is stopped, in seconds.
+    /// How long requests in progress may continue after the server was stopped, in seconds.
     pub drain: u64,
-    /// How many descriptors a connection takes, with what belongs to it behind the server.
+    /// Number of descriptors per connection, including those of connections to other services.
     pub descriptors: u64,
-    /// What is done with a new connection: a `TcpStream`.
+    /// Called with each new connection, a `TcpStream`.
     pub on_connect: fn(&dyn Any, &mut Extensions),
 }
 
 impl Settings {
-    /// Of a server behind gateways, see [`Settings`].
+    /// Settings of a server behind gateways.
     pub fn inner(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
         let (keep_alive, half_closed, descriptors) = (INTERNAL_KEEP_ALIVE, false, 1);
         Self { head, trusted_proxies: None, keep_alive, half_closed, drain, descriptors, on_connect }
     }
 }
 
-/// A server on `listener` with the application that `factory` makes for each worker; it runs when it is spawned.
+/// Creates a server on `listener`, with one application from `factory` for each worker. The caller spawns it.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -111,9 +115,9 @@ where
         .disable_signals();
     let workers = Arc::new(AtomicUsize::new(1));
     let builder = builder.listen("http", listener, move || {
-        // Runs on each worker's thread.
+        // Runs on the thread of each worker.
         heartbeat::watch(format!("http-{}", workers.fetch_add(1, Ordering::Relaxed)));
-        // Held by the worker's service: a worker that ends takes its connections along.
+        // The worker's service holds the part: the end of a worker ends its connections.
         let alive = Arc::new(supervision::Part::new("http worker"));
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
@@ -155,19 +159,19 @@ where
     Ok(builder.run())
 }
 
-/// A new connection with the parts that read it, and its peer.
+/// A new connection with its protocol and its peer.
 type Admitted = (PipelineLimit<ProtocolDetector<TcpStream>>, Protocol, Option<SocketAddr>);
 
 /// Prepares a new connection.
 ///
 /// # Errors
-/// When `connections` refuse it; the server then closes it.
+/// When `connections` refuse it. The server then closes it.
 fn admit(
     io: TcpStream,
     head: Duration,
     connections: Option<&Connections>,
 ) -> Result<Admitted, DispatchError> {
-    // An error means that the connection is closed already, which the first read reports.
+    // An error means that the connection is closed. The first read reports it.
     let _ = io.set_nodelay(true);
     let peer = io.peer_addr().ok();
     let io = PipelineLimit::new(ProtocolDetector::new(io), head);
@@ -181,12 +185,12 @@ fn admit(
     Ok((io, Protocol::Http1, peer))
 }
 
-/// Begins a request; a panic meanwhile is kept for [`guarded`].
+/// Starts a request. A panic is kept for [`catch_panic`].
 pub fn begin<F>(call: impl FnOnce() -> F) -> thread::Result<F> {
     catch_unwind(AssertUnwindSafe(call))
 }
 
-/// The outcome of a request; of one that panics an error that is answered 500, after which its connection is closed.
+/// Completes a request. A panic becomes an error with status 500, after which the connection is closed.
 pub async fn catch_panic<F, R>(begun: thread::Result<F>) -> Result<R, actix_web::Error>
 where
     F: Future<Output = Result<R, actix_web::Error>>,
@@ -218,10 +222,10 @@ mod tests {
     use super::*;
     use crate::admin::{self, Readiness};
 
-    /// A worker stands still here until the test comes, too.
+    /// Blocks a worker until the test waits, too.
     static GATE: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
 
-    /// Asks for `path`; the connection, on which the answer comes.
+    /// Requests `path`. Returns the connection, which will receive the response.
     async fn asked(address: std::net::SocketAddr, path: &str) -> TcpStream {
         let mut connection = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -229,7 +233,7 @@ mod tests {
         connection
     }
 
-    /// Waits until `path` answers with something that `fits`.
+    /// Waits until `path` returns a response that `fits`.
     async fn answers(address: std::net::SocketAddr, path: &str, fits: impl Fn(&str) -> bool) {
         let until = std::time::Instant::now() + Duration::from_secs(60);
         loop {
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_stands_still_is_named_by_livez_and_readyz_until_it_runs_again() {
+    fn livez_and_readyz_name_a_stalled_worker_until_it_runs_again() {
         System::new().block_on(async {
             let ((front, address), (operators, admin)) = (listener(), listener());
             let settings = Settings::internal(Duration::from_secs(5), 1, |_, _| ());

@@ -1,8 +1,10 @@
-//! The connections of a server that clients reach. When they run short, the server closes those that have been idle longest; one
-//! client address has at most half of all. Called by [`super`] for each connection, asked by [`super::head_by_head`].
+//! The connections of a server that clients reach. When few are free, the server closes those that have been idle
+//! longest. One client address has at most half of all connections. Called by [`super`] for each connection, and by
+//! [`super::pipeline_limit`].
 //!
-//! A connection is idle while no request on it is being answered: between two requests, before the first, and within a request head.
-//! Connections of trusted proxies are not counted by address and not closed: a proxy may have sent a request already.
+//! A connection is idle while no response on it is pending: between two requests, before the first one, and within a
+//! request head. Connections of trusted proxies are neither counted by address nor closed, because a proxy may just
+//! have sent a request.
 
 use std::{
     collections::HashMap,
@@ -19,19 +21,19 @@ use futures_util::task::AtomicWaker;
 use gateway::Network;
 use proto::address::counted;
 
-/// One address has at most the `1 / SHARE` part of all connections.
+/// One address has at most `1 / SHARE` of all connections.
 const SHARE: usize = 2;
 
-/// Idle connections are closed while fewer than the `1 / SPARE` part of all connections are free.
+/// Idle connections are closed while fewer than `1 / SPARE` of all connections are free.
 const SPARE: usize = 8;
 
-/// So large a part of the connections is closed at once, because each choice looks at all of them.
+/// `1 / BATCH` of the connections of one address is closed at once, because each selection examines all connections.
 const BATCH: usize = 16;
 
-/// The time after a choice that found no idle connection within which there is none.
+/// After a selection without an idle connection, the next one is skipped for this time.
 const NONE_IDLE_CACHE: Duration = Duration::from_millis(100);
 
-/// The time between two warnings.
+/// Minimum time between two warnings.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The connections of one server. Cheap to clone.
@@ -55,33 +57,33 @@ struct Table {
     warned: Option<Instant>,
 }
 
-/// The connections of one address, or all of them.
+/// The connections of one address, or of all addresses.
 #[derive(Debug, Default)]
 struct Group {
-    /// Those that are open.
+    /// Number of open connections.
     count: usize,
-    /// Those of them that close as soon as they are idle.
+    /// Number of open connections that close when they are idle.
     closing: usize,
-    /// When none of them was idle.
+    /// When a selection last found no idle connection.
     none_idle: Option<Instant>,
-    /// Bytes of their unfinished requests, as [`super::head_by_head`] counts them.
+    /// Bytes of their incomplete requests, counted by [`super::pipeline_limit`].
     incomplete_bytes: Arc<AtomicUsize>,
 }
 
-/// What is known of a connection on every thread.
+/// State of a connection that all threads share.
 #[derive(Debug)]
 struct Slot {
-    /// What it is counted under; none for a trusted proxy.
+    /// The address that it is counted for. `None` for a trusted proxy.
     address: Option<IpAddr>,
-    /// When it was last used, in milliseconds since the server began.
+    /// When it was last used, in milliseconds since the start of the server.
     used: AtomicU64,
-    /// How many requests are being answered.
+    /// Number of requests without a complete response.
     open: Arc<AtomicUsize>,
     is_closing: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// A connection's place among the others, until it is dropped.
+/// Registration of a connection. Dropping it removes the connection from the table.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     shared: Arc<Shared>,
@@ -91,13 +93,13 @@ pub struct ConnectionGuard {
 }
 
 impl Connections {
-    /// At most so many, of clients and of these proxies.
+    /// A table for at most `max` connections, of clients and of the `trusted` proxies.
     pub fn new(max: usize, trusted: Vec<Network>) -> Self {
         Self(Arc::new(Shared { max, trusted, began: Instant::now(), table: Mutex::default() }))
     }
 
-    /// A place for a new connection of `peer`; `open` is how many of its requests are being answered. None when the address has its
-    /// share and none of its connections is idle.
+    /// Registers a new connection of `peer`. `open` is the number of its requests without a complete response. `None`
+    /// when the address has its share and none of its connections is idle.
     pub fn admit(&self, peer: Option<SocketAddr>, open: Arc<AtomicUsize>) -> Option<ConnectionGuard> {
         let shared = &self.0;
         let peer = peer.map(|peer| peer.ip().to_canonical());
@@ -143,7 +145,8 @@ impl Shared {
 }
 
 impl Table {
-    /// Closes connections that have been idle longest, of one address or of all that are counted; how many. `most` is the size of all.
+    /// Closes the connections that have been idle longest, of one address or of all counted addresses. Returns their
+    /// number. `max` is the maximum number of all connections.
     fn close_idle(&mut self, of: Option<IpAddr>, max: usize) -> usize {
         let now = Instant::now();
         let group = of.map_or(Some(&self.all), |address| self.of.get(&address));
@@ -183,7 +186,7 @@ impl Table {
         idle.len()
     }
 
-    /// Logs that connections of an address are refused, at most once within [`PAUSE`].
+    /// Logs that connections of an address are refused, at most once within [`WARN_INTERVAL`].
     fn warn(&mut self, address: IpAddr, max: usize) {
         if self.warned.is_none_or(|last| last.elapsed() >= WARN_INTERVAL) {
             self.warned = Some(Instant::now());
@@ -210,7 +213,7 @@ impl Table {
 }
 
 impl Group {
-    /// How many stay open.
+    /// Number of connections that stay open.
     fn remaining(&self) -> usize {
         self.count - self.closing
     }
@@ -223,17 +226,17 @@ impl Slot {
 }
 
 impl ConnectionGuard {
-    /// A request was read.
+    /// Records that a request was read.
     pub fn touch(&self) {
         self.slot.used.store(self.shared.now(), Ordering::Relaxed);
     }
 
-    /// Bytes of unfinished requests on all connections of the address; none for a trusted proxy.
+    /// Bytes of incomplete requests on all connections of the address. `None` for a trusted proxy.
     pub fn incomplete_bytes(&self) -> Option<Arc<AtomicUsize>> {
         self.incomplete_bytes.clone()
     }
 
-    /// Whether the connection is to be closed now; wakes the task when it is.
+    /// Whether the connection must close now. Wakes the task when it must.
     pub fn is_over(&self, cx: &Context<'_>) -> bool {
         self.slot.waker.register(cx.waker());
         self.slot.is_closing.load(Ordering::Acquire) && self.slot.open.load(Ordering::Acquire) == 0
@@ -252,12 +255,14 @@ mod tests {
 
     use super::*;
 
-    /// Connections of addresses, in the order of their opening, of 16 in all: the address, and how many requests are being answered.
+    /// Open connections in the order of their opening: the address, how many, and the requests in progress on each. The
+    /// table holds 16.
     type Opened = &'static [(&'static str, usize, usize)];
 
     #[test]
-    fn idle_connections_make_room_and_no_address_has_more_than_half() {
-        // What is open (address, how many, requests under way on each), who comes, whether they get in, and which is closed for it.
+    fn idle_connections_are_closed_first_and_no_address_has_more_than_half() {
+        // The open connections, the address of the new one, whether it is admitted, and the index of the connection
+        // that is closed for it.
         let table: [(&str, Opened, &str, bool, Option<usize>); 9] = [
             ("room for all", &[("10.0.0.1", 7, 0)], "10.0.0.1", true, None),
             (
@@ -268,11 +273,11 @@ mod tests {
                 Some(1),
             ),
             ("its oldest is busy", &[("10.0.0.1", 2, 1), ("10.0.0.1", 6, 0)], "10.0.0.1", true, Some(2)),
-            ("all of it are busy", &[("10.0.0.1", 8, 1)], "10.0.0.1", false, None),
+            ("all of them are busy", &[("10.0.0.1", 8, 1)], "10.0.0.1", false, None),
             ("one /64", &[("2001:db8::1", 4, 1), ("2001:db8::2", 4, 1)], "2001:db8::3", false, None),
             ("the same in IPv6", &[("::ffff:10.0.0.1", 8, 1)], "10.0.0.1", false, None),
             ("another address", &[("10.0.0.1", 8, 1)], "10.0.0.2", true, None),
-            ("short of all", &[("10.0.0.1", 8, 1), ("10.0.0.2", 6, 0)], "10.0.0.3", true, Some(8)),
+            ("few are free", &[("10.0.0.1", 8, 1), ("10.0.0.2", 6, 0)], "10.0.0.3", true, Some(8)),
             ("a trusted proxy", &[("10.9.9.9", 12, 0), ("10.0.0.2", 2, 0)], "10.9.9.9", true, Some(12)),
         ];
         for (name, opened, peer_address, is_admitted, closed) in table {
@@ -297,13 +302,13 @@ mod tests {
             let table = connections.0.table();
             assert!(
                 table.slots.is_empty() && table.of.is_empty() && table.all.remaining() == 0,
-                "{name}: nothing is kept"
+                "{name}: the table is empty again"
             );
         }
     }
 
     #[test]
-    fn a_connection_that_is_to_close_answers_the_request_under_way_first() {
+    fn a_closing_connection_completes_its_request_first() {
         let connections = Connections::new(2, Vec::new());
         let open = Arc::new(AtomicUsize::new(0));
         let peer = Some(SocketAddr::from(([10, 0, 0, 1], 1)));
@@ -311,7 +316,7 @@ mod tests {
         let second = connections.admit(peer, Arc::default());
         let cx = Context::from_waker(Waker::noop());
         open.store(1, Ordering::Release);
-        assert!(second.is_some() && !first.is_over(&cx), "a request came meanwhile");
+        assert!(second.is_some() && !first.is_over(&cx), "a request is in progress");
         open.store(0, Ordering::Release);
         assert!(first.is_over(&cx));
     }

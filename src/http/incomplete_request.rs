@@ -1,6 +1,7 @@
-//! What unfinished requests take of memory. Each connection may bring [`OWN`] bytes of one. All of them together may have brought
-//! [`SHARED`] bytes more since their last empty line or answer, and those of one client address [`OF_ADDRESS`]. Beyond it a connection
-//! that has brought more than its own is closed. Called by [`super::head_by_head`].
+//! Limits the memory of incomplete requests. Each connection may send [`OWN`] bytes of an incomplete request. Beyond
+//! that, all connections together may have [`SHARED`] bytes, counted since their last empty line or response, and those
+//! of one client address [`PER_ADDRESS`]. Above a limit, connections with more than [`OWN`] bytes are closed. Called by
+//! [`super::pipeline_limit`].
 
 use std::{
     io,
@@ -10,48 +11,48 @@ use std::{
     },
 };
 
-/// What each connection may bring of a request, in bytes: as much as the head of one that is not refused.
+/// Bytes of an incomplete request that each connection may send: the maximum size of an accepted head.
 pub const OWN: usize = 16 * 1024;
 
-/// What all together may bring beyond that.
+/// Bytes beyond [`OWN`] of all connections together.
 pub const SHARED: usize = 64 * 1024 * 1024;
 
-/// What the connections of one client address may.
+/// Bytes beyond [`OWN`] of the connections of one client address.
 const PER_ADDRESS: usize = SHARED / 4;
 
-/// What all together have brought beyond that.
+/// Current number of bytes beyond [`OWN`] of all connections.
 pub static RECEIVED: AtomicUsize = AtomicUsize::new(0);
 
-/// What a connection has brought of a request that is neither whole nor answered.
+/// The bytes that a connection has sent of a request that is neither complete nor answered.
 #[derive(Debug)]
 pub struct IncompleteRequest {
     bytes: usize,
-    /// What all connections have brought beyond [`OWN`].
+    /// Bytes of all connections beyond [`OWN`].
     total: &'static AtomicUsize,
-    /// What those of the same client address have.
+    /// Bytes of the connections of the same client address beyond [`OWN`]. `None` for a trusted proxy.
     address_total: Option<Arc<AtomicUsize>>,
 }
 
 impl IncompleteRequest {
-    /// Nothing yet; `shared` is what all connections have brought.
+    /// An empty request. `total` counts the bytes of all connections.
     pub fn new(total: &'static AtomicUsize) -> Self {
         Self { bytes: 0, total, address_total: None }
     }
 
-    /// Counts it for a client address, too, before anything is read.
+    /// Also counts the bytes for a client address. Call it before the first read.
     pub fn count_for(&mut self, address_total: Option<Arc<AtomicUsize>>) {
         self.address_total = address_total;
     }
 
-    /// Whether a request has yet to begin.
+    /// Whether no byte of a request was received.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// So many bytes more.
+    /// Adds received bytes.
     ///
     /// # Errors
-    /// When all together have brought too much, or those of one address, and this one its part of it.
+    /// When a limit is exceeded and this connection has more than [`OWN`] bytes.
     pub fn grow(&mut self, bytes: usize) -> io::Result<()> {
         let before = self.over();
         self.bytes += bytes;
@@ -65,7 +66,7 @@ impl IncompleteRequest {
         Ok(())
     }
 
-    /// It is whole, or answered.
+    /// Resets the count: the request is complete or answered.
     pub fn end(&mut self) {
         self.total.fetch_sub(self.over(), Ordering::Relaxed);
         if let Some(own) = &self.address_total {
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_has_a_part_and_gives_it_back() {
+    fn addresses_have_separate_limits_and_release_their_bytes() {
         static ALL: AtomicUsize = AtomicUsize::new(0);
         let (one, other): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
         let of = |address: Option<&Arc<AtomicUsize>>| {
@@ -100,10 +101,10 @@ mod tests {
         };
         let mut first = of(Some(&one));
         assert!(first.grow(OWN + PER_ADDRESS).is_ok());
-        // Who comes then, how much of it is brought, and whether that goes on.
+        // Address and bytes of another request, and whether they are accepted.
         let table = [
             ("the same address", Some(&one), OWN + 1, false),
-            ("the same with little", Some(&one), OWN, true),
+            ("the same with few bytes", Some(&one), OWN, true),
             ("another address", Some(&other), OWN + PER_ADDRESS, true),
             ("a trusted proxy", None, OWN + 2 * PER_ADDRESS, true),
         ];
@@ -111,7 +112,7 @@ mod tests {
             assert_eq!(of(address).grow(bytes).is_ok(), is_admitted, "{name}");
         }
         first.end();
-        assert!(of(Some(&one)).grow(OWN + PER_ADDRESS).is_ok(), "given back");
+        assert!(of(Some(&one)).grow(OWN + PER_ADDRESS).is_ok(), "released");
         drop(first);
         assert_eq!((ALL.load(Ordering::Relaxed), one.load(Ordering::Relaxed)), (0, 0));
     }

@@ -1,6 +1,7 @@
-//! Recognises clients that do not speak HTTP/1 by the first bytes of their connection, because the HTTP library refuses them without
-//! words. [`Greeting`] replaces what they send by a request with a method of its own, which [`Foreign::of`] recognises again where the
-//! peer is known and an answer can be given. Used by the server in front of all that parses HTTP.
+//! Detects clients that do not send HTTP/1 by the first bytes of their connection, because the HTTP library closes such
+//! connections without a response. [`ProtocolDetector`] replaces the bytes by a request with a special method.
+//! [`ForeignProtocol::of`] detects the method where the peer address is available and a response can be sent. Used by
+//! the server, before all parsers of HTTP.
 
 use std::{
     io,
@@ -18,35 +19,35 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A protocol that is not HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForeignProtocol {
-    /// The PROXY protocol, version 1 or 2, before whatever follows.
+    /// The PROXY protocol, version 1 or 2, before any other protocol.
     Proxy,
     /// TLS.
     Tls,
     /// HTTP/2 by prior knowledge.
     Http2,
-    /// Anything else whose first bytes are no request line.
+    /// Any other bytes that do not start a request line.
     Other,
 }
 
-/// How the second version of the PROXY protocol begins.
+/// Beginning of version 2 of the PROXY protocol.
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// How its first version begins.
+/// Beginnings of version 1 of the PROXY protocol.
 const PROXY_1: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
 
-/// How a client begins that speaks HTTP/2 without asking.
+/// Beginning of HTTP/2 by prior knowledge.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// The first bytes of a TLS handshake record.
 const TLS: &[u8] = b"\x16\x03";
 
-/// The time between two warnings about one protocol. Clients choose what they send, so the log has at most one line for each.
+/// Minimum time between two warnings about one protocol. Clients can send these bytes at any rate.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Bytes that are discarded in one read.
+/// Maximum number of bytes discarded in one read.
 const DISCARD_BUFFER: usize = 4_096;
 
-/// A connection whose first bytes are looked at.
+/// A connection whose first bytes are examined.
 #[derive(Debug)]
 pub struct ProtocolDetector<S> {
     io: S,
@@ -57,16 +58,16 @@ pub struct ProtocolDetector<S> {
 enum State {
     /// Nothing was read.
     Start,
-    /// Bytes pass as they are.
+    /// Bytes pass unchanged.
     Http,
-    /// The request in place of the bytes was read; all other bytes are discarded.
+    /// The replacement request was passed on. All other bytes are discarded.
     ForeignProtocol,
 }
 
 impl ForeignProtocol {
     const ALL: [Self; 4] = [Self::Proxy, Self::Tls, Self::Http2, Self::Other];
 
-    /// The protocol that these first bytes of a connection belong to; none for HTTP/1, and for too few bytes to see it.
+    /// The protocol of a connection with these first bytes. `None` for HTTP/1, and for too few bytes to decide.
     fn detect(start: &[u8]) -> Option<Self> {
         if start.starts_with(PROXY_2) || PROXY_1.iter().any(|one| start.starts_with(one)) {
             return Some(Self::Proxy);
@@ -89,12 +90,12 @@ impl ForeignProtocol {
         (is_odd || line.is_some_and(|line| !has_version(line))).then_some(Self::Other)
     }
 
-    /// The protocol behind a request that took the place of its bytes.
+    /// The protocol of a request that replaced other bytes.
     pub fn of(request: &Request) -> Option<Self> {
         Self::ALL.into_iter().find(|foreign| request.method().as_str() == foreign.method())
     }
 
-    /// The method of the request in place of the bytes.
+    /// The method of the replacement request.
     fn method(self) -> &'static str {
         match self {
             Self::Proxy => "FOREIGN-PROXY",
@@ -104,7 +105,7 @@ impl ForeignProtocol {
         }
     }
 
-    /// What is wrong, and what to do.
+    /// The cause and the remedy.
     fn explanation(self) -> (&'static str, &'static str) {
         match self {
             Self::Proxy => (
@@ -123,7 +124,7 @@ impl ForeignProtocol {
         }
     }
 
-    /// The refusal of `request`, as an error that ends the connection; a warning goes to the log.
+    /// Refuses `request` with an error that closes the connection. Logs a warning.
     pub fn refuse(self, request: &Request) -> actix_web::Error {
         static WARNED: Mutex<[Option<Instant>; ForeignProtocol::ALL.len()]> =
             Mutex::new([None; ForeignProtocol::ALL.len()]);
@@ -153,12 +154,12 @@ impl ForeignProtocol {
 }
 
 impl<S> ProtocolDetector<S> {
-    /// Over `io`, of which nothing was read.
+    /// Wraps `io`, from which nothing was read.
     pub fn new(io: S) -> Self {
         Self { io, state: State::Start }
     }
 
-    /// The connection itself.
+    /// The wrapped connection.
     pub fn get_ref(&self) -> &S {
         &self.io
     }

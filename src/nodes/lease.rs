@@ -1,4 +1,4 @@
-//! A chat node's own part: it says that it lives, again and again, until it ends.
+//! The lease of a chat node: the node renews its entry in the table until it drains.
 
 use std::{
     sync::{
@@ -21,49 +21,51 @@ use crate::supervision;
 
 use super::{CLOSED, OPEN, TABLE_KEY, scripts, table};
 
-/// The node is told to the gateways as long as this lives, and until it is withdrawn or its lease ends.
+/// Holds the lease of a node and renews it. Gateways find the node until the lease is released or expires. Dropping the
+/// value stops the renewal.
 pub struct NodeLease {
     node: Arc<Registration>,
     renewal: JoinHandle<()>,
 }
 
-/// What is announced.
+/// The entry of the node.
 struct Registration {
     table: Redis,
     name: String,
     address: Backend,
     ttl: Duration,
-    /// Whether it takes what is new.
+    /// Whether the node accepts new sessions.
     is_open: AtomicBool,
-    /// What the table says of it.
+    /// The state of the lease after the last renewal.
     state: watch::Sender<LeaseState>,
 }
 
-/// What the table of nodes says of one.
+/// State of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LeaseState {
-    /// It could not be written. The words follow "Redis".
+    /// The entry could not be written. The text follows "Redis".
     Unknown(String),
-    /// The name is another living node's.
+    /// Another live node holds the name.
     HeldByOther,
-    /// It was, and may be again in a moment.
+    /// The lease of another node on the name has expired. That node may still renew it.
     Available,
-    /// It is there.
+    /// This node holds the lease.
     Held,
 }
 
 impl NodeLease {
-    /// How long a node that has fallen silent is taken for alive. It renews after a third of that.
+    /// How long a node without renewals counts as live. It renews its lease after a third of that.
     pub const TTL: Duration = Duration::from_secs(15);
 
-    /// After a renewal that failed the next one comes so soon.
+    /// Pause after a failed renewal.
     const RETRY: Duration = Duration::from_secs(1);
 
-    /// Announces the node `name`, which gateways reach at `address`, in the Redis at `at`, which need not be there yet: as closed, so
-    /// that the name is its own before anybody comes. Needs a running runtime.
+    /// Starts the lease of the node `name`, which gateways reach at `address`, in the Redis at `at`. Redis may be
+    /// unavailable. The entry is closed at first, so that the node holds its name before it receives sessions. Needs a
+    /// running runtime.
     ///
     /// # Errors
-    /// When the name cannot be one, or the address none of Redis: in words that name the flag.
+    /// When the name or the address of Redis is invalid. The text names the flag.
     pub fn start(
         at: impl Into<Location>,
         name: &str,
@@ -80,14 +82,15 @@ impl NodeLease {
         Ok(Self { node, renewal })
     }
 
-    /// Refuses a name that no node can have, in words that name the flag.
+    /// Refuses an invalid name. The text names the flag.
     pub fn check_name(name: &str) -> Result<(), String> {
         let refused =
             "the value of --node (GODZILLA_NODE) is refused: expected up to 63 letters, digits and dashes";
         if Nodes::is_name(name) { Ok(()) } else { Err(refused.to_owned()) }
     }
 
-    /// Why gateways cannot know the node, if so, in words that go behind "the table of nodes". For `/readyz`.
+    /// Why gateways cannot find the node, as text that follows "the table of nodes". `None` when they can. For
+    /// `/readyz`.
     pub fn not_ready_reason(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let node = self.node.clone();
         move || match &*node.state.borrow() {
@@ -99,29 +102,30 @@ impl NodeLease {
         }
     }
 
-    /// Waits until no other node of this name lives.
+    /// Waits until this node holds the lease.
     pub async fn acquired(&self) {
-        // An error would mean that the node is gone, which this holds.
+        // The sender exists as long as `self`, so an error is impossible.
         _ = self.node.state.subscribe().wait_for(|state| *state == LeaseState::Held).await;
     }
 
-    /// Resolves when another node has the name that was held: it may do nothing more under it.
+    /// Resolves when another node has taken the name. This node must then stop.
     pub fn lost(&self) -> impl Future<Output = ()> + use<> {
         let mut state = self.node.state.subscribe();
         async move {
-            // An error would mean that the node is gone, and with it who asks.
+            // An error means that the lease was dropped, and with it the caller.
             _ = state
                 .wait_for(|state| matches!(state, LeaseState::HeldByOther | LeaseState::Available))
                 .await;
         }
     }
 
-    /// Gateways may bring what is new.
+    /// Marks the node as open: gateways may send new sessions.
     pub async fn open(&self) {
         self.set_open(true).await;
     }
 
-    /// Gateways bring nothing new, and go on bringing what belongs to the sessions that are here: the first thing of a drain.
+    /// Marks the node as closed: gateways send no new sessions, and continue to send requests of its existing sessions.
+    /// The first step of a drain.
     pub async fn close(&self) {
         self.set_open(false).await;
     }
@@ -129,11 +133,12 @@ impl NodeLease {
     async fn set_open(&self, open: bool) {
         self.node.is_open.store(open, Ordering::Relaxed);
         if let Err(error) = self.node.write(false).await {
-            tracing::warn!(%error, open, "gateways are told so at the next renewal");
+            tracing::warn!(%error, open, "the state of this node is not written; the next renewal writes it");
         }
     }
 
-    /// Takes the node out of the table, when it has no sessions any more. If Redis is away its lease does that.
+    /// Removes the node from the table, after its sessions have ended. If Redis is unavailable the lease expires
+    /// instead.
     pub async fn release(self) {
         self.renewal.abort();
         let Registration { table, name, address, .. } = &*self.node;
@@ -141,7 +146,7 @@ impl NodeLease {
         script.key(table.key(TABLE_KEY)).arg(name).arg(address.to_string());
         let released = table.ask(async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
         if let Err(error) = released {
-            tracing::warn!(%error, "this node cannot be withdrawn, its lease has to end");
+            tracing::warn!(%error, "the lease of this node is not released; it expires");
         }
     }
 }
@@ -154,7 +159,7 @@ impl Drop for NodeLease {
 
 impl Registration {
     async fn renew(self: Arc<Self>) {
-        // Since when the name is free that was another node's.
+        // Since when the lease of the other node is expired.
         let (mut was_taken, mut free) = (false, None::<Instant>);
         loop {
             let claims = !was_taken || free.is_some_and(|since| since.elapsed() > self.claim_delay());
@@ -172,14 +177,11 @@ impl Registration {
             if state != before {
                 let node = &self.name;
                 match written {
-                    Ok(LeaseState::Held) => tracing::info!(node, "announced to the gateways"),
-                    Ok(_) => tracing::warn!(
-                        node,
-                        "another chat node of this name lives, or just did; --node names this one"
-                    ),
+                    Ok(LeaseState::Held) => tracing::info!(node, "the lease of this node is acquired"),
+                    Ok(_) => tracing::warn!(node, "another chat node holds this name; --node names this one"),
                     Err(error) => {
                         let why = error.not_ready_reason();
-                        tracing::warn!(%error, "this node cannot announce itself: Redis {why}");
+                        tracing::warn!(%error, "the lease of this node is not renewed: Redis {why}");
                     }
                 }
             }
@@ -188,7 +190,7 @@ impl Registration {
         }
     }
 
-    /// For so long a name is left to who had it, and only has to say so again.
+    /// How long an expired lease stays reserved for its holder, which only has to renew it.
     fn claim_delay(&self) -> Duration {
         self.ttl / 3 + NodeLease::RETRY
     }

@@ -1,4 +1,5 @@
-//! A gateway's part: it asks again and again which nodes live. While Redis does not answer, those that lived last are believed in.
+//! The view of a gateway: reads the table of nodes periodically. While Redis does not answer, the last live nodes count
+//! as live.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use remote::{Location, Redis, SCRIPTS, SILENT, Unanswered};
 use super::{CLOSED, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
 use crate::supervision;
 
-/// Keeps a table of the nodes up to date as long as it lives.
+/// Keeps a copy of the table of nodes up to date until it is dropped.
 pub struct Watcher {
     nodes: watch::Receiver<Nodes>,
     refresh: Arc<Notify>,
@@ -27,24 +28,25 @@ pub struct Watcher {
     task: JoinHandle<()>,
 }
 
-/// The commands by which the table is read.
+/// The commands that read the table.
 const NEEDED: [&str; 4] = [SCRIPTS[0], SCRIPTS[1], "TIME", "HGETALL"];
 
-/// Between two questions.
+/// Interval of the reads.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two questions when somebody cannot wait: whoever names a node that is not known may be right, or may not.
+/// Interval of the reads on demand, when a request names a node that is not in the copy. Such a name can be valid or
+/// invalid.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// For so long a node is believed in that is gone without having closed: Redis was away and its lease ended meanwhile, or Redis has
-/// forgotten, and the node needs a moment to announce itself again.
+/// How long an open node that is missing counts as live. Redis was unavailable and the lease expired meanwhile, or
+/// Redis lost its data, and the node needs time to renew.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Watcher {
-    /// Watches the table in the Redis at `at`, which need not be there yet. Needs a running runtime.
+    /// Watches the table in the Redis at `at`, which may be unavailable. Needs a running runtime.
     ///
     /// # Errors
-    /// When the address is none of Redis: in words that name the flag.
+    /// When the address of Redis is invalid. The text names the flag.
     pub fn start(at: impl Into<Location>) -> Result<Self, String> {
         let table = table(at)?;
         let (sender, nodes) = watch::channel(Nodes::default());
@@ -58,20 +60,20 @@ impl Watcher {
         Ok(Self { nodes, refresh, table, not_ready_reason, task })
     }
 
-    /// The table, now and later.
+    /// The current table, and its changes.
     pub fn nodes(&self) -> watch::Receiver<Nodes> {
         self.nodes.clone()
     }
 
-    /// Notified, it makes the next question come soon.
+    /// Notify it to request an early read.
     pub fn refresh(&self) -> Arc<Notify> {
         self.refresh.clone()
     }
 
-    /// Why Redis did not answer the last question, if so, in words that follow its name.
+    /// Why Redis did not answer the last read, as text that follows its name. `None` when it answered.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let not_ready_reason = lock(&self.not_ready_reason).clone()?;
-        // A script that fails does not name the command.
+        // The error of a script does not name the refused command.
         Some(self.table.refusal(&NEEDED).await.unwrap_or(not_ready_reason))
     }
 }
@@ -101,7 +103,7 @@ async fn watch(
                     if !refused.is_empty() {
                         tracing::warn!(
                             refused,
-                            "writes are refused by Redis, so all chat nodes of its table count as live"
+                            "Redis refuses writes: all chat nodes of its table count as live"
                         );
                     }
                     refusal = refused;
@@ -119,7 +121,7 @@ async fn watch(
             Err(error) => {
                 if lock(&not_ready_reason).replace(error.description()).is_none() {
                     let why = error.not_ready_reason();
-                    tracing::warn!(%error, "the last known chat nodes count as live: Redis {why}");
+                    tracing::warn!(%error, "the last live chat nodes count as live: Redis {why}");
                 }
             }
         }
@@ -128,7 +130,7 @@ async fn watch(
     }
 }
 
-/// The nodes that live, and the error of Redis if it refuses writes: then leases say nothing.
+/// The live nodes, and the error of Redis if it refuses writes, in which case leases are not renewed.
 async fn live(table: &Redis) -> Result<(Nodes, String), Unanswered> {
     let mut script = scripts::LIVE.prepare_invoke();
     script.key(table.key(TABLE_KEY)).key(table.key(WRITE_PROBE_KEY));
@@ -141,7 +143,8 @@ async fn live(table: &Redis) -> Result<(Nodes, String), Unanswered> {
     Ok((nodes, refused))
 }
 
-/// Those that live, and of those that were known the ones that may only be forgotten: `missing` says since when.
+/// The live nodes, and missing nodes within their grace period. `missing_since` keeps when each of them was first
+/// missing.
 fn with_grace(current: &Nodes, live: Nodes, missing_since: &mut HashMap<String, Instant>) -> Nodes {
     missing_since.retain(|name, _| live.get(name).is_none());
     let forgotten = current.iter().filter(|(name, node)| {

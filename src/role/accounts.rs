@@ -1,4 +1,4 @@
-//! `godzilla accounts`: register, login, logout and me as a process of its own, on MongoDB and Redis, behind the gateway.
+//! `godzilla accounts`: register, login, logout and me in a separate process, on MongoDB and Redis, behind the gateway.
 
 use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
@@ -28,23 +28,23 @@ use crate::{
     telemetry,
 };
 
-/// How long a request head may take.
+/// Deadline of a request head.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long requests may go on when the process ends, in seconds: a password takes some.
+/// How long requests in progress may continue during the drain, in seconds. Password hashing takes some.
 const HTTP_DRAIN: u64 = 10;
 
-/// Connections to the Redis that counts failed logins.
+/// Maximum number of connections to the Redis that counts failed logins.
 const CONNECTIONS: usize = 8;
 
-/// Between two questions for the settings of Redis.
+/// Interval of the checks of Redis's settings.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Between two questions to a Redis that does not answer.
+/// Interval of the checks while Redis does not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs until a signal asks to stop, and then until open requests are answered. MongoDB and Redis need not be there: `/readyz`
-/// says which of them is waited for.
+/// Runs until a signal requests the end, then until requests in progress have their responses. MongoDB and Redis may be
+/// unavailable: `/readyz` names the missing store.
 pub fn run(config: config::Accounts) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -112,7 +112,7 @@ fn http_server(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Se
     server.map_err(|error| Error::part("http", error))
 }
 
-/// Warns when Redis could lose sessions. Settings can change while it runs, so it is asked again and again.
+/// Warns when the settings of Redis can lose sessions. The check is repeated, because settings can change at run time.
 async fn warn_about_data_loss(sessions: Arc<RedisSessions>) {
     let (mut is_durable, mut evicts) = (true, false);
     loop {
@@ -120,12 +120,12 @@ async fn warn_about_data_loss(sessions: Arc<RedisSessions>) {
             (Ok(durable), Ok(evicting)) => {
                 if is_durable && !durable {
                     tracing::warn!(
-                        "without appendonly yes and appendfsync always a crash of Redis can log people out"
+                        "without appendonly yes and appendfsync always a crash of Redis can log users out"
                     );
                 }
                 if evicting && !evicts {
                     tracing::warn!(
-                        "people can be logged out when Redis has used up its memory: set maxmemory-policy noeviction"
+                        "users can be logged out when the memory of Redis is full: set maxmemory-policy noeviction"
                     );
                 }
                 (is_durable, evicts) = (durable, evicting);

@@ -1,5 +1,5 @@
-//! `godzilla chat`: one of any number of nodes that people's sockets are on, on MongoDB and Redis, behind gateways. It waits for
-//! its stores before it does anything, because without them there is nothing it could do, and tells gateways of itself last.
+//! `godzilla chat`: one of any number of chat nodes with clients' sockets, on MongoDB and Redis, behind gateways. It
+//! waits for its stores before it starts other parts, which need them, and opens itself to gateways last.
 
 mod probes;
 
@@ -43,28 +43,28 @@ use crate::{
     user_lookup::StoreUserLookup,
 };
 
-/// How long a request head may take.
+/// Deadline of a request head.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// Between two attempts to reach the stores, at first and at most; it doubles.
+/// Initial and maximum delay between two attempts to open the stores. It doubles.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// How long requests may go on when the process ends, in seconds.
+/// How long requests in progress may continue during the drain, in seconds.
 const HTTP_DRAIN: u64 = 3;
 
-/// How long gateways may take to notice that the node wants nothing new: they ask each second.
+/// How long gateways may take to detect that the node is closed. They read the table every second.
 const GATEWAY_REFRESH: Duration = Duration::from_millis(1_300);
 
-/// How long whoever polls may take to fetch the last packet, the close.
+/// How long a polling client may take to fetch its last packet, the close.
 const FINAL_POLL: Duration = Duration::from_millis(500);
 
-/// When the node ends its sockets are closed in this many steps: other nodes take them, a few at a time.
+/// Number of steps in which the drain closes all sockets. Other nodes accept the reconnecting clients step by step.
 const CLOSING_STEPS: u32 = 50;
 
-/// Between two of those steps.
+/// Pause between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
-/// The stores, which need not be there yet.
+/// The stores, which may be unavailable.
 struct Stores {
     chat: MongoStore,
     users: Arc<MongoUsers>,
@@ -72,28 +72,29 @@ struct Stores {
     redis: Redis,
 }
 
-/// Why gateways cannot know this node, if so, once it has a name.
+/// Why gateways cannot find this node. Set when the lease has started.
 type NodeStatus = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
 
-/// What has to be ended, in the order of its fields.
+/// The parts to end, in the order of the fields.
 struct Running {
-    /// Told first: no more work, please.
+    /// Not ready first.
     readiness: Arc<Readiness>,
-    /// Gateways send nobody new.
+    /// Gateways then send no new sessions.
     lease: NodeLease,
-    /// Nobody new is let in.
+    /// New sessions are refused.
     new_session_gate: NewSessionGate,
-    /// The node's HTTP.
+    /// The HTTP server of the node.
     http: ServerHandle,
-    /// Takes what the sockets send until each of them is closed.
+    /// Handles the clients' commands until each socket is closed.
     chat: Chat,
-    /// The way to all sockets.
+    /// Reaches all sockets.
     io: Io,
     /// Answers until the end.
     admin: ServerHandle,
 }
 
-/// Runs until a signal asks to stop, and then until everything accepted has its answer and the sockets have been sent away.
+/// Runs until a signal requests the end, then until every accepted command has its acknowledgement and all sockets are
+/// closed.
 pub fn run(config: config::Chat) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -154,23 +155,23 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
             Ok(())
         }
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
-        () = lost => Err(Error::part("chat", "another node has taken its name while this one was silent")),
+        () = lost => Err(Error::part("chat", "another node has acquired the name because the lease of this node expired")),
     };
     stop.drain(running.drain()).await;
     tracing::info!("stopped");
     outcome
 }
 
-/// Where Redis is, and whose keys are used there.
+/// Address of Redis, and the prefix of the keys.
 fn location(config: &config::Chat) -> Result<Location, Error> {
     let url = config.redis.url().map_err(Error::Config)?;
     Ok(Location::new(url.reveal(), &config.deployment.deployment))
 }
 
-/// The Socket.IO server of this node, and who may come to it.
+/// The Socket.IO server of this node, and the gate for new sessions.
 fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Clients>, NewSessionGate) {
     let mut config = config.to_config();
-    // Gateways read the node's name there.
+    // Gateways read the name of the node from the session id.
     config.sid_suffix = format!(".{node}");
     let new_session_gate = NewSessionGate::at(&config.path);
     (Server::new(io.clone(), Clients::new(chat.clone()), config), new_session_gate)
@@ -212,8 +213,8 @@ impl Stores {
         })
     }
 
-    /// Waits until the node has its name and its stores: nothing is done under a name that is another node's. None when it is asked to
-    /// stop before.
+    /// Waits until the node holds its lease and its stores are available. No work is done under a name that another
+    /// node holds. `None` when a signal requests the end before.
     async fn prepared(&self, lease: &NodeLease, node: &str, stop: &mut Stop) -> Result<Option<Order>, Error> {
         let wait = async {
             lease.acquired().await;
@@ -222,13 +223,13 @@ impl Stores {
         tokio::select! {
             order = wait => Ok(Some(order)),
             signal = stop.requested() => {
-                tracing::info!(signal = signal?, "stopped before it had its name and its stores");
+                tracing::info!(signal = signal?, "stopped while waiting for the lease or the stores");
                 Ok(None)
             }
         }
     }
 
-    /// Waits until the stores are there, and opens the log.
+    /// Waits until the stores are available, and opens the event stream.
     async fn wait(&self, node: &str) -> Order {
         let (mut pause, mut was_logged) = (RETRY_DELAYS.0, false);
         loop {
@@ -251,8 +252,8 @@ impl Stores {
 }
 
 impl Running {
-    /// No new sockets, then goodbye to those that are open, each with the answers to all that it has sent, then the requests under
-    /// way, then what was accepted and waits for nobody's answer.
+    /// Refuses new sockets. Closes the open ones, each after the acknowledgements of its commands. Then completes the
+    /// requests in progress, and accepted work that no client waits for.
     async fn drain(self) {
         self.readiness.drain();
         self.new_session_gate.refuse();

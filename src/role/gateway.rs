@@ -1,4 +1,5 @@
-//! `godzilla gateway`: the door as a process of its own, in front of accounts and of any number of chat nodes, which it finds in Redis.
+//! `godzilla gateway`: the gateway in a separate process, in front of accounts and of any number of chat nodes, which
+//! it finds in Redis.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -26,23 +27,23 @@ use crate::{
     telemetry,
 };
 
-/// What has to be ended, in the order of its fields.
+/// The parts to end, in the order of the fields.
 struct Running {
-    /// Told first: no more work, please.
+    /// Not ready first.
     readiness: Arc<Readiness>,
-    /// Takes no more connections,
+    /// Accepts no new connections.
     http: ServerHandle,
-    /// and what came by those that are there has its time.
+    /// Drains requests in progress and proxied sockets.
     proxy: Proxy,
     /// Answers until the end.
     admin: ServerHandle,
 }
 
-/// How long the HTTP server may take to end what is left when everything has had its time, in seconds.
+/// How long the HTTP server may take to end the remaining connections after the proxy has drained, in seconds.
 const HTTP_DRAIN: u64 = 2;
 
-/// Runs until a signal asks to stop, and then until open requests are answered and sockets have been sent away. Nobody behind the
-/// gateway need be there: `/readyz` says who is waited for.
+/// Runs until a signal requests the end, then until requests in progress have their responses and all sockets are
+/// closed. The services behind the gateway may be unavailable: `/readyz` names the missing ones.
 pub fn run(config: config::Gateway) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -92,7 +93,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     Ok(())
 }
 
-/// The front door: the gateway around the way to everything that answers HTTP.
+/// The HTTP server: the gateway's middleware around the proxy.
 fn http_server(
     listener: TcpListener,
     config: &::gateway::Config,
@@ -105,7 +106,7 @@ fn http_server(
         keep_alive: Duration::from_secs(config.keep_alive.into()),
         half_closed: true,
         drain: HTTP_DRAIN,
-        // The way to the node behind it.
+        // One for the client and one for the connection to the node.
         descriptors: 2,
         on_connect: |io, extensions| {
             socketio::on_connect(io, extensions);
@@ -125,8 +126,8 @@ fn http_server(
     server.map_err(|error| Error::part("http", error))
 }
 
-/// Ready is who knows who people are and where to send them. Accounts is not asked: without it everybody who is logged in chats
-/// on, and no other gateway would do better.
+/// Ready while sessions can be verified and a chat node is available. The accounts service is not probed: without it,
+/// users who are logged in can still chat, and other gateways would not do better.
 fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
     let redis = move || {
         let (sessions, watcher) = (sessions.clone(), watcher.clone());
@@ -142,7 +143,7 @@ fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> 
     vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }
 
-/// Services that refuse what this gateway signs, while others accept it.
+/// Services that refuse the signature of this gateway, while others accept it.
 fn add_degrading(readiness: &Readiness, proxy: Proxy) {
     let other = proxy.clone();
     let chat = move || {
@@ -158,7 +159,7 @@ fn add_degrading(readiness: &Readiness, proxy: Proxy) {
 }
 
 impl Running {
-    /// No new work, the answers to the old, then goodbye to the sockets.
+    /// Stops new connections, completes requests in progress, then closes the sockets.
     async fn drain(self) {
         self.readiness.drain();
         self.http.pause().await;

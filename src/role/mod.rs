@@ -1,4 +1,4 @@
-//! What the program can be while it runs: one file per role, each with one `run`.
+//! The roles of the program: one file per role, each with one `run`.
 
 pub mod accounts;
 pub mod chat;
@@ -20,7 +20,7 @@ use crate::{
     supervision,
 };
 
-/// Whether the parts of the chat answer.
+/// Probes whether the parts of the chat answer.
 fn chat_probe(chat: &Chat) -> Probe {
     let chat = chat.clone();
     Box::new(move || {
@@ -29,7 +29,7 @@ fn chat_probe(chat: &Chat) -> Probe {
     })
 }
 
-/// Whether the threads that check and hash passwords take their work.
+/// Probes whether the threads that verify and hash passwords take jobs.
 fn password_probe(accounts: &Accounts) -> Probe {
     let accounts = accounts.clone();
     Box::new(move || {
@@ -38,10 +38,10 @@ fn password_probe(accounts: &Accounts) -> Probe {
     })
 }
 
-/// How often.
+/// Interval of the upkeep.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What has to be done now and then as long as the process lives: metrics, and what the role has besides.
+/// Runs periodic work while the process lives: the upkeep of the metrics, and that of the role.
 async fn upkeep(metrics: PrometheusHandle, also: impl Fn()) {
     let also = &also;
     supervision::restart("upkeep", || async {

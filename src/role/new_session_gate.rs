@@ -1,5 +1,5 @@
-//! A chat node that ends opens no session any more, and goes on answering for those it has. The counterpart of the gateway's choice
-//! of a node: it asks another one where it is refused here.
+//! Refuses new Engine.IO sessions on a chat node that drains. Existing sessions continue. A gateway whose request is
+//! refused here tries another node.
 
 use std::sync::{
     Arc,
@@ -15,26 +15,26 @@ use actix_web::{
 };
 use proto::Refusal;
 
-/// Whether newcomers are refused.
+/// Whether new sessions are refused.
 #[derive(Debug, Clone)]
 pub struct NewSessionGate {
-    /// Where sessions are opened.
+    /// The path at which sessions are opened.
     path: Arc<str>,
     refused: Arc<AtomicBool>,
 }
 
 impl NewSessionGate {
-    /// Those that come to this path are let in.
+    /// An open gate for sessions at this path.
     pub fn at(path: &str) -> Self {
         Self { path: path.into(), refused: Arc::default() }
     }
 
-    /// From now on.
+    /// Refuses all new sessions from now on.
     pub fn refuse(&self) {
         self.refused.store(true, Ordering::Release);
     }
 
-    /// Refuses a request that would open an Engine.IO session with 421 (RFC 9110 §15.5.20): it is meant for another node.
+    /// Refuses a request that would open an Engine.IO session with 421 (RFC 9110 §15.5.20): another node must serve it.
     pub async fn check<B: MessageBody>(
         self,
         request: ServiceRequest,
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn who_would_open_a_session_is_refused_and_nobody_else() {
+    async fn only_requests_that_open_a_session_are_refused() {
         let new_session_gate = NewSessionGate::at("/socket.io/");
         let middleware = new_session_gate.clone();
         let app = App::new()

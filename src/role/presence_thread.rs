@@ -1,5 +1,5 @@
-//! The running presence service: on a thread of its own, spoken to over gRPC only. Started and ended by the roles `serve` and
-//! `presence`.
+//! Runs the presence service on a separate thread. Other parts call it over gRPC only. Started and ended by the roles
+//! `serve` and `presence`.
 
 use std::net::TcpListener;
 
@@ -21,7 +21,7 @@ pub struct PresenceThread {
 }
 
 impl PresenceThread {
-    /// Starts it on a socket that listens already.
+    /// Starts the service on a listening socket.
     pub fn start(listener: TcpListener, config: Config) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async {
@@ -33,7 +33,7 @@ impl PresenceThread {
         Self { stop, roster, ended: spawn(watch(end)) }
     }
 
-    /// Whether the roster answers. For `/readyz`.
+    /// Probes whether the roster answers. For `/readyz`.
     pub fn probe(&self) -> Probe {
         let roster = self.roster.clone();
         Box::new(move || {
@@ -42,18 +42,18 @@ impl PresenceThread {
         })
     }
 
-    /// Asks it to end and waits until it has.
+    /// Ends the service and waits for its end.
     pub async fn drain(self) {
         _ = self.stop.send(());
         _ = self.ended.await;
     }
 }
 
-/// Says how the service ended.
+/// Logs how the service ended.
 async fn watch(end: oneshot::Receiver<Result<(), Error>>) {
     match end.await {
         Ok(Ok(())) => tracing::debug!("presence ended"),
         Ok(Err(error)) => tracing::error!(%error, "presence failed"),
-        Err(_) => tracing::error!("the thread of presence died"),
+        Err(_) => tracing::error!("the presence thread ended unexpectedly"),
     }
 }

@@ -1,4 +1,4 @@
-//! What a chat node's readiness asks its stores and parts.
+//! The readiness probes of a chat node.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{NodeStatus, Stores};
 use crate::admin::{Probe, Readiness, not_ready_unless};
 
 impl Stores {
-    /// Without these no socket can be opened and nothing can be said.
+    /// Probes of the stores and the lease, without which the node accepts no sockets and no messages.
     pub(super) fn probes(&self, node_status: NodeStatus) -> Vec<(&'static str, Probe)> {
         let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
         let log = self.redis.clone();
@@ -35,7 +35,8 @@ impl Stores {
         vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }
 
-    /// Without the log everything is delivered from MongoDB: later, and without a place from which clients recover.
+    /// Probes of the event stream. Without it, events are delivered from MongoDB, later, and clients get no offsets for
+    /// recovery.
     pub(super) fn add_degrading(&self, readiness: &Arc<Readiness>, chat: &Chat) {
         let log = self.redis.clone();
         let redis = move || {

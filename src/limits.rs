@@ -149,7 +149,7 @@ fn thread_limits() -> String {
     );
     match text.is_empty() {
         true => "the whole system has no more (kernel.threads-max, kernel.pid_max)".to_owned(),
-        false => format!("{text}raise the one that is reached"),
+        false => format!("{text}raise the limit that is reached"),
     }
 }
 

@@ -26,7 +26,7 @@ static PASSED: LazyLock<Mutex<Vec<TcpListener>>> = LazyLock::new(|| {
 /// systemd opened on the same address is used instead of a new one.
 ///
 /// # Errors
-/// When the process cannot listen on the address, and when systemd passed sockets but none for an address of a flag.
+/// When the process cannot listen on the address, and when systemd passed sockets and no flag has the address of one.
 pub fn listen(flag: &'static str, address: &mut SocketAddr) -> Result<TcpListener, Error> {
     let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(listener) = matching(&mut passed, *address) {

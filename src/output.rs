@@ -48,7 +48,7 @@ fn begin(text: String) -> io::Result<mpsc::Receiver<io::Result<()>>> {
     Ok(result)
 }
 
-/// Writes `bytes`, and waits while a non-blocking `out` accepts none. The error contains the number of bytes written
+/// Writes `bytes`, and waits while a non-blocking `out` accepts no bytes. The error contains the number of bytes written
 /// before it.
 pub fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;

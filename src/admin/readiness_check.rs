@@ -50,7 +50,7 @@ impl ReadinessCheck {
         Self { probe: Arc::new(probe), state: Arc::default(), deadline: DEADLINE }
     }
 
-    /// The problem of the part. `None` when there is none. Returns within [`DEADLINE`].
+    /// The problem of the part. `None` when it works. Returns within [`DEADLINE`].
     pub(super) async fn ask(&self) -> Option<String> {
         let Running { started, answer, .. } = self.run();
         let is_late = started.elapsed() >= self.deadline;
@@ -63,7 +63,7 @@ impl ReadinessCheck {
         state.late.clone().or(answer)
     }
 
-    /// The running check. Starts one if there is none. An abandoned check is cancelled, so at most one runs.
+    /// The running check. Starts one if no check runs. An abandoned check is cancelled, so at most one runs.
     fn run(&self) -> Running {
         let mut state = self.state();
         if let Some(running) = &state.running {

@@ -49,8 +49,8 @@ fn every_flag_of_a_role_has_a_variable_of_its_own_name_and_a_heading() {
         let long = arg.get_long().unwrap();
         let variable = format!("{PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
         assert_eq!(arg.get_env().and_then(OsStr::to_str), Some(variable.as_str()), "--{long}");
-        assert!(arg.get_help_heading().is_some(), "--{long} stands under no heading");
-        assert!(arg.get_help().is_some(), "--{long} says nothing");
+        assert!(arg.get_help_heading().is_some(), "--{long} has no heading");
+        assert!(arg.get_help().is_some(), "--{long} has no help text");
     }
 }
 

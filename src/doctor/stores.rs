@@ -104,7 +104,7 @@ pub async fn examine_mongo(config: &shared::Mongo) -> Vec<Finding> {
             return vec![Finding::error("MongoDB", text)];
         }
     }
-    // `find` needs the same rights as the role; `hello` needs none.
+    // `find` needs the same rights as the role; `hello` needs no right.
     let users = database.collection::<mongodb::bson::Document>("users");
     if let Err(error) = answered(users.find_one(doc! { "_id": "" })).await {
         let text = format!(

@@ -99,7 +99,7 @@ impl Connections {
     }
 
     /// Registers a new connection of `peer`. `open` is the number of its requests without a complete response. `None`
-    /// when the address has its share and none of its connections is idle.
+    /// when the address has its share and no connection of it is idle.
     pub fn admit(&self, peer: Option<SocketAddr>, open: Arc<AtomicUsize>) -> Option<ConnectionGuard> {
         let shared = &self.0;
         let peer = peer.map(|peer| peer.ip().to_canonical());

@@ -43,7 +43,7 @@ pub struct PipelineLimit<S> {
     line: LineState,
     /// Whether the last read passed a head on and more bytes are buffered. The next read is then deferred once.
     is_head_delivered: bool,
-    /// Whether the connection carries another protocol than HTTP. The 101 response is not visible here when it is
+    /// Whether the connection uses another protocol than HTTP. The 101 response is not visible here when it is
     /// written after other bytes, so the gateway's middleware reports it, too.
     is_upgraded: bool,
     incomplete: IncompleteRequest,
@@ -67,7 +67,7 @@ struct HeadTimer {
 /// Minimum length of a head (`GET / HTTP/1.1`). An empty line within fewer bytes does not end a read.
 const MIN_HEAD: usize = 14;
 
-/// Beginning of the response after which the connection carries another protocol.
+/// Beginning of the response after which the connection uses another protocol.
 const UPGRADED: &[u8] = b"HTTP/1.1 101";
 
 /// Beginning of the interim response after which the body of the same request follows.

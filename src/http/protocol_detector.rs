@@ -109,16 +109,16 @@ impl ForeignProtocol {
     fn explanation(self) -> (&'static str, &'static str) {
         match self {
             Self::Proxy => (
-                "this port speaks HTTP/1.1 and not the PROXY protocol",
+                "this port accepts HTTP/1.1 and not the PROXY protocol",
                 "disable the PROXY protocol at the load balancer, let it send X-Forwarded-For, and name its address with --trusted-proxy",
             ),
             Self::Tls => (
-                "this port speaks HTTP/1.1 without TLS",
+                "this port accepts HTTP/1.1 without TLS",
                 "use http://, or put a proxy that terminates TLS in front",
             ),
-            Self::Http2 => ("this server speaks HTTP/1.1, not HTTP/2", "let the proxy connect by HTTP/1.1"),
+            Self::Http2 => ("this server accepts HTTP/1.1, not HTTP/2", "let the proxy connect by HTTP/1.1"),
             Self::Other => (
-                "this port speaks HTTP/1.1, and what was sent is not HTTP",
+                "this port accepts HTTP/1.1, and the received bytes are not HTTP",
                 "check the address and port in the client, which are those of another service",
             ),
         }
@@ -141,7 +141,7 @@ impl ForeignProtocol {
         };
         if is_due {
             let peer = request.peer_addr().map(tracing::field::display);
-            tracing::warn!(peer, cause, remedy, "a client does not speak HTTP/1.1");
+            tracing::warn!(peer, cause, remedy, "a client does not use HTTP/1.1");
         }
         let status = match self {
             Self::Http2 => StatusCode::HTTP_VERSION_NOT_SUPPORTED,

@@ -109,8 +109,8 @@ async fn the_holder_of_a_name_takes_precedence_over_a_waiting_node() {
     };
     timeout(TIMEOUT, waits).await.expect("the second node reaches Redis");
     let table = super::table(&redis.url()).unwrap();
-    let forgotten = table.ask(async |mut redis| redis.hdel::<_, _, u32>(TABLE_KEY, "chat").await).await;
-    assert_eq!(forgotten.unwrap(), 1);
+    let deleted = table.ask(async |mut redis| redis.hdel::<_, _, u32>(TABLE_KEY, "chat").await).await;
+    assert_eq!(deleted.unwrap(), 1);
     let stays = timeout(Duration::from_secs(5), second.acquired()).await;
     assert!(stays.is_err() && first.not_ready_reason()().is_none(), "the name changed hands");
     let lost = first.lost();
@@ -129,11 +129,11 @@ async fn a_node_whose_entry_is_lost_counts_as_live_until_it_renews() {
     becomes(&watch, &[("chat-1", 1, OPEN)]).await;
     let (mut nodes, table) = (watch.nodes(), super::table(&redis.url()).unwrap());
     nodes.mark_unchanged();
-    let forget =
+    let delete_entry =
         async || table.ask(async |mut redis| redis.hdel::<_, _, u32>(TABLE_KEY, "chat-1").await).await;
-    assert_eq!(forget().await.unwrap(), 1);
+    assert_eq!(delete_entry().await.unwrap(), 1);
     let until = Instant::now() + TIMEOUT;
-    while forget().await.unwrap() == 0 {
+    while delete_entry().await.unwrap() == 0 {
         assert!(Instant::now() < until, "the entry is never renewed");
         sleep(Duration::from_millis(50)).await;
     }

@@ -77,8 +77,8 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     add_degrading(&readiness, proxy.clone());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
-    let door = gateway.clone();
-    spawn(upkeep(metrics, move || door.forget_idle_clients()));
+    let for_upkeep = gateway.clone();
+    spawn(upkeep(metrics, move || for_upkeep.forget_idle_clients()));
     let http = http_server(listener, &config.gateway, gateway, proxy.clone())?;
     let running = Running { readiness, http: http.handle(), proxy, admin };
     let mut http = spawn(http);

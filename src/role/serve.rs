@@ -129,8 +129,8 @@ async fn start(
     readiness.add("password pool", password_probe(&accounts));
     let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
-    let door = gateway.clone();
-    spawn(upkeep(metrics, move || door.forget_idle_clients()));
+    let for_upkeep = gateway.clone();
+    spawn(upkeep(metrics, move || for_upkeep.forget_idle_clients()));
     let server = http_server(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
     Ok((Running { readiness, http: server.handle(), chat, io, presence, admin }, server))
 }

@@ -61,7 +61,7 @@ fn refusal(why: SignatureError, peer: Option<SocketAddr>) -> HttpResponse {
         ),
         _ => tracing::warn!(
             peer,
-            "a request carries no signature of a gateway: only gateways may reach this address, and they need the release of this service"
+            "a request has no signature of a gateway: only gateways may reach this address, and they need the release of this service"
         ),
     }
     HttpResponse::Unauthorized().force_close().json(Refusal::new(401, "Authentication required"))

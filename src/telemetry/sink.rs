@@ -150,7 +150,7 @@ impl Sink {
         }
     }
 
-    /// Removes the first line. Waits while there is none.
+    /// Removes the first line. Waits while the queue is empty.
     fn next(&self) -> Box<[u8]> {
         let mut queue = self.lock();
         loop {

@@ -147,7 +147,7 @@ impl Threads {
         }
         let age = |beat: &Arc<Beat>| (since(beat.last.load(Relaxed), now), beat.name.clone());
         for (age, name) in beats.iter().map(age) {
-            metrics::gauge!("godzilla_thread_silence_seconds", "thread" => name).set(age.as_secs_f64());
+            metrics::gauge!("godzilla_thread_heartbeat_age_seconds", "thread" => name).set(age.as_secs_f64());
         }
         let stalled = beats.iter().map(age).filter(|(age, _)| *age >= STALL_THRESHOLD);
         let stalled: Vec<_> =

@@ -27,7 +27,7 @@ const SHARE: usize = 2;
 /// Idle connections are closed while fewer than `1 / SPARE` of all connections are free.
 const SPARE: usize = 8;
 
-/// `1 / BATCH` of the connections of one address is closed at once, because each selection examines all connections.
+/// `1 / BATCH` of the share of one address is closed at once, because each selection examines all connections.
 const BATCH: usize = 16;
 
 /// After a selection without an idle connection, the next one is skipped for this time.

@@ -59,7 +59,9 @@ pub fn rewrite(head: &mut [u8]) {
 fn is_unbounded(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
     let has_length = |name: &[u8]| {
-        [&b"content-length"[..], b"transfer-encoding"].iter().any(|expected| name.eq_ignore_ascii_case(expected))
+        [&b"content-length"[..], b"transfer-encoding"]
+            .iter()
+            .any(|expected| name.eq_ignore_ascii_case(expected))
     };
     head.starts_with(UNBOUNDED)
         && line.ends_with(b" HTTP/1.0")

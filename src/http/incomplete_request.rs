@@ -52,7 +52,7 @@ impl IncompleteRequest {
     /// Adds received bytes.
     ///
     /// # Errors
-    /// When a limit is exceeded and this connection has more than [`OWN`] bytes.
+    /// When a limit is exceeded and some of the added bytes are beyond [`OWN`].
     pub fn grow(&mut self, bytes: usize) -> io::Result<()> {
         let before = self.over();
         self.bytes += bytes;
@@ -61,7 +61,7 @@ impl IncompleteRequest {
         let address_total = self.address_total.as_ref();
         let address_total = address_total.map_or(0, |own| own.fetch_add(more, Ordering::Relaxed) + more);
         if more > 0 && (received > SHARED || address_total > PER_ADDRESS) {
-            return Err(io::Error::other("unfinished requests take too much"));
+            return Err(io::Error::other("incomplete requests exceed their limit"));
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ pub struct PipelineLimit<S> {
     /// The position of the last byte that was passed on.
     line: LineState,
     /// Whether the last read passed a head on and more bytes are buffered. The next read is then deferred once.
-    is_head_delivered: bool,
+    defers_next_read: bool,
     /// Whether the connection uses another protocol than HTTP. The 101 response is not visible here when it is
     /// written after other bytes, so the gateway's middleware reports it, too.
     is_upgraded: bool,
@@ -60,7 +60,7 @@ struct HeadTimer {
     limit: Duration,
     /// Whether a response has begun and no head has ended since.
     is_next: bool,
-    /// Runs while a head is incomplete.
+    /// Runs while such a head is incomplete.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -97,7 +97,7 @@ impl<S> PipelineLimit<S> {
             io,
             buffered: BytesMut::new(),
             line: LineState::Text,
-            is_head_delivered: false,
+            defers_next_read: false,
             is_upgraded: false,
             incomplete: IncompleteRequest::new(shared),
             head_timer: HeadTimer { limit, is_next: false, timer: None },
@@ -181,7 +181,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if std::mem::take(&mut this.is_head_delivered) {
+        if std::mem::take(&mut this.defers_next_read) {
             // The reader handles the head that it has received, then reads again.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -216,7 +216,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
                 this.buffered = BytesMut::new();
             }
         }
-        this.is_head_delivered = !this.buffered.is_empty() && this.line == LineState::Empty;
+        this.defers_next_read = !this.buffered.is_empty() && this.line == LineState::Empty;
         this.head_timer.read(this.line == LineState::Empty);
         if this.line == LineState::Empty {
             this.guard.iter().for_each(ConnectionGuard::touch);

@@ -47,7 +47,7 @@ enum LeaseState {
     Unknown(String),
     /// Another live node holds the name.
     HeldByOther,
-    /// The lease of another node on the name has expired. That node may still renew it.
+    /// No live node holds the name, and this node has not claimed it. The previous holder may still renew its lease.
     Available,
     /// This node holds the lease.
     Held,
@@ -78,7 +78,7 @@ impl NodeLease {
             (AtomicBool::new(false), watch::Sender::new(LeaseState::Unknown(SILENT.to_owned())));
         let node = Arc::new(Registration { table, name, address, ttl, is_open, state });
         let renewed = node.clone();
-        let renewal = tokio::spawn(supervision::restart("announcement", move || renewed.clone().renew()));
+        let renewal = tokio::spawn(supervision::restart("node lease", move || renewed.clone().renew()));
         Ok(Self { node, renewal })
     }
 
@@ -159,7 +159,7 @@ impl Drop for NodeLease {
 
 impl Registration {
     async fn renew(self: Arc<Self>) {
-        // Since when the lease of the other node is expired.
+        // Whether another node held the name, and since when the name is free.
         let (mut was_taken, mut free) = (false, None::<Instant>);
         loop {
             let claims = !was_taken || free.is_some_and(|since| since.elapsed() > self.claim_delay());
@@ -178,7 +178,10 @@ impl Registration {
                 let node = &self.name;
                 match written {
                     Ok(LeaseState::Held) => tracing::info!(node, "the lease of this node is acquired"),
-                    Ok(_) => tracing::warn!(node, "another chat node holds this name; --node names this one"),
+                    Ok(_) => tracing::warn!(
+                        node,
+                        "another chat node holds this name, or held it until now; --node names this one"
+                    ),
                     Err(error) => {
                         let why = error.not_ready_reason();
                         tracing::warn!(%error, "the lease of this node is not renewed: Redis {why}");
@@ -190,7 +193,7 @@ impl Registration {
         }
     }
 
-    /// How long an expired lease stays reserved for its holder, which only has to renew it.
+    /// How long a free name stays reserved for its previous holder, which only has to renew its lease.
     fn claim_delay(&self) -> Duration {
         self.ttl / 3 + NodeLease::RETRY
     }

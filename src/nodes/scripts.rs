@@ -15,8 +15,8 @@ const CLOCK: &str = r"
 ";
 
 /// Key: the table. Arguments: the node, its address, its lease in milliseconds, `open` or `closed`, and `1` if the node
-/// may claim an expired name. Replies 1 if the node holds the lease, 0 while another node holds it, 2 if the lease of
-/// another node has expired and was not claimed.
+/// may claim a free name. Replies 1 if the node holds the lease, 0 while another node holds it, 2 if the name is free and
+/// was not claimed.
 pub static RENEW: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"

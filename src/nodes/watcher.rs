@@ -34,8 +34,8 @@ const NEEDED: [&str; 4] = [SCRIPTS[0], SCRIPTS[1], "TIME", "HGETALL"];
 /// Interval of the reads.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Interval of the reads on demand, when a request names a node that is not in the copy. Such a name can be valid or
-/// invalid.
+/// Minimum interval of the reads. A request for a node that is not in the copy triggers an early read. Its name can be
+/// valid or invalid.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long an open node that is missing counts as live. Redis was unavailable and the lease expired meanwhile, or
@@ -103,7 +103,7 @@ async fn watch(
                     if !refused.is_empty() {
                         tracing::warn!(
                             refused,
-                            "Redis refuses writes: all chat nodes of its table count as live"
+                            "writes are refused by Redis: all chat nodes of its table count as live"
                         );
                     }
                     refusal = refused;

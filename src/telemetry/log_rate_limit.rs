@@ -51,11 +51,11 @@ impl LogRateLimit {
 
 impl<S: Subscriber> Layer<S> for LogRateLimit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        let callsite = event.metadata();
-        if *callsite.level() > Level::INFO {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::INFO {
             return true;
         }
-        let (passes, dropped) = self.count(callsite.callsite(), Instant::now());
+        let (passes, dropped) = self.count(metadata.callsite(), Instant::now());
         if !passes {
             metrics::counter!(super::DROPPED_LINES, "reason" => "rate").increment(1);
         }
@@ -63,8 +63,8 @@ impl<S: Subscriber> Layer<S> for LogRateLimit {
             // This line has its own call site, which is limited as well. Its fields name the call site that exceeded
             // the limit.
             tracing::warn!(
-                of = callsite.target(),
-                line = callsite.line(),
+                of = metadata.target(),
+                line = metadata.line(),
                 lines = dropped,
                 "log lines were dropped"
             );

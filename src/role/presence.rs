@@ -29,7 +29,7 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     if !config.listen.ip().is_loopback() {
-        tracing::warn!(address = %config.listen, "every client that reaches this address can report users as online: restrict it to chat nodes");
+        tracing::warn!(address = %config.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
     }
     let readiness = Readiness::new(Vec::new());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;

@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_answer_101_nothing_is_cut() {
+    fn reads_after_a_101_response_are_not_split() {
         let bits = Bits(vec![b"GET / HTTP/1.1\r\n\r\n", b"first frame, long\n\nsecond frame, long\n\n"]);
         let mut connection = PipelineLimit::new(tokio::io::join(bits, Vec::new()), LIMIT);
         let mut cx = Context::from_waker(Waker::noop());

@@ -80,7 +80,7 @@ pub struct Settings {
 
 impl Settings {
     /// Settings of a server behind gateways.
-    pub fn inner(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
+    pub fn internal(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
         let (keep_alive, half_closed, descriptors) = (INTERNAL_KEEP_ALIVE, false, 1);
         Self { head, trusted_proxies: None, keep_alive, half_closed, drain, descriptors, on_connect }
     }

@@ -61,7 +61,7 @@ enum State {
     /// Bytes pass unchanged.
     Http,
     /// The replacement request was passed on. All other bytes are discarded.
-    ForeignProtocol,
+    Foreign,
 }
 
 impl ForeignProtocol {

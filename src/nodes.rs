@@ -8,7 +8,7 @@ mod watcher;
 use remote::{Location, Redis};
 
 pub use lease::NodeLease;
-pub use watch::Watch;
+pub use watcher::Watcher;
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`
 /// is [`OPEN`] or [`CLOSED`].

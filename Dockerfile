@@ -4,17 +4,17 @@ ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
-# Names of functions stay for backtraces, the tables of their lines do not: they are most of the binary.
+# Function names are kept for backtraces. The line tables are removed: they are most of the binary.
 ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo
 COPY . .
-# One layer: dependencies come from the lock file, and what is compiled stays in the builder's caches between builds.
+# One layer: dependencies come from the lock file, and build results stay in the builder's caches between builds.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,id=godzilla-registry \
     --mount=type=cache,target=/src/target,id=godzilla-target \
     cargo build --release --locked --package godzilla --bin godzilla \
     && mkdir -p /image/usr/local/bin /image/data \
     && cp target/release/godzilla /image/usr/local/bin/godzilla
 
-# glibc and libgcc, and neither a shell nor a package manager.
+# Contains glibc and libgcc. Contains no shell and no package manager.
 FROM ${RUN_IMAGE}
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -24,14 +24,14 @@ LABEL org.opencontainers.image.title="godzilla" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /image/usr/local/bin/godzilla /usr/local/bin/godzilla
-# Only `serve` keeps data; the folder is its owner's, so that a volume mounted here is, too.
+# Only `serve` stores data. The folder belongs to its user, so that a volume mounted here does, too.
 COPY --from=build --chown=65532:65532 --chmod=700 /image/data /data
 USER 65532:65532
 WORKDIR /data
-# HTTP of serve and gateway, accounts, chat, presence (gRPC), /metrics and health.
+# HTTP of serve and gateway, accounts, chat, gRPC of presence, /metrics and health.
 EXPOSE 8080 8081 3000 50051 9100
 STOPSIGNAL SIGTERM
-# `healthcheck` asks /readyz at GODZILLA_ADMIN_LISTEN.
+# `healthcheck` requests /readyz at GODZILLA_ADMIN_LISTEN.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["/usr/local/bin/godzilla", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/godzilla"]
 CMD ["serve", "--listen", "0.0.0.0:8080", "--data-dir", "/data"]

@@ -1,8 +1,8 @@
-# The scripts under names that `just` completes; `just --list` shows them. Everything is in scripts/.
+# Short names for the scripts, with completion by `just`. `just --list` shows them. The logic is in scripts/.
 
 set positional-arguments
 
-# Build it and start it in one process
+# Build and start all services in one process
 run *arguments:
     @scripts/run "$@"
 
@@ -14,23 +14,23 @@ test part="all":
 image *arguments:
     @scripts/image "$@"
 
-# Make the secrets that a folder lacks
+# Create missing secrets in a folder
 secrets *arguments:
     @scripts/secrets "$@"
 
-# Bring it onto the cluster of kubectl
+# Deploy to the current cluster of kubectl
 deploy *arguments:
     @scripts/deploy "$@"
 
-# Reach the gateway in the cluster
+# Forward a local port to the gateway in the cluster
 port-forward *arguments:
     @scripts/port-forward "$@"
 
-# Show what runs in the cluster
+# Show the state of the deployment
 status *arguments:
     @scripts/status "$@"
 
-# Replace a secret while everything runs
+# Replace a secret without downtime
 rotate *arguments:
     @scripts/rotate "$@"
 
@@ -38,18 +38,18 @@ rotate *arguments:
 pin *arguments:
     @scripts/pin "$@"
 
-# Build again and replace one service
+# Build the image again and deploy it to one service
 rebuild service *arguments:
     @scripts/rebuild "$@"
 
-# Take it off the cluster; data stays without --data
+# Remove the deployment; --data also deletes its data
 clean *arguments:
     @scripts/clean "$@"
 
-# Sample users and messages
+# Create sample users and messages
 seed *arguments:
     @scripts/seed "$@"
 
-# Check what deploys it: manifests, image, scripts
+# Check manifests, image and scripts
 check-deployment *arguments:
     @scripts/check-deployment "$@"

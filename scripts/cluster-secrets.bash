@@ -14,7 +14,7 @@ ours=app.kubernetes.io/managed-by=scripts-deploy
 # Prints the names of existing objects of the given kind, one per line. Ends the script if the cluster does not answer.
 existing() {
     kubectl get "$@" --namespace "$namespace" --ignore-not-found --output name ||
-        fail "the cluster does not say which $1 there are: nothing was changed"
+        fail "the cluster did not list its $1: nothing was changed"
 }
 
 # Creates the secret $1 with the label $ours from the remaining arguments. Returns 1 if it exists, ends the script on other errors.
@@ -27,7 +27,7 @@ create_secret() {
         if [[ $output == *AlreadyExists* ]]; then return 1; fi
         fail "the secret $name was not created: $output"
     }
-    say "$output"
+    log "$output"
 }
 
 # Generates all values and stores them in the pending secret. A pending secret of another deploy is kept. $1: hosts of MongoDB.
@@ -38,7 +38,7 @@ store_pending() {
     for file in "$folder"/*/*; do
         arguments+=(--from-file "$(basename "$(dirname "$file")").$(basename "$file")=$file")
     done
-    create_secret "$pending" "${arguments[@]}" || say 'secrets: another deploy is creating them; this one uses the same values'
+    create_secret "$pending" "${arguments[@]}" || log 'secrets: another deploy is creating them; this one uses the same values'
     rm -rf "$folder"
 }
 
@@ -58,13 +58,14 @@ derive_secrets() {
     rm -rf "$folder"
 }
 
-# Creates the secrets if the cluster has none. Data that was written with other secrets would not open with new ones. $1: hosts of MongoDB.
+# Creates the secrets if the cluster has none of them. Data that was written with other secrets cannot be opened with
+# new ones. $1: hosts of MongoDB.
 make_secrets() {
     local name made volumes waiting found
     found=$(existing secrets roles mongo redis)
     waiting=$(existing secrets "$pending")
     if [ "$(wc -w <<<"$found")" -eq 3 ]; then
-        say 'secrets: kept'
+        log 'secrets: kept'
         check_secrets
         if [ -n "$waiting" ]; then drop_pending; fi
         return
@@ -82,20 +83,20 @@ make_secrets() {
         done
         store_pending "$1"
         if [ -n "$found" ]; then
-            # Releases before this one created them one by one, and such a deploy was interrupted. No data exists yet.
-            say "secrets: an interrupted deploy has created only some of them; creating all of them again"
+            # Earlier releases created them one by one, and such a deploy was interrupted. No data exists yet.
+            log "secrets: an interrupted deploy has created only some of them; creating all of them again"
             mapfile -t found <<<"$found"
             kubectl delete "${found[@]}" --namespace "$namespace" >&2
         fi
     else
-        say 'secrets: continuing a deploy that was interrupted or still runs'
+        log 'secrets: continuing a deploy that was interrupted or still runs'
     fi
-    # The pending secret disappears when the other deploy has finished: then all three exist.
+    # The pending secret disappears when the other deploy has finished. All three secrets exist then.
     derive_secrets || [ "$(wc -w <<<"$(existing secrets roles mongo redis)")" -eq 3 ] ||
         fail 'another deploy removed its secrets meanwhile: run this again'
     check_secrets
     drop_pending
-    say 'secrets: made; keep a copy of them with your backups'
+    log 'secrets: created; keep a copy of them with your backups'
 }
 
 drop_pending() {
@@ -112,7 +113,7 @@ own_password() {
     if [[ $1 =~ ^[a-z+]+://godzilla:([^@/]*)@(mongo|redis)[-.:0-9] ]]; then printf '%s' "${BASH_REMATCH[1]}"; fi
 }
 
-# Refuses secrets of which one was created for another set: the roles could not log in to their stores.
+# Refuses secrets of different sets: the roles could not log in to their stores.
 check_secrets() {
     local password mismatch=()
     password=$(own_password "$(secret_value roles mongo-uri)")

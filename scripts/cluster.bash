@@ -1,33 +1,33 @@
-# What the scripts for Kubernetes share; sourced by them.
+# Functions of the scripts for Kubernetes; sourced by them.
 
 namespace=godzilla
 me=scripts/$(basename "$0")
 
-say() {
+log() {
     printf '%s: %s\n' "$me" "$*" >&2
 }
 
 fail() {
-    say "$@"
+    log "$@"
     exit 1
 }
 
-# Prints the usage and ends with an error, saying which argument it was.
+# Prints an error and the usage, and ends with status 2.
 misused() {
-    say "$@"
+    log "$@"
     usage >&2
     exit 2
 }
 
-# Finds a cluster, or says what is missing.
+# Finds the current cluster. Fails with a message when it is missing.
 need_cluster() {
     command -v kubectl >/dev/null ||
         fail 'kubectl is not installed: https://kubernetes.io/docs/tasks/tools (1.30 or newer)'
     context=$(kubectl config current-context 2>/dev/null) ||
-        fail 'kubectl knows no cluster: start one (for example: kind create cluster), or set KUBECONFIG'
+        fail 'kubectl has no cluster: start one (for example: kind create cluster), or set KUBECONFIG'
     kubectl get --raw /readyz --request-timeout 10s >/dev/null 2>&1 ||
-        fail "the cluster of kubectl's context $context does not answer: kubectl cluster-info says more"
-    say "cluster: $context, namespace: $namespace"
+        fail "the cluster of kubectl's context $context does not answer: kubectl cluster-info prints the reason"
+    log "cluster: $context, namespace: $namespace"
 }
 
 need_deployment() {
@@ -35,7 +35,7 @@ need_deployment() {
         fail 'Godzilla is not deployed in this cluster: scripts/deploy'
 }
 
-# The kind and name of the service $1.
+# Prints kind and name of the workload of the service $1.
 workload() {
     case "$1" in
     chat | mongo | redis) echo "statefulset/$1" ;;
@@ -81,7 +81,7 @@ warnings() {
 wait_for() {
     local service pod
     for service in "$@"; do
-        say "waiting for $service"
+        log "waiting for $service"
         if ! kubectl rollout status "$(workload "$service")" --namespace "$namespace" --timeout 300s >&2; then
             kubectl get pods --namespace "$namespace" --selector "app.kubernetes.io/name=$service" >&2
             for pod in $(kubectl get pods --namespace "$namespace" --selector "app.kubernetes.io/name=$service" --output name); do
@@ -93,11 +93,12 @@ wait_for() {
     done
 }
 
-# Finds what gives an image to the nodes of a cluster on this machine, or says what is missing.
+# Finds the tool that loads an image into the nodes of a cluster on this machine. Fails with a message when it is
+# missing.
 need_loader() {
     case "$context" in
     docker-desktop | rancher-desktop | orbstack)
-        # Its nodes see the images of docker, and of nobody else.
+        # The nodes use the images of docker, and no other engine's.
         loader=docker
         export ENGINE=docker
         ;;
@@ -106,25 +107,25 @@ need_loader() {
     minikube*) loader=minikube ;;
     microk8s) loader=microk8s ;;
     default | *k3s*) loader=k3s ;;
-    *) fail "how to give an image to $context is not known: use --push REPOSITORY, or --image IMAGE for one it can pull" ;;
+    *) fail "no way to load an image into $context is implemented: use --push REPOSITORY, or --image IMAGE for one it can pull" ;;
     esac
     command -v "$loader" >/dev/null ||
         fail "$context takes images from $loader, which is not installed: install it, or use --push REPOSITORY or --image IMAGE"
 }
 
-# Sets $scratch, a folder of this run, which is removed when the script ends.
+# Creates the temporary folder $scratch, which is removed when the script ends.
 make_scratch() {
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     trap 'exit 143' TERM HUP INT
 }
 
-# Gives the image $1 to the nodes; after need_loader and make_scratch.
+# Loads the image $1 into the nodes. Call need_loader and make_scratch before.
 load() {
     local image=$1 archive=$scratch/image.tar engine
     if [ "$loader" = docker ]; then return; fi
     engine=$(scripts/image --engine)
-    say "loading $image into $context"
+    log "loading $image into $context"
     "$engine" save --output "$archive" "$image"
     case "$loader" in
     kind) kind load image-archive "$archive" --name "${context#kind-}" ;;

@@ -1,7 +1,7 @@
-//! The operator's own listener: `/metrics` for Prometheus, `/livez` and `/readyz` for orchestrators. Started by the roles;
-//! asks the stores whether they answer.
+//! The listener for operators: `/metrics` for Prometheus, `/livez` and `/readyz` for orchestrators. Started by the
+//! roles. Queries the stores for their readiness.
 
-mod inquiry;
+mod readiness_check;
 
 use std::{
     collections::HashMap,
@@ -25,10 +25,10 @@ use futures_util::future::{BoxFuture, join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
-use self::inquiry::Inquiry;
+use self::readiness_check::ReadinessCheck;
 use crate::{descriptors, entropy, error::Error, heartbeat, http, limits, supervision, systemd, telemetry};
 
-/// Where operators ask.
+/// Address of the listener for operators.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Admin")]
@@ -39,21 +39,21 @@ pub struct Config {
     pub admin_listen: SocketAddr,
 }
 
-/// Asks one part whether it works. Answers with what is wrong, in words that go behind the name of the part.
+/// Checks one part. Resolves with the problem, as text that follows the name of the part, or with `None`.
 pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
-/// What a probe answers that knows no more than whether its part works.
-pub fn unless(works: bool) -> Option<String> {
+/// The result of a probe that only detects whether its part works.
+pub fn not_ready_unless(works: bool) -> Option<String> {
     (!works).then(|| "does not answer".to_owned())
 }
 
-/// Whether the process should be given work.
+/// Readiness of the process for requests.
 pub struct Readiness {
     phase: AtomicU8,
-    probes: Mutex<Vec<(&'static str, Inquiry)>>,
-    /// Of parts without which the process does its work, worse.
-    degrading: Mutex<Vec<(&'static str, Inquiry)>>,
-    /// What is wrong, and since when.
+    probes: Mutex<Vec<(&'static str, ReadinessCheck)>>,
+    /// Checks of parts without which the process works in a degraded way.
+    degrading: Mutex<Vec<(&'static str, ReadinessCheck)>>,
+    /// When each current problem was first detected, by part.
     since: Mutex<HashMap<String, SystemTime>>,
 }
 
@@ -61,11 +61,11 @@ const STARTING: u8 = 0;
 const OPEN: u8 = 1;
 const DRAINING: u8 = 2;
 
-/// How often it is looked at whether that has changed, for the log.
-const LOOK: Duration = Duration::from_secs(5);
+/// Interval of the checks for changes that are logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Readiness {
-    /// Ready from [`Readiness::open`] on, while all `probes`, by the names of their parts, say so.
+    /// Ready after [`Readiness::open`], while all `probes` succeed. Each probe has the name of its part.
     pub fn new(probes: Vec<(&'static str, Probe)>) -> Arc<Self> {
         let this = Self {
             phase: AtomicU8::new(STARTING),
@@ -77,29 +77,29 @@ impl Readiness {
         Arc::new(this)
     }
 
-    /// One more part is to be asked.
+    /// Adds the check of a part.
     pub fn add(&self, part: &'static str, probe: Probe) {
-        lock(&self.probes).push((part, Inquiry::new(probe)));
+        lock(&self.probes).push((part, ReadinessCheck::new(probe)));
     }
 
-    /// One more part is to be asked, whose failure makes the process degraded and not unready.
+    /// Adds the check of a part whose failure makes the process degraded, not unready.
     pub fn add_degrading(&self, part: &'static str, probe: Probe) {
-        lock(&self.degrading).push((part, Inquiry::new(probe)));
+        lock(&self.degrading).push((part, ReadinessCheck::new(probe)));
     }
 
-    /// Everything has been started.
+    /// Marks the start as complete.
     pub fn open(&self) {
         self.phase.store(OPEN, Ordering::Relaxed);
         systemd::ready();
     }
 
-    /// From now on not ready: no new work is wanted.
+    /// Marks the process as not ready, because it accepts no new requests.
     pub fn drain(&self) {
         self.phase.store(DRAINING, Ordering::Relaxed);
         systemd::stopping();
     }
 
-    /// Why not ready, if not.
+    /// Why the process is not ready. `None` when it is.
     async fn not_ready_reason(&self) -> Option<String> {
         let phase = self.phase.load(Ordering::Relaxed);
         if phase == DRAINING {
@@ -109,7 +109,7 @@ impl Readiness {
         let mut broken = self.ask(&probes).await;
         broken.extend(descriptors::not_ready_reason());
         broken.extend(entropy::not_ready_reason());
-        broken.extend(limits::thread_obstacle());
+        broken.extend(limits::not_ready_reason());
         broken.extend(supervision::ended().into_iter().map(|part| format!("{part} has ended")));
         match broken.is_empty() {
             false => Some(broken.join("; ")),
@@ -119,7 +119,7 @@ impl Readiness {
 }
 
 impl Readiness {
-    /// What makes the process degraded, if it is ready.
+    /// Why a ready process is degraded. `None` when it is not.
     async fn degradation(&self) -> Option<String> {
         let degrading = lock(&self.degrading).clone();
         let broken = self.ask(&degrading).await;
@@ -128,9 +128,9 @@ impl Readiness {
         words
     }
 
-    /// What is wrong with these parts, and since when it was first asked for.
-    async fn ask(&self, probes: &[(&'static str, Inquiry)]) -> Vec<String> {
-        let answers = probes.iter().map(async |(part, inquiry)| (*part, inquiry.ask().await));
+    /// The problems of these parts, each with the time when it was first detected.
+    async fn ask(&self, probes: &[(&'static str, ReadinessCheck)]) -> Vec<String> {
+        let answers = probes.iter().map(async |(part, check)| (*part, check.ask().await));
         let answers = join_all(answers).await;
         let mut since = lock(&self.since);
         let mut broken = Vec::new();
@@ -154,11 +154,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says in the log what `/readyz` says, whenever that has changed, until the process drains.
-async fn tell(readiness: Arc<Readiness>) {
+/// Logs the result of `/readyz` when it has changed, until the process drains.
+async fn log_changes(readiness: Arc<Readiness>) {
     let mut last = Some((None, None));
     loop {
-        sleep(LOOK).await;
+        sleep(LOG_INTERVAL).await;
         if readiness.phase.load(Ordering::Relaxed) == DRAINING {
             return;
         }
@@ -176,7 +176,7 @@ async fn tell(readiness: Arc<Readiness>) {
     }
 }
 
-/// The admin server on `listener`, to be spawned, and its handle.
+/// Creates the admin server on `listener`. Returns the server, which the caller spawns, and its handle.
 pub fn start(
     listener: TcpListener,
     readiness: Arc<Readiness>,
@@ -184,11 +184,11 @@ pub fn start(
 ) -> Result<(Server, ServerHandle), Error> {
     heartbeat::watch("main");
     heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
-    let told = readiness.clone();
-    spawn(supervision::restart("readiness log", move || tell(told.clone())));
+    let logged = readiness.clone();
+    spawn(supervision::restart("readiness log", move || log_changes(logged.clone())));
     let server = HttpServer::new(move || {
         worker_fault();
-        // The server leaves out the body of an answer to HEAD.
+        // The server omits the body of a response to HEAD.
         let reads = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
         App::new()
             .app_data(web::Data::from(readiness.clone()))
@@ -198,10 +198,10 @@ pub fn start(
             .route("/readyz", reads().to(ready))
             .configure(faults)
             .default_service(web::to(not_found))
-            // Held by the worker's service, so that its end is the end of this.
+            // The worker's service holds the part, so the end of the worker is the end of the part.
             .app_data(web::Data::new(supervision::Part::new("admin worker")))
             .wrap_fn(|request, application| {
-                http::guarded(http::begin(|| {
+                http::catch_panic(http::begin(|| {
                     fault_of(&request);
                     application.call(request)
                 }))
@@ -249,7 +249,8 @@ fn answer(not_ready_reason: Option<String>) -> HttpResponse {
     }
 }
 
-/// `POST /debug/fault/{part}` makes a part panic, and `GET` answers whether it has yet: for tests, in debug builds only.
+/// `POST /debug/fault/{part}` makes a part panic, and `GET` returns whether the fault is still armed. For tests, in
+/// debug builds only.
 #[cfg(debug_assertions)]
 fn faults(service: &mut web::ServiceConfig) {
     let inject = async |part: web::Path<String>| {
@@ -265,7 +266,7 @@ fn faults(service: &mut web::ServiceConfig) {
 #[cfg(not(debug_assertions))]
 fn faults(_: &mut web::ServiceConfig) {}
 
-/// A fault of this server's worker, which runs this: its thread ends.
+/// The fault of this server's worker: ends the thread that runs this.
 fn worker_fault() {
     #[cfg(debug_assertions)]
     spawn(async {
@@ -275,7 +276,7 @@ fn worker_fault() {
     });
 }
 
-/// The fault of a request to this server; those by which tests inject faults have none.
+/// The fault of a request to this server. Requests that inject faults have none.
 fn fault_of(request: &ServiceRequest) {
     if !request.path().starts_with("/debug/") {
         supervision::fault!("admin request");
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_is_who_has_all_parts_and_does_not_drain() {
+    async fn a_process_is_ready_after_its_start_until_it_drains() {
         let readiness = Readiness::new(vec![("users", probe(None)), ("chat", probe(None))]);
         assert_eq!(readiness.not_ready_reason().await.as_deref(), Some("starting"));
         readiness.open();
@@ -332,12 +333,12 @@ mod tests {
         assert_eq!(
             readiness.not_ready_reason().await,
             Some(not_ready_reason),
-            "the time is that of the first look"
+            "the time of the first check is kept"
         );
     }
 
     #[tokio::test]
-    async fn degraded_is_who_works_worse() {
+    async fn a_failed_degrading_check_keeps_the_process_ready() {
         let readiness = Readiness::new(vec![("users", probe(None))]);
         readiness.add_degrading("log", probe(Some("is slow")));
         readiness.open();

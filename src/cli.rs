@@ -1,5 +1,5 @@
-//! The command line: which role or tool runs, with what configuration. Called by `main`; every refusal names the key and
-//! never the value, because a value in the wrong place may be a secret.
+//! The command line: selects the role or tool to run, and its configuration. Called by `main`. Every refusal names the
+//! key and never the value, because a misplaced value can be a secret.
 
 mod examples;
 mod links;
@@ -37,13 +37,13 @@ struct Cli {
     command: Command,
 }
 
-/// What the program can be.
+/// The roles and tools of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run everything in one process on an embedded store (the default when no command is given)
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<Serve>),
-    /// Run the gateway alone: the way in for everybody, in front of accounts and any number of chat nodes
+    /// Run the gateway alone: the only role that clients reach, in front of accounts and any number of chat nodes
     #[command(after_help = GATEWAY_EXAMPLES)]
     Gateway(Box<Gateway>),
     /// Run the accounts service alone: register, login, logout and me, on MongoDB and Redis, behind a gateway
@@ -71,17 +71,17 @@ pub enum Command {
         /// The role
         #[command(subcommand)]
         role: doctor::Role,
-        // What the environment holds besides.
+        // The environment variables that no flag reads.
         #[arg(skip)]
         environment: Environment,
     },
 }
 
-/// Prefix of our environment variables.
+/// Prefix of the environment variables of this program.
 const PREFIX: &str = "GODZILLA_";
 
-/// What `args` (with the program's name) and `variables` ask for. An empty variable is an absent one: that is what compose files and
-/// charts make of a value that is not set.
+/// Parses `args` (with the program's name) and `variables`. An empty variable counts as absent: compose files and
+/// charts set a variable to the empty string when its value is not set.
 pub fn read(
     args: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -89,7 +89,7 @@ pub fn read(
     let args = with_command(args.collect());
     let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| values::is_empty(value));
     let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
-    let (args, hidden) = values::tidied(&Cli::command(), args, &set);
+    let (args, hidden) = values::trimmed(&Cli::command(), args, &set);
     let command = args.get(1).map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
     let explained = |error| refusal::explained(error, &command);
     let unread: Vec<OsString> = empty.iter().chain(&hidden).cloned().collect();
@@ -102,7 +102,9 @@ pub fn read(
     let without_effect = without_effect(&set, &empty);
     match &mut cli.command {
         Command::Doctor { environment, .. } => *environment = Environment::new(without_effect, &set),
-        _ => without_effect.iter().for_each(|text| telemetry::say(Level::WARN, &format!("warning: {text}"))),
+        _ => without_effect
+            .iter()
+            .for_each(|text| telemetry::write_line(Level::WARN, &format!("warning: {text}"))),
     }
     match &cli.command {
         Command::Serve(config) => config.check(),
@@ -110,7 +112,7 @@ pub fn read(
         Command::Accounts(config) => config.check(),
         Command::Chat(config) => config.check(),
         Command::Presence(config) => config.check(),
-        // The doctor makes a finding of it.
+        // The doctor reports it as a finding.
         Command::Seed(_)
         | Command::Backup(_)
         | Command::Check(_)
@@ -121,8 +123,9 @@ pub fn read(
     Ok(cli.command)
 }
 
-/// Whether `args` or `variables` ask for log lines in JSON. What is wrong with the rest of them is logged in that form, too.
-pub fn wants_json(
+/// Whether `args` or `variables` request log lines in JSON. Errors in the other arguments are logged in the same
+/// format.
+pub fn is_json_requested(
     args: impl Iterator<Item = OsString>,
     mut variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> bool {
@@ -140,15 +143,15 @@ pub fn wants_json(
     }
 }
 
-/// The command line as clap knows it: help never shows what a variable holds, nor flags that `serve` has no use for. The variables in
-/// `empty` are not read.
+/// The definition of the command line. Help shows neither the values of variables nor the flags that `serve` does not
+/// use. The variables in `empty` are not read.
 fn definition(empty: &[OsString]) -> clap::Command {
     let serve = |serve: clap::Command| serve.mut_arg("presence_url", |arg| arg.hide(true));
     let whole = Cli::command().mut_subcommand("serve", serve);
     prepared(whole.mut_subcommand("doctor", |doctor| doctor.mut_subcommand("serve", serve)), empty)
 }
 
-/// `command` and its subcommands without the values of variables, and without the variables in `empty`.
+/// Hides the values of variables in `command` and its subcommands, and removes the variables in `empty`.
 fn prepared(command: clap::Command, empty: &[OsString]) -> clap::Command {
     let read = |arg: clap::Arg| {
         let is_empty = arg.get_env().is_some_and(|name| empty.iter().any(|other| other == name));
@@ -158,7 +161,7 @@ fn prepared(command: clap::Command, empty: &[OsString]) -> clap::Command {
     command.mut_args(read).mut_subcommands(|command| prepared(command, empty))
 }
 
-/// `serve` is meant when the first argument, or the first behind `doctor`, is none or a flag of it.
+/// Inserts `serve` when the first argument, or the first one after `doctor`, is absent or is a flag.
 fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let general = ["-h", "--help", "-V", "--version"];
     let at = if args.get(1).is_some_and(|arg| arg == "doctor") { 2 } else { 1 };
@@ -169,7 +172,7 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Stores of the split system that `serve` would not use: whoever names them expects it to.
+/// Refuses variables of stores that `serve` does not use: an operator who sets one expects it to be used.
 fn refuse_split(variables: &[(OsString, OsString)]) -> Result<(), Error> {
     const OTHERS: [&str; 6] =
         ["MONGO_URI", "MONGO_URI_FILE", "REDIS_URL", "REDIS_URL_FILE", "ACCOUNTS_URL", "DEPLOYMENT"];
@@ -180,67 +183,69 @@ fn refuse_split(variables: &[(OsString, OsString)]) -> Result<(), Error> {
     match other {
         None => Ok(()),
         Some(other) => Err(Error::Config(format!(
-            "{other} has no use in `serve`, which keeps everything in --data-dir; run the roles gateway, accounts, chat and presence"
+            "{other} has no effect in `serve`, which stores all data in --data-dir; run the roles gateway, accounts, chat and presence"
         ))),
     }
 }
 
-/// A variable of ours that nothing reads is a mistake that would otherwise show much later. What Kubernetes and Docker set is none.
+/// Refuses variables with the prefix that no command reads, because the mistake would show much later. Variables that
+/// Kubernetes and Docker set are allowed.
 fn refuse_unknown(set: &[(OsString, OsString)], empty: &[OsString]) -> Result<(), Error> {
     match unknown(set, empty).find(|(_, value)| !value.is_empty()) {
         None => Ok(()),
         Some((name, _)) => Err(Error::Config(format!(
-            "unknown environment variable {name}{}; `godzilla serve --help` lists the known ones",
+            "unknown environment variable {name}{}; `godzilla serve --help` lists the valid names",
             suggestion(&name, &variables())
         ))),
     }
 }
 
-/// The unknown variables that are empty, in words: compose files and charts write such ones (`GODZILLA_FOO: ${FOO:-}`), also for
-/// other releases.
+/// One text for each unknown variable that is empty. Such variables are no error: compose files and charts set them
+/// (`GODZILLA_FOO: ${FOO:-}`), also for other releases.
 fn without_effect(set: &[(OsString, OsString)], empty: &[OsString]) -> Vec<String> {
-    let known = variables();
+    let valid = variables();
     let empty = unknown(set, empty).filter(|(_, value)| value.is_empty());
     let text = |(name, _): (Cow<'_, str>, _)| {
         format!(
             "the environment variable {name} is empty and unknown{}: it has no effect",
-            suggestion(&name, &known)
+            suggestion(&name, &valid)
         )
     };
     empty.map(text).collect()
 }
 
-/// The variables with our prefix that no command reads and no orchestrator sets.
+/// The variables with the prefix that no command reads and no orchestrator sets.
 fn unknown<'a>(
     set: &'a [(OsString, OsString)],
     empty: &'a [OsString],
 ) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-    let known = variables();
+    let valid = variables();
     let set = set.iter().map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
     let all: Vec<_> =
         set.chain(empty.iter().map(|name| (name.to_string_lossy(), Cow::Borrowed("")))).collect();
     let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
     all.into_iter().filter(move |(name, value)| {
         name.starts_with(PREFIX)
-            && !known.contains(OsStr::new(&**name))
+            && !valid.contains(OsStr::new(&**name))
             && !links::is_of_an_orchestrator(name, value, names.iter().map(AsRef::as_ref))
     })
 }
 
-/// The known variable that is nearest to `name`, if one is near.
-fn suggestion(name: &str, known: &BTreeSet<OsString>) -> String {
-    /// Names that are less alike have nothing to do with each other.
-    const ALIKE: f64 = 0.8;
+/// The valid variable that is most similar to `name`, when one is similar enough.
+fn suggestion(name: &str, valid: &BTreeSet<OsString>) -> String {
+    /// Minimum similarity, from 0 to 1. Less similar names are unrelated.
+    const MIN_SIMILARITY: f64 = 0.8;
     let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
-    let alike = |other: &str| strsim::normalized_damerau_levenshtein(&own(name), &own(other));
-    let known = known.iter().filter_map(|other| other.to_str());
-    let nearest = known.map(|other| (alike(other), other)).max_by(|one, other| one.0.total_cmp(&other.0));
+    let similarity = |other: &str| strsim::normalized_damerau_levenshtein(&own(name), &own(other));
+    let valid = valid.iter().filter_map(|other| other.to_str());
+    let nearest =
+        valid.map(|other| (similarity(other), other)).max_by(|one, other| one.0.total_cmp(&other.0));
     nearest
-        .filter(|(alike, _)| *alike >= ALIKE)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .map_or(String::new(), |(_, other)| format!(" (is it {other}?)"))
 }
 
-/// Every variable that some command reads.
+/// All variables that a command reads.
 fn variables() -> BTreeSet<OsString> {
     let cli = Cli::command();
     let args = cli.get_subcommands().flat_map(clap::Command::get_arguments);

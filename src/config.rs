@@ -1,5 +1,5 @@
-//! The whole configuration: each part's own flags, put together per role and tool, and the rules that concern two parts
-//! at once. Parsed by [`crate::cli`], read by the roles.
+//! The whole configuration: the flags of each part, combined per role and tool, and the rules that concern two parts.
+//! Parsed by [`crate::cli`], read by the roles.
 
 mod chat;
 pub mod shared;
@@ -12,19 +12,19 @@ use clap::Args;
 pub use self::{chat::Chat, sockets::Sockets};
 use crate::{admin, telemetry};
 
-/// Everything `serve` can be told.
+/// Configuration of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct Serve {
-    // The door.
+    // Gateway.
     #[command(flatten)]
     pub gateway: gateway::Config,
-    // Where everything is kept.
+    // Directory of the store.
     #[command(flatten)]
     pub store: Store,
-    // Limits of one connection.
+    // Limits of a connection.
     #[command(flatten)]
     pub sockets: Sockets,
-    // Limits of what people say.
+    // Limits of messages and rooms.
     #[command(flatten, next_help_heading = "Chat")]
     pub chat: ::chat::Config,
     // Passwords and logins.
@@ -35,21 +35,21 @@ pub struct Serve {
           value_parser = proto::address::listen)]
     #[arg(help_heading = "Presence")]
     pub presence_listen: SocketAddr,
-    // Who is here.
+    // Online users.
     #[command(flatten, next_help_heading = "Presence")]
     pub presence: presence::Config,
-    // Where operators ask.
+    // Operator listener.
     #[command(flatten)]
     pub admin: admin::Config,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
-/// What `gateway` can be told.
+/// Configuration of `gateway`.
 #[derive(Debug, Clone, Args)]
 pub struct Gateway {
-    // The door.
+    // Gateway.
     #[command(flatten)]
     pub gateway: gateway::Config,
     /// The accounts service, such as http://accounts:8081
@@ -59,24 +59,24 @@ pub struct Gateway {
     #[arg(long, env = "GODZILLA_PAYLOAD_LIMIT", value_name = "BYTES", default_value_t = 65_536,
           value_parser = sockets::payload, help_heading = "Services")]
     pub payload_limit: usize,
-    // Who is logged in, and which chat nodes live.
+    // Sessions, and the table of chat nodes.
     #[command(flatten)]
     pub redis: shared::Redis,
-    // Whose keys those are.
+    // Prefix of the keys.
     #[command(flatten)]
     pub deployment: shared::Deployment,
-    // Who believes it.
+    // Key of signed identities.
     #[command(flatten)]
     pub secret: shared::Secret,
-    // Where operators ask.
+    // Operator listener.
     #[command(flatten)]
     pub admin: admin::Config,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
-/// What `accounts` can be told.
+/// Configuration of `accounts`.
 #[derive(Debug, Clone, Args)]
 pub struct Accounts {
     /// Where the service listens (plain HTTP, for the gateway: a private network only)
@@ -84,95 +84,95 @@ pub struct Accounts {
           value_parser = proto::address::listen)]
     #[arg(help_heading = "Accounts")]
     pub listen: SocketAddr,
-    // Who people are.
+    // Users.
     #[command(flatten)]
     pub mongo: shared::Mongo,
-    // Who is logged in.
+    // Sessions.
     #[command(flatten)]
     pub redis: shared::Redis,
-    // Whose keys and collections those are.
+    // Prefix of the keys and collections.
     #[command(flatten)]
     pub deployment: shared::Deployment,
-    // Whom it believes.
+    // Key of signed identities.
     #[command(flatten)]
     pub secret: shared::Secret,
     // Passwords and logins.
     #[command(flatten, next_help_heading = "Accounts")]
     pub accounts: accounts::Config,
-    // Where operators ask.
+    // Operator listener.
     #[command(flatten)]
     pub admin: admin::Config,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
-/// What `presence` can be told.
+/// Configuration of `presence`.
 #[derive(Debug, Clone, Args)]
 pub struct Presence {
-    /// Where the service listens (gRPC, plain text, and whoever reaches it can say who is online: a private network only)
+    /// Where the service listens (gRPC, plain text, and every client that reaches it can report users as online: a private network only)
     #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051",
           value_parser = proto::address::listen)]
     #[arg(help_heading = "Presence")]
     pub listen: SocketAddr,
-    // Who is here.
+    // Online users.
     #[command(flatten, next_help_heading = "Presence")]
     pub service: presence::Config,
-    // Whose roster callers mean that name none.
+    // Deployment of callers that name none.
     #[command(flatten)]
     pub deployment: shared::Deployment,
-    // Where operators ask.
+    // Operator listener.
     #[command(flatten)]
     pub admin: admin::Config,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
-/// What `seed` can be told.
+/// Configuration of `seed`.
 #[derive(Debug, Clone, Args)]
 pub struct Seed {
-    // Where everything is kept.
+    // Directory of the store.
     #[command(flatten)]
     pub store: Store,
     // Passwords and logins.
     #[command(flatten, next_help_heading = "Accounts")]
     pub accounts: accounts::Config,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
-/// What `backup` can be told.
+/// Configuration of `backup`.
 #[derive(Debug, Clone, Args)]
 pub struct Backup {
     /// Directory of the copy; absent or empty
     #[arg(value_name = "DIR")]
     pub to: PathBuf,
-    // Where everything is kept.
+    // Directory of the store.
     #[command(flatten)]
     pub store: Store,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
-/// What `check` can be told.
+/// Configuration of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
     /// Give up what is lost and make the rest usable: a new epoch of the log, all sessions closed, damaged texts replaced by U+FFFD. No
     /// server may run. Keep a copy of the directory
     #[arg(long)]
     pub accept_loss: bool,
-    // Where everything is kept.
+    // Directory of the store.
     #[command(flatten)]
     pub store: Store,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
-/// What `healthcheck` can be told.
+/// Configuration of `healthcheck`.
 #[derive(Debug, Clone, Args)]
 pub struct Healthcheck {
     /// The server's admin address
@@ -181,7 +181,7 @@ pub struct Healthcheck {
     pub admin_listen: SocketAddr,
 }
 
-/// Where the embedded store lives.
+/// Location of the embedded store.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Store")]
@@ -191,17 +191,17 @@ pub struct Store {
     pub data_dir: PathBuf,
 }
 
-/// The flag of a role's own address.
+/// The flag of the address of a role.
 const LISTEN: &str = "--listen (GODZILLA_LISTEN)";
 
-/// The flag of the operator's address.
+/// The flag of the address of the operator listener.
 const ADMIN: &str = "--admin-listen (GODZILLA_ADMIN_LISTEN)";
 
-/// What a message needs besides its text: names, quotes, an ack number.
+/// Bytes that a message needs besides its text: names, quotes, an ack number.
 const ENVELOPE: usize = 1_024;
 
 impl Serve {
-    /// Refuses what each part alone cannot see to be wrong; the text names the flags.
+    /// Refuses combinations that no single part can detect. The text names the flags.
     pub fn check(&self) -> Result<(), String> {
         self.check_addresses()?;
         check_limits(&self.sockets, &self.chat)
@@ -215,13 +215,13 @@ impl Serve {
             ("--presence-listen (GODZILLA_PRESENCE_LISTEN)", presence),
         ])?;
         if !presence.ip().is_loopback() {
-            return Err("the value of --presence-listen (GODZILLA_PRESENCE_LISTEN) is refused: anybody who reaches it \
-                        can say who is online, so in `serve` it stays on a loopback address"
+            return Err("the value of --presence-listen (GODZILLA_PRESENCE_LISTEN) is refused: every client that reaches it \
+                        can report users as online, so in `serve` it stays on a loopback address"
                 .to_owned());
         }
         if self.chat.presence_url != ::chat::Config::default().presence_url {
             return Err(
-                "--presence-url (GODZILLA_PRESENCE_URL) has no use in `serve`, where presence runs inside; \
+                "--presence-url (GODZILLA_PRESENCE_URL) has no effect in `serve`, where presence runs in the same process; \
                         --presence-listen moves it"
                     .to_owned(),
             );
@@ -231,12 +231,12 @@ impl Serve {
 }
 
 impl Gateway {
-    /// Refuses what each part alone cannot see to be wrong; the text names the flags. What is missing the role says.
+    /// Refuses combinations that no single part can detect. The text names the flags. The role reports missing values.
     pub fn check(&self) -> Result<(), String> {
         check_apart(&[(LISTEN, self.gateway.listen), (ADMIN, self.admin.admin_listen)])
     }
 
-    /// Where accounts is.
+    /// The address of the accounts service.
     pub fn accounts(&self) -> Result<gateway::Backend, String> {
         let flag = "--accounts-url (GODZILLA_ACCOUNTS_URL)";
         self.accounts_url.clone().ok_or_else(|| shared::missing(flag, "where the accounts service is"))
@@ -244,20 +244,20 @@ impl Gateway {
 }
 
 impl Accounts {
-    /// Refuses what each part alone cannot see to be wrong; the text names the flags. What is missing the role says.
+    /// Refuses combinations that no single part can detect. The text names the flags. The role reports missing values.
     pub fn check(&self) -> Result<(), String> {
         check_apart(&[(LISTEN, self.listen), (ADMIN, self.admin.admin_listen)])
     }
 }
 
 impl Presence {
-    /// Refuses what each part alone cannot see to be wrong; the text names the flags.
+    /// Refuses combinations that no single part can detect. The text names the flags.
     pub fn check(&self) -> Result<(), String> {
         check_apart(&[(LISTEN, self.listen), (ADMIN, self.admin.admin_listen)])
     }
 }
 
-/// Refuses two addresses that cannot both be listened on; the text names their flags.
+/// Refuses two addresses on which the process cannot listen at the same time. The text names their flags.
 fn check_apart(all: &[(&str, SocketAddr)]) -> Result<(), String> {
     for (index, (flag, address)) in all.iter().enumerate() {
         if let Some((other, _)) = all[..index].iter().find(|(_, earlier)| collide(*earlier, *address)) {
@@ -272,10 +272,10 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || everywhere)
 }
 
-/// Refuses limits of sockets and of chat that cannot both hold; the text names the flags.
+/// Refuses limits of sockets and of chat that contradict each other. The text names the flags.
 fn check_limits(sockets: &Sockets, chat: &::chat::Config) -> Result<(), String> {
-    let (outbox, answer) = (sockets.outbox_bytes, ::chat::config::ANSWER_BYTES + ENVELOPE);
-    if outbox < answer {
+    let (send_queue, answer) = (sockets.send_queue_bytes, ::chat::config::ANSWER_BYTES + ENVELOPE);
+    if send_queue < answer {
         return Err(format!(
             "the value of --outbox-bytes (GODZILLA_OUTBOX_BYTES) is refused: a page of history needs {answer}"
         ));

@@ -1,20 +1,21 @@
-//! Descriptors of the process. Every client takes one, and so do stores, other services and operators: clients get only a part of them,
-//! so that the rest of the process works while as many clients are there as can be. Used by the roles, the HTTP server and `/readyz`.
+//! File descriptors of the process. Every client needs one, and stores, other services and operators need some. Clients
+//! therefore get only a part of them, so that the other parts work with the maximum number of clients. Used by the
+//! roles, the HTTP server and `/readyz`.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The part of the limit that clients do not get, at least and at most.
+/// Minimum and maximum number of descriptors that clients do not get. Between them it is a quarter of the limit.
 const RESERVED: (u64, u64) = (128, 512);
 
-/// The fewest connections of a worker, whatever the limit is.
-const LEAST: usize = 8;
+/// Minimum number of connections of a worker, for any limit.
+const MIN_CONNECTIONS: usize = 8;
 
-/// The most connections of a worker; beyond that they wait in the backlog.
-const MOST: usize = 200_000;
+/// Maximum number of connections of a worker. Further connections wait in the backlog.
+const MAX_CONNECTIONS: usize = 200_000;
 
-/// Raises the limit of open files to what the system allows.
+/// Raises the soft limit of open files to the hard limit.
 pub fn raise() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
@@ -24,39 +25,39 @@ pub fn raise() {
     }
 }
 
-/// The fewest descriptors with which a role works: its own, what is reserved, and a few clients.
+/// Minimum number of descriptors with which a role works: its own, the reserve, and some clients.
 fn needed(cores: usize) -> u64 {
     /// Descriptors of a role without clients.
     const OWN: u64 = 64;
-    /// Descriptors of an HTTP worker, and its share of clients.
+    /// Descriptors of an HTTP worker and its clients.
     const PER_CORE: u64 = 4;
     RESERVED.0 + OWN + PER_CORE * u64::try_from(cores).unwrap_or(u64::MAX / PER_CORE).min(1 << 20)
 }
 
-/// Why a role does not work with the limit to which [`raise`] can raise, if so, in words.
+/// Why the hard limit, to which [`raise`] raises the soft limit, is too low for a role. `None` when it is sufficient.
 pub fn shortage(cores: usize) -> Option<String> {
-    let (needed, most) =
+    let (needed, limit) =
         (needed(cores), getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard));
-    (most < needed).then(|| {
+    (limit < needed).then(|| {
         format!(
-            "the limit of open files is {most}, and at least {needed} are needed; raise it (`ulimit -n`, LimitNOFILE= of \
+            "the limit of open files is {limit}, and at least {needed} are needed; raise it (`ulimit -n`, LimitNOFILE= of \
              systemd, --ulimit nofile of docker)"
         )
     })
 }
 
-/// How many connections each of so many `workers` may have, with so many descriptors for `each` connection.
+/// Maximum number of connections of each of `workers`, when each connection needs `each` descriptors.
 pub fn connections(workers: usize, each: u64) -> usize {
-    shared_out(limit(), workers, each)
+    per_worker(limit(), workers, each)
 }
 
-fn shared_out(limit: u64, workers: usize, each: u64) -> usize {
+fn per_worker(limit: u64, workers: usize, each: u64) -> usize {
     let all = limit.saturating_sub(reserved(limit)) / each.max(1);
     let all = usize::try_from(all).unwrap_or(usize::MAX);
-    (all / workers.max(1)).clamp(LEAST, MOST)
+    (all / workers.max(1)).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
-/// Why no more clients can be taken, if so, in words.
+/// Why no further clients can be accepted. `None` when they can.
 pub fn not_ready_reason() -> Option<String> {
     let (open, limit) = (open()?, limit());
     let is_full = open >= limit.saturating_sub(reserved(limit));
@@ -65,10 +66,10 @@ pub fn not_ready_reason() -> Option<String> {
     })
 }
 
-/// How many descriptors of the process are open; none where the system does not say.
+/// Number of open descriptors of the process. `None` when the system does not report it.
 fn open() -> Option<u64> {
     const FOLDER: &str = "/proc/self/fd";
-    // Linux since 6.2 counts them as the size of the directory.
+    // Linux 6.2 and later report the count as the size of the directory.
     let counted = fs::metadata(FOLDER).ok()?.len();
     if counted > 0 { Some(counted) } else { u64::try_from(fs::read_dir(FOLDER).ok()?.count()).ok() }
 }
@@ -86,12 +87,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_get_what_is_not_reserved() {
-        assert_eq!(shared_out(1_024, 2, 1), (1_024 - 256) / 2);
-        assert_eq!(shared_out(1_024, 2, 2), (1_024 - 256) / 4, "a gateway");
-        assert_eq!(shared_out(100_000, 4, 1), (100_000 - 512) / 4);
-        assert_eq!(shared_out(64, 4, 1), LEAST, "too few for anything");
-        assert_eq!(shared_out(u64::MAX, 1, 1), MOST);
+    fn clients_get_descriptors_outside_the_reserve() {
+        assert_eq!(per_worker(1_024, 2, 1), (1_024 - 256) / 2);
+        assert_eq!(per_worker(1_024, 2, 2), (1_024 - 256) / 4, "a gateway");
+        assert_eq!(per_worker(100_000, 4, 1), (100_000 - 512) / 4);
+        assert_eq!(per_worker(64, 4, 1), MIN_CONNECTIONS, "below the minimum");
+        assert_eq!(per_worker(u64::MAX, 1, 1), MAX_CONNECTIONS);
     }
 
     #[test]

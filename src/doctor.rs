@@ -1,5 +1,5 @@
-//! The tool `doctor`: reads the configuration of a role from flags and environment as the role does, starts nothing, and says what
-//! will not work. Each finding is one line with its remedy.
+//! The tool `doctor`: reads the configuration of a role from flags and environment as the role does, starts nothing,
+//! and reports problems. Each finding is one line with its remedy.
 
 mod addresses;
 mod clients;
@@ -33,13 +33,13 @@ pub enum Role {
     Presence(Box<Presence>),
 }
 
-/// One thing that is wrong, with its remedy.
+/// A problem and its remedy.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     severity: Severity,
     /// The flag, file or part.
     subject: String,
-    /// What is wrong, a semicolon, and what to do.
+    /// The problem, a semicolon, and the remedy.
     text: String,
 }
 
@@ -47,7 +47,7 @@ struct Finding {
 enum Severity {
     /// The role does not start or does not work.
     Error,
-    /// The role works, and perhaps not as it is meant.
+    /// The role works, perhaps not as intended.
     Warning,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Shows the findings on standard output.
+/// Prints the findings on standard output.
 ///
 /// # Errors
 /// When a finding is an error, or when standard output cannot be written.
@@ -165,7 +165,7 @@ fn presence(config: &Presence) -> Vec<Finding> {
     findings
 }
 
-/// What the role itself refuses.
+/// The error that the role itself would report.
 fn refused(checked: Result<(), String>) -> Vec<Finding> {
     checked.err().map(|text| Finding::error("configuration", text)).into_iter().collect()
 }

@@ -1,6 +1,6 @@
-//! Random bytes of the operating system: without them there are no ids, tokens and salts. Read by `/readyz` and the doctor.
+//! Random bytes of the operating system. Ids, tokens and salts need them. Checked by `/readyz` and the doctor.
 
-/// Why the operating system gives no random bytes, in words; none when it gives them.
+/// Why the operating system provides no random bytes. `None` when it provides them.
 pub fn not_ready_reason() -> Option<String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).err().map(|error| {

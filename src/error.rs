@@ -1,25 +1,25 @@
-//! Why the program ends without having done its work: what a person at a terminal has to read. Made by every module of
-//! the binary, shown by `main`.
+//! Reasons why the program ends without success, as texts for the operator. Created by every module of the binary,
+//! printed by `main`.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-/// A reason to exit. None of them ever shows a configured value that could be a secret.
+/// A reason to exit. No variant contains a configured value that can be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not an error: the help or version that was asked for.
+    /// Not an error: the requested help or version.
     #[error("{0}")]
     Help(String),
-    /// The configuration is not acceptable: the key, and what is expected.
+    /// The configuration is invalid. The text contains the key and the expected form.
     #[error("{0}")]
     Config(String),
-    /// An address cannot be listened on.
+    /// The process cannot listen on an address.
     #[error("cannot listen on {address}: {source}; choose another address with {flag}")]
     Listen {
-        /// The flag that moves it.
+        /// The flag that sets the address.
         flag: &'static str,
-        /// Where it was to listen.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The data directory or a file in it cannot be used.
@@ -27,44 +27,44 @@ pub enum Error {
     Store {
         /// The directory.
         path: PathBuf,
-        /// What the store said.
+        /// The error of the store.
         reason: String,
     },
-    /// A part failed while running or starting.
+    /// A part failed while it started or ran.
     #[error("{part}: {reason}")]
     Part {
-        /// Which.
+        /// The part.
         part: &'static str,
-        /// What it said.
+        /// Its error.
         reason: String,
     },
-    /// Limits of the system are too low, in words.
+    /// Limits of the system are too low.
     #[error("{0}")]
     Limits(String),
-    /// A part that the process cannot do without has ended.
-    #[error("{0} ended by itself; the log says why")]
+    /// An essential part has ended.
+    #[error("{0} ended by itself; see the log for the reason")]
     Ended(String),
-    /// The tool found what it must not touch.
+    /// The tool refuses to change existing data.
     #[error("{0}")]
     Refused(&'static str),
-    /// The doctor has found so many things that do not work.
+    /// The number of errors that the doctor found.
     #[error("errors in the configuration: {0}")]
     Findings(usize),
-    /// A tool did not do its work, or found something.
+    /// A tool failed, or found errors.
     #[error("{0}")]
     Tool(String),
-    /// The server is not ready, says the health check.
+    /// The server is not ready. Reported by the health check.
     #[error("not ready: {0}")]
     NotReady(String),
 }
 
 impl Error {
-    /// A failure of `part`, in its own words.
+    /// A failure of `part`, with its own text.
     pub fn part(part: &'static str, reason: impl ToString) -> Self {
         Self::Part { part, reason: reason.to_string() }
     }
 
-    /// The exit status: 2 for a wrong command line or configuration, 1 for everything else.
+    /// The exit status: 2 for an invalid command line or configuration, 1 for every other error, 0 for help.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Help(_) => 0,

@@ -1,4 +1,4 @@
-//! The tool `healthcheck`: asks a running server's `/readyz`, for container health checks and scripts.
+//! The tool `healthcheck`: requests `/readyz` of a running server. For container health checks and scripts.
 
 use std::{
     io::{Read, Write},
@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use crate::{config::Healthcheck, error::Error};
 
-/// For connecting, and for each read and write.
+/// Deadline of the connect, and of each read and write.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The most of an answer that is read, in bytes.
+/// Maximum number of bytes read of a response.
 const ENOUGH: u64 = 4096;
 
-/// Succeeds if the server says it is ready.
+/// Succeeds if the server is ready.
 pub fn run(config: &Healthcheck) -> Result<(), Error> {
     let answer = ask(reachable(config.admin_listen)).map_err(|error| Error::NotReady(error.to_string()))?;
     let status = answer.lines().next().unwrap_or_default();
@@ -38,7 +38,7 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Where a server that listens on `address` can be reached from this machine.
+/// The address at which this machine reaches a server that listens on `address`.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -77,15 +77,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
-        let said = |answer| check_against(answer).unwrap_err().to_string();
+    fn the_reason_is_reported() {
+        let reason = |answer| check_against(answer).unwrap_err().to_string();
         let refusal = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"message\":\"Redis does not answer\"}";
-        assert_eq!(said(refusal), "not ready: Redis does not answer");
-        assert_eq!(said("HTTP/1.1 502 Bad\r\n\r\n{}"), "not ready: HTTP/1.1 502 Bad");
+        assert_eq!(reason(refusal), "not ready: Redis does not answer");
+        assert_eq!(reason("HTTP/1.1 502 Bad\r\n\r\n{}"), "not ready: HTTP/1.1 502 Bad");
     }
 
     #[test]
-    fn nobody_listening_is_not_ready() {
+    fn a_closed_port_is_not_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let admin_listen = listener.local_addr().unwrap();
         drop(listener);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_asked_at_this_machine() {
+    fn unspecified_addresses_are_replaced_by_loopback_addresses() {
         let at = |text: &str| reachable(text.parse().unwrap()).to_string();
         assert_eq!(at("0.0.0.0:9100"), "127.0.0.1:9100");
         assert_eq!(at("[::]:9100"), "[::1]:9100");

@@ -1,13 +1,14 @@
-//! The HTTP server of every role that has one, with what all of them want of it: nothing waits without a deadline, nothing is read
-//! ahead without a bound. Started by the roles.
+//! The HTTP server of every role with HTTP. Every wait has a deadline, and every buffer of received bytes has a bound.
+//! Started by the roles.
 //!
-//! What `actix_web::HttpServer` does, by hand, because that takes plain TCP connections only and reads ahead what pipelines bring.
+//! It replaces `actix_web::HttpServer`, which accepts plain TCP connections only and reads ahead all pipelined
+//! requests.
 
 mod connections;
-mod greeting;
-mod head_by_head;
-mod offers;
-mod unfinished;
+mod head_rewrite;
+mod incomplete_request;
+mod pipeline_limit;
+mod protocol_detector;
 
 use std::{
     any::Any,
@@ -39,50 +40,53 @@ use proto::Refusal;
 
 use self::{
     connections::Connections,
-    greeting::{Foreign, Greeting},
-    head_by_head::HeadByHead,
+    pipeline_limit::PipelineLimit,
+    protocol_detector::{ForeignProtocol, ProtocolDetector},
 };
 use crate::{descriptors, heartbeat, supervision};
 
-/// How long a connection between two roles may stay open between two requests. The gateway closes its own sooner.
-const INNER_KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a connection between two roles may stay open between two requests. The gateway closes its idle connections
+/// earlier.
+const INTERNAL_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How long a finished connection waits for the client to close. actix reads a clock of half a second for it: less is none.
+/// How long a finished connection waits for the client to close. actix measures it with a resolution of half a second,
+/// so a shorter time would be none.
 const DISCONNECT: Duration = Duration::from_secs(1);
 
-/// Blocking calls of one worker at a time.
-const BLOCKING: usize = 8;
+/// Maximum number of blocking calls of one worker at a time.
+const BLOCKING_THREADS: usize = 8;
 
-/// What the roles want different.
+/// Settings that differ between roles.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long a request head may take.
+    /// Deadline of a request head.
     pub head: Duration,
-    /// The trusted proxies of a server that clients reach: it shares connections among addresses, see [`connections`]. None for a
-    /// server behind gateways. Its requests pass a [`gateway::Door`], which counts them.
+    /// The trusted proxies of a server that clients reach. It distributes connections among client addresses, see
+    /// [`connections`]. `None` for a server behind gateways. Requests of a server with trusted proxies pass a
+    /// [`gateway::Door`], which counts them.
     pub trusted_proxies: Option<Vec<Network>>,
     /// How long a connection may stay open between two requests.
     pub keep_alive: Duration,
-    /// Whether a client that closes its sending side after a request gets the answer. Where it does, requests that wait for events
-    /// have to watch [`Hangup`], which every connection has.
+    /// Whether a client that closes its sending side after a request still receives the response. Requests that wait
+    /// for events must then watch [`Hangup`], which every connection has.
     pub half_closed: bool,
-    /// How long open requests may go on when the server is stopped, in seconds.
+    /// How long requests in progress may continue after the server was stopped, in seconds.
     pub drain: u64,
-    /// How many descriptors a connection takes, with what belongs to it behind the server.
+    /// Number of descriptors per connection, including those of connections to other services.
     pub descriptors: u64,
-    /// What is done with a new connection: a `TcpStream`.
+    /// Called with each new connection, a `TcpStream`.
     pub on_connect: fn(&dyn Any, &mut Extensions),
 }
 
 impl Settings {
-    /// Of a server behind gateways, see [`Settings`].
-    pub fn inner(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
-        let (keep_alive, half_closed, descriptors) = (INNER_KEEP_ALIVE, false, 1);
+    /// Settings of a server behind gateways.
+    pub fn internal(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
+        let (keep_alive, half_closed, descriptors) = (INTERNAL_KEEP_ALIVE, false, 1);
         Self { head, trusted_proxies: None, keep_alive, half_closed, drain, descriptors, on_connect }
     }
 }
 
-/// A server on `listener` with the application that `factory` makes for each worker; it runs when it is spawned.
+/// Creates a server on `listener`, with one application from `factory` for each worker. The caller spawns it.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -101,31 +105,31 @@ where
     let builder = Server::build().workers(threads);
     let stopped = builder.graceful_shutdown_signal();
     let address = listener.local_addr()?;
-    let most = descriptors::connections(threads, settings.descriptors);
+    let max_connections = descriptors::connections(threads, settings.descriptors);
     let connections =
-        settings.trusted_proxies.clone().map(|trusted| Connections::new(most * threads, trusted));
+        settings.trusted_proxies.clone().map(|trusted| Connections::new(max_connections * threads, trusted));
     let builder = builder
-        .max_concurrent_connections(most)
-        .worker_max_blocking_threads(BLOCKING)
+        .max_concurrent_connections(max_connections)
+        .worker_max_blocking_threads(BLOCKING_THREADS)
         .shutdown_timeout(settings.drain)
         .disable_signals();
     let workers = Arc::new(AtomicUsize::new(1));
     let builder = builder.listen("http", listener, move || {
-        // Runs on each worker's thread.
+        // Runs on the thread of each worker.
         heartbeat::watch(format!("http-{}", workers.fetch_add(1, Ordering::Relaxed)));
-        // Held by the worker's service: a worker that ends takes its connections along.
+        // The worker's service holds the part: the end of a worker ends its connections.
         let alive = Arc::new(supervision::Part::new("http worker"));
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
         let application = apply_fn_factory(application, |request: Request, application: &_| {
-            let begun = match Foreign::of(&request) {
+            let begun = match ForeignProtocol::of(&request) {
                 Some(foreign) => Err(foreign.refuse(&request)),
                 None => Ok(begin(|| {
                     supervision::fault!("http request");
                     Service::call(application, request)
                 })),
             };
-            async move { guarded(begun?).await }
+            async move { catch_panic(begun?).await }
         });
         let application = application.map_err(|error| error.error_response());
         let http = HttpService::build()
@@ -138,7 +142,7 @@ where
             .client_disconnect_timeout(DISCONNECT)
             .h1_allow_half_closed(settings.half_closed)
             .local_addr(address)
-            .on_connect_ext(move |io: &HeadByHead<Greeting<TcpStream>>, extensions| {
+            .on_connect_ext(move |io: &PipelineLimit<ProtocolDetector<TcpStream>>, extensions| {
                 extensions.insert::<Hangup>(io.hangup());
                 (settings.on_connect)(io.get_ref().get_ref(), extensions);
             })
@@ -155,39 +159,39 @@ where
     Ok(builder.run())
 }
 
-/// A new connection with the parts that read it, and its peer.
-type Admitted = (HeadByHead<Greeting<TcpStream>>, Protocol, Option<SocketAddr>);
+/// A new connection with its protocol and its peer.
+type Admitted = (PipelineLimit<ProtocolDetector<TcpStream>>, Protocol, Option<SocketAddr>);
 
 /// Prepares a new connection.
 ///
 /// # Errors
-/// When `connections` refuse it; the server then closes it.
+/// When `connections` refuse it. The server then closes it.
 fn admit(
     io: TcpStream,
     head: Duration,
     connections: Option<&Connections>,
 ) -> Result<Admitted, DispatchError> {
-    // An error means that the connection is closed already, which the first read reports.
+    // An error means that the connection is closed. The first read reports it.
     let _ = io.set_nodelay(true);
     let peer = io.peer_addr().ok();
-    let io = HeadByHead::new(Greeting::new(io), head);
+    let io = PipelineLimit::new(ProtocolDetector::new(io), head);
     let io = match connections {
         None => io,
         Some(connections) => {
-            let place = connections.admit(peer, io.hangup().open());
-            io.at(place.ok_or(DispatchError::DisconnectTimeout)?)
+            let guard = connections.admit(peer, io.hangup().open());
+            io.with_guard(guard.ok_or(DispatchError::DisconnectTimeout)?)
         }
     };
     Ok((io, Protocol::Http1, peer))
 }
 
-/// Begins a request; a panic meanwhile is kept for [`guarded`].
+/// Starts a request. A panic is kept for [`catch_panic`].
 pub fn begin<F>(call: impl FnOnce() -> F) -> thread::Result<F> {
     catch_unwind(AssertUnwindSafe(call))
 }
 
-/// The outcome of a request; of one that panics an error that is answered 500, after which its connection is closed.
-pub async fn guarded<F, R>(begun: thread::Result<F>) -> Result<R, actix_web::Error>
+/// Completes a request. A panic becomes an error with status 500, after which the connection is closed.
+pub async fn catch_panic<F, R>(begun: thread::Result<F>) -> Result<R, actix_web::Error>
 where
     F: Future<Output = Result<R, actix_web::Error>>,
 {
@@ -218,10 +222,10 @@ mod tests {
     use super::*;
     use crate::admin::{self, Readiness};
 
-    /// A worker stands still here until the test comes, too.
+    /// Blocks a worker until the test waits, too.
     static GATE: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
 
-    /// Asks for `path`; the connection, on which the answer comes.
+    /// Requests `path`. Returns the connection, which will receive the response.
     async fn asked(address: std::net::SocketAddr, path: &str) -> TcpStream {
         let mut connection = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -229,7 +233,7 @@ mod tests {
         connection
     }
 
-    /// Waits until `path` answers with something that `fits`.
+    /// Waits until `path` returns a response that `fits`.
     async fn answers(address: std::net::SocketAddr, path: &str, fits: impl Fn(&str) -> bool) {
         let until = std::time::Instant::now() + Duration::from_secs(60);
         loop {
@@ -251,10 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_stands_still_is_named_by_livez_and_readyz_until_it_runs_again() {
+    fn livez_and_readyz_name_a_stalled_worker_until_it_runs_again() {
         System::new().block_on(async {
             let ((front, address), (operators, admin)) = (listener(), listener());
-            let settings = Settings::inner(Duration::from_secs(5), 1, |_, _| ());
+            let settings = Settings::internal(Duration::from_secs(5), 1, |_, _| ());
             let blocks = || async {
                 GATE.wait();
                 HttpResponse::Ok().finish()

@@ -1,5 +1,6 @@
-//! Limits that the system puts on this process, compared with what a role needs. Checked before anything is started, so that what is
-//! missing is named instead of the first part that fails for it; read by the doctor, and by `/readyz` for what can run out later.
+//! Limits of the system for this process, compared with the needs of a role. They are checked before any part starts,
+//! so that the error names the limit and not the first part that fails. The doctor reads them, too, and `/readyz` reads
+//! those that can be reached later.
 
 use std::{
     fmt::Write,
@@ -13,42 +14,43 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::{descriptors, error::Error};
 
-/// Threads of a role besides those that grow with the cores, the allocator's included.
+/// Threads of a role that do not depend on the number of cores, including the allocator's.
 const THREADS: usize = 28;
 
 /// Threads per core: an HTTP worker, a thread of the allocator, a blocking call.
 const THREADS_PER_CORE: usize = 3;
 
-/// The least address space, in bytes: most of it is reserved and never used.
+/// Minimum address space in bytes. Most of it is reserved and never used.
 const ADDRESSES: u64 = 1_280 << 20;
 
-/// The least private memory, in bytes: the stacks of threads, of which most is never used, and what the allocator has reserved.
+/// Minimum private memory in bytes: the stacks of threads, of which most is never used, and reservations of the
+/// allocator.
 const DATA: u64 = 192 << 20;
 
-/// The least memory of a control group, in bytes.
+/// Minimum memory of a control group in bytes.
 const MEMORY: u64 = 48 << 20;
 
-/// The least size of files where there is a store, in bytes.
+/// Minimum file size limit in bytes, for roles with a store.
 const FILE: u64 = 1 << 20;
 
-/// What a role needs.
+/// The needs of a role.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
-    /// Whether it keeps an embedded store.
+    /// Whether the role has an embedded store.
     pub store: bool,
 }
 
-/// Refuses to start a role that a limit keeps from working.
+/// Refuses to start a role when a limit is too low.
 ///
 /// # Errors
-/// Each limit that is too low, with its value, what is needed, and what raises it.
+/// Each limit that is too low: its value, the minimum, and how to raise it.
 pub fn check(needs: Needs) -> Result<(), Error> {
-    let obstacles = obstacles(needs);
-    if obstacles.is_empty() { Ok(()) } else { Err(Error::Limits(obstacles.join("; "))) }
+    let shortages = shortages(needs);
+    if shortages.is_empty() { Ok(()) } else { Err(Error::Limits(shortages.join("; "))) }
 }
 
-/// The limits that are too low for a role, in words.
-pub fn obstacles(needs: Needs) -> Vec<String> {
+/// The limits that are too low for a role, each as text.
+pub fn shortages(needs: Needs) -> Vec<String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let memory = [
         too_low(soft(Resource::RLIMIT_AS), ADDRESSES, "the address space", "ulimit -v, LimitAS= of systemd"),
@@ -60,7 +62,7 @@ pub fn obstacles(needs: Needs) -> Vec<String> {
             "MemoryMax= of systemd, --memory of docker, resources.limits.memory of Kubernetes",
         ),
     ];
-    // Threads fail for a lack of memory, too.
+    // Threads also fail when memory is short.
     let has_memory = memory.iter().all(Option::is_none);
     let threads = has_memory.then(|| probe(THREADS + cores * THREADS_PER_CORE).err()).flatten();
     let file = soft(Resource::RLIMIT_FSIZE).filter(|limit| needs.store && *limit < FILE).map(|limit| {
@@ -73,7 +75,7 @@ pub fn obstacles(needs: Needs) -> Vec<String> {
     [descriptors::shortage(cores), file, threads].into_iter().chain(memory).flatten().collect()
 }
 
-/// What is wrong with a limit of memory, in words.
+/// The text for a memory limit that is too low.
 fn too_low(limit: Option<u64>, needed: u64, what: &str, remedy: &str) -> Option<String> {
     limit.filter(|limit| *limit < needed).map(|limit| {
         let (limit, needed) = (limit >> 20, needed >> 20);
@@ -81,8 +83,8 @@ fn too_low(limit: Option<u64>, needed: u64, what: &str, remedy: &str) -> Option<
     })
 }
 
-/// Why no further thread can be started, if so, in words. For `/readyz`.
-pub fn thread_obstacle() -> Option<String> {
+/// Why no further thread can be started. `None` when one can. For `/readyz`.
+pub fn not_ready_reason() -> Option<String> {
     let started = thread::Builder::new().name("probe".to_owned()).spawn(|| ());
     match started.map(thread::JoinHandle::join) {
         Ok(_) => None,
@@ -90,12 +92,12 @@ pub fn thread_obstacle() -> Option<String> {
     }
 }
 
-/// What is said when not even the first thread of the process can be started.
+/// The error when the first thread of the process cannot be started.
 pub fn no_thread(error: &io::Error) -> String {
     format!("no thread can be started: {error}; {}", thread_limits())
 }
 
-/// Starts so many threads at the same time, and ends them.
+/// Starts `needed` threads at the same time, then ends them.
 fn probe(needed: usize) -> Result<(), String> {
     let (mut threads, mut outcome) = (Vec::with_capacity(needed), Ok(()));
     for _ in 0..needed {
@@ -115,13 +117,13 @@ fn probe(needed: usize) -> Result<(), String> {
     }
     for (end, thread) in threads {
         drop(end);
-        // It does nothing that panics.
+        // The thread cannot panic.
         _ = thread.join();
     }
     outcome
 }
 
-/// The limits that keep threads from being started, each with what raises it.
+/// The limits on the number of threads, each with how to raise it.
 fn thread_limits() -> String {
     let mut text = String::new();
     let mut add = |limit: Option<u64>, what: &str, remedy: &str| {
@@ -147,19 +149,19 @@ fn thread_limits() -> String {
     );
     match text.is_empty() {
         true => "the whole system has no more (kernel.threads-max, kernel.pid_max)".to_owned(),
-        false => format!("{text}raise the one that is reached"),
+        false => format!("{text}raise the limit that is reached"),
     }
 }
 
-/// A limit of the process; none where there is no limit.
+/// A limit of the process. `None` when it is unlimited.
 fn soft(resource: Resource) -> Option<u64> {
     getrlimit(resource).ok().map(|(soft, _)| soft).filter(|limit| *limit != nix::libc::RLIM_INFINITY)
 }
 
-/// The lowest limit among the control group of this process and those around it; none where there is no limit. `controller` and
-/// `old` are the names of version 1, `new` that of version 2.
+/// The lowest limit of the control group of this process and its ancestors. `None` when there is no limit. `controller`
+/// and `old` are names of cgroup version 1, `new` is the name of version 2.
 fn group_limit(controller: &str, new: &str, old: &str) -> Option<u64> {
-    /// Version 1 has a number for "no limit": the largest multiple of a page.
+    /// Version 1 represents "no limit" as a number: the largest multiple of a page.
     const NONE: u64 = 1 << 60;
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let root = Path::new("/sys/fs/cgroup");
@@ -185,13 +187,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_builds_this_has_what_a_role_needs() {
-        assert_eq!(obstacles(Needs { store: true }), [""; 0]);
-        assert_eq!(thread_obstacle(), None);
+    fn the_build_machine_satisfies_the_needs_of_a_role() {
+        assert_eq!(shortages(Needs { store: true }), [""; 0]);
+        assert_eq!(not_ready_reason(), None);
     }
 
     #[test]
-    fn threads_that_cannot_be_started_are_named_with_what_limits_them() {
+    fn errors_of_thread_starts_name_the_limits() {
         let text = no_thread(&io::Error::from(io::ErrorKind::WouldBlock));
         assert!(text.contains("no thread can be started") && text.contains("; "), "{text}");
     }

@@ -1,5 +1,5 @@
-//! Listening sockets, taken before anything is started, so that a port in use is one clear sentence.
-//! Called by the roles.
+//! Listening sockets. They are opened before any part starts, so that a port in use is reported as one error. Called by
+//! the roles.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -11,27 +11,28 @@ use socket2::{Domain, Socket, Type};
 
 use crate::error::Error;
 
-/// Connections that may wait to be accepted: a room that reconnects at once must not be refused.
+/// Maximum number of connections that wait to be accepted. All members of a room can reconnect at once and must not be
+/// refused.
 const BACKLOG: i32 = 4096;
 
-/// The TCP sockets that systemd opened for this process (socket activation, `LISTEN_FDS`) and that are not used yet.
+/// TCP sockets that systemd opened for this process (socket activation, `LISTEN_FDS`) and that are unused.
 static PASSED: LazyLock<Mutex<Vec<TcpListener>>> = LazyLock::new(|| {
     let mut passed = ListenFd::from_env();
     let sockets = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).ok().flatten());
     Mutex::new(sockets.collect())
 });
 
-/// Listens on `address` and puts the port there that the system chose for port 0; the error names `flag`. A socket that systemd opened
-/// on the same address is used instead of a new one.
+/// Listens on `address`. Replaces port 0 in it by the port that the system chose. The error names `flag`. A socket that
+/// systemd opened on the same address is used instead of a new one.
 ///
 /// # Errors
-/// When the address cannot be listened on, and when systemd opened sockets but none that a flag names.
+/// When the process cannot listen on the address, and when systemd passed sockets and no flag has the address of one.
 pub fn listen(flag: &'static str, address: &mut SocketAddr) -> Result<TcpListener, Error> {
     let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(listener) = matching(&mut passed, *address) {
         return Ok(listener);
     }
-    // The first flag of every role.
+    // Every role calls this with its `--listen` first.
     if flag == "--listen" && !passed.is_empty() {
         return Err(Error::Config(format!(
             "systemd passes a socket, and none is for {address}: give --listen (GODZILLA_LISTEN) the address of ListenStream="
@@ -43,7 +44,7 @@ pub fn listen(flag: &'static str, address: &mut SocketAddr) -> Result<TcpListene
     Ok(listener)
 }
 
-/// Takes the socket on `address` out of `passed`.
+/// Removes the socket on `address` from `passed`.
 fn matching(passed: &mut Vec<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
     let is_on = |socket: &TcpListener| socket.local_addr().is_ok_and(|local| local == address);
     let found = passed.iter().position(is_on).map(|index| passed.swap_remove(index));
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_in_use_names_the_flag_that_moves_it() {
+    fn the_error_of_a_port_in_use_names_its_flag() {
         let mut address = "127.0.0.1:0".parse().unwrap();
         let _first = listen("--listen", &mut address).unwrap();
         assert_ne!(address.port(), 0);

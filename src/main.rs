@@ -16,7 +16,6 @@ mod memory;
 mod mongo;
 mod nodes;
 mod output;
-mod registered;
 mod role;
 mod secret;
 mod seed;
@@ -25,6 +24,7 @@ mod stores;
 mod supervision;
 mod systemd;
 mod telemetry;
+mod user_lookup;
 
 use std::{
     io::{self, Write},
@@ -38,10 +38,15 @@ use limits::Needs;
 use tracing::Level;
 
 fn main() -> ExitCode {
-    telemetry::prefer_json(cli::wants_json(std::env::args_os(), std::env::vars_os()));
+    telemetry::prefer_json(cli::is_json_requested(std::env::args_os(), std::env::vars_os()));
     if let Err(error) = shutdown::ignore().and_then(|()| telemetry::start()) {
-        // There is no thread for the log, so this thread writes the line itself. An error of that cannot be reported.
-        _ = write!(io::stderr(), "{}", telemetry::line(Level::ERROR, &limits::no_thread(&error).to_string()));
+        // The log thread does not run, so this thread writes the line itself. An error of this write cannot be
+        // reported.
+        _ = write!(
+            io::stderr(),
+            "{}",
+            telemetry::format_line(Level::ERROR, &limits::no_thread(&error).to_string())
+        );
         return ExitCode::FAILURE;
     }
     // The panic hook has reported a panic.
@@ -50,9 +55,9 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Does what the command line asks for; the exit status.
+/// Runs the command that the command line names, and returns the exit status.
 fn status() -> u8 {
-    let outcome = match cli::read(std::env::args_os(), std::env::vars_os()).and_then(prepared).and_then(run) {
+    let outcome = match cli::read(std::env::args_os(), std::env::vars_os()).and_then(prepare).and_then(run) {
         Err(Error::Help(text)) => {
             output::show(text).map_err(|error| Error::part("standard output cannot be written", error))
         }
@@ -61,14 +66,15 @@ fn status() -> u8 {
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            telemetry::say(Level::ERROR, &error.to_string());
+            telemetry::write_line(Level::ERROR, &error.to_string());
             error.exit_code()
         }
     }
 }
 
-/// Sees to it that the process can run `command`: within the limits of the system, with threads of the allocator and for systemd.
-fn prepared(command: Command) -> Result<Command, Error> {
+/// Prepares the process for `command`: checks the limits of the system, starts the threads of the allocator and the
+/// connection to systemd.
+fn prepare(command: Command) -> Result<Command, Error> {
     match &command {
         Command::Serve(_) => limits::check(Needs { store: true })?,
         Command::Gateway(_) | Command::Accounts(_) | Command::Chat(_) | Command::Presence(_) => {
@@ -77,13 +83,13 @@ fn prepared(command: Command) -> Result<Command, Error> {
         Command::Doctor { .. } | Command::Healthcheck(_) => return Ok(command),
         _ => {}
     }
-    if let Err(error) = memory::give_back() {
-        telemetry::say(Level::WARN, &format!("freed memory is kept: {error}"));
+    if let Err(error) = memory::configure() {
+        telemetry::write_line(Level::WARN, &format!("freed memory is not returned to the system: {error}"));
     }
     if std::env::var_os("NOTIFY_SOCKET").is_some_and(|address| !address.is_empty())
         && let Err(error) = systemd::start()
     {
-        telemetry::say(Level::WARN, &format!("systemd cannot be notified: {error}"));
+        telemetry::write_line(Level::WARN, &format!("systemd cannot be notified: {error}"));
     }
     Ok(command)
 }

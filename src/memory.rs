@@ -1,5 +1,5 @@
-//! The allocator, jemalloc, and that it gives memory back: what a burst took goes back to the system a second after it was freed, on
-//! threads of jemalloc's own, because the threads that freed it may be idle from then on. Called by `main`.
+//! The allocator, jemalloc. Freed memory is returned to the system after one second, on jemalloc's own threads, because
+//! the threads that freed it can stay idle. Called by `main`.
 
 use tikv_jemalloc_ctl::{Access, AsName, Result, background_thread};
 
@@ -9,9 +9,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// How long freed memory is kept for reuse, in milliseconds.
 const KEPT: isize = 1_000;
 
-/// Lets freed memory go back. Where jemalloc has no threads of its own (outside Linux) it goes back when somebody frees more.
-pub fn give_back() -> Result<()> {
-    // For arenas to come, and for the one that is there since before `main`.
+/// Configures the return of freed memory to the system. Where jemalloc has no threads of its own (outside Linux),
+/// memory is returned on the next deallocation.
+pub fn configure() -> Result<()> {
+    // For future arenas, and for arena 0, which exists before `main`.
     for setting in [&b"arenas.dirty_decay_ms\0"[..], &b"arena.0.dirty_decay_ms\0"[..]] {
         setting.name().write(KEPT)?;
     }

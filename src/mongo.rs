@@ -1,4 +1,4 @@
-//! The way to MongoDB for the roles that keep something there.
+//! The connection to MongoDB, for the roles that store data there.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use remote::{Deployment, mongo::Store};
 
 use crate::error::Error;
 
-/// The database, where the address names none.
+/// The database when the address names none.
 const DATABASE: &str = "godzilla";
 
-/// How long choosing a server may take: a call waits for a new primary this long before it fails.
+/// How long server selection may take. A call waits this long for a new primary before it fails.
 const SELECTION: Duration = Duration::from_secs(2);
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Connections to one server at most.
+/// Maximum number of connections to one server.
 const CONNECTIONS: u32 = 64;
 
-/// How often each server is asked how it is: a primary that froze is noticed by it.
+/// Interval of the server health checks, which detect a frozen primary.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// The collections of `deployment` in the database that `uri` names. MongoDB need not be there yet.
+/// The collections of `deployment` in the database that `uri` names. Does not connect: MongoDB may be unavailable.
 ///
 /// # Errors
-/// When the address is none; it is not repeated, because it may hold a password.
+/// When the address is invalid. The error does not contain it, because it can contain a password.
 pub async fn store(uri: &str, deployment: &Deployment) -> Result<Store, Error> {
     let refused = "the value of --mongo-uri (GODZILLA_MONGO_URI) is refused: expected mongodb://host/database?replicaSet=name";
     let mut options = ClientOptions::parse(uri).await.map_err(|_| Error::Config(refused.to_owned()))?;

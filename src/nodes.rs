@@ -1,35 +1,35 @@
-//! Which chat nodes live and where: each announces itself in Redis under a lease ([`Announcement`]), and gateways watch ([`Watch`]).
-//! Time is Redis's own, so that no two clocks have to agree.
+//! The table of live chat nodes in Redis. Each node holds a lease ([`NodeLease`]), and gateways read the table
+//! ([`Watcher`]). Times are those of Redis, so that clocks of several machines need not agree.
 
-mod announce;
+mod lease;
 mod scripts;
-mod watch;
+mod watcher;
 
 use remote::{Location, Redis};
 
-pub use announce::Announcement;
-pub use watch::Watch;
+pub use lease::NodeLease;
+pub use watcher::Watcher;
 
-/// The hash of all nodes: name to `EXPIRES ADDRESS STATE`, the first in milliseconds of Redis's clock, the last [`OPEN`] or
-/// [`CLOSED`].
-const KEY: &str = "chat:nodes";
+/// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`
+/// is [`OPEN`] or [`CLOSED`].
+const TABLE_KEY: &str = "chat:nodes";
 
-/// The key that gateways write, to learn whether nodes can renew their leases.
-const ASKED: &str = "chat:nodes:asked";
+/// The key that gateways write, to detect whether nodes can renew their leases.
+const WRITE_PROBE_KEY: &str = "chat:nodes:asked";
 
-/// The node takes what is new.
+/// The node accepts new sessions.
 const OPEN: &str = "open";
 
-/// It answers only for the sessions that it has: it starts, or ends.
+/// The node serves only its existing sessions: it starts or drains.
 const CLOSED: &str = "closed";
 
-/// Connections to Redis at most: one question at a time, and one more while a late one is given up.
+/// Maximum number of connections to Redis: one request at a time, and one more while a late request is abandoned.
 const CONNECTIONS: usize = 2;
 
-/// The way to the table of nodes, in the Redis at `at`, which need not be there yet.
+/// The table of nodes in the Redis at `at`. Does not connect: Redis may be unavailable.
 ///
 /// # Errors
-/// Names the flag and what is expected, never the address.
+/// When the address is invalid. The text names the flag and the expected form, and does not contain the address.
 fn table(at: impl Into<Location>) -> Result<Redis, String> {
     let refused = |error| format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}");
     Redis::new(at, CONNECTIONS).map_err(refused)

@@ -1,5 +1,5 @@
-//! Standard output, for what a tool answers and what `serve` shows at its start. Nothing here panics, and nothing waits for a reader
-//! without a bound. The log goes another way: [`crate::telemetry`].
+//! Standard output: results of tools, and the banner of `serve`. Nothing here panics, and no write waits for a reader
+//! without a bound. Log lines are written by [`crate::telemetry`].
 
 use std::{
     fs::File,
@@ -10,20 +10,20 @@ use std::{
     time::Duration,
 };
 
-/// How long a tool waits for a standard output that accepts nothing.
+/// How long a tool waits for a standard output that accepts no bytes.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Pause before the next write to a non-blocking output that accepts nothing.
+/// Pause before the next write to a non-blocking output that accepts no bytes.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Writes `text`. A reader that has gone is no error: it has read what it wanted (`| head`).
+/// Writes `text`. A closed pipe is no error: the reader has read all that it needed (`| head`).
 ///
 /// # Errors
-/// When the text cannot be written, or not within 5 s.
+/// When the text cannot be written within 5 s.
 pub fn show(text: String) -> io::Result<()> {
     let written = match begin(text.clone()) {
         Ok(written) => written.recv_timeout(DEADLINE).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
-        // The system has no thread or no descriptor for it.
+        // The system provides no thread or no descriptor.
         Err(_) => write_all(&mut io::stdout(), text.as_bytes()).map_err(|(_, error)| error),
     };
     match written {
@@ -32,15 +32,15 @@ pub fn show(text: String) -> io::Result<()> {
     }
 }
 
-/// Writes `text` if standard output accepts it, and waits for nothing.
+/// Writes `text` if standard output accepts it. Does not wait.
 pub fn show_if_possible(text: String) {
-    // The text is a courtesy: the server runs without it.
+    // The text is optional: the server runs without it.
     _ = begin(text);
 }
 
-/// Starts to write `text` on a thread of its own, which a standard output that is not read can block.
+/// Starts to write `text` on a separate thread, because a standard output that is not read can block it.
 fn begin(text: String) -> io::Result<mpsc::Receiver<io::Result<()>>> {
-    // A descriptor of its own: the lock of `std::io::stdout` must not be held during a write that blocks.
+    // A separate descriptor: the lock of `std::io::stdout` must not be held during a write that blocks.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let (done, result) = mpsc::sync_channel(1);
     let write = move || _ = done.send(write_all(&mut out, text.as_bytes()).map_err(|(_, error)| error));
@@ -48,7 +48,8 @@ fn begin(text: String) -> io::Result<mpsc::Receiver<io::Result<()>>> {
     Ok(result)
 }
 
-/// Writes `bytes`, waiting while a non-blocking `out` accepts nothing. The error says how many bytes were written before.
+/// Writes `bytes`, and waits while a non-blocking `out` accepts no bytes. The error contains the number of bytes written
+/// before it.
 pub fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {

@@ -1,4 +1,5 @@
-//! What must not be seen: addresses that may hold a password, and the key that roles sign identity with. Parsed by [`crate::config`].
+//! Secrets: addresses that can contain a password, and the key that roles sign identities with. Parsed by
+//! [`crate::config`].
 
 mod guessable;
 
@@ -14,26 +15,26 @@ use std::{
 use nix::unistd::{getegid, geteuid};
 use proto::signature::Key;
 
-/// Others may read a file of this mode.
+/// Mode bits by which other users can access a file.
 const OTHERS: u32 = 0o007;
 
-/// Names the file of the key.
+/// The flag of the key file.
 const FLAG: &str = "--secret-file (GODZILLA_SECRET_FILE)";
 
-/// Docker makes a directory in the place of a file that is mounted and does not exist.
+/// Docker creates a directory when the source of a file mount does not exist.
 const DIRECTORY: &str =
     "it is a directory; name a file in it. Docker creates one where the source of a mount does not exist";
 
-/// How to get a key that is accepted.
+/// How to create a valid key.
 const REMEDY: &str =
     "make one with `openssl rand -hex 32`, or with scripts/secrets, and give the same file to every role";
 
-/// An address of a store. Its `Debug` shows nothing of it.
+/// An address of a store. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(String);
 
 impl Address {
-    /// The address itself, for who connects.
+    /// The address itself, for the code that connects.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -53,12 +54,13 @@ impl fmt::Debug for Address {
     }
 }
 
-/// The key in a file: its content without the white space around it, so that a final line break makes no other key.
+/// Reads the key from a file. White space around it is removed, so that a final line break does not change the key.
 ///
-/// While a key is replaced, the file holds several keys of printable text, one a line. The first one signs, all of them are accepted.
+/// During a key rotation the file contains several keys of printable text, one per line. The first one signs, and all
+/// of them are accepted.
 ///
 /// # Errors
-/// Says what is wrong with the file, never what is in it.
+/// The reason, without the content of the file.
 pub fn key(path: &Path) -> Result<Key, String> {
     let content = private(FLAG, path)?;
     let mut keys = keys(content.trim_ascii()).into_iter().map(one_key);
@@ -69,14 +71,14 @@ pub fn key(path: &Path) -> Result<Key, String> {
     Ok(signing)
 }
 
-/// The keys in the content of a file. Bytes that are no printable text are one key, whatever line breaks are among them.
+/// The keys in the content of a file. Content with other than printable bytes is one key, including its line breaks.
 fn keys(content: &[u8]) -> Vec<&[u8]> {
     let lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).collect();
     let is_key = |line: &&[u8]| line.len() >= Key::MIN && line.iter().all(u8::is_ascii_graphic);
     if lines.iter().all(is_key) { lines } else { vec![content] }
 }
 
-/// A key of these bytes, unless it is short or can be guessed.
+/// A key of these bytes. Refuses keys that are short or guessable.
 fn one_key(bytes: &[u8]) -> Result<Key, String> {
     let refuse = |why: &dyn fmt::Display| refused(FLAG, &format_args!("{why}; {REMEDY}"));
     let key = Key::new(bytes)
@@ -87,17 +89,17 @@ fn one_key(bytes: &[u8]) -> Result<Key, String> {
     }
 }
 
-/// The address that was given, or the one in the file that was.
+/// The given address, or the content of the given file.
 ///
 /// # Errors
-/// Says what is wrong with the file, never what is in it.
+/// The reason, without the content of the file.
 pub fn address(given: Option<&Address>, file: (&str, Option<&Path>)) -> Result<Option<Address>, String> {
     let (flag, Some(path)) = file else { return Ok(given.cloned()) };
     let content = String::from_utf8(private(flag, path)?).map_err(|_| refused(flag, &"it is no text"))?;
     Ok(Some(Address(content.trim().to_owned())))
 }
 
-/// What a file holds that nobody else can read. A link is followed: Kubernetes mounts `key -> ..data/key`.
+/// Reads a file that other users cannot access. Symbolic links are followed: Kubernetes mounts `key -> ..data/key`.
 fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| refused(flag, &unreadable(&error));
     let about = fs::metadata(path).map_err(unreadable)?;
@@ -114,7 +116,7 @@ fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
     if content.trim_ascii().is_empty() { Err(refused(flag, &"it is empty")) } else { Ok(content) }
 }
 
-/// Why a file cannot be read, with the remedy.
+/// Why a file cannot be read, and the remedy.
 fn unreadable(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "it does not exist; mount the secret, or correct the path".to_owned(),
@@ -142,11 +144,11 @@ mod tests {
         key(file.path())
     }
 
-    /// As long as a key must be, and no more.
+    /// A key of exactly the minimum length.
     const GOOD: &str = "Vb7#kk2p(Zq9!mmx4$Rt6&wwe1)Yy8*u";
 
     #[test]
-    fn a_key_is_long_private_and_not_shown() {
+    fn a_key_must_be_long_and_private_and_is_not_shown() {
         assert!(read(GOOD, 0o640).is_ok());
         let short = &GOOD[1..];
         let spaces = format!("{short}{}", " ".repeat(20));
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_can_be_guessed_is_refused_with_the_remedy() {
+    fn a_guessable_key_is_refused_with_the_remedy() {
         for content in ["s3cret".repeat(6), "0".repeat(64), "changeme".repeat(8)] {
             let text = read(&content, 0o600).expect_err("refused");
             assert!(text.contains("openssl rand -hex 32") && text.contains("scripts/secrets"), "{text}");
@@ -178,14 +180,14 @@ mod tests {
             assert_eq!(both.verify(&key.sign(None, target, now), target, now), Ok(None));
         }
         assert!(new.verify(&old.sign(None, target, now), target, now).is_err());
-        // A line break among random bytes belongs to the key.
+        // A line break among random bytes is part of the key.
         let odd = format!("{}\n{OTHER}", "\u{1}".repeat(40));
         assert_eq!(keys(odd.as_bytes()), [odd.as_bytes()]);
         assert!(read(&format!("{GOOD}\n{}", "k".repeat(64)), 0o600).is_err(), "one of them can be guessed");
     }
 
     #[test]
-    fn white_space_around_a_key_makes_no_other_key() {
+    fn white_space_around_a_key_is_ignored() {
         use proto::{Timestamp, signature::Target};
         let target = Target { method: "GET", path: "/user/me" };
         let signed = |content: &str| read(content, 0o600).unwrap().sign(None, target, Timestamp(1_000));
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_be_in_a_private_file() {
+    fn an_address_can_be_in_a_private_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "redis://:s3cret@host\n").unwrap();
         let read = || address(None, ("--redis-url-file", Some(file.path())));
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_does_not_show_itself() {
+    fn an_address_is_not_shown() {
         let address: Address = "redis://:s3cret@host".parse().unwrap();
         assert!(!format!("{address:?}").contains("s3cret"));
     }

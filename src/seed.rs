@@ -1,4 +1,4 @@
-//! The tool `seed`: sample users and messages for a store that has none. Deletes and changes nothing, ever.
+//! The tool `seed`: writes sample users and messages to an empty store. It never deletes or changes data.
 
 use accounts::{Accounts, Users};
 use actix_web::rt::System;
@@ -10,11 +10,11 @@ use crate::{config::Seed, error::Error, output, stores::Stores, telemetry};
 /// The sample users.
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
-/// What all of them have: this is for trying things out and nothing else.
+/// The password of all sample users. They are for trying the program only.
 const PASSWORD: &str = "correct horse";
 
-/// Room, author, text.
-const SAID: [(&str, &str, &str); 6] = [
+/// Room, author and text of each message.
+const MESSAGES: [(&str, &str, &str); 6] = [
     ("lobby", "alice", "Good morning! Is this thing on?"),
     ("lobby", "bob", "It is. Messages here survive a restart."),
     ("lobby", "carol", "I was away for an hour and still read everything."),
@@ -23,7 +23,7 @@ const SAID: [(&str, &str, &str); 6] = [
     ("tea", "bob", "Four."),
 ];
 
-/// Fills the store, or refuses to touch it.
+/// Fills the store. Refuses a store that is not empty.
 pub fn run(config: Seed) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     System::new().block_on(fill(config))
@@ -44,7 +44,7 @@ async fn fill(config: Seed) -> Result<(), Error> {
     }
     chat::seed(&stores.chat, samples()).await.map_err(failed)?;
     stores.close();
-    let (users, messages) = (USERS.join(", "), SAID.len());
+    let (users, messages) = (USERS.join(", "), MESSAGES.len());
     let stored = format!("Stored {users}, each with the password '{PASSWORD}', and {messages} messages.\n");
     if let Err(error) = output::show(stored) {
         tracing::warn!(%error, "the samples are stored, and standard output cannot be written");
@@ -54,15 +54,15 @@ async fn fill(config: Seed) -> Result<(), Error> {
 
 fn samples() -> Vec<Sample> {
     let sample = |(room, author, text): (&str, &str, &str)| Sample {
-        room: room.parse().expect("the sample rooms have good names"),
+        room: room.parse().expect("the sample rooms have valid names"),
         author: username(author),
         text: text.to_owned(),
     };
-    SAID.map(sample).into()
+    MESSAGES.map(sample).into()
 }
 
 fn username(name: &str) -> Username {
-    name.parse().expect("the sample users have good names")
+    name.parse().expect("the sample users have valid names")
 }
 
 fn failed(error: impl ToString) -> Error {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_speaks_in_the_samples_is_registered() {
+    fn authors_of_the_samples_are_registered() {
         for sample in samples() {
             assert!(USERS.contains(&sample.author.as_str()), "{}", sample.author);
         }

@@ -1,6 +1,6 @@
-//! Signals. SIGTERM, SIGINT, SIGQUIT, SIGPWR, SIGHUP and SIGXCPU start the drain, a second one ends the process at once. Signals that
-//! would end the process without a drain and ask for nothing are ignored. Faults (SIGSEGV, SIGABRT and the like) and job control (SIGTSTP)
-//! do what the system does by default. Awaited by the roles.
+//! Signals. SIGTERM, SIGINT, SIGQUIT, SIGPWR, SIGHUP and SIGXCPU start the drain; a second one ends the process at
+//! once. Other signals that would end the process without a drain, and that do not request its end, are ignored. Faults
+//! (SIGSEGV, SIGABRT and the like) and job control (SIGTSTP) keep the default action. Awaited by the roles.
 
 use std::{
     fs,
@@ -22,27 +22,30 @@ use tracing::Level;
 
 use crate::{error::Error, supervision, telemetry};
 
-/// How long a drain may take before the process ends without it. Orchestrators usually wait 30 s.
+/// Deadline of a drain. The process then ends without it. Orchestrators usually wait 30 s.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
 
-/// Signals this soon after the first are the same request: `timeout` and terminals signal a whole process group besides.
-const SAME: Duration = Duration::from_millis(500);
+/// Signals within this time after the first count as the same request: `timeout` and terminals also signal the whole
+/// process group.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
-/// How long the process waits for blocking calls when everything else has ended. A name that DNS does not answer for, or a disk that
-/// hangs, would hold it up without a bound.
-const REST: Duration = Duration::from_secs(4);
+/// How long the process waits for blocking calls after all other parts have ended. A DNS lookup without a response or a
+/// disk that hangs would block it without a bound.
+const BLOCKING_DEADLINE: Duration = Duration::from_secs(4);
 
-/// Signals that start the drain always.
+/// Signals that always start the drain.
 const DRAIN: [(&str, i32); 4] =
     [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGPWR", libc::SIGPWR), (CPU, libc::SIGXCPU)];
 
-/// The limit of CPU time is reached: the system sends this once a second of CPU time, and then kills the process.
+/// The limit of CPU time is reached. The system sends this signal once per second of CPU time, and then kills the
+/// process.
 const CPU: &str = "SIGXCPU";
 
-/// Signals that start the drain unless the process was started with them ignored (`nohup`, a job of a shell script).
+/// Signals that start the drain unless the process was started with them ignored (`nohup`, a background job of a shell
+/// script).
 const DRAIN_UNLESS_IGNORED: [(&str, i32); 2] = [("SIGHUP", libc::SIGHUP), ("SIGQUIT", libc::SIGQUIT)];
 
-/// Signals that are ignored, with a log line.
+/// Signals that are ignored and logged.
 const IGNORED: [(&str, i32); 8] = [
     ("SIGUSR1", libc::SIGUSR1),
     ("SIGUSR2", libc::SIGUSR2),
@@ -54,32 +57,33 @@ const IGNORED: [(&str, i32); 8] = [
     ("SIGXFSZ", libc::SIGXFSZ),
 ];
 
-/// Signals that start the drain.
+/// Receives the signals that start the drain.
 pub struct Stop {
     signals: Vec<(&'static str, Signal)>,
 }
 
-/// Ignores the signals that ask for nothing. Call it before the first log line: without it a write beyond the limit of a file's size
-/// (SIGXFSZ) ends the process, with it the write fails. SIGPIPE is ignored by the standard library.
+/// Ignores the signals of [`IGNORED`] and the real-time signals. Call it before the first log line: without it a write
+/// beyond the file size limit (SIGXFSZ) ends the process, and with it the write fails. The standard library ignores
+/// SIGPIPE.
 ///
 /// # Errors
 /// When the system refuses it.
 pub fn ignore() -> std::io::Result<()> {
-    // An empty handler instead of SIG_IGN, which takes unsafe code; the flags are not read.
+    // An empty handler instead of SIG_IGN, which needs unsafe code. The flags are not read.
     for (_, number) in ignored() {
         signal_hook::flag::register(number, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())
 }
 
-/// The signals that ask this process to end, with their names.
-pub fn ending() -> impl Iterator<Item = (&'static str, i32)> {
+/// The signals that request the end of this process, with their names.
+pub fn termination_signals() -> impl Iterator<Item = (&'static str, i32)> {
     let at_start = ignored_at_start();
     let wanted = DRAIN_UNLESS_IGNORED.into_iter().filter(move |(_, number)| !is_in(at_start, *number));
     DRAIN.into_iter().chain(wanted)
 }
 
-/// The signals that are ignored: [`IGNORED`], and those for which the system has no use (real-time signals).
+/// The ignored signals: [`IGNORED`] and the real-time signals, which the system does not use.
 fn ignored() -> impl Iterator<Item = (String, i32)> {
     let first = libc::SIGRTMIN();
     let named = IGNORED.into_iter().map(|(name, number)| (name.to_owned(), number));
@@ -87,7 +91,7 @@ fn ignored() -> impl Iterator<Item = (String, i32)> {
         .chain((first..=libc::SIGRTMAX()).map(move |number| (format!("SIGRTMIN+{}", number - first), number)))
 }
 
-/// Runs `work` on the main thread to its end. Blocking calls that are under way then have 4 s, after which the process ends without them.
+/// Runs `work` on the main thread until it completes. Blocking calls in progress then have 4 s before the process ends.
 pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     let system = System::new();
     let outcome = system.block_on(work);
@@ -97,13 +101,13 @@ pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     };
     let (ended, has_ended) = channel::<()>();
     let wait = move || {
-        if has_ended.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(waited = ?REST, "ending without waiting for blocking calls");
-            text.iter().for_each(|text| telemetry::say(Level::ERROR, text));
+        if has_ended.recv_timeout(BLOCKING_DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(waited = ?BLOCKING_DEADLINE, "ending without waiting for blocking calls");
+            text.iter().for_each(|text| telemetry::write_line(Level::ERROR, text));
             telemetry::exit(status.into());
         }
     };
-    // Without the thread the process waits longer.
+    // Without this thread the process waits for the blocking calls without a bound.
     _ = thread::Builder::new().name("exit".to_owned()).spawn(wait);
     drop(system);
     drop(ended);
@@ -111,23 +115,23 @@ pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
 }
 
 impl Stop {
-    /// Listens for the signals; from now on they no longer end the process by themselves, and the end of a part does. Needs a
-    /// running runtime.
+    /// Registers the signals. From then on they do not end the process themselves, and the unexpected end of a part
+    /// does. Needs a running runtime.
     pub fn listen() -> Result<Self, Error> {
         supervision::start();
-        let signals = ending().map(listener).collect::<Result<_, _>>()?;
+        let signals = termination_signals().map(listener).collect::<Result<_, _>>()?;
         for (name, signal) in ignored().map(listener).collect::<Result<Vec<_>, _>>()? {
-            spawn(note(name, signal));
+            spawn(log_ignored(name, signal));
         }
         Ok(Self { signals })
     }
 
-    /// Resolves with the name of the signal that came.
+    /// Resolves with the name of the received signal.
     ///
     /// # Errors
-    /// When a part of the process has ended without being asked: the process must end, without a drain, because what is left of
-    /// it cannot do its work.
-    pub async fn asked(&mut self) -> Result<&'static str, Error> {
+    /// When an essential part of the process has ended unexpectedly. The process must then end without a drain, because
+    /// the remaining parts cannot work.
+    pub async fn requested(&mut self) -> Result<&'static str, Error> {
         tokio::select! {
             signal = self.signal() => {
                 supervision::drain();
@@ -147,7 +151,8 @@ impl Stop {
         select_all(next).await.0
     }
 
-    /// Runs the drain to its end or its deadline; a second signal ends the process at once, with status 130.
+    /// Runs the drain until it completes or its deadline passes. A second signal ends the process at once, with status
+    /// 130.
     pub async fn drain(mut self, drain: impl Future<Output = ()>) {
         supervision::drain();
         tokio::select! {
@@ -156,18 +161,18 @@ impl Stop {
                     tracing::warn!(deadline = ?DRAIN_DEADLINE, "drain did not finish in time");
                 }
             }
-            name = self.asked_again() => {
-                tracing::warn!(signal = name, "asked twice, ending at once");
+            name = self.requested_again() => {
+                tracing::warn!(signal = name, "second signal, ending at once");
                 telemetry::exit(130);
             }
         }
     }
 
-    async fn asked_again(&mut self) -> &'static str {
+    async fn requested_again(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
             let name = self.signal().await;
-            if first.elapsed() >= SAME && name != CPU {
+            if first.elapsed() >= SAME_REQUEST && name != CPU {
                 return name;
             }
         }
@@ -175,7 +180,7 @@ impl Stop {
 }
 
 impl Drop for Stop {
-    /// The role has returned: whatever of its parts is still there ends with it.
+    /// The role has returned. Its remaining parts end with it and are not reported.
     fn drop(&mut self) {
         supervision::drain();
     }
@@ -186,14 +191,14 @@ fn listener<N>((name, number): (N, i32)) -> Result<(N, Signal), Error> {
     Ok((name, signal))
 }
 
-/// Logs a signal that is ignored, each time.
-async fn note(name: String, mut signal: Signal) {
+/// Logs each ignored signal.
+async fn log_ignored(name: String, mut signal: Signal) {
     while signal.recv().await.is_some() {
         tracing::info!(signal = &*name, "signal ignored");
     }
 }
 
-/// The mask of signals that are ignored by this process; empty where the system does not show it.
+/// The mask of the signals that this process ignores. 0 when the system does not report it.
 fn ignored_at_start() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -210,11 +215,11 @@ mod tests {
 
     use super::*;
 
-    /// Set in the process that is to end.
+    /// Set in the child process of the test.
     const CHILD: &str = "ENDS_WITH_A_BLOCKED_CALL";
 
     #[test]
-    fn a_blocking_call_does_not_hold_up_the_end() {
+    fn a_blocking_call_does_not_delay_the_exit() {
         if std::env::var_os(CHILD).is_some() {
             let work = async {
                 let (begun, has_begun) = tokio::sync::oneshot::channel();
@@ -231,7 +236,7 @@ mod tests {
             return;
         }
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "shutdown::tests::a_blocking_call_does_not_hold_up_the_end", "--nocapture"]);
+        command.args(["--exact", "shutdown::tests::a_blocking_call_does_not_delay_the_exit", "--nocapture"]);
         command.env(CHILD, "1").stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let until = Instant::now() + Duration::from_secs(60);

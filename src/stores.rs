@@ -1,10 +1,10 @@
-//! The embedded store of a process: three SQLite files in one directory, opened together. Used by `serve`, `seed`, `backup` and
-//! `check`.
+//! The embedded store of a process: three SQLite files in one directory, opened together. Used by `serve`, `seed`,
+//! `backup` and `check`.
 
 pub mod backup;
 pub mod check;
+mod data_dir;
 mod group;
-mod place;
 
 use std::{
     path::Path,
@@ -18,40 +18,40 @@ use proto::{RoomName, Timestamp};
 use sessions::{SessionId, Sessions, SqliteSessions, ages};
 
 use crate::{
-    admin::{Probe, unless},
+    admin::{Probe, not_ready_unless},
     config,
     error::Error,
 };
 
-/// How long the stores may take to close. A disk that hangs must not keep the process from ending.
-const CLOSING: Duration = Duration::from_secs(5);
+/// How long the stores may take to close. A disk that hangs must not block the end of the process.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The open files.
 pub struct Stores {
-    /// Who people are.
+    /// Users.
     pub users: Arc<SqliteUsers>,
-    /// Who is logged in.
+    /// Sessions.
     pub sessions: Arc<SqliteSessions>,
-    /// What people said.
+    /// Rooms and messages.
     pub chat: chat::SqliteStore,
 }
 
-/// The files, in an order in which each may refer to those before it.
+/// The file names. A file can refer only to files before it.
 const FILES: [&str; 3] = [USERS, SESSIONS, CHAT];
 const USERS: &str = "users.sqlite3";
 const SESSIONS: &str = "sessions.sqlite3";
 const CHAT: &str = "chat.sqlite3";
 
 impl Stores {
-    /// Opens or creates the files. Blocks; call it at start.
+    /// Opens or creates the files. Blocks; call it during the start.
     pub fn open(config: &config::Store) -> Result<Self, Error> {
         Self::open_with(config, false)
     }
 
-    /// Opens the files, also those that have lost something if that is accepted.
+    /// Opens the files. With `accept_loss`, also files that have lost data.
     fn open_with(config: &config::Store, accept_loss: bool) -> Result<Self, Error> {
-        let directory = place::of(&config.data_dir)?;
-        place::make_private(&config.data_dir, &directory)?;
+        let directory = data_dir::resolve(&config.data_dir)?;
+        data_dir::make_private(&config.data_dir, &directory)?;
         if let Some(last) = last_written(&directory) {
             ages::was_last_seen(last);
         }
@@ -61,7 +61,7 @@ impl Stores {
         Self::open_in(&config.data_dir, &directory, accept_loss)
     }
 
-    /// Opens the files in `directory`, for which errors name `flag`.
+    /// Opens the files in `directory`. Errors name `flag`.
     fn open_in(flag: &Path, directory: &Path, accept_loss: bool) -> Result<Self, Error> {
         let path = |name: &str| directory.join(name);
         let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
@@ -73,10 +73,10 @@ impl Stores {
         Ok(this)
     }
 
-    /// For `/readyz`: nothing keeps a store from writing, and each answers a question.
+    /// Probes for `/readyz`: each store can write and answers a query.
     pub fn probes(&self) -> Vec<(&'static str, Probe)> {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
-        let nobody: SessionId = "0".repeat(64).parse().expect("64 zeros are a session id");
+        let absent_session: SessionId = "0".repeat(64).parse().expect("64 zeros are a session id");
         vec![
             (
                 "users",
@@ -84,19 +84,19 @@ impl Stores {
                     let users = users.clone();
                     Box::pin(async move {
                         let not_ready_reason = users.not_ready_reason().await;
-                        not_ready_reason.map(str::to_owned).or(unless(users.find("").await.is_ok()))
+                        not_ready_reason.map(str::to_owned).or(not_ready_unless(users.find("").await.is_ok()))
                     })
                 }),
             ),
             (
                 "sessions",
                 Box::new(move || {
-                    let (sessions, nobody) = (sessions.clone(), nobody.clone());
+                    let (sessions, absent_session) = (sessions.clone(), absent_session.clone());
                     Box::pin(async move {
                         let not_ready_reason = sessions.not_ready_reason().await;
                         not_ready_reason
                             .map(str::to_owned)
-                            .or(unless(sessions.is_live(&nobody).await.is_ok()))
+                            .or(not_ready_unless(sessions.is_live(&absent_session).await.is_ok()))
                     })
                 }),
             ),
@@ -108,15 +108,15 @@ impl Stores {
                         let not_ready_reason = chat.not_ready_reason().await;
                         not_ready_reason
                             .map(str::to_owned)
-                            .or(unless(chat.history().head(&lobby).await.is_ok()))
+                            .or(not_ready_unless(chat.history().head(&lobby).await.is_ok()))
                     })
                 }),
             ),
         ]
     }
 
-    /// Closes all files, also while parts still have handles, so that no log is left beside them. Blocks until what is queued is done,
-    /// at most [`CLOSING`].
+    /// Closes all files, also while parts still have handles, so that no write-ahead log remains. Blocks until queued
+    /// work is done, at most [`CLOSE_TIMEOUT`].
     pub fn close(&self) {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
         let (done, closed) = sync_channel(1);
@@ -129,16 +129,16 @@ impl Stores {
         if let Err(error) = thread::Builder::new().name("close".to_owned()).spawn(close) {
             return tracing::warn!(%error, "the stores are not closed: no thread can be started");
         }
-        if closed.recv_timeout(CLOSING).is_err() {
+        if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
             tracing::warn!(
-                seconds = CLOSING.as_secs(),
-                "the stores did not close in time; their logs stay beside them"
+                seconds = CLOSE_TIMEOUT.as_secs(),
+                "the stores did not close in time; their write-ahead logs remain"
             );
         }
     }
 }
 
-/// When one of the files was last written; none where there is no store yet.
+/// When one of the files was last written. `None` when there is no store yet.
 fn last_written(directory: &Path) -> Option<Timestamp> {
     let files = FILES.iter().flat_map(|name| ["", "-wal", ".lock"].map(|suffix| format!("{name}{suffix}")));
     let written = files.filter_map(|file| directory.join(file).metadata().ok()?.modified().ok()).max()?;
@@ -146,7 +146,7 @@ fn last_written(directory: &Path) -> Option<Timestamp> {
     Some(Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// The stores' errors name the file themselves; the flag that moves it is what is missing.
+/// Adds the data directory to an error of a store, which names the file only.
 fn unusable<E: std::fmt::Display>(directory: &Path) -> impl Fn(E) -> Error {
     let path = directory.to_owned();
     move |error| Error::Store { path: path.clone(), reason: error.to_string() }

@@ -1,4 +1,4 @@
-//! What of this process is supervised, and by which hooks the libraries report to it. Started by every role, through
+//! Supervision of this process, and the hooks by which the libraries report to it. Started by every role, through
 //! [`crate::shutdown`].
 
 use std::thread;
@@ -8,11 +8,11 @@ pub use ::supervision::fault;
 pub use ::supervision::fault::is_armed;
 pub use ::supervision::{Part, count_panic, drain, ended, essential, failed, restart};
 
-/// Threads of libraries, by name, and the parts that they are. Their end is reported by the panic hook, because they run none of our
-/// code: without its acceptor a server looks well and takes no connections.
+/// Names of library threads, and the parts that they run. The panic hook reports their end, because they run no code of
+/// this program. Without its acceptor a server answers health checks and accepts no connections.
 const FOREIGN: [(&str, &str); 1] = [("actix-server acceptor", "http acceptor")];
 
-/// A panic has begun on this thread: reports the end of a library's thread of which a server has one. For the panic hook.
+/// Reports the end of a library thread that exists once per server. Called by the panic hook when this thread panics.
 pub fn note_foreign_thread() {
     let thread = thread::current();
     let part = FOREIGN.iter().find(|(name, _)| thread.name() == Some(name));
@@ -32,7 +32,7 @@ pub fn start() {
     ::supervision::start();
 }
 
-/// Makes a part panic, for tests.
+/// Makes a part panic. For tests.
 #[cfg(debug_assertions)]
 pub fn inject(part: &str) {
     tracing::warn!(part, "a fault is injected");

@@ -1,5 +1,5 @@
-//! What systemd asks of a service of `Type=notify`: that it says when it is ready, when it stops and, with `WatchdogSec=`, that it
-//! lives. Started by `main` when systemd gives an address; without it nothing happens. Called by [`crate::admin`].
+//! Notifications for a systemd service of `Type=notify`: ready, stopping and, with `WatchdogSec=`, alive. Started by
+//! `main` when systemd sets `NOTIFY_SOCKET`; without it no notification is sent. Called by [`crate::admin`].
 
 use std::{
     io,
@@ -15,26 +15,26 @@ use sd_notify::NotifyState;
 
 use crate::supervision::{self, Part};
 
-/// Messages that may wait for systemd.
+/// Maximum number of messages that wait for systemd.
 const QUEUE: usize = 8;
 
-/// How long the start of a drain waits until systemd has its message: the process may end right after it.
+/// How long the start of a drain waits until the message is sent, because the process can end right after it.
 const DEADLINE: Duration = Duration::from_millis(200);
 
-/// The way to the thread that speaks to systemd.
+/// Sends messages to the notification thread.
 static MESSAGES: OnceLock<SyncSender<Message>> = OnceLock::new();
 
-/// A message, and a channel that is closed when it is sent.
+/// A message, and a channel that is closed when the message was sent.
 type Message = (NotifyState<'static>, SyncSender<()>);
 
-/// Starts the thread that speaks to systemd. It is a thread of its own because systemd may not read.
+/// Starts the notification thread. It is a separate thread because a systemd that does not read blocks it.
 ///
 /// # Errors
-/// When the system has no thread for it.
+/// When the system provides no thread.
 pub fn start() -> io::Result<()> {
     let (sender, messages) = sync_channel::<Message>(QUEUE);
     let send = move || {
-        // Without this thread a service that works would be ended by systemd's watchdog.
+        // The process ends with this thread, because systemd's watchdog would end it otherwise.
         let _alive = Part::new("systemd");
         for (message, _sent) in messages {
             supervision::fault!("systemd");
@@ -44,23 +44,23 @@ pub fn start() -> io::Result<()> {
         }
     };
     thread::Builder::new().name("systemd".to_owned()).spawn(send)?;
-    // The only call.
+    // `start` is called once.
     _ = MESSAGES.set(sender);
     Ok(())
 }
 
-/// The service takes work.
+/// Reports that the service accepts work.
 pub fn ready() {
     send(NotifyState::Ready);
 }
 
-/// The service drains. Blocks for a moment if systemd does not read.
+/// Reports that the service drains. Blocks for up to 200 ms when systemd does not read.
 pub fn stopping() {
-    // An error says that the message is sent, or that systemd does not read.
+    // An error means that the message was sent, or that systemd does not read in time.
     _ = send(NotifyState::Stopping).recv_timeout(DEADLINE);
 }
 
-/// All threads run. Without this message systemd restarts a service with `WatchdogSec=`.
+/// Reports that all threads run. Without this message systemd restarts a service with `WatchdogSec=`.
 pub fn alive() {
     if sd_notify::watchdog_enabled().is_some() {
         send(NotifyState::Watchdog);
@@ -70,7 +70,7 @@ pub fn alive() {
 fn send(message: NotifyState<'static>) -> Receiver<()> {
     let (sent, is_sent) = sync_channel(0);
     if let Some(sender) = MESSAGES.get() {
-        // A systemd that does not read gets the next one.
+        // When the queue is full the message is dropped. The next one follows.
         _ = sender.try_send((message, sent));
     }
     is_sent

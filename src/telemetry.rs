@@ -1,7 +1,8 @@
-//! Logs and metrics of the process: [`start`] is called first of all, [`logs`] and [`metrics`] by a role or tool before anything else
-//! runs, [`flush`] or [`exit`] last. No log line blocks or fails: see [`sink`].
+//! Logs and metrics of the process. [`start`] is called before everything else, [`logs`] and [`metrics`] by a role or
+//! tool before it starts other parts, [`flush`] or [`exit`] at the end. Writing a log line neither blocks nor fails:
+//! see [`sink`].
 
-mod seldom;
+mod log_rate_limit;
 mod sink;
 
 use std::{
@@ -18,10 +19,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::{Level, field};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::seldom::Seldom;
+use self::log_rate_limit::LogRateLimit;
 use crate::{error::Error, supervision};
 
-/// What is logged, and how.
+/// Configuration of the log.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Logs")]
@@ -35,21 +36,21 @@ pub struct Config {
     pub log_format: Format,
 }
 
-/// Log filter directives that were found to be well-formed.
+/// Valid log filter directives.
 #[derive(Debug, Clone)]
 pub struct Filter(String);
 
-/// Directives that are not.
+/// The log filter directives are invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("expected error, warn, info, debug, trace or off, or a list of part=level")]
 pub struct NotAFilter;
 
-/// How a log line looks.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text.
     Human,
-    /// For programs.
+    /// JSON.
     Json,
 }
 
@@ -73,26 +74,26 @@ impl FromStr for Filter {
     }
 }
 
-/// How long the end of the process waits for lines that are not written yet.
+/// How long the end of the process waits for unwritten lines.
 const FLUSH: Duration = Duration::from_millis(500);
 
-/// Metric of log lines that were not written, by reason. The reason `rate` is counted in [`seldom`].
-pub const LEFT_OUT: &str = "godzilla_log_lines_left_out_total";
+/// Counter of log lines that were dropped, by reason. [`log_rate_limit`] counts the reason `rate`.
+pub const DROPPED_LINES: &str = "godzilla_log_lines_dropped_total";
 
-/// Whether lines outside of [`logs`] are objects of JSON.
+/// Whether lines outside of [`logs`] are JSON objects.
 static JSON: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Whether the panic hook runs on this thread.
-    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+    static IN_PANIC_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A log line on its way to the sink.
-struct Line;
+/// Writes log lines to the sink.
+struct SinkWriter;
 
-impl Write for Line {
+impl Write for SinkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if IN_HOOK.get() {
+        if IN_PANIC_HOOK.get() {
             sink::SINK.try_push(bytes)
         } else {
             sink::SINK.push(bytes)
@@ -105,27 +106,27 @@ impl Write for Line {
     }
 }
 
-/// Starts the thread that writes the log, and sends panics there.
+/// Starts the thread that writes the log, and sets the panic hook.
 ///
 /// # Errors
-/// When the system has no descriptor or no thread for it.
+/// When the system provides no descriptor or no thread.
 pub fn start() -> io::Result<()> {
     std::panic::set_hook(Box::new(report));
     sink::start()
 }
 
-/// Sets the form of the lines that are written before or after [`logs`].
+/// Sets the format of lines that are written before or after [`logs`].
 pub fn prefer_json(json: bool) {
     JSON.store(json, Ordering::Relaxed);
 }
 
-/// Writes `text` as a line of its own, for what must be said before or after [`logs`].
-pub fn say(level: Level, text: &str) {
-    sink::SINK.push(line(level, text).as_bytes());
+/// Writes `text` as a log line, for messages before or after [`logs`].
+pub fn write_line(level: Level, text: &str) {
+    sink::SINK.push(format_line(level, text).as_bytes());
 }
 
-/// A line outside of [`logs`], in the form that was asked for.
-pub fn line(level: Level, text: &str) -> String {
+/// Formats a line outside of [`logs`].
+pub fn format_line(level: Level, text: &str) -> String {
     if !JSON.load(Ordering::Relaxed) {
         return format!("godzilla: {text}\n");
     }
@@ -136,7 +137,7 @@ pub fn line(level: Level, text: &str) -> String {
     format!("{fields}\n")
 }
 
-/// Waits until what was logged is written, at most half a second: standard error may accept nothing.
+/// Waits until all log lines are written, at most half a second, because standard error can block.
 pub fn flush() {
     sink::SINK.flush(FLUSH);
 }
@@ -147,28 +148,29 @@ pub fn exit(status: i32) -> ! {
     std::process::exit(status)
 }
 
-/// Starts logging to standard error, so many lines of one kind a second.
+/// Starts logging to standard error, with a limit of lines per second for each call site.
 pub fn logs(config: &Config) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&config.log.0).map_err(|_| Error::part("log filter", NotAFilter))?;
-    // Internal errors would be printed to standard error, which panics when it cannot be written.
+    // Internal errors would be printed to standard error, and that panics when standard error cannot be written.
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Line)
+        .with_writer(|| SinkWriter)
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let started = match config.log_format {
-        Format::Human => lines.finish().with(Seldom::default()).try_init(),
+        Format::Human => lines.finish().with(LogRateLimit::default()).try_init(),
         Format::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            lines.finish().with(Seldom::default()).try_init()
+            lines.finish().with(LogRateLimit::default()).try_init()
         }
     };
     started.map_err(|error| Error::part("logs", error))
 }
 
-/// The panic hook. It takes no lock that this thread may hold, and runs once per panic: a panic in a panic hook ends the process.
+/// The panic hook. It takes no lock that this thread can hold, and does not run inside itself: a panic in a panic hook
+/// ends the process.
 fn report(panic: &PanicHookInfo<'_>) {
-    if IN_HOOK.replace(true) {
+    if IN_PANIC_HOOK.replace(true) {
         return;
     }
     supervision::count_panic(panic);
@@ -176,20 +178,21 @@ fn report(panic: &PanicHookInfo<'_>) {
         let place = panic.location().map(field::display);
         tracing::error!(place, reason = panic.payload_as_str(), "a task panicked");
     } else {
-        sink::SINK.try_push(line(Level::ERROR, &panic.to_string()).as_bytes());
+        sink::SINK.try_push(format_line(Level::ERROR, &panic.to_string()).as_bytes());
     }
     supervision::note_foreign_thread();
-    IN_HOOK.set(false);
+    IN_PANIC_HOOK.set(false);
 }
 
-/// Brings the metrics of lost log lines up to date. Lines are counted without the metrics' locks, so that the log depends on nothing.
+/// Updates the counters of dropped log lines. Lines are counted without the locks of the metrics, so that the log
+/// depends on no other part.
 pub fn count_lost_lines() {
     let lost = sink::SINK.lost();
-    metrics::counter!(LEFT_OUT, "reason" => "queue").absolute(lost.overflowed);
-    metrics::counter!(LEFT_OUT, "reason" => "write").absolute(lost.failed);
+    metrics::counter!(DROPPED_LINES, "reason" => "queue").absolute(lost.overflowed);
+    metrics::counter!(DROPPED_LINES, "reason" => "write").absolute(lost.failed);
 }
 
-/// Starts collecting metrics; the handle renders them for `/metrics`.
+/// Starts collecting metrics. The handle renders them for `/metrics`.
 pub fn metrics() -> Result<PrometheusHandle, Error> {
     let suffix = |text: &str| Matcher::Suffix(text.to_owned());
     PrometheusBuilder::new()

@@ -1,11 +1,11 @@
-//! Examples behind the help of each command.
+//! Examples at the end of the help of each command.
 
-/// Behind the help of `godzilla` itself.
+/// Text after the help of `godzilla`.
 pub const AFTER_HELP: &str = "\
 `godzilla` alone is `godzilla serve`. Its flags, their defaults and their environment variables:
   godzilla serve --help";
 
-/// Behind the help of `serve`.
+/// Text after the help of `serve`.
 pub const SERVE_EXAMPLES: &str = "\
 Examples:
   godzilla                                          chat on http://127.0.0.1:8080, data in ./data
@@ -15,23 +15,23 @@ Examples:
 
 Every variable that starts with GODZILLA_ must be one of those above: a misspelt one stops the start.";
 
-/// Behind the help of `gateway`.
+/// Text after the help of `gateway`.
 pub const GATEWAY_EXAMPLES: &str = "\
 Examples:
   head -c 32 /dev/urandom | base64 > key && chmod 600 key
   godzilla gateway --secret-file key --redis-url redis://127.0.0.1:6379/0 --accounts-url http://127.0.0.1:8081
 Chat nodes are found in Redis, where they announce themselves. It starts without any of them; /readyz on the admin address
-says whom it waits for.";
+names the services that it waits for.";
 
-/// Behind the help of `accounts`.
+/// Text after the help of `accounts`.
 pub const ACCOUNTS_EXAMPLES: &str = "\
 Examples:
   head -c 32 /dev/urandom | base64 > key && chmod 600 key
   godzilla accounts --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
     --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
-It starts without MongoDB and Redis; /readyz on the admin address says which of them it waits for.";
+It starts without MongoDB and Redis; /readyz on the admin address names the stores that it waits for.";
 
-/// Behind the help of `chat`.
+/// Text after the help of `chat`.
 pub const CHAT_EXAMPLES: &str = "\
 Examples:
   godzilla chat --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
@@ -39,16 +39,16 @@ Examples:
   godzilla chat --listen 0.0.0.0:3000 --node chat-1 --advertise 10.0.0.6:3000 \\
     --mongo-uri-file mongo --redis-url-file redis --secret-file key --presence-url http://10.0.0.5:50051
 Every node has a name of its own, by which gateways find the sockets that are on it. It starts without MongoDB and Redis;
-/readyz on the admin address says which of them it waits for.";
+/readyz on the admin address names the stores that it waits for.";
 
-/// Behind the help of `presence`.
+/// Text after the help of `presence`.
 pub const PRESENCE_EXAMPLES: &str = "\
 Examples:
   godzilla presence                                 gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9100
   godzilla presence --listen 10.0.0.5:50051 --admin-listen 10.0.0.5:9100 --log-format json
   godzilla healthcheck --admin-listen 10.0.0.5:9100";
 
-/// Behind the help of `doctor`.
+/// Text after the help of `doctor`.
 pub const DOCTOR_EXAMPLES: &str = "\
 Examples:
   godzilla doctor                                   what `godzilla serve` would run with
@@ -63,15 +63,15 @@ file, and asks the stores. Each finding is one line with its remedy:
 Run it as the user, on the machine and with the environment of the role. While the role runs, its
 own addresses and data directory are in use.";
 
-/// Behind the help of `backup`.
+/// Text after the help of `backup`.
 pub const BACKUP_EXAMPLES: &str = "\
 Examples:
   godzilla backup /backups/monday                   copies ./data
   godzilla backup --data-dir /var/lib/godzilla /backups/monday
-The copy is checked before it gets its name. It has no sessions: after a restore everybody logs in again. To restore, stop the
+The copy is checked before it gets its name. It has no sessions: after a restore all users log in again. To restore, stop the
 server, move its data directory away, copy the backup to its place, start the server.";
 
-/// Behind the help of `check`.
+/// Text after the help of `check`.
 pub const CHECK_EXAMPLES: &str = "\
 Examples:
   godzilla check                                    checks ./data, also while a server uses it

@@ -1,13 +1,13 @@
-//! Variables that Kubernetes and Docker put into every process for services and linked containers. A service called `godzilla` or
-//! `godzilla-gateway` gives names that begin like ours. They are recognised by the shape of name and value together, so that a
-//! misspelt variable of ours is not taken for one. Used by [`super`].
+//! Variables that Kubernetes and Docker set in every process for services and linked containers. The variables of a
+//! service called `godzilla` or `godzilla-gateway` have the prefix of this program. They are recognised by the shapes
+//! of name and value together, so that a misspelt variable of this program is still refused. Used by [`super`].
 
 use std::net::IpAddr;
 
 /// Whether a value has the shape that belongs to a name.
 type Shape = fn(&str) -> bool;
 
-/// Ends of the names of one port, `PORT_8080_TCP`, and what stands there.
+/// Suffixes of the variables of one port (`PORT_8080_TCP`), and the shapes of their values.
 const OF_A_PORT: [(&str, Shape); 8] = [
     ("", is_address_of_port),
     ("_PROTO", is_protocol),
@@ -19,7 +19,7 @@ const OF_A_PORT: [(&str, Shape); 8] = [
     ("_ADDR", is_ip),
 ];
 
-/// Whether Kubernetes or Docker made `name` and `value`. `all` are the names of the environment.
+/// Whether Kubernetes or Docker set the variable `name` to `value`. `all` contains the names of all variables.
 pub fn is_of_an_orchestrator<'a>(name: &str, value: &str, all: impl Iterator<Item = &'a str>) -> bool {
     name.contains("_ENV_") && is_of_a_link(name, all)
         || name.ends_with("_SERVICE_HOST") && is_ip(value)
@@ -27,16 +27,16 @@ pub fn is_of_an_orchestrator<'a>(name: &str, value: &str, all: impl Iterator<Ite
         || name.ends_with("_PORT") && is_address_of_port(value)
         || name.ends_with("_NAME") && value.starts_with('/') && value.matches('/').count() >= 2
         || ends_of_port(name)
-            .is_some_and(|end| OF_A_PORT.iter().any(|(known, fits)| *known == end && fits(value)))
+            .is_some_and(|end| OF_A_PORT.iter().any(|(suffix, fits)| *suffix == end && fits(value)))
 }
 
-/// Whether `name` ends with `_SERVICE_PORT` or with that and the name of a port.
+/// Whether `name` ends with `_SERVICE_PORT`, or with `_SERVICE_PORT_` and the name of a port.
 fn is_service_port(name: &str) -> bool {
     let end = name.rsplit_once("_SERVICE_PORT").map(|(_, end)| end);
     end.is_some_and(|end| end.is_empty() || end.len() > 1 && end.starts_with('_'))
 }
 
-/// What stands behind `..._PORT_<number>_<protocol>` in `name`.
+/// The suffix of `name` after `..._PORT_<number>_<protocol>`.
 fn ends_of_port(name: &str) -> Option<&str> {
     name.match_indices("_PORT_").find_map(|(at, found)| {
         let (port, rest) = name[at + found.len()..].split_once('_')?;
@@ -45,8 +45,8 @@ fn ends_of_port(name: &str) -> Option<&str> {
     })
 }
 
-/// Whether `name` is a variable of a container linked by Docker: another name says that it is linked. The value is the
-/// container's own and may be anything.
+/// Whether `name` is a variable of a container that Docker linked: `_NAME` or `_PORT` of the same alias is set, too.
+/// The value comes from the linked container and can have any form.
 fn is_of_a_link<'a>(name: &str, mut all: impl Iterator<Item = &'a str>) -> bool {
     let alias = name.split_once("_ENV_").map_or("", |(alias, _)| alias);
     all.any(|other| other.strip_prefix(alias).is_some_and(|end| end == "_NAME" || end == "_PORT"))
@@ -75,8 +75,8 @@ fn is_ip(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What Kubernetes sets for the services `godzilla`, `godzilla-gateway` and `godzilla-admin-v6`, and Docker for links with the
-    /// aliases `godzilla` and `godzilla_db`.
+    /// The variables that Kubernetes sets for the services `godzilla`, `godzilla-gateway` and `godzilla-admin-v6`, and
+    /// Docker for links with the aliases `godzilla` and `godzilla_db`.
     const SET: [(&str, &str); 30] = [
         ("GODZILLA_SERVICE_HOST", "10.0.171.239"),
         ("GODZILLA_SERVICE_PORT", "80"),
@@ -111,14 +111,14 @@ mod tests {
     ];
 
     #[test]
-    fn what_orchestrators_set_is_recognised() {
+    fn variables_of_orchestrators_are_recognised() {
         for (name, value) in SET {
             assert!(is_of_an_orchestrator(name, value, SET.iter().map(|(name, _)| *name)), "{name}={value}");
         }
     }
 
     #[test]
-    fn nothing_else_is() {
+    fn other_variables_are_not_recognised() {
         let table = [
             ("GODZILLA_LISTNE", "127.0.0.1:80"),
             ("GODZILLA_PORT", "8080"),

@@ -1,4 +1,5 @@
-//! What clap refuses, in words that name the flag, its variable and the expected form, and never the value. Called by [`super::read`].
+//! Errors of clap as texts that contain the flag, its variable and the expected form, and never the value. Called by
+//! [`super::read`].
 
 use clap::{
     Arg, CommandFactory,
@@ -8,7 +9,7 @@ use clap::{
 use super::Cli;
 use crate::error::Error;
 
-/// clap's error in words that never repeat a value.
+/// Converts an error of clap. The text never contains a value.
 pub(super) fn explained(error: clap::Error, command: &str) -> Error {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Error::Help(error.render().to_string());
@@ -46,7 +47,7 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     }
 }
 
-/// The names of arguments that are missing, without the brackets of clap's usage.
+/// The names of the missing arguments, without the brackets of clap's usage.
 fn missing(error: &clap::Error) -> Vec<String> {
     let bare = |name: &String| name.trim_matches(['<', '>', '[', ']']).to_owned();
     match error.get(ContextKind::InvalidArg) {
@@ -56,12 +57,12 @@ fn missing(error: &clap::Error) -> Vec<String> {
     }
 }
 
-/// The flag of clap's `--flag <VALUE>` or of a user's `--flag=secret`.
+/// The flag in clap's `--flag <VALUE>` or a user's `--flag=secret`.
 fn key_of(arg: &str) -> String {
     arg.split(['=', ' ']).next().unwrap_or_default().to_owned()
 }
 
-/// The flag together with its variable, since either may have carried the value.
+/// The flag and its variable, because the value can come from either.
 fn with_variable(key: &str, command: &str) -> String {
     match argument(key, command).as_ref().and_then(Arg::get_env) {
         Some(variable) => format!("{key} ({})", variable.display()),
@@ -69,7 +70,7 @@ fn with_variable(key: &str, command: &str) -> String {
     }
 }
 
-/// The flag of this name in this command, or else in any.
+/// The flag `key` of this command, or of any command when this one does not have it.
 fn argument(key: &str, command: &str) -> Option<Arg> {
     let cli = Cli::command();
     let long = key.trim_start_matches('-');
@@ -78,9 +79,9 @@ fn argument(key: &str, command: &str) -> Option<Arg> {
     args.find(|arg| arg.get_long() == Some(long)).cloned()
 }
 
-/// What a parser expected, without the value that some of std's and clap's parsers quote at the front.
+/// The expectation in an error of a parser, without the value that some parsers of std and clap quote at its start.
 fn expectation(reason: &str, key: &str, command: &str) -> String {
-    /// How std's parsers of numbers begin.
+    /// Beginnings of the errors of std's number parsers.
     const NUMBERS: [&str; 4] =
         ["invalid digit", "number too", "cannot parse integer", "expected a whole number"];
     if NUMBERS.iter().any(|start| reason.starts_with(start)) {
@@ -93,7 +94,7 @@ fn expectation(reason: &str, key: &str, command: &str) -> String {
     }
 }
 
-/// The form of a number, with the unit and the default of its flag.
+/// The expected form of a number, with the unit and the default value of its flag.
 fn number(arg: Option<&Arg>) -> String {
     let unit = arg.and_then(Arg::get_value_names).and_then(|names| names.first());
     let unit = unit.map_or(String::new(), |unit| format!(" ({unit})"));

@@ -1,4 +1,4 @@
-//! What the command line accepts and how it refuses: by key, never by value.
+//! The arguments and variables that the command line accepts, and its refusals, which contain the key and never the value.
 
 use super::*;
 
@@ -15,12 +15,12 @@ fn refusal(args: &[&str], names: &[&str]) -> String {
 }
 
 #[test]
-fn the_definition_of_the_command_line_is_sound() {
+fn the_definition_of_the_command_line_is_valid() {
     Cli::command().debug_assert();
 }
 
 #[test]
-fn no_command_is_serve_and_its_flags_work_without_it() {
+fn serve_is_the_default_command_also_with_flags() {
     assert!(matches!(ask(&[], &[]), Ok(Command::Serve(_))));
     assert!(matches!(ask(&["serve"], &[]), Ok(Command::Serve(_))));
     let Ok(Command::Serve(config)) = ask(&["--listen", "0.0.0.0:9"], &[]) else { panic!("not serve") };
@@ -28,7 +28,7 @@ fn no_command_is_serve_and_its_flags_work_without_it() {
 }
 
 #[test]
-fn help_and_version_are_answers_and_not_errors() {
+fn help_and_version_are_not_errors() {
     for (args, expected) in [
         (vec!["--help"], "godzilla serve --help"),
         (vec!["-V"], env!("CARGO_PKG_VERSION")),
@@ -49,13 +49,13 @@ fn every_flag_of_a_role_has_a_variable_of_its_own_name_and_a_heading() {
         let long = arg.get_long().unwrap();
         let variable = format!("{PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
         assert_eq!(arg.get_env().and_then(OsStr::to_str), Some(variable.as_str()), "--{long}");
-        assert!(arg.get_help_heading().is_some(), "--{long} stands under no heading");
-        assert!(arg.get_help().is_some(), "--{long} says nothing");
+        assert!(arg.get_help_heading().is_some(), "--{long} has no heading");
+        assert!(arg.get_help().is_some(), "--{long} has no help text");
     }
 }
 
 #[test]
-fn a_refused_value_is_named_by_its_key_and_never_shown() {
+fn a_refusal_contains_the_key_and_never_the_value() {
     let wrong = [
         ("--listen", "s3cret"),
         ("--listen", "s3cret:80"),
@@ -85,7 +85,7 @@ fn a_refused_value_is_named_by_its_key_and_never_shown() {
 }
 
 #[test]
-fn unknown_flags_and_words_are_refused_without_their_value() {
+fn unknown_flags_and_arguments_are_refused_without_their_value() {
     let text = refusal(&["serve", "--passwrod=s3cret"], &[]);
     assert!(text.contains("--passwrod") && !text.contains("s3cret"), "{text}");
     for args in [&["s3cret"][..], &["serve", "s3cret"]] {
@@ -94,14 +94,14 @@ fn unknown_flags_and_words_are_refused_without_their_value() {
 }
 
 #[test]
-fn an_unknown_variable_of_ours_stops_the_start() {
+fn an_unknown_variable_with_the_prefix_is_refused() {
     let text = refusal(&[], &["PATH", "GODZILLA_LISTEN", "GODZILLA_LISTNE"]);
     assert!(text.contains("GODZILLA_LISTNE") && !text.contains("s3cret"), "{text}");
     assert!(ask(&[], &["PATH", "GODZILLA_DATA_DIR", "GODZILLA_LOG", "godzilla_x"]).is_ok());
 }
 
 #[test]
-fn addresses_that_meet_are_refused_by_both_their_flags() {
+fn colliding_addresses_are_refused_with_both_flags() {
     let text = refusal(&["--listen", "127.0.0.1:9100"], &[]);
     assert!(text.contains("--listen") && text.contains("--admin-listen"), "{text}");
     let text = refusal(&["--presence-listen", "0.0.0.0:50051"], &[]);
@@ -109,7 +109,7 @@ fn addresses_that_meet_are_refused_by_both_their_flags() {
 }
 
 #[test]
-fn presence_alone_listens_where_its_chat_nodes_look_for_it() {
+fn presence_listens_at_the_default_presence_url_of_chat_nodes() {
     let Ok(Command::Presence(config)) = ask(&["presence"], &[]) else { panic!("not presence") };
     assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
     let text = refusal(&["presence", "--listen", "0.0.0.0:9100"], &[]);
@@ -117,7 +117,7 @@ fn presence_alone_listens_where_its_chat_nodes_look_for_it() {
 }
 
 #[test]
-fn a_gateway_takes_the_address_of_accounts_and_nothing_that_could_hide_a_secret() {
+fn the_address_of_accounts_must_not_contain_a_secret() {
     let url = "http://accounts:8081";
     let Ok(Command::Gateway(config)) = ask(&["gateway", "--accounts-url", url], &[]) else {
         panic!("not gateway")
@@ -135,7 +135,7 @@ fn a_gateway_takes_the_address_of_accounts_and_nothing_that_could_hide_a_secret(
 }
 
 #[test]
-fn a_refusal_names_what_is_expected() {
+fn a_refusal_contains_the_expected_form() {
     let table: [(&[&str], &[&str]); 12] = [
         (&["backup"], &["DIR is missing", "godzilla backup --help"]),
         (&["serve", "--listen"], &["--listen (GODZILLA_LISTEN)", "missing"]),

@@ -1,54 +1,56 @@
-//! Values as charts, files and shells write them: white space around a value or around an element of a list, and empty elements, are
-//! no part of it. A ConfigMap that is made from a file ends in a newline. Called by [`super::read`] before clap parses.
+//! Trims values as charts, files and shells write them: white space around a value or around an element of a list, and
+//! empty elements of a list, are removed. A ConfigMap that is made from a file ends in a newline. Called by
+//! [`super::read`] before clap parses.
 //!
-//! clap reads variables by itself. So the variables that need tidying are hidden from it, and their values become arguments.
+//! clap reads variables itself. The variables with values to trim are therefore hidden from it, and their values are
+//! passed as arguments.
 
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command};
 
-/// The arguments with tidy values, together with those of untidy variables, whose names are returned beside them. `args` begins with the
-/// program's name and a command.
-pub(super) fn tidied(
+/// The arguments with trimmed values. Variables with values to trim are added as arguments, and their names are
+/// returned. `args` starts with the program's name and a command.
+pub(super) fn trimmed(
     root: &Command,
     args: Vec<OsString>,
     set: &[(OsString, OsString)],
 ) -> (Vec<OsString>, Vec<OsString>) {
     let Some((at, command)) = chosen(root, &args) else { return (args, Vec::new()) };
-    let mut tidy = args[..=at].to_vec();
+    let mut trimmed = args[..=at].to_vec();
     let mut given = args[at + 1..].to_vec();
     let mut hidden = Vec::new();
     for arg in command.get_arguments() {
         let Some(long) = arg.get_long().map(|long| format!("--{long}")) else { continue };
-        let is_given = tidy_flag(arg, &long, &mut given);
+        let is_given = trim_flag(arg, &long, &mut given);
         let variable = arg.get_env().and_then(|name| set.iter().find(|(other, _)| other == name));
         let Some((name, Some(value))) = variable.map(|(name, value)| (name, value.to_str())) else {
             continue;
         };
-        let new = tidied_value(arg, value);
+        let new = trimmed_value(arg, value);
         if new == value {
             continue;
         }
         match (arg.get_action().takes_values(), new.as_str()) {
             (_, "") | (false, "false") => {}
-            (true, _) if !is_given => tidy.push(format!("{long}={new}").into()),
-            (false, "true") if !is_given => tidy.push(long.into()),
+            (true, _) if !is_given => trimmed.push(format!("{long}={new}").into()),
+            (false, "true") if !is_given => trimmed.push(long.into()),
             (true, _) | (false, "true") => {}
-            // Neither: clap refuses it.
+            // Neither value: clap refuses it.
             (false, _) => continue,
         }
         hidden.push(name.clone());
     }
-    tidy.append(&mut given);
-    (tidy, hidden)
+    trimmed.append(&mut given);
+    (trimmed, hidden)
 }
 
-/// Whether a variable holds nothing, so that it is like an absent one.
+/// Whether a variable contains only white space, so that it counts as absent.
 pub(super) fn is_empty(value: &OsStr) -> bool {
     value.to_str().map_or(value.is_empty(), |value| value.trim().is_empty())
 }
 
-/// The command that `args` name, and where its name is.
+/// The command that `args` name, and the index of its name.
 fn chosen<'a>(root: &'a Command, args: &[OsString]) -> Option<(usize, &'a Command)> {
     let command = root.find_subcommand(args.get(1)?)?;
     match command.has_subcommands() {
@@ -57,8 +59,8 @@ fn chosen<'a>(root: &'a Command, args: &[OsString]) -> Option<(usize, &'a Comman
     }
 }
 
-/// Tidies the values of this flag; whether it is among `given`.
-fn tidy_flag(arg: &Arg, long: &str, given: &mut [OsString]) -> bool {
+/// Trims the values of this flag. Returns whether the flag is in `given`.
+fn trim_flag(arg: &Arg, long: &str, given: &mut [OsString]) -> bool {
     let mut is_given = false;
     let mut is_value = false;
     for word in given {
@@ -66,22 +68,22 @@ fn tidy_flag(arg: &Arg, long: &str, given: &mut [OsString]) -> bool {
             is_value = false;
             continue;
         };
-        let tidy = if is_value {
-            Some(tidied_value(arg, text))
+        let trimmed = if is_value {
+            Some(trimmed_value(arg, text))
         } else {
             let value = text.strip_prefix(long).and_then(|rest| rest.strip_prefix('='));
-            value.map(|value| format!("{long}={}", tidied_value(arg, value)))
+            value.map(|value| format!("{long}={}", trimmed_value(arg, value)))
         };
-        is_given |= text == long || (tidy.is_some() && !is_value);
+        is_given |= text == long || (trimmed.is_some() && !is_value);
         is_value = !is_value && text == long && arg.get_action().takes_values();
-        if let Some(tidy) = tidy {
-            *word = tidy.into();
+        if let Some(trimmed) = trimmed {
+            *word = trimmed.into();
         }
     }
     is_given
 }
 
-fn tidied_value(arg: &Arg, value: &str) -> String {
+fn trimmed_value(arg: &Arg, value: &str) -> String {
     match arg.get_value_delimiter() {
         None => value.trim().to_owned(),
         Some(delimiter) => {

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ADMIN, LISTEN, Sockets, check_apart, check_limits, shared};
 use crate::{admin, telemetry};
 
-/// What `chat` can be told.
+/// Configuration of `chat`.
 #[derive(Debug, Clone, Args)]
 pub struct Chat {
     /// Where the node listens (plain HTTP, for gateways: a private network only)
@@ -18,43 +18,43 @@ pub struct Chat {
     /// Where gateways reach this node; the address it listens on when absent, with the host's name for 0.0.0.0
     #[arg(long, env = "GODZILLA_ADVERTISE", value_name = "HOST:PORT", help_heading = "Chat")]
     pub advertise: Option<String>,
-    // What people said.
+    // Messages and rooms.
     #[command(flatten)]
     pub mongo: shared::Mongo,
-    // Who is logged in, what other nodes say, and where they are.
+    // Sessions, the stream of events, and the table of nodes.
     #[command(flatten)]
     pub redis: shared::Redis,
-    // Whose keys and collections those are.
+    // Prefix of the keys and collections.
     #[command(flatten)]
     pub deployment: shared::Deployment,
-    // Whom it believes.
+    // Key of signed identities.
     #[command(flatten)]
     pub secret: shared::Secret,
-    // Limits of one connection.
+    // Limits of a connection.
     #[command(flatten)]
     pub sockets: Sockets,
-    // Limits of what people say.
+    // Limits of messages and rooms.
     #[command(flatten, next_help_heading = "Chat")]
     pub chat: ::chat::Config,
-    // Where operators ask.
+    // Operator listener.
     #[command(flatten)]
     pub admin: admin::Config,
-    // What is logged.
+    // Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Config,
 }
 
 impl Chat {
-    /// Refuses what each part alone cannot see to be wrong; the text names the flags. What is missing the role says.
+    /// Refuses combinations that no single part can detect. The text names the flags. The role reports missing values.
     pub fn check(&self) -> Result<(), String> {
         check_apart(&[(LISTEN, self.listen), (ADMIN, self.admin.admin_listen)])?;
         check_limits(&self.sockets, &self.chat)
     }
 
-    /// Where gateways reach this node.
+    /// The address at which gateways reach this node.
     ///
     /// # Errors
-    /// When that is no address; the text names the flag.
+    /// When the value is not a valid address. The text names the flag.
     pub fn address(&self) -> Result<gateway::Backend, String> {
         let address = self.advertise.clone().unwrap_or_else(|| match self.listen.ip().is_unspecified() {
             true => format!("{}:{}", ::chat::config::host(), self.listen.port()),

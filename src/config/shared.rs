@@ -1,4 +1,4 @@
-//! What the split roles share: the stores and the key. Each role says which of them it needs.
+//! Configuration that several split roles share: the stores and the key. Each role includes the parts that it needs.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use proto::signature::Key;
 
 use crate::secret::{self, Address};
 
-/// Where MongoDB is.
+/// Address of MongoDB.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Stores")]
@@ -20,7 +20,7 @@ pub struct Mongo {
     pub mongo_uri_file: Option<PathBuf>,
 }
 
-/// Where Redis is.
+/// Address of Redis.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Stores")]
@@ -33,7 +33,7 @@ pub struct Redis {
     pub redis_url_file: Option<PathBuf>,
 }
 
-/// Whose keys and collections are used in the stores.
+/// Prefix of the keys and collections in the stores.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Stores")]
@@ -49,12 +49,12 @@ pub struct Deployment {
     pub deployment: remote::Deployment,
 }
 
-/// The key that all roles of a deployment have.
+/// The key that all roles of a deployment share.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Secrets")]
 pub struct Secret {
-    /// File with the key by which roles believe each other, at least 32 random bytes; the same for all of them
+    /// File with the key by which roles verify each other, at least 32 random bytes; the same for all of them
     #[arg(long, env = "GODZILLA_SECRET_FILE", value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }
@@ -78,7 +78,7 @@ impl Redis {
 }
 
 impl Secret {
-    /// The key in the file.
+    /// Reads the key from the file.
     pub fn key(&self) -> Result<Key, String> {
         let flag = "--secret-file (GODZILLA_SECRET_FILE)";
         let file = self.secret_file.as_ref();
@@ -86,7 +86,7 @@ impl Secret {
     }
 }
 
-/// What a role says that needs a flag and was not given it.
+/// The error of a role that needs a flag which is not set.
 pub fn missing(flag: &str, what: &str) -> String {
     format!("this role needs {flag}: {what}")
 }

@@ -1,4 +1,5 @@
-//! The flags of `socketio`, which as a library has none: limits toward one connection. Turned into [`socketio::Config`].
+//! The flags of `socketio`, which is a library without flags: limits of one connection. Converted into
+//! [`socketio::Config`].
 
 use std::time::Duration;
 
@@ -35,13 +36,14 @@ pub struct Sockets {
     pub attachments: usize,
 
     /// Most bytes that may wait for one client to read them; one more and it is dropped, recoverably
-    #[arg(long, env = "GODZILLA_OUTBOX_BYTES", value_name = "BYTES", default_value_t = 262_144,
-          value_parser = outbox)]
-    pub outbox_bytes: usize,
+    #[arg(long = "outbox-bytes", env = "GODZILLA_OUTBOX_BYTES", value_name = "BYTES", default_value_t = 262_144,
+          value_parser = send_queue)]
+    pub send_queue_bytes: usize,
 
     /// Most messages that may wait for one client to read them
-    #[arg(long, env = "GODZILLA_OUTBOX_FRAMES", value_name = "COUNT", default_value_t = 256, value_parser = frames)]
-    pub outbox_frames: usize,
+    #[arg(long = "outbox-frames", env = "GODZILLA_OUTBOX_FRAMES", value_name = "COUNT", default_value_t = 256,
+          value_parser = frames)]
+    pub send_queue_frames: usize,
 
     /// Most bytes that may wait for all clients together; beyond it those that are behind are dropped sooner
     #[arg(long, env = "GODZILLA_QUEUED_BYTES", value_name = "BYTES", default_value_t = 268_435_456,
@@ -50,7 +52,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// The library's numbers.
+    /// Converts the flags into the configuration of the library.
     pub fn to_config(&self) -> socketio::Config {
         socketio::Config {
             ping_interval: self.ping_interval,
@@ -59,8 +61,8 @@ impl Sockets {
             stall_timeout: self.stall_timeout,
             max_payload: self.payload_limit,
             max_attachments: self.attachments,
-            send_queue_bytes: self.outbox_bytes,
-            send_queue_frames: self.outbox_frames,
+            send_queue_bytes: self.send_queue_bytes,
+            send_queue_frames: self.send_queue_frames,
             queued_bytes: self.queued_bytes,
             ..socketio::Config::default()
         }
@@ -73,16 +75,16 @@ fn time(text: &str) -> Result<Duration, &'static str> {
     time.ok_or("expected a time such as 500ms, 10s or 2m, from 100ms to 10m")
 }
 
-/// The size of a message.
+/// Parses the size of a message.
 pub(super) fn payload(text: &str) -> Result<usize, &'static str> {
     within(text, 1_024, 16_777_216).ok_or("expected bytes, from 1024 to 16777216")
 }
 
-fn outbox(text: &str) -> Result<usize, &'static str> {
+fn send_queue(text: &str) -> Result<usize, &'static str> {
     within(text, 16_384, 67_108_864).ok_or("expected bytes, from 16384 to 67108864")
 }
 
-/// A batch has up to 64, and half of the outbox must be free for one.
+/// Parses the number of queued messages. A batch has up to 64 messages, and half of the queue must be free for one.
 fn frames(text: &str) -> Result<usize, &'static str> {
     within(text, 128, 65_536).ok_or("expected a count, from 128 to 65536")
 }

@@ -1,4 +1,4 @@
-//! Addresses: whether the role can listen on its own, and reach those of other services.
+//! Addresses: whether the role can listen on its own addresses and reach those of other services.
 
 use std::{
     io::ErrorKind,
@@ -17,22 +17,22 @@ use crate::{config::Chat, error::Error, listener::listen};
 /// Ports below this one need a privilege.
 const PRIVILEGED: u16 = 1_024;
 
-/// How long another service may take to answer.
+/// Deadline of a connection to another service.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Tries to listen on each address, and ends that at once.
+/// Tries to listen on each address, and stops listening at once.
 pub fn examine(all: &[(&'static str, SocketAddr)]) -> Vec<Finding> {
     all.iter().filter_map(|(flag, address)| try_to_listen(flag, *address)).collect()
 }
 
-/// Like [`examine`], and says who reaches the operators' address.
+/// Like [`examine`]. Also warns when other machines can reach the operators' address.
 pub fn examine_admin(address: SocketAddr) -> Vec<Finding> {
     const FLAG: &str = "--admin-listen (GODZILLA_ADMIN_LISTEN)";
     let mut findings = examine(&[(FLAG, address)]);
     if !address.ip().is_loopback() {
         findings.push(Finding::warning(
             FLAG,
-            format!("{address} is not a loopback address: whoever reaches it reads the metrics; keep it in a private network"),
+            format!("{address} is not a loopback address: every client that reaches it can read the metrics; keep it in a private network"),
         ));
     }
     findings
@@ -58,7 +58,7 @@ fn try_to_listen(flag: &'static str, address: SocketAddr) -> Option<Finding> {
     Some(Finding::error(flag, text))
 }
 
-/// Whether something accepts connections at `url`, which is `http://HOST:PORT`.
+/// Checks that a service accepts connections at `url`, which is `http://HOST:PORT`.
 pub async fn examine_service(flag: &str, url: &str) -> Option<Finding> {
     let Some(authority) = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) else {
         return Some(Finding::error(flag, "expected http:// with a host and a port; correct the address"));
@@ -80,7 +80,7 @@ pub async fn examine_service(flag: &str, url: &str) -> Option<Finding> {
     }
 }
 
-/// Whether gateways can reach a chat node at the address that it tells them.
+/// Checks that gateways can reach a chat node at the address that it advertises.
 pub async fn examine_advertised(config: &Chat) -> Option<Finding> {
     const FLAG: &str = "--advertise (GODZILLA_ADVERTISE)";
     let url = match config.address() {

@@ -1,4 +1,5 @@
-//! What clients and proxies in front of the server need: trusted proxies that can match, and origins that fit the cookie.
+//! Settings for clients and proxies in front of the server: trusted proxies that can match, and origins that match the
+//! cookie.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +9,7 @@ const ORIGIN: &str = "--allow-origin (GODZILLA_ALLOW_ORIGIN)";
 
 const PROXY: &str = "--trusted-proxy (GODZILLA_TRUSTED_PROXY)";
 
-/// `cookie_secure` is whether the cookie is marked Secure always.
+/// `cookie_secure`: whether the cookie is always marked Secure.
 pub fn examine(config: &gateway::Config, cookie_secure: bool) -> Vec<Finding> {
     let mut findings: Vec<_> = examine_proxies(config).into_iter().collect();
     let origins: Vec<String> = config.allow_origin.iter().map(ToString::to_string).collect();

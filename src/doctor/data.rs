@@ -1,4 +1,5 @@
-//! The data directory: whether it can be made or used, by this user, on this filesystem, and by nobody else.
+//! The data directory: whether this user can create or use it on this filesystem, and whether other users can access
+//! it.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -19,19 +20,19 @@ use super::Finding;
 
 const FLAG: &str = "--data-dir (GODZILLA_DATA_DIR)";
 
-/// Free bytes below which nothing can be stored for long.
-const LITTLE: u64 = 64 << 20;
+/// Free bytes below which storage soon fails.
+const MIN_FREE: u64 = 64 << 20;
 
-/// Free bytes below which the operator should know.
-const FEW: u64 = 1 << 30;
+/// Free bytes below which the doctor warns.
+const LOW_FREE: u64 = 1 << 30;
 
-/// Times in the future by less than this are differences between machines.
-const AHEAD: Duration = Duration::from_secs(3_600);
+/// Modification times in the future by less than this count as clock differences between machines.
+const MAX_AHEAD: Duration = Duration::from_secs(3_600);
 
-/// SMB's successors, which have no name in `nix`.
+/// Filesystem types of the successors of SMB, which `nix` does not define.
 const CIFS: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
 
-/// Reads only, and makes nothing.
+/// Examines the directory. Reads only and creates nothing.
 pub fn examine(directory: &Path) -> Vec<Finding> {
     let shown = directory.display();
     match fs::metadata(directory) {
@@ -51,7 +52,7 @@ pub fn examine(directory: &Path) -> Vec<Finding> {
     }
 }
 
-/// The directory will be made in the nearest one that is there.
+/// The directory will be created in its nearest existing ancestor.
 fn examine_absent(directory: &Path) -> Vec<Finding> {
     let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let parent = whole.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("/"));
@@ -105,23 +106,23 @@ fn examine_filesystem(directory: &Path) -> Vec<Finding> {
     }
     let free = statvfs(directory).map(|about| about.blocks_available() * about.fragment_size());
     match free {
-        Ok(free) if free < LITTLE => findings.push(Finding::error(
+        Ok(free) if free < MIN_FREE => findings.push(Finding::error(
             FLAG,
             format!("{} MiB are free at {shown}; make room or name a directory on another disk", free >> 20),
         )),
-        Ok(free) if free < FEW => findings
+        Ok(free) if free < LOW_FREE => findings
             .push(Finding::warning(FLAG, format!("only {} MiB are free at {shown}; make room", free >> 20))),
         _ => {}
     }
     findings
 }
 
-/// Files from the future are a sign of a clock that is behind now, or was ahead.
+/// Files with times in the future show that the clock is behind now, or was ahead.
 fn examine_times(directory: &Path) -> Option<Finding> {
     let changed =
         files(directory, "sqlite3").into_iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok());
     let ahead = changed.max()?.duration_since(SystemTime::now()).ok()?;
-    (ahead > AHEAD).then(|| {
+    (ahead > MAX_AHEAD).then(|| {
         Finding::error(
             "clock",
             format!(

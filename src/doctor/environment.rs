@@ -1,23 +1,24 @@
-//! The environment: variables that have no effect, and platforms that choose the port. Read by [`crate::cli`].
+//! The environment: variables without effect, and platforms that choose the port. Read by [`crate::cli`].
 
 use std::{ffi::OsString, net::SocketAddr};
 
 use super::Finding;
 
-/// Platforms that tell a container its port in `PORT`: a variable that shows which it is, and its name.
+/// Platforms that set the port of a container in `PORT`: a variable that identifies the platform, and its name.
 const PLATFORMS: [(&str, &str); 2] = [("DYNO", "Heroku"), ("K_SERVICE", "Cloud Run")];
 
-/// What of the environment no flag reads.
+/// The parts of the environment that no flag reads.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// Variables that have no effect, each in words.
+    /// Variables without effect, one text each.
     without_effect: Vec<String>,
     /// The platform, and the port to which it sends requests.
     platform: Option<(&'static str, u16)>,
 }
 
 impl Environment {
-    /// Of these variables, and of those that were found to have no effect. `PORT` is not read otherwise, because many programs set it.
+    /// Creates it from all variables, and from the texts about variables without effect. `PORT` is not read otherwise,
+    /// because many programs set it.
     pub fn new(without_effect: Vec<String>, variables: &[(OsString, OsString)]) -> Self {
         let value = |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value);
         let port = value("PORT").and_then(|port| port.to_str()?.parse().ok());
@@ -25,13 +26,13 @@ impl Environment {
         Self { without_effect, platform: platform.zip(port).map(|((_, name), port)| (name, port)) }
     }
 
-    /// Variables that have no effect, in any role.
+    /// Findings about variables without effect, in any role.
     pub(super) fn examine(&self) -> Vec<Finding> {
         let text = |text: &String| format!("{text}; remove it, or correct its name");
         self.without_effect.iter().map(|found| Finding::warning("environment", text(found))).collect()
     }
 
-    /// Whether a role that clients reach listens where the platform sends them.
+    /// Checks that a role for clients listens on the port to which the platform sends requests.
     pub(super) fn examine_port(&self, listen: SocketAddr) -> Option<Finding> {
         let (platform, port) = self.platform?;
         let fits = listen.port() == port && !listen.ip().is_loopback();

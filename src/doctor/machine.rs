@@ -10,21 +10,21 @@ use crate::{
     limits::{self, Needs},
 };
 
-/// Seconds from 1970 to 2025: this program is younger.
+/// Seconds from 1970 to 2025. This program did not exist earlier.
 const EARLIEST: u64 = 1_735_689_600;
 
 /// Seconds from 1970 to 2100.
 const LATEST: u64 = 4_102_444_800;
 
-/// Open files that let a thousand clients in, with room to spare.
-const GOOD: u64 = 4_096;
+/// Recommended limit of open files: a thousand clients and a reserve.
+const RECOMMENDED: u64 = 4_096;
 
 pub fn examine(needs: Needs) -> Vec<Finding> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard);
     let entropy = entropy::not_ready_reason().map(|text| Finding::error("random numbers", text));
     let limits: Vec<_> =
-        limits::obstacles(needs).into_iter().map(|text| Finding::error("limits", text)).collect();
+        limits::shortages(needs).into_iter().map(|text| Finding::error("limits", text)).collect();
     let descriptors = examine_descriptors(most).filter(|_| limits.is_empty());
     examine_clock(now.as_secs()).into_iter().chain(descriptors).chain(entropy).chain(limits).collect()
 }
@@ -45,7 +45,7 @@ fn examine_descriptors(most: u64) -> Option<Finding> {
         "the process may open {most} files, and every client takes one; raise the limit \
          (`ulimit -n`, LimitNOFILE= of systemd, --ulimit of docker)"
     );
-    (most < GOOD).then(|| Finding::warning("open files", text))
+    (most < RECOMMENDED).then(|| Finding::warning("open files", text))
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_far_from_now_and_a_low_limit_are_found() {
+    fn an_implausible_clock_and_a_low_limit_are_reported() {
         for (now, is_found) in [(0, true), (EARLIEST - 1, true), (EARLIEST, false), (LATEST, true)] {
             assert_eq!(examine_clock(now).is_some(), is_found, "{now}");
         }

@@ -1,4 +1,4 @@
-//! Redis and MongoDB: whether they answer, and whether they keep what they are given.
+//! Redis and MongoDB: whether they answer, and whether their settings keep data durable.
 
 use std::collections::HashMap;
 
@@ -8,16 +8,16 @@ use remote::{Deployment, Redis, mongo::answered, redis};
 use super::Finding;
 use crate::{config::shared, mongo};
 
-/// The oldest Redis that the tests run against.
+/// The oldest Redis major version that is tested.
 const OLDEST_REDIS: u32 = 7;
 
-/// The oldest MongoDB that the tests run against.
+/// The oldest MongoDB major version that is tested.
 const OLDEST_MONGO: i32 = 6;
 
-/// What one question to Redis answers: its `INFO server`, and settings by name.
+/// The reply of Redis: its `INFO server`, and settings by name.
 type Settings = (String, HashMap<String, String>);
 
-/// Whether Redis answers and cannot lose sessions.
+/// Checks that Redis answers and that its settings do not lose sessions.
 pub async fn examine_redis(config: &shared::Redis) -> Vec<Finding> {
     let url = match config.url() {
         Ok(url) => url,
@@ -33,7 +33,7 @@ pub async fn examine_redis(config: &shared::Redis) -> Vec<Finding> {
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
         let mut settings = HashMap::new();
         for name in ["appendonly", "appendfsync", "maxmemory", "maxmemory-policy"] {
-            // An ACL may forbid it, and managed services rename it.
+            // An ACL can forbid the command, and managed services rename it.
             let setting = redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut redis).await;
             settings.extend(setting.unwrap_or_else(|_| HashMap::<String, String>::new()));
         }
@@ -68,7 +68,7 @@ fn examine_settings((info, settings): &Settings) -> Vec<Finding> {
         return findings;
     }
     if !is("appendonly", "yes") || !is("appendfsync", "always") {
-        let text = "a crash of Redis can log people out; set `appendonly yes` and `appendfsync always`";
+        let text = "a crash of Redis can log users out; set `appendonly yes` and `appendfsync always`";
         findings.push(Finding::warning("Redis", text));
     }
     if !is("maxmemory", "0") && !is("maxmemory-policy", "noeviction") {
@@ -78,13 +78,13 @@ fn examine_settings((info, settings): &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Whether MongoDB answers and is a replica set.
+/// Checks that MongoDB answers and is a replica set.
 pub async fn examine_mongo(config: &shared::Mongo) -> Vec<Finding> {
     let uri = match config.uri() {
         Ok(uri) => uri,
         Err(text) => return vec![Finding::error("MongoDB", text)],
     };
-    // A right is granted for the database, so the names of the deployment's collections do not matter.
+    // Rights are granted per database, so the names of the deployment's collections do not matter.
     let database = match mongo::store(uri.reveal(), &Deployment::default()).await {
         Ok(store) => store.database,
         Err(error) => return vec![Finding::error("MongoDB", error.to_string())],
@@ -104,7 +104,7 @@ pub async fn examine_mongo(config: &shared::Mongo) -> Vec<Finding> {
             return vec![Finding::error("MongoDB", text)];
         }
     }
-    // `find` needs the rights that the role needs; `hello` needs none.
+    // `find` needs the same rights as the role; `hello` needs no right.
     let users = database.collection::<mongodb::bson::Document>("users");
     if let Err(error) = answered(users.find_one(doc! { "_id": "" })).await {
         let text = format!(

@@ -1,8 +1,10 @@
-//! The connections of a server that clients reach. When they run short, the server closes those that have been idle longest; one
-//! client address has at most half of all. Called by [`super`] for each connection, asked by [`super::head_by_head`].
+//! The connections of a server that clients reach. When few are free, the server closes those that have been idle
+//! longest. One client address has at most half of all connections. Called by [`super`] for each connection, and by
+//! [`super::pipeline_limit`].
 //!
-//! A connection is idle while no request on it is being answered: between two requests, before the first, and within a request head.
-//! Connections of trusted proxies are not counted by address and not closed: a proxy may have sent a request already.
+//! A connection is idle while no response on it is pending: between two requests, before the first one, and within a
+//! request head. Connections of trusted proxies are neither counted by address nor closed, because a proxy may just
+//! have sent a request.
 
 use std::{
     collections::HashMap,
@@ -19,20 +21,20 @@ use futures_util::task::AtomicWaker;
 use gateway::Network;
 use proto::address::counted;
 
-/// One address has at most the `1 / SHARE` part of all connections.
+/// One address has at most `1 / SHARE` of all connections.
 const SHARE: usize = 2;
 
-/// Idle connections are closed while fewer than the `1 / SPARE` part of all connections are free.
+/// Idle connections are closed while fewer than `1 / SPARE` of all connections are free.
 const SPARE: usize = 8;
 
-/// So large a part of the connections is closed at once, because each choice looks at all of them.
+/// `1 / BATCH` of the share of one address is closed at once, because each selection examines all connections.
 const BATCH: usize = 16;
 
-/// The time after a choice that found no idle connection within which there is none.
-const BARREN: Duration = Duration::from_millis(100);
+/// After a selection without an idle connection, the next one is skipped for this time.
+const NONE_IDLE_CACHE: Duration = Duration::from_millis(100);
 
-/// The time between two warnings.
-const PAUSE: Duration = Duration::from_secs(60);
+/// Minimum time between two warnings.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The connections of one server. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,101 +42,101 @@ pub struct Connections(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    most: usize,
+    max: usize,
     trusted: Vec<Network>,
     began: Instant,
-    held: Mutex<Held>,
+    table: Mutex<Table>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Table {
     next: u64,
-    seats: HashMap<u64, Arc<Seat>>,
+    slots: HashMap<u64, Arc<Slot>>,
     all: Group,
     of: HashMap<IpAddr, Group>,
     warned: Option<Instant>,
 }
 
-/// The connections of one address, or all of them.
+/// The connections of one address, or of all addresses.
 #[derive(Debug, Default)]
 struct Group {
-    /// Those that are open.
+    /// Number of open connections.
     count: usize,
-    /// Those of them that close as soon as they are idle.
-    leaving: usize,
-    /// When none of them was idle.
-    barren: Option<Instant>,
-    /// Bytes of their unfinished requests, as [`super::head_by_head`] counts them.
-    unfinished: Arc<AtomicUsize>,
+    /// Number of open connections that close when they are idle.
+    closing: usize,
+    /// When a selection last found no idle connection.
+    none_idle: Option<Instant>,
+    /// Bytes of their incomplete requests, counted by [`super::pipeline_limit`].
+    incomplete_bytes: Arc<AtomicUsize>,
 }
 
-/// What is known of a connection on every thread.
+/// State of a connection that all threads share.
 #[derive(Debug)]
-struct Seat {
-    /// What it is counted under; none for a trusted proxy.
+struct Slot {
+    /// The address that it is counted for. `None` for a trusted proxy.
     address: Option<IpAddr>,
-    /// When it was last used, in milliseconds since the server began.
+    /// When it was last used, in milliseconds since the start of the server.
     used: AtomicU64,
-    /// How many requests are being answered.
+    /// Number of requests without a complete response.
     open: Arc<AtomicUsize>,
-    is_leaving: AtomicBool,
+    is_closing: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// A connection's place among the others, until it is dropped.
+/// Registration of a connection. Dropping it removes the connection from the table.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionGuard {
     shared: Arc<Shared>,
     number: u64,
-    seat: Arc<Seat>,
-    unfinished: Option<Arc<AtomicUsize>>,
+    slot: Arc<Slot>,
+    incomplete_bytes: Option<Arc<AtomicUsize>>,
 }
 
 impl Connections {
-    /// At most so many, of clients and of these proxies.
-    pub fn new(most: usize, trusted: Vec<Network>) -> Self {
-        Self(Arc::new(Shared { most, trusted, began: Instant::now(), held: Mutex::default() }))
+    /// A table for at most `max` connections, of clients and of the `trusted` proxies.
+    pub fn new(max: usize, trusted: Vec<Network>) -> Self {
+        Self(Arc::new(Shared { max, trusted, began: Instant::now(), table: Mutex::default() }))
     }
 
-    /// A place for a new connection of `peer`; `open` is how many of its requests are being answered. None when the address has its
-    /// share and none of its connections is idle.
-    pub fn admit(&self, peer: Option<SocketAddr>, open: Arc<AtomicUsize>) -> Option<Place> {
+    /// Registers a new connection of `peer`. `open` is the number of its requests without a complete response. `None`
+    /// when the address has its share and no connection of it is idle.
+    pub fn admit(&self, peer: Option<SocketAddr>, open: Arc<AtomicUsize>) -> Option<ConnectionGuard> {
         let shared = &self.0;
         let peer = peer.map(|peer| peer.ip().to_canonical());
         let address =
             peer.filter(|peer| !shared.trusted.iter().any(|proxy| proxy.contains(*peer))).map(counted);
-        let mut held = shared.held();
+        let mut table = shared.table();
         if let Some(address) = address
-            && held.of.get(&address).is_some_and(|group| group.stay() >= (shared.most / SHARE).max(1))
-            && held.dismiss(Some(address), shared.most) == 0
+            && table.of.get(&address).is_some_and(|group| group.remaining() >= (shared.max / SHARE).max(1))
+            && table.close_idle(Some(address), shared.max) == 0
         {
-            held.warn(address, shared.most);
+            table.warn(address, shared.max);
             metrics::counter!("godzilla_http_connections_refused_total").increment(1);
             return None;
         }
-        if held.all.stay() >= shared.most - shared.most / SPARE {
-            held.dismiss(None, shared.most);
+        if table.all.remaining() >= shared.max - shared.max / SPARE {
+            table.close_idle(None, shared.max);
         }
         let used = AtomicU64::new(shared.now());
-        let (is_leaving, waker) = (AtomicBool::new(false), AtomicWaker::new());
-        let seat = Arc::new(Seat { address, used, open, is_leaving, waker });
-        held.next += 1;
-        let number = held.next;
-        held.seats.insert(number, seat.clone());
-        held.all.count += 1;
-        let unfinished = address.map(|address| {
-            let group = held.of.entry(address).or_default();
+        let (is_closing, waker) = (AtomicBool::new(false), AtomicWaker::new());
+        let slot = Arc::new(Slot { address, used, open, is_closing, waker });
+        table.next += 1;
+        let number = table.next;
+        table.slots.insert(number, slot.clone());
+        table.all.count += 1;
+        let incomplete_bytes = address.map(|address| {
+            let group = table.of.entry(address).or_default();
             group.count += 1;
-            group.unfinished.clone()
+            group.incomplete_bytes.clone()
         });
-        drop(held);
-        Some(Place { shared: shared.clone(), number, seat, unfinished })
+        drop(table);
+        Some(ConnectionGuard { shared: shared.clone(), number, slot, incomplete_bytes })
     }
 }
 
 impl Shared {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> u64 {
@@ -142,63 +144,67 @@ impl Shared {
     }
 }
 
-impl Held {
-    /// Closes connections that have been idle longest, of one address or of all that are counted; how many. `most` is the size of all.
-    fn dismiss(&mut self, of: Option<IpAddr>, most: usize) -> usize {
+impl Table {
+    /// Closes the connections that have been idle longest, of one address or of all counted addresses. Returns their
+    /// number. `max` is the maximum number of all connections.
+    fn close_idle(&mut self, of: Option<IpAddr>, max: usize) -> usize {
         let now = Instant::now();
         let group = of.map_or(Some(&self.all), |address| self.of.get(&address));
-        if group.and_then(|group| group.barren).is_some_and(|last| now.duration_since(last) < BARREN) {
+        if group
+            .and_then(|group| group.none_idle)
+            .is_some_and(|last| now.duration_since(last) < NONE_IDLE_CACHE)
+        {
             return 0;
         }
         let fits =
-            |seat: &Seat| seat.address.is_some() && (of.is_none() || seat.address == of) && seat.is_idle();
+            |slot: &Slot| slot.address.is_some() && (of.is_none() || slot.address == of) && slot.is_idle();
         let mut idle: Vec<(u64, u64)> = self
-            .seats
+            .slots
             .iter()
-            .filter(|(_, seat)| fits(seat))
-            .map(|(number, seat)| (seat.used.load(Ordering::Relaxed), *number))
+            .filter(|(_, slot)| fits(slot))
+            .map(|(number, slot)| (slot.used.load(Ordering::Relaxed), *number))
             .collect();
-        let batch = (most / SHARE / BATCH).max(1);
+        let batch = (max / SHARE / BATCH).max(1);
         if idle.len() > batch {
             idle.select_nth_unstable(batch);
             idle.truncate(batch);
         }
         if idle.is_empty() {
             let group = of.map_or(Some(&mut self.all), |address| self.of.get_mut(&address));
-            group.into_iter().for_each(|group| group.barren = Some(now));
+            group.into_iter().for_each(|group| group.none_idle = Some(now));
         }
         for (_, number) in &idle {
-            let Some(seat) = self.seats.get(number) else { continue };
-            seat.is_leaving.store(true, Ordering::Release);
-            self.all.leaving += 1;
-            if let Some(group) = seat.address.and_then(|address| self.of.get_mut(&address)) {
-                group.leaving += 1;
+            let Some(slot) = self.slots.get(number) else { continue };
+            slot.is_closing.store(true, Ordering::Release);
+            self.all.closing += 1;
+            if let Some(group) = slot.address.and_then(|address| self.of.get_mut(&address)) {
+                group.closing += 1;
             }
-            seat.waker.wake();
+            slot.waker.wake();
         }
         metrics::counter!("godzilla_http_idle_connections_closed_total").increment(idle.len() as u64);
         idle.len()
     }
 
-    /// Logs that connections of an address are refused, at most once within [`PAUSE`].
-    fn warn(&mut self, address: IpAddr, most: usize) {
-        if self.warned.is_none_or(|last| last.elapsed() >= PAUSE) {
+    /// Logs that connections of an address are refused, at most once within [`WARN_INTERVAL`].
+    fn warn(&mut self, address: IpAddr, max: usize) {
+        if self.warned.is_none_or(|last| last.elapsed() >= WARN_INTERVAL) {
             self.warned = Some(Instant::now());
             tracing::warn!(
                 %address,
-                most,
+                max,
                 "connections are refused: the address has half of all; a reverse proxy there needs --trusted-proxy"
             );
         }
     }
 
     fn remove(&mut self, number: u64) {
-        let Some(seat) = self.seats.remove(&number) else { return };
-        let leaving = usize::from(seat.is_leaving.load(Ordering::Acquire));
-        (self.all.count, self.all.leaving) = (self.all.count - 1, self.all.leaving - leaving);
-        let Some(address) = seat.address else { return };
+        let Some(slot) = self.slots.remove(&number) else { return };
+        let closing = usize::from(slot.is_closing.load(Ordering::Acquire));
+        (self.all.count, self.all.closing) = (self.all.count - 1, self.all.closing - closing);
+        let Some(address) = slot.address else { return };
         if let Some(group) = self.of.get_mut(&address) {
-            (group.count, group.leaving) = (group.count - 1, group.leaving - leaving);
+            (group.count, group.closing) = (group.count - 1, group.closing - closing);
             if group.count == 0 {
                 self.of.remove(&address);
             }
@@ -207,39 +213,39 @@ impl Held {
 }
 
 impl Group {
-    /// How many stay open.
-    fn stay(&self) -> usize {
-        self.count - self.leaving
+    /// Number of connections that stay open.
+    fn remaining(&self) -> usize {
+        self.count - self.closing
     }
 }
 
-impl Seat {
+impl Slot {
     fn is_idle(&self) -> bool {
-        self.open.load(Ordering::Acquire) == 0 && !self.is_leaving.load(Ordering::Relaxed)
+        self.open.load(Ordering::Acquire) == 0 && !self.is_closing.load(Ordering::Relaxed)
     }
 }
 
-impl Place {
-    /// A request was read.
+impl ConnectionGuard {
+    /// Records that a request was read.
     pub fn touch(&self) {
-        self.seat.used.store(self.shared.now(), Ordering::Relaxed);
+        self.slot.used.store(self.shared.now(), Ordering::Relaxed);
     }
 
-    /// Bytes of unfinished requests on all connections of the address; none for a trusted proxy.
-    pub fn unfinished(&self) -> Option<Arc<AtomicUsize>> {
-        self.unfinished.clone()
+    /// Bytes of incomplete requests on all connections of the address. `None` for a trusted proxy.
+    pub fn incomplete_bytes(&self) -> Option<Arc<AtomicUsize>> {
+        self.incomplete_bytes.clone()
     }
 
-    /// Whether the connection is to be closed now; wakes the task when it is.
+    /// Whether the connection must close now. Wakes the task when it must.
     pub fn is_over(&self, cx: &Context<'_>) -> bool {
-        self.seat.waker.register(cx.waker());
-        self.seat.is_leaving.load(Ordering::Acquire) && self.seat.open.load(Ordering::Acquire) == 0
+        self.slot.waker.register(cx.waker());
+        self.slot.is_closing.load(Ordering::Acquire) && self.slot.open.load(Ordering::Acquire) == 0
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.shared.held().remove(self.number);
+        self.shared.table().remove(self.number);
     }
 }
 
@@ -249,12 +255,14 @@ mod tests {
 
     use super::*;
 
-    /// Connections of addresses, in the order of their opening, of 16 in all: the address, and how many requests are being answered.
+    /// Open connections in the order of their opening: the address, how many, and the requests in progress on each. The
+    /// table holds 16.
     type Opened = &'static [(&'static str, usize, usize)];
 
     #[test]
-    fn idle_connections_make_room_and_no_address_has_more_than_half() {
-        // What is open (address, how many, requests under way on each), who comes, whether they get in, and which is closed for it.
+    fn idle_connections_are_closed_first_and_no_address_has_more_than_half() {
+        // The open connections, the address of the new one, whether it is admitted, and the index of the connection
+        // that is closed for it.
         let table: [(&str, Opened, &str, bool, Option<usize>); 9] = [
             ("room for all", &[("10.0.0.1", 7, 0)], "10.0.0.1", true, None),
             (
@@ -265,42 +273,42 @@ mod tests {
                 Some(1),
             ),
             ("its oldest is busy", &[("10.0.0.1", 2, 1), ("10.0.0.1", 6, 0)], "10.0.0.1", true, Some(2)),
-            ("all of it are busy", &[("10.0.0.1", 8, 1)], "10.0.0.1", false, None),
+            ("all of them are busy", &[("10.0.0.1", 8, 1)], "10.0.0.1", false, None),
             ("one /64", &[("2001:db8::1", 4, 1), ("2001:db8::2", 4, 1)], "2001:db8::3", false, None),
             ("the same in IPv6", &[("::ffff:10.0.0.1", 8, 1)], "10.0.0.1", false, None),
             ("another address", &[("10.0.0.1", 8, 1)], "10.0.0.2", true, None),
-            ("short of all", &[("10.0.0.1", 8, 1), ("10.0.0.2", 6, 0)], "10.0.0.3", true, Some(8)),
+            ("few are free", &[("10.0.0.1", 8, 1), ("10.0.0.2", 6, 0)], "10.0.0.3", true, Some(8)),
             ("a trusted proxy", &[("10.9.9.9", 12, 0), ("10.0.0.2", 2, 0)], "10.9.9.9", true, Some(12)),
         ];
-        for (name, opened, comes, gets_in, closed) in table {
+        for (name, opened, peer_address, is_admitted, closed) in table {
             let connections = Connections::new(16, vec!["10.9.9.9".parse().unwrap()]);
             let admit = |address: &str, open| {
                 let peer = SocketAddr::new(address.parse().unwrap(), 1);
                 connections.admit(Some(peer), Arc::new(AtomicUsize::new(open)))
             };
-            let mut places = Vec::new();
+            let mut guards = Vec::new();
             for &(address, count, open) in opened {
-                places.extend((0..count).map(|_| admit(address, open).expect("room")));
+                guards.extend((0..count).map(|_| admit(address, open).expect("room")));
             }
-            for (age, place) in places.iter().enumerate() {
-                place.seat.used.store(age as u64, Ordering::Relaxed);
+            for (age, guard) in guards.iter().enumerate() {
+                guard.slot.used.store(age as u64, Ordering::Relaxed);
             }
-            let newcomer = admit(comes, 1);
-            assert_eq!(newcomer.is_some(), gets_in, "{name}");
+            let new = admit(peer_address, 1);
+            assert_eq!(new.is_some(), is_admitted, "{name}");
             let cx = Context::from_waker(Waker::noop());
-            let over: Vec<usize> = (0..places.len()).filter(|at| places[*at].is_over(&cx)).collect();
+            let over: Vec<usize> = (0..guards.len()).filter(|at| guards[*at].is_over(&cx)).collect();
             assert_eq!(over, Vec::from_iter(closed), "{name}");
-            drop((places, newcomer));
-            let held = connections.0.held();
+            drop((guards, new));
+            let table = connections.0.table();
             assert!(
-                held.seats.is_empty() && held.of.is_empty() && held.all.stay() == 0,
-                "{name}: nothing is kept"
+                table.slots.is_empty() && table.of.is_empty() && table.all.remaining() == 0,
+                "{name}: the table is empty again"
             );
         }
     }
 
     #[test]
-    fn a_connection_that_is_to_close_answers_the_request_under_way_first() {
+    fn a_closing_connection_completes_its_request_first() {
         let connections = Connections::new(2, Vec::new());
         let open = Arc::new(AtomicUsize::new(0));
         let peer = Some(SocketAddr::from(([10, 0, 0, 1], 1)));
@@ -308,7 +316,7 @@ mod tests {
         let second = connections.admit(peer, Arc::default());
         let cx = Context::from_waker(Waker::noop());
         open.store(1, Ordering::Release);
-        assert!(second.is_some() && !first.is_over(&cx), "a request came meanwhile");
+        assert!(second.is_some() && !first.is_over(&cx), "a request is in progress");
         open.store(0, Ordering::Release);
         assert!(first.is_over(&cx));
     }

@@ -1,10 +1,10 @@
-//! What is asked of the table of nodes, each one step for Redis. Called by [`super`]'s parts.
+//! The scripts on the table of nodes. Redis runs each of them atomically. Called by the parts of [`super`].
 
 use std::sync::LazyLock;
 
 use remote::redis::Script;
 
-/// Redis's clock in milliseconds, and an entry's parts.
+/// The clock of Redis in milliseconds, and the parser of an entry.
 const CLOCK: &str = r"
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -14,9 +14,10 @@ const CLOCK: &str = r"
     end
 ";
 
-/// Key: the table. Arguments: a node, its address, its lease in milliseconds, `open` or `closed`, and 1 if it may take a name that is
-/// free. Answers with 1 if the node is in the table now, 0 while another one of its name lives, 2 if it left a free name alone.
-pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
+/// Key: the table. Arguments: the node, its address, its lease in milliseconds, `open` or `closed`, and `1` if the node
+/// may claim a free name. Replies 1 if the node holds the lease, 0 while another node holds it, 2 if the name is free and
+/// was not claimed.
+pub static RENEW: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local node, address, lease, state, claims = unpack(ARGV)
@@ -31,8 +32,8 @@ pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Key: the table. Arguments: a node, its address. Leaves another one of its name alone.
-pub static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
+/// Key: the table. Arguments: the node, its address. Does not remove the entry of another node of this name.
+pub static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local node, address = unpack(ARGV)
@@ -45,9 +46,11 @@ pub static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the table, a key to write. Answers with name, address and state of every node that lives, and forgets those that do not.
+/// Keys: the table, and a key to write. Replies with name, address and state of every live node, and deletes expired
+/// entries.
 ///
-/// A Redis that answers reads and refuses writes lets no node renew its lease. Then all nodes of the table are the answer.
+/// A Redis that refuses writes, and serves reads, prevents all renewals. The reply then contains all nodes of the
+/// table.
 pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"

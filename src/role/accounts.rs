@@ -1,4 +1,4 @@
-//! `godzilla accounts`: register, login, logout and me as a process of its own, on MongoDB and Redis, behind the gateway.
+//! `godzilla accounts`: register, login, logout and me in a separate process, on MongoDB and Redis, behind the gateway.
 
 use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
@@ -22,29 +22,29 @@ use crate::{
     http::{self, Settings},
     listener::listen,
     mongo,
-    role::{caller, password_probe, upkeep},
+    role::{password_probe, upkeep, verify_identity},
     shutdown::{self, Stop},
     supervision::{essential, restart},
     telemetry,
 };
 
-/// How long a request head may take.
+/// Deadline of a request head.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long requests may go on when the process ends, in seconds: a password takes some.
-const DRAIN: u64 = 10;
+/// How long requests in progress may continue during the drain, in seconds. Password hashing takes some.
+const HTTP_DRAIN: u64 = 10;
 
-/// Connections to the Redis that counts failed logins.
+/// Maximum number of connections to the Redis that counts failed logins.
 const CONNECTIONS: usize = 8;
 
-/// Between two questions for the settings of Redis.
-const LOOKING: Duration = Duration::from_secs(60);
+/// Interval of the checks of Redis's settings.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Between two questions to a Redis that does not answer.
-const ASKING: Duration = Duration::from_secs(5);
+/// Interval of the checks while Redis does not answer.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs until a signal asks to stop, and then until open requests are answered. MongoDB and Redis need not be there: `/readyz`
-/// says which of them is waited for.
+/// Runs until a signal requests the end, then until requests in progress have their responses. MongoDB and Redis may be
+/// unavailable: `/readyz` names the missing store.
 pub fn run(config: config::Accounts) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -65,27 +65,27 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     let refused = |error: NotAnAddress| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
-    let closed = Arc::new(MongoRevocations::new(&store));
+    let revocations = Arc::new(MongoRevocations::new(&store));
     let sessions =
-        Arc::new(RedisSessions::keeping(redis.clone(), sessions::ages::now, closed).map_err(refused)?);
+        Arc::new(RedisSessions::keeping(redis.clone(), sessions::ages::now, revocations).map_err(refused)?);
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
         .map_err(|error| Error::part("accounts", format!("{error:?}")))?
         .with_throttle(LoginThrottle::new(Redis::new(redis, CONNECTIONS).map_err(refused)?));
     let watched = sessions.clone();
-    spawn(restart("durability watch", move || warn_of_forgetting(watched.clone())));
+    spawn(restart("durability watch", move || warn_about_data_loss(watched.clone())));
     let readiness = Readiness::new(probes(users, sessions));
     readiness.add("password pool", password_probe(&accounts));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
-    let http = door(listener, accounts, key)?;
+    let http = http_server(listener, accounts, key)?;
     let (handle, mut http) = (http.handle(), spawn(http));
     readiness.open();
     tracing::info!(address = %config.listen, "accounts listens");
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
+        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
     }
     let drained = async {
@@ -98,8 +98,8 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
     Ok(())
 }
 
-fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
-    let settings = Settings::inner(HEAD, DRAIN, |_, _| ());
+fn http_server(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
+    let settings = Settings::internal(HEAD, HTTP_DRAIN, |_, _| ());
     let server = http::serve(listener, settings, move || {
         let key = Rc::new(key.clone());
         App::new()
@@ -107,31 +107,31 @@ fn door(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, E
             .service(accounts.login())
             .service(accounts.registration())
             .default_service(web::to(gateway::not_found))
-            .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
+            .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))
     });
     server.map_err(|error| Error::part("http", error))
 }
 
-/// Warns when Redis could lose sessions. Settings can change while it runs, so it is asked again and again.
-async fn warn_of_forgetting(sessions: Arc<RedisSessions>) {
+/// Warns when the settings of Redis can lose sessions. The check is repeated, because settings can change at run time.
+async fn warn_about_data_loss(sessions: Arc<RedisSessions>) {
     let (mut is_durable, mut evicts) = (true, false);
     loop {
         let pause = match (sessions.is_durable().await, sessions.evicts().await) {
             (Ok(durable), Ok(evicting)) => {
                 if is_durable && !durable {
                     tracing::warn!(
-                        "without appendonly yes and appendfsync always a crash of Redis can log people out"
+                        "without appendonly yes and appendfsync always a crash of Redis can log users out"
                     );
                 }
                 if evicting && !evicts {
                     tracing::warn!(
-                        "people can be logged out when Redis has used up its memory: set maxmemory-policy noeviction"
+                        "users can be logged out when the memory of Redis is full: set maxmemory-policy noeviction"
                     );
                 }
                 (is_durable, evicts) = (durable, evicting);
-                LOOKING
+                CHECK_INTERVAL
             }
-            _ => ASKING,
+            _ => RETRY_INTERVAL,
         };
         sleep(pause).await;
     }

@@ -1,5 +1,5 @@
-//! `godzilla chat`: one of any number of nodes that people's sockets are on, on MongoDB and Redis, behind gateways. It waits for
-//! its stores before it does anything, because without them there is nothing it could do, and tells gateways of itself last.
+//! `godzilla chat`: one of any number of chat nodes with clients' sockets, on MongoDB and Redis, behind gateways. It
+//! waits for its stores before it starts other parts, which need them, and opens itself to gateways last.
 
 mod probes;
 
@@ -36,36 +36,36 @@ use crate::{
     http::{self, Settings},
     listener::listen,
     mongo,
-    nodes::Announcement,
-    registered::Registered,
-    role::{caller, chat_probe, newcomers::Newcomers, upkeep},
+    nodes::NodeLease,
+    role::{chat_probe, new_session_gate::NewSessionGate, upkeep, verify_identity},
     shutdown::{self, Stop},
     supervision::essential,
     telemetry,
+    user_lookup::StoreUserLookup,
 };
 
-/// How long a request head may take.
+/// Deadline of a request head.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// Between two attempts to reach the stores, at first and at most; it doubles.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Initial and maximum delay between two attempts to open the stores. It doubles.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// How long requests may go on when the process ends, in seconds.
-const REST: u64 = 3;
+/// How long requests in progress may continue during the drain, in seconds.
+const HTTP_DRAIN: u64 = 3;
 
-/// How long gateways may take to notice that the node wants nothing new: they ask each second.
-const NOTICE: Duration = Duration::from_millis(1_300);
+/// How long gateways may take to detect that the node is closed. They read the table every second.
+const GATEWAY_REFRESH: Duration = Duration::from_millis(1_300);
 
-/// How long whoever polls may take to fetch the last packet, the close.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// How long a polling client may take to fetch its last packet, the close.
+const FINAL_POLL: Duration = Duration::from_millis(500);
 
-/// When the node ends its sockets are closed in this many steps: other nodes take them, a few at a time.
+/// Number of steps in which the drain closes all sockets. Other nodes accept the reconnecting clients step by step.
 const CLOSING_STEPS: u32 = 50;
 
-/// Between two of those steps.
+/// Pause between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
-/// The stores, which need not be there yet.
+/// The stores, which may be unavailable.
 struct Stores {
     chat: MongoStore,
     users: Arc<MongoUsers>,
@@ -73,28 +73,29 @@ struct Stores {
     redis: Redis,
 }
 
-/// Why gateways cannot know this node, if so, once it has a name.
-type Known = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
+/// Why gateways cannot find this node. Set when the lease has started.
+type NodeStatus = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
 
-/// What has to be ended, in the order of its fields.
+/// The parts to end, in the order of the fields.
 struct Running {
-    /// Told first: no more work, please.
+    /// Not ready first.
     readiness: Arc<Readiness>,
-    /// Gateways send nobody new.
-    announcement: Announcement,
-    /// Nobody new is let in.
-    newcomers: Newcomers,
-    /// The node's HTTP.
+    /// Gateways then send no new sessions.
+    lease: NodeLease,
+    /// New sessions are refused.
+    new_session_gate: NewSessionGate,
+    /// The HTTP server of the node.
     http: ServerHandle,
-    /// Takes what the sockets send until each of them is closed.
+    /// Handles the clients' commands until each socket is closed.
     chat: Chat,
-    /// The way to all sockets.
+    /// Reaches all sockets.
     io: Io,
     /// Answers until the end.
     admin: ServerHandle,
 }
 
-/// Runs until a signal asks to stop, and then until everything accepted has its answer and the sockets have been sent away.
+/// Runs until a signal requests the end, then until every accepted command has its acknowledgement and all sockets are
+/// closed.
 pub fn run(config: config::Chat) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -109,20 +110,20 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     let redis = location(&config)?;
     let node = config.chat.node_name();
     config.chat.deployment = config.deployment.deployment.name().to_owned();
-    Announcement::check(&node).map_err(Error::Config)?;
+    NodeLease::check_name(&node).map_err(Error::Config)?;
     let listener = listen("--listen", &mut config.listen)?;
     let address = config.address().map_err(Error::Config)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
-    let known = Known::default();
-    let readiness = Readiness::new(stores.probes(known.clone()));
+    let node_status = NodeStatus::default();
+    let readiness = Readiness::new(stores.probes(node_status.clone()));
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     spawn(upkeep(metrics, || ()));
-    let announcement = Announcement::start(redis, &node, address, Announcement::LEASE);
-    let announcement = announcement.map_err(Error::Config)?;
-    _ = known.set(Box::new(announcement.not_ready_reason()));
-    let Some(order) = stores.prepared(&announcement, &node, &mut stop).await? else {
-        announcement.withdraw().await;
+    let lease = NodeLease::start(redis, &node, address, NodeLease::TTL);
+    let lease = lease.map_err(Error::Config)?;
+    _ = node_status.set(Box::new(lease.not_ready_reason()));
+    let Some(order) = stores.prepared(&lease, &node, &mut stop).await? else {
+        lease.release().await;
         return Ok(());
     };
     let io = Io::new();
@@ -131,7 +132,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         order,
         directory: stores.chat.directory(),
         recovery_sessions: Arc::new(RedisRecoverySessions::new(stores.redis.clone())),
-        user_lookup: Arc::new(Registered(stores.users.clone())),
+        user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
         config: config.chat.clone(),
@@ -140,58 +141,58 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
     heartbeat::watch_chat(&chat);
     readiness.add("chat's parts", chat_probe(&chat));
     stores.add_degrading(&readiness, &chat);
-    let (sockets, newcomers) = sockets(&config.sockets, &node, &io, &chat);
-    let http = door(listener, chat.clone(), sockets, (key, newcomers.clone()))?;
+    let (sockets, new_session_gate) = sockets(&config.sockets, &node, &io, &chat);
+    let http = http_server(listener, chat.clone(), sockets, (key, new_session_gate.clone()))?;
     let handle = http.handle();
     let mut http = spawn(http);
-    announcement.open().await;
-    let lost = announcement.lost();
-    let running = Running { readiness, announcement, newcomers, http: handle, chat, io, admin };
+    lease.open().await;
+    let lost = lease.lost();
+    let running = Running { readiness, lease, new_session_gate, http: handle, chat, io, admin };
     running.readiness.open();
     tracing::info!(address = %config.listen, node, "chat listens");
     let outcome = tokio::select! {
-        signal = stop.asked() => {
+        signal = stop.requested() => {
             tracing::info!(signal = signal?, "draining");
             Ok(())
         }
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
-        () = lost => Err(Error::part("chat", "another node has taken its name while this one was silent")),
+        () = lost => Err(Error::part("chat", "another node has acquired the name because the lease of this node expired")),
     };
     stop.drain(running.drain()).await;
     tracing::info!("stopped");
     outcome
 }
 
-/// Where Redis is, and whose keys are used there.
+/// Address of Redis, and the prefix of the keys.
 fn location(config: &config::Chat) -> Result<Location, Error> {
     let url = config.redis.url().map_err(Error::Config)?;
     Ok(Location::new(url.reveal(), &config.deployment.deployment))
 }
 
-/// The Socket.IO server of this node, and who may come to it.
-fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Clients>, Newcomers) {
+/// The Socket.IO server of this node, and the gate for new sessions.
+fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Clients>, NewSessionGate) {
     let mut config = config.to_config();
-    // Gateways read the node's name there.
+    // Gateways read the name of the node from the session id.
     config.sid_suffix = format!(".{node}");
-    let newcomers = Newcomers::at(&config.path);
-    (Server::new(io.clone(), Clients::new(chat.clone()), config), newcomers)
+    let new_session_gate = NewSessionGate::at(&config.path);
+    (Server::new(io.clone(), Clients::new(chat.clone()), config), new_session_gate)
 }
 
-fn door(
+fn http_server(
     listener: TcpListener,
     chat: Chat,
     sockets: Server<Clients>,
-    (key, newcomers): (Key, Newcomers),
+    (key, new_session_gate): (Key, NewSessionGate),
 ) -> Result<HttpServerTask, Error> {
-    let settings = Settings::inner(HEAD, REST, socketio::on_connect);
+    let settings = Settings::internal(HEAD, HTTP_DRAIN, socketio::on_connect);
     let server = http::serve(listener, settings, move || {
-        let (key, newcomers) = (Rc::new(key.clone()), newcomers.clone());
+        let (key, new_session_gate) = (Rc::new(key.clone()), new_session_gate.clone());
         App::new()
             .configure(|service| chat.routes(service))
             .configure(|service| sockets.mount(service))
             .default_service(web::to(gateway::not_found))
-            .wrap(from_fn(move |request, next| newcomers.clone().check(request, next)))
-            .wrap(from_fn(move |request, next| caller::identify(key.clone(), request, next)))
+            .wrap(from_fn(move |request, next| new_session_gate.clone().check(request, next)))
+            .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))
     });
     server.map_err(|error| Error::part("http", error))
 }
@@ -213,30 +214,25 @@ impl Stores {
         })
     }
 
-    /// Waits until the node has its name and its stores: nothing is done under a name that is another node's. None when it is asked to
-    /// stop before.
-    async fn prepared(
-        &self,
-        announcement: &Announcement,
-        node: &str,
-        stop: &mut Stop,
-    ) -> Result<Option<Order>, Error> {
+    /// Waits until the node holds its lease and its stores are available. No work is done under a name that another
+    /// node holds. `None` when a signal requests the end before.
+    async fn prepared(&self, lease: &NodeLease, node: &str, stop: &mut Stop) -> Result<Option<Order>, Error> {
         let wait = async {
-            announcement.held().await;
+            lease.acquired().await;
             self.wait(node).await
         };
         tokio::select! {
             order = wait => Ok(Some(order)),
-            signal = stop.asked() => {
-                tracing::info!(signal = signal?, "stopped before it had its name and its stores");
+            signal = stop.requested() => {
+                tracing::info!(signal = signal?, "stopped while waiting for the lease or the stores");
                 Ok(None)
             }
         }
     }
 
-    /// Waits until the stores are there, and opens the log.
+    /// Waits until the stores are available, and opens the event stream.
     async fn wait(&self, node: &str) -> Order {
-        let (mut pause, mut was_told) = (PAUSES.0, false);
+        let (mut pause, mut was_logged) = (RETRY_DELAYS.0, false);
         loop {
             let opened = async {
                 self.chat.prepare().await?;
@@ -246,28 +242,28 @@ impl Stores {
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),
-                Err(error) if was_told => tracing::debug!(%error, "still waiting for the stores"),
+                Err(error) if was_logged => tracing::debug!(%error, "still waiting for the stores"),
                 Err(error) => tracing::warn!(%error, "waiting for the stores"),
             }
-            was_told = true;
+            was_logged = true;
             sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            pause = (pause * 2).min(RETRY_DELAYS.1);
         }
     }
 }
 
 impl Running {
-    /// No new sockets, then goodbye to those that are open, each with the answers to all that it has sent, then the requests under
-    /// way, then what was accepted and waits for nobody's answer.
+    /// Refuses new sockets. Closes the open ones, each after the acknowledgements of its commands. Then completes the
+    /// requests in progress, and accepted work that no client waits for.
     async fn drain(self) {
         self.readiness.drain();
-        self.newcomers.refuse();
-        self.announcement.close().await;
-        sleep(NOTICE).await;
+        self.new_session_gate.refuse();
+        self.lease.close().await;
+        sleep(GATEWAY_REFRESH).await;
         self.chat.stop_connects();
         self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
-        sleep(GOODBYE).await;
-        self.announcement.withdraw().await;
+        sleep(FINAL_POLL).await;
+        self.lease.release().await;
         self.http.stop(true).await;
         self.chat.drain().await;
         self.admin.stop(false).await;

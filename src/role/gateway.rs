@@ -1,4 +1,5 @@
-//! `godzilla gateway`: the door as a process of its own, in front of accounts and of any number of chat nodes, which it finds in Redis.
+//! `godzilla gateway`: the gateway in a separate process, in front of accounts and of any number of chat nodes, which
+//! it finds in Redis.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -19,30 +20,30 @@ use crate::{
     error::Error,
     http::{self, Settings},
     listener::listen,
-    nodes::Watch,
+    nodes::Watcher,
     role::upkeep,
     shutdown::{self, Stop},
     supervision::essential,
     telemetry,
 };
 
-/// What has to be ended, in the order of its fields.
+/// The parts to end, in the order of the fields.
 struct Running {
-    /// Told first: no more work, please.
+    /// Not ready first.
     readiness: Arc<Readiness>,
-    /// Takes no more connections,
+    /// Accepts no new connections.
     http: ServerHandle,
-    /// and what came by those that are there has its time.
+    /// Drains requests in progress and proxied sockets.
     proxy: Proxy,
     /// Answers until the end.
     admin: ServerHandle,
 }
 
-/// How long the HTTP server may take to end what is left when everything has had its time, in seconds.
-const REST: u64 = 2;
+/// How long the HTTP server may take to end the remaining connections after the proxy has drained, in seconds.
+const HTTP_DRAIN: u64 = 2;
 
-/// Runs until a signal asks to stop, and then until open requests are answered and sockets have been sent away. Nobody behind the
-/// gateway need be there: `/readyz` says who is waited for.
+/// Runs until a signal requests the end, then until requests in progress have their responses and all sockets are
+/// closed. The services behind the gateway may be unavailable: `/readyz` names the missing ones.
 pub fn run(config: config::Gateway) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -56,7 +57,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let redis = Location::new(url.reveal(), &config.deployment.deployment);
     let key = config.secret.key().map_err(Error::Config)?;
     let accounts = config.accounts().map_err(Error::Config)?;
-    let watch = Arc::new(Watch::start(redis.clone()).map_err(Error::Config)?);
+    let watcher = Arc::new(Watcher::start(redis.clone()).map_err(Error::Config)?);
     let sessions = RedisSessions::new(redis, sessions::ages::now).map_err(|error| {
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     })?;
@@ -66,25 +67,25 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let gateway = Gateway::new(config.gateway.clone(), sessions.clone());
     let proxy = gateway.proxy(Upstreams {
         accounts,
-        nodes: watch.nodes(),
-        look: watch.look(),
+        nodes: watcher.nodes(),
+        look: watcher.refresh(),
         key,
         payload_limit: config.payload_limit,
     });
     proxy.watch_nodes();
-    let readiness = Readiness::new(probes(sessions, watch, proxy.clone()));
+    let readiness = Readiness::new(probes(sessions, watcher, proxy.clone()));
     add_degrading(&readiness, proxy.clone());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
-    let door = gateway.clone();
-    spawn(upkeep(metrics, move || door.forget_idle_clients()));
-    let http = front(listener, &config.gateway, gateway, proxy.clone())?;
+    let for_upkeep = gateway.clone();
+    spawn(upkeep(metrics, move || for_upkeep.forget_idle_clients()));
+    let http = http_server(listener, &config.gateway, gateway, proxy.clone())?;
     let running = Running { readiness, http: http.handle(), proxy, admin };
     let mut http = spawn(http);
     running.readiness.open();
     tracing::info!(address = %config.gateway.listen, "gateway listens");
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
+        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
         _ = &mut http => return Err(Error::part("http", "ended by itself")),
     }
     stop.drain(running.drain()).await;
@@ -92,8 +93,8 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     Ok(())
 }
 
-/// The front door: the gateway around the way to everything that answers HTTP.
-fn front(
+/// The HTTP server: the gateway's middleware around the proxy.
+fn http_server(
     listener: TcpListener,
     config: &::gateway::Config,
     gateway: Gateway,
@@ -104,8 +105,8 @@ fn front(
         trusted_proxies: Some(config.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.keep_alive.into()),
         half_closed: true,
-        drain: REST,
-        // The way to the node behind it.
+        drain: HTTP_DRAIN,
+        // One for the client and one for the connection to the node.
         descriptors: 2,
         on_connect: |io, extensions| {
             socketio::on_connect(io, extensions);
@@ -125,14 +126,14 @@ fn front(
     server.map_err(|error| Error::part("http", error))
 }
 
-/// Ready is who knows who people are and where to send them. Accounts is not asked: without it everybody who is logged in chats
-/// on, and no other gateway would do better.
-fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
+/// Ready while sessions can be verified and a chat node is available. The accounts service is not probed: without it,
+/// users who are logged in can still chat, and other gateways would not do better.
+fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
     let redis = move || {
-        let (sessions, watch) = (sessions.clone(), watch.clone());
+        let (sessions, watcher) = (sessions.clone(), watcher.clone());
         Box::pin(async move {
             let not_ready_reason = sessions.not_ready_reason().await;
-            if not_ready_reason.is_some() { not_ready_reason } else { watch.not_ready_reason().await }
+            if not_ready_reason.is_some() { not_ready_reason } else { watcher.not_ready_reason().await }
         }) as _
     };
     let chat = move || {
@@ -142,7 +143,7 @@ fn probes(sessions: Arc<RedisSessions>, watch: Arc<Watch>, proxy: Proxy) -> Vec<
     vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }
 
-/// Services that refuse what this gateway signs, while others accept it.
+/// Services that refuse the signature of this gateway, while others accept it.
 fn add_degrading(readiness: &Readiness, proxy: Proxy) {
     let other = proxy.clone();
     let chat = move || {
@@ -158,7 +159,7 @@ fn add_degrading(readiness: &Readiness, proxy: Proxy) {
 }
 
 impl Running {
-    /// No new work, the answers to the old, then goodbye to the sockets.
+    /// Stops new connections, completes requests in progress, then closes the sockets.
     async fn drain(self) {
         self.readiness.drain();
         self.http.pause().await;

@@ -1,13 +1,13 @@
-//! What the program can be while it runs: one file per role, each with one `run`.
+//! The roles of the program: one file per role, each with one `run`.
 
 pub mod accounts;
-mod caller;
 pub mod chat;
 pub mod gateway;
-mod newcomers;
+mod new_session_gate;
 pub mod presence;
 mod presence_thread;
 pub mod serve;
+mod verify_identity;
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ use actix_web::rt::time::interval;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{
-    admin::{Probe, unless},
+    admin::{Probe, not_ready_unless},
     supervision,
 };
 
-/// Whether the parts of the chat answer.
+/// Probes whether the parts of the chat answer.
 fn chat_probe(chat: &Chat) -> Probe {
     let chat = chat.clone();
     Box::new(move || {
         let chat = chat.clone();
-        Box::pin(async move { unless(chat.is_ready().await) })
+        Box::pin(async move { not_ready_unless(chat.is_ready().await) })
     })
 }
 
-/// Whether the threads that check and hash passwords take their work.
+/// Probes whether the threads that verify and hash passwords take jobs.
 fn password_probe(accounts: &Accounts) -> Probe {
     let accounts = accounts.clone();
     Box::new(move || {
@@ -38,14 +38,14 @@ fn password_probe(accounts: &Accounts) -> Probe {
     })
 }
 
-/// How often.
-const UPKEEP: Duration = Duration::from_secs(30);
+/// Interval of the upkeep.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What has to be done now and then as long as the process lives: metrics, and what the role has besides.
+/// Runs periodic work while the process lives: the upkeep of the metrics, and that of the role.
 async fn upkeep(metrics: PrometheusHandle, also: impl Fn()) {
     let also = &also;
     supervision::restart("upkeep", || async {
-        let mut ticks = interval(UPKEEP);
+        let mut ticks = interval(UPKEEP_INTERVAL);
         loop {
             ticks.tick().await;
             metrics.run_upkeep();

@@ -1,5 +1,5 @@
-//! `godzilla presence`: the presence service as a process of its own. It keeps nothing: chat nodes tell it again who is here
-//! after a restart.
+//! `godzilla presence`: the presence service in a separate process. It stores nothing: after a restart chat nodes
+//! report their users again.
 
 use actix_web::rt::spawn;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -16,7 +16,7 @@ use crate::{
     telemetry,
 };
 
-/// Runs until a signal asks to stop, and then until open calls are answered.
+/// Runs until a signal requests the end, then until calls in progress have their responses.
 pub fn run(config: Presence) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -29,7 +29,7 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     if !config.listen.ip().is_loopback() {
-        tracing::warn!(address = %config.listen, "whoever reaches this address can say who is online: let only chat nodes");
+        tracing::warn!(address = %config.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
     }
     let readiness = Readiness::new(Vec::new());
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
@@ -39,7 +39,7 @@ async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(),
     let service = PresenceThread::start(listener, config.service);
     readiness.add("roster", service.probe());
     readiness.open();
-    tracing::info!(signal = stop.asked().await?, "draining");
+    tracing::info!(signal = stop.requested().await?, "draining");
     let drained = async {
         readiness.drain();
         service.drain().await;

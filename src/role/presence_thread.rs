@@ -1,5 +1,5 @@
-//! The running presence service: on a thread of its own, spoken to over gRPC only. Started and ended by the roles `serve` and
-//! `presence`.
+//! Runs the presence service on a separate thread. Other parts call it over gRPC only. Started and ended by the roles
+//! `serve` and `presence`.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use presence::{Config, Error, Roster};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    admin::{Probe, unless},
+    admin::{Probe, not_ready_unless},
     heartbeat,
 };
 
@@ -21,7 +21,7 @@ pub struct PresenceThread {
 }
 
 impl PresenceThread {
-    /// Starts it on a socket that listens already.
+    /// Starts the service on a listening socket.
     pub fn start(listener: TcpListener, config: Config) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async {
@@ -33,27 +33,27 @@ impl PresenceThread {
         Self { stop, roster, ended: spawn(watch(end)) }
     }
 
-    /// Whether the roster answers. For `/readyz`.
+    /// Probes whether the roster answers. For `/readyz`.
     pub fn probe(&self) -> Probe {
         let roster = self.roster.clone();
         Box::new(move || {
             let roster = roster.clone();
-            Box::pin(async move { unless(presence::answers(&roster).await) })
+            Box::pin(async move { not_ready_unless(presence::answers(&roster).await) })
         })
     }
 
-    /// Asks it to end and waits until it has.
+    /// Ends the service and waits for its end.
     pub async fn drain(self) {
         _ = self.stop.send(());
         _ = self.ended.await;
     }
 }
 
-/// Says how the service ended.
+/// Logs how the service ended.
 async fn watch(end: oneshot::Receiver<Result<(), Error>>) {
     match end.await {
         Ok(Ok(())) => tracing::debug!("presence ended"),
         Ok(Err(error)) => tracing::error!(%error, "presence failed"),
-        Err(_) => tracing::error!("the thread of presence died"),
+        Err(_) => tracing::error!("the presence thread ended unexpectedly"),
     }
 }

@@ -1,5 +1,5 @@
-//! `godzilla serve`: everything in one process. The composition root: opens what can fail first, starts the parts from the
-//! inside out (stores, presence, chat, sockets, door), and ends them from the outside in.
+//! `godzilla serve`: all services in one process. The composition root: opens stores and sockets, which can fail, then
+//! starts the parts from the inside out (stores, presence, chat, sockets, gateway), and ends them from the outside in.
 
 mod banner;
 
@@ -25,50 +25,50 @@ use crate::{
     heartbeat,
     http::{self, Settings},
     listener::listen,
-    registered::Registered,
     role::{chat_probe, password_probe, presence_thread::PresenceThread, upkeep},
     shutdown::{self, Stop},
     stores::Stores,
     supervision::essential,
     telemetry,
+    user_lookup::StoreUserLookup,
 };
 
-/// The sockets this process listens on, taken before anything runs.
+/// The listening sockets of this process, opened before any part starts.
 struct Listeners {
-    /// The front door.
+    /// HTTP for clients.
     http: TcpListener,
-    /// gRPC, for the chat beside it and for who wants to watch.
+    /// gRPC of presence, for the chat of this process and for other readers.
     presence: TcpListener,
-    /// The operator's.
+    /// HTTP for operators.
     admin: TcpListener,
 }
 
-/// What has to be ended, in the order of its fields.
+/// The parts to end, in the order of the fields.
 struct Running {
-    /// Told first: no more work, please.
+    /// Not ready first.
     readiness: Arc<Readiness>,
-    /// The front door.
+    /// The HTTP server for clients.
     http: ServerHandle,
-    /// Takes what the sockets send until each of them is closed.
+    /// Handles the clients' commands until each socket is closed.
     chat: Chat,
-    /// The way to all sockets.
+    /// Reaches all sockets.
     io: Io,
-    /// Hears of users who leave until they all have.
+    /// Receives the disconnects of all users.
     presence: PresenceThread,
     /// Answers until the end.
     admin: ServerHandle,
 }
 
-/// How long requests may go on when the process ends, in seconds.
-const REST: u64 = 3;
+/// How long requests in progress may continue during the drain, in seconds.
+const HTTP_DRAIN: u64 = 3;
 
-/// When the process ends its sockets are closed in this many steps, so that clients do not all come back at once.
+/// Number of steps in which the drain closes all sockets, so that clients do not reconnect at the same time.
 const CLOSING_STEPS: u32 = 10;
 
-/// Between two of those steps.
+/// Pause between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs until a signal asks to stop, and then until everything accepted has its answer.
+/// Runs until a signal requests the end, then until every accepted command and request is answered.
 pub fn run(config: Serve) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -86,17 +86,17 @@ async fn serve(mut config: Serve, metrics: PrometheusHandle) -> Result<(), Error
     tracing::info!(address = %config.gateway.listen, "http listens");
     banner::show(&config);
     tokio::select! {
-        signal = stop.asked() => tracing::info!(signal = signal?, "draining"),
+        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
         ended = &mut http => return Err(unexpected(ended)),
     }
     stop.drain(running.drain()).await;
-    // Parts that are not awaited above still have handles.
+    // Some parts that were not awaited still hold handles.
     stores.close();
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Starts every part. What it returns last is to be spawned: the server of the front door.
+/// Starts every part. The caller spawns the second value, the HTTP server for clients.
 async fn start(
     config: &Serve,
     listeners: Listeners,
@@ -116,7 +116,7 @@ async fn start(
         order: Order::Store(stores.chat.journal()),
         directory: stores.chat.directory(),
         recovery_sessions: stores.chat.recovery_sessions(),
-        user_lookup: Arc::new(Registered(stores.users.clone())),
+        user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
         config: chat_config,
@@ -129,14 +129,14 @@ async fn start(
     readiness.add("password pool", password_probe(&accounts));
     let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
-    let door = gateway.clone();
-    spawn(upkeep(metrics, move || door.forget_idle_clients()));
-    let server = front(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
+    let for_upkeep = gateway.clone();
+    spawn(upkeep(metrics, move || for_upkeep.forget_idle_clients()));
+    let server = http_server(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
     Ok((Running { readiness, http: server.handle(), chat, io, presence, admin }, server))
 }
 
-/// The front door: the gateway around everything that answers HTTP.
-fn front(
+/// The HTTP server for clients: the gateway's middleware around all services.
+fn http_server(
     listener: TcpListener,
     config: &Serve,
     gateway: Gateway,
@@ -149,7 +149,7 @@ fn front(
         trusted_proxies: Some(config.gateway.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.gateway.keep_alive.into()),
         half_closed: true,
-        drain: REST,
+        drain: HTTP_DRAIN,
         descriptors: 1,
         on_connect: socketio::on_connect,
     };
@@ -176,7 +176,7 @@ fn unexpected(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Err
 }
 
 impl Listeners {
-    /// Takes the sockets; where the system chose the port, `config` knows it afterwards.
+    /// Opens the sockets. Replaces port 0 in `config` by the port that the system chose.
     fn open(config: &mut Serve) -> Result<Self, Error> {
         Ok(Self {
             http: listen("--listen", &mut config.gateway.listen)?,
@@ -187,8 +187,8 @@ impl Listeners {
 }
 
 impl Running {
-    /// No new sockets, then goodbye to those that are open, each with the answers to all that it has sent, then the requests under
-    /// way, then what was accepted and waits for nobody's answer, then the other parts from the outside in.
+    /// Refuses new sockets. Closes the open ones, each after the acknowledgements of its commands. Then completes the
+    /// requests in progress, accepted work that no client waits for, and the other parts from the outside in.
     async fn drain(self) {
         self.readiness.drain();
         self.http.pause().await;

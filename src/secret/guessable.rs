@@ -1,5 +1,5 @@
-//! Which keys can be guessed: few different bytes, a repetition, a sequence, words of examples, a template that was not filled
-//! in, the digest of such a text. Random bytes are never among them, in binary, hexadecimal or base64. Pure; called by [`super`].
+//! Detects guessable keys: few distinct bytes, a repetition, a sequence, words of examples, an unfilled template, the
+//! digest of such a text. Random bytes are never refused, in binary, hexadecimal or base64. Pure. Called by [`super`].
 
 use std::collections::HashSet;
 
@@ -10,11 +10,11 @@ use base64::{
 use proto::signature::Key;
 use sha2::{Digest, Sha256};
 
-/// 32 random bytes never have fewer different ones; nor have hexadecimal digits of random bytes.
+/// 32 random bytes have at least 8 distinct values, and so do the hexadecimal digits of random bytes.
 const VARIED: usize = 8;
 
-/// Words that stand in examples in place of a key. A key with such a word is refused when fewer than [`Key::MIN`] bytes
-/// besides are left.
+/// Words that examples contain in place of a key. A key with such words is refused when fewer than [`Key::MIN`] bytes
+/// remain without them.
 const WORDS: [&str; 26] = [
     "changeme",
     "change-me",
@@ -44,7 +44,7 @@ const WORDS: [&str; 26] = [
     "cafebabe",
 ];
 
-/// Parts of commands and settings that make or name a key. No key contains one.
+/// Parts of commands and settings that create or name a key. No key contains one.
 const COMMANDS: [&str; 7] = [
     "openssl rand",
     "/dev/urandom",
@@ -55,14 +55,14 @@ const COMMANDS: [&str; 7] = [
     "godzilla_secret_file",
 ];
 
-/// What encloses a value that a template was to fill in.
+/// Brackets around a value that a template was meant to fill in.
 const TEMPLATES: [(&str, &str); 6] =
     [("${", "}"), ("$(", ")"), ("{{", "}}"), ("<", ">"), ("%{", "}"), ("[", "]")];
 
-/// Why `key` can be guessed, in words that go behind "the key"; none when it can be random.
+/// Why `key` is guessable, as text that follows "the key". `None` when it can be random.
 pub fn why(key: &[u8]) -> Option<&'static str> {
     if is_digest(key) {
-        return Some("is the SHA-256 of a well-known text");
+        return Some("is the SHA-256 of a common text");
     }
     let decoded = [decoded(key), Some(key.to_vec())];
     decoded.into_iter().flatten().find_map(|bytes| why_bytes(&bytes))
@@ -85,22 +85,22 @@ fn why_bytes(bytes: &[u8]) -> Option<&'static str> {
     if is_template(bytes) {
         return Some("is a template that was not filled in");
     }
-    (is_words(&text)).then_some("is made of well-known words")
+    (is_words(&text)).then_some("is made of common words")
 }
 
-/// The bytes that hexadecimal digits or base64 stand for.
+/// Decodes hexadecimal digits or base64.
 fn decoded(key: &[u8]) -> Option<Vec<u8>> {
     let base64 = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD];
     hex::decode(key).ok().or_else(|| base64.iter().find_map(|engine| engine.decode(key).ok()))
 }
 
-/// Whether the bytes are one part over and over, at least twice.
+/// Whether the bytes repeat one part at least twice.
 fn is_repetition(bytes: &[u8]) -> bool {
     let repeats = |period: usize| bytes.iter().zip(&bytes[period..]).all(|(earlier, later)| earlier == later);
     (1..=bytes.len() / 2).any(repeats)
 }
 
-/// Whether most bytes differ from the one before by the same amount: counters, alphabets, digits in order.
+/// Whether most bytes differ from the previous byte by the same amount: counters, alphabets, digits in order.
 fn is_sequence(bytes: &[u8]) -> bool {
     let mut steps = [0_usize; 256];
     bytes.windows(2).for_each(|pair| steps[usize::from(pair[1].wrapping_sub(pair[0]))] += 1);
@@ -121,7 +121,7 @@ fn is_words(text: &[u8]) -> bool {
     rest.len() < text.len() && rest.len() < Key::MIN
 }
 
-/// Whether the key is the SHA-256 of nothing or of a word, in hexadecimal digits or in bytes.
+/// Whether the key is the SHA-256 digest of the empty text or of a word, in hexadecimal digits or bytes.
 fn is_digest(key: &[u8]) -> bool {
     let digest = hex::decode(key).unwrap_or_else(|_| key.to_vec());
     let is_of = |text: &str| Sha256::digest(text).as_slice() == digest;
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_anybody_can_guess_is_refused() {
+    fn guessable_keys_are_refused() {
         let changeme = hex::encode("changeme".repeat(4));
         let encoded = STANDARD.encode("godzilla-development-secret-key!");
         let digest = hex::encode(Sha256::digest("changeme"));
@@ -172,7 +172,7 @@ mod tests {
             b"at least 32 random bytes of the default",
         ];
         for key in guessable {
-            assert!(key.len() >= Key::MIN, "long enough, or its length is what is refused");
+            assert!(key.len() >= Key::MIN, "not refused for its length");
             assert!(why(key).is_some(), "{}", String::from_utf8_lossy(key));
         }
     }

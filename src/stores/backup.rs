@@ -1,9 +1,9 @@
-//! The tool `backup`: a copy of the embedded store, also while a server uses it. The copy appears whole and checked, or not at
-//! all.
+//! The tool `backup`: copies the embedded store, also while a server uses it. The copy appears complete and checked, or
+//! not at all.
 //!
-//! The state of the rooms is taken before that of the users, and users are never deleted: every author and every member in
-//! the copy is a user in the copy. Sessions are not copied, because one that ends after the backup must not be open again in a
-//! restored store; everybody logs in again. The log of the copy begins a new epoch.
+//! The rooms are copied before the users, and users are never deleted. Every author and every member in the copy is
+//! therefore a user in the copy. Sessions are not copied, because a session that ends after the backup must not be
+//! valid again in a restored store; all users log in again. The log of the copy starts a new epoch.
 
 mod partial;
 mod target;
@@ -19,13 +19,13 @@ use proto::Timestamp;
 use sessions::SqliteSessions;
 
 use self::target::Target;
-use super::{CHAT, SESSIONS, USERS, check, place};
+use super::{CHAT, SESSIONS, USERS, check, data_dir};
 use crate::{config::Backup, error::Error, output, telemetry};
 
-/// Makes the copy, or leaves nothing.
+/// Makes the copy. On failure nothing remains.
 pub fn run(config: Backup) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
-    let directory = place::of(&config.store.data_dir)?;
+    let directory = data_dir::resolve(&config.store.data_dir)?;
     let target = Target::examine(&config.to, &config.store.data_dir)?;
     partial::remove_at_signals()?;
     let partial = target.make_partial()?;
@@ -69,7 +69,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes a whole store of the copies: the schema of this release, an epoch of its own, and no sessions.
+/// Completes the copies to a store: the schema of this release, a new epoch, and no sessions.
 fn finish(to: &Path, group: &str) -> Result<(), Error> {
     let sessions = SqliteSessions::open(&to.join(SESSIONS), Timestamp::now).map_err(failed(to))?;
     drop(sessions.database().set_group(group));
@@ -81,9 +81,9 @@ fn finish(to: &Path, group: &str) -> Result<(), Error> {
 
 /// Prints a line of progress. A standard output that is not read delays the backup once, by 5 s.
 fn print(line: &str) {
-    static IS_DEAF: AtomicBool = AtomicBool::new(false);
-    if !IS_DEAF.load(Ordering::Relaxed) && output::show(format!("{line}\n")).is_err() {
-        IS_DEAF.store(true, Ordering::Relaxed);
+    static IS_OUTPUT_BLOCKED: AtomicBool = AtomicBool::new(false);
+    if !IS_OUTPUT_BLOCKED.load(Ordering::Relaxed) && output::show(format!("{line}\n")).is_err() {
+        IS_OUTPUT_BLOCKED.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tool `check`: reads a whole store and prints what is wrong with it. Changes nothing, unless a loss is to be accepted.
+//! The tool `check`: reads a whole store and prints its faults. Changes nothing, except with `--accept-loss`.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use accounts::SqliteUsers;
 use embedded::Snapshot;
 use sessions::SqliteSessions;
 
-use super::{CHAT, FILES, SESSIONS, Stores, USERS, place};
+use super::{CHAT, FILES, SESSIONS, Stores, USERS, data_dir};
 use crate::{config::Check, error::Error, output, telemetry};
 
-/// Prints the findings; an error if there are any.
+/// Prints the findings. Returns an error if there are any.
 pub fn run(config: Check) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
-    let directory = place::of(&config.store.data_dir)?;
+    let directory = data_dir::resolve(&config.store.data_dir)?;
     if config.accept_loss {
         let stores = Stores::open_with(&config.store, true)?;
         stores.close();
@@ -32,7 +32,7 @@ pub fn run(config: Check) -> Result<(), Error> {
     }
 }
 
-/// What is wrong with the files in a directory, in sentences.
+/// The faults of the files in a directory, one sentence each.
 pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
     let mut findings = Vec::new();
     let mut groups = Vec::new();
@@ -44,7 +44,7 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
         }
     };
     let [users, sessions, chat] = FILES.map(&mut open);
-    if [&users, &sessions, &chat].iter().all(|file| file.is_none()) && !place::holds_store(directory)? {
+    if [&users, &sessions, &chat].iter().all(|file| file.is_none()) && !data_dir::contains_store(directory)? {
         return Err(Error::Tool(format!(
             "there is no store in {}; --data-dir names another directory",
             directory.display()

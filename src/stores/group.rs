@@ -1,4 +1,4 @@
-//! The three files of a store belong together: they share an id, and one of them cannot be missing or another store's.
+//! The three files of a store share an id, so that a missing file and a file of another store are detected.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use embedded::{Database, Snapshot, new_group};
 use super::{FILES, Stores, unusable};
 use crate::error::Error;
 
-/// Refuses a directory in which files of a store are missing or empty: what is left would go on without what it refers to.
+/// Refuses a directory in which files of a store are missing or empty, because the remaining files refer to them.
 pub fn refuse_incomplete(flag: &Path, directory: &Path) -> Result<(), Error> {
     let has_content = |name: &&str| fs::metadata(directory.join(name)).is_ok_and(|about| about.len() > 0);
     let (present, missing): (Vec<&str>, Vec<&str>) = FILES.into_iter().partition(has_content);
@@ -26,17 +26,17 @@ pub fn refuse_incomplete(flag: &Path, directory: &Path) -> Result<(), Error> {
             )));
         }
     }
-    tracing::warn!(directory = %directory.display(), missing, "files are made beside those of an earlier start");
+    tracing::warn!(directory = %directory.display(), missing, "creating the missing files beside those of an earlier start");
     Ok(())
 }
 
-/// Gives all files one id. Files of several stores are refused, or made one where a loss was accepted.
+/// Gives all files one id. Files of several stores are refused, or combined when a loss is accepted.
 pub fn join(stores: &Stores, accept_loss: bool) -> Result<(), String> {
     let files = [stores.users.database(), stores.sessions.database(), stores.chat.database()];
-    let mut known: Vec<&str> = files.iter().filter_map(|file| file.group()).collect();
-    known.sort_unstable();
-    known.dedup();
-    let id = match known[..] {
+    let mut ids: Vec<&str> = files.iter().filter_map(|file| file.group()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let id = match ids[..] {
         [id] => id.to_owned(),
         [] => new_group().map_err(|error| error.to_string())?,
         _ if accept_loss => new_group().map_err(|error| error.to_string())?,

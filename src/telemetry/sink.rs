@@ -1,9 +1,9 @@
-//! The way of a log line to standard error: a bounded queue and one thread that writes it. Adding a line never fails and never
-//! blocks, whatever standard error is (closed, full, a pipe that is not read). Lines that do not fit into the queue and lines that
-//! cannot be written are counted. Used by [`super`].
+//! Writes log lines to standard error, with a bounded queue and one thread. Adding a line never fails and never blocks,
+//! in any state of standard error (closed, full, a pipe that is not read). Lines that do not fit into the queue and
+//! lines that cannot be written are counted. Used by [`super`].
 //!
-//! The crate tracing-appender is not used: its queue has no bound in bytes, it does not count lines whose write fails, and it prints
-//! to standard output when the process ends with a full queue.
+//! The crate tracing-appender is not used: its queue has no bound in bytes, it does not count lines whose write fails,
+//! and it prints to standard output when the process ends with a full queue.
 
 use std::{
     collections::VecDeque,
@@ -21,14 +21,14 @@ use std::{
 
 use crate::output::write_all;
 
-/// The most lines in the queue.
-const LINES: usize = 8_192;
+/// Maximum number of lines in the queue.
+const MAX_LINES: usize = 8_192;
 
-/// The most bytes in the queue.
-const BYTES: usize = 2 * 1024 * 1024;
+/// Maximum number of bytes in the queue.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
 
-/// The shortest time between two reports of lost lines while more lines wait.
-const REPORT: Duration = Duration::from_secs(1);
+/// Minimum time between two reports of lost lines while lines are queued.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Attempts of [`Sink::try_push`] to lock the queue.
 const ATTEMPTS: usize = 100;
@@ -56,7 +56,7 @@ struct Queue {
     is_writing: bool,
 }
 
-/// Lines that were not written, since the start of the process.
+/// Lines that were not written since the start of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// The queue was full.
@@ -65,12 +65,12 @@ pub struct Lost {
     pub failed: u64,
 }
 
-/// Starts the thread that writes the lines of [`SINK`]. Call it once, first of all.
+/// Starts the thread that writes the lines of [`SINK`]. Call it once, before everything else.
 ///
 /// # Errors
-/// When the system has no descriptor or no thread for it. Lines are then counted as lost when the queue is full.
+/// When the system provides no descriptor or no thread. Lines are then counted as lost when the queue is full.
 pub fn start() -> io::Result<()> {
-    // A descriptor of its own: the lock of `std::io::stderr` must not be held during a write that blocks.
+    // A separate descriptor: the lock of `std::io::stderr` must not be held during a write that blocks.
     let mut out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let write = move || while catch_unwind(AssertUnwindSafe(|| SINK.write_to(&mut out))).is_err() {};
     thread::Builder::new().name("log".to_owned()).spawn(write).map(drop)
@@ -87,13 +87,13 @@ impl Sink {
         }
     }
 
-    /// Adds a line, with its line feed, or counts it as lost.
+    /// Adds a line, including its line feed, or counts it as lost.
     pub fn push(&self, line: &[u8]) {
         self.add(self.lock(), line);
     }
 
-    /// Like [`Sink::push`] for a panic hook, which may run while this thread holds the lock: the line is lost when the lock stays
-    /// taken.
+    /// Like [`Sink::push`], for a panic hook, which can run while this thread holds the lock. The line is lost when the
+    /// lock stays taken.
     pub fn try_push(&self, line: &[u8]) {
         for _ in 0..ATTEMPTS {
             match self.queue.try_lock() {
@@ -106,7 +106,7 @@ impl Sink {
     }
 
     fn add(&self, mut queue: MutexGuard<'_, Queue>, line: &[u8]) {
-        if queue.lines.len() >= LINES || queue.bytes + line.len() > BYTES {
+        if queue.lines.len() >= MAX_LINES || queue.bytes + line.len() > MAX_BYTES {
             self.overflowed.fetch_add(1, Relaxed);
             return;
         }
@@ -119,16 +119,16 @@ impl Sink {
     /// Waits until all lines are written or lost, at most for `deadline`.
     pub fn flush(&self, deadline: Duration) {
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
-        // What is not written by then is lost: the process ends.
+        // Lines that are not written by then are lost: the process ends.
         _ = self.idle.wait_timeout_while(self.lock(), deadline, is_busy);
     }
 
-    /// The lines that were lost so far.
+    /// The number of lines lost so far.
     pub fn lost(&self) -> Lost {
         Lost { overflowed: self.overflowed.load(Relaxed), failed: self.failed.load(Relaxed) }
     }
 
-    /// Writes lines to `out` as they come, forever.
+    /// Writes queued lines to `out` in an endless loop.
     fn write_to(&self, out: &mut impl Write) {
         let (mut reported, mut last_report) = (0, None::<Instant>);
         let mut is_torn = false;
@@ -143,14 +143,14 @@ impl Sink {
                 continue;
             }
             let lost = self.lost().total() - reported;
-            if lost > 0 && (is_empty || last_report.is_none_or(|last| last.elapsed() >= REPORT)) {
+            if lost > 0 && (is_empty || last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL)) {
                 (reported, last_report) = (reported + lost, Some(Instant::now()));
                 tracing::warn!(lines = lost, "log lines were lost: the log was full or could not be written");
             }
         }
     }
 
-    /// Takes the first line, waiting for one.
+    /// Removes the first line. Waits while the queue is empty.
     fn next(&self) -> Box<[u8]> {
         let mut queue = self.lock();
         loop {
@@ -163,7 +163,7 @@ impl Sink {
         }
     }
 
-    /// Ends what [`Sink::next`] began. Whether no line waits.
+    /// Completes the write of the line from [`Sink::next`]. Returns whether the queue is empty.
     fn finish(&self) -> bool {
         let mut queue = self.lock();
         queue.is_writing = false;
@@ -185,7 +185,8 @@ impl Lost {
     }
 }
 
-/// Writes one line whole. `is_torn` says whether only the beginning of the line before it was written.
+/// Writes a whole line. `is_torn` is set while only the beginning of the previous line was written; a line feed then
+/// precedes the line.
 fn write_line(out: &mut impl Write, line: &[u8], is_torn: &mut bool) -> io::Result<()> {
     if *is_torn {
         write_all(out, b"\n").map_err(|(_, error)| error)?;
@@ -206,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that does what the test orders for each write, and then accepts everything.
+    /// An output that returns the scripted results, and then accepts all bytes.
     struct Scripted {
         orders: VecDeque<io::Result<usize>>,
         written: mpsc::Sender<Vec<u8>>,
@@ -228,7 +229,7 @@ mod tests {
         Err(kind.into())
     }
 
-    /// What arrives of `lines` at an output that follows `orders`, and what is lost.
+    /// The bytes of `lines` that an output with these results receives, and the lost lines.
     fn outcome(orders: Vec<io::Result<usize>>, lines: &[&str]) -> (String, Lost) {
         let (written, pieces) = mpsc::channel();
         let sink = Arc::new(Sink::new());
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_whole_or_counted() {
+    fn a_line_is_written_completely_or_counted() {
         let lost = |failed| Lost { overflowed: 0, failed };
         let lines = &["one\n", "two\n"][..];
         let table = [
@@ -260,10 +261,10 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_in_lines_and_bytes() {
         let sink = Sink::new();
-        (0..LINES + 3).for_each(|_| sink.push(b"\n"));
+        (0..MAX_LINES + 3).for_each(|_| sink.push(b"\n"));
         assert_eq!(sink.lost(), Lost { overflowed: 3, failed: 0 });
         let sink = Sink::new();
-        (0..3).for_each(|_| sink.push(&[b'x'; BYTES / 2]));
+        (0..3).for_each(|_| sink.push(&[b'x'; MAX_BYTES / 2]));
         assert_eq!(sink.lost(), Lost { overflowed: 1, failed: 0 });
     }
 

@@ -1,5 +1,5 @@
-// Run by probes, in mongosh: makes the replica set and its users where they are missing, and succeeds once this member can be
-// used by clients. Changes nothing that is there.
+// Run by probes, in mongosh. Creates the replica set and its users where they are missing, and succeeds when clients
+// can use this member. Does not change existing ones.
 const { readFileSync } = require('node:fs');
 const { hostname } = require('node:os');
 
@@ -8,7 +8,7 @@ const members = process.env.MONGO_MEMBERS.split(',');
 const secret = (name) => readFileSync(`${process.env.MONGO_SECRETS}/${name}`, 'utf8').trim();
 const here = (path, login = '') => new Mongo(`mongodb://${login}127.0.0.1:${port}/${path}?directConnection=true`);
 
-// The first member asks for the set; MongoDB refuses if another member belongs to one already.
+// The first member initiates the set. MongoDB refuses if another member belongs to a set already.
 function initiate(admin) {
   if (members[0].split(/[.:]/)[0] !== (process.env.HOSTNAME ?? hostname())) return;
   const set = { _id: 'rs0', members: members.map((host, _id) => ({ _id, host })) };
@@ -24,7 +24,7 @@ function canLogIn(database, user, password) {
   }
 }
 
-// Without any user, a connection from this machine may make the first one.
+// While there is no user, a connection from this machine may create the first one.
 function makeUsers(admin) {
   const [root, password] = [secret('root-password'), secret('password')];
   if (!canLogIn('admin', 'root', root)) admin.createUser({ user: 'root', pwd: root, roles: ['root'] });

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Dumps MongoDB at one point in time and removes dumps older than KEEP_DAYS. A dump gets its final name only when it is complete.
+# Dumps MongoDB at one point in time and removes dumps older than KEEP_DAYS. A dump is renamed to its final name when it
+# is complete.
 set -euo pipefail
 name=godzilla-$(date -u +%Y%m%dT%H%M%SZ).archive.gz
 # The URI with the password is in a file: arguments are visible to other processes.

@@ -1,15 +1,15 @@
-//! What a chat node's readiness asks its stores and parts.
+//! The readiness probes of a chat node.
 
 use std::sync::Arc;
 
 use ::chat::Chat;
 
-use super::{Known, Stores};
-use crate::admin::{Probe, Readiness, unless};
+use super::{NodeStatus, Stores};
+use crate::admin::{Probe, Readiness, not_ready_unless};
 
 impl Stores {
-    /// Without these no socket can be opened and nothing can be said.
-    pub(super) fn probes(&self, known: Known) -> Vec<(&'static str, Probe)> {
+    /// Probes of the stores and the lease, without which the node accepts no sockets and no messages.
+    pub(super) fn probes(&self, node_status: NodeStatus) -> Vec<(&'static str, Probe)> {
         let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
         let log = self.redis.clone();
         let mongo = move || {
@@ -27,14 +27,16 @@ impl Stores {
             }) as _
         };
         let node = move || {
-            let not_ready_reason =
-                known.get().map_or_else(|| unless(false), |not_ready_reason| not_ready_reason());
+            let not_ready_reason = node_status
+                .get()
+                .map_or_else(|| not_ready_unless(false), |not_ready_reason| not_ready_reason());
             Box::pin(async move { not_ready_reason }) as _
         };
         vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }
 
-    /// Without the log everything is delivered from MongoDB: later, and without a place from which clients recover.
+    /// Probes of the event stream. Without it, events are delivered from MongoDB, later, and clients get no offsets for
+    /// recovery.
     pub(super) fn add_degrading(&self, readiness: &Arc<Readiness>, chat: &Chat) {
         let log = self.redis.clone();
         let redis = move || {

@@ -1,10 +1,10 @@
-//! What a person reads when the server has started: where it is, and what to try next. Called by [`super`].
+//! The banner after the start of the server: its addresses, and first commands to try. Called by [`super`].
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{config::Serve, output};
 
-/// Shows the banner on standard output, if that accepts it.
+/// Prints the banner on standard output, if that accepts it.
 pub fn show(config: &Serve) {
     output::show_if_possible(text(config));
 }
@@ -26,13 +26,13 @@ fn text(config: &Serve) -> String {
     )
 }
 
-/// The address as HTTPie takes it from this machine.
+/// The server's address in the notation of HTTPie, as reached from this machine.
 fn short(address: SocketAddr) -> String {
     let local = address.ip().is_unspecified() || address.ip() == IpAddr::from([127, 0, 0, 1]);
     if local { format!(":{}", address.port()) } else { format!("http://{address}") }
 }
 
-/// The address as a browser on this machine takes it.
+/// The server's address for a browser on this machine.
 fn browsable(address: SocketAddr) -> SocketAddr {
     let ip = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
     SocketAddr::new(ip, address.port())
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_shown_as_they_are_typed_on_this_machine() {
+    fn addresses_are_shown_as_reached_from_this_machine() {
         let shown = |text: &str| {
             let address = text.parse().unwrap();
             (short(address), browsable(address).to_string())

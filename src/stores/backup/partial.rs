@@ -1,5 +1,6 @@
-//! The directory in which a copy is made until it is whole. It is removed when the copy fails, when the process is asked to end, and, after
-//! a process that was killed, by the next backup beside it: its maker holds a lock on it.
+//! The directory of an incomplete copy. It is removed when the copy fails and when the process receives a termination
+//! signal. After a process was killed, the next backup in the same directory removes it: the owner holds a lock on the
+//! directory.
 
 use std::{
     ffi::OsStr,
@@ -21,27 +22,27 @@ use tracing::Level;
 use super::{super::FILES, failed, target::refused};
 use crate::{error::Error, shutdown, telemetry};
 
-/// Between the name of the copy and a random id.
+/// Separates the name of the copy and a random id.
 const MARK: &str = ".partial-";
 
-/// Digits of the id.
+/// Number of digits of the id.
 const ID: usize = 16;
 
-/// How often the removal is tried: the copy goes on meanwhile, and may add a file.
+/// Attempts to remove the directory. The copy continues meanwhile and can add a file.
 const TRIES: usize = 10;
 
-/// What is to be removed when the process ends. Locked while the copy gets its name.
+/// The directory to remove when the process ends. Locked while the copy is renamed.
 static CURRENT: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// A directory that only this process fills. Dropping it removes it.
+/// A directory that only this process fills. Dropping it removes the directory.
 pub struct Partial {
     path: PathBuf,
-    /// Held until the end.
+    /// Held until the value is dropped.
     _lock: File,
 }
 
 impl Partial {
-    /// Makes a directory in `parent` for the copy called `name`. Removes those of processes that have ended.
+    /// Creates a directory in `parent` for the copy called `name`. Removes directories of processes that have ended.
     pub fn make(parent: &Path, name: &OsStr) -> Result<Self, Error> {
         remove_abandoned(parent);
         let group = new_group().map_err(failed(parent))?;
@@ -50,19 +51,19 @@ impl Partial {
         DirBuilder::new().mode(0o700).create(&path).map_err(refused(&path))?;
         *current = Some(path.clone());
         let lock = File::open(&path).map_err(refused(&path))?;
-        // A filesystem without such locks keeps what a killed process leaves.
+        // On a filesystem without such locks, directories of killed processes remain.
         if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
             return Err(failed(&path)("another backup removes it as abandoned; try again"));
         }
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the copy its name. A signal waits until that is done.
+    /// Renames the copy to its final name. A signal waits until that is done.
     pub fn publish(self, rename: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
         let mut current = current();
         rename(&self.path)?;
@@ -79,7 +80,7 @@ impl Drop for Partial {
     }
 }
 
-/// Removes what processes that were killed have left in `directory`.
+/// Removes directories of killed processes in `directory`.
 pub fn remove_abandoned(directory: &Path) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let partials = entries.filter(|entry| is_partial(&entry.file_name().to_string_lossy()));
@@ -89,9 +90,9 @@ pub fn remove_abandoned(directory: &Path) {
             about.is_ok_and(|about| about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw());
         let Some(lock) = is_ours.then(|| File::open(&path).ok()).flatten() else { continue };
         if lock.try_lock().is_ok() && holds_a_copy_alone(&path) {
-            tracing::info!(path = %path.display(), "removing the unfinished copy of a backup that was ended");
+            tracing::info!(path = %path.display(), "removing the incomplete copy of an interrupted backup");
             if let Err(error) = fs::remove_dir_all(&path) {
-                tracing::warn!(path = %path.display(), %error, "it is not removed");
+                tracing::warn!(path = %path.display(), %error, "the incomplete copy cannot be removed");
             }
         }
     }
@@ -108,7 +109,8 @@ fn holds_a_copy_alone(directory: &Path) -> bool {
     entries.all(|entry| is_ours(&entry.file_name().to_string_lossy()))
 }
 
-/// From now on a signal that asks the process to end removes the directory first. The status is then 128 and the signal's number.
+/// From now on a termination signal removes the directory before the process ends. The exit status is then 128 plus the
+/// number of the signal.
 ///
 /// # Errors
 /// When the system starts no thread or does not deliver signals.
@@ -121,7 +123,8 @@ pub fn remove_at_signals() -> Result<(), Error> {
         };
         runtime.block_on(async {
             let listen = |(_, number)| Ok((number, signal(SignalKind::from_raw(number))?));
-            let mut signals: Vec<(i32, Signal)> = match shutdown::ending().map(listen).collect() {
+            let mut signals: Vec<(i32, Signal)> = match shutdown::termination_signals().map(listen).collect()
+            {
                 Ok(signals) => signals,
                 Err(error) => return drop(ready.send(Err(error))),
             };
@@ -136,7 +139,10 @@ pub fn remove_at_signals() -> Result<(), Error> {
             let current = current().take();
             let path = current.iter().cycle().take(TRIES).find(|path| fs::remove_dir_all(path).is_ok());
             if current.is_some() && path.is_none() {
-                telemetry::say(Level::WARN, "the unfinished copy is not removed; the next backup removes it");
+                telemetry::write_line(
+                    Level::WARN,
+                    "the incomplete copy cannot be removed; the next backup removes it",
+                );
             }
             telemetry::exit(128 + number)
         })

@@ -1,5 +1,5 @@
-//! The directory of a copy. One that is absent appears whole, by a rename. One that is there may be a mount point, or in a
-//! directory that belongs to another user, so the files are made in a directory inside and get their names at the end.
+//! The directory of a copy. An absent directory appears complete, by a rename. An existing directory can be a mount
+//! point, or in a directory of another user. The files are then created in a subdirectory and renamed at the end.
 
 use std::{
     ffi::OsString,
@@ -17,19 +17,19 @@ use super::{
 };
 use crate::error::Error;
 
-/// What a filesystem puts into its root.
+/// A directory that filesystems create in their root.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Where a copy goes.
+/// The destination of a copy.
 pub enum Target {
-    /// Nothing is there yet. The path's parent may be absent, too.
+    /// The directory does not exist. Its parent may also be absent.
     Absent(PathBuf),
-    /// An empty directory, by its own path: no link leads there.
+    /// An empty directory, by its canonical path.
     Present(PathBuf),
 }
 
 impl Target {
-    /// Refuses what is no place for a copy of the store in `data_dir`.
+    /// Refuses a destination that is unsuitable for a copy of the store in `data_dir`.
     pub fn examine(to: &Path, data_dir: &Path) -> Result<Self, Error> {
         refuse_inside(to, data_dir)?;
         match fs::metadata(to) {
@@ -54,7 +54,8 @@ impl Target {
         }
     }
 
-    /// Makes a directory, on the filesystem of the target, that no other process has made. Only this one is ever removed.
+    /// Creates a directory on the filesystem of the target that no other process has created. Only this directory is
+    /// ever removed.
     pub fn make_partial(&self) -> Result<Partial, Error> {
         let (parent, name) = match self {
             Self::Absent(to) => (parent(to), to.file_name().unwrap_or_default().to_owned()),
@@ -64,7 +65,7 @@ impl Target {
         Partial::make(parent, &name)
     }
 
-    /// Brings everything to the disk and gives the copy its name.
+    /// Syncs all files to the disk and renames the copy to its final name.
     pub fn publish(&self, partial: &Path) -> Result<(), Error> {
         for name in FILES.iter().flat_map(|name| [".lock", ".run"].map(|suffix| format!("{name}{suffix}"))) {
             let _ = fs::remove_file(partial.join(name));
@@ -79,7 +80,8 @@ impl Target {
                 sync(parent(to))
             }
             Self::Present(to) => {
-                // A start refuses a directory that has only some of the files, so a crash in between leaves no store.
+                // A start refuses a directory with only some of the files, so a crash between the renames leaves no
+                // usable store.
                 for name in FILES {
                     fs::rename(partial.join(name), to.join(name)).map_err(refused(to))?;
                 }
@@ -90,7 +92,7 @@ impl Target {
     }
 }
 
-/// In the data directory a copy would be lost with the store, and would be copied or restored with it.
+/// A copy in the data directory would be lost with the store, and would be copied or restored with it.
 fn refuse_inside(to: &Path, data_dir: &Path) -> Result<(), Error> {
     let whole = std::path::absolute(to).map_err(refused(to))?;
     let nearest = whole.ancestors().find_map(|place| fs::canonicalize(place).ok());
@@ -112,7 +114,8 @@ fn refuse_content(to: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The copy has the hashes of passwords. A directory of this user is closed to others; others' must be closed already.
+/// The copy contains password hashes. A directory of this user is made private. A directory of another user must be
+/// private already.
 fn refuse_others(to: &Path, about: &fs::Metadata) -> Result<(), Error> {
     if about.mode() & 0o022 == 0 {
         return Ok(());
@@ -134,7 +137,7 @@ fn sync(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|file| file.sync_all()).map_err(refused(path))
 }
 
-/// What the system refuses, with what helps.
+/// An error of the system, with a remedy.
 pub fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |error| match embedded::cause_of(path, &error) {
         Some(cause) => failed(path)(format!("{cause}; or name a directory of your own")),

@@ -1,5 +1,6 @@
-//! Who calls, in a role that stands behind the gateway in another process: whom the gateway's signed header names, or nobody if it
-//! says so. Nobody else is listened to. The counterpart of the gateway's door.
+//! Verifies the identity of requests in a role behind the gateway. The identity is the one in the gateway's signed
+//! header, or none when the header signs an anonymous request. Other requests are refused. The gateway's middleware
+//! creates the header.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -14,8 +15,9 @@ use proto::{
     signature::{HEADER, Key, SignatureError, Target},
 };
 
-/// Puts the caller's identity where services look for it. A request without a gateway's word for it is refused (401), and counted.
-pub async fn identify<B: MessageBody>(
+/// Puts the identity of the caller into the request's extensions. Refuses a request without a valid signature (401) and
+/// counts it.
+pub async fn verify_identity<B: MessageBody>(
     key: Rc<Key>,
     request: ServiceRequest,
     next: Next<B>,
@@ -38,13 +40,14 @@ pub async fn identify<B: MessageBody>(
     next.call(request).await.map(ServiceResponse::map_into_left_body)
 }
 
-/// The answer to a request without a valid signature. An expired one is a fault of the clocks, not of the caller.
+/// The response to a request without a valid signature. An expired signature is an error of the clocks, not of the
+/// client.
 fn refusal(why: SignatureError, peer: Option<SocketAddr>) -> HttpResponse {
     let peer = peer.map(tracing::field::display);
     if why == SignatureError::Expired {
         tracing::warn!(
             peer,
-            "a signature of the gateway has expired or is of the future: the clocks of this machine and the gateway's differ by more \
+            "a signature of the gateway has expired or is in the future: the clocks of this machine and the gateway's differ by more \
              than 30 s; synchronise them (NTP)"
         );
         let refusal = Refusal::new(503, "The clocks of the servers differ");
@@ -58,7 +61,7 @@ fn refusal(why: SignatureError, peer: Option<SocketAddr>) -> HttpResponse {
         ),
         _ => tracing::warn!(
             peer,
-            "a request carries no signature of a gateway: only gateways may reach this address, and they need the release of this service"
+            "a request has no signature of a gateway: only gateways may reach this address, and they need the release of this service"
         ),
     }
     HttpResponse::Unauthorized().force_close().json(Refusal::new(401, "Authentication required"))

@@ -1,5 +1,5 @@
-//! One readiness check that outlives its deadline. A driver often reports the cause of a failure later than a readiness request may
-//! wait. The check then goes on in the background, and later requests report its cause.
+//! A readiness check that continues after its deadline. Drivers often report the cause of a failure later than the
+//! deadline of a readiness request. The check then continues in the background, and later requests report its cause.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -13,15 +13,15 @@ use futures_util::{
 };
 use tokio::{task::AbortHandle, time::timeout};
 
-use super::{Probe, unless};
+use super::{Probe, not_ready_unless};
 
 /// The time that a readiness request waits for a part.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// The time after which a check without an answer is abandoned and started again.
+/// The time after which a check without a result is abandoned and restarted.
 const ABANDONED: Duration = Duration::from_secs(10);
 
-/// A check that runs, shared by the requests that wait for it.
+/// A running check, shared by the requests that wait for it.
 #[derive(Clone)]
 struct Running {
     started: Instant,
@@ -31,7 +31,7 @@ struct Running {
 
 /// The check of one part. Cheap to clone; clones share the running check.
 #[derive(Clone)]
-pub(super) struct Inquiry {
+pub(super) struct ReadinessCheck {
     probe: Arc<Probe>,
     state: Arc<Mutex<State>>,
     deadline: Duration,
@@ -44,26 +44,26 @@ struct State {
     late: Option<String>,
 }
 
-impl Inquiry {
-    /// A check by `probe`.
+impl ReadinessCheck {
+    /// Creates a check that runs `probe`.
     pub(super) fn new(probe: Probe) -> Self {
         Self { probe: Arc::new(probe), state: Arc::default(), deadline: DEADLINE }
     }
 
-    /// What is wrong with the part, if anything is. Returns within [`DEADLINE`].
+    /// The problem of the part. `None` when it works. Returns within [`DEADLINE`].
     pub(super) async fn ask(&self) -> Option<String> {
         let Running { started, answer, .. } = self.run();
         let is_late = started.elapsed() >= self.deadline;
         let answer = timeout(self.deadline, answer).await;
         let mut state = self.state();
-        let Ok(answer) = answer else { return state.late.clone().or_else(|| unless(false)) };
+        let Ok(answer) = answer else { return state.late.clone().or_else(|| not_ready_unless(false)) };
         state.running.take_if(|running| running.started == started);
-        // A part that answers late works too slowly to be ready.
-        state.late = if is_late { answer.clone().or_else(|| unless(false)) } else { None };
+        // A part that answers late is too slow to be ready.
+        state.late = if is_late { answer.clone().or_else(|| not_ready_unless(false)) } else { None };
         state.late.clone().or(answer)
     }
 
-    /// The running check; starts one if there is none. An abandoned check is cancelled, so there is at most one.
+    /// The running check. Starts one if no check runs. An abandoned check is cancelled, so at most one runs.
     fn run(&self) -> Running {
         let mut state = self.state();
         if let Some(running) = &state.running {
@@ -75,9 +75,9 @@ impl Inquiry {
         let probe = self.probe.clone();
         // A panic counts as no answer. The panic hook has reported it.
         let check = AssertUnwindSafe(async move { probe().await }).catch_unwind();
-        let check = tokio::spawn(async { check.await.unwrap_or_else(|_| unless(false)) });
+        let check = tokio::spawn(async { check.await.unwrap_or_else(|_| not_ready_unless(false)) });
         let task = check.abort_handle();
-        let answer = check.map(|ended| ended.unwrap_or_else(|_| unless(false))).boxed().shared();
+        let answer = check.map(|ended| ended.unwrap_or_else(|_| not_ready_unless(false))).boxed().shared();
         let running = Running { started: Instant::now(), answer, task };
         state.running = Some(running.clone());
         running
@@ -94,9 +94,10 @@ mod tests {
 
     use super::*;
 
-    /// The first requests get no cause; later ones get the cause of the late check, until a check is in time again.
+    /// The first requests report no cause. Later requests report the cause of the late check, until a check is in time
+    /// again.
     #[tokio::test]
-    async fn a_cause_that_comes_late_is_reported() {
+    async fn the_cause_of_a_late_check_is_reported() {
         let slow = Arc::new(Mutex::new(Some("has no primary")));
         let probe = {
             let slow = slow.clone();
@@ -111,18 +112,18 @@ mod tests {
                 })
             }
         };
-        let mut inquiry = Inquiry::new(Box::new(probe));
-        inquiry.deadline = Duration::from_millis(100);
-        assert_eq!(inquiry.ask().await.as_deref(), Some("does not answer"));
+        let mut check = ReadinessCheck::new(Box::new(probe));
+        check.deadline = Duration::from_millis(100);
+        assert_eq!(check.ask().await.as_deref(), Some("does not answer"));
         let mut answers = Vec::new();
         while answers.last().is_none_or(|last| last != "has no primary") {
-            answers.push(inquiry.ask().await.expect("it is not ready"));
+            answers.push(check.ask().await.expect("it is not ready"));
             assert!(answers.len() < 10, "{answers:?}");
         }
-        assert_eq!(inquiry.ask().await.as_deref(), Some("has no primary"), "while the next check runs");
+        assert_eq!(check.ask().await.as_deref(), Some("has no primary"), "while the next check runs");
         *slow.lock().unwrap() = None;
         for _ in 0..10 {
-            if inquiry.ask().await.is_none() {
+            if check.ask().await.is_none() {
                 return;
             }
         }
@@ -143,9 +144,9 @@ mod tests {
                 })
             }
         };
-        let inquiry = Inquiry::new(Box::new(probe));
+        let check = ReadinessCheck::new(Box::new(probe));
         let release = async { go.notify_one() };
-        let (one, other, ()) = tokio::join!(inquiry.ask(), inquiry.ask(), release);
+        let (one, other, ()) = tokio::join!(check.ask(), check.ask(), release);
         assert_eq!((one, other, *count.lock().unwrap()), (None, None, 1));
     }
 }

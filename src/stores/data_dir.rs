@@ -1,5 +1,6 @@
-//! Where in `--data-dir` the files are. A volume's root is often open to others (k3s, kind, microk8s and emptyDir make it 0777,
-//! fsGroup lets a group write) and holds what is not ours (`lost+found`): then they are in a directory of our own inside.
+//! The directory of the files within `--data-dir`. The root of a volume is often accessible to other users (k3s, kind,
+//! microk8s and emptyDir set mode 0777, fsGroup lets a group write) and contains other files (`lost+found`). The files
+//! are then in a private subdirectory.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -13,15 +14,15 @@ use nix::unistd::Uid;
 use super::{FILES, unusable};
 use crate::error::Error;
 
-/// The name of our own directory.
+/// The name of the private subdirectory.
 const OWN: &str = "godzilla";
 
-/// The directory that has the files, or will have them. Makes nothing.
-pub fn of(data_dir: &Path) -> Result<PathBuf, Error> {
+/// The directory that contains the files, or will contain them. Creates nothing.
+pub fn resolve(data_dir: &Path) -> Result<PathBuf, Error> {
     let own = data_dir.join(OWN);
-    match (holds_store(data_dir)?, holds_store(&own)?) {
+    match (contains_store(data_dir)?, contains_store(&own)?) {
         (true, true) => Err(unusable(data_dir)(format!(
-            "there is a store in it and another one in {}; move the one away that is not wanted",
+            "there is a store in it and another one in {}; move one of them away",
             own.display()
         ))),
         (true, false) => Ok(data_dir.to_owned()),
@@ -31,7 +32,7 @@ pub fn of(data_dir: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// Makes `directory`, if it is our own one inside of `data_dir`, and sees to it that only this user can enter it.
+/// Creates `directory`, if it is the private subdirectory of `data_dir`, and restricts access to this user.
 pub fn make_private(data_dir: &Path, directory: &Path) -> Result<(), Error> {
     if data_dir == directory {
         return Ok(());
@@ -44,24 +45,25 @@ pub fn make_private(data_dir: &Path, directory: &Path) -> Result<(), Error> {
             None => return Err(unusable(data_dir)(error)),
         },
     }
-    // Not followed: a link could lead to a directory of another user.
+    // Links are not followed: a link can lead to a directory of another user.
     let about = fs::symlink_metadata(directory).map_err(unusable(data_dir))?;
     if !about.is_dir() || about.uid() != Uid::effective().as_raw() {
         return Err(unusable(data_dir)(format!("{} is not a directory of this user", directory.display())));
     }
-    // Kubernetes opens it to the volume's group at every mount.
+    // Kubernetes opens the directory to the group of the volume at every mount.
     if about.mode() & 0o077 != 0 {
         fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(unusable(data_dir))?;
     }
     tracing::warn!(
         data_dir = %data_dir.display(), directory = %directory.display(),
-        "others can write to the data directory, so the store is in a directory of its own inside"
+        "others can write to the data directory, so the store is in a private subdirectory"
     );
     Ok(())
 }
 
-/// Whether one of the files is in it. A directory that this user may not look into is not one without a store.
-pub fn holds_store(directory: &Path) -> Result<bool, Error> {
+/// Whether the directory contains one of the files. A directory that this user cannot read is an error and not a
+/// directory without a store.
+pub fn contains_store(directory: &Path) -> Result<bool, Error> {
     for name in FILES {
         match directory.join(name).symlink_metadata() {
             Ok(_) => return Ok(true),
@@ -78,7 +80,7 @@ pub fn holds_store(directory: &Path) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Whether it is there and anybody else can put files into it or take them away.
+/// Whether the directory exists and other users can add or remove files in it.
 fn is_shared(directory: &Path) -> bool {
     let Ok(about) = fs::metadata(directory) else { return false };
     about.mode() & 0o022 != 0 || about.uid() != Uid::effective().as_raw()
@@ -92,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// A data directory with this mode; what is made in it beforehand.
+    /// A data directory with this mode and these files.
     fn root(mode: u32, files: &[&str]) -> TempDir {
         let root = TempDir::new().unwrap();
         for file in files {
@@ -105,8 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn the_root_of_a_volume_gets_a_directory_inside_and_old_stores_stay_where_they_are() {
-        // Mode of the root, files in it, the place: the root, our own directory, or a refusal.
+    fn a_shared_root_gets_a_subdirectory_and_existing_stores_keep_their_directory() {
+        // Mode of the root, files in it, and the result: the root (`""`), the private subdirectory, or `None` for an
+        // error.
         let cases: [(u32, &[&str], Option<&str>); 10] = [
             (0o700, &[], Some("")),
             (0o755, &[], Some("")),
@@ -121,19 +124,19 @@ mod tests {
         ];
         for (mode, files, expected) in cases {
             let root = root(mode, files);
-            let place = of(root.path());
+            let place = resolve(root.path());
             match expected {
                 Some(inside) => assert_eq!(place.unwrap(), root.path().join(inside), "{mode:o} {files:?}"),
                 None => assert!(place.unwrap_err().to_string().contains("another one"), "{mode:o} {files:?}"),
             }
         }
-        assert_eq!(of(Path::new("not/there")).unwrap(), Path::new("not/there"));
+        assert_eq!(resolve(Path::new("not/there")).unwrap(), Path::new("not/there"));
     }
 
     #[test]
-    fn our_own_directory_is_private_and_not_somebody_elses() {
+    fn the_subdirectory_is_private_and_owned_by_this_user() {
         let root = root(0o777, &[]);
-        let own = of(root.path()).unwrap();
+        let own = resolve(root.path()).unwrap();
         make_private(root.path(), &own).unwrap();
         fs::set_permissions(&own, Permissions::from_mode(0o2770)).unwrap();
         make_private(root.path(), &own).unwrap();

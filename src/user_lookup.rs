@@ -1,4 +1,4 @@
-//! What chat asks of accounts: whether somebody is registered.
+//! User lookup for chat: whether a user is registered.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use accounts::Users;
 use async_trait::async_trait;
 use proto::Username;
 
-/// The users of a store, for chat.
-pub struct Registered<U>(pub Arc<U>);
+/// Looks users up in the user store.
+pub struct StoreUserLookup<U>(pub Arc<U>);
 
 #[async_trait]
-impl<U: Users> chat::UserLookup for Registered<U> {
+impl<U: Users> chat::UserLookup for StoreUserLookup<U> {
     async fn find(&self, name: &Username) -> Result<Option<Username>, chat::Error> {
         let found = self.0.find(&name.key()).await.map_err(|error| chat::Error::Store(error.to_string()))?;
         Ok(found.map(|user| user.username))

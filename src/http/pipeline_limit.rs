@@ -1,16 +1,16 @@
-//! A connection that hands over at most one request head at a time. The HTTP library reads ahead up to 128 KiB and makes a
-//! request of every head in it, at some 7 KiB of memory each; it stops at 16 requests, but looks at their number only between two
-//! reads. Given one head per read, it keeps what it promises.
+//! A connection wrapper that passes at most one request head per read to the HTTP library. The library reads ahead up
+//! to 128 KiB and creates a request of about 7 KiB for each head in it. It limits pipelines to 16 requests, but checks
+//! the limit only between two reads. With one head per read the limit holds.
 //!
-//! Knows nothing of HTTP but that a head ends with an empty line, has a few bytes, and may be answered by 101, behind which there are
-//! none. A body in which an empty line happens to be comes in more reads, and nothing else changes.
+//! The wrapper needs three facts of HTTP: a head ends with an empty line, has a minimum length, and can be answered by
+//! 101, after which no heads follow. A body with an empty line takes more reads and is otherwise unaffected.
 //!
-//! It takes offers of other protocols out of heads ([`offers`]), because the library closes a connection after each of them. It limits
-//! how long a head may take that is not the first of its connection, which the library does not. It notes when the client closes its
-//! sending side, which the library does not tell handlers.
+//! It removes upgrades to other protocols from heads ([`head_rewrite`]), because the library closes a connection after
+//! each of them. It limits the time of heads after the first one of a connection, which the library does not. It
+//! reports when the client closes its sending side, which the library does not report to handlers.
 //!
-//! It bounds what unfinished requests take, too. The library keeps a head of up to 128 KiB until it ends, on every connection; what all of
-//! them bring is bounded by [`Unfinished`].
+//! It bounds the memory of incomplete requests. The library buffers up to 128 KiB of a head on every connection;
+//! [`IncompleteRequest`] limits the sum of all connections.
 
 use std::{
     io,
@@ -28,96 +28,96 @@ use tokio::{
 };
 
 use super::{
-    connections::Place,
-    offers,
-    unfinished::{BROUGHT, Unfinished},
+    connections::ConnectionGuard,
+    head_rewrite,
+    incomplete_request::{IncompleteRequest, RECEIVED},
 };
 
-/// See the module.
+/// A connection whose reads end at the end of a request head.
 #[derive(Debug)]
-pub struct HeadByHead<S> {
+pub struct PipelineLimit<S> {
     io: S,
-    /// Read, and not handed over yet: no more than one read brings.
-    held: BytesMut,
-    /// Where the last byte was that was handed over.
-    line: Line,
-    /// Whether a head was handed over in the last read: the next one is put off.
-    is_served: bool,
-    /// Whether what comes is something else than HTTP by now. An answer that is written behind others does not show it, so the door
-    /// notes it, too.
+    /// Bytes that were read and not passed on. At most the bytes of one read.
+    buffered: BytesMut,
+    /// The position of the last byte that was passed on.
+    line: LineState,
+    /// Whether the last read passed a head on and more bytes are buffered. The next read is then deferred once.
+    defers_next_read: bool,
+    /// Whether the connection uses another protocol than HTTP. The 101 response is not visible here when it is
+    /// written after other bytes, so the gateway's middleware reports it, too.
     is_upgraded: bool,
-    unfinished: Unfinished,
-    later: LaterHead,
+    incomplete: IncompleteRequest,
+    head_timer: HeadTimer,
     hangup: Hangup,
-    place: Option<Place>,
-    /// Whether the client has yet to read what is written.
-    is_unread: bool,
+    guard: Option<ConnectionGuard>,
+    /// Whether the last write is pending because the client does not read.
+    is_write_pending: bool,
 }
 
-/// The time limit of a head behind an answer.
+/// The deadline of the heads after the first one.
 #[derive(Debug)]
-struct LaterHead {
+struct HeadTimer {
     limit: Duration,
-    /// Whether an answer has begun and no head has ended since.
+    /// Whether a response has begun and no head has ended since.
     is_next: bool,
-    /// Runs while a head has begun and not ended.
+    /// Runs while such a head is incomplete.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// The least bytes of a head (`GET / HTTP/1.1`): what ends earlier is none, and is not worth a read of its own.
-const LEAST: usize = 14;
+/// Minimum length of a head (`GET / HTTP/1.1`). An empty line within fewer bytes does not end a read.
+const MIN_HEAD: usize = 14;
 
-/// How the answer begins that ends HTTP on a connection.
+/// Beginning of the response after which the connection uses another protocol.
 const UPGRADED: &[u8] = b"HTTP/1.1 101";
 
-/// How the answer begins behind which the body of the same request comes.
+/// Beginning of the interim response after which the body of the same request follows.
 const CONTINUES: &[u8] = b"HTTP/1.1 100";
 
-/// Where in an empty line a byte is.
+/// The position of a byte relative to an empty line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
-    /// Not in one.
+enum LineState {
+    /// Within a line.
     Text,
-    /// Behind the end of the line before it.
+    /// After a line feed.
     Ended,
-    /// Behind that and a carriage return.
+    /// After a line feed and a carriage return.
     Return,
-    /// Behind an empty one.
+    /// After an empty line.
     Empty,
 }
 
-impl<S> HeadByHead<S> {
-    /// Over `io`, which has brought nothing yet; each head but the first may take `limit`.
+impl<S> PipelineLimit<S> {
+    /// Wraps `io`, from which nothing was read. Each head after the first one has the deadline `limit`.
     pub fn new(io: S, limit: Duration) -> Self {
-        Self::sharing(io, limit, &BROUGHT)
+        Self::with_counter(io, limit, &RECEIVED)
     }
 
-    fn sharing(io: S, limit: Duration, shared: &'static AtomicUsize) -> Self {
+    fn with_counter(io: S, limit: Duration, shared: &'static AtomicUsize) -> Self {
         Self {
             io,
-            held: BytesMut::new(),
-            line: Line::Text,
-            is_served: false,
+            buffered: BytesMut::new(),
+            line: LineState::Text,
+            defers_next_read: false,
             is_upgraded: false,
-            unfinished: Unfinished::new(shared),
-            later: LaterHead { limit, is_next: false, timer: None },
+            incomplete: IncompleteRequest::new(shared),
+            head_timer: HeadTimer { limit, is_next: false, timer: None },
             hangup: Hangup::default(),
-            place: None,
-            is_unread: false,
+            guard: None,
+            is_write_pending: false,
         }
     }
 
-    /// The same with a place among others, to be closed when they run short.
-    pub fn at(mut self, place: Place) -> Self {
-        self.unfinished.count_for(place.unfinished());
-        self.place = Some(place);
+    /// Adds the registration of the connection, by which it is closed when few connections are free.
+    pub fn with_guard(mut self, guard: ConnectionGuard) -> Self {
+        self.incomplete.count_for(guard.incomplete_bytes());
+        self.guard = Some(guard);
         self
     }
 
-    /// Nothing to read: the connection is closed if others need its place and no answer is on its way.
+    /// Handles a read without data: closes the connection when it must close and no response is pending.
     fn idle(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let is_over = self.place.as_ref().is_some_and(|place| place.is_over(cx));
-        if is_over && !self.is_unread && !self.is_upgraded {
+        let is_over = self.guard.as_ref().is_some_and(|guard| guard.is_over(cx));
+        if is_over && !self.is_write_pending && !self.is_upgraded {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Poll::Pending
@@ -128,19 +128,19 @@ impl<S> HeadByHead<S> {
         self.hangup.clone()
     }
 
-    /// The connection itself.
+    /// The wrapped connection.
     pub fn get_ref(&self) -> &S {
         &self.io
     }
 }
 
-impl LaterHead {
-    /// An answer, or a part of one, is written.
+impl HeadTimer {
+    /// Records that a response, or a part of one, is written.
     fn answered(&mut self, bytes: &[u8]) {
         self.is_next |= !bytes.starts_with(CONTINUES);
     }
 
-    /// Bytes were read; `ended` is whether a head ended with them.
+    /// Records a read. `ended`: whether it completed a head.
     fn read(&mut self, ended: bool) {
         if ended {
             (self.is_next, self.timer) = (false, None);
@@ -149,19 +149,19 @@ impl LaterHead {
         }
     }
 
-    /// Whether a head has taken too long; wakes the task when it has.
+    /// Whether the current head has exceeded its deadline. Wakes the task when it has.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
     }
 }
 
-impl Line {
-    /// How many of the `bytes` come before the end of the first empty line behind [`LEAST`] bytes, its end included; none without
-    /// such an end.
-    fn until_empty(&mut self, bytes: &[u8]) -> Option<usize> {
+impl LineState {
+    /// The number of bytes up to and including the first empty line after [`MIN_HEAD`] bytes. `None` when there is no
+    /// such line.
+    fn end_of_head(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             *self = match (*self, byte) {
-                (Self::Ended | Self::Return, b'\n') if at >= LEAST => {
+                (Self::Ended | Self::Return, b'\n') if at >= MIN_HEAD => {
                     *self = Self::Empty;
                     return Some(at + 1);
                 }
@@ -174,28 +174,28 @@ impl Line {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if std::mem::take(&mut this.is_served) {
-            // Whoever reads looks at what it has got, and comes back.
+        if std::mem::take(&mut this.defers_next_read) {
+            // The reader handles the head that it has received, then reads again.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         this.is_upgraded |= this.hangup.is_upgraded();
-        if this.is_upgraded && this.held.is_empty() {
-            this.later.timer = None;
+        if this.is_upgraded && this.buffered.is_empty() {
+            this.head_timer.timer = None;
             return Pin::new(&mut this.io).poll_read(cx, into);
         }
-        if !this.is_upgraded && this.later.is_late(cx) {
+        if !this.is_upgraded && this.head_timer.is_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let (before, is_start) = (into.filled().len(), this.unfinished.is_empty());
-        if this.held.is_empty() {
+        let (before, is_start) = (into.filled().len(), this.incomplete.is_empty());
+        if this.buffered.is_empty() {
             match Pin::new(&mut this.io).poll_read(cx, into) {
                 Poll::Pending => return this.idle(cx),
                 Poll::Ready(read) => read?,
@@ -204,41 +204,41 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadByHead<S> {
                 this.hangup.note();
                 return Poll::Ready(Ok(()));
             }
-            if let Some(length) = this.line.until_empty(&into.filled()[before..]) {
-                this.held = BytesMut::from(&into.filled()[before + length..]);
+            if let Some(length) = this.line.end_of_head(&into.filled()[before..]) {
+                this.buffered = BytesMut::from(&into.filled()[before + length..]);
                 into.set_filled(before + length);
             }
         } else {
-            let room = this.held.len().min(into.remaining());
-            let length = this.line.until_empty(&this.held[..room]).unwrap_or(room);
-            into.put_slice(&this.held.split_to(length));
-            if this.held.is_empty() {
-                this.held = BytesMut::new();
+            let room = this.buffered.len().min(into.remaining());
+            let length = this.line.end_of_head(&this.buffered[..room]).unwrap_or(room);
+            into.put_slice(&this.buffered.split_to(length));
+            if this.buffered.is_empty() {
+                this.buffered = BytesMut::new();
             }
         }
-        this.is_served = !this.held.is_empty() && this.line == Line::Empty;
-        this.later.read(this.line == Line::Empty);
-        if this.line == Line::Empty {
-            this.place.iter().for_each(Place::touch);
+        this.defers_next_read = !this.buffered.is_empty() && this.line == LineState::Empty;
+        this.head_timer.read(this.line == LineState::Empty);
+        if this.line == LineState::Empty {
+            this.guard.iter().for_each(ConnectionGuard::touch);
             if is_start {
-                offers::remove(&mut into.filled_mut()[before..]);
+                head_rewrite::rewrite(&mut into.filled_mut()[before..]);
             }
-            this.unfinished.end();
+            this.incomplete.end();
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(this.unfinished.grow(into.filled().len() - before))
+        Poll::Ready(this.incomplete.grow(into.filled().len() - before))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadByHead<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PipelineLimit<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_upgraded |= bytes.starts_with(UPGRADED);
         if !self.is_upgraded {
-            self.later.answered(bytes);
+            self.head_timer.answered(bytes);
         }
-        self.unfinished.end();
+        self.incomplete.end();
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.is_unread = written.is_pending();
+        self.is_write_pending = written.is_pending();
         written
     }
 
@@ -268,13 +268,13 @@ mod tests {
     use std::{sync::atomic::Ordering, task::Waker};
 
     use super::{
-        super::unfinished::{OWN, SHARED},
+        super::incomplete_request::{OWN, SHARED},
         *,
     };
 
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// What a connection brings in so many reads.
+    /// An input with these reads.
     struct Bits(Vec<&'static [u8]>);
 
     impl AsyncRead for Bits {
@@ -290,9 +290,9 @@ mod tests {
         }
     }
 
-    /// All reads up to the end, with `-` where one was put off.
+    /// All reads up to the end, with `-` for a deferred read.
     fn reads(bits: Vec<&'static [u8]>, room: usize) -> Vec<String> {
-        let mut connection = HeadByHead::new(Bits(bits), LIMIT);
+        let mut connection = PipelineLimit::new(Bits(bits), LIMIT);
         let mut cx = Context::from_waker(Waker::noop());
         let mut reads = Vec::new();
         loop {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_ends_with_the_head() {
+    fn a_read_ends_at_the_end_of_a_head() {
         assert_eq!(
             reads(vec![b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET"], 100),
             ["GET /1 HTTP/1.1\r\n\r\n", "-", "GET /2 HTTP/1.1\r\n\r\n", "-", "GET"]
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_may_come_in_pieces() {
+    fn the_end_of_a_head_can_span_reads() {
         assert_eq!(
             reads(
                 vec![b"GET /1 HTTP/1.1\r\nAccept: text/plain", b"\r\n\r", b"\nGET /2 HTTP/1.1\r\n\r\n"],
@@ -335,41 +335,41 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_empty_line_comes_as_it_is() {
+    fn bytes_without_an_empty_line_pass_unchanged() {
         assert_eq!(reads(vec![b"GET /1\r\nA: b\r\n", b"more"], 100), ["GET /1\r\nA: b\r\n", "more"]);
     }
 
     #[test]
-    fn many_empty_lines_are_not_many_reads() {
+    fn many_empty_lines_take_few_reads() {
         let all: &[u8] = &[b'\n'; 1500];
         assert!(reads(vec![all], 2000).len() <= 200);
     }
 
     #[test]
-    fn what_is_held_fits_any_room() {
+    fn buffered_bytes_fit_any_read_buffer() {
         let all: &[u8] = b"GET / HTTP/1.1\n\nPOST / HTTP/1.1\nA: bcdefghijkl\n\nrest";
         let read = reads(vec![&all[..30], &all[30..]], 30);
         assert_eq!(read, ["GET / HTTP/1.1\n\n", "-", "POST / HTTP/1.", "1\nA: bcdefghijkl\n\n", "-", "rest"]);
     }
 
     #[test]
-    fn unfinished_requests_share_a_bound_and_give_it_back() {
+    fn incomplete_requests_share_a_limit_and_release_their_bytes() {
         static ALL: AtomicUsize = AtomicUsize::new(0);
         let mut cx = Context::from_waker(Waker::noop());
-        let mut reads = |connection: &mut HeadByHead<_>| {
+        let mut reads = |connection: &mut PipelineLimit<_>| {
             let mut space = vec![0; SHARED];
             Pin::new(connection).poll_read(&mut cx, &mut ReadBuf::new(&mut space))
         };
         let long: &[u8] = &vec![b'a'; SHARED / 2 + OWN];
         let long: &[u8] = Box::leak(long.into());
-        let open = |bits| HeadByHead::sharing(tokio::io::join(Bits(bits), Vec::new()), LIMIT, &ALL);
+        let open = |bits| PipelineLimit::with_counter(tokio::io::join(Bits(bits), Vec::new()), LIMIT, &ALL);
         let mut one = open(vec![long, b"A: bcdefghijklm\r\n\r\n", long]);
         let mut two = open(vec![long, b"x"]);
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
         assert!(matches!(reads(&mut two), Poll::Ready(Ok(()))));
         assert_eq!(ALL.load(Ordering::Relaxed), SHARED);
         assert!(matches!(reads(&mut two), Poll::Ready(Err(_))), "one byte too many");
-        // Who brings little is let through all the same.
+        // A connection with few bytes is not affected.
         assert!(matches!(reads(&mut open(vec![&long[..OWN]])), Poll::Ready(Ok(()))));
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))), "the end of a head");
         drop(two);
@@ -382,11 +382,11 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_answer_101_nothing_is_cut() {
+    fn reads_after_a_101_response_are_not_split() {
         let bits = Bits(vec![b"GET / HTTP/1.1\r\n\r\n", b"first frame, long\n\nsecond frame, long\n\n"]);
-        let mut connection = HeadByHead::new(tokio::io::join(bits, Vec::new()), LIMIT);
+        let mut connection = PipelineLimit::new(tokio::io::join(bits, Vec::new()), LIMIT);
         let mut cx = Context::from_waker(Waker::noop());
-        let mut next = |connection: &mut HeadByHead<_>| {
+        let mut next = |connection: &mut PipelineLimit<_>| {
             let mut space = [0; 100];
             let mut into = ReadBuf::new(&mut space);
             assert!(Pin::new(connection).poll_read(&mut cx, &mut into).is_ready());

@@ -1,5 +1,5 @@
-//! A chat node that ends opens no session any more, and goes on answering for those it has. The counterpart of the gateway's choice
-//! of a node: it asks another one where it is refused here.
+//! Refuses new Engine.IO sessions on a chat node that drains. Existing sessions continue. A gateway whose request is
+//! refused here tries another node.
 
 use std::sync::{
     Arc,
@@ -15,26 +15,26 @@ use actix_web::{
 };
 use proto::Refusal;
 
-/// Whether newcomers are refused.
+/// Whether new sessions are refused.
 #[derive(Debug, Clone)]
-pub struct Newcomers {
-    /// Where sessions are opened.
+pub struct NewSessionGate {
+    /// The path at which sessions are opened.
     path: Arc<str>,
     refused: Arc<AtomicBool>,
 }
 
-impl Newcomers {
-    /// Those that come to this path are let in.
+impl NewSessionGate {
+    /// An open gate for sessions at this path.
     pub fn at(path: &str) -> Self {
         Self { path: path.into(), refused: Arc::default() }
     }
 
-    /// From now on.
+    /// Refuses all new sessions from now on.
     pub fn refuse(&self) {
         self.refused.store(true, Ordering::Release);
     }
 
-    /// Refuses a request that would open an Engine.IO session with 421 (RFC 9110 §15.5.20): it is meant for another node.
+    /// Refuses a request that would open an Engine.IO session with 421 (RFC 9110 §15.5.20): another node must serve it.
     pub async fn check<B: MessageBody>(
         self,
         request: ServiceRequest,
@@ -58,12 +58,12 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn who_would_open_a_session_is_refused_and_nobody_else() {
-        let newcomers = Newcomers::at("/socket.io/");
-        let door = newcomers.clone();
+    async fn only_requests_that_open_a_session_are_refused() {
+        let new_session_gate = NewSessionGate::at("/socket.io/");
+        let middleware = new_session_gate.clone();
         let app = App::new()
             .default_service(web::to(HttpResponse::Ok))
-            .wrap(from_fn(move |request, next| door.clone().check(request, next)));
+            .wrap(from_fn(move |request, next| middleware.clone().check(request, next)));
         let app = test::init_service(app).await;
         let ask = async |uri: &str| {
             let answer = test::call_service(&app, TestRequest::with_uri(uri).to_request()).await;
@@ -73,7 +73,7 @@ mod tests {
         for uri in opening {
             assert_eq!(ask(uri).await, 200, "{uri}");
         }
-        newcomers.refuse();
+        new_session_gate.refuse();
         for uri in opening {
             assert_eq!(ask(uri).await, 421, "{uri}");
         }

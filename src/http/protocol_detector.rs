@@ -1,6 +1,7 @@
-//! Recognises clients that do not speak HTTP/1 by the first bytes of their connection, because the HTTP library refuses them without
-//! words. [`Greeting`] replaces what they send by a request with a method of its own, which [`Foreign::of`] recognises again where the
-//! peer is known and an answer can be given. Used by the server in front of all that parses HTTP.
+//! Detects clients that do not send HTTP/1 by the first bytes of their connection, because the HTTP library closes such
+//! connections without a response. [`ProtocolDetector`] replaces the bytes by a request with a special method.
+//! [`ForeignProtocol::of`] detects the method where the peer address is available and a response can be sent. Used by
+//! the server, before all parsers of HTTP.
 
 use std::{
     io,
@@ -17,38 +18,38 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A protocol that is not HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
-    /// The PROXY protocol, version 1 or 2, before whatever follows.
+pub enum ForeignProtocol {
+    /// The PROXY protocol, version 1 or 2, before any other protocol.
     Proxy,
     /// TLS.
     Tls,
     /// HTTP/2 by prior knowledge.
     Http2,
-    /// Anything else whose first bytes are no request line.
+    /// Any other bytes that do not start a request line.
     Other,
 }
 
-/// How the second version of the PROXY protocol begins.
+/// Beginning of version 2 of the PROXY protocol.
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// How its first version begins.
+/// Beginnings of version 1 of the PROXY protocol.
 const PROXY_1: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
 
-/// How a client begins that speaks HTTP/2 without asking.
+/// Beginning of HTTP/2 by prior knowledge.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// The first bytes of a TLS handshake record.
 const TLS: &[u8] = b"\x16\x03";
 
-/// The time between two warnings about one protocol. Clients choose what they send, so the log has at most one line for each.
-const PAUSE: Duration = Duration::from_secs(60);
+/// Minimum time between two warnings about one protocol. Clients can send these bytes at any rate.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Bytes that are discarded in one read.
-const DISCARDED: usize = 4_096;
+/// Maximum number of bytes discarded in one read.
+const DISCARD_BUFFER: usize = 4_096;
 
-/// A connection whose first bytes are looked at.
+/// A connection whose first bytes are examined.
 #[derive(Debug)]
-pub struct Greeting<S> {
+pub struct ProtocolDetector<S> {
     io: S,
     state: State,
 }
@@ -57,17 +58,17 @@ pub struct Greeting<S> {
 enum State {
     /// Nothing was read.
     Start,
-    /// Bytes pass as they are.
+    /// Bytes pass unchanged.
     Http,
-    /// The request in place of the bytes was read; all other bytes are discarded.
+    /// The replacement request was passed on. All other bytes are discarded.
     Foreign,
 }
 
-impl Foreign {
+impl ForeignProtocol {
     const ALL: [Self; 4] = [Self::Proxy, Self::Tls, Self::Http2, Self::Other];
 
-    /// The protocol that these first bytes of a connection belong to; none for HTTP/1, and for too few bytes to see it.
-    fn recognised(start: &[u8]) -> Option<Self> {
+    /// The protocol of a connection with these first bytes. `None` for HTTP/1, and for too few bytes to decide.
+    fn detect(start: &[u8]) -> Option<Self> {
         if start.starts_with(PROXY_2) || PROXY_1.iter().any(|one| start.starts_with(one)) {
             return Some(Self::Proxy);
         }
@@ -89,12 +90,12 @@ impl Foreign {
         (is_odd || line.is_some_and(|line| !has_version(line))).then_some(Self::Other)
     }
 
-    /// The protocol behind a request that took the place of its bytes.
+    /// The protocol of a request that replaced other bytes.
     pub fn of(request: &Request) -> Option<Self> {
         Self::ALL.into_iter().find(|foreign| request.method().as_str() == foreign.method())
     }
 
-    /// The method of the request in place of the bytes.
+    /// The method of the replacement request.
     fn method(self) -> &'static str {
         match self {
             Self::Proxy => "FOREIGN-PROXY",
@@ -104,34 +105,35 @@ impl Foreign {
         }
     }
 
-    /// What is wrong, and what to do.
-    fn explained(self) -> (&'static str, &'static str) {
+    /// The cause and the remedy.
+    fn explanation(self) -> (&'static str, &'static str) {
         match self {
             Self::Proxy => (
-                "this port speaks HTTP/1.1 and not the PROXY protocol",
+                "this port accepts HTTP/1.1 and not the PROXY protocol",
                 "disable the PROXY protocol at the load balancer, let it send X-Forwarded-For, and name its address with --trusted-proxy",
             ),
             Self::Tls => (
-                "this port speaks HTTP/1.1 without TLS",
+                "this port accepts HTTP/1.1 without TLS",
                 "use http://, or put a proxy that terminates TLS in front",
             ),
-            Self::Http2 => ("this server speaks HTTP/1.1, not HTTP/2", "let the proxy connect by HTTP/1.1"),
+            Self::Http2 => ("this server accepts HTTP/1.1, not HTTP/2", "let the proxy connect by HTTP/1.1"),
             Self::Other => (
-                "this port speaks HTTP/1.1, and what was sent is not HTTP",
+                "this port accepts HTTP/1.1, and the received bytes are not HTTP",
                 "check the address and port in the client, which are those of another service",
             ),
         }
     }
 
-    /// The refusal of `request`, as an error that ends the connection; a warning goes to the log.
+    /// Refuses `request` with an error that closes the connection. Logs a warning.
     pub fn refuse(self, request: &Request) -> actix_web::Error {
-        static WARNED: Mutex<[Option<Instant>; Foreign::ALL.len()]> = Mutex::new([None; Foreign::ALL.len()]);
-        let (cause, remedy) = self.explained();
+        static WARNED: Mutex<[Option<Instant>; ForeignProtocol::ALL.len()]> =
+            Mutex::new([None; ForeignProtocol::ALL.len()]);
+        let (cause, remedy) = self.explanation();
         let now = Instant::now();
         let is_due = {
             let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
             let last = &mut warned[self as usize];
-            let is_due = last.is_none_or(|last| now.duration_since(last) >= PAUSE);
+            let is_due = last.is_none_or(|last| now.duration_since(last) >= WARN_INTERVAL);
             if is_due {
                 *last = Some(now);
             }
@@ -139,7 +141,7 @@ impl Foreign {
         };
         if is_due {
             let peer = request.peer_addr().map(tracing::field::display);
-            tracing::warn!(peer, cause, remedy, "a client does not speak HTTP/1.1");
+            tracing::warn!(peer, cause, remedy, "a client does not use HTTP/1.1");
         }
         let status = match self {
             Self::Http2 => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -151,26 +153,26 @@ impl Foreign {
     }
 }
 
-impl<S> Greeting<S> {
-    /// Over `io`, of which nothing was read.
+impl<S> ProtocolDetector<S> {
+    /// Wraps `io`, from which nothing was read.
     pub fn new(io: S) -> Self {
         Self { io, state: State::Start }
     }
 
-    /// The connection itself.
+    /// The wrapped connection.
     pub fn get_ref(&self) -> &S {
         &self.io
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ProtocolDetector<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.state == State::Foreign {
-            let mut space = [0; DISCARDED];
+            let mut space = [0; DISCARD_BUFFER];
             let mut discarded = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut discarded))?;
             if discarded.filled().is_empty() {
@@ -183,7 +185,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
         ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
         let start = &into.filled()[before..];
         if self.state == State::Start && !start.is_empty() {
-            let foreign = Foreign::recognised(start);
+            let foreign = ForeignProtocol::detect(start);
             self.state = if foreign.is_some() { State::Foreign } else { State::Http };
             if let Some(foreign) = foreign {
                 into.set_filled(before);
@@ -198,7 +200,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProtocolDetector<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -243,7 +245,7 @@ mod tests {
             "",
         ];
         for start in starts {
-            assert_eq!(Foreign::recognised(start.as_bytes()), None, "{start:?}");
+            assert_eq!(ForeignProtocol::detect(start.as_bytes()), None, "{start:?}");
         }
     }
 }

@@ -1,0 +1,119 @@
+//! Limits the memory of incomplete requests. Each connection may send [`OWN`] bytes of an incomplete request. Beyond
+//! that, all connections together may have [`SHARED`] bytes, counted since their last empty line or response, and those
+//! of one client address [`PER_ADDRESS`]. Above a limit, connections with more than [`OWN`] bytes are closed. Called by
+//! [`super::pipeline_limit`].
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Bytes of an incomplete request that each connection may send: the maximum size of an accepted head.
+pub const OWN: usize = 16 * 1024;
+
+/// Bytes beyond [`OWN`] of all connections together.
+pub const SHARED: usize = 64 * 1024 * 1024;
+
+/// Bytes beyond [`OWN`] of the connections of one client address.
+const PER_ADDRESS: usize = SHARED / 4;
+
+/// Current number of bytes beyond [`OWN`] of all connections.
+pub static RECEIVED: AtomicUsize = AtomicUsize::new(0);
+
+/// The bytes that a connection has sent of a request that is neither complete nor answered.
+#[derive(Debug)]
+pub struct IncompleteRequest {
+    bytes: usize,
+    /// Bytes of all connections beyond [`OWN`].
+    total: &'static AtomicUsize,
+    /// Bytes of the connections of the same client address beyond [`OWN`]. `None` for a trusted proxy.
+    address_total: Option<Arc<AtomicUsize>>,
+}
+
+impl IncompleteRequest {
+    /// An empty request. `total` counts the bytes of all connections.
+    pub fn new(total: &'static AtomicUsize) -> Self {
+        Self { bytes: 0, total, address_total: None }
+    }
+
+    /// Also counts the bytes for a client address. Call it before the first read.
+    pub fn count_for(&mut self, address_total: Option<Arc<AtomicUsize>>) {
+        self.address_total = address_total;
+    }
+
+    /// Whether no byte of a request was received.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Adds received bytes.
+    ///
+    /// # Errors
+    /// When a limit is exceeded and some of the added bytes are beyond [`OWN`].
+    pub fn grow(&mut self, bytes: usize) -> io::Result<()> {
+        let before = self.over();
+        self.bytes += bytes;
+        let more = self.over() - before;
+        let received = self.total.fetch_add(more, Ordering::Relaxed) + more;
+        let address_total = self.address_total.as_ref();
+        let address_total = address_total.map_or(0, |own| own.fetch_add(more, Ordering::Relaxed) + more);
+        if more > 0 && (received > SHARED || address_total > PER_ADDRESS) {
+            return Err(io::Error::other("incomplete requests exceed their limit"));
+        }
+        Ok(())
+    }
+
+    /// Resets the count: the request is complete or answered.
+    pub fn end(&mut self) {
+        self.total.fetch_sub(self.over(), Ordering::Relaxed);
+        if let Some(own) = &self.address_total {
+            own.fetch_sub(self.over(), Ordering::Relaxed);
+        }
+        self.bytes = 0;
+    }
+
+    fn over(&self) -> usize {
+        self.bytes.saturating_sub(OWN)
+    }
+}
+
+impl Drop for IncompleteRequest {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_separate_limits_and_release_their_bytes() {
+        static ALL: AtomicUsize = AtomicUsize::new(0);
+        let (one, other): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
+        let of = |address: Option<&Arc<AtomicUsize>>| {
+            let mut request = IncompleteRequest::new(&ALL);
+            request.count_for(address.cloned());
+            request
+        };
+        let mut first = of(Some(&one));
+        assert!(first.grow(OWN + PER_ADDRESS).is_ok());
+        // Address and bytes of another request, and whether they are accepted.
+        let table = [
+            ("the same address", Some(&one), OWN + 1, false),
+            ("the same with few bytes", Some(&one), OWN, true),
+            ("another address", Some(&other), OWN + PER_ADDRESS, true),
+            ("a trusted proxy", None, OWN + 2 * PER_ADDRESS, true),
+        ];
+        for (name, address, bytes, is_admitted) in table {
+            assert_eq!(of(address).grow(bytes).is_ok(), is_admitted, "{name}");
+        }
+        first.end();
+        assert!(of(Some(&one)).grow(OWN + PER_ADDRESS).is_ok(), "released");
+        drop(first);
+        assert_eq!((ALL.load(Ordering::Relaxed), one.load(Ordering::Relaxed)), (0, 0));
+    }
+}

@@ -79,10 +79,10 @@ impl Room {
     fn shown(&self) -> Vec<String> {
         let stored = self.by_seq();
         let mut faults = Vec::new();
-        for heard in &self.live {
-            let not_stored = heard.iter().filter(|seen| stored.get(&seen.seq) != Some(seen));
+        for received in &self.live {
+            let not_stored = received.iter().filter(|seen| stored.get(&seen.seq) != Some(seen));
             faults.extend(not_stored.map(|seen| format!("shown but not stored: {seen:?}")));
-            let broken = heard.windows(2).filter(|pair| pair[1].seq != pair[0].seq + 1);
+            let broken = received.windows(2).filter(|pair| pair[1].seq != pair[0].seq + 1);
             faults.extend(broken.map(|pair| format!("after {:?} came {:?}", pair[0], pair[1])));
         }
         faults

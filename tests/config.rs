@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::stage::program;
+use crate::support::program;
 
 /// A value that must never be seen again.
 const SECRET: &str = "hunter2";
@@ -65,18 +65,18 @@ fn a_bad_variable_is_refused_by_its_name_and_without_its_value() {
         "GODZILLA_NO_SUCH_THING",
     ];
     for name in names {
-        let said = refusal(&["serve"], &[(name, SECRET)]);
-        assert!(said.contains(name), "{name} is not named: {said}");
-        assert!(!said.contains(SECRET), "{name} shows its value: {said}");
+        let printed = refusal(&["serve"], &[(name, SECRET)]);
+        assert!(printed.contains(name), "{name} is not named: {printed}");
+        assert!(!printed.contains(SECRET), "{name} shows its value: {printed}");
     }
 }
 
 #[test]
 fn a_bad_flag_is_refused_by_its_name_and_without_its_value() {
     for flag in ["--listen", "--admin-listen", "--bcrypt-cost", "--log-format", "--no-such-flag"] {
-        let said = refusal(&["serve", flag, SECRET], &[]);
-        assert!(said.contains(flag), "{flag} is not named: {said}");
-        assert!(!said.contains(SECRET), "{flag} shows its value: {said}");
+        let printed = refusal(&["serve", flag, SECRET], &[]);
+        assert!(printed.contains(flag), "{flag} is not named: {printed}");
+        assert!(!printed.contains(SECRET), "{flag} shows its value: {printed}");
     }
 }
 
@@ -98,8 +98,8 @@ fn unsafe_configuration_is_refused_by_its_flag() {
         ("--ping-timeout", "0s"),
     ];
     for (flag, value) in table {
-        let said = refusal(&["serve", flag, value], &[]);
-        assert!(said.contains(flag), "{flag} {value}: {said}");
+        let printed = refusal(&["serve", flag, value], &[]);
+        assert!(printed.contains(flag), "{flag} {value}: {printed}");
     }
 }
 
@@ -141,8 +141,8 @@ fn white_space_and_empty_elements_around_values_are_no_part_of_them() {
         assert_ne!(output.status.code(), Some(2), "{flag:?}: {}", text(&output));
     }
     // A flag counts more than its variable, as without white space.
-    let said = refusal(&["doctor", "--login-rate=0"], &[("GODZILLA_LOGIN_RATE", "5\n")]);
-    assert!(said.contains("--login-rate"), "{said}");
+    let printed = refusal(&["doctor", "--login-rate=0"], &[("GODZILLA_LOGIN_RATE", "5\n")]);
+    assert!(printed.contains("--login-rate"), "{printed}");
 }
 
 #[test]
@@ -159,17 +159,17 @@ fn the_reason_of_an_end_has_the_form_of_the_log() {
     ];
     for (arguments, variables) in fatal {
         let output = runs(arguments, variables);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let lines: Vec<serde_json::Value> = said
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines: Vec<serde_json::Value> = printed
             .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {said}")))
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {printed}")))
             .collect();
         let last = lines.last().unwrap_or_else(|| panic!("{arguments:?}: nothing"));
-        assert!(!output.status.success() && last["level"] == "ERROR", "{arguments:?}: {said}");
-        assert!(last["message"].is_string() && last["timestamp"].is_string(), "{arguments:?}: {said}");
+        assert!(!output.status.success() && last["level"] == "ERROR", "{arguments:?}: {printed}");
+        assert!(last["message"].is_string() && last["timestamp"].is_string(), "{arguments:?}: {printed}");
     }
-    let said = refusal(&["serve", "--listen", "x"], &[]);
-    assert!(said.starts_with("godzilla: "), "{said}");
+    let printed = refusal(&["serve", "--listen", "x"], &[]);
+    assert!(printed.starts_with("godzilla: "), "{printed}");
 }
 
 #[test]
@@ -182,8 +182,11 @@ fn help_explains_every_flag_and_shows_nothing_of_the_environment() {
 
 #[tokio::test]
 async fn a_data_directory_in_use_is_said_to_be_so() {
-    let stage = crate::stage::Stage::opens().await;
-    let output = runs(&["seed", "--data-dir", &stage.server.data_dir().to_string_lossy()], &[]);
-    let said = text(&output);
-    assert!(!output.status.success() && said.contains("in use") && said.contains("--data-dir"), "{said}");
+    let server = crate::support::TestServer::start().await;
+    let output = runs(&["seed", "--data-dir", &server.system.data_dir().to_string_lossy()], &[]);
+    let printed = text(&output);
+    assert!(
+        !output.status.success() && printed.contains("in use") && printed.contains("--data-dir"),
+        "{printed}"
+    );
 }

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::stage::{Person, Stage, masked, soon};
+use crate::support::{TestServer, TestUser, masked, with_timeout};
 
 /// A client's connection, byte by byte.
 struct Client {
@@ -18,8 +18,8 @@ struct Client {
 }
 
 impl Client {
-    async fn opens(stage: &Stage) -> Self {
-        let stream = TcpStream::connect(stage.server.address).await.expect("the server listens");
+    async fn opens(server: &TestServer) -> Self {
+        let stream = TcpStream::connect(server.system.address).await.expect("the server listens");
         Self { stream, read: Vec::new() }
     }
 
@@ -42,7 +42,7 @@ impl Client {
                         .into_owned();
                 }
             }
-            let count = soon("more of an answer", self.stream.read_buf(&mut self.read))
+            let count = with_timeout("more of an answer", self.stream.read_buf(&mut self.read))
                 .await
                 .expect("an open connection");
             assert!(count > 0, "closed after {text:?}");
@@ -52,7 +52,7 @@ impl Client {
     /// Everything until the server closes.
     async fn rest(mut self) -> String {
         // An end by a reset is one, too.
-        _ = soon("the end", self.stream.read_to_end(&mut self.read)).await;
+        _ = with_timeout("the end", self.stream.read_to_end(&mut self.read)).await;
         String::from_utf8_lossy(&self.read).into_owned()
     }
 }
@@ -84,29 +84,29 @@ const OFFERS: [&str; 8] = [
 
 #[tokio::test]
 async fn an_offer_of_another_protocol_is_ignored_and_the_connection_goes_on() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     for (index, offer) in OFFERS.into_iter().enumerate() {
         let offer = format!("{offer}Cookie: auth_token={}\r\n", alice.token());
-        let mut client = Client::opens(&stage).await;
+        let mut client = Client::opens(&server).await;
         for round in 0..2 {
-            client.sends(&request("GET /user/me", &offer, "")).await;
+            client.send(&request("GET /user/me", &offer, "")).await;
             let me = client.answer().await;
             assert_eq!((status(&me), me.contains("alice")), (200, true), "{offer:?} {round}: {me}");
             let text = json!({ "text": format!("offer {index}, round {round}") }).to_string();
-            client.sends(&request("POST /rooms/lobby/messages", &offer, &text)).await;
+            client.send(&request("POST /rooms/lobby/messages", &offer, &text)).await;
             let sent = client.answer().await;
             assert_eq!(status(&sent), 201, "{offer:?} {round}: {sent}");
         }
-        client.sends(&request("GET /socket.io/?EIO=4&transport=polling", &offer, "")).await;
+        client.send(&request("GET /socket.io/?EIO=4&transport=polling", &offer, "")).await;
         let opened = client.answer().await;
         assert!(status(&opened) == 200 && opened.contains("\"sid\""), "{offer:?}: {opened}");
     }
     // A head in pieces is the same request; the connection may end behind its answer, and says so.
-    let mut client = Client::opens(&stage).await;
+    let mut client = Client::opens(&server).await;
     let whole = request("GET /healthz", OFFERS[0], "");
     for piece in [&whole[..60], &whole[60..]] {
-        client.sends(piece).await;
+        client.send(piece).await;
         client.stream.flush().await.expect("an open connection");
         tokio::task::yield_now().await;
     }
@@ -116,7 +116,7 @@ async fn an_offer_of_another_protocol_is_ignored_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn a_websocket_elsewhere_and_http_2_are_refused_in_words() {
-    let stage = Stage::opens().await;
+    let server = TestServer::start().await;
     let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     let refused = [
         (request("GET /user/me", websocket, ""), 400, "WebSockets are served at /socket.io/"),
@@ -125,8 +125,8 @@ async fn a_websocket_elsewhere_and_http_2_are_refused_in_words() {
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505, "HTTP/1.1, not HTTP/2"),
     ];
     for (sent, code, words) in refused {
-        let mut client = Client::opens(&stage).await;
-        client.sends(&sent).await;
+        let mut client = Client::opens(&server).await;
+        client.send(&sent).await;
         let answer = client.rest().await;
         assert!(status(&answer) == code && answer.contains(words), "{sent:?}: {answer}");
     }
@@ -134,8 +134,8 @@ async fn a_websocket_elsewhere_and_http_2_are_refused_in_words() {
 
 #[tokio::test]
 async fn a_client_that_closes_its_sending_side_gets_its_answer() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     let login = json!({ "username": "alice", "password": alice.password }).to_string();
     let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
     let requests = [
@@ -147,8 +147,8 @@ async fn a_client_that_closes_its_sending_side_gets_its_answer() {
         (request("GET /socket.io/?EIO=4&transport=polling", &cookie, ""), 200),
     ];
     for (sent, code) in requests {
-        let mut client = Client::opens(&stage).await;
-        client.sends(&sent).await;
+        let mut client = Client::opens(&server).await;
+        client.send(&sent).await;
         client.stream.shutdown().await.expect("an open connection");
         let answer = client.rest().await;
         assert_eq!(status(&answer), code, "{sent:?}: {answer}");
@@ -156,15 +156,15 @@ async fn a_client_that_closes_its_sending_side_gets_its_answer() {
 }
 
 /// Opens a session over polling and joins the namespace; the target and the cookie of its requests.
-async fn opens_polling(stage: &Stage, person: &Person) -> (String, String) {
-    let cookie = format!("Cookie: auth_token={}\r\n", person.token());
-    let mut client = Client::opens(stage).await;
-    client.sends(&request("GET /socket.io/?EIO=4&transport=polling", &cookie, "")).await;
+async fn opens_polling(server: &TestServer, user: &TestUser) -> (String, String) {
+    let cookie = format!("Cookie: auth_token={}\r\n", user.token());
+    let mut client = Client::opens(server).await;
+    client.send(&request("GET /socket.io/?EIO=4&transport=polling", &cookie, "")).await;
     let opened = client.answer().await;
     let sid = opened.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an id");
     let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
     client
-        .sends(&request(&format!("POST {target}"), &cookie, "40").replace("application/json", "text/plain"))
+        .send(&request(&format!("POST {target}"), &cookie, "40").replace("application/json", "text/plain"))
         .await;
     assert_eq!(status(&client.answer().await), 200);
     (target, cookie)
@@ -172,22 +172,22 @@ async fn opens_polling(stage: &Stage, person: &Person) -> (String, String) {
 
 #[tokio::test]
 async fn a_poll_of_a_half_closed_connection_is_answered_and_its_session_goes_on() {
-    let stage = Stage::opens().await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
-    let (target, cookie) = opens_polling(&stage, &alice).await;
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let (target, cookie) = opens_polling(&server, &alice).await;
     let poll = request(&format!("GET {target}"), &format!("Connection: close\r\n{cookie}"), "");
     // Every one of them is half-closed at once.
     let (mut seen, mut polls) = (String::new(), 0);
     while !seen.contains("half-closed is not gone") {
         polls += 1;
-        let mut client = Client::opens(&stage).await;
-        client.sends(&poll).await;
+        let mut client = Client::opens(&server).await;
+        client.send(&poll).await;
         client.stream.shutdown().await.expect("an open connection");
         let answer = client.rest().await;
         assert_eq!(status(&answer), 200, "{answer}");
         let body = answer.split("\r\n\r\n").nth(1).expect("a body").to_owned();
         if body == "6" && polls < 50 {
-            bob.posts("/rooms/lobby/messages", &json!({"text": "half-closed is not gone"})).await.expect(201);
+            bob.post("/rooms/lobby/messages", &json!({"text": "half-closed is not gone"})).await.expect(201);
         }
         seen += &body;
         assert!(polls < 50, "{seen}");
@@ -197,17 +197,17 @@ async fn a_poll_of_a_half_closed_connection_is_answered_and_its_session_goes_on(
 
 #[tokio::test]
 async fn a_session_whose_client_polls_no_more_ends_long_before_its_ping() {
-    let stage = Stage::opens_with(&["--ping-interval", "60s", "--ping-timeout", "60s"]).await;
-    let alice = stage.person("alice").await;
-    let mut witness = stage.enters("bob").await;
-    let (target, cookie) = opens_polling(&stage, &alice).await;
+    let server = TestServer::start_with(&["--ping-interval", "60s", "--ping-timeout", "60s"]).await;
+    let alice = server.user("alice").await;
+    let mut witness = server.connected_user("bob").await;
+    let (target, cookie) = opens_polling(&server, &alice).await;
     witness.until("presence", |presence| presence.to_string().contains("alice")).await;
-    let mut client = Client::opens(&stage).await;
-    client.sends(&request(&format!("GET {target}"), &cookie, "")).await;
+    let mut client = Client::opens(&server).await;
+    client.send(&request(&format!("GET {target}"), &cookie, "")).await;
     while !client.answer().await.contains("presence") {
-        client.sends(&request(&format!("GET {target}"), &cookie, "")).await;
+        client.send(&request(&format!("GET {target}"), &cookie, "")).await;
     }
-    client.sends(&request(&format!("GET {target}"), &cookie, "")).await;
+    client.send(&request(&format!("GET {target}"), &cookie, "")).await;
     drop(client);
     witness.until("presence", |presence| !presence.to_string().contains("alice")).await;
 }
@@ -215,8 +215,8 @@ async fn a_session_whose_client_polls_no_more_ends_long_before_its_ping() {
 /// The answers may leave in one write; what comes behind a 101 is no request head.
 #[tokio::test]
 async fn a_websocket_handshake_behind_other_requests_opens_a_socket_that_stays() {
-    let stage = Stage::opens_with(&["--head-timeout", "1", "--ping-interval", "3s"]).await;
-    let alice = stage.person("alice").await;
+    let server = TestServer::start_with(&["--head-timeout", "1", "--ping-interval", "3s"]).await;
+    let alice = server.user("alice").await;
     let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
     let handshake = request(
         "GET /socket.io/?EIO=4&transport=websocket",
@@ -227,8 +227,8 @@ async fn a_websocket_handshake_behind_other_requests_opens_a_socket_that_stays()
         "",
     );
     for ahead in ["GET /healthz", "GET /user/me", "GET /rooms"] {
-        let mut client = Client::opens(&stage).await;
-        client.sends(&(request(ahead, &cookie, "").repeat(2) + &handshake)).await;
+        let mut client = Client::opens(&server).await;
+        client.send(&(request(ahead, &cookie, "").repeat(2) + &handshake)).await;
         for expected in [200, 200, 101] {
             assert_eq!(status(&client.answer().await), expected, "behind {ahead}");
         }
@@ -236,7 +236,7 @@ async fn a_websocket_handshake_behind_other_requests_opens_a_socket_that_stays()
         let has = |read: &[u8], text: &[u8]| read.windows(text.len()).any(|part| part == text);
         // A text frame with the engine's ping: three seconds, of which a request head may take one.
         while !has(&client.read, b"\x81\x012") {
-            let count = soon("a ping", client.stream.read_buf(&mut client.read)).await.expect("open");
+            let count = with_timeout("a ping", client.stream.read_buf(&mut client.read)).await.expect("open");
             assert!(count > 0, "cut behind {ahead}: {:?}", String::from_utf8_lossy(&client.read));
         }
         assert!(has(&client.read, b"welcome"));
@@ -327,14 +327,14 @@ fn forms_of_heads(cookie: &str) -> Vec<Form> {
 
 #[tokio::test]
 async fn requests_in_the_forms_of_proxies_and_typed_clients_are_taken() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    alice.creates_room("den", false).await;
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    alice.create_room("den", false).await;
     let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
     let bodies = forms_of_bodies(&cookie, &alice.credentials().to_string());
     let mut wrong = Vec::new();
     for (what, sent, expected) in bodies.into_iter().chain(forms_of_heads(&cookie)) {
-        let mut client = Client::opens(&stage).await;
+        let mut client = Client::opens(&server).await;
         client.stream.write_all(&sent).await.expect("an open connection");
         let answer = client.rest().await;
         let has_words = expected < 400 || answer.contains("\"status\":\"error\"");
@@ -348,15 +348,15 @@ async fn requests_in_the_forms_of_proxies_and_typed_clients_are_taken() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_as_long_as_the_flag_says_and_a_begun_head_is_not() {
-    let stage = Stage::opens_with(&["--keep-alive", "12", "--head-timeout", "2"]).await;
-    let (mut idle, mut begun) = (Client::opens(&stage).await, Client::opens(&stage).await);
+    let server = TestServer::start_with(&["--keep-alive", "12", "--head-timeout", "2"]).await;
+    let (mut idle, mut begun) = (Client::opens(&server).await, Client::opens(&server).await);
     for client in [&mut idle, &mut begun] {
-        client.sends(&request("GET /healthz", "", "")).await;
+        client.send(&request("GET /healthz", "", "")).await;
         assert_eq!(status(&client.answer().await), 200);
     }
-    begun.sends("GET /healthz HTTP/1.1\r\nHost: chat").await;
+    begun.send("GET /healthz HTTP/1.1\r\nHost: chat").await;
     assert_eq!(begun.rest().await, "", "a head that never ends");
-    idle.sends(&request("GET /healthz", "", "")).await;
+    idle.send(&request("GET /healthz", "", "")).await;
     assert_eq!(status(&idle.answer().await), 200, "an idle connection was closed");
     let ended = Instant::now();
     assert_eq!(idle.rest().await, "");

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::json;
 
-use crate::stage::{Request, Stage, soon};
+use crate::support::{Request, TestServer, with_timeout};
 
 /// The address of a proxy that is trusted, and of a peer that is not.
 const TRUSTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
@@ -14,10 +14,10 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
 type Sent = &'static [(&'static str, &'static str)];
 
 /// All warnings that contain `text`, of which there is one sooner or later.
-async fn warned(stage: &Stage, text: &str) -> Vec<String> {
+async fn warned(server: &TestServer, text: &str) -> Vec<String> {
     let found = async {
         loop {
-            let log = stage.server.log();
+            let log = server.system.log();
             let lines = log.lines().filter(|line| line.contains("WARN") && line.contains(text));
             let lines: Vec<String> = lines.map(str::to_owned).collect();
             if !lines.is_empty() {
@@ -26,14 +26,14 @@ async fn warned(stage: &Stage, text: &str) -> Vec<String> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    soon(&format!("a warning about {text}"), found).await
+    with_timeout(&format!("a warning about {text}"), found).await
 }
 
 #[tokio::test]
 async fn a_refused_origin_is_logged_once_with_the_expected_one_and_the_remedy() {
-    let stage = Stage::opens_with(&["--trusted-proxy", "127.0.0.9"]).await;
+    let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
     let login = json!({ "username": "alice", "password": "alice keeps this" });
-    let ask = async |from: Ipv4Addr, request: Request| request.send(from, stage.server.address).await;
+    let ask = async |from: Ipv4Addr, request: Request| request.send(from, server.system.address).await;
     for _ in 0..3 {
         let request = Request::post("/user/login", &login).header("Origin", "https://elsewhere.example");
         let refused = ask(STRANGER, request).await.expect(403);
@@ -53,7 +53,7 @@ async fn a_refused_origin_is_logged_once_with_the_expected_one_and_the_remedy() 
         ("https://chat.example", "http://chat.example", "X-Forwarded-Proto"),
         ("capacitor://localhost", "http://127.0.0.1", "--allow-origin"),
     ] {
-        let found = warned(&stage, seen).await;
+        let found = warned(&server, seen).await;
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains(expected) && found[0].contains(remedy), "{}", found[0]);
     }
@@ -61,7 +61,7 @@ async fn a_refused_origin_is_logged_once_with_the_expected_one_and_the_remedy() 
 
 #[tokio::test]
 async fn clients_that_cannot_be_told_apart_are_logged_once_with_the_remedy() {
-    let stage = Stage::opens_with(&["--trusted-proxy", "127.0.0.9"]).await;
+    let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
     let table: [(Ipv4Addr, Sent, &str, &str); 6] = [
         (
             STRANGER,
@@ -90,13 +90,13 @@ async fn clients_that_cannot_be_told_apart_are_logged_once_with_the_remedy() {
             let request = headers
                 .iter()
                 .fold(Request::get("/user/me"), |request, (name, value)| request.header(name, value));
-            request.send(from, stage.server.address).await.expect(401);
+            request.send(from, server.system.address).await.expect(401);
         }
     }
-    Request::get("/healthz").send(TRUSTED, stage.server.address).await.expect(200);
+    Request::get("/healthz").send(TRUSTED, server.system.address).await.expect(200);
     for (_, headers, cause, remedy) in table {
-        let found = warned(&stage, cause).await;
+        let found = warned(&server, cause).await;
         assert!(found.len() == 1 && found[0].contains(remedy), "{headers:?}: {found:?}");
     }
-    assert_eq!(stage.server.counts("godzilla_client_doubts_total{reason=\"absent\"}").await, 2);
+    assert_eq!(server.system.counter("godzilla_client_doubts_total{reason=\"absent\"}").await, 2);
 }

@@ -12,7 +12,7 @@ use testkit::{Mongo, Redis};
 
 use crate::{
     config::text,
-    stage::{Stage, program},
+    support::{TestServer, program},
 };
 
 /// Runs the doctor with a data directory and addresses that are good, unless `arguments` say otherwise.
@@ -34,10 +34,14 @@ fn examined(role: &str, arguments: &[&str], folder: &TempDir) -> Output {
 /// Checks that one line of the output begins with `severity` and has all `words`, and the exit status with it.
 #[track_caller]
 fn finds(output: &Output, severity: &str, words: &[&str]) {
-    let said = text(output);
+    let printed = text(output);
     let fits = |line: &str| line.starts_with(severity) && words.iter().all(|word| line.contains(word));
-    assert!(said.lines().any(fits), "no {severity} with {words:?} in\n{said}");
-    assert_eq!(output.status.success(), !said.lines().any(|line| line.starts_with("error: ")), "{said}");
+    assert!(printed.lines().any(fits), "no {severity} with {words:?} in\n{printed}");
+    assert_eq!(
+        output.status.success(),
+        !printed.lines().any(|line| line.starts_with("error: ")),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -95,9 +99,9 @@ fn each_mistake_of_a_single_server_is_found_with_its_remedy() {
 
 #[tokio::test]
 async fn a_data_directory_of_a_running_server_is_in_use() {
-    let stage = Stage::opens().await;
+    let server = TestServer::start().await;
     let folder = TempDir::new().expect("a temporary directory");
-    let data = stage.server.data_dir();
+    let data = server.system.data_dir();
     let arguments = ["--data-dir", data.to_str().expect("our own path")];
     finds(&examined("serve", &arguments, &folder), "error", &["--data-dir", "in use by a running server"]);
 }

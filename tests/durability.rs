@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::{
     checker::{Room, Seen},
-    stage::{Person, Socket, Stage, soon},
+    support::{Socket, TestServer, TestUser, with_timeout},
 };
 
 const ROUNDS: usize = 20;
@@ -25,7 +25,7 @@ const PER_ROUND: usize = 16;
 
 /// Somebody who sends and keeps account.
 struct Sender {
-    person: Person,
+    user: TestUser,
     /// How many were ever sent.
     count: usize,
     /// Sent and not answered yet, in order: room and text, which is the `clientId` too.
@@ -36,7 +36,7 @@ struct Sender {
 
 /// Somebody who only listens, over many connections.
 struct Listener {
-    person: Person,
+    user: TestUser,
     /// Per room, every message known by any road.
     known: HashMap<&'static str, BTreeMap<u64, Seen>>,
     /// Per room and connection, what arrived live.
@@ -52,14 +52,14 @@ struct Tally {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acked_survives_being_killed_at_any_moment() {
-    let mut stage = Stage::opens().await;
+    let mut server = TestServer::start().await;
     let mut senders = Vec::new();
     for name in ["alice", "bob", "carol", "dave"] {
-        let person = stage.person(name).await;
-        senders.push(Sender { person, count: 0, open: VecDeque::new(), acked: Vec::new() });
+        let user = server.user(name).await;
+        senders.push(Sender { user, count: 0, open: VecDeque::new(), acked: Vec::new() });
     }
     let mut listener =
-        Listener { person: stage.person("erin").await, known: HashMap::new(), live: HashMap::new() };
+        Listener { user: server.user("erin").await, known: HashMap::new(), live: HashMap::new() };
     found_the_vault(&senders, &listener).await;
 
     for round in 0..ROUNDS {
@@ -67,23 +67,23 @@ async fn what_was_acked_survives_being_killed_at_any_moment() {
         let tally = Arc::new(Tally::default());
         let mut talking = Vec::new();
         for sender in senders {
-            let socket = sender.person.connects().await;
+            let socket = sender.user.connect().await;
             talking.push(tokio::spawn(sender.talks(socket, Arc::clone(&tally))));
         }
         // Some rounds die before the first ack, some among the last.
-        soon("enough acks", tally.reaches(round * 13 % (PER_ROUND * 4 - 4))).await;
-        stage.server.kill();
+        with_timeout("enough acks", tally.reaches(round * 13 % (PER_ROUND * 4 - 4))).await;
+        server.system.kill();
         let all = join_all(talking).await;
         senders =
             all.into_iter().map(|sender| sender.expect("a sender fails only by an assertion")).collect();
-        listener.hears_out(ear).await;
-        stage.server.restart().await;
+        listener.receive_pending(ear).await;
+        server.system.restart().await;
     }
     for sender in &mut senders {
         sender.repeats_until_answered().await;
     }
     let ear = listener.reconnect().await;
-    listener.hears_out(ear).await;
+    listener.receive_pending(ear).await;
     for room in ROOMS {
         judge(room, &senders, &listener).await;
     }
@@ -91,17 +91,17 @@ async fn what_was_acked_survives_being_killed_at_any_moment() {
 
 /// Creates the private room and lets everybody in.
 async fn found_the_vault(senders: &[Sender], listener: &Listener) {
-    senders[0].person.creates_room("vault", true).await;
-    let guests = senders[1..].iter().map(|sender| &sender.person).chain([&listener.person]);
-    for guest in guests {
-        let added = senders[0].person.adds(&guest.name, "vault").await;
+    senders[0].user.create_room("vault", true).await;
+    let members = senders[1..].iter().map(|sender| &sender.user).chain([&listener.user]);
+    for member in members {
+        let added = senders[0].user.add_member(&member.name, "vault").await;
         assert!((200..300).contains(&added.status), "{added:?}");
     }
 }
 
 /// Puts everything together that concerns one room, and wants no fault found.
 async fn judge(name: &'static str, senders: &[Sender], listener: &Listener) {
-    let stored = listener.person.reads_all(name).await;
+    let stored = listener.user.read_history(name).await;
     let here = |(room, seen): &(&str, Seen)| (*room == name).then(|| seen.clone());
     let acked: Vec<Seen> = senders.iter().flat_map(|sender| sender.acked.iter().filter_map(here)).collect();
     let room = Room {
@@ -117,13 +117,13 @@ async fn judge(name: &'static str, senders: &[Sender], listener: &Listener) {
         known,
         room.stored.iter().collect::<Vec<_>>(),
         "{} missed something in {name}",
-        listener.person.name
+        listener.user.name
     );
 }
 
 impl Sender {
     fn text(&self, number: usize) -> String {
-        format!("{}/{number}", self.person.name)
+        format!("{}/{number}", self.user.name)
     }
 
     /// One connection: repeats what was never answered, sends more, and takes answers until there are no more.
@@ -143,7 +143,7 @@ impl Sender {
         let ids: Vec<u64> =
             self.open.iter().map(|(room, text)| socket.request("message", &post(room, text))).collect();
         for id in ids {
-            let Some(answer) = socket.try_answer(id).await else { return };
+            let Some(answer) = socket.try_ack(id).await else { return };
             let (room, text) = self.open.pop_front().expect("one answer for each");
             self.acked.push((room, promised(&answer, text)));
             tally.adds_one();
@@ -155,26 +155,26 @@ impl Sender {
         let Some((room, before)) = self.acked.get(self.acked.len() / 2) else { return };
         // The process may already be dying; then there is no answer to compare.
         let id = socket.request("message", &post(room, &before.text));
-        if let Some(answer) = socket.try_answer(id).await {
+        if let Some(answer) = socket.try_ack(id).await {
             assert_eq!(promised(&answer, before.text.clone()), *before);
         }
     }
 
     async fn repeats_until_answered(&mut self) {
-        let mut socket = self.person.connects().await;
+        let mut socket = self.user.connect().await;
         self.sends_open(&mut socket, &Tally::default()).await;
-        assert!(self.open.is_empty(), "{} got no answer to {:?}", self.person.name, self.open);
+        assert!(self.open.is_empty(), "{} got no answer to {:?}", self.user.name, self.open);
     }
 }
 
 impl Listener {
     /// Connects and asks each room for what came since the last message known.
     async fn reconnect(&mut self) -> Socket {
-        let mut socket = self.person.connects().await;
+        let mut socket = self.user.connect().await;
         for room in ROOMS {
             let known = self.known.entry(room).or_default();
             let since = known.keys().next_back().copied().unwrap_or_default();
-            let joined = socket.asks("join", &json!({"room": room, "since": since})).await;
+            let joined = socket.emit_with_ack("join", &json!({"room": room, "since": since})).await;
             assert_eq!(joined["ok"], true, "{joined}");
             for message in joined["messages"].as_array().into_iter().flatten() {
                 let seen = Seen::of(message);
@@ -186,11 +186,11 @@ impl Listener {
     }
 
     /// Takes in what is left on a connection that ended, or that is about to be dropped.
-    async fn hears_out(&mut self, mut socket: Socket) {
-        socket.hears_out().await;
+    async fn receive_pending(&mut self, mut socket: Socket) {
+        socket.receive_pending().await;
         for room in ROOMS {
             let live: Vec<Seen> =
-                socket.heard.iter().filter(|message| message["room"] == room).map(Seen::of).collect();
+                socket.received.iter().filter(|message| message["room"] == room).map(Seen::of).collect();
             self.known.entry(room).or_default().extend(live.iter().map(|seen| (seen.seq, seen.clone())));
             self.live.entry(room).or_default().push(live);
         }

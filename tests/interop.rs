@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::stage::{Person, Stage};
+use crate::support::{TestServer, TestUser};
 
 /// How long a foreign program may take: it starts an interpreter and compiles its packages on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn official_clients_chat() {
@@ -72,28 +72,28 @@ async fn a_browser_chats_with_a_token_from_another_site_and_reconnects_after_a_l
 
 #[tokio::test]
 async fn python_socketio_chats_in_every_way() {
-    let stage = Stage::opens().await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
-    let url = format!("http://{}", stage.server.address);
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let url = format!("http://{}", server.system.address);
     python("python_chat.py", &[&url, alice.token(), bob.token()]).await;
 }
 
 #[tokio::test]
 async fn rust_socketio_chats_in_every_way() {
-    let stage = Stage::opens().await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/interop-rust/debug/rust-client");
     let mut command = Command::new(given("INTEROP_RUST_CLIENT").unwrap_or_else(|| built.into_os_string()));
-    command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);
+    command.arg(format!("http://{}", server.system.address)).args([alice.token(), bob.token()]);
     finishes("rust-client", command).await;
 }
 
 #[tokio::test]
 async fn httpie_registers_logs_in_and_reads_with_its_session_file() {
-    let stage = Stage::opens().await;
-    let alice = stage.stranger("alice");
+    let server = TestServer::start().await;
+    let alice = server.unregistered_user("alice");
     let home = TempDir::new().expect("a temporary directory");
-    let http = Httpie { home, person: alice };
+    let http = Httpie { home, user: alice };
 
     let registered =
         http.runs(&["POST", "/user/register", "username=alice", "password=alice keeps this"]).await;
@@ -118,7 +118,7 @@ async fn httpie_registers_logs_in_and_reads_with_its_session_file() {
 /// HTTPie with a configuration directory of its own.
 struct Httpie {
     home: TempDir,
-    person: Person,
+    user: TestUser,
 }
 
 impl Httpie {
@@ -131,12 +131,9 @@ impl Httpie {
     fn command(&self, args: &[&str]) -> Command {
         let (options, request) = args.split_at(usize::from(args[0].starts_with("--")));
         let mut command = Command::new(tool("INTEROP_HTTPIE", "bin/http", "http"));
-        command.env("HTTPIE_CONFIG_DIR", self.home.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.env("HTTPIE_CONFIG_DIR", self.source.path()).env("NO_COLOR", "1").stdin(Stdio::null());
         command.args(["--check-status", "--ignore-stdin", "--body", "--timeout=30"]).args(options);
-        command
-            .arg(request[0])
-            .arg(format!("http://{}{}", self.person.server, request[1]))
-            .args(&request[2..]);
+        command.arg(request[0]).arg(format!("http://{}{}", self.user.server, request[1])).args(&request[2..]);
         command
     }
 }
@@ -150,11 +147,11 @@ async fn with_official_clients(script: &str) {
 /// The same, with more flags of the server.
 async fn with_flagged_clients(script: &str, flags: &[&str]) {
     let page = "http://page.example";
-    let stage = Stage::opens_with(&[&["--allow-origin", page], flags].concat()).await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let server = TestServer::start_with(&[&["--allow-origin", page], flags].concat()).await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let mut command = node(script);
-    command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);
-    command.args([&stage.server.pid().to_string(), page, &alice.password, &bob.password]);
+    command.arg(format!("http://{}", server.system.address)).args([alice.token(), bob.token()]);
+    command.args([&server.system.pid().to_string(), page, &alice.password, &bob.password]);
     finishes(script, command).await;
 }
 
@@ -164,11 +161,11 @@ async fn in_a_browser(script: &str) {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr();
     let port = port.expect("a bound socket").port().to_string();
     let allowed = format!("http://127.0.0.1:{port},http://localhost:{port}");
-    let stage = Stage::opens_with(&["--allow-origin", &allowed]).await;
-    let alice = stage.stranger("alice");
-    alice.registers().await;
+    let server = TestServer::start_with(&["--allow-origin", &allowed]).await;
+    let alice = server.unregistered_user("alice");
+    alice.register().await;
     let mut command = node(script);
-    command.arg(format!("http://{}", stage.server.address)).arg(port);
+    command.arg(format!("http://{}", server.system.address)).arg(port);
     command.arg(given("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into())).arg(&alice.password);
     finishes(script, command).await;
 }
@@ -190,12 +187,12 @@ pub async fn python(script: &str, args: &[&str]) {
 /// Runs a program to its end; it must succeed. Returns what it printed, and shows everything when it fails.
 pub async fn finishes(name: &str, mut command: Command) -> String {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(PATIENCE, command.output()).await {
+    let output = match tokio::time::timeout(TIMEOUT, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
             panic!("{name} did not start ({error}): scripts/test installs what this test needs")
         }
-        Err(_) => panic!("{name} did not end within {PATIENCE:?}"),
+        Err(_) => panic!("{name} did not end within {TIMEOUT:?}"),
     };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(

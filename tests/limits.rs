@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     config::text,
-    stage::{PATIENCE, Request, Stage, free_addresses, program},
+    support::{Request, TIMEOUT, TestServer, free_addresses, program},
 };
 
 /// A user who is in no file of users. Each test process has one of its own, because threads are counted by user.
@@ -70,7 +70,7 @@ fn role<'a>(command: &'a mut Command, role: &str, data: &Path) -> &'a mut Comman
 /// Runs a command that must end by itself.
 fn ends(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while child.try_wait().expect("our own child").is_none() {
         if Instant::now() >= until {
             child.kill().expect("our own child");
@@ -113,12 +113,12 @@ fn a_limit_that_is_too_low_is_named_at_the_start_and_by_the_doctor() {
                     command.arg("doctor");
                 }
                 let output = ends(role(&mut command, name, folder.path()));
-                let said = text(&output);
-                let what = format!("{limit} {name}, doctor {doctor}: {:?} {said}", output.status);
+                let printed = text(&output);
+                let what = format!("{limit} {name}, doctor {doctor}: {:?} {printed}", output.status);
                 assert_eq!(output.status.code(), Some(1), "{what}");
                 let fits = |line: &str| words.iter().all(|word| line.contains(word));
-                assert!(said.lines().any(fits), "{words:?} {what}");
-                assert!(!said.contains("panicked"), "{what}");
+                assert!(printed.lines().any(fits), "{words:?} {what}");
+                assert!(!printed.contains("panicked"), "{what}");
             }
         }
     }
@@ -130,9 +130,9 @@ fn not_even_the_first_thread_can_be_started_and_the_cause_is_named() {
         return;
     }
     let output = ends(role(&mut behind("--nproc=1", true), "serve", folder().path()));
-    let said = text(&output);
-    assert!(output.status.code() == Some(1) && said.contains("no thread can be started"), "{said}");
-    assert!(said.contains("ulimit -u") && said.contains("LimitNPROC="), "{said}");
+    let printed = text(&output);
+    assert!(output.status.code() == Some(1) && printed.contains("no thread can be started"), "{printed}");
+    assert!(printed.contains("ulimit -u") && printed.contains("LimitNPROC="), "{printed}");
 }
 
 /// A server of a user without a name, killed at the end.
@@ -159,7 +159,7 @@ impl Started {
 
     /// Waits until `/readyz` has this status and these words.
     async fn becomes(&mut self, status: u16, words: &str) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             assert_eq!(self.child.try_wait().expect("our own child"), None, "it ended");
             if TcpStream::connect(self.admin).is_ok() {
@@ -204,17 +204,17 @@ async fn threads_that_run_out_are_named_by_readyz_and_hang_no_request() {
     for (method, path, status) in [("GET", "/healthz", 200), ("GET", "/rooms", 401), ("GET", "/user/me", 401)]
     {
         let asked = Request::new(method, path).send(Ipv4Addr::LOCALHOST, started.address);
-        let answer = timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{path} hangs"));
+        let answer = timeout(TIMEOUT, asked).await.unwrap_or_else(|_| panic!("{path} hangs"));
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
     started.limits_threads("1000");
     started.becomes(200, "").await;
 }
 
-async fn readiness(stage: &Stage, status: u16, words: &str) {
-    let until = Instant::now() + PATIENCE;
+async fn readiness(server: &TestServer, status: u16, words: &str) {
+    let until = Instant::now() + TIMEOUT;
     loop {
-        let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, stage.server.admin).await;
+        let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, server.system.admin).await;
         if answer.status == status && answer.body.contains(words) {
             return;
         }
@@ -225,43 +225,43 @@ async fn readiness(stage: &Stage, status: u16, words: &str) {
 
 #[tokio::test]
 async fn without_random_bytes_requests_are_refused_nothing_panics_and_readyz_says_so() {
-    let stage = Stage::opens().await;
-    let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
-    let acked = alice.says("before").await["id"].clone();
-    let newcomer = stage.stranger("newcomer");
-    let fails = stage.server.lacks_entropy(0).await;
+    let server = TestServer::start().await;
+    let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
+    let acked = alice.send_message("before").await["id"].clone();
+    let new_user = server.unregistered_user("newcomer");
+    let fails = server.system.block_random_bytes(0).await;
     for round in 0..3 {
-        let refused = alice.asks("message", &json!({"text": format!("lost {round}")})).await;
+        let refused = alice.emit_with_ack("message", &json!({"text": format!("lost {round}")})).await;
         assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{refused}");
     }
-    let said = Request::post("/rooms/lobby/messages", &json!({"text": "lost"})).cookie(alice.person.token());
+    let printed = Request::post("/rooms/lobby/messages", &json!({"text": "lost"})).cookie(alice.user.token());
     let requests = [
-        ("a message", said),
-        ("a registration", Request::post("/user/register", &newcomer.credentials())),
-        ("a login", Request::post("/user/login", &alice.person.credentials())),
-        ("a session", Request::get("/socket.io/?EIO=4&transport=polling").cookie(alice.person.token())),
+        ("a message", printed),
+        ("a registration", Request::post("/user/register", &new_user.credentials())),
+        ("a login", Request::post("/user/login", &alice.user.credentials())),
+        ("a session", Request::get("/socket.io/?EIO=4&transport=polling").cookie(alice.user.token())),
     ];
     for (what, request) in requests {
-        let answer = request.send(newcomer.home, newcomer.server).await;
+        let answer = request.send(new_user.source, new_user.server).await;
         assert_eq!(answer.status, 503, "{what}: {}", answer.body);
     }
-    let handshake = alice.person.tries(alice.person.handshake()).await;
+    let handshake = alice.user.try_connect(alice.user.handshake()).await;
     assert!(handshake.is_err(), "a WebSocket is not opened");
     // What needs no random bytes works.
-    let stored = bob.person.reads_all("lobby").await;
+    let stored = bob.user.read_history("lobby").await;
     assert_eq!(stored.len(), 1, "{stored:?}");
     assert_eq!(stored[0]["id"], acked);
-    assert_eq!(alice.asks("typing", &json!({"isTyping": true})).await["ok"], true);
+    assert_eq!(alice.emit_with_ack("typing", &json!({"isTyping": true})).await["ok"], true);
     drop(fails);
-    readiness(&stage, 200, "").await;
-    let after = alice.says("after").await;
+    readiness(&server, 200, "").await;
+    let after = alice.send_message("after").await;
     assert_eq!(after["seq"], 2, "{after}");
-    bob.hears("after").await;
-    stage.person("late").await;
+    bob.receive_message("after").await;
+    server.user("late").await;
     for counter in ["godzilla_chat_entropy_failures_total", "godzilla_accounts_entropy_failures_total"] {
-        assert!(stage.server.counts(counter).await > 0, "{counter}");
+        assert!(server.system.counter(counter).await > 0, "{counter}");
     }
-    assert!(!stage.server.log().contains("panicked"), "{}", stage.server.log());
+    assert!(!server.system.log().contains("panicked"), "{}", server.system.log());
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_file_of_a_secret_that_cannot_be_used_is_refused_with_the_cause() {
             "mongodb://127.0.0.1:1/",
         ]);
         let output = command.arg("--secret-file").arg(at(name)).output().expect("a shell");
-        let said = text(&output);
-        assert!(output.status.code() == Some(2) && said.contains(words), "{name}: {said}");
+        let printed = text(&output);
+        assert!(output.status.code() == Some(2) && printed.contains(words), "{name}: {printed}");
     }
 }

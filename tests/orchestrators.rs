@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     config::{runs, text},
-    stage::{PATIENCE, Request, connect, free_addresses, program},
+    support::{Request, TIMEOUT, connect, free_addresses, program},
 };
 
 /// Variables by name.
@@ -73,10 +73,10 @@ fn other_unknown_variables_stop_the_start_and_the_nearest_known_one_is_named() {
     ];
     for (name, value, named) in table {
         let output = runs(&TOOL, &[(name, value)]);
-        let said = text(&output);
+        let printed = text(&output);
         assert!(
-            output.status.code() == Some(2) && said.contains(name) && said.contains(named),
-            "{name}: {said}"
+            output.status.code() == Some(2) && printed.contains(name) && printed.contains(named),
+            "{name}: {printed}"
         );
     }
 }
@@ -91,17 +91,17 @@ fn an_empty_unknown_variable_is_a_warning_at_the_start_and_of_the_doctor() {
     ];
     for (name, suggestion) in table {
         let started = runs(&TOOL, &[(name, "")]);
-        let said = text(&started);
-        assert_eq!(started.status.code(), Some(1), "{name}: {said}");
+        let printed = text(&started);
+        assert_eq!(started.status.code(), Some(1), "{name}: {printed}");
         assert!(
-            said.contains(&format!("warning: the environment variable {name} is empty")),
-            "{name}: {said}"
+            printed.contains(&format!("warning: the environment variable {name} is empty")),
+            "{name}: {printed}"
         );
-        assert!(said.contains(suggestion), "{name}: {said}");
+        assert!(printed.contains(suggestion), "{name}: {printed}");
         let doctor = ["doctor", "presence", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-        let said = text(&runs(&doctor, &[(name, "")]));
+        let printed = text(&runs(&doctor, &[(name, "")]));
         let finds = |line: &str| line.starts_with("warning: environment: ") && line.contains(name);
-        assert!(said.lines().any(finds), "{name}: {said}");
+        assert!(printed.lines().any(finds), "{name}: {printed}");
     }
 }
 
@@ -126,9 +126,9 @@ fn a_platform_that_chooses_the_port_is_found_by_the_doctor() {
         ("127.0.0.1:0", &[("K_SERVICE", "chat")], false),
     ];
     for (listen, variables, is_found) in table {
-        let said = text(&runs(&[&doctor[..], &[listen]].concat(), variables));
+        let printed = text(&runs(&[&doctor[..], &[listen]].concat(), variables));
         let finds = |line: &str| line.contains("environment: ") && line.contains("--listen 0.0.0.0:8181");
-        assert_eq!(said.lines().any(finds), is_found, "{listen} {variables:?}: {said}");
+        assert_eq!(printed.lines().any(finds), is_found, "{listen} {variables:?}: {printed}");
     }
 }
 
@@ -171,8 +171,8 @@ fn a_mounted_secret_is_taken_in_the_modes_that_keep_it_and_refused_with_a_remedy
     ] {
         std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).expect("a mode");
         let output = runs(&[&fixed[..], &stores].concat(), &[]);
-        let said = text(&output);
-        assert!(output.status.code() == Some(2) && said.contains(words), "{mode:o}: {said}");
+        let printed = text(&output);
+        assert!(output.status.code() == Some(2) && printed.contains(words), "{mode:o}: {printed}");
     }
 }
 
@@ -212,7 +212,7 @@ impl Started {
     ) -> Self {
         let child = command.envs(variables.iter().copied()).spawn().expect("a shell");
         let mut started = Self { child, admin, address };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while TcpStream::connect(admin).is_err() || TcpStream::connect(address).is_err() {
             assert_eq!(started.child.try_wait().expect("our own child"), None, "it ended");
             assert!(Instant::now() < until, "it does not listen");
@@ -220,17 +220,17 @@ impl Started {
         started
     }
 
-    fn is_asked_to_stop(&mut self) -> Option<i32> {
+    fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status.code();
             }
             std::thread::yield_now();
         }
-        panic!("still running after {PATIENCE:?}");
+        panic!("still running after {TIMEOUT:?}");
     }
 
     async fn admin(&self, path: &str) -> (u16, String) {
@@ -251,7 +251,7 @@ fn systemd_is_told_when_the_service_is_ready_lives_and_stops() {
     let folder = TempDir::new().expect("a temporary directory");
     let path = folder.path().join("notify");
     let systemd = UnixDatagram::bind(&path).expect("a socket");
-    systemd.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    systemd.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let next = || {
         let mut message = [0; 256];
         let length = systemd.recv(&mut message).expect("a message");
@@ -262,7 +262,7 @@ fn systemd_is_told_when_the_service_is_ready_lives_and_stops() {
     let variables = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "10000000")];
     let mut started = Started::start("", "presence", &[], folder.path(), &variables);
     assert!(until("READY=1") && until("WATCHDOG=1"));
-    assert_eq!(started.is_asked_to_stop(), Some(0));
+    assert_eq!(started.stop(), Some(0));
     assert!(until("STOPPING=1"));
 }
 
@@ -282,11 +282,11 @@ async fn a_socket_that_systemd_opened_is_used_where_a_flag_names_its_address() {
     // Nothing else could listen there: this process does.
     let mut started = Started::spawn(command(address), &[], (address, admin));
     assert_eq!(started.admin("/readyz").await.0, 200);
-    assert_eq!(started.is_asked_to_stop(), Some(0));
+    assert_eq!(started.stop(), Some(0));
     let [other] = free_addresses();
     let refused = command(other).stderr(Stdio::piped()).output().expect("a shell");
-    let said = text(&refused);
-    assert!(refused.status.code() == Some(2) && said.contains("ListenStream="), "{said}");
+    let printed = text(&refused);
+    assert!(refused.status.code() == Some(2) && printed.contains("ListenStream="), "{printed}");
 }
 
 #[tokio::test]
@@ -318,7 +318,7 @@ async fn an_environment_with_nothing_or_nonsense_in_it_is_enough() {
         let more = [&more[..], &[folder.to_str().expect("our own path")]].concat();
         // A working directory in which nothing can be made.
         let started = Started::start("", "serve", &more, Path::new("/proc"), variables);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while started.admin("/readyz").await.0 != 200 {
             assert!(Instant::now() < until, "{variables:?}: {:?}", started.admin("/readyz").await);
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -335,7 +335,7 @@ async fn every_thread_of_a_server_is_watched() {
     let watched = |metrics: &str, name: &str| {
         metrics.contains(&format!(r#"godzilla_thread_silence_seconds{{thread="{name}"}}"#))
     };
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     for name in ["main", "http-1", "rooms", "outward", "presence"] {
         while !watched(&started.admin("/metrics").await.1, name) {
             assert!(Instant::now() < until, "{name} is not watched");
@@ -370,7 +370,7 @@ async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() 
     let login =
         "POST /user/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
     let clients = crowd(started.address, &[1, 2, 3, 4], 100, login).await;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let (status, why) = started.admin("/readyz").await;
         if status == 503 && why.contains("files are open") {
@@ -425,7 +425,7 @@ async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
     command.args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
     command.args(["--presence-listen", "127.0.0.1:0"]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
     let mut started = Started::spawn(command, &[], (address, admin));
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while started.admin("/readyz").await.0 != 200 {
         assert!(Instant::now() < until, "{:?}", started.admin("/readyz").await);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -433,7 +433,7 @@ async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
     let alice = serde_json::json!({"username": "alice", "password": "correct horse"});
     let registered = Request::post("/user/register", &alice).send(Ipv4Addr::LOCALHOST, address).await;
     assert_eq!(registered.status, 201, "{}", registered.body);
-    assert_eq!(started.is_asked_to_stop(), Some(0));
+    assert_eq!(started.stop(), Some(0));
 }
 
 #[tokio::test]

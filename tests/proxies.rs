@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     interop::{finishes, given, node},
-    stage::{Stage, free_addresses},
+    support::{TestServer, free_addresses},
 };
 
 /// What Socket.IO's documentation tells users of nginx to write; it does not report the scheme, and `$host` has no port.
@@ -165,16 +165,16 @@ const FLAGS: [&str; 6] = ["--trusted-proxy", "127.0.0.1", "--login-burst", "2", 
 
 /// People chat through the proxy that `start` puts in front of a server.
 async fn carries(start: impl FnOnce(SocketAddr) -> Proxy) {
-    let stage = Stage::opens_with(&FLAGS).await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
-    let carol = stage.stranger("carol");
-    carol.registers().await;
-    let proxy = start(stage.server.address);
+    let server = TestServer::start_with(&FLAGS).await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let carol = server.unregistered_user("carol");
+    carol.register().await;
+    let proxy = start(server.system.address);
     let mut command = node("proxied.mjs");
     command.arg(format!("https://localhost:{}", proxy.address.port())).args([alice.token(), bob.token()]);
     command.arg(given("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into())).arg(&carol.password);
     finishes("proxied.mjs", command).await;
-    let log = stage.server.log();
+    let log = server.system.log();
     // A forged chain behind a loopback address looks like a proxy that is not trusted; nothing else may be reported.
     for complaint in
         ["is not allowed", "names no client", "name different clients", "has no IP address", "neither http"]

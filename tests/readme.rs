@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{interop::given, stage::Stage};
+use crate::{interop::given, server::TestServer};
 
 fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md is there")
@@ -66,7 +66,7 @@ fn run(script: &str, directory: &TempDir, path: &str) -> Output {
 
 #[tokio::test]
 async fn the_example_works_as_printed() {
-    let stage = Stage::opens().await;
+    let server = TestServer::start().await;
     let directory = TempDir::new().expect("a temporary directory");
     let tools = directory.path().join("tools");
     fs::create_dir(&tools).expect("an empty directory");
@@ -79,7 +79,7 @@ async fn the_example_works_as_printed() {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/node_modules");
     fs::create_dir(directory.path().join("try-godzilla")).expect("an empty directory");
     symlink(packages, directory.path().join("try-godzilla/node_modules")).expect("a link");
-    let port = stage.server.address.port();
+    let port = server.system.address.port();
     let script = blocks("\n## Try it\n").concat();
     let script = script.replace(":8080", &format!(":{port}")).replace("npm install", "true npm install");
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop/bin");
@@ -96,10 +96,13 @@ async fn the_example_works_as_printed() {
     fs::write(directory.path().join("old.mjs"), old).expect("our own directory");
     assert!(script.contains("--import"), "the example runs Node:\n{script}");
     let output = run(&script, &directory, &path);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
     for expected in ["User registered successfully", "Welcome alice!", "bob hears #1 from alice: hello bob"] {
-        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+        assert!(printed.contains(expected), "{expected:?} is not in\n{printed}");
     }
-    assert!(said.trim_end().ends_with('}') && said.contains(r#""text""#), "the history is shown:\n{said}");
+    assert!(
+        printed.trim_end().ends_with('}') && printed.contains(r#""text""#),
+        "the history is shown:\n{printed}"
+    );
 }

@@ -22,7 +22,7 @@ use testkit::{Mongo, Redis};
 use crate::{
     config::{runs, text},
     interop,
-    stage::{PATIENCE, Request, Response, free_addresses, program},
+    support::{Request, Response, TIMEOUT, free_addresses, program},
 };
 
 /// What the key file holds.
@@ -54,10 +54,10 @@ impl Role {
     }
 
     fn becomes_ready(&mut self) {
-        let until = Instant::now() + PATIENCE;
-        while !self.is_ready() {
+        let until = Instant::now() + TIMEOUT;
+        while !self.wait_until_ready() {
             assert!(self.child.try_wait().expect("our own child").is_none(), "the role ended");
-            assert!(Instant::now() < until, "not ready after {PATIENCE:?}");
+            assert!(Instant::now() < until, "not ready after {TIMEOUT:?}");
         }
     }
 
@@ -72,11 +72,11 @@ impl Role {
     }
 
     async fn listens_on(&mut self, addresses: &[SocketAddr]) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         for address in addresses {
             while TcpStream::connect(address).is_err() {
                 assert!(self.child.try_wait().expect("our own child").is_none(), "the role ended");
-                assert!(Instant::now() < until, "nobody listens on {address} after {PATIENCE:?}");
+                assert!(Instant::now() < until, "nobody listens on {address} after {TIMEOUT:?}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
@@ -88,7 +88,7 @@ impl Role {
         (answer.status, answer.body)
     }
 
-    async fn asks(&self, request: Request) -> Response {
+    async fn request(&self, request: Request) -> Response {
         request.send(Ipv4Addr::LOCALHOST, self.address).await
     }
 
@@ -97,17 +97,17 @@ impl Role {
     }
 
     /// Asks it to end, and answers with its exit status.
-    fn is_asked_to_stop(&mut self) -> Option<i32> {
+    fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is everywhere").success());
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("still running {PATIENCE:?} after SIGTERM");
+        panic!("still running {TIMEOUT:?} after SIGTERM");
     }
 }
 
@@ -122,7 +122,7 @@ impl Drop for Role {
 async fn presence_alone_answers_the_five_calls_and_ends_when_asked() {
     let mut presence = Role::starts("presence", &[]);
     interop::python("presence_calls.py", &[&presence.address.to_string()]).await;
-    assert_eq!(presence.is_asked_to_stop(), Some(0));
+    assert_eq!(presence.stop(), Some(0));
 }
 
 /// A file with [`KEY`] that only its owner reads.
@@ -159,24 +159,24 @@ async fn accounts_alone_waits_for_its_stores_and_then_people_log_in_and_out() {
     let (status, why) = accounts.admin("/readyz").await;
     assert!(status == 503 && why.contains("Redis") && !why.contains("MongoDB"), "{status} {why}");
     let alice = json!({ "username": "alice", "password": "correct horse" });
-    accounts.asks(Request::post("/user/register", &alice)).await.expect_refusal(401);
+    accounts.request(Request::post("/user/register", &alice)).await.expect_refusal(401);
     // A new name may have sessions of an older user, which must be closed first.
-    accounts.asks(posted("/user/register", &alice)).await.expect_refusal(503);
-    accounts.asks(posted("/user/login", &alice)).await.expect_refusal(503);
+    accounts.request(posted("/user/register", &alice)).await.expect_refusal(503);
+    accounts.request(posted("/user/login", &alice)).await.expect_refusal(503);
 
     redis.restart();
     accounts.becomes_ready();
-    accounts.asks(posted("/user/register", &alice)).await.expect(201);
-    accounts.asks(posted("/user/register", &alice)).await.expect_refusal(409);
-    let token = accounts.asks(posted("/user/login", &alice)).await.expect(200).token().expect("a cookie");
+    accounts.request(posted("/user/register", &alice)).await.expect(201);
+    accounts.request(posted("/user/register", &alice)).await.expect_refusal(409);
+    let token = accounts.request(posted("/user/login", &alice)).await.expect(200).token().expect("a cookie");
     let sessions = sessions::RedisSessions::new(&redis.url(), Timestamp::now).expect("an address");
     let token = token.parse().expect("a token");
     let found = sessions::Sessions::find(&sessions, &token).await.expect("Redis is there");
     assert_eq!(found.expect("a session").username.as_str(), "alice");
     let logout = posted("/user/logout", &json!({})).cookie(token.reveal());
-    accounts.asks(logout).await.expect(200);
+    accounts.request(logout).await.expect(200);
     assert_eq!(sessions::Sessions::find(&sessions, &token).await.expect("Redis is there"), None);
-    assert_eq!(accounts.is_asked_to_stop(), Some(0));
+    assert_eq!(accounts.stop(), Some(0));
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn accounts_alone_believes_the_gateways_signature_and_nothing_else() {
     accounts.is_up().await;
     let me = || Request::get("/user/me");
     let good = signed(KEY, "alice", "/user/me");
-    let answer = accounts.asks(me().header(HEADER, &good)).await.expect(200);
+    let answer = accounts.request(me().header(HEADER, &good)).await.expect(200);
     assert_eq!(answer.json(), json!({ "username": "alice" }));
     let forged = [
         me(),
@@ -204,7 +204,7 @@ async fn accounts_alone_believes_the_gateways_signature_and_nothing_else() {
     ];
     for request in forged {
         let shown = format!("{request:?}");
-        assert_eq!(accounts.asks(request).await.status, 401, "{shown}");
+        assert_eq!(accounts.request(request).await.status, 401, "{shown}");
     }
 }
 
@@ -229,8 +229,8 @@ fn accounts_alone_says_what_it_lacks_and_shows_no_secret() {
     for (arguments, flag) in lacking {
         let free = ["accounts", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
         let output = runs(&[&free[..], arguments].concat(), &[]);
-        let said = text(&output);
-        assert!(output.status.code() == Some(2) && said.contains(flag), "{arguments:?}: {said}");
-        assert!(!said.contains("hunter2"), "{arguments:?}: {said}");
+        let sent = text(&output);
+        assert!(output.status.code() == Some(2) && sent.contains(flag), "{arguments:?}: {sent}");
+        assert!(!sent.contains("hunter2"), "{arguments:?}: {sent}");
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::stage::{PATIENCE, free_addresses, program};
+use crate::support::{TIMEOUT, free_addresses, program};
 
 /// What follows a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Started {
 
     /// Waits until it listens; false when it has ended.
     fn listens_on(&mut self, address: SocketAddr) -> bool {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while self.child.try_wait().expect("our own child").is_none() {
             if TcpStream::connect(address).is_ok() {
                 return true;
@@ -127,8 +127,8 @@ impl Started {
         std::fs::read_to_string(self.log.path()).expect("a log")
     }
 
-    fn has_logged(&self, text: &str) {
-        let until = Instant::now() + PATIENCE;
+    fn wait_for_log(&self, text: &str) {
+        let until = Instant::now() + TIMEOUT;
         while !self.log().contains(text) {
             assert!(Instant::now() < until, "no {text} in {}", self.log());
             thread::yield_now();
@@ -147,12 +147,12 @@ impl Started {
     }
 
     fn ends(&mut self, what: &str) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status;
             }
-            assert!(Instant::now() < until, "{what}: still running after {PATIENCE:?}: {}", self.log());
+            assert!(Instant::now() < until, "{what}: still running after {TIMEOUT:?}: {}", self.log());
             thread::yield_now();
         }
     }
@@ -160,9 +160,9 @@ impl Started {
     /// Waits until the system has ended the process. A SIGSEGV or SIGBUS that is no fault has no effect before the second one, because
     /// the standard library waits for the fault to happen again.
     fn is_ended_by(&mut self, number: i32) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while self.child.try_wait().expect("our own child").is_none() {
-            assert!(Instant::now() < until, "signal {number}: still running after {PATIENCE:?}");
+            assert!(Instant::now() < until, "signal {number}: still running after {TIMEOUT:?}");
             self.signal(number);
         }
         assert_eq!(self.ends("it has ended").signal(), Some(number));
@@ -196,13 +196,13 @@ fn every_signal_to(role: &str) {
             }
             Noted => {
                 lasting.signal(number);
-                lasting.has_logged(&format!(r#"signal ignored signal="{name}""#));
+                lasting.wait_for_log(&format!(r#"signal ignored signal="{name}""#));
             }
             Nothing => lasting.signal(number),
             Stops => {
                 lasting.signal(number);
                 // Where the process group has no parent in its session, the system ignores the signals of terminals.
-                let until = Instant::now() + PATIENCE / 20;
+                let until = Instant::now() + TIMEOUT / 20;
                 while lasting.state() != 'T' && (number == 19 || Instant::now() < until) {
                     thread::yield_now();
                 }

@@ -4,7 +4,7 @@
 
 use futures_util::{StreamExt, stream};
 
-use crate::stage::{Crowd, Person, RawSocket, Stage, soon};
+use crate::support::{LoadSenders, RawSocket, TestServer, TestUser, with_timeout};
 
 const FAST: usize = 1000;
 const SLOW: usize = 1000;
@@ -17,32 +17,32 @@ const GROWTH: u64 = (256 + 64) << 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_clients_that_read_nothing_are_dropped_and_nobody_else_notices() {
     // No heartbeat ends anything here: it is the unread messages that do.
-    let stage = Stage::opens_with(&["--ping-interval", "300s"]).await;
+    let server = TestServer::start_with(&["--ping-interval", "300s"]).await;
     let (readers, sleepers) =
-        (stage.people_for("reader", FAST).await, stage.people_for("sleeper", SLOW).await);
-    let mut crowd = Crowd::gathers(&stage).await;
-    let climbers = Crowd::climbers(&readers, FAST).await;
-    let listening: Vec<_> =
-        climbers.into_iter().map(|climber| tokio::spawn(climber.climbs_after(0))).collect();
-    let before = stage.server.resident_bytes();
+        (server.users_for("reader", FAST).await, server.users_for("sleeper", SLOW).await);
+    let mut crowd = LoadSenders::connect(&server).await;
+    let clients = LoadSenders::polling_clients(&readers, FAST).await;
+    let listening: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.upgrade_after(0))).collect();
+    let before = server.system.resident_bytes();
     let asleep = fall_asleep(&sleepers).await;
-    assert_eq!(sleepers_online(&stage, &readers[0]).await, sleepers.len());
+    assert_eq!(sleepers_online(&server, &readers[0]).await, sleepers.len());
 
     let all = crowd.talks(MESSAGES, BYTES).await;
-    let peak = stage.server.peak_bytes();
+    let peak = server.system.peak_bytes();
     for listener in listening {
-        let listener =
-            soon("a reader to hear the end", listener).await.expect("readers fail only by an assertion");
-        assert_eq!(listener.heard, all, "a reader lost something, heard it twice or in another order");
+        let listener = with_timeout("a reader to hear the end", listener)
+            .await
+            .expect("readers fail only by an assertion");
+        assert_eq!(listener.received, all, "a reader lost something, heard it twice or in another order");
     }
     // A user is online as long as one of the user's sockets is there.
-    soon("the server to drop all that do not read", async {
-        while sleepers_online(&stage, &readers[0]).await > 0 {
+    with_timeout("the server to drop all that do not read", async {
+        while sleepers_online(&server, &readers[0]).await > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     })
     .await;
-    let slow = stage.server.counts(r#"socketio_sessions_closed_total{reason="slow"}"#).await;
+    let slow = server.system.counter(r#"socketio_sessions_closed_total{reason="slow"}"#).await;
     assert!(
         slow >= SLOW * 9 / 10,
         "only {slow} were dropped for being slow: the kernel gave up on the others"
@@ -53,12 +53,12 @@ async fn a_thousand_clients_that_read_nothing_are_dropped_and_nobody_else_notice
 }
 
 /// Connects clients with tiny receive buffers, which read no more.
-async fn fall_asleep(people: &[Person]) -> Vec<RawSocket> {
+async fn fall_asleep(users: &[TestUser]) -> Vec<RawSocket> {
     let connecting = (0..SLOW).map(|n| {
-        let person = &people[n % people.len()];
+        let user = &users[n % users.len()];
         async move {
-            let mut raw = RawSocket::open(person.home, person.server, person.token(), Some(4096)).await;
-            raw.joins().await;
+            let mut raw = RawSocket::open(user.source, user.server, user.token(), Some(4096)).await;
+            raw.join().await;
             raw
         }
     });
@@ -66,8 +66,8 @@ async fn fall_asleep(people: &[Person]) -> Vec<RawSocket> {
 }
 
 /// How many of them the server still takes for being there.
-async fn sleepers_online(stage: &Stage, asking: &Person) -> usize {
-    let online = asking.gets("/presence/online").await.expect(200).json();
-    let names = online["online"].as_array().unwrap_or_else(|| panic!("{online}: {}", stage.server.address));
+async fn sleepers_online(server: &TestServer, asking: &TestUser) -> usize {
+    let online = asking.get("/presence/online").await.expect(200).json();
+    let names = online["online"].as_array().unwrap_or_else(|| panic!("{online}: {}", server.system.address));
     names.iter().filter(|name| name.as_str().is_some_and(|name| name.starts_with("sleeper"))).count()
 }

@@ -17,5 +17,5 @@ mod recovery;
 mod slow_reader;
 mod slow_readers;
 #[expect(dead_code, unused_imports, reason = "the stage has more than these tests need")]
-mod stage;
+mod support;
 mod upgrade_storm;

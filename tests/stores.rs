@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stage::{Person, Request, Socket, Stage, program, soon};
+use crate::support::{Request, Socket, TestServer, TestUser, program, with_timeout};
 
 const FILES: [&str; 3] = ["users.sqlite3", "sessions.sqlite3", "chat.sqlite3"];
 
@@ -30,10 +30,10 @@ fn text(output: &Output) -> String {
 }
 
 /// The message of `/readyz` once it is no longer ready.
-async fn not_ready_reason(stage: &Stage) -> String {
-    soon("not ready", async {
+async fn not_ready_reason(server: &TestServer) -> String {
+    with_timeout("not ready", async {
         loop {
-            let answer = Request::get("/readyz").send([127, 0, 0, 1].into(), stage.server.admin).await;
+            let answer = Request::get("/readyz").send([127, 0, 0, 1].into(), server.system.admin).await;
             if answer.status == 503 {
                 return answer.json()["message"].as_str().unwrap_or_default().to_owned();
             }
@@ -44,19 +44,19 @@ async fn not_ready_reason(stage: &Stage) -> String {
 }
 
 async fn tries_to_say(socket: &mut Socket, text: &str) -> Value {
-    socket.asks("message", &json!({"text": text})).await
+    socket.emit_with_ack("message", &json!({"text": text})).await
 }
 
 #[tokio::test]
 async fn a_clean_stop_leaves_no_log_beside_any_file() {
-    let mut stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    alice.says("before the stop").await;
-    let bob = stage.person("bob").await;
-    bob.logs_out().await;
-    assert!(stage.server.is_asked_to_stop().await.success());
+    let mut server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    alice.send_message("before the stop").await;
+    let bob = server.user("bob").await;
+    bob.log_out().await;
+    assert!(server.system.stop().await.success());
     for name in FILES.iter().flat_map(|file| ["-wal", "-shm"].map(|suffix| format!("{file}{suffix}"))) {
-        assert!(!stage.server.data_dir().join(&name).exists(), "{name} is left");
+        assert!(!server.system.data_dir().join(&name).exists(), "{name} is left");
     }
 }
 
@@ -78,21 +78,21 @@ async fn what_loses_its_files_acks_nothing_and_is_not_ready() {
         }),
     ];
     for (what, named, change) in changes {
-        let stage = Stage::opens().await;
-        let mut alice = stage.enters("alice").await;
-        alice.says("kept").await;
-        change(&stage.server.data_dir());
-        let not_ready_reason = not_ready_reason(&stage).await;
+        let server = TestServer::start().await;
+        let mut alice = server.connected_user("alice").await;
+        alice.send_message("kept").await;
+        change(&server.system.data_dir());
+        let not_ready_reason = not_ready_reason(&server).await;
         assert!(not_ready_reason.contains(named), "{what}: {obstacle}");
-        let login = alice.person.sends(Request::post("/user/login", &alice.person.credentials())).await;
-        let said = tries_to_say(&mut alice, "lost").await;
+        let login = alice.user.send(Request::post("/user/login", &alice.user.credentials())).await;
+        let printed = tries_to_say(&mut alice, "lost").await;
         if named.starts_with("sessions") {
-            assert_eq!((login.status, &said["ok"]), (503, &json!(true)), "{what}: {login:?}");
+            assert_eq!((login.status, &printed["ok"]), (503, &json!(true)), "{what}: {login:?}");
         } else {
             assert_eq!(
-                (&said["ok"], &said["code"]),
+                (&printed["ok"], &printed["code"]),
                 (&json!(false), &json!("unavailable")),
-                "{what}: {said}"
+                "{what}: {printed}"
             );
         }
     }
@@ -100,11 +100,11 @@ async fn what_loses_its_files_acks_nothing_and_is_not_ready() {
 
 #[tokio::test]
 async fn a_file_that_reaches_its_limit_refuses_and_the_server_goes_on() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    alice.says("before").await;
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    alice.send_message("before").await;
     let limit = |bytes: &str| {
-        let pid = stage.server.pid().to_string();
+        let pid = server.system.pid().to_string();
         let set = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}")]).status();
         assert!(set.expect("prlimit is a part of util-linux").success());
     };
@@ -119,39 +119,39 @@ async fn a_file_that_reaches_its_limit_refuses_and_the_server_goes_on() {
     }
     assert_eq!(refused["code"], "unavailable", "{refused}");
     limit("unlimited:unlimited");
-    alice.says("after").await;
-    assert_eq!(alice.person.reads_all("lobby").await.len(), acked + 1);
+    alice.send_message("after").await;
+    assert_eq!(alice.user.read_history("lobby").await.len(), acked + 1);
 }
 
 #[tokio::test]
 async fn a_backup_of_a_running_server_is_whole_and_nobody_goes_on_from_its_future() {
-    let mut stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
+    let mut server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
     for number in 1..=5 {
-        alice.says(&format!("kept {number}")).await;
+        alice.send_message(&format!("kept {number}")).await;
     }
     let root = TempDir::new().expect("a temporary directory");
-    let (data, copy) = (stage.server.data_dir(), root.path().join("copy"));
+    let (data, copy) = (server.system.data_dir(), root.path().join("copy"));
     let made = tool("", &["backup", copy.to_str().expect("our own path")], &data);
     assert!(made.status.success(), "{}", text(&made));
     let checked = tool("", &["check"], &data);
     assert!(checked.status.success(), "while the server runs: {}", text(&checked));
     for number in 6..=9 {
-        alice.says(&format!("future {number}")).await;
+        alice.send_message(&format!("future {number}")).await;
     }
-    let mut bob = stage.enters("bob").await;
-    alice.says("future 10").await;
-    bob.hears("future 10").await;
-    let (pid, offset, old) = (bob.pid.clone(), bob.offset.clone(), alice.person.token().to_owned());
+    let mut bob = server.connected_user("bob").await;
+    alice.send_message("future 10").await;
+    bob.receive_message("future 10").await;
+    let (pid, offset, old) = (bob.pid.clone(), bob.offset.clone(), alice.user.token().to_owned());
 
-    stage.server.kill();
+    server.system.kill();
     fs::rename(&data, data.with_extension("old")).expect("ours");
     fs::rename(&copy, &data).expect("one filesystem");
-    stage.server.restart().await;
-    alice.person.gets("/user/me").await.expect_refusal(401);
-    let mut person = alice.person.clone();
-    person.logs_in().await;
-    assert_ne!(person.token(), old);
+    server.system.restart().await;
+    alice.user.get("/user/me").await.expect_refusal(401);
+    let mut user = alice.user.clone();
+    user.log_in().await;
+    assert_ne!(user.token(), old);
     let texts = |messages: &[Value]| {
         messages
             .iter()
@@ -159,16 +159,16 @@ async fn a_backup_of_a_running_server_is_whole_and_nobody_goes_on_from_its_futur
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        texts(&person.reads_all("lobby").await),
+        texts(&user.read_history("lobby").await),
         (1..=5).map(|n| format!("kept {n}")).collect::<Vec<_>>()
     );
 
     // A user of after the backup registers again and sends the place of before the restore.
-    bob.person.registers().await;
-    let mut bob = bob.person.clone();
-    bob.logs_in().await;
-    let mut fresh = person.connects().await;
-    let beyond = fresh.asks("join", &json!({"room": "lobby", "since": 10})).await;
+    bob.user.register().await;
+    let mut bob = bob.user.clone();
+    bob.log_in().await;
+    let mut fresh = user.connect().await;
+    let beyond = fresh.emit_with_ack("join", &json!({"room": "lobby", "since": 10})).await;
     assert_eq!(
         (&beyond["ok"], &beyond["reset"], &beyond["head"]),
         (&json!(true), &json!(true), &json!(5)),
@@ -176,35 +176,38 @@ async fn a_backup_of_a_running_server_is_whole_and_nobody_goes_on_from_its_futur
     );
     assert_eq!(texts(beyond["messages"].as_array().expect("messages")).len(), 5, "{beyond}");
     for number in 6..=12 {
-        fresh.says(&format!("new {number}")).await;
+        fresh.send_message(&format!("new {number}")).await;
     }
     let mut back = returns(&bob, &pid, offset).await;
     assert_ne!(back.pid, pid, "a place of the future was taken");
-    let skipping = back.asks("join", &json!({"room": "lobby", "since": 10})).await;
+    let skipping = back.emit_with_ack("join", &json!({"room": "lobby", "since": 10})).await;
     assert_eq!((&skipping["reset"], &skipping["head"]), (&json!(true), &json!(12)), "{skipping}");
     assert_eq!(texts(skipping["messages"].as_array().expect("messages")).len(), 12, "{skipping}");
-    let on = back.asks("join", &json!({"room": "lobby", "since": 10})).await;
+    let on = back.emit_with_ack("join", &json!({"room": "lobby", "since": 10})).await;
     assert_eq!(texts(on["messages"].as_array().expect("messages")), ["new 11", "new 12"]);
 }
 
-async fn returns(person: &Person, pid: &str, offset: Option<String>) -> Socket {
+async fn returns(user: &TestUser, pid: &str, offset: Option<String>) -> Socket {
     let auth = json!({"pid": pid, "offset": offset});
-    person.tries(person.handshake().auth(auth)).await.unwrap_or_else(|why| panic!("{}: {why:?}", person.name))
+    user.try_connect(user.handshake().auth(auth)).await.unwrap_or_else(|why| panic!("{}: {why:?}", user.name))
 }
 
 /// A stopped store with some messages.
 async fn stopped() -> (TempDir, PathBuf) {
-    let mut stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
+    let mut server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
     for number in 1..=9 {
         alice
-            .says_in("lobby", &format!("a text that is long enough to be found in the file: {number}"))
+            .send_message_to(
+                "lobby",
+                &format!("a text that is long enough to be found in the file: {number}"),
+            )
             .await;
     }
-    assert!(stage.server.is_asked_to_stop().await.success());
+    assert!(server.system.stop().await.success());
     let root = TempDir::new().expect("a temporary directory");
     let data = root.path().join("data");
-    copy(&stage.server.data_dir(), &data);
+    copy(&server.system.data_dir(), &data);
     (root, data)
 }
 
@@ -397,34 +400,34 @@ async fn a_backup_goes_into_every_place_that_can_hold_it_and_names_the_remedy_fo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_while_people_write_is_whole_and_has_what_was_acked_before() {
-    let stage = Stage::opens_with(&["--message-rate", "100000", "--message-burst", "100000"]).await;
+    let server = TestServer::start_with(&["--message-rate", "100000", "--message-burst", "100000"]).await;
     let mut writers = Vec::new();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     for name in ["alice", "bob", "carol", "dave"] {
-        let mut socket = stage.enters(name).await;
+        let mut socket = server.connected_user(name).await;
         let stopped = stopped.clone();
         writers.push(tokio::spawn(async move {
-            let mut said = 0;
+            let mut printed = 0;
             while !*stopped.borrow() {
                 let ids: Vec<u64> = (0..32)
-                    .map(|n| socket.request("message", &json!({"text": format!("{said} {n}")})))
+                    .map(|n| socket.request("message", &json!({"text": format!("{printed} {n}")})))
                     .collect();
                 for id in ids {
-                    let answer = socket.try_answer(id).await.expect("an answer");
+                    let answer = socket.try_ack(id).await.expect("an answer");
                     assert_eq!(answer["ok"], true, "{answer}");
-                    said += 1;
+                    printed += 1;
                 }
             }
-            said
+            printed
         }));
     }
-    let reader = stage.person("erin").await;
+    let reader = server.user("erin").await;
     let root = TempDir::new().expect("a temporary directory");
     let mut acked = 0;
     for round in 0..3 {
-        let newest = reader.gets("/rooms/lobby/messages?limit=1").await.json();
+        let newest = reader.get("/rooms/lobby/messages?limit=1").await.json();
         acked = newest["messages"][0]["seq"].as_i64().unwrap_or_default().max(acked);
-        let (data, to) = (stage.server.data_dir(), root.path().join(format!("copy-{round}")));
+        let (data, to) = (server.system.data_dir(), root.path().join(format!("copy-{round}")));
         let made = tokio::task::spawn_blocking({
             let to = to.clone();
             move || tool("", &["backup", to.to_str().expect("our own path")], &data)
@@ -441,38 +444,41 @@ async fn a_backup_while_people_write_is_whole_and_has_what_was_acked_before() {
         );
     }
     stop.send(true).expect("the writers live");
-    let mut said = 0;
+    let mut printed = 0;
     for writer in writers {
-        said += writer.await.expect("a writer fails only by an assertion");
+        printed += writer.await.expect("a writer fails only by an assertion");
     }
-    assert!(said > 500, "only {said} messages: this was no load");
+    assert!(printed > 500, "only {printed} messages: this was no load");
 }
 
 #[tokio::test]
 async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
-    let mut stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
+    let mut server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
     for number in 1..=9 {
         alice
-            .says_in("lobby", &format!("a text that is long enough to be found in the file: {number}"))
+            .send_message_to(
+                "lobby",
+                &format!("a text that is long enough to be found in the file: {number}"),
+            )
             .await;
     }
-    let data = stage.server.data_dir();
-    assert!(stage.server.is_asked_to_stop().await.success());
+    let data = server.system.data_dir();
+    assert!(server.system.stop().await.success());
     rots(&data);
-    stage.server.restart().await;
-    let page = alice.person.gets("/rooms/lobby/messages").await;
+    server.system.restart().await;
+    let page = alice.user.get("/rooms/lobby/messages").await;
     assert_eq!(page.status, 503, "{page:?}");
     assert!(page.body.contains("godzilla check"), "{page:?}");
-    let not_ready_reason = not_ready_reason(&stage).await;
+    let not_ready_reason = not_ready_reason(&server).await;
     assert!(not_ready_reason.contains("chat has damaged content"), "{obstacle}");
-    assert!(stage.server.is_asked_to_stop().await.success());
+    assert!(server.system.stop().await.success());
     let accepted = tool("", &["check", "--accept-loss"], &data);
     assert!(accepted.status.success(), "{}", text(&accepted));
-    stage.server.restart().await;
-    alice.person.gets("/user/me").await.expect_refusal(401);
-    alice.person.logs_in().await;
-    let kept = alice.person.reads_all("lobby").await;
+    server.system.restart().await;
+    alice.user.get("/user/me").await.expect_refusal(401);
+    alice.user.log_in().await;
+    let kept = alice.user.read_history("lobby").await;
     assert_eq!((kept.len(), &kept[6]["data"]["text"]), (9, &json!("\u{FFFD}")));
 }
 
@@ -497,13 +503,13 @@ async fn the_root_of_a_volume_is_used_by_a_directory_inside() {
 /// The tools must not let SQLite drop the end of a damaged log: the next start would go on without it, and give numbers twice.
 #[tokio::test]
 async fn the_tools_leave_a_damaged_log_as_it_is() {
-    let mut stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
+    let mut server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
     for number in 1..=15 {
-        alice.says(&format!("kept {number}")).await;
+        alice.send_message(&format!("kept {number}")).await;
     }
-    stage.server.kill();
-    let data = stage.server.data_dir();
+    server.system.kill();
+    let data = server.system.data_dir();
     let log = data.join("chat.sqlite3-wal");
     let end = fs::metadata(&log).expect("a log").len() - 9;
     let file = File::options().read(true).write(true).open(&log).expect("a log");
@@ -529,12 +535,12 @@ async fn the_tools_leave_a_damaged_log_as_it_is() {
 #[tokio::test]
 async fn a_cold_copy_that_is_put_back_begins_a_new_history() {
     for restore in ["rm -r data && cp -a old data", "rm -f data/*-wal data/*-shm && cp -a old/. data"] {
-        let mut stage = Stage::opens().await;
-        let mut alice = stage.enters("alice").await;
-        let mut bob = stage.enters("bob").await;
-        alice.says("old").await;
-        bob.hears("old").await;
-        let data = stage.server.data_dir();
+        let mut server = TestServer::start().await;
+        let mut alice = server.connected_user("alice").await;
+        let mut bob = server.connected_user("bob").await;
+        alice.send_message("old").await;
+        bob.receive_message("old").await;
+        let data = server.system.data_dir();
         let root = data.parent().expect("a directory above").to_owned();
         let name = data.file_name().expect("a name").to_string_lossy().into_owned();
         let run = |script: &str| {
@@ -542,22 +548,22 @@ async fn a_cold_copy_that_is_put_back_begins_a_new_history() {
             let ran = Command::new("sh").arg("-c").arg(&script).current_dir(&root).status();
             assert!(ran.expect("a shell").success(), "{script}");
         };
-        assert!(stage.server.is_asked_to_stop().await.success());
+        assert!(server.system.stop().await.success());
         run("rm -rf old && cp -a data old");
-        stage.server.restart().await;
-        let mut person = bob.person.clone();
-        person.gets("/user/me").await.expect(200);
-        let mut bob = returns(&person, &bob.pid, bob.offset.clone()).await;
-        let mut alice = alice.person.connects().await;
-        alice.says("lost").await;
-        bob.hears("lost").await;
+        server.system.restart().await;
+        let mut user = bob.user.clone();
+        user.get("/user/me").await.expect(200);
+        let mut bob = returns(&user, &bob.pid, bob.offset.clone()).await;
+        let mut alice = alice.user.connect().await;
+        alice.send_message("lost").await;
+        bob.receive_message("lost").await;
         let (pid, offset) = (bob.pid.clone(), bob.offset.clone());
-        assert!(stage.server.is_asked_to_stop().await.success());
+        assert!(server.system.stop().await.success());
         run(restore);
-        stage.server.restart().await;
-        person.gets("/user/me").await.expect_refusal(401);
-        person.logs_in().await;
-        let back = returns(&person, &pid, offset).await;
+        server.system.restart().await;
+        user.get("/user/me").await.expect_refusal(401);
+        user.log_in().await;
+        let back = returns(&user, &pid, offset).await;
         assert_ne!(back.pid, pid, "{restore}: a position of another history was accepted");
     }
 }
@@ -579,8 +585,8 @@ async fn the_tools_name_a_directory_that_this_user_may_not_enter() {
     let to = root.path().join("to");
     for arguments in [&["check"][..], &["seed"], &["backup", to.to_str().expect("our own path")]] {
         let ended = tool(&before, arguments, &data);
-        let said = text(&ended);
-        assert!(!ended.status.success() && said.contains("permission denied"), "{arguments:?}: {said}");
+        let printed = text(&ended);
+        assert!(!ended.status.success() && printed.contains("permission denied"), "{arguments:?}: {printed}");
     }
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("ours");
 }
@@ -609,7 +615,7 @@ async fn unfinished(data: &Path, to: &Path) -> (std::process::Child, std::io::Pi
     let backup = command.spawn().expect("the tool runs");
     let parent = to.parent().expect("a directory");
     let prefix = format!(".{}.partial-", to.file_name().expect("a name").to_string_lossy());
-    soon("a partial copy", async {
+    with_timeout("a partial copy", async {
         while !names(parent).iter().any(|name| name.starts_with(&prefix)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

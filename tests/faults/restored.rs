@@ -10,7 +10,7 @@ use mongodb::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stage::{Actor, Person, Request, Socket, Stage, soon};
+use crate::support::{ConnectedUser, Request, Socket, TestServer, TestUser, with_timeout};
 
 /// What is put back, and whether the roles run meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,16 +46,16 @@ impl Restore {
 const KEPT: i64 = 3;
 
 /// The number of messages at the time of the restore.
-const SAID: i64 = 6;
+const SENT: i64 = 6;
 
-async fn database(stage: &Stage) -> Database {
-    let uri = stage.server.stores.as_ref().expect("a split system").mongo.uri();
+async fn database(server: &TestServer) -> Database {
+    let uri = server.system.stores.as_ref().expect("a split system").mongo.uri();
     Client::with_uri_str(uri).await.expect("an address").default_database().expect("it is named")
 }
 
 /// Puts back the messages without the newer ones.
-async fn restores_messages(stage: &Stage, recreates: bool) {
-    let database = database(stage).await;
+async fn restores_messages(server: &TestServer, recreates: bool) {
+    let database = database(server).await;
     let newer = doc! {"room": "lobby", "seq": {"$gt": KEPT}};
     database.collection::<Document>("messages").delete_many(newer).await.expect("changes");
     if !recreates {
@@ -73,14 +73,14 @@ async fn restores_messages(stage: &Stage, recreates: bool) {
     old.insert_many(documents).await.expect("changes");
 }
 
-async fn restore(stage: &mut Stage, how: Restore, copy: &TempDir) {
+async fn restore(server: &mut TestServer, how: Restore, copy: &TempDir) {
     if how.stops_the_roles() {
-        stage.server.kill();
+        server.system.kill();
     }
     if how.replaces_the_history() {
-        restores_messages(stage, how != Restore::Messages).await;
+        restores_messages(server, how != Restore::Messages).await;
     }
-    let redis = &mut stage.server.stores.as_mut().expect("a split system").redis;
+    let redis = &mut server.system.stores.as_mut().expect("a split system").redis;
     match how {
         Restore::DumpAndFlush | Restore::Flush => {
             // Sessions are Redis's, too, and not what this is about.
@@ -94,19 +94,19 @@ async fn restore(stage: &mut Stage, how: Restore, copy: &TempDir) {
         Restore::Messages | Restore::Dump => {}
     }
     if how.stops_the_roles() {
-        stage.server.restart().await;
+        server.system.restart().await;
     }
     if how.replaces_the_history() {
-        stage.server.has_logged("clients reload").await;
+        server.system.wait_for_log("clients reload").await;
     }
-    stage.server.is_ready().await;
+    server.system.wait_until_ready().await;
 }
 
 /// A socket that stays: nodes close all that are there in some steps.
-async fn connects(person: &Person, auth: Value) -> Socket {
-    soon("a socket that stays", async {
+async fn connect(user: &TestUser, auth: Value) -> Socket {
+    with_timeout("a socket that stays", async {
         loop {
-            if let Ok(mut socket) = person.tries(person.handshake().auth(auth.clone())).await
+            if let Ok(mut socket) = user.try_connect(user.handshake().auth(auth.clone())).await
                 && socket.is_open_for(Duration::from_secs(2)).await
             {
                 return socket;
@@ -117,45 +117,46 @@ async fn connects(person: &Person, auth: Value) -> Socket {
 }
 
 /// By which way a position is given back.
-async fn answers(person: &Person, pid: &str, offset: &str) -> Vec<(&'static str, Value)> {
-    let since = SAID;
-    let mut recovered = connects(person, json!({"pid": pid, "offset": offset})).await;
-    let by_session = recovered.asks("join", &json!({"room": "lobby", "since": since})).await;
-    let again = recovered.asks("join", &json!({"room": "lobby", "since": by_session["head"]})).await;
+async fn answers(user: &TestUser, pid: &str, offset: &str) -> Vec<(&'static str, Value)> {
+    let since = SENT;
+    let mut recovered = connects(user, json!({"pid": pid, "offset": offset})).await;
+    let by_session = recovered.emit_with_ack("join", &json!({"room": "lobby", "since": since})).await;
+    let again = recovered.emit_with_ack("join", &json!({"room": "lobby", "since": by_session["head"]})).await;
     assert_eq!(again["reset"], Value::Null, "it has loaded the room: {again}");
-    let mut fresh = connects(person, json!({})).await;
+    let mut fresh = connects(user, json!({})).await;
     let named = json!({"room": "lobby", "since": since, "offset": offset});
-    let by_join = fresh.asks("join", &named).await;
-    let by_history = fresh.asks("history", &json!({"room": "lobby", "after": since, "offset": offset})).await;
+    let by_join = fresh.emit_with_ack("join", &named).await;
+    let by_history =
+        fresh.emit_with_ack("history", &json!({"room": "lobby", "after": since, "offset": offset})).await;
     let target = format!("/rooms/lobby/messages?after={since}&offset={offset}");
-    let by_http = person.asks(Request::get(&target)).await.expect(200).json();
+    let by_http = user.request(Request::get(&target)).await.expect(200).json();
     vec![("session", by_session), ("join", by_join), ("history", by_history), ("http", by_http)]
 }
 
 #[tokio::test]
 async fn who_holds_a_position_of_a_replaced_history_loads_anew_and_nobody_else() {
     for how in Restore::ALL {
-        let mut stage = Stage::opens_split().await;
-        let mut alice = stage.enters("alice").await;
-        let mut bob = stage.enters("bob").await;
+        let mut server = TestServer::start_split().await;
+        let mut alice = server.connected_user("alice").await;
+        let mut bob = server.connected_user("bob").await;
         let mut copy = None;
-        for n in 1..=SAID {
-            alice.says(&format!("old {n}")).await;
-            bob.hears(&format!("old {n}")).await;
+        for n in 1..=SENT {
+            alice.send_message(&format!("old {n}")).await;
+            bob.receive_message(&format!("old {n}")).await;
             if n == KEPT {
-                copy = Some(stage.server.stores.as_ref().expect("a split system").redis.copy_data());
+                copy = Some(server.system.stores.as_ref().expect("a split system").redis.copy_data());
             }
         }
         let (pid, offset) = (bob.pid.clone(), bob.offset.clone().expect("messages have offsets"));
         let bob = {
-            let Actor { person, .. } = bob;
-            person
+            let ConnectedUser { user, .. } = bob;
+            user
         };
-        Box::pin(restore(&mut stage, how, &copy.expect("some are kept"))).await;
+        Box::pin(restore(&mut server, how, &copy.expect("some are kept"))).await;
         // The room grows beyond the position that bob holds.
-        let mut alice = connects(&alice.person, json!({})).await;
-        for n in 1..=SAID {
-            alice.says(&format!("new {n}")).await;
+        let mut alice = connects(&alice.user, json!({})).await;
+        for n in 1..=SENT {
+            alice.send_message(&format!("new {n}")).await;
         }
         // Six messages behind the third one, or behind the sixth.
         let begins = if how.replaces_the_history() { "old 1" } else { "new 1" };
@@ -171,8 +172,8 @@ async fn who_holds_a_position_of_a_replaced_history_loads_anew_and_nobody_else()
         let now = alice.offset.clone().expect("the welcome has one");
         let (epoch, at) = now.rsplit_once('-').expect("an offset");
         for valid in [now.clone(), format!("{}-{at}", &epoch[..16])] {
-            let named = json!({"room": "lobby", "since": SAID, "offset": valid});
-            let answer = alice.asks("join", &named).await;
+            let named = json!({"room": "lobby", "since": SENT, "offset": valid});
+            let answer = alice.emit_with_ack("join", &named).await;
             assert_eq!(
                 (&answer["reset"], answer["offset"].is_string()),
                 (&Value::Null, true),

@@ -2,6 +2,6 @@
 //! door by people on a [`crate::stage`].
 
 mod limits;
+mod messages;
 mod presence;
 mod rooms;
-mod talk;

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{Socket, Stage};
+use crate::support::{Socket, TestServer};
 
 #[tokio::test]
 async fn people_see_who_comes_and_who_goes() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
     sees_online(&mut alice, &["alice"]).await;
-    let bob = stage.enters("bob").await;
+    let bob = server.connected_user("bob").await;
     sees_online(&mut alice, &["alice", "bob"]).await;
 
-    let listed = alice.person.gets("/presence/online").await.expect(200).json();
+    let listed = alice.user.get("/presence/online").await.expect(200).json();
     assert_eq!(listed, json!({"online": ["alice", "bob"]}));
     drop(bob);
     sees_online(&mut alice, &["alice"]).await;
@@ -20,15 +20,15 @@ async fn people_see_who_comes_and_who_goes() {
 
 #[tokio::test]
 async fn somebody_with_three_tabs_is_online_until_the_last_one_closes() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let alice = stage.person("alice").await;
-    let (one, two, three) = (alice.connects().await, alice.connects().await, alice.connects().await);
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let alice = server.user("alice").await;
+    let (one, two, three) = (alice.connect().await, alice.connect().await, alice.connect().await);
     sees_online(&mut bob, &["alice", "bob"]).await;
 
     drop(two);
     drop(one);
-    let carol = stage.enters("carol").await;
+    let carol = server.connected_user("carol").await;
     // Whatever bob is told on the way, alice is in it: she never left.
     bob.until("presence", |presence| {
         assert!(names(presence).contains(&"alice"), "alice left with a tab still open: {presence}");
@@ -48,14 +48,14 @@ async fn somebody_with_three_tabs_is_online_until_the_last_one_closes() {
 
 #[tokio::test]
 async fn others_see_somebody_type_and_stop() {
-    let stage = Stage::opens().await;
-    let alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
+    let server = TestServer::start().await;
+    let alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
 
     alice.emit("typing", &json!({"isTyping": true}));
     let typing = bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
     assert_eq!(typing, json!({"users": ["alice"], "room": "lobby"}));
-    assert_eq!(alice.person.gets("/presence/typing").await.expect(200).json(), json!({"typing": ["alice"]}));
+    assert_eq!(alice.user.get("/presence/typing").await.expect(200).json(), json!({"typing": ["alice"]}));
 
     alice.emit("typing", &json!({"isTyping": false}));
     bob.until("typing", |typing| typing["users"] == json!([])).await;
@@ -63,9 +63,9 @@ async fn others_see_somebody_type_and_stop() {
 
 #[tokio::test]
 async fn typing_that_nobody_stops_expires_and_the_expiry_is_announced() {
-    let stage = Stage::opens().await;
-    let alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
+    let server = TestServer::start().await;
+    let alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
 
     alice.emit("typing", &json!({"isTyping": true}));
     bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
@@ -75,9 +75,9 @@ async fn typing_that_nobody_stops_expires_and_the_expiry_is_announced() {
 
 #[tokio::test]
 async fn somebody_who_leaves_while_typing_no_longer_types() {
-    let stage = Stage::opens().await;
-    let alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
+    let server = TestServer::start().await;
+    let alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
     alice.emit("typing", &json!({"isTyping": true}));
     bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
 
@@ -88,13 +88,13 @@ async fn somebody_who_leaves_while_typing_no_longer_types() {
 
 #[tokio::test]
 async fn typing_in_a_room_is_seen_in_that_room_only() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    let mut carol = stage.enters("carol").await;
-    alice.person.creates_room("den", false).await;
-    alice.joins("den").await;
-    bob.joins("den").await;
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    let mut carol = server.connected_user("carol").await;
+    alice.user.create_room("den", false).await;
+    alice.join("den").await;
+    bob.join("den").await;
 
     alice.emit("typing", &json!({"isTyping": true, "room": "den"}));
     bob.until("typing", |typing| *typing == json!({"users": ["alice"], "room": "den"})).await;

@@ -12,23 +12,23 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::stage::{Person, Socket, Stage, soon};
+use crate::support::{Socket, TestServer, TestUser, with_timeout};
 
 const CLIENTS: usize = 50;
-const SPEAKERS: usize = 4;
+const SENDERS: usize = 4;
 /// Every so manieth client talks too, without waiting for the ack.
 const TALKATIVE: usize = 5;
 /// How often each client comes back.
 const RETURNS: usize = 8;
 /// How much the speakers say at most: with what the clients say less than the 500 that may be missed, so that whoever comes
 /// back gets all of it however long that takes.
-const SAID: u64 = 400;
+const SENT: u64 = 400;
 
 /// What one client heard on all its connections together.
 struct Witness {
     name: String,
     /// Place and text, in the order heard.
-    heard: Vec<(u64, String)>,
+    received: Vec<(u64, String)>,
     /// Its place in the log.
     offset: Option<String>,
     /// How often it was told that nothing is missing.
@@ -37,71 +37,71 @@ struct Witness {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_come_and_go_under_load_hear_everything_once_and_in_order() {
-    let stage = Stage::opens().await;
-    let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut people = Vec::new();
+    let server = TestServer::start().await;
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut users = Vec::new();
     for n in 0..CLIENTS {
-        people.push(stage.person(&format!("client{n}")).await);
+        users.push(server.user(&format!("client{n}")).await);
     }
     // Everybody is there before the first word.
-    let sockets = join_all(people.iter().map(Person::connects)).await;
-    let mut speakers = Vec::new();
-    for n in 0..SPEAKERS {
-        let socket = stage.person(&format!("speaker{n}")).await.connects().await;
-        speakers.push(tokio::spawn(speak(socket, Arc::clone(&stop), Arc::clone(&said))));
+    let sockets = join_all(users.iter().map(TestUser::connects)).await;
+    let mut senders = Vec::new();
+    for n in 0..SENDERS {
+        let socket = server.user(&format!("speaker{n}")).await.connect().await;
+        senders.push(tokio::spawn(speak(socket, Arc::clone(&stop), Arc::clone(&sent))));
     }
-    let clients = people.iter().zip(sockets).enumerate();
-    let clients = clients.map(|(n, (person, socket))| tokio::spawn(come_and_go(person.clone(), socket, n)));
+    let clients = users.iter().zip(sockets).enumerate();
+    let clients = clients.map(|(n, (user, socket))| tokio::spawn(come_and_go(user.clone(), socket, n)));
     let restless = join_all(clients.collect::<Vec<_>>()).await;
     stop.store(true, Ordering::Relaxed);
-    for speaker in speakers {
-        soon("a speaker to finish", speaker).await.expect("speakers fail only by an assertion");
+    for sender in senders {
+        with_timeout("a speaker to finish", sender).await.expect("speakers fail only by an assertion");
     }
 
     let stored: BTreeMap<u64, (String, String)> =
-        people[0].reads_all("lobby").await.iter().map(place).collect();
+        users[0].read_history("lobby").await.iter().map(place).collect();
     assert!(stored.len() > 100, "only {} messages: this was no load", stored.len());
     let last = *stored.keys().next_back().expect("many");
     let mut recovered = 0;
     for outcome in restless {
-        let (mut witness, socket, person) = outcome.expect("clients fail only by an assertion");
-        witness.hears_the_rest(socket, &person, &stored, last).await;
+        let (mut witness, socket, user) = outcome.expect("clients fail only by an assertion");
+        witness.hears_the_rest(socket, &user, &stored, last).await;
         recovered += witness.recovered;
     }
     assert_eq!(recovered, CLIENTS * (RETURNS + 1), "some were told to start anew");
 }
 
 /// Listens a while, says something without waiting for the answer, drops, comes back; again and again.
-async fn come_and_go(person: Person, mut socket: Socket, n: usize) -> (Witness, Socket, Person) {
-    let mut witness = Witness { name: person.name.clone(), heard: Vec::new(), offset: None, recovered: 0 };
+async fn come_and_go(user: TestUser, mut socket: Socket, n: usize) -> (Witness, Socket, TestUser) {
+    let mut witness = Witness { name: user.name.clone(), received: Vec::new(), offset: None, recovered: 0 };
     for round in 0..RETURNS {
         // Some drop in the middle of a replay.
         for _ in 0..(n * 7 + round * 3) % 23 {
             let message = socket.next("message").await;
-            witness.hears(&message);
+            witness.receive_message(&message);
         }
         if n.is_multiple_of(TALKATIVE) {
-            socket.emit("message", &json!({"text": format!("{}/{round}", person.name)}));
+            socket.emit("message", &json!({"text": format!("{}/{round}", user.name)}));
         }
-        socket = witness.returns(socket, &person).await;
+        socket = witness.returns(socket, &user).await;
     }
-    (witness, socket, person)
+    (witness, socket, user)
 }
 
 impl Witness {
     fn hears(&mut self, message: &Value) {
         let (seq, (_, text)) = place(message);
-        self.heard.push((seq, text));
+        self.received.push((seq, text));
     }
 
     /// Drops the connection, with whatever has arrived on it unseen, and comes back with what the official client would show.
-    async fn returns(&mut self, socket: Socket, person: &Person) -> Socket {
+    async fn returns(&mut self, socket: Socket, user: &TestUser) -> Socket {
         let pid = socket.pid.clone();
         // A connection on which no event was heard changes nothing about the place.
         self.offset = socket.offset.clone().or(self.offset.take());
         drop(socket);
         let auth = json!({"pid": pid, "offset": self.offset});
-        let back = person.tries(person.handshake().auth(auth)).await;
+        let back = user.try_connect(user.handshake().auth(auth)).await;
         let back = back.unwrap_or_else(|why| panic!("{}: {why:?}", self.name));
         self.recovered += usize::from(back.pid == pid);
         back
@@ -111,7 +111,7 @@ impl Witness {
     async fn hears_the_rest(
         &mut self,
         mut socket: Socket,
-        person: &Person,
+        user: &TestUser,
         stored: &BTreeMap<u64, (String, String)>,
         last: u64,
     ) {
@@ -121,42 +121,42 @@ impl Witness {
             .map(|(seq, (_, text))| (*seq, text.clone()))
             .collect();
         let end = expected.last().map_or(last, |(seq, _)| *seq);
-        while self.heard.last().is_none_or(|(seq, _)| *seq < end) {
+        while self.received.last().is_none_or(|(seq, _)| *seq < end) {
             let message = socket.next("message").await;
-            self.hears(&message);
+            self.receive_message(&message);
         }
-        socket.forgets();
-        let mut socket = self.returns(socket, person).await;
+        socket.clear();
+        let mut socket = self.returns(socket, user).await;
         // A fence: what would come twice has come by the time of this answer.
-        socket.hears_out().await;
+        socket.receive_pending().await;
         // Messages that were sent without waiting for their acks may be stored after everything was read. Each comes once, in order.
-        let more: Vec<_> = socket.heard.iter().map(place).collect();
+        let more: Vec<_> = socket.received.iter().map(place).collect();
         let again: Vec<_> = more.iter().filter(|(seq, _)| *seq <= last).collect();
         let repeated: Vec<_> = more.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
         assert!(repeated.is_empty(), "{} received something twice or late: {repeated:?}", self.name);
-        let backward: Vec<_> = self.heard.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
+        let backward: Vec<_> = self.received.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
         assert!(backward.is_empty(), "{} heard something twice or late: {backward:?}", self.name);
-        let lost: Vec<&(u64, String)> = expected.iter().filter(|one| !self.heard.contains(one)).collect();
+        let lost: Vec<&(u64, String)> = expected.iter().filter(|one| !self.received.contains(one)).collect();
         assert!(lost.is_empty(), "{} never heard {lost:?}", self.name);
-        assert_eq!(self.heard, expected, "{}", self.name);
+        assert_eq!(self.received, expected, "{}", self.name);
         assert!(again.is_empty(), "{} was told again what it knew: {again:?}", self.name);
     }
 }
 
 /// Talks as fast as one socket may, each message acked.
-async fn speak(mut socket: Socket, stop: Arc<AtomicBool>, said: Arc<AtomicU64>) {
+async fn speak(mut socket: Socket, stop: Arc<AtomicBool>, sent: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
-        let n = said.fetch_add(1, Ordering::Relaxed);
-        if n >= SAID {
+        let n = sent.fetch_add(1, Ordering::Relaxed);
+        if n >= SENT {
             return;
         }
-        let ack = socket.asks("message", &json!({"text": format!("said {n}")})).await;
+        let ack = socket.emit_with_ack("message", &json!({"text": format!("said {n}")})).await;
         if let Some(wait) = ack["retryAfter"].as_f64() {
             tokio::time::sleep(std::time::Duration::from_secs_f64(wait)).await;
         } else {
             assert_eq!(ack["ok"], true, "{ack}");
         }
-        socket.forgets();
+        socket.clear();
     }
 }
 

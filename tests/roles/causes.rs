@@ -9,7 +9,7 @@ use std::{
 use testkit::{Mongo, Redis};
 
 use super::{Role, key_file};
-use crate::stage::PATIENCE;
+use crate::support::TIMEOUT;
 
 /// The roles that use Redis.
 const ROLES: [&str; 3] = ["gateway", "accounts", "chat"];
@@ -17,7 +17,7 @@ const ROLES: [&str; 3] = ["gateway", "accounts", "chat"];
 impl Role {
     /// Waits until `/readyz` has this status and names all of these.
     async fn says(&self, what: &str, status: u16, words: &[&str]) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let (found, body) = self.admin("/readyz").await;
             if found == status && words.iter().all(|word| body.to_lowercase().contains(&word.to_lowercase()))
@@ -89,7 +89,7 @@ async fn every_role_names_the_cause_for_which_an_address_of_redis_is_no_use() {
     for (url, word) in &cases {
         for name in ROLES {
             let role = Role::starts_on(name, &mongo.uri(), url, &key).await;
-            role.says(&format!("{name} with {url}"), 503, &["Redis", word, "since 2"]).await;
+            role.send_message(&format!("{name} with {url}"), 503, &["Redis", word, "since 2"]).await;
         }
     }
 }
@@ -103,7 +103,8 @@ async fn roles_name_the_cause_for_which_an_address_of_mongodb_is_no_use() {
     let other = mongo.uri().replace("rs0", "other");
     for name in ["accounts", "chat"] {
         let role = Role::starts_on(name, &other, &redis.url(), &key).await;
-        role.says(name, 503, &["MongoDB has no member of the replica set that its address names"]).await;
+        role.send_message(name, 503, &["MongoDB has no member of the replica set that its address names"])
+            .await;
     }
 }
 
@@ -118,7 +119,7 @@ async fn every_role_names_the_command_that_redis_refuses() {
     }
     let says = async |name: &str, what: &str, status: u16, words: &[&str]| {
         let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("it was started");
-        role.says(&format!("{name}, {what}"), status, words).await;
+        role.send_message(&format!("{name}, {what}"), status, words).await;
     };
     for name in ROLES {
         says(name, "at first", 200, &["\"ok\""]).await;

@@ -4,7 +4,7 @@ use proto::signature::HEADER;
 use testkit::{Mongo, Redis};
 
 use super::{KEY, Role, key_file, signed};
-use crate::stage::Request;
+use crate::support::Request;
 
 #[tokio::test]
 async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
@@ -24,13 +24,13 @@ async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
     // Presence is still away, and nobody waits for it.
     chat.becomes_ready();
     for target in ["/rooms", "/socket.io/?EIO=4&transport=polling"] {
-        chat.asks(Request::get(target)).await.expect_refusal(401);
+        chat.request(Request::get(target)).await.expect_refusal(401);
         let forged = Request::get(target).header("x-authenticated-identity", "1:alice:0:9999999999999:00");
-        chat.asks(forged).await.expect_refusal(401);
+        chat.request(forged).await.expect_refusal(401);
     }
     let target = "/socket.io/?EIO=4&transport=polling";
-    chat.asks(Request::get(target).header(HEADER, &signed(KEY, "alice", target))).await.expect(200);
-    assert_eq!(chat.is_asked_to_stop(), Some(0));
+    chat.request(Request::get(target).header(HEADER, &signed(KEY, "alice", target))).await.expect(200);
+    assert_eq!(chat.stop(), Some(0));
 }
 
 #[tokio::test]
@@ -40,5 +40,5 @@ async fn a_chat_node_that_still_waits_ends_when_asked() {
     let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
     let mut chat = Role::starts_up("chat", &[&stores[..], &more[..]].concat());
     chat.listens_to_operators().await;
-    assert_eq!(chat.is_asked_to_stop(), Some(0));
+    assert_eq!(chat.stop(), Some(0));
 }

@@ -21,7 +21,7 @@ use tokio::{
 use super::{KEY, Role, key_file};
 use crate::{
     config::{runs, text},
-    stage::{Request, soon},
+    support::{Request, with_timeout},
 };
 
 /// A handshake for a WebSocket, to be answered with [`ACCEPTED`].
@@ -43,7 +43,9 @@ fn announces(redis: &Redis, node: &str, address: SocketAddr) {
 async fn head(stream: &mut Stream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(soon("the next byte of a head", stream.read_u8()).await.expect("an open connection"));
+        head.push(
+            with_timeout("the next byte of a head", stream.read_u8()).await.expect("an open connection"),
+        );
     }
     String::from_utf8(head).expect("a head is text")
 }
@@ -79,7 +81,7 @@ async fn joined(
     let mut client = Stream::connect(gateway.address).await.expect("the gateway listens");
     let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nCookie: auth_token={token}\r\n{HANDSHAKE}");
     client.write_all(request.as_bytes()).await.expect("an open connection");
-    let (mut peer, asked) = soon("a connection", node.recv()).await.expect("the gateway connects");
+    let (mut peer, asked) = with_timeout("a connection", node.recv()).await.expect("the gateway connects");
     let signed = asked.lines().find_map(|line| line.strip_prefix(&format!("{HEADER}: ")));
     let key = Key::new(KEY.as_bytes()).expect("a long key");
     let target = Target { method: "GET", path: target };
@@ -115,34 +117,34 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
     gateway.becomes_ready();
 
     let alice = json!({ "username": "alice", "password": "correct horse" });
-    gateway.asks(Request::post("/user/register", &alice)).await.expect(201);
-    let login = gateway.asks(Request::post("/user/login", &alice)).await.expect(200);
+    gateway.request(Request::post("/user/register", &alice)).await.expect(201);
+    let login = gateway.request(Request::post("/user/login", &alice)).await.expect(200);
     let plain = login.header("set-cookie").expect("a cookie").to_owned();
     let by_tls = Request::post("/user/login", &alice).header("X-Forwarded-Proto", "https");
-    let by_tls = gateway.asks(by_tls).await.expect(200);
+    let by_tls = gateway.request(by_tls).await.expect(200);
     assert!(!plain.contains("Secure") && by_tls.header("set-cookie").expect("a cookie").contains("; Secure"));
     let token = login.token().expect("a cookie");
-    let me = gateway.asks(Request::get("/user/me").cookie(&token)).await.expect(200);
+    let me = gateway.request(Request::get("/user/me").cookie(&token)).await.expect(200);
     assert_eq!(me.json(), json!({ "username": "alice" }));
-    gateway.asks(Request::get("/user/me").header(HEADER, "1:alice:0:9:00")).await.expect_refusal(401);
+    gateway.request(Request::get("/user/me").header(HEADER, "1:alice:0:9:00")).await.expect_refusal(401);
 
     let (mut client, mut peer) = joined(&gateway, &mut node, &token).await;
     peer.write_all(b"hello").await.expect("an open connection");
     let mut hello = [0; 5];
-    soon("hello", client.read_exact(&mut hello)).await.expect("an open connection");
+    with_timeout("hello", client.read_exact(&mut hello)).await.expect("an open connection");
     assert_eq!(&hello, b"hello");
 
-    accounts.is_asked_to_stop();
-    gateway.asks(Request::post("/user/login", &alice)).await.expect_refusal(503);
+    accounts.stop();
+    gateway.request(Request::post("/user/login", &alice)).await.expect_refusal(503);
     assert!(gateway.is_ready(), "who is logged in chats on");
     redis.kill();
-    gateway.asks(Request::get("/user/me").cookie(&token)).await.expect_refusal(503);
+    gateway.request(Request::get("/user/me").cookie(&token)).await.expect_refusal(503);
     redis.restart();
     let started = Instant::now();
-    let stopped = std::thread::spawn(move || (gateway.is_asked_to_stop(), gateway));
+    let stopped = std::thread::spawn(move || (gateway.stop(), gateway));
     let mut rest = Vec::new();
-    soon("the end of the socket", client.read_to_end(&mut rest)).await.expect("an orderly end");
-    soon("the end at the node", peer.read_to_end(&mut rest)).await.expect("an orderly end");
+    with_timeout("the end of the socket", client.read_to_end(&mut rest)).await.expect("an orderly end");
+    with_timeout("the end at the node", peer.read_to_end(&mut rest)).await.expect("an orderly end");
     assert_eq!(rest, b"");
     assert_eq!(stopped.join().expect("no panic").0, Some(0));
     assert!(started.elapsed() < Duration::from_secs(20));
@@ -162,8 +164,8 @@ fn a_gateway_says_what_it_lacks_and_shows_no_secret() {
     for (arguments, flag) in lacking {
         let free = ["gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
         let output = runs(&[&free[..], arguments].concat(), &[]);
-        let said = text(&output);
-        assert!(output.status.code() == Some(2) && said.contains(flag), "{arguments:?}: {said}");
-        assert!(!said.contains("hunter2"), "{arguments:?}: {said}");
+        let printed = text(&output);
+        assert!(output.status.code() == Some(2) && printed.contains(flag), "{arguments:?}: {printed}");
+        assert!(!printed.contains("hunter2"), "{arguments:?}: {printed}");
     }
 }

@@ -17,13 +17,13 @@ use tokio::{
 
 use crate::{
     checker::{Room, Seen},
-    stage::{Person, Socket, Stage},
+    support::{Socket, TestServer, TestUser},
 };
 
 const ROOMS: [&str; 2] = ["lobby", "vault"];
 
 /// How long people try before they say that it does not work.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Before somebody who was not let in or not answered tries again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,8 +36,8 @@ pub struct People {
     /// How many messages were acked.
     acks: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
-    speakers: Vec<JoinHandle<Spoken>>,
-    listeners: Vec<JoinHandle<Heard>>,
+    senders: Vec<JoinHandle<Spoken>>,
+    listeners: Vec<JoinHandle<Received>>,
 }
 
 /// What one who speaks can tell.
@@ -49,7 +49,7 @@ struct Spoken {
 
 /// What one who listens can tell.
 #[derive(Default)]
-struct Heard {
+struct Received {
     name: String,
     /// Per room, every message known by any road.
     known: HashMap<&'static str, BTreeMap<u64, Seen>>,
@@ -59,24 +59,24 @@ struct Heard {
 
 impl People {
     /// Everybody is in both rooms of a new split system and begins to talk.
-    pub async fn gather() -> (Stage, Self) {
-        let stage = Stage::opens_split().await;
+    pub async fn gather() -> (TestServer, Self) {
+        let server = TestServer::start_split().await;
         let names = ["alice", "bob", "carol", "dave", "erin", "frank"];
-        let mut people = Vec::new();
+        let mut users = Vec::new();
         for name in names {
-            people.push(stage.person(name).await);
+            users.push(server.user(name).await);
         }
-        people[0].creates_room("vault", true).await;
-        for guest in &names[1..] {
-            people[0].adds(guest, "vault").await.expect(200);
+        users[0].create_room("vault", true).await;
+        for member in &names[1..] {
+            users[0].add_member(member, "vault").await.expect(200);
         }
-        let listeners = people.split_off(4);
+        let listeners = users.split_off(4);
         let (acks, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let speak = |person| tokio::spawn(speak(person, acks.clone(), is_over.clone()));
-        let speakers = people.into_iter().map(speak).collect();
-        let listen = |person| tokio::spawn(listen(person, is_over.clone()));
+        let speak = |user| tokio::spawn(speak(user, acks.clone(), is_over.clone()));
+        let senders = users.into_iter().map(speak).collect();
+        let listen = |user| tokio::spawn(listen(user, is_over.clone()));
         let listeners = listeners.into_iter().map(listen).collect();
-        (stage, Self { acks, is_over, speakers, listeners })
+        (server, Self { acks, is_over, senders, listeners })
     }
 
     /// Waits until so many more messages were acked.
@@ -87,36 +87,36 @@ impl People {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, enough).await.unwrap_or_else(|_| panic!("nobody is answered any more"));
+        timeout(TIMEOUT, enough).await.unwrap_or_else(|_| panic!("nobody is answered any more"));
     }
 
     /// Everybody comes to an end, and wants no fault found.
-    pub async fn agree(self, stage: &Stage) {
+    pub async fn agree(self, server: &TestServer) {
         self.is_over.store(true, Ordering::Relaxed);
-        let (mut spoken, mut heard) = (Vec::new(), Vec::new());
-        for speaker in self.speakers {
-            spoken.push(speaker.await.expect("speakers fail only by an assertion"));
+        let (mut spoken, mut received) = (Vec::new(), Vec::new());
+        for sender in self.senders {
+            spoken.push(sender.await.expect("speakers fail only by an assertion"));
         }
         for listener in self.listeners {
-            heard.push(listener.await.expect("listeners fail only by an assertion"));
+            received.push(listener.await.expect("listeners fail only by an assertion"));
         }
-        let reader = stage.person_again("alice").await;
+        let reader = server.user_on_another_device("alice").await;
         for name in ROOMS {
             let here = |(room, seen): &(&str, Seen)| (*room == name).then(|| seen.clone());
-            let stored: Vec<Seen> = reader.reads_all(name).await.iter().map(Seen::of).collect();
+            let stored: Vec<Seen> = reader.read_history(name).await.iter().map(Seen::of).collect();
             let room = Room {
                 sent: spoken
                     .iter()
                     .flat_map(|one| &one.sent)
                     .map(|(_, text)| text.clone())
                     .collect::<HashSet<_>>(),
-                live: heard.iter().filter_map(|one| one.live.get(name)).flatten().cloned().collect(),
+                live: received.iter().filter_map(|one| one.live.get(name)).flatten().cloned().collect(),
                 stored,
                 acked: spoken.iter().flat_map(|one| one.acked.iter().filter_map(here)).collect(),
             };
             assert_eq!(room.faults(), Vec::<String>::new(), "in {name}");
             assert!(!room.acked.is_empty(), "nothing was said in {name}");
-            for one in &heard {
+            for one in &received {
                 let known: Vec<&Seen> = one.known.get(name).into_iter().flat_map(BTreeMap::values).collect();
                 assert_eq!(
                     known,
@@ -130,47 +130,45 @@ impl People {
 }
 
 /// A socket of somebody, however often they must try.
-async fn connects(person: &Person) -> Socket {
+async fn connect(user: &TestUser) -> Socket {
     let connected = async {
         loop {
-            if let Ok(socket) = person.tries(person.handshake()).await {
+            if let Ok(socket) = user.try_connect(user.handshake()).await {
                 return socket;
             }
             sleep(PAUSE).await;
         }
     };
-    timeout(PATIENCE, connected).await.unwrap_or_else(|_| panic!("{} is not let in any more", person.name))
+    timeout(TIMEOUT, connected).await.unwrap_or_else(|_| panic!("{} is not let in any more", user.name))
 }
 
 /// Says one thing after the other, each until it is acked.
-async fn speak(person: Person, acks: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) -> Spoken {
+async fn speak(user: TestUser, acks: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) -> Spoken {
     let mut spoken = Spoken::default();
-    let mut socket = connects(&person).await;
+    let mut socket = connects(&user).await;
     for number in 0.. {
         if is_over.load(Ordering::Relaxed) {
             break;
         }
-        let (room, text) = (ROOMS[number % 2], format!("{}/{number}", person.name));
+        let (room, text) = (ROOMS[number % 2], format!("{}/{number}", user.name));
         spoken.sent.push((room, text.clone()));
-        let said = async {
+        let sent = async {
             loop {
                 let id = socket.request("message", &json!({"room": room, "text": text, "clientId": text}));
                 // A node that hangs does not end its connections; clients find out by its silence.
-                match timeout(SILENCE, socket.try_answer(id)).await.unwrap_or_default() {
+                match timeout(SILENCE, socket.try_ack(id)).await.unwrap_or_default() {
                     Some(answer) if answer["ok"] == true => return seen(&answer, text),
                     Some(answer) => {
                         let code = answer["code"].as_str().unwrap_or_default();
                         assert!(["unavailable", "rate_limited"].contains(&code), "{text}: {answer}");
                         sleep(PAUSE).await;
                     }
-                    None => socket = connects(&person).await,
+                    None => socket = connects(&user).await,
                 }
             }
         };
-        let said = timeout(PATIENCE, said).await;
-        spoken
-            .acked
-            .push((room, said.unwrap_or_else(|_| panic!("{} is not answered any more", person.name))));
+        let sent = timeout(TIMEOUT, sent).await;
+        spoken.acked.push((room, sent.unwrap_or_else(|_| panic!("{} is not answered any more", user.name))));
         acks.fetch_add(1, Ordering::Relaxed);
         // Slower than the limit of one socket.
         sleep(Duration::from_millis(110)).await;
@@ -184,29 +182,29 @@ fn seen(answer: &Value, text: String) -> Seen {
 }
 
 /// Listens, and asks after every drop for what came meanwhile.
-async fn listen(person: Person, is_over: Arc<AtomicBool>) -> Heard {
-    let mut heard = Heard { name: person.name.clone(), ..Heard::default() };
+async fn listen(user: TestUser, is_over: Arc<AtomicBool>) -> Received {
+    let mut received = Received { name: user.name.clone(), ..Received::default() };
     loop {
         // Read before: what is said when it is not over yet is asked for below.
         let is_last = is_over.load(Ordering::Relaxed);
-        let mut socket = connects(&person).await;
-        if !heard.catches_up(&mut socket, is_last).await {
+        let mut socket = connects(&user).await;
+        if !received.catches_up(&mut socket, is_last).await {
             continue;
         }
         if is_last {
-            return heard;
+            return received;
         }
         while !is_over.load(Ordering::Relaxed) && socket.is_open_for(Duration::from_millis(200)).await {}
         for room in ROOMS {
             let live: Vec<Seen> =
-                socket.heard.iter().filter(|message| message["room"] == room).map(Seen::of).collect();
-            heard.known.entry(room).or_default().extend(live.iter().map(|seen| (seen.seq, seen.clone())));
-            heard.live.entry(room).or_default().push(live);
+                socket.received.iter().filter(|message| message["room"] == room).map(Seen::of).collect();
+            received.known.entry(room).or_default().extend(live.iter().map(|seen| (seen.seq, seen.clone())));
+            received.live.entry(room).or_default().push(live);
         }
     }
 }
 
-impl Heard {
+impl Received {
     /// Asks each room for what came since the last message known; false when that was not answered. `all`: until there is no
     /// more.
     async fn catches_up(&mut self, socket: &mut Socket, all: bool) -> bool {
@@ -215,7 +213,7 @@ impl Heard {
                 let known = self.known.entry(room).or_default();
                 let since = known.keys().next_back().copied().unwrap_or_default();
                 let id = socket.request("join", &json!({"room": room, "since": since}));
-                let answer = timeout(SILENCE, socket.try_answer(id)).await.unwrap_or_default();
+                let answer = timeout(SILENCE, socket.try_ack(id)).await.unwrap_or_default();
                 let Some(joined) = answer else { return false };
                 if joined["ok"] != true {
                     return false;

@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::soon;
+use super::with_timeout;
 
 /// An upgraded connection, past the HTTP answer and nothing more.
 pub struct RawSocket {
@@ -33,7 +33,7 @@ impl RawSocket {
         let mut refused = 0;
         loop {
             let mut raw = Self { stream: dial(from, to, receive_buffer).await, read: Vec::new() };
-            raw.writes(upgrade(to, token).as_bytes()).await;
+            raw.write(upgrade(to, token).as_bytes()).await;
             let head = raw.read_head().await;
             if head.starts_with("HTTP/1.1 101 ") {
                 return raw;
@@ -51,25 +51,25 @@ impl RawSocket {
     /// Upgrades and sends `bytes` in the same TCP segment as the upgrade.
     pub async fn open_with(from: Ipv4Addr, to: SocketAddr, token: &str, bytes: &[u8]) -> Self {
         let mut raw = Self { stream: dial(from, to, None).await, read: Vec::new() };
-        raw.writes(&[upgrade(to, token).as_bytes(), bytes].concat()).await;
+        raw.write(&[upgrade(to, token).as_bytes(), bytes].concat()).await;
         let head = raw.read_head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         raw
     }
 
     /// Writes bytes as they are. A server that has closed already is no failure: what it answered is still to be read.
-    pub async fn writes(&mut self, bytes: &[u8]) {
-        let _ = soon("the server to read", self.stream.write_all(bytes)).await;
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let _ = with_timeout("the server to read", self.stream.write_all(bytes)).await;
     }
 
     /// Sends a masked text frame, as a good client would.
-    pub async fn says(&mut self, text: &str) {
-        self.writes(&masked(0x81, text.as_bytes())).await;
+    pub async fn send_text(&mut self, text: &str) {
+        self.write(&masked(0x81, text.as_bytes())).await;
     }
 
     /// Joins `/` and waits for the answer.
-    pub async fn joins(&mut self) {
-        self.says("40").await;
+    pub async fn join(&mut self) {
+        self.send_text("40").await;
         self.until(|frame| frame.payload.starts_with(b"40")).await;
     }
 
@@ -86,7 +86,7 @@ impl RawSocket {
 
     /// The next frame; none at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
-        soon("a frame", async {
+        with_timeout("a frame", async {
             loop {
                 if let Some(frame) = self.take_frame() {
                     return Some(frame);
@@ -123,7 +123,7 @@ impl RawSocket {
     }
 
     async fn read_head(&mut self) -> String {
-        soon("an answer to the upgrade", async {
+        with_timeout("an answer to the upgrade", async {
             loop {
                 if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                     let head = self.read.drain(..end + 4).collect::<Vec<_>>();
@@ -167,7 +167,7 @@ async fn dial(from: Ipv4Addr, to: SocketAddr, receive_buffer: Option<u32>) -> Tc
     if let Some(size) = receive_buffer {
         socket.set_recv_buffer_size(size).expect("a size the kernel takes");
     }
-    soon("a TCP connection", socket.connect(to)).await.expect("the server listens")
+    with_timeout("a TCP connection", socket.connect(to)).await.expect("the server listens")
 }
 
 fn upgrade(to: SocketAddr, token: &str) -> String {

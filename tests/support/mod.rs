@@ -3,18 +3,18 @@
 //! good client sends), `split` (the roles), `puppet` (the official client), `tunnel` (a network that
 //! fails), `climber` and `crowd` (a thousand clients).
 
-mod climber;
-mod crowd;
+mod connection;
+mod flaky_network;
 mod http;
+mod load;
+mod load_client;
+mod official_client;
 mod packet;
-mod person;
-mod puppet;
 mod raw;
-mod server;
 mod socket;
 mod split;
-mod tunnel;
-mod wire;
+mod system;
+mod user;
 
 use std::{
     fs::File,
@@ -24,104 +24,104 @@ use std::{
     time::Duration,
 };
 
-pub use climber::{Climber, THE_END};
-pub use crowd::Crowd;
+pub use connection::{ConnectFailure, Handshake};
+pub use flaky_network::FlakyNetwork;
 pub use http::{Request, Response, connect};
-pub use person::Person;
-pub use puppet::{Connected, Puppet};
+pub use load::LoadSenders;
+pub use load_client::{LoadClient, THE_END};
+pub use official_client::{Connected, OfficialClient};
 pub use raw::{RawSocket, masked};
-pub use server::{Server, breaks_polling, free_addresses, program};
 pub use socket::Socket;
 pub use split::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
-pub use tunnel::Tunnel;
-pub use wire::{Handshake, NotLetIn};
+pub use system::{System, break_polling, free_addresses, program};
+pub use user::TestUser;
 
 /// How long a play waits for anything that must happen. Long, because only a failing play waits it out.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One server and the addresses its visitors come from.
-pub struct Stage {
+pub struct TestServer {
     /// The running program.
-    pub server: Server,
+    pub server: System,
     /// Everybody has an address of their own, so that nobody is limited for another's logins.
     homes: AtomicU16,
 }
 
 /// A person with a socket open: what most plays need.
-pub struct Actor {
+pub struct ConnectedUser {
     /// The person behind the socket.
-    pub person: Person,
+    pub user: TestUser,
     /// The first tab.
     tab: Socket,
 }
 
-impl Stage {
+impl TestServer {
     /// Starts a server with an empty store.
     pub async fn opens() -> Self {
-        Self::opens_with(&[]).await
+        Self::start_with(&[]).await
     }
 
     /// Starts a server with an empty store and more arguments.
-    pub async fn opens_with(arguments: &[&str]) -> Self {
-        Self { server: Server::start(arguments).await, homes: AtomicU16::new(1) }
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        Self { server: System::start(arguments).await, homes: AtomicU16::new(1) }
     }
 
     /// Starts a server with an empty store and this standard error.
-    pub async fn opens_with_log(log: File, arguments: &[&str]) -> Self {
-        let server = Server::start_with_log(Some(log), arguments).await;
+    pub async fn start_with_log(log: File, arguments: &[&str]) -> Self {
+        let server = System::start_with_log(Some(log), arguments).await;
         Self { server, homes: AtomicU16::new(1) }
     }
 
     /// Starts a split system on stores of its own.
-    pub async fn opens_split() -> Self {
-        let server = Server::start_split(&[], testkit::Stores::start().await).await;
+    pub async fn start_split() -> Self {
+        let server = System::start_split(&[], testkit::Stores::start().await).await;
         Self { server, homes: AtomicU16::new(1) }
     }
 
     /// Starts a split system of another deployment on the stores of this one.
-    pub async fn opens_beside(&self, deployment: &str) -> Self {
+    pub async fn start_beside(&self, deployment: &str) -> Self {
         let stores = self.server.stores.as_ref().expect("a split system");
-        Self { server: Server::start_beside(stores, deployment).await, homes: AtomicU16::new(10_000) }
+        Self { server: System::start_beside(stores, deployment).await, homes: AtomicU16::new(10_000) }
     }
 
     /// Starts a split system of another deployment on the stores and the presence service of this one.
-    pub async fn opens_within(&self, deployment: &str) -> Self {
+    pub async fn start_within(&self, deployment: &str) -> Self {
         let stores = self.server.stores.as_ref().expect("a split system");
-        let server = Server::start_within(stores, self.server.presence, deployment).await;
+        let server = System::start_within(stores, self.server.presence, deployment).await;
         Self { server, homes: AtomicU16::new(20_000) }
     }
 
     /// Somebody nobody knows yet, at an address of their own.
-    pub fn stranger(&self, name: &str) -> Person {
-        Person::new(name, self.home(), self.server.address)
+    pub fn unregistered_user(&self, name: &str) -> TestUser {
+        TestUser::new(name, self.home(), self.server.address)
     }
 
     /// Somebody who is registered and logged in.
-    pub async fn person(&self, name: &str) -> Person {
-        let mut person = self.stranger(name);
-        person.registers().await;
-        person.logs_in().await;
-        person
+    pub async fn user(&self, name: &str) -> TestUser {
+        let mut user = self.unregistered_user(name);
+        user.register().await;
+        user.log_in().await;
+        user
     }
 
     /// Somebody who is registered already, on another device.
-    pub async fn person_again(&self, name: &str) -> Person {
-        let mut person = self.stranger(name);
-        person.logs_in().await;
-        person
+    pub async fn user_on_another_device(&self, name: &str) -> TestUser {
+        let mut user = self.unregistered_user(name);
+        user.log_in().await;
+        user
     }
 
     /// Somebody who is registered, logged in and connected, and has been welcomed.
-    pub async fn enters(&self, name: &str) -> Actor {
-        let person = self.person(name).await;
-        let tab = person.connects().await;
-        Actor { person, tab }
+    pub async fn connected_user(&self, name: &str) -> ConnectedUser {
+        let user = self.user(name).await;
+        let tab = user.connect().await;
+        ConnectedUser { user, tab }
     }
 
     /// The official client in somebody's hands, not connected yet.
-    pub fn puppet(&self, person: &Person) -> Puppet {
+    pub fn official_client(&self, user: &TestUser) -> OfficialClient {
         let options = serde_json::json!({"transports": ["websocket"]});
-        Puppet::of(&person.name, self.server.address, person.token(), &options)
+        OfficialClient::of(&user.name, self.server.address, user.token(), &options)
     }
 
     /// An address of the loopback network that nobody else on this stage uses.
@@ -131,19 +131,19 @@ impl Stage {
     }
 }
 
-impl Actor {
+impl ConnectedUser {
     /// A person with a socket that is open already.
-    pub fn new(person: Person, tab: Socket) -> Self {
-        Self { person, tab }
+    pub fn new(user: TestUser, tab: Socket) -> Self {
+        Self { user, tab }
     }
 
     /// Another tab of the same browser.
-    pub async fn opens_tab(&self) -> Socket {
-        self.person.connects().await
+    pub async fn open_tab(&self) -> Socket {
+        self.user.connect().await
     }
 }
 
-impl Deref for Actor {
+impl Deref for ConnectedUser {
     type Target = Socket;
 
     fn deref(&self) -> &Socket {
@@ -151,16 +151,16 @@ impl Deref for Actor {
     }
 }
 
-impl DerefMut for Actor {
+impl DerefMut for ConnectedUser {
     fn deref_mut(&mut self) -> &mut Socket {
         &mut self.tab
     }
 }
 
 /// Runs `future` and fails the play with `what` when it takes longer than [`PATIENCE`].
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+pub async fn with_timeout<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(TIMEOUT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
+        Err(_) => panic!("waited {TIMEOUT:?} in vain for {what}"),
     }
 }

@@ -12,10 +12,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::soon;
+use super::with_timeout;
 
 /// A forwarder to one server. Connections that are made after a silence are forwarded as usual.
-pub struct Tunnel {
+pub struct FlakyNetwork {
     /// Where clients connect.
     pub address: SocketAddr,
     /// The connections so far, in order.
@@ -31,7 +31,7 @@ struct Passage {
     ended: watch::Receiver<bool>,
 }
 
-impl Tunnel {
+impl FlakyNetwork {
     /// Starts forwarding to `server`.
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
@@ -61,7 +61,9 @@ impl Tunnel {
     /// Waits until the server has ended the connection that was made as number `n`, from 0.
     pub async fn is_ended_by_the_server(&self, n: usize) {
         let mut ended = self.passages()[n].ended.clone();
-        soon("the server to end a silent connection", ended.wait_for(|ended| *ended)).await.expect("watched");
+        with_timeout("the server to end a silent connection", ended.wait_for(|ended| *ended))
+            .await
+            .expect("watched");
     }
 
     /// Whether the server has ended connection `n` by now.

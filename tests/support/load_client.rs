@@ -16,15 +16,15 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use super::{Person, Request, http::connect, soon};
+use super::{Request, TestUser, http::connect, with_timeout};
 
 /// Ends the play: whoever hears it has heard everything.
 pub const THE_END: &str = "the end";
 
 /// One client, connected over long-polling.
-pub struct Climber {
+pub struct LoadClient {
     /// Whose it is.
-    person: Person,
+    user: TestUser,
     /// The id of the Engine.IO session.
     sid: String,
     /// The connection of its GETs.
@@ -32,61 +32,63 @@ pub struct Climber {
     /// What was read and not looked at.
     read: Vec<u8>,
     /// The place of every message heard, in the order heard.
-    pub heard: Vec<u64>,
+    pub received: Vec<u64>,
     /// How many of them came over long-polling.
     pub polled: usize,
     /// The last message was heard.
     ended: bool,
 }
 
-impl Climber {
+impl LoadClient {
     /// Opens a session over long-polling and joins `/`.
-    pub async fn connects(person: &Person) -> Self {
-        let stream = connect(person.home, person.server).await;
-        let (person, heard) = (person.clone(), Vec::new());
-        let mut climber =
-            Self { person, sid: String::new(), stream, read: Vec::new(), heard, polled: 0, ended: false };
-        let open = climber.gets().await;
+    pub async fn connect(user: &TestUser) -> Self {
+        let stream = connect(user.source, user.server).await;
+        let (user, received) = (user.clone(), Vec::new());
+        let mut client =
+            Self { user, sid: String::new(), stream, read: Vec::new(), received, polled: 0, ended: false };
+        let open = client.get().await;
         let open: serde_json::Value =
             serde_json::from_str(open.trim_start_matches('0')).expect("an open packet");
-        climber.sid = open["sid"].as_str().expect("a session id").to_owned();
-        climber.posts("40").await;
-        let answer = climber.gets().await;
+        client.sid = open["sid"].as_str().expect("a session id").to_owned();
+        client.post("40").await;
+        let answer = client.get().await;
         assert!(answer.starts_with("40{"), "{answer}");
         for packet in answer.split('\u{1e}').skip(1) {
-            climber.takes(packet);
+            client.takes(packet);
         }
-        climber
+        client
     }
 
     /// Goes on at another address of the same system.
     pub async fn goes_through(&mut self, server: SocketAddr) {
-        self.person.server = server;
-        self.stream = connect(self.person.home, server).await;
+        self.user.server = server;
+        self.stream = connect(self.user.source, server).await;
     }
 
     /// Polls until `count` messages were heard, then moves to a WebSocket, and listens to the end.
-    pub async fn climbs_after(mut self, count: usize) -> Self {
-        while self.heard.len() < count && !self.ended {
+    pub async fn upgrade_after(mut self, count: usize) -> Self {
+        while self.received.len() < count && !self.ended {
             self.polls().await;
         }
         let ws = self.moves().await;
-        self.polled = self.heard.len();
+        self.polled = self.received.len();
         self.listens(ws).await;
         self
     }
 
     /// The official client's way: probe while polling goes on; when that is answered let the last poll end; then move.
     async fn moves(&mut self) -> WebSocketStream<TcpStream> {
-        let (answered, person) = (AtomicBool::new(false), self.person.clone());
-        let (to, sid) = (person.server, self.sid.clone());
+        let (answered, user) = (AtomicBool::new(false), self.user.clone());
+        let (to, sid) = (user.server, self.sid.clone());
         let probe = async {
-            let stream = connect(person.home, to).await;
-            let (mut ws, _) = soon("an upgrade", client_async(upgrade(to, &sid, person.token()), stream))
-                .await
-                .expect("101");
+            let stream = connect(user.source, to).await;
+            let (mut ws, _) =
+                with_timeout("an upgrade", client_async(upgrade(to, &sid, user.token()), stream))
+                    .await
+                    .expect("101");
             ws.send(Message::text("2probe")).await.expect("an open connection");
-            let answer = soon("the answer to a probe", ws.next()).await.expect("a frame").expect("a frame");
+            let answer =
+                with_timeout("the answer to a probe", ws.next()).await.expect("a frame").expect("a frame");
             assert_eq!(answer, Message::text("3probe"));
             answered.store(true, Ordering::Release);
             ws
@@ -103,9 +105,9 @@ impl Climber {
 
     async fn listens(&mut self, mut ws: WebSocketStream<TcpStream>) {
         while !self.ended {
-            let frame = soon("the next frame", ws.next()).await;
+            let frame = with_timeout("the next frame", ws.next()).await;
             let frame =
-                frame.unwrap_or_else(|| panic!("{}: ended after {:?}", self.person.name, self.heard.last()));
+                frame.unwrap_or_else(|| panic!("{}: ended after {:?}", self.user.name, self.received.last()));
             let Message::Text(packet) = frame.expect("a good frame") else { panic!("not a text frame") };
             if self.takes(&packet) {
                 ws.send(Message::text("3")).await.expect("an open connection");
@@ -115,10 +117,10 @@ impl Climber {
 
     /// One poll.
     async fn polls(&mut self) {
-        let body = self.gets().await;
+        let body = self.get().await;
         for packet in body.split('\u{1e}') {
             if self.takes(packet) {
-                self.posts("3").await;
+                self.post("3").await;
             }
         }
     }
@@ -128,36 +130,36 @@ impl Climber {
         if packet.starts_with(r#"42["message""#) {
             let seq = packet.split_once(r#""seq":"#).map(|(_, rest)| rest);
             let digits = seq.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-            self.heard.push(digits.and_then(|digits| digits.parse().ok()).expect("a message has a place"));
+            self.received.push(digits.and_then(|digits| digits.parse().ok()).expect("a message has a place"));
             self.ended |= packet.contains(THE_END);
         } else {
             let known = packet == "2" || packet == "6" || packet.starts_with("42[");
-            assert!(known, "{}: {packet:?} out of place", self.person.name);
+            assert!(known, "{}: {packet:?} out of place", self.user.name);
         }
         packet == "2"
     }
 
-    async fn posts(&self, body: &str) {
+    async fn post(&self, body: &str) {
         let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", self.sid);
         let request = Request::new("POST", &target).body("text/plain;charset=UTF-8", body);
-        assert_eq!(self.person.asks(request).await.expect(200).body, "ok");
+        assert_eq!(self.user.request(request).await.expect(200).body, "ok");
     }
 
     /// One GET on the connection that is kept; its body.
-    async fn gets(&mut self) -> String {
-        let (to, token) = (self.person.server, self.person.token());
+    async fn get(&mut self) -> String {
+        let (to, token) = (self.user.server, self.user.token());
         let sid = if self.sid.is_empty() { String::new() } else { format!("&sid={}", self.sid) };
         let request = format!(
             "GET /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: {to}\r\nCookie: auth_token={token}\r\n\r\n"
         );
         self.stream.write_all(request.as_bytes()).await.expect("an open connection");
-        soon("an answer to a poll", async {
+        with_timeout("an answer to a poll", async {
             loop {
                 if let Some(body) = self.takes_body() {
                     return body;
                 }
                 let n = self.stream.read_buf(&mut self.read).await.expect("an open connection");
-                assert!(n > 0, "{}: a poll was not answered", self.person.name);
+                assert!(n > 0, "{}: a poll was not answered", self.user.name);
             }
         })
         .await
@@ -170,7 +172,7 @@ impl Climber {
         let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or_else(|| panic!("{head}"));
         let body = self.read.get(start..start + length)?;
         let body = String::from_utf8(body.to_vec()).expect("text");
-        assert!(head.starts_with("http/1.1 200 "), "{}: {head}{body}", self.person.name);
+        assert!(head.starts_with("http/1.1 200 "), "{}: {head}{body}", self.user.name);
         self.read.drain(..start + length);
         Some(body)
     }

@@ -9,10 +9,10 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use super::soon;
+use super::with_timeout;
 
 /// One official client in a process of its own.
-pub struct Puppet {
+pub struct OfficialClient {
     /// Whose it is, for the words of a failure.
     name: String,
     /// Commands go here; when it closes, the process ends.
@@ -22,7 +22,7 @@ pub struct Puppet {
     /// What happened and nobody asked for yet, in order.
     news: VecDeque<Value>,
     /// Every `message` ever heard, in order.
-    pub heard: Vec<Value>,
+    pub received: Vec<Value>,
     /// The next question.
     next_id: u64,
     /// Killed on drop.
@@ -40,7 +40,7 @@ pub struct Connected {
     pub transport: String,
 }
 
-impl Puppet {
+impl OfficialClient {
     /// Starts a client of `server` with a session's cookie and more options; it does not connect yet.
     pub fn of(name: &str, server: SocketAddr, token: &str, options: &Value) -> Self {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/puppet.mjs");
@@ -54,12 +54,12 @@ impl Puppet {
             .unwrap_or_else(|error| panic!("node did not start ({error}): scripts/test installs it"));
         let strings = child.stdin.take().expect("piped");
         let voice = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let (news, heard) = (VecDeque::new(), Vec::new());
-        Self { name: name.into(), strings, voice, news, heard, next_id: 0, _child: child }
+        let (news, received) = (VecDeque::new(), Vec::new());
+        Self { name: name.into(), strings, voice, news, received, next_id: 0, _child: child }
     }
 
     /// Connects and waits for the answer to CONNECT.
-    pub async fn connects(&mut self) -> Connected {
+    pub async fn connect(&mut self) -> Connected {
         self.pull(json!({"do": "connect"})).await;
         self.is_connected().await
     }
@@ -97,7 +97,7 @@ impl Puppet {
     }
 
     /// Emits an event and waits for its ack.
-    pub async fn asks(&mut self, event: &str, payload: Value) -> Value {
+    pub async fn emit_with_ack(&mut self, event: &str, payload: Value) -> Value {
         self.next_id += 1;
         let id = self.next_id;
         self.pull(json!({"do": "ask", "id": id, "event": event, "payload": payload})).await;
@@ -106,7 +106,7 @@ impl Puppet {
     }
 
     /// Waits for a message with this text.
-    pub async fn hears(&mut self, text: &str) {
+    pub async fn receive_message(&mut self, text: &str) {
         self.until(|news| news["event"] == "message" && news["args"][0]["data"]["text"] == text).await;
     }
 
@@ -118,7 +118,7 @@ impl Puppet {
 
     /// The texts of all messages ever heard, in order.
     pub fn texts(&self) -> Vec<&str> {
-        self.heard.iter().filter_map(|message| message["data"]["text"].as_str()).collect()
+        self.received.iter().filter_map(|message| message["data"]["text"].as_str()).collect()
     }
 
     /// Waits for the next news of a kind.
@@ -133,7 +133,7 @@ impl Puppet {
             return self.news.remove(at).expect("just found");
         }
         let what = format!("news of {}, among {:?}", self.name, self.news);
-        soon(&what, async {
+        with_timeout(&what, async {
             loop {
                 let news = self.listens().await;
                 if fits(&news) {
@@ -150,7 +150,7 @@ impl Puppet {
         let line = line.unwrap_or_else(|| panic!("{}'s client ended: see its words above", self.name));
         let news: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
         if news["event"] == "message" {
-            self.heard.push(news["args"][0].clone());
+            self.received.push(news["args"][0].clone());
         }
         news
     }

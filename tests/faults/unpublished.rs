@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::{Redis, RedisFault};
 use tokio::time::sleep;
 
-use crate::stage::{Actor, NODES, Person, Request, Response, Stage, soon};
+use crate::support::{ConnectedUser, NODES, Request, Response, TestServer, TestUser, with_timeout};
 
 /// Ways in which Redis takes no message and answers reads.
 #[derive(Debug, Clone, Copy)]
@@ -61,17 +61,17 @@ impl Kind {
 
 /// Alice and carol are on one node, bob on the other. All were connected before any of the rooms was made.
 struct Cast {
-    alice: Actor,
-    bob: Actor,
-    carol: Actor,
+    alice: ConnectedUser,
+    bob: ConnectedUser,
+    carol: ConnectedUser,
 }
 
 impl Cast {
-    async fn enters(stage: &Stage) -> Self {
-        let alice = stage.enters("alice").await;
+    async fn enters(server: &TestServer) -> Self {
+        let alice = server.connected_user("alice").await;
         let (mut bob, mut carol) = (None, None);
         for n in 0..60 {
-            let other = stage.enters(&format!("other{n}")).await;
+            let other = server.connected_user(&format!("other{n}")).await;
             let place = if node_of(&other) == node_of(&alice) { &mut carol } else { &mut bob };
             if place.is_none() {
                 *place = Some(other);
@@ -87,15 +87,17 @@ impl Cast {
     async fn gathers(&mut self, room: &str, kind: Kind) {
         let (private, ephemeral) = (!matches!(kind, Kind::Public), matches!(kind, Kind::Ephemeral));
         let new = json!({"name": room, "private": private, "ephemeral": ephemeral});
-        patiently(&self.alice.person, || Request::post("/rooms", &new), 201).await;
-        for guest in [&mut self.bob, &mut self.carol] {
-            let name = guest.person.name.clone();
+        patiently(&self.alice.user, || Request::post("/rooms", &new), 201).await;
+        for member in [&mut self.bob, &mut self.carol] {
+            let name = member.user.name.clone();
             if let Kind::Public = kind {
-                guest.joins(room).await;
+                member.join(room).await;
             } else {
                 let add = format!("/rooms/{room}/members/{name}");
-                patiently(&self.alice.person, || Request::new("PUT", &add), 200).await;
-                guest.until("room:joined", |event| event["room"] == room && event["username"] == *name).await;
+                patiently(&self.alice.user, || Request::new("PUT", &add), 200).await;
+                member
+                    .until("room:joined", |event| event["room"] == room && event["username"] == *name)
+                    .await;
             }
         }
     }
@@ -104,17 +106,17 @@ impl Cast {
     async fn talk(&mut self, room: &str, when: &str) {
         let text = |who: &str, way: &str| format!("{when} {room}: {who} {way}");
         says(&mut self.alice, room, &text("alice", "by socket")).await;
-        self.bob.hears(&text("alice", "by socket")).await;
-        self.carol.hears(&text("alice", "by socket")).await;
+        self.bob.receive_message(&text("alice", "by socket")).await;
+        self.carol.receive_message(&text("alice", "by socket")).await;
         let target = format!("/rooms/{room}/messages");
-        let said = json!({"text": text("bob", "over HTTP")});
-        patiently(&self.bob.person, || Request::post(&target, &said), 201).await;
+        let sent = json!({"text": text("bob", "over HTTP")});
+        patiently(&self.bob.user, || Request::post(&target, &sent), 201).await;
         for who in [&mut self.alice, &mut self.bob, &mut self.carol] {
-            who.hears(&text("bob", "over HTTP")).await;
+            who.receive_message(&text("bob", "over HTTP")).await;
         }
         says(&mut self.bob, room, &text("bob", "by socket")).await;
-        self.alice.hears(&text("bob", "by socket")).await;
-        self.carol.hears(&text("bob", "by socket")).await;
+        self.alice.receive_message(&text("bob", "by socket")).await;
+        self.carol.receive_message(&text("bob", "by socket")).await;
     }
 
     /// Each has received all that is stored but what their own socket has sent, once and in order.
@@ -125,14 +127,14 @@ impl Cast {
             (&mut self.carol, "nobody"),
         ];
         for (who, own) in cast {
-            who.hears_out().await;
-            let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for message in &who.heard {
+            who.receive_pending().await;
+            let mut received: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for message in &who.received {
                 let room = message["room"].as_str().unwrap_or_default().to_owned();
-                heard.entry(room).or_default().push(place(message));
+                received.entry(room).or_default().push(place(message));
             }
             for room in rooms {
-                let stored = who.person.reads_all(room).await;
+                let stored = who.user.read_history(room).await;
                 let expected: Vec<String> = stored
                     .iter()
                     .filter(|message| {
@@ -141,8 +143,8 @@ impl Cast {
                     .map(place)
                     .collect();
                 assert!(!expected.is_empty(), "{what}: nothing was said in {room}");
-                let received = heard.remove(room).unwrap_or_default();
-                assert_eq!(received, expected, "{what}: {} in {room}", who.person.name);
+                let received = received.remove(room).unwrap_or_default();
+                assert_eq!(received, expected, "{what}: {} in {room}", who.user.name);
             }
         }
     }
@@ -153,10 +155,10 @@ fn place(message: &Value) -> String {
 }
 
 /// Says something as soon as the limit of messages allows it.
-async fn says(who: &mut Actor, room: &str, text: &str) {
-    soon("a message within the limit", async {
+async fn says(who: &mut ConnectedUser, room: &str, text: &str) {
+    with_timeout("a message within the limit", async {
         loop {
-            let ack = who.asks("message", &json!({"room": room, "text": text})).await;
+            let ack = who.emit_with_ack("message", &json!({"room": room, "text": text})).await;
             let Some(wait) = ack["retryAfter"].as_f64() else { return assert_eq!(ack["ok"], true, "{ack}") };
             sleep(Duration::from_secs_f64(wait)).await;
         }
@@ -164,15 +166,15 @@ async fn says(who: &mut Actor, room: &str, text: &str) {
     .await;
 }
 
-fn node_of(actor: &Actor) -> String {
+fn node_of(actor: &ConnectedUser) -> String {
     actor.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
 }
 
 /// Asks until the limit of requests allows it.
-async fn patiently(person: &Person, request: impl Fn() -> Request, status: u16) -> Response {
-    soon("a request within the limit", async {
+async fn patiently(user: &TestUser, request: impl Fn() -> Request, status: u16) -> Response {
+    with_timeout("a request within the limit", async {
         loop {
-            let answer = person.asks(request()).await;
+            let answer = user.request(request()).await;
             if answer.status != 429 {
                 return answer.expect(status);
             }
@@ -182,14 +184,14 @@ async fn patiently(person: &Person, request: impl Fn() -> Request, status: u16) 
     .await
 }
 
-fn redis(stage: &Stage) -> &Redis {
-    &stage.server.stores.as_ref().expect("a split system").redis
+fn redis(server: &TestServer) -> &Redis {
+    &server.system.stores.as_ref().expect("a split system").redis
 }
 
 #[tokio::test]
 async fn in_rooms_of_every_kind_and_age_everything_is_received_once_and_in_order() {
-    let mut stage = Stage::opens_split().await;
-    let mut cast = Cast::enters(&stage).await;
+    let mut server = TestServer::start_split().await;
+    let mut cast = Cast::enters(&server).await;
     let mut rooms = Vec::new();
     for (number, half) in Half::ALL.into_iter().enumerate() {
         // Made before, and nothing was said in them.
@@ -198,7 +200,7 @@ async fn in_rooms_of_every_kind_and_age_everything_is_received_once_and_in_order
         for (room, kind) in before.iter().zip(Kind::ALL) {
             Box::pin(cast.gathers(room, kind)).await;
         }
-        half.inject(redis(&stage));
+        half.inject(redis(&server));
         // Made meanwhile.
         let meanwhile: Vec<String> = before.iter().map(|room| format!("{room}-late")).collect();
         for (room, kind) in meanwhile.iter().zip(Kind::ALL) {
@@ -208,8 +210,8 @@ async fn in_rooms_of_every_kind_and_age_everything_is_received_once_and_in_order
         for room in &all {
             Box::pin(cast.talk(room, "away")).await;
         }
-        half.clear(redis(&stage));
-        stage.server.is_ready().await;
+        half.clear(redis(&server));
+        server.system.wait_until_ready().await;
         rooms.extend(all);
         for room in &rooms {
             Box::pin(cast.talk(room, &format!("back {number}"))).await;
@@ -220,40 +222,40 @@ async fn in_rooms_of_every_kind_and_age_everything_is_received_once_and_in_order
 
 #[tokio::test]
 async fn a_node_that_starts_again_meanwhile_loses_and_repeats_nothing() {
-    let mut stage = Stage::opens_split().await;
-    let mut cast = Cast::enters(&stage).await;
+    let mut server = TestServer::start_split().await;
+    let mut cast = Cast::enters(&server).await;
     let node = NODES[usize::from(node_of(&cast.bob) != "one")];
     for (number, half) in Half::ALL.into_iter().enumerate() {
         let room = format!("room{number}");
         Box::pin(cast.gathers(&room, Kind::Private)).await;
-        half.inject(redis(&stage));
-        cast.alice.says_in(&room, "one").await;
-        cast.bob.hears("one").await;
-        cast.carol.hears("one").await;
-        stage.server.processes[node].kill();
-        cast.alice.says_in(&room, "two").await;
-        cast.carol.hears("two").await;
-        half.clear(redis(&stage));
-        stage.server.process_returns(node).await;
-        cast.alice.says_in(&room, "three").await;
-        cast.carol.hears("three").await;
+        half.inject(redis(&server));
+        cast.alice.send_message_to(&room, "one").await;
+        cast.bob.receive_message("one").await;
+        cast.carol.receive_message("one").await;
+        server.system.processes[node].kill();
+        cast.alice.send_message_to(&room, "two").await;
+        cast.carol.receive_message("two").await;
+        half.clear(redis(&server));
+        server.system.restart_process(node).await;
+        cast.alice.send_message_to(&room, "three").await;
+        cast.carol.receive_message("three").await;
         let Cast { alice, bob, carol } = &mut cast;
-        let mut back = soon("a place on a node", async {
+        let mut back = with_timeout("a place on a node", async {
             loop {
-                if let Ok(socket) = bob.person.tries(bob.person.handshake()).await {
+                if let Ok(socket) = bob.user.try_connect(bob.user.handshake()).await {
                     break socket;
                 }
             }
         })
         .await;
-        let joined = back.asks("join", &json!({"room": room, "since": 1})).await;
+        let joined = back.emit_with_ack("join", &json!({"room": room, "since": 1})).await;
         let mut seqs: Vec<u64> = Vec::new();
         let missed = joined["messages"].as_array().cloned().unwrap_or_default();
         seqs.extend(missed.iter().filter_map(|message| message["seq"].as_u64()));
-        alice.says_in(&room, "four").await;
-        carol.hears("four").await;
-        back.hears("four").await;
-        let live = back.heard.iter().filter(|message| message["room"] == *room);
+        alice.send_message_to(&room, "four").await;
+        carol.receive_message("four").await;
+        back.receive_message("four").await;
+        let live = back.received.iter().filter(|message| message["room"] == *room);
         let live: Vec<u64> = live.filter_map(|message| message["seq"].as_u64()).collect();
         assert!(live.is_sorted_by(|a, b| a < b), "{half:?}: {live:?}");
         seqs.extend(live);
@@ -262,6 +264,6 @@ async fn a_node_that_starts_again_meanwhile_loses_and_repeats_nothing() {
         assert_eq!(seqs, [2, 3, 4], "{half:?}: {joined}");
         let texts = carol.texts().into_iter().skip(number * 4).collect::<Vec<_>>();
         assert_eq!(texts, ["one", "two", "three", "four"], "{half:?}");
-        *bob = Actor::new(bob.person.clone(), back);
+        *bob = ConnectedUser::new(bob.user.clone(), back);
     }
 }

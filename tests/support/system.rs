@@ -12,10 +12,10 @@ use std::{
 use tempfile::TempDir;
 use testkit::Stores;
 
-use super::{PATIENCE, Request, split};
+use super::{Request, TIMEOUT, split};
 
 /// A running server: one process, or the roles of a split system.
-pub struct Server {
+pub struct System {
     /// Where the gateway listens.
     pub address: SocketAddr,
     /// Where the presence service's gRPC listens.
@@ -39,14 +39,14 @@ pub struct Process {
     child: Child,
 }
 
-impl Server {
+impl System {
     /// Starts the program on free ports and empty stores and waits until it is ready: all in one process or, in the test
     /// binary `split`, as a gateway, accounts, two chat nodes and presence.
     pub async fn start(arguments: &[&str]) -> Self {
         Self::start_with_log(None, arguments).await
     }
 
-    /// Like [`Server::start`], with another standard error than the file of [`Server::log`], until the next start.
+    /// Like [`System::start`], with another standard error than the file of [`System::log`], until the next start.
     pub async fn start_with_log(log: Option<File>, arguments: &[&str]) -> Self {
         if env!("CARGO_CRATE_NAME") == "split" {
             return Self::start_split(arguments, Stores::start().await).await;
@@ -117,7 +117,7 @@ impl Server {
     }
 
     /// Sets a flag of the first process from its next start on.
-    pub fn is_set(&mut self, flag: &str, value: &str) {
+    pub fn set_flag(&mut self, flag: &str, value: &str) {
         let arguments = &mut self.processes[0].arguments;
         match arguments.iter().position(|argument| argument == flag) {
             Some(at) => arguments[at + 1] = value.to_owned(),
@@ -139,14 +139,14 @@ impl Server {
     }
 
     /// Starts one process again and waits until all are ready.
-    pub async fn process_returns(&mut self, index: usize) {
+    pub async fn restart_process(&mut self, index: usize) {
         let process = &mut self.processes[index];
         process.child = spawn(self.data.path(), &process.arguments, None);
         assert!(self.becomes_ready().await, "a process did not come back:\n{}", self.log());
     }
 
     /// Starts one more gateway of a split system and waits until it is ready; its address.
-    pub async fn adds_gateway(&mut self) -> SocketAddr {
+    pub async fn add_gateway(&mut self) -> SocketAddr {
         let [address, admin] = free_addresses();
         let mut arguments = self.processes[split::GATEWAY].arguments.clone();
         for (flag, value) in [("--listen", address), ("--admin-listen", admin)] {
@@ -155,39 +155,39 @@ impl Server {
         }
         let child = spawn(self.data.path(), &arguments, None);
         self.processes.push(Process { arguments, admin, child });
-        self.is_ready().await;
+        self.wait_until_ready().await;
         address
     }
 
     /// Waits until every process is ready.
-    pub async fn is_ready(&mut self) {
+    pub async fn wait_until_ready(&mut self) {
         assert!(self.becomes_ready().await, "a process has ended:\n{}", self.log());
     }
 
     /// Asks every process to end (SIGTERM), the gateway first, and waits until all have; the status of the first.
-    pub async fn is_asked_to_stop(&mut self) -> ExitStatus {
+    pub async fn stop(&mut self) -> ExitStatus {
         let mut statuses = Vec::new();
         for index in 0..self.processes.len() {
-            statuses.push(self.process_is_asked_to_stop(index).await);
+            statuses.push(self.stop_process(index).await);
         }
         statuses[0]
     }
 
     /// Asks one process to end (SIGTERM) and waits until it has.
-    pub async fn process_is_asked_to_stop(&mut self, index: usize) -> ExitStatus {
+    pub async fn stop_process(&mut self, index: usize) -> ExitStatus {
         self.processes[index].signal("TERM");
-        self.process_ends(index).await
+        self.wait_for_exit(index).await
     }
 
     /// Waits until one process has ended.
-    pub async fn process_ends(&mut self, index: usize) -> ExitStatus {
+    pub async fn wait_for_exit(&mut self, index: usize) -> ExitStatus {
         self.ends(index)
             .await
-            .unwrap_or_else(|| panic!("still running {PATIENCE:?} after SIGTERM:\n{}", self.log()))
+            .unwrap_or_else(|| panic!("still running {TIMEOUT:?} after SIGTERM:\n{}", self.log()))
     }
 
     /// Makes a part of a process panic; false when the program is no debug build, which alone can.
-    pub async fn injects(&self, index: usize, part: &str) -> bool {
+    pub async fn inject_fault(&self, index: usize, part: &str) -> bool {
         let request = Request::new("POST", &fault(part));
         let answer = request.try_send(Ipv4Addr::LOCALHOST, self.processes[index].admin).await;
         // A process may end before it has answered.
@@ -201,13 +201,13 @@ impl Server {
     }
 
     /// Makes the system give a process no random bytes, and waits until its `/readyz` says so.
-    pub async fn lacks_entropy(&self, index: usize) -> NoEntropy {
+    pub async fn block_random_bytes(&self, index: usize) -> NoEntropy {
         let process = self.processes[index].child.id().to_string();
         let inject =
             ["-f", "-qq", "-o", "/dev/null", "-e", "trace=getrandom", "-e", "inject=getrandom:error=EIO"];
         let strace = Command::new("strace").args(inject).args(["-p", &process]).stderr(Stdio::null()).spawn();
         let lacks = NoEntropy(strace.expect("strace is installed by scripts/test"));
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !self.readiness(index).await.contains("no random bytes") {
             assert!(Instant::now() < until, "{}", self.readiness(index).await);
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -228,7 +228,7 @@ impl Server {
 
     /// Makes a request to each HTTP server of a process panic, and checks that it is answered 500 and counted, and that the next one
     /// is answered as ever; false when the program is no debug build.
-    pub async fn answers_panics(&self, index: usize) -> bool {
+    pub async fn check_panic_responses(&self, index: usize) -> bool {
         let process = &self.processes[index];
         let gets = async |path: &str, to| Request::get(path).send(Ipv4Addr::LOCALHOST, to).await;
         let count = async || {
@@ -242,12 +242,12 @@ impl Server {
         let has_http = process.arguments[0] != "presence";
         for (part, path, address) in servers.into_iter().take(if has_http { 2 } else { 1 }) {
             let (as_ever, before) = (gets(path, address).await.status, count().await);
-            if !self.injects(index, part).await {
+            if !self.inject_fault(index, part).await {
                 return false;
             }
             let answer = gets(path, address).await;
             assert_eq!((answer.status, answer.header("connection")), (500, Some("close")), "{part}");
-            assert!(answer.body.contains("Internal Server Error"), "{part}: {}", answer.body);
+            assert!(answer.body.contains("Internal System Error"), "{part}: {}", answer.body);
             assert_eq!(gets(path, address).await.status, as_ever, "{part}");
             assert_eq!(count().await, before + 1, "{part}");
         }
@@ -265,14 +265,14 @@ impl Server {
     }
 
     /// Makes everything that the chat's store remembers older, so that a test need not wait.
-    pub async fn ages_by(&self, seconds: u64) {
+    pub async fn age_data(&self, seconds: u64) {
         let ms = seconds * 1000;
         if let Some(stores) = &self.stores {
-            return split::ages_by(stores, ms).await;
+            return split::age_data(stores, ms).await;
         }
         let store =
             rusqlite::Connection::open(self.data_dir().join("chat.sqlite3")).expect("the server's store");
-        store.busy_timeout(PATIENCE).expect("a setting");
+        store.busy_timeout(TIMEOUT).expect("a setting");
         for change in [
             format!("UPDATE tickets SET issued = issued - {ms}, sum = NULL"),
             format!("UPDATE messages SET timestamp = timestamp - {ms}, sum = NULL"),
@@ -296,7 +296,7 @@ impl Server {
     }
 
     /// A counter on `/metrics`, such as `name{label="value"}`, of all processes together; 0 where it was never counted.
-    pub async fn counts(&self, counter: &str) -> usize {
+    pub async fn counter(&self, counter: &str) -> usize {
         let mut sum = 0;
         for process in &self.processes {
             let asked = Request::get("/metrics").send(Ipv4Addr::LOCALHOST, process.admin).await;
@@ -318,8 +318,8 @@ impl Server {
     }
 
     /// Waits until the log has `text`: a line is written a moment after what it is about.
-    pub async fn has_logged(&self, text: &str) {
-        let until = Instant::now() + PATIENCE;
+    pub async fn wait_for_log(&self, text: &str) {
+        let until = Instant::now() + TIMEOUT;
         while !self.log().contains(text) {
             assert!(Instant::now() < until, "{text:?} is not in the log:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -328,7 +328,7 @@ impl Server {
 
     /// Waits for every `/readyz`; false when a process ended before.
     async fn becomes_ready(&mut self) -> bool {
-        let until = Instant::now() + 2 * PATIENCE;
+        let until = Instant::now() + 2 * TIMEOUT;
         let mut ready = 0;
         while Instant::now() < until {
             if self.processes.iter_mut().any(Process::has_ended) {
@@ -346,12 +346,12 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("not ready after {:?}:\n{}", 2 * PATIENCE, self.log());
+        panic!("not ready after {:?}:\n{}", 2 * TIMEOUT, self.log());
     }
 
     /// Waits for a process to end by itself; none when it does not.
     async fn ends(&mut self, index: usize) -> Option<ExitStatus> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while Instant::now() < until {
             if let Some(status) = self.processes[index].child.try_wait().expect("our own child") {
                 return Some(status);
@@ -394,7 +394,7 @@ impl Process {
     }
 }
 
-impl Drop for Server {
+impl Drop for System {
     #[expect(clippy::print_stderr, reason = "the test harness shows it beside a failure")]
     fn drop(&mut self) {
         for process in &mut self.processes {
@@ -422,7 +422,7 @@ impl Drop for NoEntropy {
 }
 
 /// Makes the polling of a thread fail, for which its library panics. strace ends with the thread.
-pub fn breaks_polling(thread: &str) {
+pub fn break_polling(thread: &str) {
     let calls = "?epoll_wait,?epoll_pwait";
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error=EBADF"));
     let arguments = ["-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject, "-p", thread];

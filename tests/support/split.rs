@@ -112,7 +112,7 @@ fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = S
 }
 
 /// Makes what the chat remembers older.
-pub async fn ages_by(stores: &Stores, ms: u64) {
+pub async fn age_data(stores: &Stores, ms: u64) {
     let client = redis::Client::open(stores.redis.admin_url()).expect("an address");
     let mut redis = client.get_multiplexed_async_connection().await.expect("Redis answers");
     let keys: Vec<String> = redis.keys("ticket:*").await.expect("Redis answers");

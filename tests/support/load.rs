@@ -5,47 +5,47 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use super::{Climber, Person, Socket, Stage, climber::THE_END};
+use super::{LoadClient, Socket, TestServer, TestUser, load_client::THE_END};
 
 /// As many sockets as one user may have.
 const PER_USER: usize = 20;
 /// So many that each stays below what one socket may say.
-const SPEAKERS: usize = 10;
+const SENDERS: usize = 10;
 /// Between two messages.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How many clients connect at once.
 const AT_ONCE: usize = 32;
 
 /// Those who talk.
-pub struct Crowd {
-    speakers: Vec<Socket>,
-    last: Person,
+pub struct LoadSenders {
+    senders: Vec<Socket>,
+    last: TestUser,
 }
 
-impl Stage {
+impl TestServer {
     /// As many people as it takes for this many sockets; nobody has connected yet.
-    pub async fn people_for(&self, name: &str, sockets: usize) -> Vec<Person> {
-        let mut people = Vec::new();
+    pub async fn users_for(&self, name: &str, sockets: usize) -> Vec<TestUser> {
+        let mut users = Vec::new();
         for n in 0..sockets.div_ceil(PER_USER) {
-            people.push(self.person(&format!("{name}{n}")).await);
+            users.push(self.user(&format!("{name}{n}")).await);
         }
-        people
+        users
     }
 }
 
-impl Crowd {
+impl LoadSenders {
     /// The speakers come in.
-    pub async fn gathers(stage: &Stage) -> Self {
-        let mut speakers = Vec::new();
-        for n in 0..SPEAKERS {
-            speakers.push(stage.person(&format!("speaker{n}")).await.connects().await);
+    pub async fn gathers(server: &TestServer) -> Self {
+        let mut senders = Vec::new();
+        for n in 0..SENDERS {
+            senders.push(server.user(&format!("speaker{n}")).await.connect().await);
         }
-        Self { speakers, last: stage.person("last").await }
+        Self { senders, last: server.user("last").await }
     }
 
     /// This many clients of these people connect, over long-polling.
-    pub async fn climbers(people: &[Person], count: usize) -> Vec<Climber> {
-        let connecting = (0..count).map(|n| Climber::connects(&people[n % people.len()]));
+    pub async fn clients(users: &[TestUser], count: usize) -> Vec<LoadClient> {
+        let connecting = (0..count).map(|n| LoadClient::connect(&users[n % users.len()]));
         stream::iter(connecting).buffer_unordered(AT_ONCE).collect().await
     }
 
@@ -55,14 +55,14 @@ impl Crowd {
         let (text, mut asked) = ("x".repeat(bytes), Vec::new());
         for n in 0..count {
             clock.tick().await;
-            let speaker = n % self.speakers.len();
-            asked.push((speaker, self.speakers[speaker].request("message", &json!({"text": text}))));
+            let sender = n % self.senders.len();
+            asked.push((sender, self.senders[sender].request("message", &json!({"text": text}))));
         }
-        for (speaker, id) in asked {
-            let ack = self.speakers[speaker].answer(id).await;
+        for (sender, id) in asked {
+            let ack = self.senders[sender].answer(id).await;
             assert_eq!(ack["ok"], true, "{ack}");
         }
-        self.last.posts("/rooms/lobby/messages", &json!({"text": THE_END})).await.expect(201);
+        self.last.post("/rooms/lobby/messages", &json!({"text": THE_END})).await.expect(201);
         (1..=count as u64 + 1).collect()
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::soon;
+use super::with_timeout;
 
 /// A request, sent as written.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ impl Request {
 
     async fn over(self, mut stream: TcpStream, to: SocketAddr) -> Option<Response> {
         let what = format!("an answer to {} {}", self.line.0, self.line.1);
-        soon(&what, async move {
+        with_timeout(&what, async move {
             // A server may answer and close before it has read a body it refuses: that is no failure of the test.
             let _ = stream.write_all(&self.into_bytes(to)).await;
             read_response(&mut stream).await

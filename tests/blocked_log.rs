@@ -14,7 +14,9 @@ use futures_util::{StreamExt, stream};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tempfile::TempDir;
 
-use crate::stage::{Crowd, PATIENCE, Person, Request, Stage, free_addresses, program, soon};
+use crate::support::{
+    LoadSenders, Request, TIMEOUT, TestServer, TestUser, free_addresses, program, with_timeout,
+};
 
 /// Metric of lines that were left out, without its reason.
 const LEFT_OUT: &str = "godzilla_log_lines_left_out_total";
@@ -92,14 +94,14 @@ impl Ear {
 
 /// Waits until a process has ended.
 async fn ends(what: &str, child: &mut Child) -> ExitStatus {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         if let Some(status) = child.try_wait().expect("our own child") {
             return status;
         }
         if Instant::now() >= until {
             let _ = child.kill();
-            panic!("{what} still runs after {PATIENCE:?}");
+            panic!("{what} still runs after {TIMEOUT:?}");
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -125,38 +127,38 @@ async fn people_chat_on_and_the_server_ends_when_asked() {
             None => (File::options().write(true).open("/dev/full").expect("a device"), None),
         };
         // Every line of every part, which is more than the queue holds.
-        let mut stage = Stage::opens_with_log(log, &["--log", "trace"]).await;
-        let people = stage.people_for("reader", CLIENTS).await;
+        let mut server = TestServer::start_with_log(log, &["--log", "trace"]).await;
+        let users = server.users_for("reader", CLIENTS).await;
         let mut readers = Vec::new();
         for n in 0..CLIENTS {
-            readers.push(people[n % people.len()].connects().await);
+            readers.push(users[n % users.len()].connect().await);
         }
-        let mut speaker = stage.enters("speaker").await;
+        let mut sender = server.connected_user("speaker").await;
         // A malformed packet writes a log line.
-        people[0].connects().await.send_text("4!");
-        let mut said = Vec::new();
-        let until = Instant::now() + PATIENCE;
-        while said.len() < 20 || lines_left_out(stage.server.admin).await == 0 {
+        users[0].connect().await.send_text("4!");
+        let mut printed = Vec::new();
+        let until = Instant::now() + TIMEOUT;
+        while printed.len() < 20 || lines_left_out(server.system.admin).await == 0 {
             assert!(Instant::now() < until, "{ear:?}: no line was left out");
-            let text = format!("message {}", said.len());
-            speaker.says(&text).await;
-            said.push(text);
+            let text = format!("message {}", printed.len());
+            sender.send_message(&text).await;
+            printed.push(text);
         }
         for reader in &mut readers {
-            reader.hears(said.last().expect("20 messages")).await;
-            let heard: Vec<_> =
+            reader.receive_message(printed.last().expect("20 messages")).await;
+            let received: Vec<_> =
                 reader.texts().into_iter().filter(|text| text.starts_with("message")).collect();
-            assert_eq!(heard, said, "{ear:?}");
+            assert_eq!(received, printed, "{ear:?}");
         }
-        let alive = Request::get("/livez").send(Ipv4Addr::LOCALHOST, stage.server.admin).await;
+        let alive = Request::get("/livez").send(Ipv4Addr::LOCALHOST, server.system.admin).await;
         assert_eq!(alive.status, 200, "{ear:?}: {}", alive.body);
         if let Some(pipe) = reader.take() {
             let mut lines = BufReader::new(pipe).split(b'\n');
             let read = move || lines.any(|line| is_report(&line.expect("a line")));
-            let read = soon("a report of lost lines", tokio::task::spawn_blocking(read)).await;
+            let read = with_timeout("a report of lost lines", tokio::task::spawn_blocking(read)).await;
             assert!(read.expect("no panic"), "{ear:?}");
         }
-        let status = stage.server.is_asked_to_stop().await;
+        let status = server.system.stop().await;
         assert_eq!(status.code(), Some(0), "{ear:?}");
     }
 }
@@ -165,19 +167,19 @@ async fn people_chat_on_and_the_server_ends_when_asked() {
 async fn a_thousand_clients_chat_on_while_the_log_is_a_pipe_that_is_not_read() {
     const CLIENTS: usize = 1000;
     let (log, _reader) = Ear::Unread.pipe().expect("a pipe");
-    let mut stage = Stage::opens_with_log(log, &["--log", "trace"]).await;
-    let people: Vec<Person> = stage.people_for("client", CLIENTS).await;
-    let mut crowd = Crowd::gathers(&stage).await;
-    let climbers = Crowd::climbers(&people, CLIENTS).await;
-    let climbing: Vec<_> =
-        climbers.into_iter().map(|climber| tokio::spawn(climber.climbs_after(0))).collect();
+    let mut server = TestServer::start_with_log(log, &["--log", "trace"]).await;
+    let users: Vec<TestUser> = server.users_for("client", CLIENTS).await;
+    let mut crowd = LoadSenders::connect(&server).await;
+    let clients = LoadSenders::polling_clients(&users, CLIENTS).await;
+    let upgrading: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.upgrade_after(0))).collect();
     let all = crowd.talks(200, 100).await;
-    for climber in climbing {
-        let climber = soon("a client to hear the end", climber).await.expect("a client that only reads");
-        assert_eq!(climber.heard, all, "lost, doubled or out of order");
+    for client in upgrading {
+        let client =
+            with_timeout("a client to hear the end", client).await.expect("a client that only reads");
+        assert_eq!(client.received, all, "lost, doubled or out of order");
     }
-    assert!(lines_left_out(stage.server.admin).await > 0);
-    assert_eq!(stage.server.is_asked_to_stop().await.code(), Some(0));
+    assert!(lines_left_out(server.system.admin).await > 0);
+    assert_eq!(server.system.stop().await.code(), Some(0));
 }
 
 /// The arguments of each role. The stores of the split roles are absent, so that they have something to log.
@@ -211,7 +213,7 @@ async fn role_with(ear: Ear, role: &'static [&'static str]) {
         arguments.extend(["--secret-file", key.to_str().expect("our own path")]);
     }
     let (mut child, _reader) = ear.starts(2, &folder, &arguments);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while TcpStream::connect(admin).is_err() {
         assert_eq!(child.try_wait().expect("our own child"), None, "{what} ended");
         assert!(Instant::now() < until, "{what} does not listen");

@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{http::try_connect, packet::Packet, soon};
+use super::{http::try_connect, packet::Packet, with_timeout};
 
 /// What a client says when it opens a connection.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +32,7 @@ pub struct Handshake {
 /// Why a connection did not come about.
 #[derive(Debug)]
 #[allow(dead_code, reason = "the payloads are for the reader of a failing test")]
-pub enum NotLetIn {
+pub enum ConnectFailure {
     /// The HTTP request was refused.
     Http(u16, String),
     /// CONNECT was refused.
@@ -66,11 +66,11 @@ pub enum Incoming {
 }
 
 /// The two ends of a running connection. Dropping `orders` closes it.
-pub struct Wire {
+pub struct Connection {
     /// From the task that reads.
     pub incoming: mpsc::UnboundedReceiver<Incoming>,
     /// To the task that writes.
-    pub orders: mpsc::UnboundedSender<Message>,
+    pub outgoing: mpsc::UnboundedSender<Message>,
 }
 
 impl Handshake {
@@ -110,18 +110,19 @@ impl Handshake {
     }
 }
 
-impl Wire {
+impl Connection {
     /// Opens a WebSocket and starts the task.
-    pub async fn open(from: Ipv4Addr, to: SocketAddr, handshake: &Handshake) -> Result<Self, NotLetIn> {
-        let unreachable = |error: &dyn std::fmt::Display| NotLetIn::Unreachable(error.to_string());
-        let stream =
-            soon("a TCP connection", try_connect(from, to)).await.map_err(|error| unreachable(&error))?;
+    pub async fn open(from: Ipv4Addr, to: SocketAddr, handshake: &Handshake) -> Result<Self, ConnectFailure> {
+        let unreachable = |error: &dyn std::fmt::Display| ConnectFailure::Unreachable(error.to_string());
+        let stream = with_timeout("a TCP connection", try_connect(from, to))
+            .await
+            .map_err(|error| unreachable(&error))?;
         let upgrade = client_async(handshake.request(to), stream);
-        let ws = match soon("an answer to the upgrade", upgrade).await {
+        let ws = match with_timeout("an answer to the upgrade", upgrade).await {
             Ok((ws, _)) => ws,
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                return Err(NotLetIn::Http(response.status().as_u16(), body.into_owned()));
+                return Err(ConnectFailure::Http(response.status().as_u16(), body.into_owned()));
             }
             Err(error @ (Error::Io(_) | Error::Protocol(ProtocolError::HandshakeIncomplete))) => {
                 return Err(unreachable(&error));
@@ -129,9 +130,9 @@ impl Wire {
             Err(error) => panic!("the upgrade failed: {error}"),
         };
         let (report, incoming) = mpsc::unbounded_channel();
-        let (orders, queue) = mpsc::unbounded_channel();
+        let (outgoing, queue) = mpsc::unbounded_channel();
         tokio::spawn(pump(ws, report, queue));
-        Ok(Self { incoming, orders })
+        Ok(Self { incoming, outgoing })
     }
 }
 
@@ -139,13 +140,13 @@ impl Wire {
 async fn pump(
     mut ws: WebSocketStream<TcpStream>,
     report: mpsc::UnboundedSender<Incoming>,
-    mut orders: mpsc::UnboundedReceiver<Message>,
+    mut outgoing: mpsc::UnboundedReceiver<Message>,
 ) {
     let mut ending = Ending { left: false, code: None, why: String::new() };
     loop {
         let frame = tokio::select! {
             frame = ws.next() => frame,
-            order = orders.recv() => match order {
+            order = outgoing.recv() => match order {
                 Some(order) => {
                     // A connection that ended says so on its reading side.
                     let _ = ws.send(order).await;
@@ -154,12 +155,12 @@ async fn pump(
                 None => break,
             },
         };
-        match heard(frame, &mut ending) {
-            Heard::Ping => drop(ws.send(Message::text("3")).await),
-            Heard::Nothing => {}
-            Heard::Packet(packet) => drop(report.send(Incoming::Packet(packet))),
-            Heard::Fault(fault) => drop(report.send(Incoming::Fault(fault))),
-            Heard::End => break,
+        match received(frame, &mut ending) {
+            Received::Ping => drop(ws.send(Message::text("3")).await),
+            Received::Nothing => {}
+            Received::Packet(packet) => drop(report.send(Incoming::Packet(packet))),
+            Received::Fault(fault) => drop(report.send(Incoming::Fault(fault))),
+            Received::End => break,
         }
     }
     let _ = report.send(Incoming::Ended(ending));
@@ -167,7 +168,7 @@ async fn pump(
 }
 
 /// What one frame means for the task.
-enum Heard {
+enum Received {
     Packet(Packet),
     Ping,
     Fault(String),
@@ -175,28 +176,28 @@ enum Heard {
     End,
 }
 
-fn heard(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> Heard {
+fn received(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> Received {
     match frame {
         Some(Ok(Message::Text(text))) => match Packet::decode(&text) {
-            Ok(Packet::Ping) => Heard::Ping,
+            Ok(Packet::Ping) => Received::Ping,
             Ok(packet) => {
                 ending.left |= packet == Packet::Left;
-                Heard::Packet(packet)
+                Received::Packet(packet)
             }
-            Err(fault) => Heard::Fault(fault),
+            Err(fault) => Received::Fault(fault),
         },
         Some(Ok(Message::Close(frame))) => {
             if let Some(frame) = frame {
                 (ending.code, ending.why) = (Some(frame.code.into()), frame.reason.to_string());
             }
-            Heard::Nothing
+            Received::Nothing
         }
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,
-        Some(Ok(other)) => Heard::Fault(format!("an unexpected frame: {other:?}")),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Received::Nothing,
+        Some(Ok(other)) => Received::Fault(format!("an unexpected frame: {other:?}")),
         Some(Err(Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
-        ))) => Heard::End,
-        Some(Err(Error::Protocol(fault))) => Heard::Fault(fault.to_string()),
-        Some(Err(_)) | None => Heard::End,
+        ))) => Received::End,
+        Some(Err(Error::Protocol(fault))) => Received::Fault(fault.to_string()),
+        Some(Err(_)) | None => Received::End,
     }
 }

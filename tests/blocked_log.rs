@@ -169,10 +169,10 @@ async fn a_thousand_clients_chat_on_while_the_log_is_a_pipe_that_is_not_read() {
     let (log, _reader) = Ear::Unread.pipe().expect("a pipe");
     let mut server = TestServer::start_with_log(log, &["--log", "trace"]).await;
     let users: Vec<TestUser> = server.users_for("client", CLIENTS).await;
-    let mut crowd = LoadSenders::connect(&server).await;
+    let mut senders = LoadSenders::connect(&server).await;
     let clients = LoadSenders::polling_clients(&users, CLIENTS).await;
     let upgrading: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.upgrade_after(0))).collect();
-    let all = crowd.talks(200, 100).await;
+    let all = senders.send_messages(200, 100).await;
     for client in upgrading {
         let client =
             with_timeout("a client to hear the end", client).await.expect("a client that only reads");

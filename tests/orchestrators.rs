@@ -346,7 +346,7 @@ async fn every_thread_of_a_server_is_watched() {
 
 /// Connections on which this was sent, so many from each of these addresses of the loopback network.
 async fn crowd(to: SocketAddr, addresses: &[u8], count: usize, text: &str) -> Vec<tokio::net::TcpStream> {
-    let mut crowd = Vec::new();
+    let mut senders = Vec::new();
     for from in addresses {
         for _ in 0..count {
             let mut client = connect(Ipv4Addr::new(127, 0, 0, *from), to).await;

@@ -20,14 +20,14 @@ async fn a_thousand_clients_that_read_nothing_are_dropped_and_nobody_else_notice
     let server = TestServer::start_with(&["--ping-interval", "300s"]).await;
     let (readers, sleepers) =
         (server.users_for("reader", FAST).await, server.users_for("sleeper", SLOW).await);
-    let mut crowd = LoadSenders::connect(&server).await;
+    let mut senders = LoadSenders::connect(&server).await;
     let clients = LoadSenders::polling_clients(&readers, FAST).await;
     let listening: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.upgrade_after(0))).collect();
     let before = server.system.resident_bytes();
     let asleep = fall_asleep(&sleepers).await;
     assert_eq!(sleepers_online(&server, &readers[0]).await, sleepers.len());
 
-    let all = crowd.talks(MESSAGES, BYTES).await;
+    let all = senders.send_messages(MESSAGES, BYTES).await;
     let peak = server.system.peak_bytes();
     for listener in listening {
         let listener = with_timeout("a reader to hear the end", listener)

@@ -11,14 +11,14 @@ const MESSAGES: usize = 400;
 async fn a_thousand_clients_move_to_websocket_under_traffic_and_miss_nothing() {
     let server = TestServer::start().await;
     let users = server.users_for("client", CLIENTS).await;
-    let mut crowd = LoadSenders::connect(&server).await;
+    let mut senders = LoadSenders::connect(&server).await;
     let clients = LoadSenders::polling_clients(&users, CLIENTS).await;
     let spread = MESSAGES * 3 / 4;
     let upgrading = clients.into_iter().enumerate();
     let upgrading = upgrading.map(|(n, client)| tokio::spawn(client.upgrade_after(1 + n * spread / CLIENTS)));
     let upgrading: Vec<_> = upgrading.collect();
 
-    let all = crowd.talks(MESSAGES, 100).await;
+    let all = senders.send_messages(MESSAGES, 100).await;
     let mut on_both = 0;
     for client in upgrading {
         let client = with_timeout("a client to hear the end", client)

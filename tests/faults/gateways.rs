@@ -2,7 +2,7 @@
 
 use futures_util::future::{join, join_all};
 
-use crate::support::{LoadClient, Request, THE_END, TestServer, with_timeout};
+use crate::support::{LoadClient, Request, LAST_MESSAGE, TestServer, with_timeout};
 
 #[tokio::test]
 async fn clients_that_came_through_one_gateway_poll_and_upgrade_through_the_other() {
@@ -12,14 +12,14 @@ async fn clients_that_came_through_one_gateway_poll_and_upgrade_through_the_othe
     let mut clients = Vec::new();
     for n in 0..6 {
         let mut client = LoadClient::connect(&server.user(&format!("climber{n}")).await).await;
-        client.goes_through(other).await;
+        client.switch_server(other).await;
         clients.push(client);
     }
     let talk = async {
         for n in 0..10 {
             bob.send_message(&format!("message {n}")).await;
         }
-        bob.send_message(THE_END).await;
+        bob.send_message(LAST_MESSAGE).await;
     };
     let (clients, ()) = join(join_all(clients.into_iter().map(|client| client.upgrade_after(3))), talk).await;
     for client in clients {

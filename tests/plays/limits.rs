@@ -32,7 +32,7 @@ async fn somebody_who_says_too_much_is_told_when_to_come_back() {
         (0..60).map(|n| alice.request("message", &json!({"text": format!("quick {n}")}))).collect();
     let mut answers = Vec::new();
     for id in ids {
-        answers.push(alice.answer(id).await);
+        answers.push(alice.ack(id).await);
     }
     let burst = answers.iter().take_while(|answer| answer["ok"] == true).count();
     assert!(burst >= 20, "the burst is 20, not {burst}: {}", answers[burst]);

@@ -98,7 +98,7 @@ async fn the_same_client_id_from_three_tabs_at_once_is_one_message() {
     for _ in 0..5 {
         let ids: Vec<u64> = tabs.iter_mut().map(|tab| tab.request("message", &post)).collect();
         for (tab, id) in tabs.iter_mut().zip(ids) {
-            results.push(tab.answer(id).await);
+            results.push(tab.ack(id).await);
         }
     }
     assert_eq!(results[0]["ok"], true, "{results:?}");

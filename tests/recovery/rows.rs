@@ -30,7 +30,7 @@ async fn one_event_received_then_a_drop() {
     let (mut alice, first) = enters(&server, &server.user("alice").await).await;
     bob.send_message("before").await;
     alice.receive_message("before").await;
-    alice.drops().await;
+    alice.drop_transport().await;
     bob.send_message("missed").await;
     went_on(&first, &alice.connect().await);
     bob.send_message("after").await;
@@ -45,7 +45,7 @@ async fn no_event_received_before_the_drop() {
     bob.send_message("long before").await;
     let mut alice = server.official_client(&server.user("alice").await);
     let first = alice.connect().await;
-    alice.drops().await;
+    alice.drop_transport().await;
     bob.send_message("missed").await;
     went_on(&first, &alice.connect().await);
     bob.send_message("after").await;
@@ -82,7 +82,7 @@ async fn the_last_events_were_volatile() {
     bob.emit_with_ack("typing", &json!({"isTyping": true})).await;
     let last = alice.event("typing").await;
     assert!(!last.last().is_some_and(Value::is_string), "would be taken for an offset: {last:?}");
-    alice.drops().await;
+    alice.drop_transport().await;
     bob.send_message("missed").await;
     went_on(&first, &alice.connect().await);
     bob.send_message("after").await;
@@ -106,8 +106,8 @@ async fn the_last_event_was_volatile_with_a_string_argument() {
             expected.push(text.to_owned());
         }
         bob.until("presence:diff", |diff| names(diff, "joined").contains(&"alice")).await;
-        alice.takes_for_an_offset(strange).await;
-        alice.drops().await;
+        alice.receive_false_offset(strange).await;
+        alice.drop_transport().await;
         bob.until("presence:diff", |diff| names(diff, "left").contains(&"alice")).await;
         let missed = format!("missed behind {strange}");
         bob.send_message(&missed).await;
@@ -127,8 +127,8 @@ async fn the_last_event_was_volatile_with_a_string_argument() {
 async fn the_offset_is_of_another_log() {
     let server = TestServer::start().await;
     let (mut alice, first) = enters(&server, &server.user("alice").await).await;
-    alice.takes_for_an_offset("0123456789abcdef-1").await;
-    alice.drops().await;
+    alice.receive_false_offset("0123456789abcdef-1").await;
+    alice.drop_transport().await;
     let back = alice.connect().await;
     assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");
 }
@@ -137,21 +137,21 @@ async fn the_offset_is_of_another_log() {
 async fn half_open_the_server_has_not_noticed_the_drop() {
     // So slow a heartbeat that the server cannot find out by itself while this lasts.
     let server = TestServer::start_with(&["--ping-interval", "300s", "--stall-timeout", "300s"]).await;
-    let tunnel = FlakyNetwork::to(server.system.address).await;
+    let network = FlakyNetwork::to(server.system.address).await;
     let mut bob = server.connected_user("bob").await;
     let user = server.user("alice").await;
     let options = json!({"transports": ["websocket"]});
-    let mut alice = OfficialClient::of("alice", tunnel.address, user.token(), &options);
+    let mut alice = OfficialClient::of("alice", network.address, user.token(), &options);
     let first = alice.connect().await;
     bob.send_message("before").await;
     alice.receive_message("before").await;
 
-    assert_eq!(tunnel.falls_silent(), 1);
-    alice.drops().await;
+    assert_eq!(network.stop_forwarding(), 1);
+    alice.drop_transport().await;
     bob.send_message("sent into the void").await;
-    assert!(!tunnel.has_ended(0), "the server noticed, so this is no half-open connection");
+    assert!(!network.is_closed_by_server(0), "the server noticed, so this is no half-open connection");
     went_on(&first, &alice.connect().await);
-    tunnel.is_ended_by_the_server(0).await;
+    network.closed_by_server(0).await;
     bob.send_message("after").await;
     alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["before", "sent into the void", "after"]);
@@ -176,7 +176,7 @@ async fn quiet_for_longer_than_any_recovery_window_then_a_short_drop() {
     bob.send_message("before").await;
     alice.receive_message("before").await;
     server.system.age_data(23 * 3600).await;
-    alice.drops().await;
+    alice.drop_transport().await;
     bob.send_message("missed").await;
     went_on(&first, &alice.connect().await);
     bob.send_message("after").await;
@@ -190,7 +190,7 @@ async fn after_more_than_a_day_a_client_starts_anew() {
     let server = TestServer::start().await;
     let (mut alice, first) = enters(&server, &server.user("alice").await).await;
     server.system.age_data(25 * 3600).await;
-    alice.drops().await;
+    alice.drop_transport().await;
     let back = alice.connect().await;
     assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");
 }
@@ -201,10 +201,10 @@ async fn the_session_was_revoked_during_the_gap() {
     let mut bob = server.connected_user("bob").await;
     let user = server.user("alice").await;
     let (mut alice, _) = enters(&server, &user).await;
-    alice.drops().await;
+    alice.drop_transport().await;
     user.log_out().await;
     bob.send_message("not for her any more").await;
-    alice.is_refused().await;
+    alice.connect_refused().await;
     assert_eq!(alice.texts(), [""; 0]);
 }
 
@@ -221,12 +221,12 @@ async fn the_session_was_revoked_during_the_gap_of_a_client_with_a_token_in_conn
     });
     let mut alice = OfficialClient::of("alice", server.system.address, "", &options);
     alice.connect().await;
-    alice.drops().await;
+    alice.drop_transport().await;
     let back = alice.connect().await;
     assert!(back.recovered, "{back:?}");
-    alice.drops().await;
+    alice.drop_transport().await;
     user.log_out().await;
-    let refused = alice.is_refused().await;
+    let refused = alice.connect_refused().await;
     assert_eq!(refused["data"]["code"], "unauthorized", "{refused}");
 }
 
@@ -237,7 +237,7 @@ async fn the_server_was_killed_and_restarted_in_the_gap() {
     let (mut alice, first) = enters(&server, &server.user("alice").await).await;
     bob.send_message("before").await;
     alice.receive_message("before").await;
-    alice.drops().await;
+    alice.drop_transport().await;
     bob.send_message("missed").await;
     server.system.kill();
     server.system.restart().await;
@@ -257,10 +257,10 @@ async fn the_server_was_killed_and_the_client_comes_back_by_itself() {
     bob.connect().await.send_message("before").await;
     alice.receive_message("before").await;
     server.system.kill();
-    alice.is_dropped().await;
+    alice.disconnected().await;
     server.system.restart().await;
     bob.connect().await.send_message("missed, or heard by a client that was quick").await;
-    went_on(&first, &alice.is_connected().await);
+    went_on(&first, &alice.connected().await);
     bob.connect().await.send_message("after").await;
     alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["before", "missed, or heard by a client that was quick", "after"]);
@@ -270,7 +270,7 @@ async fn the_server_was_killed_and_the_client_comes_back_by_itself() {
 async fn as_many_missed_as_can_be_recovered() {
     let server = TestServer::start_with(&["--message-rate", "10000", "--message-burst", "10000"]).await;
     let (mut alice, first) = enters(&server, &server.user("alice").await).await;
-    alice.drops().await;
+    alice.drop_transport().await;
     let expected = says_many(&server, MOST).await;
     went_on(&first, &alice.connect().await);
     alice.receive_message(expected.last().expect("many")).await;
@@ -281,7 +281,7 @@ async fn as_many_missed_as_can_be_recovered() {
 async fn more_missed_than_can_be_recovered_and_the_client_reloads_the_history() {
     let server = TestServer::start_with(&["--message-rate", "10000", "--message-burst", "10000"]).await;
     let (mut alice, first) = enters(&server, &server.user("alice").await).await;
-    alice.drops().await;
+    alice.drop_transport().await;
     let expected = says_many(&server, MOST + 1).await;
     let back = alice.connect().await;
     assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");
@@ -308,7 +308,7 @@ async fn says_many(server: &TestServer, count: usize) -> Vec<String> {
     for some in texts.chunks(50) {
         let ids: Vec<u64> = some.iter().map(|text| bob.request("message", &json!({"text": text}))).collect();
         for id in ids {
-            let ack = bob.answer(id).await;
+            let ack = bob.ack(id).await;
             assert_eq!(ack["ok"], true, "{ack}");
         }
     }

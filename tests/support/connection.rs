@@ -18,9 +18,9 @@ use tokio_tungstenite::{
 
 use super::{http::try_connect, packet::Packet, with_timeout};
 
-/// What a client says when it opens a connection.
+/// The request of a client that opens a connection.
 #[derive(Debug, Clone, Default)]
-pub struct Handshake {
+/// Further query parameters, with a leading `&`.
     /// More query, with a leading `&`.
     pub query: String,
     /// Headers of the HTTP request.
@@ -29,9 +29,9 @@ pub struct Handshake {
     pub auth: Option<Value>,
 }
 
-/// Why a connection did not come about.
+/// Why a connection attempt failed.
 #[derive(Debug)]
-#[allow(dead_code, reason = "the payloads are for the reader of a failing test")]
+#[allow(dead_code, reason = "a failing test prints the payloads")]
 pub enum ConnectFailure {
     /// The HTTP request was refused.
     Http(u16, String),
@@ -39,7 +39,7 @@ pub enum ConnectFailure {
     ConnectError(Value),
     /// The connection ended before CONNECT was answered.
     Ended(Ending),
-    /// Nobody listens, or the connection broke before there was an answer.
+    /// The connection was refused, or it broke before a response.
     Unreachable(String),
 }
 
@@ -50,22 +50,22 @@ pub struct Ending {
     pub left: bool,
     /// The code of the WebSocket close frame, if there was one.
     pub code: Option<u16>,
-    /// The reason in it, or nothing.
+    /// The reason in the close frame, or empty.
     pub why: String,
 }
 
-/// What the reading task reports.
+/// A report of the reading task.
 #[derive(Debug)]
 pub enum Incoming {
     /// A packet other than a ping.
-    Packet(Packet),
+    /// A packet that no conformant server sends.
     /// Something no conformant server sends.
     Fault(String),
-    /// Nothing will follow.
+    /// The last report.
     Ended(Ending),
 }
 
-/// The two ends of a running connection. Dropping `orders` closes it.
+/// The two ends of a running connection. Dropping `outgoing` closes it.
 pub struct Connection {
     /// From the task that reads.
     pub incoming: mpsc::UnboundedReceiver<Incoming>,
@@ -74,24 +74,24 @@ pub struct Connection {
 }
 
 impl Handshake {
-    /// With the session cookie.
+    /// Adds the session cookie.
     pub fn cookie(self, token: &str) -> Self {
         self.header("Cookie", &format!("auth_token={token}"))
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// With more query, which starts with `&`.
+    /// Sets further query parameters; the text starts with `&`.
     pub fn query(mut self, query: &str) -> Self {
         self.query = query.into();
         self
     }
 
-    /// With a CONNECT payload.
+    /// Sets the payload of CONNECT.
     pub fn auth(mut self, auth: Value) -> Self {
         self.auth = Some(auth);
         self
@@ -111,14 +111,14 @@ impl Handshake {
 }
 
 impl Connection {
-    /// Opens a WebSocket and starts the task.
+    /// Opens a WebSocket and starts the reading task.
     pub async fn open(from: Ipv4Addr, to: SocketAddr, handshake: &Handshake) -> Result<Self, ConnectFailure> {
         let unreachable = |error: &dyn std::fmt::Display| ConnectFailure::Unreachable(error.to_string());
         let stream = with_timeout("a TCP connection", try_connect(from, to))
             .await
             .map_err(|error| unreachable(&error))?;
         let upgrade = client_async(handshake.request(to), stream);
-        let ws = match with_timeout("an answer to the upgrade", upgrade).await {
+        let ws = match with_timeout("a response to the upgrade", upgrade).await {
             Ok((ws, _)) => ws,
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
@@ -136,7 +136,7 @@ impl Connection {
     }
 }
 
-/// Reads, answers pings, writes what it is told to, until either side ends.
+/// Reads frames, responds to pings and writes outgoing frames until either side ends the connection.
 async fn pump(
     mut ws: WebSocketStream<TcpStream>,
     report: mpsc::UnboundedSender<Incoming>,
@@ -146,29 +146,29 @@ async fn pump(
     loop {
         let frame = tokio::select! {
             frame = ws.next() => frame,
-            order = outgoing.recv() => match order {
-                Some(order) => {
-                    // A connection that ended says so on its reading side.
-                    let _ = ws.send(order).await;
+            message = outgoing.recv() => match message {
+                Some(message) => {
+                    // The reading side reports the end of the connection.
+                    let _ = ws.send(message).await;
                     continue;
                 }
                 None => break,
             },
         };
-        match received(frame, &mut ending) {
-            Received::Ping => drop(ws.send(Message::text("3")).await),
-            Received::Nothing => {}
-            Received::Packet(packet) => drop(report.send(Incoming::Packet(packet))),
-            Received::Fault(fault) => drop(report.send(Incoming::Fault(fault))),
-            Received::End => break,
+        match classify(frame, &mut ending) {
+            FrameKind::Ping => drop(ws.send(Message::text("3")).await),
+            FrameKind::Nothing => {}
+            FrameKind::Packet(packet) => drop(report.send(Incoming::Packet(packet))),
+            FrameKind::Fault(fault) => drop(report.send(Incoming::Fault(fault))),
+            FrameKind::End => break,
         }
     }
     let _ = report.send(Incoming::Ended(ending));
     let _ = ws.close(None).await;
 }
 
-/// What one frame means for the task.
-enum Received {
+/// The meaning of one frame for the reading task.
+enum FrameKind {
     Packet(Packet),
     Ping,
     Fault(String),
@@ -176,28 +176,28 @@ enum Received {
     End,
 }
 
-fn received(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> Received {
+fn classify(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> FrameKind {
     match frame {
         Some(Ok(Message::Text(text))) => match Packet::decode(&text) {
-            Ok(Packet::Ping) => Received::Ping,
+            Ok(Packet::Ping) => FrameKind::Ping,
             Ok(packet) => {
                 ending.left |= packet == Packet::Left;
-                Received::Packet(packet)
+                FrameKind::Packet(packet)
             }
-            Err(fault) => Received::Fault(fault),
+            Err(fault) => FrameKind::Fault(fault),
         },
         Some(Ok(Message::Close(frame))) => {
             if let Some(frame) = frame {
                 (ending.code, ending.why) = (Some(frame.code.into()), frame.reason.to_string());
             }
-            Received::Nothing
+            FrameKind::Nothing
         }
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Received::Nothing,
-        Some(Ok(other)) => Received::Fault(format!("an unexpected frame: {other:?}")),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => FrameKind::Nothing,
+        Some(Ok(other)) => FrameKind::Fault(format!("an unexpected frame: {other:?}")),
         Some(Err(Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
-        ))) => Received::End,
-        Some(Err(Error::Protocol(fault))) => Received::Fault(fault.to_string()),
-        Some(Err(_)) | None => Received::End,
+        ))) => FrameKind::End,
+        Some(Err(Error::Protocol(fault))) => FrameKind::Fault(fault.to_string()),
+        Some(Err(_)) | None => FrameKind::End,
     }
 }

@@ -1,5 +1,5 @@
-//! A TCP forwarder that can stop forwarding without closing anything: what a client's side of a connection looks like to a
-//! server when the network between them is gone. Used by `recovery`.
+//! A TCP forwarder that can stop forwarding without closing a connection: to the server, this is how a lost network looks.
+//! Used by `recovery`.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -14,20 +14,20 @@ use tokio::{
 
 use super::with_timeout;
 
-/// A forwarder to one server. Connections that are made after a silence are forwarded as usual.
+/// A forwarder to one server. Connections that are made after a stop are forwarded as usual.
 pub struct FlakyNetwork {
-    /// Where clients connect.
+    /// The address for clients.
     pub address: SocketAddr,
-    /// The connections so far, in order.
-    passages: Arc<Mutex<Vec<Passage>>>,
+    /// The connections until now, in order.
+    connections: Arc<Mutex<Vec<ForwardedConnection>>>,
 }
 
 /// One forwarded connection.
 #[derive(Clone)]
-struct Passage {
-    /// Nothing more passes, either way, and no end is told.
-    silent: watch::Sender<bool>,
-    /// The server has ended it.
+struct ForwardedConnection {
+    /// True stops the forwarding in both directions; neither end is closed.
+    stopped: watch::Sender<bool>,
+    /// True when the server has closed the connection.
     ended: watch::Receiver<bool>,
 }
 
@@ -36,47 +36,47 @@ impl FlakyNetwork {
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
-        let passages = Arc::new(Mutex::new(Vec::new()));
-        let opened = Arc::clone(&passages);
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let opened = Arc::clone(&connections);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (silent, silence) = watch::channel(false);
+                let (stopped, silence) = watch::channel(false);
                 let (end, ended) = watch::channel(false);
-                opened.lock().unwrap_or_else(PoisonError::into_inner).push(Passage { silent, ended });
+                opened.lock().unwrap_or_else(PoisonError::into_inner).push(ForwardedConnection { stopped, ended });
                 tokio::spawn(forward(client, server, silence, end));
             }
         });
-        Self { address, passages }
+        Self { address, connections }
     }
 
-    /// Falls silent on all connections there are; returns how many.
-    pub fn falls_silent(&self) -> usize {
-        let passages = self.passages();
-        passages.iter().for_each(|passage| {
-            passage.silent.send_replace(true);
+    /// Stops forwarding on all existing connections; returns their number.
+    pub fn stop_forwarding(&self) -> usize {
+        let connections = self.connections();
+        connections.iter().for_each(|connection| {
+            connection.stopped.send_replace(true);
         });
-        passages.len()
+        connections.len()
     }
 
-    /// Waits until the server has ended the connection that was made as number `n`, from 0.
-    pub async fn is_ended_by_the_server(&self, n: usize) {
-        let mut ended = self.passages()[n].ended.clone();
-        with_timeout("the server to end a silent connection", ended.wait_for(|ended| *ended))
+    /// Waits until the server has closed connection number `n`, counted from 0 in the order of arrival.
+    pub async fn closed_by_server(&self, n: usize) {
+        let mut ended = self.connections()[n].ended.clone();
+        with_timeout("the server to end a stopped connection", ended.wait_for(|ended| *ended))
             .await
             .expect("watched");
     }
 
-    /// Whether the server has ended connection `n` by now.
-    pub fn has_ended(&self, n: usize) -> bool {
-        *self.passages()[n].ended.borrow()
+    /// Whether the server has closed connection `n`.
+    pub fn is_closed_by_server(&self, n: usize) -> bool {
+        *self.connections()[n].ended.borrow()
     }
 
-    fn passages(&self) -> Vec<Passage> {
-        self.passages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn connections(&self) -> Vec<ForwardedConnection> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Forwards both ways until an end, or until silence; then holds both ends open until the server ends its own.
+/// Forwards in both directions until an end or a stop; after a stop it keeps both ends open until the server closes its end.
 async fn forward(
     client: TcpStream,
     server: SocketAddr,
@@ -90,7 +90,7 @@ async fn forward(
     let up = async {
         let closed = tokio::select! {
             biased;
-            _ = hush.wait_for(|silent| *silent) => false,
+            _ = hush.wait_for(|stopped| *stopped) => false,
             _ = tokio::io::copy(&mut from_client, &mut to_server) => true,
         };
         if closed {
@@ -103,7 +103,7 @@ async fn forward(
         loop {
             match from_server.read(&mut chunk).await {
                 Ok(n) if n > 0 => {
-                    // What is read in silence is lost.
+                    // Bytes that arrive after the stop are dropped.
                     if !*silence.borrow() && to_client.write_all(&chunk[..n]).await.is_err() {
                         continue;
                     }

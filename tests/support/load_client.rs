@@ -1,5 +1,5 @@
-//! A client that starts on long-polling and moves to a WebSocket as the official one does, in so little code that a thousand
-//! fit into a test. It keeps the place of every message that it hears. Gathered by `crowd`.
+//! A client that opens its session over long-polling and upgrades to a WebSocket, as the official client does. It is small enough that a
+//! thousand of them fit into a test. It records the `seq` of every message that it receives. Created by `load`.
 
 use std::{
     net::SocketAddr,
@@ -18,24 +18,24 @@ use tokio_tungstenite::{
 
 use super::{Request, TestUser, http::connect, with_timeout};
 
-/// Ends the play: whoever hears it has heard everything.
-pub const THE_END: &str = "the end";
+/// The text of the last message of a load test: a client that received it has received all messages.
+pub const LAST_MESSAGE: &str = "the last message";
 
 /// One client, connected over long-polling.
 pub struct LoadClient {
-    /// Whose it is.
+    /// The user of the session.
     user: TestUser,
     /// The id of the Engine.IO session.
     sid: String,
-    /// The connection of its GETs.
+    /// The connection that sends the GETs.
     stream: TcpStream,
-    /// What was read and not looked at.
+    /// Bytes that were read and are not parsed yet.
     read: Vec<u8>,
-    /// The place of every message heard, in the order heard.
+    /// The `seq` of every received message, in the order of arrival.
     pub received: Vec<u64>,
-    /// How many of them came over long-polling.
+    /// How many of them arrived over long-polling.
     pub polled: usize,
-    /// The last message was heard.
+    /// Whether [`LAST_MESSAGE`] was received.
     ended: bool,
 }
 
@@ -54,31 +54,32 @@ impl LoadClient {
         let answer = client.get().await;
         assert!(answer.starts_with("40{"), "{answer}");
         for packet in answer.split('\u{1e}').skip(1) {
-            client.takes(packet);
+            client.handle_packet(packet);
         }
         client
     }
 
-    /// Goes on at another address of the same system.
-    pub async fn goes_through(&mut self, server: SocketAddr) {
+    /// Continues the session through another address of the same system.
+    pub async fn switch_server(&mut self, server: SocketAddr) {
         self.user.server = server;
         self.stream = connect(self.user.source, server).await;
     }
 
-    /// Polls until `count` messages were heard, then moves to a WebSocket, and listens to the end.
+    /// Polls until `count` messages have arrived, then upgrades to a WebSocket and receives until [`LAST_MESSAGE`].
     pub async fn upgrade_after(mut self, count: usize) -> Self {
         while self.received.len() < count && !self.ended {
-            self.polls().await;
+            self.poll().await;
         }
-        let ws = self.moves().await;
+        let ws = self.upgrade().await;
         self.polled = self.received.len();
-        self.listens(ws).await;
+        self.receive_all(ws).await;
         self
     }
 
-    /// The official client's way: probe while polling goes on; when that is answered let the last poll end; then move.
-    async fn moves(&mut self) -> WebSocketStream<TcpStream> {
-        let (answered, user) = (AtomicBool::new(false), self.user.clone());
+    /// Upgrades as the official client does: sends the probe while polling continues, waits for the probe's response and for the last
+    /// poll to end, then sends the upgrade packet.
+    async fn upgrade(&mut self) -> WebSocketStream<TcpStream> {
+        let (probed, user) = (AtomicBool::new(false), self.user.clone());
         let (to, sid) = (user.server, self.sid.clone());
         let probe = async {
             let stream = connect(user.source, to).await;
@@ -88,14 +89,14 @@ impl LoadClient {
                     .expect("101");
             ws.send(Message::text("2probe")).await.expect("an open connection");
             let answer =
-                with_timeout("the answer to a probe", ws.next()).await.expect("a frame").expect("a frame");
+                with_timeout("the response to a probe", ws.next()).await.expect("a frame").expect("a frame");
             assert_eq!(answer, Message::text("3probe"));
-            answered.store(true, Ordering::Release);
+            probed.store(true, Ordering::Release);
             ws
         };
         let polling = async {
-            while !answered.load(Ordering::Acquire) {
-                self.polls().await;
+            while !probed.load(Ordering::Acquire) {
+                self.poll().await;
             }
         };
         let (mut ws, ()) = join(probe, polling).await;
@@ -103,38 +104,38 @@ impl LoadClient {
         ws
     }
 
-    async fn listens(&mut self, mut ws: WebSocketStream<TcpStream>) {
+    async fn receive_all(&mut self, mut ws: WebSocketStream<TcpStream>) {
         while !self.ended {
             let frame = with_timeout("the next frame", ws.next()).await;
             let frame =
                 frame.unwrap_or_else(|| panic!("{}: ended after {:?}", self.user.name, self.received.last()));
             let Message::Text(packet) = frame.expect("a good frame") else { panic!("not a text frame") };
-            if self.takes(&packet) {
+            if self.handle_packet(&packet) {
                 ws.send(Message::text("3")).await.expect("an open connection");
             }
         }
     }
 
     /// One poll.
-    async fn polls(&mut self) {
+    async fn poll(&mut self) {
         let body = self.get().await;
         for packet in body.split('\u{1e}') {
-            if self.takes(packet) {
+            if self.handle_packet(packet) {
                 self.post("3").await;
             }
         }
     }
 
-    /// Takes one packet in; true when it is a ping.
-    fn takes(&mut self, packet: &str) -> bool {
+    /// Handles one packet; true when it is a ping.
+    fn handle_packet(&mut self, packet: &str) -> bool {
         if packet.starts_with(r#"42["message""#) {
             let seq = packet.split_once(r#""seq":"#).map(|(_, rest)| rest);
             let digits = seq.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-            self.received.push(digits.and_then(|digits| digits.parse().ok()).expect("a message has a place"));
-            self.ended |= packet.contains(THE_END);
+            self.received.push(digits.and_then(|digits| digits.parse().ok()).expect("a message has a seq"));
+            self.ended |= packet.contains(LAST_MESSAGE);
         } else {
-            let known = packet == "2" || packet == "6" || packet.starts_with("42[");
-            assert!(known, "{}: {packet:?} out of place", self.user.name);
+            let is_expected = packet == "2" || packet == "6" || packet.starts_with("42[");
+            assert!(is_expected, "{}: unexpected packet {packet:?}", self.user.name);
         }
         packet == "2"
     }
@@ -145,7 +146,7 @@ impl LoadClient {
         assert_eq!(self.user.request(request).await.expect(200).body, "ok");
     }
 
-    /// One GET on the connection that is kept; its body.
+    /// One GET on the kept connection; returns the body of the response.
     async fn get(&mut self) -> String {
         let (to, token) = (self.user.server, self.user.token());
         let sid = if self.sid.is_empty() { String::new() } else { format!("&sid={}", self.sid) };
@@ -153,19 +154,19 @@ impl LoadClient {
             "GET /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: {to}\r\nCookie: auth_token={token}\r\n\r\n"
         );
         self.stream.write_all(request.as_bytes()).await.expect("an open connection");
-        with_timeout("an answer to a poll", async {
+        with_timeout("a response to a poll", async {
             loop {
-                if let Some(body) = self.takes_body() {
+                if let Some(body) = self.take_body() {
                     return body;
                 }
                 let n = self.stream.read_buf(&mut self.read).await.expect("an open connection");
-                assert!(n > 0, "{}: a poll was not answered", self.user.name);
+                assert!(n > 0, "{}: the connection closed during a poll", self.user.name);
             }
         })
         .await
     }
 
-    fn takes_body(&mut self) -> Option<String> {
+    fn take_body(&mut self) -> Option<String> {
         let start = self.read.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let head = String::from_utf8_lossy(&self.read[..start]).to_ascii_lowercase();
         let length = head.split_once("content-length: ").and_then(|(_, rest)| rest.split("\r\n").next());

@@ -1,7 +1,7 @@
-//! A stage for plays: one running server of the real program and the people who talk through it. Used by every test that
-//! needs a server; built on `server` (the process), `person` (HTTP), `socket` (Socket.IO), `raw` (frames no
-//! good client sends), `split` (the roles), `puppet` (the official client), `tunnel` (a network that
-//! fails), `climber` and `crowd` (a thousand clients).
+//! Test support: starts the real program and acts as its clients. Used by every test that needs a server. Modules: `system` (the
+//! processes), `split` (the roles), `user` (HTTP), `socket` (Socket.IO), `connection` (the WebSocket), `raw` (frames that no
+//! conformant client sends), `official_client` (Node), `flaky_network` (a forwarder that stops), `load` and `load_client` (a
+//! thousand clients).
 
 mod connection;
 mod flaky_network;
@@ -28,7 +28,7 @@ pub use connection::{ConnectFailure, Handshake};
 pub use flaky_network::FlakyNetwork;
 pub use http::{Request, Response, connect};
 pub use load::LoadSenders;
-pub use load_client::{LoadClient, THE_END};
+pub use load_client::{LoadClient, LAST_MESSAGE};
 pub use official_client::{Connected, OfficialClient};
 pub use raw::{RawSocket, masked};
 pub use socket::Socket;
@@ -36,67 +36,67 @@ pub use split::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
 pub use system::{System, break_polling, free_addresses, program};
 pub use user::TestUser;
 
-/// How long a play waits for anything that must happen. Long, because only a failing play waits it out.
+/// Time limit of every wait. It is long because only a failing test reaches it.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// One server and the addresses its visitors come from.
+/// One running server and the source addresses of its clients.
 pub struct TestServer {
-    /// The running program.
-    pub server: System,
-    /// Everybody has an address of their own, so that nobody is limited for another's logins.
-    homes: AtomicU16,
+    /// The running processes.
+    pub system: System,
+    /// The next source address. Every user has an address of its own, so that the rate limit of logins per address does not apply.
+    next_source: AtomicU16,
 }
 
-/// A person with a socket open: what most plays need.
+/// A registered user with an open socket.
 pub struct ConnectedUser {
-    /// The person behind the socket.
+    /// The user.
     pub user: TestUser,
-    /// The first tab.
+    /// The first socket.
     tab: Socket,
 }
 
 impl TestServer {
     /// Starts a server with an empty store.
-    pub async fn opens() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// Starts a server with an empty store and more arguments.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        Self { server: System::start(arguments).await, homes: AtomicU16::new(1) }
+        Self { system: System::start(arguments).await, next_source: AtomicU16::new(1) }
     }
 
-    /// Starts a server with an empty store and this standard error.
+    /// Starts a server with an empty store; its standard error goes to `log`.
     pub async fn start_with_log(log: File, arguments: &[&str]) -> Self {
-        let server = System::start_with_log(Some(log), arguments).await;
-        Self { server, homes: AtomicU16::new(1) }
+        let system = System::start_with_log(Some(log), arguments).await;
+        Self { system, next_source: AtomicU16::new(1) }
     }
 
-    /// Starts a split system on stores of its own.
+    /// Starts a split system on its own stores.
     pub async fn start_split() -> Self {
-        let server = System::start_split(&[], testkit::Stores::start().await).await;
-        Self { server, homes: AtomicU16::new(1) }
+        let system = System::start_split(&[], testkit::Stores::start().await).await;
+        Self { system, next_source: AtomicU16::new(1) }
     }
 
-    /// Starts a split system of another deployment on the stores of this one.
+    /// Starts a split system of another deployment on the stores of this system.
     pub async fn start_beside(&self, deployment: &str) -> Self {
-        let stores = self.server.stores.as_ref().expect("a split system");
-        Self { server: System::start_beside(stores, deployment).await, homes: AtomicU16::new(10_000) }
+        let stores = self.system.stores.as_ref().expect("a split system");
+        Self { system: System::start_beside(stores, deployment).await, next_source: AtomicU16::new(10_000) }
     }
 
-    /// Starts a split system of another deployment on the stores and the presence service of this one.
+    /// Starts a split system of another deployment on the stores and the presence service of this system.
     pub async fn start_within(&self, deployment: &str) -> Self {
-        let stores = self.server.stores.as_ref().expect("a split system");
-        let server = System::start_within(stores, self.server.presence, deployment).await;
-        Self { server, homes: AtomicU16::new(20_000) }
+        let stores = self.system.stores.as_ref().expect("a split system");
+        let system = System::start_within(stores, self.system.presence, deployment).await;
+        Self { system, next_source: AtomicU16::new(20_000) }
     }
 
-    /// Somebody nobody knows yet, at an address of their own.
+    /// A user that is not registered yet, at a source address of its own.
     pub fn unregistered_user(&self, name: &str) -> TestUser {
-        TestUser::new(name, self.home(), self.server.address)
+        TestUser::new(name, self.new_source(), self.system.address)
     }
 
-    /// Somebody who is registered and logged in.
+    /// A user that is registered and logged in.
     pub async fn user(&self, name: &str) -> TestUser {
         let mut user = self.unregistered_user(name);
         user.register().await;
@@ -104,35 +104,35 @@ impl TestServer {
         user
     }
 
-    /// Somebody who is registered already, on another device.
+    /// A login of a registered user from another device: another source address, another session.
     pub async fn user_on_another_device(&self, name: &str) -> TestUser {
         let mut user = self.unregistered_user(name);
         user.log_in().await;
         user
     }
 
-    /// Somebody who is registered, logged in and connected, and has been welcomed.
+    /// A user that is registered, logged in and connected, and has received `welcome`.
     pub async fn connected_user(&self, name: &str) -> ConnectedUser {
         let user = self.user(name).await;
         let tab = user.connect().await;
         ConnectedUser { user, tab }
     }
 
-    /// The official client in somebody's hands, not connected yet.
+    /// The official client with the session of `user`, not connected yet.
     pub fn official_client(&self, user: &TestUser) -> OfficialClient {
         let options = serde_json::json!({"transports": ["websocket"]});
-        OfficialClient::of(&user.name, self.server.address, user.token(), &options)
+        OfficialClient::of(&user.name, self.system.address, user.token(), &options)
     }
 
-    /// An address of the loopback network that nobody else on this stage uses.
-    fn home(&self) -> Ipv4Addr {
-        let [high, low] = self.homes.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    /// An address of the loopback network that no other user of this server has.
+    fn new_source(&self) -> Ipv4Addr {
+        let [high, low] = self.next_source.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         Ipv4Addr::new(127, 1, high, low)
     }
 }
 
 impl ConnectedUser {
-    /// A person with a socket that is open already.
+    /// A user with a socket that is open already.
     pub fn new(user: TestUser, tab: Socket) -> Self {
         Self { user, tab }
     }
@@ -157,10 +157,10 @@ impl DerefMut for ConnectedUser {
     }
 }
 
-/// Runs `future` and fails the play with `what` when it takes longer than [`PATIENCE`].
+/// Runs `future`; panics with `what` when it takes longer than [`TIMEOUT`].
 pub async fn with_timeout<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(TIMEOUT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("waited {TIMEOUT:?} in vain for {what}"),
+        Err(_) => panic!("timed out after {TIMEOUT:?}: {what}"),
     }
 }

@@ -1,5 +1,5 @@
-//! The unmodified official client on Node, driven line by line, so that a play decides when it drops and when it comes back.
-//! Used by `recovery`; the other end is `tests/interop/puppet.mjs`.
+//! The unmodified official client on Node, driven by one command per line, so that a test decides when it drops and reconnects.
+//! Used by `recovery`; the other end is `tests/interop/official_client.mjs`.
 
 use std::{collections::VecDeque, ffi::OsString, net::SocketAddr, path::PathBuf, process::Stdio};
 
@@ -11,39 +11,39 @@ use tokio::{
 
 use super::with_timeout;
 
-/// One official client in a process of its own.
+/// One official client in its own process.
 pub struct OfficialClient {
-    /// Whose it is, for the words of a failure.
+    /// The user's name, for messages of failures.
     name: String,
-    /// Commands go here; when it closes, the process ends.
-    strings: ChildStdin,
-    /// What happened comes from here.
-    voice: Lines<BufReader<ChildStdout>>,
-    /// What happened and nobody asked for yet, in order.
-    news: VecDeque<Value>,
-    /// Every `message` ever heard, in order.
+    /// Accepts commands; when it closes, the process exits.
+    stdin: ChildStdin,
+    /// Reports events of the client.
+    stdout: Lines<BufReader<ChildStdout>>,
+    /// Reports that no call has returned yet, in order.
+    reports: VecDeque<Value>,
+    /// Every received `message`, in order.
     pub received: Vec<Value>,
-    /// The next question.
+    /// The id of the last request.
     next_id: u64,
     /// Killed on drop.
     _child: Child,
 }
 
-/// What the client knows after CONNECT was answered.
+/// The state of the client after the server accepted CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
     /// The id in the namespace.
     pub id: String,
-    /// Whether it goes on where it was.
+    /// Whether the server restored the previous session.
     pub recovered: bool,
     /// `websocket` or `polling`.
     pub transport: String,
 }
 
 impl OfficialClient {
-    /// Starts a client of `server` with a session's cookie and more options; it does not connect yet.
+    /// Starts a client of `server` with a session cookie and further options; it does not connect yet.
     pub fn of(name: &str, server: SocketAddr, token: &str, options: &Value) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/puppet.mjs");
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/official_client.mjs");
         let mut child = Command::new(node())
             .arg(script)
             .args([format!("http://{server}"), token.to_owned(), options.to_string()])
@@ -52,47 +52,47 @@ impl OfficialClient {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("node did not start ({error}): scripts/test installs it"));
-        let strings = child.stdin.take().expect("piped");
-        let voice = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let (news, received) = (VecDeque::new(), Vec::new());
-        Self { name: name.into(), strings, voice, news, received, next_id: 0, _child: child }
+        let stdin = child.stdin.take().expect("piped");
+        let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let (reports, received) = (VecDeque::new(), Vec::new());
+        Self { name: name.into(), stdin, stdout, reports, received, next_id: 0, _child: child }
     }
 
-    /// Connects and waits for the answer to CONNECT.
+    /// Connects and waits until the server accepts CONNECT.
     pub async fn connect(&mut self) -> Connected {
-        self.pull(json!({"do": "connect"})).await;
-        self.is_connected().await
+        self.command(json!({"do": "connect"})).await;
+        self.connected().await
     }
 
-    /// Waits for an answer to CONNECT.
-    pub async fn is_connected(&mut self) -> Connected {
-        let news = self.next("connected").await;
-        let text = |key: &str| news[key].as_str().unwrap_or_default().to_owned();
-        Connected { id: text("id"), recovered: news["recovered"] == true, transport: text("transport") }
+    /// Waits until the server accepts CONNECT.
+    pub async fn connected(&mut self) -> Connected {
+        let report = self.next("connected").await;
+        let text = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
+        Connected { id: text("id"), recovered: report["recovered"] == true, transport: text("transport") }
     }
 
-    /// Connects and must not be let in: what `connect_error` says.
-    pub async fn is_refused(&mut self) -> Value {
-        self.pull(json!({"do": "connect"})).await;
+    /// Connects; the server must refuse CONNECT. Returns the payload of `connect_error`.
+    pub async fn connect_refused(&mut self) -> Value {
+        self.command(json!({"do": "connect"})).await;
         self.next("refused").await
     }
 
-    /// Loses its transport without a farewell, and comes back only when told to.
-    pub async fn drops(&mut self) {
-        self.pull(json!({"do": "stay_away"})).await;
-        self.pull(json!({"do": "drop"})).await;
-        self.is_dropped().await;
+    /// Closes its transport without a closing packet and does not reconnect by itself.
+    pub async fn drop_transport(&mut self) {
+        self.command(json!({"do": "disable_reconnect"})).await;
+        self.command(json!({"do": "drop"})).await;
+        self.disconnected().await;
     }
 
-    /// Is sent a volatile event whose last argument is `text`, and takes that for the offset of what it has seen.
-    pub async fn takes_for_an_offset(&mut self, text: &str) {
-        self.pull(json!({"do": "take_for_an_offset", "text": text})).await;
-        let told = self.event("volatile").await;
-        assert_eq!(told, [json!(text)]);
+    /// Receives a volatile event whose last argument is `text`; the client stores that as its offset.
+    pub async fn receive_false_offset(&mut self, text: &str) {
+        self.command(json!({"do": "receive_false_offset", "text": text})).await;
+        let received = self.event("volatile").await;
+        assert_eq!(received, [json!(text)]);
     }
 
-    /// Waits until the client knows that it is disconnected; says why it thinks so.
-    pub async fn is_dropped(&mut self) -> String {
+    /// Waits until the client reports its disconnection; returns the reason.
+    pub async fn disconnected(&mut self) -> String {
         self.next("disconnected").await.as_str().unwrap_or_default().to_owned()
     }
 
@@ -100,68 +100,68 @@ impl OfficialClient {
     pub async fn emit_with_ack(&mut self, event: &str, payload: Value) -> Value {
         self.next_id += 1;
         let id = self.next_id;
-        self.pull(json!({"do": "ask", "id": id, "event": event, "payload": payload})).await;
-        let answer = self.until(|news| news["answer"] == id).await;
+        self.command(json!({"do": "emit_with_ack", "id": id, "event": event, "payload": payload})).await;
+        let answer = self.until(|report| report["answer"] == id).await;
         answer["ack"].clone()
     }
 
     /// Waits for a message with this text.
     pub async fn receive_message(&mut self, text: &str) {
-        self.until(|news| news["event"] == "message" && news["args"][0]["data"]["text"] == text).await;
+        self.until(|report| report["event"] == "message" && report["args"][0]["data"]["text"] == text).await;
     }
 
-    /// Waits for an event of this name: its arguments.
+    /// Waits for an event of this name and returns its arguments.
     pub async fn event(&mut self, name: &str) -> Vec<Value> {
-        let news = self.until(|news| news["event"] == name).await;
-        news["args"].as_array().cloned().unwrap_or_default()
+        let report = self.until(|report| report["event"] == name).await;
+        report["args"].as_array().cloned().unwrap_or_default()
     }
 
-    /// The texts of all messages ever heard, in order.
+    /// The texts of all received messages, in order.
     pub fn texts(&self) -> Vec<&str> {
         self.received.iter().filter_map(|message| message["data"]["text"].as_str()).collect()
     }
 
-    /// Waits for the next news of a kind.
+    /// Waits for the next report of a kind.
     async fn next(&mut self, kind: &str) -> Value {
-        let mut news = self.until(|news| news.get(kind).is_some()).await;
-        news[kind].take()
+        let mut report = self.until(|report| report.get(kind).is_some()).await;
+        report[kind].take()
     }
 
-    /// Takes the first news that fits, and leaves the others.
+    /// Removes and returns the first report that fits; the others stay.
     async fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
-        if let Some(at) = self.news.iter().position(&fits) {
-            return self.news.remove(at).expect("just found");
+        if let Some(at) = self.reports.iter().position(&fits) {
+            return self.reports.remove(at).expect("just found");
         }
-        let what = format!("news of {}, among {:?}", self.name, self.news);
+        let what = format!("a report of {}, among {:?}", self.name, self.reports);
         with_timeout(&what, async {
             loop {
-                let news = self.listens().await;
-                if fits(&news) {
-                    return news;
+                let report = self.read_report().await;
+                if fits(&report) {
+                    return report;
                 }
-                self.news.push_back(news);
+                self.reports.push_back(report);
             }
         })
         .await
     }
 
-    async fn listens(&mut self) -> Value {
-        let line = self.voice.next_line().await.expect("a pipe of text");
-        let line = line.unwrap_or_else(|| panic!("{}'s client ended: see its words above", self.name));
-        let news: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
-        if news["event"] == "message" {
-            self.received.push(news["args"][0].clone());
+    async fn read_report(&mut self) -> Value {
+        let line = self.stdout.next_line().await.expect("a pipe of text");
+        let line = line.unwrap_or_else(|| panic!("{}'s client exited: its output is above", self.name));
+        let report: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        if report["event"] == "message" {
+            self.received.push(report["args"][0].clone());
         }
-        news
+        report
     }
 
-    async fn pull(&mut self, command: Value) {
-        let sent = self.strings.write_all(format!("{command}\n").as_bytes()).await;
-        sent.unwrap_or_else(|error| panic!("{}'s client does not listen: {error}", self.name));
+    async fn command(&mut self, command: Value) {
+        let sent = self.stdin.write_all(format!("{command}\n").as_bytes()).await;
+        sent.unwrap_or_else(|error| panic!("{}'s client does not read: {error}", self.name));
     }
 }
 
-/// The node of `scripts/test`, else the one on the PATH.
+/// The Node of `scripts/test`, else the one on the PATH.
 fn node() -> OsString {
     std::env::var_os("INTEROP_NODE").filter(|given| !given.is_empty()).unwrap_or_else(|| "node".into())
 }

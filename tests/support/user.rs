@@ -1,5 +1,4 @@
-//! A person as the HTTP side sees one: registers, logs in, asks for things, opens sockets. Made by `Stage`, calls `http`
-//! and `socket`.
+//! A user of the HTTP API: registers, logs in, sends requests, opens sockets. Made by `TestServer`; calls `http` and `socket`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,29 +6,29 @@ use serde_json::{Value, json};
 
 use super::{ConnectFailure, Handshake, Request, Response, Socket};
 
-/// Somebody with a name, a password, an address and perhaps a session.
+/// A user name with a password, a source address and, after a login, a session.
 #[derive(Clone)]
 pub struct TestUser {
     /// The name.
     pub name: String,
-    /// The password, the person's own.
+    /// The password, different for every user.
     pub password: String,
     /// The session token after a login.
     pub token: Option<String>,
-    /// Where requests come from.
+    /// The source address of requests.
     pub source: Ipv4Addr,
-    /// Where requests go.
+    /// The destination of requests.
     pub server: SocketAddr,
 }
 
 impl TestUser {
-    /// A person who has not registered yet.
+    /// A user that is not registered yet.
     pub fn new(name: &str, source: Ipv4Addr, server: SocketAddr) -> Self {
         let password = format!("{name}-keeps-this-secret");
         Self { name: name.into(), password, token: None, source, server }
     }
 
-    /// What the person types into either form.
+    /// The body of a registration and of a login.
     pub fn credentials(&self) -> Value {
         json!({"username": self.name, "password": self.password})
     }
@@ -39,23 +38,23 @@ impl TestUser {
         self.send(Request::post("/user/register", &self.credentials())).await.expect(201);
     }
 
-    /// Logs in and keeps the session.
+    /// Logs in and stores the session token.
     pub async fn log_in(&mut self) {
         let answer = self.send(Request::post("/user/login", &self.credentials())).await.expect(200);
         self.token = Some(answer.token().unwrap_or_else(|| panic!("no session in {answer:?}")));
     }
 
-    /// Logs out; the token stays in the person's hands, worthless.
+    /// Logs out; the revoked token stays in `token`.
     pub async fn log_out(&self) {
         self.request(Request::post("/user/logout", &json!({}))).await.expect(200);
     }
 
-    /// Sends a request without a session.
+    /// Sends a request without a session cookie.
     pub async fn send(&self, request: Request) -> Response {
         request.send(self.source, self.server).await
     }
 
-    /// Sends a request with the session's cookie.
+    /// Sends a request with the session cookie.
     pub async fn request(&self, request: Request) -> Response {
         self.send(request.cookie(self.token())).await
     }
@@ -70,22 +69,22 @@ impl TestUser {
         self.request(Request::post(target, body)).await
     }
 
-    /// Creates a room; `private` ones are entered by invitation.
+    /// Creates a room; a private room is joined by invitation only.
     pub async fn create_room(&self, name: &str, private: bool) {
         self.post("/rooms", &json!({"name": name, "private": private})).await.expect(201);
     }
 
-    /// Makes somebody a member of a room.
-    pub async fn add_member(&self, who: &str, room: &str) -> Response {
-        self.request(Request::new("PUT", &format!("/rooms/{room}/members/{who}"))).await
+    /// Adds a user to a room.
+    pub async fn add_member(&self, member: &str, room: &str) -> Response {
+        self.request(Request::new("PUT", &format!("/rooms/{room}/members/{member}"))).await
     }
 
-    /// Takes somebody out of a room.
-    pub async fn remove_member(&self, who: &str, room: &str) -> Response {
-        self.request(Request::new("DELETE", &format!("/rooms/{room}/members/{who}"))).await
+    /// Removes a user from a room.
+    pub async fn remove_member(&self, member: &str, room: &str) -> Response {
+        self.request(Request::new("DELETE", &format!("/rooms/{room}/members/{member}"))).await
     }
 
-    /// A room's whole history, oldest first, read page by page.
+    /// The whole history of a room, oldest message first, read page by page.
     pub async fn read_history(&self, room: &str) -> Vec<Value> {
         let mut messages = Vec::new();
         let mut before = String::new();
@@ -102,7 +101,7 @@ impl TestUser {
         messages
     }
 
-    /// Opens a socket and waits for the welcome.
+    /// Opens a socket and waits for `welcome`.
     pub async fn connect(&self) -> Socket {
         let mut socket =
             self.try_connect(self.handshake()).await.unwrap_or_else(|why| panic!("{}: {why:?}", self.name));
@@ -111,12 +110,12 @@ impl TestUser {
         socket
     }
 
-    /// Tries to open a socket in some other way.
+    /// Opens a socket with another handshake.
     pub async fn try_connect(&self, handshake: Handshake) -> Result<Socket, ConnectFailure> {
         Socket::open(&self.name, self.source, self.server, handshake).await
     }
 
-    /// The handshake of this person's browser.
+    /// The handshake with this user's session cookie.
     pub fn handshake(&self) -> Handshake {
         Handshake::default().cookie(self.token())
     }

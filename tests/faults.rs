@@ -1,17 +1,16 @@
-//! The split system while parts of it die, hang and come back: people go on talking, repeat what was not answered as good clients
-//! do, and the [`crate::checker`] finds nothing lost, doubled, reordered or invented of what was acked. And what is still
-//! possible while a part is away.
+//! The split system while its parts are killed, suspended and restarted: clients resend what was not acked, and [`crate::checker`] finds no
+//! acked message lost, duplicated, reordered or invented. Also: which operations work while a part is unavailable.
 
-mod absent;
+mod outages;
 mod drain;
 mod gateways;
-mod halves;
+mod faulty_stores;
 mod members;
-mod parts;
-mod restored;
+mod panics;
+mod restores;
 mod traffic;
 mod unpublished;
-mod vanished;
+mod removed_data;
 
 use std::time::Duration;
 
@@ -21,11 +20,11 @@ use traffic::Traffic;
 
 use crate::support::{ACCOUNTS, GATEWAY, NODES, PRESENCE, Request, TestServer};
 
-/// Acks that must come between two faults: then people talk again.
+/// The number of acks between two faults.
 const BETWEEN: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn chat_nodes_are_killed_one_after_the_other() {
+async fn acked_messages_survive_kills_of_chat_nodes() {
     let (mut server, traffic) = Traffic::start().await;
     for round in 0..20 {
         traffic.wait_for_acks(BETWEEN).await;
@@ -37,11 +36,11 @@ async fn chat_nodes_are_killed_one_after_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chat_node_hangs_for_half_a_minute_and_goes_on() {
+async fn acked_messages_survive_a_suspension_of_a_chat_node() {
     let (mut server, traffic) = Traffic::start().await;
     traffic.wait_for_acks(BETWEEN).await;
     server.system.processes[NODES[0]].signal("STOP");
-    // The fault is as long as this; nothing is waited for.
+    // The duration of the fault.
     sleep(Duration::from_secs(30)).await;
     server.system.processes[NODES[0]].signal("CONT");
     server.system.wait_until_ready().await;
@@ -49,9 +48,9 @@ async fn a_chat_node_hangs_for_half_a_minute_and_goes_on() {
     traffic.verify(&server).await;
 }
 
-/// The kernel of a process that is stopped acknowledges what is sent to it, so no connection breaks by itself.
+/// The kernel acknowledges what is sent to a suspended process, so no connection breaks by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_a_stopped_node_send_again_through_another() {
+async fn clients_of_a_suspended_node_resend_through_another_node() {
     let server = TestServer::start_split().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let mut tab = alice.connect().await;
@@ -62,9 +61,9 @@ async fn clients_of_a_stopped_node_send_again_through_another() {
     let node = |id: &str| id.rsplit('.').next().expect("a node").to_owned();
     assert_eq!(node(&sid), node(&tab.session), "a user's sessions are on one node");
     let index =
-        ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a name of the stage's");
+        ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a node of the system");
     server.system.processes[NODES[index]].signal("STOP");
-    let sent = json!({"text": "said once", "clientId": "one"});
+    let sent = json!({"text": "sent once", "clientId": "one"});
     tab.request("message", &sent);
     let poll = Request::get(&format!("{open}&sid={sid}"));
     let (_, poll) = tokio::join!(tab.closed(), alice.request(poll));
@@ -75,11 +74,11 @@ async fn clients_of_a_stopped_node_send_again_through_another() {
     server.system.processes[NODES[index]].signal("CONT");
     let texts: Vec<_> =
         bob.read_history("lobby").await.iter().map(|one| one["data"]["text"].clone()).collect();
-    assert_eq!(texts, ["before", "said once"]);
+    assert_eq!(texts, ["before", "sent once"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mongodb_steps_down_is_killed_and_hangs() {
+async fn acked_messages_survive_step_down_kill_and_suspension_of_mongodb() {
     let (mut server, traffic) = Traffic::start().await;
     for round in 0..4 {
         traffic.wait_for_acks(BETWEEN).await;
@@ -102,7 +101,7 @@ async fn mongodb_steps_down_is_killed_and_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_killed_and_hangs() {
+async fn acked_messages_survive_kills_and_suspensions_of_redis() {
     let (mut server, traffic) = Traffic::start().await;
     for round in 0..4 {
         traffic.wait_for_acks(BETWEEN).await;
@@ -123,7 +122,7 @@ async fn redis_is_killed_and_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn presence_accounts_and_gateway_are_killed() {
+async fn acked_messages_survive_kills_of_presence_gateway_and_accounts() {
     let (mut server, traffic) = Traffic::start().await;
     for process in [PRESENCE, GATEWAY, ACCOUNTS, PRESENCE, GATEWAY] {
         traffic.wait_for_acks(BETWEEN).await;
@@ -135,7 +134,7 @@ async fn presence_accounts_and_gateway_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_is_restarted_twice_one_after_the_other() {
+async fn acked_messages_survive_rolling_restarts_of_all_processes() {
     let (mut server, traffic) = Traffic::start().await;
     for process in [PRESENCE, NODES[0], NODES[1], ACCOUNTS, GATEWAY].repeat(2) {
         traffic.wait_for_acks(BETWEEN).await;

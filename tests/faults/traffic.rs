@@ -1,4 +1,4 @@
-//! People who talk whatever happens: two rooms, some who speak and some who listen, all of them coming back as often as they must.
+//! Continuous traffic during faults: senders and listeners in two rooms, which reconnect as often as necessary.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,43 +22,41 @@ use crate::{
 
 const ROOMS: [&str; 2] = ["lobby", "vault"];
 
-/// How long people try before they say that it does not work.
+/// How long a client retries before the test fails.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Before somebody who was not let in or not answered tries again.
+/// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long somebody waits for an answer before they come in again.
+/// How long a client waits for an ack before it reconnects.
 const SILENCE: Duration = Duration::from_secs(8);
 
-/// See the module.
+/// The running clients.
 pub struct People {
-    /// How many messages were acked.
+    /// The number of acked messages.
     acks: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
-    senders: Vec<JoinHandle<Spoken>>,
-    listeners: Vec<JoinHandle<Received>>,
+    senders: Vec<JoinHandle<SentMessages>>,
+    listeners: Vec<JoinHandle<ReceivedMessages>>,
 }
 
-/// What one who speaks can tell.
-#[derive(Default)]
-struct Spoken {
+/// The messages of one sender.
+struct SentMessages {
     sent: Vec<(&'static str, String)>,
     acked: Vec<(&'static str, Seen)>,
 }
 
-/// What one who listens can tell.
-#[derive(Default)]
-struct Received {
+/// The messages that one listener received.
+struct ReceivedMessages {
     name: String,
-    /// Per room, every message known by any road.
-    known: HashMap<&'static str, BTreeMap<u64, Seen>>,
-    /// Per room and connection, what arrived live.
+    /// All messages by room and `seq`, whether they arrived live or in a response.
+    history: HashMap<&'static str, BTreeMap<u64, Seen>>,
+    /// By room, the live messages of every connection.
     live: HashMap<&'static str, Vec<Vec<Seen>>>,
 }
 
 impl People {
-    /// Everybody is in both rooms of a new split system and begins to talk.
+    /// Starts a split system whose clients are members of both rooms, and starts to send.
     pub async fn gather() -> (TestServer, Self) {
         let server = TestServer::start_split().await;
         let names = ["alice", "bob", "carol", "dave", "erin", "frank"];
@@ -72,30 +70,30 @@ impl People {
         }
         let listeners = users.split_off(4);
         let (acks, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let speak = |user| tokio::spawn(speak(user, acks.clone(), is_over.clone()));
-        let senders = users.into_iter().map(speak).collect();
+        let send = |user| tokio::spawn(send(user, acks.clone(), is_over.clone()));
+        let senders = users.into_iter().map(send).collect();
         let listen = |user| tokio::spawn(listen(user, is_over.clone()));
         let listeners = listeners.into_iter().map(listen).collect();
         (server, Self { acks, is_over, senders, listeners })
     }
 
-    /// Waits until so many more messages were acked.
-    pub async fn talk(&self, more: usize) {
+    /// Waits until `more` further messages were acked.
+    pub async fn wait_for_acks(&self, more: usize) {
         let until = self.acks.load(Ordering::Relaxed) + more;
         let enough = async {
             while self.acks.load(Ordering::Relaxed) < until {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(TIMEOUT, enough).await.unwrap_or_else(|_| panic!("nobody is answered any more"));
+        timeout(TIMEOUT, enough).await.unwrap_or_else(|_| panic!("no message is acked"));
     }
 
-    /// Everybody comes to an end, and wants no fault found.
-    pub async fn agree(self, server: &TestServer) {
+    /// Stops all clients and checks that every room has no fault and that every listener has received every message.
+    pub async fn verify(self, server: &TestServer) {
         self.is_over.store(true, Ordering::Relaxed);
-        let (mut spoken, mut received) = (Vec::new(), Vec::new());
+        let (mut sent, mut received) = (Vec::new(), Vec::new());
         for sender in self.senders {
-            spoken.push(sender.await.expect("speakers fail only by an assertion"));
+            sent.push(sender.await.expect("senders fail only by an assertion"));
         }
         for listener in self.listeners {
             received.push(listener.await.expect("listeners fail only by an assertion"));
@@ -105,21 +103,21 @@ impl People {
             let here = |(room, seen): &(&str, Seen)| (*room == name).then(|| seen.clone());
             let stored: Vec<Seen> = reader.read_history(name).await.iter().map(Seen::of).collect();
             let room = Room {
-                sent: spoken
+                sent: sent
                     .iter()
                     .flat_map(|one| &one.sent)
                     .map(|(_, text)| text.clone())
                     .collect::<HashSet<_>>(),
                 live: received.iter().filter_map(|one| one.live.get(name)).flatten().cloned().collect(),
                 stored,
-                acked: spoken.iter().flat_map(|one| one.acked.iter().filter_map(here)).collect(),
+                acked: sent.iter().flat_map(|one| one.acked.iter().filter_map(here)).collect(),
             };
             assert_eq!(room.faults(), Vec::<String>::new(), "in {name}");
-            assert!(!room.acked.is_empty(), "nothing was said in {name}");
+            assert!(!room.acked.is_empty(), "no message was acked in {name}");
             for one in &received {
-                let known: Vec<&Seen> = one.known.get(name).into_iter().flat_map(BTreeMap::values).collect();
+                let history: Vec<&Seen> = one.history.get(name).into_iter().flat_map(BTreeMap::values).collect();
                 assert_eq!(
-                    known,
+                    history,
                     room.stored.iter().collect::<Vec<_>>(),
                     "{} missed something in {name}",
                     one.name
@@ -129,7 +127,7 @@ impl People {
     }
 }
 
-/// A socket of somebody, however often they must try.
+/// Connects, and retries until it succeeds.
 async fn connect(user: &TestUser) -> Socket {
     let connected = async {
         loop {
@@ -139,23 +137,23 @@ async fn connect(user: &TestUser) -> Socket {
             sleep(PAUSE).await;
         }
     };
-    timeout(TIMEOUT, connected).await.unwrap_or_else(|_| panic!("{} is not let in any more", user.name))
+    timeout(TIMEOUT, connected).await.unwrap_or_else(|_| panic!("{} cannot connect", user.name))
 }
 
-/// Says one thing after the other, each until it is acked.
-async fn speak(user: TestUser, acks: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) -> Spoken {
-    let mut spoken = Spoken::default();
-    let mut socket = connects(&user).await;
+/// Sends messages one after the other; each is resent until it is acked.
+async fn send(user: TestUser, acks: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) -> SentMessages {
+    let mut log = SentMessages::default();
+    let mut socket = connect(&user).await;
     for number in 0.. {
         if is_over.load(Ordering::Relaxed) {
             break;
         }
         let (room, text) = (ROOMS[number % 2], format!("{}/{number}", user.name));
-        spoken.sent.push((room, text.clone()));
+        log.sent.push((room, text.clone()));
         let sent = async {
             loop {
                 let id = socket.request("message", &json!({"room": room, "text": text, "clientId": text}));
-                // A node that hangs does not end its connections; clients find out by its silence.
+                // A suspended node does not close its connections; a client detects it by the missing ack.
                 match timeout(SILENCE, socket.try_ack(id)).await.unwrap_or_default() {
                     Some(answer) if answer["ok"] == true => return seen(&answer, text),
                     Some(answer) => {
@@ -163,32 +161,32 @@ async fn speak(user: TestUser, acks: Arc<AtomicUsize>, is_over: Arc<AtomicBool>)
                         assert!(["unavailable", "rate_limited"].contains(&code), "{text}: {answer}");
                         sleep(PAUSE).await;
                     }
-                    None => socket = connects(&user).await,
+                    None => socket = connect(&user).await,
                 }
             }
         };
         let sent = timeout(TIMEOUT, sent).await;
-        spoken.acked.push((room, sent.unwrap_or_else(|_| panic!("{} is not answered any more", user.name))));
+        log.acked.push((room, sent.unwrap_or_else(|_| panic!("{} receives no ack", user.name))));
         acks.fetch_add(1, Ordering::Relaxed);
-        // Slower than the limit of one socket.
+        // Below the rate limit of one socket.
         sleep(Duration::from_millis(110)).await;
     }
-    spoken
+    log
 }
 
 fn seen(answer: &Value, text: String) -> Seen {
     let (seq, id) = (answer["seq"].as_u64(), answer["id"].as_str());
-    Seen { seq: seq.expect("an ack has a place"), id: id.expect("an ack has an id").to_owned(), text }
+    Seen { seq: seq.expect("an ack has a seq"), id: id.expect("an ack has an id").to_owned(), text }
 }
 
-/// Listens, and asks after every drop for what came meanwhile.
-async fn listen(user: TestUser, is_over: Arc<AtomicBool>) -> Received {
-    let mut received = Received { name: user.name.clone(), ..Received::default() };
+/// Receives messages, reconnects after every drop and then requests the missed messages.
+async fn listen(user: TestUser, is_over: Arc<AtomicBool>) -> ReceivedMessages {
+    let mut received = ReceivedMessages { name: user.name.clone(), ..ReceivedMessages::default() };
     loop {
-        // Read before: what is said when it is not over yet is asked for below.
+        // Read before the requests below: the last requests then include every message that was sent.
         let is_last = is_over.load(Ordering::Relaxed);
-        let mut socket = connects(&user).await;
-        if !received.catches_up(&mut socket, is_last).await {
+        let mut socket = connect(&user).await;
+        if !received.catch_up(&mut socket, is_last).await {
             continue;
         }
         if is_last {
@@ -198,20 +196,20 @@ async fn listen(user: TestUser, is_over: Arc<AtomicBool>) -> Received {
         for room in ROOMS {
             let live: Vec<Seen> =
                 socket.received.iter().filter(|message| message["room"] == room).map(Seen::of).collect();
-            received.known.entry(room).or_default().extend(live.iter().map(|seen| (seen.seq, seen.clone())));
+            received.history.entry(room).or_default().extend(live.iter().map(|seen| (seen.seq, seen.clone())));
             received.live.entry(room).or_default().push(live);
         }
     }
 }
 
-impl Received {
-    /// Asks each room for what came since the last message known; false when that was not answered. `all`: until there is no
-    /// more.
-    async fn catches_up(&mut self, socket: &mut Socket, all: bool) -> bool {
+impl ReceivedMessages {
+    /// Requests the messages of each room after the last received one; with `all` until the head is reached. Returns false when a
+    /// request is not acked.
+    async fn catch_up(&mut self, socket: &mut Socket, all: bool) -> bool {
         for room in ROOMS {
             loop {
-                let known = self.known.entry(room).or_default();
-                let since = known.keys().next_back().copied().unwrap_or_default();
+                let history = self.history.entry(room).or_default();
+                let since = history.keys().next_back().copied().unwrap_or_default();
                 let id = socket.request("join", &json!({"room": room, "since": since}));
                 let answer = timeout(SILENCE, socket.try_ack(id)).await.unwrap_or_default();
                 let Some(joined) = answer else { return false };
@@ -219,8 +217,8 @@ impl Received {
                     return false;
                 }
                 let messages = joined["messages"].as_array().cloned().unwrap_or_default();
-                known.extend(messages.iter().map(Seen::of).map(|seen| (seen.seq, seen)));
-                let last = known.keys().next_back().copied().unwrap_or_default();
+                history.extend(messages.iter().map(Seen::of).map(|seen| (seen.seq, seen)));
+                let last = history.keys().next_back().copied().unwrap_or_default();
                 if !all || Some(last) >= joined["head"].as_u64() {
                     break;
                 }

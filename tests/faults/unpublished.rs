@@ -1,5 +1,5 @@
-//! Messages while Redis answers reads and refuses writes: each socket receives each message of its rooms once and in order, whatever
-//! the room is, when it was made, and by which way its members came.
+//! Messages while Redis serves reads and refuses writes: each socket receives each message of its rooms once and in order, for every
+//! kind of room, whenever the room was created and however its members joined.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,20 +9,20 @@ use tokio::time::sleep;
 
 use crate::support::{ConnectedUser, NODES, Request, Response, TestServer, TestUser, with_timeout};
 
-/// Ways in which Redis takes no message and answers reads.
+/// Reasons for which Redis refuses new messages and serves reads.
 #[derive(Debug, Clone, Copy)]
-enum Half {
-    /// The roles have lost the right to append.
+enum WriteFault {
+    /// The roles have no permission to append.
     NoAppend,
-    /// They have lost the right to run scripts that write.
+    /// The roles have no permission to run scripts that write.
     NoWrite,
-    /// It was made the replica of a primary that does not answer.
+    /// Redis is a replica of a primary that does not respond.
     ReadOnly,
-    /// Its memory is used up.
+    /// The memory of Redis is full.
     Full,
 }
 
-impl Half {
+impl WriteFault {
     const ALL: [Self; 4] = [Self::NoAppend, Self::NoWrite, Self::ReadOnly, Self::Full];
 
     fn inject(self, redis: &Redis) {
@@ -44,10 +44,10 @@ impl Half {
     }
 }
 
-/// How a room comes to be and gets its members.
+/// How a room is created and its members join.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
-    /// Public; the others enter it by `join`.
+enum RoomKind {
+    /// Public; the others join with `join`.
     Public,
     /// Private; the others are added.
     Private,
@@ -55,46 +55,46 @@ enum Kind {
     Ephemeral,
 }
 
-impl Kind {
+impl RoomKind {
     const ALL: [Self; 3] = [Self::Public, Self::Private, Self::Ephemeral];
 }
 
-/// Alice and carol are on one node, bob on the other. All were connected before any of the rooms was made.
-struct Cast {
+/// Alice and carol are connected to one node, bob to the other. All connected before any of the rooms was created.
+struct Users {
     alice: ConnectedUser,
     bob: ConnectedUser,
     carol: ConnectedUser,
 }
 
-impl Cast {
-    async fn enters(server: &TestServer) -> Self {
+impl Users {
+    async fn connect(server: &TestServer) -> Self {
         let alice = server.connected_user("alice").await;
         let (mut bob, mut carol) = (None, None);
         for n in 0..60 {
             let other = server.connected_user(&format!("other{n}")).await;
-            let place = if node_of(&other) == node_of(&alice) { &mut carol } else { &mut bob };
-            if place.is_none() {
-                *place = Some(other);
+            let slot = if node_of(&other) == node_of(&alice) { &mut carol } else { &mut bob };
+            if slot.is_none() {
+                *slot = Some(other);
             }
             if bob.is_some() && carol.is_some() {
                 break;
             }
         }
-        let (bob, carol) = bob.zip(carol).expect("two nodes have three people");
+        let (bob, carol) = bob.zip(carol).expect("users on both nodes");
         Self { alice, bob, carol }
     }
 
-    async fn gathers(&mut self, room: &str, kind: Kind) {
-        let (private, ephemeral) = (!matches!(kind, Kind::Public), matches!(kind, Kind::Ephemeral));
+    async fn create_room(&mut self, room: &str, kind: RoomKind) {
+        let (private, ephemeral) = (!matches!(kind, RoomKind::Public), matches!(kind, RoomKind::Ephemeral));
         let new = json!({"name": room, "private": private, "ephemeral": ephemeral});
-        patiently(&self.alice.user, || Request::post("/rooms", &new), 201).await;
+        request_with_retry(&self.alice.user, || Request::post("/rooms", &new), 201).await;
         for member in [&mut self.bob, &mut self.carol] {
             let name = member.user.name.clone();
-            if let Kind::Public = kind {
+            if let RoomKind::Public = kind {
                 member.join(room).await;
             } else {
                 let add = format!("/rooms/{room}/members/{name}");
-                patiently(&self.alice.user, || Request::new("PUT", &add), 200).await;
+                request_with_retry(&self.alice.user, || Request::new("PUT", &add), 200).await;
                 member
                     .until("room:joined", |event| event["room"] == room && event["username"] == *name)
                     .await;
@@ -102,63 +102,63 @@ impl Cast {
         }
     }
 
-    /// Everybody says something by socket and over HTTP, and the others receive it.
-    async fn talk(&mut self, room: &str, when: &str) {
-        let text = |who: &str, way: &str| format!("{when} {room}: {who} {way}");
-        says(&mut self.alice, room, &text("alice", "by socket")).await;
+    /// Alice and bob send messages by socket and over HTTP, and the others receive them.
+    async fn exchange_messages(&mut self, room: &str, phase: &str) {
+        let text = |who: &str, way: &str| format!("{phase} {room}: {who} {way}");
+        send_with_retry(&mut self.alice, room, &text("alice", "by socket")).await;
         self.bob.receive_message(&text("alice", "by socket")).await;
         self.carol.receive_message(&text("alice", "by socket")).await;
         let target = format!("/rooms/{room}/messages");
         let sent = json!({"text": text("bob", "over HTTP")});
-        patiently(&self.bob.user, || Request::post(&target, &sent), 201).await;
-        for who in [&mut self.alice, &mut self.bob, &mut self.carol] {
-            who.receive_message(&text("bob", "over HTTP")).await;
+        request_with_retry(&self.bob.user, || Request::post(&target, &sent), 201).await;
+        for user in [&mut self.alice, &mut self.bob, &mut self.carol] {
+            user.receive_message(&text("bob", "over HTTP")).await;
         }
-        says(&mut self.bob, room, &text("bob", "by socket")).await;
+        send_with_retry(&mut self.bob, room, &text("bob", "by socket")).await;
         self.alice.receive_message(&text("bob", "by socket")).await;
         self.carol.receive_message(&text("bob", "by socket")).await;
     }
 
-    /// Each has received all that is stored but what their own socket has sent, once and in order.
-    async fn have_received_all_once(&mut self, rooms: &[String], what: &str) {
-        let cast = [
+    /// Each user has received every stored message once and in order, without the messages of their own socket.
+    async fn check_received_once(&mut self, rooms: &[String], what: &str) {
+        let users = [
             (&mut self.alice, "alice by socket"),
             (&mut self.bob, "bob by socket"),
-            (&mut self.carol, "nobody"),
+            (&mut self.carol, "not a sender"),
         ];
-        for (who, own) in cast {
-            who.receive_pending().await;
+        for (user, own) in users {
+            user.receive_pending().await;
             let mut received: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for message in &who.received {
+            for message in &user.received {
                 let room = message["room"].as_str().unwrap_or_default().to_owned();
-                received.entry(room).or_default().push(place(message));
+                received.entry(room).or_default().push(seq_and_text(message));
             }
             for room in rooms {
-                let stored = who.user.read_history(room).await;
+                let stored = user.user.read_history(room).await;
                 let expected: Vec<String> = stored
                     .iter()
                     .filter(|message| {
                         !message["data"]["text"].as_str().is_some_and(|text| text.ends_with(own))
                     })
-                    .map(place)
+                    .map(seq_and_text)
                     .collect();
-                assert!(!expected.is_empty(), "{what}: nothing was said in {room}");
+                assert!(!expected.is_empty(), "{what}: no message was sent to {room}");
                 let received = received.remove(room).unwrap_or_default();
-                assert_eq!(received, expected, "{what}: {} in {room}", who.user.name);
+                assert_eq!(received, expected, "{what}: {} in {room}", user.user.name);
             }
         }
     }
 }
 
-fn place(message: &Value) -> String {
+fn seq_and_text(message: &Value) -> String {
     format!("{} {}", message["seq"], message["data"]["text"])
 }
 
-/// Says something as soon as the limit of messages allows it.
-async fn says(who: &mut ConnectedUser, room: &str, text: &str) {
+/// Sends a message, and retries when the rate limit refuses it.
+async fn send_with_retry(sender: &mut ConnectedUser, room: &str, text: &str) {
     with_timeout("a message within the limit", async {
         loop {
-            let ack = who.emit_with_ack("message", &json!({"room": room, "text": text})).await;
+            let ack = sender.emit_with_ack("message", &json!({"room": room, "text": text})).await;
             let Some(wait) = ack["retryAfter"].as_f64() else { return assert_eq!(ack["ok"], true, "{ack}") };
             sleep(Duration::from_secs_f64(wait)).await;
         }
@@ -166,12 +166,12 @@ async fn says(who: &mut ConnectedUser, room: &str, text: &str) {
     .await;
 }
 
-fn node_of(actor: &ConnectedUser) -> String {
-    actor.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
+fn node_of(user: &ConnectedUser) -> String {
+    user.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
 }
 
-/// Asks until the limit of requests allows it.
-async fn patiently(user: &TestUser, request: impl Fn() -> Request, status: u16) -> Response {
+/// Sends a request, and retries on 429.
+async fn request_with_retry(user: &TestUser, request: impl Fn() -> Request, status: u16) -> Response {
     with_timeout("a request within the limit", async {
         loop {
             let answer = user.request(request()).await;
@@ -189,58 +189,58 @@ fn redis(server: &TestServer) -> &Redis {
 }
 
 #[tokio::test]
-async fn in_rooms_of_every_kind_and_age_everything_is_received_once_and_in_order() {
+async fn while_redis_refuses_writes_messages_are_received_once_and_in_order_in_rooms_of_every_kind() {
     let mut server = TestServer::start_split().await;
-    let mut cast = Cast::enters(&server).await;
+    let mut users = Users::connect(&server).await;
     let mut rooms = Vec::new();
-    for (number, half) in Half::ALL.into_iter().enumerate() {
-        // Made before, and nothing was said in them.
+    for (number, fault) in WriteFault::ALL.into_iter().enumerate() {
+        // Created before the fault; no message was sent to them.
         let before: Vec<String> =
-            Kind::ALL.iter().map(|kind| format!("{kind:?}{number}").to_lowercase()).collect();
-        for (room, kind) in before.iter().zip(Kind::ALL) {
-            Box::pin(cast.gathers(room, kind)).await;
+            RoomKind::ALL.iter().map(|kind| format!("{kind:?}{number}").to_lowercase()).collect();
+        for (room, kind) in before.iter().zip(RoomKind::ALL) {
+            Box::pin(users.create_room(room, kind)).await;
         }
-        half.inject(redis(&server));
-        // Made meanwhile.
-        let meanwhile: Vec<String> = before.iter().map(|room| format!("{room}-late")).collect();
-        for (room, kind) in meanwhile.iter().zip(Kind::ALL) {
-            Box::pin(cast.gathers(room, kind)).await;
+        fault.inject(redis(&server));
+        // Created during the fault.
+        let during: Vec<String> = before.iter().map(|room| format!("{room}-late")).collect();
+        for (room, kind) in during.iter().zip(RoomKind::ALL) {
+            Box::pin(users.create_room(room, kind)).await;
         }
-        let all: Vec<String> = before.into_iter().chain(meanwhile).collect();
+        let all: Vec<String> = before.into_iter().chain(during).collect();
         for room in &all {
-            Box::pin(cast.talk(room, "away")).await;
+            Box::pin(users.exchange_messages(room, "fault")).await;
         }
-        half.clear(redis(&server));
+        fault.clear(redis(&server));
         server.system.wait_until_ready().await;
         rooms.extend(all);
         for room in &rooms {
-            Box::pin(cast.talk(room, &format!("back {number}"))).await;
+            Box::pin(users.exchange_messages(room, &format!("cleared {number}"))).await;
         }
-        Box::pin(cast.have_received_all_once(&rooms, &format!("{half:?}"))).await;
+        Box::pin(users.check_received_once(&rooms, &format!("{fault:?}"))).await;
     }
 }
 
 #[tokio::test]
-async fn a_node_that_starts_again_meanwhile_loses_and_repeats_nothing() {
+async fn a_node_that_restarts_while_redis_refuses_writes_loses_and_repeats_no_message() {
     let mut server = TestServer::start_split().await;
-    let mut cast = Cast::enters(&server).await;
-    let node = NODES[usize::from(node_of(&cast.bob) != "one")];
-    for (number, half) in Half::ALL.into_iter().enumerate() {
+    let mut users = Users::connect(&server).await;
+    let node = NODES[usize::from(node_of(&users.bob) != "one")];
+    for (number, fault) in WriteFault::ALL.into_iter().enumerate() {
         let room = format!("room{number}");
-        Box::pin(cast.gathers(&room, Kind::Private)).await;
-        half.inject(redis(&server));
-        cast.alice.send_message_to(&room, "one").await;
-        cast.bob.receive_message("one").await;
-        cast.carol.receive_message("one").await;
+        Box::pin(users.create_room(&room, RoomKind::Private)).await;
+        fault.inject(redis(&server));
+        users.alice.send_message_to(&room, "one").await;
+        users.bob.receive_message("one").await;
+        users.carol.receive_message("one").await;
         server.system.processes[node].kill();
-        cast.alice.send_message_to(&room, "two").await;
-        cast.carol.receive_message("two").await;
-        half.clear(redis(&server));
+        users.alice.send_message_to(&room, "two").await;
+        users.carol.receive_message("two").await;
+        fault.clear(redis(&server));
         server.system.restart_process(node).await;
-        cast.alice.send_message_to(&room, "three").await;
-        cast.carol.receive_message("three").await;
-        let Cast { alice, bob, carol } = &mut cast;
-        let mut back = with_timeout("a place on a node", async {
+        users.alice.send_message_to(&room, "three").await;
+        users.carol.receive_message("three").await;
+        let Users { alice, bob, carol } = &mut users;
+        let mut reconnected = with_timeout("a connection to a node", async {
             loop {
                 if let Ok(socket) = bob.user.try_connect(bob.user.handshake()).await {
                     break socket;
@@ -248,22 +248,22 @@ async fn a_node_that_starts_again_meanwhile_loses_and_repeats_nothing() {
             }
         })
         .await;
-        let joined = back.emit_with_ack("join", &json!({"room": room, "since": 1})).await;
+        let joined = reconnected.emit_with_ack("join", &json!({"room": room, "since": 1})).await;
         let mut seqs: Vec<u64> = Vec::new();
         let missed = joined["messages"].as_array().cloned().unwrap_or_default();
         seqs.extend(missed.iter().filter_map(|message| message["seq"].as_u64()));
         alice.send_message_to(&room, "four").await;
         carol.receive_message("four").await;
-        back.receive_message("four").await;
-        let live = back.received.iter().filter(|message| message["room"] == *room);
+        reconnected.receive_message("four").await;
+        let live = reconnected.received.iter().filter(|message| message["room"] == *room);
         let live: Vec<u64> = live.filter_map(|message| message["seq"].as_u64()).collect();
-        assert!(live.is_sorted_by(|a, b| a < b), "{half:?}: {live:?}");
+        assert!(live.is_sorted_by(|a, b| a < b), "{fault:?}: {live:?}");
         seqs.extend(live);
         seqs.sort_unstable();
         seqs.dedup();
-        assert_eq!(seqs, [2, 3, 4], "{half:?}: {joined}");
+        assert_eq!(seqs, [2, 3, 4], "{fault:?}: {joined}");
         let texts = carol.texts().into_iter().skip(number * 4).collect::<Vec<_>>();
-        assert_eq!(texts, ["one", "two", "three", "four"], "{half:?}");
-        *bob = ConnectedUser::new(bob.user.clone(), back);
+        assert_eq!(texts, ["one", "two", "three", "four"], "{fault:?}");
+        *bob = ConnectedUser::new(bob.user.clone(), reconnected);
     }
 }

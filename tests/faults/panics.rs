@@ -1,4 +1,4 @@
-//! Parts of the roles are made to panic while people talk. Needs a debug build, which alone has the faults.
+//! Parts of the roles panic while messages are sent. Needs a debug build: only debug builds have the fault points.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -43,7 +43,7 @@ const PARTS: [(usize, &str, bool); 31] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_part_of_a_role_that_panics_works_again_or_ends_its_process() {
+async fn a_part_of_a_role_that_panics_restarts_or_ends_its_process() {
     let (mut server, traffic) = Traffic::start().await;
     for (process, part, ends) in PARTS {
         traffic.wait_for_acks(BETWEEN).await;
@@ -72,7 +72,7 @@ async fn every_part_of_a_role_that_panics_works_again_or_ends_its_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thread_that_accepts_connections_ends_its_process_with_it_in_every_role() {
+async fn an_accepting_thread_that_panics_ends_its_process_in_every_role() {
     let (mut server, traffic) = Traffic::start().await;
     for process in [GATEWAY, ACCOUNTS, NODES[0], PRESENCE] {
         // One for clients or other roles, one for operators; presence has its own way to accept calls.
@@ -94,23 +94,23 @@ async fn a_thread_that_accepts_connections_ends_its_process_with_it_in_every_rol
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_panics_is_answered_and_counted_in_every_role() {
+async fn a_request_that_panics_is_answered_with_500_and_counted_in_every_role() {
     let server = TestServer::start_split().await;
     for process in [GATEWAY, ACCOUNTS, NODES[0], NODES[1], PRESENCE] {
         server.system.check_panic_responses(process).await;
     }
     let mut alice = server.connected_user("alice").await;
-    alice.send_message("people talk").await;
+    alice.send_message("still served").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_without_random_bytes_refuses_what_needs_them_and_goes_on() {
+async fn a_role_without_random_bytes_refuses_operations_that_need_them_and_continues() {
     let (mut server, traffic) = Traffic::start().await;
     for process in [GATEWAY, ACCOUNTS, NODES[0], NODES[1], PRESENCE] {
         traffic.wait_for_acks(BETWEEN).await;
-        let lacks = server.system.block_random_bytes(process).await;
+        let no_entropy = server.system.block_random_bytes(process).await;
         for number in 0..5 {
-            let new_user = server.unregistered_user(&format!("newcomer{process}{number}"));
+            let new_user = server.unregistered_user(&format!("user{process}{number}"));
             for target in ["/user/register", "/user/login"] {
                 let request = Request::post(target, &new_user.credentials());
                 let answer = request.send(new_user.source, new_user.server).await;
@@ -125,7 +125,7 @@ async fn a_role_without_random_bytes_refuses_what_needs_them_and_goes_on() {
                 }
             }
         }
-        drop(lacks);
+        drop(no_entropy);
         server.system.wait_until_ready().await;
     }
     traffic.wait_for_acks(BETWEEN).await;

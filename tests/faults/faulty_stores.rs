@@ -1,4 +1,4 @@
-//! The split system on stores that work by half, that are put back to an older state, or that another deployment uses, too.
+//! The split system on stores that refuse writes, that are restored to an older state, or that another deployment shares.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{
     ACCOUNTS, ConnectedUser, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout,
 };
 
-/// Two people on different nodes.
+/// Two users on different nodes.
 async fn on_two_nodes(server: &TestServer) -> (ConnectedUser, ConnectedUser) {
     let node_of = |actor: &ConnectedUser| actor.session.rsplit_once('.').map(|(_, node)| node.to_owned());
     let first = server.connected_user("first").await;
@@ -24,11 +24,11 @@ async fn on_two_nodes(server: &TestServer) -> (ConnectedUser, ConnectedUser) {
             return (first, other);
         }
     }
-    panic!("everybody is on the same node");
+    panic!("all users are on the same node");
 }
 
-/// Waits until a process names this cause.
-async fn names(server: &TestServer, process: usize, word: &str) {
+/// Waits until `/readyz` of a process names this cause.
+async fn wait_for_cause(server: &TestServer, process: usize, word: &str) {
     with_timeout(&format!("process {process} to name {word:?}"), async {
         while !server.system.readiness(process).await.contains(word) {}
     })
@@ -36,23 +36,23 @@ async fn names(server: &TestServer, process: usize, word: &str) {
 }
 
 #[tokio::test]
-async fn while_redis_refuses_writes_people_talk_on_and_passwords_cannot_be_guessed() {
+async fn while_redis_refuses_writes_messages_are_delivered_and_logins_are_refused() {
     let mut server = TestServer::start_split().await;
     let (mut alice, mut bob) = on_two_nodes(&server).await;
     let carol = server.user("carol").await;
-    for refusal in RedisFault::ALL {
+    for fault in RedisFault::ALL {
         let redis = &server.system.stores.as_ref().expect("a split system").redis;
-        refusal.inject(redis);
-        let (one, two) = (format!("one {refusal:?}"), format!("two {refusal:?}"));
+        fault.inject(redis);
+        let (one, two) = (format!("one {fault:?}"), format!("two {fault:?}"));
         alice.send_message(&one).await;
         bob.receive_message(&one).await;
         bob.send_message(&two).await;
         alice.receive_message(&two).await;
         for process in [ACCOUNTS, NODES[0], NODES[1]] {
-            names(&server, process, refusal.word()).await;
+            wait_for_cause(&server, process, fault.word()).await;
         }
         with_timeout("the log to name the cause", async {
-            while !server.system.log().contains(refusal.word()) {
+            while !server.system.log().contains(fault.word()) {
                 sleep(Duration::from_millis(50)).await;
             }
         })
@@ -61,28 +61,28 @@ async fn while_redis_refuses_writes_people_talk_on_and_passwords_cannot_be_guess
             let credentials = json!({"username": "carol", "password": password});
             let login =
                 server.unregistered_user("carol").send(Request::post("/user/login", &credentials)).await;
-            assert_eq!(login.status, 503, "{refusal:?}: tells whether a guess is right: {login:?}");
+            assert_eq!(login.status, 503, "{fault:?}: reveals whether a password is right: {login:?}");
         }
-        assert_eq!(carol.get("/user/me").await.status, 200, "{refusal:?}");
-        refusal.clear(&server.system.stores.as_ref().expect("a split system").redis);
+        assert_eq!(carol.get("/user/me").await.status, 200, "{fault:?}");
+        fault.clear(&server.system.stores.as_ref().expect("a split system").redis);
         server.system.wait_until_ready().await;
-        let back = format!("back {refusal:?}");
-        alice.send_message(&back).await;
-        bob.receive_message(&back).await;
+        let cleared = format!("cleared {fault:?}");
+        alice.send_message(&cleared).await;
+        bob.receive_message(&cleared).await;
     }
 }
 
 #[tokio::test]
-async fn while_mongodb_refuses_writes_nothing_is_acked_or_shown_and_the_cause_is_named() {
+async fn while_mongodb_refuses_writes_no_message_is_acked_or_delivered_and_the_cause_is_named() {
     let mut server = TestServer::start_split().await;
     let (mut alice, mut bob) = on_two_nodes(&server).await;
     for fault in MongoFault::ALL {
         server.system.stores.as_ref().expect("a split system").mongo.fail_writes(fault).await;
-        let text = format!("said {fault:?}");
+        let text = format!("sent {fault:?}");
         let refused = alice.emit_with_ack("message", &json!({"text": text, "clientId": text})).await;
         assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{fault:?}");
         for process in [ACCOUNTS, NODES[0], NODES[1]] {
-            names(&server, process, fault.word()).await;
+            wait_for_cause(&server, process, fault.word()).await;
         }
         server.system.stores.as_ref().expect("a split system").mongo.restore_writes().await;
         server.system.wait_until_ready().await;
@@ -98,9 +98,9 @@ async fn while_mongodb_refuses_writes_nothing_is_acked_or_shown_and_the_cause_is
     assert_eq!(stored.len(), MongoFault::ALL.len(), "each is stored once: {stored:?}");
 }
 
-/// A socket that stays: nodes close all that are there in some steps.
-async fn comes_back(user: &TestUser) -> Socket {
-    with_timeout("a socket that stays", async {
+/// A socket that stays open: after a restore the nodes close their sockets in several steps.
+async fn reconnect(user: &TestUser) -> Socket {
+    with_timeout("a socket that stays open", async {
         loop {
             if let Ok(mut socket) = user.try_connect(user.handshake()).await
                 && socket.is_open_for(Duration::from_secs(3)).await
@@ -112,9 +112,9 @@ async fn comes_back(user: &TestUser) -> Socket {
     .await
 }
 
-/// Numbers that were given in the history before are given again: whoever knows one of those reloads, and hears what is new.
+/// The numbers of lost messages are assigned again: a client that has one of the lost messages reloads, and receives the new messages.
 #[tokio::test]
-async fn when_messages_are_restored_from_a_backup_everybody_reloads() {
+async fn when_messages_are_restored_from_a_backup_all_clients_reload() {
     let server = TestServer::start_split().await;
     let (mut alice, mut bob) = on_two_nodes(&server).await;
     for n in 1..=6 {
@@ -123,17 +123,17 @@ async fn when_messages_are_restored_from_a_backup_everybody_reloads() {
     }
     let uri = server.system.stores.as_ref().expect("a split system").mongo.uri();
     let client = Client::with_uri_str(uri).await.expect("an address");
-    let messages = client.default_database().expect("it is named").collection::<Document>("messages");
+    let messages = client.default_database().expect("a URI with a database").collection::<Document>("messages");
     messages.delete_many(doc! {"seq": {"$gt": 3_i64}}).await.expect("changes");
     alice.closed().await;
     bob.closed().await;
-    let (mut alice, mut bob) = (comes_back(&alice.user).await, comes_back(&bob.user).await);
+    let (mut alice, mut bob) = (reconnect(&alice.user).await, reconnect(&bob.user).await);
     let sent = alice.send_message("new 4").await;
     assert_eq!(sent["seq"], 4, "{sent}");
     bob.receive_message("new 4").await;
     bob.send_message("new 5").await;
     alice.receive_message("new 5").await;
-    // Who asks from a place that does not exist any more gets the room anew, and not that there is nothing new.
+    // A client with a position after the end receives the room from its beginning, not an empty page.
     let joined = alice.emit_with_ack("join", &json!({"room": "lobby", "since": 6})).await;
     assert_eq!(
         (&joined["head"], &joined["reset"], joined["messages"].as_array().map(Vec::len)),
@@ -143,15 +143,15 @@ async fn when_messages_are_restored_from_a_backup_everybody_reloads() {
 }
 
 #[tokio::test]
-async fn deployments_on_the_same_stores_know_nothing_of_each_other() {
+async fn deployments_on_the_same_stores_are_isolated() {
     let here = TestServer::start_split().await;
     let there = here.start_beside("blue").await;
     let (mut alice, mut bob) = (here.connected_user("alice").await, here.connected_user("bob").await);
     let (mut other_alice, mut other_bob) =
         (there.connected_user("alice").await, there.connected_user("bob").await);
-    let mut stranger = there.unregistered_user("alice");
-    stranger.token = alice.user.token.clone();
-    assert_eq!(stranger.get("/user/me").await.status, 401, "a session of another deployment");
+    let mut foreign = there.unregistered_user("alice");
+    foreign.token = alice.user.token.clone();
+    assert_eq!(foreign.get("/user/me").await.status, 401, "a session of another deployment");
     alice.send_message("here").await;
     other_alice.send_message("there").await;
     bob.receive_message("here").await;
@@ -166,9 +166,9 @@ async fn deployments_on_the_same_stores_know_nothing_of_each_other() {
     assert_eq!(alice.user.get("/user/me").await.status, 200);
 }
 
-/// The nodes of both have the same names, and the people, too.
+/// The nodes and the users of both deployments have the same names.
 #[tokio::test]
-async fn deployments_that_share_a_presence_service_see_their_own_people_alone() {
+async fn deployments_that_share_a_presence_service_see_only_their_own_users() {
     let here = TestServer::start_split().await;
     let there = here.start_within("blue").await;
     let (mut alice, mut bob) = (here.connected_user("alice").await, here.connected_user("bob").await);
@@ -181,7 +181,7 @@ async fn deployments_that_share_a_presence_service_see_their_own_people_alone() 
     let listed = |presence: Response| presence.expect(200).json()["online"].clone();
     assert_eq!(listed(alice.user.get("/presence/online").await), json!(["alice", "bob"]));
     assert_eq!(listed(carol.user.get("/presence/online").await), json!(["alice", "carol"]));
-    // A fence: what was on its way to alice has come.
+    // A fence: every earlier event to alice has arrived.
     bob.emit_with_ack("typing", &json!({"isTyping": true})).await;
     alice.until("typing", |typing| typing["users"] == json!(["bob"])).await;
     assert_eq!(alice.waiting("typing", |typing| typing.to_string().contains("carol")), 0);

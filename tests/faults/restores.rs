@@ -1,5 +1,5 @@
-//! Stores that are put back to an older state while clients hold newer positions: who holds a position of a replaced history loads
-//! anew, by whatever way the position is given back, and nobody else does.
+//! Stores that are restored to an older state while clients hold newer positions: a client with a position of a replaced history reloads
+//! the room, however it sends the position; other clients continue.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use tempfile::TempDir;
 
 use crate::support::{ConnectedUser, Request, Socket, TestServer, TestUser, with_timeout};
 
-/// What is put back, and whether the roles run meanwhile.
+/// What is restored, and whether the roles run meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Restore {
-    /// The messages, by deletion of the newer ones.
+    /// The messages: the newer ones are deleted.
     Messages,
     /// The messages, as `mongorestore` does it, while the roles are stopped.
     Dump,
-    /// As before, and Redis is flushed.
+    /// As `Dump`, and Redis is flushed.
     DumpAndFlush,
-    /// Messages and Redis, to about the same time.
+    /// Messages and Redis, both to about the same time.
     Both,
-    /// Redis to an older state.
+    /// Redis, to an older state.
     Redis,
-    /// Redis to nothing.
+    /// Redis, to an empty state.
     Flush,
 }
 
@@ -42,7 +42,7 @@ impl Restore {
     }
 }
 
-/// The number of messages that a backup has.
+/// The number of messages in the backup.
 const KEPT: i64 = 3;
 
 /// The number of messages at the time of the restore.
@@ -50,11 +50,11 @@ const SENT: i64 = 6;
 
 async fn database(server: &TestServer) -> Database {
     let uri = server.system.stores.as_ref().expect("a split system").mongo.uri();
-    Client::with_uri_str(uri).await.expect("an address").default_database().expect("it is named")
+    Client::with_uri_str(uri).await.expect("an address").default_database().expect("a URI with a database")
 }
 
-/// Puts back the messages without the newer ones.
-async fn restores_messages(server: &TestServer, recreates: bool) {
+/// Deletes the newer messages; with `recreates` also drops the collection and inserts the rest again.
+async fn restore_messages(server: &TestServer, recreates: bool) {
     let database = database(server).await;
     let newer = doc! {"room": "lobby", "seq": {"$gt": KEPT}};
     database.collection::<Document>("messages").delete_many(newer).await.expect("changes");
@@ -63,9 +63,9 @@ async fn restores_messages(server: &TestServer, recreates: bool) {
     }
     let name = "messages";
     let old = database.collection::<Document>(name);
-    let mut found = old.find(doc! {}).await.expect("answers");
+    let mut found = old.find(doc! {}).await.expect("MongoDB responds");
     let mut documents = Vec::new();
-    while found.advance().await.expect("answers") {
+    while found.advance().await.expect("MongoDB responds") {
         documents.push(found.deserialize_current().expect("a document"));
     }
     old.drop().await.expect("changes");
@@ -78,12 +78,12 @@ async fn restore(server: &mut TestServer, how: Restore, copy: &TempDir) {
         server.system.kill();
     }
     if how.replaces_the_history() {
-        restores_messages(server, how != Restore::Messages).await;
+        restore_messages(server, how != Restore::Messages).await;
     }
     let redis = &mut server.system.stores.as_mut().expect("a split system").redis;
     match how {
         Restore::DumpAndFlush | Restore::Flush => {
-            // Sessions are Redis's, too, and not what this is about.
+            // The keys of sessions stay: they are not part of this test.
             for key in
                 ["epoch", "offset", "base", "stream", "heads", "last", "marks", "run", "replaced", "since"]
             {
@@ -102,9 +102,9 @@ async fn restore(server: &mut TestServer, how: Restore, copy: &TempDir) {
     server.system.wait_until_ready().await;
 }
 
-/// A socket that stays: nodes close all that are there in some steps.
+/// A socket that stays open: after a restore the nodes close their sockets in several steps.
 async fn connect(user: &TestUser, auth: Value) -> Socket {
-    with_timeout("a socket that stays", async {
+    with_timeout("a socket that stays open", async {
         loop {
             if let Ok(mut socket) = user.try_connect(user.handshake().auth(auth.clone())).await
                 && socket.is_open_for(Duration::from_secs(2)).await
@@ -116,14 +116,14 @@ async fn connect(user: &TestUser, auth: Value) -> Socket {
     .await
 }
 
-/// By which way a position is given back.
-async fn answers(user: &TestUser, pid: &str, offset: &str) -> Vec<(&'static str, Value)> {
+/// Sends a position in every way that the API has, and returns the responses.
+async fn responses(user: &TestUser, pid: &str, offset: &str) -> Vec<(&'static str, Value)> {
     let since = SENT;
-    let mut recovered = connects(user, json!({"pid": pid, "offset": offset})).await;
+    let mut recovered = connect(user, json!({"pid": pid, "offset": offset})).await;
     let by_session = recovered.emit_with_ack("join", &json!({"room": "lobby", "since": since})).await;
     let again = recovered.emit_with_ack("join", &json!({"room": "lobby", "since": by_session["head"]})).await;
-    assert_eq!(again["reset"], Value::Null, "it has loaded the room: {again}");
-    let mut fresh = connects(user, json!({})).await;
+    assert_eq!(again["reset"], Value::Null, "the room is loaded: {again}");
+    let mut fresh = connect(user, json!({})).await;
     let named = json!({"room": "lobby", "since": since, "offset": offset});
     let by_join = fresh.emit_with_ack("join", &named).await;
     let by_history =
@@ -134,7 +134,7 @@ async fn answers(user: &TestUser, pid: &str, offset: &str) -> Vec<(&'static str,
 }
 
 #[tokio::test]
-async fn who_holds_a_position_of_a_replaced_history_loads_anew_and_nobody_else() {
+async fn a_client_with_a_position_of_a_replaced_history_reloads_and_others_continue() {
     for how in Restore::ALL {
         let mut server = TestServer::start_split().await;
         let mut alice = server.connected_user("alice").await;
@@ -152,24 +152,24 @@ async fn who_holds_a_position_of_a_replaced_history_loads_anew_and_nobody_else()
             let ConnectedUser { user, .. } = bob;
             user
         };
-        Box::pin(restore(&mut server, how, &copy.expect("some are kept"))).await;
-        // The room grows beyond the position that bob holds.
-        let mut alice = connects(&alice.user, json!({})).await;
+        Box::pin(restore(&mut server, how, &copy.expect("a backup"))).await;
+        // The room grows beyond bob's position.
+        let mut alice = connect(&alice.user, json!({})).await;
         for n in 1..=SENT {
             alice.send_message(&format!("new {n}")).await;
         }
-        // Six messages behind the third one, or behind the sixth.
+        // The first of the six messages after the third message, or after the sixth.
         let begins = if how.replaces_the_history() { "old 1" } else { "new 1" };
-        for (way, answer) in answers(&bob, &pid, &offset).await {
+        for (way, answer) in responses(&bob, &pid, &offset).await {
             let is_reset = answer["reset"] == true;
             assert_eq!(is_reset, how.replaces_the_history(), "{how:?} {way}: {answer}");
             let messages = answer["messages"].as_array().expect("messages");
             // Pages are newest first.
             let first = messages.iter().min_by_key(|message| message["seq"].as_u64());
-            assert_eq!(first.expect("some")["data"]["text"], begins, "{how:?} {way}: {answer}");
+            assert_eq!(first.expect("a message")["data"]["text"], begins, "{how:?} {way}: {answer}");
         }
-        // A position of the present history, and one of an earlier release, are what they are.
-        let now = alice.offset.clone().expect("the welcome has one");
+        // A position of the present history is valid, and so is one in the format of an earlier release.
+        let now = alice.offset.clone().expect("welcome has an offset");
         let (epoch, at) = now.rsplit_once('-').expect("an offset");
         for valid in [now.clone(), format!("{}-{at}", &epoch[..16])] {
             let named = json!({"room": "lobby", "since": SENT, "offset": valid});

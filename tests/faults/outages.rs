@@ -1,4 +1,4 @@
-//! What is possible while a part of the split system is away, and what is refused at once instead of guessed.
+//! While a part of the split system is unavailable: operations that do not need it continue, operations that need it are refused.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use serde_json::json;
 
 use crate::support::{ACCOUNTS, ConnectFailure, NODES, PRESENCE, Request, TestServer, with_timeout};
 
-/// Redis knows who is logged in: without it nobody gets in, and who is in talks on.
+/// Redis holds the sessions: without it no session can be verified, and open connections continue.
 #[tokio::test]
-async fn without_redis_nobody_gets_in_and_who_is_in_talks_on() {
+async fn without_redis_new_connections_are_refused_and_open_ones_continue() {
     let mut server = TestServer::start_split().await;
     let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
     let carol = server.user("carol").await;
     alice.send_message("before").await;
     bob.receive_message("before").await;
     server.system.stores.as_mut().expect("a split system").redis.kill();
-    // A fourth login within this moment would be one too many.
+    // A fourth login within this time would exceed the rate limit.
     for password in [carol.password.as_str(), "a wrong guess"] {
         let credentials = json!({"username": "carol", "password": password});
         let login = carol.send(Request::post("/user/login", &credentials)).await;
-        assert_eq!(login.status, 503, "tells whether a guess is right: {login:?}");
+        assert_eq!(login.status, 503, "reveals whether a password is right: {login:?}");
         let history = carol.request(Request::get("/rooms/lobby/messages")).await;
         assert_eq!(history.status, 503, "{history:?}");
-        assert!(carol.try_connect(carol.handshake()).await.is_err(), "let in on a guess");
+        assert!(carol.try_connect(carol.handshake()).await.is_err(), "accepted an unverified session");
     }
-    alice.send_message("away").await;
-    bob.receive_message("away").await;
+    alice.send_message("redis is down").await;
+    bob.receive_message("redis is down").await;
     server.system.stores.as_mut().expect("a split system").redis.restart();
     server.system.wait_until_ready().await;
     carol.connect().await;
@@ -34,7 +34,7 @@ async fn without_redis_nobody_gets_in_and_who_is_in_talks_on() {
 }
 
 #[tokio::test]
-async fn a_logout_outlives_a_crash_of_redis_and_cuts_sockets_on_every_node() {
+async fn a_logout_survives_a_crash_of_redis_and_closes_sockets_on_every_node() {
     let mut server = TestServer::start_split().await;
     let alice = server.user("alice").await;
     let mut tabs = [alice.connect().await, alice.connect().await];
@@ -51,7 +51,7 @@ async fn a_logout_outlives_a_crash_of_redis_and_cuts_sockets_on_every_node() {
 }
 
 #[tokio::test]
-async fn without_mongodb_a_send_is_refused_in_time_and_nobody_is_shown_it() {
+async fn without_mongodb_a_message_is_refused_in_time_and_not_delivered() {
     let mut server = TestServer::start_split().await;
     let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
     alice.send_message("before").await;
@@ -65,10 +65,10 @@ async fn without_mongodb_a_send_is_refused_in_time_and_nobody_is_shown_it() {
     assert_eq!((&history["ok"], &history["code"]), (&json!(false), &json!("unavailable")), "{history}");
     let history = alice.user.request(Request::get("/rooms/lobby/messages")).await;
     assert_eq!(history.status, 503, "{history:?}");
-    // Which rooms are theirs nobody can say: ended without a refusal, after which stock clients would not come back.
+    // The user's rooms cannot be loaded: the connection ends without CONNECT_ERROR, after which official clients would not reconnect.
     let late = bob.user.try_connect(bob.user.handshake()).await;
-    assert!(matches!(late, Err(ConnectFailure::Ended(_))), "let in on a guess, or refused");
-    // What needs no store goes on.
+    assert!(matches!(late, Err(ConnectFailure::Ended(_))), "accepted, or refused with CONNECT_ERROR");
+    // Operations without a store continue.
     bob.emit_with_ack("typing", &json!({"isTyping": true})).await;
     alice.until("typing", |typing| typing["users"] == json!(["bob"])).await;
     server.system.stores.as_mut().expect("a split system").mongo.restart().await;
@@ -82,37 +82,37 @@ async fn without_mongodb_a_send_is_refused_in_time_and_nobody_is_shown_it() {
 }
 
 #[tokio::test]
-async fn without_presence_people_talk_on_and_nobody_claims_to_know_who_is_here() {
+async fn without_presence_messages_are_delivered_and_the_presence_state_is_unknown() {
     let mut server = TestServer::start_split().await;
     let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
     server.system.processes[PRESENCE].kill();
     alice.until("presence", |presence| presence["state"] == "unknown").await;
-    alice.send_message("who is here?").await;
-    bob.receive_message("who is here?").await;
+    alice.send_message("first").await;
+    bob.receive_message("first").await;
     let mut carol = server.connected_user("carol").await;
-    carol.send_message("me").await;
-    bob.receive_message("me").await;
+    carol.send_message("second").await;
+    bob.receive_message("second").await;
     server.system.restart_process(PRESENCE).await;
     alice.until("presence", |presence| presence["online"] == json!(["alice", "bob", "carol"])).await;
 }
 
 #[tokio::test]
-async fn without_accounts_people_talk_on_and_nobody_logs_in() {
+async fn without_accounts_messages_are_delivered_and_logins_are_refused() {
     let mut server = TestServer::start_split().await;
     let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
     server.system.processes[ACCOUNTS].kill();
     let login = alice.user.send(Request::post("/user/login", &alice.user.credentials())).await;
     assert_eq!(login.status, 503, "{login:?}");
-    alice.send_message("on we go").await;
-    bob.receive_message("on we go").await;
+    alice.send_message("without accounts").await;
+    bob.receive_message("without accounts").await;
     alice.user.connect().await;
 }
 
-/// Longer than sockets stay that nobody can verify, which is a minute.
+/// Longer than a socket with an unverifiable session stays open, which is a minute.
 const LONG: Duration = Duration::from_secs(90);
 
 #[tokio::test]
-async fn sockets_whose_logins_nobody_can_verify_any_more_are_closed_and_may_come_back() {
+async fn sockets_with_unverifiable_sessions_are_closed_and_can_reconnect() {
     let mut server = TestServer::start_split().await;
     let mut alice = server.connected_user("alice").await;
     server.system.stores.as_mut().expect("a split system").redis.kill();
@@ -121,12 +121,12 @@ async fn sockets_whose_logins_nobody_can_verify_any_more_are_closed_and_may_come
     server.system.wait_for_log("nobody can say whether their sessions live").await;
     server.system.stores.as_mut().expect("a split system").redis.restart();
     server.system.wait_until_ready().await;
-    let mut back = alice.user.connect().await;
-    back.send_message("again").await;
+    let mut reconnected = alice.user.connect().await;
+    reconnected.send_message("again").await;
 }
 
 #[tokio::test]
-async fn the_people_of_a_node_that_was_killed_are_offline() {
+async fn users_of_a_killed_node_are_offline() {
     let mut server = TestServer::start_split().await;
     let mut bob = server.connected_user("bob").await;
     let node_of = |session: &str| session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a node");

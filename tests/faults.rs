@@ -1,16 +1,16 @@
 //! The split system while its parts are killed, suspended and restarted: clients resend what was not acked, and [`crate::checker`] finds no
 //! acked message lost, duplicated, reordered or invented. Also: which operations work while a part is unavailable.
 
-mod outages;
 mod drain;
-mod gateways;
 mod faulty_stores;
+mod gateways;
 mod members;
+mod outages;
 mod panics;
+mod removed_data;
 mod restores;
 mod traffic;
 mod unpublished;
-mod removed_data;
 
 use std::time::Duration;
 
@@ -60,8 +60,7 @@ async fn clients_of_a_suspended_node_resend_through_another_node() {
     let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
     let node = |id: &str| id.rsplit('.').next().expect("a node").to_owned();
     assert_eq!(node(&sid), node(&tab.session), "a user's sessions are on one node");
-    let index =
-        ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a node of the system");
+    let index = ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a node of the system");
     server.system.processes[NODES[index]].signal("STOP");
     let sent = json!({"text": "sent once", "clientId": "one"});
     tab.request("message", &sent);

@@ -123,7 +123,8 @@ async fn when_messages_are_restored_from_a_backup_all_clients_reload() {
     }
     let uri = server.system.stores.as_ref().expect("a split system").mongo.uri();
     let client = Client::with_uri_str(uri).await.expect("an address");
-    let messages = client.default_database().expect("a URI with a database").collection::<Document>("messages");
+    let messages =
+        client.default_database().expect("a URI with a database").collection::<Document>("messages");
     messages.delete_many(doc! {"seq": {"$gt": 3_i64}}).await.expect("changes");
     alice.closed().await;
     bob.closed().await;

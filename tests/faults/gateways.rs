@@ -2,7 +2,7 @@
 
 use futures_util::future::{join, join_all};
 
-use crate::support::{LoadClient, Request, LAST_MESSAGE, TestServer, with_timeout};
+use crate::support::{LAST_MESSAGE, LoadClient, Request, TestServer, with_timeout};
 
 #[tokio::test]
 async fn sessions_opened_through_one_gateway_poll_and_upgrade_through_the_other() {
@@ -21,7 +21,8 @@ async fn sessions_opened_through_one_gateway_poll_and_upgrade_through_the_other(
         }
         bob.send_message(LAST_MESSAGE).await;
     };
-    let (clients, ()) = join(join_all(clients.into_iter().map(|client| client.upgrade_after(3))), sending).await;
+    let (clients, ()) =
+        join(join_all(clients.into_iter().map(|client| client.upgrade_after(3))), sending).await;
     for client in clients {
         assert_eq!(client.received, (1..=11).collect::<Vec<u64>>());
         assert!(client.polled >= 3, "nothing was received over long-polling through the other gateway");

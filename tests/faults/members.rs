@@ -19,7 +19,8 @@ enum WriteFault {
 }
 
 impl WriteFault {
-    const ALL: [Self; 3] = [Self::NoAppend, Self::NoWrites(RedisFault::Demoted), Self::NoWrites(RedisFault::Full)];
+    const ALL: [Self; 3] =
+        [Self::NoAppend, Self::NoWrites(RedisFault::Demoted), Self::NoWrites(RedisFault::Full)];
 
     fn inject(self, redis: &Redis) {
         match self {

@@ -115,7 +115,8 @@ impl People {
             assert_eq!(room.faults(), Vec::<String>::new(), "in {name}");
             assert!(!room.acked.is_empty(), "no message was acked in {name}");
             for one in &received {
-                let history: Vec<&Seen> = one.history.get(name).into_iter().flat_map(BTreeMap::values).collect();
+                let history: Vec<&Seen> =
+                    one.history.get(name).into_iter().flat_map(BTreeMap::values).collect();
                 assert_eq!(
                     history,
                     room.stored.iter().collect::<Vec<_>>(),
@@ -196,7 +197,11 @@ async fn listen(user: TestUser, is_over: Arc<AtomicBool>) -> ReceivedMessages {
         for room in ROOMS {
             let live: Vec<Seen> =
                 socket.received.iter().filter(|message| message["room"] == room).map(Seen::of).collect();
-            received.history.entry(room).or_default().extend(live.iter().map(|seen| (seen.seq, seen.clone())));
+            received
+                .history
+                .entry(room)
+                .or_default()
+                .extend(live.iter().map(|seen| (seen.seq, seen.clone())));
             received.live.entry(room).or_default().push(live);
         }
     }

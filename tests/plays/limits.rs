@@ -1,15 +1,15 @@
-//! Limits, at the limit and one past it, and what a bad client can do to the others: nothing.
+//! Limits at their bound and one past it, and the isolation of other clients from a client that violates them.
 
 use serde_json::json;
 
 use crate::support::{ConnectFailure, RawSocket, Socket, TestServer, with_timeout};
 
 #[tokio::test]
-async fn a_text_of_8192_bytes_passes_and_one_more_is_too_large() {
+async fn a_text_of_8192_bytes_is_accepted_and_one_more_byte_is_too_large() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
-    // Two bytes a letter: the limit counts bytes, not characters.
+    // Two bytes per letter: the limit counts bytes, not characters.
     let longest = "é".repeat(4096);
     alice.send_message(&longest).await;
     bob.receive_message(&longest).await;
@@ -23,33 +23,32 @@ async fn a_text_of_8192_bytes_passes_and_one_more_is_too_large() {
 }
 
 #[tokio::test]
-async fn somebody_who_says_too_much_is_told_when_to_come_back() {
+async fn messages_above_the_rate_limit_are_refused_with_a_retry_delay() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
 
     let ids: Vec<u64> =
         (0..60).map(|n| alice.request("message", &json!({"text": format!("quick {n}")}))).collect();
-    let mut answers = Vec::new();
+    let mut acks = Vec::new();
     for id in ids {
-        answers.push(alice.ack(id).await);
+        acks.push(alice.ack(id).await);
     }
-    let burst = answers.iter().take_while(|answer| answer["ok"] == true).count();
-    assert!(burst >= 20, "the burst is 20, not {burst}: {}", answers[burst]);
-    let refused =
-        answers.iter().find(|answer| answer["ok"] == false).expect("60 at once pass a limit of 10 a second");
+    let burst = acks.iter().take_while(|ack| ack["ok"] == true).count();
+    assert!(burst >= 20, "the burst is 20, not {burst}: {}", acks[burst]);
+    let refused = acks.iter().find(|ack| ack["ok"] == false).expect("60 at once pass a limit of 10 a second");
     assert_eq!(refused["code"], "rate_limited", "{refused}");
     assert!(refused["retryAfter"].as_f64().is_some_and(|wait| wait > 0.0 && wait < 60.0), "{refused}");
 
-    // What was refused is not shown, and nobody else pays for it.
-    let accepted = answers.iter().filter(|answer| answer["ok"] == true).count();
+    // A refused message is not delivered, and other users are not limited.
+    let accepted = acks.iter().filter(|ack| ack["ok"] == true).count();
     bob.send_message("fence").await;
     alice.receive_message("fence").await;
     assert_eq!(alice.user.read_history("lobby").await.len(), accepted + 1);
 }
 
 #[tokio::test]
-async fn a_flood_is_cut_after_a_word_and_after_every_ack_it_has_earned() {
+async fn a_flood_ends_with_an_error_event_after_all_acks_of_stored_messages() {
     let server = TestServer::start().await;
     let mut eve = server.connected_user("eve").await;
     let ids: Vec<u64> =
@@ -63,11 +62,15 @@ async fn a_flood_is_cut_after_a_word_and_after_every_ack_it_has_earned() {
         acked += usize::from(answer.is_some_and(|answer| answer["ok"] == true));
     }
     assert!(acked >= 20, "the burst is 20: {acked}");
-    assert_eq!(eve.user.read_history("lobby").await.len(), acked, "stored and acked are the same");
+    assert_eq!(
+        eve.user.read_history("lobby").await.len(),
+        acked,
+        "the number of stored messages equals the number of acks"
+    );
 }
 
 #[tokio::test]
-async fn heartbeats_without_end_and_messages_without_bound_are_cut_after_a_word() {
+async fn excess_heartbeats_and_oversized_messages_close_the_connection_after_an_error_event() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     for (flood, code) in [(vec!["3"; 20], "rate_limited"), (vec!["6"; 20], "rate_limited")] {
@@ -88,7 +91,7 @@ async fn heartbeats_without_end_and_messages_without_bound_are_cut_after_a_word(
 }
 
 #[tokio::test]
-async fn an_event_right_behind_connect_waits_for_its_answer() {
+async fn an_event_sent_directly_after_connect_is_handled_after_its_response() {
     let server = TestServer::start().await;
     let mut bob = server.connected_user("bob").await;
     let eve = server.user("eve").await;
@@ -101,21 +104,21 @@ async fn an_event_right_behind_connect_waits_for_its_answer() {
 }
 
 #[tokio::test]
-async fn who_leaves_and_comes_back_over_one_connection_may_not_say_more() {
+async fn reconnecting_the_namespace_does_not_reset_the_rate_limit() {
     let server = TestServer::start_with(&["--message-rate", "1"]).await;
     let eve = server.user("eve").await;
     let mut socket = RawSocket::open(eve.source, eve.server, eve.token(), None).await;
     socket.join().await;
     for _ in 0..3 {
         for _ in 0..20 {
-            socket.send_message(r#"42["message",{"text":"once more"}]"#).await;
+            socket.send_text(r#"42["message",{"text":"once more"}]"#).await;
         }
-        socket.send_message("41").await;
+        socket.send_text("41").await;
         socket.join().await;
     }
-    socket.send_message(r#"421["history",{}]"#).await;
+    socket.send_text(r#"421["history",{}]"#).await;
     socket.until(|frame| frame.payload.starts_with(b"431")).await;
-    // None of them was asked to be acked, so the last may still be on their way.
+    // The messages have no acks, so the last ones may not be stored yet.
     let stored = with_timeout("the burst to be stored", async {
         loop {
             let stored = eve.read_history("lobby").await.len();
@@ -129,7 +132,7 @@ async fn who_leaves_and_comes_back_over_one_connection_may_not_say_more() {
 }
 
 #[tokio::test]
-async fn the_21st_socket_of_a_user_is_refused_and_the_20_live_on() {
+async fn the_21st_socket_of_a_user_is_refused_and_the_other_20_stay_open() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -154,7 +157,7 @@ async fn the_21st_socket_of_a_user_is_refused_and_the_20_live_on() {
 }
 
 #[tokio::test]
-async fn a_malformed_event_is_answered_or_ends_that_connection_alone() {
+async fn a_malformed_event_is_acked_with_an_error_or_closes_only_its_connection() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -170,9 +173,9 @@ async fn a_malformed_event_is_answered_or_ends_that_connection_alone() {
     for (n, packet) in MALFORMED.iter().enumerate() {
         let mut socket = eve.connect().await;
         socket.send_text(*packet);
-        // Answered or ended, but not left hanging.
+        // The server responds or closes the connection; it does not ignore the request.
         socket.receive_pending().await;
-        // In turns, so that neither of them meets the rate limit.
+        // In turns, so that neither sender reaches the rate limit.
         let (sender, listener) = if n % 2 == 0 { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
         sender.send_message(&format!("after {n}")).await;
         listener.receive_message(&format!("after {n}")).await;
@@ -181,7 +184,7 @@ async fn a_malformed_event_is_answered_or_ends_that_connection_alone() {
 }
 
 #[tokio::test]
-async fn a_binary_frame_that_nobody_announced_ends_the_connection() {
+async fn a_binary_frame_without_a_packet_that_announces_it_closes_the_connection() {
     let server = TestServer::start().await;
     let mut eve = server.connected_user("eve").await;
     eve.send_binary(vec![7; 10]);
@@ -189,7 +192,7 @@ async fn a_binary_frame_that_nobody_announced_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_event_before_connect_ends_the_connection() {
+async fn an_event_before_connect_closes_the_connection() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     let transport = Socket::open_transport("eve", eve.source, eve.server, &eve.handshake()).await;
@@ -199,7 +202,7 @@ async fn an_event_before_connect_ends_the_connection() {
     assert_eq!(eve.read_history("lobby").await.len(), 0);
 }
 
-/// Packets a good client never sends.
+/// Packets that no conformant client sends.
 const MALFORMED: [&str; 26] = [
     "",
     "x",

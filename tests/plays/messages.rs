@@ -1,17 +1,17 @@
-//! Talking in the lobby: who hears, what an ack says, what history keeps.
+//! Messages in the lobby: delivery, acks, history.
 
 use serde_json::{Value, json};
 
 use crate::support::{Request, TestServer};
 
 #[tokio::test]
-async fn two_people_chat() {
+async fn two_users_exchange_messages() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
 
-    alice.send_message("is anybody here?").await;
-    let received = bob.receive_message("is anybody here?").await;
+    alice.send_message("question").await;
+    let received = bob.receive_message("question").await;
     assert_eq!((&received["from"], &received["room"]), (&json!("alice"), &json!("lobby")));
 
     bob.send_message("yes").await;
@@ -19,7 +19,7 @@ async fn two_people_chat() {
 }
 
 #[tokio::test]
-async fn the_sender_gets_an_ack_and_no_copy_but_the_senders_other_tab_hears() {
+async fn the_sending_socket_receives_an_ack_and_the_senders_other_socket_receives_the_message() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut tab = alice.open_tab().await;
@@ -31,38 +31,38 @@ async fn the_sender_gets_an_ack_and_no_copy_but_the_senders_other_tab_hears() {
 
     bob.send_message("fence").await;
     alice.receive_message("fence").await;
-    assert!(!alice.has_received("once"), "the sending socket heard its own message: {:?}", alice.received);
+    assert!(!alice.has_received("once"), "the sending socket received its own message: {:?}", alice.received);
 }
 
 #[tokio::test]
-async fn an_ack_says_where_the_message_is_and_the_places_have_no_holes() {
+async fn acks_have_consecutive_sequence_numbers() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
 
-    let mut places = Vec::new();
+    let mut seqs = Vec::new();
     for n in 0..10 {
         let sender = if n % 2 == 0 { &mut alice } else { &mut bob };
         let ack = sender.send_message(&format!("number {n}")).await;
         assert!(ack["id"].as_str().is_some_and(|id| !id.is_empty()), "{ack}");
-        places.push(ack["seq"].as_u64().unwrap());
+        seqs.push(ack["seq"].as_u64().unwrap());
     }
-    assert_eq!(places, (1..=10).collect::<Vec<u64>>());
+    assert_eq!(seqs, (1..=10).collect::<Vec<u64>>());
 }
 
 #[tokio::test]
-async fn a_message_sent_without_an_ack_is_heard_and_kept_too() {
+async fn a_message_without_an_ack_is_delivered_and_stored() {
     let server = TestServer::start().await;
     let alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
 
-    alice.emit("message", &json!({"text": "no answer wanted"}));
-    bob.receive_message("no answer wanted").await;
-    assert_eq!(texts(&alice.user.read_history("lobby").await), ["no answer wanted"]);
+    alice.emit("message", &json!({"text": "no ack"}));
+    bob.receive_message("no ack").await;
+    assert_eq!(texts(&alice.user.read_history("lobby").await), ["no ack"]);
 }
 
 #[tokio::test]
-async fn the_same_client_id_again_answers_with_the_first_result_and_keeps_one_copy() {
+async fn a_repeated_client_id_returns_the_first_result_and_stores_one_message() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -88,7 +88,7 @@ async fn the_same_client_id_again_answers_with_the_first_result_and_keeps_one_co
 }
 
 #[tokio::test]
-async fn the_same_client_id_from_three_tabs_at_once_is_one_message() {
+async fn the_same_client_id_from_three_tabs_at_the_same_time_stores_one_message() {
     let server = TestServer::start().await;
     let alice = server.connected_user("alice").await;
     let post = json!({"text": "hello", "clientId": "c-1"});
@@ -107,7 +107,7 @@ async fn the_same_client_id_from_three_tabs_at_once_is_one_message() {
 }
 
 #[tokio::test]
-async fn a_message_posted_over_http_is_heard_on_sockets_like_any_other() {
+async fn a_message_posted_over_http_is_delivered_to_sockets() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -123,7 +123,7 @@ async fn a_message_posted_over_http_is_heard_on_sockets_like_any_other() {
 }
 
 #[tokio::test]
-async fn history_comes_in_pages_newest_first_and_ends_with_null() {
+async fn history_pages_are_newest_first_and_end_with_null() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     for n in 1..=7 {
@@ -147,7 +147,7 @@ async fn history_comes_in_pages_newest_first_and_ends_with_null() {
 }
 
 #[tokio::test]
-async fn somebody_who_was_away_joins_since_the_last_place_and_misses_nothing() {
+async fn a_join_with_since_returns_all_missed_messages() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let bob = server.user("bob").await;
@@ -165,7 +165,7 @@ async fn somebody_who_was_away_joins_since_the_last_place_and_misses_nothing() {
 }
 
 #[tokio::test]
-async fn history_and_logins_outlive_a_crash() {
+async fn history_and_sessions_survive_a_crash() {
     let mut server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let sent = alice.send_message("remember me").await;
@@ -173,8 +173,8 @@ async fn history_and_logins_outlive_a_crash() {
     server.system.kill();
     server.system.restart().await;
 
-    let kept = alice.user.request(Request::get("/rooms/lobby/messages")).await.expect(200).json();
-    assert_eq!((texts_of(&kept), &kept["messages"][0]["id"]), (vec!["remember me"], &sent["id"]));
+    let stored = alice.user.request(Request::get("/rooms/lobby/messages")).await.expect(200).json();
+    assert_eq!((texts_of(&stored), &stored["messages"][0]["id"]), (vec!["remember me"], &sent["id"]));
     let mut again = alice.user.connect().await;
     assert_eq!(again.send_message("still here").await["seq"], 2);
 }

@@ -1,11 +1,11 @@
-//! Rooms: who may enter, who hears, who no longer does.
+//! Rooms: membership, delivery, permissions.
 
 use serde_json::json;
 
 use crate::support::{Request, TestServer, with_timeout};
 
 #[tokio::test]
-async fn carol_who_left_the_room_hears_nothing() {
+async fn a_member_who_left_a_room_receives_no_later_message() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -30,7 +30,7 @@ async fn carol_who_left_the_room_hears_nothing() {
 }
 
 #[tokio::test]
-async fn those_in_the_room_learn_who_comes_and_goes() {
+async fn members_receive_joins_and_leaves() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -38,15 +38,15 @@ async fn those_in_the_room_learn_who_comes_and_goes() {
     alice.join("den").await;
 
     bob.join("den").await;
-    let came = alice.until("room:joined", |event| event["username"] == "bob").await;
-    assert_eq!(came, json!({"room": "den", "username": "bob"}));
+    let joined = alice.until("room:joined", |event| event["username"] == "bob").await;
+    assert_eq!(joined, json!({"room": "den", "username": "bob"}));
     bob.emit_with_ack("leave", &json!({"room": "den"})).await;
-    let went = alice.until("room:left", |event| event["username"] == "bob").await;
-    assert_eq!(went, json!({"room": "den", "username": "bob"}));
+    let left = alice.until("room:left", |event| event["username"] == "bob").await;
+    assert_eq!(left, json!({"room": "den", "username": "bob"}));
 }
 
 #[tokio::test]
-async fn a_private_room_is_closed_to_strangers_on_every_road() {
+async fn a_private_room_is_indistinguishable_from_a_missing_room_for_other_users() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut eve = server.connected_user("eve").await;
@@ -54,7 +54,7 @@ async fn a_private_room_is_closed_to_strangers_on_every_road() {
     alice.join("secret").await;
     alice.send_message_to("secret", "between us").await;
 
-    // Each answer is the same as for a room that does not exist.
+    // Each response is the same as for a room that does not exist.
     for (event, payload) in [
         ("join", json!({})),
         ("join", json!({"since": 0})),
@@ -92,12 +92,12 @@ async fn a_private_room_is_closed_to_strangers_on_every_road() {
         assert!(answers[0].0 == 404 && answers[0] == answers[1], "{method} {path}: {answers:?}");
     }
     alice.emit_with_ack("typing", &json!({"room": "secret", "isTyping": true})).await;
-    let sees = async |user: &crate::support::TestUser| {
+    let reads_typing = async |user: &crate::support::TestUser| {
         let typing = user.get("/presence/typing").await.expect(200).json();
         typing["typing"].as_array().is_some_and(|users| users.contains(&json!("alice")))
     };
-    with_timeout("a member sees who types", async { while !sees(&alice.user).await {} }).await;
-    assert!(!sees(&eve.user).await, "a stranger sees who types");
+    with_timeout("a member to read who is typing", async { while !reads_typing(&alice.user).await {} }).await;
+    assert!(!reads_typing(&eve.user).await, "another user reads who is typing");
     alice.send_message("fence").await;
     eve.receive_message("fence").await;
     assert!(!eve.has_received("between us"));
@@ -105,7 +105,7 @@ async fn a_private_room_is_closed_to_strangers_on_every_road() {
 }
 
 #[tokio::test]
-async fn a_member_added_to_a_private_room_hears_and_a_removed_one_stops() {
+async fn an_added_member_of_a_private_room_receives_messages_and_a_removed_member_does_not() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -132,7 +132,7 @@ async fn a_member_added_to_a_private_room_hears_and_a_removed_one_stops() {
 }
 
 #[tokio::test]
-async fn only_the_owner_adds_removes_and_archives() {
+async fn only_the_owner_adds_and_removes_members_and_archives_the_room() {
     let server = TestServer::start().await;
     let alice = server.connected_user("alice").await;
     let bob = server.connected_user("bob").await;
@@ -148,12 +148,12 @@ async fn only_the_owner_adds_removes_and_archives() {
     assert!(rooms.contains("secret"), "{rooms}");
     let archived = alice.user.request(Request::new("DELETE", "/rooms/secret")).await;
     assert!((200..300).contains(&archived.status), "{archived:?}");
-    let post = bob.user.post("/rooms/secret/messages", &json!({"text": "anybody?"})).await;
+    let post = bob.user.post("/rooms/secret/messages", &json!({"text": "after the archival"})).await;
     assert!((400..500).contains(&post.status), "{post:?}");
 }
 
 #[tokio::test]
-async fn a_room_name_is_taken_once_and_must_be_a_name() {
+async fn a_room_name_is_unique_and_valid() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -165,7 +165,7 @@ async fn a_room_name_is_taken_once_and_must_be_a_name() {
 }
 
 #[tokio::test]
-async fn every_room_counts_for_itself() {
+async fn every_room_has_its_own_sequence_numbers() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     alice.user.create_room("den", false).await;

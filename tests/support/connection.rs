@@ -20,8 +20,8 @@ use super::{http::try_connect, packet::Packet, with_timeout};
 
 /// The request of a client that opens a connection.
 #[derive(Debug, Clone, Default)]
-/// Further query parameters, with a leading `&`.
-    /// More query, with a leading `&`.
+pub struct Handshake {
+    /// Further query parameters, with a leading `&`.
     pub query: String,
     /// Headers of the HTTP request.
     pub headers: Vec<(String, String)>,

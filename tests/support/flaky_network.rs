@@ -42,7 +42,10 @@ impl FlakyNetwork {
             while let Ok((client, _)) = listener.accept().await {
                 let (stopped, silence) = watch::channel(false);
                 let (end, ended) = watch::channel(false);
-                opened.lock().unwrap_or_else(PoisonError::into_inner).push(ForwardedConnection { stopped, ended });
+                opened
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(ForwardedConnection { stopped, ended });
                 tokio::spawn(forward(client, server, silence, end));
             }
         });

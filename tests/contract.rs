@@ -1,4 +1,4 @@
-//! The contract that clients of the original rely on: statuses, JSON, the cookie, the login limit, the shapes of events,
+//! The contract with clients of the original: statuses, JSON, the cookie, the login limit, the shapes of events,
 //! and presence's five calls from an independent gRPC client.
 
 use futures_util::future::join_all;
@@ -10,12 +10,12 @@ use crate::{
 };
 
 #[tokio::test]
-async fn registering_answers_201_then_409_for_any_case_of_the_name() {
+async fn a_registration_returns_201_then_409_for_any_case_of_the_name() {
     let server = TestServer::start().await;
     let alice = server.unregistered_user("alice");
     let answer = alice.send(Request::post("/user/register", &alice.credentials())).await.expect(201);
     assert_eq!(answer.json(), json!({"status": "success", "message": "User registered successfully"}));
-    assert!(answer.token().is_none(), "registering is not logging in: {answer:?}");
+    assert!(answer.token().is_none(), "a registration sets no cookie: {answer:?}");
 
     for name in ["alice", "Alice", "ALICE"] {
         let body = json!({"username": name, "password": "another-password"});
@@ -46,7 +46,7 @@ async fn names_and_passwords_outside_the_rules_are_refused_with_400() {
     bob.password = longest.clone();
     bob.register().await;
     bob.log_in().await;
-    // bcrypt looks at 72 bytes: a longer password must not log in by its beginning.
+    // bcrypt reads 72 bytes: a longer password must not log in with the same beginning.
     let body = json!({"username": "bob", "password": format!("{longest}tail")});
     let answer = server.unregistered_user("x").send(Request::post("/user/login", &body)).await;
     assert!([400, 401].contains(&answer.status) && answer.token().is_none(), "{answer:?}");
@@ -76,7 +76,7 @@ async fn a_wrong_password_and_an_unknown_name_get_the_same_401() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let wrong = json!({"username": "alice", "password": "not the password"});
-    let unknown = json!({"username": "nobody", "password": "not the password"});
+    let unknown = json!({"username": "unknown", "password": "not the password"});
     let one = alice.send(Request::post("/user/login", &wrong)).await.expect_refusal(401);
     let other = alice.send(Request::post("/user/login", &unknown)).await.expect_refusal(401);
     assert_eq!(one.json()["message"], "Invalid credentials");
@@ -84,25 +84,25 @@ async fn a_wrong_password_and_an_unknown_name_get_the_same_401() {
 }
 
 #[tokio::test]
-async fn me_and_logout_answer_as_before() {
+async fn me_and_logout_respond_as_in_the_original() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     assert_eq!(alice.get("/user/me").await.expect(200).json(), json!({"username": "alice"}));
     alice.send(Request::get("/user/me")).await.expect_refusal(401);
     alice.log_out().await;
     alice.get("/user/me").await.expect_refusal(401);
-    // Logging out needs no login.
+    // A logout without a session succeeds.
     alice.send(Request::post("/user/logout", &json!({}))).await.expect(200);
 }
 
-/// The limit refills ten times a second, so on a machine that stalls the fifth login may pass; then another address tries.
+/// The limit refills ten times a second, so the fifth login may pass on a slow machine; then the test repeats with another address.
 #[tokio::test]
-async fn four_logins_at_once_pass_and_the_fifth_gets_429() {
+async fn four_parallel_logins_pass_and_the_fifth_is_refused_with_429() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     for _ in 0..10 {
-        let visitor = server.unregistered_user("alice");
-        let logins = (0..5).map(|_| visitor.send(Request::post("/user/login", &alice.credentials())));
+        let client = server.unregistered_user("alice");
+        let logins = (0..5).map(|_| client.send(Request::post("/user/login", &alice.credentials())));
         let answers = join_all(logins).await;
         let passed = answers.iter().filter(|answer| answer.status == 200).count();
         assert!(passed >= 4, "only {passed} of five passed: {answers:?}");
@@ -132,7 +132,7 @@ async fn a_login_body_over_4_kib_is_refused() {
 }
 
 #[tokio::test]
-async fn every_refusal_has_the_one_json_shape_whoever_makes_it() {
+async fn every_refusal_has_the_same_json_shape() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     alice.send(Request::get("/nowhere")).await.expect_refusal(404);
@@ -152,16 +152,16 @@ async fn every_refusal_has_the_one_json_shape_whoever_makes_it() {
 }
 
 #[tokio::test]
-async fn health_is_public_and_the_front_page_says_what_this_is() {
+async fn health_is_public_and_the_front_page_is_html() {
     let server = TestServer::start().await;
-    let anybody = server.unregistered_user("x");
-    assert_eq!(anybody.send(Request::get("/healthz")).await.expect(200).json(), json!({"status": "ok"}));
-    let page = anybody.send(Request::get("/")).await.expect(200);
+    let client = server.unregistered_user("x");
+    assert_eq!(client.send(Request::get("/healthz")).await.expect(200).json(), json!({"status": "ok"}));
+    let page = client.send(Request::get("/")).await.expect(200);
     assert!(page.header("content-type").is_some_and(|value| value.starts_with("text/html")), "{page:?}");
 }
 
 #[tokio::test]
-async fn a_connection_is_greeted_with_welcome_then_presence() {
+async fn a_connection_receives_welcome_then_presence() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let mut socket = alice.try_connect(alice.handshake()).await.expect("alice has a session");
@@ -173,7 +173,7 @@ async fn a_connection_is_greeted_with_welcome_then_presence() {
 }
 
 #[tokio::test]
-async fn a_message_has_the_shape_of_the_original_and_its_place() {
+async fn a_message_has_the_shape_of_the_original_and_a_sequence_number() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
@@ -187,10 +187,10 @@ async fn a_message_has_the_shape_of_the_original_and_its_place() {
         (&ack["id"], &json!(1), &json!("lobby"), &json!("alice"), &json!({"text": "hi"}))
     );
     is_timestamp(&received["timestamp"]);
-    assert_eq!(alice.user.read_history("lobby").await, [received], "history shows what was heard");
+    assert_eq!(alice.user.read_history("lobby").await, [received], "the history has the received message");
 }
 
-/// The calls of the original, made by Google's own client from the original's own proto.
+/// The calls of the original, made by Google's gRPC client with the original's proto file.
 #[tokio::test]
 async fn presence_answers_the_five_calls_of_the_original() {
     let server = TestServer::start().await;
@@ -217,7 +217,7 @@ fn is_timestamp(value: &Value) {
 }
 
 #[tokio::test]
-async fn registrations_and_logins_of_one_address_have_a_rate_and_those_of_others_are_not_concerned() {
+async fn registrations_and_logins_are_rate_limited_per_address() {
     let server = TestServer::start_with(&["--login-rate", "1", "--login-burst", "2"]).await;
     let (eve, alice) = (server.unregistered_user("eve"), server.unregistered_user("alice"));
     for path in ["/user/register", "/user/login"] {

@@ -1,12 +1,11 @@
-//! Credentials among those of other applications, and the ends of sessions: what lets somebody in, and what a logout and a login
-//! end, over HTTP and on sockets.
+//! Credentials beside those of other applications, and the ends of sessions by logout and login, over HTTP and on sockets.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{self, ConnectFailure, Handshake, Request, Socket, TestServer, TestUser, with_timeout};
 
-/// Headers that name the session of `token` among the credentials of other applications.
+/// Headers with the session of `token` beside the credentials of other applications.
 fn good(token: &str) -> Vec<Vec<(&'static str, String)>> {
     vec![
         vec![("Cookie", format!("nick=Jos\u{e9}; auth_token={token}"))],
@@ -30,7 +29,7 @@ fn handshake(headers: &[(&'static str, String)]) -> Handshake {
     headers.iter().fold(Handshake::default(), |handshake, (name, value)| handshake.header(name, value))
 }
 
-async fn opens(user: &TestUser, headers: &[(&'static str, String)]) -> Socket {
+async fn open(user: &TestUser, headers: &[(&'static str, String)]) -> Socket {
     let mut socket =
         user.try_connect(handshake(headers)).await.unwrap_or_else(|why| panic!("{headers:?}: {why:?}"));
     assert_eq!(socket.next("welcome").await["username"], user.name.as_str());
@@ -38,7 +37,7 @@ async fn opens(user: &TestUser, headers: &[(&'static str, String)]) -> Socket {
 }
 
 #[tokio::test]
-async fn other_applications_credentials_lock_nobody_out_of_any_route() {
+async fn credentials_of_other_applications_are_ignored_on_every_route() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     alice.create_room("den", false).await;
@@ -48,7 +47,7 @@ async fn other_applications_credentials_lock_nobody_out_of_any_route() {
         }
         let sent = Request::post("/rooms/den/messages", &json!({"text": "by HTTP"}));
         alice.send(with(sent, &headers)).await.expect(201);
-        let mut socket = opens(&alice, &headers).await;
+        let mut socket = open(&alice, &headers).await;
         socket.send_message("by socket").await;
         let polling = Request::get("/socket.io/?EIO=4&transport=polling");
         alice.send(with(polling, &headers)).await.expect(200);
@@ -56,13 +55,13 @@ async fn other_applications_credentials_lock_nobody_out_of_any_route() {
 }
 
 #[tokio::test]
-async fn a_logout_ends_whatever_it_shows() {
+async fn a_logout_revokes_every_presented_session() {
     let server = TestServer::start().await;
     let mut alice = server.user("alice").await;
     for n in 0..good("").len() {
         alice = server.user_on_another_device("alice").await;
         let headers = &good(alice.token())[n];
-        let mut socket = opens(&alice, headers).await;
+        let mut socket = open(&alice, headers).await;
         alice.send(with(Request::new("POST", "/user/logout"), headers)).await.expect(200);
         assert!(socket.closed().await.left, "{headers:?}");
         alice.get("/user/me").await.expect_refusal(401);
@@ -91,14 +90,14 @@ async fn sockets_of_a_session_that_a_login_replaces_are_not_disconnected() {
     let ending = first.closed().await;
     assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"));
     alice.get("/user/me").await.expect_refusal(401);
-    let mut again = opens(&alice, &[("Cookie", format!("auth_token={token}"))]).await;
-    again.send_message("back again").await;
-    kept.receive_message("back again").await;
+    let mut again = open(&alice, &[("Cookie", format!("auth_token={token}"))]).await;
+    again.send_message("reconnected").await;
+    kept.receive_message("reconnected").await;
 }
 
-/// Logs in with the session's cookie, and closes the sending side behind the request: to the server the client is gone. The new
-/// token, which the client of the test gets all the same.
-async fn logs_in_and_hangs_up(user: &TestUser) -> String {
+/// Logs in with the session's cookie and closes the sending side after the request: to the server the client has disconnected. Returns the
+/// new token, which the test reads nevertheless.
+async fn log_in_and_disconnect(user: &TestUser) -> String {
     let body = user.credentials().to_string();
     let (host, cookie) = (user.server, user.token());
     let request = format!(
@@ -106,52 +105,52 @@ async fn logs_in_and_hangs_up(user: &TestUser) -> String {
         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut connection = server::connect(user.source, user.server).await;
-    connection.write_all(request.as_bytes()).await.expect("it is open");
-    connection.shutdown().await.expect("it is open");
+    let mut connection = support::connect(user.source, user.server).await;
+    connection.write_all(request.as_bytes()).await.expect("an open connection");
+    connection.shutdown().await.expect("an open connection");
     let mut answer = String::new();
-    with_timeout("the answer", connection.read_to_string(&mut answer)).await.expect("text");
+    with_timeout("the response", connection.read_to_string(&mut answer)).await.expect("text");
     let token = answer.split("auth_token=").nth(1).and_then(|rest| rest.split(';').next());
     token.unwrap_or_else(|| panic!("no cookie in {answer}")).to_owned()
 }
 
-/// A login of the same browser whose answer is sent.
-async fn logs_in_again(user: &TestUser) -> String {
+/// A login of the same browser that reads the response.
+async fn log_in_again(user: &TestUser) -> String {
     let answer = user.request(Request::post("/user/login", &user.credentials())).await.expect(200);
-    assert_eq!(answer.header("x-session-opened"), None, "for the gateway alone");
+    assert_eq!(answer.header("x-session-opened"), None, "an internal header of the gateway");
     answer.token().expect("a cookie")
 }
 
-/// The session of this token is closed for requests, handshakes and tokens in CONNECT.
-async fn is_dead(user: &TestUser, token: &str) {
+/// Checks that the token is refused in requests, in handshakes and in CONNECT.
+async fn check_revoked(user: &TestUser, token: &str) {
     let old = TestUser { token: Some(token.to_owned()), ..user.clone() };
     old.get("/user/me").await.expect_refusal(401);
     for handshake in [old.handshake(), old.handshake().auth(json!({"token": token}))] {
         match old.try_connect(handshake).await {
             Err(ConnectFailure::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
-            other => panic!("{:?}", other.map(|_| "let in")),
+            other => panic!("{:?}", other.map(|_| "connected")),
         }
     }
 }
 
 #[tokio::test]
-async fn a_login_whose_answer_is_lost_leaves_the_old_session_to_its_tabs() {
+async fn a_login_without_a_delivered_response_keeps_the_old_session() {
     let server = TestServer::start().await;
-    for (name, hangs_up) in [("alice", true), ("bob", false)] {
+    for (name, disconnects) in [("alice", true), ("bob", false)] {
         let user = server.user(name).await;
         let (old, mut tab) = (user.token().to_owned(), user.connect().await);
-        let new = match hangs_up {
-            true => logs_in_and_hangs_up(&user).await,
-            false => logs_in_again(&user).await,
+        let new = match disconnects {
+            true => log_in_and_disconnect(&user).await,
+            false => log_in_again(&user).await,
         };
-        let mut tab = match hangs_up {
+        let mut tab = match disconnects {
             true => {
                 user.get("/user/me").await.expect(200);
-                tab.send_message("nothing has happened").await;
+                tab.send_message("unaffected").await;
                 tab
             }
             false => {
-                // The answer was sent, so requests count on it; a tab reconnects with the cookie that it has.
+                // The response was delivered, so the old session ends; a tab reconnects with the cookie of its browser.
                 let ending = tab.closed().await;
                 assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"));
                 user.get("/user/me").await.expect_refusal(401);
@@ -162,79 +161,81 @@ async fn a_login_whose_answer_is_lost_leaves_the_old_session_to_its_tabs() {
         user.send(Request::get("/user/me").cookie(&new)).await.expect(200);
         let ending = tab.closed().await;
         assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"), "{name}");
-        is_dead(&user, &old).await;
-        opens(&user, &[("Cookie", format!("auth_token={new}"))]).await.send_message("with the new one").await;
+        check_revoked(&user, &old).await;
+        open(&user, &[("Cookie", format!("auth_token={new}"))]).await.send_message("new session").await;
     }
 }
 
 #[tokio::test]
-async fn parallel_logins_of_one_browser_leave_each_answer_a_session() {
+async fn parallel_logins_of_one_browser_all_return_valid_sessions() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let old = alice.token().to_owned();
     let mut tab = alice.connect().await;
-    let (one, two) = tokio::join!(logs_in_again(&alice), logs_in_again(&alice));
+    let (one, two) = tokio::join!(log_in_again(&alice), log_in_again(&alice));
     assert!(!tab.closed().await.left);
     for new in [&one, &two] {
         alice.send(Request::get("/user/me").cookie(new)).await.expect(200);
-        opens(&alice, &[("Cookie", format!("auth_token={new}"))]).await;
+        open(&alice, &[("Cookie", format!("auth_token={new}"))]).await;
     }
-    is_dead(&alice, &old).await;
+    check_revoked(&alice, &old).await;
 }
 
 #[tokio::test]
-async fn a_logout_after_a_login_ends_the_old_session_and_the_new_one() {
+async fn a_logout_after_a_login_revokes_the_old_and_the_new_session() {
     let server = TestServer::start().await;
     let names = ["alice", "bob", "carol", "dave"];
-    for (name, (hangs_up, shows_new)) in
+    for (name, (disconnects, shows_new)) in
         names.into_iter().zip([(true, true), (true, false), (false, true), (false, false)])
     {
         let user = server.user(name).await;
         let mut tab = user.connect().await;
         let old = user.token().to_owned();
-        let new = match hangs_up {
-            true => logs_in_and_hangs_up(&user).await,
-            false => logs_in_again(&user).await,
+        let new = match disconnects {
+            true => log_in_and_disconnect(&user).await,
+            false => log_in_again(&user).await,
         };
         let shown = if shows_new { &new } else { &old };
         user.send(Request::post("/user/logout", &json!({})).cookie(shown)).await.expect(200);
-        // The tab of a login whose answer was sent has lost its connection by that.
-        assert_eq!(tab.closed().await.left, hangs_up, "{name}");
+        // After a delivered response the login has already revoked the socket.
+        assert_eq!(tab.closed().await.left, disconnects, "{name}");
         for token in [&old, &new] {
-            is_dead(&user, token).await;
+            check_revoked(&user, token).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_handshake_with_dead_credentials_gets_connect_error_and_one_without_any_401() {
+async fn a_handshake_with_revoked_credentials_gets_connect_error_and_one_without_credentials_gets_401() {
     let server = TestServer::start().await;
     let (alice, eve) = (server.user("alice").await, server.user("eve").await);
-    let closed = alice.clone();
-    closed.log_out().await;
-    let dead = [
-        closed.handshake(),
-        Handshake::default().header("Authorization", &format!("Bearer {}", closed.token())),
-        Handshake::default().cookie("never-was"),
+    let revoked = alice.clone();
+    revoked.log_out().await;
+    let revoked = [
+        revoked.handshake(),
+        Handshake::default().header("Authorization", &format!("Bearer {}", revoked.token())),
+        Handshake::default().cookie("never-issued"),
         Handshake::default().cookie("a.b"),
-        closed.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
-        closed.handshake().auth(json!({"token": closed.token()})),
+        revoked.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
+        revoked.handshake().auth(json!({"token": revoked.token()})),
     ];
-    for handshake in dead {
+    for handshake in revoked {
         match eve.try_connect(handshake.clone()).await {
             Err(ConnectFailure::ConnectError(error)) => {
                 assert_eq!(error["data"]["code"], "unauthorized", "{error} for {handshake:?}");
             }
-            other => panic!("{:?} for {handshake:?}", other.map(|_| "let in")),
+            other => panic!("{:?} for {handshake:?}", other.map(|_| "connected")),
         }
     }
     match eve.try_connect(Handshake::default()).await {
         Err(ConnectFailure::Http(401, _)) => {}
-        other => panic!("{:?}", other.map(|_| "let in")),
+        other => panic!("{:?}", other.map(|_| "connected")),
     }
     let token = json!({"token": eve.token()});
-    let mut socket =
-        eve.try_connect(closed.handshake().auth(token)).await.expect("a token beside a dead cookie");
+    let mut socket = eve
+        .try_connect(revoked.handshake().auth(token))
+        .await
+        .expect("a valid token beside a revoked cookie");
     assert_eq!(socket.next("welcome").await["username"], "eve");
 }
 
@@ -254,19 +255,19 @@ async fn token_clients_connect_without_credentials_where_the_flag_allows_it() {
             alice.try_connect(handshake(token)).await.unwrap_or_else(|why| panic!("{origin:?}: {why:?}"));
         assert_eq!(socket.next("welcome").await["username"], "alice");
         socket.send_message("by token").await;
-        for auth in [json!({}), json!({"token": "never-was"}), json!({"token": null})] {
+        for auth in [json!({}), json!({"token": "never-issued"}), json!({"token": null})] {
             match alice.try_connect(handshake(auth)).await {
                 Err(ConnectFailure::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
-                other => panic!("{:?}", other.map(|_| "let in")),
+                other => panic!("{:?}", other.map(|_| "connected")),
             }
         }
     }
     let elsewhere = Handshake::default().auth(json!({"token": alice.token()}));
     match alice.try_connect(elsewhere.header("Origin", "http://evil.example")).await {
         Err(ConnectFailure::Http(403, _)) => {}
-        other => panic!("{:?}", other.map(|_| "let in")),
+        other => panic!("{:?}", other.map(|_| "connected")),
     }
-    // Whoever never authenticates is cut, and every other route needs credentials all the same.
+    // A session that does not authenticate is revoked, and every other route still requires credentials.
     let polling = "/socket.io/?EIO=4&transport=polling";
     let opened = alice.send(Request::get(polling)).await.expect(200).body;
     let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
@@ -297,7 +298,7 @@ async fn a_logout_is_idempotent_and_a_malformed_token_is_an_error() {
     for malformed in ["Bearer a.b", "Bearer eyJhbGciOiJub25lIn0.e30.", "Bearer a b", "bearer \u{e9}"] {
         let refused = alice.send(logout().header("Authorization", malformed)).await.expect_refusal(400);
         assert!(refused.body.contains("malformed"), "{refused:?}");
-        // A token of another application beside ours ends nothing less.
+        // Beside a malformed token of another application the session's cookie is still revoked.
         let again = server.user_on_another_device("alice").await;
         again.request(logout().header("Authorization", malformed)).await.expect(200);
         again.get("/user/me").await.expect_refusal(401);
@@ -305,7 +306,7 @@ async fn a_logout_is_idempotent_and_a_malformed_token_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_login_for_a_token_answers_it_and_sets_no_cookie() {
+async fn a_login_with_session_token_returns_the_token_and_sets_no_cookie() {
     let server = TestServer::start_with(&["--allow-origin", "http://page.example"]).await;
     let alice = server.unregistered_user("alice");
     alice.register().await;
@@ -319,7 +320,7 @@ async fn a_login_for_a_token_answers_it_and_sets_no_cookie() {
         assert_eq!(answer.header("set-cookie"), None);
         let token = answer.json()["token"].as_str().expect("a token").to_owned();
         let headers = vec![("Authorization", format!("Bearer {token}"))];
-        let mut socket = opens(&alice, &headers).await;
+        let mut socket = open(&alice, &headers).await;
         alice.send(with(Request::post("/user/logout", &json!({})), &headers)).await.expect(200);
         assert!(socket.closed().await.left);
     }
@@ -330,7 +331,7 @@ async fn a_login_for_a_token_answers_it_and_sets_no_cookie() {
 }
 
 #[tokio::test]
-async fn requests_without_content_are_taken_in_every_form() {
+async fn requests_without_content_are_accepted_in_every_form() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let chunked = |method: &str, path: &str, kind: Option<&str>, body: &str| {

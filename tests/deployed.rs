@@ -1,4 +1,4 @@
-//! What the log says of a deployment that locks people out or cannot tell clients apart: once a minute, with the remedy.
+//! Log lines about deployments that refuse valid clients or cannot distinguish clients: once a minute, with the remedy.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -6,14 +6,14 @@ use serde_json::json;
 
 use crate::support::{Request, TestServer, with_timeout};
 
-/// The address of a proxy that is trusted, and of a peer that is not.
+/// The address of a trusted proxy, and of another peer.
 const TRUSTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
+const UNTRUSTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
 
 /// Headers of a request.
 type Sent = &'static [(&'static str, &'static str)];
 
-/// All warnings that contain `text`, of which there is one sooner or later.
+/// All warnings that contain `text`; waits for the first.
 async fn warned(server: &TestServer, text: &str) -> Vec<String> {
     let found = async {
         loop {
@@ -30,24 +30,24 @@ async fn warned(server: &TestServer, text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_refused_origin_is_logged_once_with_the_expected_one_and_the_remedy() {
+async fn a_refused_origin_is_logged_once_with_the_expected_origin_and_the_remedy() {
     let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
-    let login = json!({ "username": "alice", "password": "alice keeps this" });
+    let login = json!({ "username": "alice", "password": "the password of alice" });
     let ask = async |from: Ipv4Addr, request: Request| request.send(from, server.system.address).await;
     for _ in 0..3 {
         let request = Request::post("/user/login", &login).header("Origin", "https://elsewhere.example");
-        let refused = ask(STRANGER, request).await.expect(403);
+        let refused = ask(UNTRUSTED, request).await.expect(403);
         assert!(
             refused.body.contains("--allow-origin") && refused.body.contains("X-Forwarded-Proto"),
             "{}",
             refused.body
         );
     }
-    // A proxy that reports the wrong scheme, and a page that only reads.
+    // A proxy that forwards the wrong scheme, and a page that only reads.
     let proxied = Request::post("/user/login", &login).header("Origin", "https://chat.example");
     let proxied = proxied.header("X-Forwarded-Proto", "http").header("X-Forwarded-Host", "chat.example");
     ask(TRUSTED, proxied.header("X-Forwarded-For", "198.51.100.7")).await.expect(403);
-    ask(STRANGER, Request::get("/healthz").header("Origin", "capacitor://localhost")).await.expect(200);
+    ask(UNTRUSTED, Request::get("/healthz").header("Origin", "capacitor://localhost")).await.expect(200);
     for (seen, expected, remedy) in [
         ("https://elsewhere.example", "http://127.0.0.1", "--trusted-proxy"),
         ("https://chat.example", "http://chat.example", "X-Forwarded-Proto"),
@@ -60,11 +60,11 @@ async fn a_refused_origin_is_logged_once_with_the_expected_one_and_the_remedy() 
 }
 
 #[tokio::test]
-async fn clients_that_cannot_be_told_apart_are_logged_once_with_the_remedy() {
+async fn indistinguishable_clients_are_logged_once_with_the_remedy() {
     let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
     let table: [(Ipv4Addr, Sent, &str, &str); 6] = [
         (
-            STRANGER,
+            UNTRUSTED,
             &[("X-Forwarded-For", "198.51.100.7")],
             "the peer sends headers of a proxy",
             "--trusted-proxy",

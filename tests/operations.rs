@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::{
-    config::{runs, text},
+    config::{run, text},
     support::{Request, TestServer},
 };
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    config::{runs, text},
+    config::{run, text},
     support::{Request, TIMEOUT, connect, free_addresses, program},
 };
 

@@ -20,7 +20,7 @@ use tempfile::{NamedTempFile, TempDir};
 use testkit::{Mongo, Redis};
 
 use crate::{
-    config::{runs, text},
+    config::{run, text},
     interop,
     support::{Request, Response, TIMEOUT, free_addresses, program},
 };

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{KEY, Role, key_file};
 use crate::{
-    config::{runs, text},
+    config::{run, text},
     support::{Request, with_timeout},
 };
 

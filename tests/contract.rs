@@ -195,7 +195,7 @@ async fn a_message_has_the_shape_of_the_original_and_a_sequence_number() {
 async fn presence_answers_the_five_calls_of_the_original() {
     let server = TestServer::start().await;
     let _alice = server.connected_user("alice").await;
-    interop::python("presence_calls.py", &[&server.system.presence.to_string(), "alice"]).await;
+    interop::run_python("presence_calls.py", &[&server.system.presence.to_string(), "alice"]).await;
 }
 
 fn keys(value: &Value) -> Vec<&str> {

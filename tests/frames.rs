@@ -1,5 +1,5 @@
-//! WebSocket frames that no good client sends: each is refused with the right close code, by its header where the header
-//! suffices, and nobody else notices.
+//! WebSocket frames that no conformant client sends: each is refused with the right close code, by its header where the header
+//! suffices, and other clients are not affected.
 
 use crate::support::{RawSocket, TestServer, TestUser, masked};
 
@@ -25,7 +25,7 @@ const PROTOCOL_ERRORS: [(&str, &[u8]); 17] = [
 ];
 
 #[tokio::test]
-async fn a_frame_against_the_protocol_closes_with_1002() {
+async fn a_frame_that_violates_the_protocol_closes_with_1002() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     let mut alice = server.connected_user("alice").await;
@@ -34,11 +34,11 @@ async fn a_frame_against_the_protocol_closes_with_1002() {
         raw.write(bytes).await;
         assert_eq!(raw.close_code().await, Some(1002), "{name}");
     }
-    alice.send_message("nothing happened here").await;
+    alice.send_message("not affected").await;
 }
 
 #[tokio::test]
-async fn a_bad_frame_in_the_same_segment_as_the_upgrade_is_refused_too() {
+async fn a_malformed_frame_in_the_same_segment_as_the_upgrade_closes_with_1002() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     let mut raw =
@@ -47,13 +47,13 @@ async fn a_bad_frame_in_the_same_segment_as_the_upgrade_is_refused_too() {
     assert_eq!(raw.close_code().await, Some(1002));
 }
 
-/// Only the header is sent: a server that waits for the payload, or makes room for it, does not pass.
+/// Only the header is sent: the test fails when the server waits for the payload, or allocates memory for it.
 #[tokio::test]
-async fn a_frame_that_declares_too_much_is_refused_on_its_header() {
+async fn a_frame_that_declares_an_oversized_payload_is_refused_on_its_header() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     declare_too_much(&eve).await;
-    // What a new process grows by with its first connections is not the frames' doing.
+    // The memory that a new process allocates for its first connections is not counted.
     let before = server.system.resident_bytes();
     declare_too_much(&eve).await;
     let grown = server.system.resident_bytes().saturating_sub(before);
@@ -71,19 +71,19 @@ async fn declare_too_much(eve: &TestUser) {
 }
 
 #[tokio::test]
-async fn a_frame_of_exactly_64_kib_passes() {
+async fn a_frame_of_exactly_64_kib_is_accepted() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     let mut raw = RawSocket::open(eve.source, eve.server, eve.token(), None).await;
     raw.join().await;
-    let frame = 65_536 - r#"42["nobody listens to this",""]"#.len();
-    raw.send_text(&format!(r#"42["nobody listens to this","{}"]"#, "x".repeat(frame))).await;
+    let frame = 65_536 - r#"42["unhandled event",""]"#.len();
+    raw.send_text(&format!(r#"42["unhandled event","{}"]"#, "x".repeat(frame))).await;
     raw.send_text(r#"427["history",{}]"#).await;
     raw.until(|frame| frame.payload.starts_with(b"437[")).await;
 }
 
 #[tokio::test]
-async fn a_message_in_fragments_is_put_together_unless_it_grows_past_the_limit() {
+async fn a_fragmented_message_is_reassembled_up_to_the_size_limit() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     let mut raw = RawSocket::open(eve.source, eve.server, eve.token(), None).await;
@@ -104,7 +104,7 @@ async fn a_message_in_fragments_is_put_together_unless_it_grows_past_the_limit()
 }
 
 #[tokio::test]
-async fn a_text_that_is_no_utf_8_closes_with_1007() {
+async fn a_text_frame_with_invalid_utf_8_closes_with_1007() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     let mut raw = RawSocket::open(eve.source, eve.server, eve.token(), None).await;
@@ -113,7 +113,7 @@ async fn a_text_that_is_no_utf_8_closes_with_1007() {
 }
 
 #[tokio::test]
-async fn a_message_in_endless_tiny_fragments_is_cut_off() {
+async fn a_message_in_many_tiny_fragments_closes_the_connection() {
     let server = TestServer::start().await;
     let eve = server.user("eve").await;
     let mut raw = RawSocket::open(eve.source, eve.server, eve.token(), None).await;

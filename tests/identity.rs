@@ -1,11 +1,11 @@
-//! Forgers at the front door. Whatever a client claims, it is whom its session says, or nobody. Each test is red when the
-//! check it is named for is taken out.
+//! Forged identities: the identity of a client comes from its session and from nothing else. Each test fails when the check that it
+//! names is removed.
 
 use serde_json::{Value, json};
 
 use crate::support::{ConnectFailure, Handshake, Request, Socket, TestServer, TestUser};
 
-/// Spellings of the header by which the gateway once told services who is calling.
+/// Spellings of the header in which an earlier gateway sent the user name to the services.
 const SPELLINGS: [&str; 6] = [
     "X-Authenticated-User",
     "x-authenticated-user",
@@ -15,7 +15,7 @@ const SPELLINGS: [&str; 6] = [
     "X-Authenticated-Username",
 ];
 
-/// A stage with alice, who is somebody, and eve, who would like to be her.
+/// A server with alice, and eve, who forges alice's identity.
 async fn alice_and_eve() -> (TestServer, TestUser, TestUser) {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
@@ -24,38 +24,38 @@ async fn alice_and_eve() -> (TestServer, TestUser, TestUser) {
 }
 
 #[tokio::test]
-async fn a_username_in_connect_auth_changes_nothing() {
+async fn a_username_in_connect_auth_is_ignored() {
     let (_server, alice, eve) = alice_and_eve().await;
-    let mut witness = alice.connect().await;
+    let mut observer = alice.connect().await;
     for auth in [json!({"username": "alice"}), json!({"user": "alice", "username": ["alice"]})] {
-        let mut socket = lets_in(&eve, eve.handshake().auth(auth)).await;
+        let mut socket = connect(&eve, eve.handshake().auth(auth)).await;
         assert_eq!(socket.next("welcome").await["username"], "eve");
-        socket.send_message("who am I?").await;
-        assert_eq!(witness.receive_message("who am I?").await["from"], "eve");
+        socket.send_message("forged author").await;
+        assert_eq!(observer.receive_message("forged author").await["from"], "eve");
     }
 }
 
 #[tokio::test]
 async fn a_username_in_connect_auth_is_no_session() {
     let (server, _alice, eve) = alice_and_eve().await;
-    let mut witness = eve.connect().await;
+    let mut observer = eve.connect().await;
     for auth in [json!({"username": "alice"}), json!({"token": "alice"}), json!({"token": {"$gt": ""}})] {
-        is_refused(&eve, Handshake::default().auth(auth)).await;
+        check_refused(&eve, Handshake::default().auth(auth)).await;
     }
     let _bob = server.connected_user("bob").await;
-    let presence = witness.until("presence", |presence| presence.to_string().contains("bob")).await;
-    assert_eq!(presence, json!({"online": ["bob", "eve"]}), "alice is not here");
+    let presence = observer.until("presence", |presence| presence.to_string().contains("bob")).await;
+    assert_eq!(presence, json!({"online": ["bob", "eve"]}), "alice is not online");
 }
 
 #[tokio::test]
-async fn the_identity_header_is_worth_nothing_in_any_spelling() {
+async fn the_identity_header_is_ignored_in_every_spelling() {
     let (_server, _alice, eve) = alice_and_eve().await;
     for name in SPELLINGS {
         eve.send(Request::get("/user/me").header(name, "alice")).await.expect_refusal(401);
         let me = eve.request(Request::get("/user/me").header(name, "alice")).await;
         assert!(me.status != 200 || me.json() == json!({"username": "eve"}), "{name}: {me:?}");
 
-        is_refused(&eve, Handshake::default().header(name, "alice")).await;
+        check_refused(&eve, Handshake::default().header(name, "alice")).await;
         match eve.try_connect(eve.handshake().header(name, "alice")).await {
             Ok(mut socket) => assert_eq!(socket.next("welcome").await["username"], "eve", "{name}"),
             Err(refusal) => {
@@ -66,7 +66,7 @@ async fn the_identity_header_is_worth_nothing_in_any_spelling() {
 }
 
 #[tokio::test]
-async fn the_connection_header_cannot_take_identity_away_or_put_it_there() {
+async fn the_connection_header_can_neither_remove_nor_set_the_identity() {
     let (_server, _alice, eve) = alice_and_eve().await;
     for named in ["cookie", "x-authenticated-user", "Cookie, X-Authenticated-User", "authorization"] {
         let forged = Request::get("/user/me").header("Connection", &format!("close, {named}"));
@@ -79,41 +79,41 @@ async fn the_connection_header_cannot_take_identity_away_or_put_it_there() {
 }
 
 #[tokio::test]
-async fn what_a_message_claims_about_its_author_is_not_heard() {
+async fn the_author_in_a_message_payload_is_ignored() {
     let (_server, alice, eve) = alice_and_eve().await;
-    let mut witness = alice.connect().await;
+    let mut observer = alice.connect().await;
     let mut socket = eve.connect().await;
-    let claim = json!({"text": "trust me", "from": "alice", "username": "alice", "userId": "alice", "seq": 99, "id": "x"});
+    let claim = json!({"text": "forged", "from": "alice", "username": "alice", "userId": "alice", "seq": 99, "id": "x"});
     let ack = socket.emit_with_ack("message", &claim).await;
     assert_eq!((&ack["ok"], &ack["seq"]), (&json!(true), &json!(1)), "{ack}");
-    let received = witness.receive_message("trust me").await;
+    let received = observer.receive_message("forged").await;
     assert_eq!(
         (&received["from"], &received["data"]),
-        (&json!("eve"), &json!({"text": "trust me"})),
+        (&json!("eve"), &json!({"text": "forged"})),
         "{received}"
     );
 
     eve.post("/rooms/lobby/messages", &json!({"text": "again", "from": "alice"})).await.expect(201);
-    assert_eq!(witness.receive_message("again").await["from"], "eve");
+    assert_eq!(observer.receive_message("again").await["from"], "eve");
 }
 
 #[tokio::test]
-async fn somebody_elses_connection_cannot_be_taken_over() {
+async fn a_session_id_of_another_user_is_refused() {
     let (_server, alice, eve) = alice_and_eve().await;
     let mut victim = alice.connect().await;
-    let mut witness = eve.connect().await;
+    let mut observer = eve.connect().await;
     for sid in [victim.session.clone(), victim.sid.clone()] {
-        is_refused(&eve, eve.handshake().query(&format!("&sid={sid}"))).await;
-        is_refused(&eve, Handshake::default().query(&format!("&sid={sid}"))).await;
+        check_refused(&eve, eve.handshake().query(&format!("&sid={sid}"))).await;
+        check_refused(&eve, Handshake::default().query(&format!("&sid={sid}"))).await;
         let polling = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
         let poll = eve.request(Request::get(&polling)).await;
         assert!((400..500).contains(&poll.status), "{poll:?}");
         let post = eve.request(Request::new("POST", &polling).body("text/plain;charset=UTF-8", "41")).await;
         assert!((400..500).contains(&post.status), "{post:?}");
-        is_nobody(&eve, &sid).await;
+        check_unauthorized(&eve, &sid).await;
     }
-    victim.send_message("still me").await;
-    witness.receive_message("still me").await;
+    victim.send_message("not affected").await;
+    observer.receive_message("not affected").await;
 }
 
 #[tokio::test]
@@ -126,32 +126,32 @@ async fn only_the_exact_token_is_a_session() {
     let long = "a".repeat(4000);
     let tries = ["", "alice", &token[1..], &format!("{token}a"), &flipped, "*", "session:*", "%00", &long];
     for forged in tries {
-        is_nobody(&eve, forged).await;
+        check_unauthorized(&eve, forged).await;
     }
     if token.to_lowercase() != token {
-        is_nobody(&eve, &token.to_lowercase()).await;
+        check_unauthorized(&eve, &token.to_lowercase()).await;
     }
 }
 
 #[tokio::test]
-async fn a_token_is_dead_after_logout_on_every_road_and_its_sockets_are_cut() {
+async fn after_a_logout_the_token_is_refused_everywhere_and_its_sockets_are_closed() {
     let (_server, alice, eve) = alice_and_eve().await;
     let (mut one, mut two) = (alice.connect().await, alice.connect().await);
-    let mut witness = eve.connect().await;
+    let mut observer = eve.connect().await;
 
     let answer = alice.request(Request::post("/user/logout", &json!({}))).await.expect(200);
     let cookie = answer.header("set-cookie").unwrap_or_default();
     assert!(cookie.starts_with("auth_token=;") && cookie.contains("Max-Age=0"), "{answer:?}");
     one.closed().await;
     two.closed().await;
-    is_nobody(&alice, alice.token()).await;
-    is_refused(&alice, alice.handshake()).await;
-    is_refused(&alice, Handshake::default().auth(json!({"token": alice.token()}))).await;
-    witness.until("presence", |presence| presence["online"] == json!(["eve"])).await;
+    check_unauthorized(&alice, alice.token()).await;
+    check_refused(&alice, alice.handshake()).await;
+    check_refused(&alice, Handshake::default().auth(json!({"token": alice.token()}))).await;
+    observer.until("presence", |presence| presence["online"] == json!(["eve"])).await;
 }
 
 #[tokio::test]
-async fn one_logout_leaves_the_other_logins_alone() {
+async fn a_logout_does_not_affect_other_sessions_of_the_user() {
     let (_server, alice, _eve) = alice_and_eve().await;
     let mut elsewhere = alice.clone();
     elsewhere.log_in().await;
@@ -159,13 +159,13 @@ async fn one_logout_leaves_the_other_logins_alone() {
     assert_ne!(alice.token(), elsewhere.token());
 
     alice.log_out().await;
-    is_nobody(&alice, alice.token()).await;
+    check_unauthorized(&alice, alice.token()).await;
     assert_eq!(elsewhere.get("/user/me").await.expect(200).json(), json!({"username": "alice"}));
     kept.send_message("still logged in here").await;
 }
 
 #[tokio::test]
-async fn a_login_never_adopts_a_session_the_client_brought() {
+async fn a_login_never_adopts_a_session_token_of_the_request() {
     let (_server, alice, eve) = alice_and_eve().await;
     let planted = eve.token();
     let login = Request::post("/user/login", &alice.credentials()).cookie(planted);
@@ -175,26 +175,26 @@ async fn a_login_never_adopts_a_session_the_client_brought() {
 }
 
 #[tokio::test]
-async fn two_session_cookies_are_none() {
+async fn two_different_session_cookies_are_refused() {
     let (_server, alice, eve) = alice_and_eve().await;
     let (first, second) = (alice.token(), eve.token());
     let both = format!("auth_token={first}; auth_token={second}");
     eve.send(Request::get("/user/me").header("Cookie", &both)).await.expect_refusal(401);
     eve.send(Request::get("/user/me").cookie(second).cookie(first)).await.expect_refusal(401);
-    is_refused(&eve, Handshake::default().header("Cookie", &both)).await;
+    check_refused(&eve, Handshake::default().header("Cookie", &both)).await;
 }
 
 #[tokio::test]
-async fn a_bearer_token_is_as_good_as_the_cookie_but_not_beside_another_ones() {
+async fn a_bearer_token_is_accepted_but_not_beside_the_cookie_of_another_user() {
     let (_server, alice, eve) = alice_and_eve().await;
     let bearer = format!("Bearer {}", alice.token());
     let me = alice.send(Request::get("/user/me").header("Authorization", &bearer)).await.expect(200);
     assert_eq!(me.json(), json!({"username": "alice"}));
-    let mut socket = lets_in(&alice, Handshake::default().header("Authorization", &bearer)).await;
+    let mut socket = connect(&alice, Handshake::default().header("Authorization", &bearer)).await;
     assert_eq!(socket.next("welcome").await["username"], "alice");
 
     eve.request(Request::get("/user/me").header("Authorization", &bearer)).await.expect_refusal(401);
-    is_refused(&eve, eve.handshake().header("Authorization", &bearer)).await;
+    check_refused(&eve, eve.handshake().header("Authorization", &bearer)).await;
 }
 
 #[tokio::test]
@@ -220,17 +220,17 @@ async fn a_page_of_another_origin_can_neither_connect_nor_post() {
         eve.request(logout).await.expect_refusal(403);
         match eve.try_connect(eve.handshake().header("Origin", &origin)).await {
             Err(ConnectFailure::Http(403, _)) => {}
-            other => panic!("{origin}: {:?}", other.map(|_| "let in")),
+            other => panic!("{origin}: {:?}", other.map(|_| "connected")),
         }
     }
     let post = Request::post("/rooms/lobby/messages", &json!({"text": "mine"})).header("Origin", &own);
     eve.request(post).await.expect(201);
-    lets_in(&eve, eve.handshake().header("Origin", &own)).await;
+    connect(&eve, eve.handshake().header("Origin", &own)).await;
     assert_eq!(eve.read_history("lobby").await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_form_of_another_site_is_no_json() {
+async fn a_form_of_another_site_is_not_accepted_as_json() {
     let (_server, _alice, eve) = alice_and_eve().await;
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
         let post = Request::new("POST", "/rooms/lobby/messages").body(content_type, r#"{"text":"forged"}"#);
@@ -258,7 +258,7 @@ async fn database_operators_are_not_credentials() {
             json!({"username": "alice", "password": operator}),
         ] {
             for path in ["/user/login", "/user/register"] {
-                // An address of its own each time, so that it is not the login limit that refuses.
+                // A new source address for each request, so that the login limit does not refuse it.
                 let answer = server
                     .unregistered_user("eve")
                     .send(Request::post(path, &body))
@@ -272,34 +272,29 @@ async fn database_operators_are_not_credentials() {
     assert_eq!(room.status, 400, "{room:?}");
 }
 
-/// Not even the socket's own user can be in the log: neither password nor token may be written anywhere.
+/// The log contains no password, no token, no session id and no text of a message.
 #[tokio::test]
 async fn no_password_token_or_message_is_in_the_log() {
     let (server, alice, eve) = alice_and_eve().await;
     let mut socket = alice.connect().await;
-    socket.send_message("between you and me and the store").await;
+    socket.send_message("a private text in the store").await;
     eve.send(Request::post("/user/login", &json!({"username": "eve", "password": "wrong-but-secret"}))).await;
     alice.log_out().await;
     socket.closed().await;
     let log = server.system.log();
-    for secret in [
-        alice.token(),
-        eve.token(),
-        &alice.password,
-        "wrong-but-secret",
-        "between you and me",
-        &socket.session,
-    ] {
+    for secret in
+        [alice.token(), eve.token(), &alice.password, "wrong-but-secret", "a private text", &socket.session]
+    {
         assert!(!log.contains(secret), "{secret:?} is in the log");
     }
 }
 
-async fn lets_in(user: &TestUser, handshake: Handshake) -> Socket {
+async fn connect(user: &TestUser, handshake: Handshake) -> Socket {
     user.try_connect(handshake).await.unwrap_or_else(|why| panic!("{}: {why:?}", user.name))
 }
 
-/// The socket must not come about, whether it is the HTTP request that is refused, CONNECT, or the connection is ended.
-async fn is_refused(user: &TestUser, handshake: Handshake) {
+/// Requires that the server refuses the HTTP request or CONNECT, or closes the connection.
+async fn check_refused(user: &TestUser, handshake: Handshake) {
     let shown = format!("{handshake:?}");
     match user.try_connect(handshake).await {
         Err(ConnectFailure::Http(status, body)) => {
@@ -307,12 +302,12 @@ async fn is_refused(user: &TestUser, handshake: Handshake) {
         }
         Err(ConnectFailure::ConnectError(_) | ConnectFailure::Ended(_)) => {}
         Err(ConnectFailure::Unreachable(why)) => panic!("{why}: {shown}"),
-        Ok(_) => panic!("let in with {shown}"),
+        Ok(_) => panic!("connected with {shown}"),
     }
 }
 
-/// The token opens nothing, as cookie or bearer.
-async fn is_nobody(user: &TestUser, token: &str) {
+/// Requires that the token is refused, as a cookie and as a bearer token.
+async fn check_unauthorized(user: &TestUser, token: &str) {
     user.send(Request::get("/user/me").cookie(token)).await.expect_refusal(401);
     let bearer = format!("Bearer {token}");
     user.send(Request::get("/user/me").header("Authorization", &bearer)).await.expect_refusal(401);

@@ -1,4 +1,4 @@
-//! Starting, stopping and watching the program as those who run it do.
+//! Start, stop and monitoring of the program by its operators.
 
 use std::net::Ipv4Addr;
 
@@ -8,23 +8,23 @@ use crate::{
 };
 
 #[tokio::test]
-async fn asked_to_stop_it_closes_its_sockets_so_that_clients_come_back_and_ends_with_0() {
+async fn on_sigterm_the_server_closes_its_sockets_for_a_reconnect_and_exits_with_0() {
     let mut server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
-    let printed = alice.send_message("before the stop").await;
+    let sent = alice.send_message("before the stop").await;
 
     let (ending, status) = tokio::join!(alice.closed(), server.system.stop());
     assert!(status.success(), "{status}");
-    // Not packet 41: after that the stock client would stay away.
+    // No packet 41: after that packet official clients do not reconnect.
     assert_eq!((ending.left, ending.code), (false, Some(1001)));
 
     server.system.restart().await;
     let kept = alice.user.read_history("lobby").await;
-    assert_eq!(kept[0]["id"], printed["id"]);
+    assert_eq!(kept[0]["id"], sent["id"]);
 }
 
 #[tokio::test]
-async fn health_and_metrics_are_on_their_own_address() {
+async fn health_and_metrics_are_served_on_the_admin_address() {
     let server = TestServer::start().await;
     let alice = server.connected_user("alice").await;
     for path in ["/livez", "/readyz", "/metrics"] {
@@ -35,14 +35,14 @@ async fn health_and_metrics_are_on_their_own_address() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_in_so_many_words() {
+async fn a_port_in_use_is_reported() {
     let server = TestServer::start().await;
     let data = tempfile::TempDir::new().expect("a temporary directory");
     let address = server.system.address.to_string();
     let folder = data.path().to_string_lossy().into_owned();
     let arguments =
         ["serve", "--listen", &address, "--presence-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let output = runs(&[&arguments[..], &["--data-dir", &folder]].concat(), &[]);
+    let output = run(&[&arguments[..], &["--data-dir", &folder]].concat(), &[]);
     let printed = text(&output);
     assert!(
         !output.status.success() && printed.contains(&address) && printed.contains("in use"),
@@ -51,20 +51,20 @@ async fn a_port_in_use_is_said_in_so_many_words() {
 }
 
 #[tokio::test]
-async fn healthcheck_says_by_its_status_whether_a_server_is_ready() {
+async fn healthcheck_exits_with_0_only_when_the_server_is_ready() {
     let server = TestServer::start().await;
     let admin = server.system.admin.to_string();
-    assert!(runs(&["healthcheck", "--admin-listen", &admin], &[]).status.success());
-    assert!(!runs(&["healthcheck", "--admin-listen", "127.0.0.1:1"], &[]).status.success());
+    assert!(run(&["healthcheck", "--admin-listen", &admin], &[]).status.success());
+    assert!(!run(&["healthcheck", "--admin-listen", "127.0.0.1:1"], &[]).status.success());
 }
 
 #[tokio::test]
-async fn seed_fills_an_empty_store_with_people_who_chat_and_touches_no_other() {
+async fn seed_fills_an_empty_store_and_changes_no_other_store() {
     let mut server = TestServer::start().await;
     let data = server.system.data_dir().to_string_lossy().into_owned();
     let seed = ["seed", "--bcrypt-cost", "4", "--data-dir", &data];
     server.system.kill();
-    let seeded = runs(&seed, &[]);
+    let seeded = run(&seed, &[]);
     assert!(seeded.status.success(), "{}", text(&seeded));
 
     server.system.restart().await;
@@ -73,35 +73,35 @@ async fn seed_fills_an_empty_store_with_people_who_chat_and_touches_no_other() {
     alice.log_in().await;
     let before = alice.read_history("lobby").await;
     assert!(before.len() > 1, "{before:?}");
-    alice.connect().await.send_message("good to be here").await;
+    alice.connect().await.send_message("hello").await;
 
     server.system.kill();
-    let again = runs(&seed, &[]);
+    let again = run(&seed, &[]);
     assert!(!again.status.success() && text(&again).contains("nothing was changed"), "{}", text(&again));
     server.system.restart().await;
     assert_eq!(alice.read_history("lobby").await.len(), before.len() + 1);
 }
 
 #[tokio::test]
-async fn a_clean_stop_is_no_reason_to_warn() {
+async fn a_clean_stop_logs_no_warning() {
     let mut server = TestServer::start().await;
     let _alice = server.connected_user("alice").await;
     server.system.stop().await;
     let log = server.system.log();
-    let (_, stop) = log.split_once("draining").expect("the log says that it stops");
+    let (_, stop) = log.split_once("draining").expect("a log line of the stop");
     let warnings: Vec<_> =
         stop.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
     assert!(warnings.is_empty(), "{warnings:#?}");
 }
 
 #[tokio::test]
-async fn a_load_balancer_with_a_public_address_that_is_not_trusted_is_named_once() {
+async fn an_untrusted_load_balancer_with_a_public_address_is_reported_once() {
     let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.1"]).await;
     for client in 1..=40 {
         let chain = format!("198.51.100.{client}, 203.0.113.80");
         let request = Request::get("/user/me").header("X-Forwarded-For", &chain);
         request.send(Ipv4Addr::LOCALHOST, server.system.address).await.expect_refusal(401);
-        // A client that names one address before itself is none.
+        // A client that forges one address in front of its own is not reported.
         let forged = Request::get("/user/me").header("X-Forwarded-For", "1.1.1.1, 203.0.113.9");
         forged.send(Ipv4Addr::LOCALHOST, server.system.address).await.expect_refusal(401);
     }

@@ -33,7 +33,7 @@ impl Role {
     }
 
     /// Starts a role on these stores, ready or not.
-    async fn starts_on(name: &str, mongo: &str, redis: &str, key: &str) -> Self {
+    async fn start_on(name: &str, mongo: &str, redis: &str, key: &str) -> Self {
         let mongo = ["--mongo-uri", mongo];
         let more: &[&str] = match name {
             "gateway" => &["--accounts-url", "http://127.0.0.1:1"],
@@ -41,8 +41,8 @@ impl Role {
             _ => &mongo,
         };
         let shared = ["--redis-url", redis, "--secret-file", key];
-        let mut role = Self::starts_up(name, &[&shared[..], more].concat());
-        role.listens_to_operators().await;
+        let mut role = Self::start_unready(name, &[&shared[..], more].concat());
+        role.wait_for_admin().await;
         role
     }
 }
@@ -88,7 +88,7 @@ async fn every_role_names_the_cause_for_which_an_address_of_redis_is_no_use() {
     ];
     for (url, word) in &cases {
         for name in ROLES {
-            let role = Role::starts_on(name, &mongo.uri(), url, &key).await;
+            let role = Role::start_on(name, &mongo.uri(), url, &key).await;
             role.send_message(&format!("{name} with {url}"), 503, &["Redis", word, "since 2"]).await;
         }
     }
@@ -102,7 +102,7 @@ async fn roles_name_the_cause_for_which_an_address_of_mongodb_is_no_use() {
     let key = key.path().to_string_lossy();
     let other = mongo.uri().replace("rs0", "other");
     for name in ["accounts", "chat"] {
-        let role = Role::starts_on(name, &other, &redis.url(), &key).await;
+        let role = Role::start_on(name, &other, &redis.url(), &key).await;
         role.send_message(name, 503, &["MongoDB has no member of the replica set that its address names"])
             .await;
     }
@@ -115,7 +115,7 @@ async fn every_role_names_the_command_that_redis_refuses() {
     let key = key.path().to_string_lossy();
     let mut roles = Vec::new();
     for name in ROLES {
-        roles.push((name, Role::starts_on(name, &mongo.uri(), &redis.url(), &key).await));
+        roles.push((name, Role::start_on(name, &mongo.uri(), &redis.url(), &key).await));
     }
     let says = async |name: &str, what: &str, status: u16, words: &[&str]| {
         let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("it was started");

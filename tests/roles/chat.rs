@@ -14,15 +14,15 @@ async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
     let key = key_file();
     let stores = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url()];
     let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
-    let mut chat = Role::starts_up("chat", &[&stores[..], &more[..]].concat());
-    chat.listens_to_operators().await;
+    let mut chat = Role::start_unready("chat", &[&stores[..], &more[..]].concat());
+    chat.wait_for_admin().await;
     assert_eq!(chat.admin("/livez").await.0, 200);
     let (status, why) = chat.admin("/readyz").await;
     assert!(status == 503 && why.contains("MongoDB") && why.contains("Redis"), "{status} {why}");
     mongo.restart().await;
     redis.restart();
     // Presence is still away, and nobody waits for it.
-    chat.becomes_ready();
+    chat.wait_until_ready();
     for target in ["/rooms", "/socket.io/?EIO=4&transport=polling"] {
         chat.request(Request::get(target)).await.expect_refusal(401);
         let forged = Request::get(target).header("x-authenticated-identity", "1:alice:0:9999999999999:00");
@@ -38,7 +38,7 @@ async fn a_chat_node_that_still_waits_ends_when_asked() {
     let key = key_file();
     let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
     let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
-    let mut chat = Role::starts_up("chat", &[&stores[..], &more[..]].concat());
-    chat.listens_to_operators().await;
+    let mut chat = Role::start_unready("chat", &[&stores[..], &more[..]].concat());
+    chat.wait_for_admin().await;
     assert_eq!(chat.stop(), Some(0));
 }

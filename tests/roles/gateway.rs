@@ -99,11 +99,11 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
     let key = key.path().to_string_lossy().into_owned();
     let shared = ["--redis-url", &redis.url(), "--secret-file", &key];
     let stores = ["--mongo-uri", &mongo.uri(), "--bcrypt-cost", "4"];
-    let mut accounts = Role::starts("accounts", &[&shared[..], &stores[..]].concat());
+    let mut accounts = Role::start("accounts", &[&shared[..], &stores[..]].concat());
     let url = format!("http://{}", accounts.address);
     let flags = ["--accounts-url", &url, "--trusted-proxy", "127.0.0.0/8"];
-    let mut gateway = Role::starts_up("gateway", &[&shared[..], &flags[..]].concat());
-    gateway.is_up().await;
+    let mut gateway = Role::start_unready("gateway", &[&shared[..], &flags[..]].concat());
+    gateway.wait_until_listening().await;
     let until = Instant::now() + Duration::from_secs(20);
     while gateway.admin("/readyz").await.1.contains("Redis") {
         assert!(Instant::now() < until, "Redis is there");
@@ -114,7 +114,7 @@ async fn people_log_in_and_reach_their_node_through_the_gateway_which_sends_them
     let node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     announces(&redis, "chat-1", node.local_addr().expect("a bound socket"));
     let mut node = plays(node);
-    gateway.becomes_ready();
+    gateway.wait_until_ready();
 
     let alice = json!({ "username": "alice", "password": "correct horse" });
     gateway.request(Request::post("/user/register", &alice)).await.expect(201);

@@ -1,5 +1,5 @@
-//! Parts of which the process has one are made to panic: each works again, or the process ends with status 1. And what becomes
-//! of one client when its own part panics. Needs a debug build, which alone has the faults.
+//! Parts that exist once per process panic: each restarts, or the process exits with status 1. And the effect of a panic in the part of
+//! one client. Needs a debug build: only debug builds have the fault points.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -11,12 +11,12 @@ use crate::support::{
     ConnectFailure, ConnectedUser, Handshake, Request, Socket, TIMEOUT, TestServer, TestUser, break_polling,
 };
 
-/// What follows a panic.
+/// The effect of a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// The part works again; nobody's connection ends.
+    /// The part restarts; no connection ends.
     Restarts,
-    /// The process ends with status 1.
+    /// The process exits with status 1.
     Ends,
 }
 
@@ -49,17 +49,17 @@ const PARTS: [(&str, Outcome); 23] = [
     ("readiness log", Restarts),
 ];
 
-/// Servers at a time.
+/// How many servers run at the same time.
 const AT_ONCE: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_part_that_panics_works_again_or_ends_the_process() {
+async fn a_part_that_panics_restarts_or_ends_the_process() {
     for parts in PARTS.chunks(AT_ONCE) {
-        join_all(parts.iter().map(|(part, outcome)| panics(part, *outcome))).await;
+        join_all(parts.iter().map(|(part, outcome)| check_part(part, *outcome))).await;
     }
 }
 
-async fn panics(part: &str, outcome: Outcome) {
+async fn check_part(part: &str, outcome: Outcome) {
     let mut server = TestServer::start().await;
     let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
     let mut acked = vec![alice.send_message("before").await["id"].clone()];
@@ -68,7 +68,7 @@ async fn panics(part: &str, outcome: Outcome) {
     }
     let spent = async {
         for number in 0.. {
-            bustles(&server, &mut alice, number, &mut acked).await;
+            use_every_part(&server, &mut alice, number, &mut acked).await;
             if server.system.has_panicked(0, part).await {
                 return;
             }
@@ -79,15 +79,15 @@ async fn panics(part: &str, outcome: Outcome) {
         let status = server.system.wait_for_exit(0).await;
         assert_eq!(status.code(), Some(1), "{part}: {}", server.system.log());
         server.system.restart().await;
-        (alice, bob) = (returns(alice.user).await, returns(bob.user).await);
+        (alice, bob) = (reconnect(alice.user).await, reconnect(bob.user).await);
     }
     server.system.wait_until_ready().await;
     acked.push(alice.send_message("after").await["id"].clone());
     bob.receive_message("after").await;
-    are_online(&bob.user, &["alice", "bob"]).await;
+    wait_until_online(&bob.user, &["alice", "bob"]).await;
     alice.user.log_out().await;
     alice.closed().await;
-    are_online(&bob.user, &["bob"]).await;
+    wait_until_online(&bob.user, &["bob"]).await;
     let stored = bob.user.read_history("lobby").await;
     for (message, seq) in stored.iter().zip(1..) {
         assert_eq!(message["seq"], seq, "{part}: {stored:?}");
@@ -98,37 +98,37 @@ async fn panics(part: &str, outcome: Outcome) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thread_that_accepts_connections_ends_the_process_with_it() {
+async fn an_accepting_thread_that_panics_ends_the_process() {
     let mut server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     let mut acked = Vec::new();
     for listener in 0..2 {
-        acked.push(alice.send_message(&format!("message {server}")).await["id"].clone());
+        acked.push(alice.send_message(&format!("message {listener}")).await["id"].clone());
         let acceptors = server.system.acceptors(0);
-        assert_eq!(acceptors.len(), 2, "one for clients, one for operators");
+        assert_eq!(acceptors.len(), 2, "one of the client address and one of the admin address");
         let acceptor = acceptors[listener].clone();
         tokio::task::spawn_blocking(move || break_polling(&acceptor)).await.expect("strace runs");
         let status = server.system.wait_for_exit(0).await;
         assert_eq!(status.code(), Some(1), "{}", server.system.log());
         server.system.wait_for_log("http acceptor").await;
         server.system.restart().await;
-        alice = returns(alice.user).await;
+        alice = reconnect(alice.user).await;
     }
     let stored = alice.user.read_history("lobby").await;
     assert_eq!(stored.iter().map(|message| message["id"].clone()).collect::<Vec<_>>(), acked);
 }
 
 #[tokio::test]
-async fn a_request_that_panics_is_answered_and_counted() {
+async fn a_request_that_panics_is_answered_with_500_and_counted() {
     let server = TestServer::start().await;
     let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
     server.system.check_panic_responses(0).await;
-    alice.send_message("people talk").await;
-    bob.receive_message("people talk").await;
+    alice.send_message("still served").await;
+    bob.receive_message("still served").await;
 }
 
-/// Something for every part to do. What fails is left: that is what the fault is for.
-async fn bustles(
+/// Gives every part something to do. Failures are ignored: the injected fault causes them.
+async fn use_every_part(
     server: &TestServer,
     alice: &mut ConnectedUser,
     number: usize,
@@ -140,7 +140,7 @@ async fn bustles(
     {
         acked.push(ack["id"].clone());
     }
-    let new_user = server.unregistered_user(&format!("newcomer{number}"));
+    let new_user = server.unregistered_user(&format!("user{number}"));
     let credentials = new_user.credentials();
     for target in ["/user/register", "/user/login"] {
         let request = Request::post(target, &credentials);
@@ -155,14 +155,14 @@ async fn bustles(
     }
 }
 
-/// The same person, with a connection of now.
-async fn returns(user: TestUser) -> ConnectedUser {
+/// Connects the user again.
+async fn reconnect(user: TestUser) -> ConnectedUser {
     let tab = user.connect().await;
     ConnectedUser::new(user, tab)
 }
 
-/// Waits until these are online, for whoever asks.
-async fn are_online(user: &TestUser, names: &[&str]) {
+/// Waits until exactly these users are online.
+async fn wait_until_online(user: &TestUser, names: &[&str]) {
     let online = async {
         loop {
             let answer = user.get("/presence/online").await;
@@ -176,7 +176,7 @@ async fn are_online(user: &TestUser, names: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_store_whose_writer_hangs_is_not_ready_until_it_goes_on() {
+async fn a_store_with_a_hanging_writer_is_not_ready_until_it_continues() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     for store in ["chat", "users", "sessions"] {
@@ -184,27 +184,27 @@ async fn a_store_whose_writer_hangs_is_not_ready_until_it_goes_on() {
             return;
         }
         let stuck = alice.request("message", &json!({"text": store, "clientId": store}));
-        let new_user = server.unregistered_user(&format!("newcomer-{store}"));
+        let new_user = server.unregistered_user(&format!("user-{store}"));
         let register = Request::post("/user/register", &new_user.credentials());
         let log_in = Request::post("/user/login", &new_user.credentials());
         let hung = async {
             register.send(new_user.source, new_user.server).await;
             log_in.send(new_user.source, new_user.server).await;
         };
-        let seen = async {
-            let refused = readiness(&server, 503).await;
+        let observed = async {
+            let refused = wait_for_readiness(&server, 503).await;
             assert!(refused.contains(store), "{refused}");
-            readiness(&server, 200).await;
+            wait_for_readiness(&server, 200).await;
         };
-        tokio::join!(hung, seen);
+        tokio::join!(hung, observed);
         alice.try_ack(stuck).await;
         alice.send_message(&format!("{store} writes again")).await;
     }
 }
 
-/// Waits until `/readyz` answers with this status; what it says.
-async fn readiness(server: &TestServer, status: u16) -> String {
-    let asked = async {
+/// Waits until `/readyz` has this status; returns the body.
+async fn wait_for_readiness(server: &TestServer, status: u16) -> String {
+    let response = async {
         loop {
             let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, server.system.admin).await;
             if answer.status == status {
@@ -213,17 +213,17 @@ async fn readiness(server: &TestServer, status: u16) -> String {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(TIMEOUT, asked).await.unwrap_or_else(|_| panic!("/readyz does not become {status}"))
+    timeout(TIMEOUT, response).await.unwrap_or_else(|_| panic!("/readyz does not become {status}"))
 }
 
 #[tokio::test]
-async fn a_panic_for_one_client_ends_that_connection_and_nothing_else() {
+async fn a_panic_for_one_client_closes_only_that_connection() {
     let server = TestServer::start().await;
     let mut bob = server.connected_user("bob").await;
     let alice = server.user("alice").await;
     for part in ["session", "event", "visit", "ack", "pipe", "closed", "connect", "room", "request"] {
         let mut tab = alice.connect().await;
-        are_online(&bob.user, &["alice", "bob"]).await;
+        wait_until_online(&bob.user, &["alice", "bob"]).await;
         if !server.system.inject_fault(0, part).await {
             return;
         }
@@ -236,7 +236,7 @@ async fn a_panic_for_one_client_ends_that_connection_and_nothing_else() {
                     _ => None,
                 });
                 assert_eq!(code, Some(1011));
-                tab.send_message("the other tab lives").await;
+                tab.send_message("the other tab stays open").await;
                 drop(tab);
             }
             "request" => {
@@ -244,18 +244,18 @@ async fn a_panic_for_one_client_ends_that_connection_and_nothing_else() {
                 let answer = alice.request(history).await;
                 assert_eq!((answer.status, answer.header("connection")), (500, Some("close")));
                 alice.read_history("lobby").await;
-                tab.send_message("the tab lives").await;
+                tab.send_message("the tab stays open").await;
                 drop(tab);
             }
             "room" => {
                 let refused = tab.emit_with_ack("message", &json!({"text": "lost"})).await;
                 assert_eq!(refused["code"], "unavailable", "{refused}");
-                tab.send_message("the room is there again").await;
+                tab.send_message("the room has restarted").await;
                 drop(tab);
             }
-            _ => ends_by_its_event(&mut tab, part).await,
+            _ => check_closed_by_event(&mut tab, part).await,
         }
-        are_online(&bob.user, &["bob"]).await;
+        wait_until_online(&bob.user, &["bob"]).await;
         assert!(server.system.has_panicked(0, part).await, "{part}");
         bob.send_message(part).await;
     }
@@ -266,12 +266,12 @@ async fn a_panic_for_one_client_ends_that_connection_and_nothing_else() {
     }
 }
 
-/// The event of a client that panics ends its connection: nothing more comes over it.
-async fn ends_by_its_event(tab: &mut Socket, part: &str) {
+/// Sends an event, whose handler panics: the connection is closed without an ack.
+async fn check_closed_by_event(tab: &mut Socket, part: &str) {
     let id = tab.request("message", &json!({"text": "any"}));
     assert_eq!(tab.try_ack(id).await, None, "{part}");
     let ending = tab.closed().await;
-    assert!(!ending.left, "{part}: stock clients would stay away");
-    // A pipe takes its connection along; else there is a close frame.
+    assert!(!ending.left, "{part}: official clients would not reconnect");
+    // A panic of the connection's task closes it without a close frame.
     assert_eq!(ending.code, (part != "pipe").then_some(1011), "{part}");
 }

@@ -1,14 +1,14 @@
-//! A thousand clients move from long-polling to WebSocket while fifty messages a second flow: each hears every message once
-//! and in order, some of it on either transport.
+//! A thousand clients upgrade from long-polling to WebSocket under fifty messages a second: each receives every message once and in order,
+//! over both transports together.
 
 use crate::support::{LoadSenders, TestServer, with_timeout};
 
 const CLIENTS: usize = 1000;
-/// How many messages flow; the clients move one after the other during the first three quarters.
+/// The number of messages; the clients upgrade one after the other during the first three quarters.
 const MESSAGES: usize = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_move_to_websocket_under_traffic_and_miss_nothing() {
+async fn a_thousand_clients_upgrade_to_websocket_under_load_and_miss_no_message() {
     let server = TestServer::start().await;
     let users = server.users_for("client", CLIENTS).await;
     let mut senders = LoadSenders::connect(&server).await;
@@ -21,12 +21,12 @@ async fn a_thousand_clients_move_to_websocket_under_traffic_and_miss_nothing() {
     let all = senders.send_messages(MESSAGES, 100).await;
     let mut on_both = 0;
     for client in upgrading {
-        let client = with_timeout("a client to hear the end", client)
+        let client = with_timeout("a client to receive the last message", client)
             .await
             .expect("clients fail only by an assertion");
-        assert_eq!(client.received, all, "lost, doubled or out of order");
+        assert_eq!(client.received, all, "lost, duplicate or out of order");
         on_both += usize::from(client.polled > 0 && client.polled < all.len());
     }
-    // On a busy machine the last ones hear the end before they have moved.
-    assert!(on_both >= CLIENTS * 3 / 4, "only {on_both} moved while messages flowed");
+    // On a busy machine the last clients receive the last message before they have upgraded.
+    assert!(on_both >= CLIENTS * 3 / 4, "only {on_both} upgraded under load");
 }

@@ -1,4 +1,4 @@
-//! `godzilla chat` before anything it needs is there.
+//! `godzilla chat` while its stores and services are unavailable.
 
 use proto::signature::HEADER;
 use testkit::{Mongo, Redis};
@@ -7,7 +7,7 @@ use super::{KEY, Role, key_file, signed};
 use crate::support::Request;
 
 #[tokio::test]
-async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
+async fn a_chat_node_waits_for_its_stores_and_reports_them() {
     let (mut mongo, mut redis) = (Mongo::start().await, Redis::start());
     mongo.kill();
     redis.kill();
@@ -21,7 +21,7 @@ async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
     assert!(status == 503 && why.contains("MongoDB") && why.contains("Redis"), "{status} {why}");
     mongo.restart().await;
     redis.restart();
-    // Presence is still away, and nobody waits for it.
+    // Presence is still unavailable; readiness does not depend on it.
     chat.wait_until_ready();
     for target in ["/rooms", "/socket.io/?EIO=4&transport=polling"] {
         chat.request(Request::get(target)).await.expect_refusal(401);
@@ -34,7 +34,7 @@ async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_chat_node_that_still_waits_ends_when_asked() {
+async fn an_unready_chat_node_stops_on_sigterm() {
     let key = key_file();
     let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
     let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];

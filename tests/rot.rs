@@ -13,7 +13,7 @@ use accounts::{Creation, SqliteUsers, Users};
 use chat::{
     directory::{Additions, NewRoom},
     history::Draft,
-    tickets::Ticket,
+    recovery_sessions::RecoverySession,
 };
 use embedded::Snapshot;
 use proto::{RoomName, Timestamp, Username};
@@ -51,7 +51,7 @@ fn chat_file(directory: &Path) -> PathBuf {
     directory.join("chat.sqlite3")
 }
 
-/// Rooms, members, messages, a departure and tickets.
+/// Rooms, members, messages, a departure and recovery sessions.
 async fn create_chat(directory: &Path) {
     let store = chat::SqliteStore::open(&chat_file(directory)).expect("a store");
     let rooms = store.directory();
@@ -85,8 +85,8 @@ async fn create_chat(directory: &Path) {
     }
     for name in USERS {
         let (pid, sid) = (format!("{name:0>32}"), format!("sid-{name}"));
-        let ticket = Ticket { pid, sid, user: user(name), since: 3, issued: Timestamp(5) };
-        store.tickets().issue(ticket).await.expect("a ticket");
+        let session = RecoverySession { pid, sid, user: user(name), since: 3, issued: Timestamp(5) };
+        store.recovery_sessions().issue(session).await.expect("a recovery session");
     }
     store.database().close();
 }
@@ -106,13 +106,13 @@ async fn read_chat(directory: &Path) -> Option<Answers> {
         }
         answers.add(name, store.history().page(&room(name), None, None, 100).await.map(|page| page.messages));
         let since = store.history().since(&room(name), 0, 100).await;
-        answers.add(name, since.map(|slice| slice.messages.into_iter().map(|kept| kept.message)));
+        answers.add(name, since.map(|slice| slice.messages.into_iter().map(|stored| stored.message)));
     }
     let missed = store.journal().missed(&ROOMS.map(room), 0, "unknown").await;
     answers.add("missed", missed.map(|missed| missed.into_iter().flat_map(|m| m.messages).map(|(_, m)| m)));
     for name in USERS {
         answers.add(name, store.directory().rooms_of(&user(name)).await);
-        answers.add(name, store.tickets().find(&format!("{name:0>32}"), Timestamp(0)).await);
+        answers.add(name, store.recovery_sessions().find(&format!("{name:0>32}"), Timestamp(0)).await);
     }
     // Names that are taken stay taken.
     for name in &ROOMS[1..] {
@@ -132,8 +132,8 @@ trait Parts {
 impl Parts for Option<chat::directory::Entry> {
     fn unwrap_or_else_default(self) -> (Vec<String>, Vec<String>) {
         let Some(entry) = self else { return Default::default() };
-        let card = format!("{:?}", entry.card);
-        (vec![card], entry.members.iter().map(|member| format!("{member:?}")).collect())
+        let info = format!("{:?}", entry.room_info);
+        (vec![info], entry.members.iter().map(|member| format!("{member:?}")).collect())
     }
 }
 

@@ -85,15 +85,11 @@ async fn a_store_without_its_files_acks_nothing_and_is_not_ready() {
         let reason = not_ready_reason(&server).await;
         assert!(reason.contains(named), "{what}: {reason}");
         let login = alice.user.send(Request::post("/user/login", &alice.user.credentials())).await;
-        let printed = try_to_send(&mut alice, "lost").await;
+        let ack = try_to_send(&mut alice, "lost").await;
         if named.starts_with("sessions") {
-            assert_eq!((login.status, &printed["ok"]), (503, &json!(true)), "{what}: {login:?}");
+            assert_eq!((login.status, &ack["ok"]), (503, &json!(true)), "{what}: {login:?}");
         } else {
-            assert_eq!(
-                (&printed["ok"], &printed["code"]),
-                (&json!(false), &json!("unavailable")),
-                "{what}: {printed}"
-            );
+            assert_eq!((&ack["ok"], &ack["code"]), (&json!(false), &json!("unavailable")), "{what}: {ack}");
         }
     }
 }

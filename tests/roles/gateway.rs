@@ -83,7 +83,7 @@ async fn open_websocket(
     client.write_all(request.as_bytes()).await.expect("an open connection");
     let (mut peer, head_at_node) =
         with_timeout("a connection", node.recv()).await.expect("the gateway connects");
-    let signed = request.lines().find_map(|line| line.strip_prefix(&format!("{HEADER}: ")));
+    let signed = head_at_node.lines().find_map(|line| line.strip_prefix(&format!("{HEADER}: ")));
     let key = Key::new(KEY.as_bytes()).expect("a long key");
     let target = Target { method: "GET", path: target };
     let identity = key.verify(signed.expect("an identity"), target, Timestamp::now()).expect("signed");

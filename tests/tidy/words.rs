@@ -17,7 +17,10 @@ fn offending(source: &Source, offends: impl Fn(&str) -> bool) -> Vec<String> {
 
 #[test]
 fn nothing_is_unwrapped_outside_tests() {
-    none("use expect, with the reason why it cannot fail", lines(|_| true, |line| line.contains(".unwrap()")));
+    none(
+        "use expect, with the reason why it cannot fail",
+        lines(|_| true, |line| line.contains(".unwrap()")),
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{interop::env_path, support::TestServer};
 
 fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md is there")
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md")
 }
 
 /// The flag and default of every row of the table.

@@ -173,7 +173,7 @@ async fn create_sessions(directory: &Path) {
     let conn = embedded::rusqlite::Connection::open(directory.join("sessions.sqlite3")).expect("a store");
     for (token, name) in session_tokens().iter().zip(USERS) {
         let id = token.id();
-        // The checksum is a function of the store's own connections, so the rows have none until the next start.
+        // Only the store's own connections have the checksum function, so the checksums are written after the next start.
         let values = (id.as_str(), name.to_lowercase(), name);
         conn.execute(
             "INSERT INTO sessions (id, user, username, issued_at) VALUES (?1, ?2, ?3, 999999)",

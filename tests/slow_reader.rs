@@ -24,7 +24,7 @@ const SENDERS: usize = 10;
 /// What the slow client sends while it does not read.
 #[derive(Clone, Copy, PartialEq)]
 enum Pongs {
-    /// Nothing.
+    /// Sends nothing.
     Never,
     /// Responses to pings that it has not read.
     Blindly,

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use super::{ACCOUNTS, BETWEEN, GATEWAY, NODES, PRESENCE, traffic::Traffic};
 use crate::support::{Request, TIMEOUT, TestServer, break_polling};
 
-/// A process, one of its parts, and whether the process ends with the part; else the part works again.
+/// A process, one of its parts, and whether a panic of the part ends the process; otherwise the part restarts.
 const PARTS: [(usize, &str, bool); 31] = [
     (GATEWAY, "session watch", false),
     (GATEWAY, "known sessions", false),
@@ -52,7 +52,7 @@ async fn a_part_of_a_role_that_panics_restarts_or_ends_its_process() {
         }
         let spent = async {
             while !server.system.has_panicked(process, part).await {
-                // An HTTP worker panics at its next connection, and accounts has none by itself.
+                // An HTTP worker panics at its next connection, and accounts receives no connection by itself.
                 _ = Request::get("/")
                     .try_send(Ipv4Addr::LOCALHOST, server.system.processes[process].address())
                     .await;
@@ -75,7 +75,7 @@ async fn a_part_of_a_role_that_panics_restarts_or_ends_its_process() {
 async fn an_accepting_thread_that_panics_ends_its_process_in_every_role() {
     let (mut server, traffic) = Traffic::start().await;
     for process in [GATEWAY, ACCOUNTS, NODES[0], PRESENCE] {
-        // One for clients or other roles, one for operators; presence has its own way to accept calls.
+        // One thread for clients or other roles and one for the admin address; presence accepts its gRPC calls in another way.
         let servers = if process == PRESENCE { 1 } else { 2 };
         for listener in 0..servers {
             traffic.wait_for_acks(BETWEEN).await;
@@ -84,7 +84,12 @@ async fn an_accepting_thread_that_panics_ends_its_process_in_every_role() {
             let acceptor = acceptors[listener].clone();
             tokio::task::spawn_blocking(move || break_polling(&acceptor)).await.expect("strace runs");
             let status = server.system.wait_for_exit(process).await;
-            assert_eq!(status.code(), Some(1), "process {process}, server {server}: {}", server.system.log());
+            assert_eq!(
+                status.code(),
+                Some(1),
+                "process {process}, listener {listener}: {}",
+                server.system.log()
+            );
             server.system.restart_process(process).await;
             server.system.wait_until_ready().await;
         }

@@ -1,4 +1,4 @@
-//! One WebSocket to the server and the task that reads it: answers pings, reports packets and faults. Opened by `socket`,
+//! One WebSocket to the server and the task that reads it: responds to pings, reports packets and faults. Opened by `socket`;
 //! decodes with `packet`.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,7 +59,7 @@ pub struct Ending {
 pub enum Incoming {
     /// A packet other than a ping.
     /// A packet that no conformant server sends.
-    /// Something no conformant server sends.
+    /// Data that no conformant server sends.
     Fault(String),
     /// The last report.
     Ended(Ending),
@@ -67,9 +67,9 @@ pub enum Incoming {
 
 /// The two ends of a running connection. Dropping `outgoing` closes it.
 pub struct Connection {
-    /// From the task that reads.
+    /// Reports of the reading task.
     pub incoming: mpsc::UnboundedReceiver<Incoming>,
-    /// To the task that writes.
+    /// Frames for the server.
     pub outgoing: mpsc::UnboundedSender<Message>,
 }
 

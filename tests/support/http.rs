@@ -210,7 +210,7 @@ fn complete(bytes: &[u8], ended: bool) -> Option<Response> {
     (ended || whole).then_some(response)
 }
 
-/// The body without the lengths of its chunks, when the last chunk is there.
+/// The body without its chunk headers, when the last chunk has arrived.
 fn unchunked(mut body: &[u8]) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     loop {

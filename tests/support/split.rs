@@ -114,14 +114,14 @@ fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = S
 /// Makes the recovery sessions and the messages of the chat older.
 pub async fn age_data(stores: &Stores, ms: u64) {
     let client = redis::Client::open(stores.redis.admin_url()).expect("an address");
-    let mut redis = client.get_multiplexed_async_connection().await.expect("Redis answers");
-    let keys: Vec<String> = redis.keys("session:*").await.expect("Redis answers");
+    let mut redis = client.get_multiplexed_async_connection().await.expect("Redis responds");
+    let keys: Vec<String> = redis.keys("session:*").await.expect("Redis responds");
     for key in keys {
-        let session: String = redis.get(&key).await.expect("Redis answers");
+        let session: String = redis.get(&key).await.expect("Redis responds");
         let mut session: Value = serde_json::from_str(&session).expect("a recovery session is JSON");
         let issued = session["issued"].as_u64().expect("a time");
         session["issued"] = (issued - ms).into();
-        redis.set::<_, _, ()>(&key, session.to_string()).await.expect("Redis answers");
+        redis.set::<_, _, ()>(&key, session.to_string()).await.expect("Redis responds");
     }
     let client = Client::with_uri_str(stores.mongo.uri()).await.expect("an address");
     let messages = client.default_database().expect("it is named").collection::<Document>("messages");

@@ -376,7 +376,7 @@ impl Process {
         self.child.wait().expect("a child");
     }
 
-    /// Sends it a signal by its name.
+    /// Sends it a signal, by name.
     pub fn signal(&self, name: &str) {
         let arguments = [format!("-{name}"), self.child.id().to_string()];
         assert!(Command::new("kill").args(arguments).status().expect("kill is installed").success());

@@ -119,7 +119,7 @@ impl Drop for Role {
 }
 
 #[tokio::test]
-async fn presence_alone_answers_the_five_calls_and_ends_when_asked() {
+async fn presence_alone_answers_the_five_calls_and_stops_on_sigterm() {
     let mut presence = Role::start("presence", &[]);
     interop::run_python("presence_calls.py", &[&presence.address.to_string()]).await;
     assert_eq!(presence.stop(), Some(0));

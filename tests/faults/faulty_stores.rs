@@ -112,7 +112,7 @@ async fn reconnect(user: &TestUser) -> Socket {
     .await
 }
 
-/// The numbers of lost messages are assigned again: a client that has one of the lost messages reloads, and receives the new messages.
+/// The numbers of lost messages are assigned again: a client with one of the lost messages reloads and receives the new messages.
 #[tokio::test]
 async fn when_messages_are_restored_from_a_backup_all_clients_reload() {
     let server = TestServer::start_split().await;

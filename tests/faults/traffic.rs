@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// The running clients.
-pub struct People {
+pub struct Traffic {
     /// The number of acked messages.
     acks: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
@@ -41,12 +41,14 @@ pub struct People {
 }
 
 /// The messages of one sender.
+#[derive(Default)]
 struct SentMessages {
     sent: Vec<(&'static str, String)>,
     acked: Vec<(&'static str, Seen)>,
 }
 
 /// The messages that one listener received.
+#[derive(Default)]
 struct ReceivedMessages {
     name: String,
     /// All messages by room and `seq`, whether they arrived live or in a response.
@@ -55,9 +57,9 @@ struct ReceivedMessages {
     live: HashMap<&'static str, Vec<Vec<Seen>>>,
 }
 
-impl People {
+impl Traffic {
     /// Starts a split system whose clients are members of both rooms, and starts to send.
-    pub async fn gather() -> (TestServer, Self) {
+    pub async fn start() -> (TestServer, Self) {
         let server = TestServer::start_split().await;
         let names = ["alice", "bob", "carol", "dave", "erin", "frank"];
         let mut users = Vec::new();

@@ -58,7 +58,7 @@ pub struct Ending {
 #[derive(Debug)]
 pub enum Incoming {
     /// A packet other than a ping.
-    /// A packet that no conformant server sends.
+    Packet(Packet),
     /// Data that no conformant server sends.
     Fault(String),
     /// The last report.

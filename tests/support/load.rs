@@ -13,8 +13,8 @@ const PER_USER: usize = 20;
 const SENDERS: usize = 10;
 /// The time between two messages.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How many clients connect at once.
 /// How many clients connect at the same time.
+const AT_ONCE: usize = 32;
 
 /// The sockets that send.
 pub struct LoadSenders {

@@ -1,4 +1,4 @@
-//! A WebSocket of which the test writes every byte: for frames that no good client sends, and for clients that do not read.
+//! A WebSocket whose bytes the test writes itself: for frames that no conformant client sends, and for clients that do not read.
 //! Used by `frames` and `slow_reader`; calls `http` for the connection.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,13 +8,13 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::soon;
+use super::with_timeout;
 
-/// An upgraded connection, past the HTTP answer and nothing more.
+/// A connection after the HTTP upgrade.
 pub struct RawSocket {
     /// The connection.
     stream: TcpStream,
-    /// Bytes read beyond what was asked for.
+    /// Bytes that were read and not yet returned.
     read: Vec<u8>,
 }
 
@@ -28,17 +28,17 @@ pub struct Frame {
 }
 
 impl RawSocket {
-    /// Upgrades with a session; `receive_buffer` bytes of kernel memory hold what is not read.
+    /// Upgrades with a session; `receive_buffer` limits the kernel's receive buffer, in bytes.
     pub async fn open(from: Ipv4Addr, to: SocketAddr, token: &str, receive_buffer: Option<u32>) -> Self {
         let mut refused = 0;
         loop {
             let mut raw = Self { stream: dial(from, to, receive_buffer).await, read: Vec::new() };
-            raw.writes(upgrade(to, token).as_bytes()).await;
+            raw.write(upgrade_request(to, token).as_bytes()).await;
             let head = raw.read_head().await;
             if head.starts_with("HTTP/1.1 101 ") {
                 return raw;
             }
-            // A burst of handshakes may be more than the store of sessions answers in time. Clients try again when they are told to.
+            // A burst of handshakes may exceed what the session store answers in time: retry as a client does on 503 with Retry-After.
             refused += 1;
             assert!(
                 head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1") && refused < 10,
@@ -51,32 +51,32 @@ impl RawSocket {
     /// Upgrades and sends `bytes` in the same TCP segment as the upgrade.
     pub async fn open_with(from: Ipv4Addr, to: SocketAddr, token: &str, bytes: &[u8]) -> Self {
         let mut raw = Self { stream: dial(from, to, None).await, read: Vec::new() };
-        raw.writes(&[upgrade(to, token).as_bytes(), bytes].concat()).await;
+        raw.write(&[upgrade_request(to, token).as_bytes(), bytes].concat()).await;
         let head = raw.read_head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         raw
     }
 
-    /// Writes bytes as they are. A server that has closed already is no failure: what it answered is still to be read.
-    pub async fn writes(&mut self, bytes: &[u8]) {
-        let _ = soon("the server to read", self.stream.write_all(bytes)).await;
+    /// Writes bytes unchanged. Errors are ignored: after a close by the server its response can still be read.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let _ = with_timeout("the server to read", self.stream.write_all(bytes)).await;
     }
 
-    /// Sends a masked text frame, as a good client would.
-    pub async fn says(&mut self, text: &str) {
-        self.writes(&masked(0x81, text.as_bytes())).await;
+    /// Sends a masked text frame, as a conformant client does.
+    pub async fn send_text(&mut self, text: &str) {
+        self.write(&masked(0x81, text.as_bytes())).await;
     }
 
-    /// Joins `/` and waits for the answer.
-    pub async fn joins(&mut self) {
-        self.says("40").await;
+    /// Joins `/` and waits for the server's CONNECT.
+    pub async fn join(&mut self) {
+        self.send_text("40").await;
         self.until(|frame| frame.payload.starts_with(b"40")).await;
     }
 
-    /// Reads frames up to one that fits; the connection must live on until then.
+    /// Reads frames until one fits; the connection must stay open until then.
     pub async fn until(&mut self, mut fits: impl FnMut(&Frame) -> bool) {
         loop {
-            let frame = self.frame().await.expect("the connection lives on");
+            let frame = self.frame().await.expect("an open connection");
             assert!(frame.first != 0x88, "closed: {frame:?}");
             if fits(&frame) {
                 return;
@@ -84,9 +84,9 @@ impl RawSocket {
         }
     }
 
-    /// The next frame; none at the end of the stream.
+    /// The next frame; `None` at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
-        soon("a frame", async {
+        with_timeout("a frame", async {
             loop {
                 if let Some(frame) = self.take_frame() {
                     return Some(frame);
@@ -99,7 +99,7 @@ impl RawSocket {
         .await
     }
 
-    /// Reads to the end of the connection; the code of the close frame, if there was one.
+    /// Reads to the end of the connection and returns the code of the close frame.
     pub async fn close_code(&mut self) -> Option<u16> {
         let mut code = None;
         while let Some(frame) = self.frame().await {
@@ -123,26 +123,26 @@ impl RawSocket {
     }
 
     async fn read_head(&mut self) -> String {
-        soon("an answer to the upgrade", async {
+        with_timeout("a response to the upgrade", async {
             loop {
                 if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                     let head = self.read.drain(..end + 4).collect::<Vec<_>>();
                     return String::from_utf8_lossy(&head).into_owned();
                 }
-                assert!(self.fill().await, "ended before it answered the upgrade");
+                assert!(self.fill().await, "the connection ended before the response to the upgrade");
             }
         })
         .await
     }
 
-    /// Reads some bytes; false at the end. A reset is an end.
+    /// Reads some bytes; false at the end of the stream or after a reset.
     async fn fill(&mut self) -> bool {
         let n = self.stream.read_buf(&mut self.read).await;
         n.is_ok_and(|n| n > 0)
     }
 }
 
-/// A client's frame with an honest length and a mask of zeros, which masks nothing.
+/// A client's frame with its true length and a mask of zeros, which leaves the payload unchanged.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -163,14 +163,14 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 
 async fn dial(from: Ipv4Addr, to: SocketAddr, receive_buffer: Option<u32>) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(SocketAddr::from((from, 0))).expect("every 127.x.y.z is ours on Linux");
+    socket.bind(SocketAddr::from((from, 0))).expect("Linux allows every address of 127.0.0.0/8");
     if let Some(size) = receive_buffer {
         socket.set_recv_buffer_size(size).expect("a size the kernel takes");
     }
-    soon("a TCP connection", socket.connect(to)).await.expect("the server listens")
+    with_timeout("a TCP connection", socket.connect(to)).await.expect("the server listens")
 }
 
-fn upgrade(to: SocketAddr, token: &str) -> String {
+fn upgrade_request(to: SocketAddr, token: &str) -> String {
     format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {to}\r\nCookie: auth_token={token}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

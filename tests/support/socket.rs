@@ -1,5 +1,5 @@
-//! A Socket.IO client that records everything it is told and accepts nothing a conformant server would not send. Opened by
-//! `Person`, stands on `wire`, whose task answers pings while the test looks elsewhere.
+//! A Socket.IO client that records everything it receives and panics on packets that no conformant server sends. Opened by `TestUser`;
+//! built on `connection`, whose task responds to pings while the test does something else.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,35 +11,35 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
+    connection::{ConnectFailure, Connection, Ending, Handshake, Incoming},
     packet::Packet,
-    soon,
-    wire::{Ending, Handshake, Incoming, NotLetIn, Wire},
+    with_timeout,
 };
 
 /// One connection, in namespace `/`.
 pub struct Socket {
-    /// Whose it is, for the words of a failure.
+    /// The user's name, for messages of failures.
     name: String,
-    /// The id of the Engine.IO session: a secret between this client and the server.
+    /// The id of the Engine.IO session: a secret between client and server.
     pub session: String,
     /// The id in the namespace.
     pub sid: String,
-    /// The secret by which a client that comes back is recognised.
+    /// The private session id, which authorizes a recovery.
     pub pid: String,
-    /// The last string that ended an event: what the official client takes for its place in the log.
+    /// The last event argument that was a string: the official client uses it as its offset.
     pub offset: Option<String>,
-    /// Every `message` event ever heard, in order.
-    pub heard: Vec<Value>,
-    /// Events nobody asked for yet.
+    /// Every received `message` event, in order.
+    pub received: Vec<Value>,
+    /// Events that no call has returned yet.
     inbox: VecDeque<(String, Vec<Value>)>,
-    /// Answers nobody asked for yet.
-    answers: HashMap<u64, Value>,
+    /// Acks that no call has returned yet.
+    acks: HashMap<u64, Value>,
     /// The next ack id.
     next_id: u64,
-    /// How it ended, once it has.
+    /// How the connection ended; `None` while it is open.
     ended: Option<Ending>,
-    /// The connection itself.
-    wire: Wire,
+    /// The WebSocket.
+    connection: Connection,
 }
 
 impl Socket {
@@ -49,9 +49,9 @@ impl Socket {
         from: Ipv4Addr,
         to: SocketAddr,
         handshake: Handshake,
-    ) -> Result<Self, NotLetIn> {
+    ) -> Result<Self, ConnectFailure> {
         let mut socket = Self::open_transport(name, from, to, &handshake).await?;
-        socket.connects(handshake.auth.as_ref()).await?;
+        socket.connect(handshake.auth.as_ref()).await?;
         Ok(socket)
     }
 
@@ -61,28 +61,28 @@ impl Socket {
         from: Ipv4Addr,
         to: SocketAddr,
         handshake: &Handshake,
-    ) -> Result<Self, NotLetIn> {
-        let wire = Wire::open(from, to, handshake).await?;
+    ) -> Result<Self, ConnectFailure> {
+        let connection = Connection::open(from, to, handshake).await?;
         Ok(Self {
             name: name.into(),
             session: String::new(),
             sid: String::new(),
             pid: String::new(),
             offset: None,
-            heard: Vec::new(),
+            received: Vec::new(),
             inbox: VecDeque::new(),
-            answers: HashMap::new(),
+            acks: HashMap::new(),
             next_id: 0,
             ended: None,
-            wire,
+            connection,
         })
     }
 
-    /// Joins `/` and waits for the answer. The first packet of all must be the Engine.IO handshake.
-    async fn connects(&mut self, auth: Option<&Value>) -> Result<(), NotLetIn> {
+    /// Joins `/` and waits for the response. The first packet must be the Engine.IO handshake.
+    async fn connect(&mut self, auth: Option<&Value>) -> Result<(), ConnectFailure> {
         self.send_text(format!("40{}", auth.map(Value::to_string).unwrap_or_default()));
         loop {
-            match soon("an answer to CONNECT", self.wire.incoming.recv()).await {
+            match with_timeout("a response to CONNECT", self.connection.incoming.recv()).await {
                 Some(Incoming::Packet(Packet::Open(handshake))) if self.session.is_empty() => {
                     self.session = handshake["sid"].as_str().unwrap_or_default().to_owned();
                 }
@@ -92,23 +92,23 @@ impl Socket {
                     return Ok(());
                 }
                 Some(Incoming::Packet(Packet::Refused(why))) if !self.session.is_empty() => {
-                    return Err(NotLetIn::ConnectError(why));
+                    return Err(ConnectFailure::ConnectError(why));
                 }
                 Some(Incoming::Packet(Packet::Close)) => {}
-                Some(Incoming::Ended(ending)) => return Err(NotLetIn::Ended(ending)),
-                other => panic!("{}: {other:?} before CONNECT was answered", self.name),
+                Some(Incoming::Ended(ending)) => return Err(ConnectFailure::Ended(ending)),
+                other => panic!("{}: {other:?} before the response to CONNECT", self.name),
             }
         }
     }
 
     /// Sends any text as one frame.
     pub fn send_text(&self, text: impl Into<String>) {
-        let _ = self.wire.orders.send(Message::text(text.into()));
+        let _ = self.connection.outgoing.send(Message::text(text.into()));
     }
 
     /// Sends any bytes as one binary frame.
     pub fn send_binary(&self, bytes: Vec<u8>) {
-        let _ = self.wire.orders.send(Message::binary(bytes));
+        let _ = self.connection.outgoing.send(Message::binary(bytes));
     }
 
     /// Emits an event without an ack.
@@ -124,13 +124,13 @@ impl Socket {
         id
     }
 
-    /// The ack of an earlier [`Socket::request`]; none when the connection ended first.
-    pub async fn try_answer(&mut self, id: u64) -> Option<Value> {
+    /// The ack of an earlier [`Socket::request`]; `None` when the connection ended first.
+    pub async fn try_ack(&mut self, id: u64) -> Option<Value> {
         let what = format!("the ack {id} of {}", self.name);
-        soon(&what, async {
+        with_timeout(&what, async {
             loop {
-                if let Some(answer) = self.answers.remove(&id) {
-                    return Some(answer);
+                if let Some(ack) = self.acks.remove(&id) {
+                    return Some(ack);
                 }
                 if !self.take().await {
                     return None;
@@ -141,56 +141,56 @@ impl Socket {
     }
 
     /// The ack of an earlier [`Socket::request`].
-    pub async fn answer(&mut self, id: u64) -> Value {
-        let answer = self.try_answer(id).await;
-        answer.unwrap_or_else(|| panic!("{}: ended ({:?}) before the ack {id}", self.name, self.ended))
+    pub async fn ack(&mut self, id: u64) -> Value {
+        let ack = self.try_ack(id).await;
+        ack.unwrap_or_else(|| panic!("{}: ended ({:?}) before the ack {id}", self.name, self.ended))
     }
 
     /// Emits an event and waits for its ack.
-    pub async fn asks(&mut self, event: &str, payload: &Value) -> Value {
+    pub async fn emit_with_ack(&mut self, event: &str, payload: &Value) -> Value {
         let id = self.request(event, payload);
-        self.answer(id).await
+        self.ack(id).await
     }
 
-    /// Says something in the lobby; it must be accepted.
-    pub async fn says(&mut self, text: &str) -> Value {
-        self.says_in("lobby", text).await
+    /// Sends a message to the lobby; it must be accepted.
+    pub async fn send_message(&mut self, text: &str) -> Value {
+        self.send_message_to("lobby", text).await
     }
 
-    /// Says something in a room; it must be accepted.
-    pub async fn says_in(&mut self, room: &str, text: &str) -> Value {
-        let ack = self.asks("message", &json!({"room": room, "text": text})).await;
-        assert_eq!(ack["ok"], true, "{} said {text:?} in {room}: {ack}", self.name);
+    /// Sends a message to a room; it must be accepted.
+    pub async fn send_message_to(&mut self, room: &str, text: &str) -> Value {
+        let ack = self.emit_with_ack("message", &json!({"room": room, "text": text})).await;
+        assert_eq!(ack["ok"], true, "{} sent {text:?} in {room}: {ack}", self.name);
         ack
     }
 
-    /// Enters a room; it must be allowed.
-    pub async fn joins(&mut self, room: &str) -> Value {
-        let ack = self.asks("join", &json!({"room": room})).await;
+    /// Joins a room; it must be accepted.
+    pub async fn join(&mut self, room: &str) -> Value {
+        let ack = self.emit_with_ack("join", &json!({"room": room})).await;
         assert_eq!(ack["ok"], true, "{} joins {room}: {ack}", self.name);
         ack
     }
 
     /// Waits for a message with this text.
-    pub async fn hears(&mut self, text: &str) -> Value {
+    pub async fn receive_message(&mut self, text: &str) -> Value {
         self.until("message", |message| message["data"]["text"] == text).await
     }
 
-    /// Whether a message with this text has arrived by now. Only meaningful after a fence: something heard that was said
+    /// Whether a message with this text has arrived. Meaningful only after a fence: the receipt of a message that was sent
     /// later.
-    pub fn has_heard(&self, text: &str) -> bool {
-        self.heard.iter().any(|message| message["data"]["text"] == text)
+    pub fn has_received(&self, text: &str) -> bool {
+        self.received.iter().any(|message| message["data"]["text"] == text)
     }
 
-    /// The first argument of the next event of this name.
+    /// Waits for the next event of this name and returns its first argument.
     pub async fn next(&mut self, event: &str) -> Value {
         self.until(event, |_| true).await
     }
 
-    /// Waits for an event of this name that fits, and forgets those of that name before it.
+    /// Waits for an event of this name that fits, and discards earlier events of that name.
     pub async fn until(&mut self, event: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let what = format!("{}'s event {event}", self.name);
-        soon(&what, async {
+        with_timeout(&what, async {
             loop {
                 while let Some(at) = self.inbox.iter().position(|(name, _)| name == event) {
                     let (_, mut args) = self.inbox.remove(at).expect("just found");
@@ -206,9 +206,9 @@ impl Socket {
     }
 
     /// Waits until the connection has ended.
-    pub async fn ends(&mut self) -> Ending {
+    pub async fn closed(&mut self) -> Ending {
         let what = format!("the end of {}'s connection", self.name);
-        soon(&what, async {
+        with_timeout(&what, async {
             loop {
                 if let Some(ending) = &self.ended {
                     return ending.clone();
@@ -219,46 +219,46 @@ impl Socket {
         .await
     }
 
-    /// Waits until the connection has ended, with an event of this name before it: the last one.
-    pub async fn ends_after(&mut self, event: &str) -> Value {
-        let ending = self.ends().await;
+    /// Waits until the connection has ended and returns the first argument of the last event of this name.
+    pub async fn closed_after(&mut self, event: &str) -> Value {
+        let ending = self.closed().await;
         let last = self.inbox.iter_mut().rfind(|(name, _)| name == event);
         let (_, args) = last.unwrap_or_else(|| panic!("{}: {ending:?} without {event}", self.name));
         args.first_mut().map(Value::take).unwrap_or_default()
     }
 
-    /// How many events of this name that fit have come and were not asked for.
+    /// The number of received events of this name that fit and were not returned yet.
     pub fn waiting(&self, event: &str, fits: impl Fn(&Value) -> bool) -> usize {
         let fitting =
             self.inbox.iter().filter(|(name, args)| name == event && args.first().is_some_and(&fits));
         fitting.count()
     }
 
-    /// Forgets what was heard so far, for sockets that are talked to a lot.
-    pub fn forgets(&mut self) {
-        self.heard.clear();
+    /// Discards the received messages and events, for sockets that receive many.
+    pub fn clear(&mut self) {
+        self.received.clear();
         self.inbox.clear();
     }
 
-    /// The texts of all messages ever heard, in order.
+    /// The texts of all received messages, in order.
     pub fn texts(&self) -> Vec<&str> {
-        self.heard.iter().filter_map(|message| message["data"]["text"].as_str()).collect()
+        self.received.iter().filter_map(|message| message["data"]["text"].as_str()).collect()
     }
 
-    /// Takes in what comes for a while; false when the connection has ended before.
+    /// Receives for this time; false when the connection ends before.
     pub async fn is_open_for(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, async { while self.take().await {} }).await.is_err()
     }
 
-    /// Takes in all that has been sent on this connection so far: up to the end of it, or to an answer asked for now.
-    pub async fn hears_out(&mut self) {
+    /// Receives everything that was sent to this connection until now: up to its end, or to the ack of a request sent now.
+    pub async fn receive_pending(&mut self) {
         let id = self.request("history", &json!({"room": "lobby", "limit": 1}));
-        self.try_answer(id).await;
+        self.try_ack(id).await;
     }
 
-    /// Takes in one report; false once the connection has ended.
+    /// Receives one report; false once the connection has ended.
     async fn take(&mut self) -> bool {
-        match self.wire.incoming.recv().await {
+        match self.connection.incoming.recv().await {
             Some(Incoming::Packet(packet)) => self.keep(packet),
             Some(Incoming::Fault(fault)) => panic!("{}: {fault}", self.name),
             Some(Incoming::Ended(ending)) => self.ended = Some(ending),
@@ -274,17 +274,17 @@ impl Socket {
                     self.offset = Some(offset.to_owned());
                 }
                 if name == "message" {
-                    self.heard.push(args.first().cloned().unwrap_or_default());
+                    self.received.push(args.first().cloned().unwrap_or_default());
                 }
                 self.inbox.push_back((name, args));
             }
             Packet::Ack { id, mut args } => {
                 assert!(args.len() == 1, "{}: an ack with {args:?}", self.name);
-                let twice = self.answers.insert(id, args.remove(0));
-                assert!(twice.is_none() && id < self.next_id, "{}: ack {id} was not asked for", self.name);
+                let previous = self.acks.insert(id, args.remove(0));
+                assert!(previous.is_none() && id < self.next_id, "{}: ack {id} was not requested", self.name);
             }
             Packet::Left | Packet::Close | Packet::Open(_) => {}
-            other => panic!("{}: {other:?} out of place", self.name),
+            other => panic!("{}: {other:?} was not expected", self.name),
         }
     }
 }

@@ -1,22 +1,22 @@
-// What the interop scripts share: who is who, how a client connects, how a script waits. Every script is run as
-// `node SCRIPT URL ALICE_TOKEN BOB_TOKEN SERVER_PID ALLOWED_ORIGIN ALICE_PASSWORD BOB_PASSWORD` by interop.rs.
+// Shared by the interop scripts: arguments, clients, waiting for events. Every script is run by interop.rs as
+// `node SCRIPT URL ALICE_TOKEN BOB_TOKEN SERVER_PID ALLOWED_ORIGIN ALICE_PASSWORD BOB_PASSWORD`.
 import { after } from "node:test";
 import { io } from "socket.io-client";
 
-const [url, alice, bob, pid, origin, ...words] = process.argv.slice(2);
+const [url, alice, bob, pid, origin, ...secrets] = process.argv.slice(2);
 const sockets = [];
 
-// A socket that a failed test left open would keep the process from ending.
+// A socket that a failed test left open would prevent the exit of the process.
 after(() => sockets.forEach((socket) => socket.disconnect()));
 
 export const server = url;
 export const serverPid = Number(pid);
-/** The origin whose pages may connect besides the server's own. */
+/** The allowed origin besides the server's own. */
 export const page = origin;
 export const tokens = { alice, bob };
-export const passwords = { alice: words[0], bob: words[1] };
+export const passwords = { alice: secrets[0], bob: secrets[1] };
 
-/** A client over WebSocket with somebody's cookie, not connected yet unless the options say so. */
+/** A client over WebSocket with the session cookie `token`; it connects at once unless the options prevent it. */
 export function client(token, options = {}) {
   const extraHeaders = token ? { Cookie: `auth_token=${token}` } : {};
   const socket = io(url, { transports: ["websocket"], forceNew: true, extraHeaders, ...options });
@@ -24,12 +24,12 @@ export function client(token, options = {}) {
   return socket;
 }
 
-/** The first argument of the next event of this name, or of the next one that fits. */
+/** Waits for the next event of this name that fits; resolves to its first argument. */
 export function next(emitter, event, fits = () => true) {
   return new Promise((resolve, reject) => {
     const late = setTimeout(() => {
       emitter.off(event, look);
-      reject(new Error(`waited in vain for ${event}`));
+      reject(new Error(`timed out: ${event}`));
     }, 20_000);
     function look(...args) {
       if (!fits(...args)) return;
@@ -41,8 +41,8 @@ export function next(emitter, event, fits = () => true) {
   });
 }
 
-/** A connected client, welcomed. */
-export async function enters(name, options) {
+/** A connected client that has received `welcome`. */
+export async function connect(name, options) {
   const socket = client(tokens[name], options);
   await next(socket, "welcome");
   return socket;

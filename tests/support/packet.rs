@@ -1,5 +1,5 @@
-//! What a server may send over Socket.IO's WebSocket transport, decoded strictly: anything that a conformant server would
-//! not send is an error with the offending text. Used by `socket` and by the durability test's readers; pure.
+//! Decodes the packets that a server may send over the WebSocket transport of Socket.IO. Decoding is strict: a packet that no conformant
+//! server sends is an error, with its text. Used by `socket` and by the durability test's readers; does no I/O.
 
 use serde_json::Value;
 
@@ -10,17 +10,17 @@ pub enum Packet {
     Open(Value),
     /// `1`: the session ends.
     Close,
-    /// `2`: are you there?
+    /// `2`: a heartbeat.
     Ping,
-    /// `40{"sid":...}`: the namespace is joined.
+    /// `40{"sid":...}`: the server accepted CONNECT.
     Connected(Value),
-    /// `41`: the namespace was left.
+    /// `41`: the server disconnected the namespace.
     Left,
-    /// `42[name, ...]`: an event; `ack` when the server wants an answer.
+    /// `42[name, ...]`: an event; `ack` when the server expects an ack.
     Event { name: String, args: Vec<Value>, ack: Option<u64> },
-    /// `43id[...]`: an answer.
+    /// `43id[...]`: an ack.
     Ack { id: u64, args: Vec<Value> },
-    /// `44{...}`: not let in.
+    /// `44{...}`: the server refused CONNECT.
     Refused(Value),
 }
 
@@ -40,13 +40,13 @@ impl Packet {
     }
 }
 
-/// The handshake has exactly the five keys of Engine.IO 4.
+/// The Engine.IO 4 handshake has exactly these five keys.
 fn open(json: &str) -> Result<Packet, String> {
     let value = parse(json)?;
     let keys: Vec<&String> = value.as_object().ok_or("the handshake is no object")?.keys().collect();
-    let mut wanted = ["sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"];
-    wanted.sort_unstable();
-    if keys.len() == 5 && wanted.iter().all(|key| value.get(key).is_some()) {
+    let mut expected = ["sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"];
+    expected.sort_unstable();
+    if keys.len() == 5 && expected.iter().all(|key| value.get(key).is_some()) {
         Ok(Packet::Open(value))
     } else {
         Err(format!("a handshake with the keys {keys:?}"))
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_conformant_server_sends_is_understood() {
+    fn packets_of_a_conformant_server_are_decoded() {
         let event = Packet::Event { name: "a".into(), args: vec![1.into()], ack: None };
         assert_eq!(Packet::decode(r#"42["a",1]"#), Ok(event));
         assert_eq!(Packet::decode("4317[]"), Ok(Packet::Ack { id: 17, args: vec![] }));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_conformant_server_sends_is_a_fault() {
+    fn packets_that_no_conformant_server_sends_are_errors() {
         let bad =
             ["", "3", "4", "2probe", "42", "42[]", "42[1]", "42{}", "43[]", "40", "40[]", r#"40{"sid":1}"#];
         let more =

@@ -1,4 +1,4 @@
-//! One WebSocket to the server and the task that reads it: answers pings, reports packets and faults. Opened by `socket`,
+//! One WebSocket to the server and the task that reads it: responds to pings, reports packets and faults. Opened by `socket`;
 //! decodes with `packet`.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,12 +16,12 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{http::try_connect, packet::Packet, soon};
+use super::{http::try_connect, packet::Packet, with_timeout};
 
-/// What a client says when it opens a connection.
+/// The request of a client that opens a connection.
 #[derive(Debug, Clone, Default)]
 pub struct Handshake {
-    /// More query, with a leading `&`.
+    /// Further query parameters, with a leading `&`.
     pub query: String,
     /// Headers of the HTTP request.
     pub headers: Vec<(String, String)>,
@@ -29,17 +29,17 @@ pub struct Handshake {
     pub auth: Option<Value>,
 }
 
-/// Why a connection did not come about.
+/// Why a connection attempt failed.
 #[derive(Debug)]
-#[allow(dead_code, reason = "the payloads are for the reader of a failing test")]
-pub enum NotLetIn {
+#[allow(dead_code, reason = "a failing test prints the payloads")]
+pub enum ConnectFailure {
     /// The HTTP request was refused.
     Http(u16, String),
     /// CONNECT was refused.
     ConnectError(Value),
     /// The connection ended before CONNECT was answered.
     Ended(Ending),
-    /// Nobody listens, or the connection broke before there was an answer.
+    /// The connection was refused, or it broke before a response.
     Unreachable(String),
 }
 
@@ -50,48 +50,48 @@ pub struct Ending {
     pub left: bool,
     /// The code of the WebSocket close frame, if there was one.
     pub code: Option<u16>,
-    /// The reason in it, or nothing.
+    /// The reason in the close frame, or empty.
     pub why: String,
 }
 
-/// What the reading task reports.
+/// A report of the reading task.
 #[derive(Debug)]
 pub enum Incoming {
     /// A packet other than a ping.
     Packet(Packet),
-    /// Something no conformant server sends.
+    /// Data that no conformant server sends.
     Fault(String),
-    /// Nothing will follow.
+    /// The last report.
     Ended(Ending),
 }
 
-/// The two ends of a running connection. Dropping `orders` closes it.
-pub struct Wire {
-    /// From the task that reads.
+/// The two ends of a running connection. Dropping `outgoing` closes it.
+pub struct Connection {
+    /// Reports of the reading task.
     pub incoming: mpsc::UnboundedReceiver<Incoming>,
-    /// To the task that writes.
-    pub orders: mpsc::UnboundedSender<Message>,
+    /// Frames for the server.
+    pub outgoing: mpsc::UnboundedSender<Message>,
 }
 
 impl Handshake {
-    /// With the session cookie.
+    /// Adds the session cookie.
     pub fn cookie(self, token: &str) -> Self {
         self.header("Cookie", &format!("auth_token={token}"))
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// With more query, which starts with `&`.
+    /// Sets further query parameters; the text starts with `&`.
     pub fn query(mut self, query: &str) -> Self {
         self.query = query.into();
         self
     }
 
-    /// With a CONNECT payload.
+    /// Sets the payload of CONNECT.
     pub fn auth(mut self, auth: Value) -> Self {
         self.auth = Some(auth);
         self
@@ -110,18 +110,19 @@ impl Handshake {
     }
 }
 
-impl Wire {
-    /// Opens a WebSocket and starts the task.
-    pub async fn open(from: Ipv4Addr, to: SocketAddr, handshake: &Handshake) -> Result<Self, NotLetIn> {
-        let unreachable = |error: &dyn std::fmt::Display| NotLetIn::Unreachable(error.to_string());
-        let stream =
-            soon("a TCP connection", try_connect(from, to)).await.map_err(|error| unreachable(&error))?;
+impl Connection {
+    /// Opens a WebSocket and starts the reading task.
+    pub async fn open(from: Ipv4Addr, to: SocketAddr, handshake: &Handshake) -> Result<Self, ConnectFailure> {
+        let unreachable = |error: &dyn std::fmt::Display| ConnectFailure::Unreachable(error.to_string());
+        let stream = with_timeout("a TCP connection", try_connect(from, to))
+            .await
+            .map_err(|error| unreachable(&error))?;
         let upgrade = client_async(handshake.request(to), stream);
-        let ws = match soon("an answer to the upgrade", upgrade).await {
+        let ws = match with_timeout("a response to the upgrade", upgrade).await {
             Ok((ws, _)) => ws,
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                return Err(NotLetIn::Http(response.status().as_u16(), body.into_owned()));
+                return Err(ConnectFailure::Http(response.status().as_u16(), body.into_owned()));
             }
             Err(error @ (Error::Io(_) | Error::Protocol(ProtocolError::HandshakeIncomplete))) => {
                 return Err(unreachable(&error));
@@ -129,45 +130,45 @@ impl Wire {
             Err(error) => panic!("the upgrade failed: {error}"),
         };
         let (report, incoming) = mpsc::unbounded_channel();
-        let (orders, queue) = mpsc::unbounded_channel();
+        let (outgoing, queue) = mpsc::unbounded_channel();
         tokio::spawn(pump(ws, report, queue));
-        Ok(Self { incoming, orders })
+        Ok(Self { incoming, outgoing })
     }
 }
 
-/// Reads, answers pings, writes what it is told to, until either side ends.
+/// Reads frames, responds to pings and writes outgoing frames until either side ends the connection.
 async fn pump(
     mut ws: WebSocketStream<TcpStream>,
     report: mpsc::UnboundedSender<Incoming>,
-    mut orders: mpsc::UnboundedReceiver<Message>,
+    mut outgoing: mpsc::UnboundedReceiver<Message>,
 ) {
     let mut ending = Ending { left: false, code: None, why: String::new() };
     loop {
         let frame = tokio::select! {
             frame = ws.next() => frame,
-            order = orders.recv() => match order {
-                Some(order) => {
-                    // A connection that ended says so on its reading side.
-                    let _ = ws.send(order).await;
+            message = outgoing.recv() => match message {
+                Some(message) => {
+                    // The reading side reports the end of the connection.
+                    let _ = ws.send(message).await;
                     continue;
                 }
                 None => break,
             },
         };
-        match heard(frame, &mut ending) {
-            Heard::Ping => drop(ws.send(Message::text("3")).await),
-            Heard::Nothing => {}
-            Heard::Packet(packet) => drop(report.send(Incoming::Packet(packet))),
-            Heard::Fault(fault) => drop(report.send(Incoming::Fault(fault))),
-            Heard::End => break,
+        match classify(frame, &mut ending) {
+            FrameKind::Ping => drop(ws.send(Message::text("3")).await),
+            FrameKind::Nothing => {}
+            FrameKind::Packet(packet) => drop(report.send(Incoming::Packet(packet))),
+            FrameKind::Fault(fault) => drop(report.send(Incoming::Fault(fault))),
+            FrameKind::End => break,
         }
     }
     let _ = report.send(Incoming::Ended(ending));
     let _ = ws.close(None).await;
 }
 
-/// What one frame means for the task.
-enum Heard {
+/// The meaning of one frame for the reading task.
+enum FrameKind {
     Packet(Packet),
     Ping,
     Fault(String),
@@ -175,28 +176,28 @@ enum Heard {
     End,
 }
 
-fn heard(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> Heard {
+fn classify(frame: Option<Result<Message, Error>>, ending: &mut Ending) -> FrameKind {
     match frame {
         Some(Ok(Message::Text(text))) => match Packet::decode(&text) {
-            Ok(Packet::Ping) => Heard::Ping,
+            Ok(Packet::Ping) => FrameKind::Ping,
             Ok(packet) => {
                 ending.left |= packet == Packet::Left;
-                Heard::Packet(packet)
+                FrameKind::Packet(packet)
             }
-            Err(fault) => Heard::Fault(fault),
+            Err(fault) => FrameKind::Fault(fault),
         },
         Some(Ok(Message::Close(frame))) => {
             if let Some(frame) = frame {
                 (ending.code, ending.why) = (Some(frame.code.into()), frame.reason.to_string());
             }
-            Heard::Nothing
+            FrameKind::Nothing
         }
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Nothing,
-        Some(Ok(other)) => Heard::Fault(format!("an unexpected frame: {other:?}")),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => FrameKind::Nothing,
+        Some(Ok(other)) => FrameKind::Fault(format!("an unexpected frame: {other:?}")),
         Some(Err(Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
-        ))) => Heard::End,
-        Some(Err(Error::Protocol(fault))) => Heard::Fault(fault.to_string()),
-        Some(Err(_)) | None => Heard::End,
+        ))) => FrameKind::End,
+        Some(Err(Error::Protocol(fault))) => FrameKind::Fault(fault.to_string()),
+        Some(Err(_)) | None => FrameKind::End,
     }
 }

@@ -12,16 +12,16 @@ use testkit::Stores;
 
 use super::free_addresses;
 
-/// Which of a server's processes is which.
+/// The index of the gateway in [`super::System::processes`].
 pub const GATEWAY: usize = 0;
-/// See [`GATEWAY`].
+/// The index of accounts.
 pub const ACCOUNTS: usize = 1;
-/// See [`GATEWAY`].
+/// The indexes of the chat nodes.
 pub const NODES: [usize; 2] = [2, 3];
-/// See [`GATEWAY`].
+/// The index of presence.
 pub const PRESENCE: usize = 4;
 
-/// Flags that the gateway has.
+/// The flags of the gateway.
 const GATEWAY_FLAGS: [&str; 11] = [
     "--deployment",
     "--allow-origin",
@@ -36,37 +36,37 @@ const GATEWAY_FLAGS: [&str; 11] = [
     "--allow-token-clients",
 ];
 
-/// Flags that accounts has.
+/// The flags of accounts.
 const ACCOUNTS_FLAGS: [&str; 4] =
     ["--cookie-secure", "--login-body-limit", "--login-body-deadline", "--deployment"];
 
-/// Flags that others and chat nodes have, too.
+/// The flags of several roles and of chat nodes.
 const SHARED: [&str; 2] = ["--payload-limit", "--deployment"];
 
-/// Flags that presence has.
+/// The flags of presence.
 const PRESENCE_FLAGS: [&str; 4] = ["--deployment", "--presence-lease", "--typing-expiry", "--presence-flush"];
 
-/// Names the presence service of another deployment, to be used instead of the own one.
+/// The flag with the address of another deployment's presence service, which replaces the deployment's own service.
 const SHARED_PRESENCE: &str = "--presence-url";
 
-/// Flags that only one of the other roles has: no chat node can be told them.
+/// The flags of the other roles; a chat node refuses them.
 const NOT_CHAT: [&[&str]; 3] = [&ACCOUNTS_FLAGS, &PRESENCE_FLAGS, &GATEWAY_FLAGS];
 
-/// Where the gateway and presence listen, and for every process its arguments and its admin address: the gateway first, then
-/// accounts, the two chat nodes, and presence.
+/// The addresses of the gateway and of presence, and the arguments and admin address of each process: the gateway, accounts, two chat
+/// nodes, presence.
 pub fn commands(
     data: &Path,
     stores: &Stores,
     arguments: &[&str],
 ) -> (SocketAddr, SocketAddr, Vec<(Vec<String>, SocketAddr)>) {
     let key = data.join("key");
-    fs::write(&key, "a key for tests that is long enough for everybody").expect("our own directory");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("our own file");
+    fs::write(&key, "a key for tests that is long enough").expect("a directory");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a file");
     let [gateway, accounts, one, two, presence] = free_addresses();
     let admins: [SocketAddr; 5] = free_addresses();
     let redis = ("--redis-url", stores.redis.url());
     let mongo = ("--mongo-uri", stores.mongo.uri());
-    let secret = ("--secret-file", key.to_str().expect("our own path").to_owned());
+    let secret = ("--secret-file", key.to_str().expect("a path").to_owned());
     let shared = arguments.iter().skip_while(|flag| **flag != SHARED_PRESENCE).nth(1);
     let presence_url =
         ("--presence-url", shared.map_or_else(|| format!("http://{presence}"), ToString::to_string));
@@ -99,29 +99,29 @@ pub fn command(name: &str, fixed: &[(&str, String)], more: impl Iterator<Item = 
     std::iter::once(name.to_owned()).chain(fixed).chain(more).collect()
 }
 
-/// Of flags with one value each, the last one perhaps without, those that a role knows.
+/// The pairs of flag and value in `arguments` that a role has; the last flag may be without a value.
 fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = String> + 'a {
-    let is_known = move |flag: &str| match role {
+    let has_flag = move |flag: &str| match role {
         "gateway" => GATEWAY_FLAGS.contains(&flag),
         "accounts" => ACCOUNTS_FLAGS.contains(&flag),
         "presence" => PRESENCE_FLAGS.contains(&flag),
         _ => SHARED.contains(&flag) || !NOT_CHAT.iter().any(|flags| flags.contains(&flag)),
     };
-    let pairs = arguments.chunks(2).filter(move |pair| pair[0] != SHARED_PRESENCE && is_known(pair[0]));
+    let pairs = arguments.chunks(2).filter(move |pair| pair[0] != SHARED_PRESENCE && has_flag(pair[0]));
     pairs.flatten().map(ToString::to_string)
 }
 
-/// Makes what the chat remembers older.
-pub async fn ages_by(stores: &Stores, ms: u64) {
+/// Makes the recovery sessions and the messages of the chat older.
+pub async fn age_data(stores: &Stores, ms: u64) {
     let client = redis::Client::open(stores.redis.admin_url()).expect("an address");
-    let mut redis = client.get_multiplexed_async_connection().await.expect("Redis answers");
-    let keys: Vec<String> = redis.keys("ticket:*").await.expect("Redis answers");
+    let mut redis = client.get_multiplexed_async_connection().await.expect("Redis responds");
+    let keys: Vec<String> = redis.keys("session:*").await.expect("Redis responds");
     for key in keys {
-        let ticket: String = redis.get(&key).await.expect("Redis answers");
-        let mut ticket: Value = serde_json::from_str(&ticket).expect("a ticket is JSON");
-        let issued = ticket["issued"].as_u64().expect("a time");
-        ticket["issued"] = (issued - ms).into();
-        redis.set::<_, _, ()>(&key, ticket.to_string()).await.expect("Redis answers");
+        let session: String = redis.get(&key).await.expect("Redis responds");
+        let mut session: Value = serde_json::from_str(&session).expect("a recovery session is JSON");
+        let issued = session["issued"].as_u64().expect("a time");
+        session["issued"] = (issued - ms).into();
+        redis.set::<_, _, ()>(&key, session.to_string()).await.expect("Redis responds");
     }
     let client = Client::with_uri_str(stores.mongo.uri()).await.expect("an address");
     let messages = client.default_database().expect("it is named").collection::<Document>("messages");

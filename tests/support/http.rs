@@ -1,5 +1,5 @@
-//! A raw HTTP/1.1 client: every header is the test's own, every answer is kept as it came. Used by `Person` and by the
-//! tests that forge; calls nothing but a TCP socket.
+//! A raw HTTP/1.1 client: the test writes every header, and the response is kept unchanged. Used by `TestUser` and by tests that send forged
+//! requests; uses only a TCP socket.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,9 +9,9 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::soon;
+use super::with_timeout;
 
-/// A request, sent as written.
+/// A request, sent as it is.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Method and target.
@@ -22,7 +22,7 @@ pub struct Request {
     body: Vec<u8>,
 }
 
-/// An answer as it came.
+/// A response, unchanged.
 #[derive(Debug)]
 pub struct Response {
     /// The status code.
@@ -55,7 +55,7 @@ impl Request {
         self
     }
 
-    /// Adds the cookie a browser would send after a login.
+    /// Adds the cookie that a browser sends after a login.
     pub fn cookie(self, token: &str) -> Self {
         self.header("Cookie", &format!("auth_token={token}"))
     }
@@ -71,7 +71,7 @@ impl Request {
         self.header("Content-Type", content_type)
     }
 
-    /// The bytes that go out; `Host` and `Content-Length` are added unless the test wrote its own.
+    /// The bytes of the request; `Host`, `Content-Length` and `Connection` are added unless the test has set them.
     fn into_bytes(self, to: SocketAddr) -> Vec<u8> {
         let (method, target) = self.line;
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
@@ -96,22 +96,22 @@ impl Request {
         [head.into_bytes(), self.body].concat()
     }
 
-    /// Sends it from one address to another and reads the whole answer.
+    /// Sends the request from one address to another and reads the whole response.
     pub async fn send(self, from: Ipv4Addr, to: SocketAddr) -> Response {
         let (what, stream) = (self.line.clone(), connect(from, to).await);
-        self.over(stream, to).await.unwrap_or_else(|| panic!("no whole answer to {what:?}"))
+        self.over(stream, to).await.unwrap_or_else(|| panic!("no complete response to {what:?}"))
     }
 
-    /// Sends it as [`Request::send`] does; none when nobody listens or the connection ends without an answer.
+    /// As [`Request::send`]; `None` when the connection is refused or ends without a response.
     pub async fn try_send(self, from: Ipv4Addr, to: SocketAddr) -> Option<Response> {
         let stream = try_connect(from, to).await.ok()?;
         self.over(stream, to).await
     }
 
     async fn over(self, mut stream: TcpStream, to: SocketAddr) -> Option<Response> {
-        let what = format!("an answer to {} {}", self.line.0, self.line.1);
-        soon(&what, async move {
-            // A server may answer and close before it has read a body it refuses: that is no failure of the test.
+        let what = format!("a response to {} {}", self.line.0, self.line.1);
+        with_timeout(&what, async move {
+            // A server may respond and close before it has read a body that it refuses; that is not an error.
             let _ = stream.write_all(&self.into_bytes(to)).await;
             read_response(&mut stream).await
         })
@@ -131,21 +131,21 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The session token that this answer sets, if it does.
+    /// The session token that this response sets.
     pub fn token(&self) -> Option<String> {
         let cookies = self.headers.iter().filter(|(name, _)| name == "set-cookie");
         let mut values = cookies.filter_map(|(_, cookie)| cookie.strip_prefix("auth_token="));
         values.find_map(|rest| rest.split(';').next().map(str::to_owned)).filter(|token| !token.is_empty())
     }
 
-    /// Requires a status, and shows the whole answer when it is another.
+    /// Requires a status; the panic shows the whole response.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// Requires a refusal with this status in the one JSON shape of all refusals.
+    /// Requires a refusal with this status in the JSON shape of all refusals.
     #[track_caller]
     pub fn expect_refusal(self, status: u16) -> Self {
         let refused = self.expect(status);
@@ -160,15 +160,15 @@ impl Response {
     }
 }
 
-/// A TCP connection from a chosen address.
+/// Connects over TCP from a given source address.
 pub async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     try_connect(from, to).await.unwrap_or_else(|error| panic!("connect to {to}: {error}"))
 }
 
-/// A TCP connection from a chosen address, if anybody listens.
+/// As [`connect`], with the error when nothing listens at `to`.
 pub async fn try_connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(SocketAddr::from((from, 0))).expect("every 127.x.y.z is ours on Linux");
+    socket.bind(SocketAddr::from((from, 0))).expect("Linux allows every address of 127.0.0.0/8");
     let stream = socket.connect(to).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -189,7 +189,7 @@ async fn read_response(stream: &mut TcpStream) -> Option<Response> {
     }
 }
 
-/// The response in `bytes`, if it is all there.
+/// The response in `bytes`, when it is complete.
 fn complete(bytes: &[u8], ended: bool) -> Option<Response> {
     let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let (head, body) = (lossy(&bytes[..head_end]), &bytes[head_end..]);
@@ -210,7 +210,7 @@ fn complete(bytes: &[u8], ended: bool) -> Option<Response> {
     (ended || whole).then_some(response)
 }
 
-/// The body without the lengths of its chunks, when the last chunk is there.
+/// The body without its chunk headers, when the last chunk has arrived.
 fn unchunked(mut body: &[u8]) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     loop {

@@ -219,7 +219,8 @@ impl Redis {
 
     /// Ends an epoch. Returns the state of the next one.
     pub async fn end_epoch(&self, damaged: DamagedEpoch<'_>) -> Result<EpochState, Error> {
-        self.ask(async |mut redis| open_epoch(&mut redis, &self.at, &self.watermarks, Some(damaged)).await).await
+        self.ask(async |mut redis| open_epoch(&mut redis, &self.at, &self.watermarks, Some(damaged)).await)
+            .await
     }
 
     /// A connection for reads that wait for new records, and the state of the current epoch.
@@ -232,7 +233,8 @@ impl Redis {
                 .get_multiplexed_async_connection_with_config(&config)
                 .await
                 .map_err(unavailable)?;
-            let state = open_epoch(&mut connection, &self.at, &self.watermarks, None).await.map_err(unavailable)?;
+            let state =
+                open_epoch(&mut connection, &self.at, &self.watermarks, None).await.map_err(unavailable)?;
             Ok((connection, state))
         };
         timeout(CONNECT_TIMEOUT, connect).await.map_err(unavailable)?

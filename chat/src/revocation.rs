@@ -46,7 +46,12 @@ struct Watch {
 
 /// Disconnects sockets when their sessions close or expire, until the channel of closings is closed. It calls the io directly, so a
 /// disconnect does not wait behind messages.
-pub async fn watch(closings: broadcast::Receiver<Closing>, sessions: SharedSessions, socket_quota: SocketQuota, io: Io) {
+pub async fn watch(
+    closings: broadcast::Receiver<Closing>,
+    sessions: SharedSessions,
+    socket_quota: SocketQuota,
+    io: Io,
+) {
     let watch = Watch {
         sessions,
         socket_quota,
@@ -87,7 +92,8 @@ impl Watch {
     /// period.
     async fn probe(&mut self) {
         let started = Instant::now();
-        let is_due = self.unverified_since.is_some() || self.last_check.is_none_or(|last_check| last_check.elapsed() >= CHECK);
+        let is_due = self.unverified_since.is_some()
+            || self.last_check.is_none_or(|last_check| last_check.elapsed() >= CHECK);
         if self.check(if is_due { usize::MAX } else { 1 }).await {
             (self.unverified_since, self.last_answer) = (None, Instant::now());
             if is_due {
@@ -114,7 +120,8 @@ impl Watch {
     async fn check(&self, max: usize) -> bool {
         let mut expired = Vec::new();
         let mut is_answered = true;
-        let ids = self.socket_quota.sessions().into_iter().take(max).filter_map(|session| session.parse().ok());
+        let ids =
+            self.socket_quota.sessions().into_iter().take(max).filter_map(|session| session.parse().ok());
         let checks = ids.map(async |id: SessionId| (self.sessions.is_live(&id).await, id));
         let mut answers = stream::iter(checks).buffer_unordered(AT_ONCE);
         while let Some((answer, id)) = answers.next().await {

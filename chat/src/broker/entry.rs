@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// A message was stored.
-    Said {
+    Message {
         /// The offset of the message. `None` when the stream is unavailable and the message was read from history.
         offset: Option<u64>,
         /// The message.

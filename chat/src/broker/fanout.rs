@@ -34,7 +34,7 @@ pub fn unknown() -> serde_json::Value {
 /// The operations on sockets that deliver `entry`, in order.
 pub(super) fn fanouts(entry: Entry, position: &StreamPosition, tokens: &RoomTokens) -> Vec<Operation> {
     match entry {
-        Entry::Said { offset, message, origin } => {
+        Entry::Message { offset, message, origin } => {
             let backpressure = tokens.of(&message.room);
             message_stored(&message, offset, position, origin, backpressure).into_iter().collect()
         }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_message_is_sent_to_its_room_with_its_offset() {
         let message = message();
-        let entry = Entry::Said { offset: Some(9), message: message.clone(), origin: None };
+        let entry = Entry::Message { offset: Some(9), message: message.clone(), origin: None };
         let operations = fanouts(entry, &position(), &RoomTokens::default());
         let [Operation::Emit(emit)] = &operations[..] else {
             panic!("{:?}", operations.iter().map(describe).collect::<Vec<_>>())
@@ -201,7 +201,8 @@ mod tests {
         let _other_room = tokens.begin(&"tea".parse().unwrap());
         let _pacing = tokens.begin(&message.room);
         let token = tokens.of(&message.room).unwrap();
-        let operations = fanouts(Entry::Said { offset: Some(9), message, origin: None }, &position(), &tokens);
+        let operations =
+            fanouts(Entry::Message { offset: Some(9), message, origin: None }, &position(), &tokens);
         assert!(
             matches!(&operations[..], [Operation::Emit(emit)] if emit.backpressure.as_ref().is_some_and(|of| of.is(&token)))
         );
@@ -218,7 +219,8 @@ mod tests {
 
     #[test]
     fn all_sockets_leave_an_archived_room() {
-        let operations = described(Entry::Archived { room: RoomName::lobby(), members: vec![user("a"), user("b")] });
+        let operations =
+            described(Entry::Archived { room: RoomName::lobby(), members: vec![user("a"), user("b")] });
         assert_eq!(operations, ["emit to user:a", "emit to user:b", "room:lobby leaves room:lobby"]);
     }
 

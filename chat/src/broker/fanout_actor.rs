@@ -63,7 +63,7 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
             match entry {
                 Entry::Flushed(done) => flushed.push(done),
                 Entry::Reached(offset) => last = offset,
-                Entry::Said { offset, .. } => {
+                Entry::Message { offset, .. } => {
                     last = offset.unwrap_or(last);
                     batch.extend(self.typists.fanouts(entry, &self.position, &self.tokens, now));
                 }
@@ -89,7 +89,10 @@ async fn send(io: Io, batch: Vec<Operation>) {
         let mut sent = std::pin::pin!(io.send(piece));
         while timeout(SLOW, &mut sent).await.is_err() {
             metrics::counter!("godzilla_chat_broker_slow_batches_total").increment(1);
-            tracing::warn!(seconds = SLOW.as_secs(), "a worker has not taken a batch of events in time; the broker keeps waiting");
+            tracing::warn!(
+                seconds = SLOW.as_secs(),
+                "a worker has not taken a batch of events in time; the broker keeps waiting"
+            );
         }
     }
 }

@@ -182,7 +182,11 @@ mod tests {
             ("nowhere-0".to_owned(), ParsedOffset::Elsewhere, ParsedOffset::Elsewhere),
         ];
         for (text, in_cluster, in_one_process) in cases {
-            assert_eq!((cluster.parse(&text), one_process.parse(&text)), (in_cluster, in_one_process), "{text}");
+            assert_eq!(
+                (cluster.parse(&text), one_process.parse(&text)),
+                (in_cluster, in_one_process),
+                "{text}"
+            );
         }
         let invalid = ["", "7", "-7", "hello-7", "nowhere", "nowherex-0", "éééééééé-7", "0123456789abcdeé-7"];
         for text in

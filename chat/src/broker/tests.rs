@@ -18,7 +18,7 @@ fn message(offset: u64) -> Entry {
         data: Body { text: "hi".into() },
         timestamp: Timestamp(0),
     };
-    Entry::Said { offset: Some(offset), message, origin: None }
+    Entry::Message { offset: Some(offset), message, origin: None }
 }
 
 fn position(broker: &Broker) -> String {
@@ -51,7 +51,7 @@ async fn a_full_queue_blocks_the_store_without_loss() {
     let mut received = Vec::new();
     while received.len() < 3000 {
         match entries.recv().await {
-            Some(Entry::Said { offset, .. }) => received.push(offset),
+            Some(Entry::Message { offset, .. }) => received.push(offset),
             other => panic!("{other:?}"),
         }
     }

@@ -119,7 +119,8 @@ fn lists(
     let except: BTreeSet<&String> = new.iter().chain(only_changed).collect();
     let except = except.into_iter().filter_map(|user| sockets_of(user)).collect();
     let others = Target { except, ..Target::room("/", of_room(room)) };
-    let mut operations: Vec<Operation> = list(others, room, new.iter().cloned().collect()).into_iter().collect();
+    let mut operations: Vec<Operation> =
+        list(others, room, new.iter().cloned().collect()).into_iter().collect();
     for user in new.iter().filter(|_| is_personal) {
         let Some(sockets) = sockets_of(user).filter(|_| changed.iter().any(|other| *other != user)) else {
             continue;
@@ -219,13 +220,22 @@ mod tests {
     fn ended_memberships_are_bounded_in_number_and_time() {
         let (mut typists, now) = (Typists::default(), Instant::now());
         for n in 0..=MAX_ENDED {
-            typists.fanouts(left(&format!("u{n}")), &StreamPosition::new("e", 0), &RoomTokens::default(), now);
+            typists.fanouts(
+                left(&format!("u{n}")),
+                &StreamPosition::new("e", 0),
+                &RoomTokens::default(),
+                now,
+            );
         }
         assert_eq!(typists.ended.len(), MAX_ENDED);
         typists.fanouts(left("alice"), &StreamPosition::new("e", 0), &RoomTokens::default(), now + ENDED_FOR);
         assert_eq!(typists.ended.len(), 1);
         let online: Vec<String> = (0..=PERSONAL).map(|n| format!("u{n}")).collect();
         let online: Vec<&str> = online.iter().map(String::as_str).collect();
-        assert_eq!(sent(&mut typists, entry(&online), now + ENDED_FOR).len(), 1, "one list for any number of typing users");
+        assert_eq!(
+            sent(&mut typists, entry(&online), now + ENDED_FOR).len(),
+            1,
+            "one list for any number of typing users"
+        );
     }
 }

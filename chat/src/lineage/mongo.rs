@@ -100,7 +100,9 @@ impl Lineage for MongoLineage {
         };
         let row = match (&row.uuid, uuid) {
             (Some(stored), Some(uuid)) if *stored != uuid => {
-                tracing::error!("the messages were restored from a backup: a new history begins, clients reload");
+                tracing::error!(
+                    "the messages were restored from a backup: a new history begins, clients reload"
+                );
                 let restored = doc! { "$set": { "history": new_history()?, "uuid": uuid } };
                 self.change(doc! { "_id": ID, "uuid": stored }, restored, deadline).await?
             }
@@ -150,11 +152,7 @@ mod tests {
         assert_eq!(first.len(), EPOCH_LENGTH);
         MongoStore::new(&database).prepare().await.unwrap();
         for lineage in [&here, &there, &here] {
-            assert_eq!(
-                lineage.current().await.unwrap(),
-                first,
-                "the collection was created, not restored"
-            );
+            assert_eq!(lineage.current().await.unwrap(), first, "the collection was created, not restored");
         }
         let second = there.end("e1").await.unwrap();
         assert_ne!(second, first);

@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    config::NAMES,
     broker::{self, Broker, Entry},
+    config::NAMES,
     presence::PresenceUpdate,
 };
 use pending::Pending;
@@ -34,7 +34,11 @@ pub enum OnlineList {
 }
 
 /// Relays `updates` to the broker and keeps `online` at the latest list, until the channel of updates is closed.
-pub async fn relay(mut updates: mpsc::Receiver<PresenceUpdate>, broker: Broker, online: watch::Sender<OnlineList>) {
+pub async fn relay(
+    mut updates: mpsc::Receiver<PresenceUpdate>,
+    broker: Broker,
+    online: watch::Sender<OnlineList>,
+) {
     let mut pending = Pending::new(Instant::now());
     loop {
         let due = pending.next_update();

@@ -110,7 +110,9 @@ impl Pending {
     /// The time of the next update, which [`Pending::take`] returns. `None` when no update waits. A time in the past means now.
     pub(super) fn next_update(&self) -> Option<Instant> {
         let free = self.sent.map_or(self.counted, |sent| sent + SPACING);
-        if self.sends_unavailable || (!self.is_unavailable && (self.changes() > 0 || self.list == List::Unknown)) {
+        if self.sends_unavailable
+            || (!self.is_unavailable && (self.changes() > 0 || self.list == List::Unknown))
+        {
             return Some(free);
         }
         let is_owed = !self.is_unavailable && self.list == List::Stale && self.online.len() <= NAMES;

@@ -62,15 +62,22 @@ enum Skip {
 
 impl Stream {
     /// Appends `messages`, and before them the messages that are missing.
-    pub(super) async fn append_all(&self, room: &RoomName, messages: Vec<StoredMessage>) -> Result<(), Error> {
+    pub(super) async fn append_all(
+        &self,
+        room: &RoomName,
+        messages: Vec<StoredMessage>,
+    ) -> Result<(), Error> {
         let Some(first) = messages.first().map(|stored| stored.message.seq) else { return Ok(()) };
-        let records: Vec<MessageRecord> = messages.into_iter().map(|stored| MessageRecord::new(stored, false)).collect();
+        let records: Vec<MessageRecord> =
+            messages.into_iter().map(|stored| MessageRecord::new(stored, false)).collect();
         let mut skip = Skip::None;
         for _ in 0..3 {
             match self.append(room, &records, false, &skip).await? {
                 Appended::Complete => return Ok(()),
                 Appended::Gap(last) => self.backfill(room, last, first, false).await?,
-                Appended::Unknown => self.backfill(room, first.saturating_sub(1 + BACKFILL_BEFORE), first, true).await?,
+                Appended::Unknown => {
+                    self.backfill(room, first.saturating_sub(1 + BACKFILL_BEFORE), first, true).await?
+                }
                 Appended::Unverified(last, id) => {
                     self.verify(room, last, &id).await?;
                     skip = Skip::To(last);
@@ -179,10 +186,9 @@ impl Stream {
             if check > 0 {
                 sleep(CHECK_INTERVAL).await;
             }
-            let lacks =
-                self.history_lacks_newest(since).await?
-                    || self.history_lacks_last_delivered().await?
-                    || self.history_lacks_suspects().await?;
+            let lacks = self.history_lacks_newest(since).await?
+                || self.history_lacks_last_delivered().await?
+                || self.history_lacks_suspects().await?;
             if !lacks {
                 return Ok(false);
             }
@@ -204,7 +210,8 @@ impl Stream {
         let (key, base) = (self.redis.key(redis::STREAM), format!("({since}-0"));
         let entries: StreamRangeReply =
             self.redis.ask(async |mut redis| redis.xrevrange_count(key, "+", base, NEWEST).await).await?;
-        let records = entries.ids.iter().filter_map(|entry| StreamRecord::decode(&entry.get::<Vec<u8>>("entry")?));
+        let records =
+            entries.ids.iter().filter_map(|entry| StreamRecord::decode(&entry.get::<Vec<u8>>("entry")?));
         let newest = records.into_iter().find_map(|record| match record {
             StreamRecord::Message(record) => Some(record),
             _ => None,

@@ -156,7 +156,11 @@ mod tests {
                 applied_changes.add(&tea(), applied);
             }
             let pending = applied_changes.take(&changed, to);
-            assert_eq!((&versions(&pending)[..], pending.has_gap), (expected, has_gap), "{applied:?} {changed:?} {to}");
+            assert_eq!(
+                (&versions(&pending)[..], pending.has_gap),
+                (expected, has_gap),
+                "{applied:?} {changed:?} {to}"
+            );
             assert!(!applied_changes.lacks(&tea(), to), "{applied:?} {to}");
             assert_eq!(versions(&applied_changes.take(&changed, to)), [0; 0], "again");
         }

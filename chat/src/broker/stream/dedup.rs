@@ -65,7 +65,11 @@ impl Dedup {
             return Verdict::Duplicate;
         }
         let progress = self.progress(room);
-        let last = if again || progress.delivered == 0 { progress.delivered.max(progress.floor) } else { progress.delivered };
+        let last = if again || progress.delivered == 0 {
+            progress.delivered.max(progress.floor)
+        } else {
+            progress.delivered
+        };
         if seq <= progress.delivered || (again && seq <= last) {
             return Verdict::Duplicate;
         }
@@ -102,7 +106,10 @@ impl Dedup {
 
     /// The same for all rooms.
     pub fn heads(&self) -> Vec<(RoomName, u64)> {
-        self.rooms.iter().map(|(room, progress)| (room.clone(), progress.delivered.max(progress.floor))).collect()
+        self.rooms
+            .iter()
+            .map(|(room, progress)| (room.clone(), progress.delivered.max(progress.floor)))
+            .collect()
     }
 
     fn progress(&mut self, room: &RoomName) -> &mut RoomProgress {
@@ -150,7 +157,11 @@ mod tests {
         let mut dedup = Dedup::default();
         dedup.add(&tea(), 5);
         assert_eq!(deliver(&mut dedup, 3, true), Verdict::Duplicate);
-        assert_eq!(deliver(&mut dedup, 4, false), Verdict::Deliver, "stored before, and read late from the stream");
+        assert_eq!(
+            deliver(&mut dedup, 4, false),
+            Verdict::Deliver,
+            "stored before, and read late from the stream"
+        );
         assert_eq!(deliver(&mut dedup, 5, false), Verdict::Deliver);
         assert_eq!(deliver(&mut dedup, 6, false), Verdict::Deliver);
         dedup.add(&tea(), 100);
@@ -169,7 +180,11 @@ mod tests {
         assert_eq!(deliver(&mut dedup, 1, true), Verdict::Duplicate, "no socket is in the room");
         dedup.add(&tea(), 0);
         assert_eq!(dedup.head(&tea()), Some(0), "the store is read from the first message on");
-        assert_eq!(deliver(&mut dedup, 1, true), Verdict::Deliver, "the stream was repaired before the store was read");
+        assert_eq!(
+            deliver(&mut dedup, 1, true),
+            Verdict::Deliver,
+            "the stream was repaired before the store was read"
+        );
         assert_eq!(deliver(&mut dedup, 3, true), Verdict::Gap(1));
         for (seq, again) in [(1, false), (2, true), (3, false), (3, true)] {
             assert_eq!(deliver(&mut dedup, seq, again), Verdict::Duplicate, "{seq}");

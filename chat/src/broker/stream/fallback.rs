@@ -80,7 +80,9 @@ impl Follower {
     pub(super) async fn deliver_unpublished(&mut self) {
         let noted = match self.stream.unpublished.all().await {
             Ok(noted) => noted,
-            Err(error) => return tracing::debug!(%error, "the rooms with unpublished messages cannot be read; retrying"),
+            Err(error) => {
+                return tracing::debug!(%error, "the rooms with unpublished messages cannot be read; retrying");
+            }
         };
         let rooms: HashSet<RoomName> = noted.iter().map(|noted| noted.room.clone()).collect();
         self.noted.retain(|room, _| rooms.contains(room));

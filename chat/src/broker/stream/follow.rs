@@ -24,9 +24,9 @@ use tokio::{
 
 use super::{
     Opened, Stream,
+    dedup::Verdict,
     maintenance::{announce_pending, trim},
     record::{MessageRecord, StreamRecord},
-    dedup::Verdict,
 };
 use crate::{
     Error,
@@ -97,7 +97,15 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_chan
     let trimmed = stream.clone();
     let trimming = actix_rt::spawn(supervision::restart("log retention", move || trim(trimmed.clone())));
     let (last, replacements, noted) = (position.reached(), state.replaced, HashMap::new());
-    let mut follower = Follower { last, replacements, stream, entries, on_remote_change, noted, last_comparison: Instant::now() };
+    let mut follower = Follower {
+        last,
+        replacements,
+        stream,
+        entries,
+        on_remote_change,
+        noted,
+        last_comparison: Instant::now(),
+    };
     while !follower.entries.is_closed() {
         match follower.stream.redis.connect_reader().await {
             Ok((connection, state)) => {
@@ -221,7 +229,9 @@ impl Follower {
         }
         let is_lost = self.last < checks.expected;
         if is_lost {
-            tracing::warn!("records of the stream were lost before they were read, messages are delivered from the store");
+            tracing::warn!(
+                "records of the stream were lost before they were read, messages are delivered from the store"
+            );
             self.last = checks.expected;
             let _ = self.entries.send(Entry::Reached(self.last)).await;
         }
@@ -258,13 +268,19 @@ impl Follower {
             Verdict::Duplicate => return,
             Verdict::Deliver => {}
             // The missing messages get the offset before this record, so a client that has received them recovers from there.
-            Verdict::Gap(delivered) => _ = self.deliver_room(&room, delivered, Some(seq), Some(offset - 1)).await,
+            Verdict::Gap(delivered) => {
+                _ = self.deliver_room(&room, delivered, Some(seq), Some(offset - 1)).await
+            }
         }
         self.deliver(message.into_stored(), Some(offset)).await;
     }
 
     /// Sends a message to the broker's queue and records the delivery.
-    pub(super) async fn deliver(&self, StoredMessage { message, origin }: StoredMessage, offset: Option<u64>) {
+    pub(super) async fn deliver(
+        &self,
+        StoredMessage { message, origin }: StoredMessage,
+        offset: Option<u64>,
+    ) {
         match offset {
             Some(_) => self.stream.dedup().record(&message.room, message.seq),
             None => {
@@ -275,6 +291,6 @@ impl Follower {
         let last_delivered = (message.room.clone(), message.seq, message.id.clone());
         *self.stream.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_delivered);
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
-        let _ = self.entries.send(Entry::Said { offset, message, origin }).await;
+        let _ = self.entries.send(Entry::Message { offset, message, origin }).await;
     }
 }

@@ -169,7 +169,10 @@ impl Stream {
         }
         if self.changes.try_send(record).is_err() {
             metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
-            tracing::warn!(max = MAX_PENDING, "the queue of changes for other nodes is full; they apply this one from the store");
+            tracing::warn!(
+                max = MAX_PENDING,
+                "the queue of changes for other nodes is full; they apply this one from the store"
+            );
         }
     }
 
@@ -262,7 +265,9 @@ fn change_record(entry: &Entry) -> Option<StreamRecord> {
     Some(match entry {
         Entry::Joined { room, user } => StreamRecord::Joined { room: room.clone(), user: user.clone() },
         Entry::Left { room, user } => StreamRecord::Left { room: room.clone(), user: user.clone() },
-        Entry::Archived { room, members } => StreamRecord::Archived { room: room.clone(), members: members.clone() },
+        Entry::Archived { room, members } => {
+            StreamRecord::Archived { room: room.clone(), members: members.clone() }
+        }
         Entry::Changed { room } => StreamRecord::Changed { room: room.clone() },
         Entry::Superseded(socket) => StreamRecord::Superseded { socket: socket.as_str().to_owned() },
         _ => return None,

@@ -37,8 +37,9 @@ impl Stream {
     /// Subscribes this node to the room that sockets join because of `entry`. To be called before the entry is sent. The subscription
     /// begins before the room's unpublished messages, which may have been stored after the user became a member.
     pub(super) async fn subscribe_before(&self, entry: &Entry) {
-        let (Entry::Joined { room, .. } | Entry::SetMembership { room, is_member: true, .. } | Entry::SetMembers { room, .. }) =
-            entry
+        let (Entry::Joined { room, .. }
+        | Entry::SetMembership { room, is_member: true, .. }
+        | Entry::SetMembers { room, .. }) = entry
         else {
             return;
         };
@@ -55,7 +56,7 @@ impl Stream {
             Ok(floor) => self.dedup().add(room, floor),
             Err(error) => {
                 tracing::warn!(%room, %error, "the last message of a room cannot be read; delivery starts at its next message");
-            },
+            }
         }
     }
 
@@ -65,7 +66,11 @@ impl Stream {
     }
 
     /// Whether this node may have delivered any of these messages without an offset, after the first `count` such deliveries.
-    pub fn may_be_fallback_delivery<'a>(&self, mut messages: impl Iterator<Item = &'a Message>, count: u64) -> bool {
+    pub fn may_be_fallback_delivery<'a>(
+        &self,
+        mut messages: impl Iterator<Item = &'a Message>,
+        count: u64,
+    ) -> bool {
         let dedup = self.dedup();
         messages.any(|message| dedup.may_be_fallback(&message.room, message.seq, count))
     }
@@ -90,9 +95,10 @@ impl Stream {
         let published =
             self.redis.ask(async |mut redis| heads.query_async::<Vec<Option<u64>>>(&mut redis).await);
         match published.await {
-            Ok(published) => {
-                delivered.iter().zip(published).any(|((_, seq), published)| published.is_none_or(|published| published < *seq))
-            }
+            Ok(published) => delivered
+                .iter()
+                .zip(published)
+                .any(|((_, seq), published)| published.is_none_or(|published| published < *seq)),
             Err(_) => true,
         }
     }

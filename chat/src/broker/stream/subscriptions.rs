@@ -14,7 +14,9 @@ use proto::RoomName;
 use socketio::SocketId;
 use tokio::time::{Instant, timeout};
 
-use super::{News, Stream, applied_changes::AppliedChanges, change_record, follow::Follower, record::StreamRecord};
+use super::{
+    News, Stream, applied_changes::AppliedChanges, change_record, follow::Follower, record::StreamRecord,
+};
 use crate::{
     Error,
     broker::Entry,
@@ -36,7 +38,8 @@ const COMPARISON_INTERVAL: Duration = Duration::from_secs(60);
 impl Stream {
     /// Applies changes of these rooms from their current versions on. Returns whether one of them is new on this node.
     pub(super) async fn subscribe_to_changes(&self, rooms: &[RoomName]) -> bool {
-        let new: Vec<RoomName> = rooms.iter().filter(|room| !self.applied().contains(room)).cloned().collect();
+        let new: Vec<RoomName> =
+            rooms.iter().filter(|room| !self.applied().contains(room)).cloned().collect();
         if new.is_empty() {
             return false;
         }
@@ -106,7 +109,9 @@ impl Follower {
     /// and the next call retries.
     pub(super) async fn apply_missed_changes(&mut self) {
         let unchecked = self.stream.applied().take_unchecked();
-        if let Err(error) = self.try_apply_missed_changes(&unchecked.iter().cloned().collect::<Vec<_>>()).await {
+        if let Err(error) =
+            self.try_apply_missed_changes(&unchecked.iter().cloned().collect::<Vec<_>>()).await
+        {
             tracing::debug!(%error, "changes of rooms cannot be read; retrying");
             unchecked.iter().for_each(|room| self.stream.applied().mark_unchecked(room));
         }
@@ -179,7 +184,9 @@ impl Follower {
     async fn entry_for(&self, room: &RoomName, what: What, is_own: bool) -> Option<Entry> {
         let room = room.clone();
         Some(match what {
-            What::Joined(user) | What::Renewed(user) if is_own => Entry::SetMembership { room, user, is_member: true },
+            What::Joined(user) | What::Renewed(user) if is_own => {
+                Entry::SetMembership { room, user, is_member: true }
+            }
             What::Left(user) if is_own => Entry::SetMembership { room, user, is_member: false },
             What::Joined(user) | What::Renewed(user) => Entry::Joined { room, user },
             What::Left(user) => Entry::Left { room, user },
@@ -229,8 +236,12 @@ impl Follower {
     async fn apply_record(&self, record: StreamRecord, is_own: bool) {
         let entry = match record {
             // It was applied at the commit. It is applied again in the order of the stream, among the changes of other nodes.
-            StreamRecord::Joined { room, user } if is_own => Entry::SetMembership { room, user, is_member: true },
-            StreamRecord::Left { room, user } if is_own => Entry::SetMembership { room, user, is_member: false },
+            StreamRecord::Joined { room, user } if is_own => {
+                Entry::SetMembership { room, user, is_member: true }
+            }
+            StreamRecord::Left { room, user } if is_own => {
+                Entry::SetMembership { room, user, is_member: false }
+            }
             StreamRecord::Joined { room, user } => Entry::Joined { room, user },
             StreamRecord::Left { room, user } => Entry::Left { room, user },
             StreamRecord::Archived { room, members } if !is_own => Entry::Archived { room, members },

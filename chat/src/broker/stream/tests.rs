@@ -165,7 +165,7 @@ impl Cluster {
         let forwarding = actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {
                 match &entry {
-                    Entry::Said { offset: Some(offset), .. } | Entry::Reached(offset) => {
+                    Entry::Message { offset: Some(offset), .. } | Entry::Reached(offset) => {
                         position.reach(*offset)
                     }
                     _ => {}
@@ -209,10 +209,14 @@ impl Node {
         let receives = async {
             loop {
                 let Some(entry) = self.delivered.recv().await else { panic!("the node ended") };
-                let Entry::Said { message, offset, origin } = entry else { continue };
+                let Entry::Message { message, offset, origin } = entry else { continue };
                 let text = message.data.text;
                 let from = origin.map(|socket| socket.as_str().to_owned());
-                assert_eq!(from, Some(format!("socket of {text}")), "the sender would receive its own message");
+                assert_eq!(
+                    from,
+                    Some(format!("socket of {text}")),
+                    "the sender would receive its own message"
+                );
                 texts.push((text.clone(), offset));
                 if text == last {
                     return;
@@ -319,13 +323,23 @@ async fn redis_crashes(mut cluster: Cluster) {
         );
     }
     cluster.server.restart();
-    eventually("the nodes follow the stream again", async || first.stream.is_available() && second.stream.is_available()).await;
+    eventually("the nodes follow the stream again", async || {
+        first.stream.is_available() && second.stream.is_available()
+    })
+    .await;
     cluster.publishes(&second, &["after 1"]).await;
     cluster.publishes(&first, &["after 2"]).await;
     first.delivers_exactly(&["after 1", "after 2"]).await;
     second.delivers_exactly(&["after 1", "after 2"]).await;
-    assert_eq!(first.broker.read(&offset), ParsedOffset::Elsewhere, "no client recovers from an earlier epoch");
-    assert_eq!(second.broker.read(&second.broker.show(second.broker.reached())), ParsedOffset::Here(second.broker.reached()));
+    assert_eq!(
+        first.broker.read(&offset),
+        ParsedOffset::Elsewhere,
+        "no client recovers from an earlier epoch"
+    );
+    assert_eq!(
+        second.broker.read(&second.broker.show(second.broker.reached())),
+        ParsedOffset::Here(second.broker.reached())
+    );
     let missed = second.broker.missed(&[tea()], second.broker.reached(), "x").await.unwrap();
     assert_eq!(missed.map(|missed| missed.messages.len()), Some(0));
 }
@@ -352,7 +366,10 @@ async fn messages_are_delivered_from_the_store_while_redis_hangs() {
     first.delivers_exactly(&["away"]).await;
     second.delivers_exactly(&["away"]).await;
     cluster.server.resume();
-    eventually("the nodes follow the stream again", async || first.stream.is_available() && second.stream.is_available()).await;
+    eventually("the nodes follow the stream again", async || {
+        first.stream.is_available() && second.stream.is_available()
+    })
+    .await;
     cluster.publishes(&second, &["after"]).await;
     first.delivers_exactly(&["after"]).await;
     second.delivers_exactly(&["after"]).await;
@@ -379,7 +396,11 @@ async fn recovery_returns_all_missed_messages_or_fails() {
     assert_eq!(texts(&second, &[tea()], start + 2, "").await.unwrap(), ["three"]);
     assert_eq!(texts(&second, &[RoomName::lobby()], start, "").await.unwrap(), [""; 0]);
     assert_eq!(texts(&second, &[tea()], start + 4, "").await, None, "an offset after the last one");
-    assert_eq!(texts(&second, &[tea()], start.saturating_sub(1), "").await, None, "an offset of another epoch");
+    assert_eq!(
+        texts(&second, &[tea()], start.saturating_sub(1), "").await,
+        None,
+        "an offset of another epoch"
+    );
     raw(&first, async |mut redis| {
         redis.xtrim::<_, ()>("{log}:stream", redis::streams::StreamMaxlen::Equals(1)).await
     })

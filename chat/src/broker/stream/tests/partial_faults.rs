@@ -64,7 +64,10 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
         for (node, entered) in [&first, &second].into_iter().zip(entered) {
             let Some(missed) = node.broker.missed(&[tea()], after, "x").await.unwrap() else { continue };
             let messages = || missed.messages.iter().map(|(_, message)| message);
-            assert!(!node.broker.may_be_fallback_delivery(messages(), node.broker.fallback_deliveries()), "{refusal:?}: no such delivery since");
+            assert!(
+                !node.broker.may_be_fallback_delivery(messages(), node.broker.fallback_deliveries()),
+                "{refusal:?}: no such delivery since"
+            );
             assert!(
                 messages().count() == 0 || node.broker.may_be_fallback_delivery(messages(), entered),
                 "{refusal:?}: a socket that was connected has it, and would receive it twice"
@@ -169,7 +172,11 @@ async fn messages_of_a_room_that_the_stream_has_lost_are_not_recovered_twice() {
     cluster.publishes(&first, &["three"]).await;
     first.delivers_exactly(&["three"]).await;
     let missed = first.broker.missed(&[tea()], after, "x").await.unwrap();
-    assert_eq!(missed.map(|missed| missed.messages.len()), None, "the stream has older messages after that offset");
+    assert_eq!(
+        missed.map(|missed| missed.messages.len()),
+        None,
+        "the stream has older messages after that offset"
+    );
 }
 
 /// A refused append leaves the stream unchanged, so clients can recover later.

@@ -41,16 +41,23 @@ async fn a_restored_store_begins_a_new_history_on_every_node() {
         first.receives_replacement().await;
         second.receives_replacement().await;
         for node in [&first, &second] {
-            eventually("the offset is of a replaced history", async || node.broker.read(&offset) == ParsedOffset::Replaced).await;
+            eventually("the offset is of a replaced history", async || {
+                node.broker.read(&offset) == ParsedOffset::Replaced
+            })
+            .await;
             node.broker.subscribe(&[tea()]).await.unwrap();
         }
-        eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty()).await;
+        eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty())
+            .await;
         // Numbers of the previous history are assigned again, and their messages are not taken for duplicates.
         cluster.publishes(&second, &["next"]).await;
         for node in [&mut first, &mut second] {
             let delivered = node.delivers_up_to("next").await;
             let old = ["1", "2", "3", "4", "5"];
-            assert!(delivered.iter().all(|(text, _)| !old.contains(&text.as_str())), "{texts:?}: {delivered:?}");
+            assert!(
+                delivered.iter().all(|(text, _)| !old.contains(&text.as_str())),
+                "{texts:?}: {delivered:?}"
+            );
         }
     }
 }
@@ -65,7 +72,11 @@ async fn a_node_that_starts_on_a_restored_store_begins_a_new_history() {
     drop(first);
     cluster.restore_to(2);
     let mut again = cluster.node("again").await;
-    assert_eq!(again.broker.read(&offset), ParsedOffset::Replaced, "no client recovers from a message that does not exist");
+    assert_eq!(
+        again.broker.read(&offset),
+        ParsedOffset::Replaced,
+        "no client recovers from a message that does not exist"
+    );
     cluster.publishes(&again, &["another 3"]).await;
     again.delivers_exactly(&["another 3"]).await;
 }
@@ -127,7 +138,8 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
         };
         let ended = if is_restored { ParsedOffset::Replaced } else { ParsedOffset::Elsewhere };
         for node in &nodes {
-            eventually(what, async || node.broker.read(&offset) != ParsedOffset::Here(node.broker.reached())).await;
+            eventually(what, async || node.broker.read(&offset) != ParsedOffset::Here(node.broker.reached()))
+                .await;
             eventually(what, async || node.broker.read(&offset) == ended).await;
         }
         // Later comparisons change nothing.
@@ -140,7 +152,13 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
         first.delivers_up_to("next").await;
         second.delivers_up_to("next").await;
         for (node, offset) in [&first, &second].into_iter().zip(&offset) {
-            assert!(!node.stream.is_history_replaced(node.stream.redis.open_epoch().await.unwrap().since).await.unwrap());
+            assert!(
+                !node
+                    .stream
+                    .is_history_replaced(node.stream.redis.open_epoch().await.unwrap().since)
+                    .await
+                    .unwrap()
+            );
             assert_ne!(node.broker.read(offset), ParsedOffset::Replaced, "{what}: no other client reloads");
         }
     }

@@ -85,7 +85,7 @@ fn message_stored(
 impl StreamPosition {
     /// The event of a message, for live delivery and for recovery. `None` when it cannot be encoded, which is logged.
     pub(super) fn encode(&self, message: &Message, offset: Option<u64>) -> Option<Encoded> {
-        let packet = encode(name::MESSAGE, message, Some(&self.show(offset)))?;
+        let packet = encode(name::MESSAGE, message, Some(&self.format(offset)))?;
         // A message without an offset gets one later, which is greater than all offsets so far.
         Some(packet.at(offset.unwrap_or(u64::MAX)))
     }

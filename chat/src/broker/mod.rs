@@ -124,13 +124,13 @@ impl Broker {
 
     /// The number of messages that this node has delivered without an offset, from history.
     pub fn unplaced(&self) -> u64 {
-        self.stream.as_ref().map_or(0, |stream| stream.unplaced())
+        self.stream.as_ref().map_or(0, |stream| stream.fallback_deliveries())
     }
 
     /// Whether this node may have delivered any of these messages without an offset, after the first `count` such deliveries. A client
     /// that was in the room at that time has the message already.
     pub fn was_unplaced<'a>(&self, messages: impl Iterator<Item = &'a Message>, count: u64) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.was_unplaced(messages, count))
+        self.stream.as_ref().is_some_and(|stream| stream.may_be_fallback_delivery(messages, count))
     }
 
     /// Appends an entry that a store has just committed. Called on the store's own thread, in commit order.

@@ -198,7 +198,7 @@ mod tests {
                 "{text}"
             );
         }
-        cluster.begin(OTHER);
+        cluster.begin_epoch(OTHER);
         assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Elsewhere);
         cluster.begin_history(RESTORED, EPOCH);
         assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Replaced);

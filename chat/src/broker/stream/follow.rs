@@ -63,13 +63,13 @@ pub enum News {
 }
 
 /// The callback that receives [`News`].
-pub type OnRemoteChange = Box<dyn Fn(News) + Send + Sync>;
+pub type Tell = Box<dyn Fn(News) + Send + Sync>;
 
 /// The state of the task.
 pub(super) struct Follower {
     pub(super) stream: Arc<Stream>,
     pub(super) entries: mpsc::Sender<Entry>,
-    pub(super) on_remote_change: OnRemoteChange,
+    pub(super) on_remote_change: Tell,
     /// The offset of the last processed record.
     last: u64,
     /// The number of replacements of the store that were applied.
@@ -90,7 +90,7 @@ struct Checks {
 }
 
 /// Follows the stream until the broker's queue is closed.
-pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_change: OnRemoteChange) {
+pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_change: Tell) {
     let Opened { stream, position, changes, state } = opened;
     let announcing =
         actix_rt::spawn(supervision::essential("log changes", announce_pending(stream.clone(), changes)));

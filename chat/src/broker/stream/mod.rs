@@ -35,7 +35,7 @@ use tokio::{
 
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
-pub use follow::{News, OnRemoteChange, follow};
+pub use follow::{News, Tell, follow};
 use record::StreamRecord;
 
 #[cfg(test)]

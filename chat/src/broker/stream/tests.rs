@@ -250,7 +250,7 @@ async fn raw<T>(node: &Node, ask: impl AsyncFnOnce(remote::Connection) -> Result
 #[actix_rt::test]
 async fn every_node_delivers_the_same_messages_in_the_same_order() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.publishes(&first, &["one"]).await;
     cluster.publishes(&second, &["two"]).await;
     cluster.publishes(&first, &["three"]).await;
@@ -272,11 +272,11 @@ async fn every_node_delivers_the_same_messages_in_the_same_order() {
 #[actix_rt::test]
 async fn two_nodes_that_write_one_room_cannot_reorder_it() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.publishes(&first, &["zero"]).await;
-    let (first, second) = (cluster.stores("one").await, cluster.stores("two").await);
-    second.broker.publish(&tea(), vec![second]).await.unwrap();
-    first.broker.publish(&tea(), vec![first]).await.unwrap();
+    let (one, two) = (cluster.stores("one").await, cluster.stores("two").await);
+    second.broker.publish(&tea(), vec![two]).await.unwrap();
+    first.broker.publish(&tea(), vec![one]).await.unwrap();
     cluster.publishes(&first, &["three"]).await;
     first.delivers_exactly(&["zero", "one", "two", "three"]).await;
     second.delivers_exactly(&["zero", "one", "two", "three"]).await;
@@ -285,7 +285,7 @@ async fn two_nodes_that_write_one_room_cannot_reorder_it() {
 #[actix_rt::test]
 async fn the_next_writer_publishes_messages_that_a_crash_left_in_the_store() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, second) = (cluster.node("first").await, cluster.node("second").await);
     drop(second);
     // First the first message of a room, then more messages than one append holds.
     cluster.stores("lost 0").await;
@@ -306,7 +306,7 @@ async fn the_next_writer_publishes_messages_that_a_crash_left_in_the_store() {
 
 /// Crashes Redis while two nodes publish, and restarts it.
 async fn redis_crashes(mut cluster: Cluster) {
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.publishes(&first, &["before"]).await;
     let delivered = first.delivers_up_to("before").await;
     second.delivers_exactly(&["before"]).await;
@@ -357,7 +357,7 @@ async fn no_message_is_lost_or_duplicated_when_redis_loses_all_data() {
 #[actix_rt::test]
 async fn messages_are_delivered_from_the_store_while_redis_hangs() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.publishes(&first, &["before"]).await;
     first.delivers_exactly(&["before"]).await;
     second.delivers_exactly(&["before"]).await;
@@ -378,7 +378,7 @@ async fn messages_are_delivered_from_the_store_while_redis_hangs() {
 #[actix_rt::test]
 async fn recovery_returns_all_missed_messages_or_fails() {
     let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("here").await;
+    let mut first = cluster.node("first").await;
     let start = first.broker.reached();
     cluster.publishes(&first, &["one", "two", "three"]).await;
     first.delivers_exactly(&["one", "two", "three"]).await;
@@ -387,7 +387,7 @@ async fn recovery_returns_all_missed_messages_or_fails() {
         assert_eq!(missed.reached, start + 3);
         Some(missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>())
     };
-    let second = cluster.node("there").await;
+    let second = cluster.node("second").await;
     assert_eq!(
         texts(&second, &[tea()], start, "socket of two").await.unwrap(),
         ["one", "three"],
@@ -413,7 +413,7 @@ async fn recovery_returns_all_missed_messages_or_fails() {
 #[actix_rt::test]
 async fn a_change_is_applied_by_other_nodes_and_again_in_order_by_its_own_node() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     let before = second.broker.memberships();
     let user: proto::Username = "bob".parse().unwrap();
     let announces = async |entry: Entry| {
@@ -450,7 +450,7 @@ async fn a_change_is_applied_by_other_nodes_and_again_in_order_by_its_own_node()
 #[actix_rt::test]
 async fn invalid_records_in_the_stream_are_ignored() {
     let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("here").await;
+    let mut first = cluster.node("first").await;
     for garbage in ["", "{", "{\"is\":\"said\"}", "\u{0}"] {
         let mut script = super::scripts::ANNOUNCE.prepare_invoke();
         script.key("{log}:epoch").key("{log}:offset").key("{log}:stream");

@@ -45,7 +45,7 @@ fn bob() -> Username {
 #[actix_rt::test]
 async fn records_in_another_order_are_applied_in_the_order_of_versions() {
     let cluster = Cluster::on(Server::start());
-    let (first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.commit(What::Joined(bob()));
     cluster.commit(What::Left(bob()));
     first.broker.announce(&Entry::Left { room: tea(), user: bob() }).await;
@@ -59,7 +59,7 @@ async fn records_in_another_order_are_applied_in_the_order_of_versions() {
 #[actix_rt::test]
 async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
     let cluster = Cluster::on(Server::start());
-    let mut second = cluster.node("there").await;
+    let mut second = cluster.node("second").await;
     let refusal = RedisFault::Demoted;
     refusal.inject(&cluster.server);
     cluster.commit(What::Joined(bob()));
@@ -80,7 +80,7 @@ async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
 #[actix_rt::test]
 async fn a_change_that_is_appended_late_is_corrected() {
     let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("here").await;
+    let mut first = cluster.node("first").await;
     cluster.commit(What::Joined(bob()));
     cluster.commit(What::Left(bob()));
     assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);

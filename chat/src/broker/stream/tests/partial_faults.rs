@@ -12,7 +12,7 @@ use crate::{
 #[actix_rt::test]
 async fn messages_reach_all_nodes_while_redis_refuses_writes() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
         cluster.publishes(&first, &[&text("before")]).await;
@@ -40,7 +40,7 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
 #[actix_rt::test]
 async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
         cluster.publishes(&first, &[&text("before")]).await;
@@ -48,7 +48,7 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
         second.delivers_exactly(&[&text("before")]).await;
         let after = first.broker.reached();
         refusal.inject(&cluster.server);
-        let entered = [first.broker.fallback_deliveries(), second.broker.fallback_deliveries()];
+        let entered = [first.broker.unplaced(), second.broker.unplaced()];
         cluster.publishes(&first, &[&text("away")]).await;
         first.delivers_exactly(&[&text("away")]).await;
         second.delivers_exactly(&[&text("away")]).await;
@@ -65,11 +65,11 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
             let Some(missed) = node.broker.missed(&[tea()], after, "x").await.unwrap() else { continue };
             let messages = || missed.messages.iter().map(|(_, message)| message);
             assert!(
-                !node.broker.may_be_fallback_delivery(messages(), node.broker.fallback_deliveries()),
+                !node.broker.was_unplaced(messages(), node.broker.unplaced()),
                 "{refusal:?}: no such delivery since"
             );
             assert!(
-                messages().count() == 0 || node.broker.may_be_fallback_delivery(messages(), entered),
+                messages().count() == 0 || node.broker.was_unplaced(messages(), entered),
                 "{refusal:?}: a socket that was connected has it, and would receive it twice"
             );
         }
@@ -80,7 +80,7 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
 #[actix_rt::test]
 async fn messages_of_a_node_without_redis_reach_the_others() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.publishes(&first, &["before"]).await;
     first.delivers_exactly(&["before"]).await;
     second.delivers_exactly(&["before"]).await;
@@ -115,7 +115,7 @@ const LOSSES: [&str; 14] = [
 #[actix_rt::test]
 async fn no_message_is_lost_or_duplicated_when_parts_of_the_stream_are_lost() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, loss) in LOSSES.into_iter().enumerate() {
         let texts = ["a", "b", "c"].map(|part| format!("{number} {part}"));
         cluster.publishes(&first, &[&texts[0]]).await;
@@ -141,7 +141,7 @@ async fn no_message_is_lost_or_duplicated_when_parts_of_the_stream_are_lost() {
 #[actix_rt::test]
 async fn a_message_whose_record_is_lost_unread_is_delivered_from_the_store() {
     let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("here").await;
+    let mut first = cluster.node("first").await;
     cluster.publishes(&first, &["before"]).await;
     first.delivers_exactly(&["before"]).await;
     cluster.stores("gone").await;
@@ -164,7 +164,7 @@ async fn a_message_whose_record_is_lost_unread_is_delivered_from_the_store() {
 #[actix_rt::test]
 async fn messages_of_a_room_that_the_stream_has_lost_are_not_recovered_twice() {
     let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("here").await;
+    let mut first = cluster.node("first").await;
     cluster.publishes(&first, &["one", "two"]).await;
     first.delivers_exactly(&["one", "two"]).await;
     let after = first.broker.reached();
@@ -183,7 +183,7 @@ async fn messages_of_a_room_that_the_stream_has_lost_are_not_recovered_twice() {
 #[actix_rt::test]
 async fn a_refused_append_does_not_end_the_epoch() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.publishes(&first, &["before"]).await;
     first.delivers_exactly(&["before"]).await;
     second.delivers_exactly(&["before"]).await;
@@ -204,7 +204,7 @@ async fn a_refused_append_does_not_end_the_epoch() {
 #[actix_rt::test]
 async fn a_missing_permission_leaves_the_stream_unchanged() {
     let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, right) in ["hset", "set", "xadd"].into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
         cluster.publishes(&first, &[&text("before")]).await;

@@ -25,7 +25,7 @@ const PUBLISHED: [&[&str]; 3] = [&[], &["new 4"], &["new 4", "new 5", "new 6", "
 async fn a_restored_store_begins_a_new_history_on_every_node() {
     for texts in PUBLISHED {
         let cluster = Cluster::on(Server::start());
-        let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+        let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
         cluster.publishes(&first, &["1", "2", "3", "4", "5"]).await;
         first.delivers_exactly(&["1", "2", "3", "4", "5"]).await;
         second.delivers_exactly(&["1", "2", "3", "4", "5"]).await;
@@ -66,7 +66,7 @@ async fn a_restored_store_begins_a_new_history_on_every_node() {
 #[actix_rt::test]
 async fn a_node_that_starts_on_a_restored_store_begins_a_new_history() {
     let cluster = Cluster::on(Server::start());
-    let first = cluster.node("here").await;
+    let first = cluster.node("first").await;
     cluster.publishes(&first, &["1", "2", "3"]).await;
     let offset = first.broker.show(first.stream.offset().await.unwrap());
     drop(first);
@@ -108,7 +108,7 @@ enum Loss {
 async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
     for (what, loss, is_restored, runs) in RESTORES {
         let mut cluster = Cluster::on(Server::start());
-        let (mut first, mut second) = (cluster.node("here").await, cluster.node("there").await);
+        let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
         cluster.publishes(&first, &["1", "2", "3"]).await;
         for node in [&mut first, &mut second] {
             node.delivers_exactly(&["1", "2", "3"]).await;
@@ -134,7 +134,7 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
         }
         let nodes = match nodes {
             Some((first, second)) => [first, second],
-            None => [cluster.node("here").await, cluster.node("there").await],
+            None => [cluster.node("first").await, cluster.node("second").await],
         };
         let ended = if is_restored { ParsedOffset::Replaced } else { ParsedOffset::Elsewhere };
         for node in &nodes {

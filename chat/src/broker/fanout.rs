@@ -27,12 +27,12 @@ pub fn of_session(session: &str) -> Room {
 }
 
 /// The payload of `presence` while the online users are unknown. It has no names, because a stale list would be wrong.
-pub fn unknown() -> serde_json::Value {
+pub fn presence_unknown() -> serde_json::Value {
     json!({"online": [], "state": "unknown"})
 }
 
 /// The operations on sockets that deliver `entry`, in order.
-pub(super) fn fanouts(entry: Entry, position: &StreamPosition, tokens: &RoomTokens) -> Vec<Operation> {
+pub(super) fn operations(entry: Entry, position: &StreamPosition, tokens: &RoomTokens) -> Vec<Operation> {
     match entry {
         Entry::Message { offset, message, origin } => {
             let backpressure = tokens.of(&message.room);
@@ -47,7 +47,7 @@ pub(super) fn fanouts(entry: Entry, position: &StreamPosition, tokens: &RoomToke
             let list = list.and_then(|list| emit(vec![], name::PRESENCE, &list, true));
             diff.into_iter().chain(list).collect()
         }
-        Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &unknown(), true).into_iter().collect(),
+        Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &presence_unknown(), true).into_iter().collect(),
         Entry::Superseded(socket) => {
             vec![Operation::Close { of: socket.room(), reason: CloseReason::Superseded }]
         }
@@ -179,14 +179,14 @@ mod tests {
     }
 
     fn described(entry: Entry) -> Vec<String> {
-        fanouts(entry, &position(), &RoomTokens::default()).iter().map(describe).collect()
+        operations(entry, &position(), &RoomTokens::default()).iter().map(describe).collect()
     }
 
     #[test]
     fn a_message_is_sent_to_its_room_with_its_offset() {
         let message = message();
         let entry = Entry::Message { offset: Some(9), message: message.clone(), origin: None };
-        let operations = fanouts(entry, &position(), &RoomTokens::default());
+        let operations = operations(entry, &position(), &RoomTokens::default());
         let [Operation::Emit(emit)] = &operations[..] else {
             panic!("{:?}", operations.iter().map(describe).collect::<Vec<_>>())
         };
@@ -199,10 +199,10 @@ mod tests {
     fn a_message_has_the_backpressure_token_of_its_own_room() {
         let (tokens, message) = (RoomTokens::default(), message());
         let _other_room = tokens.begin(&"tea".parse().unwrap());
-        let _pacing = tokens.begin(&message.room);
+        let _pending = tokens.begin(&message.room);
         let token = tokens.of(&message.room).unwrap();
         let operations =
-            fanouts(Entry::Message { offset: Some(9), message, origin: None }, &position(), &tokens);
+            operations(Entry::Message { offset: Some(9), message, origin: None }, &position(), &tokens);
         assert!(
             matches!(&operations[..], [Operation::Emit(emit)] if emit.backpressure.as_ref().is_some_and(|of| of.is(&token)))
         );

@@ -13,7 +13,7 @@ use supervision::{BusyTimer, Part};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Broker, Entry, StreamPosition, room_backpressure::RoomTokens, typing::Typists};
+use super::{Broker, Entry, StreamPosition, room_backpressure::RoomTokens, typing::TypingLists};
 
 /// The most entries in one batch.
 const BATCH: usize = 64;
@@ -32,7 +32,7 @@ pub struct FanoutActor {
     /// Runs while a batch is in flight.
     work: Arc<BusyTimer>,
     _alive: Part,
-    typists: Typists,
+    typing_lists: TypingLists,
 }
 
 /// Starts the actor on the current arbiter.
@@ -40,7 +40,14 @@ pub fn start(broker: &Broker, entries: mpsc::Receiver<Entry>, io: Io) {
     let (position, tokens, work) = (broker.position.clone(), broker.tokens.clone(), broker.work.clone());
     FanoutActor::create(|ctx| {
         ctx.add_stream(ReceiverStream::new(entries).ready_chunks(BATCH));
-        FanoutActor { position, tokens, io, typists: Typists::default(), work, _alive: Part::new("log") }
+        FanoutActor {
+            position,
+            tokens,
+            io,
+            typing_lists: TypingLists::default(),
+            work,
+            _alive: Part::new("log"),
+        }
     });
 }
 
@@ -65,9 +72,9 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
                 Entry::Reached(offset) => last = offset,
                 Entry::Message { offset, .. } => {
                     last = offset.unwrap_or(last);
-                    batch.extend(self.typists.fanouts(entry, &self.position, &self.tokens, now));
+                    batch.extend(self.typing_lists.operations(entry, &self.position, &self.tokens, now));
                 }
-                other => batch.extend(self.typists.fanouts(other, &self.position, &self.tokens, now)),
+                other => batch.extend(self.typing_lists.operations(other, &self.position, &self.tokens, now)),
             }
         }
         let sent = send(self.io.clone(), batch).into_actor(self);

@@ -25,8 +25,8 @@ use crate::{
     history::{Journal, Missed, StoredMessage},
 };
 pub use entry::Entry;
-pub use fanout::{encode, of_room, of_session, of_user, unknown};
-pub use room_backpressure::Pacing;
+pub use fanout::{encode, of_room, of_session, of_user, presence_unknown};
+pub use room_backpressure::PendingBatch;
 pub use stream::Stream;
 pub use stream_position::{ParsedOffset, StreamPosition};
 
@@ -180,7 +180,7 @@ impl Broker {
     }
 
     /// Registers a batch of a room, before it is written.
-    pub fn pace(&self, room: &RoomName) -> Pacing {
+    pub fn pace(&self, room: &RoomName) -> PendingBatch {
         self.tokens.begin(room)
     }
 

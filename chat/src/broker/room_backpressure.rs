@@ -15,7 +15,7 @@ pub(super) struct RoomTokens(Arc<Mutex<HashMap<RoomName, BackpressureToken>>>);
 
 /// A room's batch in flight. When it is dropped, messages of the room no longer get its token.
 #[derive(Debug)]
-pub struct Pacing {
+pub struct PendingBatch {
     room: RoomName,
     token: Option<BackpressureToken>,
     wait: Option<BackpressureWait>,
@@ -28,10 +28,10 @@ impl RoomTokens {
     }
 
     /// Registers a batch of a room. A later batch of the same room replaces the token.
-    pub(super) fn begin(&self, room: &RoomName) -> Pacing {
+    pub(super) fn begin(&self, room: &RoomName) -> PendingBatch {
         let (token, wait) = BackpressureToken::new();
         self.table().insert(room.clone(), token.clone());
-        Pacing { room: room.clone(), token: Some(token), wait: Some(wait), tokens: self.clone() }
+        PendingBatch { room: room.clone(), token: Some(token), wait: Some(wait), tokens: self.clone() }
     }
 
     /// The token of a room's batch in flight. `None` when this node has no batch of the room in flight, because another node
@@ -41,7 +41,7 @@ impl RoomTokens {
     }
 }
 
-impl Pacing {
+impl PendingBatch {
     fn end(&mut self) {
         let Some(token) = self.token.take() else { return };
         let mut table = self.tokens.table();
@@ -60,7 +60,7 @@ impl Pacing {
     }
 }
 
-impl Drop for Pacing {
+impl Drop for PendingBatch {
     fn drop(&mut self) {
         self.end();
     }

@@ -16,7 +16,7 @@ use socketio::{Operation, Room, Target};
 
 use super::{
     Entry, StreamPosition,
-    fanout::{encode, fanouts, of_room, of_user},
+    fanout::{encode, of_room, of_user, operations},
     room_backpressure::RoomTokens,
 };
 
@@ -31,16 +31,16 @@ const MAX_ENDED: usize = 10_000;
 
 /// The lists that were last sent, and the users that must not be listed.
 #[derive(Debug, Default)]
-pub struct Typists {
+pub struct TypingLists {
     /// The last list by room. No list is empty.
     listed: HashMap<RoomName, BTreeSet<String>>,
     /// The time at which memberships ended, by room and [`Username::key`].
     ended: HashMap<(RoomName, String), Instant>,
 }
 
-impl Typists {
+impl TypingLists {
     /// The operations on sockets that deliver `entry`, in order.
-    pub fn fanouts(
+    pub fn operations(
         &mut self,
         entry: Entry,
         position: &StreamPosition,
@@ -51,18 +51,18 @@ impl Typists {
             Entry::Typing { room, users } => self.update(room, users, now),
             Entry::Joined { room, user } | Entry::SetMembership { room, user, is_member: true } => {
                 self.ended.remove(&(room.clone(), user.key()));
-                fanouts(entry, position, tokens)
+                operations(entry, position, tokens)
             }
             Entry::Left { room, user } | Entry::SetMembership { room, user, is_member: false } => {
                 let stopped = self.end_membership(room, user, now);
                 // By then the user's sockets have left the room, so they do not receive the list.
-                fanouts(entry, position, tokens).into_iter().chain(stopped).collect()
+                operations(entry, position, tokens).into_iter().chain(stopped).collect()
             }
             Entry::Archived { room, .. } => {
                 self.listed.remove(room);
-                fanouts(entry, position, tokens)
+                operations(entry, position, tokens)
             }
-            _ => fanouts(entry, position, tokens),
+            _ => operations(entry, position, tokens),
         }
     }
 
@@ -157,8 +157,9 @@ mod tests {
     }
 
     /// The recipients of the typing events of `entry`, and the names in each.
-    fn sent(typists: &mut Typists, entry: Entry, now: Instant) -> Vec<String> {
-        let operations = typists.fanouts(entry, &StreamPosition::new("e", 0), &RoomTokens::default(), now);
+    fn sent(typing_lists: &mut TypingLists, entry: Entry, now: Instant) -> Vec<String> {
+        let operations =
+            typing_lists.operations(entry, &StreamPosition::new("e", 0), &RoomTokens::default(), now);
         let sends = operations.into_iter().filter_map(|operation| match operation {
             Operation::Send { to, packet, volatile: true } => Some((to, packet)),
             _ => None,
@@ -181,8 +182,8 @@ mod tests {
 
     #[test]
     fn typing_users_do_not_receive_their_own_name() {
-        let (mut typists, now) = (Typists::default(), Instant::now());
-        let mut type_now = |users: &[&str]| sent(&mut typists, entry(users), now);
+        let (mut typing_lists, now) = (TypingLists::default(), Instant::now());
+        let mut type_now = |users: &[&str]| sent(&mut typing_lists, entry(users), now);
         assert_eq!(type_now(&["alice"]), ["room:tea in - but user:alice: alice"]);
         assert_eq!(type_now(&["alice"]), [""; 0], "nothing has changed");
         assert_eq!(
@@ -202,38 +203,43 @@ mod tests {
 
     #[test]
     fn a_user_that_left_is_not_listed_until_the_user_joins_again() {
-        let (mut typists, now) = (Typists::default(), Instant::now());
-        sent(&mut typists, entry(&["alice", "Bob"]), now);
-        let stopped = sent(&mut typists, left("BOB"), now);
+        let (mut typing_lists, now) = (TypingLists::default(), Instant::now());
+        sent(&mut typing_lists, entry(&["alice", "Bob"]), now);
+        let stopped = sent(&mut typing_lists, left("BOB"), now);
         assert_eq!(stopped[0], "room:tea in - but user:bob,user:alice: alice");
-        assert_eq!(sent(&mut typists, entry(&["alice", "Bob"]), now), [""; 0], "a stale report");
-        typists.fanouts(
+        assert_eq!(sent(&mut typing_lists, entry(&["alice", "Bob"]), now), [""; 0], "a stale report");
+        typing_lists.operations(
             Entry::Joined { room: tea(), user: "bob".parse().unwrap() },
             &StreamPosition::new("e", 0),
             &RoomTokens::default(),
             now,
         );
-        assert_eq!(sent(&mut typists, entry(&["alice", "Bob"]), now).len(), 2);
+        assert_eq!(sent(&mut typing_lists, entry(&["alice", "Bob"]), now).len(), 2);
     }
 
     #[test]
     fn ended_memberships_are_bounded_in_number_and_time() {
-        let (mut typists, now) = (Typists::default(), Instant::now());
+        let (mut typing_lists, now) = (TypingLists::default(), Instant::now());
         for n in 0..=MAX_ENDED {
-            typists.fanouts(
+            typing_lists.operations(
                 left(&format!("u{n}")),
                 &StreamPosition::new("e", 0),
                 &RoomTokens::default(),
                 now,
             );
         }
-        assert_eq!(typists.ended.len(), MAX_ENDED);
-        typists.fanouts(left("alice"), &StreamPosition::new("e", 0), &RoomTokens::default(), now + ENDED_FOR);
-        assert_eq!(typists.ended.len(), 1);
+        assert_eq!(typing_lists.ended.len(), MAX_ENDED);
+        typing_lists.operations(
+            left("alice"),
+            &StreamPosition::new("e", 0),
+            &RoomTokens::default(),
+            now + ENDED_FOR,
+        );
+        assert_eq!(typing_lists.ended.len(), 1);
         let online: Vec<String> = (0..=PERSONAL).map(|n| format!("u{n}")).collect();
         let online: Vec<&str> = online.iter().map(String::as_str).collect();
         assert_eq!(
-            sent(&mut typists, entry(&online), now + ENDED_FOR).len(),
+            sent(&mut typing_lists, entry(&online), now + ENDED_FOR).len(),
             1,
             "one list for any number of typing users"
         );

@@ -88,7 +88,7 @@ impl OnlineList {
     /// the user yet. `None` when the list has more than [`NAMES`] names.
     pub fn to(&self, user: &Username) -> Option<Encoded> {
         match self {
-            Self::Unknown => broker::encode(name::PRESENCE, &broker::unknown(), None),
+            Self::Unknown => broker::encode(name::PRESENCE, &broker::presence_unknown(), None),
             Self::Many => None,
             Self::Names(names, packet) if names.contains(user.as_str()) => packet.clone(),
             Self::Names(names, _) if names.len() < NAMES => {

@@ -33,5 +33,5 @@ pub trait Unpublished: Send + Sync + 'static {
     async fn all(&self) -> Result<Vec<Noted>, Error>;
 
     /// Deletes the note of `room` if its last message is at most `seq`, because the stream has the messages up to `seq`.
-    async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error>;
+    async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error>;
 }

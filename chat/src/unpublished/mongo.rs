@@ -66,7 +66,7 @@ impl Unpublished for MongoUnpublished {
         rows.into_iter().filter_map(|row| row.noted().transpose()).collect()
     }
 
-    async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
+    async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
         let gone = doc! { "_id": room.as_str(), "seq": { "$lte": integer(seq) } };
         with_deadline(deadline_now(), self.rooms.delete_one(gone)).await.map(drop)
     }

@@ -104,7 +104,7 @@ impl Follower {
                 let head = self.stream.publish_missing(&room).await?;
                 // Messages that are stored from now on are published by their writer, or noted again.
                 self.stream.backlog.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
-                self.stream.unpublished.settled(&room, head).await
+                self.stream.unpublished.resolve(&room, head).await
             };
             if let Err(error) = publishing.await {
                 tracing::debug!(%room, %error, "missing messages cannot be published to the stream; retrying");

@@ -61,7 +61,7 @@ impl Unpublished for Notes {
         Ok(noted.collect())
     }
 
-    async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
+    async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
         self.0.lock().unwrap().retain(|noted, (_, last)| noted != room || *last > seq);
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Cluster {
     }
 
     /// Stores a message without publishing it.
-    async fn stores(&self, text: &str) -> StoredMessage {
+    async fn store_message(&self, text: &str) -> StoredMessage {
         let head = self.history.head(&tea()).await.unwrap().seq;
         let draft = Draft {
             id: format!("id of {text}"),
@@ -194,9 +194,9 @@ impl Cluster {
     }
 
     /// Stores messages and publishes each.
-    async fn publishes(&self, by: &Node, texts: &[&str]) {
+    async fn publish_on(&self, by: &Node, texts: &[&str]) {
         for text in texts {
-            let stored = self.stores(text).await;
+            let stored = self.store_message(text).await;
             by.broker.publish(&tea(), vec![stored]).await.unwrap();
         }
     }
@@ -204,7 +204,7 @@ impl Cluster {
 
 impl Node {
     /// The delivered texts, up to this one, and their offsets.
-    async fn delivers_up_to(&mut self, last: &str) -> Vec<(String, Option<u64>)> {
+    async fn messages_until(&mut self, last: &str) -> Vec<(String, Option<u64>)> {
         let mut texts = Vec::new();
         let receives = async {
             loop {
@@ -227,8 +227,8 @@ impl Node {
         texts
     }
 
-    async fn delivers_exactly(&mut self, expected: &[&str]) {
-        let delivered = self.delivers_up_to(expected.last().unwrap()).await;
+    async fn expect_messages(&mut self, expected: &[&str]) {
+        let delivered = self.messages_until(expected.last().unwrap()).await;
         let texts: Vec<&str> = delivered.iter().map(|(text, _)| text.as_str()).collect();
         assert_eq!(texts, expected);
     }
@@ -251,16 +251,16 @@ async fn raw<T>(node: &Node, ask: impl AsyncFnOnce(remote::Connection) -> Result
 async fn every_node_delivers_the_same_messages_in_the_same_order() {
     let cluster = Cluster::on(Server::start());
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    cluster.publishes(&first, &["one"]).await;
-    cluster.publishes(&second, &["two"]).await;
-    cluster.publishes(&first, &["three"]).await;
-    let (delivered, elsewhere) = (first.delivers_up_to("three").await, second.delivers_up_to("three").await);
+    cluster.publish_on(&first, &["one"]).await;
+    cluster.publish_on(&second, &["two"]).await;
+    cluster.publish_on(&first, &["three"]).await;
+    let (delivered, elsewhere) = (first.messages_until("three").await, second.messages_until("three").await);
     assert_eq!(delivered, elsewhere);
     let offsets: Vec<u64> = delivered.iter().map(|(_, offset)| offset.unwrap()).collect();
     assert!(offsets[1] == offsets[0] + 1 && offsets[2] == offsets[1] + 1, "{offsets:?}");
     first.broker.publish(&tea(), cluster.history.since(&tea(), 0, 9).await.unwrap().messages).await.unwrap();
-    cluster.publishes(&second, &["four"]).await;
-    first.delivers_exactly(&["four"]).await;
+    cluster.publish_on(&second, &["four"]).await;
+    first.expect_messages(&["four"]).await;
     assert_eq!(first.broker.read(&first.broker.show(offsets[0])), ParsedOffset::Here(offsets[0]));
     assert_eq!(
         second.broker.read(&first.broker.show(offsets[0])),
@@ -273,13 +273,13 @@ async fn every_node_delivers_the_same_messages_in_the_same_order() {
 async fn two_nodes_that_write_one_room_cannot_reorder_it() {
     let cluster = Cluster::on(Server::start());
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    cluster.publishes(&first, &["zero"]).await;
-    let (one, two) = (cluster.stores("one").await, cluster.stores("two").await);
+    cluster.publish_on(&first, &["zero"]).await;
+    let (one, two) = (cluster.store_message("one").await, cluster.store_message("two").await);
     second.broker.publish(&tea(), vec![two]).await.unwrap();
     first.broker.publish(&tea(), vec![one]).await.unwrap();
-    cluster.publishes(&first, &["three"]).await;
-    first.delivers_exactly(&["zero", "one", "two", "three"]).await;
-    second.delivers_exactly(&["zero", "one", "two", "three"]).await;
+    cluster.publish_on(&first, &["three"]).await;
+    first.expect_messages(&["zero", "one", "two", "three"]).await;
+    second.expect_messages(&["zero", "one", "two", "three"]).await;
 }
 
 #[actix_rt::test]
@@ -288,34 +288,34 @@ async fn the_next_writer_publishes_messages_that_a_crash_left_in_the_store() {
     let (mut first, second) = (cluster.node("first").await, cluster.node("second").await);
     drop(second);
     // First the first message of a room, then more messages than one append holds.
-    cluster.stores("lost 0").await;
-    cluster.publishes(&first, &["one"]).await;
-    first.delivers_exactly(&["lost 0", "one"]).await;
+    cluster.store_message("lost 0").await;
+    cluster.publish_on(&first, &["one"]).await;
+    first.expect_messages(&["lost 0", "one"]).await;
     let lost: Vec<String> = (1..=150).map(|n| format!("lost {n}")).collect();
     for text in &lost {
-        cluster.stores(text).await;
+        cluster.store_message(text).await;
     }
-    cluster.publishes(&first, &["two"]).await;
+    cluster.publish_on(&first, &["two"]).await;
     let expected: Vec<&str> = lost.iter().map(String::as_str).chain(["two"]).collect();
-    first.delivers_exactly(&expected).await;
+    first.expect_messages(&expected).await;
     // A resend finds its message stored, and publishes it.
-    cluster.stores("three").await;
+    cluster.store_message("three").await;
     first.broker.publish(&tea(), vec![]).await.unwrap();
-    first.delivers_exactly(&["three"]).await;
+    first.expect_messages(&["three"]).await;
 }
 
 /// Crashes Redis while two nodes publish, and restarts it.
 async fn redis_crashes(mut cluster: Cluster) {
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    cluster.publishes(&first, &["before"]).await;
-    let delivered = first.delivers_up_to("before").await;
-    second.delivers_exactly(&["before"]).await;
+    cluster.publish_on(&first, &["before"]).await;
+    let delivered = first.messages_until("before").await;
+    second.expect_messages(&["before"]).await;
     let offset = first.broker.show(delivered[0].1.unwrap());
     cluster.server.kill();
-    cluster.publishes(&first, &["away 1"]).await;
-    cluster.publishes(&second, &["away 2"]).await;
+    cluster.publish_on(&first, &["away 1"]).await;
+    cluster.publish_on(&second, &["away 2"]).await;
     for node in [&mut first, &mut second] {
-        let delivered = node.delivers_up_to("away 2").await;
+        let delivered = node.messages_until("away 2").await;
         assert_eq!(
             delivered,
             [("away 1".to_owned(), None), ("away 2".to_owned(), None)],
@@ -327,10 +327,10 @@ async fn redis_crashes(mut cluster: Cluster) {
         first.stream.is_available() && second.stream.is_available()
     })
     .await;
-    cluster.publishes(&second, &["after 1"]).await;
-    cluster.publishes(&first, &["after 2"]).await;
-    first.delivers_exactly(&["after 1", "after 2"]).await;
-    second.delivers_exactly(&["after 1", "after 2"]).await;
+    cluster.publish_on(&second, &["after 1"]).await;
+    cluster.publish_on(&first, &["after 2"]).await;
+    first.expect_messages(&["after 1", "after 2"]).await;
+    second.expect_messages(&["after 1", "after 2"]).await;
     assert_eq!(
         first.broker.read(&offset),
         ParsedOffset::Elsewhere,
@@ -358,21 +358,21 @@ async fn no_message_is_lost_or_duplicated_when_redis_loses_all_data() {
 async fn messages_are_delivered_from_the_store_while_redis_hangs() {
     let cluster = Cluster::on(Server::start());
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    cluster.publishes(&first, &["before"]).await;
-    first.delivers_exactly(&["before"]).await;
-    second.delivers_exactly(&["before"]).await;
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    second.expect_messages(&["before"]).await;
     cluster.server.pause();
-    cluster.publishes(&first, &["away"]).await;
-    first.delivers_exactly(&["away"]).await;
-    second.delivers_exactly(&["away"]).await;
+    cluster.publish_on(&first, &["away"]).await;
+    first.expect_messages(&["away"]).await;
+    second.expect_messages(&["away"]).await;
     cluster.server.resume();
     eventually("the nodes follow the stream again", async || {
         first.stream.is_available() && second.stream.is_available()
     })
     .await;
-    cluster.publishes(&second, &["after"]).await;
-    first.delivers_exactly(&["after"]).await;
-    second.delivers_exactly(&["after"]).await;
+    cluster.publish_on(&second, &["after"]).await;
+    first.expect_messages(&["after"]).await;
+    second.expect_messages(&["after"]).await;
 }
 
 #[actix_rt::test]
@@ -380,8 +380,8 @@ async fn recovery_returns_all_missed_messages_or_fails() {
     let cluster = Cluster::on(Server::start());
     let mut first = cluster.node("first").await;
     let start = first.broker.reached();
-    cluster.publishes(&first, &["one", "two", "three"]).await;
-    first.delivers_exactly(&["one", "two", "three"]).await;
+    cluster.publish_on(&first, &["one", "two", "three"]).await;
+    first.expect_messages(&["one", "two", "three"]).await;
     let texts = async |node: &Node, rooms: &[RoomName], after: u64, origin: &str| {
         let missed = node.broker.missed(rooms, after, origin).await.unwrap()?;
         assert_eq!(missed.reached, start + 3);
@@ -457,6 +457,6 @@ async fn invalid_records_in_the_stream_are_ignored() {
         script.arg(&*first.stream.position.epoch()).arg(10).arg("x").arg(garbage);
         raw(&first, async |mut redis| script.invoke_async::<u64>(&mut redis).await).await;
     }
-    cluster.publishes(&first, &["one"]).await;
-    first.delivers_exactly(&["one"]).await;
+    cluster.publish_on(&first, &["one"]).await;
+    first.expect_messages(&["one"]).await;
 }

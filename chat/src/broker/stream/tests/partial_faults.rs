@@ -15,13 +15,13 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
-        cluster.publishes(&first, &[&text("before")]).await;
-        first.delivers_exactly(&[&text("before")]).await;
-        second.delivers_exactly(&[&text("before")]).await;
+        cluster.publish_on(&first, &[&text("before")]).await;
+        first.expect_messages(&[&text("before")]).await;
+        second.expect_messages(&[&text("before")]).await;
         refusal.inject(&cluster.server);
-        cluster.publishes(&first, &[&text("away")]).await;
-        first.delivers_exactly(&[&text("away")]).await;
-        second.delivers_exactly(&[&text("away")]).await;
+        cluster.publish_on(&first, &[&text("away")]).await;
+        first.expect_messages(&[&text("away")]).await;
+        second.expect_messages(&[&text("away")]).await;
         let not_ready_reason = first.stream.redis.not_ready_reason().await;
         assert!(
             not_ready_reason.as_ref().is_some_and(|words| words.contains(refusal.word())),
@@ -30,9 +30,9 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
         refusal.clear(&cluster.server);
         let repaired = async || cluster.unpublished.all().await.unwrap().is_empty();
         eventually(&format!("{refusal:?}: the stream is repaired"), repaired).await;
-        cluster.publishes(&second, &[&text("after")]).await;
-        first.delivers_exactly(&[&text("after")]).await;
-        second.delivers_exactly(&[&text("after")]).await;
+        cluster.publish_on(&second, &[&text("after")]).await;
+        first.expect_messages(&[&text("after")]).await;
+        second.expect_messages(&[&text("after")]).await;
     }
 }
 
@@ -43,15 +43,15 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
-        cluster.publishes(&first, &[&text("before")]).await;
-        first.delivers_exactly(&[&text("before")]).await;
-        second.delivers_exactly(&[&text("before")]).await;
+        cluster.publish_on(&first, &[&text("before")]).await;
+        first.expect_messages(&[&text("before")]).await;
+        second.expect_messages(&[&text("before")]).await;
         let after = first.broker.reached();
         refusal.inject(&cluster.server);
         let entered = [first.broker.unplaced(), second.broker.unplaced()];
-        cluster.publishes(&first, &[&text("away")]).await;
-        first.delivers_exactly(&[&text("away")]).await;
-        second.delivers_exactly(&[&text("away")]).await;
+        cluster.publish_on(&first, &[&text("away")]).await;
+        first.expect_messages(&[&text("away")]).await;
+        second.expect_messages(&[&text("away")]).await;
         for node in [&first, &second] {
             let missed = node.broker.missed(&[tea()], after, "x").await.unwrap();
             assert_eq!(missed, None, "{refusal:?}: a message is missing that is not delivered again");
@@ -81,14 +81,14 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
 async fn messages_of_a_node_without_redis_reach_the_others() {
     let cluster = Cluster::on(Server::start());
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    cluster.publishes(&first, &["before"]).await;
-    first.delivers_exactly(&["before"]).await;
-    second.delivers_exactly(&["before"]).await;
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    second.expect_messages(&["before"]).await;
     // The message of `first` is stored, and its append fails.
-    let stored = cluster.stores("alone").await;
+    let stored = cluster.store_message("alone").await;
     first.stream.available.store(false, std::sync::atomic::Ordering::Release);
     first.broker.publish(&tea(), vec![stored]).await.unwrap();
-    second.delivers_exactly(&["alone"]).await;
+    second.expect_messages(&["alone"]).await;
     drop(first);
     // The other node publishes the message, because this one has ended.
     eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty()).await;
@@ -118,18 +118,18 @@ async fn no_message_is_lost_or_duplicated_when_parts_of_the_stream_are_lost() {
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, loss) in LOSSES.into_iter().enumerate() {
         let texts = ["a", "b", "c"].map(|part| format!("{number} {part}"));
-        cluster.publishes(&first, &[&texts[0]]).await;
+        cluster.publish_on(&first, &[&texts[0]]).await;
         cluster.server.execute(loss);
-        cluster.publishes(&second, &[&texts[1]]).await;
-        cluster.publishes(&first, &[&texts[2]]).await;
+        cluster.publish_on(&second, &[&texts[1]]).await;
+        cluster.publish_on(&first, &[&texts[2]]).await;
         let expected: Vec<&str> = texts.iter().map(String::as_str).collect();
-        first.delivers_exactly(&expected).await;
-        second.delivers_exactly(&expected).await;
+        first.expect_messages(&expected).await;
+        second.expect_messages(&expected).await;
     }
     cluster.server.execute("CLIENT KILL TYPE normal SKIPME yes");
-    cluster.publishes(&second, &["killed"]).await;
-    first.delivers_exactly(&["killed"]).await;
-    second.delivers_exactly(&["killed"]).await;
+    cluster.publish_on(&second, &["killed"]).await;
+    first.expect_messages(&["killed"]).await;
+    second.expect_messages(&["killed"]).await;
     eventually("the stream is intact again", async || {
         let texts = second.broker.missed(&[tea()], second.broker.reached(), "x").await;
         cluster.unpublished.all().await.unwrap().is_empty() && matches!(texts, Ok(Some(_)))
@@ -142,9 +142,9 @@ async fn no_message_is_lost_or_duplicated_when_parts_of_the_stream_are_lost() {
 async fn a_message_whose_record_is_lost_unread_is_delivered_from_the_store() {
     let cluster = Cluster::on(Server::start());
     let mut first = cluster.node("first").await;
-    cluster.publishes(&first, &["before"]).await;
-    first.delivers_exactly(&["before"]).await;
-    cluster.stores("gone").await;
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    cluster.store_message("gone").await;
     let lose_record = r"
         local offset = string.format('%.0f', redis.call('INCR', KEYS[1]))
         redis.call('XADD', KEYS[2], offset .. '-0', 'node', 'x', 'entry', '{}')
@@ -155,9 +155,9 @@ async fn a_message_whose_record_is_lost_unread_is_delivered_from_the_store() {
     let mut script = script.prepare_invoke();
     script.key("{log}:offset").key("{log}:stream").key("{log}:heads").arg(2);
     raw(&first, async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
-    first.delivers_exactly(&["gone"]).await;
-    cluster.publishes(&first, &["after"]).await;
-    first.delivers_exactly(&["after"]).await;
+    first.expect_messages(&["gone"]).await;
+    cluster.publish_on(&first, &["after"]).await;
+    first.expect_messages(&["after"]).await;
 }
 
 /// A client that has received a message before the stream lost its room does not receive it again by recovery.
@@ -165,12 +165,12 @@ async fn a_message_whose_record_is_lost_unread_is_delivered_from_the_store() {
 async fn messages_of_a_room_that_the_stream_has_lost_are_not_recovered_twice() {
     let cluster = Cluster::on(Server::start());
     let mut first = cluster.node("first").await;
-    cluster.publishes(&first, &["one", "two"]).await;
-    first.delivers_exactly(&["one", "two"]).await;
+    cluster.publish_on(&first, &["one", "two"]).await;
+    first.expect_messages(&["one", "two"]).await;
     let after = first.broker.reached();
     cluster.server.execute("HDEL {log}:heads tea");
-    cluster.publishes(&first, &["three"]).await;
-    first.delivers_exactly(&["three"]).await;
+    cluster.publish_on(&first, &["three"]).await;
+    first.expect_messages(&["three"]).await;
     let missed = first.broker.missed(&[tea()], after, "x").await.unwrap();
     assert_eq!(
         missed.map(|missed| missed.messages.len()),
@@ -184,19 +184,19 @@ async fn messages_of_a_room_that_the_stream_has_lost_are_not_recovered_twice() {
 async fn a_refused_append_does_not_end_the_epoch() {
     let cluster = Cluster::on(Server::start());
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    cluster.publishes(&first, &["before"]).await;
-    first.delivers_exactly(&["before"]).await;
-    second.delivers_exactly(&["before"]).await;
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    second.expect_messages(&["before"]).await;
     let epoch = first.stream.position.epoch();
     cluster.server.execute("ACL SETUSER godzilla -xadd");
-    cluster.publishes(&first, &["away"]).await;
+    cluster.publish_on(&first, &["away"]).await;
     first.broker.announce(&Entry::Changed { room: tea() }).await;
-    first.delivers_exactly(&["away"]).await;
-    second.delivers_exactly(&["away"]).await;
+    first.expect_messages(&["away"]).await;
+    second.expect_messages(&["away"]).await;
     cluster.server.execute("ACL SETUSER godzilla +xadd");
     eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty()).await;
-    cluster.publishes(&second, &["after"]).await;
-    first.delivers_exactly(&["after"]).await;
+    cluster.publish_on(&second, &["after"]).await;
+    first.expect_messages(&["after"]).await;
     assert_eq!((first.stream.position.epoch(), second.stream.position.epoch()), (epoch.clone(), epoch));
 }
 
@@ -207,9 +207,9 @@ async fn a_missing_permission_leaves_the_stream_unchanged() {
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     for (number, right) in ["hset", "set", "xadd"].into_iter().enumerate() {
         let text = |what: &str| format!("{what} {number}");
-        cluster.publishes(&first, &[&text("before")]).await;
-        first.delivers_exactly(&[&text("before")]).await;
-        second.delivers_exactly(&[&text("before")]).await;
+        cluster.publish_on(&first, &[&text("before")]).await;
+        first.expect_messages(&[&text("before")]).await;
+        second.expect_messages(&[&text("before")]).await;
         let state = async || {
             let key = |key| first.stream.redis.key(key);
             let (stream, offset, heads) = (key(STREAM), key(OFFSET), key(HEADS));
@@ -224,7 +224,7 @@ async fn a_missing_permission_leaves_the_stream_unchanged() {
         let epoch = first.stream.position.epoch();
         let before = state().await;
         cluster.server.execute(&format!("ACL SETUSER godzilla -{right}"));
-        let stored = cluster.stores(&text("away")).await;
+        let stored = cluster.store_message(&text("away")).await;
         for _ in 0..3 {
             let refused = first.stream.append_all(&tea(), vec![stored.clone()]).await;
             assert!(refused.is_err(), "{right}: {refused:?}");
@@ -236,8 +236,8 @@ async fn a_missing_permission_leaves_the_stream_unchanged() {
         }
         cluster.server.execute(&format!("ACL SETUSER godzilla +{right}"));
         first.broker.publish(&tea(), vec![stored]).await.unwrap();
-        first.delivers_exactly(&[&text("away")]).await;
-        second.delivers_exactly(&[&text("away")]).await;
+        first.expect_messages(&[&text("away")]).await;
+        second.expect_messages(&[&text("away")]).await;
         assert_eq!(*first.stream.position.epoch(), *epoch, "{right}: clients can recover from the stream");
     }
 }

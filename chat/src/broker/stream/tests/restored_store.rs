@@ -12,7 +12,7 @@ impl Cluster {
 }
 
 impl Node {
-    async fn receives_replacement(&mut self) {
+    async fn expect_replacement(&mut self) {
         let replaced = async { while !matches!(self.news.recv().await, Some(News::Replaced)) {} };
         timeout(TIMEOUT, replaced).await.unwrap_or_else(|_| panic!("the store was replaced"));
     }
@@ -26,20 +26,20 @@ async fn a_restored_store_begins_a_new_history_on_every_node() {
     for texts in PUBLISHED {
         let cluster = Cluster::on(Server::start());
         let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-        cluster.publishes(&first, &["1", "2", "3", "4", "5"]).await;
-        first.delivers_exactly(&["1", "2", "3", "4", "5"]).await;
-        second.delivers_exactly(&["1", "2", "3", "4", "5"]).await;
+        cluster.publish_on(&first, &["1", "2", "3", "4", "5"]).await;
+        first.expect_messages(&["1", "2", "3", "4", "5"]).await;
+        second.expect_messages(&["1", "2", "3", "4", "5"]).await;
         let offset = first.broker.show(first.broker.reached());
         cluster.restore_to(3);
         let mut batch = Vec::new();
         for text in texts {
-            batch.push(cluster.stores(text).await);
+            batch.push(cluster.store_message(text).await);
         }
         if !batch.is_empty() {
             first.broker.publish(&tea(), batch).await.unwrap();
         }
-        first.receives_replacement().await;
-        second.receives_replacement().await;
+        first.expect_replacement().await;
+        second.expect_replacement().await;
         for node in [&first, &second] {
             eventually("the offset is of a replaced history", async || {
                 node.broker.read(&offset) == ParsedOffset::Replaced
@@ -50,9 +50,9 @@ async fn a_restored_store_begins_a_new_history_on_every_node() {
         eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty())
             .await;
         // Numbers of the previous history are assigned again, and their messages are not taken for duplicates.
-        cluster.publishes(&second, &["next"]).await;
+        cluster.publish_on(&second, &["next"]).await;
         for node in [&mut first, &mut second] {
-            let delivered = node.delivers_up_to("next").await;
+            let delivered = node.messages_until("next").await;
             let old = ["1", "2", "3", "4", "5"];
             assert!(
                 delivered.iter().all(|(text, _)| !old.contains(&text.as_str())),
@@ -67,7 +67,7 @@ async fn a_restored_store_begins_a_new_history_on_every_node() {
 async fn a_node_that_starts_on_a_restored_store_begins_a_new_history() {
     let cluster = Cluster::on(Server::start());
     let first = cluster.node("first").await;
-    cluster.publishes(&first, &["1", "2", "3"]).await;
+    cluster.publish_on(&first, &["1", "2", "3"]).await;
     let offset = first.broker.show(first.stream.offset().await.unwrap());
     drop(first);
     cluster.restore_to(2);
@@ -77,8 +77,8 @@ async fn a_node_that_starts_on_a_restored_store_begins_a_new_history() {
         ParsedOffset::Replaced,
         "no client recovers from a message that does not exist"
     );
-    cluster.publishes(&again, &["another 3"]).await;
-    again.delivers_exactly(&["another 3"]).await;
+    cluster.publish_on(&again, &["another 3"]).await;
+    again.expect_messages(&["another 3"]).await;
 }
 
 /// A loss of data in Redis, whether the messages are restored at the same time, and whether nodes run meanwhile.
@@ -109,14 +109,14 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
     for (what, loss, is_restored, runs) in RESTORES {
         let mut cluster = Cluster::on(Server::start());
         let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-        cluster.publishes(&first, &["1", "2", "3"]).await;
+        cluster.publish_on(&first, &["1", "2", "3"]).await;
         for node in [&mut first, &mut second] {
-            node.delivers_exactly(&["1", "2", "3"]).await;
+            node.expect_messages(&["1", "2", "3"]).await;
         }
         let old = cluster.server.copy_data();
-        cluster.publishes(&first, &["4", "5"]).await;
+        cluster.publish_on(&first, &["4", "5"]).await;
         for node in [&mut first, &mut second] {
-            node.delivers_exactly(&["4", "5"]).await;
+            node.expect_messages(&["4", "5"]).await;
         }
         let offset = first.broker.show(first.broker.reached());
         let nodes = runs.then_some((first, second));
@@ -148,9 +148,9 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
             let _ = node.broker.subscribe(&[tea()]).await.unwrap();
         }
         let offset = [first.broker.show(first.broker.reached()), second.broker.show(second.broker.reached())];
-        cluster.publishes(&first, &["next"]).await;
-        first.delivers_up_to("next").await;
-        second.delivers_up_to("next").await;
+        cluster.publish_on(&first, &["next"]).await;
+        first.messages_until("next").await;
+        second.messages_until("next").await;
         for (node, offset) in [&first, &second].into_iter().zip(&offset) {
             assert!(
                 !node

@@ -1,21 +1,20 @@
-//! A token bucket as a value: how often something may happen. Time is an argument. Clients have one each for what they send;
-//! HTTP posts share one per user.
+//! Token buckets. Pure: time is an argument. Each client has a bucket for its messages; HTTP posts have one bucket per user.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// A rate with a burst.
+/// A rate limit with a burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Tokens that come back per second.
+    /// Tokens added per second.
     pub per_second: f64,
-    /// Tokens of a full bucket.
+    /// Capacity of the bucket in tokens.
     pub burst: f64,
 }
 
-/// Tokens left of one payer, at one time.
+/// The tokens of one key at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
     rate: Rate,
@@ -23,7 +22,7 @@ pub struct Bucket {
     at: Instant,
 }
 
-/// Buckets by payer, all of one rate; those that are full again are forgotten.
+/// Buckets by key, all of one rate. Full buckets are removed.
 #[derive(Debug)]
 pub struct Buckets {
     rate: Rate,
@@ -32,7 +31,7 @@ pub struct Buckets {
 }
 
 impl Rate {
-    /// `per_second` on average, `burst` at once.
+    /// `per_second` tokens per second, and at most `burst` at once.
     pub fn new(per_second: u32, burst: u32) -> Self {
         Self { per_second: f64::from(per_second), burst: f64::from(burst) }
     }
@@ -44,7 +43,7 @@ impl Bucket {
         Self { rate, tokens: rate.burst, at: now }
     }
 
-    /// Takes one token, or says how long until there is one.
+    /// Takes one token. The error is the time until the next token.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         self.refill(now);
         if self.tokens >= 1.0 {
@@ -67,19 +66,19 @@ impl Bucket {
 }
 
 impl Buckets {
-    /// How many buckets there may be before the full ones are looked for.
+    /// Minimum number of buckets at which full ones are removed.
     const PRUNE: usize = 1024;
 
-    /// No buckets yet.
+    /// An empty set of buckets.
     pub fn new(rate: Rate) -> Self {
         Self { rate, by_key: HashMap::new(), prune_at: Self::PRUNE }
     }
 
-    /// Takes one token from the bucket of `key`, or says how long until there is one.
+    /// Takes one token from the bucket of `key`. The error is the time until the next token.
     pub fn take(&mut self, key: &str, now: Instant) -> Result<(), Duration> {
         if self.by_key.len() >= self.prune_at {
             self.by_key.retain(|_, bucket| !bucket.is_full(now));
-            // Twice what is left: pruning costs a constant per request on average.
+            // Twice the number of remaining buckets, so that pruning has a constant amortized cost per call.
             self.prune_at = (2 * self.by_key.len()).max(Self::PRUNE);
         }
         let rate = self.rate;

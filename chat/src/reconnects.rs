@@ -1,5 +1,5 @@
-//! One comeback of a client at a time: of two connections that show the same recovery_session the later one closes the earlier. And how
-//! far those had read who left lately. Asked by the client's door.
+//! Reconnects of clients: a lock for each recovery session, so that of two connections that present the same one the later closes the
+//! earlier, and the read positions of clients that have disconnected recently. Called by [`crate::client`].
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::DefaultHasher},
@@ -10,35 +10,35 @@ use std::{
 use socketio::{ReadPosition, SocketId};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// So many clients can come back at the same time; two with the same remainder wait for each other.
+/// Number of locks. Sessions whose hashes have the same remainder share a lock.
 const LANES: usize = 256;
 
-/// How many of those who left are remembered.
+/// Maximum number of stored read positions. The oldest are evicted.
 const REMEMBERED: usize = 4_096;
 
-/// See the module.
+/// The locks of recovery sessions, and the read positions of clients that have disconnected.
 #[derive(Debug)]
 pub struct LastReadPositions {
     lanes: Vec<Mutex<()>>,
     left: StdMutex<Left>,
 }
 
-/// Who left lately, the earliest first.
+/// The read positions of disconnected clients.
 #[derive(Debug, Default)]
 struct Left {
     places: HashMap<SocketId, (u64, ReadPosition)>,
-    /// Also those who have come back since, or left again.
+    /// The order of disconnects, oldest first. Includes clients that have reconnected or disconnected again since.
     order: VecDeque<(u64, SocketId)>,
     count: u64,
 }
 
 impl LastReadPositions {
-    /// Nobody is coming back.
+    /// No locks are held and no read positions are stored.
     pub fn new() -> Self {
         Self { lanes: (0..LANES).map(|_| Mutex::new(())).collect(), left: StdMutex::default() }
     }
 
-    /// Waits for its turn; whoever shows the same recovery_session waits until the answer is dropped.
+    /// Locks the recovery session `pid` until the guard is dropped. Waits while it is locked.
     pub async fn lock(&self, pid: &str) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         pid.hash(&mut hasher);
@@ -46,7 +46,7 @@ impl LastReadPositions {
         self.lanes[lane].lock().await
     }
 
-    /// The client that had this socket has left, where in the log.
+    /// Stores the read position of a client that has disconnected. Unknown positions are not stored.
     pub fn leave(&self, socket: SocketId, place: ReadPosition) {
         if place == ReadPosition::Unknown {
             return;
@@ -64,13 +64,13 @@ impl LastReadPositions {
         }
     }
 
-    /// What [`LastReadPositions::leave`] was told of this client, once.
+    /// Takes the position that [`LastReadPositions::leave`] has stored for the socket.
     pub fn left(&self, socket: &SocketId) -> ReadPosition {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.places.remove(socket).map_or(ReadPosition::Unknown, |(_, place)| place)
     }
 
-    /// The client that had this socket is back somewhere else.
+    /// Removes the position of a client that has reconnected to another node.
     pub fn forget(&self, socket: &SocketId) {
         let _ = self.left(socket);
     }

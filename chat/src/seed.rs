@@ -1,4 +1,4 @@
-//! Sample rooms and messages for a store that holds none, for the binary's `seed`.
+//! Sample rooms and messages for an empty store. Called by the binary's `seed` command.
 
 use proto::{RoomName, Timestamp, Username};
 
@@ -9,21 +9,21 @@ use crate::{
     id::new_id,
 };
 
-/// Something that was said, once upon a time.
+/// A sample message.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Where; made if it does not exist, public, with the author as its owner.
+    /// The room. If it does not exist, it is created as a public room that the author owns.
     pub room: RoomName,
-    /// Who; becomes a member.
+    /// The author, who becomes a member.
     pub author: Username,
-    /// What.
+    /// The text.
     pub text: String,
 }
 
-/// Stores `samples` in their order. To be called before [`crate::start`]: nobody is told of them.
+/// Stores `samples` in their order. Must be called before [`crate::start`], because the messages are not published.
 ///
 /// # Errors
-/// [`Error::Conflict`] when anything was ever said in this store.
+/// [`Error::Conflict`] when a message was ever stored in this store.
 pub async fn seed(store: &SqliteStore, samples: Vec<Sample>) -> Result<(), Error> {
     let (history, directory) = (store.history(), store.directory());
     if !history.is_empty().await? {

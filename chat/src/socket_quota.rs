@@ -1,5 +1,5 @@
-//! How many sockets each user has open on this node, and from which logins. Clients take a slot and give it back by dropping
-//! it; the revocation task asks which logins are seated.
+//! The open sockets of each user and of each login session on this node. Clients take a slot and release it by dropping it. The revocation
+//! task reads the login sessions.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,23 +11,23 @@ use proto::Identity;
 
 use crate::Error;
 
-/// The socket_quota of a node. Cheap to clone.
+/// The quota of sockets of each user on a node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SocketQuota {
     per_user: usize,
     taken: Arc<Mutex<Taken>>,
 }
 
-/// Who sits.
+/// The numbers of taken slots.
 #[derive(Debug, Default)]
 struct Taken {
     /// By the user's key.
     users: HashMap<String, usize>,
-    /// By the session's id.
+    /// By the login session's id.
     sessions: HashMap<String, usize>,
 }
 
-/// One socket's slot.
+/// The slot of one socket. It is released when dropped.
 #[derive(Debug)]
 pub struct SocketSlot {
     taken: Arc<Mutex<Taken>>,
@@ -36,7 +36,7 @@ pub struct SocketSlot {
 }
 
 impl SocketQuota {
-    /// At most `per_user` socket_quota for each user.
+    /// A quota of `per_user` sockets for each user.
     pub fn new(per_user: usize) -> Self {
         Self { per_user, taken: Arc::default() }
     }
@@ -44,7 +44,7 @@ impl SocketQuota {
     /// Takes a slot.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] when the user has all of theirs.
+    /// [`Error::RateLimited`] when all slots of the user are taken.
     pub fn take(&self, identity: &Identity) -> Result<SocketSlot, Error> {
         let user = identity.username.key();
         let mut taken = lock(&self.taken);
@@ -58,7 +58,7 @@ impl SocketQuota {
         Ok(SocketSlot { taken: self.taken.clone(), user, session: identity.session.clone() })
     }
 
-    /// The logins that sockets are open from.
+    /// The ids of the login sessions that have open sockets.
     pub fn sessions(&self) -> Vec<String> {
         lock(&self.taken).sessions.keys().cloned().collect()
     }
@@ -72,7 +72,7 @@ impl Drop for SocketSlot {
     }
 }
 
-/// Every change is one step, so the counts are whole even if a thread panicked while it held the lock.
+/// Locks the counts. They are consistent even if a thread panicked while it held the lock, because every change is one step.
 fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! Turns at work that only so much of may be done at a time, fair by user: one user has a share of them, and waits for their own turns
-//! first. Asked by the door and by readers of history.
+//! A semaphore that is fair by user: each user can hold only a share of its permits, and waits for a permit of the own share first.
+//! Called by connects and by reads of history.
 
 use std::{
     collections::HashMap,
@@ -11,18 +11,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::Error;
 
-/// One user has the `1 / SHARE` part of all turns.
+/// Divisor of a user's share: one user can hold `1 / SHARE` of all turns, and at least one.
 const SHARE: usize = 8;
 
-/// Turns at a limited resource, with a share for each user.
+/// Permits ("turns") of a limited resource, with a share for each user.
 pub struct Turns {
     all: Semaphore,
     share: usize,
-    /// By the user's key, while the user has a turn or waits for one.
+    /// The shares by the user's key. A share exists while the user holds or waits for a turn.
     of: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
-/// One turn, until it is dropped.
+/// A turn. It is released when dropped.
 #[derive(Debug)]
 pub struct Turn<'a> {
     _all: SemaphorePermit<'a>,
@@ -30,12 +30,12 @@ pub struct Turn<'a> {
 }
 
 impl Turns {
-    /// So many at a time.
+    /// Turns of which at most `most` are held at the same time.
     pub fn new(most: usize) -> Self {
         Self { all: Semaphore::new(most), share: (most / SHARE).max(1), of: Mutex::default() }
     }
 
-    /// Waits for a turn. The caller bounds the wait.
+    /// Waits for a turn. The caller sets a timeout.
     pub async fn take(&self, user: &Username) -> Result<Turn<'_>, Error> {
         let own = self.own(user).acquire_owned().await.map_err(|_| Error::gone())?;
         let all = self.all.acquire().await.map_err(|_| Error::gone())?;

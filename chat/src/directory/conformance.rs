@@ -1,4 +1,4 @@
-//! What every [`Directory`] promises, as one suite that each backend's tests run on real stores.
+//! The conformance suite of [`Directory`]. The tests of each backend run it on real stores.
 
 mod decisions;
 mod others;
@@ -16,7 +16,7 @@ use others::{
     bounds_what_others_do_to_a_user, gives_the_names_of_ended_rooms_again, keeps_away_who_has_left,
 };
 
-/// Runs the suite; `fresh` makes an empty store and what keeps it alive.
+/// Runs the suite. `fresh` returns an empty store and a guard that keeps it alive.
 pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn Directory>, Guard)) {
     has_a_lobby_that_nobody_changes(&*fresh().0).await;
     creates_a_room_once(&*fresh().0).await;

@@ -1,5 +1,5 @@
-//! [`Directory`] in MongoDB, collection `rooms`: one document for each room, its members in it, so that every change is one
-//! write. A change is decided on what was read and written only if the room's version is still the same.
+//! [`Directory`] in MongoDB, collection `rooms`. A room is one document that contains its members, so that every change is one
+//! write. A change is decided on the document that was read, and is written only if the room's version is still the same.
 
 mod carry;
 mod change;
@@ -37,30 +37,30 @@ use crate::{
     mongo::{DEADLINE, collection, deadline_now, is_duplicate, with_deadline},
 };
 
-/// The collection.
+/// Name of the collection.
 const COLLECTION: &str = "rooms";
 
-/// How often a change is decided. Each time somebody else has changed the room in between.
+/// Maximum number of attempts of a change. An attempt fails when another change of the room was written after the read.
 const ROUNDS: u32 = 16;
 
-/// How much longer than the last time the next round waits.
+/// Increment of the delay between two attempts.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
     rooms: Collection<Stored>,
-    /// What was said, to be deleted before a name is given again.
+    /// The messages, which are deleted before a name is reused.
     messages: Collection<Document>,
-    /// The name by which changes of this process are known.
+    /// Id of this process, stored with its changes.
     process: Arc<str>,
     prepared: Prepared,
-    /// See [`renew::QUIET`].
+    /// Delay before a name is reused, see [`renew::QUIET`].
     quiet: Duration,
 }
 
 impl MongoDirectory {
-    /// Rooms in `store`, which need not be there yet. A change is on a majority's disks before it is answered.
+    /// A directory in `store`. MongoDB need not be reachable yet. A change is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
@@ -78,7 +78,7 @@ impl MongoDirectory {
         with_deadline(deadline_now, found.max_time(DEADLINE)).await
     }
 
-    /// Refuses what a change may not do to its user: see [`limits`].
+    /// Checks the limits on memberships that `change` is subject to, see [`limits`].
     async fn check(&self, room: &Stored, change: &Change, deadline_now: Instant) -> Result<(), Error> {
         match change {
             Change::Add { user, limit } => self.check_limit(user, *limit, deadline_now).await,
@@ -87,16 +87,16 @@ impl MongoDirectory {
         }
     }
 
-    /// Two joins of one user at the same moment, to two rooms, may both pass the last place under the limit: each is a write
-    /// of its own room, and nothing ties them together. The user is then over the limit by the joins that met, and the next
-    /// one is refused.
+    /// Checks that `user` has created or joined fewer than `limit` rooms. The check and the write are not atomic: concurrent joins of one
+    /// user to several rooms are writes of independent documents and may all pass. The user then exceeds the limit by these joins, and
+    /// the next join is refused.
     async fn check_limit(&self, user: &Username, limit: usize, deadline_now: Instant) -> Result<(), Error> {
         let own =
             doc! { "members": { "$elemMatch": { "key": user.key(), "by_key": null } }, "archived": false };
         if self.count(own, deadline_now).await? >= limit { Err(refusal::own()) } else { Ok(()) }
     }
 
-    /// Creates the room, or says why not.
+    /// Creates the room.
     async fn insert(&self, room: &NewRoom, limit: usize) -> Done<RoomInfo> {
         let deadline_now = deadline_now();
         if let Err(refused) = self.check_limit(&room.owner, limit, deadline_now).await {
@@ -108,7 +108,7 @@ impl MongoDirectory {
         let insert = async {
             let mut new = Stored::creation(room);
             new.insert("recent", [self.note(1, Noted::Joined(&room.owner))]);
-            // By an update, because only that has MongoDB's clock. No room is at a version below 1.
+            // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
             let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
             let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
             match self.rooms.update_one(absent, create).upsert(true).await {
@@ -123,7 +123,7 @@ impl MongoDirectory {
         }
     }
 
-    /// Changes the room and answers with the members it has then.
+    /// Applies `change` to the room and returns the members after it.
     async fn update(&self, room: &RoomName, change: &Change) -> Done<Vec<Member>> {
         let deadline_now = deadline_now();
         for round in 0..ROUNDS {
@@ -154,7 +154,7 @@ impl MongoDirectory {
         Done::Refused(Error::full())
     }
 
-    /// Writes to the room if it is at `version`, and takes it to the next. Whether it was.
+    /// Writes to the room and increments its version if the room is at `version`. Returns whether it was.
     async fn write(
         &self,
         room: &RoomName,
@@ -289,7 +289,7 @@ impl Directory for MongoDirectory {
     }
 }
 
-/// The filter for the rooms that a user is in.
+/// The filter for the rooms of a user.
 fn rooms_with(user: &Username) -> Document {
     doc! { "members.key": user.key(), "archived": false }
 }

@@ -1,4 +1,5 @@
-//! [`Directory`] in the embedded SQLite file, tables `rooms` and `members`. Every change is one job of the writer thread.
+//! [`Directory`] in the embedded SQLite file, tables `rooms`, `members` and `departures`. Every change is one job of the writer
+//! thread.
 
 mod limits;
 mod renew;
@@ -18,22 +19,22 @@ use crate::{
     rows::{BAD_ROOM, bad_member, refuse_bad, refuse_bad_room, refuse_orphans, seal_room},
 };
 
-/// Rooms and members of `chat.sqlite3`.
+/// The rooms and members of `chat.sqlite3`.
 #[derive(Clone)]
 pub struct SqliteDirectory {
     database: Database,
 }
 
-/// What a job found, besides SQLite's own errors: whether anything changed with the answer, or why it was refused.
+/// The result of a job, besides SQLite's own errors: whether anything changed together with the answer, or the refusal.
 type Job<T> = rusqlite::Result<Result<(bool, T), Error>>;
 
 impl SqliteDirectory {
-    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// A directory in a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
 
-    /// Runs a job and, when it changed something, `committed`.
+    /// Runs a job on the writer thread. `committed` runs after the commit if the job changed something.
     async fn change<T: Send + 'static>(
         &self,
         committed: Committed,
@@ -151,7 +152,7 @@ fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     Ok(Ok((true, room.room_info())))
 }
 
-/// Makes `user` a member unless `check` has a refusal.
+/// Makes `user` a member unless `check` returns a refusal. `by` is the user who adds, `None` when `user` joins.
 fn add(
     conn: &Connection,
     room: &RoomName,
@@ -182,7 +183,7 @@ fn add(
     Ok(Ok((true, members)))
 }
 
-/// Ends a membership, for `by`, who must own the room, or for the user.
+/// Ends a membership at the request of `by`, who must own the room. `None` when `user` leaves.
 fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Username>) -> Job<Vec<Member>> {
     let Some(entry) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
     if let Some(by) = by.filter(|_| !room.is_lobby())
@@ -213,7 +214,7 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Usern
     Ok(Ok((true, members)))
 }
 
-/// A change of one column of a room other than the lobby, for its owner.
+/// Sets one column of a room at the request of its owner `by`. The lobby is refused.
 fn update(conn: &Connection, column: &str, value: bool, (room, by): (&RoomName, &Username)) -> Job<()> {
     let Some(entry) = find(conn, room)?.filter(|_| !room.is_lobby()) else { return Ok(Err(Error::NotFound)) };
     if let Err(refused) = entry.check_owner(by) {

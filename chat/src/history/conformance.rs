@@ -1,4 +1,4 @@
-//! What every [`History`] promises, as one suite that each backend's tests run on real stores.
+//! The conformance suite of [`History`]. The tests of each backend run it on real stores.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,10 +7,10 @@ use proto::{RoomName, Timestamp};
 use super::{Appended, Draft, Head, History, Outcome};
 use crate::{Error, config, text::Text};
 
-/// Runs the suite; `fresh` makes an empty store and what keeps it alive.
+/// Runs the suite. `fresh` returns an empty store and a guard that keeps it alive.
 ///
 /// # Panics
-/// When a promise is broken.
+/// When the store does not conform.
 pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
     numbers_from_one_without_holes(&*fresh().0).await;
     fences_an_owner_who_is_behind(&*fresh().0).await;
@@ -27,7 +27,7 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
     keeps_where_a_message_came_from(&*fresh().0).await;
 }
 
-/// A draft by `author`; its id is its text.
+/// A draft by `author` with an id that is derived from its text.
 pub(super) fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
     Draft {
         id: format!("id of {}", &text[..text.len().min(20)]),
@@ -91,7 +91,7 @@ async fn answers_a_resend_with_the_first_result(history: &dyn History) {
     assert_eq!(seq(&there.outcomes[0]), 1, "and its room's own");
 }
 
-/// The limit was lowered since: a retry still gets its first result, and nothing new is stored over the limit.
+/// After the limit was lowered, a resend is answered with its first result, and a new message over the limit is refused.
 async fn answers_a_resend_over_the_limit_with_the_first_result(history: &dyn History) {
     let over = |text: &str, id| Draft {
         text: Text::parse_repeatable(text.to_owned(), 2).expect("tests say something"),

@@ -1,5 +1,5 @@
-//! What a store promises that is [`History`] and [`Journal`] in one, as a suite on real stores; it goes on where
-//! [`super::conformance`] ends.
+//! The conformance suite of a store that is both [`History`] and [`Journal`], in addition to [`super::conformance`]. It runs on real
+//! stores.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::config;
 
-/// Runs the suite; `fresh` makes an empty store and what keeps it alive.
+/// Runs the suite. `fresh` returns an empty store and a guard that keeps it alive.
 ///
 /// # Panics
-/// When a promise is broken.
+/// When the store does not conform.
 pub async fn run<Guard, Store: History + Journal>(fresh: impl Fn() -> (Store, Guard)) {
     tells_of_commits_in_their_order(&fresh().0).await;
     gives_no_offset_twice(&fresh().0).await;

@@ -1,5 +1,5 @@
-//! [`History`] in MongoDB, collection `messages`: one document for each message, written alone, kept in order by two unique
-//! indexes. Where all rooms' messages are in one order is another store's.
+//! [`History`] in MongoDB, collection `messages`. A message is one document, written without a transaction. Two unique indexes enforce
+//! the numbering. The order of the messages of all rooms is kept in another store.
 
 mod append;
 mod document;
@@ -30,19 +30,19 @@ use crate::{
     mongo::{DEADLINE, PREPARATION, collection, date, deadline_now, number, unique, unprepared, with_deadline},
 };
 
-/// The collection.
+/// Name of the collection.
 pub const COLLECTION: &str = "messages";
 
-/// Where [`crate::directory::mongo`] keeps the rooms.
+/// Name of the collection of [`crate::directory::mongo`].
 const ROOMS: &str = "rooms";
 
-/// How many documents come at a time: enough for most answers, not so many that long texts are read in vain.
+/// Batch size of a cursor in documents. One batch is enough for most answers. A larger one would read long texts that are then discarded.
 const AT_A_TIME: u32 = 128;
 
 /// The messages of one database. Cheap to clone.
 ///
-/// Nothing is written before the unique indexes are there. They are checked again while the process runs, and created where they
-/// are missing: without them every question reads the whole collection.
+/// Messages are written only after the unique indexes exist. The indexes are checked again while the process runs, and missing ones are
+/// created, because without them every query scans the collection.
 #[derive(Debug, Clone)]
 pub struct MongoHistory {
     messages: Collection<Document>,
@@ -51,25 +51,25 @@ pub struct MongoHistory {
 }
 
 impl MongoHistory {
-    /// Messages in `store`, which need not be there yet. A message is on a majority's disks before it is answered.
+    /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (messages, rooms) = (collection(&store, COLLECTION), collection(&store, ROOMS));
         Self { messages, rooms, prepared: Prepared::default() }
     }
 
-    /// Creates the indexes that are missing. To be called at the start, where there is time; what is written before waits for it.
+    /// Creates the missing indexes within [`PREPARATION`]. Called at start, because it can take long. Appends wait for it.
     ///
     /// # Errors
-    /// [`Error::Store`] when MongoDB does not answer, or when what is there contradicts a unique index.
+    /// [`Error::Store`] when MongoDB does not answer, or when the stored messages violate a unique index.
     pub async fn prepare(&self) -> Result<(), Error> {
         self.prepared(Instant::now() + PREPARATION).await
     }
 
-    /// Checks that MongoDB answers and the indexes are there, and creates those that are missing. For `/readyz`.
+    /// Checks that MongoDB answers, and creates the missing indexes. For `/readyz`.
     ///
     /// # Errors
-    /// See [`MongoHistory::prepare`].
+    /// As [`MongoHistory::prepare`].
     pub async fn check(&self) -> Result<(), Error> {
         let deadline_now = deadline_now();
         self.prepared(deadline_now).await?;
@@ -110,14 +110,14 @@ impl MongoHistory {
         }
     }
 
-    /// Where a room without messages goes on: after the last room of its name.
+    /// The head of a room without messages: the last number of an earlier room of the same name.
     async fn base_of(&self, room: &RoomName) -> Result<Head, Error> {
         let base = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "base": 1 });
         let base = base.max_time(DEADLINE).await?.and_then(|found| found.get_i64("base").ok());
         Ok(Head { seq: number(base.unwrap_or(0))?, timestamp: Timestamp::default() })
     }
 
-    /// A room's messages with `after < seq < before`, in the direction of `order`.
+    /// The messages of a room with `after < seq < before`, ascending when `order` is 1, descending when it is -1.
     async fn between(
         &self,
         room: &RoomName,
@@ -146,7 +146,7 @@ impl MongoHistory {
         limit: u32,
     ) -> Result<Page, Error> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        // One more than asked for tells whether there is a next page.
+        // One row more than requested shows whether there is a next page.
         let rows = self.between(room, (after.unwrap_or(0), before), -1, limit.saturating_add(1)).await?;
         let (kept, more) = fitting(rows, room, limit).await?;
         let messages: Vec<Message> = kept.into_iter().map(|kept| kept.message).collect();
@@ -155,7 +155,7 @@ impl MongoHistory {
     }
 
     async fn slice_of(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
-        // The head comes first: one from after the messages would promise what they lack. They may go beyond it.
+        // The head is read first. A later head would include messages that the slice lacks. The messages may go beyond the head.
         let head = self.end_of(room).await?.seq;
         let (messages, _) = fitting(self.between(room, (seq, None), 1, max).await?, room, max).await?;
         let head = messages.last().map_or(head, |last| head.max(last.message.seq));
@@ -225,7 +225,7 @@ impl History for MongoHistory {
     }
 }
 
-/// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
+/// Reads the rows that fit into one answer (at least one, at most `limit`). Also returns whether there are more rows.
 async fn fitting(mut rows: Cursor<Row>, room: &RoomName, limit: usize) -> Result<(Vec<StoredMessage>, bool), Error> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {

@@ -1,5 +1,5 @@
-//! [`History`] in the embedded SQLite file: the rows of `messages` are the log, their primary key is the offset, and commit
-//! order is the order of everything: [`journal`] reads it.
+//! [`History`] in the embedded SQLite file. The rows of `messages` are also the log: their primary key is the offset, and the order of
+//! commits is the order of the log. [`journal`] reads it.
 
 mod journal;
 
@@ -21,11 +21,10 @@ use crate::{
     rows::{refuse_bad, refuse_bad_room, refuse_gap, seal_room},
 };
 
-/// Whether a message is not what was written. Where one room is asked for, its name (`?1`) is checked, and not that of the row
-/// which was found.
+/// SQL expression: whether a message's checksum is wrong. Queries of one room check its name (`?1`) and not the name in the row.
 const BAD: &str = "sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
 
-/// What [`message`] reads of a query whose first parameter is the room.
+/// The columns that [`message`] reads, for a query whose first parameter is the room.
 const COLUMNS: &str = "id, seq, author, text, timestamp,
     sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
 
@@ -36,7 +35,7 @@ pub struct SqliteHistory {
 }
 
 impl SqliteHistory {
-    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// A history in a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -92,7 +91,8 @@ impl History for SqliteHistory {
     }
 }
 
-/// Numbers and inserts a batch, or answers with the head that it did not expect. The unique keys stand behind both checks.
+/// Numbers and inserts a batch. The error is the room's head when it is not at `head`. The unique keys enforce both the numbers and the
+/// client ids, should a check fail.
 fn append(
     conn: &Connection,
     room: &RoomName,
@@ -120,7 +120,7 @@ fn append(
     Ok(Ok(Appended { outcomes, head: stored }))
 }
 
-/// What the author has said under this draft's `client_id` before.
+/// The result of a draft whose author has used its `client_id` before. `None` when it is new.
 fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
     let Some(client_id) = &draft.client_id else { return Ok(None) };
     let query = &format!(
@@ -170,7 +170,7 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
     }
 }
 
-/// Where a room without messages goes on: after the last room of its name.
+/// The head of a room without messages: the last number of an earlier room of the same name.
 fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
     refuse_bad_room(conn, room)?;
     let query = "SELECT base FROM rooms WHERE name = ?";
@@ -189,7 +189,7 @@ fn page(
         "SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq < ?2 AND seq > ?3 ORDER BY seq DESC LIMIT ?4"
     );
     let (before, after) = (before.map_or(i64::MAX, integer), integer(after.unwrap_or(0)));
-    // One more than asked for tells whether there is a next page.
+    // One row more than requested shows whether there is a next page.
     let keys = params![room.as_str(), before, after, i64::from(limit) + 1];
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (kept, more) = fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
@@ -202,7 +202,7 @@ fn page(
 }
 
 fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::Result<Slice> {
-    // A read sees one state: a head from after the messages would promise what they lack.
+    // The messages and the head are read in one transaction. A later head would include messages that the slice lacks.
     let query =
         &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
@@ -237,7 +237,7 @@ fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rus
     Ok(())
 }
 
-/// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
+/// Reads the rows that fit into one answer (at least one, at most `limit`). Also returns whether there are more rows.
 fn fitting(
     mut rows: rusqlite::Rows<'_>,
     room: &RoomName,
@@ -255,7 +255,7 @@ fn fitting(
     Ok((messages, false))
 }
 
-/// A message from a query for [`COLUMNS`]. One that is not what was written is an error.
+/// A message from a query of [`COLUMNS`]. A wrong checksum is an error.
 fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
     let seq = number(row, 1)?;
     refuse_bad(row, 5, || format!("message {seq} of the room {room}"))?;

@@ -1,4 +1,4 @@
-//! What every [`RecoverySessions`] promises, as one suite that each backend's tests run on real stores.
+//! The conformance suite of [`RecoverySessions`]. The tests of each backend run it on real stores.
 
 use super::{LIFETIME_MS, RecoverySession, RecoverySessions};
 use proto::Timestamp;
@@ -20,7 +20,7 @@ fn pid(n: u32) -> String {
 /// Runs the suite on an empty store.
 ///
 /// # Panics
-/// When a promise is broken.
+/// When the store does not conform.
 pub async fn run(recovery_sessions: &dyn RecoverySessions) {
     let first = recovery_session(&pid(1), 1000);
     recovery_sessions.issue(first.clone()).await.expect("keeps");

@@ -1,5 +1,5 @@
-//! [`RecoverySessions`] in Redis: `recovery_session:<pid>` holds one as JSON and ends by itself. Losing them costs nobody a message: a client that
-//! is not recognised starts anew.
+//! [`RecoverySessions`] in Redis: the key `ticket:<pid>` holds a session as JSON and expires. If sessions are lost, no message is lost: a
+//! client that cannot recover reloads its state.
 
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::{LIFETIME_MS, RecoverySession, RecoverySessions};
 use crate::{Error, redis::Redis};
 
-/// See the module.
+/// The recovery sessions of one Redis.
 pub struct RedisRecoverySessions {
     redis: Redis,
 }
 
-/// What is kept of a recovery_session.
+/// The stored form of a recovery session.
 #[derive(Serialize, Deserialize)]
 struct StoredMessage {
     sid: String,
@@ -24,13 +24,13 @@ struct StoredMessage {
 }
 
 impl RedisRecoverySessions {
-    /// RecoverySessions in this Redis.
+    /// The recovery sessions in `redis`.
     pub fn new(redis: Redis) -> Self {
         Self { redis }
     }
 
     fn key(&self, pid: &str) -> String {
-        self.redis.key(&format!("recovery_session:{pid}"))
+        self.redis.key(&format!("ticket:{pid}"))
     }
 }
 
@@ -62,7 +62,7 @@ impl RecoverySessions for RedisRecoverySessions {
     }
 }
 
-/// What a client shows becomes part of a key only when it looks like what it was given.
+/// Whether `pid` has the form of an issued id. Only then it becomes part of a key.
 fn is_ours(pid: &str) -> bool {
     pid.len() == 32 && pid.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

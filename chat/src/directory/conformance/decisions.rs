@@ -1,34 +1,36 @@
-//! What a change was decided on may be over when it is written: each change is refused then, whatever the caller has read before.
+//! Changes are checked against the state of the room at the time of the write. Each change is refused if the room no longer allows it,
+//! also when the caller has read an earlier state that allowed it.
 
 use super::{Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, nobody, room, spelled, user};
 
-/// What happens to a room after the caller has read it. Alice owned it then, it was public, and bob and carol were members.
+/// An event between the caller's read and the change. At the time of the read alice owned the room, it was public, and bob and carol
+/// were members.
 #[derive(Debug, Clone, Copy)]
 enum Before {
-    /// It has become private.
+    /// The room has become private.
     Private,
-    /// It has ended.
+    /// The room was archived.
     Archived,
-    /// Alice has left it, and bob owns it.
+    /// Alice has left the room, and bob owns it.
     Left,
-    /// Alice has left it, bob has made it private.
+    /// Alice has left the room, and bob has made it private.
     LeftAndPrivate,
-    /// It has ended, and another room has its name.
+    /// The room was archived, and another room has its name.
     Renewed,
 }
 
-/// A change that the room allowed when it was read.
+/// A change that the room allowed at the time of the read.
 #[derive(Debug, Clone, Copy)]
 enum Change {
-    /// Dave enters.
+    /// Dave joins.
     Enters,
     /// Alice adds dave.
     Adds,
     /// Alice removes carol.
     Removes,
-    /// Alice changes who may enter.
+    /// Alice makes the room public.
     Opens,
-    /// Alice ends the room.
+    /// Alice archives the room.
     Archives,
 }
 
@@ -57,7 +59,7 @@ impl Before {
         }
     }
 
-    /// What becomes of a change: the refusal, if it is one.
+    /// The expected refusal of `change`. `None` when it is allowed.
     fn refuses(self, change: Change) -> Option<Error> {
         match (self, change) {
             (Self::Private, Change::Enters) => Some(Error::NotFound),
@@ -99,7 +101,7 @@ pub async fn checks_each_change_against_the_room_as_it_is(directory: &dyn Direct
     refuses_a_member_who_is_not_the_owner(directory).await;
 }
 
-/// A member who is not the owner changes nothing for others.
+/// A member who is not the owner cannot change the membership of others.
 async fn refuses_a_member_who_is_not_the_owner(directory: &dyn Directory) {
     create(directory, "den", "alice", false).await;
     let members: Vec<Member> = add(directory, "den", "bob").await.expect("adds");

@@ -1,4 +1,4 @@
-//! What others may do to a user, and what becomes of the names of ended rooms.
+//! Limits on memberships that users create for others, and reuse of the names of archived rooms.
 
 use super::{
     Additions, Directory, Error, Member, NewRoom, Role, create, names_of, nobody, room, spelled, user,

@@ -1,4 +1,5 @@
-//! Seeing a change through: also when whoever asked for it does not wait any more, and when MongoDB's answer was lost.
+//! Completion of changes: a change runs to its end also when its caller is cancelled, and an unknown outcome, after an answer of MongoDB
+//! was lost, is resolved afterwards.
 
 use std::time::Duration;
 
@@ -12,30 +13,30 @@ use tokio::{
 use super::{Change, MongoDirectory, Noted};
 use crate::{Error, directory::Committed, mongo::deadline_now};
 
-/// How long it is tried to learn what became of a change whose answer was lost.
+/// Time after which the resolution of an unknown outcome is given up.
 const SETTLING: Duration = Duration::from_secs(600);
 
-/// How long it rests between two tries.
+/// Delay between two attempts to resolve an unknown outcome.
 const REST: Duration = Duration::from_millis(500);
 
-/// How often a room that was to be made may be found absent before it is believed that it will not be made any more.
+/// Number of reads that find no room after which the creation of a room is considered not executed.
 const ABSENCES: u32 = 60;
 
-/// What became of a change.
+/// The outcome of a change.
 pub enum Done<T> {
-    /// It was made.
+    /// The change was written.
     Changed(T),
     /// There was nothing to change.
     Unchanged(T),
     /// Nothing was written.
     Refused(Error),
-    /// The write was sent and there was no answer: it takes the room from this version on, or never does.
+    /// The write was sent and was not answered. It applies to this version of the room or to no version.
     Unknown { version: i64, error: Error },
 }
 
 impl MongoDirectory {
-    /// Carries a change through even if whoever asked for it does not wait any more. One that has no outcome in time is an
-    /// error for them; `committed` is called when it turns out to have been made.
+    /// Runs a change in a task of its own, so that it completes also when the caller is cancelled. A change without an outcome within the
+    /// deadline is an error for the caller. `committed` is called when the change is written, also if that is found out later.
     pub(super) async fn carry<T: Send + 'static>(
         &self,
         room: RoomName,
@@ -55,7 +56,7 @@ impl MongoDirectory {
                 Done::Refused(error) => (Err(error), None),
                 Done::Unknown { version, error } => (Err(error), Some((version, committed))),
             };
-            // Whoever asked may have given up.
+            // The caller may have been cancelled.
             let _ = answer.send(said);
             if let Some((version, committed)) = lost {
                 this.settle(&room, version, &change, committed).await;
@@ -64,8 +65,8 @@ impl MongoDirectory {
         answered.await.unwrap_or_else(|_| Err(Error::Store("a change was broken off".to_owned())))
     }
 
-    /// Finds out whether a change was made, and sees to it that it is not made later: what would have taken the room from
-    /// `version` on finds another version.
+    /// Resolves the outcome of a change of the room at `version`. It first writes an empty change to that version: if this succeeds, the
+    /// original write can no longer apply, because it requires `version`.
     pub(super) async fn settle(&self, room: &RoomName, version: i64, change: &Change, committed: Committed) {
         let (over, mut absent) = (Instant::now() + SETTLING, 0);
         while Instant::now() < over {
@@ -76,7 +77,7 @@ impl MongoDirectory {
                 Err(_) => continue,
             }
             match self.stored(room, deadline_now()).await {
-                // What took it from there is not on a majority yet.
+                // The write that changed the version is not on a majority yet.
                 Ok(Some(found)) if found.version == version => (),
                 Ok(Some(found)) if found.shows(change) => return committed(),
                 Ok(Some(_)) => return,

@@ -1,4 +1,4 @@
-//! What a change makes of a room: decided on what was read, written as an update of one document. Pure.
+//! Changes of rooms: each is decided on the room that was read, and results in an update of its document. Pure.
 
 use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
@@ -9,33 +9,33 @@ use crate::{
     directory::{Additions, Entry, Member, Role},
 };
 
-/// A change of a room that is there.
+/// A change of an existing room.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Somebody becomes a member, if they are in fewer than `limit` rooms.
+    /// `user` joins, if they have created or joined fewer than `limit` rooms.
     Add { user: Username, limit: usize },
-    /// Somebody becomes a member because another user wants it.
+    /// `by`, the owner, adds `user`.
     AddBy { user: Username, by: Username, limits: Additions },
-    /// A membership ends because the owner wants it.
+    /// `by`, the owner, removes `user`.
     Remove { user: Username, by: Username },
-    /// A membership ends because the user wants it.
+    /// `user` leaves.
     Leave { user: Username },
-    /// It becomes private or public because the owner wants it.
+    /// `by`, the owner, makes the room private or public.
     SetPrivate { private: bool, by: Username },
-    /// It ends because the owner wants it.
+    /// `by`, the owner, archives the room.
     Archive { by: Username },
 }
 
-/// The most departures that one room keeps; the latest stay.
+/// Maximum number of departures kept in a room. The oldest are dropped.
 const MAX_DEPARTURES: i32 = 1_000;
 
-/// A member after the others.
+/// A new member of a room with the members `others`.
 fn newcomer(others: &[Member], user: &Username, added_by: Option<Username>) -> Member {
     let role = if others.is_empty() { Role::Owner } else { Role::Member };
     Member { username: user.clone(), role, added_by }
 }
 
-/// The update that ends the membership of `user`, and the members after it.
+/// The update that ends the membership of `user`, and the remaining members. `None` when `user` is not a member.
 fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(Document, Vec<Member>)> {
     let gone = members.remove(place(&members, user)?);
     let update = match members.first_mut() {
@@ -44,7 +44,7 @@ fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(
             let members: Vec<Document> = members.iter().map(person).collect();
             doc! { "$set": { "members": members } }
         }
-        // Nobody could ever enter it again.
+        // No user could ever join it again.
         None if private => {
             doc! { "$set": { "members": [], "archived": true, "ended": DateTime::now() } }
         }
@@ -58,7 +58,7 @@ fn place(members: &[Member], user: &Username) -> Option<usize> {
 }
 
 impl Change {
-    /// Whether who wants the change may make it in the room as it is.
+    /// Checks that the user who requests the change may make it in this room.
     ///
     /// # Errors
     /// As [`Entry::check_entry`] and [`Entry::check_owner`].
@@ -73,7 +73,7 @@ impl Change {
         }
     }
 
-    /// The update of a room with these members, and the members after it; none when there is nothing to change.
+    /// The update of a room with these members, and the members after it. `None` when there is nothing to change.
     pub fn on(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
         let update = match self {
             Self::Add { user, .. } => {

@@ -1,5 +1,5 @@
-//! [`Changes`] in the documents of rooms: `recent`, the latest changes, and `changed`, the time of the last one by MongoDB's clock.
-//! Both are written with the change itself.
+//! [`Changes`] in the documents of rooms. The field `recent` contains the latest changes, `changed` the time of the last one by
+//! MongoDB's clock. Both are part of the write of the change itself.
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -14,10 +14,10 @@ use crate::{
     mongo::{DEADLINE, damaged, deadline_now, number, timestamp, with_deadline},
 };
 
-/// How far [`Changes::recent`] looks back, in milliseconds: longer than a write takes to be on a majority.
+/// Age of the changes that [`Changes::recent`] returns, in milliseconds. It must be longer than a write takes to reach a majority.
 const WINDOW_MS: i64 = 15_000;
 
-/// A room's version.
+/// The version of a room, as it is read.
 #[derive(Debug, Deserialize)]
 struct Version {
     #[serde(rename = "_id")]
@@ -25,7 +25,7 @@ struct Version {
     version: i64,
 }
 
-/// What is read of a room.
+/// The version and latest changes of a room, as they are read.
 #[derive(Debug, Deserialize)]
 struct Row {
     #[serde(rename = "_id")]
@@ -37,19 +37,19 @@ struct Row {
     recent: Vec<Note>,
 }
 
-/// A change as it is stored.
+/// A stored change.
 #[derive(Debug, Deserialize)]
 struct Note {
     version: i64,
     at: DateTime,
-    /// Which process made it.
+    /// Id of the process that made the change.
     by: String,
     what: String,
     #[serde(default)]
     user: Option<String>,
 }
 
-/// What is noted of a change.
+/// The kind of a change, as it is stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Noted<'a> {
     Joined(&'a Username),
@@ -71,7 +71,7 @@ impl<'a> From<&'a Change> for Noted<'a> {
 }
 
 impl MongoDirectory {
-    /// The note of the change that takes a room to `version`.
+    /// The stored form of the change that results in `version`.
     pub(super) fn note(&self, version: i64, noted: Noted<'_>) -> Document {
         let (what, user) = match noted {
             Noted::Joined(user) => ("joined", Some(user)),
@@ -87,7 +87,7 @@ impl MongoDirectory {
         note
     }
 
-    /// Adds to `update` of a room at `version` what every change writes.
+    /// Adds the fields that every change writes to `update` of a room at `version`.
     pub(super) fn noting(&self, mut update: Document, version: i64, noted: Noted<'_>) -> Document {
         let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
         let push = doc! { "$each": [self.note(version + 1, noted)], "$slice": -latest };
@@ -160,7 +160,7 @@ impl MongoDirectory {
             ("left", Some(user)) => What::Left(user),
             ("renewed", Some(user)) => What::Renewed(user),
             ("archived", _) => What::Archived,
-            // Also what a later release notes.
+            // Includes kinds that a later release stores.
             _ => What::Other,
         };
         let is_own = *note.by == *self.process;
@@ -168,7 +168,7 @@ impl MongoDirectory {
     }
 }
 
-/// The filter for rooms that have changed lately, by MongoDB's clock.
+/// The filter for rooms that have changed within [`WINDOW_MS`] by MongoDB's clock.
 pub(super) fn recently() -> Document {
     doc! { "$expr": { "$gt": ["$changed", { "$subtract": ["$$NOW", WINDOW_MS] }] } }
 }

@@ -1,5 +1,5 @@
-//! What may be done to user_lookup by others, counted over all rooms. Additions that meet at the same moment may go beyond a limit
-//! by those that met.
+//! Limits on memberships that users create for others, counted over all rooms. The check and the write are not atomic: concurrent
+//! additions may exceed a limit by their number.
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
@@ -14,14 +14,14 @@ use crate::{
     mongo::{DEADLINE, date, with_deadline},
 };
 
-/// What an aggregation counts.
+/// The result of an aggregation that counts.
 #[derive(Deserialize)]
 struct Counted {
     count: i64,
 }
 
 impl MongoDirectory {
-    /// Why `by` may not add `user` to `room`, if so.
+    /// Checks that `by` may add `user` to `room`.
     pub(super) async fn check_added(
         &self,
         room: &Stored,
@@ -53,7 +53,7 @@ impl MongoDirectory {
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// How many memberships one user has made for others.
+    /// Counts the memberships that `by` has created for others.
     async fn count_added_by(&self, by: &Username, deadline_now: Instant) -> Result<usize, Error> {
         let is_theirs = doc! { "$eq": ["$$member.by_key", by.key()] };
         let theirs = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_theirs } };

@@ -1,5 +1,5 @@
-//! Giving the name of a room that has ended to a new one. Several writes; one that breaks off in between leaves the old room ended,
-//! and the next attempt does what is left.
+//! Reuse of the name of an archived room. It takes several writes. After a failure in between, the old room stays archived, and the next
+//! attempt continues.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::{
     mongo::{DEADLINE, with_deadline},
 };
 
-/// How long a room must have ended before its name is given again. By then a batch that was on its way to MongoDB at the end is
-/// stored or refused, and every node has read the room again, see `SWEEP` in [`crate::room`].
+/// Minimum time between the archiving of a room and the reuse of its name. After this time a batch that was in flight when the room was
+/// archived is stored or refused, and every node has reloaded the room, see `SWEEP` in [`crate::room`].
 pub(super) const QUIET: Duration = Duration::from_secs(120);
 
 impl MongoDirectory {
-    /// A directory that gives names again at once. For tests.
+    /// A directory that reuses names without delay. For tests.
     #[cfg(test)]
     pub(super) fn without_quiet(mut self) -> Self {
         self.quiet = Duration::ZERO;
         self
     }
 
-    /// Makes a new room in the place of the one that has its name, if that one has ended and left its name.
+    /// Replaces the room of the same name by a new one, if its name may be reused.
     pub(super) async fn renew(&self, room: &NewRoom, deadline_now: Instant) -> Done<RoomInfo> {
         let renewed = async {
             let Some(old) = self.stored(&room.name, deadline_now).await? else { return Err(refusal::taken(false)) };
@@ -51,8 +51,8 @@ impl MongoDirectory {
         }
     }
 
-    /// Deletes what was said in the old room; answers with the last number that it has given. The number is in the room's document
-    /// before anything is deleted.
+    /// Deletes the messages of the old room and returns the number of its last one. The number is stored in the room's document before
+    /// anything is deleted.
     async fn clear(&self, room: &NewRoom, old: &Stored, deadline_now: Instant) -> Result<i64, Error> {
         let of_room = doc! { "room": room.name.as_str() };
         let last = self.messages.find_one(of_room.clone()).sort(doc! { "seq": -1 }).max_time(DEADLINE);

@@ -1,4 +1,4 @@
-//! Rooms in a real MongoDB: the suite that every backend passes, changes side by side, lost answers, damaged documents.
+//! Tests of [`MongoDirectory`] on a real MongoDB: the conformance suite, concurrent changes, lost answers, damaged documents.
 
 use std::{
     sync::{
@@ -56,7 +56,7 @@ fn nobody() -> Committed {
     Box::new(|| ())
 }
 
-/// Counts in `heard`.
+/// Counts its calls in `commits`.
 fn note(heard: &Arc<AtomicU32>) -> Committed {
     let heard = heard.clone();
     Box::new(move || {
@@ -64,7 +64,7 @@ fn note(heard: &Arc<AtomicU32>) -> Committed {
     })
 }
 
-/// Waits until it is so.
+/// Waits until `condition` is true.
 async fn becomes(so: impl AsyncFn() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !so().await {
@@ -100,7 +100,7 @@ async fn changes_from_two_nodes_at_once_are_all_made_and_told_once() {
     assert_eq!(heard.swap(0, Ordering::SeqCst), 1);
 
     let names: Vec<Username> = (0..8).map(|n| user(&format!("user{n}"))).collect();
-    // Each twice: once it is a change, once it is none.
+    // Each user is added twice. Only the first addition is a change.
     let joins = (0..16).map(|n| nodes[n % 2].add(&tea, &names[n / 2], LIMIT, note(&heard)));
     join_all(joins).await.into_iter().for_each(|joined| drop(joined.unwrap()));
     assert_eq!(heard.swap(0, Ordering::SeqCst), 8);
@@ -115,7 +115,7 @@ async fn changes_from_two_nodes_at_once_are_all_made_and_told_once() {
     assert_eq!(members, [("user0", Role::Owner)]);
 }
 
-/// Whoever asked is gone; the room hears of it all the same.
+/// The callback runs also when the caller was cancelled.
 #[actix_rt::test]
 async fn a_change_goes_on_without_whoever_asked_for_it() {
     let mongo = Mongo::start().await;
@@ -138,7 +138,7 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
     let version = async || directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version;
     let remove = super::Change::Remove { user: bob.clone(), by: user("alice") };
 
-    // The write was sent from version 2 and will never arrive: nothing is told, and it cannot be made any more.
+    // The write to version 2 was sent and never arrives: the callback does not run, and the write can no longer apply.
     directory.settle(&tea, 2, &remove, note(&heard)).await;
     assert_eq!((heard.load(Ordering::SeqCst), version().await), (0, 3));
     let (update, _) = remove.on(false, directory.find(&tea).await.unwrap().unwrap().members).unwrap();
@@ -147,13 +147,13 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
         Ok(false)
     );
 
-    // It was made, and only its answer was lost.
+    // The write was applied, and only its answer was lost.
     assert_eq!(directory.write(&tea, 3, (update, Noted::Other), crate::mongo::deadline_now()).await, Ok(true));
     directory.settle(&tea, 3, &remove, note(&heard)).await;
     assert_eq!((heard.load(Ordering::SeqCst), version().await), (1, 4));
 }
 
-/// MongoDB answers reads and holds up writes until nobody waits for them any more.
+/// MongoDB answers reads and blocks writes until their callers have timed out.
 #[actix_rt::test]
 async fn what_became_of_a_change_without_an_answer_is_told_later() {
     let mongo = Mongo::start().await;
@@ -169,7 +169,7 @@ async fn what_became_of_a_change_without_an_answer_is_told_later() {
     assert!(started.elapsed() < STORE_DEADLINE, "{:?}", started.elapsed());
     assert_eq!(heard.load(Ordering::SeqCst), 0);
     admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
-    // Made after all, or made impossible: either takes the room to its next version.
+    // The change was applied or invalidated. Either increments the room's version.
     becomes(async || directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let is_in = directory.find(&tea).await.unwrap().unwrap().members.len() == 2;

@@ -1,5 +1,5 @@
-//! Whether somebody may become a member: what they may do themselves, and what others may do to them. Called inside the job that
-//! makes the member.
+//! Limits on memberships: those that users create for themselves, and those that others create for them. Called inside the job
+//! that inserts the member.
 
 use proto::{RoomName, Username};
 use rusqlite::{Connection, params};
@@ -11,7 +11,7 @@ use crate::{
     rows::BAD_DEPARTURE,
 };
 
-/// Why `user` may not make or enter one room more.
+/// The refusal when `user` may not create or join another room.
 pub fn check_own(conn: &Connection, user: &Username, limit: usize) -> rusqlite::Result<Option<Error>> {
     let own = count(
         conn,
@@ -21,7 +21,7 @@ pub fn check_own(conn: &Connection, user: &Username, limit: usize) -> rusqlite::
     Ok((own >= limit).then(refusal::own))
 }
 
-/// Why `by` may not add `user` to `room`.
+/// The refusal when `by` may not add `user` to `room`.
 pub fn check_added(
     conn: &Connection,
     room: &RoomName,
@@ -49,7 +49,8 @@ pub fn check_added(
     Ok((count(conn, &format!("{standing} = ?"), [adder])? >= limits.per_adder).then(refusal::adder))
 }
 
-/// Keeps that somebody leaves a room into which they were added.
+/// Stores a departure if another user had added `user` to the room, and deletes expired departures. Deletion by age requires a
+/// settled clock, see [`sessions::ages`].
 pub fn note_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
     if sessions::ages::settled().is_some() {
         let delete = "DELETE FROM departures WHERE at <= ?";
@@ -62,7 +63,7 @@ pub fn note_departure(conn: &Connection, room: &RoomName, user: &Username) -> ru
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }
 
-/// How many rows there are in what `from` says.
+/// Counts the rows of `from`, the part of a query after `FROM`.
 fn count(conn: &Connection, from: &str, keys: impl rusqlite::Params) -> rusqlite::Result<usize> {
     let query = format!("SELECT count(*) FROM {from}");
     let count: i64 = conn.prepare_cached(&query)?.query_row(keys, |row| row.get(0))?;

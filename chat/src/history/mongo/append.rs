@@ -1,10 +1,10 @@
-//! Appending without a transaction: a batch is planned from what is stored, inserted in order, and planned again from where
-//! somebody else's message was in the way. The unique indexes decide; what was read before is only the plan.
+//! Appends without a transaction. A batch is planned from the stored messages and inserted in order. If another writer's message refuses
+//! an insert, the rest of the batch is planned again. Reads only produce the plan. The unique indexes decide.
 //!
-//! Why there is no hole and no double: a plan begins right after a head that a majority has, which nothing can take back, and
-//! an ordered insert ends at the first document that is refused. So whenever it arrives, also long after its caller gave up,
-//! all it can do is continue a room at its end or do nothing. The primary key, room and number, holds even where the other
-//! indexes were dropped.
+//! The numbers of a room have no gaps and no duplicates: a plan starts right after a head that is on a majority and so cannot be rolled
+//! back, and an ordered insert stops at the first document that is refused. An insert that arrives late, even long after its caller has
+//! timed out, therefore either continues the room at its head or has no effect. The primary key, which is room and number, enforces this
+//! even if the other indexes were dropped.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,18 +28,17 @@ use crate::{
     mongo::{DEADLINE, DUPLICATE_KEY, number},
 };
 
-/// How often a batch is planned. Each time somebody else's message was in the way.
+/// Maximum number of plans of a batch. Each further plan follows a conflict with another writer.
 const ROUNDS: u32 = 16;
 
-/// How much longer than the last time the next round waits: what was in the way may not be on a majority yet, and until it is
-/// it cannot be read.
+/// Increment of the delay between two plans. A conflicting message can be read only after it is on a majority.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// What authors have said: the author's key and their own id of it, and what it became.
+/// Earlier messages by the author's key and `client_id`.
 type Earlier = HashMap<(String, String), Said>;
 
 impl MongoHistory {
-    /// Stores `drafts` after `head`, and goes on where the room ends by then when others write in between.
+    /// Stores `drafts` after `head`. Once the batch has begun it continues at the room's new head if others write in between.
     pub(super) async fn store(
         &self,
         room: &RoomName,
@@ -51,8 +50,8 @@ impl MongoHistory {
         for round in 0..ROUNDS {
             tokio::time::sleep(PAUSE * round).await;
             let rest = &drafts[outcomes.len()..];
-            // What authors have said must be as new as the end of the room, else a resend would become a second message. The caller
-            // has learned `head` before; a later end is read first.
+            // The earlier messages must be at least as recent as the head, or a resend would be stored twice. In the first round the
+            // caller has read `head` before. In later rounds the head is read before the earlier messages.
             let (end, earlier) = match round {
                 0 => try_join(self.end_of(room), self.earlier(room, rest)).await?,
                 _ => (self.end_of(room).await?, self.earlier(room, rest).await?),
@@ -72,7 +71,7 @@ impl MongoHistory {
         Err(Error::Store("others write to the room all the time".to_owned()))
     }
 
-    /// What the authors of `drafts` have said in this room under the same ids.
+    /// The earlier messages of this room with the author and `client_id` of one of `drafts`.
     async fn earlier(&self, room: &RoomName, drafts: &[Draft]) -> Result<Earlier, Error> {
         let mut ids: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for draft in drafts {
@@ -89,7 +88,7 @@ impl MongoHistory {
         Ok(said.into_iter().map(|said| ((said.author_key.clone(), said.client_id.clone()), said)).collect())
     }
 
-    /// Inserts in order until one is refused because something is there already, and answers how many are stored.
+    /// Inserts in order until a document is refused by a unique index. Returns how many of `new` are stored.
     pub(super) async fn insert(&self, new: &[New]) -> Result<usize, Error> {
         if new.is_empty() {
             return Ok(0);
@@ -103,7 +102,8 @@ impl MongoHistory {
         }
     }
 
-    /// How many of these, from the first on, are in their places: a write that was sent twice meets itself.
+    /// The number of documents, from the first on, that are already stored with the same id. A write that was retried conflicts with its
+    /// own first attempt.
     async fn stored_already(&self, new: &[New]) -> Result<usize, Error> {
         let [first, ..] = new else { return Ok(0) };
         let messages = self.messages.clone_with_type::<Place>();
@@ -119,7 +119,7 @@ impl MongoHistory {
     }
 }
 
-/// The filter for each author's ids in one room. Each branch is one range of the index.
+/// The filter for the `client_id`s of each author in one room. Each branch is one range of the index.
 pub(super) fn any_of(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -> Document {
     let branch =
         |(author, ids)| doc! { "room": room.as_str(), "authorKey": author, "clientId": { "$in": ids } };
@@ -127,29 +127,29 @@ pub(super) fn any_of(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -> Docum
     doc! { "$or": branches }
 }
 
-/// Which document was refused because there is one of its key; none when it was something else.
+/// The index of the document that was refused by a unique index. `None` for other errors.
 fn refused(error: &MongoError) -> Option<usize> {
     let ErrorKind::InsertMany(failed) = &*error.kind else { return None };
     match (failed.write_errors.as_deref(), &failed.write_concern_error) {
         (Some([write]), None) if write.code == DUPLICATE_KEY => Some(write.index),
-        // What was inserted before may not be durable.
+        // The documents that were inserted before may not be durable.
         _ => None,
     }
 }
 
-/// What a batch comes to if nobody writes meanwhile.
+/// The result of a batch if no other writer interferes.
 struct Plan {
-    /// One for each draft.
+    /// The results of the drafts.
     outcomes: Vec<Outcome>,
     /// The documents to insert.
     new: Vec<New>,
-    /// Which draft each of them is.
+    /// The index of the draft of each document in `new`.
     drafts: Vec<usize>,
-    /// Where the room ends then.
+    /// The room's head after the batch.
     head: Head,
 }
 
-/// Numbers what is new from `head` on; what was said earlier, also in this batch, takes no number.
+/// Numbers the new messages from `head` on. Resends, also of drafts of this batch, are not assigned a number.
 fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> Result<Plan, Error> {
     let mut plan = Plan { outcomes: Vec::with_capacity(drafts.len()), new: vec![], drafts: vec![], head };
     let now = sessions::ages::now();
@@ -178,7 +178,7 @@ fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> 
     Ok(plan)
 }
 
-/// What a draft is whose author has used its id before.
+/// The result of a draft whose author has used its `client_id` before.
 fn again(first: &Said, draft: &Draft) -> Result<Outcome, Error> {
     if first.text != draft.text.as_str() {
         return Ok(Outcome::Conflict);

@@ -1,4 +1,4 @@
-//! Messages in a real MongoDB: the suite that every backend passes, writers side by side, crashes, damaged documents.
+//! Tests of [`MongoHistory`] on a real MongoDB: the conformance suite, concurrent writers, crashes, damaged documents.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use crate::{
     text::Text,
 };
 
-/// A client as the binary makes it.
+/// A client as the binary creates it, with short timeouts.
 async fn client(mongo: &Mongo) -> Client {
     let mut options = ClientOptions::parse(mongo.uri()).await.unwrap();
     options.server_selection_timeout = Some(Duration::from_secs(2));
@@ -59,7 +59,7 @@ async fn append(history: &MongoHistory, head: u64, drafts: Vec<Draft>) -> Result
     history.append(&room(), head, drafts.into(), Box::new(|_| ())).await
 }
 
-/// Appends as a room does: whoever is fenced starts again from the head it is told.
+/// Appends as a room does: after [`Error::Fenced`] it retries from the returned head.
 async fn append_somewhere(history: &MongoHistory, drafts: Vec<Draft>) -> Result<Appended, Error> {
     let mut head = history.head(&room()).await?.seq;
     loop {
@@ -83,7 +83,7 @@ async fn all(history: &MongoHistory) -> Vec<(u64, String)> {
     }
 }
 
-/// Tries until it is answered without an error.
+/// Retries until the call succeeds.
 async fn eventually<T, E: std::fmt::Debug>(what: impl AsyncFn() -> Result<T, E>) -> T {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
@@ -143,7 +143,8 @@ async fn two_writers_of_a_room_make_one_order_without_holes() {
     }
 }
 
-/// MongoDB writes a long batch in pieces. As soon as this one has begun somebody else is in its way, with what is still to come.
+/// MongoDB writes a long batch in parts. After the first part another writer inserts a message with a number and `client_id` of the
+/// remaining part.
 #[actix_rt::test]
 async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
     const LONG: u64 = 2000;
@@ -223,7 +224,7 @@ async fn a_write_that_was_sent_twice_meets_itself() {
     assert_eq!(all(&history).await.len(), 4, "nothing after the one that was refused");
 }
 
-/// What was read before is only the plan: MongoDB itself refuses the second one, in whatever case the name is written.
+/// Reads only produce the plan: MongoDB itself refuses the second message, in any case of the author's name.
 #[actix_rt::test]
 async fn a_client_id_is_kept_once_by_mongodb_itself() {
     let mongo = Mongo::start().await;
@@ -274,7 +275,7 @@ async fn what_was_answered_survives_a_crash_in_the_middle_of_writing() {
     assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "no hole");
     assert_eq!(said[..told.len()], told, "all that was answered, where it was answered to be");
     assert!(said.len() <= told.len() + 3, "one batch had no answer");
-    // The client sends what it has no answer to again, and whatever became of it is one message.
+    // The client resends the batch that was not answered. It is stored once, whether or not the first attempt was stored.
     let n = told.len() / 3;
     let again = format!("{n} a");
     append_somewhere(&history, vec![draft("alice", &again, Some(&again))]).await.unwrap();
@@ -387,8 +388,8 @@ async fn indexes_are_made_once_and_refused_where_the_data_contradicts_them() {
     assert!(refused.to_string().contains("has another index"), "{refused}");
 }
 
-/// What is there at the start may be gone later: no number is given twice, no resend becomes a second message, and the indexes
-/// are made again.
+/// Indexes may be dropped while the process runs: no number is assigned twice, no resend is stored twice, and the indexes are created
+/// again.
 #[actix_rt::test]
 async fn an_order_never_forks_when_indexes_vanish() {
     let mongo = Mongo::start().await;
@@ -466,7 +467,7 @@ async fn a_message_that_no_document_can_hold_is_an_error_and_takes_no_place() {
     assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "{said:?}");
 }
 
-/// How MongoDB finds what `filter` asks for, as its words for it.
+/// MongoDB's plan of a query.
 async fn plan_of(database: &Database, filter: Document, sort: Document) -> String {
     let find = doc! { "find": "messages", "filter": filter, "sort": sort };
     let explained =

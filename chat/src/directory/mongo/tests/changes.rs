@@ -1,4 +1,4 @@
-//! What is noted of changes, beside the rooms themselves.
+//! Tests of the changes that are stored in the documents of rooms.
 
 use futures_util::TryStreamExt;
 
@@ -21,7 +21,7 @@ async fn every_change_is_noted_with_its_version_for_all_nodes() {
     here.remove(&tea, &user("bob"), &user("alice"), nobody()).await.unwrap();
     there.leave(&tea, &user("carol"), nobody()).await.unwrap();
     there.set_private(&tea, &user("alice"), true, nobody()).await.unwrap();
-    // Nothing changes.
+    // Not a change.
     there.remove(&tea, &user("dave"), &user("alice"), nobody()).await.unwrap();
     here.archive(&tea, &user("alice"), nobody()).await.unwrap();
     let renewed = here.clone().without_quiet();
@@ -50,7 +50,7 @@ async fn every_change_is_noted_with_its_version_for_all_nodes() {
     assert_eq!(there.versions(std::slice::from_ref(&tea)).await.unwrap(), [(tea.clone(), 8)]);
     assert_eq!(there.members(&tea).await.unwrap(), [user("Dave")]);
 
-    // An earlier release changes the room.
+    // An earlier release changes the room without storing the change.
     let rooms = database.collection::<Document>("rooms");
     rooms.update_one(doc! { "_id": "tea" }, doc! { "$inc": { "version": 1_i64 } }).await.unwrap();
     assert!(!there.of(&[tea]).await.unwrap()[0].is_tracked());
@@ -71,7 +71,7 @@ async fn a_room_keeps_its_latest_changes_and_is_found_by_an_index() {
     let find = doc! { "find": "rooms", "filter": recently(), "sort": { "changed": -1 } };
     let plan = database.run_command(doc! { "explain": find }).await.unwrap().to_string();
     assert!(plan.contains("IXSCAN") && !plan.contains("COLLSCAN"), "{plan}");
-    // A room of an earlier release is no recent one.
+    // A room of an earlier release has no recent changes.
     let rooms = database.collection::<Document>("rooms");
     rooms.update_many(doc! {}, doc! { "$unset": { "changed": "", "recent": "" } }).await.unwrap();
     assert_eq!(directory.recent().await.unwrap(), []);

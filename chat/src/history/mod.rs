@@ -33,7 +33,7 @@ pub struct Draft {
     pub text: Text,
     /// The id that the author's client has assigned, by which a resend is recognized.
     pub client_id: Option<ClientId>,
-    /// The time of the message. If the room's last message has a later time, the store uses that.
+    /// The time of the message. The store raises it to the time of the room's last message, see [`Timestamp::after`].
     pub timestamp: Timestamp,
     /// The socket that sent the message. The message is not delivered to it.
     pub origin: Option<String>,

@@ -22,7 +22,7 @@ pub struct Stored {
     pub archived: bool,
     /// In the order in which they joined.
     members: Vec<Person>,
-    /// Departures of users whom others had added. Absent in rooms of earlier releases.
+    /// Departures of users that others had added. Absent in rooms of earlier releases.
     #[serde(default)]
     departures: Vec<Departure>,
     /// The number of the last message of an earlier room of this name; 0 when there was no such room.
@@ -31,7 +31,7 @@ pub struct Stored {
     /// Time at which the room was archived. Absent in rooms of earlier releases and in rooms that are not archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<DateTime>,
-    /// Number of changes. A change is written only if the version is the one that was read.
+    /// Number of changes. A change is written only if the version is still the same as at the read.
     pub version: i64,
 }
 

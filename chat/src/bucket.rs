@@ -67,11 +67,11 @@ impl Bucket {
 
 impl Buckets {
     /// Minimum number of buckets at which full ones are removed.
-    const PRUNE: usize = 1024;
+    const MIN_PRUNE: usize = 1024;
 
     /// An empty set of buckets.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, by_key: HashMap::new(), prune_at: Self::PRUNE }
+        Self { rate, by_key: HashMap::new(), prune_at: Self::MIN_PRUNE }
     }
 
     /// Takes one token from the bucket of `key`. The error is the time until the next token.
@@ -79,7 +79,7 @@ impl Buckets {
         if self.by_key.len() >= self.prune_at {
             self.by_key.retain(|_, bucket| !bucket.is_full(now));
             // Twice the number of remaining buckets, so that pruning has a constant amortized cost per call.
-            self.prune_at = (2 * self.by_key.len()).max(Self::PRUNE);
+            self.prune_at = (2 * self.by_key.len()).max(Self::MIN_PRUNE);
         }
         let rate = self.rate;
         self.by_key.entry(key.to_owned()).or_insert_with(|| Bucket::full(rate, now)).take(now)
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_passes_and_the_next_one_learns_when_to_come_back() {
+    fn burst_passes_and_then_take_returns_the_delay() {
         let now = Instant::now();
         let mut bucket = Bucket::full(Rate::new(10, 20), now);
         assert!((0..20).all(|_| bucket.take(now).is_ok()));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_pause_gives_one_burst_and_not_more() {
+    fn long_pause_allows_one_burst() {
         let now = Instant::now();
         let mut bucket = Bucket::full(Rate::new(10, 2), now);
         let later = now + Duration::from_secs(3600);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_gives_nothing() {
+    fn clock_that_goes_backwards_adds_no_tokens() {
         let now = Instant::now() + Duration::from_secs(10);
         let mut bucket = Bucket::full(Rate::new(1, 1), now);
         assert!(bucket.take(now).is_ok());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn one_payer_does_not_spend_anothers_tokens_and_full_buckets_are_forgotten() {
+    fn keys_have_separate_tokens_and_full_buckets_are_removed() {
         let now = Instant::now();
         let mut buckets = Buckets::new(Rate::new(1, 1));
         assert!(buckets.take("alice", now).is_ok());
@@ -129,6 +129,6 @@ mod tests {
         let latest = later + Duration::from_secs(60);
         buckets.take("carol", latest).unwrap();
         assert!((0..5000).all(|n| buckets.take(&format!("x{n}"), latest + Duration::from_secs(n)).is_ok()));
-        assert!(buckets.by_key.len() < 2 * Buckets::PRUNE, "{}", buckets.by_key.len());
+        assert!(buckets.by_key.len() < 2 * Buckets::MIN_PRUNE, "{}", buckets.by_key.len());
     }
 }

@@ -143,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_what_no_flags_give() {
+    fn default_equals_parsing_without_flags() {
         let parsed = Cli::try_parse_from(["chat"]).unwrap().chat;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
     }
 
     #[test]
-    fn a_limit_of_nothing_is_refused() {
+    fn limit_of_zero_is_refused() {
         for flag in
             ["--text-limit", "--message-rate", "--open-acks", "--sockets-per-user", "--rooms-per-user"]
         {

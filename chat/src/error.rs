@@ -88,7 +88,7 @@ impl Error {
         match self {
             Self::Store(_) | Self::Fenced { .. } => "the store does not answer, try again".to_owned(),
             Self::Damaged(_) => "stored data is damaged; its operator runs `godzilla check`".to_owned(),
-            shown => shown.to_string(),
+            other => other.to_string(),
         }
     }
 
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_never_shows_its_inside_to_a_client() {
+    fn store_internals_are_not_sent_to_clients() {
         let error = Error::Store("disk /secret is full".into());
         let refused = error.refused();
         assert_eq!((refused.code, refused.retry_after), (Code::Unavailable, Some(1.0)));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_says_how_long_to_wait() {
+    fn rate_limit_contains_the_delay() {
         let error = Error::RateLimited { what: "messages", retry_after: Duration::from_millis(100) };
         assert_eq!((error.code().status(), error.refused().retry_after), (429, Some(0.1)));
     }

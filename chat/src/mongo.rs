@@ -41,11 +41,11 @@ pub(crate) fn deadline_now() -> Instant {
 
 /// Runs `work` until the deadline. The outcome of a write that exceeds it is unknown.
 pub(crate) async fn with_deadline<T, E: Into<Error>>(
-    deadline_now: Instant,
+    deadline: Instant,
     work: impl IntoFuture<Output = Result<T, E>, IntoFuture: Future>,
 ) -> Result<T, Error> {
-    let late = |_| Error::Store("MongoDB does not answer in time".to_owned());
-    timeout_at(deadline_now, work.into_future()).await.map_err(late)?.map_err(Into::into)
+    let timed_out = |_| Error::Store("MongoDB does not answer in time".to_owned());
+    timeout_at(deadline, work.into_future()).await.map_err(timed_out)?.map_err(Into::into)
 }
 
 impl From<MongoError> for Error {

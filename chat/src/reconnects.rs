@@ -11,22 +11,22 @@ use socketio::{ReadPosition, SocketId};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Number of locks. Sessions whose hashes have the same remainder share a lock.
-const LANES: usize = 256;
+const LOCKS: usize = 256;
 
 /// Maximum number of stored read positions. The oldest are evicted.
-const REMEMBERED: usize = 4_096;
+const MAX_POSITIONS: usize = 4_096;
 
 /// The locks of recovery sessions, and the read positions of clients that have disconnected.
 #[derive(Debug)]
 pub struct LastReadPositions {
-    lanes: Vec<Mutex<()>>,
-    left: StdMutex<Left>,
+    locks: Vec<Mutex<()>>,
+    disconnected: StdMutex<Disconnected>,
 }
 
 /// The read positions of disconnected clients.
 #[derive(Debug, Default)]
-struct Left {
-    places: HashMap<SocketId, (u64, ReadPosition)>,
+struct Disconnected {
+    positions: HashMap<SocketId, (u64, ReadPosition)>,
     /// The order of disconnects, oldest first. Includes clients that have reconnected or disconnected again since.
     order: VecDeque<(u64, SocketId)>,
     count: u64,
@@ -35,44 +35,44 @@ struct Left {
 impl LastReadPositions {
     /// No locks are held and no read positions are stored.
     pub fn new() -> Self {
-        Self { lanes: (0..LANES).map(|_| Mutex::new(())).collect(), left: StdMutex::default() }
+        Self { locks: (0..LOCKS).map(|_| Mutex::new(())).collect(), disconnected: StdMutex::default() }
     }
 
     /// Locks the recovery session `pid` until the guard is dropped. Waits while it is locked.
     pub async fn lock(&self, pid: &str) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         pid.hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish()).unwrap_or(usize::MAX) % LANES;
-        self.lanes[lane].lock().await
+        let index = usize::try_from(hasher.finish()).unwrap_or(usize::MAX) % LOCKS;
+        self.locks[index].lock().await
     }
 
     /// Stores the read position of a client that has disconnected. Unknown positions are not stored.
-    pub fn leave(&self, socket: SocketId, place: ReadPosition) {
-        if place == ReadPosition::Unknown {
+    pub fn store(&self, socket: SocketId, position: ReadPosition) {
+        if position == ReadPosition::Unknown {
             return;
         }
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.count += 1;
-        let count = left.count;
-        left.places.insert(socket.clone(), (count, place));
-        left.order.push_back((count, socket));
-        if left.order.len() > REMEMBERED
-            && let Some((count, earliest)) = left.order.pop_front()
-            && left.places.get(&earliest).is_some_and(|(last, _)| *last == count)
+        let mut disconnected = self.disconnected.lock().unwrap_or_else(PoisonError::into_inner);
+        disconnected.count += 1;
+        let count = disconnected.count;
+        disconnected.positions.insert(socket.clone(), (count, position));
+        disconnected.order.push_back((count, socket));
+        if disconnected.order.len() > MAX_POSITIONS
+            && let Some((count, oldest)) = disconnected.order.pop_front()
+            && disconnected.positions.get(&oldest).is_some_and(|(last, _)| *last == count)
         {
-            left.places.remove(&earliest);
+            disconnected.positions.remove(&oldest);
         }
     }
 
-    /// Takes the position that [`LastReadPositions::leave`] has stored for the socket.
-    pub fn left(&self, socket: &SocketId) -> ReadPosition {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.places.remove(socket).map_or(ReadPosition::Unknown, |(_, place)| place)
+    /// Takes the position that [`LastReadPositions::store`] has stored for the socket.
+    pub fn take(&self, socket: &SocketId) -> ReadPosition {
+        let mut disconnected = self.disconnected.lock().unwrap_or_else(PoisonError::into_inner);
+        disconnected.positions.remove(socket).map_or(ReadPosition::Unknown, |(_, position)| position)
     }
 
     /// Removes the position of a client that has reconnected to another node.
-    pub fn forget(&self, socket: &SocketId) {
-        let _ = self.left(socket);
+    pub fn remove(&self, socket: &SocketId) {
+        let _ = self.take(socket);
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn the_same_ticket_waits_for_itself() {
+    async fn same_session_is_locked_once() {
         let reconnects = LastReadPositions::new();
         let first = reconnects.lock("a").await;
         assert!(reconnects.lock("a").now_or_never().is_none());
@@ -96,23 +96,23 @@ mod tests {
     }
 
     #[test]
-    fn who_left_is_remembered_once_and_not_for_ever() {
+    fn position_is_taken_once_and_oldest_are_evicted() {
         let reconnects = LastReadPositions::new();
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Unknown);
-        reconnects.leave(sid("a"), ReadPosition::At(1));
-        reconnects.leave(sid("a"), ReadPosition::At(2));
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);
+        reconnects.store(sid("a"), ReadPosition::At(1));
+        reconnects.store(sid("a"), ReadPosition::At(2));
         assert_eq!(
-            (reconnects.left(&sid("a")), reconnects.left(&sid("a"))),
+            (reconnects.take(&sid("a")), reconnects.take(&sid("a"))),
             (ReadPosition::At(2), ReadPosition::Unknown)
         );
-        reconnects.leave(sid("a"), ReadPosition::Start);
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Start);
-        reconnects.leave(sid("a"), ReadPosition::At(3));
-        reconnects.forget(&sid("a"));
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Unknown);
-        reconnects.leave(sid("a"), ReadPosition::At(4));
-        (0..REMEMBERED).for_each(|n| reconnects.leave(sid(&n.to_string()), ReadPosition::Start));
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Unknown);
-        assert_eq!(reconnects.left.lock().unwrap().places.len(), REMEMBERED);
+        reconnects.store(sid("a"), ReadPosition::Start);
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Start);
+        reconnects.store(sid("a"), ReadPosition::At(3));
+        reconnects.remove(&sid("a"));
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);
+        reconnects.store(sid("a"), ReadPosition::At(4));
+        (0..MAX_POSITIONS).for_each(|n| reconnects.store(sid(&n.to_string()), ReadPosition::Start));
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);
+        assert_eq!(reconnects.disconnected.lock().unwrap().positions.len(), MAX_POSITIONS);
     }
 }

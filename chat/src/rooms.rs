@@ -154,8 +154,8 @@ impl Handler<SettleAll> for Rooms {
             Slot::Live(room) => Some(room.clone()),
             Slot::Starting(_) => None,
         });
-        let settled: Vec<_> = live.map(settle).collect();
-        Box::pin(async { drop(join_all(settled).await) })
+        let pending: Vec<_> = live.map(settle).collect();
+        Box::pin(async { drop(join_all(pending).await) })
     }
 }
 
@@ -163,7 +163,7 @@ impl Handler<SettleAll> for Rooms {
 async fn settle(room: Addr<Room>) {
     loop {
         match ask::ask(&room, Settle) {
-            Ok(settled) => return drop(settled.answer().await),
+            Ok(pending) => return drop(pending.answer().await),
             Err(Unasked::Gone(_)) => return,
             Err(Unasked::Full) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -175,22 +175,22 @@ impl Rooms {
     fn load(&mut self, name: RoomName, ctx: &mut Context<Self>) {
         let (parts, room) = (self.parts.clone(), name.clone());
         let loading = async move {
-            let entry = parts.directory.find(&room).await?.ok_or(Error::NotFound)?;
-            Ok((entry, parts.history.head(&room).await?))
+            let record = parts.directory.find(&room).await?.ok_or(Error::NotFound)?;
+            Ok((record, parts.history.head(&room).await?))
         };
         let loading =
             async move { timeout(STORE_DEADLINE, loading).await.unwrap_or_else(|_| Err(Error::late())) };
         ctx.spawn(loading.into_actor(self).map(move |loaded, rooms, ctx| {
-            let found: Found = loaded.map(|(entry, head)| {
+            let found: Found = loaded.map(|(record, head)| {
                 let (parts, idle) = (rooms.parts.clone(), ctx.address().recipient());
-                ask::start(|_| Room::new(entry, head, parts, idle))
+                ask::start(|_| Room::new(record, head, parts, idle))
             });
             let waiting = match &found {
                 Ok(room) => rooms.rooms.insert(name, Slot::Live(room.clone())),
                 Err(_) => rooms.rooms.remove(&name),
             };
             if let Some(Slot::Starting(waiting)) = waiting {
-                waiting.into_iter().for_each(|asked| drop(asked.send(found.clone())));
+                waiting.into_iter().for_each(|caller| drop(caller.send(found.clone())));
             }
         }));
     }

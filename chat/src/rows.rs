@@ -59,11 +59,11 @@ pub fn refuse_gap(conn: &Connection, room: &RoomName, after: u64, found: u64) ->
         return Ok(());
     }
     let query = "SELECT ephemeral OR trimmed > 0, base FROM rooms WHERE name = ?";
-    let shape = |row: &Row<'_>| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?));
-    let (forgets, base) =
-        conn.prepare_cached(query)?.query_row([room.as_str()], shape).optional()?.unwrap_or((true, 0));
-    let begins = u64::try_from(base).is_ok_and(|base| base > after && found == base.saturating_add(1));
-    match forgets || begins {
+    let columns = |row: &Row<'_>| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?));
+    let (may_have_gaps, base) =
+        conn.prepare_cached(query)?.query_row([room.as_str()], columns).optional()?.unwrap_or((true, 0));
+    let is_first = u64::try_from(base).is_ok_and(|base| base > after && found == base.saturating_add(1));
+    match may_have_gaps || is_first {
         true => Ok(()),
         false => Err(damaged_row(&format!("a message of the room {room} between {after} and {found}"))),
     }

@@ -53,16 +53,16 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_store_is_seeded_once() {
+    async fn store_is_seeded_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let samples =
             vec![sample("lobby", "alice", "hi"), sample("tea", "bob", "tea?"), sample("tea", "alice", "yes")];
         seed(&store, samples.clone()).await.unwrap();
         let tea = store.history().page(&"tea".parse().unwrap(), None, None, 10).await.unwrap();
-        let said: Vec<_> =
+        let messages: Vec<_> =
             tea.messages.iter().map(|m| (m.seq, m.from.as_str(), m.data.text.as_str())).collect();
-        assert_eq!(said, [(2, "alice", "yes"), (1, "bob", "tea?")]);
+        assert_eq!(messages, [(2, "alice", "yes"), (1, "bob", "tea?")]);
         let members = store.directory().find(&"tea".parse().unwrap()).await.unwrap().unwrap().members;
         assert_eq!(members.len(), 2);
         assert!(matches!(seed(&store, samples).await, Err(Error::Conflict(_))));

@@ -15,12 +15,12 @@ use crate::Error;
 #[derive(Debug, Clone)]
 pub struct SocketQuota {
     per_user: usize,
-    taken: Arc<Mutex<Taken>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 /// The numbers of taken slots.
 #[derive(Debug, Default)]
-struct Taken {
+struct Counts {
     /// By the user's key.
     users: HashMap<String, usize>,
     /// By the login session's id.
@@ -30,7 +30,7 @@ struct Taken {
 /// The slot of one socket. It is released when dropped.
 #[derive(Debug)]
 pub struct SocketSlot {
-    taken: Arc<Mutex<Taken>>,
+    counts: Arc<Mutex<Counts>>,
     user: String,
     session: String,
 }
@@ -38,7 +38,7 @@ pub struct SocketSlot {
 impl SocketQuota {
     /// A quota of `per_user` sockets for each user.
     pub fn new(per_user: usize) -> Self {
-        Self { per_user, taken: Arc::default() }
+        Self { per_user, counts: Arc::default() }
     }
 
     /// Takes a slot.
@@ -47,34 +47,34 @@ impl SocketQuota {
     /// [`Error::RateLimited`] when all slots of the user are taken.
     pub fn take(&self, identity: &Identity) -> Result<SocketSlot, Error> {
         let user = identity.username.key();
-        let mut taken = lock(&self.taken);
-        if taken.users.get(&user).is_some_and(|count| *count >= self.per_user) {
+        let mut counts = lock(&self.counts);
+        if counts.users.get(&user).is_some_and(|count| *count >= self.per_user) {
             let retry_after = Duration::from_secs(15);
             return Err(Error::RateLimited { what: "too many sockets", retry_after });
         }
-        *taken.users.entry(user.clone()).or_default() += 1;
-        *taken.sessions.entry(identity.session.clone()).or_default() += 1;
-        drop(taken);
-        Ok(SocketSlot { taken: self.taken.clone(), user, session: identity.session.clone() })
+        *counts.users.entry(user.clone()).or_default() += 1;
+        *counts.sessions.entry(identity.session.clone()).or_default() += 1;
+        drop(counts);
+        Ok(SocketSlot { counts: self.counts.clone(), user, session: identity.session.clone() })
     }
 
     /// The ids of the login sessions that have open sockets.
     pub fn sessions(&self) -> Vec<String> {
-        lock(&self.taken).sessions.keys().cloned().collect()
+        lock(&self.counts).sessions.keys().cloned().collect()
     }
 }
 
 impl Drop for SocketSlot {
     fn drop(&mut self) {
-        let mut taken = lock(&self.taken);
-        release(&mut taken.users, std::mem::take(&mut self.user));
-        release(&mut taken.sessions, std::mem::take(&mut self.session));
+        let mut counts = lock(&self.counts);
+        release(&mut counts.users, std::mem::take(&mut self.user));
+        release(&mut counts.sessions, std::mem::take(&mut self.session));
     }
 }
 
 /// Locks the counts. They are consistent even if a thread panicked while it held the lock, because every change is one step.
-fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn release(counts: &mut HashMap<String, usize>, key: String) {
@@ -95,17 +95,17 @@ mod tests {
     }
 
     #[test]
-    fn the_21st_socket_of_a_user_has_no_seat_until_one_is_free() {
+    fn socket_beyond_the_quota_is_refused_until_one_is_closed() {
         let socket_quota = SocketQuota::new(20);
-        let mut taken: Vec<SocketSlot> = (0..20).map(|_| socket_quota.take(&identity("alice", "s")).unwrap()).collect();
+        let mut slots: Vec<SocketSlot> = (0..20).map(|_| socket_quota.take(&identity("alice", "s")).unwrap()).collect();
         assert!(matches!(socket_quota.take(&identity("ALICE", "other")), Err(Error::RateLimited { .. })));
         assert!(socket_quota.take(&identity("bob", "b")).is_ok());
-        taken.pop();
+        slots.pop();
         assert!(socket_quota.take(&identity("alice", "s")).is_ok());
     }
 
     #[test]
-    fn a_login_is_seated_while_one_of_its_sockets_is() {
+    fn login_session_is_listed_while_one_of_its_sockets_is_open() {
         let socket_quota = SocketQuota::new(20);
         let first = socket_quota.take(&identity("alice", "s")).unwrap();
         let second = socket_quota.take(&identity("alice", "s")).unwrap();
@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(socket_quota.sessions(), ["s"]);
         drop(second);
         assert!(socket_quota.sessions().is_empty());
-        assert!(lock(&socket_quota.taken).users.is_empty());
+        assert!(lock(&socket_quota.counts).users.is_empty());
     }
 }

@@ -56,14 +56,14 @@ mod tests {
     const TOO_LARGE: Error = Error::TooLarge { what: "text", limit: 8192 };
 
     #[test]
-    fn a_text_may_fill_the_limit_and_not_a_byte_more() {
+    fn text_may_fill_the_limit_and_not_exceed_it() {
         assert!(Text::parse("x".repeat(8192), 8192).is_ok());
         assert_eq!(Text::parse("x".repeat(8193), 8192), Err(TOO_LARGE));
         assert_eq!(Text::parse("é".repeat(4097), 8192), Err(TOO_LARGE));
     }
 
     #[test]
-    fn nothing_is_not_a_text() {
+    fn empty_text_is_refused() {
         assert!(matches!(Text::parse(String::new(), 10), Err(Error::BadRequest(_))));
         assert!(Text::parse(" ".into(), 10).is_ok());
     }

@@ -66,7 +66,7 @@ pub const DEPARTURES: usize = 3;
 
 /// A room's properties and members.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct RoomRecord {
     /// The properties.
     pub room_info: RoomInfo,
     /// The members in the order in which they joined. Empty for the lobby, of which every user is a member.
@@ -105,7 +105,7 @@ pub trait Directory: Send + Sync + 'static {
     async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error>;
 
     /// Returns the room. `None` when it does not exist.
-    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error>;
+    async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error>;
 
     /// Returns the user's rooms: the lobby, then the others sorted by name.
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error>;
@@ -128,7 +128,7 @@ pub trait Directory: Send + Sync + 'static {
     /// toward the user's own limit.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
     /// reached, when the user has left this room within [`DEPARTURE_MS`], or when the user has left [`DEPARTURES`] rooms that `by`
     /// had added them to.
     async fn add_by(
@@ -156,7 +156,7 @@ pub trait Directory: Send + Sync + 'static {
     /// member who joined first becomes the owner. A private room without members is archived, because no user could ever join it.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]. [`Error::NotFound`] when the room does not exist.
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
     async fn remove(
         &self,
         room: &RoomName,
@@ -168,7 +168,7 @@ pub trait Directory: Send + Sync + 'static {
     /// Makes the room private or public at the request of `by`, its owner.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]. [`Error::NotFound`] when the room does not exist.
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
     async fn set_private(
         &self,
         room: &RoomName,
@@ -180,7 +180,7 @@ pub trait Directory: Send + Sync + 'static {
     /// Archives the room at the request of `by`, its owner. Its messages are kept, and its name stays taken unless it is ephemeral.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]. [`Error::NotFound`] when the room does not exist.
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error>;
 }
 
@@ -189,8 +189,8 @@ pub(crate) mod refusal {
     use crate::Error;
 
     /// The name is taken. `kept`: an archived public room keeps it. For a private room the text must not reveal that it is archived.
-    pub fn taken(kept: bool) -> Error {
-        Error::Conflict(match kept {
+    pub fn taken(is_public: bool) -> Error {
+        Error::Conflict(match is_public {
             true => "this name belongs to an archived room, which keeps it",
             false => "this name is taken: a room has it, or an archived room keeps it",
         })
@@ -204,23 +204,23 @@ pub(crate) mod refusal {
         Error::Forbidden("only the owner of the room may do this")
     }
 
-    pub fn own() -> Error {
+    pub fn own_room_limit() -> Error {
         Error::Forbidden("the user is a member of too many rooms")
     }
 
-    pub fn added() -> Error {
+    pub fn added_room_limit() -> Error {
         Error::Forbidden("others have added the user to too many rooms: only the user can enter more")
     }
 
-    pub fn adder() -> Error {
+    pub fn additions_limit() -> Error {
         Error::Forbidden("you have added too many people to rooms: remove some first")
     }
 
-    pub fn departed() -> Error {
+    pub fn left_room() -> Error {
         Error::Forbidden("the user has left this room: add them again after 7 days, or let them enter it")
     }
 
-    pub fn avoided() -> Error {
+    pub fn left_several_rooms() -> Error {
         Error::Forbidden("the user has left several rooms that you added them to: try again after 7 days")
     }
 }
@@ -230,12 +230,12 @@ pub(crate) fn oldest_departure() -> Timestamp {
     Timestamp(sessions::ages::now().0.saturating_sub(DEPARTURE_MS))
 }
 
-impl Entry {
+impl RoomRecord {
     /// Checks that `user` is a member, or may join without being added.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a private room that the user is not a member of.
-    pub fn check_entry(&self, user: &Username) -> Result<(), Error> {
+    pub fn check_join(&self, user: &Username) -> Result<(), Error> {
         if self.room_info.private && self.role(user).is_none() { Err(Error::NotFound) } else { Ok(()) }
     }
 
@@ -244,7 +244,7 @@ impl Entry {
     /// # Errors
     /// [`Error::Forbidden`], or [`Error::NotFound`] for a private room that the user is not a member of.
     pub fn check_owner(&self, user: &Username) -> Result<(), Error> {
-        self.check_entry(user)?;
+        self.check_join(user)?;
         match self.role(user) {
             Some(Role::Owner) => Ok(()),
             Some(Role::Member) => Err(refusal::not_owner()),

@@ -21,7 +21,7 @@ use proto::{
 use remote::mongo::{Prepared, Store};
 use tokio::time::Instant;
 
-use self::document::{End, New, Row};
+use self::document::{LastMessage, NewMessage, Row};
 use super::{Appended, Committed, Draft, Head, History, StoredMessage, Slice, weight};
 use crate::{
     Error,
@@ -37,7 +37,7 @@ pub const COLLECTION: &str = "messages";
 const ROOMS: &str = "rooms";
 
 /// Batch size of a cursor in documents. One batch is enough for most answers. A larger one would read long texts that are then discarded.
-const AT_A_TIME: u32 = 128;
+const BATCH_SIZE: u32 = 128;
 
 /// The messages of one database. Cheap to clone.
 ///
@@ -58,7 +58,7 @@ impl MongoHistory {
         Self { messages, rooms, prepared: Prepared::default() }
     }
 
-    /// Creates the missing indexes within [`PREPARATION`]. Called at start, because it can take long. Appends wait for it.
+    /// Creates the missing indexes, with a longer deadline than that of a call. Called at start. Appends wait for it.
     ///
     /// # Errors
     /// [`Error::Store`] when MongoDB does not answer, or when the stored messages violate a unique index.
@@ -71,35 +71,35 @@ impl MongoHistory {
     /// # Errors
     /// As [`MongoHistory::prepare`].
     pub async fn check(&self) -> Result<(), Error> {
-        let deadline_now = deadline_now();
-        self.prepared(deadline_now).await?;
-        self.any(deadline_now).await.map(drop)
+        let deadline = deadline_now();
+        self.prepared(deadline).await?;
+        self.has_any(deadline).await.map(drop)
     }
 
-    async fn prepared(&self, deadline_now: Instant) -> Result<(), Error> {
+    async fn prepared(&self, deadline: Instant) -> Result<(), Error> {
         with_deadline(deadline_now, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {
-        let place = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
-        let mut once = unique("room_author_client");
-        once.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
-        let once = IndexModel::builder()
+        let room_seq = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
+        let mut room_author_client = unique("room_author_client");
+        room_author_client.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
+        let room_author_client = IndexModel::builder()
             .keys(doc! { "room": 1, "authorKey": 1, "clientId": 1 })
-            .options(once)
+            .options(room_author_client)
             .build();
-        let created = self.messages.create_indexes([place.build(), once]).await;
+        let created = self.messages.create_indexes([room_seq.build(), room_author_client]).await;
         created.map(drop).map_err(|error| unprepared(COLLECTION, error))
     }
 
-    async fn any(&self, deadline_now: Instant) -> Result<bool, Error> {
-        let any = self.messages.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(DEADLINE);
-        Ok(with_deadline(deadline_now, any).await?.is_some())
+    async fn has_any(&self, deadline: Instant) -> Result<bool, Error> {
+        let found = self.messages.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(DEADLINE);
+        Ok(with_deadline(deadline, found).await?.is_some())
     }
 
-    async fn end_of(&self, room: &RoomName) -> Result<Head, Error> {
-        let ends = self.messages.clone_with_type::<End>();
-        let last = ends
+    async fn head_of(&self, room: &RoomName) -> Result<Head, Error> {
+        let last_messages = self.messages.clone_with_type::<LastMessage>();
+        let last = last_messages
             .find_one(doc! { "room": room.as_str() })
             .sort(doc! { "seq": -1 })
             .projection(doc! { "_id": 0, "seq": 1, "timestamp": 1 })
@@ -133,12 +133,12 @@ impl MongoHistory {
             .sort(doc! { "seq": order })
             .projection(Row::fields())
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-            .batch_size(u32::try_from(limit).unwrap_or(AT_A_TIME).clamp(1, AT_A_TIME))
+            .batch_size(u32::try_from(limit).unwrap_or(BATCH_SIZE).clamp(1, BATCH_SIZE))
             .max_time(DEADLINE);
         Ok(found.await?)
     }
 
-    async fn page_of(
+    async fn read_page(
         &self,
         room: &RoomName,
         before: Option<u64>,
@@ -148,23 +148,23 @@ impl MongoHistory {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         // One row more than requested shows whether there is a next page.
         let rows = self.between(room, (after.unwrap_or(0), before), -1, limit.saturating_add(1)).await?;
-        let (kept, more) = fitting(rows, room, limit).await?;
-        let messages: Vec<Message> = kept.into_iter().map(|kept| kept.message).collect();
-        let next = messages.last().filter(|_| more).map(|last| last.seq);
+        let (stored, has_more) = read_fitting(rows, room, limit).await?;
+        let messages: Vec<Message> = stored.into_iter().map(|stored| stored.message).collect();
+        let next = messages.last().filter(|_| has_more).map(|last| last.seq);
         Ok(Page { messages, next })
     }
 
-    async fn slice_of(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
+    async fn read_slice(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
         // The head is read first. A later head would include messages that the slice lacks. The messages may go beyond the head.
-        let head = self.end_of(room).await?.seq;
-        let (messages, _) = fitting(self.between(room, (seq, None), 1, max).await?, room, max).await?;
+        let head = self.head_of(room).await?.seq;
+        let (messages, _) = read_fitting(self.between(room, (seq, None), 1, max).await?, room, max).await?;
         let head = messages.last().map_or(head, |last| head.max(last.message.seq));
         Ok(Slice { messages, head })
     }
 
-    async fn forget(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
-        let head = self.end_of(room).await?.seq;
-        let gone = doc! {
+    async fn delete_old(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
+        let head = self.head_of(room).await?.seq;
+        let deleted = doc! {
             "room": room.as_str(),
             "seq": { "$lt": integer(head) },
             "$or": [
@@ -173,11 +173,11 @@ impl MongoHistory {
                 { "timestamp": { "$gt": date(sessions::ages::latest()) } },
             ],
         };
-        self.messages.delete_many(gone).await?;
+        self.messages.delete_many(deleted).await?;
         Ok(())
     }
 
-    fn new_ones(&self) -> Collection<New> {
+    fn new_messages(&self) -> Collection<NewMessage> {
         self.messages.clone_with_type()
     }
 }
@@ -191,8 +191,8 @@ impl History for MongoHistory {
         drafts: Arc<[Draft]>,
         committed: Committed,
     ) -> Result<Appended, Error> {
-        let deadline_now = deadline_now();
-        self.prepared(deadline_now).await?;
+        let deadline = deadline_now();
+        self.prepared(deadline).await?;
         let appended = with_deadline(deadline_now, self.store(room, head, &drafts)).await?;
         committed(&appended);
         Ok(appended)
@@ -205,35 +205,35 @@ impl History for MongoHistory {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Page, Error> {
-        with_deadline(deadline_now(), self.page_of(room, before, after, limit)).await
+        with_deadline(deadline_now(), self.read_page(room, before, after, limit)).await
     }
 
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
-        with_deadline(deadline_now(), self.slice_of(room, seq, max)).await
+        with_deadline(deadline_now(), self.read_slice(room, seq, max)).await
     }
 
     async fn head(&self, room: &RoomName) -> Result<Head, Error> {
-        with_deadline(deadline_now(), self.end_of(room)).await
+        with_deadline(deadline_now(), self.head_of(room)).await
     }
 
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
-        with_deadline(deadline_now(), self.forget(room, keep, oldest)).await
+        with_deadline(deadline_now(), self.delete_old(room, keep, oldest)).await
     }
 
     async fn is_empty(&self) -> Result<bool, Error> {
-        Ok(!self.any(deadline_now()).await?)
+        Ok(!self.has_any(deadline_now()).await?)
     }
 }
 
 /// Reads the rows that fit into one answer (at least one, at most `limit`). Also returns whether there are more rows.
-async fn fitting(mut rows: Cursor<Row>, room: &RoomName, limit: usize) -> Result<(Vec<StoredMessage>, bool), Error> {
+async fn read_fitting(mut rows: Cursor<Row>, room: &RoomName, limit: usize) -> Result<(Vec<StoredMessage>, bool), Error> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
         bytes += weight(&row.text);
         if messages.len() == limit || (bytes > config::ANSWER_BYTES && !messages.is_empty()) {
             return Ok((messages, true));
         }
-        messages.push(row.kept(room)?);
+        messages.push(row.into_stored(room)?);
     }
     Ok((messages, false))
 }

@@ -52,12 +52,12 @@ impl History for SqliteHistory {
     ) -> Result<Appended, Error> {
         let room = room.clone();
         let job = move |conn: &Connection| append(conn, &room, head, &drafts);
-        let after = move |result: &Result<Appended, Head>| {
+        let on_commit = move |result: &Result<Appended, Head>| {
             if let Ok(appended) = result {
                 committed(appended);
             }
         };
-        self.database.write_then(job, after).await?.map_err(|head| Error::Fenced { head })
+        self.database.write_then(job, on_commit).await?.map_err(|head| Error::Fenced { head })
     }
 
     async fn page(
@@ -105,7 +105,7 @@ fn append(
     }
     let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), sessions::ages::now());
     for draft in drafts {
-        if let Some(first) = first_of(conn, room, draft)? {
+        if let Some(first) = find_resend(conn, room, draft)? {
             outcomes.push(first);
             continue;
         }
@@ -121,7 +121,7 @@ fn append(
 }
 
 /// The result of a draft whose author has used its `client_id` before. `None` when it is new.
-fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
+fn find_resend(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
     let Some(client_id) = &draft.client_id else { return Ok(None) };
     let query = &format!(
         "SELECT id, seq, text, {BAD} FROM messages WHERE room = ?1 AND author = ?2 AND client_id = ?3"
@@ -192,12 +192,12 @@ fn page(
     // One row more than requested shows whether there is a next page.
     let keys = params![room.as_str(), before, after, i64::from(limit) + 1];
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let (kept, more) = fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
-    for pair in kept.windows(2) {
+    let (stored, has_more) = read_fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
+    for pair in stored.windows(2) {
         refuse_gap(conn, room, pair[1].message.seq, pair[0].message.seq)?;
     }
-    let messages: Vec<Message> = kept.into_iter().map(|kept| kept.message).collect();
-    let next = messages.last().filter(|_| more).map(|last| last.seq);
+    let messages: Vec<Message> = stored.into_iter().map(|stored| stored.message).collect();
+    let next = messages.last().filter(|_| has_more).map(|last| last.seq);
     Ok(Page { messages, next })
 }
 
@@ -206,39 +206,39 @@ fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::
     let query =
         &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
-    let (messages, _) = fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
+    let (messages, _) = read_fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
     let mut before = seq;
-    for kept in &messages {
-        refuse_gap(conn, room, before, kept.message.seq)?;
-        before = kept.message.seq;
+    for stored in &messages {
+        refuse_gap(conn, room, before, stored.message.seq)?;
+        before = stored.message.seq;
     }
     Ok(Slice { messages, head: head_of(conn, room)?.seq })
 }
 
 fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rusqlite::Result<()> {
     let head = head_of(conn, room)?.seq;
-    let which = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4 OR timestamp > ?5)";
-    let last_gone = head.saturating_sub(keep);
+    let deleted = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4 OR timestamp > ?5)";
+    let last_deleted = head.saturating_sub(keep);
     let keys = params![
         room.as_str(),
         integer(head),
-        integer(last_gone),
+        integer(last_deleted),
         integer(oldest.0),
         integer(sessions::ages::latest().0)
     ];
     refuse_bad_room(conn, room)?;
-    let note = format!(
+    let update = format!(
         "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {which}))
          WHERE name = ?1"
     );
-    conn.prepare_cached(&note)?.execute(keys)?;
+    conn.prepare_cached(&update)?.execute(keys)?;
     seal_room(conn, room)?;
     conn.prepare_cached(&format!("DELETE FROM messages WHERE {which}"))?.execute(keys)?;
     Ok(())
 }
 
 /// Reads the rows that fit into one answer (at least one, at most `limit`). Also returns whether there are more rows.
-fn fitting(
+fn read_fitting(
     mut rows: rusqlite::Rows<'_>,
     room: &RoomName,
     limit: usize,
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn keeps_what_every_history_promises() {
+    async fn passes_the_history_conformance_suite() {
         conformance::run(|| {
             let (history, dir) = fresh();
             (Arc::new(history), dir)
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn keeps_what_every_journal_promises() {
+    async fn passes_the_journal_conformance_suite() {
         journal_conformance::run(fresh).await;
     }
 }

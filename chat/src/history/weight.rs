@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_weighs_what_its_json_takes() {
+    fn weight_is_the_size_of_the_json() {
         for text in ["hi", "a\"b\\c\n", "\u{0}\u{1f}", "é✓"] {
             let quotes = 2;
             let json = serde_json::to_string(text).unwrap().len() - quotes;

@@ -26,8 +26,8 @@ impl SqliteRecoverySessions {
 
 #[async_trait]
 impl RecoverySessions for SqliteRecoverySessions {
-    async fn issue(&self, recovery_session: RecoverySession) -> Result<(), Error> {
-        Ok(self.database.write(move |conn| issue(conn, &recovery_session)).await?)
+    async fn issue(&self, session: RecoverySession) -> Result<(), Error> {
+        Ok(self.database.write(move |conn| issue(conn, &session)).await?)
     }
 
     async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<RecoverySession>, Error> {
@@ -40,17 +40,17 @@ impl RecoverySessions for SqliteRecoverySessions {
     }
 }
 
-fn issue(conn: &Connection, recovery_session: &RecoverySession) -> rusqlite::Result<()> {
+fn issue(conn: &Connection, session: &RecoverySession) -> rusqlite::Result<()> {
     // At most 4 per connect, which keeps the table small and does not delay a connect for long.
     let delete =
         "DELETE FROM tickets WHERE pid IN (SELECT pid FROM tickets WHERE issued < ? ORDER BY issued LIMIT 4)";
     if sessions::ages::settled().is_some() {
-        let oldest = recovery_session.issued.0.saturating_sub(LIFETIME_MS);
+        let oldest = session.issued.0.saturating_sub(LIFETIME_MS);
         conn.prepare_cached(delete)?.execute([integer(oldest)])?;
     }
     let insert = "INSERT INTO tickets (pid, sid, user, since, issued, sum)
                   VALUES (?1, ?2, ?3, ?4, ?5, row_sum(?1, ?2, ?3, ?4, ?5))";
-    let RecoverySession { pid, sid, user, since, issued } = recovery_session;
+    let RecoverySession { pid, sid, user, since, issued } = session;
     let values = params![pid, sid, user.as_str(), integer(*since), integer(issued.0)];
     conn.prepare_cached(insert)?.execute(values)?;
     Ok(())
@@ -79,11 +79,11 @@ mod tests {
     use crate::{store::Store, recovery_sessions::conformance};
 
     #[actix_rt::test]
-    async fn keeps_what_every_store_of_tickets_promises() {
+    async fn passes_the_conformance_suite() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
         conformance::run(&*store.recovery_sessions()).await;
         let first = store.recovery_sessions().find(&format!("{:032x}", 1), proto::Timestamp(0)).await;
-        assert_eq!(first, Ok(None), "a day later it is forgotten");
+        assert_eq!(first, Ok(None), "expired sessions are deleted");
     }
 }

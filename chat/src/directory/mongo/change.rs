@@ -3,10 +3,10 @@
 use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
 
-use super::document::person;
+use super::document::member_document;
 use crate::{
     Error,
-    directory::{Additions, Entry, Member, Role},
+    directory::{Additions, RoomRecord, Member, Role},
 };
 
 /// A change of an existing room.
@@ -30,18 +30,18 @@ pub enum Change {
 const MAX_DEPARTURES: i32 = 1_000;
 
 /// A new member of a room with the members `others`.
-fn newcomer(others: &[Member], user: &Username, added_by: Option<Username>) -> Member {
+fn new_member(others: &[Member], user: &Username, added_by: Option<Username>) -> Member {
     let role = if others.is_empty() { Role::Owner } else { Role::Member };
     Member { username: user.clone(), role, added_by }
 }
 
 /// The update that ends the membership of `user`, and the remaining members. `None` when `user` is not a member.
 fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(Document, Vec<Member>)> {
-    let gone = members.remove(place(&members, user)?);
+    let removed = members.remove(index_of(&members, user)?);
     let update = match members.first_mut() {
-        Some(heir) if gone.role == Role::Owner => {
-            heir.role = Role::Owner;
-            let members: Vec<Document> = members.iter().map(person).collect();
+        Some(successor) if removed.role == Role::Owner => {
+            successor.role = Role::Owner;
+            let members: Vec<Document> = members.iter().map(member_document).collect();
             doc! { "$set": { "members": members } }
         }
         // No user could ever join it again.
@@ -53,7 +53,7 @@ fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(
     Some((update, members))
 }
 
-fn place(members: &[Member], user: &Username) -> Option<usize> {
+fn index_of(members: &[Member], user: &Username) -> Option<usize> {
     members.iter().position(|member| member.username.key() == user.key())
 }
 
@@ -61,10 +61,10 @@ impl Change {
     /// Checks that the user who requests the change may make it in this room.
     ///
     /// # Errors
-    /// As [`Entry::check_entry`] and [`Entry::check_owner`].
-    pub fn check(&self, room: &Entry) -> Result<(), Error> {
+    /// As [`RoomRecord::check_join`] and [`RoomRecord::check_owner`].
+    pub fn check(&self, room: &RoomRecord) -> Result<(), Error> {
         match self {
-            Self::Add { user, .. } => room.check_entry(user),
+            Self::Add { user, .. } => room.check_join(user),
             Self::AddBy { by, .. }
             | Self::Remove { by, .. }
             | Self::SetPrivate { by, .. }
@@ -74,32 +74,32 @@ impl Change {
     }
 
     /// The update of a room with these members, and the members after it. `None` when there is nothing to change.
-    pub fn on(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
+    pub fn apply(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
         let update = match self {
             Self::Add { user, .. } => {
-                if place(&members, user).is_some() {
+                if index_of(&members, user).is_some() {
                     return None;
                 }
-                members.push(newcomer(&members, user, None));
+                members.push(new_member(&members, user, None));
                 doc! {
-                    "$push": { "members": members.last().map(person) },
+                    "$push": { "members": members.last().map(member_document) },
                     "$pull": { "departures": { "key": user.key() } },
                 }
             }
             Self::AddBy { user, by, .. } => {
-                if place(&members, user).is_some() {
+                if index_of(&members, user).is_some() {
                     return None;
                 }
-                members.push(newcomer(&members, user, Some(by.clone())));
-                doc! { "$push": { "members": members.last().map(person) } }
+                members.push(new_member(&members, user, Some(by.clone())));
+                doc! { "$push": { "members": members.last().map(member_document) } }
             }
             Self::Leave { user } => {
-                let added_by = members[place(&members, user)?].added_by.clone();
+                let added_by = members[index_of(&members, user)?].added_by.clone();
                 let (mut update, members) = removal(private, members, user)?;
                 if let Some(by) = added_by {
                     let departure = doc! { "key": user.key(), "by": by.key(), "at": DateTime::now() };
-                    let kept = doc! { "$each": [departure], "$slice": -MAX_DEPARTURES };
-                    update.insert("$push", doc! { "departures": kept });
+                    let pushed = doc! { "$each": [departure], "$slice": -MAX_DEPARTURES };
+                    update.insert("$push", doc! { "departures": pushed });
                 }
                 return Some((update, members));
             }

@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::change::Change;
 use crate::{
     Error,
-    directory::{RoomInfo, Entry, Member, NewRoom, Role},
+    directory::{RoomInfo, RoomRecord, Member, NewRoom, Role},
     mongo::damaged,
 };
 
 /// A room's document without its changes. Its `_id` is the room's name, also after it was archived, so that MongoDB itself keeps names
 /// unique.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Stored {
+pub struct RoomDocument {
     #[serde(rename = "_id")]
     name: String,
     pub private: bool,
     ephemeral: bool,
     pub archived: bool,
     /// In the order in which they joined.
-    members: Vec<Person>,
+    members: Vec<MemberDocument>,
     /// Departures of users that others had added. Absent in rooms of earlier releases.
     #[serde(default)]
     departures: Vec<Departure>,
@@ -37,7 +37,7 @@ pub struct Stored {
 
 /// A member in a room's document. `key` is the canonical form of the name, under which names are unique.
 #[derive(Debug, Serialize, Deserialize)]
-struct Person {
+struct MemberDocument {
     username: String,
     key: String,
     role: Role,
@@ -62,16 +62,16 @@ pub struct Departure {
 
 /// A room's document with the owner as the only member.
 #[derive(Debug, Deserialize)]
-pub struct Listed {
+pub struct RoomSummary {
     #[serde(rename = "_id")]
     name: String,
     private: bool,
     ephemeral: bool,
     #[serde(default)]
-    members: Vec<Person>,
+    members: Vec<MemberDocument>,
 }
 
-impl Stored {
+impl RoomDocument {
     /// The document of a new room without its `_id`.
     pub fn creation(room: &NewRoom) -> Document {
         doc! {
@@ -87,18 +87,18 @@ impl Stored {
 
     /// The members.
     pub fn members(&self) -> Result<Vec<Member>, Error> {
-        self.members.iter().map(Person::member).collect()
+        self.members.iter().map(MemberDocument::member).collect()
     }
 
     /// The room's properties and members.
-    pub fn entry(&self, name: RoomName) -> Result<Entry, Error> {
+    pub fn record(&self, name: RoomName) -> Result<RoomRecord, Error> {
         let members = self.members()?;
         let room_info = RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
-        Ok(Entry { room_info, members })
+        Ok(RoomRecord { room_info, members })
     }
 
     /// Whether the room's name may be reused: the room is archived, and it is ephemeral or a private room without members.
-    pub fn is_free(&self) -> bool {
+    pub fn is_name_free(&self) -> bool {
         self.archived && (self.ephemeral || (self.private && self.members.is_empty()))
     }
 
@@ -120,8 +120,8 @@ impl Stored {
     }
 
     /// Whether the document is in the state that `change` results in.
-    pub fn shows(&self, change: &Change) -> bool {
-        let has = |user: &Username| self.members.iter().any(|person| person.key == user.key());
+    pub fn reflects(&self, change: &Change) -> bool {
+        let has = |user: &Username| self.members.iter().any(|member| member.key == user.key());
         match change {
             Change::Add { user, .. } | Change::AddBy { user, .. } => has(user),
             Change::Remove { user, .. } | Change::Leave { user } => !has(user),
@@ -131,7 +131,7 @@ impl Stored {
     }
 }
 
-impl Person {
+impl MemberDocument {
     fn member(&self) -> Result<Member, Error> {
         let username = Username::try_from(self.username.clone()).map_err(damaged)?;
         let added_by = self.by.clone().map(Username::try_from).transpose().map_err(damaged)?;
@@ -139,7 +139,7 @@ impl Person {
     }
 }
 
-impl Listed {
+impl RoomSummary {
     /// The projection. Of the members it reads only the owner, because a room can have many members.
     pub fn fields() -> Document {
         doc! { "private": 1, "ephemeral": 1, "members": { "$elemMatch": { "role": "owner" } } }
@@ -147,7 +147,7 @@ impl Listed {
 
     /// The room's properties.
     pub fn room_info(self) -> Result<RoomInfo, Error> {
-        let members: Vec<Member> = self.members.iter().map(Person::member).collect::<Result<_, _>>()?;
+        let members: Vec<Member> = self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
         Ok(RoomInfo {
             name: RoomName::try_from(self.name).map_err(damaged)?,
             private: self.private,
@@ -159,21 +159,21 @@ impl Listed {
 
 /// The owner of a new room as a member's document.
 fn owner(room: &NewRoom) -> Document {
-    person(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })
+    member_document(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })
 }
 
 /// A member as part of a room's document.
-pub fn person(member: &Member) -> Document {
+pub fn member_document(member: &Member) -> Document {
     let Member { username, role, added_by } = member;
     let role = match role {
         Role::Owner => "owner",
         Role::Member => "member",
     };
-    let mut person = doc! { "username": username.as_str(), "key": username.key(), "role": role };
+    let mut document = doc! { "username": username.as_str(), "key": username.key(), "role": role };
     if let Some(by) = added_by {
-        person.extend(doc! { "by": by.as_str(), "by_key": by.key() });
+        document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
     }
-    person
+    document
 }
 
 fn owner_of(members: &[Member]) -> Option<Username> {

@@ -20,29 +20,29 @@ impl MongoDirectory {
         self.prepared(Instant::now() + PREPARATION).await
     }
 
-    /// Creates the missing indexes within one [`DEADLINE`], at most every 10 s. For `/readyz`.
+    /// Creates the missing indexes within the deadline of one call, at most every 10 s. For `/readyz`.
     ///
     /// # Errors
-    /// See [`MongoDirectory::prepare`].
+    /// As [`MongoDirectory::prepare`].
     pub async fn check_indexes(&self) -> Result<(), Error> {
         self.prepared(deadline_now()).await
     }
 
     /// Creates the missing indexes in the background. The creation can take long, and queries return the same results without indexes.
-    pub(super) fn heal_indexes(&self) {
+    pub(super) fn restore_indexes(&self) {
         if !self.prepared.is_due() {
             return;
         }
         let this = self.clone();
         tokio::spawn(async move {
             if let Err(error) = this.check_indexes().await {
-                tracing::warn!(%error, "indexes of rooms are missing");
+                tracing::warn!(%error, "failed to create the missing indexes of rooms; the next poll retries");
             }
         });
     }
 
-    async fn prepared(&self, deadline_now: Instant) -> Result<(), Error> {
-        with_deadline(deadline_now, self.prepared.ensure(self.create_indexes())).await
+    async fn prepared(&self, deadline: Instant) -> Result<(), Error> {
+        with_deadline(deadline, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {

@@ -20,7 +20,7 @@ use proto::RoomName;
 
 use super::{
     MongoHistory,
-    document::{New, Place, Said},
+    document::{NewMessage, IdAndSeq, PriorMessage},
 };
 use crate::{
     Error,
@@ -29,13 +29,13 @@ use crate::{
 };
 
 /// Maximum number of plans of a batch. Each further plan follows a conflict with another writer.
-const ROUNDS: u32 = 16;
+const MAX_PLANS: u32 = 16;
 
 /// Increment of the delay between two plans. A conflicting message can be read only after it is on a majority.
-const PAUSE: Duration = Duration::from_millis(4);
+const BACKOFF_STEP: Duration = Duration::from_millis(4);
 
 /// Earlier messages by the author's key and `client_id`.
-type Earlier = HashMap<(String, String), Said>;
+type PriorMessages = HashMap<(String, String), PriorMessage>;
 
 impl MongoHistory {
     /// Stores `drafts` after `head`. Once the batch has begun it continues at the room's new head if others write in between.
@@ -47,19 +47,19 @@ impl MongoHistory {
     ) -> Result<Appended, Error> {
         let mut outcomes = Vec::with_capacity(drafts.len());
         let mut begun = false;
-        for round in 0..ROUNDS {
-            tokio::time::sleep(PAUSE * round).await;
-            let rest = &drafts[outcomes.len()..];
+        for round in 0..MAX_PLANS {
+            tokio::time::sleep(BACKOFF_STEP * round).await;
+            let remaining = &drafts[outcomes.len()..];
             // The earlier messages must be at least as recent as the head, or a resend would be stored twice. In the first round the
             // caller has read `head` before. In later rounds the head is read before the earlier messages.
-            let (end, earlier) = match round {
-                0 => try_join(self.end_of(room), self.earlier(room, rest)).await?,
-                _ => (self.end_of(room).await?, self.earlier(room, rest).await?),
+            let (end, prior) = match round {
+                0 => try_join(self.head_of(room), self.find_prior(room, remaining)).await?,
+                _ => (self.head_of(room).await?, self.find_prior(room, remaining).await?),
             };
             if !begun && end.seq != head {
                 return Err(Error::Fenced { head: end });
             }
-            let plan = plan(room, end, rest, earlier)?;
+            let plan = plan(room, end, remaining, prior)?;
             let stored = self.insert(&plan.new).await?;
             begun |= stored > 0;
             let Some(refused) = plan.drafts.get(stored) else {
@@ -68,11 +68,11 @@ impl MongoHistory {
             };
             outcomes.extend(plan.outcomes.into_iter().take(*refused));
         }
-        Err(Error::Store("others write to the room all the time".to_owned()))
+        Err(Error::Store("other nodes write to the room continuously".to_owned()))
     }
 
     /// The earlier messages of this room with the author and `client_id` of one of `drafts`.
-    async fn earlier(&self, room: &RoomName, drafts: &[Draft]) -> Result<Earlier, Error> {
+    async fn find_prior(&self, room: &RoomName, drafts: &[Draft]) -> Result<PriorMessages, Error> {
         let mut ids: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for draft in drafts {
             if let Some(id) = &draft.client_id {
@@ -80,23 +80,23 @@ impl MongoHistory {
             }
         }
         if ids.is_empty() {
-            return Ok(Earlier::new());
+            return Ok(PriorMessages::new());
         }
-        let messages = self.messages.clone_with_type::<Said>();
-        let found = messages.find(any_of(room, ids)).projection(Said::fields()).max_time(DEADLINE);
-        let said: Vec<Said> = found.await?.try_collect().await?;
-        Ok(said.into_iter().map(|said| ((said.author_key.clone(), said.client_id.clone()), said)).collect())
+        let messages = self.messages.clone_with_type::<PriorMessage>();
+        let found = messages.find(resend_filter(room, ids)).projection(PriorMessage::fields()).max_time(DEADLINE);
+        let found: Vec<PriorMessage> = found.await?.try_collect().await?;
+        Ok(found.into_iter().map(|found| ((found.author_key.clone(), found.client_id.clone()), found)).collect())
     }
 
     /// Inserts in order until a document is refused by a unique index. Returns how many of `new` are stored.
-    pub(super) async fn insert(&self, new: &[New]) -> Result<usize, Error> {
+    pub(super) async fn insert(&self, new: &[NewMessage]) -> Result<usize, Error> {
         if new.is_empty() {
             return Ok(0);
         }
-        match self.new_ones().insert_many(new).ordered(true).await {
+        match self.new_messages().insert_many(new).ordered(true).await {
             Ok(_) => Ok(new.len()),
-            Err(error) => match refused(&error) {
-                Some(at) => Ok(at + self.stored_already(&new[at..]).await?),
+            Err(error) => match refused_index(&error) {
+                Some(at) => Ok(at + self.count_stored(&new[at..]).await?),
                 None => Err(error.into()),
             },
         }
@@ -104,23 +104,23 @@ impl MongoHistory {
 
     /// The number of documents, from the first on, that are already stored with the same id. A write that was retried conflicts with its
     /// own first attempt.
-    async fn stored_already(&self, new: &[New]) -> Result<usize, Error> {
+    async fn count_stored(&self, new: &[NewMessage]) -> Result<usize, Error> {
         let [first, ..] = new else { return Ok(0) };
-        let messages = self.messages.clone_with_type::<Place>();
+        let messages = self.messages.clone_with_type::<IdAndSeq>();
         let found = messages
             .find(doc! { "room": first.room.as_str(), "seq": { "$gte": first.seq } })
             .sort(doc! { "seq": 1 })
             .limit(i64::try_from(new.len()).unwrap_or(i64::MAX))
-            .projection(Place::fields())
+            .projection(IdAndSeq::fields())
             .max_time(DEADLINE);
-        let places: Vec<Place> = found.await?.try_collect().await?;
-        let same = |(new, place): &(&New, &Place)| new.id == place.id && new.seq == place.seq;
-        Ok(new.iter().zip(&places).take_while(same).count())
+        let stored: Vec<IdAndSeq> = found.await?.try_collect().await?;
+        let same = |(new, stored): &(&NewMessage, &IdAndSeq)| new.id == stored.id && new.seq == stored.seq;
+        Ok(new.iter().zip(&stored).take_while(same).count())
     }
 }
 
 /// The filter for the `client_id`s of each author in one room. Each branch is one range of the index.
-pub(super) fn any_of(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -> Document {
+pub(super) fn resend_filter(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -> Document {
     let branch =
         |(author, ids)| doc! { "room": room.as_str(), "authorKey": author, "clientId": { "$in": ids } };
     let branches: Vec<Document> = ids.into_iter().map(branch).collect();
@@ -128,7 +128,7 @@ pub(super) fn any_of(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -> Docum
 }
 
 /// The index of the document that was refused by a unique index. `None` for other errors.
-fn refused(error: &MongoError) -> Option<usize> {
+fn refused_index(error: &MongoError) -> Option<usize> {
     let ErrorKind::InsertMany(failed) = &*error.kind else { return None };
     match (failed.write_errors.as_deref(), &failed.write_concern_error) {
         (Some([write]), None) if write.code == DUPLICATE_KEY => Some(write.index),
@@ -142,7 +142,7 @@ struct Plan {
     /// The results of the drafts.
     outcomes: Vec<Outcome>,
     /// The documents to insert.
-    new: Vec<New>,
+    new: Vec<NewMessage>,
     /// The index of the draft of each document in `new`.
     drafts: Vec<usize>,
     /// The room's head after the batch.
@@ -150,13 +150,13 @@ struct Plan {
 }
 
 /// Numbers the new messages from `head` on. Resends, also of drafts of this batch, are not assigned a number.
-fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> Result<Plan, Error> {
+fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut prior: PriorMessages) -> Result<Plan, Error> {
     let mut plan = Plan { outcomes: Vec::with_capacity(drafts.len()), new: vec![], drafts: vec![], head };
     let now = sessions::ages::now();
     for (at, draft) in drafts.iter().enumerate() {
         let key = draft.client_id.as_ref().map(|id| (draft.author.key(), id.as_str().to_owned()));
-        if let Some(first) = key.as_ref().and_then(|key| earlier.get(key)) {
-            plan.outcomes.push(again(first, draft)?);
+        if let Some(first) = key.as_ref().and_then(|key| prior.get(key)) {
+            plan.outcomes.push(resend_outcome(first, draft)?);
             continue;
         }
         if draft.text.exceeds().is_some() {
@@ -165,11 +165,11 @@ fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> 
         }
         let timestamp = draft.timestamp.after(plan.head.timestamp, now);
         plan.head = Head { seq: plan.head.seq + 1, timestamp };
-        let new = New::of(draft, room, plan.head);
+        let new = NewMessage::of(draft, room, plan.head);
         if let Some((author_key, client_id)) = key {
             let (id, text) = (draft.id.clone(), draft.text.as_str().to_owned());
-            let said = Said { author_key, client_id, id, seq: new.seq, text };
-            earlier.insert((said.author_key.clone(), said.client_id.clone()), said);
+            let found = PriorMessage { author_key, client_id, id, seq: new.seq, text };
+            prior.insert((found.author_key.clone(), found.client_id.clone()), found);
         }
         plan.outcomes.push(Outcome::Stored { seq: plan.head.seq, offset: None });
         plan.drafts.push(at);
@@ -179,7 +179,7 @@ fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> 
 }
 
 /// The result of a draft whose author has used its `client_id` before.
-fn again(first: &Said, draft: &Draft) -> Result<Outcome, Error> {
+fn resend_outcome(first: &PriorMessage, draft: &Draft) -> Result<Outcome, Error> {
     if first.text != draft.text.as_str() {
         return Ok(Outcome::Conflict);
     }

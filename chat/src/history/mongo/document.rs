@@ -25,7 +25,7 @@ struct Key {
 /// The document of a new message.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct New {
+pub struct NewMessage {
     #[serde(rename = "_id")]
     key: Key,
     pub room: String,
@@ -55,7 +55,7 @@ pub struct Row {
 
 /// The projection of a room's last message.
 #[derive(Debug, Deserialize)]
-pub struct End {
+pub struct LastMessage {
     seq: i64,
     timestamp: DateTime,
 }
@@ -63,7 +63,7 @@ pub struct End {
 /// The projection of an earlier message that has the author and `client_id` of a draft.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Said {
+pub struct PriorMessage {
     pub author_key: String,
     pub client_id: String,
     pub id: String,
@@ -73,12 +73,12 @@ pub struct Said {
 
 /// The projection of a message's id and number.
 #[derive(Debug, Deserialize)]
-pub struct Place {
+pub struct IdAndSeq {
     pub id: String,
     pub seq: i64,
 }
 
-impl New {
+impl NewMessage {
     /// The document of `draft` as the message with the number and time of `at`.
     pub fn of(draft: &Draft, room: &RoomName, at: Head) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Row {
     }
 
     /// The message of `room`.
-    pub fn kept(self, room: &RoomName) -> Result<StoredMessage, Error> {
+    pub fn into_stored(self, room: &RoomName) -> Result<StoredMessage, Error> {
         let message = Message {
             id: self.id,
             room: room.clone(),
@@ -116,21 +116,21 @@ impl Row {
     }
 }
 
-impl End {
+impl LastMessage {
     /// The room's head.
     pub fn head(self) -> Result<Head, Error> {
         Ok(Head { seq: number(self.seq)?, timestamp: timestamp(self.timestamp)? })
     }
 }
 
-impl Said {
+impl PriorMessage {
     /// The projection.
     pub fn fields() -> Document {
         doc! { "_id": 0, "authorKey": 1, "clientId": 1, "id": 1, "seq": 1, "text": 1 }
     }
 }
 
-impl Place {
+impl IdAndSeq {
     /// The projection.
     pub fn fields() -> Document {
         doc! { "_id": 0, "id": 1, "seq": 1 }

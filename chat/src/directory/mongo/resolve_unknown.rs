@@ -10,20 +10,20 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Change, MongoDirectory, Noted};
+use super::{Change, MongoDirectory, ChangeKind};
 use crate::{Error, directory::Committed, mongo::deadline_now};
 
 /// Time after which the resolution of an unknown outcome is given up.
-const SETTLING: Duration = Duration::from_secs(600);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Delay between two attempts to resolve an unknown outcome.
-const REST: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Number of reads that find no room after which the creation of a room is considered not executed.
-const ABSENCES: u32 = 60;
+const MAX_ABSENT_READS: u32 = 60;
 
 /// The outcome of a change.
-pub enum Done<T> {
+pub enum Outcome<T> {
     /// The change was written.
     Changed(T),
     /// There was nothing to change.
@@ -37,55 +37,55 @@ pub enum Done<T> {
 impl MongoDirectory {
     /// Runs a change in a task of its own, so that it completes also when the caller is cancelled. A change without an outcome within the
     /// deadline is an error for the caller. `committed` is called when the change is written, also if that is found out later.
-    pub(super) async fn carry<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         room: RoomName,
         change: Change,
         committed: Committed,
-        work: impl Future<Output = Done<T>> + Send + 'static,
+        work: impl Future<Output = Outcome<T>> + Send + 'static,
     ) -> Result<T, Error> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         tokio::spawn(async move {
-            let (said, lost) = match work.await {
-                Done::Changed(value) => {
+            let (result, unknown) = match work.await {
+                Outcome::Changed(value) => {
                     committed();
                     (Ok(value), None)
                 }
-                Done::Unchanged(value) => (Ok(value), None),
-                Done::Refused(error) => (Err(error), None),
-                Done::Unknown { version, error } => (Err(error), Some((version, committed))),
+                Outcome::Unchanged(value) => (Ok(value), None),
+                Outcome::Refused(error) => (Err(error), None),
+                Outcome::Unknown { version, error } => (Err(error), Some((version, committed))),
             };
             // The caller may have been cancelled.
-            let _ = answer.send(said);
-            if let Some((version, committed)) = lost {
-                this.settle(&room, version, &change, committed).await;
+            let _ = sender.send(result);
+            if let Some((version, committed)) = unknown {
+                this.resolve_unknown(&room, version, &change, committed).await;
             }
         });
-        answered.await.unwrap_or_else(|_| Err(Error::Store("a change was broken off".to_owned())))
+        receiver.await.unwrap_or_else(|_| Err(Error::Store("a change ended without an outcome".to_owned())))
     }
 
     /// Resolves the outcome of a change of the room at `version`. It first writes an empty change to that version: if this succeeds, the
     /// original write can no longer apply, because it requires `version`.
-    pub(super) async fn settle(&self, room: &RoomName, version: i64, change: &Change, committed: Committed) {
-        let (over, mut absent) = (Instant::now() + SETTLING, 0);
-        while Instant::now() < over {
-            sleep(REST).await;
-            match self.write(room, version, (doc! {}, Noted::Other), deadline_now()).await {
+    pub(super) async fn resolve_unknown(&self, room: &RoomName, version: i64, change: &Change, committed: Committed) {
+        let (give_up_at, mut absent_reads) = (Instant::now() + RESOLVE_TIMEOUT, 0);
+        while Instant::now() < give_up_at {
+            sleep(RETRY_DELAY).await;
+            match self.write(room, version, (doc! {}, ChangeKind::Other), deadline_now()).await {
                 Ok(true) => return,
                 Ok(false) => (),
                 Err(_) => continue,
             }
-            match self.stored(room, deadline_now()).await {
+            match self.load(room, deadline_now()).await {
                 // The write that changed the version is not on a majority yet.
                 Ok(Some(found)) if found.version == version => (),
-                Ok(Some(found)) if found.shows(change) => return committed(),
+                Ok(Some(found)) if found.reflects(change) => return committed(),
                 Ok(Some(_)) => return,
-                Ok(None) if absent == ABSENCES => return,
-                Ok(None) => absent += 1,
+                Ok(None) if absent_reads == MAX_ABSENT_READS => return,
+                Ok(None) => absent_reads += 1,
                 Err(_) => (),
             }
         }
-        tracing::warn!(%room, "what became of a change of a room was never learnt");
+        tracing::warn!(%room, "gave up resolving the unknown outcome of a room change");
     }
 }

@@ -1,5 +1,5 @@
-//! Requests to actors whose answers may come later. Unlike actix's own requests they are sent by `try_send`: a full mailbox refuses at once,
-//! and callers do not queue. Called by clients and HTTP; answered by [`crate::room`].
+//! Requests to actors whose answers may come later. Unlike actix's own requests they are sent by `try_send`: a full mailbox refuses at
+//! once, and callers do not queue. Called by clients and HTTP; answered by [`crate::room`].
 
 use std::time::Instant;
 

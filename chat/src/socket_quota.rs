@@ -21,9 +21,9 @@ pub struct SocketQuota {
 /// The numbers of taken slots.
 #[derive(Debug, Default)]
 struct Counts {
-    /// By the user's key.
+    /// Open sockets by the user's key.
     users: HashMap<String, usize>,
-    /// By the login session's id.
+    /// Open sockets by the login session's id.
     sessions: HashMap<String, usize>,
 }
 

@@ -1,7 +1,5 @@
 //! The chat's SQLite file and its schema. The binary opens the file once and passes its parts to [`crate::start`].
 
-pub mod mongo;
-
 use std::{path::Path, sync::Arc};
 
 use embedded::{Check, Database, Options};

@@ -12,24 +12,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     Chat, Config, Error,
-    bucket::{Buckets, Rate},
-    chat::Inner,
-    reconnects::LastReadPositions,
-    online::{self, OnlineList},
-    directory::{Additions, Directory},
-    history::{History, Journal},
     broker::{
-        Entry, Broker, local,
+        Broker, Entry, fanout_actor,
         stream::{self, News, Opened},
     },
-    user_lookup::UserLookup,
-    presence::{PresenceUpdate, Node, Presence},
+    bucket::{Buckets, Rate},
+    chat::Inner,
+    directory::{Additions, Directory},
+    history::{History, Journal},
+    online::{self, OnlineList},
+    presence::{Node, Presence, PresenceUpdate},
+    reconnects::LastReadPositions,
+    recovery_sessions::RecoverySessions,
     revocation,
     room::Parts,
     rooms::{self, Refresh, RefreshAll, Rooms},
     socket_quota::SocketQuota,
-    recovery_sessions::RecoverySessions,
     turns::Turns,
+    user_lookup::UserLookup,
 };
 
 /// What the chat is made of.
@@ -169,7 +169,7 @@ fn start_outward(
     io: Io,
     config: &Config,
 ) -> Result<(Presence, watch::Receiver<OnlineList>), Error> {
-    local::start(broker, entries, io);
+    fanout_actor::start(broker, entries, io);
     let (tell, heard) = mpsc::channel::<PresenceUpdate>(HEARD);
     let refused =
         |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));

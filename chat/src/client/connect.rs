@@ -11,13 +11,13 @@ use tokio::time::sleep;
 
 use super::{
     Admitted, Client,
-    returning::{self, Entered, Recovery},
     queue::CommandQueue,
+    recovery::{self, Entered, Recovery},
 };
 use crate::{
     Chat, Error,
-    chat::{deadline_now, with_deadline},
     broker::{of_room, of_session, of_user},
+    chat::{deadline_now, with_deadline},
     socket_quota::SocketSlot,
 };
 
@@ -62,7 +62,7 @@ pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Accepted<Cl
     };
     match with_deadline(deadline_now(), come).await {
         Ok((identity, slot, passage)) => {
-            let replaced = returning::is_of_replaced_history(&chat, connect.resume.as_ref());
+            let replaced = recovery::is_of_replaced_history(&chat, connect.resume.as_ref());
             let visit = Rc::new(CommandQueue::new(chat, socket, identity.username, replaced));
             let Recovery { pid, recovered, offset } = passage;
             Ok(Accepted {
@@ -107,7 +107,7 @@ async fn admit(
     chat.check_connects()?;
     // When everybody comes back at once they wait here for each other rather than be turned away by a full store.
     let _turn = chat.door().take(&identity.username).await?;
-    let recovery_session = returning::recognise(chat, identity, socket, resume).await?;
+    let recovery_session = recovery::recognise(chat, identity, socket, resume).await?;
     let slot = take_slot(chat, identity, recovery_session.is_some()).await?;
     let (reached, unplaced) = (chat.broker().reached(), chat.broker().unplaced());
     let rooms = enter_rooms(chat, socket, identity).await?;
@@ -115,13 +115,14 @@ async fn admit(
     check_session(chat, identity).await?;
     let passage = match recovery_session {
         Some(recovery_session) => {
-            returning::resume(chat, recovery_session, socket, resume, Entered { rooms: &rooms, unplaced }).await?
+            recovery::resume(chat, recovery_session, socket, resume, Entered { rooms: &rooms, unplaced })
+                .await?
         }
         None => None,
     };
     let passage = match passage {
         Some(passage) => passage,
-        None => returning::start(chat, identity, socket, reached).await?,
+        None => recovery::start(chat, identity, socket, reached).await?,
     };
     Ok((slot, passage))
 }

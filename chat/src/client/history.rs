@@ -7,7 +7,7 @@ use proto::event::History;
 use super::queue::CommandQueue;
 use crate::{
     Error,
-    recall::{Recalled, page},
+    history_page::{Recalled, page},
 };
 
 impl CommandQueue {

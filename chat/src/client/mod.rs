@@ -6,14 +6,14 @@
 mod ack;
 mod connect;
 mod events;
-mod history_page;
+mod history;
+mod membership;
+mod queue;
 mod recovery;
-mod rooms;
 mod send;
+mod task;
 mod typing;
 mod typing_throttle;
-mod queue;
-mod task;
 
 use std::{
     cell::RefCell,
@@ -30,7 +30,7 @@ use proto::{
 use socketio::{Accepted, App, CloseReason, Connect, Event, Peer, Refusal, Reply, Socket};
 use tokio::time::timeout;
 
-use crate::{Chat, Error, chat::deadline_now, broker::encode, presence::Presence, socket_quota::SocketSlot};
+use crate::{Chat, Error, broker::encode, chat::deadline_now, presence::Presence, socket_quota::SocketSlot};
 use ack::Ack;
 use events::Limits;
 use queue::CommandQueue;
@@ -102,7 +102,7 @@ impl App for Clients {
         &self,
         connect: Connect<Admitted>,
     ) -> LocalBoxFuture<'static, Result<Accepted<Client>, Refusal>> {
-        Box::pin(connect::connect(self.chat.clone(), connect))
+        Box::pin(connect::enter(self.chat.clone(), connect))
     }
 }
 
@@ -137,7 +137,7 @@ impl Client {
         ack.refuse(refused);
         if is_flooding {
             self.is_cut = true;
-            work::spawn(self.visit.socket(), cut(self.visit.socket().clone()));
+            task::spawn(self.visit.socket(), cut(self.visit.socket().clone()));
         }
     }
 

@@ -13,7 +13,7 @@ use proto::{RoomName, Username};
 use serde::Serialize;
 use socketio::Socket;
 
-use super::{ack::Ack, events::Command, typist::TypingThrottle, work};
+use super::{ack::Ack, events::Command, task, typing_throttle::TypingThrottle};
 use crate::{Chat, Error, chat::with_deadline, room::Room};
 
 /// The most commands that wait for their turn; acks are bounded apart from this.
@@ -100,7 +100,7 @@ impl CommandQueue {
         drop(waiting);
         if !self.busy.replace(true) {
             // Spawned only while there is something to do: a quiet client costs nothing.
-            work::spawn(&self.socket, self.clone().work());
+            task::spawn(&self.socket, self.clone().work());
         }
     }
 
@@ -117,7 +117,9 @@ impl CommandQueue {
     async fn take(self: &Rc<Self>, Turn { command, ack, deadline }: Turn) {
         match command {
             Command::Say(post, text) => self.say(post, text, ack, deadline).await,
-            Command::Type(typing) => ack.answer(with_deadline(deadline, self.set_typing(typing, deadline)).await),
+            Command::Type(typing) => {
+                ack.answer(with_deadline(deadline, self.set_typing(typing, deadline)).await)
+            }
             Command::Join(join) => self.answer_large(ack, self.join(join, deadline), deadline).await,
             Command::Leave(leave) => ack.answer(with_deadline(deadline, self.leave(leave, deadline)).await),
             Command::Recall(page) => self.answer_large(ack, self.recall(page, deadline), deadline).await,
@@ -129,7 +131,7 @@ impl CommandQueue {
     async fn answer_large<T: Serialize>(
         &self,
         ack: Ack,
-        work: impl Future<Output = Result<T, Error>>,
+        task: impl Future<Output = Result<T, Error>>,
         deadline: Instant,
     ) {
         let turn = async {
@@ -137,7 +139,7 @@ impl CommandQueue {
             self.chat.reading(self.user()).await
         };
         match with_deadline(deadline, turn).await {
-            Ok(_turn) => ack.answer(with_deadline(deadline, work).await),
+            Ok(_turn) => ack.answer(with_deadline(deadline, task).await),
             Err(error) => ack.refuse(&error),
         }
     }

@@ -6,9 +6,9 @@ use socketio::{ReadPosition, Recovered, Resume, Socket, SocketId};
 
 use crate::{
     Chat, Error,
+    broker::{Entry, ParsedOffset},
     history::Missed,
     id::new_id,
-    broker::{Entry, ParsedOffset},
     recovery_sessions::{LIFETIME_MS, RecoverySession},
 };
 
@@ -42,8 +42,9 @@ pub async fn recognise(
     let oldest = Timestamp(now.0.saturating_sub(LIFETIME_MS));
     let recovery_session = chat.recovery_sessions().find(&resume.pid, oldest).await?;
     // A recovery_session that a wrong clock has dated years ahead would never be too old.
-    let recovery_session = recovery_session
-        .filter(|recovery_session| recovery_session.user.key() == identity.username.key() && !recovery_session.issued.is_ahead_of(now));
+    let recovery_session = recovery_session.filter(|recovery_session| {
+        recovery_session.user.key() == identity.username.key() && !recovery_session.issued.is_ahead_of(now)
+    });
     if let Some(recovery_session) = &recovery_session {
         let _turn = chat.reconnects().lock(&recovery_session.pid).await;
         let sid = SocketId::from_stored(&recovery_session.sid);
@@ -79,7 +80,9 @@ pub async fn resume(
         },
     };
     let Entered { rooms, unplaced } = entered;
-    let Some(Missed { messages, reached }) = chat.broker().missed(rooms, after, &recovery_session.sid).await? else {
+    let Some(Missed { messages, reached }) =
+        chat.broker().missed(rooms, after, &recovery_session.sid).await?
+    else {
         return Ok(anew("the log does not have all that it has missed"));
     };
     if chat.broker().was_unplaced(messages.iter().map(|(_, message)| message), unplaced) {
@@ -88,7 +91,11 @@ pub async fn resume(
     }
     let missed = messages.iter().filter_map(|(offset, message)| chat.broker().encode(message, *offset));
     let recovered = Recovered { missed: missed.collect(), reached };
-    Ok(Some(Recovery { pid: recovery_session.pid, recovered: Some(recovered), offset: chat.broker().show(reached) }))
+    Ok(Some(Recovery {
+        pid: recovery_session.pid,
+        recovered: Some(recovered),
+        offset: chat.broker().show(reached),
+    }))
 }
 
 /// A client that does not recover, and why.

@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Instant};
 
 use proto::event::Post as Said;
 
-use super::{ack::Ack, queue::CommandQueue, work};
+use super::{ack::Ack, queue::CommandQueue, task};
 use crate::{
     Error, Text,
     ask::{Pending, Unasked, ask},
@@ -16,7 +16,7 @@ impl CommandQueue {
     pub async fn say(self: &Rc<Self>, said: Said, text: Text, ack: Ack, deadline: Instant) {
         match self.hand_over(said, text, deadline).await {
             Ok(pending) => {
-                work::spawn(self.socket(), async move {
+                task::spawn(self.socket(), async move {
                     let posted = pending.until(deadline).await;
                     supervision::fault!("ack");
                     ack.answer(posted);

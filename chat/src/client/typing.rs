@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 
 use proto::event::SetTyping;
 
-use super::{ack::Done, typist::Relay, queue::CommandQueue, work};
+use super::{ack::Done, queue::CommandQueue, task, typing_throttle::Relay};
 use crate::{Error, broker::of_room, room::membership::Check};
 
 impl CommandQueue {
@@ -21,7 +21,7 @@ impl CommandQueue {
             Relay::Coalesced => (),
             Relay::After(wait) => {
                 let visit = self.clone();
-                work::spawn(self.socket(), async move {
+                task::spawn(self.socket(), async move {
                     actix_rt::time::sleep(wait).await;
                     let latest = visit.typist().borrow_mut().deadline_now(Instant::now());
                     // The user may have left the room meanwhile, or altogether.

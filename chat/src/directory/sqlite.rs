@@ -299,13 +299,13 @@ fn conversion_error(column: usize, error: proto::NameError) -> rusqlite::Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::{directory::conformance, store::Store};
+    use crate::{directory::conformance, sqlite_store::SqliteStore};
 
     #[actix_rt::test]
     async fn passes_the_conformance_suite() {
         conformance::run(|| {
             let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+            let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
             (store.directory(), dir)
         })
         .await;

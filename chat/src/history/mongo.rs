@@ -27,7 +27,9 @@ use crate::{
     Error,
     column::integer,
     config,
-    mongo::{DEADLINE, PREPARATION, collection, date, deadline_now, number, unique, unprepared, with_deadline},
+    mongo::{
+        DEADLINE, PREPARATION, collection, date, deadline_now, number, unique, unprepared, with_deadline,
+    },
 };
 
 /// Name of the collection.

@@ -48,7 +48,8 @@ pub async fn add(
         return Err(Error::BadRequest(unsupported(&role)).into());
     }
     // Whoever asks exists; anybody else must too, and is called as they call themselves.
-    let user = if is_own { by.clone() } else { chat.user_lookup().find(&user).await?.ok_or(Error::NotFound)? };
+    let user =
+        if is_own { by.clone() } else { chat.user_lookup().find(&user).await?.ok_or(Error::NotFound)? };
     chat.ask(&room, Add { by, user }, deadline).await?;
     Ok(done("Member added"))
 }
@@ -71,8 +72,11 @@ pub async fn remove(
     chat.check_write(&by)?;
     let (room, user) = path.into_inner();
     // The name as it was registered is the one by which presence knows the user.
-    let user =
-        if user.key() == by.key() { by.clone() } else { chat.user_lookup().find(&user).await?.unwrap_or(user) };
+    let user = if user.key() == by.key() {
+        by.clone()
+    } else {
+        chat.user_lookup().find(&user).await?.unwrap_or(user)
+    };
     chat.remove(&room, Remove { by, user }, deadline_now()).await?;
     Ok(done("Member removed"))
 }

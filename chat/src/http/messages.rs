@@ -15,7 +15,7 @@ use super::input::{Body, Caller};
 use crate::{
     Chat, Text,
     chat::{deadline_now, with_deadline},
-    recall,
+    history_page,
     room::{membership::Check, post::Post},
 };
 
@@ -58,7 +58,7 @@ pub async fn page(
     let asked = History { room: room.into_inner(), before, after, limit, offset };
     let read = async {
         let _turn = chat.reading(&user).await?;
-        Ok(HttpResponse::Ok().json(recall::page(&chat, &user, asked, deadline).await?))
+        Ok(HttpResponse::Ok().json(history_page::page(&chat, &user, asked, deadline).await?))
     };
     Ok(with_deadline(deadline, read).await?)
 }

@@ -22,7 +22,8 @@ pub async fn online(chat: Data<Chat>, _: Caller) -> Result<HttpResponse, Error> 
 pub async fn typing(chat: Data<Chat>, Caller(user): Caller) -> Result<HttpResponse, Error> {
     let deadline = deadline_now();
     let room_infos = with_deadline(deadline, chat.directory().rooms_of(&user)).await?;
-    let typists = chat.presence().typists(room_infos.iter().map(|room_info| &room_info.name)).ok_or_else(unknown)?;
+    let typists =
+        chat.presence().typists(room_infos.iter().map(|room_info| &room_info.name)).ok_or_else(unknown)?;
     let mut typing = BTreeSet::new();
     for (room, users) in typists {
         match chat.ask(&room, Describe(user.clone()), deadline).await {

@@ -11,9 +11,9 @@ use serde_json::json;
 use super::input::{Body, Caller};
 use crate::{
     Chat, Error,
+    broker::Entry,
     chat::{deadline_now, with_deadline},
     directory::NewRoom,
-    broker::Entry,
     room::{
         membership::Manage,
         settings::{Archive, Describe, SetPrivate},

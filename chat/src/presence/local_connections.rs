@@ -81,7 +81,8 @@ impl LocalConnections {
     pub(super) fn take(&mut self) -> Vec<NodeReport> {
         let users = &self.users;
         let count = |user: Username| connections(&user, users.get(&user).copied().unwrap_or(0));
-        let mut reports: Vec<_> = self.unpublished.drain().map(|user| said(Report::Change(count(user)))).collect();
+        let mut reports: Vec<_> =
+            self.unpublished.drain().map(|user| said(Report::Change(count(user)))).collect();
         reports.extend(self.typing.drain().map(|((room, user), is_typing)| {
             let (username, room) = (user.to_string(), room.to_string());
             said(Report::Typing(SetTypingRequest { username, is_typing, room }))

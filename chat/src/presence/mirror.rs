@@ -130,7 +130,10 @@ impl Mirror {
     fn everybody(&self, joined: Vec<String>, left: Vec<String>) -> PresenceUpdate {
         let online: Vec<String> = self.online.iter().cloned().collect();
         let count = u32::try_from(online.len()).unwrap_or(u32::MAX);
-        PresenceUpdate::Online { presence: event::Presence { online }, diff: PresenceDiff { joined, left, count } }
+        PresenceUpdate::Online {
+            presence: event::Presence { online },
+            diff: PresenceDiff { joined, left, count },
+        }
     }
 }
 

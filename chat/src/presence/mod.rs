@@ -2,8 +2,8 @@
 //! Clients call [`Presence`], which never waits; a task keeps the stream to the service ([`stream`]); what it hears goes to
 //! the receiver given at the start, in order, and is mirrored for whoever asks.
 
-mod mirror;
 mod local_connections;
+mod mirror;
 mod stream;
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use self::{mirror::Mirror, own::LocalConnections, stream::Client};
+use self::{local_connections::LocalConnections, mirror::Mirror, stream::Client};
 
 /// This node's word to and from the presence service. Cheap to clone; when the last clone is dropped the stream ends and
 /// the service takes the node's users offline.
@@ -104,7 +104,11 @@ impl Presence {
     /// full; when its receiver is gone the client ends.
     ///
     /// Fails if `url` is none. The service need not be there: the client tries until it is.
-    pub fn start(url: &str, node: Node, heard: mpsc::Sender<PresenceUpdate>) -> Result<Self, tonic::transport::Error> {
+    pub fn start(
+        url: &str,
+        node: Node,
+        heard: mpsc::Sender<PresenceUpdate>,
+    ) -> Result<Self, tonic::transport::Error> {
         Self::with_patience(url, node, heard, Patience::default())
     }
 

@@ -18,9 +18,9 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, transport::Endpoint};
 
-use super::{PresenceUpdate, Node, Patience, Shared, own::said};
+use super::{Node, Patience, PresenceUpdate, Shared, local_connections::said};
 
-/// How many reports may wait for the wire; the rest stay in [`super::own::LocalConnections`], one per user.
+/// How many reports may wait for the wire; the rest stay in [`super::local_connections::LocalConnections`], one per user.
 const WAITING: usize = 64;
 /// How long changes are gathered before they are reported.
 const GATHER: Duration = Duration::from_millis(20);

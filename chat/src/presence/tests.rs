@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PresenceUpdate, Patience, Presence};
+use super::{Patience, Presence, PresenceUpdate};
 
 /// A running presence service.
 struct Service {
@@ -150,7 +150,9 @@ async fn a_restarted_service_is_told_everything_again() {
     while node.next().await != PresenceUpdate::Unknown {}
     assert_eq!((node.presence.online(), node.presence.typing_users()), (None, None));
     let _service = Service::start(address);
-    let PresenceUpdate::Online { presence, diff } = node.next().await else { panic!("no list after the restart") };
+    let PresenceUpdate::Online { presence, diff } = node.next().await else {
+        panic!("no list after the restart")
+    };
     assert_eq!(presence.online, ["alice", "carol"]);
     assert_eq!((diff.joined, diff.left), (vec!["carol".to_owned()], vec!["bob".to_owned()]));
     assert!(node.presence.is_known());

@@ -76,12 +76,12 @@ fn find(conn: &Connection, pid: String, oldest: Timestamp) -> rusqlite::Result<O
 
 #[cfg(test)]
 mod tests {
-    use crate::{store::Store, recovery_sessions::conformance};
+    use crate::{recovery_sessions::conformance, sqlite_store::SqliteStore};
 
     #[actix_rt::test]
     async fn passes_the_conformance_suite() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         conformance::run(&*store.recovery_sessions()).await;
         let first = store.recovery_sessions().find(&format!("{:032x}", 1), proto::Timestamp(0)).await;
         assert_eq!(first, Ok(None), "expired sessions are deleted");

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     Error, Text,
     ask::Reply,
-    history::{Appended, Committed, Draft, Head, StoredMessage, Outcome},
-    broker::{Entry, Broker},
+    broker::{Broker, Entry},
+    history::{Appended, Committed, Draft, Head, Outcome, StoredMessage},
 };
 
 /// What became of a batch, and where the room ends after it, if that is known.
@@ -102,13 +102,18 @@ fn drafts(posts: &[Post], ids: &[String], head: Head) -> Arc<[Draft]> {
 }
 
 /// What the store does when it has committed `drafts`: those that are new messages go into the log.
-fn teller(broker: &Broker, room: &RoomName, drafts: Arc<[Draft]>, origins: Arc<[Option<SocketId>]>) -> Committed {
+fn teller(
+    broker: &Broker,
+    room: &RoomName,
+    drafts: Arc<[Draft]>,
+    origins: Arc<[Option<SocketId>]>,
+) -> Committed {
     let (broker, room) = (broker.clone(), room.clone());
     Box::new(move |appended: &Appended| {
         for ((draft, origin), outcome) in drafts.iter().zip(&*origins).zip(&appended.outcomes) {
             if let Outcome::Stored { seq, offset: Some(offset) } = *outcome {
                 let message = message(&room, draft, seq);
-                broker.append(Entry::Said { offset: Some(offset), message, origin: origin.clone() });
+                broker.append(Entry::Message { offset: Some(offset), message, origin: origin.clone() });
             }
         }
     })

@@ -11,9 +11,9 @@ use super::{Parts, Room, State, members::Members};
 use crate::{
     Error,
     ask::Reply,
+    broker::Entry,
     config::STORE_DEADLINE,
     directory::{Committed, Entry as DirectoryEntry},
-    broker::Entry,
 };
 
 /// A change of this room was committed.

@@ -32,7 +32,8 @@ pub struct Members {
 impl Members {
     /// As the directory has it.
     pub fn new(entry: Entry) -> Self {
-        let mut members = Self { room: entry.room_info.name, private: entry.room_info.private, by_key: HashMap::new() };
+        let mut members =
+            Self { room: entry.room_info.name, private: entry.room_info.private, by_key: HashMap::new() };
         members.replace(entry.members);
         members
     }

@@ -8,8 +8,8 @@ use super::{Parts, Room, State};
 use crate::{
     Error,
     ask::{Ask, Question},
-    directory::{Member, Role},
     broker::Entry,
+    directory::{Member, Role},
 };
 
 /// May this user read and post here?

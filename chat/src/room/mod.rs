@@ -7,13 +7,13 @@
 
 pub(crate) mod batch;
 pub mod change;
-mod revalidate;
 pub mod members;
 pub mod membership;
 pub mod post;
 pub mod posts;
 mod queue;
 pub mod retention;
+mod revalidate;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -31,13 +31,13 @@ use proto::RoomName;
 use crate::{
     Error,
     ask::{Ask, Question},
+    broker::Broker,
     directory::{Additions, Directory, Entry},
     history::{Head, History},
-    broker::Broker,
 };
-use revalidate::Revalidation;
 use members::Members;
 use posts::Posts;
+use revalidate::Revalidation;
 
 /// What rooms are made with.
 #[derive(Clone)]

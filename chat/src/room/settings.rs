@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{Parts, Room, State, members::Standing};
 use crate::{
     ask::{Ask, Question},
-    directory::{RoomInfo, Member, Role},
     broker::Entry,
+    directory::{Member, Role, RoomInfo},
 };
 
 /// What is this room, to this user?

@@ -1,8 +1,8 @@
 //! Rooms on real stores: what they answer, what they store, what they tell the log.
 
-mod revalidate;
 mod faulty;
-mod stage;
+mod revalidate;
+mod support;
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ use super::{
 use crate::{
     Error,
     ask::{Unasked, ask},
-    directory::Role,
     broker::Entry,
+    directory::Role,
 };
-use stage::{Stage, name, post, room, said, with_id};
+use support::{Stage, name, post, room, said, with_id};
 
 fn code<T>(answer: &Result<T, Error>) -> Option<Code> {
     answer.as_ref().err().map(Error::code)
@@ -32,7 +32,7 @@ fn code<T>(answer: &Result<T, Error>) -> Option<Code> {
 async fn a_post_is_stored_and_in_the_log_before_it_is_answered() {
     let mut stage = Stage::new().await;
     let Posted { id, seq } = stage.ask("lobby", post("alice", "hi")).await.unwrap();
-    let Ok(Entry::Said { offset, message, .. }) = stage.entries.try_recv() else {
+    let Ok(Entry::Message { offset, message, .. }) = stage.entries.try_recv() else {
         panic!("nothing in the log")
     };
     assert_eq!((offset, message.id.as_str(), message.seq, seq), (Some(1), id.as_str(), 1, 1));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{MongoDirectory, ChangeKind, resolve_unknown::Outcome, document::RoomDocument};
 use crate::{
     Error,
-    directory::{RoomInfo, NewRoom, refusal},
+    directory::{NewRoom, RoomInfo, refusal},
     mongo::{DEADLINE, with_deadline},
 };
 

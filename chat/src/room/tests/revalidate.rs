@@ -8,7 +8,7 @@ use proto::event::Code;
 use super::{
     code,
     faulty::Fault,
-    stage::{Stage, name, post, with_id},
+    support::{Stage, name, post, with_id},
 };
 use crate::{
     ask::ask,

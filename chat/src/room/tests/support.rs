@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
-    Error, Store, Text,
+    Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
+    broker::{Broker, Entry},
     directory::{Additions, NewRoom},
-    broker::{Entry, Broker},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
 };
@@ -58,7 +58,7 @@ pub fn with_id(author: &str, text: &str, id: &str) -> Post {
 
 pub fn said(entry: &Entry) -> Option<(Option<&SocketId>, &str)> {
     match entry {
-        Entry::Said { origin, message, .. } => Some((origin.as_ref(), &message.data.text)),
+        Entry::Message { origin, message, .. } => Some((origin.as_ref(), &message.data.text)),
         _ => None,
     }
 }
@@ -70,7 +70,7 @@ impl Stage {
 
     pub async fn with(fault: Fault) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let (fault, faults) = watch::channel(fault);
         let history = Arc::new(FaultyHistory { history: store.history(), fault: faults.clone() });
         let directory = Arc::new(FaultyDirectory { directory: store.directory(), fault: faults });
@@ -157,7 +157,7 @@ impl Stage {
     /// The messages that the log was told so far.
     pub async fn said(&mut self) -> Vec<(u64, String)> {
         let said = |entry| match entry {
-            Entry::Said { message, .. } => Some((message.seq, message.data.text)),
+            Entry::Message { message, .. } => Some((message.seq, message.data.text)),
             _ => None,
         };
         self.told().await.into_iter().filter_map(said).collect()
@@ -166,7 +166,7 @@ impl Stage {
     /// All that the log was told so far, in words.
     pub async fn sketch(&mut self) -> Vec<String> {
         let words = |entry| match entry {
-            Entry::Said { message, .. } => format!("{} said {}", message.from, message.data.text),
+            Entry::Message { message, .. } => format!("{} said {}", message.from, message.data.text),
             Entry::Joined { room, user } => format!("{user} joined {room}"),
             Entry::Left { room, user } => format!("{user} left {room}"),
             Entry::Archived { room, members } => {

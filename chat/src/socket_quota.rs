@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn socket_beyond_the_quota_is_refused_until_one_is_closed() {
         let socket_quota = SocketQuota::new(20);
-        let mut slots: Vec<SocketSlot> = (0..20).map(|_| socket_quota.take(&identity("alice", "s")).unwrap()).collect();
+        let mut slots: Vec<SocketSlot> =
+            (0..20).map(|_| socket_quota.take(&identity("alice", "s")).unwrap()).collect();
         assert!(matches!(socket_quota.take(&identity("ALICE", "other")), Err(Error::RateLimited { .. })));
         assert!(socket_quota.take(&identity("bob", "b")).is_ok());
         slots.pop();

@@ -13,7 +13,7 @@ use proto::{RoomName, Username};
 use super::{Additions, Committed, Directory, Member, NewRoom, Role};
 use crate::Error;
 use others::{
-    additions_by_others_are_limited, names_of_archived_rooms_are_reused, departed_users_are_not_added_again,
+    additions_by_others_are_limited, departed_users_are_not_added_again, names_of_archived_rooms_are_reused,
 };
 
 /// Runs the suite. `fresh` returns an empty store and a guard that keeps it alive.
@@ -159,7 +159,10 @@ async fn oldest_member_inherits_ownership(directory: &dyn Directory) {
     for name in ["zoe", "bob"] {
         remove(directory, "tea", name).await.expect("removes");
     }
-    assert_eq!(names_and_roles(&add(directory, "tea", "carol").await.expect("adds")), [("carol", Role::Owner)]);
+    assert_eq!(
+        names_and_roles(&add(directory, "tea", "carol").await.expect("adds")),
+        [("carol", Role::Owner)]
+    );
 }
 
 async fn empty_private_room_is_archived(directory: &dyn Directory) {

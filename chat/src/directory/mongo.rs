@@ -1,13 +1,13 @@
 //! [`Directory`] in MongoDB, collection `rooms`. A room is one document that contains its members, so that every change is one
 //! write. A change is decided on the document that was read, and is written only if the room's version is still the same.
 
-mod resolve_unknown;
 mod change;
 mod changes;
 mod document;
 mod indexes;
 mod limits;
 mod renew;
+mod resolve_unknown;
 #[cfg(test)]
 mod tests;
 
@@ -25,12 +25,12 @@ use remote::mongo::{Prepared, Store};
 use tokio::time::{Instant, sleep};
 
 use self::{
-    resolve_unknown::Outcome,
     change::Change,
     changes::ChangeKind,
-    document::{RoomSummary, RoomDocument},
+    document::{RoomDocument, RoomSummary},
+    resolve_unknown::Outcome,
 };
-use super::{Additions, RoomInfo, Committed, Directory, RoomRecord, Member, NewRoom, refusal};
+use super::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
@@ -79,10 +79,17 @@ impl MongoDirectory {
     }
 
     /// Checks the limits on memberships that `change` is subject to, see [`limits`].
-    async fn check_limits(&self, room: &RoomDocument, change: &Change, deadline: Instant) -> Result<(), Error> {
+    async fn check_limits(
+        &self,
+        room: &RoomDocument,
+        change: &Change,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         match change {
             Change::Add { user, limit } => self.check_own_limit(user, *limit, deadline).await,
-            Change::AddBy { user, by, limits } => self.check_addition(room, user, by, *limits, deadline).await,
+            Change::AddBy { user, by, limits } => {
+                self.check_addition(room, user, by, *limits, deadline).await
+            }
             _ => Ok(()),
         }
     }

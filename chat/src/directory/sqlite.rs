@@ -13,7 +13,7 @@ use self::{
     limits::{check_addition, check_own_limit, store_departure},
     renew::renew,
 };
-use super::{Additions, RoomInfo, Committed, Directory, RoomRecord, Member, NewRoom, Role};
+use super::{Additions, Committed, Directory, Member, NewRoom, Role, RoomInfo, RoomRecord};
 use crate::{
     Error,
     rows::{BAD_ROOM, bad_member, refuse_bad, refuse_bad_room, refuse_orphans, seal_room},
@@ -216,7 +216,9 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Usern
 
 /// Sets one column of a room at the request of its owner `by`. The lobby is refused.
 fn update(conn: &Connection, column: &str, value: bool, (room, by): (&RoomName, &Username)) -> Job<()> {
-    let Some(record) = find(conn, room)?.filter(|_| !room.is_lobby()) else { return Ok(Err(Error::NotFound)) };
+    let Some(record) = find(conn, room)?.filter(|_| !room.is_lobby()) else {
+        return Ok(Err(Error::NotFound));
+    };
     if let Err(refused) = record.check_owner(by) {
         return Ok(Err(refused));
     }

@@ -104,7 +104,11 @@ async fn resend_over_the_limit_returns_the_first_result(history: &dyn History) {
     let appended = append(history, 1, batch).await.expect("appends");
     let duplicate = Outcome::Duplicate { id: first.id, seq: 1 };
     assert_eq!(appended.outcomes[..3], [duplicate, Outcome::Conflict, Outcome::TooLarge]);
-    assert_eq!((seq(&appended.outcomes[3]), appended.head.seq), (2, 2), "a refused text is not assigned a number");
+    assert_eq!(
+        (seq(&appended.outcomes[3]), appended.head.seq),
+        (2, 2),
+        "a refused text is not assigned a number"
+    );
 }
 
 async fn duplicates_within_a_batch_are_found(history: &dyn History) {
@@ -125,7 +129,8 @@ async fn callback_runs_for_stored_batches_only(history: &dyn History) {
     };
     let drafts = vec![draft("alice", "x", None), draft("alice", "y", None)];
     history.append(&lobby(), 0, drafts.into(), record_seqs(&stored_seqs)).await.expect("appends");
-    let refused = history.append(&lobby(), 7, vec![draft("a", "z", None)].into(), record_seqs(&stored_seqs)).await;
+    let refused =
+        history.append(&lobby(), 7, vec![draft("a", "z", None)].into(), record_seqs(&stored_seqs)).await;
     assert!(refused.is_err());
     assert_eq!(*stored_seqs.lock().expect("the lock is not poisoned"), [1, 2]);
 }

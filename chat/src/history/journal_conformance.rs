@@ -38,7 +38,8 @@ async fn callbacks_run_in_commit_order(history: &(impl History + Journal)) {
         appended.expect("appends");
     }
     let must_not_run = |_: &Appended| panic!("the callback of a refused batch ran");
-    let refused = history.append(&rooms[0], 7, vec![draft("a", "z", None)].into(), Box::new(must_not_run)).await;
+    let refused =
+        history.append(&rooms[0], 7, vec![draft("a", "z", None)].into(), Box::new(must_not_run)).await;
     assert!(refused.is_err());
     let committed = committed.lock().expect("the lock is not poisoned").clone();
     assert_eq!(committed.len(), 40);

@@ -22,7 +22,7 @@ use remote::mongo::{Prepared, Store};
 use tokio::time::Instant;
 
 use self::document::{LastMessage, NewMessage, Row};
-use super::{Appended, Committed, Draft, Head, History, StoredMessage, Slice, weight};
+use super::{Appended, Committed, Draft, Head, History, Slice, StoredMessage, weight};
 use crate::{
     Error,
     column::integer,
@@ -79,7 +79,7 @@ impl MongoHistory {
     }
 
     async fn prepared(&self, deadline: Instant) -> Result<(), Error> {
-        with_deadline(deadline_now, self.prepared.ensure(self.create_indexes())).await
+        with_deadline(deadline, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {
@@ -195,7 +195,7 @@ impl History for MongoHistory {
     ) -> Result<Appended, Error> {
         let deadline = deadline_now();
         self.prepared(deadline).await?;
-        let appended = with_deadline(deadline_now, self.store(room, head, &drafts)).await?;
+        let appended = with_deadline(deadline, self.store(room, head, &drafts)).await?;
         committed(&appended);
         Ok(appended)
     }
@@ -228,7 +228,11 @@ impl History for MongoHistory {
 }
 
 /// Reads the rows that fit into one answer (at least one, at most `limit`). Also returns whether there are more rows.
-async fn read_fitting(mut rows: Cursor<Row>, room: &RoomName, limit: usize) -> Result<(Vec<StoredMessage>, bool), Error> {
+async fn read_fitting(
+    mut rows: Cursor<Row>,
+    room: &RoomName,
+    limit: usize,
+) -> Result<(Vec<StoredMessage>, bool), Error> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
         bytes += weight(&row.text);

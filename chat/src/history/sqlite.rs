@@ -228,12 +228,12 @@ fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rus
     ];
     refuse_bad_room(conn, room)?;
     let update = format!(
-        "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {which}))
+        "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {deleted}))
          WHERE name = ?1"
     );
     conn.prepare_cached(&update)?.execute(keys)?;
     seal_room(conn, room)?;
-    conn.prepare_cached(&format!("DELETE FROM messages WHERE {which}"))?.execute(keys)?;
+    conn.prepare_cached(&format!("DELETE FROM messages WHERE {deleted}"))?.execute(keys)?;
     Ok(())
 }
 

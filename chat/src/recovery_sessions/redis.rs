@@ -86,7 +86,8 @@ mod tests {
         let sessions = RedisRecoverySessions::new(redis.clone());
         let pid = "f".repeat(32);
         let user = "alice".parse().unwrap();
-        let session = RecoverySession { pid: pid.clone(), sid: "s".into(), user, since: 1, issued: Timestamp(1) };
+        let session =
+            RecoverySession { pid: pid.clone(), sid: "s".into(), user, since: 1, issued: Timestamp(1) };
         sessions.issue(session).await.unwrap();
         let left: u64 =
             redis.ask(async |mut redis| redis.pttl(sessions.key(&"f".repeat(32))).await).await.unwrap();

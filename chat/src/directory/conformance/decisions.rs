@@ -1,7 +1,10 @@
 //! Changes are checked against the state of the room at the time of the write. Each change is refused if the room no longer allows it,
 //! also when the caller has read an earlier state that allowed it.
 
-use super::{Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, no_callback, room, names_and_roles, user};
+use super::{
+    Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, names_and_roles, no_callback, room,
+    user,
+};
 
 /// An event between the caller's read and the change. At the time of the read alice owned the room, it was public, and bob and carol
 /// were members.
@@ -95,7 +98,11 @@ pub async fn changes_are_checked_against_the_current_room(directory: &dyn Direct
             let outcome = change.attempt(directory, &name).await;
             assert_eq!(outcome.err(), event.expected_refusal(change), "{event:?}, {change:?}");
             let room_after = directory.find(&room(&name)).await.expect("answers");
-            assert_eq!(event.expected_refusal(change).is_some(), room_before == room_after, "{event:?}, {change:?}: {room_after:?}");
+            assert_eq!(
+                event.expected_refusal(change).is_some(),
+                room_before == room_after,
+                "{event:?}, {change:?}: {room_after:?}"
+            );
         }
     }
     member_who_is_not_the_owner_is_refused(directory).await;

@@ -1,12 +1,18 @@
 //! Limits on memberships that users create for others, and reuse of the names of archived rooms.
 
 use super::{
-    Additions, Directory, Error, Member, NewRoom, Role, create, names_of, no_callback, room, names_and_roles, user,
+    Additions, Directory, Error, Member, NewRoom, Role, create, names_and_roles, names_of, no_callback, room,
+    user,
 };
 
 const LIMITS: Additions = Additions { per_user: 2, per_adder: 3 };
 
-async fn add_by(directory: &dyn Directory, name: &str, user_name: &str, by: &str) -> Result<Vec<Member>, Error> {
+async fn add_by(
+    directory: &dyn Directory,
+    name: &str,
+    user_name: &str,
+    by: &str,
+) -> Result<Vec<Member>, Error> {
     directory.add_by(&room(name), &user(user_name), &user(by), LIMITS, no_callback()).await
 }
 
@@ -28,7 +34,10 @@ pub async fn additions_by_others_are_limited(directory: &dyn Directory) {
     add_by(directory, "r2", "BOB", "eve").await.expect("the user is a member already");
     assert!(message_of(add_by(directory, "r3", "bob", "mallory").await).contains("too many rooms"));
     for name in ["r3", "r4"] {
-        directory.add(&room(name), &user("bob"), 2, no_callback()).await.expect("memberships created by others do not count");
+        directory
+            .add(&room(name), &user("bob"), 2, no_callback())
+            .await
+            .expect("memberships created by others do not count");
     }
     let over = directory.create(
         NewRoom { name: room("r5"), owner: user("bob"), private: false, ephemeral: false },
@@ -98,7 +107,9 @@ pub async fn names_of_archived_rooms_are_reused(directory: &dyn Directory) {
     for name in ["kept", "hidden"] {
         directory.archive(&room(name), &user("alice"), no_callback()).await.expect("archives");
     }
-    assert!(message_of(create_room("kept", "bob", false, false).await).contains("belongs to an archived room"));
+    assert!(
+        message_of(create_room("kept", "bob", false, false).await).contains("belongs to an archived room")
+    );
     let hidden = message_of(create_room("hidden", "bob", false, false).await);
     assert_eq!(
         hidden,

@@ -6,7 +6,7 @@ use proto::Username;
 use super::document::member_document;
 use crate::{
     Error,
-    directory::{Additions, RoomRecord, Member, Role},
+    directory::{Additions, Member, Role, RoomRecord},
 };
 
 /// A change of an existing room.

@@ -80,7 +80,8 @@ impl MongoDirectory {
             ChangeKind::Archived => ("archived", None),
             ChangeKind::Other => ("other", None),
         };
-        let mut stored = doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
+        let mut stored =
+            doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
         if let Some(user) = user {
             stored.insert("user", user.as_str());
         }
@@ -150,7 +151,12 @@ impl MongoDirectory {
         let mut changes =
             row.recent.into_iter().map(|stored| self.change_from(stored)).collect::<Result<Vec<_>, _>>()?;
         changes.sort_by_key(|change| change.version);
-        Ok(Changed { room: room_name(row.room)?, version: number(row.version)?, is_open: !row.archived, changes })
+        Ok(Changed {
+            room: room_name(row.room)?,
+            version: number(row.version)?,
+            is_open: !row.archived,
+            changes,
+        })
     }
 
     fn change_from(&self, stored: StoredChange) -> Result<changes::Change, Error> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::change::Change;
 use crate::{
     Error,
-    directory::{RoomInfo, RoomRecord, Member, NewRoom, Role},
+    directory::{Member, NewRoom, Role, RoomInfo, RoomRecord},
     mongo::damaged,
 };
 
@@ -93,7 +93,8 @@ impl RoomDocument {
     /// The room's properties and members.
     pub fn record(&self, name: RoomName) -> Result<RoomRecord, Error> {
         let members = self.members()?;
-        let room_info = RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
+        let room_info =
+            RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
         Ok(RoomRecord { room_info, members })
     }
 
@@ -147,7 +148,8 @@ impl RoomSummary {
 
     /// The room's properties.
     pub fn room_info(self) -> Result<RoomInfo, Error> {
-        let members: Vec<Member> = self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
+        let members: Vec<Member> =
+            self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
         Ok(RoomInfo {
             name: RoomName::try_from(self.name).map_err(damaged)?,
             private: self.private,

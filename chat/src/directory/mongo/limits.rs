@@ -34,7 +34,8 @@ impl MongoDirectory {
         if room.departures(oldest).any(|departure| departure.key == user.key()) {
             return Err(refusal::left_room());
         }
-        let departed_from_adder = doc! { "departures": { "$elemMatch": { "key": user.key(), "by": by.key(), "at": { "$gt": oldest } } } };
+        let departure = doc! { "key": user.key(), "by": by.key(), "at": { "$gt": oldest } };
+        let departed_from_adder = doc! { "departures": { "$elemMatch": departure } };
         if self.count(departed_from_adder, deadline).await? >= DEPARTURES {
             return Err(refusal::left_several_rooms());
         }
@@ -45,7 +46,11 @@ impl MongoDirectory {
         if self.count(added, deadline).await? >= limits.per_user {
             return Err(refusal::added_room_limit());
         }
-        if self.count_added_by(by, deadline).await? >= limits.per_adder { Err(refusal::additions_limit()) } else { Ok(()) }
+        if self.count_added_by(by, deadline).await? >= limits.per_adder {
+            Err(refusal::additions_limit())
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) async fn count(&self, rooms: Document, deadline: Instant) -> Result<usize, Error> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mongodb::bson::{DateTime, Document, doc};
 use tokio::time::Instant;
 
-use super::{MongoDirectory, ChangeKind, resolve_unknown::Outcome, document::RoomDocument};
+use super::{ChangeKind, MongoDirectory, document::RoomDocument, resolve_unknown::Outcome};
 use crate::{
     Error,
     directory::{NewRoom, RoomInfo, refusal},

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Change, MongoDirectory, ChangeKind};
+use super::{Change, ChangeKind, MongoDirectory};
 use crate::{Error, directory::Committed, mongo::deadline_now};
 
 /// Time after which the resolution of an unknown outcome is given up.
@@ -67,7 +67,13 @@ impl MongoDirectory {
 
     /// Resolves the outcome of a change of the room at `version`. It first writes an empty change to that version: if this succeeds, the
     /// original write can no longer apply, because it requires `version`.
-    pub(super) async fn resolve_unknown(&self, room: &RoomName, version: i64, change: &Change, committed: Committed) {
+    pub(super) async fn resolve_unknown(
+        &self,
+        room: &RoomName,
+        version: i64,
+        change: &Change,
+        committed: Committed,
+    ) {
         let (give_up_at, mut absent_reads) = (Instant::now() + RESOLVE_TIMEOUT, 0);
         while Instant::now() < give_up_at {
             sleep(RETRY_DELAY).await;

@@ -17,7 +17,7 @@ use mongodb::{
 use proto::{RoomName, Username};
 use testkit::Mongo;
 
-use super::{MongoDirectory, ChangeKind};
+use super::{ChangeKind, MongoDirectory};
 use crate::{
     Error,
     config::STORE_DEADLINE,
@@ -80,7 +80,11 @@ async fn passes_the_conformance_suite() {
     let number = AtomicU32::new(0);
     let fresh = || {
         let name = format!("suite{}", number.fetch_add(1, Ordering::Relaxed));
-        (Arc::new(MongoDirectory::new(&client.database(&name)).without_reuse_delay()) as Arc<dyn Directory>, ())
+        (
+            Arc::new(MongoDirectory::new(&client.database(&name)).without_reuse_delay())
+                as Arc<dyn Directory>,
+            (),
+        )
     };
     conformance::run(fresh).await;
 }
@@ -92,7 +96,9 @@ async fn concurrent_changes_of_two_nodes_are_each_committed_once() {
     nodes[0].prepare().await.unwrap();
     nodes[0].prepare().await.unwrap();
     let (tea, commits) = (room("tea"), Arc::new(AtomicU32::new(0)));
-    let made = join_all((0..8).map(|n| nodes[n % 2].create(new("tea", "alice"), LIMIT, count_commits(&commits)))).await;
+    let made =
+        join_all((0..8).map(|n| nodes[n % 2].create(new("tea", "alice"), LIMIT, count_commits(&commits))))
+            .await;
     assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
     assert!(
         made.iter().filter_map(|made| made.as_ref().err()).all(|error| matches!(error, Error::Conflict(_)))
@@ -106,7 +112,8 @@ async fn concurrent_changes_of_two_nodes_are_each_committed_once() {
     assert_eq!(commits.swap(0, Ordering::SeqCst), 8);
     let alice = user("Alice");
     let leaves = names.iter().skip(1).chain([&alice]).zip(0..);
-    let left = join_all(leaves.map(|(name, n)| nodes[n % 2].leave(&tea, name, count_commits(&commits)))).await;
+    let left =
+        join_all(leaves.map(|(name, n)| nodes[n % 2].leave(&tea, name, count_commits(&commits)))).await;
     left.into_iter().for_each(|left| drop(left.unwrap()));
     assert_eq!(commits.load(Ordering::SeqCst), 8);
     let record = nodes[0].find(&tea).await.unwrap().unwrap();
@@ -148,7 +155,10 @@ async fn unknown_outcome_is_committed_if_written_and_invalidated_if_not() {
     );
 
     // The write was applied, and only its answer was lost.
-    assert_eq!(directory.write(&tea, 3, (update, ChangeKind::Other), crate::mongo::deadline_now()).await, Ok(true));
+    assert_eq!(
+        directory.write(&tea, 3, (update, ChangeKind::Other), crate::mongo::deadline_now()).await,
+        Ok(true)
+    );
     directory.resolve_unknown(&tea, 3, &remove, count_commits(&commits)).await;
     assert_eq!((commits.load(Ordering::SeqCst), version().await), (1, 4));
 }
@@ -170,7 +180,10 @@ async fn outcome_of_an_unanswered_change_is_resolved_later() {
     assert_eq!(commits.load(Ordering::SeqCst), 0);
     admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
     // The change was applied or invalidated. Either increments the room's version.
-    wait_until(async || directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2).await;
+    wait_until(async || {
+        directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let is_member = directory.find(&tea).await.unwrap().unwrap().members.len() == 2;
     assert_eq!(commits.load(Ordering::SeqCst), u32::from(is_member));

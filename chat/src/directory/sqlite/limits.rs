@@ -46,7 +46,8 @@ pub fn check_addition(
     if count(conn, &format!("{active_members} IS NOT NULL AND user = ?"), [user_name])? >= limits.per_user {
         return Ok(Some(refusal::added_room_limit()));
     }
-    Ok((count(conn, &format!("{active_members} = ?"), [adder])? >= limits.per_adder).then(refusal::additions_limit))
+    Ok((count(conn, &format!("{active_members} = ?"), [adder])? >= limits.per_adder)
+        .then(refusal::additions_limit))
 }
 
 /// Stores a departure if another user had added `user` to the room, and deletes expired departures. Deletion by age requires a

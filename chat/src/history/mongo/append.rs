@@ -20,7 +20,7 @@ use proto::RoomName;
 
 use super::{
     MongoHistory,
-    document::{NewMessage, IdAndSeq, PriorMessage},
+    document::{IdAndSeq, NewMessage, PriorMessage},
 };
 use crate::{
     Error,
@@ -83,9 +83,13 @@ impl MongoHistory {
             return Ok(PriorMessages::new());
         }
         let messages = self.messages.clone_with_type::<PriorMessage>();
-        let found = messages.find(resend_filter(room, ids)).projection(PriorMessage::fields()).max_time(DEADLINE);
+        let found =
+            messages.find(resend_filter(room, ids)).projection(PriorMessage::fields()).max_time(DEADLINE);
         let found: Vec<PriorMessage> = found.await?.try_collect().await?;
-        Ok(found.into_iter().map(|found| ((found.author_key.clone(), found.client_id.clone()), found)).collect())
+        Ok(found
+            .into_iter()
+            .map(|found| ((found.author_key.clone(), found.client_id.clone()), found))
+            .collect())
     }
 
     /// Inserts in order until a document is refused by a unique index. Returns how many of `new` are stored.

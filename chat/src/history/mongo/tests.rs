@@ -175,7 +175,9 @@ async fn batch_continues_after_a_conflicting_message() {
     for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
         let seq = head + if (LONG - 100..LONG - 50).contains(&n) { n + 1 } else { n };
         match outcome {
-            Outcome::Stored { seq: acknowledged, .. } => assert_eq!((*acknowledged, n == LONG - 50), (seq, false)),
+            Outcome::Stored { seq: acknowledged, .. } => {
+                assert_eq!((*acknowledged, n == LONG - 50), (seq, false))
+            }
             Outcome::Duplicate { seq: first, .. } => {
                 assert_eq!((*first, n), (head + LONG - 100, LONG - 50));
             }
@@ -273,7 +275,11 @@ async fn acknowledged_messages_survive_a_crash() {
     retry_until_ok(async || history.head(&room()).await).await;
     let stored = all(&history).await;
     assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=stored.len() as u64), "no gaps");
-    assert_eq!(stored[..acknowledged.len()], acknowledged, "all acknowledged messages, at their acknowledged numbers");
+    assert_eq!(
+        stored[..acknowledged.len()],
+        acknowledged,
+        "all acknowledged messages, at their acknowledged numbers"
+    );
     assert!(stored.len() <= acknowledged.len() + 3, "only one batch was not acknowledged");
     // The client resends the batch that was not answered. It is stored once, whether or not the first attempt was stored.
     let n = acknowledged.len() / 3;
@@ -379,7 +385,10 @@ async fn indexes_are_created_once_and_refused_if_the_data_violates_them() {
     assert!(refused.to_string().contains("messages holds two documents where one must be"), "{refused}");
     assert!(!store.is_ready().await);
     let unfenced = append(&MongoHistory::new(&database), 1, vec![draft("alice", "hi", None)]).await;
-    assert!(matches!(unfenced, Err(Error::Store(_))), "nothing is written without the unique indexes: {unfenced:?}");
+    assert!(
+        matches!(unfenced, Err(Error::Store(_))),
+        "nothing is written without the unique indexes: {unfenced:?}"
+    );
 
     let database = client.database("other");
     let index = doc! { "key": { "room": 1, "seq": 1 }, "name": "room_seq" };
@@ -447,7 +456,8 @@ async fn refused_writes_are_reported_and_not_committed() {
         }
         let head = history.head(&room()).await.unwrap();
         let must_not_run = Box::new(move |_: &Appended| panic!("{fault:?}: the callback ran"));
-        let refused = history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), must_not_run).await;
+        let refused =
+            history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), must_not_run).await;
         assert!(matches!(refused, Err(Error::Store(_))), "{fault:?}: {refused:?}");
         mongo.restore_writes().await;
         retry_until_ok(async || store.not_ready_reason().await.map_or(Ok(()), Err)).await;

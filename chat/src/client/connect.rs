@@ -54,7 +54,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
                 Err(Error::Store(error)) => tracing::debug!(%error, "CONNECT failed in a store, retrying"),
                 settled => return settled,
             }
-            // Without a new id the next attempt would close this connection as the one that uses the recovery session.
+            // Without a new id the next attempt would close this connection because the recovery session would name it.
             socket.adopt(&SocketId::random()?);
             sleep(pause).await;
             pause *= 2;

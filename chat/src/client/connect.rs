@@ -54,7 +54,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
                 Err(Error::Store(error)) => tracing::debug!(%error, "CONNECT failed in a store, retrying"),
                 settled => return settled,
             }
-            // Without a new id the next attempt would close this connection because the recovery session would name it.
+            // The socket may have the id of the recovery session. Without a new id the next attempt would close this connection.
             socket.adopt(&SocketId::random()?);
             sleep(pause).await;
             pause *= 2;

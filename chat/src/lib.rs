@@ -1,51 +1,52 @@
-//! What user_lookup say, and who may hear it: clients (sockets) and HTTP requests come in, rooms decide, history keeps, the log
-//! tells everybody.
+//! The chat service. Clients (sockets) and HTTP requests ask rooms. Rooms check permissions and assign numbers, the stores make the
+//! result durable, and the broker delivers it to the sockets in one order.
 //!
-//! Inward: [`client`] or `http` → `rooms` (which room?) → `room` (may they, what number) → [`history`] and [`directory`]
-//! (durably) → `log` (in one order) → [`socketio::Io`]. Beside it: [`presence`], who is here.
+//! Path of a message: [`client`] or `http` → `rooms` (finds the room's actor) → `room` (permission, batch) → [`history`] and
+//! [`directory`] (durable) → [`broker`] (one order) → [`socketio::Io`]. Beside it: [`presence`], the online and typing users.
 
 mod ask;
+pub mod broker;
 mod bucket;
 pub mod changes;
 mod chat;
+pub mod client;
 mod column;
-mod reconnects;
 pub mod config;
-mod online;
 pub mod directory;
 mod error;
-pub mod client;
 mod head;
 pub mod history;
+mod history_page;
 mod http;
 mod id;
 pub mod lineage;
-pub mod broker;
 mod mongo;
-pub mod user_lookup;
+pub mod mongo_store;
+mod online;
 pub mod presence;
-mod history_page;
+mod reconnects;
+pub mod recovery_sessions;
 mod redis;
 mod revocation;
 mod room;
 mod rooms;
 mod rows;
-mod socket_quota;
 mod seed;
-mod start;
-pub mod mongo_store;
+mod socket_quota;
 pub mod sqlite_store;
+mod start;
 mod text;
-pub mod recovery_sessions;
 mod turns;
 pub mod unpublished;
+pub mod user_lookup;
 
 pub use chat::Chat;
 pub use config::Config;
 pub use error::Error;
-pub use user_lookup::UserLookup;
+pub use mongo_store::MongoStore;
 pub use redis::Redis;
 pub use seed::{Sample, seed};
+pub use sqlite_store::SqliteStore;
 pub use start::{Deps, Order, start};
-pub use {mongo_store::MongoStore, sqlite_store::SqliteStore};
 pub use text::Text;
+pub use user_lookup::UserLookup;

@@ -24,7 +24,7 @@ impl ResponseError for Error {
     }
 }
 
-/// A refusal that HTTP knows and acks do not.
+/// A refusal with an HTTP status that the codes of acks do not have.
 pub fn other(status: StatusCode, message: &'static str) -> actix_web::Error {
     let response = HttpResponse::build(status).json(Refusal::new(status.as_u16(), message));
     actix_web::error::InternalError::from_response(message, response).into()

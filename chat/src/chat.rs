@@ -124,8 +124,8 @@ impl Chat {
     /// Refuses from [`Chat::stop_connects`] on.
     pub(crate) fn check_connects(&self) -> Result<(), Error> {
         self.check_open()?;
-        let closed = self.inner.connects_stopped.load(Ordering::Acquire);
-        if closed { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
+        let stopped = self.inner.connects_stopped.load(Ordering::Acquire);
+        if stopped { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
     }
 
     /// Counts a write over HTTP against the user's rate limit.
@@ -139,7 +139,7 @@ impl Chat {
         take(&self.inner.additions, user, "too many people added to rooms")
     }
 
-    /// The actor of a room.
+    /// The actor of a room. It is started if it does not run.
     pub(crate) async fn room(&self, name: &RoomName) -> Result<Addr<Room>, Error> {
         rooms::find(&self.inner.rooms, name).await
     }

@@ -149,8 +149,8 @@ fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, socket_quota: Sock
     }));
 }
 
-/// What is done when the log of a cluster has news of other nodes or of the store.
-fn reporter(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>, sockets: Io) -> stream::Tell {
+/// Handles changes of other nodes and of the store that the stream of a cluster reports.
+fn news_handler(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>, sockets: Io) -> stream::Tell {
     Box::new(move |news| match news {
         News::Changed(room) => rooms.do_send(Refresh(room)),
         News::Returned(socket) => reconnects.forget(&socket),
@@ -178,18 +178,19 @@ fn start_outward(
         return Err(refused(&"expected an address such as http://127.0.0.1:50051"));
     }
     let node = Node { name: config.node_name(), deployment: config.deployment.clone() };
-    let presence = Presence::start(&config.presence_url, node, tell).map_err(|error| refused(&error))?;
-    let (show, shown) = watch::channel(OnlineList::Unknown);
-    actix_rt::spawn(supervision::essential("presence relay", online::relay(heard, broker.clone(), show)));
-    Ok((presence, shown))
+    let presence = Presence::start(&config.presence_url, node, sender).map_err(|error| refused(&error))?;
+    let (list_sender, online_list) = watch::channel(OnlineList::Unknown);
+    let relay = online::relay(updates, broker.clone(), list_sender);
+    actix_rt::spawn(supervision::essential("presence relay", relay));
+    Ok((presence, online_list))
 }
 
-/// Runs `start` on another thread and brings back what it made.
-async fn on<T: Send + 'static>(
+/// Runs `start` on the thread of `arbiter` and returns its result.
+async fn run_on<T: Send + 'static>(
     arbiter: &Arbiter,
     start: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let (made, answer) = oneshot::channel();
-    arbiter.spawn_fn(move || drop(made.send(start())));
-    answer.await.map_err(|_| Error::Unavailable("a thread of the chat did not start"))
+    let (sender, result) = oneshot::channel();
+    arbiter.spawn_fn(move || drop(sender.send(start())));
+    result.await.map_err(|_| Error::Unavailable("a thread of the chat did not start"))
 }

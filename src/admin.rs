@@ -6,7 +6,6 @@ mod inquiry;
 use std::{
     collections::HashMap,
     net::{SocketAddr, TcpListener},
-    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
@@ -22,10 +21,7 @@ use actix_web::{
     rt::{spawn, time::sleep},
     web,
 };
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, join_all},
-};
+use futures_util::future::{BoxFuture, join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 
@@ -143,8 +139,10 @@ impl Readiness {
                 None => drop(since.remove(part)),
                 Some(not_ready_reason) => {
                     let at = *since.entry(part.to_owned()).or_insert_with(SystemTime::now);
-                    broken
-                        .push(format!("{part} {obstacle} (since {})", humantime::format_rfc3339_seconds(at)));
+                    broken.push(format!(
+                        "{part} {not_ready_reason} (since {})",
+                        humantime::format_rfc3339_seconds(at)
+                    ));
                 }
             }
         }
@@ -271,7 +269,8 @@ fn faults(_: &mut web::ServiceConfig) {}
 fn worker_fault() {
     #[cfg(debug_assertions)]
     spawn(async {
-        _ = AssertUnwindSafe(supervision::fault::wait("admin worker")).catch_unwind().await;
+        use futures_util::FutureExt;
+        _ = std::panic::AssertUnwindSafe(supervision::fault::wait("admin worker")).catch_unwind().await;
         actix::Arbiter::current().stop();
     });
 }

@@ -13,7 +13,7 @@ use accounts::{Creation, SqliteUsers, Users};
 use chat::{
     directory::{Additions, NewRoom},
     history::Draft,
-    tickets::Ticket,
+    recovery_sessions::RecoverySession,
 };
 use embedded::Snapshot;
 use proto::{RoomName, Timestamp, Username};
@@ -85,8 +85,8 @@ async fn makes_chat(directory: &Path) {
     }
     for name in USERS {
         let (pid, sid) = (format!("{name:0>32}"), format!("sid-{name}"));
-        let ticket = Ticket { pid, sid, user: user(name), since: 3, issued: Timestamp(5) };
-        store.tickets().issue(ticket).await.expect("a ticket");
+        let ticket = RecoverySession { pid, sid, user: user(name), since: 3, issued: Timestamp(5) };
+        store.recovery_sessions().issue(ticket).await.expect("a ticket");
     }
     store.database().close();
 }
@@ -112,7 +112,7 @@ async fn reads_chat(directory: &Path) -> Option<Answers> {
     answers.add("missed", missed.map(|missed| missed.into_iter().flat_map(|m| m.messages).map(|(_, m)| m)));
     for name in USERS {
         answers.add(name, store.directory().rooms_of(&user(name)).await);
-        answers.add(name, store.tickets().find(&format!("{name:0>32}"), Timestamp(0)).await);
+        answers.add(name, store.recovery_sessions().find(&format!("{name:0>32}"), Timestamp(0)).await);
     }
     // What others must not get.
     for name in &ROOMS[1..] {
@@ -132,7 +132,7 @@ trait Parts {
 impl Parts for Option<chat::directory::Entry> {
     fn unwrap_or_else_default(self) -> (Vec<String>, Vec<String>) {
         let Some(entry) = self else { return Default::default() };
-        let card = format!("{:?}", entry.card);
+        let card = format!("{:?}", entry.room_info);
         (vec![card], entry.members.iter().map(|member| format!("{member:?}")).collect())
     }
 }

@@ -83,7 +83,7 @@ async fn what_loses_its_files_acks_nothing_and_is_not_ready() {
         alice.says("kept").await;
         change(&stage.server.data_dir());
         let not_ready_reason = not_ready_reason(&stage).await;
-        assert!(not_ready_reason.contains(named), "{what}: {obstacle}");
+        assert!(not_ready_reason.contains(named), "{what}: {not_ready_reason}");
         let login = alice.person.sends(Request::post("/user/login", &alice.person.credentials())).await;
         let said = tries_to_say(&mut alice, "lost").await;
         if named.starts_with("sessions") {
@@ -465,7 +465,7 @@ async fn a_text_that_rots_is_never_shown_and_its_loss_can_be_accepted() {
     assert_eq!(page.status, 503, "{page:?}");
     assert!(page.body.contains("godzilla check"), "{page:?}");
     let not_ready_reason = not_ready_reason(&stage).await;
-    assert!(not_ready_reason.contains("chat has damaged content"), "{obstacle}");
+    assert!(not_ready_reason.contains("chat has damaged content"), "{not_ready_reason}");
     assert!(stage.server.is_asked_to_stop().await.success());
     let accepted = tool("", &["check", "--accept-loss"], &data);
     assert!(accepted.status.success(), "{}", text(&accepted));

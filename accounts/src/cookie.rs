@@ -5,14 +5,14 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use proto::identity::COOKIE;
-use sessions::{LIFETIME_SECONDS, Shown, Token};
+use sessions::{LIFETIME_SECONDS, PresentedTokens, Token};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// All session tokens of a request.
-pub fn presented_tokens(headers: &HeaderMap) -> Shown {
+pub fn presented_tokens(headers: &HeaderMap) -> PresentedTokens {
     let values = |name| headers.get_all(name).map(HeaderValue::as_bytes);
-    Shown::read(values(header::COOKIE), values(header::AUTHORIZATION))
+    PresentedTokens::read(values(header::COOKIE), values(header::AUTHORIZATION))
 }
 
 /// Whether the client connected by TLS. The gateway removes the header from requests of untrusted peers.

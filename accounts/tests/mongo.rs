@@ -56,7 +56,7 @@ async fn a_user_survives_a_crash_and_calls_fail_without_mongodb() {
     assert!(users.find("alice").await.is_err(), "no result without MongoDB");
     let refuses = "refuses connections: check that it runs, and the host and port of its address";
     let not_ready_reason = users.not_ready_reason().await.expect("MongoDB is away");
-    assert!(not_ready_reason.starts_with(refuses), "{obstacle}");
+    assert!(not_ready_reason.starts_with(refuses), "{not_ready_reason}");
     mongo.restart().await;
     // The driver needs a moment to detect the restart.
     let back = async {

@@ -46,7 +46,12 @@ struct Watch {
 
 /// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the io: it
 /// need not wait behind messages.
-pub async fn watch(closings: broadcast::Receiver<Closing>, sessions: SharedSessions, socket_quota: SocketQuota, io: Io) {
+pub async fn watch(
+    closings: broadcast::Receiver<Closing>,
+    sessions: SharedSessions,
+    socket_quota: SocketQuota,
+    io: Io,
+) {
     let watch = Watch {
         sessions,
         socket_quota,
@@ -110,7 +115,8 @@ impl Watch {
     async fn check(&self, most: usize) -> bool {
         let mut over = Vec::new();
         let mut is_answered = true;
-        let ids = self.socket_quota.sessions().into_iter().take(most).filter_map(|session| session.parse().ok());
+        let ids =
+            self.socket_quota.sessions().into_iter().take(most).filter_map(|session| session.parse().ok());
         let asked = ids.map(async |id: SessionId| (self.sessions.is_live(&id).await, id));
         let mut answers = stream::iter(asked).buffer_unordered(AT_ONCE);
         while let Some((answer, id)) = answers.next().await {
@@ -146,7 +152,7 @@ fn end(closing: &Closing) -> Vec<Operation> {
     let session = closing.id.as_str();
     match closing.cause {
         Cause::Ended => cut(session, LOGGED_OUT),
-        Cause::Crowded => cut(session, CROWDED),
+        Cause::Evicted => cut(session, CROWDED),
         Cause::Expired => cut(session, EXPIRED),
         Cause::Replaced => {
             vec![Operation::Close { of: of_session(session), reason: CloseReason::CredentialsReplaced }]

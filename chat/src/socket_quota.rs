@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn the_21st_socket_of_a_user_has_no_seat_until_one_is_free() {
         let socket_quota = SocketQuota::new(20);
-        let mut taken: Vec<SocketSlot> = (0..20).map(|_| socket_quota.take(&identity("alice", "s")).unwrap()).collect();
+        let mut taken: Vec<SocketSlot> =
+            (0..20).map(|_| socket_quota.take(&identity("alice", "s")).unwrap()).collect();
         assert!(matches!(socket_quota.take(&identity("ALICE", "other")), Err(Error::RateLimited { .. })));
         assert!(socket_quota.take(&identity("bob", "b")).is_ok());
         taken.pop();

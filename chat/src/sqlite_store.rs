@@ -1,7 +1,5 @@
 //! The chat's SQLite file: its schema, opened once. The binary opens it and hands its parts to [`crate::start`].
 
-pub mod mongo;
-
 use std::{path::Path, sync::Arc};
 
 use embedded::{Check, Database, Options};

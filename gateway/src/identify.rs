@@ -8,7 +8,7 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderValue},
 };
 use proto::Identity;
-use sessions::{Claim, SessionId, Shown, Token};
+use sessions::{Claim, PresentedTokens, SessionId, Token};
 use tokio::time::timeout;
 
 use crate::{
@@ -25,9 +25,9 @@ use crate::{
 const SESSION_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The tokens in these headers.
-fn shown(headers: &HeaderMap) -> Shown {
+fn shown(headers: &HeaderMap) -> PresentedTokens {
     let values = |name| headers.get_all(name).map(HeaderValue::as_bytes);
-    Shown::read(values(header::COOKIE), values(header::AUTHORIZATION))
+    PresentedTokens::read(values(header::COOKIE), values(header::AUTHORIZATION))
 }
 
 impl Gateway {

@@ -12,7 +12,8 @@ use std::{
 
 use ::accounts::MongoUsers;
 use ::chat::{
-    Chat, Deps, MongoStore, Order, Redis, client::Clients, log::Stream, tickets::redis::RedisTickets,
+    Chat, Deps, MongoStore, Order, Redis, broker::Stream, client::Clients,
+    recovery_sessions::redis::RedisRecoverySessions,
 };
 use actix_web::{
     App,
@@ -129,7 +130,7 @@ async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<()
         history: stores.chat.history(),
         order,
         directory: stores.chat.directory(),
-        tickets: Arc::new(RedisTickets::new(stores.redis.clone())),
+        recovery_sessions: Arc::new(RedisRecoverySessions::new(stores.redis.clone())),
         user_lookup: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),
@@ -240,8 +241,8 @@ impl Stores {
             let opened = async {
                 self.chat.prepare().await?;
                 let (redis, node, chat) = (self.redis.clone(), node.to_owned(), &self.chat);
-                let (untold, changes, lineage) = (chat.untold(), chat.changes(), chat.lineage());
-                Stream::open(redis, node, chat.history(), untold, changes, lineage).await
+                let (unpublished, changes, lineage) = (chat.unpublished(), chat.changes(), chat.lineage());
+                Stream::open(redis, node, chat.history(), unpublished, changes, lineage).await
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),

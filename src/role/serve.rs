@@ -115,7 +115,7 @@ async fn start(
         history: stores.chat.history(),
         order: Order::Store(stores.chat.journal()),
         directory: stores.chat.directory(),
-        tickets: stores.chat.tickets(),
+        recovery_sessions: stores.chat.recovery_sessions(),
         user_lookup: Arc::new(Registered(stores.users.clone())),
         sessions: stores.sessions.clone(),
         io: io.clone(),

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// A message was stored.
-    Said {
+    Message {
         /// Its place in the log; none while the log itself is away and history told of the message.
         offset: Option<u64>,
         /// The message.

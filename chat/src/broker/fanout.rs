@@ -33,7 +33,7 @@ pub fn unknown() -> serde_json::Value {
 /// What to do with the sockets because of `entry`, in order.
 pub(super) fn fanouts(entry: Entry, position: &StreamPosition, pacers: &Pacers) -> Vec<Operation> {
     match entry {
-        Entry::Said { offset, message, origin } => {
+        Entry::Message { offset, message, origin } => {
             let backpressure = pacers.of(&message.room);
             said(&message, offset, position, origin, backpressure).into_iter().collect()
         }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_message_goes_to_its_room_with_its_offset() {
         let message = message();
-        let entry = Entry::Said { offset: Some(9), message: message.clone(), origin: None };
+        let entry = Entry::Message { offset: Some(9), message: message.clone(), origin: None };
         let made = fanouts(entry, &position(), &Pacers::default());
         let [Operation::Emit(cast)] = &made[..] else {
             panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
@@ -199,7 +199,7 @@ mod tests {
         let _elsewhere = pacers.begin(&"tea".parse().unwrap());
         let _pacing = pacers.begin(&message.room);
         let mark = pacers.of(&message.room).unwrap();
-        let made = fanouts(Entry::Said { offset: Some(9), message, origin: None }, &position(), &pacers);
+        let made = fanouts(Entry::Message { offset: Some(9), message, origin: None }, &position(), &pacers);
         assert!(
             matches!(&made[..], [Operation::Emit(cast)] if cast.backpressure.as_ref().is_some_and(|of| of.is(&mark)))
         );

@@ -13,7 +13,7 @@ use supervision::{BusyTimer, Part};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Entry, Broker, StreamPosition, pacing::Pacers, typing::Typists};
+use super::{Broker, Entry, StreamPosition, pacing::Pacers, typing::Typists};
 
 /// The most entries in one batch.
 const BATCH: usize = 64;
@@ -62,7 +62,7 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
             match entry {
                 Entry::Flushed(done) => flushed.push(done),
                 Entry::Reached(offset) => last = offset,
-                Entry::Said { offset, .. } => {
+                Entry::Message { offset, .. } => {
                     last = offset.unwrap_or(last);
                     batch.extend(self.typists.fanouts(entry, &self.position, &self.pacers, now));
                 }

@@ -6,8 +6,8 @@ mod entry;
 mod fanout;
 pub mod fanout_actor;
 mod pacing;
-mod stream_position;
 pub mod stream;
+mod stream_position;
 #[cfg(test)]
 mod tests;
 mod typing;
@@ -22,12 +22,12 @@ use tokio::sync::mpsc;
 use self::pacing::Pacers;
 use crate::{
     Error,
-    history::{Journal, StoredMessage, Missed},
+    history::{Journal, Missed, StoredMessage},
 };
 pub use entry::Entry;
 pub use pacing::Pacing;
-pub use stream_position::{ParsedOffset, StreamPosition};
 pub use stream::Stream;
+pub use stream_position::{ParsedOffset, StreamPosition};
 
 pub use fanout::{encode, of_room, of_session, of_user, unknown};
 
@@ -48,7 +48,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A log that goes on where `journal` ends, and its entries as they come, for [`local::start`].
+    /// A log that goes on where `journal` ends, and its entries as they come, for [`fanout_actor::start`].
     ///
     /// # Errors
     /// When the store does not answer.
@@ -60,7 +60,7 @@ impl Broker {
         Ok((Self { entries, position, journal, work: Arc::default(), pacers, stream: None }, queue))
     }
 
-    /// The log of a cluster, its entries for [`local::start`], and where [`stream::follow`] puts them.
+    /// The log of a cluster, its entries for [`fanout_actor::start`], and where [`stream::follow`] puts them.
     pub fn shared(opened: &stream::Opened) -> (Self, mpsc::Receiver<Entry>, mpsc::Sender<Entry>) {
         let (entries, queue) = mpsc::channel(QUEUE);
         let stream = opened.stream.clone();
@@ -190,7 +190,7 @@ impl Broker {
 
     /// Whether what is appended is taken, and no batch has been on its way to the sockets for seconds.
     pub fn is_open(&self) -> bool {
-        !self.entries.is_closed() && !self.work.is_busy_longer_than(local::SLOW)
+        !self.entries.is_closed() && !self.work.is_busy_longer_than(fanout_actor::SLOW)
     }
 
     /// Changes whenever a membership was committed: a socket that enters the rooms of its user compares it before and after,

@@ -6,8 +6,8 @@ use proto::{
 };
 use socketio::Io;
 
-use super::{Entry, Broker, local};
-use crate::Store;
+use super::{Broker, Entry, fanout_actor};
+use crate::SqliteStore;
 
 fn said(offset: u64) -> Entry {
     let message = Message {
@@ -18,7 +18,7 @@ fn said(offset: u64) -> Entry {
         data: Body { text: "hi".into() },
         timestamp: Timestamp(0),
     };
-    Entry::Said { offset: Some(offset), message, origin: None }
+    Entry::Message { offset: Some(offset), message, origin: None }
 }
 
 fn shown(broker: &Broker) -> String {
@@ -28,13 +28,13 @@ fn shown(broker: &Broker) -> String {
 #[actix_rt::test]
 async fn a_flush_waits_for_everything_before_it_and_the_position_follows() {
     let dir = tempfile::tempdir().unwrap();
-    let history = Store::open(&dir.path().join("chat.sqlite3")).unwrap().journal();
+    let history = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap().journal();
     let (broker, entries) = Broker::open(history.clone()).await.unwrap();
     let epoch = history.epoch().await.unwrap();
     assert_eq!(shown(&broker), format!("{epoch}-0"));
     (1..=1000).for_each(|offset| broker.append(said(offset)));
     assert_eq!(shown(&broker), format!("{epoch}-0"), "nothing was handed over yet");
-    local::start(&broker, entries, Io::new());
+    fanout_actor::start(&broker, entries, Io::new());
     broker.flush().await;
     assert_eq!(shown(&broker), format!("{epoch}-1000"));
 }
@@ -42,7 +42,7 @@ async fn a_flush_waits_for_everything_before_it_and_the_position_follows() {
 #[actix_rt::test]
 async fn a_full_log_holds_up_the_store_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let history = Store::open(&dir.path().join("chat.sqlite3")).unwrap().journal();
+    let history = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap().journal();
     let (broker, mut entries) = Broker::open(history.clone()).await.unwrap();
     let writer = {
         let broker = broker.clone();
@@ -51,7 +51,7 @@ async fn a_full_log_holds_up_the_store_and_loses_nothing() {
     let mut seen = Vec::new();
     while seen.len() < 3000 {
         match entries.recv().await {
-            Some(Entry::Said { offset, .. }) => seen.push(offset),
+            Some(Entry::Message { offset, .. }) => seen.push(offset),
             other => panic!("{other:?}"),
         }
     }
@@ -66,11 +66,11 @@ async fn a_position_goes_on_after_a_restart_in_the_same_epoch() {
     let samples =
         vec![crate::Sample { room: RoomName::lobby(), author: "alice".parse().unwrap(), text: "hi".into() }];
     let before = {
-        let store = Store::open(&path).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
         crate::seed(&store, samples).await.unwrap();
         shown(&Broker::open(store.journal()).await.unwrap().0)
     };
-    let store = Store::open(&path).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
     let (broker, _) = Broker::open(store.journal()).await.unwrap();
     assert_eq!(shown(&broker), before);
     assert!(before.ends_with("-1"), "{before}");

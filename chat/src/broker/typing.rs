@@ -124,7 +124,7 @@ fn lists(
         let Some(sockets) = sockets_of(user).filter(|_| changed.iter().any(|other| *other != user)) else {
             continue;
         };
-        let own = Target { with_deadline: Some(of_room(room)), ..Target::room("/", sockets) };
+        let own = Target { within: Some(of_room(room)), ..Target::room("/", sockets) };
         fanouts.extend(list(own, room, new.iter().filter(|other| *other != user).cloned().collect()));
     }
     fanouts
@@ -172,7 +172,7 @@ mod tests {
         };
         sends
             .map(|(to, packet)| {
-                let with_deadline = to.with_deadline.as_deref().unwrap_or("-");
+                let within = to.within.as_deref().unwrap_or("-");
                 format!("{} in {within} but {}: {}", to.rooms.join(","), to.except.join(","), names(&packet))
             })
             .collect()
@@ -226,6 +226,10 @@ mod tests {
         assert_eq!(typists.gone.len(), 1);
         let online: Vec<String> = (0..=PERSONAL).map(|n| format!("u{n}")).collect();
         let online: Vec<&str> = online.iter().map(String::as_str).collect();
-        assert_eq!(told(&mut typists, entry(&online), now + GONE_FOR).len(), 1, "one list, however many type");
+        assert_eq!(
+            told(&mut typists, entry(&online), now + GONE_FOR).len(),
+            1,
+            "one list, however many type"
+        );
     }
 }

@@ -30,7 +30,7 @@ use self::{
     changes::Noted,
     document::{Listed, Stored},
 };
-use super::{Additions, RoomInfo, Committed, Directory, Entry, Member, NewRoom, refusal};
+use super::{Additions, Committed, Directory, Entry, Member, NewRoom, RoomInfo, refusal};
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
@@ -82,7 +82,9 @@ impl MongoDirectory {
     async fn check(&self, room: &Stored, change: &Change, deadline_now: Instant) -> Result<(), Error> {
         match change {
             Change::Add { user, limit } => self.check_limit(user, *limit, deadline_now).await,
-            Change::AddBy { user, by, limits } => self.check_added(room, user, by, *limits, deadline_now).await,
+            Change::AddBy { user, by, limits } => {
+                self.check_added(room, user, by, *limits, deadline_now).await
+            }
             _ => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use self::{
     limits::{check_added, check_own, note_departure},
     renew::renew,
 };
-use super::{Additions, RoomInfo, Committed, Directory, Entry, Member, NewRoom, Role};
+use super::{Additions, Committed, Directory, Entry, Member, NewRoom, Role, RoomInfo};
 use crate::{
     Error,
     rows::{BAD_ROOM, bad_member, refuse_bad, refuse_bad_room, refuse_orphans, seal_room},
@@ -298,13 +298,13 @@ fn unreadable(column: usize, error: proto::NameError) -> rusqlite::Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::{directory::conformance, store::Store};
+    use crate::{directory::conformance, sqlite_store::SqliteStore};
 
     #[actix_rt::test]
     async fn keeps_what_every_directory_promises() {
         conformance::run(|| {
             let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+            let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
             (store.directory(), dir)
         })
         .await;

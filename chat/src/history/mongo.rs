@@ -22,12 +22,14 @@ use remote::mongo::{Prepared, Store};
 use tokio::time::Instant;
 
 use self::document::{End, New, Row};
-use super::{Appended, Committed, Draft, Head, History, StoredMessage, Slice, weight};
+use super::{Appended, Committed, Draft, Head, History, Slice, StoredMessage, weight};
 use crate::{
     Error,
     column::integer,
     config,
-    mongo::{DEADLINE, PREPARATION, collection, date, deadline_now, number, unique, unprepared, with_deadline},
+    mongo::{
+        DEADLINE, PREPARATION, collection, date, deadline_now, number, unique, unprepared, with_deadline,
+    },
 };
 
 /// The collection.
@@ -226,7 +228,11 @@ impl History for MongoHistory {
 }
 
 /// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
-async fn fitting(mut rows: Cursor<Row>, room: &RoomName, limit: usize) -> Result<(Vec<StoredMessage>, bool), Error> {
+async fn fitting(
+    mut rows: Cursor<Row>,
+    room: &RoomName,
+    limit: usize,
+) -> Result<(Vec<StoredMessage>, bool), Error> {
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
         bytes += weight(&row.text);

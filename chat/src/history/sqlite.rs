@@ -13,7 +13,7 @@ use proto::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Appended, Committed, Draft, Head, History, StoredMessage, Outcome, Slice, weight};
+use super::{Appended, Committed, Draft, Head, History, Outcome, Slice, StoredMessage, weight};
 use crate::{
     Error,
     column::{integer, number},
@@ -282,12 +282,12 @@ mod tests {
     use super::SqliteHistory;
     use crate::{
         history::{conformance, journal_conformance},
-        store::Store,
+        sqlite_store::SqliteStore,
     };
 
     fn fresh() -> (SqliteHistory, TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         (store.messages(), dir)
     }
 

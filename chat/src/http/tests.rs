@@ -14,7 +14,7 @@ use sessions::SqliteSessions;
 use socketio::Io;
 use std::sync::Arc;
 
-use crate::{Chat, Config, Deps, Store, start};
+use crate::{Chat, Config, Deps, SqliteStore, start};
 
 struct Stage {
     chat: Chat,
@@ -38,11 +38,12 @@ impl Stage {
 
     async fn with(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         // Nobody listens on this port: presence stays unknown.
         let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
-        let (history, directory, recovery_sessions) = (store.history(), store.directory(), store.recovery_sessions());
+        let (history, directory, recovery_sessions) =
+            (store.history(), store.directory(), store.recovery_sessions());
         let journal = store.journal();
         let deps = Deps {
             history,

@@ -76,7 +76,9 @@ impl MongoLineage {
         match changed {
             Some(row) => Ok(row),
             // Another process has changed it.
-            None => self.row(deadline_now).await?.ok_or_else(|| Error::Store("the history has no id".to_owned())),
+            None => {
+                self.row(deadline_now).await?.ok_or_else(|| Error::Store("the history has no id".to_owned()))
+            }
         }
     }
 

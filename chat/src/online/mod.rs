@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
+    broker::{self, Broker, Entry},
     config::NAMES,
-    broker::{self, Entry, Broker},
     presence::PresenceUpdate,
 };
 use pending::Pending;
@@ -34,7 +34,11 @@ pub enum OnlineList {
 }
 
 /// Takes what is heard into the log and keeps `shown` at the latest of it, until there is no more.
-pub async fn relay(mut heard: mpsc::Receiver<PresenceUpdate>, broker: Broker, shown: watch::Sender<OnlineList>) {
+pub async fn relay(
+    mut heard: mpsc::Receiver<PresenceUpdate>,
+    broker: Broker,
+    shown: watch::Sender<OnlineList>,
+) {
     let mut pending = Pending::new(Instant::now());
     loop {
         let deadline_now = pending.deadline_now();

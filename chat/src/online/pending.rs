@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use proto::event::PresenceDiff;
 use tokio::time::Instant;
 
-use crate::{config::NAMES, broker::Entry};
+use crate::{broker::Entry, config::NAMES};
 
 /// The least time between two updates. An update is two events, so this is less than four events in any second.
 pub(super) const SPACING: Duration = Duration::from_millis(600);

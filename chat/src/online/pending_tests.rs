@@ -34,7 +34,9 @@ impl Client {
     /// Lets time pass and sends whatever is due, as the relay does.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(deadline_now) = self.pending.deadline_now().filter(|deadline_now| *deadline_now <= until) {
+        while let Some(deadline_now) =
+            self.pending.deadline_now().filter(|deadline_now| *deadline_now <= until)
+        {
             self.now = deadline_now.max(self.now);
             let entry = self.pending.take(self.now).expect("what is due is sent");
             self.receive(entry);

@@ -86,14 +86,19 @@ mod tests {
         let recovery_sessions = RedisRecoverySessions::new(redis.clone());
         let pid = "f".repeat(32);
         let user = "alice".parse().unwrap();
-        let recovery_session = RecoverySession { pid: pid.clone(), sid: "s".into(), user, since: 1, issued: Timestamp(1) };
+        let recovery_session =
+            RecoverySession { pid: pid.clone(), sid: "s".into(), user, since: 1, issued: Timestamp(1) };
         recovery_sessions.issue(recovery_session).await.unwrap();
-        let left: u64 =
-            redis.ask(async |mut redis| redis.pttl(recovery_sessions.key(&"f".repeat(32))).await).await.unwrap();
+        let left: u64 = redis
+            .ask(async |mut redis| redis.pttl(recovery_sessions.key(&"f".repeat(32))).await)
+            .await
+            .unwrap();
         assert!(left > LIFETIME_MS - 60_000 && left <= LIFETIME_MS, "{left}");
         for garbage in ["", "{}", "[1]", r#"{"sid":"s","user":{"$gt":""},"since":1,"issued":1}"#] {
             redis
-                .ask(async |mut redis| redis.set::<_, _, ()>(recovery_sessions.key(&"f".repeat(32)), garbage).await)
+                .ask(async |mut redis| {
+                    redis.set::<_, _, ()>(recovery_sessions.key(&"f".repeat(32)), garbage).await
+                })
                 .await
                 .unwrap();
             assert_eq!(recovery_sessions.find(&pid, Timestamp(0)).await, Ok(None), "{garbage}");

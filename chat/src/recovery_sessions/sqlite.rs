@@ -42,8 +42,7 @@ impl RecoverySessions for SqliteRecoverySessions {
 
 fn issue(conn: &Connection, recovery_session: &RecoverySession) -> rusqlite::Result<()> {
     // A few at a time keep the table small without ever holding up a connect for long.
-    let delete =
-        "DELETE FROM recovery_sessions WHERE pid IN (SELECT pid FROM recovery_sessions WHERE issued < ? ORDER BY issued LIMIT 4)";
+    let delete = "DELETE FROM recovery_sessions WHERE pid IN (SELECT pid FROM recovery_sessions WHERE issued < ? ORDER BY issued LIMIT 4)";
     if sessions::ages::settled().is_some() {
         let oldest = recovery_session.issued.0.saturating_sub(LIFETIME_MS);
         conn.prepare_cached(delete)?.execute([integer(oldest)])?;
@@ -76,12 +75,12 @@ fn find(conn: &Connection, pid: String, oldest: Timestamp) -> rusqlite::Result<O
 
 #[cfg(test)]
 mod tests {
-    use crate::{store::Store, recovery_sessions::conformance};
+    use crate::{recovery_sessions::conformance, sqlite_store::SqliteStore};
 
     #[actix_rt::test]
     async fn keeps_what_every_store_of_tickets_promises() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         conformance::run(&*store.recovery_sessions()).await;
         let first = store.recovery_sessions().find(&format!("{:032x}", 1), proto::Timestamp(0)).await;
         assert_eq!(first, Ok(None), "a day later it is forgotten");

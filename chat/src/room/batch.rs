@@ -113,7 +113,7 @@ fn on_commit(
         for ((draft, origin), outcome) in drafts.iter().zip(&*origins).zip(&appended.outcomes) {
             if let Outcome::Stored { seq, offset: Some(offset) } = *outcome {
                 let message = message(&room, draft, seq);
-                broker.append(Entry::Said { offset: Some(offset), message, origin: origin.clone() });
+                broker.append(Entry::Message { offset: Some(offset), message, origin: origin.clone() });
             }
         }
     })

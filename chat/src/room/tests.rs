@@ -32,7 +32,7 @@ fn code<T>(answer: &Result<T, Error>) -> Option<Code> {
 async fn a_post_is_stored_and_published_before_it_is_answered() {
     let mut fixture = TestRooms::new().await;
     let Posted { id, seq } = fixture.ask("lobby", post("alice", "hi")).await.unwrap();
-    let Ok(Entry::Said { offset, message, .. }) = fixture.entries.try_recv() else {
+    let Ok(Entry::Message { offset, message, .. }) = fixture.entries.try_recv() else {
         panic!("no message entry")
     };
     assert_eq!((offset, message.id.as_str(), message.seq, seq), (Some(1), id.as_str(), 1, 1));

@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix_web::{App, HttpMessage, HttpServer, dev::Service};
-use chat::{Chat, Config, Deps, Store, directory::Directory};
+use chat::{Chat, Config, Deps, SqliteStore, directory::Directory};
 use futures_util::{SinkExt, StreamExt};
 use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ impl Parlor {
         through: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let ahead = Arc::<AtomicU64>::default();
         let offset = ahead.clone();
         let clock = move || Timestamp(Timestamp::now().0 + offset.load(Ordering::Relaxed));

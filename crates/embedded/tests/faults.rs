@@ -74,7 +74,7 @@ async fn nothing_is_acked_once_a_file_is_gone() {
         let refused = add("after").await;
         assert!(matches!(refused, Err(Error::Gone)), "{what}: {refused:?}");
         let not_ready_reason = db.not_ready_reason().await.expect(what);
-        assert!(not_ready_reason.contains("lost its files"), "{what}: {obstacle}");
+        assert!(not_ready_reason.contains("lost its files"), "{what}: {not_ready_reason}");
         assert!(matches!(add("later").await, Err(Error::Gone)), "{what}");
     }
 }

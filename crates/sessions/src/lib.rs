@@ -2,12 +2,12 @@
 //! opens and closes, chat watches closings to cut sockets. Backends: [`sqlite`], [`redis`].
 
 pub mod ages;
-mod revocations;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
-pub mod redis;
 mod presented;
+pub mod redis;
+mod revocations;
 pub mod sqlite;
 mod token;
 
@@ -17,10 +17,10 @@ use async_trait::async_trait;
 use proto::{Timestamp, Username};
 use tokio::sync::broadcast;
 
-pub use closed::{Revocations, MongoRevocations};
 pub use error::Error;
+pub use presented::{Claim, PresentedTokens};
 pub use redis::{NotAnAddress, RedisSessions};
-pub use shown::{Claim, PresentedTokens};
+pub use revocations::{MongoRevocations, Revocations};
 pub use sqlite::SqliteSessions;
 pub use token::{NotAToken, SessionId, Token};
 

@@ -7,11 +7,11 @@
 //! A crash of Redis may bring back what was closed just before, all the more with snapshots alone. So every closing is kept in a
 //! [`Closed`] list, too, by whoever closes, who also tells a Redis that was started of that list; before that nobody uses it.
 
-mod writer;
+mod fence;
 mod names;
 mod readiness;
 mod replacements;
-mod fence;
+mod revocation_writer;
 mod scripts;
 mod settings;
 mod watch;
@@ -29,11 +29,11 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, task::JoinHandle};
 
 use self::{
-    writer::RevocationWriter,
+    fence::{Asking, Incarnation, NOT_CONFIRMED},
     names::Names,
-    run::{Asking, Incarnation, NOT_CONFIRMED},
+    revocation_writer::RevocationWriter,
 };
-use crate::{Clock, Revocations, Closing, Error, LIFETIME_SECONDS, Session, SessionId, Sessions, Token};
+use crate::{Clock, Closing, Error, LIFETIME_SECONDS, Revocations, Session, SessionId, Sessions, Token};
 
 /// The prefix of a replaced session's id in the channel of closings. Its closing is published twice, first with the prefix: a
 /// process of an earlier release reads the second one only.
@@ -83,7 +83,7 @@ struct Kept {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("Redis {UNTOLD}")]
+#[error("Redis {NOT_CONFIRMED}")]
 struct Past;
 
 impl RedisSessions {
@@ -112,7 +112,7 @@ impl RedisSessions {
         let writer = Arc::new(RevocationWriter::new(closed, this.names.clone()));
         let (client, seen, kept) = (this.redis.client().clone(), this.seen.clone(), writer.clone());
         this.tasks.push(tokio::spawn(supervision::restart("session keeper", move || {
-            run::tell(client.clone(), kept.clone(), seen.clone())
+            fence::tell(client.clone(), kept.clone(), seen.clone())
         })));
         this.writer = Some(writer);
         Ok(this)
@@ -125,7 +125,7 @@ impl RedisSessions {
     ) -> Result<Self, NotAnAddress> {
         let seen = Arc::new(Incarnation::default());
         let names = Names::of(&at);
-        let trusted = run::trusted(asking, seen.clone(), names.clone());
+        let trusted = fence::trusted(asking, seen.clone(), names.clone());
         let redis = Redis::greeted(at, CONNECTIONS, Some(trusted))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let listening = Arc::new(AtomicBool::new(false));
@@ -154,7 +154,7 @@ impl RedisSessions {
     async fn kept(&self, id: &SessionId) -> Result<Option<(Session, Kept, Vec<u8>)>, Error> {
         let (mark, key) = (&self.names.mark, self.names.session(id));
         let asked =
-            self.redis.ask(async |mut redis| run::ask::<Option<Vec<u8>>>(&mut redis, mark, &key).await);
+            self.redis.ask(async |mut redis| fence::ask::<Option<Vec<u8>>>(&mut redis, mark, &key).await);
         let (mark, history, value) = asked.await.map_err(unavailable)?;
         if !self.accepts(mark.as_deref(), &history).await {
             return Err(unavailable(Past));

@@ -270,7 +270,7 @@ async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
     timeout(PATIENCE, listening).await.expect("Redis is there");
     for sessions in [&writer, &reader] {
         let not_ready_reason = sessions.not_ready_reason().await.expect("not ready");
-        assert!(not_ready_reason.contains("has not yet been told"), "{obstacle}");
+        assert!(not_ready_reason.contains("has not yet been told"), "{not_ready_reason}");
         assert!(sessions.find(&Token::generate().unwrap()).await.is_err());
     }
     list.is_away.store(false, Relaxed);

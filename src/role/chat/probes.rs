@@ -41,7 +41,9 @@ impl Stores {
             let log = log.clone();
             Box::pin(async move {
                 let not_ready_reason = log.broker_not_ready_reason().await?;
-                Some(format!("{obstacle}; messages and changes are delivered from MongoDB within 2 s"))
+                Some(format!(
+                    "{not_ready_reason}; messages and changes are delivered from MongoDB within 2 s"
+                ))
             }) as _
         };
         let chat = chat.clone();

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     KEPT, SUSPECTS, Stream, another,
-    line::{StreamRecord, MessageRecord},
+    record::{MessageRecord, StreamRecord},
     scripts,
 };
 use crate::{
@@ -60,9 +60,14 @@ enum Passed {
 
 impl Stream {
     /// Appends `messages`, and before them whatever the stream lacks.
-    pub(super) async fn append_all(&self, room: &RoomName, messages: Vec<StoredMessage>) -> Result<(), Error> {
+    pub(super) async fn append_all(
+        &self,
+        room: &RoomName,
+        messages: Vec<StoredMessage>,
+    ) -> Result<(), Error> {
         let Some(first) = messages.first().map(|kept| kept.message.seq) else { return Ok(()) };
-        let fresh: Vec<MessageRecord> = messages.into_iter().map(|kept| MessageRecord::new(kept, false)).collect();
+        let fresh: Vec<MessageRecord> =
+            messages.into_iter().map(|kept| MessageRecord::new(kept, false)).collect();
         let mut passed = Passed::None;
         for _ in 0..3 {
             match self.append(room, &fresh, false, &passed).await? {
@@ -199,7 +204,8 @@ impl Stream {
         let (key, base) = (self.redis.key(redis::STREAM), format!("({since}-0"));
         let entries: StreamRangeReply =
             self.redis.ask(async |mut redis| redis.xrevrange_count(key, "+", base, NEWEST).await).await?;
-        let lines = entries.ids.iter().filter_map(|entry| StreamRecord::read(&entry.get::<Vec<u8>>("entry")?));
+        let lines =
+            entries.ids.iter().filter_map(|entry| StreamRecord::read(&entry.get::<Vec<u8>>("entry")?));
         let newest = lines.into_iter().find_map(|line| match line {
             StreamRecord::MessageRecord(said) => Some(said),
             _ => None,

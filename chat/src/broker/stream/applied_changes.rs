@@ -153,7 +153,11 @@ mod tests {
                 seen.subscribe(&tea(), known);
             }
             let deadline_now = seen.take(&changed, to);
-            assert_eq!((&versions(&deadline_now)[..], deadline_now.has_gap), (expected, has_gap), "{known:?} {changed:?} {to}");
+            assert_eq!(
+                (&versions(&deadline_now)[..], deadline_now.has_gap),
+                (expected, has_gap),
+                "{known:?} {changed:?} {to}"
+            );
             assert!(!seen.lacks(&tea(), to), "{known:?} {to}");
             assert_eq!(versions(&seen.take(&changed, to)), [0; 0], "again");
         }

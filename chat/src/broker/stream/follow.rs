@@ -24,14 +24,14 @@ use tokio::{
 
 use super::{
     Opened, Stream,
-    chores::{forget, announce},
-    line::{StreamRecord, MessageRecord},
-    track::Verdict,
+    dedup::Verdict,
+    maintenance::{announce, forget},
+    record::{MessageRecord, StreamRecord},
 };
 use crate::{
     Error,
-    history::StoredMessage,
     broker::Entry,
+    history::StoredMessage,
     redis::{self, Claimed, Damaged},
 };
 
@@ -268,6 +268,6 @@ impl Follower {
         let newest = (message.room.clone(), message.seq, message.id.clone());
         *self.stream.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
-        let _ = self.entries.send(Entry::MessageRecord { offset, message, origin }).await;
+        let _ = self.entries.send(Entry::Message { offset, message, origin }).await;
     }
 }

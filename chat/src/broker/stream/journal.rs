@@ -6,7 +6,7 @@ use proto::RoomName;
 use super::{Stream, record::StreamRecord, scripts};
 use crate::{
     Error, config,
-    history::{Journal, StoredMessage, Missed, weight},
+    history::{Journal, Missed, StoredMessage, weight},
     redis,
 };
 

@@ -5,17 +5,17 @@
 //! whoever writes the room next, and while Redis is away every node tells from the store.
 
 mod append;
-mod maintenance;
-mod follow;
-mod journal;
-mod record;
-mod positions;
-mod publish;
-mod fallback;
-pub mod scripts;
-mod subscriptions;
 mod applied_changes;
 mod dedup;
+mod fallback;
+mod follow;
+mod journal;
+mod maintenance;
+mod positions;
+mod publish;
+mod record;
+pub mod scripts;
+mod subscriptions;
 
 use std::{
     collections::HashSet,
@@ -32,10 +32,10 @@ use tokio::{
     time::timeout,
 };
 
-pub use follow::{News, Tell, follow};
-use record::StreamRecord;
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
+pub use follow::{News, Tell, follow};
+use record::StreamRecord;
 
 #[cfg(test)]
 mod tests;
@@ -258,7 +258,9 @@ fn change(entry: &Entry) -> Option<StreamRecord> {
     Some(match entry {
         Entry::Joined { room, user } => StreamRecord::Joined { room: room.clone(), user: user.clone() },
         Entry::Left { room, user } => StreamRecord::Left { room: room.clone(), user: user.clone() },
-        Entry::Archived { room, members } => StreamRecord::Archived { room: room.clone(), members: members.clone() },
+        Entry::Archived { room, members } => {
+            StreamRecord::Archived { room: room.clone(), members: members.clone() }
+        }
         Entry::Changed { room } => StreamRecord::Changed { room: room.clone() },
         Entry::Superseded(socket) => StreamRecord::Superseded { socket: socket.as_str().to_owned() },
         _ => return None,

@@ -14,11 +14,11 @@ use proto::RoomName;
 use socketio::SocketId;
 use tokio::time::{Instant, timeout};
 
-use super::{News, Stream, change, follow::Follower, record::StreamRecord, applied_changes::AppliedChanges};
+use super::{News, Stream, applied_changes::AppliedChanges, change, follow::Follower, record::StreamRecord};
 use crate::{
     Error,
-    changes::{Changed, What},
     broker::Entry,
+    changes::{Changed, What},
 };
 
 /// The time that the store has for one room that an entry of the stream names. Messages wait for it.

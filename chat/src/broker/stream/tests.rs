@@ -17,11 +17,11 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{News, Stream, follow};
 use crate::{
-    Error, Store, Text,
+    Error, SqliteStore, Text,
+    broker::{Broker, Entry, ParsedOffset},
     changes::{Changed, Changes},
-    history::{Draft, History, Journal, StoredMessage, Outcome},
+    history::{Draft, History, Journal, Outcome, StoredMessage},
     lineage::Lineage,
-    broker::{Entry, Broker, ParsedOffset},
     redis::Redis,
     unpublished::{Noted, Unpublished},
 };
@@ -133,7 +133,7 @@ fn tea() -> RoomName {
 impl Cluster {
     fn on(server: Server) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         Self {
             server,
             history: store.history(),
@@ -165,7 +165,7 @@ impl Cluster {
         let telling = actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {
                 match &entry {
-                    Entry::MessageRecord { offset: Some(offset), .. } | Entry::Reached(offset) => {
+                    Entry::Message { offset: Some(offset), .. } | Entry::Reached(offset) => {
                         position.reach(*offset)
                     }
                     _ => {}
@@ -209,7 +209,7 @@ impl Node {
         let hears = async {
             loop {
                 let Some(entry) = self.told.recv().await else { panic!("the node ended") };
-                let Entry::MessageRecord { message, offset, origin } = entry else { continue };
+                let Entry::Message { message, offset, origin } = entry else { continue };
                 let text = message.data.text;
                 let from = origin.map(|socket| socket.as_str().to_owned());
                 assert_eq!(from, Some(format!("socket of {text}")), "whoever said it would hear it");
@@ -325,7 +325,10 @@ async fn redis_is_away(mut cluster: Cluster) {
     here.told_exactly(&["after 1", "after 2"]).await;
     there.told_exactly(&["after 1", "after 2"]).await;
     assert_eq!(here.broker.read(&shown), ParsedOffset::Elsewhere, "nobody goes on from before");
-    assert_eq!(there.broker.read(&there.broker.show(there.broker.reached())), ParsedOffset::Here(there.broker.reached()));
+    assert_eq!(
+        there.broker.read(&there.broker.show(there.broker.reached())),
+        ParsedOffset::Here(there.broker.reached())
+    );
     let missed = there.broker.missed(&[tea()], there.broker.reached(), "x").await.unwrap();
     assert_eq!(missed.map(|missed| missed.messages.len()), Some(0));
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::change::Change;
 use crate::{
     Error,
-    directory::{RoomInfo, Entry, Member, NewRoom, Role},
+    directory::{Entry, Member, NewRoom, Role, RoomInfo},
     mongo::damaged,
 };
 
@@ -92,7 +92,8 @@ impl Stored {
     /// All there is to know of it.
     pub fn entry(&self, name: RoomName) -> Result<Entry, Error> {
         let members = self.members()?;
-        let room_info = RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
+        let room_info =
+            RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
         Ok(Entry { room_info, members })
     }
 

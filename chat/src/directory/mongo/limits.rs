@@ -45,7 +45,11 @@ impl MongoDirectory {
         if self.count(added, deadline_now).await? >= limits.per_user {
             return Err(refusal::added());
         }
-        if self.count_added_by(by, deadline_now).await? >= limits.per_adder { Err(refusal::adder()) } else { Ok(()) }
+        if self.count_added_by(by, deadline_now).await? >= limits.per_adder {
+            Err(refusal::adder())
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) async fn count(&self, rooms: Document, deadline_now: Instant) -> Result<usize, Error> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{MongoDirectory, Noted, carry::Done, document::Stored};
 use crate::{
     Error,
-    directory::{RoomInfo, NewRoom, refusal},
+    directory::{NewRoom, RoomInfo, refusal},
     mongo::{DEADLINE, with_deadline},
 };
 
@@ -28,7 +28,9 @@ impl MongoDirectory {
     /// Makes a new room in the place of the one that has its name, if that one has ended and left its name.
     pub(super) async fn renew(&self, room: &NewRoom, deadline_now: Instant) -> Done<RoomInfo> {
         let renewed = async {
-            let Some(old) = self.stored(&room.name, deadline_now).await? else { return Err(refusal::taken(false)) };
+            let Some(old) = self.stored(&room.name, deadline_now).await? else {
+                return Err(refusal::taken(false));
+            };
             if !old.is_free() {
                 return Err(refusal::taken(old.archived && !old.private));
             }
@@ -56,7 +58,8 @@ impl MongoDirectory {
     async fn clear(&self, room: &NewRoom, old: &Stored, deadline_now: Instant) -> Result<i64, Error> {
         let of_room = doc! { "room": room.name.as_str() };
         let last = self.messages.find_one(of_room.clone()).sort(doc! { "seq": -1 }).max_time(DEADLINE);
-        let last = with_deadline(deadline_now, last).await?.and_then(|last: Document| last.get_i64("seq").ok());
+        let last =
+            with_deadline(deadline_now, last).await?.and_then(|last: Document| last.get_i64("seq").ok());
         let base = last.unwrap_or(0).max(old.base);
         let note =
             self.rooms.update_one(doc! { "_id": room.name.as_str() }, doc! { "$max": { "base": base } });

@@ -135,7 +135,8 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
     let (tea, bob, heard) = (room("tea"), user("bob"), Arc::new(AtomicU32::new(0)));
     directory.create(new("tea", "alice"), LIMIT, nobody()).await.unwrap();
     directory.add(&tea, &bob, LIMIT, nobody()).await.unwrap();
-    let version = async || directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version;
+    let version =
+        async || directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version;
     let remove = super::Change::Remove { user: bob.clone(), by: user("alice") };
 
     // The write was sent from version 2 and will never arrive: nothing is told, and it cannot be made any more.
@@ -148,7 +149,10 @@ async fn a_change_whose_answer_was_lost_is_told_if_it_was_made_and_never_made_if
     );
 
     // It was made, and only its answer was lost.
-    assert_eq!(directory.write(&tea, 3, (update, Noted::Other), crate::mongo::deadline_now()).await, Ok(true));
+    assert_eq!(
+        directory.write(&tea, 3, (update, Noted::Other), crate::mongo::deadline_now()).await,
+        Ok(true)
+    );
     directory.settle(&tea, 3, &remove, note(&heard)).await;
     assert_eq!((heard.load(Ordering::SeqCst), version().await), (1, 4));
 }
@@ -170,7 +174,10 @@ async fn what_became_of_a_change_without_an_answer_is_told_later() {
     assert_eq!(heard.load(Ordering::SeqCst), 0);
     admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
     // Made after all, or made impossible: either takes the room to its next version.
-    becomes(async || directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2).await;
+    becomes(async || {
+        directory.stored(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let is_in = directory.find(&tea).await.unwrap().unwrap().members.len() == 2;
     assert_eq!(heard.load(Ordering::SeqCst), u32::from(is_in));

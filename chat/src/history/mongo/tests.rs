@@ -23,7 +23,7 @@ use crate::{
     Error,
     config::STORE_DEADLINE,
     history::{Appended, Draft, Head, History, Outcome, conformance},
-    store::mongo::MongoStore,
+    mongo_store::MongoStore,
     text::Text,
 };
 

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
-    Error, Store, Text,
+    Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
     broker::{Broker, Entry},
     directory::{Additions, NewRoom},
@@ -59,7 +59,7 @@ pub fn with_id(author: &str, text: &str, id: &str) -> Post {
 /// The origin and text of a message entry.
 pub fn message_of(entry: &Entry) -> Option<(Option<&SocketId>, &str)> {
     match entry {
-        Entry::Said { origin, message, .. } => Some((origin.as_ref(), &message.data.text)),
+        Entry::Message { origin, message, .. } => Some((origin.as_ref(), &message.data.text)),
         _ => None,
     }
 }
@@ -71,7 +71,7 @@ impl TestRooms {
 
     pub async fn with(fault: Fault) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("chat.sqlite3")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let (fault, faults) = watch::channel(fault);
         let history = Arc::new(FaultyHistory { history: store.history(), fault: faults.clone() });
         let directory = Arc::new(FaultyDirectory { directory: store.directory(), fault: faults });
@@ -158,7 +158,7 @@ impl TestRooms {
     /// Removes the published entries and returns the number and text of their messages.
     pub async fn messages(&mut self) -> Vec<(u64, String)> {
         let message = |entry| match entry {
-            Entry::Said { message, .. } => Some((message.seq, message.data.text)),
+            Entry::Message { message, .. } => Some((message.seq, message.data.text)),
             _ => None,
         };
         self.drain_entries().await.into_iter().filter_map(message).collect()
@@ -167,7 +167,7 @@ impl TestRooms {
     /// Removes the published entries and returns a short text for each.
     pub async fn summaries(&mut self) -> Vec<String> {
         let summary = |entry| match entry {
-            Entry::Said { message, .. } => format!("{} posted {}", message.from, message.data.text),
+            Entry::Message { message, .. } => format!("{} posted {}", message.from, message.data.text),
             Entry::Joined { room, user } => format!("{user} joined {room}"),
             Entry::Left { room, user } => format!("{user} left {room}"),
             Entry::Archived { room, members } => {

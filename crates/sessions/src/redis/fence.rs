@@ -23,7 +23,7 @@ use remote::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{writer::RevocationWriter, names::Names, unavailable};
+use super::{names::Names, revocation_writer::RevocationWriter, unavailable};
 use crate::Error;
 
 /// The field of `INFO replication` that names a history: another one after every promotion, a replica's is its master's.
@@ -137,7 +137,7 @@ pub fn trusted(asking: Asking, seen: Arc<Incarnation>, names: Names) -> Hook {
                 Some(mark) => mark.is_some_and(|mark| mark.process == process),
             };
             let trusted = speaks_of_it && seen.accepts(mark.as_deref(), &history);
-            trusted.then_some(()).ok_or_else(|| HookError::message(format!("Redis {UNTOLD}")))
+            trusted.then_some(()).ok_or_else(|| HookError::message(format!("Redis {NOT_CONFIRMED}")))
         })
     })
 }

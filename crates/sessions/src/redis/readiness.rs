@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     RedisSessions,
-    run::{self, NOT_CONFIRMED},
+    fence::{self, NOT_CONFIRMED},
 };
 
 /// The commands by which sessions are found.
@@ -27,7 +27,7 @@ impl RedisSessions {
     /// closed. In words that go behind "Redis", for `/readyz`.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let mark = &self.names.mark;
-        let asked = self.redis.ask(async |mut redis| run::ask::<redis::Value>(&mut redis, mark, "").await);
+        let asked = self.redis.ask(async |mut redis| fence::ask::<redis::Value>(&mut redis, mark, "").await);
         let is_told = match asked.await {
             Ok((mark, history, _)) => self.accepts(mark.as_deref(), &history).await,
             Err(Unanswered::Connection(PoolError::PostCreateHook(HookError::Message(_)))) => {

@@ -10,7 +10,7 @@ use remote::redis::{self, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{names::Names, scripts, unavailable};
-use crate::{Revocations, Error, SessionId};
+use crate::{Error, Revocations, SessionId};
 
 /// Closed sessions that wait for the list at most. Beyond that their closing was refused, and that is all.
 const NOT_CONFIRMED: usize = 65_536;

@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{EVICTED, REPLACED, run::Incarnation};
+use super::{EVICTED, REPLACED, fence::Incarnation};
 use crate::{Cause, Closing, SessionId};
 
 /// How long connecting and subscribing may take.

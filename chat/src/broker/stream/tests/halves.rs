@@ -25,7 +25,7 @@ async fn messages_reach_all_nodes_while_redis_refuses_writes() {
         let not_ready_reason = here.stream.redis.not_ready_reason().await;
         assert!(
             not_ready_reason.as_ref().is_some_and(|words| words.contains(refusal.word())),
-            "{refusal:?}: {obstacle:?}"
+            "{refusal:?}: {not_ready_reason:?}"
         );
         refusal.clear(&cluster.server);
         let healed = async || cluster.unpublished.all().await.unwrap().is_empty();
@@ -64,7 +64,10 @@ async fn nobody_goes_on_from_a_log_that_lacks_what_was_told() {
         for (node, entered) in [&here, &there].into_iter().zip(entered) {
             let Some(missed) = node.broker.missed(&[tea()], after, "x").await.unwrap() else { continue };
             let messages = || missed.messages.iter().map(|(_, message)| message);
-            assert!(!node.broker.was_unplaced(messages(), node.broker.unplaced()), "{refusal:?}: nothing since");
+            assert!(
+                !node.broker.was_unplaced(messages(), node.broker.unplaced()),
+                "{refusal:?}: nothing since"
+            );
             assert!(
                 messages().count() == 0 || node.broker.was_unplaced(messages(), entered),
                 "{refusal:?}: a socket that was here has it, and would get it twice"

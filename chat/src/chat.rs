@@ -17,20 +17,20 @@ use tokio::{sync::watch, time::timeout_at};
 use crate::{
     Config, Error,
     ask::{Ask, Question, Unasked, ask},
+    broker::Broker,
     bucket::Buckets,
-    reconnects::LastReadPositions,
     config::ANSWER_DEADLINE,
-    online::OnlineList,
     directory::Directory,
     history::History,
-    broker::Broker,
-    user_lookup::UserLookup,
+    online::OnlineList,
     presence::Presence,
+    reconnects::LastReadPositions,
+    recovery_sessions::RecoverySessions,
     room::{Room, membership::Remove},
     rooms::{self, Refresh, Rooms, SettleAll},
     socket_quota::SocketQuota,
-    recovery_sessions::RecoverySessions,
     turns::{Turn, Turns},
+    user_lookup::UserLookup,
 };
 
 /// The running chat. Cheap to clone.

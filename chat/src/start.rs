@@ -12,24 +12,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     Chat, Config, Error,
-    bucket::{Buckets, Rate},
-    chat::Inner,
-    reconnects::LastReadPositions,
-    online::{self, OnlineList},
-    directory::{Additions, Directory},
-    history::{History, Journal},
     broker::{
         Broker, Entry, fanout_actor,
         stream::{self, News, Opened},
     },
-    user_lookup::UserLookup,
-    presence::{PresenceUpdate, Node, Presence},
+    bucket::{Buckets, Rate},
+    chat::Inner,
+    directory::{Additions, Directory},
+    history::{History, Journal},
+    online::{self, OnlineList},
+    presence::{Node, Presence, PresenceUpdate},
+    reconnects::LastReadPositions,
+    recovery_sessions::RecoverySessions,
     revocation,
     room::Parts,
     rooms::{self, Refresh, RefreshAll, Rooms},
     socket_quota::SocketQuota,
-    recovery_sessions::RecoverySessions,
     turns::Turns,
+    user_lookup::UserLookup,
 };
 
 /// The dependencies of the chat.

@@ -32,11 +32,7 @@ pub struct Joined {
 impl CommandQueue {
     /// Makes the user a member and reads the messages after `since`. The membership is published before the messages are read, so
     /// every later message arrives as an event. A message that is in both has the same `seq`.
-    pub async fn join(
-        &self,
-        Join { room, since, offset }: Join,
-        deadline: Instant,
-    ) -> Result<Joined, Error> {
+    pub async fn join(&self, Join { room, since, offset }: Join, deadline: Instant) -> Result<Joined, Error> {
         let broker = self.chat().broker();
         let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
         let replaced = since.is_some_and(|seq| seq > 0) && (is_old || self.needs_reload(&room));

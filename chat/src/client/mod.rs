@@ -115,7 +115,8 @@ impl Client {
     /// Sends `refused` as an `error` event, at most one per [`ERROR_INTERVAL`]. `is_last`: the connection ends, and the event is sent in
     /// any case.
     fn emit_error(&mut self, refused: &Error, is_last: bool, now: Instant) {
-        let is_recent = self.last_error.is_some_and(|last| now.saturating_duration_since(last) < ERROR_INTERVAL);
+        let is_recent =
+            self.last_error.is_some_and(|last| now.saturating_duration_since(last) < ERROR_INTERVAL);
         if !is_last && is_recent {
             return;
         }

@@ -43,9 +43,8 @@ pub async fn find_session(
     let oldest = Timestamp(now.0.saturating_sub(LIFETIME_MS));
     let session = chat.recovery_sessions().find(&resume.pid, oldest).await?;
     // A session with a time of issue in the future (from a wrong clock) would never expire.
-    let session = session.filter(|session| {
-        session.user.key() == identity.username.key() && !session.issued.is_ahead_of(now)
-    });
+    let session = session
+        .filter(|session| session.user.key() == identity.username.key() && !session.issued.is_ahead_of(now));
     if let Some(session) = &session {
         let _turn = chat.reconnects().lock(&session.pid).await;
         let sid = SocketId::from_stored(&session.sid);

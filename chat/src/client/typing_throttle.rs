@@ -104,7 +104,9 @@ mod tests {
         let mut throttle = TypingThrottle::new(now);
         assert_eq!(throttle.set(typing(true), now), Relay::Now(typing(true)));
         assert_eq!(throttle.set(typing(false), now), Relay::Now(typing(false)));
-        let Relay::After(wait) = throttle.set(typing(true), now) else { panic!("the third change is not held back") };
+        let Relay::After(wait) = throttle.set(typing(true), now) else {
+            panic!("the third change is not held back")
+        };
         assert_eq!(wait, Duration::from_millis(500));
         assert_eq!(throttle.set(typing(false), now), Relay::Coalesced);
         assert_eq!(throttle.take_latest(now + wait), Some(typing(false)));

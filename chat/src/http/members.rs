@@ -71,8 +71,11 @@ pub async fn remove(
     chat.check_write(&by)?;
     let (room, user) = path.into_inner();
     // Presence identifies users by the registered spelling of the name.
-    let user =
-        if user.key() == by.key() { by.clone() } else { chat.user_lookup().find(&user).await?.unwrap_or(user) };
+    let user = if user.key() == by.key() {
+        by.clone()
+    } else {
+        chat.user_lookup().find(&user).await?.unwrap_or(user)
+    };
     chat.remove(&room, Remove { by, user }, deadline_now()).await?;
     Ok(success("Member removed"))
 }

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::input::{Body, Caller};
 use crate::{
     Chat, Error,
-    chat::{deadline_now, with_deadline},
     broker::Entry,
+    chat::{deadline_now, with_deadline},
     directory::NewRoom,
     room::{
         membership::CheckOwner,

@@ -116,12 +116,12 @@ async fn a_posted_message_can_be_read() {
 #[actix_rt::test]
 async fn a_resend_with_the_same_client_id_gets_the_same_answer() {
     let api = TestApi::new().await;
-    let say = async |text: &str| {
+    let post = async |text: &str| {
         api.post("alice", "/rooms/lobby/messages", json!({"text": text, "clientId": "c"})).await
     };
-    let first = say("hi").await;
-    assert_eq!(say("hi").await, first);
-    assert_eq!(say("ho").await.0, 409);
+    let first = post("hi").await;
+    assert_eq!(post("hi").await, first);
+    assert_eq!(post("ho").await.0, 409);
     assert_eq!(api.get("alice", "/rooms/lobby/messages").await.1["messages"].as_array().unwrap().len(), 1);
 }
 
@@ -265,18 +265,18 @@ async fn invalid_input_is_refused_with_the_common_error_body() {
 #[actix_rt::test]
 async fn writes_above_a_users_rate_are_refused_and_other_users_are_not_affected() {
     let api = TestApi::with(Config { message_rate: 1, message_burst: 3, ..Config::default() }).await;
-    let say = async |user: &str| api.post(user, "/rooms/lobby/messages", json!({"text": "hi"})).await;
+    let post = async |user: &str| api.post(user, "/rooms/lobby/messages", json!({"text": "hi"})).await;
     let mut refused = None;
     // The bucket refills while the test runs; it cannot keep up with a loop.
     for _ in 0..200 {
-        let answer = say("alice").await;
+        let answer = post("alice").await;
         if answer.0 == 429 {
             refused = Some(answer);
             break;
         }
     }
     assert_eq!(refused, Some(refusal(429, "too many requests: try again later")));
-    assert_eq!(say("bob").await.0, 201);
+    assert_eq!(post("bob").await.0, 201);
 }
 
 #[actix_rt::test]

@@ -130,7 +130,10 @@ impl Mirror {
     fn online_update(&self, joined: Vec<String>, left: Vec<String>) -> PresenceUpdate {
         let online: Vec<String> = self.online.iter().cloned().collect();
         let count = u32::try_from(online.len()).unwrap_or(u32::MAX);
-        PresenceUpdate::Online { presence: event::Presence { online }, diff: PresenceDiff { joined, left, count } }
+        PresenceUpdate::Online {
+            presence: event::Presence { online },
+            diff: PresenceDiff { joined, left, count },
+        }
     }
 }
 
@@ -197,7 +200,10 @@ mod tests {
         mirror.update(typing("r", &["a"]));
         mirror.end_stream();
         assert_eq!(mirror.online(), Some(strings(&["a", "b"])), "the list stays valid during a short gap");
-        assert_eq!(mirror.update(online(&["b", "c"])), [all_online(&["b", "c"], &["c"], &["a"]), no_typing("r")]);
+        assert_eq!(
+            mirror.update(online(&["b", "c"])),
+            [all_online(&["b", "c"], &["c"], &["a"]), no_typing("r")]
+        );
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct Members {
 impl Members {
     /// The members that the directory has stored.
     pub fn new(entry: Entry) -> Self {
-        let mut members = Self { room: entry.room_info.name, private: entry.room_info.private, by_key: HashMap::new() };
+        let mut members =
+            Self { room: entry.room_info.name, private: entry.room_info.private, by_key: HashMap::new() };
         members.replace(entry.members);
         members
     }

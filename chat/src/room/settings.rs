@@ -92,8 +92,9 @@ impl Handler<Ask<Archive>> for Room {
         }
         let members = self.members.list().into_iter().map(|member| member.username).collect();
         let archived = Entry::Archived { room: self.name.clone(), members };
-        let archive =
-            |parts: Parts, room, on_commit| async move { parts.directory.archive(&room, &by, on_commit).await };
+        let archive = |parts: Parts, room, on_commit| async move {
+            parts.directory.archive(&room, &by, on_commit).await
+        };
         self.change(ctx, Some(archived), archive, |room, ()| room.state = State::Archived, ask.reply);
     }
 }

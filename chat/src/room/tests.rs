@@ -52,7 +52,9 @@ async fn concurrent_posts_keep_their_order_without_gaps() {
     let seqs: Vec<u64> = answers.into_iter().map(|answer| answer.unwrap().seq).collect();
     assert!(seqs.iter().copied().eq(1..=500), "{seqs:?}");
     let published = fixture.messages().await;
-    assert!(published.iter().enumerate().all(|(n, (seq, text))| (*seq, text) == (n as u64 + 1, &n.to_string())));
+    assert!(
+        published.iter().enumerate().all(|(n, (seq, text))| (*seq, text) == (n as u64 + 1, &n.to_string()))
+    );
     assert_eq!(published.len(), 500);
 }
 
@@ -103,7 +105,11 @@ async fn non_members_get_forbidden_in_a_public_room_and_not_found_in_a_private_o
         assert_eq!(code(&fixture.ask(room, remove).await), Some(expected), "{room}");
     }
     let den = fixture.ask("den", Describe(name("eve"))).await;
-    assert_eq!(den, fixture.ask("nowhere", Describe(name("eve"))).await, "a private room is answered like a missing one");
+    assert_eq!(
+        den,
+        fixture.ask("nowhere", Describe(name("eve"))).await,
+        "a private room is answered like a missing one"
+    );
     let tea = fixture.ask("tea", Describe(name("eve"))).await.unwrap();
     assert_eq!((tea.role, tea.members), (None, None));
 }
@@ -146,7 +152,10 @@ async fn only_the_owner_changes_and_archives_a_room() {
     fixture.create("tea", "alice", false).await;
     let (alice, bob) = (|| name("alice"), || name("bob"));
     fixture.ask("tea", Add { by: bob(), user: bob() }).await.unwrap();
-    assert_eq!(code(&fixture.ask("tea", SetPrivate { by: bob(), private: true }).await), Some(Code::Forbidden));
+    assert_eq!(
+        code(&fixture.ask("tea", SetPrivate { by: bob(), private: true }).await),
+        Some(Code::Forbidden)
+    );
     assert_eq!(code(&fixture.ask("tea", Archive { by: bob() }).await), Some(Code::Forbidden));
     fixture.ask("tea", SetPrivate { by: alice(), private: true }).await.unwrap();
     assert_eq!(code(&fixture.ask("tea", CheckMember(name("eve"))).await), Some(Code::NotFound));

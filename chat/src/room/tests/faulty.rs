@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
-    directory::{self, RoomInfo, Directory, Entry, Member, NewRoom},
+    directory::{self, Directory, Entry, Member, NewRoom, RoomInfo},
     history::{Appended, Committed, Draft, Head, History, Slice},
 };
 

@@ -1,22 +1,23 @@
-//! Clients through the front of the chat: real sockets, real store, real presence.
+//! Connections of clients: connect, identity, delivery, limits, presence, revocation and drain. With a real store, real sockets and
+//! real presence.
 
-mod parlor;
+mod support;
 
 use std::sync::atomic::Ordering;
 
 use chat::Config;
-use parlor::{Login, Parlor, gated::Gate};
 use serde_json::{Value, json};
 use sessions::Sessions;
+use support::{Login, TestChat, gated_directory::Gate};
 
 fn messages(packets: &[String]) -> Vec<&String> {
     packets.iter().filter(|packet| packet.starts_with("42[\"message\"")).collect()
 }
 
 #[actix_rt::test]
-async fn a_welcome_comes_first_and_carries_an_offset() {
-    let parlor = Parlor::open().await;
-    let mut alice = parlor.dial(&parlor.login("alice").await).await;
+async fn the_first_event_is_a_welcome_with_an_offset() {
+    let server = TestChat::start().await;
+    let mut alice = server.open_websocket(&server.login("alice").await).await;
     alice.send("40").await;
     assert!(alice.next().await.unwrap().starts_with("40{"));
     let welcome = alice.next().await.unwrap();
@@ -30,83 +31,83 @@ async fn a_welcome_comes_first_and_carries_an_offset() {
 }
 
 #[actix_rt::test]
-async fn alice_says_and_everybody_else_hears() {
-    let parlor = Parlor::open().await;
-    let login = parlor.login("alice").await;
-    let (mut alice, mut phone) = (parlor.enter(&login).await, parlor.enter(&login).await);
-    let mut bob = parlor.client("bob").await;
+async fn a_message_is_delivered_to_all_other_sockets() {
+    let server = TestChat::start().await;
+    let login = server.login("alice").await;
+    let (mut alice, mut phone) = (server.connect(&login).await, server.connect(&login).await);
+    let mut bob = server.client("bob").await;
     let ack = alice.ask("message", json!({"text": "hi", "userId": "eve"})).await;
     assert_eq!((&ack["ok"], &ack["seq"], ack.as_object().unwrap().len()), (&json!(true), &json!(1), 3));
-    for listener in [&mut bob, &mut phone] {
-        let args = listener.event("message").await;
+    for receiver in [&mut bob, &mut phone] {
+        let args = receiver.event("message").await;
         assert_eq!(
             (&args[0]["id"], &args[0]["from"], &args[0]["seq"]),
             (&ack["id"], &json!("alice"), &json!(1))
         );
         assert!(args[1].as_str().unwrap().ends_with("-1"), "the offset is last: {args:?}");
     }
-    assert!(messages(&alice.rest().await).is_empty(), "she knows it from the ack");
+    assert!(messages(&alice.drain().await).is_empty(), "the sender has only the ack");
 }
 
 #[actix_rt::test]
-async fn what_comes_right_behind_connect_is_not_lost_and_stays_in_order() {
-    let parlor = Parlor::open().await;
-    let mut bob = parlor.client("bob").await;
-    let mut alice = parlor.dial(&parlor.login("alice").await).await;
+async fn events_right_after_connect_are_processed_in_order() {
+    let server = TestChat::start().await;
+    let mut bob = server.client("bob").await;
+    let mut alice = server.open_websocket(&server.login("alice").await).await;
     alice.send("40").await;
-    alice.until("40{").await;
+    alice.receive_until("40{").await;
     let mut acks = Vec::new();
     for n in 0..20 {
         acks.push(alice.emit("message", json!({"text": n.to_string()})).await);
     }
     for (n, ack) in acks.into_iter().enumerate() {
         assert_eq!(alice.ack(ack).await["seq"], json!(n + 1));
-        assert_eq!(bob.hears().await, n.to_string());
+        assert_eq!(bob.message_text().await, n.to_string());
     }
 }
 
 #[actix_rt::test]
-async fn a_logout_cuts_that_logins_sockets_and_no_others() {
-    let parlor = Parlor::open().await;
-    let (here, there) = (parlor.login("alice").await, parlor.login("alice").await);
-    let (mut cut, mut kept) = (parlor.enter(&here).await, parlor.enter(&there).await);
-    parlor.sessions.close(here.token.as_ref().unwrap()).await.unwrap();
-    cut.until("41").await;
+async fn a_logout_disconnects_only_the_sockets_of_its_session() {
+    let server = TestChat::start().await;
+    let (here, there) = (server.login("alice").await, server.login("alice").await);
+    let (mut cut, mut kept) = (server.connect(&here).await, server.connect(&there).await);
+    server.sessions.close(here.token.as_ref().unwrap()).await.unwrap();
+    cut.receive_until("41").await;
     while cut.next().await.is_some() {}
     assert_eq!(kept.ask("message", json!({"text": "still here"})).await["ok"], true);
-    let mut back = parlor.dial(&here).await;
+    let mut back = server.open_websocket(&here).await;
     back.send("40").await;
-    assert!(back.until("44").await.contains("Authentication required"));
+    assert!(back.receive_until("44").await.contains("Authentication required"));
 }
 
 #[actix_rt::test]
-async fn a_client_whose_session_ends_gets_the_cause_before_it_is_cut() {
-    // How the session ends, and a part of the message; none where the client reconnects by itself.
+async fn a_client_whose_session_ends_receives_the_cause_before_it_is_disconnected() {
+    // How the session ends, and a part of the message. `None`: the client reconnects automatically and receives no message.
     let table = [
         ("logout", Some("by a logout")),
-        ("crowded", Some("at most 20 sessions")),
+        ("evicted", Some("at most 20 sessions")),
         ("age", Some("24 h after its login")),
         ("replaced", None),
     ];
     for (end, cause) in table {
-        let parlor = Parlor::open().await;
-        let login = parlor.login("alice").await;
+        let server = TestChat::start().await;
+        let login = server.login("alice").await;
         let (token, user) = (login.token.clone().unwrap(), "alice".parse().unwrap());
-        let (mut alice, mut bob) = (parlor.enter(&login).await, parlor.client("bob").await);
+        let (mut alice, mut bob) = (server.connect(&login).await, server.client("bob").await);
         match end {
-            "logout" => assert!(parlor.sessions.close(&token).await.unwrap()),
-            "crowded" => {
+            "logout" => assert!(server.sessions.close(&token).await.unwrap()),
+            "evicted" => {
                 for _ in 0..sessions::PER_USER {
-                    parlor.login("alice").await;
+                    server.login("alice").await;
                 }
             }
             "age" => {
-                parlor.ahead.store(sessions::LIFETIME_SECONDS * 1_000, Ordering::Relaxed);
-                parlor.login("carol").await;
+                server.clock_offset.store(sessions::LIFETIME_SECONDS * 1_000, Ordering::Relaxed);
+                server.login("carol").await;
             }
             _ => {
-                let new = parlor.sessions.replace(&user, &[token]).await.unwrap();
-                assert!(parlor.sessions.find(&new).await.unwrap().is_some());
+                let new = server.sessions.replace(&user, &[token]).await.unwrap();
+                assert!(server.sessions.find(&new).await.unwrap().is_some());
             }
         }
         let mut packets = Vec::new();
@@ -130,36 +131,37 @@ async fn a_client_whose_session_ends_gets_the_cause_before_it_is_cut() {
 }
 
 #[actix_rt::test]
-async fn who_has_no_session_is_not_let_in_whatever_they_claim() {
-    let parlor = Parlor::open().await;
-    let mut eve = parlor.dial(&Login { user: String::new(), token: None }).await;
+async fn a_client_without_a_session_is_refused_for_any_connect_payload() {
+    let server = TestChat::start().await;
+    let mut eve = server.open_websocket(&Login { user: String::new(), token: None }).await;
     eve.send("40{\"username\":\"alice\",\"token\":\"x\"}").await;
-    let refused: Value = serde_json::from_str(eve.until("44").await.strip_prefix("44").unwrap()).unwrap();
+    let refused: Value =
+        serde_json::from_str(eve.receive_until("44").await.strip_prefix("44").unwrap()).unwrap();
     assert_eq!(refused["message"], "Authentication required");
     assert_eq!(refused["data"]["code"], "unauthorized");
 }
 
 #[actix_rt::test]
-async fn who_claims_to_be_another_is_still_themselves() {
-    let parlor = Parlor::open().await;
-    let mut eve = parlor.dial(&parlor.login("eve").await).await;
+async fn a_username_in_the_connect_payload_is_ignored() {
+    let server = TestChat::start().await;
+    let mut eve = server.open_websocket(&server.login("eve").await).await;
     eve.send("40{\"username\":\"alice\"}").await;
     assert_eq!(eve.event("welcome").await[0]["username"], "eve");
 }
 
 #[actix_rt::test]
-async fn one_socket_too_many_is_refused_until_one_goes() {
-    let parlor = Parlor::with(Config { sockets_per_user: 2, ..Config::default() }).await;
-    let login = parlor.login("alice").await;
-    let (first, _second) = (parlor.enter(&login).await, parlor.enter(&login).await);
-    let mut third = parlor.dial(&login).await;
+async fn sockets_above_the_limit_are_refused_until_a_slot_is_free() {
+    let server = TestChat::with(Config { sockets_per_user: 2, ..Config::default() }).await;
+    let login = server.login("alice").await;
+    let (first, _second) = (server.connect(&login).await, server.connect(&login).await);
+    let mut third = server.open_websocket(&login).await;
     third.send("40").await;
-    assert!(third.until("44").await.contains("\"code\":\"rate_limited\""));
-    let mut bob = parlor.client("bob").await;
+    assert!(third.receive_until("44").await.contains("\"code\":\"rate_limited\""));
+    let mut bob = server.client("bob").await;
     assert_eq!(bob.ask("message", json!({"text": "room for me"})).await["ok"], true);
     drop(first);
     loop {
-        let mut again = parlor.dial(&login).await;
+        let mut again = server.open_websocket(&login).await;
         again.send("40").await;
         if again.next().await.unwrap().starts_with("40{") {
             break;
@@ -168,39 +170,42 @@ async fn one_socket_too_many_is_refused_until_one_goes() {
 }
 
 #[actix_rt::test]
-async fn a_flood_that_waits_for_no_ack_is_told_so_before_it_is_cut() {
-    let parlor = Parlor::open().await;
-    let mut alice = parlor.client("alice").await;
+async fn a_flooding_client_without_acks_receives_error_events_before_it_is_disconnected() {
+    let server = TestChat::start().await;
+    let mut alice = server.client("alice").await;
     for n in 0..2_000 {
         // The server may cut the connection under this.
         let _ = alice.try_send(&format!("42[\"message\",{{\"text\":\"{n}\"}}]")).await;
     }
-    let mut complaints = Vec::new();
+    let mut errors = Vec::new();
     while let Some(packet) = alice.next().await {
-        complaints.extend(packet.strip_prefix("42[\"error\",").map(str::to_owned));
+        errors.extend(packet.strip_prefix("42[\"error\",").map(str::to_owned));
     }
-    assert!((2..10).contains(&complaints.len()), "first, now and then, and last: {complaints:?}");
-    for complaint in complaints {
-        let told: Value = serde_json::from_str(complaint.strip_suffix(']').unwrap()).unwrap();
-        assert_eq!((&told["ok"], &told["code"]), (&json!(false), &json!("rate_limited")));
-        assert!(told["retryAfter"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(
+        (2..10).contains(&errors.len()),
+        "the first refusal, about one per second, and the last: {errors:?}"
+    );
+    for error in errors {
+        let error: Value = serde_json::from_str(error.strip_suffix(']').unwrap()).unwrap();
+        assert_eq!((&error["ok"], &error["code"]), (&json!(false), &json!("rate_limited")));
+        assert!(error["retryAfter"].as_f64().unwrap() > 0.0, "{error}");
     }
 }
 
 #[actix_rt::test]
-async fn a_flood_is_refused_with_a_time_to_wait_and_nothing_in_it_is_lost() {
-    let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
+async fn messages_above_the_rate_are_refused_and_accepted_ones_are_delivered() {
+    let server = TestChat::start().await;
+    let (mut alice, mut bob) = (server.client("alice").await, server.client("bob").await);
     let mut acks = Vec::new();
     for n in 0..60 {
         acks.push(alice.emit("message", json!({"text": n.to_string()})).await);
     }
-    let (mut said, mut refused) = (0, 0);
+    let (mut accepted, mut refused) = (0, 0);
     for ack in acks {
         let answer = alice.ack(ack).await;
         if answer["ok"] == json!(true) {
-            said += 1;
-            assert_eq!(answer["seq"], json!(said));
+            accepted += 1;
+            assert_eq!(answer["seq"], json!(accepted));
         } else {
             refused += 1;
             assert_eq!(
@@ -209,17 +214,17 @@ async fn a_flood_is_refused_with_a_time_to_wait_and_nothing_in_it_is_lost() {
             );
         }
     }
-    assert!(said >= 20 && refused > 0, "{said} said, {refused} refused");
-    for _ in 0..said {
-        bob.hears().await;
+    assert!(accepted >= 20 && refused > 0, "{accepted} accepted, {refused} refused");
+    for _ in 0..accepted {
+        bob.message_text().await;
     }
-    assert!(messages(&bob.rest().await).is_empty());
+    assert!(messages(&bob.drain().await).is_empty());
 }
 
 #[actix_rt::test]
-async fn typing_is_heard_and_its_end_too() {
-    let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
+async fn the_start_and_end_of_typing_are_delivered() {
+    let server = TestChat::start().await;
+    let (mut alice, mut bob) = (server.client("alice").await, server.client("bob").await);
     assert_eq!(alice.ask("typing", json!({"isTyping": true})).await, json!({"ok": true}));
     assert_eq!(bob.event("typing").await[0], json!({"users": ["alice"], "room": "lobby"}));
     alice.emit("typing", json!({"isTyping": false})).await;
@@ -227,11 +232,11 @@ async fn typing_is_heard_and_its_end_too() {
 }
 
 #[actix_rt::test]
-async fn who_comes_and_goes_is_told() {
-    let parlor = Parlor::open().await;
-    let mut alice = parlor.client("alice").await;
-    let (tab, other_tab) = (parlor.client("bob").await, parlor.client("bob").await);
-    let until = async |alice: &mut parlor::Client, online: Value| {
+async fn users_who_connect_and_disconnect_are_announced() {
+    let server = TestChat::start().await;
+    let mut alice = server.client("alice").await;
+    let (tab, other_tab) = (server.client("bob").await, server.client("bob").await);
+    let until = async |alice: &mut support::Client, online: Value| {
         while alice.event("presence").await[0]["online"] != online {}
     };
     until(&mut alice, json!(["alice", "bob"])).await;
@@ -244,14 +249,14 @@ async fn who_comes_and_goes_is_told() {
         left = alice.event("presence:diff").await[0].clone();
     }
     assert_eq!(left["count"], 1);
-    let (status, online) = parlor.http("alice", "GET", "/presence/online", Value::Null).await;
+    let (status, online) = server.http("alice", "GET", "/presence/online", Value::Null).await;
     assert_eq!((status, online), (200, json!({"online": ["alice"]})));
 }
 
 #[actix_rt::test]
-async fn malformed_events_are_answered_and_harm_nobody() {
-    let parlor = Parlor::open().await;
-    let mut alice = parlor.client("alice").await;
+async fn malformed_events_are_refused_without_side_effects() {
+    let server = TestChat::start().await;
+    let mut alice = server.client("alice").await;
     for (event, payload) in [("message", json!({"text": 1})), ("join", json!([])), ("no such", Value::Null)] {
         let refused = alice.ask(event, payload).await;
         assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("bad_request")), "{event}");
@@ -261,26 +266,26 @@ async fn malformed_events_are_answered_and_harm_nobody() {
 }
 
 #[actix_rt::test]
-async fn a_drain_answers_what_was_accepted_and_refuses_what_comes_after() {
-    let parlor = Parlor::open().await;
-    let (mut alice, mut bob) = (parlor.client("alice").await, parlor.client("bob").await);
+async fn a_drain_answers_accepted_events_and_refuses_later_ones() {
+    let server = TestChat::start().await;
+    let (mut alice, mut bob) = (server.client("alice").await, server.client("bob").await);
     assert_eq!(alice.ask("message", json!({"text": "last words"})).await["ok"], true);
-    parlor.chat.drain().await;
+    server.chat.drain().await;
     assert_eq!(alice.ask("message", json!({"text": "too late"})).await["code"], "unavailable");
-    assert_eq!(bob.hears().await, "last words");
-    let mut carol = parlor.dial(&parlor.login("carol").await).await;
+    assert_eq!(bob.message_text().await, "last words");
+    let mut carol = server.open_websocket(&server.login("carol").await).await;
     carol.send("40").await;
-    // A refusal would keep a stock client away; a closed connection makes it come back.
+    // A stock client does not reconnect after a refusal, but it does after a lost connection.
     assert_eq!(carol.next().await, None);
 }
 
 #[actix_rt::test]
-async fn what_piles_up_behind_a_slow_event_is_refused_beyond_a_bound() {
+async fn events_queued_behind_a_slow_event_are_refused_above_the_limit() {
     let gate = Gate::of("slow");
-    let parlor = Parlor::with_directory(Config::default(), |directory| gate.before(directory)).await;
-    let mut alice = parlor.client("alice").await;
+    let server = TestChat::with_directory(Config::default(), |directory| gate.wrap(directory)).await;
+    let mut alice = server.client("alice").await;
     alice.send(r#"42["join",{"room":"slow"}]"#).await;
-    gate.was_read().await;
+    gate.wait_for_read().await;
     for _ in 0..119 {
         alice.send(r#"42["leave",{"room":"lobby"}]"#).await;
     }
@@ -288,7 +293,7 @@ async fn what_piles_up_behind_a_slow_event_is_refused_beyond_a_bound() {
     for n in 1..=20 {
         acks.push(alice.emit("message", json!({"text": n.to_string()})).await);
     }
-    // 128 wait: the leaves and nine messages.
+    // 128 commands are queued: 119 `leave` and 9 `message`.
     for ack in acks.split_off(9) {
         assert_eq!(alice.ack(ack).await["code"], "rate_limited");
     }

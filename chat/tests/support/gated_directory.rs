@@ -34,7 +34,7 @@ impl Gate {
     }
 
     /// Waits until an answer has arrived at the gate.
-    pub async fn was_read(&self) {
+    pub async fn wait_for_read(&self) {
         self.read.acquire().await.unwrap().forget();
     }
 

@@ -70,11 +70,11 @@ async fn events_right_after_connect_are_processed_in_order() {
 async fn a_logout_disconnects_only_the_sockets_of_its_session() {
     let server = TestChat::start().await;
     let (here, there) = (server.login("alice").await, server.login("alice").await);
-    let (mut cut, mut kept) = (server.connect(&here).await, server.connect(&there).await);
+    let (mut revoked, mut other) = (server.connect(&here).await, server.connect(&there).await);
     server.sessions.close(here.token.as_ref().unwrap()).await.unwrap();
-    cut.receive_until("41").await;
-    while cut.next().await.is_some() {}
-    assert_eq!(kept.ask("message", json!({"text": "still here"})).await["ok"], true);
+    revoked.receive_until("41").await;
+    while revoked.next().await.is_some() {}
+    assert_eq!(other.ask("message", json!({"text": "still here"})).await["ok"], true);
     let mut back = server.open_websocket(&here).await;
     back.send("40").await;
     assert!(back.receive_until("44").await.contains("Authentication required"));
@@ -115,12 +115,12 @@ async fn a_client_whose_session_ends_receives_the_cause_before_it_is_disconnecte
             packets.push(packet);
         }
         let error = packets.iter().position(|packet| packet.starts_with("42[\"error\""));
-        let out = packets.iter().position(|packet| packet == "41");
+        let disconnect = packets.iter().position(|packet| packet == "41");
         let Some(cause) = cause else {
-            assert_eq!((error, out), (None, None), "{end}: {packets:?}");
+            assert_eq!((error, disconnect), (None, None), "{end}: {packets:?}");
             continue;
         };
-        assert!(error.is_some() && error < out, "{end}: {packets:?}");
+        assert!(error.is_some() && error < disconnect, "{end}: {packets:?}");
         let event: Value = serde_json::from_str(&packets[error.unwrap()][2..]).unwrap();
         assert_eq!((&event[1]["ok"], &event[1]["code"]), (&json!(false), &json!("unauthorized")), "{end}");
         assert!(event[1]["message"].as_str().unwrap().contains(cause), "{end}: {event}");
@@ -174,7 +174,7 @@ async fn a_flooding_client_without_acks_receives_error_events_before_it_is_disco
     let server = TestChat::start().await;
     let mut alice = server.client("alice").await;
     for n in 0..2_000 {
-        // The server may cut the connection under this.
+        // The server may close the connection during this loop.
         let _ = alice.try_send(&format!("42[\"message\",{{\"text\":\"{n}\"}}]")).await;
     }
     let mut errors = Vec::new();

@@ -64,7 +64,7 @@ pub struct Client {
     /// When the last `error` event was sent.
     last_error: Option<Instant>,
     /// The client is being disconnected for flooding: its further events are dropped.
-    is_cut: bool,
+    is_closing: bool,
     /// Released when the client disconnects or is dropped.
     slot: Option<SocketSlot>,
     /// `None` before the client is connected, and after it has disconnected.
@@ -109,7 +109,7 @@ impl App for Clients {
 
 impl Client {
     fn new(queue: Rc<CommandQueue>, limits: Rc<RefCell<Limits>>, slot: SocketSlot, offset: String) -> Self {
-        Self { queue, limits, offset, last_error: None, is_cut: false, slot: Some(slot), online: None }
+        Self { queue, limits, offset, last_error: None, is_closing: false, slot: Some(slot), online: None }
     }
 
     /// Sends `refused` as an `error` event, at most one per [`ERROR_INTERVAL`]. `is_last`: the connection ends, and the event is sent in
@@ -140,8 +140,8 @@ impl Client {
         }
         ack.refuse(refused);
         if is_flooding {
-            self.is_cut = true;
-            task::spawn(self.queue.socket(), cut(self.queue.socket().clone()));
+            self.is_closing = true;
+            task::spawn(self.queue.socket(), close_after_acks(self.queue.socket().clone()));
         }
     }
 
@@ -168,7 +168,7 @@ impl Peer for Client {
     }
 
     fn event(&mut self, mut event: Event, reply: Option<Reply>) {
-        if self.is_cut {
+        if self.is_closing {
             return;
         }
         supervision::fault!("event");
@@ -181,7 +181,7 @@ impl Peer for Client {
     }
 
     fn unreadable(&mut self, name: &str, reply: Option<Reply>) {
-        if self.is_cut {
+        if self.is_closing {
             return;
         }
         let ack = Ack::new(reply);
@@ -198,7 +198,7 @@ impl Peer for Client {
             }
             other => Error::BadRequest(other.as_str().to_owned()),
         };
-        if !self.is_cut {
+        if !self.is_closing {
             self.emit_error(&refused, true, Instant::now());
         }
     }
@@ -215,7 +215,7 @@ impl Peer for Client {
 }
 
 /// Closes the connection of a flooding client after its accepted events were acknowledged, or after [`ACK_WAIT`].
-async fn cut(socket: Socket) {
+async fn close_after_acks(socket: Socket) {
     let _ = timeout(ACK_WAIT, socket.acks_sent()).await;
     socket.close(CloseReason::Flood);
 }

@@ -1,9 +1,9 @@
-//! A parlor for the client tests: the chat with a real store, a real presence service and a real `HttpServer`, and user_lookup who
-//! come in by WebSocket. Who they are is said by a header, where the gateway would have found out by a cookie.
+//! The fixture of the integration tests: the chat with a real store, a real presence service and a real `HttpServer`, and WebSocket
+//! clients. The identity is given by request headers in place of the gateway.
 
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
-pub mod gated;
+pub mod gated_directory;
 
 use std::{
     collections::VecDeque,
@@ -25,15 +25,15 @@ use socketio::{Io, Server};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::client::IntoClientRequest};
 
-/// Longer than anything may take; only a failing test waits for it.
+/// The timeout of every wait. Only a failing test reaches it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-pub struct Parlor {
+pub struct TestChat {
     pub address: SocketAddr,
     pub chat: Chat,
     pub sessions: Arc<SqliteSessions>,
-    /// How far the clock of sessions is ahead, in milliseconds.
-    pub ahead: Arc<AtomicU64>,
+    /// The offset of the session store's clock, in milliseconds.
+    pub clock_offset: Arc<AtomicU64>,
     pub io: Io,
     server: actix_web::dev::ServerHandle,
     _presence: tokio::sync::oneshot::Sender<()>,
@@ -51,22 +51,22 @@ pub struct Login {
 pub struct Client {
     ws: WebSocketStream<MaybeTlsStream<TcpStream>>,
     acks: u64,
-    /// Read and not asked for yet.
-    heard: VecDeque<String>,
+    /// Received packets that no call has consumed.
+    buffered: VecDeque<String>,
 }
 
-/// Everybody but `nobody` is registered.
-struct Everybody;
+/// A user lookup in which every name but `unregistered` is registered.
+struct AllRegistered;
 
 #[async_trait::async_trait]
-impl chat::UserLookup for Everybody {
+impl chat::UserLookup for AllRegistered {
     async fn find(&self, name: &Username) -> Result<Option<Username>, chat::Error> {
-        Ok(Some(name.clone()).filter(|name| name.as_str() != "nobody"))
+        Ok(Some(name.clone()).filter(|name| name.as_str() != "unregistered"))
     }
 }
 
-impl Parlor {
-    pub async fn open() -> Self {
+impl TestChat {
+    pub async fn start() -> Self {
         Self::with(Config::default()).await
     }
 
@@ -74,15 +74,15 @@ impl Parlor {
         Self::with_directory(config, |directory| directory).await
     }
 
-    /// A parlor whose directory of rooms is seen through `through`.
+    /// A chat whose directory is wrapped by `wrap`.
     pub async fn with_directory(
         config: Config,
-        through: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
+        wrap: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
-        let ahead = Arc::<AtomicU64>::default();
-        let offset = ahead.clone();
+        let clock_offset = Arc::<AtomicU64>::default();
+        let offset = clock_offset.clone();
         let clock = move || Timestamp(Timestamp::now().0 + offset.load(Ordering::Relaxed));
         let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), clock).unwrap();
         let sessions = Arc::new(sessions);
@@ -90,13 +90,13 @@ impl Parlor {
         let config = Config { presence_url, ..config };
         let io = Io::new();
         let (history, journal) = (store.history(), store.journal());
-        let (directory, recovery_sessions) = (through(store.directory()), store.recovery_sessions());
+        let (directory, recovery_sessions) = (wrap(store.directory()), store.recovery_sessions());
         let deps = Deps {
             history,
             order: chat::Order::Store(journal),
             directory,
             recovery_sessions,
-            user_lookup: Arc::new(Everybody),
+            user_lookup: Arc::new(AllRegistered),
             sessions: sessions.clone(),
             io: io.clone(),
             config,
@@ -131,31 +131,31 @@ impl Parlor {
         let running = http.run();
         let server = running.handle();
         actix_rt::spawn(running);
-        Self { address, chat, sessions, ahead, io, server, _presence: presence, _dir: dir }
+        Self { address, chat, sessions, clock_offset, io, server, _presence: presence, _dir: dir }
     }
 
-    /// A user logs in.
+    /// Logs a user in.
     pub async fn login(&self, user: &str) -> Login {
         let token = self.sessions.open(&user.parse().unwrap()).await.unwrap();
         Login { user: user.to_owned(), token: Some(token) }
     }
 
-    /// A user logs in and connects.
+    /// Logs a user in and connects a client.
     pub async fn client(&self, user: &str) -> Client {
-        self.enter(&self.login(user).await).await
+        self.connect(&self.login(user).await).await
     }
 
-    /// A client connects and is welcomed.
-    pub async fn enter(&self, login: &Login) -> Client {
-        let mut client = self.dial(login).await;
+    /// Connects a client and waits for its `welcome`.
+    pub async fn connect(&self, login: &Login) -> Client {
+        let mut client = self.open_websocket(login).await;
         client.send("40").await;
-        client.until("40{").await;
+        client.receive_until("40{").await;
         client.event("welcome").await;
         client
     }
 
-    /// A client opens a WebSocket and says nothing yet.
-    pub async fn dial(&self, login: &Login) -> Client {
+    /// Opens a WebSocket without sending CONNECT.
+    pub async fn open_websocket(&self, login: &Login) -> Client {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
         let mut request = url.into_client_request().unwrap();
         if let Some(token) = &login.token {
@@ -163,24 +163,24 @@ impl Parlor {
             request.headers_mut().insert("test-session", token.id().as_str().parse().unwrap());
         }
         let (ws, _) = tokio_tungstenite::connect_async(request).await.unwrap();
-        let mut client = Client { ws, acks: 0, heard: VecDeque::new() };
-        client.until("0{").await;
+        let mut client = Client { ws, acks: 0, buffered: VecDeque::new() };
+        client.receive_until("0{").await;
         client
     }
 
-    /// A room with its members, as the directory makes it.
-    pub async fn room(&self, name: &str, owner: &str, private: bool) {
+    /// Creates a room over HTTP.
+    pub async fn create_room(&self, name: &str, owner: &str, private: bool) {
         let (status, _) = self.http(owner, "POST", "/rooms", json!({"name": name, "private": private})).await;
         assert_eq!(status, 201);
     }
 
-    /// One HTTP request, by hand: status and body.
+    /// Sends an HTTP request with a JSON body. Returns status and body.
     pub async fn http(&self, user: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.http_text(user, method, path, &body).await
     }
 
-    /// The same with a body as it is.
+    /// Sends an HTTP request with a raw body. Returns status and body.
     pub async fn http_text(&self, user: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let request = format!(
@@ -227,7 +227,7 @@ impl Client {
         self.ws.send(packet.to_owned().into()).await
     }
 
-    /// Emits an event without waiting; answers with the ack's number.
+    /// Emits an event and returns the id of its ack.
     pub async fn emit(&mut self, event: &str, payload: Value) -> u64 {
         let ack = self.acks;
         self.acks += 1;
@@ -241,47 +241,47 @@ impl Client {
         self.ack(ack).await
     }
 
-    /// The ack of this number.
+    /// Waits for the ack with this id.
     pub async fn ack(&mut self, number: u64) -> Value {
         let prefix = format!("43{number}[");
-        let packet = self.until(&prefix).await;
+        let packet = self.receive_until(&prefix).await;
         serde_json::from_str::<Value>(&packet[prefix.len() - 1..]).unwrap()[0].take()
     }
 
-    /// The next event of this name: its arguments.
+    /// Waits for the next event of this name and returns its arguments.
     pub async fn event(&mut self, name: &str) -> Vec<Value> {
-        let packet = self.until(&format!("42[\"{name}\",")).await;
+        let packet = self.receive_until(&format!("42[\"{name}\",")).await;
         let Value::Array(mut args) = serde_json::from_str(&packet[2..]).unwrap() else { panic!("{packet}") };
         args.remove(0);
         args
     }
 
-    /// The text of the next message.
-    pub async fn hears(&mut self) -> String {
+    /// Waits for the next message and returns its text.
+    pub async fn message_text(&mut self) -> String {
         self.event("message").await[0]["data"]["text"].as_str().unwrap().to_owned()
     }
 
-    /// The next packet that begins with `prefix`; others are kept for later.
-    pub async fn until(&mut self, prefix: &str) -> String {
-        if let Some(at) = self.heard.iter().position(|packet| packet.starts_with(prefix)) {
-            return self.heard.remove(at).unwrap();
+    /// Waits for the next packet that starts with `prefix`. Other packets are buffered.
+    pub async fn receive_until(&mut self, prefix: &str) -> String {
+        if let Some(at) = self.buffered.iter().position(|packet| packet.starts_with(prefix)) {
+            return self.buffered.remove(at).unwrap();
         }
         loop {
             let packet =
-                self.next().await.unwrap_or_else(|| panic!("closed before {prefix}: {:?}", self.heard));
+                self.next().await.unwrap_or_else(|| panic!("closed before {prefix}: {:?}", self.buffered));
             if packet.starts_with(prefix) {
                 return packet;
             }
-            self.heard.push_back(packet);
+            self.buffered.push_back(packet);
         }
     }
 
-    /// The next packet as it comes; none when the connection has ended.
+    /// Receives the next packet. `None` when the connection has ended.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             let message = timeout(DEADLINE, self.ws.next())
                 .await
-                .unwrap_or_else(|_| panic!("silence after {:?}", self.heard));
+                .unwrap_or_else(|_| panic!("timeout after {:?}", self.buffered));
             match message {
                 Some(Ok(message)) if message.is_text() => {
                     let text = message.into_text().unwrap().to_string();
@@ -297,10 +297,10 @@ impl Client {
         }
     }
 
-    /// Everything heard and not asked for yet, up to now: whatever was sent before has come when this ack has.
-    pub async fn rest(&mut self) -> Vec<String> {
+    /// Returns all buffered packets. An ack is awaited first, so every packet that was sent before has arrived.
+    pub async fn drain(&mut self) -> Vec<String> {
         let refused = self.ask("nonsense", Value::Null).await;
         assert_eq!(refused["code"], "bad_request");
-        self.heard.drain(..).collect()
+        self.buffered.drain(..).collect()
     }
 }

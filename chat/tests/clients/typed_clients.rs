@@ -1,11 +1,11 @@
-//! What serializers of typed languages send for an absent field and for a whole number, over every event and every route.
+//! Payloads as serializers of typed languages write them (absent fields as `null`, integers as floats), for every event and route.
 
 use chat::Config;
 use serde_json::{Value, json};
 
-use crate::parlor::{Client, Parlor};
+use crate::support::{Client, TestChat};
 
-/// Events as text, so that numbers stay as they are written, with the code of their refusal.
+/// Events as text, because parsing would change the notation of numbers, and the code of the refusal (`None`: accepted).
 const EVENTS: [(&str, Option<&str>); 38] = [
     (r#"["message",{"text":"a","room":null,"clientId":null,"userId":7}]"#, None),
     (r#"["message",{"text":"a"},null]"#, None),
@@ -47,17 +47,17 @@ const EVENTS: [(&str, Option<&str>); 38] = [
     (r#"["leave"]"#, Some("bad_request")),
 ];
 
-/// A connection's answer to an event under an ack id, which may be 0.
+/// Sends an event with this ack id and waits for the ack.
 async fn answer(client: &mut Client, id: u64, event: &str) -> Value {
     client.send(&format!("42{id}{event}")).await;
     client.ack(id).await
 }
 
 #[actix_rt::test]
-async fn events_of_typed_clients_mean_what_they_say() {
-    let parlor = Parlor::with(Config { message_burst: 1000, ..Config::default() }).await;
-    let mut alice = parlor.client("alice").await;
-    parlor.room("tea", "bob", false).await;
+async fn events_of_typed_clients_are_accepted_or_refused() {
+    let server = TestChat::with(Config { message_burst: 1000, ..Config::default() }).await;
+    let mut alice = server.client("alice").await;
+    server.create_room("tea", "bob", false).await;
     for (id, (event, code)) in EVENTS.into_iter().enumerate() {
         let ack = answer(&mut alice, id as u64, event).await;
         assert_eq!(ack["code"].as_str(), code, "{event}: {ack}");
@@ -67,7 +67,7 @@ async fn events_of_typed_clients_mean_what_they_say() {
     assert_eq!((ack["messages"].as_array().unwrap().len(), &ack["next"]), (1, &json!(3)));
 }
 
-/// Requests of alice, who owns `tea` and is no member of `den`, with their status.
+/// Requests of alice, who owns `tea` and is not a member of `den`, with the expected status.
 const REQUESTS: [(&str, &str, &str, u16); 52] = [
     ("GET", "/rooms/tea/messages?limit=50.0&before=&after=undefined", "", 200),
     ("GET", "/rooms/tea/messages?limit=null&before=null&other=1", "", 200),
@@ -119,23 +119,23 @@ const REQUESTS: [(&str, &str, &str, u16); 52] = [
     ("PUT", "/rooms/tea/members/bob", r#"{"role":1}"#, 400),
     ("PUT", "/rooms/den/members/carol", r#"{"role":"owner"}"#, 404),
     ("PUT", "/rooms/open/members/carol", "nonsense", 403),
-    ("PUT", "/rooms/open/members/nobody", "", 403),
+    ("PUT", "/rooms/open/members/unregistered", "", 403),
     ("PUT", "/rooms/open/members/alice", r#"{"role":"owner"}"#, 400),
 ];
 
 #[actix_rt::test]
-async fn requests_of_typed_clients_mean_what_they_say_and_permission_comes_first() {
-    let parlor = Parlor::with(Config { message_burst: 1000, ..Config::default() }).await;
+async fn requests_of_typed_clients_are_accepted_or_refused_after_the_permission_check() {
+    let server = TestChat::with(Config { message_burst: 1000, ..Config::default() }).await;
     for (room, owner, private) in [("tea", "alice", false), ("den", "bob", true), ("open", "bob", false)] {
-        parlor.room(room, owner, private).await;
+        server.create_room(room, owner, private).await;
     }
     for (method, path, body, status) in REQUESTS {
-        let (got, answer) = parlor.http_text("alice", method, path, body).await;
-        assert_eq!(got, status, "{method} {path} {body}: {answer}");
+        let (actual, answer) = server.http_text("alice", method, path, body).await;
+        assert_eq!(actual, status, "{method} {path} {body}: {answer}");
         assert_eq!(answer["status"] == "error", status >= 400, "{method} {path} {body}: {answer}");
     }
-    let (_, room) = parlor.http("alice", "GET", "/rooms/tea", Value::Null).await;
-    assert_eq!(room["private"], true, "what is absent stays as it is");
-    let (_, page) = parlor.http("alice", "GET", "/rooms/tea/messages?limit=1.0", Value::Null).await;
+    let (_, room) = server.http("alice", "GET", "/rooms/tea", Value::Null).await;
+    assert_eq!(room["private"], true, "an absent field is not changed");
+    let (_, page) = server.http("alice", "GET", "/rooms/tea/messages?limit=1.0", Value::Null).await;
     assert_eq!(page["messages"][0]["data"]["text"], "nice \u{FFFD}");
 }

@@ -1,5 +1,4 @@
-//! A real directory with a gate: what was read of one user's rooms, or of one room, waits there, and the world goes on
-//! meanwhile.
+//! A real directory with a gate. The answer to a read of one user's rooms, or of one room, waits at the gate until the test opens it.
 
 use std::sync::Arc;
 
@@ -11,15 +10,15 @@ use chat::{
 use proto::{RoomName, Username};
 use tokio::sync::Semaphore;
 
-pub struct Gated {
+pub struct GatedDirectory {
     directory: Arc<dyn Directory>,
     gate: Gate,
 }
 
-/// The gate's handles: one token in `read` for each answer that came to the gate, one in `go` for each that may pass.
+/// The gate: one permit in `read` for each answer that has arrived, one in `go` for each answer that may pass.
 #[derive(Clone)]
 pub struct Gate {
-    /// The user or room whose answers wait; all others pass.
+    /// The user or room whose answers wait. All others pass.
     pub name: &'static str,
     pub read: Arc<Semaphore>,
     pub go: Arc<Semaphore>,
@@ -30,12 +29,12 @@ impl Gate {
         Self { name, read: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) }
     }
 
-    pub fn before(&self, directory: Arc<dyn Directory>) -> Arc<dyn Directory> {
-        Arc::new(Gated { directory, gate: self.clone() })
+    pub fn wrap(&self, directory: Arc<dyn Directory>) -> Arc<dyn Directory> {
+        Arc::new(GatedDirectory { directory, gate: self.clone() })
     }
 
-    /// Waits until something was read.
-    pub async fn was_read(&self) {
+    /// Waits until an answer has arrived at the gate.
+    pub async fn wait_for_read(&self) {
         self.read.acquire().await.unwrap().forget();
     }
 
@@ -46,14 +45,14 @@ impl Gate {
         }
     }
 
-    /// Lets everything pass from now on.
+    /// Opens the gate permanently.
     pub fn open(&self) {
         self.go.add_permits(1000);
     }
 }
 
 #[async_trait]
-impl Directory for Gated {
+impl Directory for GatedDirectory {
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
         let rooms = self.directory.rooms_of(user).await;
         self.gate.pass(user.as_str()).await;

@@ -211,7 +211,7 @@ async fn a_handshake_with_revoked_credentials_gets_connect_error_and_one_without
     let (alice, eve) = (server.user("alice").await, server.user("eve").await);
     let revoked = alice.clone();
     revoked.log_out().await;
-    let revoked = [
+    let refused = [
         revoked.handshake(),
         Handshake::default().header("Authorization", &format!("Bearer {}", revoked.token())),
         Handshake::default().cookie("never-issued"),
@@ -219,7 +219,7 @@ async fn a_handshake_with_revoked_credentials_gets_connect_error_and_one_without
         revoked.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
         revoked.handshake().auth(json!({"token": revoked.token()})),
     ];
-    for handshake in revoked {
+    for handshake in refused {
         match eve.try_connect(handshake.clone()).await {
             Err(ConnectFailure::ConnectError(error)) => {
                 assert_eq!(error["data"]["code"], "unauthorized", "{error} for {handshake:?}");

@@ -133,7 +133,7 @@ async fn a_backup_of_a_running_server_is_complete_and_later_positions_are_refuse
     let checked = tool("", &["check"], &data);
     assert!(checked.status.success(), "while the server runs: {}", text(&checked));
     for number in 6..=9 {
-        alice.send_message(&format!("future {number}")).await;
+        alice.send_message(&format!("later {number}")).await;
     }
     let mut bob = server.connected_user("bob").await;
     alice.send_message("later 10").await;

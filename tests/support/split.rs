@@ -115,7 +115,7 @@ fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = S
 pub async fn age_data(stores: &Stores, ms: u64) {
     let client = redis::Client::open(stores.redis.admin_url()).expect("an address");
     let mut redis = client.get_multiplexed_async_connection().await.expect("Redis responds");
-    let keys: Vec<String> = redis.keys("session:*").await.expect("Redis responds");
+    let keys: Vec<String> = redis.keys("ticket:*").await.expect("Redis responds");
     for key in keys {
         let session: String = redis.get(&key).await.expect("Redis responds");
         let mut session: Value = serde_json::from_str(&session).expect("a recovery session is JSON");

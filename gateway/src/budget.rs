@@ -154,7 +154,12 @@ impl Usage {
                 );
             }
             Some(Holder::Address(address)) => {
-                tracing::warn!(%address, unread, capacity, "response refused with 503: the address exceeds its share of --unread-answers");
+                tracing::warn!(
+                    %address,
+                    unread,
+                    capacity,
+                    "response refused with 503: the address exceeds its share of --unread-answers"
+                );
             }
             None => {
                 tracing::warn!(

@@ -27,7 +27,7 @@ use crate::{
 const SESSION_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The tokens in these headers.
-fn shown(headers: &HeaderMap) -> PresentedTokens {
+fn presented_tokens(headers: &HeaderMap) -> PresentedTokens {
     let values = |name| headers.get_all(name).map(HeaderValue::as_bytes);
     PresentedTokens::read(values(header::COOKIE), values(header::AUTHORIZATION))
 }
@@ -49,10 +49,10 @@ impl Gateway {
         }
         let may_be_anonymous = route.access == Access::UserOrListed;
         let names_session = names_session(request.query_string());
-        let shown = shown(request.headers());
+        let presented = presented_tokens(request.headers());
         let may_authenticate_later =
             source == Source::Listed || names_session || self.config.allow_token_clients;
-        let identity = match shown.claim() {
+        let identity = match presented.claim() {
             Claim::Nothing if may_be_anonymous && may_authenticate_later => {
                 return self.admit_anonymous(request);
             }

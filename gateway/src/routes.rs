@@ -60,8 +60,8 @@ static ROUTES: [Route; 13] = [
     route("GET, POST",          "/rooms/{room}/messages",       Chat,     User),
     route("GET",                "/presence/online",             Chat,     User),
     route("GET",                "/presence/typing",             Chat,     User),
-    route(pages::METHODS,         "/healthz",                     Gateway,      Public),
-    route(pages::METHODS,         "/",                            Gateway,      Public),
+    route(pages::METHODS,       "/healthz",                     Gateway,  Public),
+    route(pages::METHODS,       "/",                            Gateway,  Public),
     route("GET, POST",          SOCKETS,                        Sockets,  UserOrListed),
 ];
 

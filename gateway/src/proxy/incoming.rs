@@ -22,7 +22,7 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{headers, in_flight};
+use super::{drain, headers};
 use crate::error::Error;
 
 /// How long a service may pause within a response body.

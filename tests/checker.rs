@@ -1,36 +1,36 @@
-//! The history checker: judges what senders were told, what listeners heard and what the store holds after everything
-//! that went wrong in between. Pure. Called by `durability`.
+//! The history checker: compares the acks of senders, the messages that listeners received and the stored messages after a test with
+//! faults. Does no I/O. Called by `durability` and `faults`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-/// A message as anybody saw it.
+/// A message, as a client or the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Its place in its room.
+    /// The number in its room.
     pub seq: u64,
     /// Its id.
     pub id: String,
-    /// Its text; every text is sent once, as `sender/number`.
+    /// The text; every text is sent once, as `sender/number`.
     pub text: String,
 }
 
-/// Everything one room's people witnessed.
+/// All observations of one room.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Texts that somebody sent, answered or not.
+    /// The texts that were sent, acked or not.
     pub sent: HashSet<String>,
-    /// What acks promised.
+    /// The acked messages.
     pub acked: Vec<Seen>,
-    /// Per connection of a pure listener, what arrived live, in order.
+    /// For each connection of a listener, the messages that arrived live, in order.
     pub live: Vec<Vec<Seen>>,
-    /// What the store holds, in its order.
+    /// The stored messages, in their order.
     pub stored: Vec<Seen>,
 }
 
 impl Seen {
-    /// From the payload of a `message` event or an entry of a history page.
+    /// Parses the payload of a `message` event or an entry of a history page.
     pub fn of(message: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let seq = message["seq"].as_u64().unwrap_or_default();
@@ -39,56 +39,56 @@ impl Seen {
 }
 
 impl Room {
-    /// What is wrong; empty when nothing is.
+    /// The violations that were found.
     pub fn faults(&self) -> Vec<String> {
         let checks =
-            [self.holes(), self.doubles(), self.lost(), self.invented(), self.shown(), self.disorder()];
+            [self.gaps(), self.duplicates(), self.lost(), self.unsent(), self.live_faults(), self.disorder()];
         checks.into_iter().flatten().collect()
     }
 
-    /// Places are 1, 2, 3, ...
-    fn holes(&self) -> Vec<String> {
-        let places = self.stored.iter().zip(1..);
-        places
+    /// The numbers are 1, 2, 3, ...
+    fn gaps(&self) -> Vec<String> {
+        let numbered = self.stored.iter().zip(1..);
+        numbered
             .filter(|(seen, at)| seen.seq != *at)
-            .map(|(seen, at)| format!("place {at} holds {seen:?}"))
+            .map(|(seen, at)| format!("seq {at} holds {seen:?}"))
             .collect()
     }
 
-    /// One id and one copy each.
-    fn doubles(&self) -> Vec<String> {
+    /// Each message is stored once, and ids are unique.
+    fn duplicates(&self) -> Vec<String> {
         let (mut ids, mut texts) = (HashSet::new(), HashSet::new());
         let twice = self.stored.iter().filter(|seen| !ids.insert(&seen.id) | !texts.insert(&seen.text));
         twice.map(|seen| format!("stored twice: {seen:?}")).collect()
     }
 
-    /// An ack means stored, there and so.
+    /// Each acked message is stored with the acked number and id.
     fn lost(&self) -> Vec<String> {
         let stored = self.by_seq();
         let lost = self.acked.iter().filter(|seen| stored.get(&seen.seq) != Some(seen));
         lost.map(|seen| format!("acked {seen:?}, stored {:?}", stored.get(&seen.seq))).collect()
     }
 
-    /// Nothing is stored that nobody sent.
-    fn invented(&self) -> Vec<String> {
-        let invented = self.stored.iter().filter(|seen| !self.sent.contains(&seen.text));
-        invented.map(|seen| format!("nobody sent {seen:?}")).collect()
+    /// Each stored message was sent.
+    fn unsent(&self) -> Vec<String> {
+        let unsent = self.stored.iter().filter(|seen| !self.sent.contains(&seen.text));
+        unsent.map(|seen| format!("never sent: {seen:?}")).collect()
     }
 
-    /// Every connection hears an unbroken piece of the stored order, each message once.
-    fn shown(&self) -> Vec<String> {
+    /// Each connection received a range of the stored messages without gaps, each message once.
+    fn live_faults(&self) -> Vec<String> {
         let stored = self.by_seq();
         let mut faults = Vec::new();
-        for heard in &self.live {
-            let not_stored = heard.iter().filter(|seen| stored.get(&seen.seq) != Some(seen));
-            faults.extend(not_stored.map(|seen| format!("shown but not stored: {seen:?}")));
-            let broken = heard.windows(2).filter(|pair| pair[1].seq != pair[0].seq + 1);
-            faults.extend(broken.map(|pair| format!("after {:?} came {:?}", pair[0], pair[1])));
+        for received in &self.live {
+            let not_stored = received.iter().filter(|seen| stored.get(&seen.seq) != Some(seen));
+            faults.extend(not_stored.map(|seen| format!("delivered but not stored: {seen:?}")));
+            let broken = received.windows(2).filter(|pair| pair[1].seq != pair[0].seq + 1);
+            faults.extend(broken.map(|pair| format!("after {:?} followed {:?}", pair[0], pair[1])));
         }
         faults
     }
 
-    /// One sender's messages stand in the order sent.
+    /// The messages of one sender are stored in the order of sending.
     fn disorder(&self) -> Vec<String> {
         let mut last: HashMap<&str, u64> = HashMap::new();
         let mut faults = Vec::new();
@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    /// Plants one defect; the checker must name it and a healthy room must have none.
+    /// Plants one defect: the checker must report it, and must report nothing for a healthy room.
     fn finds(defect: &str, plant: impl FnOnce(&mut Room)) {
         let mut room = healthy();
         assert_eq!(room.faults(), Vec::<String>::new());
@@ -136,17 +136,17 @@ mod tests {
 
     #[test]
     fn every_planted_defect_is_found() {
-        finds("place 3 holds", |room| drop(room.stored.remove(2)));
+        finds("seq 3 holds", |room| drop(room.stored.remove(2)));
         finds("stored twice", |room| room.stored[4].text = "alice/4".into());
         finds("stored twice", |room| room.stored[4].id = "id4".into());
         finds("acked", |room| drop(room.stored.drain(3..)));
         finds("acked", |room| room.acked[1].id = "other".into());
-        finds("nobody sent", |room| room.stored[4].text = "eve/1".into());
-        finds("shown but not stored", |room| room.live[1].push(seen(6)));
-        finds("shown but not stored", |room| room.live[0][1].text = "alice/9".into());
-        finds("came", |room| drop(room.live[1].remove(1)));
-        finds("came", |room| room.live[1].insert(1, seen(3)));
-        finds("came", |room| room.live[1].swap(0, 1));
+        finds("never sent", |room| room.stored[4].text = "eve/1".into());
+        finds("delivered but not stored", |room| room.live[1].push(seen(6)));
+        finds("delivered but not stored", |room| room.live[0][1].text = "alice/9".into());
+        finds("followed", |room| drop(room.live[1].remove(1)));
+        finds("followed", |room| room.live[1].insert(1, seen(3)));
+        finds("followed", |room| room.live[1].swap(0, 1));
         finds("out of order", |room| room.stored.swap(1, 2));
     }
 }

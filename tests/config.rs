@@ -1,44 +1,44 @@
-//! What the program says to those who configure it: by environment variable and by flag, right away, by key and never by
-//! value; and what happens to data in use. Runs the real binary through [`crate::stage::program`].
+//! Refusals of configurations: by environment variable and by flag, before the start, with the name and never with the value; and of data
+//! directories in use. Runs the real binary through [`crate::support::program`].
 
 use std::{
     process::Output,
     time::{Duration, Instant},
 };
 
-use crate::stage::program;
+use crate::support::program;
 
-/// A value that must never be seen again.
+/// A value that must never be printed.
 const SECRET: &str = "hunter2";
 
 /// Names and values of environment variables.
 type Variables = &'static [(&'static str, &'static str)];
 
-/// Runs the program to its end, which has to be soon.
-pub fn runs(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+/// Runs the program to its end, which must come within 2 s.
+pub fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = program();
     command.args(arguments).envs(variables.iter().copied()).stdin(std::process::Stdio::null());
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("the program runs");
+    let mut child = command.spawn().expect("the program starts");
     let until = Instant::now() + Duration::from_secs(2);
-    while child.try_wait().expect("our own child").is_none() {
+    while child.try_wait().expect("a child process").is_none() {
         if Instant::now() > until {
             let _ = child.kill();
             panic!("still running after 2 s with {arguments:?} {variables:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    child.wait_with_output().expect("our own child")
+    child.wait_with_output().expect("a child process")
 }
 
-/// Everything it said.
+/// The text of standard error and standard output.
 pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
-/// The words with which the program refuses.
+/// Runs the program, which must refuse with status 2; returns its text.
 fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> String {
-    let output = runs(arguments, variables);
+    let output = run(arguments, variables);
     assert_eq!(output.status.code(), Some(2), "{arguments:?} {variables:?}: {}", text(&output));
     text(&output)
 }
@@ -65,18 +65,18 @@ fn a_bad_variable_is_refused_by_its_name_and_without_its_value() {
         "GODZILLA_NO_SUCH_THING",
     ];
     for name in names {
-        let said = refusal(&["serve"], &[(name, SECRET)]);
-        assert!(said.contains(name), "{name} is not named: {said}");
-        assert!(!said.contains(SECRET), "{name} shows its value: {said}");
+        let printed = refusal(&["serve"], &[(name, SECRET)]);
+        assert!(printed.contains(name), "{name} is not named: {printed}");
+        assert!(!printed.contains(SECRET), "{name}: the value is printed: {printed}");
     }
 }
 
 #[test]
 fn a_bad_flag_is_refused_by_its_name_and_without_its_value() {
     for flag in ["--listen", "--admin-listen", "--bcrypt-cost", "--log-format", "--no-such-flag"] {
-        let said = refusal(&["serve", flag, SECRET], &[]);
-        assert!(said.contains(flag), "{flag} is not named: {said}");
-        assert!(!said.contains(SECRET), "{flag} shows its value: {said}");
+        let printed = refusal(&["serve", flag, SECRET], &[]);
+        assert!(printed.contains(flag), "{flag} is not named: {printed}");
+        assert!(!printed.contains(SECRET), "{flag}: the value is printed: {printed}");
     }
 }
 
@@ -98,15 +98,15 @@ fn unsafe_configuration_is_refused_by_its_flag() {
         ("--ping-timeout", "0s"),
     ];
     for (flag, value) in table {
-        let said = refusal(&["serve", flag, value], &[]);
-        assert!(said.contains(flag), "{flag} {value}: {said}");
+        let printed = refusal(&["serve", flag, value], &[]);
+        assert!(printed.contains(flag), "{flag} {value}: {printed}");
     }
 }
 
 #[test]
-fn white_space_and_empty_elements_around_values_are_no_part_of_them() {
-    // What charts and files make of values, all at once: every variable with its default, and more where the default is nothing.
-    let help = text(&runs(&["serve", "--help"], &[]));
+fn white_space_and_empty_elements_around_values_are_ignored() {
+    // Values as charts and files contain them: every variable with its default, and more where the default is empty.
+    let help = text(&run(&["serve", "--help"], &[]));
     let mut variables: Vec<(String, String)> = Vec::new();
     for paragraph in help.split("\n      --").skip(1) {
         let between = |start: &str| {
@@ -128,7 +128,7 @@ fn white_space_and_empty_elements_around_values_are_no_part_of_them() {
     let all: Vec<_> =
         variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(more).collect();
     for (name, value) in &all {
-        let output = runs(&["doctor"], &[(name, value)]);
+        let output = run(&["doctor"], &[(name, value)]);
         assert_ne!(output.status.code(), Some(2), "{name}={value:?}: {}", text(&output));
     }
     let flags = [
@@ -137,16 +137,16 @@ fn white_space_and_empty_elements_around_values_are_no_part_of_them() {
         ["--log", "info, chat=debug"],
     ];
     for flag in flags {
-        let output = runs(&["doctor", "serve", flag[0], flag[1]], &[]);
+        let output = run(&["doctor", "serve", flag[0], flag[1]], &[]);
         assert_ne!(output.status.code(), Some(2), "{flag:?}: {}", text(&output));
     }
-    // A flag counts more than its variable, as without white space.
-    let said = refusal(&["doctor", "--login-rate=0"], &[("GODZILLA_LOGIN_RATE", "5\n")]);
-    assert!(said.contains("--login-rate"), "{said}");
+    // A flag takes precedence over its variable, as it does without white space.
+    let printed = refusal(&["doctor", "--login-rate=0"], &[("GODZILLA_LOGIN_RATE", "5\n")]);
+    assert!(printed.contains("--login-rate"), "{printed}");
 }
 
 #[test]
-fn the_reason_of_an_end_has_the_form_of_the_log() {
+fn the_last_line_of_a_failed_start_has_the_format_of_the_log() {
     let fatal: [(&[&str], Variables); 5] = [
         (&["serve", "--log-format", "json", "--listen", "x"], &[]),
         (&["serve", "--log-format=json", "--no-such-flag"], &[]),
@@ -158,32 +158,35 @@ fn the_reason_of_an_end_has_the_form_of_the_log() {
         ),
     ];
     for (arguments, variables) in fatal {
-        let output = runs(arguments, variables);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let lines: Vec<serde_json::Value> = said
+        let output = run(arguments, variables);
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines: Vec<serde_json::Value> = printed
             .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {said}")))
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {printed}")))
             .collect();
-        let last = lines.last().unwrap_or_else(|| panic!("{arguments:?}: nothing"));
-        assert!(!output.status.success() && last["level"] == "ERROR", "{arguments:?}: {said}");
-        assert!(last["message"].is_string() && last["timestamp"].is_string(), "{arguments:?}: {said}");
+        let last = lines.last().unwrap_or_else(|| panic!("{arguments:?}: no output"));
+        assert!(!output.status.success() && last["level"] == "ERROR", "{arguments:?}: {printed}");
+        assert!(last["message"].is_string() && last["timestamp"].is_string(), "{arguments:?}: {printed}");
     }
-    let said = refusal(&["serve", "--listen", "x"], &[]);
-    assert!(said.starts_with("godzilla: "), "{said}");
+    let printed = refusal(&["serve", "--listen", "x"], &[]);
+    assert!(printed.starts_with("godzilla: "), "{printed}");
 }
 
 #[test]
-fn help_explains_every_flag_and_shows_nothing_of_the_environment() {
-    let output = runs(&["serve", "--help"], &[("GODZILLA_DATA_DIR", SECRET)]);
+fn help_explains_every_flag_and_prints_no_value_of_the_environment() {
+    let output = run(&["serve", "--help"], &[("GODZILLA_DATA_DIR", SECRET)]);
     let help = text(&output);
     assert!(output.status.success() && help.contains("GODZILLA_DATA_DIR"), "{help}");
     assert!(!help.contains(SECRET), "{help}");
 }
 
 #[tokio::test]
-async fn a_data_directory_in_use_is_said_to_be_so() {
-    let stage = crate::stage::Stage::opens().await;
-    let output = runs(&["seed", "--data-dir", &stage.server.data_dir().to_string_lossy()], &[]);
-    let said = text(&output);
-    assert!(!output.status.success() && said.contains("in use") && said.contains("--data-dir"), "{said}");
+async fn a_data_directory_in_use_is_reported() {
+    let server = crate::support::TestServer::start().await;
+    let output = run(&["seed", "--data-dir", &server.system.data_dir().to_string_lossy()], &[]);
+    let printed = text(&output);
+    assert!(
+        !output.status.success() && printed.contains("in use") && printed.contains("--data-dir"),
+        "{printed}"
+    );
 }

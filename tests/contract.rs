@@ -1,4 +1,4 @@
-//! The contract that clients of the original rely on: statuses, JSON, the cookie, the login limit, the shapes of events,
+//! The contract with clients of the original: statuses, JSON, the cookie, the login limit, the shapes of events,
 //! and presence's five calls from an independent gRPC client.
 
 use futures_util::future::join_all;
@@ -6,27 +6,27 @@ use serde_json::{Value, json};
 
 use crate::{
     interop,
-    stage::{Request, Stage},
+    support::{Request, TestServer},
 };
 
 #[tokio::test]
-async fn registering_answers_201_then_409_for_any_case_of_the_name() {
-    let stage = Stage::opens().await;
-    let alice = stage.stranger("alice");
-    let answer = alice.sends(Request::post("/user/register", &alice.credentials())).await.expect(201);
+async fn a_registration_returns_201_then_409_for_any_case_of_the_name() {
+    let server = TestServer::start().await;
+    let alice = server.unregistered_user("alice");
+    let answer = alice.send(Request::post("/user/register", &alice.credentials())).await.expect(201);
     assert_eq!(answer.json(), json!({"status": "success", "message": "User registered successfully"}));
-    assert!(answer.token().is_none(), "registering is not logging in: {answer:?}");
+    assert!(answer.token().is_none(), "a registration sets no cookie: {answer:?}");
 
     for name in ["alice", "Alice", "ALICE"] {
         let body = json!({"username": name, "password": "another-password"});
-        let refused = alice.sends(Request::post("/user/register", &body)).await.expect_refusal(409);
+        let refused = alice.send(Request::post("/user/register", &body)).await.expect_refusal(409);
         assert_eq!(refused.json()["message"], "Username already exists");
     }
 }
 
 #[tokio::test]
 async fn names_and_passwords_outside_the_rules_are_refused_with_400() {
-    let stage = Stage::opens().await;
+    let server = TestServer::start().await;
     let good = "long enough";
     let (long_name, longest, too_long) = ("a".repeat(33), "p".repeat(71), "p".repeat(72));
     let names = ["", " ", "a b", "a\r\nb", "a\u{0}", "аlice", "a\u{200b}", "a/b", "system", &long_name];
@@ -35,29 +35,29 @@ async fn names_and_passwords_outside_the_rules_are_refused_with_400() {
         names.iter().map(|name| (*name, good)).chain(passwords.iter().map(|password| ("bob", *password)));
     for (name, password) in bad {
         let body = json!({"username": name, "password": password});
-        stage.stranger("x").sends(Request::post("/user/register", &body)).await.expect_refusal(400);
+        server.unregistered_user("x").send(Request::post("/user/register", &body)).await.expect_refusal(400);
     }
     for body in ["", "{", "[]", "\"x\"", r#"{"username":"bob"}"#, r#"{"password":"long enough"}"#] {
         let request = Request::new("POST", "/user/register").body("application/json", body);
-        stage.stranger("x").sends(request).await.expect_refusal(400);
+        server.unregistered_user("x").send(request).await.expect_refusal(400);
     }
 
-    let mut bob = stage.stranger("bob");
+    let mut bob = server.unregistered_user("bob");
     bob.password = longest.clone();
-    bob.registers().await;
-    bob.logs_in().await;
-    // bcrypt looks at 72 bytes: a longer password must not log in by its beginning.
+    bob.register().await;
+    bob.log_in().await;
+    // bcrypt reads 72 bytes: a longer password must not log in with the same beginning.
     let body = json!({"username": "bob", "password": format!("{longest}tail")});
-    let answer = stage.stranger("x").sends(Request::post("/user/login", &body)).await;
+    let answer = server.unregistered_user("x").send(Request::post("/user/login", &body)).await;
     assert!([400, 401].contains(&answer.status) && answer.token().is_none(), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_login_sets_the_cookie_of_the_original() {
-    let stage = Stage::opens().await;
-    let alice = stage.stranger("alice");
-    alice.registers().await;
-    let answer = alice.sends(Request::post("/user/login", &alice.credentials())).await.expect(200);
+    let server = TestServer::start().await;
+    let alice = server.unregistered_user("alice");
+    alice.register().await;
+    let answer = alice.send(Request::post("/user/login", &alice.credentials())).await.expect(200);
     assert_eq!(answer.json()["status"], "success", "{answer:?}");
 
     let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
@@ -73,36 +73,36 @@ async fn a_login_sets_the_cookie_of_the_original() {
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_name_get_the_same_401() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     let wrong = json!({"username": "alice", "password": "not the password"});
-    let unknown = json!({"username": "nobody", "password": "not the password"});
-    let one = alice.sends(Request::post("/user/login", &wrong)).await.expect_refusal(401);
-    let other = alice.sends(Request::post("/user/login", &unknown)).await.expect_refusal(401);
+    let unknown = json!({"username": "unknown", "password": "not the password"});
+    let one = alice.send(Request::post("/user/login", &wrong)).await.expect_refusal(401);
+    let other = alice.send(Request::post("/user/login", &unknown)).await.expect_refusal(401);
     assert_eq!(one.json()["message"], "Invalid credentials");
     assert_eq!(one.body, other.body);
 }
 
 #[tokio::test]
-async fn me_and_logout_answer_as_before() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    assert_eq!(alice.gets("/user/me").await.expect(200).json(), json!({"username": "alice"}));
-    alice.sends(Request::get("/user/me")).await.expect_refusal(401);
-    alice.logs_out().await;
-    alice.gets("/user/me").await.expect_refusal(401);
-    // Logging out needs no login.
-    alice.sends(Request::post("/user/logout", &json!({}))).await.expect(200);
+async fn me_and_logout_respond_as_in_the_original() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    assert_eq!(alice.get("/user/me").await.expect(200).json(), json!({"username": "alice"}));
+    alice.send(Request::get("/user/me")).await.expect_refusal(401);
+    alice.log_out().await;
+    alice.get("/user/me").await.expect_refusal(401);
+    // A logout without a session succeeds.
+    alice.send(Request::post("/user/logout", &json!({}))).await.expect(200);
 }
 
-/// The limit refills ten times a second, so on a machine that stalls the fifth login may pass; then another address tries.
+/// The limit refills ten times a second, so the fifth login may pass on a slow machine; then the test repeats with another address.
 #[tokio::test]
-async fn four_logins_at_once_pass_and_the_fifth_gets_429() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+async fn four_parallel_logins_pass_and_the_fifth_is_refused_with_429() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     for _ in 0..10 {
-        let visitor = stage.stranger("alice");
-        let logins = (0..5).map(|_| visitor.sends(Request::post("/user/login", &alice.credentials())));
+        let client = server.unregistered_user("alice");
+        let logins = (0..5).map(|_| client.send(Request::post("/user/login", &alice.credentials())));
         let answers = join_all(logins).await;
         let passed = answers.iter().filter(|answer| answer.status == 200).count();
         assert!(passed >= 4, "only {passed} of five passed: {answers:?}");
@@ -111,9 +111,9 @@ async fn four_logins_at_once_pass_and_the_fifth_gets_429() {
             let wait: u64 =
                 refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("seconds");
             assert!(wait <= 2, "{refused:?}");
-            stage
-                .stranger("alice")
-                .sends(Request::post("/user/login", &alice.credentials()))
+            server
+                .unregistered_user("alice")
+                .send(Request::post("/user/login", &alice.credentials()))
                 .await
                 .expect(200);
             return;
@@ -124,27 +124,27 @@ async fn four_logins_at_once_pass_and_the_fifth_gets_429() {
 
 #[tokio::test]
 async fn a_login_body_over_4_kib_is_refused() {
-    let stage = Stage::opens().await;
+    let server = TestServer::start().await;
     let body = json!({"username": "alice", "password": "p".repeat(5000)});
-    let answer = stage.stranger("x").sends(Request::post("/user/login", &body)).await;
+    let answer = server.unregistered_user("x").send(Request::post("/user/login", &body)).await;
     assert!([400, 413].contains(&answer.status), "{answer:?}");
     assert_eq!(answer.json()["status"], "error");
 }
 
 #[tokio::test]
-async fn every_refusal_has_the_one_json_shape_whoever_makes_it() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    alice.sends(Request::get("/nowhere")).await.expect_refusal(404);
-    alice.sends(Request::new("DELETE", "/user/login")).await.expect_refusal(405);
-    alice.sends(Request::get("/rooms")).await.expect_refusal(401);
-    alice.gets("/rooms/nowhere").await.expect_refusal(404);
-    alice.gets("/rooms/no%20room").await.expect_refusal(404);
-    alice.posts("/rooms/lobby/messages", &json!({"text": 1})).await.expect_refusal(400);
-    alice.sends(Request::get("/socket.io/?EIO=4&transport=websocket")).await.expect_refusal(401);
+async fn every_refusal_has_the_same_json_shape() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    alice.send(Request::get("/nowhere")).await.expect_refusal(404);
+    alice.send(Request::new("DELETE", "/user/login")).await.expect_refusal(405);
+    alice.send(Request::get("/rooms")).await.expect_refusal(401);
+    alice.get("/rooms/nowhere").await.expect_refusal(404);
+    alice.get("/rooms/no%20room").await.expect_refusal(404);
+    alice.post("/rooms/lobby/messages", &json!({"text": 1})).await.expect_refusal(400);
+    alice.send(Request::get("/socket.io/?EIO=4&transport=websocket")).await.expect_refusal(401);
     let upgrade = Request::get("/user/me").header("Connection", "Upgrade").header("Upgrade", "websocket");
-    alice.asks(upgrade).await.expect_refusal(400);
-    let json = alice.sends(Request::get("/nowhere")).await;
+    alice.request(upgrade).await.expect_refusal(400);
+    let json = alice.send(Request::get("/nowhere")).await;
     assert!(
         json.header("content-type").is_some_and(|value| value.starts_with("application/json")),
         "{json:?}"
@@ -152,19 +152,19 @@ async fn every_refusal_has_the_one_json_shape_whoever_makes_it() {
 }
 
 #[tokio::test]
-async fn health_is_public_and_the_front_page_says_what_this_is() {
-    let stage = Stage::opens().await;
-    let anybody = stage.stranger("x");
-    assert_eq!(anybody.sends(Request::get("/healthz")).await.expect(200).json(), json!({"status": "ok"}));
-    let page = anybody.sends(Request::get("/")).await.expect(200);
+async fn health_is_public_and_the_front_page_is_html() {
+    let server = TestServer::start().await;
+    let client = server.unregistered_user("x");
+    assert_eq!(client.send(Request::get("/healthz")).await.expect(200).json(), json!({"status": "ok"}));
+    let page = client.send(Request::get("/")).await.expect(200);
     assert!(page.header("content-type").is_some_and(|value| value.starts_with("text/html")), "{page:?}");
 }
 
 #[tokio::test]
-async fn a_connection_is_greeted_with_welcome_then_presence() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    let mut socket = alice.tries(alice.handshake()).await.expect("alice has a session");
+async fn a_connection_receives_welcome_then_presence() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let mut socket = alice.try_connect(alice.handshake()).await.expect("alice has a session");
     let welcome = socket.next("welcome").await;
     assert_eq!(keys(&welcome), ["message", "timestamp", "username"]);
     assert_eq!((&welcome["username"], &welcome["message"]), (&json!("alice"), &json!("Welcome alice!")));
@@ -173,29 +173,29 @@ async fn a_connection_is_greeted_with_welcome_then_presence() {
 }
 
 #[tokio::test]
-async fn a_message_has_the_shape_of_the_original_and_its_place() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    let ack = alice.says("hi").await;
+async fn a_message_has_the_shape_of_the_original_and_a_sequence_number() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    let ack = alice.send_message("hi").await;
     assert_eq!(keys(&ack), ["id", "ok", "seq"]);
 
-    let heard = bob.hears("hi").await;
-    assert_eq!(keys(&heard), ["data", "from", "id", "room", "seq", "timestamp"]);
+    let received = bob.receive_message("hi").await;
+    assert_eq!(keys(&received), ["data", "from", "id", "room", "seq", "timestamp"]);
     assert_eq!(
-        (&heard["id"], &heard["seq"], &heard["room"], &heard["from"], &heard["data"]),
+        (&received["id"], &received["seq"], &received["room"], &received["from"], &received["data"]),
         (&ack["id"], &json!(1), &json!("lobby"), &json!("alice"), &json!({"text": "hi"}))
     );
-    is_timestamp(&heard["timestamp"]);
-    assert_eq!(alice.person.reads_all("lobby").await, [heard], "history shows what was heard");
+    is_timestamp(&received["timestamp"]);
+    assert_eq!(alice.user.read_history("lobby").await, [received], "the history has the received message");
 }
 
-/// The calls of the original, made by Google's own client from the original's own proto.
+/// The calls of the original, made by Google's gRPC client with the original's proto file.
 #[tokio::test]
 async fn presence_answers_the_five_calls_of_the_original() {
-    let stage = Stage::opens().await;
-    let _alice = stage.enters("alice").await;
-    interop::python("presence_calls.py", &[&stage.server.presence.to_string(), "alice"]).await;
+    let server = TestServer::start().await;
+    let _alice = server.connected_user("alice").await;
+    interop::run_python("presence_calls.py", &[&server.system.presence.to_string(), "alice"]).await;
 }
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -217,15 +217,15 @@ fn is_timestamp(value: &Value) {
 }
 
 #[tokio::test]
-async fn registrations_and_logins_of_one_address_have_a_rate_and_those_of_others_are_not_concerned() {
-    let stage = Stage::opens_with(&["--login-rate", "1", "--login-burst", "2"]).await;
-    let (eve, alice) = (stage.stranger("eve"), stage.stranger("alice"));
+async fn registrations_and_logins_are_rate_limited_per_address() {
+    let server = TestServer::start_with(&["--login-rate", "1", "--login-burst", "2"]).await;
+    let (eve, alice) = (server.unregistered_user("eve"), server.unregistered_user("alice"));
     for path in ["/user/register", "/user/login"] {
-        let many = (0..20).map(|_| eve.sends(Request::post(path, &json!({}))));
+        let many = (0..20).map(|_| eve.send(Request::post(path, &json!({}))));
         let answers = join_all(many).await;
         let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
         assert!(!refused.is_empty(), "{path}: {answers:?}");
         assert!(refused.iter().all(|answer| answer.header("retry-after").is_some()), "{path}: {refused:?}");
-        alice.sends(Request::post(path, &json!({}))).await.expect_refusal(400);
+        alice.send(Request::post(path, &json!({}))).await.expect_refusal(400);
     }
 }

@@ -1,12 +1,11 @@
-//! Credentials among those of other applications, and the ends of sessions: what lets somebody in, and what a logout and a login
-//! end, over HTTP and on sockets.
+//! Credentials beside those of other applications, and the ends of sessions by logout and login, over HTTP and on sockets.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::stage::{self, Handshake, NotLetIn, Person, Request, Socket, Stage, soon};
+use crate::support::{self, ConnectFailure, Handshake, Request, Socket, TestServer, TestUser, with_timeout};
 
-/// Headers that name the session of `token` among the credentials of other applications.
+/// Headers with the session of `token` beside the credentials of other applications.
 fn good(token: &str) -> Vec<Vec<(&'static str, String)>> {
     vec![
         vec![("Cookie", format!("nick=Jos\u{e9}; auth_token={token}"))],
@@ -30,217 +29,221 @@ fn handshake(headers: &[(&'static str, String)]) -> Handshake {
     headers.iter().fold(Handshake::default(), |handshake, (name, value)| handshake.header(name, value))
 }
 
-async fn opens(person: &Person, headers: &[(&'static str, String)]) -> Socket {
+async fn open(user: &TestUser, headers: &[(&'static str, String)]) -> Socket {
     let mut socket =
-        person.tries(handshake(headers)).await.unwrap_or_else(|why| panic!("{headers:?}: {why:?}"));
-    assert_eq!(socket.next("welcome").await["username"], person.name.as_str());
+        user.try_connect(handshake(headers)).await.unwrap_or_else(|why| panic!("{headers:?}: {why:?}"));
+    assert_eq!(socket.next("welcome").await["username"], user.name.as_str());
     socket
 }
 
 #[tokio::test]
-async fn other_applications_credentials_lock_nobody_out_of_any_route() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    alice.creates_room("den", false).await;
+async fn credentials_of_other_applications_are_ignored_on_every_route() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    alice.create_room("den", false).await;
     for headers in good(alice.token()) {
         for route in ["/user/me", "/rooms", "/rooms/den/messages", "/presence/online"] {
-            alice.sends(with(Request::get(route), &headers)).await.expect(200);
+            alice.send(with(Request::get(route), &headers)).await.expect(200);
         }
-        let said = Request::post("/rooms/den/messages", &json!({"text": "by HTTP"}));
-        alice.sends(with(said, &headers)).await.expect(201);
-        let mut socket = opens(&alice, &headers).await;
-        socket.says("by socket").await;
+        let sent = Request::post("/rooms/den/messages", &json!({"text": "by HTTP"}));
+        alice.send(with(sent, &headers)).await.expect(201);
+        let mut socket = open(&alice, &headers).await;
+        socket.send_message("by socket").await;
         let polling = Request::get("/socket.io/?EIO=4&transport=polling");
-        alice.sends(with(polling, &headers)).await.expect(200);
+        alice.send(with(polling, &headers)).await.expect(200);
     }
 }
 
 #[tokio::test]
-async fn a_logout_ends_whatever_it_shows() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.person("alice").await;
+async fn a_logout_revokes_every_presented_session() {
+    let server = TestServer::start().await;
+    let mut alice = server.user("alice").await;
     for n in 0..good("").len() {
-        alice = stage.person_again("alice").await;
+        alice = server.user_on_another_device("alice").await;
         let headers = &good(alice.token())[n];
-        let mut socket = opens(&alice, headers).await;
-        alice.sends(with(Request::new("POST", "/user/logout"), headers)).await.expect(200);
-        assert!(socket.ends().await.left, "{headers:?}");
-        alice.gets("/user/me").await.expect_refusal(401);
+        let mut socket = open(&alice, headers).await;
+        alice.send(with(Request::new("POST", "/user/logout"), headers)).await.expect(200);
+        assert!(socket.closed().await.left, "{headers:?}");
+        alice.get("/user/me").await.expect_refusal(401);
     }
-    let (one, two) = (stage.person_again("alice").await, stage.person_again("alice").await);
-    let mut sockets = [one.connects().await, two.connects().await];
+    let (one, two) =
+        (server.user_on_another_device("alice").await, server.user_on_another_device("alice").await);
+    let mut sockets = [one.connect().await, two.connect().await];
     let both = format!("auth_token={}; nick=Jos\u{e9}; auth_token={}", one.token(), two.token());
-    alice.sends(Request::get("/user/me").header("Cookie", &both)).await.expect_refusal(401);
-    alice.sends(Request::new("POST", "/user/logout").header("Cookie", &both)).await.expect(200);
-    for (person, socket) in [&one, &two].into_iter().zip(&mut sockets) {
-        assert!(socket.ends().await.left);
-        person.gets("/user/me").await.expect_refusal(401);
+    alice.send(Request::get("/user/me").header("Cookie", &both)).await.expect_refusal(401);
+    alice.send(Request::new("POST", "/user/logout").header("Cookie", &both)).await.expect(200);
+    for (user, socket) in [&one, &two].into_iter().zip(&mut sockets) {
+        assert!(socket.closed().await.left);
+        user.get("/user/me").await.expect_refusal(401);
     }
 }
 
 #[tokio::test]
 async fn sockets_of_a_session_that_a_login_replaces_are_not_disconnected() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    let other = stage.person_again("alice").await;
-    let (mut first, mut kept) = (alice.connects().await, other.connects().await);
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let other = server.user_on_another_device("alice").await;
+    let (mut first, mut kept) = (alice.connect().await, other.connect().await);
     let cookies = format!("nick=Jos\u{e9}; auth_token={}; auth_token=gone", alice.token());
     let login = Request::post("/user/login", &alice.credentials()).header("Cookie", &cookies);
-    let token = alice.sends(login).await.expect(200).token().expect("a cookie");
-    let ending = first.ends().await;
+    let token = alice.send(login).await.expect(200).token().expect("a cookie");
+    let ending = first.closed().await;
     assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"));
-    alice.gets("/user/me").await.expect_refusal(401);
-    let mut again = opens(&alice, &[("Cookie", format!("auth_token={token}"))]).await;
-    again.says("back again").await;
-    kept.hears("back again").await;
+    alice.get("/user/me").await.expect_refusal(401);
+    let mut again = open(&alice, &[("Cookie", format!("auth_token={token}"))]).await;
+    again.send_message("reconnected").await;
+    kept.receive_message("reconnected").await;
 }
 
-/// Logs in with the session's cookie, and closes the sending side behind the request: to the server the client is gone. The new
-/// token, which the client of the test gets all the same.
-async fn logs_in_and_hangs_up(person: &Person) -> String {
-    let body = person.credentials().to_string();
-    let (host, cookie) = (person.server, person.token());
+/// Logs in with the session's cookie and closes the sending side after the request: to the server the client has disconnected. Returns the
+/// new token, which the test reads nevertheless.
+async fn log_in_and_disconnect(user: &TestUser) -> String {
+    let body = user.credentials().to_string();
+    let (host, cookie) = (user.server, user.token());
     let request = format!(
         "POST /user/login HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nCookie: auth_token={cookie}\r\n\
         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut connection = stage::connect(person.home, person.server).await;
-    connection.write_all(request.as_bytes()).await.expect("it is open");
-    connection.shutdown().await.expect("it is open");
+    let mut connection = support::connect(user.source, user.server).await;
+    connection.write_all(request.as_bytes()).await.expect("an open connection");
+    connection.shutdown().await.expect("an open connection");
     let mut answer = String::new();
-    soon("the answer", connection.read_to_string(&mut answer)).await.expect("text");
+    with_timeout("the response", connection.read_to_string(&mut answer)).await.expect("text");
     let token = answer.split("auth_token=").nth(1).and_then(|rest| rest.split(';').next());
     token.unwrap_or_else(|| panic!("no cookie in {answer}")).to_owned()
 }
 
-/// A login of the same browser whose answer is sent.
-async fn logs_in_again(person: &Person) -> String {
-    let answer = person.asks(Request::post("/user/login", &person.credentials())).await.expect(200);
-    assert_eq!(answer.header("x-session-opened"), None, "for the gateway alone");
+/// A login of the same browser that reads the response.
+async fn log_in_again(user: &TestUser) -> String {
+    let answer = user.request(Request::post("/user/login", &user.credentials())).await.expect(200);
+    assert_eq!(answer.header("x-session-opened"), None, "an internal header of the gateway");
     answer.token().expect("a cookie")
 }
 
-/// The session of this token is closed for requests, handshakes and tokens in CONNECT.
-async fn is_dead(person: &Person, token: &str) {
-    let old = Person { token: Some(token.to_owned()), ..person.clone() };
-    old.gets("/user/me").await.expect_refusal(401);
+/// Checks that the token is refused in requests, in handshakes and in CONNECT.
+async fn check_revoked(user: &TestUser, token: &str) {
+    let old = TestUser { token: Some(token.to_owned()), ..user.clone() };
+    old.get("/user/me").await.expect_refusal(401);
     for handshake in [old.handshake(), old.handshake().auth(json!({"token": token}))] {
-        match old.tries(handshake).await {
-            Err(NotLetIn::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
-            other => panic!("{:?}", other.map(|_| "let in")),
+        match old.try_connect(handshake).await {
+            Err(ConnectFailure::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
+            other => panic!("{:?}", other.map(|_| "connected")),
         }
     }
 }
 
 #[tokio::test]
-async fn a_login_whose_answer_is_lost_leaves_the_old_session_to_its_tabs() {
-    let stage = Stage::opens().await;
-    for (name, hangs_up) in [("alice", true), ("bob", false)] {
-        let person = stage.person(name).await;
-        let (old, mut tab) = (person.token().to_owned(), person.connects().await);
-        let new = match hangs_up {
-            true => logs_in_and_hangs_up(&person).await,
-            false => logs_in_again(&person).await,
+async fn a_login_without_a_delivered_response_keeps_the_old_session() {
+    let server = TestServer::start().await;
+    for (name, disconnects) in [("alice", true), ("bob", false)] {
+        let user = server.user(name).await;
+        let (old, mut tab) = (user.token().to_owned(), user.connect().await);
+        let new = match disconnects {
+            true => log_in_and_disconnect(&user).await,
+            false => log_in_again(&user).await,
         };
-        let mut tab = match hangs_up {
+        let mut tab = match disconnects {
             true => {
-                person.gets("/user/me").await.expect(200);
-                tab.says("nothing has happened").await;
+                user.get("/user/me").await.expect(200);
+                tab.send_message("unaffected").await;
                 tab
             }
             false => {
-                // The answer was sent, so requests count on it; a tab reconnects with the cookie that it has.
-                let ending = tab.ends().await;
+                // The response was delivered, so the old session ends; a tab reconnects with the cookie of its browser.
+                let ending = tab.closed().await;
                 assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"));
-                person.gets("/user/me").await.expect_refusal(401);
-                person.connects().await
+                user.get("/user/me").await.expect_refusal(401);
+                user.connect().await
             }
         };
-        tab.says("still here").await;
-        person.sends(Request::get("/user/me").cookie(&new)).await.expect(200);
-        let ending = tab.ends().await;
+        tab.send_message("still here").await;
+        user.send(Request::get("/user/me").cookie(&new)).await.expect(200);
+        let ending = tab.closed().await;
         assert_eq!((ending.left, ending.why.as_str()), (false, "credentials replaced"), "{name}");
-        is_dead(&person, &old).await;
-        opens(&person, &[("Cookie", format!("auth_token={new}"))]).await.says("with the new one").await;
+        check_revoked(&user, &old).await;
+        open(&user, &[("Cookie", format!("auth_token={new}"))]).await.send_message("new session").await;
     }
 }
 
 #[tokio::test]
-async fn parallel_logins_of_one_browser_leave_each_answer_a_session() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+async fn parallel_logins_of_one_browser_all_return_valid_sessions() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     let old = alice.token().to_owned();
-    let mut tab = alice.connects().await;
-    let (one, two) = tokio::join!(logs_in_again(&alice), logs_in_again(&alice));
-    assert!(!tab.ends().await.left);
+    let mut tab = alice.connect().await;
+    let (one, two) = tokio::join!(log_in_again(&alice), log_in_again(&alice));
+    assert!(!tab.closed().await.left);
     for new in [&one, &two] {
-        alice.sends(Request::get("/user/me").cookie(new)).await.expect(200);
-        opens(&alice, &[("Cookie", format!("auth_token={new}"))]).await;
+        alice.send(Request::get("/user/me").cookie(new)).await.expect(200);
+        open(&alice, &[("Cookie", format!("auth_token={new}"))]).await;
     }
-    is_dead(&alice, &old).await;
+    check_revoked(&alice, &old).await;
 }
 
 #[tokio::test]
-async fn a_logout_after_a_login_ends_the_old_session_and_the_new_one() {
-    let stage = Stage::opens().await;
+async fn a_logout_after_a_login_revokes_the_old_and_the_new_session() {
+    let server = TestServer::start().await;
     let names = ["alice", "bob", "carol", "dave"];
-    for (name, (hangs_up, shows_new)) in
+    for (name, (disconnects, shows_new)) in
         names.into_iter().zip([(true, true), (true, false), (false, true), (false, false)])
     {
-        let person = stage.person(name).await;
-        let mut tab = person.connects().await;
-        let old = person.token().to_owned();
-        let new = match hangs_up {
-            true => logs_in_and_hangs_up(&person).await,
-            false => logs_in_again(&person).await,
+        let user = server.user(name).await;
+        let mut tab = user.connect().await;
+        let old = user.token().to_owned();
+        let new = match disconnects {
+            true => log_in_and_disconnect(&user).await,
+            false => log_in_again(&user).await,
         };
         let shown = if shows_new { &new } else { &old };
-        person.sends(Request::post("/user/logout", &json!({})).cookie(shown)).await.expect(200);
-        // The tab of a login whose answer was sent has lost its connection by that.
-        assert_eq!(tab.ends().await.left, hangs_up, "{name}");
+        user.send(Request::post("/user/logout", &json!({})).cookie(shown)).await.expect(200);
+        // After a delivered response the login has already revoked the socket.
+        assert_eq!(tab.closed().await.left, disconnects, "{name}");
         for token in [&old, &new] {
-            is_dead(&person, token).await;
+            check_revoked(&user, token).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_handshake_with_dead_credentials_gets_connect_error_and_one_without_any_401() {
-    let stage = Stage::opens().await;
-    let (alice, eve) = (stage.person("alice").await, stage.person("eve").await);
-    let closed = alice.clone();
-    closed.logs_out().await;
-    let dead = [
-        closed.handshake(),
-        Handshake::default().header("Authorization", &format!("Bearer {}", closed.token())),
-        Handshake::default().cookie("never-was"),
+async fn a_handshake_with_revoked_credentials_gets_connect_error_and_one_without_credentials_gets_401() {
+    let server = TestServer::start().await;
+    let (alice, eve) = (server.user("alice").await, server.user("eve").await);
+    let revoked = alice.clone();
+    revoked.log_out().await;
+    let refused = [
+        revoked.handshake(),
+        Handshake::default().header("Authorization", &format!("Bearer {}", revoked.token())),
+        Handshake::default().cookie("never-issued"),
         Handshake::default().cookie("a.b"),
-        closed.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
-        closed.handshake().auth(json!({"token": closed.token()})),
+        revoked.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
+        revoked.handshake().auth(json!({"token": revoked.token()})),
     ];
-    for handshake in dead {
-        match eve.tries(handshake.clone()).await {
-            Err(NotLetIn::ConnectError(error)) => {
+    for handshake in refused {
+        match eve.try_connect(handshake.clone()).await {
+            Err(ConnectFailure::ConnectError(error)) => {
                 assert_eq!(error["data"]["code"], "unauthorized", "{error} for {handshake:?}");
             }
-            other => panic!("{:?} for {handshake:?}", other.map(|_| "let in")),
+            other => panic!("{:?} for {handshake:?}", other.map(|_| "connected")),
         }
     }
-    match eve.tries(Handshake::default()).await {
-        Err(NotLetIn::Http(401, _)) => {}
-        other => panic!("{:?}", other.map(|_| "let in")),
+    match eve.try_connect(Handshake::default()).await {
+        Err(ConnectFailure::Http(401, _)) => {}
+        other => panic!("{:?}", other.map(|_| "connected")),
     }
     let token = json!({"token": eve.token()});
-    let mut socket = eve.tries(closed.handshake().auth(token)).await.expect("a token beside a dead cookie");
+    let mut socket = eve
+        .try_connect(revoked.handshake().auth(token))
+        .await
+        .expect("a valid token beside a revoked cookie");
     assert_eq!(socket.next("welcome").await["username"], "eve");
 }
 
 #[tokio::test]
 async fn token_clients_connect_without_credentials_where_the_flag_allows_it() {
     let flags = ["--allow-origin", "http://page.example", "--connect-timeout", "2s", "--allow-token-clients"];
-    let stage = Stage::opens_with(&flags).await;
-    let alice = stage.person("alice").await;
+    let server = TestServer::start_with(&flags).await;
+    let alice = server.user("alice").await;
     let own = format!("http://{}", alice.server);
     for origin in [None, Some(own.as_str()), Some("http://page.example")] {
         let handshake = |auth| {
@@ -249,28 +252,28 @@ async fn token_clients_connect_without_credentials_where_the_flag_allows_it() {
         };
         let token = json!({"token": alice.token()});
         let mut socket =
-            alice.tries(handshake(token)).await.unwrap_or_else(|why| panic!("{origin:?}: {why:?}"));
+            alice.try_connect(handshake(token)).await.unwrap_or_else(|why| panic!("{origin:?}: {why:?}"));
         assert_eq!(socket.next("welcome").await["username"], "alice");
-        socket.says("by token").await;
-        for auth in [json!({}), json!({"token": "never-was"}), json!({"token": null})] {
-            match alice.tries(handshake(auth)).await {
-                Err(NotLetIn::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
-                other => panic!("{:?}", other.map(|_| "let in")),
+        socket.send_message("by token").await;
+        for auth in [json!({}), json!({"token": "never-issued"}), json!({"token": null})] {
+            match alice.try_connect(handshake(auth)).await {
+                Err(ConnectFailure::ConnectError(error)) => assert_eq!(error["data"]["code"], "unauthorized"),
+                other => panic!("{:?}", other.map(|_| "connected")),
             }
         }
     }
     let elsewhere = Handshake::default().auth(json!({"token": alice.token()}));
-    match alice.tries(elsewhere.header("Origin", "http://evil.example")).await {
-        Err(NotLetIn::Http(403, _)) => {}
-        other => panic!("{:?}", other.map(|_| "let in")),
+    match alice.try_connect(elsewhere.header("Origin", "http://evil.example")).await {
+        Err(ConnectFailure::Http(403, _)) => {}
+        other => panic!("{:?}", other.map(|_| "connected")),
     }
-    // Whoever never authenticates is cut, and every other route needs credentials all the same.
+    // A session that does not authenticate is revoked, and every other route still requires credentials.
     let polling = "/socket.io/?EIO=4&transport=polling";
-    let opened = alice.sends(Request::get(polling)).await.expect(200).body;
+    let opened = alice.send(Request::get(polling)).await.expect(200).body;
     let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
-    let ended = soon("the end of a session that never authenticates", async {
+    let ended = with_timeout("the end of a session that never authenticates", async {
         loop {
-            let poll = alice.sends(Request::get(&format!("{polling}&sid={sid}"))).await;
+            let poll = alice.send(Request::get(&format!("{polling}&sid={sid}"))).await;
             if poll.status != 200 || poll.body == "1" {
                 return poll;
             }
@@ -278,59 +281,59 @@ async fn token_clients_connect_without_credentials_where_the_flag_allows_it() {
     });
     let ended = ended.await;
     assert!(ended.status == 400 || ended.body == "1", "{ended:?}");
-    alice.sends(Request::get("/user/me")).await.expect_refusal(401);
+    alice.send(Request::get("/user/me")).await.expect_refusal(401);
 }
 
 #[tokio::test]
 async fn a_logout_is_idempotent_and_a_malformed_token_is_an_error() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     let logout = || Request::post("/user/logout", &json!({}));
-    alice.sends(logout()).await.expect(200);
-    alice.sends(logout().header("Cookie", "auth_token=a.b")).await.expect(200);
+    alice.send(logout()).await.expect(200);
+    alice.send(logout().header("Cookie", "auth_token=a.b")).await.expect(200);
     for _ in 0..2 {
-        alice.asks(logout()).await.expect(200);
-        alice.sends(logout().header("Authorization", &format!("Bearer {}", alice.token()))).await.expect(200);
+        alice.request(logout()).await.expect(200);
+        alice.send(logout().header("Authorization", &format!("Bearer {}", alice.token()))).await.expect(200);
     }
     for malformed in ["Bearer a.b", "Bearer eyJhbGciOiJub25lIn0.e30.", "Bearer a b", "bearer \u{e9}"] {
-        let refused = alice.sends(logout().header("Authorization", malformed)).await.expect_refusal(400);
+        let refused = alice.send(logout().header("Authorization", malformed)).await.expect_refusal(400);
         assert!(refused.body.contains("malformed"), "{refused:?}");
-        // A token of another application beside ours ends nothing less.
-        let again = stage.person_again("alice").await;
-        again.asks(logout().header("Authorization", malformed)).await.expect(200);
-        again.gets("/user/me").await.expect_refusal(401);
+        // Beside a malformed token of another application the session's cookie is still revoked.
+        let again = server.user_on_another_device("alice").await;
+        again.request(logout().header("Authorization", malformed)).await.expect(200);
+        again.get("/user/me").await.expect_refusal(401);
     }
 }
 
 #[tokio::test]
-async fn a_login_for_a_token_answers_it_and_sets_no_cookie() {
-    let stage = Stage::opens_with(&["--allow-origin", "http://page.example"]).await;
-    let alice = stage.stranger("alice");
-    alice.registers().await;
+async fn a_login_with_session_token_returns_the_token_and_sets_no_cookie() {
+    let server = TestServer::start_with(&["--allow-origin", "http://page.example"]).await;
+    let alice = server.unregistered_user("alice");
+    alice.register().await;
     let mut credentials = alice.credentials();
     credentials["session"] = json!("token");
     for origin in [None, Some("http://page.example")] {
         let login = Request::post("/user/login", &credentials);
         let answer =
-            alice.sends(origin.into_iter().fold(login, |login, origin| login.header("Origin", origin)));
+            alice.send(origin.into_iter().fold(login, |login, origin| login.header("Origin", origin)));
         let answer = answer.await.expect(200);
         assert_eq!(answer.header("set-cookie"), None);
         let token = answer.json()["token"].as_str().expect("a token").to_owned();
         let headers = vec![("Authorization", format!("Bearer {token}"))];
-        let mut socket = opens(&alice, &headers).await;
-        alice.sends(with(Request::post("/user/logout", &json!({})), &headers)).await.expect(200);
-        assert!(socket.ends().await.left);
+        let mut socket = open(&alice, &headers).await;
+        alice.send(with(Request::post("/user/logout", &json!({})), &headers)).await.expect(200);
+        assert!(socket.closed().await.left);
     }
     let elsewhere = Request::post("/user/login", &credentials).header("Origin", "http://evil.example");
-    alice.sends(elsewhere).await.expect_refusal(403);
+    alice.send(elsewhere).await.expect_refusal(403);
     credentials["session"] = json!("tokens");
-    alice.sends(Request::post("/user/login", &credentials)).await.expect_refusal(400);
+    alice.send(Request::post("/user/login", &credentials)).await.expect_refusal(400);
 }
 
 #[tokio::test]
-async fn requests_without_content_are_taken_in_every_form() {
-    let stage = Stage::opens().await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+async fn requests_without_content_are_accepted_in_every_form() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let chunked = |method: &str, path: &str, kind: Option<&str>, body: &str| {
         let chunk = if body.is_empty() { String::new() } else { format!("{:x}\r\n{body}\r\n", body.len()) };
         let request =
@@ -348,18 +351,18 @@ async fn requests_without_content_are_taken_in_every_form() {
         ]
     };
     for form in forms("DELETE", "/rooms/den/members/bob") {
-        if bob.gets("/rooms/den").await.status != 200 {
-            let _ = alice.posts("/rooms", &json!({"name": "den", "private": true})).await;
-            assert!(alice.adds("bob", "den").await.status < 300);
+        if bob.get("/rooms/den").await.status != 200 {
+            let _ = alice.post("/rooms", &json!({"name": "den", "private": true})).await;
+            assert!(alice.add_member("bob", "den").await.status < 300);
         }
         let shown = format!("{form:?}");
-        let removed = alice.asks(form).await;
+        let removed = alice.request(form).await;
         assert!(removed.status < 300, "{shown}: {removed:?}");
-        assert_ne!(bob.gets("/rooms/den").await.status, 200, "{shown}");
+        assert_ne!(bob.get("/rooms/den").await.status, 200, "{shown}");
     }
     for form in forms("POST", "/user/logout") {
-        let alice = stage.person_again("alice").await;
-        alice.asks(form.clone()).await.expect(200);
-        assert_eq!(alice.gets("/user/me").await.status, 401, "{form:?}");
+        let alice = server.user_on_another_device("alice").await;
+        alice.request(form.clone()).await.expect(200);
+        assert_eq!(alice.get("/user/me").await.status, 401, "{form:?}");
     }
 }

@@ -1,23 +1,23 @@
-//! What the log says of a deployment that locks people out or cannot tell clients apart: once a minute, with the remedy.
+//! Log lines about deployments that refuse valid clients or cannot distinguish clients: once a minute, with the remedy.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::json;
 
-use crate::stage::{Request, Stage, soon};
+use crate::support::{Request, TestServer, with_timeout};
 
-/// The address of a proxy that is trusted, and of a peer that is not.
+/// The address of a trusted proxy, and of another peer.
 const TRUSTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
+const UNTRUSTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
 
 /// Headers of a request.
 type Sent = &'static [(&'static str, &'static str)];
 
-/// All warnings that contain `text`, of which there is one sooner or later.
-async fn warned(stage: &Stage, text: &str) -> Vec<String> {
+/// All warnings that contain `text`; waits for the first.
+async fn warned(server: &TestServer, text: &str) -> Vec<String> {
     let found = async {
         loop {
-            let log = stage.server.log();
+            let log = server.system.log();
             let lines = log.lines().filter(|line| line.contains("WARN") && line.contains(text));
             let lines: Vec<String> = lines.map(str::to_owned).collect();
             if !lines.is_empty() {
@@ -26,45 +26,45 @@ async fn warned(stage: &Stage, text: &str) -> Vec<String> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    soon(&format!("a warning about {text}"), found).await
+    with_timeout(&format!("a warning about {text}"), found).await
 }
 
 #[tokio::test]
-async fn a_refused_origin_is_logged_once_with_the_expected_one_and_the_remedy() {
-    let stage = Stage::opens_with(&["--trusted-proxy", "127.0.0.9"]).await;
-    let login = json!({ "username": "alice", "password": "alice keeps this" });
-    let ask = async |from: Ipv4Addr, request: Request| request.send(from, stage.server.address).await;
+async fn a_refused_origin_is_logged_once_with_the_expected_origin_and_the_remedy() {
+    let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
+    let login = json!({ "username": "alice", "password": "the password of alice" });
+    let ask = async |from: Ipv4Addr, request: Request| request.send(from, server.system.address).await;
     for _ in 0..3 {
         let request = Request::post("/user/login", &login).header("Origin", "https://elsewhere.example");
-        let refused = ask(STRANGER, request).await.expect(403);
+        let refused = ask(UNTRUSTED, request).await.expect(403);
         assert!(
             refused.body.contains("--allow-origin") && refused.body.contains("X-Forwarded-Proto"),
             "{}",
             refused.body
         );
     }
-    // A proxy that reports the wrong scheme, and a page that only reads.
+    // A proxy that forwards the wrong scheme, and a page that only reads.
     let proxied = Request::post("/user/login", &login).header("Origin", "https://chat.example");
     let proxied = proxied.header("X-Forwarded-Proto", "http").header("X-Forwarded-Host", "chat.example");
     ask(TRUSTED, proxied.header("X-Forwarded-For", "198.51.100.7")).await.expect(403);
-    ask(STRANGER, Request::get("/healthz").header("Origin", "capacitor://localhost")).await.expect(200);
+    ask(UNTRUSTED, Request::get("/healthz").header("Origin", "capacitor://localhost")).await.expect(200);
     for (seen, expected, remedy) in [
         ("https://elsewhere.example", "http://127.0.0.1", "--trusted-proxy"),
         ("https://chat.example", "http://chat.example", "X-Forwarded-Proto"),
         ("capacitor://localhost", "http://127.0.0.1", "--allow-origin"),
     ] {
-        let found = warned(&stage, seen).await;
+        let found = warned(&server, seen).await;
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains(expected) && found[0].contains(remedy), "{}", found[0]);
     }
 }
 
 #[tokio::test]
-async fn clients_that_cannot_be_told_apart_are_logged_once_with_the_remedy() {
-    let stage = Stage::opens_with(&["--trusted-proxy", "127.0.0.9"]).await;
+async fn indistinguishable_clients_are_logged_once_with_the_remedy() {
+    let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
     let table: [(Ipv4Addr, Sent, &str, &str); 6] = [
         (
-            STRANGER,
+            UNTRUSTED,
             &[("X-Forwarded-For", "198.51.100.7")],
             "the peer sends headers of a proxy",
             "--trusted-proxy",
@@ -90,13 +90,13 @@ async fn clients_that_cannot_be_told_apart_are_logged_once_with_the_remedy() {
             let request = headers
                 .iter()
                 .fold(Request::get("/user/me"), |request, (name, value)| request.header(name, value));
-            request.send(from, stage.server.address).await.expect(401);
+            request.send(from, server.system.address).await.expect(401);
         }
     }
-    Request::get("/healthz").send(TRUSTED, stage.server.address).await.expect(200);
+    Request::get("/healthz").send(TRUSTED, server.system.address).await.expect(200);
     for (_, headers, cause, remedy) in table {
-        let found = warned(&stage, cause).await;
+        let found = warned(&server, cause).await;
         assert!(found.len() == 1 && found[0].contains(remedy), "{headers:?}: {found:?}");
     }
-    assert_eq!(stage.server.counts("godzilla_client_doubts_total{reason=\"absent\"}").await, 2);
+    assert_eq!(server.system.counter("godzilla_client_doubts_total{reason=\"absent\"}").await, 2);
 }

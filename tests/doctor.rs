@@ -1,4 +1,4 @@
-//! `godzilla doctor`: what it finds in configurations that do not work, and that it finds nothing in one that does.
+//! `godzilla doctor`: its findings in configurations with a mistake, and no findings in a good one.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ use testkit::{Mongo, Redis};
 
 use crate::{
     config::text,
-    stage::{Stage, program},
+    support::{TestServer, program},
 };
 
-/// Runs the doctor with a data directory and addresses that are good, unless `arguments` say otherwise.
-fn examined(role: &str, arguments: &[&str], folder: &TempDir) -> Output {
+/// Runs the doctor with a usable data directory and usable addresses where `arguments` have none.
+fn examine(role: &str, arguments: &[&str], folder: &TempDir) -> Output {
     let mut command = program();
     command.args(["doctor", role]).args(arguments);
     let given = |flag: &str| arguments.contains(&flag);
@@ -28,35 +28,39 @@ fn examined(role: &str, arguments: &[&str], folder: &TempDir) -> Output {
     if role == "serve" && !given("--data-dir") {
         command.arg("--data-dir").arg(folder.path().join("data"));
     }
-    command.stdin(Stdio::null()).output().expect("the program runs")
+    command.stdin(Stdio::null()).output().expect("the program starts")
 }
 
-/// Checks that one line of the output begins with `severity` and has all `words`, and the exit status with it.
+/// Requires a line that begins with `severity` and has all `words`, and the exit status of the findings.
 #[track_caller]
-fn finds(output: &Output, severity: &str, words: &[&str]) {
-    let said = text(output);
+fn check_finding(output: &Output, severity: &str, words: &[&str]) {
+    let printed = text(output);
     let fits = |line: &str| line.starts_with(severity) && words.iter().all(|word| line.contains(word));
-    assert!(said.lines().any(fits), "no {severity} with {words:?} in\n{said}");
-    assert_eq!(output.status.success(), !said.lines().any(|line| line.starts_with("error: ")), "{said}");
+    assert!(printed.lines().any(fits), "no {severity} with {words:?} in\n{printed}");
+    assert_eq!(
+        output.status.success(),
+        !printed.lines().any(|line| line.starts_with("error: ")),
+        "{printed}"
+    );
 }
 
 #[test]
-fn nothing_is_found_in_a_good_configuration() {
+fn a_good_configuration_has_no_findings() {
     let folder = TempDir::new().expect("a temporary directory");
     for (role, arguments) in [
         ("serve", &[][..]),
         ("serve", &["--trusted-proxy", "127.0.0.1", "--cookie-secure"]),
         ("presence", &[]),
     ] {
-        let output = examined(role, arguments, &folder);
+        let output = examine(role, arguments, &folder);
         assert!(output.status.success(), "{}", text(&output));
         assert_eq!(text(&output), "no findings\n", "{role} {arguments:?}");
     }
-    assert!(!folder.path().join("data").exists(), "the doctor makes nothing");
+    assert!(!folder.path().join("data").exists(), "the doctor creates nothing");
 }
 
 #[test]
-fn each_mistake_of_a_single_server_is_found_with_its_remedy() {
+fn each_mistake_of_a_single_server_is_reported_with_its_remedy() {
     let folder = TempDir::new().expect("a temporary directory");
     let file = folder.path().join("file");
     fs::write(&file, "").expect("a file");
@@ -89,31 +93,35 @@ fn each_mistake_of_a_single_server_is_found_with_its_remedy() {
         (&["--text-limit", "65536"], "error", &["--text-limit", "--payload-limit"]),
     ];
     for (arguments, severity, words) in table {
-        finds(&examined("serve", arguments, &folder), severity, words);
+        check_finding(&examine("serve", arguments, &folder), severity, words);
     }
 }
 
 #[tokio::test]
-async fn a_data_directory_of_a_running_server_is_in_use() {
-    let stage = Stage::opens().await;
+async fn a_data_directory_of_a_running_server_is_reported_as_in_use() {
+    let server = TestServer::start().await;
     let folder = TempDir::new().expect("a temporary directory");
-    let data = stage.server.data_dir();
-    let arguments = ["--data-dir", data.to_str().expect("our own path")];
-    finds(&examined("serve", &arguments, &folder), "error", &["--data-dir", "in use by a running server"]);
+    let data = server.system.data_dir();
+    let arguments = ["--data-dir", data.to_str().expect("a UTF-8 path")];
+    check_finding(
+        &examine("serve", &arguments, &folder),
+        "error",
+        &["--data-dir", "in use by a running server"],
+    );
 }
 
 #[test]
-fn a_low_limit_of_open_files_is_found() {
+fn a_low_limit_of_open_files_is_reported() {
     let program = program();
     let mut command = Command::new("sh");
     command.args(["-c", r#"ulimit -n 150; exec "$@""#, "sh"]).arg(program.get_program());
     command.args(["doctor", "presence", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-    let output = command.stdin(Stdio::null()).output().expect("the program runs");
-    finds(&output, "error", &["limits: ", "open files", "ulimit -n"]);
+    let output = command.stdin(Stdio::null()).output().expect("the program starts");
+    check_finding(&output, "error", &["limits: ", "open files", "ulimit -n"]);
 }
 
 #[tokio::test]
-async fn what_a_split_role_lacks_is_found_and_no_password_is_shown() {
+async fn missing_dependencies_of_a_split_role_are_reported_without_passwords() {
     let folder = TempDir::new().expect("a temporary directory");
     let key = folder.path().join("key");
     fs::write(&key, "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=").expect("a file");
@@ -129,20 +137,24 @@ async fn what_a_split_role_lacks_is_found_and_no_password_is_shown() {
         ("chat", &chat, &["secret", "--secret-file", "chmod"]),
         ("gateway", &gateway, &["Redis", "refuses connections"]),
     ] {
-        let output = examined(role, arguments, &folder);
-        finds(&output, "error", words);
+        let output = examine(role, arguments, &folder);
+        check_finding(&output, "error", words);
         assert!(!text(&output).contains("hunter2"), "{}", text(&output));
     }
-    finds(&examined("chat", &chat, &folder), "warning", &["--advertise", "loopback"]);
-    finds(&examined("chat", &chat, &folder), "warning", &["--presence-url", "start the service"]);
-    finds(&examined("gateway", &gateway, &folder), "warning", &["--accounts-url", "start the service"]);
+    check_finding(&examine("chat", &chat, &folder), "warning", &["--advertise", "loopback"]);
+    check_finding(&examine("chat", &chat, &folder), "warning", &["--presence-url", "start the service"]);
+    check_finding(
+        &examine("gateway", &gateway, &folder),
+        "warning",
+        &["--accounts-url", "start the service"],
+    );
     for role in ["gateway", "accounts", "chat"] {
-        finds(&examined(role, &[], &folder), "error", &["--redis-url", "where Redis is"]);
+        check_finding(&examine(role, &[], &folder), "error", &["--redis-url", "where Redis is"]);
     }
 }
 
 #[tokio::test]
-async fn good_stores_are_good_and_a_redis_that_forgets_is_found() {
+async fn good_stores_have_no_findings_and_a_redis_that_loses_data_is_reported() {
     let folder = TempDir::new().expect("a temporary directory");
     let key = folder.path().join("key");
     fs::write(&key, "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=").expect("a file");
@@ -150,17 +162,17 @@ async fn good_stores_are_good_and_a_redis_that_forgets_is_found() {
     let (mongo, redis) = (Mongo::start().await, Redis::start());
     let (uri, url, key) = (mongo.uri(), redis.url(), key.to_string_lossy());
     let arguments = ["--mongo-uri", &uri, "--redis-url", &url, "--secret-file", &key];
-    let output = examined("accounts", &arguments, &folder);
+    let output = examine("accounts", &arguments, &folder);
     assert_eq!(text(&output), "no findings\n");
     let client = remote::redis::Client::open(redis.admin_url()).expect("an address");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis responds");
     for (name, value, severity, word) in [
         ("appendfsync", "everysec", "warning", "appendfsync always"),
         ("maxmemory", "1000000000", "warning", "appendfsync always"),
         ("maxmemory-policy", "allkeys-lru", "error", "noeviction"),
     ] {
         let set = remote::redis::cmd("CONFIG").arg("SET").arg(name).arg(value).clone();
-        set.query_async::<()>(&mut connection).await.expect("Redis answers");
-        finds(&examined("accounts", &arguments, &folder), severity, &["Redis", word]);
+        set.query_async::<()>(&mut connection).await.expect("Redis responds");
+        check_finding(&examine("accounts", &arguments, &folder), severity, &["Redis", word]);
     }
 }

@@ -1,26 +1,26 @@
-//! What stands in front of a server and around it: load balancers with their health checks and headers, clients of other protocols,
-//! subprotocols. Runs against `serve` and against the split system.
+//! The environment of a server: load balancers with their health checks and headers, clients of other protocols, subprotocols. Runs against
+//! `serve` and against the split system.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::stage::{Request, Stage, connect, soon};
+use crate::support::{Request, TestServer, connect, with_timeout};
 
-/// Everything that is answered to these bytes until the server closes the connection.
-async fn answer(to: SocketAddr, bytes: &[u8]) -> String {
+/// Sends bytes and reads until the server closes the connection.
+async fn response(to: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = connect(Ipv4Addr::LOCALHOST, to).await;
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     stream.write_all(bytes).await.expect("an open connection");
-    // A reset behind the answer is an end.
-    let _ = soon("the end of the answer", stream.read_to_end(&mut answer)).await;
-    String::from_utf8_lossy(&answer).into_owned()
+    // A reset after the response also ends the connection.
+    let _ = with_timeout("the end of the response", stream.read_to_end(&mut response)).await;
+    String::from_utf8_lossy(&response).into_owned()
 }
 
 #[tokio::test]
-async fn other_protocols_are_refused_in_words_and_logged_with_cause_and_remedy() {
-    let stage = Stage::opens().await;
+async fn other_protocols_are_refused_and_logged_with_cause_and_remedy() {
+    let server = TestServer::start().await;
     let table: [(&[u8], &str, &str, &str); 12] = [
         (
             b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -47,27 +47,27 @@ async fn other_protocols_are_refused_in_words_and_logged_with_cause_and_remedy()
     ];
     for (bytes, code, words, remedy) in table {
         let shown = String::from_utf8_lossy(bytes).into_owned();
-        let answer = answer(stage.server.address, bytes).await;
-        let is_refused = answer.split(' ').nth(1) == Some(code) && answer.contains(words);
-        assert!(is_refused && answer.contains(r#""status":"error""#), "{shown:?}: {answer}");
-        stage.server.has_logged(remedy).await;
+        let response = response(server.system.address, bytes).await;
+        let is_refused = response.split(' ').nth(1) == Some(code) && response.contains(words);
+        assert!(is_refused && response.contains(r#""status":"error""#), "{shown:?}: {response}");
+        server.system.wait_for_log(remedy).await;
     }
-    let log = stage.server.log();
+    let log = server.system.log();
     for remedy in ["disable the PROXY protocol", "a proxy that terminates TLS", "another service"] {
         let lines: Vec<_> = log.lines().filter(|line| line.contains(remedy)).collect();
         assert!(lines.iter().all(|line| line.contains("peer=127.0.0.1")), "{lines:?}");
         assert_eq!(lines.len(), 1, "once a minute: {lines:?}");
     }
-    // HTTP is none of these, also with a line end before it.
+    // Valid HTTP is accepted, also after an empty line.
     for request in ["GET /healthz HTTP/1.0\r\n\r\n", "\r\nGET /healthz HTTP/1.0\r\n\r\n"] {
-        assert!(answer(stage.server.address, request.as_bytes()).await.contains("200 OK"), "{request:?}");
+        assert!(response(server.system.address, request.as_bytes()).await.contains("200 OK"), "{request:?}");
     }
 }
 
 #[tokio::test]
-async fn health_checks_of_load_balancers_are_answered() {
-    let stage = Stage::opens().await;
-    // HAProxy sends the first by default, others what follows.
+async fn health_checks_of_load_balancers_succeed() {
+    let server = TestServer::start().await;
+    // HAProxy sends the first request by default; the others are of other load balancers.
     let table = [
         ("OPTIONS / HTTP/1.0\r\n\r\n", 204),
         ("OPTIONS / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 204),
@@ -77,28 +77,31 @@ async fn health_checks_of_load_balancers_are_answered() {
         ("GET / HTTP/1.1\r\nHost: 10.0.0.1\r\nUser-Agent: GoogleHC/1.0\r\nConnection: close\r\n\r\n", 200),
     ];
     for (request, code) in table {
-        let answer = answer(stage.server.address, request.as_bytes()).await;
-        assert_eq!(answer.split(' ').nth(1), Some(code.to_string().as_str()), "{request:?}: {answer}");
-        let allows = answer.to_ascii_lowercase().contains("\r\nallow: get, head, options\r\n");
-        assert_eq!(allows, code == 204, "{request:?}: {answer}");
-        assert_eq!(answer.ends_with("\r\n\r\n"), !request.starts_with("GET"), "{request:?}: {answer}");
+        let response = response(server.system.address, request.as_bytes()).await;
+        assert_eq!(response.split(' ').nth(1), Some(code.to_string().as_str()), "{request:?}: {response}");
+        let allows = response.to_ascii_lowercase().contains("\r\nallow: get, head, options\r\n");
+        assert_eq!(allows, code == 204, "{request:?}: {response}");
+        assert_eq!(response.ends_with("\r\n\r\n"), !request.starts_with("GET"), "{request:?}: {response}");
     }
 }
 
 #[tokio::test]
-async fn operators_may_ask_by_head() {
-    let stage = Stage::opens().await;
+async fn the_admin_endpoints_respond_to_head() {
+    let server = TestServer::start().await;
     for path in ["/livez", "/readyz", "/metrics"] {
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        let answer = answer(stage.server.admin, head.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{path}: {answer}");
+        let response = response(server.system.admin, head.as_bytes()).await;
+        assert!(
+            response.starts_with("HTTP/1.1 200 ") && response.ends_with("\r\n\r\n"),
+            "{path}: {response}"
+        );
     }
 }
 
 #[tokio::test]
-async fn the_first_subprotocol_that_a_client_offers_is_chosen() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+async fn the_first_offered_subprotocol_is_chosen() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     let table: [(&[&str], &str, Option<&str>); 8] = [
         (&[], "101", None),
         (&["chat"], "101", Some("chat")),
@@ -118,54 +121,54 @@ async fn the_first_subprotocol_that_a_client_offers_is_chosen() {
         for line in offered {
             request.push_str(&format!("Sec-WebSocket-Protocol: {line}\r\n"));
         }
-        let mut stream = connect(Ipv4Addr::LOCALHOST, stage.server.address).await;
+        let mut stream = connect(Ipv4Addr::LOCALHOST, server.system.address).await;
         stream.write_all(format!("{request}\r\n").as_bytes()).await.expect("an open connection");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(soon("a head", stream.read_u8()).await.expect("an open connection"));
+            head.push(with_timeout("a head", stream.read_u8()).await.expect("an open connection"));
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         assert_eq!(head.split(' ').nth(1), Some(code), "{offered:?}: {head}");
-        let answered: Vec<_> = head
+        let received: Vec<_> = head
             .lines()
             .filter_map(|line| line.split_once(": "))
             .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
             .map(|(_, value)| value)
             .collect();
-        assert_eq!(answered, chosen.into_iter().collect::<Vec<_>>(), "{offered:?}: {head}");
+        assert_eq!(received, chosen.into_iter().collect::<Vec<_>>(), "{offered:?}: {head}");
     }
 }
 
 #[tokio::test]
-async fn an_empty_session_id_is_none() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
+async fn an_empty_session_id_opens_a_session() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
     for query in
         ["EIO=4&transport=polling&sid=", "sid=&EIO=4&transport=polling", "EIO=4&transport=polling&sid"]
     {
-        let opened = alice.asks(Request::get(&format!("/socket.io/?{query}"))).await.expect(200);
+        let opened = alice.request(Request::get(&format!("/socket.io/?{query}"))).await.expect(200);
         assert!(opened.body.starts_with(r#"0{"sid":""#), "{query}: {opened:?}");
     }
 }
 
 #[tokio::test]
-async fn refusals_name_what_is_wrong() {
-    let stage = Stage::opens().await;
+async fn refusals_name_their_cause() {
+    let server = TestServer::start().await;
     let login = json!({ "username": "alice", "password": "correct horse" });
     for coding in ["gzip", "br", "deflate, gzip", "zstd"] {
         let request = Request::post("/user/login", &login).header("Content-Encoding", coding);
-        let refused = request.send(Ipv4Addr::LOCALHOST, stage.server.address).await.expect_refusal(415);
+        let refused = request.send(Ipv4Addr::LOCALHOST, server.system.address).await.expect_refusal(415);
         assert!(refused.body.contains("Content-Encoding"), "{coding}: {refused:?}");
     }
     let plain = Request::post("/user/login", &login).header("Content-Encoding", "identity");
-    plain.send(Ipv4Addr::LOCALHOST, stage.server.address).await.expect_refusal(401);
+    plain.send(Ipv4Addr::LOCALHOST, server.system.address).await.expect_refusal(401);
     for name in [".", ".."] {
         let body = json!({ "username": name, "password": "correct horse" });
         let request = Request::post("/user/register", &body);
-        let refused = request.send(Ipv4Addr::LOCALHOST, stage.server.address).await.expect_refusal(400);
+        let refused = request.send(Ipv4Addr::LOCALHOST, server.system.address).await.expect_refusal(400);
         assert!(refused.body.contains("'.' or '..'"), "{name}: {refused:?}");
     }
-    let alice = stage.person("alice").await;
-    let refused = alice.asks(Request::post("/rooms", &json!({ "name": ".." }))).await.expect_refusal(400);
+    let alice = server.user("alice").await;
+    let refused = alice.request(Request::post("/rooms", &json!({ "name": ".." }))).await.expect_refusal(400);
     assert!(refused.body.contains("'.' or '..'"), "{refused:?}");
 }

@@ -1,88 +1,87 @@
-//! The split system while parts of it die, hang and come back: people go on talking, repeat what was not answered as good clients
-//! do, and the [`crate::checker`] finds nothing lost, doubled, reordered or invented of what was acked. And what is still
-//! possible while a part is away.
+//! The split system while its parts are killed, suspended and restarted: clients resend what was not acked, and [`crate::checker`] finds no
+//! acked message lost, duplicated, reordered or invented. Also: which operations work while a part is unavailable.
 
-mod absent;
 mod drain;
+mod faulty_stores;
 mod gateways;
-mod halves;
 mod members;
-mod parts;
-mod people;
-mod restored;
-mod untold;
-mod vanished;
+mod outages;
+mod panics;
+mod removed_data;
+mod restores;
+mod traffic;
+mod unpublished;
 
 use std::time::Duration;
 
-use people::People;
 use serde_json::json;
 use tokio::time::sleep;
+use traffic::Traffic;
 
-use crate::stage::{ACCOUNTS, GATEWAY, NODES, PRESENCE, Request, Stage};
+use crate::support::{ACCOUNTS, GATEWAY, NODES, PRESENCE, Request, TestServer};
 
-/// Acks that must come between two faults: then people talk again.
+/// The number of acks between two faults.
 const BETWEEN: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn chat_nodes_are_killed_one_after_the_other() {
-    let (mut stage, people) = People::gather().await;
+async fn acked_messages_survive_kills_of_chat_nodes() {
+    let (mut server, traffic) = Traffic::start().await;
     for round in 0..20 {
-        people.talk(BETWEEN).await;
+        traffic.wait_for_acks(BETWEEN).await;
         let node = NODES[round % 2];
-        stage.server.processes[node].kill();
-        stage.server.process_returns(node).await;
+        server.system.processes[node].kill();
+        server.system.restart_process(node).await;
     }
-    people.agree(&stage).await;
+    traffic.verify(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chat_node_hangs_for_half_a_minute_and_goes_on() {
-    let (mut stage, people) = People::gather().await;
-    people.talk(BETWEEN).await;
-    stage.server.processes[NODES[0]].signal("STOP");
-    // The fault is as long as this; nothing is waited for.
+async fn acked_messages_survive_a_suspension_of_a_chat_node() {
+    let (mut server, traffic) = Traffic::start().await;
+    traffic.wait_for_acks(BETWEEN).await;
+    server.system.processes[NODES[0]].signal("STOP");
+    // The duration of the fault.
     sleep(Duration::from_secs(30)).await;
-    stage.server.processes[NODES[0]].signal("CONT");
-    stage.server.is_ready().await;
-    people.talk(BETWEEN).await;
-    people.agree(&stage).await;
+    server.system.processes[NODES[0]].signal("CONT");
+    server.system.wait_until_ready().await;
+    traffic.wait_for_acks(BETWEEN).await;
+    traffic.verify(&server).await;
 }
 
-/// The kernel of a process that is stopped acknowledges what is sent to it, so no connection breaks by itself.
+/// The kernel acknowledges what is sent to a suspended process, so no connection breaks by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_a_stopped_node_send_again_through_another() {
-    let stage = Stage::opens_split().await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
-    let mut tab = alice.connects().await;
-    tab.says("before").await;
+async fn clients_of_a_suspended_node_resend_through_another_node() {
+    let server = TestServer::start_split().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let mut tab = alice.connect().await;
+    tab.send_message("before").await;
     let open = "/socket.io/?EIO=4&transport=polling";
-    let opened = alice.asks(Request::get(open)).await.expect(200).body;
+    let opened = alice.request(Request::get(open)).await.expect(200).body;
     let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
     let node = |id: &str| id.rsplit('.').next().expect("a node").to_owned();
     assert_eq!(node(&sid), node(&tab.session), "a user's sessions are on one node");
-    let index =
-        ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a name of the stage's");
-    stage.server.processes[NODES[index]].signal("STOP");
-    let said = json!({"text": "said once", "clientId": "one"});
-    tab.request("message", &said);
+    let index = ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a node of the system");
+    server.system.processes[NODES[index]].signal("STOP");
+    let sent = json!({"text": "sent once", "clientId": "one"});
+    tab.request("message", &sent);
     let poll = Request::get(&format!("{open}&sid={sid}"));
-    let (_, poll) = tokio::join!(tab.ends(), alice.asks(poll));
+    let (_, poll) = tokio::join!(tab.closed(), alice.request(poll));
     assert_eq!(poll.status, 504, "{poll:?}");
-    let mut again = alice.connects().await;
+    let mut again = alice.connect().await;
     assert_ne!(node(&again.session), node(&sid));
-    assert_eq!(again.asks("message", &said).await["ok"], true);
-    stage.server.processes[NODES[index]].signal("CONT");
-    let texts: Vec<_> = bob.reads_all("lobby").await.iter().map(|one| one["data"]["text"].clone()).collect();
-    assert_eq!(texts, ["before", "said once"]);
+    assert_eq!(again.emit_with_ack("message", &sent).await["ok"], true);
+    server.system.processes[NODES[index]].signal("CONT");
+    let texts: Vec<_> =
+        bob.read_history("lobby").await.iter().map(|one| one["data"]["text"].clone()).collect();
+    assert_eq!(texts, ["before", "sent once"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mongodb_steps_down_is_killed_and_hangs() {
-    let (mut stage, people) = People::gather().await;
+async fn acked_messages_survive_step_down_kill_and_suspension_of_mongodb() {
+    let (mut server, traffic) = Traffic::start().await;
     for round in 0..4 {
-        people.talk(BETWEEN).await;
-        let mongo = &mut stage.server.stores.as_mut().expect("a split system").mongo;
+        traffic.wait_for_acks(BETWEEN).await;
+        let mongo = &mut server.system.stores.as_mut().expect("a split system").mongo;
         match round {
             0 | 2 => mongo.step_down().await,
             1 => {
@@ -96,16 +95,16 @@ async fn mongodb_steps_down_is_killed_and_hangs() {
             }
         }
     }
-    people.talk(BETWEEN).await;
-    people.agree(&stage).await;
+    traffic.wait_for_acks(BETWEEN).await;
+    traffic.verify(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_killed_and_hangs() {
-    let (mut stage, people) = People::gather().await;
+async fn acked_messages_survive_kills_and_suspensions_of_redis() {
+    let (mut server, traffic) = Traffic::start().await;
     for round in 0..4 {
-        people.talk(BETWEEN).await;
-        let redis = &mut stage.server.stores.as_mut().expect("a split system").redis;
+        traffic.wait_for_acks(BETWEEN).await;
+        let redis = &mut server.system.stores.as_mut().expect("a split system").redis;
         if round % 2 == 0 {
             redis.kill();
             sleep(Duration::from_secs(2)).await;
@@ -115,33 +114,33 @@ async fn redis_is_killed_and_hangs() {
             sleep(Duration::from_secs(4)).await;
             redis.resume();
         }
-        stage.server.is_ready().await;
+        server.system.wait_until_ready().await;
     }
-    people.talk(BETWEEN).await;
-    people.agree(&stage).await;
+    traffic.wait_for_acks(BETWEEN).await;
+    traffic.verify(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn presence_accounts_and_gateway_are_killed() {
-    let (mut stage, people) = People::gather().await;
+async fn acked_messages_survive_kills_of_presence_gateway_and_accounts() {
+    let (mut server, traffic) = Traffic::start().await;
     for process in [PRESENCE, GATEWAY, ACCOUNTS, PRESENCE, GATEWAY] {
-        people.talk(BETWEEN).await;
-        stage.server.processes[process].kill();
-        stage.server.process_returns(process).await;
+        traffic.wait_for_acks(BETWEEN).await;
+        server.system.processes[process].kill();
+        server.system.restart_process(process).await;
     }
-    people.talk(BETWEEN).await;
-    people.agree(&stage).await;
+    traffic.wait_for_acks(BETWEEN).await;
+    traffic.verify(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_is_restarted_twice_one_after_the_other() {
-    let (mut stage, people) = People::gather().await;
+async fn acked_messages_survive_rolling_restarts_of_all_processes() {
+    let (mut server, traffic) = Traffic::start().await;
     for process in [PRESENCE, NODES[0], NODES[1], ACCOUNTS, GATEWAY].repeat(2) {
-        people.talk(BETWEEN).await;
-        let status = stage.server.process_is_asked_to_stop(process).await;
+        traffic.wait_for_acks(BETWEEN).await;
+        let status = server.system.stop_process(process).await;
         assert_eq!(status.code(), Some(0), "process {process}");
-        stage.server.process_returns(process).await;
+        server.system.restart_process(process).await;
     }
-    people.talk(BETWEEN).await;
-    people.agree(&stage).await;
+    traffic.wait_for_acks(BETWEEN).await;
+    traffic.verify(&server).await;
 }

@@ -1,11 +1,11 @@
-//! Forgers at the front door. Whatever a client claims, it is whom its session says, or nobody. Each test is red when the
-//! check it is named for is taken out.
+//! Forged identities: the identity of a client comes from its session and from nothing else. Each test fails when the check that it
+//! names is removed.
 
 use serde_json::{Value, json};
 
-use crate::stage::{Handshake, NotLetIn, Person, Request, Socket, Stage};
+use crate::support::{ConnectFailure, Handshake, Request, Socket, TestServer, TestUser};
 
-/// Spellings of the header by which the gateway once told services who is calling.
+/// Spellings of the header in which an earlier gateway sent the user name to the services.
 const SPELLINGS: [&str; 6] = [
     "X-Authenticated-User",
     "x-authenticated-user",
@@ -15,104 +15,110 @@ const SPELLINGS: [&str; 6] = [
     "X-Authenticated-Username",
 ];
 
-/// A stage with alice, who is somebody, and eve, who would like to be her.
-async fn alice_and_eve() -> (Stage, Person, Person) {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    let eve = stage.person("eve").await;
-    (stage, alice, eve)
+/// A server with alice, and eve, who forges alice's identity.
+async fn alice_and_eve() -> (TestServer, TestUser, TestUser) {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let eve = server.user("eve").await;
+    (server, alice, eve)
 }
 
 #[tokio::test]
-async fn a_username_in_connect_auth_changes_nothing() {
-    let (_stage, alice, eve) = alice_and_eve().await;
-    let mut witness = alice.connects().await;
+async fn a_username_in_connect_auth_is_ignored() {
+    let (_server, alice, eve) = alice_and_eve().await;
+    let mut observer = alice.connect().await;
     for auth in [json!({"username": "alice"}), json!({"user": "alice", "username": ["alice"]})] {
-        let mut socket = lets_in(&eve, eve.handshake().auth(auth)).await;
+        let mut socket = connect(&eve, eve.handshake().auth(auth)).await;
         assert_eq!(socket.next("welcome").await["username"], "eve");
-        socket.says("who am I?").await;
-        assert_eq!(witness.hears("who am I?").await["from"], "eve");
+        socket.send_message("forged author").await;
+        assert_eq!(observer.receive_message("forged author").await["from"], "eve");
     }
 }
 
 #[tokio::test]
 async fn a_username_in_connect_auth_is_no_session() {
-    let (stage, _alice, eve) = alice_and_eve().await;
-    let mut witness = eve.connects().await;
+    let (server, _alice, eve) = alice_and_eve().await;
+    let mut observer = eve.connect().await;
     for auth in [json!({"username": "alice"}), json!({"token": "alice"}), json!({"token": {"$gt": ""}})] {
-        is_refused(&eve, Handshake::default().auth(auth)).await;
+        check_refused(&eve, Handshake::default().auth(auth)).await;
     }
-    let _bob = stage.enters("bob").await;
-    let presence = witness.until("presence", |presence| presence.to_string().contains("bob")).await;
-    assert_eq!(presence, json!({"online": ["bob", "eve"]}), "alice is not here");
+    let _bob = server.connected_user("bob").await;
+    let presence = observer.until("presence", |presence| presence.to_string().contains("bob")).await;
+    assert_eq!(presence, json!({"online": ["bob", "eve"]}), "alice is not online");
 }
 
 #[tokio::test]
-async fn the_identity_header_is_worth_nothing_in_any_spelling() {
-    let (_stage, _alice, eve) = alice_and_eve().await;
+async fn the_identity_header_is_ignored_in_every_spelling() {
+    let (_server, _alice, eve) = alice_and_eve().await;
     for name in SPELLINGS {
-        eve.sends(Request::get("/user/me").header(name, "alice")).await.expect_refusal(401);
-        let me = eve.asks(Request::get("/user/me").header(name, "alice")).await;
+        eve.send(Request::get("/user/me").header(name, "alice")).await.expect_refusal(401);
+        let me = eve.request(Request::get("/user/me").header(name, "alice")).await;
         assert!(me.status != 200 || me.json() == json!({"username": "eve"}), "{name}: {me:?}");
 
-        is_refused(&eve, Handshake::default().header(name, "alice")).await;
-        match eve.tries(eve.handshake().header(name, "alice")).await {
+        check_refused(&eve, Handshake::default().header(name, "alice")).await;
+        match eve.try_connect(eve.handshake().header(name, "alice")).await {
             Ok(mut socket) => assert_eq!(socket.next("welcome").await["username"], "eve", "{name}"),
-            Err(refusal) => assert!(matches!(refusal, NotLetIn::Http(400..500, _)), "{name}: {refusal:?}"),
+            Err(refusal) => {
+                assert!(matches!(refusal, ConnectFailure::Http(400..500, _)), "{name}: {refusal:?}")
+            }
         }
     }
 }
 
 #[tokio::test]
-async fn the_connection_header_cannot_take_identity_away_or_put_it_there() {
-    let (_stage, _alice, eve) = alice_and_eve().await;
+async fn the_connection_header_can_neither_remove_nor_set_the_identity() {
+    let (_server, _alice, eve) = alice_and_eve().await;
     for named in ["cookie", "x-authenticated-user", "Cookie, X-Authenticated-User", "authorization"] {
         let forged = Request::get("/user/me").header("Connection", &format!("close, {named}"));
         let anonymous = forged.clone().header("X-Authenticated-User", "alice");
-        let answer = eve.sends(anonymous).await;
+        let answer = eve.send(anonymous).await;
         assert!([400, 401].contains(&answer.status), "{named}: {answer:?}");
-        let me = eve.asks(forged.header("X-Authenticated-User", "alice")).await;
+        let me = eve.request(forged.header("X-Authenticated-User", "alice")).await;
         assert!(!me.body.contains("alice"), "{named}: {me:?}");
     }
 }
 
 #[tokio::test]
-async fn what_a_message_claims_about_its_author_is_not_heard() {
-    let (_stage, alice, eve) = alice_and_eve().await;
-    let mut witness = alice.connects().await;
-    let mut socket = eve.connects().await;
-    let claim = json!({"text": "trust me", "from": "alice", "username": "alice", "userId": "alice", "seq": 99, "id": "x"});
-    let ack = socket.asks("message", &claim).await;
+async fn the_author_in_a_message_payload_is_ignored() {
+    let (_server, alice, eve) = alice_and_eve().await;
+    let mut observer = alice.connect().await;
+    let mut socket = eve.connect().await;
+    let claim = json!({"text": "forged", "from": "alice", "username": "alice", "userId": "alice", "seq": 99, "id": "x"});
+    let ack = socket.emit_with_ack("message", &claim).await;
     assert_eq!((&ack["ok"], &ack["seq"]), (&json!(true), &json!(1)), "{ack}");
-    let heard = witness.hears("trust me").await;
-    assert_eq!((&heard["from"], &heard["data"]), (&json!("eve"), &json!({"text": "trust me"})), "{heard}");
+    let received = observer.receive_message("forged").await;
+    assert_eq!(
+        (&received["from"], &received["data"]),
+        (&json!("eve"), &json!({"text": "forged"})),
+        "{received}"
+    );
 
-    eve.posts("/rooms/lobby/messages", &json!({"text": "again", "from": "alice"})).await.expect(201);
-    assert_eq!(witness.hears("again").await["from"], "eve");
+    eve.post("/rooms/lobby/messages", &json!({"text": "again", "from": "alice"})).await.expect(201);
+    assert_eq!(observer.receive_message("again").await["from"], "eve");
 }
 
 #[tokio::test]
-async fn somebody_elses_connection_cannot_be_taken_over() {
-    let (_stage, alice, eve) = alice_and_eve().await;
-    let mut victim = alice.connects().await;
-    let mut witness = eve.connects().await;
+async fn a_session_id_of_another_user_is_refused() {
+    let (_server, alice, eve) = alice_and_eve().await;
+    let mut victim = alice.connect().await;
+    let mut observer = eve.connect().await;
     for sid in [victim.session.clone(), victim.sid.clone()] {
-        is_refused(&eve, eve.handshake().query(&format!("&sid={sid}"))).await;
-        is_refused(&eve, Handshake::default().query(&format!("&sid={sid}"))).await;
+        check_refused(&eve, eve.handshake().query(&format!("&sid={sid}"))).await;
+        check_refused(&eve, Handshake::default().query(&format!("&sid={sid}"))).await;
         let polling = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
-        let poll = eve.asks(Request::get(&polling)).await;
+        let poll = eve.request(Request::get(&polling)).await;
         assert!((400..500).contains(&poll.status), "{poll:?}");
-        let post = eve.asks(Request::new("POST", &polling).body("text/plain;charset=UTF-8", "41")).await;
+        let post = eve.request(Request::new("POST", &polling).body("text/plain;charset=UTF-8", "41")).await;
         assert!((400..500).contains(&post.status), "{post:?}");
-        is_nobody(&eve, &sid).await;
+        check_unauthorized(&eve, &sid).await;
     }
-    victim.says("still me").await;
-    witness.hears("still me").await;
+    victim.send_message("not affected").await;
+    observer.receive_message("not affected").await;
 }
 
 #[tokio::test]
 async fn only_the_exact_token_is_a_session() {
-    let (_stage, alice, eve) = alice_and_eve().await;
+    let (_server, alice, eve) = alice_and_eve().await;
     let token = alice.token();
     let mut flipped = token.to_owned();
     let last = flipped.pop().expect("a token is not empty");
@@ -120,80 +126,80 @@ async fn only_the_exact_token_is_a_session() {
     let long = "a".repeat(4000);
     let tries = ["", "alice", &token[1..], &format!("{token}a"), &flipped, "*", "session:*", "%00", &long];
     for forged in tries {
-        is_nobody(&eve, forged).await;
+        check_unauthorized(&eve, forged).await;
     }
     if token.to_lowercase() != token {
-        is_nobody(&eve, &token.to_lowercase()).await;
+        check_unauthorized(&eve, &token.to_lowercase()).await;
     }
 }
 
 #[tokio::test]
-async fn a_token_is_dead_after_logout_on_every_road_and_its_sockets_are_cut() {
-    let (_stage, alice, eve) = alice_and_eve().await;
-    let (mut one, mut two) = (alice.connects().await, alice.connects().await);
-    let mut witness = eve.connects().await;
+async fn after_a_logout_the_token_is_refused_everywhere_and_its_sockets_are_closed() {
+    let (_server, alice, eve) = alice_and_eve().await;
+    let (mut one, mut two) = (alice.connect().await, alice.connect().await);
+    let mut observer = eve.connect().await;
 
-    let answer = alice.asks(Request::post("/user/logout", &json!({}))).await.expect(200);
+    let answer = alice.request(Request::post("/user/logout", &json!({}))).await.expect(200);
     let cookie = answer.header("set-cookie").unwrap_or_default();
     assert!(cookie.starts_with("auth_token=;") && cookie.contains("Max-Age=0"), "{answer:?}");
-    one.ends().await;
-    two.ends().await;
-    is_nobody(&alice, alice.token()).await;
-    is_refused(&alice, alice.handshake()).await;
-    is_refused(&alice, Handshake::default().auth(json!({"token": alice.token()}))).await;
-    witness.until("presence", |presence| presence["online"] == json!(["eve"])).await;
+    one.closed().await;
+    two.closed().await;
+    check_unauthorized(&alice, alice.token()).await;
+    check_refused(&alice, alice.handshake()).await;
+    check_refused(&alice, Handshake::default().auth(json!({"token": alice.token()}))).await;
+    observer.until("presence", |presence| presence["online"] == json!(["eve"])).await;
 }
 
 #[tokio::test]
-async fn one_logout_leaves_the_other_logins_alone() {
-    let (_stage, alice, _eve) = alice_and_eve().await;
+async fn a_logout_does_not_affect_other_sessions_of_the_user() {
+    let (_server, alice, _eve) = alice_and_eve().await;
     let mut elsewhere = alice.clone();
-    elsewhere.logs_in().await;
-    let mut kept = elsewhere.connects().await;
+    elsewhere.log_in().await;
+    let mut kept = elsewhere.connect().await;
     assert_ne!(alice.token(), elsewhere.token());
 
-    alice.logs_out().await;
-    is_nobody(&alice, alice.token()).await;
-    assert_eq!(elsewhere.gets("/user/me").await.expect(200).json(), json!({"username": "alice"}));
-    kept.says("still logged in here").await;
+    alice.log_out().await;
+    check_unauthorized(&alice, alice.token()).await;
+    assert_eq!(elsewhere.get("/user/me").await.expect(200).json(), json!({"username": "alice"}));
+    kept.send_message("still logged in here").await;
 }
 
 #[tokio::test]
-async fn a_login_never_adopts_a_session_the_client_brought() {
-    let (_stage, alice, eve) = alice_and_eve().await;
+async fn a_login_never_adopts_a_session_token_of_the_request() {
+    let (_server, alice, eve) = alice_and_eve().await;
     let planted = eve.token();
     let login = Request::post("/user/login", &alice.credentials()).cookie(planted);
-    let token = alice.sends(login).await.expect(200).token().expect("a session");
+    let token = alice.send(login).await.expect(200).token().expect("a session");
     assert_ne!(token, planted);
-    assert_ne!(eve.gets("/user/me").await.body, r#"{"username":"alice"}"#);
+    assert_ne!(eve.get("/user/me").await.body, r#"{"username":"alice"}"#);
 }
 
 #[tokio::test]
-async fn two_session_cookies_are_none() {
-    let (_stage, alice, eve) = alice_and_eve().await;
+async fn two_different_session_cookies_are_refused() {
+    let (_server, alice, eve) = alice_and_eve().await;
     let (first, second) = (alice.token(), eve.token());
     let both = format!("auth_token={first}; auth_token={second}");
-    eve.sends(Request::get("/user/me").header("Cookie", &both)).await.expect_refusal(401);
-    eve.sends(Request::get("/user/me").cookie(second).cookie(first)).await.expect_refusal(401);
-    is_refused(&eve, Handshake::default().header("Cookie", &both)).await;
+    eve.send(Request::get("/user/me").header("Cookie", &both)).await.expect_refusal(401);
+    eve.send(Request::get("/user/me").cookie(second).cookie(first)).await.expect_refusal(401);
+    check_refused(&eve, Handshake::default().header("Cookie", &both)).await;
 }
 
 #[tokio::test]
-async fn a_bearer_token_is_as_good_as_the_cookie_but_not_beside_another_ones() {
-    let (_stage, alice, eve) = alice_and_eve().await;
+async fn a_bearer_token_is_accepted_but_not_beside_the_cookie_of_another_user() {
+    let (_server, alice, eve) = alice_and_eve().await;
     let bearer = format!("Bearer {}", alice.token());
-    let me = alice.sends(Request::get("/user/me").header("Authorization", &bearer)).await.expect(200);
+    let me = alice.send(Request::get("/user/me").header("Authorization", &bearer)).await.expect(200);
     assert_eq!(me.json(), json!({"username": "alice"}));
-    let mut socket = lets_in(&alice, Handshake::default().header("Authorization", &bearer)).await;
+    let mut socket = connect(&alice, Handshake::default().header("Authorization", &bearer)).await;
     assert_eq!(socket.next("welcome").await["username"], "alice");
 
-    eve.asks(Request::get("/user/me").header("Authorization", &bearer)).await.expect_refusal(401);
-    is_refused(&eve, eve.handshake().header("Authorization", &bearer)).await;
+    eve.request(Request::get("/user/me").header("Authorization", &bearer)).await.expect_refusal(401);
+    check_refused(&eve, eve.handshake().header("Authorization", &bearer)).await;
 }
 
 #[tokio::test]
 async fn a_page_of_another_origin_can_neither_connect_nor_post() {
-    let (_stage, _alice, eve) = alice_and_eve().await;
+    let (_server, _alice, eve) = alice_and_eve().await;
     let (host, port) = (eve.server.ip(), eve.server.port());
     let own = format!("http://{host}:{port}");
     for origin in [
@@ -209,34 +215,34 @@ async fn a_page_of_another_origin_can_neither_connect_nor_post() {
     ] {
         let post =
             Request::post("/rooms/lobby/messages", &json!({"text": "forged"})).header("Origin", &origin);
-        eve.asks(post).await.expect_refusal(403);
+        eve.request(post).await.expect_refusal(403);
         let logout = Request::post("/user/logout", &json!({})).header("Origin", &origin);
-        eve.asks(logout).await.expect_refusal(403);
-        match eve.tries(eve.handshake().header("Origin", &origin)).await {
-            Err(NotLetIn::Http(403, _)) => {}
-            other => panic!("{origin}: {:?}", other.map(|_| "let in")),
+        eve.request(logout).await.expect_refusal(403);
+        match eve.try_connect(eve.handshake().header("Origin", &origin)).await {
+            Err(ConnectFailure::Http(403, _)) => {}
+            other => panic!("{origin}: {:?}", other.map(|_| "connected")),
         }
     }
     let post = Request::post("/rooms/lobby/messages", &json!({"text": "mine"})).header("Origin", &own);
-    eve.asks(post).await.expect(201);
-    lets_in(&eve, eve.handshake().header("Origin", &own)).await;
-    assert_eq!(eve.reads_all("lobby").await.len(), 1);
+    eve.request(post).await.expect(201);
+    connect(&eve, eve.handshake().header("Origin", &own)).await;
+    assert_eq!(eve.read_history("lobby").await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_form_of_another_site_is_no_json() {
-    let (_stage, _alice, eve) = alice_and_eve().await;
+async fn a_form_of_another_site_is_not_accepted_as_json() {
+    let (_server, _alice, eve) = alice_and_eve().await;
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
         let post = Request::new("POST", "/rooms/lobby/messages").body(content_type, r#"{"text":"forged"}"#);
-        let answer = eve.asks(post).await;
+        let answer = eve.request(post).await;
         assert!([400, 403, 415].contains(&answer.status), "{content_type}: {answer:?}");
     }
-    assert_eq!(eve.reads_all("lobby").await.len(), 0);
+    assert_eq!(eve.read_history("lobby").await.len(), 0);
 }
 
 #[tokio::test]
 async fn database_operators_are_not_credentials() {
-    let (stage, alice, eve) = alice_and_eve().await;
+    let (server, alice, eve) = alice_and_eve().await;
     let operators = [
         json!({"$gt": ""}),
         json!({"$ne": null}),
@@ -252,60 +258,57 @@ async fn database_operators_are_not_credentials() {
             json!({"username": "alice", "password": operator}),
         ] {
             for path in ["/user/login", "/user/register"] {
-                // An address of its own each time, so that it is not the login limit that refuses.
-                let answer =
-                    stage.stranger("eve").sends(Request::post(path, &body)).await.expect_refusal(400);
+                // A new source address for each request, so that the login limit does not refuse it.
+                let answer = server
+                    .unregistered_user("eve")
+                    .send(Request::post(path, &body))
+                    .await
+                    .expect_refusal(400);
                 assert!(answer.token().is_none());
             }
         }
     }
-    let room = eve.posts("/rooms", &json!({"name": {"$gt": ""}})).await;
+    let room = eve.post("/rooms", &json!({"name": {"$gt": ""}})).await;
     assert_eq!(room.status, 400, "{room:?}");
 }
 
-/// Not even the socket's own user can be in the log: neither password nor token may be written anywhere.
+/// The log contains no password, no token, no session id and no text of a message.
 #[tokio::test]
 async fn no_password_token_or_message_is_in_the_log() {
-    let (stage, alice, eve) = alice_and_eve().await;
-    let mut socket = alice.connects().await;
-    socket.says("between you and me and the store").await;
-    eve.sends(Request::post("/user/login", &json!({"username": "eve", "password": "wrong-but-secret"})))
-        .await;
-    alice.logs_out().await;
-    socket.ends().await;
-    let log = stage.server.log();
-    for secret in [
-        alice.token(),
-        eve.token(),
-        &alice.password,
-        "wrong-but-secret",
-        "between you and me",
-        &socket.session,
-    ] {
+    let (server, alice, eve) = alice_and_eve().await;
+    let mut socket = alice.connect().await;
+    socket.send_message("a private text in the store").await;
+    eve.send(Request::post("/user/login", &json!({"username": "eve", "password": "wrong-but-secret"}))).await;
+    alice.log_out().await;
+    socket.closed().await;
+    let log = server.system.log();
+    for secret in
+        [alice.token(), eve.token(), &alice.password, "wrong-but-secret", "a private text", &socket.session]
+    {
         assert!(!log.contains(secret), "{secret:?} is in the log");
     }
 }
 
-async fn lets_in(person: &Person, handshake: Handshake) -> Socket {
-    person.tries(handshake).await.unwrap_or_else(|why| panic!("{}: {why:?}", person.name))
+async fn connect(user: &TestUser, handshake: Handshake) -> Socket {
+    user.try_connect(handshake).await.unwrap_or_else(|why| panic!("{}: {why:?}", user.name))
 }
 
-/// The socket must not come about, whether it is the HTTP request that is refused, CONNECT, or the connection is ended.
-async fn is_refused(person: &Person, handshake: Handshake) {
+/// Requires that the server refuses the HTTP request or CONNECT, or closes the connection.
+async fn check_refused(user: &TestUser, handshake: Handshake) {
     let shown = format!("{handshake:?}");
-    match person.tries(handshake).await {
-        Err(NotLetIn::Http(status, body)) => {
+    match user.try_connect(handshake).await {
+        Err(ConnectFailure::Http(status, body)) => {
             assert!((400..500).contains(&status), "{status} {body}: {shown}")
         }
-        Err(NotLetIn::ConnectError(_) | NotLetIn::Ended(_)) => {}
-        Err(NotLetIn::Unreachable(why)) => panic!("{why}: {shown}"),
-        Ok(_) => panic!("let in with {shown}"),
+        Err(ConnectFailure::ConnectError(_) | ConnectFailure::Ended(_)) => {}
+        Err(ConnectFailure::Unreachable(why)) => panic!("{why}: {shown}"),
+        Ok(_) => panic!("connected with {shown}"),
     }
 }
 
-/// The token opens nothing, as cookie or bearer.
-async fn is_nobody(person: &Person, token: &str) {
-    person.sends(Request::get("/user/me").cookie(token)).await.expect_refusal(401);
+/// Requires that the token is refused, as a cookie and as a bearer token.
+async fn check_unauthorized(user: &TestUser, token: &str) {
+    user.send(Request::get("/user/me").cookie(token)).await.expect_refusal(401);
     let bearer = format!("Bearer {token}");
-    person.sends(Request::get("/user/me").header("Authorization", &bearer)).await.expect_refusal(401);
+    user.send(Request::get("/user/me").header("Authorization", &bearer)).await.expect_refusal(401);
 }

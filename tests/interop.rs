@@ -1,6 +1,6 @@
-//! Programs that others wrote, against the real server: the official `socket.io-client` on Node and in a browser,
-//! python-socketio, rust_socketio, HTTPie with its session files, Google's gRPC for Python. They are found where
-//! `scripts/test` put them, or on the PATH.
+//! Clients of other projects against the real server: the official `socket.io-client` on Node and in a browser, python-socketio,
+//! rust_socketio, HTTPie with its session files, Google's gRPC for Python. They are where `scripts/test` installed them, or on the
+//! PATH.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,188 +14,189 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::stage::{Person, Stage};
+use crate::support::{TestServer, TestUser};
 
-/// How long a foreign program may take: it starts an interpreter and compiles its packages on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The time limit of a client program: it starts an interpreter and compiles its packages on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
-async fn official_clients_chat() {
-    with_official_clients("chat.mjs").await;
+async fn official_clients_exchange_messages() {
+    run_official_clients("chat.mjs").await;
 }
 
 #[tokio::test]
-async fn official_clients_get_acks_and_time_out_without_harm() {
-    with_official_clients("acks.mjs").await;
+async fn official_clients_receive_acks_and_tolerate_ack_timeouts() {
+    run_official_clients("acks.mjs").await;
 }
 
 #[tokio::test]
-async fn official_clients_come_back_after_a_drop_and_not_after_being_put_out() {
-    with_official_clients("reconnect.mjs").await;
+async fn official_clients_reconnect_after_a_drop_and_not_after_a_disconnect_by_the_server() {
+    run_official_clients("reconnect.mjs").await;
 }
 
 #[tokio::test]
-async fn official_clients_are_told_why_they_may_not_connect() {
-    with_official_clients("refusal.mjs").await;
+async fn official_clients_receive_the_reason_of_a_refused_connection() {
+    run_official_clients("refusal.mjs").await;
 }
 
 #[tokio::test]
-async fn official_clients_come_in_every_way_and_come_back() {
-    with_official_clients("transports.mjs").await;
+async fn official_clients_connect_and_reconnect_over_every_transport() {
+    run_official_clients("transports.mjs").await;
 }
 
 #[tokio::test]
 async fn official_clients_reconnect_after_a_login_and_stop_after_a_logout() {
     // Seven tests log in within a second.
-    with_flagged_clients("sessions.mjs", &["--login-burst", "100"]).await;
+    run_official_clients_with("sessions.mjs", &["--login-burst", "100"]).await;
 }
 
 #[tokio::test]
-async fn official_clients_of_pages_elsewhere_show_a_token() {
-    with_official_clients("tokens.mjs").await;
+async fn official_clients_of_other_origins_authenticate_with_a_token() {
+    run_official_clients("tokens.mjs").await;
 }
 
 #[tokio::test]
-async fn official_clients_without_cookie_or_origin_show_a_token() {
-    with_flagged_clients("native.mjs", &["--allow-token-clients"]).await;
+async fn official_clients_without_cookie_or_origin_authenticate_with_a_token() {
+    run_official_clients_with("native.mjs", &["--allow-token-clients"]).await;
 }
 
 #[tokio::test]
-async fn a_browser_chats_from_a_page_of_another_origin_that_is_allowed_and_from_no_other() {
-    in_a_browser("browser.mjs").await;
+async fn a_browser_chats_from_an_allowed_origin_and_from_no_other() {
+    run_browser("browser.mjs").await;
 }
 
 #[tokio::test]
 async fn a_browser_chats_with_a_token_from_another_site_and_reconnects_after_a_login_in_another_tab() {
-    in_a_browser("browser_sessions.mjs").await;
+    run_browser("browser_sessions.mjs").await;
 }
 
 #[tokio::test]
-async fn python_socketio_chats_in_every_way() {
-    let stage = Stage::opens().await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
-    let url = format!("http://{}", stage.server.address);
-    python("python_chat.py", &[&url, alice.token(), bob.token()]).await;
+async fn python_socketio_exchanges_messages_over_every_transport() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let url = format!("http://{}", server.system.address);
+    run_python("python_chat.py", &[&url, alice.token(), bob.token()]).await;
 }
 
 #[tokio::test]
-async fn rust_socketio_chats_in_every_way() {
-    let stage = Stage::opens().await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+async fn rust_socketio_exchanges_messages_over_every_transport() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/interop-rust/debug/rust-client");
-    let mut command = Command::new(given("INTEROP_RUST_CLIENT").unwrap_or_else(|| built.into_os_string()));
-    command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);
-    finishes("rust-client", command).await;
+    let mut command = Command::new(env_path("INTEROP_RUST_CLIENT").unwrap_or_else(|| built.into_os_string()));
+    command.arg(format!("http://{}", server.system.address)).args([alice.token(), bob.token()]);
+    run_to_end("rust-client", command).await;
 }
 
 #[tokio::test]
 async fn httpie_registers_logs_in_and_reads_with_its_session_file() {
-    let stage = Stage::opens().await;
-    let alice = stage.stranger("alice");
-    let home = TempDir::new().expect("a temporary directory");
-    let http = Httpie { home, person: alice };
+    let server = TestServer::start().await;
+    let alice = server.unregistered_user("alice");
+    let config = TempDir::new().expect("a temporary directory");
+    let http = Httpie { config, user: alice };
 
     let registered =
-        http.runs(&["POST", "/user/register", "username=alice", "password=alice keeps this"]).await;
+        http.run(&["POST", "/user/register", "username=alice", "password=the password of alice"]).await;
     assert_eq!(registered["status"], "success");
-    let login = ["--session=alice", "POST", "/user/login", "username=alice", "password=alice keeps this"];
-    http.runs(&login).await;
-    assert_eq!(http.runs(&["--session=alice", "GET", "/user/me"]).await, json!({"username": "alice"}));
-    http.runs(&["--session=alice", "POST", "/rooms", "name=den", "private:=true"]).await;
-    let rooms = http.runs(&["--session=alice", "GET", "/rooms"]).await;
+    let login =
+        ["--session=alice", "POST", "/user/login", "username=alice", "password=the password of alice"];
+    http.run(&login).await;
+    assert_eq!(http.run(&["--session=alice", "GET", "/user/me"]).await, json!({"username": "alice"}));
+    http.run(&["--session=alice", "POST", "/rooms", "name=den", "private:=true"]).await;
+    let rooms = http.run(&["--session=alice", "GET", "/rooms"]).await;
     assert!(rooms.to_string().contains("den"), "{rooms}");
 
-    let posted = http.runs(&["--session=alice", "POST", "/rooms/den/messages", "text=from HTTPie"]).await;
-    let page = http.runs(&["--session=alice", "GET", "/rooms/den/messages", "limit==10"]).await;
+    let posted = http.run(&["--session=alice", "POST", "/rooms/den/messages", "text=from HTTPie"]).await;
+    let page = http.run(&["--session=alice", "GET", "/rooms/den/messages", "limit==10"]).await;
     assert_eq!((&page["messages"][0]["seq"], &page["messages"][0]["id"]), (&posted["seq"], &posted["id"]));
     assert_eq!(page["messages"][0]["data"]["text"], "from HTTPie");
 
-    http.runs(&["--session=alice", "POST", "/user/logout"]).await;
-    let me = http.command(&["--session=alice", "GET", "/user/me"]).output().await.expect("HTTPie ran before");
-    assert_eq!(me.status.code(), Some(4), "HTTPie ends with 4 on a 4xx answer");
+    http.run(&["--session=alice", "POST", "/user/logout"]).await;
+    let me =
+        http.command(&["--session=alice", "GET", "/user/me"]).output().await.expect("HTTPie is installed");
+    assert_eq!(me.status.code(), Some(4), "HTTPie exits with 4 on a 4xx response");
 }
 
-/// HTTPie with a configuration directory of its own.
+/// HTTPie with its own configuration directory.
 struct Httpie {
-    home: TempDir,
-    person: Person,
+    config: TempDir,
+    user: TestUser,
 }
 
 impl Httpie {
-    /// Runs one request that must succeed, and returns the JSON answer (null when empty).
-    async fn runs(&self, args: &[&str]) -> Value {
-        let output = finishes("http", self.command(args)).await;
+    /// Runs one request that must succeed, and returns the JSON of the response (null when empty).
+    async fn run(&self, args: &[&str]) -> Value {
+        let output = run_to_end("http", self.command(args)).await;
         serde_json::from_str(&output).unwrap_or_default()
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let (options, request) = args.split_at(usize::from(args[0].starts_with("--")));
         let mut command = Command::new(tool("INTEROP_HTTPIE", "bin/http", "http"));
-        command.env("HTTPIE_CONFIG_DIR", self.home.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.env("HTTPIE_CONFIG_DIR", self.config.path()).env("NO_COLOR", "1").stdin(Stdio::null());
         command.args(["--check-status", "--ignore-stdin", "--body", "--timeout=30"]).args(options);
-        command
-            .arg(request[0])
-            .arg(format!("http://{}{}", self.person.server, request[1]))
-            .args(&request[2..]);
+        command.arg(request[0]).arg(format!("http://{}{}", self.user.server, request[1])).args(&request[2..]);
         command
     }
 }
 
-/// Runs a script of `tests/interop` for two people who are logged in; it gets the address, their tokens, the server's
-/// process id and the origin of pages that are allowed.
-async fn with_official_clients(script: &str) {
-    with_flagged_clients(script, &[]).await;
+/// Runs a script of `tests/interop` for two logged-in users. Its arguments: the address, the users' tokens, the server's process id, the
+/// allowed origin, the users' passwords.
+async fn run_official_clients(script: &str) {
+    run_official_clients_with(script, &[]).await;
 }
 
-/// The same, with more flags of the server.
-async fn with_flagged_clients(script: &str, flags: &[&str]) {
+/// As [`run_official_clients`], with further flags of the server.
+async fn run_official_clients_with(script: &str, flags: &[&str]) {
     let page = "http://page.example";
-    let stage = Stage::opens_with(&[&["--allow-origin", page], flags].concat()).await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
+    let server = TestServer::start_with(&[&["--allow-origin", page], flags].concat()).await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let mut command = node(script);
-    command.arg(format!("http://{}", stage.server.address)).args([alice.token(), bob.token()]);
-    command.args([&stage.server.pid().to_string(), page, &alice.password, &bob.password]);
-    finishes(script, command).await;
+    command.arg(format!("http://{}", server.system.address)).args([alice.token(), bob.token()]);
+    command.args([&server.system.pid().to_string(), page, &alice.password, &bob.password]);
+    run_to_end(script, command).await;
 }
 
-/// Runs a script of `tests/interop` that starts a browser. The pages' origin must be known before the server starts, so its port
-/// is one that was free a moment ago. Under its second name it is another site than the server.
-async fn in_a_browser(script: &str) {
+/// Runs a script of `tests/interop` that starts a browser. The origin of its pages is a flag of the server, so their port is chosen
+/// before the server starts. Under the host name `localhost` the pages are another site than the server.
+async fn run_browser(script: &str) {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr();
     let port = port.expect("a bound socket").port().to_string();
     let allowed = format!("http://127.0.0.1:{port},http://localhost:{port}");
-    let stage = Stage::opens_with(&["--allow-origin", &allowed]).await;
-    let alice = stage.stranger("alice");
-    alice.registers().await;
+    let server = TestServer::start_with(&["--allow-origin", &allowed]).await;
+    let alice = server.unregistered_user("alice");
+    alice.register().await;
     let mut command = node(script);
-    command.arg(format!("http://{}", stage.server.address)).arg(port);
-    command.arg(given("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into())).arg(&alice.password);
-    finishes(script, command).await;
+    command.arg(format!("http://{}", server.system.address)).arg(port);
+    command
+        .arg(env_path("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into()))
+        .arg(&alice.password);
+    run_to_end(script, command).await;
 }
 
-/// A script of `tests/interop` on Node.
+/// A command that runs a script of `tests/interop` on Node.
 pub fn node(script: &str) -> Command {
-    let mut command = Command::new(given("INTEROP_NODE").unwrap_or_else(|| "node".into()));
+    let mut command = Command::new(env_path("INTEROP_NODE").unwrap_or_else(|| "node".into()));
     command.arg(folder().join(script));
     command
 }
 
 /// Runs a Python script of `tests/interop`.
-pub async fn python(script: &str, args: &[&str]) {
+pub async fn run_python(script: &str, args: &[&str]) {
     let mut command = Command::new(tool("INTEROP_PYTHON", "bin/python", "python3"));
     command.arg(folder().join(script)).args(args);
-    finishes(script, command).await;
+    run_to_end(script, command).await;
 }
 
-/// Runs a program to its end; it must succeed. Returns what it printed, and shows everything when it fails.
-pub async fn finishes(name: &str, mut command: Command) -> String {
+/// Runs a program to its end; it must succeed. Returns its standard output; the panic shows all output.
+pub async fn run_to_end(name: &str, mut command: Command) -> String {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(PATIENCE, command.output()).await {
+    let output = match tokio::time::timeout(TIMEOUT, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
             panic!("{name} did not start ({error}): scripts/test installs what this test needs")
         }
-        Err(_) => panic!("{name} did not end within {PATIENCE:?}"),
+        Err(_) => panic!("{name} did not end within {TIMEOUT:?}"),
     };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(
@@ -206,15 +207,15 @@ pub async fn finishes(name: &str, mut command: Command) -> String {
     out.into_owned()
 }
 
-/// A tool: as given in the environment, else from the virtual environment of `scripts/test`, else from the PATH.
+/// The path of a tool: from the environment, else from the virtual environment of `scripts/test`, else from the PATH.
 fn tool(variable: &str, installed: &str, otherwise: &str) -> OsString {
     let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/interop").join(installed);
-    given(variable)
+    env_path(variable)
         .or_else(|| installed.exists().then(|| installed.into_os_string()))
         .unwrap_or_else(|| otherwise.into())
 }
 
-pub fn given(variable: impl AsRef<OsStr>) -> Option<OsString> {
+pub fn env_path(variable: impl AsRef<OsStr>) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
 }
 

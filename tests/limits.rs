@@ -1,5 +1,5 @@
-//! Limits that the system puts on a process: one that is too low is named at the start with its value, what is needed and the remedy,
-//! and by the doctor; threads and random bytes that run out later are errors of requests, and `/readyz` names them.
+//! Limits of the system on a process: a limit that is too low is reported at the start with its value, the required value and the remedy,
+//! and by the doctor. When threads or random bytes run out later, requests fail and `/readyz` reports the cause.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
@@ -15,16 +15,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     config::text,
-    stage::{PATIENCE, Request, Stage, free_addresses, program},
+    support::{Request, TIMEOUT, TestServer, free_addresses, program},
 };
 
-/// A user who is in no file of users. Each test process has one of its own, because threads are counted by user.
+/// A user id without an entry in the user database. Each test process has its own, because the system counts threads by user.
 fn uid() -> u32 {
     1_000_000 + std::process::id()
 }
 
-/// A command of the program behind `limit`, arguments of prlimit; with `drops`, as a user without a name.
-fn behind(limit: &str, drops: bool) -> Command {
+/// A command that runs the program under `limit`, arguments of prlimit; with `drops`, as the user of [`uid`].
+fn limited(limit: &str, drops: bool) -> Command {
     let program = program();
     let mut command = Command::new("sh");
     let drop = match drops {
@@ -39,20 +39,20 @@ fn behind(limit: &str, drops: bool) -> Command {
     command
 }
 
-/// Whether the program can be run as the user without a name: by root, where that user reaches the program.
+/// Whether the program can run as the user of [`uid`]: the test is root, and that user can execute the program.
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root() && {
-        let reaches = format!("setpriv --reuid={0} --regid={0} --clear-groups test -x \"$0\"", uid());
-        let shell = Command::new("sh").args(["-c", &reaches]).arg(program().get_program()).status();
+        let can_execute = format!("setpriv --reuid={0} --regid={0} --clear-groups test -x \"$0\"", uid());
+        let shell = Command::new("sh").args(["-c", &can_execute]).arg(program().get_program()).status();
         shell.is_ok_and(|status| status.success())
     }
 }
 
-/// A directory that the user without a name owns, where there can be one.
+/// A directory; it belongs to the user of [`uid`] where the test is root.
 fn folder() -> TempDir {
     let folder = TempDir::new().expect("a temporary directory");
     if is_root() {
-        chown(folder.path(), Some(uid()), Some(uid())).expect("root gives files away");
+        chown(folder.path(), Some(uid()), Some(uid())).expect("root changes owners");
     }
     folder
 }
@@ -67,23 +67,23 @@ fn role<'a>(command: &'a mut Command, role: &str, data: &Path) -> &'a mut Comman
     command
 }
 
-/// Runs a command that must end by itself.
-fn ends(command: &mut Command) -> Output {
+/// Runs a command that must exit by itself.
+fn run_to_end(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
-    let until = Instant::now() + PATIENCE;
-    while child.try_wait().expect("our own child").is_none() {
+    let until = Instant::now() + TIMEOUT;
+    while child.try_wait().expect("a child process").is_none() {
         if Instant::now() >= until {
-            child.kill().expect("our own child");
+            child.kill().expect("a child process");
             break;
         }
         std::thread::yield_now();
     }
-    child.wait_with_output().expect("our own child")
+    child.wait_with_output().expect("a child process")
 }
 
 #[test]
-fn a_limit_that_is_too_low_is_named_at_the_start_and_by_the_doctor() {
-    // What sets it, whether only an unprivileged user is limited by it, roles, words.
+fn a_limit_that_is_too_low_is_reported_at_the_start_and_by_the_doctor() {
+    // The limit, whether it limits only an unprivileged user, the roles, the words of the report.
     let all = &["serve", "presence"][..];
     let table: [(&str, bool, &[&str], &[&str]); 9] = [
         ("--nofile=20", false, all, &["open files is 20", "at least", "ulimit -n", "LimitNOFILE="]),
@@ -108,34 +108,34 @@ fn a_limit_that_is_too_low_is_named_at_the_start_and_by_the_doctor() {
         for name in roles {
             let folder = folder();
             for doctor in [false, true] {
-                let mut command = behind(limit, unprivileged);
+                let mut command = limited(limit, unprivileged);
                 if doctor {
                     command.arg("doctor");
                 }
-                let output = ends(role(&mut command, name, folder.path()));
-                let said = text(&output);
-                let what = format!("{limit} {name}, doctor {doctor}: {:?} {said}", output.status);
+                let output = run_to_end(role(&mut command, name, folder.path()));
+                let printed = text(&output);
+                let what = format!("{limit} {name}, doctor {doctor}: {:?} {printed}", output.status);
                 assert_eq!(output.status.code(), Some(1), "{what}");
                 let fits = |line: &str| words.iter().all(|word| line.contains(word));
-                assert!(said.lines().any(fits), "{words:?} {what}");
-                assert!(!said.contains("panicked"), "{what}");
+                assert!(printed.lines().any(fits), "{words:?} {what}");
+                assert!(!printed.contains("panicked"), "{what}");
             }
         }
     }
 }
 
 #[test]
-fn not_even_the_first_thread_can_be_started_and_the_cause_is_named() {
+fn a_limit_below_one_thread_is_reported_with_its_cause() {
     if !is_root() {
         return;
     }
-    let output = ends(role(&mut behind("--nproc=1", true), "serve", folder().path()));
-    let said = text(&output);
-    assert!(output.status.code() == Some(1) && said.contains("no thread can be started"), "{said}");
-    assert!(said.contains("ulimit -u") && said.contains("LimitNPROC="), "{said}");
+    let output = run_to_end(role(&mut limited("--nproc=1", true), "serve", folder().path()));
+    let printed = text(&output);
+    assert!(output.status.code() == Some(1) && printed.contains("no thread can be started"), "{printed}");
+    assert!(printed.contains("ulimit -u") && printed.contains("LimitNPROC="), "{printed}");
 }
 
-/// A server of a user without a name, killed at the end.
+/// A server that runs as the user of [`uid`]; killed on drop.
 struct Started {
     child: Child,
     address: SocketAddr,
@@ -147,21 +147,21 @@ impl Started {
     async fn start() -> Self {
         let [address, admin] = free_addresses();
         let folder = folder();
-        let mut command = behind("--core=0", true);
+        let mut command = limited("--core=0", true);
         command.args(["serve", "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(["--presence-listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
         let child =
             command.env_remove("HOME").current_dir("/").stdout(Stdio::null()).spawn().expect("a shell");
         let mut this = Self { child, address, admin, _folder: folder };
-        this.becomes(200, "").await;
+        this.wait_for_readiness(200, "").await;
         this
     }
 
     /// Waits until `/readyz` has this status and these words.
-    async fn becomes(&mut self, status: u16, words: &str) {
-        let until = Instant::now() + PATIENCE;
+    async fn wait_for_readiness(&mut self, status: u16, words: &str) {
+        let until = Instant::now() + TIMEOUT;
         loop {
-            assert_eq!(self.child.try_wait().expect("our own child"), None, "it ended");
+            assert_eq!(self.child.try_wait().expect("a child process"), None, "the server exited");
             if TcpStream::connect(self.admin).is_ok() {
                 let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, self.admin).await;
                 if answer.status == status && answer.body.contains(words) {
@@ -169,12 +169,12 @@ impl Started {
                 }
                 assert!(Instant::now() < until, "{} {}", answer.status, answer.body);
             }
-            assert!(Instant::now() < until, "it does not listen");
+            assert!(Instant::now() < until, "the server does not listen");
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    fn limits_threads(&self, most: &str) {
+    fn limit_threads(&self, most: &str) {
         let user = [format!("--reuid={}", uid()), format!("--regid={}", uid()), "--clear-groups".to_owned()];
         let limit = [
             "prlimit".to_owned(),
@@ -194,27 +194,27 @@ impl Drop for Started {
 }
 
 #[tokio::test]
-async fn threads_that_run_out_are_named_by_readyz_and_hang_no_request() {
+async fn when_threads_run_out_readyz_reports_it_and_no_request_hangs() {
     if !is_root() {
         return;
     }
     let mut started = Started::start().await;
-    started.limits_threads("1");
-    started.becomes(503, "no thread can be started").await;
+    started.limit_threads("1");
+    started.wait_for_readiness(503, "no thread can be started").await;
     for (method, path, status) in [("GET", "/healthz", 200), ("GET", "/rooms", 401), ("GET", "/user/me", 401)]
     {
-        let asked = Request::new(method, path).send(Ipv4Addr::LOCALHOST, started.address);
-        let answer = timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{path} hangs"));
+        let response = Request::new(method, path).send(Ipv4Addr::LOCALHOST, started.address);
+        let answer = timeout(TIMEOUT, response).await.unwrap_or_else(|_| panic!("{path} hangs"));
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
-    started.limits_threads("1000");
-    started.becomes(200, "").await;
+    started.limit_threads("1000");
+    started.wait_for_readiness(200, "").await;
 }
 
-async fn readiness(stage: &Stage, status: u16, words: &str) {
-    let until = Instant::now() + PATIENCE;
+async fn wait_for_readiness(server: &TestServer, status: u16, words: &str) {
+    let until = Instant::now() + TIMEOUT;
     loop {
-        let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, stage.server.admin).await;
+        let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, server.system.admin).await;
         if answer.status == status && answer.body.contains(words) {
             return;
         }
@@ -224,48 +224,48 @@ async fn readiness(stage: &Stage, status: u16, words: &str) {
 }
 
 #[tokio::test]
-async fn without_random_bytes_requests_are_refused_nothing_panics_and_readyz_says_so() {
-    let stage = Stage::opens().await;
-    let (mut alice, mut bob) = (stage.enters("alice").await, stage.enters("bob").await);
-    let acked = alice.says("before").await["id"].clone();
-    let newcomer = stage.stranger("newcomer");
-    let fails = stage.server.lacks_entropy(0).await;
+async fn without_random_bytes_requests_are_refused_without_a_panic_and_readyz_reports_it() {
+    let server = TestServer::start().await;
+    let (mut alice, mut bob) = (server.connected_user("alice").await, server.connected_user("bob").await);
+    let acked = alice.send_message("before").await["id"].clone();
+    let new_user = server.unregistered_user("carol");
+    let no_entropy = server.system.block_random_bytes(0).await;
     for round in 0..3 {
-        let refused = alice.asks("message", &json!({"text": format!("lost {round}")})).await;
+        let refused = alice.emit_with_ack("message", &json!({"text": format!("lost {round}")})).await;
         assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("unavailable")), "{refused}");
     }
-    let said = Request::post("/rooms/lobby/messages", &json!({"text": "lost"})).cookie(alice.person.token());
+    let message = Request::post("/rooms/lobby/messages", &json!({"text": "lost"})).cookie(alice.user.token());
     let requests = [
-        ("a message", said),
-        ("a registration", Request::post("/user/register", &newcomer.credentials())),
-        ("a login", Request::post("/user/login", &alice.person.credentials())),
-        ("a session", Request::get("/socket.io/?EIO=4&transport=polling").cookie(alice.person.token())),
+        ("a message", message),
+        ("a registration", Request::post("/user/register", &new_user.credentials())),
+        ("a login", Request::post("/user/login", &alice.user.credentials())),
+        ("a session", Request::get("/socket.io/?EIO=4&transport=polling").cookie(alice.user.token())),
     ];
     for (what, request) in requests {
-        let answer = request.send(newcomer.home, newcomer.server).await;
+        let answer = request.send(new_user.source, new_user.server).await;
         assert_eq!(answer.status, 503, "{what}: {}", answer.body);
     }
-    let handshake = alice.person.tries(alice.person.handshake()).await;
-    assert!(handshake.is_err(), "a WebSocket is not opened");
-    // What needs no random bytes works.
-    let stored = bob.person.reads_all("lobby").await;
+    let handshake = alice.user.try_connect(alice.user.handshake()).await;
+    assert!(handshake.is_err(), "the WebSocket was opened");
+    // Operations without random bytes work.
+    let stored = bob.user.read_history("lobby").await;
     assert_eq!(stored.len(), 1, "{stored:?}");
     assert_eq!(stored[0]["id"], acked);
-    assert_eq!(alice.asks("typing", &json!({"isTyping": true})).await["ok"], true);
-    drop(fails);
-    readiness(&stage, 200, "").await;
-    let after = alice.says("after").await;
+    assert_eq!(alice.emit_with_ack("typing", &json!({"isTyping": true})).await["ok"], true);
+    drop(no_entropy);
+    wait_for_readiness(&server, 200, "").await;
+    let after = alice.send_message("after").await;
     assert_eq!(after["seq"], 2, "{after}");
-    bob.hears("after").await;
-    stage.person("late").await;
+    bob.receive_message("after").await;
+    server.user("late").await;
     for counter in ["godzilla_chat_entropy_failures_total", "godzilla_accounts_entropy_failures_total"] {
-        assert!(stage.server.counts(counter).await > 0, "{counter}");
+        assert!(server.system.counter(counter).await > 0, "{counter}");
     }
-    assert!(!stage.server.log().contains("panicked"), "{}", stage.server.log());
+    assert!(!server.system.log().contains("panicked"), "{}", server.system.log());
 }
 
 #[test]
-fn a_file_of_a_secret_that_cannot_be_used_is_refused_with_the_cause() {
+fn an_unusable_secret_file_is_refused_with_the_cause() {
     let folder = folder();
     let key = "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=";
     let at = |name: &str| folder.path().join(name);
@@ -285,7 +285,7 @@ fn a_file_of_a_secret_that_cannot_be_used_is_refused_with_the_cause() {
     write("open", key, 0o644);
     write("docker", key, 0o444);
     write("others", key, 0o600);
-    // The file, and what is said; of one that is accepted, what is wrong besides.
+    // The file, and the words of the refusal; an accepted file is followed by the refusal of `--redis-url`.
     let unreadable = format!("user {0} of group {0} cannot read it", uid());
     let mut table = vec![
         ("mounted", "--redis-url"),
@@ -299,11 +299,11 @@ fn a_file_of_a_secret_that_cannot_be_used_is_refused_with_the_cause() {
         ("docker", "mode: 0440 (Docker)"),
     ];
     if is_root() {
-        // Of root, and not of the user without a name.
+        // Owned by root, so that the user of `uid` cannot read it.
         table.push(("others", &*unreadable));
     }
     for (name, words) in table {
-        let mut command = behind("--core=0", is_root() && name == "others");
+        let mut command = limited("--core=0", is_root() && name == "others");
         command.args(["accounts"]).args(ADDRESSES).args([
             "--redis-url",
             "none",
@@ -311,7 +311,7 @@ fn a_file_of_a_secret_that_cannot_be_used_is_refused_with_the_cause() {
             "mongodb://127.0.0.1:1/",
         ]);
         let output = command.arg("--secret-file").arg(at(name)).output().expect("a shell");
-        let said = text(&output);
-        assert!(output.status.code() == Some(2) && said.contains(words), "{name}: {said}");
+        let printed = text(&output);
+        assert!(output.status.code() == Some(2) && printed.contains(words), "{name}: {printed}");
     }
 }

@@ -1,12 +1,12 @@
-//! The whole system through its front door, in one test binary: plays with people in them, forgers, crashes, slow
-//! readers, official clients. Everything stands on [`stage`], which starts the real program; [`tidy`] alone reads sources.
+//! End-to-end tests of the whole system in one binary: chat, forged identities, crashes, slow clients, official clients. All are
+//! built on [`support`], which starts the real program; only [`tidy`] reads sources.
 
+mod blocked_log;
 mod checker;
 mod config;
 mod connections;
 mod contract;
 mod credentials;
-mod deaf_log;
 mod deployed;
 mod doctor;
 mod durability;
@@ -28,9 +28,9 @@ mod settings;
 mod signals;
 mod slow_reader;
 mod slow_readers;
-#[expect(dead_code, unused_imports, reason = "the stage has what only the split system's tests need, too")]
-mod stage;
 mod stores;
 mod supervision;
+#[expect(dead_code, unused_imports, reason = "some items are used by the tests of the split system only")]
+mod support;
 mod tidy;
 mod upgrade_storm;

@@ -1,5 +1,5 @@
-//! What orchestrators put into a process: variables of services and links, empty variables, systemd's notifications, limits, and an
-//! environment with nothing in it.
+//! The environment that orchestrators give a process: variables of services and links, empty variables, systemd's notifications, limits,
+//! and an empty environment.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -16,18 +16,18 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    config::{runs, text},
-    stage::{PATIENCE, Request, connect, free_addresses, program},
+    config::{run, text},
+    support::{Request, TIMEOUT, connect, free_addresses, program},
 };
 
 /// Variables by name.
 type Variables = &'static [(&'static str, &'static str)];
 
-/// A tool that reads the whole environment, and then finds no server: exit status 1.
+/// A tool that reads the whole environment and then fails to connect: exit status 1.
 const TOOL: [&str; 3] = ["healthcheck", "--admin-listen", "127.0.0.1:1"];
 
 #[test]
-fn variables_of_services_and_links_are_passed_over() {
+fn variables_of_services_and_links_are_ignored() {
     let table: [&[(&str, &str)]; 10] = [
         &[
             ("GODZILLA_SERVICE_HOST", "10.0.171.239"),
@@ -57,13 +57,13 @@ fn variables_of_services_and_links_are_passed_over() {
         &[("PORT", "8080"), ("K_SERVICE", "godzilla"), ("DYNO", "web.1")],
     ];
     for variables in table {
-        let output = runs(&TOOL, variables);
+        let output = run(&TOOL, variables);
         assert_eq!(output.status.code(), Some(1), "{variables:?}: {}", text(&output));
     }
 }
 
 #[test]
-fn other_unknown_variables_stop_the_start_and_the_nearest_known_one_is_named() {
+fn other_unknown_variables_stop_the_start_with_the_nearest_valid_name() {
     let table = [
         ("GODZILLA_LISTNE", "127.0.0.1:1", "GODZILLA_LISTEN"),
         ("GODZILLA_ADMIN_LISTENS", "127.0.0.1:1", "GODZILLA_ADMIN_LISTEN"),
@@ -72,11 +72,11 @@ fn other_unknown_variables_stop_the_start_and_the_nearest_known_one_is_named() {
         ("GODZILLA_SERVICE_HOST", "chat.example.org", "GODZILLA_SERVICE_HOST"),
     ];
     for (name, value, named) in table {
-        let output = runs(&TOOL, &[(name, value)]);
-        let said = text(&output);
+        let output = run(&TOOL, &[(name, value)]);
+        let printed = text(&output);
         assert!(
-            output.status.code() == Some(2) && said.contains(name) && said.contains(named),
-            "{name}: {said}"
+            output.status.code() == Some(2) && printed.contains(name) && printed.contains(named),
+            "{name}: {printed}"
         );
     }
 }
@@ -90,23 +90,23 @@ fn an_empty_unknown_variable_is_a_warning_at_the_start_and_of_the_doctor() {
         ("GODZILLA_SERVICE_HOSTS", ""),
     ];
     for (name, suggestion) in table {
-        let started = runs(&TOOL, &[(name, "")]);
-        let said = text(&started);
-        assert_eq!(started.status.code(), Some(1), "{name}: {said}");
+        let started = run(&TOOL, &[(name, "")]);
+        let printed = text(&started);
+        assert_eq!(started.status.code(), Some(1), "{name}: {printed}");
         assert!(
-            said.contains(&format!("warning: the environment variable {name} is empty")),
-            "{name}: {said}"
+            printed.contains(&format!("warning: the environment variable {name} is empty")),
+            "{name}: {printed}"
         );
-        assert!(said.contains(suggestion), "{name}: {said}");
+        assert!(printed.contains(suggestion), "{name}: {printed}");
         let doctor = ["doctor", "presence", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-        let said = text(&runs(&doctor, &[(name, "")]));
+        let printed = text(&run(&doctor, &[(name, "")]));
         let finds = |line: &str| line.starts_with("warning: environment: ") && line.contains(name);
-        assert!(said.lines().any(finds), "{name}: {said}");
+        assert!(printed.lines().any(finds), "{name}: {printed}");
     }
 }
 
 #[test]
-fn a_platform_that_chooses_the_port_is_found_by_the_doctor() {
+fn a_platform_that_assigns_the_port_is_reported_by_the_doctor() {
     let doctor = [
         "doctor",
         "serve",
@@ -126,15 +126,15 @@ fn a_platform_that_chooses_the_port_is_found_by_the_doctor() {
         ("127.0.0.1:0", &[("K_SERVICE", "chat")], false),
     ];
     for (listen, variables, is_found) in table {
-        let said = text(&runs(&[&doctor[..], &[listen]].concat(), variables));
+        let printed = text(&run(&[&doctor[..], &[listen]].concat(), variables));
         let finds = |line: &str| line.contains("environment: ") && line.contains("--listen 0.0.0.0:8181");
-        assert_eq!(said.lines().any(finds), is_found, "{listen} {variables:?}: {said}");
+        assert_eq!(printed.lines().any(finds), is_found, "{listen} {variables:?}: {printed}");
     }
 }
 
 #[test]
-fn an_empty_variable_is_an_absent_one() {
-    let help = text(&runs(&["serve", "--help"], &[]));
+fn an_empty_variable_is_treated_as_absent() {
+    let help = text(&run(&["serve", "--help"], &[]));
     let names = help.split("[env: ").skip(1).filter_map(|rest| rest.split([']', '=']).next());
     let mut variables: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
     assert!(variables.len() > 30, "{variables:?}");
@@ -143,23 +143,23 @@ fn an_empty_variable_is_an_absent_one() {
         ("GODZILLA_REDIS_URL_FILE", ""),
         ("GODZILLA_SECRET_FILE", ""),
     ]);
-    // A data directory that cannot be, so that the start ends after the configuration was accepted.
+    // The data directory cannot be created, so that the start fails after the configuration was accepted.
     let data =
         ["serve", "--data-dir", "/dev/null/data", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let output = runs(&[&data[..], &["--presence-listen", "127.0.0.1:0"]].concat(), &variables);
+    let output = run(&[&data[..], &["--presence-listen", "127.0.0.1:0"]].concat(), &variables);
     assert!(output.status.code() == Some(1) && text(&output).contains("--data-dir"), "{}", text(&output));
 }
 
 #[test]
-fn a_mounted_secret_is_taken_in_the_modes_that_keep_it_and_refused_with_a_remedy_in_others() {
+fn a_mounted_secret_is_accepted_in_private_modes_and_refused_with_a_remedy_in_others() {
     let folder = TempDir::new().expect("a temporary directory");
     let key = folder.path().join("key");
     std::fs::write(&key, "WXlm7c2Ue0Rr9vQkq4Zt1Jb8sNf3hPyA6dGoTiLx5Ew=\n").expect("a file");
-    // What is wrong besides, and is said when the key was accepted.
+    // An invalid `--redis-url` is reported only after the key was accepted.
     let fixed =
         ["accounts", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis-url", "none"];
     let stores =
-        ["--mongo-uri", "mongodb://127.0.0.1:1/", "--secret-file", key.to_str().expect("our own path")];
+        ["--mongo-uri", "mongodb://127.0.0.1:1/", "--secret-file", key.to_str().expect("a UTF-8 path")];
     for (mode, words) in [
         (0o400, "--redis-url"),
         (0o440, "--redis-url"),
@@ -170,13 +170,13 @@ fn a_mounted_secret_is_taken_in_the_modes_that_keep_it_and_refused_with_a_remedy
         (0o777, "chmod 640"),
     ] {
         std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).expect("a mode");
-        let output = runs(&[&fixed[..], &stores].concat(), &[]);
-        let said = text(&output);
-        assert!(output.status.code() == Some(2) && said.contains(words), "{mode:o}: {said}");
+        let output = run(&[&fixed[..], &stores].concat(), &[]);
+        let printed = text(&output);
+        assert!(output.status.code() == Some(2) && printed.contains(words), "{mode:o}: {printed}");
     }
 }
 
-/// A running process of the program, killed at the end if it still runs.
+/// A running process of the program; killed on drop.
 struct Started {
     child: Child,
     admin: SocketAddr,
@@ -184,7 +184,7 @@ struct Started {
 }
 
 impl Started {
-    /// Starts `role` through a shell that first does `before`, with nothing but `variables` in its environment.
+    /// Starts `role` through a shell that first runs `before`; the environment has only `variables`.
     fn start(before: &str, role: &str, more: &[&str], folder: &Path, variables: &[(&str, &str)]) -> Self {
         let [address, admin] = free_addresses();
         let command = Self::command(before, role, more, folder, (address, admin));
@@ -212,25 +212,25 @@ impl Started {
     ) -> Self {
         let child = command.envs(variables.iter().copied()).spawn().expect("a shell");
         let mut started = Self { child, admin, address };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while TcpStream::connect(admin).is_err() || TcpStream::connect(address).is_err() {
-            assert_eq!(started.child.try_wait().expect("our own child"), None, "it ended");
-            assert!(Instant::now() < until, "it does not listen");
+            assert_eq!(started.child.try_wait().expect("a child process"), None, "the process exited");
+            assert!(Instant::now() < until, "the process does not listen");
         }
         started
     }
 
-    fn is_asked_to_stop(&mut self) -> Option<i32> {
+    fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
+            if let Some(status) = self.child.try_wait().expect("a child process") {
                 return status.code();
             }
             std::thread::yield_now();
         }
-        panic!("still running after {PATIENCE:?}");
+        panic!("still running after {TIMEOUT:?}");
     }
 
     async fn admin(&self, path: &str) -> (u16, String) {
@@ -247,27 +247,28 @@ impl Drop for Started {
 }
 
 #[test]
-fn systemd_is_told_when_the_service_is_ready_lives_and_stops() {
+fn systemd_is_notified_when_the_service_is_ready_alive_and_stopping() {
     let folder = TempDir::new().expect("a temporary directory");
     let path = folder.path().join("notify");
     let systemd = UnixDatagram::bind(&path).expect("a socket");
-    systemd.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    systemd.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let next = || {
         let mut message = [0; 256];
         let length = systemd.recv(&mut message).expect("a message");
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
-    let until = |wanted: &str| std::iter::repeat_with(next).take(100).any(|message| message.contains(wanted));
+    let until =
+        |expected: &str| std::iter::repeat_with(next).take(100).any(|message| message.contains(expected));
     let socket = path.to_string_lossy().into_owned();
     let variables = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "10000000")];
     let mut started = Started::start("", "presence", &[], folder.path(), &variables);
     assert!(until("READY=1") && until("WATCHDOG=1"));
-    assert_eq!(started.is_asked_to_stop(), Some(0));
+    assert_eq!(started.stop(), Some(0));
     assert!(until("STOPPING=1"));
 }
 
 #[tokio::test]
-async fn a_socket_that_systemd_opened_is_used_where_a_flag_names_its_address() {
+async fn a_socket_of_systemd_is_used_where_a_flag_has_its_address() {
     let folder = TempDir::new().expect("a temporary directory");
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let [admin] = free_addresses();
@@ -279,23 +280,23 @@ async fn a_socket_that_systemd_opened_is_used_where_a_flag_names_its_address() {
         command.stdin(OwnedFd::from(socket.try_clone().expect("a descriptor"))).env("LISTEN_FDS", "1");
         command
     };
-    // Nothing else could listen there: this process does.
+    // This process holds the address, so that the program can only use the passed socket.
     let mut started = Started::spawn(command(address), &[], (address, admin));
     assert_eq!(started.admin("/readyz").await.0, 200);
-    assert_eq!(started.is_asked_to_stop(), Some(0));
+    assert_eq!(started.stop(), Some(0));
     let [other] = free_addresses();
     let refused = command(other).stderr(Stdio::piped()).output().expect("a shell");
-    let said = text(&refused);
-    assert!(refused.status.code() == Some(2) && said.contains("ListenStream="), "{said}");
+    let printed = text(&refused);
+    assert!(refused.status.code() == Some(2) && printed.contains("ListenStream="), "{printed}");
 }
 
 #[tokio::test]
-async fn an_environment_with_nothing_or_nonsense_in_it_is_enough() {
+async fn an_empty_or_nonsensical_environment_is_sufficient() {
     let data = TempDir::new().expect("a temporary directory");
     let more = ["--presence-listen", "127.0.0.1:0", "--data-dir"];
     let table: [&[(&str, &str)]; 7] = [
         &[],
-        // Of another process, and nonsense.
+        // Variables of another process, and nonsensical values.
         &[("LISTEN_FDS", "1"), ("LISTEN_PID", "1"), ("WATCHDOG_USEC", "10000000"), ("WATCHDOG_PID", "1")],
         &[
             ("LISTEN_FDS", "many"),
@@ -315,10 +316,10 @@ async fn an_environment_with_nothing_or_nonsense_in_it_is_enough() {
     ];
     for (n, variables) in table.into_iter().enumerate() {
         let folder = data.path().join(n.to_string());
-        let more = [&more[..], &[folder.to_str().expect("our own path")]].concat();
-        // A working directory in which nothing can be made.
+        let more = [&more[..], &[folder.to_str().expect("a UTF-8 path")]].concat();
+        // In this working directory no file can be created.
         let started = Started::start("", "serve", &more, Path::new("/proc"), variables);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while started.admin("/readyz").await.0 != 200 {
             assert!(Instant::now() < until, "{variables:?}: {:?}", started.admin("/readyz").await);
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -327,50 +328,55 @@ async fn an_environment_with_nothing_or_nonsense_in_it_is_enough() {
 }
 
 #[tokio::test]
-async fn every_thread_of_a_server_is_watched() {
+async fn every_thread_of_a_server_has_a_liveness_metric() {
     let data = TempDir::new().expect("a temporary directory");
     let folder = data.path().join("data");
-    let more = ["--presence-listen", "127.0.0.1:0", "--data-dir", folder.to_str().expect("our own path")];
+    let more = ["--presence-listen", "127.0.0.1:0", "--data-dir", folder.to_str().expect("a UTF-8 path")];
     let started = Started::start("", "serve", &more, data.path(), &[]);
     let watched = |metrics: &str, name: &str| {
         metrics.contains(&format!(r#"godzilla_thread_silence_seconds{{thread="{name}"}}"#))
     };
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     for name in ["main", "http-1", "rooms", "outward", "presence"] {
         while !watched(&started.admin("/metrics").await.1, name) {
-            assert!(Instant::now() < until, "{name} is not watched");
+            assert!(Instant::now() < until, "{name} has no metric");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-/// Connections on which this was sent, so many from each of these addresses of the loopback network.
-async fn crowd(to: SocketAddr, addresses: &[u8], count: usize, text: &str) -> Vec<tokio::net::TcpStream> {
-    let mut crowd = Vec::new();
+/// Opens `count` connections from each of these addresses of the loopback network and sends `text` on each.
+async fn open_connections(
+    to: SocketAddr,
+    addresses: &[u8],
+    count: usize,
+    text: &str,
+) -> Vec<tokio::net::TcpStream> {
+    let mut connections = Vec::new();
     for from in addresses {
         for _ in 0..count {
             let mut client = connect(Ipv4Addr::new(127, 0, 0, *from), to).await;
-            // One that is refused shows in what is read.
+            // A refusal shows when the connection is read.
             let _ = client.write_all(text.as_bytes()).await;
-            crowd.push(client);
+            connections.push(client);
         }
     }
-    crowd
+    connections
 }
 
 #[tokio::test]
-async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() {
+async fn when_clients_use_all_descriptors_the_admin_address_and_the_stores_still_have_some() {
     let data = TempDir::new().expect("a temporary directory");
     let folder = data.path().join("data");
     let fixed = ["--presence-listen", "127.0.0.1:0", "--login-rate", "10000", "--login-burst", "10000"];
     let slow = ["--body-timeout", "120", "--login-body-deadline", "2m", "--data-dir"];
-    let more = [&fixed[..], &slow, &[folder.to_str().expect("our own path")]].concat();
+    let more = [&fixed[..], &slow, &[folder.to_str().expect("a UTF-8 path")]].concat();
     let started = Started::start("ulimit -n 256; ", "serve", &more, data.path(), &[]);
-    // More than the limit, from several addresses, each in the middle of a request; those that are not accepted wait in the backlog.
+    // More than the limit, from several addresses, each in the middle of a request; connections that are not accepted wait in the backlog.
     let login =
         "POST /user/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
-    let clients = crowd(started.address, &[1, 2, 3, 4], 100, login).await;
-    let until = Instant::now() + PATIENCE;
+    let clients = open_connections(started.address, &[1, 2, 3, 4], 100, login).await;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let (status, why) = started.admin("/readyz").await;
         if status == 503 && why.contains("files are open") {
@@ -389,13 +395,13 @@ async fn clients_that_take_all_descriptors_leave_some_to_operators_and_stores() 
 
 /// The files that the dynamic linker loads for the program, by their absolute paths.
 fn libraries(program: &Path) -> Vec<String> {
-    let listed = Command::new("ldd").arg(program).output().expect("ldd is a part of the C library");
+    let listed = Command::new("ldd").arg(program).output().expect("ldd is installed");
     let listed = String::from_utf8(listed.stdout).expect("text");
     listed.split_whitespace().filter(|word| word.starts_with('/')).map(ToOwned::to_owned).collect()
 }
 
 #[tokio::test]
-async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
+async fn a_file_system_with_only_the_program_and_its_data_is_sufficient() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -411,11 +417,11 @@ async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
     copies(program.to_str().expect("a path"), "/godzilla");
     let data = root.path().join("data");
     std::fs::create_dir(&data).expect("a directory");
-    std::os::unix::fs::chown(&data, Some(65_532), Some(65_532)).expect("root gives files away");
+    std::os::unix::fs::chown(&data, Some(65_532), Some(65_532)).expect("root changes owners");
     std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o555)).expect("a mode");
     let [address, admin] = free_addresses();
     let mut command = Command::new("/usr/sbin/chroot");
-    // No /proc, /dev, /tmp and /etc, no user of that number, and nothing that can be written but the data.
+    // No /proc, /dev, /tmp or /etc, no user of that number, and only the data can be written.
     command.args(["--userspec=65532:65532"]).arg(root.path()).args([
         "/godzilla",
         "serve",
@@ -425,7 +431,7 @@ async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
     command.args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
     command.args(["--presence-listen", "127.0.0.1:0"]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
     let mut started = Started::spawn(command, &[], (address, admin));
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while started.admin("/readyz").await.0 != 200 {
         assert!(Instant::now() < until, "{:?}", started.admin("/readyz").await);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -433,27 +439,27 @@ async fn a_root_with_nothing_but_the_program_and_its_data_is_enough() {
     let alice = serde_json::json!({"username": "alice", "password": "correct horse"});
     let registered = Request::post("/user/register", &alice).send(Ipv4Addr::LOCALHOST, address).await;
     assert_eq!(registered.status, 201, "{}", registered.body);
-    assert_eq!(started.is_asked_to_stop(), Some(0));
+    assert_eq!(started.stop(), Some(0));
 }
 
 #[tokio::test]
-async fn idle_connections_of_one_address_make_room_for_others_and_for_its_own_requests() {
+async fn idle_connections_of_one_address_are_closed_for_new_connections() {
     let data = TempDir::new().expect("a temporary directory");
     let folder = data.path().join("data");
     let fixed = ["--presence-listen", "127.0.0.1:0", "--allow-token-clients", "--connect-timeout", "60s"];
     let more =
-        [&fixed[..], &["--ping-interval", "60s", "--data-dir", folder.to_str().expect("our own path")]]
+        [&fixed[..], &["--ping-interval", "60s", "--data-dir", folder.to_str().expect("a UTF-8 path")]]
             .concat();
     let started = Started::start("ulimit -n 256; ", "serve", &more, data.path(), &[]);
     let upgrade = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-    let mut socket = crowd(started.address, &[7], 1, upgrade).await.remove(0);
+    let mut socket = open_connections(started.address, &[7], 1, upgrade).await.remove(0);
     let mut opened = [0; 12];
-    socket.read_exact(&mut opened).await.expect("an answer");
+    socket.read_exact(&mut opened).await.expect("a response");
     assert_eq!(&opened, b"HTTP/1.1 101");
-    // How clients keep connections that they do not use: after an answer, before the first request, and within a head.
+    // Unused connections: after a response, before the first request, and within a head.
     for text in ["GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "", "GET /healthz HTTP/1.1\r\nHost: "] {
-        let clients = crowd(started.address, &[1, 2, 3], 150, text).await;
+        let clients = open_connections(started.address, &[1, 2, 3], 150, text).await;
         for from in [1, 2, 9, 1, 2, 9] {
             let health = Request::get("/healthz").send(Ipv4Addr::new(127, 0, 0, from), started.address).await;
             assert_eq!(health.status, 200, "{text:?} from {from}");

@@ -1,68 +1,68 @@
-//! Requests sent ahead of their answers on one connection (RFC 9112 §9.3.2): all are answered in order, and few are held.
+//! Pipelined requests on one connection (RFC 9112 §9.3.2): all are answered in order, and the server buffers few of them.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::stage::{Stage, soon};
+use crate::support::{TestServer, with_timeout};
 
-async fn opens(stage: &Stage) -> TcpStream {
-    TcpStream::connect(stage.server.address).await.expect("the server listens")
+async fn open(server: &TestServer) -> TcpStream {
+    TcpStream::connect(server.system.address).await.expect("the server listens")
 }
 
-fn request(stage: &Stage, path: &str, more: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", stage.server.address)
+fn request(server: &TestServer, path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", server.system.address)
 }
 
 #[tokio::test]
-async fn requests_sent_ahead_are_answered_in_their_order() {
-    let stage = Stage::opens().await;
+async fn pipelined_requests_are_answered_in_order() {
+    let server = TestServer::start().await;
     let mut requests = String::new();
     for n in 0..200 {
-        requests += &request(&stage, if n % 3 == 0 { "/user/me" } else { "/healthz" }, "");
+        requests += &request(&server, if n % 3 == 0 { "/user/me" } else { "/healthz" }, "");
     }
-    requests += &request(&stage, "/nowhere", "Connection: close\r\n");
-    let mut connection = opens(&stage).await;
-    connection.write_all(requests.as_bytes()).await.expect("it is open");
-    let mut answers = String::new();
-    soon("all answers", connection.read_to_string(&mut answers)).await.expect("text");
-    let answered: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    requests += &request(&server, "/nowhere", "Connection: close\r\n");
+    let mut connection = open(&server).await;
+    connection.write_all(requests.as_bytes()).await.expect("an open connection");
+    let mut responses = String::new();
+    with_timeout("all responses", connection.read_to_string(&mut responses)).await.expect("text");
+    let statuses: Vec<&str> = responses.split("HTTP/1.1 ").skip(1).map(|response| &response[..3]).collect();
     let mut expected: Vec<&str> = (0..200).map(|n| if n % 3 == 0 { "401" } else { "200" }).collect();
     expected.push("404");
-    assert_eq!(answered, expected);
+    assert_eq!(statuses, expected);
 }
 
 #[tokio::test]
-async fn a_body_with_empty_lines_is_read_like_any_other() {
-    let stage = Stage::opens().await;
+async fn a_body_with_empty_lines_is_read_completely() {
+    let server = TestServer::start().await;
     let body =
         format!("{{{}\"username\":\"alice\",\"password\":\"correct horse\"}}", "\r\n\r\n\n\n".repeat(20));
     let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-    let register = request(&stage, "/user/register", &head).replacen("GET", "POST", 1) + &body;
-    let last = request(&stage, "/healthz", "Connection: close\r\n");
-    let mut connection = opens(&stage).await;
-    connection.write_all((register + &last).as_bytes()).await.expect("it is open");
-    let mut answers = String::new();
-    soon("both answers", connection.read_to_string(&mut answers)).await.expect("text");
-    assert!(answers.starts_with("HTTP/1.1 201") && answers.contains("HTTP/1.1 200"), "{answers}");
+    let register = request(&server, "/user/register", &head).replacen("GET", "POST", 1) + &body;
+    let last = request(&server, "/healthz", "Connection: close\r\n");
+    let mut connection = open(&server).await;
+    connection.write_all((register + &last).as_bytes()).await.expect("an open connection");
+    let mut responses = String::new();
+    with_timeout("both responses", connection.read_to_string(&mut responses)).await.expect("text");
+    assert!(responses.starts_with("HTTP/1.1 201") && responses.contains("HTTP/1.1 200"), "{responses}");
 }
 
 #[tokio::test]
-async fn requests_sent_ahead_by_the_thousand_take_no_memory() {
-    let stage = Stage::opens().await;
-    let requests = request(&stage, "/healthz", "").repeat(3_000);
-    let before = stage.server.resident_bytes();
+async fn thousands_of_pipelined_requests_take_little_memory() {
+    let server = TestServer::start().await;
+    let requests = request(&server, "/healthz", "").repeat(3_000);
+    let before = server.system.resident_bytes();
     let mut connections = Vec::new();
     for _ in 0..20 {
-        let mut connection = opens(&stage).await;
-        connection.write_all(requests.as_bytes()).await.expect("the kernel takes that much");
+        let mut connection = open(&server).await;
+        connection.write_all(requests.as_bytes()).await.expect("the kernel's buffers have room");
         connections.push(connection);
     }
     for connection in &mut connections {
-        // By the first answer all has been read that is going to be while nobody takes the others.
-        soon("an answer", connection.read_exact(&mut [0; 12])).await.expect("an answer");
+        // When the first response arrives, the server has read everything that it reads before the other responses are read.
+        with_timeout("a response", connection.read_exact(&mut [0; 12])).await.expect("a response");
     }
-    let more = stage.server.peak_bytes().saturating_sub(before) / 1024 / 1024;
+    let more = server.system.peak_bytes().saturating_sub(before) / 1024 / 1024;
     assert!(more < 100, "{more} MiB for 60,000 requests");
 }

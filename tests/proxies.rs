@@ -1,5 +1,5 @@
-//! Real proxies in front of the real server: the recipes of `docs/proxies`, and the one that Socket.IO's documentation has for nginx.
-//! The official client and a browser chat through each, and each client is counted by its own address.
+//! Real proxies in front of the real server: the recipes of `docs/proxies`, and nginx as Socket.IO's documentation configures it. The
+//! official client and a browser exchange messages through each, and the rate limit applies to each client's own address.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    interop::{finishes, given, node},
-    stage::{Stage, free_addresses},
+    interop::{env_path, node, run_to_end},
+    support::{TestServer, free_addresses},
 };
 
-/// What Socket.IO's documentation tells users of nginx to write; it does not report the scheme, and `$host` has no port.
+/// The nginx configuration of Socket.IO's documentation; it does not forward the scheme, and `$host` has no port.
 const DOCUMENTED: &str = "
 server {
     listen 443 ssl;
@@ -33,7 +33,7 @@ server {
 }
 ";
 
-/// A proxy that runs in a directory of its own, until dropped.
+/// A proxy that runs in its own directory; stopped on drop.
 struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -41,13 +41,13 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts `program`, which must listen soon.
-    fn starts(program: &str, arguments: &[&str], address: SocketAddr, directory: TempDir) -> Self {
-        let log = fs::File::create(directory.path().join("output.log")).expect("our own directory");
+    /// Starts `program` and waits until it listens.
+    fn start(program: &str, arguments: &[&str], address: SocketAddr, directory: TempDir) -> Self {
+        let log = fs::File::create(directory.path().join("output.log")).expect("a directory");
         let mut command = Command::new(
-            given(format!("INTEROP_{}", program.to_uppercase())).unwrap_or_else(|| program.into()),
+            env_path(format!("INTEROP_{}", program.to_uppercase())).unwrap_or_else(|| program.into()),
         );
-        // Packages of Debian put servers where the PATH of users does not look.
+        // Debian installs servers in directories that are not in the PATH of users.
         let path = format!("{}:/usr/sbin", std::env::var_os("PATH").unwrap_or_default().display());
         command.args(arguments).current_dir(directory.path()).env("PATH", path).env("HOME", directory.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
@@ -60,7 +60,7 @@ impl Proxy {
         while TcpStream::connect(address).is_err() {
             let output =
                 || fs::read_to_string(proxy._directory.path().join("output.log")).unwrap_or_default();
-            let ended = proxy.child.try_wait().expect("our own child");
+            let ended = proxy.child.try_wait().expect("a child process");
             assert!(
                 ended.is_none() && Instant::now() < until,
                 "{program} does not listen: {ended:?} {}",
@@ -74,13 +74,13 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // nginx and HAProxy end their workers on this.
+        // nginx and HAProxy stop their workers on SIGTERM.
         _ = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
         _ = self.child.wait();
     }
 }
 
-/// A directory with a certificate for `localhost` that is signed by itself.
+/// A directory with a self-signed certificate for `localhost`.
 fn with_certificate() -> TempDir {
     let directory = TempDir::new().expect("a temporary directory");
     let mut openssl = Command::new("openssl");
@@ -97,7 +97,7 @@ fn recipe(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// `text` with each of the texts, which must be in it, replaced.
+/// `text` with the replacements; each replaced text must occur in it.
 fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(text.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from:?} is not in:\n{text}");
@@ -105,7 +105,7 @@ fn adapted(text: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// nginx with this server block, around what a distribution has in its main file.
+/// nginx with this server block, in the main file of a distribution.
 fn nginx(block: &str, server: SocketAddr) -> Proxy {
     let (directory, [address]) = (with_certificate(), free_addresses());
     let block = adapted(
@@ -122,17 +122,17 @@ fn nginx(block: &str, server: SocketAddr) -> Proxy {
         "daemon off; pid nginx.pid; error_log stderr; worker_processes 1;\n\
          events {{ worker_connections 512; }}\nhttp {{ access_log off;\n{temporary}{block}\n}}\n"
     );
-    fs::write(directory.path().join("nginx.conf"), main).expect("our own directory");
+    fs::write(directory.path().join("nginx.conf"), main).expect("a directory");
     let prefix = directory.path().to_string_lossy().into_owned();
-    Proxy::starts("nginx", &["-p", &prefix, "-c", "nginx.conf", "-e", "stderr"], address, directory)
+    Proxy::start("nginx", &["-p", &prefix, "-c", "nginx.conf", "-e", "stderr"], address, directory)
 }
 
 fn haproxy(server: SocketAddr) -> Proxy {
     let (directory, [address]) = (with_certificate(), free_addresses());
     let both = ["tls.pem", "tls.key"]
-        .map(|name| fs::read_to_string(directory.path().join(name)).expect("openssl made it"));
+        .map(|name| fs::read_to_string(directory.path().join(name)).expect("a file of openssl"));
     let pem = directory.path().join("both.pem");
-    fs::write(&pem, both.concat()).expect("our own directory");
+    fs::write(&pem, both.concat()).expect("a directory");
     let text = adapted(
         &recipe("haproxy.cfg"),
         &[
@@ -141,8 +141,8 @@ fn haproxy(server: SocketAddr) -> Proxy {
             ("/etc/ssl/chat.example.org.pem", &pem.to_string_lossy()),
         ],
     );
-    fs::write(directory.path().join("haproxy.cfg"), text).expect("our own directory");
-    Proxy::starts("haproxy", &["-db", "-f", "haproxy.cfg"], address, directory)
+    fs::write(directory.path().join("haproxy.cfg"), text).expect("a directory");
+    Proxy::start("haproxy", &["-db", "-f", "haproxy.cfg"], address, directory)
 }
 
 fn caddy(server: SocketAddr) -> Proxy {
@@ -156,57 +156,59 @@ fn caddy(server: SocketAddr) -> Proxy {
         &recipe("Caddyfile"),
         &[("chat.example.org {", &site), ("127.0.0.1:8080", &server.to_string())],
     );
-    fs::write(directory.path().join("Caddyfile"), text).expect("our own directory");
-    Proxy::starts("caddy", &["run", "--config", "Caddyfile", "--adapter", "caddyfile"], address, directory)
+    fs::write(directory.path().join("Caddyfile"), text).expect("a directory");
+    Proxy::start("caddy", &["run", "--config", "Caddyfile", "--adapter", "caddyfile"], address, directory)
 }
 
-/// A server that trusts the proxies, but none of the addresses that the script's clients have.
+/// Flags of a server that trusts the proxies, but not the addresses of the script's clients.
 const FLAGS: [&str; 6] = ["--trusted-proxy", "127.0.0.1", "--login-burst", "2", "--login-rate", "1"];
 
-/// People chat through the proxy that `start` puts in front of a server.
-async fn carries(start: impl FnOnce(SocketAddr) -> Proxy) {
-    let stage = Stage::opens_with(&FLAGS).await;
-    let (alice, bob) = (stage.person("alice").await, stage.person("bob").await);
-    let carol = stage.stranger("carol");
-    carol.registers().await;
-    let proxy = start(stage.server.address);
+/// Runs the clients through the proxy that `start` puts in front of a server.
+async fn run_clients(start: impl FnOnce(SocketAddr) -> Proxy) {
+    let server = TestServer::start_with(&FLAGS).await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let carol = server.unregistered_user("carol");
+    carol.register().await;
+    let proxy = start(server.system.address);
     let mut command = node("proxied.mjs");
     command.arg(format!("https://localhost:{}", proxy.address.port())).args([alice.token(), bob.token()]);
-    command.arg(given("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into())).arg(&carol.password);
-    finishes("proxied.mjs", command).await;
-    let log = stage.server.log();
-    // A forged chain behind a loopback address looks like a proxy that is not trusted; nothing else may be reported.
-    for complaint in
+    command
+        .arg(env_path("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into()))
+        .arg(&carol.password);
+    run_to_end("proxied.mjs", command).await;
+    let log = server.system.log();
+    // A forged chain after a loopback address is reported as an untrusted proxy; no other warning may be logged.
+    for warning in
         ["is not allowed", "names no client", "name different clients", "has no IP address", "neither http"]
     {
-        assert!(!log.contains(complaint), "{complaint:?} is in:\n{log}");
+        assert!(!log.contains(warning), "{warning:?} is in:\n{log}");
     }
 }
 
 #[tokio::test]
-async fn people_chat_through_nginx() {
-    carries(|server| nginx(&recipe("nginx.conf"), server)).await;
+async fn clients_exchange_messages_through_nginx() {
+    run_clients(|server| nginx(&recipe("nginx.conf"), server)).await;
 }
 
 #[tokio::test]
-async fn people_chat_through_nginx_as_socket_io_documents_it() {
-    carries(|server| nginx(DOCUMENTED, server)).await;
+async fn clients_exchange_messages_through_nginx_with_the_configuration_of_socket_io() {
+    run_clients(|server| nginx(DOCUMENTED, server)).await;
 }
 
 #[tokio::test]
-async fn people_chat_through_haproxy() {
-    carries(haproxy).await;
+async fn clients_exchange_messages_through_haproxy() {
+    run_clients(haproxy).await;
 }
 
 #[tokio::test]
-async fn people_chat_through_caddy() {
-    carries(caddy).await;
+async fn clients_exchange_messages_through_caddy() {
+    run_clients(caddy).await;
 }
 
 #[test]
-fn readme_has_the_recipes_that_were_run() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
-        .expect("README.md is there");
+fn readme_has_the_tested_recipes() {
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
     for name in ["nginx.conf", "haproxy.cfg", "Caddyfile"] {
         assert!(readme.contains(recipe(name).trim_end()), "{name} differs from README.md");
     }

@@ -1,4 +1,4 @@
-//! README.md says what is so: its example is run as it is printed, and its table of flags is the program's own.
+//! README.md is tested: its example runs as printed, and its table of flags is the one of the program.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,13 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{interop::given, stage::Stage};
+use crate::{interop::env_path, support::TestServer};
 
 fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md is there")
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md")
 }
 
-/// Flag and default of every row of the table.
+/// The flag and default of every row of the table.
 fn flags_in_readme() -> BTreeMap<String, String> {
     let rows = readme();
     let rows = rows.lines().filter_map(|line| line.strip_prefix("| `--"));
@@ -27,12 +27,12 @@ fn flags_in_readme() -> BTreeMap<String, String> {
     cells.collect()
 }
 
-/// The same from `--help`.
+/// The flags and defaults of `--help`.
 fn flags_in_help() -> BTreeMap<String, String> {
     let help = Command::new(env!("CARGO_BIN_EXE_godzilla"))
         .args(["serve", "--help"])
         .output()
-        .expect("the program runs");
+        .expect("the program starts");
     let help = String::from_utf8(help.stdout).expect("help is text");
     let paragraphs = help.split("\n      --").skip(1);
     let flags = paragraphs.filter_map(|paragraph| {
@@ -44,12 +44,12 @@ fn flags_in_help() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_table_of_flags_is_the_programs_own() {
+fn the_table_of_flags_equals_the_flags_of_the_program() {
     assert!(flags_in_help().contains_key("listen"));
     assert_eq!(flags_in_readme(), flags_in_help());
 }
 
-/// The shell blocks under a heading.
+/// The shell blocks of the section with this heading.
 fn blocks(heading: &str) -> Vec<String> {
     let text = readme();
     let (_, section) = text.split_once(heading).expect("README has this section");
@@ -66,20 +66,20 @@ fn run(script: &str, directory: &TempDir, path: &str) -> Output {
 
 #[tokio::test]
 async fn the_example_works_as_printed() {
-    let stage = Stage::opens().await;
+    let server = TestServer::start().await;
     let directory = TempDir::new().expect("a temporary directory");
     let tools = directory.path().join("tools");
     fs::create_dir(&tools).expect("an empty directory");
     for (name, variable) in [("http", "INTEROP_HTTPIE"), ("node", "INTEROP_NODE")] {
-        if let Some(program) = given(variable) {
+        if let Some(program) = env_path(variable) {
             symlink(program, tools.join(name)).expect("a link");
         }
     }
-    // The packages are there already; a registry is not part of what is checked.
+    // The packages are installed already; the test does not use a registry.
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/node_modules");
     fs::create_dir(directory.path().join("try-godzilla")).expect("an empty directory");
     symlink(packages, directory.path().join("try-godzilla/node_modules")).expect("a link");
-    let port = stage.server.address.port();
+    let port = server.system.address.port();
     let script = blocks("\n## Try it\n").concat();
     let script = script.replace(":8080", &format!(":{port}")).replace("npm install", "true npm install");
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop/bin");
@@ -89,17 +89,20 @@ async fn the_example_works_as_printed() {
         installed.display(),
         std::env::var_os("PATH").unwrap_or_default().display()
     );
-    // Globals that Node has only since a release newer than the oldest that README names (18).
+    // Removes globals that Node has only since a release newer than 18, the oldest that README names.
     let script = script.replace("\nnode chat.mjs", "\nnode --import=../old.mjs chat.mjs");
     let newer = ["crypto", "CustomEvent", "navigator", "WebSocket", "CloseEvent", "Storage", "EventSource"];
     let old: String = newer.iter().map(|name| format!("delete globalThis.{name};\n")).collect();
-    fs::write(directory.path().join("old.mjs"), old).expect("our own directory");
+    fs::write(directory.path().join("old.mjs"), old).expect("a directory");
     assert!(script.contains("--import"), "the example runs Node:\n{script}");
     let output = run(&script, &directory, &path);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
     for expected in ["User registered successfully", "Welcome alice!", "bob hears #1 from alice: hello bob"] {
-        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+        assert!(printed.contains(expected), "{expected:?} is not in\n{printed}");
     }
-    assert!(said.trim_end().ends_with('}') && said.contains(r#""text""#), "the history is shown:\n{said}");
+    assert!(
+        printed.trim_end().ends_with('}') && printed.contains(r#""text""#),
+        "the history is printed:\n{printed}"
+    );
 }

@@ -1,6 +1,6 @@
-//! Connection state recovery, case by case, with the unmodified official client; and what only a client that lies or keeps
-//! less than the official one can try. [`storm`] has many clients come and go under load.
+//! Connection state recovery, case by case, with the unmodified official client, and requests that only a modified client sends.
+//! [`storm`]: many clients reconnect under load.
 
+mod foreign_sessions;
 mod rows;
 mod storm;
-mod strangers;

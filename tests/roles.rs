@@ -1,4 +1,4 @@
-//! Roles as processes of their own.
+//! Each role as a process of its own.
 
 mod causes;
 mod chat;
@@ -20,15 +20,15 @@ use tempfile::{NamedTempFile, TempDir};
 use testkit::{Mongo, Redis};
 
 use crate::{
-    config::{runs, text},
+    config::{run, text},
     interop,
-    stage::{PATIENCE, Request, Response, free_addresses, program},
+    support::{Request, Response, TIMEOUT, free_addresses, program},
 };
 
-/// What the key file holds.
-const KEY: &str = "a key for tests that is long enough for everybody";
+/// The content of the key file.
+const KEY: &str = "a key for tests that is long enough";
 
-/// A running role, killed at the end if it still runs.
+/// A running role; killed on drop.
 struct Role {
     address: SocketAddr,
     admin: SocketAddr,
@@ -36,15 +36,15 @@ struct Role {
 }
 
 impl Role {
-    /// Starts the role and waits until `godzilla healthcheck` is content with it.
-    fn starts(name: &str, arguments: &[&str]) -> Self {
-        let mut role = Self::starts_up(name, arguments);
-        role.becomes_ready();
+    /// Starts the role and waits until `godzilla healthcheck` succeeds.
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut role = Self::start_unready(name, arguments);
+        role.wait_until_ready();
         role
     }
 
-    /// Starts the role, ready or not.
-    fn starts_up(name: &str, arguments: &[&str]) -> Self {
+    /// Starts the role without waiting until it is ready.
+    fn start_unready(name: &str, arguments: &[&str]) -> Self {
         let [address, admin] = free_addresses();
         let mut command = program();
         command.args([name, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
@@ -53,61 +53,61 @@ impl Role {
         Self { address, admin, child }
     }
 
-    fn becomes_ready(&mut self) {
-        let until = Instant::now() + PATIENCE;
+    fn wait_until_ready(&mut self) {
+        let until = Instant::now() + TIMEOUT;
         while !self.is_ready() {
-            assert!(self.child.try_wait().expect("our own child").is_none(), "the role ended");
-            assert!(Instant::now() < until, "not ready after {PATIENCE:?}");
+            assert!(self.child.try_wait().expect("a child process").is_none(), "the role exited");
+            assert!(Instant::now() < until, "not ready after {TIMEOUT:?}");
         }
     }
 
-    /// Waits until it answers at all.
-    async fn is_up(&mut self) {
-        self.listens_on(&[self.address, self.admin]).await;
+    /// Waits until both addresses accept connections.
+    async fn wait_until_listening(&mut self) {
+        self.wait_for_addresses(&[self.address, self.admin]).await;
     }
 
-    /// Waits until it says how it is.
-    async fn listens_to_operators(&mut self) {
-        self.listens_on(&[self.admin]).await;
+    /// Waits until the admin address accepts connections.
+    async fn wait_for_admin(&mut self) {
+        self.wait_for_addresses(&[self.admin]).await;
     }
 
-    async fn listens_on(&mut self, addresses: &[SocketAddr]) {
-        let until = Instant::now() + PATIENCE;
+    async fn wait_for_addresses(&mut self, addresses: &[SocketAddr]) {
+        let until = Instant::now() + TIMEOUT;
         for address in addresses {
             while TcpStream::connect(address).is_err() {
-                assert!(self.child.try_wait().expect("our own child").is_none(), "the role ended");
-                assert!(Instant::now() < until, "nobody listens on {address} after {PATIENCE:?}");
+                assert!(self.child.try_wait().expect("a child process").is_none(), "the role exited");
+                assert!(Instant::now() < until, "nothing listens on {address} after {TIMEOUT:?}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     }
 
-    /// What the admin address answers.
+    /// The status and body of a response of the admin address.
     async fn admin(&self, path: &str) -> (u16, String) {
         let answer = Request::get(path).send(Ipv4Addr::LOCALHOST, self.admin).await;
         (answer.status, answer.body)
     }
 
-    async fn asks(&self, request: Request) -> Response {
+    async fn request(&self, request: Request) -> Response {
         request.send(Ipv4Addr::LOCALHOST, self.address).await
     }
 
     fn is_ready(&self) -> bool {
-        runs(&["healthcheck", "--admin-listen", &self.admin.to_string()], &[]).status.success()
+        run(&["healthcheck", "--admin-listen", &self.admin.to_string()], &[]).status.success()
     }
 
-    /// Asks it to end, and answers with its exit status.
-    fn is_asked_to_stop(&mut self) -> Option<i32> {
+    /// Sends SIGTERM and returns the exit status.
+    fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is everywhere").success());
-        let until = Instant::now() + PATIENCE;
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is installed").success());
+        let until = Instant::now() + TIMEOUT;
         while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
+            if let Some(status) = self.child.try_wait().expect("a child process") {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("still running {PATIENCE:?} after SIGTERM");
+        panic!("still running {TIMEOUT:?} after SIGTERM");
     }
 }
 
@@ -119,77 +119,77 @@ impl Drop for Role {
 }
 
 #[tokio::test]
-async fn presence_alone_answers_the_five_calls_and_ends_when_asked() {
-    let mut presence = Role::starts("presence", &[]);
-    interop::python("presence_calls.py", &[&presence.address.to_string()]).await;
-    assert_eq!(presence.is_asked_to_stop(), Some(0));
+async fn presence_alone_answers_the_five_calls_and_stops_on_sigterm() {
+    let mut presence = Role::start("presence", &[]);
+    interop::run_python("presence_calls.py", &[&presence.address.to_string()]).await;
+    assert_eq!(presence.stop(), Some(0));
 }
 
-/// A file with [`KEY`] that only its owner reads.
+/// A file with [`KEY`] that only its owner can read.
 fn key_file() -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a temporary file");
     writeln!(file, "{KEY}").expect("a writable file");
     file
 }
 
-/// What a gateway says of `user` with `GET target`.
+/// The gateway's signature of `GET target` for `user`.
 fn signed(key: &str, user: &str, target: &str) -> String {
     let identity = Identity { username: user.parse().expect("a good name"), session: "0a".repeat(32) };
     let key = Key::new(key.as_bytes()).expect("a long key");
     key.sign(Some(&identity), Target { method: "GET", path: target }, Timestamp::now())
 }
 
-/// What a gateway passes on of somebody who is not logged in.
+/// A request as the gateway forwards it for a client without a session.
 fn posted(target: &str, body: &serde_json::Value) -> Request {
     let key = Key::new(KEY.as_bytes()).expect("a long key");
-    let nobody = key.sign(None, Target { method: "POST", path: target }, Timestamp::now());
-    Request::post(target, body).header(HEADER, &nobody)
+    let anonymous = key.sign(None, Target { method: "POST", path: target }, Timestamp::now());
+    Request::post(target, body).header(HEADER, &anonymous)
 }
 
 #[tokio::test]
-async fn accounts_alone_waits_for_its_stores_and_then_people_log_in_and_out() {
+async fn accounts_alone_waits_for_its_stores_and_then_serves_logins_and_logouts() {
     let (mongo, mut redis) = (Mongo::start().await, Redis::start());
     redis.kill();
     let key = key_file();
     let arguments = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url(), "--bcrypt-cost", "4"];
     let secret = ["--secret-file", &key.path().to_string_lossy()];
-    let mut accounts = Role::starts_up("accounts", &[&arguments[..], &secret[..]].concat());
-    accounts.is_up().await;
+    let mut accounts = Role::start_unready("accounts", &[&arguments[..], &secret[..]].concat());
+    accounts.wait_until_listening().await;
     assert_eq!(accounts.admin("/livez").await.0, 200);
     let (status, why) = accounts.admin("/readyz").await;
     assert!(status == 503 && why.contains("Redis") && !why.contains("MongoDB"), "{status} {why}");
     let alice = json!({ "username": "alice", "password": "correct horse" });
-    accounts.asks(Request::post("/user/register", &alice)).await.expect_refusal(401);
-    // A new name may have sessions of an older user, which must be closed first.
-    accounts.asks(posted("/user/register", &alice)).await.expect_refusal(503);
-    accounts.asks(posted("/user/login", &alice)).await.expect_refusal(503);
+    accounts.request(Request::post("/user/register", &alice)).await.expect_refusal(401);
+    // A new name may have sessions of an earlier user, which accounts must revoke first.
+    accounts.request(posted("/user/register", &alice)).await.expect_refusal(503);
+    accounts.request(posted("/user/login", &alice)).await.expect_refusal(503);
 
     redis.restart();
-    accounts.becomes_ready();
-    accounts.asks(posted("/user/register", &alice)).await.expect(201);
-    accounts.asks(posted("/user/register", &alice)).await.expect_refusal(409);
-    let token = accounts.asks(posted("/user/login", &alice)).await.expect(200).token().expect("a cookie");
+    accounts.wait_until_ready();
+    accounts.request(posted("/user/register", &alice)).await.expect(201);
+    accounts.request(posted("/user/register", &alice)).await.expect_refusal(409);
+    let token = accounts.request(posted("/user/login", &alice)).await.expect(200).token().expect("a cookie");
     let sessions = sessions::RedisSessions::new(&redis.url(), Timestamp::now).expect("an address");
     let token = token.parse().expect("a token");
-    let found = sessions::Sessions::find(&sessions, &token).await.expect("Redis is there");
+    let found = sessions::Sessions::find(&sessions, &token).await.expect("Redis responds");
     assert_eq!(found.expect("a session").username.as_str(), "alice");
     let logout = posted("/user/logout", &json!({})).cookie(token.reveal());
-    accounts.asks(logout).await.expect(200);
-    assert_eq!(sessions::Sessions::find(&sessions, &token).await.expect("Redis is there"), None);
-    assert_eq!(accounts.is_asked_to_stop(), Some(0));
+    accounts.request(logout).await.expect(200);
+    assert_eq!(sessions::Sessions::find(&sessions, &token).await.expect("Redis responds"), None);
+    assert_eq!(accounts.stop(), Some(0));
 }
 
 #[tokio::test]
-async fn accounts_alone_believes_the_gateways_signature_and_nothing_else() {
+async fn accounts_alone_accepts_only_the_gateways_signature() {
     let key = key_file();
-    // Neither store is needed to say who asks.
+    // The identity of a request does not need the stores.
     let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
     let secret = ["--bcrypt-cost", "4", "--secret-file", &key.path().to_string_lossy()];
-    let mut accounts = Role::starts_up("accounts", &[&stores[..], &secret[..]].concat());
-    accounts.is_up().await;
+    let mut accounts = Role::start_unready("accounts", &[&stores[..], &secret[..]].concat());
+    accounts.wait_until_listening().await;
     let me = || Request::get("/user/me");
     let good = signed(KEY, "alice", "/user/me");
-    let answer = accounts.asks(me().header(HEADER, &good)).await.expect(200);
+    let answer = accounts.request(me().header(HEADER, &good)).await.expect(200);
     assert_eq!(answer.json(), json!({ "username": "alice" }));
     let forged = [
         me(),
@@ -204,12 +204,12 @@ async fn accounts_alone_believes_the_gateways_signature_and_nothing_else() {
     ];
     for request in forged {
         let shown = format!("{request:?}");
-        assert_eq!(accounts.asks(request).await.status, 401, "{shown}");
+        assert_eq!(accounts.request(request).await.status, 401, "{shown}");
     }
 }
 
 #[test]
-fn accounts_alone_says_what_it_lacks_and_shows_no_secret() {
+fn accounts_alone_reports_missing_settings_and_prints_no_secret() {
     let (key, directory) = (key_file(), TempDir::new().expect("a temporary directory"));
     let key = key.path().to_string_lossy();
     let short = directory.path().join("short");
@@ -228,9 +228,9 @@ fn accounts_alone_says_what_it_lacks_and_shows_no_secret() {
     ];
     for (arguments, flag) in lacking {
         let free = ["accounts", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-        let output = runs(&[&free[..], arguments].concat(), &[]);
-        let said = text(&output);
-        assert!(output.status.code() == Some(2) && said.contains(flag), "{arguments:?}: {said}");
-        assert!(!said.contains("hunter2"), "{arguments:?}: {said}");
+        let output = run(&[&free[..], arguments].concat(), &[]);
+        let printed = text(&output);
+        assert!(output.status.code() == Some(2) && printed.contains(flag), "{arguments:?}: {printed}");
+        assert!(!printed.contains("hunter2"), "{arguments:?}: {printed}");
     }
 }

@@ -1,5 +1,5 @@
-//! Bits that flip in the files of the embedded store: what is read is what was written, or an error, or missing and found by `check`;
-//! and no name is given to anybody else.
+//! Bit rot in the files of the embedded store: data with a flipped bit is read correctly, is an error, or is missing and reported by `check`;
+//! and no name becomes free for another user.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 const ROOMS: [&str; 3] = ["lobby", "vault", "salon"];
 const USERS: [&str; 3] = ["Alice", "bob", "Carol"];
 
-/// What a store answers. An answer that is an error is left out and counted.
+/// The content of a store. A read that fails is counted in `errors`.
 #[derive(Default)]
 struct Answers {
     facts: BTreeSet<String>,
@@ -51,8 +51,8 @@ fn chat_file(directory: &Path) -> PathBuf {
     directory.join("chat.sqlite3")
 }
 
-/// Rooms, members, messages, a departure and tickets.
-async fn makes_chat(directory: &Path) {
+/// Rooms, members, messages, a departure and recovery sessions.
+async fn create_chat(directory: &Path) {
     let store = chat::SqliteStore::open(&chat_file(directory)).expect("a store");
     let rooms = store.directory();
     let none = || Box::new(|| ());
@@ -85,13 +85,13 @@ async fn makes_chat(directory: &Path) {
     }
     for name in USERS {
         let (pid, sid) = (format!("{name:0>32}"), format!("sid-{name}"));
-        let ticket = RecoverySession { pid, sid, user: user(name), since: 3, issued: Timestamp(5) };
-        store.recovery_sessions().issue(ticket).await.expect("a ticket");
+        let session = RecoverySession { pid, sid, user: user(name), since: 3, issued: Timestamp(5) };
+        store.recovery_sessions().issue(session).await.expect("a recovery session");
     }
     store.database().close();
 }
 
-async fn reads_chat(directory: &Path) -> Option<Answers> {
+async fn read_chat(directory: &Path) -> Option<Answers> {
     let store = chat::SqliteStore::open(&chat_file(directory)).ok()?;
     let mut answers = Answers::default();
     answers.add("epoch", store.journal().epoch().await.map(Some));
@@ -106,25 +106,25 @@ async fn reads_chat(directory: &Path) -> Option<Answers> {
         }
         answers.add(name, store.history().page(&room(name), None, None, 100).await.map(|page| page.messages));
         let since = store.history().since(&room(name), 0, 100).await;
-        answers.add(name, since.map(|slice| slice.messages.into_iter().map(|kept| kept.message)));
+        answers.add(name, since.map(|slice| slice.messages.into_iter().map(|stored| stored.message)));
     }
-    let missed = store.journal().missed(&ROOMS.map(room), 0, "nobody").await;
+    let missed = store.journal().missed(&ROOMS.map(room), 0, "unknown").await;
     answers.add("missed", missed.map(|missed| missed.into_iter().flat_map(|m| m.messages).map(|(_, m)| m)));
     for name in USERS {
         answers.add(name, store.directory().rooms_of(&user(name)).await);
         answers.add(name, store.recovery_sessions().find(&format!("{name:0>32}"), Timestamp(0)).await);
     }
-    // What others must not get.
+    // Names that are taken stay taken.
     for name in &ROOMS[1..] {
         let new = NewRoom { name: room(name), owner: user("mallory"), private: false, ephemeral: false };
         let taken = store.directory().create(new, 100, Box::new(|| ())).await;
-        assert!(taken.is_err(), "the name {name} was given again: {taken:?}");
+        assert!(taken.is_err(), "the name {name} was assigned again: {taken:?}");
     }
     store.database().close();
     Some(answers)
 }
 
-/// A part of an [`chat::directory::Entry`] each.
+/// The parts of a [`chat::directory::Entry`].
 trait Parts {
     fn unwrap_or_else_default(self) -> (Vec<String>, Vec<String>);
 }
@@ -132,12 +132,12 @@ trait Parts {
 impl Parts for Option<chat::directory::Entry> {
     fn unwrap_or_else_default(self) -> (Vec<String>, Vec<String>) {
         let Some(entry) = self else { return Default::default() };
-        let card = format!("{:?}", entry.room_info);
-        (vec![card], entry.members.iter().map(|member| format!("{member:?}")).collect())
+        let info = format!("{:?}", entry.room_info);
+        (vec![info], entry.members.iter().map(|member| format!("{member:?}")).collect())
     }
 }
 
-async fn makes_users(directory: &Path) {
+async fn create_users(directory: &Path) {
     let users = SqliteUsers::open(&directory.join("users.sqlite3")).expect("a store");
     for name in USERS {
         users.create(&user(name), &format!("the hash of {name}")).await.expect("a user");
@@ -145,7 +145,7 @@ async fn makes_users(directory: &Path) {
     users.database().close();
 }
 
-async fn reads_users(directory: &Path) -> Option<Answers> {
+async fn read_users(directory: &Path) -> Option<Answers> {
     let users = SqliteUsers::open(&directory.join("users.sqlite3")).ok()?;
     let mut answers = Answers::default();
     for name in USERS {
@@ -153,7 +153,7 @@ async fn reads_users(directory: &Path) -> Option<Answers> {
         answers.add(name, found.map(|found| found.map(|found| (found.username, found.hash))));
         for spelling in [name.to_owned(), name.to_uppercase()] {
             let created = users.create(&user(&spelling), "another hash").await;
-            assert!(!matches!(created, Ok(Creation::Created)), "the name {name} was given again");
+            assert!(!matches!(created, Ok(Creation::Created)), "the name {name} was assigned again");
         }
     }
     users.database().close();
@@ -164,16 +164,16 @@ fn session_tokens() -> [Token; 3] {
     ["a", "b", "c"].map(|letter| letter.repeat(64).parse().expect("a token"))
 }
 
-fn opens_sessions(directory: &Path) -> Option<SqliteSessions> {
+fn open_sessions(directory: &Path) -> Option<SqliteSessions> {
     SqliteSessions::open(&directory.join("sessions.sqlite3"), || Timestamp(1_000_000)).ok()
 }
 
-async fn makes_sessions(directory: &Path) {
-    drop(opens_sessions(directory).expect("a store"));
+async fn create_sessions(directory: &Path) {
+    drop(open_sessions(directory).expect("a store"));
     let conn = embedded::rusqlite::Connection::open(directory.join("sessions.sqlite3")).expect("a store");
     for (token, name) in session_tokens().iter().zip(USERS) {
         let id = token.id();
-        // The checksum is a function of the store's own connections, so the rows have none until the next start.
+        // Only the store's own connections have the checksum function, so the checksums are written after the next start.
         let values = (id.as_str(), name.to_lowercase(), name);
         conn.execute(
             "INSERT INTO sessions (id, user, username, issued_at) VALUES (?1, ?2, ?3, 999999)",
@@ -182,14 +182,14 @@ async fn makes_sessions(directory: &Path) {
         .expect("a session");
     }
     drop(conn);
-    let sessions = opens_sessions(directory).expect("a store");
+    let sessions = open_sessions(directory).expect("a store");
     let seal = "UPDATE sessions SET sum = row_sum(id, user, username, issued_at)";
     sessions.database().write(move |conn| conn.execute(seal, [])).await.expect("sealed");
     sessions.database().close();
 }
 
-async fn reads_sessions(directory: &Path) -> Option<Answers> {
-    let sessions = opens_sessions(directory)?;
+async fn read_sessions(directory: &Path) -> Option<Answers> {
+    let sessions = open_sessions(directory)?;
     let mut answers = Answers::default();
     for token in session_tokens() {
         let found = sessions.find(&token).await;
@@ -201,21 +201,21 @@ async fn reads_sessions(directory: &Path) -> Option<Answers> {
     Some(answers)
 }
 
-/// Positions of bytes that are in use, `count` of them.
+/// `count` positions of bytes that are not zero.
 fn positions(bytes: &[u8], count: usize) -> Vec<usize> {
     let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
     used.iter().copied().step_by((used.len() / count).max(1)).collect()
 }
 
-/// Flips bits of a file, one at a time, and compares what is read with what was written.
-async fn holds<R: Future<Output = Option<Answers>>>(
+/// Flips bits of a file, one at a time, and compares the content that is read with the content that was written.
+async fn check_flips<R: Future<Output = Option<Answers>>>(
     whole: &Path,
     file: &str,
     flips: usize,
     checks: &[embedded::Check],
     reads: impl Fn(PathBuf) -> R,
 ) {
-    // A copy of a store begins a new history. A store of an older release, which has no note of its files, does not.
+    // A copy of a store begins a new history. A store of an older release, which has no record of its files, does not.
     let store = embedded::rusqlite::Connection::open(whole.join(file)).expect("a store");
     store.execute("DELETE FROM store_state WHERE key = 'files'", []).expect("a note");
     drop(store);
@@ -231,16 +231,16 @@ async fn holds<R: Future<Output = Option<Answers>>>(
     };
     let expected = {
         let directory = at(usize::MAX);
-        reads(directory.path().to_owned()).await.expect("it opens").facts
+        reads(directory.path().to_owned()).await.expect("a readable store").facts
     };
     assert!(!expected.is_empty());
-    let (mut noticed, all) = (0, positions(&bytes, flips));
+    let (mut detected, all) = (0, positions(&bytes, flips));
     for (number, place) in all.iter().enumerate() {
         let directory = at(number);
         let findings = Snapshot::open(&directory.path().join(file)).and_then(|file| file.findings(checks));
         let is_found = findings.is_err() || findings.is_ok_and(|findings| !findings.is_empty());
         let Some(answers) = reads(directory.path().to_owned()).await else {
-            noticed += 1;
+            detected += 1;
             continue;
         };
         let wrong: Vec<_> = answers.facts.difference(&expected).collect();
@@ -248,24 +248,24 @@ async fn holds<R: Future<Output = Option<Answers>>>(
         let missing: Vec<_> = expected.difference(&answers.facts).collect();
         assert!(
             missing.is_empty() || answers.errors > 0 || is_found,
-            "{file}, byte {place}, bit {}: missing without a word: {missing:?}",
+            "{file}, byte {place}, bit {}: missing without an error: {missing:?}",
             number % 8
         );
-        noticed += usize::from(is_found || answers.errors > 0);
+        detected += usize::from(is_found || answers.errors > 0);
     }
-    assert!(noticed * 2 > all.len(), "{file}: only {noticed} of {} flips were noticed", all.len());
+    assert!(detected * 2 > all.len(), "{file}: only {detected} of {} flips were detected", all.len());
 }
 
 #[tokio::test]
-async fn a_flipped_bit_is_never_read_as_good_data_and_frees_no_name() {
+async fn a_flipped_bit_is_never_read_as_valid_data_and_frees_no_name() {
     let whole = TempDir::new().expect("a temporary directory");
-    makes_chat(whole.path()).await;
-    makes_users(whole.path()).await;
-    makes_sessions(whole.path()).await;
-    let reads = |at: PathBuf| async move { reads_users(&at).await };
-    holds(whole.path(), "users.sqlite3", 80, SqliteUsers::CHECKS, reads).await;
-    let reads = |at: PathBuf| async move { reads_sessions(&at).await };
-    holds(whole.path(), "sessions.sqlite3", 60, SqliteSessions::CHECKS, reads).await;
-    let reads = |at: PathBuf| async move { reads_chat(&at).await };
-    holds(whole.path(), "chat.sqlite3", 240, chat::sqlite_store::CHECKS, reads).await;
+    create_chat(whole.path()).await;
+    create_users(whole.path()).await;
+    create_sessions(whole.path()).await;
+    let reads = |at: PathBuf| async move { read_users(&at).await };
+    check_flips(whole.path(), "users.sqlite3", 80, SqliteUsers::CHECKS, reads).await;
+    let reads = |at: PathBuf| async move { read_sessions(&at).await };
+    check_flips(whole.path(), "sessions.sqlite3", 60, SqliteSessions::CHECKS, reads).await;
+    let reads = |at: PathBuf| async move { read_chat(&at).await };
+    check_flips(whole.path(), "chat.sqlite3", 240, chat::sqlite_store::CHECKS, reads).await;
 }

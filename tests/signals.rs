@@ -1,5 +1,5 @@
-//! What each signal does to a running role: it drains, is ignored with a log line, or does what the system documents. No signal that
-//! is sent by habit ends the process without a drain.
+//! The effect of each signal on a running role: it drains, ignores the signal with a log line, or does what the system documents. No signal
+//! that tools commonly send ends the process without a drain.
 
 use std::{
     fs::File,
@@ -12,20 +12,20 @@ use std::{
 
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::stage::{PATIENCE, free_addresses, program};
+use crate::support::{TIMEOUT, free_addresses, program};
 
-/// What follows a signal.
+/// The effect of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// The process drains and ends with status 0.
+    /// The process drains and exits with status 0.
     Drains,
-    /// The process goes on and logs that it ignores the signal.
+    /// The process continues and logs that it ignores the signal.
     Noted,
-    /// The process goes on.
+    /// The process continues.
     Nothing,
-    /// The process stops until SIGCONT, and then goes on.
+    /// The process stops until SIGCONT, and then continues.
     Stops,
-    /// The system ends the process: a fault of the program, or SIGKILL.
+    /// The system kills the process: a signal of a program fault, or SIGKILL.
     Ends,
 }
 
@@ -68,7 +68,7 @@ const SIGNALS: [(i32, &str, Effect); 33] = [
     (64, "SIGRTMIN+30", Noted),
 ];
 
-/// A role with its log; killed at the end if it still runs.
+/// A running role with its log; killed on drop.
 struct Started {
     child: Child,
     log: NamedTempFile,
@@ -76,11 +76,11 @@ struct Started {
 }
 
 impl Started {
-    /// Starts `role` through a shell that first does `before`. Another test may have taken a port meanwhile; then it tries again.
+    /// Starts `role` through a shell that first runs `before`. Retries with other ports when another test has taken one.
     fn start(role: &str, before: &str) -> Self {
         for _ in 0..5 {
             let (mut started, address) = Self::spawn(role, before);
-            if started.listens_on(address) {
+            if started.wait_until_listening(address) {
                 return started;
             }
             assert!(started.log().contains("cannot listen"), "{}", started.log());
@@ -93,7 +93,7 @@ impl Started {
         let (log, data) = (NamedTempFile::new().expect("a file"), TempDir::new().expect("a directory"));
         let program = program();
         let mut command = Command::new("sh");
-        // Stopping by a terminal's signals does nothing to a process group without a parent in its session.
+        // The stop signals of terminals have no effect on a process group without a parent in its session.
         command.args(["-c", &format!(r#"{before}ulimit -c 0; exec "$@""#), "sh"]).arg(program.get_program());
         command.args([role, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         if role == "serve" {
@@ -110,14 +110,14 @@ impl Started {
         (Self { child, log, _data: data }, address)
     }
 
-    /// Waits until it listens; false when it has ended.
-    fn listens_on(&mut self, address: SocketAddr) -> bool {
-        let until = Instant::now() + PATIENCE;
-        while self.child.try_wait().expect("our own child").is_none() {
+    /// Waits until the address accepts connections; false when the process has exited.
+    fn wait_until_listening(&mut self, address: SocketAddr) -> bool {
+        let until = Instant::now() + TIMEOUT;
+        while self.child.try_wait().expect("a child process").is_none() {
             if TcpStream::connect(address).is_ok() {
                 return true;
             }
-            assert!(Instant::now() < until, "it does not listen");
+            assert!(Instant::now() < until, "the role does not listen");
             thread::yield_now();
         }
         false
@@ -127,8 +127,8 @@ impl Started {
         std::fs::read_to_string(self.log.path()).expect("a log")
     }
 
-    fn has_logged(&self, text: &str) {
-        let until = Instant::now() + PATIENCE;
+    fn wait_for_log(&self, text: &str) {
+        let until = Instant::now() + TIMEOUT;
         while !self.log().contains(text) {
             assert!(Instant::now() < until, "no {text} in {}", self.log());
             thread::yield_now();
@@ -142,34 +142,35 @@ impl Started {
 
     /// The state letter of the process.
     fn state(&self) -> char {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running process");
         stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
     }
 
-    fn ends(&mut self, what: &str) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
+    fn wait_for_exit(&mut self, what: &str) -> ExitStatus {
+        let until = Instant::now() + TIMEOUT;
         loop {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
+            if let Some(status) = self.child.try_wait().expect("a child process") {
                 return status;
             }
-            assert!(Instant::now() < until, "{what}: still running after {PATIENCE:?}: {}", self.log());
+            assert!(Instant::now() < until, "{what}: still running after {TIMEOUT:?}: {}", self.log());
             thread::yield_now();
         }
     }
 
-    /// Waits until the system has ended the process. A SIGSEGV or SIGBUS that is no fault has no effect before the second one, because
-    /// the standard library waits for the fault to happen again.
-    fn is_ended_by(&mut self, number: i32) {
-        let until = Instant::now() + PATIENCE;
-        while self.child.try_wait().expect("our own child").is_none() {
-            assert!(Instant::now() < until, "signal {number}: still running after {PATIENCE:?}");
+    /// Waits until the system has killed the process. A SIGSEGV or SIGBUS without a fault has an effect only when it is sent twice, because
+    /// the standard library waits until the fault repeats.
+    fn check_killed(&mut self, number: i32) {
+        let until = Instant::now() + TIMEOUT;
+        while self.child.try_wait().expect("a child process").is_none() {
+            assert!(Instant::now() < until, "signal {number}: still running after {TIMEOUT:?}");
             self.signal(number);
         }
-        assert_eq!(self.ends("it has ended").signal(), Some(number));
+        assert_eq!(self.wait_for_exit("killed").signal(), Some(number));
     }
 
-    fn drains(&mut self, name: &str) {
-        assert_eq!(self.ends(name).code(), Some(0), "{name}: {}", self.log());
+    fn check_drained(&mut self, name: &str) {
+        assert_eq!(self.wait_for_exit(name).code(), Some(0), "{name}: {}", self.log());
         assert!(self.log().contains(&format!(r#"draining signal="{name}""#)), "{name}: {}", self.log());
     }
 }
@@ -181,8 +182,8 @@ impl Drop for Started {
     }
 }
 
-/// Sends every signal: those that end a process each to one of its own, the others one after the other to the same.
-fn every_signal_to(role: &str) {
+/// Sends every signal: each signal that ends a process to a new process, the others to the same process.
+fn send_every_signal(role: &str) {
     let mut lasting = Started::start(role, "");
     for (number, name, effect) in SIGNALS {
         match effect {
@@ -190,43 +191,43 @@ fn every_signal_to(role: &str) {
                 let mut started = Started::start(role, "");
                 started.signal(number);
                 match effect {
-                    Drains => started.drains(name),
-                    _ => started.is_ended_by(number),
+                    Drains => started.check_drained(name),
+                    _ => started.check_killed(number),
                 }
             }
             Noted => {
                 lasting.signal(number);
-                lasting.has_logged(&format!(r#"signal ignored signal="{name}""#));
+                lasting.wait_for_log(&format!(r#"signal ignored signal="{name}""#));
             }
             Nothing => lasting.signal(number),
             Stops => {
                 lasting.signal(number);
-                // Where the process group has no parent in its session, the system ignores the signals of terminals.
-                let until = Instant::now() + PATIENCE / 20;
+                // In a process group without a parent in its session the system ignores the stop signals of terminals.
+                let until = Instant::now() + TIMEOUT / 20;
                 while lasting.state() != 'T' && (number == 19 || Instant::now() < until) {
                     thread::yield_now();
                 }
                 lasting.signal(18);
             }
         }
-        assert_eq!(lasting.child.try_wait().expect("our own child"), None, "{name}: {}", lasting.log());
+        assert_eq!(lasting.child.try_wait().expect("a child process"), None, "{name}: {}", lasting.log());
     }
     lasting.signal(15);
-    lasting.drains("SIGTERM");
+    lasting.check_drained("SIGTERM");
 }
 
 #[test]
-fn every_signal_drains_serve_is_ignored_or_does_what_is_documented() {
-    every_signal_to("serve");
+fn every_signal_to_serve_has_its_documented_effect() {
+    send_every_signal("serve");
 }
 
 #[test]
-fn every_signal_drains_presence_is_ignored_or_does_what_is_documented() {
-    every_signal_to("presence");
+fn every_signal_to_presence_has_its_documented_effect() {
+    send_every_signal("presence");
 }
 
 #[test]
-fn signals_ignored_at_the_start_stay_ignored_but_those_of_orchestrators_do_not() {
+fn signals_ignored_at_the_start_stay_ignored_except_those_of_orchestrators() {
     for (before, number, name, drains) in [
         ("trap '' HUP; ", 1, "SIGHUP", false),
         ("trap '' QUIT; ", 3, "SIGQUIT", false),
@@ -238,14 +239,14 @@ fn signals_ignored_at_the_start_stay_ignored_but_those_of_orchestrators_do_not()
         if !drains {
             started.signal(15);
         }
-        started.drains(if drains { name } else { "SIGTERM" });
+        started.check_drained(if drains { name } else { "SIGTERM" });
     }
 }
 
 #[test]
-fn a_limit_of_cpu_time_drains_once_and_further_signals_of_it_end_nothing_at_once() {
+fn repeated_signals_of_a_cpu_time_limit_drain_once() {
     let mut started = Started::start("presence", "");
     started.signal(24);
     started.signal(24);
-    started.drains("SIGXCPU");
+    started.check_drained("SIGXCPU");
 }

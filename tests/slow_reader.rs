@@ -1,5 +1,5 @@
-//! A member that stops reading, in a room with traffic: dropped within 10 s, at the cost of less than 2 MiB, and nobody
-//! else loses anything.
+//! A client that stops reading, in a room with traffic: it is dropped within 10 s, the process grows by less than 2 MiB, and no other
+//! client misses a message.
 
 use std::{
     sync::{
@@ -12,102 +12,103 @@ use std::{
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::stage::{Person, RawSocket, Socket, Stage, masked, soon};
+use crate::support::{RawSocket, Socket, TestServer, TestUser, masked, with_timeout};
 
-/// How soon the slow one must be gone.
+/// The time limit for the drop of the slow client.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How much the process may grow because of it.
+/// The limit of the process's growth, in bytes.
 const GROWTH: u64 = 2 << 20;
-/// Enough to fill what the kernel holds for a socket within a few seconds, at ten messages of 8 KiB a second each.
-const SPEAKERS: usize = 10;
+/// With ten messages of 8 KiB per second each, enough to fill the kernel's socket buffers within a few seconds.
+const SENDERS: usize = 10;
 
-/// What the slow one does instead of reading.
+/// What the slow client sends while it does not read.
 #[derive(Clone, Copy, PartialEq)]
 enum Pongs {
-    /// Nothing.
+    /// Sends nothing.
     Never,
-    /// Answers pings it has not read.
+    /// Responses to pings that it has not read.
     Blindly,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_reads_nothing_is_dropped_and_nobody_else_notices() {
-    drops_the_slow_one(Pongs::Never).await;
+async fn a_client_that_reads_nothing_is_dropped_without_effect_on_others() {
+    check_slow_client(Pongs::Never).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_answers_pings_but_reads_nothing_is_dropped_too() {
-    drops_the_slow_one(Pongs::Blindly).await;
+async fn a_client_that_answers_pings_but_reads_nothing_is_dropped() {
+    check_slow_client(Pongs::Blindly).await;
 }
 
-async fn drops_the_slow_one(pongs: Pongs) {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let sloth = stage.person("sloth").await;
-    let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut speakers = Vec::new();
-    for n in 0..SPEAKERS {
-        let socket = stage.person(&format!("speaker{n}")).await.connects().await;
-        speakers.push(speak(socket, Arc::clone(&stop), Arc::clone(&said)));
+async fn check_slow_client(pongs: Pongs) {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let slow = server.user("slow").await;
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut senders = Vec::new();
+    for n in 0..SENDERS {
+        let socket = server.user(&format!("sender{n}")).await.connect().await;
+        senders.push(send_continuously(socket, Arc::clone(&stop), Arc::clone(&sent)));
     }
-    // The same traffic without the slow one first: what the process grows by then is not the slow one's doing.
-    hears_up_to(&mut bob, 500).await;
-    let before = stage.server.resident_bytes();
+    // The same traffic without the slow client first, so that its memory is not counted.
+    receive_up_to(&mut bob, 500).await;
+    let before = server.system.resident_bytes();
 
-    let asleep = fall_asleep(&sloth, pongs).await;
-    bob.until("presence", |presence| presence.to_string().contains("sloth")).await;
-    let gone = bob.until("presence", |presence| !presence.to_string().contains("sloth"));
-    tokio::time::timeout(LIMIT, gone).await.expect("the slow one was not dropped in time");
-    let grown = stage.server.resident_bytes().saturating_sub(before);
-    asleep.abort();
+    let stalled = stop_reading(&slow, pongs).await;
+    bob.until("presence", |presence| presence.to_string().contains("slow")).await;
+    let gone = bob.until("presence", |presence| !presence.to_string().contains("slow"));
+    tokio::time::timeout(LIMIT, gone).await.expect("the slow client was not dropped in time");
+    let grown = server.system.resident_bytes().saturating_sub(before);
+    stalled.abort();
 
     stop.store(true, Ordering::Relaxed);
-    for speaker in speakers {
-        soon("a speaker to finish", speaker).await.expect("speakers fail only by an assertion");
+    for sender in senders {
+        with_timeout("a sender to finish", sender).await.expect("senders fail only by an assertion");
     }
-    hears_up_to(&mut bob, said.load(Ordering::Relaxed)).await;
-    let places: Vec<u64> = bob.heard.iter().filter_map(|message| message["seq"].as_u64()).collect();
-    let all: Vec<u64> = (1..=said.load(Ordering::Relaxed)).collect();
-    assert_eq!(places, all, "bob missed something, heard it twice or in another order");
+    receive_up_to(&mut bob, sent.load(Ordering::Relaxed)).await;
+    let seqs: Vec<u64> = bob.received.iter().filter_map(|message| message["seq"].as_u64()).collect();
+    let all: Vec<u64> = (1..=sent.load(Ordering::Relaxed)).collect();
+    assert_eq!(seqs, all, "lost, duplicate or out of order");
     assert!(grown < GROWTH, "grew by {grown} bytes");
 }
 
-/// Connects with a tiny receive buffer and reads no more.
-async fn fall_asleep(sloth: &Person, pongs: Pongs) -> JoinHandle<()> {
-    let mut raw = RawSocket::open(sloth.home, sloth.server, sloth.token(), Some(4096)).await;
-    raw.joins().await;
+/// Connects with a small receive buffer and stops reading.
+async fn stop_reading(slow: &TestUser, pongs: Pongs) -> JoinHandle<()> {
+    let mut raw = RawSocket::open(slow.source, slow.server, slow.token(), Some(4096)).await;
+    raw.join().await;
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             if pongs == Pongs::Blindly {
-                raw.writes(&masked(0x81, b"3")).await;
+                raw.write(&masked(0x81, b"3")).await;
             }
         }
     })
 }
 
-/// Says as much as is allowed, until told to stop.
-fn speak(mut socket: Socket, stop: Arc<AtomicBool>, said: Arc<AtomicU64>) -> JoinHandle<()> {
+/// Sends as many messages as the rate limit allows, until `stop` is set.
+fn send_continuously(mut socket: Socket, stop: Arc<AtomicBool>, sent: Arc<AtomicU64>) -> JoinHandle<()> {
     let post = json!({"text": "z".repeat(8000)});
     tokio::spawn(async move {
         while !stop.load(Ordering::Relaxed) {
-            let ack = socket.asks("message", &post).await;
+            let ack = socket.emit_with_ack("message", &post).await;
             match ack["seq"].as_u64() {
-                Some(seq) => drop(said.fetch_max(seq, Ordering::Relaxed)),
+                Some(seq) => drop(sent.fetch_max(seq, Ordering::Relaxed)),
                 None => {
                     let wait = ack["retryAfter"].as_f64().unwrap_or_else(|| panic!("{ack}"));
                     tokio::time::sleep(Duration::from_secs_f64(wait)).await;
                 }
             }
-            socket.forgets();
+            socket.clear();
         }
     })
 }
 
-/// Waits until the message with this place has been heard.
-async fn hears_up_to(socket: &mut Socket, seq: u64) {
-    let last =
-        |socket: &Socket| socket.heard.last().and_then(|message| message["seq"].as_u64()).unwrap_or_default();
+/// Waits until the message with this `seq` has been received.
+async fn receive_up_to(socket: &mut Socket, seq: u64) {
+    let last = |socket: &Socket| {
+        socket.received.last().and_then(|message| message["seq"].as_u64()).unwrap_or_default()
+    };
     while last(socket) < seq {
         socket.next("message").await;
     }

@@ -1,5 +1,5 @@
-//! The plays of `main.rs` once more, unchanged, with the system split: a gateway, accounts, two chat nodes and presence on real
-//! MongoDB and Redis. Here too: what happens when one of these parts fails.
+//! The tests of `main.rs` on the split system: a gateway, accounts, two chat nodes and presence on real MongoDB and Redis. Also tests of
+//! failures of these parts.
 
 mod checker;
 mod connections;
@@ -16,6 +16,6 @@ mod plays;
 mod recovery;
 mod slow_reader;
 mod slow_readers;
-#[expect(dead_code, unused_imports, reason = "the stage has more than these tests need")]
-mod stage;
+#[expect(dead_code, unused_imports, reason = "some items are used by the tests of the single process only")]
+mod support;
 mod upgrade_storm;

@@ -1,5 +1,5 @@
-//! House rules that need no taste, kept by reading the sources: dependency arrows, file openings and sizes, names, words
-//! that do not belong somewhere, the form of log lines, the code map. Needs no server.
+//! House rules that tools can check, by reading the sources: dependency arrows, file openings and sizes, names, forbidden words,
+//! the form of log lines, the code map. Needs no server.
 
 mod arrows;
 mod circles;
@@ -26,7 +26,7 @@ impl Source {
         &self.text[..end]
     }
 
-    /// Whether the whole file is tests (or benches or examples).
+    /// Whether the whole file consists of tests, benches or examples.
     fn is_test(&self) -> bool {
         let parts = [
             "tests/",
@@ -48,7 +48,7 @@ impl Source {
     }
 }
 
-/// The folders of the workspace's crates, `""` for the root.
+/// The folders of the workspace's crates; `""` is the root.
 fn crates() -> Vec<String> {
     let manifest = read("Cargo.toml");
     let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']'));
@@ -74,7 +74,7 @@ fn sources() -> Vec<Source> {
         text: fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
     };
     let sources: Vec<Source> = files.into_iter().map(read).collect();
-    assert!(sources.len() > 50, "only {} sources found: the walk is broken", sources.len());
+    assert!(sources.len() > 50, "only {} sources found: the search is broken", sources.len());
     sources
 }
 
@@ -97,7 +97,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Fails with all offences at once.
+/// Panics with all offences.
 #[track_caller]
 fn none(rule: &str, offences: impl IntoIterator<Item = String>) {
     let offences: Vec<String> = offences.into_iter().collect();
@@ -106,8 +106,8 @@ fn none(rule: &str, offences: impl IntoIterator<Item = String>) {
 
 #[test]
 fn every_file_opens_with_its_purpose() {
-    let silent = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
-    none("a file opens with //! and one sentence of purpose", silent.map(|source| source.path));
+    let undocumented = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
+    none("a file opens with //! and one sentence of purpose", undocumented.map(|source| source.path));
 }
 
 #[test]
@@ -121,17 +121,17 @@ fn no_file_is_longer_than_300_lines_without_tests() {
 }
 
 #[test]
-fn nothing_is_named_a_drawer() {
-    let drawers = ["util", "utils", "common", "helper", "helpers", "manager", "managers", "misc"];
+fn no_file_has_a_generic_name() {
+    let generic = ["util", "utils", "common", "helper", "helpers", "manager", "managers", "misc"];
     let named = sources().into_iter().filter(|source| {
         let mut parts = source.path.trim_end_matches(".rs").split('/');
-        parts.any(|part| drawers.contains(&part) || part.split('_').any(|word| drawers.contains(&word)))
+        parts.any(|part| generic.contains(&part) || part.split('_').any(|word| generic.contains(&word)))
     });
-    none("if a thing has no home, name its idea", named.map(|source| source.path));
+    none("a name states the purpose of a file", named.map(|source| source.path));
 }
 
-/// What stands at the top of every repository needs no map.
-const KNOWN: [&str; 8] = [
+/// Entries of every repository, which the code map does not list.
+const COMMON: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -145,11 +145,12 @@ const KNOWN: [&str; 8] = [
 #[test]
 fn the_code_map_names_every_crate_and_every_entry_of_the_top_level() {
     let map = read("ARCHITECTURE.md");
-    let hidden =
-        |name: &str| (name.starts_with('.') && name != ".ci") || KNOWN.contains(&name) || name == "data";
+    let is_unlisted =
+        |name: &str| (name.starts_with('.') && name != ".ci") || COMMON.contains(&name) || name == "data";
     let entries = fs::read_dir(root()).expect("the root is readable").flatten();
-    let names =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| !hidden(name));
+    let names = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !is_unlisted(name));
     let missing: Vec<String> = names.filter(|name| !map.contains(name.as_str())).collect();
     none("ARCHITECTURE.md's code map matches the tree", missing);
 }

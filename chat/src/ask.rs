@@ -1,5 +1,5 @@
-//! A question to an actor with an answer that may come later. Unlike actix's own request it is sent by `try_send`: a full
-//! mailbox refuses at once, and nobody waits in line. Clients and HTTP ask, [`crate::room`] answers.
+//! Requests to actors whose answers may come later. Unlike actix's own requests they are sent by `try_send`: a full mailbox refuses at
+//! once, and callers do not queue. Called by clients and HTTP; answered by [`crate::room`].
 
 use std::time::Instant;
 
@@ -12,36 +12,36 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::Error;
 
-/// How many messages may wait in a mailbox.
+/// Capacity of a mailbox in messages.
 pub const MAILBOX: usize = 1024;
 
-/// Something that can be asked.
+/// A request to an actor.
 pub trait Question: Send + 'static {
-    /// What a good answer is.
+    /// The type of a successful answer.
     type Answer: Send + 'static;
 }
 
-/// A question on its way, and where its answer goes.
+/// A request with the sender of its answer.
 pub struct Ask<Q: Question> {
-    /// What is asked.
+    /// The request.
     pub question: Q,
-    /// Takes the answer; dropped, it says that there is none.
+    /// Receives the answer. If it is dropped, the caller receives an error.
     pub reply: Reply<Q::Answer>,
-    /// Whether it is asked for the second time, of an actor that has made sure of what it knows.
+    /// Whether this is the second attempt, after the actor has revalidated its state.
     pub again: bool,
 }
 
-/// The way back.
+/// The sender of an answer.
 pub struct Reply<T>(oneshot::Sender<Result<T, Error>>);
 
-/// An answer to come.
+/// The receiver of an answer.
 pub struct Pending<T>(oneshot::Receiver<Result<T, Error>>);
 
-/// Why a question did not even reach its actor.
+/// The error of a request that could not be sent.
 pub enum Unasked<Q> {
-    /// Its mailbox is full.
+    /// The actor's mailbox is full.
     Full,
-    /// It has ended; the question comes back.
+    /// The actor has ended. Contains the request.
     Gone(Q),
 }
 
@@ -50,37 +50,37 @@ impl<Q: Question> Message for Ask<Q> {
 }
 
 impl<T> Reply<T> {
-    /// Answers.
+    /// Sends the answer.
     pub fn send(self, answer: Result<T, Error>) {
-        // Whoever asked may have given up.
+        // The caller may have timed out.
         let _ = self.0.send(answer);
     }
 
-    /// Whether nobody waits any more.
+    /// Whether the caller no longer waits.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
 }
 
 impl<T> Pending<T> {
-    /// Waits for the answer, until `deadline` at most.
+    /// Waits for the answer until `deadline`.
     ///
     /// # Errors
-    /// The actor's own, or [`Error::Unavailable`] when there is none in time.
+    /// The actor's error, or [`Error::Unavailable`] when the deadline expires.
     pub async fn until(self, deadline: Instant) -> Result<T, Error> {
         timeout_at(deadline.into(), self.answer()).await.unwrap_or_else(|_| Err(Error::late()))
     }
 
-    /// Waits for the answer, however long it takes: for those whose caller keeps the time.
+    /// Waits for the answer without a deadline. The caller sets a timeout.
     ///
     /// # Errors
-    /// The actor's own, or [`Error::Unavailable`] when it ends without one.
+    /// The actor's error, or [`Error::Unavailable`] when it ends without an answer.
     pub async fn answer(self) -> Result<T, Error> {
         self.0.await.unwrap_or_else(|_| Err(Error::gone()))
     }
 }
 
-/// Asks `question`; the answer comes later.
+/// Sends `question` to the actor.
 pub fn ask<A, Q>(addr: &Addr<A>, question: Q) -> Result<Pending<Q::Answer>, Unasked<Q>>
 where
     A: Actor + Handler<Ask<Q>>,
@@ -95,7 +95,7 @@ where
     }
 }
 
-/// Starts an actor whose mailbox is [`MAILBOX`] long from the first message on (actix's own starts with 16).
+/// Starts an actor with a mailbox of [`MAILBOX`] messages from the first message on. A mailbox of actix starts with 16.
 pub fn start<A: Actor<Context = Context<A>>>(make: impl FnOnce(&mut Context<A>) -> A) -> Addr<A> {
     let (_, mailbox) = channel::channel(MAILBOX);
     let mut context = Context::with_receiver(mailbox);

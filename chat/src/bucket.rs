@@ -1,21 +1,20 @@
-//! A token bucket as a value: how often something may happen. Time is an argument. Clients have one each for what they send;
-//! HTTP posts share one per user.
+//! Token buckets. Pure: time is an argument. Each client has a bucket for its messages; HTTP posts have one bucket per user.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// A rate with a burst.
+/// A rate limit with a burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Tokens that come back per second.
+    /// Tokens added per second.
     pub per_second: f64,
-    /// Tokens of a full bucket.
+    /// Capacity of the bucket in tokens.
     pub burst: f64,
 }
 
-/// Tokens left of one payer, at one time.
+/// The tokens of one key at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
     rate: Rate,
@@ -23,7 +22,7 @@ pub struct Bucket {
     at: Instant,
 }
 
-/// Buckets by payer, all of one rate; those that are full again are forgotten.
+/// Buckets by key, all of one rate. Full buckets are removed.
 #[derive(Debug)]
 pub struct Buckets {
     rate: Rate,
@@ -32,7 +31,7 @@ pub struct Buckets {
 }
 
 impl Rate {
-    /// `per_second` on average, `burst` at once.
+    /// `per_second` tokens per second, and at most `burst` at once.
     pub fn new(per_second: u32, burst: u32) -> Self {
         Self { per_second: f64::from(per_second), burst: f64::from(burst) }
     }
@@ -44,7 +43,7 @@ impl Bucket {
         Self { rate, tokens: rate.burst, at: now }
     }
 
-    /// Takes one token, or says how long until there is one.
+    /// Takes one token. The error is the time until the next token.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         self.refill(now);
         if self.tokens >= 1.0 {
@@ -67,20 +66,20 @@ impl Bucket {
 }
 
 impl Buckets {
-    /// How many buckets there may be before the full ones are looked for.
-    const PRUNE: usize = 1024;
+    /// Minimum number of buckets at which full ones are removed.
+    const MIN_PRUNE: usize = 1024;
 
-    /// No buckets yet.
+    /// An empty set of buckets.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, by_key: HashMap::new(), prune_at: Self::PRUNE }
+        Self { rate, by_key: HashMap::new(), prune_at: Self::MIN_PRUNE }
     }
 
-    /// Takes one token from the bucket of `key`, or says how long until there is one.
+    /// Takes one token from the bucket of `key`. The error is the time until the next token.
     pub fn take(&mut self, key: &str, now: Instant) -> Result<(), Duration> {
         if self.by_key.len() >= self.prune_at {
             self.by_key.retain(|_, bucket| !bucket.is_full(now));
-            // Twice what is left: pruning costs a constant per request on average.
-            self.prune_at = (2 * self.by_key.len()).max(Self::PRUNE);
+            // Twice the number of remaining buckets, so that pruning has a constant amortized cost per call.
+            self.prune_at = (2 * self.by_key.len()).max(Self::MIN_PRUNE);
         }
         let rate = self.rate;
         self.by_key.entry(key.to_owned()).or_insert_with(|| Bucket::full(rate, now)).take(now)
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_passes_and_the_next_one_learns_when_to_come_back() {
+    fn burst_passes_and_then_take_returns_the_delay() {
         let now = Instant::now();
         let mut bucket = Bucket::full(Rate::new(10, 20), now);
         assert!((0..20).all(|_| bucket.take(now).is_ok()));
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_pause_gives_one_burst_and_not_more() {
+    fn long_pause_allows_one_burst() {
         let now = Instant::now();
         let mut bucket = Bucket::full(Rate::new(10, 2), now);
         let later = now + Duration::from_secs(3600);
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_gives_nothing() {
+    fn clock_that_goes_backwards_adds_no_tokens() {
         let now = Instant::now() + Duration::from_secs(10);
         let mut bucket = Bucket::full(Rate::new(1, 1), now);
         assert!(bucket.take(now).is_ok());
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn one_payer_does_not_spend_anothers_tokens_and_full_buckets_are_forgotten() {
+    fn keys_have_separate_tokens_and_full_buckets_are_removed() {
         let now = Instant::now();
         let mut buckets = Buckets::new(Rate::new(1, 1));
         assert!(buckets.take("alice", now).is_ok());
@@ -130,6 +129,6 @@ mod tests {
         let latest = later + Duration::from_secs(60);
         buckets.take("carol", latest).unwrap();
         assert!((0..5000).all(|n| buckets.take(&format!("x{n}"), latest + Duration::from_secs(n)).is_ok()));
-        assert!(buckets.by_key.len() < 2 * Buckets::PRUNE, "{}", buckets.by_key.len());
+        assert!(buckets.by_key.len() < 2 * Buckets::MIN_PRUNE, "{}", buckets.by_key.len());
     }
 }

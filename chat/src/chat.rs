@@ -1,4 +1,4 @@
-//! The chat as a whole: made by [`crate::start`], shared by all workers, called by clients and HTTP handlers.
+//! The handle of the running chat. Created by [`crate::start`], shared by all workers, used by clients and HTTP handlers.
 
 use std::{
     sync::{
@@ -39,7 +39,7 @@ pub struct Chat {
     inner: Arc<Inner>,
 }
 
-/// See [`Chat`]; made by [`crate::start`].
+/// The shared state behind [`Chat`]. Created by [`crate::start`].
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) history: Arc<dyn History>,
@@ -51,23 +51,23 @@ pub(crate) struct Inner {
     pub(crate) broker: Broker,
     pub(crate) io: Io,
     pub(crate) presence: Presence,
-    /// What newcomers are shown of who is here.
-    pub(crate) shown: watch::Receiver<OnlineList>,
+    /// The list of online users that new clients receive.
+    pub(crate) online_list: watch::Receiver<OnlineList>,
     pub(crate) socket_quota: SocketQuota,
     pub(crate) reconnects: Arc<LastReadPositions>,
-    /// How many may come in at the same time.
-    pub(crate) door: Turns,
-    /// How many large answers may be read and written at the same time.
-    pub(crate) reading: Turns,
-    /// What each user may still write over HTTP.
+    /// Limits the concurrent CONNECTs.
+    pub(crate) connect_turns: Turns,
+    /// Limits the concurrent large answers.
+    pub(crate) read_turns: Turns,
+    /// The rate limit of each user's HTTP writes.
     pub(crate) writes: Mutex<Buckets>,
-    /// How many memberships each user may still make for others.
+    /// The rate limit of each user's additions of other users to rooms.
     pub(crate) additions: Mutex<Buckets>,
-    /// Nobody new is let in.
+    /// New clients are refused.
     pub(crate) connects_stopped: AtomicBool,
-    /// Nothing new is taken.
+    /// New clients and posts are refused.
     pub(crate) draining: AtomicBool,
-    /// The threads that the chat has for itself, by their names.
+    /// The chat's own threads by name.
     pub(crate) threads: [(&'static str, ArbiterHandle); 2],
 }
 
@@ -78,25 +78,25 @@ impl From<Inner> for Chat {
 }
 
 impl Chat {
-    /// Refuses new sockets from now on. Those that are open, and HTTP, may do everything until [`Chat::drain`].
+    /// Refuses new clients from now on. Connected clients and HTTP are served as before until [`Chat::drain`].
     pub fn stop_connects(&self) {
         self.inner.connects_stopped.store(true, Ordering::Release);
     }
 
-    /// Refuses new posts and sockets from now on; resolves when every accepted post has its outcome and was handed to the
-    /// sockets. With a store that does not answer this takes as long as posts may wait, some ten seconds.
+    /// Refuses new posts and clients from now on. Resolves when every accepted post has its outcome and was handed to the sockets. If the
+    /// store does not answer, this takes as long as posts may wait: about ten seconds.
     pub async fn drain(&self) {
         self.inner.draining.store(true, Ordering::Release);
-        // In `serve` the service ends with its chat.
+        // In the role `serve` the presence service stops together with the chat.
         self.inner.presence.expect_end();
         if self.inner.rooms.send(SettleAll).await.is_err() {
-            tracing::debug!("rooms ended before they were drained");
+            tracing::debug!("room registry stopped before the drain");
         }
         self.inner.broker.flush().await;
     }
 
-    /// Whether the chat can do its work, for `/readyz`: the keeper of rooms and the workers' shards answer, the log moves, and the
-    /// chat is not being drained. The store answers for itself: [`crate::Store::obstacle`]. The caller keeps the time.
+    /// Whether the chat is ready, for `/readyz`: the room registry and the workers' shards answer, the broker makes progress, and the chat
+    /// is not draining. The store has its own check: [`crate::SqliteStore::not_ready_reason`]. The caller sets the timeout.
     pub async fn is_ready(&self) -> bool {
         self.check_connects().is_ok()
             && self.inner.broker.is_open()
@@ -104,18 +104,18 @@ impl Chat {
             && self.inner.io.shards_alive().await > 0
     }
 
-    /// Why the log of a cluster is not followed, if so, in words that go behind "the log". For `/readyz`: messages and changes are then
-    /// delivered from the store.
+    /// Why the broker of a cluster does not follow its stream, as a phrase after "the log", for `/readyz`. Messages and changes are then
+    /// delivered from the store. `None` if it follows.
     pub fn broker_not_ready_reason(&self) -> Option<String> {
         self.inner.broker.not_ready_reason()
     }
 
-    /// The threads that the chat has for itself, by their names, for who watches that they run.
+    /// The chat's own threads by name, for the watchdog.
     pub fn threads(&self) -> &[(&'static str, ArbiterHandle)] {
         &self.inner.threads
     }
 
-    /// Refuses while [`Chat::drain`] is under way.
+    /// Refuses from [`Chat::drain`] on.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         let draining = self.inner.draining.load(Ordering::Acquire);
         if draining { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
@@ -124,34 +124,34 @@ impl Chat {
     /// Refuses from [`Chat::stop_connects`] on.
     pub(crate) fn check_connects(&self) -> Result<(), Error> {
         self.check_open()?;
-        let closed = self.inner.connects_stopped.load(Ordering::Acquire);
-        if closed { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
+        let stopped = self.inner.connects_stopped.load(Ordering::Acquire);
+        if stopped { Err(Error::Unavailable("the server is shutting down, try again")) } else { Ok(()) }
     }
 
-    /// Counts a write over HTTP against its user's limit.
+    /// Counts a write over HTTP against the user's rate limit.
     pub(crate) fn check_write(&self, user: &Username) -> Result<(), Error> {
         self.check_open()?;
         take(&self.inner.writes, user, "too many requests")
     }
 
-    /// Counts that a user adds another to a room.
+    /// Counts an addition of another user to a room against the caller's rate limit.
     pub(crate) fn check_addition(&self, user: &Username) -> Result<(), Error> {
-        take(&self.inner.additions, user, "too many user_lookup added to rooms")
+        take(&self.inner.additions, user, "too many people added to rooms")
     }
 
-    /// The actor of a room.
+    /// The actor of a room. It is started if it does not run.
     pub(crate) async fn room(&self, name: &RoomName) -> Result<Addr<Room>, Error> {
         rooms::find(&self.inner.rooms, name).await
     }
 
-    /// Lets the actor of a room, if there is one, read it again. What is asked from now on is asked after that.
+    /// Makes the actor of a room reload it, if the actor runs. Later questions are answered after the reload.
     pub(crate) async fn refresh(&self, name: &RoomName) {
         if timeout_at(deadline_now().into(), self.inner.rooms.send(Refresh(name.clone()))).await.is_err() {
-            tracing::warn!(room = %name, "a room was not read again in time");
+            tracing::warn!(room = %name, "refresh of a room timed out");
         }
     }
 
-    /// Asks a room, wherever it is; one that was put away meanwhile is found again.
+    /// Asks a room. If its actor has stopped in the meantime, the room is started once more.
     pub(crate) async fn ask<Q>(
         &self,
         room: &RoomName,
@@ -162,20 +162,20 @@ impl Chat {
         Q: Question,
         Room: Handler<Ask<Q>>,
     {
-        let answered = async {
+        let answer = async {
             for _ in 0..2 {
                 match ask(&self.room(room).await?, question) {
                     Ok(pending) => return pending.answer().await,
                     Err(Unasked::Full) => return Err(Error::full()),
-                    Err(Unasked::Gone(back)) => question = back,
+                    Err(Unasked::Gone(returned)) => question = returned,
                 }
             }
             Err(Error::gone())
         };
-        with_deadline(deadline, answered).await
+        with_deadline(deadline, answer).await
     }
 
-    /// Ends a membership. The user is not shown typing in the room from then on.
+    /// Ends a membership, and the user's typing in the room.
     pub(crate) async fn remove(
         &self,
         room: &RoomName,
@@ -188,10 +188,10 @@ impl Chat {
         Ok(())
     }
 
-    /// A turn at reading much from the store: what is read waits in memory until it is on its way to the client, so only so many do
-    /// at a time. Hold it until then.
-    pub(crate) async fn reading(&self, user: &Username) -> Result<Turn<'_>, Error> {
-        self.inner.reading.take(user).await
+    /// Waits for a turn to read a large answer from the store. The answer stays in memory until it is sent, so the number of turns is
+    /// limited. Hold the turn until the answer is in the send queue.
+    pub(crate) async fn read_turn(&self, user: &Username) -> Result<Turn<'_>, Error> {
+        self.inner.read_turns.take(user).await
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -226,9 +226,9 @@ impl Chat {
         &self.inner.presence
     }
 
-    /// Who is here, as a newcomer is shown it.
-    pub(crate) fn shown(&self) -> OnlineList {
-        self.inner.shown.borrow().clone()
+    /// The list of online users for a new client.
+    pub(crate) fn online_list(&self) -> OnlineList {
+        self.inner.online_list.borrow().clone()
     }
 
     pub(crate) fn socket_quota(&self) -> &SocketQuota {
@@ -239,8 +239,8 @@ impl Chat {
         &self.inner.reconnects
     }
 
-    pub(crate) fn door(&self) -> &Turns {
-        &self.inner.door
+    pub(crate) fn connect_turns(&self) -> &Turns {
+        &self.inner.connect_turns
     }
 }
 
@@ -250,15 +250,18 @@ fn take(buckets: &Mutex<Buckets>, user: &Username, what: &'static str) -> Result
     taken.map_err(|retry_after| Error::RateLimited { what, retry_after })
 }
 
-/// When an answer to what came in now is due.
+/// The deadline of the answer to a request that arrives now: [`ANSWER_DEADLINE`] from now.
 pub(crate) fn deadline_now() -> Instant {
     Instant::now() + ANSWER_DEADLINE
 }
 
-/// Waits for `work`, until `deadline` at most.
+/// Awaits `future` until `deadline`.
+///
+/// # Errors
+/// The future's own, or [`Error::Unavailable`] at the deadline.
 pub(crate) async fn with_deadline<T>(
     deadline: Instant,
-    work: impl Future<Output = Result<T, Error>>,
+    future: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(Error::late()))
+    timeout_at(deadline.into(), future).await.unwrap_or_else(|_| Err(Error::late()))
 }

@@ -1,4 +1,4 @@
-//! Unsigned numbers in SQLite's signed columns. Called by the SQLite backends.
+//! Unsigned numbers in signed columns. Called by the SQLite and MongoDB backends.
 
 use rusqlite::Row;
 
@@ -8,7 +8,7 @@ pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
 
-/// What nothing here reaches is stored as the largest there is.
+/// A number for a signed column. Values above `i64::MAX`, which do not occur, are stored as `i64::MAX`.
 pub(crate) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The chat's configuration: flags and `GODZILLA_*` variables, read by the binary and handed to [`crate::start`].
+//! The chat's configuration: flags and `GODZILLA_*` variables. The binary parses it and passes it to [`crate::start`].
 
 use std::time::Duration;
 
@@ -41,34 +41,34 @@ pub struct Config {
     pub deployment: String,
 }
 
-/// How long a client waits for the answer to an event or a request at most: with an error rather than with silence.
+/// Deadline of an event or a request. The client receives an error when it expires.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long the store may take for one batch of a room; shorter than [`ANSWER_DEADLINE`], so that the refusal is in time.
+/// Deadline of the store for one batch of a room. Shorter than [`ANSWER_DEADLINE`], so that the error reaches the client in time.
 pub const STORE_DEADLINE: Duration = Duration::from_secs(4);
 
-/// The most messages in a page of history.
+/// Maximum number of messages in a page of history.
 pub const PAGE: u32 = 100;
 
-/// How many messages a page of history has when the client does not say.
+/// Number of messages in a page of history when the client sends no limit.
 pub const DEFAULT_PAGE: u32 = 50;
 
-/// The most messages in the answer to a `join` with `since`.
+/// Maximum number of messages in the answer to a `join` with `since`.
 pub const SINCE: usize = 500;
 
-/// The most bytes of JSON in one answer with messages: half of what a socket's outbox holds by default.
+/// Maximum number of bytes of JSON in one answer with messages: half of the default capacity of a socket's send queue.
 pub const ANSWER_BYTES: usize = 128 * 1024;
 
-/// The most names in a `presence` or `typing` event; more user_lookup online are announced by `presence:diff` alone.
+/// Maximum number of names in a `presence` or `typing` event. Further online users are announced by `presence:diff` only.
 pub const NAMES: usize = 200;
 
-/// The most messages that a client who comes back is sent; who has missed more reads history.
+/// Maximum number of messages that a recovering client receives. A client that has missed more reads the history.
 pub const RECOVERY: usize = 500;
 
-/// The most bytes of them: they wait in one piece for a client that has just come back.
+/// Maximum number of bytes of these messages, because they are queued at once for the reconnected client.
 pub const RECOVERY_BYTES: usize = 256 * 1024;
 
-/// How far back in the log, over all rooms, what somebody has missed is looked for.
+/// Maximum number of messages of the log, over all rooms, that are scanned for missed messages.
 pub const RECOVERY_SCAN: u64 = 50_000;
 
 impl Default for Config {
@@ -89,17 +89,17 @@ impl Default for Config {
 }
 
 impl Config {
-    /// This node's name: the one given, else the host's.
+    /// This node's name: the configured one, or the name derived from the host's.
     pub fn node_name(&self) -> String {
         self.node.clone().unwrap_or_else(|| node_of(&host()))
     }
 }
 
-/// The longest name of a node, in characters.
+/// Maximum length of a node's name in characters.
 const NODE_NAME: usize = 63;
 
-/// The name of a node on this host: the first label of the host's name, with dashes in place of all but letters and digits, at most
-/// [`NODE_NAME`] characters. The end of a longer label is replaced by a hash of it, because it often distinguishes hosts.
+/// The name of a node on `host`: the first label of the host's name, with dashes instead of characters other than ASCII letters and digits,
+/// at most [`NODE_NAME`] characters. The end of a longer label is replaced by a hash of the label, because hosts often differ only there.
 pub fn node_of(host: &str) -> String {
     let label = host.split('.').next().unwrap_or_default();
     let dash = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
@@ -116,7 +116,7 @@ pub fn node_of(host: &str) -> String {
     format!("{}-{:08x}", &name[..NODE_NAME - 9], hash >> 32)
 }
 
-/// The host's name.
+/// The host's name. `chat` when it is empty or cannot be read.
 pub fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "chat".to_owned() } else { name.trim().to_owned() }
@@ -143,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_what_no_flags_give() {
+    fn default_equals_parsing_without_flags() {
         let parsed = Cli::try_parse_from(["chat"]).unwrap().chat;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
     }
 
     #[test]
-    fn a_limit_of_nothing_is_refused() {
+    fn limit_of_zero_is_refused() {
         for flag in
             ["--text-limit", "--message-rate", "--open-acks", "--sockets-per-user", "--rooms-per-user"]
         {

@@ -1,5 +1,4 @@
-//! Why the chat refuses: one enum for every part of this crate. Each variant knows its code, which is an ack's `code` and an
-//! HTTP status at once.
+//! The errors of this crate. Each variant has a code, which is both the `code` of an ack and an HTTP status.
 
 use std::time::Duration;
 
@@ -7,59 +6,59 @@ use proto::event::{Code, Refused};
 
 use crate::head::Head;
 
-/// Why something was not done.
+/// An error of the chat.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// The request is not what it should be; says how.
+    /// The request is invalid, with the reason.
     #[error("{0}")]
     BadRequest(String),
-    /// Nobody is logged in behind the request.
+    /// The request is not authenticated.
     #[error("Unauthorized")]
     Unauthorized,
-    /// The caller is known and may not do this; says why.
+    /// The caller is authenticated and is not permitted to do this, with the reason.
     #[error("{0}")]
     Forbidden(&'static str),
-    /// There is no such room, or none the caller may know of.
+    /// The room does not exist or is not visible to the caller.
     #[error("Not Found")]
     NotFound,
-    /// It contradicts something that already is.
+    /// The request conflicts with existing state, with the reason.
     #[error("{0}")]
     Conflict(&'static str),
-    /// Longer than `limit` bytes.
+    /// A value is longer than `limit` bytes.
     #[error("{what} is over {limit} bytes")]
     TooLarge {
-        /// What, in words.
+        /// Name of the value.
         what: &'static str,
         /// The limit in bytes.
         limit: usize,
     },
-    /// Too much in too short a time.
+    /// A limit of a rate or of a number is reached.
     #[error("{what}: try again later")]
     RateLimited {
-        /// Which limit, in words.
+        /// Name of the limit.
         what: &'static str,
-        /// How long to wait.
+        /// Time after which a retry can succeed.
         retry_after: Duration,
     },
-    /// A queue is full or a deadline has passed; the outcome may be unknown, and a resend with the same `clientId` is safe.
+    /// A queue is full or a deadline has expired. The outcome may be unknown. A resend with the same `clientId` is safe.
     #[error("{0}")]
     Unavailable(&'static str),
-    /// The store refused or does not answer. The reason is for the log, not for clients.
+    /// The store refused the operation or did not answer. The reason is for the log and is not sent to clients.
     #[error("store: {0}")]
     Store(String),
-    /// What the store holds is not what was written. Trying again does not help.
+    /// The stored data is damaged. Retries do not help.
     #[error("store: {0}")]
     Damaged(String),
-    /// Somebody else has appended to this room: reload and try again. Never reaches a client.
+    /// Another node has appended to this room. The room reloads its head and retries. Not sent to clients.
     #[error("the room's head is {}", head.seq)]
     Fenced {
-        /// What the store holds.
+        /// The stored head.
         head: Head,
     },
 }
 
 impl Error {
-    /// The code of a refused ack; its [`Code::status`] is the HTTP status.
+    /// The code of the refused ack. Its [`Code::status`] is the HTTP status.
     pub fn code(&self) -> Code {
         match self {
             Self::BadRequest(_) => Code::BadRequest,
@@ -75,7 +74,7 @@ impl Error {
         }
     }
 
-    /// How long the caller should wait before it tries again; none when waiting does not help.
+    /// Time after which the caller should retry. `None` when a retry does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } => Some(*retry_after),
@@ -84,12 +83,12 @@ impl Error {
         }
     }
 
-    /// What a client is told: never the inside of a store.
+    /// The text for clients. It does not contain internals of a store.
     pub fn public(&self) -> String {
         match self {
             Self::Store(_) | Self::Fenced { .. } => "the store does not answer, try again".to_owned(),
             Self::Damaged(_) => "stored data is damaged; its operator runs `godzilla check`".to_owned(),
-            shown => shown.to_string(),
+            other => other.to_string(),
         }
     }
 
@@ -99,22 +98,22 @@ impl Error {
         Refused { retry_after, ..Refused::new(self.code(), self.public()) }
     }
 
-    /// Nobody answered in time.
+    /// The deadline expired without an answer.
     pub(crate) fn late() -> Self {
         Self::Unavailable("no answer in time, try again")
     }
 
-    /// The room's actor has ended under the question.
+    /// The actor ended before it answered.
     pub(crate) fn gone() -> Self {
         Self::Unavailable("the room was put away, try again")
     }
 
-    /// The operating system gives no random bytes for an id.
+    /// The operating system returned no random bytes for an id.
     pub(crate) fn no_entropy() -> Self {
         Self::Unavailable("the server has no random numbers, try again")
     }
 
-    /// A queue on the way is full.
+    /// A queue is full.
     pub(crate) fn full() -> Self {
         Self::Unavailable("too busy, try again")
     }
@@ -129,7 +128,7 @@ impl From<socketio::NoEntropy> for Error {
 impl From<embedded::Error> for Error {
     fn from(error: embedded::Error) -> Self {
         match error {
-            // Nothing was done, and there is nothing to find in a log.
+            // The job was not accepted and nothing was written. There is no reason to log.
             embedded::Error::Busy => Self::full(),
             other if other.is_damage() => Self::Damaged(other.to_string()),
             other => Self::Store(other.to_string()),
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_never_shows_its_inside_to_a_client() {
+    fn store_internals_are_not_sent_to_clients() {
         let error = Error::Store("disk /secret is full".into());
         let refused = error.refused();
         assert_eq!((refused.code, refused.retry_after), (Code::Unavailable, Some(1.0)));
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_says_how_long_to_wait() {
+    fn rate_limit_contains_the_delay() {
         let error = Error::RateLimited { what: "messages", retry_after: Duration::from_millis(100) };
         assert_eq!((error.code().status(), error.refused().retry_after), (429, Some(0.1)));
     }

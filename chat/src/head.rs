@@ -1,12 +1,12 @@
-//! Where a room ends. Told by history, known to rooms, carried by the error that says so.
+//! The head of a room: its last message. Returned by history, cached by rooms, and part of the error of a fenced append.
 
 use proto::Timestamp;
 
-/// Where a room ends.
+/// The head of a room: the `seq` and timestamp of its last message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Head {
-    /// The last message's `seq`; 0 when nothing was said yet.
+    /// The `seq` of the last message; 0 when the room has no message.
     pub seq: u64,
-    /// The last message's timestamp.
+    /// The timestamp of the last message.
     pub timestamp: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Reading a page of a room's messages: one way for sockets and HTTP.
+//! Reading a page of a room's messages. Used by the `history` event of sockets and by HTTP.
 
 use std::time::Instant;
 
@@ -11,36 +11,36 @@ use serde::Serialize;
 use crate::{
     Chat, Error,
     config::{DEFAULT_PAGE, PAGE},
-    room::membership::Check,
+    room::membership::CheckMember,
 };
 
-/// A page, and what it says of the places that the client knows.
+/// A page of messages, and whether the client's position in the room is still valid.
 #[derive(Debug, Serialize)]
-pub struct Recalled {
+pub struct HistoryPage {
     #[serde(flatten)]
     page: Page,
-    /// The client's `after` or `before` is of a history that was replaced by an older one: it drops what it has of the room. The page
-    /// is the newest one.
+    /// The client's `after` or `before` belongs to a history that was replaced by an older one. The client drops its messages of the
+    /// room. The page is the newest one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     reset: bool,
-    /// A place in the log before the page was read, when the client has sent one.
+    /// The stream offset before the page was read. Present when the client has sent an offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<String>,
 }
 
-/// A page of `asked.room` for `user`.
+/// Reads a page of `query.room` for `user`.
 ///
 /// # Errors
-/// [`Error::BadRequest`] for a limit outside 1 to [`PAGE`], and what the room says to those who are not in it.
+/// [`Error::BadRequest`] for a limit outside 1 to [`PAGE`], and the room's refusal of users who are not members.
 pub async fn page(
     chat: &Chat,
     user: &Username,
-    asked: History,
+    query: History,
     deadline: Instant,
-) -> Result<Recalled, Error> {
-    let History { room, before, after, limit, offset } = asked;
-    // A user who may not read here is refused for that, whatever is asked for.
-    chat.ask(&room, Check(user.clone()), deadline).await?;
+) -> Result<HistoryPage, Error> {
+    let History { room, before, after, limit, offset } = query;
+    // Permission is checked before the parameters: a user who may not read the room gets that refusal for any request.
+    chat.ask(&room, CheckMember(user.clone()), deadline).await?;
     let limit = limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=PAGE).contains(&limit) {
         return Err(Error::BadRequest(format!("limit is 1 to {PAGE}")));
@@ -55,9 +55,9 @@ pub async fn page(
             _ => false,
         };
         if !is_beyond {
-            return Ok(Recalled { page, reset: false, offset });
+            return Ok(HistoryPage { page, reset: false, offset });
         }
     }
     let page = history.page(&room, None, None, limit).await?;
-    Ok(Recalled { page, reset: true, offset })
+    Ok(HistoryPage { page, reset: true, offset })
 }

@@ -1,11 +1,11 @@
-//! Ids that nobody can guess and no two things share.
+//! Random ids that are unique and cannot be guessed.
 
 use crate::Error;
 
-/// 128 random bits, in hex.
+/// Returns 128 random bits as 32 hex digits.
 ///
 /// # Errors
-/// [`Error::Unavailable`], counted, when the operating system gives no random bytes.
+/// [`Error::Unavailable`] when the operating system returns no random bytes. The failure is counted.
 pub fn new_id() -> Result<String, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| {

@@ -1,8 +1,8 @@
-//! What user_lookup say, and who may hear it: clients (sockets) and HTTP requests come in, rooms decide, history keeps, the log
-//! tells everybody.
+//! The chat service. Clients (sockets) and HTTP requests ask rooms. Rooms check permissions and assign numbers, the stores make the
+//! result durable, and the broker delivers it to the sockets in one order.
 //!
-//! Inward: [`client`] or `http` → `rooms` (which room?) → `room` (may they, what number) → [`history`] and [`directory`]
-//! (durably) → `log` (in one order) → [`socketio::Io`]. Beside it: [`presence`], who is here.
+//! Path of a message: [`client`] or `http` → `rooms` (finds the room's actor) → `room` (permission, batch) → [`history`] and
+//! [`directory`] (durable) → [`broker`] (one order) → [`socketio::Io`]. Beside it: [`presence`], the online and typing users.
 
 mod ask;
 pub mod broker;
@@ -43,9 +43,10 @@ pub mod user_lookup;
 pub use chat::Chat;
 pub use config::Config;
 pub use error::Error;
+pub use mongo_store::MongoStore;
 pub use redis::Redis;
 pub use seed::{Sample, seed};
+pub use sqlite_store::SqliteStore;
 pub use start::{Deps, Order, start};
 pub use text::Text;
 pub use user_lookup::UserLookup;
-pub use {mongo_store::MongoStore, sqlite_store::SqliteStore};

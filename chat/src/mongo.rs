@@ -1,5 +1,5 @@
-//! How the MongoDB backends ask: several calls under one deadline, refusals in the chat's own words, numbers and times as BSON has
-//! them. Durability is [`remote::mongo`]'s.
+//! Shared code of the MongoDB backends: a deadline for several calls, conversion of errors, and conversion of numbers and times to BSON.
+//! [`remote::mongo`] defines write and read concerns.
 
 use std::{
     future::{Future, IntoFuture},
@@ -17,35 +17,35 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Error, column::integer};
 
-// So that the refusal is the store's own.
+// The MongoDB backend must report its own timeout before the caller's deadline expires.
 const _: () = assert!(DEADLINE.as_millis() < crate::config::STORE_DEADLINE.as_millis());
 
-/// How long creating the indexes of what is there already may take.
+/// Deadline of the creation of indexes of existing collections at start.
 pub(crate) const PREPARATION: Duration = Duration::from_secs(60);
 
-/// What the creation of an index says when there is another one of its name or its keys.
+/// Error codes of the creation of an index when another index has its name (86) or its keys (85).
 const ANOTHER_INDEX: [i32; 2] = [85, 86];
 
-/// What is said of a collection that contradicts a unique index.
+/// Error text for a collection that violates a unique index.
 pub(crate) const TWICE: &str = "holds two documents where one must be";
 
-/// A unique index by its name.
+/// Options of a unique index with this name.
 pub(crate) fn unique(name: &str) -> IndexOptions {
     IndexOptions::builder().name(name.to_owned()).unique(true).build()
 }
 
-/// When a call that begins now is over.
+/// The deadline of a call that starts now.
 pub(crate) fn deadline_now() -> Instant {
     Instant::now() + DEADLINE
 }
 
-/// What `work` comes to, if it does in time. Afterwards a write has no known outcome.
+/// Runs `work` until the deadline. The outcome of a write that exceeds it is unknown.
 pub(crate) async fn with_deadline<T, E: Into<Error>>(
-    deadline_now: Instant,
+    deadline: Instant,
     work: impl IntoFuture<Output = Result<T, E>, IntoFuture: Future>,
 ) -> Result<T, Error> {
-    let late = |_| Error::Store("MongoDB does not answer in time".to_owned());
-    timeout_at(deadline_now, work.into_future()).await.map_err(late)?.map_err(Into::into)
+    let timed_out = |_| Error::Store("MongoDB does not answer in time".to_owned());
+    timeout_at(deadline, work.into_future()).await.map_err(timed_out)?.map_err(Into::into)
 }
 
 impl From<MongoError> for Error {
@@ -57,12 +57,12 @@ impl From<MongoError> for Error {
     }
 }
 
-/// A document is not as this code wrote it.
+/// The error of a document that this code cannot have written.
 pub(crate) fn damaged(why: impl std::fmt::Display) -> Error {
     Error::Store(format!("a document is damaged: {why}"))
 }
 
-/// Why the indexes of `collection` cannot be.
+/// The error of the creation of indexes of `collection`.
 pub(crate) fn unprepared(collection: &str, error: MongoError) -> Error {
     let ErrorKind::Command(refused) = &*error.kind else { return error.into() };
     let why = match refused.code {
@@ -75,10 +75,10 @@ pub(crate) fn unprepared(collection: &str, error: MongoError) -> Error {
 
 /// A number that was stored with [`integer`].
 pub(crate) fn number(value: i64) -> Result<u64, Error> {
-    u64::try_from(value).map_err(|_| damaged(format_args!("{value} is not a number of ours")))
+    u64::try_from(value).map_err(|_| damaged(format_args!("{value} is negative")))
 }
 
-/// A time as MongoDB has it.
+/// A time as BSON.
 pub(crate) fn date(timestamp: Timestamp) -> DateTime {
     DateTime::from_millis(integer(timestamp.0))
 }

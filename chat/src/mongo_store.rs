@@ -1,5 +1,5 @@
-//! The chat's part of a MongoDB database, for a chat in several processes. The binary connects and hands its parts to
-//! [`crate::start`]. RecoverySessions and the order of all messages are kept elsewhere.
+//! The chat's collections in MongoDB, for a chat in several processes. The binary connects and passes their parts to [`crate::start`].
+//! Recovery sessions and the order of the messages of all rooms are stored in Redis.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::{
     unpublished::{Unpublished, mongo::MongoUnpublished},
 };
 
-/// What is said of messages that contradict the unique indexes.
+/// Reason when messages violate the unique indexes.
 const FORKED: &str =
     "holds two messages in one place of a room: see the log of a chat node, and restore a backup";
 
-/// What is said when the indexes cannot be seen or made.
+/// Reason when the indexes cannot be read or created.
 const UNPREPARED: &str = "does not let the indexes of messages and rooms be read or created";
 
-/// The collections `messages`, `rooms`, `unpublished` and `lineage`. Cheap to clone.
+/// The collections `messages`, `rooms`, `untold` and `lineage`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoStore {
     history: MongoHistory,
@@ -33,7 +33,7 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
-    /// In `store`, which need not be there yet.
+    /// The collections of `store`. MongoDB need not be reachable yet.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         Self {
@@ -45,47 +45,47 @@ impl MongoStore {
         }
     }
 
-    /// Creates the indexes that are missing. What must not be without them waits for it, so this is only where an error has
-    /// words, and where there is time for a large collection.
+    /// Creates the missing indexes. Writes that require them create them as well; this reports an error at start, and allows enough time
+    /// for a large collection.
     ///
     /// # Errors
-    /// [`Error::Store`] when MongoDB does not answer, or when what is there contradicts a unique index; the text says which.
+    /// [`Error::Store`] when MongoDB does not answer, or when stored documents violate a unique index. The text contains the collection.
     pub async fn prepare(&self) -> Result<(), Error> {
         self.history.prepare().await?;
         self.directory.prepare().await
     }
 
-    /// What was said.
+    /// The store of messages.
     pub fn history(&self) -> Arc<dyn History> {
         Arc::new(self.history.clone())
     }
 
-    /// Rooms and members.
+    /// The store of rooms and memberships.
     pub fn directory(&self) -> Arc<dyn Directory> {
         Arc::new(self.directory.clone())
     }
 
-    /// What was changed of rooms.
+    /// The latest changes of rooms.
     pub fn changes(&self) -> Arc<dyn Changes> {
         Arc::new(self.directory.clone())
     }
 
-    /// Which rooms the log lacks messages of.
+    /// The rooms with messages that are not in the log yet.
     pub fn unpublished(&self) -> Arc<dyn Unpublished> {
         Arc::new(self.unpublished.clone())
     }
 
-    /// Which history the messages are of.
+    /// The lineage of the stored messages.
     pub fn lineage(&self) -> Arc<dyn Lineage> {
         Arc::new(self.lineage.clone())
     }
 
-    /// Whether MongoDB answers and messages can be kept in order there. For `/readyz`.
+    /// Whether MongoDB answers, accepts writes and has the indexes. For `/readyz`.
     pub async fn is_ready(&self) -> bool {
         self.not_ready_reason().await.is_none()
     }
 
-    /// Why messages cannot be kept in MongoDB, if so, in words that follow its name. Missing indexes are created on the way.
+    /// The reason why messages cannot be stored in MongoDB, as a text that follows its name. `None` when they can. Creates missing indexes.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let checked = async {
             self.history.check().await?;

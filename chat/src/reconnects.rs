@@ -1,5 +1,5 @@
-//! One comeback of a client at a time: of two connections that show the same recovery_session the later one closes the earlier. And how
-//! far those had read who left lately. Asked by the client's door.
+//! Reconnects of clients: a lock for each recovery session, so that of two connections that present the same one the later closes the
+//! earlier, and the read positions of clients that have disconnected recently. Called by [`crate::client`].
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::DefaultHasher},
@@ -10,69 +10,69 @@ use std::{
 use socketio::{ReadPosition, SocketId};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// So many clients can come back at the same time; two with the same remainder wait for each other.
-const LANES: usize = 256;
+/// Number of locks. Sessions whose hashes have the same remainder share a lock.
+const LOCKS: usize = 256;
 
-/// How many of those who left are remembered.
-const REMEMBERED: usize = 4_096;
+/// Maximum number of stored read positions. The oldest are evicted.
+const MAX_POSITIONS: usize = 4_096;
 
-/// See the module.
+/// The locks of recovery sessions, and the read positions of clients that have disconnected.
 #[derive(Debug)]
 pub struct LastReadPositions {
-    lanes: Vec<Mutex<()>>,
-    left: StdMutex<Left>,
+    locks: Vec<Mutex<()>>,
+    disconnected: StdMutex<Disconnected>,
 }
 
-/// Who left lately, the earliest first.
+/// The read positions of disconnected clients.
 #[derive(Debug, Default)]
-struct Left {
-    places: HashMap<SocketId, (u64, ReadPosition)>,
-    /// Also those who have come back since, or left again.
+struct Disconnected {
+    positions: HashMap<SocketId, (u64, ReadPosition)>,
+    /// The order of disconnects, oldest first. Includes clients that have reconnected or disconnected again since.
     order: VecDeque<(u64, SocketId)>,
     count: u64,
 }
 
 impl LastReadPositions {
-    /// Nobody is coming back.
+    /// No locks are held and no read positions are stored.
     pub fn new() -> Self {
-        Self { lanes: (0..LANES).map(|_| Mutex::new(())).collect(), left: StdMutex::default() }
+        Self { locks: (0..LOCKS).map(|_| Mutex::new(())).collect(), disconnected: StdMutex::default() }
     }
 
-    /// Waits for its turn; whoever shows the same recovery_session waits until the answer is dropped.
+    /// Locks the recovery session `pid` until the guard is dropped. Waits while it is locked.
     pub async fn lock(&self, pid: &str) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         pid.hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish()).unwrap_or(usize::MAX) % LANES;
-        self.lanes[lane].lock().await
+        let index = usize::try_from(hasher.finish()).unwrap_or(usize::MAX) % LOCKS;
+        self.locks[index].lock().await
     }
 
-    /// The client that had this socket has left, where in the log.
-    pub fn leave(&self, socket: SocketId, place: ReadPosition) {
-        if place == ReadPosition::Unknown {
+    /// Stores the read position of a client that has disconnected. Unknown positions are not stored.
+    pub fn store(&self, socket: SocketId, position: ReadPosition) {
+        if position == ReadPosition::Unknown {
             return;
         }
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.count += 1;
-        let count = left.count;
-        left.places.insert(socket.clone(), (count, place));
-        left.order.push_back((count, socket));
-        if left.order.len() > REMEMBERED
-            && let Some((count, earliest)) = left.order.pop_front()
-            && left.places.get(&earliest).is_some_and(|(last, _)| *last == count)
+        let mut disconnected = self.disconnected.lock().unwrap_or_else(PoisonError::into_inner);
+        disconnected.count += 1;
+        let count = disconnected.count;
+        disconnected.positions.insert(socket.clone(), (count, position));
+        disconnected.order.push_back((count, socket));
+        if disconnected.order.len() > MAX_POSITIONS
+            && let Some((count, oldest)) = disconnected.order.pop_front()
+            && disconnected.positions.get(&oldest).is_some_and(|(last, _)| *last == count)
         {
-            left.places.remove(&earliest);
+            disconnected.positions.remove(&oldest);
         }
     }
 
-    /// What [`LastReadPositions::leave`] was told of this client, once.
-    pub fn left(&self, socket: &SocketId) -> ReadPosition {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.places.remove(socket).map_or(ReadPosition::Unknown, |(_, place)| place)
+    /// Takes the position that [`LastReadPositions::store`] has stored for the socket.
+    pub fn take(&self, socket: &SocketId) -> ReadPosition {
+        let mut disconnected = self.disconnected.lock().unwrap_or_else(PoisonError::into_inner);
+        disconnected.positions.remove(socket).map_or(ReadPosition::Unknown, |(_, position)| position)
     }
 
-    /// The client that had this socket is back somewhere else.
-    pub fn forget(&self, socket: &SocketId) {
-        let _ = self.left(socket);
+    /// Removes the position of a client that has reconnected to another node.
+    pub fn remove(&self, socket: &SocketId) {
+        let _ = self.take(socket);
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn the_same_ticket_waits_for_itself() {
+    async fn same_session_is_locked_once() {
         let reconnects = LastReadPositions::new();
         let first = reconnects.lock("a").await;
         assert!(reconnects.lock("a").now_or_never().is_none());
@@ -96,23 +96,23 @@ mod tests {
     }
 
     #[test]
-    fn who_left_is_remembered_once_and_not_for_ever() {
+    fn position_is_taken_once_and_oldest_are_evicted() {
         let reconnects = LastReadPositions::new();
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Unknown);
-        reconnects.leave(sid("a"), ReadPosition::At(1));
-        reconnects.leave(sid("a"), ReadPosition::At(2));
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);
+        reconnects.store(sid("a"), ReadPosition::At(1));
+        reconnects.store(sid("a"), ReadPosition::At(2));
         assert_eq!(
-            (reconnects.left(&sid("a")), reconnects.left(&sid("a"))),
+            (reconnects.take(&sid("a")), reconnects.take(&sid("a"))),
             (ReadPosition::At(2), ReadPosition::Unknown)
         );
-        reconnects.leave(sid("a"), ReadPosition::Start);
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Start);
-        reconnects.leave(sid("a"), ReadPosition::At(3));
-        reconnects.forget(&sid("a"));
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Unknown);
-        reconnects.leave(sid("a"), ReadPosition::At(4));
-        (0..REMEMBERED).for_each(|n| reconnects.leave(sid(&n.to_string()), ReadPosition::Start));
-        assert_eq!(reconnects.left(&sid("a")), ReadPosition::Unknown);
-        assert_eq!(reconnects.left.lock().unwrap().places.len(), REMEMBERED);
+        reconnects.store(sid("a"), ReadPosition::Start);
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Start);
+        reconnects.store(sid("a"), ReadPosition::At(3));
+        reconnects.remove(&sid("a"));
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);
+        reconnects.store(sid("a"), ReadPosition::At(4));
+        (0..MAX_POSITIONS).for_each(|n| reconnects.store(sid(&n.to_string()), ReadPosition::Start));
+        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);
+        assert_eq!(reconnects.disconnected.lock().unwrap().positions.len(), MAX_POSITIONS);
     }
 }

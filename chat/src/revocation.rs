@@ -1,5 +1,5 @@
-//! Sessions that end, by logout, by age or by a login beyond the limit, cut the sockets that were opened with them. Each socket first
-//! gets the event `error`, which names the cause. Started by [`crate::start`]; watches sessions, calls the io.
+//! Revocation: disconnects the sockets of sessions that ended by a logout, by age or by a login beyond the limit. Each socket first
+//! receives the event `error` with the cause. Started by [`crate::start`]; watches sessions, calls the io.
 
 use std::time::Duration;
 
@@ -17,35 +17,35 @@ use crate::{
     socket_quota::SocketQuota,
 };
 
-/// How often it is asked, or up to [`PROBE`] later, whether sessions with sockets still live: they also end by age, which no closing
-/// tells of, and a closing can be lost on its way.
+/// The interval between two checks of all sessions that have sockets, plus up to [`PROBE`]. Sessions also end by age, without a closing,
+/// and a closing can be lost.
 const CHECK: Duration = Duration::from_secs(20);
 
-/// How many sessions are asked for at the same time.
+/// The number of concurrent checks of sessions.
 const AT_ONCE: usize = 16;
 
-/// How often it is asked whether anybody can say so.
+/// The interval between two checks that the store of sessions answers.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How long sockets stay of which nobody can say whether their logins still live.
+/// How long sockets stay connected while their sessions cannot be checked.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// See [`watch`].
+/// The state of [`watch`].
 struct Watch {
     sessions: SharedSessions,
     socket_quota: SocketQuota,
     io: Io,
     grace: Duration,
-    /// When all of them were last asked for.
-    checked: Option<Instant>,
-    /// When somebody last said so.
-    answered: Instant,
-    /// Since when nobody can say which sessions live.
-    silent: Option<Instant>,
+    /// The time of the last complete check of all sessions. `None` before the first.
+    last_check: Option<Instant>,
+    /// The time of the last answer of the store of sessions.
+    last_answer: Instant,
+    /// The last answer before the store of sessions stopped answering. `None` while it answers.
+    unverified_since: Option<Instant>,
 }
 
-/// Cuts sockets as their sessions close or expire, until the store of sessions goes away. The cut goes straight to the io: it
-/// need not wait behind messages.
+/// Disconnects sockets when their sessions close or expire, until the channel of closings is closed. It calls the io directly, so a
+/// disconnect does not wait behind messages.
 pub async fn watch(
     closings: broadcast::Receiver<Closing>,
     sessions: SharedSessions,
@@ -57,10 +57,10 @@ pub async fn watch(
         socket_quota,
         io,
         grace: GRACE,
-        // All at once: after a panic of this task, what closed meanwhile was not received.
-        checked: None,
-        answered: Instant::now(),
-        silent: None,
+        // All sessions are checked first: after a panic of this task, closings were lost.
+        last_check: None,
+        last_answer: Instant::now(),
+        unverified_since: None,
     };
     watch.run(closings, PROBE).await;
 }
@@ -70,17 +70,17 @@ impl Watch {
         let mut probes = interval(probe);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let closed = tokio::select! {
-                closed = closings.recv() => closed,
+            let received = tokio::select! {
+                received = closings.recv() => received,
                 _ = probes.tick() => {
-                    self.look().await;
+                    self.probe().await;
                     continue;
                 }
             };
-            match closed {
-                Ok(closing) => self.io.send(end(&closing)).await,
+            match received {
+                Ok(closing) => self.io.send(end_sockets(&closing)).await,
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "closings of sessions were missed, asking for each");
+                    tracing::warn!(missed, "closings of sessions were missed, all sessions are checked");
                     self.check(usize::MAX).await;
                 }
                 Err(RecvError::Closed) => return,
@@ -88,20 +88,25 @@ impl Watch {
         }
     }
 
-    /// Asks for one session often, and for all of them now and then; ends the sockets of all when that has long been in vain.
-    async fn look(&mut self) {
+    /// Checks one session, or all of them once per [`CHECK`]. Closes all sockets when the store of sessions has not answered for the grace
+    /// period.
+    async fn probe(&mut self) {
         let started = Instant::now();
-        let is_due = self.silent.is_some() || self.checked.is_none_or(|checked| checked.elapsed() >= CHECK);
+        let is_due = self.unverified_since.is_some()
+            || self.last_check.is_none_or(|last_check| last_check.elapsed() >= CHECK);
         if self.check(if is_due { usize::MAX } else { 1 }).await {
-            (self.silent, self.answered) = (None, Instant::now());
+            (self.unverified_since, self.last_answer) = (None, Instant::now());
             if is_due {
-                self.checked = Some(started);
+                self.last_check = Some(started);
             }
             return;
         }
-        let since = *self.silent.get_or_insert(self.answered);
+        let since = *self.unverified_since.get_or_insert(self.last_answer);
         if since.elapsed() >= self.grace {
-            tracing::warn!("sockets are closed because nobody can say whether their sessions live");
+            tracing::warn!(
+                seconds = since.elapsed().as_secs(),
+                "sockets are closed because their sessions cannot be checked"
+            );
             let close = |session: String| Operation::Close {
                 of: of_session(&session),
                 reason: CloseReason::Unverifiable,
@@ -110,57 +115,57 @@ impl Watch {
         }
     }
 
-    /// Asks for sessions that have sockets here, at most so many, and cuts those that are over. False when nobody answers: those
-    /// stay for now.
-    async fn check(&self, most: usize) -> bool {
-        let mut over = Vec::new();
+    /// Checks at most `max` sessions that have sockets here, and disconnects those that have ended. Returns false when the store of
+    /// sessions does not answer. Then the sockets stay connected.
+    async fn check(&self, max: usize) -> bool {
+        let mut expired = Vec::new();
         let mut is_answered = true;
         let ids =
-            self.socket_quota.sessions().into_iter().take(most).filter_map(|session| session.parse().ok());
-        let asked = ids.map(async |id: SessionId| (self.sessions.is_live(&id).await, id));
-        let mut answers = stream::iter(asked).buffer_unordered(AT_ONCE);
+            self.socket_quota.sessions().into_iter().take(max).filter_map(|session| session.parse().ok());
+        let checks = ids.map(async |id: SessionId| (self.sessions.is_live(&id).await, id));
+        let mut answers = stream::iter(checks).buffer_unordered(AT_ONCE);
         while let Some((answer, id)) = answers.next().await {
             match answer {
                 Ok(true) => (),
-                Ok(false) => over.extend(cut(id.as_str(), EXPIRED)),
+                Ok(false) => expired.extend(disconnect(id.as_str(), EXPIRED)),
                 Err(error) => {
-                    tracing::warn!(%error, "sessions cannot be checked");
+                    tracing::warn!(%error, "sessions cannot be checked; retrying");
                     is_answered = false;
                     break;
                 }
             }
         }
         drop(answers);
-        self.io.send(over).await;
+        self.io.send(expired).await;
         is_answered
     }
 }
 
-/// What a client gets with the code `unauthorized` when its session ends by a logout.
+/// The message of `unauthorized` when the session ends by a logout.
 const LOGGED_OUT: &str = "the session was ended by a logout";
 
-/// The same when its user has logged in too often. The number is [`sessions::PER_USER`].
-const CROWDED: &str =
+/// The message when a login evicts the session. The number is [`sessions::PER_USER`].
+const EVICTED: &str =
     "the session was ended by a login: a user has at most 20 sessions, and one more ends the oldest";
 
-/// The same when the session is gone without a closing that was received. The time is [`sessions::LIFETIME_SECONDS`].
+/// The message when the session has ended and no closing was received. The time is [`sessions::LIFETIME_SECONDS`].
 const EXPIRED: &str = "the session has ended: a session ends 24 h after its login, or by a logout";
 
-/// The end of a session's sockets. A client whose session was replaced reconnects by itself, which it would not after packet
-/// `41`; everybody else is out.
-fn end(closing: &Closing) -> Vec<Operation> {
+/// The operations that end the sockets of a session. A replaced session's sockets are closed without packet `41`, because stock clients
+/// reconnect after that. All others are disconnected with packet `41`, and stock clients do not reconnect.
+fn end_sockets(closing: &Closing) -> Vec<Operation> {
     let session = closing.id.as_str();
     match closing.cause {
-        Cause::Ended => cut(session, LOGGED_OUT),
-        Cause::Evicted => cut(session, CROWDED),
-        Cause::Expired => cut(session, EXPIRED),
+        Cause::Ended => disconnect(session, LOGGED_OUT),
+        Cause::Evicted => disconnect(session, EVICTED),
+        Cause::Expired => disconnect(session, EXPIRED),
         Cause::Replaced => {
             vec![Operation::Close { of: of_session(session), reason: CloseReason::CredentialsReplaced }]
         }
     }
 }
 
-fn cut(session: &str, cause: &str) -> Vec<Operation> {
+fn disconnect(session: &str, cause: &str) -> Vec<Operation> {
     let of = of_session(session);
     let packet = encode(name::ERROR, &Refused::new(Code::Unauthorized, cause.to_owned()), None);
     let to = Target::room("/", of.clone());

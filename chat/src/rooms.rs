@@ -1,5 +1,5 @@
-//! The keeper of a node's live rooms: name to actor. Clients and HTTP [`find`] a room through it and then talk to the room
-//! itself; it starts rooms that are asked for and forgets those that are idle. It never sees a message.
+//! The registry of a node's live rooms by name. It starts requested rooms and removes idle ones. Clients and HTTP [`find`] a room here and
+//! then call the room itself; the registry does not handle messages.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     room::{Idle, Parts, Reload, Room, Settle, Stop},
 };
 
-/// The actor.
+/// The actor that owns the registry.
 pub struct Rooms {
     parts: Parts,
     rooms: HashMap<RoomName, Slot>,
@@ -27,48 +27,48 @@ pub struct Rooms {
 
 /// A room on this node.
 enum Slot {
-    /// It is being read from its stores, and these wait for it.
+    /// The room is being loaded from its stores. Contains the callers that wait for it.
     Starting(Vec<oneshot::Sender<Found>>),
-    /// It runs.
+    /// The room is running.
     Live(Addr<Room>),
 }
 
 type Found = Result<Addr<Room>, Error>;
 
-/// The room of this name, started if need be.
+/// Request for the room of this name. Starts the room if it is not live.
 #[derive(Message)]
 #[rtype(result = "Found")]
 struct Find(RoomName);
 
-/// Another node has changed this room.
+/// Notification that another node has changed this room.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Refresh(pub RoomName);
 
-/// Every room may have changed.
+/// Notification that every room may have changed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct RefreshAll;
 
-/// Resolves when every live room has given every accepted post its outcome.
+/// Request that resolves when all posts accepted by live rooms have an outcome.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SettleAll;
 
-/// Answered by a keeper that works.
+/// Request that is answered while the registry works.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Ping;
 
-/// Starts the keeper on the current arbiter.
+/// Starts the registry on the current arbiter.
 pub fn start(parts: Parts) -> Addr<Rooms> {
     ask::start(|_| Rooms { parts, rooms: HashMap::new(), _alive: Part::new("rooms") })
 }
 
-/// The room of this name.
+/// Returns the room of this name. It is started if it is not live.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none, [`Error::Store`] or [`Error::Unavailable`] when nobody can say.
+/// [`Error::NotFound`] when there is no such room, [`Error::Store`] or [`Error::Unavailable`] when it cannot be loaded.
 pub async fn find(rooms: &Addr<Rooms>, name: &RoomName) -> Found {
     match timeout(STORE_DEADLINE, rooms.send(Find(name.clone()))).await {
         Ok(Ok(found)) => found,
@@ -128,7 +128,7 @@ impl Handler<Refresh> for Rooms {
 
     fn handle(&mut self, Refresh(name): Refresh, _: &mut Self::Context) {
         if let Some(Slot::Live(room)) = self.rooms.get(&name) {
-            // A room whose mailbox is full looks for itself with its next sweep.
+            // A room whose mailbox is full reloads at its next sweep.
             let _ = room.try_send(Reload);
         }
     }
@@ -154,16 +154,16 @@ impl Handler<SettleAll> for Rooms {
             Slot::Live(room) => Some(room.clone()),
             Slot::Starting(_) => None,
         });
-        let settled: Vec<_> = live.map(settle).collect();
-        Box::pin(async { drop(join_all(settled).await) })
+        let pending: Vec<_> = live.map(settle).collect();
+        Box::pin(async { drop(join_all(pending).await) })
     }
 }
 
-/// Waits until a room is settled. One that is too busy to be asked is asked again.
+/// Waits until all accepted posts of a room have an outcome. Retries while the room's mailbox is full.
 async fn settle(room: Addr<Room>) {
     loop {
         match ask::ask(&room, Settle) {
-            Ok(settled) => return drop(settled.answer().await),
+            Ok(pending) => return drop(pending.answer().await),
             Err(Unasked::Gone(_)) => return,
             Err(Unasked::Full) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -171,26 +171,26 @@ async fn settle(room: Addr<Room>) {
 }
 
 impl Rooms {
-    /// Reads a room and starts it, or forgets that it was asked for.
+    /// Loads a room from its stores and starts it. If that fails, the room is removed and the waiting callers receive the error.
     fn load(&mut self, name: RoomName, ctx: &mut Context<Self>) {
         let (parts, room) = (self.parts.clone(), name.clone());
         let loading = async move {
-            let entry = parts.directory.find(&room).await?.ok_or(Error::NotFound)?;
-            Ok((entry, parts.history.head(&room).await?))
+            let record = parts.directory.find(&room).await?.ok_or(Error::NotFound)?;
+            Ok((record, parts.history.head(&room).await?))
         };
         let loading =
             async move { timeout(STORE_DEADLINE, loading).await.unwrap_or_else(|_| Err(Error::late())) };
         ctx.spawn(loading.into_actor(self).map(move |loaded, rooms, ctx| {
-            let found: Found = loaded.map(|(entry, head)| {
+            let found: Found = loaded.map(|(record, head)| {
                 let (parts, idle) = (rooms.parts.clone(), ctx.address().recipient());
-                ask::start(|_| Room::new(entry, head, parts, idle))
+                ask::start(|_| Room::new(record, head, parts, idle))
             });
             let waiting = match &found {
                 Ok(room) => rooms.rooms.insert(name, Slot::Live(room.clone())),
                 Err(_) => rooms.rooms.remove(&name),
             };
             if let Some(Slot::Starting(waiting)) = waiting {
-                waiting.into_iter().for_each(|asked| drop(asked.send(found.clone())));
+                waiting.into_iter().for_each(|caller| drop(caller.send(found.clone())));
             }
         }));
     }

@@ -1,4 +1,4 @@
-//! Sample rooms and messages for a store that holds none, for the binary's `seed`.
+//! Sample rooms and messages for an empty store. Called by the binary's `seed` command.
 
 use proto::{RoomName, Timestamp, Username};
 
@@ -9,21 +9,21 @@ use crate::{
     id::new_id,
 };
 
-/// Something that was said, once upon a time.
+/// A sample message.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Where; made if it does not exist, public, with the author as its owner.
+    /// The room. If it does not exist, it is created as a public room that the author owns.
     pub room: RoomName,
-    /// Who; becomes a member.
+    /// The author, who becomes a member.
     pub author: Username,
-    /// What.
+    /// The text.
     pub text: String,
 }
 
-/// Stores `samples` in their order. To be called before [`crate::start`]: nobody is told of them.
+/// Stores `samples` in their order. Must be called before [`crate::start`], because the messages are not published.
 ///
 /// # Errors
-/// [`Error::Conflict`] when anything was ever said in this store.
+/// [`Error::Conflict`] when a message was ever stored in this store.
 pub async fn seed(store: &SqliteStore, samples: Vec<Sample>) -> Result<(), Error> {
     let (history, directory) = (store.history(), store.directory());
     if !history.is_empty().await? {
@@ -53,16 +53,16 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_store_is_seeded_once() {
+    async fn store_is_seeded_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let samples =
             vec![sample("lobby", "alice", "hi"), sample("tea", "bob", "tea?"), sample("tea", "alice", "yes")];
         seed(&store, samples.clone()).await.unwrap();
         let tea = store.history().page(&"tea".parse().unwrap(), None, None, 10).await.unwrap();
-        let said: Vec<_> =
+        let messages: Vec<_> =
             tea.messages.iter().map(|m| (m.seq, m.from.as_str(), m.data.text.as_str())).collect();
-        assert_eq!(said, [(2, "alice", "yes"), (1, "bob", "tea?")]);
+        assert_eq!(messages, [(2, "alice", "yes"), (1, "bob", "tea?")]);
         let members = store.directory().find(&"tea".parse().unwrap()).await.unwrap().unwrap().members;
         assert_eq!(members.len(), 2);
         assert!(matches!(seed(&store, samples).await, Err(Error::Conflict(_))));

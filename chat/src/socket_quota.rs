@@ -1,5 +1,5 @@
-//! How many sockets each user has open on this node, and from which logins. Clients take a slot and give it back by dropping
-//! it; the revocation task asks which logins are seated.
+//! The open sockets of each user and of each login session on this node. Clients take a slot and release it by dropping it. The revocation
+//! task reads the login sessions.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,70 +11,70 @@ use proto::Identity;
 
 use crate::Error;
 
-/// The socket_quota of a node. Cheap to clone.
+/// The quota of sockets of each user on a node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SocketQuota {
     per_user: usize,
-    taken: Arc<Mutex<Taken>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
-/// Who sits.
+/// The numbers of taken slots.
 #[derive(Debug, Default)]
-struct Taken {
-    /// By the user's key.
+struct Counts {
+    /// Open sockets by the user's key.
     users: HashMap<String, usize>,
-    /// By the session's id.
+    /// Open sockets by the login session's id.
     sessions: HashMap<String, usize>,
 }
 
-/// One socket's slot.
+/// The slot of one socket. It is released when dropped.
 #[derive(Debug)]
 pub struct SocketSlot {
-    taken: Arc<Mutex<Taken>>,
+    counts: Arc<Mutex<Counts>>,
     user: String,
     session: String,
 }
 
 impl SocketQuota {
-    /// At most `per_user` socket_quota for each user.
+    /// A quota of `per_user` sockets for each user.
     pub fn new(per_user: usize) -> Self {
-        Self { per_user, taken: Arc::default() }
+        Self { per_user, counts: Arc::default() }
     }
 
     /// Takes a slot.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] when the user has all of theirs.
+    /// [`Error::RateLimited`] when all slots of the user are taken.
     pub fn take(&self, identity: &Identity) -> Result<SocketSlot, Error> {
         let user = identity.username.key();
-        let mut taken = lock(&self.taken);
-        if taken.users.get(&user).is_some_and(|count| *count >= self.per_user) {
+        let mut counts = lock(&self.counts);
+        if counts.users.get(&user).is_some_and(|count| *count >= self.per_user) {
             let retry_after = Duration::from_secs(15);
             return Err(Error::RateLimited { what: "too many sockets", retry_after });
         }
-        *taken.users.entry(user.clone()).or_default() += 1;
-        *taken.sessions.entry(identity.session.clone()).or_default() += 1;
-        drop(taken);
-        Ok(SocketSlot { taken: self.taken.clone(), user, session: identity.session.clone() })
+        *counts.users.entry(user.clone()).or_default() += 1;
+        *counts.sessions.entry(identity.session.clone()).or_default() += 1;
+        drop(counts);
+        Ok(SocketSlot { counts: self.counts.clone(), user, session: identity.session.clone() })
     }
 
-    /// The logins that sockets are open from.
+    /// The ids of the login sessions that have open sockets.
     pub fn sessions(&self) -> Vec<String> {
-        lock(&self.taken).sessions.keys().cloned().collect()
+        lock(&self.counts).sessions.keys().cloned().collect()
     }
 }
 
 impl Drop for SocketSlot {
     fn drop(&mut self) {
-        let mut taken = lock(&self.taken);
-        release(&mut taken.users, std::mem::take(&mut self.user));
-        release(&mut taken.sessions, std::mem::take(&mut self.session));
+        let mut counts = lock(&self.counts);
+        release(&mut counts.users, std::mem::take(&mut self.user));
+        release(&mut counts.sessions, std::mem::take(&mut self.session));
     }
 }
 
-/// Every change is one step, so the counts are whole even if a thread panicked while it held the lock.
-fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks the counts. They are consistent even if a thread panicked while it held the lock, because every change is one step.
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn release(counts: &mut HashMap<String, usize>, key: String) {
@@ -95,18 +95,18 @@ mod tests {
     }
 
     #[test]
-    fn the_21st_socket_of_a_user_has_no_seat_until_one_is_free() {
+    fn socket_beyond_the_quota_is_refused_until_one_is_closed() {
         let socket_quota = SocketQuota::new(20);
-        let mut taken: Vec<SocketSlot> =
+        let mut slots: Vec<SocketSlot> =
             (0..20).map(|_| socket_quota.take(&identity("alice", "s")).unwrap()).collect();
         assert!(matches!(socket_quota.take(&identity("ALICE", "other")), Err(Error::RateLimited { .. })));
         assert!(socket_quota.take(&identity("bob", "b")).is_ok());
-        taken.pop();
+        slots.pop();
         assert!(socket_quota.take(&identity("alice", "s")).is_ok());
     }
 
     #[test]
-    fn a_login_is_seated_while_one_of_its_sockets_is() {
+    fn login_session_is_listed_while_one_of_its_sockets_is_open() {
         let socket_quota = SocketQuota::new(20);
         let first = socket_quota.take(&identity("alice", "s")).unwrap();
         let second = socket_quota.take(&identity("alice", "s")).unwrap();
@@ -114,6 +114,6 @@ mod tests {
         assert_eq!(socket_quota.sessions(), ["s"]);
         drop(second);
         assert!(socket_quota.sessions().is_empty());
-        assert!(lock(&socket_quota.taken).users.is_empty());
+        assert!(lock(&socket_quota.counts).users.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The chat's SQLite file: its schema, opened once. The binary opens it and hands its parts to [`crate::start`].
+//! The chat's SQLite file and its schema. The binary opens the file once and passes its parts to [`crate::start`].
 
 use std::{path::Path, sync::Arc};
 
@@ -13,12 +13,15 @@ use crate::{
 
 /// The schema, one step per version. A released step never changes.
 ///
-/// `author` and `user` compare without regard to ASCII case, which is what makes a username unique. `messages.offset` is the
-/// log's offset; `AUTOINCREMENT` keeps it from being used again after a room was trimmed. `messages.origin` is the socket that
-/// a message came from, which does not get it when it comes back. `rooms.trimmed` is the last offset that a room has forgotten.
-/// `sum` is a row's checksum; messages of an earlier release have none.
-/// `members.added_by` is null for members who made or entered the room themselves. `departures` are those who have left a room into
-/// which they were added. `rooms.base` is the last number that an earlier room of the same name has given to a message.
+/// - `author` and `user` compare without regard to ASCII case, because usernames are unique in this form.
+/// - `messages.offset` is the offset in the log. `AUTOINCREMENT` prevents reuse of an offset after a room was trimmed.
+/// - `messages.origin` is the socket that sent a message. The message is not delivered to it when the client recovers.
+/// - `rooms.trimmed` is the offset of the last deleted message of a room.
+/// - `rooms.base` is the number of the last message of an earlier room of the same name.
+/// - `members.added_by` is null for members who created or joined the room themselves.
+/// - `departures` contains users who have left a room that another user had added them to.
+/// - `tickets` contains the recovery sessions.
+/// - `sum` is the checksum of a row. It is null in messages of earlier releases.
 pub const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -58,14 +61,14 @@ pub const MIGRATIONS: &[&str] = &[
     ALTER TABLE messages ADD COLUMN origin TEXT;
     ALTER TABLE rooms ADD COLUMN trimmed INTEGER NOT NULL DEFAULT 0;
 
-    CREATE TABLE recovery_sessions (
+    CREATE TABLE tickets (
         pid TEXT PRIMARY KEY,
         sid TEXT NOT NULL,
         user TEXT NOT NULL,
         since INTEGER NOT NULL,
         issued INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tickets_by_age ON recovery_sessions (issued);
+    CREATE INDEX tickets_by_age ON tickets (issued);
 ",
     "ALTER TABLE messages ADD COLUMN sum INTEGER",
     "
@@ -88,23 +91,24 @@ pub const MIGRATIONS: &[&str] = &[
     UPDATE members SET sum = row_sum(room, user, owner, added_by);
     ALTER TABLE departures ADD COLUMN sum INTEGER;
     UPDATE departures SET sum = row_sum(room, user, adder, at);
-    ALTER TABLE recovery_sessions ADD COLUMN sum INTEGER;
-    UPDATE recovery_sessions SET sum = row_sum(pid, sid, user, since, issued);
+    ALTER TABLE tickets ADD COLUMN sum INTEGER;
+    UPDATE tickets SET sum = row_sum(pid, sid, user, since, issued);
     ALTER TABLE meta ADD COLUMN sum INTEGER;
     UPDATE meta SET sum = row_sum(key, value);
 ",
 ];
 
-/// What is done to a file that has lost its end, and to a copy: earlier offsets are of another epoch, and no client recovers.
+/// Statements that run on a file that has lost its last commits, and on a copy. Earlier offsets then belong to another epoch, and no
+/// client recovers.
 const RENEWAL: &[&str] = &[
     "INSERT INTO meta (key, value) VALUES ('epoch', lower(hex(randomblob(8))))
      ON CONFLICT (key) DO UPDATE SET value = excluded.value",
     "UPDATE meta SET sum = row_sum(key, value)",
-    "DELETE FROM recovery_sessions",
+    "DELETE FROM tickets",
 ];
 
-/// What is done where a loss was accepted. A message that is not what was written keeps its place, and its text is U+FFFD. A room
-/// becomes private, unless it is the lobby, and keeps its messages; members whose row is damaged are members no more.
+/// Statements that repair a file after a loss was accepted. The text of a damaged message is replaced by U+FFFD; its number is kept. A
+/// damaged room becomes private, unless it is the lobby, and keeps its messages. Damaged members and departures are deleted.
 const REPAIR: &[&str] = &[
     "UPDATE messages SET text = char(65533),
         sum = row_sum(room, seq, id, author, client_id, char(65533), timestamp, origin)
@@ -116,7 +120,7 @@ const REPAIR: &[&str] = &[
     "DELETE FROM departures WHERE sum <> row_sum(room, user, adder, at)",
 ];
 
-/// Queries that find what is wrong with the file.
+/// Queries that find inconsistencies in the file. Each row is a finding.
 pub const CHECKS: &[Check] = &[
     Check {
         since: 3,
@@ -162,7 +166,7 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         since: 5,
-        sql: "SELECT 'a recovery_session of ' || user || ' has a wrong checksum' FROM recovery_sessions
+        sql: "SELECT 'a recovery session of ' || user || ' has a wrong checksum' FROM tickets
               WHERE sum <> row_sum(pid, sid, user, since, issued)",
     },
     Check {
@@ -172,17 +176,17 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// The same with the file of users attached as `user_lookup`.
+/// Queries that find inconsistencies between the file and the file of users, which is attached as `people`.
 pub const CHECKS_WITH_USERS: &[Check] = &[
     Check {
         since: 1,
         sql: "SELECT 'messages are from ' || author || ', who is no user' FROM (SELECT DISTINCT author FROM messages)
-              WHERE lower(author) NOT IN (SELECT key FROM user_lookup.users)",
+              WHERE lower(author) NOT IN (SELECT key FROM people.users)",
     },
     Check {
         since: 1,
         sql: "SELECT user || ' is a member of ' || room || ' and no user' FROM members
-              WHERE lower(user) NOT IN (SELECT key FROM user_lookup.users)",
+              WHERE lower(user) NOT IN (SELECT key FROM people.users)",
     },
 ];
 
@@ -196,15 +200,16 @@ impl SqliteStore {
     /// Opens or creates the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Store`] when another process holds it, it is of a newer version, or the disk says no; the text names the path.
+    /// [`Error::Store`] when another process has opened it, it has a newer schema, or the disk fails. The text contains the path.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::open_with(path, false)
     }
 
-    /// Opens the file, also one that has lost committed data if that is accepted; its log then begins a new epoch.
+    /// Opens or creates the file at `path`. With `accept_loss` also a file that has lost committed data is opened and repaired, and its
+    /// log begins a new epoch.
     ///
     /// # Errors
-    /// See [`SqliteStore::open`].
+    /// As [`SqliteStore::open`].
     pub fn open_with(path: &Path, accept_loss: bool) -> Result<Self, Error> {
         let options = Options { renewal: RENEWAL, repair: REPAIR, accept_loss, ..Options::new(MIGRATIONS) };
         Ok(Self { database: Database::open(path, options)? })
@@ -213,18 +218,18 @@ impl SqliteStore {
     /// Opens a copy of a file. Its log begins a new epoch.
     ///
     /// # Errors
-    /// See [`SqliteStore::open`].
+    /// As [`SqliteStore::open`].
     pub fn open_copy(path: &Path) -> Result<Self, Error> {
         let options = Options { renewal: RENEWAL, renew: true, ..Options::new(MIGRATIONS) };
         Ok(Self { database: Database::open(path, options)? })
     }
 
-    /// What was said.
+    /// The store of messages.
     pub fn history(&self) -> Arc<dyn History> {
         Arc::new(self.messages())
     }
 
-    /// The order in which it was said.
+    /// The messages in the order of the log.
     pub fn journal(&self) -> Arc<dyn Journal> {
         Arc::new(self.messages())
     }
@@ -233,22 +238,22 @@ impl SqliteStore {
         SqliteHistory::new(self.database.clone())
     }
 
-    /// Who may come back.
+    /// The store of recovery sessions.
     pub fn recovery_sessions(&self) -> Arc<dyn RecoverySessions> {
         Arc::new(SqliteRecoverySessions::new(self.database.clone()))
     }
 
-    /// Rooms and members.
+    /// The store of rooms and memberships.
     pub fn directory(&self) -> Arc<dyn Directory> {
         Arc::new(SqliteDirectory::new(self.database.clone()))
     }
 
-    /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
+    /// The reason why the store does not work, see [`embedded::Database::not_ready_reason`]. For `/readyz`.
     pub async fn not_ready_reason(&self) -> Option<&'static str> {
         self.database.not_ready_reason().await
     }
 
-    /// The open file: to close it, or to keep several together.
+    /// The open file, to close it or to take snapshots of several files together.
     pub fn database(&self) -> &Database {
         &self.database
     }

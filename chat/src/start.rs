@@ -1,4 +1,4 @@
-//! Starting the chat: which part runs on which thread. Called once by the binary.
+//! The start of the chat, and the assignment of its parts to threads. Called once by the binary.
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -32,56 +32,57 @@ use crate::{
     user_lookup::UserLookup,
 };
 
-/// What the chat is made of.
+/// The dependencies of the chat.
 pub struct Deps {
-    /// Messages; see [`crate::Store::history`].
+    /// The store of messages, for example [`crate::SqliteStore::history`].
     pub history: Arc<dyn History>,
     /// The order of messages.
     pub order: Order,
-    /// Rooms and members; see [`crate::Store::directory`].
+    /// The store of rooms and members, for example [`crate::SqliteStore::directory`].
     pub directory: Arc<dyn Directory>,
-    /// Who may come back; see [`crate::Store::recovery_sessions`].
+    /// The store of sessions that clients can recover, for example [`crate::SqliteStore::recovery_sessions`].
     pub recovery_sessions: Arc<dyn RecoverySessions>,
-    /// Who is registered.
+    /// The registered users.
     pub user_lookup: Arc<dyn UserLookup>,
-    /// Who is logged in.
+    /// The login sessions.
     pub sessions: SharedSessions,
-    /// The way to the sockets; the same one that the `socketio::Server` gets.
+    /// The sockets. The `socketio::Server` must have the same handle.
     pub io: Io,
     /// Limits and addresses.
     pub config: Config,
 }
 
-/// Who keeps the order of all rooms' messages.
+/// The source of the order of all rooms' messages.
 pub enum Order {
-    /// The store of messages itself; see [`crate::Store::journal`].
+    /// The store of messages of a single node, for example [`crate::SqliteStore::journal`].
     Store(Arc<dyn Journal>),
-    /// A stream that many nodes share; see [`crate::broker::Stream::open`].
+    /// A stream that all nodes of a cluster share, opened by [`crate::broker::Stream::open`].
     Stream(Opened),
 }
 
-/// How many clients may come in at the same time; each reads two stores, whose queues are four times this long.
-const DOOR: usize = 256;
+/// The maximum number of concurrent CONNECTs. Each reads two stores, whose queues are four times as long.
+const CONNECT_TURNS: usize = 256;
 
-/// How many large answers are read at the same time: some 10 MiB of them.
-const READING: usize = 32;
+/// The maximum number of large answers that are read at the same time: about 10 MiB.
+const READ_TURNS: usize = 32;
 
 /// How often one user may add others to rooms.
 const ADDITIONS: Rate = Rate { per_second: 1.0, burst: 100.0 };
-/// When the store was replaced, sockets are closed in so many steps, for their clients to reload.
+
+/// The number of steps in which all sockets are closed after the store was replaced, so that their clients reload.
 const RELOAD_STEPS: u32 = 10;
 
-/// Between two of those steps.
+/// The delay between two of these steps.
 const RELOAD_PAUSE: Duration = Duration::from_millis(100);
 
-/// The most updates from the presence service that wait to be told.
-const HEARD: usize = 64;
+/// The maximum number of queued updates from the presence service.
+const PRESENCE_UPDATES: usize = 64;
 
-/// Starts the chat on two threads of its own, so that neither rooms nor log ever wait for an HTTP worker: one for the rooms,
-/// one for what goes outward (log, presence, revocation). Needs a running actix `System`.
+/// Starts the chat on two threads of its own: one for the rooms, and one for the broker, presence and revocation. So neither rooms nor
+/// broker wait for an HTTP worker. Needs a running actix `System`.
 ///
 /// # Errors
-/// When the store does not answer or the presence service's address is none. The service itself need not be there yet.
+/// When the store does not answer, or when the presence service's address is invalid. The service does not have to be reachable.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
     let Deps { history, order, directory, recovery_sessions, user_lookup, sessions, io, config } = deps;
     let (broker, entries, shared) = match order {
@@ -102,15 +103,15 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         additions: Additions { per_user: config.rooms_per_user, per_adder: config.additions_per_user },
     };
     let (inward, outward) = (Arbiter::new(), Arbiter::new());
-    let rooms = on(&inward, move || rooms::start(parts)).await?;
-    let (presence, shown) = {
+    let rooms = run_on(&inward, move || rooms::start(parts)).await?;
+    let (presence, online_list) = {
         let (broker, io, config) = (broker.clone(), io.clone(), config.clone());
-        on(&outward, move || start_outward(&broker, entries, io, &config)).await??
+        run_on(&outward, move || start_outward(&broker, entries, io, &config)).await??
     };
     let reconnects = Arc::new(LastReadPositions::new());
     if let Some((opened, to)) = shared {
-        let tell = reporter(rooms.clone(), reconnects.clone(), io.clone());
-        outward.spawn(supervision::essential("log follower", stream::follow(opened, to, tell)));
+        let on_news = news_handler(rooms.clone(), reconnects.clone(), io.clone());
+        outward.spawn(supervision::essential("log follower", stream::follow(opened, to, on_news)));
     }
     let socket_quota = SocketQuota::new(config.sockets_per_user);
     watch_sockets(&outward, sessions.clone(), socket_quota.clone(), io.clone());
@@ -126,11 +127,11 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         broker,
         io,
         presence,
-        shown,
+        online_list,
         socket_quota,
         reconnects,
-        door: Turns::new(DOOR),
-        reading: Turns::new(READING),
+        connect_turns: Turns::new(CONNECT_TURNS),
+        read_turns: Turns::new(READ_TURNS),
         writes,
         additions: Mutex::new(Buckets::new(ADDITIONS)),
         connects_stopped: AtomicBool::new(false),
@@ -140,7 +141,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
     Ok(inner.into())
 }
 
-/// Watches the workers' shards and the sessions that close.
+/// Watches the workers' shards and the sessions that are revoked.
 fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, socket_quota: SocketQuota, io: Io) {
     outward.spawn(supervision::essential("shard", io.shard_ended()));
     outward.spawn(supervision::restart("revocation", move || {
@@ -148,8 +149,8 @@ fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, socket_quota: Sock
     }));
 }
 
-/// What is done when the log of a cluster has news of other nodes or of the store.
-fn reporter(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>, sockets: Io) -> stream::Tell {
+/// Handles changes of other nodes and of the store that the stream of a cluster reports.
+fn news_handler(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>, sockets: Io) -> stream::Tell {
     Box::new(move |news| match news {
         News::Changed(room) => rooms.do_send(Refresh(room)),
         News::Returned(socket) => reconnects.forget(&socket),
@@ -170,25 +171,26 @@ fn start_outward(
     config: &Config,
 ) -> Result<(Presence, watch::Receiver<OnlineList>), Error> {
     fanout_actor::start(broker, entries, io);
-    let (tell, heard) = mpsc::channel::<PresenceUpdate>(HEARD);
+    let (sender, updates) = mpsc::channel::<PresenceUpdate>(PRESENCE_UPDATES);
     let refused =
         |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));
     if !config.presence_url.starts_with("http://") {
         return Err(refused(&"expected an address such as http://127.0.0.1:50051"));
     }
     let node = Node { name: config.node_name(), deployment: config.deployment.clone() };
-    let presence = Presence::start(&config.presence_url, node, tell).map_err(|error| refused(&error))?;
-    let (show, shown) = watch::channel(OnlineList::Unknown);
-    actix_rt::spawn(supervision::essential("presence relay", online::relay(heard, broker.clone(), show)));
-    Ok((presence, shown))
+    let presence = Presence::start(&config.presence_url, node, sender).map_err(|error| refused(&error))?;
+    let (list_sender, online_list) = watch::channel(OnlineList::Unknown);
+    let relay = online::relay(updates, broker.clone(), list_sender);
+    actix_rt::spawn(supervision::essential("presence relay", relay));
+    Ok((presence, online_list))
 }
 
-/// Runs `start` on another thread and brings back what it made.
-async fn on<T: Send + 'static>(
+/// Runs `start` on the thread of `arbiter` and returns its result.
+async fn run_on<T: Send + 'static>(
     arbiter: &Arbiter,
     start: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let (made, answer) = oneshot::channel();
-    arbiter.spawn_fn(move || drop(made.send(start())));
-    answer.await.map_err(|_| Error::Unavailable("a thread of the chat did not start"))
+    let (sender, result) = oneshot::channel();
+    arbiter.spawn_fn(move || drop(sender.send(start())));
+    result.await.map_err(|_| Error::Unavailable("a thread of the chat did not start"))
 }

@@ -1,14 +1,14 @@
-//! What can be said: a message's text, checked once where it enters (client and HTTP); rooms and stores hold the parsed type.
+//! The text of a message. It is checked once at the edge (client and HTTP). Rooms and stores hold the parsed type.
 
 use std::sync::Arc;
 
 use crate::Error;
 
-/// The text of a message: not empty, within the limit unless it repeats a message that is stored. Cheap to clone.
+/// The text of a message: not empty, and within the limit unless it may be a resend. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
     text: Arc<str>,
-    /// The limit in bytes, for a text over it.
+    /// The limit in bytes that the text exceeds. `None` when it is within the limit.
     exceeds: Option<usize>,
 }
 
@@ -16,7 +16,7 @@ impl Text {
     /// Checks `text` against `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] when it is empty, [`Error::TooLarge`] over the limit.
+    /// [`Error::BadRequest`] when it is empty, [`Error::TooLarge`] when it exceeds the limit.
     pub fn parse(text: String, limit: usize) -> Result<Self, Error> {
         let text = Self::parse_repeatable(text, limit)?;
         match text.exceeds() {
@@ -25,8 +25,8 @@ impl Text {
         }
     }
 
-    /// Checks the text of a message that has a client's id. Over the limit it can only be a retry of a message that was stored under
-    /// a higher limit, which the store finds out: see [`Text::exceeds`].
+    /// Checks the text of a message that has a `clientId`. A text over the limit is accepted here, because it may be a resend of a message
+    /// that was stored under a higher limit. The store refuses it with [`Text::exceeds`] if it is not.
     ///
     /// # Errors
     /// [`Error::BadRequest`] when it is empty.
@@ -38,7 +38,7 @@ impl Text {
         Ok(Self { text: text.into(), exceeds })
     }
 
-    /// [`Error::TooLarge`] for a text over the limit: a new message is refused with it.
+    /// The [`Error::TooLarge`] with which a new message is refused. `None` when the text is within the limit.
     pub fn exceeds(&self) -> Option<Error> {
         self.exceeds.map(|limit| Error::TooLarge { what: "text", limit })
     }
@@ -56,14 +56,14 @@ mod tests {
     const TOO_LARGE: Error = Error::TooLarge { what: "text", limit: 8192 };
 
     #[test]
-    fn a_text_may_fill_the_limit_and_not_a_byte_more() {
+    fn text_may_fill_the_limit_and_not_exceed_it() {
         assert!(Text::parse("x".repeat(8192), 8192).is_ok());
         assert_eq!(Text::parse("x".repeat(8193), 8192), Err(TOO_LARGE));
         assert_eq!(Text::parse("é".repeat(4097), 8192), Err(TOO_LARGE));
     }
 
     #[test]
-    fn nothing_is_not_a_text() {
+    fn empty_text_is_refused() {
         assert!(matches!(Text::parse(String::new(), 10), Err(Error::BadRequest(_))));
         assert!(Text::parse(" ".into(), 10).is_ok());
     }

@@ -1,4 +1,4 @@
-//! Who is registered, as far as chat must know: a room takes nobody who does not exist. Implemented by whoever starts the chat.
+//! Lookup of registered users, so that only registered users are added to rooms. Implemented by the caller of [`crate::start`].
 
 use async_trait::async_trait;
 use proto::Username;
@@ -8,9 +8,9 @@ use crate::Error;
 /// The registered users.
 #[async_trait]
 pub trait UserLookup: Send + Sync + 'static {
-    /// The user of this name in any case of its letters, in the spelling it was registered with.
+    /// Returns the user with this name, without regard to case, in the registered spelling. `None` when there is no such user.
     ///
     /// # Errors
-    /// [`Error::Store`] when nobody can say.
+    /// [`Error::Store`] when the lookup fails.
     async fn find(&self, name: &Username) -> Result<Option<Username>, Error>;
 }

@@ -1,13 +1,13 @@
-//! A host with an optional port, in its canonical form, so that two spellings of one host are equal. Pure; called by
+//! Parses a host with an optional port into canonical form, so that all spellings of one host are equal. Pure. Called by
 //! `origin`.
 
 use url::Host;
 
-/// `host[:port]` of a URL of the web: lower case, punycode, addresses in their shortest form and without a zone, no trailing dot. None
-/// when it is malformed.
+/// Parses `host[:port]` of an `http` or `https` URL. The host becomes lower case, punycode, without a trailing dot; an
+/// address gets its shortest form without a zone. `None` when the text is malformed.
 pub(crate) fn web(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = split(text)?;
-    // A zone means something to the client's machine alone (RFC 6874 §1).
+    // A zone is meaningful only on the client's machine (RFC 6874 §1).
     let (bare, zone) = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.split_once('%')) {
         Some((address, zone)) => (format!("[{address}]"), zone),
         None => (host.to_owned(), ""),
@@ -16,9 +16,9 @@ pub(crate) fn web(text: &str) -> Option<(String, Option<u16>)> {
         return None;
     }
     let host = bare.as_str();
-    // What URLs allow in a host and browsers never send.
-    let odd = |c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !".-_:[]".contains(c);
-    if host.contains(odd) {
+    // Characters that URLs allow in a host and browsers never send.
+    let is_unusual = |c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !".-_:[]".contains(c);
+    if host.contains(is_unusual) {
         return None;
     }
     let host = match Host::parse(host).ok()? {
@@ -28,17 +28,17 @@ pub(crate) fn web(text: &str) -> Option<(String, Option<u16>)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// Whether two hosts in canonical form are the same, or one is a subdomain of the other.
+/// Whether two canonical hosts are equal, or one is a subdomain of the other.
 pub(crate) fn are_near(one: &str, other: &str) -> bool {
     let is_below = |one: &str, other| one.strip_suffix(other).is_some_and(|rest| rest.ends_with('.'));
     one == other || is_below(one, other) || is_below(other, one)
 }
 
-/// `host[:port]` of a scheme of an app, whose hosts are names without rules.
+/// Parses `host[:port]` of a custom scheme. Custom schemes define no rules for hosts. `None` when the text is malformed.
 pub(crate) fn opaque(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = split(text)?;
-    let sane = host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
-    (sane && !host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
+    let is_valid = host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
+    (is_valid && !host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
 fn split(text: &str) -> Option<(&str, Option<u16>)> {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_none() {
+    fn invalid_hosts_are_refused() {
         for bad in [
             "",
             ":80",

@@ -1,5 +1,5 @@
-//! Request bodies: who may have one, how large, and how long it may take. The door checks the head here and wraps the
-//! stream, so that every handler reads a bounded body whatever it does with it.
+//! Request bodies: which requests may have one, their maximum size and their timeout. The middleware checks the head here
+//! and wraps the stream, so that every handler reads a bounded body.
 
 use std::{
     cell::Cell,
@@ -26,58 +26,58 @@ use tokio::time::{Sleep, timeout};
 
 use crate::error::Error;
 
-/// What went wrong while a handler read the body, for the door to answer; shared by the stream and the door.
-pub(crate) type Overrun = Rc<Cell<Option<Error>>>;
+/// The error that occurred while a handler read the body. The stream sets it, the middleware responds with it.
+pub(crate) type BodyFailure = Rc<Cell<Option<Error>>>;
 
-/// A request body that ends with an error once it is too large or too late, without a byte order mark at its start.
+/// A request body without a byte order mark. The stream fails when the body exceeds its limit or its deadline.
 struct Bounded {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
-    /// The start of the body, while it may be the start of a mark.
+    /// The first bytes, while they may be the start of a byte order mark.
     start: Option<BytesMut>,
     left: usize,
     deadline: Pin<Box<Sleep>>,
-    overrun: Overrun,
+    failure: BodyFailure,
 }
 
-/// Whether a request may have the body that its head announces.
+/// Whether a request may have the body that its head declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
-    /// There is none, or the request may have it.
+    /// The head declares no body, or the request may have it.
     Allowed,
-    /// Only the bytes show it: see [`settle`].
-    Doubtful,
+    /// The head does not determine it. [`require_empty`] reads the body.
+    Undetermined,
 }
 
-/// What some clients on Windows write before JSON (RFC 8259 §8.1 lets a parser ignore it).
-const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The byte order mark that some clients on Windows write before JSON (RFC 8259 §8.1 allows a parser to ignore it).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The longest body that counts as empty, in bytes: `{}` and white space.
-const EMPTY: usize = 64;
+/// The maximum size of a body that counts as empty, in bytes: `{}` and white space.
+const MAX_EMPTY_BODY: usize = 64;
 
-/// May a request with this head have the body it announces? A body of a request that changes something must be JSON, because
-/// the forms of other sites cannot send that. Many clients announce a body of unknown length and send none, or send an empty
-/// object with DELETE.
+/// Checks the body that the head declares. A request that changes state must have JSON, because forms of other sites cannot
+/// send JSON. Many clients declare a body of unknown length and send no bytes, or send an empty object with DELETE; such
+/// bodies are undetermined.
 pub(crate) fn check(method: &Method, headers: &HeaderMap, limit: usize) -> Result<Body, Error> {
-    let Some(length) = announced(headers) else { return Ok(Body::Allowed) };
+    let Some(length) = declared_length(headers) else { return Ok(Body::Allowed) };
     let is_unknown = headers.contains_key(header::TRANSFER_ENCODING);
     match *method {
-        Method::DELETE if length > EMPTY => Err(Error::UnexpectedBody),
-        Method::DELETE => Ok(Body::Doubtful),
+        Method::DELETE if length > MAX_EMPTY_BODY => Err(Error::UnexpectedBody),
+        Method::DELETE => Ok(Body::Undetermined),
         Method::POST | Method::PUT | Method::PATCH if length > limit => Err(Error::TooLarge),
         Method::POST | Method::PUT | Method::PATCH if is_encoded(headers) => Err(Error::ContentEncoding),
         Method::POST | Method::PUT | Method::PATCH if is_json(headers) => Ok(Body::Allowed),
-        Method::POST | Method::PUT | Method::PATCH if is_unknown => Ok(Body::Doubtful),
+        Method::POST | Method::PUT | Method::PATCH if is_unknown => Ok(Body::Undetermined),
         Method::POST | Method::PUT | Method::PATCH => Err(Error::MediaType),
-        Method::GET | Method::HEAD if is_unknown => Ok(Body::Doubtful),
+        Method::GET | Method::HEAD if is_unknown => Ok(Body::Undetermined),
         _ => Err(Error::UnexpectedBody),
     }
 }
 
-/// Takes the body of a request whose head left it doubtful, and refuses the request unless the body is empty. With DELETE
-/// `{}` and `null` count as empty. The request has no body from then on.
-pub(crate) async fn settle(request: &mut ServiceRequest, within: Duration) -> Result<(), Error> {
+/// Reads a body that [`check`] left undetermined, and refuses the request unless the body is empty. With DELETE `{}` and
+/// `null` count as empty. Afterwards the request has no body.
+pub(crate) async fn require_empty(request: &mut ServiceRequest, within: Duration) -> Result<(), Error> {
     let (most, refusal) = match *request.method() {
-        Method::DELETE => (EMPTY, Error::UnexpectedBody),
+        Method::DELETE => (MAX_EMPTY_BODY, Error::UnexpectedBody),
         Method::GET | Method::HEAD => (0, Error::UnexpectedBody),
         _ => (0, Error::MediaType),
     };
@@ -96,24 +96,25 @@ pub(crate) async fn settle(request: &mut ServiceRequest, within: Duration) -> Re
     if is_empty { Ok(()) } else { Err(refusal) }
 }
 
-/// Bounds the request's body, if it has one.
-pub(crate) fn bound(request: &mut ServiceRequest, limit: usize, within: Duration) -> Overrun {
-    let overrun = Overrun::default();
-    if announced(request.headers()).is_some() {
+/// Bounds the body of the request, if the head declares one.
+pub(crate) fn bound(request: &mut ServiceRequest, limit: usize, within: Duration) -> BodyFailure {
+    let failure = BodyFailure::default();
+    if declared_length(request.headers()).is_some() {
         let stream = Bounded {
             inner: Box::pin(request.take_payload()),
             start: Some(BytesMut::new()),
             left: limit,
             deadline: Box::pin(tokio::time::sleep(within)),
-            overrun: Rc::clone(&overrun),
+            failure: Rc::clone(&failure),
         };
         request.set_payload(Payload::from(Box::pin(stream) as Pin<Box<dyn Stream<Item = _>>>));
     }
-    overrun
+    failure
 }
 
-/// How many bytes of body the head announces, as far as it says; none when there is no body.
-pub(crate) fn announced(headers: &HeaderMap) -> Option<usize> {
+/// The declared length of the body, in bytes. 0 when the length is unknown (`Transfer-Encoding`), `None` when there is no
+/// body.
+pub(crate) fn declared_length(headers: &HeaderMap) -> Option<usize> {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return Some(0);
     }
@@ -122,7 +123,7 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<usize> {
     (length > 0).then_some(length)
 }
 
-/// The whole body, bounded, for who passes it on.
+/// Reads the whole body. Fails when it exceeds `limit` bytes or takes longer than `within`.
 pub(crate) async fn read<S>(mut payload: S, limit: usize, within: Duration) -> Result<Bytes, Error>
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
@@ -142,7 +143,7 @@ where
     Ok(body.freeze())
 }
 
-/// Whether the body is compressed. Nobody here takes it apart.
+/// Whether the body is compressed. No service decompresses request bodies.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let mut codings = headers
         .get_all(header::CONTENT_ENCODING)
@@ -159,22 +160,22 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 impl Bounded {
     fn fail(&self, error: Error, as_read: PayloadError) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        self.overrun.set(Some(error));
+        self.failure.set(Some(error));
         Poll::Ready(Some(Err(as_read)))
     }
 }
 
 impl Bounded {
-    /// The chunk without a mark; none while more is needed to see one.
-    fn unmarked(&mut self, chunk: Bytes) -> Option<Bytes> {
+    /// The chunk without a byte order mark. `None` when more bytes are needed to detect one.
+    fn without_mark(&mut self, chunk: Bytes) -> Option<Bytes> {
         let Some(mut start) = self.start.take() else { return Some(chunk) };
         start.extend_from_slice(&chunk);
-        if start.len() < MARK.len() && MARK.starts_with(&start) {
+        if start.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(&start) {
             self.start = Some(start);
             return None;
         }
         let start = start.freeze();
-        Some(if start.starts_with(MARK) { start.slice(MARK.len()..) } else { start })
+        Some(if start.starts_with(BYTE_ORDER_MARK) { start.slice(BYTE_ORDER_MARK.len()..) } else { start })
     }
 }
 
@@ -187,7 +188,7 @@ impl Stream for Bounded {
             Poll::Ready(Some(Ok(chunk))) => match self.left.checked_sub(chunk.len()) {
                 Some(left) => {
                     self.left = left;
-                    match self.unmarked(chunk) {
+                    match self.without_mark(chunk) {
                         Some(chunk) => Poll::Ready(Some(Ok(chunk))),
                         None => {
                             cx.waker().wake_by_ref();
@@ -214,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(method: Method, pairs: &[(&'static str, &'static str)]) -> Result<Body, Error> {
+    fn check_headers(method: Method, pairs: &[(&'static str, &'static str)]) -> Result<Body, Error> {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -223,36 +224,39 @@ mod tests {
     }
 
     #[test]
-    fn only_posts_puts_and_patches_have_bodies() {
+    fn only_post_put_and_patch_have_bodies() {
         let json = [("content-length", "2"), ("content-type", "application/json")];
         for method in [Method::POST, Method::PUT, Method::PATCH] {
-            assert_eq!(ask(method.clone(), &json), Ok(Body::Allowed));
-            assert_eq!(ask(method.clone(), &[]), Ok(Body::Allowed));
+            assert_eq!(check_headers(method.clone(), &json), Ok(Body::Allowed));
+            assert_eq!(check_headers(method.clone(), &[]), Ok(Body::Allowed));
             let empty = [("content-length", "0"), ("content-type", "text/plain")];
-            assert_eq!(ask(method, &empty), Ok(Body::Allowed));
+            assert_eq!(check_headers(method, &empty), Ok(Body::Allowed));
         }
         for method in [Method::GET, Method::HEAD] {
-            assert_eq!(ask(method.clone(), &json), Err(Error::UnexpectedBody));
-            assert_eq!(ask(method.clone(), &[("transfer-encoding", "chunked")]), Ok(Body::Doubtful));
-            assert_eq!(ask(method, &[("content-length", "0")]), Ok(Body::Allowed));
+            assert_eq!(check_headers(method.clone(), &json), Err(Error::UnexpectedBody));
+            assert_eq!(
+                check_headers(method.clone(), &[("transfer-encoding", "chunked")]),
+                Ok(Body::Undetermined)
+            );
+            assert_eq!(check_headers(method, &[("content-length", "0")]), Ok(Body::Allowed));
         }
     }
 
     #[test]
-    fn a_body_that_may_be_empty_is_doubtful() {
+    fn a_body_that_may_be_empty_is_undetermined() {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            assert_eq!(ask(method, &[("transfer-encoding", "chunked")]), Ok(Body::Doubtful));
+            assert_eq!(check_headers(method, &[("transfer-encoding", "chunked")]), Ok(Body::Undetermined));
         }
-        assert_eq!(ask(Method::DELETE, &[("content-length", "0")]), Ok(Body::Allowed));
-        assert_eq!(ask(Method::DELETE, &[("content-length", "64")]), Ok(Body::Doubtful));
-        assert_eq!(ask(Method::DELETE, &[("content-length", "65")]), Err(Error::UnexpectedBody));
+        assert_eq!(check_headers(Method::DELETE, &[("content-length", "0")]), Ok(Body::Allowed));
+        assert_eq!(check_headers(Method::DELETE, &[("content-length", "64")]), Ok(Body::Undetermined));
+        assert_eq!(check_headers(Method::DELETE, &[("content-length", "65")]), Err(Error::UnexpectedBody));
     }
 
     #[test]
-    fn a_body_is_json_and_nothing_that_a_form_can_send() {
+    fn a_body_must_be_json_and_no_type_of_a_form() {
         for good in ["application/json", "Application/JSON", "application/json; charset=utf-8"] {
             assert_eq!(
-                ask(Method::POST, &[("content-length", "2"), ("content-type", good)]),
+                check_headers(Method::POST, &[("content-length", "2"), ("content-type", good)]),
                 Ok(Body::Allowed),
                 "{good}"
             );
@@ -267,17 +271,18 @@ mod tests {
         ];
         for bad in bad {
             let sent = [("content-length", "2"), ("content-type", bad)];
-            assert_eq!(ask(Method::POST, &sent), Err(Error::MediaType), "{bad}");
+            assert_eq!(check_headers(Method::POST, &sent), Err(Error::MediaType), "{bad}");
         }
         let twice =
             [("content-length", "2"), ("content-type", "application/json"), ("content-type", "text/plain")];
-        assert_eq!(ask(Method::POST, &twice), Err(Error::MediaType));
+        assert_eq!(check_headers(Method::POST, &twice), Err(Error::MediaType));
     }
 
     #[test]
-    fn the_limit_passes_and_one_more_does_not() {
-        let sent =
-            |length| ask(Method::POST, &[("content-length", length), ("content-type", "application/json")]);
+    fn a_body_at_the_limit_passes_and_a_larger_one_does_not() {
+        let sent = |length| {
+            check_headers(Method::POST, &[("content-length", length), ("content-type", "application/json")])
+        };
         assert_eq!(sent("100"), Ok(Body::Allowed));
         assert_eq!(sent("101"), Err(Error::TooLarge));
         assert_eq!(sent("99999999999999999999999"), Err(Error::TooLarge));

@@ -1,5 +1,5 @@
-//! Which address a request comes from, and which scheme and host its client used, where reverse proxies may stand in front.
-//! Called by the door, which keeps the result with the request.
+//! Determines the address of the client of a request, and the scheme that it uses, behind reverse proxies. Called by the
+//! middleware, which stores the result in the request.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,48 +14,49 @@ use crate::{
 /// The client of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// The client's address; none when the peer has none (not a TCP socket).
+    /// The client's address. `None` when the peer has no address (not a TCP socket).
     pub(crate) address: Option<IpAddr>,
-    /// Whether the client uses TLS, as far as this is certain: none when a trusted proxy does not say it, or says both.
+    /// Whether the client uses TLS. `None` when a trusted proxy does not state the scheme, or its headers disagree.
     pub(crate) https: Option<bool>,
-    /// Whether the client is taken to use TLS; the best guess where `https` is none.
+    /// Whether the client is assumed to use TLS: the most likely value when `https` is `None`.
     pub(crate) is_secure: bool,
     /// Whether the peer is a trusted proxy.
     pub(crate) proxied: bool,
-    /// Why the address may be the wrong one.
-    pub(crate) doubt: Option<Doubt>,
-    /// Whom the client names before itself, where the client may be a proxy that is not trusted: its address is public and stands
-    /// in a trusted proxy's chain. Any client can name one, a proxy names many.
-    pub(crate) names: Option<IpAddr>,
+    /// Why the address or the scheme may be wrong.
+    pub(crate) issue: Option<ForwardingIssue>,
+    /// The address before the client's in the chain of a trusted proxy, when the client's address is public. The client may
+    /// be a proxy that is not listed: any client can name one address, a proxy names many.
+    pub(crate) preceding: Option<IpAddr>,
 }
 
-/// Why clients may be counted under an address that is not their own, or their scheme may be wrong.
+/// Why clients may be counted under an address that is not their own, or why their scheme may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
-    /// A peer that is not trusted sends headers of a proxy.
+pub(crate) enum ForwardingIssue {
+    /// A peer that is not trusted sends forwarding headers.
     Untrusted,
-    /// A trusted proxy names no client.
+    /// A trusted proxy sends no client address.
     Absent,
-    /// The header holds no address where the client's should be.
+    /// The header contains no address in the client's position.
     Unreadable(&'static str),
-    /// Two headers name different clients.
+    /// Two headers contain different client addresses.
     Contradiction(&'static str, &'static str),
-    /// The address names clients of its own, and is private or names many: a proxy that is not trusted.
+    /// The address is a proxy that is not trusted: it forwards for others, and is private or names many clients.
     Unlisted(IpAddr),
-    /// The header of a CDN names another client than the proxies do.
+    /// The header of a CDN contains another client address than the headers of the proxies.
     Cdn(&'static str),
-    /// The header states no scheme that is known.
+    /// The header contains an unrecognized scheme.
     Scheme(&'static str),
 }
 
-/// The result of following one chain from the nearest hop to the client.
+/// The result of following one chain from the nearest hop toward the client.
 struct Walk {
     header: &'static str,
     /// The farthest address that is certain.
     address: IpAddr,
     end: End,
-    /// The element before the address, where that is not trusted.
-    names: Option<Option<IpAddr>>,
+    /// The element before `address` in the chain. The outer `None` means that `address` is trusted or has no element before
+    /// it, the inner `None` an element without an address.
+    preceding: Option<Option<IpAddr>>,
 }
 
 /// Why a walk ended.
@@ -63,7 +64,7 @@ struct Walk {
 enum End {
     /// At an address that is not a trusted proxy.
     Client,
-    /// At the end of the chain: all its addresses are trusted.
+    /// At the end of the chain: all addresses are trusted.
     Trusted,
     /// At an element without an address.
     Unreadable,
@@ -73,33 +74,40 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 impl Client {
-    /// The client behind `peer`, whose headers count only if it is trusted.
+    /// Determines the client behind `peer`. The headers are used only when `peer` is trusted.
     pub(crate) fn of(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let peer = peer.map(|peer| peer.ip().to_canonical());
-        let known = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-        let Some(proxy) = peer.filter(|peer| known(*peer)) else {
-            let doubt = forwarded::is_present(headers).then_some(Doubt::Untrusted);
+        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+        let Some(proxy) = peer.filter(|peer| is_trusted(*peer)) else {
+            let issue = forwarded::is_present(headers).then_some(ForwardingIssue::Untrusted);
             return Self {
                 address: peer,
                 https: Some(false),
                 is_secure: false,
                 proxied: false,
-                doubt,
-                names: None,
+                issue,
+                preceding: None,
             };
         };
-        let (address, doubt, names) = located(proxy, headers, known);
-        let (https, is_secure, odd) = scheme(headers);
-        Self { address: Some(address), https, is_secure, proxied: true, doubt: doubt.or(odd), names }
+        let (address, issue, preceding) = locate(proxy, headers, is_trusted);
+        let (https, is_secure, scheme_issue) = scheme(headers);
+        Self {
+            address: Some(address),
+            https,
+            is_secure,
+            proxied: true,
+            issue: issue.or(scheme_issue),
+            preceding,
+        }
     }
 
-    /// The address that limits count this client by, see [`proto::address`].
+    /// The address that limits count by ([`proto::address::counted`]: an IPv6 address counts by its /64).
     pub(crate) fn counted(self) -> Option<IpAddr> {
         self.address.map(address::counted)
     }
 }
 
-impl Doubt {
+impl ForwardingIssue {
     /// The `reason` label of the metric.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -114,11 +122,11 @@ impl Doubt {
     }
 }
 
-/// Removes what a client must not send: its identity, and every header of proxies. What a trusted proxy sent is replaced by
-/// the one result, in the one form that services read.
+/// Removes identity headers and all forwarding headers, which a client must not send. Behind a trusted proxy the result
+/// replaces them, in the one form that services read.
 pub(crate) fn replace(headers: &mut HeaderMap, client: Client) {
-    let forged: Vec<_> = headers.keys().filter(|name| is_refused(name.as_str())).cloned().collect();
-    for name in forged {
+    let reserved: Vec<_> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
+    for name in reserved {
         headers.remove(name);
     }
     let (true, Some(address)) = (client.proxied, client.address) else { return };
@@ -129,92 +137,93 @@ pub(crate) fn replace(headers: &mut HeaderMap, client: Client) {
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
 }
 
-fn is_refused(name: &str) -> bool {
+fn is_reserved(name: &str) -> bool {
     let canonical = name.to_ascii_lowercase().replace('_', "-");
     is_forbidden_header(name) || canonical.starts_with("x-forwarded") || canonical == "forwarded"
 }
 
-/// The client's address, why it may be wrong, and whom it names before itself. Headers that name different clients cannot all come from the proxy: then the
-/// proxy's own address counts, so that a client gains nothing by forging one.
-fn located(
+/// The client's address, why it may be wrong, and the address before it in the chain. Headers with different client
+/// addresses cannot all come from the proxy. In that case the proxy's own address counts, so that a client gains nothing by
+/// forging a header.
+fn locate(
     proxy: IpAddr,
     headers: &HeaderMap,
-    known: impl Fn(IpAddr) -> bool,
-) -> (IpAddr, Option<Doubt>, Option<IpAddr>) {
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> (IpAddr, Option<ForwardingIssue>, Option<IpAddr>) {
     let walks: Vec<Walk> =
-        forwarded::chains(headers).iter().map(|chain| Walk::along(chain, proxy, &known)).collect();
+        forwarded::chains(headers).iter().map(|chain| Walk::along(chain, proxy, &is_trusted)).collect();
     let mut clients = walks.iter().filter(|walk| walk.end == End::Client);
     let Some(first) = clients.next() else {
         let Some(walk) = walks.iter().find(|walk| walk.end == End::Unreadable).or(walks.first()) else {
-            return (proxy, Some(Doubt::Absent), None);
+            return (proxy, Some(ForwardingIssue::Absent), None);
         };
-        let doubt = match walk.end {
-            End::Unreadable => Some(Doubt::Unreadable(walk.header)),
+        let issue = match walk.end {
+            End::Unreadable => Some(ForwardingIssue::Unreadable(walk.header)),
             _ => cdn(walk.address, headers),
         };
-        return (walk.address, doubt, None);
+        return (walk.address, issue, None);
     };
     if let Some(nearest) = walks.first().filter(|walk| walk.end != End::Client) {
-        // The header that counts most names no client, so the one that does may be the client's own.
-        let doubt = match nearest.end {
-            End::Unreadable => Doubt::Unreadable(nearest.header),
-            _ => Doubt::Contradiction(nearest.header, first.header),
+        // The header of highest precedence contains no client, so the other header may come from the client.
+        let issue = match nearest.end {
+            End::Unreadable => ForwardingIssue::Unreadable(nearest.header),
+            _ => ForwardingIssue::Contradiction(nearest.header, first.header),
         };
-        return (proxy, Some(doubt), None);
+        return (proxy, Some(issue), None);
     }
     if let Some(other) = clients.find(|walk| walk.address != first.address) {
-        return (proxy, Some(Doubt::Contradiction(first.header, other.header)), None);
+        return (proxy, Some(ForwardingIssue::Contradiction(first.header, other.header)), None);
     }
-    if first.names.is_some() && is_private(first.address) {
-        return (first.address, Some(Doubt::Unlisted(first.address)), None);
+    if first.preceding.is_some() && is_private(first.address) {
+        return (first.address, Some(ForwardingIssue::Unlisted(first.address)), None);
     }
-    (first.address, cdn(first.address, headers), first.names.flatten())
+    (first.address, cdn(first.address, headers), first.preceding.flatten())
 }
 
-/// The header of a CDN that names another client than this.
-fn cdn(client: IpAddr, headers: &HeaderMap) -> Option<Doubt> {
-    let mut cdns = forwarded::of_cdns(headers);
-    cdns.find(|(_, named)| *named != Some(client)).map(|(header, _)| Doubt::Cdn(header))
+/// A CDN header that contains another address than `client`.
+fn cdn(client: IpAddr, headers: &HeaderMap) -> Option<ForwardingIssue> {
+    let mut cdn_clients = forwarded::cdn_clients(headers);
+    cdn_clients.find(|(_, named)| *named != Some(client)).map(|(header, _)| ForwardingIssue::Cdn(header))
 }
 
-/// Whether TLS is used for certain, whether it probably is, and a header whose value is unknown.
-fn scheme(headers: &HeaderMap) -> (Option<bool>, bool, Option<Doubt>) {
-    let said = forwarded::schemes(headers);
-    let odd = said.iter().find_map(|scheme| match scheme {
-        Scheme::Unreadable(header) => Some(Doubt::Scheme(header)),
+/// Whether the client certainly uses TLS, whether it probably does, and a header with an unrecognized scheme.
+fn scheme(headers: &HeaderMap) -> (Option<bool>, bool, Option<ForwardingIssue>) {
+    let stated = forwarded::schemes(headers);
+    let issue = stated.iter().find_map(|scheme| match scheme {
+        Scheme::Unreadable(header) => Some(ForwardingIssue::Scheme(header)),
         _ => None,
     });
-    let mut known = said.iter().filter(|scheme| !matches!(scheme, Scheme::Unreadable(_)));
-    let Some(first) = known.next() else { return (None, false, odd) };
+    let mut readable = stated.iter().filter(|scheme| !matches!(scheme, Scheme::Unreadable(_)));
+    let Some(first) = readable.next() else { return (None, false, issue) };
     let is_secure = *first == Scheme::Https;
-    (known.all(|scheme| scheme == first).then_some(is_secure), is_secure, odd)
+    (readable.all(|scheme| scheme == first).then_some(is_secure), is_secure, issue)
 }
 
-/// Addresses that no client on the internet has.
+/// Whether the address is not routed on the internet.
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(four) => {
             let [a, b, ..] = four.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            four.is_private() || four.is_loopback() || four.is_link_local() || shared
+            let is_shared = a == 100 && (64..128).contains(&b);
+            four.is_private() || four.is_loopback() || four.is_link_local() || is_shared
         }
         IpAddr::V6(six) => six.is_loopback() || six.is_unique_local() || six.is_unicast_link_local(),
     }
 }
 
 impl Walk {
-    /// Follows the chain from its nearest hop on, over all that are trusted.
-    fn along(chain: &Chain, proxy: IpAddr, known: impl Fn(IpAddr) -> bool) -> Self {
-        let mut walk = Self { header: chain.header, address: proxy, end: End::Trusted, names: None };
+    /// Follows the chain from its nearest hop until an address is not trusted.
+    fn along(chain: &Chain, proxy: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
+        let mut walk = Self { header: chain.header, address: proxy, end: End::Trusted, preceding: None };
         for (index, hop) in chain.hops.iter().enumerate().rev() {
             let Some(address) = hop else {
                 walk.end = End::Unreadable;
                 break;
             };
             walk.address = *address;
-            if !known(*address) {
+            if !is_trusted(*address) {
                 walk.end = End::Client;
-                walk.names = index.checked_sub(1).map(|before| chain.hops[before]);
+                walk.preceding = index.checked_sub(1).map(|before| chain.hops[before]);
                 break;
             }
         }

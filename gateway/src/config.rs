@@ -1,11 +1,11 @@
-//! The gateway's flags, checked as they are parsed: a [`Config`] that exists is a valid one. Filled by the binary's cli,
-//! read by the rest of this crate.
+//! The settings of the gateway, validated by the command line parser: every [`Config`] is valid. The binary flattens it
+//! into its command line.
 
 use std::net::SocketAddr;
 
 use crate::{network::Network, origin::Origin};
 
-/// What the gateway can be told.
+/// The settings of the gateway.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Gateway")]
@@ -73,7 +73,7 @@ pub struct Config {
     pub head_timeout: u32,
 }
 
-/// Less than the largest single answer would refuse it for ever.
+/// Parses the budget, in KiB. A budget smaller than the largest single response would refuse that response permanently.
 fn unread(text: &str) -> Result<usize, &'static str> {
     let kib = text.parse().ok().filter(|kib| (1_024..=16_777_216).contains(kib));
     kib.ok_or("expected KiB, from 1024 to 16777216")

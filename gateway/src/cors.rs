@@ -1,5 +1,5 @@
-//! The headers that a browser needs before it lets a page of another origin read an answer (the Fetch standard, "CORS protocol").
-//! Pages of allowed origins may read; no others. Called by the door, for refusals too.
+//! CORS response headers (Fetch standard, "CORS protocol"). Only pages of allowed origins may read responses. Called by the
+//! middleware, also for refusals.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -9,73 +9,73 @@ use actix_web::{
     },
 };
 
-use crate::origin::{Allowed, Named};
+use crate::origin::{Allowed, RequestOrigin};
 
-/// The allowed origin that a request comes from, exactly as the request spells it.
+/// The allowed origin of a request, exactly as the request spells it.
 #[derive(Debug, Clone)]
-pub(crate) struct Guest {
-    spelled: HeaderValue,
-    /// Whether its requests may carry cookies. An opaque origin is shared by strangers, so its cookies are not used.
+pub(crate) struct AllowedOrigin {
+    value: HeaderValue,
+    /// Whether its requests may use cookies. Unrelated sites share an opaque origin, so its cookies are not used.
     with_cookies: bool,
 }
 
-/// How long a browser may cache the answer to a preflight, in seconds: so long it goes by a configuration that has changed.
-const CACHED: HeaderValue = HeaderValue::from_static("60");
+/// How long a browser may cache a preflight response, in seconds. A changed configuration takes effect after this time.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("60");
 
-/// What a page may read beside the headers that every page may.
-const READABLE: HeaderValue = HeaderValue::from_static("Retry-After");
+/// The response headers that a page may read in addition to the CORS-safelisted ones.
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("Retry-After");
 
-/// Asked by browsers before a public page reaches an address of a private network.
-const ASKS_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
+/// Sent by browsers before a public page accesses an address of a private network.
+const REQUESTS_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOWS_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-impl Guest {
-    /// The allowed origin that these headers name, if there is exactly one.
+impl AllowedOrigin {
+    /// The allowed origin that these headers name. `None` unless there is exactly one.
     pub(crate) fn of(headers: &HeaderMap, allowed: Allowed<'_>) -> Option<Self> {
-        let named = Named::of(headers).filter(|named| allowed.has(named))?;
-        let spelled = headers.get(header::ORIGIN)?.clone();
-        Some(Self { spelled, with_cookies: named != Named::Opaque })
+        let named = RequestOrigin::of(headers).filter(|named| allowed.contains(named))?;
+        let value = headers.get(header::ORIGIN)?.clone();
+        Some(Self { value, with_cookies: named != RequestOrigin::Opaque })
     }
 
-    /// Lets the page read an answer with these headers.
+    /// Adds the headers that allow the page to read the response.
     fn allow(&self, headers: &mut HeaderMap) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.spelled.clone());
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.value.clone());
         if self.with_cookies {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, READABLE);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     }
 }
 
-/// Completes the headers of an answer to `guest`, or to any other client. Where any origin is allowed, every answer depends on the
-/// request's origin, and caches must know that also of the answers that no other origin may read.
-pub(crate) fn complete(guest: Option<&Guest>, allowed: Allowed<'_>, headers: &mut HeaderMap) {
-    if let Some(guest) = guest {
-        guest.allow(headers);
+/// Adds the CORS headers of a response. When any origin is allowed, every response depends on the request's origin. The
+/// `Vary` header states this to caches, also on responses that no other origin may read.
+pub(crate) fn add_headers(origin: Option<&AllowedOrigin>, allowed: Allowed<'_>, headers: &mut HeaderMap) {
+    if let Some(origin) = origin {
+        origin.allow(headers);
     }
     if allowed.opaque || !allowed.listed.is_empty() {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 }
 
-/// Whether the request asks which methods another origin may use.
+/// Whether the request is a CORS preflight.
 pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to the question whether `methods` may be used from another origin, if the request asks that.
+/// The response to a preflight that allows `methods`. `None` when the request is not a preflight.
 pub(crate) fn preflight(request: &HttpRequest, methods: &'static str) -> Option<HttpResponse> {
     if !is_preflight(request.method(), request.headers()) {
         return None;
     }
-    let mut answer = HttpResponse::NoContent();
-    answer.insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, methods));
-    answer.insert_header((header::ACCESS_CONTROL_MAX_AGE, CACHED));
-    if let Some(wanted) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-        answer.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone()));
+    let mut response = HttpResponse::NoContent();
+    response.insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, methods));
+    response.insert_header((header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE));
+    if let Some(requested) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone()));
     }
-    if request.headers().get(&ASKS_PRIVATE).is_some_and(|asked| asked == "true") {
-        answer.insert_header((ALLOWS_PRIVATE, "true"));
+    if request.headers().get(&REQUESTS_PRIVATE).is_some_and(|value| value == "true") {
+        response.insert_header((ALLOWS_PRIVATE, "true"));
     }
-    Some(answer.finish())
+    Some(response.finish())
 }

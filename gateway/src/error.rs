@@ -1,5 +1,5 @@
-//! Every reason for which the gateway refuses, with its status, its words and its metric label. Made by the checks of
-//! this crate, turned into the one JSON shape here.
+//! All refusals of the gateway with their status, message and metric label. The checks of this crate return them, this
+//! module turns them into the JSON shape.
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -7,30 +7,30 @@ use actix_web::{
 };
 use proto::Refusal;
 
-/// Why a request did not get past the door.
+/// Why the gateway refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// 400: the request target is not in canonical form.
     #[error("{0}")]
     Path(&'static str),
-    /// 400: an upgrade that is not a WebSocket handshake where one is served.
+    /// 400: an upgrade that is not a WebSocket handshake, or on another route.
     #[error("{0}")]
     Upgrade(&'static str),
-    /// 400: a body on a request that takes none.
+    /// 400: a body on a request that takes no body.
     #[error("this request takes no body")]
     UnexpectedBody,
-    /// 400: a body whose end or form cannot be made out.
+    /// 400: a body with invalid framing.
     #[error("the request body is malformed")]
     BrokenBody,
-    /// 401: no open session. One text for all, so that it tells nothing.
+    /// 401: no open session. All causes have one message, so that the response does not reveal the cause.
     #[error("Unauthorized")]
     Unauthorized,
     /// 401: several session tokens that differ.
     #[error(
-        "the request carries several session tokens that differ: send one of them, or log out, which ends them all"
+        "the request has several session tokens that differ: send one of them, or log out, which ends them all"
     )]
     Ambiguous,
-    /// 403: a page of another origin.
+    /// 403: a page of an origin that is not allowed.
     #[error(
         "this origin is not allowed; if it should be, its server needs --allow-origin, or, behind a proxy, --trusted-proxy and the \
          headers Host and X-Forwarded-Proto"
@@ -39,56 +39,56 @@ pub enum Error {
     /// 404: no such route.
     #[error("Not Found")]
     NotFound,
-    /// 405: a route, but not with this method; the methods it has.
+    /// 405: the route does not allow the method. Contains the allowed methods; empty for methods that are never allowed.
     #[error("Method Not Allowed")]
     Method(&'static str),
     /// 408: the body did not arrive in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
-    /// 411: a POST of HTTP/1.0 whose body ends with the connection.
-    #[error("a body needs a Content-Length: an HTTP/1.0 client or proxy must send one, or speak HTTP/1.1")]
+    /// 411: a POST over HTTP/1.0 whose body ends with the connection.
+    #[error("a body needs a Content-Length: an HTTP/1.0 client or proxy must send one, or use HTTP/1.1")]
     NoLength,
-    /// 413: over the gateway's body limit.
+    /// 413: the body exceeds the gateway's limit.
     #[error("the request body is too large")]
     TooLarge,
-    /// 414: over the limit of a request target.
+    /// 414: the request target exceeds its limit.
     #[error("the request target is too long")]
     TargetTooLong,
-    /// 415: a body that is not JSON.
+    /// 415: the body is not JSON.
     #[error("the body must be application/json")]
     MediaType,
-    /// 415: a body that is compressed.
+    /// 415: the body is compressed.
     #[error("a compressed body is not accepted: send it without Content-Encoding")]
     ContentEncoding,
-    /// 429: too many logins; seconds to wait.
+    /// 429: too many logins. Contains the seconds to wait.
     #[error("Too Many Requests")]
     TooManyLogins(u64),
-    /// 429: too many handshakes that name no user; seconds to wait.
+    /// 429: too many anonymous handshakes. Contains the seconds to wait.
     #[error("Too Many Requests")]
-    TooManyUnnamed(u64),
-    /// 431: over the limits of a request head.
+    TooManyAnonymous(u64),
+    /// 431: the request head exceeds its limits.
     #[error("the request head is too large")]
     HeadTooLarge,
-    /// 503: the session store does not answer, so nobody can be let in.
+    /// 503: the session store is not available, so no request can be authenticated.
     #[error("Service Unavailable")]
-    Sessions,
-    /// 503: too much of other answers waits for clients to read it.
+    SessionStore,
+    /// 503: the budget of unread responses is exhausted.
     #[error("Service Unavailable")]
-    Crowded,
-    /// 502: the service behind the gateway gave an answer that is none.
+    ResponseBudget,
+    /// 502: invalid response of an upstream service.
     #[error("Bad Gateway")]
-    Garbled,
-    /// 503: no service behind the gateway can be reached, or the gateway is about to end.
+    InvalidResponse,
+    /// 503: no upstream service can be reached, or the gateway is draining.
     #[error("Service Unavailable")]
-    Away,
-    /// 503: a chat node did not answer a request that changes something in time, so it may have been done.
+    Unavailable,
+    /// 503: a chat node did not respond in time to a request that changes state. The change may have happened.
     #[error(
-        "Service Unavailable: the outcome is not known; a message may be sent again with the same clientId"
+        "Service Unavailable: the outcome is unknown; a message may be sent again with the same clientId"
     )]
-    Unknown,
-    /// 504: the service behind the gateway did not answer in time.
+    UnknownOutcome,
+    /// 504: an upstream service did not respond in time.
     #[error("Gateway Timeout")]
-    Late,
+    UpstreamTimeout,
     /// 500: the connection has no address to count by (not a TCP socket).
     #[error("Internal Server Error")]
     NoAddress,
@@ -115,18 +115,19 @@ impl Error {
             Self::ContentEncoding => "content_encoding",
             Self::HeadTooLarge => "head_too_large",
             Self::TooManyLogins(_) => "too_many_logins",
-            Self::TooManyUnnamed(_) => "too_many_unnamed",
-            Self::Sessions => "sessions",
-            Self::Crowded => "crowded",
-            Self::Garbled => "garbled",
-            Self::Away => "away",
-            Self::Unknown => "unknown",
-            Self::Late => "late",
+            Self::TooManyAnonymous(_) => "too_many_anonymous",
+            Self::SessionStore => "session_store",
+            Self::ResponseBudget => "response_budget",
+            Self::InvalidResponse => "invalid_response",
+            Self::Unavailable => "unavailable",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::UpstreamTimeout => "upstream_timeout",
             Self::NoAddress => "no_address",
         }
     }
 
-    /// Whether the connection ends with the answer: what follows on it could be taken for something it is not.
+    /// Whether the connection closes after the response, because the following bytes could be parsed as a different
+    /// request.
     fn ends_connection(self) -> bool {
         matches!(
             self,
@@ -162,32 +163,34 @@ impl ResponseError for Error {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TooManyLogins(_) | Self::TooManyUnnamed(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Garbled => StatusCode::BAD_GATEWAY,
-            Self::Sessions | Self::Crowded | Self::Away | Self::Unknown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooManyLogins(_) | Self::TooManyAnonymous(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::InvalidResponse => StatusCode::BAD_GATEWAY,
+            Self::SessionStore | Self::ResponseBudget | Self::Unavailable | Self::UnknownOutcome => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::NoAddress => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut answer = HttpResponse::build(self.status_code());
+        let mut response = HttpResponse::build(self.status_code());
         match self {
             Self::Unauthorized | Self::Ambiguous => {
-                _ = answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+                _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
-            Self::Method(allow) => _ = answer.insert_header((header::ALLOW, *allow)),
-            Self::TooManyLogins(seconds) | Self::TooManyUnnamed(seconds) => {
-                _ = answer.insert_header((header::RETRY_AFTER, *seconds))
+            Self::Method(allow) => _ = response.insert_header((header::ALLOW, *allow)),
+            Self::TooManyLogins(seconds) | Self::TooManyAnonymous(seconds) => {
+                _ = response.insert_header((header::RETRY_AFTER, *seconds))
             }
-            Self::Sessions | Self::Crowded | Self::Away | Self::Unknown => {
-                _ = answer.insert_header((header::RETRY_AFTER, 1));
+            Self::SessionStore | Self::ResponseBudget | Self::Unavailable | Self::UnknownOutcome => {
+                _ = response.insert_header((header::RETRY_AFTER, 1));
             }
             _ => {}
         }
         if self.ends_connection() {
-            answer.force_close();
+            response.force_close();
         }
-        answer.json(Refusal::new(self.status_code().as_u16(), self.to_string()))
+        response.json(Refusal::new(self.status_code().as_u16(), self.to_string()))
     }
 }

@@ -1,28 +1,28 @@
-//! Parses the headers in which proxies describe a client: `X-Forwarded-*`, `Forwarded` (RFC 7239), `X-Real-IP` and those of
-//! single products. Pure; whether the peer that sent them is trusted is decided by `client`.
+//! Parses the headers in which proxies describe a client: `X-Forwarded-*`, `Forwarded` (RFC 7239), `X-Real-IP` and
+//! product-specific ones. Pure. `client` decides whether the peer is trusted.
 
 use std::net::IpAddr;
 
 use actix_web::http::header::HeaderMap;
 
-/// The addresses that one header names, the client's first and the nearest proxy last. An element without an address
-/// (`unknown`, `_hidden`, anything malformed) is `None`.
+/// The addresses in one header, from the client to the nearest proxy. An element without an address (`unknown`, `_hidden`,
+/// anything malformed) is `None`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
-    /// The header's name.
+    /// The name of the header.
     pub(crate) header: &'static str,
-    /// One element for each hop.
+    /// One element per hop.
     pub(crate) hops: Vec<Option<IpAddr>>,
 }
 
-/// What a header states about the scheme that the client uses.
+/// The scheme of the client according to one header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
     /// TLS: `https` or `wss`.
     Https,
     /// Plain text: `http` or `ws`.
     Http,
-    /// A value that is neither.
+    /// Any other value. Contains the name of the header.
     Unreadable(&'static str),
 }
 
@@ -34,16 +34,16 @@ struct Element {
     host: Option<String>,
 }
 
-/// Written by every product that is named in README.
-const FOR: &str = "x-forwarded-for";
+/// All products that README names write this header.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED: &str = "forwarded";
 const REAL_IP: &str = "x-real-ip";
 const CLOUDFRONT: &str = "cloudfront-viewer-address";
 const PORT: &str = "x-forwarded-port";
 
-/// Headers of CDNs and load balancers that name the client. They are never used: the same products also write `X-Forwarded-For`, and
-/// proxies that do not know them pass on what a client sends.
-const OF_CDNS: [&str; 14] = [
+/// Client address headers of CDNs and load balancers. They never determine the address: the same products also write
+/// `X-Forwarded-For`, and other proxies forward these headers from the client.
+const CDN_HEADERS: [&str; 14] = [
     "cf-connecting-ip",
     CLOUDFRONT,
     "x-envoy-external-address",
@@ -60,7 +60,7 @@ const OF_CDNS: [&str; 14] = [
     "x-appengine-user-ip",
 ];
 
-/// Headers whose value is a scheme. CloudFront, Envoy, Traefik, ingress-nginx and AWS write these.
+/// Headers whose value is a scheme. CloudFront, Envoy, Traefik, ingress-nginx and AWS write them.
 const SCHEMES: [&str; 5] = [
     "x-forwarded-proto",
     "x-forwarded-scheme",
@@ -72,23 +72,23 @@ const SCHEMES: [&str; 5] = [
 /// Headers whose value is `on` behind TLS.
 const SWITCHES: [&str; 2] = ["x-forwarded-ssl", "front-end-https"];
 
-/// Headers whose value is the host that the client asked for. Azure writes the second.
+/// Headers whose value is the host that the client requested. Azure writes the second.
 const HOSTS: [&str; 2] = ["x-forwarded-host", "x-original-host"];
 
-/// Whether the request has any header that only a proxy has a reason to write.
+/// Whether the request has any header that normally only a proxy writes.
 pub(crate) fn is_present(headers: &HeaderMap) -> bool {
-    let own = |name: &str| name.starts_with("x-forwarded-") || name == FORWARDED || name == REAL_IP;
-    headers.keys().any(|name| own(name.as_str()) || OF_CDNS.contains(&name.as_str()))
+    let is_generic = |name: &str| name.starts_with("x-forwarded-") || name == FORWARDED || name == REAL_IP;
+    headers.keys().any(|name| is_generic(name.as_str()) || CDN_HEADERS.contains(&name.as_str()))
 }
 
-/// The chains of addresses, in the order of precedence.
+/// The chains of addresses, in order of precedence.
 pub(crate) fn chains(headers: &HeaderMap) -> Vec<Chain> {
     let mut chains = Vec::new();
-    let listed: Vec<_> = elements(headers, FOR).map(|text| text.and_then(address)).collect();
+    let listed: Vec<_> = elements(headers, FORWARDED_FOR).map(|text| text.and_then(address)).collect();
     let standard = forwarded(headers);
     let real: Vec<_> = elements(headers, REAL_IP).map(|text| text.and_then(address)).collect();
     if !listed.is_empty() {
-        chains.push(Chain { header: FOR, hops: listed });
+        chains.push(Chain { header: FORWARDED_FOR, hops: listed });
     }
     if standard.iter().any(|element| element.node.is_some()) {
         let hops = standard.iter().map(|element| address(element.node.as_deref()?)).collect();
@@ -100,37 +100,37 @@ pub(crate) fn chains(headers: &HeaderMap) -> Vec<Chain> {
     chains
 }
 
-/// The client addresses that headers of CDNs name.
-pub(crate) fn of_cdns(headers: &HeaderMap) -> impl Iterator<Item = (&'static str, Option<IpAddr>)> {
-    // CloudFront writes a port behind an IPv6 address, too, without brackets.
+/// The client addresses in CDN headers.
+pub(crate) fn cdn_clients(headers: &HeaderMap) -> impl Iterator<Item = (&'static str, Option<IpAddr>)> {
+    // CloudFront appends a port to an IPv6 address as well, without brackets.
     let bare = |name, text| if name == CLOUDFRONT { without_port(text) } else { text };
     let one = move |name| {
         let text = elements(headers, name).next()?;
         Some((name, text.and_then(|text| address(bare(name, text)))))
     };
-    OF_CDNS.into_iter().filter_map(one)
+    CDN_HEADERS.into_iter().filter_map(one)
 }
 
-/// Every statement about the client's scheme; of a list the client's side comes first.
+/// All statements about the client's scheme. Within a list the client's side is first.
 pub(crate) fn schemes(headers: &HeaderMap) -> Vec<Scheme> {
-    let mut said = Vec::new();
+    let mut stated = Vec::new();
     for name in SCHEMES {
-        said.extend(elements(headers, name).map(|text| scheme(name, text.unwrap_or_default())));
+        stated.extend(elements(headers, name).map(|text| scheme(name, text.unwrap_or_default())));
     }
     let standard = forwarded(headers);
-    said.extend(standard.iter().filter_map(|element| Some(scheme(FORWARDED, element.proto.as_deref()?))));
+    stated.extend(standard.iter().filter_map(|element| Some(scheme(FORWARDED, element.proto.as_deref()?))));
     for name in SWITCHES {
-        said.extend(elements(headers, name).map(|text| match text {
+        stated.extend(elements(headers, name).map(|text| match text {
             Some(text) if text.eq_ignore_ascii_case("on") => Scheme::Https,
             Some(text) if text.eq_ignore_ascii_case("off") => Scheme::Http,
             _ => Scheme::Unreadable(name),
         }));
     }
-    said.extend(ports(headers).filter(|port| *port == 443).map(|_| Scheme::Https));
-    said
+    stated.extend(ports(headers).filter(|port| *port == 443).map(|_| Scheme::Https));
+    stated
 }
 
-/// The hosts that the client asked for, each with its port if it has one.
+/// The hosts that the client requested, with their ports if present.
 pub(crate) fn hosts(headers: &HeaderMap) -> Vec<String> {
     let named = HOSTS.into_iter().flat_map(|name| elements(headers, name)).flatten().map(str::to_owned);
     let standard = forwarded(headers).into_iter().filter_map(|element| element.host);
@@ -142,8 +142,8 @@ pub(crate) fn ports(headers: &HeaderMap) -> impl Iterator<Item = u16> {
     elements(headers, PORT).filter_map(|text| text?.parse().ok())
 }
 
-/// The address in `1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:5678`, each also in quotes and
-/// with a zone. A mapped IPv4 address is the IPv4 address.
+/// Parses `1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]` and `[2001:db8::1]:5678`, each also in quotes and with
+/// a zone. A mapped IPv4 address becomes the IPv4 address.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = match (text.strip_prefix('['), text.split_once(':')) {
@@ -162,7 +162,7 @@ fn without_port(text: &str) -> &str {
     text.rsplit_once(':').map_or(text, |(address, _)| address)
 }
 
-/// A number, or a name that hides it (RFC 7239 §6.2).
+/// Whether the text is a port number or an obfuscated port (RFC 7239 §6.2).
 fn is_port(text: &str) -> bool {
     text.starts_with('_') || text.parse::<u16>().is_ok()
 }
@@ -175,18 +175,18 @@ fn scheme(header: &'static str, text: &str) -> Scheme {
     }
 }
 
-/// The elements of a list header over all its lines, without empty ones; `None` where a line is not text.
+/// The non-empty elements of a list header over all its lines. `None` for a line that is not text.
 fn elements<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = Option<&'a str>> {
     headers.get_all(name).flat_map(|value| {
-        let (text, odd) = value.to_str().map_or(("", true), |text| (text, false));
+        let (text, is_not_text) = value.to_str().map_or(("", true), |text| (text, false));
         let elements = text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(Some);
-        elements.chain(odd.then_some(None))
+        elements.chain(is_not_text.then_some(None))
     })
 }
 
-/// The elements of all `Forwarded` lines. A malformed pair is left out; an element without a readable pair names nothing.
+/// The elements of all `Forwarded` lines. Malformed pairs are skipped. An element without a valid pair is empty.
 fn forwarded(headers: &HeaderMap) -> Vec<Element> {
-    // A quote that a client opens and does not close would take in what the proxy appends.
+    // An unterminated quoted string of a client would include what the proxy appends.
     let readable = |line: &&str| split(line, ',').is_some();
     let lines =
         headers.get_all(FORWARDED).map(|value| value.to_str().ok().filter(readable).unwrap_or("for=?"));
@@ -208,7 +208,7 @@ fn element(text: &str) -> Element {
     element
 }
 
-/// `text` split at every separator that is not inside a quoted string; none when it ends inside one.
+/// Splits `text` at separators outside of quoted strings. `None` when a quoted string is not terminated.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = text.split(|c| {
@@ -224,7 +224,7 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// The content of a quoted string; other text as it is.
+/// The content of a quoted string. Other text is returned unchanged.
 fn unquoted(text: &str) -> String {
     let Some(inside) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return text.to_owned();

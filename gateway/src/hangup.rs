@@ -1,6 +1,6 @@
-//! What a connection and the door tell each other: that the client has closed its sending side, and that the connection becomes a
-//! WebSocket. A client that only ends its requests by closing its sending side still gets its answer; a long-poll is answered at once,
-//! because a client that is gone looks the same.
+//! State that a connection shares with the middleware: the client has closed its sending side, the connection becomes a
+//! WebSocket, and the number of requests in flight. A client that half-closes its connection after a request still receives
+//! the response. A long poll gets a response at once, because the client may be gone.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,23 +13,23 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// One for each connection, with its requests as connection data. Cheap to clone.
+/// The state of one connection, attached to its requests as connection data. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Hangup(Rc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     is_noted: Cell<bool>,
-    /// Whether an answer is on its way behind which no HTTP follows.
+    /// Whether the connection switches protocols: no HTTP follows the current response.
     is_upgraded: Cell<bool>,
-    /// How many requests are being answered. Read on other threads, too.
+    /// The number of requests in flight. Also read by other threads.
     open: Arc<AtomicUsize>,
-    /// Of the one request that is being answered.
+    /// The waker of the request that waits in [`Hangup::noted`].
     watcher: RefCell<Option<Waker>>,
 }
 
 impl Hangup {
-    /// The client has closed its sending side.
+    /// Records that the client has closed its sending side.
     pub fn note(&self) {
         self.0.is_noted.set(true);
         if let Some(watcher) = self.0.watcher.take() {
@@ -37,24 +37,24 @@ impl Hangup {
         }
     }
 
-    /// A request was answered by 101: what comes behind it is no HTTP.
+    /// Records that a request got a 101 response: no HTTP follows it.
     pub(crate) fn upgrade(&self) {
         self.0.is_upgraded.set(true);
     }
 
-    /// How many requests are being answered: from the call of the door until the answer's body is dropped. A connection that became a
-    /// WebSocket stays at one at least.
+    /// The number of requests in flight: from the call of the middleware until the response body is dropped. It stays at
+    /// least 1 on a connection that became a WebSocket.
     pub fn open(&self) -> Arc<AtomicUsize> {
         self.0.open.clone()
     }
 
-    /// A request begins.
+    /// Counts a request until the result is dropped.
     pub(crate) fn begin(&self) -> Open {
         self.0.open.fetch_add(1, Ordering::AcqRel);
         Open(self.0.open.clone())
     }
 
-    /// Whether what comes is no HTTP by now.
+    /// Whether the connection has switched protocols: received bytes are not HTTP.
     pub fn is_upgraded(&self) -> bool {
         self.0.is_upgraded.get()
     }
@@ -77,12 +77,12 @@ impl Hangup {
     }
 }
 
-/// A request that is being answered, until this is dropped.
+/// A request in flight, until dropped.
 #[derive(Debug)]
 pub(crate) struct Open(Arc<AtomicUsize>);
 
 impl Open {
-    /// The request never ends: its connection becomes a WebSocket.
+    /// Counts the request permanently: its connection becomes a WebSocket.
     pub(crate) fn keep(self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn it_is_seen_before_and_after_it_is_noted() {
+    async fn a_hangup_wakes_earlier_and_later_waiters() {
         let hangup = Hangup::default();
         let watcher = hangup.clone();
         let watching = actix_web::rt::spawn(async move { watcher.noted().await });

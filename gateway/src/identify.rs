@@ -1,4 +1,5 @@
-//! Who sends a request: the user of the open session whose token the request carries. Called by the door after its checks.
+//! Authenticates a request: finds the user of the open session whose token the request contains. Called by the middleware
+//! after its checks.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,13 @@ use crate::{
     client::Client,
     error::Error,
     hangup::Hangup,
-    limit,
+    login_limit,
     origin::Source,
-    routes::{Route, Upstream, Who},
+    routes::{Access, Route, Upstream},
 };
 
-/// How long the session store may take. Longer is an outage: no request passes on a guess.
+/// The timeout of the session store. A slower store counts as unavailable: no request is authenticated without its
+/// response.
 const SESSION_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The tokens in these headers.
@@ -31,26 +33,29 @@ fn shown(headers: &HeaderMap) -> PresentedTokens {
 }
 
 impl Gateway {
-    /// Finds the caller and puts the identity into the request's extensions, where the route needs one.
+    /// Authenticates the caller and puts the identity into the request's extensions, if the route needs one.
     ///
-    /// Credentials that name no open session are refused with 401, except on the socket route. There the request passes
-    /// without an identity, and chat answers CONNECT with CONNECT_ERROR: stock clients repeat a handshake that fails with an
-    /// HTTP status for ever, and stop at a CONNECT_ERROR.
+    /// Credentials without an open session are refused with 401, except on the socket route. There the request is
+    /// anonymous, and chat responds to CONNECT with CONNECT_ERROR: stock clients retry a handshake that fails with an HTTP
+    /// status indefinitely, and stop after a CONNECT_ERROR.
     pub(crate) async fn identify(
         &self,
         request: &ServiceRequest,
         route: &Route,
         source: Source,
     ) -> Result<(), Error> {
-        if route.who == Who::Anyone {
+        if route.access == Access::Public {
             return Ok(());
         }
-        let passes_unnamed = route.who == Who::UserOrListed;
+        let may_be_anonymous = route.access == Access::UserOrListed;
         let names_session = names_session(request.query_string());
         let shown = shown(request.headers());
-        let may_name_later = source == Source::Listed || names_session || self.config.allow_token_clients;
+        let may_authenticate_later =
+            source == Source::Listed || names_session || self.config.allow_token_clients;
         let identity = match shown.claim() {
-            Claim::Nothing if passes_unnamed && may_name_later => return self.admit_unnamed(request),
+            Claim::Nothing if may_be_anonymous && may_authenticate_later => {
+                return self.admit_anonymous(request);
+            }
             Claim::Nothing => return Err(Error::Unauthorized),
             Claim::Malformed => Err(Error::Unauthorized),
             Claim::Ambiguous => Err(Error::Ambiguous),
@@ -61,21 +66,24 @@ impl Gateway {
         };
         match identity {
             Ok(identity) => drop(request.extensions_mut().insert(identity)),
-            Err(Error::Unauthorized | Error::Ambiguous) if passes_unnamed => self.admit_unnamed(request)?,
+            Err(Error::Unauthorized | Error::Ambiguous) if may_be_anonymous => {
+                self.admit_anonymous(request)?
+            }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Counts a handshake that names no user, for the client's address. Requests within an Engine.IO session are not counted.
-    fn admit_unnamed(&self, request: &ServiceRequest) -> Result<(), Error> {
+    /// Counts an anonymous handshake of the client's address. Requests within an Engine.IO session are not counted.
+    fn admit_anonymous(&self, request: &ServiceRequest) -> Result<(), Error> {
         if names_session(request.query_string()) {
             return Ok(());
         }
-        limit::admit_unnamed(&self.unnamed, request.extensions().get::<Client>().copied())
+        login_limit::admit_anonymous(&self.anonymous, request.extensions().get::<Client>().copied())
     }
 
-    /// The identity of a bearer token beside cookies with other tokens, none of which may belong to an open session.
+    /// The identity of a bearer token that is sent together with cookies of other tokens. None of the other tokens may
+    /// belong to an open session.
     async fn session_of_bearer(
         &self,
         bearer: &Token,
@@ -93,8 +101,8 @@ impl Gateway {
         Ok(identity)
     }
 
-    /// The identity behind a token. No request passes while the store fails or is late, except requests within an Engine.IO
-    /// session, for a while.
+    /// The identity of a token. When the store fails or times out, only requests within an Engine.IO session pass, on the
+    /// cached identity, during its grace period.
     async fn session_of(&self, token: &Token, usage: Use) -> Result<Identity, Error> {
         let (id, now, is_within) = (token.id(), Instant::now(), usage == Use::Within);
         let found = async {
@@ -103,43 +111,43 @@ impl Gateway {
                 Use::Handshake | Use::Within => self.sessions.find_for_socket(token).await,
             }
         };
-        if let Some(identity) = self.known.fresh(&id, now).filter(|_| is_within) {
+        if let Some(identity) = self.session_cache.fresh(&id, now).filter(|_| is_within) {
             return Ok(identity);
         }
         let error = match timeout(SESSION_DEADLINE, found).await {
             Ok(Ok(session)) => {
                 let identity = session
                     .map(|session| Identity { username: session.username, session: session.id.to_string() });
-                self.known.note(&id, identity.as_ref(), now);
+                self.session_cache.record(&id, identity.as_ref(), now);
                 return identity.ok_or(Error::Unauthorized);
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {SESSION_DEADLINE:?}"),
+            Err(_) => format!("no response within {SESSION_DEADLINE:?}"),
         };
-        tracing::warn!(%error, "session store failed");
-        self.known.in_grace(&id, now).filter(|_| is_within).ok_or(Error::Sessions)
+        tracing::warn!(%error, "session store failed: only requests within cached sessions are accepted");
+        self.session_cache.in_grace(&id, now).filter(|_| is_within).ok_or(Error::SessionStore)
     }
 }
 
 impl Gateway {
-    /// The answer to a login is ready: the sessions that `opened` replaces are superseded, unless the client is gone. Then they
-    /// stay as they are until the first use of the new session.
+    /// Called when the response to a login is ready. Supersedes the sessions that `opened` replaces, unless the client has
+    /// disconnected. In that case they stay open until the first use of the new session.
     pub(crate) async fn supersede(&self, opened: &HeaderValue, hangup: Option<&Hangup>) {
         let opened: Option<SessionId> = opened.to_str().ok().and_then(|id| id.parse().ok());
         let Some(opened) = opened.filter(|_| !hangup.is_some_and(Hangup::is_noted)) else { return };
         let error = match timeout(SESSION_DEADLINE, self.sessions.supersede(&opened)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {SESSION_DEADLINE:?}"),
+            Err(_) => format!("no response within {SESSION_DEADLINE:?}"),
         };
-        tracing::warn!(%error, "the sessions that a login replaces stay until the new one is used");
+        tracing::warn!(%error, "replaced sessions not closed: they stay open until the first use of the new session");
     }
 }
 
 /// What a token is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// A request of HTTP.
+    /// An HTTP request.
     Request,
     /// The handshake of a socket.
     Handshake,
@@ -157,8 +165,8 @@ impl Use {
     }
 }
 
-/// Whether the request is part of an Engine.IO session, whose id nobody can guess: some clients show their credentials with
-/// the request that opens it and never again.
+/// Whether the request is part of an Engine.IO session. The id of a session is not guessable, so it suffices as a
+/// credential: some clients send their credentials only with the handshake.
 pub(crate) fn names_session(query: &str) -> bool {
     query.split('&').any(|pair| pair.strip_prefix("sid=").is_some_and(|sid| !sid.is_empty()))
 }

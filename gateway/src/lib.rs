@@ -1,32 +1,32 @@
-//! The door: everything HTTP enters through it. It knows the [route table](routes), finds out who is asking, limits how
-//! often, and gives every refusal one JSON shape. Mounted by the binary's roles `serve` and `gateway`, which wrap their actix
-//! apps in [`Gateway::door`]; asks `sessions` who a token belongs to; hands [`proto::Identity`] to the services behind it, or,
-//! where those are other processes, passes requests on to them: [`Proxy`].
+//! The gateway: the middleware in front of all HTTP. It checks requests against the [route table](routes), authenticates
+//! them, applies rate limits, and gives every refusal one JSON shape. The roles `serve` and `gateway` of the binary wrap
+//! their actix apps in [`Gateway::door`]. `sessions` authenticates tokens. The services behind the middleware receive a
+//! [`proto::Identity`]; services in other processes receive forwarded requests through [`Proxy`].
 
-mod answer;
 mod authority;
 mod body;
 mod budget;
 mod client;
 mod config;
 mod cors;
-mod door;
 mod error;
 mod forwarded;
 mod hangup;
 mod head;
 mod identify;
-mod known;
-mod limit;
+mod login_limit;
 mod metric;
+mod middleware;
 mod network;
-mod notices;
 mod origin;
-mod own;
+mod pages;
 mod path;
 mod proxy;
+mod response;
 mod routes;
+mod session_cache;
 mod upgrade;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -35,81 +35,81 @@ use actix_web::web::ServiceConfig;
 use sessions::SharedSessions;
 
 pub use config::Config;
-pub use door::{Door, DoorService};
 pub use error::Error;
 pub use hangup::Hangup;
-pub use limit::ByClient;
+pub use login_limit::ByClient;
+pub use middleware::{Door, MiddlewareService};
 pub use network::Network;
 pub use origin::Origin;
-pub use own::not_found;
-pub use proxy::{Backend, Node, Nodes, NotABackend, Proxy, Upstreams, on_connect};
+pub use pages::not_found;
+pub use proxy::{Backend, InvalidBackend, Node, Nodes, Proxy, Upstreams, on_connect};
 
 use budget::Budget;
-use known::Known;
-use notices::Notices;
+use session_cache::SessionCache;
+use warnings::Warnings;
 
-/// The gateway of one process: cheap to clone, one for all workers.
+/// The gateway of a process, shared by all workers. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
     config: Arc<Config>,
     sessions: SharedSessions,
-    /// Sessions that were found lately.
-    known: Known,
+    /// Recently found sessions.
+    session_cache: SessionCache,
     logins: GovernorConfig<ByClient, NoOpMiddleware>,
     registrations: GovernorConfig<ByClient, NoOpMiddleware>,
-    /// How often a client may open a connection that names no user.
-    unnamed: Arc<limit::Unnamed>,
-    /// What of large answers may wait for clients to read it.
-    answers: Budget,
-    /// Warnings about the deployment, for all workers.
-    notices: Notices,
+    /// The rate limit of anonymous handshakes per client.
+    anonymous: Arc<login_limit::AnonymousLimiter>,
+    /// The budget of large responses that clients have not read.
+    response_budget: Budget,
+    /// Warnings about the deployment, shared by all workers.
+    warnings: Warnings,
 }
 
 impl Gateway {
-    /// A gateway that asks `sessions` who is there. Needs a running runtime.
+    /// A gateway that authenticates tokens with `sessions`. Requires a running runtime.
     pub fn new(config: Config, sessions: SharedSessions) -> Self {
         let config = Arc::new(config);
-        let (logins, registrations) = (limit::logins(&config), limit::logins(&config));
-        let answers = Budget::new(config.unread_answers);
-        let known = Known::new(&sessions);
-        let (unnamed, notices) = (Arc::new(limit::unnamed()), Notices::default());
-        Self { config, sessions, known, logins, registrations, unnamed, answers, notices }
+        let (logins, registrations) = (login_limit::logins(&config), login_limit::logins(&config));
+        let response_budget = Budget::new(config.unread_answers);
+        let session_cache = SessionCache::new(&sessions);
+        let (anonymous, warnings) = (Arc::new(login_limit::anonymous()), Warnings::default());
+        Self { config, sessions, session_cache, logins, registrations, anonymous, response_budget, warnings }
     }
 
-    /// The middleware every request passes; wrap the whole app in it, outermost.
+    /// The middleware. Must be the outermost one of the whole app.
     pub fn door(&self) -> Door {
         Door::new(self.clone())
     }
 
-    /// The login limit, to wrap the login resource in. All workers share one count.
+    /// The rate limit of logins, as middleware of the login resource. All workers share its counts.
     pub fn login_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
         Governor::new(&self.logins)
     }
 
-    /// The limit of registrations, to wrap their resource in: as many as logins, counted apart from these.
+    /// The rate limit of registrations, as middleware of their resource. It has the rate of logins and separate counts.
     pub fn registration_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
         Governor::new(&self.registrations)
     }
 
-    /// The way to services in other processes, behind this gateway's door.
+    /// The proxy to services in other processes, behind this gateway's middleware.
     pub fn proxy(&self, upstreams: Upstreams) -> Proxy {
         Proxy::new(self.config.clone(), upstreams)
     }
 
-    /// Mounts what the gateway answers itself.
+    /// Mounts the pages of the gateway itself.
     pub fn routes(&self, service: &mut ServiceConfig) {
-        own::routes(service);
+        pages::routes(service);
     }
 
-    /// Removes clients whose allowances are full again, and logs how many warnings were left out. Call it about once a minute:
-    /// memory then follows the clients of the last minute and not of all time.
+    /// Removes clients with unused rate limits and logs how many warnings were suppressed. Must be called about once per
+    /// minute, so that memory depends on the clients of the last minute.
     pub fn forget_idle_clients(&self) {
         for limit in [&self.logins, &self.registrations] {
             limit.limiter().retain_recent();
             limit.limiter().shrink_to_fit();
         }
-        self.unnamed.retain_recent();
-        self.unnamed.shrink_to_fit();
-        self.notices.summarise();
+        self.anonymous.retain_recent();
+        self.anonymous.shrink_to_fit();
+        self.warnings.log_summary();
     }
 }

@@ -1,4 +1,5 @@
-//! What the door counts. Labels come from the route table and the error table only, so a client cannot invent new ones.
+//! The metrics of the middleware. Labels are values of the route table and the error table only, so clients cannot create
+//! new ones.
 
 use std::time::Instant;
 
@@ -6,8 +7,13 @@ use actix_web::http::StatusCode;
 
 use crate::{error::Error, routes::Route};
 
-/// A request was answered by the service of `route`, first byte to answer.
-pub(crate) fn answered(route: &'static Route, method: &'static str, status: StatusCode, started: Instant) {
+/// Records the response of the service of `route`, and the time from the call of the middleware until the response.
+pub(crate) fn record_request(
+    route: &'static Route,
+    method: &'static str,
+    status: StatusCode,
+    started: Instant,
+) {
     let labels = [("service", route.upstream.label()), ("route", route.path), ("method", method)];
     metrics::histogram!("godzilla_http_request_seconds", &labels).record(started.elapsed().as_secs_f64());
     let [service, path, method] = labels;
@@ -15,14 +21,14 @@ pub(crate) fn answered(route: &'static Route, method: &'static str, status: Stat
     metrics::counter!("godzilla_http_requests_total", &labels).increment(1);
 }
 
-/// The gateway refused a request.
-pub(crate) fn refused(error: Error) {
+/// Counts a request that the gateway refused.
+pub(crate) fn record_refusal(error: Error) {
     metrics::counter!("godzilla_http_refused_total", "reason" => error.label()).increment(1);
 }
 
-/// How many WebSockets pass through this process.
-pub(crate) fn spliced() -> metrics::Gauge {
-    metrics::gauge!("godzilla_spliced_sockets")
+/// The number of WebSockets that this process proxies.
+pub(crate) fn proxied_websockets() -> metrics::Gauge {
+    metrics::gauge!("godzilla_proxied_websockets")
 }
 
 fn class(status: StatusCode) -> &'static str {

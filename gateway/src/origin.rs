@@ -1,5 +1,5 @@
-//! Origins: which one the server has, which ones are allowed, and whether a browser's request comes from one of them. Pure;
-//! the door asks on every WebSocket handshake, every poll and every request that changes something.
+//! Origins: the server's own, the allowed ones, and the origin of a request. Pure. The middleware checks every WebSocket
+//! handshake, every poll and every request that changes state.
 
 use std::{fmt, str::FromStr};
 
@@ -10,12 +10,12 @@ use actix_web::http::{
 
 use crate::{authority, client::Client, error::Error, forwarded};
 
-/// A scheme, a host in its canonical form and a port. Two pages of one origin may act for each other; others may not.
+/// A scheme, a canonical host and a port. Only pages of the same origin may act for each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     scheme: Scheme,
     host: String,
-    /// None only for a scheme that has no usual port.
+    /// `None` only for a custom scheme, which has no default port.
     port: Option<u16>,
 }
 
@@ -26,12 +26,12 @@ enum Scheme {
     /// `https` or `wss`.
     Https,
     /// The scheme of a hybrid app or a browser extension, in lower case.
-    Named(String),
+    Custom(String),
 }
 
-/// An origin that cannot be allowed. States the remedy and never repeats the value.
+/// An invalid origin. The message states the remedy and does not contain the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotAnOrigin {
+pub enum InvalidOrigin {
     /// Contains `*`.
     #[error("there is no wildcard: list each origin by its full name, such as https://app.example.org")]
     Wildcard,
@@ -47,86 +47,87 @@ pub enum NotAnOrigin {
     /// Does not begin with a scheme.
     #[error("an origin begins with its scheme, as in https://app.example.org")]
     NoScheme,
-    /// Anything else.
+    /// Malformed in any other way.
     #[error(
         "an origin is a scheme, a host and, if it is not the usual one, a port, as in https://app.example.org:8443"
     )]
     Malformed,
 }
 
-/// What a request names as its origin.
+/// The origin that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
+pub(crate) enum RequestOrigin {
     /// A page or app.
     Page(Origin),
-    /// `null` or `file://`: nobody can tell which page it is.
+    /// `null` or `file://`: the page cannot be identified.
     Opaque,
-    /// Several origins, or none that can be parsed.
+    /// Several origins, or an invalid one.
     Malformed,
 }
 
-/// The origin under which the server is reached, as far as the request shows it.
+/// The origin under which the client reaches the server, as far as the request shows it.
 #[derive(Debug)]
-pub(crate) struct Own {
-    /// Hosts and ports by which the client may have asked; without a port it is unknown.
+pub(crate) struct ServerOrigin {
+    /// Hosts and ports that the client may have requested. A port is `None` when it is unknown.
     names: Vec<(String, Option<u16>)>,
-    /// Ports that a trusted proxy names beside them.
+    /// Additional ports that a trusted proxy states.
     ports: Vec<u16>,
-    /// None when a trusted proxy does not state the scheme.
+    /// `None` when a trusted proxy does not state the scheme.
     https: Option<bool>,
-    /// Whether the names come through a trusted proxy, which may drop the port.
+    /// Whether the names come from a trusted proxy, which may remove the port.
     proxied: bool,
 }
 
-/// Where a request comes from, once it may pass.
+/// Where an accepted request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A program, or a page of our own.
+    /// A program, or a page of the server's own origin.
     Own,
-    /// A page of an origin on the list.
+    /// A page of a listed origin.
     Listed,
 }
 
-/// How sure a request must be of its origin.
+/// How certain the origin of a request must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// It changes something or opens a WebSocket: every browser names its origin then.
+    /// The request changes state or opens a WebSocket. Every browser sends the origin with such requests.
     Named,
-    /// It reads: a browser may leave its own origin out.
+    /// The request reads. A browser may omit its own origin.
     NotForeign,
 }
 
-/// The origins that are allowed beside the server's own.
+/// The allowed origins in addition to the server's own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Allowed<'a> {
     pub(crate) listed: &'a [Origin],
     pub(crate) opaque: bool,
 }
 
-/// Set by browsers alone; pages cannot.
+/// Only browsers can set this header; pages cannot.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Schemes of pages that have no origin of their own.
+/// Schemes of pages without an origin of their own.
 const ORIGINLESS: [&str; 6] = ["ftp", "data", "blob", "javascript", "about", "mailto"];
 
 impl Origin {
-    /// The origin of `authority` (`host[:port]`, as in a Host header); none when it is malformed.
+    /// The origin of `authority` (`host[:port]`, as in a Host header). `None` when it is malformed.
     pub(crate) fn new(https: bool, authority: &str) -> Option<Self> {
         Self::of(if https { Scheme::Https } else { Scheme::Http }, authority)
     }
 
     fn of(scheme: Scheme, authority: &str) -> Option<Self> {
-        let is_web = !matches!(scheme, Scheme::Named(_));
+        let is_web = !matches!(scheme, Scheme::Custom(_));
         let (host, port) = if is_web { authority::web(authority)? } else { authority::opaque(authority)? };
-        let usual = match scheme {
+        let default_port = match scheme {
             Scheme::Http => Some(80),
             Scheme::Https => Some(443),
-            Scheme::Named(_) => None,
+            Scheme::Custom(_) => None,
         };
-        Some(Self { scheme, host, port: port.or(usual) })
+        Some(Self { scheme, host, port: port.or(default_port) })
     }
 
-    /// Whether both name one host and port. Behind a proxy that ends TLS the usual ports of http and https are one.
+    /// Whether both have the same host and port. The default ports of http and https are equal, because a proxy may
+    /// terminate TLS.
     pub(crate) fn same_host(&self, other: &Self) -> bool {
         let is_usual = |origin: &Self| origin.port == Some(if origin.is_https() { 443 } else { 80 });
         self.host == other.host && (self.port == other.port || (is_usual(self) && is_usual(other)))
@@ -139,27 +140,27 @@ impl Origin {
 }
 
 impl FromStr for Origin {
-    type Err = NotAnOrigin;
+    type Err = InvalidOrigin;
 
-    fn from_str(text: &str) -> Result<Self, NotAnOrigin> {
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         if text.contains('*') {
-            return Err(NotAnOrigin::Wildcard);
+            return Err(InvalidOrigin::Wildcard);
         }
         if is_opaque(text) {
-            return Err(NotAnOrigin::Opaque);
+            return Err(InvalidOrigin::Opaque);
         }
-        let (scheme, rest) = text.split_once("://").ok_or(NotAnOrigin::NoScheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(InvalidOrigin::NoScheme)?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '\\']) {
-            return Err(NotAnOrigin::Path);
+            return Err(InvalidOrigin::Path);
         }
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => Scheme::Http,
             "https" | "wss" => Scheme::Https,
-            other if is_scheme(other) && !ORIGINLESS.contains(&other) => Scheme::Named(other.to_owned()),
-            _ => return Err(NotAnOrigin::Malformed),
+            other if is_scheme(other) && !ORIGINLESS.contains(&other) => Scheme::Custom(other.to_owned()),
+            _ => return Err(InvalidOrigin::Malformed),
         };
-        Self::of(scheme, authority).ok_or(NotAnOrigin::Malformed)
+        Self::of(scheme, authority).ok_or(InvalidOrigin::Malformed)
     }
 }
 
@@ -168,7 +169,7 @@ impl fmt::Display for Origin {
         let (scheme, usual) = match &self.scheme {
             Scheme::Http => ("http", Some(80)),
             Scheme::Https => ("https", Some(443)),
-            Scheme::Named(name) => (name.as_str(), None),
+            Scheme::Custom(name) => (name.as_str(), None),
         };
         write!(f, "{scheme}://{}", self.host)?;
         match self.port.filter(|port| Some(*port) != usual) {
@@ -178,8 +179,8 @@ impl fmt::Display for Origin {
     }
 }
 
-impl Named {
-    /// What the header `Origin` of a request names; none without one.
+impl RequestOrigin {
+    /// The origin in the `Origin` header of a request. `None` without the header.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut all = headers.get_all(header::ORIGIN);
         let first = all.next()?;
@@ -190,26 +191,26 @@ impl Named {
         let Ok(text) = std::str::from_utf8(value.as_bytes()) else { return Self::Malformed };
         match text.parse() {
             Ok(origin) => Self::Page(origin),
-            Err(NotAnOrigin::Opaque) => Self::Opaque,
+            Err(InvalidOrigin::Opaque) => Self::Opaque,
             Err(_) => Self::Malformed,
         }
     }
 }
 
 impl Allowed<'_> {
-    /// Whether requests of this origin may pass.
-    pub(crate) fn has(self, named: &Named) -> bool {
+    /// Whether requests of this origin are allowed.
+    pub(crate) fn contains(self, named: &RequestOrigin) -> bool {
         match named {
-            Named::Page(origin) => self.listed.contains(origin),
-            Named::Opaque => self.opaque,
-            Named::Malformed => false,
+            RequestOrigin::Page(origin) => self.listed.contains(origin),
+            RequestOrigin::Opaque => self.opaque,
+            RequestOrigin::Malformed => false,
         }
     }
 }
 
-impl Own {
-    /// The server's origin for a request of `client`. What a trusted proxy reports of the host that the client asked for comes before
-    /// the Host header, which may be the proxy's own name for the server. Browsers do not let pages set these headers.
+impl ServerOrigin {
+    /// The server's origin for a request of `client`. The forwarded host of a trusted proxy precedes the Host header, which
+    /// may be the proxy's own name for the server. Browsers do not allow pages to set these headers.
     pub(crate) fn of(client: Client, uri: &Uri, headers: &HeaderMap) -> Self {
         let reported = if client.proxied { forwarded::hosts(headers) } else { Vec::new() };
         let mut names: Vec<_> = reported.iter().filter_map(|host| authority::web(host)).collect();
@@ -220,27 +221,27 @@ impl Own {
         Self { names, ports, https: client.https, proxied: client.proxied }
     }
 
-    /// Whether the host of `origin` is the server's, or above or below it.
+    /// Whether the host of `origin` is the server's host, a subdomain or a parent domain of it.
     pub(crate) fn is_near(&self, origin: &Origin) -> bool {
         self.names.iter().any(|(host, _)| authority::are_near(host, &origin.host))
     }
 
-    /// Whether `origin` is the server's own. Behind a trusted proxy the scheme is not compared if the proxy does not state it, nor
-    /// the port if the host is without one: common configurations drop both.
-    fn is(&self, origin: &Origin) -> bool {
+    /// Whether `origin` is the server's own. Behind a trusted proxy an unknown scheme and an unknown port are not compared,
+    /// because common configurations remove both.
+    fn matches(&self, origin: &Origin) -> bool {
         let (https, Some(port)) = (origin.is_https(), origin.port) else { return false };
-        let web = !matches!(origin.scheme, Scheme::Named(_));
-        let usual = if https { 443 } else { 80 };
+        let is_web = !matches!(origin.scheme, Scheme::Custom(_));
+        let default_port = if https { 443 } else { 80 };
         let fits = |named: Option<u16>| match named {
             Some(named) => named == port || self.ports.contains(&port),
-            None => self.proxied || port == usual,
+            None => self.proxied || port == default_port,
         };
-        let named = self.names.iter().any(|(host, named)| *host == origin.host && fits(*named));
-        web && named && self.https.is_none_or(|own| own == https)
+        let is_named = self.names.iter().any(|(host, named)| *host == origin.host && fits(*named));
+        is_web && is_named && self.https.is_none_or(|own| own == https)
     }
 }
 
-impl fmt::Display for Own {
+impl fmt::Display for ServerOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.https {
             Some(true) => "https",
@@ -253,7 +254,8 @@ impl fmt::Display for Own {
     }
 }
 
-/// The host that the request names: one Host header, else the authority of the target.
+/// The host that the request names: the Host header if there is exactly one, the authority of the target if there is no
+/// Host header.
 pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     let mut hosts = headers.get_all(header::HOST);
     match (hosts.next(), hosts.next()) {
@@ -263,34 +265,34 @@ pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> 
     }
 }
 
-/// May a request with these headers, which names this origin, act here?
+/// Checks whether a request with these headers and this origin is allowed.
 pub(crate) fn check(
     headers: &HeaderMap,
-    named: Option<&Named>,
-    own: &Own,
+    named: Option<&RequestOrigin>,
+    own: &ServerOrigin,
     allowed: Allowed<'_>,
     need: Need,
 ) -> Result<Source, Error> {
-    if named.is_some_and(|named| allowed.has(named)) {
+    if named.is_some_and(|named| allowed.contains(named)) {
         return Ok(Source::Listed);
     }
-    let browser = headers.contains_key(&SEC_FETCH_SITE);
-    let near = headers.get_all(&SEC_FETCH_SITE).all(|site| site == "same-origin" || site == "none");
-    let ours = match named {
-        Some(Named::Page(origin)) => own.is(origin),
+    let is_browser = headers.contains_key(&SEC_FETCH_SITE);
+    let is_same_origin = headers.get_all(&SEC_FETCH_SITE).all(|site| site == "same-origin" || site == "none");
+    let is_own = match named {
+        Some(RequestOrigin::Page(origin)) => own.matches(origin),
         Some(_) => false,
-        None => !browser || need == Need::NotForeign,
+        None => !is_browser || need == Need::NotForeign,
     };
-    if ours && near { Ok(Source::Own) } else { Err(Error::Origin) }
+    if is_own && is_same_origin { Ok(Source::Own) } else { Err(Error::Origin) }
 }
 
-/// Whether this is the origin of sandboxed pages or of local files.
+/// Whether this is the origin of sandboxed pages or local files.
 fn is_opaque(text: &str) -> bool {
     text.eq_ignore_ascii_case("null")
         || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("file:"))
 }
 
-/// RFC 3986 §3.1.
+/// Whether the text is a valid scheme (RFC 3986 §3.1).
 fn is_scheme(text: &str) -> bool {
     let rest = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
     text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(rest)

@@ -1,5 +1,5 @@
-//! Is a request target canonical? Only then is it clear which route it means, here and at any other tier. Pure; called by
-//! the door before anything else looks at a request.
+//! Checks that a request target is canonical. Only a canonical target selects the same route here and at every other tier.
+//! Pure. Called by the middleware before the route lookup.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use actix_web::http::Uri;
 
 use crate::{error::Error, origin::Origin};
 
-/// The segments of a canonical target's path, percent-decoded. `/` has none. `own` is the origin that the Host header names.
+/// The percent-decoded path segments of a canonical target. `/` has no segments. `own` is the origin in the Host header.
 pub(crate) fn segments<'a>(uri: &'a Uri, own: Option<&Origin>) -> Result<Vec<Cow<'a, str>>, Error> {
     check_authority(uri, own)?;
     let Some(rest) = uri.path().strip_prefix('/') else {
@@ -24,24 +24,28 @@ pub(crate) fn segments<'a>(uri: &'a Uri, own: Option<&Origin>) -> Result<Vec<Cow
     Ok(segments)
 }
 
-/// An absolute target must name the host that the Host header names.
+/// Checks that an absolute target names the host of the Host header.
 fn check_authority(uri: &Uri, own: Option<&Origin>) -> Result<(), Error> {
     let Some(authority) = uri.authority() else { return Ok(()) };
-    let http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     let named = Origin::new(uri.scheme_str() == Some("https"), authority.as_str());
-    let same = http && named.as_ref().zip(own).is_some_and(|(named, own)| named.same_host(own));
-    if same { Ok(()) } else { Err(Error::Path("the request target names another host")) }
+    let is_same = is_http && named.as_ref().zip(own).is_some_and(|(named, own)| named.same_host(own));
+    if is_same { Ok(()) } else { Err(Error::Path("the request target names another host")) }
 }
 
-/// One decoded segment; refuses what another tier could read as a different path.
+/// Decodes one segment. Refuses a segment that another tier could parse as a different path.
 fn segment(raw: &str) -> Result<Cow<'_, str>, Error> {
     let refused = Err(Error::Path("the path is not in canonical form"));
     let Some(text) = decoded(raw) else { return refused };
-    let odd = |c: char| matches!(c, '/' | '\\' | ';' | '%') || c.is_control();
-    if text.is_empty() || text == "." || text == ".." || text.contains(odd) { refused } else { Ok(text) }
+    let is_ambiguous = |c: char| matches!(c, '/' | '\\' | ';' | '%') || c.is_control();
+    if text.is_empty() || text == "." || text == ".." || text.contains(is_ambiguous) {
+        refused
+    } else {
+        Ok(text)
+    }
 }
 
-/// `raw` percent-decoded; none when it is not well-formed or not UTF-8.
+/// Decodes percent escapes. `None` when an escape is malformed or the result is not UTF-8.
 fn decoded(raw: &str) -> Option<Cow<'_, str>> {
     if !raw.contains('%') {
         return Some(Cow::Borrowed(raw));
@@ -75,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canonical_path_is_its_decoded_segments() {
+    fn a_canonical_path_becomes_its_decoded_segments() {
         assert_eq!(read("/"), Ok(vec![]));
         assert_eq!(read("/user/me?a=//b"), Ok(vec!["user".into(), "me".into()]));
         assert_eq!(read("/rooms/team%3Ared"), Ok(vec!["rooms".into(), "team:red".into()]));
@@ -83,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn what_another_tier_could_read_differently_is_refused() {
-        let tricks = [
+    fn ambiguous_paths_are_refused() {
+        let ambiguous = [
             "//",
             "//user/me",
             "/user//me",
@@ -109,13 +113,13 @@ mod tests {
             "/user/%7f",
             "*",
         ];
-        for trick in tricks {
-            assert!(matches!(read(trick), Err(Error::Path(_))), "{trick}");
+        for target in ambiguous {
+            assert!(matches!(read(target), Err(Error::Path(_))), "{target}");
         }
     }
 
     #[test]
-    fn an_absolute_target_must_name_our_host() {
+    fn an_absolute_target_must_match_the_host_header() {
         assert!(read("http://chat.example:8080/user/me").is_ok());
         assert!(read("http://CHAT.example:8080/user/me").is_ok());
         for other in [
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_host_no_absolute_target_is_ours() {
+    fn without_a_host_header_absolute_targets_are_refused() {
         let uri: Uri = "http://chat.example:8080/".parse().unwrap();
         assert!(segments(&uri, None).is_err());
     }

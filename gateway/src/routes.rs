@@ -1,57 +1,58 @@
-//! The route table: all of HTTP that Godzilla has, on one screen. The door looks every request up here before anything
-//! behind it runs; what is not in the table does not exist.
+//! The route table: all HTTP routes of Godzilla, on one screen. The middleware looks up every request here before any
+//! service runs. Other paths do not exist.
 
 use std::borrow::Cow;
 
-use crate::{error::Error, own};
+use crate::{error::Error, pages};
 
-/// One path and what it takes.
+/// A path and the requests that it accepts.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// Methods, as in the `Allow` header.
+    /// The methods, as in the `Allow` header.
     pub(crate) allow: &'static str,
-    /// The path; a segment in braces stands for any one segment.
+    /// The path. A segment in braces matches any one segment.
     pub(crate) path: &'static str,
-    /// Who answers; the `service` label in metrics.
+    /// The service that responds; also the `service` label in metrics.
     pub(crate) upstream: Upstream,
-    /// Who may ask.
-    pub(crate) who: Who,
+    /// Which callers are accepted.
+    pub(crate) access: Access,
 }
 
 /// The service behind a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upstream {
-    /// Who people are.
+    /// Users and sessions.
     Accounts,
-    /// What people say.
+    /// Rooms, messages and presence.
     Chat,
     /// The gateway itself.
-    Own,
-    /// Engine.IO: the only place for upgrades, and the only bodies that are not JSON.
+    Gateway,
+    /// Engine.IO. Only this route accepts upgrades and bodies that are not JSON.
     Sockets,
 }
 
-/// Whom a route is for.
+/// Which callers a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Who {
-    /// Everybody; credentials are not looked at.
-    Anyone,
-    /// The user of a live session.
+pub(crate) enum Access {
+    /// Any caller. Credentials are ignored.
+    Public,
+    /// The user of an open session.
     User,
-    /// The user of a live session; a page of a listed origin, which says who it is in CONNECT; whoever knows the id of an
-    /// Engine.IO session; or nobody, when the request carries credentials of no live session: chat refuses its CONNECT.
+    /// The user of an open session. Also anonymous: a page of a listed origin, which authenticates in CONNECT; a request
+    /// with the id of an Engine.IO session; and a request with credentials of no open session, whose CONNECT chat refuses.
     UserOrListed,
 }
 
-use Upstream::{Accounts, Chat, Own, Sockets};
-use Who::{Anyone, User, UserOrListed};
+use Access::{Public, User, UserOrListed};
+use Upstream::{Accounts, Chat, Gateway, Sockets};
 
-/// Bodies follow the method: POST, PUT and PATCH may have one, in JSON; the others have none. Sockets have their own rules.
+/// Bodies follow the method: POST, PUT and PATCH may have JSON, the others have no body. The socket route has its own
+/// rules.
 #[rustfmt::skip]
 static ROUTES: [Route; 13] = [
-    route("POST",               "/user/register",               Accounts, Anyone),
-    route("POST",               "/user/login",                  Accounts, Anyone), // behind Gateway::login_limit
-    route("POST",               "/user/logout",                 Accounts, Anyone),
+    route("POST",               "/user/register",               Accounts, Public),
+    route("POST",               "/user/login",                  Accounts, Public), // behind Gateway::login_limit
+    route("POST",               "/user/logout",                 Accounts, Public),
     route("GET",                "/user/me",                     Accounts, User),
     route("GET, POST",          "/rooms",                       Chat,     User),
     route("GET, PATCH, DELETE", "/rooms/{room}",                Chat,     User),
@@ -59,23 +60,23 @@ static ROUTES: [Route; 13] = [
     route("GET, POST",          "/rooms/{room}/messages",       Chat,     User),
     route("GET",                "/presence/online",             Chat,     User),
     route("GET",                "/presence/typing",             Chat,     User),
-    route(own::METHODS,         "/healthz",                     Own,      Anyone),
-    route(own::METHODS,         "/",                            Own,      Anyone),
+    route(pages::METHODS,         "/healthz",                     Gateway,      Public),
+    route(pages::METHODS,         "/",                            Gateway,      Public),
     route("GET, POST",          SOCKETS,                        Sockets,  UserOrListed),
 ];
 
 /// The path of Engine.IO.
 pub(crate) const SOCKETS: &str = "/socket.io/";
 
-const fn route(allow: &'static str, path: &'static str, upstream: Upstream, who: Who) -> Route {
-    Route { allow, path, upstream, who }
+const fn route(allow: &'static str, path: &'static str, upstream: Upstream, access: Access) -> Route {
+    Route { allow, path, upstream, access }
 }
 
-/// The route of a canonical path, whose `segments` these are, and which of its methods this is.
+/// The route and the method of a canonical path with these `segments`.
 pub(crate) fn find(method: &str, segments: &[Cow<'_, str>]) -> Result<(&'static Route, &'static str), Error> {
     let route = ROUTES.iter().find(|route| route.matches(segments)).ok_or(Error::NotFound)?;
-    let known = route.allow.split(", ").find(|allowed| *allowed == method);
-    known.map(|method| (route, method)).ok_or(Error::Method(route.allow))
+    let allowed = route.allow.split(", ").find(|listed| *listed == method);
+    allowed.map(|method| (route, method)).ok_or(Error::Method(route.allow))
 }
 
 impl Route {
@@ -90,12 +91,12 @@ impl Route {
 }
 
 impl Upstream {
-    /// The label in metrics.
+    /// The `service` label in metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Accounts => "accounts",
             Chat => "chat",
-            Own => "gateway",
+            Gateway => "gateway",
             Sockets => "sockets",
         }
     }
@@ -109,27 +110,27 @@ fn fits(part: &str, segment: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn look(method: &str, path: &str) -> Result<&'static str, Error> {
+    fn find_path(method: &str, path: &str) -> Result<&'static str, Error> {
         let segments: Vec<_> = path.split('/').skip(1).map(Cow::Borrowed).collect();
-        let none = path == "/";
-        find(method, if none { &[] } else { &segments }).map(|(route, _)| route.path)
+        let is_root = path == "/";
+        find(method, if is_root { &[] } else { &segments }).map(|(route, _)| route.path)
     }
 
     #[test]
-    fn every_route_is_found_with_each_of_its_methods_and_no_other() {
+    fn each_route_is_found_with_exactly_its_methods() {
         for route in &ROUTES {
             let path = route.path.replace("{room}", "team:red").replace("{user}", "bob");
             for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get", "BREW", ""] {
                 let allowed = route.allow.split(", ").any(|one| one == method);
                 let want = if allowed { Ok(route.path) } else { Err(Error::Method(route.allow)) };
-                assert_eq!(look(method, &path), want, "{method} {path}");
+                assert_eq!(find_path(method, &path), want, "{method} {path}");
             }
         }
     }
 
     #[test]
-    fn what_is_not_in_the_table_does_not_exist() {
-        let strangers = [
+    fn unlisted_paths_are_not_found() {
+        let unlisted = [
             "/user",
             "/user/",
             "/user/me/",
@@ -147,8 +148,8 @@ mod tests {
             "/readyz",
             "/livez",
         ];
-        for path in strangers {
-            assert_eq!(look("GET", path), Err(Error::NotFound), "{path}");
+        for path in unlisted {
+            assert_eq!(find_path("GET", path), Err(Error::NotFound), "{path}");
         }
     }
 }

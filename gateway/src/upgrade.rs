@@ -1,5 +1,5 @@
-//! What a request's offer to change the protocol comes to. Only a WebSocket handshake is served, and only at one path. Every other offer
-//! may be ignored (RFC 9110 §7.8) and is, because clients such as the JDK's make one with any request. Pure; called by the door.
+//! Protocol upgrades. Only WebSocket handshakes on the socket route are accepted. Every other offer may be ignored (RFC
+//! 9110 §7.8) and is, because clients such as the JDK's send one with any request. Pure. Called by the middleware.
 
 use actix_web::{
     dev::RequestHead,
@@ -11,40 +11,41 @@ use actix_web::{
 
 use crate::{body, error::Error, routes::SOCKETS};
 
-/// What becomes of an offer.
+/// How an offer is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// The request makes none that matters: it is answered over HTTP/1.1.
+    /// No relevant offer. The response uses HTTP/1.1.
     Ignored {
-        /// Whether the connection ends with the answer, because the HTTP library does not keep it after such a request.
+        /// Whether the connection closes after the response, because the HTTP library does not keep it alive after such a
+        /// request.
         closes: bool,
     },
     /// A WebSocket handshake.
     WebSocket,
 }
 
-/// Belongs to an offer of HTTP/2.
+/// Part of an offer of HTTP/2.
 const SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// What the offer of a request comes to. An offer of a WebSocket elsewhere, or in a form that leaves unclear where the request ends,
-/// is refused.
+/// Classifies the offer of a request. Refuses an offer of WebSocket on another route, or in a form with ambiguous framing.
 pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
     let (path, headers) = (head.uri.path(), &head.headers);
     let closes = head.connection_type() == ConnectionType::Upgrade;
     if !tokens(headers, header::UPGRADE).any(names_websocket) {
         return Ok(Offer::Ignored { closes });
     }
-    // The HTTP library reads what follows as bytes of a WebSocket, whether or not `Connection` makes this an offer.
+    // With this header the HTTP library parses the following bytes as WebSocket frames, even when `Connection` does not
+    // contain `upgrade`.
     let is_offer = tokens(headers, header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
-    if path != SOCKETS && !is_offer && body::announced(headers).is_none() {
+    if path != SOCKETS && !is_offer && body::declared_length(headers).is_none() {
         return Ok(Offer::Ignored { closes: true });
     }
     if head.method != Method::GET || path != SOCKETS {
         return Err(Error::Upgrade("nothing can be upgraded here: WebSockets are served at /socket.io/"));
     }
     let mut all = headers.get_all(header::UPGRADE);
-    let alone = all.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if !alone || all.next().is_some() {
+    let is_alone = all.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !is_alone || all.next().is_some() {
         return Err(Error::Upgrade("the only upgrade is to websocket, offered alone"));
     }
     if head.version != Version::HTTP_11 {
@@ -57,13 +58,13 @@ pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
     Ok(Offer::WebSocket)
 }
 
-/// Removes an offer that is ignored, so that no service takes it up.
+/// Removes an ignored offer, so that no service accepts it.
 pub(crate) fn remove(headers: &mut HeaderMap) {
     headers.remove(header::UPGRADE);
     headers.remove(SETTINGS);
 }
 
-/// A protocol may carry a version.
+/// Whether the protocol is WebSocket. A protocol may have a version.
 fn names_websocket(protocol: &[u8]) -> bool {
     let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
     name.trim_ascii().eq_ignore_ascii_case(b"websocket")
@@ -81,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(method: Method, path: &str, version: Version, pairs: &[(&str, &str)]) -> Option<Offer> {
+    fn offer_of(method: Method, path: &str, version: Version, pairs: &[(&str, &str)]) -> Option<Offer> {
         let request = TestRequest::with_uri(path).method(method).version(version);
         let request = pairs.iter().fold(request, |request, pair| request.append_header(*pair));
         offer(request.to_http_request().head()).ok()
@@ -90,22 +91,22 @@ mod tests {
     const IGNORED: Option<Offer> = Some(Offer::Ignored { closes: false });
 
     #[test]
-    fn only_a_get_of_the_sockets_path_may_upgrade() {
+    fn only_a_get_of_the_socket_path_may_upgrade() {
         let upgrade = [("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade")];
-        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &upgrade), Some(Offer::WebSocket));
-        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &[]), IGNORED);
-        assert_eq!(ask(Method::POST, "/rooms", Version::HTTP_11, &[]), IGNORED);
-        assert_eq!(ask(Method::POST, SOCKETS, Version::HTTP_11, &upgrade), None);
+        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, &upgrade), Some(Offer::WebSocket));
+        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, &[]), IGNORED);
+        assert_eq!(offer_of(Method::POST, "/rooms", Version::HTTP_11, &[]), IGNORED);
+        assert_eq!(offer_of(Method::POST, SOCKETS, Version::HTTP_11, &upgrade), None);
         for path in ["/", "/user/me", "/socket.io", "/socket.io/x", "/nowhere"] {
-            assert_eq!(ask(Method::GET, path, Version::HTTP_11, &upgrade), None, "{path}");
+            assert_eq!(offer_of(Method::GET, path, Version::HTTP_11, &upgrade), None, "{path}");
         }
     }
 
     #[test]
     fn a_handshake_is_http_1_1_to_websocket_without_a_body() {
-        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_10, &[("upgrade", "websocket")]), None);
+        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_10, &[("upgrade", "websocket")]), None);
         let empty = [("upgrade", "websocket"), ("content-length", "0")];
-        assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, &empty), Some(Offer::WebSocket));
+        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, &empty), Some(Offer::WebSocket));
         let refused: [&[(&str, &str)]; 5] = [
             &[("upgrade", "h2c, websocket")],
             &[("upgrade", "websocket, h2c")],
@@ -114,7 +115,7 @@ mod tests {
             &[("upgrade", "websocket"), ("transfer-encoding", "chunked")],
         ];
         for headers in refused {
-            assert_eq!(ask(Method::GET, SOCKETS, Version::HTTP_11, headers), None, "{headers:?}");
+            assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, headers), None, "{headers:?}");
         }
     }
 
@@ -133,18 +134,22 @@ mod tests {
         for offer in offers {
             for path in ["/", "/user/login", SOCKETS] {
                 for method in [Method::GET, Method::POST] {
-                    assert_eq!(ask(method, path, Version::HTTP_11, offer), IGNORED, "{offer:?} {path}");
+                    assert_eq!(offer_of(method, path, Version::HTTP_11, offer), IGNORED, "{offer:?} {path}");
                 }
             }
         }
     }
 
     #[test]
-    fn websocket_without_connection_is_no_offer() {
+    fn websocket_without_connection_is_ignored() {
         let loose = [("upgrade", "websocket"), ("connection", "keep-alive")];
         let ignored = Some(Offer::Ignored { closes: true });
-        assert_eq!(ask(Method::GET, "/user/me", Version::HTTP_11, &loose), ignored);
+        assert_eq!(offer_of(Method::GET, "/user/me", Version::HTTP_11, &loose), ignored);
         let body = [("upgrade", "websocket"), ("content-length", "2")];
-        assert_eq!(ask(Method::POST, "/rooms", Version::HTTP_11, &body), None, "its end is not known");
+        assert_eq!(
+            offer_of(Method::POST, "/rooms", Version::HTTP_11, &body),
+            None,
+            "the framing is ambiguous"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A chat node is asked to stop under load: everybody it holds goes on elsewhere, and hears everything once and in order.
+//! A chat node drains under load: its clients reconnect to another node and receive every message once and in order.
 
 use std::time::Duration;
 
@@ -6,167 +6,168 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::interval};
 
-use crate::stage::{Handshake, NODES, Person, Request, Response, Socket, Stage, soon};
+use crate::support::{Handshake, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout};
 
-/// Sockets on the node.
+/// The number of sockets on the node.
 const SOCKETS: usize = 2_000;
-/// Sessions that poll.
+/// The number of sessions that use long-polling.
 const POLLERS: usize = 40;
-/// How many connect at once.
+/// How many clients connect at the same time.
 const AT_ONCE: usize = 32;
-/// Those who talk, each slower than a user may.
-const SPEAKERS: usize = 10;
-/// What is said altogether.
+/// The number of senders; each stays below the rate limit of one user.
+const SENDERS: usize = 10;
+/// The number of messages.
 const MESSAGES: usize = 300;
-/// What is said before the node is asked to stop.
+/// The number of messages before the node receives SIGTERM.
 const BEFORE: usize = 40;
-/// Between two messages.
+/// The time between two messages.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Between two attempts to come back, for so many that all of them fit into what is left of the talk.
+/// The time between two connection attempts: all clients can reconnect while messages are still being sent.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What one socket heard, and how often it came back.
-struct Heard {
-    places: Vec<u64>,
-    comebacks: usize,
+/// The messages that one client received, and how often it reconnected.
+struct Received {
+    seqs: Vec<u64>,
+    reconnects: usize,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_sockets_of_a_node_that_stops_go_on_elsewhere_and_miss_nothing() {
-    let mut stage = Stage::opens_split().await;
-    let people = stage.people_for("client", SOCKETS).await;
-    let speakers = stage.people_for("speaker", SPEAKERS * 20).await;
-    let [going, staying] = NODES;
-    // While there is no other, all of them come to this one.
-    stage.server.process_is_asked_to_stop(staying).await;
+async fn two_thousand_clients_of_a_draining_node_reconnect_and_receive_every_message_once() {
+    let mut server = TestServer::start_split().await;
+    let users = server.users_for("client", SOCKETS).await;
+    let senders = server.users_for("sender", SENDERS * 20).await;
+    let [draining, staying] = NODES;
+    // All clients connect to this node while it is the only one.
+    server.system.stop_process(staying).await;
     let opening = (0..SOCKETS).map(|n| {
-        let person = people[n % people.len()].clone();
-        async { (person.connects().await, person) }
+        let user = users[n % users.len()].clone();
+        async { (user.connect().await, user) }
     });
     let sockets: Vec<_> = stream::iter(opening).buffer_unordered(AT_ONCE).collect().await;
-    stage.server.process_returns(staying).await;
-    let listening = sockets.into_iter().map(|(socket, person)| tokio::spawn(listens(person, socket)));
+    server.system.restart_process(staying).await;
+    let listening = sockets.into_iter().map(|(socket, user)| tokio::spawn(receive_all(user, socket)));
     let listeners: Vec<_> = listening.collect();
 
-    let mut talk = interval(PAUSE);
-    let mut asked: Vec<JoinHandle<u64>> = Vec::new();
+    let mut clock = interval(PAUSE);
+    let mut requests: Vec<JoinHandle<u64>> = Vec::new();
     for n in 0..MESSAGES {
-        talk.tick().await;
-        let (speaker, text) = (speakers[n % SPEAKERS].clone(), format!("{n} of {MESSAGES}"));
-        asked.push(tokio::spawn(says(speaker, text)));
+        clock.tick().await;
+        let (sender, text) = (senders[n % SENDERS].clone(), format!("{n} of {MESSAGES}"));
+        requests.push(tokio::spawn(send_until_stored(sender, text)));
         if n == BEFORE {
-            stage.server.processes[going].signal("TERM");
+            server.system.processes[draining].signal("TERM");
         }
     }
-    let status = stage.server.process_ends(going).await;
+    let status = server.system.wait_for_exit(draining).await;
     assert_eq!(status.code(), Some(0));
     let mut stored = Vec::new();
-    for said in asked {
-        stored.push(soon("an answer", said).await.expect("it fails only by an assertion"));
+    for sent in requests {
+        stored.push(with_timeout("a response", sent).await.expect("senders fail only by an assertion"));
     }
     stored.sort_unstable();
     assert_eq!(stored, (1..=MESSAGES as u64).collect::<Vec<_>>(), "acked");
     for listener in listeners {
-        let heard =
-            soon("a listener to hear the last", listener).await.expect("it fails only by an assertion");
-        assert_eq!(heard.places, stored, "lost, doubled or out of order");
-        assert_eq!(heard.comebacks, 1, "everybody was on the node that stopped");
+        let received = with_timeout("a client to receive the last message", listener)
+            .await
+            .expect("clients fail only by an assertion");
+        assert_eq!(received.seqs, stored, "lost, duplicate or out of order");
+        assert_eq!(received.reconnects, 1, "every client was connected to the draining node");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_polls_a_node_that_stops_is_told_by_a_close_packet_and_never_that_the_session_is_unknown() {
-    let mut stage = Stage::opens_split().await;
-    let people = stage.people_for("client", POLLERS).await;
-    let [going, staying] = NODES;
-    stage.server.process_is_asked_to_stop(staying).await;
+async fn polling_clients_of_a_draining_node_receive_a_close_packet_and_never_an_unknown_session_error() {
+    let mut server = TestServer::start_split().await;
+    let users = server.users_for("client", POLLERS).await;
+    let [draining, staying] = NODES;
+    server.system.stop_process(staying).await;
     let mut sessions = Vec::new();
     for n in 0..POLLERS {
-        let person = people[n % people.len()].clone();
-        let open = polls(&person, "").await.expect(200).body;
+        let user = users[n % users.len()].clone();
+        let open = poll(&user, "").await.expect(200).body;
         let sid = open.split('"').nth(3).expect("the open packet has an id").to_owned();
-        posts(&person, &format!("&sid={sid}"), "40").await;
-        sessions.push((person, format!("&sid={sid}")));
+        post(&user, &format!("&sid={sid}"), "40").await;
+        sessions.push((user, format!("&sid={sid}")));
     }
-    stage.server.process_returns(staying).await;
-    let listening = sessions.into_iter().map(|(person, sid)| tokio::spawn(polls_to_the_end(person, sid)));
+    server.system.restart_process(staying).await;
+    let listening = sessions.into_iter().map(|(user, sid)| tokio::spawn(poll_until_closed(user, sid)));
     let listeners: Vec<_> = listening.collect();
-    let status = stage.server.process_is_asked_to_stop(going).await;
+    let status = server.system.stop_process(draining).await;
     assert_eq!(status.code(), Some(0));
     for listener in listeners {
-        soon("the end of a session", listener).await.expect("it fails only by an assertion");
+        with_timeout("the end of a session", listener).await.expect("clients fail only by an assertion");
     }
-    // And who comes now finds the node that stays.
-    polls(&people[0], "").await.expect(200);
+    // A new client connects to the other node.
+    poll(&users[0], "").await.expect(200);
 }
 
-async fn polls(person: &Person, sid: &str) -> Response {
-    person.asks(Request::get(&format!("/socket.io/?EIO=4&transport=polling{sid}"))).await
+async fn poll(user: &TestUser, sid: &str) -> Response {
+    user.request(Request::get(&format!("/socket.io/?EIO=4&transport=polling{sid}"))).await
 }
 
-/// Answers pings until the server ends the session.
-async fn polls_to_the_end(person: Person, sid: String) {
+/// Polls and responds to pings until the server closes the session.
+async fn poll_until_closed(user: TestUser, sid: String) {
     loop {
-        let heard = polls(&person, &sid).await.expect(200).body;
-        if heard.split('\u{1e}').any(|packet| packet == "1") {
+        let received = poll(&user, &sid).await.expect(200).body;
+        if received.split('\u{1e}').any(|packet| packet == "1") {
             return;
         }
-        if heard.split('\u{1e}').any(|packet| packet == "2") {
-            posts(&person, &sid, "3").await;
+        if received.split('\u{1e}').any(|packet| packet == "2") {
+            post(&user, &sid, "3").await;
         }
     }
 }
 
-async fn posts(person: &Person, sid: &str, packet: &str) {
+async fn post(user: &TestUser, sid: &str, packet: &str) {
     let target = format!("/socket.io/?EIO=4&transport=polling{sid}");
     let post = Request::new("POST", &target).body("text/plain;charset=UTF-8", packet);
-    person.asks(post).await.expect(200);
+    user.request(post).await.expect(200);
 }
 
-/// Says something, again while the node that is asked is about to go; its place.
-async fn says(speaker: Person, text: String) -> u64 {
+/// Sends a message, retries while the draining node refuses it, and returns its `seq`.
+async fn send_until_stored(sender: TestUser, text: String) -> u64 {
     loop {
-        let said = json!({"text": text, "clientId": text});
-        let answer = speaker.posts("/rooms/lobby/messages", &said).await;
+        let sent = json!({"text": text, "clientId": text});
+        let answer = sender.post("/rooms/lobby/messages", &sent).await;
         if answer.status != 503 {
             let stored = answer.expect(201);
-            return stored.json()["seq"].as_u64().expect("a place");
+            return stored.json()["seq"].as_u64().expect("a seq");
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Hears all that is said, and comes back when the connection ends.
-async fn listens(person: Person, mut socket: Socket) -> Heard {
-    let mut heard = Heard { places: Vec::new(), comebacks: 0 };
+/// Receives all messages and reconnects when the connection ends.
+async fn receive_all(user: TestUser, mut socket: Socket) -> Received {
+    let mut received = Received { seqs: Vec::new(), reconnects: 0 };
     loop {
         while socket.is_open_for(RETRY).await {
-            heard.takes(&mut socket);
-            if heard.places.len() >= MESSAGES {
-                return heard;
+            received.take(&mut socket);
+            if received.seqs.len() >= MESSAGES {
+                return received;
             }
         }
-        heard.takes(&mut socket);
+        received.take(&mut socket);
         let auth = json!({"pid": socket.pid, "offset": socket.offset});
         let old = socket.pid.clone();
         socket = loop {
             tokio::time::sleep(RETRY).await;
-            let handshake = Handshake { auth: Some(auth.clone()), ..person.handshake() };
+            let handshake = Handshake { auth: Some(auth.clone()), ..user.handshake() };
             if let Ok(socket) =
-                person.tries(crate::stage::Handshake { auth: Some(auth.clone()), ..handshake }).await
+                user.try_connect(crate::support::Handshake { auth: Some(auth.clone()), ..handshake }).await
             {
                 break socket;
             }
         };
         assert_eq!(socket.pid, old, "recovered");
         socket.offset = auth["offset"].as_str().map(ToOwned::to_owned);
-        heard.comebacks += 1;
+        received.reconnects += 1;
     }
 }
 
-impl Heard {
-    fn takes(&mut self, socket: &mut Socket) {
-        self.places.extend(socket.heard.iter().filter_map(|message| message["seq"].as_u64()));
-        socket.forgets();
+impl Received {
+    fn take(&mut self, socket: &mut Socket) {
+        self.seqs.extend(socket.received.iter().filter_map(|message| message["seq"].as_u64()));
+        socket.clear();
     }
 }

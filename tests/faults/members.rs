@@ -1,5 +1,5 @@
-//! Changes of members and rooms while Redis refuses to append them to the log: every node applies them within the documented
-//! bound, also when the node that made the change is killed right after its answer.
+//! Changes of members and rooms while Redis refuses writes to the stream: every node applies them within the documented bound, even
+//! when the node that made the change is killed right after its response.
 
 use std::time::Duration;
 
@@ -7,38 +7,39 @@ use serde_json::json;
 use testkit::{Redis, RedisFault};
 use tokio::time::sleep;
 
-use crate::stage::{Actor, NODES, Person, Request, Response, Socket, Stage, soon};
+use crate::support::{ConnectedUser, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout};
 
-/// Ways in which nothing can be appended to the log.
+/// Reasons for which nothing can be appended to the stream.
 #[derive(Debug, Clone, Copy)]
-enum Refused {
-    /// The roles have lost the right to append.
-    Append,
-    /// Everything that writes is refused.
-    Writes(RedisFault),
+enum WriteFault {
+    /// The roles have no permission to append.
+    NoAppend,
+    /// Redis refuses all writes.
+    NoWrites(RedisFault),
 }
 
-impl Refused {
-    const ALL: [Self; 3] = [Self::Append, Self::Writes(RedisFault::Demoted), Self::Writes(RedisFault::Full)];
+impl WriteFault {
+    const ALL: [Self; 3] =
+        [Self::NoAppend, Self::NoWrites(RedisFault::Demoted), Self::NoWrites(RedisFault::Full)];
 
-    fn begins(self, redis: &Redis) {
+    fn inject(self, redis: &Redis) {
         match self {
-            Self::Append => redis.execute("ACL SETUSER godzilla -xadd"),
-            Self::Writes(refusal) => refusal.inject(redis),
+            Self::NoAppend => redis.execute("ACL SETUSER godzilla -xadd"),
+            Self::NoWrites(fault) => fault.inject(redis),
         }
     }
 
-    fn ends(self, redis: &Redis) {
+    fn clear(self, redis: &Redis) {
         match self {
-            Self::Append => redis.execute("ACL SETUSER godzilla +xadd"),
-            Self::Writes(refusal) => refusal.clear(redis),
+            Self::NoAppend => redis.execute("ACL SETUSER godzilla +xadd"),
+            Self::NoWrites(fault) => fault.clear(redis),
         }
     }
 }
 
-/// A change after which bob is not in the room any more.
+/// A change that ends bob's membership of a room.
 #[derive(Debug, Clone, Copy)]
-enum End {
+enum Departure {
     Removed,
     Left,
     LeftBySocket,
@@ -46,35 +47,35 @@ enum End {
     EphemeralArchived,
 }
 
-impl End {
+impl Departure {
     const ALL: [Self; 5] =
         [Self::Removed, Self::Left, Self::LeftBySocket, Self::Archived, Self::EphemeralArchived];
 
-    /// Who has left several rooms of one adder is not added by them any more, so bob enters those by himself.
+    /// A user who has left several rooms of one owner can no longer be added by that owner, so bob joins these rooms himself.
     fn is_left(self) -> bool {
         matches!(self, Self::Left | Self::LeftBySocket)
     }
 
-    fn ends_the_room(self) -> bool {
+    fn archives_the_room(self) -> bool {
         matches!(self, Self::Archived | Self::EphemeralArchived)
     }
 }
 
-/// Alice is on one node, bob and carol are on the other.
-struct Cast {
-    alice: Actor,
-    bob: Actor,
-    carol: Actor,
-    /// Another tab of carol's.
+/// Alice is connected to one node, bob and carol to the other.
+struct Users {
+    alice: ConnectedUser,
+    bob: ConnectedUser,
+    carol: ConnectedUser,
+    /// A second socket of carol.
     tab: Socket,
 }
 
-impl Cast {
-    async fn enters(stage: &Stage, number: usize) -> Self {
-        let alice = stage.enters(&format!("alice{number}")).await;
+impl Users {
+    async fn connect(server: &TestServer, number: usize) -> Self {
+        let alice = server.connected_user(&format!("alice{number}")).await;
         let (mut bob, mut carol) = (None, None);
         for n in 0..60 {
-            let other = stage.enters(&format!("other{number}x{n}")).await;
+            let other = server.connected_user(&format!("other{number}x{n}")).await;
             if node_of(&other) == node_of(&alice) {
                 continue;
             }
@@ -85,92 +86,92 @@ impl Cast {
                 break;
             }
         }
-        let (bob, carol) = bob.zip(carol).expect("everybody is on the same node");
-        let tab = carol.opens_tab().await;
+        let (bob, carol) = bob.zip(carol).expect("users on both nodes");
+        let tab = carol.open_tab().await;
         Self { alice, bob, carol, tab }
     }
 
-    /// Alice makes a room with all three in it.
-    async fn gathers(&mut self, room: &str, end: End) {
-        let ephemeral = matches!(end, End::EphemeralArchived);
-        let new = json!({"name": room, "private": !end.is_left(), "ephemeral": ephemeral});
-        patiently(&self.alice.person, || Request::post("/rooms", &new), 201).await;
-        for guest in [&mut self.bob, &mut self.carol] {
-            let add = format!("/rooms/{room}/members/{}", guest.person.name);
-            let by = if end.is_left() { &guest.person } else { &self.alice.person };
-            patiently(by, || Request::new("PUT", &add), 200).await;
-            let name = guest.person.name.clone();
-            guest.until("room:joined", |event| event["room"] == room && event["username"] == *name).await;
+    /// Alice creates a room; bob and carol become members.
+    async fn create_room(&mut self, room: &str, departure: Departure) {
+        let ephemeral = matches!(departure, Departure::EphemeralArchived);
+        let new = json!({"name": room, "private": !departure.is_left(), "ephemeral": ephemeral});
+        request_with_retry(&self.alice.user, || Request::post("/rooms", &new), 201).await;
+        for member in [&mut self.bob, &mut self.carol] {
+            let add = format!("/rooms/{room}/members/{}", member.user.name);
+            let by = if departure.is_left() { &member.user } else { &self.alice.user };
+            request_with_retry(by, || Request::new("PUT", &add), 200).await;
+            let name = member.user.name.clone();
+            member.until("room:joined", |event| event["room"] == room && event["username"] == *name).await;
         }
     }
 
-    /// Everybody hears something in the room.
-    async fn talks(&mut self, room: &str) {
+    /// Alice sends a message to the room; the others receive it.
+    async fn exchange_message(&mut self, room: &str) {
         let text = format!("hello {room}");
-        self.alice.says_in(room, &text).await;
-        for guest in [&mut *self.bob, &mut *self.carol, &mut self.tab] {
-            guest.hears(&text).await;
+        self.alice.send_message_to(room, &text).await;
+        for member in [&mut *self.bob, &mut *self.carol, &mut self.tab] {
+            member.receive_message(&text).await;
         }
     }
 
-    /// The answer to the change is 200 or its ack is ok.
-    async fn ends(&mut self, end: End, room: &str) {
-        let member = format!("/rooms/{room}/members/{}", self.bob.person.name);
-        match end {
-            End::Removed | End::Left => {
-                let by = if end.is_left() { &self.bob.person } else { &self.alice.person };
-                patiently(by, || Request::new("DELETE", &member), 200).await;
+    /// Makes the change; its response must be 200 or its ack ok.
+    async fn apply(&mut self, departure: Departure, room: &str) {
+        let member = format!("/rooms/{room}/members/{}", self.bob.user.name);
+        match departure {
+            Departure::Removed | Departure::Left => {
+                let by = if departure.is_left() { &self.bob.user } else { &self.alice.user };
+                request_with_retry(by, || Request::new("DELETE", &member), 200).await;
             }
-            End::LeftBySocket => {
-                let ack = self.bob.asks("leave", &json!({"room": room})).await;
+            Departure::LeftBySocket => {
+                let ack = self.bob.emit_with_ack("leave", &json!({"room": room})).await;
                 assert_eq!(ack["ok"], true, "{ack}");
             }
-            End::Archived | End::EphemeralArchived => {
+            Departure::Archived | Departure::EphemeralArchived => {
                 let target = format!("/rooms/{room}");
-                patiently(&self.alice.person, || Request::new("DELETE", &target), 200).await;
+                request_with_retry(&self.alice.user, || Request::new("DELETE", &target), 200).await;
             }
         }
     }
 
-    /// Bob's socket and alice's are told that bob has left.
-    async fn learn_of_the_end(&mut self, end: End, room: &str) {
-        let bob = self.bob.person.name.clone();
+    /// Bob's socket and, while the room exists, alice's socket receive `room:left` of bob.
+    async fn receive_departure(&mut self, departure: Departure, room: &str) {
+        let bob = self.bob.user.name.clone();
         self.bob.until("room:left", |event| event["room"] == room && event["username"] == *bob).await;
-        if !end.ends_the_room() {
+        if !departure.archives_the_room() {
             self.alice.until("room:left", |event| event["room"] == room && event["username"] == *bob).await;
         }
     }
 
-    /// What is said in the room from now on does not reach bob, and every node refuses bob over HTTP.
-    async fn bob_is_out(&mut self, end: End, room: &str, secret: &str) {
+    /// Bob receives no later message of the room, and every node refuses bob's requests for it.
+    async fn check_bob_is_removed(&mut self, departure: Departure, room: &str, secret: &str) {
         let target = format!("/rooms/{room}/messages");
-        let status = if end.is_left() { 403 } else { 404 };
-        reads(&self.bob.person, &target, status).await;
-        let refused = self.bob.asks("message", &json!({"room": room, "text": "still here"})).await;
-        assert_eq!(refused["ok"], false, "{end:?}: bob posts to {room}: {refused}");
-        if end.ends_the_room() {
-            reads(&self.carol.person, &target, 404).await;
+        let status = if departure.is_left() { 403 } else { 404 };
+        read_with_retry(&self.bob.user, &target, status).await;
+        let refused = self.bob.emit_with_ack("message", &json!({"room": room, "text": "still here"})).await;
+        assert_eq!(refused["ok"], false, "{departure:?}: bob posts to {room}: {refused}");
+        if departure.archives_the_room() {
+            read_with_retry(&self.carol.user, &target, 404).await;
             return;
         }
-        let described = reads(&self.carol.person, &format!("/rooms/{room}"), 200).await.body;
-        assert!(!described.contains(&self.bob.person.name), "{end:?}: {described}");
-        self.carol.says_in(room, secret).await;
-        self.tab.hears(secret).await;
-        self.carol.says(&format!("fence {secret}")).await;
-        self.bob.hears(&format!("fence {secret}")).await;
-        assert!(!self.bob.has_heard(secret), "{end:?}: bob hears {room}");
+        let described = read_with_retry(&self.carol.user, &format!("/rooms/{room}"), 200).await.body;
+        assert!(!described.contains(&self.bob.user.name), "{departure:?}: {described}");
+        self.carol.send_message_to(room, secret).await;
+        self.tab.receive_message(secret).await;
+        self.carol.send_message(&format!("fence {secret}")).await;
+        self.bob.receive_message(&format!("fence {secret}")).await;
+        assert!(!self.bob.has_received(secret), "{departure:?}: bob received a message of {room}");
     }
 }
 
-fn node_of(actor: &Actor) -> String {
-    actor.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
+fn node_of(user: &ConnectedUser) -> String {
+    user.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
 }
 
-/// Reads until there is an answer: on a busy machine a store may be late.
-async fn reads(person: &Person, target: &str, status: u16) -> Response {
-    soon("an answer", async {
+/// Reads, and retries on 503: on a busy machine a store may time out.
+async fn read_with_retry(user: &TestUser, target: &str, status: u16) -> Response {
+    with_timeout("a response", async {
         loop {
-            let answer = person.gets(target).await;
+            let answer = user.get(target).await;
             if answer.status != 503 {
                 return answer.expect(status);
             }
@@ -179,11 +180,11 @@ async fn reads(person: &Person, target: &str, status: u16) -> Response {
     .await
 }
 
-/// Asks until the limit of requests allows it.
-async fn patiently(person: &Person, request: impl Fn() -> Request, status: u16) -> Response {
-    soon("a request within the limit", async {
+/// Sends a request, and retries on 429.
+async fn request_with_retry(user: &TestUser, request: impl Fn() -> Request, status: u16) -> Response {
+    with_timeout("a request within the limit", async {
         loop {
-            let answer = person.asks(request()).await;
+            let answer = user.request(request()).await;
             if answer.status != 429 {
                 return answer.expect(status);
             }
@@ -193,72 +194,72 @@ async fn patiently(person: &Person, request: impl Fn() -> Request, status: u16) 
     .await
 }
 
-fn redis(stage: &Stage) -> &Redis {
-    &stage.server.stores.as_ref().expect("a split system").redis
+fn redis(server: &TestServer) -> &Redis {
+    &server.system.stores.as_ref().expect("a split system").redis
 }
 
 #[tokio::test]
-async fn while_nothing_can_be_appended_to_the_log_members_and_rooms_change_on_every_node() {
-    let mut stage = Stage::opens_split().await;
-    let mut cast = Cast::enters(&stage, 0).await;
+async fn while_nothing_can_be_appended_to_the_stream_members_and_rooms_change_on_every_node() {
+    let mut server = TestServer::start_split().await;
+    let mut users = Users::connect(&server, 0).await;
     let mut leavers = Vec::new();
-    for number in 0..Refused::ALL.len() {
-        leavers.push(stage.enters(&format!("leaver{number}")).await);
+    for number in 0..WriteFault::ALL.len() {
+        leavers.push(server.connected_user(&format!("leaver{number}")).await);
     }
-    for (number, refused) in Refused::ALL.into_iter().enumerate() {
-        let rooms = End::ALL.map(|end| (end, format!("room-{number}-{}", end as u8)));
-        for (end, room) in &rooms {
-            Box::pin(cast.gathers(room, *end)).await;
-            Box::pin(cast.talks(room)).await;
+    for (number, fault) in WriteFault::ALL.into_iter().enumerate() {
+        let rooms = Departure::ALL.map(|departure| (departure, format!("room-{number}-{}", departure as u8)));
+        for (departure, room) in &rooms {
+            Box::pin(users.create_room(room, *departure)).await;
+            Box::pin(users.exchange_message(room)).await;
         }
-        refused.begins(redis(&stage));
-        for (end, room) in &rooms {
-            Box::pin(cast.ends(*end, room)).await;
-            Box::pin(cast.learn_of_the_end(*end, room)).await;
-            Box::pin(cast.bob_is_out(*end, room, &format!("secret {room}"))).await;
+        fault.inject(redis(&server));
+        for (departure, room) in &rooms {
+            Box::pin(users.apply(*departure, room)).await;
+            Box::pin(users.receive_departure(*departure, room)).await;
+            Box::pin(users.check_bob_is_removed(*departure, room, &format!("secret {room}"))).await;
         }
-        let mut leaver = leavers.pop().expect("one for each refusal");
-        let logout = leaver.person.posts("/user/logout", &json!({})).await;
-        if matches!(refused, Refused::Writes(RedisFault::Demoted)) {
-            // Nothing is promised that cannot be kept.
-            assert_eq!(logout.status, 503, "{refused:?}: {logout:?}");
+        let mut leaver = leavers.pop().expect("one for each fault");
+        let logout = leaver.user.post("/user/logout", &json!({})).await;
+        if matches!(fault, WriteFault::NoWrites(RedisFault::Demoted)) {
+            // The revocation cannot be stored durably, so the logout is refused.
+            assert_eq!(logout.status, 503, "{fault:?}: {logout:?}");
         } else {
-            assert_eq!(logout.status, 200, "{refused:?}: {logout:?}");
-            leaver.ends().await;
+            assert_eq!(logout.status, 200, "{fault:?}: {logout:?}");
+            leaver.closed().await;
         }
-        // A room that begins meanwhile, and an addition to it.
-        let begun = format!("begun-{number}");
-        Box::pin(cast.gathers(&begun, End::Removed)).await;
-        refused.ends(redis(&stage));
-        stage.server.is_ready().await;
-        for (end, room) in &rooms {
-            Box::pin(cast.bob_is_out(*end, room, &format!("secret after {room}"))).await;
+        // A room that is created during the fault, and its members.
+        let created = format!("created-{number}");
+        Box::pin(users.create_room(&created, Departure::Removed)).await;
+        fault.clear(redis(&server));
+        server.system.wait_until_ready().await;
+        for (departure, room) in &rooms {
+            Box::pin(users.check_bob_is_removed(*departure, room, &format!("secret after {room}"))).await;
         }
-        cast.alice.says_in(&begun, "welcome").await;
-        cast.bob.hears("welcome").await;
-        cast.bob.hears_out().await;
-        let bob = cast.bob.person.name.clone();
-        let again = cast.bob.waiting("room:left", |event| event["username"] == *bob);
-        assert_eq!(again, 0, "{refused:?}: bob is told twice");
+        users.alice.send_message_to(&created, "welcome").await;
+        users.bob.receive_message("welcome").await;
+        users.bob.receive_pending().await;
+        let bob = users.bob.user.name.clone();
+        let again = users.bob.waiting("room:left", |event| event["username"] == *bob);
+        assert_eq!(again, 0, "{fault:?}: bob received the departure twice");
     }
 }
 
 #[tokio::test]
-async fn a_removal_holds_on_other_nodes_when_its_own_node_is_killed_after_the_answer() {
-    let mut stage = Stage::opens_split().await;
-    for (number, refused) in Refused::ALL.into_iter().enumerate() {
-        let mut cast = Cast::enters(&stage, number).await;
+async fn a_removal_applies_on_other_nodes_when_its_node_is_killed_after_the_response() {
+    let mut server = TestServer::start_split().await;
+    for (number, fault) in WriteFault::ALL.into_iter().enumerate() {
+        let mut users = Users::connect(&server, number).await;
         let room = format!("room-{number}");
-        Box::pin(cast.gathers(&room, End::Removed)).await;
-        Box::pin(cast.talks(&room)).await;
-        refused.begins(redis(&stage));
-        Box::pin(cast.ends(End::Removed, &room)).await;
-        let node = NODES[usize::from(node_of(&cast.alice) != "one")];
-        stage.server.processes[node].kill();
-        let bob = cast.bob.person.name.clone();
-        cast.bob.until("room:left", |event| event["room"] == *room && event["username"] == *bob).await;
-        Box::pin(cast.bob_is_out(End::Removed, &room, &format!("secret {number}"))).await;
-        refused.ends(redis(&stage));
-        stage.server.process_returns(node).await;
+        Box::pin(users.create_room(&room, Departure::Removed)).await;
+        Box::pin(users.exchange_message(&room)).await;
+        fault.inject(redis(&server));
+        Box::pin(users.apply(Departure::Removed, &room)).await;
+        let node = NODES[usize::from(node_of(&users.alice) != "one")];
+        server.system.processes[node].kill();
+        let bob = users.bob.user.name.clone();
+        users.bob.until("room:left", |event| event["room"] == *room && event["username"] == *bob).await;
+        Box::pin(users.check_bob_is_removed(Departure::Removed, &room, &format!("secret {number}"))).await;
+        fault.clear(redis(&server));
+        server.system.restart_process(node).await;
     }
 }

@@ -1,11 +1,11 @@
-// Acks as the official client does them: callback, emitWithAck, timeout, and retries, which repeat an event under a new ack id.
+// Acks of the official client: callback, emitWithAck, timeout, and retries, which repeat an event under a new ack id.
 import { readFileSync, readdirSync } from "node:fs";
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { enters, next, serverPid } from "./house.mjs";
+import { connect, next, serverPid } from "./support.mjs";
 
-test("a message is acked with its place, by callback and by promise", async () => {
-  const alice = await enters("alice");
+test("a message is acked with its seq, by callback and by promise", async () => {
+  const alice = await connect("alice");
   const byCallback = await new Promise((resolve) => alice.emit("message", { text: "one" }, resolve));
   const byPromise = await alice.emitWithAck("message", { text: "two" });
   assert.equal(byCallback.ok, true);
@@ -14,22 +14,22 @@ test("a message is acked with its place, by callback and by promise", async () =
 });
 
 test("a refused event is acked with a code", async () => {
-  const alice = await enters("alice");
+  const alice = await connect("alice");
   const refused = await alice.emitWithAck("message", { text: "x".repeat(8193) });
   assert.deepEqual([refused.ok, refused.code], [false, "too_large"]);
   assert.equal(typeof refused.message, "string");
   alice.disconnect();
 });
 
-test("an ack that does not come times out at the client and the connection lives on", async () => {
-  const alice = await enters("alice");
+test("a missing ack times out at the client and the connection stays open", async () => {
+  const alice = await connect("alice");
   process.kill(serverPid, "SIGSTOP");
-  // The signal stops one thread after the other.
+  // SIGSTOP stops one thread after the other.
   const threads = () => readdirSync(`/proc/${serverPid}/task`);
-  const stands = (thread) => / T /.test(readFileSync(`/proc/${serverPid}/task/${thread}/stat`, "utf8"));
-  while (!threads().every(stands)) await new Promise((resolve) => setImmediate(resolve));
+  const isStopped = (thread) => / T /.test(readFileSync(`/proc/${serverPid}/task/${thread}/stat`, "utf8"));
+  while (!threads().every(isStopped)) await new Promise((resolve) => setImmediate(resolve));
   try {
-    await assert.rejects(alice.timeout(300).emitWithAck("message", { text: "anybody?" }), /timed out/);
+    await assert.rejects(alice.timeout(300).emitWithAck("message", { text: "no ack" }), /timed out/);
   } finally {
     process.kill(serverPid, "SIGCONT");
   }
@@ -38,13 +38,13 @@ test("an ack that does not come times out at the client and the connection lives
   alice.disconnect();
 });
 
-test("a client that repeats until it is acked is heard once", async () => {
-  const alice = await enters("alice", { retries: 3, ackTimeout: 5_000 });
-  const bob = await enters("bob");
-  const heard = next(bob, "message");
-  const ack = await alice.emitWithAck("message", { text: "surely", clientId: "c1" });
+test("a message that a client retries until it is acked is delivered once", async () => {
+  const alice = await connect("alice", { retries: 3, ackTimeout: 5_000 });
+  const bob = await connect("bob");
+  const received = next(bob, "message");
+  const ack = await alice.emitWithAck("message", { text: "retried", clientId: "c1" });
   assert.equal(ack.ok, true);
-  assert.equal((await heard).id, ack.id);
+  assert.equal((await received).id, ack.id);
   alice.disconnect();
   bob.disconnect();
 });

@@ -1,10 +1,9 @@
-// A real browser, on pages of three origins: one that the server allows, one that it does not, and the first one's way without
-// cookies.
+// A real browser on pages of an allowed origin, with and without cookies, and of another origin.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { allowed, browser, on, password, server, stranger, ways } from "./pages.mjs";
+import { allowed, browser, on, password, server, foreign, ways } from "./pages.mjs";
 
-/** Runs in the page: logs in, connects, says something, and tells what happened. */
+/** Runs in the page: logs in, connects, sends a message, and returns what happened. */
 async function visit({ server, password, options, cookie, token }) {
   const happened = { cookie: document.cookie };
   if (cookie || token) {
@@ -24,7 +23,7 @@ async function visit({ server, password, options, cookie, token }) {
   const outcome = new Promise((resolve) => {
     socket.once("welcome", ({ username }) => resolve({ welcome: username }));
     socket.once("connect_error", ({ message, data }) => resolve({ refused: message, data }));
-    setTimeout(() => resolve({ refused: "nothing happened" }), 15_000);
+    setTimeout(() => resolve({ refused: "timeout" }), 15_000);
   });
   Object.assign(happened, await outcome);
   if (happened.welcome) {
@@ -45,43 +44,43 @@ for (const transports of ways) {
   test(`${way}: a page of an allowed origin logs in and chats with the cookie`, async () => {
     const seen = await on(allowed, visit, { server, password, options, cookie: true });
     assert.equal(seen.login, 200);
-    assert.equal(seen.cookie, "", "no script reads the session");
+    assert.equal(seen.cookie, "", "the session is not readable by scripts");
     assert.equal(seen.welcome, "alice", JSON.stringify(seen));
     assert.equal(seen.ack.ok, true);
     assert.equal(seen.transport, transports.at(-1));
   });
 
-  test(`${way}: a page of an allowed origin that sends no cookie is nobody`, async () => {
+  test(`${way}: a page of an allowed origin that sends no cookie is refused`, async () => {
     const options = { transports, withCredentials: false };
     const seen = await on(allowed, visit, { server, password, options });
     assert.equal(seen.data?.code, "unauthorized", JSON.stringify(seen));
   });
 
   test(`${way}: a page of any other origin can neither log in nor connect, with a cookie or without`, async () => {
-    const seen = await on(stranger, visit, { server, password, options, cookie: true });
+    const seen = await on(foreign, visit, { server, password, options, cookie: true });
     assert.notEqual(seen.login, 200);
     assert.equal(seen.welcome, undefined, JSON.stringify(seen));
     assert.ok(seen.refused);
   });
 }
 
-test("a page of any other origin cannot ride on the cookie that an allowed page got", async () => {
+test("a page of any other origin cannot use the cookie that an allowed page received", async () => {
   const context = await browser.newContext();
   const tab = await context.newPage();
   await tab.goto(`http://127.0.0.1:${allowed.address().port}/`);
   const options = { transports: ["websocket"], withCredentials: true };
   const first = await tab.evaluate(visit, { server, password, options, cookie: true });
   assert.equal(first.welcome, "alice", JSON.stringify(first));
-  await tab.goto(`http://127.0.0.1:${stranger.address().port}/`);
+  await tab.goto(`http://127.0.0.1:${foreign.address().port}/`);
   for (const transports of ways) {
     const seen = await tab.evaluate(visit, { server, password, options: { ...options, transports } });
     assert.equal(seen.welcome, undefined, JSON.stringify(seen));
     assert.ok(seen.refused);
   }
   const read = await tab.evaluate(
-    (url) => fetch(url, { credentials: "include" }).then((answer) => answer.status, (error) => error.message),
+    (url) => fetch(url, { credentials: "include" }).then((response) => response.status, (error) => error.message),
     `${server}/user/me`,
   );
-  assert.equal(typeof read, "string", "the page could read who is logged in");
+  assert.equal(typeof read, "string", "the page read the user name");
   await context.close();
 });

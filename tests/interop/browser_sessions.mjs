@@ -1,10 +1,10 @@
-// Sessions in a real browser: a page of another site logs in for a token, a login replaces the session of other tabs, a logout ends it.
+// Sessions in a real browser: a page of another site logs in for a token, a login replaces the session of other tabs, a logout revokes it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { allowed, browser, onHost, password, server, ways } from "./pages.mjs";
 
 /** Runs in a page of another site: registers, logs in by token, uses it over HTTP and in CONNECT, and logs out with it. */
-async function visitByToken({ server, username, transports }) {
+async function visitWithToken({ server, username, transports }) {
   const password = `${username} has a long password`;
   const ask = async (method, path, { token, body, ...more } = {}) => {
     try {
@@ -40,7 +40,7 @@ async function visitByToken({ server, username, transports }) {
   const welcome = await new Promise((resolve) => {
     socket.once("welcome", resolve);
     socket.once("connect_error", ({ message }) => resolve({ username: message }));
-    setTimeout(() => resolve({ username: "nothing happened" }), 15_000);
+    setTimeout(() => resolve({ username: "timeout" }), 15_000);
   });
   seen.welcome = welcome.username;
   seen.ack = await socket.timeout(10_000).emitWithAck("message", { text: "from another site" });
@@ -52,9 +52,9 @@ async function visitByToken({ server, username, transports }) {
 }
 
 for (const [n, transports] of ways.entries()) {
-  test(`${transports.join(" then ")}: a page of another site that is allowed chats with a token`, async () => {
+  test(`${transports.join(" then ")}: a page of an allowed other site chats with a token`, async () => {
     const username = `visitor${n}`;
-    const { ack, ...seen } = await onHost("localhost", allowed, visitByToken, { server, username, transports });
+    const { ack, ...seen } = await onHost("localhost", allowed, visitWithToken, { server, username, transports });
     assert.equal(ack.ok, true);
     assert.deepEqual(seen, {
       registered: 201,
@@ -85,8 +85,8 @@ async function logIn({ server, password }) {
   return response.status;
 }
 
-/** Runs in a page: opens a socket that stays. */
-async function staysOpen({ server, options }) {
+/** Runs in a page: opens a socket and keeps it. */
+async function openSocket({ server, options }) {
   window.ends = [];
   window.socket = io(server, options);
   window.socket.on("disconnect", (reason) => window.ends.push(reason));
@@ -94,18 +94,18 @@ async function staysOpen({ server, options }) {
 }
 
 for (const transports of ways) {
-  test(`${transports.join(" then ")}: a login in a second tab leaves the first one its socket`, async () => {
+  test(`${transports.join(" then ")}: after a login in a second tab the first tab reconnects`, async () => {
     const context = await browser.newContext();
     const [first, second] = [await context.newPage(), await context.newPage()];
     for (const tab of [first, second]) await tab.goto(`http://127.0.0.1:${allowed.address().port}/`);
-    // Cookies know no ports: those of any other application on this host go to the server, too.
+    // Cookies are shared between ports: the server also receives those of other applications on this host.
     await first.evaluate(() => {
       document.cookie = "nick=Jos\u00e9 \u{1f98e}; path=/";
       document.cookie = 'odd="a, b';
       document.cookie = "AUTH_TOKEN=of another application";
     });
     assert.equal(await first.evaluate(logIn, { server, password }), 200);
-    await first.evaluate(staysOpen, { server, options: { transports, withCredentials: true } });
+    await first.evaluate(openSocket, { server, options: { transports, withCredentials: true } });
     assert.equal(await second.evaluate(logIn, { server, password }), 200);
     await first.waitForFunction(() => window.ends.length > 0 && window.socket.connected, undefined, { timeout: 20_000 });
     const [why] = await first.evaluate(() => window.ends);
@@ -117,17 +117,17 @@ for (const transports of ways) {
 }
 
 for (const transports of ways) {
-  test(`${transports.join(" then ")}: a page whose session was ended elsewhere is told so once`, async () => {
+  test(`${transports.join(" then ")}: a page whose session was revoked elsewhere is disconnected and refused once`, async () => {
     const context = await browser.newContext();
     const tab = await context.newPage();
     await tab.goto(`http://127.0.0.1:${allowed.address().port}/`);
     assert.equal(await tab.evaluate(logIn, { server, password }), 200);
-    await tab.evaluate(staysOpen, { server, options: { transports, withCredentials: true } });
+    await tab.evaluate(openSocket, { server, options: { transports, withCredentials: true } });
     const { value } = (await context.cookies(server)).find(({ name }) => name === "auth_token");
     const logout = { method: "POST", headers: { Authorization: `Bearer ${value}` } };
     assert.equal((await fetch(`${server}/user/logout`, logout)).status, 200);
     await tab.waitForFunction(() => window.ends.length > 0, undefined, { timeout: 20_000 });
-    // A page that polls, and has no request under way at that moment, fails with its next one.
+    // A page that polls, without a pending request at that moment, fails with its next request.
     const [why] = await tab.evaluate(() => window.ends);
     assert.match(why, transports.includes("polling") ? /^(io server disconnect|transport error)$/ : /^io server/);
     const refused = await tab.evaluate(
@@ -138,7 +138,7 @@ for (const transports of ways) {
         }),
     );
     assert.equal(refused.data.code, "unauthorized");
-    assert.equal(refused.active, false, "it does not try again by itself");
+    assert.equal(refused.active, false, "the client does not reconnect by itself");
     await context.close();
   });
 }

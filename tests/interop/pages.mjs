@@ -1,6 +1,6 @@
-// A real browser and two sites with an empty page each: one that the server allows, under two names of this machine, and one that it
-// does not. Every script with a browser is run as `node SCRIPT URL ALLOWED_PORT CHROMIUM PASSWORD`; the person alice is registered
-// with that password.
+// A real browser and two sites with an empty page each: one that the server allows, under two host names, and one that it does not
+// allow. Every script with a browser is run as `node SCRIPT URL ALLOWED_PORT CHROMIUM PASSWORD`; the user alice is registered with
+// that password.
 import { createReadStream } from "node:fs";
 import { createServer } from "node:http";
 import { after, before } from "node:test";
@@ -15,23 +15,23 @@ const still = ["--disable-background-networking", "--disable-component-update", 
 export const server = url;
 export const password = secret;
 export const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
-export let browser, allowed, stranger;
+export let browser, allowed, foreign;
 
 before(async () => {
   allowed = await page(Number(allowedPort));
-  stranger = await page(0);
+  foreign = await page(0);
   browser = await chromium.launch({ executablePath, args: [...quiet, ...still] });
 });
 
 after(async () => {
   await browser?.close();
-  for (const site of [allowed, stranger]) {
+  for (const site of [allowed, foreign]) {
     site?.closeAllConnections();
     site?.close();
   }
 });
 
-/** A site with an empty page and the official client, on a port of its own: an origin of its own. */
+/** A site with an empty page and the official client, on its own port and therefore with its own origin. */
 function page(port) {
   const site = createServer((request, response) => {
     if (request.url === "/socket.io.js") {
@@ -45,12 +45,12 @@ function page(port) {
   return new Promise((resolve) => site.listen(port, "127.0.0.1", () => resolve(site)));
 }
 
-/** Does something on a page of this site, in a browser profile of its own. */
+/** Runs a function on a page of this site, in its own browser profile. */
 export async function on(site, what, ...args) {
   return onHost("127.0.0.1", site, what, ...args);
 }
 
-/** The same under another name of this machine. `localhost` is another site than `127.0.0.1`. */
+/** As `on`, under another host name. `localhost` is another site than `127.0.0.1`. */
 export async function onHost(host, site, what, ...args) {
   const context = await browser.newContext();
   try {

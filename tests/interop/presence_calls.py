@@ -1,4 +1,4 @@
-"""Presence's five calls, made by grpcio from the original's proto. Usage: presence_calls.py HOST:PORT [ONLINE_USER ...]"""
+"""Calls the five methods of presence with grpcio and the original's proto. Usage: presence_calls.py HOST:PORT [ONLINE_USER ...]"""
 
 import sys
 import tempfile
@@ -27,8 +27,8 @@ def main(address, *others):
     with grpc.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", "presence.PresenceService"):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING, (service, answer)
+            response = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+            assert response.status == health_pb2.HealthCheckResponse.SERVING, (service, response)
         presence = services.PresenceServiceStub(channel)
         nothing = messages.Empty()
         carol = messages.UserRequest(username="carol")
@@ -40,11 +40,11 @@ def main(address, *others):
             return list(presence.GetTypingUsers(nothing, timeout=10).usernames)
 
         assert online() == sorted(others), online()
-        answer = list(presence.UserConnected(carol, timeout=10).usernames)
-        assert answer == sorted([*others, "carol"]), answer
+        response = list(presence.UserConnected(carol, timeout=10).usernames)
+        assert response == sorted([*others, "carol"]), response
         presence.UserConnected(carol, timeout=10)
         presence.UserDisconnected(carol, timeout=10)
-        assert "carol" in online(), "two connections, one left: still online"
+        assert "carol" in online(), "one of two connections is open: online"
 
         presence.SetTyping(messages.SetTypingRequest(username="carol", is_typing=True), timeout=10)
         assert typing() == ["carol"], typing()
@@ -54,16 +54,16 @@ def main(address, *others):
         presence.SetTyping(messages.SetTypingRequest(username="carol", is_typing=True), timeout=10)
         presence.UserDisconnected(carol, timeout=10)
         assert online() == sorted(others), online()
-        assert typing() == [], "the last connection takes the typing with it"
+        assert typing() == [], "the end of the last connection ends the typing"
         presence.UserDisconnected(carol, timeout=10)
-        assert online() == sorted(others), "one disconnect too many harms nobody"
+        assert online() == sorted(others), "an excess disconnect does not affect other users"
 
         try:
             presence.UserConnected(messages.UserRequest(username=""), timeout=10)
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
         else:
-            raise AssertionError("nobody has an empty name")
+            raise AssertionError("an empty user name was accepted")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 // The official client and a browser, through a proxy that terminates TLS. Run as
-// `node proxied.mjs URL ALICE_TOKEN BOB_TOKEN CHROMIUM PASSWORD`; the person carol is registered with the password.
+// `node proxied.mjs URL ALICE_TOKEN BOB_TOKEN CHROMIUM PASSWORD`; the user carol is registered with the password.
 import assert from "node:assert/strict";
 import { setDefaultResultOrder } from "node:dns";
 import { Agent, request } from "node:https";
@@ -10,14 +10,14 @@ import { io } from "socket.io-client";
 
 const [url, alice, bob, executablePath, password] = process.argv.slice(2);
 const bundle = fileURLToPath(new URL("./node_modules/socket.io-client/dist/socket.io.min.js", import.meta.url));
-// The proxies listen on 127.0.0.1 alone.
+// The proxies listen on 127.0.0.1 only.
 setDefaultResultOrder("ipv4first");
-// Their certificate is signed by itself.
+// Their certificate is self-signed.
 const trusting = { rejectUnauthorized: false };
 
 const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
 
-/** A connected client with this session, which names the proxy's address as its origin, as a browser would. */
+/** A connected client with this session; its origin is the proxy's address, as in a browser. */
 async function client(token, transports) {
   const headers = { Cookie: `auth_token=${token}`, Origin: new URL(url).origin };
   const socket = io(url, { ...trusting, transports, forceNew: true, reconnection: false, extraHeaders: headers });
@@ -54,7 +54,7 @@ async function visit({ password, transports }) {
       body: JSON.stringify({ username: "carol", password }),
     });
   let login = await attempt();
-  // The visits before this one come from the same address and count against its limit.
+  // Earlier logins come from the same address and count towards its rate limit.
   while (login.status === 429) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * Number(login.headers.get("Retry-After") ?? 1)));
     login = await attempt();
@@ -82,7 +82,7 @@ test("a browser logs in and chats", async () => {
       const seen = await tab.evaluate(visit, { password, transports });
       assert.deepEqual(seen, { login: 200, welcome: "carol", ack: true, script: "" }, transports.join());
       const [cookie] = await context.cookies();
-      assert.equal(cookie.secure, true, "a session of a TLS page never leaves by plain text");
+      assert.equal(cookie.secure, true, "a session cookie set over TLS is not sent over plain text");
       await context.close();
     }
   } finally {
@@ -95,22 +95,22 @@ function login(localAddress, forged) {
   const headers = { "Content-Type": "application/json", "Content-Length": 2, ...forged };
   return new Promise((resolve, reject) => {
     const options = { method: "POST", localAddress, headers, agent: new Agent({ ...trusting, keepAlive: false }) };
-    const sent = request(new URL("/user/login", url), options, (answer) => {
-      answer.resume();
-      answer.on("end", () => resolve(answer.statusCode));
+    const sent = request(new URL("/user/login", url), options, (response) => {
+      response.resume();
+      response.on("end", () => resolve(response.statusCode));
     });
     sent.on("error", reject);
     sent.end("{}");
   });
 }
 
-test("each client is counted by its own address, which it cannot choose", async () => {
+test("the rate limit applies to the client's real address", async () => {
   const statuses = async (address, forged) => {
     const burst = [];
     for (let attempt = 0; attempt < 3; attempt += 1) burst.push(await login(address, forged(attempt)));
     return burst;
   };
-  // A burst is two, and one more comes in a second.
+  // The burst is two, and the limit refills one per second.
   const none = () => ({});
   assert.deepEqual(await statuses("127.0.0.11", none), [400, 400, 429]);
   assert.deepEqual(await statuses("127.0.0.12", none), [400, 400, 429], "another client");

@@ -1,14 +1,14 @@
-// Sessions that end or are replaced, as the official client sees them on every transport, with the cookies of a browser.
+// Sessions that are revoked or replaced, as the official client observes them on every transport, with the cookies of a browser.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { client, next, passwords, server } from "./house.mjs";
+import { client, next, passwords, server } from "./support.mjs";
 
 const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
 const quick = { reconnectionDelay: 200, reconnectionDelayMax: 400 };
 // Another application's cookie, as UTF-8 bytes: Node writes header values as Latin-1.
 const foreign = Buffer.from("nick=José; broken=\u{1f98e}").toString("latin1");
 
-/** Posts as a browser would, which sends its cookies and keeps the one it gets. */
+/** Posts as a browser does: sends its cookies and stores the cookie of the response. */
 async function post(path, body, jar) {
   const response = await fetch(`${server}${path}`, {
     method: "POST",
@@ -25,7 +25,7 @@ async function login(name, jar) {
   assert.equal(response.status, 200, await response.text());
 }
 
-/** A tab that sends whatever cookie the jar holds at the moment. */
+/** A tab, which always sends the current cookie of the jar. */
 function tab(jar, transports) {
   const socket = client(undefined, { transports, ...quick, extraHeaders: undefined, autoConnect: false });
   socket.io.opts.extraHeaders = {
@@ -36,13 +36,13 @@ function tab(jar, transports) {
   return socket.connect();
 }
 
-/** What a client sees of a logout. One that polls, and has no request under way at that moment, fails with its next one. */
+/** The disconnect reasons after a logout. A client that polls, without a pending request at that moment, fails with its next request. */
 function ended(transports) {
   return transports.includes("polling") ? /^(io server disconnect|transport error)$/ : /^io server disconnect$/;
 }
 
-/** The client is out, and does not try again by itself. */
-async function staysOut(socket) {
+/** Waits until the client is disconnected and does not reconnect by itself. */
+async function staysDisconnected(socket) {
   const until = Date.now() + 20_000;
   while (socket.active) {
     assert.ok(Date.now() < until, "the client still tries to connect");
@@ -71,25 +71,25 @@ for (const transports of ways) {
     const out = [next(first, "disconnect"), next(second, "disconnect")];
     assert.equal((await post("/user/logout", {}, { cookie: jar.cookie })).status, 200);
     for (const why of await Promise.all(out)) assert.match(why, ended(transports));
-    await Promise.all([first, second].map(staysOut));
+    await Promise.all([first, second].map(staysDisconnected));
   });
 
-  test(`${way}: a cookie whose session has ended gets a connect_error with a code, once`, async () => {
+  test(`${way}: a cookie of a revoked session gets one connect_error with a code`, async () => {
     const jar = {};
     await login("bob", jar);
     const { cookie } = jar;
     assert.equal((await post("/user/logout", {}, jar)).status, 200);
-    for (const dead of [cookie, cookie.replace(/auth_token=\w+/, "auth_token=never-was")]) {
-      const nobody = tab({ cookie: dead }, transports);
-      const { message, data } = await next(nobody, "connect_error");
+    for (const revoked of [cookie, cookie.replace(/auth_token=\w+/, "auth_token=never-issued")]) {
+      const refused = tab({ cookie: revoked }, transports);
+      const { message, data } = await next(refused, "connect_error");
       assert.deepEqual(data, { code: "unauthorized", message });
-      assert.equal(nobody.active, false, "the client does not try again by itself");
-      nobody.disconnect();
+      assert.equal(refused.active, false, "the client does not reconnect by itself");
+      refused.disconnect();
     }
   });
 }
 
-test("a client whose session has ended gets in with a new cookie or a token", async () => {
+test("a client whose session was revoked connects with a new cookie or a token", async () => {
   const jar = {};
   await login("bob", jar);
   const old = { cookie: jar.cookie };
@@ -102,12 +102,12 @@ test("a client whose session has ended gets in with a new cookie or a token", as
   assert.equal((await welcome).username, "bob");
   bob.disconnect();
 
-  const answer = await post("/user/login", { username: "bob", password: passwords.bob, session: "token" }, {});
-  const { token } = await answer.json();
-  assert.deepEqual(answer.headers.getSetCookie(), []);
-  const dead = { cookie: jar.cookie };
-  const shows = tab(dead, ["websocket"]);
-  shows.auth = { token };
-  assert.equal((await next(shows, "welcome")).username, "bob");
-  shows.disconnect();
+  const response = await post("/user/login", { username: "bob", password: passwords.bob, session: "token" }, {});
+  const { token } = await response.json();
+  assert.deepEqual(response.headers.getSetCookie(), []);
+  const revoked = { cookie: jar.cookie };
+  const withToken = tab(revoked, ["websocket"]);
+  withToken.auth = { token };
+  assert.equal((await next(withToken, "welcome")).username, "bob");
+  withToken.disconnect();
 });

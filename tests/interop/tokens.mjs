@@ -1,23 +1,23 @@
-// Clients that can send no cookie, on a page of another origin that is allowed: the token is in CONNECT. The page's origin is
-// the sixth argument.
+// Clients that send no cookie, on a page of another allowed origin: the token is in CONNECT. The page's origin is the fifth
+// argument.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { client, next, page, server, tokens } from "./house.mjs";
+import { client, next, page, server, tokens } from "./support.mjs";
 
 const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
 
 for (const transports of ways) {
   const way = transports.join(" then ");
-  const visitor = (auth, options) => client(undefined, { transports, auth, extraHeaders: { Origin: page }, ...options });
+  const tokenClient = (auth, options) => client(undefined, { transports, auth, extraHeaders: { Origin: page }, ...options });
 
-  test(`${way}: the right token is welcomed as its user, and chats`, async () => {
-    let asked = 0;
-    const alice = visitor((answer) => {
-      asked += 1;
+  test(`${way}: a valid token connects as its user`, async () => {
+    let calls = 0;
+    const alice = tokenClient((answer) => {
+      calls += 1;
       answer({ token: tokens.alice });
     });
     assert.equal((await next(alice, "welcome")).username, "alice");
-    assert.equal(asked, 1);
+    assert.equal(calls, 1);
     assert.equal((await alice.emitWithAck("message", { text: "with a token" })).ok, true);
     alice.disconnect();
   });
@@ -29,18 +29,18 @@ for (const transports of ways) {
     ["a claimed name", { username: "alice" }],
   ]) {
     test(`${way}: ${what} is refused with a code`, async () => {
-      const nobody = visitor((answer) => answer(auth));
-      const { message, data } = await next(nobody, "connect_error");
+      const anonymous = tokenClient((answer) => answer(auth));
+      const { message, data } = await next(anonymous, "connect_error");
       assert.equal(data.code, "unauthorized");
       assert.ok(message.length > 0);
-      assert.equal(nobody.connected, false);
-      nobody.disconnect();
+      assert.equal(anonymous.connected, false);
+      anonymous.disconnect();
     });
   }
 
-  test(`${way}: a token that is right the second time gets in, on a client that asks its function again`, async () => {
+  test(`${way}: a client whose auth function returns a valid token at the second attempt connects`, async () => {
     const answers = [{ token: "A".repeat(43) }, { token: tokens.bob }];
-    const bob = visitor((answer) => answer(answers.shift()));
+    const bob = tokenClient((answer) => answer(answers.shift()));
     await next(bob, "connect_error");
     const welcome = next(bob, "welcome");
     bob.connect();
@@ -48,16 +48,16 @@ for (const transports of ways) {
     bob.disconnect();
   });
 
-  test(`${way}: a page that is not allowed is refused, right token or not`, async () => {
+  test(`${way}: a page of another origin is refused, also with a valid token`, async () => {
     const extraHeaders = { Origin: "http://elsewhere.example" };
-    const nobody = visitor({ token: tokens.alice }, { extraHeaders, reconnection: false });
-    assert.ok((await next(nobody, "connect_error")) instanceof Error);
-    assert.equal(nobody.connected, false);
-    nobody.disconnect();
+    const anonymous = tokenClient({ token: tokens.alice }, { extraHeaders, reconnection: false });
+    assert.ok((await next(anonymous, "connect_error")) instanceof Error);
+    assert.equal(anonymous.connected, false);
+    anonymous.disconnect();
   });
 }
 
-test("until it has said who it is, a client hears and does nothing", async () => {
+test("an unauthenticated client receives nothing and its events are ignored", async () => {
   const open = await fetch(`${server}/socket.io/?EIO=4&transport=polling`, { headers: { Origin: page } });
   assert.equal(open.status, 200);
   const { sid } = JSON.parse((await open.text()).slice(1));
@@ -67,9 +67,9 @@ test("until it has said who it is, a client hears and does nothing", async () =>
       headers: { Origin: page, "Content-Type": "text/plain;charset=UTF-8" },
       body,
     });
-  await post('420["message",{"text":"from nobody"}]');
+  await post('420["message",{"text":"from an unauthenticated client"}]');
   const answer = await fetch(`${server}/socket.io/?EIO=4&transport=polling&sid=${sid}`, { headers: { Origin: page } });
   assert.ok(!(await answer.text()).includes('"ok":true'));
   const history = await fetch(`${server}/rooms/lobby/messages`, { headers: { Cookie: `auth_token=${tokens.alice}` } });
-  assert.ok(!(await history.text()).includes("from nobody"));
+  assert.ok(!(await history.text()).includes("from an unauthenticated client"));
 });

@@ -1,124 +1,127 @@
-//! Limits, at the limit and one past it, and what a bad client can do to the others: nothing.
+//! Limits at their bound and one past it, and the isolation of other clients from a client that violates them.
 
 use serde_json::json;
 
-use crate::stage::{NotLetIn, RawSocket, Socket, Stage, soon};
+use crate::support::{ConnectFailure, RawSocket, Socket, TestServer, with_timeout};
 
 #[tokio::test]
-async fn a_text_of_8192_bytes_passes_and_one_more_is_too_large() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    // Two bytes a letter: the limit counts bytes, not characters.
+async fn a_text_of_8192_bytes_is_accepted_and_one_more_byte_is_too_large() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    // Two bytes per letter: the limit counts bytes, not characters.
     let longest = "é".repeat(4096);
-    alice.says(&longest).await;
-    bob.hears(&longest).await;
+    alice.send_message(&longest).await;
+    bob.receive_message(&longest).await;
 
     for text in [format!("{longest}x"), "x".repeat(8193)] {
-        let ack = alice.asks("message", &json!({"text": text})).await;
+        let ack = alice.emit_with_ack("message", &json!({"text": text})).await;
         assert_eq!((&ack["ok"], &ack["code"]), (&json!(false), &json!("too_large")), "{ack}");
-        alice.person.posts("/rooms/lobby/messages", &json!({"text": text})).await.expect_refusal(413);
+        alice.user.post("/rooms/lobby/messages", &json!({"text": text})).await.expect_refusal(413);
     }
-    assert_eq!(alice.person.reads_all("lobby").await.len(), 1);
+    assert_eq!(alice.user.read_history("lobby").await.len(), 1);
 }
 
 #[tokio::test]
-async fn somebody_who_says_too_much_is_told_when_to_come_back() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
+async fn messages_above_the_rate_limit_are_refused_with_a_retry_delay() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
 
     let ids: Vec<u64> =
         (0..60).map(|n| alice.request("message", &json!({"text": format!("quick {n}")}))).collect();
-    let mut answers = Vec::new();
+    let mut acks = Vec::new();
     for id in ids {
-        answers.push(alice.answer(id).await);
+        acks.push(alice.ack(id).await);
     }
-    let burst = answers.iter().take_while(|answer| answer["ok"] == true).count();
-    assert!(burst >= 20, "the burst is 20, not {burst}: {}", answers[burst]);
-    let refused =
-        answers.iter().find(|answer| answer["ok"] == false).expect("60 at once pass a limit of 10 a second");
+    let burst = acks.iter().take_while(|ack| ack["ok"] == true).count();
+    assert!(burst >= 20, "the burst is 20, not {burst}: {}", acks[burst]);
+    let refused = acks.iter().find(|ack| ack["ok"] == false).expect("60 at once pass a limit of 10 a second");
     assert_eq!(refused["code"], "rate_limited", "{refused}");
     assert!(refused["retryAfter"].as_f64().is_some_and(|wait| wait > 0.0 && wait < 60.0), "{refused}");
 
-    // What was refused is not shown, and nobody else pays for it.
-    let accepted = answers.iter().filter(|answer| answer["ok"] == true).count();
-    bob.says("fence").await;
-    alice.hears("fence").await;
-    assert_eq!(alice.person.reads_all("lobby").await.len(), accepted + 1);
+    // A refused message is not delivered, and other users are not limited.
+    let accepted = acks.iter().filter(|ack| ack["ok"] == true).count();
+    bob.send_message("fence").await;
+    alice.receive_message("fence").await;
+    assert_eq!(alice.user.read_history("lobby").await.len(), accepted + 1);
 }
 
 #[tokio::test]
-async fn a_flood_is_cut_after_a_word_and_after_every_ack_it_has_earned() {
-    let stage = Stage::opens().await;
-    let mut eve = stage.enters("eve").await;
+async fn a_flood_ends_with_an_error_event_after_all_acks_of_stored_messages() {
+    let server = TestServer::start().await;
+    let mut eve = server.connected_user("eve").await;
     let ids: Vec<u64> =
         (0..600).map(|n| eve.request("message", &json!({"text": format!("flood {n}")}))).collect();
-    let error = eve.ends_after("error").await;
+    let error = eve.closed_after("error").await;
     assert_eq!(error["code"], "rate_limited", "{error}");
     assert!(error["retryAfter"].as_f64().is_some_and(|wait| wait > 0.0), "{error}");
     let mut acked = 0;
     for id in ids {
-        let answer = eve.try_answer(id).await;
+        let answer = eve.try_ack(id).await;
         acked += usize::from(answer.is_some_and(|answer| answer["ok"] == true));
     }
     assert!(acked >= 20, "the burst is 20: {acked}");
-    assert_eq!(eve.person.reads_all("lobby").await.len(), acked, "stored and acked are the same");
+    assert_eq!(
+        eve.user.read_history("lobby").await.len(),
+        acked,
+        "the number of stored messages equals the number of acks"
+    );
 }
 
 #[tokio::test]
-async fn heartbeats_without_end_and_messages_without_bound_are_cut_after_a_word() {
-    let stage = Stage::opens().await;
-    let eve = stage.person("eve").await;
+async fn excess_heartbeats_and_oversized_messages_close_the_connection_after_an_error_event() {
+    let server = TestServer::start().await;
+    let eve = server.user("eve").await;
     for (flood, code) in [(vec!["3"; 20], "rate_limited"), (vec!["6"; 20], "rate_limited")] {
-        let mut socket = eve.connects().await;
+        let mut socket = eve.connect().await;
         flood.into_iter().for_each(|packet| socket.send_text(packet));
-        let error = socket.ends_after("error").await;
+        let error = socket.closed_after("error").await;
         assert_eq!((&error["code"], &error["retryAfter"]), (&json!(code), &json!(1.0)), "{error}");
     }
-    let mut socket = eve.connects().await;
+    let mut socket = eve.connect().await;
     socket.send_text("4".repeat(100_000));
-    assert_eq!(socket.ends_after("error").await["code"], "too_large");
+    assert_eq!(socket.closed_after("error").await["code"], "too_large");
     // Each attachment alone is within the limit.
-    let mut socket = eve.connects().await;
+    let mut socket = eve.connect().await;
     socket.send_text(r#"452-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
     socket.send_binary(vec![7; 40_000]);
     socket.send_binary(vec![7; 40_000]);
-    assert_eq!(socket.ends_after("error").await["code"], "too_large");
+    assert_eq!(socket.closed_after("error").await["code"], "too_large");
 }
 
 #[tokio::test]
-async fn an_event_right_behind_connect_waits_for_its_answer() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let eve = stage.person("eve").await;
-    let transport = Socket::open_transport("eve", eve.home, eve.server, &eve.handshake()).await;
+async fn an_event_sent_directly_after_connect_is_handled_after_its_response() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let eve = server.user("eve").await;
+    let transport = Socket::open_transport("eve", eve.source, eve.server, &eve.handshake()).await;
     let early = transport.expect("eve has a session");
     early.send_text("40");
     early.send_text(r#"42["message",{"text":"early"}]"#);
-    bob.hears("early").await;
-    assert_eq!(eve.reads_all("lobby").await.len(), 1);
+    bob.receive_message("early").await;
+    assert_eq!(eve.read_history("lobby").await.len(), 1);
 }
 
 #[tokio::test]
-async fn who_leaves_and_comes_back_over_one_connection_may_not_say_more() {
-    let stage = Stage::opens_with(&["--message-rate", "1"]).await;
-    let eve = stage.person("eve").await;
-    let mut socket = RawSocket::open(eve.home, eve.server, eve.token(), None).await;
-    socket.joins().await;
+async fn reconnecting_the_namespace_does_not_reset_the_rate_limit() {
+    let server = TestServer::start_with(&["--message-rate", "1"]).await;
+    let eve = server.user("eve").await;
+    let mut socket = RawSocket::open(eve.source, eve.server, eve.token(), None).await;
+    socket.join().await;
     for _ in 0..3 {
         for _ in 0..20 {
-            socket.says(r#"42["message",{"text":"once more"}]"#).await;
+            socket.send_text(r#"42["message",{"text":"once more"}]"#).await;
         }
-        socket.says("41").await;
-        socket.joins().await;
+        socket.send_text("41").await;
+        socket.join().await;
     }
-    socket.says(r#"421["history",{}]"#).await;
+    socket.send_text(r#"421["history",{}]"#).await;
     socket.until(|frame| frame.payload.starts_with(b"431")).await;
-    // None of them was asked to be acked, so the last may still be on their way.
-    let stored = soon("the burst to be stored", async {
+    // The messages have no acks, so the last ones may not be stored yet.
+    let stored = with_timeout("the burst to be stored", async {
         loop {
-            let stored = eve.reads_all("lobby").await.len();
+            let stored = eve.read_history("lobby").await.len();
             if stored >= 20 {
                 return stored;
             }
@@ -129,77 +132,77 @@ async fn who_leaves_and_comes_back_over_one_connection_may_not_say_more() {
 }
 
 #[tokio::test]
-async fn the_21st_socket_of_a_user_is_refused_and_the_20_live_on() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    let mut bob = stage.enters("bob").await;
+async fn the_21st_socket_of_a_user_is_refused_and_the_other_20_stay_open() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let mut bob = server.connected_user("bob").await;
     let mut tabs = Vec::new();
     for _ in 0..20 {
-        tabs.push(alice.connects().await);
+        tabs.push(alice.connect().await);
     }
 
-    match alice.tries(alice.handshake()).await {
-        Err(NotLetIn::Http(status, _)) => assert!((400..500).contains(&status), "{status}"),
-        Err(NotLetIn::ConnectError(why)) => assert!(why["message"].is_string(), "{why}"),
-        Err(NotLetIn::Ended(_)) => {}
-        Err(NotLetIn::Unreachable(why)) => panic!("{why}"),
+    match alice.try_connect(alice.handshake()).await {
+        Err(ConnectFailure::Http(status, _)) => assert!((400..500).contains(&status), "{status}"),
+        Err(ConnectFailure::ConnectError(why)) => assert!(why["message"].is_string(), "{why}"),
+        Err(ConnectFailure::Ended(_)) => {}
+        Err(ConnectFailure::Unreachable(why)) => panic!("{why}"),
         Ok(mut socket) => {
-            socket.ends().await;
+            socket.closed().await;
         }
     }
-    bob.says("all twenty").await;
+    bob.send_message("all twenty").await;
     for tab in &mut tabs {
-        tab.hears("all twenty").await;
+        tab.receive_message("all twenty").await;
     }
 }
 
 #[tokio::test]
-async fn a_malformed_event_is_answered_or_ends_that_connection_alone() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    let eve = stage.person("eve").await;
+async fn a_malformed_event_is_acked_with_an_error_or_closes_only_its_connection() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    let eve = server.user("eve").await;
 
     for payload in
         [json!({}), json!({"text": 1}), json!({"text": ""}), json!("text"), json!(null), json!([1])]
     {
-        let mut socket = eve.connects().await;
-        let ack = socket.asks("message", &payload).await;
+        let mut socket = eve.connect().await;
+        let ack = socket.emit_with_ack("message", &payload).await;
         assert_eq!((&ack["ok"], &ack["code"]), (&json!(false), &json!("bad_request")), "{payload}: {ack}");
     }
     for (n, packet) in MALFORMED.iter().enumerate() {
-        let mut socket = eve.connects().await;
+        let mut socket = eve.connect().await;
         socket.send_text(*packet);
-        // Answered or ended, but not left hanging.
-        socket.hears_out().await;
-        // In turns, so that neither of them meets the rate limit.
-        let (speaker, listener) = if n % 2 == 0 { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
-        speaker.says(&format!("after {n}")).await;
-        listener.hears(&format!("after {n}")).await;
+        // The server responds or closes the connection; it does not ignore the request.
+        socket.receive_pending().await;
+        // In turns, so that neither sender reaches the rate limit.
+        let (sender, listener) = if n % 2 == 0 { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+        sender.send_message(&format!("after {n}")).await;
+        listener.receive_message(&format!("after {n}")).await;
     }
-    assert_eq!(alice.person.reads_all("lobby").await.len(), MALFORMED.len());
+    assert_eq!(alice.user.read_history("lobby").await.len(), MALFORMED.len());
 }
 
 #[tokio::test]
-async fn a_binary_frame_that_nobody_announced_ends_the_connection() {
-    let stage = Stage::opens().await;
-    let mut eve = stage.enters("eve").await;
+async fn a_binary_frame_without_a_packet_that_announces_it_closes_the_connection() {
+    let server = TestServer::start().await;
+    let mut eve = server.connected_user("eve").await;
     eve.send_binary(vec![7; 10]);
-    eve.ends().await;
+    eve.closed().await;
 }
 
 #[tokio::test]
-async fn an_event_before_connect_ends_the_connection() {
-    let stage = Stage::opens().await;
-    let eve = stage.person("eve").await;
-    let transport = Socket::open_transport("eve", eve.home, eve.server, &eve.handshake()).await;
+async fn an_event_before_connect_closes_the_connection() {
+    let server = TestServer::start().await;
+    let eve = server.user("eve").await;
+    let transport = Socket::open_transport("eve", eve.source, eve.server, &eve.handshake()).await;
     let mut early = transport.expect("eve has a session");
     early.send_text(r#"42["message",{"text":"too early"}]"#);
-    early.ends().await;
-    assert_eq!(eve.reads_all("lobby").await.len(), 0);
+    early.closed().await;
+    assert_eq!(eve.read_history("lobby").await.len(), 0);
 }
 
-/// Packets a good client never sends.
+/// Packets that no conformant client sends.
 const MALFORMED: [&str; 26] = [
     "",
     "x",

@@ -1,7 +1,6 @@
-//! Plays: who says what, and who hears it. Each is a sentence about the chat that must stay true, acted through the front
-//! door by people on a [`crate::stage`].
+//! End-to-end tests of the chat's behaviour, with users on a [`crate::support::TestServer`].
 
 mod limits;
+mod messages;
 mod presence;
 mod rooms;
-mod talk;

@@ -1,71 +1,71 @@
-//! Who is here and who types.
+//! Presence and typing.
 
 use serde_json::{Value, json};
 
-use crate::stage::{Socket, Stage};
+use crate::support::{Socket, TestServer};
 
 #[tokio::test]
-async fn people_see_who_comes_and_who_goes() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    sees_online(&mut alice, &["alice"]).await;
-    let bob = stage.enters("bob").await;
-    sees_online(&mut alice, &["alice", "bob"]).await;
+async fn presence_lists_connected_users() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    receive_online(&mut alice, &["alice"]).await;
+    let bob = server.connected_user("bob").await;
+    receive_online(&mut alice, &["alice", "bob"]).await;
 
-    let listed = alice.person.gets("/presence/online").await.expect(200).json();
+    let listed = alice.user.get("/presence/online").await.expect(200).json();
     assert_eq!(listed, json!({"online": ["alice", "bob"]}));
     drop(bob);
-    sees_online(&mut alice, &["alice"]).await;
+    receive_online(&mut alice, &["alice"]).await;
 }
 
 #[tokio::test]
-async fn somebody_with_three_tabs_is_online_until_the_last_one_closes() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let alice = stage.person("alice").await;
-    let (one, two, three) = (alice.connects().await, alice.connects().await, alice.connects().await);
-    sees_online(&mut bob, &["alice", "bob"]).await;
+async fn a_user_with_three_tabs_is_online_until_the_last_tab_closes() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let alice = server.user("alice").await;
+    let (one, two, three) = (alice.connect().await, alice.connect().await, alice.connect().await);
+    receive_online(&mut bob, &["alice", "bob"]).await;
 
     drop(two);
     drop(one);
-    let carol = stage.enters("carol").await;
-    // Whatever bob is told on the way, alice is in it: she never left.
+    let carol = server.connected_user("carol").await;
+    // Every presence event until then includes alice, who still has a connection.
     bob.until("presence", |presence| {
-        assert!(names(presence).contains(&"alice"), "alice left with a tab still open: {presence}");
+        assert!(names(presence).contains(&"alice"), "alice is offline with an open connection: {presence}");
         names(presence).contains(&"carol")
     })
     .await;
     drop(carol);
     bob.until("presence", |presence| {
-        assert!(names(presence).contains(&"alice"), "alice left with a tab still open: {presence}");
+        assert!(names(presence).contains(&"alice"), "alice is offline with an open connection: {presence}");
         !names(presence).contains(&"carol")
     })
     .await;
 
     drop(three);
-    sees_online(&mut bob, &["bob"]).await;
+    receive_online(&mut bob, &["bob"]).await;
 }
 
 #[tokio::test]
-async fn others_see_somebody_type_and_stop() {
-    let stage = Stage::opens().await;
-    let alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
+async fn other_users_receive_the_start_and_end_of_typing() {
+    let server = TestServer::start().await;
+    let alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
 
     alice.emit("typing", &json!({"isTyping": true}));
     let typing = bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
     assert_eq!(typing, json!({"users": ["alice"], "room": "lobby"}));
-    assert_eq!(alice.person.gets("/presence/typing").await.expect(200).json(), json!({"typing": ["alice"]}));
+    assert_eq!(alice.user.get("/presence/typing").await.expect(200).json(), json!({"typing": ["alice"]}));
 
     alice.emit("typing", &json!({"isTyping": false}));
     bob.until("typing", |typing| typing["users"] == json!([])).await;
 }
 
 #[tokio::test]
-async fn typing_that_nobody_stops_expires_and_the_expiry_is_announced() {
-    let stage = Stage::opens().await;
-    let alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
+async fn typing_without_an_end_expires_and_the_expiry_is_published() {
+    let server = TestServer::start().await;
+    let alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
 
     alice.emit("typing", &json!({"isTyping": true}));
     bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
@@ -74,27 +74,27 @@ async fn typing_that_nobody_stops_expires_and_the_expiry_is_announced() {
 }
 
 #[tokio::test]
-async fn somebody_who_leaves_while_typing_no_longer_types() {
-    let stage = Stage::opens().await;
-    let alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
+async fn a_user_who_disconnects_while_typing_is_no_longer_typing() {
+    let server = TestServer::start().await;
+    let alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
     alice.emit("typing", &json!({"isTyping": true}));
     bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
 
     drop(alice);
-    sees_online(&mut bob, &["bob"]).await;
+    receive_online(&mut bob, &["bob"]).await;
     bob.until("typing", |typing| typing["users"] == json!([])).await;
 }
 
 #[tokio::test]
-async fn typing_in_a_room_is_seen_in_that_room_only() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    let mut carol = stage.enters("carol").await;
-    alice.person.creates_room("den", false).await;
-    alice.joins("den").await;
-    bob.joins("den").await;
+async fn typing_in_a_room_is_sent_to_that_room_only() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    let mut carol = server.connected_user("carol").await;
+    alice.user.create_room("den", false).await;
+    alice.join("den").await;
+    bob.join("den").await;
 
     alice.emit("typing", &json!({"isTyping": true, "room": "den"}));
     bob.until("typing", |typing| *typing == json!({"users": ["alice"], "room": "den"})).await;
@@ -107,8 +107,8 @@ async fn typing_in_a_room_is_seen_in_that_room_only() {
         .await;
 }
 
-/// Waits until the person is told exactly these names.
-async fn sees_online(socket: &mut Socket, expected: &[&str]) {
+/// Waits for a `presence` event with exactly these names.
+async fn receive_online(socket: &mut Socket, expected: &[&str]) {
     socket.until("presence", |presence| names(presence) == expected).await;
 }
 

@@ -1,60 +1,60 @@
-//! Rooms: who may enter, who hears, who no longer does.
+//! Rooms: membership, delivery, permissions.
 
 use serde_json::json;
 
-use crate::stage::{Request, Stage, soon};
+use crate::support::{Request, TestServer, with_timeout};
 
 #[tokio::test]
-async fn carol_who_left_the_room_hears_nothing() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    let mut carol = stage.enters("carol").await;
-    alice.person.creates_room("den", false).await;
-    for guest in [&mut alice, &mut bob, &mut carol] {
-        guest.joins("den").await;
+async fn a_member_who_left_a_room_receives_no_later_message() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    let mut carol = server.connected_user("carol").await;
+    alice.user.create_room("den", false).await;
+    for member in [&mut alice, &mut bob, &mut carol] {
+        member.join("den").await;
     }
-    alice.says_in("den", "all of you").await;
-    carol.hears("all of you").await;
+    alice.send_message_to("den", "all of you").await;
+    carol.receive_message("all of you").await;
 
-    let left = carol.asks("leave", &json!({"room": "den"})).await;
+    let left = carol.emit_with_ack("leave", &json!({"room": "den"})).await;
     assert_eq!(left["ok"], true, "{left}");
-    alice.says_in("den", "without carol").await;
-    bob.hears("without carol").await;
-    alice.says("fence").await;
-    carol.hears("fence").await;
-    assert!(!carol.has_heard("without carol"));
+    alice.send_message_to("den", "without carol").await;
+    bob.receive_message("without carol").await;
+    alice.send_message("fence").await;
+    carol.receive_message("fence").await;
+    assert!(!carol.has_received("without carol"));
 
-    let refused = carol.asks("message", &json!({"room": "den", "text": "let me"})).await;
+    let refused = carol.emit_with_ack("message", &json!({"room": "den", "text": "let me"})).await;
     assert_eq!(refused["ok"], false, "{refused}");
 }
 
 #[tokio::test]
-async fn those_in_the_room_learn_who_comes_and_goes() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    alice.person.creates_room("den", false).await;
-    alice.joins("den").await;
+async fn members_receive_joins_and_leaves() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    alice.user.create_room("den", false).await;
+    alice.join("den").await;
 
-    bob.joins("den").await;
-    let came = alice.until("room:joined", |event| event["username"] == "bob").await;
-    assert_eq!(came, json!({"room": "den", "username": "bob"}));
-    bob.asks("leave", &json!({"room": "den"})).await;
-    let went = alice.until("room:left", |event| event["username"] == "bob").await;
-    assert_eq!(went, json!({"room": "den", "username": "bob"}));
+    bob.join("den").await;
+    let joined = alice.until("room:joined", |event| event["username"] == "bob").await;
+    assert_eq!(joined, json!({"room": "den", "username": "bob"}));
+    bob.emit_with_ack("leave", &json!({"room": "den"})).await;
+    let left = alice.until("room:left", |event| event["username"] == "bob").await;
+    assert_eq!(left, json!({"room": "den", "username": "bob"}));
 }
 
 #[tokio::test]
-async fn a_private_room_is_closed_to_strangers_on_every_road() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut eve = stage.enters("eve").await;
-    alice.person.creates_room("secret", true).await;
-    alice.joins("secret").await;
-    alice.says_in("secret", "between us").await;
+async fn a_private_room_is_indistinguishable_from_a_missing_room_for_other_users() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut eve = server.connected_user("eve").await;
+    alice.user.create_room("secret", true).await;
+    alice.join("secret").await;
+    alice.send_message_to("secret", "between us").await;
 
-    // Each answer is the same as for a room that does not exist.
+    // Each response is the same as for a room that does not exist.
     for (event, payload) in [
         ("join", json!({})),
         ("join", json!({"since": 0})),
@@ -67,7 +67,7 @@ async fn a_private_room_is_closed_to_strangers_on_every_road() {
         for room in ["nowhere", "secret"] {
             let mut payload = payload.clone();
             payload["room"] = json!(room);
-            acks.push(eve.asks(event, &payload).await);
+            acks.push(eve.emit_with_ack(event, &payload).await);
         }
         assert!(acks[0]["code"] == "not_found" && acks[0] == acks[1], "{event} {payload}: {acks:?}");
     }
@@ -86,92 +86,92 @@ async fn a_private_room_is_closed_to_strangers_on_every_road() {
         for room in ["nowhere", "secret"] {
             let request = Request::new(method, &format!("/rooms/{room}{path}"));
             let request = body.iter().fold(request, |request, body| request.json(body));
-            let answer = eve.person.asks(request).await;
+            let answer = eve.user.request(request).await;
             answers.push((answer.status, answer.body));
         }
         assert!(answers[0].0 == 404 && answers[0] == answers[1], "{method} {path}: {answers:?}");
     }
-    alice.asks("typing", &json!({"room": "secret", "isTyping": true})).await;
-    let sees = async |person: &crate::stage::Person| {
-        let typing = person.gets("/presence/typing").await.expect(200).json();
+    alice.emit_with_ack("typing", &json!({"room": "secret", "isTyping": true})).await;
+    let reads_typing = async |user: &crate::support::TestUser| {
+        let typing = user.get("/presence/typing").await.expect(200).json();
         typing["typing"].as_array().is_some_and(|users| users.contains(&json!("alice")))
     };
-    soon("a member sees who types", async { while !sees(&alice.person).await {} }).await;
-    assert!(!sees(&eve.person).await, "a stranger sees who types");
-    alice.says("fence").await;
-    eve.hears("fence").await;
-    assert!(!eve.has_heard("between us"));
-    assert_eq!(alice.person.reads_all("secret").await.len(), 1);
+    with_timeout("a member to read who is typing", async { while !reads_typing(&alice.user).await {} }).await;
+    assert!(!reads_typing(&eve.user).await, "another user reads who is typing");
+    alice.send_message("fence").await;
+    eve.receive_message("fence").await;
+    assert!(!eve.has_received("between us"));
+    assert_eq!(alice.user.read_history("secret").await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_member_added_to_a_private_room_hears_and_a_removed_one_stops() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    let mut bob = stage.enters("bob").await;
-    let mut carol = stage.enters("carol").await;
-    alice.person.creates_room("secret", true).await;
-    alice.joins("secret").await;
-    for (name, guest) in [("bob", &mut bob), ("carol", &mut carol)] {
-        let added = alice.person.adds(name, "secret").await;
+async fn an_added_member_of_a_private_room_receives_messages_and_a_removed_member_does_not() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    let mut carol = server.connected_user("carol").await;
+    alice.user.create_room("secret", true).await;
+    alice.join("secret").await;
+    for (name, member) in [("bob", &mut bob), ("carol", &mut carol)] {
+        let added = alice.user.add_member(name, "secret").await;
         assert!((200..300).contains(&added.status), "{added:?}");
-        guest.joins("secret").await;
+        member.join("secret").await;
     }
-    alice.says_in("secret", "the three of us").await;
-    carol.hears("the three of us").await;
+    alice.send_message_to("secret", "the three of us").await;
+    carol.receive_message("the three of us").await;
 
-    let removed = alice.person.removes("carol", "secret").await;
+    let removed = alice.user.remove_member("carol", "secret").await;
     assert!((200..300).contains(&removed.status), "{removed:?}");
-    alice.says_in("secret", "the two of us").await;
-    bob.hears("the two of us").await;
-    alice.says("fence").await;
-    carol.hears("fence").await;
-    assert!(!carol.has_heard("the two of us"));
-    let history = carol.person.gets("/rooms/secret/messages").await;
+    alice.send_message_to("secret", "the two of us").await;
+    bob.receive_message("the two of us").await;
+    alice.send_message("fence").await;
+    carol.receive_message("fence").await;
+    assert!(!carol.has_received("the two of us"));
+    let history = carol.user.get("/rooms/secret/messages").await;
     assert!([403, 404].contains(&history.status), "{history:?}");
 }
 
 #[tokio::test]
-async fn only_the_owner_adds_removes_and_archives() {
-    let stage = Stage::opens().await;
-    let alice = stage.enters("alice").await;
-    let bob = stage.enters("bob").await;
-    let _carol = stage.person("carol").await;
-    alice.person.creates_room("secret", true).await;
-    alice.person.adds("bob", "secret").await;
+async fn only_the_owner_adds_and_removes_members_and_archives_the_room() {
+    let server = TestServer::start().await;
+    let alice = server.connected_user("alice").await;
+    let bob = server.connected_user("bob").await;
+    let _carol = server.user("carol").await;
+    alice.user.create_room("secret", true).await;
+    alice.user.add_member("bob", "secret").await;
 
-    bob.person.adds("carol", "secret").await.expect_refusal(403);
-    bob.person.removes("alice", "secret").await.expect_refusal(403);
-    bob.person.asks(Request::new("DELETE", "/rooms/secret")).await.expect_refusal(403);
+    bob.user.add_member("carol", "secret").await.expect_refusal(403);
+    bob.user.remove_member("alice", "secret").await.expect_refusal(403);
+    bob.user.request(Request::new("DELETE", "/rooms/secret")).await.expect_refusal(403);
 
-    let rooms = bob.person.gets("/rooms").await.expect(200).body;
+    let rooms = bob.user.get("/rooms").await.expect(200).body;
     assert!(rooms.contains("secret"), "{rooms}");
-    let archived = alice.person.asks(Request::new("DELETE", "/rooms/secret")).await;
+    let archived = alice.user.request(Request::new("DELETE", "/rooms/secret")).await;
     assert!((200..300).contains(&archived.status), "{archived:?}");
-    let post = bob.person.posts("/rooms/secret/messages", &json!({"text": "anybody?"})).await;
+    let post = bob.user.post("/rooms/secret/messages", &json!({"text": "after the archival"})).await;
     assert!((400..500).contains(&post.status), "{post:?}");
 }
 
 #[tokio::test]
-async fn a_room_name_is_taken_once_and_must_be_a_name() {
-    let stage = Stage::opens().await;
-    let alice = stage.person("alice").await;
-    let bob = stage.person("bob").await;
-    alice.creates_room("den", false).await;
-    bob.posts("/rooms", &json!({"name": "den"})).await.expect_refusal(409);
+async fn a_room_name_is_unique_and_valid() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let bob = server.user("bob").await;
+    alice.create_room("den", false).await;
+    bob.post("/rooms", &json!({"name": "den"})).await.expect_refusal(409);
     for name in ["", "no room", "a/b", "ü", &"r".repeat(65)] {
-        bob.posts("/rooms", &json!({"name": name})).await.expect_refusal(400);
+        bob.post("/rooms", &json!({"name": name})).await.expect_refusal(400);
     }
 }
 
 #[tokio::test]
-async fn every_room_counts_for_itself() {
-    let stage = Stage::opens().await;
-    let mut alice = stage.enters("alice").await;
-    alice.person.creates_room("den", false).await;
-    alice.joins("den").await;
-    alice.says("one").await;
-    alice.says("two").await;
-    assert_eq!(alice.says_in("den", "first here").await["seq"], 1);
-    assert_eq!(alice.says("three").await["seq"], 3);
+async fn every_room_has_its_own_sequence_numbers() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    alice.user.create_room("den", false).await;
+    alice.join("den").await;
+    alice.send_message("one").await;
+    alice.send_message("two").await;
+    assert_eq!(alice.send_message_to("den", "first here").await["seq"], 1);
+    assert_eq!(alice.send_message("three").await["seq"], 3);
 }

@@ -1,320 +1,322 @@
-//! The cases in which other servers lose something: the official client drops and comes back, and nothing is missing.
+//! Recovery of the official client in the cases in which other servers lose messages: it drops, reconnects and misses nothing.
 
 use serde_json::{Value, json};
 
-use crate::stage::{Connected, Person, Puppet, Stage, Tunnel, soon};
+use crate::support::{Connected, FlakyNetwork, OfficialClient, TestServer, TestUser, with_timeout};
 
-/// What one more than can be recovered is.
-const MOST: usize = 500;
+/// The most missed messages that a recovery delivers.
+const RECOVERY_LIMIT: usize = 500;
 
-/// Alice and an official client of hers that is connected and has been welcomed.
-async fn enters(stage: &Stage, person: &Person) -> (Puppet, Connected) {
-    let mut puppet = stage.puppet(person);
-    let first = puppet.connects().await;
-    assert!(!first.recovered, "nobody was here before: {first:?}");
-    puppet.event("welcome").await;
-    (puppet, first)
+/// The connected official client of a user, after `welcome`.
+async fn connect(server: &TestServer, user: &TestUser) -> (OfficialClient, Connected) {
+    let mut client = server.official_client(user);
+    let first = client.connect().await;
+    assert!(!first.recovered, "the first connection: {first:?}");
+    client.event("welcome").await;
+    (client, first)
 }
 
-/// Comes back as the same socket, told so, with exactly `missed`, each once and in order, and hears what is said from now on.
+/// Requires that the client recovered its session with the same id.
 #[track_caller]
-fn went_on(first: &Connected, back: &Connected) {
-    assert!(back.recovered, "not recovered: {back:?}");
-    assert_eq!(back.id, first.id, "another id");
+fn assert_recovered(first: &Connected, reconnected: &Connected) {
+    assert!(reconnected.recovered, "not recovered: {reconnected:?}");
+    assert_eq!(reconnected.id, first.id, "another id");
 }
 
 #[tokio::test]
-async fn one_event_received_then_a_drop() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    bob.says("before").await;
-    alice.hears("before").await;
-    alice.drops().await;
-    bob.says("missed").await;
-    went_on(&first, &alice.connects().await);
-    bob.says("after").await;
-    alice.hears("after").await;
+async fn a_message_missed_after_one_received_event_is_recovered() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    bob.send_message("before").await;
+    alice.receive_message("before").await;
+    alice.drop_transport().await;
+    bob.send_message("missed").await;
+    assert_recovered(&first, &alice.connect().await);
+    bob.send_message("after").await;
+    alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["before", "missed", "after"]);
 }
 
 #[tokio::test]
-async fn no_event_received_before_the_drop() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    bob.says("long before").await;
-    let mut alice = stage.puppet(&stage.person("alice").await);
-    let first = alice.connects().await;
-    alice.drops().await;
-    bob.says("missed").await;
-    went_on(&first, &alice.connects().await);
-    bob.says("after").await;
-    alice.hears("after").await;
+async fn a_message_missed_before_any_received_event_is_recovered() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    bob.send_message("long before").await;
+    let mut alice = server.official_client(&server.user("alice").await);
+    let first = alice.connect().await;
+    alice.drop_transport().await;
+    bob.send_message("missed").await;
+    assert_recovered(&first, &alice.connect().await);
+    bob.send_message("after").await;
+    alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["missed", "after"]);
 }
 
-/// The server's own client for this: it forgets what place it was told, as one does that has heard no event at all.
+/// Uses the test's own client, which sends no offset, as the official client does when it has received no event.
 #[tokio::test]
-async fn a_client_that_knows_no_offset_goes_on_from_where_it_connected() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    bob.says("long before").await;
-    let alice = stage.enters("alice").await;
-    let (person, pid, sid) = (alice.person.clone(), alice.pid.clone(), alice.sid.clone());
+async fn a_client_without_an_offset_continues_from_its_connection() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    bob.send_message("long before").await;
+    let alice = server.connected_user("alice").await;
+    let (user, pid, sid) = (alice.user.clone(), alice.pid.clone(), alice.sid.clone());
     drop(alice);
-    bob.says("missed").await;
-    let mut back = person.tries(person.handshake().auth(json!({"pid": pid}))).await.expect("lets her in");
-    assert_eq!((&back.pid, &back.sid), (&pid, &sid), "not recovered");
-    bob.says("after").await;
-    back.hears("after").await;
-    let texts: Vec<&str> = back.heard.iter().filter_map(|message| message["data"]["text"].as_str()).collect();
+    bob.send_message("missed").await;
+    let mut reconnected =
+        user.try_connect(user.handshake().auth(json!({"pid": pid}))).await.expect("a connection");
+    assert_eq!((&reconnected.pid, &reconnected.sid), (&pid, &sid), "not recovered");
+    bob.send_message("after").await;
+    reconnected.receive_message("after").await;
+    let texts: Vec<&str> =
+        reconnected.received.iter().filter_map(|message| message["data"]["text"].as_str()).collect();
     assert_eq!(texts, ["missed", "after"]);
 }
 
 #[tokio::test]
-async fn the_last_events_were_volatile() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    bob.says("before").await;
-    alice.hears("before").await;
-    bob.asks("typing", &json!({"isTyping": true})).await;
+async fn a_message_missed_after_volatile_events_is_recovered() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    bob.send_message("before").await;
+    alice.receive_message("before").await;
+    bob.emit_with_ack("typing", &json!({"isTyping": true})).await;
     let last = alice.event("typing").await;
-    assert!(!last.last().is_some_and(Value::is_string), "would be taken for an offset: {last:?}");
-    alice.drops().await;
-    bob.says("missed").await;
-    went_on(&first, &alice.connects().await);
-    bob.says("after").await;
-    alice.hears("after").await;
+    assert!(!last.last().is_some_and(Value::is_string), "the client would store it as its offset: {last:?}");
+    alice.drop_transport().await;
+    bob.send_message("missed").await;
+    assert_recovered(&first, &alice.connect().await);
+    bob.send_message("after").await;
+    alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["before", "missed", "after"]);
 }
 
 #[tokio::test]
-async fn the_last_event_was_volatile_with_a_string_argument() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let (mut alice, mut visit) = enters(&stage, &stage.person("alice").await).await;
+async fn a_message_missed_after_a_volatile_event_that_ends_with_a_string_is_recovered() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let (mut alice, mut previous) = connect(&server, &server.user("alice").await).await;
     let mut expected = Vec::new();
-    // With a message of this visit behind it, without one, and after one that was missed.
-    for (before, strange) in
+    // With a message of this connection before the false offset, without one, and after a missed message.
+    for (before, malformed) in
         [(Some("before"), "hello world"), (None, "zzz"), (Some("again"), "0123456789abcdef-x")]
     {
         if let Some(text) = before {
-            bob.says(text).await;
-            alice.hears(text).await;
+            bob.send_message(text).await;
+            alice.receive_message(text).await;
             expected.push(text.to_owned());
         }
         bob.until("presence:diff", |diff| names(diff, "joined").contains(&"alice")).await;
-        alice.takes_for_an_offset(strange).await;
-        alice.drops().await;
+        alice.receive_false_offset(malformed).await;
+        alice.drop_transport().await;
         bob.until("presence:diff", |diff| names(diff, "left").contains(&"alice")).await;
-        let missed = format!("missed behind {strange}");
-        bob.says(&missed).await;
-        let back = alice.connects().await;
-        went_on(&visit, &back);
+        let missed = format!("missed after {malformed}");
+        bob.send_message(&missed).await;
+        let reconnected = alice.connect().await;
+        assert_recovered(&previous, &reconnected);
         expected.push(missed);
-        visit = back;
+        previous = reconnected;
     }
-    bob.says("after").await;
-    alice.hears("after").await;
+    bob.send_message("after").await;
+    alice.receive_message("after").await;
     expected.push("after".to_owned());
     assert_eq!(alice.texts(), expected);
 }
 
-/// Of a log that is gone nobody knows what came after.
+/// The messages after an offset of another stream are not texts to the server.
 #[tokio::test]
-async fn the_offset_is_of_another_log() {
-    let stage = Stage::opens().await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    alice.takes_for_an_offset("0123456789abcdef-1").await;
-    alice.drops().await;
-    let back = alice.connects().await;
-    assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");
+async fn an_offset_of_another_stream_is_not_recovered() {
+    let server = TestServer::start().await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    alice.receive_false_offset("0123456789abcdef-1").await;
+    alice.drop_transport().await;
+    let reconnected = alice.connect().await;
+    assert!(!reconnected.recovered && reconnected.id != first.id, "{first:?} {reconnected:?}");
 }
 
 #[tokio::test]
-async fn half_open_the_server_has_not_noticed_the_drop() {
-    // So slow a heartbeat that the server cannot find out by itself while this lasts.
-    let stage = Stage::opens_with(&["--ping-interval", "300s", "--stall-timeout", "300s"]).await;
-    let tunnel = Tunnel::to(stage.server.address).await;
-    let mut bob = stage.enters("bob").await;
-    let person = stage.person("alice").await;
+async fn a_reconnect_replaces_a_half_open_connection() {
+    // The heartbeat is so slow that the server cannot detect the drop during the test.
+    let server = TestServer::start_with(&["--ping-interval", "300s", "--stall-timeout", "300s"]).await;
+    let network = FlakyNetwork::to(server.system.address).await;
+    let mut bob = server.connected_user("bob").await;
+    let user = server.user("alice").await;
     let options = json!({"transports": ["websocket"]});
-    let mut alice = Puppet::of("alice", tunnel.address, person.token(), &options);
-    let first = alice.connects().await;
-    bob.says("before").await;
-    alice.hears("before").await;
+    let mut alice = OfficialClient::of("alice", network.address, user.token(), &options);
+    let first = alice.connect().await;
+    bob.send_message("before").await;
+    alice.receive_message("before").await;
 
-    assert_eq!(tunnel.falls_silent(), 1);
-    alice.drops().await;
-    bob.says("sent into the void").await;
-    assert!(!tunnel.has_ended(0), "the server noticed, so this is no half-open connection");
-    went_on(&first, &alice.connects().await);
-    tunnel.is_ended_by_the_server(0).await;
-    bob.says("after").await;
-    alice.hears("after").await;
-    assert_eq!(alice.texts(), ["before", "sent into the void", "after"]);
+    assert_eq!(network.stop_forwarding(), 1);
+    alice.drop_transport().await;
+    bob.send_message("sent while half-open").await;
+    assert!(!network.is_closed_by_server(0), "the server has closed the half-open connection");
+    assert_recovered(&first, &alice.connect().await);
+    network.closed_by_server(0).await;
+    bob.send_message("after").await;
+    alice.receive_message("after").await;
+    assert_eq!(alice.texts(), ["before", "sent while half-open", "after"]);
 
-    // Her old connection's end is not hers.
+    // The end of the old connection does not take alice offline.
     let mut online = json!(null);
-    soon("alice to be online", async {
+    with_timeout("alice to be online", async {
         while online != json!(["alice", "bob"]) {
-            online = bob.person.gets("/presence/online").await.expect(200).json()["online"].take();
+            online = bob.user.get("/presence/online").await.expect(200).json()["online"].take();
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     })
     .await;
 }
 
-/// A window of minutes would have closed: what the client knows is 23 hours old.
+/// A recovery window of minutes would have expired: the offset of the client is 23 hours old.
 #[tokio::test]
-async fn quiet_for_longer_than_any_recovery_window_then_a_short_drop() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    bob.says("before").await;
-    alice.hears("before").await;
-    stage.server.ages_by(23 * 3600).await;
-    alice.drops().await;
-    bob.says("missed").await;
-    went_on(&first, &alice.connects().await);
-    bob.says("after").await;
-    alice.hears("after").await;
+async fn a_drop_after_23_quiet_hours_is_recovered() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    bob.send_message("before").await;
+    alice.receive_message("before").await;
+    server.system.age_data(23 * 3600).await;
+    alice.drop_transport().await;
+    bob.send_message("missed").await;
+    assert_recovered(&first, &alice.connect().await);
+    bob.send_message("after").await;
+    alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["before", "missed", "after"]);
 }
 
-/// No session is older than a day, so neither is what it left behind.
+/// Sessions expire after a day, and recovery data expires with them.
 #[tokio::test]
-async fn after_more_than_a_day_a_client_starts_anew() {
-    let stage = Stage::opens().await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    stage.server.ages_by(25 * 3600).await;
-    alice.drops().await;
-    let back = alice.connects().await;
-    assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");
+async fn a_drop_after_more_than_a_day_is_not_recovered() {
+    let server = TestServer::start().await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    server.system.age_data(25 * 3600).await;
+    alice.drop_transport().await;
+    let reconnected = alice.connect().await;
+    assert!(!reconnected.recovered && reconnected.id != first.id, "{first:?} {reconnected:?}");
 }
 
 #[tokio::test]
-async fn the_session_was_revoked_during_the_gap() {
-    let stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let person = stage.person("alice").await;
-    let (mut alice, _) = enters(&stage, &person).await;
-    alice.drops().await;
-    person.logs_out().await;
-    bob.says("not for her any more").await;
-    alice.is_refused().await;
+async fn a_client_whose_session_was_revoked_meanwhile_is_refused() {
+    let server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let user = server.user("alice").await;
+    let (mut alice, _) = connect(&server, &user).await;
+    alice.drop_transport().await;
+    user.log_out().await;
+    bob.send_message("after the logout").await;
+    alice.connect_refused().await;
     assert_eq!(alice.texts(), [""; 0]);
 }
 
-/// Where the credentials are in CONNECT, the refusal is a CONNECT_ERROR with a code.
+/// With credentials in CONNECT, the refusal is a CONNECT_ERROR with a code.
 #[tokio::test]
-async fn the_session_was_revoked_during_the_gap_of_a_client_with_a_token_in_connect() {
+async fn a_client_with_a_token_in_connect_whose_session_was_revoked_meanwhile_is_refused() {
     let page = "http://page.example";
-    let stage = Stage::opens_with(&["--allow-origin", page]).await;
-    let person = stage.person("alice").await;
+    let server = TestServer::start_with(&["--allow-origin", page]).await;
+    let user = server.user("alice").await;
     let options = json!({
         "transports": ["websocket"],
-        "auth": {"token": person.token()},
+        "auth": {"token": user.token()},
         "extraHeaders": {"Origin": page},
     });
-    let mut alice = Puppet::of("alice", stage.server.address, "", &options);
-    alice.connects().await;
-    alice.drops().await;
-    let back = alice.connects().await;
-    assert!(back.recovered, "{back:?}");
-    alice.drops().await;
-    person.logs_out().await;
-    let refused = alice.is_refused().await;
+    let mut alice = OfficialClient::of("alice", server.system.address, "", &options);
+    alice.connect().await;
+    alice.drop_transport().await;
+    let reconnected = alice.connect().await;
+    assert!(reconnected.recovered, "{reconnected:?}");
+    alice.drop_transport().await;
+    user.log_out().await;
+    let refused = alice.connect_refused().await;
     assert_eq!(refused["data"]["code"], "unauthorized", "{refused}");
 }
 
 #[tokio::test]
-async fn the_server_was_killed_and_restarted_in_the_gap() {
-    let mut stage = Stage::opens().await;
-    let mut bob = stage.enters("bob").await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    bob.says("before").await;
-    alice.hears("before").await;
-    alice.drops().await;
-    bob.says("missed").await;
-    stage.server.kill();
-    stage.server.restart().await;
-    went_on(&first, &alice.connects().await);
-    let mut bob = bob.person.connects().await;
-    bob.says("after").await;
-    alice.hears("after").await;
+async fn a_message_missed_across_a_kill_and_restart_of_the_server_is_recovered() {
+    let mut server = TestServer::start().await;
+    let mut bob = server.connected_user("bob").await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    bob.send_message("before").await;
+    alice.receive_message("before").await;
+    alice.drop_transport().await;
+    bob.send_message("missed").await;
+    server.system.kill();
+    server.system.restart().await;
+    assert_recovered(&first, &alice.connect().await);
+    let mut bob = bob.user.connect().await;
+    bob.send_message("after").await;
+    alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["before", "missed", "after"]);
 }
 
-/// The crash is the drop, and the client comes back on its own, in its own time.
+/// The kill is the drop, and the client reconnects by itself.
 #[tokio::test]
-async fn the_server_was_killed_and_the_client_comes_back_by_itself() {
-    let mut stage = Stage::opens().await;
-    let bob = stage.person("bob").await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    bob.connects().await.says("before").await;
-    alice.hears("before").await;
-    stage.server.kill();
-    alice.is_dropped().await;
-    stage.server.restart().await;
-    bob.connects().await.says("missed, or heard by a client that was quick").await;
-    went_on(&first, &alice.is_connected().await);
-    bob.connects().await.says("after").await;
-    alice.hears("after").await;
-    assert_eq!(alice.texts(), ["before", "missed, or heard by a client that was quick", "after"]);
+async fn a_client_recovers_by_itself_after_a_kill_of_the_server() {
+    let mut server = TestServer::start().await;
+    let bob = server.user("bob").await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    bob.connect().await.send_message("before").await;
+    alice.receive_message("before").await;
+    server.system.kill();
+    alice.disconnected().await;
+    server.system.restart().await;
+    bob.connect().await.send_message("missed, or received after a quick reconnect").await;
+    assert_recovered(&first, &alice.connected().await);
+    bob.connect().await.send_message("after").await;
+    alice.receive_message("after").await;
+    assert_eq!(alice.texts(), ["before", "missed, or received after a quick reconnect", "after"]);
 }
 
 #[tokio::test]
-async fn as_many_missed_as_can_be_recovered() {
-    let stage = Stage::opens_with(&["--message-rate", "10000", "--message-burst", "10000"]).await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    alice.drops().await;
-    let expected = says_many(&stage, MOST).await;
-    went_on(&first, &alice.connects().await);
-    alice.hears(expected.last().expect("many")).await;
+async fn as_many_missed_messages_as_the_limit_are_recovered() {
+    let server = TestServer::start_with(&["--message-rate", "10000", "--message-burst", "10000"]).await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    alice.drop_transport().await;
+    let expected = send_many(&server, RECOVERY_LIMIT).await;
+    assert_recovered(&first, &alice.connect().await);
+    alice.receive_message(expected.last().expect("a message")).await;
     assert_eq!(alice.texts(), expected);
 }
 
 #[tokio::test]
-async fn more_missed_than_can_be_recovered_and_the_client_reloads_the_history() {
-    let stage = Stage::opens_with(&["--message-rate", "10000", "--message-burst", "10000"]).await;
-    let (mut alice, first) = enters(&stage, &stage.person("alice").await).await;
-    alice.drops().await;
-    let expected = says_many(&stage, MOST + 1).await;
-    let back = alice.connects().await;
-    assert!(!back.recovered && back.id != first.id, "{first:?} {back:?}");
+async fn with_more_missed_messages_than_the_limit_the_client_reloads_the_history() {
+    let server = TestServer::start_with(&["--message-rate", "10000", "--message-burst", "10000"]).await;
+    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
+    alice.drop_transport().await;
+    let expected = send_many(&server, RECOVERY_LIMIT + 1).await;
+    let reconnected = alice.connect().await;
+    assert!(!reconnected.recovered && reconnected.id != first.id, "{first:?} {reconnected:?}");
     alice.event("welcome").await;
 
-    let mut known: Vec<String> = Vec::new();
-    while known.len() < expected.len() {
-        let answer = alice.asks("join", json!({"room": "lobby", "since": known.len()})).await;
+    let mut texts: Vec<String> = Vec::new();
+    while texts.len() < expected.len() {
+        let answer = alice.emit_with_ack("join", json!({"room": "lobby", "since": texts.len()})).await;
         let messages = answer["messages"].as_array().cloned().unwrap_or_default();
-        assert!(answer["ok"] == true && !messages.is_empty(), "after {}: {answer}", known.len());
-        known.extend(
+        assert!(answer["ok"] == true && !messages.is_empty(), "after {}: {answer}", texts.len());
+        texts.extend(
             messages.iter().filter_map(|message| message["data"]["text"].as_str().map(str::to_owned)),
         );
     }
-    assert_eq!(known, expected);
-    assert_eq!(alice.texts(), [""; 0], "all or nothing");
+    assert_eq!(texts, expected);
+    assert_eq!(alice.texts(), [""; 0], "a recovery delivers all missed messages or none");
 }
 
-/// Bob says `count` things, all acked; returns them.
-async fn says_many(stage: &Stage, count: usize) -> Vec<String> {
-    let mut bob = stage.enters("bob").await;
+/// Bob sends `count` messages and waits for all acks; returns the texts.
+async fn send_many(server: &TestServer, count: usize) -> Vec<String> {
+    let mut bob = server.connected_user("bob").await;
     let texts: Vec<String> = (1..=count).map(|n| format!("number {n}")).collect();
-    // No more open at once than one socket may have.
+    // At most 50 unacked requests, the limit of one socket.
     for some in texts.chunks(50) {
         let ids: Vec<u64> = some.iter().map(|text| bob.request("message", &json!({"text": text}))).collect();
         for id in ids {
-            let ack = bob.answer(id).await;
+            let ack = bob.ack(id).await;
             assert_eq!(ack["ok"], true, "{ack}");
         }
     }
     texts
 }
 
-/// Who came or went by a `presence:diff`.
+/// The names in the list `which` of a `presence:diff`.
 fn names<'a>(diff: &'a Value, which: &str) -> Vec<&'a str> {
     diff[which].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }

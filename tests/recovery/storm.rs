@@ -1,5 +1,5 @@
-//! Fifty clients that drop and come back all the time, while many talk: over all its connections each hears everything once
-//! and in order, for what is said during a replay waits for it.
+//! Fifty clients drop and reconnect continuously under load: over all its connections each receives every message once and in order, because
+//! messages that are sent during a replay are delivered after it.
 
 use std::{
     collections::BTreeMap,
@@ -12,106 +12,107 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::stage::{Person, Socket, Stage, soon};
+use crate::support::{Socket, TestServer, TestUser, with_timeout};
 
 const CLIENTS: usize = 50;
-const SPEAKERS: usize = 4;
-/// Every so manieth client talks too, without waiting for the ack.
-const TALKATIVE: usize = 5;
-/// How often each client comes back.
-const RETURNS: usize = 8;
-/// How much the speakers say at most: with what the clients say less than the 500 that may be missed, so that whoever comes
-/// back gets all of it however long that takes.
-const SAID: u64 = 400;
+const SENDERS: usize = 4;
+/// Every fifth client also sends messages, without acks.
+const SENDING_CLIENTS: usize = 5;
+/// How often each client reconnects.
+const RECONNECTS: usize = 8;
+/// The most messages of the senders. With the messages of the clients there are less than the 500 that a recovery delivers, so that
+/// every client recovers all of them, however long its reconnect takes.
+const SENT: u64 = 400;
 
-/// What one client heard on all its connections together.
-struct Witness {
+/// What one client received on all its connections.
+struct ClientLog {
     name: String,
-    /// Place and text, in the order heard.
-    heard: Vec<(u64, String)>,
-    /// Its place in the log.
+    /// `seq` and text, in the order of arrival.
+    received: Vec<(u64, String)>,
+    /// The last offset.
     offset: Option<String>,
-    /// How often it was told that nothing is missing.
+    /// How often the server recovered the session.
     recovered: usize,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_come_and_go_under_load_hear_everything_once_and_in_order() {
-    let stage = Stage::opens().await;
-    let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut people = Vec::new();
+async fn clients_that_reconnect_under_load_receive_every_message_once_and_in_order() {
+    let server = TestServer::start().await;
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut users = Vec::new();
     for n in 0..CLIENTS {
-        people.push(stage.person(&format!("client{n}")).await);
+        users.push(server.user(&format!("client{n}")).await);
     }
-    // Everybody is there before the first word.
-    let sockets = join_all(people.iter().map(Person::connects)).await;
-    let mut speakers = Vec::new();
-    for n in 0..SPEAKERS {
-        let socket = stage.person(&format!("speaker{n}")).await.connects().await;
-        speakers.push(tokio::spawn(speak(socket, Arc::clone(&stop), Arc::clone(&said))));
+    // All clients connect before the first message.
+    let sockets = join_all(users.iter().map(TestUser::connect)).await;
+    let mut senders = Vec::new();
+    for n in 0..SENDERS {
+        let socket = server.user(&format!("sender{n}")).await.connect().await;
+        senders.push(tokio::spawn(send(socket, Arc::clone(&stop), Arc::clone(&sent))));
     }
-    let clients = people.iter().zip(sockets).enumerate();
-    let clients = clients.map(|(n, (person, socket))| tokio::spawn(come_and_go(person.clone(), socket, n)));
-    let restless = join_all(clients.collect::<Vec<_>>()).await;
+    let clients = users.iter().zip(sockets).enumerate();
+    let clients =
+        clients.map(|(n, (user, socket))| tokio::spawn(reconnect_repeatedly(user.clone(), socket, n)));
+    let outcomes = join_all(clients.collect::<Vec<_>>()).await;
     stop.store(true, Ordering::Relaxed);
-    for speaker in speakers {
-        soon("a speaker to finish", speaker).await.expect("speakers fail only by an assertion");
+    for sender in senders {
+        with_timeout("a sender to finish", sender).await.expect("senders fail only by an assertion");
     }
 
     let stored: BTreeMap<u64, (String, String)> =
-        people[0].reads_all("lobby").await.iter().map(place).collect();
+        users[0].read_history("lobby").await.iter().map(parse).collect();
     assert!(stored.len() > 100, "only {} messages: this was no load", stored.len());
-    let last = *stored.keys().next_back().expect("many");
+    let last = *stored.keys().next_back().expect("messages");
     let mut recovered = 0;
-    for outcome in restless {
-        let (mut witness, socket, person) = outcome.expect("clients fail only by an assertion");
-        witness.hears_the_rest(socket, &person, &stored, last).await;
-        recovered += witness.recovered;
+    for outcome in outcomes {
+        let (mut log, socket, user) = outcome.expect("clients fail only by an assertion");
+        log.receive_rest(socket, &user, &stored, last).await;
+        recovered += log.recovered;
     }
-    assert_eq!(recovered, CLIENTS * (RETURNS + 1), "some were told to start anew");
+    assert_eq!(recovered, CLIENTS * (RECONNECTS + 1), "some sessions were not recovered");
 }
 
-/// Listens a while, says something without waiting for the answer, drops, comes back; again and again.
-async fn come_and_go(person: Person, mut socket: Socket, n: usize) -> (Witness, Socket, Person) {
-    let mut witness = Witness { name: person.name.clone(), heard: Vec::new(), offset: None, recovered: 0 };
-    for round in 0..RETURNS {
-        // Some drop in the middle of a replay.
+/// Receives some messages, sends one without an ack, drops and reconnects; repeatedly.
+async fn reconnect_repeatedly(user: TestUser, mut socket: Socket, n: usize) -> (ClientLog, Socket, TestUser) {
+    let mut log = ClientLog { name: user.name.clone(), received: Vec::new(), offset: None, recovered: 0 };
+    for round in 0..RECONNECTS {
+        // Some clients drop in the middle of a replay.
         for _ in 0..(n * 7 + round * 3) % 23 {
             let message = socket.next("message").await;
-            witness.hears(&message);
+            log.push(&message);
         }
-        if n.is_multiple_of(TALKATIVE) {
-            socket.emit("message", &json!({"text": format!("{}/{round}", person.name)}));
+        if n.is_multiple_of(SENDING_CLIENTS) {
+            socket.emit("message", &json!({"text": format!("{}/{round}", user.name)}));
         }
-        socket = witness.returns(socket, &person).await;
+        socket = log.reconnect(socket, &user).await;
     }
-    (witness, socket, person)
+    (log, socket, user)
 }
 
-impl Witness {
-    fn hears(&mut self, message: &Value) {
-        let (seq, (_, text)) = place(message);
-        self.heard.push((seq, text));
+impl ClientLog {
+    fn push(&mut self, message: &Value) {
+        let (seq, (_, text)) = parse(message);
+        self.received.push((seq, text));
     }
 
-    /// Drops the connection, with whatever has arrived on it unseen, and comes back with what the official client would show.
-    async fn returns(&mut self, socket: Socket, person: &Person) -> Socket {
+    /// Drops the connection with its unread messages, and reconnects with the offset that the official client would send.
+    async fn reconnect(&mut self, socket: Socket, user: &TestUser) -> Socket {
         let pid = socket.pid.clone();
-        // A connection on which no event was heard changes nothing about the place.
+        // A connection without events does not change the offset.
         self.offset = socket.offset.clone().or(self.offset.take());
         drop(socket);
         let auth = json!({"pid": pid, "offset": self.offset});
-        let back = person.tries(person.handshake().auth(auth)).await;
-        let back = back.unwrap_or_else(|why| panic!("{}: {why:?}", self.name));
-        self.recovered += usize::from(back.pid == pid);
-        back
+        let reconnected = user.try_connect(user.handshake().auth(auth)).await;
+        let reconnected = reconnected.unwrap_or_else(|why| panic!("{}: {why:?}", self.name));
+        self.recovered += usize::from(reconnected.pid == pid);
+        reconnected
     }
 
-    /// Hears up to the end, comes back a last time, when there is nothing to tell, and compares with what is stored.
-    async fn hears_the_rest(
+    /// Receives up to the last message, reconnects once more, when nothing is missing, and compares with the stored messages.
+    async fn receive_rest(
         &mut self,
         mut socket: Socket,
-        person: &Person,
+        user: &TestUser,
         stored: &BTreeMap<u64, (String, String)>,
         last: u64,
     ) {
@@ -121,47 +122,47 @@ impl Witness {
             .map(|(seq, (_, text))| (*seq, text.clone()))
             .collect();
         let end = expected.last().map_or(last, |(seq, _)| *seq);
-        while self.heard.last().is_none_or(|(seq, _)| *seq < end) {
+        while self.received.last().is_none_or(|(seq, _)| *seq < end) {
             let message = socket.next("message").await;
-            self.hears(&message);
+            self.push(&message);
         }
-        socket.forgets();
-        let mut socket = self.returns(socket, person).await;
-        // A fence: what would come twice has come by the time of this answer.
-        socket.hears_out().await;
-        // Messages that were sent without waiting for their acks may be stored after everything was read. Each comes once, in order.
-        let more: Vec<_> = socket.heard.iter().map(place).collect();
+        socket.clear();
+        let mut socket = self.reconnect(socket, user).await;
+        // A fence: a duplicate would arrive before the ack of this request.
+        socket.receive_pending().await;
+        // Messages without acks may be stored after the history was read. Each arrives once, in order.
+        let more: Vec<_> = socket.received.iter().map(parse).collect();
         let again: Vec<_> = more.iter().filter(|(seq, _)| *seq <= last).collect();
         let repeated: Vec<_> = more.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
-        assert!(repeated.is_empty(), "{} received something twice or late: {repeated:?}", self.name);
-        let backward: Vec<_> = self.heard.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
-        assert!(backward.is_empty(), "{} heard something twice or late: {backward:?}", self.name);
-        let lost: Vec<&(u64, String)> = expected.iter().filter(|one| !self.heard.contains(one)).collect();
-        assert!(lost.is_empty(), "{} never heard {lost:?}", self.name);
-        assert_eq!(self.heard, expected, "{}", self.name);
-        assert!(again.is_empty(), "{} was told again what it knew: {again:?}", self.name);
+        assert!(repeated.is_empty(), "{} received duplicates or late messages: {repeated:?}", self.name);
+        let backward: Vec<_> = self.received.windows(2).filter(|pair| pair[1].0 <= pair[0].0).collect();
+        assert!(backward.is_empty(), "{} received duplicates or late messages: {backward:?}", self.name);
+        let lost: Vec<&(u64, String)> = expected.iter().filter(|one| !self.received.contains(one)).collect();
+        assert!(lost.is_empty(), "{} did not receive {lost:?}", self.name);
+        assert_eq!(self.received, expected, "{}", self.name);
+        assert!(again.is_empty(), "{} received again: {again:?}", self.name);
     }
 }
 
-/// Talks as fast as one socket may, each message acked.
-async fn speak(mut socket: Socket, stop: Arc<AtomicBool>, said: Arc<AtomicU64>) {
+/// Sends as fast as the rate limit of one socket allows, with an ack for each message.
+async fn send(mut socket: Socket, stop: Arc<AtomicBool>, sent: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
-        let n = said.fetch_add(1, Ordering::Relaxed);
-        if n >= SAID {
+        let n = sent.fetch_add(1, Ordering::Relaxed);
+        if n >= SENT {
             return;
         }
-        let ack = socket.asks("message", &json!({"text": format!("said {n}")})).await;
+        let ack = socket.emit_with_ack("message", &json!({"text": format!("message {n}")})).await;
         if let Some(wait) = ack["retryAfter"].as_f64() {
             tokio::time::sleep(std::time::Duration::from_secs_f64(wait)).await;
         } else {
             assert_eq!(ack["ok"], true, "{ack}");
         }
-        socket.forgets();
+        socket.clear();
     }
 }
 
-/// A message's place, author and text.
-fn place(message: &Value) -> (u64, (String, String)) {
+/// The `seq`, author and text of a message.
+fn parse(message: &Value) -> (u64, (String, String)) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     (message["seq"].as_u64().unwrap_or_default(), (text(&message["from"]), text(&message["data"]["text"])))
 }

@@ -1,4 +1,4 @@
-//! `/readyz` of each role names what is wrong with its stores: the cause, and for Redis the command that is refused.
+//! `/readyz` of each role reports the failure of its stores: the cause, and for Redis the refused command.
 
 use std::{
     io::{Read, Write},
@@ -9,15 +9,15 @@ use std::{
 use testkit::{Mongo, Redis};
 
 use super::{Role, key_file};
-use crate::stage::PATIENCE;
+use crate::support::TIMEOUT;
 
 /// The roles that use Redis.
 const ROLES: [&str; 3] = ["gateway", "accounts", "chat"];
 
 impl Role {
-    /// Waits until `/readyz` has this status and names all of these.
-    async fn says(&self, what: &str, status: u16, words: &[&str]) {
-        let until = Instant::now() + PATIENCE;
+    /// Waits until `/readyz` has this status and contains all of these words, without regard to case.
+    async fn wait_for_readiness(&self, what: &str, status: u16, words: &[&str]) {
+        let until = Instant::now() + TIMEOUT;
         loop {
             let (found, body) = self.admin("/readyz").await;
             if found == status && words.iter().all(|word| body.to_lowercase().contains(&word.to_lowercase()))
@@ -26,14 +26,14 @@ impl Role {
             }
             assert!(
                 Instant::now() < until,
-                "{what}: {status} with {words:?} is wanted and not {found} {body}"
+                "{what}: {status} with {words:?} is expected, not {found} {body}"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Starts a role on these stores, ready or not.
-    async fn starts_on(name: &str, mongo: &str, redis: &str, key: &str) -> Self {
+    /// Starts a role on these stores without waiting until it is ready.
+    async fn start_on(name: &str, mongo: &str, redis: &str, key: &str) -> Self {
         let mongo = ["--mongo-uri", mongo];
         let more: &[&str] = match name {
             "gateway" => &["--accounts-url", "http://127.0.0.1:1"],
@@ -41,14 +41,14 @@ impl Role {
             _ => &mongo,
         };
         let shared = ["--redis-url", redis, "--secret-file", key];
-        let mut role = Self::starts_up(name, &[&shared[..], more].concat());
-        role.listens_to_operators().await;
+        let mut role = Self::start_unready(name, &[&shared[..], more].concat());
+        role.wait_for_admin().await;
         role
     }
 }
 
-/// A server that answers whatever it is sent with these bytes, often enough for several commands at once.
-fn answering(bytes: &'static [u8]) -> String {
+/// A server that responds to every read with these bytes, repeated for several pipelined commands; returns its URL.
+fn responding(bytes: &'static [u8]) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = listener.local_addr().expect("a bound socket").port();
     std::thread::spawn(move || {
@@ -65,65 +65,70 @@ fn answering(bytes: &'static [u8]) -> String {
 }
 
 #[tokio::test]
-async fn every_role_names_the_cause_for_which_an_address_of_redis_is_no_use() {
+async fn every_role_reports_why_an_address_of_redis_is_unusable() {
     let (mongo, redis) = (Mongo::start().await, Redis::start());
-    // The default user may do nothing, as where only named users are known.
+    // The default user has no rights, as in a Redis with named users only.
     redis.execute("ACL SETUSER default resetpass >other");
-    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let silent = format!("redis://{}/0", mute.local_addr().expect("a bound socket"));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let silent = format!("redis://{}/0", listener.local_addr().expect("a bound socket"));
     let key = key_file();
     let key = key.path().to_string_lossy();
-    // A server for TLS answers plain text with an alert.
+    // A TLS server responds to plain text with an alert.
     let cases = [
         (redis.url().replace("secret", "wrong"), "refuses the user or the password"),
         (redis.admin_url(), "refuses the user or the password"),
         (redis.url().replace("/0", "/99"), "number in its address"),
         ("redis://no-such-host.invalid:6379/0".to_owned(), "does not resolve"),
         ("redis://127.0.0.1:1/0".to_owned(), "refuses connections"),
-        (answering(b"\x15\x03\x01\x00\x02\x02\x46"), "TLS"),
-        (answering(b"-LOADING Redis is loading the dataset in memory\r\n"), "loading"),
-        (answering(b"-DENIED Redis is running in protected mode\r\n"), "protected mode"),
-        (answering(b"-MASTERDOWN Link with MASTER is down\r\n"), "replica"),
+        (responding(b"\x15\x03\x01\x00\x02\x02\x46"), "TLS"),
+        (responding(b"-LOADING Redis is loading the dataset in memory\r\n"), "loading"),
+        (responding(b"-DENIED Redis is running in protected mode\r\n"), "protected mode"),
+        (responding(b"-MASTERDOWN Link with MASTER is down\r\n"), "replica"),
         (silent, "does not answer"),
     ];
     for (url, word) in &cases {
         for name in ROLES {
-            let role = Role::starts_on(name, &mongo.uri(), url, &key).await;
-            role.says(&format!("{name} with {url}"), 503, &["Redis", word, "since 2"]).await;
+            let role = Role::start_on(name, &mongo.uri(), url, &key).await;
+            role.wait_for_readiness(&format!("{name} with {url}"), 503, &["Redis", word, "since 2"]).await;
         }
     }
 }
 
-/// The driver reports these later than a readiness request waits.
+/// The driver reports these causes later than the time limit of a readiness request.
 #[tokio::test]
-async fn roles_name_the_cause_for_which_an_address_of_mongodb_is_no_use() {
+async fn roles_report_why_an_address_of_mongodb_is_unusable() {
     let (mongo, redis) = (Mongo::start().await, Redis::start());
     let key = key_file();
     let key = key.path().to_string_lossy();
     let other = mongo.uri().replace("rs0", "other");
     for name in ["accounts", "chat"] {
-        let role = Role::starts_on(name, &other, &redis.url(), &key).await;
-        role.says(name, 503, &["MongoDB has no member of the replica set that its address names"]).await;
+        let role = Role::start_on(name, &other, &redis.url(), &key).await;
+        role.wait_for_readiness(
+            name,
+            503,
+            &["MongoDB has no member of the replica set that its address names"],
+        )
+        .await;
     }
 }
 
 #[tokio::test]
-async fn every_role_names_the_command_that_redis_refuses() {
+async fn every_role_reports_the_command_that_redis_refuses() {
     let (mongo, redis) = (Mongo::start().await, Redis::start());
     let key = key_file();
     let key = key.path().to_string_lossy();
     let mut roles = Vec::new();
     for name in ROLES {
-        roles.push((name, Role::starts_on(name, &mongo.uri(), &redis.url(), &key).await));
+        roles.push((name, Role::start_on(name, &mongo.uri(), &redis.url(), &key).await));
     }
-    let says = async |name: &str, what: &str, status: u16, words: &[&str]| {
-        let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("it was started");
-        role.says(&format!("{name}, {what}"), status, words).await;
+    let check = async |name: &str, what: &str, status: u16, words: &[&str]| {
+        let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("a started role");
+        role.wait_for_readiness(&format!("{name}, {what}"), status, words).await;
     };
     for name in ROLES {
-        says(name, "at first", 200, &["\"ok\""]).await;
+        check(name, "at first", 200, &["\"ok\""]).await;
     }
-    // A right, who is not ready without it, and who is degraded.
+    // A permission, the roles that are not ready without it, and the roles that are degraded.
     let cases: [(&str, &[&str], &[&str]); 13] = [
         ("xadd", &[], &["chat"]),
         ("xread", &[], &["chat"]),
@@ -143,26 +148,26 @@ async fn every_role_names_the_command_that_redis_refuses() {
         redis.execute(&format!("ACL SETUSER godzilla -{right}"));
         let command = right.to_uppercase();
         for name in unready {
-            says(name, right, 503, &["Redis", "rights", &command, "no permissions"]).await;
+            check(name, right, 503, &["Redis", "rights", &command, "no permissions"]).await;
         }
         for name in degraded {
-            says(name, right, 200, &["\"degraded\"", "Redis", "rights", &command, "MongoDB within 2 s"])
+            check(name, right, 200, &["\"degraded\"", "Redis", "rights", &command, "MongoDB within 2 s"])
                 .await;
-            let (_, role) = roles.iter().find(|(role, _)| role == name).expect("it was started");
+            let (_, role) = roles.iter().find(|(role, _)| role == name).expect("a started role");
             assert!(role.admin("/metrics").await.1.contains("godzilla_degraded 1"), "{name}, {right}");
         }
         for name in ROLES.iter().filter(|name| !unready.contains(name) && !degraded.contains(name)) {
-            says(name, right, 200, &["\"ok\""]).await;
+            check(name, right, 200, &["\"ok\""]).await;
         }
         redis.execute(&format!("ACL SETUSER godzilla +{right}"));
         for name in ROLES {
-            says(name, &format!("{right} again"), 200, &["\"ok\""]).await;
+            check(name, &format!("{right} again"), 200, &["\"ok\""]).await;
         }
     }
-    // Connections that listen keep their rights until they are made again.
+    // Redis checks the permissions of subscribed connections only when they reconnect.
     redis.execute("ACL SETUSER godzilla -subscribe");
     redis.execute("CLIENT KILL TYPE pubsub");
     for name in ROLES {
-        says(name, "subscribe", 503, &["Redis", "rights", "SUBSCRIBE"]).await;
+        check(name, "subscribe", 503, &["Redis", "rights", "SUBSCRIBE"]).await;
     }
 }

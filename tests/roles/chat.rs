@@ -1,44 +1,44 @@
-//! `godzilla chat` before anything it needs is there.
+//! `godzilla chat` while its stores and services are unavailable.
 
 use proto::signature::HEADER;
 use testkit::{Mongo, Redis};
 
 use super::{KEY, Role, key_file, signed};
-use crate::stage::Request;
+use crate::support::Request;
 
 #[tokio::test]
-async fn a_chat_node_waits_for_all_that_it_needs_and_says_so() {
+async fn a_chat_node_waits_for_its_stores_and_reports_them() {
     let (mut mongo, mut redis) = (Mongo::start().await, Redis::start());
     mongo.kill();
     redis.kill();
     let key = key_file();
     let stores = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url()];
     let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
-    let mut chat = Role::starts_up("chat", &[&stores[..], &more[..]].concat());
-    chat.listens_to_operators().await;
+    let mut chat = Role::start_unready("chat", &[&stores[..], &more[..]].concat());
+    chat.wait_for_admin().await;
     assert_eq!(chat.admin("/livez").await.0, 200);
     let (status, why) = chat.admin("/readyz").await;
     assert!(status == 503 && why.contains("MongoDB") && why.contains("Redis"), "{status} {why}");
     mongo.restart().await;
     redis.restart();
-    // Presence is still away, and nobody waits for it.
-    chat.becomes_ready();
+    // Presence is still unavailable; readiness does not depend on it.
+    chat.wait_until_ready();
     for target in ["/rooms", "/socket.io/?EIO=4&transport=polling"] {
-        chat.asks(Request::get(target)).await.expect_refusal(401);
+        chat.request(Request::get(target)).await.expect_refusal(401);
         let forged = Request::get(target).header("x-authenticated-identity", "1:alice:0:9999999999999:00");
-        chat.asks(forged).await.expect_refusal(401);
+        chat.request(forged).await.expect_refusal(401);
     }
     let target = "/socket.io/?EIO=4&transport=polling";
-    chat.asks(Request::get(target).header(HEADER, &signed(KEY, "alice", target))).await.expect(200);
-    assert_eq!(chat.is_asked_to_stop(), Some(0));
+    chat.request(Request::get(target).header(HEADER, &signed(KEY, "alice", target))).await.expect(200);
+    assert_eq!(chat.stop(), Some(0));
 }
 
 #[tokio::test]
-async fn a_chat_node_that_still_waits_ends_when_asked() {
+async fn an_unready_chat_node_stops_on_sigterm() {
     let key = key_file();
     let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
     let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
-    let mut chat = Role::starts_up("chat", &[&stores[..], &more[..]].concat());
-    chat.listens_to_operators().await;
-    assert_eq!(chat.is_asked_to_stop(), Some(0));
+    let mut chat = Role::start_unready("chat", &[&stores[..], &more[..]].concat());
+    chat.wait_for_admin().await;
+    assert_eq!(chat.stop(), Some(0));
 }

@@ -2,7 +2,7 @@
 
 use super::{crates, none, read};
 
-/// Our crates and which of ours each may depend on.
+/// The crates of the workspace, and the crates that each may depend on.
 const ARROWS: [(&str, &[&str]); 13] = [
     (
         "godzilla",
@@ -35,25 +35,25 @@ const ARROWS: [(&str, &[&str]); 13] = [
 
 #[test]
 fn dependencies_run_one_way() {
-    let ours: Vec<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
     let mut offences = Vec::new();
     for folder in crates() {
         let manifest = read(format!("{folder}/Cargo.toml").trim_start_matches('/'));
-        // Crates under `crates/` know nothing of chat; the last folder is the name.
+        // The name of a crate is the last part of its folder.
         let name = folder.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("godzilla");
-        let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == name) else {
-            offences.push(format!("{name}: a crate whose arrows nobody has drawn"));
+        let Some((_, allowed)) = ARROWS.iter().find(|(listed, _)| *listed == name) else {
+            offences.push(format!("{name}: the crate is not listed in ARROWS"));
             continue;
         };
         let dependencies = dependencies(&manifest);
-        assert!(!dependencies.is_empty(), "{name}: no dependency found, the reading is broken");
-        let wrong = dependencies.iter().filter(|used| ours.contains(used) && !allowed.contains(used));
+        assert!(!dependencies.is_empty(), "{name}: no dependency found, the parser is broken");
+        let wrong = dependencies.iter().filter(|used| names.contains(used) && !allowed.contains(used));
         offences.extend(wrong.map(|used| format!("{name} -> {used}")));
     }
-    none("arrows that must not be", offences);
+    none("forbidden dependencies", offences);
 }
 
-/// Services and their contract stand at the top level; libraries and tools, which contain nothing of chat, under `crates/`.
+/// Services and their contract are at the top level; libraries and tools, which do not depend on the chat, under `crates/`.
 #[test]
 fn the_top_level_holds_services_only() {
     let services = ["accounts", "chat", "gateway", "presence", "proto"];
@@ -71,7 +71,7 @@ fn the_top_level_holds_services_only() {
     none("a crate under crates/ depends on no service", dependent.cloned());
 }
 
-/// The names under `[dependencies]` and `[build-dependencies]`; what tests depend on is theirs.
+/// The names under `[dependencies]` and `[build-dependencies]`; dev-dependencies are not checked.
 fn dependencies(manifest: &str) -> Vec<&str> {
     let mut inside = false;
     let mut names = Vec::new();
@@ -93,7 +93,7 @@ fn dependencies(manifest: &str) -> Vec<&str> {
 }
 
 #[test]
-fn manifests_are_read_as_cargo_reads_them() {
+fn manifests_are_parsed_as_cargo_parses_them() {
     let manifest = "[package]\nname = \"x\"\n[dependencies]\n# no\nchat.workspace = true\nb-c = { path = \"b\" }\n\
                     [dev-dependencies]\nd = \"1\"\n[build-dependencies]\ne = \"1\"\n[workspace.dependencies]\nf = \"1\"\n";
     assert_eq!(dependencies(manifest), ["chat", "b-c", "e"]);

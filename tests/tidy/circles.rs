@@ -1,14 +1,14 @@
-//! No circle among the modules of a crate: whoever reads a module can read what it stands on first.
+//! No circular dependencies among the modules of a crate: a reader can read the modules that a module uses before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Source, crates, none, sources};
 
-/// Which modules each module names, by top-level module of a crate.
+/// The modules that each module names, by top-level module of a crate.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn no_module_stands_on_itself() {
+fn modules_have_no_circular_dependencies() {
     let sources = sources();
     let mut circles = Vec::new();
     for folder in crates() {
@@ -18,10 +18,10 @@ fn no_module_stands_on_itself() {
             circles_of(&graph).into_iter().map(|circle| format!("{prefix}: {}", circle.join(" -> "))),
         );
     }
-    none("modules that stand on each other", circles);
+    none("modules that depend on each other", circles);
 }
 
-/// Edges between top-level modules: who says `crate::other`.
+/// Edges between top-level modules: from a module to each `other` of a `crate::other` in it.
 fn graph<'a>(prefix: &str, sources: impl Iterator<Item = &'a Source>) -> Graph {
     let mut graph = Graph::new();
     for source in sources.filter(|source| !source.is_test()) {
@@ -34,12 +34,12 @@ fn graph<'a>(prefix: &str, sources: impl Iterator<Item = &'a Source>) -> Graph {
         let named = graph.entry(module.clone()).or_default();
         named.extend(modules_named(&code).into_iter().filter(|other| *other != module));
     }
-    let known: BTreeSet<String> = graph.keys().cloned().collect();
-    graph.values_mut().for_each(|named| named.retain(|other| known.contains(other)));
+    let modules: BTreeSet<String> = graph.keys().cloned().collect();
+    graph.values_mut().for_each(|named| named.retain(|other| modules.contains(other)));
     graph
 }
 
-/// First segments after `crate::`, also inside `use crate::{a::B, c}`.
+/// The first segments after `crate::`, also inside `use crate::{a::B, c}`.
 fn modules_named(code: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -52,7 +52,7 @@ fn modules_named(code: &str) -> Vec<String> {
     names
 }
 
-/// The first word of every entry of a `{...}` list, without what is nested deeper.
+/// The first word of every entry of a `{...}` list, without nested entries.
 fn heads(list: &str) -> Vec<String> {
     let (mut depth, mut start, mut names) = (0, true, Vec::new());
     for (at, c) in list.char_indices() {
@@ -76,26 +76,26 @@ fn word(text: &str) -> Option<String> {
     (end > 0).then(|| text[..end].to_owned())
 }
 
-/// One circle through every module that is on one, shortest first found.
+/// One circle for every module that is on a circle; the shortest one is found first.
 fn circles_of(graph: &Graph) -> Vec<Vec<String>> {
     let mut circles: Vec<Vec<String>> = Vec::new();
     for start in graph.keys() {
         if circles.iter().any(|circle| circle.contains(start)) {
             continue;
         }
-        let mut ways: Vec<Vec<String>> = vec![vec![start.clone()]];
+        let mut paths: Vec<Vec<String>> = vec![vec![start.clone()]];
         let mut seen = BTreeSet::new();
-        while let Some(way) = ways.pop() {
-            let here = way.last().expect("a way has a start");
+        while let Some(path) = paths.pop() {
+            let here = path.last().expect("a path has a start");
             for next in &graph[here] {
-                let on = [way.clone(), vec![next.clone()]].concat();
+                let on = [path.clone(), vec![next.clone()]].concat();
                 if next == start {
                     circles.push(on);
-                    ways.clear();
+                    paths.clear();
                     break;
                 }
                 if seen.insert(next.clone()) {
-                    ways.insert(0, on);
+                    paths.insert(0, on);
                 }
             }
         }

@@ -1,9 +1,9 @@
-//! Words that must not be where they are: a layer's words below its line, shortcuts that hide failure, log lines that do
-//! not look like log lines.
+//! Words that are forbidden in some places: words of the application in a library, shortcuts that hide failures, log lines that do not
+//! have the form of log lines.
 
 use super::{Source, none, sources};
 
-/// Offending lines of the code (no comments, no tests) of files that `applies` to.
+/// Offending lines of the code (no comments, no tests) of the files for which `applies` is true.
 fn lines(applies: impl Fn(&str) -> bool, offends: impl Fn(&str) -> bool) -> Vec<String> {
     let sources = sources();
     let files = sources.iter().filter(|source| !source.is_test() && applies(&source.path));
@@ -17,32 +17,35 @@ fn offending(source: &Source, offends: impl Fn(&str) -> bool) -> Vec<String> {
 
 #[test]
 fn nothing_is_unwrapped_outside_tests() {
-    none("use expect and say why it cannot fail", lines(|_| true, |line| line.contains(".unwrap()")));
+    none(
+        "use expect, with the reason why it cannot fail",
+        lines(|_| true, |line| line.contains(".unwrap()")),
+    );
 }
 
 #[test]
 fn the_environment_is_read_through_clap_only() {
     let reads = |line: &str| line.contains("env::var") || line.contains("env::set_var");
-    // The main function hands the whole environment to the command line's reader, which knows the names.
-    // The testkit starts what scripts/test names for it, and is in no product.
+    // The main function passes the whole environment to the parser of the command line.
+    // The testkit starts the programs that scripts/test names in variables; it is part of no product.
     let elsewhere = |path: &str| path != "src/main.rs" && !path.starts_with("crates/testkit/");
     none("configuration is a clap Args with env", lines(elsewhere, reads));
 }
 
 #[test]
-fn actix_web_actors_has_one_door() {
+fn only_transport_ws_uses_actix_web_actors() {
     let elsewhere = |path: &str| path != "crates/socketio/src/transport/ws.rs";
     none(
-        "only transport/ws.rs touches actix-web-actors",
+        "only transport/ws.rs uses actix-web-actors",
         lines(elsewhere, |line| line.contains("actix_web_actors")),
     );
 }
 
 #[test]
-fn socketio_knows_nothing_of_chat() {
+fn socketio_has_no_word_of_the_application() {
     let words = ["chat", "user", "username", "lobby", "guest", "presence", "typing", "godzilla"];
-    let says = |line: &str| {
-        // TCP and HTTP have users of their own.
+    let has_word = |line: &str| {
+        // TCP and HTTP also use these words.
         let line = line
             .to_lowercase()
             .replace("user_timeout", "")
@@ -53,12 +56,12 @@ fn socketio_knows_nothing_of_chat() {
     let metric = |line: &str| line.contains("\"godzilla_");
     none(
         "a word of the application in socketio",
-        lines(|path| path.starts_with("crates/socketio/"), |line| says(line) && !metric(line)),
+        lines(|path| path.starts_with("crates/socketio/"), |line| has_word(line) && !metric(line)),
     );
 }
 
 #[test]
-fn proto_and_pure_code_know_no_clock_socket_or_runtime() {
+fn proto_and_pure_code_use_no_clock_socket_or_runtime() {
     let pure = |path: &str| {
         let folders = ["crates/socketio/src/engine/", "crates/socketio/src/packet/", "presence/src/roster"];
         path.starts_with("proto/src") || folders.iter().any(|folder| path.starts_with(folder))
@@ -67,7 +70,7 @@ fn proto_and_pure_code_know_no_clock_socket_or_runtime() {
     none("pure code calls no runtime", lines(pure, impure));
 }
 
-/// Lower case first, no full stop last: the message is the last string literal of the call.
+/// A log line begins in lower case and has no full stop at its end. The message is the last string literal of the call.
 #[test]
 fn log_lines_start_in_lower_case_and_end_without_a_dot() {
     let sources = sources();
@@ -82,7 +85,7 @@ fn log_lines_start_in_lower_case_and_end_without_a_dot() {
     none("a log line is lower case without a full stop", bad);
 }
 
-/// The message of every tracing call: its last string literal.
+/// The messages of all tracing calls.
 fn log_messages(code: &str) -> Vec<&str> {
     let macros = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
     let mut messages = Vec::new();
@@ -97,7 +100,7 @@ fn log_messages(code: &str) -> Vec<&str> {
     messages
 }
 
-/// How far the call reaches, to its closing parenthesis.
+/// The length of the call up to its closing parenthesis.
 fn call_length(rest: &str) -> usize {
     let mut depth = 1;
     for (at, c) in rest.char_indices() {

@@ -1,83 +1,83 @@
-//! What the log tells: everything that reaches the sockets, in order.
+//! Entries of the broker's queue, in the order in which they reach the sockets.
 
 use proto::{RoomName, Username, event::Message};
 use socketio::SocketId;
 use tokio::sync::mpsc;
 
-/// Something that happened.
+/// An entry of the broker's queue: an event for clients, a change of subscriptions, or a control entry.
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// A message was stored.
     Message {
-        /// Its place in the log; none while the log itself is away and history told of the message.
+        /// The offset of the message. `None` when the stream is unavailable and the message was read from history.
         offset: Option<u64>,
         /// The message.
         message: Message,
-        /// The socket it came from, which knows it from its ack; none over HTTP.
+        /// The socket that sent it. It is skipped, because it gets an ack. `None` over HTTP.
         origin: Option<SocketId>,
     },
-    /// Somebody became a member of a room.
+    /// A user became a member of a room.
     Joined {
         /// The room.
         room: RoomName,
-        /// Who.
+        /// The new member.
         user: Username,
     },
-    /// Somebody is no longer a member of a room.
+    /// The membership of a user ended.
     Left {
         /// The room.
         room: RoomName,
-        /// Who.
+        /// The former member.
         user: Username,
     },
-    /// A room was archived: all its members have left.
+    /// A room was archived: the memberships of all its members ended.
     Archived {
         /// The room.
         room: RoomName,
-        /// Who was in it.
+        /// The members at that time.
         members: Vec<Username>,
     },
-    /// Who is online changed, or a first list came.
+    /// The set of online users changed, or is available again.
     Online {
-        /// The change; none for a list that is news as a whole.
+        /// The change. `None` when only the list is sent.
         diff: Option<proto::event::PresenceDiff>,
-        /// Everybody online, when they are few enough to be told.
+        /// All online users. `None` when they are too many for a list, or no list is due.
         list: Option<Vec<String>>,
     },
-    /// Nobody knows who is online: the presence service does not answer.
+    /// The online users are unknown: the presence service does not answer.
     OnlineUnknown,
-    /// Who types in a room.
+    /// The typing users of a room changed.
     Typing {
         /// The room.
         room: RoomName,
-        /// Everybody typing now.
+        /// All users that are typing now.
         users: Vec<String>,
     },
-    /// Somebody is or is not in a room any more, and everybody has been told.
-    Seated {
+    /// Subscribes the sockets of a user to a room or unsubscribes them, without an event to clients: these were notified before.
+    SetMembership {
         /// The room.
         room: RoomName,
-        /// Who.
+        /// The user.
         user: Username,
-        /// Whether they are.
-        is_in: bool,
+        /// Whether the user is a member.
+        is_member: bool,
     },
-    /// These are all members of a room, whatever its sockets were told.
-    Only {
+    /// Subscribes the sockets of these users to a room and unsubscribes all others, without an event to clients.
+    SetMembers {
         /// The room.
         room: RoomName,
-        /// Who.
+        /// All members.
         members: Vec<Username>,
     },
-    /// Something of a room is different that its members need not be told.
+    /// A property of a room changed that needs no event to its members.
     Changed {
         /// The room.
         room: RoomName,
     },
-    /// The client of this socket has come back on another connection.
+    /// The client of this socket reconnected on another connection.
     Superseded(SocketId),
-    /// The log was read up to here.
+    /// The stream was read up to this offset.
     Reached(u64),
-    /// Everything before this was handed over: then it is dropped.
+    /// The sender is dropped when all entries before this one have reached the workers.
     Flushed(mpsc::Sender<()>),
 }

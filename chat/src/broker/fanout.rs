@@ -1,4 +1,5 @@
-//! What an entry means for the sockets: whom it reaches and how it is spelled, encoded once. Pure; [`super::fanout_actor`] sends it.
+//! Converts entries into operations on sockets: the recipients and the payload, encoded once. Pure. Called by
+//! [`super::fanout_actor`] through [`super::typing`].
 
 use proto::{
     RoomName, Username,
@@ -8,34 +9,34 @@ use serde::Serialize;
 use serde_json::json;
 use socketio::{BackpressureToken, CloseReason, Emit, Encoded, Operation, Room, SocketId};
 
-use super::{Entry, StreamPosition, pacing::Pacers};
+use super::{Entry, StreamPosition, room_backpressure::RoomTokens};
 
-/// The sockets of a room's members.
+/// The group of the sockets of a room's members.
 pub fn of_room(room: &RoomName) -> Room {
     format!("room:{room}").into()
 }
 
-/// A user's sockets.
+/// The group of a user's sockets.
 pub fn of_user(user: &Username) -> Room {
     format!("user:{}", user.key()).into()
 }
 
-/// The sockets that one login has opened.
+/// The group of the sockets that were opened with one session. `session` is the id of the session.
 pub fn of_session(session: &str) -> Room {
     format!("session:{session}").into()
 }
 
-/// The payload of `presence` while nobody knows who is online: no list rather than an old one.
-pub fn unknown() -> serde_json::Value {
+/// The payload of `presence` while the online users are unknown. It has no names, because a stale list would be wrong.
+pub fn presence_unknown() -> serde_json::Value {
     json!({"online": [], "state": "unknown"})
 }
 
-/// What to do with the sockets because of `entry`, in order.
-pub(super) fn fanouts(entry: Entry, position: &StreamPosition, pacers: &Pacers) -> Vec<Operation> {
+/// The operations on sockets that deliver `entry`, in order.
+pub(super) fn operations(entry: Entry, position: &StreamPosition, tokens: &RoomTokens) -> Vec<Operation> {
     match entry {
         Entry::Message { offset, message, origin } => {
-            let backpressure = pacers.of(&message.room);
-            said(&message, offset, position, origin, backpressure).into_iter().collect()
+            let backpressure = tokens.of(&message.room);
+            message_stored(&message, offset, position, origin, backpressure).into_iter().collect()
         }
         Entry::Joined { room, user } => joined(room, user),
         Entry::Left { room, user } => left(room, user),
@@ -46,23 +47,23 @@ pub(super) fn fanouts(entry: Entry, position: &StreamPosition, pacers: &Pacers) 
             let list = list.and_then(|list| emit(vec![], name::PRESENCE, &list, true));
             diff.into_iter().chain(list).collect()
         }
-        Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &unknown(), true).into_iter().collect(),
+        Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &presence_unknown(), true).into_iter().collect(),
         Entry::Superseded(socket) => {
             vec![Operation::Close { of: socket.room(), reason: CloseReason::Superseded }]
         }
-        Entry::Seated { room, user, is_in: true } => {
+        Entry::SetMembership { room, user, is_member: true } => {
             vec![Operation::Join { of: of_user(&user), room: of_room(&room) }]
         }
-        Entry::Seated { room, user, is_in: false } => {
+        Entry::SetMembership { room, user, is_member: false } => {
             vec![Operation::Leave { of: of_user(&user), room: of_room(&room) }]
         }
-        Entry::Only { room, members } => only(&room, &members),
-        // Who is shown typing depends on what was shown before: [`super::typing`].
+        Entry::SetMembers { room, members } => set_members(&room, &members),
+        // `Typing` depends on the lists that were sent before, so [`super::typing`] converts it. The others have no operation.
         Entry::Typing { .. } | Entry::Changed { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
     }
 }
 
-fn said(
+fn message_stored(
     message: &Message,
     offset: Option<u64>,
     position: &StreamPosition,
@@ -82,58 +83,59 @@ fn said(
 }
 
 impl StreamPosition {
-    /// A message as it goes out, now or to a client that comes back for it.
+    /// The event of a message, for live delivery and for recovery. `None` when it cannot be encoded, which is logged.
     pub(super) fn encode(&self, message: &Message, offset: Option<u64>) -> Option<Encoded> {
-        let packet = encode(name::MESSAGE, message, Some(&self.show(offset)))?;
-        // What has no place will have one that nobody knows yet: behind all of them.
+        let packet = encode(name::MESSAGE, message, Some(&self.format(offset)))?;
+        // A message without an offset gets one later, which is greater than all offsets so far.
         Some(packet.at(offset.unwrap_or(u64::MAX)))
     }
 }
 
-/// The newcomer's sockets enter first, so that they hear of it too.
+/// The sockets of the new member join before the event, so that they receive it too.
 fn joined(room: RoomName, user: Username) -> Vec<Operation> {
-    let enter = Operation::Join { of: of_user(&user), room: of_room(&room) };
-    let told = emit(vec![of_room(&room)], name::ROOM_JOINED, &Membership { room, username: user }, false);
-    [enter].into_iter().chain(told).collect()
+    let join = Operation::Join { of: of_user(&user), room: of_room(&room) };
+    let event = emit(vec![of_room(&room)], name::ROOM_JOINED, &Membership { room, username: user }, false);
+    [join].into_iter().chain(event).collect()
 }
 
-/// The leaver's sockets leave last, so that they hear of it too.
+/// The sockets of the former member leave after the event, so that they receive it too.
 fn left(room: RoomName, user: Username) -> Vec<Operation> {
     let leave = Operation::Leave { of: of_user(&user), room: of_room(&room) };
-    let told = emit(vec![of_room(&room)], name::ROOM_LEFT, &Membership { room, username: user }, false);
-    told.into_iter().chain([leave]).collect()
+    let event = emit(vec![of_room(&room)], name::ROOM_LEFT, &Membership { room, username: user }, false);
+    event.into_iter().chain([leave]).collect()
 }
 
-/// Everybody hears that they themselves have left.
+/// Each member receives the event of their own leaving only.
 fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Operation> {
-    let told = members.into_iter().filter_map(|user| {
+    let events = members.into_iter().filter_map(|user| {
         let to = vec![of_user(&user)];
         emit(to, name::ROOM_LEFT, &Membership { room: room.clone(), username: user }, false)
     });
     let leave = Operation::Leave { of: of_room(room), room: of_room(room) };
-    told.chain([leave]).collect()
+    events.chain([leave]).collect()
 }
 
-/// Everybody leaves, and the members enter again: in one batch, so no message comes in between.
-fn only(room: &RoomName, members: &[Username]) -> Vec<Operation> {
+/// All sockets leave, and those of the members join again. Both are in one batch, so no message is delivered between them.
+fn set_members(room: &RoomName, members: &[Username]) -> Vec<Operation> {
     let leave = Operation::Leave { of: of_room(room), room: of_room(room) };
-    let enter = members.iter().map(|user| Operation::Join { of: of_user(user), room: of_room(room) });
-    [leave].into_iter().chain(enter).collect()
+    let joins = members.iter().map(|user| Operation::Join { of: of_user(user), room: of_room(room) });
+    [leave].into_iter().chain(joins).collect()
 }
 
-/// One event without a place in the log; no rooms means everybody. No room waits for clients that fall behind with it.
+/// One event without an offset. With empty `rooms` it goes to all sockets. Its backpressure token has no waiter: no room waits for
+/// clients that are slow to receive it.
 fn emit(rooms: Vec<Room>, event: &str, payload: &impl Serialize, volatile: bool) -> Option<Operation> {
     let packet = encode(event, payload, None)?;
     let backpressure = Some(BackpressureToken::new().0);
     Some(Operation::Emit(Emit { namespace: "/".into(), rooms, except: None, packet, volatile, backpressure }))
 }
 
-/// An event of one argument, and the offset behind it when it has one; none when it does not encode, which is logged.
+/// An event of one argument, followed by the offset if there is one. `None` when the payload cannot be encoded, which is logged.
 pub fn encode(event: &str, payload: &impl Serialize, offset: Option<&str>) -> Option<Encoded> {
     match Encoded::event("/", event, &(payload,), offset) {
         Ok(packet) => Some(packet),
         Err(error) => {
-            tracing::error!(event, %error, "an event does not encode");
+            tracing::error!(event, %error, "an event cannot be encoded and is not sent");
             None
         }
     }
@@ -164,72 +166,74 @@ mod tests {
         }
     }
 
-    fn sketch(fanout: &Operation) -> String {
-        match fanout {
-            Operation::Emit(cast) => {
-                format!("emit to {}{}", cast.rooms.join(","), if cast.volatile { "?" } else { "" })
+    fn describe(operation: &Operation) -> String {
+        match operation {
+            Operation::Emit(emit) => {
+                format!("emit to {}{}", emit.rooms.join(","), if emit.volatile { "?" } else { "" })
             }
-            Operation::Join { of, room } => format!("{of} enters {room}"),
+            Operation::Join { of, room } => format!("{of} joins {room}"),
             Operation::Leave { of, room } => format!("{of} leaves {room}"),
-            Operation::Disconnect { of, .. } | Operation::Close { of, .. } => format!("{of} is cut"),
+            Operation::Disconnect { of, .. } | Operation::Close { of, .. } => format!("{of} is disconnected"),
             other => panic!("{other:?}"),
         }
     }
 
-    fn sketches(entry: Entry) -> Vec<String> {
-        fanouts(entry, &position(), &Pacers::default()).iter().map(sketch).collect()
+    fn described(entry: Entry) -> Vec<String> {
+        operations(entry, &position(), &RoomTokens::default()).iter().map(describe).collect()
     }
 
     #[test]
-    fn a_message_goes_to_its_room_with_its_offset() {
+    fn a_message_is_sent_to_its_room_with_its_offset() {
         let message = message();
         let entry = Entry::Message { offset: Some(9), message: message.clone(), origin: None };
-        let made = fanouts(entry, &position(), &Pacers::default());
-        let [Operation::Emit(cast)] = &made[..] else {
-            panic!("{:?}", made.iter().map(sketch).collect::<Vec<_>>())
+        let operations = operations(entry, &position(), &RoomTokens::default());
+        let [Operation::Emit(emit)] = &operations[..] else {
+            panic!("{:?}", operations.iter().map(describe).collect::<Vec<_>>())
         };
-        assert_eq!((&*cast.rooms[0], cast.volatile), ("room:lobby", false));
-        assert!(cast.backpressure.is_none(), "another node wrote it");
-        assert_eq!(cast.packet, Encoded::event("/", "message", &(message,), Some("e-9")).unwrap().at(9));
+        assert_eq!((&*emit.rooms[0], emit.volatile), ("room:lobby", false));
+        assert!(emit.backpressure.is_none(), "another node published it");
+        assert_eq!(emit.packet, Encoded::event("/", "message", &(message,), Some("e-9")).unwrap().at(9));
     }
 
     #[test]
-    fn a_message_carries_the_mark_of_its_own_room() {
-        let (pacers, message) = (Pacers::default(), message());
-        let _elsewhere = pacers.begin(&"tea".parse().unwrap());
-        let _pacing = pacers.begin(&message.room);
-        let mark = pacers.of(&message.room).unwrap();
-        let made = fanouts(Entry::Message { offset: Some(9), message, origin: None }, &position(), &pacers);
+    fn a_message_has_the_backpressure_token_of_its_own_room() {
+        let (tokens, message) = (RoomTokens::default(), message());
+        let _other_room = tokens.begin(&"tea".parse().unwrap());
+        let _pending = tokens.begin(&message.room);
+        let token = tokens.of(&message.room).unwrap();
+        let operations =
+            operations(Entry::Message { offset: Some(9), message, origin: None }, &position(), &tokens);
         assert!(
-            matches!(&made[..], [Operation::Emit(cast)] if cast.backpressure.as_ref().is_some_and(|of| of.is(&mark)))
+            matches!(&operations[..], [Operation::Emit(emit)] if emit.backpressure.as_ref().is_some_and(|of| of.is(&token)))
         );
     }
 
     #[test]
-    fn a_newcomer_hears_the_welcome_and_a_leaver_the_farewell() {
+    fn new_and_former_members_receive_their_own_membership_event() {
         let (room, alice) = (RoomName::lobby(), user("Alice"));
-        let joined = sketches(Entry::Joined { room: room.clone(), user: alice.clone() });
-        assert_eq!(joined, ["user:alice enters room:lobby", "emit to room:lobby"]);
-        let left = sketches(Entry::Left { room, user: alice });
+        let joined = described(Entry::Joined { room: room.clone(), user: alice.clone() });
+        assert_eq!(joined, ["user:alice joins room:lobby", "emit to room:lobby"]);
+        let left = described(Entry::Left { room, user: alice });
         assert_eq!(left, ["emit to room:lobby", "user:alice leaves room:lobby"]);
     }
 
     #[test]
-    fn everybody_leaves_an_archived_room() {
-        let told = sketches(Entry::Archived { room: RoomName::lobby(), members: vec![user("a"), user("b")] });
-        assert_eq!(told, ["emit to user:a", "emit to user:b", "room:lobby leaves room:lobby"]);
+    fn all_sockets_leave_an_archived_room() {
+        let operations =
+            described(Entry::Archived { room: RoomName::lobby(), members: vec![user("a"), user("b")] });
+        assert_eq!(operations, ["emit to user:a", "emit to user:b", "room:lobby leaves room:lobby"]);
     }
 
     #[test]
-    fn a_room_is_seated_anew() {
-        let told = sketches(Entry::Only { room: RoomName::lobby(), members: vec![user("a")] });
-        assert_eq!(told, ["room:lobby leaves room:lobby", "user:a enters room:lobby"]);
+    fn set_members_unsubscribes_all_other_sockets() {
+        let operations = described(Entry::SetMembers { room: RoomName::lobby(), members: vec![user("a")] });
+        assert_eq!(operations, ["room:lobby leaves room:lobby", "user:a joins room:lobby"]);
     }
 
     #[test]
-    fn a_list_may_be_lost_and_a_diff_may_not() {
+    fn a_list_is_volatile_and_a_diff_is_not() {
         let diff = proto::event::PresenceDiff { joined: vec!["a".into()], left: vec![], count: 1 };
-        let told = sketches(Entry::Online { diff: Some(diff), list: Some(vec!["a".into()]) });
-        assert_eq!(told, ["emit to ", "emit to ?"]);
+        let operations = described(Entry::Online { diff: Some(diff), list: Some(vec!["a".into()]) });
+        assert_eq!(operations, ["emit to ", "emit to ?"]);
     }
 }

@@ -1,5 +1,5 @@
-//! The log of one process: an actor that takes entries in commit order and hands them to the sockets' workers. Started by
-//! [`crate::start`] on an arbiter of its own; calls [`socketio::Io`].
+//! The fan-out actor of one process: takes entries from the broker's queue in order and sends them to the sockets' workers. Started
+//! by [`crate::start`] on an arbiter of its own; calls [`socketio::Io`].
 
 use std::{
     sync::Arc,
@@ -13,33 +13,41 @@ use supervision::{BusyTimer, Part};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Broker, Entry, StreamPosition, pacing::Pacers, typing::Typists};
+use super::{Broker, Entry, StreamPosition, room_backpressure::RoomTokens, typing::TypingLists};
 
 /// The most entries in one batch.
 const BATCH: usize = 64;
 
-/// The most bytes handed over at once, unless one entry alone is larger: a quarter of what may wait for one client.
+/// The most bytes in one piece of a batch, unless a single operation is larger. A quarter of the bytes that may be queued for one client.
 const PIECE: usize = 64 * 1024;
 
-/// A batch that takes longer than this is worth a line in the log: a worker is stuck.
+/// The time after which a batch that a worker has not taken is logged and counted, because the worker is stuck.
 pub const SLOW: Duration = Duration::from_secs(5);
 
-/// The actor. One batch is in flight at a time; what comes meanwhile goes into the next one.
+/// The fan-out actor. One batch is in flight at a time; entries that arrive meanwhile form the next batch.
 pub struct FanoutActor {
     position: Arc<StreamPosition>,
-    pacers: Pacers,
+    tokens: RoomTokens,
     io: Io,
+    /// Runs while a batch is in flight.
     work: Arc<BusyTimer>,
     _alive: Part,
-    typists: Typists,
+    typing_lists: TypingLists,
 }
 
 /// Starts the actor on the current arbiter.
 pub fn start(broker: &Broker, entries: mpsc::Receiver<Entry>, io: Io) {
-    let (position, pacers, work) = (broker.position.clone(), broker.pacers.clone(), broker.work.clone());
+    let (position, tokens, work) = (broker.position.clone(), broker.tokens.clone(), broker.work.clone());
     FanoutActor::create(|ctx| {
         ctx.add_stream(ReceiverStream::new(entries).ready_chunks(BATCH));
-        FanoutActor { position, pacers, io, typists: Typists::default(), work, _alive: Part::new("log") }
+        FanoutActor {
+            position,
+            tokens,
+            io,
+            typing_lists: TypingLists::default(),
+            work,
+            _alive: Part::new("log"),
+        }
     });
 }
 
@@ -55,7 +63,7 @@ impl Actor for FanoutActor {
 impl StreamHandler<Vec<Entry>> for FanoutActor {
     fn handle(&mut self, entries: Vec<Entry>, ctx: &mut Self::Context) {
         self.work.begin();
-        metrics::histogram!("godzilla_chat_log_batch_entries").record(entries.len() as f64);
+        metrics::histogram!("godzilla_chat_broker_batch_entries").record(entries.len() as f64);
         let now = Instant::now();
         let (mut batch, mut flushed, mut last) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
         for entry in entries {
@@ -64,41 +72,44 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
                 Entry::Reached(offset) => last = offset,
                 Entry::Message { offset, .. } => {
                     last = offset.unwrap_or(last);
-                    batch.extend(self.typists.fanouts(entry, &self.position, &self.pacers, now));
+                    batch.extend(self.typing_lists.operations(entry, &self.position, &self.tokens, now));
                 }
-                other => batch.extend(self.typists.fanouts(other, &self.position, &self.pacers, now)),
+                other => batch.extend(self.typing_lists.operations(other, &self.position, &self.tokens, now)),
             }
         }
         let sent = send(self.io.clone(), batch).into_actor(self);
-        // `wait` and not `spawn`: nothing else of the stream is looked at before the workers have this batch.
+        // `wait` and not `spawn`: the next entries are not handled before the workers have this batch.
         ctx.wait(sent.then(move |(), broker, _| {
             broker.position.reach(last);
             broker.work.end();
-            // Whoever waits hears of it by that.
+            // Each waiter of a flush is woken by the drop of its sender.
             drop(flushed);
             fut::ready(())
         }));
     }
 }
 
-/// Hands a batch over, in pieces that are small beside what may wait for one client. It waits as long as it takes: to go on
-/// without a worker would break that worker's order.
+/// Sends a batch to the workers in pieces that are small compared with a client's queue. Waits without a timeout: to continue
+/// without a worker would break the order on that worker.
 async fn send(io: Io, batch: Vec<Operation>) {
     for piece in pieces(batch) {
         let mut sent = std::pin::pin!(io.send(piece));
         while timeout(SLOW, &mut sent).await.is_err() {
-            metrics::counter!("godzilla_chat_log_slow_total").increment(1);
-            tracing::warn!(seconds = SLOW.as_secs(), "a worker does not take its batch");
+            metrics::counter!("godzilla_chat_broker_slow_batches_total").increment(1);
+            tracing::warn!(
+                seconds = SLOW.as_secs(),
+                "a worker has not taken a batch of events in time; the broker keeps waiting"
+            );
         }
     }
 }
 
-/// Cuts a batch where a piece would become larger than [`PIECE`].
+/// Splits a batch into pieces of at most [`PIECE`] bytes. A larger operation is a piece of its own.
 fn pieces(batch: Vec<Operation>) -> Vec<Vec<Operation>> {
     let (mut pieces, mut bytes): (Vec<Vec<Operation>>, usize) = (Vec::new(), 0);
-    for fanout in batch {
-        let size = match &fanout {
-            Operation::Emit(cast) => cast.packet.size(),
+    for operation in batch {
+        let size = match &operation {
+            Operation::Emit(emit) => emit.packet.size(),
             Operation::Send { packet, .. } => packet.size(),
             _ => 0,
         };
@@ -107,7 +118,7 @@ fn pieces(batch: Vec<Operation>) -> Vec<Vec<Operation>> {
             bytes = size;
             pieces.push(Vec::new());
         }
-        pieces.last_mut().expect("the first fanout has made a piece").push(fanout);
+        pieces.last_mut().expect("the first operation adds a piece").push(operation);
     }
     pieces
 }
@@ -131,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_cut_into_pieces_in_order_and_nothing_is_lost() {
+    fn a_batch_is_split_into_pieces_in_order_without_loss() {
         let lengths = |batch| pieces(batch).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lengths(vec![]), [0; 0]);
         assert_eq!(lengths(vec![emit(1), emit(1)]), [2]);

@@ -1,11 +1,11 @@
-//! The one order in which everything reaches clients: stores tell of what they have committed, the roster of who is here,
-//! and [`local`] hands it to the sockets. Rooms and the presence watcher append, clients read the position. In a cluster what
-//! rooms say takes the way through the [`stream`] that all nodes read, and comes back from there.
+//! Delivers all events to the sockets of this node in one order. Rooms append what their stores have committed, the presence relay
+//! appends the online and typing users, and [`fanout_actor`] sends the entries to the sockets. Clients read the position. In a
+//! cluster, messages of rooms are published to the [`stream`] that all nodes read, and are delivered from there.
 
 mod entry;
 mod fanout;
 pub mod fanout_actor;
-mod pacing;
+mod room_backpressure;
 pub mod stream;
 mod stream_position;
 #[cfg(test)]
@@ -19,48 +19,47 @@ use socketio::Encoded;
 use supervision::BusyTimer;
 use tokio::sync::mpsc;
 
-use self::pacing::Pacers;
+use self::room_backpressure::RoomTokens;
 use crate::{
     Error,
     history::{Journal, Missed, StoredMessage},
 };
 pub use entry::Entry;
-pub use pacing::Pacing;
+pub use fanout::{encode, of_room, of_session, of_user, presence_unknown};
+pub use room_backpressure::PendingBatch;
 pub use stream::Stream;
 pub use stream_position::{ParsedOffset, StreamPosition};
 
-pub use fanout::{encode, of_room, of_session, of_user, unknown};
-
-/// How many entries may wait: at the default text limit at most 8 MiB.
+/// The maximum number of queued entries: at most 8 MiB at the default text limit.
 const QUEUE: usize = 1024;
 
-/// The handle of the log. Cheap to clone.
+/// The handle of the broker. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
     entries: mpsc::Sender<Entry>,
     position: Arc<StreamPosition>,
     journal: Arc<dyn Journal>,
-    /// The batch on its way to the sockets.
+    /// Runs while a batch is on its way to the sockets.
     work: Arc<BusyTimer>,
-    pacers: Pacers,
-    /// The log of a cluster; without one the store of messages is the log.
+    tokens: RoomTokens,
+    /// The stream of a cluster. `None` in one process, where the store of messages is the log.
     stream: Option<Arc<Stream>>,
 }
 
 impl Broker {
-    /// A log that goes on where `journal` ends, and its entries as they come, for [`fanout_actor::start`].
+    /// A broker of one process that continues at the end of `journal`, and its queue, for [`fanout_actor::start`].
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// [`Error::Store`] when the store does not answer.
     pub async fn open(journal: Arc<dyn Journal>) -> Result<(Self, mpsc::Receiver<Entry>), Error> {
         let (epoch, offset) = (journal.epoch().await?, journal.offset().await?);
         let position = Arc::new(StreamPosition::new(&epoch, offset));
         let (entries, queue) = mpsc::channel(QUEUE);
-        let pacers = Pacers::default();
-        Ok((Self { entries, position, journal, work: Arc::default(), pacers, stream: None }, queue))
+        let tokens = RoomTokens::default();
+        Ok((Self { entries, position, journal, work: Arc::default(), tokens, stream: None }, queue))
     }
 
-    /// The log of a cluster, its entries for [`fanout_actor::start`], and where [`stream::follow`] puts them.
+    /// The broker of a node of a cluster, its queue, for [`fanout_actor::start`], and the sender for [`stream::follow`].
     pub fn shared(opened: &stream::Opened) -> (Self, mpsc::Receiver<Entry>, mpsc::Sender<Entry>) {
         let (entries, queue) = mpsc::channel(QUEUE);
         let stream = opened.stream.clone();
@@ -70,26 +69,26 @@ impl Broker {
             position,
             journal,
             work: Arc::default(),
-            pacers: Pacers::default(),
+            tokens: RoomTokens::default(),
             stream: Some(stream),
         };
         (broker, queue, entries)
     }
 
-    /// Whether other nodes write to the same rooms.
+    /// Whether this is a node of a cluster: other nodes may write to the same rooms.
     pub fn is_shared(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Why the log is not followed, if so, in words that go behind "the log". For `/readyz`.
+    /// The reason for which the stream is not followed, in words that follow "the log". `None` when it is followed. For `/readyz`.
     pub fn not_ready_reason(&self) -> Option<String> {
         self.stream.as_ref().and_then(|stream| stream.not_ready_reason())
     }
 
-    /// Tells what one room has stored, where the store is not the log itself.
+    /// Publishes messages that one room has stored. Does nothing in one process, where the store is the log.
     ///
     /// # Errors
-    /// See [`Stream::publish`].
+    /// As [`Stream::publish`].
     pub async fn publish(&self, room: &RoomName, messages: Vec<StoredMessage>) -> Result<(), Error> {
         match &self.stream {
             Some(stream) => stream.publish(room, messages).await,
@@ -97,18 +96,18 @@ impl Broker {
         }
     }
 
-    /// Tells other nodes of a change, of which this one has told its sockets.
+    /// Announces a change to other nodes. This node must have appended it already.
     pub async fn announce(&self, entry: &Entry) {
         if let Some(stream) = &self.stream {
             stream.announce(entry).await;
         }
     }
 
-    /// Sockets of this node may enter these rooms from now on; to be called before they do. Answers whether the rooms' members must be
-    /// read again: see [`Stream::attend`].
+    /// Subscribes this node to rooms. To be called before its sockets join them. Returns whether the members of the rooms must be read
+    /// again, as [`Stream::subscribe`] does.
     ///
     /// # Errors
-    /// See [`Stream::attend`].
+    /// As [`Stream::subscribe`].
     pub async fn subscribe(&self, rooms: &[RoomName]) -> Result<bool, Error> {
         match &self.stream {
             Some(stream) => stream.subscribe(rooms).await,
@@ -116,61 +115,64 @@ impl Broker {
         }
     }
 
-    /// Sockets of this node may enter a room that was just made; to be called before they do.
+    /// Subscribes this node to a room that was just created. To be called before its sockets join it.
     pub fn subscribe_new(&self, room: &RoomName) {
         if let Some(stream) = &self.stream {
             stream.subscribe_new(room);
         }
     }
 
-    /// How many messages were told here without a place in the log.
+    /// The number of messages that this node has delivered without an offset, from history.
     pub fn unplaced(&self) -> u64 {
-        self.stream.as_ref().map_or(0, |stream| stream.unplaced())
+        self.stream.as_ref().map_or(0, |stream| stream.fallback_deliveries())
     }
 
-    /// Whether any of these messages may have been told here without a place in the log, after the first `count` of those. A client
-    /// that was in the room at that time has it already.
+    /// Whether this node may have delivered any of these messages without an offset, after the first `count` such deliveries. A client
+    /// that was in the room at that time has the message already.
     pub fn was_unplaced<'a>(&self, messages: impl Iterator<Item = &'a Message>, count: u64) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.was_unplaced(messages, count))
+        self.stream.as_ref().is_some_and(|stream| stream.may_be_fallback_delivery(messages, count))
     }
 
-    /// Appends what a store has just committed. Called on the store's own thread, in commit order.
+    /// Appends an entry that a store has just committed. Called on the store's own thread, in commit order.
     ///
-    /// When the queue is full this blocks, and with it all writes of the chat: then they wait for the sockets' workers,
-    /// and their senders are refused in time by the rooms. Dropping the entry instead would break the order. The wait is
-    /// short, because a worker takes a batch without ever waiting for a client.
+    /// Blocks in one process while the queue is full, and with it all writes of the chat. The writes then wait for the sockets'
+    /// workers, and rooms refuse their senders in time. To drop the entry instead would break the order. The wait is short, because a
+    /// worker takes a batch without waiting for a client.
+    ///
+    /// Drops the entry in a cluster while the queue is full.
     pub fn append(&self, entry: Entry) {
-        self.position.note(&entry);
+        self.position.count_membership_change(&entry);
         if let Some(stream) = &self.stream {
-            stream.changed_here(&entry);
+            stream.note_local_change(&entry);
         }
         let full = match self.entries.try_send(entry) {
             Err(mpsc::error::TrySendError::Full(entry)) => entry,
-            // Closed: the process is ending, and what is stored will be read from history.
+            // Closed: the process ends, and clients will read stored messages from history.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
         };
-        metrics::counter!("godzilla_chat_log_full_total").increment(1);
+        metrics::counter!("godzilla_chat_broker_queue_full_total").increment(1);
         if self.stream.is_some() {
-            // Not on a thread that may wait: the change is told again by other nodes' entries, or when the room is read again.
+            // This thread must not block. The change is applied again from the stream, or when the node compares rooms with the store.
             return;
         }
         let _ = self.entries.blocking_send(full);
     }
 
-    /// Appends what needs no store.
+    /// Appends an entry that no store commits. Waits while the queue is full.
     pub async fn tell(&self, entry: Entry) {
         let _ = self.entries.send(entry).await;
     }
 
-    /// Waits until everything that was said so far was handed to the sockets here.
+    /// Waits until everything that this node has published or appended so far was delivered to its sockets. The wait for the stream
+    /// is bounded.
     pub async fn flush(&self) {
         if let Some(stream) = &self.stream {
-            stream.settle().await;
+            stream.flush().await;
         }
         self.flush_here().await;
     }
 
-    /// Waits until everything appended here so far was handed to the sockets.
+    /// Waits until all entries that were appended so far were delivered to the sockets of this node.
     pub async fn flush_here(&self) {
         let (done, mut flushed) = mpsc::channel(1);
         let _ = self.entries.send(Entry::Flushed(done)).await;
@@ -178,53 +180,54 @@ impl Broker {
     }
 
     /// Registers a batch of a room, before it is written.
-    pub fn pace(&self, room: &RoomName) -> Pacing {
-        self.pacers.begin(room)
+    pub fn pace(&self, room: &RoomName) -> PendingBatch {
+        self.tokens.begin(room)
     }
 
-    /// The mark of the room's batch that is on its way.
+    /// The backpressure token of the room's batch in flight.
     #[cfg(test)]
     pub fn mark(&self, room: &RoomName) -> Option<socketio::BackpressureToken> {
-        self.pacers.of(room)
+        self.tokens.of(room)
     }
 
-    /// Whether what is appended is taken, and no batch has been on its way to the sockets for seconds.
+    /// Whether the queue is open and no batch has been in flight for longer than [`fanout_actor::SLOW`].
     pub fn is_open(&self) -> bool {
         !self.entries.is_closed() && !self.work.is_busy_longer_than(fanout_actor::SLOW)
     }
 
-    /// Changes whenever a membership was committed: a socket that enters the rooms of its user compares it before and after,
-    /// because a change in between was told to sockets that this one did not belong to yet.
+    /// The number of membership changes so far. A socket that joins the rooms of its user compares it before and after, because a
+    /// change in between was applied to the sockets of that time only.
     pub fn memberships(&self) -> u64 {
         self.position.memberships.load(Ordering::Acquire)
     }
 
-    /// How far everything was handed to the sockets. Whoever enters a room after asking this hears all that comes later.
+    /// The offset up to which all entries were delivered to the sockets. A socket that joins a room after this call receives all later
+    /// messages.
     pub fn reached(&self) -> u64 {
         self.position.reached()
     }
 
-    /// An offset as clients see it; they only ever give it back.
+    /// The text of an offset. Clients treat it as opaque.
     pub fn show(&self, offset: u64) -> String {
-        self.position.show(Some(offset))
+        self.position.format(Some(offset))
     }
 
-    /// What an offset says that a client gave back.
-    pub fn read(&self, shown: &str) -> ParsedOffset {
-        self.position.read(shown)
+    /// Parses an offset that a client sent back.
+    pub fn read(&self, offset: &str) -> ParsedOffset {
+        self.position.parse(offset)
     }
 
-    /// Whether an offset that a client gave back is of a history that was replaced by an older one.
-    pub fn is_of_replaced_history(&self, shown: &str) -> bool {
-        self.read(shown) == ParsedOffset::Replaced
+    /// Whether an offset that a client sent back is of a history that was replaced, because the store was restored from a backup.
+    pub fn is_of_replaced_history(&self, offset: &str) -> bool {
+        self.read(offset) == ParsedOffset::Replaced
     }
 
-    /// A message as it goes to a client that comes back for it.
+    /// The event of a message, for recovery. `None` when it cannot be encoded, which is logged.
     pub fn encode(&self, message: &Message, offset: u64) -> Option<Encoded> {
         self.position.encode(message, Some(offset))
     }
 
-    /// See [`Journal::missed`].
+    /// The messages that a client has missed, as [`Journal::missed`].
     pub async fn missed(
         &self,
         rooms: &[RoomName],

@@ -1,4 +1,7 @@
-//! How far the log has been handed to the sockets, and how clients are shown a place in it.
+//! The position up to which entries were delivered to the sockets, and the format of offsets.
+//!
+//! The text of an offset is the id of the epoch, the id of the history, a hyphen and a decimal number. Each id has [`EPOCH_LENGTH`]
+//! hex digits. The history is empty in the log of one process. Clients treat the text as opaque.
 
 use std::sync::{
     Arc, PoisonError, RwLock,
@@ -10,137 +13,138 @@ use tokio::sync::Notify;
 use super::Entry;
 use crate::redis::EPOCH_LENGTH;
 
-/// The offset that is shown of what has none: it is of no epoch.
-const NOWHERE: &str = "nowhere";
+/// The epoch in the offset of a message that has no number. It matches no epoch, so recovery from it fails.
+const NO_EPOCH: &str = "nowhere";
 
-/// What an offset says that a client gave back.
+/// An offset that a client sent back, parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParsedOffset {
-    /// A place in this log.
+    /// A number in the current epoch.
     Here(u64),
-    /// A place in a log that is gone, or in none: nobody goes on from there.
+    /// A number in another epoch of the current history, or no number. No client recovers from it.
     Elsewhere,
-    /// A place in a history that another one has replaced: messages that the client has may not exist.
+    /// A number in a history that was replaced. Messages that the client has may not exist.
     Replaced,
-    /// Nothing: it is no offset. Stock clients take any string at the end of any event for one.
+    /// Not an offset. Stock clients store any string that is the last argument of any event as the offset.
     Nothing,
 }
 
-/// How far the log has been handed to the sockets.
+/// The position up to which entries were delivered to the sockets, with the ids of its epoch and history.
 #[derive(Debug)]
 pub struct StreamPosition {
-    names: RwLock<Names>,
+    ids: RwLock<Ids>,
     offset: AtomicU64,
-    /// How many memberships have changed.
+    /// The number of changes of memberships so far.
     pub(super) memberships: AtomicU64,
-    /// It has changed.
+    /// Notified when the position changes, and when the stream becomes unavailable.
     pub(super) moved: Notify,
 }
 
-/// What every offset names beside the number.
+/// The ids in every offset.
 #[derive(Debug, Clone)]
-struct Names {
-    /// The id of the history. Empty where an epoch is a history: in the log of one process.
+struct Ids {
+    /// The id of the history. Empty in the log of one process, where each epoch is a history.
     history: Arc<str>,
     epoch: Arc<str>,
 }
 
 impl StreamPosition {
-    /// A place in a log each epoch of which is a history of its own.
+    /// A position in a log in which each epoch is a history of its own.
     pub(super) fn new(epoch: &str, offset: u64) -> Self {
         Self::of_history("", epoch, offset)
     }
 
-    /// A place in a log whose epochs belong to the history of this id.
+    /// A position in a log whose epochs belong to the history `history`.
     pub(super) fn of_history(history: &str, epoch: &str, offset: u64) -> Self {
         Self {
-            names: RwLock::new(Names { history: history.into(), epoch: epoch.into() }),
+            ids: RwLock::new(Ids { history: history.into(), epoch: epoch.into() }),
             offset: offset.into(),
             memberships: 0.into(),
             moved: Notify::new(),
         }
     }
 
-    /// Offsets are of another epoch of the same history from now on.
-    pub(super) fn begin(&self, epoch: &str) {
-        self.names.write().unwrap_or_else(PoisonError::into_inner).epoch = epoch.into();
+    /// Begins another epoch of the same history.
+    pub(super) fn begin_epoch(&self, epoch: &str) {
+        self.ids.write().unwrap_or_else(PoisonError::into_inner).epoch = epoch.into();
     }
 
-    /// Offsets are of another history from now on.
+    /// Begins another history and epoch.
     pub(super) fn begin_history(&self, history: &str, epoch: &str) {
-        let names = Names { history: history.into(), epoch: epoch.into() };
-        *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+        let ids = Ids { history: history.into(), epoch: epoch.into() };
+        *self.ids.write().unwrap_or_else(PoisonError::into_inner) = ids;
     }
 
     pub(super) fn reached(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }
 
-    /// Counts a change of memberships.
-    pub(super) fn note(&self, entry: &Entry) {
-        let changes = matches!(
+    /// Counts `entry` if it changes memberships.
+    pub(super) fn count_membership_change(&self, entry: &Entry) {
+        let is_change = matches!(
             entry,
-            Entry::Joined { .. } | Entry::Left { .. } | Entry::Archived { .. } | Entry::Only { .. }
+            Entry::Joined { .. } | Entry::Left { .. } | Entry::Archived { .. } | Entry::SetMembers { .. }
         );
-        if changes {
+        if is_change {
             self.memberships.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// The epoch of all offsets that are shown now.
+    /// The current epoch.
     pub(super) fn epoch(&self) -> Arc<str> {
-        self.names().epoch
+        self.ids().epoch
     }
 
-    /// The id of the history of all offsets that are shown now.
+    /// The id of the current history.
     pub(super) fn history(&self) -> Arc<str> {
-        self.names().history
+        self.ids().history
     }
 
-    fn names(&self) -> Names {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn ids(&self) -> Ids {
+        self.ids.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// An offset as clients see it; they only ever give it back. Without one it is an offset from which nobody goes on.
-    pub(super) fn show(&self, offset: Option<u64>) -> String {
-        let Names { history, epoch } = self.names();
+    /// The text of an offset. Without a number it is an offset from which no client recovers.
+    pub(super) fn format(&self, offset: Option<u64>) -> String {
+        let Ids { history, epoch } = self.ids();
         match offset {
             Some(offset) => format!("{epoch}{history}-{offset}"),
-            None => format!("{NOWHERE}{history}-0"),
+            None => format!("{NO_EPOCH}{history}-0"),
         }
     }
 
+    /// Records that all entries up to `offset` were delivered. The position never decreases.
     pub(super) fn reach(&self, offset: u64) {
         self.offset.fetch_max(offset, Ordering::AcqRel);
         self.moved.notify_waiters();
     }
 
-    /// What an offset says that a client gave back. Offsets of earlier releases name no history.
-    pub(super) fn read(&self, shown: &str) -> ParsedOffset {
-        let Some((name, offset)) =
-            shown.rsplit_once('-').and_then(|(name, at)| Some((name, at.parse().ok()?)))
+    /// Parses an offset that a client sent back. Offsets of earlier releases contain no history.
+    pub(super) fn parse(&self, text: &str) -> ParsedOffset {
+        let Some((ids, offset)) =
+            text.rsplit_once('-').and_then(|(ids, number)| Some((ids, number.parse().ok()?)))
         else {
             return ParsedOffset::Nothing;
         };
-        let now = self.names();
-        let (epoch, history) = match (name.strip_prefix(NOWHERE), name.strip_prefix(&*now.epoch)) {
+        let current = self.ids();
+        let (epoch, history) = match (ids.strip_prefix(NO_EPOCH), ids.strip_prefix(&*current.epoch)) {
             (Some(history), _) => (None, history),
-            (None, Some(history)) => (Some(&*now.epoch), history),
-            (None, None) if name.is_char_boundary(EPOCH_LENGTH) => {
-                let (epoch, history) = name.split_at(EPOCH_LENGTH);
+            (None, Some(history)) => (Some(&*current.epoch), history),
+            (None, None) if ids.is_char_boundary(EPOCH_LENGTH) => {
+                let (epoch, history) = ids.split_at(EPOCH_LENGTH);
                 (Some(epoch), history)
             }
             (None, None) => return ParsedOffset::Nothing,
         };
         let is_id = |text: &str| text.len() == EPOCH_LENGTH && is_lower_hex(text);
-        let is_here = epoch == Some(&*now.epoch);
+        let is_current = epoch == Some(&*current.epoch);
         match history {
-            _ if !(is_here || epoch.is_none_or(is_id)) => ParsedOffset::Nothing,
-            "" if is_here => ParsedOffset::Here(offset),
-            "" if now.history.is_empty() && epoch.is_some() => ParsedOffset::Replaced,
+            _ if !(is_current || epoch.is_none_or(is_id)) => ParsedOffset::Nothing,
+            "" if is_current => ParsedOffset::Here(offset),
+            "" if current.history.is_empty() && epoch.is_some() => ParsedOffset::Replaced,
             "" => ParsedOffset::Elsewhere,
-            history if *history == *now.history && is_here => ParsedOffset::Here(offset),
-            history if *history == *now.history => ParsedOffset::Elsewhere,
+            history if *history == *current.history && is_current => ParsedOffset::Here(offset),
+            history if *history == *current.history => ParsedOffset::Elsewhere,
             history if is_id(history) => ParsedOffset::Replaced,
             _ => ParsedOffset::Nothing,
         }
@@ -161,10 +165,10 @@ mod tests {
     const RESTORED: &str = "00000000000000bb";
 
     #[test]
-    fn an_offset_says_which_log_and_which_history_it_is_of() {
+    fn offsets_of_other_epochs_and_histories_are_recognized() {
         let cluster = StreamPosition::of_history(HISTORY, EPOCH, 0);
-        let alone = StreamPosition::new(EPOCH, 0);
-        assert_eq!(cluster.show(Some(7)), format!("{EPOCH}{HISTORY}-7"));
+        let one_process = StreamPosition::new(EPOCH, 0);
+        assert_eq!(cluster.format(Some(7)), format!("{EPOCH}{HISTORY}-7"));
         let cases = [
             (format!("{EPOCH}{HISTORY}-7"), ParsedOffset::Here(7), ParsedOffset::Replaced),
             (format!("{OTHER}{HISTORY}-7"), ParsedOffset::Elsewhere, ParsedOffset::Replaced),
@@ -177,22 +181,26 @@ mod tests {
             (format!("{OTHER}-7"), ParsedOffset::Elsewhere, ParsedOffset::Replaced),
             ("nowhere-0".to_owned(), ParsedOffset::Elsewhere, ParsedOffset::Elsewhere),
         ];
-        for (shown, in_cluster, in_one_process) in cases {
-            assert_eq!((cluster.read(&shown), alone.read(&shown)), (in_cluster, in_one_process), "{shown}");
-        }
-        let nothing = ["", "7", "-7", "hello-7", "nowhere", "nowherex-0", "éééééééé-7", "0123456789abcdeé-7"];
-        for shown in
-            nothing.map(str::to_owned).into_iter().chain([format!("{EPOCH}-x"), format!("{EPOCH}x-7")])
-        {
+        for (text, in_cluster, in_one_process) in cases {
             assert_eq!(
-                (cluster.read(&shown), alone.read(&shown)),
-                (ParsedOffset::Nothing, ParsedOffset::Nothing),
-                "{shown}"
+                (cluster.parse(&text), one_process.parse(&text)),
+                (in_cluster, in_one_process),
+                "{text}"
             );
         }
-        cluster.begin(OTHER);
-        assert_eq!(cluster.read(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Elsewhere);
+        let invalid = ["", "7", "-7", "hello-7", "nowhere", "nowherex-0", "éééééééé-7", "0123456789abcdeé-7"];
+        for text in
+            invalid.map(str::to_owned).into_iter().chain([format!("{EPOCH}-x"), format!("{EPOCH}x-7")])
+        {
+            assert_eq!(
+                (cluster.parse(&text), one_process.parse(&text)),
+                (ParsedOffset::Nothing, ParsedOffset::Nothing),
+                "{text}"
+            );
+        }
+        cluster.begin_epoch(OTHER);
+        assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Elsewhere);
         cluster.begin_history(RESTORED, EPOCH);
-        assert_eq!(cluster.read(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Replaced);
+        assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Replaced);
     }
 }

@@ -1,4 +1,4 @@
-//! The log's order and position, with a real io that has no workers: what reaches sockets is tested through clients.
+//! Order and position of the broker, with a real [`Io`] that has no workers. Delivery to sockets is tested through clients.
 
 use proto::{
     RoomName, Timestamp,
@@ -9,7 +9,7 @@ use socketio::Io;
 use super::{Broker, Entry, fanout_actor};
 use crate::SqliteStore;
 
-fn said(offset: u64) -> Entry {
+fn message(offset: u64) -> Entry {
     let message = Message {
         id: offset.to_string(),
         room: RoomName::lobby(),
@@ -21,46 +21,46 @@ fn said(offset: u64) -> Entry {
     Entry::Message { offset: Some(offset), message, origin: None }
 }
 
-fn shown(broker: &Broker) -> String {
+fn position(broker: &Broker) -> String {
     broker.show(broker.reached())
 }
 
 #[actix_rt::test]
-async fn a_flush_waits_for_everything_before_it_and_the_position_follows() {
+async fn a_flush_waits_for_all_entries_before_it_and_the_position_advances() {
     let dir = tempfile::tempdir().unwrap();
     let history = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap().journal();
     let (broker, entries) = Broker::open(history.clone()).await.unwrap();
     let epoch = history.epoch().await.unwrap();
-    assert_eq!(shown(&broker), format!("{epoch}-0"));
-    (1..=1000).for_each(|offset| broker.append(said(offset)));
-    assert_eq!(shown(&broker), format!("{epoch}-0"), "nothing was handed over yet");
+    assert_eq!(position(&broker), format!("{epoch}-0"));
+    (1..=1000).for_each(|offset| broker.append(message(offset)));
+    assert_eq!(position(&broker), format!("{epoch}-0"), "nothing was delivered yet");
     fanout_actor::start(&broker, entries, Io::new());
     broker.flush().await;
-    assert_eq!(shown(&broker), format!("{epoch}-1000"));
+    assert_eq!(position(&broker), format!("{epoch}-1000"));
 }
 
 #[actix_rt::test]
-async fn a_full_log_holds_up_the_store_and_loses_nothing() {
+async fn a_full_queue_blocks_the_store_without_loss() {
     let dir = tempfile::tempdir().unwrap();
     let history = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap().journal();
     let (broker, mut entries) = Broker::open(history.clone()).await.unwrap();
     let writer = {
         let broker = broker.clone();
-        std::thread::spawn(move || (1..=3000).for_each(|offset| broker.append(said(offset))))
+        std::thread::spawn(move || (1..=3000).for_each(|offset| broker.append(message(offset))))
     };
-    let mut seen = Vec::new();
-    while seen.len() < 3000 {
+    let mut received = Vec::new();
+    while received.len() < 3000 {
         match entries.recv().await {
-            Some(Entry::Message { offset, .. }) => seen.push(offset),
+            Some(Entry::Message { offset, .. }) => received.push(offset),
             other => panic!("{other:?}"),
         }
     }
     writer.join().unwrap();
-    assert!(seen.into_iter().eq((1..=3000).map(Some)));
+    assert!(received.into_iter().eq((1..=3000).map(Some)));
 }
 
 #[actix_rt::test]
-async fn a_position_goes_on_after_a_restart_in_the_same_epoch() {
+async fn a_restart_continues_the_position_in_the_same_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("chat.sqlite3");
     let samples =
@@ -68,10 +68,10 @@ async fn a_position_goes_on_after_a_restart_in_the_same_epoch() {
     let before = {
         let store = SqliteStore::open(&path).unwrap();
         crate::seed(&store, samples).await.unwrap();
-        shown(&Broker::open(store.journal()).await.unwrap().0)
+        position(&Broker::open(store.journal()).await.unwrap().0)
     };
     let store = SqliteStore::open(&path).unwrap();
     let (broker, _) = Broker::open(store.journal()).await.unwrap();
-    assert_eq!(shown(&broker), before);
+    assert_eq!(position(&broker), before);
     assert!(before.ends_with("-1"), "{before}");
 }

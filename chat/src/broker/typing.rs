@@ -1,7 +1,7 @@
-//! Who is shown typing where, to whom. Pure: time is an argument. Owned by [`super::fanout_actor`].
+//! Lists of typing users, and the sockets that receive each. Pure: time is an argument. Owned by [`super::fanout_actor`].
 //!
-//! Nobody is shown their own name: the sockets of a typing user get the list without that user. A user whose membership has
-//! ended is not shown from then on, whatever the presence service still reports.
+//! The sockets of a typing user receive the list without that user. A user whose membership ended is not listed from then on, even
+//! if the presence service still reports the user.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,97 +16,97 @@ use socketio::{Operation, Room, Target};
 
 use super::{
     Entry, StreamPosition,
-    fanout::{encode, fanouts, of_room, of_user},
-    pacing::Pacers,
+    fanout::{encode, of_room, of_user, operations},
+    room_backpressure::RoomTokens,
 };
 
-/// Up to this number of typing users, each gets a list of its own. Beyond it, typing users get no list.
+/// Up to this number of typing users in a room, each typing user receives a list of its own. Above it, typing users receive no list.
 const PERSONAL: usize = 16;
 
-/// How long a membership that has ended is kept: as long as the presence service may keep a typing stamp.
-const GONE_FOR: Duration = Duration::from_secs(600);
+/// How long an ended membership is kept: as long as the presence service may keep a typing stamp.
+const ENDED_FOR: Duration = Duration::from_secs(600);
 
-/// The most ended memberships kept.
-const MAX_GONE: usize = 10_000;
+/// The maximum number of ended memberships that are kept.
+const MAX_ENDED: usize = 10_000;
 
-/// Who was last shown typing, and who may not be shown.
+/// The lists that were last sent, and the users that must not be listed.
 #[derive(Debug, Default)]
-pub struct Typists {
-    /// By room; no room is empty.
-    shown: HashMap<RoomName, BTreeSet<String>>,
-    /// When memberships have ended, by room and [`Username::key`].
-    gone: HashMap<(RoomName, String), Instant>,
+pub struct TypingLists {
+    /// The last list by room. No list is empty.
+    listed: HashMap<RoomName, BTreeSet<String>>,
+    /// The time at which memberships ended, by room and [`Username::key`].
+    ended: HashMap<(RoomName, String), Instant>,
 }
 
-impl Typists {
-    /// What to do with the sockets because of `entry`, in order.
-    pub fn fanouts(
+impl TypingLists {
+    /// The operations on sockets that deliver `entry`, in order.
+    pub fn operations(
         &mut self,
         entry: Entry,
         position: &StreamPosition,
-        pacers: &Pacers,
+        tokens: &RoomTokens,
         now: Instant,
     ) -> Vec<Operation> {
         match &entry {
-            Entry::Typing { room, users } => self.show(room, users, now),
-            Entry::Joined { room, user } | Entry::Seated { room, user, is_in: true } => {
-                self.gone.remove(&(room.clone(), user.key()));
-                fanouts(entry, position, pacers)
+            Entry::Typing { room, users } => self.update(room, users, now),
+            Entry::Joined { room, user } | Entry::SetMembership { room, user, is_member: true } => {
+                self.ended.remove(&(room.clone(), user.key()));
+                operations(entry, position, tokens)
             }
-            Entry::Left { room, user } | Entry::Seated { room, user, is_in: false } => {
-                let stopped = self.leave(room, user, now);
-                // The user's sockets are out of the room by then.
-                fanouts(entry, position, pacers).into_iter().chain(stopped).collect()
+            Entry::Left { room, user } | Entry::SetMembership { room, user, is_member: false } => {
+                let stopped = self.end_membership(room, user, now);
+                // By then the user's sockets have left the room, so they do not receive the list.
+                operations(entry, position, tokens).into_iter().chain(stopped).collect()
             }
             Entry::Archived { room, .. } => {
-                self.shown.remove(room);
-                fanouts(entry, position, pacers)
+                self.listed.remove(room);
+                operations(entry, position, tokens)
             }
-            _ => fanouts(entry, position, pacers),
+            _ => operations(entry, position, tokens),
         }
     }
 
-    fn leave(&mut self, room: &RoomName, user: &Username, now: Instant) -> Vec<Operation> {
-        if self.gone.len() >= MAX_GONE {
-            self.gone.retain(|_, since| now.saturating_duration_since(*since) < GONE_FOR);
+    fn end_membership(&mut self, room: &RoomName, user: &Username, now: Instant) -> Vec<Operation> {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.retain(|_, since| now.saturating_duration_since(*since) < ENDED_FOR);
         }
-        if self.gone.len() >= MAX_GONE
+        if self.ended.len() >= MAX_ENDED
             && let Some(earliest) =
-                self.gone.iter().min_by_key(|(_, since)| **since).map(|(key, _)| key.clone())
+                self.ended.iter().min_by_key(|(_, since)| **since).map(|(key, _)| key.clone())
         {
-            self.gone.remove(&earliest);
+            self.ended.remove(&earliest);
         }
-        self.gone.insert((room.clone(), user.key()), now);
-        let left: Vec<String> = self.shown.get(room).into_iter().flatten().cloned().collect();
-        self.show(room, &left, now)
+        self.ended.insert((room.clone(), user.key()), now);
+        let left: Vec<String> = self.listed.get(room).into_iter().flatten().cloned().collect();
+        self.update(room, &left, now)
     }
 
-    /// Shows who types in a room. Nothing when that was shown before.
-    fn show(&mut self, room: &RoomName, users: &[String], now: Instant) -> Vec<Operation> {
+    /// Sends the typing users of a room. Empty when the list has not changed.
+    fn update(&mut self, room: &RoomName, users: &[String], now: Instant) -> Vec<Operation> {
         let new: BTreeSet<String> =
-            users.iter().filter(|user| !self.is_gone(room, user, now)).cloned().collect();
-        let old = self.shown.remove(room).unwrap_or_default();
+            users.iter().filter(|user| !self.has_left(room, user, now)).cloned().collect();
+        let old = self.listed.remove(room).unwrap_or_default();
         let changed: BTreeSet<&String> = new.symmetric_difference(&old).collect();
         if changed.is_empty() {
             if !new.is_empty() {
-                self.shown.insert(room.clone(), new);
+                self.listed.insert(room.clone(), new);
             }
             return vec![];
         }
-        let fanouts = lists(room, &new, &old, &changed);
+        let operations = lists(room, &new, &old, &changed);
         if !new.is_empty() {
-            self.shown.insert(room.clone(), new);
+            self.listed.insert(room.clone(), new);
         }
-        fanouts
+        operations
     }
 
-    fn is_gone(&self, room: &RoomName, user: &str, now: Instant) -> bool {
-        let since = self.gone.get(&(room.clone(), user.to_ascii_lowercase()));
-        since.is_some_and(|since| now.saturating_duration_since(*since) < GONE_FOR)
+    fn has_left(&self, room: &RoomName, user: &str, now: Instant) -> bool {
+        let since = self.ended.get(&(room.clone(), user.to_ascii_lowercase()));
+        since.is_some_and(|since| now.saturating_duration_since(*since) < ENDED_FOR)
     }
 }
 
-/// The list for everybody else, then one for each typing user whose own list has changed.
+/// The list for users that do not type, then one for each typing user whose own list has changed.
 fn lists(
     room: &RoomName,
     new: &BTreeSet<String>,
@@ -114,20 +114,21 @@ fn lists(
     changed: &BTreeSet<&String>,
 ) -> Vec<Operation> {
     let is_personal = new.len().max(old.len()) <= PERSONAL;
-    // For the only user who has started or stopped nothing has changed.
-    let alone = changed.iter().filter(|_| is_personal && changed.len() == 1).copied();
-    let except: BTreeSet<&String> = new.iter().chain(alone).collect();
+    // The list of the only user that has started or stopped does not change.
+    let only_changed = changed.iter().filter(|_| is_personal && changed.len() == 1).copied();
+    let except: BTreeSet<&String> = new.iter().chain(only_changed).collect();
     let except = except.into_iter().filter_map(|user| sockets_of(user)).collect();
     let others = Target { except, ..Target::room("/", of_room(room)) };
-    let mut fanouts: Vec<Operation> = list(others, room, new.iter().cloned().collect()).into_iter().collect();
+    let mut operations: Vec<Operation> =
+        list(others, room, new.iter().cloned().collect()).into_iter().collect();
     for user in new.iter().filter(|_| is_personal) {
         let Some(sockets) = sockets_of(user).filter(|_| changed.iter().any(|other| *other != user)) else {
             continue;
         };
         let own = Target { within: Some(of_room(room)), ..Target::room("/", sockets) };
-        fanouts.extend(list(own, room, new.iter().filter(|other| *other != user).cloned().collect()));
+        operations.extend(list(own, room, new.iter().filter(|other| *other != user).cloned().collect()));
     }
-    fanouts
+    operations
 }
 
 fn list(to: Target, room: &RoomName, users: Vec<String>) -> Option<Operation> {
@@ -155,10 +156,11 @@ mod tests {
         Entry::Left { room: tea(), user: user.parse().unwrap() }
     }
 
-    /// Whom the typing events of `entry` go to.
-    fn told(typists: &mut Typists, entry: Entry, now: Instant) -> Vec<String> {
-        let fanouts = typists.fanouts(entry, &StreamPosition::new("e", 0), &Pacers::default(), now);
-        let sends = fanouts.into_iter().filter_map(|fanout| match fanout {
+    /// The recipients of the typing events of `entry`, and the names in each.
+    fn sent(typing_lists: &mut TypingLists, entry: Entry, now: Instant) -> Vec<String> {
+        let operations =
+            typing_lists.operations(entry, &StreamPosition::new("e", 0), &RoomTokens::default(), now);
+        let sends = operations.into_iter().filter_map(|operation| match operation {
             Operation::Send { to, packet, volatile: true } => Some((to, packet)),
             _ => None,
         });
@@ -179,57 +181,67 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_shown_their_own_name() {
-        let (mut typists, now) = (Typists::default(), Instant::now());
-        let mut tell = |users: &[&str]| told(&mut typists, entry(users), now);
-        assert_eq!(tell(&["alice"]), ["room:tea in - but user:alice: alice"]);
-        assert_eq!(tell(&["alice"]), [""; 0], "nothing has changed");
+    fn typing_users_do_not_receive_their_own_name() {
+        let (mut typing_lists, now) = (TypingLists::default(), Instant::now());
+        let mut type_now = |users: &[&str]| sent(&mut typing_lists, entry(users), now);
+        assert_eq!(type_now(&["alice"]), ["room:tea in - but user:alice: alice"]);
+        assert_eq!(type_now(&["alice"]), [""; 0], "nothing has changed");
         assert_eq!(
-            tell(&["alice", "bob"]),
+            type_now(&["alice", "bob"]),
             ["room:tea in - but user:alice,user:bob: alice+bob", "user:alice in room:tea but : bob"]
         );
         assert_eq!(
-            tell(&["bob"]),
+            type_now(&["bob"]),
             ["room:tea in - but user:alice,user:bob: bob", "user:bob in room:tea but : "]
         );
         assert_eq!(
-            tell(&["carol"]),
+            type_now(&["carol"]),
             ["room:tea in - but user:carol: carol", "user:carol in room:tea but : "]
         );
-        assert_eq!(tell(&[]), ["room:tea in - but user:carol: "]);
+        assert_eq!(type_now(&[]), ["room:tea in - but user:carol: "]);
     }
 
     #[test]
-    fn a_user_who_has_left_is_shown_no_more_until_they_are_back() {
-        let (mut typists, now) = (Typists::default(), Instant::now());
-        told(&mut typists, entry(&["alice", "Bob"]), now);
-        let stopped = told(&mut typists, left("BOB"), now);
+    fn a_user_that_left_is_not_listed_until_the_user_joins_again() {
+        let (mut typing_lists, now) = (TypingLists::default(), Instant::now());
+        sent(&mut typing_lists, entry(&["alice", "Bob"]), now);
+        let stopped = sent(&mut typing_lists, left("BOB"), now);
         assert_eq!(stopped[0], "room:tea in - but user:bob,user:alice: alice");
-        assert_eq!(told(&mut typists, entry(&["alice", "Bob"]), now), [""; 0], "an old report");
-        typists.fanouts(
+        assert_eq!(sent(&mut typing_lists, entry(&["alice", "Bob"]), now), [""; 0], "a stale report");
+        typing_lists.operations(
             Entry::Joined { room: tea(), user: "bob".parse().unwrap() },
             &StreamPosition::new("e", 0),
-            &Pacers::default(),
+            &RoomTokens::default(),
             now,
         );
-        assert_eq!(told(&mut typists, entry(&["alice", "Bob"]), now).len(), 2);
+        assert_eq!(sent(&mut typing_lists, entry(&["alice", "Bob"]), now).len(), 2);
     }
 
     #[test]
-    fn what_is_kept_is_bounded_in_number_and_time() {
-        let (mut typists, now) = (Typists::default(), Instant::now());
-        for n in 0..=MAX_GONE {
-            typists.fanouts(left(&format!("u{n}")), &StreamPosition::new("e", 0), &Pacers::default(), now);
+    fn ended_memberships_are_bounded_in_number_and_time() {
+        let (mut typing_lists, now) = (TypingLists::default(), Instant::now());
+        for n in 0..=MAX_ENDED {
+            typing_lists.operations(
+                left(&format!("u{n}")),
+                &StreamPosition::new("e", 0),
+                &RoomTokens::default(),
+                now,
+            );
         }
-        assert_eq!(typists.gone.len(), MAX_GONE);
-        typists.fanouts(left("alice"), &StreamPosition::new("e", 0), &Pacers::default(), now + GONE_FOR);
-        assert_eq!(typists.gone.len(), 1);
+        assert_eq!(typing_lists.ended.len(), MAX_ENDED);
+        typing_lists.operations(
+            left("alice"),
+            &StreamPosition::new("e", 0),
+            &RoomTokens::default(),
+            now + ENDED_FOR,
+        );
+        assert_eq!(typing_lists.ended.len(), 1);
         let online: Vec<String> = (0..=PERSONAL).map(|n| format!("u{n}")).collect();
         let online: Vec<&str> = online.iter().map(String::as_str).collect();
         assert_eq!(
-            told(&mut typists, entry(&online), now + GONE_FOR).len(),
+            sent(&mut typing_lists, entry(&online), now + ENDED_FOR).len(),
             1,
-            "one list, however many type"
+            "one list for any number of typing users"
         );
     }
 }

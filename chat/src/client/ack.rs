@@ -1,48 +1,48 @@
-//! The answer to one event: given once if the client wants it, and nothing at all if it does not.
+//! The acknowledgement of one event. It is sent once if the client requested it, and not at all otherwise.
 
 use serde::Serialize;
 use socketio::Reply;
 
 use crate::Error;
 
-/// The way back to the client.
+/// The acknowledgement that an event's sender waits for, if it requested one.
 pub struct Ack(Option<Reply>);
 
-/// `{ok:true}` and what comes with it.
+/// `{ok:true}` and the fields of `with`.
 #[derive(Serialize)]
-struct Good<T> {
+struct Success<T> {
     ok: bool,
     #[serde(flatten)]
     with: T,
 }
 
-/// Nothing comes with it.
+/// A successful answer without further fields.
 #[derive(Serialize)]
 pub struct Done {}
 
 impl Ack {
-    /// For an event that came with `reply`.
+    /// The acknowledgement of an event that arrived with `reply`.
     pub fn new(reply: Option<Reply>) -> Self {
         Self(reply)
     }
 
-    /// Whether the client waits for it.
-    pub fn is_wanted(&self) -> bool {
+    /// Whether the client waits for the acknowledgement.
+    pub fn is_requested(&self) -> bool {
         self.0.is_some()
     }
 
-    /// `{ok:true, ...}` or `{ok:false, code, message, retryAfter?}`.
+    /// Sends `{ok:true, ...}` or `{ok:false, code, message, retryAfter?}`.
     pub fn answer(self, answer: Result<impl Serialize, Error>) {
         match answer {
-            Ok(with) => self.send(&Good { ok: true, with }),
+            Ok(with) => self.send(&Success { ok: true, with }),
             Err(error) => self.refuse(&error),
         }
     }
 
-    /// `{ok:false, code, message, retryAfter?}`.
+    /// Sends `{ok:false, code, message, retryAfter?}`.
     pub fn refuse(self, error: &Error) {
         if matches!(error, Error::Store(_)) {
-            tracing::warn!(%error, "an event was refused by the store");
+            tracing::warn!(%error, "event refused: the store failed");
         }
         metrics::counter!("godzilla_chat_refused_total", "status" => error.code().status().to_string())
             .increment(1);

@@ -1,5 +1,5 @@
-//! Who comes in: the session's user and nobody else, if there is a slot; into the rooms that are theirs at that moment. Called
-//! by [`super::Clients`]; asks sessions and directory.
+//! The CONNECT of a client: verifies its identity, takes a socket slot, joins the user's rooms, and starts or recovers a session.
+//! Called by [`super::Clients`]; reads the sessions and the directory.
 
 use std::{collections::HashSet, rc::Rc, time::Duration};
 
@@ -10,9 +10,9 @@ use socketio::{Accepted, CloseReason, Connect, Refusal, Resume, Room, Socket, So
 use tokio::time::sleep;
 
 use super::{
-    Admitted, Client,
+    Admission, Client,
     queue::CommandQueue,
-    recovery::{self, Entered, Recovery},
+    recovery::{self, JoinedRooms, Recovery},
 };
 use crate::{
     Chat, Error,
@@ -21,60 +21,60 @@ use crate::{
     socket_quota::SocketSlot,
 };
 
-/// Before a store that failed is asked again; it doubles.
-const AGAIN: Duration = Duration::from_millis(200);
+/// The delay before the first retry after a store failure. It doubles with every retry.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// How often somebody who comes back looks for a free slot.
+/// How often a reconnecting client tries to take a slot.
 const SLOT_TRIES: u32 = 50;
 
-/// Between two of these looks.
+/// The delay between two of these attempts.
 const SLOT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often the memberships are read again when they change meanwhile.
-const TRIES: usize = 8;
+/// How often the memberships are read again when they change during the read.
+const MEMBERSHIP_READS: usize = 8;
 
-/// Lets a client in, or says why not, or when that is no fault of theirs ends the connection. Identity is a session's user;
-/// of what the client claims in the CONNECT payload, only a session's token counts, and that only where the request had none.
-pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Accepted<Client>, Refusal> {
+/// Accepts a client, or refuses it with a reason. When the server is the cause (overload, shutdown), the connection is closed instead.
+/// The identity comes from the request. The CONNECT payload is trusted for nothing but a session's token.
+pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted<Client>, Refusal> {
     if &*connect.namespace != "/" {
         return Err(Refusal::new("Invalid namespace"));
     }
     supervision::fault!("connect");
     let socket = connect.socket.clone();
-    let come = async {
-        let mut pause = AGAIN;
+    let attempts = async {
+        let mut pause = RETRY_DELAY;
         loop {
-            let came = async {
+            let attempt = async {
                 let identity = identify(&chat, &connect).await?;
-                let (slot, passage) = admit(&chat, &socket, &identity, connect.resume.as_ref()).await?;
-                Ok((identity, slot, passage))
+                let (slot, recovery) = admit(&chat, &socket, &identity, connect.resume.as_ref()).await?;
+                Ok((identity, slot, recovery))
             };
-            match came.await {
-                // A store that was late once is asked again, as long as there is time.
-                Err(Error::Store(error)) => tracing::debug!(%error, "a client has to wait for a store"),
+            match attempt.await {
+                // A store failure is retried until the deadline.
+                Err(Error::Store(error)) => tracing::debug!(%error, "CONNECT failed in a store, retrying"),
                 settled => return settled,
             }
-            // Else the next attempt would close this very connection as the one that holds the place.
+            // The socket may have the id of the recovery session. Without a new id the next attempt would close this connection.
             socket.adopt(&SocketId::random()?);
             sleep(pause).await;
             pause *= 2;
         }
     };
-    match with_deadline(deadline_now(), come).await {
-        Ok((identity, slot, passage)) => {
-            let replaced = recovery::is_of_replaced_history(&chat, connect.resume.as_ref());
-            let visit = Rc::new(CommandQueue::new(chat, socket, identity.username, replaced));
-            let Recovery { pid, recovered, offset } = passage;
+    match with_deadline(deadline_now(), attempts).await {
+        Ok((identity, slot, recovery)) => {
+            let is_replaced = recovery::is_of_replaced_history(&chat, connect.resume.as_ref());
+            let queue = Rc::new(CommandQueue::new(chat, socket, identity.username, is_replaced));
+            let Recovery { pid, recovered, offset } = recovery;
             Ok(Accepted {
-                peer: Client::new(visit, connect.admission.limits.clone(), slot, offset),
+                peer: Client::new(queue, connect.admission.limits.clone(), slot, offset),
                 pid: Some(pid),
                 recovered,
             })
         }
         Err(error) if error.code() == Code::Unavailable => {
-            tracing::debug!(%error, "nobody can be let in now");
-            // Stock clients do not come back after a refusal; after a lost connection they do. The end of the session drops
-            // this, so that no refusal is sent after all.
+            tracing::debug!(%error, "CONNECT not possible now, closing the connection");
+            // Stock clients do not reconnect after a refusal, but after a lost connection they do. The session drops this future
+            // when it ends, so no refusal is sent.
             socket.close(CloseReason::ServerClose);
             std::future::pending().await
         }
@@ -82,20 +82,21 @@ pub async fn enter(chat: Chat, connect: Connect<Admitted>) -> Result<Accepted<Cl
     }
 }
 
-/// Who the client is: the user of the token in CONNECT or, without a valid one there, of the request's credentials. A page that logged
-/// in for a token is its user on every transport, whatever cookie the browser adds.
-async fn identify(chat: &Chat, connect: &Connect<Admitted>) -> Result<Identity, Error> {
+/// The client's identity: the user of the token in CONNECT or, without a valid token there, of the request's credentials. A page that
+/// has logged in for a token is that user on every transport, also if the browser adds a cookie of another user.
+async fn identify(chat: &Chat, connect: &Connect<Admission>) -> Result<Identity, Error> {
     let token: Option<Token> =
         connect.auth.get("token").and_then(Value::as_str).and_then(|token| token.parse().ok());
-    let found = match &token {
+    let session = match &token {
         None => None,
         Some(token) => {
             let found = chat.sessions().find_for_socket(token).await;
             found.map_err(|error| Error::Store(error.to_string()))?
         }
     };
-    let named = found.map(|session| Identity { username: session.username, session: session.id.to_string() });
-    named.or_else(|| connect.admission.identity.clone()).ok_or(Error::Unauthorized)
+    let identity =
+        session.map(|session| Identity { username: session.username, session: session.id.to_string() });
+    identity.or_else(|| connect.admission.identity.clone()).ok_or(Error::Unauthorized)
 }
 
 async fn admit(
@@ -105,31 +106,30 @@ async fn admit(
     resume: Option<&Resume>,
 ) -> Result<(SocketSlot, Recovery), Error> {
     chat.check_connects()?;
-    // When everybody comes back at once they wait here for each other rather than be turned away by a full store.
-    let _turn = chat.door().take(&identity.username).await?;
-    let recovery_session = recovery::recognise(chat, identity, socket, resume).await?;
-    let slot = take_slot(chat, identity, recovery_session.is_some()).await?;
+    // When many clients reconnect at once they wait for their turn here. Without the limit a full store queue would refuse them.
+    let _turn = chat.connect_turns().take(&identity.username).await?;
+    let session = recovery::find_session(chat, identity, socket, resume).await?;
+    let slot = take_slot(chat, identity, session.is_some()).await?;
     let (reached, unplaced) = (chat.broker().reached(), chat.broker().unplaced());
-    let rooms = enter_rooms(chat, socket, identity).await?;
-    // Asked when the socket is already where a closing cuts it: a logout just before this cannot be missed.
+    let rooms = join_rooms(chat, socket, identity).await?;
+    // Checked after the socket has joined its session's room: a logout before the check is seen here, and a later one closes the socket.
     check_session(chat, identity).await?;
-    let passage = match recovery_session {
-        Some(recovery_session) => {
-            recovery::resume(chat, recovery_session, socket, resume, Entered { rooms: &rooms, unplaced })
-                .await?
+    let recovery = match session {
+        Some(session) => {
+            recovery::resume(chat, session, socket, resume, JoinedRooms { rooms: &rooms, unplaced }).await?
         }
         None => None,
     };
-    let passage = match passage {
-        Some(passage) => passage,
+    let recovery = match recovery {
+        Some(recovery) => recovery,
         None => recovery::start(chat, identity, socket, reached).await?,
     };
-    Ok((slot, passage))
+    Ok((slot, recovery))
 }
 
-/// A slot; whoever comes back may have to wait for the connection it had to give its own up.
-async fn take_slot(chat: &Chat, identity: &Identity, comes_back: bool) -> Result<SocketSlot, Error> {
-    let mut tries = if comes_back { SLOT_TRIES } else { 1 };
+/// Takes a socket slot. A reconnecting client waits for the slot of its earlier connection, for at most [`SLOT_TRIES`] attempts.
+async fn take_slot(chat: &Chat, identity: &Identity, is_reconnect: bool) -> Result<SocketSlot, Error> {
+    let mut tries = if is_reconnect { SLOT_TRIES } else { 1 };
     loop {
         tries -= 1;
         match chat.socket_quota().take(identity) {
@@ -139,30 +139,30 @@ async fn take_slot(chat: &Chat, identity: &Identity, comes_back: bool) -> Result
     }
 }
 
-/// Enters the fan-out rooms. A change of membership that is committed between the reading and the entering is told to
-/// sockets that this one was not among yet, so then they are read again.
-async fn enter_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Result<Vec<RoomName>, Error> {
+/// Joins the fan-out rooms of the user, the session and the user's rooms. A membership change that is committed between the read and
+/// the join is delivered before this socket is in the room. The memberships are then read again.
+async fn join_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Result<Vec<RoomName>, Error> {
     let user = &identity.username;
     socket.join(&of_user(user));
     socket.join(&of_session(&identity.session));
-    let mut entered: HashSet<Room> = HashSet::new();
-    for _ in 0..TRIES {
+    let mut joined: HashSet<Room> = HashSet::new();
+    for _ in 0..MEMBERSHIP_READS {
         let before = chat.broker().memberships();
         let room_infos = chat.directory().rooms_of(user).await?;
         let names: Vec<RoomName> = room_infos.iter().map(|room_info| room_info.name.clone()).collect();
         let is_new = chat.broker().subscribe(&names).await?;
-        let theirs: HashSet<Room> = room_infos.iter().map(|room_info| of_room(&room_info.name)).collect();
-        theirs.iter().for_each(|room| socket.join(room));
-        entered.difference(&theirs).for_each(|room| socket.leave(room));
+        let current: HashSet<Room> = room_infos.iter().map(|room_info| of_room(&room_info.name)).collect();
+        current.iter().for_each(|room| socket.join(room));
+        joined.difference(&current).for_each(|room| socket.leave(room));
         if !is_new && chat.broker().memberships() == before {
             return Ok(names);
         }
-        entered = theirs;
+        joined = current;
     }
     Err(Error::full())
 }
 
-/// The session may have ended since the handshake.
+/// Checks that the session has not ended since the handshake.
 async fn check_session(chat: &Chat, identity: &Identity) -> Result<(), Error> {
     let id: SessionId = identity.session.parse().map_err(|_| Error::Unauthorized)?;
     match chat.sessions().is_live(&id).await {
@@ -172,7 +172,7 @@ async fn check_session(chat: &Chat, identity: &Identity) -> Result<(), Error> {
     }
 }
 
-/// A CONNECT_ERROR that says why.
+/// The CONNECT_ERROR for `error`.
 fn refusal(error: &Error) -> Refusal {
     let message = match error.code() {
         Code::Unauthorized => "Authentication required".to_owned(),

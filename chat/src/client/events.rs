@@ -1,5 +1,5 @@
-//! From events to commands: which events there are, what they carry, and how often they may come. Knows no rooms; the
-//! [`super::Client`] hands good commands to its visit and answers bad ones.
+//! Parsing of events into commands: the events, their payloads and their rate limits. Independent of rooms. [`super::Client`] puts
+//! commands into its [`super::queue`] and refuses invalid events.
 
 use std::time::{Duration, Instant};
 
@@ -16,45 +16,47 @@ use crate::{
     bucket::{Bucket, Rate},
 };
 
-/// A good event.
+/// A valid event.
 #[derive(Debug)]
 pub enum Command {
-    /// Say something.
-    Say(Post, Text),
-    /// Tell that the user types, or not any more.
-    Type(SetTyping),
-    /// Enter a room.
+    /// `message`: post a message. The text is parsed, and [`Post::text`] is empty.
+    Send(Post, Text),
+    /// `typing`: the user starts or stops typing.
+    SetTyping(SetTyping),
+    /// `join`: join a room.
     Join(Join),
-    /// Leave a room.
+    /// `leave`: leave a room.
     Leave(Leave),
-    /// Read older messages.
-    Recall(History),
+    /// `history`: read older messages.
+    History(History),
 }
 
-/// How often a client may send what.
+/// The limits of one connection.
 #[derive(Debug)]
 pub struct Limits {
+    /// The maximum length of a text, in bytes.
     text: usize,
+    /// The maximum number of open acks.
     open_acks: usize,
     messages: Bucket,
     requests: Bucket,
-    /// What is left of the server's patience with a client that goes on after it was refused.
-    patience: Bucket,
+    /// The refusals that a client may cause before it is disconnected.
+    refusals: Bucket,
 }
 
-/// For `join`, `leave`, `history` and `typing`: a client that comes back may enter all its rooms at once.
+/// The rate of `join`, `leave`, `history` and `typing` events. The burst allows a reconnecting client to join all its rooms at once.
 const REQUESTS: Rate = Rate { per_second: 20.0, burst: 120.0 };
 
-/// Refusals for being too fast, before the connection ends: that costs as much as doing what is asked.
-const PATIENCE: Rate = Rate { per_second: 50.0, burst: 500.0 };
+/// The rate of refusals for exceeding a rate before the connection is closed. A refusal costs the server as much as the command.
+const REFUSALS: Rate = Rate { per_second: 50.0, burst: 500.0 };
 
 impl Limits {
-    /// Whether a client that was just refused has been refused too often.
+    /// Whether a client has exceeded the rate of refusals. Call it once for every refusal.
     pub fn is_flooding(&mut self, refused: &Error, now: Instant) -> bool {
-        matches!(refused, Error::RateLimited { .. }) && self.patience.take(now).is_err()
+        matches!(refused, Error::RateLimited { .. }) && self.refusals.take(now).is_err()
     }
 
-    /// Nothing was sent yet.
+    /// The limits of a new connection: all buckets are full.
     pub fn new(config: &Config, now: Instant) -> Self {
         let messages = Rate::new(config.message_rate, config.message_burst);
         Self {
@@ -62,11 +64,11 @@ impl Limits {
             open_acks: config.open_acks,
             messages: Bucket::full(messages, now),
             requests: Bucket::full(REQUESTS, now),
-            patience: Bucket::full(PATIENCE, now),
+            refusals: Bucket::full(REFUSALS, now),
         }
     }
 
-    /// Reads an event; `open_acks` is how many acks the client waits for, this one's included.
+    /// Parses an event. `open_acks` is the number of acks that the client waits for, including the ack of this event.
     ///
     /// # Errors
     /// [`Error::RateLimited`], [`Error::BadRequest`], [`Error::TooLarge`].
@@ -75,7 +77,7 @@ impl Limits {
         self.parse(event)
     }
 
-    /// The refusal of an event that could not be read at all. It counts against the same limits.
+    /// The refusal of an event whose arguments cannot be represented. It counts against the same limits.
     pub fn unreadable(&mut self, name: &str, open_acks: usize, now: Instant) -> Error {
         let unreadable = "the event is nested too deeply or holds a number that is out of range";
         self.charge(name, open_acks, now).err().unwrap_or_else(|| Error::BadRequest(unreadable.to_owned()))
@@ -102,12 +104,12 @@ impl Limits {
                     Some(_) => Text::parse_repeatable(text, self.text)?,
                     None => Text::parse(text, self.text)?,
                 };
-                Command::Say(post, text)
+                Command::Send(post, text)
             }
-            name::TYPING => Command::Type(payload(event)?),
+            name::TYPING => Command::SetTyping(payload(event)?),
             name::JOIN => Command::Join(payload(event)?),
             name::LEAVE => Command::Leave(payload(event)?),
-            name::HISTORY => Command::Recall(optional(event)?),
+            name::HISTORY => Command::History(optional(event)?),
             _ => return Err(Error::BadRequest("there is no such event".to_owned())),
         })
     }
@@ -117,7 +119,7 @@ fn payload<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
     event.arg(0).map(|Object(payload)| payload).map_err(|error| Error::BadRequest(error.to_string()))
 }
 
-/// An event whose fields are all optional may come without a payload, or with `null`.
+/// The payload of an event whose fields are all optional. An absent payload and `null` count as an empty object.
 fn optional<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
     if event.args.first().is_none_or(Value::is_null) {
         event.args = vec![serde_json::json!({})];
@@ -147,17 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn good_events_are_read() {
-        assert!(matches!(read("message", json!([{"text": "hi"}])), Ok(Command::Say(post, text))
+    fn valid_events_are_parsed() {
+        assert!(matches!(read("message", json!([{"text": "hi"}])), Ok(Command::Send(post, text))
             if post.room.is_lobby() && text.as_str() == "hi"));
         assert!(
-            matches!(read("typing", json!([{"isTyping": true}])), Ok(Command::Type(typing)) if typing.is_typing)
+            matches!(read("typing", json!([{"isTyping": true}])), Ok(Command::SetTyping(typing)) if typing.is_typing)
         );
         assert!(matches!(read("join", json!([{"room": "tea", "since": 3}])), Ok(Command::Join(join))
             if join.since == Some(3)));
         assert!(matches!(read("leave", json!([{"room": "tea"}])), Ok(Command::Leave(_))));
         assert!(
-            matches!(read("history", json!([])), Ok(Command::Recall(page)) if page.room == RoomName::lobby())
+            matches!(read("history", json!([])), Ok(Command::History(page)) if page.room == RoomName::lobby())
         );
     }
 
@@ -190,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_bounded_in_bytes() {
+    fn text_length_is_limited_in_bytes() {
         assert_eq!(code("message", json!([{"text": "x".repeat(8192)}])), None);
         assert_eq!(code("message", json!([{"text": "x".repeat(8193)}])), Some(Code::TooLarge));
     }
 
     #[test]
-    fn the_21st_message_at_once_waits_and_other_events_do_not() {
+    fn messages_above_the_burst_are_refused_and_other_events_are_not() {
         let now = Instant::now();
         let mut limits = Limits::new(&Config::default(), now);
         let mut send = |name: &str, args: Value| limits.read(&mut event(name, args), 0, now);
@@ -205,11 +207,11 @@ mod tests {
         assert_eq!((refused.code(), refused.refused().retry_after), (Code::RateLimited, Some(0.1)));
         assert!(send("join", json!([{"room": "tea"}])).is_ok());
         let flood = (0..200).filter(|_| send("nonsense", json!([])).unwrap_err().code() == Code::BadRequest);
-        assert_eq!(flood.count(), 119, "nonsense costs as much as sense");
+        assert_eq!(flood.count(), 119, "invalid events count against the rate as well");
     }
 
     #[test]
-    fn a_client_that_does_not_stop_is_flooding() {
+    fn too_many_rate_refusals_count_as_flooding() {
         let now = Instant::now();
         let mut limits = Limits::new(&Config::default(), now);
         let refused = Error::RateLimited { what: "too many events", retry_after: std::time::Duration::ZERO };
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_65th_open_ack_is_refused() {
+    fn open_acks_above_the_limit_are_refused() {
         let now = Instant::now();
         let mut limits = Limits::new(&Config::default(), now);
         let mut history = |open| limits.read(&mut event("history", json!([])), open, now);

@@ -1,4 +1,4 @@
-//! `history`: a page of what was said, newest first, for members.
+//! The `history` event: a page of a room's messages, newest first, for members.
 
 use std::time::Instant;
 
@@ -7,12 +7,12 @@ use proto::event::History;
 use super::queue::CommandQueue;
 use crate::{
     Error,
-    history_page::{Recalled, page},
+    history_page::{HistoryPage, page},
 };
 
 impl CommandQueue {
     /// Reads a page.
-    pub async fn recall(&self, asked: History, deadline: Instant) -> Result<Recalled, Error> {
-        page(self.chat(), self.user(), asked, deadline).await
+    pub async fn history(&self, query: History, deadline: Instant) -> Result<HistoryPage, Error> {
+        page(self.chat(), self.user(), query, deadline).await
     }
 }

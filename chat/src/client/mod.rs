@@ -1,7 +1,8 @@
-//! One connected client: what it sends becomes questions to rooms and stores, and every question an ack. [`Clients`] is the
-//! application that `socketio` serves; `door` lets clients in and `returning` recognises
-//! those who were here before, `events` reads what they send, `visit` does it in
-//! order; an event a file: `say`, `typing`, `rooms`, `recall`.
+//! One connected client: its events become questions to rooms and stores, and their answers become acknowledgements. [`Clients`] is the
+//! application that `socketio` serves.
+//!
+//! [`connect`] accepts a client and [`recovery`] recovers its earlier session. [`events`] parses events into commands, and [`queue`]
+//! runs them in order. Each event has its own file: [`send`], [`typing`], [`membership`], [`history`].
 
 mod ack;
 mod connect;
@@ -35,43 +36,43 @@ use ack::Ack;
 use events::Limits;
 use queue::CommandQueue;
 
-/// Between two complaints to one client.
-const COMPLAINT: Duration = Duration::from_secs(1);
+/// The minimum time between two `error` events to one client.
+const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The chat as `socketio` knows it.
+/// How long a flooding client may still wait for acknowledgements before it is disconnected. No answer takes longer.
+const ACK_WAIT: Duration = Duration::from_secs(5);
+
+/// The chat as a `socketio` application.
 pub struct Clients {
     chat: Chat,
 }
 
-/// How long a client that is to be cut may still wait for acks: no answer takes longer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A connection, before and between the visits that are made over it.
-pub struct Admitted {
-    /// Whom the gateway found; none for a client that must still say who it is.
+/// The state of one connection. It exists before the first CONNECT and is shared by all sockets of the connection.
+pub struct Admission {
+    /// The user whose credentials the gateway has verified. `None` for a client that must send a token in CONNECT.
     identity: Option<Identity>,
-    /// One connection's, however often it leaves and comes back.
+    /// The limits of the connection. They hold across leaving and joining the namespace again.
     limits: Rc<RefCell<Limits>>,
 }
 
-/// One client.
+/// The handler of one client.
 pub struct Client {
-    visit: Rc<CommandQueue>,
+    queue: Rc<CommandQueue>,
     limits: Rc<RefCell<Limits>>,
-    /// The offset at which it came in.
+    /// The stream offset at which the client has connected.
     offset: String,
-    /// When it was last told of a refusal that it had asked no ack for.
-    complained: Option<Instant>,
-    /// It went on until it was cut: what it sent before it noticed is not looked at.
-    is_cut: bool,
-    /// Given back when the client goes, however it goes.
+    /// When the last `error` event was sent.
+    last_error: Option<Instant>,
+    /// The client is being disconnected for flooding: its further events are dropped.
+    is_closing: bool,
+    /// Released when the client disconnects or is dropped.
     slot: Option<SocketSlot>,
-    /// None before the client is in, and after it has gone.
-    present: Option<Present>,
+    /// `None` before the client is connected, and after it has disconnected.
+    online: Option<OnlineGuard>,
 }
 
-/// A user counted as here, once, until this is dropped.
-struct Present {
+/// Counts one connection of a user as online until it is dropped.
+struct OnlineGuard {
     presence: Presence,
     user: Username,
 }
@@ -84,100 +85,103 @@ impl Clients {
 }
 
 impl App for Clients {
-    type Admission = Admitted;
+    type Admission = Admission;
     type Peer = Client;
 
     fn admit(&self, request: &HttpRequest) -> Result<Self::Admission, Refusal> {
         let identity = request.extensions().get::<Identity>().cloned();
         let limits = Limits::new(self.chat.config(), Instant::now());
-        Ok(Admitted { identity, limits: Rc::new(RefCell::new(limits)) })
+        Ok(Admission { identity, limits: Rc::new(RefCell::new(limits)) })
     }
 
-    /// The login that the request came with: nobody goes on with a session of another's.
+    /// The login session of the request. A connection accepts requests of its own login session only.
     fn owner(&self, request: &HttpRequest) -> Option<String> {
         request.extensions().get::<Identity>().map(|identity| identity.session.clone())
     }
 
     fn connect(
         &self,
-        connect: Connect<Admitted>,
+        connect: Connect<Admission>,
     ) -> LocalBoxFuture<'static, Result<Accepted<Client>, Refusal>> {
-        Box::pin(connect::enter(self.chat.clone(), connect))
+        Box::pin(connect::connect(self.chat.clone(), connect))
     }
 }
 
 impl Client {
-    fn new(visit: Rc<CommandQueue>, limits: Rc<RefCell<Limits>>, slot: SocketSlot, offset: String) -> Self {
-        Self { visit, limits, offset, complained: None, is_cut: false, slot: Some(slot), present: None }
+    fn new(queue: Rc<CommandQueue>, limits: Rc<RefCell<Limits>>, slot: SocketSlot, offset: String) -> Self {
+        Self { queue, limits, offset, last_error: None, is_closing: false, slot: Some(slot), online: None }
     }
 
-    /// Tells a client that waits for no ack why it was refused, now and then, and before it is cut in any case.
-    fn complain(&mut self, refused: &Error, is_last: bool, now: Instant) {
-        if !is_last && self.complained.is_some_and(|last| now.saturating_duration_since(last) < COMPLAINT) {
+    /// Sends `refused` as an `error` event, at most one per [`ERROR_INTERVAL`]. `is_last`: the connection ends, and the event is sent in
+    /// any case.
+    fn emit_error(&mut self, refused: &Error, is_last: bool, now: Instant) {
+        let is_recent =
+            self.last_error.is_some_and(|last| now.saturating_duration_since(last) < ERROR_INTERVAL);
+        if !is_last && is_recent {
             return;
         }
-        self.complained = Some(now);
+        self.last_error = Some(now);
         if let Some(packet) = encode(name::ERROR, &refused.refused(), None) {
-            self.visit.socket().emit(&packet);
+            self.queue.socket().emit(&packet);
         }
     }
 
-    /// How many acks the client waits for, if it asks for one now.
+    /// The number of acknowledgements that the client waits for if `ack` is requested, else 0.
     fn open_acks(&self, ack: &Ack) -> usize {
-        if ack.is_wanted() { self.visit.socket().unsent_acks() } else { 0 }
+        if ack.is_requested() { self.queue.socket().unsent_acks() } else { 0 }
     }
 
-    /// Answers an event that is refused; a client that does not stop sending is cut.
+    /// Refuses an event. A client that keeps sending is disconnected.
     fn refuse(&mut self, refused: &Error, ack: Ack) {
         let now = Instant::now();
         let is_flooding = self.limits.borrow_mut().is_flooding(refused, now);
-        if is_flooding || !ack.is_wanted() {
-            self.complain(refused, is_flooding, now);
+        if is_flooding || !ack.is_requested() {
+            self.emit_error(refused, is_flooding, now);
         }
         ack.refuse(refused);
         if is_flooding {
-            self.is_cut = true;
-            task::spawn(self.visit.socket(), cut(self.visit.socket().clone()));
+            self.is_closing = true;
+            task::spawn(self.queue.socket(), close_after_acks(self.queue.socket().clone()));
         }
     }
 
-    /// Carries an offset, so that a client that drops before its first message has one to come back with.
+    /// Sends `welcome` with an offset, so that a client that disconnects before its first message can recover.
     fn emit_welcome(&self) {
-        let username = self.visit.user().clone();
+        let username = self.queue.user().clone();
         let message = format!("Welcome {username}!");
         let welcome = Welcome { message, username, timestamp: Timestamp::now() };
         if let Some(packet) = encode(name::WELCOME, &welcome, Some(&self.offset)) {
-            self.visit.socket().emit(&packet);
+            self.queue.socket().emit(&packet);
         }
     }
 }
 
 impl Peer for Client {
     fn connected(&mut self) {
-        metrics::gauge!("godzilla_chat_guests").increment(1.0);
+        metrics::gauge!("godzilla_chat_clients").increment(1.0);
         self.emit_welcome();
-        let presence = self.visit.chat().presence().clone();
-        self.present = Some(Present::new(presence, self.visit.user().clone()));
-        if let Some(packet) = self.visit.chat().shown().to(self.visit.user()) {
-            self.visit.socket().emit(&packet);
+        let presence = self.queue.chat().presence().clone();
+        self.online = Some(OnlineGuard::new(presence, self.queue.user().clone()));
+        if let Some(packet) = self.queue.chat().online_list().to(self.queue.user()) {
+            self.queue.socket().emit(&packet);
         }
     }
 
     fn event(&mut self, mut event: Event, reply: Option<Reply>) {
-        if self.is_cut {
+        if self.is_closing {
             return;
         }
         supervision::fault!("event");
         let (deadline, ack) = (deadline_now(), Ack::new(reply));
         let read = self.limits.borrow_mut().read(&mut event, self.open_acks(&ack), Instant::now());
         match read {
-            Ok(command) => self.visit.submit(command, ack, deadline),
+            Ok(command) => self.queue.submit(command, ack, deadline),
             Err(refused) => self.refuse(&refused, ack),
         }
     }
 
     fn unreadable(&mut self, name: &str, reply: Option<Reply>) {
-        if self.is_cut {
+        if self.is_closing {
             return;
         }
         let ack = Ack::new(reply);
@@ -186,44 +190,46 @@ impl Peer for Client {
     }
 
     fn ending(&mut self, reason: CloseReason) {
-        let limit = self.visit.socket().max_payload();
+        let limit = self.queue.socket().max_payload();
         let refused = match reason {
-            CloseReason::TooLarge => Error::TooLarge { what: "a message with all it carries", limit },
-            CloseReason::Flood => Error::RateLimited { what: "too many packets", retry_after: COMPLAINT },
+            CloseReason::TooLarge => Error::TooLarge { what: "a message with its attachments", limit },
+            CloseReason::Flood => {
+                Error::RateLimited { what: "too many packets", retry_after: ERROR_INTERVAL }
+            }
             other => Error::BadRequest(other.as_str().to_owned()),
         };
-        if !self.is_cut {
-            self.complain(&refused, true, Instant::now());
+        if !self.is_closing {
+            self.emit_error(&refused, true, Instant::now());
         }
     }
 
     fn closed(&mut self, reason: CloseReason) {
         supervision::fault!("closed");
-        metrics::counter!("godzilla_chat_guests_closed_total", "reason" => reason.as_str()).increment(1);
-        self.visit.stop_typing();
-        self.present = None;
+        metrics::counter!("godzilla_chat_clients_closed_total", "reason" => reason.as_str()).increment(1);
+        self.queue.stop_typing();
+        self.online = None;
         self.slot = None;
-        let socket = self.visit.socket();
-        self.visit.chat().reconnects().leave(socket.id(), socket.read_position());
+        let socket = self.queue.socket();
+        self.queue.chat().reconnects().leave(socket.id(), socket.read_position());
     }
 }
 
-/// Ends the connection of a client that floods, once it was told what became of what it said before.
-async fn cut(socket: Socket) {
-    let _ = timeout(PATIENCE, socket.acks_sent()).await;
+/// Closes the connection of a flooding client after its accepted events were acknowledged, or after [`ACK_WAIT`].
+async fn close_after_acks(socket: Socket) {
+    let _ = timeout(ACK_WAIT, socket.acks_sent()).await;
     socket.close(CloseReason::Flood);
 }
 
-impl Present {
+impl OnlineGuard {
     fn new(presence: Presence, user: Username) -> Self {
         presence.connected(&user);
         Self { presence, user }
     }
 }
 
-impl Drop for Present {
+impl Drop for OnlineGuard {
     fn drop(&mut self) {
-        metrics::gauge!("godzilla_chat_guests").decrement(1.0);
+        metrics::gauge!("godzilla_chat_clients").decrement(1.0);
         self.presence.disconnected(&self.user);
     }
 }

@@ -1,5 +1,5 @@
-//! What one client wants, done in the order in which it asked. Posts only wait to be accepted in that order, so many of them
-//! may be on their way; everything else is finished before the next one begins.
+//! The commands of one client, executed in the order in which they arrive. A post leaves the queue when its room has accepted it, so
+//! many posts may be in flight. Every other command is complete before the next one starts.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,48 +16,46 @@ use socketio::Socket;
 use super::{ack::Ack, events::Command, task, typing_throttle::TypingThrottle};
 use crate::{Chat, Error, chat::with_deadline, room::Room};
 
-/// The most commands that wait for their turn; acks are bounded apart from this.
-const WAITING: usize = 128;
+/// The maximum number of queued commands. The number of open acks has a separate limit.
+const MAX_QUEUED: usize = 128;
 
-/// What everything that happens for a client shares. It may outlive the connection by the time an answer takes.
+/// The state that all commands of one client share. It can outlive the connection until the last command is answered.
 pub struct CommandQueue {
     chat: Chat,
     socket: Socket,
     user: Username,
-    /// Rooms posted to, so that the keeper is asked once for each.
+    /// The actors of rooms that the client has posted to, so that the room registry is asked once per room.
     rooms: RefCell<HashMap<RoomName, Addr<Room>>>,
-    waiting: RefCell<VecDeque<Turn>>,
-    /// Whether somebody empties `waiting`.
+    queued: RefCell<VecDeque<QueuedCommand>>,
+    /// Whether a task processes `queued`.
     busy: Cell<bool>,
-    typist: RefCell<TypingThrottle>,
-    /// The rooms that the client has loaded anew, where it came with a place in a history that was replaced.
-    replaced: Option<RefCell<HashSet<RoomName>>>,
+    typing_throttle: RefCell<TypingThrottle>,
+    /// The rooms that the client has reloaded. `Some` if the client connected with an offset of a history that was replaced.
+    reloaded: Option<RefCell<HashSet<RoomName>>>,
 }
 
-/// A command that waits.
-struct Turn {
+struct QueuedCommand {
     command: Command,
     ack: Ack,
     deadline: Instant,
 }
 
 impl CommandQueue {
-    /// A visit of `user` through `socket`. `replaced` means that the client came with a place in a history that this one has
-    /// replaced.
-    pub fn new(chat: Chat, socket: Socket, user: Username, replaced: bool) -> Self {
+    /// The queue of `user`'s client behind `socket`. `is_replaced` means that the client connected with an offset of a history that
+    /// was replaced by the current one.
+    pub fn new(chat: Chat, socket: Socket, user: Username, is_replaced: bool) -> Self {
         Self {
             chat,
             socket,
             user,
             rooms: RefCell::default(),
-            waiting: RefCell::default(),
+            queued: RefCell::default(),
             busy: Cell::new(false),
-            typist: RefCell::new(TypingThrottle::new(Instant::now())),
-            replaced: replaced.then(RefCell::default),
+            typing_throttle: RefCell::new(TypingThrottle::new(Instant::now())),
+            reloaded: is_replaced.then(RefCell::default),
         }
     }
 
-    /// The chat.
     pub fn chat(&self) -> &Chat {
         &self.chat
     }
@@ -72,82 +70,82 @@ impl CommandQueue {
         &self.user
     }
 
-    /// What is left of a typing user's patience.
-    pub fn typist(&self) -> &RefCell<TypingThrottle> {
-        &self.typist
+    /// The rate limit of the client's typing changes.
+    pub fn typing_throttle(&self) -> &RefCell<TypingThrottle> {
+        &self.typing_throttle
     }
 
-    /// Whether what the client has of this room is of a history that was replaced.
-    pub fn is_replaced(&self, room: &RoomName) -> bool {
-        self.replaced.as_ref().is_some_and(|loaded| !loaded.borrow().contains(room))
+    /// Whether the client's messages of this room belong to a history that was replaced, and the client has not reloaded them.
+    pub fn needs_reload(&self, room: &RoomName) -> bool {
+        self.reloaded.as_ref().is_some_and(|reloaded| !reloaded.borrow().contains(room))
     }
 
-    /// The client loads this room anew.
-    pub fn reloads(&self, room: &RoomName) {
-        if let Some(loaded) = &self.replaced {
-            loaded.borrow_mut().insert(room.clone());
+    /// Records that the client reloads this room.
+    pub fn set_reloaded(&self, room: &RoomName) {
+        if let Some(reloaded) = &self.reloaded {
+            reloaded.borrow_mut().insert(room.clone());
         }
     }
 
-    /// Does `command` when those before it are done, and answers by `deadline` in any case.
+    /// Queues `command`, or refuses it when the queue is full. `ack` is answered by `deadline` in any case.
     pub fn submit(self: &Rc<Self>, command: Command, ack: Ack, deadline: Instant) {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() >= WAITING {
+        let mut queued = self.queued.borrow_mut();
+        if queued.len() >= MAX_QUEUED {
             let retry_after = Duration::from_secs(1);
             return ack.refuse(&Error::RateLimited { what: "too many events are waiting", retry_after });
         }
-        waiting.push_back(Turn { command, ack, deadline });
-        drop(waiting);
+        queued.push_back(QueuedCommand { command, ack, deadline });
+        drop(queued);
         if !self.busy.replace(true) {
-            // Spawned only while there is something to do: a quiet client costs nothing.
-            task::spawn(&self.socket, self.clone().work());
+            // The task exists only while commands are queued: an idle client costs nothing.
+            task::spawn(&self.socket, self.clone().run());
         }
     }
 
-    async fn work(self: Rc<Self>) {
+    async fn run(self: Rc<Self>) {
         loop {
-            let next = self.waiting.borrow_mut().pop_front();
-            let Some(turn) = next else { break };
-            supervision::fault!("visit");
-            self.take(turn).await;
+            let next = self.queued.borrow_mut().pop_front();
+            let Some(queued) = next else { break };
+            supervision::fault!("command");
+            self.execute(queued).await;
         }
         self.busy.set(false);
     }
 
-    async fn take(self: &Rc<Self>, Turn { command, ack, deadline }: Turn) {
+    async fn execute(self: &Rc<Self>, QueuedCommand { command, ack, deadline }: QueuedCommand) {
         match command {
-            Command::Say(post, text) => self.say(post, text, ack, deadline).await,
-            Command::Type(typing) => {
-                ack.answer(with_deadline(deadline, self.set_typing(typing, deadline)).await)
+            Command::Send(post, text) => self.send(post, text, ack, deadline).await,
+            Command::SetTyping(typing) => {
+                ack.answer(with_deadline(deadline, self.set_typing(typing, deadline)).await);
             }
             Command::Join(join) => self.answer_large(ack, self.join(join, deadline), deadline).await,
             Command::Leave(leave) => ack.answer(with_deadline(deadline, self.leave(leave, deadline)).await),
-            Command::Recall(page) => self.answer_large(ack, self.recall(page, deadline), deadline).await,
+            Command::History(query) => self.answer_large(ack, self.history(query, deadline), deadline).await,
         }
     }
 
-    /// Does what has a large answer when the client has read enough of what it was sent before, and when it is its turn, or says that
-    /// it has not come to that.
+    /// Runs a command with a large answer. It starts when the client has read enough of its earlier packets and a read slot of the
+    /// node is free. If that takes longer than `deadline`, the command is refused.
     async fn answer_large<T: Serialize>(
         &self,
         ack: Ack,
-        task: impl Future<Output = Result<T, Error>>,
+        command: impl Future<Output = Result<T, Error>>,
         deadline: Instant,
     ) {
         let turn = async {
             self.socket.caught_up().await;
-            self.chat.reading(self.user()).await
+            self.chat.read_turn(self.user()).await
         };
         match with_deadline(deadline, turn).await {
-            Ok(_turn) => ack.answer(with_deadline(deadline, task).await),
+            Ok(_turn) => ack.answer(with_deadline(deadline, command).await),
             Err(error) => ack.refuse(&error),
         }
     }
 
-    /// The actor of a room, kept for the next time.
+    /// The actor of a room. It is cached while it runs.
     pub async fn room(&self, name: &RoomName, deadline: Instant) -> Result<Addr<Room>, Error> {
-        let known = self.rooms.borrow().get(name).filter(|room| room.connected()).cloned();
-        if let Some(room) = known {
+        let cached = self.rooms.borrow().get(name).filter(|room| room.connected()).cloned();
+        if let Some(room) = cached {
             return Ok(room);
         }
         let found = with_deadline(deadline, self.chat.room(name)).await;

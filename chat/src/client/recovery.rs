@@ -1,5 +1,5 @@
-//! Clients that were here before: recognised by the recovery_session of an earlier visit, given what they have missed, all of it or
-//! none. Called by [`super::connect`]; reads recovery_sessions and the log.
+//! Connection state recovery: finds the session of a client that reconnects, and replays the messages that it has missed. It replays
+//! all of them, or the client starts a new session. Called by [`super::connect`]; reads the recovery sessions and the broker.
 
 use proto::{Identity, RoomName, Timestamp};
 use socketio::{ReadPosition, Recovered, Resume, Socket, SocketId};
@@ -12,26 +12,27 @@ use crate::{
     recovery_sessions::{LIFETIME_MS, RecoverySession},
 };
 
-/// With what a client comes in.
+/// The recovery state of a client that connects.
 pub struct Recovery {
-    /// The secret by which it is recognised the next time.
+    /// The private id by which the client can recover this session later.
     pub pid: String,
-    /// What it gets back, if it was here before.
+    /// The missed messages. `None` if the client starts a new session.
     pub recovered: Option<Recovered>,
-    /// Where it is in the log now.
+    /// The client's current stream offset.
     pub offset: String,
 }
 
-/// The rooms that a client has entered.
-pub struct Entered<'a> {
+/// The rooms that a client has joined.
+pub struct JoinedRooms<'a> {
     /// Their names.
     pub rooms: &'a [RoomName],
-    /// [`crate::broker::Broker::unplaced`] before it entered the first one.
+    /// [`crate::broker::Broker::unplaced`] before the client joined the first room.
     pub unplaced: u64,
 }
 
-/// The recovery_session that the client shows, if it is one of its own user's. A connection that still holds its place is closed.
-pub async fn recognise(
+/// Finds the recovery session with the client's private id. It must belong to the client's user and be younger than
+/// [`LIFETIME_MS`]. A connection that still uses the session is closed, on any node.
+pub async fn find_session(
     chat: &Chat,
     identity: &Identity,
     socket: &Socket,
@@ -40,77 +41,71 @@ pub async fn recognise(
     let Some(resume) = resume else { return Ok(None) };
     let now = sessions::ages::now();
     let oldest = Timestamp(now.0.saturating_sub(LIFETIME_MS));
-    let recovery_session = chat.recovery_sessions().find(&resume.pid, oldest).await?;
-    // A recovery_session that a wrong clock has dated years ahead would never be too old.
-    let recovery_session = recovery_session.filter(|recovery_session| {
-        recovery_session.user.key() == identity.username.key() && !recovery_session.issued.is_ahead_of(now)
-    });
-    if let Some(recovery_session) = &recovery_session {
-        let _turn = chat.reconnects().lock(&recovery_session.pid).await;
-        let sid = SocketId::from_stored(&recovery_session.sid);
+    let session = chat.recovery_sessions().find(&resume.pid, oldest).await?;
+    // A session with a time of issue in the future (from a wrong clock) would never expire.
+    let session = session
+        .filter(|session| session.user.key() == identity.username.key() && !session.issued.is_ahead_of(now));
+    if let Some(session) = &session {
+        let _turn = chat.reconnects().lock(&session.pid).await;
+        let sid = SocketId::from_stored(&session.sid);
         let superseded = Entry::Superseded(sid.clone());
         chat.broker().tell(superseded.clone()).await;
         chat.broker().announce(&superseded).await;
         chat.broker().flush_here().await;
         socket.adopt(&sid);
     }
-    Ok(recovery_session)
+    Ok(session)
 }
 
-/// Lets a recognised client go on where it was. None when something would be missing: then it starts anew.
+/// Recovers `session` from the client's last position in the stream. `None` when a message could be missing or be delivered twice: the
+/// client then starts a new session.
 pub async fn resume(
     chat: &Chat,
-    recovery_session: RecoverySession,
+    session: RecoverySession,
     socket: &Socket,
     resume: Option<&Resume>,
-    entered: Entered<'_>,
+    joined: JoinedRooms<'_>,
 ) -> Result<Option<Recovery>, Error> {
-    let shown = resume.and_then(|resume| resume.offset.as_deref());
+    let offset = resume.and_then(|resume| resume.offset.as_deref());
     let left = chat.reconnects().left(&socket.id());
-    let after = match shown.map(|shown| chat.broker().read(shown)) {
-        None => recovery_session.since,
+    let after = match offset.map(|offset| chat.broker().read(offset)) {
+        None => session.since,
         Some(ParsedOffset::Here(offset)) => offset,
         Some(ParsedOffset::Elsewhere | ParsedOffset::Replaced) => {
-            return Ok(anew("its place is in another log, or in none"));
+            return Ok(not_recovered("the offset belongs to another stream"));
         }
         Some(ParsedOffset::Nothing) => match left {
-            ReadPosition::Start => recovery_session.since,
+            ReadPosition::Start => session.since,
             ReadPosition::At(offset) => offset,
-            ReadPosition::Unknown => return Ok(anew("its place is not known")),
+            ReadPosition::Unknown => return Ok(not_recovered("the read position is unknown")),
         },
     };
-    let Entered { rooms, unplaced } = entered;
-    let Some(Missed { messages, reached }) =
-        chat.broker().missed(rooms, after, &recovery_session.sid).await?
-    else {
-        return Ok(anew("the log does not have all that it has missed"));
+    let JoinedRooms { rooms, unplaced } = joined;
+    let Some(Missed { messages, reached }) = chat.broker().missed(rooms, after, &session.sid).await? else {
+        return Ok(not_recovered("the stream does not contain all missed messages"));
     };
     if chat.broker().was_unplaced(messages.iter().map(|(_, message)| message), unplaced) {
-        // It is on its way to this socket, without a place by which it could be left out.
-        return Ok(anew("it may have a message without its place"));
+        // This socket also receives the message live, without an offset by which the duplicate could be dropped.
+        return Ok(not_recovered("a missed message may have been delivered without an offset"));
     }
     let missed = messages.iter().filter_map(|(offset, message)| chat.broker().encode(message, *offset));
     let recovered = Recovered { missed: missed.collect(), reached };
-    Ok(Some(Recovery {
-        pid: recovery_session.pid,
-        recovered: Some(recovered),
-        offset: chat.broker().show(reached),
-    }))
+    Ok(Some(Recovery { pid: session.pid, recovered: Some(recovered), offset: chat.broker().show(reached) }))
 }
 
-/// A client that does not recover, and why.
-fn anew(why: &str) -> Option<Recovery> {
-    tracing::debug!(why, "a client starts anew");
+/// Logs why a client is not recovered.
+fn not_recovered(why: &str) -> Option<Recovery> {
+    tracing::debug!(why, "client not recovered, starting a new session");
     None
 }
 
-/// Whether the client was here before a backup was restored or a loss was accepted.
+/// Whether the client's offset is older than a restored backup or an accepted data loss.
 pub fn is_of_replaced_history(chat: &Chat, resume: Option<&Resume>) -> bool {
-    let shown = resume.and_then(|resume| resume.offset.as_deref());
-    shown.is_some_and(|shown| chat.broker().is_of_replaced_history(shown))
+    let offset = resume.and_then(|resume| resume.offset.as_deref());
+    offset.is_some_and(|offset| chat.broker().is_of_replaced_history(offset))
 }
 
-/// Makes out a recovery_session for a client that is new here, which is at `reached` in the log.
+/// Starts a new recovery session for a client at the stream offset `reached`.
 pub async fn start(
     chat: &Chat,
     identity: &Identity,
@@ -119,13 +114,13 @@ pub async fn start(
 ) -> Result<Recovery, Error> {
     let pid = new_id()?;
     socket.adopt(&SocketId::random()?);
-    let recovery_session = RecoverySession {
+    let session = RecoverySession {
         pid: pid.clone(),
         sid: socket.id().as_str().to_owned(),
         user: identity.username.clone(),
         since: reached,
         issued: sessions::ages::now(),
     };
-    chat.recovery_sessions().issue(recovery_session).await?;
+    chat.recovery_sessions().issue(session).await?;
     Ok(Recovery { pid, recovered: None, offset: chat.broker().show(reached) })
 }

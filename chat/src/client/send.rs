@@ -1,8 +1,8 @@
-//! `message`: a post to a room. Its answer comes when it is stored.
+//! The `message` event: posts a message to a room. It is acknowledged when the message is stored.
 
 use std::{rc::Rc, time::Instant};
 
-use proto::event::Post as Said;
+use proto::event::Post as PostEvent;
 
 use super::{ack::Ack, queue::CommandQueue, task};
 use crate::{
@@ -12,9 +12,10 @@ use crate::{
 };
 
 impl CommandQueue {
-    /// Hands a post to its room, in the order of this client's posts, and answers later.
-    pub async fn say(self: &Rc<Self>, said: Said, text: Text, ack: Ack, deadline: Instant) {
-        match self.hand_over(said, text, deadline).await {
+    /// Sends a post to its room, in the order of this client's posts. The acknowledgement follows later, so the caller does not
+    /// wait for the store.
+    pub async fn send(self: &Rc<Self>, event: PostEvent, text: Text, ack: Ack, deadline: Instant) {
+        match self.submit_post(event, text, deadline).await {
             Ok(pending) => {
                 task::spawn(self.socket(), async move {
                     let posted = pending.until(deadline).await;
@@ -26,17 +27,22 @@ impl CommandQueue {
         }
     }
 
-    async fn hand_over(&self, said: Said, text: Text, deadline: Instant) -> Result<Pending<Posted>, Error> {
+    async fn submit_post(
+        &self,
+        event: PostEvent,
+        text: Text,
+        deadline: Instant,
+    ) -> Result<Pending<Posted>, Error> {
         self.chat().check_open()?;
-        let Said { room, client_id, .. } = said;
+        let PostEvent { room, client_id, .. } = event;
         let (author, origin) = (self.user().clone(), Some(self.socket().id()));
         let mut post = Post { author, text, client_id, origin, deadline };
-        // A room that was put away since the last post is found again, once.
+        // A room actor that has stopped since the last post is looked up once more.
         for _ in 0..2 {
             match ask(&self.room(&room, deadline).await?, post) {
                 Ok(pending) => return Ok(pending),
                 Err(Unasked::Full) => return Err(Error::full()),
-                Err(Unasked::Gone(back)) => post = back,
+                Err(Unasked::Gone(returned)) => post = returned,
             }
         }
         Err(Error::gone())

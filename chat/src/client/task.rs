@@ -1,23 +1,23 @@
-//! Tasks that work for one client beside its session.
+//! Tasks that run for one client outside its session actor.
 
 use std::thread;
 
 use socketio::{CloseReason, Socket};
 
-/// Ends a client's connection when it is dropped by a panic.
-struct Bound(Socket);
+/// Closes a client's connection if it is dropped by a panic.
+struct CloseOnPanic(Socket);
 
-/// Spawns `task` for the client of `socket`. A panic of it ends the client's connection, because what the client waits for is
-/// never answered then; other clients are not affected.
-pub fn spawn(socket: &Socket, task: impl Future<Output = ()> + 'static) {
-    let bound = Bound(socket.clone());
+/// Spawns `future` for the client of `socket`. If it panics, the client's connection is closed, because the acknowledgements
+/// that the client waits for are then never sent. Other clients are not affected.
+pub fn spawn(socket: &Socket, future: impl Future<Output = ()> + 'static) {
+    let guard = CloseOnPanic(socket.clone());
     actix_rt::spawn(async move {
-        let _bound = bound;
-        task.await;
+        let _guard = guard;
+        future.await;
     });
 }
 
-impl Drop for Bound {
+impl Drop for CloseOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.close(CloseReason::ServerError);

@@ -1,47 +1,47 @@
-//! `typing`: relayed to the presence service, which tells the room. At most twice a second; what comes faster is coalesced to
-//! the latest, so that the end of typing is never what gets lost.
+//! The `typing` event: forwarded to the presence service, which informs the room. At most two changes per second are forwarded.
+//! Faster changes are coalesced to the latest one, so the end of typing is never lost.
 
 use std::{rc::Rc, time::Instant};
 
 use proto::event::SetTyping;
 
 use super::{ack::Done, queue::CommandQueue, task, typing_throttle::Relay};
-use crate::{Error, broker::of_room, room::membership::Check};
+use crate::{Error, broker::of_room, room::membership::CheckMember};
 
 impl CommandQueue {
-    /// Relays a change of typing to whoever is in the room.
+    /// Forwards a change of the client's typing state in a room.
     pub async fn set_typing(self: &Rc<Self>, typing: SetTyping, deadline: Instant) -> Result<Done, Error> {
         if !self.socket().is_in(&of_room(&typing.room)) {
-            // Not in it, or not yet: the room knows which refusal is right.
-            self.chat().ask(&typing.room, Check(self.user().clone()), deadline).await?;
+            // The socket has not joined the room, or not yet. The room actor returns the right refusal.
+            self.chat().ask(&typing.room, CheckMember(self.user().clone()), deadline).await?;
         }
-        let relay = self.typist().borrow_mut().set(typing, Instant::now());
+        let relay = self.typing_throttle().borrow_mut().set(typing, Instant::now());
         match relay {
             Relay::Now(typing) => self.relay(&typing),
             Relay::Coalesced => (),
             Relay::After(wait) => {
-                let visit = self.clone();
+                let queue = self.clone();
                 task::spawn(self.socket(), async move {
                     actix_rt::time::sleep(wait).await;
-                    let latest = visit.typist().borrow_mut().deadline_now(Instant::now());
-                    // The user may have left the room meanwhile, or altogether.
-                    let latest = latest.filter(|typing| visit.socket().is_in(&of_room(&typing.room)));
-                    latest.iter().for_each(|typing| visit.relay(typing));
+                    let latest = queue.typing_throttle().borrow_mut().take_latest(Instant::now());
+                    // The user may have left the room or disconnected in the meantime.
+                    let latest = latest.filter(|typing| queue.socket().is_in(&of_room(&typing.room)));
+                    latest.iter().for_each(|typing| queue.relay(typing));
                 });
             }
         }
         Ok(Done {})
     }
 
-    /// The client has gone: because of it nobody is shown typing any more.
+    /// Ends all typing that this client has reported. Called when the client has disconnected.
     pub fn stop_typing(&self) {
-        for room in self.typist().borrow_mut().stop() {
+        for room in self.typing_throttle().borrow_mut().stop() {
             self.chat().presence().typing(self.user(), &room, false);
         }
     }
 
     fn relay(&self, typing: &SetTyping) {
-        self.typist().borrow_mut().relayed(typing);
+        self.typing_throttle().borrow_mut().relayed(typing);
         self.chat().presence().typing(self.user(), &typing.room, typing.is_typing);
     }
 }

@@ -1,4 +1,4 @@
-//! What one client says of its typing, thinned out. Pure: time is an argument. Held by [`super::queue`], asked by [`super::typing`].
+//! Rate limit of one client's typing changes. Pure: time is an argument. Owned by [`super::queue`], used by [`super::typing`].
 
 use std::{
     collections::VecDeque,
@@ -9,39 +9,39 @@ use proto::{RoomName, event::SetTyping};
 
 use crate::bucket::{Bucket, Rate};
 
-/// How often one socket's typing is relayed.
+/// How often one socket's typing changes are forwarded.
 const RATE: Rate = Rate { per_second: 2.0, burst: 2.0 };
 
-/// The most rooms kept in which one client types.
-const ROOMS: usize = 32;
+/// The maximum number of rooms that are tracked for one client. The rooms reported least recently are dropped.
+const MAX_ROOMS: usize = 32;
 
-/// What one client has said of its typing and was not relayed yet.
+/// The typing changes of one client that were not forwarded yet, and the rooms in which it types.
 #[derive(Debug)]
 pub struct TypingThrottle {
     bucket: Bucket,
     latest: Option<SetTyping>,
-    /// Where the user was last said to type, the latest first.
+    /// The rooms in which the user was last reported to type, the most recent first.
     rooms: VecDeque<RoomName>,
 }
 
-/// What to do with a change of typing.
+/// What to do with a typing change.
 #[derive(Debug, PartialEq)]
 pub enum Relay {
-    /// Tell it now.
+    /// Forward it now.
     Now(SetTyping),
-    /// Ask for [`TypingThrottle::due`] after this time.
+    /// Call [`TypingThrottle::take_latest`] after this delay.
     After(Duration),
-    /// Somebody will.
+    /// Nothing: an earlier [`Relay::After`] forwards the latest change.
     Coalesced,
 }
 
 impl TypingThrottle {
-    /// Nothing was said yet.
+    /// A throttle with a full bucket and no pending change.
     pub fn new(now: Instant) -> Self {
         Self { bucket: Bucket::full(RATE, now), latest: None, rooms: VecDeque::new() }
     }
 
-    /// A change of typing.
+    /// Records a typing change.
     pub fn set(&mut self, typing: SetTyping, now: Instant) -> Relay {
         if self.latest.is_some() {
             self.latest = Some(typing);
@@ -56,23 +56,23 @@ impl TypingThrottle {
         }
     }
 
-    /// The latest of what was held back.
-    pub fn deadline_now(&mut self, now: Instant) -> Option<SetTyping> {
-        // There is one by now; without it the latest goes out all the same, once per wait.
+    /// Removes and returns the latest change that was held back.
+    pub fn take_latest(&mut self, now: Instant) -> Option<SetTyping> {
+        // After the delay of `Relay::After` the bucket has a token. If it has none, the change is forwarded anyway, once per delay.
         let _ = self.bucket.take(now);
         self.latest.take()
     }
 
-    /// This was relayed.
+    /// Records that `typing` was forwarded.
     pub fn relayed(&mut self, typing: &SetTyping) {
         self.rooms.retain(|room| *room != typing.room);
         if typing.is_typing {
-            self.rooms.truncate(ROOMS - 1);
+            self.rooms.truncate(MAX_ROOMS - 1);
             self.rooms.push_front(typing.room.clone());
         }
     }
 
-    /// Where the user may still be shown typing because of this client.
+    /// Drops the pending change and returns the rooms in which the user may still be shown typing because of this client.
     pub fn stop(&mut self) -> impl Iterator<Item = RoomName> {
         self.latest = None;
         std::mem::take(&mut self.rooms).into_iter()
@@ -88,26 +88,28 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_stops_is_known_to_type_where_it_last_said_so() {
-        let mut typist = TypingThrottle::new(Instant::now());
+    fn stop_returns_the_most_recent_rooms_in_which_the_client_types() {
+        let mut throttle = TypingThrottle::new(Instant::now());
         let room = |n: usize| format!("r{n}").parse::<RoomName>().unwrap();
-        (0..=ROOMS).for_each(|n| typist.relayed(&SetTyping { is_typing: true, room: room(n) }));
-        typist.relayed(&SetTyping { is_typing: false, room: room(ROOMS) });
-        let rooms: Vec<_> = typist.stop().collect();
-        assert_eq!((rooms.len(), &rooms[0]), (ROOMS - 1, &room(ROOMS - 1)));
-        assert_eq!(typist.stop().count(), 0);
+        (0..=MAX_ROOMS).for_each(|n| throttle.relayed(&SetTyping { is_typing: true, room: room(n) }));
+        throttle.relayed(&SetTyping { is_typing: false, room: room(MAX_ROOMS) });
+        let rooms: Vec<_> = throttle.stop().collect();
+        assert_eq!((rooms.len(), &rooms[0]), (MAX_ROOMS - 1, &room(MAX_ROOMS - 1)));
+        assert_eq!(throttle.stop().count(), 0);
     }
 
     #[test]
-    fn what_comes_faster_than_twice_a_second_is_coalesced_to_the_latest() {
+    fn changes_above_two_per_second_are_coalesced_to_the_latest() {
         let now = Instant::now();
-        let mut typist = TypingThrottle::new(now);
-        assert_eq!(typist.set(typing(true), now), Relay::Now(typing(true)));
-        assert_eq!(typist.set(typing(false), now), Relay::Now(typing(false)));
-        let Relay::After(wait) = typist.set(typing(true), now) else { panic!("the third is too much") };
+        let mut throttle = TypingThrottle::new(now);
+        assert_eq!(throttle.set(typing(true), now), Relay::Now(typing(true)));
+        assert_eq!(throttle.set(typing(false), now), Relay::Now(typing(false)));
+        let Relay::After(wait) = throttle.set(typing(true), now) else {
+            panic!("the third change is not held back")
+        };
         assert_eq!(wait, Duration::from_millis(500));
-        assert_eq!(typist.set(typing(false), now), Relay::Coalesced);
-        assert_eq!(typist.deadline_now(now + wait), Some(typing(false)));
-        assert!(matches!(typist.set(typing(true), now + wait), Relay::After(_)));
+        assert_eq!(throttle.set(typing(false), now), Relay::Coalesced);
+        assert_eq!(throttle.take_latest(now + wait), Some(typing(false)));
+        assert!(matches!(throttle.set(typing(true), now + wait), Relay::After(_)));
     }
 }

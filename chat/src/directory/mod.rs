@@ -1,5 +1,5 @@
-//! Which rooms there are and who is in them. Rooms change their own entry, HTTP creates and lists, clients ask where a user
-//! is. Backends: [`sqlite`], [`mongo`]; every backend passes `conformance.rs`.
+//! The store of rooms and memberships. Called by rooms, which change their own record, by HTTP, which creates and lists rooms,
+//! and by clients, which look up a user's rooms. Backends: [`sqlite`], [`mongo`]. Every backend passes `conformance.rs`.
 
 #[cfg(test)]
 mod conformance;
@@ -12,107 +12,110 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// What a room is.
+/// A room's properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoomInfo {
-    /// Its name. An archived room keeps it, unless it was ephemeral or a private room that everybody has left.
+    /// The room's name. An archived room keeps its name, unless it was ephemeral or a private room without members.
     pub name: RoomName,
-    /// Whether only members may know of it.
+    /// Whether the room is visible to its members only.
     pub private: bool,
-    /// Whether it is forgotten after a while.
+    /// Whether old messages of the room are deleted.
     pub ephemeral: bool,
-    /// Who owns it; the lobby belongs to nobody, and so does a public room that everybody has left.
+    /// The room's owner. `None` for the lobby and for a public room without members.
     pub owner: Option<Username>,
 }
 
-/// What a member may do.
+/// A member's permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Changes and archives the room, adds and removes members.
+    /// May change and archive the room, and add and remove members.
     Owner,
-    /// Reads and posts.
+    /// May read and post.
     Member,
 }
 
-/// Somebody in a room.
+/// A member of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Member {
-    /// Who.
+    /// The member's name.
     pub username: Username,
-    /// As what.
+    /// The member's role.
     pub role: Role,
-    /// Who added them; none for a member who made or entered the room themselves.
+    /// The user who added the member. `None` for a member who created or joined the room themselves.
     #[serde(skip)]
     pub added_by: Option<Username>,
 }
 
-/// How much may be done to user_lookup by others.
+/// Limits on memberships that users create for others.
 #[derive(Debug, Clone, Copy)]
 pub struct Additions {
-    /// The rooms into which others may have added one user.
+    /// Maximum number of rooms that other users may have added one user to.
     pub per_user: usize,
-    /// The memberships that one user may have made for others.
+    /// Maximum number of memberships that one user may have created for others.
     pub per_adder: usize,
 }
 
-/// How long it is kept that somebody has left a room into which they were added, in milliseconds (7 days).
+/// Retention of departures in milliseconds (7 days). A departure records that a user has left a room that another user had added
+/// them to.
 pub const DEPARTURE_MS: u64 = 7 * 24 * 3_600_000;
 
-/// Somebody who has left this number of rooms of one adder within [`DEPARTURE_MS`] is not added by them any more.
+/// Number of departures within [`DEPARTURE_MS`] from rooms that one user added another to, from which on further additions by that
+/// user are refused.
 pub const DEPARTURES: usize = 3;
 
-/// All there is to know of a room.
+/// A room's properties and members.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// What it is.
+pub struct RoomRecord {
+    /// The properties.
     pub room_info: RoomInfo,
-    /// Who is in it, oldest members first; nobody is listed for the lobby, where everybody is.
+    /// The members in the order in which they joined. Empty for the lobby, of which every user is a member.
     pub members: Vec<Member>,
 }
 
-/// A room that is to be.
+/// A request to create a room.
 #[derive(Debug, Clone)]
 pub struct NewRoom {
-    /// Its name.
+    /// The name.
     pub name: RoomName,
-    /// Its first member.
+    /// The first member, who becomes the owner.
     pub owner: Username,
-    /// See [`RoomInfo::private`].
+    /// Value of [`RoomInfo::private`].
     pub private: bool,
-    /// See [`RoomInfo::ephemeral`].
+    /// Value of [`RoomInfo::ephemeral`].
     pub ephemeral: bool,
 }
 
-/// Called once when a change is durable, in commit order with every other change and append of a store. Not called when
-/// nothing changed. Runs where the store commits.
+/// Callback that runs once when a change is durable. It runs where the store commits, in commit order with all other changes and
+/// appends of the store. It does not run when nothing changed.
 pub type Committed = Box<dyn FnOnce() + Send>;
 
-/// The store of rooms and memberships. The lobby always exists; everybody is in it without being listed, and none of these
-/// changes it. An archived room is as good as absent.
+/// The store of rooms and memberships. The lobby always exists. Every user is a member of the lobby without being listed, and no
+/// method changes it. An archived room is treated as absent.
 ///
-/// A change is checked against the room as it is when it is written: another node may have changed the room since the caller
-/// has read it.
+/// A change is checked against the state of the room at the time of the write, because another node may have changed the room
+/// after the caller read it.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
-    /// Creates a room with its owner as the only member. The name of an ephemeral room that was archived, and of a private one that
-    /// everybody has left, is given again: what was said there is deleted before, and the numbers of messages go on.
+    /// Creates a room with its owner as the only member. The name of an archived ephemeral room, and of a private room without
+    /// members, can be reused: the old room's messages are deleted first, and the new room continues the numbering of messages.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the name is taken, [`Error::Forbidden`] when the owner is in `limit` rooms already.
+    /// [`Error::Conflict`] when the name is taken, [`Error::Forbidden`] when the owner has created or joined `limit` rooms already.
     async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error>;
 
-    /// The room, if it exists.
-    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error>;
+    /// Returns the room. `None` when it does not exist.
+    async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error>;
 
-    /// The user's rooms by name, the lobby first.
+    /// Returns the user's rooms: the lobby, then the others sorted by name.
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error>;
 
-    /// Makes `user`, who asks for it, a member, the owner if there is none, and answers with the members; one who is in it stays
-    /// what they are.
+    /// Makes `user` a member at the user's own request, and returns the members. The user becomes the owner if the room has no
+    /// members. An existing member keeps their role.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room and for a private one, [`Error::Forbidden`] when the user has made or entered `limit` rooms already.
+    /// [`Error::NotFound`] when the room does not exist or is private, [`Error::Forbidden`] when the user has created or joined `limit`
+    /// rooms already.
     async fn add(
         &self,
         room: &RoomName,
@@ -121,12 +124,13 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Makes `user` a member because `by`, who owns the room, wants it, otherwise as [`Directory::add`]. This does not count against the
-    /// rooms that the user may make and enter.
+    /// Makes `user` a member at the request of `by`, the room's owner, otherwise as [`Directory::add`]. The membership does not count
+    /// toward the user's own limit.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room, [`Error::Forbidden`] beyond the limits, when the user has left this room within
-    /// [`DEPARTURE_MS`], or when they have left [`DEPARTURES`] rooms into which `by` has added them.
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
+    /// reached, when the user has left this room within [`DEPARTURE_MS`], or when the user has left [`DEPARTURES`] rooms that `by`
+    /// had added them to.
     async fn add_by(
         &self,
         room: &RoomName,
@@ -136,11 +140,11 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Ends a membership because the user wants it, otherwise as [`Directory::remove`]. When others had added them, that is kept for
-    /// [`DEPARTURE_MS`] or until they enter the room themselves.
+    /// Ends a membership at the member's own request, otherwise as [`Directory::remove`]. If another user had added the member, the
+    /// departure is kept for [`DEPARTURE_MS`] or until the user joins the room themselves.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a room.
+    /// [`Error::NotFound`] when the room does not exist.
     async fn leave(
         &self,
         room: &RoomName,
@@ -148,11 +152,11 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Ends a membership because `by`, who owns the room, wants it, and answers with the members left. The oldest member takes an
-    /// owner's place; a private room that nobody is in any more is archived, because nobody could ever enter it.
+    /// Ends a membership at the request of `by`, the room's owner, and returns the remaining members. When the owner is removed, the
+    /// member who joined first becomes the owner. A private room without members is archived, because no user could ever join it.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room.
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
     async fn remove(
         &self,
         room: &RoomName,
@@ -161,10 +165,10 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Makes the room private or public because `by`, who owns it, wants it.
+    /// Makes the room private or public at the request of `by`, its owner.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room.
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
     async fn set_private(
         &self,
         room: &RoomName,
@@ -173,20 +177,20 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<(), Error>;
 
-    /// Ends the room because `by`, who owns it, wants it; its messages stay, and its name unless it is ephemeral.
+    /// Archives the room at the request of `by`, its owner. Its messages are kept, and its name stays taken unless it is ephemeral.
     ///
     /// # Errors
-    /// As [`Entry::check_owner`]; [`Error::NotFound`] without such a room.
+    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error>;
 }
 
-/// Why somebody may not enter or change a room. One text for all backends.
+/// Refusals of joins and changes, with the same texts in all backends.
 pub(crate) mod refusal {
     use crate::Error;
 
-    /// `kept` when strangers may know that an archived room has the name.
-    pub fn taken(kept: bool) -> Error {
-        Error::Conflict(match kept {
+    /// The name is taken. `kept`: an archived public room keeps it. For a private room the text must not reveal that it is archived.
+    pub fn taken(is_public: bool) -> Error {
+        Error::Conflict(match is_public {
             true => "this name belongs to an archived room, which keeps it",
             false => "this name is taken: a room has it, or an archived room keeps it",
         })
@@ -200,47 +204,47 @@ pub(crate) mod refusal {
         Error::Forbidden("only the owner of the room may do this")
     }
 
-    pub fn own() -> Error {
+    pub fn own_room_limit() -> Error {
         Error::Forbidden("the user is a member of too many rooms")
     }
 
-    pub fn added() -> Error {
+    pub fn added_room_limit() -> Error {
         Error::Forbidden("others have added the user to too many rooms: only the user can enter more")
     }
 
-    pub fn adder() -> Error {
-        Error::Forbidden("you have added too many user_lookup to rooms: remove some first")
+    pub fn additions_limit() -> Error {
+        Error::Forbidden("you have added too many people to rooms: remove some first")
     }
 
-    pub fn departed() -> Error {
+    pub fn left_room() -> Error {
         Error::Forbidden("the user has left this room: add them again after 7 days, or let them enter it")
     }
 
-    pub fn avoided() -> Error {
+    pub fn left_several_rooms() -> Error {
         Error::Forbidden("the user has left several rooms that you added them to: try again after 7 days")
     }
 }
 
-/// What is still kept of departures has happened after this.
+/// The time before which departures have expired, see [`DEPARTURE_MS`].
 pub(crate) fn oldest_departure() -> Timestamp {
     Timestamp(sessions::ages::now().0.saturating_sub(DEPARTURE_MS))
 }
 
-impl Entry {
-    /// Whether `user` may enter by themselves, or is in the room.
+impl RoomRecord {
+    /// Checks that `user` is a member, or may join without being added.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a private room.
-    pub fn check_entry(&self, user: &Username) -> Result<(), Error> {
+    /// [`Error::NotFound`] for a private room that the user is not a member of.
+    pub fn check_join(&self, user: &Username) -> Result<(), Error> {
         if self.room_info.private && self.role(user).is_none() { Err(Error::NotFound) } else { Ok(()) }
     }
 
-    /// Whether `user` owns the room.
+    /// Checks that `user` owns the room.
     ///
     /// # Errors
-    /// [`Error::Forbidden`]; [`Error::NotFound`] for a private room that the user is not in.
+    /// [`Error::Forbidden`], or [`Error::NotFound`] for a private room that the user is not a member of.
     pub fn check_owner(&self, user: &Username) -> Result<(), Error> {
-        self.check_entry(user)?;
+        self.check_join(user)?;
         match self.role(user) {
             Some(Role::Owner) => Ok(()),
             Some(Role::Member) => Err(refusal::not_owner()),
@@ -254,7 +258,7 @@ impl Entry {
 }
 
 impl NewRoom {
-    /// What it is then.
+    /// The properties of the created room.
     pub(crate) fn room_info(&self) -> RoomInfo {
         let Self { name, owner, private, ephemeral } = self.clone();
         RoomInfo { name, private, ephemeral, owner: Some(owner) }
@@ -262,7 +266,7 @@ impl NewRoom {
 }
 
 impl RoomInfo {
-    /// The lobby's.
+    /// The properties of the lobby.
     pub fn lobby() -> Self {
         Self { name: RoomName::lobby(), private: false, ephemeral: false, owner: None }
     }

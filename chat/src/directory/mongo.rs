@@ -1,13 +1,13 @@
-//! [`Directory`] in MongoDB, collection `rooms`: one document for each room, its members in it, so that every change is one
-//! write. A change is decided on what was read and written only if the room's version is still the same.
+//! [`Directory`] in MongoDB, collection `rooms`. A room is one document that contains its members, so that every change is one
+//! write. A change is decided on the document that was read, and is written only if the room's version is still the same.
 
-mod carry;
 mod change;
 mod changes;
 mod document;
 mod indexes;
 mod limits;
 mod renew;
+mod resolve_unknown;
 #[cfg(test)]
 mod tests;
 
@@ -25,42 +25,42 @@ use remote::mongo::{Prepared, Store};
 use tokio::time::{Instant, sleep};
 
 use self::{
-    carry::Done,
     change::Change,
-    changes::Noted,
-    document::{Listed, Stored},
+    changes::ChangeKind,
+    document::{RoomDocument, RoomSummary},
+    resolve_unknown::Outcome,
 };
-use super::{Additions, Committed, Directory, Entry, Member, NewRoom, RoomInfo, refusal};
+use super::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
     mongo::{DEADLINE, collection, deadline_now, is_duplicate, with_deadline},
 };
 
-/// The collection.
+/// Name of the collection.
 const COLLECTION: &str = "rooms";
 
-/// How often a change is decided. Each time somebody else has changed the room in between.
-const ROUNDS: u32 = 16;
+/// Maximum number of attempts of a change. An attempt fails when another change of the room was written after the read.
+const MAX_ATTEMPTS: u32 = 16;
 
-/// How much longer than the last time the next round waits.
-const PAUSE: Duration = Duration::from_millis(4);
+/// Increment of the delay between two attempts.
+const BACKOFF_STEP: Duration = Duration::from_millis(4);
 
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
-    rooms: Collection<Stored>,
-    /// What was said, to be deleted before a name is given again.
+    rooms: Collection<RoomDocument>,
+    /// The messages, which are deleted before a name is reused.
     messages: Collection<Document>,
-    /// The name by which changes of this process are known.
+    /// Id of this process, stored with its changes.
     process: Arc<str>,
     prepared: Prepared,
-    /// See [`renew::QUIET`].
-    quiet: Duration,
+    /// Delay before a name is reused, see [`renew::REUSE_DELAY`].
+    reuse_delay: Duration,
 }
 
 impl MongoDirectory {
-    /// Rooms in `store`, which need not be there yet. A change is on a majority's disks before it is answered.
+    /// A directory in `store`. MongoDB need not be reachable yet. A change is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
@@ -69,108 +69,113 @@ impl MongoDirectory {
             messages,
             process: ObjectId::new().to_hex().into(),
             prepared: Prepared::default(),
-            quiet: renew::QUIET,
+            reuse_delay: renew::REUSE_DELAY,
         }
     }
 
-    async fn stored(&self, room: &RoomName, deadline_now: Instant) -> Result<Option<Stored>, Error> {
+    async fn load(&self, room: &RoomName, deadline: Instant) -> Result<Option<RoomDocument>, Error> {
         let found = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "recent": 0 });
-        with_deadline(deadline_now, found.max_time(DEADLINE)).await
+        with_deadline(deadline, found.max_time(DEADLINE)).await
     }
 
-    /// Refuses what a change may not do to its user: see [`limits`].
-    async fn check(&self, room: &Stored, change: &Change, deadline_now: Instant) -> Result<(), Error> {
+    /// Checks the limits on memberships that `change` is subject to, see [`limits`].
+    async fn check_limits(
+        &self,
+        room: &RoomDocument,
+        change: &Change,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         match change {
-            Change::Add { user, limit } => self.check_limit(user, *limit, deadline_now).await,
+            Change::Add { user, limit } => self.check_own_limit(user, *limit, deadline).await,
             Change::AddBy { user, by, limits } => {
-                self.check_added(room, user, by, *limits, deadline_now).await
+                self.check_addition(room, user, by, *limits, deadline).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Two joins of one user at the same moment, to two rooms, may both pass the last place under the limit: each is a write
-    /// of its own room, and nothing ties them together. The user is then over the limit by the joins that met, and the next
-    /// one is refused.
-    async fn check_limit(&self, user: &Username, limit: usize, deadline_now: Instant) -> Result<(), Error> {
+    /// Checks that `user` has created or joined fewer than `limit` rooms. The check and the write are not atomic: concurrent joins of one
+    /// user to several rooms are writes of independent documents and may all pass. The user then exceeds the limit by these joins, and
+    /// the next join is refused.
+    async fn check_own_limit(&self, user: &Username, limit: usize, deadline: Instant) -> Result<(), Error> {
         let own =
             doc! { "members": { "$elemMatch": { "key": user.key(), "by_key": null } }, "archived": false };
-        if self.count(own, deadline_now).await? >= limit { Err(refusal::own()) } else { Ok(()) }
+        if self.count(own, deadline).await? >= limit { Err(refusal::own_room_limit()) } else { Ok(()) }
     }
 
-    /// Creates the room, or says why not.
-    async fn insert(&self, room: &NewRoom, limit: usize) -> Done<RoomInfo> {
-        let deadline_now = deadline_now();
-        if let Err(refused) = self.check_limit(&room.owner, limit, deadline_now).await {
-            return Done::Refused(refused);
+    /// Creates the room.
+    async fn insert(&self, room: &NewRoom, limit: usize) -> Outcome<RoomInfo> {
+        let deadline = deadline_now();
+        if let Err(refused) = self.check_own_limit(&room.owner, limit, deadline).await {
+            return Outcome::Refused(refused);
         }
         if room.name.is_lobby() {
-            return Done::Refused(refusal::taken(false));
+            return Outcome::Refused(refusal::taken(false));
         }
         let insert = async {
-            let mut new = Stored::creation(room);
-            new.insert("recent", [self.note(1, Noted::Joined(&room.owner))]);
-            // By an update, because only that has MongoDB's clock. No room is at a version below 1.
+            let mut new = RoomDocument::creation(room);
+            new.insert("recent", [self.change_document(1, ChangeKind::Joined(&room.owner))]);
+            // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
             let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
             let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
             match self.rooms.update_one(absent, create).upsert(true).await {
                 Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
-                other => other.map(|_| true),
+                result => result.map(|_| true),
             }
         };
-        match with_deadline(deadline_now, insert).await {
-            Ok(true) => Done::Changed(room.room_info()),
-            Ok(false) => self.renew(room, deadline_now).await,
-            Err(error) => Done::Unknown { version: 0, error },
+        match with_deadline(deadline, insert).await {
+            Ok(true) => Outcome::Changed(room.room_info()),
+            Ok(false) => self.renew(room, deadline).await,
+            Err(error) => Outcome::Unknown { version: 0, error },
         }
     }
 
-    /// Changes the room and answers with the members it has then.
-    async fn update(&self, room: &RoomName, change: &Change) -> Done<Vec<Member>> {
-        let deadline_now = deadline_now();
-        for round in 0..ROUNDS {
-            sleep(PAUSE * round).await;
+    /// Applies `change` to the room and returns the members after it.
+    async fn update(&self, room: &RoomName, change: &Change) -> Outcome<Vec<Member>> {
+        let deadline = deadline_now();
+        for attempt in 0..MAX_ATTEMPTS {
+            sleep(BACKOFF_STEP * attempt).await;
             let decided = async {
-                let found = self.stored(room, deadline_now).await?.filter(|found| !found.archived);
+                let found = self.load(room, deadline).await?.filter(|found| !found.archived);
                 let found = found.ok_or(Error::NotFound)?;
-                let (version, entry) = (found.version, found.entry(room.clone())?);
-                change.check(&entry)?;
-                let members = entry.members;
-                let decision = change.on(found.private, members.clone());
+                let (version, record) = (found.version, found.record(room.clone())?);
+                change.check(&record)?;
+                let members = record.members;
+                let decision = change.apply(found.private, members.clone());
                 if decision.is_some() {
-                    self.check(&found, change, deadline_now).await?;
+                    self.check_limits(&found, change, deadline).await?;
                 }
                 Ok((version, members, decision))
             };
             let (version, members, decision) = match decided.await {
                 Ok(decided) => decided,
-                Err(error) => return Done::Refused(error),
+                Err(error) => return Outcome::Refused(error),
             };
-            let Some((update, then)) = decision else { return Done::Unchanged(members) };
-            match self.write(room, version, (update, change.into()), deadline_now).await {
-                Ok(true) => return Done::Changed(then),
+            let Some((update, members_after)) = decision else { return Outcome::Unchanged(members) };
+            match self.write(room, version, (update, change.into()), deadline).await {
+                Ok(true) => return Outcome::Changed(members_after),
                 Ok(false) => (),
-                Err(error) => return Done::Unknown { version, error },
+                Err(error) => return Outcome::Unknown { version, error },
             }
         }
-        Done::Refused(Error::full())
+        Outcome::Refused(Error::full())
     }
 
-    /// Writes to the room if it is at `version`, and takes it to the next. Whether it was.
+    /// Writes to the room and increments its version if the room is at `version`. Returns whether it was.
     async fn write(
         &self,
         room: &RoomName,
         version: i64,
-        (update, noted): (Document, Noted<'_>),
-        deadline_now: Instant,
+        (update, kind): (Document, ChangeKind<'_>),
+        deadline: Instant,
     ) -> Result<bool, Error> {
-        let update = self.noting(update, version, noted);
+        let update = self.with_change(update, version, kind);
         let documents = self.rooms.clone_with_type::<Document>();
         let write = documents
             .find_one_and_update(doc! { "_id": room.as_str(), "version": version }, update)
             .projection(doc! { "_id": 1 })
             .max_time(DEADLINE);
-        Ok(with_deadline(deadline_now, write).await?.is_some())
+        Ok(with_deadline(deadline, write).await?.is_some())
     }
 
     async fn change(
@@ -179,8 +184,8 @@ impl MongoDirectory {
         change: Change,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        let (this, name, what) = (self.clone(), room.clone(), change.clone());
-        self.carry(room.clone(), change, committed, async move { this.update(&name, &what).await }).await
+        let (this, name, requested) = (self.clone(), room.clone(), change.clone());
+        self.run(room.clone(), change, committed, async move { this.update(&name, &requested).await }).await
     }
 }
 
@@ -188,30 +193,30 @@ impl MongoDirectory {
 impl Directory for MongoDirectory {
     async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
         let (this, name) = (self.clone(), room.name.clone());
-        let joins = Change::Add { user: room.owner.clone(), limit };
-        self.carry(name, joins, committed, async move { this.insert(&room, limit).await }).await
+        let change = Change::Add { user: room.owner.clone(), limit };
+        self.run(name, change, committed, async move { this.insert(&room, limit).await }).await
     }
 
-    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+    async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
         if room.is_lobby() {
-            return Ok(Some(Entry { room_info: RoomInfo::lobby(), members: vec![] }));
+            return Ok(Some(RoomRecord { room_info: RoomInfo::lobby(), members: vec![] }));
         }
-        let found = self.stored(room, deadline_now()).await?.filter(|found| !found.archived);
-        found.map(|found| found.entry(room.clone())).transpose()
+        let found = self.load(room, deadline_now()).await?.filter(|found| !found.archived);
+        found.map(|found| found.record(room.clone())).transpose()
     }
 
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
-        let listed = async {
-            let rooms = self.rooms.clone_with_type::<Listed>();
+        let summaries = async {
+            let rooms = self.rooms.clone_with_type::<RoomSummary>();
             let found = rooms
                 .find(rooms_with(user))
                 .sort(doc! { "_id": 1 })
-                .projection(Listed::fields())
+                .projection(RoomSummary::fields())
                 .max_time(DEADLINE);
-            found.await?.try_collect::<Vec<Listed>>().await
+            found.await?.try_collect::<Vec<RoomSummary>>().await
         };
-        let listed = with_deadline(deadline_now(), listed).await?;
-        let rooms = listed.into_iter().map(Listed::room_info);
+        let summaries = with_deadline(deadline_now(), summaries).await?;
+        let rooms = summaries.into_iter().map(RoomSummary::room_info);
         std::iter::once(Ok(RoomInfo::lobby())).chain(rooms).collect()
     }
 
@@ -291,7 +296,7 @@ impl Directory for MongoDirectory {
     }
 }
 
-/// The filter for the rooms that a user is in.
+/// The filter for the rooms of a user.
 fn rooms_with(user: &Username) -> Document {
     doc! { "members.key": user.key(), "archived": false }
 }

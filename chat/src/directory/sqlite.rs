@@ -1,4 +1,5 @@
-//! [`Directory`] in the embedded SQLite file, tables `rooms` and `members`. Every change is one job of the writer thread.
+//! [`Directory`] in the embedded SQLite file, tables `rooms`, `members` and `departures`. Every change is one job of the writer
+//! thread.
 
 mod limits;
 mod renew;
@@ -9,42 +10,42 @@ use proto::{RoomName, Username};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use self::{
-    limits::{check_added, check_own, note_departure},
+    limits::{check_addition, check_own_limit, store_departure},
     renew::renew,
 };
-use super::{Additions, Committed, Directory, Entry, Member, NewRoom, Role, RoomInfo};
+use super::{Additions, Committed, Directory, Member, NewRoom, Role, RoomInfo, RoomRecord};
 use crate::{
     Error,
     rows::{BAD_ROOM, bad_member, refuse_bad, refuse_bad_room, refuse_orphans, seal_room},
 };
 
-/// Rooms and members of `chat.sqlite3`.
+/// The rooms and members of `chat.sqlite3`.
 #[derive(Clone)]
 pub struct SqliteDirectory {
     database: Database,
 }
 
-/// What a job found, besides SQLite's own errors: whether anything changed with the answer, or why it was refused.
+/// The result of a job, besides SQLite's own errors: whether anything changed together with the answer, or the refusal.
 type Job<T> = rusqlite::Result<Result<(bool, T), Error>>;
 
 impl SqliteDirectory {
-    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// A directory in a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
 
-    /// Runs a job and, when it changed something, `committed`.
+    /// Runs a job on the writer thread. `committed` runs after the commit if the job changed something.
     async fn change<T: Send + 'static>(
         &self,
         committed: Committed,
         job: impl FnOnce(&Connection) -> Job<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let after = move |result: &Result<(bool, T), Error>| {
+        let run_committed = move |result: &Result<(bool, T), Error>| {
             if matches!(result, Ok((true, _))) {
                 committed();
             }
         };
-        self.database.write_then(job, after).await?.map(|(_, answer)| answer)
+        self.database.write_then(job, run_committed).await?.map(|(_, answer)| answer)
     }
 }
 
@@ -54,7 +55,7 @@ impl Directory for SqliteDirectory {
         self.change(committed, move |conn| create(conn, room, limit)).await
     }
 
-    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+    async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
         let room = room.clone();
         Ok(self.database.read(move |conn| find(conn, &room)).await?)
     }
@@ -73,7 +74,7 @@ impl Directory for SqliteDirectory {
     ) -> Result<Vec<Member>, Error> {
         let (room, user) = (room.clone(), user.clone());
         self.change(committed, move |conn| {
-            add(conn, &room, &user, None, |conn| check_own(conn, &user, limit))
+            add(conn, &room, &user, None, |conn| check_own_limit(conn, &user, limit))
         })
         .await
     }
@@ -88,7 +89,7 @@ impl Directory for SqliteDirectory {
     ) -> Result<Vec<Member>, Error> {
         let (room, user, by) = (room.clone(), user.clone(), by.clone());
         self.change(committed, move |conn| {
-            add(conn, &room, &user, Some(&by), |conn| check_added(conn, &room, &user, &by, limits))
+            add(conn, &room, &user, Some(&by), |conn| check_addition(conn, &room, &user, &by, limits))
         })
         .await
     }
@@ -101,7 +102,7 @@ impl Directory for SqliteDirectory {
     ) -> Result<Vec<Member>, Error> {
         let (room, user) = (room.clone(), user.clone());
         self.change(committed, move |conn| {
-            note_departure(conn, &room, &user)?;
+            store_departure(conn, &room, &user)?;
             remove(conn, &room, &user, None)
         })
         .await
@@ -136,7 +137,7 @@ impl Directory for SqliteDirectory {
 }
 
 fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
-    if let Some(refused) = check_own(conn, &room.owner, limit)? {
+    if let Some(refused) = check_own_limit(conn, &room.owner, limit)? {
         return Ok(Err(refused));
     }
     let insert = "INSERT INTO rooms (name, private, ephemeral, sum)
@@ -151,7 +152,7 @@ fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     Ok(Ok((true, room.room_info())))
 }
 
-/// Makes `user` a member unless `check` has a refusal.
+/// Makes `user` a member unless `check` returns a refusal. `by` is the user who adds, `None` when `user` joins.
 fn add(
     conn: &Connection,
     room: &RoomName,
@@ -159,13 +160,13 @@ fn add(
     by: Option<&Username>,
     check: impl FnOnce(&Connection) -> rusqlite::Result<Option<Error>>,
 ) -> Job<Vec<Member>> {
-    let Some(entry) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+    let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
     if !room.is_lobby()
-        && let Err(refused) = by.map_or_else(|| entry.check_entry(user), |by| entry.check_owner(by))
+        && let Err(refused) = by.map_or_else(|| record.check_join(user), |by| record.check_owner(by))
     {
         return Ok(Err(refused));
     }
-    let mut members = entry.members;
+    let mut members = record.members;
     if room.is_lobby() || members.iter().any(|member| member.username.key() == user.key()) {
         return Ok(Ok((false, members)));
     }
@@ -182,27 +183,27 @@ fn add(
     Ok(Ok((true, members)))
 }
 
-/// Ends a membership, for `by`, who must own the room, or for the user.
+/// Ends a membership at the request of `by`, who must own the room. `None` when `user` leaves.
 fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Username>) -> Job<Vec<Member>> {
-    let Some(entry) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
+    let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
     if let Some(by) = by.filter(|_| !room.is_lobby())
-        && let Err(refused) = entry.check_owner(by)
+        && let Err(refused) = record.check_owner(by)
     {
         return Ok(Err(refused));
     }
-    let Entry { room_info, mut members } = entry;
-    let Some(at) = members.iter().position(|member| member.username.key() == user.key()) else {
+    let RoomRecord { room_info, mut members } = record;
+    let Some(index) = members.iter().position(|member| member.username.key() == user.key()) else {
         return Ok(Ok((false, members)));
     };
-    let gone = members.remove(at);
+    let removed = members.remove(index);
     let keys = params![room.as_str(), user.as_str()];
     conn.prepare_cached("DELETE FROM members WHERE room = ? AND user = ?")?.execute(keys)?;
     match members.first_mut() {
-        Some(heir) if gone.role == Role::Owner => {
-            heir.role = Role::Owner;
+        Some(successor) if removed.role == Role::Owner => {
+            successor.role = Role::Owner;
             let update = "UPDATE members SET owner = 1, sum = row_sum(room, user, 1, added_by)
                           WHERE room = ? AND user = ?";
-            conn.prepare_cached(update)?.execute(params![room.as_str(), heir.username.as_str()])?;
+            conn.prepare_cached(update)?.execute(params![room.as_str(), successor.username.as_str()])?;
         }
         None if room_info.private => {
             conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
@@ -213,10 +214,12 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Usern
     Ok(Ok((true, members)))
 }
 
-/// A change of one column of a room other than the lobby, for its owner.
+/// Sets one column of a room at the request of its owner `by`. The lobby is refused.
 fn update(conn: &Connection, column: &str, value: bool, (room, by): (&RoomName, &Username)) -> Job<()> {
-    let Some(entry) = find(conn, room)?.filter(|_| !room.is_lobby()) else { return Ok(Err(Error::NotFound)) };
-    if let Err(refused) = entry.check_owner(by) {
+    let Some(record) = find(conn, room)?.filter(|_| !room.is_lobby()) else {
+        return Ok(Err(Error::NotFound));
+    };
+    if let Err(refused) = record.check_owner(by) {
         return Ok(Err(refused));
     }
     let update = format!("UPDATE rooms SET {column} = ?2 WHERE name = ?1");
@@ -238,7 +241,7 @@ fn insert_member(
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }
 
-fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
+fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<RoomRecord>> {
     refuse_bad_room(conn, room)?;
     let query = "SELECT name, private, ephemeral, NULL, 0 FROM rooms WHERE name = ? AND archived = 0";
     let found = conn.prepare_cached(query)?.query_row([room.as_str()], room_info).optional()?;
@@ -249,7 +252,7 @@ fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<Entry>> {
         conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
     room_info.owner =
         members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone());
-    Ok(Some(Entry { room_info, members }))
+    Ok(Some(RoomRecord { room_info, members }))
 }
 
 fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<RoomInfo>> {
@@ -274,10 +277,10 @@ fn room_info(row: &Row<'_>) -> rusqlite::Result<RoomInfo> {
     let name: String = row.get(0)?;
     refuse_bad(row, 4, || format!("the room {name}, or its owner or member,"))?;
     Ok(RoomInfo {
-        name: name.try_into().map_err(|error| unreadable(0, error))?,
+        name: name.try_into().map_err(|error| conversion_error(0, error))?,
         private: row.get(1)?,
         ephemeral: row.get(2)?,
-        owner: owner.map(Username::try_from).transpose().map_err(|error| unreadable(3, error))?,
+        owner: owner.map(Username::try_from).transpose().map_err(|error| conversion_error(3, error))?,
     })
 }
 
@@ -286,13 +289,13 @@ fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
     refuse_bad(row, 3, || format!("the member {username} of a room"))?;
     let role = if row.get(1)? { Role::Owner } else { Role::Member };
     Ok(Member {
-        username: username.try_into().map_err(|error| unreadable(0, error))?,
+        username: username.try_into().map_err(|error| conversion_error(0, error))?,
         role,
-        added_by: added_by.map(Username::try_from).transpose().map_err(|error| unreadable(2, error))?,
+        added_by: added_by.map(Username::try_from).transpose().map_err(|error| conversion_error(2, error))?,
     })
 }
 
-fn unreadable(column: usize, error: proto::NameError) -> rusqlite::Error {
+fn conversion_error(column: usize, error: proto::NameError) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
@@ -301,7 +304,7 @@ mod tests {
     use crate::{directory::conformance, sqlite_store::SqliteStore};
 
     #[actix_rt::test]
-    async fn keeps_what_every_directory_promises() {
+    async fn passes_the_conformance_suite() {
         conformance::run(|| {
             let dir = tempfile::tempdir().unwrap();
             let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();

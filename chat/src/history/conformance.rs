@@ -1,4 +1,4 @@
-//! What every [`History`] promises, as one suite that each backend's tests run on real stores.
+//! The conformance suite of [`History`]. The tests of each backend run it on real stores.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,32 +7,32 @@ use proto::{RoomName, Timestamp};
 use super::{Appended, Draft, Head, History, Outcome};
 use crate::{Error, config, text::Text};
 
-/// Runs the suite; `fresh` makes an empty store and what keeps it alive.
+/// Runs the suite. `fresh` returns an empty store and a guard that keeps it alive.
 ///
 /// # Panics
-/// When a promise is broken.
+/// When the store does not conform.
 pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
-    numbers_from_one_without_holes(&*fresh().0).await;
-    fences_an_owner_who_is_behind(&*fresh().0).await;
-    answers_a_resend_with_the_first_result(&*fresh().0).await;
-    answers_a_resend_over_the_limit_with_the_first_result(&*fresh().0).await;
-    finds_duplicates_within_one_batch(&*fresh().0).await;
-    tells_of_what_it_stored_and_of_nothing_else(&*fresh().0).await;
-    pages_newest_first(&*fresh().0).await;
-    bounds_an_answer_in_bytes(&*fresh().0).await;
-    gives_what_came_after(&*fresh().0).await;
-    never_turns_time_back(&*fresh().0).await;
-    follows_no_clock_for_years(&*fresh().0).await;
-    trims_all_but_the_last(&*fresh().0).await;
-    keeps_where_a_message_came_from(&*fresh().0).await;
+    numbers_start_at_one_without_gaps(&*fresh().0).await;
+    stale_head_is_fenced(&*fresh().0).await;
+    resend_returns_the_first_result(&*fresh().0).await;
+    resend_over_the_limit_returns_the_first_result(&*fresh().0).await;
+    duplicates_within_a_batch_are_found(&*fresh().0).await;
+    callback_runs_for_stored_batches_only(&*fresh().0).await;
+    pages_are_newest_first(&*fresh().0).await;
+    answers_are_limited_in_bytes(&*fresh().0).await;
+    since_returns_later_messages(&*fresh().0).await;
+    timestamps_never_decrease(&*fresh().0).await;
+    timestamps_do_not_follow_a_clock_years_ahead(&*fresh().0).await;
+    trim_keeps_the_last_message(&*fresh().0).await;
+    origin_is_stored(&*fresh().0).await;
 }
 
-/// A draft by `author`; its id is its text.
+/// A draft by `author` with an id that is derived from its text.
 pub(super) fn draft(author: &str, text: &str, client_id: Option<&str>) -> Draft {
     Draft {
         id: format!("id of {}", &text[..text.len().min(20)]),
         author: author.parse().expect("tests use good names"),
-        text: Text::parse(text.to_owned(), usize::MAX).expect("tests say something"),
+        text: Text::parse(text.to_owned(), usize::MAX).expect("tests use non-empty texts"),
         client_id: client_id.map(|id| id.to_owned().try_into().expect("tests use good client ids")),
         timestamp: Timestamp(1000),
         origin: None,
@@ -47,13 +47,13 @@ pub(super) async fn append(history: &dyn History, head: u64, drafts: Vec<Draft>)
     history.append(&lobby(), head, drafts.into(), Box::new(|_| {})).await
 }
 
-async fn say(history: &dyn History, count: u64) {
+async fn append_texts(history: &dyn History, count: u64) {
     for n in 0..count {
         append(history, n, vec![draft("alice", &format!("m{}", n + 1), None)]).await.expect("appends");
     }
 }
 
-async fn numbers_from_one_without_holes(history: &dyn History) {
+async fn numbers_start_at_one_without_gaps(history: &dyn History) {
     assert!(history.is_empty().await.expect("answers"));
     assert_eq!(history.head(&lobby()).await, Ok(Head::default()));
     let two =
@@ -65,8 +65,8 @@ async fn numbers_from_one_without_holes(history: &dyn History) {
     assert!(!history.is_empty().await.expect("answers"));
 }
 
-async fn fences_an_owner_who_is_behind(history: &dyn History) {
-    say(history, 2).await;
+async fn stale_head_is_fenced(history: &dyn History) {
+    append_texts(history, 2).await;
     for wrong in [0, 1, 3] {
         let refused = append(history, wrong, vec![draft("bob", "x", None)]).await;
         let head = Head { seq: 2, timestamp: Timestamp(1000) };
@@ -75,7 +75,7 @@ async fn fences_an_owner_who_is_behind(history: &dyn History) {
     assert_eq!(history.head(&lobby()).await.expect("answers").seq, 2);
 }
 
-async fn answers_a_resend_with_the_first_result(history: &dyn History) {
+async fn resend_returns_the_first_result(history: &dyn History) {
     let first = draft("alice", "hi", Some("c1"));
     append(history, 0, vec![first.clone()]).await.expect("appends");
     let again = Draft { id: "another".into(), author: "ALICE".parse().expect("a name"), ..first.clone() };
@@ -84,17 +84,17 @@ async fn answers_a_resend_with_the_first_result(history: &dyn History) {
     let appended = append(history, 1, vec![again, other_text, by_bob]).await.expect("appends");
     assert_eq!(appended.outcomes[0], Outcome::Duplicate { id: first.id.clone(), seq: 1 });
     assert_eq!(appended.outcomes[1], Outcome::Conflict);
-    assert_eq!(seq(&appended.outcomes[2]), 2, "a client id is its author's own");
+    assert_eq!(seq(&appended.outcomes[2]), 2, "client ids are scoped to their author");
     assert_eq!(appended.head.seq, 2);
     let elsewhere: RoomName = "elsewhere".parse().expect("a name");
     let there = history.append(&elsewhere, 0, vec![first].into(), Box::new(|_| {})).await.expect("appends");
-    assert_eq!(seq(&there.outcomes[0]), 1, "and its room's own");
+    assert_eq!(seq(&there.outcomes[0]), 1, "client ids are scoped to their room");
 }
 
-/// The limit was lowered since: a retry still gets its first result, and nothing new is stored over the limit.
-async fn answers_a_resend_over_the_limit_with_the_first_result(history: &dyn History) {
+/// After the limit was lowered, a resend is answered with its first result, and a new message over the limit is refused.
+async fn resend_over_the_limit_returns_the_first_result(history: &dyn History) {
     let over = |text: &str, id| Draft {
-        text: Text::parse_repeatable(text.to_owned(), 2).expect("tests say something"),
+        text: Text::parse_repeatable(text.to_owned(), 2).expect("tests use non-empty texts"),
         ..draft("alice", text, Some(id))
     };
     let first = draft("alice", "long", Some("c1"));
@@ -104,10 +104,14 @@ async fn answers_a_resend_over_the_limit_with_the_first_result(history: &dyn His
     let appended = append(history, 1, batch).await.expect("appends");
     let duplicate = Outcome::Duplicate { id: first.id, seq: 1 };
     assert_eq!(appended.outcomes[..3], [duplicate, Outcome::Conflict, Outcome::TooLarge]);
-    assert_eq!((seq(&appended.outcomes[3]), appended.head.seq), (2, 2), "a refused text takes no number");
+    assert_eq!(
+        (seq(&appended.outcomes[3]), appended.head.seq),
+        (2, 2),
+        "a refused text is not assigned a number"
+    );
 }
 
-async fn finds_duplicates_within_one_batch(history: &dyn History) {
+async fn duplicates_within_a_batch_are_found(history: &dyn History) {
     let drafts = vec![draft("a", "hi", Some("c")), draft("a", "hi", Some("c")), draft("a", "ho", Some("d"))];
     let first = drafts[0].id.clone();
     let appended = append(history, 0, drafts).await.expect("appends");
@@ -115,31 +119,32 @@ async fn finds_duplicates_within_one_batch(history: &dyn History) {
     assert_eq!((seq(&appended.outcomes[2]), appended.head.seq), (2, 2));
 }
 
-async fn tells_of_what_it_stored_and_of_nothing_else(history: &dyn History) {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let note = |heard: &Arc<Mutex<Vec<u64>>>| -> super::Committed {
-        let heard = heard.clone();
+async fn callback_runs_for_stored_batches_only(history: &dyn History) {
+    let stored_seqs = Arc::new(Mutex::new(Vec::new()));
+    let record_seqs = |stored_seqs: &Arc<Mutex<Vec<u64>>>| -> super::Committed {
+        let stored_seqs = stored_seqs.clone();
         Box::new(move |appended| {
-            heard.lock().expect("nobody panics with it").extend(appended.outcomes.iter().map(seq));
+            stored_seqs.lock().expect("the lock is not poisoned").extend(appended.outcomes.iter().map(seq));
         })
     };
     let drafts = vec![draft("alice", "x", None), draft("alice", "y", None)];
-    history.append(&lobby(), 0, drafts.into(), note(&heard)).await.expect("appends");
-    let refused = history.append(&lobby(), 7, vec![draft("a", "z", None)].into(), note(&heard)).await;
+    history.append(&lobby(), 0, drafts.into(), record_seqs(&stored_seqs)).await.expect("appends");
+    let refused =
+        history.append(&lobby(), 7, vec![draft("a", "z", None)].into(), record_seqs(&stored_seqs)).await;
     assert!(refused.is_err());
-    assert_eq!(*heard.lock().expect("nobody panics with it"), [1, 2]);
+    assert_eq!(*stored_seqs.lock().expect("the lock is not poisoned"), [1, 2]);
 }
 
-async fn keeps_where_a_message_came_from(history: &dyn History) {
+async fn origin_is_stored(history: &dyn History) {
     let from = Draft { origin: Some("a socket".into()), ..draft("alice", "m1", None) };
     append(history, 0, vec![from, draft("bob", "m2", None)]).await.expect("appends");
     let slice = history.since(&lobby(), 0, 10).await.expect("answers");
-    let origins: Vec<_> = slice.messages.iter().map(|kept| kept.origin.as_deref()).collect();
+    let origins: Vec<_> = slice.messages.iter().map(|stored| stored.origin.as_deref()).collect();
     assert_eq!(origins, [Some("a socket"), None]);
 }
 
-async fn pages_newest_first(history: &dyn History) {
-    say(history, 5).await;
+async fn pages_are_newest_first(history: &dyn History) {
+    append_texts(history, 5).await;
     let page = async |before, after, limit| {
         let page = history.page(&lobby(), before, after, limit).await.expect("answers");
         (page.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), page.next)
@@ -155,7 +160,7 @@ async fn pages_newest_first(history: &dyn History) {
     assert_eq!(history.page(&empty, None, None, 10).await.expect("answers").messages, []);
 }
 
-async fn bounds_an_answer_in_bytes(history: &dyn History) {
+async fn answers_are_limited_in_bytes(history: &dyn History) {
     let big = "x".repeat(config::ANSWER_BYTES / 4);
     let drafts = (0..6).map(|_| draft("alice", &big, None)).collect();
     append(history, 0, drafts).await.expect("appends");
@@ -166,14 +171,14 @@ async fn bounds_an_answer_in_bytes(history: &dyn History) {
     let huge = draft("alice", &"x".repeat(2 * config::ANSWER_BYTES), None);
     append(history, 6, vec![huge]).await.expect("appends");
     let alone = history.since(&lobby(), 6, 100).await.expect("answers");
-    assert_eq!(alone.messages.len(), 1, "one is always answered, or nobody could go on");
+    assert_eq!(alone.messages.len(), 1, "at least one message is returned, or clients could not continue");
 }
 
-async fn gives_what_came_after(history: &dyn History) {
-    say(history, 5).await;
+async fn since_returns_later_messages(history: &dyn History) {
+    append_texts(history, 5).await;
     let since = async |seq, max| {
         let slice = history.since(&lobby(), seq, max).await.expect("answers");
-        (slice.messages.iter().map(|kept| kept.message.seq).collect::<Vec<_>>(), slice.head)
+        (slice.messages.iter().map(|stored| stored.message.seq).collect::<Vec<_>>(), slice.head)
     };
     assert_eq!(since(2, 100).await, (vec![3, 4, 5], 5));
     assert_eq!(since(0, 2).await, (vec![1, 2], 5));
@@ -184,19 +189,19 @@ async fn gives_what_came_after(history: &dyn History) {
     assert_eq!(shown, ("id of m5", "alice", "m5", 1000));
 }
 
-async fn never_turns_time_back(history: &dyn History) {
-    say(history, 1).await;
+async fn timestamps_never_decrease(history: &dyn History) {
+    append_texts(history, 1).await;
     let earlier = Draft { timestamp: Timestamp(1), ..draft("bob", "later", None) };
     let appended = append(history, 1, vec![earlier]).await.expect("appends");
     assert_eq!(appended.head.timestamp, Timestamp(1000));
 }
 
-async fn follows_no_clock_for_years(history: &dyn History) {
+async fn timestamps_do_not_follow_a_clock_years_ahead(history: &dyn History) {
     let years = Timestamp(Timestamp::now().0 + 12 * 365 * 24 * 3_600_000);
     let ahead = Draft { timestamp: years, ..draft("alice", "a", None) };
     append(history, 0, vec![ahead]).await.expect("appends");
     let head = history.head(&lobby()).await.expect("answers");
-    assert_eq!(head.timestamp, years, "it is shown as it was dated");
+    assert_eq!(head.timestamp, years, "its own timestamp is stored unchanged");
     let next = Draft { timestamp: Timestamp::now_after(head.timestamp), ..draft("alice", "b", None) };
     append(history, 1, vec![next, draft("alice", "c", None)]).await.expect("appends");
     let page = history.page(&lobby(), None, Some(1), 10).await.expect("answers");
@@ -207,14 +212,14 @@ async fn follows_no_clock_for_years(history: &dyn History) {
     history.trim(&lobby(), 10, Timestamp(0)).await.expect("trims");
     let left = history.page(&lobby(), None, None, 10).await.expect("answers").messages;
     let left: Vec<u64> = left.into_iter().map(|message| message.seq).collect();
-    assert_eq!(left, [3, 2], "what is dated years ahead would never be too old");
+    assert_eq!(left, [3, 2], "a message dated years ahead would never expire");
 }
 
-async fn trims_all_but_the_last(history: &dyn History) {
-    say(history, 5).await;
+async fn trim_keeps_the_last_message(history: &dyn History) {
+    append_texts(history, 5).await;
     let left = async || {
         let slice = history.since(&lobby(), 0, 100).await.expect("answers");
-        slice.messages.iter().map(|kept| kept.message.seq).collect::<Vec<_>>()
+        slice.messages.iter().map(|stored| stored.message.seq).collect::<Vec<_>>()
     };
     history.trim(&lobby(), 3, Timestamp(0)).await.expect("trims");
     assert_eq!(left().await, [3, 4, 5]);

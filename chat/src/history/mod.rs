@@ -1,6 +1,6 @@
-//! What was said: the durable, numbered messages of every room. Rooms append, clients and HTTP read. Backends: [`sqlite`],
-//! [`mongo`]; every backend passes `conformance.rs`. Where everything is in one order, and how it is read again, is [`Journal`]'s: of
-//! SQLite the same rows, in a cluster another store.
+//! The store of messages: durable, and numbered in each room. Called by rooms, which append, and by clients and HTTP, which read.
+//! Backends: [`sqlite`], [`mongo`]. Every backend passes `conformance.rs`. [`Journal`] reads the messages of all rooms in one order: with
+//! SQLite from the same rows, in a cluster from another store.
 
 #[cfg(test)]
 mod conformance;
@@ -22,56 +22,56 @@ pub use crate::head::Head;
 use crate::{Error, text::Text};
 pub use weight::weight;
 
-/// A message that wants to be stored. Its place is given by the store.
+/// A message that is not stored yet. The store assigns its `seq`.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// The message's id, if it is stored.
+    /// The id that the message has if it is stored.
     pub id: String,
-    /// Who says it.
+    /// The author.
     pub author: Username,
-    /// What.
+    /// The text.
     pub text: Text,
-    /// The author's own id of it.
+    /// The id that the author's client has assigned, by which a resend is recognized.
     pub client_id: Option<ClientId>,
-    /// When; never before the room's last message.
+    /// The time of the message. The store raises it to the time of the room's last message, see [`Timestamp::after`].
     pub timestamp: Timestamp,
-    /// The socket it comes from, which does not get it again.
+    /// The socket that sent the message. The message is not delivered to it.
     pub origin: Option<String>,
 }
 
-/// What became of a draft.
+/// The result of a draft.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is a message now.
+    /// The message was stored.
     Stored {
-        /// Its place in the room.
+        /// Its number in the room.
         seq: u64,
-        /// Its place in the log of all rooms; none when the log is another store, which has yet to hear of it.
+        /// Its offset in the log of all rooms. `None` when the log is another store, to which the message is appended afterwards.
         offset: Option<u64>,
     },
-    /// The author has said it before, under the same `client_id`: the first message.
+    /// The author has stored a message with the same `client_id` and text before.
     Duplicate {
         /// The first message's id.
         id: String,
-        /// The first message's place.
+        /// The first message's number in the room.
         seq: u64,
     },
-    /// The author has said something else under this `client_id`.
+    /// The author has stored a message with the same `client_id` and another text before.
     Conflict,
-    /// The text is over the limit, and the author has not said it before.
+    /// The text is over the limit, and it is not a resend.
     TooLarge,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
-    /// One for each draft, in their order.
+    /// The results of the drafts, in the order of the batch.
     pub outcomes: Vec<Outcome>,
-    /// Where the room ends now.
+    /// The room's head after the batch.
     pub head: Head,
 }
 
-/// Messages after a `seq`, and how far the room goes: when the last of them is not at `head`, there are more.
+/// Messages after a `seq`, and the room's head. There are more messages when the last one is not at `head`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// Oldest first.
@@ -85,32 +85,32 @@ pub struct Slice {
 pub struct StoredMessage {
     /// The message.
     pub message: Message,
-    /// The socket it came from, which does not get it when it is told again.
+    /// The socket that sent the message. The message is not delivered to it.
     pub origin: Option<String>,
 }
 
-/// All that a client has missed.
+/// All messages that a client has missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
-    /// With their offsets, in the log's order.
+    /// The messages with their offsets, in the order of the log.
     pub messages: Vec<(u64, Message)>,
-    /// The log's last offset as it was read.
+    /// The last offset of the log at the time of the read.
     pub reached: u64,
 }
 
-/// Called once when a batch is durable, before its append answers. Where the store is the log too, it is called in commit order
-/// among all appends and runs where the store commits: what it does holds up every writer.
+/// Callback that runs once when a batch is durable, before [`History::append`] returns. If the store is also the log, the callback runs
+/// where the store commits, in commit order with all other appends. It must not block, because it delays every writer.
 pub type Committed = Box<dyn FnOnce(&Appended) + Send>;
 
 /// The store of messages.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
-    /// Stores `drafts` in their order as `head + 1`, `head + 2`, ... of `room`, all of them durably when this answers. A draft
-    /// whose author has used its `client_id` in this room before takes no number.
+    /// Stores `drafts` in their order with the numbers `head + 1`, `head + 2`, ... of `room`. They are durable when this returns. A draft
+    /// whose author has used its `client_id` in this room before is not assigned a number.
     ///
     /// # Errors
-    /// [`Error::Fenced`] when the room does not end at `head`: nothing was stored. [`Error::Store`] when the outcome is
-    /// unknown: the batch may be stored later, whole or its beginning, so the head must be read again before the next one.
+    /// [`Error::Fenced`] when the room's head is not at `head`; nothing was stored. [`Error::Store`] when the outcome is unknown: the
+    /// batch, or the first part of it, may be stored later, so the head must be read again before the next batch.
     async fn append(
         &self,
         room: &RoomName,
@@ -119,7 +119,8 @@ pub trait History: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Appended, Error>;
 
-    /// At most `limit` messages with `after < seq < before`, newest first, and fewer when they weigh too much for one answer.
+    /// Returns at most `limit` messages with `after < seq < before`, newest first. Fewer are returned when they would exceed
+    /// [`crate::config::ANSWER_BYTES`].
     async fn page(
         &self,
         room: &RoomName,
@@ -128,30 +129,32 @@ pub trait History: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page, Error>;
 
-    /// At most `max` messages with a larger `seq`, oldest first, and fewer when they weigh too much for one answer.
+    /// Returns at most `max` messages after `seq`, oldest first. Fewer are returned when they would exceed
+    /// [`crate::config::ANSWER_BYTES`].
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error>;
 
-    /// Where the room ends; the default for a room without messages.
+    /// Returns the room's head. For a room without messages it is the default, or the last number of an earlier room of the same name.
     async fn head(&self, room: &RoomName) -> Result<Head, Error>;
 
-    /// Forgets all but the last `keep` messages of `room`, those before `oldest`, and those after [`Timestamp::latest`], which a
-    /// wrong clock has dated. The last message stays, because it is the head.
+    /// Deletes messages of `room`: all but the last `keep`, those before `oldest`, and those after [`Timestamp::latest`], whose time is
+    /// of a wrong clock. The last message is kept, because it is the head.
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error>;
 
-    /// Whether nothing was ever said in any room.
+    /// Whether no message was ever stored in any room.
     async fn is_empty(&self) -> Result<bool, Error>;
 }
 
-/// The one order of all rooms' messages, as it can be read again.
+/// Reads the messages of all rooms in the order of the log.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// All messages of `rooms` with a larger offset but those from the socket `origin`. None when that is not all there was, or
-    /// too much: more than [`crate::config::RECOVERY`] messages or [`crate::config::RECOVERY_BYTES`], or from too far back.
+    /// Returns all messages of `rooms` after the offset `after`, without those sent by the socket `origin`. `None` when some of them are
+    /// no longer stored, when they are more than [`crate::config::RECOVERY`] messages or [`crate::config::RECOVERY_BYTES`], or when `after`
+    /// is more than [`crate::config::RECOVERY_SCAN`] messages back.
     async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error>;
 
-    /// The last offset, over all rooms; 0 before the first message.
+    /// Returns the last offset of the log; 0 before the first message.
     async fn offset(&self) -> Result<u64, Error>;
 
-    /// The epoch: another one means that offsets from before say nothing.
+    /// Returns the log's epoch. Offsets of different epochs cannot be compared.
     async fn epoch(&self) -> Result<String, Error>;
 }

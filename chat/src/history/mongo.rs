@@ -1,5 +1,5 @@
-//! [`History`] in MongoDB, collection `messages`: one document for each message, written alone, kept in order by two unique
-//! indexes. Where all rooms' messages are in one order is another store's.
+//! [`History`] in MongoDB, collection `messages`. A message is one document, written without a transaction. Two unique indexes enforce
+//! the numbering. The order of the messages of all rooms is kept in another store.
 
 mod append;
 mod document;
@@ -21,7 +21,7 @@ use proto::{
 use remote::mongo::{Prepared, Store};
 use tokio::time::Instant;
 
-use self::document::{End, New, Row};
+use self::document::{LastMessage, NewMessage, Row};
 use super::{Appended, Committed, Draft, Head, History, Slice, StoredMessage, weight};
 use crate::{
     Error,
@@ -32,19 +32,19 @@ use crate::{
     },
 };
 
-/// The collection.
+/// Name of the collection.
 pub const COLLECTION: &str = "messages";
 
-/// Where [`crate::directory::mongo`] keeps the rooms.
+/// Name of the collection of [`crate::directory::mongo`].
 const ROOMS: &str = "rooms";
 
-/// How many documents come at a time: enough for most answers, not so many that long texts are read in vain.
-const AT_A_TIME: u32 = 128;
+/// Batch size of a cursor in documents. One batch is enough for most answers. A larger one would read long texts that are then discarded.
+const BATCH_SIZE: u32 = 128;
 
 /// The messages of one database. Cheap to clone.
 ///
-/// Nothing is written before the unique indexes are there. They are checked again while the process runs, and created where they
-/// are missing: without them every question reads the whole collection.
+/// Messages are written only after the unique indexes exist. The indexes are checked again while the process runs, and missing ones are
+/// created, because without them every query scans the collection.
 #[derive(Debug, Clone)]
 pub struct MongoHistory {
     messages: Collection<Document>,
@@ -53,55 +53,55 @@ pub struct MongoHistory {
 }
 
 impl MongoHistory {
-    /// Messages in `store`, which need not be there yet. A message is on a majority's disks before it is answered.
+    /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (messages, rooms) = (collection(&store, COLLECTION), collection(&store, ROOMS));
         Self { messages, rooms, prepared: Prepared::default() }
     }
 
-    /// Creates the indexes that are missing. To be called at the start, where there is time; what is written before waits for it.
+    /// Creates the missing indexes, with a longer deadline than that of a call. Called at start. Appends wait for it.
     ///
     /// # Errors
-    /// [`Error::Store`] when MongoDB does not answer, or when what is there contradicts a unique index.
+    /// [`Error::Store`] when MongoDB does not answer, or when the stored messages violate a unique index.
     pub async fn prepare(&self) -> Result<(), Error> {
         self.prepared(Instant::now() + PREPARATION).await
     }
 
-    /// Checks that MongoDB answers and the indexes are there, and creates those that are missing. For `/readyz`.
+    /// Checks that MongoDB answers, and creates the missing indexes. For `/readyz`.
     ///
     /// # Errors
-    /// See [`MongoHistory::prepare`].
+    /// As [`MongoHistory::prepare`].
     pub async fn check(&self) -> Result<(), Error> {
-        let deadline_now = deadline_now();
-        self.prepared(deadline_now).await?;
-        self.any(deadline_now).await.map(drop)
+        let deadline = deadline_now();
+        self.prepared(deadline).await?;
+        self.has_any(deadline).await.map(drop)
     }
 
-    async fn prepared(&self, deadline_now: Instant) -> Result<(), Error> {
-        with_deadline(deadline_now, self.prepared.ensure(self.create_indexes())).await
+    async fn prepared(&self, deadline: Instant) -> Result<(), Error> {
+        with_deadline(deadline, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {
-        let place = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
-        let mut once = unique("room_author_client");
-        once.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
-        let once = IndexModel::builder()
+        let room_seq = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
+        let mut room_author_client = unique("room_author_client");
+        room_author_client.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
+        let room_author_client = IndexModel::builder()
             .keys(doc! { "room": 1, "authorKey": 1, "clientId": 1 })
-            .options(once)
+            .options(room_author_client)
             .build();
-        let created = self.messages.create_indexes([place.build(), once]).await;
+        let created = self.messages.create_indexes([room_seq.build(), room_author_client]).await;
         created.map(drop).map_err(|error| unprepared(COLLECTION, error))
     }
 
-    async fn any(&self, deadline_now: Instant) -> Result<bool, Error> {
-        let any = self.messages.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(DEADLINE);
-        Ok(with_deadline(deadline_now, any).await?.is_some())
+    async fn has_any(&self, deadline: Instant) -> Result<bool, Error> {
+        let found = self.messages.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(DEADLINE);
+        Ok(with_deadline(deadline, found).await?.is_some())
     }
 
-    async fn end_of(&self, room: &RoomName) -> Result<Head, Error> {
-        let ends = self.messages.clone_with_type::<End>();
-        let last = ends
+    async fn head_of(&self, room: &RoomName) -> Result<Head, Error> {
+        let last_messages = self.messages.clone_with_type::<LastMessage>();
+        let last = last_messages
             .find_one(doc! { "room": room.as_str() })
             .sort(doc! { "seq": -1 })
             .projection(doc! { "_id": 0, "seq": 1, "timestamp": 1 })
@@ -112,14 +112,14 @@ impl MongoHistory {
         }
     }
 
-    /// Where a room without messages goes on: after the last room of its name.
+    /// The head of a room without messages: the last number of an earlier room of the same name.
     async fn base_of(&self, room: &RoomName) -> Result<Head, Error> {
         let base = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "base": 1 });
         let base = base.max_time(DEADLINE).await?.and_then(|found| found.get_i64("base").ok());
         Ok(Head { seq: number(base.unwrap_or(0))?, timestamp: Timestamp::default() })
     }
 
-    /// A room's messages with `after < seq < before`, in the direction of `order`.
+    /// The messages of a room with `after < seq < before`, ascending when `order` is 1, descending when it is -1.
     async fn between(
         &self,
         room: &RoomName,
@@ -135,12 +135,12 @@ impl MongoHistory {
             .sort(doc! { "seq": order })
             .projection(Row::fields())
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-            .batch_size(u32::try_from(limit).unwrap_or(AT_A_TIME).clamp(1, AT_A_TIME))
+            .batch_size(u32::try_from(limit).unwrap_or(BATCH_SIZE).clamp(1, BATCH_SIZE))
             .max_time(DEADLINE);
         Ok(found.await?)
     }
 
-    async fn page_of(
+    async fn read_page(
         &self,
         room: &RoomName,
         before: Option<u64>,
@@ -148,25 +148,25 @@ impl MongoHistory {
         limit: u32,
     ) -> Result<Page, Error> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        // One more than asked for tells whether there is a next page.
+        // One row more than requested shows whether there is a next page.
         let rows = self.between(room, (after.unwrap_or(0), before), -1, limit.saturating_add(1)).await?;
-        let (kept, more) = fitting(rows, room, limit).await?;
-        let messages: Vec<Message> = kept.into_iter().map(|kept| kept.message).collect();
-        let next = messages.last().filter(|_| more).map(|last| last.seq);
+        let (stored, has_more) = read_fitting(rows, room, limit).await?;
+        let messages: Vec<Message> = stored.into_iter().map(|stored| stored.message).collect();
+        let next = messages.last().filter(|_| has_more).map(|last| last.seq);
         Ok(Page { messages, next })
     }
 
-    async fn slice_of(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
-        // The head comes first: one from after the messages would promise what they lack. They may go beyond it.
-        let head = self.end_of(room).await?.seq;
-        let (messages, _) = fitting(self.between(room, (seq, None), 1, max).await?, room, max).await?;
+    async fn read_slice(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
+        // The head is read first. A later head would include messages that the slice lacks. The messages may go beyond the head.
+        let head = self.head_of(room).await?.seq;
+        let (messages, _) = read_fitting(self.between(room, (seq, None), 1, max).await?, room, max).await?;
         let head = messages.last().map_or(head, |last| head.max(last.message.seq));
         Ok(Slice { messages, head })
     }
 
-    async fn forget(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
-        let head = self.end_of(room).await?.seq;
-        let gone = doc! {
+    async fn delete_old(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
+        let head = self.head_of(room).await?.seq;
+        let deleted = doc! {
             "room": room.as_str(),
             "seq": { "$lt": integer(head) },
             "$or": [
@@ -175,11 +175,11 @@ impl MongoHistory {
                 { "timestamp": { "$gt": date(sessions::ages::latest()) } },
             ],
         };
-        self.messages.delete_many(gone).await?;
+        self.messages.delete_many(deleted).await?;
         Ok(())
     }
 
-    fn new_ones(&self) -> Collection<New> {
+    fn new_messages(&self) -> Collection<NewMessage> {
         self.messages.clone_with_type()
     }
 }
@@ -193,9 +193,9 @@ impl History for MongoHistory {
         drafts: Arc<[Draft]>,
         committed: Committed,
     ) -> Result<Appended, Error> {
-        let deadline_now = deadline_now();
-        self.prepared(deadline_now).await?;
-        let appended = with_deadline(deadline_now, self.store(room, head, &drafts)).await?;
+        let deadline = deadline_now();
+        self.prepared(deadline).await?;
+        let appended = with_deadline(deadline, self.store(room, head, &drafts)).await?;
         committed(&appended);
         Ok(appended)
     }
@@ -207,28 +207,28 @@ impl History for MongoHistory {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Page, Error> {
-        with_deadline(deadline_now(), self.page_of(room, before, after, limit)).await
+        with_deadline(deadline_now(), self.read_page(room, before, after, limit)).await
     }
 
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
-        with_deadline(deadline_now(), self.slice_of(room, seq, max)).await
+        with_deadline(deadline_now(), self.read_slice(room, seq, max)).await
     }
 
     async fn head(&self, room: &RoomName) -> Result<Head, Error> {
-        with_deadline(deadline_now(), self.end_of(room)).await
+        with_deadline(deadline_now(), self.head_of(room)).await
     }
 
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
-        with_deadline(deadline_now(), self.forget(room, keep, oldest)).await
+        with_deadline(deadline_now(), self.delete_old(room, keep, oldest)).await
     }
 
     async fn is_empty(&self) -> Result<bool, Error> {
-        Ok(!self.any(deadline_now()).await?)
+        Ok(!self.has_any(deadline_now()).await?)
     }
 }
 
-/// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
-async fn fitting(
+/// Reads the rows that fit into one answer (at least one, at most `limit`). Also returns whether there are more rows.
+async fn read_fitting(
     mut rows: Cursor<Row>,
     room: &RoomName,
     limit: usize,
@@ -239,7 +239,7 @@ async fn fitting(
         if messages.len() == limit || (bytes > config::ANSWER_BYTES && !messages.is_empty()) {
             return Ok((messages, true));
         }
-        messages.push(row.kept(room)?);
+        messages.push(row.into_stored(room)?);
     }
     Ok((messages, false))
 }

@@ -1,5 +1,5 @@
-//! [`History`] in the embedded SQLite file: the rows of `messages` are the log, their primary key is the offset, and commit
-//! order is the order of everything: [`journal`] reads it.
+//! [`History`] in the embedded SQLite file. The rows of `messages` are also the log: their primary key is the offset, and the order of
+//! commits is the order of the log. [`journal`] reads it.
 
 mod journal;
 
@@ -21,11 +21,10 @@ use crate::{
     rows::{refuse_bad, refuse_bad_room, refuse_gap, seal_room},
 };
 
-/// Whether a message is not what was written. Where one room is asked for, its name (`?1`) is checked, and not that of the row
-/// which was found.
+/// SQL expression: whether a message's checksum is wrong. Queries of one room check its name (`?1`) and not the name in the row.
 const BAD: &str = "sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
 
-/// What [`message`] reads of a query whose first parameter is the room.
+/// The columns that [`message`] reads, for a query whose first parameter is the room.
 const COLUMNS: &str = "id, seq, author, text, timestamp,
     sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
 
@@ -36,7 +35,7 @@ pub struct SqliteHistory {
 }
 
 impl SqliteHistory {
-    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// A history in a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -53,12 +52,12 @@ impl History for SqliteHistory {
     ) -> Result<Appended, Error> {
         let room = room.clone();
         let job = move |conn: &Connection| append(conn, &room, head, &drafts);
-        let after = move |result: &Result<Appended, Head>| {
+        let on_commit = move |result: &Result<Appended, Head>| {
             if let Ok(appended) = result {
                 committed(appended);
             }
         };
-        self.database.write_then(job, after).await?.map_err(|head| Error::Fenced { head })
+        self.database.write_then(job, on_commit).await?.map_err(|head| Error::Fenced { head })
     }
 
     async fn page(
@@ -92,7 +91,8 @@ impl History for SqliteHistory {
     }
 }
 
-/// Numbers and inserts a batch, or answers with the head that it did not expect. The unique keys stand behind both checks.
+/// Numbers and inserts a batch. The error is the room's head when it is not at `head`. The unique keys enforce both the numbers and the
+/// client ids, should a check fail.
 fn append(
     conn: &Connection,
     room: &RoomName,
@@ -105,7 +105,7 @@ fn append(
     }
     let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), sessions::ages::now());
     for draft in drafts {
-        if let Some(first) = first_of(conn, room, draft)? {
+        if let Some(first) = find_resend(conn, room, draft)? {
             outcomes.push(first);
             continue;
         }
@@ -120,8 +120,8 @@ fn append(
     Ok(Ok(Appended { outcomes, head: stored }))
 }
 
-/// What the author has said under this draft's `client_id` before.
-fn first_of(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
+/// The result of a draft whose author has used its `client_id` before. `None` when it is new.
+fn find_resend(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
     let Some(client_id) = &draft.client_id else { return Ok(None) };
     let query = &format!(
         "SELECT id, seq, text, {BAD} FROM messages WHERE room = ?1 AND author = ?2 AND client_id = ?3"
@@ -170,7 +170,7 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
     }
 }
 
-/// Where a room without messages goes on: after the last room of its name.
+/// The head of a room without messages: the last number of an earlier room of the same name.
 fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
     refuse_bad_room(conn, room)?;
     let query = "SELECT base FROM rooms WHERE name = ?";
@@ -189,56 +189,56 @@ fn page(
         "SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq < ?2 AND seq > ?3 ORDER BY seq DESC LIMIT ?4"
     );
     let (before, after) = (before.map_or(i64::MAX, integer), integer(after.unwrap_or(0)));
-    // One more than asked for tells whether there is a next page.
+    // One row more than requested shows whether there is a next page.
     let keys = params![room.as_str(), before, after, i64::from(limit) + 1];
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let (kept, more) = fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
-    for pair in kept.windows(2) {
+    let (stored, has_more) = read_fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
+    for pair in stored.windows(2) {
         refuse_gap(conn, room, pair[1].message.seq, pair[0].message.seq)?;
     }
-    let messages: Vec<Message> = kept.into_iter().map(|kept| kept.message).collect();
-    let next = messages.last().filter(|_| more).map(|last| last.seq);
+    let messages: Vec<Message> = stored.into_iter().map(|stored| stored.message).collect();
+    let next = messages.last().filter(|_| has_more).map(|last| last.seq);
     Ok(Page { messages, next })
 }
 
 fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::Result<Slice> {
-    // A read sees one state: a head from after the messages would promise what they lack.
+    // The messages and the head are read in one transaction. A later head would include messages that the slice lacks.
     let query =
         &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
-    let (messages, _) = fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
+    let (messages, _) = read_fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
     let mut before = seq;
-    for kept in &messages {
-        refuse_gap(conn, room, before, kept.message.seq)?;
-        before = kept.message.seq;
+    for stored in &messages {
+        refuse_gap(conn, room, before, stored.message.seq)?;
+        before = stored.message.seq;
     }
     Ok(Slice { messages, head: head_of(conn, room)?.seq })
 }
 
 fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rusqlite::Result<()> {
     let head = head_of(conn, room)?.seq;
-    let which = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4 OR timestamp > ?5)";
-    let last_gone = head.saturating_sub(keep);
+    let deleted = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4 OR timestamp > ?5)";
+    let last_deleted = head.saturating_sub(keep);
     let keys = params![
         room.as_str(),
         integer(head),
-        integer(last_gone),
+        integer(last_deleted),
         integer(oldest.0),
         integer(sessions::ages::latest().0)
     ];
     refuse_bad_room(conn, room)?;
-    let note = format!(
-        "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {which}))
+    let update = format!(
+        "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {deleted}))
          WHERE name = ?1"
     );
-    conn.prepare_cached(&note)?.execute(keys)?;
+    conn.prepare_cached(&update)?.execute(keys)?;
     seal_room(conn, room)?;
-    conn.prepare_cached(&format!("DELETE FROM messages WHERE {which}"))?.execute(keys)?;
+    conn.prepare_cached(&format!("DELETE FROM messages WHERE {deleted}"))?.execute(keys)?;
     Ok(())
 }
 
-/// The rows that fit into one answer (always at least one), at most `limit`, and whether one was left.
-fn fitting(
+/// Reads the rows that fit into one answer (at least one, at most `limit`). Also returns whether there are more rows.
+fn read_fitting(
     mut rows: rusqlite::Rows<'_>,
     room: &RoomName,
     limit: usize,
@@ -255,7 +255,7 @@ fn fitting(
     Ok((messages, false))
 }
 
-/// A message from a query for [`COLUMNS`]. One that is not what was written is an error.
+/// A message from a query of [`COLUMNS`]. A wrong checksum is an error.
 fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
     let seq = number(row, 1)?;
     refuse_bad(row, 5, || format!("message {seq} of the room {room}"))?;
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn keeps_what_every_history_promises() {
+    async fn passes_the_history_conformance_suite() {
         conformance::run(|| {
             let (history, dir) = fresh();
             (Arc::new(history), dir)
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn keeps_what_every_journal_promises() {
+    async fn passes_the_journal_conformance_suite() {
         journal_conformance::run(fresh).await;
     }
 }

@@ -1,9 +1,9 @@
-//! How many bytes a message costs as JSON, close enough to bound an answer without encoding it. Pure; stores call it.
+//! Estimate of the size of a message as JSON, which bounds an answer without encoding it. Pure. Called by the stores.
 
-/// What surrounds the text: field names, ids, a timestamp.
+/// Bytes of a message besides its text: field names, ids, a timestamp.
 const ENVELOPE: usize = 224;
 
-/// The bytes of a message with this text in an answer.
+/// Estimated size in bytes of a message with this text as JSON.
 pub fn weight(text: &str) -> usize {
     ENVELOPE + text.bytes().map(escaped).sum::<usize>()
 }
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_weighs_what_its_json_takes() {
+    fn weight_is_the_size_of_the_json() {
         for text in ["hi", "a\"b\\c\n", "\u{0}\u{1f}", "é✓"] {
             let quotes = 2;
             let json = serde_json::to_string(text).unwrap().len() - quotes;

@@ -1,5 +1,5 @@
-//! What handlers take: the caller, a JSON body, names in the path. Whatever is wrong with them is refused here, in the one
-//! shape.
+//! Extractors of the handlers' input: the caller, a JSON body, names in the path, query parameters. Invalid input is refused here with
+//! the common error response.
 
 use std::{
     future::{Ready, ready},
@@ -21,29 +21,29 @@ use tokio::time::timeout;
 use super::refusal::other;
 use crate::Error;
 
-/// The session's user, from the identity that the gateway found and from nothing else.
+/// The session's user. Taken only from the identity that the gateway has verified.
 pub struct Caller(pub Username);
 
-/// A JSON body that came in time.
+/// A JSON body, received within [`BODY_DEADLINE`].
 pub struct Body<T>(pub T);
 
-/// A JSON body of which every field is optional. No body and `null` are an empty object.
+/// A JSON body whose fields are all optional. An absent body and `null` count as an empty object.
 pub struct OptionalBody<T>(pub T);
 
-/// The largest body, in bytes.
+/// The maximum size of a body, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit(usize);
 
-/// The largest body; longer where the text limit needs it.
+/// The default body limit, in bytes. A larger text limit raises it.
 const BODY: usize = 16 * 1024;
 
-/// JSON may need this many bytes for one of text (`\\u0001`).
+/// The maximum number of bytes that JSON needs for one byte of text (`\\u0001`).
 const ESCAPED: usize = 6;
 
-/// What a body has besides its text.
+/// The space for a body's other fields besides its text, in bytes.
 const ENVELOPE: usize = 1024;
 
-/// How long a body may take to arrive.
+/// The maximum time to receive a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 impl FromRequest for Caller {
@@ -94,7 +94,7 @@ fn media_type() -> actix_web::Error {
     other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
 }
 
-/// The whole body, in time and within [`limit`].
+/// Reads the whole body, within [`BODY_DEADLINE`] and [`limit`].
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -118,24 +118,24 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     parsed.map(|Object(body)| body).map_err(|error| Error::BadRequest(error.to_string()))
 }
 
-/// The largest body for texts of `text_limit` bytes.
+/// The body limit for texts of at most `text_limit` bytes.
 pub fn limit(text_limit: usize) -> Limit {
     Limit(BODY.max(ESCAPED * text_limit + ENVELOPE))
 }
 
 impl Limit {
-    /// The limit as the HTTP library keeps it.
+    /// The limit as an actix-web configuration.
     pub fn config(self) -> PayloadConfig {
         PayloadConfig::new(self.0)
     }
 }
 
-/// A name that cannot be is the name of nothing.
+/// Invalid names in a path are answered with 404, like names that do not exist.
 pub fn path() -> PathConfig {
     PathConfig::default().error_handler(|_, _| Error::NotFound.into())
 }
 
-/// Numbers that are none.
+/// Invalid query parameters are answered with 400.
 pub fn query() -> QueryConfig {
     QueryConfig::default().error_handler(|error, _| Error::BadRequest(error.to_string()).into())
 }

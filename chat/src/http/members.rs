@@ -1,57 +1,56 @@
-//! `/rooms/{room}/members/{user}`: owners add and remove, everybody enters public rooms and leaves by themselves. Sockets
-//! that are open follow at once.
+//! `/rooms/{room}/members/{user}`: owners add and remove users, and users join public rooms and leave rooms themselves. Open sockets of
+//! the user join or leave the fan-out room immediately.
 
 use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
 use proto::{RoomName, Username};
-
 use serde::Deserialize;
 
 use super::{
     input::{Caller, OptionalBody},
-    rooms::done,
+    rooms::success,
 };
 use crate::{
     Chat, Error,
     chat::deadline_now,
-    room::membership::{Add, Enter, Manage, Remove},
+    room::membership::{Add, CheckJoin, CheckOwner, Remove},
 };
 
-/// What the user is to be in the room.
+/// The body of `PUT`.
 #[derive(Debug, Deserialize)]
-pub struct Wanted {
+pub struct NewMember {
     role: Option<String>,
 }
 
-/// `PUT {role?}`: 200, also for somebody who is a member already; 404 for somebody who is not registered. The only role that can be
-/// given is `member`.
+/// `PUT {role?}`: 200, also for a user who is a member already; 404 for a user who is not registered. The only accepted role is
+/// `member`.
 pub async fn add(
     chat: Data<Chat>,
     Caller(by): Caller,
     path: Path<(RoomName, Username)>,
-    body: Result<OptionalBody<Wanted>, actix_web::Error>,
+    body: Result<OptionalBody<NewMember>, actix_web::Error>,
 ) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&by)?;
     let ((room, user), deadline) = (path.into_inner(), deadline_now());
-    // A caller who may not do this is refused for that, whatever else is wrong with the request.
-    let is_own = user.key() == by.key();
-    if is_own {
-        chat.ask(&room, Enter(by.clone()), deadline).await?;
+    // Permission is checked before the rest of the request: a caller without it gets that refusal for any request.
+    let is_self = user.key() == by.key();
+    if is_self {
+        chat.ask(&room, CheckJoin(by.clone()), deadline).await?;
     } else {
-        chat.ask(&room, Manage(by.clone()), deadline).await?;
+        chat.ask(&room, CheckOwner(by.clone()), deadline).await?;
         chat.check_addition(&by)?;
     }
-    let OptionalBody(Wanted { role }) = body?;
+    let OptionalBody(NewMember { role }) = body?;
     if let Some(role) = role.filter(|role| role != "member") {
         return Err(Error::BadRequest(unsupported(&role)).into());
     }
-    // Whoever asks exists; anybody else must too, and is called as they call themselves.
+    // The caller is registered. Another user must be registered as well, and the name is stored in its registered spelling.
     let user =
-        if is_own { by.clone() } else { chat.user_lookup().find(&user).await?.ok_or(Error::NotFound)? };
+        if is_self { by.clone() } else { chat.user_lookup().find(&user).await?.ok_or(Error::NotFound)? };
     chat.ask(&room, Add { by, user }, deadline).await?;
-    Ok(done("Member added"))
+    Ok(success("Member added"))
 }
 
 fn unsupported(role: &str) -> String {
@@ -63,7 +62,7 @@ fn unsupported(role: &str) -> String {
     }
 }
 
-/// `DELETE`: 200, also for somebody who is no member.
+/// `DELETE`: 200, also for a user who is not a member.
 pub async fn remove(
     chat: Data<Chat>,
     Caller(by): Caller,
@@ -71,12 +70,12 @@ pub async fn remove(
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&by)?;
     let (room, user) = path.into_inner();
-    // The name as it was registered is the one by which presence knows the user.
+    // Presence identifies users by the registered spelling of the name.
     let user = if user.key() == by.key() {
         by.clone()
     } else {
         chat.user_lookup().find(&user).await?.unwrap_or(user)
     };
     chat.remove(&room, Remove { by, user }, deadline_now()).await?;
-    Ok(done("Member removed"))
+    Ok(success("Member removed"))
 }

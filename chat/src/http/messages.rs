@@ -1,4 +1,4 @@
-//! `/rooms/{room}/messages`: read pages, say something; the same road as a socket's.
+//! `/rooms/{room}/messages`: reads pages and posts messages, in the same way as the events of a socket.
 
 use actix_web::{
     HttpResponse,
@@ -16,12 +16,12 @@ use crate::{
     Chat, Text,
     chat::{deadline_now, with_deadline},
     history_page,
-    room::{membership::Check, post::Post},
+    room::{membership::CheckMember, post::Post},
 };
 
-/// Which messages; the room is in the path.
+/// The query parameters of a page. The room is in the path.
 #[derive(Debug, Deserialize)]
-pub struct Asked {
+pub struct PageQuery {
     #[serde(default, deserialize_with = "whole_text")]
     before: Option<u64>,
     #[serde(default, deserialize_with = "whole_text")]
@@ -31,48 +31,48 @@ pub struct Asked {
     offset: Option<String>,
 }
 
-/// What to say; the room is in the path.
+/// The body of a post. The room is in the path.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Said {
+pub struct NewMessage {
     text: String,
     client_id: Option<ClientId>,
 }
 
-/// `GET ?before=&after=&limit=&offset=`: `{"messages":[...],"next":seq or null,"reset":true?,"offset":?}`, newest first.
+/// `GET ?before=&after=&limit=&offset=`: 200 with `{"messages":[...],"next":seq or null,"reset":true?,"offset":?}`, newest first.
 pub async fn page(
     chat: Data<Chat>,
     Caller(user): Caller,
     room: Path<RoomName>,
-    query: Result<Query<Asked>, actix_web::Error>,
+    query: Result<Query<PageQuery>, actix_web::Error>,
 ) -> Result<HttpResponse, actix_web::Error> {
     supervision::fault!("request");
     let deadline = deadline_now();
-    let Asked { before, after, limit, offset } = match query {
-        Ok(Query(asked)) => asked,
+    let PageQuery { before, after, limit, offset } = match query {
+        Ok(Query(query)) => query,
         Err(refused) => {
-            chat.ask(&room, Check(user), deadline).await?;
+            chat.ask(&room, CheckMember(user), deadline).await?;
             return Err(refused);
         }
     };
-    let asked = History { room: room.into_inner(), before, after, limit, offset };
+    let query = History { room: room.into_inner(), before, after, limit, offset };
     let read = async {
-        let _turn = chat.reading(&user).await?;
-        Ok(HttpResponse::Ok().json(history_page::page(&chat, &user, asked, deadline).await?))
+        let _turn = chat.read_turn(&user).await?;
+        Ok(HttpResponse::Ok().json(history_page::page(&chat, &user, query, deadline).await?))
     };
     Ok(with_deadline(deadline, read).await?)
 }
 
 /// `POST {text, clientId?}`: 201 with `{id, seq}`.
-pub async fn say(
+pub async fn post(
     chat: Data<Chat>,
     Caller(author): Caller,
     room: Path<RoomName>,
-    body: Result<Body<Said>, actix_web::Error>,
+    body: Result<Body<NewMessage>, actix_web::Error>,
 ) -> Result<HttpResponse, actix_web::Error> {
     chat.check_write(&author)?;
     let deadline = deadline_now();
-    let said = body.and_then(|Body(Said { text, client_id })| {
+    let parsed = body.and_then(|Body(NewMessage { text, client_id })| {
         let limit = chat.config().text_limit;
         let text = match client_id {
             Some(_) => Text::parse_repeatable(text, limit)?,
@@ -80,11 +80,11 @@ pub async fn say(
         };
         Ok((text, client_id))
     });
-    let (text, client_id) = match said {
-        Ok(said) => said,
+    let (text, client_id) = match parsed {
+        Ok(parsed) => parsed,
         Err(refused) => {
-            // A caller who may not post here is refused for that, whatever the body is.
-            chat.ask(&room, Check(author), deadline).await?;
+            // Permission is checked before the body: a caller who may not post here gets that refusal for any body.
+            chat.ask(&room, CheckMember(author), deadline).await?;
             return Err(refused);
         }
     };

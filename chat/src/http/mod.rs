@@ -1,5 +1,5 @@
-//! Rooms, members, messages and presence over HTTP: the same questions to the same rooms as a socket's. Mounted by the
-//! binary behind the gateway, which has put the caller's identity into the request; a resource a file.
+//! Rooms, members, messages and presence over HTTP. Handlers ask the same questions to the same room actors as sockets. The binary mounts
+//! the routes behind the gateway, which adds the caller's identity to the request. Each resource has its own file.
 
 mod input;
 mod members;
@@ -41,7 +41,7 @@ impl Chat {
                     .route(delete().to(members::remove)),
             )
             .service(
-                at("/rooms/{room}/messages").route(get().to(messages::page)).route(post().to(messages::say)),
+                at("/rooms/{room}/messages").route(get().to(messages::page)).route(post().to(messages::post)),
             )
             .service(at("/presence/online").route(get().to(presence::online)))
             .service(at("/presence/typing").route(get().to(presence::typing)));

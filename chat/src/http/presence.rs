@@ -1,4 +1,4 @@
-//! `/presence/online` and `/presence/typing`: what the presence service says, and a refusal while it says nothing.
+//! `/presence/online` and `/presence/typing`: the state of the presence service, or 503 while it is unknown.
 
 use std::collections::BTreeSet;
 
@@ -12,23 +12,23 @@ use crate::{
     room::settings::Describe,
 };
 
-/// `{"online":[...]}`, sorted.
+/// 200 with `{"online":[...]}`, sorted.
 pub async fn online(chat: Data<Chat>, _: Caller) -> Result<HttpResponse, Error> {
     let online = chat.presence().online().ok_or_else(unknown)?;
     Ok(HttpResponse::Ok().json(json!({"online": online})))
 }
 
-/// `{"typing":[...]}`, sorted: the members of the caller's rooms who type there.
+/// 200 with `{"typing":[...]}`, sorted: the users who type in one of the caller's rooms and are members of it.
 pub async fn typing(chat: Data<Chat>, Caller(user): Caller) -> Result<HttpResponse, Error> {
     let deadline = deadline_now();
     let room_infos = with_deadline(deadline, chat.directory().rooms_of(&user)).await?;
-    let typists =
-        chat.presence().typists(room_infos.iter().map(|room_info| &room_info.name)).ok_or_else(unknown)?;
+    let names = room_infos.iter().map(|room_info| &room_info.name);
+    let by_room = chat.presence().typing_by_room(names).ok_or_else(unknown)?;
     let mut typing = BTreeSet::new();
-    for (room, users) in typists {
+    for (room, users) in by_room {
         match chat.ask(&room, Describe(user.clone()), deadline).await {
-            Ok(described) => typing.extend(users.into_iter().filter(|user| described.has(user))),
-            // The caller has left it meanwhile.
+            Ok(room) => typing.extend(users.into_iter().filter(|user| room.is_shared_with(user))),
+            // The caller has left the room in the meantime.
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),
         }
@@ -37,5 +37,5 @@ pub async fn typing(chat: Data<Chat>, Caller(user): Caller) -> Result<HttpRespon
 }
 
 fn unknown() -> Error {
-    Error::Unavailable("nobody knows who is here now, try again")
+    Error::Unavailable("the online users are unknown now, try again")
 }

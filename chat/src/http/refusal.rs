@@ -1,4 +1,4 @@
-//! The crate's [`Error`] as an HTTP answer: the one JSON shape, with `Retry-After` where waiting helps.
+//! The crate's [`Error`] as an HTTP response: the common JSON error body, with `Retry-After` where a retry can succeed.
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
 use proto::Refusal;
@@ -12,11 +12,11 @@ impl ResponseError for Error {
 
     fn error_response(&self) -> HttpResponse {
         if matches!(self, Error::Store(_)) {
-            tracing::warn!(error = %self, "a request was refused by the store");
+            tracing::warn!(error = %self, "request refused: the store failed");
         }
         let mut response = HttpResponse::build(self.status_code());
         if let Some(wait) = self.retry_after() {
-            // Whole seconds, and never "now".
+            // Whole seconds, at least 1 (RFC 9110, section 10.2.3 allows no fractions).
             let seconds = wait.as_secs_f64().ceil().max(1.0);
             response.insert_header((header::RETRY_AFTER, format!("{seconds:.0}")));
         }
@@ -24,7 +24,7 @@ impl ResponseError for Error {
     }
 }
 
-/// A refusal that HTTP knows and acks do not.
+/// A refusal with an HTTP status that the codes of acks do not have.
 pub fn other(status: StatusCode, message: &'static str) -> actix_web::Error {
     let response = HttpResponse::build(status).json(Refusal::new(status.as_u16(), message));
     actix_web::error::InternalError::from_response(message, response).into()

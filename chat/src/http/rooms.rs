@@ -1,4 +1,4 @@
-//! `/rooms` and `/rooms/{room}`: the caller's rooms; make, read, change and archive one.
+//! `/rooms` and `/rooms/{room}`: lists the caller's rooms; creates, reads, changes and archives a room.
 
 use actix_web::{
     HttpResponse,
@@ -15,12 +15,12 @@ use crate::{
     chat::{deadline_now, with_deadline},
     directory::NewRoom,
     room::{
-        membership::Manage,
+        membership::CheckOwner,
         settings::{Archive, Describe, SetPrivate},
     },
 };
 
-/// A room that is to be.
+/// The body of `POST /rooms`.
 #[derive(Debug, Deserialize)]
 pub struct Create {
     name: RoomName,
@@ -30,43 +30,43 @@ pub struct Create {
     ephemeral: bool,
 }
 
-/// What can be changed of a room. What is absent stays as it is.
+/// The body of `PATCH /rooms/{room}`. An absent field is not changed.
 #[derive(Debug, Deserialize)]
 pub struct Change {
     private: Option<bool>,
 }
 
-/// `GET /rooms`: `{"rooms":[{name, private, ephemeral, owner}]}`, the lobby first.
+/// `GET /rooms`: 200 with `{"rooms":[{name, private, ephemeral, owner}]}`, the lobby first.
 pub async fn list(chat: Data<Chat>, Caller(user): Caller) -> Result<HttpResponse, Error> {
     let rooms = with_deadline(deadline_now(), chat.directory().rooms_of(&user)).await?;
     Ok(HttpResponse::Ok().json(json!({"rooms": rooms})))
 }
 
-/// `POST /rooms {name, private?, ephemeral?}`: 201 with the room; the caller owns it.
+/// `POST /rooms {name, private?, ephemeral?}`: 201 with the room. The caller owns it.
 pub async fn create(
     chat: Data<Chat>,
     Caller(user): Caller,
     Body(Create { name, private, ephemeral }): Body<Create>,
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&user)?;
-    let told = Entry::Joined { room: name.clone(), user: user.clone() };
-    let tell = {
-        let (broker, told, room) = (chat.broker().clone(), told.clone(), name.clone());
+    let joined = Entry::Joined { room: name.clone(), user: user.clone() };
+    let on_commit = {
+        let (broker, joined, room) = (chat.broker().clone(), joined.clone(), name.clone());
         Box::new(move || {
             broker.subscribe_new(&room);
-            broker.append(told);
+            broker.append(joined);
         })
     };
     let new = NewRoom { name, owner: user, private, ephemeral };
     let limit = chat.config().rooms_per_user;
-    let room = with_deadline(deadline_now(), chat.directory().create(new, limit, tell)).await?;
-    chat.broker().announce(&told).await;
-    // An earlier room of this name may still have its actor here.
+    let room = with_deadline(deadline_now(), chat.directory().create(new, limit, on_commit)).await?;
+    chat.broker().announce(&joined).await;
+    // The actor of an earlier room with this name may still run on this node.
     chat.refresh(&room.name).await;
     Ok(HttpResponse::Created().json(room))
 }
 
-/// `GET /rooms/{room}`: the room, the caller's role, and for members who else is in it.
+/// `GET /rooms/{room}`: 200 with the room, the caller's role and, for members, the member list.
 pub async fn read(
     chat: Data<Chat>,
     Caller(user): Caller,
@@ -75,7 +75,7 @@ pub async fn read(
     Ok(HttpResponse::Ok().json(chat.ask(&room, Describe(user), deadline_now()).await?))
 }
 
-/// `PATCH /rooms/{room} {private?}`: the room as it is then.
+/// `PATCH /rooms/{room} {private?}`: 200 with the changed room.
 pub async fn change(
     chat: Data<Chat>,
     Caller(user): Caller,
@@ -89,15 +89,15 @@ pub async fn change(
             chat.ask(&room, SetPrivate { by: user.clone(), private }, deadline).await?;
         }
         unchanged => {
-            // A caller who may not change the room is refused for that, whatever the body is.
-            chat.ask(&room, Manage(user.clone()), deadline).await?;
+            // Permission is checked before the body: a caller who may not change the room gets that refusal for any body.
+            chat.ask(&room, CheckOwner(user.clone()), deadline).await?;
             unchanged?;
         }
     }
     Ok(HttpResponse::Ok().json(chat.ask(&room, Describe(user), deadline).await?))
 }
 
-/// `DELETE /rooms/{room}`: archived for good; everybody leaves, the messages and the name stay.
+/// `DELETE /rooms/{room}`: 200. The room is archived permanently: all memberships end, the messages and the name stay.
 pub async fn archive(
     chat: Data<Chat>,
     Caller(user): Caller,
@@ -108,10 +108,10 @@ pub async fn archive(
     let members = chat.ask(&room, Describe(user.clone()), deadline).await?.members.unwrap_or_default();
     chat.ask(&room, Archive { by: user }, deadline).await?;
     members.iter().for_each(|member| chat.presence().typing(&member.username, &room, false));
-    Ok(done("Room archived"))
+    Ok(success("Room archived"))
 }
 
-/// Something was done that has no value.
-pub fn done(message: &str) -> HttpResponse {
+/// The response of an operation without a result.
+pub fn success(message: &str) -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "success", "message": message}))
 }

@@ -1,5 +1,6 @@
-//! The chat's resources as HTTP clients see them, on a real store; identity comes from the request's extensions, where the
-//! gateway would have put it.
+//! The HTTP API on a real store. The identity is in the request's extensions, where the gateway puts it.
+
+use std::sync::Arc;
 
 use actix_http::Request;
 use actix_web::{
@@ -12,26 +13,25 @@ use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
 use sessions::SqliteSessions;
 use socketio::Io;
-use std::sync::Arc;
 
 use crate::{Chat, Config, Deps, SqliteStore, start};
 
-struct Stage {
+struct TestApi {
     chat: Chat,
     _dir: tempfile::TempDir,
 }
 
-/// Everybody but `nobody` is registered.
-struct Everybody;
+/// A user lookup in which every name but `unregistered` is registered.
+struct AllRegistered;
 
 #[async_trait::async_trait]
-impl crate::UserLookup for Everybody {
+impl crate::UserLookup for AllRegistered {
     async fn find(&self, name: &Username) -> Result<Option<Username>, crate::Error> {
-        Ok(Some(name.clone()).filter(|name| name.as_str() != "nobody"))
+        Ok(Some(name.clone()).filter(|name| name.as_str() != "unregistered"))
     }
 }
 
-impl Stage {
+impl TestApi {
     async fn new() -> Self {
         Self::with(Config::default()).await
     }
@@ -40,7 +40,7 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
-        // Nobody listens on this port: presence stays unknown.
+        // No service listens on this port: presence stays unknown.
         let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
         let (history, directory, recovery_sessions) =
             (store.history(), store.directory(), store.recovery_sessions());
@@ -50,7 +50,7 @@ impl Stage {
             order: crate::Order::Store(journal),
             directory,
             recovery_sessions,
-            user_lookup: Arc::new(Everybody),
+            user_lookup: Arc::new(AllRegistered),
             sessions: Arc::new(sessions),
             io: Io::new(),
             config,
@@ -58,7 +58,7 @@ impl Stage {
         Self { chat: start(deps).await.unwrap(), _dir: dir }
     }
 
-    /// What `user` (nobody when empty) is answered.
+    /// The status and body of the response to `user`. An empty `user` is not logged in.
     async fn call(&self, user: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
         let request = match body {
             Value::Null => TestRequest::default(),
@@ -100,11 +100,11 @@ fn refusal(code: u16, message: &str) -> (u16, Value) {
 }
 
 #[actix_rt::test]
-async fn a_message_posted_is_a_message_read() {
-    let stage = Stage::new().await;
-    let (status, posted) = stage.post("alice", "/rooms/lobby/messages", json!({"text": "hi"})).await;
+async fn a_posted_message_can_be_read() {
+    let api = TestApi::new().await;
+    let (status, posted) = api.post("alice", "/rooms/lobby/messages", json!({"text": "hi"})).await;
     assert_eq!((status, &posted["seq"], posted.as_object().unwrap().len()), (201, &json!(1), 2));
-    let (status, page) = stage.get("bob", "/rooms/lobby/messages").await;
+    let (status, page) = api.get("bob", "/rooms/lobby/messages").await;
     assert_eq!((status, &page["next"]), (200, &Value::Null));
     let message = &page["messages"][0];
     assert_eq!(
@@ -114,39 +114,39 @@ async fn a_message_posted_is_a_message_read() {
 }
 
 #[actix_rt::test]
-async fn the_same_client_id_gets_the_same_answer() {
-    let stage = Stage::new().await;
-    let say = async |text: &str| {
-        stage.post("alice", "/rooms/lobby/messages", json!({"text": text, "clientId": "c"})).await
+async fn a_resend_with_the_same_client_id_gets_the_same_answer() {
+    let api = TestApi::new().await;
+    let post = async |text: &str| {
+        api.post("alice", "/rooms/lobby/messages", json!({"text": text, "clientId": "c"})).await
     };
-    let first = say("hi").await;
-    assert_eq!(say("hi").await, first);
-    assert_eq!(say("ho").await.0, 409);
-    assert_eq!(stage.get("alice", "/rooms/lobby/messages").await.1["messages"].as_array().unwrap().len(), 1);
+    let first = post("hi").await;
+    assert_eq!(post("hi").await, first);
+    assert_eq!(post("ho").await.0, 409);
+    assert_eq!(api.get("alice", "/rooms/lobby/messages").await.1["messages"].as_array().unwrap().len(), 1);
 }
 
 #[actix_rt::test]
-async fn pages_go_back_to_the_first_message() {
-    let stage = Stage::new().await;
+async fn pages_lead_back_to_the_first_message() {
+    let api = TestApi::new().await;
     for n in 1..=5 {
-        stage.post("alice", "/rooms/lobby/messages", json!({"text": n.to_string()})).await;
+        api.post("alice", "/rooms/lobby/messages", json!({"text": n.to_string()})).await;
     }
     let (mut path, mut seen) = ("/rooms/lobby/messages?limit=2".to_owned(), vec![]);
     loop {
-        let (status, page) = stage.get("alice", &path).await;
+        let (status, page) = api.get("alice", &path).await;
         assert_eq!(status, 200);
         seen.extend(page["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()));
         let Some(next) = page["next"].as_u64() else { break };
         path = format!("/rooms/lobby/messages?limit=2&before={next}");
     }
     assert_eq!(seen, [5, 4, 3, 2, 1]);
-    let (_, after) = stage.get("alice", "/rooms/lobby/messages?after=4").await;
+    let (_, after) = api.get("alice", "/rooms/lobby/messages?after=4").await;
     assert_eq!(after["messages"].as_array().unwrap().len(), 1);
 }
 
 #[actix_rt::test]
-async fn nobody_does_nothing() {
-    let stage = Stage::new().await;
+async fn requests_without_a_login_are_unauthorized() {
+    let api = TestApi::new().await;
     let nothing = Value::Null;
     for (method, path, body) in [
         ("GET", "/rooms", &nothing),
@@ -161,57 +161,57 @@ async fn nobody_does_nothing() {
         ("GET", "/presence/online", &nothing),
         ("GET", "/presence/typing", &nothing),
     ] {
-        let answer = stage.call("", method, path, body.clone()).await;
+        let answer = api.call("", method, path, body.clone()).await;
         assert_eq!(answer, refusal(401, "Unauthorized"), "{method} {path}");
     }
 }
 
 #[actix_rt::test]
-async fn rooms_are_made_listed_changed_and_archived() {
-    let stage = Stage::new().await;
+async fn rooms_are_created_listed_changed_and_archived() {
+    let api = TestApi::new().await;
     let tea = json!({"name": "tea", "private": false, "ephemeral": false, "owner": "alice"});
-    assert_eq!(stage.post("alice", "/rooms", json!({"name": "tea"})).await, (201, tea.clone()));
-    assert_eq!(stage.post("bob", "/rooms", json!({"name": "tea"})).await.0, 409);
-    let (status, list) = stage.get("alice", "/rooms").await;
+    assert_eq!(api.post("alice", "/rooms", json!({"name": "tea"})).await, (201, tea.clone()));
+    assert_eq!(api.post("bob", "/rooms", json!({"name": "tea"})).await.0, 409);
+    let (status, list) = api.get("alice", "/rooms").await;
     assert_eq!((status, &list["rooms"][0]["name"], &list["rooms"][1]), (200, &json!("lobby"), &tea));
-    let (status, room) = stage.get("alice", "/rooms/tea").await;
+    let (status, room) = api.get("alice", "/rooms/tea").await;
     assert_eq!((status, &room["role"]), (200, &json!("owner")));
     assert_eq!(room["members"], json!([{"username": "alice", "role": "owner"}]));
-    let (status, room) = stage.get("bob", "/rooms/tea").await;
+    let (status, room) = api.get("bob", "/rooms/tea").await;
     assert_eq!((status, &room["role"], room.get("members")), (200, &Value::Null, None));
-    assert_eq!(stage.call("bob", "PATCH", "/rooms/tea", json!({"private": true})).await.0, 403);
-    let (status, room) = stage.call("alice", "PATCH", "/rooms/tea", json!({"private": true})).await;
+    assert_eq!(api.call("bob", "PATCH", "/rooms/tea", json!({"private": true})).await.0, 403);
+    let (status, room) = api.call("alice", "PATCH", "/rooms/tea", json!({"private": true})).await;
     assert_eq!((status, &room["private"]), (200, &json!(true)));
-    assert_eq!(stage.get("bob", "/rooms/tea").await, refusal(404, "Not Found"));
-    assert_eq!(stage.call("bob", "DELETE", "/rooms/tea", Value::Null).await, refusal(404, "Not Found"));
-    assert_eq!(stage.call("alice", "DELETE", "/rooms/tea", Value::Null).await.0, 200);
-    assert_eq!(stage.get("alice", "/rooms/tea").await, refusal(404, "Not Found"));
-    assert_eq!(stage.get("alice", "/rooms").await.1["rooms"].as_array().unwrap().len(), 1);
+    assert_eq!(api.get("bob", "/rooms/tea").await, refusal(404, "Not Found"));
+    assert_eq!(api.call("bob", "DELETE", "/rooms/tea", Value::Null).await, refusal(404, "Not Found"));
+    assert_eq!(api.call("alice", "DELETE", "/rooms/tea", Value::Null).await.0, 200);
+    assert_eq!(api.get("alice", "/rooms/tea").await, refusal(404, "Not Found"));
+    assert_eq!(api.get("alice", "/rooms").await.1["rooms"].as_array().unwrap().len(), 1);
 }
 
 #[actix_rt::test]
-async fn members_are_added_and_removed_and_messages_follow() {
-    let stage = Stage::new().await;
-    stage.post("alice", "/rooms", json!({"name": "den", "private": true})).await;
+async fn members_are_added_and_removed_and_only_members_read_and_post() {
+    let api = TestApi::new().await;
+    api.post("alice", "/rooms", json!({"name": "den", "private": true})).await;
     let messages = "/rooms/den/messages";
-    assert_eq!(stage.get("bob", messages).await, refusal(404, "Not Found"));
-    assert_eq!(stage.post("bob", messages, json!({"text": "?"})).await, refusal(404, "Not Found"));
-    assert_eq!(stage.call("bob", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 404);
-    assert_eq!(stage.call("alice", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 200);
-    assert_eq!(stage.call("alice", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 200);
-    assert_eq!(stage.post("bob", messages, json!({"text": "!"})).await.0, 201);
-    assert_eq!(stage.call("bob", "PUT", "/rooms/den/members/carol", Value::Null).await.0, 403);
-    assert_eq!(stage.call("bob", "DELETE", "/rooms/den/members/bob", Value::Null).await.0, 200);
-    assert_eq!(stage.get("bob", messages).await.0, 404);
-    stage.post("alice", "/rooms", json!({"name": "tea"})).await;
-    assert_eq!(stage.get("bob", "/rooms/tea/messages").await.0, 403);
-    assert_eq!(stage.call("bob", "PUT", "/rooms/tea/members/bob", Value::Null).await.0, 200);
-    assert_eq!(stage.get("bob", "/rooms/tea/messages").await.0, 200);
+    assert_eq!(api.get("bob", messages).await, refusal(404, "Not Found"));
+    assert_eq!(api.post("bob", messages, json!({"text": "?"})).await, refusal(404, "Not Found"));
+    assert_eq!(api.call("bob", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 404);
+    assert_eq!(api.call("alice", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 200);
+    assert_eq!(api.call("alice", "PUT", "/rooms/den/members/bob", Value::Null).await.0, 200);
+    assert_eq!(api.post("bob", messages, json!({"text": "!"})).await.0, 201);
+    assert_eq!(api.call("bob", "PUT", "/rooms/den/members/carol", Value::Null).await.0, 403);
+    assert_eq!(api.call("bob", "DELETE", "/rooms/den/members/bob", Value::Null).await.0, 200);
+    assert_eq!(api.get("bob", messages).await.0, 404);
+    api.post("alice", "/rooms", json!({"name": "tea"})).await;
+    assert_eq!(api.get("bob", "/rooms/tea/messages").await.0, 403);
+    assert_eq!(api.call("bob", "PUT", "/rooms/tea/members/bob", Value::Null).await.0, 200);
+    assert_eq!(api.get("bob", "/rooms/tea/messages").await.0, 200);
 }
 
 #[actix_rt::test]
-async fn wrong_input_is_refused_in_the_one_shape() {
-    let stage = Stage::new().await;
+async fn invalid_input_is_refused_with_the_common_error_body() {
+    let api = TestApi::new().await;
     let messages = "/rooms/lobby/messages";
     for (path, expected) in [
         ("/rooms/lobby/messages?limit=0", 400),
@@ -223,7 +223,7 @@ async fn wrong_input_is_refused_in_the_one_shape() {
         ("/rooms/no%20room/messages", 404),
         ("/rooms/no%20room", 404),
     ] {
-        let (status, body) = stage.get("alice", path).await;
+        let (status, body) = api.get("alice", path).await;
         assert_eq!(
             (status, body["code"].as_u64()),
             (expected, (expected != 200).then_some(expected.into())),
@@ -241,48 +241,48 @@ async fn wrong_input_is_refused_in_the_one_shape() {
         (json!({"text": "x".repeat(20_000)}), 413),
         (json!({"text": "x".repeat(8192)}), 201),
     ] {
-        let (status, answer) = stage.post("alice", messages, body).await;
+        let (status, answer) = api.post("alice", messages, body).await;
         assert_eq!((status, &answer["status"] == "error"), (expected, expected != 201), "{answer}");
     }
     for name in [json!("no room"), json!(""), json!(5), json!({"$ne": null})] {
-        assert_eq!(stage.post("alice", "/rooms", json!({"name": name})).await.0, 400, "{name}");
+        assert_eq!(api.post("alice", "/rooms", json!({"name": name})).await.0, 400, "{name}");
     }
     for raw in ["{", "{\"text\":\"a\",\"text\":\"b\"}", "\u{1}"] {
         let request = TestRequest::post().uri(messages).insert_header(("content-type", "application/json"));
-        let (status, answer) = stage.send("alice", request.set_payload(raw)).await;
+        let (status, answer) = api.send("alice", request.set_payload(raw)).await;
         assert_eq!((status, answer["code"].as_u64()), (400, Some(400)), "{raw}");
     }
     let form = TestRequest::post().uri(messages).set_payload("text=hi");
-    assert_eq!(stage.send("alice", form).await, refusal(415, "the body must be application/json"));
-    assert_eq!(stage.call("alice", "PUT", "/rooms/lobby/members/no%20name", Value::Null).await.0, 404);
-    assert_eq!(stage.post("alice", "/rooms", json!({"name": "den", "private": true})).await.0, 201);
-    for (user, expected) in [("nobody", 404), ("bob", 200)] {
+    assert_eq!(api.send("alice", form).await, refusal(415, "the body must be application/json"));
+    assert_eq!(api.call("alice", "PUT", "/rooms/lobby/members/no%20name", Value::Null).await.0, 404);
+    assert_eq!(api.post("alice", "/rooms", json!({"name": "den", "private": true})).await.0, 201);
+    for (user, expected) in [("unregistered", 404), ("bob", 200)] {
         let path = format!("/rooms/den/members/{user}");
-        assert_eq!(stage.call("alice", "PUT", &path, Value::Null).await.0, expected, "{user}");
+        assert_eq!(api.call("alice", "PUT", &path, Value::Null).await.0, expected, "{user}");
     }
 }
 
 #[actix_rt::test]
-async fn a_user_who_writes_too_much_waits_and_others_do_not() {
-    let stage = Stage::with(Config { message_rate: 1, message_burst: 3, ..Config::default() }).await;
-    let say = async |user: &str| stage.post(user, "/rooms/lobby/messages", json!({"text": "hi"})).await;
+async fn writes_above_a_users_rate_are_refused_and_other_users_are_not_affected() {
+    let api = TestApi::with(Config { message_rate: 1, message_burst: 3, ..Config::default() }).await;
+    let post = async |user: &str| api.post(user, "/rooms/lobby/messages", json!({"text": "hi"})).await;
     let mut refused = None;
     // The bucket refills while the test runs; it cannot keep up with a loop.
     for _ in 0..200 {
-        let answer = say("alice").await;
+        let answer = post("alice").await;
         if answer.0 == 429 {
             refused = Some(answer);
             break;
         }
     }
     assert_eq!(refused, Some(refusal(429, "too many requests: try again later")));
-    assert_eq!(say("bob").await.0, 201);
+    assert_eq!(post("bob").await.0, 201);
 }
 
 #[actix_rt::test]
-async fn a_refusal_says_when_to_come_back() {
-    let stage = Stage::new().await;
-    let app = init_service(App::new().configure(|service| stage.chat.routes(service))).await;
+async fn a_503_has_a_retry_after_header() {
+    let api = TestApi::new().await;
+    let app = init_service(App::new().configure(|service| api.chat.routes(service))).await;
     let request = TestRequest::get().uri("/presence/online").to_request();
     let username = "alice".parse().unwrap();
     request.extensions_mut().insert(Identity { username, session: "s".into() });
@@ -295,10 +295,10 @@ async fn a_refusal_says_when_to_come_back() {
 
 #[actix_rt::test]
 async fn a_draining_chat_refuses_writes_and_still_reads() {
-    let stage = Stage::new().await;
-    stage.post("alice", "/rooms/lobby/messages", json!({"text": "hi"})).await;
-    stage.chat.drain().await;
-    assert_eq!(stage.post("alice", "/rooms/lobby/messages", json!({"text": "ho"})).await.0, 503);
-    let (status, page) = stage.get("alice", "/rooms/lobby/messages").await;
+    let api = TestApi::new().await;
+    api.post("alice", "/rooms/lobby/messages", json!({"text": "hi"})).await;
+    api.chat.drain().await;
+    assert_eq!(api.post("alice", "/rooms/lobby/messages", json!({"text": "ho"})).await.0, 503);
+    let (status, page) = api.get("alice", "/rooms/lobby/messages").await;
     assert_eq!((status, page["messages"].as_array().unwrap().len()), (200, 1));
 }

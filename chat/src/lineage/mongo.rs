@@ -1,5 +1,5 @@
-//! [`Lineage`] in MongoDB, collection `lineage`: one document. It holds the id of the history and the UUID that MongoDB has given to
-//! the collection of messages. `mongorestore` creates collections anew, so a UUID that differs means that a backup was restored.
+//! [`Lineage`] in MongoDB, collection `lineage`: one document with the id of the history and the UUID that MongoDB has assigned to the
+//! collection of messages. `mongorestore` creates collections again, so another UUID means that a backup was restored.
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -25,10 +25,10 @@ use crate::{
 /// The collection.
 const COLLECTION: &str = "lineage";
 
-/// The document.
+/// The `_id` of the document.
 const ID: &str = "messages";
 
-/// See the module. Cheap to clone.
+/// The lineage in one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoLineage {
     database: Database,
@@ -41,20 +41,20 @@ pub struct MongoLineage {
 struct Row {
     /// The id of the history.
     history: String,
-    /// The UUID of the collection of messages. Absent when it was not known.
+    /// The UUID of the collection of messages. Absent when it was unknown.
     #[serde(default)]
     uuid: Option<String>,
 }
 
 impl MongoLineage {
-    /// In `store`, which need not be there yet.
+    /// The lineage in `store`, which may be unavailable.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let messages = store.deployment.collection(MESSAGES);
         Self { database: store.database.clone(), rows: collection(store, COLLECTION), messages }
     }
 
-    /// The UUID of the collection of messages; none when there is no such collection, or MongoDB does not show it.
+    /// The UUID of the collection of messages. `None` when the collection does not exist, or MongoDB does not return it.
     async fn uuid(&self) -> Option<String> {
         let listed = async {
             let list = self.database.list_collections().filter(doc! { "name": &self.messages });
@@ -65,27 +65,26 @@ impl MongoLineage {
         Some(uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    async fn row(&self, deadline_now: Instant) -> Result<Option<Row>, Error> {
-        with_deadline(deadline_now, self.rows.find_one(doc! { "_id": ID }).max_time(DEADLINE)).await
+    async fn row(&self, deadline: Instant) -> Result<Option<Row>, Error> {
+        with_deadline(deadline, self.rows.find_one(doc! { "_id": ID }).max_time(DEADLINE)).await
     }
 
-    /// Changes the document if it fits `filter`, and answers with what it is then.
-    async fn change(&self, filter: Document, change: Document, deadline_now: Instant) -> Result<Row, Error> {
+    /// Changes the document if it matches `filter`. Returns the current document.
+    async fn change(&self, filter: Document, change: Document, deadline: Instant) -> Result<Row, Error> {
         let write = self.rows.find_one_and_update(filter, change).max_time(DEADLINE);
-        let changed = with_deadline(deadline_now, write.return_document(ReturnDocument::After)).await?;
+        let changed = with_deadline(deadline, write.return_document(ReturnDocument::After)).await?;
         match changed {
             Some(row) => Ok(row),
-            // Another process has changed it.
-            None => {
-                self.row(deadline_now).await?.ok_or_else(|| Error::Store("the history has no id".to_owned()))
-            }
+            // Another process has changed the document.
+            None => self.row(deadline).await?.ok_or_else(|| Error::Store("the history has no id".to_owned())),
         }
     }
 
-    async fn begin(&self, uuid: Option<&str>, deadline_now: Instant) -> Result<Row, Error> {
-        let new = doc! { "$setOnInsert": { "history": fresh()?, "uuid": uuid } };
+    /// Creates the document if it does not exist. Returns the current document.
+    async fn begin(&self, uuid: Option<&str>, deadline: Instant) -> Result<Row, Error> {
+        let new = doc! { "$setOnInsert": { "history": new_history()?, "uuid": uuid } };
         let write = self.rows.find_one_and_update(doc! { "_id": ID }, new).upsert(true).max_time(DEADLINE);
-        let begun = with_deadline(deadline_now, write.return_document(ReturnDocument::After)).await?;
+        let begun = with_deadline(deadline, write.return_document(ReturnDocument::After)).await?;
         begun.ok_or_else(|| Error::Store("the history has no id".to_owned()))
     }
 }
@@ -93,25 +92,27 @@ impl MongoLineage {
 #[async_trait]
 impl Lineage for MongoLineage {
     async fn current(&self) -> Result<String, Error> {
-        let deadline_now = deadline_now();
+        let deadline = deadline_now();
         let uuid = self.uuid().await;
-        let row = match self.row(deadline_now).await? {
+        let row = match self.row(deadline).await? {
             Some(row) => row,
-            None => self.begin(uuid.as_deref(), deadline_now).await?,
+            None => self.begin(uuid.as_deref(), deadline).await?,
         };
         let row = match (&row.uuid, uuid) {
-            (Some(known), Some(uuid)) if *known != uuid => {
-                tracing::error!("the messages were restored from a backup: clients reload");
-                let restored = doc! { "$set": { "history": fresh()?, "uuid": uuid } };
-                self.change(doc! { "_id": ID, "uuid": known }, restored, deadline_now).await?
+            (Some(stored), Some(uuid)) if *stored != uuid => {
+                tracing::error!(
+                    "the messages were restored from a backup: a new history begins, clients reload"
+                );
+                let restored = doc! { "$set": { "history": new_history()?, "uuid": uuid } };
+                self.change(doc! { "_id": ID, "uuid": stored }, restored, deadline).await?
             }
             (None, Some(uuid)) => {
                 let noted = doc! { "$set": { "uuid": uuid } };
-                match self.change(doc! { "_id": ID, "uuid": Bson::Null }, noted, deadline_now).await {
+                match self.change(doc! { "_id": ID, "uuid": Bson::Null }, noted, deadline).await {
                     Ok(row) => row,
-                    // It is tried again with the next look.
+                    // The next call retries.
                     Err(error) => {
-                        tracing::debug!(%error, "the collection of messages is not noted");
+                        tracing::debug!(%error, "the UUID of the collection of messages cannot be stored; retrying");
                         row
                     }
                 }
@@ -123,13 +124,14 @@ impl Lineage for MongoLineage {
 
     async fn end(&self, epoch: &str) -> Result<String, Error> {
         self.current().await?;
-        let next = doc! { "$set": { "history": fresh()?, "ended": epoch } };
+        let next = doc! { "$set": { "history": new_history()?, "ended": epoch } };
         let row = self.change(doc! { "_id": ID, "ended": { "$ne": epoch } }, next, deadline_now()).await?;
         Ok(row.history)
     }
 }
 
-fn fresh() -> Result<String, Error> {
+/// The id of a new history.
+fn new_history() -> Result<String, Error> {
     Ok(new_id()?[..EPOCH_LENGTH].to_owned())
 }
 
@@ -142,7 +144,7 @@ mod tests {
     use crate::MongoStore;
 
     #[actix_rt::test]
-    async fn a_history_ends_once_for_an_epoch_and_when_the_messages_are_created_anew() {
+    async fn a_history_ends_once_per_epoch_and_when_the_messages_are_restored() {
         let mongo = Mongo::start().await;
         let database = Client::with_uri_str(mongo.uri()).await.unwrap().default_database().unwrap();
         let (here, there) = (MongoLineage::new(&database), MongoLineage::new(&database));
@@ -150,11 +152,7 @@ mod tests {
         assert_eq!(first.len(), EPOCH_LENGTH);
         MongoStore::new(&database).prepare().await.unwrap();
         for lineage in [&here, &there, &here] {
-            assert_eq!(
-                lineage.current().await.unwrap(),
-                first,
-                "messages were created, and nothing was restored"
-            );
+            assert_eq!(lineage.current().await.unwrap(), first, "the collection was created, not restored");
         }
         let second = there.end("e1").await.unwrap();
         assert_ne!(second, first);
@@ -164,7 +162,7 @@ mod tests {
         );
         let third = here.end("e2").await.unwrap();
         assert!(third != second && third != first);
-        // What mongorestore does: the same documents in other collections.
+        // As mongorestore does: the same documents in new collections.
         for name in [MESSAGES, COLLECTION] {
             let old = database.collection::<Document>(name);
             let documents: Vec<Document> = old.find(doc! {}).await.unwrap().try_collect().await.unwrap();
@@ -175,9 +173,9 @@ mod tests {
             }
         }
         let fourth = there.current().await.unwrap();
-        assert!(![&first, &second, &third].contains(&&fourth), "it was restored");
+        assert!(![&first, &second, &third].contains(&&fourth), "the backup was detected");
         assert_eq!(here.current().await.unwrap(), fourth);
-        // A backup that has no id yet.
+        // A backup without the document.
         database.collection::<Document>(COLLECTION).drop().await.unwrap();
         let fifth = here.current().await.unwrap();
         assert_eq!((fifth != fourth, there.current().await.unwrap()), (true, fifth));

@@ -1,5 +1,5 @@
-//! Who is online, on its way from the presence service into the log, and for sockets that connect. [`pending`] decides
-//! what is sent when. Started by [`crate::start`].
+//! The online users: relays updates of the presence service to the broker, and keeps the list for sockets that connect. [`pending`]
+//! decides which update is sent when. Started by [`crate::start`].
 
 mod pending;
 
@@ -22,36 +22,36 @@ use crate::{
 };
 use pending::Pending;
 
-/// What newcomers are shown of who is here.
+/// The online users, as a socket that connects receives them.
 #[derive(Debug, Clone)]
 pub enum OnlineList {
-    /// Nobody knows.
+    /// The presence service does not answer.
     Unknown,
-    /// These are online; the event is encoded once for all who are among them already.
+    /// The names, and the event `presence` with them, encoded once for all users that are in the list.
     Names(Arc<BTreeSet<String>>, Option<Encoded>),
-    /// Too many to be told.
+    /// More than [`NAMES`] users. They are not sent.
     Many,
 }
 
-/// Takes what is heard into the log and keeps `shown` at the latest of it, until there is no more.
+/// Relays `updates` to the broker and keeps `online` at the latest list, until the channel of updates is closed.
 pub async fn relay(
-    mut heard: mpsc::Receiver<PresenceUpdate>,
+    mut updates: mpsc::Receiver<PresenceUpdate>,
     broker: Broker,
-    shown: watch::Sender<OnlineList>,
+    online: watch::Sender<OnlineList>,
 ) {
     let mut pending = Pending::new(Instant::now());
     loop {
-        let deadline_now = pending.deadline_now();
+        let due = pending.next_update();
         tokio::select! {
             biased;
-            () = sleep_until(deadline_now.unwrap_or_else(Instant::now)), if deadline_now.is_some() => {
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 if let Some(entry) = pending.take(Instant::now()) {
                     broker.tell(entry).await;
                 }
             }
-            update = heard.recv() => {
+            update = updates.recv() => {
                 let Some(update) = update else { return };
-                if let Some(entry) = hear(&mut pending, update, &shown) {
+                if let Some(entry) = apply(&mut pending, update, &online) {
                     broker.tell(entry).await;
                 }
             }
@@ -59,19 +59,19 @@ pub async fn relay(
     }
 }
 
-/// Takes one update in. Who types is sent at once, who is online when it is due.
-fn hear(pending: &mut Pending, update: PresenceUpdate, shown: &watch::Sender<OnlineList>) -> Option<Entry> {
+/// Applies one update. Returns the entry of typing users, which is sent at once. Online users are sent when they are due.
+fn apply(pending: &mut Pending, update: PresenceUpdate, online: &watch::Sender<OnlineList>) -> Option<Entry> {
     match update {
         PresenceUpdate::Online { presence, .. } => pending.replace(presence.online),
         PresenceUpdate::Diff(diff) => pending.apply(diff),
-        PresenceUpdate::Unknown => pending.lose(),
+        PresenceUpdate::Unknown => pending.set_unavailable(),
         PresenceUpdate::Typing(mut typing) => {
             typing.users.truncate(NAMES);
             let room = typing.room.parse().ok()?;
             return Some(Entry::Typing { room, users: typing.users });
         }
     }
-    shown.send_replace(OnlineList::of(pending));
+    online.send_replace(OnlineList::of(pending));
     None
 }
 
@@ -84,15 +84,16 @@ impl OnlineList {
         Self::Names(Arc::new(names.clone()), encode_list(names.iter().cloned()))
     }
 
-    /// The `presence` event for a newcomer, who is here whether the roster has said so yet or not.
-    pub fn to(&self, newcomer: &Username) -> Option<Encoded> {
+    /// The event `presence` for a user that connects. The user is in the list, even if the presence service has not reported
+    /// the user yet. `None` when the list has more than [`NAMES`] names.
+    pub fn to(&self, user: &Username) -> Option<Encoded> {
         match self {
-            Self::Unknown => broker::encode(name::PRESENCE, &broker::unknown(), None),
+            Self::Unknown => broker::encode(name::PRESENCE, &broker::presence_unknown(), None),
             Self::Many => None,
-            Self::Names(names, packet) if names.contains(newcomer.as_str()) => packet.clone(),
+            Self::Names(names, packet) if names.contains(user.as_str()) => packet.clone(),
             Self::Names(names, _) if names.len() < NAMES => {
                 let mut all = BTreeSet::clone(names);
-                all.insert(newcomer.to_string());
+                all.insert(user.to_string());
                 encode_list(all.into_iter())
             }
             Self::Names(..) => None,
@@ -118,32 +119,32 @@ mod tests {
         }
     }
 
-    fn shown(update: PresenceUpdate) -> OnlineList {
+    fn list_after(update: PresenceUpdate) -> OnlineList {
         let (sender, receiver) = watch::channel(OnlineList::Unknown);
-        assert!(hear(&mut Pending::new(Instant::now()), update, &sender).is_none());
+        assert!(apply(&mut Pending::new(Instant::now()), update, &sender).is_none());
         receiver.borrow().clone()
     }
 
     #[test]
-    fn a_newcomer_is_always_among_those_shown() {
+    fn a_connecting_user_is_always_in_the_list() {
         let event = |names: &[&str]| encode_list(names.iter().map(ToString::to_string));
         let bob: Username = "bob".parse().unwrap();
-        assert_eq!(shown(online(&[])).to(&bob), event(&["bob"]));
-        assert_eq!(shown(online(&["alice", "carol"])).to(&bob), event(&["alice", "bob", "carol"]));
-        assert_eq!(shown(online(&["bob"])).to(&bob), event(&["bob"]));
-        assert!(shown(PresenceUpdate::Unknown).to(&bob).is_some(), "a client is told that nobody knows");
+        assert_eq!(list_after(online(&[])).to(&bob), event(&["bob"]));
+        assert_eq!(list_after(online(&["alice", "carol"])).to(&bob), event(&["alice", "bob", "carol"]));
+        assert_eq!(list_after(online(&["bob"])).to(&bob), event(&["bob"]));
+        assert!(list_after(PresenceUpdate::Unknown).to(&bob).is_some(), "the event has the state `unknown`");
         let full: Vec<String> = (0..=NAMES).map(|n| format!("u{n:03}")).collect();
         let full: Vec<&str> = full.iter().map(String::as_str).collect();
-        assert_eq!(shown(online(&full)).to(&bob), None, "too many");
-        assert_eq!(shown(online(&full[1..])).to(&bob), None, "one too many");
+        assert_eq!(list_after(online(&full)).to(&bob), None, "too many");
+        assert_eq!(list_after(online(&full[1..])).to(&bob), None, "one too many");
     }
 
     #[test]
-    fn the_end_of_typing_is_told_and_a_room_without_a_name_is_not() {
+    fn the_end_of_typing_is_relayed_and_an_invalid_room_is_ignored() {
         let (sender, _receiver) = watch::channel(OnlineList::Unknown);
         let mut pending = Pending::new(Instant::now());
         let mut typing = |room: &str| {
-            hear(&mut pending, PresenceUpdate::Typing(Typing { users: vec![], room: room.into() }), &sender)
+            apply(&mut pending, PresenceUpdate::Typing(Typing { users: vec![], room: room.into() }), &sender)
         };
         assert!(matches!(typing("lobby"), Some(Entry::Typing { users, .. }) if users.is_empty()));
         assert!(typing("no room").is_none());

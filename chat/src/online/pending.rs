@@ -1,8 +1,8 @@
-//! Changes of who is online that clients have not been sent yet, and when they are due. Pure: time is an argument.
+//! Changes of the online users that were not sent to clients yet, and the time at which they are due. Pure: time is an argument.
 //!
-//! Clients get one update per [`SPACING`] at most: what changed (`presence:diff`), and, while few are online, the whole
-//! list (`presence`). A list costs as many names as there are user_lookup, and a change costs one; so lists are paid for from a
-//! budget that changes and time fill. A small list is part of every update, a large one follows within a few seconds.
+//! Clients receive at most one update per [`SPACING`]: the changes (`presence:diff`), and, while few users are online, the whole list
+//! (`presence`). A list costs one name per online user, and a change costs one name. So lists are paid for from a budget that changes
+//! and time fill. A small list is part of every update, a large one follows within a few seconds.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,57 +11,57 @@ use tokio::time::Instant;
 
 use crate::{broker::Entry, config::NAMES};
 
-/// The least time between two updates. An update is two events, so this is less than four events in any second.
+/// The minimum time between two updates. An update is two events, so this is less than four events in any second.
 pub(super) const SPACING: Duration = Duration::from_millis(600);
 
-/// The most names in one diff, at most 70 KiB; more wait for the next update.
+/// The maximum number of names in one diff, at most 70 KiB. Further names wait for the next update.
 const DIFF: usize = 2_000;
 
-/// Names in lists that one changed name pays for.
+/// The number of names in lists that one changed name pays for.
 const PER_CHANGE: f64 = 4.0;
 
-/// Names in lists that one second pays for: a list of 200 follows the last change within 5 s.
+/// The number of names in lists that one second pays for. A list of 200 names follows the last change within 5 s.
 const PER_SECOND: f64 = 40.0;
 
-/// The most names that can be paid for in advance: the longest list.
+/// The maximum number of names that are paid for in advance: the longest list.
 const CREDIT: f64 = NAMES as f64;
 
-/// What clients know of the list.
+/// The list that clients have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
-    /// It is as they were sent it.
+    /// The current list.
     Current,
-    /// It has changed since. The next one is sent when it is paid for.
+    /// An earlier list. The next one is sent when it is paid for.
     Stale,
-    /// They were told that it is unknown, or nothing. The next one is sent with the next update.
+    /// No list, or the state `unknown`. A list is sent with the next update.
     Unknown,
 }
 
-/// The changes that wait.
+/// The changes that wait for the next update.
 #[derive(Debug)]
 pub(super) struct Pending {
     online: BTreeSet<String>,
-    /// The presence service does not answer.
-    is_lost: bool,
-    /// Clients are to be told so.
-    loss: bool,
+    /// Whether the presence service does not answer.
+    is_unavailable: bool,
+    /// Whether the next update is the state `unknown`.
+    sends_unavailable: bool,
     joined: BTreeSet<String>,
     left: BTreeSet<String>,
     list: List,
-    /// Names in lists that are paid for, as of `counted`.
+    /// The number of names in lists that are paid for, as of `counted`.
     credit: f64,
     counted: Instant,
-    /// When the last update was sent.
+    /// The time of the last update.
     sent: Option<Instant>,
 }
 
 impl Pending {
-    /// Nobody is known to be online.
+    /// No users, and a presence service that does not answer yet.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             online: BTreeSet::new(),
-            is_lost: true,
-            loss: false,
+            is_unavailable: true,
+            sends_unavailable: false,
             joined: BTreeSet::new(),
             left: BTreeSet::new(),
             list: List::Unknown,
@@ -71,21 +71,21 @@ impl Pending {
         }
     }
 
-    /// Who is online; none while nobody knows.
+    /// The online users. `None` while the presence service does not answer.
     pub(super) fn online(&self) -> Option<&BTreeSet<String>> {
-        (!self.is_lost).then_some(&self.online)
+        (!self.is_unavailable).then_some(&self.online)
     }
 
-    /// Takes in a whole list, which the service sends when a stream begins or speaks again.
+    /// Applies a whole list, which the presence service sends when a stream begins or resumes.
     pub(super) fn replace(&mut self, online: Vec<String>) {
         let online: BTreeSet<String> = online.into_iter().collect();
         let left = self.online.difference(&online).cloned().collect();
         let joined = online.difference(&self.online).cloned().collect();
         self.apply(PresenceDiff { joined, left, count: 0 });
-        (self.is_lost, self.loss, self.list) = (false, false, List::Unknown);
+        (self.is_unavailable, self.sends_unavailable, self.list) = (false, false, List::Unknown);
     }
 
-    /// Takes in a change. A name that leaves and joins again between two updates has not changed.
+    /// Applies a change. A name that leaves and joins again between two updates has not changed.
     pub(super) fn apply(&mut self, diff: PresenceDiff) {
         for name in diff.left {
             if self.online.remove(&name) && !self.joined.remove(&name) {
@@ -102,29 +102,31 @@ impl Pending {
         }
     }
 
-    /// The service does not answer any more.
-    pub(super) fn lose(&mut self) {
-        (self.is_lost, self.loss, self.list) = (true, true, List::Unknown);
+    /// The presence service has stopped answering.
+    pub(super) fn set_unavailable(&mut self) {
+        (self.is_unavailable, self.sends_unavailable, self.list) = (true, true, List::Unknown);
     }
 
-    /// When [`Pending::take`] has something to send; none while there is nothing. A time that is over means now.
-    pub(super) fn deadline_now(&self) -> Option<Instant> {
+    /// The time of the next update, which [`Pending::take`] returns. `None` when no update waits. A time in the past means now.
+    pub(super) fn next_update(&self) -> Option<Instant> {
         let free = self.sent.map_or(self.counted, |sent| sent + SPACING);
-        if self.loss || (!self.is_lost && (self.changes() > 0 || self.list == List::Unknown)) {
+        if self.sends_unavailable
+            || (!self.is_unavailable && (self.changes() > 0 || self.list == List::Unknown))
+        {
             return Some(free);
         }
-        let owed = !self.is_lost && self.list == List::Stale && self.online.len() <= NAMES;
+        let is_owed = !self.is_unavailable && self.list == List::Stale && self.online.len() <= NAMES;
         let missing = (self.online.len() as f64 - self.credit).max(0.0);
-        owed.then(|| free.max(self.counted + Duration::from_secs_f64(missing / PER_SECOND)))
+        is_owed.then(|| free.max(self.counted + Duration::from_secs_f64(missing / PER_SECOND)))
     }
 
-    /// The update that is due at `now`.
+    /// Takes the update that is due at `now`. `None` when none is due.
     pub(super) fn take(&mut self, now: Instant) -> Option<Entry> {
-        if self.deadline_now().is_none_or(|deadline_now| deadline_now > now) {
+        if self.next_update().is_none_or(|due| due > now) {
             return None;
         }
         self.sent = Some(now);
-        if std::mem::take(&mut self.loss) {
+        if std::mem::take(&mut self.sends_unavailable) {
             return Some(Entry::OnlineUnknown);
         }
         let diff = self.take_diff();
@@ -141,8 +143,8 @@ impl Pending {
         if self.changes() == 0 {
             return None;
         }
-        let left = take_some(&mut self.left, DIFF);
-        let joined = take_some(&mut self.joined, DIFF - left.len());
+        let left = take_first(&mut self.left, DIFF);
+        let joined = take_first(&mut self.joined, DIFF - left.len());
         let count = u32::try_from(self.online.len()).unwrap_or(u32::MAX);
         Some(PresenceDiff { joined, left, count })
     }
@@ -153,7 +155,7 @@ impl Pending {
         self.counted = now;
     }
 
-    /// The whole list, when it is short enough to be sent and paid for.
+    /// The whole list. `None` when it is too long, not due, or not paid for.
     fn take_list(&mut self) -> Option<Vec<String>> {
         let names = self.online.len();
         let is_paid = self.list == List::Unknown || (self.list == List::Stale && self.credit >= names as f64);
@@ -170,9 +172,9 @@ impl Pending {
     }
 }
 
-/// Removes the first `most` names.
-fn take_some(names: &mut BTreeSet<String>, most: usize) -> Vec<String> {
-    std::iter::from_fn(|| names.pop_first()).take(most).collect()
+/// Removes and returns the first `max` names.
+fn take_first(names: &mut BTreeSet<String>, max: usize) -> Vec<String> {
+    std::iter::from_fn(|| names.pop_first()).take(max).collect()
 }
 
 #[cfg(test)]

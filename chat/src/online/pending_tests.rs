@@ -1,16 +1,16 @@
-//! What one client is sent while user_lookup come and go, on a clock of its own.
+//! The updates that a client receives while users join and leave, on a simulated clock.
 
 use super::*;
 
-/// What one client is sent, on a clock of its own.
+/// A client with a simulated clock.
 struct Client {
     pending: Pending,
     now: Instant,
     start: Instant,
-    /// When each event was sent, and how many names it holds.
+    /// The time of each event, and its number of names.
     diffs: Vec<(Duration, usize)>,
     lists: Vec<(Duration, usize)>,
-    /// Who is online, by the diffs and by the lists.
+    /// The online users, by the diffs and by the lists.
     by_diffs: BTreeSet<String>,
     by_lists: BTreeSet<String>,
     unknown: usize,
@@ -31,14 +31,12 @@ impl Client {
         }
     }
 
-    /// Lets time pass and sends whatever is due, as the relay does.
+    /// Advances the clock and sends every update that is due, as the relay does.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(deadline_now) =
-            self.pending.deadline_now().filter(|deadline_now| *deadline_now <= until)
-        {
-            self.now = deadline_now.max(self.now);
-            let entry = self.pending.take(self.now).expect("what is due is sent");
+        while let Some(due) = self.pending.next_update().filter(|due| *due <= until) {
+            self.now = due.max(self.now);
+            let entry = self.pending.take(self.now).expect("a due update is sent");
             self.receive(entry);
         }
         self.now = until;
@@ -54,7 +52,7 @@ impl Client {
                         .iter()
                         .for_each(|name| assert!(self.by_diffs.remove(name), "{name} was not online"));
                     for name in diff.joined {
-                        assert!(self.by_diffs.insert(name), "somebody joined twice");
+                        assert!(self.by_diffs.insert(name), "a user joined twice");
                     }
                 }
                 if let Some(list) = list {
@@ -71,12 +69,12 @@ impl Client {
         self.pending.apply(PresenceDiff { joined: joined.to_vec(), left: left.to_vec(), count: 0 });
     }
 
-    /// The most events in any second.
+    /// The maximum number of events in any second.
     fn busiest_second(&self) -> usize {
         let events = || self.diffs.iter().chain(&self.lists).map(|(at, _)| *at);
-        let with_deadline =
+        let events_after =
             |from: Duration| events().filter(|at| (from..from + Duration::from_secs(1)).contains(at)).count();
-        events().map(with_deadline).max().unwrap_or(0)
+        events().map(events_after).max().unwrap_or(0)
     }
 
     fn names(of: &[(Duration, usize)]) -> usize {
@@ -84,31 +82,31 @@ impl Client {
     }
 }
 
-fn user_lookup(range: std::ops::Range<usize>) -> Vec<String> {
+fn users(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("u{n:05}")).collect()
 }
 
 const STEP: Duration = Duration::from_millis(50);
 
-/// Whatever the online and the churn: at most four events in any second, bytes in the order of the changes, diffs within a
-/// second, and the last list within the time that it takes to pay for it.
+/// For any number of users and changes: at most four events in any second, bytes in proportion to the changes, diffs within a second,
+/// and the last list within the time in which it is paid for.
 #[test]
-fn four_events_in_a_second_and_bytes_in_the_order_of_the_changes() {
-    // UserLookup who are there, changes in every step of 50 ms, steps between them.
+fn events_per_second_and_bytes_are_bounded_by_the_changes() {
+    // Online users, changes in one step of 50 ms, and the number of steps from one such step to the next.
     for (online, changes, pause) in
         [(3, 1, 1), (20, 1, 1), (199, 1, 1), (199, 1, 20), (199, 10, 2), (150, 40, 4), (180, 1, 100)]
     {
         let case = format!("{online} online, {changes} changes per {pause} steps");
         let mut client = Client::new();
-        client.pending.replace(user_lookup(0..online));
+        client.pending.replace(users(0..online));
         client.pass(Duration::from_secs(30));
         let (mut changed, mut next) = (0, online);
         let lists_before = Client::names(&client.lists);
         let steps = 600;
         for step in 0..steps {
             if step % pause == 0 {
-                let (joined, left) = (user_lookup(next..next + changes), user_lookup(next - changes..next));
-                // Half of the changes are user_lookup who come, half are user_lookup who go.
+                let (joined, left) = (users(next..next + changes), users(next - changes..next));
+                // Half of the changes are users that join, half are users that leave.
                 client.change(&joined, &left);
                 (changed, next) = (changed + 2 * changes, next + changes);
             }
@@ -137,58 +135,58 @@ fn four_events_in_a_second_and_bytes_in_the_order_of_the_changes() {
 #[test]
 fn a_change_after_a_pause_is_sent_at_once_and_with_the_list() {
     let mut client = Client::new();
-    client.pending.replace(user_lookup(0..200));
+    client.pending.replace(users(0..200));
     client.pass(Duration::from_secs(10));
     assert_eq!((client.diffs.len(), client.lists.len()), (1, 1));
-    client.change(&[], &user_lookup(0..1));
+    client.change(&[], &users(0..1));
     client.pass(Duration::ZERO);
     assert_eq!((client.diffs.len(), client.lists.len()), (2, 2));
-    client.change(&[], &user_lookup(1..2));
+    client.change(&[], &users(1..2));
     client.pass(SPACING);
     assert_eq!((client.diffs.len(), client.lists.len()), (3, 2), "a second list is not paid for yet");
 }
 
 #[test]
-fn who_leaves_and_comes_back_between_two_updates_has_not_changed() {
+fn a_user_that_leaves_and_rejoins_between_two_updates_is_not_sent() {
     let mut client = Client::new();
-    client.pending.replace(user_lookup(0..2));
+    client.pending.replace(users(0..2));
     client.pass(SPACING);
     for _ in 0..10 {
-        client.change(&[], &user_lookup(0..1));
-        client.change(&user_lookup(0..1), &[]);
-        client.change(&user_lookup(2..3), &[]);
-        client.change(&[], &user_lookup(2..3));
+        client.change(&[], &users(0..1));
+        client.change(&users(0..1), &[]);
+        client.change(&users(2..3), &[]);
+        client.change(&[], &users(2..3));
     }
     client.pass(Duration::from_secs(10));
     assert_eq!(client.diffs.len(), 1, "only the first update");
 }
 
 #[test]
-fn more_than_200_get_diffs_of_a_bounded_size_and_the_list_again_when_there_are_fewer() {
+fn above_200_users_diffs_are_bounded_and_the_list_returns_below() {
     let mut client = Client::new();
-    client.pending.replace(user_lookup(0..5000));
+    client.pending.replace(users(0..5000));
     client.pass(SPACING * 4);
     assert_eq!(client.diffs.iter().map(|(_, names)| *names).collect::<Vec<_>>(), [2000, 2000, 1000]);
     assert_eq!(client.lists, []);
-    client.change(&[], &user_lookup(200..5000));
+    client.change(&[], &users(200..5000));
     client.pass(SPACING * 4);
     assert_eq!(client.by_diffs.len(), 200);
     assert_eq!(client.by_lists.len(), 200);
 }
 
 #[test]
-fn that_nobody_knows_is_told_once_and_the_list_comes_with_the_next_stream() {
+fn the_unknown_state_is_sent_once_and_the_list_follows_with_the_next_stream() {
     let mut client = Client::new();
-    client.pending.replace(user_lookup(0..3));
+    client.pending.replace(users(0..3));
     client.pass(Duration::from_secs(1));
-    client.pending.lose();
+    client.pending.set_unavailable();
     client.pass(Duration::from_secs(10));
     assert_eq!((client.unknown, client.pending.online()), (1, None));
-    client.pending.replace(user_lookup(0..3));
+    client.pending.replace(users(0..3));
     client.pass(Duration::ZERO);
-    assert_eq!(client.lists.len(), 2, "though nobody came or went");
-    client.pending.lose();
-    client.pending.replace(user_lookup(0..3));
+    assert_eq!(client.lists.len(), 2, "although no user joined or left");
+    client.pending.set_unavailable();
+    client.pending.replace(users(0..3));
     client.pass(Duration::from_secs(10));
-    assert_eq!((client.unknown, client.lists.len()), (1, 3), "a loss that is over is not told");
+    assert_eq!((client.unknown, client.lists.len()), (1, 3), "a loss that has ended is not sent");
 }

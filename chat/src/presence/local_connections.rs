@@ -1,5 +1,5 @@
-//! This node's own truth: how many connections each user has here, and what of it the service was not told yet. Changed
-//! by clients through [`super::Presence`], told by the stream.
+//! The connections of each user on this node, and the changes that were not reported to the service yet. Written through
+//! [`super::Presence`], reported by [`super::stream`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,21 +8,21 @@ use proto::{
     presence::{Connections, NodeReport, SetTypingRequest, Snapshot, node_report::Report},
 };
 
-/// How many users go into one part of a snapshot: each takes at most 42 bytes of the 64 KiB that the service takes.
+/// The number of users in one part of a snapshot. One user takes at most 42 bytes of the 64 KiB that the service accepts.
 const PART: usize = 1_000;
-/// How many typing changes may wait to be told; more are lost.
+/// The maximum number of unreported typing changes. Further changes are dropped.
 const MAX_TYPING: usize = 10_000;
 
-/// Who is connected here.
+/// The connections on this node.
 #[derive(Debug, Default)]
 pub(super) struct LocalConnections {
     /// Connections per user, never 0.
     users: HashMap<Username, u32>,
-    /// Whether a stream is open: without one there is nothing to tell but the next snapshot.
+    /// Whether a stream is open. Without a stream no changes are collected, because the next stream begins with a snapshot.
     streaming: bool,
-    /// Users whose count the open stream has not told; each once, however often it changed.
-    unpublished: HashSet<Username>,
-    /// Typing that the open stream has not told; the latest of each user and room.
+    /// The users whose count has changed since it was last reported.
+    changed: HashSet<Username>,
+    /// The unreported typing changes: the latest per user and room.
     typing: HashMap<(RoomName, Username), bool>,
 }
 
@@ -30,19 +30,19 @@ impl LocalConnections {
     pub(super) fn connected(&mut self, user: &Username) {
         let count = self.users.entry(user.clone()).or_insert(0);
         *count = count.saturating_add(1);
-        self.note(user);
+        self.mark_changed(user);
     }
 
     pub(super) fn disconnected(&mut self, user: &Username) {
         let Some(count) = self.users.get_mut(user) else {
-            debug_assert!(false, "who disconnects was connected");
+            debug_assert!(false, "a user disconnects that was not connected");
             return;
         };
         *count -= 1;
         if *count == 0 {
             self.users.remove(user);
         }
-        self.note(user);
+        self.mark_changed(user);
     }
 
     pub(super) fn typing(&mut self, user: &Username, room: &RoomName, is_typing: bool) {
@@ -55,9 +55,9 @@ impl LocalConnections {
         }
     }
 
-    /// Begins a stream: everything there is to tell, in as many parts as it takes, at least one.
-    pub(super) fn begin(&mut self, node: &str) -> Vec<NodeReport> {
-        self.end();
+    /// Starts a stream. Returns a snapshot of all connections, in one or more parts of at most [`PART`] users.
+    pub(super) fn start_stream(&mut self, node: &str) -> Vec<NodeReport> {
+        self.end_stream();
         self.streaming = true;
         let users: Vec<Connections> =
             self.users.iter().map(|(user, count)| connections(user, *count)).collect();
@@ -67,38 +67,38 @@ impl LocalConnections {
         }
         let last = parts.len() - 1;
         let snapshot = |(index, users)| Snapshot { node: node.to_owned(), users, more: index < last };
-        parts.into_iter().enumerate().map(snapshot).map(|part| said(Report::Snapshot(part))).collect()
+        parts.into_iter().enumerate().map(snapshot).map(|part| node_report(Report::Snapshot(part))).collect()
     }
 
-    /// The stream has ended; nothing is kept for it.
-    pub(super) fn end(&mut self) {
+    /// Ends the stream and discards its unreported changes.
+    pub(super) fn end_stream(&mut self) {
         self.streaming = false;
-        self.unpublished.clear();
+        self.changed.clear();
         self.typing.clear();
     }
 
-    /// What the open stream has not told yet, counts before typing.
-    pub(super) fn take(&mut self) -> Vec<NodeReport> {
+    /// Removes and returns the unreported changes, counts before typing.
+    pub(super) fn take_reports(&mut self) -> Vec<NodeReport> {
         let users = &self.users;
         let count = |user: Username| connections(&user, users.get(&user).copied().unwrap_or(0));
-        let mut reports: Vec<_> =
-            self.unpublished.drain().map(|user| said(Report::Change(count(user)))).collect();
+        let changes = self.changed.drain().map(|user| node_report(Report::Change(count(user))));
+        let mut reports: Vec<_> = changes.collect();
         reports.extend(self.typing.drain().map(|((room, user), is_typing)| {
             let (username, room) = (user.to_string(), room.to_string());
-            said(Report::Typing(SetTypingRequest { username, is_typing, room }))
+            node_report(Report::Typing(SetTypingRequest { username, is_typing, room }))
         }));
         reports
     }
 
-    fn note(&mut self, user: &Username) {
+    fn mark_changed(&mut self, user: &Username) {
         if self.streaming {
-            self.unpublished.insert(user.clone());
+            self.changed.insert(user.clone());
         }
     }
 }
 
-/// A report of one thing.
-pub(super) fn said(report: Report) -> NodeReport {
+/// Wraps `report` in its message.
+pub(super) fn node_report(report: Report) -> NodeReport {
     NodeReport { report: Some(report) }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     fn changes(reports: Vec<NodeReport>) -> Vec<(String, u32)> {
         let mut changes: Vec<_> = reports
             .into_iter()
-            .filter_map(|said| match said.report {
+            .filter_map(|report| match report.report {
                 Some(Report::Change(change)) => Some((change.username, change.count)),
                 _ => None,
             })
@@ -127,43 +127,43 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_once_with_the_latest_count() {
-        let mut own = LocalConnections::default();
-        own.begin("n1");
+    fn changes_are_reported_once_with_the_latest_count() {
+        let mut local = LocalConnections::default();
+        local.start_stream("n1");
         for _ in 0..3 {
-            own.connected(&user("alice"));
+            local.connected(&user("alice"));
         }
-        own.connected(&user("bob"));
-        own.disconnected(&user("bob"));
-        assert_eq!(changes(own.take()), [("alice".to_owned(), 3), ("bob".to_owned(), 0)]);
-        assert_eq!(own.take(), []);
+        local.connected(&user("bob"));
+        local.disconnected(&user("bob"));
+        assert_eq!(changes(local.take_reports()), [("alice".to_owned(), 3), ("bob".to_owned(), 0)]);
+        assert_eq!(local.take_reports(), []);
     }
 
     #[test]
-    fn without_a_stream_nothing_piles_up_and_the_snapshot_tells_all() {
-        let mut own = LocalConnections::default();
-        own.connected(&user("alice"));
-        own.connected(&user("gone"));
-        own.disconnected(&user("gone"));
-        own.typing(&user("alice"), &RoomName::lobby(), true);
-        assert_eq!(own.take(), []);
+    fn without_a_stream_no_changes_are_collected_and_the_snapshot_is_complete() {
+        let mut local = LocalConnections::default();
+        local.connected(&user("alice"));
+        local.connected(&user("gone"));
+        local.disconnected(&user("gone"));
+        local.typing(&user("alice"), &RoomName::lobby(), true);
+        assert_eq!(local.take_reports(), []);
         let users = vec![Connections { username: "alice".into(), count: 1 }];
         let snapshot = Snapshot { node: "n1".into(), users, more: false };
-        assert_eq!(own.begin("n1"), [said(Report::Snapshot(snapshot))]);
-        own.connected(&user("alice"));
-        own.end();
-        assert_eq!(own.take(), []);
+        assert_eq!(local.start_stream("n1"), [node_report(Report::Snapshot(snapshot))]);
+        local.connected(&user("alice"));
+        local.end_stream();
+        assert_eq!(local.take_reports(), []);
     }
 
     #[test]
-    fn a_large_snapshot_comes_in_parts_and_the_last_one_says_so() {
-        let mut own = LocalConnections::default();
-        assert_eq!(own.begin("n1").len(), 1, "an empty node says so too");
+    fn a_large_snapshot_is_split_and_the_last_part_is_marked() {
+        let mut local = LocalConnections::default();
+        assert_eq!(local.start_stream("n1").len(), 1, "an empty snapshot has one part");
         for n in 0..2_500 {
-            own.connected(&user(&format!("a-rather-long-username-{n}")));
+            local.connected(&user(&format!("a-rather-long-username-{n}")));
         }
-        let parts = own.begin("n1");
-        let shape = |said: &NodeReport| match &said.report {
+        let parts = local.start_stream("n1");
+        let shape = |report: &NodeReport| match &report.report {
             Some(Report::Snapshot(part)) => (part.users.len(), part.more),
             other => panic!("{other:?}"),
         };
@@ -171,16 +171,16 @@ mod tests {
     }
 
     #[test]
-    fn typing_keeps_only_the_latest_and_not_without_bound() {
-        let mut own = LocalConnections::default();
-        own.begin("n1");
-        own.typing(&user("alice"), &RoomName::lobby(), true);
-        own.typing(&user("alice"), &RoomName::lobby(), false);
+    fn typing_changes_are_coalesced_and_limited() {
+        let mut local = LocalConnections::default();
+        local.start_stream("n1");
+        local.typing(&user("alice"), &RoomName::lobby(), true);
+        local.typing(&user("alice"), &RoomName::lobby(), false);
         let typing = SetTypingRequest { username: "alice".into(), is_typing: false, room: "lobby".into() };
-        assert_eq!(own.take(), [said(Report::Typing(typing))]);
+        assert_eq!(local.take_reports(), [node_report(Report::Typing(typing))]);
         for n in 0..MAX_TYPING + 5 {
-            own.typing(&user(&format!("u{n}")), &RoomName::lobby(), true);
+            local.typing(&user(&format!("u{n}")), &RoomName::lobby(), true);
         }
-        assert_eq!(own.take().len(), MAX_TYPING);
+        assert_eq!(local.take_reports().len(), MAX_TYPING);
     }
 }

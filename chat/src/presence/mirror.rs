@@ -1,5 +1,4 @@
-//! What the presence service last said, kept up to date by its diffs. Fed by the stream, asked through
-//! [`super::Presence`].
+//! A local copy of the presence service's state, updated by its diffs. Written by the stream, read through [`super::Presence`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,103 +10,104 @@ use proto::{
 
 use super::PresenceUpdate;
 
-/// Who is here, as far as this node has heard.
+/// The online and typing users as last received.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     state: State,
-    /// Whether the open stream has told everybody: what comes before that adds to nothing.
-    begun: bool,
-    /// Everybody online when last heard.
+    /// Whether the open stream has sent its full list. Updates before the list are dropped.
+    has_list: bool,
+    /// The last received online users.
     online: BTreeSet<String>,
-    /// Who types, room by room, when last heard. No room is empty.
+    /// The last received typing users by room. No entry is empty.
     typing: BTreeMap<String, Vec<String>>,
 }
 
-/// How much the mirror is worth.
+/// Whether the mirror is up to date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
-    /// Nothing was heard yet, and nobody was told so.
+    /// No list was received yet, and [`PresenceUpdate::Unknown`] was not sent.
     #[default]
     Waiting,
-    /// It is what the service says.
-    Known,
-    /// It is what the service said once, and everybody was told so.
+    /// The mirror matches the service.
+    Current,
+    /// The mirror may be stale, and [`PresenceUpdate::Unknown`] was sent.
     Unknown,
 }
 
 impl Mirror {
-    /// Takes an update in and answers with what it means, in order.
-    pub(super) fn hear(&mut self, update: RosterUpdate) -> Vec<PresenceUpdate> {
+    /// Applies an update of the service. Returns the updates that follow from it, in order.
+    pub(super) fn update(&mut self, update: RosterUpdate) -> Vec<PresenceUpdate> {
         match update.update {
-            Some(Update::Online(online)) => self.begin(online.usernames),
-            _ if !self.begun => Vec::new(),
-            Some(Update::Diff(diff)) => self.revived_then(|mirror| mirror.apply(diff)),
+            Some(Update::Online(online)) => self.replace(online.usernames),
+            _ if !self.has_list => Vec::new(),
+            Some(Update::Diff(diff)) => self.resume_and(|mirror| mirror.apply(diff)),
             Some(Update::Typing(typing)) => {
                 let users = typing.usernames;
-                self.revived_then(|mirror| mirror.set_typing(typing.room, users))
+                self.resume_and(|mirror| mirror.set_typing(typing.room, users))
             }
-            Some(Update::Heartbeat(_)) | None => self.revive().into_iter().collect(),
+            Some(Update::Heartbeat(_)) | None => self.resume().into_iter().collect(),
         }
     }
 
-    /// The stream has ended. What was heard stays what was heard last, for a while.
-    pub(super) fn end(&mut self) {
-        self.begun = false;
+    /// The stream has ended. The state stays valid until [`Mirror::expire`].
+    pub(super) fn end_stream(&mut self) {
+        self.has_list = false;
     }
 
-    /// Nothing was heard for too long. Answers with the news if that is news.
-    pub(super) fn lose(&mut self) -> Option<PresenceUpdate> {
-        let was = std::mem::replace(&mut self.state, State::Unknown);
-        (was != State::Unknown).then_some(PresenceUpdate::Unknown)
+    /// No update was received for too long: the state is unknown. Returns [`PresenceUpdate::Unknown`] if it was not unknown before.
+    pub(super) fn expire(&mut self) -> Option<PresenceUpdate> {
+        let previous = std::mem::replace(&mut self.state, State::Unknown);
+        (previous != State::Unknown).then_some(PresenceUpdate::Unknown)
     }
 
-    pub(super) fn is_known(&self) -> bool {
-        self.state == State::Known
+    pub(super) fn is_available(&self) -> bool {
+        self.state == State::Current
     }
 
     pub(super) fn online(&self) -> Option<Vec<String>> {
-        self.is_known().then(|| self.online.iter().cloned().collect())
+        self.is_available().then(|| self.online.iter().cloned().collect())
     }
 
-    /// Who types in each of `rooms` in which anybody does.
-    pub(super) fn typists<'a>(
+    /// The typing users, for each of `rooms` in which a user types.
+    pub(super) fn typing_by_room<'a>(
         &self,
         rooms: impl Iterator<Item = &'a RoomName>,
     ) -> Option<Vec<(RoomName, Vec<String>)>> {
-        let typists = |room: &RoomName| Some((room.clone(), self.typing.get(room.as_str())?.clone()));
-        self.is_known().then(|| rooms.filter_map(typists).collect())
+        let typing = |room: &RoomName| Some((room.clone(), self.typing.get(room.as_str())?.clone()));
+        self.is_available().then(|| rooms.filter_map(typing).collect())
     }
 
     #[cfg(test)]
     pub(super) fn typing_users(&self) -> Option<Vec<String>> {
         let users: BTreeSet<&String> = self.typing.values().flatten().collect();
-        self.is_known().then(|| users.into_iter().cloned().collect())
+        self.is_available().then(|| users.into_iter().cloned().collect())
     }
 
-    /// A new stream tells everybody. Who typed is told anew after it, so until then nobody does.
-    fn begin(&mut self, usernames: Vec<String>) -> Vec<PresenceUpdate> {
-        (self.state, self.begun) = (State::Known, true);
+    /// Replaces the online users by the full list of a new stream. The service sends the typing users after the list, so until then the
+    /// mirror has none.
+    fn replace(&mut self, usernames: Vec<String>) -> Vec<PresenceUpdate> {
+        (self.state, self.has_list) = (State::Current, true);
         let before = std::mem::replace(&mut self.online, usernames.into_iter().collect());
         let joined = self.online.difference(&before).cloned().collect();
         let left = before.difference(&self.online).cloned().collect();
         let stopped = std::mem::take(&mut self.typing).into_keys();
-        let mut heard = vec![self.everybody(joined, left)];
-        heard.extend(stopped.map(|room| PresenceUpdate::Typing(event::Typing { users: Vec::new(), room })));
-        heard
+        let mut updates = vec![self.online_update(joined, left)];
+        updates.extend(stopped.map(|room| PresenceUpdate::Typing(event::Typing { users: Vec::new(), room })));
+        updates
     }
 
-    fn revived_then(&mut self, change: impl FnOnce(&mut Self) -> PresenceUpdate) -> Vec<PresenceUpdate> {
-        let revived = self.revive();
-        revived.into_iter().chain([change(self)]).collect()
+    fn resume_and(&mut self, change: impl FnOnce(&mut Self) -> PresenceUpdate) -> Vec<PresenceUpdate> {
+        let resumed = self.resume();
+        resumed.into_iter().chain([change(self)]).collect()
     }
 
-    /// The open stream speaks again after a silence: all that it said still holds.
-    fn revive(&mut self) -> Option<PresenceUpdate> {
-        if !self.begun || self.is_known() {
+    /// The open stream sends updates again after a silence. Its earlier updates are still valid, so the state is current again.
+    fn resume(&mut self) -> Option<PresenceUpdate> {
+        if !self.has_list || self.is_available() {
             return None;
         }
-        self.state = State::Known;
-        Some(self.everybody(Vec::new(), Vec::new()))
+        self.state = State::Current;
+        Some(self.online_update(Vec::new(), Vec::new()))
     }
 
     fn apply(&mut self, OnlineDiff { joined, left, count }: OnlineDiff) -> PresenceUpdate {
@@ -127,7 +127,7 @@ impl Mirror {
         PresenceUpdate::Typing(event::Typing { users, room })
     }
 
-    fn everybody(&self, joined: Vec<String>, left: Vec<String>) -> PresenceUpdate {
+    fn online_update(&self, joined: Vec<String>, left: Vec<String>) -> PresenceUpdate {
         let online: Vec<String> = self.online.iter().cloned().collect();
         let count = u32::try_from(online.len()).unwrap_or(u32::MAX);
         PresenceUpdate::Online {
@@ -161,61 +161,64 @@ mod tests {
         RosterUpdate { update: Some(Update::Typing(typing)) }
     }
 
-    fn everybody(of: &[&str], joined: &[&str], left: &[&str]) -> PresenceUpdate {
+    fn all_online(of: &[&str], joined: &[&str], left: &[&str]) -> PresenceUpdate {
         let count = of.len() as u32;
         let diff = PresenceDiff { joined: strings(joined), left: strings(left), count };
         PresenceUpdate::Online { presence: event::Presence { online: strings(of) }, diff }
     }
 
-    fn silent(room: &str) -> PresenceUpdate {
+    fn no_typing(room: &str) -> PresenceUpdate {
         PresenceUpdate::Typing(event::Typing { users: vec![], room: room.into() })
     }
 
     #[test]
-    fn diffs_keep_the_list_right() {
+    fn diffs_update_the_list() {
         let mut mirror = Mirror::default();
         assert_eq!((mirror.online(), mirror.typing_users()), (None, None));
-        assert_eq!(mirror.hear(diff(&["x"], &[])), [], "a diff of nothing");
-        assert_eq!(mirror.hear(online(&["a", "b"])), [everybody(&["a", "b"], &["a", "b"], &[])]);
+        assert_eq!(mirror.update(diff(&["x"], &[])), [], "a diff before the list is dropped");
+        assert_eq!(mirror.update(online(&["a", "b"])), [all_online(&["a", "b"], &["a", "b"], &[])]);
         let change = PresenceDiff { joined: strings(&["c"]), left: strings(&["a"]), count: 7 };
-        assert_eq!(mirror.hear(diff(&["c"], &["a"])), [PresenceUpdate::Diff(change)]);
+        assert_eq!(mirror.update(diff(&["c"], &["a"])), [PresenceUpdate::Diff(change)]);
         assert_eq!(mirror.online(), Some(strings(&["b", "c"])));
     }
 
     #[test]
-    fn typing_is_kept_per_room_and_answered_once_per_user() {
+    fn typing_is_stored_per_room_and_listed_once_per_user() {
         let mut mirror = Mirror::default();
-        mirror.hear(online(&[]));
-        mirror.hear(typing("r", &["a", "b"]));
-        mirror.hear(typing("s", &["b"]));
+        mirror.update(online(&[]));
+        mirror.update(typing("r", &["a", "b"]));
+        mirror.update(typing("s", &["b"]));
         assert_eq!(mirror.typing_users(), Some(strings(&["a", "b"])));
-        assert_eq!(mirror.hear(typing("r", &[])), [silent("r")]);
+        assert_eq!(mirror.update(typing("r", &[])), [no_typing("r")]);
         assert_eq!(mirror.typing_users(), Some(strings(&["b"])));
     }
 
     #[test]
-    fn a_new_stream_tells_the_difference_to_the_old_one_and_ends_its_typing() {
+    fn a_new_stream_yields_the_difference_to_the_old_one_and_ends_its_typing() {
         let mut mirror = Mirror::default();
-        mirror.hear(online(&["a", "b"]));
-        mirror.hear(typing("r", &["a"]));
-        mirror.end();
-        assert_eq!(mirror.online(), Some(strings(&["a", "b"])), "a short gap is no news");
-        assert_eq!(mirror.hear(online(&["b", "c"])), [everybody(&["b", "c"], &["c"], &["a"]), silent("r")]);
+        mirror.update(online(&["a", "b"]));
+        mirror.update(typing("r", &["a"]));
+        mirror.end_stream();
+        assert_eq!(mirror.online(), Some(strings(&["a", "b"])), "the list stays valid during a short gap");
+        assert_eq!(
+            mirror.update(online(&["b", "c"])),
+            [all_online(&["b", "c"], &["c"], &["a"]), no_typing("r")]
+        );
     }
 
     #[test]
-    fn a_silence_makes_it_unknown_once_until_something_is_heard() {
+    fn a_silence_makes_the_state_unknown_once_until_the_next_update() {
         let mut mirror = Mirror::default();
-        assert_eq!((mirror.lose(), mirror.lose()), (Some(PresenceUpdate::Unknown), None));
-        mirror.hear(online(&["a"]));
-        assert_eq!((mirror.lose(), mirror.lose()), (Some(PresenceUpdate::Unknown), None));
+        assert_eq!((mirror.expire(), mirror.expire()), (Some(PresenceUpdate::Unknown), None));
+        mirror.update(online(&["a"]));
+        assert_eq!((mirror.expire(), mirror.expire()), (Some(PresenceUpdate::Unknown), None));
         assert_eq!((mirror.online(), mirror.typing_users()), (None, None));
         let beat = RosterUpdate { update: Some(Update::Heartbeat(Heartbeat {})) };
-        assert_eq!(mirror.hear(beat.clone()), [everybody(&["a"], &[], &[])]);
-        assert_eq!(mirror.hear(beat.clone()), []);
-        mirror.lose();
-        mirror.end();
-        assert_eq!(mirror.hear(beat), [], "a stream that has not begun says nothing");
+        assert_eq!(mirror.update(beat.clone()), [all_online(&["a"], &[], &[])]);
+        assert_eq!(mirror.update(beat.clone()), []);
+        mirror.expire();
+        mirror.end_stream();
+        assert_eq!(mirror.update(beat), [], "a heartbeat before the list is dropped");
         assert_eq!(mirror.online(), None);
     }
 }

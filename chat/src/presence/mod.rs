@@ -1,6 +1,6 @@
-//! The presence client: tells the presence service who is connected to this node, and hears from it who is here at all.
-//! Clients call [`Presence`], which never waits; a task keeps the stream to the service ([`stream`]); what it hears goes to
-//! the receiver given at the start, in order, and is mirrored for whoever asks.
+//! The client of the presence service: reports the users who are connected to this node, and receives the users who are online on any
+//! node. Chat code calls [`Presence`], which never blocks. A task keeps the stream to the service open ([`stream`]). Received updates go
+//! to the channel given at the start, in order, and into a local copy for queries ([`mirror`]).
 
 mod local_connections;
 mod mirror;
@@ -28,136 +28,137 @@ use tokio::{
 
 use self::{local_connections::LocalConnections, mirror::Mirror, stream::Client};
 
-/// This node's word to and from the presence service. Cheap to clone; when the last clone is dropped the stream ends and
-/// the service takes the node's users offline.
+/// A handle of the presence client. Cheap to clone. When the last clone is dropped, the stream ends and the service takes this node's
+/// users offline.
 #[derive(Debug, Clone)]
 pub struct Presence {
     shared: Arc<Shared>,
     _task: Arc<Task>,
 }
 
-/// Who reports.
+/// The node that reports.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// The name of the node.
     pub name: String,
-    /// The name of its deployment; empty for the default. Each has a roster of its own.
+    /// The name of its deployment; empty for the default. Each deployment has its own roster.
     pub deployment: String,
 }
 
-/// What was heard from the presence service.
+/// An update from the presence service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresenceUpdate {
-    /// Who is here is known, from the beginning or again: everybody online, and how that differs from what was last heard
-    /// (from nobody, the first time).
+    /// The list of online users is available, for the first time or again.
     Online {
-        /// Everybody.
+        /// All online users.
         presence: event::Presence,
-        /// The difference; both lists may be empty.
+        /// The difference to the last received list (the first time: to the empty list). Both of its lists may be empty.
         diff: PresenceDiff,
     },
-    /// Who came and went.
+    /// Users came online or went offline.
     Diff(PresenceDiff),
-    /// Who types in a room now; nobody when the last one stopped or a new stream began.
+    /// The users who type in a room now. Empty when the last one stopped or a new stream began.
     Typing(event::Typing),
-    /// Nothing was heard for two seconds: who is here is not known. Told once, until [`PresenceUpdate::Online`] comes.
+    /// No update was received for two seconds: the online users are unknown. Sent once until [`PresenceUpdate::Online`].
     Unknown,
 }
 
-/// How patient the client is.
+/// The timeouts of the client.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    /// How long a connection may take to be made.
+pub(crate) struct Timeouts {
+    /// The timeout of connecting.
     connect: Duration,
-    /// How long the service may take to answer a new stream.
+    /// The timeout of the service's response to a new stream.
     open: Duration,
-    /// How often this node says that it is alive; a fraction of the service's lease.
+    /// The interval of this node's heartbeats; a fraction of the service's lease.
     heartbeat: Duration,
-    /// How long nothing may be heard before who is here is unknown; the service says something twice a second.
+    /// How long the stream may be silent before the online users are unknown. The service sends at least two updates per second.
     unknown: Duration,
-    /// How long nothing may be heard before the stream is given up.
+    /// How long the stream may be silent before it is closed.
     silence: Duration,
-    /// How long to wait after the first failure; doubles with each.
-    least_wait: Duration,
-    /// How long to wait at most.
-    most_wait: Duration,
+    /// The backoff after the first failure. It doubles with every failure.
+    min_backoff: Duration,
+    /// The maximum backoff.
+    max_backoff: Duration,
 }
 
-/// What clients, the task and the HTTP handlers share. Both locks are held for a look or a change, never across an await.
+/// The state shared by chat code, the task and the HTTP handlers. Both locks are held for one read or change, never across an await.
 #[derive(Debug, Default)]
 struct Shared {
-    own: Mutex<LocalConnections>,
-    /// There is something to report.
+    local: Mutex<LocalConnections>,
+    /// Notified when `local` has unreported changes.
     changed: Notify,
     mirror: Mutex<Mirror>,
-    /// The service may end at any time from now on.
-    ends: AtomicBool,
+    /// The process is shutting down, so the loss of the stream is expected.
+    is_ending: AtomicBool,
 }
 
-/// Ends the client's task when nobody needs it any more.
+/// Aborts the client's task when the last [`Presence`] is dropped.
 #[derive(Debug)]
 struct Task(AbortHandle);
 
 impl Presence {
-    /// Starts the client of the service at `url` (`http://host:port`) for the node of that name, on the current tokio
-    /// runtime: call it from a thread that is no chat worker. What is heard is sent to `heard` and waits when that is
-    /// full; when its receiver is gone the client ends.
+    /// Starts the client of the service at `url` (`http://host:port`) on the current tokio runtime. Call it from a thread that runs no
+    /// chat worker. Updates are sent to `updates`. The client waits while that channel is full, and ends when its receiver is dropped.
     ///
-    /// Fails if `url` is none. The service need not be there: the client tries until it is.
+    /// The service does not have to be reachable: the client retries until it is.
+    ///
+    /// # Errors
+    /// When `url` is invalid.
     pub fn start(
         url: &str,
         node: Node,
-        heard: mpsc::Sender<PresenceUpdate>,
+        updates: mpsc::Sender<PresenceUpdate>,
     ) -> Result<Self, tonic::transport::Error> {
-        Self::with_patience(url, node, heard, Patience::default())
+        Self::with_timeouts(url, node, updates, Timeouts::default())
     }
 
-    pub(crate) fn with_patience(
+    pub(crate) fn with_timeouts(
         url: &str,
         node: Node,
-        heard: mpsc::Sender<PresenceUpdate>,
-        patience: Patience,
+        updates: mpsc::Sender<PresenceUpdate>,
+        timeouts: Timeouts,
     ) -> Result<Self, tonic::transport::Error> {
         let shared = Arc::new(Shared::default());
-        let client = Arc::new(Client::new(url, node, Arc::clone(&shared), heard, patience)?);
+        let client = Arc::new(Client::new(url, node, Arc::clone(&shared), updates, timeouts)?);
         let task = tokio::spawn(supervision::restart("presence client", move || client.clone().run()));
         Ok(Self { shared, _task: Arc::new(Task(task.abort_handle())) })
     }
 
-    /// The process ends: from now on the loss of the stream is not a warning.
+    /// The process is shutting down: from now on the loss of the stream is not logged as a warning.
     pub(crate) fn expect_end(&self) {
-        self.shared.ends.store(true, Ordering::Relaxed);
+        self.shared.is_ending.store(true, Ordering::Relaxed);
     }
 
-    /// `user` has one connection more on this node.
+    /// Counts one more connection of `user` on this node.
     pub fn connected(&self, user: &Username) {
-        self.shared.own().connected(user);
+        self.shared.local().connected(user);
         self.shared.changed.notify_one();
     }
 
-    /// `user` has one connection fewer on this node. To be called once for each [`Presence::connected`].
+    /// Counts one connection less of `user` on this node. Call it once for each [`Presence::connected`].
     pub fn disconnected(&self, user: &Username) {
-        self.shared.own().disconnected(user);
+        self.shared.local().disconnected(user);
         self.shared.changed.notify_one();
     }
 
-    /// `user` types in `room`, or has stopped. Lost while the service is away: typing is not worth remembering.
+    /// Reports that `user` types in `room` or has stopped. The report is dropped while no stream is open, because typing is short-lived.
     pub fn typing(&self, user: &Username, room: &RoomName, is_typing: bool) {
-        self.shared.own().typing(user, room, is_typing);
+        self.shared.local().typing(user, room, is_typing);
         self.shared.changed.notify_one();
     }
 
-    /// Everybody online, sorted; none while that is unknown.
+    /// All online users, sorted. `None` while they are unknown.
     pub fn online(&self) -> Option<Vec<String>> {
         self.shared.mirror().online()
     }
 
-    /// Who types in each of `rooms` in which anybody does; none while that is unknown.
-    pub fn typists<'a>(
+    /// The users who type, for each of `rooms` in which a user types. `None` while they are unknown.
+    pub fn typing_by_room<'a>(
         &self,
         rooms: impl Iterator<Item = &'a RoomName>,
     ) -> Option<Vec<(RoomName, Vec<String>)>> {
-        self.shared.mirror().typists(rooms)
+        self.shared.mirror().typing_by_room(rooms)
     }
 
     #[cfg(test)]
@@ -165,13 +166,13 @@ impl Presence {
         self.shared.mirror().typing_users()
     }
 
-    /// Whether who is here is known now.
-    pub fn is_known(&self) -> bool {
-        self.shared.mirror().is_known()
+    /// Whether the online users are available.
+    pub fn is_available(&self) -> bool {
+        self.shared.mirror().is_available()
     }
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_millis(500),
@@ -179,16 +180,16 @@ impl Default for Patience {
             heartbeat: Duration::from_secs(3),
             unknown: Duration::from_secs(2),
             silence: Duration::from_secs(5),
-            least_wait: Duration::from_millis(100),
-            most_wait: Duration::from_secs(2),
+            min_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(2),
         }
     }
 }
 
 impl Shared {
-    fn own(&self) -> MutexGuard<'_, LocalConnections> {
-        // Every change is one step, so the value is whole even if a thread panicked while it held the lock.
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    fn local(&self) -> MutexGuard<'_, LocalConnections> {
+        // Every change is one step, so the value is consistent even if a thread panicked while it held the lock.
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mirror(&self) -> MutexGuard<'_, Mirror> {

@@ -1,4 +1,4 @@
-//! The stream to the presence service and the patience to open it again: the client's task. Started by
+//! The task of the presence client: keeps the stream to the service open and reopens it with a backoff. Started by
 //! [`super::Presence::start`]; calls the service's `Report`.
 
 use std::{
@@ -18,37 +18,38 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, transport::Endpoint};
 
-use super::{Node, Patience, PresenceUpdate, Shared, local_connections::said};
+use super::{Node, PresenceUpdate, Shared, Timeouts, local_connections::node_report};
 
-/// How many reports may wait for the wire; the rest stay in [`super::local_connections::LocalConnections`], one per user.
-const WAITING: usize = 64;
-/// How long changes are gathered before they are reported.
+/// The maximum number of reports in the send channel. Further changes stay in [`super::local_connections::LocalConnections`], one per
+/// user.
+const REPORTS: usize = 64;
+/// How long changes are collected before they are reported.
 const GATHER: Duration = Duration::from_millis(20);
-/// The longest list the service sends, in bytes.
+/// The maximum size of an update from the service, in bytes.
 const MAX_UPDATE: usize = 1 << 20;
 
-/// The task's world.
+/// The state of the task.
 pub(super) struct Client {
     endpoint: Endpoint,
     node: Node,
     shared: Arc<Shared>,
-    heard: mpsc::Sender<PresenceUpdate>,
-    patience: Patience,
-    /// The service said something.
+    updates: mpsc::Sender<PresenceUpdate>,
+    timeouts: Timeouts,
+    /// Notified when the service has sent an update.
     alive: Notify,
 }
 
 /// A stream that is open in both directions.
 struct Open {
-    say: mpsc::Sender<NodeReport>,
+    reports: mpsc::Sender<NodeReport>,
     updates: Streaming<RosterUpdate>,
 }
 
-/// How long to wait before the next attempt.
+/// An exponential backoff with jitter.
 #[derive(Debug)]
 struct Backoff {
-    least: Duration,
-    most: Duration,
+    min: Duration,
+    max: Duration,
     next: Duration,
 }
 
@@ -57,33 +58,33 @@ impl Client {
         url: &str,
         node: Node,
         shared: Arc<Shared>,
-        heard: mpsc::Sender<PresenceUpdate>,
-        patience: Patience,
+        updates: mpsc::Sender<PresenceUpdate>,
+        timeouts: Timeouts,
     ) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(patience.connect);
-        Ok(Self { endpoint, node, shared, heard, patience, alive: Notify::new() })
+        let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(timeouts.connect);
+        Ok(Self { endpoint, node, shared, updates, timeouts, alive: Notify::new() })
     }
 
-    /// Ends when nobody hears what it hears.
+    /// Runs until the receiver of the updates is dropped.
     pub(super) async fn run(self: Arc<Self>) {
-        // After a panic this begins anew.
+        // The task restarts here after a panic: the old stream is gone.
         self.close();
         tokio::select! {
             () = self.keep_open() => {}
             () = self.watch() => {}
-            () = self.heard.closed() => {}
+            () = self.updates.closed() => {}
         }
     }
 
     async fn keep_open(&self) {
-        let mut backoff = Backoff::new(self.patience);
+        let mut backoff = Backoff::new(self.timeouts);
         let mut failures = 0_u32;
         loop {
             let opened = self.open().await;
             let since = Instant::now();
             let lost = match opened {
                 Ok(open) => {
-                    tracing::info!(node = self.node.name, "presence stream is open");
+                    tracing::info!(node = self.node.name, "presence stream opened");
                     failures = 0;
                     self.follow(open).await
                 }
@@ -91,74 +92,73 @@ impl Client {
             };
             self.close();
             failures = failures.saturating_add(1);
-            complain(&lost, failures, self.shared.ends.load(Ordering::Relaxed));
-            if since.elapsed() >= self.patience.most_wait {
+            log_lost(&lost, failures, self.shared.is_ending.load(Ordering::Relaxed));
+            if since.elapsed() >= self.timeouts.max_backoff {
                 backoff.reset();
             }
             time::sleep(backoff.next()).await;
         }
     }
 
-    /// Opens a stream with all that this node knows.
+    /// Opens a stream and sends a snapshot of this node's connections.
     async fn open(&self) -> Result<Open, Status> {
         let late = |_| Status::deadline_exceeded("no answer in time");
-        let connecting = timeout(self.patience.connect, self.endpoint.connect());
+        let connecting = timeout(self.timeouts.connect, self.endpoint.connect());
         let channel =
             connecting.await.map_err(late)?.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut client = PresenceServiceClient::new(channel).max_decoding_message_size(MAX_UPDATE);
-        let (say, said) = mpsc::channel(WAITING);
-        let first = self.shared.own().begin(&self.node.name);
-        let reports = stream::iter(first).chain(ReceiverStream::new(said));
-        let mut request = Request::new(reports);
+        let (reports, queue) = mpsc::channel(REPORTS);
+        let snapshot = self.shared.local().start_stream(&self.node.name);
+        let mut request = Request::new(stream::iter(snapshot).chain(ReceiverStream::new(queue)));
         if !self.node.deployment.is_empty() {
             let name = self
                 .node
                 .deployment
                 .parse()
-                .map_err(|_| Status::internal("the deployment has no name of ASCII"))?;
+                .map_err(|_| Status::internal("the name of the deployment is not ASCII"))?;
             request.metadata_mut().insert(DEPLOYMENT, name);
         }
-        let response = timeout(self.patience.open, client.report(request)).await.map_err(late)??;
-        Ok(Open { say, updates: response.into_inner() })
+        let response = timeout(self.timeouts.open, client.report(request)).await.map_err(late)??;
+        Ok(Open { reports, updates: response.into_inner() })
     }
 
     fn close(&self) {
-        self.shared.own().end();
-        self.shared.mirror().end();
+        self.shared.local().end_stream();
+        self.shared.mirror().end_stream();
     }
 
-    /// Reports and listens until the stream ends; answers why it did.
+    /// Sends reports and receives updates until the stream ends. Returns the reason.
     async fn follow(&self, open: Open) -> Status {
         tokio::select! {
-            lost = self.report(open.say) => lost,
-            lost = self.listen(open.updates) => lost,
+            lost = self.report(open.reports) => lost,
+            lost = self.receive(open.updates) => lost,
         }
     }
 
-    async fn report(&self, say: mpsc::Sender<NodeReport>) -> Status {
-        let mut beat = time::interval(self.patience.heartbeat);
+    async fn report(&self, reports: mpsc::Sender<NodeReport>) -> Status {
+        let mut beat = time::interval(self.timeouts.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let reports = tokio::select! {
-                _ = beat.tick() => vec![said(Report::Heartbeat(Heartbeat {}))],
+            let next = tokio::select! {
+                _ = beat.tick() => vec![node_report(Report::Heartbeat(Heartbeat {}))],
                 () = self.shared.changed.notified() => {
                     time::sleep(GATHER).await;
-                    self.shared.own().take()
+                    self.shared.local().take_reports()
                 }
             };
-            for report in reports {
-                // Waits when the service does not read; then it does not speak either, and `listen` gives up.
-                if say.send(report).await.is_err() {
+            for report in next {
+                // Waits while the service does not read. Such a service sends no updates either, and `receive` times out.
+                if reports.send(report).await.is_err() {
                     return Status::cancelled("the service reads no more reports");
                 }
             }
         }
     }
 
-    async fn listen(&self, mut updates: Streaming<RosterUpdate>) -> Status {
+    async fn receive(&self, mut updates: Streaming<RosterUpdate>) -> Status {
         loop {
-            match timeout(self.patience.silence, updates.message()).await {
-                Ok(Ok(Some(update))) => self.hear(update).await,
+            match timeout(self.timeouts.silence, updates.message()).await {
+                Ok(Ok(Some(update))) => self.handle(update).await,
                 Ok(Ok(None)) => return Status::cancelled("the service ended the stream"),
                 Ok(Err(status)) => return status,
                 Err(_) => return Status::deadline_exceeded("the service is silent"),
@@ -166,64 +166,64 @@ impl Client {
         }
     }
 
-    async fn hear(&self, update: RosterUpdate) {
+    async fn handle(&self, update: RosterUpdate) {
         self.alive.notify_one();
-        let heard = self.shared.mirror().hear(update);
-        for heard in heard {
-            self.tell(heard).await;
+        let updates = self.shared.mirror().update(update);
+        for update in updates {
+            self.send(update).await;
         }
     }
 
-    /// Says that who is here is unknown when nothing was heard for too long.
+    /// Sends [`PresenceUpdate::Unknown`] when no update was received for too long.
     async fn watch(&self) {
         loop {
-            if timeout(self.patience.unknown, self.alive.notified()).await.is_ok() {
+            if timeout(self.timeouts.unknown, self.alive.notified()).await.is_ok() {
                 continue;
             }
-            let lost = self.shared.mirror().lose();
-            if let Some(unknown) = lost {
-                tracing::warn!("nothing is heard from presence, who is here is unknown");
-                self.tell(unknown).await;
+            let expired = self.shared.mirror().expire();
+            if let Some(unknown) = expired {
+                tracing::warn!("no update from presence received, the online users are unknown");
+                self.send(unknown).await;
             }
         }
     }
 
-    async fn tell(&self, heard: PresenceUpdate) {
-        match heard {
-            PresenceUpdate::Online { .. } => metrics::gauge!("godzilla_presence_known").set(1.0),
-            PresenceUpdate::Unknown => metrics::gauge!("godzilla_presence_known").set(0.0),
+    async fn send(&self, update: PresenceUpdate) {
+        match update {
+            PresenceUpdate::Online { .. } => metrics::gauge!("godzilla_presence_up").set(1.0),
+            PresenceUpdate::Unknown => metrics::gauge!("godzilla_presence_up").set(0.0),
             PresenceUpdate::Diff(_) | PresenceUpdate::Typing(_) => {}
         }
-        // Fails only when the receiver is gone, and then the task ends.
-        let _ = self.heard.send(heard).await;
+        // Fails only when the receiver was dropped, and then the task ends.
+        let _ = self.updates.send(update).await;
     }
 }
 
 impl Backoff {
-    fn new(patience: Patience) -> Self {
-        Self { least: patience.least_wait, most: patience.most_wait, next: patience.least_wait }
+    fn new(timeouts: Timeouts) -> Self {
+        Self { min: timeouts.min_backoff, max: timeouts.max_backoff, next: timeouts.min_backoff }
     }
 
-    /// Half of the wait is certain, the other half a matter of luck, so that nodes do not come back all at once.
+    /// The next delay. Half of it is fixed and half is random, so that the nodes do not reconnect at the same time.
     fn next(&mut self) -> Duration {
-        let wait = self.next;
-        self.next = (wait * 2).min(self.most);
-        let luck = getrandom::u32().unwrap_or(u32::MAX);
-        wait / 2 + (wait / 2).mul_f64(f64::from(luck) / f64::from(u32::MAX))
+        let delay = self.next;
+        self.next = (delay * 2).min(self.max);
+        let jitter = getrandom::u32().unwrap_or(u32::MAX);
+        delay / 2 + (delay / 2).mul_f64(f64::from(jitter) / f64::from(u32::MAX))
     }
 
     fn reset(&mut self) {
-        self.next = self.least;
+        self.next = self.min;
     }
 }
 
-/// Logs why the stream is lost: as a warning the first time, unless the process ends.
-fn complain(lost: &Status, failures: u32, ends: bool) {
+/// Logs why the stream was lost: the first failure as a warning, unless the process is shutting down.
+fn log_lost(lost: &Status, failures: u32, is_ending: bool) {
     metrics::counter!("godzilla_presence_streams_lost_total").increment(1);
-    if failures == 1 && !ends {
-        tracing::warn!(code = ?lost.code(), reason = lost.message(), "presence stream is lost, trying again");
+    if failures == 1 && !is_ending {
+        tracing::warn!(code = ?lost.code(), reason = lost.message(), "presence stream lost, reconnecting");
     } else {
-        tracing::debug!(code = ?lost.code(), reason = lost.message(), failures, "presence is still away");
+        tracing::debug!(code = ?lost.code(), reason = lost.message(), failures, "presence still unreachable, retrying");
     }
 }
 
@@ -232,11 +232,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_the_most_and_start_over() {
-        let mut backoff = Backoff::new(Patience::default());
-        for most in [100, 200, 400, 800, 1_600, 2_000, 2_000] {
-            let wait = backoff.next().as_millis();
-            assert!((most / 2..=most).contains(&wait), "{wait} of {most}");
+    fn delays_double_up_to_the_maximum_until_reset() {
+        let mut backoff = Backoff::new(Timeouts::default());
+        for max in [100, 200, 400, 800, 1_600, 2_000, 2_000] {
+            let delay = backoff.next().as_millis();
+            assert!((max / 2..=max).contains(&delay), "{delay} of {max}");
         }
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(100));

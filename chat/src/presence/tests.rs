@@ -1,5 +1,4 @@
-//! The client against the real presence service over TCP: what it hears when others come, when the service goes and comes
-//! back, when a node dies.
+//! The client against a real presence service over TCP: updates from other nodes, restarts of the service, and failed nodes.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -12,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Patience, Presence, PresenceUpdate};
+use super::{Presence, PresenceUpdate, Timeouts};
 
 /// A running presence service.
 struct Service {
@@ -21,10 +20,10 @@ struct Service {
     ended: oneshot::Receiver<Result<(), ::presence::Error>>,
 }
 
-/// A chat node, as far as presence is concerned.
+/// The presence client of a chat node.
 struct Node {
     presence: Presence,
-    heard: mpsc::Receiver<PresenceUpdate>,
+    updates: mpsc::Receiver<PresenceUpdate>,
 }
 
 impl Service {
@@ -39,55 +38,59 @@ impl Service {
         Self { address, stop, ended }
     }
 
-    fn anywhere() -> Self {
+    fn on_free_port() -> Self {
         Self::start(([127, 0, 0, 1], 0).into())
     }
 
     async fn stop(self) {
         self.stop.send(()).unwrap();
-        timeout(Duration::from_secs(20), self.ended).await.expect("an end in time").unwrap().unwrap();
+        timeout(Duration::from_secs(20), self.ended)
+            .await
+            .expect("the service stops in time")
+            .unwrap()
+            .unwrap();
     }
 }
 
 impl Node {
     fn start(name: &str, address: SocketAddr) -> Self {
-        let patience = Patience {
+        let timeouts = Timeouts {
             unknown: Duration::from_secs(1),
-            least_wait: Duration::from_millis(10),
-            most_wait: Duration::from_millis(50),
-            ..Patience::default()
+            min_backoff: Duration::from_millis(10),
+            max_backoff: Duration::from_millis(50),
+            ..Timeouts::default()
         };
-        let (heard, receiver) = mpsc::channel(16);
+        let (updates, receiver) = mpsc::channel(16);
         let url = format!("http://{address}");
-        let presence = Presence::with_patience(
+        let presence = Presence::with_timeouts(
             &url,
             super::Node { name: name.into(), deployment: String::new() },
-            heard,
-            patience,
+            updates,
+            timeouts,
         )
         .unwrap();
-        Self { presence, heard: receiver }
+        Self { presence, updates: receiver }
     }
 
     async fn next(&mut self) -> PresenceUpdate {
-        timeout(Duration::from_secs(20), self.heard.recv()).await.expect("something heard in time").unwrap()
+        timeout(Duration::from_secs(20), self.updates.recv()).await.expect("an update in time").unwrap()
     }
 
-    /// Listens until exactly these are online.
+    /// Receives updates until exactly these users are online.
     async fn until_online(&mut self, names: &[&str]) {
         while self.presence.online().is_none_or(|online| online != names) {
             self.next().await;
         }
     }
 
-    /// Listens until so many are online.
-    async fn until_so_many(&mut self, count: usize) {
+    /// Receives updates until `count` users are online.
+    async fn until_online_count(&mut self, count: usize) {
         while self.presence.online().is_none_or(|online| online.len() != count) {
             self.next().await;
         }
     }
 
-    /// Listens until exactly these type in the lobby.
+    /// Receives updates until exactly these users type in the lobby.
     async fn until_typing(&mut self, names: &[&str]) {
         loop {
             if let PresenceUpdate::Typing(typing) = self.next().await
@@ -105,8 +108,8 @@ fn user(name: &str) -> Username {
 }
 
 #[actix::test]
-async fn nodes_hear_of_each_others_users_and_of_their_typing() {
-    let service = Service::anywhere();
+async fn nodes_receive_each_others_online_and_typing_users() {
+    let service = Service::on_free_port();
     let mut first = Node::start("n1", service.address);
     first.presence.connected(&user("alice"));
     first.until_online(&["alice"]).await;
@@ -124,7 +127,7 @@ async fn nodes_hear_of_each_others_users_and_of_their_typing() {
 
 #[actix::test]
 async fn a_user_with_two_connections_on_a_node_is_online_until_the_second_ends() {
-    let service = Service::anywhere();
+    let service = Service::on_free_port();
     let mut node = Node::start("n1", service.address);
     node.presence.connected(&user("alice"));
     node.presence.connected(&user("alice"));
@@ -137,8 +140,8 @@ async fn a_user_with_two_connections_on_a_node_is_online_until_the_second_ends()
 }
 
 #[actix::test]
-async fn a_restarted_service_is_told_everything_again() {
-    let service = Service::anywhere();
+async fn a_restarted_service_receives_a_full_snapshot() {
+    let service = Service::on_free_port();
     let address = service.address;
     let mut node = Node::start("n1", address);
     node.presence.connected(&user("alice"));
@@ -151,28 +154,28 @@ async fn a_restarted_service_is_told_everything_again() {
     assert_eq!((node.presence.online(), node.presence.typing_users()), (None, None));
     let _service = Service::start(address);
     let PresenceUpdate::Online { presence, diff } = node.next().await else {
-        panic!("no list after the restart")
+        panic!("expected a list after the restart")
     };
     assert_eq!(presence.online, ["alice", "carol"]);
     assert_eq!((diff.joined, diff.left), (vec!["carol".to_owned()], vec!["bob".to_owned()]));
-    assert!(node.presence.is_known());
+    assert!(node.presence.is_available());
 }
 
 #[actix::test]
-async fn a_dead_nodes_users_leave_and_the_others_stay() {
-    let service = Service::anywhere();
-    let mut alive = Node::start("n1", service.address);
-    alive.presence.connected(&user("alice"));
-    let dead = Node::start("n2", service.address);
-    dead.presence.connected(&user("alice"));
-    dead.presence.connected(&user("bob"));
-    alive.until_online(&["alice", "bob"]).await;
-    drop(dead);
-    alive.until_online(&["alice"]).await;
+async fn users_of_a_failed_node_go_offline_and_the_others_stay() {
+    let service = Service::on_free_port();
+    let mut running = Node::start("n1", service.address);
+    running.presence.connected(&user("alice"));
+    let failed = Node::start("n2", service.address);
+    failed.presence.connected(&user("alice"));
+    failed.presence.connected(&user("bob"));
+    running.until_online(&["alice", "bob"]).await;
+    drop(failed);
+    running.until_online(&["alice"]).await;
 }
 
 #[actix::test]
-async fn a_service_that_accepts_and_never_answers_is_unknown_and_holds_nobody_up() {
+async fn a_service_that_never_answers_makes_presence_unknown_and_blocks_no_caller() {
     let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut node = Node::start("n1", stuck.local_addr().unwrap());
     for n in 0..1_000 {
@@ -183,15 +186,15 @@ async fn a_service_that_accepts_and_never_answers_is_unknown_and_holds_nobody_up
 }
 
 #[actix::test]
-async fn five_thousand_users_of_one_node_are_all_told() {
-    let service = Service::anywhere();
+async fn five_thousand_users_of_one_node_are_all_reported() {
+    let service = Service::on_free_port();
     let mut node = Node::start("n1", service.address);
     for n in 0..2_500 {
         node.presence.connected(&user(&format!("u{n}")));
     }
-    node.until_so_many(2_500).await;
+    node.until_online_count(2_500).await;
     for n in 2_500..5_000 {
         node.presence.connected(&user(&format!("u{n}")));
     }
-    node.until_so_many(5_000).await;
+    node.until_online_count(5_000).await;
 }

@@ -1,5 +1,5 @@
-//! Who may come back: a recovery_session is made out at every connect and shown at a later one, so that a client goes on where it was
-//! even when the process died in between. The client's door writes and reads them. Backends: [`sqlite`], [`redis`].
+//! The store of recovery sessions. One is issued at every connect. The client presents its id at a later connect and recovers, also if the
+//! process has ended in between. Called by [`crate::client`]. Backends: [`sqlite`], [`redis`].
 
 #[cfg(test)]
 mod conformance;
@@ -11,30 +11,30 @@ use proto::{Timestamp, Username};
 
 use crate::Error;
 
-/// How long a recovery_session is good: as long as the session that it was made out under can be.
+/// Lifetime of a recovery session in milliseconds: the maximum lifetime of the login session under which it was issued.
 pub const LIFETIME_MS: u64 = sessions::LIFETIME_SECONDS * 1000;
 
-/// What a client that comes back is recognised by.
+/// The state by which a client recovers after a reconnect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoverySession {
-    /// The secret that the client shows.
+    /// The secret id that the client presents, 32 hex digits.
     pub pid: String,
-    /// The socket id it had and gets again.
+    /// The socket id, which the client keeps.
     pub sid: String,
-    /// Who it was; nobody else can use the recovery_session.
+    /// The client's user. Other users cannot use the session.
     pub user: Username,
-    /// Where the log was when it connected: where to go on when it has seen nothing since.
+    /// The last offset of the log when the client connected. Recovery starts there if the client has received no message.
     pub since: u64,
-    /// When it was made out.
+    /// Time of issue.
     pub issued: Timestamp,
 }
 
-/// The store of recovery_sessions.
+/// The store of recovery sessions.
 #[async_trait]
 pub trait RecoverySessions: Send + Sync + 'static {
-    /// Keeps a recovery_session, and forgets those that are too old.
-    async fn issue(&self, recovery_session: RecoverySession) -> Result<(), Error>;
+    /// Stores a recovery session and deletes expired ones.
+    async fn issue(&self, session: RecoverySession) -> Result<(), Error>;
 
-    /// The recovery_session of this `pid`, if it was made out at or after `oldest`.
+    /// Returns the recovery session with this `pid`. `None` when there is none that was issued at or after `oldest`.
     async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<RecoverySession>, Error>;
 }

@@ -1,5 +1,5 @@
-//! [`RecoverySessions`] in Redis: `recovery_session:<pid>` holds one as JSON and ends by itself. Losing them costs nobody a message: a client that
-//! is not recognised starts anew.
+//! [`RecoverySessions`] in Redis: the key `ticket:<pid>` holds a session as JSON and expires. If sessions are lost, no message is lost: a
+//! client that cannot recover reloads its state.
 
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::{LIFETIME_MS, RecoverySession, RecoverySessions};
 use crate::{Error, redis::Redis};
 
-/// See the module.
+/// The recovery sessions of one Redis.
 pub struct RedisRecoverySessions {
     redis: Redis,
 }
 
-/// What is kept of a recovery_session.
+/// The stored form of a recovery session.
 #[derive(Serialize, Deserialize)]
-struct StoredMessage {
+struct StoredSession {
     sid: String,
     user: Username,
     since: u64,
@@ -24,35 +24,35 @@ struct StoredMessage {
 }
 
 impl RedisRecoverySessions {
-    /// RecoverySessions in this Redis.
+    /// The recovery sessions in `redis`.
     pub fn new(redis: Redis) -> Self {
         Self { redis }
     }
 
     fn key(&self, pid: &str) -> String {
-        self.redis.key(&format!("recovery_session:{pid}"))
+        self.redis.key(&format!("ticket:{pid}"))
     }
 }
 
 #[async_trait]
 impl RecoverySessions for RedisRecoverySessions {
-    async fn issue(&self, recovery_session: RecoverySession) -> Result<(), Error> {
-        let RecoverySession { pid, sid, user, since, issued: Timestamp(issued) } = recovery_session;
-        let value = serde_json::to_string(&StoredMessage { sid, user, since, issued });
+    async fn issue(&self, session: RecoverySession) -> Result<(), Error> {
+        let RecoverySession { pid, sid, user, since, issued: Timestamp(issued) } = session;
+        let value = serde_json::to_string(&StoredSession { sid, user, since, issued });
         let value = value.map_err(|error| Error::Store(error.to_string()))?;
         let key = self.key(&pid);
         self.redis.ask(async |mut redis| redis.pset_ex::<_, _, ()>(key, value, LIFETIME_MS).await).await
     }
 
     async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<RecoverySession>, Error> {
-        if !is_ours(pid) {
+        if !is_valid_pid(pid) {
             return Ok(None);
         }
         let key = self.key(pid);
         let value: Option<Vec<u8>> = self.redis.ask(async |mut redis| redis.get(key).await).await?;
-        let kept = value.and_then(|value| serde_json::from_slice::<StoredMessage>(&value).ok());
-        let kept = kept.filter(|kept| kept.issued >= oldest.0);
-        Ok(kept.map(|StoredMessage { sid, user, since, issued }| RecoverySession {
+        let stored = value.and_then(|value| serde_json::from_slice::<StoredSession>(&value).ok());
+        let stored = stored.filter(|stored| stored.issued >= oldest.0);
+        Ok(stored.map(|StoredSession { sid, user, since, issued }| RecoverySession {
             pid: pid.to_owned(),
             sid,
             user,
@@ -62,8 +62,8 @@ impl RecoverySessions for RedisRecoverySessions {
     }
 }
 
-/// What a client shows becomes part of a key only when it looks like what it was given.
-fn is_ours(pid: &str) -> bool {
+/// Whether `pid` has the form of an issued id. Only then it becomes part of a key.
+fn is_valid_pid(pid: &str) -> bool {
     pid.len() == 32 && pid.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
@@ -73,35 +73,31 @@ mod tests {
     use crate::recovery_sessions::conformance;
 
     #[actix_rt::test]
-    async fn keeps_what_every_store_of_tickets_promises() {
+    async fn passes_the_conformance_suite() {
         let server = testkit::Redis::start();
-        let recovery_sessions = RedisRecoverySessions::new(Redis::new(&server.url()).unwrap());
-        conformance::run(&recovery_sessions).await;
+        let sessions = RedisRecoverySessions::new(Redis::new(&server.url()).unwrap());
+        conformance::run(&sessions).await;
     }
 
     #[actix_rt::test]
-    async fn a_ticket_ends_by_itself_and_garbage_is_none() {
+    async fn session_expires_and_garbage_is_ignored() {
         let server = testkit::Redis::start();
         let redis = Redis::new(&server.url()).unwrap();
-        let recovery_sessions = RedisRecoverySessions::new(redis.clone());
+        let sessions = RedisRecoverySessions::new(redis.clone());
         let pid = "f".repeat(32);
         let user = "alice".parse().unwrap();
-        let recovery_session =
+        let session =
             RecoverySession { pid: pid.clone(), sid: "s".into(), user, since: 1, issued: Timestamp(1) };
-        recovery_sessions.issue(recovery_session).await.unwrap();
-        let left: u64 = redis
-            .ask(async |mut redis| redis.pttl(recovery_sessions.key(&"f".repeat(32))).await)
-            .await
-            .unwrap();
+        sessions.issue(session).await.unwrap();
+        let left: u64 =
+            redis.ask(async |mut redis| redis.pttl(sessions.key(&"f".repeat(32))).await).await.unwrap();
         assert!(left > LIFETIME_MS - 60_000 && left <= LIFETIME_MS, "{left}");
         for garbage in ["", "{}", "[1]", r#"{"sid":"s","user":{"$gt":""},"since":1,"issued":1}"#] {
             redis
-                .ask(async |mut redis| {
-                    redis.set::<_, _, ()>(recovery_sessions.key(&"f".repeat(32)), garbage).await
-                })
+                .ask(async |mut redis| redis.set::<_, _, ()>(sessions.key(&"f".repeat(32)), garbage).await)
                 .await
                 .unwrap();
-            assert_eq!(recovery_sessions.find(&pid, Timestamp(0)).await, Ok(None), "{garbage}");
+            assert_eq!(sessions.find(&pid, Timestamp(0)).await, Ok(None), "{garbage}");
         }
     }
 }

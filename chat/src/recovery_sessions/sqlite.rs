@@ -1,4 +1,4 @@
-//! [`RecoverySessions`] in the embedded SQLite file, so that they outlive the process.
+//! [`RecoverySessions`] in the embedded SQLite file, table `tickets`. They persist across restarts.
 
 use async_trait::async_trait;
 use embedded::Database;
@@ -11,14 +11,14 @@ use crate::{
     column::{integer, number},
 };
 
-/// The recovery_sessions of `chat.sqlite3`.
+/// The recovery sessions of `chat.sqlite3`.
 #[derive(Clone)]
 pub struct SqliteRecoverySessions {
     database: Database,
 }
 
 impl SqliteRecoverySessions {
-    /// On a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// The recovery sessions of a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -26,30 +26,31 @@ impl SqliteRecoverySessions {
 
 #[async_trait]
 impl RecoverySessions for SqliteRecoverySessions {
-    async fn issue(&self, recovery_session: RecoverySession) -> Result<(), Error> {
-        Ok(self.database.write(move |conn| issue(conn, &recovery_session)).await?)
+    async fn issue(&self, session: RecoverySession) -> Result<(), Error> {
+        Ok(self.database.write(move |conn| issue(conn, &session)).await?)
     }
 
     async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<RecoverySession>, Error> {
         let pid = pid.to_owned();
         match self.database.read(move |conn| find(conn, pid, oldest)).await {
-            // The client loads anew. The damage is logged and counted.
+            // The damage is logged and counted. The client reloads its state.
             Err(error) if error.is_damaged_row() => Ok(None),
             found => Ok(found?),
         }
     }
 }
 
-fn issue(conn: &Connection, recovery_session: &RecoverySession) -> rusqlite::Result<()> {
-    // A few at a time keep the table small without ever holding up a connect for long.
-    let delete = "DELETE FROM recovery_sessions WHERE pid IN (SELECT pid FROM recovery_sessions WHERE issued < ? ORDER BY issued LIMIT 4)";
+fn issue(conn: &Connection, session: &RecoverySession) -> rusqlite::Result<()> {
+    // At most 4 per connect, which keeps the table small and does not delay a connect for long.
+    let delete =
+        "DELETE FROM tickets WHERE pid IN (SELECT pid FROM tickets WHERE issued < ? ORDER BY issued LIMIT 4)";
     if sessions::ages::settled().is_some() {
-        let oldest = recovery_session.issued.0.saturating_sub(LIFETIME_MS);
+        let oldest = session.issued.0.saturating_sub(LIFETIME_MS);
         conn.prepare_cached(delete)?.execute([integer(oldest)])?;
     }
-    let insert = "INSERT INTO recovery_sessions (pid, sid, user, since, issued, sum)
+    let insert = "INSERT INTO tickets (pid, sid, user, since, issued, sum)
                   VALUES (?1, ?2, ?3, ?4, ?5, row_sum(?1, ?2, ?3, ?4, ?5))";
-    let RecoverySession { pid, sid, user, since, issued } = recovery_session;
+    let RecoverySession { pid, sid, user, since, issued } = session;
     let values = params![pid, sid, user.as_str(), integer(*since), integer(issued.0)];
     conn.prepare_cached(insert)?.execute(values)?;
     Ok(())
@@ -57,11 +58,11 @@ fn issue(conn: &Connection, recovery_session: &RecoverySession) -> rusqlite::Res
 
 fn find(conn: &Connection, pid: String, oldest: Timestamp) -> rusqlite::Result<Option<RecoverySession>> {
     let query = "SELECT sid, user, since, issued, sum <> row_sum(?1, sid, user, since, issued)
-                 FROM recovery_sessions WHERE pid = ?1 AND issued >= ?2";
+                 FROM tickets WHERE pid = ?1 AND issued >= ?2";
     conn.prepare_cached(query)?
         .query_row(params![pid, integer(oldest.0)], |row| {
             if row.get::<_, Option<bool>>(4)? == Some(true) {
-                return Err(embedded::damaged_row("a recovery_session"));
+                return Err(embedded::damaged_row("a recovery session"));
             }
             let user: String = row.get(1)?;
             let user = user.try_into().map_err(|error| {
@@ -78,11 +79,11 @@ mod tests {
     use crate::{recovery_sessions::conformance, sqlite_store::SqliteStore};
 
     #[actix_rt::test]
-    async fn keeps_what_every_store_of_tickets_promises() {
+    async fn passes_the_conformance_suite() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         conformance::run(&*store.recovery_sessions()).await;
         let first = store.recovery_sessions().find(&format!("{:032x}", 1), proto::Timestamp(0)).await;
-        assert_eq!(first, Ok(None), "a day later it is forgotten");
+        assert_eq!(first, Ok(None), "expired sessions are deleted");
     }
 }

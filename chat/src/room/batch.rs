@@ -1,5 +1,5 @@
-//! One batch of posts, from drafts to answers: stored as one write, told to the log by the store when it is durable.
-//! [`super::posts`] makes batches; this calls history.
+//! One batch of posts, from drafts to answers. It is stored in one write, and the store publishes it when it is durable.
+//! [`super::posts`] builds batches; this module calls history and the broker.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,23 +20,23 @@ use crate::{
     history::{Appended, Committed, Draft, Head, Outcome, StoredMessage},
 };
 
-/// What became of a batch, and where the room ends after it, if that is known.
+/// The room's head after a batch (`None` when it is unknown), and one outcome per post.
 pub type Written = (Option<Head>, Result<Vec<Outcome>, Error>);
 
 /// A post that waits for its outcome.
-pub struct Asked {
-    /// The id that its message gets.
+pub struct PendingPost {
+    /// The id that the message gets.
     pub id: String,
-    /// What is said.
+    /// The text.
     pub text: Text,
-    /// Where the outcome goes.
+    /// Receives the outcome.
     pub reply: Reply<Posted>,
 }
 
-/// How often a batch is tried when somebody else writes to the room.
+/// How often a batch is tried when another node writes to the room.
 const TRIES: usize = 16;
 
-/// Stores a batch; somebody else's messages in between are no reason to give up.
+/// Stores a batch. If another node has appended messages in between, the batch is retried with the new head.
 pub async fn write(
     parts: Parts,
     room: RoomName,
@@ -55,8 +55,8 @@ pub async fn write(
     };
     for _ in 0..TRIES {
         let drafts = drafts(&posts, &ids, head);
-        let tell = teller(&parts.broker, &room, drafts.clone(), origins.clone());
-        match parts.history.append(&room, head.seq, drafts.clone(), tell).await {
+        let on_commit = on_commit(&parts.broker, &room, drafts.clone(), origins.clone());
+        match parts.history.append(&room, head.seq, drafts.clone(), on_commit).await {
             Ok(appended) => {
                 metrics::histogram!("godzilla_chat_batch_posts").record(posts.len() as f64);
                 metrics::histogram!("godzilla_chat_store_seconds").record(started.elapsed().as_secs_f64());
@@ -65,7 +65,7 @@ pub async fn write(
                     .iter()
                     .any(|outcome| !matches!(outcome, Outcome::Conflict | Outcome::TooLarge))
                 {
-                    // What nobody else would hear of must not be acked: sent again, it is told then.
+                    // A message that cannot be published is not acked. The author's resend publishes it.
                     if let Err(error) = parts.broker.publish(&room, stored(&room, &drafts, &appended)).await {
                         return (Some(appended.head), Err(logged(&room, error)));
                     }
@@ -83,7 +83,7 @@ pub async fn write(
 }
 
 fn logged(room: &RoomName, error: Error) -> Error {
-    tracing::warn!(%room, %error, "posts were not acked");
+    tracing::warn!(%room, %error, "batch of posts failed, the posts are not acked");
     error
 }
 
@@ -101,8 +101,8 @@ fn drafts(posts: &[Post], ids: &[String], head: Head) -> Arc<[Draft]> {
     posts.iter().zip(ids).map(draft).collect()
 }
 
-/// What the store does when it has committed `drafts`: those that are new messages go into the log.
-fn teller(
+/// The callback of the store's commit: appends the new messages of `drafts` to the broker.
+fn on_commit(
     broker: &Broker,
     room: &RoomName,
     drafts: Arc<[Draft]>,
@@ -119,8 +119,8 @@ fn teller(
     })
 }
 
-/// The new messages of a batch. Of one that was there before its author may only know because the log never heard of it: then
-/// the batch has none, and the log is told to look.
+/// The new messages of a batch. Empty if the batch has duplicates only: a duplicate may have been stored without being published, and
+/// [`Broker::publish`] with an empty list checks the store for such messages.
 fn stored(room: &RoomName, drafts: &[Draft], appended: &Appended) -> Vec<StoredMessage> {
     let new = drafts.iter().zip(&appended.outcomes).filter_map(|(draft, outcome)| match outcome {
         Outcome::Stored { seq, .. } => {
@@ -142,19 +142,19 @@ fn message(room: &RoomName, draft: &Draft, seq: u64) -> Message {
     }
 }
 
-/// Gives every post of a batch its answer, in their order.
-pub fn answer(asked: Vec<Asked>, result: Result<Vec<Outcome>, Error>) {
+/// Answers every post of a batch, in order.
+pub fn answer(posts: Vec<PendingPost>, result: Result<Vec<Outcome>, Error>) {
     let count = |outcome: &'static str, n: usize| {
         metrics::counter!("godzilla_chat_posts_total", "outcome" => outcome).increment(n as u64);
     };
     let outcomes = match result {
         Ok(outcomes) => outcomes,
         Err(error) => {
-            count("unavailable", asked.len());
-            return asked.into_iter().for_each(|Asked { reply, .. }| reply.send(Err(error.clone())));
+            count("unavailable", posts.len());
+            return posts.into_iter().for_each(|PendingPost { reply, .. }| reply.send(Err(error.clone())));
         }
     };
-    for (Asked { id, text, reply }, outcome) in asked.into_iter().zip(outcomes) {
+    for (PendingPost { id, text, reply }, outcome) in posts.into_iter().zip(outcomes) {
         let (label, answer) = match outcome {
             Outcome::Stored { seq, .. } => ("stored", Ok(Posted { id, seq })),
             Outcome::Duplicate { id, seq } => ("duplicate", Ok(Posted { id, seq })),

@@ -1,5 +1,5 @@
-//! Changing a room in the directory: one change at a time, told by the log when it is durable, then known to the room, then
-//! answered. [`super::membership`] and [`super::settings`] say which change.
+//! Changes of a room in the directory, one at a time. A change is published when it is durable, then applied to the room's own state,
+//! then answered. Called by [`super::membership`] and [`super::settings`].
 
 use std::future::Future;
 
@@ -16,7 +16,7 @@ use crate::{
     directory::{Committed, Entry as DirectoryEntry},
 };
 
-/// A change of this room was committed.
+/// The directory has committed a change of this room.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Changed;
@@ -38,86 +38,86 @@ impl Handler<Changed> for Room {
     type Result = ();
 
     fn handle(&mut self, _: Changed, ctx: &mut Self::Context) {
-        // A change whose outcome is known has reached the room's list by its own answer.
-        if self.doubtful {
+        // A change with a certain outcome was applied to the room's own state when its result arrived.
+        if self.has_unknown_outcome {
             self.reload(ctx);
         }
     }
 }
 
 impl Room {
-    /// Does `work` in the directory; when that is durable `told` goes into the log, then `apply` makes it the room's own.
+    /// Runs `change` in the directory. When it is durable, `entry` is published. Then `apply` updates the room's own state, and `reply`
+    /// is answered. Without an `entry`, [`Entry::Changed`] is published.
     ///
-    /// The room looks at nothing else meanwhile: whoever was removed cannot post between the commit and the room's hearing of
-    /// it, and two changes are known in the order in which they were committed.
+    /// The room handles no other message in the meantime. So a removed member cannot post between the commit and the update of the
+    /// room's state, and changes are applied in commit order.
     pub(super) fn change<T, W>(
         &mut self,
         ctx: &mut Context<Self>,
-        told: Option<Entry>,
-        work: impl FnOnce(Parts, RoomName, Committed) -> W,
+        entry: Option<Entry>,
+        change: impl FnOnce(Parts, RoomName, Committed) -> W,
         apply: impl FnOnce(&mut Self, T) + 'static,
         reply: Reply<()>,
     ) where
         T: 'static,
         W: Future<Output = Result<T, Error>> + 'static,
     {
-        let (broker, me) = (self.parts.broker.clone(), ctx.address());
-        let told = told.unwrap_or_else(|| Entry::Changed { room: self.name.clone() });
-        let (announce, others) = (broker.clone(), told.clone());
-        let tell: Committed = Box::new(move || {
-            broker.append(told);
-            me.do_send(Changed);
+        let (broker, room) = (self.parts.broker.clone(), ctx.address());
+        let entry = entry.unwrap_or_else(|| Entry::Changed { room: self.name.clone() });
+        let (announcer, announced) = (broker.clone(), entry.clone());
+        let on_commit: Committed = Box::new(move || {
+            broker.append(entry);
+            room.do_send(Changed);
         });
-        let work = timeout(STORE_DEADLINE, work(self.parts.clone(), self.name.clone(), tell));
-        let changed = async move {
-            let changed = work.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned())));
-            if changed.is_ok() {
-                // Whoever is answered may act on it on any node.
-                announce.announce(&others).await;
+        let change = timeout(STORE_DEADLINE, change(self.parts.clone(), self.name.clone(), on_commit));
+        let result = async move {
+            let result = change.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned())));
+            if result.is_ok() {
+                // Before the answer: the caller may act on the change on any node.
+                announcer.announce(&announced).await;
             }
-            changed
+            result
         };
-        ctx.wait(changed.into_actor(self).map(move |changed, room, ctx| {
-            room.doubts.changed();
-            let changed = room.certain(changed);
-            // The directory has refused what this room allowed: another node has changed the room.
-            let is_stale = matches!(changed, Err(Error::NotFound | Error::Forbidden(_)));
-            reply.send(changed.map(|value| apply(room, value)));
+        ctx.wait(result.into_actor(self).map(move |result, room, ctx| {
+            room.revalidation.invalidate();
+            room.note_outcome(&result);
+            // The directory has refused a change that this room allowed: another node has changed the room.
+            let is_stale = matches!(result, Err(Error::NotFound | Error::Forbidden(_)));
+            reply.send(result.map(|value| apply(room, value)));
             if is_stale && room.parts.broker.is_shared() {
                 room.reload(ctx);
             }
         }));
     }
 
-    /// The outcome of a change. When it is unknown, whatever the directory commits is told by [`Changed`], now or later, and
-    /// from then on believed only after a look: who was removed must not stay in the room's list.
-    fn certain<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error @ (Error::Store(_) | Error::Damaged(_))) = &outcome {
-            tracing::warn!(room = %self.name, %error, "a change of a room has no outcome");
-            self.doubtful = true;
+    /// Checks whether the outcome of a change is unknown. Such a change may still be committed, now or later, and [`Changed`] then
+    /// follows. From then on the room is reloaded after every commit: a removed user must not stay in the member list.
+    fn note_outcome<T>(&mut self, outcome: &Result<T, Error>) {
+        if let Err(error @ (Error::Store(_) | Error::Damaged(_))) = outcome {
+            tracing::warn!(room = %self.name, %error, "change of a room failed, its outcome is unknown");
+            self.has_unknown_outcome = true;
         }
-        outcome
     }
 
-    /// The room is as the directory has it. One that had ended has begun anew, under the same name.
-    fn follow(&mut self, entry: DirectoryEntry) {
+    /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.
+    fn replace(&mut self, entry: DirectoryEntry) {
         if self.state == State::Archived {
             self.state = State::Open;
-            self.posts.forget_head();
+            self.posts.reset_head();
         }
         self.ephemeral = entry.room_info.ephemeral;
         self.members = Members::new(entry);
     }
 
-    /// Takes the directory's word for who is in the room.
+    /// Reads the room from the directory again. The room handles no other message in the meantime.
     pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
         let (directory, room) = (self.parts.directory.clone(), self.name.clone());
         let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
         ctx.wait(found.into_actor(self).map(|found, room, _| match found {
-            Ok(Ok(Some(entry))) => room.follow(entry),
+            Ok(Ok(Some(entry))) => room.replace(entry),
             Ok(Ok(None)) => room.state = State::Archived,
-            Ok(Err(error)) => tracing::warn!(room = %room.name, %error, "a room was not read again"),
-            Err(_) => tracing::warn!(room = %room.name, "a room was not read again in time"),
+            Ok(Err(error)) => tracing::warn!(room = %room.name, %error, "reload of a room failed"),
+            Err(_) => tracing::warn!(room = %room.name, "reload of a room timed out"),
         }));
     }
 }

@@ -1,4 +1,4 @@
-//! Who is in one room, and what follows from it: may they post, may they manage. Pure; [`super::Room`] keeps it and asks it.
+//! The members of one room and the permissions that follow from membership. Pure; owned by [`super::Room`].
 
 use std::collections::HashMap;
 
@@ -9,28 +9,19 @@ use crate::{
     directory::{Entry, Member, Role, refusal},
 };
 
-/// What somebody is to a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// In it, with this role.
-    In(Role),
-    /// Not in it.
-    Out,
-}
-
-/// A room as its members and others see it.
+/// The members of a room and its visibility.
 #[derive(Debug)]
 pub struct Members {
-    /// The room, for the lobby's sake.
+    /// The room's name. Every user is a member of the lobby.
     room: RoomName,
-    /// Whether others may know of it.
+    /// Whether the room is invisible to users who are not members.
     private: bool,
-    /// By [`Username::key`]; empty in the lobby, where everybody is.
+    /// The members by [`Username::key`]. Empty in the lobby.
     by_key: HashMap<String, Member>,
 }
 
 impl Members {
-    /// As the directory has it.
+    /// The members that the directory has stored.
     pub fn new(entry: Entry) -> Self {
         let mut members =
             Self { room: entry.room_info.name, private: entry.room_info.private, by_key: HashMap::new() };
@@ -38,57 +29,57 @@ impl Members {
         members
     }
 
-    /// These are the members now.
+    /// Replaces the member list.
     pub fn replace(&mut self, members: Vec<Member>) {
         self.by_key = members.into_iter().map(|member| (member.username.key(), member)).collect();
     }
 
-    /// Others may know of it now, or not any more.
+    /// Sets whether the room is private.
     pub fn set_private(&mut self, private: bool) {
         self.private = private;
     }
 
-    /// Whether the room is kept from others.
+    /// Whether the room is private: invisible to users who are not members.
     pub fn is_private(&self) -> bool {
         self.private
     }
 
-    /// What `user` is to the room.
-    pub fn standing(&self, user: &Username) -> Standing {
+    /// The role of `user`. `None` if `user` is not a member.
+    pub fn role(&self, user: &Username) -> Option<Role> {
         if self.room.is_lobby() {
-            return Standing::In(Role::Member);
+            return Some(Role::Member);
         }
-        self.by_key.get(&user.key()).map_or(Standing::Out, |member| Standing::In(member.role))
+        self.by_key.get(&user.key()).map(|member| member.role)
     }
 
-    /// Who owns it.
+    /// The owner. `None` for the lobby and for a public room without members.
     pub fn owner(&self) -> Option<Username> {
         self.by_key.values().find(|member| member.role == Role::Owner).map(|member| member.username.clone())
     }
 
-    /// Everybody listed, by name.
+    /// All members, sorted by name. Empty for the lobby.
     pub fn list(&self) -> Vec<Member> {
         let mut list: Vec<Member> = self.by_key.values().cloned().collect();
         list.sort_by_key(|member| member.username.key());
         list
     }
 
-    /// May `user` read and post?
+    /// Checks that `user` may read and post. Returns the user's role.
     ///
     /// # Errors
-    /// Others learn that they are not members, and of a private room they learn nothing.
+    /// For users who are not members: [`Error::Forbidden`], or [`Error::NotFound`] if the room is private.
     pub fn check_member(&self, user: &Username) -> Result<Role, Error> {
-        match self.standing(user) {
-            Standing::In(role) => Ok(role),
-            Standing::Out if self.private => Err(Error::NotFound),
-            Standing::Out => Err(refusal::not_member()),
+        match self.role(user) {
+            Some(role) => Ok(role),
+            None if self.private => Err(Error::NotFound),
+            None => Err(refusal::not_member()),
         }
     }
 
-    /// May `user` manage the room?
+    /// Checks that `user` may change the room and its members.
     ///
     /// # Errors
-    /// As [`Members::check_member`], and for members who do not own it.
+    /// As [`Members::check_member`], and [`Error::Forbidden`] for members who do not own the room.
     pub fn check_owner(&self, user: &Username) -> Result<(), Error> {
         match self.check_member(user)? {
             Role::Owner => Ok(()),
@@ -96,13 +87,13 @@ impl Members {
         }
     }
 
-    /// May `user` enter by themselves? A private room opens to members only, and to others it does not exist.
+    /// Checks that `user` may join without being added by the owner: the room is public, or `user` is a member already.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn check_entry(&self, user: &Username) -> Result<(), Error> {
-        match self.standing(user) {
-            Standing::Out if self.private => Err(Error::NotFound),
+    pub fn check_join(&self, user: &Username) -> Result<(), Error> {
+        match self.role(user) {
+            None if self.private => Err(Error::NotFound),
             _ => Ok(()),
         }
     }
@@ -127,17 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_learns_of_a_public_room_and_nothing_of_a_private_one() {
+    fn non_members_get_forbidden_for_a_public_room_and_not_found_for_a_private_one() {
         let eve = user("eve");
         assert_eq!(members("den", true).check_member(&eve), Err(Error::NotFound));
         assert_eq!(members("den", true).check_owner(&eve), Err(Error::NotFound));
-        assert_eq!(members("den", true).check_entry(&eve), Err(Error::NotFound));
+        assert_eq!(members("den", true).check_join(&eve), Err(Error::NotFound));
         assert!(matches!(members("tea", false).check_member(&eve), Err(Error::Forbidden(_))));
-        assert_eq!(members("tea", false).check_entry(&eve), Ok(()));
+        assert_eq!(members("tea", false).check_join(&eve), Ok(()));
     }
 
     #[test]
-    fn a_name_counts_in_any_case() {
+    fn names_are_compared_without_regard_to_case() {
         assert_eq!(members("den", true).check_member(&user("ALICE")), Ok(Role::Owner));
         assert_eq!(members("den", true).check_owner(&user("alice")), Ok(()));
         assert_eq!(members("den", true).check_member(&user("BOB")), Ok(Role::Member));
@@ -145,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_in_the_lobby_and_nobody_owns_it() {
+    fn every_user_is_a_member_of_the_lobby_and_it_has_no_owner() {
         let lobby = members("lobby", false);
         assert_eq!(lobby.check_member(&user("eve")), Ok(Role::Member));
         assert!(matches!(lobby.check_owner(&user("eve")), Err(Error::Forbidden(_))));
@@ -153,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_removed_is_a_stranger_again() {
+    fn a_removed_member_is_refused() {
         let mut den = members("den", true);
         den.replace(vec![Member { username: user("Alice"), role: Role::Owner, added_by: None }]);
         assert_eq!(den.check_member(&user("bob")), Err(Error::NotFound));

@@ -1,5 +1,5 @@
-//! Coming and going: entering a public room, leaving, being added and removed, and who may. Clients and HTTP ask; the change
-//! itself is [`super::change`]'s.
+//! Membership: joining a public room, leaving, adding and removing users, and the permissions for it. Asked by clients and HTTP. The
+//! change itself is made by [`super::change`].
 
 use actix::Handler;
 use proto::{RoomName, Username};
@@ -12,45 +12,45 @@ use crate::{
     directory::{Member, Role},
 };
 
-/// May this user read and post here?
+/// Checks that this user may read and post.
 #[derive(Debug, Clone)]
-pub struct Check(pub Username);
+pub struct CheckMember(pub Username);
 
-/// May this user change the room and its members?
+/// Checks that this user may change the room and its members.
 #[derive(Debug, Clone)]
-pub struct Manage(pub Username);
+pub struct CheckOwner(pub Username);
 
-/// May this user enter the room by themselves, or are they in it?
+/// Checks that this user may join the room without being added, or is a member already.
 #[derive(Debug, Clone)]
-pub struct Enter(pub Username);
+pub struct CheckJoin(pub Username);
 
-/// Become a member, or be one already. Who is not the user themselves must own the room.
+/// Makes a user a member. Succeeds if the user is one already. Only the owner may add other users.
 #[derive(Debug, Clone)]
 pub struct Add {
-    /// Who asks.
+    /// The caller.
     pub by: Username,
-    /// Who is to be a member.
+    /// The new member.
     pub user: Username,
 }
 
-/// End a membership. Who is not the user themselves must own the room.
+/// Ends a membership. Only the owner may remove other users.
 #[derive(Debug, Clone)]
 pub struct Remove {
-    /// Who asks.
+    /// The caller.
     pub by: Username,
-    /// Whose membership ends.
+    /// The member to remove.
     pub user: Username,
 }
 
-impl Question for Check {
+impl Question for CheckMember {
     type Answer = Role;
 }
 
-impl Question for Manage {
+impl Question for CheckOwner {
     type Answer = ();
 }
 
-impl Question for Enter {
+impl Question for CheckJoin {
     type Answer = ();
 }
 
@@ -62,35 +62,35 @@ impl Question for Remove {
     type Answer = ();
 }
 
-impl Handler<Ask<Check>> for Room {
+impl Handler<Ask<CheckMember>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<Check>, ctx: &mut Self::Context) {
-        match self.open().and_then(|()| self.members.check_member(&ask.question.0)) {
+    fn handle(&mut self, ask: Ask<CheckMember>, ctx: &mut Self::Context) {
+        match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
             Ok(role) => ask.reply.send(Ok(role)),
-            Err(refused) => self.doubt(ask, refused, ctx),
+            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
 }
 
-impl Handler<Ask<Manage>> for Room {
+impl Handler<Ask<CheckOwner>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<Manage>, ctx: &mut Self::Context) {
-        match self.open().and_then(|()| self.members.check_owner(&ask.question.0)) {
+    fn handle(&mut self, ask: Ask<CheckOwner>, ctx: &mut Self::Context) {
+        match self.check_open().and_then(|()| self.members.check_owner(&ask.question.0)) {
             Ok(()) => ask.reply.send(Ok(())),
-            Err(refused) => self.doubt(ask, refused, ctx),
+            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
 }
 
-impl Handler<Ask<Enter>> for Room {
+impl Handler<Ask<CheckJoin>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<Enter>, ctx: &mut Self::Context) {
-        match self.open().and_then(|()| self.members.check_entry(&ask.question.0)) {
+    fn handle(&mut self, ask: Ask<CheckJoin>, ctx: &mut Self::Context) {
+        match self.check_open().and_then(|()| self.members.check_join(&ask.question.0)) {
             Ok(()) => ask.reply.send(Ok(())),
-            Err(refused) => self.doubt(ask, refused, ctx),
+            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
 }
@@ -100,21 +100,21 @@ impl Handler<Ask<Add>> for Room {
 
     fn handle(&mut self, ask: Ask<Add>, ctx: &mut Self::Context) {
         let Add { by, user } = ask.question.clone();
-        match self.open().and_then(|()| self.check_add(&by, &user)) {
+        match self.check_open().and_then(|()| self.check_add(&by, &user)) {
             Ok(true) => (),
             Ok(false) => return ask.reply.send(Ok(())),
-            Err(refused) => return self.doubt(ask, refused, ctx),
+            Err(refused) => return self.refuse_or_revalidate(ask, refused, ctx),
         }
-        let told = Entry::Joined { room: self.name.clone(), user: user.clone() };
-        let add = |parts: Parts, room: RoomName, tell| async move {
+        let joined = Entry::Joined { room: self.name.clone(), user: user.clone() };
+        let add = |parts: Parts, room: RoomName, on_commit| async move {
             parts.broker.subscribe(std::slice::from_ref(&room)).await?;
             if by.key() == user.key() {
-                parts.directory.add(&room, &user, parts.rooms_per_user, tell).await
+                parts.directory.add(&room, &user, parts.rooms_per_user, on_commit).await
             } else {
-                parts.directory.add_by(&room, &user, &by, parts.additions, tell).await
+                parts.directory.add_by(&room, &user, &by, parts.additions, on_commit).await
             }
         };
-        self.change(ctx, Some(told), add, |room, members| room.members.replace(members), ask.reply);
+        self.change(ctx, Some(joined), add, |room, members| room.members.replace(members), ask.reply);
     }
 }
 
@@ -123,35 +123,35 @@ impl Handler<Ask<Remove>> for Room {
 
     fn handle(&mut self, ask: Ask<Remove>, ctx: &mut Self::Context) {
         let Remove { by, user } = ask.question.clone();
-        if let Err(refused) = self.open().and_then(|()| self.check_remove(&by, &user)) {
-            return self.doubt(ask, refused, ctx);
+        if let Err(refused) = self.check_open().and_then(|()| self.check_remove(&by, &user)) {
+            return self.refuse_or_revalidate(ask, refused, ctx);
         }
-        let told = Entry::Left { room: self.name.clone(), user: user.clone() };
-        let remove = |parts: Parts, room, tell| async move {
+        let left = Entry::Left { room: self.name.clone(), user: user.clone() };
+        let remove = |parts: Parts, room, on_commit| async move {
             if by.key() == user.key() {
-                parts.directory.leave(&room, &user, tell).await
+                parts.directory.leave(&room, &user, on_commit).await
             } else {
-                parts.directory.remove(&room, &user, &by, tell).await
+                parts.directory.remove(&room, &user, &by, on_commit).await
             }
         };
-        self.change(ctx, Some(told), remove, Self::left_with, ask.reply);
+        self.change(ctx, Some(left), remove, Self::apply_removal, ask.reply);
     }
 }
 
 impl Room {
-    /// Somebody has left, and these remain.
-    fn left_with(&mut self, members: Vec<Member>) {
-        // The directory has archived a private room that its last member left.
+    /// Replaces the member list by the remaining `members`.
+    fn apply_removal(&mut self, members: Vec<Member>) {
+        // When the last member leaves a private room, the directory archives it in the same transaction.
         if members.is_empty() && self.members.is_private() {
             self.state = State::Archived;
         }
         self.members.replace(members);
     }
 
-    /// Whether there is anything to add; the refusal when `by` may not.
+    /// Checks that `by` may add `user`. `Ok(false)` if `user` is a member already.
     fn check_add(&self, by: &Username, user: &Username) -> Result<bool, Error> {
         if by.key() == user.key() {
-            self.members.check_entry(user)?;
+            self.members.check_join(user)?;
         } else {
             self.members.check_owner(by)?;
         }
@@ -161,7 +161,7 @@ impl Room {
     fn check_remove(&self, by: &Username, user: &Username) -> Result<(), Error> {
         self.members.check_member(by)?;
         if self.name.is_lobby() {
-            return Err(Error::Forbidden("everybody is in the lobby"));
+            return Err(Error::Forbidden("every user is a member of the lobby"));
         }
         if by.key() == user.key() { Ok(()) } else { self.members.check_owner(by) }
     }

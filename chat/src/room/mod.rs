@@ -1,9 +1,9 @@
-//! One room: the truth of who is in it and what comes next, and the only writer of its messages. [`crate::Rooms`] starts
-//! it, clients and HTTP [ask](crate::ask) it; it writes history and directory, and what they commit goes into the log.
+//! The actor of one room. It owns the member list and the room's head, and it is the only writer of the room's messages on this node.
+//! [`crate::rooms`] starts it, clients and HTTP [ask](crate::ask) it. It writes to history and directory, and the broker publishes what
+//! they commit.
 //!
-//! A feature a file: [`posts`] (and [`batch`]), [`membership`] and [`settings`] (and [`change`], [`doubt`]),
-//! [`retention`]; [`members`] and [`queue`] are
-//! values.
+//! Each feature has its own file: [`posts`] (with [`batch`]), [`membership`] and [`settings`] (with [`change`] and [`revalidate`]),
+//! [`retention`]. [`members`] and [`queue`] are plain values.
 
 pub(crate) mod batch;
 pub mod change;
@@ -39,18 +39,18 @@ use members::Members;
 use posts::Posts;
 use revalidate::Revalidation;
 
-/// What rooms are made with.
+/// The dependencies and limits of all rooms.
 #[derive(Clone)]
 pub struct Parts {
-    /// Where messages go.
+    /// The store of messages.
     pub history: Arc<dyn History>,
-    /// Where memberships go.
+    /// The store of rooms and members.
     pub directory: Arc<dyn Directory>,
-    /// Where what was committed is told.
+    /// Publishes committed messages and changes.
     pub broker: Broker,
-    /// See [`crate::Config::rooms_per_user`].
+    /// The maximum number of rooms that a user may create or join: [`crate::Config::rooms_per_user`].
     pub rooms_per_user: usize,
-    /// What may be done to user_lookup by others.
+    /// The limits for users who add other users.
     pub additions: Additions,
 }
 
@@ -59,55 +59,55 @@ pub struct Room {
     name: RoomName,
     ephemeral: bool,
     state: State,
-    /// A change's outcome was unknown once, so every later one is followed by a look into the directory.
-    doubtful: bool,
-    /// Refusals that wait for such a look, because another node may have changed the room.
-    doubts: Revalidation,
+    /// The outcome of a change was unknown at least once. From then on, the room is reloaded after every commit.
+    has_unknown_outcome: bool,
+    /// Refusals that wait for a reload, because another node may have changed the room.
+    revalidation: Revalidation,
     members: Members,
     posts: Posts,
     parts: Parts,
-    /// Told when the room has nothing to do.
+    /// Receives [`Idle`] when the room has nothing to do.
     idle: Recipient<Idle>,
     used: Instant,
-    _counted: Counted,
+    _gauge: RoomGauge,
 }
 
-/// A room in the metrics, until it is dropped: also by a panic.
-struct Counted;
+/// Counts a room in the metrics until it is dropped, also by a panic.
+struct RoomGauge;
 
-/// Whether a room answers.
+/// Whether a room accepts questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// As good as absent.
+    /// Answers as if the room did not exist.
     Archived,
-    /// Its place may be taken by another actor: it finishes what it accepted and nothing more.
+    /// Another actor may have replaced this one. It finishes the accepted posts and accepts nothing new.
     Stopping,
 }
 
-/// A room has had nothing to do for a while; its keeper answers with [`Stop`].
+/// The room has been idle for [`IDLE`]. The room registry replies with [`Stop`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Idle {
-    /// Its name.
+    /// The room's name.
     pub name: RoomName,
-    /// The actor, which may not be the room's only one any more.
+    /// The actor that sends the message. The registry may have replaced it with another one.
     pub room: Addr<Room>,
 }
 
-/// Nobody is sent to this room any more.
+/// The registry has removed the room: no new questions will arrive.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Stop;
 
-/// Answers once all posts that were accepted so far have their outcome.
+/// Waits until all posts that were accepted before have their outcome.
 pub struct Settle;
 
-/// How often a room looks whether it is idle, and an ephemeral one what it may forget.
+/// The interval of the idle check and of trimming an ephemeral room.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// How long a room that nobody asks anything stays. Sockets may be in it all the while: those are the log's business, and
-/// the next post starts it again.
+/// How long a room actor runs without a question. Sockets may stay in the room: the broker delivers to them, and the next post starts
+/// the actor again.
 const IDLE: Duration = Duration::from_secs(300);
 
 impl Question for Settle {
@@ -115,25 +115,25 @@ impl Question for Settle {
 }
 
 impl Room {
-    /// A room as its stores have it.
+    /// A room with the state that was read from the stores.
     pub fn new(entry: Entry, head: Head, parts: Parts, idle: Recipient<Idle>) -> Self {
         Self {
             name: entry.room_info.name.clone(),
             ephemeral: entry.room_info.ephemeral,
             state: State::Open,
-            doubtful: false,
-            doubts: Revalidation::default(),
+            has_unknown_outcome: false,
+            revalidation: Revalidation::default(),
             members: Members::new(entry),
             posts: Posts::new(head),
             parts,
             idle,
             used: Instant::now(),
-            _counted: Counted::new(),
+            _gauge: RoomGauge::new(),
         }
     }
 
-    /// Marks the room as used and refuses what is asked of one that is over.
-    fn open(&mut self) -> Result<(), Error> {
+    /// Records a use of the room, and refuses it if the room is archived or stopping.
+    fn check_open(&mut self) -> Result<(), Error> {
         self.used = Instant::now();
         match self.state {
             State::Open => Ok(()),
@@ -146,16 +146,16 @@ impl Room {
         if self.ephemeral {
             self.trim(ctx);
         }
-        if self.doubtful || self.parts.broker.is_shared() {
+        if self.has_unknown_outcome || self.parts.broker.is_shared() {
             self.reload(ctx);
         }
         if self.used.elapsed() >= IDLE && self.posts.is_settled() {
-            // A keeper whose mailbox is full hears of it with the next sweep.
+            // If the registry's mailbox is full, the next sweep sends the message again.
             let _ = self.idle.try_send(Idle { name: self.name.clone(), room: ctx.address() });
         }
     }
 
-    /// Stops when that is due and everything accepted has its outcome.
+    /// Stops the actor if it is stopping and every accepted post has its outcome.
     fn stop_if_settled(&mut self, ctx: &mut Context<Self>) {
         if self.state == State::Stopping && self.posts.is_settled() {
             ctx.stop();
@@ -174,14 +174,14 @@ impl Actor for Room {
     }
 }
 
-impl Counted {
+impl RoomGauge {
     fn new() -> Self {
         metrics::gauge!("godzilla_chat_rooms").increment(1.0);
         Self
     }
 }
 
-impl Drop for Counted {
+impl Drop for RoomGauge {
     fn drop(&mut self) {
         metrics::gauge!("godzilla_chat_rooms").decrement(1.0);
     }

@@ -1,4 +1,4 @@
-//! A post and its answer. Asked of a [`super::Room`] by clients, HTTP and seeds.
+//! The question that posts a message to a [`super::Room`], and its answer. Asked by clients, HTTP and `seed`.
 
 use std::time::Instant;
 
@@ -8,27 +8,27 @@ use socketio::SocketId;
 
 use crate::{ask::Question, text::Text};
 
-/// Say something.
+/// A message to post.
 #[derive(Debug, Clone)]
 pub struct Post {
-    /// Who says it.
+    /// The author.
     pub author: Username,
-    /// What.
+    /// The text.
     pub text: Text,
-    /// The author's own id of it.
+    /// The author's idempotency key. `None` if a resend is a new message.
     pub client_id: Option<ClientId>,
-    /// The socket it came from; it alone does not hear the message.
+    /// The socket that sent the post. It does not receive the message. `None` over HTTP.
     pub origin: Option<SocketId>,
-    /// When nobody waits for the answer any more: it is not said after that.
+    /// When the caller stops waiting. A post whose batch starts later is not stored.
     pub deadline: Instant,
 }
 
-/// A message that is stored.
+/// The answer for a stored message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Posted {
-    /// Its id.
+    /// The message's id.
     pub id: String,
-    /// Its place in the room.
+    /// The message's number in the room.
     pub seq: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Posting: who may, then in batches into history, then the answers. While one batch is being written the next one gathers,
-//! so a busy room needs few writes and a quiet one does not wait.
+//! Posting: the permission check, the batches, and the answers. While one batch is written the next one collects posts. So a busy room
+//! needs few writes, and a post to an idle room does not wait.
 
 use std::time::Instant;
 
@@ -8,9 +8,9 @@ use tokio::time::timeout;
 
 use super::{
     Room,
-    batch::{self, Asked},
+    batch::{self, PendingPost},
     post::Post,
-    queue::{Queue, Waiting},
+    queue::{Queue, QueueItem},
 };
 use crate::{
     Error,
@@ -20,28 +20,29 @@ use crate::{
     id::new_id,
 };
 
-/// What a room knows of its posts.
+/// The posts of a room that were accepted and have no outcome yet.
 pub struct Posts {
     queue: Queue<Ask<Post>>,
-    /// Where the room ends; none while an outcome is unknown: then the store is asked first.
+    /// The room's head. `None` while the outcome of a batch is unknown: it is read from the store before the next batch.
     head: Option<Head>,
+    /// Whether a batch is being written.
     in_flight: bool,
-    /// Who waits until everything has its outcome.
+    /// The callers that wait until every accepted post has its outcome.
     settling: Vec<Reply<()>>,
 }
 
-impl Waiting for Ask<Post> {
+impl QueueItem for Ask<Post> {
     fn bytes(&self) -> usize {
         weight(self.question.text.as_str())
     }
 
-    fn is_over(&self, now: Instant) -> bool {
+    fn is_expired(&self, now: Instant) -> bool {
         self.reply.is_closed() || self.question.deadline <= now
     }
 }
 
 impl Posts {
-    /// Nothing waits, and the room ends at `head`.
+    /// An empty queue of a room with the head `head`.
     pub fn new(head: Head) -> Self {
         Self { queue: Queue::new(), head: Some(head), in_flight: false, settling: Vec::new() }
     }
@@ -51,12 +52,12 @@ impl Posts {
         !self.in_flight && self.queue.len() == 0
     }
 
-    /// Asks the store where the room ends before the next batch.
-    pub fn forget_head(&mut self) {
+    /// Discards the cached head. It is read from the store before the next batch.
+    pub fn reset_head(&mut self) {
         self.head = None;
     }
 
-    /// Answers once [`Posts::is_settled`].
+    /// Answers `reply` once [`Posts::is_settled`].
     pub fn settle(&mut self, reply: Reply<()>) {
         self.settling.push(reply);
         self.answer_settled();
@@ -74,9 +75,9 @@ impl Handler<Ask<Post>> for Room {
 
     fn handle(&mut self, ask: Ask<Post>, ctx: &mut Self::Context) {
         supervision::fault!("room");
-        let allowed = self.open().and_then(|()| self.members.check_member(&ask.question.author));
+        let allowed = self.check_open().and_then(|()| self.members.check_member(&ask.question.author));
         if let Err(refused) = allowed {
-            return self.doubt(ask, refused, ctx);
+            return self.refuse_or_revalidate(ask, refused, ctx);
         }
         if let Err(ask) = self.posts.queue.push(ask) {
             return ask.reply.send(Err(Error::full()));
@@ -86,48 +87,48 @@ impl Handler<Ask<Post>> for Room {
 }
 
 impl Room {
-    /// Starts the next batch, unless one is under way or nothing waits.
+    /// Starts the next batch unless one is in flight or the queue is empty.
     fn write_next(&mut self, ctx: &mut Context<Self>) {
         if self.posts.in_flight {
             return;
         }
-        let (waiting, over) = self.posts.queue.next(Instant::now());
-        over.into_iter().for_each(|ask| ask.reply.send(Err(Error::late())));
-        if waiting.is_empty() {
+        let (batch, expired) = self.posts.queue.next(Instant::now());
+        expired.into_iter().for_each(|ask| ask.reply.send(Err(Error::late())));
+        if batch.is_empty() {
             self.posts.answer_settled();
             return self.stop_if_settled(ctx);
         }
-        let ids: Vec<String> = match waiting.iter().map(|_| new_id()).collect() {
+        let ids: Vec<String> = match batch.iter().map(|_| new_id()).collect() {
             Ok(ids) => ids,
             Err(error) => {
-                waiting.into_iter().for_each(|ask| ask.reply.send(Err(Error::clone(&error))));
+                batch.into_iter().for_each(|ask| ask.reply.send(Err(Error::clone(&error))));
                 return self.write_next(ctx);
             }
         };
         self.posts.in_flight = true;
         let (posts, replies): (Vec<_>, Vec<_>) =
-            waiting.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
-        let asked = ids.iter().zip(replies).zip(&posts).map(|((id, reply), post)| Asked {
+            batch.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
+        let pending = ids.iter().zip(replies).zip(&posts).map(|((id, reply), post)| PendingPost {
             id: id.clone(),
             text: post.text.clone(),
             reply,
         });
-        let asked: Vec<Asked> = asked.collect();
-        let work = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids);
+        let pending: Vec<PendingPost> = pending.collect();
+        let write = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids);
         let broker = self.parts.broker.clone();
         let pacing = broker.pace(&self.name);
         let written = async move {
             // After this deadline the outcome is unknown: the store may still commit the batch.
             let (head, result) =
-                timeout(STORE_DEADLINE, work).await.unwrap_or_else(|_| (None, Err(Error::late())));
-            batch::answer(asked, result);
-            // The next batch waits until this one is on its way to everybody and the room's own clients have caught up: a room
-            // is never faster than those who read it, and no other room waits for them.
-            let told = async {
+                timeout(STORE_DEADLINE, write).await.unwrap_or_else(|_| (None, Err(Error::late())));
+            batch::answer(pending, result);
+            // Backpressure: the next batch waits until this one was handed to the sockets and the room's clients have caught up.
+            // A room is never faster than its readers, and no other room waits for them.
+            let delivered = async {
                 broker.flush().await;
                 pacing.done().await;
             };
-            let _ = timeout(STORE_DEADLINE, told).await;
+            let _ = timeout(STORE_DEADLINE, delivered).await;
             head
         };
         ctx.spawn(written.into_actor(self).map(move |head, room, ctx| {

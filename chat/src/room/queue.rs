@@ -1,67 +1,66 @@
-//! Posts that wait for their batch. Pure: time is an argument, and so is what waits with a post. [`super::posts`] feeds and
-//! empties it.
+//! The queue of posts that wait for their batch. Pure: time is an argument, and the queued type is generic. Used by [`super::posts`].
 
 use std::{collections::VecDeque, time::Instant};
 
-/// The most posts that may wait in one room.
-pub const WAITING: usize = 1024;
+/// The maximum number of posts that wait in one room.
+pub const MAX_WAITING: usize = 1024;
 
-/// The most posts in one batch.
+/// The maximum number of posts in one batch.
 pub const BATCH: usize = 64;
 
-/// The most bytes of one batch as it goes out: a quarter of what may wait for one client, so that a burst alone fills nobody's
-/// outbox; and a batch is one write, for which other rooms' writes wait.
+/// The maximum size of one batch as it is sent, in bytes. It is a quarter of a client's send queue, so one burst does not fill the queue.
+/// It also bounds the time that other rooms' writes wait, because a batch is one write.
 pub const BATCH_BYTES: usize = 64 * 1024;
 
-/// What a queue must know of what it holds.
-pub trait Waiting {
-    /// Its share of [`BATCH_BYTES`].
+/// An item of a [`Queue`].
+pub trait QueueItem {
+    /// The item's size, counted against [`BATCH_BYTES`].
     fn bytes(&self) -> usize;
-    /// Whether it is too late, or nobody waits for it any more: then it is not said.
-    fn is_over(&self, now: Instant) -> bool;
+    /// Whether the item's deadline has passed or its caller has stopped waiting. An expired item is not stored.
+    fn is_expired(&self, now: Instant) -> bool;
 }
 
-/// Posts in the order they came, at most [`WAITING`].
+/// At most [`MAX_WAITING`] posts in order of arrival.
 #[derive(Debug)]
 pub struct Queue<T> {
     posts: VecDeque<T>,
 }
 
-impl<T: Waiting> Queue<T> {
+impl<T: QueueItem> Queue<T> {
     /// An empty queue.
     pub fn new() -> Self {
         Self { posts: VecDeque::new() }
     }
 
-    /// Puts a post last, or gives it back when the queue is full.
+    /// Appends a post, or returns it if the queue is full.
     pub fn push(&mut self, post: T) -> Result<(), T> {
-        if self.posts.len() >= WAITING {
+        if self.posts.len() >= MAX_WAITING {
             return Err(post);
         }
         self.posts.push_back(post);
         Ok(())
     }
 
-    /// The next batch, in order, and the posts before its end that are over. Both empty: nothing waits.
+    /// Removes the next batch, in order, and the expired posts before its end. Both are empty if the queue is empty.
     pub fn next(&mut self, now: Instant) -> (Vec<T>, Vec<T>) {
-        let (mut batch, mut over, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut batch, mut expired, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(first) = self.posts.front() {
             bytes += first.bytes();
             if batch.len() == BATCH || (bytes > BATCH_BYTES && !batch.is_empty()) {
                 break;
             }
             let Some(post) = self.posts.pop_front() else { break };
-            if post.is_over(now) {
+            if post.is_expired(now) {
                 bytes -= post.bytes();
-                over.push(post);
+                expired.push(post);
             } else {
                 batch.push(post);
             }
         }
-        (batch, over)
+        (batch, expired)
     }
 
-    /// How many posts wait.
+    /// The number of queued posts.
     pub fn len(&self) -> usize {
         self.posts.len()
     }
@@ -76,11 +75,11 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Post(u32, usize, Option<Instant>);
 
-    impl Waiting for Post {
+    impl QueueItem for Post {
         fn bytes(&self) -> usize {
             self.1
         }
-        fn is_over(&self, now: Instant) -> bool {
+        fn is_expired(&self, now: Instant) -> bool {
             self.2.is_some_and(|deadline| deadline <= now)
         }
     }
@@ -90,20 +89,20 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_order_over_batches() {
+    fn posts_keep_their_order_across_batches() {
         let mut queue = Queue::new();
         (0..300).for_each(|n| queue.push(Post(n, 1, None)).unwrap());
         let mut seen = Vec::new();
         for size in [BATCH, BATCH, BATCH, BATCH, 300 - 4 * BATCH, 0] {
-            let (batch, over) = queue.next(Instant::now());
-            assert_eq!((batch.len(), over.len()), (size, 0));
+            let (batch, expired) = queue.next(Instant::now());
+            assert_eq!((batch.len(), expired.len()), (size, 0));
             seen.extend(numbers(&batch));
         }
         assert!(seen.iter().copied().eq(0..300));
     }
 
     #[test]
-    fn a_batch_is_bounded_in_bytes_and_never_empty_for_a_big_post() {
+    fn a_batch_is_limited_in_bytes_but_takes_at_least_one_post() {
         let mut queue = Queue::new();
         for (n, bytes) in [(0, BATCH_BYTES / 2), (1, BATCH_BYTES / 2), (2, 1), (3, 2 * BATCH_BYTES), (4, 1)] {
             queue.push(Post(n, bytes, None)).unwrap();
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_1025th_waiting_post_comes_back() {
+    fn a_full_queue_returns_the_post() {
         let mut queue = Queue::new();
         (0..1024).for_each(|n| queue.push(Post(n, 1, None)).unwrap());
         assert_eq!(queue.push(Post(1024, 1, None)), Err(Post(1024, 1, None)));
@@ -123,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_not_said() {
+    fn expired_posts_are_not_in_the_batch() {
         let now = Instant::now();
         let mut queue = Queue::new();
         queue.push(Post(0, 1, None)).unwrap();
         queue.push(Post(1, BATCH_BYTES, Some(now))).unwrap();
         queue.push(Post(2, 1, Some(now + Duration::from_secs(1)))).unwrap();
-        let (batch, over) = queue.next(now);
-        assert_eq!((numbers(&batch), numbers(&over)), (vec![0], vec![]));
-        let (batch, over) = queue.next(now);
-        assert_eq!((numbers(&batch), numbers(&over)), (vec![2], vec![1]));
+        let (batch, expired) = queue.next(now);
+        assert_eq!((numbers(&batch), numbers(&expired)), (vec![0], vec![]));
+        let (batch, expired) = queue.next(now);
+        assert_eq!((numbers(&batch), numbers(&expired)), (vec![2], vec![1]));
     }
 }

@@ -1,5 +1,5 @@
-//! Refusals in a cluster: what another node has just changed may not be known here yet, so nobody is turned away before the
-//! directory was asked. Used by whatever refuses.
+//! Revalidation of refusals in a cluster. A change by another node may not have reached this room yet, so the room reads the directory
+//! again before it refuses. Used by every handler that refuses.
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::time::timeout;
@@ -11,62 +11,67 @@ use crate::{
     config::STORE_DEADLINE,
 };
 
-/// What is done after a look.
-type Then = Box<dyn FnOnce(&mut Room, &mut Context<Room>)>;
+/// Handles a question again after the directory was read.
+type Retry = Box<dyn FnOnce(&mut Room, &mut Context<Room>)>;
 
-/// See the module.
+/// The questions that wait for the directory, and whether a read is in flight.
 #[derive(Default)]
 pub struct Revalidation {
-    /// Whether the directory is being asked.
-    is_looking: bool,
-    waiting: Vec<Then>,
-    /// How many changes this actor itself has made: a look that was begun before one knows less than the room does.
+    is_running: bool,
+    waiting: Vec<Retry>,
+    /// The number of changes by this actor. A read that started before the last change is older than the room's state and is
+    /// discarded.
     changes: u64,
 }
 
 impl Revalidation {
-    /// The room has changed, by this actor.
-    pub fn changed(&mut self) {
+    /// Discards the result of a read that is in flight. Called after every change by this actor.
+    pub fn invalidate(&mut self) {
         self.changes += 1;
     }
 }
 
 impl Room {
-    /// Refuses, but in a cluster only after a look into the directory: then `ask` is asked again. All that is in doubt at the same
-    /// time shares one look, and what is not waits for none.
-    pub(super) fn doubt<Q: Question>(&mut self, ask: Ask<Q>, refused: Error, ctx: &mut Context<Self>)
-    where
+    /// Refuses `ask`. In a cluster, the directory is read first, and `ask` is handled again with the new state. All questions that wait
+    /// at the same time share one read. Other questions are handled meanwhile.
+    pub(super) fn refuse_or_revalidate<Q: Question>(
+        &mut self,
+        ask: Ask<Q>,
+        refused: Error,
+        ctx: &mut Context<Self>,
+    ) where
         Self: Handler<Ask<Q>, Result = ()>,
     {
-        let may_be_wrong =
+        let may_be_stale =
             matches!(refused, Error::NotFound | Error::Forbidden(_)) && self.state == State::Open;
-        let is_final = ask.again || !self.parts.broker.is_shared() || self.doubts.waiting.len() >= MAILBOX;
-        if is_final || !may_be_wrong {
+        let is_final =
+            ask.again || !self.parts.broker.is_shared() || self.revalidation.waiting.len() >= MAILBOX;
+        if is_final || !may_be_stale {
             return ask.reply.send(Err(refused));
         }
-        self.doubts.waiting.push(Box::new(|room, ctx| room.handle(Ask { again: true, ..ask }, ctx)));
-        if !self.doubts.is_looking {
-            self.look(ctx);
+        self.revalidation.waiting.push(Box::new(|room, ctx| room.handle(Ask { again: true, ..ask }, ctx)));
+        if !self.revalidation.is_running {
+            self.revalidate(ctx);
         }
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        self.doubts.is_looking = true;
+    fn revalidate(&mut self, ctx: &mut Context<Self>) {
+        self.revalidation.is_running = true;
         let (directory, room, changes) =
-            (self.parts.directory.clone(), self.name.clone(), self.doubts.changes);
+            (self.parts.directory.clone(), self.name.clone(), self.revalidation.changes);
         let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
         ctx.spawn(found.into_actor(self).map(move |found, room, ctx| {
-            room.doubts.is_looking = false;
+            room.revalidation.is_running = false;
             if let Ok(Ok(entry)) = found
-                && room.doubts.changes == changes
+                && room.revalidation.changes == changes
             {
                 match entry {
                     Some(entry) => room.members = Members::new(entry),
                     None => room.state = State::Archived,
                 }
             }
-            let waiting = std::mem::take(&mut room.doubts.waiting);
-            waiting.into_iter().for_each(|then| then(room, ctx));
+            let waiting = std::mem::take(&mut room.revalidation.waiting);
+            waiting.into_iter().for_each(|retry| retry(room, ctx));
         }));
     }
 }

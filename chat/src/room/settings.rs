@@ -1,46 +1,46 @@
-//! What a room is: read by whoever may know of it, changed and archived by its owner.
+//! The settings of a room: users who may see the room read them, and its owner changes and archives it.
 
 use actix::Handler;
 use proto::Username;
 use serde::Serialize;
 
-use super::{Parts, Room, State, members::Standing};
+use super::{Parts, Room, State};
 use crate::{
     ask::{Ask, Question},
     broker::Entry,
     directory::{Member, Role, RoomInfo},
 };
 
-/// What is this room, to this user?
+/// Describes the room as this user sees it.
 #[derive(Debug, Clone)]
 pub struct Describe(pub Username);
 
 /// A room as one user sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Description {
-    /// What it is.
+    /// The room's name, settings and owner.
     #[serde(flatten)]
     pub room_info: RoomInfo,
-    /// What the user is in it; none for others.
+    /// The user's role. `None` if the user is not a member.
     pub role: Option<Role>,
-    /// Who is in it; none for others, and for the lobby, where everybody is.
+    /// The members. `None` if the user is not a member, and for the lobby, where every user is a member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members: Option<Vec<Member>>,
 }
 
-/// Make the room private or public.
+/// Makes the room private or public.
 #[derive(Debug, Clone)]
 pub struct SetPrivate {
-    /// Who asks; must own it.
+    /// The caller, who must own the room.
     pub by: Username,
-    /// What it is to be.
+    /// The new value.
     pub private: bool,
 }
 
-/// End the room: everybody leaves, and nobody enters any more.
+/// Archives the room: all memberships end, and new ones are refused.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    /// Who asks; must own it.
+    /// The caller, who must own the room.
     pub by: Username,
 }
 
@@ -60,9 +60,9 @@ impl Handler<Ask<Describe>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<Describe>, ctx: &mut Self::Context) {
-        match self.open().and_then(|()| self.members.check_entry(&ask.question.0)) {
+        match self.check_open().and_then(|()| self.members.check_join(&ask.question.0)) {
             Ok(()) => ask.reply.send(Ok(self.describe(&ask.question.0))),
-            Err(refused) => self.doubt(ask, refused, ctx),
+            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
 }
@@ -72,11 +72,11 @@ impl Handler<Ask<SetPrivate>> for Room {
 
     fn handle(&mut self, ask: Ask<SetPrivate>, ctx: &mut Self::Context) {
         let SetPrivate { by, private } = ask.question.clone();
-        if let Err(refused) = self.open().and_then(|()| self.members.check_owner(&by)) {
-            return self.doubt(ask, refused, ctx);
+        if let Err(refused) = self.check_open().and_then(|()| self.members.check_owner(&by)) {
+            return self.refuse_or_revalidate(ask, refused, ctx);
         }
-        let set = move |parts: Parts, room, tell| async move {
-            parts.directory.set_private(&room, &by, private, tell).await
+        let set = move |parts: Parts, room, on_commit| async move {
+            parts.directory.set_private(&room, &by, private, on_commit).await
         };
         self.change(ctx, None, set, move |room, ()| room.members.set_private(private), ask.reply);
     }
@@ -87,20 +87,21 @@ impl Handler<Ask<Archive>> for Room {
 
     fn handle(&mut self, ask: Ask<Archive>, ctx: &mut Self::Context) {
         let Archive { by } = ask.question.clone();
-        if let Err(refused) = self.open().and_then(|()| self.members.check_owner(&by)) {
-            return self.doubt(ask, refused, ctx);
+        if let Err(refused) = self.check_open().and_then(|()| self.members.check_owner(&by)) {
+            return self.refuse_or_revalidate(ask, refused, ctx);
         }
         let members = self.members.list().into_iter().map(|member| member.username).collect();
-        let told = Entry::Archived { room: self.name.clone(), members };
-        let archive =
-            |parts: Parts, room, tell| async move { parts.directory.archive(&room, &by, tell).await };
-        self.change(ctx, Some(told), archive, |room, ()| room.state = State::Archived, ask.reply);
+        let archived = Entry::Archived { room: self.name.clone(), members };
+        let archive = |parts: Parts, room, on_commit| async move {
+            parts.directory.archive(&room, &by, on_commit).await
+        };
+        self.change(ctx, Some(archived), archive, |room, ()| room.state = State::Archived, ask.reply);
     }
 }
 
 impl Description {
-    /// Whether its reader may see what this user does in the room: both are in it.
-    pub fn has(&self, user: &str) -> bool {
+    /// Whether the caller and `user` are both members. Only then the caller may see what `user` does in the room.
+    pub fn is_shared_with(&self, user: &str) -> bool {
         let is_member = |members: &Vec<Member>| {
             members.iter().any(|member| member.username.as_str().eq_ignore_ascii_case(user))
         };
@@ -110,10 +111,7 @@ impl Description {
 
 impl Room {
     fn describe(&self, user: &Username) -> Description {
-        let role = match self.members.standing(user) {
-            Standing::In(role) => Some(role),
-            Standing::Out => None,
-        };
+        let role = self.members.role(user);
         let room_info = RoomInfo {
             name: self.name.clone(),
             private: self.members.is_private(),

@@ -1,4 +1,4 @@
-//! [`Unpublished`] in MongoDB, collection `unpublished`: one document for each room.
+//! [`Unpublished`] in MongoDB, collection `untold`: one document for each room.
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// The collection.
-const COLLECTION: &str = "unpublished";
+const COLLECTION: &str = "untold";
 
-/// The rooms of one database. Cheap to clone.
+/// The notes in one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoUnpublished {
     rooms: Collection<Row>,
@@ -27,7 +27,7 @@ pub struct MongoUnpublished {
 struct Row {
     #[serde(rename = "_id")]
     room: String,
-    /// Absent in notes of earlier releases.
+    /// The first message. Absent in notes of earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first: Option<i64>,
     /// The last message.
@@ -43,7 +43,7 @@ impl Row {
 }
 
 impl MongoUnpublished {
-    /// In `store`, which need not be there yet.
+    /// Notes in `store`, which may be unavailable.
     pub fn new(store: impl Into<Store>) -> Self {
         Self { rooms: collection(store, COLLECTION) }
     }
@@ -66,7 +66,7 @@ impl Unpublished for MongoUnpublished {
         rows.into_iter().filter_map(|row| row.noted().transpose()).collect()
     }
 
-    async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
+    async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
         let gone = doc! { "_id": room.as_str(), "seq": { "$lte": integer(seq) } };
         with_deadline(deadline_now(), self.rooms.delete_one(gone)).await.map(drop)
     }

@@ -1,12 +1,12 @@
-//! What clients in other languages send, what user_lookup may do to each other, and what is left of somebody who has gone: through
-//! the front of the chat, on a real store with real sockets and real presence.
+//! Behaviour of the chat toward unusual clients: malformed and typed payloads, limits between users, privacy, cleanup and drain. With
+//! a real store, real sockets and real presence.
 
-#[path = "../parlor/mod.rs"]
-mod parlor;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod additions;
+mod cleanup;
 mod drain;
-mod ended;
-mod hidden;
-mod odd;
-mod typed;
+mod malformed;
+mod privacy;
+mod typed_clients;

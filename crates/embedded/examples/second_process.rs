@@ -1,7 +1,12 @@
-//! A second process for the tests: `opens` opens the store in the working directory and dies without closing it; `ends` opens and closes it; `writes`
-//! writes until the disk refuses and prints what it sees; `dies` writes a few words and dies; `dies-truncating` does so while
-//! another program empties the log; `sql STATEMENT` is such a program: it runs the statement and closes the file, and
-//! `sql-and-die` does not close it.
+//! A second process for the tests, with the store in the working directory:
+//!
+//! - `opens` opens the store and exits without closing it.
+//! - `ends` opens and closes it.
+//! - `writes` writes until a write fails and prints the results.
+//! - `dies` writes some words and exits without closing the store.
+//! - `dies-truncating` does the same while another program empties the log.
+//! - `sql STATEMENT` runs the statement as another program and closes the file.
+//! - `sql-and-die STATEMENT` runs the statement and does not close the file.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::{path::Path, process::ExitCode};
@@ -15,12 +20,12 @@ const SCHEMA: &[&str] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [how @ ("sql" | "sql-and-die"), statement] =
+    if let [command @ ("sql" | "sql-and-die"), statement] =
         &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
     {
         let conn = Connection::open("words.sqlite3").unwrap();
         run(&conn, statement);
-        if *how == "sql" {
+        if *command == "sql" {
             conn.close().unwrap();
         }
         std::process::exit(0)
@@ -35,11 +40,11 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match std::env::args().nth(1).as_deref() {
         Some("writes") => runtime.block_on(write_until_refused(&db)),
-        Some(how @ ("dies" | "dies-truncating")) => runtime.block_on(async {
+        Some(command @ ("dies" | "dies-truncating")) => runtime.block_on(async {
             for number in 0..20 {
-                // Each spans several frames.
+                // Each word spans several frames.
                 db.write(add(format!("{number:0>9000}"))).await.unwrap();
-                if number == 10 && how == "dies-truncating" {
+                if number == 10 && command == "dies-truncating" {
                     let other = Connection::open("words.sqlite3").unwrap();
                     run(&other, "PRAGMA wal_checkpoint(TRUNCATE)");
                 }
@@ -51,12 +56,11 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    std::mem::forget(db);
-    // Without running destructors: nothing is closed.
+    // `exit` runs no destructors, so the store is not closed.
     std::process::exit(0)
 }
 
-/// Runs a statement to its end, whatever rows it answers.
+/// Runs a statement to completion and discards its rows.
 fn run(conn: &Connection, statement: &str) {
     let mut statement = conn.prepare(statement).unwrap();
     let mut rows = statement.query([]).unwrap();
@@ -67,7 +71,7 @@ fn add(text: String) -> impl FnOnce(&Connection) -> embedded::rusqlite::Result<u
     move |conn| conn.execute("INSERT INTO word(text) VALUES (?1)", [text])
 }
 
-/// Prints a line for every answer, then the obstacle that the store reports, then whether it takes writes again.
+/// Prints a line for every acknowledged write, then the reason why the store is not ready, and whether it accepts writes again.
 async fn write_until_refused(db: &Database) {
     let mut failed = None;
     for number in 0..500 {
@@ -79,9 +83,9 @@ async fn write_until_refused(db: &Database) {
             }
         }
     }
-    let failed = failed.expect("a write is refused");
+    let failed = failed.expect("a write fails");
     assert!(matches!(failed, Error::Commit(_) | Error::Sqlite(_)), "{failed}");
-    println!("obstacle {}", db.not_ready_reason().await.unwrap_or("none"));
+    println!("reason {}", db.not_ready_reason().await.unwrap_or("none"));
     println!("writable {}", db.is_writable());
     let small = db.write(add("small".to_owned())).await;
     println!("again {}", small.map_or_else(|error| error.to_string(), |_| "stored".to_owned()));

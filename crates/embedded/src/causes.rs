@@ -1,5 +1,5 @@
-//! The cause of a refusal by the system, in words with a remedy. SQLite reports most of them as "disk I/O error" or "unable to open
-//! database file", whatever the system said. Called where a store is opened and where a backup is written.
+//! The cause of an error of the operating system, as a text with a remedy. SQLite reports most of these errors as "disk I/O error" or
+//! "unable to open database file". Called where a store is opened and where a backup is written.
 
 use std::{
     fs::{self, File},
@@ -13,18 +13,18 @@ use rusqlite::ErrorCode;
 
 use crate::{Error, file::beside, shortage};
 
-/// The error of a start with its cause, where the system has one.
-pub fn named(path: &Path, error: Error) -> Error {
+/// Replaces the error of a start by [`Error::Refused`] when the operating system gives a cause.
+pub fn with_cause(path: &Path, error: Error) -> Error {
     let refused = match &error {
         Error::File { path, source } => cause_of(path, source).map(|what| (path.clone(), what)),
-        Error::Open { source, .. } | Error::Migration { source, .. } => tried(path, source),
+        Error::Open { source, .. } | Error::Migration { source, .. } => probe(path, source),
         _ => None,
     };
     refused.map_or(error, |(path, what)| Error::Refused { path, what })
 }
 
-/// Tries what SQLite failed at.
-fn tried(path: &Path, error: &rusqlite::Error) -> Option<(PathBuf, String)> {
+/// Repeats the operations at which SQLite failed, to get the error of the system: opens each file, then writes a trial file.
+fn probe(path: &Path, error: &rusqlite::Error) -> Option<(PathBuf, String)> {
     let machine = [
         ErrorCode::SystemIoFailure,
         ErrorCode::DiskFull,
@@ -46,7 +46,8 @@ fn tried(path: &Path, error: &rusqlite::Error) -> Option<(PathBuf, String)> {
     })
 }
 
-/// Why the system refused to make or write `path`, and what helps. None for other errors than shortages and missing rights.
+/// Why the system refused to create or write `path`, and a remedy. `None` for errors other than exhausted resources and missing
+/// permissions.
 pub fn cause_of(path: &Path, error: &io::Error) -> Option<String> {
     let directory = nearest(path);
     let shown = directory.display();
@@ -87,7 +88,7 @@ fn owner(about: fs::Metadata) -> String {
     format!("user {} (mode {:o})", about.uid(), about.mode() & 0o7777)
 }
 
-/// The nearest directory above `path` that is there.
+/// The nearest existing directory above `path`.
 fn nearest(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let parent = whole.ancestors().skip(1).find(|parent| parent.is_dir());
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_refusal_of_the_system_has_its_words() {
+    fn each_error_of_the_system_has_a_cause_with_a_remedy() {
         let root = TempDir::new().unwrap();
         let path = root.path().join("words.sqlite3");
         let cases = [

@@ -1,9 +1,9 @@
-//! What is wrong with an open store, shared by its threads and read by `/readyz`. Set by the writer and the readers of
+//! The faults of an open store, shared by its threads and read by `/readyz`. Set by the writer and the readers of
 //! [`Database`](crate::Database).
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// Why the system refused to let a file grow. Each of them ends when an operator makes room.
+/// Why the system refused to let a file grow. Each cause ends when an operator makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Shortage {
@@ -15,36 +15,36 @@ pub enum Shortage {
     FileSize = 3,
 }
 
-/// Why a store refuses every write until the process is started again.
+/// Why a store rejects every write until the process restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stop {
     /// A write or an fsync failed in a way after which the kernel may report lost data as written.
     Broken = 1,
-    /// A file of the store is no longer at its path, or another file is there.
+    /// A file of the store is no longer at its path, or another file is at the path.
     Gone = 2,
 }
 
-/// The state of one store.
+/// The faults of one store.
 #[derive(Debug, Default)]
 pub struct Condition {
     /// 0, or a [`Stop`]. The first one stays.
     stop: AtomicU8,
     /// 0, or a [`Shortage`]. Cleared when a large trial write succeeds.
     shortage: AtomicU8,
-    /// Less than the reserve of free space is left.
+    /// Less free space than the reserve is left.
     low: AtomicBool,
-    /// A read found damaged content. Stays.
+    /// A read found damaged content. Never cleared.
     damaged: AtomicBool,
 }
 
 impl Condition {
-    /// Refuses all writes from now on. A second reason changes nothing.
+    /// Rejects all writes from now on. Only the first reason is kept.
     pub fn stop(&self, stop: Stop) {
         let _ = self.stop.compare_exchange(0, stop as u8, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Why all writes are refused, if they are.
+    /// Why all writes are rejected. `None` while writes are accepted.
     pub fn stopped(&self) -> Option<Stop> {
         match self.stop.load(Ordering::Relaxed) {
             0 => None,
@@ -53,19 +53,19 @@ impl Condition {
         }
     }
 
-    /// Records what a transaction lacked, or that a trial write lacked nothing.
+    /// Records the shortage that failed a transaction, or `None` after a trial write that succeeded.
     pub fn set_shortage(&self, shortage: Option<Shortage>) {
         self.shortage.store(shortage.map_or(0, |shortage| shortage as u8), Ordering::Relaxed);
     }
 
-    /// What the last transaction lacked.
+    /// The shortage that failed the last transaction.
     pub fn shortage(&self) -> Option<Shortage> {
         let kinds = [Shortage::Space, Shortage::Quota, Shortage::FileSize];
         let found = self.shortage.load(Ordering::Relaxed);
         kinds.into_iter().find(|kind| *kind as u8 == found)
     }
 
-    /// Records whether less than the reserve of free space is left.
+    /// Records whether less free space than the reserve is left.
     pub fn set_low(&self, low: bool) {
         self.low.store(low, Ordering::Relaxed);
     }
@@ -75,8 +75,8 @@ impl Condition {
         self.damaged.store(true, Ordering::Relaxed);
     }
 
-    /// What an operator reads behind the name of the store.
-    pub fn words(&self) -> Option<&'static str> {
+    /// The most severe fault, as a phrase that follows the name of the store. `None` when there is no fault.
+    pub fn not_ready_reason(&self) -> Option<&'static str> {
         match (self.stopped(), self.shortage()) {
             (Some(Stop::Gone), _) => Some(
                 "has lost its files: they were removed, replaced or cut while the server ran; restore the directory and restart",
@@ -101,15 +101,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_stop_stays_and_a_shortage_passes() {
+    fn the_first_stop_is_kept_and_a_shortage_is_cleared() {
         let condition = Condition::default();
-        assert_eq!(condition.words(), None);
+        assert_eq!(condition.not_ready_reason(), None);
         for shortage in [Shortage::Space, Shortage::Quota, Shortage::FileSize] {
             condition.set_shortage(Some(shortage));
             assert_eq!(condition.shortage(), Some(shortage));
         }
         condition.set_shortage(None);
-        assert_eq!(condition.words(), None);
+        assert_eq!(condition.not_ready_reason(), None);
         condition.stop(Stop::Gone);
         condition.stop(Stop::Broken);
         assert_eq!(condition.stopped(), Some(Stop::Gone));

@@ -1,5 +1,5 @@
-//! Whether a crash or a bad disk took away what had been acked: compares the log with what it must contain. Called by
-//! [`Database::open`](crate::Database::open) before SQLite sees the files, and by `check`.
+//! Detection of acknowledged transactions that a crash or a bad disk has removed: compares the log with its index. Called by
+//! [`Database::open`](crate::Database::open) before SQLite opens the files, and by `check`.
 
 use std::{
     fs::{self, File},
@@ -12,29 +12,29 @@ use crate::{
     wal::{FRAME, HEADER, Header, checksum},
 };
 
-/// The size of a page where the file does not have it.
+/// The page size in bytes that is assumed when the database file does not contain one.
 const PAGE: usize = 4_096;
 
-/// Bytes of one copy of the index's header, which has two; the last 8 are its checksum. Behind both is the number of frames that
-/// are written back.
+/// The bytes of one of the two copies of the index's header. The last 8 bytes are its checksum. The number of frames that are written
+/// back follows the two copies.
 const INDEX: usize = 48;
 
-/// What the log shows about the store.
+/// The result of examining the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// Everything that was committed is there.
+    /// All committed transactions are present.
     Whole,
-    /// The last transaction is not intact. It was never acked if the machine crashed while it was written.
+    /// The last transaction is not intact. If the machine crashed during its write, it was never acknowledged.
     Torn(String),
-    /// There is no log, or an empty one, although its index counts frames that are not in the database. Unless another program has
-    /// written them back since, something that was committed is lost.
+    /// The log is missing or empty, although its index counts frames that are not in the database. Unless another program has written
+    /// them back since, committed transactions are lost.
     Emptied(String),
-    /// Something that was committed is lost.
+    /// Committed transactions are lost.
     Lost(String),
 }
 
-/// Reads the log beside the database at `path`. `same_boot` means that the machine has not been started since the store was
-/// last open: then the index beside the log is up to date.
+/// Examines the log of the database at `path`. `same_boot` means that the machine has not restarted since the store was last open, so
+/// that the index of the log is up to date.
 pub fn examine(path: &Path, same_boot: bool) -> io::Result<Finding> {
     let index = Index::read(path);
     let mut log = match File::open(beside(path, "-wal")) {
@@ -71,7 +71,7 @@ pub fn examine(path: &Path, same_boot: bool) -> io::Result<Finding> {
     })
 }
 
-/// A log without content, although the index speaks of some.
+/// The finding for a log without content, whose index may count frames.
 fn emptied(index: Option<Index>) -> Finding {
     match index {
         Some(Index { frames, written_back, .. }) if frames > written_back => {
@@ -81,7 +81,7 @@ fn emptied(index: Option<Index>) -> Finding {
     }
 }
 
-/// A log whose header is not intact, which SQLite takes for an empty one.
+/// The finding for a log whose header is not intact. SQLite treats such a log as empty.
 fn bad_header(bytes: &[u8; HEADER], page: usize, log: &mut (impl Read + Seek)) -> io::Result<Finding> {
     for guess in Header::guesses(bytes, page) {
         log.seek(SeekFrom::Start(HEADER as u64))?;
@@ -102,21 +102,22 @@ fn page_size(path: &Path) -> Option<usize> {
     }
 }
 
-/// What the index beside the log contains about it. SQLite writes the index after it has synced the frames.
+/// The content of the index (`-shm`) of the log. SQLite writes the index after it has synced the frames.
 pub struct Index {
     salts: [u8; 8],
-    /// Frames of the log that belong to committed transactions.
+    /// The number of frames of the log that belong to committed transactions.
     pub frames: u32,
-    /// Frames that are in the database, too, and synced there.
+    /// The number of frames that are written back into the database and synced there.
     written_back: u32,
-    /// Bytes of a page.
+    /// The bytes of a page.
     page: u64,
-    /// Pages of the database when all frames are written back.
+    /// The number of pages of the database after all frames are written back.
     pages: u32,
 }
 
 impl Index {
-    /// The newest of the two copies that are intact: the second one is written first.
+    /// Reads the index. Of the two copies of its header, the second is written first, so it is the newer one when it is intact. `None`
+    /// when no copy is intact.
     pub fn read(path: &Path) -> Option<Self> {
         let mut bytes = [0; 2 * INDEX + 4];
         File::open(beside(path, "-shm")).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
@@ -138,7 +139,7 @@ impl Index {
         is_set.then(|| Self { salts, frames: number(16), written_back, page, pages: number(20) })
     }
 
-    /// The least length of the log that contains all frames.
+    /// The minimum length in bytes of a log that contains all frames.
     pub fn log_bytes(&self) -> u64 {
         match u64::from(self.frames) {
             0 => 0,
@@ -146,13 +147,13 @@ impl Index {
         }
     }
 
-    /// The length of the database when all frames are written back.
+    /// The length in bytes of the database after all frames are written back.
     pub fn database_bytes(&self) -> u64 {
         u64::from(self.pages) * self.page
     }
 }
 
-/// Whether the log has no content.
+/// Whether the log is missing or has no content.
 pub fn has_no_log(path: &Path) -> bool {
     fs::metadata(file::beside(path, "-wal")).map_or(true, |about| about.len() < HEADER as u64)
 }

@@ -1,4 +1,4 @@
-//! The handle: opens the file, starts the threads, queues jobs, waits for answers. Used by the SQLite backends of
+//! The handle of a store: opens the file, starts the threads, queues jobs and awaits their results. Used by the SQLite backends of
 //! sessions, accounts and chat.
 
 use std::{
@@ -27,49 +27,51 @@ use crate::{
     writer::Writer,
 };
 
-/// One open SQLite file. Clones are the same store. Dropping the last one finishes what is queued, empties the log,
-/// closes the file and waits for all that.
+/// One open SQLite file. Cheap to clone; clones share the store. Dropping the last one finishes the queued jobs, empties the log and
+/// closes the file, and blocks until that is done.
 #[derive(Clone)]
 pub struct Database {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// Into the writer; none while closing.
+    /// The queue of the writer. `None` while closing.
     writes: RwLock<Option<SyncSender<Box<dyn Job>>>>,
-    /// Into the readers; none while closing.
+    /// The queue of the readers. `None` while closing.
     reads: RwLock<Option<SyncSender<Read>>>,
-    /// The writer, and the readers; none once joined.
+    /// The writer and the readers. `None` once they are joined.
     threads: Mutex<Option<Threads>>,
-    /// What keeps it from writing.
+    /// The faults of the store.
     condition: Arc<Condition>,
-    /// Whether the files are still there.
+    /// The check that the files are at their paths.
     watch: Arc<Watch>,
-    /// The file.
     path: PathBuf,
-    /// Of the writer's thread.
+    /// The health of the writer thread.
     health: Arc<Health>,
-    /// See [`Database::lost`].
+    /// The result of [`Database::lost`].
     lost: bool,
-    /// See [`Database::group`].
+    /// The result of [`Database::group`].
     group: Option<String>,
-    /// See [`Options::deadline`].
+    /// The value of [`Options::deadline`].
     deadline: Duration,
-    /// The store's name in metrics: the file's, without its ending.
+    /// The name of the store in metrics: the file name without its extension.
     store: Arc<str>,
 }
 
 impl Database {
-    /// Opens the file at `path`, making it (0600) and its directory (0700) where they are missing, and brings its schema
-    /// up to date. Blocks; call it at start. See [`Error`] for what it refuses: a file in use, a newer schema, a
-    /// network filesystem, a store that has lost committed data.
+    /// Opens the file at `path` and migrates its schema. Creates the file (mode 0600) and its directory (0700) where they are missing.
+    /// Blocks; call it at start.
+    ///
+    /// # Errors
+    /// For a file in use, a newer schema, a network filesystem, a store that has lost committed data, and the other errors of
+    /// [`Error`] that are marked "At start".
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let Opened { tally, conn, readers, lost, group, watch } = opening::open(path, &options)?;
+        let Opened { counter, conn, readers, lost, group, watch } = opening::open(path, &options)?;
         let store: Arc<str> = path.file_stem().unwrap_or_default().to_string_lossy().into();
         let (condition, watch) = (Arc::new(Condition::default()), Arc::new(watch));
         let health = Arc::new(Health::new());
         let (writes, queue) = sync_channel(options.queue);
-        let (reads, reading) = sync_channel(options.queue);
+        let (reads, read_queue) = sync_channel(options.queue);
         let writer = Writer {
             conn,
             queue,
@@ -77,12 +79,12 @@ impl Database {
             watch: watch.clone(),
             path: path.to_owned(),
             store: store.clone(),
-            alarmed: false,
+            has_warned: false,
             health: health.clone(),
-            tally,
+            counter,
         };
         let no_thread = |source| Error::File { path: path.to_owned(), source };
-        let threads = threads::start(&store, writer, readers, reading).map_err(no_thread)?;
+        let threads = threads::start(&store, writer, readers, read_queue).map_err(no_thread)?;
         let (writes, reads) = (RwLock::new(Some(writes)), RwLock::new(Some(reads)));
         let (threads, deadline) = (Mutex::new(Some(threads)), options.deadline);
         Ok(Self {
@@ -102,37 +104,37 @@ impl Database {
         })
     }
 
-    /// Whether the end of the log was not intact when the store was opened, so that something that was stored may be
-    /// missing. Positions in this store that others keep are then worth nothing.
+    /// Whether the end of the log was not intact when the store was opened, so that stored data may be missing. Positions in this store
+    /// that other processes or clients have stored are then invalid.
     pub fn lost(&self) -> bool {
         self.inner.lost
     }
 
-    /// The group of files that it belonged to when it was opened.
+    /// The group of files that the store belonged to when it was opened.
     pub fn group(&self) -> Option<&str> {
         self.inner.group.as_deref()
     }
 
-    /// Makes it one of a group; see [`new_group`](crate::new_group). Queued at the call.
+    /// Makes the store a member of a group of files ([`new_group`](crate::new_group)). Queued at the call.
     pub fn set_group(&self, id: &str) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let id = id.to_owned();
         self.write(move |conn| state::set_group(conn, &id))
     }
 
-    /// Finishes what is queued, empties the log and closes the file, also while other handles exist: their calls get
+    /// Finishes the queued jobs, empties the log and closes the file, also while other handles exist. Their calls return
     /// [`Error::Closed`] from now on. Blocks until that is done. Dropping the last handle does the same.
     pub fn close(&self) {
         self.inner.close();
     }
 
-    /// Queues `job` for the writer, at the call and not when the future is first polled, and resolves when what it did is
-    /// on disk. Jobs are done in the order of the calls, each in a savepoint of a transaction it may share with others:
-    /// `Err` or a panic undoes this job alone. Once queued it is done even if nobody waits. A job must not begin or end
-    /// transactions; an outcome that is no failure of the store (a name is taken) is a value of `T`.
+    /// Queues `job` for the writer, at the call and not when the future is first polled. The future resolves when the changes of the job
+    /// are on disk. Jobs run in the order of the calls. Each runs in a savepoint of a transaction that it may share with other jobs, so
+    /// an `Err` or a panic rolls back this job alone. A queued job runs even if the future is dropped. A job must not begin or end
+    /// transactions. A result that is no failure of the store, such as a name that is taken, is a value of `T`.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::Timeout`] (then it is unknown whether the job is stored), [`Error::Closed`],
-    /// [`Error::Broken`], [`Error::Commit`], [`Error::Panicked`], or the job's own as [`Error::Sqlite`].
+    /// [`Error::Busy`], [`Error::Timeout`] (it is then unknown whether the job is stored), [`Error::Closed`], [`Error::Broken`],
+    /// [`Error::Gone`], [`Error::Commit`], [`Error::Panicked`], or the error of the job as [`Error::Sqlite`].
     pub fn write<T, F>(&self, job: F) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
     where
         T: Send + 'static,
@@ -141,8 +143,8 @@ impl Database {
         self.write_then(job, |_: &T| ())
     }
 
-    /// Like [`Database::write`]; and if the job is stored, `after` sees its result on the writer's thread, right after
-    /// the commit, in commit order and before the future resolves. `after` must not block: everybody's writes wait.
+    /// Like [`Database::write`]. When the job is stored, `after` runs with its result on the writer thread, directly after the commit, in
+    /// commit order, and before the future resolves. `after` must not block, because all writes wait for it.
     pub fn write_then<T, F, A>(
         &self,
         job: F,
@@ -158,15 +160,14 @@ impl Database {
             None => self.queue_write(Box::new(task)),
             Some(stop) => Err(stop.into()),
         };
-        self.answer(queued, answer)
+        self.result(queued, answer)
     }
 
-    /// Queues `job` for a reader, at the call, and resolves with its result. All its statements see one state of the
-    /// store, in which every write that was answered before the job began is there.
+    /// Queues `job` for a reader, at the call. The future resolves with its result. All statements of the job read one snapshot of the
+    /// store, which contains every write that was acknowledged before the job began.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::Timeout`], [`Error::Closed`], [`Error::Panicked`], or the job's own as
-    /// [`Error::Sqlite`].
+    /// [`Error::Busy`], [`Error::Timeout`], [`Error::Closed`], [`Error::Panicked`], or the error of the job as [`Error::Sqlite`].
     pub fn read<T, F>(&self, job: F) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
     where
         T: Send + 'static,
@@ -174,34 +175,35 @@ impl Database {
     {
         let (task, answer) = reader::task(job);
         let queued = self.queue("read", &self.inner.reads, task);
-        self.answer(queued, answer)
+        self.result(queued, answer)
     }
 
-    /// False once the store refuses every write until a restart: after an I/O error, or when its files are gone.
+    /// False once the store rejects every write until a restart: after an I/O error, or when its files are gone.
     pub fn is_writable(&self) -> bool {
         self.inner.condition.stopped().is_none()
     }
 
-    /// What keeps the store from working, in words for `/readyz`: lost files, less than the reserve of free space, a writer
-    /// thread that has ended, hangs (in an fsync) or lets jobs wait. After a write that found no room a trial of 1 MiB decides.
+    /// Why the store does not work, as a phrase that follows its name, for `/readyz`: lost files, less free space than the reserve, or a
+    /// writer thread that has ended, that hangs (in an fsync), or that lets jobs wait. `None` when it works. After a write that failed
+    /// for lack of space, a trial write of 1 MiB decides.
     pub async fn not_ready_reason(&self) -> Option<&'static str> {
         if !self.inner.health.is_good() {
             return Some("has a writer that hangs or has ended; check the disk and restart");
         }
         let inner = self.inner.clone();
-        let look = move |_: &Connection| {
-            inner.watch.look(&inner.condition, &inner.store);
+        let check = move |_: &Connection| {
+            inner.watch.check(&inner.condition, &inner.store);
             inner.condition.set_low(reserve::is_used_up(&inner.path));
             Ok(())
         };
-        let looked = self.read(look).await;
+        let checked = self.read(check).await;
         if self.inner.condition.shortage().is_some() {
             let path = self.inner.path.clone();
             if let Ok(lacking) = self.write(move |_| Ok(shortage::lacking(&path))).await {
                 self.inner.condition.set_shortage(lacking);
             }
         }
-        self.inner.condition.words().or_else(|| looked.is_err().then_some("does not answer"))
+        self.inner.condition.not_ready_reason().or_else(|| checked.is_err().then_some("does not answer"))
     }
 
     fn queue_write(&self, job: Box<dyn Job>) -> Result<(), Error> {
@@ -228,7 +230,7 @@ impl Database {
         }
     }
 
-    fn answer<T: Send>(
+    fn result<T: Send>(
         &self,
         queued: Result<(), Error>,
         answer: oneshot::Receiver<Result<T, Error>>,
@@ -248,7 +250,8 @@ impl Database {
 }
 
 impl Inner {
-    /// Ends the readers and then the writer, whose connection must be the last: only that one can empty the log.
+    /// Ends the readers and then the writer. The connection of the writer must be the last, because only the last connection can empty
+    /// the log.
     fn close(&self) {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         *self.reads.write().unwrap_or_else(PoisonError::into_inner) = None;

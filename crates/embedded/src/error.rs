@@ -1,51 +1,51 @@
-//! Every way in which the store says no. Made by all files of this crate, read by the backends above it.
+//! The errors of a store. Returned by all modules of this crate, handled by the backends that use it.
 
 use std::{io, path::PathBuf, sync::Arc};
 
 use crate::{condition::Stop, row_sum};
 
-/// Why a store did not open, or did not do a job.
+/// Why a store was not opened, or a job was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The queue is full; nothing was done. Worth trying again in a moment.
+    /// The queue is full; nothing was done. A retry may succeed.
     #[error("the store has too much to do")]
     Busy,
-    /// No answer within [`Options::deadline`](crate::Options::deadline). Whether the job is stored or not is unknown.
+    /// No result within [`Options::deadline`](crate::Options::deadline). Whether the job is stored is unknown.
     #[error("the store did not answer in time")]
     Timeout,
-    /// The store is closing or its thread is gone; nothing was done.
+    /// The store is closing or its thread has ended; nothing was done.
     #[error("the store is closed")]
     Closed,
-    /// An earlier write met an I/O error, so no later write may be trusted; nothing was done. A restart recovers.
+    /// An earlier write failed with an I/O error, so no later write can be trusted; nothing was done. A restart recovers.
     #[error("the store stopped writing after an I/O error")]
     Broken,
-    /// A file of the store is not at its path any more, or another one is: what is written would be lost when the process
-    /// ends. Whether the job is stored is unknown. Restore the directory and restart.
+    /// A file of the store is no longer at its path, or another file is at the path. Writes would be lost when the process ends. Whether
+    /// the job is stored is unknown. Restore the directory and restart.
     #[error("the files of the store were removed or replaced while it was open")]
     Gone,
-    /// The transaction that carried the job was not committed: nothing of the job is stored (after an I/O error: unknown).
+    /// The transaction that contained the job was not committed, so the job is not stored. After an I/O error that is unknown.
     #[error("the commit failed: {0}")]
     Commit(#[source] Arc<rusqlite::Error>),
-    /// The job panicked and was rolled back alone.
+    /// The job panicked and was rolled back, without the other jobs of its transaction.
     #[error("a job of the store panicked")]
     Panicked,
-    /// The job's own failure; it was rolled back alone.
+    /// The job failed and was rolled back, without the other jobs of its transaction.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// At start: another process, or another handle of this one, has the file open.
     #[error("{path} is in use by another process", path = .0.display())]
     Locked(PathBuf),
     /// At start: the file was written by a newer version of this program.
-    #[error("{path} has schema {found}, this program knows {known}: use a newer version", path = .path.display())]
+    #[error("{path} has schema {found}, this program supports {supported}: use a newer version", path = .path.display())]
     Newer {
         /// The file.
         path: PathBuf,
-        /// The file's schema version.
+        /// The schema version of the file.
         found: u32,
-        /// How many migrations this program knows.
-        known: u32,
+        /// The schema version of this program: the number of its migrations.
+        supported: u32,
     },
-    /// At start: something that was committed is lost.
+    /// At start: committed data is lost.
     #[error("{path} has lost committed data: {what}. Restore a backup; or run `godzilla check`, and \
              `godzilla check --accept-loss` to go on with what is left", path = .path.display())]
     Lost {
@@ -54,7 +54,7 @@ pub enum Error {
         /// What is missing.
         what: String,
     },
-    /// At start: the file is damaged beyond what it could be opened with.
+    /// At start: the file is damaged so that it cannot be used.
     #[error("{path} is damaged: {what}. Restore a backup", path = .path.display())]
     Damaged {
         /// The file.
@@ -62,14 +62,14 @@ pub enum Error {
         /// What SQLite found.
         what: String,
     },
-    /// At start: the log beside the database was written for another database file.
+    /// At start: the log belongs to another database file.
     #[error("{path} has a log (-wal) of another database beside it, because one of the two was replaced. Restore a backup into an \
              empty directory", path = .path.display())]
-    Alien {
+    ForeignLog {
         /// The file.
         path: PathBuf,
     },
-    /// At start: the system refuses what the store needs, for a cause that an operator can remove.
+    /// At start: the system refuses an operation that the store needs, for a cause that an operator can remove.
     #[error("cannot open {path}: {what}", path = .path.display())]
     Refused {
         /// The file or directory.
@@ -77,23 +77,23 @@ pub enum Error {
         /// The cause and the remedy.
         what: String,
     },
-    /// At start: a migration failed; the file is as it was before it.
+    /// At start: a migration failed; the file is unchanged by it.
     #[error("migration {number} of {path} failed: {source}", path = .path.display())]
     Migration {
         /// The file.
         path: PathBuf,
-        /// Which migration, counted from 1.
+        /// The number of the migration, from 1.
         number: u32,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
     /// At start: this SQLite can corrupt a WAL file (fixed in 3.51.3).
     #[error("SQLite {0} is too old, 3.51.3 is needed")]
     OldLibrary(&'static str),
-    /// At start: WAL needs shared memory, which a network filesystem does not give.
+    /// At start: the file is on a network filesystem, which does not provide the shared memory that WAL needs.
     #[error("{path} is on a network filesystem, which cannot hold a store", path = .0.display())]
     Network(PathBuf),
-    /// At start: anybody could put another file in the store's place.
+    /// At start: the directory is writable by every user, so any user could replace the file.
     #[error("{path} can be written by every user of this machine (chmod o-w it)", path = .0.display())]
     Exposed(PathBuf),
     /// At start: the file or its directory cannot be used.
@@ -101,7 +101,7 @@ pub enum Error {
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// At start: SQLite refuses the file.
@@ -109,7 +109,7 @@ pub enum Error {
     Open {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
 }
@@ -124,44 +124,43 @@ impl From<Stop> for Error {
 }
 
 impl Error {
-    /// Whether a read found rows that are not what was written, and the rest of the store can be read.
+    /// Whether a read found a row with a wrong checksum. The rest of the store can be read.
     pub fn is_damaged_row(&self) -> bool {
         matches!(self, Self::Sqlite(error) if row_sum::is_damaged_row(error))
     }
 
-    /// Whether the content of the store is not what was written.
+    /// Whether a read found damaged content.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Sqlite(error) if is_damage(error))
     }
 
-    /// The HTTP status of a request that failed by this: 503 where another try may succeed, 500 for a fault of ours.
+    /// The HTTP status of a request that failed with this error: 503 when a retry may succeed, 500 for a programming error.
     pub fn status(&self) -> u16 {
         match self {
             Self::Panicked => 500,
-            Self::Sqlite(error) if !is_of_the_machine(error) => 500,
+            Self::Sqlite(error) if !is_environmental(error) => 500,
             _ => 503,
         }
     }
 }
 
-/// Whether a failure comes from the machine (disk full, I/O, a lock) and not from what was asked.
-fn is_of_the_machine(error: &rusqlite::Error) -> bool {
+/// Whether a failure comes from the environment (a full disk, I/O, a lock) and not from the statement.
+fn is_environmental(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{
         DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
     };
-    let machine = [DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure];
-    error.sqlite_error_code().is_some_and(|code| machine.contains(&code))
+    let environmental = [DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure];
+    error.sqlite_error_code().is_some_and(|code| environmental.contains(&code))
 }
 
-/// Whether the content of the file is not what was written.
+/// Whether the content of the file is damaged.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Whether after this failure no commit of this process may be trusted: what the kernel failed to write once it may
-/// drop and then report as written. A full disk is not of that kind, nor is trouble with the shared index, which is
-/// rebuilt from the log.
+/// Whether no later commit of this process can be trusted after this failure. The kernel may drop pages that it failed to write, and
+/// then report them as written. A full disk is not fatal. Neither is a failure of the shared index, which is rebuilt from the log.
 pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
     use rusqlite::ffi::{SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE};
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_lacks_is_503_and_a_wrong_statement_is_500() {
+    fn a_full_disk_is_503_and_a_wrong_statement_is_500() {
         assert_eq!(Error::Sqlite(failure(ffi::SQLITE_FULL)).status(), 503);
         assert_eq!(Error::Sqlite(failure(ffi::SQLITE_CONSTRAINT)).status(), 500);
         assert_eq!(Error::Busy.status(), 503);

@@ -1,5 +1,5 @@
-//! The file itself: its directory, its mode, the lock that keeps a second process out, and connections with the
-//! settings that durability needs. Called by [`Database::open`](crate::Database::open) and the reader and writer threads.
+//! The file of a store: its directory, its mode, the lock against a second process, and connections with the settings that durability
+//! needs. Called by [`Database::open`](crate::Database::open).
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -14,22 +14,24 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::{Error, row_sum};
 
-/// The first SQLite without the bug that can corrupt a WAL file when it is reset.
+/// The first version of SQLite without the bug that can corrupt a WAL file when it is reset.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// How long a connection waits for a lock that another program (a backup, a shell) holds on the file.
+/// The maximum time that a connection waits for a lock that another program, such as a backup or a shell, holds on the file.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// Prepared statements kept per connection.
+/// The number of prepared statements that are cached per connection.
 const STATEMENTS: usize = 64;
 
-/// SMB's successors, which have no name in `nix`.
+/// The magic numbers of CIFS and SMB2, which have no constants in `nix`.
 const CIFS: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
 
-/// FUSE, 9p and Ceph: some of them keep what SQLite needs, and some do not.
-const DOUBTFUL: [i64; 3] = [0x6573_5546, 0x0102_1997, 0x00C3_6400];
+/// The magic numbers of FUSE, 9p and Ceph. Some of these filesystems provide the locks and shared memory that SQLite needs, and some do
+/// not.
+const UNRELIABLE: [i64; 3] = [0x6573_5546, 0x0102_1997, 0x00C3_6400];
 
-/// Makes directory (0700) and file (0600) where they are missing and takes the lock. It holds while the file lives.
+/// Creates the directory (mode 0700) and the file (0600) where they are missing, and takes the lock. The lock is held until the returned
+/// file is dropped.
 pub fn claim(path: &Path) -> Result<File, Error> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(Error::OldLibrary(rusqlite::version()));
@@ -53,7 +55,7 @@ pub fn claim(path: &Path) -> Result<File, Error> {
     Ok(lock)
 }
 
-/// The one connection that writes.
+/// Opens the only connection that writes.
 pub fn writing(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | base())?;
     settle(&conn)?;
@@ -62,14 +64,14 @@ pub fn writing(path: &Path) -> rusqlite::Result<Connection> {
         let error = ffi::Error::new(ffi::SQLITE_CANTOPEN);
         return Err(rusqlite::Error::SqliteFailure(error, Some(format!("journal mode is {mode}, not wal"))));
     }
-    // Checkpoints are the writer's own work, because it has to see when one fails.
+    // The writer runs checkpoints itself, because it must detect a failed one.
     conn.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;",
     )?;
     Ok(conn)
 }
 
-/// A connection that only reads.
+/// Opens a connection that only reads.
 pub fn reading(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | base())?;
     settle(&conn)?;
@@ -77,7 +79,8 @@ pub fn reading(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// A connection that reads the database file alone, without its log, and makes no files beside it. No process may write to it.
+/// Opens a connection that reads only the database file, without its log, and creates no files beside it. No process may write to the
+/// file in the meantime.
 pub fn immutable(path: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -102,7 +105,7 @@ fn settle(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
 }
 
-/// Opens or makes a file that only its owner may read.
+/// Opens or creates a file that only its owner may access.
 fn private(path: &Path) -> io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -112,14 +115,15 @@ fn private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The file of this name with `suffix` behind it, such as `-wal`.
+/// The path with `suffix`, such as `-wal`, appended to the file name.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// A directory that was there before is its owner's to close; the files in it are private anyway.
+/// Rejects a directory that every user may write to. For other directories that are not private it logs a warning, because the owner of
+/// an existing directory sets its mode, and the files in it are private.
 fn refuse_exposed(directory: &Path) -> Result<(), Error> {
     let Ok(about) = fs::metadata(directory) else { return Ok(()) };
     let mode = about.permissions().mode();
@@ -135,7 +139,7 @@ fn refuse_exposed(directory: &Path) -> Result<(), Error> {
 fn refuse_network(directory: &Path) -> Result<(), Error> {
     match statfs(directory) {
         Ok(about) if is_network(about.filesystem_type()) => Err(Error::Network(directory.to_owned())),
-        Ok(about) if is_doubtful(about.filesystem_type()) => {
+        Ok(about) if is_unreliable(about.filesystem_type()) => {
             let directory = directory.display();
             tracing::warn!(
                 %directory,
@@ -143,14 +147,14 @@ fn refuse_network(directory: &Path) -> Result<(), Error> {
             );
             Ok(())
         }
-        // A system that does not say is taken at its word.
+        // A filesystem of unknown type is accepted.
         _ => Ok(()),
     }
 }
 
-/// Whether a file is on a filesystem whose inodes may get other numbers.
-pub fn is_on_doubtful(path: &Path) -> bool {
-    statfs(path).is_ok_and(|about| is_doubtful(about.filesystem_type()))
+/// Whether a file is on a filesystem whose inode numbers may change.
+pub fn has_unstable_inodes(path: &Path) -> bool {
+    statfs(path).is_ok_and(|about| is_unreliable(about.filesystem_type()))
 }
 
 fn is_network(kind: FsType) -> bool {
@@ -158,9 +162,9 @@ fn is_network(kind: FsType) -> bool {
     named.contains(&kind) || CIFS.iter().any(|magic| kind == FsType(i64::from(*magic)))
 }
 
-/// Filesystems that may be another machine's, or may not be.
-fn is_doubtful(kind: FsType) -> bool {
-    DOUBTFUL.iter().any(|magic| kind == FsType(*magic))
+/// Whether the filesystem may or may not be on another machine.
+fn is_unreliable(kind: FsType) -> bool {
+    UNRELIABLE.iter().any(|magic| kind == FsType(*magic))
 }
 
 #[cfg(test)]
@@ -168,11 +172,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn network_filesystems_are_known_and_local_ones_pass() {
+    fn network_filesystems_are_detected_and_local_ones_are_accepted() {
         assert!(is_network(NFS_SUPER_MAGIC));
         assert!(is_network(FsType(0xFF53_4D42)));
-        assert!(is_doubtful(FsType(0x0102_1997)), "9p");
-        assert!(!is_network(FsType(0xEF53)) && !is_doubtful(FsType(0xEF53)), "ext4");
+        assert!(is_unreliable(FsType(0x0102_1997)), "9p");
+        assert!(!is_network(FsType(0xEF53)) && !is_unreliable(FsType(0xEF53)), "ext4");
         assert!(!is_network(FsType(0x0102_1994)), "tmpfs");
     }
 

@@ -1,18 +1,19 @@
-//! What a store reports to its program: that a thread has failed. In debug builds also where a test can make one fail.
+//! The hooks of a program into its stores: a report of a failed thread, and in debug builds fault points, at which a test can make a
+//! thread panic.
 
 use std::{sync::OnceLock, thread};
 
 static FAILED: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Calls `hook` with the name of the thread (`chat-write`) when a writer panics, or when what follows a commit does. Its store
-/// then answers every write with [`Error::Closed`](crate::Error::Closed), or has stored what was never passed on: only a
-/// restart of the process helps. Only the first call counts.
+/// Sets `hook`, which is called with the name of the thread (`chat-write`) when a writer or a function that runs after a commit panics.
+/// The store then returns [`Error::Closed`](crate::Error::Closed) for every write, or has stored changes that were never published, so
+/// the process must restart. Only the first call has an effect.
 pub fn on_failure(hook: fn(thread: &str)) {
     let _ = FAILED.set(hook);
 }
 
-/// This thread has failed.
-pub(crate) fn failed() {
+/// Reports that this thread has failed.
+pub(crate) fn report_failure() {
     if let Some(hook) = FAILED.get() {
         hook(thread::current().name().unwrap_or("store"));
     }
@@ -21,7 +22,7 @@ pub(crate) fn failed() {
 #[cfg(debug_assertions)]
 static FAULT: OnceLock<fn(&str)> = OnceLock::new();
 
-/// For tests: calls `hook`, which may panic, with the name of the thread at every fault point.
+/// Sets `hook`, which is called with the name of the thread at every fault point and may panic. For tests.
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub fn set_fault_hook(hook: fn(thread: &str)) {
@@ -36,7 +37,7 @@ pub(crate) fn fault() {
     }
 }
 
-/// A fault point of the writer's thread between two batches, named `chat-write between`.
+/// A fault point of the writer thread between two batches, named `chat-write between`.
 pub(crate) fn fault_between() {
     #[cfg(debug_assertions)]
     if let Some(hook) = FAULT.get() {

@@ -1,5 +1,5 @@
-//! A write on its way through the writer: first run, then, when its transaction is decided, settled. Made by
-//! [`Database`](crate::Database), driven by the writer thread.
+//! A write job: it runs in a transaction, and completes after the transaction ended. Created by [`Database`](crate::Database), driven
+//! by the writer thread.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,30 +11,29 @@ use tokio::sync::oneshot;
 
 use crate::{Error, condition::Stop, hooks};
 
-/// What became of a transaction.
+/// The result of a transaction.
 pub enum Verdict {
-    /// It is on disk.
+    /// The transaction is on disk.
     Committed,
-    /// It is not, for this reason.
+    /// The transaction was not committed, for this reason.
     Lost(Arc<rusqlite::Error>),
-    /// The store takes no writes any more. Whether the transaction is stored is unknown.
+    /// The store no longer accepts writes. Whether the transaction is stored is unknown.
     Refused(Stop),
 }
 
-/// A write, whatever its result's type.
+/// A write with a result of any type.
 pub trait Job: Send {
-    /// Does the work in a savepoint of the open transaction and remembers the outcome. A failure undoes this job alone.
-    /// Never panics.
+    /// Does the work in a savepoint of the open transaction and stores the outcome. A failure rolls back this job alone. Never panics.
     fn run(&mut self, conn: &Connection);
 
-    /// What SQLite said when the work failed.
+    /// The error of SQLite with which the work failed. `None` when it succeeded, panicked, or has not run.
     fn failure(&self) -> Option<&rusqlite::Error>;
 
-    /// Tells whoever waits. Never panics.
-    fn settle(self: Box<Self>, verdict: &Verdict);
+    /// Sends the result to the caller. Never panics.
+    fn complete(self: Box<Self>, verdict: &Verdict);
 }
 
-/// The one kind of [`Job`].
+/// The implementation of [`Job`].
 pub struct Task<T, F, A> {
     work: Option<F>,
     outcome: Option<Result<T, Error>>,
@@ -43,7 +42,7 @@ pub struct Task<T, F, A> {
 }
 
 impl<T, F, A> Task<T, F, A> {
-    /// `work` is run once; `after` sees its result right after the commit; then the receiver gets it.
+    /// A task that runs `work` once. Directly after the commit `after` runs with its result. Then the receiver gets the result.
     pub fn new(work: F, after: A) -> (Self, oneshot::Receiver<Result<T, Error>>) {
         let (reply, answer) = oneshot::channel();
         (Self { work: Some(work), outcome: None, after, reply }, answer)
@@ -67,14 +66,14 @@ where
         }
     }
 
-    fn settle(self: Box<Self>, verdict: &Verdict) {
+    fn complete(self: Box<Self>, verdict: &Verdict) {
         let Self { outcome, after, reply, .. } = *self;
         let answer = match (outcome, verdict) {
             (Some(Err(error)), _) => Err(error),
             (Some(Ok(value)), Verdict::Committed) => {
                 if catch_unwind(AssertUnwindSafe(|| after(&value))).is_err() {
-                    tracing::error!("what should follow a commit panicked");
-                    hooks::failed();
+                    tracing::error!("a function that runs after a commit panicked");
+                    hooks::report_failure();
                 }
                 Ok(value)
             }
@@ -82,12 +81,12 @@ where
             (_, Verdict::Refused(stop)) => Err((*stop).into()),
             (None, Verdict::Committed) => Err(Error::Closed),
         };
-        // Whoever asked may have stopped waiting.
+        // `send` fails when the caller has dropped the future.
         let _ = reply.send(answer);
     }
 }
 
-/// Runs `work` so that its failure undoes it and nothing else.
+/// Runs `work` in a savepoint. A failure rolls back the savepoint alone.
 fn in_savepoint<T>(
     conn: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -95,7 +94,7 @@ fn in_savepoint<T>(
     execute(conn, "SAVEPOINT job")?;
     let outcome = guarded(|| work(conn));
     if conn.is_autocommit() {
-        // SQLite itself gave up the whole transaction, savepoint included; the writer sees that too.
+        // SQLite has rolled back the whole transaction, including the savepoint. The writer detects that too.
         return outcome.and(Err(ended()));
     }
     let end = match outcome {
@@ -103,14 +102,14 @@ fn in_savepoint<T>(
         Err(_) => execute(conn, "ROLLBACK TO job").and_then(|()| execute(conn, "RELEASE job")),
     };
     if let Err(error) = end {
-        // Neither kept nor undone: only without the whole transaction is it surely gone.
+        // The savepoint is neither released nor rolled back. Only a rollback of the whole transaction removes its changes for certain.
         let _ = execute(conn, "ROLLBACK");
         return outcome.and(Err(error.into()));
     }
     outcome
 }
 
-/// Runs `work` and makes a panic of it an error.
+/// Runs `work` and turns a panic into an error.
 pub fn guarded<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, Error> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(Error::Sqlite),
@@ -118,7 +117,7 @@ pub fn guarded<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, Error
     }
 }
 
-/// Runs a statement without parameters or rows, prepared once per connection.
+/// Runs a statement without parameters or rows. It is prepared once per connection.
 pub fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(sql)?.execute([]).map(drop)
 }

@@ -1,5 +1,5 @@
-//! One embedded SQLite file: opened safely, one writer thread with group commit, a few reader threads. Called by the
-//! SQLite backends of sessions, accounts and chat; calls [`rusqlite`] and nothing of ours.
+//! A store in one embedded SQLite file, with checks at start, one writer thread with group commit, and several reader threads. Called
+//! by the SQLite backends of sessions, accounts and chat; calls [`rusqlite`] and no other crate of this workspace.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), embedded::Error> {
@@ -12,6 +12,7 @@
 //! ```
 
 mod causes;
+mod completeness;
 mod condition;
 mod damage;
 mod database;
@@ -21,8 +22,7 @@ mod health;
 mod hooks;
 mod identity;
 mod job;
-mod judge;
-mod note;
+mod lock_record;
 mod opening;
 mod options;
 mod reader;

@@ -1,4 +1,4 @@
-//! The threads that read, each on its own connection and in one snapshot per job. Fed by [`Database`](crate::Database).
+//! The reader threads. Each has its own connection and runs each job in one snapshot. Jobs come from [`Database`](crate::Database).
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,10 +16,10 @@ use crate::{
     job::{execute, guarded},
 };
 
-/// A read, whatever its result's type.
+/// A read with a result of any type.
 pub type Read = Box<dyn FnOnce(&Connection, &Condition) + Send>;
 
-/// Makes a read of `work`; the receiver gets its result.
+/// Creates a read from `work`. The receiver gets its result.
 pub fn task<T, F>(work: F) -> (Read, oneshot::Receiver<Result<T, Error>>)
 where
     T: Send + 'static,
@@ -27,7 +27,7 @@ where
 {
     let (reply, answer) = oneshot::channel();
     let read = move |conn: &Connection, condition: &Condition| {
-        // Nobody waits any more, and a read changes nothing.
+        // The caller has dropped the future, and a read has no effects.
         if reply.is_closed() {
             return;
         }
@@ -44,7 +44,8 @@ where
     (Box::new(read), answer)
 }
 
-/// Works until every sender of the queue is gone. The queue is shared: whoever is free takes the next. A panic ends one read.
+/// Runs reads until every sender of the queue is dropped. The readers share the queue, and an idle one takes the next read. A panic
+/// fails one read.
 pub fn run(conn: Connection, queue: Arc<Mutex<Receiver<Read>>>, condition: &Condition) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -54,13 +55,13 @@ pub fn run(conn: Connection, queue: Arc<Mutex<Receiver<Read>>>, condition: &Cond
             read(&conn, condition);
         }));
         if done.is_err() && !conn.is_autocommit() {
-            // Whoever asked was answered with an error; the next read begins anew.
+            // The caller got an error. The rollback ends the transaction before the next read.
             let _ = execute(&conn, "ROLLBACK");
         }
     }
 }
 
-/// All statements of one read see the same state, whatever is written meanwhile.
+/// Runs `work` in a read transaction, so that all its statements read the same snapshot.
 fn in_snapshot<T>(
     conn: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,

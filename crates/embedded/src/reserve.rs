@@ -1,18 +1,19 @@
-//! Whether room is left for a large write. A disk with a few KiB left takes small commits and refuses large ones. Asked for
+//! Whether the filesystem has room for a large write. A disk with a few KiB left accepts small commits and rejects large ones. Used for
 //! `/readyz`.
 
 use std::path::Path;
 
 use nix::{sys::statvfs::statvfs, unistd::Uid};
 
-/// Free bytes below which a store is not ready: room for the log between two checkpoints, four times (16 MiB). README names it.
+/// The free bytes below which a store is not ready: four times the size of the log between two checkpoints (16 MiB). README documents
+/// this value.
 const RESERVE: u64 = 16 << 20;
 
-/// Whether the filesystem of `path` has less than the reserve left. False where the filesystem does not report its size.
+/// Whether the filesystem of `path` has less free space than the reserve. False when the filesystem does not report its size.
 pub fn is_used_up(path: &Path) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(about) = statvfs(directory) else { return false };
-    // Some blocks are kept for root.
+    // Some blocks are reserved for root.
     let free = if Uid::effective().is_root() { about.blocks_free() } else { about.blocks_available() };
     is_low(about.blocks() * about.fragment_size(), free * about.fragment_size())
 }
@@ -30,6 +31,6 @@ mod tests {
         assert!(!is_low(0, 0));
         assert!(is_low(1 << 30, 4_096) && is_low(1 << 30, RESERVE - 1));
         assert!(!is_low(1 << 30, RESERVE));
-        assert!(!is_used_up(Path::new("words.sqlite3")), "the tests need more");
+        assert!(!is_used_up(Path::new("words.sqlite3")), "the tests need more free space");
     }
 }

@@ -1,5 +1,5 @@
-//! Checksums of rows. SQLite notices a flipped bit in the structure of a page and not in the content of a row, so rows carry
-//! a checksum of their own: `row_sum(...)` in SQL, over the columns that are to be protected, in a fixed order.
+//! Checksums of rows. SQLite detects a flipped bit in the structure of a page, but not in the content of a row. So rows contain a
+//! checksum: `row_sum(...)` in SQL, over the protected columns in a fixed order.
 
 use rusqlite::{
     Connection,
@@ -8,24 +8,24 @@ use rusqlite::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-/// Adds `row_sum` to the functions of a connection. It takes any number of values and answers an integer (XXH3, 64 bits).
+/// Adds the SQL function `row_sum` to a connection. It takes any number of values and returns an integer (XXH3, 64 bits).
 pub fn register(conn: &Connection) -> rusqlite::Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
     conn.create_scalar_function("row_sum", -1, flags, |values| Ok(sum(values)))
 }
 
-/// SQLite's code for damage, with a second part that SQLite does not use.
+/// The error code of SQLite for damage, with an extended part that SQLite does not use.
 const DAMAGED_ROW: i32 = rusqlite::ffi::SQLITE_CORRUPT | (0x40 << 8);
 
-/// The error of a read that found a row that is not what was written.
+/// The error of a read that found a row with a wrong checksum. `what` names the row, such as "a user".
 pub fn damaged_row(what: &str) -> rusqlite::Error {
     let corrupt = rusqlite::ffi::Error::new(DAMAGED_ROW);
-    let words = format!("{what} has a wrong checksum; `godzilla check` finds all damage");
-    rusqlite::Error::SqliteFailure(corrupt, Some(words))
+    let message = format!("{what} has a wrong checksum; `godzilla check` finds all damage");
+    rusqlite::Error::SqliteFailure(corrupt, Some(message))
 }
 
-/// Whether it is an error of [`damaged_row`]: the store as a whole can be read.
+/// Whether an error is from [`damaged_row`], which means that the rest of the store can be read.
 pub(crate) fn is_damaged_row(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == DAMAGED_ROW)
 }
@@ -33,7 +33,7 @@ pub(crate) fn is_damaged_row(error: &rusqlite::Error) -> bool {
 fn sum(values: &Context<'_>) -> i64 {
     let mut hasher = Xxh3::new();
     for at in 0..values.len() {
-        // The type and the length keep neighbouring values apart.
+        // The type and the length separate adjacent values.
         match values.get_raw(at) {
             ValueRef::Null => hasher.update(&[0]),
             ValueRef::Integer(number) => {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_its_type_and_its_place_count() {
+    fn values_their_types_and_their_order_change_the_checksum() {
         let conn = Connection::open_in_memory().unwrap();
         register(&conn).unwrap();
         let sum = |values: &str| -> i64 {

@@ -1,4 +1,4 @@
-//! The schema's version: which migrations a file has seen. Called by [`Database::open`](crate::Database::open).
+//! The schema version of a file, and the migrations. Called by [`Database::open`](crate::Database::open).
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::Error;
 
-/// Brings the file to the newest schema, one transaction per migration. Each is run once, in order; `user_version` counts
-/// them. A file with more than are known is refused untouched.
+/// Applies the missing migrations in order, each in one transaction. `user_version` is the number of applied migrations. A file with a
+/// higher number than that of `migrations` is refused and not changed.
 pub fn migrate(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), Error> {
     let open = |source| Error::Open { path: path.to_owned(), source };
     let found: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
-    let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
-    if found > known {
-        return Err(Error::Newer { path: path.to_owned(), found, known });
+    let supported = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
+    if found > supported {
+        return Err(Error::Newer { path: path.to_owned(), found, supported });
     }
     for (number, sql) in (1..).zip(migrations).filter(|(number, _)| *number > found) {
         let failed = |source| Error::Migration { path: path.to_owned(), number, source };
@@ -30,7 +30,7 @@ fn apply(conn: &mut Connection, sql: &str, number: u32) -> rusqlite::Result<()> 
     transaction.commit()
 }
 
-/// Runs some statements in one transaction.
+/// Runs statements in one transaction.
 pub fn run(conn: &mut Connection, statements: &[&str]) -> rusqlite::Result<()> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for statement in statements {

@@ -1,5 +1,5 @@
 //! Distinguishes a used-up quota from a broken disk. SQLite reports `ENOSPC` as `SQLITE_FULL`, but every other failed write as
-//! `SQLITE_IOERR_WRITE`, and its safe interface does not give the system's error number. Called by the writer.
+//! `SQLITE_IOERR_WRITE`, and its safe interface does not return the error number of the system. Called by the writer.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,10 +12,10 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::{condition::Shortage, file::beside};
 
-/// Bytes that the trial writes: as much as a large transaction.
+/// The bytes of a trial write: the size of a large transaction.
 const TRIAL: usize = 1 << 20;
 
-/// What the failed write lacked. None when it was another failure, or when a trial write beside the store succeeds.
+/// The shortage that caused a failed write. `None` for other failures, and when a trial write beside the store succeeds.
 pub fn of(error: &rusqlite::Error, path: &Path) -> Option<Shortage> {
     let failure = error.sqlite_error()?;
     match failure.code {
@@ -25,12 +25,13 @@ pub fn of(error: &rusqlite::Error, path: &Path) -> Option<Shortage> {
     }
 }
 
-/// What a large write beside the store lacks now.
+/// The shortage that a trial write beside the store meets now. `None` when it succeeds.
 pub fn lacking(path: &Path) -> Option<Shortage> {
     try_write(path).err().and_then(|error| kind(&error))
 }
 
-/// Writes and syncs a file beside the store, as far into it as the store's own files reach.
+/// Writes and syncs a trial file beside the store, at the offset where the larger file of the store ends, so that limits on the file
+/// size apply.
 pub fn try_write(path: &Path) -> io::Result<()> {
     let length = |path: &Path| fs::metadata(path).map_or(0, |about| about.len());
     let end = length(path).max(length(&beside(path, "-wal")));
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_that_end_when_room_is_made_are_known_and_others_are_not() {
+    fn shortages_are_distinguished_from_other_errors() {
         let of = |errno: Errno| kind(&io::Error::from(errno));
         assert_eq!(of(Errno::ENOSPC), Some(Shortage::Space));
         assert_eq!(of(Errno::EDQUOT), Some(Shortage::Quota));

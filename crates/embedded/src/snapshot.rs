@@ -1,5 +1,5 @@
-//! One state of a store, read without disturbing the process that has it open, or while no process has. For backups and checks;
-//! writes nothing into the store.
+//! A snapshot of a store, for backups and checks. It can be read while another process has the store open, and does not block that
+//! process. Writes nothing into the store.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -14,83 +14,83 @@ use rusqlite::{
 };
 
 use crate::{
-    Error,
+    Error, completeness,
     damage::{self, Finding},
     file::{self, beside, escaped},
-    judge,
-    note::Noted,
+    lock_record::LockRecord,
     row_sum,
     state::{self, State},
 };
 
-/// Pages that are copied at once (8 MiB at 4 KiB); between two of these a progress is shown.
+/// The number of pages per copy step (8 MiB at 4 KiB per page). Progress is reported after each step.
 const STEP: i32 = 2_048;
 
-/// How long a copy waits for a moment in which another process does not checkpoint.
+/// The pause of a copy before it retries a step during which another process held a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A query that finds what is wrong with a store. Each row of the answer is a sentence.
+/// A query that finds damage in a store. Each row of the result is a sentence.
 #[derive(Debug, Clone, Copy)]
 pub struct Check {
-    /// The first schema version (the number of migrations) with the tables and columns of the query. Older stores pass it.
+    /// The first schema version (number of migrations) with the tables and columns of the query. The query is skipped for older stores.
     pub since: u32,
     /// The query.
     pub sql: &'static str,
 }
 
-/// The most findings of one check.
+/// The maximum number of findings of one check.
 const FINDINGS: usize = 20;
 
-/// A store as it was at one moment.
+/// The state of a store at one point in time.
 pub struct Snapshot {
     conn: Connection,
     path: PathBuf,
-    /// Keeps servers out while no process has the store open; none while one has.
+    /// The lock that prevents servers from opening the store. `None` while a process has the store open.
     lock: Option<File>,
-    /// What the log lacks, found before any connection was opened: SQLite drops what is behind a bad frame and writes the index anew.
+    /// The damage of the log. Found before a connection is opened, because SQLite drops the frames after a bad frame and rebuilds the
+    /// index.
     fault: Option<String>,
-    noted: Noted,
-    /// The content of the database file without its log, where a log is there and no process has the store open.
+    record: LockRecord,
+    /// The state in the database file without its log. `None` when there is no log, or when a process has the store open.
     file: Option<State>,
 }
 
 impl Snapshot {
-    /// Opens the file at `path` and holds its present state. While no process has the store open none can open it until this
-    /// is dropped.
+    /// Opens a snapshot of the file at `path`. When no process has the store open, no process can open it until the snapshot is dropped.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::Open`] when it cannot be read.
+    /// [`Error::File`] or [`Error::Open`] when the store cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let at = |source| Error::File { path: path.to_owned(), source };
         let open = |source| Error::Open { path: path.to_owned(), source };
         if fs::metadata(path).map_err(at)?.len() == 0 && damage::has_no_log(path) {
             return Err(at(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
         }
-        let lock = keep_others_out(path).map_err(at)?;
-        let noted = Noted::read(path);
+        let lock = lock_shared(path).map_err(at)?;
+        let record = LockRecord::read(path);
         let fault = match lock {
             None => None,
-            Some(_) => match damage::examine(path, noted.same_boot).map_err(at)? {
+            Some(_) => match damage::examine(path, record.same_boot).map_err(at)? {
                 Finding::Torn(what) | Finding::Lost(what) => Some(what),
-                Finding::Emptied(what) => noted.opening.is_none().then_some(what),
+                Finding::Emptied(what) => record.opening.is_none().then_some(what),
                 Finding::Whole => None,
             },
         };
         let has_log = lock.is_some() && !damage::has_no_log(path);
         let file = has_log.then(|| state::of_file(path)).flatten();
         let fault = fault.or_else(|| {
-            judge::is_alien(noted.opening.as_ref(), file.as_ref())
-                .then(|| Error::Alien { path: path.to_owned() }.to_string())
+            completeness::is_foreign(record.opening.as_ref(), file.as_ref())
+                .then(|| Error::ForeignLog { path: path.to_owned() }.to_string())
         });
         let conn = match lock.is_some() && (fault.is_some() || damage::has_no_log(path)) {
-            // No process writes, and everything is in one file: SQLite makes no files beside it. A damaged log stays as it is.
+            // No process writes, and the database file is read alone: SQLite creates no files beside it and does not change a damaged
+            // log.
             true => file::immutable(path),
             false => file::reading(path),
         };
         let conn = conn.map_err(open)?;
         conn.execute_batch("BEGIN").map_err(open)?;
         conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(open)?;
-        Ok(Self { conn, path: path.to_owned(), lock, fault, noted, file })
+        Ok(Self { conn, path: path.to_owned(), lock, fault, record, file })
     }
 
     /// Whether a process has the store open.
@@ -98,15 +98,16 @@ impl Snapshot {
         self.lock.is_none()
     }
 
-    /// The group of files that it belongs to.
+    /// The group of files that the store belongs to.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the store cannot be read.
     pub fn group(&self) -> Result<Option<String>, Error> {
         Ok(state::group(&self.conn)?)
     }
 
-    /// Whether the log lacks anything, in words. While a process writes to it this cannot be asked.
+    /// The committed data that is missing or damaged in the log, as a text. `None` when the log is complete, and while a process has the
+    /// store open, because the log then changes.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -120,13 +121,13 @@ impl Snapshot {
         }
         let found = state::read(&self.conn).map_err(open)?;
         Ok(match damage::has_no_log(path) {
-            true => judge::without_log(&self.noted, &found),
-            false => judge::with_log(&self.noted, self.file.as_ref(), &found),
+            true => completeness::missing_without_log(&self.record, &found),
+            false => completeness::missing_with_log(&self.record, self.file.as_ref(), &found),
         })
     }
 
-    /// Reads everything and answers with what is wrong, in sentences: the structure, then each query of `checks`, whose rows
-    /// are findings. At most 20 of each.
+    /// Checks the whole store and returns the findings as sentences: those of SQLite's integrity check, then those of each query of
+    /// `checks`. At most 20 per check.
     ///
     /// # Errors
     /// When a query fails.
@@ -136,7 +137,7 @@ impl Snapshot {
         findings.retain(|finding| finding != "ok");
         for table in texts(
             &self.conn,
-            "SELECT DISTINCT 'a row of ' || \"table\" || ' refers to none' FROM pragma_foreign_key_check",
+            "SELECT DISTINCT 'a row of ' || \"table\" || ' refers to a missing row' FROM pragma_foreign_key_check",
         )? {
             findings.push(table);
         }
@@ -147,7 +148,7 @@ impl Snapshot {
         Ok(findings)
     }
 
-    /// What each query of `checks` finds.
+    /// The findings of each query of `checks`.
     ///
     /// # Errors
     /// When a query fails.
@@ -160,23 +161,24 @@ impl Snapshot {
         Ok(findings)
     }
 
-    /// Attaches another store for the queries of [`Snapshot::findings`], as `people`.
+    /// Attaches another store as the schema `people`, for the queries of [`Snapshot::findings_of`].
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the other store cannot be read.
     pub fn attach_people(&self, other: &Self) -> Result<(), Error> {
         let immutable =
             if other.lock.is_some() && damage::has_no_log(&other.path) { "&immutable=1" } else { "" };
         let uri = format!("file:{}?mode=ro{immutable}", escaped(&other.path));
-        // No database can be attached within a transaction.
+        // SQLite cannot attach a database within a transaction.
         self.conn.execute_batch("COMMIT")?;
         self.conn.execute("ATTACH DATABASE ?1 AS people", [uri])?;
         self.conn.execute_batch("BEGIN")?;
-        // The state of this store first: what it refers to is in the other one already.
+        // The snapshot of this store is taken first, so that the other store already contains the rows that this one refers to.
         Ok(self.conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))?)
     }
 
-    /// Copies the state to a new file at `to` and makes it one of `group`. `progress` gets the pages that are done and all pages.
+    /// Copies the snapshot to a new file at `to` and makes that file a member of `group`. `progress` gets the number of copied pages and
+    /// the number of all pages.
     ///
     /// # Errors
     /// When the source cannot be read or the target cannot be written.
@@ -205,18 +207,18 @@ impl Snapshot {
     }
 }
 
-/// The first column of the first rows.
+/// The first column of the first [`FINDINGS`] rows.
 fn texts(conn: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = conn.prepare(query)?;
     let rows = statement.query_map([], |row| row.get(0))?;
     rows.take(FINDINGS).collect()
 }
 
-/// A shared lock, which other snapshots may hold too. None while a process has the store open.
-fn keep_others_out(path: &Path) -> io::Result<Option<File>> {
+/// Takes a shared lock, which other snapshots may hold too. `None` while a process has the store open.
+fn lock_shared(path: &Path) -> io::Result<Option<File>> {
     let lock = match File::open(beside(path, ".lock")) {
         Ok(lock) => lock,
-        // A store that was copied without its lock, perhaps on a filesystem that cannot be written to.
+        // The store was copied without its lock file. Its filesystem may be read-only.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return File::open(path).map(Some),
         Err(error) => return Err(error),
     };

@@ -1,4 +1,4 @@
-//! What a store notes about itself in a table of its own: whether it is open, how many transactions this opening has committed, and
+//! The state of a store, in the table `store_state`: whether it is open, how many transactions the current opening has committed, and
 //! which files belong together. Written by [`Database::open`](crate::Database::open), the writer, and backups.
 
 use std::path::Path;
@@ -7,21 +7,21 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::file;
 
-/// The id of the opening. It stays in the database file until a clean end, so a copy of that file alone, without the log beside
-/// it, can be distinguished from a store that was closed, and a log from that of another database.
+/// The id of the opening. It stays in the database file until a clean end. So a copy of the file without its log can be distinguished
+/// from a store that was closed, and the log of another database from that of this one.
 const OPEN: &str = "open";
 
-/// The id of the opening and the transactions that it has committed.
+/// The id of the opening and the number of transactions that it has committed.
 const COMMITS: &str = "commits";
 
 /// The id that the files of one directory share.
 const GROUP: &str = "group";
 
-/// The files of the last start; see [`identity`](crate::identity).
+/// The identities of the files of the last start ([`identity`](crate::identity)).
 const FILES: &str = "files";
 
-/// A query for rows that no release writes; each row of the answer is a sentence.
-pub const CHECK: &str = "SELECT 'store_state has a row that is not known' FROM store_state
+/// A query for rows that no release writes. Each row of the result is a sentence.
+pub const CHECK: &str = "SELECT 'store_state has an unknown row' FROM store_state
     WHERE key NOT IN ('open', 'commits', 'group', 'files')";
 
 /// One opening of a store, from its start to its end.
@@ -29,16 +29,16 @@ pub const CHECK: &str = "SELECT 'store_state has a row that is not known' FROM s
 pub struct Opening {
     /// The random id of the opening.
     pub id: String,
-    /// Transactions that it has committed.
+    /// The number of transactions that it has committed.
     pub commits: u64,
 }
 
-/// What the database contains about its last opening.
+/// The state of a store at its last opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// The id of the opening; none after a clean end.
+    /// The id of the opening. `None` after a clean end.
     pub open: Option<String>,
-    /// The number of its transactions; none before the first.
+    /// The number of its transactions. `None` before the first.
     pub commits: Option<Opening>,
 }
 
@@ -51,18 +51,19 @@ pub fn read(conn: &Connection) -> rusqlite::Result<State> {
     Ok(State { open: get(conn, OPEN)?, commits })
 }
 
-/// Reads the state in the database file without the log. None when it cannot be read.
+/// Reads the state in the database file without the log. `None` when it cannot be read.
 pub fn of_file(path: &Path) -> Option<State> {
     let conn = file::immutable(path).ok()?;
     read(&conn).ok()
 }
 
-/// Whether the last process that wrote to the store did not close it.
+/// Whether the store is open, or was not closed by the last process that wrote to it.
 pub fn is_open(conn: &Connection) -> rusqlite::Result<bool> {
     Ok(get(conn, OPEN)?.is_some())
 }
 
-/// Notes that the store is open, in the database file itself. False when a reader keeps the note in the log.
+/// Records that the store is open, and writes the record back from the log into the database file. False when a reader prevents the
+/// latter.
 pub fn open(conn: &Connection, id: &str) -> rusqlite::Result<bool> {
     set(conn, OPEN, id)?;
     delete(conn, COMMITS)?;
@@ -71,13 +72,13 @@ pub fn open(conn: &Connection, id: &str) -> rusqlite::Result<bool> {
     Ok(blocked == 0 && all == done)
 }
 
-/// Writes how many transactions the opening has committed, with the one under way.
+/// Writes the number of transactions that the opening has committed, including the current one.
 pub fn set_commits(conn: &Connection, Opening { id, commits }: &Opening) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO store_state VALUES (?1, ?2)";
     conn.prepare_cached(sql)?.execute([COMMITS, &format!("{id} {commits}")]).map(drop)
 }
 
-/// Notes that the store was closed.
+/// Records that the store is closed.
 pub fn close(conn: &Connection) -> rusqlite::Result<()> {
     if !is_open(conn)? {
         return Ok(());
@@ -86,22 +87,22 @@ pub fn close(conn: &Connection) -> rusqlite::Result<()> {
     delete(conn, OPEN)
 }
 
-/// The id of the group of files that this one belongs to.
+/// The id of the group of files that the store belongs to.
 pub fn group(conn: &Connection) -> rusqlite::Result<Option<String>> {
     get(conn, GROUP)
 }
 
-/// Makes the file one of a group.
+/// Makes the store a member of a group of files.
 pub fn set_group(conn: &Connection, id: &str) -> rusqlite::Result<()> {
     set(conn, GROUP, id)
 }
 
-/// The files of the last start.
+/// The identities of the files of the last start.
 pub fn files(conn: &Connection) -> rusqlite::Result<Option<String>> {
     get(conn, FILES)
 }
 
-/// Notes the files of this start; none where they have no lasting identity.
+/// Records the identities of the files of this start. `None` when the filesystem provides no stable identity.
 pub fn set_files(conn: &Connection, files: Option<&str>) -> rusqlite::Result<()> {
     match files {
         Some(files) => set(conn, FILES, files),
@@ -110,7 +111,7 @@ pub fn set_files(conn: &Connection, files: Option<&str>) -> rusqlite::Result<()>
     }
 }
 
-/// Whether the file has the table; stores of earlier releases have not.
+/// Whether the table exists. Stores of earlier releases do not have it.
 pub fn is_there(conn: &Connection) -> rusqlite::Result<bool> {
     let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'store_state'";
     Ok(conn.query_row(table, [], |row| row.get::<_, i64>(0))? > 0)

@@ -15,16 +15,16 @@ use crate::{
 
 /// The threads of one store.
 pub struct Threads {
-    /// They share one queue.
+    /// The readers, which share one queue.
     pub readers: Vec<JoinHandle<()>>,
-    /// Ends last.
+    /// The writer, which ends last.
     pub writer: JoinHandle<()>,
 }
 
 /// Starts a thread for each reading connection and one for the writer.
 ///
 /// # Errors
-/// When the system starts no thread.
+/// When the system cannot start a thread.
 pub fn start(
     store: &str,
     writer: Writer,
@@ -43,9 +43,9 @@ pub fn start(
     Ok(Threads { readers: threads, writer })
 }
 
-/// Waits for the end of a thread.
+/// Waits for the end of a thread, unless it is the current thread.
 pub fn join(thread: JoinHandle<()>, store: &str) {
-    // A job may hold the last handle: its own thread then ends right after it.
+    // A job may drop the last handle. The thread of the job then ends after the job.
     if thread.thread().id() != thread::current().id() && thread.join().is_err() {
         tracing::error!(store, "a thread of the store panicked");
     }

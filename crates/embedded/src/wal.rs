@@ -1,19 +1,19 @@
-//! The write-ahead log as bytes: which of its frames are intact. Read before SQLite opens the store, because SQLite takes
-//! the first bad frame for the end of the log and drops what is behind it without an error. Format: section 4 of
-//! <https://sqlite.org/fileformat2.html>. Uses no files; [`damage`](crate::damage) reads them.
+//! A parser of the write-ahead log that finds its intact frames. The log is checked before SQLite opens the store, because SQLite treats
+//! the first bad frame as the end of the log and drops the frames after it without an error. Format: section 4 of
+//! <https://sqlite.org/fileformat2.html>. Does not open files; [`damage`](crate::damage) does.
 
 use std::io::{self, Read};
 
-/// Bytes of the log's header.
+/// The bytes of the header of the log.
 pub const HEADER: usize = 32;
 
-/// Bytes of a frame's header.
+/// The bytes of the header of a frame.
 pub const FRAME: usize = 24;
 
-/// The log's magic number; with the lowest bit set, checksums are big-endian.
+/// The magic number of the log. When the lowest bit is set, checksums are big-endian.
 const MAGIC: u32 = 0x377F_0682;
 
-/// Salts that differ from the header's in at most this many bits belong to a damaged frame of this generation. Those of an
+/// The maximum number of bits in which the salts of a damaged frame of this generation differ from those of the header. The salts of an
 /// earlier generation are random.
 const CLOSE: u32 = 4;
 
@@ -27,26 +27,26 @@ pub struct Header {
     page: usize,
     /// The two salts, which all frames of this generation repeat.
     pub salts: [u8; 8],
-    /// Where the frames' checksums begin.
+    /// The initial value of the checksums of the frames.
     sum: Sum,
-    /// Whether the header's own checksum is right.
+    /// Whether the checksum of the header itself is correct.
     pub intact: bool,
 }
 
 /// The result of reading all frames.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Frames {
-    /// Frames up to the end of the last transaction that SQLite will find.
+    /// The number of frames up to the end of the last transaction that SQLite will find.
     pub committed: u32,
-    /// The first frame (from 1) that is of this generation and not intact.
+    /// The number of the first frame (from 1) of this generation that is not intact.
     pub bad: Option<u32>,
-    /// Whether an intact frame of a later transaction is behind it. A transaction is synced before the next one begins, so the
-    /// bad frame had been on disk.
+    /// Whether an intact frame of a later transaction follows the bad frame. A transaction is synced before the next one begins, so the
+    /// bad frame was once on disk.
     pub proven: bool,
 }
 
 impl Header {
-    /// Reads a header. `page` is the page size of the database, used where the header's own is impossible.
+    /// Parses a header. `page` is the page size of the database, which is used when the header contains an invalid one.
     pub fn read(bytes: &[u8; HEADER], page: usize) -> Self {
         let magic = word(bytes, 0);
         let stored = word(bytes, 8) as usize;
@@ -58,7 +58,7 @@ impl Header {
         Self { big_endian, page: if fits { stored } else { page }, salts, sum, intact }
     }
 
-    /// What a damaged header may have been: both byte orders, both checksums.
+    /// The possible originals of a damaged header: each byte order with the stored and the computed checksum.
     pub fn guesses(bytes: &[u8; HEADER], page: usize) -> impl Iterator<Item = Self> {
         let read = Self::read(bytes, page);
         let stored = (word(bytes, 24), word(bytes, 28));
@@ -68,13 +68,13 @@ impl Header {
         })
     }
 
-    /// Checks all frames behind the header. Frames of an earlier generation may be at the end; one in between that is neither
-    /// intact nor of this generation is damaged.
+    /// Checks all frames after the header. Frames of an earlier generation may be at the end of the log. A frame in between that is
+    /// neither intact nor of this generation is damaged.
     pub fn frames(&self, log: &mut impl Read) -> io::Result<Frames> {
         let mut found = Frames::default();
         let mut frame = vec![0; FRAME + self.page];
         let (mut sum, mut number, mut boundary) = (self.sum, 0, false);
-        let mut alien = None;
+        let mut foreign = None;
         while fill(log, &mut frame)? {
             number += 1;
             let stored = (word(&frame, 16), word(&frame, 20));
@@ -82,11 +82,11 @@ impl Header {
             let intact = own && word(&frame, 0) != 0 && stored == self.sum_of(sum, &frame);
             let commits = own && word(&frame, 4) != 0;
             sum = stored;
-            match (found.bad.or(alien), intact) {
+            match (found.bad.or(foreign), intact) {
                 (None, true) if commits => found.committed = number,
                 (None, true) => {}
                 (None, false) if self.is_close(&frame) => (found.bad, boundary) = (Some(number), commits),
-                (None, false) => alien = Some(number),
+                (None, false) => foreign = Some(number),
                 (Some(_), false) => {}
                 (Some(_), true) if boundary => return Ok(Frames { proven: true, ..found }),
                 (Some(first), true) => (found.bad, boundary) = (Some(first), commits),
@@ -95,7 +95,7 @@ impl Header {
         Ok(found)
     }
 
-    /// Whether any frame, whatever its salts, continues the one before it: the log had content.
+    /// Whether the checksum of any frame continues that of the frame before it, with any salts. If so, the log had content.
     pub fn has_frames(&self, log: &mut impl Read) -> io::Result<bool> {
         let mut frame = vec![0; FRAME + self.page];
         let mut sum = self.sum;
@@ -119,7 +119,7 @@ impl Header {
     }
 }
 
-/// Fibonacci-weighted sums of pairs of words.
+/// The checksum of SQLite's log: Fibonacci-weighted sums of pairs of 32-bit words.
 pub fn checksum(big_endian: bool, start: Sum, bytes: &[u8]) -> Sum {
     let number = |bytes: &[u8]| {
         let bytes = bytes.try_into().expect("four bytes");
@@ -131,12 +131,12 @@ pub fn checksum(big_endian: bool, start: Sum, bytes: &[u8]) -> Sum {
     })
 }
 
-/// Four bytes of a header, which are big-endian.
+/// A 32-bit word of a header. Headers are big-endian.
 fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Reads the next piece whole; false when the log ends before.
+/// Fills `piece` with the next bytes. False when the log ends before it is full.
 fn fill(log: &mut impl Read, piece: &mut [u8]) -> io::Result<bool> {
     match log.read_exact(piece) {
         Ok(()) => Ok(true),

@@ -1,6 +1,5 @@
-//! Whether the files of an open store are still at their paths. A process that holds a deleted file open writes to it
-//! without any error, and all of it is gone when the process ends. Asked by the writer around every commit, by readers for
-//! `/readyz`.
+//! The check that the files of an open store are still at their paths. A process can write to a deleted file without an error, and the
+//! writes are lost when the process ends. Used by the writer before and after every commit, and by readers for `/readyz`.
 
 use std::{
     fs,
@@ -19,38 +18,39 @@ use crate::{
 /// The suffixes of the files that belong to a store: the database, its log, the log's index, the lock.
 const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
 
-/// How often lengths are compared with the index before they count as wrong: another program may change both in between.
-const LOOKS: u32 = 3;
+/// The number of comparisons of a length with the index before the length counts as wrong. Another program may change both during a
+/// comparison.
+const ATTEMPTS: u32 = 3;
 
-/// The files of one store as they were when it was opened.
+/// The files of one store at its opening.
 pub struct Watch {
     path: PathBuf,
-    files: [Seen; SUFFIXES.len()],
+    files: [WatchedFile; SUFFIXES.len()],
 }
 
 /// One file.
-struct Seen {
+struct WatchedFile {
     path: PathBuf,
     device: u64,
     inode: u64,
-    /// The least number of bytes that it must have.
+    /// The minimum length in bytes.
     length: AtomicU64,
 }
 
 impl Watch {
-    /// Remembers which files are at the paths now. All of them must be there: the store is open.
+    /// Records the files that are at the paths now. All of them must exist, because the store is open.
     pub fn new(path: &Path) -> io::Result<Self> {
-        let seen = |suffix: &str| {
+        let file = |suffix: &str| {
             let path = beside(path, suffix);
             let about = fs::metadata(&path)?;
             let (device, inode) = (about.dev(), about.ino());
-            Ok::<_, io::Error>(Seen { path, device, inode, length: AtomicU64::new(0) })
+            Ok::<_, io::Error>(WatchedFile { path, device, inode, length: AtomicU64::new(0) })
         };
-        let [database, log, index, lock] = SUFFIXES.map(seen);
+        let [database, log, index, lock] = SUFFIXES.map(file);
         Ok(Self { path: path.to_owned(), files: [database?, log?, index?, lock?] })
     }
 
-    /// What is wrong with the files, in words for the log.
+    /// The first fault of the files, as a text for log lines. `None` when the files are intact.
     pub fn fault(&self) -> Option<String> {
         let [database, log, index, lock] = &self.files;
         let faults = [
@@ -62,62 +62,63 @@ impl Watch {
         faults.into_iter().flatten().next()
     }
 
-    /// Looks for the files and stops the store when they are gone. True while they are there.
-    pub fn look(&self, condition: &Condition, store: &str) -> bool {
+    /// Checks the files and stops the store when they are gone. Returns whether they are intact.
+    pub fn check(&self, condition: &Condition, store: &str) -> bool {
         let Some(fault) = self.fault() else { return true };
         if condition.stopped().is_none() {
             metrics::counter!("godzilla_store_lost_files_total", "store" => store.to_owned()).increment(1);
-            tracing::error!(store, fault, "the files of the store are gone, so it refuses all writes");
+            tracing::error!(store, fault, "the files of the store are gone, rejecting all writes");
         }
         condition.stop(Stop::Gone);
         false
     }
 
-    /// Records how long the files are, after a commit and while no commit is under way: from now on less is a fault, unless
-    /// another program has written the log back or has vacuumed the database, which SQLite's index shows.
+    /// Records the lengths of the database and the log as their minimum lengths. Call it after a commit, and while no commit is in
+    /// progress. A shorter file is then a fault, unless the index of SQLite shows that another program has written the log back or has
+    /// vacuumed the database.
     pub fn measure(&self) {
-        for seen in &self.files[..2] {
-            if let Ok(about) = fs::metadata(&seen.path) {
-                seen.length.store(about.len(), Ordering::Release);
+        for file in &self.files[..2] {
+            if let Ok(about) = fs::metadata(&file.path) {
+                file.length.store(about.len(), Ordering::Release);
             }
         }
     }
 
-    /// Allows the log any length while a commit is under way, which may cut it.
+    /// Allows any length of the log during a commit, which may truncate it.
     pub fn release_log(&self) {
         self.files[1].length.store(0, Ordering::Release);
     }
 }
 
-impl Seen {
-    /// What is wrong with the file. `indexed` is the length that SQLite's index demands; it is asked when the file is shorter than
-    /// it was.
+impl WatchedFile {
+    /// The fault of the file; `None` when it is intact. `indexed` returns the length that SQLite's index requires. It is called when the
+    /// file is shorter than its minimum length.
     fn fault(&self, indexed: impl Fn() -> Option<u64>) -> Option<String> {
         let path = self.path.display();
-        let mut looks = 0;
+        let mut attempts = 0;
         loop {
-            let least = self.length.load(Ordering::Acquire);
+            let minimum = self.length.load(Ordering::Acquire);
             let about = match fs::metadata(&self.path) {
                 Ok(about) => about,
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                     return Some(format!("{path} is gone: {error}"));
                 }
-                // The path cannot be looked at now, for want of a right or of memory. The open file is still there.
+                // The path cannot be checked now, for lack of a permission or of memory. The open file still exists.
                 Err(_) => return None,
             };
             if (about.dev(), about.ino()) != (self.device, self.inode) {
                 return Some(format!("another file is at {path}"));
             }
-            // The index first: what it demands is in the file already.
-            let demanded = (about.len() < least).then(&indexed).flatten();
+            // The index is read before the length, because the file already has the length that the index requires.
+            let required = (about.len() < minimum).then(&indexed).flatten();
             let found = fs::metadata(&self.path).map_or(0, |about| about.len());
-            if found >= least || demanded.is_some_and(|demanded| found >= demanded) {
+            if found >= minimum || required.is_some_and(|required| found >= required) {
                 return None;
             }
-            looks += 1;
-            // A commit on another thread can change the least length while this thread looks, and another program the index.
-            if looks >= LOOKS && self.length.load(Ordering::Acquire) == least {
-                return Some(format!("{path} has {found} bytes and had {least}"));
+            attempts += 1;
+            // During the comparison, a commit on another thread can change the minimum length, and another program can change the index.
+            if attempts >= ATTEMPTS && self.length.load(Ordering::Acquire) == minimum {
+                return Some(format!("{path} has {found} bytes and had {minimum}"));
             }
         }
     }
@@ -151,7 +152,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_way_to_lose_a_file_is_noticed() {
+    fn each_way_to_lose_a_file_is_detected() {
         for (what, change) in CHANGES {
             let root = TempDir::new().unwrap();
             let directory = root.path().join("data");

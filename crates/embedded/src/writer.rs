@@ -1,5 +1,5 @@
-//! The one thread that writes: it takes what is queued, does it in one transaction, and answers when that is on disk
-//! (group commit). Fed by [`Database`](crate::Database); runs [`Job`]s.
+//! The writer thread. It runs the queued jobs in one transaction and completes them when the transaction is on disk (group commit). Jobs
+//! come from [`Database`](crate::Database).
 
 use std::{
     path::PathBuf,
@@ -15,83 +15,84 @@ use crate::{
     health::Health,
     hooks,
     job::{Job, Verdict, execute},
-    note::Tally,
+    lock_record::CommitCounter,
     shortage, state,
     watch::Watch,
 };
 
-/// Jobs in one transaction.
+/// The maximum number of jobs in one transaction.
 const BATCH: usize = 256;
 
-/// How long a transaction takes jobs in. It never waits for one that is not there.
+/// The maximum time for which a transaction accepts jobs. It does not wait for jobs that are not queued yet.
 const BATCH_TIME: Duration = Duration::from_millis(5);
 
-/// Pages that wait in the log from which on they are written back into the file (4 MiB at 4 KiB).
+/// The number of pages in the log, not yet written back, from which on a checkpoint runs (4 MiB at 4 KiB per page).
 const CHECKPOINT_PAGES: u32 = 1_000;
 
-/// Pages in the log that mean somebody reads for so long that the log cannot be reused (64 MiB at 4 KiB).
-const ALARM_PAGES: u32 = 16_384;
+/// The number of pages in the log above which a warning is logged (64 MiB at 4 KiB per page). A long read prevents the log from being
+/// reused.
+const WARN_PAGES: u32 = 16_384;
 
-/// The writer's thread.
+/// The state of the writer thread.
 pub struct Writer {
     /// The only connection that writes.
     pub conn: Connection,
-    /// What is to be done.
+    /// The queued jobs.
     pub queue: Receiver<Box<dyn Job>>,
-    /// What keeps it from writing, for everybody to see.
+    /// The faults of the store, shared with the handles.
     pub condition: Arc<Condition>,
-    /// Whether the files are still at their paths.
+    /// The check that the files are at their paths.
     pub watch: Arc<Watch>,
-    /// The file.
+    /// The path of the database file.
     pub path: PathBuf,
-    /// The store's name in metrics.
+    /// The name of the store in metrics.
     pub store: Arc<str>,
-    /// Whether the log was too long when it was last looked at.
-    pub alarmed: bool,
-    /// What others may know of this thread.
+    /// Whether the log was too long at the last check.
+    pub has_warned: bool,
+    /// The health of this thread, shared with the handles.
     pub health: Arc<Health>,
-    /// Keeps other processes out until the last job is done, and counts the transactions.
-    pub tally: Tally,
+    /// Holds the lock until the last job is done, and counts the transactions.
+    pub counter: CommitCounter,
 }
 
-/// How long the write-ahead log is.
+/// The length of the write-ahead log.
 struct Log {
-    /// Pages in it.
+    /// The number of pages in the log.
     pages: u32,
-    /// Those of them that are not yet written back into the file.
+    /// The number of pages that are not yet written back into the file.
     waiting: u32,
 }
 
 impl Writer {
-    /// Works until every sender of the queue is gone.
+    /// Runs jobs until every sender of the queue is dropped.
     pub fn run(mut self) {
         let health = self.health.clone();
-        let alive = health.alive();
+        let guard = health.guard();
         while let Ok(first) = self.queue.recv() {
             hooks::fault_between();
-            let step = health.begin();
+            let batch = health.begin();
             health.taken();
             hooks::fault();
             if let Some(stop) = self.condition.stopped() {
-                first.settle(&Verdict::Refused(stop));
+                first.complete(&Verdict::Refused(stop));
             } else {
                 self.batch(first);
                 self.checkpoint();
             }
-            drop(step);
-            health.rest();
+            drop(batch);
+            health.end();
         }
         self.finish();
-        alive.finish();
+        guard.finish();
     }
 
-    /// One transaction: begun, filled with what is queued, decided, answered.
+    /// Runs one transaction with the queued jobs and completes them.
     fn batch(&mut self, first: Box<dyn Job>) {
-        if !self.watch.look(&self.condition, &self.store) {
-            return first.settle(&Verdict::Refused(Stop::Gone));
+        if !self.watch.check(&self.condition, &self.store) {
+            return first.complete(&Verdict::Refused(Stop::Gone));
         }
         if let Err(error) = execute(&self.conn, "BEGIN IMMEDIATE") {
-            return self.lose(vec![first], error);
+            return self.fail(vec![first], error);
         }
         self.watch.release_log();
         let changes = self.conn.total_changes();
@@ -99,23 +100,23 @@ impl Writer {
         metrics::histogram!("godzilla_store_batch_jobs", "store" => self.store.clone())
             .record(jobs.len() as f64);
         if self.conn.is_autocommit() {
-            let error = given_up(&jobs);
-            return self.lose(jobs, error);
+            let error = abort_cause(&jobs);
+            return self.fail(jobs, error);
         }
         let began = Instant::now();
         let has_changed = self.conn.total_changes() != changes;
-        let counted = if has_changed { self.tally.count(&self.conn) } else { Ok(()) };
+        let counted = if has_changed { self.counter.count(&self.conn) } else { Ok(()) };
         if let Err(error) = counted.and_then(|()| execute(&self.conn, "COMMIT")) {
-            return self.lose(jobs, error);
+            return self.fail(jobs, error);
         }
         if has_changed {
-            self.tally.committed();
+            self.counter.committed();
         }
         let took = began.elapsed().as_secs_f64();
         metrics::histogram!("godzilla_store_commit_seconds", "store" => self.store.clone()).record(took);
-        // A commit into a file that was deleted succeeds, and the data is gone when the process ends. So the files are looked
-        // at again before anybody gets an answer.
-        let verdict = match self.watch.look(&self.condition, &self.store) {
+        // A commit into a deleted file succeeds, but its data is lost when the process ends. So the files are checked again before the
+        // jobs are acknowledged.
+        let verdict = match self.watch.check(&self.condition, &self.store) {
             true => Verdict::Committed,
             false => Verdict::Refused(Stop::Gone),
         };
@@ -123,10 +124,10 @@ impl Writer {
         if let Some(shortage) = jobs.iter().find_map(|job| shortage::of(job.failure()?, &self.path)) {
             self.condition.set_shortage(Some(shortage));
         }
-        jobs.into_iter().for_each(|job| job.settle(&verdict));
+        jobs.into_iter().for_each(|job| job.complete(&verdict));
     }
 
-    /// Runs the first job and those queued behind it, until the transaction is full, old, or gone.
+    /// Runs the first job and the jobs queued after it, until the transaction is full, has taken [`BATCH_TIME`], or is rolled back.
     fn fill(&mut self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
         let began = Instant::now();
         let mut jobs = Vec::new();
@@ -146,20 +147,20 @@ impl Writer {
         jobs
     }
 
-    /// Undoes the transaction and answers its jobs. Stops for good if the disk may no longer be trusted.
-    fn lose(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error) {
+    /// Rolls back the transaction and completes its jobs with the error. Stops the store when the disk can no longer be trusted.
+    fn fail(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error) {
         self.roll_back();
         self.watch.measure();
-        self.judge(jobs.iter().filter_map(|job| job.failure()).chain([&error]));
+        self.record_failures(jobs.iter().filter_map(|job| job.failure()).chain([&error]));
         let stopped = self.condition.stopped();
         metrics::counter!("godzilla_store_failed_commits_total", "store" => self.store.clone()).increment(1);
-        tracing::error!(store = &*self.store, %error, jobs = jobs.len(), ?stopped, "a transaction was lost");
+        tracing::error!(store = &*self.store, %error, jobs = jobs.len(), ?stopped, "a transaction failed");
         let verdict = Verdict::Lost(Arc::new(error));
-        jobs.into_iter().for_each(|job| job.settle(&verdict));
+        jobs.into_iter().for_each(|job| job.complete(&verdict));
     }
 
-    /// Records what failures mean for the writes to come: the disk is full for now, or broken for good.
-    fn judge<'a>(&self, failures: impl Iterator<Item = &'a rusqlite::Error>) {
+    /// Records in the condition of the store whether failures mean a shortage, which may end, or a broken disk.
+    fn record_failures<'a>(&self, failures: impl Iterator<Item = &'a rusqlite::Error>) {
         let (mut lacking, mut broken) = (None, false);
         for error in failures {
             match shortage::of(error, &self.path) {
@@ -183,31 +184,31 @@ impl Writer {
         }
     }
 
-    /// Writes the log back into the file when it has grown, after the answers are out. Readers are not disturbed.
+    /// Writes the log back into the file when it has grown. Runs after the jobs are completed, and does not block readers.
     fn checkpoint(&mut self) {
         let Ok(log) = self.log("PRAGMA wal_checkpoint(NOOP)") else { return };
         metrics::gauge!("godzilla_store_log_pages", "store" => self.store.clone()).set(f64::from(log.pages));
-        let alarm = log.pages > ALARM_PAGES;
-        if alarm && !self.alarmed {
+        let is_long = log.pages > WARN_PAGES;
+        if is_long && !self.has_warned {
             tracing::warn!(
                 store = &*self.store,
                 pages = log.pages,
-                "a long read keeps the log from being reused"
+                "a long read prevents the log from being reused"
             );
         }
-        self.alarmed = alarm;
+        self.has_warned = is_long;
         if log.waiting < CHECKPOINT_PAGES {
             return;
         }
         if let Err(error) = self.log("PRAGMA wal_checkpoint(PASSIVE)") {
-            self.judge([&error].into_iter());
+            self.record_failures([&error].into_iter());
             let stopped = self.condition.stopped();
             tracing::error!(store = &*self.store, %error, ?stopped, "a checkpoint failed");
         }
         self.watch.measure();
     }
 
-    /// Runs a checkpoint of some kind and answers what the log holds.
+    /// Runs the checkpoint statement `sql` and returns the length of the log.
     fn log(&self, sql: &str) -> rusqlite::Result<Log> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let (all, done): (i64, i64) = statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
@@ -227,10 +228,10 @@ impl Writer {
         }
     }
 
-    /// Empties the log, closes the file and lets others at it, in this order.
+    /// Empties the log, closes the file and releases the lock, in this order.
     fn finish(self) {
         let last = match self.condition.stopped() {
-            // What the log holds is left for the next start, on a disk that may be trusted again.
+            // The log is left for the next start, when the disk may be trusted again.
             Some(_) => Ok(()),
             None => state::close(&self.conn),
         };
@@ -244,18 +245,18 @@ impl Writer {
             tracing::warn!(store = &*self.store, %error, "the last checkpoint failed");
         }
         if let Err((_, error)) = self.conn.close() {
-            tracing::warn!(store = &*self.store, %error, "the file did not close");
+            tracing::warn!(store = &*self.store, %error, "closing the file failed");
         }
         if is_closed {
-            self.tally.end();
+            self.counter.end();
         }
     }
 }
 
-/// The transaction ended when one of its jobs failed; the others are answered with the reason of that one.
-fn given_up(jobs: &[Box<dyn Job>]) -> rusqlite::Error {
+/// The error of a transaction that ended when one of its jobs failed. The other jobs get the error of that job.
+fn abort_cause(jobs: &[Box<dyn Job>]) -> rusqlite::Error {
     let cause = jobs.iter().rev().find_map(|job| job.failure());
     let cause = cause.map_or_else(|| "a job ended it".into(), ToString::to_string);
     let abort = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK);
-    rusqlite::Error::SqliteFailure(abort, Some(format!("the transaction was given up: {cause}")))
+    rusqlite::Error::SqliteFailure(abort, Some(format!("the transaction was rolled back: {cause}")))
 }

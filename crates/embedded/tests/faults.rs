@@ -1,5 +1,4 @@
-//! What a store does when its disk, its files or their content fail it. The system's errors are injected by `strace`, which
-//! `scripts/test` installs.
+//! Faults of the disk, of the files and of their content. Errors of the system are injected by `strace`, which `scripts/test` installs.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -19,7 +18,7 @@ const SCHEMA: &[&str] = &[
 
 const FILE: &str = "words.sqlite3";
 
-/// Words that `dies` stores.
+/// The number of words that `dies` stores.
 const STORED: usize = 20;
 
 fn open(directory: &Path) -> Result<Database, Error> {
@@ -32,12 +31,12 @@ async fn count(db: &Database) -> usize {
     usize::try_from(db.read(count).await.unwrap()).unwrap()
 }
 
-/// Runs the example `second_process`, which cargo builds with the tests, behind some words of the shell.
-fn child(directory: &Path, before: &str, what: &str) -> Output {
+/// Runs the example `second_process`, which cargo builds with the tests. `prefix` is the shell code before its command line.
+fn child(directory: &Path, prefix: &str, command: &str) -> Output {
     let this = std::env::current_exe().unwrap();
     let example = this.parent().and_then(Path::parent).unwrap().join("examples/second_process");
     assert!(example.exists(), "{} is built with the tests", example.display());
-    let script = format!("{before} \"$0\" {what}");
+    let script = format!("{prefix} \"$0\" {command}");
     Command::new("sh").arg("-c").arg(script).arg(example).current_dir(directory).output().unwrap()
 }
 
@@ -47,7 +46,7 @@ fn part(directory: &Path, suffix: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn nothing_is_acked_once_a_file_is_gone() {
+async fn writes_are_not_acknowledged_once_a_file_is_gone() {
     type Change = fn(&Path);
     let changes: [(&str, Change); 7] = [
         ("directory removed", |at| fs::remove_dir_all(at).unwrap()),
@@ -73,22 +72,22 @@ async fn nothing_is_acked_once_a_file_is_gone() {
         change(&at);
         let refused = add("after").await;
         assert!(matches!(refused, Err(Error::Gone)), "{what}: {refused:?}");
-        let not_ready_reason = db.not_ready_reason().await.expect(what);
-        assert!(not_ready_reason.contains("lost its files"), "{what}: {not_ready_reason}");
+        let reason = db.not_ready_reason().await.expect(what);
+        assert!(reason.contains("lost its files"), "{what}: {reason}");
         assert!(matches!(add("later").await, Err(Error::Gone)), "{what}");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_goes_while_a_transaction_is_under_way_takes_its_ack_along() {
+async fn a_write_is_not_acknowledged_when_a_file_is_removed_during_its_transaction() {
     let root = TempDir::new().unwrap();
     let at = root.path().join("data");
     let db = open(&at).unwrap();
-    let gone = at.clone();
+    let removed = at.clone();
     let refused = db
         .write(move |conn| {
             let stored = conn.execute("INSERT INTO word(text) VALUES ('lost')", []);
-            fs::remove_dir_all(gone).unwrap();
+            fs::remove_dir_all(removed).unwrap();
             stored
         })
         .await;
@@ -96,17 +95,17 @@ async fn a_file_that_goes_while_a_transaction_is_under_way_takes_its_ack_along()
 }
 
 #[tokio::test]
-async fn files_that_are_gone_are_noticed_without_a_write() {
+async fn missing_files_are_detected_without_a_write() {
     let root = TempDir::new().unwrap();
     let at = root.path().join("data");
     let db = open(&at).unwrap();
     fs::remove_dir_all(&at).unwrap();
-    assert!(db.not_ready_reason().await.is_some_and(|words| words.contains("lost its files")));
+    assert!(db.not_ready_reason().await.is_some_and(|reason| reason.contains("lost its files")));
     assert!(!db.is_writable());
 }
 
 #[tokio::test]
-async fn the_end_of_a_store_leaves_the_files_of_another_alone() {
+async fn closing_a_store_does_not_change_the_files_of_another_at_its_path() {
     let root = TempDir::new().unwrap();
     let at = root.path().join("data");
     let db = open(&at).unwrap();
@@ -119,22 +118,26 @@ async fn the_end_of_a_store_leaves_the_files_of_another_alone() {
     assert_eq!((count(&other).await, other.not_ready_reason().await), (1, None));
 }
 
-/// A fault of the system: how it is made; the obstacle at the end; whether writes are tried again.
+/// A fault of the system.
 struct Fault {
     what: &'static str,
-    before: &'static str,
-    not_ready_reason: &'static str,
+    /// The shell code that injects the fault.
+    prefix: &'static str,
+    /// A part of the printed reason why the store is not ready after the fault.
+    reason: &'static str,
+    /// Whether the store accepts writes after the fault.
     writable: bool,
 }
 
 #[test]
-fn what_lacks_room_is_tried_again_and_what_is_broken_is_not() {
+fn writes_are_retried_after_a_shortage_and_rejected_after_an_io_error() {
     let inject = "strace -f -qq -o /dev/null -e trace=pwrite64,fdatasync,fsync,ftruncate -e inject=";
     let faults = [
-        // The trial fails as well. Then there is room again, or there is none.
+        // The trial write fails too. Then the shortage ends.
         ("quota", "pwrite64:error=EDQUOT:when=60..61", "none", true),
         ("no space", "pwrite64:error=ENOSPC:when=60", "none", true),
         ("file size", "pwrite64:error=EFBIG:when=60..61", "none", true),
+        // The shortage does not end.
         ("quota stays", "pwrite64:error=EDQUOT:when=60+", "disk quota", true),
         ("no space stays", "pwrite64:error=ENOSPC:when=60+", "no space left", true),
         ("file size stays", "pwrite64:error=EFBIG:when=60+", "file size limit", true),
@@ -142,37 +145,37 @@ fn what_lacks_room_is_tried_again_and_what_is_broken_is_not() {
         ("sync", "fdatasync,fsync:error=EIO:when=40", "I/O error", false),
         ("quota at sync", "fdatasync,fsync:error=EDQUOT:when=40", "I/O error", false),
     ];
-    for (what, injected, not_ready_reason, writable) in faults {
-        let before = format!("{inject}{injected}");
-        holds(&Fault { what, before: &before.leak()[..], not_ready_reason, writable });
+    for (what, injected, reason, writable) in faults {
+        let prefix = format!("{inject}{injected}");
+        check(&Fault { what, prefix: &prefix.leak()[..], reason, writable });
     }
-    // The kernel's own limit, below which a small write still fits: it is stored, and the store is not ready. The kernel sends SIGXFSZ as well, which ends a process that
-    // does not ignore it.
-    let before = "trap '' XFSZ; ulimit -f 2048;";
-    holds(&Fault { what: "ulimit", before, not_ready_reason: "file size limit", writable: true });
+    // A limit of the kernel, below which a small write still fits: the small write is stored, and the store is not ready. The kernel also
+    // sends SIGXFSZ, which ends a process that does not ignore it.
+    let prefix = "trap '' XFSZ; ulimit -f 2048;";
+    check(&Fault { what: "ulimit", prefix, reason: "file size limit", writable: true });
 }
 
-fn holds(Fault { what, before, not_ready_reason, writable }: &Fault) {
+fn check(Fault { what, prefix, reason, writable }: &Fault) {
     let directory = TempDir::new().unwrap();
-    let child = child(directory.path(), before, "writes");
-    let said = String::from_utf8_lossy(&child.stdout).into_owned();
-    assert!(child.status.success(), "{what}: {said} {}", String::from_utf8_lossy(&child.stderr));
+    let child = child(directory.path(), prefix, "writes");
+    let output = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(child.status.success(), "{what}: {output} {}", String::from_utf8_lossy(&child.stderr));
     let line =
-        |start: &str| said.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_default().to_owned();
-    let acked = said.lines().filter(|line| line.starts_with("acked ")).count();
-    assert!(acked > 0, "{what}: {said}");
-    assert!(line("obstacle ").contains(not_ready_reason), "{what}: {said}");
-    assert!(line("finally ").contains(not_ready_reason), "{what}: {said}");
-    assert_eq!(line("writable "), writable.to_string(), "{what}: {said}");
-    let small_fits = *not_ready_reason == "none" || *what == "ulimit";
-    assert_eq!(line("again ") == "stored", small_fits, "{what}: {said}");
+        |start: &str| output.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_default().to_owned();
+    let acknowledged = output.lines().filter(|line| line.starts_with("acked ")).count();
+    assert!(acknowledged > 0, "{what}: {output}");
+    assert!(line("reason ").contains(reason), "{what}: {output}");
+    assert!(line("finally ").contains(reason), "{what}: {output}");
+    assert_eq!(line("writable "), writable.to_string(), "{what}: {output}");
+    let small_fits = *reason == "none" || *what == "ulimit";
+    assert_eq!(line("again ") == "stored", small_fits, "{what}: {output}");
     let db = open(directory.path()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert!(runtime.block_on(count(&db)) >= acked, "{what}: what was acked is there after the restart");
+    assert!(runtime.block_on(count(&db)) >= acknowledged, "{what}: acknowledged writes survive the restart");
 }
 
-/// A store whose process has died, with all its words in the log.
-fn dead() -> TempDir {
+/// A store whose process exited without closing it, with all its words in the log.
+fn killed_store() -> TempDir {
     let directory = TempDir::new().unwrap();
     assert!(child(directory.path(), "", "dies").status.success());
     directory
@@ -185,7 +188,7 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 4], at).unwrap();
 }
 
-/// Where the last frame of the log begins that belongs to it.
+/// The offset of the last frame of the log.
 fn last_frame(log: &Path) -> u64 {
     (fs::metadata(log).unwrap().len() - 32) / 4_120 * 4_120 + 32 - 4_120
 }
@@ -193,9 +196,9 @@ fn last_frame(log: &Path) -> u64 {
 const LOST: &str = "has lost committed data";
 
 #[tokio::test]
-async fn damage_to_the_log_never_drops_what_was_acked_in_silence() {
+async fn damage_to_the_log_never_drops_acknowledged_writes_silently() {
     type Change = fn(&Path);
-    // What is done; whether the index beside the log, which a crash of the machine does not keep, is needed to find it.
+    // The damage; whether it can be detected only with the index of the log, which does not survive a crash of the machine.
     let changes: [(&str, bool, Change); 10] = [
         ("header of the log", false, |at| flip(&part(at, "-wal"), 17)),
         ("magic number of the log", false, |at| flip(&part(at, "-wal"), 3)),
@@ -218,25 +221,25 @@ async fn damage_to_the_log_never_drops_what_was_acked_in_silence() {
     ];
     for (what, needs_index, change) in changes {
         for has_index in [true, false] {
-            let directory = dead();
+            let directory = killed_store();
             let at = directory.path();
             change(at);
             if !has_index {
-                // Nor is the lock file what it was.
+                // The lock file does not survive a crash of the machine either.
                 fs::remove_file(part(at, "-shm")).unwrap();
                 fs::remove_file(part(at, ".lock")).unwrap();
             }
             let opened = open(at);
             match opened {
                 Err(error) => assert!(error.to_string().contains(LOST), "{what}: {error}"),
-                // Without the index the last transaction may be one that was never acked.
+                // Without the index the last transaction may never have been acknowledged.
                 Ok(db) if needs_index && !has_index => {
                     assert!(db.lost() || what == "log cut at a frame", "{what}");
                     continue;
                 }
                 Ok(_) => panic!("{what}, index {has_index}: opened"),
             }
-            // A refusal changes nothing, and the loss can be accepted.
+            // A refused start changes nothing, and the loss can be accepted.
             assert!(open(at).is_err(), "{what}: a second start");
             let accepted = Options { accept_loss: true, ..Options::new(SCHEMA) };
             let db = Database::open(&part(at, ""), accepted).unwrap();
@@ -254,7 +257,7 @@ async fn a_crash_of_the_process_loses_nothing_and_needs_no_index() {
         ("nothing", |_| ()),
         ("index removed", |at| fs::remove_file(part(at, "-shm")).unwrap()),
         ("bit in the index", |at| flip(&part(at, "-shm"), 17)),
-        ("half a frame behind the last", |at| {
+        ("half a frame after the last", |at| {
             let log = part(at, "-wal");
             let mut bytes = fs::read(&log).unwrap();
             bytes.extend_from_within(32..2_000);
@@ -262,7 +265,7 @@ async fn a_crash_of_the_process_loses_nothing_and_needs_no_index() {
         }),
     ];
     for (what, change) in changes {
-        let directory = dead();
+        let directory = killed_store();
         change(directory.path());
         let db = open(directory.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!((count(&db).await, db.lost()), (STORED, false), "{what}");
@@ -271,12 +274,12 @@ async fn a_crash_of_the_process_loses_nothing_and_needs_no_index() {
 
 #[tokio::test]
 async fn a_copy_without_its_log_is_refused() {
-    let (directory, copy) = (dead(), TempDir::new().unwrap());
+    let (directory, copy) = (killed_store(), TempDir::new().unwrap());
     fs::copy(part(directory.path(), ""), part(copy.path(), "")).unwrap();
     let refused = open(copy.path()).err().unwrap().to_string();
     assert!(refused.contains("without its -wal"), "{refused}");
     assert!(open(copy.path()).is_err(), "a second start");
-    // With its log it is whole, and after a clean end there is no log.
+    // With its log the copy is complete, and after a clean end there is no log.
     fs::copy(part(directory.path(), "-wal"), part(copy.path(), "-wal")).unwrap();
     let db = open(copy.path()).unwrap();
     assert_eq!(count(&db).await, STORED);

@@ -1,5 +1,5 @@
-//! Other programs that open the store, through SQLite's own locks, while it runs and after a crash: an older release, a shell, a
-//! backup. What is in the database is no loss, wherever the log is; what is not in it is.
+//! Other programs that open the store through the locks of SQLite, while it runs and after a crash: an older release, a shell, a
+//! backup. Transactions that are in the database are not lost, also without the log. Transactions that are not in it are lost.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -19,11 +19,13 @@ const SCHEMA: &[&str] = &[
 
 const FILE: &str = "words.sqlite3";
 
-/// Words that `dies` stores.
+/// The number of words that `dies` stores.
 const STORED: usize = 20;
 
-/// The refusal of a store that lacks something, and of one whose log is another's.
+/// A part of the error of a store that has lost transactions.
 const LOST: &str = "has lost committed data";
+
+/// A part of the error of a store with the log of another database.
 const ANOTHER: &str = "another database";
 
 fn open(directory: &Path) -> Result<Database, Error> {
@@ -49,24 +51,25 @@ fn child(directory: &Path, arguments: &[&str]) {
     assert!(status.success(), "{arguments:?}");
 }
 
-/// A store whose process has died.
-fn dead() -> TempDir {
+/// A store whose process exited without closing it.
+fn killed_store() -> TempDir {
     let directory = TempDir::new().unwrap();
     child(directory.path(), &["dies"]);
     directory
 }
 
-/// Another program runs a statement and closes the file, or dies.
+/// Runs a statement as another program, which closes the file.
 fn sql(directory: &Path, statement: &str) {
     child(directory, &["sql", statement]);
 }
 
+/// Runs a statement as another program, which exits without closing the file.
 fn sql_and_die(directory: &Path, statement: &str) {
     child(directory, &["sql-and-die", statement]);
 }
 
 #[tokio::test]
-async fn a_log_that_another_program_has_written_back_is_no_loss() {
+async fn a_log_that_another_program_has_written_back_is_not_a_loss() {
     type Change = fn(&Path);
     let changes: [(&str, Change); 8] = [
         ("opened and closed", |at| sql(at, "SELECT count(*) FROM word")),
@@ -96,13 +99,13 @@ async fn a_log_that_another_program_has_written_back_is_no_loss() {
     }
 }
 
-/// Copies the database alone.
+/// Copies the database file without its log.
 fn copy(from: &Path, to: &Path) {
     fs::write(part(to, ""), fs::read(part(from, "")).unwrap()).unwrap();
 }
 
 #[tokio::test]
-async fn what_is_not_in_the_database_is_lost_however_the_log_went() {
+async fn transactions_missing_in_the_database_are_a_loss_for_each_way_to_lose_the_log() {
     type Change = fn(&Path);
     let changes: [(&str, &str, Change); 8] = [
         ("log removed", LOST, |at| fs::remove_file(part(at, "-wal")).unwrap()),
@@ -134,30 +137,30 @@ async fn what_is_not_in_the_database_is_lost_however_the_log_went() {
             drop(open(other.path()).unwrap());
             copy(other.path(), at);
         }),
-        ("database replaced by one that died", ANOTHER, |at| copy(dead().path(), at)),
+        ("database replaced by one that died", ANOTHER, |at| copy(killed_store().path(), at)),
     ];
     for (what, expected, change) in changes {
-        let directory = dead();
+        let directory = killed_store();
         let at = directory.path();
         change(at);
         let snapshot = Snapshot::open(&part(at, "")).unwrap();
         let fault = snapshot.log_fault().unwrap();
-        assert!(fault.is_some(), "{what}: the check finds nothing");
+        assert!(fault.is_some(), "{what}: the check finds the loss");
         drop(snapshot);
         for start in 1..=2 {
             let refused = open(at).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(refused.contains(expected), "{what}, start {start}: {refused:?}");
         }
     }
-    // The same without the lock file, which a copy of a directory need not have.
-    let directory = dead();
-    copy(dead().path(), directory.path());
+    // The same without the lock file, which a copied directory may lack.
+    let directory = killed_store();
+    copy(killed_store().path(), directory.path());
     fs::remove_file(part(directory.path(), ".lock")).unwrap();
     let refused = open(directory.path()).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains(ANOTHER), "{refused:?}");
 }
 
-/// Where the last transaction of the log but one ends.
+/// The offset of the end of the last transaction but one in the log.
 fn commit_before_last(log: &File) -> u64 {
     let frames = (log.metadata().unwrap().len() - 32) / 4_120;
     let commits = |frame: u64| {

@@ -1,5 +1,5 @@
-//! What a start reports when the system refuses it something: the cause and the remedy, not SQLite's summary of it. The system's
-//! errors are injected by `strace`, which `scripts/test` installs.
+//! The report of a start that fails for an error of the system: the cause and the remedy, and not SQLite's summary. The errors are
+//! injected by `strace`, which `scripts/test` installs.
 #![allow(clippy::unwrap_used)]
 
 use std::{path::PathBuf, process::Command};
@@ -15,7 +15,7 @@ fn example() -> PathBuf {
 }
 
 #[test]
-fn a_refused_start_names_the_cause_and_what_helps() {
+fn a_failed_start_reports_the_cause_and_the_remedy() {
     let cases = [
         ("pwrite64:error=ENOSPC:when=1+", "", "no space left on"),
         ("pwrite64:error=ENOSPC:when=2+", "", "no space left on"),
@@ -40,33 +40,33 @@ fn a_refused_start_names_the_cause_and_what_helps() {
                 assert!(run("\"$0\" dies").status.success());
             }
             if injected.contains("chmod") {
-                // The files are another user's.
+                // As if the files belonged to another user.
                 assert!(run("touch words.sqlite3 words.sqlite3.lock; chmod 666 words.*").status.success());
             }
             let file = directory.path().join(format!("words.sqlite3{suffix}"));
-            // Of `openat` only that of one file fails, by whichever of its paths it is opened.
+            // `openat` fails only for one file, which may be opened by its absolute or its relative path.
             let paths = match injected.starts_with("openat") {
                 true => format!("-P {} -P words.sqlite3{suffix}", file.display()),
                 false => String::new(),
             };
             let trace = "strace -f -qq -o /dev/null -e trace=openat,pwrite64,ftruncate,fchmod,chmod";
             let ended = run(&format!("{trace} {paths} -e inject={injected} \"$0\" opens"));
-            let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+            let output = String::from_utf8_lossy(&ended.stdout).into_owned();
             if ended.status.success() && !is_new {
-                // What is there already may suffice.
+                // An existing store may not need the injected call.
                 continue;
             }
-            assert!(said.contains(expected), "{injected} {suffix}, new {is_new}: {said}");
-            assert!(!said.contains("disk I/O error"), "{injected} {suffix}, new {is_new}: {said}");
+            assert!(output.contains(expected), "{injected} {suffix}, new {is_new}: {output}");
+            assert!(!output.contains("disk I/O error"), "{injected} {suffix}, new {is_new}: {output}");
         }
     }
 }
 
-/// Fails each call of one kind in turn, and all later ones, while the store is opened. Without the lock file the next start finds
-/// what it finds after a start of the machine: no note that is up to date.
+/// Fails each call of one kind, and all later ones, while the store is opened. The next start without the lock file is like the next
+/// start after a restart of the machine: the record is not up to date.
 #[test]
-fn a_start_that_fails_at_any_step_leaves_a_store_that_the_next_one_accepts() {
-    // Whether any of the calls is needed for a start: without the notes about the opening a store works.
+fn a_start_that_fails_at_any_step_leaves_a_store_that_the_next_start_accepts() {
+    // The call, its error, and whether a start needs the call. A start does not need the calls that write the records of the opening.
     for (calls, error, is_needed) in [
         ("openat", "EMFILE", true),
         ("clone3,clone", "EAGAIN", true),
@@ -81,7 +81,7 @@ fn a_start_that_fails_at_any_step_leaves_a_store_that_the_next_one_accepts() {
     }
 }
 
-/// Whether the start failed.
+/// Fails the call from its `nth` use on, and checks that the next start succeeds. Returns whether the start failed.
 fn fails_and_then_starts(calls: &str, error: &str, nth: u32, without_lock: bool) -> bool {
     let directory = TempDir::new().unwrap();
     let run = |script: &str| {
@@ -100,7 +100,7 @@ fn fails_and_then_starts(calls: &str, error: &str, nth: u32, without_lock: bool)
         std::fs::remove_file(directory.path().join("words.sqlite3.lock")).unwrap();
     }
     let next = run("\"$0\" opens");
-    let said = String::from_utf8_lossy(&next.stdout);
-    assert!(next.status.success(), "{calls} {nth}, without lock {without_lock}: {said}");
+    let output = String::from_utf8_lossy(&next.stdout);
+    assert!(next.status.success(), "{calls} {nth}, without lock {without_lock}: {output}");
     !injected.status.success()
 }

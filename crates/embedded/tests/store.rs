@@ -1,5 +1,5 @@
-//! The store as its users see it: real files, real threads. Where a test needs a second process, the
-//! example of that name is it.
+//! The public interface of the store, with real files and threads. Tests that need a second process run the example
+//! `second_process`.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -48,25 +48,25 @@ async fn words(db: &Database) -> Vec<String> {
     db.read(all).await.unwrap()
 }
 
-/// Keeps the writer busy until the sender is dropped, and only answers once it is.
+/// Blocks the writer until the sender is dropped. The future resolves after that.
 fn occupy(db: &Database) -> (mpsc::Sender<()>, impl Future<Output = Result<(), Error>> + use<>) {
-    let ((stay, until), (here, began)) = (mpsc::channel::<()>(), mpsc::channel());
+    let ((release, released), (started, begun)) = (mpsc::channel::<()>(), mpsc::channel());
     let busy = db.write(move |_| {
-        here.send(()).unwrap();
-        let _ = until.recv();
+        started.send(()).unwrap();
+        let _ = released.recv();
         Ok(())
     });
-    began.recv().unwrap();
-    (stay, busy)
+    begun.recv().unwrap();
+    (release, busy)
 }
 
 #[tokio::test]
-async fn writes_are_done_in_the_order_of_the_calls_and_seen_by_later_reads() {
+async fn writes_run_in_the_order_of_the_calls_and_are_visible_to_later_reads() {
     let (_directory, db) = fresh();
-    let (stay, busy) = occupy(&db);
+    let (release, busy) = occupy(&db);
     let texts: Vec<String> = (0..700).map(|number| format!("word {number}")).collect();
     let writes: Vec<_> = texts.iter().map(|text| db.write(add(text))).collect();
-    drop(stay);
+    drop(release);
     busy.await.unwrap();
     for (number, write) in (1..).zip(writes) {
         assert_eq!(write.await.unwrap(), number);
@@ -75,9 +75,9 @@ async fn writes_are_done_in_the_order_of_the_calls_and_seen_by_later_reads() {
 }
 
 #[tokio::test]
-async fn a_failing_job_is_undone_alone() {
+async fn a_failing_job_is_rolled_back_alone() {
     let (_directory, db) = fresh();
-    let (stay, busy) = occupy(&db);
+    let (release, busy) = occupy(&db);
     let before = db.write(add("before"));
     let failing = db.write(|conn| {
         conn.execute("INSERT INTO word(text) VALUES ('half')", [])?;
@@ -85,10 +85,10 @@ async fn a_failing_job_is_undone_alone() {
     });
     let panicking = db.write(|conn| -> embedded::rusqlite::Result<()> {
         conn.execute("INSERT INTO word(text) VALUES ('panic')", [])?;
-        panic!("a planted fault")
+        panic!("injected")
     });
     let after = db.write(add("after"));
-    drop(stay);
+    drop(release);
     busy.await.unwrap();
     before.await.unwrap();
     assert!(matches!(failing.await, Err(Error::Sqlite(_))));
@@ -98,76 +98,76 @@ async fn a_failing_job_is_undone_alone() {
 }
 
 #[tokio::test]
-async fn what_follows_a_commit_happens_in_commit_order_and_before_the_answer() {
+async fn functions_after_a_commit_run_in_commit_order_and_before_the_result() {
     let (_directory, db) = fresh();
-    let (stay, busy) = occupy(&db);
+    let (release, busy) = occupy(&db);
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let note = |seen: &Arc<Mutex<Vec<i64>>>| {
+    let record = |seen: &Arc<Mutex<Vec<i64>>>| {
         let seen = seen.clone();
         move |number: &i64| seen.lock().unwrap().push(*number)
     };
-    let first = db.write_then(add("a"), note(&seen));
-    let twin = db.write_then(add("a"), note(&seen));
-    let loud = db.write_then(add("b"), |_: &i64| panic!("a planted fault"));
-    let last = db.write_then(add("c"), note(&seen));
-    drop(stay);
+    let first = db.write_then(add("a"), record(&seen));
+    let duplicate = db.write_then(add("a"), record(&seen));
+    let panicking = db.write_then(add("b"), |_: &i64| panic!("injected"));
+    let last = db.write_then(add("c"), record(&seen));
+    drop(release);
     busy.await.unwrap();
-    // The last is asked first: by then the others have been followed up.
+    // The last write is awaited first. By then the functions of the others have run.
     assert_eq!(last.await.unwrap(), 3);
     assert_eq!(*seen.lock().unwrap(), [1, 3]);
     first.await.unwrap();
-    twin.await.unwrap_err();
-    loud.await.unwrap();
+    duplicate.await.unwrap_err();
+    panicking.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_commit_that_fails_answers_every_job_of_the_batch_with_an_error() {
+async fn a_failed_commit_fails_every_job_of_the_batch() {
     let (_directory, db) = fresh();
-    let (stay, busy) = occupy(&db);
-    let good = db.write_then(add("good"), |_: &i64| panic!("nothing follows a failed commit"));
+    let (release, busy) = occupy(&db);
+    let good = db.write_then(add("good"), |_: &i64| panic!("runs after a failed commit"));
     let dangling = db.write(|conn| conn.execute("INSERT INTO link VALUES (4711)", []));
-    drop(stay);
+    drop(release);
     for lost in [busy.await.err(), good.await.err(), dangling.await.err()] {
         assert!(matches!(lost, Some(Error::Commit(_))), "{lost:?}");
     }
-    assert!(db.is_writable(), "a broken rule is not an I/O error");
+    assert!(db.is_writable(), "a violated constraint is not an I/O error");
     db.write(add("next")).await.unwrap();
     assert_eq!(words(&db).await, ["next"]);
 }
 
 #[tokio::test]
-async fn a_full_disk_fails_the_batch_and_the_next_one_is_tried_again() {
+async fn a_full_disk_fails_the_batch_and_later_writes_succeed() {
     let (_directory, db) = fresh();
     let limit = |pages: u32| move |conn: &Connection| conn.pragma_update(None, "max_page_count", pages);
     db.write(limit(20)).await.unwrap();
-    let (stay, busy) = occupy(&db);
+    let (release, busy) = occupy(&db);
     let before = db.write(add("before"));
     let large = db.write(add(&"x".repeat(1 << 20)));
-    drop(stay);
+    drop(release);
     let full = large.await.unwrap_err();
     assert!(matches!(&full, Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull)));
-    // Whether SQLite gave up the transaction or only the statement, the answers and the store agree.
+    // SQLite rolls back either the transaction or only the statement. In both cases the results agree with the store.
     let before = before.await.map_err(|error| error.to_string());
     assert!(before.as_ref().err().is_none_or(|reason| reason.contains("full")), "{before:?}");
-    let kept = before.is_ok();
-    // On a slow machine that one may have had a transaction of its own.
-    assert!(busy.await.is_ok() || !kept);
-    assert_eq!(words(&db).await.len(), usize::from(kept));
+    let is_stored = before.is_ok();
+    // On a slow machine the blocking job may have a transaction of its own.
+    assert!(busy.await.is_ok() || !is_stored);
+    assert_eq!(words(&db).await.len(), usize::from(is_stored));
     db.write(limit(20_000)).await.unwrap();
     db.write(add("after")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_full_queue_answers_busy_and_a_late_answer_timeout() {
+async fn a_full_queue_returns_busy_and_a_late_result_returns_timeout() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
     let deadline = std::time::Duration::from_millis(50);
     let db = Database::open(&path, Options { queue: 2, deadline, ..Options::new(SCHEMA) }).unwrap();
-    let (stay, busy) = occupy(&db);
+    let (release, busy) = occupy(&db);
     let waiting = [db.write(add("a")), db.write(add("b"))];
     assert!(matches!(db.write(add("c")).await, Err(Error::Busy)));
     assert!(matches!(busy.await, Err(Error::Timeout)));
-    drop(stay);
+    drop(release);
     for write in waiting {
         write.await.unwrap();
     }
@@ -175,48 +175,48 @@ async fn a_full_queue_answers_busy_and_a_late_answer_timeout() {
 }
 
 #[tokio::test]
-async fn a_reader_cannot_write_and_its_panic_harms_nobody() {
+async fn a_reader_cannot_write_and_its_panic_fails_one_read() {
     let (_directory, db) = fresh();
-    let sneaky = db.read(|conn| conn.execute("INSERT INTO word(text) VALUES ('x')", [])).await;
-    assert!(matches!(sneaky, Err(Error::Sqlite(_))), "{sneaky:?}");
+    let write = db.read(|conn| conn.execute("INSERT INTO word(text) VALUES ('x')", [])).await;
+    assert!(matches!(write, Err(Error::Sqlite(_))), "{write:?}");
     for _ in 0..8 {
-        let panicking = db.read(|_| -> embedded::rusqlite::Result<()> { panic!("a planted fault") }).await;
+        let panicking = db.read(|_| -> embedded::rusqlite::Result<()> { panic!("injected") }).await;
         assert!(matches!(panicking, Err(Error::Panicked)));
     }
     assert!(words(&db).await.is_empty());
 }
 
 #[tokio::test]
-async fn the_last_handle_finishes_what_is_queued_and_the_data_is_there_again() {
+async fn dropping_the_last_handle_finishes_the_queued_jobs() {
     let (directory, db) = fresh();
-    let (stay, busy) = occupy(&db);
-    let unasked = db.write(add("kept"));
-    drop((busy, unasked, stay));
+    let (release, busy) = occupy(&db);
+    let dropped = db.write(add("kept"));
+    drop((busy, dropped, release));
     drop(db);
-    assert_eq!(left_beside(directory.path()), Vec::<String>::new());
-    let again = open(directory.path()).unwrap();
-    assert_eq!(words(&again).await, ["kept"]);
+    assert_eq!(log_files(directory.path()), Vec::<String>::new());
+    let db = open(directory.path()).unwrap();
+    assert_eq!(words(&db).await, ["kept"]);
 }
 
 #[tokio::test]
-async fn a_close_leaves_no_log_even_while_others_hold_handles() {
+async fn close_leaves_no_log_while_other_handles_exist() {
     let (directory, db) = fresh();
-    let (stay, busy) = occupy(&db);
+    let (release, busy) = occupy(&db);
     let queued = db.write(add("kept"));
     let other = db.clone();
     let closing = std::thread::spawn(move || db.close());
-    drop(stay);
+    drop(release);
     closing.join().unwrap();
-    assert_eq!(left_beside(directory.path()), Vec::<String>::new());
+    assert_eq!(log_files(directory.path()), Vec::<String>::new());
     busy.await.unwrap();
     queued.await.unwrap();
     assert!(matches!(other.write(add("late")).await, Err(Error::Closed)));
-    let again = open(directory.path()).unwrap();
-    assert_eq!(words(&again).await, ["kept"]);
+    let db = open(directory.path()).unwrap();
+    assert_eq!(words(&db).await, ["kept"]);
 }
 
-/// The log and its index, as far as they are there.
-fn left_beside(directory: &Path) -> Vec<String> {
+/// The names of the log and its index, when they exist.
+fn log_files(directory: &Path) -> Vec<String> {
     let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter_map(|name| name.into_string().ok()).filter(|name| name.contains("-")).collect()
 }
@@ -234,7 +234,7 @@ async fn the_log_is_written_back_while_the_store_runs() {
 }
 
 #[tokio::test]
-async fn settings_that_durability_needs_are_on() {
+async fn the_settings_for_durability_are_enabled() {
     let (_directory, db) = fresh();
     let pragma =
         |name: &'static str| move |conn: &Connection| conn.query_row(name, [], |row| row.get::<_, i64>(0));
@@ -247,9 +247,9 @@ async fn settings_that_durability_needs_are_on() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_read_the_files() {
+async fn only_the_owner_can_access_the_files() {
     let directory = TempDir::new().unwrap();
-    let inner = directory.path().join("made/for/it");
+    let inner = directory.path().join("a/new/directory");
     let db = open(&inner).unwrap();
     db.write(add("secret")).await.unwrap();
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -261,7 +261,7 @@ async fn nobody_else_may_read_the_files() {
 }
 
 #[test]
-fn a_directory_that_everybody_may_write_to_is_refused() {
+fn a_world_writable_directory_is_refused() {
     let directory = TempDir::new().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(open(directory.path()), Err(Error::Exposed(_))));
@@ -280,29 +280,29 @@ fn a_second_open_is_refused_and_names_the_file() {
 }
 
 #[test]
-fn a_second_process_is_refused_and_a_dead_one_is_not_waited_for() {
+fn a_second_process_is_refused_and_a_process_that_exited_holds_no_lock() {
     let (directory, db) = fresh();
     let refused = child(directory.path(), "", "opens");
     assert!(String::from_utf8_lossy(&refused.stdout).contains("is in use by another process"), "{refused:?}");
     drop(db);
     let opened = child(directory.path(), "", "opens");
     assert!(opened.status.success(), "{opened:?}");
-    // That child ended without closing anything.
+    // The child exited without closing the store.
     open(directory.path()).unwrap();
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_left_alone() {
+fn a_newer_schema_is_refused_and_not_changed() {
     let (directory, db) = fresh();
     drop(db);
     let path = directory.path().join(FILE);
     let older = Database::open(&path, Options::new(&SCHEMA[..1])).err().unwrap();
-    assert!(matches!(older, Error::Newer { found: 2, known: 1, .. }), "{older}");
+    assert!(matches!(older, Error::Newer { found: 2, supported: 1, .. }), "{older}");
     open(directory.path()).unwrap();
 }
 
 #[tokio::test]
-async fn migrations_are_each_applied_once_and_a_bad_one_changes_nothing() {
+async fn migrations_are_applied_once_and_a_failing_one_changes_nothing() {
     const BAD: &[&str] = &[SCHEMA[0], "CREATE TABLE extra(x); CREATE TABLE word(x)"];
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
@@ -321,60 +321,60 @@ async fn migrations_are_each_applied_once_and_a_bad_one_changes_nothing() {
     assert_eq!(good.read(tables).await.unwrap(), 1);
 }
 
-/// Runs the example `second_process`, which cargo builds with the tests.
-fn child(directory: &Path, before: &str, what: &str) -> Output {
+/// Runs the example `second_process`, which cargo builds with the tests. `prefix` is the shell code before its command line.
+fn child(directory: &Path, prefix: &str, command: &str) -> Output {
     let this = std::env::current_exe().unwrap();
     let example = this.parent().and_then(Path::parent).unwrap().join("examples/second_process");
     assert!(example.exists(), "{} is built with the tests", example.display());
-    let script = format!("{before} exec \"$0\" {what}");
+    let script = format!("{prefix} exec \"$0\" {command}");
     Command::new("sh").arg("-c").arg(script).arg(example).current_dir(directory).output().unwrap()
 }
 
 #[tokio::test]
-async fn a_writer_that_hangs_or_has_ended_takes_no_writes() {
+async fn a_hanging_writer_is_reported_until_it_continues() {
     let (_directory, db) = fresh();
     assert!(db.not_ready_reason().await.is_none());
-    let (stay, busy) = occupy(&db);
+    let (release, busy) = occupy(&db);
     let hangs = async {
         while db.not_ready_reason().await.is_none() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("a hang is noticed");
-    drop(stay);
+    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("the hang is reported");
+    drop(release);
     busy.await.unwrap();
     db.write(add("next")).await.unwrap();
     assert!(db.not_ready_reason().await.is_none());
 }
 
-/// Threads that have failed, in the order of their failures.
+/// The threads that have failed, in the order of their failures.
 static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 #[tokio::test]
-async fn a_failure_on_the_writers_thread_is_reported() {
+async fn a_failure_of_the_writer_thread_is_reported() {
     embedded::on_failure(|thread| FAILED.lock().unwrap().push(thread.to_owned()));
     let directory = TempDir::new().unwrap();
     let open = |name: &str| Database::open(&directory.path().join(name), Options::new(SCHEMA)).unwrap();
 
     let following = open("following.sqlite3");
-    following.write_then(add("a"), |_: &i64| panic!("a planted fault")).await.unwrap();
+    following.write_then(add("a"), |_: &i64| panic!("injected")).await.unwrap();
     assert_eq!(*FAILED.lock().unwrap(), ["following-write"]);
 
-    embedded::set_fault_hook(|thread| assert!(thread != "doomed-write", "a planted fault"));
+    embedded::set_fault_hook(|thread| assert!(thread != "doomed-write", "injected"));
     let doomed = open("doomed.sqlite3");
     assert!(doomed.not_ready_reason().await.is_none());
     assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
     assert!(doomed.not_ready_reason().await.is_some());
     assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
-    assert!(words(&doomed).await.is_empty(), "readers go on");
+    assert!(words(&doomed).await.is_empty(), "readers continue");
     assert_eq!(*FAILED.lock().unwrap(), ["following-write", "doomed-write"]);
 }
 
-/// Keeps the writer of the store `stuck` between two batches until its sender is dropped.
+/// Blocks the writer of the store `stuck` between two batches until the sender is dropped.
 static BETWEEN: Mutex<Option<std::sync::mpsc::Receiver<()>>> = Mutex::new(None);
 
 #[tokio::test]
-async fn a_writer_that_takes_no_job_is_noticed_although_no_batch_is_under_way() {
+async fn a_writer_that_takes_no_job_is_reported_without_a_running_batch() {
     embedded::set_fault_hook(|thread| {
         if thread == "stuck-write between" {
             let released = BETWEEN.lock().unwrap().take();
@@ -391,15 +391,15 @@ async fn a_writer_that_takes_no_job_is_noticed_although_no_batch_is_under_way() 
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("a hang is noticed");
+    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("the hang is reported");
     drop(held);
     waits.await.unwrap();
     assert!(db.not_ready_reason().await.is_none());
 }
 
-/// Puts an older copy of a store, made while it was closed, back in each of the ways that people use, and in ways that are none.
+/// Restores an older copy of a store, made while it was closed, in each of the usual ways. Also makes changes that restore no copy.
 #[tokio::test]
-async fn an_older_copy_begins_a_new_history_and_the_store_itself_does_not() {
+async fn a_restored_copy_starts_a_new_history_and_the_original_does_not() {
     const RENEWAL: &[&str] = &["INSERT INTO word(text) VALUES ('renewed ' || hex(randomblob(8)))"];
     let options = Options { renewal: RENEWAL, ..Options::new(SCHEMA) };
     for (what, script, is_copy) in [

@@ -1,4 +1,4 @@
-//! The cause of a failed request to Redis, in words for operators: what is wrong, and what to do about it. The words follow the
+//! The cause of a failed request to Redis, as a phrase for operators: what is wrong, and what to do about it. The phrase follows the
 //! name of the store, as in "Redis is full".
 
 use deadpool_redis::{
@@ -8,13 +8,13 @@ use deadpool_redis::{
 
 use crate::Unanswered;
 
-/// The server does not answer in time.
+/// The server does not respond in time.
 pub const SILENT: &str = "does not answer";
 
 /// The server refuses the credentials.
 pub const REFUSES: &str = "refuses the user or the password";
 
-/// No process listens at the address.
+/// No process listens on the address.
 pub const REFUSED: &str = "refuses connections: check that it runs, and the host and port of its address";
 
 /// The host name of the address does not resolve.
@@ -23,10 +23,10 @@ pub const UNKNOWN_HOST: &str = "has a host name that does not resolve: check DNS
 /// The network does not reach the address.
 pub const UNREACHABLE: &str = "cannot be reached over the network: check routes and network policies";
 
-/// The user of the roles lacks a right.
+/// The user of the roles lacks a permission.
 pub const FORBIDS: &str = "does not allow its user a needed command: grant the rights that README lists";
 
-/// By the code of an error reply. The order does not matter.
+/// Phrases by the code of an error reply, in any order.
 const BY_CODE: [(&str, &str); 14] = [
     ("WRONGPASS", REFUSES),
     ("NOAUTH", REFUSES),
@@ -42,12 +42,12 @@ const BY_CODE: [(&str, &str); 14] = [
     ("BUSY", "is busy with a script that does not end"),
     (
         "WRONGTYPE",
-        "has a key of another application under a name of ours: use another database or --deployment",
+        "has a key of another application under a name that the roles use: use another database or --deployment",
     ),
     ("DENIED", "is in protected mode and refuses connections from other hosts: set a password"),
 ];
 
-/// By a part of the text of an error, in lower case. The first match counts.
+/// Phrases by a part of the text of an error, in lower case. The first match applies.
 const BY_TEXT: [(&str, &str); 14] = [
     ("connection refused", REFUSED),
     ("failed to lookup address", UNKNOWN_HOST),
@@ -66,7 +66,7 @@ const BY_TEXT: [(&str, &str); 14] = [
 ];
 
 impl Unanswered {
-    /// The cause in words that follow "Redis".
+    /// The cause, as a phrase that follows "Redis".
     pub fn not_ready_reason(&self) -> &'static str {
         match self {
             Self::Late => SILENT,
@@ -79,27 +79,25 @@ impl Unanswered {
     }
 }
 
-/// The cause of `error` in words that follow "Redis".
+/// The cause of `error`, as a phrase that follows "Redis".
 pub fn of(error: &RedisError) -> &'static str {
-    if let Some((_, words)) = BY_CODE.iter().find(|(code, _)| error.code() == Some(code)) {
-        return words;
+    if let Some((_, phrase)) = BY_CODE.iter().find(|(code, _)| error.code() == Some(code)) {
+        return phrase;
     }
     let text = error.to_string().to_lowercase();
-    if let Some(words) = by_text(&text) {
-        return words;
+    if let Some(phrase) = by_text(&text) {
+        return phrase;
     }
     match error.kind() {
         ErrorKind::AuthenticationFailed => REFUSES,
-        ErrorKind::Parse => {
-            "does not speak the protocol of Redis: check the port, and that it expects no TLS"
-        }
+        ErrorKind::Parse => "does not use the protocol of Redis: check the port, and that it expects no TLS",
         _ => SILENT,
     }
 }
 
-/// The cause that a text of an error names, in lower case, if any.
+/// The cause that the text of an error, in lower case, names. `None` when it names no cause of [`BY_TEXT`].
 pub(crate) fn by_text(text: &str) -> Option<&'static str> {
-    BY_TEXT.iter().find(|(part, _)| text.contains(part)).map(|(_, words)| *words)
+    BY_TEXT.iter().find(|(part, _)| text.contains(part)).map(|(_, phrase)| *phrase)
 }
 
 #[cfg(test)]
@@ -120,8 +118,8 @@ mod tests {
             (reply("NOPERM", "this user has no permissions to access one of the channels"), "rights"),
         ];
         for (error, part) in cases {
-            let words = Unanswered::Redis(error.clone()).not_ready_reason();
-            assert!(words.contains(part), "{error}: {words}");
+            let cause = Unanswered::Redis(error.clone()).not_ready_reason();
+            assert!(cause.contains(part), "{error}: {cause}");
         }
     }
 }

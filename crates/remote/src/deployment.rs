@@ -5,12 +5,12 @@ use std::{str::FromStr, sync::Arc};
 
 use deadpool_redis::redis::Client;
 
-/// The name of a deployment: empty, or up to [`Deployment::MAX`] letters, digits and dashes. The empty name is the default and
-/// leaves all names as they are without deployments.
+/// The name of a deployment: empty, or up to [`Deployment::MAX`] letters, digits and dashes. The empty name is the default. With it
+/// the names of keys, channels and collections have no prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deployment(Option<Arc<str>>);
 
-/// The name contains a character that is not allowed, is too long, or is reserved.
+/// The name contains a character that is not allowed, is too long or is reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected up to 32 letters, digits and dashes, and not system: MongoDB reserves collections of that name"
@@ -40,7 +40,7 @@ impl Deployment {
     }
 
     /// The name of a Redis channel of this deployment in database `db`. Redis does not separate channels by database, so the
-    /// name of a channel outside database 0 carries the number of the database.
+    /// name of a channel outside database 0 contains the number of the database.
     pub fn channel(&self, name: &str, db: i64) -> String {
         let channel = self.key(name);
         if db == 0 { channel } else { format!("{channel}@{db}") }
@@ -66,7 +66,7 @@ impl FromStr for Deployment {
     }
 }
 
-/// The address of a Redis, and the deployment whose keys are used there.
+/// The address of a Redis, and the deployment whose keys are in it.
 #[derive(Debug, Clone)]
 pub struct Location {
     /// The address, such as `redis://127.0.0.1:6379/0`. It may contain a password.
@@ -76,7 +76,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// The Redis at `url`, used by `deployment`.
+    /// The keys of `deployment` in the Redis at `url`.
     pub fn new(url: &str, deployment: &Deployment) -> Self {
         Self { url: url.to_owned(), deployment: deployment.clone() }
     }
@@ -95,7 +95,7 @@ impl Location {
 }
 
 impl<T: AsRef<str> + ?Sized> From<&T> for Location {
-    /// The deployment without a name.
+    /// The default deployment at `url`.
     fn from(url: &T) -> Self {
         Self::new(url.as_ref(), &Deployment::default())
     }

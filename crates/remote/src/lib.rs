@@ -1,11 +1,12 @@
-//! One Redis that many processes share: asked in turn, answered in time or not at all. Sessions, the log of a cluster and the
-//! table of chat nodes ask it, each through a [`Redis`] of its own.
+//! A client of the Redis that several processes share, with bounded waiting and response times. Sessions, the event stream of a
+//! cluster and the table of chat nodes each use a [`Redis`] of their own.
 //!
-//! Redis has [`DEADLINE`] for an answer, from the moment when it is asked. Before that a question may wait for its turn, as
-//! long as others are answered: a thousand clients that come at once are no outage, and neither is one late answer. When
-//! [`OUTAGE`] in a row are not answered in time, all that wait fail at once, and until the next answer nobody waits.
+//! Redis has [`DEADLINE`] to respond to a request, measured from the moment when the request is sent. Before that, a request waits for
+//! a free connection while other requests get responses: neither a thousand concurrent clients nor one late response is an
+//! outage. After [`OUTAGE`] consecutive requests without a response in time, all waiting requests fail at once, and requests fail
+//! without waiting until the next response arrives.
 //!
-//! MongoDB, in [`mongo`], keeps its own queues: only its answers are bounded.
+//! The MongoDB client, in [`mongo`], has queues of its own, so only its response times are bounded.
 
 pub mod cause;
 mod deployment;
@@ -28,89 +29,90 @@ pub use deadpool_redis::{Connection, Hook, HookError, PoolError, redis};
 pub use deployment::{Deployment, Location, NotADeployment};
 pub use operations::SCRIPTS;
 
-/// How long Redis may take for anything, connecting included.
+/// The maximum time of one request to Redis, including the connection setup.
 pub const DEADLINE: Duration = Duration::from_millis(250);
 
-/// So many questions without an answer are an outage.
+/// The number of consecutive requests without a response that count as an outage.
 const OUTAGE: u32 = 4;
 
-/// How long a question may wait for its turn.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The maximum time that a request waits for a free connection.
+const MAX_WAIT: Duration = Duration::from_secs(3);
 
-/// See the module. Cheap to clone.
+/// A pool of connections to one Redis. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Redis {
     pool: Pool,
     client: Client,
     deployment: Deployment,
-    turns: Arc<Semaphore>,
-    /// How many questions in a row were not answered.
+    /// One permit per connection.
+    permits: Arc<Semaphore>,
+    /// The number of consecutive requests without a response.
     unanswered: watch::Sender<u32>,
 }
 
-/// The address is none of Redis. Does not repeat it: it may hold a password.
+/// The text is not an address of a Redis. The error does not contain the text, which may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an address such as redis://127.0.0.1:6379/0")]
 pub struct NotAnAddress;
 
-/// Why Redis did not answer. Never holds its address, which may hold a password.
+/// A failed request to Redis. Never contains the address, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// There is no connection.
+    /// No connection could be established.
     #[error("no connection: {0}")]
     Connection(#[from] PoolError),
-    /// It refused, or the connection broke.
+    /// Redis returned an error reply, or the connection broke.
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// It did not answer in time, this question or one before.
+    /// No response arrived in time, to this request or to the requests before it.
     #[error("no answer in time")]
     Late,
 }
 
-/// Which start of Redis answers here: its `run_id`, another one after every start.
+/// The `run_id` of the Redis process, which changes at every start.
 ///
 /// # Errors
-/// When it does not answer, or refuses.
+/// When Redis does not respond or returns an error reply.
 pub async fn run(connection: &mut impl ConnectionLike) -> Result<String, RedisError> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     Ok(field(&info, "run_id"))
 }
 
-/// A field of what `INFO` answers; nothing when it has none.
+/// A field of a reply to `INFO`; an empty string when the reply does not contain the field.
 pub fn field(info: &str, name: &str) -> String {
     let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value.unwrap_or_default().trim().to_owned()
 }
 
 impl Redis {
-    /// The Redis at `url`, asked over at most so many connections. It need not be there yet.
+    /// The Redis at `at`, used over at most `connections` connections. It need not be reachable yet.
     ///
     /// # Errors
-    /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.
+    /// When the address is not of the form `redis://[user:password@]host[:port][/database]`.
     pub fn new(at: impl Into<Location>, connections: usize) -> Result<Self, NotAnAddress> {
         Self::greeted(at, connections, None)
     }
 
-    /// As [`Redis::new`]; `greet` is asked first on every connection.
+    /// Like [`Redis::new`], with a hook that runs on each new connection before its first request and can reject the connection.
     ///
     /// # Errors
-    /// See [`Redis::new`].
+    /// When the address is not valid, as for [`Redis::new`].
     pub fn greeted(
         at: impl Into<Location>,
         connections: usize,
-        greet: Option<Hook>,
+        on_connect: Option<Hook>,
     ) -> Result<Self, NotAnAddress> {
         let Location { url, deployment } = at.into();
         let client = Client::open(&*url).map_err(|_| NotAnAddress)?;
         let builder = deadpool_redis::Config::from_url(url).builder().map_err(|_| NotAnAddress)?;
         let builder = builder.max_size(connections);
-        let builder = match greet {
-            Some(greet) => builder.post_create(greet),
+        let builder = match on_connect {
+            Some(hook) => builder.post_create(hook),
             None => builder,
         };
         let pool = builder.build().map_err(|_| NotAnAddress)?;
-        let (turns, unanswered) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(0));
-        Ok(Self { pool, client, deployment, turns, unanswered })
+        let (permits, unanswered) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(0));
+        Ok(Self { pool, client, deployment, permits, unanswered })
     }
 
     /// The name of a key of this deployment.
@@ -118,45 +120,45 @@ impl Redis {
         self.deployment.key(key)
     }
 
-    /// For connections that are not asked in turn: those that listen.
+    /// The client for connections outside the pool, such as connections that subscribe.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Asks Redis something.
+    /// Runs `request` on a connection of the pool.
     ///
     /// # Errors
-    /// When it does not answer in time, or refuses.
+    /// When no response arrives in time, or Redis returns an error reply.
     pub async fn ask<T>(
         &self,
-        question: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
+        request: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
     ) -> Result<T, Unanswered> {
-        let _turn = self.turn().await?;
-        let answer = async { Ok(question(self.pool.get().await?).await?) };
-        let answer = timeout(DEADLINE, answer).await.unwrap_or(Err(Unanswered::Late));
-        let is_silent = match &answer {
+        let _permit = self.acquire().await?;
+        let response = async { Ok(request(self.pool.get().await?).await?) };
+        let response = timeout(DEADLINE, response).await.unwrap_or(Err(Unanswered::Late));
+        let is_unanswered = match &response {
             Ok(_) => false,
             Err(Unanswered::Redis(error)) => error.is_io_error(),
             Err(_) => true,
         };
         self.unanswered.send_if_modified(|count| {
             let before = *count;
-            *count = if is_silent { count.saturating_add(1) } else { 0 };
+            *count = if is_unanswered { count.saturating_add(1) } else { 0 };
             before != *count
         });
-        answer
+        response
     }
 
-    /// Waits for its turn, while others are answered.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Unanswered> {
+    /// Waits for a permit, at most [`MAX_WAIT`]. Fails at once when an outage begins, and without waiting during an outage.
+    async fn acquire(&self) -> Result<SemaphorePermit<'_>, Unanswered> {
         let mut unanswered = self.unanswered.subscribe();
         if *unanswered.borrow_and_update() >= OUTAGE {
-            return self.turns.try_acquire().map_err(|_| Unanswered::Late);
+            return self.permits.try_acquire().map_err(|_| Unanswered::Late);
         }
         tokio::select! {
-            turn = self.turns.acquire() => turn.map_err(|_| Unanswered::Late),
+            permit = self.permits.acquire() => permit.map_err(|_| Unanswered::Late),
             _ = unanswered.wait_for(|count| *count >= OUTAGE) => Err(Unanswered::Late),
-            () = sleep(PATIENCE) => Err(Unanswered::Late),
+            () = sleep(MAX_WAIT) => Err(Unanswered::Late),
         }
     }
 }

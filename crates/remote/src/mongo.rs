@@ -1,5 +1,5 @@
-//! One MongoDB that many processes share: durable writes, reads of what a majority has, and never for long. The MongoDB backends of
-//! users, closed sessions, messages and rooms ask through it.
+//! A client of the MongoDB that several processes share: durable writes, reads with read concern "majority", and a bounded time per
+//! call. Used by the MongoDB backends of users, revoked sessions, messages and rooms.
 
 mod cause;
 mod prepared;
@@ -24,27 +24,27 @@ use crate::Deployment;
 pub use prepared::Prepared;
 pub use writes::Writes;
 
-/// How long one call may take, the choice of a server included.
+/// The maximum time of one call, including the server selection.
 pub const DEADLINE: Duration = Duration::from_millis(3500);
 
-/// How long a write may wait for the majority; what takes longer has no known outcome.
+/// The maximum time that a write waits for the majority. The outcome of a write that takes longer is unknown.
 const MAJORITY: Duration = Duration::from_secs(3);
 
-/// What a write says that would make a second document under a unique key.
+/// The error code of a write that would create a second document with the same unique key.
 pub const DUPLICATE_KEY: i32 = 11_000;
 
-/// Why MongoDB did not answer.
+/// A failed call to MongoDB.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// It refused, or could not be reached.
+    /// MongoDB returned an error, or could not be reached.
     #[error(transparent)]
     Mongo(#[from] MongoError),
-    /// It did not answer in time. A write has no known outcome.
+    /// No response arrived in time. The outcome of a write is unknown.
     #[error("MongoDB does not answer in time")]
     Late,
 }
 
-/// A database, and the deployment whose collections are used there.
+/// A database, and the deployment whose collections are in it.
 #[derive(Debug, Clone)]
 pub struct Store {
     /// The database.
@@ -54,7 +54,7 @@ pub struct Store {
 }
 
 impl From<&Database> for Store {
-    /// The deployment without a name.
+    /// The default deployment in `database`.
     fn from(database: &Database) -> Self {
         Self { database: database.clone(), deployment: Deployment::default() }
     }
@@ -66,8 +66,8 @@ impl From<&Store> for Store {
     }
 }
 
-/// A collection whose writes are on a majority's disks before they are answered. It is read at the primary, and only what a
-/// majority has, whatever the address says.
+/// A collection whose writes are acknowledged once they are in the journals of a majority. It is read from the primary with read
+/// concern "majority". Options of the address do not override these settings.
 pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Collection<T> {
     let Store { database, deployment } = store.into();
     let durable =
@@ -80,17 +80,17 @@ pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Collec
     database.collection_with_options(&deployment.collection(name), options)
 }
 
-/// What a call comes to, if it does within [`DEADLINE`].
+/// Awaits `call` for at most [`DEADLINE`].
 ///
 /// # Errors
-/// When it fails or takes longer.
+/// When the call fails or takes longer.
 pub async fn answered<T>(
     call: impl IntoFuture<Output = Result<T, MongoError>, IntoFuture: Future>,
 ) -> Result<T, Unanswered> {
     Ok(timeout(DEADLINE, call.into_future()).await.map_err(|_| Unanswered::Late)??)
 }
 
-/// Whether a write was refused because its unique key is there already.
+/// Whether a write was rejected because its unique key exists already.
 pub fn is_duplicate(error: &MongoError) -> bool {
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
 }
@@ -102,14 +102,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_the_address_says_of_durability_does_not_count() {
-        let careless = "mongodb://127.0.0.1:1/x?w=0&readPreference=secondary&readConcernLevel=local";
-        let database = Client::with_uri_str(careless).await.unwrap().database("x");
-        let ours = collection::<Document>(&database, "y");
-        let written = ours.write_concern().unwrap();
-        assert_eq!((&written.w, written.journal), (&Some(Acknowledgment::Majority), Some(true)));
-        assert_eq!(ours.read_concern(), Some(&ReadConcern::majority()));
-        let read = ours.selection_criteria();
+    async fn the_address_does_not_override_the_durability_settings() {
+        let weak = "mongodb://127.0.0.1:1/x?w=0&readPreference=secondary&readConcernLevel=local";
+        let database = Client::with_uri_str(weak).await.unwrap().database("x");
+        let documents = collection::<Document>(&database, "y");
+        let write = documents.write_concern().unwrap();
+        assert_eq!((&write.w, write.journal), (&Some(Acknowledgment::Majority), Some(true)));
+        assert_eq!(documents.read_concern(), Some(&ReadConcern::majority()));
+        let read = documents.selection_criteria();
         assert!(matches!(read, Some(SelectionCriteria::ReadPreference(ReadPreference::Primary))), "{read:?}");
     }
 }

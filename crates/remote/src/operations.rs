@@ -1,26 +1,26 @@
-//! Detection of a Redis that refuses some of the commands that a role needs: a missing right, a full memory, a replica. Each command
-//! is tried on keys that nothing reads, so the refusal names the command and not the first request that met it.
+//! Detection of a Redis that rejects commands that a role needs, because of a missing permission, full memory or a replica. Each
+//! command is tried on keys that no role reads, so the report names the command before a request of a client fails on it.
 
 use deadpool_redis::redis::{Cmd, RedisError, Value, cmd, pipe};
 
 use crate::{Redis, Unanswered, cause};
 
-/// The keys that are written, by the type of their values, are this and the type.
+/// The prefix of the trial keys. The type of the value follows it.
 const KEY: &str = "godzilla:tried:";
 
 /// The lifetime of these keys, in milliseconds.
 const LIFETIME_MS: &str = "60000";
 
-/// The digest of a script that nobody loads: the reply `NOSCRIPT` shows that scripts are allowed.
+/// The digest of a script that no process loads. The reply `NOSCRIPT` proves that scripts are allowed.
 const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
 
-/// The code of that reply.
+/// The error code of the reply to a script that is not loaded.
 const NOSCRIPT: &str = "NOSCRIPT";
 
-/// A command, the type of its key, and its arguments behind the key.
+/// A command, the type of its key (empty for a command without a key), and the arguments that follow the key.
 type Operation = (&'static str, &'static str, &'static [&'static str]);
 
-/// The commands that can be tried, in the order in which they are. Keys are deleted first, so that none grows.
+/// The commands that can be tried, in the order in which they are sent. `DEL` is first, so that the list does not grow.
 const OPERATIONS: [Operation; 29] = [
     ("DEL", "list", &[]),
     ("GET", "string", &[]),
@@ -53,12 +53,12 @@ const OPERATIONS: [Operation; 29] = [
     ("INFO", "", &["server"]),
 ];
 
-/// The commands of scripts.
+/// The commands that scripts need.
 pub const SCRIPTS: [&str; 2] = ["EVALSHA", "SCRIPT"];
 
 impl Redis {
-    /// Tries these commands. Answers with the first that is refused, in words that follow "Redis": the cause, what to do, and in brackets
-    /// the command and the reply. Commands that cannot be tried are left out.
+    /// Tries `commands` and returns the first rejection, as a phrase that follows "Redis": the cause, the remedy, and in brackets the
+    /// command and the reply. Returns `None` when Redis accepts all of them. Commands that cannot be tried are skipped.
     pub async fn refusal(&self, commands: &[&str]) -> Option<String> {
         let tried: Vec<&Operation> =
             OPERATIONS.iter().filter(|operation| commands.contains(&operation.0)).collect();
@@ -67,8 +67,8 @@ impl Redis {
         for operation in &tried {
             pipe.add_command(self.command(operation));
         }
-        let asked = self.ask(async |mut redis| pipe.query_async(&mut redis).await);
-        let replies: Vec<Result<Value, RedisError>> = match asked.await {
+        let request = self.ask(async |mut redis| pipe.query_async(&mut redis).await);
+        let replies: Vec<Result<Value, RedisError>> = match request.await {
             Ok(replies) => replies,
             Err(error) => return Some(error.description()),
         };
@@ -95,7 +95,7 @@ impl Redis {
 }
 
 impl Unanswered {
-    /// The cause in words that follow "Redis", with the error itself where Redis gave one.
+    /// The cause, as a phrase that follows "Redis", with the error itself in brackets when there is one.
     pub fn description(&self) -> String {
         match self {
             Self::Late => self.not_ready_reason().to_owned(),

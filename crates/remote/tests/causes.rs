@@ -1,4 +1,4 @@
-//! What is said of stores that cannot be used: the cause, and not only that there is no answer.
+//! The description of a store that cannot be used names the cause, and not only that there is no response.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -16,40 +16,40 @@ use remote::{
 };
 use testkit::{Mongo, Redis as Server};
 
-/// How long what has to happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum time of a step on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks until the cause is named: a busy machine may be late.
-async fn named(word: &str, ask: impl AsyncFn() -> Option<&'static str>) {
-    let until = Instant::now() + PATIENCE;
+/// Repeats `ask` until the cause contains `word`. The first causes on a busy machine can be timeouts.
+async fn wait_for_cause(word: &str, ask: impl AsyncFn() -> Option<&'static str>) {
+    let until = Instant::now() + TIMEOUT;
     loop {
         let cause = ask().await;
         if cause.is_some_and(|cause| cause.contains(word)) {
             return;
         }
-        assert!(Instant::now() < until, "{word:?} is wanted and not {cause:?}");
+        assert!(Instant::now() < until, "expected {word:?}, got {cause:?}");
     }
 }
 
 #[tokio::test]
-async fn the_cause_is_named_for_which_redis_cannot_be_used() {
+async fn the_cause_of_an_unusable_redis_is_reported() {
     let server = Server::start();
-    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let silent = format!("redis://{}/0", mute.local_addr().expect("a bound socket"));
+    let unresponsive = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let unresponsive = format!("redis://{}/0", unresponsive.local_addr().expect("a bound socket"));
     let cases = [
         (server.url().replace("secret", "wrong"), "password"),
         ("redis://127.0.0.1:1/0".to_owned(), "refuses connections"),
         ("redis://no-such-host.invalid/0".to_owned(), "does not resolve"),
         (server.url().replace("/0", "/99"), "number in its address"),
-        (silent, "does not answer"),
+        (unresponsive, "does not answer"),
     ];
     for (url, word) in cases {
         let redis = Redis::new(&url, 1).expect("an address");
         let ask = async || {
-            let asked = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
-            asked.err().map(|error| error.not_ready_reason())
+            let response = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
+            response.err().map(|error| error.not_ready_reason())
         };
-        named(word, ask).await;
+        wait_for_cause(word, ask).await;
     }
 }
 
@@ -63,7 +63,7 @@ async fn the_members_of_a_set_without_a_primary_are_named() {
     let ask = async || answered(documents.find_one(doc! {})).await.err().map(|error| error.description());
     assert_eq!(ask().await, None);
     mongo.step_down_for_good().await;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let cause = ask().await.unwrap_or_default();
         if cause.starts_with("has no primary")
@@ -76,26 +76,26 @@ async fn the_members_of_a_set_without_a_primary_are_named() {
     }
     mongo.elect().await;
     while ask().await.is_some() {
-        assert!(Instant::now() < until + PATIENCE, "{:?}", ask().await);
+        assert!(Instant::now() < until + TIMEOUT, "{:?}", ask().await);
     }
 }
 
 #[tokio::test]
-async fn the_cause_is_named_for_which_mongodb_cannot_be_used() {
+async fn the_cause_of_an_unusable_mongodb_is_reported() {
     let mongo = Mongo::start().await;
-    let soon = "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000";
-    let user = mongo.uri().replace("mongodb://", "mongodb://somebody:secret@");
+    let timeouts = "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000";
+    let user = mongo.uri().replace("mongodb://", "mongodb://user:secret@");
     let cases = [
-        (format!("mongodb://127.0.0.1:1/x?replicaSet=rs0&{soon}"), "refuses connections"),
-        (format!("mongodb://no-such-host.invalid/x?replicaSet=rs0&{soon}"), "does not resolve"),
-        (format!("{}&{soon}", mongo.uri().replace("rs0", "other")), "replicaSet="),
-        (format!("{user}&{soon}"), "password"),
+        (format!("mongodb://127.0.0.1:1/x?replicaSet=rs0&{timeouts}"), "refuses connections"),
+        (format!("mongodb://no-such-host.invalid/x?replicaSet=rs0&{timeouts}"), "does not resolve"),
+        (format!("{}&{timeouts}", mongo.uri().replace("rs0", "other")), "replicaSet="),
+        (format!("{user}&{timeouts}"), "password"),
     ];
     for (uri, word) in cases {
         let client = Client::with_uri_str(&uri).await.expect("an address");
         let documents = collection::<Document>(&client.database("x"), "y");
         let ask =
             async || answered(documents.find_one(doc! {})).await.err().map(|error| error.not_ready_reason());
-        named(word, ask).await;
+        wait_for_cause(word, ask).await;
     }
 }

@@ -1,5 +1,5 @@
-//! A clock for ages: the wall clock, except while it contradicts the monotonic clock. What is deleted for its age is deleted by this
-//! clock, because a wall clock that is years ahead for a moment makes everything old.
+//! A clock for measuring ages: the wall clock, except while it contradicts the monotonic clock. Deletions by age use this clock, because
+//! a wall clock that is years ahead for a moment makes all data old enough to be deleted.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,26 +8,28 @@ use std::{
 
 use proto::Timestamp;
 
-/// By how much the wall clock may drift from the monotonic one between two readings, in milliseconds (5 min).
+/// The maximum drift of the wall clock from the monotonic clock between two readings, in milliseconds (5 min).
 const TOLERANCE: i64 = 300_000;
 
-/// How long the wall clock must go on steadily after a jump until it is believed again, in milliseconds (1 h).
+/// The time for which the wall clock must run steadily after a jump until it is trusted again, in milliseconds (1 h).
 const SETTLING: u64 = 3_600_000;
 
-static CLOCK: Mutex<Steady> = Mutex::new(Steady { start: None, trusted: Trust::Unread, jumped: None });
+static CLOCK: Mutex<AgeClock> = Mutex::new(AgeClock { start: None, trusted: Trust::Unread, jumped: None });
 
 /// The state of the clock of one process.
-struct Steady {
+struct AgeClock {
+    /// The zero of the monotonic clock. `None` before the first reading.
     start: Option<Instant>,
     trusted: Trust,
-    /// The difference since a jump, and when the jump was seen.
+    /// The difference between the clocks since a jump, and the monotonic time of the jump, both in milliseconds. `None` when no jump
+    /// is being observed.
     jumped: Option<(i64, u64)>,
 }
 
 /// The difference between the wall clock and the monotonic clock, in milliseconds.
 #[derive(Clone, Copy)]
 enum Trust {
-    /// Nothing was read yet.
+    /// The clock was not read yet.
     Unread,
     /// The wall clock was not plausible at start.
     Nothing,
@@ -35,35 +37,36 @@ enum Trust {
     Offset(i64),
 }
 
-/// The time by which ages are measured: the wall clock, or after a jump of it by more than 5 min the time that has passed on the
-/// monotonic clock, for an hour.
+/// The time for measuring ages: the wall clock. For an hour after a jump of the wall clock by more than 5 min it is the time before the
+/// jump, advanced by the monotonic clock.
 pub fn now() -> Timestamp {
     read().0
 }
 
-/// The same, while the wall clock is plausible: only then may anything be deleted for its age.
+/// Like [`now`], but `None` while the wall clock is not plausible. Data may be deleted by age only when this returns a time.
 pub fn settled() -> Option<Timestamp> {
     let (now, is_settled) = read();
     is_settled.then_some(now)
 }
 
-/// The latest time that a right clock can have given by now; the end of time while the wall clock is not plausible.
+/// The latest time that a correct clock can have returned until now: [`Timestamp::latest`], or the maximum timestamp while the wall clock
+/// is not plausible.
 pub fn latest() -> Timestamp {
     settled().map_or(Timestamp(u64::MAX), |_| Timestamp::latest())
 }
 
-/// To be called at start with the time of the last write before it: a wall clock that is behind that, or more than an hour after it,
-/// is not plausible before it has gone on steadily for an hour.
+/// Compares the wall clock with the time of the last write before this start. When the clock is more than 5 min before that time, or
+/// more than an hour after it, it is not plausible until it has run steadily for an hour. Call it at start.
 pub fn was_last_seen(last: Timestamp) {
     let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
     let passed = now.saturating_sub(i64::try_from(last.0).unwrap_or(i64::MAX));
     let longest = i64::try_from(SETTLING).unwrap_or(i64::MAX);
     if !(-TOLERANCE..=longest).contains(&passed) {
-        *clock() = Steady { start: None, trusted: Trust::Nothing, jumped: None };
+        *clock() = AgeClock { start: None, trusted: Trust::Nothing, jumped: None };
     }
 }
 
-fn clock() -> MutexGuard<'static, Steady> {
+fn clock() -> MutexGuard<'static, AgeClock> {
     CLOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -73,8 +76,8 @@ fn read() -> (Timestamp, bool) {
     clock.at(Timestamp::now(), u64::try_from(passed).unwrap_or(u64::MAX))
 }
 
-impl Steady {
-    /// The time at a reading of both clocks, and whether the wall clock is plausible.
+impl AgeClock {
+    /// The time at a reading of both clocks, and whether the wall clock is plausible. `passed` is the monotonic time in milliseconds.
     fn at(&mut self, wall: Timestamp, passed: u64) -> (Timestamp, bool) {
         let since_start = i64::try_from(passed).unwrap_or(i64::MAX);
         let offset = i64::try_from(wall.0).unwrap_or(i64::MAX).saturating_sub(since_start);
@@ -115,33 +118,33 @@ mod tests {
     const YEARS: u64 = 12 * 365 * 24 * 60 * MINUTE;
 
     #[test]
-    fn a_clock_that_jumps_is_believed_only_after_it_has_gone_on_for_an_hour() {
-        // The wall clock, the monotonic clock, the expected time, whether ages may be measured.
-        let story = [
+    fn a_clock_that_jumps_is_trusted_again_after_a_steady_hour() {
+        // The wall clock, the monotonic clock, the expected time, whether the wall clock is plausible.
+        let readings = [
             (NOW, 0, NOW, true),
             (NOW + 61 * MINUTE, 60 * MINUTE, NOW + 61 * MINUTE, true),
             (NOW + YEARS, 61 * MINUTE, NOW + 62 * MINUTE, false),
             (NOW + YEARS + 59 * MINUTE, 120 * MINUTE, NOW + 121 * MINUTE, false),
             (NOW + 122 * MINUTE, 121 * MINUTE, NOW + 122 * MINUTE, true),
-            // Backwards, and on from there.
+            // A jump backwards, and a steady hour from there.
             (0, 122 * MINUTE, NOW + 123 * MINUTE, false),
             (59 * MINUTE, 181 * MINUTE, NOW + 182 * MINUTE, false),
             (60 * MINUTE, 182 * MINUTE, 60 * MINUTE, true),
-            // A clock that jumps again and again is never believed.
+            // A clock that jumps repeatedly is never trusted.
             (NOW, 183 * MINUTE, 61 * MINUTE, false),
             (NOW + YEARS, 242 * MINUTE, 120 * MINUTE, false),
             (NOW + 61 * MINUTE, 244 * MINUTE, 122 * MINUTE, false),
         ];
-        let mut clock = Steady { start: None, trusted: Trust::Unread, jumped: None };
-        for (step, (wall, passed, expected, settled)) in story.into_iter().enumerate() {
+        let mut clock = AgeClock { start: None, trusted: Trust::Unread, jumped: None };
+        for (step, (wall, passed, expected, settled)) in readings.into_iter().enumerate() {
             assert_eq!(clock.at(Timestamp(wall), passed), (Timestamp(expected), settled), "step {step}");
         }
     }
 
     #[test]
-    fn after_an_implausible_start_the_wall_clock_is_shown_and_nothing_is_deleted_for_an_hour() {
-        let mut clock = Steady { start: None, trusted: Trust::Nothing, jumped: None };
-        let at = |clock: &mut Steady, wall, passed| clock.at(Timestamp(wall), passed);
+    fn after_an_implausible_start_the_wall_clock_is_returned_and_is_not_plausible_for_an_hour() {
+        let mut clock = AgeClock { start: None, trusted: Trust::Nothing, jumped: None };
+        let at = |clock: &mut AgeClock, wall, passed| clock.at(Timestamp(wall), passed);
         assert_eq!(at(&mut clock, NOW + YEARS, 0), (Timestamp(NOW + YEARS), false));
         assert_eq!(at(&mut clock, NOW, MINUTE), (Timestamp(NOW), false), "it is corrected");
         assert!(!at(&mut clock, NOW + 59 * MINUTE, 60 * MINUTE).1);

@@ -1,4 +1,4 @@
-//! What every backend of [`Sessions`] must do. Each backend's tests call [`run`] with a constructor.
+//! The conformance suite of [`Sessions`]. The tests of each backend call [`run`] with a constructor.
 
 mod replacements;
 
@@ -15,32 +15,32 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::{Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, SharedSessions, Token};
 
-/// A clock that stands still until it is told otherwise.
+/// A clock that stands still until a test moves it.
 #[derive(Clone)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A clock that shows the present.
+    /// A clock that stands at the current time.
     pub fn new() -> Self {
         Self(Arc::new(AtomicU64::new(Timestamp::now().0)))
     }
 
-    /// What it shows.
+    /// The time of the clock.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::Relaxed))
     }
 
-    /// Moves it forward.
+    /// Moves the clock forward, by milliseconds.
     pub fn advance(&self, millis: u64) {
         self.0.fetch_add(millis, Ordering::Relaxed);
     }
 
-    /// Moves it back.
+    /// Moves the clock back, by milliseconds.
     pub fn rewind(&self, millis: u64) {
         self.0.fetch_sub(millis, Ordering::Relaxed);
     }
 
-    /// It, for a backend's constructor.
+    /// The clock as a function, for the constructor of a backend.
     pub fn reading(&self) -> Clock {
         let this = self.clone();
         Arc::new(move || this.now())
@@ -53,10 +53,10 @@ impl Default for ManualClock {
     }
 }
 
-/// Runs the suite. `make` answers with a backend without sessions that reads the given clock; it is called once per law.
+/// Runs the suite. `make` returns a backend without sessions that reads the given clock. It is called once per test.
 ///
 /// # Panics
-/// When the backend breaks a law.
+/// When a test fails.
 pub async fn run<F, B>(make: F) -> Result<(), Error>
 where
     F: Fn(Clock) -> B,
@@ -69,19 +69,19 @@ where
     let (sessions, clock) = fresh().await;
     an_opened_session_is_found_until_it_is_closed(sessions, clock).await?;
     let (sessions, _) = fresh().await;
-    a_token_that_was_never_opened_finds_nothing(sessions).await?;
+    a_token_that_was_never_issued_finds_no_session(sessions).await?;
     let (sessions, clock) = fresh().await;
-    a_session_ends_after_its_lifetime(sessions, clock).await?;
+    a_session_expires_after_its_lifetime(sessions, clock).await?;
     let (sessions, clock) = fresh().await;
-    a_session_of_a_clock_that_was_years_ahead_ends_with_it(sessions, clock).await?;
+    a_session_dated_years_ahead_ends_when_the_clock_is_corrected(sessions, clock).await?;
     let (sessions, _) = fresh().await;
-    watchers_hear_of_a_closing_once(sessions).await?;
+    watchers_receive_each_closing_once(sessions).await?;
     let (sessions, _) = fresh().await;
-    one_session_too_many_closes_the_oldest(sessions).await?;
+    a_session_beyond_the_maximum_evicts_the_oldest(sessions).await?;
     let (sessions, clock) = fresh().await;
-    expired_sessions_do_not_crowd_out_live_ones(sessions, clock).await?;
+    expired_sessions_do_not_evict_live_ones(sessions, clock).await?;
     let (sessions, _) = fresh().await;
-    replacements::a_login_replaces_every_session_it_is_shown(sessions).await?;
+    replacements::a_login_replaces_every_session_of_its_request(sessions).await?;
     for superseded in [false, true] {
         let (sessions, _) = fresh().await;
         replacements::a_replaced_session_ends_at_the_first_use_of_the_new_one(sessions, superseded).await?;
@@ -103,15 +103,15 @@ async fn an_opened_session_is_found_until_it_is_closed(
     assert!(sessions.close(&one).await?);
     assert_eq!(sessions.find(&one).await?, None);
     assert!(!sessions.is_live(&one.id()).await?);
-    assert!(!sessions.close(&one).await?, "there is nothing left to close");
-    assert_eq!(sessions.find(&two).await?.expect("bob's stays").username, bob);
+    assert!(!sessions.close(&one).await?, "it is closed already");
+    assert_eq!(sessions.find(&two).await?.expect("bob's session stays open").username, bob);
     assert!(sessions.is_live(&two.id()).await?);
     Ok(())
 }
 
-async fn a_token_that_was_never_opened_finds_nothing(sessions: SharedSessions) -> Result<(), Error> {
+async fn a_token_that_was_never_issued_finds_no_session(sessions: SharedSessions) -> Result<(), Error> {
     let opened = sessions.open(&user("alice")).await?;
-    let as_token = |text: &str| text.parse::<Token>().expect("made of allowed characters");
+    let as_token = |text: &str| text.parse::<Token>().expect("allowed characters");
     let guesses =
         [Token::generate()?, as_token(opened.id().as_str()), as_token("x"), as_token(&"f".repeat(128))];
     for guess in guesses {
@@ -123,7 +123,7 @@ async fn a_token_that_was_never_opened_finds_nothing(sessions: SharedSessions) -
     Ok(())
 }
 
-async fn a_session_ends_after_its_lifetime(
+async fn a_session_expires_after_its_lifetime(
     sessions: SharedSessions,
     clock: ManualClock,
 ) -> Result<(), Error> {
@@ -138,7 +138,7 @@ async fn a_session_ends_after_its_lifetime(
     Ok(())
 }
 
-async fn a_session_of_a_clock_that_was_years_ahead_ends_with_it(
+async fn a_session_dated_years_ahead_ends_when_the_clock_is_corrected(
     sessions: SharedSessions,
     clock: ManualClock,
 ) -> Result<(), Error> {
@@ -147,7 +147,7 @@ async fn a_session_of_a_clock_that_was_years_ahead_ends_with_it(
     clock.advance(YEARS);
     assert!(sessions.find(&before).await?.is_none());
     clock.rewind(YEARS);
-    assert!(sessions.find(&before).await?.is_some(), "the clock was wrong, not the session");
+    assert!(sessions.find(&before).await?.is_some(), "a wrong clock does not delete the session");
     clock.advance(YEARS);
     let ahead = sessions.open(&user("bob")).await?;
     assert!(sessions.find(&ahead).await?.is_some());
@@ -156,11 +156,11 @@ async fn a_session_of_a_clock_that_was_years_ahead_ends_with_it(
     clock.advance(1_800_000);
     let slightly = sessions.open(&user("carol")).await?;
     clock.rewind(1_800_000);
-    assert!(sessions.find(&slightly).await?.is_some(), "an ordinary correction ends nothing");
+    assert!(sessions.find(&slightly).await?.is_some(), "a small correction of the clock ends no session");
     Ok(())
 }
 
-async fn watchers_hear_of_a_closing_once(sessions: SharedSessions) -> Result<(), Error> {
+async fn watchers_receive_each_closing_once(sessions: SharedSessions) -> Result<(), Error> {
     let (mut one, mut two) = (sessions.closings(), sessions.closings());
     let (first, second) = (sessions.open(&user("alice")).await?, sessions.open(&user("alice")).await?);
     assert_eq!(one.try_recv(), Err(TryRecvError::Empty), "an opening closes nothing");
@@ -175,27 +175,27 @@ async fn watchers_hear_of_a_closing_once(sessions: SharedSessions) -> Result<(),
     Ok(())
 }
 
-async fn one_session_too_many_closes_the_oldest(sessions: SharedSessions) -> Result<(), Error> {
+async fn a_session_beyond_the_maximum_evicts_the_oldest(sessions: SharedSessions) -> Result<(), Error> {
     let mut closings = sessions.closings();
     let bob = sessions.open(&user("bob")).await?;
     let mut opened = Vec::new();
     for number in 0..PER_USER {
-        // A name is one user in any case of its letters.
+        // Usernames are case-insensitive.
         opened.push(sessions.open(&user(if number % 2 == 0 { "alice" } else { "ALICE" })).await?);
     }
-    assert!(sessions.is_live(&opened[0].id()).await?, "as many as are allowed");
+    assert!(sessions.is_live(&opened[0].id()).await?, "the maximum is reached");
     opened.push(sessions.open(&user("alice")).await?);
-    assert!(!sessions.is_live(&opened[0].id()).await?, "one more");
+    assert!(!sessions.is_live(&opened[0].id()).await?, "the maximum is exceeded");
     assert_eq!(closings.recv().await, Ok(Closing::evicted(opened[0].id())));
     assert_eq!(closings.try_recv(), Err(TryRecvError::Empty));
     for token in &opened[1..] {
         assert!(sessions.is_live(&token.id()).await?);
     }
-    assert!(sessions.is_live(&bob.id()).await?, "others do not count");
+    assert!(sessions.is_live(&bob.id()).await?, "sessions of other users do not count");
     Ok(())
 }
 
-async fn expired_sessions_do_not_crowd_out_live_ones(
+async fn expired_sessions_do_not_evict_live_ones(
     sessions: SharedSessions,
     clock: ManualClock,
 ) -> Result<(), Error> {
@@ -214,5 +214,5 @@ async fn expired_sessions_do_not_crowd_out_live_ones(
 }
 
 fn user(name: &str) -> Username {
-    name.parse().expect("a good name")
+    name.parse().expect("a valid name")
 }

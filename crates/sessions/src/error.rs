@@ -1,18 +1,18 @@
-//! Why a question about sessions has no answer. Made by the backends; every caller fails closed.
+//! The errors of the session stores. Returned by the backends; every caller fails closed.
 
-/// No answer: nobody is to be let in, and nobody is to be told that a session is gone.
+/// A failed call. Whether the session exists is unknown: a caller must neither grant access nor report that the session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store does not answer, or not in time.
+    /// The store failed or did not respond in time.
     #[error("the session store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The operating system gave no random bytes.
+    /// The operating system returned no random bytes.
     #[error("no random bytes: {0}")]
     Entropy(#[from] getrandom::Error),
 }
 
 impl Error {
-    /// The HTTP status of a request that failed by this.
+    /// The HTTP status of a request that failed with this error.
     pub fn status(&self) -> u16 {
         503
     }

@@ -1,5 +1,5 @@
-//! The session tokens that a request carries, in its cookies and as bearer tokens. The one reader of credentials: the gateway
-//! decides with it who sends a request, accounts decides with it which sessions a request ends. Pure.
+//! The session tokens that a request contains, in its cookies and as bearer tokens. The only parser of credentials: the gateway
+//! identifies the caller with it, and accounts selects the sessions that a logout ends with it. Pure.
 
 use proto::identity::COOKIE;
 
@@ -7,31 +7,31 @@ use crate::Token;
 
 /// The tokens of one request, each once, in the order in which they were sent.
 ///
-/// Only a pair whose name is exactly [`COOKIE`] is read, and only its value; other pairs may hold any bytes. A value that
-/// cannot be a token is not counted as one.
+/// Only pairs whose name is exactly [`COOKIE`] are parsed; other pairs may contain any bytes. A value that is not a valid token is
+/// not counted as a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PresentedTokens {
     /// The tokens in `Cookie` headers.
     pub cookies: Vec<Token>,
     /// The tokens in `Authorization` headers of the scheme `Bearer`.
     pub bearers: Vec<Token>,
-    /// Whether a value was present where a token belongs, and could not be one. An empty value is an absent one.
+    /// Whether a value at the place of a token is not a valid token. An empty value counts as absent.
     pub has_malformed: bool,
-    /// Whether one of these values was a bearer token.
+    /// Whether such a value was sent as a bearer token.
     pub has_malformed_bearer: bool,
 }
 
-/// How the tokens of a request name a caller.
+/// How the tokens of a request identify its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim<'a> {
-    /// The request carries no credentials.
+    /// The request contains no credentials.
     Nothing,
-    /// The request carries a value that cannot be a token, and no token.
+    /// The request contains a value that is not a valid token, and no token.
     Malformed,
-    /// The request carries one token, once or several times.
+    /// The request contains one token, once or several times.
     One(&'a Token),
-    /// A bearer token besides cookies with other tokens. The bearer token names the caller unless one of the cookies belongs
-    /// to another open session.
+    /// A bearer token, and cookies with other tokens. The bearer token identifies the caller, unless one of the cookies belongs to
+    /// another open session.
     Explicit {
         /// The bearer token.
         bearer: &'a Token,
@@ -43,38 +43,38 @@ pub enum Claim<'a> {
 }
 
 impl PresentedTokens {
-    /// The most tokens in cookies beside a bearer token for which the store is asked.
+    /// The maximum number of other tokens in cookies, beside a bearer token, that are looked up in the store.
     pub const MAX_OTHERS: usize = 4;
 
-    /// Reads the values of all `Cookie` headers and of all `Authorization` headers of a request.
+    /// Parses the values of all `Cookie` headers and of all `Authorization` headers of a request.
     pub fn read<'a>(
         cookies: impl IntoIterator<Item = &'a [u8]>,
         authorizations: impl IntoIterator<Item = &'a [u8]>,
     ) -> Self {
-        let mut shown = Self::default();
+        let mut presented = Self::default();
         for value in cookies {
-            // A proxy may join several lines by commas. A token holds none.
+            // A proxy may join several header lines by commas. A token contains no comma.
             for pair in value.split(|byte| matches!(*byte, b';' | b',')) {
-                if let Some(value) = named(pair) {
-                    shown.has_malformed |= !collect(&mut shown.cookies, unquoted(value));
+                if let Some(value) = cookie_value(pair) {
+                    presented.has_malformed |= !collect(&mut presented.cookies, unquoted(value));
                 }
             }
         }
         let lines = authorizations.into_iter().flat_map(|value| value.split(|byte| *byte == b','));
         for value in lines.filter_map(bearer) {
-            shown.has_malformed_bearer |= !collect(&mut shown.bearers, value);
+            presented.has_malformed_bearer |= !collect(&mut presented.bearers, value);
         }
-        shown.has_malformed |= shown.has_malformed_bearer;
-        shown
+        presented.has_malformed |= presented.has_malformed_bearer;
+        presented
     }
 
-    /// Every token of the request, each once: the tokens that a logout ends.
+    /// Every token of the request, each once. A logout ends the sessions of all of them.
     pub fn all(&self) -> impl Iterator<Item = &Token> {
         let only_in_cookies = self.cookies.iter().filter(|token| !self.bearers.contains(token));
         self.bearers.iter().chain(only_in_cookies)
     }
 
-    /// Which token names the caller.
+    /// The token that identifies the caller.
     pub fn claim(&self) -> Claim<'_> {
         match (self.bearers.as_slice(), self.cookies.as_slice()) {
             ([], []) if self.has_malformed => Claim::Malformed,
@@ -93,26 +93,26 @@ impl PresentedTokens {
     }
 }
 
-/// The value of a cookie pair of our name. The name is compared byte by byte: the same name in another case is another cookie.
-fn named(pair: &[u8]) -> Option<&[u8]> {
+/// The value of a cookie pair with the name [`COOKIE`]; `None` for other names. Names are case-sensitive.
+fn cookie_value(pair: &[u8]) -> Option<&[u8]> {
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let (name, value) = (&pair[..equals], &pair[equals + 1..]);
     (name.trim_ascii() == COOKIE.as_bytes()).then(|| value.trim_ascii())
 }
 
-/// The value without one pair of double quotes around it (RFC 6265 §4.1.1).
+/// The value without the double quotes around it (RFC 6265 §4.1.1).
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
-/// What follows the scheme `Bearer`, in any case of its letters.
+/// The credentials of the scheme `Bearer`, which is case-insensitive. `None` for other schemes.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii();
     let space = value.iter().position(|byte| byte.is_ascii_whitespace())?;
     value[..space].eq_ignore_ascii_case(b"bearer").then(|| value[space..].trim_ascii())
 }
 
-/// Adds the token that `value` is, unless it is there. False when it cannot be one; an empty value is none.
+/// Adds the token of `value`, unless it is already in the list. Ignores an empty value. Returns false when `value` is not a valid token.
 fn collect(tokens: &mut Vec<Token>, value: &[u8]) -> bool {
     if value.is_empty() {
         return true;
@@ -142,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn our_cookie_is_found_beside_cookies_of_other_applications() {
-        let many = [vec![b'x'; 9_000], b"=1; auth_token=abc".to_vec()].concat();
-        let crowd = [b"a=1; ".repeat(2_000), b"auth_token=abc".to_vec()].concat();
+    fn the_session_cookie_is_found_beside_cookies_of_other_applications() {
+        let long = [vec![b'x'; 9_000], b"=1; auth_token=abc".to_vec()].concat();
+        let many = [b"a=1; ".repeat(2_000), b"auth_token=abc".to_vec()].concat();
         let headers: [&[&[u8]]; 20] = [
             &[b"auth_token=abc"],
             &[b"nick=Jos\xc3\xa9; auth_token=abc"],
@@ -164,20 +164,20 @@ mod tests {
             &[b"auth_token=abc; auth_token=abc"],
             &[b"auth_token=abc; auth_token=\"abc\"", b"auth_token=abc"],
             &[b"auth_token=; auth_token=abc"],
+            &[&long],
             &[&many],
-            &[&crowd],
         ];
         for cookies in headers {
-            let shown = read(cookies, &[]);
-            let named: Vec<_> = cookies.iter().map(|value| String::from_utf8_lossy(value)).collect();
-            assert_eq!(texts(&shown.cookies), ["abc"], "{named:?}");
-            assert_eq!(shown.claim(), Claim::One(&"abc".parse().unwrap()), "{named:?}");
-            assert!(!shown.has_malformed, "{named:?}");
+            let presented = read(cookies, &[]);
+            let text: Vec<_> = cookies.iter().map(|value| String::from_utf8_lossy(value)).collect();
+            assert_eq!(texts(&presented.cookies), ["abc"], "{text:?}");
+            assert_eq!(presented.claim(), Claim::One(&"abc".parse().unwrap()), "{text:?}");
+            assert!(!presented.has_malformed, "{text:?}");
         }
     }
 
     #[test]
-    fn a_bearer_token_is_found_whatever_the_cookies_hold() {
+    fn a_bearer_token_is_found_beside_any_cookies() {
         let cookies: [&[u8]; 6] = [
             b"",
             b"nick=Jos\xc3\xa9",
@@ -195,15 +195,15 @@ mod tests {
             &[b"Bearer eyJ.eyJ.sig", b"Bearer abc"],
         ];
         for (cookie, bearers) in cookies.iter().flat_map(|cookie| headers.map(|bearers| (cookie, bearers))) {
-            let shown = read(&[cookie], bearers);
-            assert_eq!(texts(&shown.bearers), ["abc"], "{bearers:?}");
-            assert_eq!(shown.claim(), Claim::One(&"abc".parse().unwrap()), "{cookie:?} {bearers:?}");
+            let presented = read(&[cookie], bearers);
+            assert_eq!(texts(&presented.bearers), ["abc"], "{bearers:?}");
+            assert_eq!(presented.claim(), Claim::One(&"abc".parse().unwrap()), "{cookie:?} {bearers:?}");
         }
     }
 
     #[test]
-    fn a_credential_of_another_application_is_no_claim() {
-        let none: [(&[u8], &[u8]); 7] = [
+    fn a_credential_of_another_application_is_ignored() {
+        let foreign: [(&[u8], &[u8]); 7] = [
             (b"", b"Basic dTpw"),
             (b"", b"Bearer"),
             (b"", b"Bearer "),
@@ -212,7 +212,7 @@ mod tests {
             (b"auth_token=", b""),
             (b"xauth_token=abc; AUTH_TOKEN=abc", b"Bearerabc"),
         ];
-        for (cookie, authorization) in none {
+        for (cookie, authorization) in foreign {
             assert_eq!(
                 read(&[cookie], &[authorization]).claim(),
                 Claim::Nothing,
@@ -238,20 +238,20 @@ mod tests {
         for (cookies, bearers) in ambiguous {
             assert_eq!(read(cookies, bearers).claim(), Claim::Ambiguous, "{cookies:?} {bearers:?}");
         }
-        let shown = read(&[b"auth_token=abc; auth_token=def"], &[b"Bearer abc"]);
+        let presented = read(&[b"auth_token=abc; auth_token=def"], &[b"Bearer abc"]);
         let (bearer, other): (Token, Token) = ("abc".parse().unwrap(), "def".parse().unwrap());
-        assert_eq!(shown.claim(), Claim::Explicit { bearer: &bearer, others: vec![&other] });
+        assert_eq!(presented.claim(), Claim::Explicit { bearer: &bearer, others: vec![&other] });
     }
 
     #[test]
-    fn a_logout_gets_every_token_once() {
-        let shown = read(
+    fn all_returns_every_token_once() {
+        let presented = read(
             &[
                 b"auth_token=abc; nick=Jos\xc3\xa9; auth_token=def; auth_token=abc",
                 b"auth_token=ghi; auth_token=a.b",
             ],
             &[b"Bearer def", b"Bearer jkl"],
         );
-        assert_eq!(texts(shown.all()), ["def", "jkl", "abc", "ghi"]);
+        assert_eq!(texts(presented.all()), ["def", "jkl", "abc", "ghi"]);
     }
 }

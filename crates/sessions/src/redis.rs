@@ -1,11 +1,12 @@
 //! Sessions in Redis, for services in several processes. Used through [`Sessions`].
 //!
-//! `session:<id>` holds a session as JSON and ends by itself; `sessions-of:<user>` lists a user's, oldest first. Every change
-//! is one script, so a crash leaves none half done. A closing is published on one channel, and every process, the one that
-//! closed included, hears of it there and nowhere else.
+//! `session:<id>` contains a session as JSON and expires by itself. `sessions-of:<user>` lists the sessions of a user, oldest first.
+//! Each change is one script, so a crash leaves no partial change. A closing is published on one channel. Every process receives it
+//! there, also the process that closed the session.
 //!
-//! A crash of Redis may bring back what was closed just before, all the more with snapshots alone. So every closing is kept in a
-//! [`Closed`] list, too, by whoever closes, who also tells a Redis that was started of that list; before that nobody uses it.
+//! After a crash Redis may contain sessions that were closed shortly before, in particular when it only takes snapshots. So the
+//! process that closes sessions also adds each closing to a [`Revocations`] list. It applies that list to every Redis that starts,
+//! and no process uses the Redis before that (`fence`).
 
 mod fence;
 mod names;
@@ -29,26 +30,26 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, task::JoinHandle};
 
 use self::{
-    fence::{Asking, Incarnation, NOT_CONFIRMED},
+    fence::{Access, LatestGeneration, NOT_CONFIRMED},
     names::Names,
     revocation_writer::RevocationWriter,
 };
 use crate::{Clock, Closing, Error, LIFETIME_SECONDS, Revocations, Session, SessionId, Sessions, Token};
 
-/// The prefix of a replaced session's id in the channel of closings. Its closing is published twice, first with the prefix: a
-/// process of an earlier release reads the second one only.
+/// The prefix of the id of a replaced session in the channel of closings. Such a closing is published twice, first with the prefix:
+/// processes of earlier releases parse only the second message.
 const REPLACED: &str = "replaced:";
 
-/// The same of a session that ends because its user has too many.
+/// The same prefix for a session that is evicted because its user has too many.
 const EVICTED: &str = "crowded:";
 
-/// Connections to Redis at most.
+/// The maximum number of connections to Redis.
 const CONNECTIONS: usize = 16;
 
-/// Closings a watcher may be behind before it loses the oldest.
+/// The number of closings that are buffered for a watcher. A watcher that lags further loses the oldest.
 const CLOSINGS: usize = 1_024;
 
-/// A session's life in milliseconds.
+/// The lifetime of a session in milliseconds.
 const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
 
 /// Sessions in one Redis.
@@ -57,157 +58,169 @@ pub struct RedisSessions {
     names: Names,
     clock: Clock,
     closings: broadcast::Sender<Closing>,
-    /// Whether closings are being heard.
-    listening: Arc<AtomicBool>,
-    /// Why they are not, as far as Redis says.
-    deafness: watch::SubscriptionFault,
-    /// Where closings are kept for good, by whoever closes.
+    /// Whether the subscription to closings is established.
+    subscribed: Arc<AtomicBool>,
+    /// The cause when the subscription is not established.
+    subscription_fault: watch::SubscriptionFault,
+    /// Writes closings to the durable list. `None` in processes that only find sessions.
     writer: Option<Arc<RevocationWriter>>,
-    /// Which of Redis's generations is the last one seen.
-    seen: Arc<Incarnation>,
-    /// What hears of closings and what tells Redis of them; they end with this value.
+    /// The latest generation of Redis that this process has seen.
+    latest: Arc<LatestGeneration>,
+    /// The tasks that receive closings and maintain the fence record. They end when this value is dropped.
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What is kept of a session.
+/// The value of a session in Redis.
 #[derive(Clone, Serialize, Deserialize)]
-struct Kept {
+struct StoredSession {
     username: String,
     issued_at: u64,
-    /// The ids of the sessions that it replaces, until its first use.
+    /// The ids of the sessions that this one replaces, until its first use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaces: Vec<String>,
-    /// Whether the answer to a login that replaces it was sent.
+    /// Whether the response to a login that replaces this session was sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     superseded: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("Redis {NOT_CONFIRMED}")]
-struct Past;
+struct NotConfirmed;
 
 impl RedisSessions {
-    /// Sessions in the Redis at `url`, to be found there. Redis need not be there yet: see [`RedisSessions::obstacle`]. Needs a running
-    /// runtime. `clock` is [`ages::now`](crate::ages::now) but in tests.
+    /// Finds sessions in the Redis at `at`, which need not be reachable yet: see [`RedisSessions::not_ready_reason`]. Needs a running
+    /// runtime. `clock` is [`ages::now`](crate::ages::now), except in tests.
     ///
     /// # Errors
-    /// When `url` is not of the form `redis://[user:password@]host[:port][/database]`.
+    /// When the address is not of the form `redis://[user:password@]host[:port][/database]`.
     pub fn new(
         at: impl Into<Location>,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, NotAnAddress> {
-        Self::greeting(at.into(), clock, Asking::Finder)
+        Self::with_access(at.into(), clock, Access::Read)
     }
 
-    /// The same, to be opened and closed: what is closed is kept in `closed`, and closed again in a Redis that was started.
+    /// Like [`RedisSessions::new`], and opens and closes sessions too. Closed sessions are added to `revocations`, and are closed
+    /// again in each Redis that starts.
     ///
     /// # Errors
-    /// See [`RedisSessions::new`].
+    /// When the address is not valid, as for [`RedisSessions::new`].
     pub fn keeping(
         at: impl Into<Location>,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-        closed: Arc<dyn Revocations>,
+        revocations: Arc<dyn Revocations>,
     ) -> Result<Self, NotAnAddress> {
-        let mut this = Self::greeting(at.into(), clock, Asking::RevocationWriter)?;
-        let writer = Arc::new(RevocationWriter::new(closed, this.names.clone()));
-        let (client, seen, kept) = (this.redis.client().clone(), this.seen.clone(), writer.clone());
-        this.tasks.push(tokio::spawn(supervision::restart("session keeper", move || {
-            fence::tell(client.clone(), kept.clone(), seen.clone())
+        let mut this = Self::with_access(at.into(), clock, Access::Write)?;
+        let writer = Arc::new(RevocationWriter::new(revocations, this.names.clone()));
+        let (client, latest, kept) = (this.redis.client().clone(), this.latest.clone(), writer.clone());
+        this.tasks.push(tokio::spawn(supervision::restart("revocation writer", move || {
+            fence::maintain(client.clone(), kept.clone(), latest.clone())
         })));
         this.writer = Some(writer);
         Ok(this)
     }
 
-    fn greeting(
+    fn with_access(
         at: Location,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-        asking: Asking,
+        access: Access,
     ) -> Result<Self, NotAnAddress> {
-        let seen = Arc::new(Incarnation::default());
+        let latest = Arc::new(LatestGeneration::default());
         let names = Names::of(&at);
-        let trusted = fence::trusted(asking, seen.clone(), names.clone());
-        let redis = Redis::greeted(at, CONNECTIONS, Some(trusted))?;
+        let hook = fence::hook(access, latest.clone(), names.clone());
+        let redis = Redis::greeted(at, CONNECTIONS, Some(hook))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
-        let listening = Arc::new(AtomicBool::new(false));
-        let deafness = watch::SubscriptionFault::default();
-        let heard = watch::Revoked {
+        let subscribed = Arc::new(AtomicBool::new(false));
+        let subscription_fault = watch::SubscriptionFault::default();
+        let subscription = watch::Subscription {
             channel: names.channel.clone(),
             closings: closings.clone(),
-            listening: listening.clone(),
-            deafness: deafness.clone(),
-            seen: seen.clone(),
+            established: subscribed.clone(),
+            fault: subscription_fault.clone(),
+            latest: latest.clone(),
         };
         let client = redis.client().clone();
         let watch = tokio::spawn(supervision::restart("session watch", move || {
-            watch::watch(client.clone(), heard.clone())
+            watch::watch(client.clone(), subscription.clone())
         }));
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
-        Ok(Self { redis, names, clock, closings, listening, deafness, writer: None, seen, tasks })
+        Ok(Self {
+            redis,
+            names,
+            clock,
+            closings,
+            subscribed,
+            subscription_fault,
+            writer: None,
+            latest,
+            tasks,
+        })
     }
 
-    /// Whether a closing would be heard now.
-    pub fn is_listening(&self) -> bool {
-        self.listening.load(Ordering::Acquire)
+    /// Whether the subscription to closings is established, so that closings are received.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed.load(Ordering::Acquire)
     }
 
-    /// The session of this id, if it is live, what is kept of it, and in which words.
-    async fn kept(&self, id: &SessionId) -> Result<Option<(Session, Kept, Vec<u8>)>, Error> {
-        let (mark, key) = (&self.names.mark, self.names.session(id));
-        let asked =
-            self.redis.ask(async |mut redis| fence::ask::<Option<Vec<u8>>>(&mut redis, mark, &key).await);
-        let (mark, history, value) = asked.await.map_err(unavailable)?;
-        if !self.accepts(mark.as_deref(), &history).await {
-            return Err(unavailable(Past));
+    /// The live session of this id, parsed and as its raw value. `None` when there is no live session of this id.
+    async fn stored(&self, id: &SessionId) -> Result<Option<(Session, StoredSession, Vec<u8>)>, Error> {
+        let (record, key) = (&self.names.fence, self.names.session(id));
+        let request = self
+            .redis
+            .ask(async |mut redis| fence::get_with_record::<Option<Vec<u8>>>(&mut redis, record, &key).await);
+        let (record, history, value) = request.await.map_err(unavailable)?;
+        if !self.accepts(record.as_deref(), &history).await {
+            return Err(unavailable(NotConfirmed));
         }
         Ok(value.and_then(|value| {
-            let (session, kept) = self.read(id, &value)?;
-            Some((session, kept, value))
+            let (session, stored) = self.parse(id, &value)?;
+            Some((session, stored, value))
         }))
     }
 
-    /// What a value says, if it says something and is not too old.
-    fn read(&self, id: &SessionId, value: &[u8]) -> Option<(Session, Kept)> {
+    /// Parses the value of a session. `None` when the session is closed, damaged, expired, or dated too far ahead of the clock.
+    fn parse(&self, id: &SessionId, value: &[u8]) -> Option<(Session, StoredSession)> {
         if value == scripts::CLOSED.as_bytes() {
             return None;
         }
-        let kept = serde_json::from_slice::<Kept>(value)
-            .inspect_err(|_| tracing::error!(%id, "this session is damaged and counts as closed"))
+        let stored = serde_json::from_slice::<StoredSession>(value)
+            .inspect_err(|_| tracing::error!(%id, "a stored session is damaged and counts as closed"))
             .ok()?;
-        let username = kept.username.parse().ok()?;
-        let ends = kept.issued_at.checked_add(LIFETIME_MILLIS)?;
-        let (issued_at, is_superseded) = (Timestamp(kept.issued_at), kept.superseded);
+        let username = stored.username.parse().ok()?;
+        let ends = stored.issued_at.checked_add(LIFETIME_MILLIS)?;
+        let (issued_at, is_superseded) = (Timestamp(stored.issued_at), stored.superseded);
         let now = (self.clock)();
         let is_live = now.0 < ends && !issued_at.is_ahead_of(now);
-        is_live.then(|| (Session { id: id.clone(), username, issued_at, is_superseded }, kept))
+        is_live.then(|| (Session { id: id.clone(), username, issued_at, is_superseded }, stored))
     }
 }
 
 #[async_trait]
 impl Sessions for RedisSessions {
     async fn replace(&self, user: &Username, old: &[Token]) -> Result<Token, Error> {
-        self.open_in_place(user, old).await
+        self.open_replacing(user, old).await
     }
 
     async fn supersede(&self, new: &SessionId) -> Result<(), Error> {
-        self.supersede_by(new).await
+        self.supersede_replaced(new).await
     }
 
     async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error> {
-        let Some((session, kept, value)) = self.kept(id).await? else { return Ok(None) };
-        if !kept.replaces.is_empty() {
-            self.settle(id, kept, &value).await?;
+        let Some((session, stored, value)) = self.stored(id).await? else { return Ok(None) };
+        if !stored.replaces.is_empty() {
+            self.close_replaced(id, stored, &value).await?;
         }
         Ok(Some(session))
     }
 
     async fn close(&self, token: &Token) -> Result<bool, Error> {
         let id = token.id();
-        // After an error of one the others are closed all the same.
+        // An error of one session does not prevent the others from being closed.
         let mut others = Ok(());
         for related in self.related(&id).await? {
-            others = others.and(self.end(related).await.map(drop));
+            others = others.and(self.revoke(related).await.map(drop));
         }
-        let was_live = self.end(id).await?;
+        let was_live = self.revoke(id).await?;
         others.map(|()| was_live)
     }
 
@@ -216,7 +229,7 @@ impl Sessions for RedisSessions {
         let entries: Vec<String> =
             self.redis.ask(async |mut redis| redis.lrange(list, 0, -1).await).await.map_err(unavailable)?;
         for id in entries.iter().filter_map(|entry| entry.rsplit(':').next()?.parse().ok()) {
-            self.end(id).await?;
+            self.revoke(id).await?;
         }
         Ok(())
     }
@@ -227,19 +240,19 @@ impl Sessions for RedisSessions {
 }
 
 impl RedisSessions {
-    /// Closes a session and answers whether there was one.
-    async fn end(&self, id: SessionId) -> Result<bool, Error> {
+    /// Closes a session and returns whether it was live.
+    async fn revoke(&self, id: SessionId) -> Result<bool, Error> {
         let mut script = scripts::CLOSE.prepare_invoke();
         script.key(self.names.session(&id)).arg(id.as_str()).arg(&self.names.channel);
         let closed = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
         let value: Option<Vec<u8>> = match closed {
-            // A full Redis takes no mark and still deletes. The list comes first then.
+            // A full Redis rejects the `closed` value and still deletes keys. The list is written first then.
             Err(Unanswered::Redis(error)) if error.code() == Some("OOM") && self.writer.is_some() => None,
             Ok(None) => return Ok(false),
             closed => closed.map_err(unavailable)?,
         };
         if let Some(writer) = &self.writer {
-            // Whoever asks again after an error comes here, too.
+            // A retry after an error reaches this step again.
             writer.add(vec![id.clone()]).await?;
         }
         let mut script = scripts::REMOVE.prepare_invoke();
@@ -249,7 +262,7 @@ impl RedisSessions {
             .ask(async |mut redis| script.invoke_async(&mut redis).await)
             .await
             .map_err(unavailable)?;
-        Ok(value.or(removed).is_some_and(|value| self.read(&id, &value).is_some()))
+        Ok(value.or(removed).is_some_and(|value| self.parse(&id, &value).is_some()))
     }
 }
 

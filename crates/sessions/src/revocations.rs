@@ -1,5 +1,5 @@
-//! Which sessions were closed, kept where a crash of Redis takes nothing back. Told by [`RedisSessions`](crate::RedisSessions) at
-//! every closing before it is answered, and asked when Redis was started again.
+//! The list of revoked sessions, in a store whose writes survive a crash of Redis. [`RedisSessions`](crate::RedisSessions) adds every
+//! closed session before it responds, and reads the list when Redis has restarted.
 
 use std::time::Duration;
 
@@ -15,67 +15,68 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, LIFETIME_SECONDS, SessionId};
 
-/// The collection.
+/// The name of the collection.
 const COLLECTION: &str = "closed_sessions";
 
-/// The collection of one document that counts.
+/// The name of the collection of the generation counter, which is one document.
 const COUNTER: &str = "closed_sessions_told";
 
-/// How many sessions one part of the list names.
+/// The maximum number of sessions in one part of the list.
 const PART: usize = 500;
 
-/// A durable list of closed sessions.
+/// A durable list of revoked sessions.
 #[async_trait]
 pub trait Revocations: Send + Sync + 'static {
-    /// Keeps these until they would have ended by themselves. Durable when it answers; those that are kept already stay.
+    /// Adds sessions, durably. They stay in the list until after their expiry. Sessions that are already in the list stay.
     async fn add(&self, sessions: &[SessionId]) -> Result<(), Error>;
 
-    /// A number larger than every one that it has answered before, to anybody, and larger than `seen`: the list may have been
-    /// restored from a backup, and with it an earlier number.
+    /// Returns a number larger than all that it returned before, to any process, and larger than `seen`. The list, and with it its
+    /// counter, may have been restored from a backup, so `seen` is the largest number that the caller has seen.
     async fn generation(&self, seen: u64) -> Result<u64, Error>;
 
-    /// All that are kept, in parts.
+    /// All sessions of the list, in parts.
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error>;
 }
 
-/// The list in MongoDB: a document for each session, which MongoDB itself removes when it is over.
+/// The list in MongoDB: one document per session, which a TTL index removes after the expiry of the session.
 #[derive(Debug, Clone)]
 pub struct MongoRevocations {
-    closed: Collection<Kept>,
-    counter: Collection<Count>,
-    /// The index by which the documents end.
+    revoked: Collection<RevokedSession>,
+    counter: Collection<Counter>,
+    /// The check of the TTL index.
     prepared: Prepared,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct RevokedSession {
     #[serde(rename = "_id")]
     session: String,
-    /// When it would have ended by itself, or later.
+    /// A time not before the expiry of the session.
     ends: DateTime,
 }
 
-/// How often a Redis was told.
+/// The generation counter.
 #[derive(Debug, Serialize, Deserialize)]
-struct Count {
+struct Counter {
     generation: i64,
 }
 
 impl MongoRevocations {
-    /// The list in `store`, which need not be there yet. It is written to a majority's disks, and read from what a majority has.
+    /// The list in `store`, which need not be reachable yet. Writes are acknowledged by a majority, and reads use read concern
+    /// "majority".
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         Self {
-            closed: collection(&store, COLLECTION),
+            revoked: collection(&store, COLLECTION),
             counter: collection(&store, COUNTER),
             prepared: Prepared::default(),
         }
     }
 
     async fn prepare(&self) -> Result<(), Error> {
-        let ends = IndexOptions::builder().expire_after(Duration::ZERO).build();
-        let index = IndexModel::builder().keys(doc! { "ends": 1 }).options(ends).build();
-        let create = async { Ok::<_, Error>(answered(self.closed.create_index(index)).await.map(drop)?) };
+        let ttl = IndexOptions::builder().expire_after(Duration::ZERO).build();
+        let index = IndexModel::builder().keys(doc! { "ends": 1 }).options(ttl).build();
+        let create = async { Ok::<_, Error>(answered(self.revoked.create_index(index)).await.map(drop)?) };
         self.prepared.ensure(create).await
     }
 }
@@ -87,7 +88,7 @@ impl Revocations for MongoRevocations {
         let ends = DateTime::now().timestamp_millis() + LIFETIME_SECONDS as i64 * 1_000;
         let set = doc! { "$set": { "ends": DateTime::from_millis(ends) } };
         for session in sessions {
-            let update = self.closed.update_one(doc! { "_id": session.as_str() }, set.clone());
+            let update = self.revoked.update_one(doc! { "_id": session.as_str() }, set.clone());
             answered(update.upsert(true)).await?;
         }
         Ok(())
@@ -97,17 +98,17 @@ impl Revocations for MongoRevocations {
         let seen = i64::try_from(seen).unwrap_or_default();
         let last = doc! { "$max": [{ "$ifNull": ["$generation", 0_i64] }, seen] };
         let next = doc! { "$set": { "generation": { "$add": [last, 1_i64] } } };
-        let count = self.counter.find_one_and_update(doc! { "_id": 1 }, vec![next]);
-        let count = count.upsert(true).return_document(ReturnDocument::After);
-        let count = answered(count).await?;
-        Ok(count.and_then(|count| u64::try_from(count.generation).ok()).unwrap_or_default())
+        let update = self.counter.find_one_and_update(doc! { "_id": 1 }, vec![next]);
+        let update = update.upsert(true).return_document(ReturnDocument::After);
+        let counter = answered(update).await?;
+        Ok(counter.and_then(|counter| u64::try_from(counter.generation).ok()).unwrap_or_default())
     }
 
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
-        let cursor = answered(self.closed.find(doc! {})).await?;
+        let cursor = answered(self.revoked.find(doc! {})).await?;
         let parts = cursor.try_chunks(PART).map(|part| {
             let part = part.map_err(|failed| Unanswered::from(failed.1))?;
-            Ok(part.iter().filter_map(|kept| kept.session.parse().ok()).collect())
+            Ok(part.iter().filter_map(|revoked| revoked.session.parse().ok()).collect())
         });
         Ok(parts.boxed())
     }

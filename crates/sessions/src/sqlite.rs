@@ -1,4 +1,4 @@
-//! Sessions in one SQLite file, for `serve`. Calls [`embedded`]; used through [`Sessions`].
+//! Sessions in one SQLite file, for the role `serve`. Calls [`embedded`]; used through [`Sessions`].
 
 mod replacements;
 
@@ -18,8 +18,8 @@ use tokio::sync::broadcast;
 
 use crate::{Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
 
-/// `number` is the order of opening, `user` the name's key. Nothing here leads back to a token. `sum` is the row's checksum; a
-/// row of an earlier release has none.
+/// `number` is the order of opening, and `user` the key of the username. No token can be derived from a row. `sum` is the checksum of
+/// the row; it is null in rows of earlier releases.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE sessions(
@@ -36,31 +36,31 @@ const MIGRATIONS: &[&str] = &[
     replacements::MIGRATION,
 ];
 
-/// What is done to a file that has lost its end, which may have held a logout: all sessions are closed.
+/// Closes all sessions of a file that was restored or has lost transactions, because the missing transactions may include a logout.
 const RENEWAL: &[&str] = &["DELETE FROM sessions"];
 
-/// How often expired sessions are swept out, in milliseconds (1 h). They are dead before that.
+/// The interval between two deletions of expired sessions, in milliseconds (1 h). An expired session is not found before that either.
 const SWEEP_MILLIS: u64 = 3_600_000;
 
-/// How far a session's issue time may be after the clock, in milliseconds (1 h).
+/// The maximum by which the issue time of a session may be ahead of the clock, in milliseconds (1 h).
 const MAX_AHEAD_MILLIS: i64 = 3_600_000;
 
-/// Closings a watcher may be behind before it loses the oldest.
+/// The number of closings that are buffered for a watcher. A watcher that lags further loses the oldest.
 const CLOSINGS: usize = 1_024;
 
 /// Sessions in one SQLite file.
 pub struct SqliteSessions {
     db: Database,
     clock: Clock,
-    /// The time by which expired sessions are deleted; none while the clock is not plausible.
+    /// The time by which expired sessions are deleted. `None` while the clock is not plausible.
     settled: Arc<dyn Fn() -> Option<Timestamp> + Send + Sync>,
     closings: broadcast::Sender<Closing>,
-    /// When expired sessions were last swept out, in milliseconds since the epoch.
+    /// The time of the last deletion of expired sessions, in milliseconds since the Unix epoch.
     swept: Arc<AtomicU64>,
 }
 
 impl SqliteSessions {
-    /// Opens the file, whose clock is `clock`, and begins to sweep out what expired. Blocks; for tests.
+    /// Opens the file with this clock and starts to delete expired sessions. Blocks; for tests.
     pub fn open(
         path: &Path,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
@@ -70,8 +70,9 @@ impl SqliteSessions {
         Self::open_with(path, false, move || clock(), move || Some(settled()))
     }
 
-    /// Opens the file, also one that has lost committed data if that is accepted; all sessions are then closed. Begins to sweep out
-    /// what expired. `clock` is [`ages::now`](crate::ages::now) and `settled` [`ages::settled`](crate::ages::settled). Blocks; call it at start.
+    /// Opens the file and starts to delete expired sessions. With `accept_loss` it also opens a file that has lost committed data, and
+    /// closes all sessions of it. `clock` is [`ages::now`](crate::ages::now), and `settled` is
+    /// [`ages::settled`](crate::ages::settled). Blocks; call it at start.
     pub fn open_with(
         path: &Path,
         accept_loss: bool,
@@ -83,25 +84,25 @@ impl SqliteSessions {
         let swept = Arc::new(AtomicU64::new(0));
         let this = Self { db, clock: Arc::new(clock), settled: Arc::new(settled), closings, swept };
         if let Some(now) = this.due_sweep() {
-            // Nobody waits for it: queued at the call, done before any later write.
-            drop(this.db.write_then(move |conn| sweep(conn, now), this.tell()));
+            // The write is queued at the call and runs before any later write, so the future need not be awaited.
+            drop(this.db.write_then(move |conn| sweep(conn, now), this.publisher()));
         }
         Ok(this)
     }
 
-    /// Queries that find what is wrong with the file.
+    /// Queries that find damage in the file.
     pub const CHECKS: &[Check] = &[Check {
         since: 2,
         sql: "SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions
               WHERE sum <> row_sum(id, user, username, issued_at)",
     }];
 
-    /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
+    /// Why the store does not work, for `/readyz`. `None` when it works ([`embedded::Database::not_ready_reason`]).
     pub async fn not_ready_reason(&self) -> Option<&'static str> {
         self.db.not_ready_reason().await
     }
 
-    /// The open file: to close it, or to keep several together.
+    /// The open file, to close it or to make it a member of a group of files.
     pub fn database(&self) -> &Database {
         &self.db
     }
@@ -110,18 +111,19 @@ impl SqliteSessions {
         millis((self.clock)())
     }
 
-    /// What follows a commit that closed sessions: watchers hear of them, in commit order.
-    fn tell(&self) -> impl FnOnce(&Vec<Closing>) + Send + use<> {
+    /// A function that runs after a commit and publishes closings to the watchers, in commit order.
+    fn publisher(&self) -> impl FnOnce(&Vec<Closing>) + Send + use<> {
         let closings = self.closings.clone();
         move |closed| {
             for closing in closed {
-                // An error only means that nobody watches.
+                // `send` fails only when there is no watcher.
                 let _ = closings.send(closing.clone());
             }
         }
     }
 
-    /// The time of a sweep, if one is due: once an hour, and not while the clock is not plausible.
+    /// The time by which expired sessions are deleted now. `None` within an hour after the last deletion, and while the clock is not
+    /// plausible.
     fn due_sweep(&self) -> Option<i64> {
         let now = millis((self.settled)()?);
         let at = now.unsigned_abs();
@@ -140,27 +142,27 @@ impl Sessions for SqliteSessions {
         let job = move |conn: &Connection| {
             let mut closed = due.map_or_else(|| Ok(Vec::new()), |now| sweep(conn, now))?;
             insert(conn, &id, &user, now)?;
-            replacements::note(conn, &id, &old)?;
-            closed.extend(crowd_out(conn, &user, &id)?);
+            replacements::record(conn, &id, &old)?;
+            closed.extend(evict(conn, &user, &id)?);
             Ok(closed)
         };
-        self.db.write_then(job, self.tell()).await?;
+        self.db.write_then(job, self.publisher()).await?;
         Ok(token)
     }
 
     async fn supersede(&self, new: &SessionId) -> Result<(), Error> {
         let new = new.clone();
         let job = move |conn: &Connection| replacements::supersede(conn, &new);
-        Ok(self.db.write_then(job, self.tell()).await.map(drop)?)
+        Ok(self.db.write_then(job, self.publisher()).await.map(drop)?)
     }
 
     async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error> {
-        let (wanted, oldest) = (id.clone(), oldest_live(self.now()));
-        let found = self.db.read(move |conn| select(conn, &wanted, oldest)).await?;
+        let (selected, oldest) = (id.clone(), oldest_live(self.now()));
+        let found = self.db.read(move |conn| select(conn, &selected, oldest)).await?;
         if found.as_ref().is_some_and(|row| row.is_unused) {
             let new = id.clone();
-            let job = move |conn: &Connection| replacements::settle(conn, &new);
-            self.db.write_then(job, self.tell()).await?;
+            let job = move |conn: &Connection| replacements::close_replaced(conn, &new);
+            self.db.write_then(job, self.publisher()).await?;
         }
         Ok(found.and_then(|row| row.restore(id.clone())))
     }
@@ -177,8 +179,8 @@ impl Sessions for SqliteSessions {
             let was_live = closed.iter().any(|closing| closing.id == id);
             Ok((was_live, closed))
         };
-        let tell = self.tell();
-        let (was_live, _) = self.db.write_then(job, move |(_, closed)| tell(closed)).await?;
+        let publish = self.publisher();
+        let (was_live, _) = self.db.write_then(job, move |(_, closed)| publish(closed)).await?;
         Ok(was_live)
     }
 
@@ -193,19 +195,19 @@ fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusql
     conn.prepare_cached(sql)?.execute(params![id.as_str(), user.key(), user.as_str(), now]).map(drop)
 }
 
-/// What a row says of its session.
+/// The content of a row.
 struct Row {
     username: String,
     issued_at: i64,
     is_superseded: bool,
-    /// Whether it replaces others and was not used yet.
+    /// Whether the session replaces others and was not used yet.
     is_unused: bool,
 }
 
-/// The row of a session that was issued after `oldest`, and not so long after it that a wrong clock has dated it:
-/// that one would live for years.
+/// The row of a session that was issued after `oldest`, and at most one lifetime and [`MAX_AHEAD_MILLIS`] after it. A later issue time
+/// comes from a wrong clock, and such a session would be live for years.
 fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<Row>> {
-    // The checksum is that of the id that was asked for: another session's row proves nothing.
+    // The checksum is computed with the requested id, so the content of another session's row does not pass.
     let sql = "SELECT username, issued_at, superseded, EXISTS (SELECT 1 FROM replacements WHERE new = ?1),
                sum <> row_sum(?1, user, username, issued_at) FROM sessions
                WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3";
@@ -223,20 +225,20 @@ fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Op
     }
 }
 
-/// Deletes a session; whether there was one.
+/// Deletes a session and returns whether it existed.
 fn remove(conn: &Connection, id: &SessionId) -> rusqlite::Result<bool> {
     Ok(conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id.as_str()])? > 0)
 }
 
-/// Closes the user's oldest sessions beyond [`PER_USER`], without those that `new` replaces.
-fn crowd_out(conn: &Connection, user: &Username, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
+/// Closes the oldest sessions of a user beyond [`PER_USER`], not counting those that `new` replaces.
+fn evict(conn: &Connection, user: &Username, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
     let sql = "DELETE FROM sessions WHERE number IN
         (SELECT number FROM sessions WHERE user = ?1 AND id NOT IN (SELECT old FROM replacements WHERE new = ?3)
         ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
     deleted(conn, sql, params![user.key(), PER_USER as i64, new.as_str()], Closing::evicted)
 }
 
-/// Deletes what has expired, and nothing else.
+/// Deletes the expired sessions.
 fn sweep(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Closing>> {
     deleted(
         conn,
@@ -255,7 +257,7 @@ fn deleted(
     Ok(ids(conn, sql, of)?.into_iter().map(closing).collect())
 }
 
-/// The ids that a statement answers. One of another form was not written here and names no session.
+/// The ids that a statement returns. Values that are not session ids are skipped.
 fn ids(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<SessionId>> {
     let mut statement = conn.prepare_cached(sql)?;
     let ids = statement.query_map(of, |row| row.get::<_, String>(0))?;
@@ -263,7 +265,7 @@ fn ids(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::R
 }
 
 impl Row {
-    /// The session as it was stored; none if the row cannot have been written here, for then it proves nobody's identity.
+    /// The session of the row. `None` when this crate cannot have written the row, because such a row proves no identity.
     fn restore(self, id: SessionId) -> Option<Session> {
         let Self { username, issued_at, is_superseded, is_unused: _ } = self;
         match (username.parse(), u64::try_from(issued_at)) {
@@ -271,7 +273,7 @@ impl Row {
                 Some(Session { id, username, issued_at: Timestamp(issued_at), is_superseded })
             }
             _ => {
-                tracing::error!(session = %id, "a stored session is damaged");
+                tracing::error!(session = %id, "a stored session is damaged and counts as closed");
                 None
             }
         }

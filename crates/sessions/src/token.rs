@@ -1,5 +1,5 @@
-//! The secret a client holds, and the name under which the server knows it. The gateway parses tokens, the backends of
-//! this crate make them.
+//! The secret token of a session, and the public id that the server stores. The gateway parses tokens; the backends of this crate
+//! generate them.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -7,25 +7,25 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// A session's secret: 256 random bits in hex when made here; of a client's, 1 to 128 of `A-Z a-z 0-9 _ -`. Its `Debug`
-/// shows nothing of it.
+/// The secret of a session. A generated token is 256 random bits in hex. A parsed token is 1 to 128 characters of
+/// `A-Z a-z 0-9 _ -`. Its `Debug` output does not contain the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Arc<str>);
 
-/// A session's public name: the SHA-256 of its token, 64 lower-case hex digits. Leads to no token.
+/// The public id of a session: the SHA-256 of its token, as 64 lower-case hex digits. The token cannot be derived from it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Arc<str>);
 
-/// What was sent cannot be a token, or a session's id.
+/// The text is not a valid token or session id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a session token")]
 pub struct NotAToken;
 
 impl Token {
-    /// The longest token a client may send, in bytes.
+    /// The maximum length of a token that a client sends, in bytes.
     pub const MAX: usize = 128;
 
-    /// A new one, from the operating system's random bytes.
+    /// Generates a token from random bytes of the operating system.
     pub fn generate() -> Result<Self, Error> {
         let mut bits = [0; 32];
         getrandom::fill(&mut bits)?;
@@ -37,7 +37,7 @@ impl Token {
         SessionId(hex::encode(Sha256::digest(self.0.as_bytes())).into())
     }
 
-    /// The secret itself, for the client's cookie and nothing else.
+    /// The secret itself. Use it only for the cookie of the client.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -55,8 +55,8 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, NotAToken> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        let good = (1..=Self::MAX).contains(&text.len()) && text.bytes().all(allowed);
-        if good { Ok(Self(text.into())) } else { Err(NotAToken) }
+        let is_valid = (1..=Self::MAX).contains(&text.len()) && text.bytes().all(allowed);
+        if is_valid { Ok(Self(text.into())) } else { Err(NotAToken) }
     }
 }
 
@@ -64,8 +64,8 @@ impl FromStr for SessionId {
     type Err = NotAToken;
 
     fn from_str(text: &str) -> Result<Self, NotAToken> {
-        let good = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if good { Ok(Self(text.into())) } else { Err(NotAToken) }
+        let is_valid = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if is_valid { Ok(Self(text.into())) } else { Err(NotAToken) }
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_token_is_256_bits_and_never_the_same() {
+    fn a_generated_token_is_256_bits_and_unique() {
         let (one, other) = (Token::generate().unwrap(), Token::generate().unwrap());
         assert_eq!(hex::decode(one.reveal()).unwrap().len(), 32);
         assert_ne!(one, other);
@@ -100,22 +100,22 @@ mod tests {
     }
 
     #[test]
-    fn a_token_does_not_show_itself() {
+    fn the_debug_output_does_not_contain_the_token() {
         let token = Token::generate().unwrap();
-        let shown = format!("{token:?} {:?}", token.id());
-        assert!(!shown.contains(token.reveal()), "{shown}");
+        let output = format!("{token:?} {:?}", token.id());
+        assert!(!output.contains(token.reveal()), "{output}");
     }
 
     #[test]
     fn an_id_is_the_sha_256_of_the_token() {
         let token: Token = "abc".parse().unwrap();
-        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(token.id().as_str(), want);
-        assert_eq!(want.parse(), Ok(token.id()));
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(token.id().as_str(), expected);
+        assert_eq!(expected.parse(), Ok(token.id()));
     }
 
     #[test]
-    fn only_words_of_at_most_128_are_tokens() {
+    fn a_token_is_1_to_128_allowed_characters() {
         let longest = "a".repeat(128);
         for good in ["a", "A_z-9", &longest] {
             assert!(good.parse::<Token>().is_ok(), "{good}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_64_lower_case_hex_digits_are_an_id() {
+    fn a_session_id_is_64_lower_case_hex_digits() {
         assert!("0a".repeat(32).parse::<SessionId>().is_ok());
         for bad in [String::new(), "0a".repeat(31), "0A".repeat(32), "0g".repeat(32), "é".repeat(32)] {
             assert_eq!(bad.parse::<SessionId>(), Err(NotAToken), "{bad}");

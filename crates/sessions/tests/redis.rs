@@ -1,4 +1,4 @@
-//! Sessions in a real Redis: the suite that every backend passes, and what Redis alone can do wrong.
+//! Sessions in a real Redis: the conformance suite, and crashes, failovers and faults of Redis.
 
 use std::{
     sync::{
@@ -20,60 +20,60 @@ use sessions::{
 use testkit::{Mongo, Redis};
 use tokio::{sync::broadcast::Receiver, time::timeout};
 
-/// How long what has to happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The maximum time of a step on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn alice() -> Username {
-    "alice".parse().expect("a good name")
+    "alice".parse().expect("a valid name")
 }
 
-/// A list of closed sessions that outlives Redis, and that can be made to fail.
+/// A list of revoked sessions that survives a restart of Redis, and that can be made unavailable.
 #[derive(Default)]
 struct List {
-    closed: Mutex<Vec<SessionId>>,
+    revoked: Mutex<Vec<SessionId>>,
     generation: AtomicU64,
-    is_away: AtomicBool,
+    is_unavailable: AtomicBool,
 }
 
 impl List {
-    fn answers(&self) -> Result<(), Error> {
-        let away = self.is_away.load(Relaxed).then(|| Error::Unavailable("away".into()));
-        away.map_or(Ok(()), Err)
+    fn check(&self) -> Result<(), Error> {
+        let error = self.is_unavailable.load(Relaxed).then(|| Error::Unavailable("unavailable".into()));
+        error.map_or(Ok(()), Err)
     }
 }
 
 #[async_trait]
 impl Revocations for List {
     async fn add(&self, sessions: &[SessionId]) -> Result<(), Error> {
-        self.answers()?;
-        self.closed.lock().expect("nobody panicked").extend_from_slice(sessions);
+        self.check()?;
+        self.revoked.lock().expect("no panic").extend_from_slice(sessions);
         Ok(())
     }
 
     async fn generation(&self, seen: u64) -> Result<u64, Error> {
-        self.answers()?;
+        self.check()?;
         self.generation.fetch_max(seen, Relaxed);
         Ok(self.generation.fetch_add(1, Relaxed) + 1)
     }
 
     async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
-        self.answers()?;
-        let all = self.closed.lock().expect("nobody panicked").clone();
+        self.check()?;
+        let all = self.revoked.lock().expect("no panic").clone();
         Ok(stream::iter([Ok(all)]).boxed())
     }
 }
 
-fn finding(redis: &Redis) -> RedisSessions {
+fn reader_at(redis: &Redis) -> RedisSessions {
     RedisSessions::new(&redis.url(), Timestamp::now).expect("an address")
 }
 
-fn keeping(redis: &Redis, closed: Arc<dyn Revocations>) -> RedisSessions {
-    RedisSessions::keeping(&redis.url(), Timestamp::now, closed).expect("an address")
+fn writer_at(redis: &Redis, revocations: Arc<dyn Revocations>) -> RedisSessions {
+    RedisSessions::keeping(&redis.url(), Timestamp::now, revocations).expect("an address")
 }
 
-/// Sessions in `redis` that are kept and hear closings.
-async fn listening(redis: &Redis) -> RedisSessions {
-    let sessions = keeping(redis, Arc::new(List::default()));
+/// Sessions in `redis` that can be opened and closed and receive closings.
+async fn ready_sessions(redis: &Redis) -> RedisSessions {
+    let sessions = writer_at(redis, Arc::new(List::default()));
     until_ready(&sessions).await;
     sessions
 }
@@ -84,21 +84,21 @@ async fn until_ready(sessions: &RedisSessions) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, ready).await.expect("Redis is there");
+    timeout(TIMEOUT, ready).await.expect("Redis is ready");
 }
 
-async fn hears(closings: &mut Receiver<Closing>) -> SessionId {
-    timeout(PATIENCE, closings.recv()).await.expect("a closing is heard").expect("none was missed").id
+async fn next_closing(closings: &mut Receiver<Closing>) -> SessionId {
+    timeout(TIMEOUT, closings.recv()).await.expect("a closing is received").expect("no lag").id
 }
 
 #[tokio::test]
 async fn conforms() {
-    let kept = Mutex::new(Vec::new());
+    let servers = Mutex::new(Vec::new());
     let make = |clock: sessions::Clock| {
         let redis = Redis::start();
         let list = Arc::new(List::default());
         let sessions = RedisSessions::keeping(&redis.url(), move || clock(), list).unwrap();
-        kept.lock().unwrap().push(redis);
+        servers.lock().unwrap().push(redis);
         async move {
             until_ready(&sessions).await;
             Arc::new(sessions) as SharedSessions
@@ -108,25 +108,25 @@ async fn conforms() {
 }
 
 #[tokio::test]
-async fn a_closing_is_heard_by_every_process() {
+async fn every_process_receives_a_closing() {
     let redis = Redis::start();
-    let (here, there) = (listening(&redis).await, listening(&redis).await);
+    let (here, there) = (ready_sessions(&redis).await, ready_sessions(&redis).await);
     let mut closings = there.closings();
     let token = here.open(&alice()).await.unwrap();
     assert!(there.is_live(&token.id()).await.unwrap());
     assert!(here.close(&token).await.unwrap());
-    assert_eq!(hears(&mut closings).await, token.id());
+    assert_eq!(next_closing(&mut closings).await, token.id());
     assert_eq!(there.find(&token).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes() {
+async fn closed_sessions_stay_closed_and_open_ones_open_after_a_crash_of_redis() {
     let mut redis = Redis::start();
-    let sessions = listening(&redis).await;
+    let sessions = ready_sessions(&redis).await;
     let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
     assert!(sessions.close(&closed).await.unwrap());
     redis.kill();
-    assert!(sessions.find(&open).await.is_err(), "no answer is no permission");
+    assert!(sessions.find(&open).await.is_err(), "no access without a response of Redis");
     assert!(sessions.open(&alice()).await.is_err());
     redis.restart();
     until_ready(&sessions).await;
@@ -134,12 +134,12 @@ async fn a_closed_session_stays_closed_and_an_open_one_open_when_redis_crashes()
     assert!(sessions.find(&open).await.unwrap().is_some());
 }
 
-/// Redis has a snapshot only, from before the closings.
+/// Redis restarts from a snapshot that is older than the closings.
 #[tokio::test]
-async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_closing() {
+async fn a_closed_session_stays_closed_when_redis_restarts_from_an_older_snapshot() {
     let (mut redis, mongo) = (Redis::start_volatile(), Mongo::start().await);
     let list = Arc::new(MongoRevocations::new(&database(&mongo).await));
-    let sessions = keeping(&redis, list.clone());
+    let sessions = writer_at(&redis, list.clone());
     until_ready(&sessions).await;
     let (closed, open) = (sessions.open(&alice()).await.unwrap(), sessions.open(&alice()).await.unwrap());
     let eve: Username = "eve".parse().unwrap();
@@ -152,96 +152,101 @@ async fn a_closed_session_stays_closed_when_redis_comes_back_older_than_the_clos
     redis.kill();
     redis.restart();
     let value: Option<String> = raw(&redis).await.get(format!("session:{}", open.id())).await.unwrap();
-    assert!(value.is_some(), "the snapshot is there");
+    assert!(value.is_some(), "the snapshot is loaded");
     until_ready(&sessions).await;
     assert_eq!(sessions.find(&closed).await.unwrap(), None);
-    assert_eq!(sessions.find(&oldest).await.unwrap(), None, "the oldest of too many");
+    assert_eq!(sessions.find(&oldest).await.unwrap(), None, "the evicted session");
     assert!(sessions.find(&open).await.unwrap().is_some());
     let listed = list.parts().await.unwrap().try_concat().await.unwrap();
     assert_eq!((listed.len(), listed.contains(&closed.id())), (2, true), "{listed:?}");
 }
 
-/// A master is put back, unharmed, after another has been in its place: its mark speaks of it, and its sessions are of the past.
+/// A master returns to service, intact, after another one has replaced it. Its fence record names it, and its sessions are outdated.
 #[tokio::test]
-async fn a_closed_session_stays_closed_when_redis_is_one_of_the_past_again() {
+async fn a_closed_session_stays_closed_when_an_earlier_master_returns() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let (writer, finder) = (keeping(&redis, list.clone()), finding(&redis));
+    let (writer, reader) = (writer_at(&redis, list.clone()), reader_at(&redis));
     until_ready(&writer).await;
     let (closed, open) = (writer.open(&alice()).await.unwrap(), writer.open(&alice()).await.unwrap());
-    assert!(finder.find(&closed).await.unwrap().is_some());
+    assert!(reader.find(&closed).await.unwrap().is_some());
     let mut raw = raw(&redis).await;
     let keys = ["sessions:run".to_owned(), format!("session:{}", closed.id())];
     let past: Vec<String> = raw.mget(&keys).await.unwrap();
-    // Another Redis is told, everybody sees that, and the session is closed.
+    // A later generation is written, both processes see it, and the session is closed.
     let later = past[0].replacen('1', "2", 1);
     raw.set::<_, _, ()>(&keys[0], &later).await.unwrap();
     list.generation.store(2, Relaxed);
-    for everybody in [&writer, &finder] {
-        assert!(everybody.find(&open).await.unwrap().is_some());
+    for sessions in [&writer, &reader] {
+        assert!(sessions.find(&open).await.unwrap().is_some());
     }
     assert!(writer.close(&closed).await.unwrap());
     for (key, value) in keys.iter().zip(&past) {
         raw.set::<_, _, ()>(key, value).await.unwrap();
     }
-    let told = async {
-        while let Err(_) | Ok(Some(_)) =
-            finder.find(&closed).await.inspect(|found| assert_eq!(*found, None, "it is back"))
+    let revoked = async {
+        while let Err(_) | Ok(Some(_)) = reader
+            .find(&closed)
+            .await
+            .inspect(|found| assert_eq!(*found, None, "the closed session stays closed"))
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, told).await.expect("Redis is told again");
-    assert!(finder.find(&open).await.unwrap().is_some());
+    timeout(TIMEOUT, revoked).await.expect("the list is applied again");
+    assert!(reader.find(&open).await.unwrap().is_some());
     let now: String = raw.get(&keys[0]).await.unwrap();
     assert!(now.starts_with("3 "), "{now}");
 }
 
-/// A master is made a replica of one that was behind, and a master again: the same process with other data.
+/// A master becomes a replica of an outdated Redis, and then a master again: the same process with older data.
 #[tokio::test]
-async fn a_closed_session_is_closed_again_when_redis_takes_over_older_data() {
+async fn a_closed_session_is_closed_again_when_redis_receives_older_data() {
     let (redis, replica) = (Redis::start(), Redis::start());
-    let sessions = listening(&redis).await;
+    let sessions = ready_sessions(&redis).await;
     let token = sessions.open(&alice()).await.unwrap();
     let (mut here, mut there) = (raw(&redis).await, raw(&replica).await);
-    follows(&mut there, Some(&redis)).await;
-    holds(&mut there, &token).await;
-    follows(&mut there, None).await;
+    replicate(&mut there, Some(&redis)).await;
+    until_copied(&mut there, &token).await;
+    replicate(&mut there, None).await;
     assert!(sessions.close(&token).await.unwrap());
-    follows(&mut here, Some(&replica)).await;
-    holds(&mut here, &token).await;
-    assert!(sessions.find(&token).await.is_err(), "the data of another");
-    follows(&mut here, None).await;
+    replicate(&mut here, Some(&replica)).await;
+    until_copied(&mut here, &token).await;
+    assert!(sessions.find(&token).await.is_err(), "the data has another history");
+    replicate(&mut here, None).await;
     let closed = async {
-        while let Err(_) | Ok(Some(_)) =
-            sessions.find(&token).await.inspect(|found| assert_eq!(*found, None, "it is back"))
+        while let Err(_) | Ok(Some(_)) = sessions
+            .find(&token)
+            .await
+            .inspect(|found| assert_eq!(*found, None, "the closed session stays closed"))
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, closed).await.expect("accounts finds out");
+    timeout(TIMEOUT, closed).await.expect("the list is applied again");
 }
 
-async fn follows(redis: &mut MultiplexedConnection, master: Option<&Redis>) {
+/// Makes a Redis a replica of `master`, or a master when `master` is `None`.
+async fn replicate(redis: &mut MultiplexedConnection, master: Option<&Redis>) {
     let address = master.map(|master| master.admin_url().replace("redis://", "").replace("/0", ""));
     let (host, port) = address.as_deref().and_then(|at| at.split_once(':')).unwrap_or(("NO", "ONE"));
-    cmd("REPLICAOF").arg(host).arg(port).query_async::<()>(redis).await.expect("it obeys");
+    cmd("REPLICAOF").arg(host).arg(port).query_async::<()>(redis).await.expect("a reply");
 }
 
-/// Waits until a session is there.
-async fn holds(redis: &mut MultiplexedConnection, token: &Token) {
+/// Waits until a session is copied.
+async fn until_copied(redis: &mut MultiplexedConnection, token: &Token) {
     let key = format!("session:{}", token.id());
-    let held = async {
+    let copied = async {
         while redis.get::<_, Option<String>>(&key).await.ok().flatten().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, held).await.expect("it is copied");
+    timeout(TIMEOUT, copied).await.expect("the session is copied");
 }
 
 async fn raw(redis: &Redis) -> MultiplexedConnection {
     let client = Client::open(redis.admin_url()).expect("an address");
-    client.get_multiplexed_async_connection().await.expect("it is there")
+    client.get_multiplexed_async_connection().await.expect("a connection")
 }
 
 async fn database(mongo: &Mongo) -> Database {
@@ -249,81 +254,81 @@ async fn database(mongo: &Mongo) -> Database {
 }
 
 #[tokio::test]
-async fn nobody_uses_a_redis_that_was_not_told_what_is_closed() {
+async fn a_redis_is_not_used_before_the_revocation_list_is_applied() {
     let mut redis = Redis::start();
     let list = Arc::new(List::default());
-    list.is_away.store(true, Relaxed);
-    // Who only finds finds nothing where nobody ever kept anything.
-    until_ready(&finding(&redis)).await;
-    assert!(keeping(&redis, list.clone()).open(&alice()).await.is_err(), "not before Redis is marked");
-    list.is_away.store(false, Relaxed);
-    until_ready(&keeping(&redis, list.clone())).await;
-    list.is_away.store(true, Relaxed);
+    list.is_unavailable.store(true, Relaxed);
+    // A Redis without a fence record contains no sessions, so readers accept it.
+    until_ready(&reader_at(&redis)).await;
+    let opened = writer_at(&redis, list.clone()).open(&alice()).await;
+    assert!(opened.is_err(), "no session is opened before the fence record exists");
+    list.is_unavailable.store(false, Relaxed);
+    until_ready(&writer_at(&redis, list.clone())).await;
+    list.is_unavailable.store(true, Relaxed);
     redis.kill();
     redis.restart();
-    let (writer, reader) = (keeping(&redis, list.clone()), finding(&redis));
-    let listening = async {
-        while !writer.is_listening() || !reader.is_listening() {
+    let (writer, reader) = (writer_at(&redis, list.clone()), reader_at(&redis));
+    let subscribed = async {
+        while !writer.is_subscribed() || !reader.is_subscribed() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, listening).await.expect("Redis is there");
+    timeout(TIMEOUT, subscribed).await.expect("Redis accepts subscriptions");
     for sessions in [&writer, &reader] {
-        let not_ready_reason = sessions.not_ready_reason().await.expect("not ready");
-        assert!(not_ready_reason.contains("has not yet been told"), "{not_ready_reason}");
+        let reason = sessions.not_ready_reason().await.expect("not ready");
+        assert!(reason.contains("has not received the list of closed sessions"), "{reason}");
         assert!(sessions.find(&Token::generate().unwrap()).await.is_err());
     }
-    list.is_away.store(false, Relaxed);
+    list.is_unavailable.store(false, Relaxed);
     until_ready(&writer).await;
     until_ready(&reader).await;
 }
 
 #[tokio::test]
-async fn a_closing_that_is_not_kept_is_no_success_but_closes() {
+async fn a_closing_that_is_not_in_the_list_fails_and_is_retried() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let sessions = keeping(&redis, list.clone());
+    let sessions = writer_at(&redis, list.clone());
     until_ready(&sessions).await;
     let token = sessions.open(&alice()).await.unwrap();
     let mut closings = sessions.closings();
-    list.is_away.store(true, Relaxed);
+    list.is_unavailable.store(true, Relaxed);
     assert!(sessions.close(&token).await.is_err());
     assert_eq!(sessions.find(&token).await.unwrap(), None);
-    assert_eq!(hears(&mut closings).await, token.id());
-    assert!(sessions.close(&token).await.is_err(), "asked again, it is still not kept");
-    list.is_away.store(false, Relaxed);
-    // By itself, or because it is asked for again.
-    let kept = async {
-        while list.closed.lock().unwrap().is_empty() {
+    assert_eq!(next_closing(&mut closings).await, token.id());
+    assert!(sessions.close(&token).await.is_err(), "the retry fails too");
+    list.is_unavailable.store(false, Relaxed);
+    let listed = async {
+        while list.revoked.lock().unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, kept).await.expect("it is tried again");
-    assert!(!sessions.close(&token).await.unwrap(), "there is no session any more");
-    assert!(list.closed.lock().unwrap().iter().all(|closed| *closed == token.id()));
-    let before = list.closed.lock().unwrap().len();
+    timeout(TIMEOUT, listed).await.expect("the write to the list is retried");
+    assert!(!sessions.close(&token).await.unwrap(), "the session is closed already");
+    assert!(list.revoked.lock().unwrap().iter().all(|revoked| *revoked == token.id()));
+    let before = list.revoked.lock().unwrap().len();
     sessions.close(&token).await.unwrap();
-    assert_eq!(list.closed.lock().unwrap().len(), before, "what nobody has is not kept");
+    assert_eq!(list.revoked.lock().unwrap().len(), before, "an absent session is not added to the list");
 }
 
-/// Processes of earlier releases read a session's id and nothing else.
+/// Processes of earlier releases parse only messages that consist of a session id.
 #[tokio::test]
 async fn a_replaced_session_is_published_for_earlier_releases_and_reported_once() {
     let redis = Redis::start();
-    let (here, there) = (listening(&redis).await, listening(&redis).await);
+    let (here, there) = (ready_sessions(&redis).await, ready_sessions(&redis).await);
     let mut closings = there.closings();
     let old = here.open(&alice()).await.unwrap();
     let client = Client::open(redis.admin_url()).expect("an address");
-    let mut channel = client.get_async_pubsub().await.expect("it is there");
-    channel.subscribe("session:closed").await.expect("it is there");
+    let mut channel = client.get_async_pubsub().await.expect("a connection");
+    channel.subscribe("session:closed").await.expect("a reply");
     let new = here.replace(&alice(), std::slice::from_ref(&old)).await.unwrap();
     here.supersede(&new.id()).await.unwrap();
     let published = channel.into_on_message().take(2).map(|message| message.get_payload().expect("text"));
-    let published: Vec<String> = timeout(PATIENCE, published.collect()).await.expect("both are published");
+    let published: Vec<String> = timeout(TIMEOUT, published.collect()).await.expect("two messages");
     assert_eq!(published, [format!("replaced:{}", old.id()), old.id().to_string()]);
     assert!(there.find(&new).await.unwrap().is_some(), "used");
     here.close(&new).await.unwrap();
-    let mut next = async || timeout(PATIENCE, closings.recv()).await.expect("it is published").unwrap();
+    let mut next = async || timeout(TIMEOUT, closings.recv()).await.expect("a closing is received").unwrap();
     for _ in ["superseded", "closed"] {
         assert_eq!(next().await, Closing::replaced(old.id()));
     }
@@ -331,50 +336,50 @@ async fn a_replaced_session_is_published_for_earlier_releases_and_reported_once(
 }
 
 #[tokio::test]
-async fn a_login_whose_closing_is_not_kept_is_no_success_and_leaves_no_session() {
+async fn a_login_that_cannot_revoke_the_old_session_fails_and_opens_none() {
     let redis = Redis::start();
     let list = Arc::new(List::default());
-    let sessions = keeping(&redis, list.clone());
+    let sessions = writer_at(&redis, list.clone());
     until_ready(&sessions).await;
     let old = sessions.open(&alice()).await.unwrap();
-    list.is_away.store(true, Relaxed);
+    list.is_unavailable.store(true, Relaxed);
     assert!(sessions.replace(&alice(), std::slice::from_ref(&old)).await.is_err());
     let mut redis = raw(&redis).await;
-    let keys: Vec<String> = redis.keys("session:*").await.expect("it is there");
-    let kept: Vec<String> = redis.mget(&keys).await.expect("it is there");
-    let (closed, open): (Vec<_>, Vec<_>) = kept.iter().partition(|value| *value == "closed");
-    assert_eq!((closed.len(), open.len()), (1, 1), "no session whose token was never sent: {kept:?}");
-    assert!(sessions.find(&old).await.unwrap().is_some(), "a login that failed ends nothing");
-    list.is_away.store(false, Relaxed);
-    let kept = async {
-        while !list.closed.lock().expect("no panic").contains(&old.id()) {
+    let keys: Vec<String> = redis.keys("session:*").await.expect("a reply");
+    let values: Vec<String> = redis.mget(&keys).await.expect("a reply");
+    let (closed, open): (Vec<_>, Vec<_>) = values.iter().partition(|value| *value == "closed");
+    assert_eq!((closed.len(), open.len()), (1, 1), "the new session is closed: {values:?}");
+    assert!(sessions.find(&old).await.unwrap().is_some(), "the failed login leaves the old session open");
+    list.is_unavailable.store(false, Relaxed);
+    let listed = async {
+        while !list.revoked.lock().expect("no panic").contains(&old.id()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, kept).await.expect("the closing is kept later");
+    timeout(TIMEOUT, listed).await.expect("the write to the list is retried");
 }
 
 #[tokio::test]
-async fn closings_are_heard_again_after_redis_was_away() {
+async fn closings_are_received_again_after_a_restart_of_redis() {
     let mut redis = Redis::start();
-    let sessions = listening(&redis).await;
+    let sessions = ready_sessions(&redis).await;
     let token = sessions.open(&alice()).await.unwrap();
     redis.kill();
-    let deaf = async {
-        while sessions.is_listening() {
+    let lost = async {
+        while sessions.is_subscribed() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, deaf).await.expect("the end of the connection is noticed");
+    timeout(TIMEOUT, lost).await.expect("the end of the connection is detected");
     redis.restart();
     until_ready(&sessions).await;
     let mut closings = sessions.closings();
     sessions.close(&token).await.unwrap();
-    assert_eq!(hears(&mut closings).await, token.id());
+    assert_eq!(next_closing(&mut closings).await, token.id());
 }
 
 #[tokio::test]
-async fn a_redis_that_wants_another_password_says_so() {
+async fn a_wrong_password_is_reported() {
     let redis = Redis::start();
     let url = redis.url().replace("secret", "wrong");
     let sessions = RedisSessions::new(&url, Timestamp::now).expect("an address");
@@ -382,29 +387,29 @@ async fn a_redis_that_wants_another_password_says_so() {
         while !sessions
             .not_ready_reason()
             .await
-            .is_some_and(|why| why.starts_with("refuses the user or the password"))
+            .is_some_and(|reason| reason.starts_with("refuses the user or the password"))
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, refused).await.expect("it says so");
+    timeout(TIMEOUT, refused).await.expect("the password is reported");
     assert!(sessions.find(&Token::generate().unwrap()).await.is_err());
 }
 
 #[tokio::test]
-async fn a_redis_that_does_not_answer_lets_nobody_in() {
+async fn calls_fail_within_a_deadline_while_redis_does_not_respond() {
     let redis = Redis::start();
-    let sessions = listening(&redis).await;
+    let sessions = ready_sessions(&redis).await;
     let token = sessions.open(&alice()).await.unwrap();
     redis.pause();
-    // Without a deadline of its own each of these would hang for ever.
+    // Without a deadline each of these calls would hang.
     for _ in 0..3 {
-        assert!(timeout(PATIENCE, sessions.find(&token)).await.expect("there is a deadline").is_err());
+        assert!(timeout(TIMEOUT, sessions.find(&token)).await.expect("there is a deadline").is_err());
     }
-    assert!(timeout(PATIENCE, sessions.open(&alice())).await.expect("there is a deadline").is_err());
-    assert!(timeout(PATIENCE, sessions.close(&token)).await.expect("there is a deadline").is_err());
-    let not_ready_reason = timeout(PATIENCE, sessions.not_ready_reason()).await.expect("there is a deadline");
-    assert_eq!(not_ready_reason.as_deref(), Some("does not answer"));
+    assert!(timeout(TIMEOUT, sessions.open(&alice())).await.expect("there is a deadline").is_err());
+    assert!(timeout(TIMEOUT, sessions.close(&token)).await.expect("there is a deadline").is_err());
+    let reason = timeout(TIMEOUT, sessions.not_ready_reason()).await.expect("there is a deadline");
+    assert_eq!(reason.as_deref(), Some("does not answer"));
     redis.resume();
     until_ready(&sessions).await;
     let other = sessions.open(&alice()).await.unwrap();
@@ -412,9 +417,9 @@ async fn a_redis_that_does_not_answer_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_wrote_is_nobodys_session() {
+async fn values_of_other_applications_are_not_sessions() {
     let redis = Redis::start();
-    let sessions = listening(&redis).await;
+    let sessions = ready_sessions(&redis).await;
     let mut raw = raw(&redis).await;
     let values = [
         "",
@@ -438,7 +443,7 @@ async fn what_somebody_else_wrote_is_nobodys_session() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_refused_and_not_repeated() {
+async fn an_invalid_address_is_rejected_and_does_not_appear_in_the_error() {
     for bad in ["", "s3cret", "http://s3cret", "redis://:s3cret@"] {
         let error = RedisSessions::new(bad, Timestamp::now).err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| !error.contains("s3cret")), "{bad}");
@@ -446,8 +451,8 @@ async fn an_address_that_is_none_is_refused_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn it_is_known_whether_a_crash_could_lose_a_session() {
-    let (durable, forgetful) = (Redis::start(), Redis::start_volatile());
-    assert!(listening(&durable).await.is_durable().await.unwrap());
-    assert!(!listening(&forgetful).await.is_durable().await.unwrap());
+async fn settings_with_which_a_crash_loses_sessions_are_detected() {
+    let (durable, volatile) = (Redis::start(), Redis::start_volatile());
+    assert!(ready_sessions(&durable).await.is_durable().await.unwrap());
+    assert!(!ready_sessions(&volatile).await.is_durable().await.unwrap());
 }

@@ -1,4 +1,4 @@
-//! Tables for proxies: who is trusted, what a chain means, which products are understood, and which headers never pass.
+//! Tables for forwarding headers: trusted peers, chains, headers of common products, and removed headers.
 
 use super::*;
 
@@ -13,19 +13,19 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     map
 }
 
-/// The client of a request from this peer; 10.0.0.0/8 and fd00::/16 are trusted.
+/// The client of a request from `peer`. 10.0.0.0/8 and fd00::/16 are trusted.
 fn of(peer: &str, sent: &[(&str, &str)]) -> Client {
     let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()];
     Client::of(Some(peer.parse().unwrap()), &headers(sent), &trusted)
 }
 
-fn located(sent: &[(&str, &str)]) -> (String, Option<Doubt>) {
+fn locate(sent: &[(&str, &str)]) -> (String, Option<ForwardingIssue>) {
     let client = of("10.0.0.1:1", sent);
-    (client.address.unwrap().to_string(), client.doubt)
+    (client.address.unwrap().to_string(), client.issue)
 }
 
 #[test]
-fn only_a_trusted_peer_may_speak_for_others() {
+fn only_a_trusted_peer_may_name_other_clients() {
     let address = |peer: &str| of(peer, &[("x-forwarded-for", "198.51.100.1")]).address.unwrap().to_string();
     assert_eq!(address("10.0.0.1:1"), "198.51.100.1");
     assert_eq!(address("[::ffff:10.0.0.1]:1"), "198.51.100.1");
@@ -33,14 +33,14 @@ fn only_a_trusted_peer_may_speak_for_others() {
 }
 
 #[test]
-fn the_forms_of_common_products_are_understood() {
+fn the_client_headers_of_common_products_are_parsed() {
     const CLIENT: &str = "198.51.100.7";
     let products: [(&str, Sent); 17] = [
         ("nginx", &[("x-forwarded-for", CLIENT), ("x-real-ip", CLIENT)]),
         ("nginx, appending", &[("x-forwarded-for", "1.1.1.1, 198.51.100.7")]),
         ("nginx with X-Real-IP alone", &[("x-real-ip", CLIENT)]),
         (
-            "nginx behind a balancer of ours",
+            "nginx behind a trusted balancer",
             &[("x-forwarded-for", "198.51.100.7, 10.0.0.2"), ("x-real-ip", "10.0.0.2")],
         ),
         ("HAProxy, a line of its own", &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", CLIENT)]),
@@ -60,20 +60,20 @@ fn the_forms_of_common_products_are_understood() {
             &[("x-forwarded-for", "198.51.100.7,10.0.0.5"), ("cf-connecting-ip", CLIENT)],
         ),
         ("a mapped address", &[("x-forwarded-for", "::ffff:198.51.100.7")]),
-        ("a hidden name beside an address", &[("forwarded", "for=_SEVKISEK"), ("x-forwarded-for", CLIENT)]),
+        ("an obfuscated name and an address", &[("forwarded", "for=_SEVKISEK"), ("x-forwarded-for", CLIENT)]),
         ("a quoted node", &[("forwarded", "for=\"198.51.100.7:1\", for=\"[fd00::1]:2\"")]),
     ];
     for (product, sent) in products {
-        assert_eq!(located(sent), (CLIENT.to_owned(), None), "{product}");
+        assert_eq!(locate(sent), (CLIENT.to_owned(), None), "{product}");
     }
     let six = [("forwarded", "For=\"[2001:db8:cafe::17]:4711\"")];
-    assert_eq!(located(&six), ("2001:db8:cafe::17".to_owned(), None));
+    assert_eq!(locate(&six), ("2001:db8:cafe::17".to_owned(), None));
 }
 
 #[test]
-fn what_cannot_be_read_is_reported_and_never_a_guess() {
-    use Doubt::{Absent, Cdn, Contradiction, Scheme, Unlisted, Unreadable};
-    let table: [(Sent, &str, Doubt); 15] = [
+fn ambiguous_headers_are_reported_and_the_certain_address_counts() {
+    use ForwardingIssue::{Absent, Cdn, Contradiction, Scheme, Unlisted, Unreadable};
+    let table: [(Sent, &str, ForwardingIssue); 15] = [
         (&[], "10.0.0.1", Absent),
         (&[("x-forwarded-proto", "https")], "10.0.0.1", Absent),
         (&[("x-forwarded-for", "unknown")], "10.0.0.1", Unreadable("x-forwarded-for")),
@@ -81,9 +81,9 @@ fn what_cannot_be_read_is_reported_and_never_a_guess() {
         (&[("x-forwarded-for", "1.1.1.1, junk, 10.0.0.2")], "10.0.0.2", Unreadable("x-forwarded-for")),
         (&[("forwarded", "for=_hidden;proto=https")], "10.0.0.1", Unreadable("forwarded")),
         (&[("x-real-ip", "-")], "10.0.0.1", Unreadable("x-real-ip")),
-        // A client opens a quote, and the proxy appends behind it.
+        // A client opens a quoted string and the proxy appends to it.
         (&[("forwarded", "for=9.9.9.9;x=\", for=192.0.2.7")], "10.0.0.1", Unreadable("forwarded")),
-        // nginx on a Unix socket, and a header that the proxy passes on.
+        // nginx on a Unix socket, and a header that the proxy forwards from the client.
         (
             &[("x-forwarded-for", "unix:"), ("x-real-ip", "9.9.9.9")],
             "10.0.0.1",
@@ -120,19 +120,23 @@ fn what_cannot_be_read_is_reported_and_never_a_guess() {
             Scheme("x-forwarded-proto"),
         ),
     ];
-    for (sent, address, doubt) in table {
-        assert_eq!(located(sent), (address.to_owned(), Some(doubt)), "{sent:?}");
+    for (sent, address, issue) in table {
+        assert_eq!(locate(sent), (address.to_owned(), Some(issue)), "{sent:?}");
     }
     for header in ["x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-proto", "cf-connecting-ip"] {
-        assert_eq!(of("203.0.113.9:1", &[(header, "1.1.1.1")]).doubt, Some(Doubt::Untrusted), "{header}");
+        assert_eq!(
+            of("203.0.113.9:1", &[(header, "1.1.1.1")]).issue,
+            Some(ForwardingIssue::Untrusted),
+            "{header}"
+        );
     }
-    assert_eq!(of("203.0.113.9:1", &[("cookie", "a=b")]).doubt, None);
+    assert_eq!(of("203.0.113.9:1", &[("cookie", "a=b")]).issue, None);
 }
 
 #[test]
-fn load_balancers_whose_address_is_public_are_noticed() {
-    use Doubt::Cdn;
-    let names = |sent: &[(&str, &str)]| of("10.0.0.1:1", sent).names.map(|named| named.to_string());
+fn load_balancers_with_public_addresses_are_detected() {
+    use ForwardingIssue::Cdn;
+    let names = |sent: &[(&str, &str)]| of("10.0.0.1:1", sent).preceding.map(|named| named.to_string());
     let relayed: [(&str, Sent, Option<&str>); 5] = [
         (
             "Google's load balancer",
@@ -140,18 +144,18 @@ fn load_balancers_whose_address_is_public_are_noticed() {
             Some("198.51.100.7"),
         ),
         (
-            "the same behind one of ours",
+            "the same behind a trusted one",
             &[("x-forwarded-for", "198.51.100.7,203.0.113.80,10.0.0.2")],
             Some("198.51.100.7"),
         ),
         ("Forwarded", &[("forwarded", "for=198.51.100.7, for=203.0.113.80")], Some("198.51.100.7")),
         ("a client", &[("x-forwarded-for", "198.51.100.7")], None),
-        ("a client of ours", &[("x-forwarded-for", "198.51.100.7, 10.0.0.2")], None),
+        ("a client behind a trusted proxy", &[("x-forwarded-for", "198.51.100.7, 10.0.0.2")], None),
     ];
     for (what, sent, want) in relayed {
         assert_eq!(names(sent).as_deref(), want, "{what}");
     }
-    let cdns: [(Sent, Option<Doubt>); 7] = [
+    let cdns: [(Sent, Option<ForwardingIssue>); 7] = [
         (
             &[("x-forwarded-for", "130.176.1.1"), ("cloudfront-viewer-address", "198.51.100.7:443")],
             Some(Cdn("cloudfront-viewer-address")),
@@ -172,24 +176,24 @@ fn load_balancers_whose_address_is_public_are_noticed() {
         ),
         (&[("x-forwarded-for", "198.51.100.7"), ("x-envoy-external-address", "198.51.100.7")], None),
     ];
-    for (sent, doubt) in cdns {
-        assert_eq!(located(sent).1, doubt, "{sent:?}");
+    for (sent, issue) in cdns {
+        assert_eq!(locate(sent).1, issue, "{sent:?}");
     }
 }
 
 #[test]
-fn of_a_chain_the_nearest_stranger_counts_whatever_it_claims_before_itself() {
+fn the_nearest_untrusted_address_of_a_chain_counts() {
     let address = |lines: &[&str]| {
         let sent: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
-        located(&sent).0
+        locate(&sent).0
     };
     assert_eq!(address(&["1.1.1.1, 198.51.100.1, 10.0.0.2"]), "198.51.100.1");
     assert_eq!(address(&["1.1.1.1", "198.51.100.1"]), "198.51.100.1");
-    assert_eq!(address(&["10.1.1.1, 10.0.0.2"]), "10.1.1.1", "all of them are ours");
+    assert_eq!(address(&["10.1.1.1, 10.0.0.2"]), "10.1.1.1", "all addresses are trusted");
 }
 
 #[test]
-fn ipv6_clients_are_counted_by_their_64() {
+fn ipv6_clients_are_counted_by_64_bit_prefix() {
     let counted = |peer: &str| of(peer, &[]).counted().unwrap();
     assert_eq!(counted("[2001:db8:1:2:3::4]:1"), counted("[2001:db8:1:2:ffff::9]:2"));
     assert_ne!(counted("[2001:db8:1:2::1]:1"), counted("[2001:db8:1:3::1]:1"));
@@ -198,7 +202,7 @@ fn ipv6_clients_are_counted_by_their_64() {
 }
 
 #[test]
-fn the_scheme_is_certain_when_all_statements_agree() {
+fn the_scheme_is_certain_when_all_headers_agree() {
     let scheme = |peer: &str, sent: &[(&str, &str)]| {
         let client = of(peer, sent);
         (client.https, client.is_secure)
@@ -208,14 +212,14 @@ fn the_scheme_is_certain_when_all_statements_agree() {
     assert_eq!(scheme("10.0.0.1:1", &proto("https")), (Some(true), true));
     assert_eq!(scheme("10.0.0.1:1", &proto("HTTPS, https")), (Some(true), true));
     assert_eq!(scheme("10.0.0.1:1", &proto("http")), (Some(false), false));
-    assert_eq!(scheme("10.0.0.1:1", &proto("https, http")), (None, true), "the client's side comes first");
+    assert_eq!(scheme("10.0.0.1:1", &proto("https, http")), (None, true), "the client side is first");
     let cdn = [("x-forwarded-proto", "http"), ("cloudfront-forwarded-proto", "https")];
     assert_eq!(scheme("10.0.0.1:1", &cdn), (None, false));
     assert_eq!(scheme("203.0.113.9:1", &proto("https")), (Some(false), false), "not trusted");
 }
 
 #[test]
-fn services_see_one_form_from_a_proxy_and_no_header_of_anyone_else() {
+fn forwarding_headers_are_replaced_behind_a_trusted_proxy_and_removed_otherwise() {
     let names = [
         "x-authenticated-user",
         "x_authenticated_user",

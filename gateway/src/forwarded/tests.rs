@@ -1,4 +1,4 @@
-//! Tables for the forms in which products write their headers.
+//! Tables for the header formats of common products.
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
@@ -58,7 +58,7 @@ fn an_address_may_have_a_port_brackets_quotes_and_a_zone() {
 }
 
 #[test]
-fn forwarded_is_read_as_rfc_7239_has_it() {
+fn forwarded_is_parsed_as_in_rfc_7239() {
     let read = |lines: &[&str]| {
         let lines: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
         let nodes = forwarded(&headers(&lines)).into_iter();
@@ -71,7 +71,7 @@ fn forwarded_is_read_as_rfc_7239_has_it() {
             })
             .collect::<Vec<_>>()
     };
-    // AWS API Gateway, HAProxy, the RFC's own examples.
+    // Examples of AWS API Gateway, HAProxy and the RFC.
     assert_eq!(
         read(&["by=203.0.113.43;for=192.0.2.7;host=chat.example;proto=https"]),
         ["192.0.2.7 https chat.example"]
@@ -90,7 +90,7 @@ fn forwarded_is_read_as_rfc_7239_has_it() {
 }
 
 #[test]
-fn chains_come_in_the_order_of_precedence_and_skip_what_is_empty() {
+fn chains_are_in_order_of_precedence_without_empty_elements() {
     let one = |address: &str| Some(address.parse().unwrap());
     let all = headers(&[
         ("x-real-ip", "192.0.2.1"),
@@ -100,18 +100,18 @@ fn chains_come_in_the_order_of_precedence_and_skip_what_is_empty() {
         ("x-forwarded-for", "192.0.2.4:1,"),
     ]);
     let want = [
-        Chain { header: FOR, hops: vec![one("192.0.2.3"), None, one("192.0.2.4")] },
+        Chain { header: FORWARDED_FOR, hops: vec![one("192.0.2.3"), None, one("192.0.2.4")] },
         Chain { header: FORWARDED, hops: vec![one("192.0.2.2"), None] },
         Chain { header: REAL_IP, hops: vec![one("192.0.2.1")] },
     ];
     assert_eq!(chains(&all), want);
     assert_eq!(chains(&headers(&[("x-forwarded-for", " ,"), ("forwarded", "proto=https")])), []);
     let odd = chains(&headers(&[("x-forwarded-for", "192.0.2.3, \u{e9}")]));
-    assert_eq!(odd, [Chain { header: FOR, hops: vec![None] }]);
+    assert_eq!(odd, [Chain { header: FORWARDED_FOR, hops: vec![None] }]);
 }
 
 #[test]
-fn every_product_states_the_scheme_in_its_own_way() {
+fn the_scheme_headers_of_common_products_are_parsed() {
     use Scheme::{Http, Https, Unreadable};
     let table: [(Sent, &[Scheme]); 14] = [
         (&[], &[]),
@@ -138,7 +138,7 @@ fn every_product_states_the_scheme_in_its_own_way() {
 }
 
 #[test]
-fn the_host_is_what_the_client_asked_for() {
+fn all_forwarded_hosts_are_returned() {
     let sent = headers(&[
         ("x-forwarded-host", "chat.example, inner"),
         ("x-original-host", "chat.azure.example"),

@@ -1,4 +1,4 @@
-//! Tables for origins: what parses, and what passes.
+//! Tables for origins: parsing and checks.
 
 use actix_web::http::header::HeaderValue;
 
@@ -12,34 +12,39 @@ fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     map
 }
 
-/// The server's own origin for a client with this much certainty of its scheme.
-fn own(https: Option<bool>, proxied: bool, sent: &[(&'static str, &'static str)]) -> Own {
-    let client = Client { address: None, https, is_secure: false, proxied, doubt: None, names: None };
-    Own::of(client, &Uri::from_static("/"), &headers(sent))
+/// The server's own origin for a client with this scheme. `None` when it is unknown.
+fn own(https: Option<bool>, proxied: bool, sent: &[(&'static str, &'static str)]) -> ServerOrigin {
+    let client = Client { address: None, https, is_secure: false, proxied, issue: None, preceding: None };
+    ServerOrigin::of(client, &Uri::from_static("/"), &headers(sent))
 }
 
-fn asked(own: &Own, allowed: Allowed<'_>, sent: &HeaderMap, need: Need) -> Result<Source, Error> {
-    check(sent, Named::of(sent).as_ref(), own, allowed, need)
+fn check_request(
+    own: &ServerOrigin,
+    allowed: Allowed<'_>,
+    sent: &HeaderMap,
+    need: Need,
+) -> Result<Source, Error> {
+    check(sent, RequestOrigin::of(sent).as_ref(), own, allowed, need)
 }
 
-fn pass(pairs: &[(&'static str, &'static str)], need: Need) -> Result<Source, Error> {
+fn check_direct(pairs: &[(&'static str, &'static str)], need: Need) -> Result<Source, Error> {
     let own = own(Some(false), false, &[("host", "chat.example:8080")]);
     let listed = ["https://app.example".parse().unwrap(), "http://localhost:5173".parse().unwrap()];
-    asked(&own, Allowed { listed: &listed, opaque: false }, &headers(pairs), need)
+    check_request(&own, Allowed { listed: &listed, opaque: false }, &headers(pairs), need)
 }
 
-/// Whether `origin` is our own to a client behind a trusted proxy that sent these headers.
-fn behind(https: Option<bool>, sent: &[(&'static str, &'static str)], origin: &str) -> bool {
-    own(https, true, sent).is(&origin.parse().unwrap())
+/// Whether `origin` is the server's own for a client behind a trusted proxy that sent these headers.
+fn is_own_behind_proxy(https: Option<bool>, sent: &[(&'static str, &'static str)], origin: &str) -> bool {
+    own(https, true, sent).matches(&origin.parse().unwrap())
 }
 
 #[test]
-fn an_origin_has_a_scheme_a_host_and_a_port_that_may_be_the_usual_one() {
+fn equivalent_spellings_of_an_origin_are_equal() {
     let same = |a: &str, b: &str| a.parse::<Origin>().unwrap() == b.parse::<Origin>().unwrap();
     assert!(same("http://Example.org", "HTTP://example.org:80"));
     assert!(same("https://example.org", "https://example.org:443"));
     assert!(same("http://[::1]:80", "http://[::1]"));
-    // What native clients and other programs write for the same.
+    // Other spellings that native clients and programs send.
     assert!(same("ws://example.org", "http://example.org:80"));
     assert!(same("wss://example.org", "https://example.org"));
     assert!(same("https://example.org/", "https://example.org"));
@@ -55,7 +60,7 @@ fn an_origin_has_a_scheme_a_host_and_a_port_that_may_be_the_usual_one() {
 }
 
 #[test]
-fn schemes_of_apps_can_be_allowed_by_name() {
+fn origins_with_custom_schemes_can_be_allowed() {
     let apps = [
         "capacitor://localhost",
         "ionic://localhost",
@@ -74,29 +79,29 @@ fn schemes_of_apps_can_be_allowed_by_name() {
         let mut sent = HeaderMap::new();
         sent.insert(header::ORIGIN, HeaderValue::from_str(app).unwrap());
         let yes = Allowed { listed: &listed, opaque: false };
-        assert_eq!(asked(&own, yes, &sent, Need::Named), Ok(Source::Listed), "{app}");
+        assert_eq!(check_request(&own, yes, &sent, Need::Named), Ok(Source::Listed), "{app}");
         let no = Allowed { listed: &[], opaque: true };
-        assert_eq!(asked(&own, no, &sent, Need::Named), Err(Error::Origin), "{app}");
+        assert_eq!(check_request(&own, no, &sent, Need::Named), Err(Error::Origin), "{app}");
     }
 }
 
 #[test]
-fn null_and_file_pass_by_their_own_flag_alone() {
+fn opaque_origins_pass_only_by_their_own_flag() {
     let own = own(Some(false), false, &[("host", "chat.example")]);
     for opaque in ["null", "file://", "file:///", "FILE://", "Null"] {
-        assert_eq!(opaque.parse::<Origin>(), Err(NotAnOrigin::Opaque), "{opaque}");
+        assert_eq!(opaque.parse::<Origin>(), Err(InvalidOrigin::Opaque), "{opaque}");
         let sent = headers(&[("origin", opaque)]);
         for allowed in [true, false] {
             let want = if allowed { Ok(Source::Listed) } else { Err(Error::Origin) };
             let allowed = Allowed { listed: &[], opaque: allowed };
-            assert_eq!(asked(&own, allowed, &sent, Need::Named), want, "{opaque}");
+            assert_eq!(check_request(&own, allowed, &sent, Need::Named), want, "{opaque}");
         }
     }
 }
 
 #[test]
-fn what_is_not_an_origin_is_refused_with_its_remedy() {
-    use NotAnOrigin::{Malformed, NoScheme, Path, Wildcard};
+fn invalid_origins_are_refused_with_a_remedy() {
+    use InvalidOrigin::{Malformed, NoScheme, Path, Wildcard};
     let bad = [
         ("", NoScheme),
         ("*", Wildcard),
@@ -130,37 +135,41 @@ fn what_is_not_an_origin_is_refused_with_its_remedy() {
 }
 
 #[test]
-fn behind_a_proxy_what_it_does_not_say_is_not_compared() {
+fn behind_a_proxy_unknown_schemes_and_ports_are_not_compared() {
     let bare = [("host", "chat.example")];
     for origin in
         ["https://chat.example", "http://chat.example", "wss://chat.example", "https://chat.example:8443"]
     {
-        assert!(behind(None, &bare, origin), "{origin}");
+        assert!(is_own_behind_proxy(None, &bare, origin), "{origin}");
     }
     for origin in ["https://evil.example", "https://sub.chat.example", "capacitor://chat.example"] {
-        assert!(!behind(None, &bare, origin), "{origin}");
+        assert!(!is_own_behind_proxy(None, &bare, origin), "{origin}");
     }
     assert!(
-        behind(Some(true), &bare, "https://chat.example:8443")
-            && !behind(Some(true), &bare, "http://chat.example")
+        is_own_behind_proxy(Some(true), &bare, "https://chat.example:8443")
+            && !is_own_behind_proxy(Some(true), &bare, "http://chat.example")
     );
     let port = [("host", "chat.example:8443")];
-    assert!(behind(None, &port, "https://chat.example:8443") && !behind(None, &port, "https://chat.example"));
+    assert!(
+        is_own_behind_proxy(None, &port, "https://chat.example:8443")
+            && !is_own_behind_proxy(None, &port, "https://chat.example")
+    );
     let mapped = [("host", "chat.example:80"), ("x-forwarded-port", "443")];
     assert!(
-        behind(None, &mapped, "https://chat.example") && !behind(None, &mapped, "https://chat.example:8443")
+        is_own_behind_proxy(None, &mapped, "https://chat.example")
+            && !is_own_behind_proxy(None, &mapped, "https://chat.example:8443")
     );
     let usual = own(Some(false), false, &bare);
-    assert!(usual.is(&"ws://chat.example/".parse().unwrap()));
+    assert!(usual.matches(&"ws://chat.example/".parse().unwrap()));
     assert!(
-        !usual.is(&"http://chat.example:8080".parse().unwrap()),
-        "without a proxy a port is never unknown"
+        !usual.matches(&"http://chat.example:8080".parse().unwrap()),
+        "without a proxy the port is compared"
     );
-    assert!(!usual.is(&"https://chat.example".parse().unwrap()), "nor is the scheme");
+    assert!(!usual.matches(&"https://chat.example".parse().unwrap()), "and so is the scheme");
 }
 
 #[test]
-fn a_reported_host_comes_before_the_host_header_and_only_from_a_proxy() {
+fn a_forwarded_host_of_a_trusted_proxy_precedes_the_host_header() {
     let reports = [
         ("x-forwarded-host", "chat.example"),
         ("x-forwarded-host", "chat.example, inner.example"),
@@ -169,43 +178,43 @@ fn a_reported_host_comes_before_the_host_header_and_only_from_a_proxy() {
     ];
     for report in reports {
         let sent = [("host", "10.0.0.5:8080"), report];
-        assert!(behind(None, &sent, "https://chat.example"), "{report:?}");
-        assert!(!behind(None, &sent, "http://10.0.0.5:8080"), "{report:?}");
+        assert!(is_own_behind_proxy(None, &sent, "https://chat.example"), "{report:?}");
+        assert!(!is_own_behind_proxy(None, &sent, "http://10.0.0.5:8080"), "{report:?}");
         let direct = own(Some(false), false, &sent);
-        assert!(!direct.is(&"http://chat.example".parse().unwrap()), "{report:?}");
-        assert!(direct.is(&"http://10.0.0.5:8080".parse().unwrap()), "{report:?}");
+        assert!(!direct.matches(&"http://chat.example".parse().unwrap()), "{report:?}");
+        assert!(direct.matches(&"http://10.0.0.5:8080".parse().unwrap()), "{report:?}");
     }
 }
 
 #[test]
-fn programs_and_our_own_pages_pass() {
+fn programs_and_own_pages_pass() {
     for need in [Need::Named, Need::NotForeign] {
-        assert_eq!(pass(&[], need), Ok(Source::Own), "a program sends none of this");
-        assert_eq!(pass(&[("origin", "http://chat.example:8080")], need), Ok(Source::Own));
+        assert_eq!(check_direct(&[], need), Ok(Source::Own), "programs send no such headers");
+        assert_eq!(check_direct(&[("origin", "http://chat.example:8080")], need), Ok(Source::Own));
         let page = [("origin", "http://chat.example:8080"), ("sec-fetch-site", "same-origin")];
-        assert_eq!(pass(&page, need), Ok(Source::Own));
+        assert_eq!(check_direct(&page, need), Ok(Source::Own));
         assert_eq!(
-            pass(&[("sec-fetch-mode", "cors")], need),
+            check_direct(&[("sec-fetch-mode", "cors")], need),
             Ok(Source::Own),
-            "fetch in Node says only this"
+            "fetch in Node sends only this"
         );
     }
     assert_eq!(
-        pass(&[("sec-fetch-site", "same-origin")], Need::NotForeign),
+        check_direct(&[("sec-fetch-site", "same-origin")], Need::NotForeign),
         Ok(Source::Own),
-        "a poll of our page"
+        "a poll of an own page"
     );
 }
 
 #[test]
-fn listed_origins_pass_as_such() {
+fn listed_origins_pass() {
     let page = [("origin", "https://app.example"), ("sec-fetch-site", "cross-site")];
-    assert_eq!(pass(&page, Need::Named), Ok(Source::Listed));
-    assert_eq!(pass(&[("origin", "http://localhost:5173")], Need::NotForeign), Ok(Source::Listed));
+    assert_eq!(check_direct(&page, Need::Named), Ok(Source::Listed));
+    assert_eq!(check_direct(&[("origin", "http://localhost:5173")], Need::NotForeign), Ok(Source::Listed));
 }
 
 #[test]
-fn every_other_page_is_refused() {
+fn pages_of_other_origins_are_refused() {
     let foreign: [&[(&str, &str)]; 19] = [
         &[("origin", "http://evil.example")],
         &[("origin", "null")],
@@ -229,20 +238,20 @@ fn every_other_page_is_refused() {
     ];
     for request in foreign {
         for need in [Need::Named, Need::NotForeign] {
-            assert_eq!(pass(request, need), Err(Error::Origin), "{request:?}");
+            assert_eq!(check_direct(request, need), Err(Error::Origin), "{request:?}");
         }
     }
     assert_eq!(
-        pass(&[("sec-fetch-site", "same-origin")], Need::Named),
+        check_direct(&[("sec-fetch-site", "same-origin")], Need::Named),
         Err(Error::Origin),
-        "a browser that changes something names its origin"
+        "browsers send the origin with requests that change state"
     );
 }
 
 #[test]
-fn with_two_hosts_no_origin_is_ours() {
+fn with_two_host_headers_no_origin_is_own() {
     let twice = own(Some(false), false, &[("host", "chat.example"), ("host", "chat.example")]);
-    let nobody = Allowed { listed: &[], opaque: false };
+    let no_origins = Allowed { listed: &[], opaque: false };
     let sent = headers(&[("origin", "http://chat.example")]);
-    assert_eq!(asked(&twice, nobody, &sent, Need::Named), Err(Error::Origin));
+    assert_eq!(check_request(&twice, no_origins, &sent, Need::Named), Err(Error::Origin));
 }

@@ -1,43 +1,43 @@
-//! Where a service in another process is. Parsed from flags and from what chat nodes announce.
+//! The address of a service in another process. Parsed from flags and from the entries of chat nodes in the node table.
 
 use std::{fmt, str::FromStr};
 
 use hyper::{Uri, http::uri::Authority};
 
-/// A host and port that speaks plain HTTP.
+/// Host and port of a service that accepts plain HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend(Authority);
 
-/// The address is none of a service. Does not repeat it.
+/// An invalid service address. The message does not contain the address, which may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected http:// with a host and a port and nothing else, such as http://127.0.0.1:8081")]
-pub struct NotABackend;
+pub struct InvalidBackend;
 
 impl Backend {
-    /// Host and port.
+    /// The host and port.
     pub(super) fn address(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The address of `target`, a path with its query.
+    /// The URI of `target`, a path with an optional query.
     pub(super) fn uri(&self, target: &str) -> Option<Uri> {
         Uri::builder().scheme("http").authority(self.0.clone()).path_and_query(target).build().ok()
     }
 }
 
 impl FromStr for Backend {
-    type Err = NotABackend;
+    type Err = InvalidBackend;
 
-    fn from_str(text: &str) -> Result<Self, NotABackend> {
-        let uri: Uri = text.parse().map_err(|_| NotABackend)?;
-        let bare = uri.path() == "/" && uri.query().is_none() && !text.contains(['#', '@']);
+    fn from_str(text: &str) -> Result<Self, InvalidBackend> {
+        let uri: Uri = text.parse().map_err(|_| InvalidBackend)?;
+        let is_bare = uri.path() == "/" && uri.query().is_none() && !text.contains(['#', '@']);
         let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-        let known = uri.scheme_str() == Some("http") && bare;
+        let is_http = uri.scheme_str() == Some("http") && is_bare;
         authority
-            .filter(|authority| known && authority.port_u16().is_some())
+            .filter(|authority| is_http && authority.port_u16().is_some())
             .cloned()
             .map(Self)
-            .ok_or(NotABackend)
+            .ok_or(InvalidBackend)
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_is_http_with_host_and_port_and_nothing_else() {
+    fn a_backend_is_an_http_url_of_host_and_port() {
         for good in ["http://10.0.0.7:3000", "http://accounts.chat.svc:8081/", "http://[::1]:3000"] {
             let backend: Backend = good.parse().unwrap();
             assert_eq!(backend.to_string(), good.trim_end_matches('/'));
@@ -70,7 +70,7 @@ mod tests {
             "redis://host:1",
         ];
         for bad in bad {
-            assert_eq!(bad.parse::<Backend>(), Err(NotABackend), "{bad}");
+            assert_eq!(bad.parse::<Backend>(), Err(InvalidBackend), "{bad}");
         }
     }
 }

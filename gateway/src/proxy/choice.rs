@@ -1,4 +1,4 @@
-//! Which node a request goes to. Called by [`super`].
+//! Selects the chat node of a request. Called by [`super`].
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -6,13 +6,13 @@ use actix_web::{HttpMessage, HttpRequest};
 use proto::Identity;
 use tokio::time::timeout;
 
-use super::{TRIES, Upstreams, Worker, backend::Backend};
+use super::{MAX_ATTEMPTS, Upstreams, Worker, backend::Backend};
 
-/// How long a node that nobody knows of is waited for.
-const NEWS: Duration = Duration::from_millis(400);
+/// How long to wait for an unlisted node to appear in the table.
+const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
 
 impl Worker {
-    /// The node of this name, which another gateway may know a moment before this one does.
+    /// The node with this name. Another gateway may have discovered it earlier, so an unlisted node is looked up.
     pub(super) async fn node(&self, name: &str) -> Option<Backend> {
         let Upstreams { nodes, look, .. } = &self.shared.upstreams;
         if let Some(node) = nodes.borrow().get(name) {
@@ -20,22 +20,26 @@ impl Worker {
         }
         look.notify_one();
         let mut nodes = nodes.clone();
-        let known = timeout(NEWS, nodes.wait_for(|nodes| nodes.get(name).is_some())).await.ok()?.ok()?;
-        known.get(name).map(|node| node.backend.clone())
+        let nodes = timeout(NODE_LOOKUP_TIMEOUT, nodes.wait_for(|nodes| nodes.get(name).is_some()))
+            .await
+            .ok()?
+            .ok()?;
+        nodes.get(name).map(|node| node.backend.clone())
     }
 
-    /// A few nodes, the one first that is best: for somebody's requests and sockets always the same while it lives, so that what it
-    /// knows of them and counts of them is whole; for nobody's another one every time.
-    pub(super) fn any_node(&self, request: &HttpRequest) -> Vec<Backend> {
+    /// Up to [`MAX_ATTEMPTS`] nodes, the preferred one first. The requests and sockets of a user always prefer the same
+    /// node while it is live, so that its state and counts of this user are complete. Anonymous requests are distributed in
+    /// turn.
+    pub(super) fn candidates(&self, request: &HttpRequest) -> Vec<Backend> {
         let nodes = self.shared.upstreams.nodes.borrow();
         let mut order: Vec<Backend> = match request.extensions().get::<Identity>() {
             Some(identity) => nodes.preferred(&identity.username.key()).cloned().collect(),
-            None => nodes.in_turn(self.shared.turn.fetch_add(1, Ordering::Relaxed)).cloned().collect(),
+            None => nodes.in_turn(self.shared.next_node.fetch_add(1, Ordering::Relaxed)).cloned().collect(),
         };
-        self.shared.doubts.last(&mut order);
-        let pulse = &self.shared.pulse;
-        order.sort_by_key(|backend| pulse.is_silent(backend) || pulse.refusals.refuses(backend));
-        order.truncate(TRIES);
+        self.shared.recent_failures.move_last(&mut order);
+        let health = &self.shared.health;
+        order.sort_by_key(|backend| health.is_unresponsive(backend) || health.faults.rejects(backend));
+        order.truncate(MAX_ATTEMPTS);
         order
     }
 }

@@ -1,5 +1,6 @@
-//! A WebSocket handshake through the gateway: the client's is checked, a canonical one is sent to the node, and only when the node has
-//! agreed as RFC 6455 wants it are the two connections joined. Until then nothing of what the client sends goes anywhere.
+//! Proxies WebSocket handshakes. The gateway validates the client's handshake and sends a canonical one to the node. Only
+//! when the node accepts it as RFC 6455 requires are the two connections joined. Until then no bytes of the client are
+//! forwarded.
 
 use std::time::Duration;
 
@@ -20,19 +21,19 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    FIRST, Worker,
+    RETRY_TIMEOUT, Worker,
     backend::Backend,
     headers, incoming,
     outgoing::Outgoing,
     splice::{Descriptor, Splice},
-    upstream::is_settled,
+    upstream::is_final,
 };
 use crate::error::Error;
 
-/// How long a node may take for its part.
-const SHAKE: Duration = Duration::from_millis(4_500);
+/// The timeout of a handshake with a node.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// Joins the client with the first of `candidates` that can be reached, or answers as that one does.
+/// Joins the client with the first candidate that responds, or relays the refusal of that candidate.
 pub(super) async fn join(
     worker: &Worker,
     request: &HttpRequest,
@@ -41,73 +42,75 @@ pub(super) async fn join(
     candidates: Vec<Backend>,
 ) -> Result<HttpResponse, Error> {
     let key = key(request)?;
-    headers::handshake(request.headers(), &mut outgoing.headers);
-    let socket = worker.shared.traffic.socket();
-    let (answer, backend) = first(worker, &outgoing, candidates).await?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return incoming::refusal(answer).await;
+    headers::add_handshake(request.headers(), &mut outgoing.headers);
+    let socket = worker.shared.in_flight.socket();
+    let (response, backend) = first_response(worker, &outgoing, candidates).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return incoming::relay_refusal(response).await;
     }
-    if !agrees(answer.headers(), &key, &offered(request)) {
-        tracing::warn!("a node's answer to a WebSocket handshake makes no sense");
-        return Err(Error::Garbled);
+    if !is_valid_acceptance(response.headers(), &key, &offered(request)) {
+        tracing::warn!("invalid response of a node to a WebSocket handshake: refused with 502");
+        return Err(Error::InvalidResponse);
     }
-    let (node, ahead, mut answer) = taken_over(answer).await?;
+    let (node, ahead, mut response) = take_connection(response).await?;
     let client = request.conn_data::<Descriptor>().copied();
     let shared = worker.shared.clone();
-    let silence = async move { shared.pulse.silence(&backend).await };
-    let splice = Splice::new(payload, node, ahead, client, socket, silence);
-    Ok(answer.body(BoxBody::new(splice)))
+    let unresponsive = async move { shared.health.unresponsive(&backend).await };
+    let splice = Splice::new(payload, node, ahead, client, socket, unresponsive);
+    Ok(response.body(BoxBody::new(splice)))
 }
 
-/// The key of a handshake as RFC 6455 §4.2.1 wants it.
+/// The key of a valid handshake (RFC 6455 §4.2.1).
 fn key(request: &HttpRequest) -> Result<Vec<u8>, Error> {
-    let once = [own::SEC_WEBSOCKET_KEY, own::SEC_WEBSOCKET_VERSION];
-    let repeated = once.iter().any(|name| request.headers().get_all(name).count() > 1);
-    let refused = ws::verify_handshake(request.head()).is_err();
+    let unique = [own::SEC_WEBSOCKET_KEY, own::SEC_WEBSOCKET_VERSION];
+    let is_repeated = unique.iter().any(|name| request.headers().get_all(name).count() > 1);
+    let is_invalid = ws::verify_handshake(request.head()).is_err();
     match request.headers().get(own::SEC_WEBSOCKET_KEY) {
-        Some(key) if !repeated && !refused => Ok(key.as_bytes().to_vec()),
+        Some(key) if !is_repeated && !is_invalid => Ok(key.as_bytes().to_vec()),
         _ => Err(Error::Upgrade("this is no WebSocket handshake")),
     }
 }
 
-async fn first(
+async fn first_response(
     worker: &Worker,
     outgoing: &Outgoing,
     candidates: Vec<Backend>,
 ) -> Result<(Response<Incoming>, Backend), Error> {
-    let mut outcome = Err(Error::Away);
+    let mut outcome = Err(Error::Unavailable);
     let count = candidates.len();
     for (index, backend) in candidates.into_iter().enumerate() {
         let is_last = index + 1 == count;
-        let answer =
-            worker.upstream.shake_hands(outgoing, &backend, if is_last { SHAKE } else { FIRST }).await;
-        if is_settled(&answer, is_last) {
-            outcome = answer.map(|answer| (answer, backend));
+        let response = worker
+            .upstream
+            .handshake(outgoing, &backend, if is_last { HANDSHAKE_TIMEOUT } else { RETRY_TIMEOUT })
+            .await;
+        if is_final(&response, is_last) {
+            outcome = response.map(|response| (response, backend));
             break;
         }
-        worker.shared.doubts.note(&backend);
-        outcome = answer.and(Err(Error::Away));
+        worker.shared.recent_failures.record(&backend);
+        outcome = response.and(Err(Error::Unavailable));
     }
     outcome
 }
 
-/// Whether a node's 101 belongs to the handshake with this key (RFC 6455 §4.1, the client's part), without anything that was
-/// not offered.
-fn agrees(answered: &HeaderMap, key: &[u8], offered: &[&str]) -> bool {
+/// Whether a node's 101 response belongs to the handshake with this key (RFC 6455 §4.1, requirements of the client),
+/// without anything that was not offered.
+fn is_valid_acceptance(response_headers: &HeaderMap, key: &[u8], offered: &[&str]) -> bool {
     let only = |name| {
-        let mut all = answered.get_all(name).iter();
+        let mut all = response_headers.get_all(name).iter();
         all.next().filter(|_| all.next().is_none()).map(|value| value.as_bytes())
     };
-    let accepted = only(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept == ws::hash_key(key));
-    let upgraded = only(header::UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
-    let chosen = answered.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let mut was_offered =
+    let is_accepted = only(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept == ws::hash_key(key));
+    let is_upgraded = only(header::UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
+    let chosen = response_headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut are_offered =
         chosen.map(|chosen| chosen.to_str().is_ok_and(|chosen| offered.contains(&chosen.trim())));
-    accepted
-        && upgraded
-        && was_offered.next().unwrap_or(true)
-        && was_offered.next().is_none()
-        && !answered.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
+    is_accepted
+        && is_upgraded
+        && are_offered.next().unwrap_or(true)
+        && are_offered.next().is_none()
+        && !response_headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
 }
 
 /// The subprotocols that the client offers.
@@ -116,17 +119,19 @@ fn offered(request: &HttpRequest) -> Vec<&str> {
     lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim).collect()
 }
 
-/// The connection itself, what has come on it behind the answer, and the answer for the client.
-async fn taken_over(
-    mut answer: Response<Incoming>,
+/// The connection to the node, the bytes received after its response, and the response for the client.
+async fn take_connection(
+    mut response: Response<Incoming>,
 ) -> Result<(TcpStream, Bytes, actix_web::HttpResponseBuilder), Error> {
-    let upgraded = timeout(SHAKE, hyper::upgrade::on(&mut answer)).await.map_err(|_| Error::Late)?;
-    let upgraded = upgraded.map_err(|_| Error::Garbled)?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| Error::Garbled)?;
-    let (head, _) = answer.into_parts();
-    let mut answer = incoming::started(&head)?;
-    answer.upgrade("websocket");
-    // An empty rest would keep its buffer.
+    let upgraded = timeout(HANDSHAKE_TIMEOUT, hyper::upgrade::on(&mut response))
+        .await
+        .map_err(|_| Error::UpstreamTimeout)?;
+    let upgraded = upgraded.map_err(|_| Error::InvalidResponse)?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| Error::InvalidResponse)?;
+    let (head, _) = response.into_parts();
+    let mut response = incoming::response_builder(&head)?;
+    response.upgrade("websocket");
+    // An empty remainder would keep its buffer allocated.
     let ahead = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
-    Ok((parts.io.into_inner(), ahead, answer))
+    Ok((parts.io.into_inner(), ahead, response))
 }

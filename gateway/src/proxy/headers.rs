@@ -1,5 +1,5 @@
-//! Which headers pass. Toward a service only those on a list, and what the gateway itself knows; toward a client all but
-//! those that concern one connection, or that say what software is behind. Pure.
+//! Filters headers. A service receives the listed request headers and the headers of the gateway itself. A client receives
+//! all response headers except those of one connection and those that reveal the software. Pure.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use proto::signature;
 
 use crate::client::Client;
 
-/// What a client says that a service may want to know.
-static PASSED: [HeaderName; 9] = [
+/// The request headers that services receive.
+static FORWARDED: [HeaderName; 9] = [
     header::ACCEPT,
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -22,17 +22,17 @@ static PASSED: [HeaderName; 9] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-/// Those of them that a client cannot take back by naming them in `Connection`: a request without them is another request.
-static LASTING: [HeaderName; 4] =
+/// Forwarded headers that `Connection` cannot remove, because a request without them has a different meaning.
+static ESSENTIAL: [HeaderName; 4] =
     [header::AUTHORIZATION, header::CONTENT_TYPE, header::COOKIE, header::ORIGIN];
 
-/// What besides has to do with a WebSocket handshake. Extensions are not offered on: nobody here has any.
+/// The headers of a WebSocket handshake. Extensions are not forwarded, because no service supports any.
 static HANDSHAKE: [HeaderName; 3] =
     [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION, header::SEC_WEBSOCKET_PROTOCOL];
 
-/// What a service says to the gateway alone, or nobody has to know. Length and date are the gateway's own, and so is who may
-/// read an answer, with all `access-control-*`.
-static KEPT_BACK: [HeaderName; 15] = [
+/// Response headers that clients do not receive. The gateway sets length and date itself. All `access-control-*` headers
+/// are removed as well, because the gateway decides which pages may read a response.
+static REMOVED: [HeaderName; 15] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -55,43 +55,43 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// What goes on of a request's headers.
-pub(super) fn passed(sent: &OwnHeaders) -> HeaderMap {
+/// The request headers that are forwarded to a service.
+pub(super) fn request_headers(sent: &OwnHeaders) -> HeaderMap {
     let named = named(sent.get_all(own::CONNECTION).map(own::HeaderValue::as_bytes));
     let mut headers = HeaderMap::new();
-    for name in PASSED.iter().filter(|name| LASTING.contains(name) || !named.contains(name.as_str())) {
+    for name in FORWARDED.iter().filter(|name| ESSENTIAL.contains(name) || !named.contains(name.as_str())) {
         copy(sent, name, &mut headers);
     }
     headers
 }
 
-/// What goes on of a WebSocket handshake besides, and what makes it one.
-pub(super) fn handshake(sent: &OwnHeaders, headers: &mut HeaderMap) {
+/// Adds the headers of a WebSocket handshake.
+pub(super) fn add_handshake(sent: &OwnHeaders, headers: &mut HeaderMap) {
     HANDSHAKE.iter().for_each(|name| copy(sent, name, headers));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// What the gateway knows: where the client is, how it came, who it is (signed).
-pub(super) fn tell(headers: &mut HeaderMap, client: Client, host: Option<&str>, identity: String) {
-    let mut tell = |name, text: String| {
-        // Addresses, names and signatures are all ASCII; a host that is not is not worth telling.
+/// Adds the headers of the gateway: client address, scheme, host and signed identity.
+pub(super) fn add_client(headers: &mut HeaderMap, client: Client, host: Option<&str>, identity: String) {
+    let mut insert = |name, text: String| {
+        // Addresses, names and signatures are ASCII. A host that is not is omitted.
         HeaderValue::try_from(text).map(|value| headers.insert(name, value)).ok();
     };
-    client.address.into_iter().for_each(|address| tell(FORWARDED_FOR, address.to_string()));
-    tell(FORWARDED_PROTO, if client.is_secure { "https" } else { "http" }.to_owned());
-    host.into_iter().for_each(|host| tell(FORWARDED_HOST, host.to_owned()));
-    tell(IDENTITY, identity);
+    client.address.into_iter().for_each(|address| insert(FORWARDED_FOR, address.to_string()));
+    insert(FORWARDED_PROTO, if client.is_secure { "https" } else { "http" }.to_owned());
+    host.into_iter().for_each(|host| insert(FORWARDED_HOST, host.to_owned()));
+    insert(IDENTITY, identity);
 }
 
-/// What goes back of an answer's headers.
-pub(super) fn returned(answered: &HeaderMap) -> Vec<(own::HeaderName, own::HeaderValue)> {
-    let named = named(answered.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes));
+/// The response headers that are returned to the client.
+pub(super) fn response_headers(received: &HeaderMap) -> Vec<(own::HeaderName, own::HeaderValue)> {
+    let named = named(received.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes));
     let passes = |name: &HeaderName| {
         let text = name.as_str();
-        !KEPT_BACK.contains(name) && !named.contains(text) && !text.starts_with("access-control-")
+        !REMOVED.contains(name) && !named.contains(text) && !text.starts_with("access-control-")
     };
-    let headers = answered.iter().filter(|(name, _)| passes(name)).filter_map(|(name, value)| {
+    let headers = received.iter().filter(|(name, _)| passes(name)).filter_map(|(name, value)| {
         let name = own::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
         Some((name, own::HeaderValue::from_bytes(value.as_bytes()).ok()?))
     });
@@ -131,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_on_the_list_goes_on() {
-        let headers = passed(&sent(&[
+    fn only_listed_request_headers_are_forwarded() {
+        let headers = request_headers(&sent(&[
             ("cookie", "auth_token=x"),
             ("user-agent", "me"),
             ("x-authenticated-identity", "1:eve"),
@@ -153,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn connection_names_what_ends_here_but_not_what_makes_the_request() {
-        let headers = passed(&sent(&[
+    fn connection_removes_listed_headers_but_not_essential_ones() {
+        let headers = request_headers(&sent(&[
             ("connection", "close, User-Agent ,cookie"),
             ("connection", "authorization,,origin"),
             ("cookie", "auth_token=x"),
@@ -166,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn what_concerns_one_connection_or_the_software_does_not_come_back() {
-        let mut answered = HeaderMap::new();
+    fn headers_of_the_connection_and_the_software_are_not_returned() {
+        let mut received = HeaderMap::new();
         for (name, value) in [
             ("connection", "keep-alive, X-Inner"),
             ("keep-alive", "timeout=5"),
@@ -182,12 +182,12 @@ mod tests {
             ("set-cookie", "b=2"),
             ("content-type", "text/plain"),
         ] {
-            answered.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            received.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let back = returned(&answered);
-        let mut back: Vec<_> =
-            back.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        back.sort_unstable();
-        assert_eq!(back, [("content-type", "text/plain"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]);
+        let headers = response_headers(&received);
+        let mut returned: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        returned.sort_unstable();
+        assert_eq!(returned, [("content-type", "text/plain"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]);
     }
 }

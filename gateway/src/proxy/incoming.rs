@@ -1,4 +1,4 @@
-//! A service's answer on its way back: its status, the headers that pass, and its body as the client reads it.
+//! Relays the response of a service: its status, the filtered headers, and its body at the speed of the client.
 
 use std::{
     collections::VecDeque,
@@ -22,63 +22,66 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{headers, traffic};
+use super::{headers, in_flight};
 use crate::error::Error;
 
-/// How long a service may pause in the middle of an answer.
-const PAUSE: Duration = Duration::from_secs(10);
+/// How long a service may pause within a response body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest answer to a handshake that is no WebSocket, in bytes.
-const REFUSAL: usize = 16 * 1024;
+/// The maximum size of the refusal of a handshake, in bytes.
+const MAX_REFUSAL: usize = 16 * 1024;
 
-/// What is read of a body before its answer begins, in bytes. What is wrong with it is a 502; later it can only end the connection.
-const AHEAD: usize = 16 * 1024;
+/// The bytes of a body that are read before its response begins. A malformed body gets 502 until then; later it can only
+/// close the connection.
+const READ_AHEAD: usize = 16 * 1024;
 
-/// How long more of a body is waited for before the answer begins.
-const SOON: Duration = Duration::from_millis(20);
+/// How long to wait for more of a body before the response begins.
+const READ_AHEAD_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// A body that is passed on as it comes, no faster than the client reads.
+/// A body that is relayed as it arrives, at the speed of the client.
 struct Relayed {
-    /// Read before the answer began.
+    /// Chunks that were read before the response began.
     ahead: VecDeque<Bytes>,
     size: BodySize,
     body: Incoming,
-    pause: Pin<Box<Sleep>>,
-    /// Under way until the client has it all.
-    _request: traffic::Request,
+    deadline: Pin<Box<Sleep>>,
+    /// In flight until the client has received the whole body.
+    _request: drain::RequestGuard,
 }
 
-/// The answer as it goes back, once its body has begun well, which may take `within`.
-pub(super) async fn relayed(
-    answer: Response<Incoming>,
-    request: traffic::Request,
+/// The response to the client, after the start of its body was read, which may take `within`.
+pub(super) async fn relay(
+    response: Response<Incoming>,
+    request: drain::RequestGuard,
     within: Duration,
 ) -> Result<HttpResponse, Error> {
-    let (head, mut body) = answer.into_parts();
+    let (head, mut body) = response.into_parts();
     let size = body.size_hint().exact().map_or(BodySize::Stream, BodySize::Sized);
-    let ahead = timeout(within.min(PAUSE), begun(&mut body)).await.map_err(|_| Error::Late)??;
-    let mut answer = started(&head)?;
-    let pause = Box::pin(sleep(PAUSE));
-    Ok(answer.body(BoxBody::new(Relayed { ahead, size, body, pause, _request: request })))
+    let ahead = timeout(within.min(BODY_TIMEOUT), read_ahead(&mut body))
+        .await
+        .map_err(|_| Error::UpstreamTimeout)??;
+    let mut response = response_builder(&head)?;
+    let deadline = Box::pin(sleep(BODY_TIMEOUT));
+    Ok(response.body(BoxBody::new(Relayed { ahead, size, body, deadline, _request: request })))
 }
 
-/// The first part of a body, and what arrives soon behind it.
-async fn begun(body: &mut Incoming) -> Result<VecDeque<Bytes>, Error> {
+/// Reads the first part of a body, and what arrives within [`READ_AHEAD_TIMEOUT`] after it.
+async fn read_ahead(body: &mut Incoming) -> Result<VecDeque<Bytes>, Error> {
     let (mut ahead, mut length) = (VecDeque::new(), 0);
-    while length < AHEAD && !body.is_end_stream() {
+    while length < READ_AHEAD && !body.is_end_stream() {
         let frame = match ahead.is_empty() {
             true => body.frame().await,
-            false => match timeout(SOON, body.frame()).await {
+            false => match timeout(READ_AHEAD_TIMEOUT, body.frame()).await {
                 Ok(frame) => frame,
                 Err(_) => break,
             },
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
-            tracing::warn!(%error, "the body of a service's answer is malformed");
-            Error::Garbled
+            tracing::warn!(%error, "malformed response body of a service");
+            Error::InvalidResponse
         })?;
-        // What is not data are trailers, which nobody has asked for.
+        // Other frames are trailers, which are not forwarded.
         if let Ok(data) = frame.into_data() {
             length += data.len();
             ahead.push_back(data);
@@ -87,23 +90,25 @@ async fn begun(body: &mut Incoming) -> Result<VecDeque<Bytes>, Error> {
     Ok(ahead)
 }
 
-/// The answer to a handshake that came to nothing. The connection ends with it, whatever the client has sent behind it.
-pub(super) async fn refusal(answer: Response<Incoming>) -> Result<HttpResponse, Error> {
-    let (head, body) = answer.into_parts();
-    let mut answer = started(&head)?;
-    let body = timeout(PAUSE, Limited::new(body, REFUSAL).collect()).await.map_err(|_| Error::Late)?;
-    let body = body.map_err(|_| Error::Garbled)?.to_bytes();
-    Ok(answer.force_close().body(body))
+/// Relays the refusal of a handshake. The connection closes after it, even when the client has sent more bytes.
+pub(super) async fn relay_refusal(response: Response<Incoming>) -> Result<HttpResponse, Error> {
+    let (head, body) = response.into_parts();
+    let mut response = response_builder(&head)?;
+    let body = timeout(BODY_TIMEOUT, Limited::new(body, MAX_REFUSAL).collect())
+        .await
+        .map_err(|_| Error::UpstreamTimeout)?;
+    let body = body.map_err(|_| Error::InvalidResponse)?.to_bytes();
+    Ok(response.force_close().body(body))
 }
 
-/// Status and headers.
-pub(super) fn started(head: &Parts) -> Result<HttpResponseBuilder, Error> {
-    let status = StatusCode::from_u16(head.status.as_u16()).map_err(|_| Error::Garbled)?;
-    let mut answer = HttpResponse::build(status);
-    for header in headers::returned(&head.headers) {
-        answer.append_header(header);
+/// A response with the status and the filtered headers.
+pub(super) fn response_builder(head: &Parts) -> Result<HttpResponseBuilder, Error> {
+    let status = StatusCode::from_u16(head.status.as_u16()).map_err(|_| Error::InvalidResponse)?;
+    let mut response = HttpResponse::build(status);
+    for header in headers::response_headers(&head.headers) {
+        response.append_header(header);
     }
-    Ok(answer)
+    Ok(response)
 }
 
 impl MessageBody for Relayed {
@@ -120,16 +125,16 @@ impl MessageBody for Relayed {
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.pause.as_mut().reset(Instant::now() + PAUSE);
-                    // What is not data are trailers, which nobody has asked for.
+                    self.deadline.as_mut().reset(Instant::now() + BODY_TIMEOUT);
+                    // Other frames are trailers, which are not forwarded.
                     if let Ok(data) = frame.into_data() {
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if self.pause.as_mut().poll(cx).is_ready() => {
-                    return Poll::Ready(Some(Err("the service paused in its answer".into())));
+                Poll::Pending if self.deadline.as_mut().poll(cx).is_ready() => {
+                    return Poll::Ready(Some(Err("the service paused within its response".into())));
                 }
                 Poll::Pending => return Poll::Pending,
             }

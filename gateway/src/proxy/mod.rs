@@ -1,19 +1,19 @@
-//! The way to services in other processes: accounts, and whichever chat node a request belongs to. What the door has let in is
-//! written anew ([`outgoing`]) and asked of a service ([`upstream`]); its answer comes back without what is the connection's own
-//! ([`incoming`]). A WebSocket, once the node has agreed to it, is two connections joined ([`splice`]).
+//! The proxy to services in other processes: accounts and chat nodes. [`outgoing`] rewrites an accepted request,
+//! [`upstream`] sends it to a service, [`incoming`] relays the response without the headers of the connection. A proxied
+//! WebSocket consists of two connections that are joined once the node has accepted the handshake ([`splice`]).
 
 mod backend;
 mod choice;
-mod doubts;
+mod drain;
+mod faults;
 mod handshake;
 mod headers;
+mod health;
 mod incoming;
 mod nodes;
 mod outgoing;
-mod pulse;
-mod refusals;
+mod outliers;
 mod splice;
-mod traffic;
 mod upstream;
 
 use std::{
@@ -31,49 +31,49 @@ use bytes::Bytes;
 use proto::signature::Key;
 use tokio::sync::{Notify, watch};
 
-pub use backend::{Backend, NotABackend};
+pub use backend::{Backend, InvalidBackend};
 pub use nodes::{Node, Nodes};
 pub use splice::on_connect;
 
-use crate::{answer::session_unknown, body, config::Config, error::Error, metric, routes::SOCKETS};
-use doubts::Doubts;
+use crate::{body, config::Config, error::Error, metric, response::session_unknown, routes::SOCKETS};
+use drain::InFlight;
+use health::HealthChecks;
 use nodes::Session;
 use outgoing::Outgoing;
-use pulse::Pulse;
-use traffic::Traffic;
-use upstream::{Upstream, is_settled};
+use outliers::RecentFailures;
+use upstream::{Upstream, is_final};
 
-/// What is behind a gateway whose services are other processes.
+/// The services behind a gateway, when they are other processes.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
     /// The accounts service.
     pub accounts: Backend,
-    /// The chat nodes that live, kept up to date by somebody else.
+    /// The live chat nodes. The owner of the sender keeps them up to date.
     pub nodes: watch::Receiver<Nodes>,
-    /// Tells them that somebody has named a node that is not there: it may be new.
+    /// Requests a refresh of `nodes`, because a request named an unlisted node, which may be new.
     pub look: Arc<Notify>,
-    /// The key that the services believe.
+    /// The key that signs identities for the services.
     pub key: Key,
-    /// The largest body of a polling request, in bytes.
+    /// The maximum body size of a polling request, in bytes.
     pub payload_limit: usize,
 }
 
-/// The proxy of one process: cheap to clone, one for all workers.
+/// The proxy of a process, shared by all workers. Cheap to clone.
 #[derive(Clone)]
 pub struct Proxy(Arc<Shared>);
 
-/// The proxy on one worker, which has connections of its own to the services.
+/// The proxy of one worker, with its own connections to the services.
 #[derive(Clone)]
 pub struct ProxyWorker(Rc<Worker>);
 
 struct Shared {
     config: Arc<Config>,
     upstreams: Upstreams,
-    traffic: Traffic,
-    /// Whose turn it is to get the next session.
-    turn: AtomicUsize,
-    doubts: Doubts,
-    pulse: Arc<Pulse>,
+    in_flight: InFlight,
+    /// The index of the node for the next anonymous request.
+    next_node: AtomicUsize,
+    recent_failures: RecentFailures,
+    health: Arc<HealthChecks>,
 }
 
 struct Worker {
@@ -81,82 +81,83 @@ struct Worker {
     upstream: Upstream,
 }
 
-/// How long accounts may take to answer: its own deadlines are shorter.
-const ANSWER: Duration = Duration::from_secs(10);
+/// The timeout of accounts. Its own deadlines are shorter.
+const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a chat node may take to answer: a send is answered within 5 s.
-const SEND: Duration = Duration::from_millis(4_700);
+/// The timeout of chat nodes. A client receives the response to a send within 5 s.
+const CHAT_TIMEOUT: Duration = Duration::from_millis(4_700);
 
-/// How long a node may take to open a session: whoever waits for one is answered within 5 s.
-const OPEN: Duration = Duration::from_millis(4_500);
+/// The timeout of opening a session. A client receives the response within 5 s.
+const SESSION_OPEN_TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// How long a poll may wait: longer than any interval of pings that chat can be told. Who asks gives up long before.
-const POLL: Duration = Duration::from_secs(1_260);
+/// The timeout of a poll: longer than any ping interval that chat can be configured to. Clients time out long before.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1_260);
 
-/// How long the first of several nodes may take.
-const FIRST: Duration = Duration::from_millis(1_500);
+/// The timeout of an attempt that another node can repeat.
+const RETRY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How many nodes are tried for a request that any node can answer.
-const TRIES: usize = 3;
+/// The maximum number of nodes that are tried for one request.
+const MAX_ATTEMPTS: usize = 3;
 
 impl Proxy {
     pub(crate) fn new(config: Arc<Config>, upstreams: Upstreams) -> Self {
-        let (traffic, turn, doubts) = (Traffic::new(), AtomicUsize::new(0), Doubts::default());
-        let pulse = Arc::new(Pulse::default());
-        Self(Arc::new(Shared { config, upstreams, traffic, turn, doubts, pulse }))
+        let (in_flight, next_node, recent_failures) =
+            (InFlight::new(), AtomicUsize::new(0), RecentFailures::default());
+        let health = Arc::new(HealthChecks::default());
+        Self(Arc::new(Shared { config, upstreams, in_flight, next_node, recent_failures, health }))
     }
 
-    /// Begins to ask the chat nodes whether they answer, and ends what waits for one that does not. Call it once; needs a running
-    /// runtime.
+    /// Starts the health checks of chat nodes, which cancel requests and WebSockets of unresponsive nodes. Call it once.
+    /// Requires a running runtime.
     pub fn watch_nodes(&self) {
         let Upstreams { key, nodes, accounts, .. } = &self.0.upstreams;
         let (key, nodes, accounts) = (key.clone(), nodes.clone(), accounts.clone());
-        let pulse = Arc::downgrade(&self.0.pulse);
-        tokio::spawn(supervision::restart("node pulse", move || {
-            Pulse::follow(pulse.clone(), key.clone(), Some(accounts.clone()), nodes.clone())
+        let health = Arc::downgrade(&self.0.health);
+        tokio::spawn(supervision::restart("node health checks", move || {
+            HealthChecks::run(health.clone(), key.clone(), Some(accounts.clone()), nodes.clone())
         }));
     }
 
-    /// The proxy for the worker that calls.
+    /// The proxy for the calling worker.
     pub fn worker(&self) -> ProxyWorker {
         ProxyWorker(Rc::new(Worker { shared: self.0.clone(), upstream: Upstream::new() }))
     }
 
-    /// Whether a chat node is known that takes sessions.
+    /// Whether a listed chat node accepts new sessions.
     pub fn has_nodes(&self) -> bool {
         self.0.upstreams.nodes.borrow().has_open()
     }
 
-    /// Takes no new sockets, waits for requests under way, then ends the WebSockets, a few at a time. Takes 15 s at most.
+    /// Accepts no new sockets, waits for in-flight requests, then closes the WebSockets in steps. Takes at most 15 s.
     pub async fn drain(&self) {
-        self.0.traffic.drain().await;
+        self.0.in_flight.drain().await;
     }
 }
 
 impl ProxyWorker {
-    /// Mounts what other processes answer, but for login and registration.
+    /// Mounts the routes of other processes, except login and registration.
     pub fn routes(&self, service: &mut web::ServiceConfig) {
         service.service(self.to_accounts("/user/{rest:.*}"));
         for path in ["/rooms", "/rooms/{rest:.*}", "/presence/{rest:.*}"] {
             let to_chat = self.0.clone();
             service.service(
                 web::resource(path)
-                    .to(move |request, payload| to_chat.clone().answer(request, payload, Worker::chat)),
+                    .to(move |request, payload| to_chat.clone().respond(request, payload, Worker::chat)),
             );
         }
         let to_sockets = self.0.clone();
         service.service(
             web::resource(SOCKETS)
-                .to(move |request, payload| to_sockets.clone().answer(request, payload, Worker::sockets)),
+                .to(move |request, payload| to_sockets.clone().respond(request, payload, Worker::sockets)),
         );
     }
 
-    /// `POST /user/login`, for the gateway to put behind its limit.
+    /// `POST /user/login`, for the gateway to wrap in its rate limit.
     pub fn login(&self) -> Resource {
         self.to_accounts("/user/login")
     }
 
-    /// `POST /user/register`, likewise.
+    /// `POST /user/register`, for the gateway to wrap in its rate limit.
     pub fn registration(&self) -> Resource {
         self.to_accounts("/user/register")
     }
@@ -164,47 +165,47 @@ impl ProxyWorker {
     fn to_accounts(&self, path: &str) -> Resource {
         let to_accounts = self.0.clone();
         web::resource(path)
-            .to(move |request, payload| to_accounts.clone().answer(request, payload, Worker::accounts))
+            .to(move |request, payload| to_accounts.clone().respond(request, payload, Worker::accounts))
     }
 }
 
 impl Worker {
-    /// The answer that `service` gets, or the refusal that says why there is none. A process that ends keeps no connections.
-    async fn answer(
+    /// The response of `service`, or the refusal for its error. A draining process closes connections after the response.
+    async fn respond(
         self: Rc<Self>,
         request: HttpRequest,
         payload: web::Payload,
         service: impl AsyncFn(&Self, &HttpRequest, web::Payload) -> Result<HttpResponse, Error>,
     ) -> HttpResponse {
-        let mut answer = match service(&self, &request, payload).await {
-            Ok(answer) => answer,
+        let mut response = match service(&self, &request, payload).await {
+            Ok(response) => response,
             Err(error) => {
-                metric::refused(error);
+                metric::record_refusal(error);
                 error.error_response()
             }
         };
-        let refused_upgrade = is_upgrade(&request) && answer.status().as_u16() != 101;
-        if refused_upgrade || (self.shared.traffic.is_draining() && !is_upgrade(&request)) {
-            answer.head_mut().set_connection_type(ConnectionType::Close);
+        let is_refused_upgrade = is_upgrade(&request) && response.status().as_u16() != 101;
+        if is_refused_upgrade || (self.shared.in_flight.is_draining() && !is_upgrade(&request)) {
+            response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        answer
+        response
     }
 
     async fn accounts(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        let answer = self.ask(&outgoing, [self.shared.upstreams.accounts.clone()], ANSWER).await;
-        // Nobody can log in, as when it is away: no client should tell the two apart.
-        answer.map_err(|error| if error == Error::Late { Error::Away } else { error })
+        let response = self.send(&outgoing, [self.shared.upstreams.accounts.clone()], ACCOUNTS_TIMEOUT).await;
+        // Login is not possible, as when accounts is down. Clients receive the same status in both cases.
+        response.map_err(|error| if error == Error::UpstreamTimeout { Error::Unavailable } else { error })
     }
 
     async fn chat(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        let answer = self.ask(&outgoing, self.any_node(request), SEND).await;
-        // The node may have done it: no other is asked.
-        answer.map_err(|error| match error {
-            Error::Late if !outgoing.is_repeatable() => Error::Unknown,
+        let response = self.send(&outgoing, self.candidates(request), CHAT_TIMEOUT).await;
+        // The node may have applied the change, so the request is not retried.
+        response.map_err(|error| match error {
+            Error::UpstreamTimeout if !outgoing.is_repeatable() => Error::UnknownOutcome,
             error => error,
         })
     }
@@ -214,29 +215,31 @@ impl Worker {
         let pairs = pairs.map(web::Query::into_inner).unwrap_or_default();
         let session = nodes::session(&pairs);
         let (candidates, within) = match &session {
-            // A draining process wants no new sockets, and one on another way is new to it too.
-            _ if self.shared.traffic.is_draining() && is_upgrade(request) => return Err(Error::Away),
-            Session::Unnamed if self.shared.traffic.is_draining() => return Err(Error::Away),
-            Session::Unnamed => (self.any_node(request), OPEN),
+            // A draining process accepts no new sockets. An upgrade of a session opens one as well.
+            _ if self.shared.in_flight.is_draining() && is_upgrade(request) => {
+                return Err(Error::Unavailable);
+            }
+            Session::New if self.shared.in_flight.is_draining() => return Err(Error::Unavailable),
+            Session::New => (self.candidates(request), SESSION_OPEN_TIMEOUT),
             Session::On(name) => match self.node(name).await {
-                Some(node) if request.method() == Method::GET => (vec![node], POLL),
-                Some(node) => (vec![node], SEND),
+                Some(node) if request.method() == Method::GET => (vec![node], POLL_TIMEOUT),
+                Some(node) => (vec![node], CHAT_TIMEOUT),
                 None => return Ok(session_unknown(request)),
             },
             Session::Malformed => return Ok(session_unknown(request)),
         };
         if is_upgrade(request) {
-            let outgoing = self.written_anew(request, Bytes::new())?;
+            let outgoing = self.rewrite(request, Bytes::new())?;
             return handshake::join(self, request, payload, outgoing, candidates).await;
         }
-        if request.method() == Method::GET && body::announced(request.headers()).is_some() {
+        if request.method() == Method::GET && body::declared_length(request.headers()).is_some() {
             return Err(Error::UnexpectedBody);
         }
         let outgoing = self.outgoing(request, payload, self.shared.upstreams.payload_limit).await?;
-        self.ask(&outgoing, candidates, within).await
+        self.send(&outgoing, candidates, within).await
     }
 
-    /// The request as it goes on, once its body is there.
+    /// Rewrites the request, after its body was read.
     async fn outgoing(
         &self,
         request: &HttpRequest,
@@ -245,50 +248,50 @@ impl Worker {
     ) -> Result<Outgoing, Error> {
         let config = &self.shared.config;
         let within = Duration::from_secs(config.body_timeout.into());
-        let body = match body::announced(request.headers()) {
+        let body = match body::declared_length(request.headers()) {
             Some(_) => body::read(payload, limit, within).await?,
             None => Bytes::new(),
         };
-        self.written_anew(request, body)
+        self.rewrite(request, body)
     }
 
-    fn written_anew(&self, request: &HttpRequest, body: Bytes) -> Result<Outgoing, Error> {
+    fn rewrite(&self, request: &HttpRequest, body: Bytes) -> Result<Outgoing, Error> {
         Outgoing::new(request, body, &self.shared.upstreams.key)
     }
 
-    /// The answer of the first of `candidates` that can be reached.
-    async fn ask(
+    /// The response of the first candidate that can be reached.
+    async fn send(
         &self,
         outgoing: &Outgoing,
         candidates: impl IntoIterator<Item = Backend>,
         within: Duration,
     ) -> Result<HttpResponse, Error> {
         let mut candidates = candidates.into_iter().peekable();
-        let mut outcome = Err(Error::Away);
+        let mut outcome = Err(Error::Unavailable);
         while let Some(backend) = candidates.next() {
-            // What can be asked again is not waited for to the end while there is somebody else to ask.
+            // A repeatable request gets a short timeout while another candidate is left.
             let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
-            let within = if is_last { within } else { within.min(FIRST) };
-            let under_way = self.shared.traffic.request();
-            let answer = tokio::select! {
-                answer = self.upstream.ask(outgoing, &backend, within) => answer,
-                () = self.shared.pulse.silence(&backend) => Err(Error::Late),
+            let within = if is_last { within } else { within.min(RETRY_TIMEOUT) };
+            let guard = self.shared.in_flight.request();
+            let response = tokio::select! {
+                response = self.upstream.send(outgoing, &backend, within) => response,
+                () = self.shared.health.unresponsive(&backend) => Err(Error::UpstreamTimeout),
             };
-            outcome = match answer {
-                answer if !is_settled(&answer, is_last) => answer.and(Err(Error::Away)),
-                Ok(answer) => match incoming::relayed(answer, under_way, within).await {
-                    Err(Error::Garbled) if !is_last => Err(Error::Away),
+            outcome = match response {
+                response if !is_final(&response, is_last) => response.and(Err(Error::Unavailable)),
+                Ok(response) => match incoming::relay(response, guard, within).await {
+                    Err(Error::InvalidResponse) if !is_last => Err(Error::Unavailable),
                     relayed => return relayed,
                 },
                 Err(error) => return Err(error),
             };
-            self.shared.doubts.note(&backend);
+            self.shared.recent_failures.record(&backend);
         }
         outcome
     }
 }
 
-/// The door has let no other upgrade in than a WebSocket's.
+/// Whether the request is a WebSocket handshake. The middleware refuses or removes all other upgrades.
 fn is_upgrade(request: &HttpRequest) -> bool {
     request.headers().contains_key(header::UPGRADE)
 }

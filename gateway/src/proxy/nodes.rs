@@ -1,4 +1,4 @@
-//! Which chat nodes live, and which of them an Engine.IO session is on. Pure; somebody who knows keeps the table, the proxy asks.
+//! The table of live chat nodes, and the node of an Engine.IO session. Pure. The caller of the proxy maintains the table.
 
 use std::{
     collections::BTreeMap,
@@ -7,32 +7,32 @@ use std::{
 
 use super::backend::Backend;
 
-/// A chat node that lives.
+/// A live chat node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Where it is.
+    /// The address of the node.
     pub backend: Backend,
-    /// Whether it wants what is new; one that starts or ends answers only for the sessions that it has.
+    /// Whether the node accepts new sessions. A starting or draining node serves only its existing sessions.
     pub is_open: bool,
 }
 
-/// The chat nodes that live, by name.
+/// The live chat nodes, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nodes(BTreeMap<String, Node>);
 
-/// What a query says of the session that it is for.
+/// The session that a query names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Session<'a> {
-    /// There is none yet, or so many that the node has to say what is wrong.
-    Unnamed,
-    /// One on this node.
+    /// No session yet, or several ids, which the node refuses.
+    New,
+    /// A session on this node.
     On(&'a str),
-    /// One that no node can have given.
+    /// An id that no node can have created.
     Malformed,
 }
 
-/// The longest name of a node: that of a host.
-const NAME: usize = 63;
+/// The maximum length of a node name, in bytes: that of a host name.
+const MAX_NAME: usize = 63;
 
 impl Nodes {
     /// The table of these nodes.
@@ -40,38 +40,39 @@ impl Nodes {
         Self(nodes.into_iter().collect())
     }
 
-    /// Whether one wants what is new.
+    /// Whether any node accepts new sessions.
     pub fn has_open(&self) -> bool {
         self.open().next().is_some()
     }
 
-    /// Whether a node may be called so: Engine.IO ids end in its name, behind a dot.
+    /// Whether the text is a valid node name. Engine.IO ids end with a dot and the node name.
     pub fn is_name(text: &str) -> bool {
-        (1..=NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     }
 
-    /// All nodes, by name.
+    /// All nodes, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.0.iter().map(|(name, node)| (name.as_str(), node))
     }
 
-    /// The node of this name.
+    /// The node with this name.
     pub fn get(&self, name: &str) -> Option<&Node> {
         self.0.get(name)
     }
 
-    /// Those that want what is new.
+    /// The nodes that accept new sessions.
     fn open(&self) -> impl Iterator<Item = (&str, &Backend)> {
         self.iter().filter(|(_, node)| node.is_open).map(|(name, node)| (name, &node.backend))
     }
 
-    /// All open nodes once, in an order that is `whose` own and hardly changes when nodes come and go: who is first stays first, and the
-    /// sockets of a node that goes are spread over all others (highest random weight). Every gateway finds the same order.
-    pub(super) fn preferred(&self, whose: &str) -> impl Iterator<Item = &Backend> {
+    /// All open nodes in the order of preference of `key` (rendezvous hashing, highest random weight). When nodes are added
+    /// or removed, the relative order of the others stays the same, and the sockets of a removed node are distributed over
+    /// all others. Every gateway computes the same order.
+    pub(super) fn preferred(&self, key: &str) -> impl Iterator<Item = &Backend> {
         let weight = |name: &str| {
-            // Without a random state: the same everywhere.
+            // The hasher has no random state, so that all gateways compute the same weights.
             let mut hasher = DefaultHasher::new();
-            (whose, name).hash(&mut hasher);
+            (key, name).hash(&mut hasher);
             hasher.finish()
         };
         let mut nodes: Vec<_> = self.open().map(|(name, backend)| (weight(name), backend)).collect();
@@ -79,7 +80,7 @@ impl Nodes {
         nodes.into_iter().map(|(_, backend)| backend)
     }
 
-    /// All open nodes once, beginning with another one for every next `turn`.
+    /// All open nodes. Each next `turn` begins with the next node.
     pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Backend> {
         let mut nodes: Vec<_> = self.open().map(|(_, backend)| backend).collect();
         let first = turn.checked_rem(nodes.len()).unwrap_or(0);
@@ -88,11 +89,11 @@ impl Nodes {
     }
 }
 
-/// The session that these query parameters name. The id is random text and, behind a dot, its node.
+/// The session in these query parameters. An id consists of random text, a dot and the name of its node.
 pub(super) fn session(pairs: &[(String, String)]) -> Session<'_> {
-    // As in the reference, an empty id is none.
+    // As in the reference implementation, an empty id opens a session.
     let mut ids = pairs.iter().filter(|(name, sid)| name == "sid" && !sid.is_empty()).map(|(_, sid)| sid);
-    let (Some(sid), None) = (ids.next(), ids.next()) else { return Session::Unnamed };
+    let (Some(sid), None) = (ids.next(), ids.next()) else { return Session::New };
     let random =
         |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     match sid.split_once('.') {
@@ -111,11 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_on_the_node_that_its_id_ends_in() {
+    fn the_suffix_of_a_session_id_names_its_node() {
         let id = "0a".repeat(16);
         assert_eq!(session(&pairs(&format!("EIO=4&sid={id}.chat-1&t=x"))), Session::On("chat-1"));
         for none in ["EIO=4", "", "sid=", "sid=a.b&sid=a.c", "sid[]=a.b"] {
-            assert_eq!(session(&pairs(none)), Session::Unnamed, "{none}");
+            assert_eq!(session(&pairs(none)), Session::New, "{none}");
         }
         let long = "a".repeat(64);
         let bad = [
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_has_a_node_of_their_own_and_keeps_it_when_another_goes() {
+    fn each_user_keeps_its_node_when_another_node_closes() {
         let backend = |n: usize| format!("http://h:{}", 1000 + n).parse::<Backend>().unwrap();
         let name = |n: usize| format!("chat-{n}");
         let node = |n: usize, is_open| (name(n), Node { backend: backend(n), is_open });
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_has_its_turn() {
+    fn nodes_are_selected_in_turn() {
         let backend = |port: u16| format!("http://h:{port}").parse::<Backend>().unwrap();
         let node = |name: &str, port| (name.to_owned(), Node { backend: backend(port), is_open: port < 9 });
         let nodes = Nodes::new([node("a", 1), node("b", 2), node("c", 9)]);

@@ -1,4 +1,4 @@
-//! A request as it goes on: written anew from what it means, with the gateway's word on who asks.
+//! A forwarded request: rewritten from its parsed form, with a signed identity.
 
 use actix_web::{HttpMessage, HttpRequest, http::header as own};
 use bytes::Bytes;
@@ -12,31 +12,31 @@ use proto::{
 use super::{backend::Backend, headers};
 use crate::{client::Client, error::Error, routes::SOCKETS};
 
-/// A request without the place where it goes.
+/// A request without its destination.
 pub(super) struct Outgoing {
     method: Method,
-    /// The path with the query, as it came.
+    /// The path with the query, unchanged.
     target: String,
     pub(super) headers: HeaderMap,
     body: Bytes,
 }
 
 impl Outgoing {
-    /// What `request`, which the door has let in, with this body comes to.
+    /// Rewrites `request`, which has passed the middleware, with this body.
     pub(super) fn new(request: &HttpRequest, body: Bytes, key: &Key) -> Result<Self, Error> {
-        let odd = Error::Path("the request cannot be passed on");
-        let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| odd)?;
-        let target = request.uri().path_and_query().ok_or(odd)?.as_str().to_owned();
-        let asked = Target { method: method.as_str(), path: &target };
-        let identity = key.sign(request.extensions().get::<Identity>(), asked, Timestamp::now());
+        let invalid = Error::Path("the request cannot be passed on");
+        let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| invalid)?;
+        let target = request.uri().path_and_query().ok_or(invalid)?.as_str().to_owned();
+        let signed_target = Target { method: method.as_str(), path: &target };
+        let identity = key.sign(request.extensions().get::<Identity>(), signed_target, Timestamp::now());
         let client = request.extensions().get::<Client>().copied().ok_or(Error::NoAddress)?;
         let host = request.headers().get(own::HOST).and_then(|host| host.to_str().ok());
-        let mut headers = headers::passed(request.headers());
-        headers::tell(&mut headers, client, host, identity);
+        let mut headers = headers::request_headers(request.headers());
+        headers::add_client(&mut headers, client, host, identity);
         Ok(Self { method, target, headers, body })
     }
 
-    /// Whether asking twice is as good as asking once. A poll of a session takes packets away from its node.
+    /// Whether the request can be sent twice. A poll of a session consumes packets of its node, so it cannot.
     pub(super) fn is_repeatable(&self) -> bool {
         let has_session = || self.target.split(['?', '&']).any(|pair| pair.starts_with("sid="));
         self.method == Method::GET && !(self.target.starts_with(SOCKETS) && has_session())
@@ -44,10 +44,10 @@ impl Outgoing {
 
     /// The request to `backend`.
     pub(super) fn to(&self, backend: &Backend) -> Result<Request<Full<Bytes>>, Error> {
-        let odd = Error::Path("the request cannot be passed on");
+        let invalid = Error::Path("the request cannot be passed on");
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = backend.uri(&self.target).ok_or(odd)?;
+        *request.uri_mut() = backend.uri(&self.target).ok_or(invalid)?;
         *request.headers_mut() = self.headers.clone();
         Ok(request)
     }

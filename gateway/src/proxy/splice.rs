@@ -1,5 +1,5 @@
-//! A WebSocket between a client and a chat node, once both have agreed: bytes in both directions, looked at by nobody, no faster
-//! than the slower side takes them. When one side ends, the other does.
+//! Copies bytes between a client and a chat node in both directions, after both have accepted the WebSocket. The bytes are
+//! not parsed. Each direction runs at the speed of its receiver. When one side closes, the other is closed.
 
 use std::{
     any::Any,
@@ -31,40 +31,41 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::traffic;
+use super::drain;
 
-/// How much is read at a time, in bytes.
-const PIECE: usize = 16 * 1024;
+/// The size of a read, in bytes.
+const READ_SIZE: usize = 16 * 1024;
 
-/// How long a node may read nothing of what a client sends; then it is taken for dead. It would itself have given up long before.
-const STALL: Duration = Duration::from_secs(30);
+/// How long a node may not read what a client sends. Then the node counts as dead. A live node closes the connection long
+/// before.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long what a client has sent before it went may take to reach its node.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the last bytes of a disconnected client may take to reach its node.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The client's connection, as [`on_connect`] leaves it with its requests.
+/// The file descriptor of the client's connection, which [`on_connect`] attaches to its requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Descriptor(RawFd);
 
-/// The way from the node to the client: the body of the answer that opened the WebSocket. The HTTP server polls it while the client
-/// reads, and drops it before it closes the connection.
+/// The direction from the node to the client: the body of the response that opened the WebSocket. The HTTP server polls it
+/// while the client reads, and drops it before it closes the connection.
 pub(super) struct Splice {
-    /// What came from the node right behind its answer.
+    /// Bytes that the node sent directly after its response.
     ahead: Bytes,
     node: OwnedReadHalf,
-    /// The other direction; when it ends this one does.
+    /// The task of the other direction. This direction closes when it ends.
     toward_node: JoinHandle<()>,
-    /// Tells the other direction that this one has ended.
-    _here: oneshot::Sender<()>,
-    /// Resolves when the process wants to end, or the node is silent.
-    called: Pin<Box<dyn Future<Output = ()>>>,
+    /// Notifies the other direction on drop.
+    _ended: oneshot::Sender<()>,
+    /// Resolves when the process drains, or the node is unresponsive.
+    close_signal: Pin<Box<dyn Future<Output = ()>>>,
     client: Option<Descriptor>,
-    /// Everything was given to the HTTP server, which writes it once this is polled again.
-    ending: bool,
+    /// The HTTP server has all bytes and writes them before it polls again.
+    is_closing: bool,
 }
 
-/// For `HttpServer::on_connect`: lets a client's connection be ended when its node ends the other one. Without it that takes as
-/// long as the server waits for a client to go.
+/// For `HttpServer::on_connect`: attaches the file descriptor, so that a client's connection can be closed when its node
+/// closes. Without it, closing takes as long as the server's disconnect timeout.
 pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
     if let Some(stream) = io.downcast_ref::<ActixStream>() {
         extensions.insert(Descriptor(stream.as_raw_fd()));
@@ -72,41 +73,41 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
 }
 
 impl Splice {
-    /// Joins what comes from the client with the connection to its node, which has agreed. To be called on the worker of the
-    /// request that `payload` belongs to. It ends when `silence` resolves.
+    /// Joins the client's payload with the connection to its node, which has accepted the handshake. Must be called on the
+    /// worker of the request that `payload` belongs to. The splice closes when `unresponsive` resolves.
     pub(super) fn new(
         payload: web::Payload,
         node: TcpStream,
         ahead: Bytes,
         client: Option<Descriptor>,
-        mut socket: traffic::Socket,
-        silence: impl Future<Output = ()> + 'static,
+        mut socket: drain::SocketGuard,
+        unresponsive: impl Future<Output = ()> + 'static,
     ) -> Self {
         let (node, to_node) = node.into_split();
-        let (here, gone) = oneshot::channel();
-        let called = Box::pin(async move {
+        let (ended_sender, ended) = oneshot::channel();
+        let close_signal = Box::pin(async move {
             tokio::select! {
-                () = socket.called() => {}
-                () = silence => {}
+                () = socket.close_requested() => {}
+                () = unresponsive => {}
             }
             drop(socket);
         });
-        let toward_node = spawn(carry(payload, to_node, gone));
-        Self { ahead, node, toward_node, _here: here, called, client, ending: false }
+        let toward_node = spawn(copy(payload, to_node, ended));
+        Self { ahead, node, toward_node, _ended: ended_sender, close_signal, client, is_closing: false }
     }
 
-    /// The next bytes from the node; none when it has ended.
+    /// The next bytes from the node. `None` when the node has closed.
     fn poll_node(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if !self.ahead.is_empty() {
             return Poll::Ready(Some(std::mem::take(&mut self.ahead)));
         }
-        // A buffer is taken when there is something to read: a WebSocket that is silent has none.
+        // The buffer is allocated only when bytes are available, so an idle WebSocket has no buffer.
         let mut buffer = BytesMut::new();
         loop {
             if ready!(self.node.as_ref().poll_read_ready(cx)).is_err() {
                 return Poll::Ready(None);
             }
-            buffer.reserve(PIECE);
+            buffer.reserve(READ_SIZE);
             match self.node.try_read_buf(&mut buffer) {
                 Ok(0) => return Poll::Ready(None),
                 Ok(_) => return Poll::Ready(Some(buffer.freeze())),
@@ -116,19 +117,19 @@ impl Splice {
         }
     }
 
-    /// The end for the client too: at once, where the HTTP server would linger, but only after it has had a turn to write what
-    /// it has.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
-        if !std::mem::replace(&mut self.ending, true) {
+    /// Closes the client's connection at once, where the HTTP server would linger. The first call lets the server write the
+    /// remaining bytes.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
+        if !std::mem::replace(&mut self.is_closing, true) {
             self.toward_node.abort();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        // The server holds the connection while it polls this.
+        // The server holds the connection open while it polls this body, so the descriptor is valid.
         if let Some(Descriptor(client)) = self.client
             && let Err(error) = shutdown(client, Shutdown::Write)
         {
-            tracing::trace!(%error, "connection already gone");
+            tracing::trace!(%error, "connection already closed");
         }
         Poll::Ready(None)
     }
@@ -142,42 +143,44 @@ impl MessageBody for Splice {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
-        let ends = self.ending
-            || self.called.as_mut().poll(cx).is_ready()
+        let is_over = self.is_closing
+            || self.close_signal.as_mut().poll(cx).is_ready()
             || Pin::new(&mut self.toward_node).poll(cx).is_ready();
-        if ends {
-            return self.poll_end(cx);
+        if is_over {
+            return self.poll_close(cx);
         }
         match ready!(self.poll_node(cx)) {
             Some(bytes) => {
                 supervision::fault!("splice to client");
                 Poll::Ready(Some(Ok(bytes)))
             }
-            None => self.poll_end(cx),
+            None => self.poll_close(cx),
         }
     }
 }
 
-/// Carries what the client sends to its node, until either has ended or the other direction has: then what is already here has a
-/// moment. Dropping its half tells the node.
-async fn carry(mut payload: web::Payload, mut node: OwnedWriteHalf, gone: oneshot::Receiver<()>) {
-    let carried = async {
+/// Copies the client's payload to its node until one of them closes, or the other direction ends. Then the remaining bytes
+/// have [`FLUSH_TIMEOUT`]. Dropping the write half closes the node's side.
+async fn copy(mut payload: web::Payload, mut node: OwnedWriteHalf, ended: oneshot::Receiver<()>) {
+    let copying = async {
         while let Some(Ok(bytes)) = payload.next().await {
             supervision::fault!("splice");
-            match timeout(STALL, node.write_all(&bytes)).await {
+            match timeout(WRITE_TIMEOUT, node.write_all(&bytes)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
-                Err(_) => return tracing::warn!("a node reads nothing of what a client sends"),
+                Err(_) => {
+                    return tracing::warn!("a node does not read its WebSocket: the connection is closed");
+                }
             }
         }
     };
-    let given_up = async {
-        // It always ends like this: nothing is ever sent.
-        _ = gone.await;
-        sleep(LAST_WORDS).await;
+    let timed_out = async {
+        // The sender is dropped and never sends.
+        _ = ended.await;
+        sleep(FLUSH_TIMEOUT).await;
     };
     tokio::select! {
-        () = carried => {}
-        () = given_up => {}
+        () = copying => {}
+        () = timed_out => {}
     }
 }

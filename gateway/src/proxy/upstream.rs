@@ -1,5 +1,5 @@
-//! The connections to the services: hyper's client as a proxy needs it. It keeps to HTTP/1.1, follows nothing, unpacks nothing, and
-//! a connection on which anything went wrong, or whose answer nobody waits for any more, is closed and not used again.
+//! HTTP/1.1 connections to the services, based on hyper's client. It follows no redirects and decompresses nothing. A
+//! connection is closed instead of reused after any error or a cancelled request.
 
 use std::time::Duration;
 
@@ -17,40 +17,42 @@ use crate::error::Error;
 
 /// The connections of one worker to the services.
 pub(super) struct Upstream {
-    /// Requests and answers. Connections are used again.
+    /// For requests. Connections are reused.
     requests: Client<HttpConnector, Full<Bytes>>,
-    /// WebSocket handshakes, each on a connection of its own whatever comes of it.
+    /// For WebSocket handshakes. Connections are never reused.
     handshakes: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// How long connecting may take. A few services that cannot be reached are tried within 5 s.
-const CONNECT: Duration = Duration::from_millis(1_500);
+/// The connect timeout. Several unreachable services can be tried within 5 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// The largest head of an answer, in bytes; also what may be read ahead of a body.
-const HEAD: usize = 16 * 1024;
+/// The maximum size of a response head, in bytes, and of the read-ahead of a body.
+const MAX_HEAD: usize = 16 * 1024;
 
-/// Header lines of an answer at most.
-const LINES: usize = 64;
+/// The maximum number of header lines of a response.
+const MAX_HEADERS: usize = 64;
 
-/// How long a connection waits for its next request: less than any service waits, so that it is not closed under one.
-const IDLE: Duration = Duration::from_secs(3);
+/// The idle timeout of a connection. It is shorter than the keep-alive of every service, so that no service closes a
+/// connection while a request is sent.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Idle connections to one service and worker at most.
+/// The maximum number of idle connections per service and worker.
 const IDLE_CONNECTIONS: usize = 64;
 
-/// A connection that is silent for so long is asked whether the other side is still there, and after as long again it is not.
-const SILENCE: Duration = Duration::from_secs(10);
+/// The TCP keepalive time. Probes start after this time without traffic, and the connection is closed after the same time
+/// again.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// What a node has not acknowledged for so long on a WebSocket is lost, and the way to the node is cut. The client then reconnects; a
-/// send that it waits for has had its 5 s.
+/// TCP_USER_TIMEOUT of WebSockets: a connection with data that the node has not acknowledged for this time is closed. The
+/// client then reconnects. A pending send has reached its deadline of 5 s by then.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(4);
 
-/// Bytes that the kernel may hold of what a node sends to one WebSocket (it doubles the figure); what waits beyond that waits
-/// at the node, where it is counted.
+/// The kernel's receive buffer of a WebSocket, in bytes (the kernel doubles the value). Everything beyond waits at the
+/// node, where it is counted.
 const RECEIVE_BUFFER: usize = 32 * 1024;
 
 impl Upstream {
-    /// No connections yet.
+    /// Clients without connections.
     pub(super) fn new() -> Self {
         let mut small = connector();
         small.set_recv_buffer_size(Some(RECEIVE_BUFFER));
@@ -61,68 +63,68 @@ impl Upstream {
         }
     }
 
-    /// The answer of `backend`, whose head must come `within` this time.
-    pub(super) async fn ask(
+    /// The response of `backend`, whose head must arrive `within` this time.
+    pub(super) async fn send(
         &self,
         outgoing: &Outgoing,
         backend: &Backend,
         within: Duration,
     ) -> Result<Response<Incoming>, Error> {
-        let mut again = outgoing.is_repeatable();
+        let mut may_retry = outgoing.is_repeatable();
         loop {
-            let asked = timeout(within, self.requests.request(outgoing.to(backend)?)).await;
-            match asked.map_err(|_| Error::Late)? {
-                Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(Error::Garbled);
+            let sent = timeout(within, self.requests.request(outgoing.to(backend)?)).await;
+            match sent.map_err(|_| Error::UpstreamTimeout)? {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Error::InvalidResponse);
                 }
-                Ok(answer) => return Ok(answer),
-                // The service closed the connection before it saw the request, or so it seems.
-                Err(error) if again && is_cut_off(&error) => again = false,
-                Err(error) => return Err(failed(backend, &error)),
+                Ok(response) => return Ok(response),
+                // The service probably closed the connection before it read the request.
+                Err(error) if may_retry && is_incomplete(&error) => may_retry = false,
+                Err(error) => return Err(failure(backend, &error)),
             }
         }
     }
 
-    /// What `backend` answers to a WebSocket handshake.
-    pub(super) async fn shake_hands(
+    /// The response of `backend` to a WebSocket handshake.
+    pub(super) async fn handshake(
         &self,
         outgoing: &Outgoing,
         backend: &Backend,
         within: Duration,
     ) -> Result<Response<Incoming>, Error> {
-        let asked = timeout(within, self.handshakes.request(outgoing.to(backend)?)).await;
-        asked.map_err(|_| Error::Late)?.map_err(|error| failed(backend, &error))
+        let sent = timeout(within, self.handshakes.request(outgoing.to(backend)?)).await;
+        sent.map_err(|_| Error::UpstreamTimeout)?.map_err(|error| failure(backend, &error))
     }
 }
 
-/// Whether nobody else need be asked. A node that takes no new sessions says so by 421 (RFC 9110 §15.5.20).
-pub(super) fn is_settled<T>(outcome: &Result<Response<T>, Error>, is_last: bool) -> bool {
+/// Whether no other node needs to be tried. A node that accepts no new sessions responds with 421 (RFC 9110 §15.5.20).
+pub(super) fn is_final<T>(outcome: &Result<Response<T>, Error>, is_last: bool) -> bool {
     match outcome {
-        Ok(answer) => answer.status() != StatusCode::MISDIRECTED_REQUEST,
-        // A process that ends, or is killed, cuts its connections in the middle of an answer.
-        Err(Error::Late | Error::Garbled) => is_last,
-        Err(error) => *error != Error::Away,
+        Ok(response) => response.status() != StatusCode::MISDIRECTED_REQUEST,
+        // A process that exits or is killed closes its connections in the middle of a response.
+        Err(Error::UpstreamTimeout | Error::InvalidResponse) => is_last,
+        Err(error) => *error != Error::Unavailable,
     }
 }
 
 fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_nodelay(true);
-    connector.set_keepalive(Some(SILENCE));
-    connector.set_keepalive_interval(Some(SILENCE / 4));
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE / 4));
     connector.set_keepalive_retries(Some(4));
     connector
 }
 
 fn client() -> legacy::Builder {
     let mut client = Client::builder(TokioExecutor::new());
-    client.http1_max_buf_size(HEAD).http1_max_headers(LINES);
-    client.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new());
+    client.http1_max_buf_size(MAX_HEAD).http1_max_headers(MAX_HEADERS);
+    client.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new());
     client
 }
 
-fn is_cut_off(error: &legacy::Error) -> bool {
+fn is_incomplete(error: &legacy::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
@@ -133,8 +135,8 @@ fn is_cut_off(error: &legacy::Error) -> bool {
     false
 }
 
-fn failed(backend: &Backend, error: &legacy::Error) -> Error {
+fn failure(backend: &Backend, error: &legacy::Error) -> Error {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::debug!(%backend, %error, cause, "a service did not answer");
-    if error.is_connect() { Error::Away } else { Error::Garbled }
+    tracing::debug!(%backend, %error, cause, "no response from a service");
+    if error.is_connect() { Error::Unavailable } else { Error::InvalidResponse }
 }

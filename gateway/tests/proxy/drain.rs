@@ -1,50 +1,51 @@
-//! How a gateway ends: requests finish, then WebSockets are sent away, and nothing new begins.
+//! Draining: requests finish, then WebSockets close, and no new socket opens.
 
 use std::time::{Duration, Instant};
 
-use crate::stage::{ACCEPTED, FINE, Stage, header, status};
+use crate::support::{OK_RESPONSE, SWITCHING_PROTOCOLS, TestServer, header, status};
 
 #[actix_web::test]
-async fn requests_finish_before_sockets_end_and_no_socket_is_opened_any_more() {
-    let stage = Stage::opens(&[]).await;
-    let mut socket = stage.sends(stage.handshake("EIO=4&transport=websocket&sid=abc.one")).await;
-    let mut node = stage.one.accepts().await;
-    node.head().await;
-    node.writes(ACCEPTED).await;
-    assert_eq!(status(&socket.head().await), 101);
-    let mut poll = stage.sends(stage.head("GET /socket.io/?EIO=4&transport=polling&sid=abc.due", "")).await;
-    let mut other = stage.two.accepts().await;
-    other.head().await;
-    let proxy = stage.proxy.clone();
+async fn requests_finish_before_websockets_close_and_no_websocket_opens() {
+    let server = TestServer::start(&[]).await;
+    let mut socket = server.send(server.handshake("EIO=4&transport=websocket&sid=abc.one")).await;
+    let mut node = server.one.accept().await;
+    node.read_head().await;
+    node.write(SWITCHING_PROTOCOLS).await;
+    assert_eq!(status(&socket.read_head().await), 101);
+    let mut poll = server.send(server.head("GET /socket.io/?EIO=4&transport=polling&sid=abc.due", "")).await;
+    let mut other = server.two.accept().await;
+    other.read_head().await;
+    let proxy = server.proxy.clone();
     let drained = actix_web::rt::spawn(async move { proxy.drain().await });
-    let open = stage.head("GET /socket.io/?EIO=4&transport=polling", "");
-    let probe = stage.handshake("EIO=4&transport=websocket&sid=abc.due");
-    // Each of these takes a second, because the server waits for the client to go; sockets would end within two.
-    for new in [open, stage.handshake("EIO=4&transport=websocket"), probe] {
-        let answer = stage.sends(new).await.rest().await;
+    let open = server.head("GET /socket.io/?EIO=4&transport=polling", "");
+    let probe = server.handshake("EIO=4&transport=websocket&sid=abc.due");
+    // Each of these takes a second, because the server waits for the client to disconnect. Without pending requests the
+    // sockets would close within two.
+    for new in [open, server.handshake("EIO=4&transport=websocket"), probe] {
+        let response = server.send(new).await.read_to_end().await;
         assert_eq!(
-            (status(&answer), header(&answer, "connection").as_deref()),
+            (status(&response), header(&response, "connection").as_deref()),
             (503, Some("close")),
-            "{answer}"
+            "{response}"
         );
     }
-    socket.writes("still").await;
-    assert_eq!(node.takes(5).await, "still");
-    assert!(!drained.is_finished(), "a request is under way");
-    other.writes(FINE).await;
-    let answer = poll.rest().await;
-    assert!(status(&answer) == 200 && answer.ends_with("fine"), "{answer}");
+    socket.write("still").await;
+    assert_eq!(node.read(5).await, "still");
+    assert!(!drained.is_finished(), "a request is in flight");
+    other.write(OK_RESPONSE).await;
+    let response = poll.read_to_end().await;
+    assert!(status(&response) == 200 && response.ends_with("fine"), "{response}");
     let started = Instant::now();
     drained.await.unwrap();
-    assert_eq!(socket.rest().await, "");
-    assert_eq!(node.rest().await, "");
+    assert_eq!(socket.read_to_end().await, "");
+    assert_eq!(node.read_to_end().await, "");
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 #[actix_web::test]
-async fn with_nothing_under_way_the_end_comes_at_once() {
-    let stage = Stage::opens(&[]).await;
+async fn draining_without_traffic_ends_at_once() {
+    let server = TestServer::start(&[]).await;
     let started = Instant::now();
-    stage.proxy.drain().await;
+    server.proxy.drain().await;
     assert!(started.elapsed() < Duration::from_secs(1));
 }

@@ -1,4 +1,5 @@
-//! The proxy between a raw client and a recording service, both on real sockets: what goes on, what comes back, and what ends when.
+//! The proxy between a raw client and a recording service, both on real sockets: forwarded requests, relayed responses, and
+//! closing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,5 +8,5 @@ mod drain;
 mod nodes;
 mod requests;
 mod responses;
-mod stage;
+mod support;
 mod upgrades;

@@ -1,32 +1,32 @@
-//! WebSockets: nothing passes before both sides have agreed, everything after, and neither side outlives the other.
+//! WebSockets: no bytes are copied before both sides have accepted, all bytes after, and both sides close together.
 
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::stage::{ACCEPTED, Peer, Stage, header, identity, names, status};
+use crate::support::{Peer, SWITCHING_PROTOCOLS, TestServer, header, identity, names, status};
 
 const QUERY: &str = "EIO=4&transport=websocket";
 
-/// A WebSocket through the gateway: the client's end and the node's.
-async fn opened(stage: &Stage) -> (Peer, Peer) {
-    let mut client = stage.sends(stage.handshake(&format!("{QUERY}&sid=abc.one"))).await;
-    let mut node = stage.one.accepts().await;
-    node.head().await;
-    node.writes(ACCEPTED).await;
-    assert_eq!(status(&client.head().await), 101);
+/// A WebSocket through the gateway: the client's end and the node's end.
+async fn opened(server: &TestServer) -> (Peer, Peer) {
+    let mut client = server.send(server.handshake(&format!("{QUERY}&sid=abc.one"))).await;
+    let mut node = server.one.accept().await;
+    node.read_head().await;
+    node.write(SWITCHING_PROTOCOLS).await;
+    assert_eq!(status(&client.read_head().await), 101);
     (client, node)
 }
 
 #[actix_web::test]
-async fn no_byte_reaches_the_node_before_it_has_agreed_and_all_of_them_after() {
-    let stage = Stage::opens(&[]).await;
-    let hello = stage.handshake(QUERY);
+async fn client_bytes_reach_the_node_after_it_accepted_the_handshake() {
+    let server = TestServer::start(&[]).await;
+    let hello = server.handshake(QUERY);
     let hello = hello.replace("Upgrade: websocket\r\n", "Upgrade: WebSocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\nX-Authenticated-User: eve\r\nX-Other: 1\r\n");
-    let mut client = stage.sends(format!("{hello}early bytes")).await;
-    let mut node = stage.one.accepts().await;
-    let head = node.head().await;
-    let known = [
+    let mut client = server.send(format!("{hello}early bytes")).await;
+    let mut node = server.one.accept().await;
+    let head = node.read_head().await;
+    let expected = [
         "connection",
         "cookie",
         "host",
@@ -38,70 +38,74 @@ async fn no_byte_reaches_the_node_before_it_has_agreed_and_all_of_them_after() {
         "x-forwarded-host",
         "x-forwarded-proto",
     ];
-    assert_eq!(names(&head), known, "{head}");
+    assert_eq!(names(&head), expected, "{head}");
     assert_eq!(identity(&head).unwrap().username.as_str(), "alice");
-    client.writes(" and more").await;
-    // The gateway has had the bytes before these two round trips.
+    client.write(" and more").await;
+    // The gateway has received the bytes before these two round trips.
     assert_eq!(
         status(
-            &stage.sends("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.rest().await
+            &server
+                .send("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .await
+                .read_to_end()
+                .await
         ),
         200
     );
-    node.is_silent();
-    node.writes(format!("{ACCEPTED}right behind")).await;
-    let head = client.head().await;
+    node.assert_idle();
+    node.write(format!("{SWITCHING_PROTOCOLS}directly after")).await;
+    let head = client.read_head().await;
     assert_eq!(status(&head), 101);
     assert_eq!(header(&head, "sec-websocket-accept").as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(header(&head, "upgrade").as_deref(), Some("websocket"));
     assert_eq!(header(&head, "transfer-encoding"), None);
-    assert_eq!(client.takes(12).await, "right behind");
-    assert_eq!(node.takes(20).await, "early bytes and more");
+    assert_eq!(client.read(14).await, "directly after");
+    assert_eq!(node.read(20).await, "early bytes and more");
     for round in 0..50 {
         let (to, back) = (format!("to the node {round};"), format!("to the client {round};"));
-        client.writes(&to).await;
-        node.writes(&back).await;
-        assert_eq!(node.takes(to.len()).await, to);
-        assert_eq!(client.takes(back.len()).await, back);
+        client.write(&to).await;
+        node.write(&back).await;
+        assert_eq!(node.read(to.len()).await, to);
+        assert_eq!(client.read(back.len()).await, back);
     }
 }
 
 #[actix_web::test]
-async fn whichever_side_ends_the_other_ends_at_once() {
-    let stage = Stage::opens_lingering(&[], Duration::from_secs(5)).await;
-    let (client, mut node) = opened(&stage).await;
+async fn when_one_side_closes_the_other_closes_at_once() {
+    let server = TestServer::start_with_disconnect_timeout(&[], Duration::from_secs(5)).await;
+    let (client, mut node) = opened(&server).await;
     drop(client);
-    assert_eq!(node.rest().await, "");
-    let (mut client, node) = opened(&stage).await;
+    assert_eq!(node.read_to_end().await, "");
+    let (mut client, node) = opened(&server).await;
     let started = Instant::now();
     drop(node);
-    assert_eq!(client.rest().await, "");
-    // The HTTP server would wait for five.
+    assert_eq!(client.read_to_end().await, "");
+    // The HTTP server would wait for 5 s.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-    let (mut client, mut node) = opened(&stage).await;
-    node.writes("goodbye").await;
+    let (mut client, mut node) = opened(&server).await;
+    node.write("closing").await;
     drop(node);
-    assert_eq!(client.rest().await, "goodbye");
-    let last_words = "goodbye".repeat(50_000);
+    assert_eq!(client.read_to_end().await, "closing");
+    let last_bytes = "closing".repeat(50_000);
     for _ in 0..20 {
-        let (mut client, mut node) = opened(&stage).await;
-        let says_and_goes = async {
-            client.writes(&last_words).await;
+        let (mut client, mut node) = opened(&server).await;
+        let write_and_close = async {
+            client.write(&last_bytes).await;
             drop(client);
         };
-        let ((), heard) = tokio::join!(says_and_goes, node.rest());
-        assert!(heard == last_words, "{} of {} bytes", heard.len(), last_words.len());
+        let ((), received) = tokio::join!(write_and_close, node.read_to_end());
+        assert!(received == last_bytes, "{} of {} bytes", received.len(), last_bytes.len());
     }
-    let (client, node) = opened(&stage).await;
+    let (client, node) = opened(&server).await;
     client.stream.set_zero_linger().unwrap();
     drop(client);
     let mut node = node;
-    node.rest().await;
+    node.read_to_end().await;
 }
 
 #[actix_web::test]
-async fn an_answer_that_is_no_agreement_is_passed_on_and_both_connections_end() {
-    let stage = Stage::opens(&[]).await;
+async fn a_refused_handshake_is_relayed_and_both_connections_close() {
+    let server = TestServer::start(&[]).await;
     let refusals = [
         (
             "HTTP/1.1 403 Forbidden\r\nServer: s\r\nContent-Type: application/json\r\nContent-Length: 35\r\n\r\n{\"code\":4,\"message\":\"go elsewhere\"}",
@@ -113,37 +117,37 @@ async fn an_answer_that_is_no_agreement_is_passed_on_and_both_connections_end() 
         ),
     ];
     for (refusal, want) in refusals {
-        let smuggled = stage.head("GET /rooms", "");
-        let mut client = stage.sends(format!("{}{smuggled}", stage.handshake(QUERY))).await;
-        let mut node = stage.one.accepts().await;
-        node.head().await;
-        node.writes(refusal).await;
+        let smuggled = server.head("GET /rooms", "");
+        let mut client = server.send(format!("{}{smuggled}", server.handshake(QUERY))).await;
+        let mut node = server.one.accept().await;
+        node.read_head().await;
+        node.write(refusal).await;
         let answered = Instant::now();
-        assert_eq!(node.rest().await, "", "nothing of what came behind");
+        assert_eq!(node.read_to_end().await, "", "no bytes after the handshake");
         assert!(
             answered.elapsed() < Duration::from_secs(2),
-            "not kept for another: {:?}",
+            "the connection is not reused: {:?}",
             answered.elapsed()
         );
-        let answer = client.rest().await;
-        assert_eq!((status(&answer), answer.matches("HTTP/1.1 ").count()), (want, 1), "{answer}");
-        assert!(answer.ends_with(r#"{"code":4,"message":"go elsewhere"}"#), "{answer}");
-        assert_eq!(header(&answer, "connection").as_deref(), Some("close"), "{answer}");
+        let response = client.read_to_end().await;
+        assert_eq!((status(&response), response.matches("HTTP/1.1 ").count()), (want, 1), "{response}");
+        assert!(response.ends_with(r#"{"code":4,"message":"go elsewhere"}"#), "{response}");
+        assert_eq!(header(&response, "connection").as_deref(), Some("close"), "{response}");
     }
 }
 
 #[actix_web::test]
-async fn an_agreement_that_makes_no_sense_is_502_and_both_connections_end() {
-    let stage = Stage::opens(&[]).await;
+async fn an_invalid_acceptance_gets_502_and_both_connections_close() {
+    let server = TestServer::start(&[]).await;
     let wrong = [
-        ACCEPTED.replace("s3pP", "S3pP"),
-        ACCEPTED.replace("Sec-WebSocket-Accept", "X"),
-        ACCEPTED.replace("Upgrade: websocket", "Upgrade: h2c"),
-        ACCEPTED.replace(
+        SWITCHING_PROTOCOLS.replace("s3pP", "S3pP"),
+        SWITCHING_PROTOCOLS.replace("Sec-WebSocket-Accept", "X"),
+        SWITCHING_PROTOCOLS.replace("Upgrade: websocket", "Upgrade: h2c"),
+        SWITCHING_PROTOCOLS.replace(
             "Upgrade: websocket",
             "Upgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate",
         ),
-        ACCEPTED.replace(
+        SWITCHING_PROTOCOLS.replace(
             "Upgrade: websocket",
             "Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
         ),
@@ -152,22 +156,22 @@ async fn an_agreement_that_makes_no_sense_is_502_and_both_connections_end() {
     ];
     for wrong in wrong {
         let mut client =
-            stage.sends(format!("{}early", stage.handshake(&format!("{QUERY}&sid=abc.one")))).await;
-        let mut node = stage.one.accepts().await;
-        node.head().await;
+            server.send(format!("{}early", server.handshake(&format!("{QUERY}&sid=abc.one")))).await;
+        let mut node = server.one.accept().await;
+        node.read_head().await;
         node.stream.set_nodelay(true).unwrap();
-        // The gateway may have stopped reading before all of it is written.
+        // The gateway may stop reading before everything is written.
         _ = tokio::io::AsyncWriteExt::write_all(&mut node.stream, wrong.as_bytes()).await;
-        assert_eq!(node.rest().await, "", "{wrong:.90}");
-        let answer = client.rest().await;
-        assert_eq!(status(&answer), 502, "{wrong:.90}: {answer}");
+        assert_eq!(node.read_to_end().await, "", "{wrong:.90}");
+        let response = client.read_to_end().await;
+        assert_eq!(status(&response), 502, "{wrong:.90}: {response}");
     }
 }
 
 #[actix_web::test]
-async fn a_handshake_that_is_none_goes_no_further() {
-    let stage = Stage::opens(&[]).await;
-    let good = stage.handshake(QUERY);
+async fn an_invalid_handshake_is_not_forwarded() {
+    let server = TestServer::start(&[]).await;
+    let good = server.handshake(QUERY);
     let bad = [
         good.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"),
         good.replace("Sec-WebSocket-Key", "X-Key"),
@@ -184,17 +188,17 @@ async fn a_handshake_that_is_none_goes_no_further() {
     for bad in bad {
         let connection = if bad.contains("Connection") { "" } else { "Connection: close\r\n" };
         let bad = bad.replacen("\r\n", &format!("\r\n{connection}"), 1);
-        let answer = stage.sends(&bad).await.head().await;
-        assert!((400..500).contains(&status(&answer)), "{bad}: {answer}");
+        let response = server.send(&bad).await.read_head().await;
+        assert!((400..500).contains(&status(&response)), "{bad}: {response}");
     }
-    stage.one.is_untouched();
-    stage.two.is_untouched();
+    server.one.assert_no_connection();
+    server.two.assert_no_connection();
 }
 
 #[actix_web::test]
-async fn what_a_client_does_not_read_waits_at_the_node_and_arrives_whole() {
-    let stage = Stage::opens(&[]).await;
-    let (mut client, mut node) = opened(&stage).await;
+async fn a_slow_client_applies_backpressure_to_its_node_and_loses_nothing() {
+    let server = TestServer::start(&[]).await;
+    let (mut client, mut node) = opened(&server).await;
     let piece: String = ('a'..='z').cycle().take(26 * 1_000).collect();
     let mut written = 0;
     while timeout(Duration::from_millis(300), node.stream.writable()).await.is_ok_and(|ready| ready.is_ok()) {
@@ -203,15 +207,15 @@ async fn what_a_client_does_not_read_waits_at_the_node_and_arrives_whole() {
             Ok(count) => written += count,
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
         }
-        // The kernel's buffers of two connections; the gateway's own are some 50 KiB.
-        assert!(written < 16 * 1024 * 1024, "nothing holds the node back");
+        // The kernel's buffers of two connections. The gateway itself buffers about 50 KiB.
+        assert!(written < 16 * 1024 * 1024, "no backpressure");
     }
     assert!(written > 0);
-    let got = client.takes(written).await;
+    let got = client.read(written).await;
     assert!(
         got.bytes().enumerate().all(|(index, byte)| usize::from(byte - b'a') == index % 26),
-        "in order and whole"
+        "complete and in order"
     );
-    client.writes("still there").await;
-    assert_eq!(node.takes(11).await, "still there");
+    client.write("still there").await;
+    assert_eq!(node.read(11).await, "still there");
 }

@@ -1,6 +1,6 @@
-"""What schemas and policies cannot know: that manifests, compose.yaml, scripts and sources say the same, and what they must say.
+"""Rules beyond schemas and policies: manifests, compose.yaml, scripts and sources are consistent, and have the required values.
 
-Run by scripts/check-deployment in the repository's root, with the folder of rendered manifests. Prints every offence.
+Run by scripts/check-deployment in the repository's root, with the folder of rendered manifests. Prints every violation.
 """
 
 import re
@@ -20,19 +20,19 @@ def declared():
     return {name for path in sources for name in re.findall(r'env = "(GODZILLA_\w+)"', path.read_text())}
 
 
-def made_secrets():
-    """Names of secrets and their keys, as scripts/secrets makes them."""
+def created_secrets():
+    """Names of secrets and their keys, as scripts/secrets creates them."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["scripts/secrets", folder], check=True, stderr=subprocess.DEVNULL)
         return {part.name: {file.name for file in part.iterdir()} for part in Path(folder).iterdir()}
 
 
 def main(folder):
-    """Checks everything."""
-    secrets, known, images = made_secrets(), declared(), set()
+    """Runs all checks."""
+    secrets, variables, images = created_secrets(), declared(), set()
     for path in sorted(Path(folder).glob("*.yaml")):
-        images |= overlays.check(path, secrets, known)
-    image.check_compose(images, known)
+        images |= overlays.check(path, secrets, variables)
+    image.check_compose(images, variables)
     image.check_build()
     image.check_targets()
     print("\n".join(offences))

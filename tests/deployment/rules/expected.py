@@ -1,8 +1,8 @@
-"""What has to be the same everywhere: said once more here, so that a slip of the pen in manifests or compose.yaml is seen."""
+"""Values that must be the same everywhere: repeated here, so that a mistake in manifests or compose.yaml is detected."""
 
 NAME = "app.kubernetes.io/name"
 
-# Where each service listens.
+# The port of each service.
 PORTS = {"gateway": 8080, "accounts": 8081, "chat": 3000, "presence": 50051, "mongo": 27017, "redis": 6379}
 ADMIN = 9100
 
@@ -19,7 +19,7 @@ FILES = "/run/secrets/godzilla"
 _REDIS = {"GODZILLA_REDIS_URL_FILE": f"{FILES}/redis-url", "GODZILLA_SECRET_FILE": f"{FILES}/identity-key"}
 _STORES = _REDIS | {"GODZILLA_MONGO_URI_FILE": f"{FILES}/mongo-uri"}
 
-# What each role is told, besides its settings and, of a chat node, its name and address.
+# The environment of each role, besides its settings and, of a chat node, its name and address.
 ROLES = {
     "gateway": _REDIS | {"GODZILLA_ACCOUNTS_URL": "http://accounts:8081"},
     "accounts": _STORES,
@@ -30,10 +30,10 @@ for _role, _env in ROLES.items():
     _env = ROLES[_role] = dict(_env)
     _env["GODZILLA_LISTEN"] = f"0.0.0.0:{PORTS[_role]}"
 
-# What all roles are told.
+# The settings of all roles.
 SETTINGS = {"GODZILLA_LOG_FORMAT": "json", "GODZILLA_ADMIN_LISTEN": f"0.0.0.0:{ADMIN}"}
 
-# Who may open a connection to whom; * is everybody.
+# The allowed connections: source, destination, port; * is any source.
 EDGES = {
     ("*", "gateway", 8080),
     ("gateway", "accounts", 8081),
@@ -47,7 +47,7 @@ EDGES = {
     ("mongo", "mongo", 27017),
 }
 
-# All that Redis is told: with less it could lose a session, or open without a password.
+# The complete configuration of Redis: without one of these lines it could lose a session or accept connections without a password.
 REDIS_CONF = {
     "appendonly yes",
     "appendfsync always",
@@ -57,27 +57,27 @@ REDIS_CONF = {
     "include /run/secrets/redis/auth.conf",
 }
 
-# How MongoDB is started, behind its key.
+# The command that starts MongoDB, after its key was copied.
 MONGOD = 'exec mongod --replSet rs0 --keyFile /tmp/mongo-key --bind_ip_all "$@"'
 
-# What tells whether a store can be used.
+# The commands that check whether a store is usable.
 USABLE = {
     "mongo": ["mongosh", "--quiet", "--norc", "--nodb", "--file", "/etc/mongo/member.js"],
     "redis": ["sh", "-c", "REDISCLI_AUTH=$(cat /run/secrets/redis/password) redis-cli ping | grep -q PONG"],
 }
 
-# What a store is started with.
+# The command of each store.
 STARTED = {"mongo": ["bash", "/etc/mongo/start.sh"], "redis": ["redis-server", "/etc/redis/redis.conf"]}
 
 offences = []
 
 
 def offence(where, what):
-    """Notes what is wrong."""
+    """Records a violation."""
     offences.append(f"{where}: {what}")
 
 
-def same(where, what, actual, wanted):
-    """Notes it unless the two are equal."""
-    if actual != wanted:
-        offence(where, f"{what} is {actual}, and should be {wanted}")
+def same(where, what, actual, expected):
+    """Records a violation unless the two are equal."""
+    if actual != expected:
+        offence(where, f"{what} is {actual}, expected {expected}")

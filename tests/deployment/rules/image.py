@@ -7,7 +7,7 @@ import yaml
 
 from expected import FILES, PORTS, ROLES, SETTINGS, STARTED, USABLE, offence, same
 
-# The end of the Dockerfile, by which everything else knows how to run the image.
+# Lines of the Dockerfile on which the manifests, compose.yaml and the scripts rely.
 DOCKERFILE = [
     "ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot",
     "cargo build --release --locked --package godzilla --bin godzilla",
@@ -20,7 +20,7 @@ DOCKERFILE = [
     'CMD ["serve", "--listen", "0.0.0.0:8080", "--data-dir", "/data"]',
 ]
 
-# Of each service of compose.yaml: who runs it, and the volumes that matter.
+# The service of compose.yaml that creates the secrets, and the volumes of the stores.
 SECRETS = {
     "user": "0:0",
     "cap_add": ["CHOWN", "DAC_OVERRIDE"],
@@ -39,9 +39,9 @@ STORES = {
 
 
 def check_build():
-    """What goes into the image, and how it is run."""
+    """The content of the image, and how it runs."""
     manifest, dockerfile = Path("Cargo.toml").read_text(), Path("Dockerfile").read_text()
-    # A member such as crates/x is in the folder that is admitted.
+    # The folder of a member such as crates/x is admitted.
     members = re.findall(r'"([\w-]+)(?:/[\w-]+)?"', re.search(r"members = \[(.*?)\]", manifest, re.S)[1])
     lines = [line for line in Path(".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     same(".dockerignore", "what is refused first", lines[:1], ["*"])
@@ -49,10 +49,10 @@ def check_build():
     same(".dockerignore", "what is admitted", admitted, {*members, "src", "Cargo.toml", "Cargo.lock"})
     refused = [line for line in lines[1:] if not line.startswith("!")]
     same(".dockerignore", "what is refused of that", refused, ["**/target", "**/node_modules", "**/*.sqlite3*"])
-    wanted = re.search(r'^rust-version = "(.*)"', manifest, re.M)[1]
-    # Of the same Debian as the image that runs it: a newer C library would not be there.
-    if f"rust:{wanted}-bookworm\n" not in dockerfile:
-        offence("Dockerfile", f"it does not build with Rust {wanted} on Debian 12")
+    expected = re.search(r'^rust-version = "(.*)"', manifest, re.M)[1]
+    # The build uses the same Debian as the final image: a newer C library would be missing there.
+    if f"rust:{expected}-bookworm\n" not in dockerfile:
+        offence("Dockerfile", f"it does not build with Rust {expected} on Debian 12")
     for line in DOCKERFILE:
         if line not in dockerfile:
             offence("Dockerfile", f"it lacks: {line}")
@@ -60,33 +60,33 @@ def check_build():
         offence("Dockerfile", "it has no HEALTHCHECK")
 
 
-def check_compose(images, known):
-    """The services of compose.yaml, beside what the manifests run."""
+def check_compose(images, variables):
+    """The services of compose.yaml, compared with the manifests."""
     services = yaml.safe_load(Path("compose.yaml").read_text())
     volumes, networks, services = services["volumes"], services["networks"], services["services"]
-    kept = {"mongo-data", "redis-data", "roles-secrets", "mongo-secrets", "redis-secrets"}
-    same("compose.yaml", "what stays", set(volumes), kept)
+    expected_volumes = {"mongo-data", "redis-data", "roles-secrets", "mongo-secrets", "redis-secrets"}
+    same("compose.yaml", "the volumes", set(volumes), expected_volumes)
     same("compose.yaml", "the network inside", networks["inside"], {"internal": True})
-    wanted = {*ROLES, "mongo", "redis", "secrets", "chat-1", "chat-2"} - {"chat"}
-    same("compose.yaml", "the services", set(services), wanted)
+    expected = {*ROLES, "mongo", "redis", "secrets", "chat-1", "chat-2"} - {"chat"}
+    same("compose.yaml", "the services", set(services), expected)
     same("compose.yaml", "the number of builds", sum("build" in service for service in services.values()), 1)
     for name, service in services.items():
         where, role = f"compose.yaml {name}", name.partition("-")[0]
         if not service.get("read_only") or service.get("cap_drop") != ["ALL"]:
-            offence(where, "it could write to its image or has capabilities")
+            offence(where, "its file system is writable or it has capabilities")
         same(where, "no-new-privileges", service.get("security_opt"), ["no-new-privileges:true"])
         for dependency in service.get("depends_on", {}):
             if dependency not in services:
-                offence(where, f"it waits for {dependency}, which there is not")
-        wanted = ["127.0.0.1:${GATEWAY_PORT:-8080}:8080"] if name == "gateway" else []
-        same(where, "what is open to this machine", service.get("ports", []), wanted)
+                offence(where, f"it waits for {dependency}, which is not a service")
+        expected = ["127.0.0.1:${GATEWAY_PORT:-8080}:8080"] if name == "gateway" else []
+        same(where, "the published ports", service.get("ports", []), expected)
         if role in ROLES:
-            check_role(where, name, role, service, known)
+            check_role(where, name, role, service, variables)
         else:
             check_store(where, name, service, images)
 
 
-def check_role(where, name, role, service, known):
+def check_role(where, name, role, service, variables):
     """A service that runs the program."""
     same(where, "its image", service["image"].partition(":")[0], "godzilla")
     same(where, "its command", service.get("command"), [role])
@@ -96,39 +96,39 @@ def check_role(where, name, role, service, known):
         env |= {"GODZILLA_NODE": name, "GODZILLA_ADVERTISE": f"{name}:{PORTS['chat']}"}
     same(where, "its environment", service.get("environment"), env)
     for variable in env:
-        if variable not in known:
+        if variable not in variables:
             offence(where, f"{variable} is a variable that no flag reads; the program refuses to start")
     same(where, "its networks", service.get("networks"), ["inside", "outside"] if role == "gateway" else ["inside"])
     same(where, "how long it may drain", service.get("stop_grace_period"), "30s")
-    same(where, "what becomes of it when it ends", service.get("restart"), "unless-stopped")
+    same(where, "its restart policy", service.get("restart"), "unless-stopped")
     has_secrets = any(value.startswith(FILES) for value in env.values())
     same(where, "its volumes", service.get("volumes", []), [f"roles-secrets:{FILES}:ro"] if has_secrets else [])
 
 
 def check_store(where, name, service, images):
-    """MongoDB, Redis, or what makes the secrets."""
+    """MongoDB, Redis, or the service that creates the secrets."""
     if service["image"] not in images:
-        offence(where, f"{service['image']} is not what the manifests run")
+        offence(where, f"{service['image']} is not an image of the manifests")
     if name == "secrets":
         for key, value in SECRETS.items():
             same(where, f"its {key}", service.get(key), value)
         return
     same(where, "its user", service.get("user"), "999:999")
-    same(where, "what it is started with", service.get("entrypoint"), STARTED[name])
-    same(where, "what becomes of it when it ends", service.get("restart"), "unless-stopped")
+    same(where, "its entrypoint", service.get("entrypoint"), STARTED[name])
+    same(where, "its restart policy", service.get("restart"), "unless-stopped")
     usable = ["CMD", *USABLE["mongo"]] if name == "mongo" else ["CMD-SHELL", USABLE["redis"][2].replace("$", "$$")]
-    same(where, "what tells whether it can be used", service.get("healthcheck", {}).get("test"), usable)
+    same(where, "its health check", service.get("healthcheck", {}).get("test"), usable)
     if name == "mongo":
         env = {"HOME": "/tmp", "MONGO_MEMBERS": "mongo:27017", "MONGO_SECRETS": "/run/secrets/mongo"}
         same(where, "its environment", service.get("environment"), env)
         same(where, "its name", service.get("hostname"), "mongo")
-        same(where, "where it may write besides", service.get("tmpfs"), ["/tmp:mode=1777,size=64m"])
+        same(where, "its writable paths", service.get("tmpfs"), ["/tmp:mode=1777,size=64m"])
     same(where, "its volumes", set(service.get("volumes", [])), STORES[name])
     same(where, "its networks", service.get("networks"), ["inside"])
 
 
 def check_targets():
-    """Each target of `just` is the script of its name."""
+    """Each recipe of `just` runs the script of its name."""
     recipes = re.findall(r"^([\w-]+)[^\n:]*:\n((?:    .*\n)+)", Path("justfile").read_text(), re.M)
     scripts = {path.name for path in Path("scripts").iterdir() if path.stat().st_mode & 0o100}
     same("justfile", "its targets", {name for name, _ in recipes}, scripts)

@@ -1,4 +1,4 @@
-"""Network policies: exactly the connections of the table, and names and metrics besides."""
+"""Network policies: exactly the connections of the table, besides DNS and metrics."""
 
 from expected import ADMIN, EDGES, NAME, ROLES, offence
 
@@ -9,8 +9,8 @@ DNS = {
 MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 
 
-def wanted(edges):
-    """Every opening: side, whose, towards whom, port, protocol."""
+def openings_of(edges):
+    """All allowed openings: side, subject, peer, port, protocol."""
     openings = {("egress", "*", str(DNS), 53, protocol) for protocol in ("UDP", "TCP")}
     openings |= {("ingress", role, str(MONITORING), ADMIN, "TCP") for role in ROLES}
     for source, target, port in edges:
@@ -21,7 +21,7 @@ def wanted(edges):
 
 
 def subjects(selector):
-    """Which services a policy is about."""
+    """The services to which a policy applies."""
     if selector == {}:
         return ["*"]
     named = selector.get("matchLabels", {})
@@ -36,7 +36,7 @@ def subjects(selector):
 
 
 def peer_name(peer):
-    """A service by its name, anything else as it is written."""
+    """The name of a service, or the text of any other peer."""
     labels = peer.get("podSelector", {}).get("matchLabels", {})
     is_service = set(peer) == {"podSelector"} and set(peer["podSelector"]) == {"matchLabels"} and set(labels) == {NAME}
     return labels[NAME] if is_service else str(peer)
@@ -50,19 +50,19 @@ def check(where, documents, edges=EDGES):
         policy["podSelector"] == {} and sorted(policy["policyTypes"]) == both and not policy.keys() & {"ingress", "egress"}
         for policy in policies
     ):
-        offence(where, "no policy refuses what is not allowed")
+        offence(where, "no policy denies all other connections")
     actual = set()
     for policy in policies:
         for side, key in (("ingress", "from"), ("egress", "to")):
             if side in policy and side.capitalize() not in policy["policyTypes"]:
-                offence(where, f"a policy lists {side} and is none for it")
+                offence(where, f"a policy lists {side}, which is not one of its types")
             for rule in policy.get(side, []):
                 peers = [peer_name(peer) for peer in rule[key]] if key in rule else ["*"]
                 ports = [(port.get("port"), port.get("protocol", "TCP")) for port in rule.get("ports", [{}])]
                 actual |= {
-                    (side, me, peer, *port) for me in subjects(policy["podSelector"]) for peer in peers for port in ports
+                    (side, subject, peer, *port) for subject in subjects(policy["podSelector"]) for peer in peers for port in ports
                 }
-    for opening in sorted(wanted(edges) - actual, key=str):
+    for opening in sorted(openings_of(edges) - actual, key=str):
         offence(where, "{} of {}: {} is missing, port {} {}".format(*opening))
-    for opening in sorted(actual - wanted(edges), key=str):
-        offence(where, "{} of {}: {} is one too many, port {} {}".format(*opening))
+    for opening in sorted(actual - openings_of(edges), key=str):
+        offence(where, "{} of {}: {} is not allowed, port {} {}".format(*opening))

@@ -1,4 +1,4 @@
-//! Putting messages into the stream, each room's in their order, and whether those that are there are the store's.
+//! Appends messages to the stream, those of each room in order, and checks that the stream and the store have the same messages.
 
 use std::{
     sync::{PoisonError, atomic::Ordering},
@@ -10,102 +10,105 @@ use remote::redis::{AsyncCommands, streams::StreamRangeReply};
 use tokio::time::sleep;
 
 use super::{
-    KEPT, SUSPECTS, Stream, another,
+    MAX_SUSPECTS, MIN_LENGTH, Stream, epoch_changed,
     record::{MessageRecord, StreamRecord},
     scripts,
 };
 use crate::{
     Error,
     history::StoredMessage,
-    redis::{self, Claimed, Damaged},
+    redis::{self, DamagedEpoch, EpochState},
 };
 
-/// Messages put into the stream at once when some are missing.
-const FILL: usize = 64;
+/// The number of missing messages in one append.
+const BACKFILL_PAGE: usize = 64;
 
-/// How many messages before the first one the stream is told of a room it does not know: a crash leaves fewer behind.
-const BEFORE: u64 = 64;
+/// The number of messages before the first new one that are published for a room that is absent in the stream. A crash leaves fewer
+/// unpublished messages.
+const BACKFILL_BEFORE: u64 = 64;
 
-/// How many of the newest entries are looked at for a message.
+/// The number of the newest records that are searched for a message.
 const NEWEST: usize = 16;
 
-/// How often the store must lack a message of the stream before it counts as replaced: just after a failover a primary may
-/// not yet show what a majority has.
-const LOOKS: u32 = 3;
+/// The number of checks in a row in which the store must lack a message of the stream until it counts as replaced. Just after a
+/// failover a primary may not yet return what a majority has.
+const CHECKS: u32 = 3;
 
-/// Between two of those looks.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The interval between two of these checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What became of an append.
+/// The outcome of an append.
 enum Appended {
-    /// All of it is in the stream.
-    Whole,
-    /// The room's messages after this one are missing in front.
-    Behind(u64),
-    /// The room goes on to this message in the stream, whose id this is; empty when it is not known.
-    Held(u64, String),
-    /// Nothing is known of the room.
+    /// All messages are in the stream.
+    Complete,
+    /// The room's messages after this `seq` and before the first one are missing.
+    Gap(u64),
+    /// The stream already has messages of the room up to this `seq`, whose message has this id. It must be verified that they are the
+    /// same. The id is empty when it is unknown.
+    Unverified(u64, String),
+    /// The room is absent in the stream.
     Unknown,
 }
 
-/// Which of the messages before the room's last one may be passed over, because they are in the stream.
-enum Passed {
-    /// None before it is known that they are the same.
+/// The messages of an append that may be skipped, because the stream has them.
+enum Skip {
+    /// No message, until it is verified that they are the same.
     None,
-    /// All before the room's last one, which is this.
+    /// All up to the room's last message in the stream, if its `seq` is this.
     To(u64),
-    /// All.
+    /// All messages.
     All,
 }
 
 impl Stream {
-    /// Appends `messages`, and before them whatever the stream lacks.
+    /// Appends `messages`, and before them the messages that are missing.
     pub(super) async fn append_all(
         &self,
         room: &RoomName,
         messages: Vec<StoredMessage>,
     ) -> Result<(), Error> {
-        let Some(first) = messages.first().map(|kept| kept.message.seq) else { return Ok(()) };
-        let fresh: Vec<MessageRecord> =
-            messages.into_iter().map(|kept| MessageRecord::new(kept, false)).collect();
-        let mut passed = Passed::None;
+        let Some(first) = messages.first().map(|stored| stored.message.seq) else { return Ok(()) };
+        let records: Vec<MessageRecord> =
+            messages.into_iter().map(|stored| MessageRecord::new(stored, false)).collect();
+        let mut skip = Skip::None;
         for _ in 0..3 {
-            match self.append(room, &fresh, false, &passed).await? {
-                Appended::Whole => return Ok(()),
-                Appended::Behind(last) => self.fill(room, last, first, false).await?,
-                Appended::Unknown => self.fill(room, first.saturating_sub(1 + BEFORE), first, true).await?,
-                Appended::Held(last, id) => {
-                    self.check(room, last, &id).await?;
-                    passed = Passed::To(last);
+            match self.append(room, &records, false, &skip).await? {
+                Appended::Complete => return Ok(()),
+                Appended::Gap(last) => self.backfill(room, last, first, false).await?,
+                Appended::Unknown => {
+                    self.backfill(room, first.saturating_sub(1 + BACKFILL_BEFORE), first, true).await?
+                }
+                Appended::Unverified(last, id) => {
+                    self.verify(room, last, &id).await?;
+                    skip = Skip::To(last);
                 }
             }
         }
-        // Somebody else writes the room, and has put these in by now or will.
-        Err(another())
+        // Another node writes the room. It has published these messages, or will.
+        Err(epoch_changed())
     }
 
-    /// Puts what the stream lacks of a room into it, and answers up to which message that is.
-    pub(super) async fn catch_up(&self, room: &RoomName) -> Result<u64, Error> {
+    /// Publishes the stored messages of a room that are missing in the stream. Returns the `seq` of the last stored one.
+    pub(super) async fn publish_missing(&self, room: &RoomName) -> Result<u64, Error> {
         let head = self.history.head(room).await?.seq;
         let last = self.history.since(room, head.saturating_sub(1), 1).await?.messages;
         self.append_all(room, last).await?;
         Ok(head)
     }
 
-    /// Puts the room's messages after `last` and before `first` into the stream, from the store. `again`: they may have been in
-    /// it before.
-    async fn fill(&self, room: &RoomName, mut last: u64, first: u64, again: bool) -> Result<(), Error> {
-        metrics::counter!("godzilla_chat_log_filled_total").increment(1);
+    /// Publishes the stored messages of a room after `last` and before `first`. `again`: they may have had records before.
+    async fn backfill(&self, room: &RoomName, mut last: u64, first: u64, again: bool) -> Result<(), Error> {
+        metrics::counter!("godzilla_chat_stream_backfilled_total").increment(1);
         let mut begins = again;
         while last + 1 < first {
-            let kept = self.history.since(room, last, FILL).await?.messages;
-            let lines: Vec<MessageRecord> = kept
+            let stored = self.history.since(room, last, BACKFILL_PAGE).await?.messages;
+            let records: Vec<MessageRecord> = stored
                 .into_iter()
-                .filter(|kept| kept.message.seq < first)
-                .map(|kept| MessageRecord::new(kept, again))
+                .filter(|stored| stored.message.seq < first)
+                .map(|stored| MessageRecord::new(stored, again))
                 .collect();
-            let Some(end) = lines.last().map(MessageRecord::seq) else { return Ok(()) };
-            self.append(room, &lines, begins, &Passed::All).await?;
+            let Some(end) = records.last().map(MessageRecord::seq) else { return Ok(()) };
+            self.append(room, &records, begins, &Skip::All).await?;
             (last, begins) = (end, false);
         }
         Ok(())
@@ -114,76 +117,78 @@ impl Stream {
     async fn append(
         &self,
         room: &RoomName,
-        lines: &[MessageRecord],
+        records: &[MessageRecord],
         begins: bool,
-        passed: &Passed,
+        skip: &Skip,
     ) -> Result<Appended, Error> {
         let mut script = scripts::APPEND.prepare_invoke();
         for key in [redis::EPOCH, redis::OFFSET, redis::STREAM, redis::HEADS, redis::LAST] {
             script.key(self.redis.key(key));
         }
-        script.arg(&*self.position.epoch()).arg(room.as_str()).arg(KEPT).arg(&self.node);
-        script.arg(u8::from(begins)).arg(match passed {
-            Passed::None => String::new(),
-            Passed::To(last) => last.to_string(),
-            Passed::All => "*".to_owned(),
+        script.arg(&*self.position.epoch()).arg(room.as_str()).arg(MIN_LENGTH).arg(&self.node);
+        script.arg(u8::from(begins)).arg(match skip {
+            Skip::None => String::new(),
+            Skip::To(last) => last.to_string(),
+            Skip::All => "*".to_owned(),
         });
-        for line in lines {
-            script.arg(line.seq()).arg(line.id()).arg(StreamRecord::MessageRecord(line.clone()).write());
+        for record in records {
+            script.arg(record.seq()).arg(record.id()).arg(StreamRecord::Message(record.clone()).encode());
         }
         let (outcome, number, id): (String, u64, String) =
             self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
         Ok(match outcome.as_str() {
-            "behind" => Appended::Behind(number),
-            "held" => Appended::Held(number, id),
+            "gap" => Appended::Gap(number),
+            "unverified" => Appended::Unverified(number, id),
             "unknown" => Appended::Unknown,
-            "another" => {
-                self.nudge.notify_one();
-                return Err(another());
+            "epoch_changed" => {
+                self.wake.notify_one();
+                return Err(epoch_changed());
             }
             _ => {
-                self.given.fetch_max(number, Ordering::AcqRel);
-                Appended::Whole
+                self.last_published.fetch_max(number, Ordering::AcqRel);
+                Appended::Complete
             }
         })
     }
 
-    /// Whether the room's last message in the stream is the store's: then those before it are, too. Usually another node has put
-    /// them in.
+    /// Verifies that the room's last message in the stream is in the store. Then the messages before it are, too. Usually another node
+    /// has published them.
     ///
     /// # Errors
-    /// When it is not, which is looked at again by [`super::follow`].
-    async fn check(&self, room: &RoomName, seq: u64, id: &str) -> Result<(), Error> {
-        if self.has(room, seq, id).await? {
+    /// [`Error::Store`] when it is not. Then [`super::follow`] checks the room again.
+    async fn verify(&self, room: &RoomName, seq: u64, id: &str) -> Result<(), Error> {
+        if self.history_has(room, seq, id).await? {
             return Ok(());
         }
         let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        if suspects.len() < SUSPECTS {
+        if suspects.len() < MAX_SUSPECTS {
             suspects.insert(room.clone());
         }
         drop(suspects);
-        self.nudge.notify_one();
-        Err(Error::Store("the log has a message that the store lacks".to_owned()))
+        self.wake.notify_one();
+        Err(Error::Store("the stream has a message that the store lacks".to_owned()))
     }
 
-    /// Whether the store has this message, or had it before it forgot old ones. An empty id is any.
-    async fn has(&self, room: &RoomName, seq: u64, id: &str) -> Result<bool, Error> {
+    /// Whether the store has this message, or had it before it deleted old ones. An empty id matches any.
+    async fn history_has(&self, room: &RoomName, seq: u64, id: &str) -> Result<bool, Error> {
         let slice = self.history.since(room, seq.saturating_sub(1), 1).await?;
         Ok(match slice.messages.first() {
-            Some(kept) if kept.message.seq == seq => id.is_empty() || kept.message.id == id,
+            Some(stored) if stored.message.seq == seq => id.is_empty() || stored.message.id == id,
             _ => slice.head >= seq,
         })
     }
 
-    /// Whether the stream has messages that the store lacks, because the store was restored from a backup: of the suspects, and of
-    /// all rooms the newest one, and the one that this node has told last. Entries up to `since` are of another history.
-    pub(super) async fn is_replaced(&self, since: u64) -> Result<bool, Error> {
-        for look in 0..LOOKS {
-            if look > 0 {
-                sleep(PAUSE).await;
+    /// Whether the stream has messages that the store lacks, because the store was restored from a backup. Checks the last messages of
+    /// the suspects, the newest message of the stream, and the last message that this node has delivered. Records up to offset `since`
+    /// are of another history.
+    pub(super) async fn is_history_replaced(&self, since: u64) -> Result<bool, Error> {
+        for check in 0..CHECKS {
+            if check > 0 {
+                sleep(CHECK_INTERVAL).await;
             }
-            let lacks =
-                self.lacks_newest(since).await? || self.lacks_told().await? || self.lacks_suspect().await?;
+            let lacks = self.history_lacks_newest(since).await?
+                || self.history_lacks_last_delivered().await?
+                || self.history_lacks_suspects().await?;
             if !lacks {
                 return Ok(false);
             }
@@ -191,40 +196,42 @@ impl Stream {
         Ok(true)
     }
 
-    /// A Redis that has lost the stream does not show it, and this node still has the message.
-    async fn lacks_told(&self) -> Result<bool, Error> {
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match newest {
-            Some((room, seq, id)) => Ok(!self.has(&room, seq, &id).await?),
+    /// Checks the last message that this node has delivered. It detects a replacement also when Redis has lost the stream.
+    async fn history_lacks_last_delivered(&self) -> Result<bool, Error> {
+        let last_delivered = self.last_delivered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match last_delivered {
+            Some((room, seq, id)) => Ok(!self.history_has(&room, seq, &id).await?),
             None => Ok(false),
         }
     }
 
-    async fn lacks_newest(&self, since: u64) -> Result<bool, Error> {
+    /// Checks the newest message of the stream after offset `since`.
+    async fn history_lacks_newest(&self, since: u64) -> Result<bool, Error> {
         let (key, base) = (self.redis.key(redis::STREAM), format!("({since}-0"));
         let entries: StreamRangeReply =
             self.redis.ask(async |mut redis| redis.xrevrange_count(key, "+", base, NEWEST).await).await?;
-        let lines =
-            entries.ids.iter().filter_map(|entry| StreamRecord::read(&entry.get::<Vec<u8>>("entry")?));
-        let newest = lines.into_iter().find_map(|line| match line {
-            StreamRecord::MessageRecord(said) => Some(said),
+        let records =
+            entries.ids.iter().filter_map(|entry| StreamRecord::decode(&entry.get::<Vec<u8>>("entry")?));
+        let newest = records.into_iter().find_map(|record| match record {
+            StreamRecord::Message(record) => Some(record),
             _ => None,
         });
         match newest {
-            Some(said) => Ok(!self.has(said.room(), said.seq(), said.id()).await?),
+            Some(record) => Ok(!self.history_has(record.room(), record.seq(), record.id()).await?),
             None => Ok(false),
         }
     }
 
-    async fn lacks_suspect(&self) -> Result<bool, Error> {
+    /// Checks the last message of each suspect in the stream, and clears the suspects that are in the store.
+    async fn history_lacks_suspects(&self) -> Result<bool, Error> {
         let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for room in suspects {
-            let mut script = scripts::LAST.prepare_invoke();
+            let mut script = scripts::ROOM_HEAD.prepare_invoke();
             script.key(self.redis.key(redis::HEADS)).key(self.redis.key(redis::LAST)).arg(room.as_str());
             let last: Option<(u64, String)> =
                 self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
             if let Some((seq, id)) = last
-                && !self.has(&room, seq, &id).await?
+                && !self.history_has(&room, seq, &id).await?
             {
                 return Ok(true);
             }
@@ -233,14 +240,15 @@ impl Stream {
         Ok(false)
     }
 
-    /// Begins a new history and a new epoch, because the store of messages was replaced by an older one.
-    pub(super) async fn replace(&self) -> Result<Claimed, Error> {
+    /// Begins a new history and a new epoch, because the store of messages was replaced by an older one. Returns the state of the new
+    /// epoch.
+    pub(super) async fn replace_history(&self) -> Result<EpochState, Error> {
         let epoch = self.position.epoch();
         self.lineage.end(&epoch).await?;
         tracing::error!(
-            "the store of messages lacks messages that were delivered: it was restored from a backup; clients reload"
+            "the store lacks messages that were delivered, so it was restored from a backup: a new history begins, clients reload"
         );
-        metrics::counter!("godzilla_chat_store_replaced_total").increment(1);
-        self.redis.renew(Damaged { epoch: &epoch, is_replaced: true }).await
+        metrics::counter!("godzilla_chat_history_replaced_total").increment(1);
+        self.redis.end_epoch(DamagedEpoch { epoch: &epoch, is_replaced: true }).await
     }
 }

@@ -1,4 +1,5 @@
-//! Which changes of rooms this node has applied to its sockets, by the versions of the rooms. Pure; asked by [`super::subscriptions`].
+//! The changes of rooms that this node has applied to its sockets, by the versions of the rooms. Pure; called by
+//! [`super::subscriptions`].
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -6,51 +7,52 @@ use proto::RoomName;
 
 use crate::changes::{Change, Changed, KEPT};
 
-/// The maximum number of rooms that are kept. The earliest goes.
+/// The maximum number of rooms. The earliest is evicted.
 const ROOMS: usize = 65_536;
 
-/// The maximum number of rooms with a change of this node that has not been compared with the store.
+/// The maximum number of rooms with a change by this node that was not compared with the store yet.
 const UNCHECKED: usize = 10_000;
 
-/// Of a room that no socket here was in, changes are applied that are at most so much older than the last one, in milliseconds.
+/// The maximum age, in milliseconds, of the changes that are applied in a room that had no socket on this node. The age counts back from
+/// the room's last change.
 const BURST_MS: u64 = 10_000;
 
-/// See the module.
+/// The version of each room up to which changes are applied.
 #[derive(Debug, Default)]
 pub struct AppliedChanges {
-    /// The version up to which changes are applied. None: sockets are in the room, and the version is not known.
+    /// The version up to which changes are applied. `None` when sockets are in the room and the version is unknown.
     rooms: HashMap<RoomName, Option<u64>>,
-    /// The rooms in the order in which they came.
+    /// The rooms in the order in which they were added.
     order: VecDeque<RoomName>,
-    /// Rooms that this node has changed and not compared with the store since.
+    /// The rooms that this node has changed and has not compared with the store since.
     unchecked: HashSet<RoomName>,
 }
 
-/// What is to be applied.
+/// The changes of a room that must be applied.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Due {
-    /// Changes, oldest first.
+pub struct PendingChanges {
+    /// The changes, oldest first.
     pub changes: Vec<Change>,
-    /// Whether there may be changes that the room does not keep any more.
+    /// Whether older changes that the room no longer keeps may be missing.
     pub has_gap: bool,
 }
 
 impl AppliedChanges {
-    /// Whether changes of the room are applied from a certain version on.
-    pub fn knows(&self, room: &RoomName) -> bool {
+    /// Whether the room was added.
+    pub fn contains(&self, room: &RoomName) -> bool {
         self.rooms.contains_key(room)
     }
 
-    /// Sockets enter a room that is at `version`.
-    pub fn subscribe(&mut self, room: &RoomName, version: Option<u64>) {
-        if !self.knows(room) {
+    /// Adds a room at `version`, before sockets join it. Does nothing when the room was added before.
+    pub fn add(&mut self, room: &RoomName, version: Option<u64>) {
+        if !self.contains(room) {
             self.set(room, version);
         }
     }
 
-    /// Whether the room has changes that are not applied.
+    /// Whether changes of the room up to `version` are not applied yet.
     pub fn lacks(&self, room: &RoomName, version: u64) -> bool {
-        !self.rooms.get(room).is_some_and(|known| known.is_some_and(|known| known >= version))
+        !self.rooms.get(room).is_some_and(|applied| applied.is_some_and(|applied| applied >= version))
     }
 
     /// All rooms.
@@ -58,28 +60,28 @@ impl AppliedChanges {
         self.rooms.keys().cloned().collect()
     }
 
-    /// This node has changed the room.
-    pub fn changed_here(&mut self, room: &RoomName) {
+    /// Marks a room that this node has changed.
+    pub fn mark_unchecked(&mut self, room: &RoomName) {
         if self.unchecked.len() < UNCHECKED {
             self.unchecked.insert(room.clone());
         }
     }
 
-    /// The rooms that this node has changed since the last call.
+    /// Takes the rooms that were marked since the last call.
     pub fn take_unchecked(&mut self) -> HashSet<RoomName> {
         std::mem::take(&mut self.unchecked)
     }
 
-    /// The changes up to version `to` that are not applied. They count as applied from now on.
-    pub fn take(&mut self, changed: &Changed, to: u64) -> Due {
-        let known = self.rooms.get(&changed.room).copied();
+    /// Takes the changes up to version `to` that are not applied. From then on they count as applied.
+    pub fn take(&mut self, changed: &Changed, to: u64) -> PendingChanges {
+        let applied = self.rooms.get(&changed.room).copied();
         let mut changes: Vec<Change> =
             changed.changes.iter().filter(|change| change.version <= to).cloned().collect();
         let first = changed.changes.first().map_or(0, |first| first.version);
-        let has_gap = match known {
-            Some(Some(known)) => {
-                changes.retain(|change| change.version > known);
-                first > known + 1 && known < to
+        let has_gap = match applied {
+            Some(Some(applied)) => {
+                changes.retain(|change| change.version > applied);
+                first > applied + 1 && applied < to
             }
             Some(None) => {
                 changes.clear();
@@ -91,11 +93,11 @@ impl AppliedChanges {
                 changes.len() >= KEPT
             }
         };
-        self.set(&changed.room, Some(known.flatten().unwrap_or(0).max(to)));
-        Due { changes, has_gap }
+        self.set(&changed.room, Some(applied.flatten().unwrap_or(0).max(to)));
+        PendingChanges { changes, has_gap }
     }
 
-    /// The changes up to `version` are applied.
+    /// Records that the changes up to `version` are applied.
     pub fn set(&mut self, room: &RoomName, version: Option<u64>) {
         if self.rooms.insert(room.clone(), version).is_none() {
             self.order.push_back(room.clone());
@@ -119,7 +121,7 @@ mod tests {
         "tea".parse().unwrap()
     }
 
-    /// A room at `version` that keeps the changes from `first` on, each made so many milliseconds after the one before.
+    /// A room at `version` that keeps the changes from `first` on, each made `apart` milliseconds after the previous one.
     fn changed(first: u64, version: u64, apart: u64) -> Changed {
         let change = |version| {
             let at = Timestamp(1_000_000 + version * apart);
@@ -128,13 +130,14 @@ mod tests {
         Changed { room: tea(), version, is_open: true, changes: (first..=version).map(change).collect() }
     }
 
-    fn versions(deadline_now: &Due) -> Vec<u64> {
-        deadline_now.changes.iter().map(|change| change.version).collect()
+    fn versions(pending: &PendingChanges) -> Vec<u64> {
+        pending.changes.iter().map(|change| change.version).collect()
     }
 
     #[test]
     fn every_change_is_applied_once_and_in_order() {
-        // What is known before, what the room keeps, up to where: the changes to apply, and whether there is a gap.
+        // The version before, the changes that the room keeps, the version up to which they are taken; the expected changes, and whether
+        // there is a gap.
         type Case = (Option<Option<u64>>, Changed, u64, &'static [u64], bool);
         let cases: [Case; 9] = [
             (Some(Some(2)), changed(1, 4, 1), 4, &[3, 4], false),
@@ -147,33 +150,33 @@ mod tests {
             (None, changed(1, 4, 1), 4, &[1, 2, 3, 4], false),
             (None, changed(1, 4, BURST_MS), 4, &[3, 4], false),
         ];
-        for (known, changed, to, expected, has_gap) in cases {
-            let mut seen = AppliedChanges::default();
-            if let Some(known) = known {
-                seen.subscribe(&tea(), known);
+        for (applied, changed, to, expected, has_gap) in cases {
+            let mut applied_changes = AppliedChanges::default();
+            if let Some(applied) = applied {
+                applied_changes.add(&tea(), applied);
             }
-            let deadline_now = seen.take(&changed, to);
+            let pending = applied_changes.take(&changed, to);
             assert_eq!(
-                (&versions(&deadline_now)[..], deadline_now.has_gap),
+                (&versions(&pending)[..], pending.has_gap),
                 (expected, has_gap),
-                "{known:?} {changed:?} {to}"
+                "{applied:?} {changed:?} {to}"
             );
-            assert!(!seen.lacks(&tea(), to), "{known:?} {to}");
-            assert_eq!(versions(&seen.take(&changed, to)), [0; 0], "again");
+            assert!(!applied_changes.lacks(&tea(), to), "{applied:?} {to}");
+            assert_eq!(versions(&applied_changes.take(&changed, to)), [0; 0], "again");
         }
     }
 
     #[test]
     fn rooms_are_bounded() {
-        let mut seen = AppliedChanges::default();
+        let mut applied_changes = AppliedChanges::default();
         for n in 0..=ROOMS {
             let room = format!("r{n}").parse().unwrap();
-            seen.set(&room, Some(1));
-            seen.set(&room, Some(2));
-            seen.changed_here(&room);
+            applied_changes.set(&room, Some(1));
+            applied_changes.set(&room, Some(2));
+            applied_changes.mark_unchecked(&room);
         }
-        assert_eq!((seen.rooms.len(), seen.order.len()), (ROOMS, ROOMS));
-        assert_eq!(seen.take_unchecked().len(), UNCHECKED);
-        assert!(seen.lacks(&"r0".parse().unwrap(), 1));
+        assert_eq!((applied_changes.rooms.len(), applied_changes.order.len()), (ROOMS, ROOMS));
+        assert_eq!(applied_changes.take_unchecked().len(), UNCHECKED);
+        assert!(applied_changes.lacks(&"r0".parse().unwrap(), 1));
     }
 }

@@ -1,110 +1,118 @@
-//! What this node has told of every room: so that a message that comes twice is told once, and one that is missing is looked
-//! for. Pure; asked by [`super::follow`].
+//! Deduplication: the messages of each room that this node has delivered. A message that is read twice is delivered once, and a gap
+//! is detected. Pure; called by [`super::follow`].
 //!
-//! A room is here before a socket of this node enters it, with a floor that is not above the room's last message at that moment. So
-//! every message that is stored afterwards is told once, whether it is read from the log or from the store, and a room that
-//! is not here has no socket on this node.
+//! A room is added before a socket of this node joins it, with a floor that is not above the room's last message at that moment. So
+//! every message that is stored afterwards is delivered once, whether it is read from the stream or from the store. A room that is
+//! absent here has no socket on this node.
 
 use std::collections::{HashMap, VecDeque};
 
 use proto::RoomName;
 
-/// Rooms that are remembered. One that was forgotten begins anew with its next message.
+/// The maximum number of rooms. The earliest is evicted, and starts without state at its next message.
 const ROOMS: usize = 65_536;
 
-/// See the module.
+/// The delivery state of all rooms with a socket on this node.
 #[derive(Debug, Default)]
 pub struct Dedup {
-    rooms: HashMap<RoomName, Place>,
-    /// The rooms in the order in which they came.
+    rooms: HashMap<RoomName, RoomProgress>,
+    /// The rooms in the order in which they were added.
     order: VecDeque<RoomName>,
 }
 
-/// How far a room is.
+/// The delivery state of one room.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
-    /// The last message told here; 0 before the first.
-    told: u64,
-    /// The room's last message when somebody first listened here: whoever came later has read up to there. 0 for a room that was made
-    /// afterwards.
+struct RoomProgress {
+    /// The `seq` of the last delivered message; 0 before the first.
+    delivered: u64,
+    /// The `seq` of the room's last message when this node subscribed to it. Sockets that join later have read up to it. 0 for a room
+    /// that was created afterwards.
     floor: u64,
-    /// The last message that was told without a place in the log, and which of all those it was; 0 before the first.
-    unplaced: (u64, u64),
+    /// The `seq` of the last message that was delivered without an offset, and its number among all such deliveries of the node, from
+    /// 1. Both are 0 before the first.
+    fallback: (u64, u64),
 }
 
-/// What to do with a message.
+/// The decision on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Tell it.
-    Tell,
-    /// Tell those after this one first.
-    After(u64),
-    /// It was told before.
-    Old,
+    /// The message is the next one: deliver it.
+    Deliver,
+    /// Messages after this `seq` are missing: deliver them first.
+    Gap(u64),
+    /// The message was delivered before: ignore it.
+    Duplicate,
 }
 
 impl Dedup {
-    /// Whether somebody listens to this room already.
-    pub fn knows(&self, room: &RoomName) -> bool {
+    /// Whether the room was added.
+    pub fn contains(&self, room: &RoomName) -> bool {
         self.rooms.contains_key(room)
     }
 
-    /// Somebody listens to a room that ends at `head`, or ended there before.
-    pub fn subscribe(&mut self, room: &RoomName, head: u64) {
-        if !self.knows(room) {
-            self.place(room).floor = head;
+    /// Adds a room whose last message is, or was, `head`. Does nothing when the room was added before.
+    pub fn add(&mut self, room: &RoomName, head: u64) {
+        if !self.contains(room) {
+            self.progress(room).floor = head;
         }
     }
 
-    /// What to do with message `seq` of a room; `again`: it may have been in the log before.
+    /// The decision on message `seq` of a room. `again`: the message may have had a record in the stream before.
     pub fn judge(&mut self, room: &RoomName, seq: u64, again: bool) -> Verdict {
-        let is_new = !self.knows(room);
+        let is_new = !self.contains(room);
         if is_new && again {
-            // No socket of this node is in the room, or every one reloads.
-            return Verdict::Old;
+            // No socket of this node is in the room, or all of them reload.
+            return Verdict::Duplicate;
         }
-        let place = self.place(room);
-        let known = if again || place.told == 0 { place.told.max(place.floor) } else { place.told };
-        if seq <= place.told || (again && seq <= known) {
-            return Verdict::Old;
+        let progress = self.progress(room);
+        let last = if again || progress.delivered == 0 {
+            progress.delivered.max(progress.floor)
+        } else {
+            progress.delivered
+        };
+        if seq <= progress.delivered || (again && seq <= last) {
+            return Verdict::Duplicate;
         }
-        if is_new || seq <= known + 1 { Verdict::Tell } else { Verdict::After(known) }
+        if is_new || seq <= last + 1 { Verdict::Deliver } else { Verdict::Gap(last) }
     }
 
-    /// Message `seq` of a room was told.
-    pub fn told(&mut self, room: &RoomName, seq: u64) {
-        let place = self.place(room);
-        place.told = place.told.max(seq);
+    /// Records that message `seq` of a room was delivered.
+    pub fn record(&mut self, room: &RoomName, seq: u64) {
+        let progress = self.progress(room);
+        progress.delivered = progress.delivered.max(seq);
     }
 
-    /// Message `seq` of a room was told without a place in the log, as the `count`th of all.
-    pub fn told_unplaced(&mut self, room: &RoomName, seq: u64, count: u64) {
-        self.told(room, seq);
-        self.place(room).unplaced = (seq, count);
+    /// Records that message `seq` of a room was delivered without an offset, as the `count`th such delivery of the node.
+    pub fn record_fallback(&mut self, room: &RoomName, seq: u64, count: u64) {
+        self.record(room, seq);
+        self.progress(room).fallback = (seq, count);
     }
 
-    /// Whether message `seq` of a room may have been told without a place in the log, after the first `count` of those.
-    pub fn was_unplaced(&self, room: &RoomName, seq: u64, count: u64) -> bool {
-        self.rooms.get(room).is_some_and(|place| seq <= place.unplaced.0 && place.unplaced.1 > count)
+    /// Whether message `seq` of a room may have been delivered without an offset, after the first `count` such deliveries.
+    pub fn may_be_fallback(&self, room: &RoomName, seq: u64, count: u64) -> bool {
+        self.rooms.get(room).is_some_and(|progress| seq <= progress.fallback.0 && progress.fallback.1 > count)
     }
 
-    /// Of these rooms, those of which messages were told without a place in the log, and the last one of each.
-    pub fn unplaced(&self, rooms: &[RoomName]) -> Vec<(RoomName, u64)> {
-        let last = |room: &RoomName| self.rooms.get(room).map(|place| (room.clone(), place.unplaced.0));
+    /// Those of `rooms` that have messages that were delivered without an offset, each with the `seq` of the last one.
+    pub fn fallback_heads(&self, rooms: &[RoomName]) -> Vec<(RoomName, u64)> {
+        let last = |room: &RoomName| self.rooms.get(room).map(|progress| (room.clone(), progress.fallback.0));
         rooms.iter().filter_map(last).filter(|(_, seq)| *seq > 0).collect()
     }
 
-    /// The last message told of a room that somebody listens to, or the one before the first.
-    pub fn known(&self, room: &RoomName) -> Option<u64> {
-        self.rooms.get(room).map(|place| place.told.max(place.floor))
+    /// The `seq` of the last delivered message of a room, or its floor before the first. `None` for an absent room.
+    pub fn head(&self, room: &RoomName) -> Option<u64> {
+        self.rooms.get(room).map(|progress| progress.delivered.max(progress.floor))
     }
 
-    /// Where every room is that somebody listens to.
-    pub fn places(&self) -> Vec<(RoomName, u64)> {
-        self.rooms.iter().map(|(room, place)| (room.clone(), place.told.max(place.floor))).collect()
+    /// The same for all rooms.
+    pub fn heads(&self) -> Vec<(RoomName, u64)> {
+        self.rooms
+            .iter()
+            .map(|(room, progress)| (room.clone(), progress.delivered.max(progress.floor)))
+            .collect()
     }
 
-    fn place(&mut self, room: &RoomName) -> &mut Place {
+    fn progress(&mut self, room: &RoomName) -> &mut RoomProgress {
         if !self.rooms.contains_key(room) {
             if self.order.len() >= ROOMS
                 && let Some(earliest) = self.order.pop_front()
@@ -125,90 +133,98 @@ mod tests {
         "tea".parse().unwrap()
     }
 
-    fn tell(track: &mut Dedup, seq: u64, again: bool) -> Verdict {
-        let verdict = track.judge(&tea(), seq, again);
-        if verdict != Verdict::Old {
-            track.told(&tea(), seq);
+    fn deliver(dedup: &mut Dedup, seq: u64, again: bool) -> Verdict {
+        let verdict = dedup.judge(&tea(), seq, again);
+        if verdict != Verdict::Duplicate {
+            dedup.record(&tea(), seq);
         }
         verdict
     }
 
     #[test]
-    fn a_message_is_told_once_and_none_is_passed_over() {
-        let mut track = Dedup::default();
-        assert_eq!(tell(&mut track, 5, false), Verdict::Tell, "nothing is known of the room");
-        assert_eq!(tell(&mut track, 5, false), Verdict::Old);
-        assert_eq!(tell(&mut track, 4, false), Verdict::Old);
-        assert_eq!(tell(&mut track, 6, false), Verdict::Tell);
-        assert_eq!(tell(&mut track, 9, false), Verdict::After(6));
-        assert_eq!(tell(&mut track, 10, true), Verdict::Tell);
+    fn messages_are_delivered_once_and_gaps_are_detected() {
+        let mut dedup = Dedup::default();
+        assert_eq!(deliver(&mut dedup, 5, false), Verdict::Deliver, "the room has no state");
+        assert_eq!(deliver(&mut dedup, 5, false), Verdict::Duplicate);
+        assert_eq!(deliver(&mut dedup, 4, false), Verdict::Duplicate);
+        assert_eq!(deliver(&mut dedup, 6, false), Verdict::Deliver);
+        assert_eq!(deliver(&mut dedup, 9, false), Verdict::Gap(6));
+        assert_eq!(deliver(&mut dedup, 10, true), Verdict::Deliver);
     }
 
     #[test]
-    fn what_was_stored_before_somebody_listened_is_told_if_the_log_is_behind_and_not_when_it_comes_again() {
-        let mut track = Dedup::default();
-        track.subscribe(&tea(), 5);
-        assert_eq!(tell(&mut track, 3, true), Verdict::Old);
-        assert_eq!(tell(&mut track, 4, false), Verdict::Tell, "stored, and on its way through the log");
-        assert_eq!(tell(&mut track, 5, false), Verdict::Tell);
-        assert_eq!(tell(&mut track, 6, false), Verdict::Tell);
-        track.subscribe(&tea(), 100);
-        assert_eq!(tell(&mut track, 7, false), Verdict::Tell, "somebody listened before");
-        let mut track = Dedup::default();
-        track.subscribe(&tea(), 5);
-        assert_eq!(tell(&mut track, 8, false), Verdict::After(5));
-        let mut track = Dedup::default();
-        track.subscribe(&tea(), 5);
-        assert_eq!(tell(&mut track, 6, true), Verdict::Tell);
+    fn messages_from_before_the_subscription_are_delivered_from_a_late_stream_but_not_republished() {
+        let mut dedup = Dedup::default();
+        dedup.add(&tea(), 5);
+        assert_eq!(deliver(&mut dedup, 3, true), Verdict::Duplicate);
+        assert_eq!(
+            deliver(&mut dedup, 4, false),
+            Verdict::Deliver,
+            "stored before, and read late from the stream"
+        );
+        assert_eq!(deliver(&mut dedup, 5, false), Verdict::Deliver);
+        assert_eq!(deliver(&mut dedup, 6, false), Verdict::Deliver);
+        dedup.add(&tea(), 100);
+        assert_eq!(deliver(&mut dedup, 7, false), Verdict::Deliver, "the room was added before");
+        let mut dedup = Dedup::default();
+        dedup.add(&tea(), 5);
+        assert_eq!(deliver(&mut dedup, 8, false), Verdict::Gap(5));
+        let mut dedup = Dedup::default();
+        dedup.add(&tea(), 5);
+        assert_eq!(deliver(&mut dedup, 6, true), Verdict::Deliver);
     }
 
     #[test]
-    fn every_message_of_a_room_that_was_just_made_is_told_once_in_any_order_of_log_and_store() {
-        let mut track = Dedup::default();
-        assert_eq!(tell(&mut track, 1, true), Verdict::Old, "no socket is in the room");
-        track.subscribe(&tea(), 0);
-        assert_eq!(track.known(&tea()), Some(0), "the store is read from the first message on");
-        assert_eq!(tell(&mut track, 1, true), Verdict::Tell, "the log was healed before the store was read");
-        assert_eq!(tell(&mut track, 3, true), Verdict::After(1));
+    fn messages_of_a_new_room_are_delivered_once_in_any_order_of_stream_and_store() {
+        let mut dedup = Dedup::default();
+        assert_eq!(deliver(&mut dedup, 1, true), Verdict::Duplicate, "no socket is in the room");
+        dedup.add(&tea(), 0);
+        assert_eq!(dedup.head(&tea()), Some(0), "the store is read from the first message on");
+        assert_eq!(
+            deliver(&mut dedup, 1, true),
+            Verdict::Deliver,
+            "the stream was repaired before the store was read"
+        );
+        assert_eq!(deliver(&mut dedup, 3, true), Verdict::Gap(1));
         for (seq, again) in [(1, false), (2, true), (3, false), (3, true)] {
-            assert_eq!(tell(&mut track, seq, again), Verdict::Old, "{seq}");
+            assert_eq!(deliver(&mut dedup, seq, again), Verdict::Duplicate, "{seq}");
         }
-        // A room that takes the name of another one goes on with its numbers.
-        let mut track = Dedup::default();
-        track.subscribe(&tea(), 0);
-        assert_eq!(tell(&mut track, 58, false), Verdict::After(0));
+        // A room that reuses the name of an archived one continues its numbers.
+        let mut dedup = Dedup::default();
+        dedup.add(&tea(), 0);
+        assert_eq!(deliver(&mut dedup, 58, false), Verdict::Gap(0));
     }
 
     #[test]
-    fn it_is_known_what_was_told_without_a_place_since_a_client_came() {
-        let mut track = Dedup::default();
-        track.subscribe(&tea(), 3);
-        track.told_unplaced(&tea(), 5, 1);
-        track.told(&tea(), 6);
-        assert!(track.was_unplaced(&tea(), 5, 0) && track.was_unplaced(&tea(), 4, 0));
-        assert!(!track.was_unplaced(&tea(), 6, 0), "it has a place");
-        assert!(!track.was_unplaced(&tea(), 5, 1), "the client came afterwards");
-        assert!(!track.was_unplaced(&RoomName::lobby(), 1, 0));
-        assert_eq!(track.unplaced(&[tea(), RoomName::lobby()]), [(tea(), 5)]);
-        assert_eq!(track.known(&tea()), Some(6));
+    fn deliveries_without_an_offset_since_a_client_connected_are_recorded() {
+        let mut dedup = Dedup::default();
+        dedup.add(&tea(), 3);
+        dedup.record_fallback(&tea(), 5, 1);
+        dedup.record(&tea(), 6);
+        assert!(dedup.may_be_fallback(&tea(), 5, 0) && dedup.may_be_fallback(&tea(), 4, 0));
+        assert!(!dedup.may_be_fallback(&tea(), 6, 0), "it has an offset");
+        assert!(!dedup.may_be_fallback(&tea(), 5, 1), "the client connected afterwards");
+        assert!(!dedup.may_be_fallback(&RoomName::lobby(), 1, 0));
+        assert_eq!(dedup.fallback_heads(&[tea(), RoomName::lobby()]), [(tea(), 5)]);
+        assert_eq!(dedup.head(&tea()), Some(6));
     }
 
     #[test]
-    fn it_is_known_where_every_room_is() {
-        let mut track = Dedup::default();
-        track.subscribe(&tea(), 5);
-        assert_eq!(track.places(), [(tea(), 5)]);
-        track.told(&tea(), 7);
-        assert_eq!(track.places(), [(tea(), 7)]);
+    fn heads_are_the_last_delivered_messages_or_the_floors() {
+        let mut dedup = Dedup::default();
+        dedup.add(&tea(), 5);
+        assert_eq!(dedup.heads(), [(tea(), 5)]);
+        dedup.record(&tea(), 7);
+        assert_eq!(dedup.heads(), [(tea(), 7)]);
     }
 
     #[test]
     fn rooms_are_bounded() {
-        let mut track = Dedup::default();
+        let mut dedup = Dedup::default();
         for n in 0..=ROOMS {
-            track.subscribe(&format!("r{n}").parse().unwrap(), 1);
+            dedup.add(&format!("r{n}").parse().unwrap(), 1);
         }
-        assert_eq!((track.rooms.len(), track.order.len()), (ROOMS, ROOMS));
-        assert!(!track.knows(&"r0".parse().unwrap()));
+        assert_eq!((dedup.rooms.len(), dedup.order.len()), (ROOMS, ROOMS));
+        assert!(!dedup.contains(&"r0".parse().unwrap()));
     }
 }

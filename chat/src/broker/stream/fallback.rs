@@ -1,4 +1,4 @@
-//! Telling from the store what the stream lacks, and putting it into the stream later. Called by [`super::follow`].
+//! Delivers messages from the store that are missing in the stream, and publishes them later. Called by [`super::follow`].
 
 use std::{collections::HashSet, sync::PoisonError, time::Duration};
 
@@ -8,117 +8,119 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::follow::Follower;
 use crate::unpublished::Noted;
 
-/// How long the store may take to answer for one room.
-const LOOK: Duration = Duration::from_secs(2);
+/// The timeout of a read of one room, and of one pass over all rooms.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many messages of one room are read from the store at once.
+/// The number of messages of one room in one read.
 const PAGE: usize = 100;
 
-/// After this time a node heals what another one has noted: that one may have ended.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The time after which a node publishes the messages that another node has noted, because that node may have ended.
+const TAKEOVER_AFTER: Duration = Duration::from_secs(3);
 
 impl Follower {
-    /// Tells what the store has of a room after `known` and before `end`; answers whether that was all.
-    pub(super) async fn tell_room(
+    /// Delivers the stored messages of a room after `delivered` and before `end`, with `offset`. Returns false when the store does not answer.
+    pub(super) async fn deliver_room(
         &self,
         room: &RoomName,
-        mut known: u64,
+        mut delivered: u64,
         end: Option<u64>,
         offset: Option<u64>,
     ) -> bool {
         loop {
-            let found = timeout(LOOK, self.stream.history.since(room, known, PAGE)).await;
+            let found = timeout(READ_TIMEOUT, self.stream.history.since(room, delivered, PAGE)).await;
             let Ok(Ok(slice)) = found else {
-                tracing::warn!(%room, "messages that the log lacks cannot be read from the store");
+                tracing::warn!(%room, "messages that are missing in the stream cannot be read from the store; retrying");
                 return false;
             };
-            let wanted =
-                slice.messages.into_iter().filter(|kept| end.is_none_or(|end| kept.message.seq < end));
-            let before = known;
-            for kept in wanted {
-                known = kept.message.seq;
-                metrics::counter!("godzilla_chat_log_healed_total").increment(1);
-                self.tell(kept, offset).await;
+            let missing =
+                slice.messages.into_iter().filter(|stored| end.is_none_or(|end| stored.message.seq < end));
+            let previous = delivered;
+            for stored in missing {
+                delivered = stored.message.seq;
+                metrics::counter!("godzilla_chat_stream_gap_repaired_total").increment(1);
+                self.deliver(stored, offset).await;
             }
             let last = end.map_or(slice.head, |end| end - 1);
-            if known >= last || known == before {
+            if delivered >= last || delivered == previous {
                 return true;
             }
         }
     }
 
-    /// Tells what is stored and was not told, of every room that somebody here listens to.
-    pub(super) async fn tell_from_store(&self) {
-        let behind: HashSet<RoomName> = self.stream.behind().into_iter().collect();
-        let mut places = self.stream.track().places();
-        // Those that this node itself has written to first.
-        places.sort_by_key(|(room, _)| !behind.contains(room));
-        let until = Instant::now() + LOOK;
-        for (room, known) in places {
-            let looked = async {
+    /// Delivers all stored messages of all subscribed rooms that were not delivered, within [`READ_TIMEOUT`].
+    pub(super) async fn deliver_from_history(&self) {
+        let backlog: HashSet<RoomName> = self.stream.backlog().into_iter().collect();
+        let mut heads = self.stream.dedup().heads();
+        // The rooms to which this node has written come first.
+        heads.sort_by_key(|(room, _)| !backlog.contains(room));
+        let until = Instant::now() + READ_TIMEOUT;
+        for (room, delivered) in heads {
+            let delivering = async {
                 if let Ok(head) = self.stream.history.head(&room).await
-                    && head.seq > known
+                    && head.seq > delivered
                 {
-                    self.tell_room(&room, known, None, None).await;
+                    self.deliver_room(&room, delivered, None, None).await;
                 }
             };
             tokio::select! {
-                () = looked => {}
+                () = delivering => {}
                 () = sleep_until(until) => return,
             }
         }
     }
 
-    /// Tells what this node itself could not put into the stream.
-    pub(super) async fn tell_behind(&self) {
-        for room in self.stream.behind() {
-            self.tell_since_known(&room).await;
+    /// Delivers the messages that this node could not publish.
+    pub(super) async fn deliver_backlog(&self) {
+        for room in self.stream.backlog() {
+            self.deliver_new(&room).await;
         }
     }
 
-    /// Tells what any node could not put into the stream.
-    pub(super) async fn tell_untold(&mut self) {
+    /// Delivers the messages that any node could not publish.
+    pub(super) async fn deliver_unpublished(&mut self) {
         let noted = match self.stream.unpublished.all().await {
             Ok(noted) => noted,
-            Err(error) => return tracing::debug!(%error, "what the log lacks is not known now"),
+            Err(error) => {
+                return tracing::debug!(%error, "the rooms with unpublished messages cannot be read; retrying");
+            }
         };
         let rooms: HashSet<RoomName> = noted.iter().map(|noted| noted.room.clone()).collect();
         self.noted.retain(|room, _| rooms.contains(room));
         for Noted { room, last, .. } in noted {
             let since = *self.noted.entry(room.clone()).or_insert_with(Instant::now);
-            if self.stream.track().known(&room).is_some_and(|known| known < last) {
-                self.tell_since_known(&room).await;
+            if self.stream.dedup().head(&room).is_some_and(|delivered| delivered < last) {
+                self.deliver_new(&room).await;
             }
-            if since.elapsed() >= PATIENCE {
-                self.stream.falls_behind(&room);
+            if since.elapsed() >= TAKEOVER_AFTER {
+                self.stream.add_to_backlog(&room);
             }
         }
     }
 
-    /// Puts into the stream what it lacks.
-    pub(super) async fn heal(&self) {
-        for room in self.stream.behind() {
-            let healed = async {
-                let head = self.stream.catch_up(&room).await?;
-                // Whatever is stored from now on is put there by who stores it, or noted again.
-                self.stream.behind.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
-                self.stream.unpublished.settled(&room, head).await
+    /// Publishes the messages of the backlog's rooms that are missing in the stream. Stops at the first error.
+    pub(super) async fn publish_backlog(&self) {
+        for room in self.stream.backlog() {
+            let publishing = async {
+                let head = self.stream.publish_missing(&room).await?;
+                // Messages that are stored from now on are published by their writer, or noted again.
+                self.stream.backlog.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
+                self.stream.unpublished.resolve(&room, head).await
             };
-            if let Err(error) = healed.await {
-                tracing::debug!(%room, %error, "the log stays behind");
+            if let Err(error) = publishing.await {
+                tracing::debug!(%room, %error, "missing messages cannot be published to the stream; retrying");
                 return;
             }
         }
     }
 
-    /// Tells what the store has of a room beyond what was told here, unless the log has it, too: then it is read there next, with
-    /// its place.
-    async fn tell_since_known(&self, room: &RoomName) {
-        let known = self.stream.track().known(room);
-        if let Some(known) = known
-            && self.stream.logged(room).await.is_none_or(|logged| logged <= known)
+    /// Delivers the stored messages of a room that were not delivered, unless the stream has them too. Then they are read from the
+    /// stream next, with their offsets.
+    async fn deliver_new(&self, room: &RoomName) {
+        let delivered = self.stream.dedup().head(room);
+        if let Some(delivered) = delivered
+            && self.stream.published_head(room).await.is_none_or(|published| published <= delivered)
         {
-            self.tell_room(room, known, None, None).await;
+            self.deliver_room(room, delivered, None, None).await;
         }
     }
 }

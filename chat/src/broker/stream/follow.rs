@@ -1,8 +1,8 @@
-//! The task that tells what the stream says, in its order, and what the store says while the stream is away. Started by
-//! [`crate::start`]; feeds [`super::super::fanout_actor`].
+//! The task that delivers the records of the stream in order, and messages from the store while the stream is unavailable. Started
+//! by [`crate::start`]; feeds [`super::super::fanout_actor`].
 //!
-//! What it relies on may vanish while it runs, so it looks twice a second whether the log is whole and still the same, whether
-//! entries are gone that were not read, and whether other nodes have messages that they could not write to the log.
+//! Keys in Redis may be lost while it runs. Twice a second the task checks that the stream is intact and has the same epoch, that no
+//! record was trimmed before it was read, and whether nodes have messages that they could not publish.
 
 use std::{
     collections::HashMap,
@@ -25,152 +25,162 @@ use tokio::{
 use super::{
     Opened, Stream,
     dedup::Verdict,
-    maintenance::{announce, forget},
+    maintenance::{announce_pending, trim},
     record::{MessageRecord, StreamRecord},
 };
 use crate::{
     Error,
     broker::Entry,
     history::StoredMessage,
-    redis::{self, Claimed, Damaged},
+    redis::{self, DamagedEpoch, EpochState},
 };
 
-/// How long one question for new entries waits.
+/// How long one read waits for new records.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Entries taken at once.
+/// The maximum number of records in one read.
 const BATCH: usize = 128;
 
-/// Between two looks into the store while the stream is away, and between two attempts to reach it.
+/// The interval between two checks of the stream. Also the interval between two reads of the store, and between two attempts to
+/// connect, while the stream is unavailable.
 pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
-/// So many looks at the log may fail in a row while it can be read.
-const FAILURES: u32 = 4;
+/// The number of checks in a row that must fail until the stream counts as unavailable although it can be read.
+const MAX_FAILURES: u32 = 4;
 
-/// Between two comparisons of the stream with the store.
+/// The interval between two comparisons of the stream with the store.
 const COMPARISON: Duration = Duration::from_secs(5);
 
-/// What another node has done that is of interest beside the sockets.
+/// A remote change that this node applies beside its sockets.
 #[derive(Debug)]
 pub enum News {
-    /// It has changed this room.
+    /// Another node has changed this room.
     Changed(RoomName),
-    /// The client that had this socket has come back there.
+    /// The client of this socket reconnected to another node.
     Returned(SocketId),
-    /// The store was replaced by an older one: what clients and rooms know may not be there any more.
+    /// The store of messages was replaced by an older one. Messages that clients and rooms have cached may not exist.
     Replaced,
 }
 
-/// Is told of [`News`].
+/// The callback that receives [`News`].
 pub type Tell = Box<dyn Fn(News) + Send + Sync>;
 
-/// What the task has.
+/// The state of the task.
 pub(super) struct Follower {
     pub(super) stream: Arc<Stream>,
     pub(super) entries: mpsc::Sender<Entry>,
-    pub(super) tell: Tell,
-    /// The last entry that was told.
+    pub(super) on_remote_change: Tell,
+    /// The offset of the last processed record.
     last: u64,
-    /// The replacements of the store that clients were told of.
-    replaced: u64,
-    /// Since when rooms of other nodes are known to have messages that the log lacks.
+    /// The number of replacements of the store that were applied.
+    replacements: u64,
+    /// The time since which this node has seen each room with unpublished messages.
     pub(super) noted: HashMap<RoomName, Instant>,
-    /// When the versions of all rooms were last compared.
-    pub(super) swept: Instant,
+    /// The time of the last comparison of the versions of all rooms.
+    pub(super) last_comparison: Instant,
 }
 
-/// What is due while the stream is read.
-struct Looks {
+/// The state of the periodic checks while the stream is read.
+struct Checks {
     next: Instant,
     next_comparison: Instant,
-    /// The log's last offset at the last look: by the next one it must have been read.
+    /// The last offset of the stream at the last check. It must be processed by the next one.
     expected: u64,
     failures: u32,
 }
 
-/// Follows the stream until nobody takes what it tells.
-pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, tell: Tell) {
-    let Opened { stream, position, changes, claimed } = opened;
-    let announce = actix_rt::spawn(supervision::essential("log changes", announce(stream.clone(), changes)));
-    let old = stream.clone();
-    let forget = actix_rt::spawn(supervision::restart("log retention", move || forget(old.clone())));
-    let (last, replaced, noted) = (position.reached(), claimed.replaced, HashMap::new());
-    let mut follower = Follower { last, replaced, stream, entries, tell, noted, swept: Instant::now() };
+/// Follows the stream until the broker's queue is closed.
+pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_change: Tell) {
+    let Opened { stream, position, changes, state } = opened;
+    let announcing =
+        actix_rt::spawn(supervision::essential("log changes", announce_pending(stream.clone(), changes)));
+    let trimmed = stream.clone();
+    let trimming = actix_rt::spawn(supervision::restart("log retention", move || trim(trimmed.clone())));
+    let (last, replacements, noted) = (position.reached(), state.replaced, HashMap::new());
+    let mut follower = Follower {
+        last,
+        replacements,
+        stream,
+        entries,
+        on_remote_change,
+        noted,
+        last_comparison: Instant::now(),
+    };
     while !follower.entries.is_closed() {
-        match follower.stream.redis.listen().await {
-            Ok((connection, claimed)) => {
-                if let Err(error) = follower.read(connection, claimed).await {
-                    tracing::warn!(%error, "the log is away, messages are told from the store");
-                    follower.stream.is_away(&error);
+        match follower.stream.redis.connect_reader().await {
+            Ok((connection, state)) => {
+                if let Err(error) = follower.read(connection, state).await {
+                    tracing::warn!(%error, "the stream is unavailable, messages are delivered from the store");
+                    follower.stream.set_unavailable(&error);
                 }
             }
-            Err(error) => follower.stream.is_away(&error),
+            Err(error) => follower.stream.set_unavailable(&error),
         }
-        follower.tell_changes().await;
-        follower.tell_untold().await;
-        follower.tell_from_store().await;
+        follower.apply_missed_changes().await;
+        follower.deliver_unpublished().await;
+        follower.deliver_from_history().await;
         tokio::select! {
             () = sleep(PAUSE) => {}
-            () = follower.stream.nudge.notified() => {}
+            () = follower.stream.wake.notified() => {}
         }
     }
-    announce.abort();
-    forget.abort();
+    announcing.abort();
+    trimming.abort();
 }
 
 impl Follower {
-    /// Tells what comes, until the connection fails or the log is another one.
-    async fn read(&mut self, mut connection: MultiplexedConnection, claimed: Claimed) -> Result<(), Error> {
-        let mut catch_up = self.begin(&claimed).await? || !self.stream.is_alive();
-        self.stream.alive.store(true, Ordering::Release);
+    /// Delivers the records of the stream until the connection fails or the epoch ends.
+    async fn read(&mut self, mut connection: MultiplexedConnection, state: EpochState) -> Result<(), Error> {
+        let mut has_missed = self.switch_epoch(&state).await? || !self.stream.is_available();
+        self.stream.available.store(true, Ordering::Release);
         let now = Instant::now();
-        let mut looks = Looks { next: now + PAUSE, next_comparison: now, expected: 0, failures: 0 };
+        let mut checks = Checks { next: now + PAUSE, next_comparison: now, expected: 0, failures: 0 };
         loop {
-            let entries = self.next(&mut connection).await?;
+            let entries = self.read_batch(&mut connection).await?;
             let is_all = entries.len() < BATCH;
             for entry in entries {
-                catch_up |= self.take(entry).await;
+                has_missed |= self.process(entry).await;
             }
-            if is_all && self.last < claimed.base {
-                self.last = claimed.base;
-                self.stream.position.reach(claimed.base);
+            if is_all && self.last < state.base {
+                self.last = state.base;
+                self.stream.position.reach(state.base);
             }
-            if is_all && Instant::now() >= looks.next {
-                catch_up |= self.look(&mut looks).await?;
-                looks.next = Instant::now() + PAUSE;
+            if is_all && Instant::now() >= checks.next {
+                has_missed |= self.check(&mut checks).await?;
+                checks.next = Instant::now() + PAUSE;
             }
-            if is_all && catch_up {
-                // What was stored while the stream was away, or was in the part that it has lost.
-                self.tell_from_store().await;
-                catch_up = false;
+            if is_all && has_missed {
+                // Messages that were stored while the stream was unavailable, or whose records are lost.
+                self.deliver_from_history().await;
+                has_missed = false;
             }
         }
     }
 
-    /// Goes on with another epoch, if it is one; whether it is.
-    async fn begin(&mut self, claimed: &Claimed) -> Result<bool, Error> {
+    /// Switches to the epoch of `state` if it is another one. Returns whether it is.
+    async fn switch_epoch(&mut self, state: &EpochState) -> Result<bool, Error> {
         let old = self.stream.position.epoch();
-        if *old == *claimed.epoch {
+        if *old == *state.epoch {
             return Ok(false);
         }
         tracing::warn!(
-            "the log is another one: clients that come back will load what they missed from history"
+            "the stream has a new epoch: clients that reconnect load missed messages from history"
         );
-        if claimed.replaced > self.replaced {
+        if state.replaced > self.replacements {
             let history = self.stream.lineage.end(&old).await?;
-            self.replaced = claimed.replaced;
-            self.stream.forget_all();
+            self.replacements = state.replaced;
+            self.stream.reset();
             self.noted.clear();
-            self.stream.position.begin_history(&history, &claimed.epoch);
-            (self.tell)(News::Replaced);
+            self.stream.position.begin_history(&history, &state.epoch);
+            (self.on_remote_change)(News::Replaced);
         } else {
-            self.stream.position.begin(&claimed.epoch);
+            self.stream.position.begin_epoch(&state.epoch);
         }
         Ok(true)
     }
 
-    /// The next entries. Tells meanwhile what this node could not write to the log.
-    async fn next(&self, connection: &mut MultiplexedConnection) -> Result<Vec<StreamId>, Error> {
+    /// Reads the next records. Meanwhile delivers messages that this node could not publish.
+    async fn read_batch(&self, connection: &mut MultiplexedConnection) -> Result<Vec<StreamId>, Error> {
         let options = StreamReadOptions::default().block(WAIT.as_millis() as usize).count(BATCH);
         let (key, from) = (self.stream.redis.key(redis::STREAM), format!("{}-0", self.last));
         let (keys, ids) = ([key], [from]);
@@ -178,95 +188,108 @@ impl Follower {
         let reply: Result<Option<StreamReadReply>, RedisError> = loop {
             tokio::select! {
                 reply = &mut read => break reply,
-                () = self.stream.nudge.notified() => self.tell_behind().await,
+                () = self.stream.wake.notified() => self.deliver_backlog().await,
             }
         };
         let reply = reply.map_err(|error| Error::Store(error.to_string()))?;
         Ok(reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect())
     }
 
-    /// Whether the log is still whole and the same, and what others could not write to it. Answers whether entries are gone that
-    /// were not read.
-    async fn look(&mut self, looks: &mut Looks) -> Result<bool, Error> {
-        let claimed = match self.stream.redis.claim().await {
-            Ok(claimed) => claimed,
+    /// Checks the stream, and delivers messages that other nodes could not publish. Returns whether records were lost before they were
+    /// read.
+    ///
+    /// # Errors
+    /// When the epoch has ended, or several checks in a row have failed.
+    async fn check(&mut self, checks: &mut Checks) -> Result<bool, Error> {
+        let state = match self.stream.redis.open_epoch().await {
+            Ok(state) => state,
             Err(error) => {
-                looks.failures += 1;
-                return if looks.failures < FAILURES { Ok(false) } else { Err(error) };
+                checks.failures += 1;
+                return if checks.failures < MAX_FAILURES { Ok(false) } else { Err(error) };
             }
         };
-        looks.failures = 0;
+        checks.failures = 0;
         let epoch = self.stream.position.epoch();
-        if *epoch != *claimed.epoch {
-            return Err(super::another());
+        if *epoch != *state.epoch {
+            return Err(super::epoch_changed());
         }
-        if claimed.last < self.last {
-            // An older state was put back: what has an offset here may get another one there.
-            self.stream.redis.renew(Damaged { epoch: &epoch, is_replaced: false }).await?;
-            return Err(super::another());
+        if state.last < self.last {
+            // An older state of Redis was restored: offsets that were delivered would be assigned again.
+            self.stream.redis.end_epoch(DamagedEpoch { epoch: &epoch, is_replaced: false }).await?;
+            return Err(super::epoch_changed());
         }
         let has_suspects = self.stream.has_suspects();
-        if has_suspects || Instant::now() >= looks.next_comparison {
-            let is_another = *self.stream.lineage.current().await? != *self.stream.position.history();
-            if is_another || self.stream.is_replaced(claimed.since).await? {
-                self.stream.replace().await?;
-                return Err(super::another());
+        if has_suspects || Instant::now() >= checks.next_comparison {
+            let is_replaced = *self.stream.lineage.current().await? != *self.stream.position.history();
+            if is_replaced || self.stream.is_history_replaced(state.since).await? {
+                self.stream.replace_history().await?;
+                return Err(super::epoch_changed());
             }
-            looks.next_comparison = Instant::now() + COMPARISON;
+            checks.next_comparison = Instant::now() + COMPARISON;
         }
-        let is_gone = self.last < looks.expected;
-        if is_gone {
-            tracing::warn!("entries of the log are gone before they were read, telling from the store");
-            self.last = looks.expected;
+        let is_lost = self.last < checks.expected;
+        if is_lost {
+            tracing::warn!(
+                "records of the stream were lost before they were read, messages are delivered from the store"
+            );
+            self.last = checks.expected;
             let _ = self.entries.send(Entry::Reached(self.last)).await;
         }
-        looks.expected = claimed.last;
-        self.tell_changes().await;
-        self.tell_untold().await;
-        self.heal().await;
-        Ok(is_gone)
+        checks.expected = state.last;
+        self.apply_missed_changes().await;
+        self.deliver_unpublished().await;
+        self.publish_backlog().await;
+        Ok(is_lost)
     }
 
-    /// Tells one entry. Answers whether entries before it are gone.
-    async fn take(&mut self, entry: StreamId) -> bool {
+    /// Processes one record. Returns whether records before it are missing.
+    async fn process(&mut self, entry: StreamId) -> bool {
         let number = entry.id.split_once('-').and_then(|(number, _)| number.parse().ok());
         let Some(offset) = number else { return false };
         let text: Option<Vec<u8>> = entry.get("entry");
         let is_own = entry.get::<String>("node").is_some_and(|node| node == self.stream.node);
-        match text.and_then(|text| StreamRecord::read(&text)) {
-            Some(StreamRecord::MessageRecord(said)) => self.say(said, offset).await,
-            Some(change) => self.change(change, is_own).await,
+        match text.and_then(|text| StreamRecord::decode(&text)) {
+            Some(StreamRecord::Message(message)) => self.deliver_record(message, offset).await,
+            Some(change) => self.apply_change(change, is_own).await,
             None => {}
         }
         let is_next = offset == self.last + 1;
         self.last = offset;
-        // What was not told has a place too.
+        // A record without a delivery advances the position, too.
         let _ = self.entries.send(Entry::Reached(offset)).await;
         !is_next
     }
 
-    async fn say(&mut self, said: MessageRecord, offset: u64) {
-        let (room, seq, again) = (said.room().clone(), said.seq(), said.again);
-        let verdict = self.stream.track().judge(&room, seq, again);
+    /// Delivers the message of a record, and before it the messages that are missing.
+    async fn deliver_record(&mut self, message: MessageRecord, offset: u64) {
+        let (room, seq, again) = (message.room().clone(), message.seq(), message.again);
+        let verdict = self.stream.dedup().judge(&room, seq, again);
         match verdict {
-            Verdict::Old => return,
-            Verdict::Tell => {}
-            // They come right before this one, so whoever has heard them goes on with it.
-            Verdict::After(known) => _ = self.tell_room(&room, known, Some(seq), Some(offset - 1)).await,
-        }
-        self.tell(said.into_kept(), Some(offset)).await;
-    }
-
-    pub(super) async fn tell(&self, StoredMessage { message, origin }: StoredMessage, offset: Option<u64>) {
-        match offset {
-            Some(_) => self.stream.track().told(&message.room, message.seq),
-            None => {
-                let count = self.stream.unplaced.fetch_add(1, Ordering::AcqRel) + 1;
-                self.stream.track().told_unplaced(&message.room, message.seq, count);
+            Verdict::Duplicate => return,
+            Verdict::Deliver => {}
+            // The missing messages get the offset before this record, so a client that has received them recovers from there.
+            Verdict::Gap(delivered) => {
+                _ = self.deliver_room(&room, delivered, Some(seq), Some(offset - 1)).await
             }
         }
-        let newest = (message.room.clone(), message.seq, message.id.clone());
-        *self.stream.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
+        self.deliver(message.into_stored(), Some(offset)).await;
+    }
+
+    /// Sends a message to the broker's queue and records the delivery.
+    pub(super) async fn deliver(
+        &self,
+        StoredMessage { message, origin }: StoredMessage,
+        offset: Option<u64>,
+    ) {
+        match offset {
+            Some(_) => self.stream.dedup().record(&message.room, message.seq),
+            None => {
+                let count = self.stream.fallback_deliveries.fetch_add(1, Ordering::AcqRel) + 1;
+                self.stream.dedup().record_fallback(&message.room, message.seq, count);
+            }
+        }
+        let last_delivered = (message.room.clone(), message.seq, message.id.clone());
+        *self.stream.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_delivered);
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
         let _ = self.entries.send(Entry::Message { offset, message, origin }).await;
     }

@@ -1,4 +1,4 @@
-//! [`Journal`] in the stream: what a client has missed is read from it in pages.
+//! [`Journal`] in the stream: reads the messages that a client has missed, in pages.
 
 use async_trait::async_trait;
 use proto::RoomName;
@@ -10,13 +10,13 @@ use crate::{
     redis,
 };
 
-/// Entries read at once for a client that comes back.
+/// The number of records in one page.
 const PAGE: usize = 500;
 
 #[async_trait]
 impl Journal for Stream {
     async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
-        if self.lacks_some_told(rooms).await {
+        if self.lacks_delivered(rooms).await {
             return Ok(None);
         }
         let epoch = self.position.epoch();
@@ -36,15 +36,15 @@ impl Journal for Stream {
             }
             for entry in entries {
                 at += 1;
-                let Some(StreamRecord::MessageRecord(said)) = StreamRecord::read(&entry) else { continue };
-                if !rooms.contains(said.room()) {
+                let Some(StreamRecord::Message(record)) = StreamRecord::decode(&entry) else { continue };
+                if !rooms.contains(record.room()) {
                     continue;
                 }
-                if said.again {
-                    // It may have been in the log before, so the client may have it or not.
+                if record.again {
+                    // It may have had a record before, so the client may or may not have it.
                     return Ok(None);
                 }
-                let StoredMessage { message, origin: from } = said.into_kept();
+                let StoredMessage { message, origin: from } = record.into_stored();
                 if from.as_deref() == Some(origin) {
                     continue;
                 }
@@ -55,18 +55,18 @@ impl Journal for Stream {
                 messages.push((at, message));
             }
             if at >= last {
-                // What is still on its way to the sockets here must not be told from the store afterwards.
-                let is_told = self.tells_up_to(at).await;
-                return Ok(is_told.then_some(Missed { messages, reached: at }));
+                // Records that are on their way to the sockets of this node must not be delivered from the store afterwards.
+                let is_delivered = self.wait_until_delivered(at).await;
+                return Ok(is_delivered.then_some(Missed { messages, reached: at }));
             }
         }
     }
 
     async fn offset(&self) -> Result<u64, Error> {
-        Ok(self.redis.claim().await?.last)
+        Ok(self.redis.open_epoch().await?.last)
     }
 
     async fn epoch(&self) -> Result<String, Error> {
-        Ok(self.redis.claim().await?.epoch)
+        Ok(self.redis.open_epoch().await?.epoch)
     }
 }

@@ -1,5 +1,4 @@
-//! Tasks beside the one that tells: changes that wait for other nodes, and entries that are too old. Started by
-//! [`super::follow`].
+//! Background tasks of the stream: announces pending changes to other nodes, and trims old records. Started by [`super::follow`].
 
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -11,49 +10,49 @@ use tokio::{sync::mpsc, time::sleep};
 use super::{Stream, follow::PAUSE, record::StreamRecord, scripts};
 use crate::{Error, redis};
 
-/// How long entries are kept.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long records are kept.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// Between two looks at what may be forgotten.
-const FORGET: Duration = Duration::from_secs(600);
+/// The interval between two trims.
+const TRIM_INTERVAL: Duration = Duration::from_secs(600);
 
 impl Stream {
-    /// The stream is not followed from now on.
-    pub(super) fn is_away(&self, why: &Error) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.to_string();
-        self.alive.store(false, Ordering::Release);
+    /// Marks the stream as unavailable, because of `why`.
+    pub(super) fn set_unavailable(&self, why: &Error) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = why.to_string();
+        self.available.store(false, Ordering::Release);
         self.position.moved.notify_waiters();
     }
 
-    /// Why the stream is not followed, if so.
+    /// The reason for which the stream is not followed, in words that follow its name. `None` when it is followed.
     pub fn not_ready_reason(&self) -> Option<String> {
-        let why = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (!self.is_alive()).then(|| format!("is not followed: {why}"))
+        let why = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (!self.is_available()).then(|| format!("is not followed: {why}"))
     }
 }
 
-/// Tells other nodes of changes, in their order, each until it is told.
-pub(super) async fn announce(stream: Arc<Stream>, mut changes: mpsc::Receiver<StreamRecord>) {
-    while let Some(line) = changes.recv().await {
-        while stream.write(&line).await.is_err() {
+/// Announces changes to other nodes in order. Retries each until it succeeds.
+pub(super) async fn announce_pending(stream: Arc<Stream>, mut changes: mpsc::Receiver<StreamRecord>) {
+    while let Some(record) = changes.recv().await {
+        while stream.write(&record).await.is_err() {
             sleep(PAUSE).await;
         }
     }
 }
 
-/// Lets the stream forget what is too old.
-pub(super) async fn forget(stream: Arc<Stream>) {
+/// Deletes records that are older than [`RETENTION`], again and again.
+pub(super) async fn trim(stream: Arc<Stream>) {
     loop {
-        let mut script = scripts::FORGET.prepare_invoke();
+        let mut script = scripts::TRIM.prepare_invoke();
         for key in [redis::OFFSET, redis::STREAM, redis::MARKS] {
             script.key(stream.redis.key(key));
         }
-        script.arg(KEPT_FOR.as_secs());
-        let forgotten =
+        script.arg(RETENTION.as_secs());
+        let trimmed =
             stream.redis.ask(async |mut redis| script.invoke_async::<Option<u64>>(&mut redis).await);
-        if let Err(error) = forgotten.await {
-            tracing::debug!(%error, "the log forgets nothing now");
+        if let Err(error) = trimmed.await {
+            tracing::debug!(%error, "old records of the stream cannot be trimmed; retrying later");
         }
-        sleep(FORGET).await;
+        sleep(TRIM_INTERVAL).await;
     }
 }

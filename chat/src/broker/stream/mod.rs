@@ -1,8 +1,9 @@
-//! The log of a cluster: a Redis Stream that carries every entry to every node, in one order. Rooms [`publish`](Stream::publish)
-//! what they have stored, [`follow`] tells it, and who comes back is answered from it ([`Journal`]).
+//! The log of a cluster: a Redis Stream from which every node receives all records in one order. Rooms [`publish`](Stream::publish)
+//! the messages that they have stored, [`follow`] delivers them, and recovery reads missed messages from the stream
+//! ([`Journal`](crate::history::Journal)).
 //!
-//! The store of messages is the truth and the stream its shadow: what a crash left between the two is put into the stream by
-//! whoever writes the room next, and while Redis is away every node tells from the store.
+//! The store of messages is the source of truth. Messages that a crash left in the store only are published by the next writer of
+//! the room. While Redis is unavailable, every node delivers from the store.
 
 mod append;
 mod applied_changes;
@@ -46,73 +47,74 @@ use crate::{
     changes::Changes,
     history::History,
     lineage::Lineage,
-    redis::{self, Claimed, Redis},
+    redis::{self, EpochState, Redis},
     unpublished::Unpublished,
 };
 
-/// How many entries the stream keeps at least.
-const KEPT: usize = 100_000;
+/// The minimum number of records that the stream keeps when it is trimmed by length.
+const MIN_LENGTH: usize = 100_000;
 
-/// Changes that wait to be told to other nodes.
-const WAITING: usize = 1024;
+/// The maximum number of changes that wait to be announced to other nodes.
+const MAX_PENDING: usize = 1024;
 
-/// How many rooms are remembered for having messages that the stream has not; others are put right by who writes next.
-const BEHIND: usize = 10_000;
+/// The maximum number of rooms in the backlog. The next writer of a room beyond it publishes the missing messages.
+const MAX_BACKLOG: usize = 10_000;
 
-/// How many rooms at most are suspected at the same time of having been replaced in the store.
-const SUSPECTS: usize = 16;
+/// The maximum number of rooms whose messages in the stream wait for a comparison with the store.
+const MAX_SUSPECTS: usize = 16;
 
-/// How long whoever stored something waits for this node to have told it.
-const TELLING: Duration = Duration::from_secs(2);
+/// How long a caller waits until this node has delivered a record.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// See the module. Shared by the rooms and the task that follows.
+/// The stream of a cluster, as one node uses it. Shared by the rooms and the task [`follow`].
 pub struct Stream {
     redis: Redis,
-    /// This node's name, by which it knows its own entries.
+    /// The name of this node, by which it recognizes its own records.
     node: String,
     history: Arc<dyn History>,
-    /// Where other nodes learn of messages that could not be put into the stream.
+    /// The rooms with messages that a node could not publish. All nodes read it.
     unpublished: Arc<dyn Unpublished>,
-    /// What other nodes, and this one, have changed of rooms.
+    /// The latest changes of each room, by this node and others.
     rooms: Arc<dyn Changes>,
-    /// Which history the messages are of.
+    /// The id of the current history.
     lineage: Arc<dyn Lineage>,
     position: Arc<StreamPosition>,
-    /// Whether Redis answers, as far as is known.
-    alive: AtomicBool,
-    /// Why it did not the last time.
-    trouble: Mutex<String>,
-    /// The last offset that this node was given.
-    given: AtomicU64,
-    track: Mutex<Dedup>,
-    /// How many messages were told without a place in the stream.
-    unplaced: AtomicU64,
-    /// Up to which version of each room changes are applied to the sockets here.
-    seen: Mutex<AppliedChanges>,
-    /// Rooms whose last messages could not be put into the stream.
-    behind: Mutex<HashSet<RoomName>>,
-    /// Rooms whose messages in the stream may not be those of the store.
+    /// Whether the stream is followed. False from an error until the next successful connection.
+    available: AtomicBool,
+    /// The error that made the stream unavailable the last time.
+    last_error: Mutex<String>,
+    /// The offset of the last record that this node has published.
+    last_published: AtomicU64,
+    dedup: Mutex<Dedup>,
+    /// The number of messages that were delivered without an offset.
+    fallback_deliveries: AtomicU64,
+    /// The version of each room up to which changes are applied to the sockets of this node.
+    applied: Mutex<AppliedChanges>,
+    /// The rooms whose last messages are missing in the stream.
+    backlog: Mutex<HashSet<RoomName>>,
+    /// The rooms whose messages in the stream may differ from those in the store.
     suspects: Mutex<HashSet<RoomName>>,
-    /// The message that was told last: its room, number and id.
-    newest: Mutex<Option<(RoomName, u64, String)>>,
-    /// There is something to be told from the store, or to be looked at.
-    nudge: Notify,
+    /// The last delivered message: its room, `seq` and id.
+    last_delivered: Mutex<Option<(RoomName, u64, String)>>,
+    /// Wakes the task [`follow`]: the backlog has a room, or the stream must be checked.
+    wake: Notify,
+    /// Changes that wait to be announced.
     changes: mpsc::Sender<StreamRecord>,
 }
 
-/// A stream, and what [`follow`] needs of it.
+/// An opened stream with the state that [`follow`] takes over.
 pub struct Opened {
     pub(super) stream: Arc<Stream>,
     pub(super) position: Arc<StreamPosition>,
     changes: mpsc::Receiver<StreamRecord>,
-    claimed: Claimed,
+    state: EpochState,
 }
 
 impl Stream {
-    /// The stream in `redis`, which has to answer.
+    /// Opens the stream in `redis`, as the node `node`.
     ///
     /// # Errors
-    /// [`Error::Store`] when it does not.
+    /// [`Error::Store`] when Redis or a store does not answer.
     pub async fn open(
         redis: Redis,
         node: String,
@@ -121,13 +123,13 @@ impl Stream {
         rooms: Arc<dyn Changes>,
         lineage: Arc<dyn Lineage>,
     ) -> Result<Opened, Error> {
-        let claimed = redis.claim().await?;
+        let state = redis.open_epoch().await?;
         let history_id = lineage.current().await?;
-        let mut seen = AppliedChanges::default();
-        rooms.recent().await?.iter().for_each(|(room, version)| seen.set(room, Some(*version)));
-        let Claimed { epoch, last, .. } = &claimed;
+        let mut applied = AppliedChanges::default();
+        rooms.recent().await?.iter().for_each(|(room, version)| applied.set(room, Some(*version)));
+        let EpochState { epoch, last, .. } = &state;
         let position = Arc::new(StreamPosition::of_history(&history_id, epoch, *last));
-        let (changes, waiting) = mpsc::channel(WAITING);
+        let (changes, pending) = mpsc::channel(MAX_PENDING);
         let stream = Self {
             redis,
             node,
@@ -136,65 +138,70 @@ impl Stream {
             rooms,
             lineage,
             position: position.clone(),
-            alive: AtomicBool::new(true),
-            trouble: Mutex::default(),
-            given: AtomicU64::new(*last),
-            track: Mutex::default(),
-            unplaced: AtomicU64::new(0),
-            seen: Mutex::new(seen),
-            behind: Mutex::default(),
+            available: AtomicBool::new(true),
+            last_error: Mutex::default(),
+            last_published: AtomicU64::new(*last),
+            dedup: Mutex::default(),
+            fallback_deliveries: AtomicU64::new(0),
+            applied: Mutex::new(applied),
+            backlog: Mutex::default(),
             suspects: Mutex::default(),
-            newest: Mutex::default(),
-            nudge: Notify::new(),
+            last_delivered: Mutex::default(),
+            wake: Notify::new(),
             changes,
         };
-        let opened = Opened { stream: Arc::new(stream), position, changes: waiting, claimed };
+        let opened = Opened { stream: Arc::new(stream), position, changes: pending, state };
         opened.checked().await
     }
 
-    /// Whether Redis answers, as far as is known.
-    pub fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
+    /// Whether the stream is followed. False from an error until the next successful connection.
+    pub fn is_available(&self) -> bool {
+        self.available.load(Ordering::Acquire)
     }
 
-    /// Tells other nodes of a change. When that fails it is tried again until it succeeds, with whatever comes meanwhile behind
-    /// it; what is lost with this process they find out for themselves within a minute.
+    /// Announces a change to other nodes. A failed announcement is retried until it succeeds, and later changes wait behind it. If this
+    /// process ends before, other nodes apply the change from the store within a minute.
     pub async fn announce(&self, entry: &Entry) {
-        let Some(line) = change(entry) else { return };
+        let Some(record) = change_record(entry) else { return };
         let is_first = self.changes.capacity() == self.changes.max_capacity();
-        if is_first && self.is_alive() && self.write(&line).await.is_ok() {
+        if is_first && self.is_available() && self.write(&record).await.is_ok() {
             return;
         }
-        if self.changes.try_send(line).is_err() {
-            metrics::counter!("godzilla_chat_log_untold_total").increment(1);
-            tracing::warn!("too many changes wait to be told to other nodes");
+        if self.changes.try_send(record).is_err() {
+            metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
+            tracing::warn!(
+                max = MAX_PENDING,
+                "the queue of changes for other nodes is full; they apply this one from the store"
+            );
         }
     }
 
-    async fn write(&self, line: &StreamRecord) -> Result<u64, Error> {
-        let mut script = scripts::TELL.prepare_invoke();
+    /// Appends a record that has no `seq`. Returns its offset.
+    async fn write(&self, record: &StreamRecord) -> Result<u64, Error> {
+        let mut script = scripts::ANNOUNCE.prepare_invoke();
         let key = |key| self.redis.key(key);
         script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM));
-        script.arg(&*self.position.epoch()).arg(KEPT).arg(&self.node).arg(line.write());
+        script.arg(&*self.position.epoch()).arg(MIN_LENGTH).arg(&self.node).arg(record.encode());
         let offset: Option<u64> =
             self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
         let Some(offset) = offset else {
-            self.nudge.notify_one();
-            return Err(another());
+            self.wake.notify_one();
+            return Err(epoch_changed());
         };
-        self.given.fetch_max(offset, Ordering::AcqRel);
+        self.last_published.fetch_max(offset, Ordering::AcqRel);
         Ok(offset)
     }
 
-    /// Waits until this node has told what it has put into the stream, for a while.
-    pub async fn settle(&self) {
-        self.tells_up_to(self.given.load(Ordering::Acquire)).await;
+    /// Waits until this node has delivered all records that it has published, at most [`DELIVERY_TIMEOUT`].
+    pub async fn flush(&self) {
+        self.wait_until_delivered(self.last_published.load(Ordering::Acquire)).await;
     }
 
-    /// Waits until this node has told what the stream has up to `offset`, for a while; answers whether it has.
-    async fn tells_up_to(&self, offset: u64) -> bool {
-        let told = async {
-            while self.is_alive() && self.position.reached() < offset {
+    /// Waits until this node has delivered all records up to `offset`, at most [`DELIVERY_TIMEOUT`] and while the stream is available.
+    /// Returns whether it has.
+    async fn wait_until_delivered(&self, offset: u64) -> bool {
+        let delivered = async {
+            while self.is_available() && self.position.reached() < offset {
                 let mut moved = std::pin::pin!(self.position.moved.notified());
                 moved.as_mut().enable();
                 if self.position.reached() >= offset {
@@ -203,58 +210,58 @@ impl Stream {
                 moved.await;
             }
         };
-        let _ = timeout(TELLING, told).await;
+        let _ = timeout(DELIVERY_TIMEOUT, delivered).await;
         self.position.reached() >= offset
     }
 
-    fn track(&self) -> MutexGuard<'_, Dedup> {
-        self.track.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dedup(&self) -> MutexGuard<'_, Dedup> {
+        self.dedup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stream lacks messages of this room.
-    fn falls_behind(&self, room: &RoomName) {
-        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-        if behind.len() < BEHIND {
-            behind.insert(room.clone());
+    /// Adds a room whose last messages are missing in the stream.
+    fn add_to_backlog(&self, room: &RoomName) {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        if backlog.len() < MAX_BACKLOG {
+            backlog.insert(room.clone());
         }
     }
 
-    /// The rooms of which the stream lacks messages, as far as this node knows.
-    fn behind(&self) -> Vec<RoomName> {
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// The rooms whose last messages are missing in the stream, as far as this node has detected.
+    fn backlog(&self) -> Vec<RoomName> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     fn has_suspects(&self) -> bool {
         !self.suspects.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Another store of messages, older than the one before: nothing is known of any room.
-    fn forget_all(&self) {
-        *self.track() = Dedup::default();
-        *self.seen() = AppliedChanges::default();
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Clears the state of all rooms, because the store of messages was replaced by an older one.
+    fn reset(&self) {
+        *self.dedup() = Dedup::default();
+        *self.applied() = AppliedChanges::default();
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 impl Opened {
-    /// Begins a new epoch when the stream has messages that the store lacks: the store was restored from a backup.
+    /// Begins a new history and epoch if the stream has messages that the store lacks, because the store was restored from a backup.
     async fn checked(mut self) -> Result<Self, Error> {
-        if self.stream.is_replaced(self.claimed.since).await? {
+        if self.stream.is_history_replaced(self.state.since).await? {
             let old = self.stream.position.epoch();
-            self.claimed = self.stream.replace().await?;
+            self.state = self.stream.replace_history().await?;
             let history_id = self.stream.lineage.end(&old).await?;
-            self.stream.position.begin_history(&history_id, &self.claimed.epoch);
-            self.stream.position.reach(self.claimed.last);
-            self.stream.given.store(self.claimed.last, Ordering::Release);
+            self.stream.position.begin_history(&history_id, &self.state.epoch);
+            self.stream.position.reach(self.state.last);
+            self.stream.last_published.store(self.state.last, Ordering::Release);
         }
         Ok(self)
     }
 }
 
-/// What other nodes must hear of.
-fn change(entry: &Entry) -> Option<StreamRecord> {
+/// The record of a change that is announced to other nodes. `None` for other entries.
+fn change_record(entry: &Entry) -> Option<StreamRecord> {
     Some(match entry {
         Entry::Joined { room, user } => StreamRecord::Joined { room: room.clone(), user: user.clone() },
         Entry::Left { room, user } => StreamRecord::Left { room: room.clone(), user: user.clone() },
@@ -267,13 +274,13 @@ fn change(entry: &Entry) -> Option<StreamRecord> {
     })
 }
 
-/// What is said of an attempt that met another epoch, or too many other writers.
-const ANOTHER: &str = "the log is another one by now";
+/// The error of an append that found another epoch, or too many concurrent writers of the room.
+const EPOCH_CHANGED: &str = "the stream has another epoch or other writers by now";
 
-fn away() -> Error {
-    Error::Store("the log does not answer".to_owned())
+fn unavailable() -> Error {
+    Error::Store("the stream is unavailable".to_owned())
 }
 
-fn another() -> Error {
-    Error::Store(ANOTHER.to_owned())
+fn epoch_changed() -> Error {
+    Error::Store(EPOCH_CHANGED.to_owned())
 }

@@ -1,5 +1,5 @@
-//! What the rooms of this node's sockets need beside the stream: from which message on a room is told here, and what was told without
-//! a place in the stream. Called by [`super::follow`] and through [`crate::broker::Broker`].
+//! Subscriptions of this node to rooms, each from a message on, and the messages that were delivered without an offset. Called by
+//! [`super::follow`] and through [`crate::broker::Broker`].
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -10,39 +10,40 @@ use tokio::time::timeout;
 use super::Stream;
 use crate::{Error, broker::Entry, redis};
 
-/// How long Redis may take to answer what the stream has of a room.
-const LOOK: Duration = Duration::from_millis(500);
+/// The timeout of a read of a room's last message in the stream.
+const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Stream {
-    /// Sockets of this node may enter these rooms from now on; to be called before they do. Answers whether one of them is new here:
-    /// then a change of it may have been committed after its members were read.
+    /// Subscribes this node to rooms. To be called before its sockets join them. Returns whether one of the rooms is new on this node.
+    /// Then a change of it may have been committed after the caller read its members.
     ///
     /// # Errors
-    /// [`Error::Store`] when the end of a room cannot be read.
+    /// [`Error::Store`] when the last message of a room cannot be read.
     pub async fn subscribe(&self, rooms: &[RoomName]) -> Result<bool, Error> {
         for room in rooms {
-            if !self.track().knows(room) {
+            if !self.dedup().contains(room) {
                 let head = self.history.head(room).await?;
-                self.track().subscribe(room, head.seq);
+                self.dedup().add(room, head.seq);
             }
         }
-        Ok(self.attend_changes(rooms).await)
+        Ok(self.subscribe_to_changes(rooms).await)
     }
 
-    /// Sockets of this node may enter a room that was just made; to be called before they do.
+    /// Subscribes this node to a room that was just created. To be called before its sockets join it.
     pub fn subscribe_new(&self, room: &RoomName) {
-        self.track().subscribe(room, 0);
+        self.dedup().add(room, 0);
     }
 
-    /// To be called before an entry is told by which sockets of this node may enter a room that none was in. What the stream lacks of
-    /// that room is told to them: it may have been stored after their user became a member.
-    pub(super) async fn admit(&self, entry: &Entry) {
-        let (Entry::Joined { room, .. } | Entry::Seated { room, is_in: true, .. } | Entry::Only { room, .. }) =
-            entry
+    /// Subscribes this node to the room that sockets join because of `entry`. To be called before the entry is sent. The subscription
+    /// begins before the room's unpublished messages, which may have been stored after the user became a member.
+    pub(super) async fn subscribe_before(&self, entry: &Entry) {
+        let (Entry::Joined { room, .. }
+        | Entry::SetMembership { room, is_member: true, .. }
+        | Entry::SetMembers { room, .. }) = entry
         else {
             return;
         };
-        if self.track().knows(room) {
+        if self.dedup().contains(room) {
             return;
         }
         let read = async {
@@ -52,45 +53,52 @@ impl Stream {
             Ok::<u64, Error>(first.map_or(head, |first| head.min(first.saturating_sub(1))))
         };
         match read.await {
-            Ok(floor) => self.track().subscribe(room, floor),
-            Err(error) => tracing::warn!(%room, %error, "the end of a room is not known"),
+            Ok(floor) => self.dedup().add(room, floor),
+            Err(error) => {
+                tracing::warn!(%room, %error, "the last message of a room cannot be read; delivery starts at its next message");
+            }
         }
     }
 
-    /// How many messages this node has told without a place in the stream.
-    pub fn unplaced(&self) -> u64 {
-        self.unplaced.load(Ordering::Acquire)
+    /// The number of messages that this node has delivered without an offset.
+    pub fn fallback_deliveries(&self) -> u64 {
+        self.fallback_deliveries.load(Ordering::Acquire)
     }
 
-    /// Whether this node may have told any of these messages without a place in the stream, after the first `count` of those.
-    pub fn was_unplaced<'a>(&self, mut messages: impl Iterator<Item = &'a Message>, count: u64) -> bool {
-        let track = self.track();
-        messages.any(|message| track.was_unplaced(&message.room, message.seq, count))
+    /// Whether this node may have delivered any of these messages without an offset, after the first `count` such deliveries.
+    pub fn may_be_fallback_delivery<'a>(
+        &self,
+        mut messages: impl Iterator<Item = &'a Message>,
+        count: u64,
+    ) -> bool {
+        let dedup = self.dedup();
+        messages.any(|message| dedup.may_be_fallback(&message.room, message.seq, count))
     }
 
-    /// The last message of a room that the stream has; none when that is not known.
-    pub(super) async fn logged(&self, room: &RoomName) -> Option<u64> {
+    /// The `seq` of the last message of a room in the stream. `None` when the room is absent, or Redis does not answer in time.
+    pub(super) async fn published_head(&self, room: &RoomName) -> Option<u64> {
         let (key, name) = (self.redis.key(redis::HEADS), room.as_str());
         let read = self.redis.ask(async |mut redis| redis.hget::<_, _, Option<u64>>(key, name).await);
-        timeout(LOOK, read).await.ok()?.ok()?
+        timeout(READ_TIMEOUT, read).await.ok()?.ok()?
     }
 
-    /// Whether the stream lacks messages of any of these rooms that this node has told: they are not told again when the stream has
-    /// them, so a client that comes after them must not go on from the stream. True when Redis does not answer.
-    pub(super) async fn lacks_some_told(&self, rooms: &[RoomName]) -> bool {
-        let told = self.track().unplaced(rooms);
-        if told.is_empty() {
+    /// Whether the stream lacks messages of these rooms that this node has delivered. They are not delivered again when they are
+    /// published, so a client that has missed them must not recover from the stream. True when Redis does not answer.
+    pub(super) async fn lacks_delivered(&self, rooms: &[RoomName]) -> bool {
+        let delivered = self.dedup().fallback_heads(rooms);
+        if delivered.is_empty() {
             return false;
         }
-        let names: Vec<&str> = told.iter().map(|(room, _)| room.as_str()).collect();
+        let names: Vec<&str> = delivered.iter().map(|(room, _)| room.as_str()).collect();
         let mut heads = remote::redis::cmd("HMGET");
         heads.arg(self.redis.key(redis::HEADS)).arg(&names);
-        let logged =
+        let published =
             self.redis.ask(async |mut redis| heads.query_async::<Vec<Option<u64>>>(&mut redis).await);
-        match logged.await {
-            Ok(logged) => {
-                told.iter().zip(logged).any(|((_, seq), logged)| logged.is_none_or(|logged| logged < *seq))
-            }
+        match published.await {
+            Ok(published) => delivered
+                .iter()
+                .zip(published)
+                .any(|((_, seq), published)| published.is_none_or(|published| published < *seq)),
             Err(_) => true,
         }
     }

@@ -1,5 +1,5 @@
-//! An entry of the log as it is written for other nodes. What cannot be read is another version's or nobody's: it is counted
-//! and left out.
+//! Records of the stream, as nodes write and read them. A record that cannot be parsed is of another release or another writer. It is
+//! counted, logged and ignored.
 
 use proto::{
     RoomName, Timestamp, Username,
@@ -9,46 +9,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::{changes::What, history::StoredMessage};
 
-/// See the module.
+/// A record of the stream: JSON with the field `is`, which names the variant in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "lowercase")]
 pub enum StreamRecord {
     /// A message was stored.
-    MessageRecord(MessageRecord),
-    /// Somebody became a member of a room.
+    #[serde(rename = "said")]
+    Message(MessageRecord),
+    /// A user became a member of a room.
     Joined {
         /// The room.
         room: RoomName,
-        /// Who.
+        /// The new member.
         user: Username,
     },
-    /// Somebody is no longer a member of a room.
+    /// The membership of a user ended.
     Left {
         /// The room.
         room: RoomName,
-        /// Who.
+        /// The former member.
         user: Username,
     },
     /// A room was archived.
     Archived {
         /// The room.
         room: RoomName,
-        /// Who was in it.
+        /// The members at that time.
         members: Vec<Username>,
     },
-    /// Something of a room is different that its members need not be told.
+    /// A property of a room changed that needs no event to its members.
     Changed {
         /// The room.
         room: RoomName,
     },
-    /// The client of this socket has come back on the node that writes this.
+    /// The client of this socket reconnected to the node that writes the record.
     Superseded {
         /// The socket's id.
         socket: String,
     },
 }
 
-/// A message and where it came from.
+/// The record of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageRecord {
     id: String,
@@ -59,36 +60,36 @@ pub struct MessageRecord {
     at: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<String>,
-    /// Whether it may have been in the log before, which has since been lost.
+    /// Whether the message may have had a record before, in a part of the stream that is lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
 }
 
 impl MessageRecord {
-    /// As it is written.
-    pub fn new(kept: StoredMessage, again: bool) -> Self {
-        let StoredMessage { message, origin } = kept;
+    /// The record of a stored message.
+    pub fn new(stored: StoredMessage, again: bool) -> Self {
+        let StoredMessage { message, origin } = stored;
         let Message { id, room, seq, from, data: Body { text }, timestamp: Timestamp(at) } = message;
         Self { id, room, seq, from, text, at, origin, again }
     }
 
-    /// Where.
+    /// The room.
     pub fn room(&self) -> &RoomName {
         &self.room
     }
 
-    /// Its place in the room.
+    /// The number of the message in its room.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// Its id.
+    /// The id of the message.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// As it is told.
-    pub fn into_kept(self) -> StoredMessage {
+    /// The message, for delivery.
+    pub fn into_stored(self) -> StoredMessage {
         let Self { id, room, seq, from, text, at, origin, again: _ } = self;
         let message = Message { id, room, seq, from, data: Body { text }, timestamp: Timestamp(at) };
         StoredMessage { message, origin }
@@ -96,18 +97,18 @@ impl MessageRecord {
 }
 
 impl StreamRecord {
-    /// The room that it changes; none for a message, which is no change, and for a socket.
+    /// The room that the record changes. `None` for a message and for a socket.
     pub fn room(&self) -> Option<&RoomName> {
         match self {
             Self::Joined { room, .. }
             | Self::Left { room, .. }
             | Self::Archived { room, .. }
             | Self::Changed { room } => Some(room),
-            Self::MessageRecord(_) | Self::Superseded { .. } => None,
+            Self::Message(_) | Self::Superseded { .. } => None,
         }
     }
 
-    /// Whether it is the entry of such a change.
+    /// Whether this is the record of the change `what`.
     pub fn is_about(&self, what: &What) -> bool {
         match (self, what) {
             (Self::Joined { user, .. }, What::Joined(other) | What::Renewed(other))
@@ -117,19 +118,19 @@ impl StreamRecord {
         }
     }
 
-    /// The text of it.
-    pub fn write(&self) -> String {
+    /// The JSON of the record.
+    pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("names, numbers and texts are JSON")
     }
 
-    /// What a text says, if it is one of ours.
-    pub fn read(text: &[u8]) -> Option<Self> {
-        let line = serde_json::from_slice(text);
-        if let Err(error) = &line {
-            metrics::counter!("godzilla_chat_log_unreadable_total").increment(1);
-            tracing::warn!(%error, "an entry of the log cannot be read");
+    /// Parses a record. `None` when it cannot be parsed, which is counted and logged.
+    pub fn decode(text: &[u8]) -> Option<Self> {
+        let record = serde_json::from_slice(text);
+        if let Err(error) = &record {
+            metrics::counter!("godzilla_chat_stream_unreadable_total").increment(1);
+            tracing::warn!(%error, "a record of the stream cannot be parsed and is ignored");
         }
-        line.ok()
+        record.ok()
     }
 }
 
@@ -137,7 +138,7 @@ impl StreamRecord {
 mod tests {
     use super::*;
 
-    fn kept(origin: Option<&str>) -> StoredMessage {
+    fn stored(origin: Option<&str>) -> StoredMessage {
         let message = Message {
             id: "m".into(),
             room: "tea".parse().unwrap(),
@@ -150,25 +151,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn encoded_records_are_decoded() {
         let (room, user): (RoomName, Username) = ("tea".parse().unwrap(), "Bob".parse().unwrap());
-        let lines = [
-            StreamRecord::MessageRecord(MessageRecord::new(kept(None), false)),
-            StreamRecord::MessageRecord(MessageRecord::new(kept(Some("socket")), true)),
+        let records = [
+            StreamRecord::Message(MessageRecord::new(stored(None), false)),
+            StreamRecord::Message(MessageRecord::new(stored(Some("socket")), true)),
             StreamRecord::Joined { room: room.clone(), user: user.clone() },
             StreamRecord::Left { room: room.clone(), user: user.clone() },
             StreamRecord::Archived { room: room.clone(), members: vec![user] },
             StreamRecord::Changed { room },
             StreamRecord::Superseded { socket: "s".into() },
         ];
-        for line in lines {
-            assert_eq!(StreamRecord::read(line.write().as_bytes()), Some(line));
+        for record in records {
+            assert_eq!(StreamRecord::decode(record.encode().as_bytes()), Some(record));
         }
-        assert_eq!(MessageRecord::new(kept(Some("socket")), false).into_kept(), kept(Some("socket")));
+        assert_eq!(MessageRecord::new(stored(Some("socket")), false).into_stored(), stored(Some("socket")));
     }
 
     #[test]
-    fn garbage_is_left_out() {
+    fn invalid_records_are_ignored() {
         let bad: [&[u8]; 6] = [
             b"",
             b"\x80\x04pickle",
@@ -178,7 +179,7 @@ mod tests {
             br#"{"is":"said","room":"tea"}"#,
         ];
         for text in bad {
-            assert_eq!(StreamRecord::read(text), None, "{:?}", String::from_utf8_lossy(text));
+            assert_eq!(StreamRecord::decode(text), None, "{:?}", String::from_utf8_lossy(text));
         }
     }
 }

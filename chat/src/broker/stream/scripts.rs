@@ -1,26 +1,34 @@
-//! What happens to the shared log, each one step for Redis. Called by [`super`]. Redis does not undo what a script has written before a
-//! command of it is refused, so a script that writes several keys checks its rights on all of them first: a retry would append
-//! again. A stream that cannot be appended to is left as it was: the entry is written before the offset. What an offset is, is said in [`crate::redis`].
+//! The operations on the stream, as scripts that Redis executes atomically. Called by [`super`]. [`crate::redis`] defines offsets.
+//!
+//! Redis does not roll back the writes of a script when a later command is refused, and a retry would append again. So a script that
+//! writes several keys first checks the permissions for all of them. The record is written before the offset, so a stream that
+//! refuses the record stays unchanged.
 
 use std::sync::LazyLock;
 
 use remote::redis::Script;
 
-/// Keys: the epoch, the last offset, the stream, the rooms' last numbers, their last messages. Arguments: the epoch that the
-/// writer knows, the room, how many entries to keep, who writes, `1` when a room that is not known here begins with the first of
-/// these, which number may be passed over (`*`: all), and then number, id and entry of each message, in order.
+/// Appends messages of one room.
 ///
-/// Answers with what became of it, a number and an id: `appended` and the last offset; `behind` and the room's last number, when
-/// messages before the first are missing; `held`, the room's last number and the id of that message, when the first is there
-/// already and may not be passed over; `unknown`, when nothing is known of the room; `another`, when the log is another one.
+/// Keys: the epoch, the last offset, the stream, the rooms' last `seq`s, their last messages. Arguments: the epoch of the writer, the
+/// room, the number of records to keep, the node, `1` when a room that is absent begins with the first of these messages, the `seq` up
+/// to which messages may be skipped (`*`: all), and then `seq`, id and record of each message, in order.
+///
+/// Returns an outcome, a number and an id:
+/// - `appended` and the last offset;
+/// - `gap` and the room's last `seq`, when messages before the first one are missing;
+/// - `unverified`, the room's last `seq` and the id of that message, when the stream has the first message already and it must not be
+///   skipped;
+/// - `unknown`, when the room is absent;
+/// - `epoch_changed`, when the stream has another epoch.
 pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r#"
-        local epoch, room, keep, node, begins, passed = unpack(ARGV, 1, 6)
+        local epoch, room, keep, node, begins, skip = unpack(ARGV, 1, 6)
         local first = tonumber(ARGV[7])
         local offset = redis.call('GET', KEYS[2])
-        if not offset or redis.call('GET', KEYS[1]) ~= epoch then return {'another', '0', ''} end
-        local known = redis.call('HGET', KEYS[5], room) or ''
+        if not offset or redis.call('GET', KEYS[1]) ~= epoch then return {'epoch_changed', '0', ''} end
+        local message = redis.call('HGET', KEYS[5], room) or ''
         if redis.acl_check_cmd then
             local writes = {{'xadd', KEYS[3], '1-0', 'node', node}, {'set', KEYS[2], offset}, {'hset', KEYS[4], room, '0'}, {'hset', KEYS[5], room, ''}}
             for _, write in ipairs(writes) do
@@ -34,11 +42,11 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
             if first ~= 1 and begins ~= '1' then return {'unknown', '0', ''} end
             head = first - 1
         end
-        local shown = string.format('%.0f', head)
-        if first > head + 1 then return {'behind', shown, ''} end
-        if first <= head and passed ~= '*' and passed ~= shown then
-            local number, id = string.match(known, '^(%d+) (.*)$')
-            return {'held', shown, number == shown and id or ''}
+        local text = string.format('%.0f', head)
+        if first > head + 1 then return {'gap', text, ''} end
+        if first <= head and skip ~= '*' and skip ~= text then
+            local number, id = string.match(message, '^(%d+) (.*)$')
+            return {'unverified', text, number == text and id or ''}
         end
         local last
         for i = 7, #ARGV, 3 do
@@ -51,18 +59,20 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
             end
         end
         if last then
-            shown = string.format('%.0f', head)
-            redis.call('HSET', KEYS[4], room, shown)
-            redis.call('HSET', KEYS[5], room, shown .. ' ' .. last)
+            text = string.format('%.0f', head)
+            redis.call('HSET', KEYS[4], room, text)
+            redis.call('HSET', KEYS[5], room, text .. ' ' .. last)
         end
         return {'appended', offset, ''}
         "#,
     )
 });
 
-/// Keys: the epoch, the last offset, the stream. Arguments: the epoch that the writer knows, how many entries to keep, who writes,
-/// the entry. For what has no number. Answers with the offset; with nothing when the log is another one.
-pub static TELL: LazyLock<Script> = LazyLock::new(|| {
+/// Appends a record without a `seq`.
+///
+/// Keys: the epoch, the last offset, the stream. Arguments: the epoch of the writer, the number of records to keep, the node, the
+/// record. Returns the offset, or nil when the stream has another epoch.
+pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r#"
         if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
@@ -77,9 +87,11 @@ pub static TELL: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the rooms' last numbers, their last messages. Argument: a room. Answers with its last number and the id of that message;
-/// with nothing when either is not known.
-pub static LAST: LazyLock<Script> = LazyLock::new(|| {
+/// Reads the last message of a room.
+///
+/// Keys: the rooms' last `seq`s, their last messages. Argument: the room. Returns the last `seq` and the id of that message, or nil when
+/// either is absent.
+pub static ROOM_HEAD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local head = redis.call('HGET', KEYS[1], ARGV[1])
@@ -90,11 +102,13 @@ pub static LAST: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the epoch, the last offset, the epoch's first offset, the stream. Arguments: the epoch that an offset is of, the offset,
-/// how many entries to answer with at most.
+/// Reads the records after an offset.
 ///
-/// Answers with the last offset and the entries that came right after the offset; with nothing when the log is another one or
-/// has forgotten them.
+/// Keys: the epoch, the last offset, the epoch's first offset, the stream. Arguments: the epoch of the offset, the offset, the maximum
+/// number of records.
+///
+/// Returns the last offset and the records that directly follow the given offset, or nil when the stream has another epoch or these
+/// records were trimmed.
 pub static MISSED: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -105,15 +119,18 @@ pub static MISSED: LazyLock<Script> = LazyLock::new(|| {
         local from = string.format('%.0f-0', after + 1)
         local entries = redis.call('XRANGE', KEYS[4], from, '+', 'COUNT', ARGV[3])
         if #entries == 0 or entries[1][1] ~= from then return false end
-        local plain = {}
-        for _, entry in ipairs(entries) do table.insert(plain, entry[2][4]) end
-        return {last, plain}
+        local records = {}
+        for _, entry in ipairs(entries) do table.insert(records, entry[2][4]) end
+        return {last, records}
         ",
     )
 });
 
-/// Keys: the last offset, the stream, marks of where the log was when. Argument: how many seconds an entry is kept.
-pub static FORGET: LazyLock<Script> = LazyLock::new(|| {
+/// Deletes old records, and marks the current time and offset for later calls.
+///
+/// Keys: the last offset, the stream, the marks: a sorted set of offsets by time. Argument: the number of seconds for which records are
+/// kept. Returns the offset before which records were deleted, or nil.
+pub static TRIM: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local now = tonumber(redis.call('TIME')[1])

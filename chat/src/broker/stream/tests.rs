@@ -1,5 +1,5 @@
-//! Nodes that share a real Redis and one store of messages: whatever happens to Redis or to a node, each tells every message
-//! once and in order.
+//! Nodes that share a real Redis and one store of messages. After any fault of Redis or of a node, each node delivers every message once
+//! and in order.
 
 use std::{
     collections::HashMap,
@@ -27,11 +27,11 @@ use crate::{
 };
 
 mod changes;
-mod halves;
-mod restored;
+mod partial_faults;
+mod restored_store;
 
-/// How long what has to happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout of each expectation, for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Cluster {
     server: Server,
@@ -42,7 +42,7 @@ struct Cluster {
     _dir: TempDir,
 }
 
-/// Notes that all nodes of a test share.
+/// The notes of unpublished messages that all nodes of a test share.
 #[derive(Default)]
 struct Notes(Mutex<HashMap<RoomName, (u64, u64)>>);
 
@@ -61,13 +61,13 @@ impl Unpublished for Notes {
         Ok(noted.collect())
     }
 
-    async fn settled(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
+    async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
         self.0.lock().unwrap().retain(|noted, (_, last)| noted != room || *last > seq);
         Ok(())
     }
 }
 
-/// The rooms that all nodes of a test share. Entries of the stream about others are applied as they are.
+/// The rooms that all nodes of a test share. Records about other rooms are applied directly.
 #[derive(Default)]
 struct Rooms(Mutex<HashMap<RoomName, Changed>>);
 
@@ -89,11 +89,11 @@ impl Changes for Rooms {
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
         let found = self.of(std::slice::from_ref(room)).await?;
         let users = found.into_iter().flat_map(|changed| changed.users());
-        Ok(users.filter(|(_, is_in)| *is_in).map(|(user, _)| user).collect())
+        Ok(users.filter(|(_, is_member)| *is_member).map(|(user, _)| user).collect())
     }
 }
 
-/// The id of the history of a test's store, and the epoch for which the one before was ended.
+/// The number of the history of a test's store, and the epoch for which the previous one was ended.
 #[derive(Default)]
 struct Histories(Mutex<(u64, String)>);
 
@@ -115,7 +115,7 @@ impl Lineage for Histories {
 struct Node {
     broker: Broker,
     stream: Arc<Stream>,
-    told: mpsc::UnboundedReceiver<Entry>,
+    delivered: mpsc::UnboundedReceiver<Entry>,
     news: mpsc::UnboundedReceiver<News>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -151,7 +151,7 @@ impl Cluster {
             let (rooms, lineage) = (self.rooms.clone(), self.lineage.clone());
             match Stream::open(redis.clone(), name.to_owned(), history, unpublished, rooms, lineage).await {
                 Ok(opened) => break opened,
-                // A busy machine may be late for a first answer; roles try again, too.
+                // On a busy machine the first answer may be late. Roles retry, too.
                 Err(error) => assert!(error.to_string().contains("in time"), "{error}"),
             }
         };
@@ -160,9 +160,9 @@ impl Cluster {
         let (report, news) = mpsc::unbounded_channel();
         let report = Box::new(move |news| drop(report.send(news)));
         let following = actix_rt::spawn(follow(opened, entries, report));
-        let (tell, told) = mpsc::unbounded_channel();
+        let (forward, delivered) = mpsc::unbounded_channel();
         let position = broker.position.clone();
-        let telling = actix_rt::spawn(async move {
+        let forwarding = actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {
                 match &entry {
                     Entry::Message { offset: Some(offset), .. } | Entry::Reached(offset) => {
@@ -170,15 +170,15 @@ impl Cluster {
                     }
                     _ => {}
                 }
-                let _ = tell.send(entry);
+                let _ = forward.send(entry);
             }
         });
         broker.subscribe(&[tea()]).await.unwrap();
-        Node { broker, stream, told, news, tasks: [following, telling] }
+        Node { broker, stream, delivered, news, tasks: [following, forwarding] }
     }
 
-    /// Stores a message and tells nobody.
-    async fn stores(&self, text: &str) -> StoredMessage {
+    /// Stores a message without publishing it.
+    async fn store_message(&self, text: &str) -> StoredMessage {
         let head = self.history.head(&tea()).await.unwrap().seq;
         let draft = Draft {
             id: format!("id of {text}"),
@@ -193,50 +193,54 @@ impl Cluster {
         self.history.since(&tea(), head, 1).await.unwrap().messages.remove(0)
     }
 
-    /// Stores messages and tells the log of each.
-    async fn says(&self, by: &Node, texts: &[&str]) {
+    /// Stores messages and publishes each.
+    async fn publish_on(&self, by: &Node, texts: &[&str]) {
         for text in texts {
-            let kept = self.stores(text).await;
-            by.broker.publish(&tea(), vec![kept]).await.unwrap();
+            let stored = self.store_message(text).await;
+            by.broker.publish(&tea(), vec![stored]).await.unwrap();
         }
     }
 }
 
 impl Node {
-    /// The texts that were told, up to this one, and their offsets.
-    async fn tells(&mut self, last: &str) -> Vec<(String, Option<u64>)> {
+    /// The delivered texts, up to this one, and their offsets.
+    async fn messages_until(&mut self, last: &str) -> Vec<(String, Option<u64>)> {
         let mut texts = Vec::new();
-        let hears = async {
+        let receives = async {
             loop {
-                let Some(entry) = self.told.recv().await else { panic!("the node ended") };
+                let Some(entry) = self.delivered.recv().await else { panic!("the node ended") };
                 let Entry::Message { message, offset, origin } = entry else { continue };
                 let text = message.data.text;
                 let from = origin.map(|socket| socket.as_str().to_owned());
-                assert_eq!(from, Some(format!("socket of {text}")), "whoever said it would hear it");
+                assert_eq!(
+                    from,
+                    Some(format!("socket of {text}")),
+                    "the sender would receive its own message"
+                );
                 texts.push((text.clone(), offset));
                 if text == last {
                     return;
                 }
             }
         };
-        timeout(PATIENCE, hears).await.unwrap_or_else(|_| panic!("{last:?} was not told"));
+        timeout(TIMEOUT, receives).await.unwrap_or_else(|_| panic!("{last:?} was not delivered"));
         texts
     }
 
-    async fn told_exactly(&mut self, expected: &[&str]) {
-        let told = self.tells(expected.last().unwrap()).await;
-        let texts: Vec<&str> = told.iter().map(|(text, _)| text.as_str()).collect();
+    async fn expect_messages(&mut self, expected: &[&str]) {
+        let delivered = self.messages_until(expected.last().unwrap()).await;
+        let texts: Vec<&str> = delivered.iter().map(|(text, _)| text.as_str()).collect();
         assert_eq!(texts, expected);
     }
 }
 
-async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let until = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("{what}"));
+    timeout(TIMEOUT, until).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
 async fn raw<T>(node: &Node, ask: impl AsyncFnOnce(remote::Connection) -> Result<T, redis::RedisError>) -> T {
@@ -244,201 +248,215 @@ async fn raw<T>(node: &Node, ask: impl AsyncFnOnce(remote::Connection) -> Result
 }
 
 #[actix_rt::test]
-async fn every_node_tells_the_same_in_the_same_order() {
+async fn every_node_delivers_the_same_messages_in_the_same_order() {
     let cluster = Cluster::on(Server::start());
-    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    cluster.says(&here, &["one"]).await;
-    cluster.says(&there, &["two"]).await;
-    cluster.says(&here, &["three"]).await;
-    let (told, elsewhere) = (here.tells("three").await, there.tells("three").await);
-    assert_eq!(told, elsewhere);
-    let offsets: Vec<u64> = told.iter().map(|(_, offset)| offset.unwrap()).collect();
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, &["one"]).await;
+    cluster.publish_on(&second, &["two"]).await;
+    cluster.publish_on(&first, &["three"]).await;
+    let (delivered, elsewhere) = (first.messages_until("three").await, second.messages_until("three").await);
+    assert_eq!(delivered, elsewhere);
+    let offsets: Vec<u64> = delivered.iter().map(|(_, offset)| offset.unwrap()).collect();
     assert!(offsets[1] == offsets[0] + 1 && offsets[2] == offsets[1] + 1, "{offsets:?}");
-    here.broker.publish(&tea(), cluster.history.since(&tea(), 0, 9).await.unwrap().messages).await.unwrap();
-    cluster.says(&there, &["four"]).await;
-    here.told_exactly(&["four"]).await;
-    assert_eq!(here.broker.read(&here.broker.show(offsets[0])), ParsedOffset::Here(offsets[0]));
+    first.broker.publish(&tea(), cluster.history.since(&tea(), 0, 9).await.unwrap().messages).await.unwrap();
+    cluster.publish_on(&second, &["four"]).await;
+    first.expect_messages(&["four"]).await;
+    assert_eq!(first.broker.read(&first.broker.show(offsets[0])), ParsedOffset::Here(offsets[0]));
     assert_eq!(
-        there.broker.read(&here.broker.show(offsets[0])),
+        second.broker.read(&first.broker.show(offsets[0])),
         ParsedOffset::Here(offsets[0]),
         "recovery works on any node"
     );
 }
 
 #[actix_rt::test]
-async fn two_nodes_that_write_one_room_cannot_invert_it() {
+async fn two_nodes_that_write_one_room_cannot_reorder_it() {
     let cluster = Cluster::on(Server::start());
-    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    cluster.says(&here, &["zero"]).await;
-    let (first, second) = (cluster.stores("one").await, cluster.stores("two").await);
-    there.broker.publish(&tea(), vec![second]).await.unwrap();
-    here.broker.publish(&tea(), vec![first]).await.unwrap();
-    cluster.says(&here, &["three"]).await;
-    here.told_exactly(&["zero", "one", "two", "three"]).await;
-    there.told_exactly(&["zero", "one", "two", "three"]).await;
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, &["zero"]).await;
+    let (one, two) = (cluster.store_message("one").await, cluster.store_message("two").await);
+    second.broker.publish(&tea(), vec![two]).await.unwrap();
+    first.broker.publish(&tea(), vec![one]).await.unwrap();
+    cluster.publish_on(&first, &["three"]).await;
+    first.expect_messages(&["zero", "one", "two", "three"]).await;
+    second.expect_messages(&["zero", "one", "two", "three"]).await;
 }
 
 #[actix_rt::test]
-async fn what_a_crash_left_between_store_and_log_is_told_by_who_writes_next() {
+async fn the_next_writer_publishes_messages_that_a_crash_left_in_the_store() {
     let cluster = Cluster::on(Server::start());
-    let (mut here, there) = (cluster.node("here").await, cluster.node("there").await);
-    drop(there);
-    // The first message ever of a room, and then more than one append holds.
-    cluster.stores("lost 0").await;
-    cluster.says(&here, &["one"]).await;
-    here.told_exactly(&["lost 0", "one"]).await;
+    let (mut first, second) = (cluster.node("first").await, cluster.node("second").await);
+    drop(second);
+    // First the first message of a room, then more messages than one append holds.
+    cluster.store_message("lost 0").await;
+    cluster.publish_on(&first, &["one"]).await;
+    first.expect_messages(&["lost 0", "one"]).await;
     let lost: Vec<String> = (1..=150).map(|n| format!("lost {n}")).collect();
     for text in &lost {
-        cluster.stores(text).await;
+        cluster.store_message(text).await;
     }
-    cluster.says(&here, &["two"]).await;
+    cluster.publish_on(&first, &["two"]).await;
     let expected: Vec<&str> = lost.iter().map(String::as_str).chain(["two"]).collect();
-    here.told_exactly(&expected).await;
-    // A resend finds its message stored, and the log hears of it.
-    cluster.stores("three").await;
-    here.broker.publish(&tea(), vec![]).await.unwrap();
-    here.told_exactly(&["three"]).await;
+    first.expect_messages(&expected).await;
+    // A resend finds its message stored, and publishes it.
+    cluster.store_message("three").await;
+    first.broker.publish(&tea(), vec![]).await.unwrap();
+    first.expect_messages(&["three"]).await;
 }
 
-/// Crashes Redis under two nodes that go on speaking, and lets it come back.
-async fn redis_is_away(mut cluster: Cluster) {
-    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    cluster.says(&here, &["before"]).await;
-    let told = here.tells("before").await;
-    there.told_exactly(&["before"]).await;
-    let shown = here.broker.show(told[0].1.unwrap());
+/// Crashes Redis while two nodes publish, and restarts it.
+async fn redis_crashes(mut cluster: Cluster) {
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, &["before"]).await;
+    let delivered = first.messages_until("before").await;
+    second.expect_messages(&["before"]).await;
+    let offset = first.broker.show(delivered[0].1.unwrap());
     cluster.server.kill();
-    cluster.says(&here, &["away 1"]).await;
-    cluster.says(&there, &["away 2"]).await;
-    for node in [&mut here, &mut there] {
-        let told = node.tells("away 2").await;
+    cluster.publish_on(&first, &["away 1"]).await;
+    cluster.publish_on(&second, &["away 2"]).await;
+    for node in [&mut first, &mut second] {
+        let delivered = node.messages_until("away 2").await;
         assert_eq!(
-            told,
+            delivered,
             [("away 1".to_owned(), None), ("away 2".to_owned(), None)],
-            "they have no place in the log"
+            "they have no offset"
         );
     }
     cluster.server.restart();
-    soon("the nodes see Redis again", async || here.stream.is_alive() && there.stream.is_alive()).await;
-    cluster.says(&there, &["after 1"]).await;
-    cluster.says(&here, &["after 2"]).await;
-    here.told_exactly(&["after 1", "after 2"]).await;
-    there.told_exactly(&["after 1", "after 2"]).await;
-    assert_eq!(here.broker.read(&shown), ParsedOffset::Elsewhere, "nobody goes on from before");
+    eventually("the nodes follow the stream again", async || {
+        first.stream.is_available() && second.stream.is_available()
+    })
+    .await;
+    cluster.publish_on(&second, &["after 1"]).await;
+    cluster.publish_on(&first, &["after 2"]).await;
+    first.expect_messages(&["after 1", "after 2"]).await;
+    second.expect_messages(&["after 1", "after 2"]).await;
     assert_eq!(
-        there.broker.read(&there.broker.show(there.broker.reached())),
-        ParsedOffset::Here(there.broker.reached())
+        first.broker.read(&offset),
+        ParsedOffset::Elsewhere,
+        "no client recovers from an earlier epoch"
     );
-    let missed = there.broker.missed(&[tea()], there.broker.reached(), "x").await.unwrap();
+    assert_eq!(
+        second.broker.read(&second.broker.show(second.broker.reached())),
+        ParsedOffset::Here(second.broker.reached())
+    );
+    let missed = second.broker.missed(&[tea()], second.broker.reached(), "x").await.unwrap();
     assert_eq!(missed.map(|missed| missed.messages.len()), Some(0));
 }
 
 #[actix_rt::test]
-async fn nothing_is_lost_or_told_twice_when_redis_crashes() {
-    redis_is_away(Cluster::on(Server::start())).await;
+async fn no_message_is_lost_or_duplicated_when_redis_crashes() {
+    redis_crashes(Cluster::on(Server::start())).await;
 }
 
 #[actix_rt::test]
-async fn nothing_is_lost_or_told_twice_when_redis_forgets_everything() {
-    redis_is_away(Cluster::on(Server::start_volatile())).await;
+async fn no_message_is_lost_or_duplicated_when_redis_loses_all_data() {
+    redis_crashes(Cluster::on(Server::start_volatile())).await;
 }
 
 #[actix_rt::test]
-async fn a_redis_that_hangs_is_as_good_as_away() {
+async fn messages_are_delivered_from_the_store_while_redis_hangs() {
     let cluster = Cluster::on(Server::start());
-    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    cluster.says(&here, &["before"]).await;
-    here.told_exactly(&["before"]).await;
-    there.told_exactly(&["before"]).await;
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    second.expect_messages(&["before"]).await;
     cluster.server.pause();
-    cluster.says(&here, &["away"]).await;
-    here.told_exactly(&["away"]).await;
-    there.told_exactly(&["away"]).await;
+    cluster.publish_on(&first, &["away"]).await;
+    first.expect_messages(&["away"]).await;
+    second.expect_messages(&["away"]).await;
     cluster.server.resume();
-    soon("the nodes see Redis again", async || here.stream.is_alive() && there.stream.is_alive()).await;
-    cluster.says(&there, &["after"]).await;
-    here.told_exactly(&["after"]).await;
-    there.told_exactly(&["after"]).await;
+    eventually("the nodes follow the stream again", async || {
+        first.stream.is_available() && second.stream.is_available()
+    })
+    .await;
+    cluster.publish_on(&second, &["after"]).await;
+    first.expect_messages(&["after"]).await;
+    second.expect_messages(&["after"]).await;
 }
 
 #[actix_rt::test]
-async fn who_comes_back_gets_all_that_was_missed_or_nothing() {
+async fn recovery_returns_all_missed_messages_or_fails() {
     let cluster = Cluster::on(Server::start());
-    let mut here = cluster.node("here").await;
-    let start = here.broker.reached();
-    cluster.says(&here, &["one", "two", "three"]).await;
-    here.told_exactly(&["one", "two", "three"]).await;
+    let mut first = cluster.node("first").await;
+    let start = first.broker.reached();
+    cluster.publish_on(&first, &["one", "two", "three"]).await;
+    first.expect_messages(&["one", "two", "three"]).await;
     let texts = async |node: &Node, rooms: &[RoomName], after: u64, origin: &str| {
         let missed = node.broker.missed(rooms, after, origin).await.unwrap()?;
         assert_eq!(missed.reached, start + 3);
         Some(missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>())
     };
-    let there = cluster.node("there").await;
+    let second = cluster.node("second").await;
     assert_eq!(
-        texts(&there, &[tea()], start, "socket of two").await.unwrap(),
+        texts(&second, &[tea()], start, "socket of two").await.unwrap(),
         ["one", "three"],
-        "not one's own"
+        "without its own message"
     );
-    assert_eq!(texts(&there, &[tea()], start + 2, "").await.unwrap(), ["three"]);
-    assert_eq!(texts(&there, &[RoomName::lobby()], start, "").await.unwrap(), [""; 0]);
-    assert_eq!(texts(&there, &[tea()], start + 4, "").await, None, "nobody was there yet");
-    assert_eq!(texts(&there, &[tea()], start.saturating_sub(1), "").await, None, "of another epoch");
-    raw(&here, async |mut redis| {
+    assert_eq!(texts(&second, &[tea()], start + 2, "").await.unwrap(), ["three"]);
+    assert_eq!(texts(&second, &[RoomName::lobby()], start, "").await.unwrap(), [""; 0]);
+    assert_eq!(texts(&second, &[tea()], start + 4, "").await, None, "an offset after the last one");
+    assert_eq!(
+        texts(&second, &[tea()], start.saturating_sub(1), "").await,
+        None,
+        "an offset of another epoch"
+    );
+    raw(&first, async |mut redis| {
         redis.xtrim::<_, ()>("{log}:stream", redis::streams::StreamMaxlen::Equals(1)).await
     })
     .await;
-    assert_eq!(texts(&there, &[tea()], start, "").await, None, "the log has forgotten some");
-    assert_eq!(texts(&there, &[tea()], start + 2, "").await.unwrap(), ["three"]);
-    assert_eq!(there.stream.offset().await.unwrap(), start + 3);
+    assert_eq!(texts(&second, &[tea()], start, "").await, None, "some records were trimmed");
+    assert_eq!(texts(&second, &[tea()], start + 2, "").await.unwrap(), ["three"]);
+    assert_eq!(second.stream.offset().await.unwrap(), start + 3);
 }
 
 #[actix_rt::test]
-async fn a_change_is_told_by_other_nodes_and_takes_its_place_on_ones_own() {
+async fn a_change_is_applied_by_other_nodes_and_again_in_order_by_its_own_node() {
     let cluster = Cluster::on(Server::start());
-    let (mut here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    let before = there.broker.memberships();
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    let before = second.broker.memberships();
     let user: proto::Username = "bob".parse().unwrap();
-    let tells = async |entry: Entry| {
-        here.broker.append(entry.clone());
-        here.broker.announce(&entry).await;
+    let announces = async |entry: Entry| {
+        first.broker.append(entry.clone());
+        first.broker.announce(&entry).await;
     };
-    tells(Entry::Joined { room: tea(), user: user.clone() }).await;
-    tells(Entry::Left { room: tea(), user: user.clone() }).await;
-    tells(Entry::Archived { room: tea(), members: vec![user] }).await;
+    announces(Entry::Joined { room: tea(), user: user.clone() }).await;
+    announces(Entry::Left { room: tea(), user: user.clone() }).await;
+    announces(Entry::Archived { room: tea(), members: vec![user] }).await;
     let changes = async |node: &mut Node, last: &str| {
-        let mut told: Vec<&str> = Vec::new();
-        while told.last() != Some(&last) {
-            match timeout(PATIENCE, node.told.recv()).await.expect("told").expect("runs") {
-                Entry::Joined { .. } => told.push("joined"),
-                Entry::Left { .. } => told.push("left"),
-                Entry::Archived { .. } => told.push("archived"),
-                Entry::Seated { is_in: true, .. } => told.push("in"),
-                Entry::Seated { is_in: false, .. } => told.push("out"),
+        let mut delivered: Vec<&str> = Vec::new();
+        while delivered.last() != Some(&last) {
+            match timeout(TIMEOUT, node.delivered.recv()).await.expect("an entry in time").expect("runs") {
+                Entry::Joined { .. } => delivered.push("joined"),
+                Entry::Left { .. } => delivered.push("left"),
+                Entry::Archived { .. } => delivered.push("archived"),
+                Entry::SetMembership { is_member: true, .. } => delivered.push("in"),
+                Entry::SetMembership { is_member: false, .. } => delivered.push("out"),
                 _ => {}
             }
         }
-        told
+        delivered
     };
-    assert_eq!(changes(&mut there, "archived").await, ["joined", "left", "archived"]);
-    // The one by the commit, the other by the stream, each in its own time.
-    let told = changes(&mut here, "out").await;
+    assert_eq!(changes(&mut second, "archived").await, ["joined", "left", "archived"]);
+    // Some entries are of the commit and some of the stream, in any order between the two.
+    let delivered = changes(&mut first, "out").await;
     let (by_stream, by_commit): (Vec<_>, Vec<_>) =
-        told.into_iter().partition(|told| ["in", "out"].contains(told));
+        delivered.into_iter().partition(|delivered| ["in", "out"].contains(delivered));
     assert_eq!(by_stream, ["in", "out"]);
     assert!(["joined", "left", "archived"].starts_with(&by_commit) && by_commit.len() >= 2, "{by_commit:?}");
-    assert_eq!(there.broker.memberships(), before + 3);
+    assert_eq!(second.broker.memberships(), before + 3);
 }
 
 #[actix_rt::test]
-async fn garbage_in_the_stream_is_passed_over() {
+async fn invalid_records_in_the_stream_are_ignored() {
     let cluster = Cluster::on(Server::start());
-    let mut here = cluster.node("here").await;
+    let mut first = cluster.node("first").await;
     for garbage in ["", "{", "{\"is\":\"said\"}", "\u{0}"] {
-        let mut script = super::scripts::TELL.prepare_invoke();
+        let mut script = super::scripts::ANNOUNCE.prepare_invoke();
         script.key("{log}:epoch").key("{log}:offset").key("{log}:stream");
-        script.arg(&*here.stream.position.epoch()).arg(10).arg("x").arg(garbage);
-        raw(&here, async |mut redis| script.invoke_async::<u64>(&mut redis).await).await;
+        script.arg(&*first.stream.position.epoch()).arg(10).arg("x").arg(garbage);
+        raw(&first, async |mut redis| script.invoke_async::<u64>(&mut redis).await).await;
     }
-    cluster.says(&here, &["one"]).await;
-    here.told_exactly(&["one"]).await;
+    cluster.publish_on(&first, &["one"]).await;
+    first.expect_messages(&["one"]).await;
 }

@@ -1,110 +1,119 @@
-//! What a change was decided on may be over when it is written: each change is refused then, whatever the caller has read before.
+//! Changes are checked against the state of the room at the time of the write. Each change is refused if the room no longer allows it,
+//! also when the caller has read an earlier state that allowed it.
 
-use super::{Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, nobody, room, spelled, user};
+use super::{
+    Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, names_and_roles, no_callback, room,
+    user,
+};
 
-/// What happens to a room after the caller has read it. Alice owned it then, it was public, and bob and carol were members.
+/// An event between the caller's read and the change. At the time of the read alice owned the room, it was public, and bob and carol
+/// were members.
 #[derive(Debug, Clone, Copy)]
-enum Before {
-    /// It has become private.
+enum Event {
+    /// The room has become private.
     Private,
-    /// It has ended.
+    /// The room was archived.
     Archived,
-    /// Alice has left it, and bob owns it.
+    /// Alice has left the room, and bob owns it.
     Left,
-    /// Alice has left it, bob has made it private.
+    /// Alice has left the room, and bob has made it private.
     LeftAndPrivate,
-    /// It has ended, and another room has its name.
-    Renewed,
+    /// The room was archived, and another room has its name.
+    Replaced,
 }
 
-/// A change that the room allowed when it was read.
+/// A change that the room allowed at the time of the read.
 #[derive(Debug, Clone, Copy)]
 enum Change {
-    /// Dave enters.
-    Enters,
+    /// Dave joins.
+    Join,
     /// Alice adds dave.
-    Adds,
+    Add,
     /// Alice removes carol.
-    Removes,
-    /// Alice changes who may enter.
-    Opens,
-    /// Alice ends the room.
-    Archives,
+    Remove,
+    /// Alice makes the room public.
+    MakePublic,
+    /// Alice archives the room.
+    Archive,
 }
 
-const ALL: [Change; 5] = [Change::Enters, Change::Adds, Change::Removes, Change::Opens, Change::Archives];
+const ALL: [Change; 5] = [Change::Join, Change::Add, Change::Remove, Change::MakePublic, Change::Archive];
 
-impl Before {
-    async fn happens(self, directory: &dyn Directory, name: &str) {
+impl Event {
+    async fn apply(self, directory: &dyn Directory, name: &str) {
         let (tea, alice, bob) = (room(name), user("alice"), user("bob"));
         let new = NewRoom { name: tea.clone(), owner: alice.clone(), private: false, ephemeral: true };
-        directory.create(new, LIMIT, nobody()).await.expect("creates");
+        directory.create(new, LIMIT, no_callback()).await.expect("creates");
         for member in ["bob", "carol"] {
             add(directory, name, member).await.expect("adds");
         }
         match self {
-            Self::Private => directory.set_private(&tea, &alice, true, nobody()).await.expect("changes"),
-            Self::Archived => directory.archive(&tea, &alice, nobody()).await.expect("archives"),
-            Self::Left => drop(directory.leave(&tea, &alice, nobody()).await.expect("leaves")),
+            Self::Private => directory.set_private(&tea, &alice, true, no_callback()).await.expect("changes"),
+            Self::Archived => directory.archive(&tea, &alice, no_callback()).await.expect("archives"),
+            Self::Left => drop(directory.leave(&tea, &alice, no_callback()).await.expect("leaves")),
             Self::LeftAndPrivate => {
-                directory.leave(&tea, &alice, nobody()).await.expect("leaves");
-                directory.set_private(&tea, &bob, true, nobody()).await.expect("changes");
+                directory.leave(&tea, &alice, no_callback()).await.expect("leaves");
+                directory.set_private(&tea, &bob, true, no_callback()).await.expect("changes");
             }
-            Self::Renewed => {
-                directory.archive(&tea, &alice, nobody()).await.expect("archives");
+            Self::Replaced => {
+                directory.archive(&tea, &alice, no_callback()).await.expect("archives");
                 create(directory, name, "zoe", true).await;
             }
         }
     }
 
-    /// What becomes of a change: the refusal, if it is one.
-    fn refuses(self, change: Change) -> Option<Error> {
+    /// The expected refusal of `change`. `None` when it is allowed.
+    fn expected_refusal(self, change: Change) -> Option<Error> {
         match (self, change) {
-            (Self::Private, Change::Enters) => Some(Error::NotFound),
+            (Self::Private, Change::Join) => Some(Error::NotFound),
             (Self::Private, _) => None,
-            (Self::Left, Change::Enters) => None,
+            (Self::Left, Change::Join) => None,
             (Self::Left, _) => Some(Error::Forbidden("only members of the room may do this")),
-            (Self::Archived | Self::LeftAndPrivate | Self::Renewed, _) => Some(Error::NotFound),
+            (Self::Archived | Self::LeftAndPrivate | Self::Replaced, _) => Some(Error::NotFound),
         }
     }
 }
 
 impl Change {
-    async fn tries(self, directory: &dyn Directory, name: &str) -> Result<(), Error> {
+    async fn attempt(self, directory: &dyn Directory, name: &str) -> Result<(), Error> {
         let (tea, alice, carol, dave) = (room(name), user("alice"), user("carol"), user("dave"));
         let limits = Additions { per_user: LIMIT, per_adder: LIMIT };
         match self {
-            Self::Enters => directory.add(&tea, &dave, LIMIT, nobody()).await.map(drop),
-            Self::Adds => directory.add_by(&tea, &dave, &alice, limits, nobody()).await.map(drop),
-            Self::Removes => directory.remove(&tea, &carol, &alice, nobody()).await.map(drop),
-            Self::Opens => directory.set_private(&tea, &alice, false, nobody()).await,
-            Self::Archives => directory.archive(&tea, &alice, nobody()).await,
+            Self::Join => directory.add(&tea, &dave, LIMIT, no_callback()).await.map(drop),
+            Self::Add => directory.add_by(&tea, &dave, &alice, limits, no_callback()).await.map(drop),
+            Self::Remove => directory.remove(&tea, &carol, &alice, no_callback()).await.map(drop),
+            Self::MakePublic => directory.set_private(&tea, &alice, false, no_callback()).await,
+            Self::Archive => directory.archive(&tea, &alice, no_callback()).await,
         }
     }
 }
 
-pub async fn checks_each_change_against_the_room_as_it_is(directory: &dyn Directory) {
-    let cases = [Before::Private, Before::Archived, Before::Left, Before::LeftAndPrivate, Before::Renewed];
-    for before in cases {
+pub async fn changes_are_checked_against_the_current_room(directory: &dyn Directory) {
+    let cases = [Event::Private, Event::Archived, Event::Left, Event::LeftAndPrivate, Event::Replaced];
+    for event in cases {
         for change in ALL {
-            let name = format!("{before:?}-{change:?}");
-            before.happens(directory, &name).await;
-            let then = directory.find(&room(&name)).await.expect("answers");
-            let outcome = change.tries(directory, &name).await;
-            assert_eq!(outcome.err(), before.refuses(change), "{before:?}, {change:?}");
-            let after = directory.find(&room(&name)).await.expect("answers");
-            assert_eq!(before.refuses(change).is_some(), then == after, "{before:?}, {change:?}: {after:?}");
+            let name = format!("{event:?}-{change:?}");
+            event.apply(directory, &name).await;
+            let room_before = directory.find(&room(&name)).await.expect("answers");
+            let outcome = change.attempt(directory, &name).await;
+            assert_eq!(outcome.err(), event.expected_refusal(change), "{event:?}, {change:?}");
+            let room_after = directory.find(&room(&name)).await.expect("answers");
+            assert_eq!(
+                event.expected_refusal(change).is_some(),
+                room_before == room_after,
+                "{event:?}, {change:?}: {room_after:?}"
+            );
         }
     }
-    refuses_a_member_who_is_not_the_owner(directory).await;
+    member_who_is_not_the_owner_is_refused(directory).await;
 }
 
-/// A member who is not the owner changes nothing for others.
-async fn refuses_a_member_who_is_not_the_owner(directory: &dyn Directory) {
+/// A member who is not the owner cannot change the membership of others.
+async fn member_who_is_not_the_owner_is_refused(directory: &dyn Directory) {
     create(directory, "den", "alice", false).await;
     let members: Vec<Member> = add(directory, "den", "bob").await.expect("adds");
-    let refused = directory.remove(&room("den"), &user("alice"), &user("bob"), nobody()).await;
+    let refused = directory.remove(&room("den"), &user("alice"), &user("bob"), no_callback()).await;
     assert_eq!(refused, Err(Error::Forbidden("only the owner of the room may do this")));
-    let entry = directory.find(&room("den")).await.expect("answers").expect("exists");
-    assert_eq!(spelled(&entry.members), spelled(&members));
+    let record = directory.find(&room("den")).await.expect("answers").expect("exists");
+    assert_eq!(names_and_roles(&record.members), names_and_roles(&members));
 }

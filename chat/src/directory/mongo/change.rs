@@ -1,50 +1,50 @@
-//! What a change makes of a room: decided on what was read, written as an update of one document. Pure.
+//! Changes of rooms: each is decided on the room that was read, and results in an update of its document. Pure.
 
 use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
 
-use super::document::person;
+use super::document::member_document;
 use crate::{
     Error,
-    directory::{Additions, Entry, Member, Role},
+    directory::{Additions, Member, Role, RoomRecord},
 };
 
-/// A change of a room that is there.
+/// A change of an existing room.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Somebody becomes a member, if they are in fewer than `limit` rooms.
+    /// `user` joins, if they have created or joined fewer than `limit` rooms.
     Add { user: Username, limit: usize },
-    /// Somebody becomes a member because another user wants it.
+    /// `by`, the owner, adds `user`.
     AddBy { user: Username, by: Username, limits: Additions },
-    /// A membership ends because the owner wants it.
+    /// `by`, the owner, removes `user`.
     Remove { user: Username, by: Username },
-    /// A membership ends because the user wants it.
+    /// `user` leaves.
     Leave { user: Username },
-    /// It becomes private or public because the owner wants it.
+    /// `by`, the owner, makes the room private or public.
     SetPrivate { private: bool, by: Username },
-    /// It ends because the owner wants it.
+    /// `by`, the owner, archives the room.
     Archive { by: Username },
 }
 
-/// The most departures that one room keeps; the latest stay.
+/// Maximum number of departures kept in a room. The oldest are dropped.
 const MAX_DEPARTURES: i32 = 1_000;
 
-/// A member after the others.
-fn newcomer(others: &[Member], user: &Username, added_by: Option<Username>) -> Member {
+/// A new member of a room with the members `others`.
+fn new_member(others: &[Member], user: &Username, added_by: Option<Username>) -> Member {
     let role = if others.is_empty() { Role::Owner } else { Role::Member };
     Member { username: user.clone(), role, added_by }
 }
 
-/// The update that ends the membership of `user`, and the members after it.
+/// The update that ends the membership of `user`, and the remaining members. `None` when `user` is not a member.
 fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(Document, Vec<Member>)> {
-    let gone = members.remove(place(&members, user)?);
+    let removed = members.remove(index_of(&members, user)?);
     let update = match members.first_mut() {
-        Some(heir) if gone.role == Role::Owner => {
-            heir.role = Role::Owner;
-            let members: Vec<Document> = members.iter().map(person).collect();
+        Some(successor) if removed.role == Role::Owner => {
+            successor.role = Role::Owner;
+            let members: Vec<Document> = members.iter().map(member_document).collect();
             doc! { "$set": { "members": members } }
         }
-        // Nobody could ever enter it again.
+        // No user could ever join it again.
         None if private => {
             doc! { "$set": { "members": [], "archived": true, "ended": DateTime::now() } }
         }
@@ -53,18 +53,18 @@ fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(
     Some((update, members))
 }
 
-fn place(members: &[Member], user: &Username) -> Option<usize> {
+fn index_of(members: &[Member], user: &Username) -> Option<usize> {
     members.iter().position(|member| member.username.key() == user.key())
 }
 
 impl Change {
-    /// Whether who wants the change may make it in the room as it is.
+    /// Checks that the user who requests the change may make it in this room.
     ///
     /// # Errors
-    /// As [`Entry::check_entry`] and [`Entry::check_owner`].
-    pub fn check(&self, room: &Entry) -> Result<(), Error> {
+    /// As [`RoomRecord::check_join`] and [`RoomRecord::check_owner`].
+    pub fn check(&self, room: &RoomRecord) -> Result<(), Error> {
         match self {
-            Self::Add { user, .. } => room.check_entry(user),
+            Self::Add { user, .. } => room.check_join(user),
             Self::AddBy { by, .. }
             | Self::Remove { by, .. }
             | Self::SetPrivate { by, .. }
@@ -73,33 +73,33 @@ impl Change {
         }
     }
 
-    /// The update of a room with these members, and the members after it; none when there is nothing to change.
-    pub fn on(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
+    /// The update of a room with these members, and the members after it. `None` when there is nothing to change.
+    pub fn apply(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
         let update = match self {
             Self::Add { user, .. } => {
-                if place(&members, user).is_some() {
+                if index_of(&members, user).is_some() {
                     return None;
                 }
-                members.push(newcomer(&members, user, None));
+                members.push(new_member(&members, user, None));
                 doc! {
-                    "$push": { "members": members.last().map(person) },
+                    "$push": { "members": members.last().map(member_document) },
                     "$pull": { "departures": { "key": user.key() } },
                 }
             }
             Self::AddBy { user, by, .. } => {
-                if place(&members, user).is_some() {
+                if index_of(&members, user).is_some() {
                     return None;
                 }
-                members.push(newcomer(&members, user, Some(by.clone())));
-                doc! { "$push": { "members": members.last().map(person) } }
+                members.push(new_member(&members, user, Some(by.clone())));
+                doc! { "$push": { "members": members.last().map(member_document) } }
             }
             Self::Leave { user } => {
-                let added_by = members[place(&members, user)?].added_by.clone();
+                let added_by = members[index_of(&members, user)?].added_by.clone();
                 let (mut update, members) = removal(private, members, user)?;
                 if let Some(by) = added_by {
                     let departure = doc! { "key": user.key(), "by": by.key(), "at": DateTime::now() };
-                    let kept = doc! { "$each": [departure], "$slice": -MAX_DEPARTURES };
-                    update.insert("$push", doc! { "departures": kept });
+                    let pushed = doc! { "$each": [departure], "$slice": -MAX_DEPARTURES };
+                    update.insert("$push", doc! { "departures": pushed });
                 }
                 return Some((update, members));
             }

@@ -1,5 +1,5 @@
-//! [`Changes`] in the documents of rooms: `recent`, the latest changes, and `changed`, the time of the last one by MongoDB's clock.
-//! Both are written with the change itself.
+//! [`Changes`] in the documents of rooms. The field `recent` contains the latest changes, `changed` the time of the last one by
+//! MongoDB's clock. Both are part of the write of the change itself.
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -14,10 +14,10 @@ use crate::{
     mongo::{DEADLINE, damaged, deadline_now, number, timestamp, with_deadline},
 };
 
-/// How far [`Changes::recent`] looks back, in milliseconds: longer than a write takes to be on a majority.
+/// Age of the changes that [`Changes::recent`] returns, in milliseconds. It must be longer than a write takes to reach a majority.
 const WINDOW_MS: i64 = 15_000;
 
-/// A room's version.
+/// The version of a room, as it is read.
 #[derive(Debug, Deserialize)]
 struct Version {
     #[serde(rename = "_id")]
@@ -25,7 +25,7 @@ struct Version {
     version: i64,
 }
 
-/// What is read of a room.
+/// The version and latest changes of a room, as they are read.
 #[derive(Debug, Deserialize)]
 struct Row {
     #[serde(rename = "_id")]
@@ -34,24 +34,24 @@ struct Row {
     archived: bool,
     /// Absent in rooms that only earlier releases have changed.
     #[serde(default)]
-    recent: Vec<Note>,
+    recent: Vec<StoredChange>,
 }
 
-/// A change as it is stored.
+/// A stored change.
 #[derive(Debug, Deserialize)]
-struct Note {
+struct StoredChange {
     version: i64,
     at: DateTime,
-    /// Which process made it.
+    /// Id of the process that made the change.
     by: String,
     what: String,
     #[serde(default)]
     user: Option<String>,
 }
 
-/// What is noted of a change.
+/// The kind of a change, as it is stored.
 #[derive(Debug, Clone, Copy)]
-pub enum Noted<'a> {
+pub enum ChangeKind<'a> {
     Joined(&'a Username),
     Left(&'a Username),
     Renewed(&'a Username),
@@ -59,7 +59,7 @@ pub enum Noted<'a> {
     Other,
 }
 
-impl<'a> From<&'a Change> for Noted<'a> {
+impl<'a> From<&'a Change> for ChangeKind<'a> {
     fn from(change: &'a Change) -> Self {
         match change {
             Change::Add { user, .. } | Change::AddBy { user, .. } => Self::Joined(user),
@@ -71,26 +71,27 @@ impl<'a> From<&'a Change> for Noted<'a> {
 }
 
 impl MongoDirectory {
-    /// The note of the change that takes a room to `version`.
-    pub(super) fn note(&self, version: i64, noted: Noted<'_>) -> Document {
-        let (what, user) = match noted {
-            Noted::Joined(user) => ("joined", Some(user)),
-            Noted::Left(user) => ("left", Some(user)),
-            Noted::Renewed(user) => ("renewed", Some(user)),
-            Noted::Archived => ("archived", None),
-            Noted::Other => ("other", None),
+    /// The stored form of the change that results in `version`.
+    pub(super) fn change_document(&self, version: i64, kind: ChangeKind<'_>) -> Document {
+        let (what, user) = match kind {
+            ChangeKind::Joined(user) => ("joined", Some(user)),
+            ChangeKind::Left(user) => ("left", Some(user)),
+            ChangeKind::Renewed(user) => ("renewed", Some(user)),
+            ChangeKind::Archived => ("archived", None),
+            ChangeKind::Other => ("other", None),
         };
-        let mut note = doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
+        let mut stored =
+            doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
         if let Some(user) = user {
-            note.insert("user", user.as_str());
+            stored.insert("user", user.as_str());
         }
-        note
+        stored
     }
 
-    /// Adds to `update` of a room at `version` what every change writes.
-    pub(super) fn noting(&self, mut update: Document, version: i64, noted: Noted<'_>) -> Document {
+    /// Adds the fields that every change writes to `update` of a room at `version`.
+    pub(super) fn with_change(&self, mut update: Document, version: i64, kind: ChangeKind<'_>) -> Document {
         let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
-        let push = doc! { "$each": [self.note(version + 1, noted)], "$slice": -latest };
+        let push = doc! { "$each": [self.change_document(version + 1, kind)], "$slice": -latest };
         match update.get_mut("$push").and_then(Bson::as_document_mut) {
             Some(pushed) => drop(pushed.insert("recent", push)),
             None => drop(update.insert("$push", doc! { "recent": push })),
@@ -117,29 +118,29 @@ impl MongoDirectory {
 
     async fn versions_where(&self, filter: Document, latest: bool) -> Result<Vec<(RoomName, u64)>, Error> {
         let rows: Vec<Version> = self.read(filter, doc! { "version": 1 }, latest).await?;
-        rows.into_iter().map(|row| Ok((name(row.room)?, number(row.version)?))).collect()
+        rows.into_iter().map(|row| Ok((room_name(row.room)?, number(row.version)?))).collect()
     }
 }
 
 #[async_trait]
 impl Changes for MongoDirectory {
     async fn recent(&self) -> Result<Vec<(RoomName, u64)>, Error> {
-        self.heal_indexes();
-        self.versions_where(recently(), true).await
+        self.restore_indexes();
+        self.versions_where(recent_filter(), true).await
     }
 
     async fn versions(&self, rooms: &[RoomName]) -> Result<Vec<(RoomName, u64)>, Error> {
-        self.versions_where(among(rooms), false).await
+        self.versions_where(names_filter(rooms), false).await
     }
 
     async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error> {
         let fields = doc! { "version": 1, "archived": 1, "recent": 1 };
-        let rows: Vec<Row> = self.read(among(rooms), fields, false).await?;
+        let rows: Vec<Row> = self.read(names_filter(rooms), fields, false).await?;
         rows.into_iter().map(|row| self.changed(row)).collect()
     }
 
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
-        let found = self.stored(room, deadline_now()).await?;
+        let found = self.load(room, deadline_now()).await?;
         let members = found.map(|found| found.members()).transpose()?.unwrap_or_default();
         Ok(members.into_iter().map(|member| member.username).collect())
     }
@@ -148,36 +149,41 @@ impl Changes for MongoDirectory {
 impl MongoDirectory {
     fn changed(&self, row: Row) -> Result<Changed, Error> {
         let mut changes =
-            row.recent.into_iter().map(|note| self.change_of(note)).collect::<Result<Vec<_>, _>>()?;
+            row.recent.into_iter().map(|stored| self.change_from(stored)).collect::<Result<Vec<_>, _>>()?;
         changes.sort_by_key(|change| change.version);
-        Ok(Changed { room: name(row.room)?, version: number(row.version)?, is_open: !row.archived, changes })
+        Ok(Changed {
+            room: room_name(row.room)?,
+            version: number(row.version)?,
+            is_open: !row.archived,
+            changes,
+        })
     }
 
-    fn change_of(&self, note: Note) -> Result<changes::Change, Error> {
-        let user = note.user.map(Username::try_from).transpose().map_err(damaged)?;
-        let what = match (&*note.what, user) {
+    fn change_from(&self, stored: StoredChange) -> Result<changes::Change, Error> {
+        let user = stored.user.map(Username::try_from).transpose().map_err(damaged)?;
+        let what = match (&*stored.what, user) {
             ("joined", Some(user)) => What::Joined(user),
             ("left", Some(user)) => What::Left(user),
             ("renewed", Some(user)) => What::Renewed(user),
             ("archived", _) => What::Archived,
-            // Also what a later release notes.
+            // Includes kinds that a later release stores.
             _ => What::Other,
         };
-        let is_own = *note.by == *self.process;
-        Ok(changes::Change { version: number(note.version)?, at: timestamp(note.at)?, what, is_own })
+        let is_own = *stored.by == *self.process;
+        Ok(changes::Change { version: number(stored.version)?, at: timestamp(stored.at)?, what, is_own })
     }
 }
 
-/// The filter for rooms that have changed lately, by MongoDB's clock.
-pub(super) fn recently() -> Document {
+/// The filter for rooms that have changed within [`WINDOW_MS`] by MongoDB's clock.
+pub(super) fn recent_filter() -> Document {
     doc! { "$expr": { "$gt": ["$changed", { "$subtract": ["$$NOW", WINDOW_MS] }] } }
 }
 
-fn among(rooms: &[RoomName]) -> Document {
+fn names_filter(rooms: &[RoomName]) -> Document {
     let names: Vec<&str> = rooms.iter().map(RoomName::as_str).collect();
     doc! { "_id": { "$in": names } }
 }
 
-fn name(name: String) -> Result<RoomName, Error> {
+fn room_name(name: String) -> Result<RoomName, Error> {
     RoomName::try_from(name).map_err(damaged)
 }

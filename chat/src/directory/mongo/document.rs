@@ -1,4 +1,4 @@
-//! A room as a document of MongoDB. Pure.
+//! The documents of rooms in MongoDB. Pure.
 
 use mongodb::bson::{DateTime, Document, doc};
 use proto::{RoomName, Username};
@@ -7,71 +7,72 @@ use serde::{Deserialize, Serialize};
 use super::change::Change;
 use crate::{
     Error,
-    directory::{Entry, Member, NewRoom, Role, RoomInfo},
+    directory::{Member, NewRoom, Role, RoomInfo, RoomRecord},
     mongo::damaged,
 };
 
-/// A room, whole. Its name is its `_id`, also when it is archived, so that MongoDB itself keeps it unique for ever.
+/// A room's document without its changes. Its `_id` is the room's name, also after it was archived, so that MongoDB itself keeps names
+/// unique.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Stored {
+pub struct RoomDocument {
     #[serde(rename = "_id")]
     name: String,
     pub private: bool,
     ephemeral: bool,
     pub archived: bool,
-    /// Oldest first.
-    members: Vec<Person>,
-    /// Who has left a room into which they were added. Absent in rooms of earlier releases.
+    /// In the order in which they joined.
+    members: Vec<MemberDocument>,
+    /// Departures of users that others had added. Absent in rooms of earlier releases.
     #[serde(default)]
     departures: Vec<Departure>,
-    /// The last number that an earlier room of this name has given to a message.
+    /// The number of the last message of an earlier room of this name; 0 when there was no such room.
     #[serde(default)]
     pub base: i64,
-    /// When it was archived. Absent in rooms of earlier releases, and in rooms that have not ended.
+    /// Time at which the room was archived. Absent in rooms of earlier releases and in rooms that are not archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<DateTime>,
-    /// How many changes there were; a change finds the room as it was read or not at all.
+    /// Number of changes. A change is written only if the version is still the same as at the read.
     pub version: i64,
 }
 
-/// A member. The key is the name in the one form under which names are unique.
+/// A member in a room's document. `key` is the canonical form of the name, under which names are unique.
 #[derive(Debug, Serialize, Deserialize)]
-struct Person {
+struct MemberDocument {
     username: String,
     key: String,
     role: Role,
-    /// The adder, as `username`. Absent for a member who made or entered the room themselves.
+    /// Name of the user who added the member. Absent for a member who created or joined the room themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     by: Option<String>,
-    /// The adder, as `key`.
+    /// Key of the user who added the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     by_key: Option<String>,
 }
 
-/// Somebody has left a room into which they were added.
+/// Departure of a user from a room that another user had added them to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
-    /// Who has left, as a member's key.
+    /// Key of the user who left.
     pub key: String,
-    /// Who had added them, as a member's key.
+    /// Key of the user who had added them.
     pub by: String,
-    /// When.
+    /// Time of the departure.
     pub at: DateTime,
 }
 
-/// A room without its members, but for the owner.
+/// A room's document with the owner as the only member.
 #[derive(Debug, Deserialize)]
-pub struct Listed {
+pub struct RoomSummary {
     #[serde(rename = "_id")]
     name: String,
     private: bool,
     ephemeral: bool,
     #[serde(default)]
-    members: Vec<Person>,
+    members: Vec<MemberDocument>,
 }
 
-impl Stored {
-    /// A room that is to be, without its name.
+impl RoomDocument {
+    /// The document of a new room without its `_id`.
     pub fn creation(room: &NewRoom) -> Document {
         doc! {
             "private": room.private,
@@ -84,25 +85,25 @@ impl Stored {
         }
     }
 
-    /// Who is in it.
+    /// The members.
     pub fn members(&self) -> Result<Vec<Member>, Error> {
-        self.members.iter().map(Person::member).collect()
+        self.members.iter().map(MemberDocument::member).collect()
     }
 
-    /// All there is to know of it.
-    pub fn entry(&self, name: RoomName) -> Result<Entry, Error> {
+    /// The room's properties and members.
+    pub fn record(&self, name: RoomName) -> Result<RoomRecord, Error> {
         let members = self.members()?;
         let room_info =
             RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
-        Ok(Entry { room_info, members })
+        Ok(RoomRecord { room_info, members })
     }
 
-    /// Whether its name may be given again: nobody can ever enter it, and nobody meant to keep it.
-    pub fn is_free(&self) -> bool {
+    /// Whether the room's name may be reused: the room is archived, and it is ephemeral or a private room without members.
+    pub fn is_name_free(&self) -> bool {
         self.archived && (self.ephemeral || (self.private && self.members.is_empty()))
     }
 
-    /// The update that makes a new room of it, whose numbers go on after `base`.
+    /// The update that replaces an archived room by a new one, whose messages are numbered from `base + 1` on.
     pub fn renewal(room: &NewRoom, base: i64) -> Document {
         doc! { "$unset": { "ended": "" }, "$set": {
             "private": room.private,
@@ -114,14 +115,14 @@ impl Stored {
         } }
     }
 
-    /// Who has left it, not longer ago than `oldest`, and had been added.
+    /// The departures after `oldest`.
     pub fn departures(&self, oldest: DateTime) -> impl Iterator<Item = &Departure> {
         self.departures.iter().filter(move |departure| departure.at > oldest)
     }
 
-    /// Whether it is as after `change`.
-    pub fn shows(&self, change: &Change) -> bool {
-        let has = |user: &Username| self.members.iter().any(|person| person.key == user.key());
+    /// Whether the document is in the state that `change` results in.
+    pub fn reflects(&self, change: &Change) -> bool {
+        let has = |user: &Username| self.members.iter().any(|member| member.key == user.key());
         match change {
             Change::Add { user, .. } | Change::AddBy { user, .. } => has(user),
             Change::Remove { user, .. } | Change::Leave { user } => !has(user),
@@ -131,7 +132,7 @@ impl Stored {
     }
 }
 
-impl Person {
+impl MemberDocument {
     fn member(&self) -> Result<Member, Error> {
         let username = Username::try_from(self.username.clone()).map_err(damaged)?;
         let added_by = self.by.clone().map(Username::try_from).transpose().map_err(damaged)?;
@@ -139,15 +140,16 @@ impl Person {
     }
 }
 
-impl Listed {
-    /// What a projection must hold. A big room's members are not read for its owner's sake.
+impl RoomSummary {
+    /// The projection. Of the members it reads only the owner, because a room can have many members.
     pub fn fields() -> Document {
         doc! { "private": 1, "ephemeral": 1, "members": { "$elemMatch": { "role": "owner" } } }
     }
 
-    /// What the room is.
+    /// The room's properties.
     pub fn room_info(self) -> Result<RoomInfo, Error> {
-        let members: Vec<Member> = self.members.iter().map(Person::member).collect::<Result<_, _>>()?;
+        let members: Vec<Member> =
+            self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
         Ok(RoomInfo {
             name: RoomName::try_from(self.name).map_err(damaged)?,
             private: self.private,
@@ -157,23 +159,23 @@ impl Listed {
     }
 }
 
-/// The first member.
+/// The owner of a new room as a member's document.
 fn owner(room: &NewRoom) -> Document {
-    person(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })
+    member_document(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })
 }
 
-/// A member as the part of a document.
-pub fn person(member: &Member) -> Document {
+/// A member as part of a room's document.
+pub fn member_document(member: &Member) -> Document {
     let Member { username, role, added_by } = member;
     let role = match role {
         Role::Owner => "owner",
         Role::Member => "member",
     };
-    let mut person = doc! { "username": username.as_str(), "key": username.key(), "role": role };
+    let mut document = doc! { "username": username.as_str(), "key": username.key(), "role": role };
     if let Some(by) = added_by {
-        person.extend(doc! { "by": by.as_str(), "by_key": by.key() });
+        document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
     }
-    person
+    document
 }
 
 fn owner_of(members: &[Member]) -> Option<Username> {

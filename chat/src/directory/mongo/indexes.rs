@@ -1,4 +1,5 @@
-//! The indexes of rooms. They can be dropped while the process runs; the nodes ask for changes twice a second and create them again.
+//! The indexes of `rooms`. They can be dropped while the process runs. The nodes poll for changes twice a second, which creates missing
+//! indexes again.
 
 use mongodb::{IndexModel, bson::doc, options::IndexOptions};
 use tokio::time::Instant;
@@ -10,7 +11,8 @@ use crate::{
 };
 
 impl MongoDirectory {
-    /// Creates the indexes by which the rooms of a user, those of whom a user has added or whom they avoid, and recent changes are found.
+    /// Creates the missing indexes: of a user's rooms, of the memberships that a user has created for others, of departures, and of
+    /// recent changes.
     ///
     /// # Errors
     /// [`Error::Store`] when MongoDB does not answer or refuses.
@@ -18,29 +20,29 @@ impl MongoDirectory {
         self.prepared(Instant::now() + PREPARATION).await
     }
 
-    /// The same where an answer is due, at most every 10 s. For `/readyz`.
+    /// Creates the missing indexes within the deadline of one call, at most every 10 s. For `/readyz`.
     ///
     /// # Errors
-    /// See [`MongoDirectory::prepare`].
+    /// As [`MongoDirectory::prepare`].
     pub async fn check_indexes(&self) -> Result<(), Error> {
         self.prepared(deadline_now()).await
     }
 
-    /// Creates what is missing, while the caller goes on: the creation can take long, and what is asked has an answer without it.
-    pub(super) fn heal_indexes(&self) {
+    /// Creates the missing indexes in the background. The creation can take long, and queries return the same results without indexes.
+    pub(super) fn restore_indexes(&self) {
         if !self.prepared.is_due() {
             return;
         }
         let this = self.clone();
         tokio::spawn(async move {
             if let Err(error) = this.check_indexes().await {
-                tracing::warn!(%error, "indexes of rooms are missing");
+                tracing::warn!(%error, "failed to create the missing indexes of rooms; the next poll retries");
             }
         });
     }
 
-    async fn prepared(&self, deadline_now: Instant) -> Result<(), Error> {
-        with_deadline(deadline_now, self.prepared.ensure(self.create_indexes())).await
+    async fn prepared(&self, deadline: Instant) -> Result<(), Error> {
+        with_deadline(deadline, self.prepared.ensure(self.create_indexes())).await
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {

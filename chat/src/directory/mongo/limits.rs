@@ -1,5 +1,5 @@
-//! What may be done to user_lookup by others, counted over all rooms. Additions that meet at the same moment may go beyond a limit
-//! by those that met.
+//! Limits on memberships that users create for others, counted over all rooms. The check and the write are not atomic: concurrent
+//! additions may exceed a limit by their number.
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
@@ -7,58 +7,59 @@ use proto::Username;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{MongoDirectory, document::Stored};
+use super::{MongoDirectory, document::RoomDocument};
 use crate::{
     Error,
     directory::{Additions, DEPARTURES, oldest_departure, refusal},
     mongo::{DEADLINE, date, with_deadline},
 };
 
-/// What an aggregation counts.
+/// The result of an aggregation that counts.
 #[derive(Deserialize)]
-struct Counted {
+struct Count {
     count: i64,
 }
 
 impl MongoDirectory {
-    /// Why `by` may not add `user` to `room`, if so.
-    pub(super) async fn check_added(
+    /// Checks that `by` may add `user` to `room`.
+    pub(super) async fn check_addition(
         &self,
-        room: &Stored,
+        room: &RoomDocument,
         user: &Username,
         by: &Username,
         limits: Additions,
-        deadline_now: Instant,
+        deadline: Instant,
     ) -> Result<(), Error> {
         let oldest: DateTime = date(oldest_departure());
         if room.departures(oldest).any(|departure| departure.key == user.key()) {
-            return Err(refusal::departed());
+            return Err(refusal::left_room());
         }
-        let avoided = doc! { "departures": { "$elemMatch": { "key": user.key(), "by": by.key(), "at": { "$gt": oldest } } } };
-        if self.count(avoided, deadline_now).await? >= DEPARTURES {
-            return Err(refusal::avoided());
+        let departure = doc! { "key": user.key(), "by": by.key(), "at": { "$gt": oldest } };
+        let departed_from_adder = doc! { "departures": { "$elemMatch": departure } };
+        if self.count(departed_from_adder, deadline).await? >= DEPARTURES {
+            return Err(refusal::left_several_rooms());
         }
         let added = doc! {
             "members": { "$elemMatch": { "key": user.key(), "by_key": { "$ne": null } } },
             "archived": false,
         };
-        if self.count(added, deadline_now).await? >= limits.per_user {
-            return Err(refusal::added());
+        if self.count(added, deadline).await? >= limits.per_user {
+            return Err(refusal::added_room_limit());
         }
-        if self.count_added_by(by, deadline_now).await? >= limits.per_adder {
-            Err(refusal::adder())
+        if self.count_added_by(by, deadline).await? >= limits.per_adder {
+            Err(refusal::additions_limit())
         } else {
             Ok(())
         }
     }
 
-    pub(super) async fn count(&self, rooms: Document, deadline_now: Instant) -> Result<usize, Error> {
-        let count = with_deadline(deadline_now, self.rooms.count_documents(rooms).max_time(DEADLINE)).await?;
+    pub(super) async fn count(&self, rooms: Document, deadline: Instant) -> Result<usize, Error> {
+        let count = with_deadline(deadline, self.rooms.count_documents(rooms).max_time(DEADLINE)).await?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// How many memberships one user has made for others.
-    async fn count_added_by(&self, by: &Username, deadline_now: Instant) -> Result<usize, Error> {
+    /// Counts the memberships that `by` has created for others.
+    async fn count_added_by(&self, by: &Username, deadline: Instant) -> Result<usize, Error> {
         let is_theirs = doc! { "$eq": ["$$member.by_key", by.key()] };
         let theirs = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_theirs } };
         let stages = [
@@ -66,10 +67,10 @@ impl MongoDirectory {
             doc! { "$group": { "_id": null, "count": { "$sum": { "$toLong": { "$size": theirs } } } } },
         ];
         let counted = async {
-            let counted = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<Counted>().await?;
+            let counted = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<Count>().await?;
             counted.try_collect::<Vec<_>>().await
         };
-        let count = with_deadline(deadline_now, counted).await?.first().map_or(0, |counted| counted.count);
+        let count = with_deadline(deadline, counted).await?.first().map_or(0, |counted| counted.count);
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 }

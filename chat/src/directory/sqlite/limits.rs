@@ -1,5 +1,5 @@
-//! Whether somebody may become a member: what they may do themselves, and what others may do to them. Called inside the job that
-//! makes the member.
+//! Limits on memberships: those that users create for themselves, and those that others create for them. Called inside the job
+//! that inserts the member.
 
 use proto::{RoomName, Username};
 use rusqlite::{Connection, params};
@@ -11,46 +11,48 @@ use crate::{
     rows::BAD_DEPARTURE,
 };
 
-/// Why `user` may not make or enter one room more.
-pub fn check_own(conn: &Connection, user: &Username, limit: usize) -> rusqlite::Result<Option<Error>> {
+/// The refusal when `user` may not create or join another room.
+pub fn check_own_limit(conn: &Connection, user: &Username, limit: usize) -> rusqlite::Result<Option<Error>> {
     let own = count(
         conn,
         "members JOIN rooms ON name = room WHERE user = ? AND archived = 0 AND added_by IS NULL",
         [user.as_str()],
     )?;
-    Ok((own >= limit).then(refusal::own))
+    Ok((own >= limit).then(refusal::own_room_limit))
 }
 
-/// Why `by` may not add `user` to `room`.
-pub fn check_added(
+/// The refusal when `by` may not add `user` to `room`.
+pub fn check_addition(
     conn: &Connection,
     room: &RoomName,
     user: &Username,
     by: &Username,
     limits: Additions,
 ) -> rusqlite::Result<Option<Error>> {
-    let (who, adder, oldest) = (user.as_str(), by.as_str(), integer(oldest_departure().0));
-    let bad = format!("departures WHERE user = ? AND {BAD_DEPARTURE}");
-    if count(conn, &bad, [who])? > 0 {
+    let (user_name, adder, oldest) = (user.as_str(), by.as_str(), integer(oldest_departure().0));
+    let damaged = format!("departures WHERE user = ? AND {BAD_DEPARTURE}");
+    if count(conn, &damaged, [user_name])? > 0 {
         return Err(embedded::damaged_row(&format!("a departure of {user}")));
     }
     let departed = "departures WHERE user = ? AND at > ? AND room = ?";
-    if count(conn, departed, params![who, oldest, room.as_str()])? > 0 {
-        return Ok(Some(refusal::departed()));
+    if count(conn, departed, params![user_name, oldest, room.as_str()])? > 0 {
+        return Ok(Some(refusal::left_room()));
     }
-    let avoided = "departures WHERE user = ? AND at > ? AND adder = ?";
-    if count(conn, avoided, params![who, oldest, adder])? >= DEPARTURES {
-        return Ok(Some(refusal::avoided()));
+    let departed_from_adder = "departures WHERE user = ? AND at > ? AND adder = ?";
+    if count(conn, departed_from_adder, params![user_name, oldest, adder])? >= DEPARTURES {
+        return Ok(Some(refusal::left_several_rooms()));
     }
-    let standing = "members JOIN rooms ON name = room WHERE archived = 0 AND added_by";
-    if count(conn, &format!("{standing} IS NOT NULL AND user = ?"), [who])? >= limits.per_user {
-        return Ok(Some(refusal::added()));
+    let active_members = "members JOIN rooms ON name = room WHERE archived = 0 AND added_by";
+    if count(conn, &format!("{active_members} IS NOT NULL AND user = ?"), [user_name])? >= limits.per_user {
+        return Ok(Some(refusal::added_room_limit()));
     }
-    Ok((count(conn, &format!("{standing} = ?"), [adder])? >= limits.per_adder).then(refusal::adder))
+    Ok((count(conn, &format!("{active_members} = ?"), [adder])? >= limits.per_adder)
+        .then(refusal::additions_limit))
 }
 
-/// Keeps that somebody leaves a room into which they were added.
-pub fn note_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
+/// Stores a departure if another user had added `user` to the room, and deletes expired departures. Deletion by age requires a
+/// settled clock, see [`sessions::ages`].
+pub fn store_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
     if sessions::ages::settled().is_some() {
         let delete = "DELETE FROM departures WHERE at <= ?";
         conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
@@ -62,7 +64,7 @@ pub fn note_departure(conn: &Connection, room: &RoomName, user: &Username) -> ru
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }
 
-/// How many rows there are in what `from` says.
+/// Counts the rows of `from`, the part of a query after `FROM`.
 fn count(conn: &Connection, from: &str, keys: impl rusqlite::Params) -> rusqlite::Result<usize> {
     let query = format!("SELECT count(*) FROM {from}");
     let count: i64 = conn.prepare_cached(&query)?.query_row(keys, |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! Giving the name of a room that has ended to a new one.
+//! Reuse of the name of an archived room.
 
 use rusqlite::{Connection, params};
 
@@ -8,8 +8,8 @@ use crate::{
     rows::{refuse_bad_room, seal_room},
 };
 
-/// Gives the name of a room that has ended to a new one, or says why not. Nothing of the old room is left but the number of its last
-/// message, after which the numbers go on: a position that a client or a node still holds means nothing else then.
+/// Replaces an archived room by a new one of the same name, or returns the refusal. Only the number of the old room's last message is
+/// kept, and the new room continues after it, so that a position that a client or a node still holds cannot refer to another message.
 pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error>> {
     refuse_bad_room(conn, &room.name)?;
     let name = room.name.as_str();

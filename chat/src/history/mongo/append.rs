@@ -1,10 +1,10 @@
-//! Appending without a transaction: a batch is planned from what is stored, inserted in order, and planned again from where
-//! somebody else's message was in the way. The unique indexes decide; what was read before is only the plan.
+//! Appends without a transaction. A batch is planned from the stored messages and inserted in order. If another writer's message refuses
+//! an insert, the rest of the batch is planned again. Reads only produce the plan. The unique indexes decide.
 //!
-//! Why there is no hole and no double: a plan begins right after a head that a majority has, which nothing can take back, and
-//! an ordered insert ends at the first document that is refused. So whenever it arrives, also long after its caller gave up,
-//! all it can do is continue a room at its end or do nothing. The primary key, room and number, holds even where the other
-//! indexes were dropped.
+//! The numbers of a room have no gaps and no duplicates: a plan starts right after a head that is on a majority and so cannot be rolled
+//! back, and an ordered insert stops at the first document that is refused. An insert that arrives late, even long after its caller has
+//! timed out, therefore either continues the room at its head or has no effect. The primary key, which is room and number, enforces this
+//! even if the other indexes were dropped.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,7 +20,7 @@ use proto::RoomName;
 
 use super::{
     MongoHistory,
-    document::{New, Place, Said},
+    document::{IdAndSeq, NewMessage, PriorMessage},
 };
 use crate::{
     Error,
@@ -28,18 +28,17 @@ use crate::{
     mongo::{DEADLINE, DUPLICATE_KEY, number},
 };
 
-/// How often a batch is planned. Each time somebody else's message was in the way.
-const ROUNDS: u32 = 16;
+/// Maximum number of plans of a batch. Each further plan follows a conflict with another writer.
+const MAX_PLANS: u32 = 16;
 
-/// How much longer than the last time the next round waits: what was in the way may not be on a majority yet, and until it is
-/// it cannot be read.
-const PAUSE: Duration = Duration::from_millis(4);
+/// Increment of the delay between two plans. A conflicting message can be read only after it is on a majority.
+const BACKOFF_STEP: Duration = Duration::from_millis(4);
 
-/// What authors have said: the author's key and their own id of it, and what it became.
-type Earlier = HashMap<(String, String), Said>;
+/// Earlier messages by the author's key and `client_id`.
+type PriorMessages = HashMap<(String, String), PriorMessage>;
 
 impl MongoHistory {
-    /// Stores `drafts` after `head`, and goes on where the room ends by then when others write in between.
+    /// Stores `drafts` after `head`. Once the batch has begun it continues at the room's new head if others write in between.
     pub(super) async fn store(
         &self,
         room: &RoomName,
@@ -48,19 +47,19 @@ impl MongoHistory {
     ) -> Result<Appended, Error> {
         let mut outcomes = Vec::with_capacity(drafts.len());
         let mut begun = false;
-        for round in 0..ROUNDS {
-            tokio::time::sleep(PAUSE * round).await;
-            let rest = &drafts[outcomes.len()..];
-            // What authors have said must be as new as the end of the room, else a resend would become a second message. The caller
-            // has learned `head` before; a later end is read first.
-            let (end, earlier) = match round {
-                0 => try_join(self.end_of(room), self.earlier(room, rest)).await?,
-                _ => (self.end_of(room).await?, self.earlier(room, rest).await?),
+        for round in 0..MAX_PLANS {
+            tokio::time::sleep(BACKOFF_STEP * round).await;
+            let remaining = &drafts[outcomes.len()..];
+            // The earlier messages must be at least as recent as the head, or a resend would be stored twice. In the first round the
+            // caller has read `head` before. In later rounds the head is read before the earlier messages.
+            let (end, prior) = match round {
+                0 => try_join(self.head_of(room), self.find_prior(room, remaining)).await?,
+                _ => (self.head_of(room).await?, self.find_prior(room, remaining).await?),
             };
             if !begun && end.seq != head {
                 return Err(Error::Fenced { head: end });
             }
-            let plan = plan(room, end, rest, earlier)?;
+            let plan = plan(room, end, remaining, prior)?;
             let stored = self.insert(&plan.new).await?;
             begun |= stored > 0;
             let Some(refused) = plan.drafts.get(stored) else {
@@ -69,11 +68,11 @@ impl MongoHistory {
             };
             outcomes.extend(plan.outcomes.into_iter().take(*refused));
         }
-        Err(Error::Store("others write to the room all the time".to_owned()))
+        Err(Error::Store("other nodes write to the room continuously".to_owned()))
     }
 
-    /// What the authors of `drafts` have said in this room under the same ids.
-    async fn earlier(&self, room: &RoomName, drafts: &[Draft]) -> Result<Earlier, Error> {
+    /// The earlier messages of this room with the author and `client_id` of one of `drafts`.
+    async fn find_prior(&self, room: &RoomName, drafts: &[Draft]) -> Result<PriorMessages, Error> {
         let mut ids: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for draft in drafts {
             if let Some(id) = &draft.client_id {
@@ -81,82 +80,87 @@ impl MongoHistory {
             }
         }
         if ids.is_empty() {
-            return Ok(Earlier::new());
+            return Ok(PriorMessages::new());
         }
-        let messages = self.messages.clone_with_type::<Said>();
-        let found = messages.find(any_of(room, ids)).projection(Said::fields()).max_time(DEADLINE);
-        let said: Vec<Said> = found.await?.try_collect().await?;
-        Ok(said.into_iter().map(|said| ((said.author_key.clone(), said.client_id.clone()), said)).collect())
+        let messages = self.messages.clone_with_type::<PriorMessage>();
+        let found =
+            messages.find(resend_filter(room, ids)).projection(PriorMessage::fields()).max_time(DEADLINE);
+        let found: Vec<PriorMessage> = found.await?.try_collect().await?;
+        Ok(found
+            .into_iter()
+            .map(|found| ((found.author_key.clone(), found.client_id.clone()), found))
+            .collect())
     }
 
-    /// Inserts in order until one is refused because something is there already, and answers how many are stored.
-    pub(super) async fn insert(&self, new: &[New]) -> Result<usize, Error> {
+    /// Inserts in order until a document is refused by a unique index. Returns how many of `new` are stored.
+    pub(super) async fn insert(&self, new: &[NewMessage]) -> Result<usize, Error> {
         if new.is_empty() {
             return Ok(0);
         }
-        match self.new_ones().insert_many(new).ordered(true).await {
+        match self.new_messages().insert_many(new).ordered(true).await {
             Ok(_) => Ok(new.len()),
-            Err(error) => match refused(&error) {
-                Some(at) => Ok(at + self.stored_already(&new[at..]).await?),
+            Err(error) => match refused_index(&error) {
+                Some(at) => Ok(at + self.count_stored(&new[at..]).await?),
                 None => Err(error.into()),
             },
         }
     }
 
-    /// How many of these, from the first on, are in their places: a write that was sent twice meets itself.
-    async fn stored_already(&self, new: &[New]) -> Result<usize, Error> {
+    /// The number of documents, from the first on, that are already stored with the same id. A write that was retried conflicts with its
+    /// own first attempt.
+    async fn count_stored(&self, new: &[NewMessage]) -> Result<usize, Error> {
         let [first, ..] = new else { return Ok(0) };
-        let messages = self.messages.clone_with_type::<Place>();
+        let messages = self.messages.clone_with_type::<IdAndSeq>();
         let found = messages
             .find(doc! { "room": first.room.as_str(), "seq": { "$gte": first.seq } })
             .sort(doc! { "seq": 1 })
             .limit(i64::try_from(new.len()).unwrap_or(i64::MAX))
-            .projection(Place::fields())
+            .projection(IdAndSeq::fields())
             .max_time(DEADLINE);
-        let places: Vec<Place> = found.await?.try_collect().await?;
-        let same = |(new, place): &(&New, &Place)| new.id == place.id && new.seq == place.seq;
-        Ok(new.iter().zip(&places).take_while(same).count())
+        let stored: Vec<IdAndSeq> = found.await?.try_collect().await?;
+        let same = |(new, stored): &(&NewMessage, &IdAndSeq)| new.id == stored.id && new.seq == stored.seq;
+        Ok(new.iter().zip(&stored).take_while(same).count())
     }
 }
 
-/// The filter for each author's ids in one room. Each branch is one range of the index.
-pub(super) fn any_of(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -> Document {
+/// The filter for the `client_id`s of each author in one room. Each branch is one range of the index.
+pub(super) fn resend_filter(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -> Document {
     let branch =
         |(author, ids)| doc! { "room": room.as_str(), "authorKey": author, "clientId": { "$in": ids } };
     let branches: Vec<Document> = ids.into_iter().map(branch).collect();
     doc! { "$or": branches }
 }
 
-/// Which document was refused because there is one of its key; none when it was something else.
-fn refused(error: &MongoError) -> Option<usize> {
+/// The index of the document that was refused by a unique index. `None` for other errors.
+fn refused_index(error: &MongoError) -> Option<usize> {
     let ErrorKind::InsertMany(failed) = &*error.kind else { return None };
     match (failed.write_errors.as_deref(), &failed.write_concern_error) {
         (Some([write]), None) if write.code == DUPLICATE_KEY => Some(write.index),
-        // What was inserted before may not be durable.
+        // The documents that were inserted before may not be durable.
         _ => None,
     }
 }
 
-/// What a batch comes to if nobody writes meanwhile.
+/// The result of a batch if no other writer interferes.
 struct Plan {
-    /// One for each draft.
+    /// The results of the drafts.
     outcomes: Vec<Outcome>,
     /// The documents to insert.
-    new: Vec<New>,
-    /// Which draft each of them is.
+    new: Vec<NewMessage>,
+    /// The index of the draft of each document in `new`.
     drafts: Vec<usize>,
-    /// Where the room ends then.
+    /// The room's head after the batch.
     head: Head,
 }
 
-/// Numbers what is new from `head` on; what was said earlier, also in this batch, takes no number.
-fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> Result<Plan, Error> {
+/// Numbers the new messages from `head` on. Resends, also of drafts of this batch, are not assigned a number.
+fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut prior: PriorMessages) -> Result<Plan, Error> {
     let mut plan = Plan { outcomes: Vec::with_capacity(drafts.len()), new: vec![], drafts: vec![], head };
     let now = sessions::ages::now();
     for (at, draft) in drafts.iter().enumerate() {
         let key = draft.client_id.as_ref().map(|id| (draft.author.key(), id.as_str().to_owned()));
-        if let Some(first) = key.as_ref().and_then(|key| earlier.get(key)) {
-            plan.outcomes.push(again(first, draft)?);
+        if let Some(first) = key.as_ref().and_then(|key| prior.get(key)) {
+            plan.outcomes.push(resend_outcome(first, draft)?);
             continue;
         }
         if draft.text.exceeds().is_some() {
@@ -165,11 +169,11 @@ fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> 
         }
         let timestamp = draft.timestamp.after(plan.head.timestamp, now);
         plan.head = Head { seq: plan.head.seq + 1, timestamp };
-        let new = New::of(draft, room, plan.head);
+        let new = NewMessage::of(draft, room, plan.head);
         if let Some((author_key, client_id)) = key {
             let (id, text) = (draft.id.clone(), draft.text.as_str().to_owned());
-            let said = Said { author_key, client_id, id, seq: new.seq, text };
-            earlier.insert((said.author_key.clone(), said.client_id.clone()), said);
+            let found = PriorMessage { author_key, client_id, id, seq: new.seq, text };
+            prior.insert((found.author_key.clone(), found.client_id.clone()), found);
         }
         plan.outcomes.push(Outcome::Stored { seq: plan.head.seq, offset: None });
         plan.drafts.push(at);
@@ -178,8 +182,8 @@ fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut earlier: Earlier) -> 
     Ok(plan)
 }
 
-/// What a draft is whose author has used its id before.
-fn again(first: &Said, draft: &Draft) -> Result<Outcome, Error> {
+/// The result of a draft whose author has used its `client_id` before.
+fn resend_outcome(first: &PriorMessage, draft: &Draft) -> Result<Outcome, Error> {
     if first.text != draft.text.as_str() {
         return Ok(Outcome::Conflict);
     }

@@ -1,4 +1,4 @@
-//! A message as a document of MongoDB: what is written, and the parts that are read. Pure.
+//! The documents of messages in MongoDB: the document that is written, and the projections that are read. Pure.
 
 use mongodb::bson::{DateTime, Document, doc};
 use proto::{
@@ -14,25 +14,25 @@ use crate::{
     mongo::{damaged, date, number, timestamp},
 };
 
-/// The primary key of a message: its room and number. MongoDB's index of primary keys cannot be dropped, so no number of a room
-/// is ever given twice, whatever becomes of the other indexes. Messages of earlier releases have other primary keys.
+/// The primary key of a message: its room and number. The index of `_id` cannot be dropped, so that no number of a room is assigned
+/// twice even if the other indexes were dropped. Messages of earlier releases have other primary keys.
 #[derive(Debug, Serialize)]
 struct Key {
     room: String,
     seq: i64,
 }
 
-/// A message that is new.
+/// The document of a new message.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct New {
+pub struct NewMessage {
     #[serde(rename = "_id")]
     key: Key,
     pub room: String,
     pub seq: i64,
     pub id: String,
     author: String,
-    /// The author's name in the one form under which names are unique.
+    /// The canonical form of the author's name, under which names are unique.
     author_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
@@ -42,7 +42,7 @@ pub struct New {
     origin: Option<String>,
 }
 
-/// A message as it is shown.
+/// The projection of a message for reads.
 #[derive(Debug, Deserialize)]
 pub struct Row {
     id: String,
@@ -53,17 +53,17 @@ pub struct Row {
     origin: Option<String>,
 }
 
-/// A message as the end of its room.
+/// The projection of a room's last message.
 #[derive(Debug, Deserialize)]
-pub struct End {
+pub struct LastMessage {
     seq: i64,
     timestamp: DateTime,
 }
 
-/// A message as its author's earlier one.
+/// The projection of an earlier message that has the author and `client_id` of a draft.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Said {
+pub struct PriorMessage {
     pub author_key: String,
     pub client_id: String,
     pub id: String,
@@ -71,15 +71,15 @@ pub struct Said {
     pub text: String,
 }
 
-/// A message by its id and place.
+/// The projection of a message's id and number.
 #[derive(Debug, Deserialize)]
-pub struct Place {
+pub struct IdAndSeq {
     pub id: String,
     pub seq: i64,
 }
 
-impl New {
-    /// `draft` as the message at `at`.
+impl NewMessage {
+    /// The document of `draft` as the message with the number and time of `at`.
     pub fn of(draft: &Draft, room: &RoomName, at: Head) -> Self {
         Self {
             key: Key { room: room.as_str().to_owned(), seq: integer(at.seq) },
@@ -97,13 +97,13 @@ impl New {
 }
 
 impl Row {
-    /// What a projection must hold for a row.
+    /// The projection.
     pub fn fields() -> Document {
         doc! { "_id": 0, "id": 1, "seq": 1, "author": 1, "text": 1, "timestamp": 1, "origin": 1 }
     }
 
-    /// The message.
-    pub fn kept(self, room: &RoomName) -> Result<StoredMessage, Error> {
+    /// The message of `room`.
+    pub fn into_stored(self, room: &RoomName) -> Result<StoredMessage, Error> {
         let message = Message {
             id: self.id,
             room: room.clone(),
@@ -116,22 +116,22 @@ impl Row {
     }
 }
 
-impl End {
-    /// Where the room ends.
+impl LastMessage {
+    /// The room's head.
     pub fn head(self) -> Result<Head, Error> {
         Ok(Head { seq: number(self.seq)?, timestamp: timestamp(self.timestamp)? })
     }
 }
 
-impl Said {
-    /// What a projection must hold.
+impl PriorMessage {
+    /// The projection.
     pub fn fields() -> Document {
         doc! { "_id": 0, "authorKey": 1, "clientId": 1, "id": 1, "seq": 1, "text": 1 }
     }
 }
 
-impl Place {
-    /// What a projection must hold.
+impl IdAndSeq {
+    /// The projection.
     pub fn fields() -> Document {
         doc! { "_id": 0, "id": 1, "seq": 1 }
     }

@@ -1,4 +1,4 @@
-//! Messages in a real MongoDB: the suite that every backend passes, writers side by side, crashes, damaged documents.
+//! Tests of [`MongoHistory`] on a real MongoDB: the conformance suite, concurrent writers, crashes, damaged documents.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use mongodb::{
 use proto::{RoomName, Timestamp};
 use testkit::Mongo;
 
-use super::{MongoHistory, append::any_of, document::New};
+use super::{MongoHistory, append::resend_filter, document::NewMessage};
 use crate::{
     Error,
     config::STORE_DEADLINE,
@@ -27,7 +27,7 @@ use crate::{
     text::Text,
 };
 
-/// A client as the binary makes it.
+/// A client as the binary creates it, with short timeouts.
 async fn client(mongo: &Mongo) -> Client {
     let mut options = ClientOptions::parse(mongo.uri()).await.unwrap();
     options.server_selection_timeout = Some(Duration::from_secs(2));
@@ -59,8 +59,8 @@ async fn append(history: &MongoHistory, head: u64, drafts: Vec<Draft>) -> Result
     history.append(&room(), head, drafts.into(), Box::new(|_| ())).await
 }
 
-/// Appends as a room does: whoever is fenced starts again from the head it is told.
-async fn append_somewhere(history: &MongoHistory, drafts: Vec<Draft>) -> Result<Appended, Error> {
+/// Appends as a room does: after [`Error::Fenced`] it retries from the returned head.
+async fn append_at_head(history: &MongoHistory, drafts: Vec<Draft>) -> Result<Appended, Error> {
     let mut head = history.head(&room()).await?.seq;
     loop {
         match append(history, head, drafts.clone()).await {
@@ -79,12 +79,12 @@ async fn all(history: &MongoHistory) -> Vec<(u64, String)> {
             assert_eq!(slice.head, after);
             return all;
         }
-        all.extend(slice.messages.into_iter().map(|kept| (kept.message.seq, kept.message.data.text)));
+        all.extend(slice.messages.into_iter().map(|stored| (stored.message.seq, stored.message.data.text)));
     }
 }
 
-/// Tries until it is answered without an error.
-async fn eventually<T, E: std::fmt::Debug>(what: impl AsyncFn() -> Result<T, E>) -> T {
+/// Retries until the call succeeds.
+async fn retry_until_ok<T, E: std::fmt::Debug>(what: impl AsyncFn() -> Result<T, E>) -> T {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match what().await {
@@ -95,19 +95,19 @@ async fn eventually<T, E: std::fmt::Debug>(what: impl AsyncFn() -> Result<T, E>)
 }
 
 #[actix_rt::test]
-async fn keeps_what_every_history_promises() {
+async fn passes_the_history_conformance_suite() {
     let mongo = Mongo::start().await;
     let client = client(&mongo).await;
     let number = AtomicU32::new(0);
     let fresh = || {
-        let name = format!("law{}", number.fetch_add(1, Ordering::Relaxed));
+        let name = format!("suite{}", number.fetch_add(1, Ordering::Relaxed));
         (Arc::new(MongoHistory::new(&client.database(&name))) as Arc<dyn History>, ())
     };
     conformance::run(fresh).await;
 }
 
 #[actix_rt::test]
-async fn two_writers_of_a_room_make_one_order_without_holes() {
+async fn two_writers_produce_one_order_without_gaps() {
     let mongo = Mongo::start().await;
     let write = async |name: &'static str| {
         let history = MongoHistory::new(&database(&mongo).await);
@@ -116,7 +116,7 @@ async fn two_writers_of_a_room_make_one_order_without_holes() {
             let texts: Vec<String> = (n..200.min(n + 1 + n % 7)).map(|n| format!("{name} {n:03}")).collect();
             n += texts.len();
             let drafts = texts.iter().map(|text| draft(name, text, Some(text))).collect();
-            let appended = append_somewhere(&history, drafts).await.unwrap();
+            let appended = append_at_head(&history, drafts).await.unwrap();
             for (text, outcome) in texts.into_iter().zip(appended.outcomes) {
                 let Outcome::Stored { seq, offset: None } = outcome else { panic!("{text}: {outcome:?}") };
                 stored.insert(seq, text);
@@ -129,23 +129,24 @@ async fn two_writers_of_a_room_make_one_order_without_holes() {
         while read < 400 {
             let slice = history.since(&room(), 0, 500).await.unwrap();
             read = slice.messages.len() as u64;
-            assert_eq!(slice.head, read, "a reader is never promised what is lacking");
+            assert_eq!(slice.head, read, "the head does not exceed the messages");
         }
     };
     let (alice, bob, ()) = tokio::join!(write("alice"), write("bob"), read);
-    let said = all(&MongoHistory::new(&database(&mongo).await)).await;
-    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=400), "no hole, no double: {said:?}");
-    for (name, told) in [("alice", alice), ("bob", bob)] {
+    let stored = all(&MongoHistory::new(&database(&mongo).await)).await;
+    assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=400), "no gaps and no duplicates: {stored:?}");
+    for (name, acknowledged) in [("alice", alice), ("bob", bob)] {
         let theirs: BTreeMap<u64, String> =
-            said.iter().filter(|(_, text)| text.starts_with(name)).cloned().collect();
-        assert_eq!(theirs, told, "what a writer is told is what is stored");
-        assert!(theirs.values().is_sorted(), "in the order in which it was said");
+            stored.iter().filter(|(_, text)| text.starts_with(name)).cloned().collect();
+        assert_eq!(theirs, acknowledged, "the acknowledged numbers are the stored ones");
+        assert!(theirs.values().is_sorted(), "in the order of the sends");
     }
 }
 
-/// MongoDB writes a long batch in pieces. As soon as this one has begun somebody else is in its way, with what is still to come.
+/// MongoDB writes a long batch in parts. After the first part another writer inserts a message with a number and `client_id` of the
+/// remaining part.
 #[actix_rt::test]
-async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
+async fn batch_continues_after_a_conflicting_message() {
     const LONG: u64 = 2000;
     let mongo = Mongo::start().await;
     let (one, other) =
@@ -153,7 +154,7 @@ async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
     one.prepare().await.unwrap();
     let mut head = 0;
     let long = loop {
-        assert!(head < 20 * LONG, "the other one never was in time");
+        assert!(head < 20 * LONG, "the other writer was never in time");
         let texts: Vec<String> = (1..=LONG).map(|n| format!("text {}", head + n)).collect();
         let long = append(&one, head, texts.iter().map(|text| draft("alice", text, Some(text))).collect());
         let short = async {
@@ -162,7 +163,7 @@ async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
             while begun().await.unwrap().is_none() {}
             let at = Head { seq: head + LONG - 100, timestamp: Timestamp(5000) };
             let text = format!("text {}", head + LONG - 50);
-            other.insert(&[New::of(&draft("Alice", &text, Some(&text)), &room(), at)]).await.unwrap()
+            other.insert(&[NewMessage::of(&draft("Alice", &text, Some(&text)), &room(), at)]).await.unwrap()
         };
         let (long, short) = tokio::join!(long, short);
         if short == 1 {
@@ -174,63 +175,65 @@ async fn a_batch_that_meets_another_ones_message_goes_on_after_it() {
     for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
         let seq = head + if (LONG - 100..LONG - 50).contains(&n) { n + 1 } else { n };
         match outcome {
-            Outcome::Stored { seq: told, .. } => assert_eq!((*told, n == LONG - 50), (seq, false)),
+            Outcome::Stored { seq: acknowledged, .. } => {
+                assert_eq!((*acknowledged, n == LONG - 50), (seq, false))
+            }
             Outcome::Duplicate { seq: first, .. } => {
                 assert_eq!((*first, n), (head + LONG - 100, LONG - 50));
             }
             refused => panic!("{n}: {refused:?}"),
         }
     }
-    let said = all(&one).await;
-    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=head + LONG), "no hole");
+    let stored = all(&one).await;
+    assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=head + LONG), "no gaps");
     for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
         let at = usize::try_from(conformance::seq(outcome)).unwrap();
-        assert_eq!(said[at - 1], (at as u64, format!("text {}", head + n)), "where it was told to be");
+        assert_eq!(stored[at - 1], (at as u64, format!("text {}", head + n)), "at the acknowledged number");
     }
 }
 
 #[actix_rt::test]
-async fn fifty_resends_at_once_are_one_message() {
+async fn fifty_concurrent_resends_store_one_message() {
     let mongo = Mongo::start().await;
     let nodes = [MongoHistory::new(&database(&mongo).await), MongoHistory::new(&database(&mongo).await)];
     let sends = (0..50).map(|n| {
         let author = if n % 3 == 0 { "ALICE" } else { "alice" };
-        append_somewhere(&nodes[n % 2], vec![draft(author, "hi", Some("{\"$gt\":\"\"}"))])
+        append_at_head(&nodes[n % 2], vec![draft(author, "hi", Some("{\"$gt\":\"\"}"))])
     });
     let answers: Vec<Outcome> =
         join_all(sends).await.into_iter().map(|answer| answer.unwrap().outcomes[0].clone()).collect();
     let stored = answers.iter().filter(|answer| matches!(answer, Outcome::Stored { seq: 1, .. })).count();
-    let again = answers.iter().filter(|answer| matches!(answer, Outcome::Duplicate { seq: 1, .. })).count();
-    assert_eq!((stored, again), (1, 49), "{answers:?}");
+    let resent = answers.iter().filter(|answer| matches!(answer, Outcome::Duplicate { seq: 1, .. })).count();
+    assert_eq!((stored, resent), (1, 49), "{answers:?}");
     assert_eq!(all(&nodes[0]).await, [(1, "hi".to_owned())]);
 }
 
 #[actix_rt::test]
-async fn a_write_that_was_sent_twice_meets_itself() {
+async fn retried_write_is_recognized() {
     let mongo = Mongo::start().await;
     let history = MongoHistory::new(&database(&mongo).await);
     history.prepare().await.unwrap();
     let new = |text: &str, seq| {
-        New::of(&draft("alice", text, None), &room(), Head { seq, timestamp: Timestamp(1) })
+        NewMessage::of(&draft("alice", text, None), &room(), Head { seq, timestamp: Timestamp(1) })
     };
     let batch = [new("a", 1), new("b", 2), new("c", 3)];
     assert_eq!(history.insert(&batch[..2]).await, Ok(2));
-    assert_eq!(history.insert(&batch).await, Ok(2), "the two that are there are its own");
+    assert_eq!(history.insert(&batch).await, Ok(2), "the two stored documents are its own");
     assert_eq!(history.insert(&batch[2..]).await, Ok(1));
     assert_eq!(history.insert(&batch).await, Ok(3));
-    assert_eq!(history.insert(&[new("x", 2), new("y", 4)]).await, Ok(0), "another one's");
+    assert_eq!(history.insert(&[new("x", 2), new("y", 4)]).await, Ok(0), "stored by another writer");
     assert_eq!(history.insert(&[new("x", 4), new("y", 3), new("z", 5)]).await, Ok(1));
-    assert_eq!(all(&history).await.len(), 4, "nothing after the one that was refused");
+    assert_eq!(all(&history).await.len(), 4, "an insert stops at the first refused document");
 }
 
-/// What was read before is only the plan: MongoDB itself refuses the second one, in whatever case the name is written.
+/// Reads only produce the plan: MongoDB itself refuses the second message, in any case of the author's name.
 #[actix_rt::test]
-async fn a_client_id_is_kept_once_by_mongodb_itself() {
+async fn mongodb_refuses_a_second_message_with_a_client_id() {
     let mongo = Mongo::start().await;
     let history = MongoHistory::new(&database(&mongo).await);
     history.prepare().await.unwrap();
     let new = |author: &str, client_id, seq| {
-        New::of(&draft(author, "hi", client_id), &room(), Head { seq, timestamp: Timestamp(1) })
+        NewMessage::of(&draft(author, "hi", client_id), &room(), Head { seq, timestamp: Timestamp(1) })
     };
     assert_eq!(history.insert(&[new("alice", Some("c"), 1)]).await, Ok(1));
     assert_eq!(history.insert(&[new("Alice", Some("c"), 2)]).await, Ok(0));
@@ -240,60 +243,64 @@ async fn a_client_id_is_kept_once_by_mongodb_itself() {
 }
 
 #[actix_rt::test]
-async fn what_was_answered_survives_a_crash_in_the_middle_of_writing() {
+async fn acknowledged_messages_survive_a_crash() {
     let mut mongo = Mongo::start().await;
     let history = MongoHistory::new(&database(&mongo).await);
     history.prepare().await.unwrap();
     let writer = {
         let history = history.clone();
         actix_rt::spawn(async move {
-            let mut told = vec![];
+            let mut acknowledged = vec![];
             for n in 0.. {
                 let texts = [format!("{n} a"), format!("{n} b"), format!("{n} c")];
                 let drafts = texts.iter().map(|text| draft("alice", text, Some(text))).collect();
-                match append_somewhere(&history, drafts).await {
+                match append_at_head(&history, drafts).await {
                     Ok(appended) => {
                         for (text, outcome) in texts.into_iter().zip(&appended.outcomes) {
-                            told.push((conformance::seq(outcome), text));
+                            acknowledged.push((conformance::seq(outcome), text));
                         }
                     }
                     Err(Error::Store(_)) => break,
                     Err(error) => panic!("{error:?}"),
                 }
             }
-            told
+            acknowledged
         })
     };
     tokio::time::sleep(Duration::from_millis(700)).await;
     mongo.kill();
-    let told = writer.await.unwrap();
-    assert!(told.len() > 30, "only {} were written before the crash", told.len());
+    let acknowledged = writer.await.unwrap();
+    assert!(acknowledged.len() > 30, "only {} were written before the crash", acknowledged.len());
     mongo.restart().await;
-    eventually(async || history.head(&room()).await).await;
-    let said = all(&history).await;
-    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "no hole");
-    assert_eq!(said[..told.len()], told, "all that was answered, where it was answered to be");
-    assert!(said.len() <= told.len() + 3, "one batch had no answer");
-    // The client sends what it has no answer to again, and whatever became of it is one message.
-    let n = told.len() / 3;
-    let again = format!("{n} a");
-    append_somewhere(&history, vec![draft("alice", &again, Some(&again))]).await.unwrap();
+    retry_until_ok(async || history.head(&room()).await).await;
+    let stored = all(&history).await;
+    assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=stored.len() as u64), "no gaps");
+    assert_eq!(
+        stored[..acknowledged.len()],
+        acknowledged,
+        "all acknowledged messages, at their acknowledged numbers"
+    );
+    assert!(stored.len() <= acknowledged.len() + 3, "only one batch was not acknowledged");
+    // The client resends the batch that was not answered. It is stored once, whether or not the first attempt was stored.
+    let n = acknowledged.len() / 3;
+    let resent = format!("{n} a");
+    append_at_head(&history, vec![draft("alice", &resent, Some(&resent))]).await.unwrap();
     let now = all(&history).await;
-    assert_eq!(now.iter().filter(|(_, text)| *text == again).count(), 1);
+    assert_eq!(now.iter().filter(|(_, text)| *text == resent).count(), 1);
 }
 
 #[actix_rt::test]
-async fn a_frozen_or_dead_mongodb_is_an_error_in_time() {
+async fn frozen_or_dead_mongodb_fails_within_the_deadline() {
     let mut mongo = Mongo::start().await;
     let store = MongoStore::new(&database(&mongo).await);
     store.prepare().await.unwrap();
     assert!(store.is_ready().await);
     let history = store.history();
-    let told = Arc::new(AtomicU32::new(0));
-    let ask = async || {
-        let (started, heard) = (Instant::now(), told.clone());
+    let commits = Arc::new(AtomicU32::new(0));
+    let call_all = async || {
+        let (started, commits) = (Instant::now(), commits.clone());
         let committed = Box::new(move |_: &Appended| {
-            heard.fetch_add(1, Ordering::SeqCst);
+            commits.fetch_add(1, Ordering::SeqCst);
         });
         let (room, drafts) = (room(), [draft("alice", "hi", None)]);
         let (appended, head, page, since, ready) = tokio::join!(
@@ -311,16 +318,16 @@ async fn a_frozen_or_dead_mongodb_is_an_error_in_time() {
         assert!(!ready);
     };
     mongo.pause();
-    ask().await;
+    call_all().await;
     mongo.resume();
-    eventually(async || history.head(&room()).await).await;
+    retry_until_ok(async || history.head(&room()).await).await;
     mongo.kill();
-    ask().await;
-    assert_eq!(told.load(Ordering::SeqCst), 0, "nothing is told that has no outcome");
+    call_all().await;
+    assert_eq!(commits.load(Ordering::SeqCst), 0, "the callback does not run without an outcome");
 }
 
 #[actix_rt::test]
-async fn a_damaged_document_is_an_error_with_words_and_an_unknown_field_is_none() {
+async fn damaged_document_is_an_error_and_unknown_field_is_ignored() {
     let mongo = Mongo::start().await;
     let database = database(&mongo).await;
     let history = MongoHistory::new(&database);
@@ -357,7 +364,7 @@ async fn a_damaged_document_is_an_error_with_words_and_an_unknown_field_is_none(
 }
 
 #[actix_rt::test]
-async fn indexes_are_made_once_and_refused_where_the_data_contradicts_them() {
+async fn indexes_are_created_once_and_refused_if_the_data_violates_them() {
     let mongo = Mongo::start().await;
     let client = client(&mongo).await;
     let database = client.database("twice");
@@ -378,7 +385,10 @@ async fn indexes_are_made_once_and_refused_where_the_data_contradicts_them() {
     assert!(refused.to_string().contains("messages holds two documents where one must be"), "{refused}");
     assert!(!store.is_ready().await);
     let unfenced = append(&MongoHistory::new(&database), 1, vec![draft("alice", "hi", None)]).await;
-    assert!(matches!(unfenced, Err(Error::Store(_))), "nothing is written without the fence: {unfenced:?}");
+    assert!(
+        matches!(unfenced, Err(Error::Store(_))),
+        "nothing is written without the unique indexes: {unfenced:?}"
+    );
 
     let database = client.database("other");
     let index = doc! { "key": { "room": 1, "seq": 1 }, "name": "room_seq" };
@@ -387,10 +397,10 @@ async fn indexes_are_made_once_and_refused_where_the_data_contradicts_them() {
     assert!(refused.to_string().contains("has another index"), "{refused}");
 }
 
-/// What is there at the start may be gone later: no number is given twice, no resend becomes a second message, and the indexes
-/// are made again.
+/// Indexes may be dropped while the process runs: no number is assigned twice, no resend is stored twice, and the indexes are created
+/// again.
 #[actix_rt::test]
-async fn an_order_never_forks_when_indexes_vanish() {
+async fn numbering_survives_dropped_indexes() {
     let mongo = Mongo::start().await;
     let client = client(&mongo).await;
     for (number, lost) in
@@ -403,7 +413,7 @@ async fn an_order_never_forks_when_indexes_vanish() {
         for node in &nodes {
             node.prepare().await.unwrap();
         }
-        append_somewhere(&nodes[0], vec![draft("alice", "first", None)]).await.unwrap();
+        append_at_head(&nodes[0], vec![draft("alice", "first", None)]).await.unwrap();
         let messages = database.collection::<Document>("messages");
         for index in lost {
             messages.drop_index(*index).await.unwrap();
@@ -414,15 +424,15 @@ async fn an_order_never_forks_when_indexes_vanish() {
         // Both nodes store the same resends at the same time.
         let sends = (0..40).map(|n| {
             let text = format!("text {}", n / 2);
-            append_somewhere(&nodes[n % 2], vec![draft("alice", &text, Some(&text))])
+            append_at_head(&nodes[n % 2], vec![draft("alice", &text, Some(&text))])
         });
         for answer in join_all(sends).await {
             answer.unwrap();
         }
-        let said = all(&nodes[0]).await;
+        let stored = all(&nodes[0]).await;
         let first = usize::from(!lost.is_empty());
-        assert_eq!(said.len(), 20 + first, "{lost:?}: {said:?}");
-        assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "{lost:?}: {said:?}");
+        assert_eq!(stored.len(), 20 + first, "{lost:?}: {stored:?}");
+        assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=stored.len() as u64), "{lost:?}: {stored:?}");
         nodes[1].prepared.forget().await;
         nodes[1].check().await.unwrap();
         let mut names = messages.list_index_names().await.unwrap();
@@ -432,7 +442,7 @@ async fn an_order_never_forks_when_indexes_vanish() {
 }
 
 #[actix_rt::test]
-async fn a_mongodb_that_refuses_writes_is_named_and_nothing_is_told() {
+async fn refused_writes_are_reported_and_not_committed() {
     let mongo = Mongo::start().await;
     let store = MongoStore::new(&database(&mongo).await);
     store.prepare().await.unwrap();
@@ -445,28 +455,29 @@ async fn a_mongodb_that_refuses_writes_is_named_and_nothing_is_told() {
             assert!(Instant::now() < until, "{fault:?}: {:?}", store.not_ready_reason().await);
         }
         let head = history.head(&room()).await.unwrap();
-        let told = Box::new(move |_: &Appended| panic!("{fault:?}: told"));
-        let refused = history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), told).await;
+        let must_not_run = Box::new(move |_: &Appended| panic!("{fault:?}: the callback ran"));
+        let refused =
+            history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), must_not_run).await;
         assert!(matches!(refused, Err(Error::Store(_))), "{fault:?}: {refused:?}");
         mongo.restore_writes().await;
-        eventually(async || store.not_ready_reason().await.map_or(Ok(()), Err)).await;
+        retry_until_ok(async || store.not_ready_reason().await.map_or(Ok(()), Err)).await;
     }
 }
 
 #[actix_rt::test]
-async fn a_message_that_no_document_can_hold_is_an_error_and_takes_no_place() {
+async fn oversized_message_is_an_error_and_takes_no_number() {
     let mongo = Mongo::start().await;
     let history = MongoHistory::new(&database(&mongo).await);
     let huge = Text::parse("x".repeat(16 * 1024 * 1024), usize::MAX).unwrap();
     let drafts = vec![draft("alice", "a", None), Draft { text: huge, ..draft("alice", "b", None) }];
     let appended = append(&history, 0, drafts).await;
     assert!(matches!(appended, Err(Error::Store(_))), "{appended:?}");
-    append_somewhere(&history, vec![draft("alice", "c", None)]).await.unwrap();
-    let said = all(&history).await;
-    assert!(said.iter().map(|(seq, _)| *seq).eq(1..=said.len() as u64), "{said:?}");
+    append_at_head(&history, vec![draft("alice", "c", None)]).await.unwrap();
+    let stored = all(&history).await;
+    assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=stored.len() as u64), "{stored:?}");
 }
 
-/// How MongoDB finds what `filter` asks for, as its words for it.
+/// MongoDB's plan of a query.
 async fn plan_of(database: &Database, filter: Document, sort: Document) -> String {
     let find = doc! { "find": "messages", "filter": filter, "sort": sort };
     let explained =
@@ -475,14 +486,14 @@ async fn plan_of(database: &Database, filter: Document, sort: Document) -> Strin
 }
 
 #[actix_rt::test]
-async fn every_question_has_its_index() {
+async fn every_query_uses_an_index() {
     let mongo = Mongo::start().await;
     let database = database(&mongo).await;
     let history = MongoHistory::new(&database);
     append(&history, 0, vec![draft("alice", "hi", Some("c"))]).await.unwrap();
     let ids = BTreeMap::from([("alice".to_owned(), vec!["c", "d"]), ("bob".to_owned(), vec!["e"])]);
-    let again = plan_of(&database, any_of(&room(), ids), doc! {}).await;
-    assert!(again.contains("room_author_client") && !again.contains("COLLSCAN"), "{again}");
+    let resent = plan_of(&database, resend_filter(&room(), ids), doc! {}).await;
+    assert!(resent.contains("room_author_client") && !resent.contains("COLLSCAN"), "{resent}");
     let head = plan_of(&database, doc! { "room": "tea" }, doc! { "seq": -1 }).await;
     assert!(head.contains("room_seq") && !head.contains("\"SORT\""), "{head}");
 }

@@ -38,10 +38,10 @@ impl Journal for SqliteHistory {
     }
 }
 
-/// Whether a message of any room is not what was written.
+/// SQL expression: whether the checksum of a message of any room is wrong.
 const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
 
-/// The offset of the last message that was ever stored.
+/// The offset of the last message that was stored, also if it was deleted since.
 pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
     let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
     Ok(conn.query_row(query, [], |row| number(row, 0)).optional()?.unwrap_or(0))
@@ -64,7 +64,7 @@ fn missed(
     let mut statement = conn.prepare_cached(&query)?;
     let mut rows = statement.query(params![integer(after), origin])?;
     while let Some(row) = rows.next()? {
-        // Before the rooms are compared: the name of the room may be what is damaged.
+        // Checked before the room's name is compared, because the name itself may be damaged.
         refuse_bad(row, 5, || "a message of the log".to_owned())?;
         let name = row.get_ref(6)?.as_str()?;
         let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
@@ -78,7 +78,7 @@ fn missed(
     Ok(Some(Missed { messages, reached }))
 }
 
-/// Whether one of the rooms has forgotten something from after `after`.
+/// Whether a message after the offset `after` was deleted in one of the rooms.
 fn is_trimmed(conn: &Connection, rooms: &[RoomName], after: u64) -> rusqlite::Result<bool> {
     let mut statement = conn.prepare_cached("SELECT trimmed FROM rooms WHERE name = ?")?;
     for room in rooms {

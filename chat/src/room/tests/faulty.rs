@@ -1,4 +1,4 @@
-//! Real stores whose writes can be told to fail, before or after they have done their work.
+//! Real stores with fault injection: writes fail before or after they are committed.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::{
     history::{Appended, Committed, Draft, Head, History, Slice},
 };
 
-/// What goes wrong with a write.
+/// The fault of a write.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
     None,
-    /// Nothing is stored, and the answer says so.
+    /// Nothing is stored, and the write returns an error.
     Fails,
-    /// It is stored, and the answer is lost.
+    /// The write is stored, and its answer is lost.
     StoresAndFails,
-    /// The answer is lost, and it is stored when the fault is over.
+    /// The answer is lost, and the write is stored when the fault is cleared.
     FailsAndStores,
-    /// Nothing happens before the fault is over.
+    /// The write waits until the fault is cleared.
     Waits,
 }
 
@@ -37,11 +37,11 @@ pub struct FaultyDirectory {
     pub fault: watch::Receiver<Fault>,
 }
 
-async fn pass(fault: &watch::Receiver<Fault>) -> Fault {
+async fn wait_for_fault(fault: &watch::Receiver<Fault>) -> Fault {
     *fault.clone().wait_for(|fault| *fault != Fault::Waits).await.unwrap()
 }
 
-fn lost<T>() -> Result<T, Error> {
+fn lost_answer<T>() -> Result<T, Error> {
     Err(Error::Store("the answer was lost".into()))
 }
 
@@ -54,12 +54,12 @@ impl History for FaultyHistory {
         drafts: Arc<[Draft]>,
         committed: Committed,
     ) -> Result<Appended, Error> {
-        let fault = pass(&self.fault).await;
+        let fault = wait_for_fault(&self.fault).await;
         if fault == Fault::Fails {
-            return lost();
+            return lost_answer();
         }
         let appended = self.history.append(room, head, drafts, committed).await;
-        if fault == Fault::StoresAndFails { lost() } else { appended }
+        if fault == Fault::StoresAndFails { lost_answer() } else { appended }
     }
 
     async fn page(
@@ -90,8 +90,8 @@ impl History for FaultyHistory {
 }
 
 impl FaultyDirectory {
-    /// Ends a membership without a fault.
-    async fn end(
+    /// Ends a membership, without fault injection.
+    async fn end_membership(
         &self,
         room: &RoomName,
         user: &Username,
@@ -161,20 +161,20 @@ impl Directory for FaultyDirectory {
         by: &Username,
         committed: directory::Committed,
     ) -> Result<Vec<Member>, Error> {
-        match pass(&self.fault).await {
+        match wait_for_fault(&self.fault).await {
             Fault::StoresAndFails => {
-                self.end(room, user, by, committed).await?;
-                lost()
+                self.end_membership(room, user, by, committed).await?;
+                lost_answer()
             }
             Fault::FailsAndStores => {
                 let (this, room, user, by) = (self.clone(), room.clone(), user.clone(), by.clone());
                 actix_rt::spawn(async move {
                     this.fault.clone().wait_for(|fault| *fault == Fault::None).await.unwrap();
-                    this.end(&room, &user, &by, committed).await.unwrap();
+                    this.end_membership(&room, &user, &by, committed).await.unwrap();
                 });
-                lost()
+                lost_answer()
             }
-            _ => self.end(room, user, by, committed).await,
+            _ => self.end_membership(room, user, by, committed).await,
         }
     }
 

@@ -1,5 +1,5 @@
-//! A stage for room tests: a real store in a directory of its own that can be told to fail, the keeper of rooms, and the log's
-//! entries as they come.
+//! The fixture of the room tests: a real store in a temporary directory with fault injection, the room registry, and the published
+//! broker entries.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,16 +21,16 @@ use crate::{
     rooms::{self, Rooms},
 };
 
-/// A room whose clients are behind, and the marks of its batches.
-type Behind = Arc<Mutex<Option<(RoomName, Vec<BackpressureToken>)>>>;
+/// A room with lagging clients, and the backpressure tokens of its batches.
+type Lagging = Arc<Mutex<Option<(RoomName, Vec<BackpressureToken>)>>>;
 
-pub struct Stage {
+pub struct TestRooms {
     pub parts: Parts,
     pub rooms: Addr<Rooms>,
     pub entries: mpsc::UnboundedReceiver<Entry>,
     fault: watch::Sender<Fault>,
-    /// The clients of this room are behind: the marks of its batches are kept.
-    behind: Behind,
+    /// The room whose clients lag: the backpressure tokens of its batches are held.
+    lagging: Lagging,
     _dir: tempfile::TempDir,
 }
 
@@ -56,14 +56,15 @@ pub fn with_id(author: &str, text: &str, id: &str) -> Post {
     Post { client_id: Some(id.to_owned().try_into().unwrap()), ..post(author, text) }
 }
 
-pub fn said(entry: &Entry) -> Option<(Option<&SocketId>, &str)> {
+/// The origin and text of a message entry.
+pub fn message_of(entry: &Entry) -> Option<(Option<&SocketId>, &str)> {
     match entry {
         Entry::Message { origin, message, .. } => Some((origin.as_ref(), &message.data.text)),
         _ => None,
     }
 }
 
-impl Stage {
+impl TestRooms {
     pub async fn new() -> Self {
         Self::with(Fault::None).await
     }
@@ -75,18 +76,18 @@ impl Stage {
         let history = Arc::new(FaultyHistory { history: store.history(), fault: faults.clone() });
         let directory = Arc::new(FaultyDirectory { directory: store.directory(), fault: faults });
         let (broker, mut queue) = Broker::open(store.journal()).await.unwrap();
-        let (tell, entries) = mpsc::unbounded_channel();
-        let behind = Behind::default();
-        let (marks, keeps) = (broker.clone(), behind.clone());
+        let (sender, entries) = mpsc::unbounded_channel();
+        let lagging = Lagging::default();
+        let (source, held) = (broker.clone(), lagging.clone());
         actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {
-                if let Some((room, kept)) = &mut *keeps.lock().unwrap() {
-                    kept.extend(marks.mark(room).filter(|_| said(&entry).is_some()));
+                if let Some((room, tokens)) = &mut *held.lock().unwrap() {
+                    tokens.extend(source.mark(room).filter(|_| message_of(&entry).is_some()));
                 }
                 match entry {
                     Entry::Flushed(done) => drop(done),
                     Entry::Changed { .. } => {}
-                    entry => drop(tell.send(entry)),
+                    entry => drop(sender.send(entry)),
                 }
             }
         });
@@ -98,19 +99,19 @@ impl Stage {
             additions: Additions { per_user: 100, per_adder: 1000 },
         };
         let rooms = rooms::start(parts.clone());
-        Self { parts, rooms, entries, fault, behind, _dir: dir }
+        Self { parts, rooms, entries, fault, lagging, _dir: dir }
     }
 
-    /// The clients of a room fall behind, or of none.
-    pub fn fall_behind(&self, room: Option<&str>) {
-        *self.behind.lock().unwrap() = room.map(|room| (self::room(room), Vec::new()));
+    /// Makes the clients of `room` lag. `None`: no clients lag.
+    pub fn set_lagging(&self, room: Option<&str>) {
+        *self.lagging.lock().unwrap() = room.map(|room| (self::room(room), Vec::new()));
     }
 
-    pub fn heal(&self) {
-        self.set(Fault::None);
+    pub fn clear_fault(&self) {
+        self.set_fault(Fault::None);
     }
 
-    pub fn set(&self, fault: Fault) {
+    pub fn set_fault(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
@@ -131,8 +132,8 @@ impl Stage {
         rooms::find(&self.rooms, &room(name)).await.unwrap()
     }
 
-    /// A room that the keeper does not know of, as if it ran on another node.
-    pub async fn another(&self, name: &str) -> Addr<Room> {
+    /// Another actor of the room outside of the registry, as on another node.
+    pub async fn second_actor(&self, name: &str) -> Addr<Room> {
         let entry = self.parts.directory.find(&room(name)).await.unwrap().unwrap();
         let head = self.parts.history.head(&room(name)).await.unwrap();
         let (parts, idle) = (self.parts.clone(), self.rooms.clone().recipient());
@@ -145,28 +146,28 @@ impl Stage {
         Room: Handler<Ask<Q>>,
     {
         let found = rooms::find(&self.rooms, &room(name)).await?;
-        ask(&found, question).ok().expect("the room takes the question").answer().await
+        ask(&found, question).ok().expect("the room accepts the question").answer().await
     }
 
-    /// What the log was told so far.
-    pub async fn told(&mut self) -> Vec<Entry> {
+    /// Removes and returns the published entries.
+    pub async fn drain_entries(&mut self) -> Vec<Entry> {
         self.parts.broker.flush().await;
         std::iter::from_fn(|| self.entries.try_recv().ok()).collect()
     }
 
-    /// The messages that the log was told so far.
-    pub async fn said(&mut self) -> Vec<(u64, String)> {
-        let said = |entry| match entry {
+    /// Removes the published entries and returns the number and text of their messages.
+    pub async fn messages(&mut self) -> Vec<(u64, String)> {
+        let message = |entry| match entry {
             Entry::Message { message, .. } => Some((message.seq, message.data.text)),
             _ => None,
         };
-        self.told().await.into_iter().filter_map(said).collect()
+        self.drain_entries().await.into_iter().filter_map(message).collect()
     }
 
-    /// All that the log was told so far, in words.
-    pub async fn sketch(&mut self) -> Vec<String> {
-        let words = |entry| match entry {
-            Entry::Message { message, .. } => format!("{} said {}", message.from, message.data.text),
+    /// Removes the published entries and returns a short text for each.
+    pub async fn summaries(&mut self) -> Vec<String> {
+        let summary = |entry| match entry {
+            Entry::Message { message, .. } => format!("{} posted {}", message.from, message.data.text),
             Entry::Joined { room, user } => format!("{user} joined {room}"),
             Entry::Left { room, user } => format!("{user} left {room}"),
             Entry::Archived { room, members } => {
@@ -175,6 +176,6 @@ impl Stage {
             }
             other => panic!("{other:?}"),
         };
-        self.told().await.into_iter().map(words).collect()
+        self.drain_entries().await.into_iter().map(summary).collect()
     }
 }

@@ -1,29 +1,29 @@
-//! The cause of a failed call to MongoDB, in words for operators that follow "MongoDB".
+//! The cause of a failed call to MongoDB, as a phrase for operators that follows "MongoDB".
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::Unanswered;
 use crate::{REFUSES, SILENT, cause};
 
-/// Writes are accepted and not confirmed by a majority.
+/// The primary accepts writes, but a majority does not acknowledge them.
 pub const UNCONFIRMED: &str =
     "does not confirm writes: a majority of its replica set is missing, or its disk does not answer";
 
-/// No primary is known.
+/// The replica set has no primary.
 const NO_PRIMARY: &str =
     "has no primary: a majority of its replica set is missing, or an election is under way";
 
 /// The server is not a member of a replica set.
 const STANDALONE: &str = "is not a replica set: start it with --replSet and run rs.initiate()";
 
-/// The replica set has another name than the address says.
+/// The replica set has another name than the address.
 const OTHER_SET: &str =
     "has no member of the replica set that its address names: check replicaSet=, and that rs.initiate() ran";
 
 /// The disk is full.
 const FULL: &str = "has no disk space left and refuses writes";
 
-/// By the code of an error reply.
+/// Phrases by the code of an error reply.
 const BY_CODE: [(i32, &str); 17] = [
     (18, REFUSES),
     (13, cause::FORBIDS),
@@ -44,7 +44,7 @@ const BY_CODE: [(i32, &str); 17] = [
     (10334, "refuses a document that is too large"),
 ];
 
-/// By a part of the text of an error, in lower case. The first match counts.
+/// Phrases by a part of the text of an error, in lower case. The first match applies.
 const BY_TEXT: [(&str, &str); 7] = [
     ("authentication fail", REFUSES),
     ("scram failure", REFUSES),
@@ -55,15 +55,15 @@ const BY_TEXT: [(&str, &str); 7] = [
     ("type: rsghost", OTHER_SET),
 ];
 
-/// By a part of the text, where nothing above and no cause of the network matches.
-const LAST: [(&str, &str); 3] = [
+/// Phrases by a part of the text, used when neither the tables above nor a network error match.
+const FALLBACK: [(&str, &str); 3] = [
     ("replicasetnoprimary", NO_PRIMARY),
     ("unexpected eof", "closes connections: check the port, and whether it expects TLS (tls=true)"),
     ("connection reset", "closes connections: check the port, and whether it expects TLS (tls=true)"),
 ];
 
 impl Unanswered {
-    /// The cause in words that follow "MongoDB".
+    /// The cause, as a phrase that follows "MongoDB".
     pub fn not_ready_reason(&self) -> &'static str {
         match self {
             Self::Late => SILENT,
@@ -73,16 +73,17 @@ impl Unanswered {
 }
 
 impl Unanswered {
-    /// The cause in words that follow "MongoDB", and what the driver last saw of each member where no server could be chosen.
+    /// The cause, as a phrase that follows "MongoDB". When no server could be selected, the last state of each member follows in
+    /// brackets.
     pub fn description(&self) -> String {
-        let words = self.not_ready_reason();
-        let Self::Mongo(error) = self else { return words.to_owned() };
+        let cause = self.not_ready_reason();
+        let Self::Mongo(error) = self else { return cause.to_owned() };
         let members = members(&error.to_string());
-        if members.is_empty() { words.to_owned() } else { format!("{words} ({})", members.join(", ")) }
+        if members.is_empty() { cause.to_owned() } else { format!("{cause} ({})", members.join(", ")) }
     }
 }
 
-/// The members that a text of the driver lists, each with its state.
+/// The members that an error text of the driver lists, each with its state.
 fn members(text: &str) -> Vec<String> {
     let described = text.split("{ Address: ").skip(1).filter_map(|member| {
         let (address, rest) = member.split_once(", Type: ")?;
@@ -102,7 +103,7 @@ fn members(text: &str) -> Vec<String> {
     described.collect()
 }
 
-/// The cause of `error` in words that follow "MongoDB".
+/// The cause of `error`, as a phrase that follows "MongoDB".
 pub fn of(error: &Error) -> &'static str {
     let code = match &*error.kind {
         ErrorKind::Authentication { .. } => return REFUSES,
@@ -116,18 +117,18 @@ pub fn of(error: &Error) -> &'static str {
         }
         _ => None,
     };
-    if let Some((_, words)) = BY_CODE.iter().find(|(known, _)| Some(*known) == code) {
-        return words;
+    if let Some((_, phrase)) = BY_CODE.iter().find(|(listed, _)| Some(*listed) == code) {
+        return phrase;
     }
     let text = error.to_string().to_lowercase();
     let find = |table: &[(&str, &'static str)]| {
-        table.iter().find(|(part, _)| text.contains(part)).map(|(_, words)| *words)
+        table.iter().find(|(part, _)| text.contains(part)).map(|(_, phrase)| *phrase)
     };
     if text.contains("topology: {") && !text.contains("servers: [") {
-        // The driver drops servers that are not of the set.
+        // The driver removes servers that are not members of the set from its topology.
         return OTHER_SET;
     }
-    find(&BY_TEXT).or_else(|| cause::by_text(&text)).or_else(|| find(&LAST)).unwrap_or(SILENT)
+    find(&BY_TEXT).or_else(|| cause::by_text(&text)).or_else(|| find(&FALLBACK)).unwrap_or(SILENT)
 }
 
 #[cfg(test)]
@@ -140,10 +141,10 @@ mod tests {
             [ { Address: one:27017, Type: RsSecondary, Average RTT: 2ms }, { Address: two:27017, Type: Unknown, Error: Kind: I/O error: \
             Connection refused (os error 111), labels: {} }, { Address: three:27017, Type: Unknown } ] }";
         let named = members(text);
-        let words =
+        let expected =
             ["one:27017 is a secondary", "two:27017 refuses connections", "three:27017 was not reached yet"];
-        assert_eq!(named.len(), words.len(), "{named:?}");
-        assert!(named.iter().zip(words).all(|(member, words)| member.starts_with(words)), "{named:?}");
+        assert_eq!(named.len(), expected.len(), "{named:?}");
+        assert!(named.iter().zip(expected).all(|(member, state)| member.starts_with(state)), "{named:?}");
         assert_eq!(members("Kind: Command failed: not a list"), [""; 0]);
     }
 }

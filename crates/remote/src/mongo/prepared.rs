@@ -1,38 +1,38 @@
-//! Indexes that can be dropped while the process runs: checked again now and then, and created where they are missing.
+//! Periodic checks of indexes, which an operator can drop while the process runs. Missing indexes are created.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::Instant};
 
-/// Indexes that were seen are not looked for again in this time.
-const FRESH: Duration = Duration::from_secs(10);
+/// The interval between two checks at least.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// When the indexes of a collection were last seen. Cheap to clone; clones share it.
+/// The time of the last check of the indexes of a collection. Cheap to clone; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Prepared(Arc<Mutex<Option<Instant>>>);
 
 impl Prepared {
-    /// Does `create`, which creates the indexes that are missing, unless that was done within the last 10 s. One call at a time.
+    /// Runs `create`, which creates the missing indexes, unless it succeeded within the last 10 s. One call runs at a time.
     ///
     /// # Errors
-    /// Those of `create`. Then the next call does it again.
+    /// The error of `create`. The next call then runs it again.
     pub async fn ensure<E>(&self, create: impl Future<Output = Result<(), E>>) -> Result<(), E> {
-        let mut seen = self.0.lock().await;
-        if seen.is_some_and(|at| at.elapsed() < FRESH) {
+        let mut checked = self.0.lock().await;
+        if checked.is_some_and(|at| at.elapsed() < INTERVAL) {
             return Ok(());
         }
-        *seen = None;
+        *checked = None;
         create.await?;
-        *seen = Some(Instant::now());
+        *checked = Some(Instant::now());
         Ok(())
     }
 
-    /// Whether the next call would check, and no other one does.
+    /// Whether a check is due and no check is in progress.
     pub fn is_due(&self) -> bool {
-        self.0.try_lock().is_ok_and(|seen| seen.is_none_or(|at| at.elapsed() >= FRESH))
+        self.0.try_lock().is_ok_and(|checked| checked.is_none_or(|at| at.elapsed() >= INTERVAL))
     }
 
-    /// The next call checks again.
+    /// Makes the next call of [`Prepared::ensure`] check again.
     pub async fn forget(&self) {
         *self.0.lock().await = None;
     }

@@ -1,4 +1,4 @@
-//! Detection of a MongoDB that answers reads and does not take writes: a full disk, a lost majority, a revoked right.
+//! Detection of a MongoDB that serves reads and rejects writes, because of a full disk, a lost majority or a revoked permission.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,16 +19,16 @@ use super::{Store, answered, cause::UNCONFIRMED, collection};
 /// The collection of the document that is written.
 const COLLECTION: &str = "written";
 
-/// The interval between two writes at least. A result is used for this long.
+/// The interval between two trial writes at least. A result is cached for this long.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time a caller waits for the result of a write. Readiness checks have a deadline of one second.
-const PATIENCE: Duration = Duration::from_millis(600);
+/// The time that a caller waits for the result of a write. Readiness checks have a deadline of one second.
+const MAX_WAIT: Duration = Duration::from_millis(600);
 
-/// A write that takes longer is reported.
+/// A write that takes longer is reported as not acknowledged.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Checks that a store takes writes. Cheap to clone.
+/// Checks that a store accepts writes. Cheap to clone; clones share the result.
 #[derive(Debug, Clone)]
 pub struct Writes {
     documents: Collection<Document>,
@@ -44,7 +44,8 @@ struct State {
     last: Option<(Instant, Option<String>)>,
 }
 
-/// A write that was begun. Dropped before its result is there (a panic in the driver), it makes room for the next write.
+/// A guard of a write that has begun. When it is dropped before the write has a result, because the driver panicked, it records
+/// a failure, so that the next write can begin.
 struct Unfinished(Writes);
 
 impl Drop for Unfinished {
@@ -56,14 +57,15 @@ impl Drop for Unfinished {
 }
 
 impl Writes {
-    /// Checks the writes of `store`, which need not be reachable yet.
+    /// Checks writes to `store`, which need not be reachable yet.
     pub fn new(store: impl Into<Store>) -> Self {
         let documents = collection(store, COLLECTION);
         Self { documents, state: Arc::default(), finished: Arc::default() }
     }
 
-    /// The cause that prevents writes, if any, in words that follow "MongoDB". Starts a write when the last result is old.
-    /// Callers share the write. Returns within a second, also when MongoDB does not answer.
+    /// The cause that prevents writes, as a phrase that follows "MongoDB". `None` when writes are accepted. Starts a write when the
+    /// last result is older than 1 s; concurrent callers share that write. Returns within a second, also when MongoDB does
+    /// not respond.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let mut finished = std::pin::pin!(self.finished.notified());
         finished.as_mut().enable();
@@ -71,7 +73,7 @@ impl Writes {
             tokio::spawn(self.clone().write());
         }
         if self.state().pending.is_some() {
-            let _ = timeout(PATIENCE, finished).await;
+            let _ = timeout(MAX_WAIT, finished).await;
         }
         let state = self.state();
         match (state.pending, &state.last) {

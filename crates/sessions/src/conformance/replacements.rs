@@ -1,11 +1,11 @@
-//! Laws of sessions that replace others. Called by [`super`].
+//! The part of the suite about sessions that replace others. Called by [`super`].
 
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::user;
 use crate::{Cause, Closing, Error, PER_USER, SharedSessions, Token};
 
-pub(super) async fn a_login_replaces_every_session_it_is_shown(
+pub(super) async fn a_login_replaces_every_session_of_its_request(
     sessions: SharedSessions,
 ) -> Result<(), Error> {
     let (alice, bob) = (user("alice"), user("bob"));
@@ -26,13 +26,13 @@ pub(super) async fn a_login_replaces_every_session_it_is_shown(
         assert!(closed.contains(&Closing { id: token.id(), cause: Cause::Replaced }));
         assert_eq!(sessions.find(token).await?, None);
         assert!(!sessions.is_live(&token.id()).await?);
-        assert!(!sessions.close(token).await?, "it is closed for good");
+        assert!(!sessions.close(token).await?, "it is closed already");
     }
     assert!(sessions.is_live(&new.id()).await? && sessions.is_live(&opened[0].id()).await?);
     let last = sessions.open(&alice).await?;
-    assert!(sessions.is_live(&opened[0].id()).await?, "those that were replaced do not count");
+    assert!(sessions.is_live(&opened[0].id()).await?, "replaced sessions do not count");
     sessions.close(&last).await?;
-    assert_eq!(closings.recv().await, Ok(Closing::ended(last.id())), "each is heard of once");
+    assert_eq!(closings.recv().await, Ok(Closing::ended(last.id())), "each closing is published once");
     Ok(())
 }
 
@@ -41,9 +41,9 @@ pub(super) async fn a_replaced_session_ends_at_the_first_use_of_the_new_one(
     superseded: bool,
 ) -> Result<(), Error> {
     let alice = user("alice");
-    let mut crowd = Vec::new();
+    let mut earlier = Vec::new();
     for _ in 1..PER_USER {
-        crowd.push(sessions.open(&alice).await?);
+        earlier.push(sessions.open(&alice).await?);
     }
     let old = sessions.open(&alice).await?;
     let mut closings = sessions.closings();
@@ -53,8 +53,8 @@ pub(super) async fn a_replaced_session_ends_at_the_first_use_of_the_new_one(
     );
     assert_eq!(
         closings.recv().await,
-        Ok(Closing::evicted(crowd[0].id())),
-        "the second login is one too many"
+        Ok(Closing::evicted(earlier[0].id())),
+        "the second login exceeds the maximum"
     );
     if superseded {
         sessions.supersede(&one.id()).await?;
@@ -72,7 +72,7 @@ pub(super) async fn a_replaced_session_ends_at_the_first_use_of_the_new_one(
     sessions.supersede(&two.id()).await?;
     assert!(sessions.find(&two).await?.is_some() && sessions.find(&one).await?.is_some());
     assert!(!sessions.close(&old).await?);
-    assert!(sessions.find(&two).await?.is_some(), "a used session is not tied to what it replaced");
+    assert!(sessions.find(&two).await?.is_some(), "a used session is independent of the one it replaced");
     assert_eq!(closings.try_recv(), Err(TryRecvError::Empty));
     Ok(())
 }
@@ -82,19 +82,19 @@ pub(super) async fn a_logout_ends_both_sides_of_a_replacement(
     superseded: bool,
 ) -> Result<(), Error> {
     let alice = user("alice");
-    for shows_new in [false, true] {
-        let (old, kept) = (sessions.open(&alice).await?, sessions.open(&alice).await?);
+    for closes_new in [false, true] {
+        let (old, unrelated) = (sessions.open(&alice).await?, sessions.open(&alice).await?);
         let first = sessions.replace(&alice, std::slice::from_ref(&old)).await?;
         let new = sessions.replace(&alice, &[old.clone(), Token::generate()?]).await?;
         if superseded {
             sessions.supersede(&new.id()).await?;
         }
-        assert!(sessions.close(if shows_new { &new } else { &old }).await?);
+        assert!(sessions.close(if closes_new { &new } else { &old }).await?);
         for token in [&old, &first, &new] {
-            assert!(sessions.find_for_socket(token).await?.is_none(), "shows new: {shows_new}");
+            assert!(sessions.find_for_socket(token).await?.is_none(), "closes new: {closes_new}");
             assert!(!sessions.close(token).await?);
         }
-        assert!(sessions.find(&kept).await?.is_some());
+        assert!(sessions.find(&unrelated).await?.is_some());
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
-//! Which Redis is trusted. Started again from a snapshot, replaced by a replica that was behind, or put back in its place, Redis may
-//! show sessions that were closed since. So its keeper (accounts) leaves a mark: a generation, a number that only grows, and which
-//! process and history of Redis it speaks of. Where the mark speaks of another, or of a generation before the last one seen,
-//! sessions are not asked for until the keeper has closed there what is closed. Nothing is opened before there is a mark, so a
-//! Redis without any has nothing to show. Called by [`super`].
+//! Fencing: decides whether a Redis is trusted. A Redis that restarted from a snapshot, that was replaced by a replica with
+//! replication lag, or that was put back into service may contain sessions that were closed in the meantime. So the process that
+//! closes sessions (accounts) writes a fence record into Redis, which names one incarnation: a generation, which is a number that
+//! only increases, the process of Redis, and its replication history. While the record names another process or history, or a
+//! generation below the latest one seen, sessions are not read. Accounts then applies the list of revoked sessions to this Redis and
+//! writes a new record. No session is opened before a record exists, so a Redis without a record contains no sessions.
+//! Called by [`super`].
 
 use std::{
     convert::Infallible,
@@ -26,59 +28,60 @@ use tokio::time::{sleep, timeout};
 use super::{names::Names, revocation_writer::RevocationWriter, unavailable};
 use crate::Error;
 
-/// The field of `INFO replication` that names a history: another one after every promotion, a replica's is its master's.
+/// The field of `INFO replication` that identifies a history. It changes at every promotion; a replica has the value of its master.
 const HISTORY: &str = "master_replid";
 
-/// How long Redis may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The maximum time of one request of [`maintain`] to Redis.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is said of a Redis that is not trusted.
-pub const NOT_CONFIRMED: &str = "has not yet been told by accounts which sessions are closed";
+/// Why a Redis is not trusted, as a phrase that follows "Redis".
+pub const NOT_CONFIRMED: &str = "has not received the list of closed sessions from accounts yet";
 
-/// Between two looks of the keeper.
-const TICK: Duration = Duration::from_millis(200);
+/// The interval between two checks of the fence record by its writer.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Who asks Redis.
+/// What a process does with sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asking {
-    /// Who finds sessions.
-    Finder,
-    /// Who opens and closes them, too.
-    RevocationWriter,
+pub enum Access {
+    /// It finds sessions.
+    Read,
+    /// It finds, opens and closes sessions.
+    Write,
 }
 
-/// The interval between two publications of the last generation seen.
-const CONTRADICTION: Duration = Duration::from_secs(1);
+/// The minimum interval between two publications of the latest generation.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The last generation that this process has seen; 0 before any.
+/// The latest generation that this process has seen; 0 before the first.
 #[derive(Debug, Default)]
-pub struct Incarnation {
+pub struct LatestGeneration {
     generation: AtomicU64,
     published: Mutex<Option<Instant>>,
 }
 
-impl Incarnation {
-    /// Whether what stands beside this mark can be believed of a Redis with this history. Remembers its generation.
-    pub fn accepts(&self, mark: Option<&str>, history: &str) -> bool {
-        let Some(mark) = mark else { return self.last() == 0 };
-        let Some(mark) = Mark::read(mark) else { return false };
-        mark.history == history && self.raise(mark.generation) <= mark.generation
+impl LatestGeneration {
+    /// Whether data read together with this fence record can be trusted, for a Redis with this history. Records the generation.
+    pub fn accepts(&self, record: Option<&str>, history: &str) -> bool {
+        let Some(record) = record else { return self.last() == 0 };
+        let Some(incarnation) = Incarnation::parse(record) else { return false };
+        incarnation.history == history && self.raise(incarnation.generation) <= incarnation.generation
     }
 
-    /// A Redis of this generation was heard of. Answers with the last one before.
+    /// Records that a Redis of this generation exists. Returns the latest generation before the call.
     pub fn raise(&self, generation: u64) -> u64 {
         self.generation.fetch_max(generation, Ordering::AcqRel)
     }
 
-    /// The last generation seen.
+    /// The latest generation seen.
     fn last(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The last generation seen, if there is one and it was not published in the last second. Marks it as published.
+    /// The latest generation, which the caller then publishes. `None` when no generation was seen, or when it was published within
+    /// the last second.
     pub fn to_publish(&self) -> Option<u64> {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = published.is_none_or(|at| at.elapsed() >= CONTRADICTION);
+        let is_due = published.is_none_or(|at| at.elapsed() >= PUBLISH_INTERVAL);
         let generation = Some(self.last()).filter(|generation| *generation > 0 && is_due);
         if generation.is_some() {
             *published = Some(Instant::now());
@@ -87,113 +90,115 @@ impl Incarnation {
     }
 }
 
-/// A question for the mark, the history, and what is kept under `key`.
-pub async fn ask<T: FromRedisValue>(
+/// Reads the fence record, the replication history, and the value of `key` in one round trip.
+pub async fn get_with_record<T: FromRedisValue>(
     redis: &mut impl ConnectionLike,
-    mark: &str,
+    record: &str,
     key: &str,
 ) -> Result<(Option<String>, String, T), RedisError> {
     let mut pipe = redis::pipe();
-    pipe.cmd("INFO").arg("replication").mget(&[mark, key]);
-    let (info, (mark, value)): (String, (Option<String>, T)) = pipe.query_async(redis).await?;
-    Ok((mark, remote::field(&info, HISTORY), value))
+    pipe.cmd("INFO").arg("replication").mget(&[record, key]);
+    let (info, (record, value)): (String, (Option<String>, T)) = pipe.query_async(redis).await?;
+    Ok((record, remote::field(&info, HISTORY), value))
 }
 
-/// What a mark says.
+/// The content of a fence record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark<'a> {
+struct Incarnation<'a> {
     generation: u64,
-    /// The `run_id` of the Redis that it speaks of.
+    /// The `run_id` of the Redis process.
     process: &'a str,
-    /// See [`HISTORY`].
+    /// The value of [`HISTORY`].
     history: &'a str,
 }
 
-impl<'a> Mark<'a> {
-    /// A mark as [`fmt::Display`] writes it; none when it names no process or no history.
-    fn read(text: &'a str) -> Option<Self> {
+impl<'a> Incarnation<'a> {
+    /// Parses a record in the format of [`fmt::Display`]. `None` when it names no process or no history.
+    fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split(' ');
         let (generation, process, history) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
-        let is_whole = !process.is_empty() && !history.is_empty() && parts.next().is_none();
-        is_whole.then_some(Self { generation, process, history })
+        let is_complete = !process.is_empty() && !history.is_empty() && parts.next().is_none();
+        is_complete.then_some(Self { generation, process, history })
     }
 }
 
-impl fmt::Display for Mark<'_> {
+impl fmt::Display for Incarnation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.generation, self.process, self.history)
     }
 }
 
-/// Refuses a connection to a Redis whose mark does not speak of it.
-pub fn trusted(asking: Asking, seen: Arc<Incarnation>, names: Names) -> Hook {
+/// A hook that rejects connections to a Redis whose fence record does not name it. A Redis without a record is accepted for
+/// [`Access::Read`].
+pub fn hook(access: Access, latest: Arc<LatestGeneration>, names: Names) -> Hook {
     Hook::async_fn(move |connection, _| {
-        let (seen, names) = (seen.clone(), names.clone());
+        let (latest, names) = (latest.clone(), names.clone());
         Box::pin(async move {
-            let Look { process, history, mark } =
-                look(connection, &names).await.map_err(HookError::Backend)?;
-            let speaks_of_it = match mark.as_deref().map(Mark::read) {
-                None => asking == Asking::Finder,
-                Some(mark) => mark.is_some_and(|mark| mark.process == process),
+            let Observed { process, history, record } =
+                observe(connection, &names).await.map_err(HookError::Backend)?;
+            let is_named = match record.as_deref().map(Incarnation::parse) {
+                None => access == Access::Read,
+                Some(incarnation) => incarnation.is_some_and(|incarnation| incarnation.process == process),
             };
-            let trusted = speaks_of_it && seen.accepts(mark.as_deref(), &history);
-            trusted.then_some(()).ok_or_else(|| HookError::message(format!("Redis {NOT_CONFIRMED}")))
+            let is_trusted = is_named && latest.accepts(record.as_deref(), &history);
+            is_trusted.then_some(()).ok_or_else(|| HookError::message(format!("Redis {NOT_CONFIRMED}")))
         })
     })
 }
 
-/// Tells every Redis that takes the place of the last one which sessions are closed, for ever.
-pub async fn tell(client: Client, writer: Arc<RevocationWriter>, seen: Arc<Incarnation>) {
-    // What another keeper has left may have been put back: the first mark is our own.
-    let mut has_told = false;
+/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record. Never returns.
+pub async fn maintain(client: Client, writer: Arc<RevocationWriter>, latest: Arc<LatestGeneration>) {
+    // A record of an earlier process may have been restored from a backup, so this process always writes a first record of its own.
+    let mut has_written = false;
     loop {
-        let Err(error) = follow(&client, &writer, &seen, &mut has_told).await;
-        tracing::debug!(%error, "whether Redis knows the closed sessions is not known, trying again");
-        sleep(TICK).await;
+        let Err(error) = maintain_connected(&client, &writer, &latest, &mut has_written).await;
+        tracing::debug!(%error, "checking the fence record in Redis failed, retrying");
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// Until the connection breaks.
-async fn follow(
+/// Does the work of [`maintain`] on one connection, until an error.
+async fn maintain_connected(
     client: &Client,
     writer: &RevocationWriter,
-    seen: &Incarnation,
-    has_told: &mut bool,
+    latest: &LatestGeneration,
+    has_written: &mut bool,
 ) -> Result<Infallible, Error> {
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
     let connect = client.get_multiplexed_async_connection_with_config(&config);
-    let mut redis = timeout(PATIENCE, connect).await.map_err(unavailable)?.map_err(unavailable)?;
+    let mut redis = timeout(TIMEOUT, connect).await.map_err(unavailable)?.map_err(unavailable)?;
     let names = writer.names();
     loop {
-        writer.settle().await?;
-        let Look { process, history, mark } = look(&mut redis, names).await.map_err(unavailable)?;
-        let speaks_of_it = mark.as_deref().and_then(Mark::read).is_some_and(|mark| mark.process == process);
-        if !(*has_told && speaks_of_it && seen.accepts(mark.as_deref(), &history)) {
-            let ended = writer.revoke_all(&mut redis).await?;
-            // The counter may have been restored from a backup, while the mark and other processes know a later generation.
-            let marked = mark.as_deref().and_then(Mark::read).map_or(0, |mark| mark.generation);
-            let generation = writer.generation(seen.last().max(marked)).await?;
-            let mark = Mark { generation, process: &process, history: &history }.to_string();
-            redis.set::<_, _, ()>(&names.mark, &mark).await.map_err(unavailable)?;
+        writer.flush().await?;
+        let Observed { process, history, record } = observe(&mut redis, names).await.map_err(unavailable)?;
+        let recorded = record.as_deref().and_then(Incarnation::parse);
+        let is_named = recorded.is_some_and(|incarnation| incarnation.process == process);
+        if !(*has_written && is_named && latest.accepts(record.as_deref(), &history)) {
+            let revoked = writer.revoke_all(&mut redis).await?;
+            // The counter may have been restored from a backup, while the record and other processes have a later generation.
+            let recorded = recorded.map_or(0, |incarnation| incarnation.generation);
+            let generation = writer.generation(latest.last().max(recorded)).await?;
+            let incarnation = Incarnation { generation, process: &process, history: &history }.to_string();
+            redis.set::<_, _, ()>(&names.fence, &incarnation).await.map_err(unavailable)?;
             redis.publish::<_, _, ()>(&names.channel, generation).await.map_err(unavailable)?;
-            *has_told = true;
-            tracing::info!(ended, mark, "closed sessions are closed in this Redis");
+            *has_written = true;
+            tracing::info!(revoked, incarnation, "applied the closed sessions to a new incarnation of Redis");
         }
-        sleep(TICK).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// What the mark has to fit to.
-struct Look {
+/// The identity of a Redis, and the fence record in it.
+struct Observed {
     process: String,
     history: String,
-    mark: Option<String>,
+    record: Option<String>,
 }
 
-async fn look(redis: &mut MultiplexedConnection, names: &Names) -> Result<Look, RedisError> {
+async fn observe(redis: &mut MultiplexedConnection, names: &Names) -> Result<Observed, RedisError> {
     let process = remote::run(redis).await?;
-    let (mark, history, _) = ask::<redis::Value>(redis, &names.mark, &names.mark).await?;
-    Ok(Look { process, history, mark })
+    let (record, history, _) = get_with_record::<redis::Value>(redis, &names.fence, &names.fence).await?;
+    Ok(Observed { process, history, record })
 }
 
 #[cfg(test)]
@@ -201,17 +206,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generation_is_believed_until_a_later_one_is_seen() {
-        let seen = Incarnation::default();
-        let accepts = |mark| seen.accepts(mark, "b");
-        assert!(accepts(None), "nobody ever kept anything");
+    fn a_generation_is_trusted_until_a_later_one_is_seen() {
+        let latest = LatestGeneration::default();
+        let accepts = |record| latest.accepts(record, "b");
+        assert!(accepts(None), "no record was ever written");
         assert!(accepts(Some("3 a b")) && accepts(Some("3 c b")) && accepts(Some("4 a b")));
         assert!(!accepts(Some("3 a b")) && !accepts(None));
         for odd in ["", "4", "4 b", "x 4", "-1 a b", "a b c", "4 a c", "9 b a", "4  b", "4 a ", "4 a b c"] {
             assert!(!accepts(Some(odd)), "{odd}");
         }
         assert!(accepts(Some("4 a b")));
-        seen.raise(5);
-        assert!(!accepts(Some("4 a b")), "another was heard of");
+        latest.raise(5);
+        assert!(!accepts(Some("4 a b")), "a later generation exists");
     }
 }

@@ -5,29 +5,29 @@ use remote::Location;
 
 use crate::SessionId;
 
-/// See the module.
+/// The names of the keys and of the channel of one deployment.
 #[derive(Debug, Clone)]
 pub struct Names {
-    /// The start of the key of every session.
+    /// The prefix of the keys of sessions.
     pub sessions: String,
-    /// The start of the key of every list of a user's sessions.
+    /// The prefix of the keys of the lists of a user's sessions.
     users: String,
-    /// The start of the key of every list of the sessions that replace one.
+    /// The prefix of the keys of the lists of sessions that replace one session.
     pub successors: String,
-    /// The key of the mark, see [`super::run`].
-    pub mark: String,
-    /// The channel on which closings are published, each as the session's id, and generations, each as a number.
+    /// The key of the fence record ([`super::fence`]).
+    pub fence: String,
+    /// The channel of closings, each published as the id of the session, and of generations, each published as a number.
     pub channel: String,
 }
 
 impl Names {
-    /// The names at this location.
+    /// The names of the deployment at `at`.
     pub fn of(at: &Location) -> Self {
         Self {
             sessions: at.key("session:"),
             users: at.key("sessions-of:"),
             successors: at.key("session-successors:"),
-            mark: at.key("sessions:run"),
+            fence: at.key("sessions:run"),
             channel: at.channel("session:closed"),
         }
     }
@@ -37,12 +37,12 @@ impl Names {
         format!("{}{id}", self.sessions)
     }
 
-    /// The key of the list of the sessions that replace this one.
+    /// The key of the list of the sessions that replace session `id`.
     pub fn successors(&self, id: &SessionId) -> String {
         format!("{}{id}", self.successors)
     }
 
-    /// The key of the list of a user's sessions.
+    /// The key of the list of the sessions of `user`.
     pub fn sessions_of(&self, user: &Username) -> String {
         format!("{}{}", self.users, user.key())
     }

@@ -1,4 +1,4 @@
-//! Whether sessions can be found, opened and closed now, and why not.
+//! Whether sessions can be found, opened and closed now, and the cause when they cannot.
 
 use std::sync::PoisonError;
 
@@ -13,61 +13,63 @@ use super::{
     fence::{self, NOT_CONFIRMED},
 };
 
-/// The commands by which sessions are found.
-const FINDING: [&str; 2] = ["INFO", "MGET"];
+/// The commands that finding sessions needs.
+const READ_COMMANDS: [&str; 2] = ["INFO", "MGET"];
 
-/// The commands by which sessions are found, opened and closed, and failed logins are counted.
-const KEEPING: [&str; 14] = [
+/// The commands that finding, opening and closing sessions and counting failed logins need.
+const WRITE_COMMANDS: [&str; 14] = [
     "INFO", "MGET", "GET", "EXISTS", "TIME", "SET", "DEL", "INCR", "RPUSH", "LRANGE", "PEXPIRE", "PUBLISH",
     SCRIPTS[0], SCRIPTS[1],
 ];
 
 impl RedisSessions {
-    /// Why nobody can be found in Redis, if so: it does not answer, nothing is heard from it, or it has not been told of what is
-    /// closed. In words that go behind "Redis", for `/readyz`.
+    /// Why sessions cannot be found, or opened and closed, in Redis: it does not respond, the subscription to closings is not
+    /// established, accounts has not applied the list of closed sessions, or a needed command is rejected. A phrase that follows
+    /// "Redis", for `/readyz`. `None` when the sessions are ready.
     pub async fn not_ready_reason(&self) -> Option<String> {
-        let mark = &self.names.mark;
-        let asked = self.redis.ask(async |mut redis| fence::ask::<redis::Value>(&mut redis, mark, "").await);
-        let is_told = match asked.await {
-            Ok((mark, history, _)) => self.accepts(mark.as_deref(), &history).await,
+        let record = &self.names.fence;
+        let request = self
+            .redis
+            .ask(async |mut redis| fence::get_with_record::<redis::Value>(&mut redis, record, "").await);
+        let is_confirmed = match request.await {
+            Ok((record, history, _)) => self.accepts(record.as_deref(), &history).await,
             Err(Unanswered::Connection(PoolError::PostCreateHook(HookError::Message(_)))) => {
-                self.contradict().await;
+                self.publish_latest().await;
                 false
             }
             Err(error) => return Some(error.description()),
         };
-        if !is_told {
+        if !is_confirmed {
             return Some(NOT_CONFIRMED.to_owned());
-        } else if !self.is_listening() {
-            let deafness = self.deafness.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            return Some(deafness.unwrap_or_else(|| SILENT.to_owned()));
+        } else if !self.is_subscribed() {
+            let fault = self.subscription_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return Some(fault.unwrap_or_else(|| SILENT.to_owned()));
         }
         match self.writer {
-            // Who opens and closes sessions needs writes, too.
-            Some(_) => self.redis.refusal(&KEEPING).await,
-            None => self.redis.refusal(&FINDING).await,
+            Some(_) => self.redis.refusal(&WRITE_COMMANDS).await,
+            None => self.redis.refusal(&READ_COMMANDS).await,
         }
     }
 
-    /// See [`Seen::accepts`].
-    pub(super) async fn accepts(&self, mark: Option<&str>, history: &str) -> bool {
-        let accepts = self.seen.accepts(mark, history);
+    /// Whether data read together with this fence record can be trusted. Publishes the latest generation when it cannot.
+    pub(super) async fn accepts(&self, record: Option<&str>, history: &str) -> bool {
+        let accepts = self.latest.accepts(record, history);
         if !accepts {
-            self.contradict().await;
+            self.publish_latest().await;
         }
         accepts
     }
 
-    /// Publishes the last generation that was seen here. When accounts has left a mark with an earlier one, because its counter
-    /// was restored from a backup, it learns so and leaves a mark with a later one.
-    async fn contradict(&self) {
-        let Some(generation) = self.seen.to_publish() else { return };
+    /// Publishes the latest generation that this process has seen. When accounts has written a record with an earlier one, because
+    /// its counter was restored from a backup, it receives the later one and writes a record with a still later one.
+    async fn publish_latest(&self) {
+        let Some(generation) = self.latest.to_publish() else { return };
         let publish = async {
             let mut redis = self.redis.client().get_multiplexed_async_connection().await?;
             redis.publish::<_, _, ()>(&self.names.channel, generation).await
         };
         if let Ok(Err(error)) = timeout(DEADLINE, publish).await {
-            tracing::debug!(%error, "the last generation is not published");
+            tracing::debug!(%error, "publishing the latest generation failed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who closes sessions keeps them in the durable list, too, and again when that failed. Called by [`super`] and [`super::run`].
+//! The writer of the durable list of closed sessions. Retries what could not be written. Called by [`super`] and [`super::fence`].
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,24 +12,24 @@ use tokio::time::timeout;
 use super::{names::Names, scripts, unavailable};
 use crate::{Error, Revocations, SessionId};
 
-/// Closed sessions that wait for the list at most. Beyond that their closing was refused, and that is all.
-const NOT_CONFIRMED: usize = 65_536;
+/// The maximum number of closed sessions that wait to be written. The closing of further ones fails and is not retried.
+const MAX_PENDING: usize = 65_536;
 
-/// How long the list's next part may take.
-const PART: Duration = Duration::from_secs(4);
+/// The maximum time to read the next part of the list.
+const PART_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// See the module.
+/// Adds closed sessions to the durable list, and applies the list to a Redis.
 pub struct RevocationWriter {
     list: Arc<dyn Revocations>,
     names: Names,
-    /// Closed in Redis, and not in the list: whoever asked was answered with an error.
-    untold: Mutex<Vec<SessionId>>,
+    /// Sessions that are closed in Redis and not yet in the list. The requests that closed them got errors.
+    pending: Mutex<Vec<SessionId>>,
 }
 
 impl RevocationWriter {
-    /// With this list.
+    /// A writer of this list, for sessions under these names.
     pub fn new(list: Arc<dyn Revocations>, names: Names) -> Self {
-        Self { list, names, untold: Mutex::default() }
+        Self { list, names, pending: Mutex::default() }
     }
 
     /// The names in Redis.
@@ -37,44 +37,44 @@ impl RevocationWriter {
         &self.names
     }
 
-    /// Keeps these in the list. After an error it is tried again by [`Keeper::settle`].
+    /// Adds sessions to the list. After an error [`RevocationWriter::flush`] retries.
     pub async fn add(&self, closed: Vec<SessionId>) -> Result<(), Error> {
         let added = self.list.add(&closed).await;
         if added.is_err() {
-            let mut untold = self.untold();
-            let room = NOT_CONFIRMED.saturating_sub(untold.len());
-            untold.extend(closed.into_iter().take(room));
+            let mut pending = self.pending();
+            let room = MAX_PENDING.saturating_sub(pending.len());
+            pending.extend(closed.into_iter().take(room));
         }
         added
     }
 
-    /// Keeps what could not be kept before.
-    pub async fn settle(&self) -> Result<(), Error> {
-        let waiting = std::mem::take(&mut *self.untold());
-        if waiting.is_empty() { Ok(()) } else { self.add(waiting).await }
+    /// Writes the pending sessions.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let pending = std::mem::take(&mut *self.pending());
+        if pending.is_empty() { Ok(()) } else { self.add(pending).await }
     }
 
-    /// A number larger than every one before, and than `seen`.
+    /// A number larger than all earlier ones, and larger than `seen`.
     pub async fn generation(&self, seen: u64) -> Result<u64, Error> {
         self.list.generation(seen).await
     }
 
-    /// Closes in `redis` what is closed, and answers how many of them it had as open.
+    /// Closes all sessions of the list in `redis`. Returns the number of keys that existed.
     pub async fn revoke_all(&self, redis: &mut MultiplexedConnection) -> Result<usize, Error> {
         let mut parts = self.list.parts().await?;
-        let mut ended = 0;
-        while let Some(part) = timeout(PART, parts.try_next()).await.map_err(unavailable)?? {
-            ended += revoke_all(redis, &self.names, &part).await.map_err(unavailable)?;
+        let mut revoked = 0;
+        while let Some(part) = timeout(PART_TIMEOUT, parts.try_next()).await.map_err(unavailable)?? {
+            revoked += revoke_part(redis, &self.names, &part).await.map_err(unavailable)?;
         }
-        Ok(ended)
+        Ok(revoked)
     }
 
-    fn untold(&self) -> MutexGuard<'_, Vec<SessionId>> {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, Vec<SessionId>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn revoke_all(
+async fn revoke_part(
     redis: &mut MultiplexedConnection,
     names: &Names,
     part: &[SessionId],

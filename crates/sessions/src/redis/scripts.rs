@@ -1,20 +1,25 @@
-//! The changes of sessions, each one step for Redis. Called by [`super`].
+//! The scripts that change sessions. Each runs atomically in Redis. Called by [`super`].
 
 use std::sync::LazyLock;
 
 use remote::redis::Script;
 
-/// What a session is between two steps of its closing: Redis has closed it, the durable list may not yet have it.
+/// The value of a session between the two steps of its closing: it is closed in Redis, and may not be in the durable list yet.
 pub const CLOSED: &str = "closed";
 
-/// Keys: the session, its user's list, the sessions that it replaces. Arguments: the session's value, its id, the time, the
-/// lifetime (both in milliseconds), how many sessions a user may have, the channel of closings, the start of the key of every session,
-/// that of every list of successors, the prefix of removed ones in the channel, the ids of the replaced ones. The list's entries are `issued:id`; those that are over leave it. The
-/// oldest of too many are removed, but none that is replaced. The answer names those removed and those replaced.
+/// Opens a session.
+///
+/// Keys: the session, the list of its user, the sessions that it replaces. Arguments: the value of the session, its id, the time and
+/// the lifetime (both in milliseconds), the maximum number of sessions per user, the channel of closings, the prefix of the keys of
+/// sessions, the prefix of the keys of the lists of successors, the prefix of evicted sessions in the channel, the ids of the replaced
+/// sessions.
+///
+/// The entries of the list are `issued:id`. Entries of expired or closed sessions are removed. When the user has too many sessions,
+/// the oldest are removed, except the replaced ones. Returns the ids of the removed and of the replaced sessions.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local value, id, now, lifetime, most, channel, sessions, successors, crowded = unpack(ARGV)
+        local value, id, now, lifetime, most, channel, sessions, successors, evicted = unpack(ARGV)
         local live, closed, replaced, spared = {}, {}, {}, 0
         for i = 3, #KEYS do
             local other, was = ARGV[i + 7], redis.call('GET', KEYS[i])
@@ -45,7 +50,7 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
             else
                 table.remove(live, at)
                 redis.call('DEL', sessions .. other)
-                redis.call('PUBLISH', channel, crowded .. other)
+                redis.call('PUBLISH', channel, evicted .. other)
                 redis.call('PUBLISH', channel, other)
                 table.insert(closed, other)
             end
@@ -60,8 +65,9 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys: sessions. Arguments: the channel of closings, the prefix of replaced ones in it, the sessions' ids. Marks those that are live and
-/// not marked, and publishes that.
+/// Marks sessions as superseded, and publishes a closing of each session that was live and not marked.
+///
+/// Keys: the sessions. Arguments: the channel of closings, the prefix of replaced sessions in it, the ids of the sessions.
 pub static SUPERSEDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r#"
@@ -77,9 +83,11 @@ pub static SUPERSEDE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys: a session, those that it replaces. Arguments: its value, its next value, the channel of closings, the prefix of replaced ones in
-/// it, the ids of those. Writes the next value and removes the others, unless the value is another one by now.
-pub static SETTLE: LazyLock<Script> = LazyLock::new(|| {
+/// Writes the value of a used session and removes the sessions that it replaces, unless its value has changed in the meantime.
+///
+/// Keys: the session, the sessions that it replaces. Arguments: its current value, its new value, the channel of closings, the prefix
+/// of replaced sessions in it, the ids of the replaced sessions.
+pub static CLOSE_REPLACED: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
@@ -96,7 +104,9 @@ pub static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Key: the session. Arguments: its id, the channel of closings. Answers with the value that was there, and leaves [`CLOSED`].
+/// Replaces the value of a live session by [`CLOSED`] and publishes its closing. Returns the previous value.
+///
+/// Key: the session. Arguments: its id, the channel of closings.
 pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -110,8 +120,9 @@ pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Key: the session. Arguments: its id, the channel of closings. Removes it, publishes that unless it was closed before, and
-/// answers with the value that was there.
+/// Removes a session, and publishes its closing unless its value was [`CLOSED`]. Returns the previous value.
+///
+/// Key: the session. Arguments: its id, the channel of closings.
 pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -123,18 +134,20 @@ pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys: sessions that are closed. Arguments: the channel of closings, the sessions' ids. Answers how many were there.
+/// Removes the sessions that exist and publishes their closings. Returns their number.
+///
+/// Keys: revoked sessions. Arguments: the channel of closings, the ids of the sessions.
 pub static REVOKE_ALL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local there = 0
+        local removed = 0
         for i, session in ipairs(KEYS) do
             if redis.call('DEL', session) == 1 then
                 redis.call('PUBLISH', ARGV[1], ARGV[i + 1])
-                there = there + 1
+                removed = removed + 1
             end
         end
-        return there
+        return removed
         ",
     )
 });

@@ -1,5 +1,5 @@
-//! Hearing of closings, and of what Redis was told, from whatever process they come. A hint that is lost while Redis is away is lost: who has sockets asks
-//! for each session now and then besides. Spawned by [`super`].
+//! The subscription to closings and generations, which every process publishes on one channel. A message that is published while the
+//! connection is down is lost, so a process that has sockets also checks each of their sessions periodically. Spawned by [`super`].
 
 use std::{
     sync::{
@@ -19,48 +19,49 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{EVICTED, REPLACED, fence::Incarnation};
+use super::{EVICTED, REPLACED, fence::LatestGeneration};
 use crate::{Cause, Closing, SessionId};
 
-/// How long connecting and subscribing may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The maximum time to connect and subscribe.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two attempts, at first and at most; it doubles.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// The backoff between two attempts: the first value and the maximum. It doubles.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// The interval between two checks of a silent channel. A connection that a network device has dropped looks like a silent one.
-const CHECK: Duration = Duration::from_secs(3);
+/// The idle time after which the connection is checked with a ping. A connection that a network device has dropped looks like an idle
+/// one.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The cause for which closings are not heard, in words that follow "Redis".
+/// Why the subscription is not established, as a phrase that follows "Redis".
 pub type SubscriptionFault = Arc<Mutex<Option<String>>>;
 
-/// Who is told what is heard.
+/// The state of the subscription, and the receivers of its messages.
 #[derive(Clone)]
-pub struct Revoked {
+pub struct Subscription {
     /// The name of the channel.
     pub channel: String,
-    /// Of every closing.
+    /// Receives every closing.
     pub closings: broadcast::Sender<Closing>,
-    /// Whether a closing would be heard now.
-    pub listening: Arc<AtomicBool>,
-    /// Why not, if that is known.
-    pub deafness: SubscriptionFault,
-    /// Of every generation.
-    pub seen: Arc<Incarnation>,
+    /// Whether the subscription is established.
+    pub established: Arc<AtomicBool>,
+    /// Why it is not established. `None` while it is, and before the first attempt.
+    pub fault: SubscriptionFault,
+    /// Receives every generation.
+    pub latest: Arc<LatestGeneration>,
 }
 
-/// What is published on the channel of closings.
+/// A message on the channel of closings.
 #[derive(Debug, PartialEq, Eq)]
 enum Message {
-    /// A session ended. The message is followed by one for earlier releases, which names it again, unless it ended by a logout.
+    /// A session ended. Unless it ended by a logout, a second message for earlier releases follows, which repeats its id.
     Closing(Closing),
-    /// The number of a Redis, see [`Seen`].
+    /// The generation of a Redis ([`super::fence`]).
     Generation(u64),
 }
 
 impl Message {
-    /// What `text` says; none for messages of later releases.
-    fn read(text: &str) -> Option<Self> {
+    /// Parses a message. `None` for messages of later releases.
+    fn parse(text: &str) -> Option<Self> {
         if let Some(replaced) = text.strip_prefix(REPLACED) {
             return replaced.parse().ok().map(|id| Self::Closing(Closing::replaced(id)));
         }
@@ -75,47 +76,47 @@ impl Message {
     }
 }
 
-/// Listens for ever.
-pub async fn watch(client: Client, heard: Revoked) {
-    let mut pause = PAUSES.0;
-    // After a panic this begins anew.
-    heard.listening.store(false, Ordering::Release);
+/// Subscribes, and resubscribes whenever the connection ends. Never returns.
+pub async fn watch(client: Client, subscription: Subscription) {
+    let mut backoff = BACKOFF.0;
+    // The task is restarted after a panic.
+    subscription.established.store(false, Ordering::Release);
     loop {
-        match timeout(PATIENCE, subscribe(&client, &heard.channel)).await {
+        match timeout(TIMEOUT, subscribe(&client, &subscription.channel)).await {
             Ok(Ok(channel)) => {
-                pause = PAUSES.0;
-                heard.set_deafness(None);
-                heard.listening.store(true, Ordering::Release);
-                heard.listen(channel).await;
-                heard.listening.store(false, Ordering::Release);
-                tracing::warn!("closings of sessions are not heard any more, trying again");
+                backoff = BACKOFF.0;
+                subscription.set_fault(None);
+                subscription.established.store(true, Ordering::Release);
+                subscription.receive(channel).await;
+                subscription.established.store(false, Ordering::Release);
+                tracing::warn!("lost the subscription to closed sessions, reconnecting");
             }
             Ok(Err(error)) => {
                 let why = cause::of(&error);
-                let words = format!("{why} (SUBSCRIBE: {error})");
-                if heard.set_deafness(Some(words.clone())) != Some(words) {
-                    tracing::warn!(%error, why, "cannot listen for closings yet");
+                let fault = format!("{why} (SUBSCRIBE: {error})");
+                if subscription.set_fault(Some(fault.clone())) != Some(fault) {
+                    tracing::warn!(%error, why, "cannot subscribe to closed sessions, retrying");
                 }
             }
-            Err(_) => drop(heard.set_deafness(Some(SILENT.to_owned()))),
+            Err(_) => drop(subscription.set_fault(Some(SILENT.to_owned()))),
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
     }
 }
 
-impl Revoked {
-    /// Until the connection ends, or does not answer.
-    async fn listen(&self, channel: PubSub) {
+impl Subscription {
+    /// Receives messages until the connection ends or does not respond to a ping.
+    async fn receive(&self, channel: PubSub) {
         let (mut sink, mut messages) = channel.split();
         let mut last = None;
         loop {
-            match timeout(CHECK, messages.next()).await {
+            match timeout(PING_INTERVAL, messages.next()).await {
                 Ok(Some(message)) => {
-                    self.take(&message.get_payload::<String>().unwrap_or_default(), &mut last);
+                    self.dispatch(&message.get_payload::<String>().unwrap_or_default(), &mut last);
                 }
                 Ok(None) => return,
-                Err(_) => match timeout(PATIENCE, sink.ping::<Value>()).await {
+                Err(_) => match timeout(TIMEOUT, sink.ping::<Value>()).await {
                     Ok(Ok(_)) => {}
                     _ => return,
                 },
@@ -123,23 +124,23 @@ impl Revoked {
         }
     }
 
-    /// Passes a message on. `last` is the session of the message before if the next one names it again.
-    fn take(&self, text: &str, last: &mut Option<SessionId>) {
-        match Message::read(text) {
-            // An error only means that nobody watches.
+    /// Dispatches one message. `last` is the session of the previous message when the next one repeats its id.
+    fn dispatch(&self, text: &str, last: &mut Option<SessionId>) {
+        match Message::parse(text) {
+            // `send` fails only when there is no watcher.
             Some(Message::Closing(closing)) if last.as_ref() != Some(&closing.id) => {
                 *last = (closing.cause != Cause::Ended).then(|| closing.id.clone());
                 _ = self.closings.send(closing);
             }
             Some(Message::Closing(_)) => *last = None,
-            Some(Message::Generation(generation)) => _ = self.seen.raise(generation),
+            Some(Message::Generation(generation)) => _ = self.latest.raise(generation),
             None => {}
         }
     }
 
-    /// Answers with the cause before.
-    fn set_deafness(&self, why: Option<String>) -> Option<String> {
-        std::mem::replace(&mut *self.deafness.lock().unwrap_or_else(PoisonError::into_inner), why)
+    /// Replaces the fault and returns the previous one.
+    fn set_fault(&self, fault: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.fault.lock().unwrap_or_else(PoisonError::into_inner), fault)
     }
 }
 

@@ -1,11 +1,11 @@
-//! Which session replaces which, until the first use of the new one. Called by [`super`].
+//! The relation between sessions and the sessions that they replace, until the first use of the new one. Called by [`super`].
 
 use rusqlite::{Connection, params};
 
 use super::{ids, remove};
 use crate::{Closing, SessionId};
 
-/// A row of `replacements` says that `new` was opened in place of `old` and was not used yet. It ends with either session.
+/// A row of `replacements` means that `new` was opened to replace `old` and was not used yet. It is deleted with either session.
 pub const MIGRATION: &str = "
     ALTER TABLE sessions ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE replacements(
@@ -16,8 +16,8 @@ pub const MIGRATION: &str = "
     CREATE INDEX replacements_by_old ON replacements(old);
 ";
 
-/// `new` replaces those of `old` that exist.
-pub fn note(conn: &Connection, new: &SessionId, old: &[SessionId]) -> rusqlite::Result<()> {
+/// Records that `new` replaces the sessions of `old` that exist.
+pub fn record(conn: &Connection, new: &SessionId, old: &[SessionId]) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO replacements(new, old) SELECT ?1, id FROM sessions WHERE id = ?2";
     for old in old {
         conn.prepare_cached(sql)?.execute(params![new.as_str(), old.as_str()])?;
@@ -25,15 +25,15 @@ pub fn note(conn: &Connection, new: &SessionId, old: &[SessionId]) -> rusqlite::
     Ok(())
 }
 
-/// Marks the sessions that `new` replaces, those that are not marked yet.
+/// Marks the sessions that `new` replaces as superseded. Returns the sessions that were not marked before.
 pub fn supersede(conn: &Connection, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
     let sql = "UPDATE sessions SET superseded = 1
         WHERE superseded = 0 AND id IN (SELECT old FROM replacements WHERE new = ?1) RETURNING id";
     Ok(replaced(ids(conn, sql, params![new.as_str()])?))
 }
 
-/// Removes the sessions that `new` replaces.
-pub fn settle(conn: &Connection, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
+/// Removes the sessions that `new` replaces, and returns them.
+pub fn close_replaced(conn: &Connection, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
     let sql = "SELECT old FROM replacements WHERE new = ?1";
     let old = ids(conn, sql, params![new.as_str()])?;
     for old in &old {
@@ -42,7 +42,7 @@ pub fn settle(conn: &Connection, new: &SessionId) -> rusqlite::Result<Vec<Closin
     Ok(replaced(old))
 }
 
-/// A session, and all that replace it or are replaced by it, directly or through others.
+/// A session, and all sessions that replace it or are replaced by it, directly or transitively.
 pub fn related(conn: &Connection, id: &SessionId) -> rusqlite::Result<Vec<SessionId>> {
     let sql = "WITH RECURSIVE related(id) AS (
         SELECT ?1

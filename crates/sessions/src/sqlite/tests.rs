@@ -1,4 +1,4 @@
-//! The SQLite sessions: the suite, and what only a file can get wrong.
+//! Tests of the SQLite backend: the conformance suite, restarts, and damaged files.
 
 use std::sync::Mutex;
 
@@ -26,11 +26,11 @@ async fn rows(sessions: &SqliteSessions) -> i64 {
 
 #[tokio::test]
 async fn conforms() {
-    let kept = Mutex::new(Vec::new());
+    let directories = Mutex::new(Vec::new());
     let make = |clock: Clock| {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("sessions.sqlite3");
-        kept.lock().unwrap().push(directory);
+        directories.lock().unwrap().push(directory);
         let sessions: crate::SharedSessions = Arc::new(SqliteSessions::open(&path, move || clock()).unwrap());
         async { sessions }
     };
@@ -38,30 +38,30 @@ async fn conforms() {
 }
 
 #[tokio::test]
-async fn sessions_survive_a_restart_and_the_file_holds_no_token() {
+async fn sessions_survive_a_restart_and_the_file_contains_no_token() {
     let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
     let sessions = open(&directory, &clock);
-    let (kept, closed) =
+    let (open_one, closed) =
         (sessions.open(&user("Alice")).await.unwrap(), sessions.open(&user("bob")).await.unwrap());
     sessions.close(&closed).await.unwrap();
     drop(sessions);
     let file = std::fs::read(directory.path().join("sessions.sqlite3")).unwrap();
-    for token in [&kept, &closed] {
+    for token in [&open_one, &closed] {
         assert!(!file.windows(token.reveal().len()).any(|window| window == token.reveal().as_bytes()));
     }
-    let again = open(&directory, &clock);
-    assert_eq!(again.find(&kept).await.unwrap().unwrap().username, user("Alice"));
-    assert_eq!(again.find(&closed).await.unwrap(), None);
+    let sessions = open(&directory, &clock);
+    assert_eq!(sessions.find(&open_one).await.unwrap().unwrap().username, user("Alice"));
+    assert_eq!(sessions.find(&closed).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn expired_sessions_are_swept_out_hourly_and_at_start_and_watchers_hear_of_it() {
+async fn expired_sessions_are_deleted_hourly_and_at_start_and_published() {
     let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
     let sessions = open(&directory, &clock);
     let first = sessions.open(&user("alice")).await.unwrap();
     clock.advance(LIFETIME_SECONDS * 1_000 - 1);
     sessions.open(&user("bob")).await.unwrap();
-    assert_eq!(rows(&sessions).await, 2, "a live session is never swept out");
+    assert_eq!(rows(&sessions).await, 2, "a live session is not deleted");
     let mut closings = sessions.closings();
     clock.advance(SWEEP_MILLIS);
     sessions.open(&user("carol")).await.unwrap();
@@ -69,13 +69,13 @@ async fn expired_sessions_are_swept_out_hourly_and_at_start_and_watchers_hear_of
     assert_eq!(closings.recv().await.unwrap(), Closing::expired(first.id()));
     drop(sessions);
     clock.advance(LIFETIME_SECONDS * 1_000);
-    let again = open(&directory, &clock);
-    again.close(&first).await.unwrap();
-    assert_eq!(rows(&again).await, 0);
+    let sessions = open(&directory, &clock);
+    sessions.close(&first).await.unwrap();
+    assert_eq!(rows(&sessions).await, 0);
 }
 
 #[tokio::test]
-async fn nothing_is_swept_out_while_the_clock_is_not_plausible() {
+async fn expired_sessions_are_not_deleted_while_the_clock_is_not_plausible() {
     let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
     let path = directory.path().join("sessions.sqlite3");
     let settled = Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -92,14 +92,14 @@ async fn nothing_is_swept_out_while_the_clock_is_not_plausible() {
     drop(sessions);
     let sessions = open();
     sessions.open(&user("carol")).await.unwrap();
-    assert_eq!(rows(&sessions).await, 3, "alice's session is kept for when the clock is right again");
+    assert_eq!(rows(&sessions).await, 3, "alice's session is kept until the clock is plausible again");
     settled.store(true, Ordering::Relaxed);
     sessions.open(&user("dave")).await.unwrap();
     assert_eq!(rows(&sessions).await, 3, "alice's session has expired");
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_nobody() {
+async fn a_damaged_row_is_not_a_session() {
     let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
     let sessions = open(&directory, &clock);
     let token = sessions.open(&user("alice")).await.unwrap();

@@ -1,46 +1,46 @@
-//! rust_socketio as people use it: connects by polling, by WebSocket and by default, chats and gets an ack. Run by the test
-//! as `rust-client URL ALICE_TOKEN BOB_TOKEN`; ends non-zero with a reason when anything is missing.
+//! rust_socketio: connects by polling, by WebSocket and by default, exchanges messages and receives acks. Run by the test as
+//! `rust-client URL ALICE_TOKEN BOB_TOKEN`; exits with an error when something is missing.
 
 use std::{error::Error, sync::mpsc, time::Duration};
 
 use rust_socketio::{ClientBuilder, Payload, TransportType, client::Client};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connected client and what it hears.
-struct Guest {
+/// A connected client and its received messages.
+struct TestClient {
     client: Client,
-    heard: mpsc::Receiver<Value>,
+    received: mpsc::Receiver<Value>,
 }
 
-impl Guest {
-    fn enters(url: &str, token: &str, transport: TransportType) -> Result<Self, Box<dyn Error>> {
-        let (say, heard) = mpsc::channel();
-        let (greet, welcomed) = mpsc::channel();
+impl TestClient {
+    fn connect(url: &str, token: &str, transport: TransportType) -> Result<Self, Box<dyn Error>> {
+        let (message, received) = mpsc::channel();
+        let (welcome, welcomed) = mpsc::channel();
         let client = ClientBuilder::new(url)
             .opening_header("Cookie", format!("auth_token={token}"))
             .transport_type(transport)
             .reconnect(false)
-            .on("message", move |payload, _| drop(say.send(first(payload))))
+            .on("message", move |payload, _| drop(message.send(first(payload))))
             .on("welcome", move |_, _| {
-                let _ = greet.send(());
+                let _ = welcome.send(());
             })
             .connect()?;
-        welcomed.recv_timeout(PATIENCE).map_err(|_| "no welcome")?;
-        Ok(Self { client, heard })
+        welcomed.recv_timeout(TIMEOUT).map_err(|_| "no welcome")?;
+        Ok(Self { client, received })
     }
 
-    /// Says something in the lobby; answers with the ack.
-    fn says(&self, text: &str) -> Result<Value, Box<dyn Error>> {
-        let (answer, answered) = mpsc::channel();
-        let take = move |payload, _| drop(answer.send(first(payload)));
-        self.client.emit_with_ack("message", json!({"text": text}), PATIENCE, take)?;
-        Ok(answered.recv_timeout(PATIENCE).map_err(|_| "no ack")?)
+    /// Sends a message to the lobby and returns the ack.
+    fn send(&self, text: &str) -> Result<Value, Box<dyn Error>> {
+        let (ack, acked) = mpsc::channel();
+        let take = move |payload, _| drop(ack.send(first(payload)));
+        self.client.emit_with_ack("message", json!({"text": text}), TIMEOUT, take)?;
+        Ok(acked.recv_timeout(TIMEOUT).map_err(|_| "no ack")?)
     }
 }
 
-/// The first argument. The client hands an ack's arguments over as one array.
+/// The first argument. This client passes the arguments of an ack as one array.
 fn first(payload: Payload) -> Value {
     let Payload::Text(mut args) = payload else { return Value::Null };
     match args.first_mut() {
@@ -51,15 +51,17 @@ fn first(payload: Payload) -> Value {
 }
 
 fn chat(way: &str, [url, alice, bob]: [&str; 3], transport: TransportType) -> Result<(), Box<dyn Error>> {
-    let alice = Guest::enters(url, alice, transport.clone())?;
-    let bob = Guest::enters(url, bob, transport)?;
+    let alice = TestClient::connect(url, alice, transport.clone())?;
+    let bob = TestClient::connect(url, bob, transport)?;
     for n in 0..10 {
         let text = format!("{way} {n} ü✓");
-        let ack = alice.says(&text)?;
-        let heard = bob.heard.recv_timeout(PATIENCE).map_err(|_| format!("bob never heard {text}"))?;
-        let fits = ack["ok"] == true && ack["seq"] == heard["seq"] && heard["data"]["text"] == text.as_str();
+        let ack = alice.send(&text)?;
+        let received =
+            bob.received.recv_timeout(TIMEOUT).map_err(|_| format!("bob did not receive {text}"))?;
+        let fits =
+            ack["ok"] == true && ack["seq"] == received["seq"] && received["data"]["text"] == text.as_str();
         if !fits {
-            return Err(format!("said {text:?}, acked {ack}, heard {heard}").into());
+            return Err(format!("sent {text:?}, acked {ack}, received {received}").into());
         }
     }
     alice.client.disconnect()?;

@@ -1,4 +1,4 @@
-//! Changes of rooms: applied by every node in the order of the room's versions, whatever the stream carries.
+//! Changes of rooms: every node applies them in the order of the room's versions, independent of the records in the stream.
 
 use testkit::RedisFault;
 
@@ -6,8 +6,8 @@ use super::*;
 use crate::changes::{Change, What};
 
 impl Cluster {
-    /// Commits a change of the room, in the store alone.
-    fn commits(&self, what: What) {
+    /// Commits a change of the room in the store only.
+    fn commit(&self, what: What) {
         let mut rooms = self.rooms.0.lock().unwrap();
         let empty = || Changed { room: tea(), version: 0, is_open: true, changes: vec![] };
         let room = rooms.entry(tea()).or_insert_with(empty);
@@ -18,22 +18,22 @@ impl Cluster {
 }
 
 impl Node {
-    /// The next changes of memberships that its sockets are told.
+    /// The next changes of memberships that the node applies.
     async fn changes(&mut self, count: usize) -> Vec<String> {
-        let mut told = Vec::new();
-        while told.len() < count {
-            match timeout(PATIENCE, self.told.recv()).await.expect("told").expect("runs") {
-                Entry::Joined { user, .. } => told.push(format!("{user} joins")),
-                Entry::Left { user, .. } => told.push(format!("{user} leaves")),
-                Entry::Archived { .. } => told.push("archived".to_owned()),
-                Entry::Only { members, .. } => told.push(format!("{} stay", members.len())),
-                Entry::Seated { user, is_in, .. } => {
-                    told.push(format!("{user} is {}", if is_in { "in" } else { "out" }))
+        let mut delivered = Vec::new();
+        while delivered.len() < count {
+            match timeout(TIMEOUT, self.delivered.recv()).await.expect("an entry in time").expect("runs") {
+                Entry::Joined { user, .. } => delivered.push(format!("{user} joins")),
+                Entry::Left { user, .. } => delivered.push(format!("{user} leaves")),
+                Entry::Archived { .. } => delivered.push("archived".to_owned()),
+                Entry::SetMembers { members, .. } => delivered.push(format!("set {} members", members.len())),
+                Entry::SetMembership { user, is_member, .. } => {
+                    delivered.push(format!("{user} is {}", if is_member { "in" } else { "out" }))
                 }
                 _ => {}
             }
         }
-        told
+        delivered
     }
 }
 
@@ -41,49 +41,49 @@ fn bob() -> Username {
     "bob".parse().unwrap()
 }
 
-/// Two nodes change a room in one order and write the stream in the other: the sockets end as the store has it.
+/// Two nodes change a room in one order and publish in the other. The sockets end in the state of the store.
 #[actix_rt::test]
-async fn entries_that_come_in_another_order_are_applied_in_the_order_of_versions() {
+async fn records_in_another_order_are_applied_in_the_order_of_versions() {
     let cluster = Cluster::on(Server::start());
-    let (here, mut there) = (cluster.node("here").await, cluster.node("there").await);
-    cluster.commits(What::Joined(bob()));
-    cluster.commits(What::Left(bob()));
-    here.broker.announce(&Entry::Left { room: tea(), user: bob() }).await;
-    here.broker.announce(&Entry::Joined { room: tea(), user: bob() }).await;
-    assert_eq!(there.changes(2).await, ["bob joins", "bob leaves"]);
-    cluster.says(&here, &["fence"]).await;
-    there.told_exactly(&["fence"]).await;
+    let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.commit(What::Joined(bob()));
+    cluster.commit(What::Left(bob()));
+    first.broker.announce(&Entry::Left { room: tea(), user: bob() }).await;
+    first.broker.announce(&Entry::Joined { room: tea(), user: bob() }).await;
+    assert_eq!(second.changes(2).await, ["bob joins", "bob leaves"]);
+    cluster.publish_on(&first, &["fence"]).await;
+    second.expect_messages(&["fence"]).await;
 }
 
-/// Nothing names the changes in the stream: the node that made them could not write it, and has ended.
+/// No record announces the changes, because the node that made them could not write to the stream and has ended.
 #[actix_rt::test]
 async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
     let cluster = Cluster::on(Server::start());
-    let mut there = cluster.node("there").await;
+    let mut second = cluster.node("second").await;
     let refusal = RedisFault::Demoted;
     refusal.inject(&cluster.server);
-    cluster.commits(What::Joined(bob()));
-    cluster.commits(What::Left(bob()));
-    assert_eq!(there.changes(2).await, ["bob joins", "bob leaves"]);
-    cluster.commits(What::Archived);
-    assert_eq!(there.changes(2).await, ["archived", "0 stay"]);
+    cluster.commit(What::Joined(bob()));
+    cluster.commit(What::Left(bob()));
+    assert_eq!(second.changes(2).await, ["bob joins", "bob leaves"]);
+    cluster.commit(What::Archived);
+    assert_eq!(second.changes(2).await, ["archived", "set 0 members"]);
     refusal.clear(&cluster.server);
-    // Without Redis altogether, too.
+    // The same without Redis.
     let mut server = cluster.server;
     server.kill();
     let cluster = Cluster { server, ..cluster };
-    cluster.commits(What::Renewed(bob()));
-    assert_eq!(there.changes(2).await, ["bob joins", "1 stay"]);
+    cluster.commit(What::Renewed(bob()));
+    assert_eq!(second.changes(2).await, ["bob joins", "set 1 members"]);
 }
 
-/// A change that this node itself has told too late, behind a later one of another node.
+/// A change that this node itself appends late, after a later one of another node.
 #[actix_rt::test]
-async fn a_change_that_is_told_late_does_not_stay() {
+async fn a_change_that_is_appended_late_is_corrected() {
     let cluster = Cluster::on(Server::start());
-    let mut here = cluster.node("here").await;
-    cluster.commits(What::Joined(bob()));
-    cluster.commits(What::Left(bob()));
-    assert_eq!(here.changes(2).await, ["bob joins", "bob leaves"]);
-    here.broker.append(Entry::Joined { room: tea(), user: bob() });
-    assert_eq!(here.changes(2).await, ["bob joins", "bob is out"]);
+    let mut first = cluster.node("first").await;
+    cluster.commit(What::Joined(bob()));
+    cluster.commit(What::Left(bob()));
+    assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);
+    first.broker.append(Entry::Joined { room: tea(), user: bob() });
+    assert_eq!(first.changes(2).await, ["bob joins", "bob is out"]);
 }

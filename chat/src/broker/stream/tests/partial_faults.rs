@@ -1,0 +1,243 @@
+//! A Redis that answers reads and refuses writes, and one that loses a part of the stream while nodes run.
+
+use testkit::RedisFault;
+
+use super::*;
+use crate::{
+    broker::stream::StreamRecord,
+    redis::{HEADS, OFFSET, STREAM},
+};
+
+/// Acknowledged messages reach every node while Redis answers reads and refuses writes. The stream is repaired afterwards.
+#[actix_rt::test]
+async fn messages_reach_all_nodes_while_redis_refuses_writes() {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
+        let text = |what: &str| format!("{what} {number}");
+        cluster.publish_on(&first, &[&text("before")]).await;
+        first.expect_messages(&[&text("before")]).await;
+        second.expect_messages(&[&text("before")]).await;
+        refusal.inject(&cluster.server);
+        cluster.publish_on(&first, &[&text("away")]).await;
+        first.expect_messages(&[&text("away")]).await;
+        second.expect_messages(&[&text("away")]).await;
+        let not_ready_reason = first.stream.redis.not_ready_reason().await;
+        assert!(
+            not_ready_reason.as_ref().is_some_and(|words| words.contains(refusal.word())),
+            "{refusal:?}: {not_ready_reason:?}"
+        );
+        refusal.clear(&cluster.server);
+        let repaired = async || cluster.unpublished.all().await.unwrap().is_empty();
+        eventually(&format!("{refusal:?}: the stream is repaired"), repaired).await;
+        cluster.publish_on(&second, &[&text("after")]).await;
+        first.expect_messages(&[&text("after")]).await;
+        second.expect_messages(&[&text("after")]).await;
+    }
+}
+
+/// A client that reconnects must receive the messages that it has missed, and the stream does not have all of them.
+#[actix_rt::test]
+async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    for (number, refusal) in RedisFault::ALL.into_iter().enumerate() {
+        let text = |what: &str| format!("{what} {number}");
+        cluster.publish_on(&first, &[&text("before")]).await;
+        first.expect_messages(&[&text("before")]).await;
+        second.expect_messages(&[&text("before")]).await;
+        let after = first.broker.reached();
+        refusal.inject(&cluster.server);
+        let entered = [first.broker.unplaced(), second.broker.unplaced()];
+        cluster.publish_on(&first, &[&text("away")]).await;
+        first.expect_messages(&[&text("away")]).await;
+        second.expect_messages(&[&text("away")]).await;
+        for node in [&first, &second] {
+            let missed = node.broker.missed(&[tea()], after, "x").await.unwrap();
+            assert_eq!(missed, None, "{refusal:?}: a message is missing that is not delivered again");
+            let elsewhere = node.broker.missed(&[RoomName::lobby()], after, "x").await.unwrap();
+            assert_eq!(elsewhere.map(|missed| missed.messages.len()), Some(0), "{refusal:?}");
+        }
+        refusal.clear(&cluster.server);
+        let repaired = async || cluster.unpublished.all().await.unwrap().is_empty();
+        eventually(&format!("{refusal:?}: the stream is repaired"), repaired).await;
+        for (node, entered) in [&first, &second].into_iter().zip(entered) {
+            let Some(missed) = node.broker.missed(&[tea()], after, "x").await.unwrap() else { continue };
+            let messages = || missed.messages.iter().map(|(_, message)| message);
+            assert!(
+                !node.broker.was_unplaced(messages(), node.broker.unplaced()),
+                "{refusal:?}: no such delivery since"
+            );
+            assert!(
+                messages().count() == 0 || node.broker.was_unplaced(messages(), entered),
+                "{refusal:?}: a socket that was connected has it, and would receive it twice"
+            );
+        }
+    }
+}
+
+/// One node has lost its connection to Redis. The other nodes do not wait for it.
+#[actix_rt::test]
+async fn messages_of_a_node_without_redis_reach_the_others() {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    second.expect_messages(&["before"]).await;
+    // The message of `first` is stored, and its append fails.
+    let stored = cluster.store_message("alone").await;
+    first.stream.available.store(false, std::sync::atomic::Ordering::Release);
+    first.broker.publish(&tea(), vec![stored]).await.unwrap();
+    second.expect_messages(&["alone"]).await;
+    drop(first);
+    // The other node publishes the message, because this one has ended.
+    eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty()).await;
+}
+
+/// Losses in a stream that nodes follow.
+const LOSSES: [&str; 14] = [
+    "DEL {log}:stream",
+    "DEL {log}:offset",
+    "DEL {log}:epoch",
+    "DEL {log}:base",
+    "DEL {log}:run",
+    "DEL {log}:heads",
+    "HDEL {log}:heads tea",
+    "DEL {log}:last",
+    "FLUSHALL",
+    "SCRIPT FLUSH",
+    "XTRIM {log}:stream MAXLEN 0",
+    "SET {log}:stream another-application",
+    "SET {log}:heads another-application",
+    "SET {log}:offset 5",
+];
+
+#[actix_rt::test]
+async fn no_message_is_lost_or_duplicated_when_parts_of_the_stream_are_lost() {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    for (number, loss) in LOSSES.into_iter().enumerate() {
+        let texts = ["a", "b", "c"].map(|part| format!("{number} {part}"));
+        cluster.publish_on(&first, &[&texts[0]]).await;
+        cluster.server.execute(loss);
+        cluster.publish_on(&second, &[&texts[1]]).await;
+        cluster.publish_on(&first, &[&texts[2]]).await;
+        let expected: Vec<&str> = texts.iter().map(String::as_str).collect();
+        first.expect_messages(&expected).await;
+        second.expect_messages(&expected).await;
+    }
+    cluster.server.execute("CLIENT KILL TYPE normal SKIPME yes");
+    cluster.publish_on(&second, &["killed"]).await;
+    first.expect_messages(&["killed"]).await;
+    second.expect_messages(&["killed"]).await;
+    eventually("the stream is intact again", async || {
+        let texts = second.broker.missed(&[tea()], second.broker.reached(), "x").await;
+        cluster.unpublished.all().await.unwrap().is_empty() && matches!(texts, Ok(Some(_)))
+    })
+    .await;
+}
+
+/// The message of a record that is lost before it is read is still delivered.
+#[actix_rt::test]
+async fn a_message_whose_record_is_lost_unread_is_delivered_from_the_store() {
+    let cluster = Cluster::on(Server::start());
+    let mut first = cluster.node("first").await;
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    cluster.store_message("gone").await;
+    let lose_record = r"
+        local offset = string.format('%.0f', redis.call('INCR', KEYS[1]))
+        redis.call('XADD', KEYS[2], offset .. '-0', 'node', 'x', 'entry', '{}')
+        redis.call('HSET', KEYS[3], 'tea', ARGV[1])
+        redis.call('XTRIM', KEYS[2], 'MAXLEN', 0)
+    ";
+    let script = redis::Script::new(lose_record);
+    let mut script = script.prepare_invoke();
+    script.key("{log}:offset").key("{log}:stream").key("{log}:heads").arg(2);
+    raw(&first, async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
+    first.expect_messages(&["gone"]).await;
+    cluster.publish_on(&first, &["after"]).await;
+    first.expect_messages(&["after"]).await;
+}
+
+/// A client that has received a message before the stream lost its room does not receive it again by recovery.
+#[actix_rt::test]
+async fn messages_of_a_room_that_the_stream_has_lost_are_not_recovered_twice() {
+    let cluster = Cluster::on(Server::start());
+    let mut first = cluster.node("first").await;
+    cluster.publish_on(&first, &["one", "two"]).await;
+    first.expect_messages(&["one", "two"]).await;
+    let after = first.broker.reached();
+    cluster.server.execute("HDEL {log}:heads tea");
+    cluster.publish_on(&first, &["three"]).await;
+    first.expect_messages(&["three"]).await;
+    let missed = first.broker.missed(&[tea()], after, "x").await.unwrap();
+    assert_eq!(
+        missed.map(|missed| missed.messages.len()),
+        None,
+        "the stream has older messages after that offset"
+    );
+}
+
+/// A refused append leaves the stream unchanged, so clients can recover later.
+#[actix_rt::test]
+async fn a_refused_append_does_not_end_the_epoch() {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, &["before"]).await;
+    first.expect_messages(&["before"]).await;
+    second.expect_messages(&["before"]).await;
+    let epoch = first.stream.position.epoch();
+    cluster.server.execute("ACL SETUSER godzilla -xadd");
+    cluster.publish_on(&first, &["away"]).await;
+    first.broker.announce(&Entry::Changed { room: tea() }).await;
+    first.expect_messages(&["away"]).await;
+    second.expect_messages(&["away"]).await;
+    cluster.server.execute("ACL SETUSER godzilla +xadd");
+    eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty()).await;
+    cluster.publish_on(&second, &["after"]).await;
+    first.expect_messages(&["after"]).await;
+    assert_eq!((first.stream.position.epoch(), second.stream.position.epoch()), (epoch.clone(), epoch));
+}
+
+/// Redis does not roll back a script that is refused halfway, and the append is retried. Its writes must not be applied twice.
+#[actix_rt::test]
+async fn a_missing_permission_leaves_the_stream_unchanged() {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    for (number, right) in ["hset", "set", "xadd"].into_iter().enumerate() {
+        let text = |what: &str| format!("{what} {number}");
+        cluster.publish_on(&first, &[&text("before")]).await;
+        first.expect_messages(&[&text("before")]).await;
+        second.expect_messages(&[&text("before")]).await;
+        let state = async || {
+            let key = |key| first.stream.redis.key(key);
+            let (stream, offset, heads) = (key(STREAM), key(OFFSET), key(HEADS));
+            raw(&first, async |mut redis| {
+                let length: u64 = redis.xlen(stream).await?;
+                let offset: u64 = redis.get(offset).await?;
+                let head: u64 = redis.hget(heads, tea().as_str()).await?;
+                Ok((length, offset, head))
+            })
+            .await
+        };
+        let epoch = first.stream.position.epoch();
+        let before = state().await;
+        cluster.server.execute(&format!("ACL SETUSER godzilla -{right}"));
+        let stored = cluster.store_message(&text("away")).await;
+        for _ in 0..3 {
+            let refused = first.stream.append_all(&tea(), vec![stored.clone()]).await;
+            assert!(refused.is_err(), "{right}: {refused:?}");
+            let record = StreamRecord::Joined { room: tea(), user: "bob".parse().unwrap() };
+            if right != "hset" {
+                assert!(first.stream.write(&record).await.is_err(), "{right}");
+            }
+            assert_eq!(state().await, before, "{right}: nothing is written");
+        }
+        cluster.server.execute(&format!("ACL SETUSER godzilla +{right}"));
+        first.broker.publish(&tea(), vec![stored]).await.unwrap();
+        first.expect_messages(&[&text("away")]).await;
+        second.expect_messages(&[&text("away")]).await;
+        assert_eq!(*first.stream.position.epoch(), *epoch, "{right}: clients can recover from the stream");
+    }
+}

@@ -1,0 +1,165 @@
+//! A store of messages that is restored to an older state while the stream and the nodes have newer messages.
+
+use super::*;
+
+impl Cluster {
+    /// Restores the store to its state after message `seq`.
+    fn restore_to(&self, seq: u64) {
+        let file = rusqlite::Connection::open(self._dir.path().join("chat.sqlite3")).unwrap();
+        file.busy_timeout(TIMEOUT).unwrap();
+        file.execute("DELETE FROM messages WHERE seq > ?", [i64::try_from(seq).unwrap()]).unwrap();
+    }
+}
+
+impl Node {
+    async fn expect_replacement(&mut self) {
+        let replaced = async { while !matches!(self.news.recv().await, Some(News::Replaced)) {} };
+        timeout(TIMEOUT, replaced).await.unwrap_or_else(|_| panic!("the store was replaced"));
+    }
+}
+
+/// Messages that are published right after the restore: no message, messages up to the old head, and messages beyond it.
+const PUBLISHED: [&[&str]; 3] = [&[], &["new 4"], &["new 4", "new 5", "new 6", "new 7"]];
+
+#[actix_rt::test]
+async fn a_restored_store_begins_a_new_history_on_every_node() {
+    for texts in PUBLISHED {
+        let cluster = Cluster::on(Server::start());
+        let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+        cluster.publish_on(&first, &["1", "2", "3", "4", "5"]).await;
+        first.expect_messages(&["1", "2", "3", "4", "5"]).await;
+        second.expect_messages(&["1", "2", "3", "4", "5"]).await;
+        let offset = first.broker.show(first.broker.reached());
+        cluster.restore_to(3);
+        let mut batch = Vec::new();
+        for text in texts {
+            batch.push(cluster.store_message(text).await);
+        }
+        if !batch.is_empty() {
+            first.broker.publish(&tea(), batch).await.unwrap();
+        }
+        first.expect_replacement().await;
+        second.expect_replacement().await;
+        for node in [&first, &second] {
+            eventually("the offset is of a replaced history", async || {
+                node.broker.read(&offset) == ParsedOffset::Replaced
+            })
+            .await;
+            node.broker.subscribe(&[tea()]).await.unwrap();
+        }
+        eventually("the stream is repaired", async || cluster.unpublished.all().await.unwrap().is_empty())
+            .await;
+        // Numbers of the previous history are assigned again, and their messages are not taken for duplicates.
+        cluster.publish_on(&second, &["next"]).await;
+        for node in [&mut first, &mut second] {
+            let delivered = node.messages_until("next").await;
+            let old = ["1", "2", "3", "4", "5"];
+            assert!(
+                delivered.iter().all(|(text, _)| !old.contains(&text.as_str())),
+                "{texts:?}: {delivered:?}"
+            );
+        }
+    }
+}
+
+/// All nodes are stopped while the store is restored.
+#[actix_rt::test]
+async fn a_node_that_starts_on_a_restored_store_begins_a_new_history() {
+    let cluster = Cluster::on(Server::start());
+    let first = cluster.node("first").await;
+    cluster.publish_on(&first, &["1", "2", "3"]).await;
+    let offset = first.broker.show(first.stream.offset().await.unwrap());
+    drop(first);
+    cluster.restore_to(2);
+    let mut again = cluster.node("again").await;
+    assert_eq!(
+        again.broker.read(&offset),
+        ParsedOffset::Replaced,
+        "no client recovers from a message that does not exist"
+    );
+    cluster.publish_on(&again, &["another 3"]).await;
+    again.expect_messages(&["another 3"]).await;
+}
+
+/// A loss of data in Redis, whether the messages are restored at the same time, and whether nodes run meanwhile.
+const RESTORES: [(&str, Loss, bool, bool); 10] = [
+    ("messages alone, nodes run", Loss::None, true, true),
+    ("messages alone, nodes are stopped", Loss::None, true, false),
+    ("messages, and Redis restarts, nodes run", Loss::Start, true, true),
+    ("messages, and Redis restarts, nodes are stopped", Loss::Start, true, false),
+    ("messages, and Redis is flushed, nodes run", Loss::Flush, true, true),
+    ("messages, and Redis is restored, nodes run", Loss::Older, true, true),
+    ("Redis restarts", Loss::Start, false, true),
+    ("Redis is flushed", Loss::Flush, false, true),
+    ("Redis is flushed, nodes are stopped", Loss::Flush, false, false),
+    ("Redis is restored", Loss::Older, false, true),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    None,
+    Start,
+    Flush,
+    Older,
+}
+
+/// An offset is of a replaced history exactly when the messages were restored.
+#[actix_rt::test]
+async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
+    for (what, loss, is_restored, runs) in RESTORES {
+        let mut cluster = Cluster::on(Server::start());
+        let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+        cluster.publish_on(&first, &["1", "2", "3"]).await;
+        for node in [&mut first, &mut second] {
+            node.expect_messages(&["1", "2", "3"]).await;
+        }
+        let old = cluster.server.copy_data();
+        cluster.publish_on(&first, &["4", "5"]).await;
+        for node in [&mut first, &mut second] {
+            node.expect_messages(&["4", "5"]).await;
+        }
+        let offset = first.broker.show(first.broker.reached());
+        let nodes = runs.then_some((first, second));
+        if is_restored {
+            cluster.restore_to(3);
+        }
+        match loss {
+            Loss::None => {}
+            Loss::Start => {
+                cluster.server.kill();
+                cluster.server.restart();
+            }
+            Loss::Flush => cluster.server.execute("FLUSHALL"),
+            Loss::Older => cluster.server.restore_data(&old),
+        }
+        let nodes = match nodes {
+            Some((first, second)) => [first, second],
+            None => [cluster.node("first").await, cluster.node("second").await],
+        };
+        let ended = if is_restored { ParsedOffset::Replaced } else { ParsedOffset::Elsewhere };
+        for node in &nodes {
+            eventually(what, async || node.broker.read(&offset) != ParsedOffset::Here(node.broker.reached()))
+                .await;
+            eventually(what, async || node.broker.read(&offset) == ended).await;
+        }
+        // Later comparisons change nothing.
+        let [mut first, mut second] = nodes;
+        for node in [&first, &second] {
+            let _ = node.broker.subscribe(&[tea()]).await.unwrap();
+        }
+        let offset = [first.broker.show(first.broker.reached()), second.broker.show(second.broker.reached())];
+        cluster.publish_on(&first, &["next"]).await;
+        first.messages_until("next").await;
+        second.messages_until("next").await;
+        for (node, offset) in [&first, &second].into_iter().zip(&offset) {
+            assert!(
+                !node
+                    .stream
+                    .is_history_replaced(node.stream.redis.open_epoch().await.unwrap().since)
+                    .await
+                    .unwrap()
+            );
+            assert_ne!(node.broker.read(offset), ParsedOffset::Replaced, "{what}: no other client reloads");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Rooms on stores that fail, are slow, or commit without an answer.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use proto::event::Code;
+
+use super::{
+    code,
+    faulty::Fault,
+    support::{TestRooms, name, post, with_id},
+};
+use crate::{
+    ask::ask,
+    broker::Entry,
+    room::{
+        Settle,
+        membership::{Add, CheckMember, Remove},
+        queue::MAX_WAITING,
+    },
+};
+
+#[actix_rt::test]
+async fn a_post_with_an_unknown_outcome_is_refused_and_the_next_post_gets_the_next_number() {
+    let mut fixture = TestRooms::with(Fault::StoresAndFails).await;
+    let unknown = fixture.ask("lobby", with_id("alice", "hi", "c1")).await;
+    assert_eq!(code(&unknown), Some(Code::Unavailable));
+    fixture.clear_fault();
+    assert_eq!(fixture.ask("lobby", post("bob", "and?")).await.unwrap().seq, 2);
+    assert_eq!(fixture.ask("lobby", with_id("alice", "hi", "c1")).await.unwrap().seq, 1);
+    assert_eq!(fixture.messages().await, [(1, "hi".to_owned()), (2, "and?".to_owned())]);
+}
+
+#[actix_rt::test]
+async fn a_failing_store_refuses_posts_with_a_retry_delay() {
+    let mut fixture = TestRooms::with(Fault::Fails).await;
+    for _ in 0..3 {
+        let refused = fixture.ask("lobby", post("alice", "x")).await.unwrap_err();
+        assert!(refused.refused().retry_after.is_some());
+    }
+    fixture.clear_fault();
+    assert_eq!(fixture.ask("lobby", post("alice", "y")).await.unwrap().seq, 1);
+    assert_eq!(fixture.messages().await.len(), 1);
+}
+
+#[actix_rt::test]
+async fn a_full_queue_refuses_posts_and_accepted_posts_are_stored() {
+    let mut fixture = TestRooms::with(Fault::Waits).await;
+    let lobby = fixture.room("lobby").await;
+    let mut pending = Vec::new();
+    // One post is in flight and `MAX_WAITING` posts are queued: the queue is full.
+    for n in 0..=MAX_WAITING {
+        match ask(&lobby, post("alice", &n.to_string())) {
+            Ok(answer) => pending.push(answer),
+            Err(_) => panic!("the mailbox is full"),
+        }
+        if n % 256 == 0 {
+            fixture.ask("lobby", CheckMember(name("alice"))).await.unwrap();
+        }
+    }
+    let over = fixture.ask("lobby", post("alice", "over")).await;
+    assert_eq!(code(&over), Some(Code::Unavailable));
+    let settled = ask(&lobby, Settle).ok().unwrap();
+    fixture.clear_fault();
+    let answers = join_all(pending.into_iter().map(|answer| answer.answer()));
+    // The broker's queue is as long as the room's. Until it is drained, the store blocks.
+    let drained = async {
+        for _ in 0..=MAX_WAITING {
+            fixture.entries.recv().await.expect("the broker is open");
+        }
+    };
+    let (answers, ()) = futures_util::join!(answers, drained);
+    assert!(answers.iter().all(Result::is_ok));
+    settled.answer().await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_post_is_refused_at_its_deadline_when_the_store_never_answers() {
+    let fixture = TestRooms::with(Fault::Waits).await;
+    let lobby = fixture.room("lobby").await;
+    // The deadline is the caller's, as in the client.
+    let pending = ask(&lobby, post("alice", "x")).ok().unwrap();
+    let answer = pending.until(Instant::now() + Duration::from_millis(1)).await;
+    assert_eq!(code(&answer), Some(Code::Unavailable));
+}
+
+/// A room `tea` of alice with bob as a member.
+async fn tea() -> TestRooms {
+    let fixture = TestRooms::new().await;
+    fixture.create("tea", "alice", false).await;
+    fixture.ask("tea", Add { by: name("bob"), user: name("bob") }).await.unwrap();
+    fixture
+}
+
+#[actix_rt::test]
+async fn a_removal_whose_answer_is_lost_takes_effect() {
+    let fixture = tea().await;
+    fixture.set_fault(Fault::StoresAndFails);
+    let unknown = fixture.ask("tea", Remove { by: name("alice"), user: name("bob") }).await;
+    assert_eq!(code(&unknown), Some(Code::Unavailable));
+    fixture.clear_fault();
+    assert_eq!(code(&fixture.ask("tea", post("bob", "still a member?")).await), Some(Code::Forbidden));
+}
+
+#[actix_rt::test]
+async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
+    let mut fixture = tea().await;
+    fixture.set_fault(Fault::FailsAndStores);
+    let unknown = fixture.ask("tea", Remove { by: name("alice"), user: name("bob") }).await;
+    assert_eq!(code(&unknown), Some(Code::Unavailable));
+    assert!(fixture.ask("tea", CheckMember(name("bob"))).await.is_ok(), "the removal is not committed yet");
+    fixture.clear_fault();
+    while !matches!(fixture.entries.recv().await.unwrap(), Entry::Left { .. }) {}
+    let gone = async { while fixture.ask("tea", CheckMember(name("bob"))).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the removal");
+}

@@ -1,0 +1,125 @@
+//! A real directory with a gate. The answer to a read of one user's rooms, or of one room, waits at the gate until the test opens it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chat::{
+    Error,
+    directory::{Additions, Committed, Directory, Entry, Member, NewRoom, RoomInfo},
+};
+use proto::{RoomName, Username};
+use tokio::sync::Semaphore;
+
+pub struct GatedDirectory {
+    directory: Arc<dyn Directory>,
+    gate: Gate,
+}
+
+/// The gate: one permit in `read` for each answer that has arrived, one in `go` for each answer that may pass.
+#[derive(Clone)]
+pub struct Gate {
+    /// The user or room whose answers wait. All others pass.
+    pub name: &'static str,
+    pub read: Arc<Semaphore>,
+    pub go: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub fn of(name: &'static str) -> Self {
+        Self { name, read: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) }
+    }
+
+    pub fn wrap(&self, directory: Arc<dyn Directory>) -> Arc<dyn Directory> {
+        Arc::new(GatedDirectory { directory, gate: self.clone() })
+    }
+
+    /// Waits until an answer has arrived at the gate.
+    pub async fn wait_for_read(&self) {
+        self.read.acquire().await.unwrap().forget();
+    }
+
+    async fn pass(&self, name: &str) {
+        if name == self.name {
+            self.read.add_permits(1);
+            self.go.acquire().await.unwrap().forget();
+        }
+    }
+
+    /// Opens the gate permanently.
+    pub fn open(&self) {
+        self.go.add_permits(1000);
+    }
+}
+
+#[async_trait]
+impl Directory for GatedDirectory {
+    async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
+        let rooms = self.directory.rooms_of(user).await;
+        self.gate.pass(user.as_str()).await;
+        rooms
+    }
+
+    async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
+        self.directory.create(room, limit, committed).await
+    }
+
+    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+        let found = self.directory.find(room).await;
+        self.gate.pass(room.as_str()).await;
+        found
+    }
+
+    async fn add(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        limit: usize,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.add(room, user, limit, committed).await
+    }
+
+    async fn add_by(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        limits: Additions,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.add_by(room, user, by, limits, committed).await
+    }
+
+    async fn leave(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.leave(room, user, committed).await
+    }
+
+    async fn remove(
+        &self,
+        room: &RoomName,
+        user: &Username,
+        by: &Username,
+        committed: Committed,
+    ) -> Result<Vec<Member>, Error> {
+        self.directory.remove(room, user, by, committed).await
+    }
+
+    async fn set_private(
+        &self,
+        room: &RoomName,
+        by: &Username,
+        private: bool,
+        committed: Committed,
+    ) -> Result<(), Error> {
+        self.directory.set_private(room, by, private, committed).await
+    }
+
+    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
+        self.directory.archive(room, by, committed).await
+    }
+}

@@ -1,0 +1,226 @@
+//! Sessions in a Redis that fails partially or that several deployments share, and a generation counter that was restored.
+
+#[path = "revocation_list/mod.rs"]
+mod revocation_list;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use proto::{Timestamp, Username};
+use remote::{Deployment, Location};
+use sessions::{RedisSessions, Sessions};
+use testkit::{Redis, RedisFault};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use revocation_list::List;
+
+/// The maximum time of a step on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+fn alice() -> Username {
+    "alice".parse().expect("a valid name")
+}
+
+fn reader_at(at: impl Into<Location>) -> RedisSessions {
+    RedisSessions::new(at, Timestamp::now).expect("an address")
+}
+
+fn writer_at(at: impl Into<Location>, list: &Arc<List>) -> RedisSessions {
+    RedisSessions::keeping(at, Timestamp::now, list.clone()).expect("an address")
+}
+
+/// Waits until the sessions are not ready for a reason that contains `word`, or are ready when `word` is `None`.
+async fn wait_for_reason(sessions: &RedisSessions, word: Option<&str>) {
+    let mut last = None;
+    let changed = async {
+        loop {
+            last = sessions.not_ready_reason().await;
+            let matches = match (&last, word) {
+                (Some(reason), Some(word)) => reason.contains(word),
+                (last, word) => last.is_none() && word.is_none(),
+            };
+            if matches {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(TIMEOUT, changed).await.is_err() {
+        panic!("expected {word:?}, got {last:?}");
+    }
+}
+
+#[tokio::test]
+async fn rejected_writes_are_reported_and_a_full_redis_still_closes_sessions() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let (writer, reader) = (writer_at(&redis.url(), &list), reader_at(&redis.url()));
+    wait_for_reason(&writer, None).await;
+    wait_for_reason(&reader, None).await;
+    for fault in RedisFault::ALL {
+        let token = writer.open(&alice()).await.expect("Redis accepts writes");
+        fault.inject(&redis);
+        wait_for_reason(&writer, Some(fault.word())).await;
+        assert!(reader.find(&token).await.expect("Redis serves reads").is_some(), "{fault:?}");
+        assert!(writer.open(&alice()).await.is_err(), "{fault:?}");
+        let closed = writer.close(&token).await;
+        match fault {
+            RedisFault::Full => {
+                assert!(closed.expect("a full Redis deletes keys"), "the session was live");
+                assert_eq!(reader.find(&token).await.expect("Redis serves reads"), None);
+                assert!(list.has(&token.id()), "the session is revoked durably");
+            }
+            _ => assert!(closed.is_err(), "{fault:?}: an open session is not reported as closed"),
+        }
+        fault.clear(&redis);
+        wait_for_reason(&writer, None).await;
+        wait_for_reason(&reader, None).await;
+    }
+}
+
+/// Accounts starts with a counter that was restored from a backup, while Redis and the gateways have a later generation.
+#[tokio::test]
+async fn a_restored_generation_counter_does_not_block_sessions() {
+    for redis_is_empty in [false, true] {
+        let redis = Redis::start();
+        let list = Arc::new(List::default());
+        list.generation.store(10, Relaxed);
+        let writer = writer_at(&redis.url(), &list);
+        let reader = reader_at(&redis.url());
+        wait_for_reason(&writer, None).await;
+        wait_for_reason(&reader, None).await;
+        drop(writer);
+        list.generation.store(0, Relaxed);
+        if redis_is_empty {
+            redis.execute("FLUSHALL");
+        }
+        let writer = writer_at(&redis.url(), &list);
+        wait_for_reason(&writer, None).await;
+        wait_for_reason(&reader, None).await;
+        let token = writer.open(&alice()).await.expect("Redis accepts writes");
+        assert!(reader.find(&token).await.expect("Redis serves reads").is_some());
+    }
+}
+
+/// A TCP proxy to Redis that can stop forwarding on its open connections, as when a network device has dropped them.
+struct FlakyNetwork {
+    address: SocketAddr,
+    stall: watch::Sender<u32>,
+}
+
+impl FlakyNetwork {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let (stall, stalled) = watch::channel(0);
+        let address = listener.local_addr().expect("a bound socket");
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut stalled = stalled.clone();
+                stalled.mark_unchanged();
+                tokio::spawn(async move {
+                    let Ok(mut redis) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut redis) => {}
+                        _ = stalled.changed() => {
+                            // Both connections stay open and no byte is forwarded.
+                            sleep(10 * TIMEOUT).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, stall }
+    }
+}
+
+#[tokio::test]
+async fn the_subscription_recovers_from_each_kind_of_loss() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let writer = writer_at(&redis.url(), &list);
+    wait_for_reason(&writer, None).await;
+    let network = FlakyNetwork::to(redis.port()).await;
+    let url = redis.url().replace(&redis.port().to_string(), &network.address.port().to_string());
+    let reader = reader_at(&url);
+    wait_for_reason(&reader, None).await;
+    for loss in ["killed", "stalled", "forbidden"] {
+        match loss {
+            "killed" => redis.execute("CLIENT KILL TYPE pubsub"),
+            "stalled" => network.stall.send_modify(|count| *count += 1),
+            _ => {
+                redis.execute("ACL SETUSER godzilla resetchannels");
+                wait_for_reason(&reader, Some("rights")).await;
+                redis.execute("ACL SETUSER godzilla allchannels");
+            }
+        }
+        // Closings that were published during the loss are not received. Later ones are.
+        let mut closings = reader.closings();
+        let received = async {
+            loop {
+                let Ok(token) = writer.open(&alice()).await else { continue };
+                let _ = writer.close(&token).await;
+                if let Ok(Ok(_)) = timeout(Duration::from_millis(200), closings.recv()).await {
+                    return;
+                }
+            }
+        };
+        timeout(TIMEOUT, received).await.unwrap_or_else(|_| panic!("{loss}: no closing is received"));
+        wait_for_reason(&reader, None).await;
+    }
+}
+
+#[tokio::test]
+async fn deployments_that_share_a_redis_are_isolated() {
+    let redis = Redis::start();
+    let named = |name: &str| Location::new(&redis.url(), &name.parse::<Deployment>().expect("a name"));
+    let other_database = Location::from(&redis.url().replace("/0", "/1"));
+    let here = Arc::new(List::default());
+    let (writer, reader) = (writer_at(named(""), &here), reader_at(named("")));
+    wait_for_reason(&reader, None).await;
+    let token = writer.open(&alice()).await.expect("Redis accepts writes");
+    let mut closings = reader.closings();
+    for elsewhere in [named("blue"), named("green-2"), other_database] {
+        let list = Arc::new(List::default());
+        // The generations of different deployments are independent.
+        list.generation.store(100, Relaxed);
+        let other = writer_at(elsewhere, &list);
+        wait_for_reason(&other, None).await;
+        let found = other.find(&token).await.expect("Redis serves reads");
+        assert_eq!(found, None, "sessions of other deployments are not found");
+        let own = other.open(&alice()).await.expect("Redis accepts writes");
+        assert!(other.close(&own).await.expect("Redis accepts writes"));
+        assert!(!other.close(&token).await.expect("Redis accepts writes"));
+        let found = reader.find(&token).await.expect("Redis serves reads");
+        assert!(found.is_some(), "other deployments do not close the session");
+        assert_eq!(reader.not_ready_reason().await, None);
+    }
+    assert!(writer.close(&token).await.expect("Redis accepts writes"));
+    let first = timeout(TIMEOUT, closings.recv()).await.expect("a closing is received").expect("no lag");
+    assert_eq!(first.id, token.id(), "closings of other deployments are not received");
+}
+
+/// The users were restored from a backup, and another user registers under the name of an existing session.
+#[tokio::test]
+async fn close_all_closes_the_sessions_of_one_name() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let (writer, reader) = (writer_at(&redis.url(), &list), reader_at(&redis.url()));
+    wait_for_reason(&writer, None).await;
+    wait_for_reason(&reader, None).await;
+    let tokens = [writer.open(&alice()).await.unwrap(), writer.open(&alice()).await.unwrap()];
+    let bob = writer.open(&"bob".parse().unwrap()).await.unwrap();
+    writer.close_all(&"ALICE".parse().unwrap()).await.unwrap();
+    for token in &tokens {
+        assert_eq!(reader.find(token).await.unwrap(), None);
+        assert!(list.has(&token.id()), "the session is revoked durably");
+    }
+    assert!(reader.find(&bob).await.unwrap().is_some());
+}

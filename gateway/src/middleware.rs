@@ -1,0 +1,218 @@
+//! The middleware of all requests: the checks in order, then authentication, then the service. The order is a contract: no
+//! lookup happens for a malformed request, and no handler receives a refused request. The binary wraps the app in it. Calls
+//! every other module of this crate.
+
+mod checks;
+
+use std::{
+    future::{Ready, ready},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    Error as ActixError, HttpResponse,
+    body::{EitherBody, MessageBody},
+    dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    error::InternalError,
+    http::{ConnectionType, Method, StatusCode},
+};
+use futures_util::future::LocalBoxFuture;
+use proto::identity::OPENED;
+use tokio::time::sleep;
+
+use crate::{
+    Gateway, body,
+    body::BodyFailure,
+    cors::{self, AllowedOrigin},
+    error::Error,
+    hangup::Hangup,
+    identify::names_session,
+    metric,
+    origin::Source,
+    response,
+    routes::{Route, SOCKETS, Upstream},
+    upgrade::Offer,
+};
+
+/// How long a poll may still complete after its client has closed the sending side. Its empty response is then delayed by
+/// the same time.
+const HANGUP_GRACE: Duration = Duration::from_millis(100);
+
+/// The gateway as actix middleware.
+pub struct Door {
+    gateway: Gateway,
+}
+
+/// The middleware around the services of one worker.
+pub struct MiddlewareService<S> {
+    gateway: Rc<Gateway>,
+    service: Rc<S>,
+}
+
+/// The result of the checks of an accepted request.
+struct Admitted {
+    route: &'static Route,
+    method: &'static str,
+    source: Source,
+    offer: Offer,
+    /// Whether [`body::require_empty`] must check the body first.
+    is_body_undetermined: bool,
+}
+
+impl Door {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Door
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = ActixError;
+    type Transform = MiddlewareService<S>;
+    type InitError = ();
+    type Future = Ready<Result<MiddlewareService<S>, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(MiddlewareService { gateway: Rc::new(self.gateway.clone()), service: Rc::new(service) }))
+    }
+}
+
+impl<S, B> Service<ServiceRequest> for MiddlewareService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = ActixError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, ActixError>>;
+
+    forward_ready!(service);
+
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        let (gateway, service) = (Rc::clone(&self.gateway), Rc::clone(&self.service));
+        let open = request.conn_data::<Hangup>().map(Hangup::begin);
+        Box::pin(async move {
+            let started = Instant::now();
+            let origin = AllowedOrigin::of(request.headers(), gateway.allowed());
+            let admitted = match gateway.admit(&mut request).await {
+                Ok(admitted) => admitted,
+                Err(error) => {
+                    let mut response = refusal(&request, origin.as_ref(), error);
+                    cors::add_headers(origin.as_ref(), gateway.allowed(), response.headers_mut());
+                    let response = request.into_response(response).map_into_right_body();
+                    return Ok(response::track(response, open));
+                }
+            };
+            let (failure, offer) = (gateway.bound(&mut request, admitted.route), admitted.offer);
+            let hangup = request.conn_data::<Hangup>().cloned();
+            let is_poll = admitted.is_poll(&request);
+            let outcome = or_hangup(service.call(request), hangup.clone().filter(|_| is_poll)).await;
+            let response = match outcome {
+                Ok(response) => response,
+                Err(error) => return Err(response::failure(error)),
+            };
+            let mut response = match failure.take() {
+                Some(error) => response.into_response(response::refusal(error)).map_into_right_body(),
+                None => gateway.response_budget.count(response::finish(response)),
+            };
+            if let Some(opened) = response.headers_mut().remove(OPENED).next() {
+                gateway.supersede(&opened, hangup.as_ref()).await;
+            }
+            cors::add_headers(origin.as_ref(), gateway.allowed(), response.headers_mut());
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(hangup) = &hangup
+            {
+                hangup.upgrade();
+            }
+            if offer == (Offer::Ignored { closes: true }) {
+                response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+            }
+            metric::record_request(admitted.route, admitted.method, response.status(), started);
+            Ok(response::track(response, open))
+        })
+    }
+}
+
+/// The outcome of `response` to a poll. When the client has closed its sending side, the response is a NOOP packet (`6`),
+/// so that a client which only half-closes its connections polls again. Nothing is lost if the client is gone.
+async fn or_hangup<T>(
+    response: impl Future<Output = Result<T, ActixError>>,
+    hangup: Option<Hangup>,
+) -> Result<T, ActixError> {
+    let Some(hangup) = hangup else { return response.await };
+    {
+        let response = std::pin::pin!(response);
+        let hung_up = async {
+            hangup.noted().await;
+            sleep(HANGUP_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            response = response => return response,
+            () = hung_up => {}
+        }
+    }
+    // The service, which may be another process, detects the cancelled poll before the client can poll again.
+    sleep(HANGUP_GRACE).await;
+    let response = HttpResponse::Ok().content_type("text/plain; charset=UTF-8").force_close().body("6");
+    Err(InternalError::from_response("the client has closed its sending side", response).into())
+}
+
+impl Admitted {
+    /// Whether the request is a poll, which may wait for events.
+    fn is_poll(&self, request: &ServiceRequest) -> bool {
+        let is_socket_request = self.route.upstream == Upstream::Sockets && self.offer != Offer::WebSocket;
+        is_socket_request && *request.method() == Method::GET && names_session(request.query_string())
+    }
+}
+
+/// The response to a refused request. A preflight of an allowed origin is not refused.
+fn refusal(request: &ServiceRequest, origin: Option<&AllowedOrigin>, error: Error) -> HttpResponse {
+    let methods = match error {
+        Error::Method(methods) if origin.is_some() => methods,
+        _ => "",
+    };
+    // No session has an id of that length.
+    let query = request.query_string();
+    let names_session = query.split('&').any(|pair| pair.starts_with("sid="));
+    if error == Error::TargetTooLong && request.path() == SOCKETS && names_session {
+        metric::record_refusal(error);
+        let mut response = response::session_unknown(request.request());
+        response.head_mut().set_connection_type(ConnectionType::Close);
+        return response;
+    }
+    let preflight = (!methods.is_empty()).then(|| cors::preflight(request.request(), methods)).flatten();
+    preflight.unwrap_or_else(|| response::refusal(error))
+}
+
+impl Gateway {
+    /// Runs all checks in order, then authentication.
+    async fn admit(&self, request: &mut ServiceRequest) -> Result<Admitted, Error> {
+        let admitted = self.check(request)?;
+        self.identify(request, admitted.route, admitted.source).await?;
+        if admitted.is_body_undetermined {
+            body::require_empty(request, Duration::from_secs(self.config.body_timeout.into())).await?;
+        }
+        Ok(admitted)
+    }
+
+    /// Bounds the body that the service reads. The socket service bounds its own bodies.
+    fn bound(&self, request: &mut ServiceRequest, route: &Route) -> BodyFailure {
+        if route.upstream == Upstream::Sockets {
+            return BodyFailure::default();
+        }
+        body::bound(request, self.body_limit(), Duration::from_secs(self.config.body_timeout.into()))
+    }
+
+    fn body_limit(&self) -> usize {
+        usize::try_from(self.config.body_limit).unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

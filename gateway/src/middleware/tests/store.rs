@@ -1,0 +1,58 @@
+//! The middleware with an unavailable session store.
+
+use async_trait::async_trait;
+use sessions::{Closing, Session};
+use tokio::{sync::broadcast, time::timeout};
+
+use super::*;
+
+/// A store that fails or hangs, which a real store does not do on demand.
+struct BrokenStore {
+    hangs: bool,
+}
+
+#[async_trait]
+impl Sessions for BrokenStore {
+    async fn replace(&self, _: &Username, _: &[Token]) -> Result<Token, sessions::Error> {
+        unreachable!("the gateway opens no sessions")
+    }
+    async fn supersede(&self, _: &SessionId) -> Result<(), sessions::Error> {
+        unreachable!("no session is opened")
+    }
+    async fn look(&self, _: &SessionId) -> Result<Option<Session>, sessions::Error> {
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        Err(sessions::Error::Unavailable("broken".into()))
+    }
+    async fn close(&self, _: &Token) -> Result<bool, sessions::Error> {
+        unreachable!("the gateway closes no sessions")
+    }
+    fn closings(&self) -> broadcast::Receiver<Closing> {
+        broadcast::channel(1).1
+    }
+}
+
+#[actix_web::test]
+async fn a_session_store_that_fails_or_hangs_gets_503() {
+    for hangs in [false, true] {
+        let gateway = gateway(&[], Arc::new(BrokenStore { hangs }));
+        for path in ["/user/me", "/socket.io/"] {
+            let request = send(&gateway, get(path).insert_header(("cookie", "auth_token=abc")));
+            let received = timeout(Duration::from_secs(10), request).await.expect("a response");
+            assert_refused(&received, 503, "Service Unavailable");
+            assert!(received.headers.contains_key("retry-after"));
+        }
+        assert_eq!(send(&gateway, get("/healthz")).await.status, 200);
+    }
+}
+
+#[actix_web::test]
+async fn malformed_tokens_are_refused_without_a_lookup() {
+    let gateway = gateway(&[], Arc::new(BrokenStore { hangs: true }));
+    let too_long = "a".repeat(129);
+    for odd in ["a b", "a.b", "é", "", &too_long] {
+        let request = get("/user/me").insert_header(("authorization", format!("Bearer {odd}")));
+        assert_eq!(send(&gateway, request).await.status, StatusCode::UNAUTHORIZED.as_u16(), "{odd}");
+    }
+}

@@ -1,0 +1,131 @@
+//! The roles of a split system: a gateway, accounts, two chat nodes and presence, on a MongoDB and a Redis.
+
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
+
+use mongodb::{
+    Client,
+    bson::{Document, doc},
+};
+use remote::redis::{self, AsyncCommands};
+use serde_json::Value;
+use testkit::Stores;
+
+use super::free_addresses;
+
+/// The index of the gateway in [`super::System::processes`].
+pub const GATEWAY: usize = 0;
+/// The index of accounts.
+pub const ACCOUNTS: usize = 1;
+/// The indexes of the chat nodes.
+pub const NODES: [usize; 2] = [2, 3];
+/// The index of presence.
+pub const PRESENCE: usize = 4;
+
+/// The flags of the gateway.
+const GATEWAY_FLAGS: [&str; 11] = [
+    "--deployment",
+    "--allow-origin",
+    "--trusted-proxy",
+    "--login-rate",
+    "--login-burst",
+    "--body-limit",
+    "--body-timeout",
+    "--head-timeout",
+    "--keep-alive",
+    "--payload-limit",
+    "--allow-token-clients",
+];
+
+/// The flags of accounts.
+const ACCOUNTS_FLAGS: [&str; 4] =
+    ["--cookie-secure", "--login-body-limit", "--login-body-deadline", "--deployment"];
+
+/// The flags of several roles and of chat nodes.
+const SHARED: [&str; 2] = ["--payload-limit", "--deployment"];
+
+/// The flags of presence.
+const PRESENCE_FLAGS: [&str; 4] = ["--deployment", "--presence-lease", "--typing-expiry", "--presence-flush"];
+
+/// The flag with the address of another deployment's presence service, which replaces the deployment's own service.
+const SHARED_PRESENCE: &str = "--presence-url";
+
+/// The flags of the other roles; a chat node refuses them.
+const NOT_CHAT: [&[&str]; 3] = [&ACCOUNTS_FLAGS, &PRESENCE_FLAGS, &GATEWAY_FLAGS];
+
+/// The addresses of the gateway and of presence, and the arguments and admin address of each process: the gateway, accounts, two chat
+/// nodes, presence.
+pub fn commands(
+    data: &Path,
+    stores: &Stores,
+    arguments: &[&str],
+) -> (SocketAddr, SocketAddr, Vec<(Vec<String>, SocketAddr)>) {
+    let key = data.join("key");
+    fs::write(&key, "a key for tests that is long enough").expect("a directory");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a file");
+    let [gateway, accounts, one, two, presence] = free_addresses();
+    let admins: [SocketAddr; 5] = free_addresses();
+    let redis = ("--redis-url", stores.redis.url());
+    let mongo = ("--mongo-uri", stores.mongo.uri());
+    let secret = ("--secret-file", key.to_str().expect("a path").to_owned());
+    let shared = arguments.iter().skip_while(|flag| **flag != SHARED_PRESENCE).nth(1);
+    let presence_url =
+        ("--presence-url", shared.map_or_else(|| format!("http://{presence}"), ToString::to_string));
+    let role = |name: &str, address: SocketAddr, admin: usize, more: &[(&str, String)]| {
+        let mut fixed =
+            vec![("--listen", address.to_string()), ("--admin-listen", admins[admin].to_string())];
+        fixed.extend_from_slice(more);
+        (command(name, &fixed, meant_for(name, arguments)), admins[admin])
+    };
+    let node = |name: &str, address, admin| {
+        let name = ("--node", name.to_owned());
+        let more = [name, mongo.clone(), redis.clone(), secret.clone(), presence_url.clone()];
+        role("chat", address, admin, &more)
+    };
+    let accounts_url = ("--accounts-url", format!("http://{accounts}"));
+    let cost = ("--bcrypt-cost", "4".to_owned());
+    let plans = vec![
+        role("gateway", gateway, 0, &[accounts_url, redis.clone(), secret.clone()]),
+        role("accounts", accounts, 1, &[cost, mongo.clone(), redis.clone(), secret.clone()]),
+        node("one", one, 2),
+        node("two", two, 3),
+        role("presence", presence, 4, &[]),
+    ];
+    (gateway, presence, plans)
+}
+
+/// The arguments of one process.
+pub fn command(name: &str, fixed: &[(&str, String)], more: impl Iterator<Item = String>) -> Vec<String> {
+    let fixed = fixed.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
+    std::iter::once(name.to_owned()).chain(fixed).chain(more).collect()
+}
+
+/// The pairs of flag and value in `arguments` that a role has; the last flag may be without a value.
+fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+    let has_flag = move |flag: &str| match role {
+        "gateway" => GATEWAY_FLAGS.contains(&flag),
+        "accounts" => ACCOUNTS_FLAGS.contains(&flag),
+        "presence" => PRESENCE_FLAGS.contains(&flag),
+        _ => SHARED.contains(&flag) || !NOT_CHAT.iter().any(|flags| flags.contains(&flag)),
+    };
+    let pairs = arguments.chunks(2).filter(move |pair| pair[0] != SHARED_PRESENCE && has_flag(pair[0]));
+    pairs.flatten().map(ToString::to_string)
+}
+
+/// Makes the recovery sessions and the messages of the chat older.
+pub async fn age_data(stores: &Stores, ms: u64) {
+    let client = redis::Client::open(stores.redis.admin_url()).expect("an address");
+    let mut redis = client.get_multiplexed_async_connection().await.expect("Redis responds");
+    let keys: Vec<String> = redis.keys("ticket:*").await.expect("Redis responds");
+    for key in keys {
+        let session: String = redis.get(&key).await.expect("Redis responds");
+        let mut session: Value = serde_json::from_str(&session).expect("a recovery session is JSON");
+        let issued = session["issued"].as_u64().expect("a time");
+        session["issued"] = (issued - ms).into();
+        redis.set::<_, _, ()>(&key, session.to_string()).await.expect("Redis responds");
+    }
+    let client = Client::with_uri_str(stores.mongo.uri()).await.expect("an address");
+    let messages = client.default_database().expect("it is named").collection::<Document>("messages");
+    let older =
+        doc! {"$set": {"timestamp": {"$subtract": ["$timestamp", i64::try_from(ms).expect("some time")]}}};
+    messages.update_many(doc! {}, vec![older]).await.expect("changes");
+}

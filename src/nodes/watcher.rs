@@ -147,10 +147,10 @@ async fn live(table: &Redis) -> Result<(Nodes, String), Unanswered> {
 /// missing.
 fn with_grace(current: &Nodes, live: Nodes, missing_since: &mut HashMap<String, Instant>) -> Nodes {
     missing_since.retain(|name, _| live.get(name).is_none());
-    let in_grace = current.iter().filter(|(name, node)| {
+    let missing = current.iter().filter(|(name, node)| {
         let is_gone = live.get(name).is_none() && node.is_open;
         is_gone && missing_since.entry((*name).to_owned()).or_insert_with(Instant::now).elapsed() < GRACE
     });
-    let all = in_grace.chain(live.iter()).map(|(name, node)| (name.to_owned(), node.clone()));
+    let all = missing.chain(live.iter()).map(|(name, node)| (name.to_owned(), node.clone()));
     Nodes::new(all.collect::<Vec<_>>())
 }

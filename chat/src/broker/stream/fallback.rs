@@ -18,7 +18,8 @@ const PAGE: usize = 100;
 const TAKEOVER_AFTER: Duration = Duration::from_secs(3);
 
 impl Follower {
-    /// Delivers the stored messages of a room after `delivered` and before `end`, with `offset`. Returns false when the store does not answer.
+    /// Delivers the stored messages of a room after `delivered` and before `end`, with `offset`. Returns false when the store does not
+    /// answer.
     pub(super) async fn deliver_room(
         &self,
         room: &RoomName,

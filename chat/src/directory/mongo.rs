@@ -87,9 +87,7 @@ impl MongoDirectory {
     ) -> Result<(), Error> {
         match change {
             Change::Add { user, limit } => self.check_own_limit(user, *limit, deadline).await,
-            Change::AddBy { user, by, limits } => {
-                self.check_addition(room, user, by, *limits, deadline).await
-            }
+            Change::AddBy { user, by, limits } => self.check_add_by(room, user, by, *limits, deadline).await,
             _ => Ok(()),
         }
     }

@@ -1,5 +1,4 @@
-//! [`Directory`] in the embedded SQLite file, tables `rooms`, `members` and `departures`. Every change is one job of the writer
-//! thread.
+//! [`Directory`] in the embedded SQLite file, tables `rooms`, `members` and `departures`. Every change is one job of the writer thread.
 
 mod limits;
 mod renew;
@@ -216,10 +215,8 @@ fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Usern
 
 /// Sets one column of a room at the request of its owner `by`. The lobby is refused.
 fn update(conn: &Connection, column: &str, value: bool, (room, by): (&RoomName, &Username)) -> Job<()> {
-    let Some(record) = find(conn, room)?.filter(|_| !room.is_lobby()) else {
-        return Ok(Err(Error::NotFound));
-    };
-    if let Err(refused) = record.check_owner(by) {
+    let Some(found) = find(conn, room)?.filter(|_| !room.is_lobby()) else { return Ok(Err(Error::NotFound)) };
+    if let Err(refused) = found.check_owner(by) {
         return Ok(Err(refused));
     }
     let update = format!("UPDATE rooms SET {column} = ?2 WHERE name = ?1");

@@ -22,7 +22,7 @@ struct Count {
 
 impl MongoDirectory {
     /// Checks that `by` may add `user` to `room`.
-    pub(super) async fn check_addition(
+    pub(super) async fn check_add_by(
         &self,
         room: &RoomDocument,
         user: &Username,

@@ -58,7 +58,7 @@ impl TypingThrottle {
 
     /// Removes and returns the latest change that was held back.
     pub fn take_latest(&mut self, now: Instant) -> Option<SetTyping> {
-        // After the delay of `Relay::After` the bucket has a token. If it has none, the change is forwarded anyway, once per delay.
+        // The bucket has a token after the delay of `Relay::After`. Without one the change is forwarded anyway, once per delay.
         let _ = self.bucket.take(now);
         self.latest.take()
     }

@@ -84,7 +84,7 @@ impl Mirror {
     }
 
     /// Replaces the online users by the full list of a new stream. The service sends the typing users after the list, so until then the
-    /// mirror has none.
+    /// list of typing users is empty.
     fn replace(&mut self, usernames: Vec<String>) -> Vec<PresenceUpdate> {
         (self.state, self.has_list) = (State::Current, true);
         let before = std::mem::replace(&mut self.online, usernames.into_iter().collect());

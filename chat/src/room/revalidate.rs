@@ -33,7 +33,7 @@ impl Revalidation {
 
 impl Room {
     /// Refuses `ask`. In a cluster, the directory is read first, and `ask` is handled again with the new state. All questions that wait
-    /// at the same time share one read. Other questions are handled meanwhile.
+    /// at the same time share one read. Other questions do not wait for it.
     pub(super) fn refuse_or_revalidate<Q: Question>(
         &mut self,
         ask: Ask<Q>,

@@ -63,7 +63,7 @@ pub struct Settings {
     pub head: Duration,
     /// The trusted proxies of a server that clients reach. It distributes connections among client addresses, see
     /// [`connections`]. `None` for a server behind gateways. Requests of a server with trusted proxies pass a
-    /// [`gateway::Door`], which counts them.
+    /// [`gateway::Middleware`], which counts them.
     pub trusted_proxies: Option<Vec<Network>>,
     /// How long a connection may stay open between two requests.
     pub keep_alive: Duration,

@@ -53,7 +53,7 @@ impl Stores {
         let directory = data_dir::resolve(&config.data_dir)?;
         data_dir::make_private(&config.data_dir, &directory)?;
         if let Some(last) = last_written(&directory) {
-            ages::was_last_seen(last);
+            ages::check_last_write(last);
         }
         if !accept_loss {
             group::refuse_incomplete(&config.data_dir, &directory)?;

@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// The metric of dropped log lines, without its `reason`.
-const LEFT_OUT: &str = "godzilla_log_lines_left_out_total";
+const LEFT_OUT: &str = "godzilla_log_lines_dropped_total";
 
 /// A standard error or standard output that cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

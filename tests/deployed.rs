@@ -98,5 +98,5 @@ async fn indistinguishable_clients_are_logged_once_with_the_remedy() {
         let found = warned(&server, cause).await;
         assert!(found.len() == 1 && found[0].contains(remedy), "{headers:?}: {found:?}");
     }
-    assert_eq!(server.system.counter("godzilla_client_doubts_total{reason=\"absent\"}").await, 2);
+    assert_eq!(server.system.counter("godzilla_forwarding_issues_total{reason=\"absent\"}").await, 2);
 }

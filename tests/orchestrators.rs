@@ -334,7 +334,7 @@ async fn every_thread_of_a_server_has_a_liveness_metric() {
     let more = ["--presence-listen", "127.0.0.1:0", "--data-dir", folder.to_str().expect("a UTF-8 path")];
     let started = Started::start("", "serve", &more, data.path(), &[]);
     let watched = |metrics: &str, name: &str| {
-        metrics.contains(&format!(r#"godzilla_thread_silence_seconds{{thread="{name}"}}"#))
+        metrics.contains(&format!(r#"godzilla_thread_heartbeat_age_seconds{{thread="{name}"}}"#))
     };
     let until = Instant::now() + TIMEOUT;
     for name in ["main", "http-1", "rooms", "outward", "presence"] {

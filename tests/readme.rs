@@ -98,7 +98,9 @@ async fn the_example_works_as_printed() {
     let output = run(&script, &directory, &path);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
-    for expected in ["User registered successfully", "Welcome alice!", "bob hears #1 from alice: hello bob"] {
+    for expected in
+        ["User registered successfully", "Welcome alice!", "bob receives #1 from alice: hello bob"]
+    {
         assert!(printed.contains(expected), "{expected:?} is not in\n{printed}");
     }
     assert!(

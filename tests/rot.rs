@@ -124,12 +124,12 @@ async fn read_chat(directory: &Path) -> Option<Answers> {
     Some(answers)
 }
 
-/// The parts of a [`chat::directory::Entry`].
+/// The parts of a [`chat::directory::RoomRecord`].
 trait Parts {
     fn unwrap_or_else_default(self) -> (Vec<String>, Vec<String>);
 }
 
-impl Parts for Option<chat::directory::Entry> {
+impl Parts for Option<chat::directory::RoomRecord> {
     fn unwrap_or_else_default(self) -> (Vec<String>, Vec<String>) {
         let Some(entry) = self else { return Default::default() };
         let info = format!("{:?}", entry.room_info);

@@ -43,7 +43,7 @@ const PARTS: [(&str, Outcome); 23] = [
     ("presence client", Restarts),
     ("report", Restarts),
     ("revocation", Restarts),
-    ("known sessions", Restarts),
+    ("session cache", Restarts),
     ("password pool", Restarts),
     ("upkeep", Restarts),
     ("readiness log", Restarts),
@@ -221,7 +221,7 @@ async fn a_panic_for_one_client_closes_only_that_connection() {
     let server = TestServer::start().await;
     let mut bob = server.connected_user("bob").await;
     let alice = server.user("alice").await;
-    for part in ["session", "event", "visit", "ack", "pipe", "closed", "connect", "room", "request"] {
+    for part in ["session", "event", "command", "ack", "pipe", "closed", "connect", "room", "request"] {
         let mut tab = alice.connect().await;
         wait_until_online(&bob.user, &["alice", "bob"]).await;
         if !server.system.inject_fault(0, part).await {

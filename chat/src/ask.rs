@@ -38,7 +38,7 @@ pub struct Reply<T>(oneshot::Sender<Result<T, Error>>);
 pub struct Pending<T>(oneshot::Receiver<Result<T, Error>>);
 
 /// The error of a request that could not be sent.
-pub enum Unasked<Q> {
+pub enum AskError<Q> {
     /// The actor's mailbox is full.
     Full,
     /// The actor has ended. Contains the request.
@@ -81,7 +81,7 @@ impl<T> Pending<T> {
 }
 
 /// Sends `question` to the actor.
-pub fn ask<A, Q>(addr: &Addr<A>, question: Q) -> Result<Pending<Q::Answer>, Unasked<Q>>
+pub fn ask<A, Q>(addr: &Addr<A>, question: Q) -> Result<Pending<Q::Answer>, AskError<Q>>
 where
     A: Actor + Handler<Ask<Q>>,
     A::Context: ToEnvelope<A, Ask<Q>>,
@@ -90,8 +90,8 @@ where
     let (reply, answer) = oneshot::channel();
     match addr.try_send(Ask { question, reply: Reply(reply), again: false }) {
         Ok(()) => Ok(Pending(answer)),
-        Err(SendError::Full(_)) => Err(Unasked::Full),
-        Err(SendError::Closed(ask)) => Err(Unasked::Gone(ask.question)),
+        Err(SendError::Full(_)) => Err(AskError::Full),
+        Err(SendError::Closed(ask)) => Err(AskError::Gone(ask.question)),
     }
 }
 

@@ -15,7 +15,7 @@ pub const AT_ONCE: usize = 4_096;
 
 /// The kind of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum ChangeKind {
     /// The user became a member.
     Joined(Username),
     /// The membership of the user ended.
@@ -36,7 +36,7 @@ pub struct Change {
     /// The time of the change by the clock of the node that made it.
     pub at: Timestamp,
     /// The kind of the change.
-    pub what: What,
+    pub what: ChangeKind,
     /// Whether this process made the change.
     pub is_own: bool,
 }
@@ -77,7 +77,7 @@ impl Changed {
     }
 
     /// The version of the latest change of a kind that `what` accepts.
-    pub fn version_of(&self, what: impl Fn(&What) -> bool) -> Option<u64> {
+    pub fn version_of(&self, what: impl Fn(&ChangeKind) -> bool) -> Option<u64> {
         self.changes.iter().rev().find(|change| what(&change.what)).map(|change| change.version)
     }
 
@@ -86,11 +86,11 @@ impl Changed {
         let mut users: Vec<(Username, bool)> = Vec::new();
         for change in &self.changes {
             let (user, is_member) = match &change.what {
-                What::Joined(user) | What::Renewed(user) => (user, true),
-                What::Left(user) => (user, false),
-                What::Archived | What::Other => continue,
+                ChangeKind::Joined(user) | ChangeKind::Renewed(user) => (user, true),
+                ChangeKind::Left(user) => (user, false),
+                ChangeKind::Archived | ChangeKind::Other => continue,
             };
-            if matches!(change.what, What::Renewed(_)) {
+            if matches!(change.what, ChangeKind::Renewed(_)) {
                 users.iter_mut().for_each(|(_, is_member)| *is_member = false);
             }
             users.retain(|(other, _)| other.key() != user.key());

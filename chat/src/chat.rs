@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::timeout_at};
 
 use crate::{
     Config, Error,
-    ask::{Ask, Question, Unasked, ask},
+    ask::{Ask, AskError, Question, ask},
     broker::Broker,
     bucket::Buckets,
     config::ANSWER_DEADLINE,
@@ -166,8 +166,8 @@ impl Chat {
             for _ in 0..2 {
                 match ask(&self.room(room).await?, question) {
                     Ok(pending) => return pending.answer().await,
-                    Err(Unasked::Full) => return Err(Error::full()),
-                    Err(Unasked::Gone(returned)) => question = returned,
+                    Err(AskError::Full) => return Err(Error::full()),
+                    Err(AskError::Gone(returned)) => question = returned,
                 }
             }
             Err(Error::gone())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::event::{Code, Refused};
 
-use crate::head::Head;
+use crate::head::RoomHead;
 
 /// An error of the chat.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("the room's head is {}", head.seq)]
     Fenced {
         /// The stored head.
-        head: Head,
+        head: RoomHead,
     },
 }
 

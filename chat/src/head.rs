@@ -4,7 +4,7 @@ use proto::Timestamp;
 
 /// The head of a room: the `seq` and timestamp of its last message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Head {
+pub struct RoomHead {
     /// The `seq` of the last message; 0 when the room has no message.
     pub seq: u64,
     /// The timestamp of the last message.

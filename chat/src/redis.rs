@@ -180,7 +180,7 @@ impl Redis {
                 Ok(())
             })
         });
-        let redis = remote::Redis::greeted(at.clone(), CONNECTIONS, Some(validate));
+        let redis = remote::Redis::with_hook(at.clone(), CONNECTIONS, Some(validate));
         let redis = redis.map_err(|error| Error::BadRequest(error.to_string()))?;
         Ok(Self { redis, at, watermarks })
     }

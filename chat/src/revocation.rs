@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{encode, of_session},
+    broker::{encode, session_sockets},
     socket_quota::SocketQuota,
 };
 
@@ -108,7 +108,7 @@ impl Watch {
                 "sockets are closed because their sessions cannot be checked"
             );
             let close = |session: String| Operation::Close {
-                of: of_session(&session),
+                of: session_sockets(&session),
                 reason: CloseReason::Unverifiable,
             };
             self.io.send(self.socket_quota.sessions().into_iter().map(close).collect()).await;
@@ -160,13 +160,13 @@ fn end_sockets(closing: &Closing) -> Vec<Operation> {
         Cause::Evicted => disconnect(session, EVICTED),
         Cause::Expired => disconnect(session, EXPIRED),
         Cause::Replaced => {
-            vec![Operation::Close { of: of_session(session), reason: CloseReason::CredentialsReplaced }]
+            vec![Operation::Close { of: session_sockets(session), reason: CloseReason::CredentialsReplaced }]
         }
     }
 }
 
 fn disconnect(session: &str, cause: &str) -> Vec<Operation> {
-    let of = of_session(session);
+    let of = session_sockets(session);
     let packet = encode(name::ERROR, &Refused::new(Code::Unauthorized, cause.to_owned()), None);
     let to = Target::room("/", of.clone());
     let named = packet.map(|packet| Operation::Send { to, packet, volatile: false });

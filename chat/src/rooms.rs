@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     Error,
-    ask::{self, Unasked},
+    ask::{self, AskError},
     config::STORE_DEADLINE,
     room::{Idle, Parts, Reload, Room, Settle, Stop},
 };
@@ -164,8 +164,8 @@ async fn settle(room: Addr<Room>) {
     loop {
         match ask::ask(&room, Settle) {
             Ok(pending) => return drop(pending.answer().await),
-            Err(Unasked::Gone(_)) => return,
-            Err(Unasked::Full) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(AskError::Gone(_)) => return,
+            Err(AskError::Full) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }

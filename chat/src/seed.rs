@@ -5,7 +5,7 @@ use proto::{RoomName, Timestamp, Username};
 use crate::{
     Error, SqliteStore, Text,
     directory::NewRoom,
-    history::{Draft, Head},
+    history::{Draft, RoomHead},
     id::new_id,
 };
 
@@ -35,7 +35,7 @@ pub async fn seed(store: &SqliteStore, samples: Vec<Sample>) -> Result<(), Error
             directory.create(new, usize::MAX, Box::new(|| ())).await?;
         }
         directory.add(&room, &author, usize::MAX, Box::new(|| ())).await?;
-        let Head { seq, timestamp } = history.head(&room).await?;
+        let RoomHead { seq, timestamp } = history.head(&room).await?;
         let text = Text::parse(text, usize::MAX)?;
         let timestamp = Timestamp::now_after(timestamp);
         let draft = Draft { id: new_id()?, author, text, client_id: None, timestamp, origin: None };

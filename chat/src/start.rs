@@ -14,7 +14,7 @@ use crate::{
     Chat, Config, Error,
     broker::{
         Broker, Entry, fanout_actor,
-        stream::{self, News, Opened},
+        stream::{self, Opened, RemoteChange},
     },
     bucket::{Buckets, Rate},
     chat::Inner,
@@ -150,11 +150,15 @@ fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, socket_quota: Sock
 }
 
 /// Handles changes of other nodes and of the store that the stream of a cluster reports.
-fn news_handler(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>, sockets: Io) -> stream::Tell {
+fn news_handler(
+    rooms: Addr<Rooms>,
+    reconnects: Arc<LastReadPositions>,
+    sockets: Io,
+) -> stream::OnRemoteChange {
     Box::new(move |news| match news {
-        News::Changed(room) => rooms.do_send(Refresh(room)),
-        News::Returned(socket) => reconnects.forget(&socket),
-        News::Replaced => {
+        RemoteChange::RoomChanged(room) => rooms.do_send(Refresh(room)),
+        RemoteChange::SocketSuperseded(socket) => reconnects.remove(&socket),
+        RemoteChange::HistoryReplaced => {
             rooms.do_send(RefreshAll);
             let sockets = sockets.clone();
             actix_rt::spawn(async move {

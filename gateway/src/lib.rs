@@ -1,6 +1,6 @@
 //! The gateway: the middleware in front of all HTTP. It checks requests against the [route table](routes), authenticates
 //! them, applies rate limits, and gives every refusal one JSON shape. The roles `serve` and `gateway` of the binary wrap
-//! their actix apps in [`Gateway::door`]. `sessions` authenticates tokens. The services behind the middleware receive a
+//! their actix apps in [`Gateway::middleware`]. `sessions` authenticates tokens. The services behind the middleware receive a
 //! [`proto::Identity`]; services in other processes receive forwarded requests through [`Proxy`].
 
 mod authority;
@@ -38,7 +38,7 @@ pub use config::Config;
 pub use error::Error;
 pub use hangup::Hangup;
 pub use login_limit::ByClient;
-pub use middleware::{Door, MiddlewareService};
+pub use middleware::{Middleware, MiddlewareService};
 pub use network::Network;
 pub use origin::Origin;
 pub use pages::not_found;
@@ -77,8 +77,8 @@ impl Gateway {
     }
 
     /// The middleware. Must be the outermost one of the whole app.
-    pub fn door(&self) -> Door {
-        Door::new(self.clone())
+    pub fn middleware(&self) -> Middleware {
+        Middleware::new(self.clone())
     }
 
     /// The rate limit of logins, as middleware of the login resource. All workers share its counts.
@@ -103,7 +103,7 @@ impl Gateway {
 
     /// Removes clients with unused rate limits and logs how many warnings were suppressed. Must be called about once per
     /// minute, so that memory depends on the clients of the last minute.
-    pub fn forget_idle_clients(&self) {
+    pub fn remove_idle_clients(&self) {
         for limit in [&self.logins, &self.registrations] {
             limit.limiter().retain_recent();
             limit.limiter().shrink_to_fit();

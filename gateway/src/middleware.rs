@@ -40,7 +40,7 @@ use crate::{
 const HANGUP_GRACE: Duration = Duration::from_millis(100);
 
 /// The gateway as actix middleware.
-pub struct Door {
+pub struct Middleware {
     gateway: Gateway,
 }
 
@@ -60,13 +60,13 @@ struct Admitted {
     is_body_undetermined: bool,
 }
 
-impl Door {
+impl Middleware {
     pub(crate) fn new(gateway: Gateway) -> Self {
         Self { gateway }
     }
 }
 
-impl<S, B> Transform<S, ServiceRequest> for Door
+impl<S, B> Transform<S, ServiceRequest> for Middleware
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
     B: MessageBody + 'static,

@@ -56,7 +56,7 @@ async fn server(flags: &[&str]) -> Server {
                 web::post().to(|body: web::Bytes| async move { HttpResponse::Ok().json(body.len()) }),
             )
             .default_service(web::to(gateway::not_found))
-            .wrap(gateway.door())
+            .wrap(gateway.middleware())
     });
     let server = server.workers(2).disable_signals().listen(listener).unwrap().run();
     actix_web::rt::spawn(server);

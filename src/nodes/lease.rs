@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use remote::{Location, Redis, SILENT, Unanswered};
+use remote::{Location, NO_ANSWER, Redis, Unanswered};
 
 use crate::supervision;
 
@@ -75,7 +75,7 @@ impl NodeLease {
         Self::check_name(name)?;
         let (table, name) = (table(at)?, name.to_owned());
         let (is_open, state) =
-            (AtomicBool::new(false), watch::Sender::new(LeaseState::Unknown(SILENT.to_owned())));
+            (AtomicBool::new(false), watch::Sender::new(LeaseState::Unknown(NO_ANSWER.to_owned())));
         let node = Arc::new(Registration { table, name, address, ttl, is_open, state });
         let renewed = node.clone();
         let renewal = tokio::spawn(supervision::restart("node lease", move || renewed.clone().renew()));

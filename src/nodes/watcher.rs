@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use remote::{Location, Redis, SCRIPTS, SILENT, Unanswered};
+use remote::{Location, NO_ANSWER, Redis, SCRIPTS, Unanswered};
 
 use super::{CLOSED, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
 use crate::supervision;
@@ -50,7 +50,7 @@ impl Watcher {
     pub fn start(at: impl Into<Location>) -> Result<Self, String> {
         let table = table(at)?;
         let (sender, nodes) = watch::channel(Nodes::default());
-        let not_ready_reason = Arc::new(Mutex::new(Some(SILENT.to_owned())));
+        let not_ready_reason = Arc::new(Mutex::new(Some(NO_ANSWER.to_owned())));
         let refresh = Arc::new(Notify::new());
         let (reason, requested) = (not_ready_reason.clone(), refresh.clone());
         let (sender, asked) = (Arc::new(sender), table.clone());

@@ -66,8 +66,9 @@ async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Resul
         Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
     };
     let revocations = Arc::new(MongoRevocations::new(&store));
-    let sessions =
-        Arc::new(RedisSessions::keeping(redis.clone(), sessions::ages::now, revocations).map_err(refused)?);
+    let sessions = Arc::new(
+        RedisSessions::with_revocations(redis.clone(), sessions::ages::now, revocations).map_err(refused)?,
+    );
     let listener = listen("--listen", &mut config.listen)?;
     let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
     let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)

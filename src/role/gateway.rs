@@ -68,7 +68,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let proxy = gateway.proxy(Upstreams {
         accounts,
         nodes: watcher.nodes(),
-        look: watcher.refresh(),
+        refresh: watcher.refresh(),
         key,
         payload_limit: config.payload_limit,
     });
@@ -78,7 +78,7 @@ async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
     let for_upkeep = gateway.clone();
-    spawn(upkeep(metrics, move || for_upkeep.forget_idle_clients()));
+    spawn(upkeep(metrics, move || for_upkeep.remove_idle_clients()));
     let http = http_server(listener, &config.gateway, gateway, proxy.clone())?;
     let running = Running { readiness, http: http.handle(), proxy, admin };
     let mut http = spawn(http);
@@ -121,7 +121,7 @@ fn http_server(
             .service(proxy.registration().wrap(gateway.registration_limit()))
             .configure(|service| proxy.routes(service))
             .default_service(web::to(::gateway::not_found))
-            .wrap(gateway.door())
+            .wrap(gateway.middleware())
     });
     server.map_err(|error| Error::part("http", error))
 }

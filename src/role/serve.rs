@@ -130,7 +130,7 @@ async fn start(
     let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
     let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
     let for_upkeep = gateway.clone();
-    spawn(upkeep(metrics, move || for_upkeep.forget_idle_clients()));
+    spawn(upkeep(metrics, move || for_upkeep.remove_idle_clients()));
     let server = http_server(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
     Ok((Running { readiness, http: server.handle(), chat, io, presence, admin }, server))
 }
@@ -162,7 +162,7 @@ fn http_server(
             .configure(|service| chat.routes(service))
             .configure(|service| sockets.mount(service))
             .default_service(web::to(gateway::not_found))
-            .wrap(gateway.door())
+            .wrap(gateway.middleware())
     });
     server.map_err(|error| Error::part("http", error))
 }

@@ -118,7 +118,7 @@ async fn sockets_with_unverifiable_sessions_are_closed_and_can_reconnect() {
     server.system.stores.as_mut().expect("a split system").redis.kill();
     assert!(!alice.is_open_for(LONG).await, "still open after {LONG:?}");
     assert_eq!(alice.closed().await.why, "session_unverifiable");
-    server.system.wait_for_log("nobody can say whether their sessions live").await;
+    server.system.wait_for_log("sockets are closed because their sessions cannot be checked").await;
     server.system.stores.as_mut().expect("a split system").redis.restart();
     server.system.wait_until_ready().await;
     let mut reconnected = alice.user.connect().await;

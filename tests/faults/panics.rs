@@ -10,7 +10,7 @@ use crate::support::{Request, TIMEOUT, TestServer, break_polling};
 /// A process, one of its parts, and whether a panic of the part ends the process; otherwise the part restarts.
 const PARTS: [(usize, &str, bool); 31] = [
     (GATEWAY, "session watch", false),
-    (GATEWAY, "known sessions", false),
+    (GATEWAY, "session cache", false),
     (GATEWAY, "table of nodes", false),
     (GATEWAY, "upkeep", false),
     (GATEWAY, "admin server", true),
@@ -19,7 +19,7 @@ const PARTS: [(usize, &str, bool); 31] = [
     (GATEWAY, "heartbeat", true),
     (GATEWAY, "splice", false),
     (GATEWAY, "splice to client", false),
-    (ACCOUNTS, "session keeper", false),
+    (ACCOUNTS, "revocation writer", false),
     (ACCOUNTS, "session watch", false),
     (ACCOUNTS, "admin server", true),
     (ACCOUNTS, "durability watch", false),
@@ -33,7 +33,7 @@ const PARTS: [(usize, &str, bool); 31] = [
     (NODES[1], "presence relay", true),
     (NODES[1], "presence client", false),
     (NODES[1], "revocation", false),
-    (NODES[1], "announcement", false),
+    (NODES[1], "node lease", false),
     (NODES[1], "http worker", true),
     (PRESENCE, "report", false),
     (PRESENCE, "admin worker", true),

@@ -62,7 +62,7 @@ impl SqliteUsers {
               WHERE sum <> row_sum(key, username, hash, created_at)",
     }];
 
-    /// What keeps the store from working, see [`embedded::Database::obstacle`]. For `/readyz`.
+    /// What keeps the store from working, see [`embedded::Database::not_ready_reason`]. For `/readyz`.
     pub async fn not_ready_reason(&self) -> Option<&'static str> {
         self.db.not_ready_reason().await
     }

@@ -12,17 +12,17 @@ use socketio::{BackpressureToken, CloseReason, Emit, Encoded, Operation, Room, S
 use super::{Entry, StreamPosition, room_backpressure::RoomTokens};
 
 /// The group of the sockets of a room's members.
-pub fn of_room(room: &RoomName) -> Room {
+pub fn member_sockets(room: &RoomName) -> Room {
     format!("room:{room}").into()
 }
 
 /// The group of a user's sockets.
-pub fn of_user(user: &Username) -> Room {
+pub fn user_sockets(user: &Username) -> Room {
     format!("user:{}", user.key()).into()
 }
 
 /// The group of the sockets that were opened with one session. `session` is the id of the session.
-pub fn of_session(session: &str) -> Room {
+pub fn session_sockets(session: &str) -> Room {
     format!("session:{session}").into()
 }
 
@@ -52,10 +52,10 @@ pub(super) fn operations(entry: Entry, position: &StreamPosition, tokens: &RoomT
             vec![Operation::Close { of: socket.room(), reason: CloseReason::Superseded }]
         }
         Entry::SetMembership { room, user, is_member: true } => {
-            vec![Operation::Join { of: of_user(&user), room: of_room(&room) }]
+            vec![Operation::Join { of: user_sockets(&user), room: member_sockets(&room) }]
         }
         Entry::SetMembership { room, user, is_member: false } => {
-            vec![Operation::Leave { of: of_user(&user), room: of_room(&room) }]
+            vec![Operation::Leave { of: user_sockets(&user), room: member_sockets(&room) }]
         }
         Entry::SetMembers { room, members } => set_members(&room, &members),
         // `Typing` depends on the lists that were sent before, so [`super::typing`] converts it. The others have no operation.
@@ -71,7 +71,7 @@ fn message_stored(
     backpressure: Option<BackpressureToken>,
 ) -> Option<Operation> {
     let packet = position.encode(message, offset)?;
-    let rooms = vec![of_room(&message.room)];
+    let rooms = vec![member_sockets(&message.room)];
     Some(Operation::Emit(Emit {
         namespace: "/".into(),
         rooms,
@@ -93,32 +93,35 @@ impl StreamPosition {
 
 /// The sockets of the new member join before the event, so that they receive it too.
 fn joined(room: RoomName, user: Username) -> Vec<Operation> {
-    let join = Operation::Join { of: of_user(&user), room: of_room(&room) };
-    let event = emit(vec![of_room(&room)], name::ROOM_JOINED, &Membership { room, username: user }, false);
+    let join = Operation::Join { of: user_sockets(&user), room: member_sockets(&room) };
+    let event =
+        emit(vec![member_sockets(&room)], name::ROOM_JOINED, &Membership { room, username: user }, false);
     [join].into_iter().chain(event).collect()
 }
 
 /// The sockets of the former member leave after the event, so that they receive it too.
 fn left(room: RoomName, user: Username) -> Vec<Operation> {
-    let leave = Operation::Leave { of: of_user(&user), room: of_room(&room) };
-    let event = emit(vec![of_room(&room)], name::ROOM_LEFT, &Membership { room, username: user }, false);
+    let leave = Operation::Leave { of: user_sockets(&user), room: member_sockets(&room) };
+    let event =
+        emit(vec![member_sockets(&room)], name::ROOM_LEFT, &Membership { room, username: user }, false);
     event.into_iter().chain([leave]).collect()
 }
 
 /// Each member receives the event of their own leaving only.
 fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Operation> {
     let events = members.into_iter().filter_map(|user| {
-        let to = vec![of_user(&user)];
+        let to = vec![user_sockets(&user)];
         emit(to, name::ROOM_LEFT, &Membership { room: room.clone(), username: user }, false)
     });
-    let leave = Operation::Leave { of: of_room(room), room: of_room(room) };
+    let leave = Operation::Leave { of: member_sockets(room), room: member_sockets(room) };
     events.chain([leave]).collect()
 }
 
 /// All sockets leave, and those of the members join again. Both are in one batch, so no message is delivered between them.
 fn set_members(room: &RoomName, members: &[Username]) -> Vec<Operation> {
-    let leave = Operation::Leave { of: of_room(room), room: of_room(room) };
-    let joins = members.iter().map(|user| Operation::Join { of: of_user(user), room: of_room(room) });
+    let leave = Operation::Leave { of: member_sockets(room), room: member_sockets(room) };
+    let joins =
+        members.iter().map(|user| Operation::Join { of: user_sockets(user), room: member_sockets(room) });
     [leave].into_iter().chain(joins).collect()
 }
 

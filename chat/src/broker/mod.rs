@@ -25,7 +25,7 @@ use crate::{
     history::{Journal, Missed, StoredMessage},
 };
 pub use entry::Entry;
-pub use fanout::{encode, of_room, of_session, of_user, presence_unknown};
+pub use fanout::{encode, member_sockets, presence_unknown, session_sockets, user_sockets};
 pub use room_backpressure::PendingBatch;
 pub use stream::Stream;
 pub use stream_position::{ParsedOffset, StreamPosition};
@@ -123,13 +123,17 @@ impl Broker {
     }
 
     /// The number of messages that this node has delivered without an offset, from history.
-    pub fn unplaced(&self) -> u64 {
+    pub fn fallback_deliveries(&self) -> u64 {
         self.stream.as_ref().map_or(0, |stream| stream.fallback_deliveries())
     }
 
     /// Whether this node may have delivered any of these messages without an offset, after the first `count` such deliveries. A client
     /// that was in the room at that time has the message already.
-    pub fn was_unplaced<'a>(&self, messages: impl Iterator<Item = &'a Message>, count: u64) -> bool {
+    pub fn may_be_fallback_delivery<'a>(
+        &self,
+        messages: impl Iterator<Item = &'a Message>,
+        count: u64,
+    ) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.may_be_fallback_delivery(messages, count))
     }
 
@@ -159,7 +163,7 @@ impl Broker {
     }
 
     /// Appends an entry that no store commits. Waits while the queue is full.
-    pub async fn tell(&self, entry: Entry) {
+    pub async fn send(&self, entry: Entry) {
         let _ = self.entries.send(entry).await;
     }
 
@@ -169,24 +173,24 @@ impl Broker {
         if let Some(stream) = &self.stream {
             stream.flush().await;
         }
-        self.flush_here().await;
+        self.flush_local().await;
     }
 
     /// Waits until all entries that were appended so far were delivered to the sockets of this node.
-    pub async fn flush_here(&self) {
+    pub async fn flush_local(&self) {
         let (done, mut flushed) = mpsc::channel(1);
         let _ = self.entries.send(Entry::Flushed(done)).await;
         let _ = flushed.recv().await;
     }
 
     /// Registers a batch of a room, before it is written.
-    pub fn pace(&self, room: &RoomName) -> PendingBatch {
+    pub fn begin_batch(&self, room: &RoomName) -> PendingBatch {
         self.tokens.begin(room)
     }
 
     /// The backpressure token of the room's batch in flight.
     #[cfg(test)]
-    pub fn mark(&self, room: &RoomName) -> Option<socketio::BackpressureToken> {
+    pub fn backpressure_token(&self, room: &RoomName) -> Option<socketio::BackpressureToken> {
         self.tokens.of(room)
     }
 
@@ -197,7 +201,7 @@ impl Broker {
 
     /// The number of membership changes so far. A socket that joins the rooms of its user compares it before and after, because a
     /// change in between was applied to the sockets of that time only.
-    pub fn memberships(&self) -> u64 {
+    pub fn membership_changes(&self) -> u64 {
         self.position.memberships.load(Ordering::Acquire)
     }
 
@@ -208,18 +212,18 @@ impl Broker {
     }
 
     /// The text of an offset. Clients treat it as opaque.
-    pub fn show(&self, offset: u64) -> String {
+    pub fn format_offset(&self, offset: u64) -> String {
         self.position.format(Some(offset))
     }
 
     /// Parses an offset that a client sent back.
-    pub fn read(&self, offset: &str) -> ParsedOffset {
+    pub fn parse_offset(&self, offset: &str) -> ParsedOffset {
         self.position.parse(offset)
     }
 
     /// Whether an offset that a client sent back is of a history that was replaced, because the store was restored from a backup.
     pub fn is_of_replaced_history(&self, offset: &str) -> bool {
-        self.read(offset) == ParsedOffset::Replaced
+        self.parse_offset(offset) == ParsedOffset::ReplacedHistory
     }
 
     /// The event of a message, for recovery. `None` when it cannot be encoded, which is logged.

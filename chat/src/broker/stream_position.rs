@@ -20,13 +20,13 @@ const NO_EPOCH: &str = "nowhere";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParsedOffset {
     /// A number in the current epoch.
-    Here(u64),
+    Current(u64),
     /// A number in another epoch of the current history, or no number. No client recovers from it.
-    Elsewhere,
+    OtherEpoch,
     /// A number in a history that was replaced. Messages that the client has may not exist.
-    Replaced,
+    ReplacedHistory,
     /// Not an offset. Stock clients store any string that is the last argument of any event as the offset.
-    Nothing,
+    Invalid,
 }
 
 /// The position up to which entries were delivered to the sockets, with the ids of its epoch and history.
@@ -124,7 +124,7 @@ impl StreamPosition {
         let Some((ids, offset)) =
             text.rsplit_once('-').and_then(|(ids, number)| Some((ids, number.parse().ok()?)))
         else {
-            return ParsedOffset::Nothing;
+            return ParsedOffset::Invalid;
         };
         let current = self.ids();
         let (epoch, history) = match (ids.strip_prefix(NO_EPOCH), ids.strip_prefix(&*current.epoch)) {
@@ -134,19 +134,19 @@ impl StreamPosition {
                 let (epoch, history) = ids.split_at(EPOCH_LENGTH);
                 (Some(epoch), history)
             }
-            (None, None) => return ParsedOffset::Nothing,
+            (None, None) => return ParsedOffset::Invalid,
         };
         let is_id = |text: &str| text.len() == EPOCH_LENGTH && is_lower_hex(text);
         let is_current = epoch == Some(&*current.epoch);
         match history {
-            _ if !(is_current || epoch.is_none_or(is_id)) => ParsedOffset::Nothing,
-            "" if is_current => ParsedOffset::Here(offset),
-            "" if current.history.is_empty() && epoch.is_some() => ParsedOffset::Replaced,
-            "" => ParsedOffset::Elsewhere,
-            history if *history == *current.history && is_current => ParsedOffset::Here(offset),
-            history if *history == *current.history => ParsedOffset::Elsewhere,
-            history if is_id(history) => ParsedOffset::Replaced,
-            _ => ParsedOffset::Nothing,
+            _ if !(is_current || epoch.is_none_or(is_id)) => ParsedOffset::Invalid,
+            "" if is_current => ParsedOffset::Current(offset),
+            "" if current.history.is_empty() && epoch.is_some() => ParsedOffset::ReplacedHistory,
+            "" => ParsedOffset::OtherEpoch,
+            history if *history == *current.history && is_current => ParsedOffset::Current(offset),
+            history if *history == *current.history => ParsedOffset::OtherEpoch,
+            history if is_id(history) => ParsedOffset::ReplacedHistory,
+            _ => ParsedOffset::Invalid,
         }
     }
 }
@@ -170,16 +170,16 @@ mod tests {
         let one_process = StreamPosition::new(EPOCH, 0);
         assert_eq!(cluster.format(Some(7)), format!("{EPOCH}{HISTORY}-7"));
         let cases = [
-            (format!("{EPOCH}{HISTORY}-7"), ParsedOffset::Here(7), ParsedOffset::Replaced),
-            (format!("{OTHER}{HISTORY}-7"), ParsedOffset::Elsewhere, ParsedOffset::Replaced),
-            (format!("{EPOCH}{RESTORED}-7"), ParsedOffset::Replaced, ParsedOffset::Replaced),
-            (format!("{OTHER}{RESTORED}-7"), ParsedOffset::Replaced, ParsedOffset::Replaced),
-            (format!("nowhere{HISTORY}-0"), ParsedOffset::Elsewhere, ParsedOffset::Replaced),
-            (format!("nowhere{RESTORED}-0"), ParsedOffset::Replaced, ParsedOffset::Replaced),
+            (format!("{EPOCH}{HISTORY}-7"), ParsedOffset::Current(7), ParsedOffset::ReplacedHistory),
+            (format!("{OTHER}{HISTORY}-7"), ParsedOffset::OtherEpoch, ParsedOffset::ReplacedHistory),
+            (format!("{EPOCH}{RESTORED}-7"), ParsedOffset::ReplacedHistory, ParsedOffset::ReplacedHistory),
+            (format!("{OTHER}{RESTORED}-7"), ParsedOffset::ReplacedHistory, ParsedOffset::ReplacedHistory),
+            (format!("nowhere{HISTORY}-0"), ParsedOffset::OtherEpoch, ParsedOffset::ReplacedHistory),
+            (format!("nowhere{RESTORED}-0"), ParsedOffset::ReplacedHistory, ParsedOffset::ReplacedHistory),
             // Of earlier releases, and of a log of one process.
-            (format!("{EPOCH}-7"), ParsedOffset::Here(7), ParsedOffset::Here(7)),
-            (format!("{OTHER}-7"), ParsedOffset::Elsewhere, ParsedOffset::Replaced),
-            ("nowhere-0".to_owned(), ParsedOffset::Elsewhere, ParsedOffset::Elsewhere),
+            (format!("{EPOCH}-7"), ParsedOffset::Current(7), ParsedOffset::Current(7)),
+            (format!("{OTHER}-7"), ParsedOffset::OtherEpoch, ParsedOffset::ReplacedHistory),
+            ("nowhere-0".to_owned(), ParsedOffset::OtherEpoch, ParsedOffset::OtherEpoch),
         ];
         for (text, in_cluster, in_one_process) in cases {
             assert_eq!(
@@ -194,13 +194,13 @@ mod tests {
         {
             assert_eq!(
                 (cluster.parse(&text), one_process.parse(&text)),
-                (ParsedOffset::Nothing, ParsedOffset::Nothing),
+                (ParsedOffset::Invalid, ParsedOffset::Invalid),
                 "{text}"
             );
         }
         cluster.begin_epoch(OTHER);
-        assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Elsewhere);
+        assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::OtherEpoch);
         cluster.begin_history(RESTORED, EPOCH);
-        assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::Replaced);
+        assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::ReplacedHistory);
     }
 }

@@ -22,7 +22,7 @@ fn message(offset: u64) -> Entry {
 }
 
 fn position(broker: &Broker) -> String {
-    broker.show(broker.reached())
+    broker.format_offset(broker.reached())
 }
 
 #[actix_rt::test]

@@ -16,7 +16,7 @@ use socketio::{Operation, Room, Target};
 
 use super::{
     Entry, StreamPosition,
-    fanout::{encode, of_room, of_user, operations},
+    fanout::{encode, member_sockets, operations, user_sockets},
     room_backpressure::RoomTokens,
 };
 
@@ -118,14 +118,14 @@ fn lists(
     let only_changed = changed.iter().filter(|_| is_personal && changed.len() == 1).copied();
     let except: BTreeSet<&String> = new.iter().chain(only_changed).collect();
     let except = except.into_iter().filter_map(|user| sockets_of(user)).collect();
-    let others = Target { except, ..Target::room("/", of_room(room)) };
+    let others = Target { except, ..Target::room("/", member_sockets(room)) };
     let mut operations: Vec<Operation> =
         list(others, room, new.iter().cloned().collect()).into_iter().collect();
     for user in new.iter().filter(|_| is_personal) {
         let Some(sockets) = sockets_of(user).filter(|_| changed.iter().any(|other| *other != user)) else {
             continue;
         };
-        let own = Target { within: Some(of_room(room)), ..Target::room("/", sockets) };
+        let own = Target { within: Some(member_sockets(room)), ..Target::room("/", sockets) };
         operations.extend(list(own, room, new.iter().filter(|other| *other != user).cloned().collect()));
     }
     operations
@@ -137,7 +137,7 @@ fn list(to: Target, room: &RoomName, users: Vec<String>) -> Option<Operation> {
 }
 
 fn sockets_of(user: &str) -> Option<Room> {
-    user.parse::<Username>().ok().map(|user| of_user(&user))
+    user.parse::<Username>().ok().map(|user| user_sockets(&user))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Chat, Error,
-    broker::{of_room, of_session, of_user},
+    broker::{member_sockets, session_sockets, user_sockets},
     chat::{deadline_now, with_deadline},
     socket_quota::SocketSlot,
 };
@@ -110,13 +110,20 @@ async fn admit(
     let _turn = chat.connect_turns().take(&identity.username).await?;
     let session = recovery::find_session(chat, identity, socket, resume).await?;
     let slot = take_slot(chat, identity, session.is_some()).await?;
-    let (reached, unplaced) = (chat.broker().reached(), chat.broker().unplaced());
+    let (reached, fallback_deliveries) = (chat.broker().reached(), chat.broker().fallback_deliveries());
     let rooms = join_rooms(chat, socket, identity).await?;
     // Checked after the socket has joined its session's room: a logout before the check is seen here, and a later one closes the socket.
     check_session(chat, identity).await?;
     let recovery = match session {
         Some(session) => {
-            recovery::resume(chat, session, socket, resume, JoinedRooms { rooms: &rooms, unplaced }).await?
+            recovery::resume(
+                chat,
+                session,
+                socket,
+                resume,
+                JoinedRooms { rooms: &rooms, fallback_deliveries },
+            )
+            .await?
         }
         None => None,
     };
@@ -143,18 +150,19 @@ async fn take_slot(chat: &Chat, identity: &Identity, is_reconnect: bool) -> Resu
 /// the join is delivered before this socket is in the room. The memberships are then read again.
 async fn join_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Result<Vec<RoomName>, Error> {
     let user = &identity.username;
-    socket.join(&of_user(user));
-    socket.join(&of_session(&identity.session));
+    socket.join(&user_sockets(user));
+    socket.join(&session_sockets(&identity.session));
     let mut joined: HashSet<Room> = HashSet::new();
     for _ in 0..MEMBERSHIP_READS {
-        let before = chat.broker().memberships();
+        let before = chat.broker().membership_changes();
         let room_infos = chat.directory().rooms_of(user).await?;
         let names: Vec<RoomName> = room_infos.iter().map(|room_info| room_info.name.clone()).collect();
         let is_new = chat.broker().subscribe(&names).await?;
-        let current: HashSet<Room> = room_infos.iter().map(|room_info| of_room(&room_info.name)).collect();
+        let current: HashSet<Room> =
+            room_infos.iter().map(|room_info| member_sockets(&room_info.name)).collect();
         current.iter().for_each(|room| socket.join(room));
         joined.difference(&current).for_each(|room| socket.leave(room));
-        if !is_new && chat.broker().memberships() == before {
+        if !is_new && chat.broker().membership_changes() == before {
             return Ok(names);
         }
         joined = current;

@@ -36,7 +36,7 @@ impl CommandQueue {
         let broker = self.chat().broker();
         let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
         let replaced = since.is_some_and(|seq| seq > 0) && (is_old || self.needs_reload(&room));
-        let offset = offset.map(|_| broker.show(broker.reached()));
+        let offset = offset.map(|_| broker.format_offset(broker.reached()));
         let (by, user) = (self.user().clone(), self.user().clone());
         self.chat().ask(&room, Add { by, user }, deadline).await?;
         self.set_reloaded(&room);

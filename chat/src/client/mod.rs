@@ -210,7 +210,7 @@ impl Peer for Client {
         self.online = None;
         self.slot = None;
         let socket = self.queue.socket();
-        self.queue.chat().reconnects().leave(socket.id(), socket.read_position());
+        self.queue.chat().reconnects().store(socket.id(), socket.read_position());
     }
 }
 

@@ -26,8 +26,8 @@ pub struct Recovery {
 pub struct JoinedRooms<'a> {
     /// Their names.
     pub rooms: &'a [RoomName],
-    /// [`crate::broker::Broker::unplaced`] before the client joined the first room.
-    pub unplaced: u64,
+    /// [`crate::broker::Broker::fallback_deliveries`] before the client joined the first room.
+    pub fallback_deliveries: u64,
 }
 
 /// Finds the recovery session with the client's private id. It must belong to the client's user and be younger than
@@ -49,9 +49,9 @@ pub async fn find_session(
         let _turn = chat.reconnects().lock(&session.pid).await;
         let sid = SocketId::from_stored(&session.sid);
         let superseded = Entry::Superseded(sid.clone());
-        chat.broker().tell(superseded.clone()).await;
+        chat.broker().send(superseded.clone()).await;
         chat.broker().announce(&superseded).await;
-        chat.broker().flush_here().await;
+        chat.broker().flush_local().await;
         socket.adopt(&sid);
     }
     Ok(session)
@@ -67,30 +67,37 @@ pub async fn resume(
     joined: JoinedRooms<'_>,
 ) -> Result<Option<Recovery>, Error> {
     let offset = resume.and_then(|resume| resume.offset.as_deref());
-    let left = chat.reconnects().left(&socket.id());
-    let after = match offset.map(|offset| chat.broker().read(offset)) {
+    let left = chat.reconnects().take(&socket.id());
+    let after = match offset.map(|offset| chat.broker().parse_offset(offset)) {
         None => session.since,
-        Some(ParsedOffset::Here(offset)) => offset,
-        Some(ParsedOffset::Elsewhere | ParsedOffset::Replaced) => {
+        Some(ParsedOffset::Current(offset)) => offset,
+        Some(ParsedOffset::OtherEpoch | ParsedOffset::ReplacedHistory) => {
             return Ok(not_recovered("the offset belongs to another stream"));
         }
-        Some(ParsedOffset::Nothing) => match left {
+        Some(ParsedOffset::Invalid) => match left {
             ReadPosition::Start => session.since,
             ReadPosition::At(offset) => offset,
             ReadPosition::Unknown => return Ok(not_recovered("the read position is unknown")),
         },
     };
-    let JoinedRooms { rooms, unplaced } = joined;
+    let JoinedRooms { rooms, fallback_deliveries } = joined;
     let Some(Missed { messages, reached }) = chat.broker().missed(rooms, after, &session.sid).await? else {
         return Ok(not_recovered("the stream does not contain all missed messages"));
     };
-    if chat.broker().was_unplaced(messages.iter().map(|(_, message)| message), unplaced) {
+    if chat
+        .broker()
+        .may_be_fallback_delivery(messages.iter().map(|(_, message)| message), fallback_deliveries)
+    {
         // This socket also receives the message live, without an offset by which the duplicate could be dropped.
         return Ok(not_recovered("a missed message may have been delivered without an offset"));
     }
     let missed = messages.iter().filter_map(|(offset, message)| chat.broker().encode(message, *offset));
     let recovered = Recovered { missed: missed.collect(), reached };
-    Ok(Some(Recovery { pid: session.pid, recovered: Some(recovered), offset: chat.broker().show(reached) }))
+    Ok(Some(Recovery {
+        pid: session.pid,
+        recovered: Some(recovered),
+        offset: chat.broker().format_offset(reached),
+    }))
 }
 
 /// Logs why a client is not recovered.
@@ -122,5 +129,5 @@ pub async fn start(
         issued: sessions::ages::now(),
     };
     chat.recovery_sessions().issue(session).await?;
-    Ok(Recovery { pid, recovered: None, offset: chat.broker().show(reached) })
+    Ok(Recovery { pid, recovered: None, offset: chat.broker().format_offset(reached) })
 }

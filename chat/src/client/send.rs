@@ -7,7 +7,7 @@ use proto::event::Post as PostEvent;
 use super::{ack::Ack, queue::CommandQueue, task};
 use crate::{
     Error, Text,
-    ask::{Pending, Unasked, ask},
+    ask::{AskError, Pending, ask},
     room::post::{Post, Posted},
 };
 
@@ -41,8 +41,8 @@ impl CommandQueue {
         for _ in 0..2 {
             match ask(&self.room(&room, deadline).await?, post) {
                 Ok(pending) => return Ok(pending),
-                Err(Unasked::Full) => return Err(Error::full()),
-                Err(Unasked::Gone(returned)) => post = returned,
+                Err(AskError::Full) => return Err(Error::full()),
+                Err(AskError::Gone(returned)) => post = returned,
             }
         }
         Err(Error::gone())

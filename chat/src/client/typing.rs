@@ -6,12 +6,12 @@ use std::{rc::Rc, time::Instant};
 use proto::event::SetTyping;
 
 use super::{ack::Done, queue::CommandQueue, task, typing_throttle::Relay};
-use crate::{Error, broker::of_room, room::membership::CheckMember};
+use crate::{Error, broker::member_sockets, room::membership::CheckMember};
 
 impl CommandQueue {
     /// Forwards a change of the client's typing state in a room.
     pub async fn set_typing(self: &Rc<Self>, typing: SetTyping, deadline: Instant) -> Result<Done, Error> {
-        if !self.socket().is_in(&of_room(&typing.room)) {
+        if !self.socket().is_in(&member_sockets(&typing.room)) {
             // The socket has not joined the room, or not yet. The room actor returns the right refusal.
             self.chat().ask(&typing.room, CheckMember(self.user().clone()), deadline).await?;
         }
@@ -25,7 +25,7 @@ impl CommandQueue {
                     actix_rt::time::sleep(wait).await;
                     let latest = queue.typing_throttle().borrow_mut().take_latest(Instant::now());
                     // The user may have left the room or disconnected in the meantime.
-                    let latest = latest.filter(|typing| queue.socket().is_in(&of_room(&typing.room)));
+                    let latest = latest.filter(|typing| queue.socket().is_in(&member_sockets(&typing.room)));
                     latest.iter().for_each(|typing| queue.relay(typing));
                 });
             }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use self::{
     change::Change,
-    changes::ChangeKind,
+    changes::RecordedChange,
     document::{RoomDocument, RoomSummary},
     resolve_unknown::Outcome,
 };
@@ -112,7 +112,7 @@ impl MongoDirectory {
         }
         let insert = async {
             let mut new = RoomDocument::creation(room);
-            new.insert("recent", [self.change_document(1, ChangeKind::Joined(&room.owner))]);
+            new.insert("recent", [self.change_document(1, RecordedChange::Joined(&room.owner))]);
             // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
             let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
             let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
@@ -164,7 +164,7 @@ impl MongoDirectory {
         &self,
         room: &RoomName,
         version: i64,
-        (update, kind): (Document, ChangeKind<'_>),
+        (update, kind): (Document, RecordedChange<'_>),
         deadline: Instant,
     ) -> Result<bool, Error> {
         let update = self.with_change(update, version, kind);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use proto::{RoomName, Timestamp};
 
-use super::{Appended, Draft, Head, History, Outcome};
+use super::{Appended, Draft, History, Outcome, RoomHead};
 use crate::{Error, config, text::Text};
 
 /// Runs the suite. `fresh` returns an empty store and a guard that keeps it alive.
@@ -55,7 +55,7 @@ async fn append_texts(history: &dyn History, count: u64) {
 
 async fn numbers_start_at_one_without_gaps(history: &dyn History) {
     assert!(history.is_empty().await.expect("answers"));
-    assert_eq!(history.head(&lobby()).await, Ok(Head::default()));
+    assert_eq!(history.head(&lobby()).await, Ok(RoomHead::default()));
     let two =
         append(history, 0, vec![draft("alice", "a", None), draft("bob", "b", None)]).await.expect("appends");
     let one = append(history, 2, vec![draft("alice", "c", None)]).await.expect("appends");
@@ -69,7 +69,7 @@ async fn stale_head_is_fenced(history: &dyn History) {
     append_texts(history, 2).await;
     for wrong in [0, 1, 3] {
         let refused = append(history, wrong, vec![draft("bob", "x", None)]).await;
-        let head = Head { seq: 2, timestamp: Timestamp(1000) };
+        let head = RoomHead { seq: 2, timestamp: Timestamp(1000) };
         assert_eq!(refused, Err(Error::Fenced { head }), "at {wrong}");
     }
     assert_eq!(history.head(&lobby()).await.expect("answers").seq, 2);

@@ -18,7 +18,7 @@ use proto::{
     event::{ClientId, Message, Page},
 };
 
-pub use crate::head::Head;
+pub use crate::head::RoomHead;
 use crate::{Error, text::Text};
 pub use weight::weight;
 
@@ -68,7 +68,7 @@ pub struct Appended {
     /// The results of the drafts, in the order of the batch.
     pub outcomes: Vec<Outcome>,
     /// The room's head after the batch.
-    pub head: Head,
+    pub head: RoomHead,
 }
 
 /// Messages after a `seq`, and the room's head. There are more messages when the last one is not at `head`.
@@ -134,7 +134,7 @@ pub trait History: Send + Sync + 'static {
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error>;
 
     /// Returns the room's head. For a room without messages it is the default, or the last number of an earlier room of the same name.
-    async fn head(&self, room: &RoomName) -> Result<Head, Error>;
+    async fn head(&self, room: &RoomName) -> Result<RoomHead, Error>;
 
     /// Deletes messages of `room`: all but the last `keep`, those before `oldest`, and those after [`Timestamp::latest`], whose time is
     /// of a wrong clock. The last message is kept, because it is the head.

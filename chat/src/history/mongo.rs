@@ -22,7 +22,7 @@ use remote::mongo::{Prepared, Store};
 use tokio::time::Instant;
 
 use self::document::{LastMessage, NewMessage, Row};
-use super::{Appended, Committed, Draft, Head, History, Slice, StoredMessage, weight};
+use super::{Appended, Committed, Draft, History, RoomHead, Slice, StoredMessage, weight};
 use crate::{
     Error,
     column::integer,
@@ -99,7 +99,7 @@ impl MongoHistory {
         Ok(with_deadline(deadline, found).await?.is_some())
     }
 
-    async fn head_of(&self, room: &RoomName) -> Result<Head, Error> {
+    async fn head_of(&self, room: &RoomName) -> Result<RoomHead, Error> {
         let last_messages = self.messages.clone_with_type::<LastMessage>();
         let last = last_messages
             .find_one(doc! { "room": room.as_str() })
@@ -113,10 +113,10 @@ impl MongoHistory {
     }
 
     /// The head of a room without messages: the last number of an earlier room of the same name.
-    async fn base_of(&self, room: &RoomName) -> Result<Head, Error> {
+    async fn base_of(&self, room: &RoomName) -> Result<RoomHead, Error> {
         let base = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "base": 1 });
         let base = base.max_time(DEADLINE).await?.and_then(|found| found.get_i64("base").ok());
-        Ok(Head { seq: number(base.unwrap_or(0))?, timestamp: Timestamp::default() })
+        Ok(RoomHead { seq: number(base.unwrap_or(0))?, timestamp: Timestamp::default() })
     }
 
     /// The messages of a room with `after < seq < before`, ascending when `order` is 1, descending when it is -1.
@@ -214,7 +214,7 @@ impl History for MongoHistory {
         with_deadline(deadline_now(), self.read_slice(room, seq, max)).await
     }
 
-    async fn head(&self, room: &RoomName) -> Result<Head, Error> {
+    async fn head(&self, room: &RoomName) -> Result<RoomHead, Error> {
         with_deadline(deadline_now(), self.head_of(room)).await
     }
 

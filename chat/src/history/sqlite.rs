@@ -13,7 +13,7 @@ use proto::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Appended, Committed, Draft, Head, History, Outcome, Slice, StoredMessage, weight};
+use super::{Appended, Committed, Draft, History, Outcome, RoomHead, Slice, StoredMessage, weight};
 use crate::{
     Error,
     column::{integer, number},
@@ -52,7 +52,7 @@ impl History for SqliteHistory {
     ) -> Result<Appended, Error> {
         let room = room.clone();
         let job = move |conn: &Connection| append(conn, &room, head, &drafts);
-        let on_commit = move |result: &Result<Appended, Head>| {
+        let on_commit = move |result: &Result<Appended, RoomHead>| {
             if let Ok(appended) = result {
                 committed(appended);
             }
@@ -76,7 +76,7 @@ impl History for SqliteHistory {
         Ok(self.database.read(move |conn| since(conn, &room, seq, max)).await?)
     }
 
-    async fn head(&self, room: &RoomName) -> Result<Head, Error> {
+    async fn head(&self, room: &RoomName) -> Result<RoomHead, Error> {
         let room = room.clone();
         Ok(self.database.read(move |conn| head_of(conn, &room)).await?)
     }
@@ -98,7 +98,7 @@ fn append(
     room: &RoomName,
     head: u64,
     drafts: &[Draft],
-) -> rusqlite::Result<Result<Appended, Head>> {
+) -> rusqlite::Result<Result<Appended, RoomHead>> {
     let mut stored = head_of(conn, room)?;
     if stored.seq != head {
         return Ok(Err(stored));
@@ -114,7 +114,7 @@ fn append(
             continue;
         }
         let timestamp = draft.timestamp.after(stored.timestamp, now);
-        stored = Head { seq: stored.seq + 1, timestamp };
+        stored = RoomHead { seq: stored.seq + 1, timestamp };
         outcomes.push(Outcome::Stored { seq: stored.seq, offset: Some(insert(conn, room, stored, draft)?) });
     }
     Ok(Ok(Appended { outcomes, head: stored }))
@@ -137,7 +137,7 @@ fn find_resend(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::R
         .optional()
 }
 
-fn insert(conn: &Connection, room: &RoomName, at: Head, draft: &Draft) -> rusqlite::Result<u64> {
+fn insert(conn: &Connection, room: &RoomName, at: RoomHead, draft: &Draft) -> rusqlite::Result<u64> {
     let insert = "INSERT INTO messages (room, seq, id, author, client_id, text, timestamp, origin, sum)
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
                   RETURNING \"offset\"";
@@ -154,14 +154,14 @@ fn insert(conn: &Connection, room: &RoomName, at: Head, draft: &Draft) -> rusqli
     conn.prepare_cached(insert)?.query_row(values, |row| number(row, 0))
 }
 
-fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
+fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
     let query =
         &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq DESC LIMIT 1");
     let head = conn
         .prepare_cached(query)?
         .query_row([room.as_str()], |row| {
             refuse_bad(row, 2, || format!("the last message of the room {room}"))?;
-            Ok(Head { seq: number(row, 0)?, timestamp: Timestamp(number(row, 1)?) })
+            Ok(RoomHead { seq: number(row, 0)?, timestamp: Timestamp(number(row, 1)?) })
         })
         .optional()?;
     match head {
@@ -171,11 +171,11 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
 }
 
 /// The head of a room without messages: the last number of an earlier room of the same name.
-fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<Head> {
+fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
     refuse_bad_room(conn, room)?;
     let query = "SELECT base FROM rooms WHERE name = ?";
     let base = conn.prepare_cached(query)?.query_row([room.as_str()], |row| number(row, 0)).optional()?;
-    Ok(Head { seq: base.unwrap_or(0), timestamp: Timestamp::default() })
+    Ok(RoomHead { seq: base.unwrap_or(0), timestamp: Timestamp::default() })
 }
 
 fn page(

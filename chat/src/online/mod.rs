@@ -46,13 +46,13 @@ pub async fn relay(
             biased;
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 if let Some(entry) = pending.take(Instant::now()) {
-                    broker.tell(entry).await;
+                    broker.send(entry).await;
                 }
             }
             update = updates.recv() => {
                 let Some(update) = update else { return };
                 if let Some(entry) = apply(&mut pending, update, &online) {
-                    broker.tell(entry).await;
+                    broker.send(entry).await;
                 }
             }
         }

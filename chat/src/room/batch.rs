@@ -17,11 +17,11 @@ use crate::{
     Error, Text,
     ask::Reply,
     broker::{Broker, Entry},
-    history::{Appended, Committed, Draft, Head, Outcome, StoredMessage},
+    history::{Appended, Committed, Draft, Outcome, RoomHead, StoredMessage},
 };
 
 /// The room's head after a batch (`None` when it is unknown), and one outcome per post.
-pub type Written = (Option<Head>, Result<Vec<Outcome>, Error>);
+pub type Written = (Option<RoomHead>, Result<Vec<Outcome>, Error>);
 
 /// A post that waits for its outcome.
 pub struct PendingPost {
@@ -40,7 +40,7 @@ const TRIES: usize = 16;
 pub async fn write(
     parts: Parts,
     room: RoomName,
-    head: Option<Head>,
+    head: Option<RoomHead>,
     posts: Vec<Post>,
     ids: Vec<String>,
 ) -> Written {
@@ -87,7 +87,7 @@ fn logged(room: &RoomName, error: Error) -> Error {
     error
 }
 
-fn drafts(posts: &[Post], ids: &[String], head: Head) -> Arc<[Draft]> {
+fn drafts(posts: &[Post], ids: &[String], head: RoomHead) -> Arc<[Draft]> {
     let now = sessions::ages::now();
     let timestamp = now.after(head.timestamp, now);
     let draft = |(post, id): (&Post, &String)| Draft {

@@ -13,7 +13,7 @@ use crate::{
     ask::Reply,
     broker::Entry,
     config::STORE_DEADLINE,
-    directory::{Committed, Entry as DirectoryEntry},
+    directory::{Committed, RoomRecord},
 };
 
 /// The directory has committed a change of this room.
@@ -100,7 +100,7 @@ impl Room {
     }
 
     /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.
-    fn replace(&mut self, entry: DirectoryEntry) {
+    fn replace(&mut self, entry: RoomRecord) {
         if self.state == State::Archived {
             self.state = State::Open;
             self.posts.reset_head();

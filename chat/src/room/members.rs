@@ -6,7 +6,7 @@ use proto::{RoomName, Username};
 
 use crate::{
     Error,
-    directory::{Entry, Member, Role, refusal},
+    directory::{Member, Role, RoomRecord, refusal},
 };
 
 /// The members of a room and its visibility.
@@ -22,7 +22,7 @@ pub struct Members {
 
 impl Members {
     /// The members that the directory has stored.
-    pub fn new(entry: Entry) -> Self {
+    pub fn new(entry: RoomRecord) -> Self {
         let mut members =
             Self { room: entry.room_info.name, private: entry.room_info.private, by_key: HashMap::new() };
         members.replace(entry.members);
@@ -114,7 +114,7 @@ mod tests {
         let room_info =
             RoomInfo { name: room.parse().unwrap(), private, ephemeral: false, owner: Some(user("Alice")) };
         let listed = if room == "lobby" { vec![] } else { vec![owner, other] };
-        Members::new(Entry { room_info, members: listed })
+        Members::new(RoomRecord { room_info, members: listed })
     }
 
     #[test]

@@ -32,8 +32,8 @@ use crate::{
     Error,
     ask::{Ask, Question},
     broker::Broker,
-    directory::{Additions, Directory, Entry},
-    history::{Head, History},
+    directory::{Additions, Directory, RoomRecord},
+    history::{History, RoomHead},
 };
 use members::Members;
 use posts::Posts;
@@ -116,7 +116,7 @@ impl Question for Settle {
 
 impl Room {
     /// A room with the state that was read from the stores.
-    pub fn new(entry: Entry, head: Head, parts: Parts, idle: Recipient<Idle>) -> Self {
+    pub fn new(entry: RoomRecord, head: RoomHead, parts: Parts, idle: Recipient<Idle>) -> Self {
         Self {
             name: entry.room_info.name.clone(),
             ephemeral: entry.room_info.ephemeral,

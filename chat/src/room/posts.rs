@@ -16,7 +16,7 @@ use crate::{
     Error,
     ask::{Ask, Reply},
     config::STORE_DEADLINE,
-    history::{Head, weight},
+    history::{RoomHead, weight},
     id::new_id,
 };
 
@@ -24,7 +24,7 @@ use crate::{
 pub struct Posts {
     queue: Queue<Ask<Post>>,
     /// The room's head. `None` while the outcome of a batch is unknown: it is read from the store before the next batch.
-    head: Option<Head>,
+    head: Option<RoomHead>,
     /// Whether a batch is being written.
     in_flight: bool,
     /// The callers that wait until every accepted post has its outcome.
@@ -43,7 +43,7 @@ impl QueueItem for Ask<Post> {
 
 impl Posts {
     /// An empty queue of a room with the head `head`.
-    pub fn new(head: Head) -> Self {
+    pub fn new(head: RoomHead) -> Self {
         Self { queue: Queue::new(), head: Some(head), in_flight: false, settling: Vec::new() }
     }
 
@@ -116,7 +116,7 @@ impl Room {
         let pending: Vec<PendingPost> = pending.collect();
         let write = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids);
         let broker = self.parts.broker.clone();
-        let pacing = broker.pace(&self.name);
+        let pacing = broker.begin_batch(&self.name);
         let written = async move {
             // After this deadline the outcome is unknown: the store may still commit the batch.
             let (head, result) =

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Error,
-    ask::{Unasked, ask},
+    ask::{AskError, ask},
     broker::Entry,
     directory::Role,
 };
@@ -231,7 +231,7 @@ async fn a_room_is_started_once_and_stopped_when_idle() {
         // A stopping actor refuses every question.
         assert_eq!(code(&pending.answer().await), Some(Code::Unavailable));
     }
-    assert!(matches!(ask(&first, Settle), Err(Unasked::Gone(_))));
+    assert!(matches!(ask(&first, Settle), Err(AskError::Gone(_))));
     assert_eq!(fixture.ask("lobby", post("alice", "b")).await.unwrap().seq, 2);
     // An `Idle` of the replaced actor does not remove its successor.
     fixture.rooms.send(super::Idle { name: room("lobby"), room: first }).await.unwrap();

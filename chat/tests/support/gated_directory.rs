@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chat::{
     Error,
-    directory::{Additions, Committed, Directory, Entry, Member, NewRoom, RoomInfo},
+    directory::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord},
 };
 use proto::{RoomName, Username};
 use tokio::sync::Semaphore;
@@ -63,7 +63,7 @@ impl Directory for GatedDirectory {
         self.directory.create(room, limit, committed).await
     }
 
-    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+    async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
         let found = self.directory.find(room).await;
         self.gate.pass(room.as_str()).await;
         found

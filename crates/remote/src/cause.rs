@@ -9,7 +9,7 @@ use deadpool_redis::{
 use crate::Unanswered;
 
 /// The server does not respond in time.
-pub const SILENT: &str = "does not answer";
+pub const NO_ANSWER: &str = "does not answer";
 
 /// The server refuses the credentials.
 pub const REFUSES: &str = "refuses the user or the password";
@@ -19,6 +19,12 @@ pub const REFUSED: &str = "refuses connections: check that it runs, and the host
 
 /// The host name of the address does not resolve.
 pub const UNKNOWN_HOST: &str = "has a host name that does not resolve: check DNS and its address";
+
+/// The server ends a TLS handshake, or answers it in plain text.
+const NO_TLS: &str = "ends the TLS handshake: check the port, and whether the server uses TLS (tls=false)";
+
+/// The certificate of the server is not accepted.
+const UNTRUSTED: &str = "has a certificate that is not trusted: check tlsCAFile=, and that the certificate contains the host of its address";
 
 /// The network does not reach the address.
 pub const UNREACHABLE: &str = "cannot be reached over the network: check routes and network policies";
@@ -48,7 +54,10 @@ const BY_CODE: [(&str, &str); 14] = [
 ];
 
 /// Phrases by a part of the text of an error, in lower case. The first match applies.
-const BY_TEXT: [(&str, &str); 14] = [
+const BY_TEXT: [(&str, &str); 17] = [
+    ("tls handshake eof", NO_TLS),
+    ("corrupt message of type invalidcontenttype", NO_TLS),
+    ("invalid peer certificate", UNTRUSTED),
     ("connection refused", REFUSED),
     ("failed to lookup address", UNKNOWN_HOST),
     ("name or service not known", UNKNOWN_HOST),
@@ -69,12 +78,12 @@ impl Unanswered {
     /// The cause, as a phrase that follows "Redis".
     pub fn not_ready_reason(&self) -> &'static str {
         match self {
-            Self::Late => SILENT,
+            Self::Late => NO_ANSWER,
             Self::Redis(error)
             | Self::Connection(
                 PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)),
             ) => of(error),
-            Self::Connection(_) => SILENT,
+            Self::Connection(_) => NO_ANSWER,
         }
     }
 }
@@ -91,7 +100,7 @@ pub fn of(error: &RedisError) -> &'static str {
     match error.kind() {
         ErrorKind::AuthenticationFailed => REFUSES,
         ErrorKind::Parse => "does not use the protocol of Redis: check the port, and that it expects no TLS",
-        _ => SILENT,
+        _ => NO_ANSWER,
     }
 }
 

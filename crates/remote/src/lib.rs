@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use cause::{REFUSES, SILENT};
+pub use cause::{NO_ANSWER, REFUSES};
 pub use deadpool_redis::{Connection, Hook, HookError, PoolError, redis};
 pub use deployment::{Deployment, Location, NotADeployment};
 pub use operations::SCRIPTS;
@@ -90,14 +90,14 @@ impl Redis {
     /// # Errors
     /// When the address is not of the form `redis://[user:password@]host[:port][/database]`.
     pub fn new(at: impl Into<Location>, connections: usize) -> Result<Self, NotAnAddress> {
-        Self::greeted(at, connections, None)
+        Self::with_hook(at, connections, None)
     }
 
     /// Like [`Redis::new`], with a hook that runs on each new connection before its first request and can reject the connection.
     ///
     /// # Errors
     /// When the address is not valid, as for [`Redis::new`].
-    pub fn greeted(
+    pub fn with_hook(
         at: impl Into<Location>,
         connections: usize,
         on_connect: Option<Hook>,

@@ -57,7 +57,7 @@ pub fn latest() -> Timestamp {
 
 /// Compares the wall clock with the time of the last write before this start. When the clock is more than 5 min before that time, or
 /// more than an hour after it, it is not plausible until it has run steadily for an hour. Call it at start.
-pub fn was_last_seen(last: Timestamp) {
+pub fn check_last_write(last: Timestamp) {
     let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
     let passed = now.saturating_sub(i64::try_from(last.0).unwrap_or(i64::MAX));
     let longest = i64::try_from(SETTLING).unwrap_or(i64::MAX);

@@ -115,21 +115,21 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// The live session of this id. `None` when it was never opened, was closed or is older than [`LIFETIME_SECONDS`]. The first call
     /// for a session that replaces others is its first use. It closes the replaced sessions with [`Cause::Replaced`].
-    async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error>;
+    async fn find_by_id(&self, id: &SessionId) -> Result<Option<Session>, Error>;
 
-    /// The live session of `token` for a request. `None` when it is superseded. Counts as a use ([`Sessions::look`]).
+    /// The live session of `token` for a request. `None` when it is superseded. Counts as a use ([`Sessions::find_by_id`]).
     async fn find(&self, token: &Token) -> Result<Option<Session>, Error> {
-        Ok(self.look(&token.id()).await?.filter(|session| !session.is_superseded))
+        Ok(self.find_by_id(&token.id()).await?.filter(|session| !session.is_superseded))
     }
 
-    /// The live session of `token` for a socket, superseded or not. Counts as a use ([`Sessions::look`]).
+    /// The live session of `token` for a socket, superseded or not. Counts as a use ([`Sessions::find_by_id`]).
     async fn find_for_socket(&self, token: &Token) -> Result<Option<Session>, Error> {
-        self.look(&token.id()).await
+        self.find_by_id(&token.id()).await
     }
 
     /// Whether the session of this id is live, superseded or not. For sockets, which outlive the request that contained the token.
     async fn is_live(&self, id: &SessionId) -> Result<bool, Error> {
-        Ok(self.look(id).await?.is_some())
+        Ok(self.find_by_id(id).await?.is_some())
     }
 
     /// Closes the session of `token` permanently and returns whether it was live. Watchers receive [`Cause::Ended`]. The sessions that

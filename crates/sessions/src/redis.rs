@@ -105,7 +105,7 @@ impl RedisSessions {
     ///
     /// # Errors
     /// When the address is not valid, as for [`RedisSessions::new`].
-    pub fn keeping(
+    pub fn with_revocations(
         at: impl Into<Location>,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
         revocations: Arc<dyn Revocations>,
@@ -128,7 +128,7 @@ impl RedisSessions {
         let latest = Arc::new(LatestGeneration::default());
         let names = Names::of(&at);
         let hook = fence::hook(access, latest.clone(), names.clone());
-        let redis = Redis::greeted(at, CONNECTIONS, Some(hook))?;
+        let redis = Redis::with_hook(at, CONNECTIONS, Some(hook))?;
         let (closings, _) = broadcast::channel(CLOSINGS);
         let subscribed = Arc::new(AtomicBool::new(false));
         let subscription_fault = watch::SubscriptionFault::default();
@@ -205,7 +205,7 @@ impl Sessions for RedisSessions {
         self.supersede_replaced(new).await
     }
 
-    async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+    async fn find_by_id(&self, id: &SessionId) -> Result<Option<Session>, Error> {
         let Some((session, stored, value)) = self.stored(id).await? else { return Ok(None) };
         if !stored.replaces.is_empty() {
             self.close_replaced(id, stored, &value).await?;

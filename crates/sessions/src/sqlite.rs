@@ -156,7 +156,7 @@ impl Sessions for SqliteSessions {
         Ok(self.db.write_then(job, self.publisher()).await.map(drop)?)
     }
 
-    async fn look(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+    async fn find_by_id(&self, id: &SessionId) -> Result<Option<Session>, Error> {
         let (selected, oldest) = (id.clone(), oldest_live(self.now()));
         let found = self.db.read(move |conn| select(conn, &selected, oldest)).await?;
         if found.as_ref().is_some_and(|row| row.is_unused) {

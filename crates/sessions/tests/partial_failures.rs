@@ -34,7 +34,7 @@ fn reader_at(at: impl Into<Location>) -> RedisSessions {
 }
 
 fn writer_at(at: impl Into<Location>, list: &Arc<List>) -> RedisSessions {
-    RedisSessions::keeping(at, Timestamp::now, list.clone()).expect("an address")
+    RedisSessions::with_revocations(at, Timestamp::now, list.clone()).expect("an address")
 }
 
 /// Waits until the sessions are not ready for a reason that contains `word`, or are ready when `word` is `None`.

@@ -68,7 +68,7 @@ fn reader_at(redis: &Redis) -> RedisSessions {
 }
 
 fn writer_at(redis: &Redis, revocations: Arc<dyn Revocations>) -> RedisSessions {
-    RedisSessions::keeping(&redis.url(), Timestamp::now, revocations).expect("an address")
+    RedisSessions::with_revocations(&redis.url(), Timestamp::now, revocations).expect("an address")
 }
 
 /// Sessions in `redis` that can be opened and closed and receive closings.
@@ -97,7 +97,7 @@ async fn conforms() {
     let make = |clock: sessions::Clock| {
         let redis = Redis::start();
         let list = Arc::new(List::default());
-        let sessions = RedisSessions::keeping(&redis.url(), move || clock(), list).unwrap();
+        let sessions = RedisSessions::with_revocations(&redis.url(), move || clock(), list).unwrap();
         servers.lock().unwrap().push(redis);
         async move {
             until_ready(&sessions).await;

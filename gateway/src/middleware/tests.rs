@@ -97,7 +97,7 @@ async fn send(gateway: &Gateway, request: TestRequest) -> Received {
         .configure(|service| gateway.routes(service))
         .configure(services)
         .default_service(web::to(crate::not_found))
-        .wrap(gateway.door());
+        .wrap(gateway.middleware());
     let app = test::init_service(app).await;
     let request = request.peer_addr(SocketAddr::from(([127, 0, 0, 1], 1))).to_request();
     let response: HttpResponse<BoxBody> = match app.call(request).await {
@@ -319,7 +319,7 @@ async fn responses_have_security_headers() {
 #[actix_web::test]
 async fn a_request_within_a_session_may_be_anonymous() {
     let fixture = fixture(&[]).await;
-    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.door())).await;
+    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.middleware())).await;
     for (query, expected) in
         [("sid=abc", 200), ("EIO=4&transport=polling&sid=abc", 200), ("sid=", 401), ("xsid=a", 401)]
     {
@@ -339,7 +339,7 @@ async fn anonymous_handshakes_are_limited_per_client() {
     for flags in [&["--allow-origin", "http://app.example"][..], &["--allow-token-clients"]] {
         let fixture = fixture(flags).await;
         let origin = ("origin", if flags.len() > 1 { "http://app.example" } else { "http://chat.example" });
-        let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.door())).await;
+        let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.middleware())).await;
         let handshake = async |from: &str, dead: bool, query: &str| {
             let peer = std::net::SocketAddr::new(from.parse().unwrap(), 1);
             let mut request = TestRequest::get().uri(&format!("/socket.io/?{query}")).peer_addr(peer);

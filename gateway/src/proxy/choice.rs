@@ -14,11 +14,11 @@ const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
 impl Worker {
     /// The node with this name. Another gateway may have discovered it earlier, so an unlisted node is looked up.
     pub(super) async fn node(&self, name: &str) -> Option<Backend> {
-        let Upstreams { nodes, look, .. } = &self.shared.upstreams;
+        let Upstreams { nodes, refresh, .. } = &self.shared.upstreams;
         if let Some(node) = nodes.borrow().get(name) {
             return Some(node.backend.clone());
         }
-        look.notify_one();
+        refresh.notify_one();
         let mut nodes = nodes.clone();
         let nodes = timeout(NODE_LOOKUP_TIMEOUT, nodes.wait_for(|nodes| nodes.get(name).is_some()))
             .await

@@ -51,7 +51,7 @@ pub struct Upstreams {
     /// The live chat nodes. The owner of the sender keeps them up to date.
     pub nodes: watch::Receiver<Nodes>,
     /// Requests a refresh of `nodes`, because a request named an unlisted node, which may be new.
-    pub look: Arc<Notify>,
+    pub refresh: Arc<Notify>,
     /// The key that signs identities for the services.
     pub key: Key,
     /// The maximum body size of a polling request, in bytes.

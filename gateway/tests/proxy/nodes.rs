@@ -193,7 +193,7 @@ async fn an_unlisted_node_is_looked_up_before_its_session_is_unknown() {
     let server = TestServer::start(&[]).await;
     let three = Service::start().await;
     let mut client = server.send(poll(&server, "&sid=abc.three")).await;
-    server.look.notified().await;
+    server.refresh.notified().await;
     server.nodes.send_replace(Nodes::new([open("three", &three.backend)]));
     let mut peer = three.accept().await;
     peer.read_head().await;

@@ -35,7 +35,7 @@ pub struct TestServer {
     pub two: Service,
     pub nodes: watch::Sender<Nodes>,
     /// Notified when the gateway requests a refresh of the nodes.
-    pub look: Arc<Notify>,
+    pub refresh: Arc<Notify>,
     pub proxy: Proxy,
     _folder: tempfile::TempDir,
 }
@@ -85,11 +85,11 @@ impl TestServer {
         let (nodes, watched) = watch::channel(Nodes::new(table));
         let cli = Cli::try_parse_from(["gateway"].iter().chain(flags)).unwrap();
         let gateway = Gateway::new(cli.gateway, Arc::new(store));
-        let look = Arc::new(Notify::new());
+        let refresh = Arc::new(Notify::new());
         let upstreams = Upstreams {
             accounts: accounts.backend.clone(),
             nodes: watched,
-            look: look.clone(),
+            refresh: refresh.clone(),
             key: key(),
             payload_limit: 1_024,
         };
@@ -105,13 +105,13 @@ impl TestServer {
                 .service(worker.registration().wrap(gateway.registration_limit()))
                 .configure(|service| worker.routes(service))
                 .default_service(web::to(gateway::not_found))
-                .wrap(gateway.door())
+                .wrap(gateway.middleware())
         });
         let server = server.on_connect(gateway::on_connect).h1_allow_half_closed(false);
         let server = server.client_disconnect_timeout(disconnect_timeout);
         let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
         actix_web::rt::spawn(server);
-        Self { address, token, accounts, one, two, nodes, look, proxy, _folder: folder }
+        Self { address, token, accounts, one, two, nodes, refresh, proxy, _folder: folder }
     }
 
     /// Opens a client's connection and sends these bytes.

@@ -53,23 +53,23 @@ const COMPARISON: Duration = Duration::from_secs(5);
 
 /// A remote change that this node applies beside its sockets.
 #[derive(Debug)]
-pub enum News {
+pub enum RemoteChange {
     /// Another node has changed this room.
-    Changed(RoomName),
+    RoomChanged(RoomName),
     /// The client of this socket reconnected to another node.
-    Returned(SocketId),
+    SocketSuperseded(SocketId),
     /// The store of messages was replaced by an older one. Messages that clients and rooms have cached may not exist.
-    Replaced,
+    HistoryReplaced,
 }
 
-/// The callback that receives [`News`].
-pub type Tell = Box<dyn Fn(News) + Send + Sync>;
+/// The callback that receives [`RemoteChange`].
+pub type OnRemoteChange = Box<dyn Fn(RemoteChange) + Send + Sync>;
 
 /// The state of the task.
 pub(super) struct Follower {
     pub(super) stream: Arc<Stream>,
     pub(super) entries: mpsc::Sender<Entry>,
-    pub(super) on_remote_change: Tell,
+    pub(super) on_remote_change: OnRemoteChange,
     /// The offset of the last processed record.
     last: u64,
     /// The number of replacements of the store that were applied.
@@ -90,7 +90,7 @@ struct Checks {
 }
 
 /// Follows the stream until the broker's queue is closed.
-pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_change: Tell) {
+pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_change: OnRemoteChange) {
     let Opened { stream, position, changes, state } = opened;
     let announcing =
         actix_rt::spawn(supervision::essential("log changes", announce_pending(stream.clone(), changes)));
@@ -172,7 +172,7 @@ impl Follower {
             self.stream.reset();
             self.noted.clear();
             self.stream.position.begin_history(&history, &state.epoch);
-            (self.on_remote_change)(News::Replaced);
+            (self.on_remote_change)(RemoteChange::HistoryReplaced);
         } else {
             self.stream.position.begin_epoch(&state.epoch);
         }

@@ -35,7 +35,7 @@ use tokio::{
 
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
-pub use follow::{News, Tell, follow};
+pub use follow::{OnRemoteChange, RemoteChange, follow};
 use record::StreamRecord;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{changes::What, history::StoredMessage};
+use crate::{changes::ChangeKind, history::StoredMessage};
 
 /// A record of the stream: JSON with the field `is`, which names the variant in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,11 +109,11 @@ impl StreamRecord {
     }
 
     /// Whether this is the record of the change `what`.
-    pub fn is_about(&self, what: &What) -> bool {
+    pub fn is_about(&self, what: &ChangeKind) -> bool {
         match (self, what) {
-            (Self::Joined { user, .. }, What::Joined(other) | What::Renewed(other))
-            | (Self::Left { user, .. }, What::Left(other)) => user.key() == other.key(),
-            (Self::Archived { .. }, What::Archived) | (Self::Changed { .. }, What::Other) => true,
+            (Self::Joined { user, .. }, ChangeKind::Joined(other) | ChangeKind::Renewed(other))
+            | (Self::Left { user, .. }, ChangeKind::Left(other)) => user.key() == other.key(),
+            (Self::Archived { .. }, ChangeKind::Archived) | (Self::Changed { .. }, ChangeKind::Other) => true,
             _ => false,
         }
     }

@@ -15,12 +15,13 @@ use socketio::SocketId;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    News, Stream, applied_changes::AppliedChanges, change_record, follow::Follower, record::StreamRecord,
+    RemoteChange, Stream, applied_changes::AppliedChanges, change_record, follow::Follower,
+    record::StreamRecord,
 };
 use crate::{
     Error,
     broker::Entry,
-    changes::{Changed, What},
+    changes::{ChangeKind, Changed},
 };
 
 /// The timeout of the read of one room that a record announces. Messages wait for it.
@@ -101,7 +102,7 @@ impl Follower {
             }
         };
         if !is_own && !is_applied {
-            (self.on_remote_change)(News::Changed(room));
+            (self.on_remote_change)(RemoteChange::RoomChanged(room));
         }
     }
 
@@ -165,7 +166,8 @@ impl Follower {
         let (mut is_remote, mut needs_members) = (pending.has_gap, pending.has_gap);
         for change in pending.changes {
             is_remote |= !change.is_own;
-            needs_members |= matches!(change.what, What::Archived | What::Renewed(_)) || !changed.is_open;
+            needs_members |=
+                matches!(change.what, ChangeKind::Archived | ChangeKind::Renewed(_)) || !changed.is_open;
             if let Some(entry) = self.entry_for(room, change.what, change.is_own).await {
                 self.append(entry).await;
             }
@@ -174,27 +176,27 @@ impl Follower {
             self.set_members(changed).await;
         }
         if is_remote {
-            (self.on_remote_change)(News::Changed(room.clone()));
+            (self.on_remote_change)(RemoteChange::RoomChanged(room.clone()));
         }
         is_remote
     }
 
     /// The entry by which a change reaches the sockets of this node. Clients of this process received the events of its own changes at the
     /// commit, so those only set memberships. `None` when nothing must be applied.
-    async fn entry_for(&self, room: &RoomName, what: What, is_own: bool) -> Option<Entry> {
+    async fn entry_for(&self, room: &RoomName, what: ChangeKind, is_own: bool) -> Option<Entry> {
         let room = room.clone();
         Some(match what {
-            What::Joined(user) | What::Renewed(user) if is_own => {
+            ChangeKind::Joined(user) | ChangeKind::Renewed(user) if is_own => {
                 Entry::SetMembership { room, user, is_member: true }
             }
-            What::Left(user) if is_own => Entry::SetMembership { room, user, is_member: false },
-            What::Joined(user) | What::Renewed(user) => Entry::Joined { room, user },
-            What::Left(user) => Entry::Left { room, user },
-            What::Archived if !is_own => {
+            ChangeKind::Left(user) if is_own => Entry::SetMembership { room, user, is_member: false },
+            ChangeKind::Joined(user) | ChangeKind::Renewed(user) => Entry::Joined { room, user },
+            ChangeKind::Left(user) => Entry::Left { room, user },
+            ChangeKind::Archived if !is_own => {
                 let members = self.stream.rooms.members(&room).await.unwrap_or_default();
                 Entry::Archived { room, members }
             }
-            What::Archived | What::Other => return None,
+            ChangeKind::Archived | ChangeKind::Other => return None,
         })
     }
 
@@ -247,7 +249,7 @@ impl Follower {
             StreamRecord::Archived { room, members } if !is_own => Entry::Archived { room, members },
             StreamRecord::Superseded { socket } if !is_own => {
                 let socket = SocketId::from_stored(&socket);
-                (self.on_remote_change)(News::Returned(socket.clone()));
+                (self.on_remote_change)(RemoteChange::SocketSuperseded(socket.clone()));
                 Entry::Superseded(socket)
             }
             _ => return,

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use testkit::Redis as Server;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{News, Stream, follow};
+use super::{RemoteChange, Stream, follow};
 use crate::{
     Error, SqliteStore, Text,
     broker::{Broker, Entry, ParsedOffset},
@@ -116,7 +116,7 @@ struct Node {
     broker: Broker,
     stream: Arc<Stream>,
     delivered: mpsc::UnboundedReceiver<Entry>,
-    news: mpsc::UnboundedReceiver<News>,
+    news: mpsc::UnboundedReceiver<RemoteChange>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -261,10 +261,13 @@ async fn every_node_delivers_the_same_messages_in_the_same_order() {
     first.broker.publish(&tea(), cluster.history.since(&tea(), 0, 9).await.unwrap().messages).await.unwrap();
     cluster.publish_on(&second, &["four"]).await;
     first.expect_messages(&["four"]).await;
-    assert_eq!(first.broker.read(&first.broker.show(offsets[0])), ParsedOffset::Here(offsets[0]));
     assert_eq!(
-        second.broker.read(&first.broker.show(offsets[0])),
-        ParsedOffset::Here(offsets[0]),
+        first.broker.parse_offset(&first.broker.format_offset(offsets[0])),
+        ParsedOffset::Current(offsets[0])
+    );
+    assert_eq!(
+        second.broker.parse_offset(&first.broker.format_offset(offsets[0])),
+        ParsedOffset::Current(offsets[0]),
         "recovery works on any node"
     );
 }
@@ -310,7 +313,7 @@ async fn redis_crashes(mut cluster: Cluster) {
     cluster.publish_on(&first, &["before"]).await;
     let delivered = first.messages_until("before").await;
     second.expect_messages(&["before"]).await;
-    let offset = first.broker.show(delivered[0].1.unwrap());
+    let offset = first.broker.format_offset(delivered[0].1.unwrap());
     cluster.server.kill();
     cluster.publish_on(&first, &["away 1"]).await;
     cluster.publish_on(&second, &["away 2"]).await;
@@ -332,13 +335,13 @@ async fn redis_crashes(mut cluster: Cluster) {
     first.expect_messages(&["after 1", "after 2"]).await;
     second.expect_messages(&["after 1", "after 2"]).await;
     assert_eq!(
-        first.broker.read(&offset),
-        ParsedOffset::Elsewhere,
+        first.broker.parse_offset(&offset),
+        ParsedOffset::OtherEpoch,
         "no client recovers from an earlier epoch"
     );
     assert_eq!(
-        second.broker.read(&second.broker.show(second.broker.reached())),
-        ParsedOffset::Here(second.broker.reached())
+        second.broker.parse_offset(&second.broker.format_offset(second.broker.reached())),
+        ParsedOffset::Current(second.broker.reached())
     );
     let missed = second.broker.missed(&[tea()], second.broker.reached(), "x").await.unwrap();
     assert_eq!(missed.map(|missed| missed.messages.len()), Some(0));
@@ -414,7 +417,7 @@ async fn recovery_returns_all_missed_messages_or_fails() {
 async fn a_change_is_applied_by_other_nodes_and_again_in_order_by_its_own_node() {
     let cluster = Cluster::on(Server::start());
     let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    let before = second.broker.memberships();
+    let before = second.broker.membership_changes();
     let user: proto::Username = "bob".parse().unwrap();
     let announces = async |entry: Entry| {
         first.broker.append(entry.clone());
@@ -444,7 +447,7 @@ async fn a_change_is_applied_by_other_nodes_and_again_in_order_by_its_own_node()
         delivered.into_iter().partition(|delivered| ["in", "out"].contains(delivered));
     assert_eq!(by_stream, ["in", "out"]);
     assert!(["joined", "left", "archived"].starts_with(&by_commit) && by_commit.len() >= 2, "{by_commit:?}");
-    assert_eq!(second.broker.memberships(), before + 3);
+    assert_eq!(second.broker.membership_changes(), before + 3);
 }
 
 #[actix_rt::test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{Change, MongoDirectory};
 use crate::{
     Error,
-    changes::{self, AT_ONCE, Changed, Changes, KEPT, What},
+    changes::{self, AT_ONCE, ChangeKind, Changed, Changes, KEPT},
     mongo::{DEADLINE, damaged, deadline_now, number, timestamp, with_deadline},
 };
 
@@ -51,7 +51,7 @@ struct StoredChange {
 
 /// The kind of a change, as it is stored.
 #[derive(Debug, Clone, Copy)]
-pub enum ChangeKind<'a> {
+pub enum RecordedChange<'a> {
     Joined(&'a Username),
     Left(&'a Username),
     Renewed(&'a Username),
@@ -59,7 +59,7 @@ pub enum ChangeKind<'a> {
     Other,
 }
 
-impl<'a> From<&'a Change> for ChangeKind<'a> {
+impl<'a> From<&'a Change> for RecordedChange<'a> {
     fn from(change: &'a Change) -> Self {
         match change {
             Change::Add { user, .. } | Change::AddBy { user, .. } => Self::Joined(user),
@@ -72,13 +72,13 @@ impl<'a> From<&'a Change> for ChangeKind<'a> {
 
 impl MongoDirectory {
     /// The stored form of the change that results in `version`.
-    pub(super) fn change_document(&self, version: i64, kind: ChangeKind<'_>) -> Document {
+    pub(super) fn change_document(&self, version: i64, kind: RecordedChange<'_>) -> Document {
         let (what, user) = match kind {
-            ChangeKind::Joined(user) => ("joined", Some(user)),
-            ChangeKind::Left(user) => ("left", Some(user)),
-            ChangeKind::Renewed(user) => ("renewed", Some(user)),
-            ChangeKind::Archived => ("archived", None),
-            ChangeKind::Other => ("other", None),
+            RecordedChange::Joined(user) => ("joined", Some(user)),
+            RecordedChange::Left(user) => ("left", Some(user)),
+            RecordedChange::Renewed(user) => ("renewed", Some(user)),
+            RecordedChange::Archived => ("archived", None),
+            RecordedChange::Other => ("other", None),
         };
         let mut stored =
             doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
@@ -89,7 +89,12 @@ impl MongoDirectory {
     }
 
     /// Adds the fields that every change writes to `update` of a room at `version`.
-    pub(super) fn with_change(&self, mut update: Document, version: i64, kind: ChangeKind<'_>) -> Document {
+    pub(super) fn with_change(
+        &self,
+        mut update: Document,
+        version: i64,
+        kind: RecordedChange<'_>,
+    ) -> Document {
         let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
         let push = doc! { "$each": [self.change_document(version + 1, kind)], "$slice": -latest };
         match update.get_mut("$push").and_then(Bson::as_document_mut) {
@@ -162,12 +167,12 @@ impl MongoDirectory {
     fn change_from(&self, stored: StoredChange) -> Result<changes::Change, Error> {
         let user = stored.user.map(Username::try_from).transpose().map_err(damaged)?;
         let what = match (&*stored.what, user) {
-            ("joined", Some(user)) => What::Joined(user),
-            ("left", Some(user)) => What::Left(user),
-            ("renewed", Some(user)) => What::Renewed(user),
-            ("archived", _) => What::Archived,
+            ("joined", Some(user)) => ChangeKind::Joined(user),
+            ("left", Some(user)) => ChangeKind::Left(user),
+            ("renewed", Some(user)) => ChangeKind::Renewed(user),
+            ("archived", _) => ChangeKind::Archived,
             // Includes kinds that a later release stores.
-            _ => What::Other,
+            _ => ChangeKind::Other,
         };
         let is_own = *stored.by == *self.process;
         Ok(changes::Change { version: number(stored.version)?, at: timestamp(stored.at)?, what, is_own })

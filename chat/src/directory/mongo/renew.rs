@@ -6,7 +6,7 @@ use std::time::Duration;
 use mongodb::bson::{DateTime, Document, doc};
 use tokio::time::Instant;
 
-use super::{ChangeKind, MongoDirectory, document::RoomDocument, resolve_unknown::Outcome};
+use super::{MongoDirectory, RecordedChange, document::RoomDocument, resolve_unknown::Outcome};
 use crate::{
     Error,
     directory::{NewRoom, RoomInfo, refusal},
@@ -43,7 +43,7 @@ impl MongoDirectory {
             Ok(cleared) => cleared,
             Err(error) => return Outcome::Refused(error),
         };
-        let renewal = (RoomDocument::renewal(room, base), ChangeKind::Renewed(&room.owner));
+        let renewal = (RoomDocument::renewal(room, base), RecordedChange::Renewed(&room.owner));
         match self.write(&room.name, version, renewal, deadline).await {
             Ok(true) => Outcome::Changed(room.room_info()),
             Ok(false) => Outcome::Refused(refusal::taken(false)),

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Change, ChangeKind, MongoDirectory};
+use super::{Change, MongoDirectory, RecordedChange};
 use crate::{Error, directory::Committed, mongo::deadline_now};
 
 /// Time after which the resolution of an unknown outcome is given up.
@@ -77,7 +77,7 @@ impl MongoDirectory {
         let (give_up_at, mut absent_reads) = (Instant::now() + RESOLVE_TIMEOUT, 0);
         while Instant::now() < give_up_at {
             sleep(RETRY_DELAY).await;
-            match self.write(room, version, (doc! {}, ChangeKind::Other), deadline_now()).await {
+            match self.write(room, version, (doc! {}, RecordedChange::Other), deadline_now()).await {
                 Ok(true) => return,
                 Ok(false) => (),
                 Err(_) => continue,

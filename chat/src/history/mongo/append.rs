@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Error,
-    history::{Appended, Draft, Head, Outcome},
+    history::{Appended, Draft, Outcome, RoomHead},
     mongo::{DEADLINE, DUPLICATE_KEY, number},
 };
 
@@ -150,11 +150,11 @@ struct Plan {
     /// The index of the draft of each document in `new`.
     drafts: Vec<usize>,
     /// The room's head after the batch.
-    head: Head,
+    head: RoomHead,
 }
 
 /// Numbers the new messages from `head` on. Resends, also of drafts of this batch, are not assigned a number.
-fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut prior: PriorMessages) -> Result<Plan, Error> {
+fn plan(room: &RoomName, head: RoomHead, drafts: &[Draft], mut prior: PriorMessages) -> Result<Plan, Error> {
     let mut plan = Plan { outcomes: Vec::with_capacity(drafts.len()), new: vec![], drafts: vec![], head };
     let now = sessions::ages::now();
     for (at, draft) in drafts.iter().enumerate() {
@@ -168,7 +168,7 @@ fn plan(room: &RoomName, head: Head, drafts: &[Draft], mut prior: PriorMessages)
             continue;
         }
         let timestamp = draft.timestamp.after(plan.head.timestamp, now);
-        plan.head = Head { seq: plan.head.seq + 1, timestamp };
+        plan.head = RoomHead { seq: plan.head.seq + 1, timestamp };
         let new = NewMessage::of(draft, room, plan.head);
         if let Some((author_key, client_id)) = key {
             let (id, text) = (draft.id.clone(), draft.text.as_str().to_owned());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error,
     column::integer,
-    history::{Draft, Head, StoredMessage},
+    history::{Draft, RoomHead, StoredMessage},
     mongo::{damaged, date, number, timestamp},
 };
 
@@ -80,7 +80,7 @@ pub struct IdAndSeq {
 
 impl NewMessage {
     /// The document of `draft` as the message with the number and time of `at`.
-    pub fn of(draft: &Draft, room: &RoomName, at: Head) -> Self {
+    pub fn of(draft: &Draft, room: &RoomName, at: RoomHead) -> Self {
         Self {
             key: Key { room: room.as_str().to_owned(), seq: integer(at.seq) },
             room: room.as_str().to_owned(),
@@ -118,8 +118,8 @@ impl Row {
 
 impl LastMessage {
     /// The room's head.
-    pub fn head(self) -> Result<Head, Error> {
-        Ok(Head { seq: number(self.seq)?, timestamp: timestamp(self.timestamp)? })
+    pub fn head(self) -> Result<RoomHead, Error> {
+        Ok(RoomHead { seq: number(self.seq)?, timestamp: timestamp(self.timestamp)? })
     }
 }
 

@@ -22,7 +22,7 @@ use super::{MongoHistory, append::resend_filter, document::NewMessage};
 use crate::{
     Error,
     config::STORE_DEADLINE,
-    history::{Appended, Draft, Head, History, Outcome, conformance},
+    history::{Appended, Draft, History, Outcome, RoomHead, conformance},
     mongo_store::MongoStore,
     text::Text,
 };
@@ -161,7 +161,7 @@ async fn batch_continues_after_a_conflicting_message() {
             let first = doc! { "room": "tea", "seq": i64::try_from(head + 1).unwrap() };
             let begun = || other.messages.find_one(first.clone()).read_concern(ReadConcern::local());
             while begun().await.unwrap().is_none() {}
-            let at = Head { seq: head + LONG - 100, timestamp: Timestamp(5000) };
+            let at = RoomHead { seq: head + LONG - 100, timestamp: Timestamp(5000) };
             let text = format!("text {}", head + LONG - 50);
             other.insert(&[NewMessage::of(&draft("Alice", &text, Some(&text)), &room(), at)]).await.unwrap()
         };
@@ -171,7 +171,7 @@ async fn batch_continues_after_a_conflicting_message() {
         }
         head += LONG;
     };
-    assert_eq!(long.head, Head { seq: head + LONG, timestamp: Timestamp(5000) });
+    assert_eq!(long.head, RoomHead { seq: head + LONG, timestamp: Timestamp(5000) });
     for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
         let seq = head + if (LONG - 100..LONG - 50).contains(&n) { n + 1 } else { n };
         match outcome {
@@ -214,7 +214,7 @@ async fn retried_write_is_recognized() {
     let history = MongoHistory::new(&database(&mongo).await);
     history.prepare().await.unwrap();
     let new = |text: &str, seq| {
-        NewMessage::of(&draft("alice", text, None), &room(), Head { seq, timestamp: Timestamp(1) })
+        NewMessage::of(&draft("alice", text, None), &room(), RoomHead { seq, timestamp: Timestamp(1) })
     };
     let batch = [new("a", 1), new("b", 2), new("c", 3)];
     assert_eq!(history.insert(&batch[..2]).await, Ok(2));
@@ -233,7 +233,7 @@ async fn mongodb_refuses_a_second_message_with_a_client_id() {
     let history = MongoHistory::new(&database(&mongo).await);
     history.prepare().await.unwrap();
     let new = |author: &str, client_id, seq| {
-        NewMessage::of(&draft(author, "hi", client_id), &room(), Head { seq, timestamp: Timestamp(1) })
+        NewMessage::of(&draft(author, "hi", client_id), &room(), RoomHead { seq, timestamp: Timestamp(1) })
     };
     assert_eq!(history.insert(&[new("alice", Some("c"), 1)]).await, Ok(1));
     assert_eq!(history.insert(&[new("Alice", Some("c"), 2)]).await, Ok(0));
@@ -338,7 +338,7 @@ async fn damaged_document_is_an_error_and_unknown_field_is_ignored() {
         "timestamp": DateTime::from_millis(7), "mood": { "$where": ["sunny"] } }
     };
     messages.insert_one(good(1)).await.unwrap();
-    assert_eq!(history.head(&room()).await, Ok(Head { seq: 1, timestamp: Timestamp(7) }));
+    assert_eq!(history.head(&room()).await, Ok(RoomHead { seq: 1, timestamp: Timestamp(7) }));
     assert_eq!(all(&history).await, [(1, "hi".to_owned())]);
     for (field, value) in [
         ("text", doc! { "value": 7 }),
@@ -433,7 +433,7 @@ async fn numbering_survives_dropped_indexes() {
         let first = usize::from(!lost.is_empty());
         assert_eq!(stored.len(), 20 + first, "{lost:?}: {stored:?}");
         assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=stored.len() as u64), "{lost:?}: {stored:?}");
-        nodes[1].prepared.forget().await;
+        nodes[1].prepared.invalidate().await;
         nodes[1].check().await.unwrap();
         let mut names = messages.list_index_names().await.unwrap();
         names.sort();

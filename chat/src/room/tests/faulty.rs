@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
-    directory::{self, Directory, Entry, Member, NewRoom, RoomInfo},
-    history::{Appended, Committed, Draft, Head, History, Slice},
+    directory::{self, Directory, Member, NewRoom, RoomInfo, RoomRecord},
+    history::{Appended, Committed, Draft, History, RoomHead, Slice},
 };
 
 /// The fault of a write.
@@ -76,7 +76,7 @@ impl History for FaultyHistory {
         self.history.since(room, seq, max).await
     }
 
-    async fn head(&self, room: &RoomName) -> Result<Head, Error> {
+    async fn head(&self, room: &RoomName) -> Result<RoomHead, Error> {
         self.history.head(room).await
     }
 
@@ -116,7 +116,7 @@ impl Directory for FaultyDirectory {
         self.directory.create(room, limit, committed).await
     }
 
-    async fn find(&self, room: &RoomName) -> Result<Option<Entry>, Error> {
+    async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
         self.directory.find(room).await
     }
 

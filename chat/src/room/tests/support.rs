@@ -82,7 +82,7 @@ impl TestRooms {
         actix_rt::spawn(async move {
             while let Some(entry) = queue.recv().await {
                 if let Some((room, tokens)) = &mut *held.lock().unwrap() {
-                    tokens.extend(source.mark(room).filter(|_| message_of(&entry).is_some()));
+                    tokens.extend(source.backpressure_token(room).filter(|_| message_of(&entry).is_some()));
                 }
                 match entry {
                     Entry::Flushed(done) => drop(done),

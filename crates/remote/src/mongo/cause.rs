@@ -3,7 +3,7 @@
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::Unanswered;
-use crate::{REFUSES, SILENT, cause};
+use crate::{NO_ANSWER, REFUSES, cause};
 
 /// The primary accepts writes, but a majority does not acknowledge them.
 pub const UNCONFIRMED: &str =
@@ -66,7 +66,7 @@ impl Unanswered {
     /// The cause, as a phrase that follows "MongoDB".
     pub fn not_ready_reason(&self) -> &'static str {
         match self {
-            Self::Late => SILENT,
+            Self::Late => NO_ANSWER,
             Self::Mongo(error) => of(error),
         }
     }
@@ -94,7 +94,10 @@ fn members(text: &str) -> Vec<String> {
             ("rssecondary", _) => "is a secondary".to_owned(),
             ("rsarbiter", _) => "is an arbiter".to_owned(),
             ("rsghost", _) => "has no replica set".to_owned(),
-            ("unknown", Some(failure)) => cause::by_text(&failure).unwrap_or("cannot be reached").to_owned(),
+            ("unknown", Some(failure)) => {
+                let phrase = cause::by_text(&failure).or_else(|| find(&FALLBACK, &failure));
+                phrase.unwrap_or("cannot be reached").to_owned()
+            }
             ("unknown", None) => "was not reached yet".to_owned(),
             (other, _) => format!("is {other}"),
         };
@@ -121,14 +124,19 @@ pub fn of(error: &Error) -> &'static str {
         return phrase;
     }
     let text = error.to_string().to_lowercase();
-    let find = |table: &[(&str, &'static str)]| {
-        table.iter().find(|(part, _)| text.contains(part)).map(|(_, phrase)| *phrase)
-    };
     if text.contains("topology: {") && !text.contains("servers: [") {
         // The driver removes servers that are not members of the set from its topology.
         return OTHER_SET;
     }
-    find(&BY_TEXT).or_else(|| cause::by_text(&text)).or_else(|| find(&FALLBACK)).unwrap_or(SILENT)
+    find(&BY_TEXT, &text)
+        .or_else(|| cause::by_text(&text))
+        .or_else(|| find(&FALLBACK, &text))
+        .unwrap_or(NO_ANSWER)
+}
+
+/// The phrase of the first entry of `table` whose part is in `text`.
+fn find(table: &[(&str, &'static str)], text: &str) -> Option<&'static str> {
+    table.iter().find(|(part, _)| text.contains(part)).map(|(_, phrase)| *phrase)
 }
 
 #[cfg(test)]
@@ -146,5 +154,25 @@ mod tests {
         assert_eq!(named.len(), expected.len(), "{named:?}");
         assert!(named.iter().zip(expected).all(|(member, state)| member.starts_with(state)), "{named:?}");
         assert_eq!(members("Kind: Command failed: not a list"), [""; 0]);
+    }
+
+    #[test]
+    fn members_with_a_fault_of_tls_are_described_by_it() {
+        let cases = [
+            ("Kind: I/O error: tls handshake eof, labels: {}", "ends the TLS handshake"),
+            (
+                "Kind: I/O error: received corrupt message of type InvalidContentType",
+                "ends the TLS handshake",
+            ),
+            ("Kind: I/O error: invalid peer certificate: UnknownIssuer", "has a certificate"),
+            ("Kind: I/O error: unexpected end of file", "cannot be reached"),
+            ("Kind: I/O error: unexpected eof", "closes connections"),
+            ("Kind: I/O error: Connection reset by peer (os error 104)", "closes connections"),
+        ];
+        for (error, state) in cases {
+            let text = format!("Servers: [ {{ Address: one:27017, Type: Unknown, Error: {error} }} ]");
+            let described = members(&text);
+            assert!(described[0].starts_with(&format!("one:27017 {state}")), "{error}: {described:?}");
+        }
     }
 }

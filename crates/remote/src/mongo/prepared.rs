@@ -33,7 +33,7 @@ impl Prepared {
     }
 
     /// Makes the next call of [`Prepared::ensure`] check again.
-    pub async fn forget(&self) {
+    pub async fn invalidate(&self) {
         *self.0.lock().await = None;
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use remote::{
-    DEADLINE, HookError, PoolError, SCRIPTS, SILENT, Unanswered,
+    DEADLINE, HookError, NO_ANSWER, PoolError, SCRIPTS, Unanswered,
     redis::{self, AsyncCommands},
 };
 use tokio::time::timeout;
@@ -43,7 +43,7 @@ impl RedisSessions {
             return Some(NOT_CONFIRMED.to_owned());
         } else if !self.is_subscribed() {
             let fault = self.subscription_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            return Some(fault.unwrap_or_else(|| SILENT.to_owned()));
+            return Some(fault.unwrap_or_else(|| NO_ANSWER.to_owned()));
         }
         match self.writer {
             Some(_) => self.redis.refusal(&WRITE_COMMANDS).await,

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::StreamExt;
 use remote::{
-    SILENT, cause,
+    NO_ANSWER, cause,
     redis::{Client, RedisError, Value, aio::PubSub},
 };
 use tokio::{
@@ -98,7 +98,7 @@ pub async fn watch(client: Client, subscription: Subscription) {
                     tracing::warn!(%error, why, "cannot subscribe to closed sessions, retrying");
                 }
             }
-            Err(_) => drop(subscription.set_fault(Some(SILENT.to_owned()))),
+            Err(_) => drop(subscription.set_fault(Some(NO_ANSWER.to_owned()))),
         }
         sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF.1);

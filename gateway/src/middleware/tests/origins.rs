@@ -56,7 +56,7 @@ async fn pages_of_other_origins_may_not_open_sockets_poll_or_change_state() {
 #[actix_web::test]
 async fn behind_a_trusted_proxy_the_forwarded_scheme_decides_the_origin() {
     let fixture = fixture(&[]).await;
-    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.door())).await;
+    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.middleware())).await;
     for (peer, status) in [([10, 0, 0, 1], 200), ([203, 0, 113, 1], 403)] {
         let request = post("/user/login")
             .insert_header(("origin", "https://chat.example"))
@@ -78,7 +78,7 @@ async fn only_pages_of_listed_origins_pass_cors() {
             .insert_header(("access-control-request-method", "POST"))
             .insert_header(("access-control-request-headers", "content-type"))
     };
-    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.door())).await;
+    let app = test::init_service(App::new().configure(services).wrap(fixture.gateway.middleware())).await;
     let preflighted =
         test::call_service(&app, preflight("https://app.example", "/socket.io/").to_request()).await;
     assert_eq!(preflighted.status(), StatusCode::NO_CONTENT);

@@ -19,7 +19,7 @@ impl Sessions for BrokenStore {
     async fn supersede(&self, _: &SessionId) -> Result<(), sessions::Error> {
         unreachable!("no session is opened")
     }
-    async fn look(&self, _: &SessionId) -> Result<Option<Session>, sessions::Error> {
+    async fn find_by_id(&self, _: &SessionId) -> Result<Option<Session>, sessions::Error> {
         if self.hangs {
             std::future::pending::<()>().await;
         }

@@ -3,16 +3,16 @@
 use testkit::RedisFault;
 
 use super::*;
-use crate::changes::{Change, What};
+use crate::changes::{Change, ChangeKind};
 
 impl Cluster {
     /// Commits a change of the room in the store only.
-    fn commit(&self, what: What) {
+    fn commit(&self, what: ChangeKind) {
         let mut rooms = self.rooms.0.lock().unwrap();
         let empty = || Changed { room: tea(), version: 0, is_open: true, changes: vec![] };
         let room = rooms.entry(tea()).or_insert_with(empty);
         room.version += 1;
-        room.is_open = what != What::Archived;
+        room.is_open = what != ChangeKind::Archived;
         room.changes.push(Change { version: room.version, at: Timestamp(1), what, is_own: false });
     }
 }
@@ -46,8 +46,8 @@ fn bob() -> Username {
 async fn records_in_another_order_are_applied_in_the_order_of_versions() {
     let cluster = Cluster::on(Server::start());
     let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    cluster.commit(What::Joined(bob()));
-    cluster.commit(What::Left(bob()));
+    cluster.commit(ChangeKind::Joined(bob()));
+    cluster.commit(ChangeKind::Left(bob()));
     first.broker.announce(&Entry::Left { room: tea(), user: bob() }).await;
     first.broker.announce(&Entry::Joined { room: tea(), user: bob() }).await;
     assert_eq!(second.changes(2).await, ["bob joins", "bob leaves"]);
@@ -62,17 +62,17 @@ async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
     let mut second = cluster.node("second").await;
     let refusal = RedisFault::Demoted;
     refusal.inject(&cluster.server);
-    cluster.commit(What::Joined(bob()));
-    cluster.commit(What::Left(bob()));
+    cluster.commit(ChangeKind::Joined(bob()));
+    cluster.commit(ChangeKind::Left(bob()));
     assert_eq!(second.changes(2).await, ["bob joins", "bob leaves"]);
-    cluster.commit(What::Archived);
+    cluster.commit(ChangeKind::Archived);
     assert_eq!(second.changes(2).await, ["archived", "set 0 members"]);
     refusal.clear(&cluster.server);
     // The same without Redis.
     let mut server = cluster.server;
     server.kill();
     let cluster = Cluster { server, ..cluster };
-    cluster.commit(What::Renewed(bob()));
+    cluster.commit(ChangeKind::Renewed(bob()));
     assert_eq!(second.changes(2).await, ["bob joins", "set 1 members"]);
 }
 
@@ -81,8 +81,8 @@ async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
 async fn a_change_that_is_appended_late_is_corrected() {
     let cluster = Cluster::on(Server::start());
     let mut first = cluster.node("first").await;
-    cluster.commit(What::Joined(bob()));
-    cluster.commit(What::Left(bob()));
+    cluster.commit(ChangeKind::Joined(bob()));
+    cluster.commit(ChangeKind::Left(bob()));
     assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);
     first.broker.append(Entry::Joined { room: tea(), user: bob() });
     assert_eq!(first.changes(2).await, ["bob joins", "bob is out"]);

@@ -48,7 +48,7 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
         second.expect_messages(&[&text("before")]).await;
         let after = first.broker.reached();
         refusal.inject(&cluster.server);
-        let entered = [first.broker.unplaced(), second.broker.unplaced()];
+        let entered = [first.broker.fallback_deliveries(), second.broker.fallback_deliveries()];
         cluster.publish_on(&first, &[&text("away")]).await;
         first.expect_messages(&[&text("away")]).await;
         second.expect_messages(&[&text("away")]).await;
@@ -65,11 +65,11 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
             let Some(missed) = node.broker.missed(&[tea()], after, "x").await.unwrap() else { continue };
             let messages = || missed.messages.iter().map(|(_, message)| message);
             assert!(
-                !node.broker.was_unplaced(messages(), node.broker.unplaced()),
+                !node.broker.may_be_fallback_delivery(messages(), node.broker.fallback_deliveries()),
                 "{refusal:?}: no such delivery since"
             );
             assert!(
-                messages().count() == 0 || node.broker.was_unplaced(messages(), entered),
+                messages().count() == 0 || node.broker.may_be_fallback_delivery(messages(), entered),
                 "{refusal:?}: a socket that was connected has it, and would receive it twice"
             );
         }

@@ -13,7 +13,8 @@ impl Cluster {
 
 impl Node {
     async fn expect_replacement(&mut self) {
-        let replaced = async { while !matches!(self.news.recv().await, Some(News::Replaced)) {} };
+        let replaced =
+            async { while !matches!(self.news.recv().await, Some(RemoteChange::HistoryReplaced)) {} };
         timeout(TIMEOUT, replaced).await.unwrap_or_else(|_| panic!("the store was replaced"));
     }
 }
@@ -29,7 +30,7 @@ async fn a_restored_store_begins_a_new_history_on_every_node() {
         cluster.publish_on(&first, &["1", "2", "3", "4", "5"]).await;
         first.expect_messages(&["1", "2", "3", "4", "5"]).await;
         second.expect_messages(&["1", "2", "3", "4", "5"]).await;
-        let offset = first.broker.show(first.broker.reached());
+        let offset = first.broker.format_offset(first.broker.reached());
         cluster.restore_to(3);
         let mut batch = Vec::new();
         for text in texts {
@@ -42,7 +43,7 @@ async fn a_restored_store_begins_a_new_history_on_every_node() {
         second.expect_replacement().await;
         for node in [&first, &second] {
             eventually("the offset is of a replaced history", async || {
-                node.broker.read(&offset) == ParsedOffset::Replaced
+                node.broker.parse_offset(&offset) == ParsedOffset::ReplacedHistory
             })
             .await;
             node.broker.subscribe(&[tea()]).await.unwrap();
@@ -68,13 +69,13 @@ async fn a_node_that_starts_on_a_restored_store_begins_a_new_history() {
     let cluster = Cluster::on(Server::start());
     let first = cluster.node("first").await;
     cluster.publish_on(&first, &["1", "2", "3"]).await;
-    let offset = first.broker.show(first.stream.offset().await.unwrap());
+    let offset = first.broker.format_offset(first.stream.offset().await.unwrap());
     drop(first);
     cluster.restore_to(2);
     let mut again = cluster.node("again").await;
     assert_eq!(
-        again.broker.read(&offset),
-        ParsedOffset::Replaced,
+        again.broker.parse_offset(&offset),
+        ParsedOffset::ReplacedHistory,
         "no client recovers from a message that does not exist"
     );
     cluster.publish_on(&again, &["another 3"]).await;
@@ -118,7 +119,7 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
         for node in [&mut first, &mut second] {
             node.expect_messages(&["4", "5"]).await;
         }
-        let offset = first.broker.show(first.broker.reached());
+        let offset = first.broker.format_offset(first.broker.reached());
         let nodes = runs.then_some((first, second));
         if is_restored {
             cluster.restore_to(3);
@@ -136,18 +137,23 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
             Some((first, second)) => [first, second],
             None => [cluster.node("first").await, cluster.node("second").await],
         };
-        let ended = if is_restored { ParsedOffset::Replaced } else { ParsedOffset::Elsewhere };
+        let ended = if is_restored { ParsedOffset::ReplacedHistory } else { ParsedOffset::OtherEpoch };
         for node in &nodes {
-            eventually(what, async || node.broker.read(&offset) != ParsedOffset::Here(node.broker.reached()))
-                .await;
-            eventually(what, async || node.broker.read(&offset) == ended).await;
+            eventually(what, async || {
+                node.broker.parse_offset(&offset) != ParsedOffset::Current(node.broker.reached())
+            })
+            .await;
+            eventually(what, async || node.broker.parse_offset(&offset) == ended).await;
         }
         // Later comparisons change nothing.
         let [mut first, mut second] = nodes;
         for node in [&first, &second] {
             let _ = node.broker.subscribe(&[tea()]).await.unwrap();
         }
-        let offset = [first.broker.show(first.broker.reached()), second.broker.show(second.broker.reached())];
+        let offset = [
+            first.broker.format_offset(first.broker.reached()),
+            second.broker.format_offset(second.broker.reached()),
+        ];
         cluster.publish_on(&first, &["next"]).await;
         first.messages_until("next").await;
         second.messages_until("next").await;
@@ -159,7 +165,11 @@ async fn offsets_are_replaced_with_the_messages_and_not_with_redis() {
                     .await
                     .unwrap()
             );
-            assert_ne!(node.broker.read(offset), ParsedOffset::Replaced, "{what}: no other client reloads");
+            assert_ne!(
+                node.broker.parse_offset(offset),
+                ParsedOffset::ReplacedHistory,
+                "{what}: no other client reloads"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt;
 
 use super::*;
 use crate::{
-    changes::{Changes, KEPT, What},
+    changes::{ChangeKind, Changes, KEPT},
     directory::{Additions, mongo::changes::recent_filter},
 };
 
@@ -32,16 +32,16 @@ async fn every_change_is_stored_with_its_version_for_all_nodes() {
     assert!(changed.is_tracked() && changed.is_open && changed.version == 8, "{changed:?}");
     let stored: Vec<_> =
         changed.changes.iter().map(|change| (change.version, change.what.clone(), change.is_own)).collect();
-    let (joined, left) = (|name| What::Joined(user(name)), |name| What::Left(user(name)));
+    let (joined, left) = (|name| ChangeKind::Joined(user(name)), |name| ChangeKind::Left(user(name)));
     let expected = [
         (joined("Alice"), true),
         (joined("Bob"), false),
         (joined("carol"), true),
         (left("bob"), true),
         (left("carol"), false),
-        (What::Other, false),
-        (What::Archived, true),
-        (What::Renewed(user("Dave")), true),
+        (ChangeKind::Other, false),
+        (ChangeKind::Archived, true),
+        (ChangeKind::Renewed(user("Dave")), true),
     ];
     let expected: Vec<_> =
         expected.into_iter().zip(1..).map(|((what, own), version)| (version, what, own)).collect();

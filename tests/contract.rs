@@ -161,6 +161,25 @@ async fn health_is_public_and_the_front_page_is_html() {
 }
 
 #[tokio::test]
+async fn the_descriptions_of_both_interfaces_are_public() {
+    let server = TestServer::start().await;
+    let client = server.unregistered_user("x");
+    let documents = [
+        ("/openapi.yaml", include_str!("../docs/openapi.yaml")),
+        ("/asyncapi.yaml", include_str!("../docs/asyncapi.yaml")),
+    ];
+    for (path, document) in documents {
+        let answer = client.send(Request::get(path)).await.expect(200);
+        assert_eq!(answer.header("content-type"), Some("application/yaml"), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-cache"), "{path}");
+        assert!(answer.body == document, "{path} is not the file of the repository");
+        client.send(Request::post(path, &json!({}))).await.expect_refusal(405);
+        let with_body = Request::new("GET", path).body("application/json", "{}");
+        client.send(with_body).await.expect_refusal(400);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_receives_welcome_then_presence() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;

@@ -1,5 +1,5 @@
 //! Clients of other projects against the real server: the official `socket.io-client` on Node and in a browser, python-socketio,
-//! rust_socketio, HTTPie with its session files, Google's gRPC for Python. They are where `scripts/test` installed them, or on the
+//! rust_socketio, HTTPie with its session files, Google's gRPC for Python, schemathesis with the OpenAPI document. They are where `scripts/test` installed them, or on the
 //! PATH.
 
 use std::{
@@ -76,6 +76,50 @@ async fn python_socketio_exchanges_messages_over_every_transport() {
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let url = format!("http://{}", server.system.address);
     run_python("python_chat.py", &[&url, alice.token(), bob.token()]).await;
+}
+
+/// Generated requests to every operation of the document. The rate limits are high, so that the requests reach the handlers.
+#[tokio::test]
+async fn schemathesis_finds_no_difference_between_the_server_and_its_openapi_document() {
+    let limits = ["--login-rate", "--login-burst", "--message-rate", "--message-burst", "--rooms-per-user"];
+    let flags: Vec<&str> = limits.iter().flat_map(|flag| [*flag, "10000"]).collect();
+    let server = TestServer::start_with(&flags).await;
+    // The user of the document's example of a login.
+    let mut alice = server.unregistered_user("alice");
+    alice.password = "correct horse".to_owned();
+    alice.register().await;
+    let (user, other_session) = (server.user("carol").await, server.user_on_another_device("carol").await);
+    let directory = TempDir::new().expect("a temporary directory");
+    let mut command = python();
+    command.args(["-m", "schemathesis.cli", "--config-file"]).arg(folder().join("schemathesis.toml"));
+    // A fixed seed, because a random one could fail unrelated changes. The fuzzing ends with the time.
+    command.args(["run", "--no-color", "--seed", "1", "--continue-on-failure"]);
+    command.args(["--max-examples", "10", "--max-time", "45", "--suppress-health-check", "too_slow"]);
+    command.arg(format!("http://{}/openapi.yaml", server.system.address));
+    command.env("GODZILLA_TOKEN", user.token()).env("GODZILLA_LOGOUT_TOKEN", other_session.token());
+    command.current_dir(&directory);
+    let report = run_to_end("schemathesis", command).await;
+    let (_, tested) = report.split_once("Tested: ").expect("a summary");
+    let operations = include_str!("../docs/openapi.yaml").matches("\n      operationId: ").count();
+    assert_eq!(tested.lines().next(), Some(operations.to_string().as_str()), "{report}");
+}
+
+#[tokio::test]
+async fn events_and_acks_match_the_asyncapi_document() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let url = format!("http://{}", server.system.address);
+    run_python("asyncapi.py", &[&url, alice.token(), bob.token()]).await;
+}
+
+#[tokio::test]
+async fn the_typescript_types_are_current_and_compile_in_a_client() {
+    let mut generate = python();
+    generate.arg(folder().join("../../clients/types/generate.py")).arg("--check");
+    run_to_end("generate.py", generate).await;
+    let mut compile = node("node_modules/typescript/bin/tsc");
+    compile.arg("--project").arg(folder());
+    run_to_end("tsc", compile).await;
 }
 
 #[tokio::test]
@@ -183,9 +227,13 @@ pub fn node(script: &str) -> Command {
 
 /// Runs a Python script of `tests/interop`.
 pub async fn run_python(script: &str, args: &[&str]) {
-    let mut command = Command::new(tool("INTEROP_PYTHON", "bin/python", "python3"));
+    let mut command = python();
     command.arg(folder().join(script)).args(args);
     run_to_end(script, command).await;
+}
+
+fn python() -> Command {
+    Command::new(tool("INTEROP_PYTHON", "bin/python", "python3"))
 }
 
 /// Runs a program to its end; it must succeed. Returns its standard output; the panic shows all output.

@@ -1,4 +1,5 @@
-//! The pages of the gateway itself: health, the start page and 404. Mounted by [`crate::Gateway::routes`].
+//! The pages of the gateway itself: health, the start page, the descriptions of both interfaces, and 404. Mounted by
+//! [`crate::Gateway::routes`].
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -14,11 +15,20 @@ const PAGE: &str = include_str!("page.html");
 /// Allows only the text of the page: no scripts, styles or frames.
 const PAGE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The methods of both pages, as in the `Allow` header. Load balancers use each of them for health checks; HAProxy uses
+/// The OpenAPI description of the HTTP interface.
+pub(crate) const OPENAPI: &str = include_str!("../../docs/openapi.yaml");
+
+/// The AsyncAPI description of the Socket.IO events.
+const ASYNCAPI: &str = include_str!("../../docs/asyncapi.yaml");
+
+/// The media type of YAML (RFC 9512).
+const YAML: &str = "application/yaml";
+
+/// The methods of all pages, as in the `Allow` header. Load balancers use each of them for health checks; HAProxy uses
 /// OPTIONS by default.
 pub(crate) const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// Mounts `/healthz` and `/`.
+/// Mounts all pages.
 pub(crate) fn routes(service: &mut web::ServiceConfig) {
     let options = || web::method(Method::OPTIONS).to(methods);
     let healthz = web::resource("/healthz")
@@ -26,7 +36,15 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route(web::head().to(healthz))
         .route(options());
     let page = web::resource("/").route(web::get().to(page)).route(web::head().to(page)).route(options());
-    service.service(healthz).service(page);
+    let contract = |path, text| {
+        let get = move || async move { contract(text) };
+        web::resource(path).route(web::get().to(get)).route(web::head().to(get)).route(options())
+    };
+    service
+        .service(healthz)
+        .service(page)
+        .service(contract("/openapi.yaml", OPENAPI))
+        .service(contract("/asyncapi.yaml", ASYNCAPI));
 }
 
 async fn methods(request: HttpRequest) -> HttpResponse {
@@ -50,4 +68,8 @@ async fn page() -> HttpResponse {
         .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(PAGE)
+}
+
+fn contract(text: &'static str) -> HttpResponse {
+    HttpResponse::Ok().content_type(YAML).insert_header((header::CACHE_CONTROL, "no-cache")).body(text)
 }

@@ -49,7 +49,7 @@ use Upstream::{Accounts, Chat, Gateway, Sockets};
 /// Bodies follow the method: POST, PUT and PATCH may have JSON, the others have no body. The socket route has its own
 /// rules.
 #[rustfmt::skip]
-static ROUTES: [Route; 13] = [
+static ROUTES: [Route; 15] = [
     route("POST",               "/user/register",               Accounts, Public),
     route("POST",               "/user/login",                  Accounts, Public), // behind Gateway::login_limit
     route("POST",               "/user/logout",                 Accounts, Public),
@@ -62,6 +62,8 @@ static ROUTES: [Route; 13] = [
     route("GET",                "/presence/typing",             Chat,     User),
     route(pages::METHODS,       "/healthz",                     Gateway,  Public),
     route(pages::METHODS,       "/",                            Gateway,  Public),
+    route(pages::METHODS,       "/openapi.yaml",                Gateway,  Public),
+    route(pages::METHODS,       "/asyncapi.yaml",               Gateway,  Public),
     route("GET, POST",          SOCKETS,                        Sockets,  UserOrListed),
 ];
 
@@ -126,6 +128,32 @@ mod tests {
                 assert_eq!(find_path(method, &path), want, "{method} {path}");
             }
         }
+    }
+
+    /// The paths and methods of `docs/openapi.yaml`: lines with an indentation of 2 and 4 in its section `paths`.
+    fn documented() -> Vec<(String, String)> {
+        let (_, paths) = crate::pages::OPENAPI.split_once("\npaths:\n").unwrap();
+        let (paths, _) = paths.split_once("\ncomponents:\n").unwrap();
+        let mut found = Vec::new();
+        let mut path = "";
+        for line in paths.lines().filter_map(|line| line.strip_suffix(':')) {
+            match line.len() - line.trim_start().len() {
+                2 => path = line.trim_start(),
+                4 if line != "    parameters" => found.push((path.to_owned(), line.trim().to_uppercase())),
+                _ => {}
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn the_openapi_document_has_exactly_these_routes() {
+        let pairs = |route: &'static Route| route.allow.split(", ").map(|method| (route.path, method));
+        let routes = ROUTES.iter().flat_map(pairs);
+        let mut routes: Vec<_> = routes.map(|(path, method)| (path.to_owned(), method.to_owned())).collect();
+        routes.sort();
+        assert_eq!(documented(), routes);
     }
 
     #[test]

@@ -19,7 +19,7 @@ const PAGE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 
 pub(crate) const OPENAPI: &str = include_str!("../../docs/openapi.yaml");
 
 /// The AsyncAPI description of the Socket.IO events.
-const ASYNCAPI: &str = include_str!("../../docs/asyncapi.yaml");
+pub(crate) const ASYNCAPI: &str = include_str!("../../docs/asyncapi.yaml");
 
 /// The media type of YAML (RFC 9512).
 const YAML: &str = "application/yaml";
@@ -36,15 +36,15 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route(web::head().to(healthz))
         .route(options());
     let page = web::resource("/").route(web::get().to(page)).route(web::head().to(page)).route(options());
-    let contract = |path, text| {
-        let get = move || async move { contract(text) };
+    let document = |path, text| {
+        let get = move || async move { yaml(text) };
         web::resource(path).route(web::get().to(get)).route(web::head().to(get)).route(options())
     };
     service
         .service(healthz)
         .service(page)
-        .service(contract("/openapi.yaml", OPENAPI))
-        .service(contract("/asyncapi.yaml", ASYNCAPI));
+        .service(document("/openapi.yaml", OPENAPI))
+        .service(document("/asyncapi.yaml", ASYNCAPI));
 }
 
 async fn methods(request: HttpRequest) -> HttpResponse {
@@ -70,6 +70,6 @@ async fn page() -> HttpResponse {
         .body(PAGE)
 }
 
-fn contract(text: &'static str) -> HttpResponse {
+fn yaml(text: &'static str) -> HttpResponse {
     HttpResponse::Ok().content_type(YAML).insert_header((header::CACHE_CONTROL, "no-cache")).body(text)
 }

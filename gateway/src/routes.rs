@@ -157,6 +157,15 @@ mod tests {
     }
 
     #[test]
+    fn both_documents_have_the_version_of_the_program() {
+        let version = format!("\n  version: {}\n", env!("CARGO_PKG_VERSION"));
+        assert!(
+            crate::pages::OPENAPI.contains(&version) && crate::pages::ASYNCAPI.contains(&version),
+            "{version}"
+        );
+    }
+
+    #[test]
     fn unlisted_paths_are_not_found() {
         let unlisted = [
             "/user",

@@ -1,9 +1,8 @@
 // Compiled by a test, not run: a client with the types of clients/types. A line after `@ts-expect-error` must not compile.
 import { io } from "socket.io-client";
-import type { Code, ConnectError, Message } from "godzilla-chat-types";
-import type { ChatSocket } from "godzilla-chat-types";
+import type { ChatSocket, Code, ConnectError, Message } from "godzilla-chat-types";
 
-const socket: ChatSocket = io("https://chat.example.org", { auth: { token: "token" } });
+const socket: ChatSocket = io("https://chat.example.org", { auth: { token: "token" }, ackTimeout: 5000 });
 
 socket.on("welcome", (welcome, offset) => [welcome.username, welcome.timestamp, offset.length]);
 socket.on("message", (message, offset) => [message.data.text, message.seq + 1, offset]);
@@ -13,7 +12,7 @@ socket.on("error", ({ ok, code, retryAfter }) => [ok satisfies false, code satis
 socket.on("connect_error", (error) => ("data" in error ? (error.data as ConnectError).code : error.message));
 
 export async function chat(): Promise<Message[]> {
-    const posted = await socket.timeout(5000).emitWithAck("message", { text: "hello", clientId: "1" });
+    const posted = await socket.emitWithAck("message", { text: "hello", clientId: "1" });
     if (!posted.ok) throw new Error(posted.code);
     const seq: number = posted.seq;
     socket.emit("typing", { isTyping: true, room: null }, (answer) => answer.ok);

@@ -36,7 +36,7 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route(web::head().to(healthz))
         .route(options());
     let page = web::resource("/").route(web::get().to(page)).route(web::head().to(page)).route(options());
-    let document = |path, text| {
+    let document = |path: &'static str, text: &'static str| {
         let get = move || async move { yaml(text) };
         web::resource(path).route(web::get().to(get)).route(web::head().to(get)).route(options())
     };

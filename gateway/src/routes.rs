@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_openapi_document_has_exactly_these_routes() {
-        let pairs = |route: &'static Route| route.allow.split(", ").map(|method| (route.path, method));
+        let pairs = |route: &'static Route| route.allow.split(", ").map(move |method| (route.path, method));
         let routes = ROUTES.iter().flat_map(pairs);
         let mut routes: Vec<_> = routes.map(|(path, method)| (path.to_owned(), method.to_owned())).collect();
         routes.sort();

@@ -206,10 +206,10 @@ async fn clients_exchange_messages_through_caddy() {
 }
 
 #[test]
-fn readme_has_the_tested_recipes() {
-    let readme =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
+fn the_document_has_the_tested_recipes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/proxies.md");
+    let document = fs::read_to_string(path).expect("docs/proxies.md");
     for name in ["nginx.conf", "haproxy.cfg", "Caddyfile"] {
-        assert!(readme.contains(recipe(name).trim_end()), "{name} differs from README.md");
+        assert!(document.contains(recipe(name).trim_end()), "{name} differs from docs/proxies.md");
     }
 }

@@ -131,10 +131,12 @@ fn no_file_has_a_generic_name() {
 }
 
 /// Entries of every repository, which the code map does not list.
-const COMMON: [&str; 8] = [
+const COMMON: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "Cargo.toml",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::{sys::statvfs::statvfs, unistd::Uid};
 
-/// The free bytes below which a store is not ready: four times the size of the log between two checkpoints (16 MiB). README documents
+/// The free bytes below which a store is not ready: four times the size of the log between two checkpoints (16 MiB). docs/operations.md documents
 /// this value.
 const RESERVE: u64 = 16 << 20;
 

@@ -30,7 +30,8 @@ const UNTRUSTED: &str = "has a certificate that is not trusted: check tlsCAFile=
 pub const UNREACHABLE: &str = "cannot be reached over the network: check routes and network policies";
 
 /// The user of the roles lacks a permission.
-pub const FORBIDS: &str = "does not allow its user a needed command: grant the rights that README lists";
+pub const FORBIDS: &str =
+    "does not allow its user a needed command: grant the rights that docs/deploy.md lists";
 
 /// Phrases by the code of an error reply, in any order.
 const BY_CODE: [(&str, &str); 14] = [

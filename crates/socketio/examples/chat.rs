@@ -93,7 +93,7 @@ impl App for Chat {
             let name = connect.auth["name"].as_str().unwrap_or_default().to_owned();
             if &*connect.namespace != NAMESPACE {
                 Err(Refusal::new("Invalid namespace"))
-            } else if name.is_empty() || name.len() > MAX_NAME {
+            } else if !is_valid(&name) {
                 let data = Some(json!({"code": "invalid_name"}));
                 Err(Refusal { message: "a name has 1 to 64 bytes".to_owned(), data })
             } else {
@@ -105,20 +105,20 @@ impl App for Chat {
 
 impl Peer for Member {
     fn event(&mut self, mut event: Event, reply: Option<Reply>) {
-        let answer = match (event.name.as_str(), event.arg::<String>(0)) {
-            (_, Ok(name)) if name.is_empty() || name.len() > MAX_NAME => {
-                Err("a room's name has 1 to 64 bytes")
-            }
-            ("join", Ok(name)) => self.join(&name),
-            ("leave", Ok(name)) => self.leave(&name),
-            ("message", Ok(name)) => {
-                event.arg(1).map_err(|_| "no text").and_then(|text| self.post(&name, text))
-            }
-            ("typing", Ok(name)) => self.typing(&name, event.arg(1).unwrap_or(false)),
+        // Every command names a room. `arg` takes the argument out of the event.
+        let Some(name) = event.arg::<String>(0).ok().filter(|name| is_valid(name)) else {
+            return acknowledge(reply, Err("the first argument is the name of a room, 1 to 64 bytes"));
+        };
+        let second = event.arg::<Value>(1).unwrap_or_default();
+        let answer = match (event.name.as_str(), second) {
+            ("join", _) => self.join(&name),
+            ("leave", _) => self.leave(&name),
+            ("message", Value::String(text)) => self.post(&name, &text),
+            ("typing", Value::Bool(is_typing)) => self.typing(&name, is_typing),
             // The answer is sent later, so the reply moves into the task that waits for the members.
-            ("poll", Ok(name)) => return self.poll(name, event.arg(1).unwrap_or_default(), reply),
-            (_, Ok(_)) => Err("unknown event"),
-            (_, Err(_)) => Err("the first argument is the name of a room"),
+            ("poll", Value::String(question)) => return self.poll(name, question, reply),
+            ("message" | "typing" | "poll", _) => Err("the second argument is missing or of another type"),
+            _ => Err("unknown event"),
         };
         acknowledge(reply, answer);
     }
@@ -162,7 +162,7 @@ impl Member {
     }
 
     /// Sends a message to the other members. The ack contains its id, so the sender needs no copy.
-    fn post(&self, name: &str, text: String) -> Answer {
+    fn post(&self, name: &str, text: &str) -> Answer {
         self.check_membership(name)?;
         // Locked until the message is queued: the members receive the messages in the order of their ids.
         let mut rooms = self.chat.rooms();
@@ -223,15 +223,23 @@ impl Chat {
     }
 }
 
+/// The answer to a command for a room that the client has not joined.
 const NOT_A_MEMBER: &str = "not a member of this room";
 
 /// Precedes the names of rooms. Without it a client could join the room of another client's socket id.
 const PREFIX: &str = "room:";
 
+/// Whether this can be the name of a member or room.
+fn is_valid(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+}
+
+/// The room of the server for a room of the chat.
 fn room(name: &str) -> Room {
     format!("{PREFIX}{name}").into()
 }
 
+/// Sends the ack if the client requested one.
 fn acknowledge(reply: Option<Reply>, answer: Answer) {
     if let Some(reply) = reply {
         reply.send(&(answer.unwrap_or_else(|error| json!({"error": error})),));

@@ -281,9 +281,9 @@ async fn a_write_lock_of_another_program_is_reported_until_it_ends_with_and_with
             let holder = Holder::start(directory.path(), arguments);
             if has_traffic {
                 // All of them wait for the same lock, and none of them for the others.
-                let refused: Vec<_> = (0..9).map(|number| add(number.to_string())).collect();
+                let refused: Vec<_> = (0..9).map(|number| tokio::spawn(add(number.to_string()))).collect();
                 for refused in refused {
-                    let refused = refused.await;
+                    let refused = refused.await.unwrap();
                     assert!(matches!(refused, Err(Error::Commit(_))), "{what}: {refused:?}");
                 }
             }

@@ -98,7 +98,7 @@ impl SqliteSessions {
     }];
 
     /// Why the store does not work, for `/readyz`. `None` when it works ([`embedded::Database::not_ready_reason`]).
-    pub async fn not_ready_reason(&self) -> Option<&'static str> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         self.db.not_ready_reason().await
     }
 

@@ -65,7 +65,7 @@ async fn a_redis_without_free_connections_is_reported() {
         set
     };
     set(1).exec_async(&mut admin).await.expect("an administrator");
-    let redis = Redis::new(server.url(), 1).expect("an address");
+    let redis = Redis::new(&server.url(), 1).expect("an address");
     let until = Instant::now() + TIMEOUT;
     // The reply is lost in some attempts only, so all attempts must name the cause.
     for _ in 0..20 {

@@ -75,7 +75,7 @@ impl Fixture {
         match fault {
             Fault::Validator => self.validate(doc! { "absent": { "$exists": true } }).await,
             Fault::Code(code) => self.fail(doc! { "errorCode": code }).await,
-            Fault::Hangs => self.fail(doc! { "blockConnection": true, "blockTimeMS": 60_000 }).await,
+            Fault::Hangs => self.fail(doc! { "blockConnection": true, "blockTimeMS": 6_000 }).await,
         }
     }
 

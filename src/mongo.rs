@@ -36,5 +36,5 @@ pub async fn store(uri: &str, deployment: &Deployment) -> Result<Store, Error> {
     options.max_pool_size.get_or_insert(CONNECTIONS);
     let client = Client::with_options(options).map_err(|_| Error::Config(refused.to_owned()))?;
     let database = client.default_database().unwrap_or_else(|| client.database(DATABASE));
-    Ok(Store { database, deployment: deployment.clone() })
+    Ok(Store::new(database, deployment.clone()))
 }

@@ -51,7 +51,9 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             };
             match attempt.await {
                 // A store failure is retried until the deadline.
-                Err(Error::Store(error)) => tracing::debug!(%error, "CONNECT failed in a store, retrying"),
+                Err(error) if error.is_of_store() => {
+                    tracing::debug!(%error, "CONNECT failed in a store, retrying");
+                }
                 settled => return settled,
             }
             // The socket may have the id of the recovery session. Without a new id the next attempt would close this connection.

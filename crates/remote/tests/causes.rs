@@ -54,6 +54,32 @@ async fn the_cause_of_an_unusable_redis_is_reported() {
 }
 
 #[tokio::test]
+async fn a_redis_without_free_connections_is_reported() {
+    let server = Server::start();
+    // One connection for the administrator, who stays connected.
+    let admin = remote::redis::Client::open(server.admin_url()).expect("an address");
+    let mut admin = admin.get_multiplexed_async_connection().await.expect("a free connection");
+    let set = |limit: u32| {
+        let mut set = remote::redis::cmd("CONFIG");
+        set.arg("SET").arg("maxclients").arg(limit);
+        set
+    };
+    set(1).exec_async(&mut admin).await.expect("an administrator");
+    let redis = Redis::new(&server.url(), 1).expect("an address");
+    let until = Instant::now() + TIMEOUT;
+    // The reply is lost in some attempts only, so all attempts must name the cause.
+    for _ in 0..20 {
+        let response = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
+        let cause = response.expect_err("no free connection").not_ready_reason();
+        assert!(cause.contains("maxclients"), "{cause}");
+        assert!(Instant::now() < until, "20 attempts take less");
+    }
+    set(100).exec_async(&mut admin).await.expect("an administrator");
+    let response = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
+    assert_eq!(response.expect("a free connection"), None);
+}
+
+#[tokio::test]
 async fn the_members_of_a_set_without_a_primary_are_named() {
     let mongo = Mongo::start().await;
     let client = Client::with_uri_str(format!("{}&serverSelectionTimeoutMS=1000", mongo.uri()))

@@ -115,7 +115,8 @@ async fn the_holder_of_a_name_takes_precedence_over_a_waiting_node() {
     assert!(stays.is_err() && first.not_ready_reason()().is_none(), "the name changed hands");
     let lost = first.lost();
     // As if the first node had not renewed, and another one had acquired the name.
-    let other = "9999999999999 http://127.0.0.1:3 open";
+    let expires = proto::Timestamp::now().0 + 3_600_000;
+    let other = format!("{expires} http://127.0.0.1:3 open");
     table.ask(async |mut redis| redis.hset::<_, _, _, u32>(TABLE_KEY, "chat", other).await).await.unwrap();
     timeout(TIMEOUT, lost).await.expect("the first node detects the loss");
 }

@@ -49,7 +49,12 @@ impl RecoverySessions for RedisRecoverySessions {
             return Ok(None);
         }
         let key = self.key(pid);
-        let value: Option<Vec<u8>> = self.redis.ask(async |mut redis| redis.get(key).await).await?;
+        // `MGET` returns nothing for a key of another type, which another program has written.
+        let mut read = remote::redis::cmd("MGET");
+        read.arg(key);
+        let values: [Option<Vec<u8>>; 1] =
+            self.redis.ask(async |mut redis| read.query_async(&mut redis).await).await?;
+        let [value] = values;
         let stored = value.and_then(|value| serde_json::from_slice::<StoredSession>(&value).ok());
         let stored = stored.filter(|stored| stored.issued >= oldest.0);
         Ok(stored.map(|StoredSession { sid, user, since, issued }| RecoverySession {

@@ -68,6 +68,15 @@ impl Stream {
         messages: Vec<StoredMessage>,
     ) -> Result<(), Error> {
         let Some(first) = messages.first().map(|stored| stored.message.seq) else { return Ok(()) };
+        self.refusals.record(self.append_from(room, first, messages).await)
+    }
+
+    async fn append_from(
+        &self,
+        room: &RoomName,
+        first: u64,
+        messages: Vec<StoredMessage>,
+    ) -> Result<(), Error> {
         let records: Vec<MessageRecord> =
             messages.into_iter().map(|stored| MessageRecord::new(stored, false)).collect();
         let mut skip = Skip::None;

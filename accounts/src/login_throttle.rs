@@ -267,6 +267,43 @@ mod tests {
         }
     }
 
+    /// Overwritten counters and times begin again. They neither refuse a user for good nor end the throttle.
+    #[actix_rt::test]
+    async fn values_of_another_program_count_as_absent() {
+        let server = testkit::Redis::start();
+        let throttle = LoginThrottle::new(Redis::new(&server.url(), 2).unwrap());
+        connected(&throttle).await;
+        let alice: Username = "alice".parse().unwrap();
+        let key = throttle.key(&alice);
+        let home = there("192.0.2.1");
+        let place = format!("{key}@{}", place(home));
+        let values = ["99999999999999999999", "9223372036854775807", "-5", "1.5", "1e3", "text", "\"\\xff\""];
+        let commands = |key: &str| {
+            let set = values.map(|value| format!("SET {key} {value}"));
+            set.into_iter().chain([format!("RPUSH {key} 1"), format!("HSET {key} a b")]).collect::<Vec<_>>()
+        };
+        for command in commands(&key) {
+            server.execute(&format!("DEL {key}"));
+            server.execute(&command);
+            assert!(throttle.delay(&alice, home).await.is_ok(), "{command}");
+            for _ in 0..=FREE {
+                throttle.record_failure(&alice).await.unwrap();
+            }
+            let wait = throttle.delay(&alice, home).await.unwrap();
+            assert!(!wait.is_zero() && wait <= MAX_WAIT, "{command}: the failures count: {wait:?}");
+            server.execute(&format!("DEL {place} {key}@"));
+        }
+        for shared in [place, format!("{key}@")] {
+            for command in commands(&shared) {
+                server.execute(&format!("DEL {shared}"));
+                server.execute(&command);
+                let wait = throttle.delay(&alice, home).await;
+                assert!(wait.as_ref().is_ok_and(|wait| *wait <= MAX_WAIT), "{command}: {wait:?}");
+                server.execute(&format!("DEL {key}@{} {key}@", super::place(home)));
+            }
+        }
+    }
+
     /// Waits for the connection, because a first command can time out on a busy machine.
     async fn connected(throttle: &LoginThrottle) {
         let ask = async || throttle.redis.ask(async |mut redis| redis.get::<_, Option<u32>>("x").await).await;

@@ -317,3 +317,44 @@ fn every_host_name_yields_a_valid_node_name() {
     assert_eq!(chat::config::node_of("chat-1.eu.example.com"), "chat-1");
     assert_ne!(chat::config::node_of(&format!("{long}1")), chat::config::node_of(&format!("{long}2")));
 }
+
+/// A value of another program neither takes the name of a node for good nor adds a node.
+#[tokio::test]
+async fn invalid_values_in_the_table_count_as_absent() {
+    let redis = Redis::start();
+    let values = [
+        "HSET chat:nodes chat \"99999999999999999999 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat \"9999999999999 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat \"-1 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat \"1.5 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat text",
+        "HSET chat:nodes other \"99999999999999999999 http://127.0.0.1:9 open\"",
+        "SET chat:nodes another-application",
+        "RPUSH chat:nodes another-application",
+    ];
+    let ttl = Duration::from_secs(3);
+    for value in values {
+        redis.execute("DEL chat:nodes");
+        redis.execute(value);
+        let watch = Watcher::start(&redis.url()).unwrap();
+        // At a start, and while the node runs.
+        let lease = announce(&redis, "chat", 1, ttl).await;
+        timeout(TIMEOUT, lease.acquired()).await.unwrap_or_else(|_| panic!("{value}"));
+        becomes(&watch, &[("chat", 1, OPEN)]).await;
+        redis.execute("DEL chat:nodes");
+        redis.execute(value);
+        let is_written = async {
+            while !redis.query("HGET chat:nodes chat").starts_with('$')
+                || redis.query("HSTRLEN chat:nodes chat") != ":37"
+            {
+                sleep(PAUSE).await;
+            }
+        };
+        timeout(TIMEOUT, is_written)
+            .await
+            .unwrap_or_else(|_| panic!("{value}: the entry is not written again"));
+        becomes_ready(&lease).await;
+        becomes(&watch, &[("chat", 1, OPEN)]).await;
+        lease.release().await;
+    }
+}

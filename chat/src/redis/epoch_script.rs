@@ -9,7 +9,8 @@ pub const MAX_NUMBER: u64 = 9_000_000_000_000_000;
 
 /// Functions that validate what Redis contains. Keys can be overwritten by other programs, so a script uses no value that is not
 /// validated. `number` returns a decimal number below [`MAX_NUMBER`] in the form in which scripts write it, and nil for other values.
-/// `millis` returns the offset of the id of a record.
+/// `millis` returns the offset of the id of a record. `last_offset` returns the last offset if the stream has the epoch and ends with that
+/// offset, and nil otherwise; its keys are the epoch, the last offset, the base and the stream.
 const VALIDATION: &str = r"
     local function number(text)
         if type(text) ~= 'string' or #text > 16 or not string.match(text, '^%d+$') then return nil end
@@ -18,6 +19,14 @@ const VALIDATION: &str = r"
     end
     local function millis(id)
         return number(string.match(id, '^(%d+)%-%d+$'))
+    end
+    local function last_offset(epoch, keys)
+        local current, offset, base = unpack(redis.call('MGET', keys[1], keys[2], keys[3]))
+        local last, newest = number(offset), redis.call('XREVRANGE', keys[4], '+', '-', 'COUNT', 1)[1]
+        base = number(base)
+        local top = newest and millis(newest[1]) or 0
+        local fits = last and base and (top == last or (last == base and top < base))
+        return current == epoch and fits and last or nil
     end
 ";
 

@@ -131,7 +131,7 @@ impl Stream {
         skip: &Skip,
     ) -> Result<Appended, Error> {
         let mut script = scripts::APPEND.prepare_invoke();
-        for key in [redis::EPOCH, redis::OFFSET, redis::STREAM, redis::HEADS, redis::LAST] {
+        for key in [redis::EPOCH, redis::OFFSET, redis::STREAM, redis::HEADS, redis::LAST, redis::BASE] {
             script.key(self.redis.key(key));
         }
         script.arg(&*self.position.epoch()).arg(room.as_str()).arg(MIN_LENGTH).arg(&self.node);

@@ -186,7 +186,7 @@ impl Stream {
     async fn write(&self, record: &StreamRecord) -> Result<u64, Error> {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         let key = |key| self.redis.key(key);
-        script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM));
+        script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM)).key(key(redis::BASE));
         script.arg(&*self.position.epoch()).arg(MIN_LENGTH).arg(&self.node).arg(record.encode());
         let written: Result<Option<u64>, Error> =
             self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;

@@ -12,8 +12,8 @@ use crate::redis::script;
 
 /// Appends messages of one room.
 ///
-/// Keys: the epoch, the last offset, the stream, the rooms' last `seq`s, their last messages. Arguments: the epoch of the writer, the
-/// room, the number of records to keep, the node, `1` when a room that is absent begins with the first of these messages, the `seq` up
+/// Keys: the epoch, the last offset, the stream, the rooms' last `seq`s, their last messages, the base. Arguments: the epoch of the
+/// writer, the room, the number of records to keep, the node, `1` when a room that is absent begins with the first of these messages, the `seq` up
 /// to which messages may be skipped (`*`: all), and then `seq`, id and record of each message, in order.
 ///
 /// Returns an outcome, a number and an id:
@@ -22,14 +22,15 @@ use crate::redis::script;
 /// - `unverified`, the room's last `seq` and the id of that message, when the stream has the first message already and it must not be
 ///   skipped;
 /// - `unknown`, when the room is absent, or its last `seq` is invalid or is not that of its last message;
-/// - `epoch_changed`, when the stream has another epoch, or its last offset is absent or invalid.
+/// - `epoch_changed`, when the stream has another epoch, or does not end with its last offset.
 pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
     script(
         r#"
         local epoch, room, keep, node, begins, skip = unpack(ARGV, 1, 6)
         local first = tonumber(ARGV[7])
-        local offset = redis.call('GET', KEYS[2])
-        if not number(offset) or redis.call('GET', KEYS[1]) ~= epoch then return {'epoch_changed', '0', ''} end
+        local last_number = last_offset(epoch, {KEYS[1], KEYS[2], KEYS[6], KEYS[3]})
+        if not last_number then return {'epoch_changed', '0', ''} end
+        local offset = string.format('%.0f', last_number)
         if redis.acl_check_cmd then
             local writes = {{'xadd', KEYS[3], '1-0', 'node', node}, {'set', KEYS[2], offset}, {'hset', KEYS[4], room, '0'}, {'hset', KEYS[5], room, ''}}
             for _, write in ipairs(writes) do
@@ -71,13 +72,14 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
 
 /// Appends a record without a `seq`.
 ///
-/// Keys: the epoch, the last offset, the stream. Arguments: the epoch of the writer, the number of records to keep, the node, the
-/// record. Returns the offset, or nil when the stream has another epoch or no valid offset.
+/// Keys: the epoch, the last offset, the stream, the base. Arguments: the epoch of the writer, the number of records to keep, the node, the
+/// record. Returns the offset, or nil when the stream has another epoch or does not end
+/// with its last offset.
 pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r#"
-        local last = number(redis.call('GET', KEYS[2]))
-        if not last or redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+        local last = last_offset(ARGV[1], {KEYS[1], KEYS[2], KEYS[4], KEYS[3]})
+        if not last then return false end
         local offset = string.format('%.0f', last + 1)
         if redis.acl_check_cmd and not redis.acl_check_cmd('set', KEYS[2], offset) then
             return redis.error_reply("NOPERM this user has no permissions to run the 'set' command")

@@ -53,7 +53,7 @@ pub struct Readiness {
     probes: Mutex<Vec<(&'static str, ReadinessCheck)>>,
     /// Checks of parts without which the process works in a degraded way.
     degrading: Mutex<Vec<(&'static str, ReadinessCheck)>>,
-    /// When each current problem was first detected, by part.
+    /// When each current problem was first detected, by check.
     since: Mutex<HashMap<String, SystemTime>>,
 }
 
@@ -337,6 +337,21 @@ mod tests {
             Some(not_ready_reason),
             "the time of the first check is kept"
         );
+    }
+
+    /// A part can have several checks. One that succeeds does not reset the time of another.
+    #[tokio::test]
+    async fn each_check_of_a_part_has_its_own_time() {
+        let readiness = Readiness::new(vec![("Redis", probe(None))]);
+        readiness.add_degrading("Redis", probe(Some("refuses XADD")));
+        readiness.add_degrading("Redis", probe(None));
+        readiness.open();
+        let first = readiness.degradation().await;
+        let check = lock(&readiness.since).keys().next().cloned().unwrap();
+        lock(&readiness.since).insert(check, SystemTime::UNIX_EPOCH);
+        assert_eq!(readiness.not_ready_reason().await, None);
+        let second = readiness.degradation().await.unwrap_or_default();
+        assert!(second.contains("(since 1970-01-01T00:00:00Z)"), "{first:?} {second}");
     }
 
     #[tokio::test]

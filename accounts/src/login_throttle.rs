@@ -34,7 +34,8 @@ const TRUSTED_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Keys: time of the next attempt from this address; time of the next attempt from any unknown address; marker of a trusted address.
 /// Arguments in milliseconds: interval per address, interval over all untrusted addresses, maximum wait. Returns the wait of this attempt
-/// and reserves it. If the wait exceeds the maximum, returns a negative value: the negated time until a retry can succeed. Values that are no times, or beyond the maximum wait, count as absent.
+/// and reserves it. If the wait exceeds the maximum, returns a negative value: the negated time until a retry can succeed.
+/// Values that are no times, or beyond the maximum wait, count as absent.
 static QUEUE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"

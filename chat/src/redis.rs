@@ -196,6 +196,9 @@ impl Redis {
     }
 }
 
+/// The reply of [`OPEN_EPOCH`]: the fields of [`EpochState`], and a key whose value was invalid.
+type Reply = (String, u64, u64, Option<u64>, Option<u64>, Option<String>);
+
 async fn open_epoch<C: ConnectionLike>(
     connection: &mut C,
     at: &Location,
@@ -212,7 +215,6 @@ async fn open_epoch<C: ConnectionLike>(
     let (epoch, is_replaced) = damaged.map_or(("", false), |damaged| (damaged.epoch, damaged.is_replaced));
     script.arg(epoch).arg(u8::from(is_replaced)).arg(watermarks.replaced.load(Ordering::Acquire));
     let value: redis::Value = script.invoke_async(connection).await?;
-    type Reply = (String, u64, u64, Option<u64>, Option<u64>, Option<String>);
     let (epoch, last, base, replaced, since, damaged): Reply = FromRedisValue::from_redis_value(value)?;
     if let Some(key) = damaged {
         tracing::warn!(key, "a value of the stream in Redis is invalid or out of range: a new epoch begins");

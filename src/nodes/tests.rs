@@ -343,10 +343,12 @@ async fn invalid_values_in_the_table_count_as_absent() {
         becomes(&watch, &[("chat", 1, OPEN)]).await;
         redis.execute("DEL chat:nodes");
         redis.execute(value);
+        let table = table_of(&redis);
         let is_written = async {
-            while !redis.query("HGET chat:nodes chat").starts_with('$')
-                || redis.query("HSTRLEN chat:nodes chat") != ":37"
-            {
+            let read = async || {
+                table.ask(async |mut redis| redis.hget::<_, _, Option<String>>(TABLE_KEY, "chat").await).await
+            };
+            while !read().await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("127.0.0.1:1"))) {
                 sleep(PAUSE).await;
             }
         };

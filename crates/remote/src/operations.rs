@@ -81,7 +81,7 @@ impl Redis {
         let mut overwritten = Vec::new();
         let refusal = tried.iter().zip(replies).find_map(|((name, kind, _), reply)| {
             let error = reply.err().filter(|error| error.code() != Some(NOSCRIPT))?;
-            let key = self.key(&format!("{KEY}{}", if *name == "XREAD" { "stream" } else { kind }));
+            let key = self.key(&format!("{KEY}{}", if *name == "XREAD" { "stream" } else { *kind }));
             if error.code() == Some(WRONGTYPE) || error.to_string().contains(NO_INTEGER) {
                 overwritten.push(key);
                 return None;

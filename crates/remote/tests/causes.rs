@@ -118,12 +118,10 @@ async fn overwritten_trial_keys_are_deleted() {
     for command in overwritten {
         server.query("DEL godzilla:tried:number");
         server.execute(command);
-        let key = command.split(' ').nth(1).expect("a key");
         while redis.refusal(&commands).await.is_some_and(|why| why.starts_with("does not answer")) {
             assert!(Instant::now() < until, "Redis does not answer");
         }
         assert_eq!(redis.refusal(&commands).await, None, "{command}");
-        assert!(!server.query(&format!("TYPE {key}")).is_empty());
     }
 }
 

@@ -505,8 +505,9 @@ async fn generations_out_of_range_are_ignored() {
         until_ready(&gateway).await;
         assert!(gateway.find_by_id(&token.id()).await.unwrap().is_some(), "{generation}");
     }
-    redis.execute("DEL sessions:run");
-    redis.execute("RPUSH sessions:run another-application");
+    // One step, because accounts may write the record between two.
+    let overwrite = "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'another-application')";
+    redis.execute(&format!("EVAL \"{overwrite}\" 1 sessions:run"));
     until_ready(&accounts).await;
     assert!(list.generation.load(Relaxed) < 100);
 }

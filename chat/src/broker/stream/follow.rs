@@ -69,7 +69,7 @@ pub(super) struct Follower {
     pub(super) entries: mpsc::Sender<Entry>,
     pub(super) on_remote_change: OnRemoteChange,
     /// The offset of the last processed record.
-    pub(super) last: u64,
+    last: u64,
     /// The number of replacements of the store that were applied.
     replacements: u64,
     /// The time since which this node has seen each room with unpublished messages.

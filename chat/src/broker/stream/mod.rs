@@ -244,6 +244,8 @@ impl Stream {
 
     /// Clears the state of all rooms, because the store of messages was replaced by an older one.
     fn reset(&self) {
+        // The rooms whose writes failed are cleared, too.
+        self.refusals.clear();
         *self.dedup() = Dedup::default();
         *self.applied() = AppliedChanges::default();
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -12,6 +12,9 @@ use crate::{Error, broker::Entry, redis};
 /// The timeout of a read of a room's last message in the stream.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The values of fields of a hash, absent fields as `None`.
+type Values = Vec<Option<Vec<u8>>>;
+
 impl Stream {
     /// Subscribes this node to rooms. To be called before its sockets join them. Returns whether one of the rooms is new on this node.
     /// Then a change of it may have been committed after the caller read its members.
@@ -87,7 +90,6 @@ impl Stream {
         for key in [redis::HEADS, redis::LAST] {
             read.cmd("HMGET").arg(self.redis.key(key)).arg(&rooms);
         }
-        type Values = Vec<Option<Vec<u8>>>;
         let (heads, last): (Values, Values) =
             self.redis.ask(async |mut redis| read.query_async(&mut redis).await).await?;
         Ok(heads.into_iter().zip(last).map(|(head, last)| valid_head(&head?, &last?)).collect())

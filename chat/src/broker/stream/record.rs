@@ -125,7 +125,7 @@ impl StreamRecord {
 
     /// Parses a record. `None` when it cannot be parsed, which is counted and logged.
     pub fn decode(text: &[u8]) -> Option<Self> {
-        let record = serde_json::from_slice(text).and_then(|record| match record {
+        let record = serde_json::from_slice::<Self>(text).and_then(|record| match record {
             Self::Message(message) if message.seq >= MAX_NUMBER => {
                 Err(serde::de::Error::custom("the number of the message is out of range"))
             }

@@ -125,3 +125,43 @@ async fn the_cause_of_an_unusable_mongodb_is_reported() {
         wait_for_cause(word, ask).await;
     }
 }
+
+/// Trial keys that another program has overwritten are deleted, and are no refusal.
+#[tokio::test]
+async fn overwritten_trial_keys_are_deleted() {
+    let server = Server::start();
+    let redis = Redis::new(&server.url(), 1).expect("an address");
+    let commands = ["DEL", "INCR", "RPUSH", "HSET", "ZADD", "XADD", "XREAD", "XRANGE"];
+    let until = Instant::now() + TIMEOUT;
+    let overwritten = [
+        "SET godzilla:tried:stream another-application",
+        "SET godzilla:tried:hash another-application",
+        "SET godzilla:tried:zset another-application",
+        "SET godzilla:tried:number 1.5",
+        "SET godzilla:tried:number 99999999999999999999",
+        "HSET godzilla:tried:number a b",
+    ];
+    for command in overwritten {
+        server.query("DEL godzilla:tried:number");
+        server.execute(command);
+        while redis.refusal(&commands).await.is_some_and(|why| why.starts_with("does not answer")) {
+            assert!(Instant::now() < until, "Redis does not answer");
+        }
+        assert_eq!(redis.refusal(&commands).await, None, "{command}");
+    }
+}
+
+/// A reply that is received and has another form is no fault of the protocol.
+#[tokio::test]
+async fn a_value_that_does_not_parse_is_named() {
+    let server = Server::start();
+    let redis = Redis::new(&server.url(), 1).expect("an address");
+    for value in ["99999999999999999999", "-1", "1.5", "text"] {
+        server.execute(&format!("SET number {value}"));
+        let ask = async || {
+            let response = redis.ask(async |mut redis| redis.get::<_, u64>("number").await).await;
+            response.err().map(|error| error.not_ready_reason())
+        };
+        wait_for_cause("a value under a name of the roles", ask).await;
+    }
+}

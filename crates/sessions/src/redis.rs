@@ -25,7 +25,7 @@ use std::sync::{
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
 pub use remote::NotAnAddress;
-use remote::{Location, Redis, Unanswered, redis::AsyncCommands};
+use remote::{Location, Redis, Unanswered};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, task::JoinHandle};
 
@@ -225,10 +225,12 @@ impl Sessions for RedisSessions {
     }
 
     async fn close_all(&self, user: &Username) -> Result<(), Error> {
-        let list = self.names.sessions_of(user);
-        let entries: Vec<String> =
-            self.redis.ask(async |mut redis| redis.lrange(list, 0, -1).await).await.map_err(unavailable)?;
-        for id in entries.iter().filter_map(|entry| entry.rsplit(':').next()?.parse().ok()) {
+        let mut script = scripts::LIST.prepare_invoke();
+        script.key(self.names.sessions_of(user));
+        let request = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await);
+        let entries: Vec<Vec<u8>> = request.await.map_err(unavailable)?;
+        let entries = entries.iter().filter_map(|entry| std::str::from_utf8(entry).ok());
+        for id in entries.filter_map(|entry| entry.rsplit(':').next()?.parse().ok()) {
             self.revoke(id).await?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -24,14 +24,12 @@ use tokio::{
 
 use super::{
     Opened, Stream,
-    dedup::Verdict,
     maintenance::{announce_pending, trim},
-    record::{MessageRecord, StreamRecord},
+    record::StreamRecord,
 };
 use crate::{
     Error,
     broker::Entry,
-    history::StoredMessage,
     redis::{self, DamagedEpoch, EpochState},
 };
 
@@ -139,7 +137,7 @@ impl Follower {
             let entries = self.read_batch(&mut connection).await?;
             let is_all = entries.len() < BATCH;
             for entry in entries {
-                has_missed |= self.process(entry).await;
+                has_missed |= self.process(entry).await?;
             }
             if is_all && self.last < state.base {
                 self.last = state.base;
@@ -243,9 +241,16 @@ impl Follower {
     }
 
     /// Processes one record. Returns whether records before it are missing.
-    async fn process(&mut self, entry: StreamId) -> bool {
-        let number = entry.id.split_once('-').and_then(|(number, _)| number.parse().ok());
-        let Some(offset) = number else { return false };
+    ///
+    /// # Errors
+    /// When the epoch has ended.
+    async fn process(&mut self, entry: StreamId) -> Result<bool, Error> {
+        let number = entry.id.split_once('-').and_then(|(number, _)| number.parse::<u64>().ok());
+        let Some(offset) = number else { return Ok(false) };
+        let is_next = offset.checked_sub(1) == Some(self.last);
+        if !is_next {
+            self.check_assigned(offset).await?;
+        }
         let text: Option<Vec<u8>> = entry.get("entry");
         let is_own = entry.get::<String>("node").is_some_and(|node| node == self.stream.node);
         match text.and_then(|text| StreamRecord::decode(&text)) {
@@ -253,44 +258,9 @@ impl Follower {
             Some(change) => self.apply_change(change, is_own).await,
             None => {}
         }
-        let is_next = offset == self.last + 1;
         self.last = offset;
         // A record without a delivery advances the position, too.
         let _ = self.entries.send(Entry::Reached(offset)).await;
-        !is_next
-    }
-
-    /// Delivers the message of a record, and before it the messages that are missing.
-    async fn deliver_record(&mut self, message: MessageRecord, offset: u64) {
-        let (room, seq, again) = (message.room().clone(), message.seq(), message.again);
-        let verdict = self.stream.dedup().judge(&room, seq, again);
-        match verdict {
-            Verdict::Duplicate => return,
-            Verdict::Deliver => {}
-            // The missing messages get the offset before this record, so a client that has received them recovers from there.
-            Verdict::Gap(delivered) => {
-                _ = self.deliver_room(&room, delivered, Some(seq), Some(offset - 1)).await
-            }
-        }
-        self.deliver(message.into_stored(), Some(offset)).await;
-    }
-
-    /// Sends a message to the broker's queue and records the delivery.
-    pub(super) async fn deliver(
-        &self,
-        StoredMessage { message, origin }: StoredMessage,
-        offset: Option<u64>,
-    ) {
-        match offset {
-            Some(_) => self.stream.dedup().record(&message.room, message.seq),
-            None => {
-                let count = self.stream.fallback_deliveries.fetch_add(1, Ordering::AcqRel) + 1;
-                self.stream.dedup().record_fallback(&message.room, message.seq, count);
-            }
-        }
-        let last_delivered = (message.room.clone(), message.seq, message.id.clone());
-        *self.stream.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_delivered);
-        let origin = origin.map(|socket| SocketId::from_stored(&socket));
-        let _ = self.entries.send(Entry::Message { offset, message, origin }).await;
+        Ok(!is_next)
     }
 }

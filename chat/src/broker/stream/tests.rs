@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod changes;
+mod invalid_values;
 mod partial_faults;
 mod restored_store;
 

@@ -27,6 +27,7 @@ use super::{
     dedup::Verdict,
     maintenance::{announce_pending, trim},
     record::{MessageRecord, StreamRecord},
+    subscriptions::Comparisons,
 };
 use crate::{
     Error,
@@ -76,8 +77,8 @@ pub(super) struct Follower {
     replacements: u64,
     /// The time since which this node has seen each room with unpublished messages.
     pub(super) noted: HashMap<RoomName, Instant>,
-    /// The time of the last comparison of the versions of all rooms.
-    pub(super) last_comparison: Instant,
+    /// When the versions of all rooms are compared with the store.
+    pub(super) comparisons: Comparisons,
 }
 
 /// The state of the periodic checks while the stream is read.
@@ -104,7 +105,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_chan
         entries,
         on_remote_change,
         noted,
-        last_comparison: Instant::now(),
+        comparisons: Comparisons::new(Instant::now()),
     };
     while !follower.entries.is_closed() {
         match follower.stream.redis.connect_reader().await {

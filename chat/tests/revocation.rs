@@ -1,5 +1,5 @@
-//! Logouts while the chat's subscription to closings is interrupted. With sessions in a real Redis, real sockets and real presence. A second
-//! user of Redis has the rights of the chat, so that the subscription is refused while accounts closes sessions.
+//! Logouts while the chat's subscription to closings is interrupted. With sessions in a real Redis, real sockets and real presence. A
+//! second user of Redis has the rights of the chat, so that the subscription is refused while accounts closes sessions.
 
 mod support;
 
@@ -50,9 +50,10 @@ impl Fixture {
         let redis = Redis::start();
         allow(&redis);
         let list = Arc::new(NoList);
-        let accounts = RedisSessions::with_revocations(&redis.url(), Timestamp::now, list).unwrap();
+        let accounts =
+            RedisSessions::with_revocations(&redis.url(), Timestamp::now, list).expect("an address");
         let url = redis.url().replace("godzilla", "reader");
-        let reader = Arc::new(RedisSessions::new(&url, Timestamp::now).unwrap());
+        let reader = Arc::new(RedisSessions::new(&url, Timestamp::now).expect("an address"));
         until("both are ready", async || {
             accounts.not_ready_reason().await.is_none() && reader.not_ready_reason().await.is_none()
         })
@@ -62,20 +63,29 @@ impl Fixture {
     }
 
     async fn connect(&self, user: &str) -> (Login, Client) {
-        let token = self.accounts.open(&user.parse().unwrap()).await.unwrap();
+        let token = self.accounts.open(&user.parse().expect("a name")).await.expect("Redis accepts writes");
         let login = Login { user: user.to_owned(), token: Some(token) };
         let client = self.chat.connect(&login).await;
         (login, client)
     }
 
     async fn log_out(&self, login: &Login) {
-        let token = login.token.as_ref().unwrap();
+        let token = login.token.as_ref().expect("a login with a token");
         until("a logout", async || self.accounts.close(token).await.is_ok()).await;
     }
 
     async fn until_subscribed(&self, is_subscribed: bool) {
         until("the subscription", async || self.reader.is_subscribed() == is_subscribed).await;
     }
+}
+
+/// The packets of a client until its connection ends.
+async fn packets_until_end(client: &mut Client) -> Vec<String> {
+    let mut packets = Vec::new();
+    while let Some(packet) = client.next().await {
+        packets.push(packet);
+    }
+    packets
 }
 
 /// Gives the chat its rights in Redis.
@@ -138,13 +148,7 @@ async fn a_logout_disconnects_sockets_although_its_closing_was_lost() {
             clients.push(client);
         }
         interrupt(&mut fixture, how, &logins).await;
-        let disconnected = join_all(clients.iter_mut().map(async |client| {
-            let mut packets = Vec::new();
-            while let Some(packet) = client.next().await {
-                packets.push(packet);
-            }
-            packets
-        }));
+        let disconnected = join_all(clients.iter_mut().map(packets_until_end));
         let all =
             timeout(DISCONNECT, disconnected).await.unwrap_or_else(|_| panic!("{how}: sockets are open"));
         for packets in all {

@@ -1,7 +1,7 @@
 //! A cache of recently found sessions. A polling client and a socket authenticate every request as the same user. An entry
 //! is valid for a few seconds and is evicted when its session closes. When closings may have been missed, the store is asked
-//! again for all entries. While the store is unavailable, entries have a grace period. Only requests within an Engine.IO session use the cache, never a request that opens something. Used by the
-//! middleware.
+//! again for every entry. While the store is unavailable, entries have a grace period. Only requests within an Engine.IO
+//! session use the cache, never a request that opens something. Used by the middleware.
 
 use std::{
     collections::HashMap,
@@ -61,7 +61,8 @@ impl SessionCache {
 
     /// Records the result of a lookup. `None` evicts the entry.
     pub(crate) fn record(&self, id: &SessionId, identity: Option<&Identity>, now: Instant) {
-        let found = &mut self.entries().found;
+        let mut entries = self.entries();
+        let found = &mut entries.found;
         let Some(identity) = identity else {
             found.remove(id.as_str());
             return;

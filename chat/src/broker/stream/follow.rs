@@ -24,10 +24,10 @@ use tokio::{
 
 use super::{
     Opened, Stream,
+    comparisons::Comparisons,
     dedup::Verdict,
     maintenance::{announce_pending, trim},
     record::{MessageRecord, StreamRecord},
-    subscriptions::Comparisons,
 };
 use crate::{
     Error,

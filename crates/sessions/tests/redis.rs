@@ -14,11 +14,11 @@ use mongodb::Database;
 use proto::{Timestamp, Username};
 use remote::redis::{AsyncCommands, Client, aio::MultiplexedConnection, cmd};
 use sessions::{
-    Closing, Error, MongoRevocations, PER_USER, RedisSessions, Revocations, SessionId, Sessions,
+    Closing, Closings, Error, MongoRevocations, PER_USER, RedisSessions, Revocations, SessionId, Sessions,
     SharedSessions, Token, conformance,
 };
 use testkit::{Mongo, Redis};
-use tokio::{sync::broadcast::Receiver, time::timeout};
+use tokio::time::timeout;
 
 /// The maximum time of a step on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -87,7 +87,7 @@ async fn until_ready(sessions: &RedisSessions) {
     timeout(TIMEOUT, ready).await.expect("Redis is ready");
 }
 
-async fn next_closing(closings: &mut Receiver<Closing>) -> SessionId {
+async fn next_closing(closings: &mut Closings) -> SessionId {
     timeout(TIMEOUT, closings.recv()).await.expect("a closing is received").expect("no lag").id
 }
 

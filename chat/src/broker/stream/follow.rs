@@ -24,6 +24,7 @@ use tokio::{
 
 use super::{
     Opened, Stream,
+    comparisons::Comparisons,
     maintenance::{announce_pending, trim},
     record::StreamRecord,
 };
@@ -74,8 +75,8 @@ pub(super) struct Follower {
     replacements: u64,
     /// The time since which this node has seen each room with unpublished messages.
     pub(super) noted: HashMap<RoomName, Instant>,
-    /// The time of the last comparison of the versions of all rooms.
-    pub(super) last_comparison: Instant,
+    /// When the versions of all rooms are compared with the store.
+    pub(super) comparisons: Comparisons,
 }
 
 /// The state of the periodic checks while the stream is read.
@@ -102,7 +103,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_chan
         entries,
         on_remote_change,
         noted,
-        last_comparison: Instant::now(),
+        comparisons: Comparisons::new(Instant::now()),
     };
     while !follower.entries.is_closed() {
         match follower.stream.redis.connect_reader().await {

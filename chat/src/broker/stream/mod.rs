@@ -7,6 +7,7 @@
 
 mod append;
 mod applied_changes;
+mod comparisons;
 mod dedup;
 mod deliver;
 mod fallback;

@@ -80,6 +80,13 @@ impl LatestGeneration {
         self.generation.fetch_max(generation, Ordering::AcqRel)
     }
 
+    /// Records that a Redis with this fence record exists. Does nothing when the record is invalid.
+    pub fn raise_to(&self, record: &str) {
+        if let Some(incarnation) = Incarnation::parse(record) {
+            self.raise(incarnation.generation);
+        }
+    }
+
     /// The latest generation seen.
     fn last(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -7,7 +7,7 @@ use actix_web::{
 };
 use proto::Refusal;
 
-use crate::handshake::{self, HandshakeIssue};
+use crate::handshake_issue::{HandshakeIssue, VERSION};
 
 /// Why the gateway refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -183,7 +183,7 @@ impl ResponseError for Error {
                 _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             Self::Upgrade(HandshakeIssue::Version) => {
-                response.insert_header((header::SEC_WEBSOCKET_VERSION, handshake::VERSION));
+                response.insert_header((header::SEC_WEBSOCKET_VERSION, VERSION));
                 response.insert_header((header::UPGRADE, "websocket"));
             }
             Self::Method(allow) => _ = response.insert_header((header::ALLOW, *allow)),

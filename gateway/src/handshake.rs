@@ -1,5 +1,5 @@
-//! WebSocket handshakes that a proxy or a client has damaged: the check of a handshake, and the cause and the remedy of each
-//! damage. Pure. Called by the checks of the middleware, which refuse the request and log it.
+//! Checks WebSocket handshakes, which a proxy or a client can have damaged. Pure. Called by the checks of the middleware, which
+//! refuse the request and log it.
 
 use actix_web::{
     dev::RequestHead,
@@ -11,83 +11,10 @@ use actix_web::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::{client::Client, routes::SOCKETS, upgrade::tokens};
-
-/// The WebSocket version of RFC 6455.
-pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("13");
-
-/// Why a request is not a valid WebSocket handshake although its sender meant one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HandshakeIssue {
-    /// The query has `transport=websocket`, and no upgrade is requested.
-    #[error("transport=websocket without the header Upgrade: websocket")]
-    NoUpgrade,
-    /// `Connection` does not contain `upgrade`.
-    #[error("the header Upgrade: websocket without Connection: Upgrade")]
-    NoConnection,
-    /// The query of a request with an upgrade has another `transport`, or the request is no GET.
-    #[error("the header Upgrade: websocket on a request that is not a GET with transport=websocket")]
-    NotWebSocket,
-    /// The upgrade is requested on another route.
-    #[error("nothing can be upgraded here: WebSockets are served at /socket.io/")]
-    OtherRoute,
-    /// `Upgrade` has other protocols beside WebSocket.
-    #[error("the only upgrade is to websocket, offered alone")]
-    Combined,
-    /// HTTP/1.0, which has no upgrades.
-    #[error("a WebSocket handshake is HTTP/1.1: a proxy must not send HTTP/1.0")]
-    Http10,
-    /// The handshake has a body.
-    #[error("a WebSocket handshake has no body")]
-    Body,
-    /// `Sec-WebSocket-Version` is missing, repeated or not 13.
-    #[error("Sec-WebSocket-Version is not 13")]
-    Version,
-    /// `Sec-WebSocket-Key` is missing, repeated or not 16 bytes in base64.
-    #[error("Sec-WebSocket-Key is missing, repeated or not 16 bytes in base64")]
-    Key,
-}
-
-impl HandshakeIssue {
-    /// The `reason` label of the metric.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::NoUpgrade => "no_upgrade",
-            Self::NoConnection => "no_connection",
-            Self::NotWebSocket => "not_websocket",
-            Self::OtherRoute => "other_route",
-            Self::Combined => "combined",
-            Self::Http10 => "http_1_0",
-            Self::Body => "body",
-            Self::Version => "version",
-            Self::Key => "key",
-        }
-    }
-
-    /// What to change, at the proxy or at the client.
-    pub(crate) fn remedy(self, client: Client) -> &'static str {
-        match self {
-            Self::NoUpgrade | Self::NoConnection | Self::Http10 if client.is_behind_proxy() => {
-                "the proxy drops Upgrade or Connection: let it use HTTP/1.1 and pass on both, see docs/proxies.md"
-            }
-            Self::NoUpgrade | Self::NoConnection | Self::Http10 => {
-                "if a proxy is in front of this server, let it use HTTP/1.1 and pass on Upgrade and Connection, see \
-                 docs/proxies.md; otherwise the client must send them"
-            }
-            Self::NotWebSocket => {
-                "if a proxy is in front of this server, let it set Upgrade only to the value that the client sent, and keep the \
-                 query, see docs/proxies.md"
-            }
-            Self::OtherRoute => {
-                "let the client use the path /socket.io/, or let the proxy keep the path and set Upgrade only to the value that \
-                 the client sent, see docs/proxies.md"
-            }
-            Self::Combined | Self::Body | Self::Version | Self::Key => {
-                "use a client of RFC 6455; a proxy must pass on Upgrade and Sec-WebSocket-* unchanged, see docs/proxies.md"
-            }
-        }
-    }
-}
+use crate::{
+    handshake_issue::{HandshakeIssue, VERSION},
+    routes::SOCKETS,
+};
 
 /// The damage of a request to the socket route that requests no upgrade.
 pub(crate) fn missing_upgrade(head: &RequestHead) -> Option<HandshakeIssue> {
@@ -123,6 +50,12 @@ fn names_websocket(head: &RequestHead) -> bool {
     let pairs = Query::<Vec<(String, String)>>::from_query(head.uri.query().unwrap_or_default());
     let pairs = pairs.map(Query::into_inner).unwrap_or_default();
     pairs.iter().rev().find(|(name, _)| name == "transport").is_some_and(|(_, value)| value == "websocket")
+}
+
+/// The elements of a list header over all its lines.
+pub(crate) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).map(header::HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// The value of a header that occurs once.

@@ -26,7 +26,7 @@ use crate::{
     body::BodyFailure,
     cors::{self, AllowedOrigin},
     error::Error,
-    handshake::HandshakeIssue,
+    handshake_issue::HandshakeIssue,
     hangup::Hangup,
     identify::names_session,
     metric,

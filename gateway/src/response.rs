@@ -20,7 +20,7 @@ use actix_web::{
 use proto::Refusal;
 use serde_json::json;
 
-use crate::{error::Error, handshake::HandshakeIssue, hangup::Open, metric};
+use crate::{error::Error, handshake_issue::HandshakeIssue, hangup::Open, metric};
 
 /// The Content-Security-Policy of everything except pages: no content may run, and no page may frame it.
 const DENY_ALL: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");

@@ -9,7 +9,7 @@ use actix_web::{
     },
 };
 
-use crate::{body, handshake::HandshakeIssue, routes::SOCKETS};
+use crate::{body, handshake::tokens, handshake_issue::HandshakeIssue, routes::SOCKETS};
 
 /// How an offer is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +72,6 @@ pub(crate) fn remove(headers: &mut HeaderMap) {
 fn names_websocket(protocol: &[u8]) -> bool {
     let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
     name.trim_ascii().eq_ignore_ascii_case(b"websocket")
-}
-
-/// The elements of a list header over all its lines.
-pub(crate) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(name).map(header::HeaderValue::as_bytes);
-    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

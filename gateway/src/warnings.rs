@@ -16,7 +16,7 @@ use proto::address;
 
 use crate::{
     client::{Client, ForwardingIssue},
-    handshake::HandshakeIssue,
+    handshake_issue::HandshakeIssue,
 };
 
 /// The minimum time between two warnings about one subject.
@@ -129,7 +129,7 @@ impl Warnings {
         if self.state().handshakes.admit(&subject, Some(counted), Instant::now()) != Decision::Log {
             return;
         }
-        tracing::warn!(%peer, cause = %issue, remedy = issue.remedy(client), "a WebSocket handshake is refused");
+        tracing::warn!(%peer, cause = %issue, remedy = issue.remedy(client.is_behind_proxy()), "a WebSocket handshake is refused");
     }
 
     /// Whether `hop`, which names `named` before itself, is a proxy rather than a client.

@@ -28,7 +28,7 @@ use super::{
     splice::{Descriptor, Splice},
     upstream::is_final,
 };
-use crate::{error::Error, handshake::HandshakeIssue};
+use crate::{error::Error, handshake_issue::HandshakeIssue};
 
 /// The timeout of a handshake with a node.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(4_500);

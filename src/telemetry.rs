@@ -2,6 +2,7 @@
 //! tool before it starts other parts, [`flush`] or [`exit`] at the end. Writing a log line neither blocks nor fails:
 //! see [`sink`].
 
+mod library_levels;
 mod log_rate_limit;
 mod sink;
 
@@ -19,7 +20,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::{Level, field};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::log_rate_limit::LogRateLimit;
+use self::{library_levels::LibraryLevels, log_rate_limit::LogRateLimit};
 use crate::{error::Error, supervision};
 
 /// Configuration of the log.
@@ -158,10 +159,10 @@ pub fn logs(config: &Config) -> Result<(), Error> {
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let started = match config.log_format {
-        Format::Human => lines.finish().with(LogRateLimit::default()).try_init(),
+        Format::Human => lines.finish().with(LogRateLimit::default()).with(LibraryLevels).try_init(),
         Format::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            lines.finish().with(LogRateLimit::default()).try_init()
+            lines.finish().with(LogRateLimit::default()).with(LibraryLevels).try_init()
         }
     };
     started.map_err(|error| Error::part("logs", error))

@@ -128,7 +128,15 @@ fn is_upgrade(request: &HttpRequest) -> bool {
 }
 
 fn refuse_handshake(error: HandshakeError, is_upgrade: bool) -> HttpResponse {
-    refuse(StatusCode::BAD_REQUEST, error.code(), &error.to_string(), is_upgrade)
+    let mut response = refuse(StatusCode::BAD_REQUEST, error.code(), &error.to_string(), is_upgrade);
+    if error == HandshakeError::WebSocketVersion {
+        // RFC 6455 §4.4, RFC 9110 §15.5.22.
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_VERSION, header::HeaderValue::from_static("13"));
+        headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+    }
+    response
 }
 
 /// An error response: JSON with `status`; for a WebSocket request the plain message with status 400, and the

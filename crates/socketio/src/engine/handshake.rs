@@ -48,6 +48,9 @@ pub(crate) enum HandshakeError {
     /// A WebSocket without an upgrade, or a session used with another transport.
     #[error("Bad request")]
     BadRequest,
+    /// The session has another owner, or the application refuses to open a session.
+    #[error("Forbidden")]
+    Forbidden,
     /// The protocol version is not Engine.IO 4.
     #[error("Unsupported protocol version")]
     UnsupportedVersion,
@@ -61,6 +64,7 @@ impl HandshakeError {
             Self::SessionUnknown => 1,
             Self::BadMethod => 2,
             Self::BadRequest => 3,
+            Self::Forbidden => 4,
             Self::UnsupportedVersion => 5,
         }
     }

@@ -58,7 +58,8 @@ The reason is the label `reason` of `socketio_sessions_closed_total` and `godzil
 WebSocket close frame (`too large` has an empty text). The client does not receive it as a Socket.IO packet: the official client emits
 `disconnect` with the reason in the columns *WebSocket* and *polling*, and a client over WebSocket can read code and text in
 `details.context`. *Reconnects*: whether the official client reconnects without a call of the application. *Recovers*: whether its
-session can be [recovered](recovery.md) then. A test runs the official client against each reason.
+session can be [recovered](recovery.md) then. A client that polls, and has no request under way when the server ends the session, gets
+`transport error` for some reasons: its next poll is answered with the Engine.IO error 1.
 
 ";
 
@@ -171,8 +172,8 @@ fn retry_after(of: Code) -> String {
     let errors = chat_errors().into_iter().filter(|error| error.code() == of);
     let values: BTreeSet<Option<Duration>> = errors.map(|error| error.retry_after()).collect();
     let name = |value: &Option<Duration>| match value {
-        None => "-".to_owned(),
-        Some(WAIT) => "time until the limit admits the next".to_owned(),
+        None => "absent".to_owned(),
+        Some(wait) if *wait == WAIT => "time until the limit admits the next".to_owned(),
         Some(wait) => format!("{} s", wait.as_secs_f64()),
     };
     // The absent value is the first of the set.
@@ -208,11 +209,13 @@ fn refusal_cells(error: &impl ResponseError) -> (String, String, String, String)
     (response.status().as_u16().to_string(), message, retry.to_owned(), closes.to_owned())
 }
 
-/// A comment without the status that it starts or ends with, which is the status of the response.
+/// A comment without the status that it starts or ends with, which is the status of the response, and without the sentence about the
+/// value of the variant (`Contains ...`).
 fn without_status(variant: Variant, status: &str) -> String {
     let Variant { name, doc, .. } = variant;
     let rest = doc.strip_prefix(&format!("{status}: ")).or_else(|| doc.strip_suffix(&format!(" {status}.")));
     let rest = rest.unwrap_or_else(|| panic!("the comment of {name} names its status {status}: {doc}"));
+    let rest = rest.split_once(" Contains ").map_or(rest, |(meaning, _)| meaning);
     let mut letters = rest.chars();
     let first = letters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(letters).collect()
@@ -255,7 +258,7 @@ fn accounts_table() -> String {
 fn close_reasons_table() -> String {
     let documented = variants("crates/socketio/src/close.rs", "CloseReason");
     assert_complete(&documented, REASONS.map(|reason| format!("{reason:?}")));
-    let yes_or_no = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let yes_or_no = |is: bool| String::from(if is { "yes" } else { "no" });
     let rows = REASONS.into_iter().zip(documented).map(|(reason, variant)| {
         let ClientView { websocket, polling, reconnects } = client_view(reason);
         // The client sends the last frame, or does not receive one.
@@ -267,7 +270,7 @@ fn close_reasons_table() -> String {
             code(reason.as_str()),
             close_code,
             code(websocket),
-            code(polling),
+            polling.iter().map(|reason| code(reason)).collect::<Vec<_>>().join(" or "),
             yes_or_no(reconnects),
             yes_or_no(reason.is_recoverable()),
             variant.doc,

@@ -1,8 +1,9 @@
 //! House rules that tools can check, by reading the sources: dependency arrows, file openings and sizes, names, forbidden words,
-//! the form of log lines, the code map. Needs no server.
+//! the form of log lines, the code map, generated documents. Needs no server.
 
 mod arrows;
 mod circles;
+pub mod documents;
 mod plain;
 mod words;
 

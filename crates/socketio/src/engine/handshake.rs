@@ -54,6 +54,9 @@ pub(crate) enum HandshakeError {
     /// The version of the WebSocket protocol is not 13.
     #[error("Missing or invalid Sec-WebSocket-Version header")]
     WebSocketVersion,
+    /// The session has another owner, or the application refuses to open a session.
+    #[error("Forbidden")]
+    Forbidden,
     /// The protocol version is not Engine.IO 4.
     #[error("Unsupported protocol version")]
     UnsupportedVersion,
@@ -67,6 +70,7 @@ impl HandshakeError {
             Self::SessionUnknown => 1,
             Self::BadMethod => 2,
             Self::BadRequest | Self::InvalidUpgrade(_) | Self::WebSocketVersion => 3,
+            Self::Forbidden => 4,
             Self::UnsupportedVersion => 5,
         }
     }

@@ -62,7 +62,9 @@ async fn a_collection_that_refuses_writes_is_named() {
             error.to_string()
         };
         match write {
-            "insert into users" => users.create(&name.parse().unwrap(), "hash").await.map(drop).map_err(refused),
+            "insert into users" => {
+                users.create(&name.parse().unwrap(), "hash").await.map(drop).map_err(refused)
+            }
             "update of users" => users.renew("alice0", "hash", "hash").await.map_err(refused),
             "update of closed_sessions" => {
                 let session = "a".repeat(64).parse().unwrap();

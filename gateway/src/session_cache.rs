@@ -10,7 +10,7 @@ use std::{
 };
 
 use proto::Identity;
-use sessions::{Closings, RecvError, SessionId, SharedSessions};
+use sessions::{Closing, Closings, RecvError, SessionId, SharedSessions};
 
 /// How long an entry is valid without asking the store.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ fn is_within(at: Instant, now: Instant, age: Duration) -> bool {
 /// Evicts sessions when they close.
 async fn evict_closed(mut closings: Closings, entries: Weak<Mutex<Entries>>) {
     // Closings between a panic and this subscription were not received.
-    let mut closed = Err(RecvError::Missed);
+    let mut closed: Result<Closing, RecvError> = Err(RecvError::Missed);
     loop {
         let Some(entries) = entries.upgrade() else { return };
         let cache = SessionCache(entries);
@@ -105,7 +105,7 @@ async fn evict_closed(mut closings: Closings, entries: Weak<Mutex<Entries>>) {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use sessions::{Closing, ClosingSender};
+    use sessions::ClosingSender;
 
     use super::*;
 

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use crate::{
     condition::{Condition, Stop},
-    error::is_fatal,
+    error::{is_environmental, is_fatal},
     file,
     health::Health,
     hooks,
@@ -243,10 +243,13 @@ impl Writer {
         if broken {
             self.condition.stop(Stop::Broken);
         }
-        let refused = (lacking.is_none() && !broken).then_some(last.zip(began)).flatten();
-        refused.is_some_and(|(error, began)| {
-            self.condition.refusals().refused(error, began, &self.path, &self.store)
-        })
+        match last.zip(began).filter(|(error, _)| lacking.is_none() && !broken && is_environmental(error)) {
+            None => false,
+            Some((error, began)) => {
+                self.condition.refusals().refused(error, began, &self.path, &self.store);
+                true
+            }
+        }
     }
 
     fn roll_back(&self) {

@@ -132,12 +132,11 @@ async fn a_lock_of_another_program_is_not_ready_and_logged_once_until_it_ends() 
             }
         })
         .await;
-        let log = server.system.log();
         for line in ["writes are refused until the cause has ended", "the store can be written again"] {
-            let lines = log.lines().filter(|logged| logged.contains(line));
-            let store = format!("store=\"{part}\"");
-            let count = lines.filter(|line| line.contains(&store)).count();
-            assert_eq!(count, 1, "{part}: {line}:\n{log}");
+            let line = format!("{line} store=\"{part}\"");
+            server.system.wait_for_log(&line).await;
+            let log = server.system.log();
+            assert_eq!(log.matches(&line).count(), 1, "{line}:\n{log}");
         }
     }
     alice.send_message("accepted").await;

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use crate::{
     condition::{Condition, Stop},
-    error::is_fatal,
+    error::{is_environmental, is_fatal},
     file,
     health::Health,
     hooks,
@@ -176,33 +176,39 @@ impl Writer {
 
     /// Tries a transaction without a job and without waiting for a lock, and records whether it is refused.
     fn try_writing(&mut self) {
-        if self.condition.stopped().is_some() {
+        let changes = self.condition.refusals().needs_change();
+        // The lengths of the files are measured after a change, so a file that was cut before must be detected first.
+        let is_intact = !changes || self.watch.check(&self.condition, &self.store);
+        if self.condition.stopped().is_some() || !is_intact {
             return;
         }
         let began = Instant::now();
-        let outcome = self.conn.busy_timeout(Duration::ZERO).and_then(|()| self.try_transaction());
+        let outcome = self.conn.busy_timeout(Duration::ZERO).and_then(|()| self.try_transaction(changes));
+        if outcome.is_err() {
+            self.roll_back();
+        }
+        if changes {
+            self.watch.measure();
+        }
         let waits = self.conn.busy_timeout(file::LOCK_WAIT);
         match outcome.and(waits) {
             Ok(()) => self.condition.refusals().succeeded(&self.store),
             Err(error) => {
-                self.roll_back();
-                self.watch.measure();
                 self.record_failures([&error].into_iter(), Some(began));
             }
         }
     }
 
-    /// Runs a transaction. It changes the count of transactions when only a change can show that refusals have ended.
-    fn try_transaction(&mut self) -> rusqlite::Result<()> {
+    /// Runs a transaction. With `changes` it changes the count of transactions, because only a change shows that refusals have ended.
+    fn try_transaction(&mut self, changes: bool) -> rusqlite::Result<()> {
         execute(&self.conn, "BEGIN IMMEDIATE")?;
-        if !self.condition.refusals().needs_change() {
+        if !changes {
             return execute(&self.conn, "COMMIT");
         }
         self.watch.release_log();
         self.counter.count(&self.conn)?;
         execute(&self.conn, "COMMIT")?;
         self.counter.committed();
-        self.watch.measure();
         Ok(())
     }
 
@@ -210,7 +216,10 @@ impl Writer {
     /// is the time of the operation that failed; `None` when a job failed.
     fn fail(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error, began: Option<Instant>) {
         self.roll_back();
-        self.watch.measure();
+        // A transaction that did not begin has changed no length.
+        if !is_lock(&error) {
+            self.watch.measure();
+        }
         let is_recorded =
             self.record_failures(jobs.iter().filter_map(|job| job.failure()).chain([&error]), began);
         let stopped = self.condition.stopped();
@@ -243,10 +252,13 @@ impl Writer {
         if broken {
             self.condition.stop(Stop::Broken);
         }
-        let refused = (lacking.is_none() && !broken).then_some(last.zip(began)).flatten();
-        refused.is_some_and(|(error, began)| {
-            self.condition.refusals().refused(error, began, &self.path, &self.store)
-        })
+        match last.zip(began).filter(|(error, _)| lacking.is_none() && !broken && is_environmental(error)) {
+            None => false,
+            Some((error, began)) => {
+                self.condition.refusals().refused(error, began, &self.path, &self.store);
+                true
+            }
+        }
     }
 
     fn roll_back(&self) {

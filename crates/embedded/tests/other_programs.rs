@@ -280,7 +280,7 @@ async fn a_write_lock_of_another_program_is_reported_until_it_ends_with_and_with
             add("before".to_owned()).await.unwrap();
             let holder = Holder::start(directory.path(), arguments);
             if has_traffic {
-                // All of them wait for the same lock, and none of them for the others.
+                // All of them wait for the lock at the same time.
                 let refused: Vec<_> = (0..9).map(|number| tokio::spawn(add(number.to_string()))).collect();
                 for refused in refused {
                     let refused = refused.await.unwrap();

@@ -47,7 +47,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             let attempt = async {
                 let identity = identify(&chat, &connect).await?;
                 let (slot, recovery) = admit(&chat, &socket, &identity, connect.resume.as_ref()).await?;
-                Ok((identity, slot, recovery))
+                Ok::<_, Error>((identity, slot, recovery))
             };
             match attempt.await {
                 // A store failure is retried until the deadline.

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use self::{
     change::Change,
     changes::RecordedChange,
-    document::{RoomDocument, RoomSummary},
+    document::{RoomDocument, RoomSummary, rooms_with},
     resolve_unknown::Outcome,
 };
 use super::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
@@ -296,9 +296,4 @@ impl Directory for MongoDirectory {
         }
         self.change(room, Change::Archive { by: by.clone() }, committed).await.map(drop)
     }
-}
-
-/// The filter for the rooms of a user.
-fn rooms_with(user: &Username) -> Document {
-    doc! { "members.key": user.key(), "archived": false }
 }

@@ -98,7 +98,7 @@ impl Fixture {
         self.database.client().database("admin").run_command(fault).await.expect("test commands are enabled");
     }
 
-    /// Repeats the check until the reason contains all words, or until there is none when `words` is empty.
+    /// Repeats the check until the reason contains all words, or until there is no reason when `words` is empty.
     async fn wait_for_reason(&self, words: &[String]) {
         let until = Instant::now() + TIMEOUT;
         loop {

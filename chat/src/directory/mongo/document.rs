@@ -159,6 +159,11 @@ impl RoomSummary {
     }
 }
 
+/// The filter for the rooms of a user.
+pub fn rooms_with(user: &Username) -> Document {
+    doc! { "members.key": user.key(), "archived": false }
+}
+
 /// The document of a trial write. No room has a name like its `_id`.
 pub fn trial() -> Document {
     let id = format!("trial {}", ObjectId::new());

@@ -278,7 +278,7 @@ fn worker_fault() {
     });
 }
 
-/// The fault of a request to this server. Requests that inject faults have none.
+/// The fault of a request to this server. Requests that inject faults have no fault.
 fn fault_of(request: &ServiceRequest) {
     if !request.path().starts_with("/debug/") {
         supervision::fault!("admin request");

@@ -7,7 +7,7 @@ use remote::{Deployment, mongo::Store};
 
 use crate::error::Error;
 
-/// The database when the address names none.
+/// The database when the address names no database.
 const DATABASE: &str = "godzilla";
 
 /// How long server selection may take. A call waits this long for a new primary before it fails.

@@ -52,7 +52,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             match attempt.await {
                 // A store failure is retried until the deadline.
                 Err(error) if error.is_of_store() => {
-                    tracing::debug!(%error, "CONNECT failed in a store, retrying");
+                    tracing::debug!(%error, "connecting a client failed in a store, retrying");
                 }
                 settled => return settled,
             }
@@ -74,7 +74,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             })
         }
         Err(error) if error.code() == Code::Unavailable => {
-            tracing::debug!(%error, "CONNECT not possible now, closing the connection");
+            tracing::debug!(%error, "a client cannot connect now, closing the connection");
             // Stock clients do not reconnect after a refusal, but after a lost connection they do. The session drops this future
             // when it ends, so no refusal is sent.
             socket.close(CloseReason::ServerClose);

@@ -149,8 +149,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/config/sockets.rs", "outbox", "the name of a setting"),
     ("tests/config.rs", "outbox", "the name of a setting"),
     ("tests/settings.rs", "outbox", "the name of a setting"),
-    ("accounts/tests/mongo.rs", "told", "the name of a counter in MongoDB"),
-    ("chat/src/history/mongo/tests.rs", "untold", "the name of a collection in MongoDB"),
     ("tests/tidy/words.rs", "guest", "an application word that socketio must not contain"),
 ];
 

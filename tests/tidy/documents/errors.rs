@@ -99,6 +99,7 @@ fn chat_errors() -> Vec<chat::Error> {
         Error::RateLimited { what: "", retry_after: WAIT },
         Error::Unavailable(""),
         Error::Store(String::new()),
+        Error::StoreRefused(String::new()),
         Error::Damaged(String::new()),
         Error::Fenced { head: RoomHead::default() },
     ]
@@ -161,6 +162,7 @@ fn account_errors() -> Vec<accounts::Error> {
         Error::TooMany(WAIT.as_secs()),
         Error::Overloaded,
         Error::Unavailable(CAUSE.into()),
+        Error::Refused(CAUSE.into()),
         Error::Entropy,
         Error::Damaged(CAUSE),
         Error::Internal(CAUSE),

@@ -138,7 +138,7 @@ impl Follower {
             let entries = self.read_batch(&mut connection).await?;
             let is_all = entries.len() < BATCH;
             for entry in entries {
-                has_missed |= self.process(entry).await?;
+                has_missed |= self.process(entry, state.base).await?;
             }
             if is_all && self.last < state.base {
                 self.last = state.base;
@@ -241,15 +241,16 @@ impl Follower {
         Ok(is_lost)
     }
 
-    /// Processes one record. Returns whether records before it are missing.
+    /// Processes one record of the epoch that begins after `base`. Returns whether records before it are missing.
     ///
     /// # Errors
     /// When the epoch has ended.
-    async fn process(&mut self, entry: StreamId) -> Result<bool, Error> {
+    async fn process(&mut self, entry: StreamId, base: u64) -> Result<bool, Error> {
         let number = entry.id.split_once('-').and_then(|(number, _)| number.parse::<u64>().ok());
         let Some(offset) = number else { return Ok(false) };
-        let is_next = offset.checked_sub(1) == Some(self.last);
-        if !is_next {
+        let previous = offset.checked_sub(1);
+        let is_next = previous == Some(self.last);
+        if !is_next && previous != Some(base) {
             self.check_assigned(offset).await?;
         }
         let text: Option<Vec<u8>> = entry.get("entry");

@@ -190,7 +190,12 @@ async fn damaged_websocket_handshakes_are_refused_and_logged_once_with_the_remed
             assert!(found.len() == 1 && found[0].contains("docs/proxies.md"), "{cause}: {found:?}");
         }
     }
-    // An Engine.IO refusal of a valid handshake has its own words.
+}
+
+#[tokio::test]
+async fn a_valid_handshake_of_another_version_gets_the_answer_of_engine_io() {
+    let server = TestServer::start_with(&["--allow-token-clients"]).await;
+    let alice = server.user("alice").await;
     let old = damaged_handshake("EIO=3&transport=websocket", "X", None).cookie(alice.token());
     let old = old.send(UNTRUSTED, server.system.address).await.expect(400);
     assert!(old.body.contains("Unsupported protocol version"), "{}", old.body);

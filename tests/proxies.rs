@@ -224,7 +224,8 @@ async fn a_proxy_that_damages_handshakes_is_named_with_the_remedy() {
     let connection = "proxy_set_header Connection \"upgrade\";";
     let version = "proxy_http_version 1.1;";
     let handshake = "EIO=4&transport=websocket";
-    let table: [(&[(&str, &str)], &str, &str); 6] = [
+    type Edits<'a> = &'a [(&'a str, &'a str)];
+    let table: [(Edits<'_>, &str, &str); 6] = [
         (&[(upgrade, ""), (connection, "")], handshake, "without the header Upgrade"),
         (
             &[(upgrade, ""), (connection, ""), (version, "proxy_http_version 1.0;")],

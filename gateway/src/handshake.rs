@@ -91,7 +91,8 @@ mod tests {
         use HandshakeIssue::{Key, NoConnection, NotWebSocket, Version};
         let good = "EIO=4&transport=websocket";
         let key = "dGhlIHNhbXBsZSBub25jZQ==";
-        let table: [(&str, &str, &[&str], Result<(), HandshakeIssue>); 17] = [
+        type Checked = Result<(), HandshakeIssue>;
+        let table: [(&str, &str, &[&str], Checked); 17] = [
             (good, "x", &[], Ok(())),
             ("transport=polling&EIO=4&transport=web%73ocket", "x", &[], Ok(())),
             (good, "connection", &["keep-alive", "upgrade"], Ok(())),

@@ -130,7 +130,8 @@ mod tests {
         let identity = Identity { username: "alice".parse().unwrap(), session: id(0).to_string() };
         let lag: Vec<Closing> = (1..9).map(|n| Closing::ended(id(n))).collect();
         // What the store reports (`None`: closings may have been missed), and whether the entry is fresh and in grace afterwards.
-        let table: [(&str, Vec<Option<Closing>>, (bool, bool)); 5] = [
+        type Reports = Vec<Option<Closing>>;
+        let table: [(&str, Reports, (bool, bool)); 5] = [
             ("another session closes", vec![Some(Closing::ended(id(1)))], (true, true)),
             ("the session closes", vec![Some(Closing::ended(id(0)))], (false, false)),
             ("the subscription was interrupted", vec![None], (false, true)),

@@ -513,7 +513,7 @@ async fn generations_out_of_range_are_ignored() {
 }
 
 async fn redis_value(redis: &Redis, key: &str) -> String {
-    let client = Client::open(redis.admin_url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    connection.get(key).await.unwrap()
+    let client = Client::open(redis.admin_url()).expect("an address");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis responds");
+    connection.get(key).await.expect("Redis responds")
 }

@@ -76,7 +76,7 @@ async fn indistinguishable_clients_are_logged_once_with_the_remedy() {
             TRUSTED,
             &[("X-Forwarded-For", "1.1.1.1"), ("X-Real-IP", "2.2.2.2")],
             "name different clients",
-            "remove the one",
+            "remove the header",
         ),
         (TRUSTED, &[("X-Forwarded-For", "1.1.1.1, 10.0.0.7")], "10.0.0.7 names clients", "--trusted-proxy"),
         (

@@ -53,7 +53,7 @@ pub struct Readiness {
     probes: Mutex<Vec<(&'static str, ReadinessCheck)>>,
     /// Checks of parts without which the process works in a degraded way.
     degrading: Mutex<Vec<(&'static str, ReadinessCheck)>>,
-    /// When each current problem was first detected, by part.
+    /// When each current problem was first detected, by check.
     since: Mutex<HashMap<String, SystemTime>>,
 }
 
@@ -106,7 +106,7 @@ impl Readiness {
             return Some("draining".to_owned());
         }
         let probes = lock(&self.probes).clone();
-        let mut broken = self.ask(&probes).await;
+        let mut broken = self.ask(&probes, "").await;
         broken.extend(descriptors::not_ready_reason());
         broken.extend(entropy::not_ready_reason());
         broken.extend(limits::not_ready_reason());
@@ -122,23 +122,25 @@ impl Readiness {
     /// Why a ready process is degraded. `None` when it is not.
     async fn degradation(&self) -> Option<String> {
         let degrading = lock(&self.degrading).clone();
-        let broken = self.ask(&degrading).await;
+        let broken = self.ask(&degrading, "degraded ").await;
         let words = (!broken.is_empty()).then(|| broken.join("; "));
         metrics::gauge!("godzilla_degraded").set(if words.is_some() { 1.0 } else { 0.0 });
         words
     }
 
-    /// The problems of these parts, each with the time when it was first detected.
-    async fn ask(&self, probes: &[(&'static str, ReadinessCheck)]) -> Vec<String> {
+    /// The problems of these parts, each with the time when it was first detected. One part can have several checks, also of different
+    /// `kind`s, so the time belongs to the check.
+    async fn ask(&self, probes: &[(&'static str, ReadinessCheck)], kind: &str) -> Vec<String> {
         let answers = probes.iter().map(async |(part, check)| (*part, check.ask().await));
         let answers = join_all(answers).await;
         let mut since = lock(&self.since);
         let mut broken = Vec::new();
-        for (part, not_ready_reason) in answers {
+        for (number, (part, not_ready_reason)) in answers.into_iter().enumerate() {
+            let check = format!("{kind}{number} {part}");
             match not_ready_reason {
-                None => drop(since.remove(part)),
+                None => drop(since.remove(&check)),
                 Some(not_ready_reason) => {
-                    let at = *since.entry(part.to_owned()).or_insert_with(SystemTime::now);
+                    let at = *since.entry(check).or_insert_with(SystemTime::now);
                     broken.push(format!(
                         "{part} {not_ready_reason} (since {})",
                         humantime::format_rfc3339_seconds(at)
@@ -276,7 +278,7 @@ fn worker_fault() {
     });
 }
 
-/// The fault of a request to this server. Requests that inject faults have none.
+/// The fault of a request to this server. Requests that inject faults have no fault.
 fn fault_of(request: &ServiceRequest) {
     if !request.path().starts_with("/debug/") {
         supervision::fault!("admin request");
@@ -335,6 +337,21 @@ mod tests {
             Some(not_ready_reason),
             "the time of the first check is kept"
         );
+    }
+
+    /// A part can have several checks. One that succeeds does not reset the time of another.
+    #[tokio::test]
+    async fn each_check_of_a_part_has_its_own_time() {
+        let readiness = Readiness::new(vec![("Redis", probe(None))]);
+        readiness.add_degrading("Redis", probe(Some("refuses XADD")));
+        readiness.add_degrading("Redis", probe(None));
+        readiness.open();
+        let first = readiness.degradation().await;
+        let check = lock(&readiness.since).keys().next().cloned().unwrap();
+        lock(&readiness.since).insert(check, SystemTime::UNIX_EPOCH);
+        assert_eq!(readiness.not_ready_reason().await, None);
+        let second = readiness.degradation().await.unwrap_or_default();
+        assert!(second.contains("(since 1970-01-01T00:00:00Z)"), "{first:?} {second}");
     }
 
     #[tokio::test]

@@ -118,7 +118,7 @@ pub struct Presence {
     // Online users.
     #[command(flatten, next_help_heading = "Presence")]
     pub service: presence::Config,
-    // Deployment of callers that name none.
+    // Deployment of callers that name no deployment.
     #[command(flatten)]
     pub deployment: shared::Deployment,
     // Operator listener.

@@ -50,7 +50,7 @@ use crate::{descriptors, heartbeat, supervision};
 const INTERNAL_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long a finished connection waits for the client to close. actix measures it with a resolution of half a second,
-/// so a shorter time would be none.
+/// so a shorter time would have no effect.
 const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// Maximum number of blocking calls of one worker at a time.

@@ -7,7 +7,7 @@ use remote::{Deployment, mongo::Store};
 
 use crate::error::Error;
 
-/// The database when the address names none.
+/// The database when the address names no database.
 const DATABASE: &str = "godzilla";
 
 /// How long server selection may take. A call waits this long for a new primary before it fails.
@@ -36,5 +36,5 @@ pub async fn store(uri: &str, deployment: &Deployment) -> Result<Store, Error> {
     options.max_pool_size.get_or_insert(CONNECTIONS);
     let client = Client::with_options(options).map_err(|_| Error::Config(refused.to_owned()))?;
     let database = client.default_database().unwrap_or_else(|| client.database(DATABASE));
-    Ok(Store { database, deployment: deployment.clone() })
+    Ok(Store::new(database, deployment.clone()))
 }

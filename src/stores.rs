@@ -84,7 +84,7 @@ impl Stores {
                     let users = users.clone();
                     Box::pin(async move {
                         let not_ready_reason = users.not_ready_reason().await;
-                        not_ready_reason.map(str::to_owned).or(not_ready_unless(users.find("").await.is_ok()))
+                        not_ready_reason.or(not_ready_unless(users.find("").await.is_ok()))
                     })
                 }),
             ),
@@ -94,9 +94,7 @@ impl Stores {
                     let (sessions, absent_session) = (sessions.clone(), absent_session.clone());
                     Box::pin(async move {
                         let not_ready_reason = sessions.not_ready_reason().await;
-                        not_ready_reason
-                            .map(str::to_owned)
-                            .or(not_ready_unless(sessions.is_live(&absent_session).await.is_ok()))
+                        not_ready_reason.or(not_ready_unless(sessions.is_live(&absent_session).await.is_ok()))
                     })
                 }),
             ),
@@ -106,9 +104,7 @@ impl Stores {
                     let (chat, lobby) = (chat.clone(), RoomName::lobby());
                     Box::pin(async move {
                         let not_ready_reason = chat.not_ready_reason().await;
-                        not_ready_reason
-                            .map(str::to_owned)
-                            .or(not_ready_unless(chat.history().head(&lobby).await.is_ok()))
+                        not_ready_reason.or(not_ready_unless(chat.history().head(&lobby).await.is_ok()))
                     })
                 }),
             ),

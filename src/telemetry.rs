@@ -2,7 +2,13 @@
 //! tool before it starts other parts, [`flush`] or [`exit`] at the end. Writing a log line neither blocks nor fails:
 //! see [`sink`].
 
+mod library_levels;
 mod log_rate_limit;
+#[expect(
+    dead_code,
+    reason = "labels and roles are for docs/metrics.md, which tests/tidy/documents.rs generates"
+)]
+mod metric;
 mod sink;
 
 use std::{
@@ -19,7 +25,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::{Level, field};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::log_rate_limit::LogRateLimit;
+use self::{library_levels::LibraryLevels, log_rate_limit::LogRateLimit};
 use crate::{error::Error, supervision};
 
 /// Configuration of the log.
@@ -53,13 +59,6 @@ pub enum Format {
     /// JSON.
     Json,
 }
-
-/// Upper bounds of the `_seconds` histograms.
-const SECONDS: [f64; 13] =
-    [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// Upper bounds of the `_bytes` and `_size` histograms.
-const SIZES: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0];
 
 impl FromStr for Filter {
     type Err = NotAFilter;
@@ -158,10 +157,10 @@ pub fn logs(config: &Config) -> Result<(), Error> {
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let started = match config.log_format {
-        Format::Human => lines.finish().with(LogRateLimit::default()).try_init(),
+        Format::Human => lines.finish().with(LogRateLimit::default()).with(LibraryLevels).try_init(),
         Format::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            lines.finish().with(LogRateLimit::default()).try_init()
+            lines.finish().with(LogRateLimit::default()).with(LibraryLevels).try_init()
         }
     };
     started.map_err(|error| Error::part("logs", error))
@@ -192,13 +191,16 @@ pub fn count_lost_lines() {
     metrics::counter!(DROPPED_LINES, "reason" => "write").absolute(lost.failed);
 }
 
-/// Starts collecting metrics. The handle renders them for `/metrics`.
+/// Starts collecting metrics. The handle renders them for `/metrics`, each with its description in [`metric`].
 pub fn metrics() -> Result<PrometheusHandle, Error> {
-    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(suffix("_seconds"), &SECONDS)
-        .and_then(|builder| builder.set_buckets_for_metric(suffix("_bytes"), &SIZES))
-        .and_then(|builder| builder.set_buckets_for_metric(suffix("_size"), &SIZES))
-        .and_then(PrometheusBuilder::install_recorder)
-        .map_err(|error| Error::part("metrics", error))
+    let mut builder = PrometheusBuilder::new();
+    for metric in metric::all().filter(|metric| !metric.buckets().is_empty()) {
+        let name = Matcher::Full(metric.name.to_owned());
+        builder = builder
+            .set_buckets_for_metric(name, metric.buckets())
+            .map_err(|error| Error::part("metrics", error))?;
+    }
+    let handle = builder.install_recorder().map_err(|error| Error::part("metrics", error))?;
+    metric::describe();
+    Ok(handle)
 }

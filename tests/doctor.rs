@@ -15,7 +15,7 @@ use crate::{
     support::{TestServer, program},
 };
 
-/// Runs the doctor with a usable data directory and usable addresses where `arguments` have none.
+/// Runs the doctor with a usable data directory and usable addresses where `arguments` do not set them.
 fn examine(role: &str, arguments: &[&str], folder: &TempDir) -> Output {
     let mut command = program();
     command.args(["doctor", role]).args(arguments);

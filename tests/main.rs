@@ -3,6 +3,7 @@
 
 mod blocked_log;
 mod checker;
+mod close_reasons;
 mod config;
 mod connections;
 mod contract;

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use crate::{
     config::{run, text},
     support::{Request, TestServer},
+    tidy::documents::metric,
 };
 
 #[tokio::test]
@@ -109,4 +110,27 @@ async fn an_untrusted_load_balancer_with_a_public_address_is_reported_once() {
     let log = server.system.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("names clients of its own")).collect();
     assert!(lines.len() == 1 && lines[0].contains("--trusted-proxy"), "{lines:#?}");
+}
+
+/// The metrics of a running server: each has a description, and the type in docs/metrics.md.
+#[tokio::test]
+async fn every_metric_has_its_description_and_its_type() {
+    let server = TestServer::start().await;
+    let mut alice = server.connected_user("alice").await;
+    alice.send_message("for the metrics of messages").await;
+    let metrics =
+        Request::get("/metrics").send(Ipv4Addr::LOCALHOST, server.system.admin).await.expect(200).body;
+    let lines: Vec<&str> = metrics.lines().filter(|line| !line.is_empty()).collect();
+    let mut described = 0;
+    for pair in lines.windows(2).filter(|pair| pair[1].starts_with("# TYPE ")) {
+        let (name, kind) = pair[1]["# TYPE ".len()..].split_once(' ').expect("a name and a type");
+        let metric = metric::all().find(|metric| metric.name == name).expect(name);
+        assert_eq!(pair[0], format!("# HELP {name} {}", metric.help));
+        assert_eq!(kind, metric.kind.as_str(), "{name}");
+        described += 1;
+    }
+    assert!(described > 15, "{metrics}");
+    for batch in ["godzilla_chat_batch_posts", "godzilla_store_batch_jobs"] {
+        assert!(metrics.contains(&format!("\n# TYPE {batch} histogram\n")), "{metrics}");
+    }
 }

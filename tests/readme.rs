@@ -1,4 +1,5 @@
-//! README.md is tested: its example runs as printed, and its table of flags is the one of the program.
+//! The documents are tested: the example in README.md runs as printed, and the table of flags in docs/configuration.md is the one of
+//! the program.
 
 use std::{
     collections::BTreeMap,
@@ -12,13 +13,20 @@ use tempfile::TempDir;
 
 use crate::{interop::env_path, support::TestServer};
 
-fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md")
+fn document(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("the document exists")
 }
 
-/// The flag and default of every row of the table.
-fn flags_in_readme() -> BTreeMap<String, String> {
-    let rows = readme();
+/// The section of a document with this heading, which includes its line feeds.
+fn section(name: &str, heading: &str) -> String {
+    let text = document(name);
+    let (_, section) = text.split_once(heading).expect("the document has this section");
+    section.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+/// The flag and default of every row of the table of `serve`.
+fn flags_in_the_document() -> BTreeMap<String, String> {
+    let rows = section("docs/configuration.md", "\n## `serve`\n");
     let rows = rows.lines().filter_map(|line| line.strip_prefix("| `--"));
     let cells = rows.map(|row| {
         let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
@@ -46,14 +54,12 @@ fn flags_in_help() -> BTreeMap<String, String> {
 #[test]
 fn the_table_of_flags_equals_the_flags_of_the_program() {
     assert!(flags_in_help().contains_key("listen"));
-    assert_eq!(flags_in_readme(), flags_in_help());
+    assert_eq!(flags_in_the_document(), flags_in_help());
 }
 
-/// The shell blocks of the section with this heading.
+/// The shell blocks of the section of README.md with this heading.
 fn blocks(heading: &str) -> Vec<String> {
-    let text = readme();
-    let (_, section) = text.split_once(heading).expect("README has this section");
-    let section = section.split("\n## ").next().unwrap_or_default();
+    let section = section("README.md", heading);
     let blocks = section.split("```sh\n").skip(1);
     blocks.filter_map(|block| block.split_once("```").map(|(block, _)| block.to_owned())).collect()
 }

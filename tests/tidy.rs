@@ -1,8 +1,9 @@
 //! House rules that tools can check, by reading the sources: dependency arrows, file openings and sizes, names, forbidden words,
-//! the form of log lines, the code map. Needs no server.
+//! the form of log lines, the code map, generated documents. Needs no server.
 
 mod arrows;
 mod circles;
+pub mod documents;
 mod plain;
 mod words;
 
@@ -131,10 +132,12 @@ fn no_file_has_a_generic_name() {
 }
 
 /// Entries of every repository, which the code map does not list.
-const COMMON: [&str; 8] = [
+const COMMON: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "Cargo.toml",

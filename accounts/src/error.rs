@@ -56,9 +56,12 @@ pub enum Error {
     /// The queue of password checks is full. The client retries after a second. 503.
     #[error("Too many logins at once, try again in a moment")]
     Overloaded,
-    /// A store does not respond. 503.
+    /// A store does not respond, or fails. 503.
     #[error("The service is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A store answered and refused the operation. 503.
+    #[error("The store refuses the operation, try again")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The operating system gives no random bytes, for a salt or a token. 503.
     #[error("The service is unavailable")]
     Entropy,
@@ -84,7 +87,9 @@ impl Error {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded | Self::Unavailable(_) | Self::Entropy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Unavailable(_) | Self::Refused(_) | Self::Entropy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Damaged(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -92,7 +97,8 @@ impl Error {
     /// Logs details that the response does not contain.
     pub(crate) fn log(&self) {
         match self {
-            Self::Unavailable(error) => tracing::warn!(%error, "a store does not respond"),
+            Self::Unavailable(error) => tracing::warn!(%error, "a call to a store failed"),
+            Self::Refused(error) => tracing::warn!(%error, "a store refused an operation"),
             Self::Entropy => {
                 metrics::counter!("godzilla_accounts_entropy_failures_total").increment(1);
                 tracing::error!("the operating system gives no random bytes for a salt or a token");
@@ -119,7 +125,7 @@ impl ResponseError for Error {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         match self {
-            Self::Overloaded | Self::Unavailable(_) | Self::Entropy => {
+            Self::Overloaded | Self::Unavailable(_) | Self::Refused(_) | Self::Entropy => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             Self::TooMany(after) => {

@@ -69,7 +69,7 @@ impl Accounts {
         Self { throttle: Some(Arc::new(throttle)), ..self }
     }
 
-    /// Whether password checks or registrations wait and the threads of their pool have taken none for 10 s, for `/readyz`.
+    /// Whether password checks or registrations wait and no thread of their pool has taken one for 10 s, for `/readyz`.
     pub fn is_stalled(&self) -> bool {
         self.service.pool.is_stalled() || self.service.registrations.is_stalled()
     }

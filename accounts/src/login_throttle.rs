@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::LazyLock, time::Duration};
 use proto::{Username, address::counted};
 use remote::{
     Redis, Unanswered,
-    redis::{self, AsyncCommands, Script},
+    redis::{self, Script},
 };
 
 /// Time that a failure counts.
@@ -35,6 +35,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Keys: time of the next attempt from this address; time of the next attempt from any unknown address; marker of a trusted address.
 /// Arguments in milliseconds: interval per address, interval over all untrusted addresses, maximum wait. Returns the wait of this attempt
 /// and reserves it. If the wait exceeds the maximum, returns a negative value: the negated time until a retry can succeed.
+/// Values that are no times, or beyond the maximum wait, count as absent.
 static QUEUE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -44,10 +45,18 @@ static QUEUE: LazyLock<Script> = LazyLock::new(|| {
         if redis.call('EXISTS', KEYS[3]) == 1 then
             return own
         end
+        local function number(key)
+            local value = redis.pcall('GET', key)
+            if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then return redis.call('GET', key) end
+            return tonumber(type(value) == 'string' and string.match(value, '^%d+$') or '') or 0
+        end
         local places = { [KEYS[1]] = own, [KEYS[2]] = strangers }
         local wait = 0
         for place, cost in pairs(places) do
-            places[place] = math.max(now, tonumber(redis.call('GET', place) or 0)) + cost - now
+            local next = number(place)
+            -- No attempt waits that long: another program has written the value, or the clock was set back.
+            if next > now + patience then next = now end
+            places[place] = math.max(now, next) + cost - now
             wait = math.max(wait, places[place])
         end
         if wait > patience then
@@ -61,9 +70,21 @@ static QUEUE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Key: counter of the name's failures. Argument: window in milliseconds. Each failure restarts the window.
-static FAIL: LazyLock<Script> =
-    LazyLock::new(|| Script::new("redis.call('INCR', KEYS[1]) redis.call('PEXPIRE', KEYS[1], ARGV[1])"));
+/// Key: counter of the name's failures. Argument: window in milliseconds. Each failure restarts the window. A counter that is no number,
+/// or has more than 9 digits, begins again.
+static FAIL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local count = redis.pcall('GET', KEYS[1])
+        if type(count) == 'table' and not string.find(count.err, 'WRONGTYPE', 1, true) then return count end
+        if count and (type(count) ~= 'string' or #count > 9 or not string.match(count, '^%d+$')) then
+            redis.call('DEL', KEYS[1])
+        end
+        redis.call('INCR', KEYS[1])
+        redis.call('PEXPIRE', KEYS[1], ARGV[1])
+        ",
+    )
+});
 
 /// Reason for refusing an attempt before its password is checked.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +111,12 @@ impl LoginThrottle {
     /// The delay of an attempt for `name` from `address`.
     pub async fn delay(&self, name: &Username, address: Option<IpAddr>) -> Result<Duration, Refused> {
         let (key, place) = (self.key(name), place(address));
-        let count = self.redis.ask(async |mut redis| redis.get::<_, Option<u32>>(&key).await).await?;
+        // `MGET` returns nothing for a key of another type, which another program has written.
+        let mut read = redis::cmd("MGET");
+        read.arg(&key);
+        let [count]: [Option<Vec<u8>>; 1] =
+            self.redis.ask(async |mut redis| read.query_async(&mut redis).await).await?;
+        let count = count.and_then(|count| std::str::from_utf8(&count).ok()?.parse().ok());
         let cost = cost(count.unwrap_or_default());
         if cost.is_zero() {
             return Ok(cost);
@@ -150,6 +176,8 @@ fn place(address: Option<IpAddr>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use remote::redis::AsyncCommands;
+
     use super::*;
 
     fn there(address: &str) -> Option<IpAddr> {
@@ -237,6 +265,43 @@ mod tests {
                 throttle.delay(&alice, home).await.is_ok_and(|wait| wait == 8 * FIRST_DELAY),
                 "trusted address"
             );
+        }
+    }
+
+    /// Overwritten counters and times begin again. They neither refuse a user for good nor end the throttle.
+    #[actix_rt::test]
+    async fn values_of_another_program_count_as_absent() {
+        let server = testkit::Redis::start();
+        let throttle = LoginThrottle::new(Redis::new(&server.url(), 2).unwrap());
+        connected(&throttle).await;
+        let alice: Username = "alice".parse().unwrap();
+        let key = throttle.key(&alice);
+        let home = there("192.0.2.1");
+        let place = format!("{key}@{}", place(home));
+        let values = ["99999999999999999999", "9223372036854775807", "-5", "1.5", "1e3", "text", "\"\\xff\""];
+        let commands = |key: &str| {
+            let set = values.map(|value| format!("SET {key} {value}"));
+            set.into_iter().chain([format!("RPUSH {key} 1"), format!("HSET {key} a b")]).collect::<Vec<_>>()
+        };
+        for command in commands(&key) {
+            server.execute(&format!("DEL {key}"));
+            server.execute(&command);
+            assert!(throttle.delay(&alice, home).await.is_ok(), "{command}");
+            for _ in 0..=FREE {
+                throttle.record_failure(&alice).await.unwrap();
+            }
+            let wait = throttle.delay(&alice, home).await.unwrap();
+            assert!(!wait.is_zero() && wait <= MAX_WAIT, "{command}: the failures count: {wait:?}");
+            server.execute(&format!("DEL {place} {key}@"));
+        }
+        for shared in [place, format!("{key}@")] {
+            for command in commands(&shared) {
+                server.execute(&format!("DEL {shared}"));
+                server.execute(&command);
+                let wait = throttle.delay(&alice, home).await;
+                assert!(wait.as_ref().is_ok_and(|wait| *wait <= MAX_WAIT), "{command}: {wait:?}");
+                server.execute(&format!("DEL {key}@{} {key}@", super::place(home)));
+            }
         }
     }
 

@@ -9,7 +9,9 @@ use std::{
 };
 
 use accounts::{Creation, MongoUsers, Users, users::conformance};
-use mongodb::{Client, Database, options::ClientOptions};
+use mongodb::{Client, Database, bson::doc, options::ClientOptions};
+use remote::mongo::Store;
+use sessions::{MongoRevocations, Revocations};
 use testkit::Mongo;
 
 /// A client as the binary creates it, with shorter timeouts.
@@ -43,6 +45,66 @@ async fn a_wrong_password_of_mongodb_is_named() {
     let client = mongodb::Client::with_uri_str(uri).await.unwrap();
     let users = MongoUsers::new(&client.database("godzilla"));
     assert_eq!(users.not_ready_reason().await.as_deref(), Some("refuses the user or the password"));
+}
+
+/// A validator makes one collection refuse its writes. Reads and writes to other collections succeed.
+#[tokio::test]
+async fn a_collection_that_refuses_writes_is_named() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let store = Store::from(&database);
+    let (users, revocations) = (MongoUsers::new(&store), MongoRevocations::new(&store));
+    let number = AtomicU32::new(0);
+    let hashes = std::cell::Cell::new(("hash", "other"));
+    let write = async |write: &str| -> Result<(), String> {
+        let count = number.fetch_add(1, Ordering::Relaxed);
+        let name = format!("alice{count}");
+        let refused = |error: accounts::Error| {
+            assert_eq!(error.status(), 503);
+            error.to_string()
+        };
+        match write {
+            "insert into users" => {
+                users.create(&name.parse().unwrap(), "hash").await.map(drop).map_err(refused)
+            }
+            "update of users" => {
+                // MongoDB does not validate an update that changes nothing.
+                let hashes = hashes.get();
+                users.renew("alice0", hashes.0, hashes.1).await.map_err(refused)
+            }
+            "update of closed_sessions" => {
+                let session = format!("{count:064x}").parse().unwrap();
+                revocations.add(&[session]).await.map_err(|error| error.to_string())
+            }
+            _ => revocations.generation(0).await.map(drop).map_err(|error| error.to_string()),
+        }
+    };
+    let validate = async |write: &str, validator| {
+        let collection = write.rsplit(' ').next().unwrap();
+        database.run_command(doc! { "collMod": collection, "validator": validator }).await.unwrap();
+    };
+    let writes = [
+        "insert into users",
+        "update of users",
+        "update of closed_sessions",
+        "update of closed_sessions_told",
+    ];
+    for kind in writes {
+        hashes.set(("hash", "other"));
+        write(kind).await.unwrap();
+        assert_eq!(users.not_ready_reason().await, None);
+        validate(kind, doc! { "absent": { "$exists": true } }).await;
+        hashes.set(("other", "hash"));
+        let refused = write(kind).await.unwrap_err();
+        if kind.ends_with(" users") {
+            assert_eq!(refused, "The store refuses the operation, try again");
+        }
+        let reason = users.not_ready_reason().await.expect("a write was refused");
+        assert!(reason.contains(&format!("({kind}: 121 DocumentValidationFailure)")), "{reason}");
+        validate(kind, doc! {}).await;
+        write(kind).await.unwrap();
+        assert_eq!(users.not_ready_reason().await, None, "{kind}");
+    }
 }
 
 #[tokio::test]

@@ -43,9 +43,12 @@ pub enum Error {
     /// A queue is full or a deadline has expired. The outcome may be unknown. A resend with the same `clientId` is safe.
     #[error("{0}")]
     Unavailable(&'static str),
-    /// The store refused the operation or did not answer. The reason is for the log and is not sent to clients.
+    /// The store did not answer or failed. The reason is for the log and is not sent to clients.
     #[error("store: {0}")]
     Store(String),
+    /// The store answered and refused the operation. The reason is for the log and is not sent to clients.
+    #[error("store: {0}")]
+    StoreRefused(String),
     /// The stored data is damaged. Retries do not help.
     #[error("store: {0}")]
     Damaged(String),
@@ -68,9 +71,11 @@ impl Error {
             Self::Conflict(_) => Code::Conflict,
             Self::TooLarge { .. } => Code::TooLarge,
             Self::RateLimited { .. } => Code::RateLimited,
-            Self::Unavailable(_) | Self::Store(_) | Self::Damaged(_) | Self::Fenced { .. } => {
-                Code::Unavailable
-            }
+            Self::Unavailable(_)
+            | Self::Store(_)
+            | Self::StoreRefused(_)
+            | Self::Damaged(_)
+            | Self::Fenced { .. } => Code::Unavailable,
         }
     }
 
@@ -78,15 +83,24 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } => Some(*retry_after),
-            Self::Unavailable(_) | Self::Store(_) | Self::Fenced { .. } => Some(Duration::from_secs(1)),
+            Self::Unavailable(_) | Self::Store(_) | Self::StoreRefused(_) | Self::Fenced { .. } => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
+    }
+
+    /// Whether a store failed, did not answer or refused the operation.
+    pub(crate) fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::StoreRefused(_))
     }
 
     /// The text for clients. It does not contain internals of a store.
     pub fn public(&self) -> String {
         match self {
-            Self::Store(_) | Self::Fenced { .. } => "the store does not answer, try again".to_owned(),
+            Self::Store(_) => "the store is unavailable, try again".to_owned(),
+            Self::StoreRefused(_) => "the store refuses the operation, try again".to_owned(),
+            Self::Fenced { .. } => "the room was changed meanwhile, try again".to_owned(),
             Self::Damaged(_) => "stored data is damaged; its operator runs `godzilla check`".to_owned(),
             other => other.to_string(),
         }
@@ -131,7 +145,8 @@ impl From<embedded::Error> for Error {
             // The job was not accepted and nothing was written. There is no reason to log.
             embedded::Error::Busy => Self::full(),
             other if other.is_damage() => Self::Damaged(other.to_string()),
-            other => Self::Store(other.to_string()),
+            other @ (embedded::Error::Timeout | embedded::Error::Closed) => Self::Store(other.to_string()),
+            other => Self::StoreRefused(other.to_string()),
         }
     }
 }

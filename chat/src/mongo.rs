@@ -12,6 +12,7 @@ use mongodb::{
     options::IndexOptions,
 };
 use proto::Timestamp;
+use remote::mongo::is_refusal;
 pub(crate) use remote::mongo::{DEADLINE, DUPLICATE_KEY, collection, is_duplicate};
 use tokio::time::{Instant, timeout_at};
 
@@ -52,6 +53,7 @@ impl From<MongoError> for Error {
     fn from(error: MongoError) -> Self {
         match &*error.kind {
             ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_) => damaged(error),
+            _ if is_refusal(&error) => Self::StoreRefused(error.to_string()),
             _ => Self::Store(error.to_string()),
         }
     }

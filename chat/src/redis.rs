@@ -4,9 +4,11 @@
 //! Offsets are consecutive numbers, and the id of a record in the stream is `OFFSET-0`. They stay below 2^53, up to which numbers in Lua
 //! are exact.
 
+mod epoch_script;
+
 use std::{
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,10 +16,12 @@ use std::{
 
 use remote::{
     Connection, Hook, HookError, Location, Unanswered,
-    redis::{self, FromRedisValue, RedisError, Script, aio::ConnectionLike},
+    redis::{self, FromRedisValue, RedisError, aio::ConnectionLike},
 };
 use tokio::time::timeout;
 
+use self::epoch_script::OPEN_EPOCH;
+pub use self::epoch_script::{MAX_NUMBER, script};
 use crate::{Error, id::new_id};
 
 /// The incarnation of Redis that was last seen: it changes when Redis starts.
@@ -70,55 +74,6 @@ const STREAM_COMMANDS: [&str; 16] = [
 
 /// The maximum number of connections.
 const CONNECTIONS: usize = 16;
-
-/// Validates the stream, and begins a new epoch if it is not intact. Returns the epoch, the last offset, the base, and the number and
-/// offset of replacements.
-///
-/// Keys: those above, in the order incarnation, epoch, offset, base, stream, heads, last, marks, replaced, since. Arguments: the
-/// incarnation of this Redis, the id of a new epoch, the largest offset that the caller has seen, an epoch that the caller has found
-/// damaged, `1` if it is damaged because the store of messages was replaced, the number of replacements that the caller has seen.
-///
-/// A new epoch begins after every offset that was ever assigned, and without rooms. It begins when Redis has started since, because it
-/// may have lost data, and when a part of the stream is missing or contradicts another: keys can be evicted, deleted, restored, or used
-/// by another application. Nothing is written while the stream is intact.
-static OPEN_EPOCH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        local kinds = {'string', 'string', 'string', 'string', 'stream', 'hash', 'hash', 'zset', 'string', 'string'}
-        local intact = true
-        for index, kind in ipairs(kinds) do
-            local found = redis.call('TYPE', KEYS[index]).ok
-            if found ~= 'none' and found ~= kind then
-                redis.call('DEL', KEYS[index])
-                intact = false
-            end
-        end
-        local incarnation, epoch, last, base = unpack(redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4]))
-        last, base = tonumber(last or ''), tonumber(base or '')
-        local top, newest = 0, redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
-        if newest then top = tonumber(string.match(newest[1], '^(%d+)')) end
-        local fits = last and base and (top == last or (last == base and top < base))
-        local replaced = math.max(tonumber(redis.call('GET', KEYS[9]) or '') or 0, tonumber(ARGV[6]))
-        if not (intact and fits and epoch and incarnation == ARGV[1] and epoch ~= ARGV[4]) then
-            local time = redis.call('TIME')
-            local begins = time[1] * 1000000 + time[2]
-            for _, assigned in ipairs({last or 0, top, tonumber(ARGV[3])}) do
-                if begins <= assigned then begins = assigned + 1 end
-            end
-            local first = string.format('%.0f', begins)
-            if epoch == ARGV[4] and ARGV[5] == '1' then
-                replaced = replaced + 1
-                redis.call('SET', KEYS[10], first)
-            end
-            -- Deleted first: if the command is refused, the epoch stays and the next call retries.
-            redis.call('DEL', KEYS[6], KEYS[7])
-            redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], ARGV[2], KEYS[3], first, KEYS[4], first)
-            redis.call('MSET', KEYS[9], string.format('%.0f', replaced))
-        end
-        return redis.call('MGET', KEYS[2], KEYS[3], KEYS[4], KEYS[9], KEYS[10])
-        ",
-    )
-});
 
 /// The length of an epoch: 64 bits in lower-case hex.
 pub const EPOCH_LENGTH: usize = 16;
@@ -241,6 +196,9 @@ impl Redis {
     }
 }
 
+/// The reply of [`OPEN_EPOCH`]: the fields of [`EpochState`], and a key whose value was invalid.
+type Reply = (String, u64, u64, Option<u64>, Option<u64>, Option<String>);
+
 async fn open_epoch<C: ConnectionLike>(
     connection: &mut C,
     at: &Location,
@@ -257,8 +215,10 @@ async fn open_epoch<C: ConnectionLike>(
     let (epoch, is_replaced) = damaged.map_or(("", false), |damaged| (damaged.epoch, damaged.is_replaced));
     script.arg(epoch).arg(u8::from(is_replaced)).arg(watermarks.replaced.load(Ordering::Acquire));
     let value: redis::Value = script.invoke_async(connection).await?;
-    let (epoch, last, base, replaced, since): (String, u64, u64, Option<u64>, Option<u64>) =
-        FromRedisValue::from_redis_value(value)?;
+    let (epoch, last, base, replaced, since, damaged): Reply = FromRedisValue::from_redis_value(value)?;
+    if let Some(key) = damaged {
+        tracing::warn!(key, "a value of the stream in Redis is invalid or out of range: a new epoch begins");
+    }
     let (replaced, since) = (replaced.unwrap_or_default(), since.unwrap_or_default());
     watermarks.offset.fetch_max(last, Ordering::AcqRel);
     watermarks.replaced.fetch_max(replaced, Ordering::AcqRel);

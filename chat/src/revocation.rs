@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use proto::event::{Code, Refused, name};
-use sessions::{Cause, Closing, SessionId, SharedSessions};
+use sessions::{Cause, Closing, Closings, RecvError, SessionId, SharedSessions};
 use socketio::{CloseReason, Io, Operation, Target};
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
-    time::{Instant, MissedTickBehavior, interval},
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
@@ -17,9 +17,11 @@ use crate::{
     socket_quota::SocketQuota,
 };
 
-/// The interval between two checks of all sessions that have sockets, plus up to [`PROBE`]. Sessions also end by age, without a closing,
-/// and a closing can be lost.
+/// The interval between two checks of all sessions that have sockets, plus up to [`PROBE`]. Sessions also end by age, without a closing.
 const CHECK: Duration = Duration::from_secs(20);
+
+/// The minimum interval between two checks of all sessions after missed closings. Also the interval of their retries.
+const MISSED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The number of concurrent checks of sessions.
 const AT_ONCE: usize = 16;
@@ -35,9 +37,10 @@ struct Watch {
     sessions: SharedSessions,
     socket_quota: SocketQuota,
     io: Io,
-    grace: Duration,
     /// The time of the last complete check of all sessions. `None` before the first.
     last_check: Option<Instant>,
+    /// Whether closings may have been missed since the begin of the last complete check.
+    has_missed: bool,
     /// The time of the last answer of the store of sessions.
     last_answer: Instant,
     /// The last answer before the store of sessions stopped answering. `None` while it answers.
@@ -46,63 +49,73 @@ struct Watch {
 
 /// Disconnects sockets when their sessions close or expire, until the channel of closings is closed. It calls the io directly, so a
 /// disconnect does not wait behind messages.
-pub async fn watch(
-    closings: broadcast::Receiver<Closing>,
-    sessions: SharedSessions,
-    socket_quota: SocketQuota,
-    io: Io,
-) {
+pub async fn watch(closings: Closings, sessions: SharedSessions, socket_quota: SocketQuota, io: Io) {
     let watch = Watch {
         sessions,
         socket_quota,
-        io,
-        grace: GRACE,
+        io: io.clone(),
         // All sessions are checked first: after a panic of this task, closings were lost.
         last_check: None,
+        has_missed: false,
         last_answer: Instant::now(),
         unverified_since: None,
     };
-    watch.run(closings, PROBE).await;
+    let missed = Notify::new();
+    // A closing does not wait for a check in progress.
+    tokio::select! {
+        () = receive(closings, &io, &missed) => {}
+        () = watch.check_repeatedly(&missed) => {}
+    }
+}
+
+/// Disconnects the sockets of closed sessions, and notifies `missed` when closings may have been missed.
+async fn receive(mut closings: Closings, io: &Io, missed: &Notify) {
+    loop {
+        match closings.recv().await {
+            Ok(closing) => io.send(end_sockets(&closing)).await,
+            Err(RecvError::Missed) => missed.notify_one(),
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 impl Watch {
-    async fn run(mut self, mut closings: broadcast::Receiver<Closing>, probe: Duration) {
-        let mut probes = interval(probe);
-        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Checks sessions at intervals, and at once when closings may have been missed. Never returns.
+    async fn check_repeatedly(mut self, missed: &Notify) {
         loop {
-            let received = tokio::select! {
-                received = closings.recv() => received,
-                _ = probes.tick() => {
-                    self.probe().await;
-                    continue;
+            let started = Instant::now();
+            let is_full = self.probe().await;
+            // However often closings are missed, checks of all sessions take at most half of the time.
+            let elapsed = started.elapsed();
+            let pause =
+                if is_full { elapsed.max(MISSED_INTERVAL.saturating_sub(elapsed)) } else { Duration::ZERO };
+            let earliest = Instant::now() + pause;
+            tokio::select! {
+                () = sleep(if self.has_missed { pause } else { PROBE }) => {}
+                () = missed.notified() => {
+                    self.has_missed = true;
+                    sleep_until(earliest).await;
                 }
-            };
-            match received {
-                Ok(closing) => self.io.send(end_sockets(&closing)).await,
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "closings of sessions were missed, all sessions are checked");
-                    self.check(usize::MAX).await;
-                }
-                Err(RecvError::Closed) => return,
             }
         }
     }
 
-    /// Checks one session, or all of them once per [`CHECK`]. Closes all sockets when the store of sessions has not answered for the grace
-    /// period.
-    async fn probe(&mut self) {
+    /// Checks one session, or all of them when that is due. Closes all sockets when the store of sessions has not answered for [`GRACE`].
+    /// Returns whether the check was one of all sessions.
+    async fn probe(&mut self) -> bool {
         let started = Instant::now();
-        let is_due = self.unverified_since.is_some()
+        let is_due = self.has_missed
+            || self.unverified_since.is_some()
             || self.last_check.is_none_or(|last_check| last_check.elapsed() >= CHECK);
         if self.check(if is_due { usize::MAX } else { 1 }).await {
             (self.unverified_since, self.last_answer) = (None, Instant::now());
             if is_due {
-                self.last_check = Some(started);
+                (self.last_check, self.has_missed) = (Some(started), false);
             }
-            return;
+            return is_due;
         }
         let since = *self.unverified_since.get_or_insert(self.last_answer);
-        if since.elapsed() >= self.grace {
+        if since.elapsed() >= GRACE {
             tracing::warn!(
                 seconds = since.elapsed().as_secs(),
                 "sockets are closed because their sessions cannot be checked"
@@ -113,6 +126,7 @@ impl Watch {
             };
             self.io.send(self.socket_quota.sessions().into_iter().map(close).collect()).await;
         }
+        is_due
     }
 
     /// Checks at most `max` sessions that have sockets here, and disconnects those that have ended. Returns false when the store of
@@ -129,7 +143,10 @@ impl Watch {
                 Ok(true) => (),
                 Ok(false) => expired.extend(disconnect(id.as_str(), EXPIRED)),
                 Err(error) => {
-                    tracing::warn!(%error, "sessions cannot be checked; retrying");
+                    match self.unverified_since {
+                        None => tracing::warn!(%error, "sessions cannot be checked; retrying"),
+                        Some(_) => tracing::debug!(%error, "sessions still cannot be checked; retrying"),
+                    }
                     is_answered = false;
                     break;
                 }

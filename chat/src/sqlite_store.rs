@@ -249,7 +249,7 @@ impl SqliteStore {
     }
 
     /// The reason why the store does not work, see [`embedded::Database::not_ready_reason`]. For `/readyz`.
-    pub async fn not_ready_reason(&self) -> Option<&'static str> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         self.database.not_ready_reason().await
     }
 

@@ -105,6 +105,11 @@ impl Client {
     pub(crate) fn counted(self) -> Option<IpAddr> {
         self.address.map(address::counted)
     }
+
+    /// Whether a proxy has sent the request, trusted or not.
+    pub(crate) fn is_behind_proxy(self) -> bool {
+        self.proxied || self.issue == Some(ForwardingIssue::Untrusted)
+    }
 }
 
 impl ForwardingIssue {

@@ -7,15 +7,17 @@ use actix_web::{
 };
 use proto::Refusal;
 
+use crate::handshake_issue::{HandshakeIssue, VERSION};
+
 /// Why the gateway refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// 400: the request target is not in canonical form.
     #[error("{0}")]
     Path(&'static str),
-    /// 400: an upgrade that is not a WebSocket handshake, or on another route.
+    /// 400: an upgrade that is not a WebSocket handshake, or on another route. 426 for another version of WebSocket.
     #[error("{0}")]
-    Upgrade(&'static str),
+    Upgrade(HandshakeIssue),
     /// 400: a body on a request that takes no body.
     #[error("this request takes no body")]
     UnexpectedBody,
@@ -150,6 +152,7 @@ impl Error {
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
+            Self::Upgrade(HandshakeIssue::Version) => StatusCode::UPGRADE_REQUIRED,
             Self::Path(_) | Self::Upgrade(_) | Self::UnexpectedBody | Self::BrokenBody => {
                 StatusCode::BAD_REQUEST
             }
@@ -178,6 +181,10 @@ impl ResponseError for Error {
         match self {
             Self::Unauthorized | Self::Ambiguous => {
                 _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            Self::Upgrade(HandshakeIssue::Version) => {
+                response.insert_header((header::SEC_WEBSOCKET_VERSION, VERSION));
+                response.insert_header((header::UPGRADE, "websocket"));
             }
             Self::Method(allow) => _ = response.insert_header((header::ALLOW, *allow)),
             Self::TooManyLogins(seconds) | Self::TooManyAnonymous(seconds) => {

@@ -34,7 +34,7 @@ struct Element {
     host: Option<String>,
 }
 
-/// All products that README names write this header.
+/// All products that docs/proxies.md names write this header.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED: &str = "forwarded";
 const REAL_IP: &str = "x-real-ip";

@@ -11,6 +11,8 @@ mod config;
 mod cors;
 mod error;
 mod forwarded;
+mod handshake;
+mod handshake_issue;
 mod hangup;
 mod head;
 mod identify;
@@ -36,6 +38,7 @@ use sessions::SharedSessions;
 
 pub use config::Config;
 pub use error::Error;
+pub use handshake_issue::HandshakeIssue;
 pub use hangup::Hangup;
 pub use login_limit::ByClient;
 pub use middleware::{Middleware, MiddlewareService};

@@ -14,11 +14,16 @@ pub(crate) fn record_request(
     status: StatusCode,
     started: Instant,
 ) {
-    let labels = [("service", route.upstream.label()), ("route", route.path), ("method", method)];
-    metrics::histogram!("godzilla_http_request_seconds", &labels).record(started.elapsed().as_secs_f64());
-    let [service, path, method] = labels;
-    let labels = [service, path, method, ("status", class(status))];
-    metrics::counter!("godzilla_http_requests_total", &labels).increment(1);
+    let (service, path) = (route.upstream.label(), route.path);
+    metrics::histogram!(
+        "godzilla_http_request_seconds", "service" => service, "route" => path, "method" => method
+    )
+    .record(started.elapsed().as_secs_f64());
+    metrics::counter!(
+        "godzilla_http_requests_total",
+        "service" => service, "route" => path, "method" => method, "status" => class(status)
+    )
+    .increment(1);
 }
 
 /// Counts a request that the gateway refused.

@@ -26,6 +26,7 @@ use crate::{
     body::BodyFailure,
     cors::{self, AllowedOrigin},
     error::Error,
+    handshake_issue::HandshakeIssue,
     hangup::Hangup,
     identify::names_session,
     metric,
@@ -56,6 +57,8 @@ struct Admitted {
     method: &'static str,
     source: Source,
     offer: Offer,
+    /// Why the service will refuse the request as no valid handshake.
+    issue: Option<HandshakeIssue>,
     /// Whether [`body::require_empty`] must check the body first.
     is_body_undetermined: bool,
 }
@@ -118,8 +121,9 @@ where
             };
             let mut response = match failure.take() {
                 Some(error) => response.into_response(response::refusal(error)).map_into_right_body(),
-                None => gateway.response_budget.count(response::finish(response)),
+                None => gateway.response_budget.count(response::finish(response, offer == Offer::WebSocket)),
             };
+            response::add_reason(&mut response, admitted.issue);
             if let Some(opened) = response.headers_mut().remove(OPENED).next() {
                 gateway.supersede(&opened, hangup.as_ref()).await;
             }

@@ -48,9 +48,7 @@ pub enum InvalidOrigin {
     #[error("an origin begins with its scheme, as in https://app.example.org")]
     NoScheme,
     /// Malformed in any other way.
-    #[error(
-        "an origin is a scheme, a host and, if it is not the usual one, a port, as in https://app.example.org:8443"
-    )]
+    #[error("an origin is a scheme, a host and, if needed, a port, as in https://app.example.org:8443")]
     Malformed,
 }
 

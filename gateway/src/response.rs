@@ -20,10 +20,16 @@ use actix_web::{
 use proto::Refusal;
 use serde_json::json;
 
-use crate::{error::Error, hangup::Open, metric};
+use crate::{error::Error, handshake_issue::HandshakeIssue, hangup::Open, metric};
 
 /// The Content-Security-Policy of everything except pages: no content may run, and no page may frame it.
 const DENY_ALL: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// The maximum length of the text of a refusal of a service, in bytes.
+const MAX_TEXT: usize = 200;
+
+/// Why Engine.IO refuses a request. The body of these refusals is fixed by the protocol and has no room for it.
+const REASON: HeaderName = HeaderName::from_static("x-refusal-reason");
 
 /// Headers that are set unless the handler has set them.
 const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
@@ -51,10 +57,17 @@ pub(crate) fn session_unknown(request: &HttpRequest) -> HttpResponse {
     HttpResponse::BadRequest().json(json!({"code": 1, "message": message}))
 }
 
-/// Completes the response of a service: the shape of refusals and the security headers.
-pub(crate) fn finish<B: MessageBody>(response: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
+/// Completes the response of a service: the shape of refusals and the security headers. Of refusals to a WebSocket handshake
+/// the text is kept: it is Engine.IO's message.
+pub(crate) fn finish<B: MessageBody>(
+    response: ServiceResponse<B>,
+    is_handshake: bool,
+) -> ServiceResponse<EitherBody<B>> {
     let mut response = if is_plain_refusal(response.response()) {
-        response.map_body(|head, _| EitherBody::right(refusal_body(head.status, &mut head.headers)))
+        response.map_body(|head, body| {
+            let text = if is_handshake { short_text(body) } else { None };
+            EitherBody::right(refusal_body(head.status, &mut head.headers, text.as_deref()))
+        })
     } else {
         response.map_into_left_body()
     };
@@ -64,11 +77,22 @@ pub(crate) fn finish<B: MessageBody>(response: ServiceResponse<B>) -> ServiceRes
     response
 }
 
+/// Names the damage of a handshake in the refusal of the service.
+pub(crate) fn add_reason<B>(response: &mut ServiceResponse<B>, issue: Option<HandshakeIssue>) {
+    let issue = issue.filter(|_| response.status() == StatusCode::BAD_REQUEST);
+    let reason = issue.and_then(|issue| {
+        HeaderValue::try_from(format!("{issue}: a proxy must pass on Upgrade and Connection")).ok()
+    });
+    if let Some(reason) = reason {
+        response.headers_mut().insert(REASON, reason);
+    }
+}
+
 /// Completes the error of a service in the same way.
 pub(crate) fn failure(error: ActixError) -> ActixError {
     let mut response = error.error_response();
     if is_plain_refusal(&response) {
-        response = response.map_body(|head, _| refusal_body(head.status, &mut head.headers));
+        response = response.map_body(|head, _| refusal_body(head.status, &mut head.headers, None));
     }
     add_security_headers(response.headers_mut());
     InternalError::from_response(error, response).into()
@@ -116,9 +140,15 @@ fn is_plain_refusal<B>(response: &HttpResponse<B>) -> bool {
     is_refusal && !response.headers().get(header::CONTENT_TYPE).is_some_and(json)
 }
 
-/// The JSON body of a refusal with this status. Other headers, such as `Allow`, are kept.
-fn refusal_body(status: StatusCode, headers: &mut HeaderMap) -> BoxBody {
-    let text = status.canonical_reason().unwrap_or("Refused");
+/// The text of a body that is in memory, if it is short.
+fn short_text(body: impl MessageBody) -> Option<String> {
+    let bytes = body.try_into_bytes().ok().filter(|bytes| bytes.len() <= MAX_TEXT)?;
+    String::from_utf8(bytes.into()).ok().filter(|text| !text.is_empty())
+}
+
+/// The JSON body of a refusal with this status and text. Other headers, such as `Allow`, are kept.
+fn refusal_body(status: StatusCode, headers: &mut HeaderMap, text: Option<&str>) -> BoxBody {
+    let text = text.or(status.canonical_reason()).unwrap_or("Refused");
     let refusal = Refusal::new(status.as_u16(), text);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.remove(header::CONTENT_LENGTH);

@@ -1,7 +1,7 @@
 //! A cache of recently found sessions. A polling client and a socket authenticate every request as the same user. An entry
-//! is valid for a few seconds and is evicted when its session closes. While the store is unavailable, entries have a grace
-//! period. Only requests within an Engine.IO session use the cache, never a request that opens something. Used by the
-//! middleware.
+//! is valid for a few seconds and is evicted when its session closes. When closings may have been missed, the store is asked
+//! again for every entry. While the store is unavailable, entries have a grace period. Only requests within an Engine.IO
+//! session use the cache, never a request that opens something. Used by the middleware.
 
 use std::{
     collections::HashMap,
@@ -10,8 +10,7 @@ use std::{
 };
 
 use proto::Identity;
-use sessions::{Closing, SessionId, SharedSessions};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use sessions::{Closing, Closings, RecvError, SessionId, SharedSessions};
 
 /// How long an entry is valid without asking the store.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -26,8 +25,13 @@ const MAX_ENTRIES: usize = 65_536;
 #[derive(Clone, Default)]
 pub(crate) struct SessionCache(Arc<Mutex<Entries>>);
 
-/// By session id: the identity and the time of the lookup.
-type Entries = HashMap<String, (Identity, Instant)>;
+#[derive(Default)]
+struct Entries {
+    /// By session id: the identity and the time at which the lookup began.
+    found: HashMap<String, (Identity, Instant)>,
+    /// The time at which closings may have been missed last. Lookups that began before it are not fresh.
+    missed_at: Option<Instant>,
+}
 
 impl SessionCache {
     /// An empty cache that evicts the sessions that `sessions` closes. Requires a running runtime.
@@ -42,32 +46,32 @@ impl SessionCache {
 
     /// The identity of a session that was found within [`FRESH_FOR`].
     pub(crate) fn fresh(&self, id: &SessionId, now: Instant) -> Option<Identity> {
-        self.not_older_than(id, now, FRESH_FOR)
+        let entries = self.entries();
+        let (identity, at) = entries.found.get(id.as_str())?;
+        let is_current = entries.missed_at.is_none_or(|missed_at| *at > missed_at);
+        (is_current && is_within(*at, now, FRESH_FOR)).then(|| identity.clone())
     }
 
     /// The identity of a session that was found within [`GRACE_PERIOD`].
     pub(crate) fn in_grace(&self, id: &SessionId, now: Instant) -> Option<Identity> {
-        self.not_older_than(id, now, GRACE_PERIOD)
-    }
-
-    fn not_older_than(&self, id: &SessionId, now: Instant, age: Duration) -> Option<Identity> {
         let entries = self.entries();
-        let (identity, at) = entries.get(id.as_str())?;
-        (now.saturating_duration_since(*at) < age).then(|| identity.clone())
+        let (identity, at) = entries.found.get(id.as_str())?;
+        is_within(*at, now, GRACE_PERIOD).then(|| identity.clone())
     }
 
     /// Records the result of a lookup. `None` evicts the entry.
     pub(crate) fn record(&self, id: &SessionId, identity: Option<&Identity>, now: Instant) {
         let mut entries = self.entries();
+        let found = &mut entries.found;
         let Some(identity) = identity else {
-            entries.remove(id.as_str());
+            found.remove(id.as_str());
             return;
         };
-        if entries.len() >= MAX_ENTRIES {
-            entries.retain(|_, (_, at)| now.saturating_duration_since(*at) < GRACE_PERIOD);
+        if found.len() >= MAX_ENTRIES {
+            found.retain(|_, (_, at)| is_within(*at, now, GRACE_PERIOD));
         }
-        if entries.len() < MAX_ENTRIES {
-            entries.insert(id.as_str().to_owned(), (identity.clone(), now));
+        if found.len() < MAX_ENTRIES {
+            found.insert(id.as_str().to_owned(), (identity.clone(), now));
         }
     }
 
@@ -76,25 +80,33 @@ impl SessionCache {
     }
 }
 
+/// Whether `at` is less than `age` before `now`.
+fn is_within(at: Instant, now: Instant, age: Duration) -> bool {
+    now.saturating_duration_since(at) < age
+}
+
 /// Evicts sessions when they close.
-async fn evict_closed(mut closings: Receiver<Closing>, entries: Weak<Mutex<Entries>>) {
-    if let Some(entries) = entries.upgrade() {
-        // Closings between a panic and this subscription were not received.
-        SessionCache(entries).entries().clear();
-    }
+async fn evict_closed(mut closings: Closings, entries: Weak<Mutex<Entries>>) {
+    // Closings between a panic and this subscription were not received.
+    let mut closed: Result<Closing, RecvError> = Err(RecvError::Missed);
     loop {
-        let closed = closings.recv().await;
         let Some(entries) = entries.upgrade() else { return };
+        let cache = SessionCache(entries);
         match closed {
-            Ok(closing) => _ = SessionCache(entries).entries().remove(closing.id.as_str()),
-            Err(RecvError::Lagged(_)) => SessionCache(entries).entries().clear(),
+            Ok(closing) => _ = cache.entries().found.remove(closing.id.as_str()),
+            Err(RecvError::Missed) => cache.entries().missed_at = Some(Instant::now()),
             Err(RecvError::Closed) => return,
         }
+        drop(cache);
+        closed = closings.recv().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use sessions::ClosingSender;
+
     use super::*;
 
     #[test]
@@ -112,6 +124,46 @@ mod tests {
         assert_eq!(cache.in_grace(&id, now), None);
     }
 
+    #[tokio::test]
+    async fn entries_are_looked_up_again_when_closings_may_have_been_missed() {
+        let id = |n: usize| -> SessionId { format!("{n:064x}").parse().unwrap() };
+        let identity = Identity { username: "alice".parse().unwrap(), session: id(0).to_string() };
+        let lag: Vec<Closing> = (1..9).map(|n| Closing::ended(id(n))).collect();
+        // What the store reports (`None`: closings may have been missed), and whether the entry is fresh and in grace afterwards.
+        type Reports = Vec<Option<Closing>>;
+        let table: [(&str, Reports, (bool, bool)); 5] = [
+            ("another session closes", vec![Some(Closing::ended(id(1)))], (true, true)),
+            ("the session closes", vec![Some(Closing::ended(id(0)))], (false, false)),
+            ("the subscription was interrupted", vec![None], (false, true)),
+            ("it was interrupted again and again", vec![None, None, None], (false, true)),
+            ("the watcher lags", lag.into_iter().map(Some).collect(), (false, true)),
+        ];
+        for (name, reports, expected) in table {
+            let (sender, cache) = (ClosingSender::new(4), SessionCache::default());
+            let watching = evict_closed(sender.subscribe(), Arc::downgrade(&cache.0));
+            let mut watching = std::pin::pin!(watching);
+            assert!((&mut watching).now_or_never().is_none(), "{name}: it watches");
+            let before = Instant::now();
+            cache.record(&id(0), Some(&identity), before);
+            assert!(cache.fresh(&id(0), before).is_some(), "{name}");
+            for report in reports {
+                match report {
+                    Some(closing) => sender.send(closing),
+                    None => sender.report_missed(),
+                }
+            }
+            assert!((&mut watching).now_or_never().is_none(), "{name}: it watches");
+            let found = (cache.fresh(&id(0), before).is_some(), cache.in_grace(&id(0), before).is_some());
+            assert_eq!(found, expected, "{name}");
+            // A lookup that began before the report and ends after it is not fresh either.
+            cache.record(&id(0), Some(&identity), before);
+            assert_eq!(cache.fresh(&id(0), before).is_some(), expected != (false, true), "{name}");
+            let after = Instant::now();
+            cache.record(&id(0), Some(&identity), after);
+            assert!(cache.fresh(&id(0), after).is_some(), "{name}: the store was asked again");
+        }
+    }
+
     #[test]
     fn the_number_of_entries_is_bounded() {
         let (cache, now) = (SessionCache::default(), Instant::now());
@@ -119,8 +171,8 @@ mod tests {
         for n in 0..MAX_ENTRIES + 10 {
             cache.record(&format!("{n:064x}").parse().unwrap(), Some(&identity), now);
         }
-        assert_eq!(cache.entries().len(), MAX_ENTRIES);
+        assert_eq!(cache.entries().found.len(), MAX_ENTRIES);
         cache.record(&"f".repeat(64).parse().unwrap(), Some(&identity), now + GRACE_PERIOD);
-        assert_eq!(cache.entries().len(), 1, "expired entries are evicted");
+        assert_eq!(cache.entries().found.len(), 1, "expired entries are evicted");
     }
 }

@@ -9,7 +9,7 @@ use actix_web::{
     },
 };
 
-use crate::{body, error::Error, routes::SOCKETS};
+use crate::{body, handshake::tokens, handshake_issue::HandshakeIssue, routes::SOCKETS};
 
 /// How an offer is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub(crate) enum Offer {
 const SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Classifies the offer of a request. Refuses an offer of WebSocket on another route, or in a form with ambiguous framing.
-pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
+/// [`crate::handshake::check`] checks the rest of a handshake.
+pub(crate) fn offer(head: &RequestHead) -> Result<Offer, HandshakeIssue> {
     let (path, headers) = (head.uri.path(), &head.headers);
     let closes = head.connection_type() == ConnectionType::Upgrade;
     if !tokens(headers, header::UPGRADE).any(names_websocket) {
@@ -40,20 +41,23 @@ pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
     if path != SOCKETS && !is_offer && body::declared_length(headers).is_none() {
         return Ok(Offer::Ignored { closes: true });
     }
-    if head.method != Method::GET || path != SOCKETS {
-        return Err(Error::Upgrade("nothing can be upgraded here: WebSockets are served at /socket.io/"));
+    if path != SOCKETS {
+        return Err(HandshakeIssue::OtherRoute);
+    }
+    if head.method != Method::GET {
+        return Err(HandshakeIssue::NotWebSocket);
     }
     let mut all = headers.get_all(header::UPGRADE);
     let is_alone = all.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if !is_alone || all.next().is_some() {
-        return Err(Error::Upgrade("the only upgrade is to websocket, offered alone"));
+        return Err(HandshakeIssue::Combined);
     }
     if head.version != Version::HTTP_11 {
-        return Err(Error::Upgrade("a WebSocket handshake is HTTP/1.1: a proxy must not send HTTP/1.0"));
+        return Err(HandshakeIssue::Http10);
     }
     let has_length = headers.get_all(header::CONTENT_LENGTH).any(|length| length.as_bytes() != b"0");
     if has_length || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(Error::Upgrade("a WebSocket handshake has no body"));
+        return Err(HandshakeIssue::Body);
     }
     Ok(Offer::WebSocket)
 }
@@ -68,12 +72,6 @@ pub(crate) fn remove(headers: &mut HeaderMap) {
 fn names_websocket(protocol: &[u8]) -> bool {
     let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
     name.trim_ascii().eq_ignore_ascii_case(b"websocket")
-}
-
-/// The elements of a list header over all its lines.
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(name).map(header::HeaderValue::as_bytes);
-    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

@@ -12,7 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::client::{Client, ForwardingIssue};
+use proto::address;
+
+use crate::{
+    client::{Client, ForwardingIssue},
+    handshake_issue::HandshakeIssue,
+};
 
 /// The minimum time between two warnings about one subject.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -49,6 +54,8 @@ struct State {
     far: Subjects,
     /// Peers, by issue.
     issues: Subjects,
+    /// Peers, by damage of a handshake.
+    handshakes: Subjects,
     relays: Relays,
     suppressed: Suppressed,
 }
@@ -112,6 +119,17 @@ impl Warnings {
         }
         let (cause, remedy) = explain(issue);
         tracing::warn!(%peer, cause, remedy, "the address or scheme of clients is not certain");
+    }
+
+    /// Logs that `peer` has sent a damaged WebSocket handshake for `client`.
+    pub(crate) fn handshake(&self, peer: IpAddr, issue: HandshakeIssue, client: Client) {
+        metrics::counter!("godzilla_handshake_issues_total", "reason" => issue.label()).increment(1);
+        let counted = address::counted(peer);
+        let subject = format!("{} {counted}", issue.label());
+        if self.state().handshakes.admit(&subject, Some(counted), Instant::now()) != Decision::Log {
+            return;
+        }
+        tracing::warn!(%peer, cause = %issue, remedy = issue.remedy(client.is_behind_proxy()), "a WebSocket handshake is refused");
     }
 
     /// Whether `hop`, which names `named` before itself, is a proxy rather than a client.

@@ -208,6 +208,14 @@ impl Registration {
         Ok(match answer {
             0 => LeaseState::HeldByOther,
             1 => LeaseState::Held,
+            3 => {
+                let key = self.table.key(TABLE_KEY);
+                tracing::warn!(
+                    key,
+                    "another program has overwritten the table of nodes, which is written again"
+                );
+                LeaseState::Held
+            }
             _ => LeaseState::Available,
         })
     }

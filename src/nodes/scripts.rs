@@ -10,24 +10,37 @@ const CLOCK: &str = r"
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
     local function parts(entry)
         local expires, address, state = string.match(entry, '^(%d+) (%S+) ?(%a*)$')
-        return tonumber(expires) or 0, address, state
+        expires = tonumber(expires) or 0
+        -- No lease is that long: another program has written the entry, or the clock was set back.
+        if expires > now + 86400000 then expires = 0 end
+        return expires, address, state
+    end
+    local function is_wrong_type(reply)
+        return type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true)
     end
 ";
 
 /// Key: the table. Arguments: the node, its address, its lease in milliseconds, `open` or `closed`, and `1` if the node
 /// may claim a free name. Replies 1 if the node holds the lease, 0 while another node holds it, 2 if the name is free and
-/// was not claimed.
+/// was not claimed, and 3 if the node holds the lease in a new table, because the key was not a hash.
 pub static RENEW: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local node, address, lease, state, claims = unpack(ARGV)
-        local expires, other = parts(redis.call('HGET', KEYS[1], node) or '')
+        local held, replaced = redis.pcall('HGET', KEYS[1], node), false
+        if is_wrong_type(held) then
+            redis.call('DEL', KEYS[1])
+            held, replaced = '', true
+        elseif type(held) == 'table' then
+            return held
+        end
+        local expires, other = parts(held or '')
         if other ~= address then
             if expires > now then return 0 end
             if claims ~= '1' then return 2 end
         end
         redis.call('HSET', KEYS[1], node, string.format('%.0f', now + lease) .. ' ' .. address .. ' ' .. state)
-        return 1
+        return replaced and 3 or 1
         ",
     )
 });
@@ -37,8 +50,10 @@ pub static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local node, address = unpack(ARGV)
-        local held = redis.call('HGET', KEYS[1], node)
-        if held then
+        local held = redis.pcall('HGET', KEYS[1], node)
+        if type(held) == 'table' then
+            if not is_wrong_type(held) then return held end
+        elseif held then
             local _, other = parts(held)
             if other == address then redis.call('HDEL', KEYS[1], node) end
         end
@@ -54,7 +69,11 @@ pub static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-        local live, all = {}, redis.call('HGETALL', KEYS[1])
+        local live, all = {}, redis.pcall('HGETALL', KEYS[1])
+        if is_wrong_type(all) then
+            return redis.error_reply('WRONGTYPE the key ' .. KEYS[1] .. ' is not a hash; delete it, or stop the program that writes it')
+        end
+        if all.err then return all end
         local written = redis.pcall('SET', KEYS[2], now, 'PX', 60000)
         local refused = type(written) == 'table' and written.err
         for index = 1, #all, 2 do

@@ -115,7 +115,8 @@ async fn the_holder_of_a_name_takes_precedence_over_a_waiting_node() {
     assert!(stays.is_err() && first.not_ready_reason()().is_none(), "the name changed hands");
     let lost = first.lost();
     // As if the first node had not renewed, and another one had acquired the name.
-    let other = "9999999999999 http://127.0.0.1:3 open";
+    let expires = proto::Timestamp::now().0 + 3_600_000;
+    let other = format!("{expires} http://127.0.0.1:3 open");
     table.ask(async |mut redis| redis.hset::<_, _, _, u32>(TABLE_KEY, "chat", other).await).await.unwrap();
     timeout(TIMEOUT, lost).await.expect("the first node detects the loss");
 }
@@ -315,4 +316,47 @@ fn every_host_name_yields_a_valid_node_name() {
     assert_eq!(chat::config::node_of("chat-1"), "chat-1");
     assert_eq!(chat::config::node_of("chat-1.eu.example.com"), "chat-1");
     assert_ne!(chat::config::node_of(&format!("{long}1")), chat::config::node_of(&format!("{long}2")));
+}
+
+/// A value of another program neither takes the name of a node for good nor adds a node.
+#[tokio::test]
+async fn invalid_values_in_the_table_count_as_absent() {
+    let redis = Redis::start();
+    let values = [
+        "HSET chat:nodes chat \"99999999999999999999 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat \"9999999999999 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat \"-1 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat \"1.5 http://127.0.0.1:9 open\"",
+        "HSET chat:nodes chat text",
+        "HSET chat:nodes other \"99999999999999999999 http://127.0.0.1:9 open\"",
+        "SET chat:nodes another-application",
+        "RPUSH chat:nodes another-application",
+    ];
+    let ttl = Duration::from_secs(3);
+    for value in values {
+        redis.execute("DEL chat:nodes");
+        redis.execute(value);
+        let watch = Watcher::start(&redis.url()).unwrap();
+        // At a start, and while the node runs.
+        let lease = announce(&redis, "chat", 1, ttl).await;
+        timeout(TIMEOUT, lease.acquired()).await.unwrap_or_else(|_| panic!("{value}"));
+        becomes(&watch, &[("chat", 1, OPEN)]).await;
+        redis.execute("DEL chat:nodes");
+        redis.execute(value);
+        let table = table_of(&redis);
+        let is_written = async {
+            let read = async || {
+                table.ask(async |mut redis| redis.hget::<_, _, Option<String>>(TABLE_KEY, "chat").await).await
+            };
+            while !read().await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("127.0.0.1:1"))) {
+                sleep(PAUSE).await;
+            }
+        };
+        timeout(TIMEOUT, is_written)
+            .await
+            .unwrap_or_else(|_| panic!("{value}: the entry is not written again"));
+        becomes_ready(&lease).await;
+        becomes(&watch, &[("chat", 1, OPEN)]).await;
+        lease.release().await;
+    }
 }

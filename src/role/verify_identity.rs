@@ -1,5 +1,5 @@
 //! Verifies the identity of requests in a role behind the gateway. The identity is the one in the gateway's signed
-//! header, or none when the header signs an anonymous request. Other requests are refused. The gateway's middleware
+//! header, or no identity when the header signs an anonymous request. Other requests are refused. The gateway's middleware
 //! creates the header.
 
 use std::{net::SocketAddr, rc::Rc};

@@ -33,7 +33,12 @@ fn register_node(redis: &Redis, node: &str, address: SocketAddr) {
     let url = redis.admin_url();
     let server = url.trim_start_matches("redis://").trim_end_matches("/0").to_owned();
     let mut redis = TcpStream::connect(server).expect("Redis responds");
-    let command = format!("HSET chat:nodes {node} \"9999999999999 http://{address}\"\r\n");
+    let expires = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock after 1970")
+        .as_millis()
+        + 3_600_000;
+    let command = format!("HSET chat:nodes {node} \"{expires} http://{address}\"\r\n");
     redis.write_all(command.as_bytes()).expect("Redis responds");
     let mut answer = [0; 4];
     redis.read_exact(&mut answer).expect("Redis responds");

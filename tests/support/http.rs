@@ -174,7 +174,7 @@ pub async fn try_connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpS
     Ok(stream)
 }
 
-/// Reads one response to its declared end, or to the end of the stream when it declares none.
+/// Reads one response to its declared end, or to the end of the stream when it declares no end.
 async fn read_response(stream: &mut TcpStream) -> Option<Response> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 16 * 1024];

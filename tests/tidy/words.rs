@@ -42,7 +42,7 @@ fn only_transport_ws_uses_actix_web_actors() {
 }
 
 #[test]
-fn socketio_has_no_word_of_the_application() {
+fn socketio_uses_no_application_words() {
     let words = ["chat", "user", "username", "lobby", "guest", "presence", "typing", "godzilla"];
     let has_word = |line: &str| {
         // TCP and HTTP also use these words.

@@ -2,12 +2,11 @@
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::{
-    Collection,
-    bson::{Bson, DateTime, doc},
-};
+use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use proto::Username;
-use remote::mongo::{Store, Unanswered, Writes, answered, collection, is_duplicate};
+use remote::mongo::{
+    Documents, Operation, Store, Unanswered, Writes, answered, collection, is_duplicate, is_refusal, trial_of,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Creation, User, Users};
@@ -19,7 +18,7 @@ const COLLECTION: &str = "users";
 /// Users in one collection. The `_id` is [`Username::key`], so MongoDB enforces uniqueness.
 #[derive(Debug, Clone)]
 pub struct MongoUsers {
-    users: Collection<Stored>,
+    users: Documents<Stored>,
     writes: Writes,
 }
 
@@ -37,7 +36,7 @@ impl MongoUsers {
     /// read concern.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        Self { users: collection(&store, COLLECTION), writes: Writes::new(&store) }
+        Self { users: collection(&store, COLLECTION).with_trial(trial), writes: Writes::new(&store) }
     }
 
     /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
@@ -58,7 +57,8 @@ impl Users for MongoUsers {
             hash: hash.to_owned(),
             created: DateTime::now(),
         };
-        match answered(self.users.insert_one(user)).await {
+        let insert = self.users.write(Operation::Insert, async |users| users.insert_one(user).await);
+        match answered(insert).await {
             Ok(_) => Ok(Creation::Created),
             Err(Unanswered::Mongo(error)) if is_duplicate(&error) => Ok(Creation::Exists),
             Err(error) => Err(error.into()),
@@ -76,7 +76,8 @@ impl Users for MongoUsers {
 
     async fn renew(&self, key: &str, old: &str, new: &str) -> Result<(), Error> {
         let (user, hash) = (doc! { "_id": key, "hash": old }, doc! { "$set": { "hash": new } });
-        answered(self.users.update_one(user, hash)).await?;
+        let update = self.users.write(Operation::Update, async |users| users.update_one(user, hash).await);
+        answered(update).await?;
         Ok(())
     }
 
@@ -94,8 +95,18 @@ impl Users for MongoUsers {
     }
 }
 
+/// The document of a trial write. No name has a key like its key.
+fn trial() -> Document {
+    let key = format!("trial {}", ObjectId::new());
+    let hash = "$2b$10$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuvwxyzABCDE".to_owned();
+    trial_of(Stored { key, username: "trial".to_owned(), hash, created: DateTime::now() })
+}
+
 impl From<Unanswered> for Error {
     fn from(error: Unanswered) -> Self {
-        Self::Unavailable(Box::new(error))
+        match &error {
+            Unanswered::Mongo(refused) if is_refusal(refused) => Self::Refused(Box::new(error)),
+            _ => Self::Unavailable(Box::new(error)),
+        }
     }
 }

@@ -63,7 +63,7 @@ impl SqliteUsers {
     }];
 
     /// What keeps the store from working, see [`embedded::Database::not_ready_reason`]. For `/readyz`.
-    pub async fn not_ready_reason(&self) -> Option<&'static str> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         self.db.not_ready_reason().await
     }
 

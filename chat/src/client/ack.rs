@@ -41,7 +41,7 @@ impl Ack {
 
     /// Sends `{ok:false, code, message, retryAfter?}`.
     pub fn refuse(self, error: &Error) {
-        if matches!(error, Error::Store(_)) {
+        if error.is_of_store() {
             tracing::warn!(%error, "event refused: the store failed");
         }
         metrics::counter!("godzilla_chat_refused_total", "status" => error.code().status().to_string())

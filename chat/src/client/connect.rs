@@ -47,11 +47,13 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             let attempt = async {
                 let identity = identify(&chat, &connect).await?;
                 let (slot, recovery) = admit(&chat, &socket, &identity, connect.resume.as_ref()).await?;
-                Ok((identity, slot, recovery))
+                Ok::<_, Error>((identity, slot, recovery))
             };
             match attempt.await {
                 // A store failure is retried until the deadline.
-                Err(Error::Store(error)) => tracing::debug!(%error, "CONNECT failed in a store, retrying"),
+                Err(error) if error.is_of_store() => {
+                    tracing::debug!(%error, "connecting a client failed in a store, retrying");
+                }
                 settled => return settled,
             }
             // The socket may have the id of the recovery session. Without a new id the next attempt would close this connection.
@@ -72,7 +74,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             })
         }
         Err(error) if error.code() == Code::Unavailable => {
-            tracing::debug!(%error, "CONNECT not possible now, closing the connection");
+            tracing::debug!(%error, "a client cannot connect now, closing the connection");
             // Stock clients do not reconnect after a refusal, but after a lost connection they do. The session drops this future
             // when it ends, so no refusal is sent.
             socket.close(CloseReason::ServerClose);

@@ -16,18 +16,17 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Collection,
     bson::{Document, doc, oid::ObjectId},
     error::Error as MongoError,
 };
 use proto::{RoomName, Username};
-use remote::mongo::{Prepared, Store};
+use remote::mongo::{Documents, Operation, Prepared, Store};
 use tokio::time::{Instant, sleep};
 
 use self::{
     change::Change,
     changes::RecordedChange,
-    document::{RoomDocument, RoomSummary},
+    document::{RoomDocument, RoomSummary, rooms_with},
     resolve_unknown::Outcome,
 };
 use super::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
@@ -49,9 +48,9 @@ const BACKOFF_STEP: Duration = Duration::from_millis(4);
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
-    rooms: Collection<RoomDocument>,
+    rooms: Documents<RoomDocument>,
     /// The messages, which are deleted before a name is reused.
-    messages: Collection<Document>,
+    messages: Documents<Document>,
     /// Id of this process, stored with its changes.
     process: Arc<str>,
     prepared: Prepared,
@@ -63,7 +62,8 @@ impl MongoDirectory {
     /// A directory in `store`. MongoDB need not be reachable yet. A change is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let (rooms, messages) = (collection(&store, COLLECTION), collection(&store, MESSAGES));
+        let rooms = collection(&store, COLLECTION).with_trial(document::trial);
+        let messages = collection(&store, MESSAGES);
         Self {
             rooms,
             messages,
@@ -116,7 +116,10 @@ impl MongoDirectory {
             // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
             let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
             let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
-            match self.rooms.update_one(absent, create).upsert(true).await {
+            let create = self
+                .rooms
+                .write(Operation::Update, async |rooms| rooms.update_one(absent, create).upsert(true).await);
+            match create.await {
                 Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
                 result => result.map(|_| true),
             }
@@ -169,10 +172,11 @@ impl MongoDirectory {
     ) -> Result<bool, Error> {
         let update = self.with_change(update, version, kind);
         let documents = self.rooms.clone_with_type::<Document>();
-        let write = documents
-            .find_one_and_update(doc! { "_id": room.as_str(), "version": version }, update)
-            .projection(doc! { "_id": 1 })
-            .max_time(DEADLINE);
+        let write = documents.write(Operation::Update, async |rooms| {
+            let room = doc! { "_id": room.as_str(), "version": version };
+            let write = rooms.find_one_and_update(room, update).projection(doc! { "_id": 1 });
+            write.max_time(DEADLINE).await
+        });
         Ok(with_deadline(deadline, write).await?.is_some())
     }
 
@@ -292,9 +296,4 @@ impl Directory for MongoDirectory {
         }
         self.change(room, Change::Archive { by: by.clone() }, committed).await.map(drop)
     }
-}
-
-/// The filter for the rooms of a user.
-fn rooms_with(user: &Username) -> Document {
-    doc! { "members.key": user.key(), "archived": false }
 }

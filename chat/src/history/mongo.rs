@@ -11,14 +11,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Collection, Cursor, IndexModel,
+    Cursor, IndexModel,
     bson::{Document, doc},
 };
 use proto::{
     RoomName, Timestamp,
     event::{Message, Page},
 };
-use remote::mongo::{Prepared, Store};
+use remote::mongo::{Documents, Operation, Prepared, Store};
 use tokio::time::Instant;
 
 use self::document::{LastMessage, NewMessage, Row};
@@ -47,8 +47,8 @@ const BATCH_SIZE: u32 = 128;
 /// created, because without them every query scans the collection.
 #[derive(Debug, Clone)]
 pub struct MongoHistory {
-    messages: Collection<Document>,
-    rooms: Collection<Document>,
+    messages: Documents<Document>,
+    rooms: Documents<Document>,
     prepared: Prepared,
 }
 
@@ -56,7 +56,8 @@ impl MongoHistory {
     /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let (messages, rooms) = (collection(&store, COLLECTION), collection(&store, ROOMS));
+        let messages = collection(&store, COLLECTION).with_trial(document::trial);
+        let rooms = collection(&store, ROOMS);
         Self { messages, rooms, prepared: Prepared::default() }
     }
 
@@ -90,7 +91,11 @@ impl MongoHistory {
             .keys(doc! { "room": 1, "authorKey": 1, "clientId": 1 })
             .options(room_author_client)
             .build();
-        let created = self.messages.create_indexes([room_seq.build(), room_author_client]).await;
+        let indexes = [room_seq.build(), room_author_client];
+        let created = self
+            .messages
+            .write(Operation::Index, async |messages| messages.create_indexes(indexes).await)
+            .await;
         created.map(drop).map_err(|error| unprepared(COLLECTION, error))
     }
 
@@ -175,11 +180,11 @@ impl MongoHistory {
                 { "timestamp": { "$gt": date(sessions::ages::latest()) } },
             ],
         };
-        self.messages.delete_many(deleted).await?;
+        self.messages.write(Operation::Delete, async |messages| messages.delete_many(deleted).await).await?;
         Ok(())
     }
 
-    fn new_messages(&self) -> Collection<NewMessage> {
+    fn new_messages(&self) -> Documents<NewMessage> {
         self.messages.clone_with_type()
     }
 }

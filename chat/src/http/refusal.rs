@@ -11,7 +11,7 @@ impl ResponseError for Error {
     }
 
     fn error_response(&self) -> HttpResponse {
-        if matches!(self, Error::Store(_)) {
+        if self.is_of_store() {
             tracing::warn!(error = %self, "request refused: the store failed");
         }
         let mut response = HttpResponse::build(self.status_code());

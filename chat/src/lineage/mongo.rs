@@ -4,12 +4,12 @@
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Collection, Database,
-    bson::{Bson, Document, doc},
+    Database,
+    bson::{Bson, Document, doc, oid::ObjectId},
     error::Error as MongoError,
     options::ReturnDocument,
 };
-use remote::mongo::Store;
+use remote::mongo::{Documents, Operation, Store, trial_of};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ const ID: &str = "messages";
 #[derive(Debug, Clone)]
 pub struct MongoLineage {
     database: Database,
-    rows: Collection<Row>,
+    rows: Documents<Row>,
     /// The name of the collection of messages.
     messages: String,
 }
@@ -51,7 +51,11 @@ impl MongoLineage {
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let messages = store.deployment.collection(MESSAGES);
-        Self { database: store.database.clone(), rows: collection(store, COLLECTION), messages }
+        Self {
+            database: store.database.clone(),
+            rows: collection(store, COLLECTION).with_trial(trial),
+            messages,
+        }
     }
 
     /// The UUID of the collection of messages. `None` when the collection does not exist, or MongoDB does not return it.
@@ -71,8 +75,11 @@ impl MongoLineage {
 
     /// Changes the document if it matches `filter`. Returns the current document.
     async fn change(&self, filter: Document, change: Document, deadline: Instant) -> Result<Row, Error> {
-        let write = self.rows.find_one_and_update(filter, change).max_time(DEADLINE);
-        let changed = with_deadline(deadline, write.return_document(ReturnDocument::After)).await?;
+        let write = self.rows.write(Operation::Update, async |rows| {
+            let write = rows.find_one_and_update(filter, change).max_time(DEADLINE);
+            write.return_document(ReturnDocument::After).await
+        });
+        let changed = with_deadline(deadline, write).await?;
         match changed {
             Some(row) => Ok(row),
             // Another process has changed the document.
@@ -83,8 +90,11 @@ impl MongoLineage {
     /// Creates the document if it does not exist. Returns the current document.
     async fn begin(&self, uuid: Option<&str>, deadline: Instant) -> Result<Row, Error> {
         let new = doc! { "$setOnInsert": { "history": new_history()?, "uuid": uuid } };
-        let write = self.rows.find_one_and_update(doc! { "_id": ID }, new).upsert(true).max_time(DEADLINE);
-        let begun = with_deadline(deadline, write.return_document(ReturnDocument::After)).await?;
+        let write = self.rows.write(Operation::Update, async |rows| {
+            let write = rows.find_one_and_update(doc! { "_id": ID }, new).upsert(true).max_time(DEADLINE);
+            write.return_document(ReturnDocument::After).await
+        });
+        let begun = with_deadline(deadline, write).await?;
         begun.ok_or_else(|| Error::Store("the history has no id".to_owned()))
     }
 }
@@ -128,6 +138,13 @@ impl Lineage for MongoLineage {
         let row = self.change(doc! { "_id": ID, "ended": { "$ne": epoch } }, next, deadline_now()).await?;
         Ok(row.history)
     }
+}
+
+/// The document of a trial write.
+fn trial() -> Document {
+    let mut row = trial_of(Row { history: "trial".to_owned(), uuid: None });
+    row.insert("_id", format!("trial {}", ObjectId::new()));
+    row
 }
 
 /// The id of a new history.

@@ -120,7 +120,7 @@ impl Pending {
         is_owed.then(|| free.max(self.counted + Duration::from_secs_f64(missing / PER_SECOND)))
     }
 
-    /// Takes the update that is due at `now`. `None` when none is due.
+    /// Takes the update that is due at `now`. `None` when no update is due.
     pub(super) fn take(&mut self, now: Instant) -> Option<Entry> {
         if self.next_update().is_none_or(|due| due > now) {
             return None;

@@ -35,6 +35,6 @@ pub trait RecoverySessions: Send + Sync + 'static {
     /// Stores a recovery session and deletes expired ones.
     async fn issue(&self, session: RecoverySession) -> Result<(), Error>;
 
-    /// Returns the recovery session with this `pid`. `None` when there is none that was issued at or after `oldest`.
+    /// Returns the recovery session with this `pid`. `None` when no such session was issued at or after `oldest`.
     async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<RecoverySession>, Error>;
 }

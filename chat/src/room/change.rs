@@ -93,7 +93,9 @@ impl Room {
     /// Checks whether the outcome of a change is unknown. Such a change may still be committed, now or later, and [`Changed`] then
     /// follows. From then on the room is reloaded after every commit: a removed user must not stay in the member list.
     fn note_outcome<T>(&mut self, outcome: &Result<T, Error>) {
-        if let Err(error @ (Error::Store(_) | Error::Damaged(_))) = outcome {
+        if let Err(error) = outcome
+            && (error.is_of_store() || matches!(error, Error::Damaged(_)))
+        {
             tracing::warn!(room = %self.name, %error, "change of a room failed, its outcome is unknown");
             self.has_unknown_outcome = true;
         }

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::{Collection, bson::doc};
+use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::RoomName;
-use remote::mongo::Store;
+use remote::mongo::{Documents, Operation, Store, trial_of};
 use serde::{Deserialize, Serialize};
 
 use super::{AT_ONCE, Noted, Unpublished};
@@ -20,7 +20,7 @@ const COLLECTION: &str = "untold";
 /// The notes in one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoUnpublished {
-    rooms: Collection<Row>,
+    rooms: Documents<Row>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Row {
 impl MongoUnpublished {
     /// Notes in `store`, which may be unavailable.
     pub fn new(store: impl Into<Store>) -> Self {
-        Self { rooms: collection(store, COLLECTION) }
+        Self { rooms: collection(store, COLLECTION).with_trial(trial) }
     }
 }
 
@@ -53,7 +53,9 @@ impl MongoUnpublished {
 impl Unpublished for MongoUnpublished {
     async fn note(&self, room: &RoomName, first: u64, last: u64) -> Result<(), Error> {
         let extend = doc! { "$min": { "first": integer(first) }, "$max": { "seq": integer(last) } };
-        let write = self.rooms.update_one(doc! { "_id": room.as_str() }, extend).upsert(true);
+        let write = self.rooms.write(Operation::Update, async |rooms| {
+            rooms.update_one(doc! { "_id": room.as_str() }, extend).upsert(true).await
+        });
         with_deadline(deadline_now(), write).await.map(drop)
     }
 
@@ -68,6 +70,12 @@ impl Unpublished for MongoUnpublished {
 
     async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
         let gone = doc! { "_id": room.as_str(), "seq": { "$lte": integer(seq) } };
-        with_deadline(deadline_now(), self.rooms.delete_one(gone)).await.map(drop)
+        let delete = self.rooms.write(Operation::Delete, async |rooms| rooms.delete_one(gone).await);
+        with_deadline(deadline_now(), delete).await.map(drop)
     }
+}
+
+/// The document of a trial write. No room has a name like its `_id`.
+fn trial() -> Document {
+    trial_of(Row { room: format!("trial {}", ObjectId::new()), first: Some(1), seq: 1 })
 }

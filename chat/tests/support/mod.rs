@@ -20,7 +20,7 @@ use chat::{Chat, Config, Deps, SqliteStore, directory::Directory};
 use futures_util::{SinkExt, StreamExt};
 use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
-use sessions::{Sessions, SqliteSessions, Token};
+use sessions::{Sessions, SharedSessions, SqliteSessions, Token};
 use socketio::{Io, Server};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::client::IntoClientRequest};
@@ -79,6 +79,19 @@ impl TestChat {
         config: Config,
         wrap: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
     ) -> Self {
+        Self::with_parts(config, wrap, None).await
+    }
+
+    /// A chat that finds its sessions in `sessions`.
+    pub async fn with_sessions(sessions: SharedSessions) -> Self {
+        Self::with_parts(Config::default(), |directory| directory, Some(sessions)).await
+    }
+
+    async fn with_parts(
+        config: Config,
+        wrap: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
+        shared_sessions: Option<SharedSessions>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
         let clock_offset = Arc::<AtomicU64>::default();
@@ -97,7 +110,7 @@ impl TestChat {
             directory,
             recovery_sessions,
             user_lookup: Arc::new(AllRegistered),
-            sessions: sessions.clone(),
+            sessions: shared_sessions.unwrap_or_else(|| sessions.clone()),
             io: io.clone(),
             config,
         };

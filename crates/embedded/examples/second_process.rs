@@ -6,12 +6,18 @@
 //! - `dies` writes some words and exits without closing the store.
 //! - `dies-truncating` does the same while another program empties the log.
 //! - `sql STATEMENT` runs the statement as another program and closes the file.
+//! - `sql-and-hold STATEMENTS` runs the statements, prints `held`, and closes the file when standard input ends.
+//! - `locks SUFFIX FIRST LAST` locks these bytes of a file of the store without SQLite, prints `held`, and ends with standard input.
 //! - `sql-and-die STATEMENT` runs the statement and does not close the file.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use std::{path::Path, process::ExitCode};
+use std::{fs::File, io::Read, path::Path, process::ExitCode};
 
 use embedded::{Database, Error, Options, rusqlite::Connection};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    libc,
+};
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE word(number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT",
@@ -20,15 +26,37 @@ const SCHEMA: &[&str] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [command @ ("sql" | "sql-and-die"), statement] =
+    if let [command @ ("sql" | "sql-and-die" | "sql-and-hold"), statement] =
         &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
     {
         let conn = Connection::open("words.sqlite3").unwrap();
-        run(&conn, statement);
-        if *command == "sql" {
+        if *command != "sql-and-hold" {
+            run(&conn, statement);
+        }
+        if *command == "sql-and-hold" {
+            conn.execute_batch(statement).unwrap();
+            hold();
+        }
+        if *command != "sql-and-die" {
             conn.close().unwrap();
         }
         std::process::exit(0)
+    }
+    if let [command, suffix, first, last] = &arguments[..]
+        && command == "locks"
+    {
+        let file = File::options().read(true).write(true).open(format!("words.sqlite3{suffix}")).unwrap();
+        let (first, last): (i64, i64) = (first.parse().unwrap(), last.parse().unwrap());
+        let lock = libc::flock {
+            l_type: libc::F_RDLCK.try_into().unwrap(),
+            l_whence: libc::SEEK_SET.try_into().unwrap(),
+            l_start: first,
+            l_len: last - first + 1,
+            l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_SETLKW(&lock)).unwrap();
+        hold();
+        return ExitCode::SUCCESS;
     }
     let db = match Database::open(Path::new("words.sqlite3"), Options::new(SCHEMA)) {
         Ok(db) => db,
@@ -60,6 +88,12 @@ fn main() -> ExitCode {
     std::process::exit(0)
 }
 
+/// Waits for the end of standard input.
+fn hold() {
+    println!("held");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
 /// Runs a statement to completion and discards its rows.
 fn run(conn: &Connection, statement: &str) {
     let mut statement = conn.prepare(statement).unwrap();
@@ -69,6 +103,10 @@ fn run(conn: &Connection, statement: &str) {
 
 fn add(text: String) -> impl FnOnce(&Connection) -> embedded::rusqlite::Result<usize> + Send + 'static {
     move |conn| conn.execute("INSERT INTO word(text) VALUES (?1)", [text])
+}
+
+async fn reason(db: &Database) -> String {
+    db.not_ready_reason().await.unwrap_or_else(|| "none".to_owned())
 }
 
 /// Prints a line for every acknowledged write, then the reason why the store is not ready, and whether it accepts writes again.
@@ -85,11 +123,11 @@ async fn write_until_refused(db: &Database) {
     }
     let failed = failed.expect("a write fails");
     assert!(matches!(failed, Error::Commit(_) | Error::Sqlite(_)), "{failed}");
-    println!("reason {}", db.not_ready_reason().await.unwrap_or("none"));
+    println!("reason {}", reason(db).await);
     println!("writable {}", db.is_writable());
     let small = db.write(add("small".to_owned())).await;
     println!("again {}", small.map_or_else(|error| error.to_string(), |_| "stored".to_owned()));
-    println!("finally {}", db.not_ready_reason().await.unwrap_or("none"));
+    println!("finally {}", reason(db).await);
     let count =
         |conn: &Connection| conn.query_row("SELECT count(*) FROM word", [], |row| row.get::<_, i64>(0));
     println!("reads {}", db.read(count).await.unwrap());

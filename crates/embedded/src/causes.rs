@@ -11,12 +11,20 @@ use std::{
 use nix::{sys::statvfs::statvfs, unistd::Uid};
 use rusqlite::ErrorCode;
 
-use crate::{Error, file::beside, shortage};
+use crate::{
+    Error,
+    file::beside,
+    refusals::{is_lock, locked},
+    shortage,
+};
 
 /// Replaces the error of a start by [`Error::Refused`] when the operating system gives a cause.
 pub fn with_cause(path: &Path, error: Error) -> Error {
     let refused = match &error {
         Error::File { path, source } => cause_of(path, source).map(|what| (path.clone(), what)),
+        Error::Open { source, .. } | Error::Migration { source, .. } if is_lock(source) => {
+            Some((path.to_owned(), locked(path)))
+        }
         Error::Open { source, .. } | Error::Migration { source, .. } => probe(path, source),
         _ => None,
     };

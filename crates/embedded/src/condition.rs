@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use crate::refusals::Refusals;
+
 /// Why the system refused to let a file grow. Each cause ends when an operator makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -36,6 +38,8 @@ pub struct Condition {
     low: AtomicBool,
     /// A read found damaged content. Never cleared.
     damaged: AtomicBool,
+    /// Transactions that are refused for another cause.
+    refusals: Refusals,
 }
 
 impl Condition {
@@ -75,9 +79,14 @@ impl Condition {
         self.damaged.store(true, Ordering::Relaxed);
     }
 
+    /// The transactions that are refused for a cause that can end, except for a shortage.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     /// The most severe fault, as a phrase that follows the name of the store. `None` when there is no fault.
-    pub fn not_ready_reason(&self) -> Option<&'static str> {
-        match (self.stopped(), self.shortage()) {
+    pub fn not_ready_reason(&self) -> Option<String> {
+        let fixed = match (self.stopped(), self.shortage()) {
             (Some(Stop::Gone), _) => Some(
                 "has lost its files: they were removed, replaced or cut while the server ran; restore the directory and restart",
             ),
@@ -87,12 +96,14 @@ impl Condition {
             (None, Some(Shortage::FileSize)) => {
                 Some("has reached the file size limit of the process (ulimit -f)")
             }
-            (None, None) if self.low.load(Ordering::Relaxed) => Some("has less than 16 MiB left on its disk"),
-            (None, None) if self.damaged.load(Ordering::Relaxed) => {
-                Some("has damaged content; run `godzilla check` and restore a backup")
-            }
             (None, None) => None,
-        }
+        };
+        let lasting = || match self.damaged.load(Ordering::Relaxed) {
+            _ if self.low.load(Ordering::Relaxed) => Some("has less than 16 MiB left on its disk"),
+            true => Some("has damaged content; run `godzilla check` and restore a backup"),
+            false => None,
+        };
+        fixed.map(str::to_owned).or_else(|| self.refusals.reason()).or_else(|| lasting().map(str::to_owned))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
@@ -117,10 +118,16 @@ pub struct Index {
 
 impl Index {
     /// Reads the index. Of the two copies of its header, the second is written first, so it is the newer one when it is intact. `None`
-    /// when no copy is intact.
+    /// when no copy is intact. It opens and closes the file, which drops the locks of this process on it, so this process must not have
+    /// the store open.
     pub fn read(path: &Path) -> Option<Self> {
+        Self::read_file(&File::open(beside(path, "-shm")).ok()?)
+    }
+
+    /// Reads the index from its open file.
+    pub fn read_file(file: &File) -> Option<Self> {
         let mut bytes = [0; 2 * INDEX + 4];
-        File::open(beside(path, "-shm")).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
+        file.read_exact_at(&mut bytes, 0).ok()?;
         let written_back = u32::from_ne_bytes(bytes[2 * INDEX..].try_into().expect("four bytes"));
         let mut copies = bytes[..2 * INDEX].chunks_exact(INDEX).rev();
         copies.find_map(|copy| Self::parse(copy, written_back))

@@ -21,6 +21,7 @@ use crate::{
     job::{Job, Task},
     opening::{self, Opened},
     reader::{self, Read},
+    refusals::{is_lock, locked},
     reserve, shortage, state,
     threads::{self, Threads},
     watch::Watch,
@@ -184,11 +185,12 @@ impl Database {
     }
 
     /// Why the store does not work, as a phrase that follows its name, for `/readyz`: lost files, less free space than the reserve, or a
-    /// writer thread that has ended, that hangs (in an fsync), or that lets jobs wait. `None` when it works. After a write that failed
-    /// for lack of space, a trial write of 1 MiB decides.
-    pub async fn not_ready_reason(&self) -> Option<&'static str> {
+    /// writer thread that has ended, that hangs (in an fsync), or that lets jobs wait, or transactions that are refused, as by a lock of
+    /// another program. `None` when it works. After a write that failed for lack of space, a trial write of 1 MiB decides. The writer
+    /// tries a transaction each second while it is idle.
+    pub async fn not_ready_reason(&self) -> Option<String> {
         if !self.inner.health.is_good() {
-            return Some("has a writer that hangs or has ended; check the disk and restart");
+            return Some("has a writer that hangs or has ended; check the disk and restart".to_owned());
         }
         let inner = self.inner.clone();
         let check = move |_: &Connection| {
@@ -203,7 +205,13 @@ impl Database {
                 self.inner.condition.set_shortage(lacking);
             }
         }
-        self.inner.condition.not_ready_reason().or_else(|| checked.is_err().then_some("does not answer"))
+        self.inner.condition.not_ready_reason().or_else(|| match checked {
+            Ok(()) => None,
+            Err(Error::Sqlite(error)) if is_lock(&error) => {
+                Some(format!("cannot be read: {}", locked(&self.inner.path)))
+            }
+            Err(_) => Some("does not answer".to_owned()),
+        })
     }
 
     fn queue_write(&self, job: Box<dyn Job>) -> Result<(), Error> {

@@ -145,12 +145,14 @@ impl Error {
 }
 
 /// Whether a failure comes from the environment (a full disk, I/O, a lock) and not from the statement.
-fn is_environmental(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_environmental(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{
-        DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, OutOfMemory, ReadOnly,
+        SystemIoFailure,
     };
-    let environmental = [DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure];
-    error.sqlite_error_code().is_some_and(|code| environmental.contains(&code))
+    let code = error.sqlite_error_code();
+    matches!(code, Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed | CannotOpen))
+        || matches!(code, Some(DiskFull | OutOfMemory | ReadOnly | SystemIoFailure))
 }
 
 /// Whether the content of the file is damaged.

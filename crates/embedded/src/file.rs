@@ -18,7 +18,7 @@ use crate::{Error, row_sum};
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// The maximum time that a connection waits for a lock that another program, such as a backup or a shell, holds on the file.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+pub const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// The number of prepared statements that are cached per connection.
 const STATEMENTS: usize = 64;

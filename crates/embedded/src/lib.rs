@@ -12,6 +12,7 @@
 //! ```
 
 mod causes;
+mod checkpoint;
 mod completeness;
 mod condition;
 mod damage;
@@ -22,10 +23,12 @@ mod health;
 mod hooks;
 mod identity;
 mod job;
+mod lock_holders;
 mod lock_record;
 mod opening;
 mod options;
 mod reader;
+mod refusals;
 mod reserve;
 mod row_sum;
 mod schema;

@@ -48,6 +48,8 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     // A start that fails must not change the log. Without this setting the end of the last connection would write it back and remove it,
     // while the database is still recorded as open. A clean end of the writer resets the setting.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(open)?;
+    // Without this check a start would only miss its record of the opening, and the first write would be refused.
+    conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(open)?;
     let found = state::read(&conn).map_err(open)?;
     refuse_foreign(path, completeness::is_foreign(found.commits.as_ref(), file.as_ref()))?;
     let lacking = match has_no_log {

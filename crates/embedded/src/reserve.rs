@@ -5,8 +5,8 @@ use std::path::Path;
 
 use nix::{sys::statvfs::statvfs, unistd::Uid};
 
-/// The free bytes below which a store is not ready: four times the size of the log between two checkpoints (16 MiB). README documents
-/// this value.
+/// The free bytes below which a store is not ready: four times the size of the log between two checkpoints (16 MiB).
+/// docs/operations.md documents this value.
 const RESERVE: u64 = 16 << 20;
 
 /// Whether the filesystem of `path` has less free space than the reserve. False when the filesystem does not report its size.

@@ -14,10 +14,11 @@ use rusqlite::{
 };
 
 use crate::{
-    Error, completeness,
+    Error, causes, completeness,
     damage::{self, Finding},
     file::{self, beside, escaped},
     lock_record::LockRecord,
+    refusals::is_lock,
     row_sum,
     state::{self, State},
 };
@@ -87,9 +88,13 @@ impl Snapshot {
             true => file::immutable(path),
             false => file::reading(path),
         };
-        let conn = conn.map_err(open)?;
-        conn.execute_batch("BEGIN").map_err(open)?;
-        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(open)?;
+        let locked = |source| match is_lock(&source) {
+            true => causes::with_cause(path, open(source)),
+            false => open(source),
+        };
+        let conn = conn.map_err(locked)?;
+        conn.execute_batch("BEGIN").map_err(locked)?;
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(locked)?;
         Ok(Self { conn, path: path.to_owned(), lock, fault, record, file })
     }
 

@@ -2,7 +2,7 @@
 //! writes are lost when the process ends. Used by the writer before and after every commit, and by readers for `/readyz`.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -24,8 +24,9 @@ const ATTEMPTS: u32 = 3;
 
 /// The files of one store at its opening.
 pub struct Watch {
-    path: PathBuf,
     files: [WatchedFile; SUFFIXES.len()],
+    /// The index. It stays open, because `close` drops all locks of the process on a file, also those of SQLite.
+    index: File,
 }
 
 /// One file.
@@ -47,15 +48,16 @@ impl Watch {
             Ok::<_, io::Error>(WatchedFile { path, device, inode, length: AtomicU64::new(0) })
         };
         let [database, log, index, lock] = SUFFIXES.map(file);
-        Ok(Self { path: path.to_owned(), files: [database?, log?, index?, lock?] })
+        let open = File::open(beside(path, "-shm"))?;
+        Ok(Self { files: [database?, log?, index?, lock?], index: open })
     }
 
     /// The first fault of the files, as a text for log lines. `None` when the files are intact.
     pub fn fault(&self) -> Option<String> {
         let [database, log, index, lock] = &self.files;
         let faults = [
-            database.fault(|| Index::read(&self.path).map(|index| index.database_bytes())),
-            log.fault(|| Index::read(&self.path).map(|index| index.log_bytes())),
+            database.fault(|| Index::read_file(&self.index).map(|index| index.database_bytes())),
+            log.fault(|| Index::read_file(&self.index).map(|index| index.log_bytes())),
             index.fault(|| None),
             lock.fault(|| None),
         ];

@@ -1,37 +1,44 @@
 //! The writer thread. It runs the queued jobs in one transaction and completes them when the transaction is on disk (group commit). Jobs
-//! come from [`Database`](crate::Database).
+//! come from [`Database`](crate::Database). Writing the log back is in `checkpoint.rs`.
 
 use std::{
     path::PathBuf,
-    sync::{Arc, mpsc::Receiver},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::Connection;
 
 use crate::{
     condition::{Condition, Stop},
-    error::is_fatal,
+    error::{is_environmental, is_fatal},
+    file,
     health::Health,
     hooks,
     job::{Job, Verdict, execute},
     lock_record::CommitCounter,
-    shortage, state,
+    refusals::is_lock,
+    shortage,
     watch::Watch,
 };
 
 /// The maximum number of jobs in one transaction.
 const BATCH: usize = 256;
 
+/// The maximum number of jobs that are refused together because another program holds the write lock.
+const REFUSED: usize = 1_024;
+
+/// The time after which an idle writer tries a transaction.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same while transactions are refused.
+const REFUSED_TRIAL_INTERVAL: Duration = Duration::from_millis(250);
+
 /// The maximum time for which a transaction accepts jobs. It does not wait for jobs that are not queued yet.
 const BATCH_TIME: Duration = Duration::from_millis(5);
-
-/// The number of pages in the log, not yet written back, from which on a checkpoint runs (4 MiB at 4 KiB per page).
-const CHECKPOINT_PAGES: u32 = 1_000;
-
-/// The number of pages in the log above which a warning is logged (64 MiB at 4 KiB per page). A long read prevents the log from being
-/// reused.
-const WARN_PAGES: u32 = 16_384;
 
 /// The state of the writer thread.
 pub struct Writer {
@@ -55,20 +62,22 @@ pub struct Writer {
     pub counter: CommitCounter,
 }
 
-/// The length of the write-ahead log.
-struct Log {
-    /// The number of pages in the log.
-    pages: u32,
-    /// The number of pages that are not yet written back into the file.
-    waiting: u32,
-}
-
 impl Writer {
     /// Runs jobs until every sender of the queue is dropped.
     pub fn run(mut self) {
         let health = self.health.clone();
         let guard = health.guard();
-        while let Ok(first) = self.queue.recv() {
+        loop {
+            let is_refused = self.condition.refusals().is_refused();
+            let interval = if is_refused { REFUSED_TRIAL_INTERVAL } else { TRIAL_INTERVAL };
+            let first = match self.queue.recv_timeout(interval) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.try_writing();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             hooks::fault_between();
             let batch = health.begin();
             health.taken();
@@ -91,8 +100,10 @@ impl Writer {
         if !self.watch.check(&self.condition, &self.store) {
             return first.complete(&Verdict::Refused(Stop::Gone));
         }
+        let began = Instant::now();
         if let Err(error) = execute(&self.conn, "BEGIN IMMEDIATE") {
-            return self.fail(vec![first], error);
+            let jobs = self.refused(first, &error);
+            return self.fail(jobs, error, Some(began));
         }
         self.watch.release_log();
         let changes = self.conn.total_changes();
@@ -101,16 +112,19 @@ impl Writer {
             .record(jobs.len() as f64);
         if self.conn.is_autocommit() {
             let error = abort_cause(&jobs);
-            return self.fail(jobs, error);
+            return self.fail(jobs, error, None);
         }
         let began = Instant::now();
         let has_changed = self.conn.total_changes() != changes;
         let counted = if has_changed { self.counter.count(&self.conn) } else { Ok(()) };
         if let Err(error) = counted.and_then(|()| execute(&self.conn, "COMMIT")) {
-            return self.fail(jobs, error);
+            return self.fail(jobs, error, Some(began));
         }
         if has_changed {
             self.counter.committed();
+        }
+        if has_changed || !self.condition.refusals().needs_change() {
+            self.condition.refusals().succeeded(&self.store);
         }
         let took = began.elapsed().as_secs_f64();
         metrics::histogram!("godzilla_store_commit_seconds", "store" => self.store.clone()).record(took);
@@ -147,22 +161,86 @@ impl Writer {
         jobs
     }
 
-    /// Rolls back the transaction and completes its jobs with the error. Stops the store when the disk can no longer be trusted.
-    fn fail(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error) {
+    /// The first job and, when another connection holds the write lock, all jobs behind it. Each would wait for the same lock.
+    fn refused(&self, first: Box<dyn Job>, error: &rusqlite::Error) -> Vec<Box<dyn Job>> {
+        let mut jobs = vec![first];
+        while is_lock(error)
+            && jobs.len() < REFUSED
+            && let Ok(next) = self.queue.try_recv()
+        {
+            self.health.taken();
+            jobs.push(next);
+        }
+        jobs
+    }
+
+    /// Tries a transaction without a job and without waiting for a lock, and records whether it is refused.
+    fn try_writing(&mut self) {
+        let changes = self.condition.refusals().needs_change();
+        // The lengths of the files are measured after a change, so a file that was cut before must be detected first.
+        let is_intact = !changes || self.watch.check(&self.condition, &self.store);
+        if self.condition.stopped().is_some() || !is_intact {
+            return;
+        }
+        let began = Instant::now();
+        let outcome = self.conn.busy_timeout(Duration::ZERO).and_then(|()| self.try_transaction(changes));
+        if outcome.is_err() {
+            self.roll_back();
+        }
+        if changes {
+            self.watch.measure();
+        }
+        let waits = self.conn.busy_timeout(file::LOCK_WAIT);
+        match outcome.and(waits) {
+            Ok(()) => self.condition.refusals().succeeded(&self.store),
+            Err(error) => {
+                self.record_failures([&error].into_iter(), Some(began));
+            }
+        }
+    }
+
+    /// Runs a transaction. With `changes` it changes the count of transactions, because only a change shows that refusals have ended.
+    fn try_transaction(&mut self, changes: bool) -> rusqlite::Result<()> {
+        execute(&self.conn, "BEGIN IMMEDIATE")?;
+        if !changes {
+            return execute(&self.conn, "COMMIT");
+        }
+        self.watch.release_log();
+        self.counter.count(&self.conn)?;
+        execute(&self.conn, "COMMIT")?;
+        self.counter.committed();
+        Ok(())
+    }
+
+    /// Rolls back the transaction and completes its jobs with the error. Stops the store when the disk can no longer be trusted. `began`
+    /// is the time of the operation that failed; `None` when a job failed.
+    fn fail(&mut self, jobs: Vec<Box<dyn Job>>, error: rusqlite::Error, began: Option<Instant>) {
         self.roll_back();
-        self.watch.measure();
-        self.record_failures(jobs.iter().filter_map(|job| job.failure()).chain([&error]));
+        // A transaction that did not begin has changed no length.
+        if !is_lock(&error) {
+            self.watch.measure();
+        }
+        let is_recorded =
+            self.record_failures(jobs.iter().filter_map(|job| job.failure()).chain([&error]), began);
         let stopped = self.condition.stopped();
         metrics::counter!("godzilla_store_failed_commits_total", "store" => self.store.clone()).increment(1);
-        tracing::error!(store = &*self.store, %error, jobs = jobs.len(), ?stopped, "a transaction failed");
+        if !is_recorded {
+            tracing::error!(store = &*self.store, %error, jobs = jobs.len(), ?stopped, "a transaction failed");
+        }
         let verdict = Verdict::Lost(Arc::new(error));
         jobs.into_iter().for_each(|job| job.complete(&verdict));
     }
 
-    /// Records in the condition of the store whether failures mean a shortage, which may end, or a broken disk.
-    fn record_failures<'a>(&self, failures: impl Iterator<Item = &'a rusqlite::Error>) {
-        let (mut lacking, mut broken) = (None, false);
+    /// Records in the condition of the store whether failures mean a shortage, which may end, or a broken disk. The last failure is
+    /// recorded as a refusal when it is neither, and when it is that of an operation that began at `began`. Returns whether it is.
+    pub fn record_failures<'a>(
+        &self,
+        failures: impl Iterator<Item = &'a rusqlite::Error>,
+        began: Option<Instant>,
+    ) -> bool {
+        let (mut lacking, mut broken, mut last) = (None, false, None);
         for error in failures {
+            last = Some(error);
             match shortage::of(error, &self.path) {
                 Some(shortage) => lacking = Some(shortage),
                 None => broken |= is_fatal(error),
@@ -174,6 +252,13 @@ impl Writer {
         if broken {
             self.condition.stop(Stop::Broken);
         }
+        match last.zip(began).filter(|(error, _)| lacking.is_none() && !broken && is_environmental(error)) {
+            None => false,
+            Some((error, began)) => {
+                self.condition.refusals().refused(error, began, &self.path, &self.store);
+                true
+            }
+        }
     }
 
     fn roll_back(&self) {
@@ -181,74 +266,6 @@ impl Writer {
             && let Err(error) = execute(&self.conn, "ROLLBACK")
         {
             tracing::error!(store = &*self.store, %error, "a rollback failed");
-        }
-    }
-
-    /// Writes the log back into the file when it has grown. Runs after the jobs are completed, and does not block readers.
-    fn checkpoint(&mut self) {
-        let Ok(log) = self.log("PRAGMA wal_checkpoint(NOOP)") else { return };
-        metrics::gauge!("godzilla_store_log_pages", "store" => self.store.clone()).set(f64::from(log.pages));
-        let is_long = log.pages > WARN_PAGES;
-        if is_long && !self.has_warned {
-            tracing::warn!(
-                store = &*self.store,
-                pages = log.pages,
-                "a long read prevents the log from being reused"
-            );
-        }
-        self.has_warned = is_long;
-        if log.waiting < CHECKPOINT_PAGES {
-            return;
-        }
-        if let Err(error) = self.log("PRAGMA wal_checkpoint(PASSIVE)") {
-            self.record_failures([&error].into_iter());
-            let stopped = self.condition.stopped();
-            tracing::error!(store = &*self.store, %error, ?stopped, "a checkpoint failed");
-        }
-        self.watch.measure();
-    }
-
-    /// Runs the checkpoint statement `sql` and returns the length of the log.
-    fn log(&self, sql: &str) -> rusqlite::Result<Log> {
-        let mut statement = self.conn.prepare_cached(sql)?;
-        let (all, done): (i64, i64) = statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
-        let pages = |count: i64| u32::try_from(count).unwrap_or(0);
-        Ok(Log { pages: pages(all), waiting: pages(all - done) })
-    }
-
-    /// Writes the whole log back and empties it.
-    fn empty_log(&self) -> rusqlite::Result<()> {
-        let mut statement = self.conn.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?;
-        match statement.query_row([], |row| row.get::<_, i64>(0))? {
-            0 => Ok(()),
-            _ => {
-                let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-                Err(rusqlite::Error::SqliteFailure(busy, Some("another process reads the store".to_owned())))
-            }
-        }
-    }
-
-    /// Empties the log, closes the file and releases the lock, in this order.
-    fn finish(self) {
-        let last = match self.condition.stopped() {
-            // The log is left for the next start, when the disk may be trusted again.
-            Some(_) => Ok(()),
-            None => state::close(&self.conn),
-        };
-        let is_closed = self.condition.stopped().is_none() && last.is_ok();
-        let empty = || {
-            self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-            self.empty_log()
-        };
-        let last = if is_closed { empty() } else { last };
-        if let Err(error) = last {
-            tracing::warn!(store = &*self.store, %error, "the last checkpoint failed");
-        }
-        if let Err((_, error)) = self.conn.close() {
-            tracing::warn!(store = &*self.store, %error, "closing the file failed");
-        }
-        if is_closed {
-            self.counter.end();
         }
     }
 }

@@ -4,9 +4,11 @@
 
 use std::{
     fs::{self, File},
+    io::{BufRead, BufReader},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use embedded::{Database, Error, Options, Snapshot, rusqlite::Connection};
@@ -44,11 +46,60 @@ async fn count(db: &Database) -> usize {
 
 /// Runs the example `second_process` in the directory.
 fn child(directory: &Path, arguments: &[&str]) {
+    let status = Command::new(example()).args(arguments).current_dir(directory).status().unwrap();
+    assert!(status.success(), "{arguments:?}");
+}
+
+/// A program that holds a lock. Its end releases the lock.
+struct Holder(Child);
+
+impl Holder {
+    /// Runs the example with these arguments until it holds the lock.
+    fn start(directory: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(example());
+        command.args(arguments).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n", "{arguments:?}");
+        Self(child)
+    }
+
+    fn name(&self) -> String {
+        format!("process {} (second_process)", self.0.id())
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn example() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let example = this.parent().and_then(Path::parent).unwrap().join("examples/second_process");
     assert!(example.exists(), "{} is built with the tests", example.display());
-    let status = Command::new(example).args(arguments).current_dir(directory).status().unwrap();
-    assert!(status.success(), "{arguments:?}");
+    example
+}
+
+/// Waits until the reason why the store is not ready is as `expected`.
+async fn reason(db: &Database, expected: impl Fn(Option<&str>) -> bool) -> Option<String> {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let reason = db.not_ready_reason().await;
+        if expected(reason.as_deref()) {
+            return reason;
+        }
+        assert!(Instant::now() < until, "{reason:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A store whose process exited without closing it.
@@ -203,4 +254,154 @@ async fn other_programs_may_use_the_store_while_it_runs() {
     assert_eq!(all, 20 + 1 + statements.len());
     drop(db);
     assert_eq!(count(&open(directory.path()).unwrap()).await, all);
+}
+
+/// The ways in which another program can hold the write lock of an open store.
+const WRITE_LOCKS: [(&str, &[&str]); 4] = [
+    ("a transaction", &["sql-and-hold", "BEGIN IMMEDIATE"]),
+    ("an exclusive transaction", &["sql-and-hold", "BEGIN EXCLUSIVE"]),
+    (
+        "a transaction with a change",
+        &["sql-and-hold", "BEGIN; INSERT INTO word(text) VALUES ('uncommitted')"],
+    ),
+    ("a program without SQLite", &["locks", "-shm", "0", "122"]),
+];
+
+#[tokio::test]
+async fn a_write_lock_of_another_program_is_reported_until_it_ends_with_and_without_traffic() {
+    for (what, arguments) in WRITE_LOCKS {
+        for has_traffic in [true, false] {
+            let what = format!("{what}, traffic: {has_traffic}");
+            let directory = TempDir::new().unwrap();
+            let db = open(directory.path()).unwrap();
+            let add = |text: String| {
+                db.write(move |conn| conn.execute("INSERT INTO word(text) VALUES (?1)", [text]))
+            };
+            add("before".to_owned()).await.unwrap();
+            let holder = Holder::start(directory.path(), arguments);
+            if has_traffic {
+                // All of them wait for the lock at the same time.
+                let refused: Vec<_> = (0..9).map(|number| tokio::spawn(add(number.to_string()))).collect();
+                for refused in refused {
+                    let refused = refused.await.unwrap();
+                    assert!(matches!(refused, Err(Error::Commit(_))), "{what}: {refused:?}");
+                }
+            }
+            let reason_text = reason(&db, |reason| reason.is_some()).await.unwrap();
+            let file = part(directory.path(), "").display().to_string();
+            for words in ["cannot be written", &holder.name(), &file, "end its transaction"] {
+                assert!(reason_text.contains(words), "{what}: {words} is not in {reason_text}");
+            }
+            assert_eq!(count(&db).await, 1, "{what}: reads are served");
+            holder.release();
+            reason(&db, |reason| reason.is_none()).await;
+            add("after".to_owned()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(count(&db).await, 2, "{what}: a refused write is not stored");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_on_a_locked_store_names_the_program_and_succeeds_after_its_end() {
+    let exclusive = "PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT";
+    // What another program does, and whether the store can be read meanwhile, as by a backup.
+    let cases = [
+        ("BEGIN IMMEDIATE", true),
+        ("BEGIN; INSERT INTO word(text) VALUES ('uncommitted')", true),
+        (exclusive, false),
+    ];
+    for (statements, is_readable) in cases {
+        for is_closed in [true, false] {
+            let what = format!("{statements}, closed: {is_closed}");
+            let directory = killed_store();
+            if is_closed {
+                drop(open(directory.path()).unwrap());
+            }
+            let holder = Holder::start(directory.path(), &["sql-and-hold", statements]);
+            let refused = open(directory.path()).err().map(|error| error.to_string()).unwrap_or_default();
+            for words in [holder.name(), "end its transaction".to_owned()] {
+                assert!(refused.contains(&words), "{what}: {words} is not in {refused:?}");
+            }
+            match Snapshot::open(&part(directory.path(), "")) {
+                Ok(_) => assert!(is_readable || is_closed, "{what}"),
+                Err(error) => {
+                    assert!(!is_readable && error.to_string().contains(&holder.name()), "{what}: {error}")
+                }
+            }
+            holder.release();
+            let db = open(directory.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!((count(&db).await, db.lost()), (STORED, false), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_writes_survive_a_lock_during_the_close() {
+    for (what, arguments) in
+        WRITE_LOCKS.into_iter().chain([("a read", &["sql-and-hold", "BEGIN; SELECT count(*) FROM word"][..])])
+    {
+        let directory = TempDir::new().unwrap();
+        let db = open(directory.path()).unwrap();
+        for number in 0..STORED {
+            let add = move |conn: &Connection| {
+                conn.execute("INSERT INTO word(text) VALUES (?1)", [number.to_string()])
+            };
+            db.write(add).await.unwrap();
+        }
+        let holder = Holder::start(directory.path(), arguments);
+        // Queued during the close. It may be refused.
+        let last = db.write(|conn| conn.execute("INSERT INTO word(text) VALUES ('last')", []));
+        db.close();
+        let is_stored = last.await.is_ok();
+        holder.release();
+        for start in 1..=2 {
+            let db = open(directory.path()).unwrap_or_else(|error| panic!("{what}, start {start}: {error}"));
+            assert_eq!(
+                (count(&db).await, db.lost()),
+                (STORED + usize::from(is_stored), false),
+                "{what}, start {start}"
+            );
+        }
+    }
+}
+
+/// A store of which only one of the two marks is removed at its end is taken for one that has lost transactions.
+#[tokio::test]
+async fn a_store_that_cannot_be_marked_as_closed_is_not_taken_for_a_loss() {
+    for key in ["open", "commits"] {
+        let directory = TempDir::new().unwrap();
+        let db = open(directory.path()).unwrap();
+        let refuse = format!(
+            "CREATE TRIGGER refuse BEFORE DELETE ON store_state WHEN OLD.key = '{key}'
+             BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        );
+        db.write(|conn| conn.execute("INSERT INTO word(text) VALUES ('acked')", [])).await.unwrap();
+        db.write(move |conn| conn.execute_batch(&refuse)).await.unwrap();
+        drop(db);
+        let db = open(directory.path()).unwrap_or_else(|error| panic!("{key}: {error}"));
+        db.write(|conn| conn.execute_batch("DROP TRIGGER refuse")).await.unwrap();
+        assert_eq!((count(&db).await, db.lost()), (1, false), "{key}");
+    }
+}
+
+/// `close` drops all locks of a process on a file, so the check of the files must not open and close the index. Without the locks
+/// another program takes the index for that of a crashed process, and truncates it.
+#[tokio::test]
+async fn the_locks_of_an_open_store_stay_when_its_files_are_checked() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = TempDir::new().unwrap();
+    let db = open(directory.path()).unwrap();
+    let index = fs::metadata(part(directory.path(), "-shm")).unwrap().ino();
+    let has_lock = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let (process, inode) = (format!(" {} ", std::process::id()), format!(":{index} "));
+        locks.lines().any(|line| line.contains(&process) && line.contains(&inode))
+    };
+    for statement in ["PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+        db.write(|conn| conn.execute("INSERT OR IGNORE INTO word(text) VALUES ('again')", [])).await.unwrap();
+        assert!(has_lock(), "{statement}: before");
+        sql(directory.path(), statement);
+        assert_eq!(db.not_ready_reason().await, None, "{statement}");
+        assert!(has_lock(), "{statement}: after the check of the files");
+    }
 }

@@ -30,7 +30,11 @@ const UNTRUSTED: &str = "has a certificate that is not trusted: check tlsCAFile=
 pub const UNREACHABLE: &str = "cannot be reached over the network: check routes and network policies";
 
 /// The user of the roles lacks a permission.
-pub const FORBIDS: &str = "does not allow its user a needed command: grant the rights that README lists";
+pub const FORBIDS: &str =
+    "does not allow its user a needed command: grant the rights that docs/deploy.md lists";
+
+/// A key of the roles has a value that no role writes.
+const UNREADABLE: &str = "has a value under a name of the roles that they cannot read: delete the key, or use another database or --deployment";
 
 /// Phrases by the code of an error reply, in any order.
 const BY_CODE: [(&str, &str); 14] = [
@@ -99,6 +103,8 @@ pub fn of(error: &RedisError) -> &'static str {
     }
     match error.kind() {
         ErrorKind::AuthenticationFailed => REFUSES,
+        // The reply was received, and its value is not of the expected form.
+        ErrorKind::Parse if text.contains("value was") => UNREADABLE,
         ErrorKind::Parse => "does not use the protocol of Redis: check the port, and that it expects no TLS",
         _ => NO_ANSWER,
     }

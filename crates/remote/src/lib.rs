@@ -10,6 +10,7 @@
 
 pub mod cause;
 mod deployment;
+mod greeting;
 pub mod mongo;
 mod operations;
 
@@ -146,7 +147,10 @@ impl Redis {
             *count = if is_unanswered { count.saturating_add(1) } else { 0 };
             before != *count
         });
-        response
+        match response {
+            Err(error) => Err(greeting::explained(&self.client, error).await),
+            Ok(response) => Ok(response),
+        }
     }
 
     /// Waits for a permit, at most [`MAX_WAIT`]. Fails at once when an outage begins, and without waiting during an outage.

@@ -2,7 +2,9 @@
 //! call. Used by the MongoDB backends of users, revoked sessions, messages and rooms.
 
 mod cause;
+mod documents;
 mod prepared;
+mod refusals;
 mod writes;
 
 use std::{
@@ -21,7 +23,10 @@ use tokio::time::timeout;
 
 use crate::Deployment;
 
+pub use cause::is_refusal;
+pub use documents::{Documents, trial_of};
 pub use prepared::Prepared;
+pub use refusals::{Operation, Refusals};
 pub use writes::Writes;
 
 /// The maximum time of one call, including the server selection.
@@ -44,19 +49,28 @@ pub enum Unanswered {
     Late,
 }
 
-/// A database, and the deployment whose collections are in it.
+/// A database, the deployment whose collections are in it, and the record of refused writes. Cheap to clone; clones share the record.
 #[derive(Debug, Clone)]
 pub struct Store {
     /// The database.
     pub database: Database,
     /// The deployment.
     pub deployment: Deployment,
+    /// The refused writes to collections of this store.
+    pub refusals: Refusals,
+}
+
+impl Store {
+    /// The collections of `deployment` in `database`, with an empty record.
+    pub fn new(database: Database, deployment: Deployment) -> Self {
+        Self { database, deployment, refusals: Refusals::default() }
+    }
 }
 
 impl From<&Database> for Store {
     /// The default deployment in `database`.
     fn from(database: &Database) -> Self {
-        Self { database: database.clone(), deployment: Deployment::default() }
+        Self::new(database.clone(), Deployment::default())
     }
 }
 
@@ -66,10 +80,15 @@ impl From<&Store> for Store {
     }
 }
 
+/// A collection of a store, whose refused writes are recorded in the store.
+pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Documents<T> {
+    let Store { database, deployment, refusals } = store.into();
+    Documents::new(durable(&database, &deployment.collection(name)), refusals)
+}
+
 /// A collection whose writes are acknowledged once they are in the journals of a majority. It is read from the primary with read
 /// concern "majority". Options of the address do not override these settings.
-pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Collection<T> {
-    let Store { database, deployment } = store.into();
+fn durable<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
     let durable =
         WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY).build();
     let options = CollectionOptions::builder()
@@ -77,7 +96,7 @@ pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Collec
         .read_concern(ReadConcern::majority())
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
-    database.collection_with_options(&deployment.collection(name), options)
+    database.collection_with_options(name, options)
 }
 
 /// Awaits `call` for at most [`DEADLINE`].
@@ -105,7 +124,7 @@ mod tests {
     async fn the_address_does_not_override_the_durability_settings() {
         let weak = "mongodb://127.0.0.1:1/x?w=0&readPreference=secondary&readConcernLevel=local";
         let database = Client::with_uri_str(weak).await.unwrap().database("x");
-        let documents = collection::<Document>(&database, "y");
+        let documents = durable::<Document>(&database, "y");
         let write = documents.write_concern().unwrap();
         assert_eq!((&write.w, write.journal), (&Some(Acknowledgment::Majority), Some(true)));
         assert_eq!(documents.read_concern(), Some(&ReadConcern::majority()));

@@ -1,7 +1,7 @@
 //! Detection of a Redis that rejects commands that a role needs, because of a missing permission, full memory or a replica. Each
 //! command is tried on keys that no role reads, so the report names the command before a request of a client fails on it.
 
-use deadpool_redis::redis::{Cmd, RedisError, Value, cmd, pipe};
+use deadpool_redis::redis::{AsyncCommands, Cmd, RedisError, Value, cmd, pipe};
 
 use crate::{Redis, Unanswered, cause};
 
@@ -16,6 +16,12 @@ const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
 
 /// The error code of the reply to a script that is not loaded.
 const NOSCRIPT: &str = "NOSCRIPT";
+
+/// The error code of the reply to a command on a key of another type.
+const WRONGTYPE: &str = "WRONGTYPE";
+
+/// A part of the reply to `INCR` on a value that is no number.
+const NO_INTEGER: &str = "not an integer";
 
 /// A command, the type of its key (empty for a command without a key), and the arguments that follow the key.
 type Operation = (&'static str, &'static str, &'static [&'static str]);
@@ -72,10 +78,24 @@ impl Redis {
             Ok(replies) => replies,
             Err(error) => return Some(error.description()),
         };
-        tried.iter().zip(replies).find_map(|((name, ..), reply)| {
+        let mut overwritten = Vec::new();
+        let refusal = tried.iter().zip(replies).find_map(|((name, kind, _), reply)| {
             let error = reply.err().filter(|error| error.code() != Some(NOSCRIPT))?;
+            let key = self.key(&format!("{KEY}{}", if *name == "XREAD" { "stream" } else { *kind }));
+            if error.code() == Some(WRONGTYPE) || error.to_string().contains(NO_INTEGER) {
+                overwritten.push(key);
+                return None;
+            }
             Some(format!("{} ({name}: {error})", cause::of(&error)))
-        })
+        });
+        refusal.or(self.delete_overwritten(overwritten).await)
+    }
+
+    /// Deletes trial keys that another program has overwritten. Returns the refusal of that.
+    async fn delete_overwritten(&self, keys: Vec<String>) -> Option<String> {
+        let key = keys.first()?.clone();
+        let deleted = self.ask(async |mut redis| redis.del::<_, u64>(&keys).await).await;
+        deleted.err().map(|error| format!("has a key of another program, {key}: delete it ({error})"))
     }
 
     fn command(&self, (name, kind, arguments): &Operation) -> Cmd {

@@ -54,6 +54,32 @@ async fn the_cause_of_an_unusable_redis_is_reported() {
 }
 
 #[tokio::test]
+async fn a_redis_without_free_connections_is_reported() {
+    let server = Server::start();
+    // One connection for the administrator, who stays connected.
+    let admin = remote::redis::Client::open(server.admin_url()).expect("an address");
+    let mut admin = admin.get_multiplexed_async_connection().await.expect("a free connection");
+    let set = |limit: u32| {
+        let mut set = remote::redis::cmd("CONFIG");
+        set.arg("SET").arg("maxclients").arg(limit);
+        set
+    };
+    set(1).exec_async(&mut admin).await.expect("an administrator");
+    let redis = Redis::new(&server.url(), 1).expect("an address");
+    let until = Instant::now() + TIMEOUT;
+    // The reply is lost in some attempts only, so all attempts must name the cause.
+    for _ in 0..20 {
+        let response = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
+        let cause = response.expect_err("no free connection").not_ready_reason();
+        assert!(cause.contains("maxclients"), "{cause}");
+        assert!(Instant::now() < until, "20 attempts take less");
+    }
+    set(100).exec_async(&mut admin).await.expect("an administrator");
+    let response = redis.ask(async |mut redis| redis.get::<_, Option<String>>("x").await).await;
+    assert_eq!(response.expect("a free connection"), None);
+}
+
+#[tokio::test]
 async fn the_members_of_a_set_without_a_primary_are_named() {
     let mongo = Mongo::start().await;
     let client = Client::with_uri_str(format!("{}&serverSelectionTimeoutMS=1000", mongo.uri()))
@@ -97,5 +123,45 @@ async fn the_cause_of_an_unusable_mongodb_is_reported() {
         let ask =
             async || answered(documents.find_one(doc! {})).await.err().map(|error| error.not_ready_reason());
         wait_for_cause(word, ask).await;
+    }
+}
+
+/// Trial keys that another program has overwritten are deleted, and are no refusal.
+#[tokio::test]
+async fn overwritten_trial_keys_are_deleted() {
+    let server = Server::start();
+    let redis = Redis::new(&server.url(), 1).expect("an address");
+    let commands = ["DEL", "INCR", "RPUSH", "HSET", "ZADD", "XADD", "XREAD", "XRANGE"];
+    let until = Instant::now() + TIMEOUT;
+    let overwritten = [
+        "SET godzilla:tried:stream another-application",
+        "SET godzilla:tried:hash another-application",
+        "SET godzilla:tried:zset another-application",
+        "SET godzilla:tried:number 1.5",
+        "SET godzilla:tried:number 99999999999999999999",
+        "HSET godzilla:tried:number a b",
+    ];
+    for command in overwritten {
+        server.query("DEL godzilla:tried:number");
+        server.execute(command);
+        while redis.refusal(&commands).await.is_some_and(|why| why.starts_with("does not answer")) {
+            assert!(Instant::now() < until, "Redis does not answer");
+        }
+        assert_eq!(redis.refusal(&commands).await, None, "{command}");
+    }
+}
+
+/// A reply that is received and has another form is no fault of the protocol.
+#[tokio::test]
+async fn a_value_that_does_not_parse_is_named() {
+    let server = Server::start();
+    let redis = Redis::new(&server.url(), 1).expect("an address");
+    for value in ["99999999999999999999", "-1", "1.5", "text"] {
+        server.execute(&format!("SET number {value}"));
+        let ask = async || {
+            let response = redis.ask(async |mut redis| redis.get::<_, u64>("number").await).await;
+            response.err().map(|error| error.not_ready_reason())
+        };
+        wait_for_cause("a value under a name of the roles", ask).await;
     }
 }

@@ -2,6 +2,7 @@
 //! opens and closes them, and chat watches closings to disconnect sockets. Backends: [`sqlite`], [`redis`].
 
 pub mod ages;
+mod closings;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
@@ -15,8 +16,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
-use tokio::sync::broadcast;
 
+pub use closings::{ClosingSender, Closings, RecvError};
 pub use error::Error;
 pub use presented::{Claim, PresentedTokens};
 pub use redis::{NotAnAddress, RedisSessions};
@@ -144,7 +145,7 @@ pub trait Sessions: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Subscribes to closings. Expired sessions are published only when they are deleted. A watcher that lags loses the oldest closings
-    /// and should then call [`Sessions::is_live`] for its sessions.
-    fn closings(&self) -> broadcast::Receiver<Closing>;
+    /// Subscribes to closings. Expired sessions are published only when they are deleted. A watcher that may have missed closings
+    /// receives [`RecvError::Missed`].
+    fn closings(&self) -> Closings;
 }

@@ -25,16 +25,18 @@ use std::sync::{
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
 pub use remote::NotAnAddress;
-use remote::{Location, Redis, Unanswered, redis::AsyncCommands};
+use remote::{Location, Redis, Unanswered};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::broadcast, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use self::{
     fence::{Access, LatestGeneration, NOT_CONFIRMED},
     names::Names,
     revocation_writer::RevocationWriter,
 };
-use crate::{Clock, Closing, Error, LIFETIME_SECONDS, Revocations, Session, SessionId, Sessions, Token};
+use crate::{
+    Clock, ClosingSender, Closings, Error, LIFETIME_SECONDS, Revocations, Session, SessionId, Sessions, Token,
+};
 
 /// The prefix of the id of a replaced session in the channel of closings. Such a closing is published twice, first with the prefix:
 /// processes of earlier releases parse only the second message.
@@ -57,7 +59,7 @@ pub struct RedisSessions {
     redis: Redis,
     names: Names,
     clock: Clock,
-    closings: broadcast::Sender<Closing>,
+    closings: ClosingSender,
     /// Whether the subscription to closings is established.
     subscribed: Arc<AtomicBool>,
     /// The cause when the subscription is not established.
@@ -129,11 +131,12 @@ impl RedisSessions {
         let names = Names::of(&at);
         let hook = fence::hook(access, latest.clone(), names.clone());
         let redis = Redis::with_hook(at, CONNECTIONS, Some(hook))?;
-        let (closings, _) = broadcast::channel(CLOSINGS);
+        let closings = ClosingSender::new(CLOSINGS);
         let subscribed = Arc::new(AtomicBool::new(false));
         let subscription_fault = watch::SubscriptionFault::default();
         let subscription = watch::Subscription {
             channel: names.channel.clone(),
+            fence: names.fence.clone(),
             closings: closings.clone(),
             established: subscribed.clone(),
             fault: subscription_fault.clone(),
@@ -225,16 +228,18 @@ impl Sessions for RedisSessions {
     }
 
     async fn close_all(&self, user: &Username) -> Result<(), Error> {
-        let list = self.names.sessions_of(user);
-        let entries: Vec<String> =
-            self.redis.ask(async |mut redis| redis.lrange(list, 0, -1).await).await.map_err(unavailable)?;
-        for id in entries.iter().filter_map(|entry| entry.rsplit(':').next()?.parse().ok()) {
+        let mut script = scripts::LIST.prepare_invoke();
+        script.key(self.names.sessions_of(user));
+        let request = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await);
+        let entries: Vec<Vec<u8>> = request.await.map_err(unavailable)?;
+        let entries = entries.iter().filter_map(|entry| std::str::from_utf8(entry).ok());
+        for id in entries.filter_map(|entry| entry.rsplit(':').next()?.parse().ok()) {
             self.revoke(id).await?;
         }
         Ok(())
     }
 
-    fn closings(&self) -> broadcast::Receiver<Closing> {
+    fn closings(&self) -> Closings {
         self.closings.subscribe()
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use mongodb::{
-    Collection, IndexModel,
-    bson::{DateTime, doc},
+    IndexModel,
+    bson::{DateTime, Document, doc, oid::ObjectId},
     options::{IndexOptions, ReturnDocument},
 };
-use remote::mongo::{Prepared, Store, Unanswered, answered, collection};
+use remote::mongo::{Documents, Operation, Prepared, Store, Unanswered, answered, collection, trial_of};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, LIFETIME_SECONDS, SessionId};
@@ -41,8 +41,8 @@ pub trait Revocations: Send + Sync + 'static {
 /// The list in MongoDB: one document per session, which a TTL index removes after the expiry of the session.
 #[derive(Debug, Clone)]
 pub struct MongoRevocations {
-    revoked: Collection<RevokedSession>,
-    counter: Collection<Counter>,
+    revoked: Documents<RevokedSession>,
+    counter: Documents<Counter>,
     /// The check of the TTL index.
     prepared: Prepared,
 }
@@ -67,8 +67,8 @@ impl MongoRevocations {
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         Self {
-            revoked: collection(&store, COLLECTION),
-            counter: collection(&store, COUNTER),
+            revoked: collection(&store, COLLECTION).with_trial(trial),
+            counter: collection(&store, COUNTER).with_trial(trial_counter),
             prepared: Prepared::default(),
         }
     }
@@ -76,8 +76,9 @@ impl MongoRevocations {
     async fn prepare(&self) -> Result<(), Error> {
         let ttl = IndexOptions::builder().expire_after(Duration::ZERO).build();
         let index = IndexModel::builder().keys(doc! { "ends": 1 }).options(ttl).build();
-        let create = async { Ok::<_, Error>(answered(self.revoked.create_index(index)).await.map(drop)?) };
-        self.prepared.ensure(create).await
+        let create =
+            self.revoked.write(Operation::Index, async |revoked| revoked.create_index(index).await.map(drop));
+        self.prepared.ensure(async { Ok::<_, Error>(answered(create).await?) }).await
     }
 }
 
@@ -88,8 +89,11 @@ impl Revocations for MongoRevocations {
         let ends = DateTime::now().timestamp_millis() + LIFETIME_SECONDS as i64 * 1_000;
         let set = doc! { "$set": { "ends": DateTime::from_millis(ends) } };
         for session in sessions {
-            let update = self.revoked.update_one(doc! { "_id": session.as_str() }, set.clone());
-            answered(update.upsert(true)).await?;
+            let revoked = doc! { "_id": session.as_str() };
+            let update = self.revoked.write(Operation::Update, async |sessions| {
+                sessions.update_one(revoked, set.clone()).upsert(true).await
+            });
+            answered(update).await?;
         }
         Ok(())
     }
@@ -98,8 +102,10 @@ impl Revocations for MongoRevocations {
         let seen = i64::try_from(seen).unwrap_or_default();
         let last = doc! { "$max": [{ "$ifNull": ["$generation", 0_i64] }, seen] };
         let next = doc! { "$set": { "generation": { "$add": [last, 1_i64] } } };
-        let update = self.counter.find_one_and_update(doc! { "_id": 1 }, vec![next]);
-        let update = update.upsert(true).return_document(ReturnDocument::After);
+        let update = self.counter.write(Operation::Update, async |counter| {
+            let update = counter.find_one_and_update(doc! { "_id": 1 }, vec![next]);
+            update.upsert(true).return_document(ReturnDocument::After).await
+        });
         let counter = answered(update).await?;
         Ok(counter.and_then(|counter| u64::try_from(counter.generation).ok()).unwrap_or_default())
     }
@@ -112,6 +118,18 @@ impl Revocations for MongoRevocations {
         });
         Ok(parts.boxed())
     }
+}
+
+/// The document of a trial write to the list. No session has an id like its id.
+fn trial() -> Document {
+    trial_of(RevokedSession { session: format!("trial {}", ObjectId::new()), ends: DateTime::now() })
+}
+
+/// The document of a trial write to the counter.
+fn trial_counter() -> Document {
+    let mut counter = trial_of(Counter { generation: 1 });
+    counter.insert("_id", ObjectId::new());
+    counter
 }
 
 impl From<Unanswered> for Error {

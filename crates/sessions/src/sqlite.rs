@@ -14,9 +14,11 @@ use async_trait::async_trait;
 use embedded::{Check, Database, Options};
 use proto::{Timestamp, Username};
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::broadcast;
 
-use crate::{Clock, Closing, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions, Token};
+use crate::{
+    Clock, Closing, ClosingSender, Closings, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions,
+    Token,
+};
 
 /// `number` is the order of opening, and `user` the key of the username. No token can be derived from a row. `sum` is the checksum of
 /// the row; it is null in rows of earlier releases.
@@ -54,7 +56,7 @@ pub struct SqliteSessions {
     clock: Clock,
     /// The time by which expired sessions are deleted. `None` while the clock is not plausible.
     settled: Arc<dyn Fn() -> Option<Timestamp> + Send + Sync>,
-    closings: broadcast::Sender<Closing>,
+    closings: ClosingSender,
     /// The time of the last deletion of expired sessions, in milliseconds since the Unix epoch.
     swept: Arc<AtomicU64>,
 }
@@ -80,7 +82,7 @@ impl SqliteSessions {
         settled: impl Fn() -> Option<Timestamp> + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
         let db = Database::open(path, Options { renewal: RENEWAL, accept_loss, ..Options::new(MIGRATIONS) })?;
-        let (closings, _) = broadcast::channel(CLOSINGS);
+        let closings = ClosingSender::new(CLOSINGS);
         let swept = Arc::new(AtomicU64::new(0));
         let this = Self { db, clock: Arc::new(clock), settled: Arc::new(settled), closings, swept };
         if let Some(now) = this.due_sweep() {
@@ -98,7 +100,7 @@ impl SqliteSessions {
     }];
 
     /// Why the store does not work, for `/readyz`. `None` when it works ([`embedded::Database::not_ready_reason`]).
-    pub async fn not_ready_reason(&self) -> Option<&'static str> {
+    pub async fn not_ready_reason(&self) -> Option<String> {
         self.db.not_ready_reason().await
     }
 
@@ -116,8 +118,7 @@ impl SqliteSessions {
         let closings = self.closings.clone();
         move |closed| {
             for closing in closed {
-                // `send` fails only when there is no watcher.
-                let _ = closings.send(closing.clone());
+                closings.send(closing.clone());
             }
         }
     }
@@ -184,7 +185,7 @@ impl Sessions for SqliteSessions {
         Ok(was_live)
     }
 
-    fn closings(&self) -> broadcast::Receiver<Closing> {
+    fn closings(&self) -> Closings {
         self.closings.subscribe()
     }
 }

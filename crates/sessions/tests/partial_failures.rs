@@ -11,7 +11,7 @@ use std::{
 
 use proto::{Timestamp, Username};
 use remote::{Deployment, Location};
-use sessions::{RedisSessions, Sessions};
+use sessions::{Closing, Closings, RecvError, RedisSessions, Sessions};
 use testkit::{Redis, RedisFault};
 use tokio::{
     io::copy_bidirectional,
@@ -141,9 +141,25 @@ impl FlakyNetwork {
     }
 }
 
+/// Waits until the subscription of `sessions` is established, or not.
+async fn wait_for_subscription(sessions: &RedisSessions, is_subscribed: bool) {
+    let changed = async {
+        while sessions.is_subscribed() != is_subscribed {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(TIMEOUT, changed).await.unwrap_or_else(|_| panic!("expected subscribed: {is_subscribed}"));
+}
+
+/// Waits for a report that closings may have been missed.
+async fn wait_for_missed(closings: &mut Closings, name: &str) {
+    let reported = async { while closings.recv().await != Err(RecvError::Missed) {} };
+    timeout(TIMEOUT, reported).await.unwrap_or_else(|_| panic!("{name}: no report"));
+}
+
 #[tokio::test]
-async fn the_subscription_recovers_from_each_kind_of_loss() {
-    let redis = Redis::start();
+async fn the_subscription_recovers_from_each_kind_of_loss_and_reports_it() {
+    let mut redis = Redis::start();
     let list = Arc::new(List::default());
     let writer = writer_at(&redis.url(), &list);
     wait_for_reason(&writer, None).await;
@@ -151,30 +167,72 @@ async fn the_subscription_recovers_from_each_kind_of_loss() {
     let url = redis.url().replace(&redis.port().to_string(), &network.address.port().to_string());
     let reader = reader_at(&url);
     wait_for_reason(&reader, None).await;
-    for loss in ["killed", "stalled", "forbidden"] {
+    for loss in ["killed", "killed again and again", "stalled", "forbidden", "restarted"] {
+        let mut closings = reader.closings();
         match loss {
             "killed" => redis.execute("CLIENT KILL TYPE pubsub"),
+            "killed again and again" => {
+                for _ in 0..5 {
+                    redis.execute("CLIENT KILL TYPE pubsub");
+                    wait_for_missed(&mut closings, loss).await;
+                    wait_for_subscription(&reader, true).await;
+                }
+                redis.execute("CLIENT KILL TYPE pubsub");
+            }
             "stalled" => network.stall.send_modify(|count| *count += 1),
-            _ => {
+            "forbidden" => {
                 redis.execute("ACL SETUSER godzilla resetchannels");
                 wait_for_reason(&reader, Some("rights")).await;
+                // Each attempt is reported, because sessions can be checked without the subscription.
+                for _ in 0..3 {
+                    wait_for_missed(&mut closings, loss).await;
+                }
                 redis.execute("ACL SETUSER godzilla allchannels");
+                wait_for_subscription(&reader, true).await;
+            }
+            _ => {
+                redis.kill();
+                wait_for_subscription(&reader, false).await;
+                redis.restart();
             }
         }
-        // Closings that were published during the loss are not received. Later ones are.
-        let mut closings = reader.closings();
-        let received = async {
-            loop {
-                let Ok(token) = writer.open(&alice()).await else { continue };
-                let _ = writer.close(&token).await;
-                if let Ok(Ok(_)) = timeout(Duration::from_millis(200), closings.recv()).await {
-                    return;
-                }
-            }
-        };
-        timeout(TIMEOUT, received).await.unwrap_or_else(|_| panic!("{loss}: no closing is received"));
+        wait_for_missed(&mut closings, loss).await;
+        // Closings after the report are received.
+        wait_for_reason(&writer, None).await;
         wait_for_reason(&reader, None).await;
+        let token = writer.open(&alice()).await.expect("Redis accepts writes");
+        let mut closings = reader.closings();
+        assert!(writer.close(&token).await.expect("Redis accepts writes"), "{loss}");
+        let closing =
+            timeout(TIMEOUT, closings.recv()).await.unwrap_or_else(|_| panic!("{loss}: no closing"));
+        assert_eq!(closing, Ok(Closing::ended(token.id())), "{loss}");
     }
+}
+
+/// A generation that was published while the subscription was interrupted is read from the fence record. Otherwise an older Redis that is
+/// put back later would be trusted.
+#[tokio::test]
+async fn a_generation_that_was_published_without_a_subscription_is_read() {
+    let redis = Redis::start();
+    redis.execute("ACL SETUSER reader on >secret ~* &* +@all");
+    let list = Arc::new(List::default());
+    let writer = writer_at(&redis.url(), &list);
+    wait_for_reason(&writer, None).await;
+    let older = redis.query("EVAL \"return {ok=redis.call('GET','sessions:run')}\" 0");
+    let older = older.trim_start_matches('+');
+    let reader = reader_at(&redis.url().replace("godzilla", "reader"));
+    wait_for_subscription(&reader, true).await;
+    let token = writer.open(&alice()).await.expect("Redis accepts writes");
+    redis.execute("ACL SETUSER reader resetchannels");
+    wait_for_subscription(&reader, false).await;
+    drop(writer);
+    let writer = writer_at(&redis.url(), &list);
+    wait_for_reason(&writer, None).await;
+    redis.execute("ACL SETUSER reader allchannels");
+    wait_for_subscription(&reader, true).await;
+    drop(writer);
+    redis.execute(&format!("SET sessions:run \"{older}\""));
+    assert!(reader.find(&token).await.is_err(), "the record of an older Redis is not trusted");
 }
 
 #[tokio::test]

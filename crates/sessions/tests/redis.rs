@@ -14,11 +14,11 @@ use mongodb::Database;
 use proto::{Timestamp, Username};
 use remote::redis::{AsyncCommands, Client, aio::MultiplexedConnection, cmd};
 use sessions::{
-    Closing, Error, MongoRevocations, PER_USER, RedisSessions, Revocations, SessionId, Sessions,
+    Closing, Closings, Error, MongoRevocations, PER_USER, RedisSessions, Revocations, SessionId, Sessions,
     SharedSessions, Token, conformance,
 };
 use testkit::{Mongo, Redis};
-use tokio::{sync::broadcast::Receiver, time::timeout};
+use tokio::time::timeout;
 
 /// The maximum time of a step on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -87,7 +87,7 @@ async fn until_ready(sessions: &RedisSessions) {
     timeout(TIMEOUT, ready).await.expect("Redis is ready");
 }
 
-async fn next_closing(closings: &mut Receiver<Closing>) -> SessionId {
+async fn next_closing(closings: &mut Closings) -> SessionId {
     timeout(TIMEOUT, closings.recv()).await.expect("a closing is received").expect("no lag").id
 }
 
@@ -455,4 +455,65 @@ async fn settings_with_which_a_crash_loses_sessions_are_detected() {
     let (durable, volatile) = (Redis::start(), Redis::start_volatile());
     assert!(ready_sessions(&durable).await.is_durable().await.unwrap());
     assert!(!ready_sessions(&volatile).await.is_durable().await.unwrap());
+}
+
+/// Keys that another program has overwritten do not keep users from logging in and out.
+#[tokio::test]
+async fn keys_of_another_type_count_as_absent() {
+    let redis = Redis::start();
+    let sessions = ready_sessions(&redis).await;
+    let old = sessions.replace(&alice(), &[]).await.unwrap();
+    redis.execute("SET sessions-of:alice another-application");
+    redis.execute(&format!("SET session-successors:{} another-application", old.id()));
+    let new = sessions.replace(&alice(), std::slice::from_ref(&old)).await.unwrap();
+    assert!(sessions.find_by_id(&new.id()).await.unwrap().is_some());
+    redis.execute(&format!("SET session-successors:{} another-application", new.id()));
+    assert!(sessions.close(&new).await.unwrap(), "a logout");
+    let lost = sessions.replace(&alice(), &[]).await.unwrap();
+    redis.execute(&format!("DEL session:{}", lost.id()));
+    redis.execute(&format!("RPUSH session:{} another-application", lost.id()));
+    assert!(sessions.find_by_id(&lost.id()).await.unwrap().is_none());
+    sessions.close_all(&alice()).await.unwrap();
+    redis.execute("SET sessions-of:alice another-application");
+    sessions.close_all(&alice()).await.unwrap();
+    assert!(
+        sessions.find_by_id(&sessions.replace(&alice(), &[]).await.unwrap().id()).await.unwrap().is_some()
+    );
+}
+
+/// No generation outdates all others for good, whether it is in the record or published.
+#[tokio::test]
+async fn generations_out_of_range_are_ignored() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let (accounts, gateway) = (writer_at(&redis, list.clone()), reader_at(&redis));
+    until_ready(&accounts).await;
+    until_ready(&gateway).await;
+    let token = accounts.replace(&alice(), &[]).await.unwrap();
+    let record = redis_value(&redis, "sessions:run").await;
+    let incarnation = record.split_once(' ').unwrap().1.to_owned();
+    for generation in ["18446744073709551615", "9007199254740993", "99999999999999999999", "-1", "1.5", "x"] {
+        redis.execute(&format!("PUBLISH session:closed {generation}"));
+        redis.execute(&format!("SET sessions:run \"{generation} {incarnation}\""));
+        let until = async {
+            while redis_value(&redis, "sessions:run").await.starts_with(generation) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(TIMEOUT, until).await.expect("accounts writes the record again");
+        until_ready(&accounts).await;
+        until_ready(&gateway).await;
+        assert!(gateway.find_by_id(&token.id()).await.unwrap().is_some(), "{generation}");
+    }
+    // One step, because accounts may write the record between two.
+    let overwrite = "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'another-application')";
+    redis.execute(&format!("EVAL \"{overwrite}\" 1 sessions:run"));
+    until_ready(&accounts).await;
+    assert!(list.generation.load(Relaxed) < 100);
+}
+
+async fn redis_value(redis: &Redis, key: &str) -> String {
+    let client = Client::open(redis.admin_url()).expect("an address");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis responds");
+    connection.get(key).await.expect("Redis responds")
 }

@@ -1,22 +1,75 @@
 //! An Engine.IO 4 and Socket.IO 5 server on actix actors, for any actix-web application.
 //!
-//! An application implements two traits, [`App`] and [`Peer`], builds a [`Server`], and mounts it in its
-//! `HttpServer`. For an application that only handles events, one function is enough:
+//! # First steps
+//!
+//! For an application that only handles events, one function is enough:
 //!
 //! ```no_run
 //! use socketio::{Config, Encoded, Io, Server, on_connect, on_event};
 //!
 //! #[actix_web::main]
 //! async fn main() -> std::io::Result<()> {
-//!     let echo = on_event(|socket, event, _| {
-//!         let echo = Encoded::event("/", &event.name, &event.args, None).expect("parsed JSON serialises");
-//!         socket.emit(&echo);
+//!     let echo = on_event(|socket, event, reply| match reply {
+//!         Some(reply) => reply.send(&event.args),
+//!         None => socket.emit(&Encoded::event("/", &event.name, &event.args, None).expect("an array")),
 //!     });
 //!     let server = Server::new(Io::new(), echo, Config::default());
 //!     actix_web::HttpServer::new(move || actix_web::App::new().configure(|service| server.mount(service)))
 //!         .on_connect(on_connect).h1_allow_half_closed(false).bind("127.0.0.1:3000")?.run().await
 //! }
 //! ```
+//!
+//! Any other application implements two traits, [`App`] and [`Peer`], and passes its [`App`] to
+//! [`Server::new`]. The README has a complete one and a table against the API of Node's `socket.io`;
+//! `examples/chat.rs` is a small application with rooms, acks and state.
+//!
+//! # One client, from its first request to its end
+//!
+//! 1. A request opens a session. [`App::admit`] checks its headers, and keeps what is needed later as
+//!    [`App::Admission`]. The session may change its transport; the application does not notice.
+//! 2. The client sends a CONNECT for a namespace. [`App::connect`] receives it with the `auth` payload
+//!    ([`Connect`]) and resolves with a peer ([`Accepted`]) or a [`Refusal`]. A client in three namespaces has
+//!    three sockets and three peers.
+//! 3. [`Peer::connected`] is called, then [`Peer::event`] for each event, in the order in which the client sent
+//!    them. An event that requests an ack has a [`Reply`], which may be sent later, from a spawned task.
+//! 4. [`Peer::closed`] is called once with the [`CloseReason`]: the client left the namespace, the connection
+//!    was lost, the application closed it, or a limit of [`Config`] was exceeded.
+//!
+//! # Sending
+//!
+//! An event is encoded once, as [`Encoded`], for all its receivers.
+//!
+//! | to | with |
+//! |---|---|
+//! | one client, from its peer | [`Socket::emit`]; with an ack [`Socket::emit_with_ack`] |
+//! | rooms, or a whole namespace | [`Io::send`] with an [`Operation`] and a [`Target`]; with acks [`Io::emit_with_ack`] |
+//! | a socket of another peer | [`Io::send`] to the room of its id, [`SocketId::room`] |
+//!
+//! A [`Room`] is a name. [`Socket::join`] and [`Socket::leave`] act at once. [`Operation::Join`],
+//! [`Operation::Leave`] and [`Operation::Disconnect`] act on sockets of any worker.
+//!
+//! # Threads
+//!
+//! An actix-web server has several workers, each a thread with an event loop of its own. A [`Socket`] and its
+//! [`Peer`] stay on the worker on which the session was opened and are not [`Send`]; the methods of a peer are
+//! never called concurrently and must not block. The [`App`] and the [`Io`] are shared by all workers.
+//! [`actix_web::rt::spawn`] starts a task on the current worker, which may hold a [`Socket`].
+//!
+//! # Clients that are slow, and clients that misbehave
+//!
+//! Every client has a send queue, limited in bytes, frames and time without progress. [`Socket::emit`] returns
+//! at once. A client whose queue is full is closed with [`CloseReason::Slow`]. [`Io::send`] waits, for a short
+//! bounded time, for clients that lag and read, so a task that awaits it adapts to them;
+//! [`BackpressureToken`] limits the wait to the clients that one sender's events reach. Packets and frames are
+//! checked before they are parsed, and each limit has a [`CloseReason`].
+//!
+//! # Recovery
+//!
+//! A client that reconnects within a window can get its socket id, rooms and missed events back
+//! ([`Accepted::recovered`]). [`InMemoryRecovery`] keeps them in the process; an application with a log of its
+//! own reads them there and marks its events with positions ([`Encoded::at`]).
+//!
+//! # Structure
 //!
 //! The crate handles packets, sessions, rooms and sockets. It contains no application logic.
 //!
@@ -85,3 +138,8 @@ pub use tcp::on_connect;
 
 /// The name of a room.
 pub type Room = std::sync::Arc<str>;
+
+/// The examples of the README, compiled by `cargo test --doc`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

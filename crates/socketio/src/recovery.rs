@@ -1,4 +1,4 @@
-//! Connection state recovery in recovery, for applications without a log of their own: the events that were
+//! Connection state recovery in memory, for applications without a log of their own: the events that were
 //! sent, their rooms, and the state of disconnected clients. The application calls it in
 //! [`crate::App::connect`], [`crate::Peer::closed`] and for each event that it sends.
 

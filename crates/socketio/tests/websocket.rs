@@ -229,26 +229,40 @@ async fn invalid_handshakes_get_the_answers_of_the_reference_implementation() {
     let server = start(Config::default());
     let plain =
         |query: &str| format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let good = upgrade_request("EIO=4&transport=websocket");
     let twice = |header: &str| {
-        let request = upgrade_request("EIO=4&transport=websocket");
-        assert!(request.contains(header), "{request}");
-        request.replace(header, &header.repeat(2))
+        assert!(good.contains(header), "{good}");
+        good.replace(header, &header.repeat(2))
     };
+    let version = "Missing or invalid Sec-WebSocket-Version header";
+    let (key, connection) =
+        ("Missing or invalid Sec-WebSocket-Key header", "Missing or invalid Connection header");
     let table = [
         (plain("EIO=4&transport=websocket"), r#"{"code":3,"message":"Bad request"}"#),
         (plain("EIO=4"), r#"{"code":0,"message":"Transport unknown"}"#),
         (plain("EIO=4&transport=websocket&sid=__proto__"), r#"{"code":1,"message":"Session ID unknown"}"#),
         (upgrade_request("EIO=3&transport=websocket"), "Unsupported protocol version"),
         (upgrade_request("EIO=4&transport=websocket&deny=1"), "denied"),
-        (upgrade_request("EIO=4&transport=websocket").replace("HTTP/1.1", "HTTP/1.0"), "Bad request"),
-        (upgrade_request("EIO=4&transport=websocket").replace("Version: 13", "Version: 8"), "Bad request"),
-        (twice("Sec-WebSocket-Version: 13\r\n"), "Bad request"),
-        (twice("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "Bad request"),
+        (good.replace("HTTP/1.1", "HTTP/1.0"), "A WebSocket upgrade needs HTTP/1.1"),
+        (good.replace("Version: 13", "Version: 8"), version),
+        (good.replace("Sec-WebSocket-Version: 13\r\n", ""), version),
+        (twice("Sec-WebSocket-Version: 13\r\n"), version),
+        (twice("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), key),
+        (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), key),
+        (good.replace("Connection: Upgrade\r\n", ""), connection),
+        (good.replace("Connection: Upgrade", "Connection: close"), connection),
     ];
     for (request, body) in table {
         let mut client = Client::dial(server.address, None).await;
         let head = client.request(&request).await;
-        assert!(head.contains(" 400 "), "{request}\n{head}");
+        if body == version {
+            assert!(head.starts_with("HTTP/1.1 426 "), "{request}\n{head}");
+            for header in ["sec-websocket-version: 13", "upgrade: websocket", "connection: close, upgrade"] {
+                assert!(head.to_ascii_lowercase().contains(header), "{request}\n{head}");
+            }
+        } else {
+            assert!(head.contains(" 400 "), "{request}\n{head}");
+        }
         assert_eq!(client.rest().await, body, "{request}");
     }
 }

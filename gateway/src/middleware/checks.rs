@@ -12,6 +12,8 @@ use crate::{
     body::{self, Body},
     client::{self, Client, ForwardingIssue},
     error::Error,
+    handshake,
+    handshake_issue::HandshakeIssue,
     head,
     origin::{self, Allowed, Need, Origin, RequestOrigin, ServerOrigin, Source},
     path,
@@ -33,7 +35,13 @@ impl Gateway {
             return Err(Error::Path("the Host header names no host"));
         }
         let segments = path::segments(&head.uri, host.as_ref())?;
-        let offer = offer?;
+        let issue = match offer {
+            Ok(Offer::WebSocket) => None,
+            Ok(Offer::Ignored { .. }) => handshake::missing_upgrade(head),
+            Err(issue) => Some(issue),
+        };
+        issue.into_iter().for_each(|issue| self.report_handshake(request, client, issue));
+        let offer = offer.map_err(Error::Upgrade)?;
         let found = routes::find(head.method.as_str(), &segments);
         let named = RequestOrigin::of(&head.headers);
         let need = found.as_ref().ok().and_then(|(route, _)| need(&head.method, route, offer));
@@ -43,6 +51,12 @@ impl Gateway {
         }
         let (route, method) = found?;
         let source = source?;
+        if offer == Offer::WebSocket {
+            handshake::check(request.head()).map_err(|issue| {
+                self.report_handshake(request, client, issue);
+                Error::Upgrade(issue)
+            })?;
+        }
         self.sanitize(request, client, named.as_ref(), source, offer);
         let is_body_undetermined = match route.upstream {
             Upstream::Sockets => {
@@ -52,7 +66,7 @@ impl Gateway {
             }
             _ => body::check(request.method(), request.headers(), self.body_limit())? == Body::Undetermined,
         };
-        Ok(Admitted { route, method, source, offer, is_body_undetermined })
+        Ok(Admitted { route, method, source, offer, issue, is_body_undetermined })
     }
 
     /// Checks the request's origin. Logs pages that are refused or whose browser blocks the response.
@@ -84,6 +98,12 @@ impl Gateway {
             client.address.zip(client.preceding).filter(|(hop, named)| self.warnings.is_relay(*hop, *named));
         let issue = client.issue.or(relay.map(|(hop, _)| ForwardingIssue::Unlisted(hop)));
         issue.into_iter().for_each(|issue| self.warnings.forwarding(peer.ip().to_canonical(), issue));
+    }
+
+    /// Warns that a WebSocket handshake is damaged.
+    fn report_handshake(&self, request: &ServiceRequest, client: Client, issue: HandshakeIssue) {
+        let peer = request.peer_addr().into_iter();
+        peer.for_each(|peer| self.warnings.handshake(peer.ip().to_canonical(), issue, client));
     }
 
     /// Removes what services must not receive, and stores the client in the request's extensions.

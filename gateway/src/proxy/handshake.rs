@@ -28,7 +28,7 @@ use super::{
     splice::{Descriptor, Splice},
     upstream::is_final,
 };
-use crate::error::Error;
+use crate::{error::Error, handshake_issue::HandshakeIssue};
 
 /// The timeout of a handshake with a node.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(4_500);
@@ -67,7 +67,7 @@ fn key(request: &HttpRequest) -> Result<Vec<u8>, Error> {
     let is_invalid = ws::verify_handshake(request.head()).is_err();
     match request.headers().get(own::SEC_WEBSOCKET_KEY) {
         Some(key) if !is_repeated && !is_invalid => Ok(key.as_bytes().to_vec()),
-        _ => Err(Error::Upgrade("this is no WebSocket handshake")),
+        _ => Err(Error::Upgrade(HandshakeIssue::Key)),
     }
 }
 

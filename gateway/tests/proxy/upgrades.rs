@@ -172,27 +172,69 @@ async fn an_invalid_acceptance_gets_502_and_both_connections_close() {
 async fn an_invalid_handshake_is_not_forwarded() {
     let server = TestServer::start(&[]).await;
     let good = server.handshake(QUERY);
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let bad_key = "Sec-WebSocket-Key is missing, repeated or not 16 bytes in base64";
+    let bad_version = "Sec-WebSocket-Version is not 13";
+    let no_connection = "without Connection: Upgrade";
     let bad = [
-        good.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"),
-        good.replace("Sec-WebSocket-Key", "X-Key"),
-        good.replace("Version: 13", "Version: 8"),
-        good.replace("Connection: Upgrade\r\n", ""),
-        good.replace(
-            "Upgrade: websocket\r\n",
-            "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), 400, bad_key),
+        (good.replace("Sec-WebSocket-Key", "X-Key"), 400, bad_key),
+        (good.replace(key, &key.repeat(2)), 400, bad_key),
+        (good.replace("Version: 13", "Version: 8"), 426, bad_version),
+        (good.replace("Sec-WebSocket-Version: 13\r\n", ""), 426, bad_version),
+        (good.replace("Connection: Upgrade\r\n", ""), 400, no_connection),
+        (good.replace("Connection: Upgrade", "Connection: close"), 400, no_connection),
+        (good.replace("transport=websocket", "transport=polling"), 400, "not a GET with transport=websocket"),
+        (
+            good.replace("Upgrade: websocket\r\n", "Upgrade: websocket\r\nContent-Length: 5\r\n"),
+            400,
+            "no body",
         ),
-        good.replace("Upgrade: websocket\r\n", "Upgrade: websocket\r\nContent-Length: 5\r\n"),
-        good.replace("Upgrade: websocket\r\n", "Upgrade: websocket\r\nOrigin: http://evil.example\r\n"),
-        good.replace("auth_token", "other"),
+        (good.replace(" HTTP/1.1", " HTTP/1.0"), 400, "HTTP/1.1"),
+        (
+            good.replace("Upgrade: websocket\r\n", "Upgrade: websocket\r\nOrigin: http://evil.example\r\n"),
+            403,
+            "",
+        ),
+        (good.replace("auth_token", "other"), 401, ""),
     ];
-    for bad in bad {
-        let connection = if bad.contains("Connection") { "" } else { "Connection: close\r\n" };
-        let bad = bad.replacen("\r\n", &format!("\r\n{connection}"), 1);
-        let response = server.send(&bad).await.read_head().await;
-        assert!((400..500).contains(&status(&response)), "{bad}: {response}");
+    for (bad, code, words) in bad {
+        let mut client = server.send(&bad).await;
+        // Refusals of a damaged handshake close the connection.
+        let is_damaged = matches!(code, 400 | 426);
+        let response = if is_damaged { client.read_to_end().await } else { client.read_head().await };
+        assert!(status(&response) == code && response.contains(words), "{bad}: {response}");
+        let head = response.to_ascii_lowercase();
+        for header in
+            ["sec-websocket-version: 13\r\n", "upgrade: websocket\r\n", "connection: close, upgrade\r\n"]
+        {
+            assert_eq!(head.contains(header), code == 426, "{header:?}: {response}");
+        }
     }
     server.one.assert_no_connection();
     server.two.assert_no_connection();
+}
+
+/// The response of a node is passed on with the reason in a header, because its body is fixed.
+#[actix_web::test]
+async fn a_handshake_without_its_upgrade_is_refused_with_the_reason() {
+    let server = TestServer::start(&[]).await;
+    let request = server.head(&format!("GET /socket.io/?{QUERY}&sid=abc.one"), "Connection: close\r\n");
+    let mut client = server.send(&request).await;
+    let mut node = server.one.accept().await;
+    node.read_head().await;
+    let body = r#"{"code":3,"message":"Bad request"}"#;
+    let length = body.len();
+    node.write(format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
+    .await;
+    let response = client.read_to_end().await;
+    assert!(status(&response) == 400 && response.ends_with(body), "{response}");
+    assert!(
+        response.contains("x-refusal-reason: transport=websocket without the header Upgrade"),
+        "{response}"
+    );
 }
 
 #[actix_web::test]

@@ -68,6 +68,15 @@ impl Stream {
         messages: Vec<StoredMessage>,
     ) -> Result<(), Error> {
         let Some(first) = messages.first().map(|stored| stored.message.seq) else { return Ok(()) };
+        self.refusals.record(self.append_from(room, first, messages).await)
+    }
+
+    async fn append_from(
+        &self,
+        room: &RoomName,
+        first: u64,
+        messages: Vec<StoredMessage>,
+    ) -> Result<(), Error> {
         let records: Vec<MessageRecord> =
             messages.into_iter().map(|stored| MessageRecord::new(stored, false)).collect();
         let mut skip = Skip::None;
@@ -122,7 +131,7 @@ impl Stream {
         skip: &Skip,
     ) -> Result<Appended, Error> {
         let mut script = scripts::APPEND.prepare_invoke();
-        for key in [redis::EPOCH, redis::OFFSET, redis::STREAM, redis::HEADS, redis::LAST] {
+        for key in [redis::EPOCH, redis::OFFSET, redis::STREAM, redis::HEADS, redis::LAST, redis::BASE] {
             script.key(self.redis.key(key));
         }
         script.arg(&*self.position.epoch()).arg(room.as_str()).arg(MIN_LENGTH).arg(&self.node);

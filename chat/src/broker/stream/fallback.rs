@@ -17,6 +17,9 @@ const PAGE: usize = 100;
 /// The time after which a node publishes the messages that another node has noted, because that node may have ended.
 const TAKEOVER_AFTER: Duration = Duration::from_secs(3);
 
+/// The number of failures in one pass over the backlog. A room whose messages cannot be published does not keep others waiting.
+const MAX_FAILURES: u32 = 3;
+
 impl Follower {
     /// Delivers the stored messages of a room after `delivered` and before `end`, with `offset`. Returns false when the store does not
     /// answer.
@@ -98,8 +101,9 @@ impl Follower {
         }
     }
 
-    /// Publishes the messages of the backlog's rooms that are missing in the stream. Stops at the first error.
+    /// Publishes the messages of the backlog's rooms that are missing in the stream. Stops after [`MAX_FAILURES`].
     pub(super) async fn publish_backlog(&self) {
+        let mut failures = 0;
         for room in self.stream.backlog() {
             let publishing = async {
                 let head = self.stream.publish_missing(&room).await?;
@@ -109,7 +113,10 @@ impl Follower {
             };
             if let Err(error) = publishing.await {
                 tracing::debug!(%room, %error, "missing messages cannot be published to the stream; retrying");
-                return;
+                failures += 1;
+                if failures == MAX_FAILURES {
+                    return;
+                }
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -24,14 +24,13 @@ use tokio::{
 
 use super::{
     Opened, Stream,
-    dedup::Verdict,
+    comparisons::Comparisons,
     maintenance::{announce_pending, trim},
-    record::{MessageRecord, StreamRecord},
+    record::StreamRecord,
 };
 use crate::{
     Error,
     broker::Entry,
-    history::StoredMessage,
     redis::{self, DamagedEpoch, EpochState},
 };
 
@@ -76,8 +75,8 @@ pub(super) struct Follower {
     replacements: u64,
     /// The time since which this node has seen each room with unpublished messages.
     pub(super) noted: HashMap<RoomName, Instant>,
-    /// The time of the last comparison of the versions of all rooms.
-    pub(super) last_comparison: Instant,
+    /// When the versions of all rooms are compared with the store.
+    pub(super) comparisons: Comparisons,
 }
 
 /// The state of the periodic checks while the stream is read.
@@ -104,7 +103,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_chan
         entries,
         on_remote_change,
         noted,
-        last_comparison: Instant::now(),
+        comparisons: Comparisons::new(Instant::now()),
     };
     while !follower.entries.is_closed() {
         match follower.stream.redis.connect_reader().await {
@@ -139,7 +138,7 @@ impl Follower {
             let entries = self.read_batch(&mut connection).await?;
             let is_all = entries.len() < BATCH;
             for entry in entries {
-                has_missed |= self.process(entry).await;
+                has_missed |= self.process(entry, state.base).await?;
             }
             if is_all && self.last < state.base {
                 self.last = state.base;
@@ -242,10 +241,18 @@ impl Follower {
         Ok(is_lost)
     }
 
-    /// Processes one record. Returns whether records before it are missing.
-    async fn process(&mut self, entry: StreamId) -> bool {
-        let number = entry.id.split_once('-').and_then(|(number, _)| number.parse().ok());
-        let Some(offset) = number else { return false };
+    /// Processes one record of the epoch that begins after `base`. Returns whether records before it are missing.
+    ///
+    /// # Errors
+    /// When the epoch has ended.
+    async fn process(&mut self, entry: StreamId, base: u64) -> Result<bool, Error> {
+        let number = entry.id.split_once('-').and_then(|(number, _)| number.parse::<u64>().ok());
+        let Some(offset) = number else { return Ok(false) };
+        let previous = offset.checked_sub(1);
+        let is_next = previous == Some(self.last);
+        if !is_next && previous != Some(base) {
+            self.check_assigned(offset).await?;
+        }
         let text: Option<Vec<u8>> = entry.get("entry");
         let is_own = entry.get::<String>("node").is_some_and(|node| node == self.stream.node);
         match text.and_then(|text| StreamRecord::decode(&text)) {
@@ -253,44 +260,9 @@ impl Follower {
             Some(change) => self.apply_change(change, is_own).await,
             None => {}
         }
-        let is_next = offset == self.last + 1;
         self.last = offset;
         // A record without a delivery advances the position, too.
         let _ = self.entries.send(Entry::Reached(offset)).await;
-        !is_next
-    }
-
-    /// Delivers the message of a record, and before it the messages that are missing.
-    async fn deliver_record(&mut self, message: MessageRecord, offset: u64) {
-        let (room, seq, again) = (message.room().clone(), message.seq(), message.again);
-        let verdict = self.stream.dedup().judge(&room, seq, again);
-        match verdict {
-            Verdict::Duplicate => return,
-            Verdict::Deliver => {}
-            // The missing messages get the offset before this record, so a client that has received them recovers from there.
-            Verdict::Gap(delivered) => {
-                _ = self.deliver_room(&room, delivered, Some(seq), Some(offset - 1)).await
-            }
-        }
-        self.deliver(message.into_stored(), Some(offset)).await;
-    }
-
-    /// Sends a message to the broker's queue and records the delivery.
-    pub(super) async fn deliver(
-        &self,
-        StoredMessage { message, origin }: StoredMessage,
-        offset: Option<u64>,
-    ) {
-        match offset {
-            Some(_) => self.stream.dedup().record(&message.room, message.seq),
-            None => {
-                let count = self.stream.fallback_deliveries.fetch_add(1, Ordering::AcqRel) + 1;
-                self.stream.dedup().record_fallback(&message.room, message.seq, count);
-            }
-        }
-        let last_delivered = (message.room.clone(), message.seq, message.id.clone());
-        *self.stream.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_delivered);
-        let origin = origin.map(|socket| SocketId::from_stored(&socket));
-        let _ = self.entries.send(Entry::Message { offset, message, origin }).await;
+        Ok(!is_next)
     }
 }

@@ -24,10 +24,14 @@ impl Stream {
         self.position.moved.notify_waiters();
     }
 
-    /// The reason for which the stream is not followed, in words that follow its name. `None` when it is followed.
+    /// The reason for which the stream is not followed, or for which all writes to it have failed for some seconds, in words that follow
+    /// its name. `None` when it works.
     pub fn not_ready_reason(&self) -> Option<String> {
+        if self.is_available() {
+            return self.refusals.not_ready_reason();
+        }
         let why = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (!self.is_available()).then(|| format!("is not followed: {why}"))
+        Some(format!("is not followed: {why}"))
     }
 }
 

@@ -7,7 +7,9 @@
 
 mod append;
 mod applied_changes;
+mod comparisons;
 mod dedup;
+mod deliver;
 mod fallback;
 mod follow;
 mod journal;
@@ -15,6 +17,7 @@ mod maintenance;
 mod positions;
 mod publish;
 mod record;
+mod refusals;
 pub mod scripts;
 mod subscriptions;
 
@@ -37,6 +40,7 @@ use applied_changes::AppliedChanges;
 use dedup::Dedup;
 pub use follow::{OnRemoteChange, RemoteChange, follow};
 use record::StreamRecord;
+use refusals::Refusals;
 
 #[cfg(test)]
 mod tests;
@@ -83,6 +87,8 @@ pub struct Stream {
     available: AtomicBool,
     /// The error that made the stream unavailable the last time.
     last_error: Mutex<String>,
+    /// The failures of writes since the last successful one.
+    refusals: Refusals,
     /// The offset of the last record that this node has published.
     last_published: AtomicU64,
     dedup: Mutex<Dedup>,
@@ -140,6 +146,7 @@ impl Stream {
             position: position.clone(),
             available: AtomicBool::new(true),
             last_error: Mutex::default(),
+            refusals: Refusals::default(),
             last_published: AtomicU64::new(*last),
             dedup: Mutex::default(),
             fallback_deliveries: AtomicU64::new(0),
@@ -180,14 +187,15 @@ impl Stream {
     async fn write(&self, record: &StreamRecord) -> Result<u64, Error> {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         let key = |key| self.redis.key(key);
-        script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM));
+        script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM)).key(key(redis::BASE));
         script.arg(&*self.position.epoch()).arg(MIN_LENGTH).arg(&self.node).arg(record.encode());
-        let offset: Option<u64> =
-            self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
-        let Some(offset) = offset else {
+        let written: Result<Option<u64>, Error> =
+            self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
+        let written = written.and_then(|offset| offset.ok_or_else(epoch_changed));
+        if written.as_ref().is_err_and(|error| *error == epoch_changed()) {
             self.wake.notify_one();
-            return Err(epoch_changed());
-        };
+        }
+        let offset = self.refusals.record(written)?;
         self.last_published.fetch_max(offset, Ordering::AcqRel);
         Ok(offset)
     }
@@ -237,6 +245,8 @@ impl Stream {
 
     /// Clears the state of all rooms, because the store of messages was replaced by an older one.
     fn reset(&self) {
+        // The rooms whose writes failed are cleared, too.
+        self.refusals.clear();
         *self.dedup() = Dedup::default();
         *self.applied() = AppliedChanges::default();
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner).clear();

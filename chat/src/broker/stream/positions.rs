@@ -4,7 +4,6 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use proto::{RoomName, event::Message};
-use remote::redis::AsyncCommands;
 use tokio::time::timeout;
 
 use super::Stream;
@@ -12,6 +11,9 @@ use crate::{Error, broker::Entry, redis};
 
 /// The timeout of a read of a room's last message in the stream.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The values of fields of a hash, absent fields as `None`.
+type Values = Vec<Option<Vec<u8>>>;
 
 impl Stream {
     /// Subscribes this node to rooms. To be called before its sockets join them. Returns whether one of the rooms is new on this node.
@@ -75,11 +77,22 @@ impl Stream {
         messages.any(|message| dedup.may_be_fallback(&message.room, message.seq, count))
     }
 
-    /// The `seq` of the last message of a room in the stream. `None` when the room is absent, or Redis does not answer in time.
+    /// The `seq` of the last message of a room in the stream. `None` when the room is absent or invalid, or Redis does not answer in time.
     pub(super) async fn published_head(&self, room: &RoomName) -> Option<u64> {
-        let (key, name) = (self.redis.key(redis::HEADS), room.as_str());
-        let read = self.redis.ask(async |mut redis| redis.hget::<_, _, Option<u64>>(key, name).await);
-        timeout(READ_TIMEOUT, read).await.ok()?.ok()?
+        let read = self.published_heads(vec![room.as_str()]);
+        timeout(READ_TIMEOUT, read).await.ok()?.ok()?.pop()?
+    }
+
+    /// The `seq`s of the last messages of rooms in the stream. `None` for a room that is absent, or whose number is invalid or is not that
+    /// of its last message.
+    async fn published_heads(&self, rooms: Vec<&str>) -> Result<Vec<Option<u64>>, Error> {
+        let mut read = remote::redis::pipe();
+        for key in [redis::HEADS, redis::LAST] {
+            read.cmd("HMGET").arg(self.redis.key(key)).arg(&rooms);
+        }
+        let (heads, last): (Values, Values) =
+            self.redis.ask(async |mut redis| read.query_async(&mut redis).await).await?;
+        Ok(heads.into_iter().zip(last).map(|(head, last)| valid_head(&head?, &last?)).collect())
     }
 
     /// Whether the stream lacks messages of these rooms that this node has delivered. They are not delivered again when they are
@@ -89,12 +102,8 @@ impl Stream {
         if delivered.is_empty() {
             return false;
         }
-        let names: Vec<&str> = delivered.iter().map(|(room, _)| room.as_str()).collect();
-        let mut heads = remote::redis::cmd("HMGET");
-        heads.arg(self.redis.key(redis::HEADS)).arg(&names);
-        let published =
-            self.redis.ask(async |mut redis| heads.query_async::<Vec<Option<u64>>>(&mut redis).await);
-        match published.await {
+        let names = delivered.iter().map(|(room, _)| room.as_str()).collect();
+        match self.published_heads(names).await {
             Ok(published) => delivered
                 .iter()
                 .zip(published)
@@ -102,4 +111,13 @@ impl Stream {
             Err(_) => true,
         }
     }
+}
+
+/// The `seq` of a room's last message in the stream, from its values in [`redis::HEADS`] and [`redis::LAST`]. `None` when they are invalid
+/// or differ.
+fn valid_head(head: &[u8], last: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(head).ok()?;
+    let is_same = last.strip_prefix(head).is_some_and(|rest| rest.starts_with(b" "));
+    let seq = text.parse().ok().filter(|seq: &u64| *seq < redis::MAX_NUMBER && seq.to_string() == text)?;
+    is_same.then_some(seq)
 }

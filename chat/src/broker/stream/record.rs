@@ -7,7 +7,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{changes::ChangeKind, history::StoredMessage};
+use crate::{changes::ChangeKind, history::StoredMessage, redis::MAX_NUMBER};
 
 /// A record of the stream: JSON with the field `is`, which names the variant in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +125,12 @@ impl StreamRecord {
 
     /// Parses a record. `None` when it cannot be parsed, which is counted and logged.
     pub fn decode(text: &[u8]) -> Option<Self> {
-        let record = serde_json::from_slice(text);
+        let record = serde_json::from_slice::<Self>(text).and_then(|record| match record {
+            Self::Message(message) if message.seq >= MAX_NUMBER => {
+                Err(serde::de::Error::custom("the number of the message is out of range"))
+            }
+            record => Ok(record),
+        });
         if let Err(error) = &record {
             metrics::counter!("godzilla_chat_stream_unreadable_total").increment(1);
             tracing::warn!(%error, "a record of the stream cannot be parsed and is ignored");
@@ -170,13 +175,15 @@ mod tests {
 
     #[test]
     fn invalid_records_are_ignored() {
-        let bad: [&[u8]; 6] = [
+        let bad: [&[u8]; 8] = [
             b"",
             b"\x80\x04pickle",
             b"{}",
             br#"{"is":"changed","room":"../../etc"}"#,
             br#"{"is":"left","room":"tea","user":{"$gt":""}}"#,
             br#"{"is":"said","room":"tea"}"#,
+            br#"{"is":"said","id":"m","room":"tea","seq":18446744073709551615,"from":"alice","text":"x","at":7}"#,
+            br#"{"is":"said","id":"m","room":"tea","seq":-1,"from":"alice","text":"x","at":7}"#,
         ];
         for text in bad {
             assert_eq!(StreamRecord::decode(text), None, "{:?}", String::from_utf8_lossy(text));

@@ -2,7 +2,8 @@
 //! stream announces them or not. Called by [`super::follow`].
 //!
 //! The store of rooms is the source of truth. A record of the stream only announces that a room has changed. Twice a second the node
-//! reads all rooms that have changed recently, and once a minute the versions of all rooms that its sockets are in.
+//! reads all rooms that have changed recently, and once a minute the versions of all rooms that its sockets are in. It reads the versions
+//! of all rooms earlier when recent changes may have been missed, because they could not be read for a time or were too many.
 
 use std::{
     collections::HashMap,
@@ -32,9 +33,6 @@ const BATCH: usize = 64;
 
 /// The number of rooms in one read of versions.
 const PAGE: usize = 1_000;
-
-/// The interval between two comparisons of the versions of all rooms.
-const COMPARISON_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Stream {
     /// Applies changes of these rooms from their current versions on. Returns whether one of them is new on this node.
@@ -106,8 +104,8 @@ impl Follower {
         }
     }
 
-    /// Applies recent changes that no record has announced, and compares all rooms once per [`COMPARISON_INTERVAL`]. An error is logged,
-    /// and the next call retries.
+    /// Applies recent changes that no record has announced, and compares all rooms when that is due ([`super::comparisons`]). An error is
+    /// logged, and the next call retries.
     pub(super) async fn apply_missed_changes(&mut self) {
         let unchecked = self.stream.applied().take_unchecked();
         if let Err(error) =
@@ -119,22 +117,25 @@ impl Follower {
     }
 
     async fn try_apply_missed_changes(&mut self, unchecked: &[RoomName]) -> Result<(), Error> {
+        let now = Instant::now();
         // Messages wait for this read.
         let recent = timeout(2 * STORE_TIMEOUT, self.stream.rooms.recent()).await;
         let recent = recent.map_err(|_| Error::Store("no answer in time".to_owned()))??;
+        self.comparisons.note_read(recent.len(), now);
         self.apply_newer(recent).await?;
         for rooms in unchecked.chunks(BATCH) {
             for changed in self.stream.rooms.of(rooms).await? {
                 self.set_memberships(&changed).await;
             }
         }
-        if self.last_comparison.elapsed() >= COMPARISON_INTERVAL {
+        let now = Instant::now();
+        if self.comparisons.is_due(now) {
             let rooms = self.stream.applied().rooms();
             for rooms in rooms.chunks(PAGE) {
                 let versions = self.stream.rooms.versions(rooms).await?;
                 self.apply_newer(versions).await?;
             }
-            self.last_comparison = Instant::now();
+            self.comparisons.note_comparison(now);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The documents of rooms in MongoDB. Pure.
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use proto::{RoomName, Username};
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +156,28 @@ impl RoomSummary {
             ephemeral: self.ephemeral,
             owner: owner_of(&members),
         })
+    }
+}
+
+/// The filter for the rooms of a user.
+pub fn rooms_with(user: &Username) -> Document {
+    doc! { "members.key": user.key(), "archived": false }
+}
+
+/// The document of a trial write. No room has a name like its `_id`.
+pub fn trial() -> Document {
+    let id = format!("trial {}", ObjectId::new());
+    doc! {
+        "_id": id,
+        "private": true,
+        "ephemeral": false,
+        "archived": true,
+        "members": [{ "username": "trial", "key": "trial", "role": "owner" }],
+        "departures": [],
+        "base": 0_i64,
+        "version": 1_i64,
+        "changed": DateTime::now(),
+        "recent": [{ "version": 1_i64, "at": DateTime::now(), "by": "trial", "what": "joined", "user": "trial" }],
     }
 }
 

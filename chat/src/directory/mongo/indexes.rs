@@ -2,6 +2,7 @@
 //! indexes again.
 
 use mongodb::{IndexModel, bson::doc, options::IndexOptions};
+use remote::mongo::Operation;
 use tokio::time::Instant;
 
 use super::{COLLECTION, MongoDirectory};
@@ -56,7 +57,8 @@ impl MongoDirectory {
             index("departures", doc! { "departures.key": 1 }),
             index("changed", doc! { "changed": -1 }),
         ];
-        let created = self.rooms.create_indexes(indexes).await;
+        let created =
+            self.rooms.write(Operation::Index, async |rooms| rooms.create_indexes(indexes).await).await;
         created.map(drop).map_err(|error| unprepared(COLLECTION, error))
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use mongodb::bson::{DateTime, Document, doc};
+use remote::mongo::Operation;
 use tokio::time::Instant;
 
 use super::{MongoDirectory, RecordedChange, document::RoomDocument, resolve_unknown::Outcome};
@@ -58,10 +59,13 @@ impl MongoDirectory {
         let last = self.messages.find_one(of_room.clone()).sort(doc! { "seq": -1 }).max_time(DEADLINE);
         let last = with_deadline(deadline, last).await?.and_then(|last: Document| last.get_i64("seq").ok());
         let base = last.unwrap_or(0).max(old.base);
-        let note =
-            self.rooms.update_one(doc! { "_id": room.name.as_str() }, doc! { "$max": { "base": base } });
+        let note = self.rooms.write(Operation::Update, async |rooms| {
+            rooms.update_one(doc! { "_id": room.name.as_str() }, doc! { "$max": { "base": base } }).await
+        });
         with_deadline(deadline, note).await?;
-        with_deadline(deadline, self.messages.delete_many(of_room)).await?;
+        let delete =
+            self.messages.write(Operation::Delete, async |messages| messages.delete_many(of_room).await);
+        with_deadline(deadline, delete).await?;
         Ok(base)
     }
 }

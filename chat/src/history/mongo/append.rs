@@ -17,6 +17,7 @@ use mongodb::{
     error::{Error as MongoError, ErrorKind},
 };
 use proto::RoomName;
+use remote::mongo::Operation;
 
 use super::{
     MongoHistory,
@@ -97,7 +98,10 @@ impl MongoHistory {
         if new.is_empty() {
             return Ok(0);
         }
-        match self.new_messages().insert_many(new).ordered(true).await {
+        let messages = self.new_messages();
+        let insert =
+            messages.write(Operation::Insert, async |messages| messages.insert_many(new).ordered(true).await);
+        match insert.await {
             Ok(_) => Ok(new.len()),
             Err(error) => match refused_index(&error) {
                 Some(at) => Ok(at + self.count_stored(&new[at..]).await?),

@@ -1,10 +1,11 @@
 //! The documents of messages in MongoDB: the document that is written, and the projections that are read. Pure.
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use proto::{
     RoomName, Username,
     event::{Body, Message},
 };
+use remote::mongo::trial_of;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -94,6 +95,23 @@ impl NewMessage {
             origin: draft.origin.clone(),
         }
     }
+}
+
+/// The document of a trial write. No room has a name like its room.
+pub fn trial() -> Document {
+    let room = format!("trial {}", ObjectId::new());
+    trial_of(NewMessage {
+        key: Key { room: room.clone(), seq: 1 },
+        room,
+        seq: 1,
+        id: ObjectId::new().to_hex(),
+        author: "trial".to_owned(),
+        author_key: "trial".to_owned(),
+        client_id: Some("trial".to_owned()),
+        text: "trial".to_owned(),
+        timestamp: DateTime::now(),
+        origin: None,
+    })
 }
 
 impl Row {

@@ -458,8 +458,62 @@ async fn refused_writes_are_reported_and_not_committed() {
         let must_not_run = Box::new(move |_: &Appended| panic!("{fault:?}: the callback ran"));
         let refused =
             history.append(&room(), head.seq, [draft("alice", "hi", None)].into(), must_not_run).await;
-        assert!(matches!(refused, Err(Error::Store(_))), "{fault:?}: {refused:?}");
+        let is_refusal = matches!(fault, testkit::MongoFault::Full | testkit::MongoFault::Forbidden);
+        match refused {
+            Err(Error::StoreRefused(_)) => assert!(is_refusal, "{fault:?}"),
+            Err(Error::Store(_)) => assert!(!is_refusal, "{fault:?}"),
+            refused => panic!("{fault:?}: {refused:?}"),
+        }
         mongo.restore_writes().await;
+        retry_until_ok(async || store.not_ready_reason().await.map_or(Ok(()), Err)).await;
+    }
+}
+
+/// A validator makes one collection refuse its writes. Reads and writes to other collections succeed.
+#[actix_rt::test]
+async fn a_collection_that_refuses_writes_is_named() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let store = MongoStore::new(&database);
+    store.prepare().await.unwrap();
+    let number = std::cell::Cell::new(0);
+    let write = async |collection: &str| -> Result<(), Error> {
+        number.set(number.get() + 1);
+        match collection {
+            "messages" => {
+                let (history, drafts) = (store.history(), [draft("alice", "hi", None)]);
+                let head = history.head(&room()).await?.seq;
+                history.append(&room(), head, drafts.into(), Box::new(|_| ())).await.map(drop)
+            }
+            "rooms" => {
+                let name = format!("tea-{}", number.get()).parse().unwrap();
+                let owner = "alice".parse().unwrap();
+                let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
+                store.directory().create(new, 100, Box::new(|| ())).await.map(drop)
+            }
+            "untold" => store.unpublished().note(&room(), 1, number.get()).await,
+            _ => store.lineage().end(&number.get().to_string()).await.map(drop),
+        }
+    };
+    let validate = async |collection: &str, validator| {
+        database.run_command(doc! { "collMod": collection, "validator": validator }).await.unwrap();
+    };
+    for collection in ["messages", "rooms", "untold", "lineage"] {
+        write(collection).await.unwrap();
+        assert_eq!(store.not_ready_reason().await, None);
+        validate(collection, doc! { "absent": { "$exists": true } }).await;
+        let refused = write(collection).await.unwrap_err();
+        assert!(matches!(refused, Error::StoreRefused(_)), "{collection}: {refused:?}");
+        assert_eq!(refused.public(), "the store refuses the operation, try again");
+        let reason = store.not_ready_reason().await.unwrap();
+        for word in ["validator", collection, "121 DocumentValidationFailure"] {
+            assert!(reason.contains(word), "{collection}: {reason}");
+        }
+        validate(collection, doc! {}).await;
+        if collection != "messages" {
+            // Otherwise a trial clears the record.
+            write(collection).await.unwrap();
+        }
         retry_until_ok(async || store.not_ready_reason().await.map_or(Ok(()), Err)).await;
     }
 }
@@ -471,7 +525,7 @@ async fn oversized_message_is_an_error_and_takes_no_number() {
     let huge = Text::parse("x".repeat(16 * 1024 * 1024), usize::MAX).unwrap();
     let drafts = vec![draft("alice", "a", None), Draft { text: huge, ..draft("alice", "b", None) }];
     let appended = append(&history, 0, drafts).await;
-    assert!(matches!(appended, Err(Error::Store(_))), "{appended:?}");
+    assert!(appended.as_ref().is_err_and(Error::is_of_store), "{appended:?}");
     append_at_head(&history, vec![draft("alice", "c", None)]).await.unwrap();
     let stored = all(&history).await;
     assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=stored.len() as u64), "{stored:?}");

@@ -2,12 +2,25 @@
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use super::Unanswered;
+use super::{DUPLICATE_KEY, Unanswered};
 use crate::{NO_ANSWER, REFUSES, cause};
 
 /// The primary accepts writes, but a majority does not acknowledge them.
-pub const UNCONFIRMED: &str =
-    "does not confirm writes: a majority of its replica set is missing, or its disk does not answer";
+pub const UNCONFIRMED: &str = "does not confirm writes: a majority of its replica set is missing, its disk does not answer, or it is locked by fsyncLock";
+
+/// MongoDB is locked for a backup.
+pub(super) const LOCKED: &str =
+    "is locked by fsyncLock, as for a backup, and blocks all writes: end the backup, or run db.fsyncUnlock()";
+
+/// A write is not answered, and other collections accept writes.
+pub(super) const NO_WRITE: &str =
+    "does not answer a write: look for locks and index builds in db.currentOp()";
+
+/// The server shuts down.
+const SHUTS_DOWN: &str = "is shutting down";
+
+/// An error reply without a phrase of its own.
+const REFUSES_OPERATION: &str = "refuses an operation";
 
 /// The replica set has no primary.
 const NO_PRIMARY: &str =
@@ -24,7 +37,7 @@ const OTHER_SET: &str =
 const FULL: &str = "has no disk space left and refuses writes";
 
 /// Phrases by the code of an error reply.
-const BY_CODE: [(i32, &str); 17] = [
+const BY_CODE: [(i32, &str); 20] = [
     (18, REFUSES),
     (13, cause::FORBIDS),
     (8000, cause::FORBIDS),
@@ -37,12 +50,31 @@ const BY_CODE: [(i32, &str); 17] = [
     (13436, NO_PRIMARY),
     (11602, NO_PRIMARY),
     (189, NO_PRIMARY),
-    (91, "is shutting down"),
-    (11600, "is shutting down"),
+    (91, SHUTS_DOWN),
+    (11600, SHUTS_DOWN),
+    (121, "has a validator that refuses documents of the roles: remove it with collMod"),
+    (166, "has a view under the name of a collection of the roles: drop it"),
+    (50, "takes too long to write: look for locks and slow operations in db.currentOp()"),
     (20, STANDALONE),
     (262, "refuses writes because a limit on time or space is exceeded"),
     (10334, "refuses a document that is too large"),
 ];
+
+/// The names of codes, which error replies to writes omit.
+const NAMES: [(i32, &str); 8] = [
+    (8, "UnknownError"),
+    (13, "Unauthorized"),
+    (20, "IllegalOperation"),
+    (50, "MaxTimeMSExpired"),
+    (121, "DocumentValidationFailure"),
+    (166, "CommandNotSupportedOnView"),
+    (262, "ExceededTimeLimit"),
+    (14031, "OutOfDiskSpace"),
+];
+
+/// Codes of writes that fail because of their document or of a concurrent write: duplicate keys, write conflicts, and documents that are
+/// too large or too deep.
+const OF_DOCUMENT: [i32; 6] = [DUPLICATE_KEY, 112, 10334, 17419, 17420, 15];
 
 /// Phrases by a part of the text of an error, in lower case. The first match applies.
 const BY_TEXT: [(&str, &str); 7] = [
@@ -108,18 +140,12 @@ fn members(text: &str) -> Vec<String> {
 
 /// The cause of `error`, as a phrase that follows "MongoDB".
 pub fn of(error: &Error) -> &'static str {
-    let code = match &*error.kind {
+    match &*error.kind {
         ErrorKind::Authentication { .. } => return REFUSES,
         ErrorKind::DnsResolve { .. } => return cause::UNKNOWN_HOST,
-        ErrorKind::Command(refused) => Some(refused.code),
-        ErrorKind::Write(WriteFailure::WriteError(refused)) => Some(refused.code),
-        ErrorKind::Write(WriteFailure::WriteConcernError(refused)) => Some(refused.code),
-        ErrorKind::InsertMany(failed) => {
-            let first = failed.write_errors.as_deref().and_then(<[_]>::first).map(|refused| refused.code);
-            first.or(failed.write_concern_error.as_ref().map(|refused| refused.code))
-        }
-        _ => None,
-    };
+        _ => {}
+    }
+    let code = code(error).map(|(code, _)| code);
     if let Some((_, phrase)) = BY_CODE.iter().find(|(listed, _)| Some(*listed) == code) {
         return phrase;
     }
@@ -131,7 +157,51 @@ pub fn of(error: &Error) -> &'static str {
     find(&BY_TEXT, &text)
         .or_else(|| cause::by_text(&text))
         .or_else(|| find(&FALLBACK, &text))
-        .unwrap_or(NO_ANSWER)
+        .unwrap_or(if code.is_some() { REFUSES_OPERATION } else { NO_ANSWER })
+}
+
+/// The code of an error reply, and its name when the reply contains it.
+fn code(error: &Error) -> Option<(i32, Option<&str>)> {
+    match &*error.kind {
+        ErrorKind::Command(refused) => Some((refused.code, Some(&refused.code_name))),
+        ErrorKind::Write(WriteFailure::WriteError(refused)) => {
+            Some((refused.code, refused.code_name.as_deref()))
+        }
+        ErrorKind::Write(WriteFailure::WriteConcernError(refused)) => {
+            Some((refused.code, Some(&refused.code_name)))
+        }
+        ErrorKind::InsertMany(failed) => {
+            let first = failed.write_errors.as_deref().and_then(<[_]>::first);
+            let first = first.map(|refused| (refused.code, refused.code_name.as_deref()));
+            let concern = failed.write_concern_error.as_ref();
+            first.or(concern.map(|refused| (refused.code, Some(&*refused.code_name))))
+        }
+        _ => None,
+    }
+}
+
+/// Whether MongoDB answered and refused the operation. `false` when it could not be reached, changes its primary or does not confirm.
+pub fn is_refusal(error: &Error) -> bool {
+    let is_state = |phrase| [NO_PRIMARY, SHUTS_DOWN, UNCONFIRMED].contains(&phrase);
+    code(error).is_some() && !is_state(of(error))
+}
+
+/// The cause of a write that MongoDB refused, as a phrase that follows "MongoDB", and the code with its name. `None` for an error that
+/// the document of the write or a concurrent write causes, and for faults of the whole server, which [`super::Writes`] detects.
+pub(super) fn refusal_of_store(error: &Error) -> Option<(&'static str, String)> {
+    let (code, name) = code(error)?;
+    let is_of_document = OF_DOCUMENT.contains(&code) && !is_of_index(error, code);
+    if is_of_document || !is_refusal(error) {
+        return None;
+    }
+    let listed = || NAMES.iter().find(|(listed, _)| *listed == code).map(|(_, name)| *name);
+    let name = name.filter(|name| !name.is_empty()).or_else(listed).unwrap_or_default();
+    Some((of(error), format!("{code} {name}").trim_end().to_owned()))
+}
+
+/// Whether a unique index cannot be created because the stored documents violate it.
+fn is_of_index(error: &Error, code: i32) -> bool {
+    code == DUPLICATE_KEY && matches!(&*error.kind, ErrorKind::Command(_))
 }
 
 /// The phrase of the first entry of `table` whose part is in `text`.

@@ -1,12 +1,13 @@
 //! Detection of a MongoDB that serves reads and rejects writes, because of a full disk, a lost majority or a revoked permission.
 
 use std::{
+    future::IntoFuture,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use mongodb::{
-    Collection,
+    Database,
     bson::{DateTime, Document, doc},
 };
 use tokio::{
@@ -14,7 +15,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Store, answered, cause::UNCONFIRMED, collection};
+use super::{
+    Documents, Operation, Refusals, Store, answered,
+    cause::{LOCKED, UNCONFIRMED},
+    collection,
+};
 
 /// The collection of the document that is written.
 const COLLECTION: &str = "written";
@@ -28,10 +33,16 @@ const MAX_WAIT: Duration = Duration::from_millis(600);
 /// A write that takes longer is reported as not acknowledged.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// The maximum time of the question whether MongoDB is locked.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// Checks that a store accepts writes. Cheap to clone; clones share the result.
 #[derive(Debug, Clone)]
 pub struct Writes {
-    documents: Collection<Document>,
+    documents: Documents<Document>,
+    database: Database,
+    /// The refused writes of the roles themselves.
+    refusals: Refusals,
     state: Arc<Mutex<State>>,
     finished: Arc<Notify>,
 }
@@ -59,14 +70,32 @@ impl Drop for Unfinished {
 impl Writes {
     /// Checks writes to `store`, which need not be reachable yet.
     pub fn new(store: impl Into<Store>) -> Self {
-        let documents = collection(store, COLLECTION);
-        Self { documents, state: Arc::default(), finished: Arc::default() }
+        let store = store.into();
+        let (database, refusals) = (store.database.clone(), store.refusals.clone());
+        let documents = collection(Store { refusals: Refusals::default(), ..store }, COLLECTION);
+        Self { documents, database, refusals, state: Arc::default(), finished: Arc::default() }
     }
 
-    /// The cause that prevents writes, as a phrase that follows "MongoDB". `None` when writes are accepted. Starts a write when the
-    /// last result is older than 1 s; concurrent callers share that write. Returns within a second, also when MongoDB does
-    /// not respond.
+    /// The cause that prevents writes, as a phrase that follows "MongoDB": of all writes, or of the collections and operations whose last
+    /// write was refused. `None` when writes are accepted. Returns within a second, also when MongoDB does not respond.
     pub async fn not_ready_reason(&self) -> Option<String> {
+        match self.of_trial().await {
+            Some(reason) if reason == UNCONFIRMED && self.is_locked().await => Some(LOCKED.to_owned()),
+            Some(reason) => Some(reason),
+            None => self.refusals.not_ready_reason().await,
+        }
+    }
+
+    /// Whether MongoDB is locked by fsyncLock. A user needs no right to list its own operations. `false` when MongoDB does not answer.
+    async fn is_locked(&self) -> bool {
+        let admin = self.database.client().database("admin");
+        let operations = admin.run_command(doc! { "currentOp": 1, "$ownOps": true });
+        let answer = timeout(LOCK_TIMEOUT, operations.into_future()).await;
+        matches!(answer, Ok(Ok(answer)) if answer.get_bool("fsyncLock").unwrap_or(false))
+    }
+
+    /// The cause that prevents a trial write. Starts one when the last result is older than 1 s; concurrent callers share it.
+    async fn of_trial(&self) -> Option<String> {
         let mut finished = std::pin::pin!(self.finished.notified());
         finished.as_mut().enable();
         if self.begin() {
@@ -97,7 +126,9 @@ impl Writes {
     async fn write(self) {
         let unfinished = Unfinished(self.clone());
         let update = doc! { "$set": { "at": DateTime::now() } };
-        let write = self.documents.update_one(doc! { "_id": 1 }, update).upsert(true);
+        let write = self.documents.write(Operation::Update, async |documents| {
+            documents.update_one(doc! { "_id": 1 }, update).upsert(true).await
+        });
         let not_ready_reason = answered(write).await.err().map(|error| match error {
             super::Unanswered::Late => UNCONFIRMED.to_owned(),
             error => error.description(),

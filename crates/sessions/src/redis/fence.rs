@@ -37,6 +37,10 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Why a Redis is not trusted, as a phrase that follows "Redis".
 pub const NOT_CONFIRMED: &str = "has not received the list of closed sessions from accounts yet";
 
+/// The largest generation that is read. The counter begins at 1, so a larger number in Redis was not written by accounts. It would
+/// outdate every record for good.
+const MAX_GENERATION: u64 = 1 << 48;
+
 /// The interval between two checks of the fence record by its writer.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -67,9 +71,20 @@ impl LatestGeneration {
         incarnation.history == history && self.raise(incarnation.generation) <= incarnation.generation
     }
 
-    /// Records that a Redis of this generation exists. Returns the latest generation before the call.
+    /// Records that a Redis of this generation exists, unless it is larger than [`MAX_GENERATION`]. Returns the latest generation before
+    /// the call.
     pub fn raise(&self, generation: u64) -> u64 {
+        if generation > MAX_GENERATION {
+            return self.last();
+        }
         self.generation.fetch_max(generation, Ordering::AcqRel)
+    }
+
+    /// Records that a Redis with this fence record exists. Does nothing when the record is invalid.
+    pub fn raise_to(&self, record: &str) {
+        if let Some(incarnation) = Incarnation::parse(record) {
+            self.raise(incarnation.generation);
+        }
     }
 
     /// The latest generation seen.
@@ -98,7 +113,8 @@ pub async fn get_with_record<T: FromRedisValue>(
 ) -> Result<(Option<String>, String, T), RedisError> {
     let mut pipe = redis::pipe();
     pipe.cmd("INFO").arg("replication").mget(&[record, key]);
-    let (info, (record, value)): (String, (Option<String>, T)) = pipe.query_async(redis).await?;
+    let (info, (record, value)): (String, (Option<Vec<u8>>, T)) = pipe.query_async(redis).await?;
+    let record = record.map(|record| String::from_utf8_lossy(&record).into_owned());
     Ok((record, remote::field(&info, HISTORY), value))
 }
 
@@ -113,11 +129,13 @@ struct Incarnation<'a> {
 }
 
 impl<'a> Incarnation<'a> {
-    /// Parses a record in the format of [`fmt::Display`]. `None` when it names no process or no history.
+    /// Parses a record in the format of [`fmt::Display`]. `None` when it names no process or no history, or a generation
+    /// beyond [`MAX_GENERATION`].
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split(' ');
         let (generation, process, history) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
         let is_complete = !process.is_empty() && !history.is_empty() && parts.next().is_none();
+        let is_complete = is_complete && generation <= MAX_GENERATION;
         is_complete.then_some(Self { generation, process, history })
     }
 }
@@ -212,10 +230,29 @@ mod tests {
         assert!(accepts(None), "no record was ever written");
         assert!(accepts(Some("3 a b")) && accepts(Some("3 c b")) && accepts(Some("4 a b")));
         assert!(!accepts(Some("3 a b")) && !accepts(None));
-        for odd in ["", "4", "4 b", "x 4", "-1 a b", "a b c", "4 a c", "9 b a", "4  b", "4 a ", "4 a b c"] {
+        for odd in [
+            "",
+            "4",
+            "4 b",
+            "x 4",
+            "-1 a b",
+            "a b c",
+            "4 a c",
+            "9 b a",
+            "4  b",
+            "4 a ",
+            "4 a b c",
+            "18446744073709551615 a b",
+            "99999999999999999999 a b",
+            "281474976710657 a b",
+            "1e3 a b",
+            "4.5 a b",
+        ] {
             assert!(!accepts(Some(odd)), "{odd}");
         }
         assert!(accepts(Some("4 a b")));
+        latest.raise(u64::MAX);
+        assert!(accepts(Some("4 a b")), "no generation is that large");
         latest.raise(5);
         assert!(!accepts(Some("4 a b")), "a later generation exists");
     }

@@ -2,7 +2,6 @@
 //! `session-successors:<id>` lists the new sessions of an old one, so that a logout finds them. Called by [`super`].
 
 use proto::Username;
-use remote::redis::AsyncCommands;
 
 use super::{EVICTED, LIFETIME_MILLIS, REPLACED, RedisSessions, StoredSession, scripts, unavailable};
 use crate::{Error, PER_USER, SessionId, Token};
@@ -89,19 +88,20 @@ impl RedisSessions {
 
     async fn neighbours(&self, id: &SessionId) -> Result<Vec<SessionId>, Error> {
         let (key, successors) = (self.names.session(id), self.names.successors(id));
-        let request = self.redis.ask(async |mut redis| {
-            let mut pipe = remote::redis::pipe();
-            pipe.get(&key).lrange(&successors, 0, -1);
-            pipe.query_async::<(Option<Vec<u8>>, Vec<String>)>(&mut redis).await
-        });
-        let (value, successors) = request.await.map_err(unavailable)?;
+        let mut script = scripts::WITH_SUCCESSORS.prepare_invoke();
+        script.key(key).key(successors);
+        let request = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await);
+        let (value, successors): (Option<Vec<u8>>, Vec<Vec<u8>>) = request.await.map_err(unavailable)?;
+        let successors = successors.iter().filter_map(|id| std::str::from_utf8(id).ok()?.parse().ok());
+        let successors: Vec<SessionId> = successors.collect();
         let stored = value.and_then(|value| Some(self.parse(id, &value)?.1));
         let mut neighbours: Vec<SessionId> =
             stored.iter().flat_map(|stored| &stored.replaces).filter_map(|id| id.parse().ok()).collect();
-        for new in successors.iter().filter_map(|id| id.parse::<SessionId>().ok()) {
-            let key = self.names.session(&new);
-            let value: Option<Vec<u8>> =
-                self.redis.ask(async |mut redis| redis.get(key).await).await.map_err(unavailable)?;
+        for new in successors {
+            let mut script = scripts::GET.prepare_invoke();
+            script.key(self.names.session(&new));
+            let request = self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await);
+            let value: Option<Vec<u8>> = request.await.map_err(unavailable)?;
             let stored = value.and_then(|value| Some(self.parse(&new, &value)?.1));
             if stored.is_some_and(|stored| stored.replaces.iter().any(|old| old == id.as_str())) {
                 neighbours.push(new);

@@ -7,6 +7,37 @@ use remote::redis::Script;
 /// The value of a session between the two steps of its closing: it is closed in Redis, and may not be in the durable list yet.
 pub const CLOSED: &str = "closed";
 
+/// Functions that read keys, which other programs can overwrite. A key of another type counts as absent. `list` deletes it, so that the
+/// list can be written again.
+const READS: &str = r"
+    local function is_wrong_type(reply)
+        return type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true)
+    end
+    local function get(key)
+        if is_wrong_type(redis.pcall('GET', key)) then return false end
+        return redis.call('GET', key)
+    end
+    local function list(key)
+        if is_wrong_type(redis.pcall('LRANGE', key, 0, 0)) then redis.call('DEL', key) end
+        return redis.call('LRANGE', key, 0, -1)
+    end
+";
+
+/// A script that can use the functions of [`READS`].
+fn script(code: &str) -> Script {
+    Script::new(&format!("{READS}{code}"))
+}
+
+/// Reads a list. Key: the list. Returns its elements.
+pub static LIST: LazyLock<Script> = LazyLock::new(|| script("return list(KEYS[1])"));
+
+/// Reads the value of a session and the list of its successors. Keys: both.
+pub static WITH_SUCCESSORS: LazyLock<Script> =
+    LazyLock::new(|| script("return {get(KEYS[1]), list(KEYS[2])}"));
+
+/// Reads the value of a session. Key: the session.
+pub static GET: LazyLock<Script> = LazyLock::new(|| script("return get(KEYS[1])"));
+
 /// Opens a session.
 ///
 /// Keys: the session, the list of its user, the sessions that it replaces. Arguments: the value of the session, its id, the time and
@@ -17,14 +48,15 @@ pub const CLOSED: &str = "closed";
 /// The entries of the list are `issued:id`. Entries of expired or closed sessions are removed. When the user has too many sessions,
 /// the oldest are removed, except the replaced ones. Returns the ids of the removed and of the replaced sessions.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+    script(
         r"
         local value, id, now, lifetime, most, channel, sessions, successors, evicted = unpack(ARGV)
         local live, closed, replaced, spared = {}, {}, {}, 0
         for i = 3, #KEYS do
-            local other, was = ARGV[i + 7], redis.call('GET', KEYS[i])
+            local other, was = ARGV[i + 7], get(KEYS[i])
             if was and was ~= 'closed' then
                 replaced[other] = true
+                list(successors .. other)
                 redis.call('RPUSH', successors .. other, id)
                 redis.call('LTRIM', successors .. other, -16, -1)
                 redis.call('PEXPIRE', successors .. other, lifetime)
@@ -33,10 +65,10 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
                 table.insert(closed, other)
             end
         end
-        for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+        for _, entry in ipairs(list(KEYS[2])) do
             local issued, other = string.match(entry, '^(%d+):(%x+)$')
             local ends = (tonumber(issued) or 0) + tonumber(lifetime)
-            local kept = other and ends > tonumber(now) and redis.call('GET', sessions .. other)
+            local kept = other and ends > tonumber(now) and get(sessions .. other)
             if kept and kept ~= 'closed' then
                 table.insert(live, entry)
                 if replaced[other] then spared = spared + 1 end
@@ -69,10 +101,10 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// Keys: the sessions. Arguments: the channel of closings, the prefix of replaced sessions in it, the ids of the sessions.
 pub static SUPERSEDE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+    script(
         r#"
         for i, session in ipairs(KEYS) do
-            local value = redis.call('GET', session)
+            local value = get(session)
             if value and value ~= 'closed' and not string.find(value, '"superseded":true', 1, true) then
                 redis.call('SET', session, (string.gsub(value, '}$', ',"superseded":true}')), 'KEEPTTL')
                 redis.call('PUBLISH', ARGV[1], ARGV[2] .. ARGV[i + 2])
@@ -88,12 +120,12 @@ pub static SUPERSEDE: LazyLock<Script> = LazyLock::new(|| {
 /// Keys: the session, the sessions that it replaces. Arguments: its current value, its new value, the channel of closings, the prefix
 /// of replaced sessions in it, the ids of the replaced sessions.
 pub static CLOSE_REPLACED: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+    script(
         r"
-        if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
+        if get(KEYS[1]) ~= ARGV[1] then return end
         redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
         for i = 2, #KEYS do
-            local value = redis.call('GET', KEYS[i])
+            local value = get(KEYS[i])
             redis.call('DEL', KEYS[i])
             if value and value ~= 'closed' then
                 redis.call('PUBLISH', ARGV[3], ARGV[4] .. ARGV[i + 3])
@@ -108,9 +140,9 @@ pub static CLOSE_REPLACED: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// Key: the session. Arguments: its id, the channel of closings.
 pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+    script(
         r"
-        local value = redis.call('GET', KEYS[1])
+        local value = get(KEYS[1])
         if value and value ~= 'closed' then
             redis.call('SET', KEYS[1], 'closed', 'KEEPTTL')
             redis.call('PUBLISH', ARGV[2], ARGV[1])
@@ -124,9 +156,9 @@ pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// Key: the session. Arguments: its id, the channel of closings.
 pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+    script(
         r"
-        local value = redis.call('GET', KEYS[1])
+        local value = get(KEYS[1])
         redis.call('DEL', KEYS[1])
         if value and value ~= 'closed' then redis.call('PUBLISH', ARGV[2], ARGV[1]) end
         return value
@@ -138,7 +170,7 @@ pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// Keys: revoked sessions. Arguments: the channel of closings, the ids of the sessions.
 pub static REVOKE_ALL: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+    script(
         r"
         local removed = 0
         for i, session in ipairs(KEYS) do

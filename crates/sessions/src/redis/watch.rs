@@ -1,5 +1,7 @@
-//! The subscription to closings and generations, which every process publishes on one channel. A message that is published while the
-//! connection is down is lost, so a process that has sockets also checks each of their sessions periodically. Spawned by [`super`].
+//! The subscription to closings and generations, which every process publishes on one channel. Spawned by [`super`].
+//!
+//! A message that is published while the subscription is interrupted is lost. So each new subscription, and each failed attempt at one,
+//! is reported to the watchers of closings, which then check their sessions. The latest generation is read from the fence record.
 
 use std::{
     sync::{
@@ -14,23 +16,23 @@ use remote::{
     NO_ANSWER, cause,
     redis::{Client, RedisError, Value, aio::PubSub},
 };
-use tokio::{
-    sync::broadcast,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
-use super::{EVICTED, REPLACED, fence::LatestGeneration};
-use crate::{Cause, Closing, SessionId};
+use super::{
+    EVICTED, REPLACED,
+    fence::{self, LatestGeneration},
+};
+use crate::{Cause, Closing, ClosingSender, SessionId};
 
 /// The maximum time to connect and subscribe.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The backoff between two attempts: the first value and the maximum. It doubles.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// The idle time after which the connection is checked with a ping. A connection that a network device has dropped looks like an idle
 /// one.
-const PING_INTERVAL: Duration = Duration::from_secs(3);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the subscription is not established, as a phrase that follows "Redis".
 pub type SubscriptionFault = Arc<Mutex<Option<String>>>;
@@ -40,8 +42,10 @@ pub type SubscriptionFault = Arc<Mutex<Option<String>>>;
 pub struct Subscription {
     /// The name of the channel.
     pub channel: String,
-    /// Receives every closing.
-    pub closings: broadcast::Sender<Closing>,
+    /// The key of the fence record.
+    pub fence: String,
+    /// Receives every closing, and a report after each attempt to subscribe.
+    pub closings: ClosingSender,
     /// Whether the subscription is established.
     pub established: Arc<AtomicBool>,
     /// Why it is not established. `None` while it is, and before the first attempt.
@@ -86,19 +90,26 @@ pub async fn watch(client: Client, subscription: Subscription) {
             Ok(Ok(channel)) => {
                 backoff = BACKOFF.0;
                 subscription.set_fault(None);
+                // Closings since the end of the previous subscription were not received.
+                subscription.closings.report_missed();
+                subscription.read_generation(&client).await;
                 subscription.established.store(true, Ordering::Release);
                 subscription.receive(channel).await;
                 subscription.established.store(false, Ordering::Release);
                 tracing::warn!("lost the subscription to closed sessions, reconnecting");
             }
             Ok(Err(error)) => {
+                subscription.closings.report_missed();
                 let why = cause::of(&error);
                 let fault = format!("{why} (SUBSCRIBE: {error})");
                 if subscription.set_fault(Some(fault.clone())) != Some(fault) {
                     tracing::warn!(%error, why, "cannot subscribe to closed sessions, retrying");
                 }
             }
-            Err(_) => drop(subscription.set_fault(Some(NO_ANSWER.to_owned()))),
+            Err(_) => {
+                subscription.closings.report_missed();
+                subscription.set_fault(Some(NO_ANSWER.to_owned()));
+            }
         }
         sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF.1);
@@ -127,14 +138,28 @@ impl Subscription {
     /// Dispatches one message. `last` is the session of the previous message when the next one repeats its id.
     fn dispatch(&self, text: &str, last: &mut Option<SessionId>) {
         match Message::parse(text) {
-            // `send` fails only when there is no watcher.
             Some(Message::Closing(closing)) if last.as_ref() != Some(&closing.id) => {
                 *last = (closing.cause != Cause::Ended).then(|| closing.id.clone());
-                _ = self.closings.send(closing);
+                self.closings.send(closing);
             }
             Some(Message::Closing(_)) => *last = None,
             Some(Message::Generation(generation)) => _ = self.latest.raise(generation),
             None => {}
+        }
+    }
+
+    /// Reads the generation of the fence record, because the message with it may have been published before the subscription. After an
+    /// error the next query for a session reads it.
+    async fn read_generation(&self, client: &Client) {
+        let read = async {
+            let mut redis = client.get_multiplexed_async_connection().await?;
+            fence::get_with_record::<Value>(&mut redis, &self.fence, &self.fence).await
+        };
+        match timeout(TIMEOUT, read).await {
+            Ok(Ok((Some(record), ..))) => self.latest.raise_to(&record),
+            Ok(Ok((None, ..))) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the fence record cannot be read"),
+            Err(_) => tracing::debug!("the fence record cannot be read in time"),
         }
     }
 

@@ -48,6 +48,15 @@ pub(crate) enum HandshakeError {
     /// A WebSocket without an upgrade, or a session used with another transport.
     #[error("Bad request")]
     BadRequest,
+    /// A WebSocket upgrade that RFC 6455 does not allow, in words like those of Node's `ws`.
+    #[error("{0}")]
+    InvalidUpgrade(&'static str),
+    /// The version of the WebSocket protocol is not 13.
+    #[error("Missing or invalid Sec-WebSocket-Version header")]
+    WebSocketVersion,
+    /// The session has another owner, or the application refuses to open a session.
+    #[error("Forbidden")]
+    Forbidden,
     /// The protocol version is not Engine.IO 4.
     #[error("Unsupported protocol version")]
     UnsupportedVersion,
@@ -60,7 +69,8 @@ impl HandshakeError {
             Self::TransportUnknown => 0,
             Self::SessionUnknown => 1,
             Self::BadMethod => 2,
-            Self::BadRequest => 3,
+            Self::BadRequest | Self::InvalidUpgrade(_) | Self::WebSocketVersion => 3,
+            Self::Forbidden => 4,
             Self::UnsupportedVersion => 5,
         }
     }

@@ -12,8 +12,18 @@ use crate::json;
 /// Event names that the client library reserves.
 const RESERVED: [&str; 4] = ["connect", "connect_error", "disconnect", "disconnecting"];
 
-/// The largest ack id: the largest integer that a JavaScript number represents exactly.
-const MAX_ID: u64 = (1 << 53) - 1;
+/// The id of an event or ack. The reference decoder reads it as a double and returns it rounded from 2^53 on. Here it is exact
+/// up to 64 bits: rounded, it is the same double for JavaScript, and clients with 64-bit integers find their event. From 10^21
+/// on, Node returns an id that its own client cannot parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Id {
+    /// No digits.
+    Absent,
+    /// At most 64 bits.
+    Number(u64),
+    /// More than 64 bits.
+    TooLarge,
+}
 
 /// Decodes one packet with at most `max_attachments` attachments.
 pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, DecodeError> {
@@ -23,7 +33,7 @@ pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, Deco
         _ => (0, rest),
     };
     let (namespace, rest) = read_namespace(rest);
-    let (id, json) = read_id(rest)?;
+    let (id, json) = read_id(rest);
     let kind = read_kind(digit, id, json)?;
     if let PacketKind::Event { args, .. } | PacketKind::Ack { args, .. } = &kind {
         check_placeholders(args, attachments)?;
@@ -32,7 +42,7 @@ pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, Deco
     Ok(if attachments == 0 { Decoded::Complete(packet) } else { Decoded::Incomplete(packet, attachments) })
 }
 
-/// `<count>-`: 1 to `max`.
+/// `<count>-`: 1 to `max`. The reference decoder refuses zero as well, since 4.2.7.
 fn read_count(text: &str, max: usize) -> Result<(usize, &str), DecodeError> {
     let (digits, rest) = text.split_once('-').ok_or(Malformed)?;
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -52,22 +62,20 @@ fn read_namespace(text: &str) -> (&str, &str) {
     text.split_once(',').unwrap_or((text, ""))
 }
 
-fn read_id(text: &str) -> Result<(Option<u64>, &str), DecodeError> {
+fn read_id(text: &str) -> (Id, &str) {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    if digits == 0 {
-        return Ok((None, text));
-    }
     let (id, rest) = text.split_at(digits);
-    let id = id.parse().ok().filter(|id| *id <= MAX_ID).ok_or(Malformed)?;
-    Ok((Some(id), rest))
+    let id = if digits == 0 { Id::Absent } else { id.parse().map_or(Id::TooLarge, Id::Number) };
+    (id, rest)
 }
 
-fn read_kind(digit: &str, id: Option<u64>, json: &str) -> Result<PacketKind, DecodeError> {
+fn read_kind(digit: &str, id: Id, json: &str) -> Result<PacketKind, DecodeError> {
     match (digit, id) {
-        ("0", None) => read_auth(json),
-        ("1", None) if json.is_empty() => Ok(PacketKind::Disconnect),
-        ("2" | "5", id) => read_event(id, json),
-        ("3" | "6", Some(id)) => {
+        ("0", Id::Absent) => read_auth(json),
+        ("1", Id::Absent) if json.is_empty() => Ok(PacketKind::Disconnect),
+        ("2" | "5", Id::Absent) => read_event(None, json),
+        ("2" | "5", Id::Number(id)) => read_event(Some(id), json),
+        ("3" | "6", Id::Number(id)) => {
             let args = parse(json, '[')?;
             Ok(args.map_or(PacketKind::UnreadableAck, |args| PacketKind::Ack {
                 id,
@@ -75,7 +83,9 @@ fn read_kind(digit: &str, id: Option<u64>, json: &str) -> Result<PacketKind, Dec
                 attachments: Vec::new(),
             }))
         }
-        ("4", None) => Ok(PacketKind::ConnectError),
+        // The server has sent no event with such an id, so the ack is ignored like each that is not expected.
+        ("3" | "6", Id::TooLarge) => parse::<Vec<Value>>(json, '[').map(|_| PacketKind::UnreadableAck),
+        ("4", Id::Absent) => Ok(PacketKind::ConnectError),
         _ => Err(Malformed),
     }
 }

@@ -33,6 +33,15 @@ fn events_have_a_name_arguments_and_an_optional_id() {
     assert_eq!(whole("212[\"a\",{\"b\":[1]}]"), event("/", Some(12), json!(["a", {"b": [1]}])));
     assert_eq!(whole("2/admin,456[\"a\"]"), event("/admin", Some(456), json!(["a"])));
     assert_eq!(whole("29007199254740991[\"a\"]"), event("/", Some((1 << 53) - 1), json!(["a"])));
+    for id in [1 << 53, (1 << 53) + 1, u64::MAX] {
+        assert_eq!(whole(&format!("2{id}[\"a\"]")), event("/", Some(id), json!(["a"])));
+        let ack = PacketKind::Ack { id, args: Vec::new(), attachments: Vec::new() };
+        assert_eq!(whole(&format!("3{id}[]")).kind, ack);
+        assert!(matches!(decode(&format!("51-{id}[\"a\"]"), 10), Ok(Decoded::Incomplete(_, 1))));
+    }
+    assert_eq!(whole("2007[\"a\"]"), event("/", Some(7), json!(["a"])));
+    assert_eq!(whole("318446744073709551616[]").kind, PacketKind::UnreadableAck);
+    assert_eq!(decode("318446744073709551616[", 10), Err(Malformed));
     assert_eq!(whole("2[1]"), event("/", None, json!([1])));
 }
 
@@ -81,12 +90,14 @@ fn malformed_packets_are_refused() {
         "31{}",
         "3[]",
         "299999999999999999999[\"a\"]",
-        "29007199254740992[\"a\"]",
         "2/admin[\"a\"]",
         "2 [\"a\"]",
         "5-[\"a\"]",
         "50-[\"a\"]",
         "60-[]",
+        "50-7[\"a\",1]",
+        "500-[\"a\"]",
+        "60-7[]",
         "51.5-[\"a\"]",
         "51e3-[\"a\"]",
         "5 1-[\"a\"]",

@@ -73,7 +73,7 @@ async fn respond<H: HandlerFactory>(
                     return refuse_handshake(HandshakeError::SessionUnknown, is_upgrade);
                 }
                 Err(LookupError::OtherOwner) => {
-                    return refuse(StatusCode::FORBIDDEN, 4, "Forbidden", is_upgrade);
+                    return refuse_handshake(HandshakeError::Forbidden, is_upgrade);
                 }
             };
             let is_probe = transport == Transport::WebSocket;
@@ -101,7 +101,7 @@ async fn open<H: HandlerFactory>(
         Ok(admission) => admission,
         Err(refusal) => {
             let is_upgrade = transport == Transport::WebSocket;
-            return refuse(StatusCode::FORBIDDEN, 4, &refusal.message, is_upgrade);
+            return refuse(HandshakeError::Forbidden, &refusal.message, is_upgrade);
         }
     };
     let Ok(sid) = worker.new_sid() else {
@@ -128,15 +128,27 @@ fn is_upgrade(request: &HttpRequest) -> bool {
 }
 
 fn refuse_handshake(error: HandshakeError, is_upgrade: bool) -> HttpResponse {
-    refuse(StatusCode::BAD_REQUEST, error.code(), &error.to_string(), is_upgrade)
+    let mut response = refuse(error, &error.to_string(), is_upgrade);
+    if error == HandshakeError::WebSocketVersion {
+        // RFC 6455 §4.4, RFC 9110 §15.5.22.
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_VERSION, header::HeaderValue::from_static("13"));
+        headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+    }
+    response
 }
 
-/// An error response: JSON with `status`; for a WebSocket request the plain message with status 400, and the
-/// connection is closed.
-fn refuse(status: StatusCode, code: u8, message: &str, is_upgrade: bool) -> HttpResponse {
+/// The response for `error` with another message: JSON; for a WebSocket request the plain message with status
+/// 400, and the connection is closed.
+fn refuse(error: HandshakeError, message: &str, is_upgrade: bool) -> HttpResponse {
     if is_upgrade {
         let mut response: HttpResponseBuilder = HttpResponse::BadRequest();
         return response.force_close().content_type("text/html").body(message.to_owned());
     }
-    HttpResponse::build(status).json(ErrorBody { code, message })
+    let status = match error {
+        HandshakeError::Forbidden => StatusCode::FORBIDDEN,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    HttpResponse::build(status).json(ErrorBody { code: error.code(), message })
 }

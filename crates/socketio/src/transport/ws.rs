@@ -118,22 +118,26 @@ const MAX_PROTOCOLS_LENGTH: usize = 1024;
 
 /// Validates the upgrade by RFC 6455 §4.2.1. Stricter than the library, which accepts drafts and HTTP/1.0.
 fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeError> {
-    let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
     let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
         .iter()
         .any(|name| request.headers().get(name).is_some_and(|value| value != "0"));
-    let has_one = |name| request.headers().get_all(name).count() == 1;
-    if has_body
-        || !has_one(header::SEC_WEBSOCKET_VERSION)
-        || !has_one(header::SEC_WEBSOCKET_KEY)
-        || !has_good_key(request)
-        || !has_good_protocols(request)
-        || request.version() != Version::HTTP_11
-        || version.is_none_or(|version| version != "13")
-    {
-        return Err(HandshakeError::BadRequest);
+    let invalid = HandshakeError::InvalidUpgrade;
+    if request.version() != Version::HTTP_11 {
+        return Err(invalid("A WebSocket upgrade needs HTTP/1.1"));
     }
-    let mut response = ws::handshake(request).map_err(|_| HandshakeError::BadRequest)?;
+    if has_body {
+        return Err(invalid("A WebSocket upgrade has no body"));
+    }
+    if only(request, header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(HandshakeError::WebSocketVersion);
+    }
+    if !has_good_key(request) {
+        return Err(invalid("Missing or invalid Sec-WebSocket-Key header"));
+    }
+    if !has_good_protocols(request) {
+        return Err(invalid("Invalid Sec-WebSocket-Protocol header"));
+    }
+    let mut response = ws::handshake(request).map_err(|_| invalid("Missing or invalid Connection header"))?;
     // Like Node's `ws`: browsers and other clients fail when they offer subprotocols and the server selects no subprotocol.
     if let Some(first) = protocols(request).next() {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, first));
@@ -141,9 +145,15 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, HandshakeErro
     Ok(response)
 }
 
+/// The value of a header that occurs once.
+fn only(request: &HttpRequest, name: header::HeaderName) -> Option<&header::HeaderValue> {
+    let mut all = request.headers().get_all(name);
+    all.next().filter(|_| all.next().is_none())
+}
+
 /// The key must be sixteen bytes in base64. The library accepts anything.
 fn has_good_key(request: &HttpRequest) -> bool {
-    let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
+    let key = only(request, header::SEC_WEBSOCKET_KEY);
     key.is_some_and(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
 }
 

@@ -1,8 +1,8 @@
 //! The middleware with an unavailable session store.
 
 use async_trait::async_trait;
-use sessions::{Closing, Session};
-use tokio::{sync::broadcast, time::timeout};
+use sessions::{ClosingSender, Closings, Session};
+use tokio::time::timeout;
 
 use super::*;
 
@@ -28,8 +28,8 @@ impl Sessions for BrokenStore {
     async fn close(&self, _: &Token) -> Result<bool, sessions::Error> {
         unreachable!("the gateway closes no sessions")
     }
-    fn closings(&self) -> broadcast::Receiver<Closing> {
-        broadcast::channel(1).1
+    fn closings(&self) -> Closings {
+        ClosingSender::new(1).subscribe()
     }
 }
 

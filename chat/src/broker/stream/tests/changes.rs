@@ -3,7 +3,7 @@
 use testkit::RedisFault;
 
 use super::*;
-use crate::changes::{Change, ChangeKind};
+use crate::changes::{AT_ONCE, Change, ChangeKind};
 
 impl Cluster {
     /// Commits a change of the room in the store only.
@@ -86,4 +86,16 @@ async fn a_change_that_is_appended_late_is_corrected() {
     assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);
     first.broker.append(Entry::Joined { room: tea(), user: bob() });
     assert_eq!(first.changes(2).await, ["bob joins", "bob is out"]);
+}
+
+/// More rooms have changed than one read returns, so the change of a room is not among them.
+#[actix_rt::test]
+async fn changes_beyond_one_read_are_found_by_their_versions() {
+    let cluster = Cluster::on(Server::start());
+    let mut node = cluster.node("only").await;
+    *cluster.rooms.1.lock().unwrap() = (0..AT_ONCE).map(|n| format!("r{n}").parse().unwrap()).collect();
+    cluster.commit(ChangeKind::Joined(bob()));
+    assert_eq!(node.changes(1).await, ["bob joins"]);
+    cluster.commit(ChangeKind::Left(bob()));
+    assert_eq!(node.changes(1).await, ["bob leaves"]);
 }

@@ -1,0 +1,94 @@
+//! A collection whose writes are recorded: the type has no method that writes without [`Refusals`].
+
+use mongodb::{
+    Collection,
+    action::{Aggregate, CountDocuments, Find, FindOne},
+    bson::Document,
+    error::Error as MongoError,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Refusals,
+    refusals::{Operation, Trial},
+};
+
+/// A collection. Writes are acknowledged once they are in the journals of a majority; reads use the primary and read concern "majority".
+/// Cheap to clone.
+#[derive(Debug)]
+pub struct Documents<T: Send + Sync> {
+    documents: Collection<T>,
+    refusals: Refusals,
+}
+
+impl<T: Send + Sync> Clone for Documents<T> {
+    fn clone(&self) -> Self {
+        Self { documents: self.documents.clone(), refusals: self.refusals.clone() }
+    }
+}
+
+impl<T: Send + Sync> Documents<T> {
+    pub(super) fn new(documents: Collection<T>, refusals: Refusals) -> Self {
+        Self { documents, refusals }
+    }
+
+    /// Sets the document of trial writes, which has the form of the documents that are written, and an `_id` of its own. Refused writes
+    /// to a collection without it expire instead.
+    #[must_use]
+    pub fn with_trial(self, document: fn() -> Document) -> Self {
+        let documents = self.documents.clone_with_type();
+        self.refusals.set_trial(self.documents.name(), Trial { documents, document });
+        self
+    }
+
+    /// The same collection with documents of another type.
+    pub fn clone_with_type<U: Send + Sync>(&self) -> Documents<U> {
+        Documents { documents: self.documents.clone_with_type(), refusals: self.refusals.clone() }
+    }
+
+    /// Runs a write and records its result for readiness. A write that is cancelled before its result counts if it took 2 s or more.
+    ///
+    /// # Errors
+    /// The error of `write`.
+    pub async fn write<R>(
+        &self,
+        operation: Operation,
+        write: impl AsyncFnOnce(Collection<T>) -> Result<R, MongoError>,
+    ) -> Result<R, MongoError> {
+        let begun = self.refusals.begin(self.documents.name(), operation);
+        let result = write(self.documents.clone()).await;
+        begun.finish(result.as_ref().err());
+        result
+    }
+
+    /// Finds an aggregate of documents, with stages that do not write.
+    pub fn aggregate(&self, stages: impl IntoIterator<Item = Document>) -> Aggregate<'_> {
+        self.documents.aggregate(stages)
+    }
+
+    /// Counts documents.
+    pub fn count_documents(&self, filter: Document) -> CountDocuments<'_> {
+        self.documents.count_documents(filter)
+    }
+
+    /// Finds documents.
+    pub fn find(&self, filter: Document) -> Find<'_, T> {
+        self.documents.find(filter)
+    }
+
+    /// Finds a document.
+    pub fn find_one(&self, filter: Document) -> FindOne<'_, T>
+    where
+        T: DeserializeOwned,
+    {
+        self.documents.find_one(filter)
+    }
+}
+
+/// The document of a trial write that has the fields of `row`.
+///
+/// # Panics
+/// When `row` is not a document, which is a programming error.
+pub fn trial_of(row: impl Serialize) -> Document {
+    mongodb::bson::serialize_to_document(&row).expect("rows are documents")
+}

@@ -1,0 +1,231 @@
+//! The record of refused writes: for each collection and operation the last write that MongoDB refused or did not answer. A write of a
+//! role can be refused while another collection accepts writes, because of a validator, a right or a lock of one collection.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use mongodb::{
+    Collection,
+    bson::{Document, doc},
+    error::Error as MongoError,
+};
+use tokio::time::{Instant, timeout};
+
+use super::{DEADLINE, cause};
+
+/// The duration from which on a write without a result counts as not answered.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// The time after the last refusal before which no trial clears the record: real writes can be refused where a trial is accepted.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// The time after which a refusal expires when no trial is possible.
+const EXPIRY: Duration = Duration::from_secs(30);
+
+/// The interval between two trials of one operation at least.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time that a readiness check waits for trials. Trials continue in the background.
+const MAX_WAIT: Duration = Duration::from_millis(300);
+
+/// A kind of write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// Inserts documents.
+    Insert,
+    /// Updates or upserts a document.
+    Update,
+    /// Deletes documents.
+    Delete,
+    /// Creates indexes.
+    Index,
+}
+
+impl Operation {
+    /// The operation, as a phrase before the name of the collection.
+    fn phrase(self) -> &'static str {
+        match self {
+            Self::Insert => "insert into",
+            Self::Update => "update of",
+            Self::Delete => "delete from",
+            Self::Index => "createIndexes of",
+        }
+    }
+}
+
+/// What trial writes to a collection need.
+#[derive(Debug, Clone)]
+pub(super) struct Trial {
+    pub documents: Collection<Document>,
+    pub document: fn() -> Document,
+}
+
+/// The last failure of an operation.
+#[derive(Debug, Clone)]
+struct Refused {
+    /// The cause, as a phrase that follows "MongoDB".
+    phrase: &'static str,
+    /// The code and the name of the error. Empty when no answer arrived.
+    code: String,
+    /// The last failure of a real write.
+    last: Instant,
+    /// The start of the last trial.
+    tried: Option<Instant>,
+}
+
+/// A collection and an operation.
+type Key = (String, Operation);
+
+/// The refused writes of one store. At most one entry per collection and operation. Cheap to clone; clones share the record.
+#[derive(Debug, Clone, Default)]
+pub struct Refusals(Arc<Mutex<Record>>);
+
+#[derive(Debug, Default)]
+struct Record {
+    refused: HashMap<Key, Refused>,
+    trials: HashMap<String, Trial>,
+}
+
+/// A write that has begun. Records a write that is dropped without a result.
+pub(super) struct Begun<'a> {
+    refusals: &'a Refusals,
+    collection: &'a str,
+    operation: Operation,
+    since: Instant,
+    is_finished: bool,
+}
+
+impl Begun<'_> {
+    /// Records the result.
+    pub fn finish(mut self, error: Option<&MongoError>) {
+        self.is_finished = true;
+        let key = (self.collection.to_owned(), self.operation);
+        match error {
+            None => drop(self.refusals.record().refused.remove(&key)),
+            Some(error) => {
+                if let Some((phrase, code)) = cause::refusal_of_store(error) {
+                    self.refusals.add(key, phrase, code);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished && self.since.elapsed() >= SLOW {
+            let key = (self.collection.to_owned(), self.operation);
+            self.refusals.add(key, cause::NO_WRITE, String::new());
+        }
+    }
+}
+
+impl Refusals {
+    pub(super) fn begin<'a>(&'a self, collection: &'a str, operation: Operation) -> Begun<'a> {
+        Begun { refusals: self, collection, operation, since: Instant::now(), is_finished: false }
+    }
+
+    pub(super) fn set_trial(&self, collection: &str, trial: Trial) {
+        self.record().trials.insert(collection.to_owned(), trial);
+    }
+
+    /// The causes of the writes that MongoDB refuses, as a phrase that follows "MongoDB". `None` when the last write of each kind was
+    /// accepted. Tries refused operations again, so that the record is also cleared when no client writes. Returns within 300 ms.
+    pub async fn not_ready_reason(&self) -> Option<String> {
+        let due = self.due();
+        if !due.is_empty() {
+            let this = self.clone();
+            let trials = tokio::spawn(async move {
+                join_all(due.into_iter().map(|(key, trial)| this.clone().attempt(key, trial))).await;
+            });
+            let _ = timeout(MAX_WAIT, trials).await;
+        }
+        let record = self.record();
+        let mut refused: Vec<(&Key, &Refused)> = record.refused.iter().collect();
+        refused.sort_by_key(|(key, _)| *key);
+        let described = refused.iter().map(|((collection, operation), refused)| {
+            let operation = operation.phrase();
+            match &*refused.code {
+                "" => format!("{} ({operation} {collection})", refused.phrase),
+                code => format!("{} ({operation} {collection}: {code})", refused.phrase),
+            }
+        });
+        let described: Vec<String> = described.collect();
+        (!described.is_empty()).then(|| described.join(", and "))
+    }
+
+    /// Removes the expired entries. Returns the trials that are due, and marks them as begun.
+    fn due(&self) -> Vec<(Key, Trial)> {
+        let mut record = self.record();
+        let Record { refused, trials } = &mut *record;
+        let trial_of = |(collection, operation): &Key| {
+            trials.get(collection).filter(|_| *operation != Operation::Index).cloned()
+        };
+        refused.retain(|key, refused| trial_of(key).is_some() || refused.last.elapsed() < EXPIRY);
+        let due = refused.iter_mut().filter_map(|(key, refused)| {
+            let trial = trial_of(key)?;
+            // A write without an answer is not the fault of its document.
+            let is_quiet = refused.code.is_empty() || refused.last.elapsed() >= QUIET;
+            let is_due = is_quiet && refused.tried.is_none_or(|at| at.elapsed() >= INTERVAL);
+            is_due.then(|| refused.tried = Some(Instant::now()))?;
+            Some((key.clone(), trial))
+        });
+        due.collect()
+    }
+
+    /// Tries an operation. Clears its entry when MongoDB accepts it and no real write was refused meanwhile.
+    async fn attempt(self, key: Key, trial: Trial) {
+        let begun = Instant::now();
+        let Ok(tried) = timeout(DEADLINE, attempt(&trial, key.1)).await else { return };
+        let mut record = self.record();
+        let Some(refused) = record.refused.get_mut(&key) else { return };
+        match tried {
+            Ok(()) if refused.last < begun => drop(record.refused.remove(&key)),
+            Ok(()) => {}
+            Err(error) => {
+                if let Some((phrase, code)) = cause::refusal_of_store(&error) {
+                    (refused.phrase, refused.code) = (phrase, code);
+                }
+            }
+        }
+    }
+
+    fn add(&self, key: Key, phrase: &'static str, code: String) {
+        let mut record = self.record();
+        let tried = record.refused.get(&key).and_then(|refused| refused.tried);
+        record.refused.insert(key, Refused { phrase, code, last: Instant::now(), tried });
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the trial document in a transaction that is aborted, so that no reader gets it.
+async fn attempt(trial: &Trial, operation: Operation) -> Result<(), MongoError> {
+    let documents = &trial.documents;
+    let mut session = documents.client().start_session().await?;
+    session.start_transaction().await?;
+    let document = (trial.document)();
+    let id = doc! { "_id": document.get("_id").cloned() };
+    let tried = async {
+        documents.insert_one(document.clone()).session(&mut session).await?;
+        match operation {
+            Operation::Update => {
+                let mut set = document;
+                set.remove("_id");
+                documents.update_one(id, doc! { "$set": set }).session(&mut session).await.map(drop)
+            }
+            Operation::Delete => documents.delete_one(id).session(&mut session).await.map(drop),
+            Operation::Insert | Operation::Index => Ok(()),
+        }
+    };
+    let tried = tried.await;
+    // The server aborts a transaction whose client is gone.
+    let _ = session.abort_transaction().await;
+    tried
+}

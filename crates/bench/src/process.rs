@@ -64,12 +64,12 @@ impl ServerProcess {
         let child = Command::new(binary)
             .args([
                 "serve",
-                "--open_client",
+                "--listen",
                 &address.to_string(),
-                "--presence-open_client",
+                "--presence-listen",
                 &presence.to_string(),
             ])
-            .args(["--admin-open_client", &admin.to_string(), "--bcrypt-cost", "4", "--data-dir"])
+            .args(["--admin-listen", &admin.to_string(), "--bcrypt-cost", "4", "--data-dir"])
             .arg(data.path().join("data"))
             .args(flags)
             .stdin(Stdio::null())

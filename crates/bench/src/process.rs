@@ -62,13 +62,7 @@ impl ServerProcess {
         let data = TempDir::new().context("a temporary directory")?;
         let [address, presence, admin] = free_addresses()?;
         let child = Command::new(binary)
-            .args([
-                "serve",
-                "--listen",
-                &address.to_string(),
-                "--presence-listen",
-                &presence.to_string(),
-            ])
+            .args(["serve", "--listen", &address.to_string(), "--presence-listen", &presence.to_string()])
             .args(["--admin-listen", &admin.to_string(), "--bcrypt-cost", "4", "--data-dir"])
             .arg(data.path().join("data"))
             .args(flags)

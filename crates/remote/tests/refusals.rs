@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mongodb::{
     Client, Database,
-    bson::{Document, doc, oid::ObjectId},
+    bson::{Bson, Document, doc, oid::ObjectId},
     error::Error as MongoError,
 };
 use remote::mongo::{Documents, Operation, Store, Writes, answered, collection};
@@ -91,10 +91,14 @@ impl Fixture {
         self.database.run_command(change).await.expect("an administrator");
     }
 
-    async fn fail(&self, mut data: Document) {
+    async fn fail(&self, data: Document) {
+        self.fail_in_mode("alwaysOn", data).await;
+    }
+
+    async fn fail_in_mode(&self, mode: impl Into<Bson>, mut data: Document) {
         data.insert("failCommands", ["insert", "update", "delete"]);
         data.insert("namespace", "godzilla.items");
-        let fault = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+        let fault = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
         self.database.client().database("admin").run_command(fault).await.expect("test commands are enabled");
     }
 
@@ -182,6 +186,21 @@ async fn a_trial_is_refused_as_long_as_real_writes_would_be() {
     fixture.wait_for_reason(&Fault::Validator.words()).await;
     fixture.clear(Fault::Validator).await;
     fixture.wait_for_reason(&[]).await;
+}
+
+#[tokio::test]
+async fn one_transient_refusal_is_not_reported_and_a_second_one_is() {
+    let fixture = Fixture::start().await;
+    for (code, times) in [(50, 1), (24, 1), (13, 1), (50, 2)] {
+        fixture.fail_in_mode(doc! { "times": times }, doc! { "errorCode": code }).await;
+        for _ in 0..times {
+            assert!(fixture.write(Operation::Insert).await.is_err(), "{code}");
+        }
+        let reason = fixture.writes.not_ready_reason().await;
+        assert_eq!(reason.is_some(), times > 1, "{code} {times} times: {reason:?}");
+        fixture.write(Operation::Insert).await.expect("MongoDB accepts writes again");
+        assert_eq!(fixture.writes.not_ready_reason().await, None, "{code}");
+    }
 }
 
 #[tokio::test]

@@ -75,6 +75,9 @@ struct Refused {
     last: Instant,
     /// The start of the last trial.
     tried: Option<Instant>,
+    /// Whether a second real write or a trial was refused, too, or the write was not answered. One refusal alone can be transient, so it is
+    /// tried at once and not reported.
+    is_confirmed: bool,
 }
 
 /// A collection and an operation.
@@ -145,7 +148,11 @@ impl Refusals {
             let _ = timeout(MAX_WAIT, trials).await;
         }
         let record = self.record();
-        let mut refused: Vec<(&Key, &Refused)> = record.refused.iter().collect();
+        let is_reported = |key: &Key, refused: &Refused| {
+            refused.is_confirmed || key.1 == Operation::Index || !record.trials.contains_key(&key.0)
+        };
+        let mut refused: Vec<(&Key, &Refused)> =
+            record.refused.iter().filter(|(key, refused)| is_reported(key, refused)).collect();
         refused.sort_by_key(|(key, _)| *key);
         let described = refused.iter().map(|((collection, operation), refused)| {
             let operation = operation.phrase();
@@ -169,7 +176,8 @@ impl Refusals {
         let due = refused.iter_mut().filter_map(|(key, refused)| {
             let trial = trial_of(key)?;
             // A write without an answer is not the fault of its document.
-            let is_quiet = refused.code.is_empty() || refused.last.elapsed() >= QUIET;
+            let is_quiet =
+                !refused.is_confirmed || refused.code.is_empty() || refused.last.elapsed() >= QUIET;
             let is_due = is_quiet && refused.tried.is_none_or(|at| at.elapsed() >= INTERVAL);
             is_due.then(|| refused.tried = Some(Instant::now()))?;
             Some((key.clone(), trial))
@@ -188,7 +196,7 @@ impl Refusals {
             Ok(()) => {}
             Err(error) => {
                 if let Some((phrase, code)) = cause::refusal_of_store(&error) {
-                    (refused.phrase, refused.code) = (phrase, code);
+                    (refused.phrase, refused.code, refused.is_confirmed) = (phrase, code, true);
                 }
             }
         }
@@ -196,8 +204,10 @@ impl Refusals {
 
     fn add(&self, key: Key, phrase: &'static str, code: String) {
         let mut record = self.record();
-        let tried = record.refused.get(&key).and_then(|refused| refused.tried);
-        record.refused.insert(key, Refused { phrase, code, last: Instant::now(), tried });
+        let earlier = record.refused.get(&key);
+        let is_confirmed = code.is_empty() || earlier.is_some();
+        let tried = earlier.and_then(|refused| refused.tried);
+        record.refused.insert(key, Refused { phrase, code, last: Instant::now(), tried, is_confirmed });
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

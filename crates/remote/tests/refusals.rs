@@ -204,6 +204,32 @@ async fn one_transient_refusal_is_not_reported_and_a_second_one_is() {
 }
 
 #[tokio::test]
+async fn a_write_that_matches_no_document_does_not_end_a_refusal() {
+    let fixture = Fixture::start().await;
+    let absent = || doc! { "_id": "absent" };
+    let set = doc! { "$set": { "n": 2 } };
+    fixture.inject(Fault::Code(13)).await;
+    for operation in [Operation::Update, Operation::Delete] {
+        for _ in 0..2 {
+            assert!(fixture.write(operation).await.is_err(), "{operation:?}");
+        }
+    }
+    fixture.clear(Fault::Code(13)).await;
+    let (items, set) = (&fixture.items, &set);
+    items
+        .write(Operation::Update, async |items| items.update_one(absent(), set.clone()).await)
+        .await
+        .expect("an answer");
+    items
+        .write(Operation::Update, async |items| items.find_one_and_update(absent(), set.clone()).await)
+        .await
+        .expect("an answer");
+    items.write(Operation::Delete, async |items| items.delete_one(absent()).await).await.expect("an answer");
+    let reason = fixture.writes.not_ready_reason().await.expect("both operations are refused");
+    assert!(reason.contains("update of items") && reason.contains("delete from items"), "{reason}");
+}
+
+#[tokio::test]
 async fn errors_of_one_document_are_no_faults_of_the_store() {
     let fixture = Fixture::start().await;
     let same = doc! { "_id": "same" };

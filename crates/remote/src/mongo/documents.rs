@@ -5,6 +5,7 @@ use mongodb::{
     action::{Aggregate, CountDocuments, Find, FindOne},
     bson::Document,
     error::Error as MongoError,
+    results::{CreateIndexesResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -50,14 +51,17 @@ impl<T: Send + Sync> Documents<T> {
     ///
     /// # Errors
     /// The error of `write`.
-    pub async fn write<R>(
+    pub async fn write<R: WriteResult>(
         &self,
         operation: Operation,
         write: impl AsyncFnOnce(Collection<T>) -> Result<R, MongoError>,
     ) -> Result<R, MongoError> {
         let begun = self.refusals.begin(self.documents.name(), operation);
         let result = write(self.documents.clone()).await;
-        begun.finish(result.as_ref().err());
+        match &result {
+            Ok(written) if !written.has_written() => begun.ignore(),
+            result => begun.finish(result.as_ref().err()),
+        }
         result
     }
 
@@ -82,6 +86,39 @@ impl<T: Send + Sync> Documents<T> {
         T: DeserializeOwned,
     {
         self.documents.find_one(filter)
+    }
+}
+
+/// The result of a write.
+pub trait WriteResult {
+    /// Whether the write has reached a document. A write that matches no document is answered also by a collection that refuses writes, so
+    /// it does not show that MongoDB accepts them.
+    fn has_written(&self) -> bool {
+        true
+    }
+}
+
+impl WriteResult for () {}
+impl WriteResult for InsertOneResult {}
+impl WriteResult for InsertManyResult {}
+impl WriteResult for CreateIndexesResult {}
+
+impl WriteResult for UpdateResult {
+    fn has_written(&self) -> bool {
+        self.matched_count > 0 || self.upserted_id.is_some()
+    }
+}
+
+impl WriteResult for DeleteResult {
+    fn has_written(&self) -> bool {
+        self.deleted_count > 0
+    }
+}
+
+/// The document of `find_one_and_update`.
+impl<T> WriteResult for Option<T> {
+    fn has_written(&self) -> bool {
+        self.is_some()
     }
 }
 

@@ -103,6 +103,11 @@ pub(super) struct Begun<'a> {
 }
 
 impl Begun<'_> {
+    /// Ends a write that shows nothing.
+    pub fn ignore(mut self) {
+        self.is_finished = true;
+    }
+
     /// Records the result.
     pub fn finish(mut self, error: Option<&MongoError>) {
         self.is_finished = true;

@@ -55,7 +55,7 @@ fn chat_file(directory: &Path) -> PathBuf {
 async fn create_chat(directory: &Path) {
     let store = chat::SqliteStore::open(&chat_file(directory)).expect("a store");
     let rooms = store.directory();
-    let none = || Box::new(|| ());
+    let none = || Box::new(drop);
     for (name, private, owner) in [("vault", true, "Alice"), ("salon", false, "bob")] {
         let new = NewRoom { name: room(name), owner: user(owner), private, ephemeral: false };
         rooms.create(new, 100, none()).await.expect("a room");
@@ -108,7 +108,9 @@ async fn read_chat(directory: &Path) -> Option<Answers> {
         let since = store.history().since(&room(name), 0, 100).await;
         answers.add(name, since.map(|slice| slice.messages.into_iter().map(|stored| stored.message)));
     }
-    let missed = store.journal().missed(&ROOMS.map(room), 0, "unknown").await;
+    let (rooms, alice) = (ROOMS.map(room), user("alice"));
+    let client = chat::history::MissedBy { user: &alice, rooms: &rooms, socket: "unknown" };
+    let missed = store.journal().missed(client, 0).await;
     answers.add("missed", missed.map(|missed| missed.into_iter().flat_map(|m| m.messages).map(|(_, m)| m)));
     for name in USERS {
         answers.add(name, store.directory().rooms_of(&user(name)).await);
@@ -117,7 +119,7 @@ async fn read_chat(directory: &Path) -> Option<Answers> {
     // Names that are taken stay taken.
     for name in &ROOMS[1..] {
         let new = NewRoom { name: room(name), owner: user("mallory"), private: false, ephemeral: false };
-        let taken = store.directory().create(new, 100, Box::new(|| ())).await;
+        let taken = store.directory().create(new, 100, Box::new(drop)).await;
         assert!(taken.is_err(), "the name {name} was assigned again: {taken:?}");
     }
     store.database().close();

@@ -3,30 +3,18 @@
 //! made it has ended. Backend: [`crate::directory::mongo`].
 
 use async_trait::async_trait;
-use proto::{RoomName, Timestamp, Username};
+use proto::{RoomName, Timestamp, Username, event::Item};
 
-use crate::Error;
+use crate::{
+    Error,
+    directory::{ChangeKind, ChangesSince},
+};
 
 /// The number of changes that a room keeps. The oldest are deleted.
 pub const KEPT: usize = 64;
 
 /// The maximum number of rooms that one call of [`Changes::recent`] returns.
 pub const AT_ONCE: usize = 4_096;
-
-/// The kind of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// The user became a member.
-    Joined(Username),
-    /// The membership of the user ended.
-    Left(Username),
-    /// A new room took the place of one that had ended, with this owner.
-    Renewed(Username),
-    /// The room ended.
-    Archived,
-    /// Any change that does not concern sockets.
-    Other,
-}
 
 /// One change of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +25,10 @@ pub struct Change {
     pub at: Timestamp,
     /// The kind of the change.
     pub what: ChangeKind,
+    /// The user that made the change. `None` when it is not known.
+    pub by: Option<Username>,
+    /// The changed parts of the room in their state after the change. `None` when the room cannot be read.
+    pub items: Option<Vec<Item>>,
     /// Whether this process made the change.
     pub is_own: bool,
 }
@@ -66,6 +58,9 @@ pub trait Changes: Send + Sync + 'static {
     /// The latest changes of these rooms. A room that does not exist is omitted.
     async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error>;
 
+    /// The parts of a room that have changed after the change `rev`, as [`crate::directory::Directory::changes_since`].
+    async fn since(&self, room: &RoomName, rev: u64) -> Result<Option<ChangesSince>, Error>;
+
     /// The members of a room. For an archived room, the members at that time. Empty when the room does not exist.
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error>;
 }
@@ -79,26 +74,5 @@ impl Changed {
     /// The version of the latest change of a kind that `what` accepts.
     pub fn version_of(&self, what: impl Fn(&ChangeKind) -> bool) -> Option<u64> {
         self.changes.iter().rev().find(|change| what(&change.what)).map(|change| change.version)
-    }
-
-    /// The users in [`Changed::changes`], each with whether the user is a member after the last of these changes.
-    pub fn users(&self) -> Vec<(Username, bool)> {
-        let mut users: Vec<(Username, bool)> = Vec::new();
-        for change in &self.changes {
-            let (user, is_member) = match &change.what {
-                ChangeKind::Joined(user) | ChangeKind::Renewed(user) => (user, true),
-                ChangeKind::Left(user) => (user, false),
-                ChangeKind::Archived | ChangeKind::Other => continue,
-            };
-            if matches!(change.what, ChangeKind::Renewed(_)) {
-                users.iter_mut().for_each(|(_, is_member)| *is_member = false);
-            }
-            users.retain(|(other, _)| other.key() != user.key());
-            users.push((user.clone(), is_member));
-        }
-        if !self.is_open {
-            users.iter_mut().for_each(|(_, is_member)| *is_member = false);
-        }
-        users
     }
 }

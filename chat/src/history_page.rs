@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     Chat, Error,
     config::{DEFAULT_PAGE, PAGE},
-    room::membership::CheckMember,
+    room::membership::ReadRev,
 };
 
 /// A page of messages, and whether the client's position in the room is still valid.
@@ -19,6 +19,8 @@ use crate::{
 pub struct HistoryPage {
     #[serde(flatten)]
     page: Page,
+    /// The room's last change before the page was read.
+    rev: u64,
     /// The client's `after` or `before` belongs to a history that was replaced by an older one. The client drops its messages of the
     /// room. The page is the newest one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -40,7 +42,7 @@ pub async fn page(
 ) -> Result<HistoryPage, Error> {
     let History { room, before, after, limit, offset } = query;
     // Permission is checked before the parameters: a user who may not read the room gets that refusal for any request.
-    chat.ask(&room, CheckMember(user.clone()), deadline).await?;
+    let rev = chat.ask(&room, ReadRev(user.clone()), deadline).await?;
     let limit = limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=PAGE).contains(&limit) {
         return Err(Error::BadRequest(format!("limit is 1 to {PAGE}")));
@@ -55,9 +57,9 @@ pub async fn page(
             _ => false,
         };
         if !is_beyond {
-            return Ok(HistoryPage { page, reset: false, offset });
+            return Ok(HistoryPage { page, rev, reset: false, offset });
         }
     }
     let page = history.page(&room, None, None, limit).await?;
-    Ok(HistoryPage { page, reset: true, offset })
+    Ok(HistoryPage { page, rev, reset: true, offset })
 }

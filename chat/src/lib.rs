@@ -7,6 +7,7 @@
 mod ask;
 pub mod broker;
 mod bucket;
+mod catch_up;
 pub mod changes;
 mod chat;
 pub mod client;

@@ -12,6 +12,9 @@ pub const BAD_ROOM: &str = "rooms.sum <> row_sum(rooms.name, rooms.private, room
 pub const BAD_DEPARTURE: &str =
     "departures.sum <> row_sum(departures.room, departures.user, departures.adder, departures.at)";
 
+/// SQL expression: whether the checksum of a row of `changes` is wrong.
+pub const BAD_CHANGE: &str = "changes.sum <> row_sum(changes.room, changes.type, changes.key, changes.rev, changes.\"offset\", changes.since)";
+
 /// SQL expression: whether the checksum of a row of `members` is wrong. `alias` is the table's alias in the query.
 pub fn bad_member(alias: &str) -> String {
     let columns = ["room", "user", "owner", "added_by"].map(|column| format!("{alias}.{column}")).join(", ");

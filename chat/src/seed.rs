@@ -32,9 +32,9 @@ pub async fn seed(store: &SqliteStore, samples: Vec<Sample>) -> Result<(), Error
     for Sample { room, author, text } in samples {
         if directory.find(&room).await?.is_none() {
             let new = NewRoom { name: room.clone(), owner: author.clone(), private: false, ephemeral: false };
-            directory.create(new, usize::MAX, Box::new(|| ())).await?;
+            directory.create(new, usize::MAX, Box::new(drop)).await?;
         }
-        directory.add(&room, &author, usize::MAX, Box::new(|| ())).await?;
+        directory.add(&room, &author, usize::MAX, Box::new(drop)).await?;
         let RoomHead { seq, timestamp } = history.head(&room).await?;
         let text = Text::parse(text, usize::MAX)?;
         let timestamp = Timestamp::now_after(timestamp);

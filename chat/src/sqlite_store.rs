@@ -21,6 +21,9 @@ use crate::{
 /// - `members.added_by` is null for members who created or joined the room themselves.
 /// - `departures` contains users who have left a room that another user had added them to.
 /// - `tickets` contains the recovery sessions.
+/// - `revs` contains the number of changes of each room, and the number from which on `changes` is complete.
+/// - `changes` contains one row for each part of a room that has changed: a member (`key` is the name) or the room (`key` is empty), with
+///   the number and the offset of its last change. `since` is the offset at which a membership last began or ended.
 /// - `sum` is the checksum of a row. It is null in messages of earlier releases.
 pub const MIGRATIONS: &[&str] = &[
     "
@@ -96,6 +99,26 @@ pub const MIGRATIONS: &[&str] = &[
     ALTER TABLE meta ADD COLUMN sum INTEGER;
     UPDATE meta SET sum = row_sum(key, value);
 ",
+    "
+    CREATE TABLE revs (
+        room TEXT PRIMARY KEY REFERENCES rooms (name),
+        rev INTEGER NOT NULL,
+        floor INTEGER NOT NULL,
+        sum INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE changes (
+        room TEXT NOT NULL REFERENCES rooms (name),
+        type TEXT NOT NULL,
+        key TEXT NOT NULL COLLATE NOCASE,
+        rev INTEGER NOT NULL,
+        \"offset\" INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        sum INTEGER NOT NULL,
+        PRIMARY KEY (room, type, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX changes_by_rev ON changes (room, rev);
+    CREATE INDEX changes_by_offset ON changes (\"offset\");
+",
 ];
 
 /// Statements that run on a file that has lost its last commits, and on a copy. Earlier offsets then belong to another epoch, and no
@@ -118,6 +141,10 @@ const REPAIR: &[&str] = &[
      WHERE sum <> row_sum(name, private, ephemeral, archived, trimmed, base)",
     "DELETE FROM members WHERE sum <> row_sum(room, user, owner, added_by)",
     "DELETE FROM departures WHERE sum <> row_sum(room, user, adder, at)",
+    "DELETE FROM changes WHERE sum <> row_sum(room, type, key, rev, \"offset\", since)",
+    "UPDATE revs SET rev = 1 + (SELECT coalesce(max(rev), 0) FROM changes WHERE changes.room = revs.room)
+     WHERE sum <> row_sum(room, rev, floor)",
+    "UPDATE revs SET floor = rev, sum = row_sum(room, rev, rev) WHERE sum <> row_sum(room, rev, floor)",
 ];
 
 /// Queries that find inconsistencies in the file. Each row is a finding.
@@ -168,6 +195,17 @@ pub const CHECKS: &[Check] = &[
         since: 5,
         sql: "SELECT 'a recovery session of ' || user || ' has a wrong checksum' FROM tickets
               WHERE sum <> row_sum(pid, sid, user, since, issued)",
+    },
+    Check {
+        since: 6,
+        sql: "SELECT 'a change of the room ' || room || ' has a wrong checksum' FROM changes
+              WHERE sum <> row_sum(room, type, key, rev, \"offset\", since)",
+    },
+    Check {
+        since: 6,
+        sql: "SELECT 'the number of changes of the room ' || revs.room || ' is damaged' FROM revs
+              WHERE sum <> row_sum(room, rev, floor)
+                 OR rev < (SELECT coalesce(max(rev), 0) FROM changes WHERE changes.room = revs.room)",
     },
     Check {
         since: 5,

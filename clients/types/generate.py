@@ -34,8 +34,12 @@ def type_of(schema, indent=""):
         return literal(schema["const"])
     if keywords == {"enum"}:
         return " | ".join(literal(value) for value in schema["enum"])
+    if keywords in ({"oneOf"}, {"anyOf"}):
+        (alternatives,) = (schema[keyword] for keyword in keywords)
+        return " | ".join(type_of(alternative, indent) for alternative in alternatives)
     if keywords == {"type", "items"}:
-        return f"{type_of(schema['items'], indent)}[]"
+        nullable = " | null" if "null" in schema["type"] else ""
+        return f"{type_of(schema['items'], indent)}[]{nullable}"
     if keywords == {"type", "properties"}:
         return f"{{\n{fields(schema, indent + '    ')}{indent}}}"
     assert keywords == {"type"}, f"unsupported: {schema}"

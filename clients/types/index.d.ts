@@ -15,6 +15,12 @@ export type Offset = string;
 /** A number of a message in its room, 1, 2, 3, ... without gaps; 0 is before the first message. */
 export type Seq = number;
 
+/** A number of a change in its room, 1, 2, 3, ... without gaps; 0 is before the first change. */
+export type Rev = number;
+
+/** A member's permissions. */
+export type Role = "owner" | "member";
+
 /** The reason of a refusal, for programs. */
 export type Code = "bad_request" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large" | "rate_limited" | "unavailable";
 
@@ -75,6 +81,55 @@ export interface Typing {
 export interface Membership {
     room: RoomName;
     username: Username;
+    rev: Rev;
+    role?: Role;
+    /** The user who made the change, if it was another one. */
+    by?: Username;
+}
+
+export interface Change {
+    room: RoomName;
+    rev: Rev;
+    /** The number of the change before it. */
+    after: Rev;
+    /** What changed, in its state after the change. Never empty. */
+    items: Item[];
+}
+
+/** A part of a room. Items have other types in later releases; a client ignores those that it does not support. */
+export type Item = MemberItem | RoomItem;
+
+export interface MemberItem {
+    type: "member";
+    member: MemberState;
+    /** The user who made the change, if it was another one. In live events only. */
+    by?: Username;
+}
+
+export interface RoomItem {
+    type: "room";
+    /** The properties; null when the room was archived. */
+    settings: Settings | null;
+    /** The user who made the change. In live events only. */
+    by?: Username;
+}
+
+export interface MemberState {
+    username: Username;
+    /** The role; null when the user is not a member. */
+    role: Role | null;
+}
+
+export interface Settings {
+    kind: "room";
+    /** Whether the room is visible to its members only. */
+    private: boolean;
+    /** Whether old messages of the room are deleted. */
+    ephemeral: boolean;
+    /** The owner; null for a public room without members. */
+    owner: Username | null;
+    /** The number of members at the time of the event or answer. */
+    memberCount: number;
 }
 
 export interface Refused {
@@ -115,6 +170,14 @@ export interface Join {
     /** The last `seq` that the client has. The ack then contains the messages after it. */
     since?: OptionalSeq;
     offset?: OptionalOffset;
+    /** The last change that the client has applied. The ack then contains the changes after it. */
+    rev?: number | null;
+    /** The smallest `seq` that the client has. Changes of older messages are left out. */
+    oldest?: OptionalSeq;
+    /** The types of items that the client needs, `member` and `room`. Absent or null are all types. */
+    types?: string[] | null;
+    /** Whether a user who is not a member joins. Absent or null is true. */
+    enter?: boolean | null;
 }
 
 export interface Leave {
@@ -147,8 +210,23 @@ export interface JoinAck {
     head: Seq;
     /** The messages after `since`, oldest first. */
     messages: Message[];
+    /** The last change that the ack covers. */
+    rev: Rev;
+    /** What has changed after the client's `rev`, in its present state, by the number of its last change. */
+    changes: Changes[];
+    /** Whether there are later changes. The client asks again with this `rev`. */
+    more: boolean;
+    /** The smallest `seq` that the room keeps. */
+    first: Seq;
+    /** The id of the store. With another id all positions of the client are invalid. */
+    epoch: string;
     reset?: Reset;
     offset?: Offset;
+}
+
+export interface Changes {
+    rev: Rev;
+    items: Item[];
 }
 
 export interface HistoryAck {
@@ -157,16 +235,21 @@ export interface HistoryAck {
     messages: Message[];
     /** The value of `before` for the next page; null on the last page. */
     next: number | null;
+    /** The last change before the page was read. */
+    rev: Rev;
     reset?: Reset;
     offset?: Offset;
 }
 
-/** The messages were restored from a backup. The client drops its messages of the room. */
+/**
+ * The client drops what it holds of the room: the store was restored from a backup, or too much has changed. After a `join` with `rev`
+ * it loads what it shows with `history`.
+ */
 export type Reset = true;
 
 /** The events that the server sends. */
 export interface ServerToClientEvents {
-    /** Once after CONNECT. A recovered client receives the messages that it has missed before it. */
+    /** Once after CONNECT. A recovered client receives the messages and changes that it has missed before it. */
     "welcome": (payload: Welcome, offset: Offset) => void;
     /** A message was stored. Sent to every socket of every member except the socket that posted it. */
     "message": (payload: Message, offset: Offset) => void;
@@ -180,6 +263,8 @@ export interface ServerToClientEvents {
     "room:joined": (payload: Membership) => void;
     /** A user is no longer a member of a room. */
     "room:left": (payload: Membership) => void;
+    /** Members or properties of a room have changed. Sent to every socket of every member, also the one that made the change. */
+    "change": (payload: Change, offset: Offset) => void;
     /** An event without an ack is malformed, too large or too fast, or the server is about to close the connection. */
     "error": (payload: Refused) => void;
 }
@@ -190,7 +275,7 @@ export interface ClientToServerEvents {
     "message": (payload: Post, ack: (answer: PostAck | Refused) => void) => void;
     /** Starts or stops typing. At most two changes per second are forwarded, the latest one always. */
     "typing": (payload: SetTyping, ack: (answer: DoneAck | Refused) => void) => void;
-    /** Enters a room, and reads the messages after `since`. */
+    /** Enters a room, and reads the messages after `since` and the changes after `rev`. */
     "join": (payload: Join, ack: (answer: JoinAck | Refused) => void) => void;
     /** Leaves a room. */
     "leave": (payload: Leave, ack: (answer: DoneAck | Refused) => void) => void;

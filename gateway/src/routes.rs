@@ -49,7 +49,7 @@ use Upstream::{Accounts, Chat, Gateway, Sockets};
 /// Bodies follow the method: POST, PUT and PATCH may have JSON, the others have no body. The socket route has its own
 /// rules.
 #[rustfmt::skip]
-static ROUTES: [Route; 15] = [
+static ROUTES: [Route; 16] = [
     route("POST",               "/user/register",               Accounts, Public),
     route("POST",               "/user/login",                  Accounts, Public), // behind Gateway::login_limit
     route("POST",               "/user/logout",                 Accounts, Public),
@@ -58,6 +58,7 @@ static ROUTES: [Route; 15] = [
     route("GET, PATCH, DELETE", "/rooms/{room}",                Chat,     User),
     route("PUT, DELETE",        "/rooms/{room}/members/{user}", Chat,     User),
     route("GET, POST",          "/rooms/{room}/messages",       Chat,     User),
+    route("GET",                "/rooms/{room}/changes",        Chat,     User),
     route("GET",                "/presence/online",             Chat,     User),
     route("GET",                "/presence/typing",             Chat,     User),
     route(pages::METHODS,       "/healthz",                     Gateway,  Public),

@@ -1,8 +1,11 @@
 //! The Socket.IO events of the chat: event names and payloads. Order of this file: server to client, client to server,
 //! acks.
 
+mod change;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::change::{Change, Item, ItemType, MemberState, Role, RoomKind, Settings};
 use crate::{RoomName, Timestamp, Username};
 
 /// Event names. Other code uses these constants and no literals.
@@ -21,6 +24,8 @@ pub mod name {
     pub const ROOM_JOINED: &str = "room:joined";
     /// Server to client: a user is no longer a member of a room.
     pub const ROOM_LEFT: &str = "room:left";
+    /// Server to client: members or properties of a room changed.
+    pub const CHANGE: &str = "change";
     /// Server to client: an event without an ack was refused, or the server is about to close the connection.
     pub const ERROR: &str = "error";
     /// Client to server: join a room.
@@ -100,6 +105,14 @@ pub struct Membership {
     pub room: RoomName,
     /// The user that joined or left.
     pub username: Username,
+    /// The number of the change, as in [`Change`].
+    pub rev: u64,
+    /// The role of a user that joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The user that made the change, if it was another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Username>,
 }
 
 /// Payload of a client's [`name::MESSAGE`]. Unknown fields are ignored, because clients of the original application send more
@@ -140,6 +153,18 @@ pub struct Join {
     /// The offset that the client received with that `seq` or before, or an empty string. The response then contains an offset.
     #[serde(default)]
     pub offset: Option<String>,
+    /// The number of the last change that the client has applied. The ack then contains the changes after it.
+    #[serde(default, deserialize_with = "crate::lenient::whole")]
+    pub rev: Option<u64>,
+    /// The smallest `seq` that the client holds.
+    #[serde(default, deserialize_with = "crate::lenient::whole")]
+    pub oldest: Option<u64>,
+    /// The types of the items that the client needs. Unknown types are ignored. Default: all types.
+    #[serde(default)]
+    pub types: Option<Vec<String>>,
+    /// Whether a user who is not a member joins. Default: true.
+    #[serde(default)]
+    pub enter: Option<bool>,
 }
 
 /// Payload of a client's [`name::LEAVE`].

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use proto::{
     Code, Object, RoomName, Timestamp, Username,
     event::{
-        Body, History, Join, Leave, Membership, Message, Post, Presence, PresenceDiff, Refused, SetTyping,
-        Typing, Welcome, name,
+        Body, Change, History, Item, Join, Leave, MemberState, Membership, Message, Post, Presence,
+        PresenceDiff, Refused, Role, RoomKind, SetTyping, Settings, Typing, Welcome, name,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -101,9 +101,21 @@ fn check_server_events(messages: &mut BTreeMap<&str, Documented>) {
     writes(&take(messages, "presenceDiff", name::PRESENCE_DIFF), &diff);
     let typing = Typing { users: vec!["alice".into()], room: "lobby".into() };
     writes(&take(messages, "typing", name::TYPING), &typing);
-    let membership = Membership { room: "tea".parse().expect("a name"), username: user("bob") };
-    writes(&take(messages, "roomJoined", name::ROOM_JOINED), &membership);
-    writes(&take(messages, "roomLeft", name::ROOM_LEFT), &membership);
+    let (room, username): (RoomName, _) = ("tea".parse().expect("a name"), user("bob"));
+    let left = Membership { room: room.clone(), username, rev: 3, role: None, by: None };
+    let joined = Membership { rev: 2, role: Some(Role::Member), by: Some(user("alice")), ..left.clone() };
+    writes(&take(messages, "roomJoined", name::ROOM_JOINED), &joined);
+    writes(&take(messages, "roomLeft", name::ROOM_LEFT), &left);
+    let (kind, owner) = (RoomKind::Room, Some(user("bob")));
+    let settings = Settings { kind, private: true, ephemeral: false, owner, member_count: 1 };
+    let member = |name, role, by| Item::Member { member: MemberState { username: user(name), role }, by };
+    let items = vec![
+        Item::Room { settings: Some(settings), by: Some(user("alice")) },
+        member("alice", None, None),
+        member("bob", Some(Role::Owner), Some(user("alice"))),
+    ];
+    let change = Change { room, rev: 3, after: 2, items };
+    writes(&take(messages, "change", name::CHANGE), &change);
     let refused = Refused::new(Code::RateLimited, "too many messages: try again later");
     writes(&take(messages, "error", name::ERROR), &Refused { retry_after: Some(0.5), ..refused });
 }
@@ -113,8 +125,12 @@ fn check_client_events(messages: &mut BTreeMap<&str, Documented>) {
     reads(&take(messages, "post", name::MESSAGE), &fields, |Post { text: _, room: _, client_id: _ }| ());
     let fields = ["isTyping", "room"];
     reads(&take(messages, "setTyping", name::TYPING), &fields, |SetTyping { is_typing: _, room: _ }| ());
-    let fields = ["room", "since", "offset"];
-    reads(&take(messages, "join", name::JOIN), &fields, |Join { room: _, since: _, offset: _ }| ());
+    let fields = ["room", "since", "offset", "rev", "oldest", "types", "enter"];
+    reads(
+        &take(messages, "join", name::JOIN),
+        &fields,
+        |Join { room: _, since: _, offset: _, rev: _, oldest: _, types: _, enter: _ }| (),
+    );
     reads(&take(messages, "leave", name::LEAVE), &["room"], |Leave { room: _ }| ());
     let fields = ["room", "before", "after", "limit", "offset"];
     reads(

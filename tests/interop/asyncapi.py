@@ -95,12 +95,17 @@ def check_events():
     requests.post(f"{URL}/rooms", json={"name": "tea"}, headers=headers, timeout=TIMEOUT).raise_for_status()
     bob.call("join", {"room": "tea"})
     alice.receive("room:joined", lambda joined: joined["username"] == "bob")
+    rev = alice.receive("change", lambda change: change["items"][0]["member"]["username"] == "bob")["rev"]
+    caught_up = bob.call("join", {"room": "tea", "rev": rev - 1, "since": 0, "enter": False})
+    assert [change["rev"] for change in caught_up["changes"]] == [rev], caught_up
+    assert bob.call("join", {"room": "tea", "rev": rev + 1, "types": ["member"]})["reset"]
     alice.call("post", {"text": "hello", "room": "tea"})
     assert len(bob.call("join", {"room": "tea", "since": 0, "offset": ""})["messages"]) == 1
     assert bob.call("join", {"room": "tea", "since": 9})["reset"]
     assert len(bob.call("history", {"room": "tea", "limit": 1, "offset": ""})["messages"]) == 1
     bob.call("leave", {"room": "tea"})
     alice.receive("room:left", lambda left: left["username"] == "bob")
+    bob.call("join", {"room": "tea", "rev": rev, "enter": False}, refused=True)
 
     for operation, payload in [
         ("post", {"text": "hello", "room": "nowhere"}),

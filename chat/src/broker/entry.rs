@@ -4,6 +4,8 @@ use proto::{RoomName, Username, event::Message};
 use socketio::SocketId;
 use tokio::sync::mpsc;
 
+use crate::directory::RoomChange;
+
 /// An entry of the broker's queue: an event for clients, a change of subscriptions, or a control entry.
 #[derive(Debug, Clone)]
 pub enum Entry {
@@ -16,26 +18,12 @@ pub enum Entry {
         /// The socket that sent it. It is skipped, because it gets an ack. `None` over HTTP.
         origin: Option<SocketId>,
     },
-    /// A user became a member of a room.
-    Joined {
-        /// The room.
-        room: RoomName,
-        /// The new member.
-        user: Username,
-    },
-    /// The membership of a user ended.
-    Left {
-        /// The room.
-        room: RoomName,
-        /// The former member.
-        user: Username,
-    },
-    /// A room was archived: the memberships of all its members ended.
-    Archived {
-        /// The room.
-        room: RoomName,
-        /// The members at that time.
-        members: Vec<Username>,
+    /// A room changed.
+    Change {
+        /// The offset of the change. `None` when the stream is unavailable and the change was read from the store.
+        offset: Option<u64>,
+        /// The change.
+        change: Box<RoomChange>,
     },
     /// The set of online users changed, or is available again.
     Online {
@@ -68,11 +56,6 @@ pub enum Entry {
         room: RoomName,
         /// All members.
         members: Vec<Username>,
-    },
-    /// A property of a room changed that needs no event to its members.
-    Changed {
-        /// The room.
-        room: RoomName,
     },
     /// The client of this socket reconnected on another connection.
     Superseded(SocketId),

@@ -3,13 +3,14 @@
 
 use proto::{
     RoomName, Username,
-    event::{Membership, Message, Presence, name},
+    event::{Change, Membership, Message, Presence, name},
 };
 use serde::Serialize;
 use serde_json::json;
 use socketio::{BackpressureToken, CloseReason, Emit, Encoded, Operation, Room, SocketId};
 
 use super::{Entry, StreamPosition, room_backpressure::RoomTokens};
+use crate::directory::{ChangeKind, RoomChange};
 
 /// The group of the sockets of a room's members.
 pub fn member_sockets(room: &RoomName) -> Room {
@@ -38,9 +39,7 @@ pub(super) fn operations(entry: Entry, position: &StreamPosition, tokens: &RoomT
             let backpressure = tokens.of(&message.room);
             message_stored(&message, offset, position, origin, backpressure).into_iter().collect()
         }
-        Entry::Joined { room, user } => joined(room, user),
-        Entry::Left { room, user } => left(room, user),
-        Entry::Archived { room, members } => archived(&room, members),
+        Entry::Change { offset, change } => changed(&change, offset, position),
         Entry::Online { diff, list } => {
             let list = list.map(|online| Presence { online });
             let diff = diff.and_then(|diff| emit(vec![], name::PRESENCE_DIFF, &diff, false));
@@ -59,7 +58,7 @@ pub(super) fn operations(entry: Entry, position: &StreamPosition, tokens: &RoomT
         }
         Entry::SetMembers { room, members } => set_members(&room, &members),
         // `Typing` depends on the lists that were sent before, so [`super::typing`] converts it. The others have no operation.
-        Entry::Typing { .. } | Entry::Changed { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
+        Entry::Typing { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
     }
 }
 
@@ -89,32 +88,74 @@ impl StreamPosition {
         // A message without an offset gets one later, which is greater than all offsets so far.
         Some(packet.at(offset.unwrap_or(u64::MAX)))
     }
+
+    /// The event of a change, for live delivery and for recovery. Without an offset it is not ordered with the messages; clients order
+    /// it by its number. `None` when it cannot be encoded, which is logged.
+    pub(super) fn encode_change(&self, change: &Change, offset: Option<u64>) -> Option<Encoded> {
+        let text = offset.map(|offset| self.format(Some(offset)));
+        let packet = encode(name::CHANGE, change, text.as_deref())?;
+        Some(offset.map_or(packet.clone(), |offset| packet.at(offset)))
+    }
 }
 
-/// The sockets of the new member join before the event, so that they receive it too.
-fn joined(room: RoomName, user: Username) -> Vec<Operation> {
-    let join = Operation::Join { of: user_sockets(&user), room: member_sockets(&room) };
-    let event =
-        emit(vec![member_sockets(&room)], name::ROOM_JOINED, &Membership { room, username: user }, false);
-    [join].into_iter().chain(event).collect()
+/// The sockets of a new member join before the events, and those of a former member leave after them, so that they receive them too.
+fn changed(change: &RoomChange, offset: Option<u64>, position: &StreamPosition) -> Vec<Operation> {
+    let (room, members) = (&change.room, member_sockets(&change.room));
+    let event = position.encode_change(&change.event(), offset).map(|packet| to_members(room, packet));
+    let membership = |name, user: &Username| {
+        let payload = membership(change, user);
+        let packet = encode(name, &payload, None)?;
+        Some(offset.map_or(packet.clone(), |offset| packet.at(offset)))
+    };
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    match &change.what {
+        ChangeKind::Joined(user) | ChangeKind::Renewed(user) => {
+            first.push(Operation::Join { of: user_sockets(user), room: members });
+            first.extend(membership(name::ROOM_JOINED, user).map(|packet| to_members(room, packet)));
+        }
+        ChangeKind::Left(user) => {
+            first.extend(membership(name::ROOM_LEFT, user).map(|packet| to_members(room, packet)));
+            last.push(Operation::Leave { of: user_sockets(user), room: members });
+        }
+        // Each member receives the event of their own leaving only.
+        ChangeKind::Archived => {
+            let events = change.members.iter().filter_map(|user| {
+                membership(name::ROOM_LEFT, user).map(|packet| to(user_sockets(user), packet))
+            });
+            first.extend(events);
+            last.push(Operation::Leave { of: members.clone(), room: members });
+        }
+        ChangeKind::Other => {}
+    }
+    first.into_iter().chain(event).chain(last).collect()
 }
 
-/// The sockets of the former member leave after the event, so that they receive it too.
-fn left(room: RoomName, user: Username) -> Vec<Operation> {
-    let leave = Operation::Leave { of: user_sockets(&user), room: member_sockets(&room) };
-    let event =
-        emit(vec![member_sockets(&room)], name::ROOM_LEFT, &Membership { room, username: user }, false);
-    event.into_iter().chain([leave]).collect()
+/// The payload of `room:joined` or `room:left` for a user whose membership began or ended with `change`.
+fn membership(change: &RoomChange, user: &Username) -> Membership {
+    Membership {
+        room: change.room.clone(),
+        username: user.clone(),
+        rev: change.rev,
+        role: change.role_of(user),
+        by: change.by_other_than(user),
+    }
 }
 
-/// Each member receives the event of their own leaving only.
-fn archived(room: &RoomName, members: Vec<Username>) -> Vec<Operation> {
-    let events = members.into_iter().filter_map(|user| {
-        let to = vec![user_sockets(&user)];
-        emit(to, name::ROOM_LEFT, &Membership { room: room.clone(), username: user }, false)
-    });
-    let leave = Operation::Leave { of: member_sockets(room), room: member_sockets(room) };
-    events.chain([leave]).collect()
+fn to_members(room: &RoomName, packet: Encoded) -> Operation {
+    to(member_sockets(room), packet)
+}
+
+/// Sends one event to a group of sockets. Its backpressure token has no waiter: no room waits for clients that are slow to receive it.
+fn to(group: Room, packet: Encoded) -> Operation {
+    let backpressure = Some(BackpressureToken::new().0);
+    Operation::Emit(Emit {
+        namespace: "/".into(),
+        rooms: vec![group],
+        except: None,
+        packet,
+        volatile: false,
+        backpressure,
+    })
 }
 
 /// All sockets leave, and those of the members join again. Both are in one batch, so no message is delivered between them.
@@ -211,20 +252,44 @@ mod tests {
         );
     }
 
+    fn change(what: ChangeKind, members: Vec<Username>) -> Entry {
+        let (room, items) = (RoomName::lobby(), vec![]);
+        let change = RoomChange { room, rev: 4, what, by: None, items, members, offset: Some(9) };
+        Entry::Change { offset: Some(9), change: Box::new(change) }
+    }
+
     #[test]
-    fn new_and_former_members_receive_their_own_membership_event() {
-        let (room, alice) = (RoomName::lobby(), user("Alice"));
-        let joined = described(Entry::Joined { room: room.clone(), user: alice.clone() });
-        assert_eq!(joined, ["user:alice joins room:lobby", "emit to room:lobby"]);
-        let left = described(Entry::Left { room, user: alice });
-        assert_eq!(left, ["emit to room:lobby", "user:alice leaves room:lobby"]);
+    fn new_and_former_members_receive_their_own_membership_events() {
+        let alice = user("Alice");
+        let joined = described(change(ChangeKind::Joined(alice.clone()), vec![]));
+        assert_eq!(joined, ["user:alice joins room:lobby", "emit to room:lobby", "emit to room:lobby"]);
+        let left = described(change(ChangeKind::Left(alice), vec![]));
+        assert_eq!(left, ["emit to room:lobby", "emit to room:lobby", "user:alice leaves room:lobby"]);
     }
 
     #[test]
     fn all_sockets_leave_an_archived_room() {
-        let operations =
-            described(Entry::Archived { room: RoomName::lobby(), members: vec![user("a"), user("b")] });
-        assert_eq!(operations, ["emit to user:a", "emit to user:b", "room:lobby leaves room:lobby"]);
+        let operations = described(change(ChangeKind::Archived, vec![user("a"), user("b")]));
+        let expected =
+            ["emit to user:a", "emit to user:b", "emit to room:lobby", "room:lobby leaves room:lobby"];
+        assert_eq!(operations, expected);
+    }
+
+    #[test]
+    fn a_change_has_its_offset_as_last_argument_and_the_membership_event_has_none() {
+        let entry = change(ChangeKind::Left(user("alice")), vec![]);
+        let operations = operations(entry, &position(), &RoomTokens::default());
+        let packets = operations.iter().filter_map(|operation| match operation {
+            Operation::Emit(emit) => Some(emit.packet.clone()),
+            _ => None,
+        });
+        let left = serde_json::json!({"room": "lobby", "username": "alice", "rev": 4});
+        let changed = serde_json::json!({"room": "lobby", "rev": 4, "after": 3, "items": []});
+        let text = |packet: Encoded| format!("{packet:?}");
+        let expected = [("room:left", left, None), ("change", changed, Some("e-9"))].map(|(name, value, offset)| {
+            text(Encoded::event("/", name, &(value,), offset).unwrap().at(9)).len()
+        });
+        assert_eq!(packets.map(|packet| text(packet).len()).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -14,15 +14,19 @@ mod typing;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use proto::{RoomName, event::Message};
-use socketio::Encoded;
+use proto::{
+    RoomName,
+    event::{Membership, Message, name},
+};
+use socketio::{Encoded, SocketId};
 use supervision::BusyTimer;
 use tokio::sync::mpsc;
 
 use self::room_backpressure::RoomTokens;
 use crate::{
     Error,
-    history::{Journal, Missed, StoredMessage},
+    directory::RoomChange,
+    history::{Journal, Missed, MissedBy, MissedChange, StoredMessage},
 };
 pub use entry::Entry;
 pub use fanout::{encode, member_sockets, presence_unknown, session_sockets, user_sockets};
@@ -96,10 +100,28 @@ impl Broker {
         }
     }
 
-    /// Announces a change to other nodes. This node must have appended it already.
-    pub async fn announce(&self, entry: &Entry) {
+    /// Closes a socket on every node, because its client has reconnected. Resolves when this node has closed it.
+    pub async fn supersede(&self, socket: &SocketId) {
+        self.send(Entry::Superseded(socket.clone())).await;
         if let Some(stream) = &self.stream {
-            stream.announce(entry).await;
+            stream.announce_superseded(socket).await;
+        }
+        self.flush_local().await;
+    }
+
+    /// Publishes a change that a store has just committed. Called on the store's own thread, in commit order. In a cluster it is delivered
+    /// from the stream.
+    pub fn publish_change(&self, change: RoomChange) {
+        match &self.stream {
+            Some(stream) => stream.publish_change(&change),
+            None => self.append(Entry::Change { offset: change.offset, change: Box::new(change) }),
+        }
+    }
+
+    /// Waits until the change `rev` of a room is on its way to the sockets of this node. The wait is bounded.
+    pub async fn wait_for_change(&self, room: &RoomName, rev: u64) {
+        if let Some(stream) = &self.stream {
+            stream.wait_for_change(room, rev).await;
         }
     }
 
@@ -146,9 +168,6 @@ impl Broker {
     /// Drops the entry in a cluster while the queue is full.
     pub fn append(&self, entry: Entry) {
         self.position.count_membership_change(&entry);
-        if let Some(stream) = &self.stream {
-            stream.note_local_change(&entry);
-        }
         let full = match self.entries.try_send(entry) {
             Err(mpsc::error::TrySendError::Full(entry)) => entry,
             // Closed: the process ends, and clients will read stored messages from history.
@@ -216,6 +235,11 @@ impl Broker {
         self.position.format(Some(offset))
     }
 
+    /// The id of the stores. It changes when they are restored from a backup.
+    pub fn store_epoch(&self) -> String {
+        self.position.store_epoch().to_string()
+    }
+
     /// Parses an offset that a client sent back.
     pub fn parse_offset(&self, offset: &str) -> ParsedOffset {
         self.position.parse(offset)
@@ -231,13 +255,25 @@ impl Broker {
         self.position.encode(message, Some(offset))
     }
 
-    /// The messages that a client has missed, as [`Journal::missed`].
-    pub async fn missed(
-        &self,
-        rooms: &[RoomName],
-        after: u64,
-        origin: &str,
-    ) -> Result<Option<Missed>, Error> {
-        self.journal.missed(rooms, after, origin).await
+    /// The events of a change, for recovery: those of memberships that have begun or ended, then the change itself.
+    pub fn encode_missed_change(&self, missed: &MissedChange, offset: u64) -> Vec<Encoded> {
+        let MissedChange { change, memberships } = missed;
+        let memberships = memberships.iter().filter_map(|member| {
+            let event = if member.role.is_some() { name::ROOM_JOINED } else { name::ROOM_LEFT };
+            let payload = Membership {
+                room: change.room.clone(),
+                username: member.username.clone(),
+                rev: change.rev,
+                role: member.role,
+                by: None,
+            };
+            encode(event, &payload, None).map(|packet| packet.at(offset))
+        });
+        memberships.chain(self.position.encode_change(change, Some(offset))).collect()
+    }
+
+    /// The messages and changes that a client has missed, as [`Journal::missed`].
+    pub async fn missed(&self, client: MissedBy<'_>, after: u64) -> Result<Option<Missed>, Error> {
+        self.journal.missed(client, after).await
     }
 }

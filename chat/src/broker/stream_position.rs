@@ -81,11 +81,7 @@ impl StreamPosition {
 
     /// Counts `entry` if it changes memberships.
     pub(super) fn count_membership_change(&self, entry: &Entry) {
-        let is_change = matches!(
-            entry,
-            Entry::Joined { .. } | Entry::Left { .. } | Entry::Archived { .. } | Entry::SetMembers { .. }
-        );
-        if is_change {
+        if matches!(entry, Entry::Change { .. } | Entry::SetMembers { .. }) {
             self.memberships.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -98,6 +94,12 @@ impl StreamPosition {
     /// The id of the current history.
     pub(super) fn history(&self) -> Arc<str> {
         self.ids().history
+    }
+
+    /// The id of the stores: of the history, or of the epoch in the log of one process.
+    pub(super) fn store_epoch(&self) -> Arc<str> {
+        let Ids { history, epoch } = self.ids();
+        if history.is_empty() { epoch } else { history }
     }
 
     fn ids(&self) -> Ids {

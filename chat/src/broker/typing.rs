@@ -19,6 +19,7 @@ use super::{
     fanout::{encode, member_sockets, operations, user_sockets},
     room_backpressure::RoomTokens,
 };
+use crate::directory::ChangeKind;
 
 /// Up to this number of typing users in a room, each typing user receives a list of its own. Above it, typing users receive no list.
 const PERSONAL: usize = 16;
@@ -49,18 +50,29 @@ impl TypingLists {
     ) -> Vec<Operation> {
         match &entry {
             Entry::Typing { room, users } => self.update(room, users, now),
-            Entry::Joined { room, user } | Entry::SetMembership { room, user, is_member: true } => {
+            Entry::SetMembership { room, user, is_member: true } => {
                 self.ended.remove(&(room.clone(), user.key()));
                 operations(entry, position, tokens)
             }
-            Entry::Left { room, user } | Entry::SetMembership { room, user, is_member: false } => {
+            Entry::SetMembership { room, user, is_member: false } => {
                 let stopped = self.end_membership(room, user, now);
-                // By then the user's sockets have left the room, so they do not receive the list.
                 operations(entry, position, tokens).into_iter().chain(stopped).collect()
             }
-            Entry::Archived { room, .. } => {
-                self.listed.remove(room);
-                operations(entry, position, tokens)
+            Entry::Change { change, .. } => {
+                let stopped = match &change.what {
+                    ChangeKind::Joined(user) | ChangeKind::Renewed(user) => {
+                        self.ended.remove(&(change.room.clone(), user.key()));
+                        vec![]
+                    }
+                    // By then the user's sockets have left the room, so they do not receive the list.
+                    ChangeKind::Left(user) => self.end_membership(&change.room, user, now),
+                    ChangeKind::Archived => {
+                        self.listed.remove(&change.room);
+                        vec![]
+                    }
+                    ChangeKind::Other => vec![],
+                };
+                operations(entry, position, tokens).into_iter().chain(stopped).collect()
             }
             _ => operations(entry, position, tokens),
         }

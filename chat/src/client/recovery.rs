@@ -1,13 +1,13 @@
-//! Connection state recovery: finds the session of a client that reconnects, and replays the messages that it has missed. It replays
-//! all of them, or the client starts a new session. Called by [`super::connect`]; reads the recovery sessions and the broker.
+//! Connection state recovery: finds the session of a client that reconnects, and replays the messages and changes that it has
+//! missed. It replays all of them, or the client starts a new session. Called by [`super::connect`]; reads the recovery sessions and the broker.
 
 use proto::{Identity, RoomName, Timestamp};
-use socketio::{ReadPosition, Recovered, Resume, Socket, SocketId};
+use socketio::{Encoded, ReadPosition, Recovered, Resume, Socket, SocketId};
 
 use crate::{
     Chat, Error,
-    broker::{Entry, ParsedOffset},
-    history::Missed,
+    broker::ParsedOffset,
+    history::{Missed, MissedBy},
     id::new_id,
     recovery_sessions::{LIFETIME_MS, RecoverySession},
 };
@@ -48,10 +48,7 @@ pub async fn find_session(
     if let Some(session) = &session {
         let _turn = chat.reconnects().lock(&session.pid).await;
         let sid = SocketId::from_stored(&session.sid);
-        let superseded = Entry::Superseded(sid.clone());
-        chat.broker().send(superseded.clone()).await;
-        chat.broker().announce(&superseded).await;
-        chat.broker().flush_local().await;
+        chat.broker().supersede(&sid).await;
         socket.adopt(&sid);
     }
     Ok(session)
@@ -81,9 +78,11 @@ pub async fn resume(
         },
     };
     let JoinedRooms { rooms, fallback_deliveries } = joined;
-    let Some(Missed { messages, reached }) = chat.broker().missed(rooms, after, &session.sid).await? else {
-        return Ok(not_recovered("the stream does not contain all missed messages"));
+    let client = MissedBy { user: &session.user, rooms, socket: &session.sid };
+    let Some(missed) = chat.broker().missed(client, after).await? else {
+        return Ok(not_recovered("the stream does not contain all missed messages and changes"));
     };
+    let (messages, reached) = (&missed.messages, missed.reached);
     if chat
         .broker()
         .may_be_fallback_delivery(messages.iter().map(|(_, message)| message), fallback_deliveries)
@@ -91,13 +90,25 @@ pub async fn resume(
         // This socket also receives the message live, without an offset by which the duplicate could be dropped.
         return Ok(not_recovered("a missed message may have been delivered without an offset"));
     }
-    let missed = messages.iter().filter_map(|(offset, message)| chat.broker().encode(message, *offset));
-    let recovered = Recovered { missed: missed.collect(), reached };
+    let recovered = Recovered { missed: encode(chat, &missed), reached };
     Ok(Some(Recovery {
         pid: session.pid,
         recovered: Some(recovered),
         offset: chat.broker().format_offset(reached),
     }))
+}
+
+/// The missed events in the order of the log.
+fn encode(chat: &Chat, missed: &Missed) -> Vec<Encoded> {
+    let mut events: Vec<(u64, Vec<Encoded>)> = Vec::with_capacity(missed.messages.len());
+    for (offset, message) in &missed.messages {
+        events.push((*offset, chat.broker().encode(message, *offset).into_iter().collect()));
+    }
+    for (offset, change) in &missed.changes {
+        events.push((*offset, chat.broker().encode_missed_change(change, *offset)));
+    }
+    events.sort_by_key(|(offset, _)| *offset);
+    events.into_iter().flat_map(|(_, packets)| packets).collect()
 }
 
 /// Logs why a client is not recovered.

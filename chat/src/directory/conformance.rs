@@ -45,7 +45,7 @@ fn user(name: &str) -> Username {
 }
 
 fn no_callback() -> Committed {
-    Box::new(|| ())
+    Box::new(drop)
 }
 
 fn new(name: &str, owner: &str, private: bool) -> NewRoom {
@@ -200,7 +200,7 @@ async fn callback_runs_for_changes_only(directory: &dyn Directory) {
     let commits = Arc::new(AtomicUsize::new(0));
     let count_commits = || -> Committed {
         let commits = commits.clone();
-        Box::new(move || {
+        Box::new(move |_| {
             commits.fetch_add(1, Ordering::SeqCst);
         })
     };

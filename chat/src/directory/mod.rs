@@ -1,16 +1,19 @@
 //! The store of rooms and memberships. Called by rooms, which change their own record, by HTTP, which creates and lists rooms,
 //! and by clients, which look up a user's rooms. Backends: [`sqlite`], [`mongo`]. Every backend passes `conformance.rs`.
 
+pub mod change;
 #[cfg(test)]
 mod conformance;
 pub mod mongo;
 pub mod sqlite;
 
 use async_trait::async_trait;
-use proto::{RoomName, Timestamp, Username};
-use serde::{Deserialize, Serialize};
+use proto::{RoomName, Timestamp, Username, event::ItemType};
+use serde::Serialize;
 
+pub use self::change::{ChangeKind, ChangesSince, NewChange, RoomChange};
 use crate::Error;
+pub use proto::event::Role;
 
 /// A room's properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,16 +26,6 @@ pub struct RoomInfo {
     pub ephemeral: bool,
     /// The room's owner. `None` for the lobby and for a public room without members.
     pub owner: Option<Username>,
-}
-
-/// A member's permissions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// May change and archive the room, and add and remove members.
-    Owner,
-    /// May read and post.
-    Member,
 }
 
 /// A member of a room.
@@ -71,6 +64,8 @@ pub struct RoomRecord {
     pub room_info: RoomInfo,
     /// The members in the order in which they joined. Empty for the lobby, of which every user is a member.
     pub members: Vec<Member>,
+    /// The number of changes so far, also of earlier rooms of the same name. 0 for the lobby, which has no changes.
+    pub rev: u64,
 }
 
 /// A request to create a room.
@@ -86,9 +81,9 @@ pub struct NewRoom {
     pub ephemeral: bool,
 }
 
-/// Callback that runs once when a change is durable. It runs where the store commits, in commit order with all other changes and
-/// appends of the store. It does not run when nothing changed.
-pub type Committed = Box<dyn FnOnce() + Send>;
+/// Callback that runs once when a change is durable, with the change. It runs where the store commits, in commit order with all other
+/// changes and appends of the store. It does not run when nothing changed.
+pub type Committed = Box<dyn FnOnce(RoomChange) + Send>;
 
 /// The store of rooms and memberships. The lobby always exists. Every user is a member of the lobby without being listed, and no
 /// method changes it. An archived room is treated as absent.
@@ -182,6 +177,14 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error>;
+
+    /// The parts of the room that have changed after the change `rev`, of these types. `None` when the room does not exist.
+    async fn changes_since(
+        &self,
+        room: &RoomName,
+        rev: u64,
+        types: &[ItemType],
+    ) -> Result<Option<ChangesSince>, Error>;
 }
 
 /// Refusals of joins and changes, with the same texts in all backends.

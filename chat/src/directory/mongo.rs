@@ -1,49 +1,44 @@
-//! [`Directory`] in MongoDB, collection `rooms`. A room is one document that contains its members, so that every change is one
-//! write. A change is decided on the document that was read, and is written only if the room's version is still the same.
+//! [`Directory`] in MongoDB, collection `rooms`. A room is one document that contains its members and its latest changes, so that every
+//! change is one write. A change is decided on the document that was read, and is written only if the room's version is still the same.
+//! The version is the number of the room's changes.
 
 mod change;
+mod change_log;
 mod changes;
 mod document;
 mod indexes;
+mod items;
 mod limits;
 mod renew;
 mod resolve_unknown;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::{
-    bson::{Document, doc, oid::ObjectId},
-    error::Error as MongoError,
-};
-use proto::{RoomName, Username};
-use remote::mongo::{Documents, Operation, Prepared, Store};
-use tokio::time::{Instant, sleep};
+use mongodb::bson::{Document, doc, oid::ObjectId};
+use proto::{RoomName, Username, event::ItemType};
+use remote::mongo::{Documents, Prepared, Store};
+use tokio::time::Instant;
 
 use self::{
     change::Change,
-    changes::RecordedChange,
     document::{RoomDocument, RoomSummary, rooms_with},
-    resolve_unknown::Outcome,
 };
-use super::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
+use super::{
+    Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal,
+};
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
-    mongo::{DEADLINE, collection, deadline_now, is_duplicate, with_deadline},
+    mongo::{DEADLINE, collection, deadline_now, with_deadline},
 };
 
 /// Name of the collection.
 const COLLECTION: &str = "rooms";
-
-/// Maximum number of attempts of a change. An attempt fails when another change of the room was written after the read.
-const MAX_ATTEMPTS: u32 = 16;
-
-/// Increment of the delay between two attempts.
-const BACKOFF_STEP: Duration = Duration::from_millis(4);
 
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,6 +46,8 @@ pub struct MongoDirectory {
     rooms: Documents<RoomDocument>,
     /// The messages, which are deleted before a name is reused.
     messages: Documents<Document>,
+    /// The older part of the change log, see [`change_log`].
+    changes: Documents<Document>,
     /// Id of this process, stored with its changes.
     process: Arc<str>,
     prepared: Prepared,
@@ -64,9 +61,11 @@ impl MongoDirectory {
         let store = store.into();
         let rooms = collection(&store, COLLECTION).with_trial(document::trial);
         let messages = collection(&store, MESSAGES);
+        let changes = collection(&store, change_log::COLLECTION);
         Self {
             rooms,
             messages,
+            changes,
             process: ObjectId::new().to_hex().into(),
             prepared: Prepared::default(),
             reuse_delay: renew::REUSE_DELAY,
@@ -101,85 +100,6 @@ impl MongoDirectory {
         if self.count(own, deadline).await? >= limit { Err(refusal::own_room_limit()) } else { Ok(()) }
     }
 
-    /// Creates the room.
-    async fn insert(&self, room: &NewRoom, limit: usize) -> Outcome<RoomInfo> {
-        let deadline = deadline_now();
-        if let Err(refused) = self.check_own_limit(&room.owner, limit, deadline).await {
-            return Outcome::Refused(refused);
-        }
-        if room.name.is_lobby() {
-            return Outcome::Refused(refusal::taken(false));
-        }
-        let insert = async {
-            let mut new = RoomDocument::creation(room);
-            new.insert("recent", [self.change_document(1, RecordedChange::Joined(&room.owner))]);
-            // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
-            let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
-            let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
-            let create = self
-                .rooms
-                .write(Operation::Update, async |rooms| rooms.update_one(absent, create).upsert(true).await);
-            match create.await {
-                Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
-                result => result.map(|_| true),
-            }
-        };
-        match with_deadline(deadline, insert).await {
-            Ok(true) => Outcome::Changed(room.room_info()),
-            Ok(false) => self.renew(room, deadline).await,
-            Err(error) => Outcome::Unknown { version: 0, error },
-        }
-    }
-
-    /// Applies `change` to the room and returns the members after it.
-    async fn update(&self, room: &RoomName, change: &Change) -> Outcome<Vec<Member>> {
-        let deadline = deadline_now();
-        for attempt in 0..MAX_ATTEMPTS {
-            sleep(BACKOFF_STEP * attempt).await;
-            let decided = async {
-                let found = self.load(room, deadline).await?.filter(|found| !found.archived);
-                let found = found.ok_or(Error::NotFound)?;
-                let (version, record) = (found.version, found.record(room.clone())?);
-                change.check(&record)?;
-                let members = record.members;
-                let decision = change.apply(found.private, members.clone());
-                if decision.is_some() {
-                    self.check_limits(&found, change, deadline).await?;
-                }
-                Ok((version, members, decision))
-            };
-            let (version, members, decision) = match decided.await {
-                Ok(decided) => decided,
-                Err(error) => return Outcome::Refused(error),
-            };
-            let Some((update, members_after)) = decision else { return Outcome::Unchanged(members) };
-            match self.write(room, version, (update, change.into()), deadline).await {
-                Ok(true) => return Outcome::Changed(members_after),
-                Ok(false) => (),
-                Err(error) => return Outcome::Unknown { version, error },
-            }
-        }
-        Outcome::Refused(Error::full())
-    }
-
-    /// Writes to the room and increments its version if the room is at `version`. Returns whether it was.
-    async fn write(
-        &self,
-        room: &RoomName,
-        version: i64,
-        (update, kind): (Document, RecordedChange<'_>),
-        deadline: Instant,
-    ) -> Result<bool, Error> {
-        let update = self.with_change(update, version, kind);
-        let documents = self.rooms.clone_with_type::<Document>();
-        let write = documents.write(Operation::Update, async |rooms| {
-            let room = doc! { "_id": room.as_str(), "version": version };
-            let write = rooms.find_one_and_update(room, update).projection(doc! { "_id": 1 });
-            write.max_time(DEADLINE).await
-        });
-        Ok(with_deadline(deadline, write).await?.is_some())
-    }
-
     async fn change(
         &self,
         room: &RoomName,
@@ -201,7 +121,7 @@ impl Directory for MongoDirectory {
 
     async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
         if room.is_lobby() {
-            return Ok(Some(RoomRecord { room_info: RoomInfo::lobby(), members: vec![] }));
+            return Ok(Some(RoomRecord { room_info: RoomInfo::lobby(), members: vec![], rev: 0 }));
         }
         let found = self.load(room, deadline_now()).await?.filter(|found| !found.archived);
         found.map(|found| found.record(room.clone())).transpose()
@@ -295,5 +215,14 @@ impl Directory for MongoDirectory {
             return Err(Error::NotFound);
         }
         self.change(room, Change::Archive { by: by.clone() }, committed).await.map(drop)
+    }
+
+    async fn changes_since(
+        &self,
+        room: &RoomName,
+        rev: u64,
+        types: &[ItemType],
+    ) -> Result<Option<ChangesSince>, Error> {
+        self.read_changes_since(room, rev, types).await
     }
 }

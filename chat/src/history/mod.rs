@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use proto::{
     RoomName, Timestamp, Username,
-    event::{ClientId, Message, Page},
+    event::{Change, ClientId, MemberState, Message, Page},
 };
 
 pub use crate::head::RoomHead;
@@ -89,13 +89,35 @@ pub struct StoredMessage {
     pub origin: Option<String>,
 }
 
-/// All messages that a client has missed.
+/// All messages and changes that a client has missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
     /// The messages with their offsets, in the order of the log.
     pub messages: Vec<(u64, Message)>,
+    /// The changes with their offsets, in the order of the log. Each changed part of a room is in one of them, in its present state.
+    pub changes: Vec<(u64, MissedChange)>,
     /// The last offset of the log at the time of the read.
     pub reached: u64,
+}
+
+/// A change that a client has missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissedChange {
+    /// The event.
+    pub change: Change,
+    /// The memberships among its items that have begun or ended since the client's position.
+    pub memberships: Vec<MemberState>,
+}
+
+/// The client that has missed messages and changes.
+#[derive(Debug, Clone, Copy)]
+pub struct MissedBy<'a> {
+    /// The client's user.
+    pub user: &'a Username,
+    /// The rooms that the user is in.
+    pub rooms: &'a [RoomName],
+    /// The client's socket. Messages that it has sent are left out.
+    pub socket: &'a str,
 }
 
 /// Callback that runs once when a batch is durable, before [`History::append`] returns. If the store is also the log, the callback runs
@@ -136,6 +158,9 @@ pub trait History: Send + Sync + 'static {
     /// Returns the room's head. For a room without messages it is the default, or the last number of an earlier room of the same name.
     async fn head(&self, room: &RoomName) -> Result<RoomHead, Error>;
 
+    /// Returns the smallest `seq` that is stored; one more than the head for a room without messages.
+    async fn first(&self, room: &RoomName) -> Result<u64, Error>;
+
     /// Deletes messages of `room`: all but the last `keep`, those before `oldest`, and those after [`Timestamp::latest`], whose time is
     /// of a wrong clock. The last message is kept, because it is the head.
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error>;
@@ -147,10 +172,11 @@ pub trait History: Send + Sync + 'static {
 /// Reads the messages of all rooms in the order of the log.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// Returns all messages of `rooms` after the offset `after`, without those sent by the socket `origin`. `None` when some of them are
-    /// no longer stored, when they are more than [`crate::config::RECOVERY`] messages or [`crate::config::RECOVERY_BYTES`], or when `after`
-    /// is more than [`crate::config::RECOVERY_SCAN`] messages back.
-    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error>;
+    /// Returns all messages and changes after the offset `after` of the rooms that the client is in, and the changes of other rooms that
+    /// have ended the client's own membership. `None` when some of them are no longer stored, when they are more than
+    /// [`crate::config::RECOVERY`] or [`crate::config::RECOVERY_BYTES`], or when `after` is more than
+    /// [`crate::config::RECOVERY_SCAN`] offsets back.
+    async fn missed(&self, client: MissedBy<'_>, after: u64) -> Result<Option<Missed>, Error>;
 
     /// Returns the last offset of the log; 0 before the first message.
     async fn offset(&self) -> Result<u64, Error>;

@@ -104,6 +104,19 @@ impl MongoHistory {
         Ok(with_deadline(deadline, found).await?.is_some())
     }
 
+    async fn first_of(&self, room: &RoomName) -> Result<u64, Error> {
+        let messages = self.messages.clone_with_type::<LastMessage>();
+        let first = messages
+            .find_one(doc! { "room": room.as_str() })
+            .sort(doc! { "seq": 1 })
+            .projection(doc! { "_id": 0, "seq": 1, "timestamp": 1 })
+            .max_time(DEADLINE);
+        match first.await? {
+            Some(first) => Ok(first.head()?.seq),
+            None => Ok(self.base_of(room).await?.seq + 1),
+        }
+    }
+
     async fn head_of(&self, room: &RoomName) -> Result<RoomHead, Error> {
         let last_messages = self.messages.clone_with_type::<LastMessage>();
         let last = last_messages
@@ -221,6 +234,10 @@ impl History for MongoHistory {
 
     async fn head(&self, room: &RoomName) -> Result<RoomHead, Error> {
         with_deadline(deadline_now(), self.head_of(room)).await
+    }
+
+    async fn first(&self, room: &RoomName) -> Result<u64, Error> {
+        with_deadline(deadline_now(), self.first_of(room)).await
     }
 
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {

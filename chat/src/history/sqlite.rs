@@ -1,6 +1,7 @@
 //! [`History`] in the embedded SQLite file. The rows of `messages` are also the log: their primary key is the offset, and the order of
 //! commits is the order of the log. [`journal`] reads it.
 
+mod changes;
 mod journal;
 
 use std::sync::Arc;
@@ -79,6 +80,11 @@ impl History for SqliteHistory {
     async fn head(&self, room: &RoomName) -> Result<RoomHead, Error> {
         let room = room.clone();
         Ok(self.database.read(move |conn| head_of(conn, &room)).await?)
+    }
+
+    async fn first(&self, room: &RoomName) -> Result<u64, Error> {
+        let room = room.clone();
+        Ok(self.database.read(move |conn| first_of(conn, &room)).await?)
     }
 
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
@@ -167,6 +173,19 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
     match head {
         Some(head) => Ok(head),
         None => base_of(conn, room),
+    }
+}
+
+fn first_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
+    let query =
+        &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq LIMIT 1");
+    let first = conn.prepare_cached(query)?.query_row([room.as_str()], |row| {
+        refuse_bad(row, 2, || format!("the first message of the room {room}"))?;
+        number(row, 0)
+    });
+    match first.optional()? {
+        Some(first) => Ok(first),
+        None => Ok(head_of(conn, room)?.seq + 1),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rooms, members, messages and presence over HTTP. Handlers ask the same questions to the same room actors as sockets. The binary mounts
 //! the routes behind the gateway, which adds the caller's identity to the request. Each resource has its own file.
 
+mod changes;
 mod input;
 mod members;
 mod messages;
@@ -43,6 +44,7 @@ impl Chat {
             .service(
                 at("/rooms/{room}/messages").route(get().to(messages::page)).route(post().to(messages::post)),
             )
+            .service(at("/rooms/{room}/changes").route(get().to(changes::read)))
             .service(at("/presence/online").route(get().to(presence::online)))
             .service(at("/presence/typing").route(get().to(presence::typing)));
     }

@@ -1,5 +1,10 @@
 //! `/rooms` and `/rooms/{room}`: lists the caller's rooms; creates, reads, changes and archives a room.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use actix_web::{
     HttpResponse,
     web::{Data, Path},
@@ -11,9 +16,8 @@ use serde_json::json;
 use super::input::{Body, Caller};
 use crate::{
     Chat, Error,
-    broker::Entry,
     chat::{deadline_now, with_deadline},
-    directory::NewRoom,
+    directory::{Committed, NewRoom},
     room::{
         membership::CheckOwner,
         settings::{Archive, Describe, SetPrivate},
@@ -49,18 +53,19 @@ pub async fn create(
     Body(Create { name, private, ephemeral }): Body<Create>,
 ) -> Result<HttpResponse, Error> {
     chat.check_write(&user)?;
-    let joined = Entry::Joined { room: name.clone(), user: user.clone() };
-    let on_commit = {
-        let (broker, joined, room) = (chat.broker().clone(), joined.clone(), name.clone());
-        Box::new(move || {
-            broker.subscribe_new(&room);
-            broker.append(joined);
+    let committed = Arc::new(AtomicU64::new(0));
+    let on_commit: Committed = {
+        let (broker, rev) = (chat.broker().clone(), committed.clone());
+        Box::new(move |change| {
+            rev.store(change.rev, Ordering::Release);
+            broker.subscribe_new(&change.room);
+            broker.publish_change(change);
         })
     };
     let new = NewRoom { name, owner: user, private, ephemeral };
     let limit = chat.config().rooms_per_user;
     let room = with_deadline(deadline_now(), chat.directory().create(new, limit, on_commit)).await?;
-    chat.broker().announce(&joined).await;
+    chat.broker().wait_for_change(&room.name, committed.load(Ordering::Acquire)).await;
     // The actor of an earlier room with this name may still run on this node.
     chat.refresh(&room.name).await;
     Ok(HttpResponse::Created().json(room))

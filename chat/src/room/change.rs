@@ -1,7 +1,13 @@
 //! Changes of a room in the directory, one at a time. A change is published when it is durable, then applied to the room's own state,
 //! then answered. Called by [`super::membership`] and [`super::settings`].
 
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use proto::RoomName;
@@ -11,7 +17,6 @@ use super::{Parts, Room, State, members::Members};
 use crate::{
     Error,
     ask::Reply,
-    broker::Entry,
     config::STORE_DEADLINE,
     directory::{Committed, RoomRecord},
 };
@@ -19,7 +24,10 @@ use crate::{
 /// The directory has committed a change of this room.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Changed;
+pub struct Changed {
+    /// The number of the change.
+    rev: u64,
+}
 
 /// Another node has changed this room.
 #[derive(Message)]
@@ -37,7 +45,8 @@ impl Handler<Reload> for Room {
 impl Handler<Changed> for Room {
     type Result = ();
 
-    fn handle(&mut self, _: Changed, ctx: &mut Self::Context) {
+    fn handle(&mut self, changed: Changed, ctx: &mut Self::Context) {
+        self.rev = self.rev.max(changed.rev);
         // A change with a certain outcome was applied to the room's own state when its result arrived.
         if self.has_unknown_outcome {
             self.reload(ctx);
@@ -46,15 +55,14 @@ impl Handler<Changed> for Room {
 }
 
 impl Room {
-    /// Runs `change` in the directory. When it is durable, `entry` is published. Then `apply` updates the room's own state, and `reply`
-    /// is answered. Without an `entry`, [`Entry::Changed`] is published.
+    /// Runs `change` in the directory. When it is durable, it is published. Then `apply` updates the room's own state, and `reply` is
+    /// answered.
     ///
     /// The room handles no other message in the meantime. So a removed member cannot post between the commit and the update of the
     /// room's state, and changes are applied in commit order.
     pub(super) fn change<T, W>(
         &mut self,
         ctx: &mut Context<Self>,
-        entry: Option<Entry>,
         change: impl FnOnce(Parts, RoomName, Committed) -> W,
         apply: impl FnOnce(&mut Self, T) + 'static,
         reply: Reply<()>,
@@ -62,19 +70,21 @@ impl Room {
         T: 'static,
         W: Future<Output = Result<T, Error>> + 'static,
     {
-        let (broker, room) = (self.parts.broker.clone(), ctx.address());
-        let entry = entry.unwrap_or_else(|| Entry::Changed { room: self.name.clone() });
-        let (announcer, announced) = (broker.clone(), entry.clone());
-        let on_commit: Committed = Box::new(move || {
-            broker.append(entry);
-            room.do_send(Changed);
+        let (broker, room, name) = (self.parts.broker.clone(), ctx.address(), self.name.clone());
+        let (publisher, committed) = (broker.clone(), Arc::new(AtomicU64::new(0)));
+        let last = committed.clone();
+        let on_commit: Committed = Box::new(move |change| {
+            let rev = change.rev;
+            last.store(rev, Ordering::Release);
+            publisher.publish_change(change);
+            room.do_send(Changed { rev });
         });
         let change = timeout(STORE_DEADLINE, change(self.parts.clone(), self.name.clone(), on_commit));
         let result = async move {
             let result = change.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned())));
             if result.is_ok() {
-                // Before the answer: the caller may act on the change on any node.
-                announcer.announce(&announced).await;
+                // Before the answer: the caller may act on the change on any node. Without a change there is nothing to wait for.
+                broker.wait_for_change(&name, committed.load(Ordering::Acquire)).await;
             }
             result
         };
@@ -102,12 +112,13 @@ impl Room {
     }
 
     /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.
-    fn replace(&mut self, entry: RoomRecord) {
+    pub(super) fn replace(&mut self, entry: RoomRecord) {
         if self.state == State::Archived {
             self.state = State::Open;
             self.posts.reset_head();
         }
         self.ephemeral = entry.room_info.ephemeral;
+        self.rev = self.rev.max(entry.rev);
         self.members = Members::new(entry);
     }
 

@@ -8,13 +8,17 @@ use super::{Parts, Room, State};
 use crate::{
     Error,
     ask::{Ask, Question},
-    broker::Entry,
     directory::{Member, Role},
 };
 
 /// Checks that this user may read and post.
 #[derive(Debug, Clone)]
 pub struct CheckMember(pub Username);
+
+/// Checks that this user may read, and returns the number of the room's last change. On a node of a cluster it can be smaller than the
+/// number in the store.
+#[derive(Debug, Clone)]
+pub struct ReadRev(pub Username);
 
 /// Checks that this user may change the room and its members.
 #[derive(Debug, Clone)]
@@ -46,6 +50,10 @@ impl Question for CheckMember {
     type Answer = Role;
 }
 
+impl Question for ReadRev {
+    type Answer = u64;
+}
+
 impl Question for CheckOwner {
     type Answer = ();
 }
@@ -68,6 +76,17 @@ impl Handler<Ask<CheckMember>> for Room {
     fn handle(&mut self, ask: Ask<CheckMember>, ctx: &mut Self::Context) {
         match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
             Ok(role) => ask.reply.send(Ok(role)),
+            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
+        }
+    }
+}
+
+impl Handler<Ask<ReadRev>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<ReadRev>, ctx: &mut Self::Context) {
+        match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
+            Ok(_) => ask.reply.send(Ok(self.rev)),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
@@ -105,7 +124,6 @@ impl Handler<Ask<Add>> for Room {
             Ok(false) => return ask.reply.send(Ok(())),
             Err(refused) => return self.refuse_or_revalidate(ask, refused, ctx),
         }
-        let joined = Entry::Joined { room: self.name.clone(), user: user.clone() };
         let add = |parts: Parts, room: RoomName, on_commit| async move {
             parts.broker.subscribe(std::slice::from_ref(&room)).await?;
             if by.key() == user.key() {
@@ -114,7 +132,7 @@ impl Handler<Ask<Add>> for Room {
                 parts.directory.add_by(&room, &user, &by, parts.additions, on_commit).await
             }
         };
-        self.change(ctx, Some(joined), add, |room, members| room.members.replace(members), ask.reply);
+        self.change(ctx, add, |room, members| room.members.replace(members), ask.reply);
     }
 }
 
@@ -126,7 +144,6 @@ impl Handler<Ask<Remove>> for Room {
         if let Err(refused) = self.check_open().and_then(|()| self.check_remove(&by, &user)) {
             return self.refuse_or_revalidate(ask, refused, ctx);
         }
-        let left = Entry::Left { room: self.name.clone(), user: user.clone() };
         let remove = |parts: Parts, room, on_commit| async move {
             if by.key() == user.key() {
                 parts.directory.leave(&room, &user, on_commit).await
@@ -134,7 +151,7 @@ impl Handler<Ask<Remove>> for Room {
                 parts.directory.remove(&room, &user, &by, on_commit).await
             }
         };
-        self.change(ctx, Some(left), remove, Self::apply_removal, ask.reply);
+        self.change(ctx, remove, Self::apply_removal, ask.reply);
     }
 }
 

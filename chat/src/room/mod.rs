@@ -58,6 +58,8 @@ pub struct Parts {
 pub struct Room {
     name: RoomName,
     ephemeral: bool,
+    /// The number of the last change, as far as this actor has read it.
+    rev: u64,
     state: State,
     /// The outcome of a change was unknown at least once. From then on, the room is reloaded after every commit.
     has_unknown_outcome: bool,
@@ -120,6 +122,7 @@ impl Room {
         Self {
             name: entry.room_info.name.clone(),
             ephemeral: entry.room_info.ephemeral,
+            rev: entry.rev,
             state: State::Open,
             has_unknown_outcome: false,
             revalidation: Revalidation::default(),

@@ -4,7 +4,7 @@
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::time::timeout;
 
-use super::{Room, State, members::Members};
+use super::{Room, State};
 use crate::{
     Error,
     ask::{Ask, MAILBOX, Question},
@@ -66,7 +66,7 @@ impl Room {
                 && room.revalidation.changes == changes
             {
                 match entry {
-                    Some(entry) => room.members = Members::new(entry),
+                    Some(entry) => room.replace(entry),
                     None => room.state = State::Archived,
                 }
             }

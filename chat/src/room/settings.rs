@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::{Parts, Room, State};
 use crate::{
     ask::{Ask, Question},
-    broker::Entry,
     directory::{Member, Role, RoomInfo},
 };
 
@@ -78,7 +77,7 @@ impl Handler<Ask<SetPrivate>> for Room {
         let set = move |parts: Parts, room, on_commit| async move {
             parts.directory.set_private(&room, &by, private, on_commit).await
         };
-        self.change(ctx, None, set, move |room, ()| room.members.set_private(private), ask.reply);
+        self.change(ctx, set, move |room, ()| room.members.set_private(private), ask.reply);
     }
 }
 
@@ -90,12 +89,10 @@ impl Handler<Ask<Archive>> for Room {
         if let Err(refused) = self.check_open().and_then(|()| self.members.check_owner(&by)) {
             return self.refuse_or_revalidate(ask, refused, ctx);
         }
-        let members = self.members.list().into_iter().map(|member| member.username).collect();
-        let archived = Entry::Archived { room: self.name.clone(), members };
         let archive = |parts: Parts, room, on_commit| async move {
             parts.directory.archive(&room, &by, on_commit).await
         };
-        self.change(ctx, Some(archived), archive, |room, ()| room.state = State::Archived, ask.reply);
+        self.change(ctx, archive, |room, ()| room.state = State::Archived, ask.reply);
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chat::{
     Error,
-    directory::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord},
+    directory::{Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord},
 };
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::ItemType};
 use tokio::sync::Semaphore;
 
 pub struct GatedDirectory {
@@ -121,5 +121,14 @@ impl Directory for GatedDirectory {
 
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
         self.directory.archive(room, by, committed).await
+    }
+
+    async fn changes_since(
+        &self,
+        room: &RoomName,
+        rev: u64,
+        types: &[ItemType],
+    ) -> Result<Option<ChangesSince>, Error> {
+        self.directory.changes_since(room, rev, types).await
     }
 }

@@ -115,7 +115,7 @@ mod tests {
     use proto::Timestamp;
 
     use super::*;
-    use crate::changes::ChangeKind;
+    use crate::directory::ChangeKind;
 
     fn tea() -> RoomName {
         "tea".parse().unwrap()
@@ -125,7 +125,7 @@ mod tests {
     fn changed(first: u64, version: u64, apart: u64) -> Changed {
         let change = |version| {
             let at = Timestamp(1_000_000 + version * apart);
-            Change { version, at, what: ChangeKind::Other, is_own: false }
+            Change { version, at, what: ChangeKind::Other, by: None, items: None, is_own: false }
         };
         Changed { room: tea(), version, is_open: true, changes: (first..=version).map(change).collect() }
     }

@@ -77,6 +77,8 @@ pub(super) struct Follower {
     pub(super) noted: HashMap<RoomName, Instant>,
     /// When the versions of all rooms are compared with the store.
     pub(super) comparisons: Comparisons,
+    /// The rooms with changes that the store has and whose records were not read yet, with the versions at the last read of the store.
+    pub(super) overdue: HashMap<RoomName, u64>,
 }
 
 /// The state of the periodic checks while the stream is read.
@@ -104,6 +106,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_chan
         on_remote_change,
         noted,
         comparisons: Comparisons::new(Instant::now()),
+        overdue: HashMap::new(),
     };
     while !follower.entries.is_closed() {
         match follower.stream.redis.connect_reader().await {
@@ -187,7 +190,10 @@ impl Follower {
         let reply: Result<Option<StreamReadReply>, RedisError> = loop {
             tokio::select! {
                 reply = &mut read => break reply,
-                () = self.stream.wake.notified() => self.deliver_backlog().await,
+                () = self.stream.wake.notified() => {
+                    self.deliver_backlog().await;
+                    self.apply_unchecked().await;
+                }
             }
         };
         let reply = reply.map_err(|error| Error::Store(error.to_string()))?;
@@ -257,7 +263,7 @@ impl Follower {
         let is_own = entry.get::<String>("node").is_some_and(|node| node == self.stream.node);
         match text.and_then(|text| StreamRecord::decode(&text)) {
             Some(StreamRecord::Message(message)) => self.deliver_record(message, offset).await,
-            Some(change) => self.apply_change(change, is_own).await,
+            Some(change) => self.apply_change(change, is_own, offset).await,
             None => {}
         }
         self.last = offset;

@@ -1,12 +1,17 @@
-//! [`Journal`] in the stream: reads the messages that a client has missed, in pages.
+//! [`Journal`] in the stream: reads the messages and changes that a client has missed, in pages. The records of changes state which rooms
+//! have changed and from which number on; the store has the changed parts in their present state.
 
 use async_trait::async_trait;
-use proto::RoomName;
 
-use super::{Stream, record::StreamRecord, scripts};
+use super::{
+    Stream,
+    missed_changes::MissedChanges,
+    record::{MessageRecord, StreamRecord},
+    scripts,
+};
 use crate::{
     Error, config,
-    history::{Journal, Missed, StoredMessage, weight},
+    history::{Journal, Missed, MissedBy, StoredMessage, weight},
     redis,
 };
 
@@ -15,12 +20,13 @@ const PAGE: usize = 500;
 
 #[async_trait]
 impl Journal for Stream {
-    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
-        if self.lacks_delivered(rooms).await {
+    async fn missed(&self, client: MissedBy<'_>, after: u64) -> Result<Option<Missed>, Error> {
+        if self.lacks_delivered(client.rooms).await || !self.wait_until_announced().await {
             return Ok(None);
         }
         let epoch = self.position.epoch();
         let (mut messages, mut bytes, mut at, mut scanned) = (Vec::new(), 0, after, 0);
+        let mut changes = MissedChanges::default();
         loop {
             let mut script = scripts::MISSED.prepare_invoke();
             for key in [redis::EPOCH, redis::OFFSET, redis::BASE, redis::STREAM] {
@@ -36,30 +42,36 @@ impl Journal for Stream {
             }
             for entry in entries {
                 at += 1;
-                let Some(StreamRecord::Message(record)) = StreamRecord::decode(&entry) else { continue };
-                if !rooms.contains(record.room()) {
-                    continue;
+                match StreamRecord::decode(&entry) {
+                    Some(StreamRecord::Message(record)) if client.rooms.contains(record.room()) => {
+                        let Ok(missed) = missed_message(record, client) else { return Ok(None) };
+                        bytes += missed.as_ref().map_or(0, |missed| weight(&missed.message.data.text));
+                        messages.extend(missed.map(|missed| (at, missed.message)));
+                    }
+                    Some(StreamRecord::Message(_)) | None => {}
+                    Some(record) => {
+                        if !changes.add(self, client, record, at) {
+                            return Ok(None);
+                        }
+                    }
                 }
-                if record.again {
-                    // It may have had a record before, so the client may or may not have it.
+                if messages.len() + changes.len() > config::RECOVERY || bytes > config::RECOVERY_BYTES {
                     return Ok(None);
                 }
-                let StoredMessage { message, origin: from } = record.into_stored();
-                if from.as_deref() == Some(origin) {
-                    continue;
-                }
-                bytes += weight(&message.data.text);
-                if messages.len() == config::RECOVERY || bytes > config::RECOVERY_BYTES {
-                    return Ok(None);
-                }
-                messages.push((at, message));
             }
             if at >= last {
-                // Records that are on their way to the sockets of this node must not be delivered from the store afterwards.
-                let is_delivered = self.wait_until_delivered(at).await;
-                return Ok(is_delivered.then_some(Missed { messages, reached: at }));
+                break;
             }
         }
+        let Some(changes) = changes.read(&*self.rooms).await? else { return Ok(None) };
+        if messages.len() + changes.iter().map(|(_, missed)| missed.change.items.len()).sum::<usize>()
+            > config::RECOVERY
+        {
+            return Ok(None);
+        }
+        // Records that are on their way to the sockets of this node must not be delivered from the store afterwards.
+        let is_delivered = self.wait_until_delivered(at).await;
+        Ok(is_delivered.then_some(Missed { messages, changes, reached: at }))
     }
 
     async fn offset(&self) -> Result<u64, Error> {
@@ -69,4 +81,16 @@ impl Journal for Stream {
     async fn epoch(&self) -> Result<String, Error> {
         Ok(self.redis.open_epoch().await?.epoch)
     }
+}
+
+/// A record that may have had another record before, so that a client may or may not have its message.
+struct Repeated;
+
+/// The message of a record. `None` when the client's own socket has sent it.
+fn missed_message(record: MessageRecord, client: MissedBy<'_>) -> Result<Option<StoredMessage>, Repeated> {
+    if record.again {
+        return Err(Repeated);
+    }
+    let stored = record.into_stored();
+    Ok((stored.origin.as_deref() != Some(client.socket)).then_some(stored))
 }

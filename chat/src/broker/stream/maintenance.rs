@@ -35,12 +35,18 @@ impl Stream {
     }
 }
 
-/// Announces changes to other nodes in order. Retries each until it succeeds.
+/// Writes the records of changes in order. Retries each until it succeeds. A change whose record cannot be written at once is applied from
+/// the store meanwhile.
 pub(super) async fn announce_pending(stream: Arc<Stream>, mut changes: mpsc::Receiver<StreamRecord>) {
     while let Some(record) = changes.recv().await {
         while stream.write(&record).await.is_err() {
+            if let Some(room) = record.room() {
+                stream.apply_from_store(room);
+            }
             sleep(PAUSE).await;
         }
+        stream.changes_written.fetch_add(1, Ordering::AcqRel);
+        stream.change_written.notify_waiters();
     }
 }
 

@@ -14,6 +14,7 @@ mod fallback;
 mod follow;
 mod journal;
 mod maintenance;
+mod missed_changes;
 mod positions;
 mod publish;
 mod record;
@@ -22,7 +23,7 @@ pub mod scripts;
 mod subscriptions;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -31,6 +32,7 @@ use std::{
 };
 
 use proto::RoomName;
+use socketio::SocketId;
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
@@ -45,7 +47,7 @@ use refusals::Refusals;
 #[cfg(test)]
 mod tests;
 
-use super::{Entry, StreamPosition};
+use super::StreamPosition;
 use crate::{
     Error,
     changes::Changes,
@@ -104,8 +106,18 @@ pub struct Stream {
     last_delivered: Mutex<Option<(RoomName, u64, String)>>,
     /// Wakes the task [`follow`]: the backlog has a room, or the stream must be checked.
     wake: Notify,
-    /// Changes that wait to be announced.
+    /// Records of changes that wait to be written.
     changes: mpsc::Sender<StreamRecord>,
+    /// The number of records that were queued.
+    changes_queued: AtomicU64,
+    /// The number of queued records that were written.
+    changes_written: AtomicU64,
+    /// Notified when a queued record was written.
+    change_written: Notify,
+    /// The last change of each room that was applied without a record.
+    fallback_changes: Mutex<HashMap<RoomName, u64>>,
+    /// Notified when changes of a room were applied.
+    changes_applied: Notify,
 }
 
 /// An opened stream with the state that [`follow`] takes over.
@@ -156,6 +168,11 @@ impl Stream {
             last_delivered: Mutex::default(),
             wake: Notify::new(),
             changes,
+            changes_queued: AtomicU64::new(0),
+            changes_written: AtomicU64::new(0),
+            change_written: Notify::new(),
+            fallback_changes: Mutex::default(),
+            changes_applied: Notify::new(),
         };
         let opened = Opened { stream: Arc::new(stream), position, changes: pending, state };
         opened.checked().await
@@ -166,21 +183,46 @@ impl Stream {
         self.available.load(Ordering::Acquire)
     }
 
-    /// Announces a change to other nodes. A failed announcement is retried until it succeeds, and later changes wait behind it. If this
-    /// process ends before, other nodes apply the change from the store within a minute.
-    pub async fn announce(&self, entry: &Entry) {
-        let Some(record) = change_record(entry) else { return };
-        let is_first = self.changes.capacity() == self.changes.max_capacity();
-        if is_first && self.is_available() && self.write(&record).await.is_ok() {
+    /// Announces to other nodes that the client of a socket has reconnected to this one. A failed announcement is retried until it
+    /// succeeds.
+    pub async fn announce_superseded(&self, socket: &SocketId) {
+        let record = StreamRecord::Superseded { socket: socket.as_str().to_owned() };
+        if self.is_available() && self.write(&record).await.is_ok() {
             return;
         }
-        if self.changes.try_send(record).is_err() {
-            metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
-            tracing::warn!(
-                max = MAX_PENDING,
-                "the queue of changes for other nodes is full; they apply this one from the store"
-            );
+        self.queue_record(record);
+    }
+
+    /// Waits until the records of all changes that this node has queued so far are in the stream, at most [`DELIVERY_TIMEOUT`]. Returns
+    /// whether they are.
+    async fn wait_until_announced(&self) -> bool {
+        let queued = self.changes_queued.load(Ordering::Acquire);
+        let written = async {
+            loop {
+                let mut written = std::pin::pin!(self.change_written.notified());
+                written.as_mut().enable();
+                if self.changes_written.load(Ordering::Acquire) >= queued {
+                    return;
+                }
+                written.await;
+            }
+        };
+        timeout(DELIVERY_TIMEOUT, written).await.is_ok()
+    }
+
+    /// Records that clients of this node have received a room's changes up to `rev` without an offset.
+    fn note_fallback_change(&self, room: &RoomName, rev: u64) {
+        let mut fallback = self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if fallback.len() >= MAX_BACKLOG {
+            fallback.clear();
         }
+        fallback.insert(room.clone(), rev);
+    }
+
+    /// Whether clients of this node may have received the change `rev` of a room without an offset.
+    fn is_fallback_change(&self, room: &RoomName, rev: u64) -> bool {
+        let fallback = self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        fallback.get(room).is_some_and(|last| rev <= *last)
     }
 
     /// Appends a record that has no `seq`. Returns its offset.
@@ -268,20 +310,6 @@ impl Opened {
         }
         Ok(self)
     }
-}
-
-/// The record of a change that is announced to other nodes. `None` for other entries.
-fn change_record(entry: &Entry) -> Option<StreamRecord> {
-    Some(match entry {
-        Entry::Joined { room, user } => StreamRecord::Joined { room: room.clone(), user: user.clone() },
-        Entry::Left { room, user } => StreamRecord::Left { room: room.clone(), user: user.clone() },
-        Entry::Archived { room, members } => {
-            StreamRecord::Archived { room: room.clone(), members: members.clone() }
-        }
-        Entry::Changed { room } => StreamRecord::Changed { room: room.clone() },
-        Entry::Superseded(socket) => StreamRecord::Superseded { socket: socket.as_str().to_owned() },
-        _ => return None,
-    })
 }
 
 /// The error of an append that found another epoch, or too many concurrent writers of the room.

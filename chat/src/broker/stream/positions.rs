@@ -39,11 +39,10 @@ impl Stream {
     /// Subscribes this node to the room that sockets join because of `entry`. To be called before the entry is sent. The subscription
     /// begins before the room's unpublished messages, which may have been stored after the user became a member.
     pub(super) async fn subscribe_before(&self, entry: &Entry) {
-        let (Entry::Joined { room, .. }
-        | Entry::SetMembership { room, is_member: true, .. }
-        | Entry::SetMembers { room, .. }) = entry
-        else {
-            return;
+        let room = match entry {
+            Entry::Change { change, .. } if change.begins_membership() => &change.room,
+            Entry::SetMembership { room, is_member: true, .. } | Entry::SetMembers { room, .. } => room,
+            _ => return,
         };
         if self.dedup().contains(room) {
             return;

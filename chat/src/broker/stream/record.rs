@@ -7,7 +7,11 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{changes::ChangeKind, history::StoredMessage, redis::MAX_NUMBER};
+use crate::{
+    directory::{ChangeKind, RoomChange},
+    history::StoredMessage,
+    redis::MAX_NUMBER,
+};
 
 /// A record of the stream: JSON with the field `is`, which names the variant in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +26,9 @@ pub enum StreamRecord {
         room: RoomName,
         /// The new member.
         user: Username,
+        /// The number of the change. Absent in records of earlier releases.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rev: Option<u64>,
     },
     /// The membership of a user ended.
     Left {
@@ -29,6 +36,9 @@ pub enum StreamRecord {
         room: RoomName,
         /// The former member.
         user: Username,
+        /// The number of the change.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rev: Option<u64>,
     },
     /// A room was archived.
     Archived {
@@ -36,11 +46,17 @@ pub enum StreamRecord {
         room: RoomName,
         /// The members at that time.
         members: Vec<Username>,
+        /// The number of the change.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rev: Option<u64>,
     },
-    /// A property of a room changed that needs no event to its members.
+    /// A room changed in another way.
     Changed {
         /// The room.
         room: RoomName,
+        /// The number of the change.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rev: Option<u64>,
     },
     /// The client of this socket reconnected to the node that writes the record.
     Superseded {
@@ -103,7 +119,31 @@ impl StreamRecord {
             Self::Joined { room, .. }
             | Self::Left { room, .. }
             | Self::Archived { room, .. }
-            | Self::Changed { room } => Some(room),
+            | Self::Changed { room, .. } => Some(room),
+            Self::Message(_) | Self::Superseded { .. } => None,
+        }
+    }
+
+    /// The record of a change.
+    pub fn of_change(change: &RoomChange) -> Self {
+        let (room, rev) = (change.room.clone(), Some(change.rev));
+        match &change.what {
+            ChangeKind::Joined(user) | ChangeKind::Renewed(user) => {
+                Self::Joined { room, user: user.clone(), rev }
+            }
+            ChangeKind::Left(user) => Self::Left { room, user: user.clone(), rev },
+            ChangeKind::Archived => Self::Archived { room, members: change.members.clone(), rev },
+            ChangeKind::Other => Self::Changed { room, rev },
+        }
+    }
+
+    /// The number of the change. `None` for other records, and for changes by earlier releases.
+    pub fn rev(&self) -> Option<u64> {
+        match self {
+            Self::Joined { rev, .. }
+            | Self::Left { rev, .. }
+            | Self::Archived { rev, .. }
+            | Self::Changed { rev, .. } => *rev,
             Self::Message(_) | Self::Superseded { .. } => None,
         }
     }
@@ -128,6 +168,9 @@ impl StreamRecord {
         let record = serde_json::from_slice::<Self>(text).and_then(|record| match record {
             Self::Message(message) if message.seq >= MAX_NUMBER => {
                 Err(serde::de::Error::custom("the number of the message is out of range"))
+            }
+            record if record.rev().is_some_and(|rev| rev >= MAX_NUMBER) => {
+                Err(serde::de::Error::custom("the number of the change is out of range"))
             }
             record => Ok(record),
         });
@@ -161,10 +204,10 @@ mod tests {
         let records = [
             StreamRecord::Message(MessageRecord::new(stored(None), false)),
             StreamRecord::Message(MessageRecord::new(stored(Some("socket")), true)),
-            StreamRecord::Joined { room: room.clone(), user: user.clone() },
-            StreamRecord::Left { room: room.clone(), user: user.clone() },
-            StreamRecord::Archived { room: room.clone(), members: vec![user] },
-            StreamRecord::Changed { room },
+            StreamRecord::Joined { room: room.clone(), user: user.clone(), rev: Some(1) },
+            StreamRecord::Left { room: room.clone(), user: user.clone(), rev: None },
+            StreamRecord::Archived { room: room.clone(), members: vec![user], rev: Some(3) },
+            StreamRecord::Changed { room, rev: Some(4) },
             StreamRecord::Superseded { socket: "s".into() },
         ];
         for record in records {
@@ -175,7 +218,8 @@ mod tests {
 
     #[test]
     fn invalid_records_are_ignored() {
-        let bad: [&[u8]; 8] = [
+        let bad: [&[u8]; 9] = [
+            br#"{"is":"changed","room":"tea","rev":18446744073709551615}"#,
             b"",
             b"\x80\x04pickle",
             b"{}",

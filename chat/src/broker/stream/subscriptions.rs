@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,13 +16,14 @@ use socketio::SocketId;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    RemoteChange, Stream, applied_changes::AppliedChanges, change_record, follow::Follower,
+    DELIVERY_TIMEOUT, MAX_PENDING, RemoteChange, Stream, applied_changes::AppliedChanges, follow::Follower,
     record::StreamRecord,
 };
 use crate::{
     Error,
     broker::Entry,
-    changes::{ChangeKind, Changed},
+    changes::{Change, Changed},
+    directory::{ChangeKind, RoomChange},
 };
 
 /// The timeout of the read of one room that a record announces. Messages wait for it.
@@ -33,6 +34,9 @@ const BATCH: usize = 64;
 
 /// The number of rooms in one read of versions.
 const PAGE: usize = 1_000;
+
+/// The maximum number of rooms with a change whose record is expected.
+const MAX_OVERDUE: usize = 4_096;
 
 impl Stream {
     /// Applies changes of these rooms from their current versions on. Returns whether one of them is new on this node.
@@ -54,11 +58,47 @@ impl Stream {
         true
     }
 
-    /// Records that this node has changed a room and notified its sockets.
-    pub fn note_local_change(&self, entry: &Entry) {
-        if let Some(room) = change_record(entry).as_ref().and_then(StreamRecord::room) {
-            self.applied().mark_unchecked(room);
+    /// Publishes a change that this node has committed. The task [`super::maintenance::announce_pending`] writes its record, and this
+    /// node applies the change when it reads the record, as other nodes do. If the record cannot be written, the change is applied from
+    /// the store at once, and the record is written later.
+    pub fn publish_change(&self, change: &RoomChange) {
+        self.queue_record(StreamRecord::of_change(change));
+    }
+
+    /// Queues the record of a change. When the queue is full, the change is applied from the store only, on every node.
+    pub(super) fn queue_record(&self, record: StreamRecord) {
+        self.changes_queued.fetch_add(1, Ordering::AcqRel);
+        let Err(refused) = self.changes.try_send(record) else { return };
+        self.changes_queued.fetch_sub(1, Ordering::AcqRel);
+        metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
+        tracing::warn!(
+            max = MAX_PENDING,
+            "the queue of changes for other nodes is full; they apply this one from the store"
+        );
+        if let Some(room) = refused.into_inner().room() {
+            self.apply_from_store(room);
         }
+    }
+
+    /// Makes [`super::follow`] apply the changes of a room from the store, without waiting for their records.
+    pub(super) fn apply_from_store(&self, room: &RoomName) {
+        self.applied().mark_unchecked(room);
+        self.wake.notify_one();
+    }
+
+    /// Waits until this node has applied the changes of a room up to `rev`, at most [`DELIVERY_TIMEOUT`].
+    pub async fn wait_for_change(&self, room: &RoomName, rev: u64) {
+        let applied = async {
+            loop {
+                let mut moved = std::pin::pin!(self.changes_applied.notified());
+                moved.as_mut().enable();
+                if !self.applied().lacks(room, rev) {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _ = timeout(DELIVERY_TIMEOUT, applied).await;
     }
 
     pub(super) fn applied(&self) -> MutexGuard<'_, AppliedChanges> {
@@ -67,67 +107,72 @@ impl Stream {
 }
 
 impl Follower {
-    /// Applies the change that a record announces, and the changes of the room before it.
-    pub(super) async fn apply_change(&mut self, record: StreamRecord, is_own: bool) {
-        if let StreamRecord::Superseded { .. } = record {
-            return self.apply_record(record, is_own).await;
+    /// Applies the change that the record with this offset announces, and the changes of the room before it.
+    pub(super) async fn apply_change(&mut self, record: StreamRecord, is_own: bool, offset: u64) {
+        if let StreamRecord::Superseded { socket } = record {
+            return self.close_superseded(&socket, is_own).await;
         }
         let Some(room) = record.room().cloned() else { return };
         let found = timeout(STORE_TIMEOUT, self.stream.rooms.of(std::slice::from_ref(&room))).await;
-        let changed = match found {
-            Ok(Ok(found)) => found.into_iter().next(),
-            _ => None,
-        };
-        let is_applied = match changed {
-            Some(changed) if changed.is_tracked() => {
-                let named = changed.version_of(|what| record.is_about(what));
-                let is_applied = self.apply(&changed, named.unwrap_or(changed.version)).await;
-                if is_own {
-                    self.set_memberships(&changed).await;
+        match found {
+            Ok(Ok(found)) => match found.into_iter().next() {
+                Some(changed) if changed.is_tracked() => {
+                    let named = record.rev().or_else(|| changed.version_of(|what| record.is_about(what)));
+                    let to = named.unwrap_or(changed.version).min(changed.version);
+                    self.apply(&changed, to, Some(offset)).await;
                 }
-                is_applied
-            }
-            other => {
-                // An earlier release has changed the room without noting it. Changes that were noted before are applied first.
-                if let Some(changed) = other {
-                    if let Some(last) = changed.changes.last() {
-                        self.apply(&changed, last.version).await;
+                other => {
+                    // An earlier release has changed the room without noting it. Changes that were noted before are applied first.
+                    if let Some(changed) = other {
+                        if let Some(last) = changed.changes.last() {
+                            self.apply(&changed, last.version, Some(offset)).await;
+                        }
+                        self.stream.applied().set(&room, Some(changed.version));
                     }
-                    self.stream.applied().set(&room, Some(changed.version));
+                    self.set_membership(record).await;
+                    (self.on_remote_change)(RemoteChange::RoomChanged(room));
                 }
-                self.apply_record(record, is_own).await;
-                false
+            },
+            _ => {
+                // A former member must not receive later messages while the store does not answer. The events follow from the store.
+                self.set_membership(record).await;
+                self.stream.apply_from_store(&room);
             }
-        };
-        if !is_own && !is_applied {
-            (self.on_remote_change)(RemoteChange::RoomChanged(room));
         }
     }
 
     /// Applies recent changes that no record has announced, and compares all rooms when that is due ([`super::comparisons`]). An error is
     /// logged, and the next call retries.
     pub(super) async fn apply_missed_changes(&mut self) {
-        let unchecked = self.stream.applied().take_unchecked();
-        if let Err(error) =
-            self.try_apply_missed_changes(&unchecked.iter().cloned().collect::<Vec<_>>()).await
-        {
+        self.apply_unchecked().await;
+        if let Err(error) = self.try_apply_missed_changes().await {
             tracing::debug!(%error, "changes of rooms cannot be read; retrying");
-            unchecked.iter().for_each(|room| self.stream.applied().mark_unchecked(room));
         }
     }
 
-    async fn try_apply_missed_changes(&mut self, unchecked: &[RoomName]) -> Result<(), Error> {
+    /// Applies the changes of this node whose records could not be written.
+    pub(super) async fn apply_unchecked(&self) {
+        let unchecked: Vec<RoomName> = self.stream.applied().take_unchecked().into_iter().collect();
+        for rooms in unchecked.chunks(BATCH) {
+            let read = timeout(STORE_TIMEOUT, self.stream.rooms.of(rooms)).await;
+            match read {
+                Ok(Ok(found)) => {
+                    for changed in found {
+                        self.apply(&changed, changed.version, None).await;
+                    }
+                }
+                _ => rooms.iter().for_each(|room| self.stream.applied().mark_unchecked(room)),
+            }
+        }
+    }
+
+    async fn try_apply_missed_changes(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         // Messages wait for this read.
         let recent = timeout(2 * STORE_TIMEOUT, self.stream.rooms.recent()).await;
         let recent = recent.map_err(|_| Error::Store("no answer in time".to_owned()))??;
         self.comparisons.note_read(recent.len(), now);
         self.apply_newer(recent).await?;
-        for rooms in unchecked.chunks(BATCH) {
-            for changed in self.stream.rooms.of(rooms).await? {
-                self.set_memberships(&changed).await;
-            }
-        }
         let now = Instant::now();
         if self.comparisons.is_due(now) {
             let rooms = self.stream.applied().rooms();
@@ -140,65 +185,91 @@ impl Follower {
         Ok(())
     }
 
-    /// Applies the missing changes of rooms that are at these versions.
+    /// Applies the missing changes of rooms that are at these versions. A change that was just committed is left to its record until the
+    /// next call.
     async fn apply_newer(&mut self, versions: Vec<(RoomName, u64)>) -> Result<(), Error> {
-        let newer: Vec<RoomName> = {
+        let is_followed = self.stream.is_available();
+        let newer: Vec<(RoomName, u64)> = {
             let applied = self.stream.applied();
-            versions
-                .into_iter()
-                .filter(|(room, version)| applied.lacks(room, *version))
-                .map(|(room, _)| room)
-                .collect()
+            versions.into_iter().filter(|(room, version)| applied.lacks(room, *version)).collect()
         };
-        for rooms in newer.chunks(BATCH) {
+        let mut due = Vec::new();
+        for (room, version) in newer {
+            match is_followed && !self.overdue.contains_key(&room) {
+                true if self.overdue.len() < MAX_OVERDUE => drop(self.overdue.insert(room, version)),
+                _ => {
+                    self.overdue.remove(&room);
+                    due.push(room);
+                }
+            }
+        }
+        for rooms in due.chunks(BATCH) {
             for changed in self.stream.rooms.of(rooms).await? {
-                if self.apply(&changed, changed.version).await {
+                if self.apply(&changed, changed.version, None).await {
                     metrics::counter!("godzilla_chat_changes_from_store_total").increment(1);
                 }
             }
         }
+        let applied = self.stream.applied();
+        self.overdue.retain(|room, version| applied.lacks(room, *version));
         Ok(())
     }
 
-    /// Applies the changes up to version `to` that this node has not applied. Returns whether another node has made one of them.
-    async fn apply(&mut self, changed: &Changed, to: u64) -> bool {
+    /// Applies the changes up to version `to` that this node has not applied. `offset` is that of the record that announces the last one;
+    /// `None` without a record. Then one is written, so that clients that recover receive the changes. Returns whether there were any.
+    async fn apply(&self, changed: &Changed, to: u64, offset: Option<u64>) -> bool {
         let pending = self.stream.applied().take(changed, to);
         let room = &changed.room;
         let (mut is_remote, mut needs_members) = (pending.has_gap, pending.has_gap);
+        let is_any = pending.has_gap || !pending.changes.is_empty();
+        if offset.is_none() && is_any {
+            self.stream.note_fallback_change(room, to);
+        }
+        let last = pending.changes.last().map(|change| change.version);
+        if last.is_none()
+            && pending.has_gap
+            && let Some(newest) = changed.changes.last()
+        {
+            // Clients detect the gap by the number of this change, and ask for the others.
+            let change = Change { what: ChangeKind::Other, ..newest.clone() };
+            self.append(room, change, offset).await;
+        }
         for change in pending.changes {
             is_remote |= !change.is_own;
             needs_members |=
                 matches!(change.what, ChangeKind::Archived | ChangeKind::Renewed(_)) || !changed.is_open;
-            if let Some(entry) = self.entry_for(room, change.what, change.is_own).await {
-                self.append(entry).await;
-            }
+            let is_last = Some(change.version) == last;
+            // A client that has received an earlier change and not this one recovers from the record before.
+            let at = if is_last { offset } else { offset.map(|offset| offset.saturating_sub(1)) };
+            self.append(room, change, at).await;
         }
         if needs_members {
             self.set_members(changed).await;
         }
+        if is_any {
+            self.stream.changes_applied.notify_waiters();
+        }
         if is_remote {
             (self.on_remote_change)(RemoteChange::RoomChanged(room.clone()));
         }
-        is_remote
+        is_any
     }
 
-    /// The entry by which a change reaches the sockets of this node. Clients of this process received the events of its own changes at the
-    /// commit, so those only set memberships. `None` when nothing must be applied.
-    async fn entry_for(&self, room: &RoomName, what: ChangeKind, is_own: bool) -> Option<Entry> {
-        let room = room.clone();
-        Some(match what {
-            ChangeKind::Joined(user) | ChangeKind::Renewed(user) if is_own => {
-                Entry::SetMembership { room, user, is_member: true }
-            }
-            ChangeKind::Left(user) if is_own => Entry::SetMembership { room, user, is_member: false },
-            ChangeKind::Joined(user) | ChangeKind::Renewed(user) => Entry::Joined { room, user },
-            ChangeKind::Left(user) => Entry::Left { room, user },
-            ChangeKind::Archived if !is_own => {
-                let members = self.stream.rooms.members(&room).await.unwrap_or_default();
-                Entry::Archived { room, members }
-            }
-            ChangeKind::Archived | ChangeKind::Other => return None,
-        })
+    /// Sends a change to the sockets of this node.
+    async fn append(&self, room: &RoomName, change: Change, offset: Option<u64>) {
+        let Change { version, what, by, items, is_own, .. } = change;
+        let members = match what {
+            ChangeKind::Archived => self.stream.rooms.members(room).await.unwrap_or_default(),
+            _ => vec![],
+        };
+        let items = items.unwrap_or_default();
+        let change = RoomChange { room: room.clone(), rev: version, what, by, items, members, offset };
+        if offset.is_none() && !is_own {
+            self.stream.queue_record(StreamRecord::of_change(&change));
+        }
+        let entry = Entry::Change { offset, change: Box::new(change) };
+        self.stream.position.count_membership_change(&entry);
+        self.send(entry).await;
     }
 
     /// Subscribes the sockets of all members to the room, and unsubscribes all others.
@@ -209,7 +280,11 @@ impl Follower {
             false => Ok(Vec::new()),
         };
         match members {
-            Ok(members) => self.append(Entry::SetMembers { room, members }).await,
+            Ok(members) => {
+                let entry = Entry::SetMembers { room, members };
+                self.stream.position.count_membership_change(&entry);
+                self.send(entry).await;
+            }
             Err(error) => {
                 tracing::debug!(%room, %error, "the members of a room cannot be read; retrying");
                 self.stream.applied().set(&room, None);
@@ -217,47 +292,29 @@ impl Follower {
         }
     }
 
-    /// Sets the memberships of the users of the latest changes again, because this node may have appended other entries meanwhile.
-    async fn set_memberships(&self, changed: &Changed) {
-        for (user, is_member) in changed.users() {
-            let room = changed.room.clone();
-            self.send(Entry::SetMembership { room, user, is_member }).await;
-        }
-    }
-
-    async fn append(&self, entry: Entry) {
-        self.stream.position.count_membership_change(&entry);
-        self.send(entry).await;
-    }
-
     async fn send(&self, entry: Entry) {
         self.stream.subscribe_before(&entry).await;
         let _ = self.entries.send(entry).await;
     }
 
-    /// Applies a record directly, because the store has not noted the change.
-    async fn apply_record(&self, record: StreamRecord, is_own: bool) {
+    /// Subscribes or unsubscribes sockets as a record states, without events for clients.
+    async fn set_membership(&self, record: StreamRecord) {
         let entry = match record {
-            // It was applied at the commit. It is applied again in the order of the stream, among the changes of other nodes.
-            StreamRecord::Joined { room, user } if is_own => {
-                Entry::SetMembership { room, user, is_member: true }
-            }
-            StreamRecord::Left { room, user } if is_own => {
-                Entry::SetMembership { room, user, is_member: false }
-            }
-            StreamRecord::Joined { room, user } => Entry::Joined { room, user },
-            StreamRecord::Left { room, user } => Entry::Left { room, user },
-            StreamRecord::Archived { room, members } if !is_own => Entry::Archived { room, members },
-            StreamRecord::Superseded { socket } if !is_own => {
-                let socket = SocketId::from_stored(&socket);
-                (self.on_remote_change)(RemoteChange::SocketSuperseded(socket.clone()));
-                Entry::Superseded(socket)
-            }
+            StreamRecord::Joined { room, user, .. } => Entry::SetMembership { room, user, is_member: true },
+            StreamRecord::Left { room, user, .. } => Entry::SetMembership { room, user, is_member: false },
+            StreamRecord::Archived { room, .. } => Entry::SetMembers { room, members: vec![] },
             _ => return,
         };
-        match is_own {
-            true => self.send(entry).await,
-            false => self.append(entry).await,
+        self.stream.position.count_membership_change(&entry);
+        self.send(entry).await;
+    }
+
+    /// Closes the socket of a client that has reconnected to another node.
+    async fn close_superseded(&self, socket: &str, is_own: bool) {
+        if !is_own {
+            let socket = SocketId::from_stored(socket);
+            (self.on_remote_change)(RemoteChange::SocketSuperseded(socket.clone()));
+            self.send(Entry::Superseded(socket)).await;
         }
     }
 }

@@ -3,10 +3,10 @@
 use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
 
-use super::document::member_document;
+use super::document::{member_document, owner_of};
 use crate::{
     Error,
-    directory::{Additions, Member, Role, RoomRecord},
+    directory::{Additions, ChangeKind, Member, Role, RoomInfo, RoomRecord},
 };
 
 /// A change of an existing room.
@@ -70,6 +70,36 @@ impl Change {
             | Self::SetPrivate { by, .. }
             | Self::Archive { by } => room.check_owner(by),
             Self::Leave { .. } => Ok(()),
+        }
+    }
+
+    /// The kind of the change.
+    pub fn kind(&self) -> ChangeKind {
+        match self {
+            Self::Add { user, .. } | Self::AddBy { user, .. } => ChangeKind::Joined(user.clone()),
+            Self::Remove { user, .. } | Self::Leave { user } => ChangeKind::Left(user.clone()),
+            Self::SetPrivate { .. } => ChangeKind::Other,
+            Self::Archive { .. } => ChangeKind::Archived,
+        }
+    }
+
+    /// The user that makes the change.
+    pub fn by(&self) -> &Username {
+        match self {
+            Self::Add { user, .. } | Self::Leave { user } => user,
+            Self::AddBy { by, .. }
+            | Self::Remove { by, .. }
+            | Self::SetPrivate { by, .. }
+            | Self::Archive { by } => by,
+        }
+    }
+
+    /// The properties after the change of a room that had these properties and has `members` then.
+    pub fn room_info_after(&self, room_info: &RoomInfo, members: &[Member]) -> RoomInfo {
+        let owner = owner_of(members);
+        match self {
+            Self::SetPrivate { private, .. } => RoomInfo { private: *private, owner, ..room_info.clone() },
+            _ => RoomInfo { owner, ..room_info.clone() },
         }
     }
 

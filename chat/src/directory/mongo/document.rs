@@ -4,11 +4,11 @@ use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use proto::{RoomName, Username};
 use serde::{Deserialize, Serialize};
 
-use super::change::Change;
+use super::{change::Change, items::role_name};
 use crate::{
     Error,
     directory::{Member, NewRoom, Role, RoomInfo, RoomRecord},
-    mongo::damaged,
+    mongo::{damaged, number},
 };
 
 /// A room's document without its changes. Its `_id` is the room's name, also after it was archived, so that MongoDB itself keeps names
@@ -33,6 +33,12 @@ pub struct RoomDocument {
     pub ended: Option<DateTime>,
     /// Number of changes. A change is written only if the version is still the same as at the read.
     pub version: i64,
+    /// The version up to which the collection of older changes is complete, see [`super::change_log`].
+    #[serde(default)]
+    pub logged: i64,
+    /// The version before which changes are missing, see [`super::change_log`].
+    #[serde(default)]
+    pub log_floor: i64,
 }
 
 /// A member in a room's document. `key` is the canonical form of the name, under which names are unique.
@@ -95,7 +101,7 @@ impl RoomDocument {
         let members = self.members()?;
         let room_info =
             RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
-        Ok(RoomRecord { room_info, members })
+        Ok(RoomRecord { room_info, members, rev: number(self.version)? })
     }
 
     /// Whether the room's name may be reused: the room is archived, and it is ephemeral or a private room without members.
@@ -104,8 +110,9 @@ impl RoomDocument {
     }
 
     /// The update that replaces an archived room by a new one, whose messages are numbered from `base + 1` on.
-    pub fn renewal(room: &NewRoom, base: i64) -> Document {
-        doc! { "$unset": { "ended": "" }, "$set": {
+    pub fn renewal(room: &NewRoom, version: i64, base: i64) -> Document {
+        // Changes of the earlier room are not for the members of the new one.
+        doc! { "$unset": { "ended": "" }, "$max": { "logged": version, "log_floor": version }, "$set": {
             "private": room.private,
             "ephemeral": room.ephemeral,
             "archived": false,
@@ -189,10 +196,7 @@ fn owner(room: &NewRoom) -> Document {
 /// A member as part of a room's document.
 pub fn member_document(member: &Member) -> Document {
     let Member { username, role, added_by } = member;
-    let role = match role {
-        Role::Owner => "owner",
-        Role::Member => "member",
-    };
+    let role = role_name(*role);
     let mut document = doc! { "username": username.as_str(), "key": username.key(), "role": role };
     if let Some(by) = added_by {
         document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
@@ -200,6 +204,7 @@ pub fn member_document(member: &Member) -> Document {
     document
 }
 
-fn owner_of(members: &[Member]) -> Option<Username> {
+/// The owner among `members`.
+pub fn owner_of(members: &[Member]) -> Option<Username> {
     members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone())
 }

@@ -1,11 +1,11 @@
-//! The indexes of `rooms`. They can be dropped while the process runs. The nodes poll for changes twice a second, which creates missing
+//! The indexes of `rooms` and `changes`. They can be dropped while the process runs. The nodes poll for changes twice a second, which creates missing
 //! indexes again.
 
 use mongodb::{IndexModel, bson::doc, options::IndexOptions};
 use remote::mongo::Operation;
 use tokio::time::Instant;
 
-use super::{COLLECTION, MongoDirectory};
+use super::{COLLECTION, MongoDirectory, change_log};
 use crate::{
     Error,
     mongo::{PREPARATION, deadline_now, unprepared, with_deadline},
@@ -59,6 +59,10 @@ impl MongoDirectory {
         ];
         let created =
             self.rooms.write(Operation::Index, async |rooms| rooms.create_indexes(indexes).await).await;
-        created.map(drop).map_err(|error| unprepared(COLLECTION, error))
+        created.map_err(|error| unprepared(COLLECTION, error))?;
+        let by_rev = index("revs", doc! { "room": 1, "rev": 1 });
+        let created =
+            self.changes.write(Operation::Index, async |changes| changes.create_indexes([by_rev]).await).await;
+        created.map(drop).map_err(|error| unprepared(change_log::COLLECTION, error))
     }
 }

@@ -7,7 +7,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use remote::mongo::Operation;
 use tokio::time::Instant;
 
-use super::{MongoDirectory, RecordedChange, document::RoomDocument, resolve_unknown::Outcome};
+use super::{MongoDirectory, changes::ChangeEntry, document::RoomDocument, resolve_unknown::Outcome};
 use crate::{
     Error,
     directory::{NewRoom, RoomInfo, refusal},
@@ -44,9 +44,12 @@ impl MongoDirectory {
             Ok(cleared) => cleared,
             Err(error) => return Outcome::Refused(error),
         };
-        let renewal = (RoomDocument::renewal(room, base), RecordedChange::Renewed(&room.owner));
-        match self.write(&room.name, version, renewal, deadline).await {
-            Ok(true) => Outcome::Changed(room.room_info()),
+        let (update, entry) = (RoomDocument::renewal(room, version, base), ChangeEntry::creation(room, true));
+        match self.write(&room.name, version, (update, &entry), deadline).await {
+            Ok(true) => {
+                let rev = u64::try_from(version).unwrap_or(0) + 1;
+                Outcome::Changed(room.room_info(), entry.committed(&room.name, rev))
+            }
             Ok(false) => Outcome::Refused(refusal::taken(false)),
             Err(error) => Outcome::Unknown { version, error },
         }
@@ -64,7 +67,10 @@ impl MongoDirectory {
         });
         with_deadline(deadline, note).await?;
         let delete =
-            self.messages.write(Operation::Delete, async |messages| messages.delete_many(of_room).await);
+            self.messages.write(Operation::Delete, async |messages| messages.delete_many(of_room.clone()).await);
+        with_deadline(deadline, delete).await?;
+        let delete =
+            self.changes.write(Operation::Delete, async |changes| changes.delete_many(of_room.clone()).await);
         with_deadline(deadline, delete).await?;
         Ok(base)
     }

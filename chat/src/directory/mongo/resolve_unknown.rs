@@ -10,8 +10,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Change, MongoDirectory, RecordedChange};
-use crate::{Error, directory::Committed, mongo::deadline_now};
+use super::{Change, MongoDirectory, changes::ChangeEntry};
+use crate::{
+    Error,
+    directory::{Committed, RoomChange, RoomRecord},
+    mongo::deadline_now,
+};
 
 /// Time after which the resolution of an unknown outcome is given up.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -25,7 +29,7 @@ const MAX_ABSENT_READS: u32 = 60;
 /// The outcome of a change.
 pub enum Outcome<T> {
     /// The change was written.
-    Changed(T),
+    Changed(T, RoomChange),
     /// There was nothing to change.
     Unchanged(T),
     /// Nothing was written.
@@ -48,8 +52,8 @@ impl MongoDirectory {
         let this = self.clone();
         tokio::spawn(async move {
             let (result, unknown) = match work.await {
-                Outcome::Changed(value) => {
-                    committed();
+                Outcome::Changed(value, change) => {
+                    committed(change);
                     (Ok(value), None)
                 }
                 Outcome::Unchanged(value) => (Ok(value), None),
@@ -77,7 +81,7 @@ impl MongoDirectory {
         let (give_up_at, mut absent_reads) = (Instant::now() + RESOLVE_TIMEOUT, 0);
         while Instant::now() < give_up_at {
             sleep(RETRY_DELAY).await;
-            match self.write(room, version, (doc! {}, RecordedChange::Other), deadline_now()).await {
+            match self.write(room, version, (doc! {}, &ChangeEntry::empty()), deadline_now()).await {
                 Ok(true) => return,
                 Ok(false) => (),
                 Err(_) => continue,
@@ -85,7 +89,12 @@ impl MongoDirectory {
             match self.load(room, deadline_now()).await {
                 // The write that changed the version is not on a majority yet.
                 Ok(Some(found)) if found.version == version => (),
-                Ok(Some(found)) if found.reflects(change) => return committed(),
+                Ok(Some(found)) if found.reflects(change) => {
+                    return match found.record(room.clone()) {
+                        Ok(record) => committed(resolved(room, version, change, &record)),
+                        Err(error) => tracing::warn!(%room, %error, "a room that was changed cannot be read"),
+                    };
+                }
                 Ok(Some(_)) => return,
                 Ok(None) if absent_reads == MAX_ABSENT_READS => return,
                 Ok(None) => absent_reads += 1,
@@ -94,4 +103,10 @@ impl MongoDirectory {
         }
         tracing::warn!(%room, "gave up resolving the unknown outcome of a room change");
     }
+}
+
+/// The change that was written to the room at `version`, with the changed parts in their present state.
+fn resolved(room: &RoomName, version: i64, change: &Change, record: &RoomRecord) -> RoomChange {
+    let rev = u64::try_from(version).unwrap_or(0) + 1;
+    ChangeEntry::of(change, record, &record.members).committed(room, rev)
 }

@@ -53,13 +53,13 @@ fn new(name: &str, owner: &str) -> NewRoom {
 }
 
 fn no_callback() -> Committed {
-    Box::new(|| ())
+    Box::new(drop)
 }
 
 /// Counts its calls in `commits`.
 fn count_commits(commits: &Arc<AtomicU32>) -> Committed {
     let commits = commits.clone();
-    Box::new(move || {
+    Box::new(move |_| {
         commits.fetch_add(1, Ordering::SeqCst);
     })
 }

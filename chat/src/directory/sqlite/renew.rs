@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::change_log;
 use crate::{
     Error,
     directory::{NewRoom, refusal},
@@ -30,5 +31,6 @@ pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error
     for delete in ["messages", "members", "departures"] {
         conn.prepare_cached(&format!("DELETE FROM {delete} WHERE room = ?"))?.execute([name])?;
     }
+    change_log::forget(conn, &room.name)?;
     Ok(None)
 }

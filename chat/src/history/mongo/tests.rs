@@ -489,7 +489,7 @@ async fn a_collection_that_refuses_writes_is_named() {
                 let name = format!("tea-{}", number.get()).parse().unwrap();
                 let owner = "alice".parse().unwrap();
                 let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
-                store.directory().create(new, 100, Box::new(|| ())).await.map(drop)
+                store.directory().create(new, 100, Box::new(drop)).await.map(drop)
             }
             "untold" => store.unpublished().note(&room(), 1, number.get()).await,
             _ => store.lineage().end(&number.get().to_string()).await.map(drop),

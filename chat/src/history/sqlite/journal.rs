@@ -1,23 +1,26 @@
-//! [`Journal`] in the embedded SQLite file: the rows of `messages` in the order of their primary key.
+//! [`Journal`] in the embedded SQLite file: the rows of `messages` and `changes` in the order of their offsets.
 
 use async_trait::async_trait;
 use proto::RoomName;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{SqliteHistory, message};
+use super::{SqliteHistory, changes, message};
 use crate::{
     Error,
     column::{integer, number},
     config,
-    history::{Journal, Missed, weight},
+    history::{Journal, Missed, MissedBy, weight},
     rows::{refuse_bad, refuse_bad_room},
 };
 
 #[async_trait]
 impl Journal for SqliteHistory {
-    async fn missed(&self, rooms: &[RoomName], after: u64, origin: &str) -> Result<Option<Missed>, Error> {
-        let (rooms, origin) = (rooms.to_vec(), origin.to_owned());
-        Ok(self.database.read(move |conn| missed(conn, &rooms, after, &origin)).await?)
+    async fn missed(&self, client: MissedBy<'_>, after: u64) -> Result<Option<Missed>, Error> {
+        let (user, rooms, socket) = (client.user.clone(), client.rooms.to_vec(), client.socket.to_owned());
+        let read = move |conn: &Connection| {
+            missed(conn, MissedBy { user: &user, rooms: &rooms, socket: &socket }, after)
+        };
+        Ok(self.database.read(read).await?)
     }
 
     async fn offset(&self) -> Result<u64, Error> {
@@ -41,18 +44,14 @@ impl Journal for SqliteHistory {
 /// SQL expression: whether the checksum of a message of any room is wrong.
 const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
 
-/// The offset of the last message that was stored, also if it was deleted since.
+/// The last offset: of a change, or of a message, also if it was deleted since.
 pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
     let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
     Ok(conn.query_row(query, [], |row| number(row, 0)).optional()?.unwrap_or(0))
 }
 
-fn missed(
-    conn: &Connection,
-    rooms: &[RoomName],
-    after: u64,
-    origin: &str,
-) -> rusqlite::Result<Option<Missed>> {
+fn missed(conn: &Connection, client: MissedBy<'_>, after: u64) -> rusqlite::Result<Option<Missed>> {
+    let MissedBy { rooms, socket, .. } = client;
     let reached = last_offset(conn)?;
     if after > reached || reached - after > config::RECOVERY_SCAN || is_trimmed(conn, rooms, after)? {
         return Ok(None);
@@ -60,9 +59,11 @@ fn missed(
     let query = format!(
         "SELECT id, seq, author, text, timestamp, {BAD}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
     );
-    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let Some(changes) = changes::missed(conn, client, after)? else { return Ok(None) };
+    let mut bytes: usize = changes.iter().map(|(_, missed)| changes::weight(missed)).sum();
+    let (mut messages, most) = (Vec::new(), config::RECOVERY.saturating_sub(changes.len()));
     let mut statement = conn.prepare_cached(&query)?;
-    let mut rows = statement.query(params![integer(after), origin])?;
+    let mut rows = statement.query(params![integer(after), socket])?;
     while let Some(row) = rows.next()? {
         // Checked before the room's name is compared, because the name itself may be damaged.
         refuse_bad(row, 5, || "a message of the log".to_owned())?;
@@ -70,12 +71,13 @@ fn missed(
         let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
         let message = message(row, room)?;
         bytes += weight(&message.data.text);
-        if messages.len() == config::RECOVERY || bytes > config::RECOVERY_BYTES {
+        if messages.len() == most || bytes > config::RECOVERY_BYTES {
             return Ok(None);
         }
         messages.push((number(row, 7)?, message));
     }
-    Ok(Some(Missed { messages, reached }))
+    let is_too_long = messages.len() > most || bytes > config::RECOVERY_BYTES;
+    Ok((!is_too_long).then_some(Missed { messages, changes, reached }))
 }
 
 /// Whether a message after the offset `after` was deleted in one of the rooms.

@@ -125,7 +125,7 @@ impl TestRooms {
     }
 
     async fn make(&self, new: NewRoom) {
-        self.parts.directory.create(new, 100, Box::new(|| ())).await.unwrap();
+        self.parts.directory.create(new, 100, Box::new(drop)).await.unwrap();
     }
 
     pub async fn room(&self, name: &str) -> Addr<Room> {

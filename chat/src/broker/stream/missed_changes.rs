@@ -1,0 +1,120 @@
+//! The changes of rooms that a client has missed, from the records of the stream. Called by [`super::journal`].
+
+use std::collections::HashMap;
+
+use proto::{
+    RoomName, Username,
+    event::{Change, Item, MemberState},
+};
+
+use super::{Stream, record::StreamRecord};
+use crate::{
+    Error,
+    changes::Changes,
+    history::{MissedBy, MissedChange},
+};
+
+/// The changes in a part of the stream.
+#[derive(Debug, Default)]
+pub struct MissedChanges {
+    /// The changed rooms that the client is in.
+    rooms: HashMap<RoomName, Window>,
+    /// The changes that have ended the client's membership of other rooms.
+    ended: Vec<(u64, MissedChange)>,
+}
+
+/// The changes of one room.
+#[derive(Debug)]
+struct Window {
+    /// The number of the first one.
+    first: u64,
+    /// The number of the last one.
+    last: u64,
+    /// The offset of the last record.
+    offset: u64,
+    /// The users whose memberships began or ended.
+    users: Vec<Username>,
+}
+
+impl MissedChanges {
+    /// Adds a record with its offset. Returns false when the client cannot recover, because it may have received the change already, or
+    /// the change has no number.
+    pub fn add(&mut self, stream: &Stream, client: MissedBy<'_>, record: StreamRecord, offset: u64) -> bool {
+        let Some(room) = record.room().cloned() else { return true };
+        let is_member = client.rooms.contains(&room);
+        let is_user = |user: &Username| user.key() == client.user.key();
+        let has_ended = match &record {
+            StreamRecord::Left { user, .. } => is_user(user),
+            StreamRecord::Archived { members, .. } => members.iter().any(is_user),
+            _ => false,
+        };
+        if !is_member && !has_ended {
+            return true;
+        }
+        let Some(rev) = record.rev().filter(|rev| !stream.is_fallback_change(&room, *rev)) else {
+            return false;
+        };
+        if !is_member {
+            self.ended.push((offset, ended(client.user, room, rev, &record)));
+            return true;
+        }
+        let window =
+            self.rooms.entry(room).or_insert_with(|| Window { first: rev, last: rev, offset, users: vec![] });
+        (window.first, window.last) = (window.first.min(rev), window.last.max(rev));
+        window.offset = offset;
+        if let StreamRecord::Joined { user, .. } | StreamRecord::Left { user, .. } = record {
+            window.users.push(user);
+        }
+        true
+    }
+
+    /// The number of rooms and ended memberships.
+    pub fn len(&self) -> usize {
+        self.rooms.len() + self.ended.len()
+    }
+
+    /// Reads the changed parts of the rooms. Returns the changes in the order of their offsets, or `None` when they are too many.
+    pub async fn read(self, store: &dyn Changes) -> Result<Option<Vec<(u64, MissedChange)>>, Error> {
+        let mut changes = self.ended;
+        for (room, window) in self.rooms {
+            // A room that has ended since has a later record, which is delivered live.
+            let Some(since) = store.since(&room, window.first.saturating_sub(1)).await? else { continue };
+            if since.reset || since.more {
+                return Ok(None);
+            }
+            let mut after = window.first.saturating_sub(1);
+            for (rev, items) in since.changes.into_iter().filter(|(rev, _)| *rev <= window.last) {
+                let memberships = items.iter().filter_map(|item| window.membership(item)).collect();
+                let change = Change { room: room.clone(), rev, after, items };
+                changes.push((window.offset, MissedChange { change, memberships }));
+                after = rev;
+            }
+        }
+        changes.sort_by_key(|(offset, missed)| (*offset, missed.change.rev));
+        Ok(Some(changes))
+    }
+}
+
+impl Window {
+    /// The membership of an item, if it began or ended.
+    fn membership(&self, item: &Item) -> Option<MemberState> {
+        match item {
+            Item::Member { member, .. } => {
+                let is_changed = self.users.iter().any(|user| user.key() == member.username.key());
+                is_changed.then(|| member.clone())
+            }
+            Item::Room { .. } => None,
+        }
+    }
+}
+
+/// The change that has ended the membership of `user`.
+fn ended(user: &Username, room: RoomName, rev: u64, record: &StreamRecord) -> MissedChange {
+    let member = MemberState { username: user.clone(), role: None };
+    let item = match record {
+        StreamRecord::Archived { .. } => Item::Room { settings: None, by: None },
+        _ => Item::Member { member: member.clone(), by: None },
+    };
+    let change = Change { room, rev, after: rev.saturating_sub(1), items: vec![item] };
+    MissedChange { change, memberships: vec![member] }
+}

@@ -1,0 +1,246 @@
+//! The change log of rooms. A room's document contains its latest changes (`recent`, at most [`KEPT`]). Before they are dropped there,
+//! they are copied to the collection `changes`, which has one document for each part of a room with the number of its last change.
+//!
+//! The copy is not part of the change's write, so the numbers up to which it is complete are in the room's document: `logged`, and
+//! `log_floor`, before which changes are missing because they were dropped before they were copied, or are of an earlier room of the same
+//! name. A client whose number is before `log_floor` loads the room anew.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, doc};
+use proto::{
+    RoomName, Username,
+    event::{Item, ItemType},
+};
+use remote::mongo::Operation;
+use serde::Deserialize;
+
+use super::{MongoDirectory, changes::present_items, document::RoomDocument};
+use crate::{
+    Error,
+    changes::{Change, KEPT},
+    column::integer,
+    directory::{
+        ChangesSince, RoomRecord,
+        change::{MAX_CHANGED, key_of, settings, state_of},
+    },
+    mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
+};
+
+/// Name of the collection of older changes.
+pub const COLLECTION: &str = "changes";
+
+/// The number of changes after which the latest ones are copied. Half of those that are kept, so a copy that fails is repeated in time.
+const COPY_AFTER: i64 = KEPT as i64 / 2;
+
+/// The changed part of a room: its type and, for a member, the key of the name.
+type Key = (ItemType, String);
+
+/// A document of the collection.
+#[derive(Debug, Deserialize)]
+struct Row {
+    #[serde(rename = "type")]
+    kind: String,
+    key: String,
+    rev: i64,
+}
+
+/// The last change of each part of a room.
+#[derive(Debug, Default)]
+struct Parts(HashMap<Key, (u64, Part)>);
+
+/// A part of a room.
+#[derive(Debug, Clone)]
+enum Part {
+    Member(Username),
+    Room,
+}
+
+impl MongoDirectory {
+    /// Copies the latest changes of a room in the background, if enough were made since the last copy. `found` is the room before its last
+    /// change.
+    pub(super) fn log_older_changes(&self, room: &RoomName, found: &RoomDocument) {
+        if found.version - found.logged < COPY_AFTER {
+            return;
+        }
+        let (this, room) = (self.clone(), room.clone());
+        tokio::spawn(async move {
+            if let Err(error) = this.copy_changes(&room).await {
+                tracing::debug!(%room, %error, "the latest changes of a room cannot be copied; its next change retries");
+            }
+        });
+    }
+
+    async fn copy_changes(&self, room: &RoomName) -> Result<(), Error> {
+        let Some((record, changes, document)) = self.read_log(room).await? else { return Ok(()) };
+        let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(()) };
+        let mut parts = Parts::default();
+        let logged = number(document.logged)?;
+        changes
+            .iter()
+            .filter(|change| change.version > logged)
+            .for_each(|change| parts.add(change, &record, document.archived));
+        let deadline = deadline_now();
+        for ((kind, key), (rev, part)) in parts.0 {
+            let name = part.name();
+            let id = doc! { "room": room.as_str(), "type": kind.name(), "key": &key };
+            let update = doc! {
+                "$max": { "rev": integer(rev) },
+                "$setOnInsert": { "room": room.as_str(), "type": kind.name(), "key": name },
+            };
+            let copy = self.changes.write(Operation::Update, async |changes| {
+                changes.update_one(doc! { "_id": id }, update).upsert(true).await
+            });
+            with_deadline(deadline, copy).await?;
+        }
+        let mut numbers = doc! { "logged": integer(last.version) };
+        if first.version > logged + 1 {
+            numbers.insert("log_floor", integer(first.version - 1));
+        }
+        let note = self.rooms.write(Operation::Update, async |rooms| {
+            rooms.update_one(doc! { "_id": room.as_str() }, doc! { "$max": numbers }).await
+        });
+        with_deadline(deadline, note).await.map(drop)
+    }
+
+    /// The room, its latest changes in order, and its document. `None` when the room does not exist.
+    async fn read_log(
+        &self,
+        room: &RoomName,
+    ) -> Result<Option<(RoomRecord, Vec<Change>, RoomDocument)>, Error> {
+        let rooms = self.rooms.clone_with_type::<Document>();
+        let found = rooms.find_one(doc! { "_id": room.as_str() }).max_time(DEADLINE);
+        let Some(found) = with_deadline(deadline_now(), found).await? else { return Ok(None) };
+        let document: RoomDocument =
+            mongodb::bson::deserialize_from_document(found.clone()).map_err(damaged)?;
+        let mut changes = self.changes_of(found)?;
+        // Changes of an earlier room of the same name are not for the members of this one.
+        changes.retain(|change| integer(change.version) > document.log_floor);
+        Ok(Some((document.record(room.clone())?, changes, document)))
+    }
+
+    /// See [`crate::directory::Directory::changes_since`].
+    pub(super) async fn read_changes_since(
+        &self,
+        room: &RoomName,
+        rev: u64,
+        types: &[ItemType],
+    ) -> Result<Option<ChangesSince>, Error> {
+        if room.is_lobby() {
+            let changes = if rev > 0 { ChangesSince::reset(0) } else { ChangesSince::page(0, vec![]) };
+            return Ok(Some(changes));
+        }
+        let Some((record, changes, document)) = self.read_log(room).await?.filter(|found| !found.2.archived)
+        else {
+            return Ok(None);
+        };
+        let last = record.rev;
+        let first = changes.first().map_or(last + 1, |change| change.version);
+        if rev > last {
+            return Ok(Some(ChangesSince::reset(last)));
+        }
+        let mut parts = Parts::default();
+        if rev + 1 < first && !self.read_older(room, rev, first - 1, &document, &mut parts).await? {
+            return Ok(Some(ChangesSince::reset(last)));
+        }
+        changes
+            .iter()
+            .filter(|change| change.version > rev)
+            .for_each(|change| parts.add(change, &record, false));
+        Ok(Some(parts.since(&record, types)))
+    }
+
+    /// Adds the parts that have changed after `rev` and up to `end`, which are not in the room's document. Returns whether all of them are
+    /// stored.
+    async fn read_older(
+        &self,
+        room: &RoomName,
+        rev: u64,
+        end: u64,
+        document: &RoomDocument,
+        parts: &mut Parts,
+    ) -> Result<bool, Error> {
+        let is_stored = number(document.logged)? >= end && rev >= number(document.log_floor)?;
+        if !is_stored {
+            return Ok(false);
+        }
+        let later = doc! { "room": room.as_str(), "rev": { "$gt": integer(rev) } };
+        let limit = i64::try_from(MAX_CHANGED).unwrap_or(i64::MAX) + 1;
+        let changes = self.changes.clone_with_type::<Row>();
+        let read = async {
+            changes.find(later).limit(limit).max_time(DEADLINE).await?.try_collect::<Vec<_>>().await
+        };
+        for row in with_deadline(deadline_now(), read).await? {
+            let part = match row.kind.as_str() {
+                "member" => Part::Member(row.key.try_into().map_err(damaged)?),
+                "room" => Part::Room,
+                _ => continue,
+            };
+            parts.insert(number(row.rev)?, part);
+        }
+        Ok(true)
+    }
+}
+
+impl Parts {
+    fn add(&mut self, change: &Change, room: &RoomRecord, is_archived: bool) {
+        let present;
+        let items = match &change.items {
+            Some(items) => items,
+            None => {
+                present = present_items(&change.what, room, is_archived);
+                &present
+            }
+        };
+        for item in items {
+            self.insert(change.version, match item {
+                Item::Member { member, .. } => Part::Member(member.username.clone()),
+                Item::Room { .. } => Part::Room,
+            });
+        }
+    }
+
+    fn insert(&mut self, rev: u64, part: Part) {
+        let entry = self.0.entry(part.key()).or_insert_with(|| (rev, part.clone()));
+        if entry.0 <= rev {
+            *entry = (rev, part);
+        }
+    }
+
+    fn since(self, room: &RoomRecord, types: &[ItemType]) -> ChangesSince {
+        if self.0.len() > MAX_CHANGED {
+            return ChangesSince::reset(room.rev);
+        }
+        let items = self.0.into_values().map(|(rev, part)| (rev, part.item(room)));
+        let mut items: Vec<(u64, Item)> = items.filter(|(_, item)| types.contains(&item.kind())).collect();
+        items.sort_by_cached_key(|(rev, item)| {
+            let (kind, name) = key_of(item);
+            (*rev, kind != ItemType::Room, name)
+        });
+        ChangesSince::page(room.rev, items)
+    }
+}
+
+impl Part {
+    fn key(&self) -> Key {
+        match self {
+            Self::Member(user) => (ItemType::Member, user.key()),
+            Self::Room => (ItemType::Room, String::new()),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Member(user) => user.to_string(),
+            Self::Room => String::new(),
+        }
+    }
+
+    fn item(&self, room: &RoomRecord) -> Item {
+        match self {
+            Self::Member(user) => Item::Member { member: state_of(&room.members, user), by: None },
+            Self::Room => Item::Room { settings: Some(settings(&room.room_info, &room.members)), by: None },
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The writes of changes. Each is tried again with the room as it is then, if another change was written after the read.
+
+use std::time::Duration;
+
+use mongodb::{
+    bson::{Document, doc},
+    error::Error as MongoError,
+};
+use proto::RoomName;
+use remote::mongo::Operation;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    MongoDirectory, change::Change, changes::ChangeEntry, document::RoomDocument, resolve_unknown::Outcome,
+};
+use crate::{
+    Error,
+    directory::{Member, NewRoom, RoomInfo, refusal},
+    mongo::{DEADLINE, deadline_now, is_duplicate, with_deadline},
+};
+
+/// Maximum number of attempts of a change. An attempt fails when another change of the room was written after the read.
+const MAX_ATTEMPTS: u32 = 16;
+
+/// Increment of the delay between two attempts.
+const BACKOFF_STEP: Duration = Duration::from_millis(4);
+
+impl MongoDirectory {
+    /// Creates the room.
+    pub(super) async fn insert(&self, room: &NewRoom, limit: usize) -> Outcome<RoomInfo> {
+        let deadline = deadline_now();
+        if let Err(refused) = self.check_own_limit(&room.owner, limit, deadline).await {
+            return Outcome::Refused(refused);
+        }
+        if room.name.is_lobby() {
+            return Outcome::Refused(refusal::taken(false));
+        }
+        let entry = ChangeEntry::creation(room, false);
+        let insert = async {
+            let mut new = RoomDocument::creation(room);
+            new.insert("recent", [self.change_document(1, &entry)]);
+            // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
+            let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
+            let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
+            let create = self
+                .rooms
+                .write(Operation::Update, async |rooms| rooms.update_one(absent, create).upsert(true).await);
+            match create.await {
+                Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
+                result => result.map(|_| true),
+            }
+        };
+        match with_deadline(deadline, insert).await {
+            Ok(true) => Outcome::Changed(room.room_info(), entry.committed(&room.name, 1)),
+            Ok(false) => self.renew(room, deadline).await,
+            Err(error) => Outcome::Unknown { version: 0, error },
+        }
+    }
+
+    /// Applies `change` to the room and returns the members after it.
+    pub(super) async fn update(&self, room: &RoomName, change: &Change) -> Outcome<Vec<Member>> {
+        let deadline = deadline_now();
+        for attempt in 0..MAX_ATTEMPTS {
+            sleep(BACKOFF_STEP * attempt).await;
+            let decided = async {
+                let found = self.load(room, deadline).await?.filter(|found| !found.archived);
+                let found = found.ok_or(Error::NotFound)?;
+                let record = found.record(room.clone())?;
+                change.check(&record)?;
+                let decision = change.apply(found.private, record.members.clone());
+                if decision.is_some() {
+                    self.check_limits(&found, change, deadline).await?;
+                }
+                Ok((found, record, decision))
+            };
+            let (found, record, decision) = match decided.await {
+                Ok(decided) => decided,
+                Err(error) => return Outcome::Refused(error),
+            };
+            let Some((update, members_after)) = decision else { return Outcome::Unchanged(record.members) };
+            let (version, entry) = (found.version, ChangeEntry::of(change, &record, &members_after));
+            match self.write(room, version, (update, &entry), deadline).await {
+                Ok(true) => {
+                    self.log_older_changes(room, &found);
+                    return Outcome::Changed(members_after, entry.committed(room, record.rev + 1));
+                }
+                Ok(false) => (),
+                Err(error) => return Outcome::Unknown { version, error },
+            }
+        }
+        Outcome::Refused(Error::full())
+    }
+
+    /// Writes to the room and increments its version if the room is at `version`. Returns whether it was.
+    pub(super) async fn write(
+        &self,
+        room: &RoomName,
+        version: i64,
+        (update, entry): (Document, &ChangeEntry),
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        let update = self.with_change(update, version, entry);
+        let documents = self.rooms.clone_with_type::<Document>();
+        let write = documents.write(Operation::Update, async |rooms| {
+            let room = doc! { "_id": room.as_str(), "version": version };
+            let write = rooms.find_one_and_update(room, update).projection(doc! { "_id": 1 });
+            write.max_time(DEADLINE).await
+        });
+        Ok(with_deadline(deadline, write).await?.is_some())
+    }
+}

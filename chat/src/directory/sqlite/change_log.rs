@@ -1,0 +1,183 @@
+//! The change log of rooms: tables `revs` (the number of the last change of each room) and `changes` (the last change of each part of a
+//! room). Called inside the jobs that change rooms, and by readers.
+
+use proto::{
+    RoomName, Username,
+    event::{Item, ItemType},
+};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+
+use crate::{
+    column::{integer, number},
+    directory::{
+        ChangeKind, ChangesSince, Member, NewChange, RoomChange, RoomInfo, RoomRecord,
+        change::{MAX_CHANGED, key_of, settings, state_of},
+    },
+    rows::{BAD_CHANGE, refuse_bad},
+};
+
+/// The numbers of a room.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Revs {
+    /// The last change.
+    pub last: u64,
+    /// The change from which on the log is complete. Changes of an earlier room of the same name are before it.
+    pub floor: u64,
+}
+
+/// A part of a room that has changed.
+#[derive(Debug)]
+pub struct ChangedPart {
+    /// The number of its last change.
+    pub rev: u64,
+    /// The offset of its last change in the log.
+    pub offset: u64,
+    /// For a member: the offset at which the membership last began or ended.
+    pub since: u64,
+    /// The part.
+    pub part: Part,
+}
+
+/// What has changed.
+#[derive(Debug)]
+pub enum Part {
+    /// The membership of a user.
+    Member(Username),
+    /// The properties of the room.
+    Room,
+}
+
+/// The columns that [`changed_part`] reads.
+pub const COLUMNS: &str = "changes.type, changes.key, changes.rev, changes.\"offset\", changes.since, changes.room";
+
+/// Numbers a change and records the changed parts. `room_info` and `members` are the state after it. To be called in the transaction of
+/// the change.
+pub fn record(
+    conn: &Connection,
+    change: NewChange<'_>,
+    room_info: &RoomInfo,
+    members: &[Member],
+) -> rusqlite::Result<RoomChange> {
+    let room = &room_info.name;
+    let items = change.items(room_info, members);
+    let (rev, offset) = (next_rev(conn, room)?, next_offset(conn)?);
+    for item in &items {
+        let (kind, key) = key_of(item);
+        let since = match (&change.what, item) {
+            // The membership of a successor neither begins nor ends.
+            (ChangeKind::Left(user), Item::Member { member, .. }) if member.username.key() != user.key() => {
+                since_of(conn, room, &key)?
+            }
+            _ => offset,
+        };
+        let insert = "INSERT OR REPLACE INTO changes (room, type, key, rev, \"offset\", since, sum)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_sum(?1, ?2, ?3, ?4, ?5, ?6))";
+        let values = params![room.as_str(), kind.name(), key, integer(rev), integer(offset), integer(since)];
+        conn.prepare_cached(insert)?.execute(values)?;
+    }
+    let archived = matches!(change.what, ChangeKind::Archived);
+    let members = members.iter().filter(|_| archived).map(|member| member.username.clone());
+    Ok(RoomChange {
+        room: room.clone(),
+        rev,
+        by: Some(change.by.clone()),
+        members: members.collect(),
+        what: change.what,
+        items,
+        offset: Some(offset),
+    })
+}
+
+/// The numbers of a room. Zero for a room that was never changed by this release.
+pub fn revs(conn: &Connection, room: &RoomName) -> rusqlite::Result<Revs> {
+    let query = "SELECT rev, floor, sum <> row_sum(?1, rev, floor) FROM revs WHERE room = ?1";
+    let row = |row: &Row<'_>| {
+        refuse_bad(row, 2, || format!("the number of changes of the room {room}"))?;
+        Ok(Revs { last: number(row, 0)?, floor: number(row, 1)? })
+    };
+    Ok(conn.prepare_cached(query)?.query_row([room.as_str()], row).optional()?.unwrap_or_default())
+}
+
+/// Forgets the parts of an earlier room of the same name. Its number of changes is continued.
+pub fn forget(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
+    revs(conn, room)?;
+    conn.prepare_cached("DELETE FROM changes WHERE room = ?")?.execute([room.as_str()])?;
+    let update = "UPDATE revs SET floor = rev, sum = row_sum(room, rev, rev) WHERE room = ?";
+    conn.prepare_cached(update)?.execute([room.as_str()]).map(drop)
+}
+
+/// The parts of an existing room that have changed after `rev`.
+pub fn since(
+    conn: &Connection,
+    record: &RoomRecord,
+    rev: u64,
+    types: &[ItemType],
+) -> rusqlite::Result<ChangesSince> {
+    let room = &record.room_info.name;
+    let Revs { last, floor } = revs(conn, room)?;
+    if rev > last || rev < floor {
+        return Ok(ChangesSince::reset(last));
+    }
+    let query = format!(
+        "SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE room = ? AND rev > ? ORDER BY rev, type DESC, key LIMIT ?"
+    );
+    let keys = params![room.as_str(), integer(rev), integer(MAX_CHANGED as u64 + 1)];
+    let mut statement = conn.prepare_cached(&query)?;
+    let parts = statement.query_map(keys, changed_part)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    if parts.len() > MAX_CHANGED {
+        return Ok(ChangesSince::reset(last));
+    }
+    let items = parts.into_iter().map(|part| (part.rev, part.part.item(record)));
+    let items = items.filter(|(_, item)| types.contains(&item.kind())).collect();
+    Ok(ChangesSince::page(last, items))
+}
+
+impl Part {
+    /// The part in its present state.
+    pub fn item(&self, record: &RoomRecord) -> Item {
+        match self {
+            Self::Member(user) => Item::Member { member: state_of(&record.members, user), by: None },
+            Self::Room => {
+                Item::Room { settings: Some(settings(&record.room_info, &record.members)), by: None }
+            }
+        }
+    }
+}
+
+/// Reads a row of [`COLUMNS`] and [`BAD_CHANGE`].
+pub fn changed_part(row: &Row<'_>) -> rusqlite::Result<ChangedPart> {
+    refuse_bad(row, 6, || "a change of a room".to_owned())?;
+    let (kind, key): (String, String) = (row.get(0)?, row.get(1)?);
+    let part = match kind.as_str() {
+        "member" => Part::Member(key.try_into().map_err(|error: proto::NameError| {
+            rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error))
+        })?),
+        _ => Part::Room,
+    };
+    Ok(ChangedPart { rev: number(row, 2)?, offset: number(row, 3)?, since: number(row, 4)?, part })
+}
+
+fn next_rev(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
+    revs(conn, room)?;
+    let update = "INSERT INTO revs (room, rev, floor, sum) VALUES (?1, 1, 0, row_sum(?1, 1, 0))
+                  ON CONFLICT (room) DO UPDATE SET rev = rev + 1, sum = row_sum(room, rev + 1, floor) RETURNING rev";
+    conn.prepare_cached(update)?.query_row([room.as_str()], |row| number(row, 0))
+}
+
+/// Takes the next offset of the log, which messages and changes share.
+fn next_offset(conn: &Connection) -> rusqlite::Result<u64> {
+    let update = "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'messages' RETURNING seq";
+    let next = conn.prepare_cached(update)?.query_row([], |row| number(row, 0)).optional()?;
+    if let Some(next) = next {
+        return Ok(next);
+    }
+    conn.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('messages', 1)", [])?;
+    Ok(1)
+}
+
+/// The offset at which the membership of `user` began or ended, as far as it was recorded.
+fn since_of(conn: &Connection, room: &RoomName, user: &str) -> rusqlite::Result<u64> {
+    let query = format!("SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE room = ? AND type = 'member' AND key = ?");
+    let found = conn.prepare_cached(&query)?.query_row([room.as_str(), user], changed_part).optional()?;
+    Ok(found.map_or(0, |part| part.since))
+}

@@ -1,0 +1,131 @@
+//! The changes that a client has missed, from the change log of rooms.
+
+use proto::{
+    RoomName,
+    event::{Change, Item, MemberState},
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    column::{integer, number},
+    config,
+    directory::{
+        RoomRecord,
+        sqlite::{
+            change_log::{COLUMNS, ChangedPart, Part, changed_part},
+            find,
+        },
+    },
+    history::{MissedBy, MissedChange},
+    rows::BAD_CHANGE,
+};
+
+/// The bytes of an item as it is sent, approximately: two names and the names of the fields.
+const ITEM_BYTES: usize = 256;
+
+/// The approximate size of a change as it is sent.
+pub fn weight(missed: &MissedChange) -> usize {
+    missed.change.items.len() * ITEM_BYTES
+}
+
+/// The changes after the offset `after`, in the order of the log. `None` when they are more than [`config::RECOVERY`].
+pub fn missed(
+    conn: &Connection,
+    client: MissedBy<'_>,
+    after: u64,
+) -> rusqlite::Result<Option<Vec<(u64, MissedChange)>>> {
+    let query = format!(
+        "SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE \"offset\" > ? ORDER BY \"offset\", type DESC, key"
+    );
+    let mut changes: Vec<(u64, MissedChange)> = Vec::new();
+    let mut records: Vec<RoomRecord> = Vec::new();
+    let (mut statement, mut items) = (conn.prepare_cached(&query)?, 0);
+    let mut rows = statement.query(params![integer(after)])?;
+    while let Some(row) = rows.next()? {
+        let (changed, name): (ChangedPart, String) = (changed_part(row)?, row.get(5)?);
+        let room = client.rooms.iter().find(|room| room.as_str() == name);
+        let Some(item) = (match room {
+            Some(room) => item_of(conn, &mut records, room, &changed)?,
+            None => ended(conn, client, &name, &changed)?,
+        }) else {
+            continue;
+        };
+        let Ok(room) = RoomName::try_from(name) else { continue };
+        let membership = match &item {
+            Item::Member { member, .. } if changed.since > after => Some(member.clone()),
+            Item::Room { settings: None, .. } => {
+                Some(MemberState { username: client.user.clone(), role: None })
+            }
+            _ => None,
+        };
+        items += 1;
+        match changes.last_mut() {
+            Some((_, last)) if last.change.room == room && last.change.rev == changed.rev => {
+                last.change.items.push(item);
+                last.memberships.extend(membership);
+            }
+            _ => {
+                let previous = previous_rev(conn, &room, &changed, after, &changes)?;
+                let change = Change { room, rev: changed.rev, after: previous, items: vec![item] };
+                let missed = MissedChange { change, memberships: membership.into_iter().collect() };
+                changes.push((changed.offset, missed));
+            }
+        }
+        if items > config::RECOVERY {
+            return Ok(None);
+        }
+    }
+    Ok(Some(changes))
+}
+
+/// A changed part of a room that the client is in, in its present state. `records` are the rooms that were read before.
+fn item_of(
+    conn: &Connection,
+    records: &mut Vec<RoomRecord>,
+    room: &RoomName,
+    changed: &ChangedPart,
+) -> rusqlite::Result<Option<Item>> {
+    if !records.iter().any(|record| record.room_info.name == *room) {
+        records.extend(find(conn, room)?);
+    }
+    Ok(records.iter().find(|record| record.room_info.name == *room).map(|record| changed.part.item(record)))
+}
+
+/// The item by which the client's own membership of a room has ended. `None` for other changes.
+fn ended(
+    conn: &Connection,
+    client: MissedBy<'_>,
+    room: &str,
+    changed: &ChangedPart,
+) -> rusqlite::Result<Option<Item>> {
+    match &changed.part {
+        Part::Member(user) if user.key() == client.user.key() => Ok(Some(Item::Member {
+            member: MemberState { username: client.user.clone(), role: None },
+            by: None,
+        })),
+        Part::Member(_) => Ok(None),
+        Part::Room => {
+            let query = "SELECT 1 FROM rooms JOIN members ON room = name WHERE name = ? AND archived = 1 AND user = ?";
+            let keys = params![room, client.user.as_str()];
+            let is_member = conn.prepare_cached(query)?.query_row(keys, |_| Ok(())).optional()?.is_some();
+            Ok(is_member.then_some(Item::Room { settings: None, by: None }))
+        }
+    }
+}
+
+/// The number of the room's last recorded change before `changed`: of the previous one in `changes`, or of the last one that the client
+/// has not missed.
+fn previous_rev(
+    conn: &Connection,
+    room: &RoomName,
+    changed: &ChangedPart,
+    after: u64,
+    changes: &[(u64, MissedChange)],
+) -> rusqlite::Result<u64> {
+    if let Some((_, last)) = changes.iter().rev().find(|(_, missed)| missed.change.room == *room) {
+        return Ok(last.change.rev);
+    }
+    let query = "SELECT coalesce(max(rev), 0) FROM changes WHERE room = ? AND rev < ? AND \"offset\" <= ?";
+    let keys = params![room.as_str(), integer(changed.rev), integer(after)];
+    conn.prepare_cached(query)?.query_row(keys, |row| number(row, 0))
+}

@@ -1,0 +1,122 @@
+//! Changes of a room: what members can see of a room beside its messages.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{RoomName, Username};
+
+/// Payload of [`super::name::CHANGE`]: one change of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The room.
+    pub room: RoomName,
+    /// The number of the change in its room: 1, 2, 3, ... without gaps.
+    pub rev: u64,
+    /// The number of the change before it. A client whose last change of the room has a smaller number has missed changes: it asks
+    /// for them with `join`.
+    pub after: u64,
+    /// What changed, 1 to 100 items.
+    pub items: Vec<Item>,
+}
+
+/// A part of a room in its state after a change. In live events it is the state at the time of the change, in answers and replays the
+/// present state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Item {
+    /// A membership.
+    Member {
+        /// The user and their role.
+        member: MemberState,
+        /// The user that made the change, if it was another one. Only in live events.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<Username>,
+    },
+    /// The properties of the room.
+    Room {
+        /// The properties; null when the room was archived.
+        settings: Option<Settings>,
+        /// The user that made the change. Only in live events.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<Username>,
+    },
+}
+
+/// The kinds of [`Item`], as clients name them in [`super::Join::types`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ItemType {
+    /// [`Item::Member`].
+    Member,
+    /// [`Item::Room`].
+    Room,
+}
+
+/// A user's membership of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberState {
+    /// The user.
+    pub username: Username,
+    /// The role; null when the user is not a member.
+    pub role: Option<Role>,
+}
+
+/// A member's permissions in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// May change and archive the room, and add and remove members.
+    Owner,
+    /// May read and post.
+    Member,
+}
+
+/// The properties of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// The kind of the room.
+    pub kind: RoomKind,
+    /// Whether the room is visible to its members only.
+    pub private: bool,
+    /// Whether old messages of the room are deleted.
+    pub ephemeral: bool,
+    /// The owner; null for a public room without members.
+    pub owner: Option<Username>,
+    /// The number of members at the time of the event or answer. It changes without a change of its own.
+    pub member_count: u64,
+}
+
+/// The kind of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoomKind {
+    /// A room with a name that its owner has chosen.
+    Room,
+}
+
+impl Item {
+    /// The type.
+    pub fn kind(&self) -> ItemType {
+        match self {
+            Self::Member { .. } => ItemType::Member,
+            Self::Room { .. } => ItemType::Room,
+        }
+    }
+}
+
+impl ItemType {
+    /// All types.
+    pub const ALL: [Self; 2] = [Self::Member, Self::Room];
+
+    /// The type's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Room => "room",
+        }
+    }
+
+    /// The types with these names. Unknown names are ignored.
+    pub fn named<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|kind| names.clone().any(|name| name == kind.name())).collect()
+    }
+}

@@ -2,6 +2,7 @@
 //! built on [`support`], which starts the real program; only [`tidy`] reads sources.
 
 mod blocked_log;
+mod change_log;
 mod checker;
 mod close_reasons;
 mod config;

@@ -1,6 +1,7 @@
 //! The tests of `main.rs` on the split system: a gateway, accounts, two chat nodes and presence on real MongoDB and Redis. Also tests of
 //! failures of these parts.
 
+mod change_log;
 mod checker;
 mod connections;
 mod contract;

@@ -20,13 +20,19 @@ async fn commands_of_one_client_run_in_the_order_sent() {
         bob.emit("message", json!({"text": "too late", "room": "tea"})).await,
     ];
     assert_eq!(bob.ack(acks[0]).await["code"], "forbidden");
-    assert_eq!(bob.ack(acks[1]).await, json!({"ok": true, "head": 0, "messages": []}));
+    let joined = bob.ack(acks[1]).await;
+    let epoch = joined["epoch"].clone();
+    let position = json!({"head": 0, "messages": [], "rev": 2, "changes": [], "more": false, "first": 1});
+    let mut expected = json!({"ok": true, "epoch": epoch});
+    expected.as_object_mut().unwrap().extend(position.as_object().unwrap().clone());
+    assert_eq!(joined, expected);
     assert_eq!(bob.ack(acks[2]).await["seq"], 1);
     assert_eq!(bob.ack(acks[3]).await, json!({"ok": true}));
     assert_eq!(bob.ack(acks[4]).await["code"], "forbidden");
-    assert_eq!(alice.event("room:joined").await[0], json!({"room": "tea", "username": "bob"}));
+    let joined = json!({"room": "tea", "username": "bob", "rev": 2, "role": "member"});
+    assert_eq!(alice.event("room:joined").await[0], joined);
     assert_eq!(alice.message_text().await, "tea?");
-    assert_eq!(alice.event("room:left").await[0], json!({"room": "tea", "username": "bob"}));
+    assert_eq!(alice.event("room:left").await[0], json!({"room": "tea", "username": "bob", "rev": 3}));
     alice.ask("message", json!({"text": "gone?", "room": "tea"})).await;
     alice.ask("message", json!({"text": "ah", "room": "lobby"})).await;
     assert_eq!(bob.message_text().await, "ah", "a user who has left receives no messages");
@@ -139,8 +145,10 @@ async fn archiving_a_room_removes_all_members() {
     server.create_room("tea", "alice", false).await;
     bob.ask("join", json!({"room": "tea"})).await;
     assert_eq!(server.http("alice", "DELETE", "/rooms/tea", Value::Null).await.0, 200);
-    assert_eq!(bob.event("room:left").await[0], json!({"room": "tea", "username": "bob"}));
-    assert_eq!(alice.event("room:left").await[0], json!({"room": "tea", "username": "alice"}));
+    let left = json!({"room": "tea", "username": "bob", "rev": 3, "by": "alice"});
+    assert_eq!(bob.event("room:left").await[0], left);
+    let left = json!({"room": "tea", "username": "alice", "rev": 3});
+    assert_eq!(alice.event("room:left").await[0], left);
     assert_eq!(alice.ask("message", json!({"text": "x", "room": "tea"})).await["code"], "not_found");
     assert_eq!(bob.ask("join", json!({"room": "tea"})).await["code"], "not_found");
     assert_eq!(bob.ask("typing", json!({"isTyping": true, "room": "tea"})).await["code"], "not_found");
@@ -151,10 +159,9 @@ async fn the_lobby_cannot_be_left_and_joining_it_changes_nothing() {
     let server = TestChat::start().await;
     let mut alice = server.client("alice").await;
     assert_eq!(alice.ask("leave", json!({"room": "lobby"})).await["code"], "forbidden");
-    assert_eq!(
-        alice.ask("join", json!({"room": "lobby"})).await,
-        json!({"ok": true, "head": 0, "messages": []})
-    );
+    let joined = alice.ask("join", json!({"room": "lobby"})).await;
+    let position = ["ok", "head", "messages", "rev", "first"].map(|field| joined[field].clone());
+    assert_eq!(json!(position), json!([true, 0, [], 0, 1]));
     assert!(alice.drain().await.iter().all(|packet| !packet.contains("room:joined")));
 }
 

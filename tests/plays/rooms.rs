@@ -39,10 +39,10 @@ async fn members_receive_joins_and_leaves() {
 
     bob.join("den").await;
     let joined = alice.until("room:joined", |event| event["username"] == "bob").await;
-    assert_eq!(joined, json!({"room": "den", "username": "bob"}));
+    assert_eq!(joined, json!({"room": "den", "username": "bob", "rev": 2, "role": "member"}));
     bob.emit_with_ack("leave", &json!({"room": "den"})).await;
     let left = alice.until("room:left", |event| event["username"] == "bob").await;
-    assert_eq!(left, json!({"room": "den", "username": "bob"}));
+    assert_eq!(left, json!({"room": "den", "username": "bob", "rev": 3}));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Test support: starts the real program and acts as its clients. Used by every test that needs a server. Modules: `system` (the
 //! processes), `split` (the roles), `user` (HTTP), `socket` (Socket.IO), `connection` (the WebSocket), `raw` (frames that no
-//! conformant client sends), `official_client` (Node), `flaky_network` (a forwarder that stops), `load` and `load_client` (a
+//! conformant client sends), `room_state` (what a client holds of a room), `official_client` (Node), `flaky_network` (a forwarder that stops), `load` and `load_client` (a
 //! thousand clients).
 
 mod connection;
@@ -11,6 +11,7 @@ mod load_client;
 mod official_client;
 mod packet;
 mod raw;
+mod room_state;
 mod socket;
 mod split;
 mod system;
@@ -31,6 +32,7 @@ pub use load::LoadSenders;
 pub use load_client::{LAST_MESSAGE, LoadClient};
 pub use official_client::{Connected, OfficialClient};
 pub use raw::{RawSocket, masked};
+pub use room_state::RoomState;
 pub use socket::Socket;
 pub use split::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
 pub use system::{System, break_polling, free_addresses, program};

@@ -234,6 +234,11 @@ impl Socket {
         fitting.count()
     }
 
+    /// Whether the connection has ended, as far as it was received.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Discards the received messages and events, for sockets that receive many.
     pub fn clear(&mut self) {
         self.received.clear();

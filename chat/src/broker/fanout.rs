@@ -286,9 +286,10 @@ mod tests {
         let left = serde_json::json!({"room": "lobby", "username": "alice", "rev": 4});
         let changed = serde_json::json!({"room": "lobby", "rev": 4, "after": 3, "items": []});
         let text = |packet: Encoded| format!("{packet:?}");
-        let expected = [("room:left", left, None), ("change", changed, Some("e-9"))].map(|(name, value, offset)| {
-            text(Encoded::event("/", name, &(value,), offset).unwrap().at(9)).len()
-        });
+        let expected =
+            [("room:left", left, None), ("change", changed, Some("e-9"))].map(|(name, value, offset)| {
+                text(Encoded::event("/", name, &(value,), offset).unwrap().at(9)).len()
+            });
         assert_eq!(packets.map(|packet| text(packet).len()).collect::<Vec<_>>(), expected);
     }
 

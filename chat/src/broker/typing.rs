@@ -155,6 +155,7 @@ fn sockets_of(user: &str) -> Option<Room> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::RoomChange;
 
     fn tea() -> RoomName {
         "tea".parse().unwrap()
@@ -165,7 +166,13 @@ mod tests {
     }
 
     fn left(user: &str) -> Entry {
-        Entry::Left { room: tea(), user: user.parse().unwrap() }
+        change(ChangeKind::Left(user.parse().unwrap()))
+    }
+
+    fn change(what: ChangeKind) -> Entry {
+        let (room, items, members) = (tea(), vec![], vec![]);
+        let change = RoomChange { room, rev: 1, what, by: None, items, members, offset: None };
+        Entry::Change { offset: None, change: Box::new(change) }
     }
 
     /// The recipients of the typing events of `entry`, and the names in each.
@@ -221,7 +228,7 @@ mod tests {
         assert_eq!(stopped[0], "room:tea in - but user:bob,user:alice: alice");
         assert_eq!(sent(&mut typing_lists, entry(&["alice", "Bob"]), now), [""; 0], "a stale report");
         typing_lists.operations(
-            Entry::Joined { room: tea(), user: "bob".parse().unwrap() },
+            change(ChangeKind::Joined("bob".parse().unwrap())),
             &StreamPosition::new("e", 0),
             &RoomTokens::default(),
             now,

@@ -1,5 +1,6 @@
 //! The conformance suite of [`Directory`]. The tests of each backend run it on real stores.
 
+mod changes;
 mod decisions;
 mod others;
 
@@ -32,6 +33,10 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn Directory>, Guard)) {
     privacy_can_be_changed(&*fresh().0).await;
     callback_runs_for_changes_only(&*fresh().0).await;
     decisions::changes_are_checked_against_the_current_room(&*fresh().0).await;
+    changes::each_change_has_a_number_and_its_items(&*fresh().0).await;
+    changes::changed_parts_are_returned_once_in_their_present_state(&*fresh().0).await;
+    changes::old_changes_are_kept(&*fresh().0).await;
+    changes::changes_of_an_earlier_room_are_not_returned(&*fresh().0).await;
 }
 
 const LIMIT: usize = 100;

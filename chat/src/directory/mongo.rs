@@ -28,9 +28,7 @@ use self::{
     change::Change,
     document::{RoomDocument, RoomSummary, rooms_with},
 };
-use super::{
-    Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal,
-};
+use super::{Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,

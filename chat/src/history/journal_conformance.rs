@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use proto::RoomName;
+use proto::{RoomName, Username};
 
 use super::{
-    Appended, Draft, History, Journal, Outcome,
+    Appended, Draft, History, Journal, MissedBy, Outcome,
     conformance::{append, draft, lobby},
 };
 use crate::config;
@@ -70,8 +70,10 @@ async fn missed_returns_all_or_none(history: &(impl History + Journal)) {
         panic!("not stored")
     };
     history.append(&other, 0, vec![from("b", "elsewhere")].into(), Box::new(|_| {})).await.expect("appends");
-    let texts = async |rooms: &[RoomName], after, origin| {
-        let missed = history.missed(rooms, after, origin).await.expect("answers");
+    let user: Username = "alice".parse().expect("a name");
+    let texts = async |rooms: &[RoomName], after, origin: &str| {
+        let client = MissedBy { user: &user, rooms, socket: origin };
+        let missed = history.missed(client, after).await.expect("answers");
         missed.map(|missed| {
             missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>()
         })

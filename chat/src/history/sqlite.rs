@@ -177,8 +177,7 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
 }
 
 fn first_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
-    let query =
-        &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq LIMIT 1");
+    let query = &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq LIMIT 1");
     let first = conn.prepare_cached(query)?.query_row([room.as_str()], |row| {
         refuse_bad(row, 2, || format!("the first message of the room {room}"))?;
         number(row, 0)

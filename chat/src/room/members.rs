@@ -114,7 +114,7 @@ mod tests {
         let room_info =
             RoomInfo { name: room.parse().unwrap(), private, ephemeral: false, owner: Some(user("Alice")) };
         let listed = if room == "lobby" { vec![] } else { vec![owner, other] };
-        Members::new(RoomRecord { room_info, members: listed })
+        Members::new(RoomRecord { room_info, members: listed, rev: 0 })
     }
 
     #[test]

@@ -194,10 +194,13 @@ impl Parts {
             }
         };
         for item in items {
-            self.insert(change.version, match item {
-                Item::Member { member, .. } => Part::Member(member.username.clone()),
-                Item::Room { .. } => Part::Room,
-            });
+            self.insert(
+                change.version,
+                match item {
+                    Item::Member { member, .. } => Part::Member(member.username.clone()),
+                    Item::Room { .. } => Part::Room,
+                },
+            );
         }
     }
 

@@ -109,7 +109,15 @@ impl ChangeEntry {
     /// The committed change with the number `rev`.
     pub fn committed(self, room: &RoomName, rev: u64) -> RoomChange {
         let Self { what, by, items, members } = self;
-        RoomChange { room: room.clone(), rev, what, by, items: items.unwrap_or_default(), members, offset: None }
+        RoomChange {
+            room: room.clone(),
+            rev,
+            what,
+            by,
+            items: items.unwrap_or_default(),
+            members,
+            offset: None,
+        }
     }
 }
 
@@ -235,7 +243,10 @@ impl MongoDirectory {
         let is_own = *stored.by == *self.process;
         let by = stored.actor.map(Username::try_from).transpose().map_err(damaged)?;
         let parts = stored.items.map(|items| {
-            items.iter().filter_map(|stored| items::item(stored, by.as_ref()).transpose()).collect::<Result<_, _>>()
+            items
+                .iter()
+                .filter_map(|stored| items::item(stored, by.as_ref()).transpose())
+                .collect::<Result<_, _>>()
         });
         let (version, at, items) = (number(stored.version)?, timestamp(stored.at)?, parts.transpose()?);
         Ok(changes::Change { version, at, what, by, items, is_own })

@@ -61,8 +61,10 @@ impl MongoDirectory {
             self.rooms.write(Operation::Index, async |rooms| rooms.create_indexes(indexes).await).await;
         created.map_err(|error| unprepared(COLLECTION, error))?;
         let by_rev = index("revs", doc! { "room": 1, "rev": 1 });
-        let created =
-            self.changes.write(Operation::Index, async |changes| changes.create_indexes([by_rev]).await).await;
+        let created = self
+            .changes
+            .write(Operation::Index, async |changes| changes.create_indexes([by_rev]).await)
+            .await;
         created.map(drop).map_err(|error| unprepared(change_log::COLLECTION, error))
     }
 }

@@ -66,8 +66,9 @@ impl MongoDirectory {
             rooms.update_one(doc! { "_id": room.name.as_str() }, doc! { "$max": { "base": base } }).await
         });
         with_deadline(deadline, note).await?;
-        let delete =
-            self.messages.write(Operation::Delete, async |messages| messages.delete_many(of_room.clone()).await);
+        let delete = self
+            .messages
+            .write(Operation::Delete, async |messages| messages.delete_many(of_room.clone()).await);
         with_deadline(deadline, delete).await?;
         let delete =
             self.changes.write(Operation::Delete, async |changes| changes.delete_many(of_room.clone()).await);

@@ -17,7 +17,7 @@ use mongodb::{
 use proto::{RoomName, Username};
 use testkit::Mongo;
 
-use super::{MongoDirectory, RecordedChange};
+use super::{MongoDirectory, changes::ChangeEntry};
 use crate::{
     Error,
     config::STORE_DEADLINE,
@@ -150,13 +150,13 @@ async fn unknown_outcome_is_committed_if_written_and_invalidated_if_not() {
     assert_eq!((commits.load(Ordering::SeqCst), version().await), (0, 3));
     let (update, _) = remove.apply(false, directory.find(&tea).await.unwrap().unwrap().members).unwrap();
     assert_eq!(
-        directory.write(&tea, 2, (update.clone(), RecordedChange::Other), crate::mongo::deadline_now()).await,
+        directory.write(&tea, 2, (update.clone(), &ChangeEntry::empty()), crate::mongo::deadline_now()).await,
         Ok(false)
     );
 
     // The write was applied, and only its answer was lost.
     assert_eq!(
-        directory.write(&tea, 3, (update, RecordedChange::Other), crate::mongo::deadline_now()).await,
+        directory.write(&tea, 3, (update, &ChangeEntry::empty()), crate::mongo::deadline_now()).await,
         Ok(true)
     );
     directory.resolve_unknown(&tea, 3, &remove, count_commits(&commits)).await;

@@ -48,7 +48,8 @@ pub enum Part {
 }
 
 /// The columns that [`changed_part`] reads.
-pub const COLUMNS: &str = "changes.type, changes.key, changes.rev, changes.\"offset\", changes.since, changes.room";
+pub const COLUMNS: &str =
+    "changes.type, changes.key, changes.rev, changes.\"offset\", changes.since, changes.room";
 
 /// Numbers a change and records the changed parts. `room_info` and `members` are the state after it. To be called in the transaction of
 /// the change.
@@ -177,7 +178,8 @@ fn next_offset(conn: &Connection) -> rusqlite::Result<u64> {
 
 /// The offset at which the membership of `user` began or ended, as far as it was recorded.
 fn since_of(conn: &Connection, room: &RoomName, user: &str) -> rusqlite::Result<u64> {
-    let query = format!("SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE room = ? AND type = 'member' AND key = ?");
+    let query =
+        format!("SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE room = ? AND type = 'member' AND key = ?");
     let found = conn.prepare_cached(&query)?.query_row([room.as_str(), user], changed_part).optional()?;
     Ok(found.map_or(0, |part| part.since))
 }

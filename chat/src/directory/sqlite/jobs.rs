@@ -4,11 +4,7 @@
 use proto::{RoomName, Username};
 use rusqlite::{Connection, params};
 
-use super::{
-    change_log, find,
-    limits::check_own_limit,
-    renew::renew,
-};
+use super::{change_log, find, limits::check_own_limit, renew::renew};
 use crate::{
     Error,
     directory::{ChangeKind, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord},
@@ -75,7 +71,12 @@ pub fn add(
 }
 
 /// Ends a membership at the request of `by`, who must own the room. `None` when `user` leaves.
-pub fn remove(conn: &Connection, room: &RoomName, user: &Username, by: Option<&Username>) -> Job<Vec<Member>> {
+pub fn remove(
+    conn: &Connection,
+    room: &RoomName,
+    user: &Username,
+    by: Option<&Username>,
+) -> Job<Vec<Member>> {
     let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
     if let Some(by) = by.filter(|_| !room.is_lobby())
         && let Err(refused) = record.check_owner(by)

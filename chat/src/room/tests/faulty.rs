@@ -80,6 +80,10 @@ impl History for FaultyHistory {
         self.history.head(room).await
     }
 
+    async fn first(&self, room: &RoomName) -> Result<u64, Error> {
+        self.history.first(room).await
+    }
+
     async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
         self.history.trim(room, keep, oldest).await
     }
@@ -186,6 +190,15 @@ impl Directory for FaultyDirectory {
         committed: directory::Committed,
     ) -> Result<(), Error> {
         self.directory.set_private(room, by, private, committed).await
+    }
+
+    async fn changes_since(
+        &self,
+        room: &RoomName,
+        rev: u64,
+        types: &[proto::event::ItemType],
+    ) -> Result<Option<directory::ChangesSince>, Error> {
+        self.directory.changes_since(room, rev, types).await
     }
 
     async fn archive(

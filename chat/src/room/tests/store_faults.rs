@@ -110,7 +110,7 @@ async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
     assert_eq!(code(&unknown), Some(Code::Unavailable));
     assert!(fixture.ask("tea", CheckMember(name("bob"))).await.is_ok(), "the removal is not committed yet");
     fixture.clear_fault();
-    while !matches!(fixture.entries.recv().await.unwrap(), Entry::Left { .. }) {}
+    while !matches!(fixture.entries.recv().await.unwrap(), Entry::Change { .. }) {}
     let gone = async { while fixture.ask("tea", CheckMember(name("bob"))).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the removal");
 }

@@ -16,7 +16,7 @@ use crate::{
     Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
     broker::{Broker, Entry},
-    directory::{Additions, NewRoom},
+    directory::{Additions, ChangeKind, NewRoom},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
 };
@@ -86,7 +86,7 @@ impl TestRooms {
                 }
                 match entry {
                     Entry::Flushed(done) => drop(done),
-                    Entry::Changed { .. } => {}
+                    Entry::Change { change, .. } if change.what == ChangeKind::Other => {}
                     entry => drop(sender.send(entry)),
                 }
             }
@@ -168,12 +168,15 @@ impl TestRooms {
     pub async fn summaries(&mut self) -> Vec<String> {
         let summary = |entry| match entry {
             Entry::Message { message, .. } => format!("{} posted {}", message.from, message.data.text),
-            Entry::Joined { room, user } => format!("{user} joined {room}"),
-            Entry::Left { room, user } => format!("{user} left {room}"),
-            Entry::Archived { room, members } => {
-                let members: Vec<_> = members.iter().map(Username::as_str).collect();
-                format!("{room} archived for {}", members.join(", "))
-            }
+            Entry::Change { change, .. } => match &change.what {
+                ChangeKind::Joined(user) => format!("{user} joined {}", change.room),
+                ChangeKind::Left(user) => format!("{user} left {}", change.room),
+                ChangeKind::Archived => {
+                    let members: Vec<_> = change.members.iter().map(Username::as_str).collect();
+                    format!("{} archived for {}", change.room, members.join(", "))
+                }
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         };
         self.drain_entries().await.into_iter().map(summary).collect()

@@ -3,7 +3,10 @@
 use testkit::RedisFault;
 
 use super::*;
-use crate::changes::{AT_ONCE, Change, ChangeKind};
+use crate::{
+    changes::{AT_ONCE, Change},
+    directory::RoomChange,
+};
 
 impl Cluster {
     /// Commits a change of the room in the store only.
@@ -13,7 +16,8 @@ impl Cluster {
         let room = rooms.entry(tea()).or_insert_with(empty);
         room.version += 1;
         room.is_open = what != ChangeKind::Archived;
-        room.changes.push(Change { version: room.version, at: Timestamp(1), what, is_own: false });
+        let (version, at) = (room.version, Timestamp(1));
+        room.changes.push(Change { version, at, what, by: None, items: Some(vec![]), is_own: false });
     }
 }
 
@@ -23,9 +27,12 @@ impl Node {
         let mut delivered = Vec::new();
         while delivered.len() < count {
             match timeout(TIMEOUT, self.delivered.recv()).await.expect("an entry in time").expect("runs") {
-                Entry::Joined { user, .. } => delivered.push(format!("{user} joins")),
-                Entry::Left { user, .. } => delivered.push(format!("{user} leaves")),
-                Entry::Archived { .. } => delivered.push("archived".to_owned()),
+                Entry::Change { change, .. } => delivered.push(match &change.what {
+                    ChangeKind::Joined(user) | ChangeKind::Renewed(user) => format!("{user} joins"),
+                    ChangeKind::Left(user) => format!("{user} leaves"),
+                    ChangeKind::Archived => "archived".to_owned(),
+                    ChangeKind::Other => "changed".to_owned(),
+                }),
                 Entry::SetMembers { members, .. } => delivered.push(format!("set {} members", members.len())),
                 Entry::SetMembership { user, is_member, .. } => {
                     delivered.push(format!("{user} is {}", if is_member { "in" } else { "out" }))
@@ -37,8 +44,84 @@ impl Node {
     }
 }
 
+/// The change of the room with this number.
+fn change(rev: u64, what: ChangeKind) -> RoomChange {
+    RoomChange { room: tea(), rev, what, by: None, items: vec![], members: vec![], offset: None }
+}
+
 fn bob() -> Username {
     "bob".parse().unwrap()
+}
+
+/// Every node applies a change once, with the offset of its record: also the node that has made it.
+#[actix_rt::test]
+async fn a_change_is_applied_by_every_node_with_its_offset() {
+    let cluster = Cluster::on(Server::start());
+    let (first, second) = (cluster.node("first").await, cluster.node("second").await);
+    let before = (first.broker.reached(), second.broker.membership_changes());
+    let all = [ChangeKind::Joined(bob()), ChangeKind::Left(bob()), ChangeKind::Archived];
+    for (what, rev) in all.into_iter().zip(1..) {
+        cluster.commit(what.clone());
+        first.broker.publish_change(change(rev, what));
+        first.broker.wait_for_change(&tea(), rev).await;
+        second.broker.wait_for_change(&tea(), rev).await;
+    }
+    for mut node in [first, second] {
+        let mut delivered = Vec::new();
+        while delivered.len() < 3 {
+            let entry =
+                timeout(TIMEOUT, node.delivered.recv()).await.expect("an entry in time").expect("runs");
+            if let Entry::Change { offset, change } = entry {
+                delivered.push((change.rev, offset.expect("an offset") - before.0));
+            }
+        }
+        assert_eq!(delivered, [(1, 1), (2, 2), (3, 3)]);
+        // The three changes, and the members of the room that was archived.
+        assert_eq!(node.broker.membership_changes(), before.1 + 4);
+    }
+}
+
+/// A client that has missed changes receives each changed part once, in its present state, and its own removal from a room.
+#[actix_rt::test]
+async fn recovery_returns_missed_changes_in_their_present_state() {
+    let cluster = Cluster::on(Server::start());
+    let (first, second) = (cluster.node("first").await, cluster.node("second").await);
+    let start = first.broker.reached();
+    let carol: Username = "carol".parse().unwrap();
+    let all = [
+        ChangeKind::Joined(bob()),
+        ChangeKind::Joined(carol.clone()),
+        ChangeKind::Left(bob()),
+        ChangeKind::Joined(bob()),
+        ChangeKind::Left(carol.clone()),
+    ];
+    for (what, rev) in all.into_iter().zip(1..) {
+        cluster.commit(what.clone());
+        first.broker.publish_change(change(rev, what));
+    }
+    first.broker.wait_for_change(&tea(), 5).await;
+    let missed = async |client: MissedBy<'_>, after| {
+        let missed = second.broker.missed(client, after).await.unwrap().expect("a recovery");
+        let parts = missed.changes.into_iter().flat_map(|(_, missed)| {
+            let (rev, after) = (missed.change.rev, missed.change.after);
+            assert_eq!(missed.memberships.len(), missed.change.items.len());
+            missed.change.items.into_iter().map(move |item| match item {
+                Item::Member { member, .. } => {
+                    (rev, after, member.username.to_string(), member.role.is_some())
+                }
+                Item::Room { .. } => (rev, after, "room".to_owned(), false),
+            })
+        });
+        parts.collect::<Vec<_>>()
+    };
+    let part = |rev, after, name: &str, is_member| (rev, after, name.to_owned(), is_member);
+    let rooms = [tea()];
+    let both = [part(4, 0, "bob", true), part(5, 4, "carol", false)];
+    assert_eq!(missed(client(&rooms), start).await, both);
+    assert_eq!(missed(client(&rooms), start + 4).await, both[1..]);
+    let removed = MissedBy { user: &carol, rooms: &[], socket: "x" };
+    assert_eq!(missed(removed, start).await, [part(5, 4, "carol", false)]);
+    assert_eq!(missed(MissedBy { user: &bob(), ..removed }, start + 3).await, []);
 }
 
 /// Two nodes change a room in one order and publish in the other. The sockets end in the state of the store.
@@ -48,8 +131,8 @@ async fn records_in_another_order_are_applied_in_the_order_of_versions() {
     let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
     cluster.commit(ChangeKind::Joined(bob()));
     cluster.commit(ChangeKind::Left(bob()));
-    first.broker.announce(&Entry::Left { room: tea(), user: bob() }).await;
-    first.broker.announce(&Entry::Joined { room: tea(), user: bob() }).await;
+    first.broker.publish_change(change(2, ChangeKind::Left(bob())));
+    first.broker.publish_change(change(1, ChangeKind::Joined(bob())));
     assert_eq!(second.changes(2).await, ["bob joins", "bob leaves"]);
     cluster.publish_on(&first, &["fence"]).await;
     second.expect_messages(&["fence"]).await;
@@ -76,16 +159,20 @@ async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
     assert_eq!(second.changes(2).await, ["bob joins", "set 1 members"]);
 }
 
-/// A change that this node itself appends late, after a later one of another node.
+/// A node applies its own changes when it reads their records, and not again if it has applied them from the store before.
 #[actix_rt::test]
-async fn a_change_that_is_appended_late_is_corrected() {
+async fn a_node_applies_its_own_changes_once() {
     let cluster = Cluster::on(Server::start());
     let mut first = cluster.node("first").await;
     cluster.commit(ChangeKind::Joined(bob()));
     cluster.commit(ChangeKind::Left(bob()));
+    assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"], "from the store, without records");
+    first.broker.publish_change(change(1, ChangeKind::Joined(bob())));
+    cluster.commit(ChangeKind::Joined(bob()));
+    first.broker.publish_change(change(3, ChangeKind::Joined(bob())));
+    first.broker.wait_for_change(&tea(), 3).await;
+    cluster.commit(ChangeKind::Left(bob()));
     assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);
-    first.broker.append(Entry::Joined { room: tea(), user: bob() });
-    assert_eq!(first.changes(2).await, ["bob joins", "bob is out"]);
 }
 
 /// More rooms have changed than one read returns, so the change of a room is not among them.

@@ -56,7 +56,7 @@ impl Cluster {
             node.expect_messages(&[&text("b"), &text("c")]).await;
         }
         eventually(&format!("{damage}: the stream is intact again"), async || {
-            let missed = second.broker.missed(&[tea()], second.broker.reached(), "x").await;
+            let missed = second.broker.missed(client(&[tea()]), second.broker.reached()).await;
             self.unpublished.all().await.unwrap().is_empty() && matches!(missed, Ok(Some(_)))
         })
         .await;

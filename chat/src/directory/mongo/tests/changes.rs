@@ -4,8 +4,8 @@ use futures_util::TryStreamExt;
 
 use super::*;
 use crate::{
-    changes::{ChangeKind, Changes, KEPT},
-    directory::{Additions, mongo::changes::recent_filter},
+    changes::{Changes, KEPT},
+    directory::{Additions, ChangeKind, mongo::changes::recent_filter},
 };
 
 #[actix_rt::test]

@@ -179,7 +179,7 @@ async fn all_clients_hold_the_same_members_after_kills_during_changes() {
     let last = position["rev"].as_u64().expect("a number");
     let mut fresh = RoomState::default();
     let all = owner.get(&format!("/rooms/{ROOM}/changes?rev=0")).await.expect(200).json();
-    all["changes"].as_array().expect("a list").iter().for_each(|change| drop(fresh.apply(change)));
+    all["changes"].as_array().expect("a list").iter().for_each(|change| _ = fresh.apply(change));
     assert_eq!(fresh.rev, last);
     let room = owner.get(&format!("/rooms/{ROOM}")).await.expect(200).json();
     let listed: Vec<&Value> =

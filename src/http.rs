@@ -41,7 +41,7 @@ use proto::Refusal;
 use self::{
     connections::Connections,
     pipeline_limit::PipelineLimit,
-    protocol_detector::{ForeignProtocol, ProtocolDetector},
+    protocol_detector::ForeignProtocol,
 };
 use crate::{descriptors, heartbeat, supervision};
 
@@ -142,9 +142,9 @@ where
             .client_disconnect_timeout(DISCONNECT)
             .h1_allow_half_closed(settings.half_closed)
             .local_addr(address)
-            .on_connect_ext(move |io: &PipelineLimit<ProtocolDetector<TcpStream>>, extensions| {
+            .on_connect_ext(move |io: &PipelineLimit<TcpStream>, extensions| {
                 extensions.insert::<Hangup>(io.hangup());
-                (settings.on_connect)(io.get_ref().get_ref(), extensions);
+                (settings.on_connect)(io.get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
         let connections = connections.clone();
@@ -160,7 +160,7 @@ where
 }
 
 /// A new connection with its protocol and its peer.
-type Admitted = (PipelineLimit<ProtocolDetector<TcpStream>>, Protocol, Option<SocketAddr>);
+type Admitted = (PipelineLimit<TcpStream>, Protocol, Option<SocketAddr>);
 
 /// Prepares a new connection.
 ///
@@ -174,7 +174,7 @@ fn admit(
     // An error means that the connection is closed. The first read reports it.
     let _ = io.set_nodelay(true);
     let peer = io.peer_addr().ok();
-    let io = PipelineLimit::new(ProtocolDetector::new(io), head);
+    let io = PipelineLimit::new(io, head).with_protocol_detection();
     let io = match connections {
         None => io,
         Some(connections) => {

@@ -33,7 +33,7 @@ use super::{Additions, Committed, Directory, Member, NewRoom, RoomInfo, RoomReco
 use crate::{
     Error,
     history::mongo::COLLECTION as MESSAGES,
-    mongo::{DEADLINE, collection, deadline_now, is_duplicate, with_deadline},
+    mongo::{DEADLINE, collection, deadline_now, with_deadline},
 };
 
 /// Name of the collection.
@@ -120,7 +120,7 @@ impl MongoDirectory {
                 .rooms
                 .write(Operation::Update, async |rooms| rooms.update_one(absent, create).upsert(true).await);
             match create.await {
-                Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
+                Err(error) if self.rooms.is_duplicate(&error) => Ok::<_, MongoError>(false),
                 result => result.map(|_| true),
             }
         };

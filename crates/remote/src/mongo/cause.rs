@@ -2,7 +2,10 @@
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use super::{DUPLICATE_KEY, Unanswered};
+use super::{
+    DUPLICATE_KEY, Operation, Unanswered,
+    duplicates::{OwnIndexes, violated_index},
+};
 use crate::{NO_ANSWER, REFUSES, cause};
 
 /// The primary accepts writes, but a majority does not acknowledge them.
@@ -36,6 +39,10 @@ const OTHER_SET: &str =
 /// The disk is full.
 const FULL: &str = "has no disk space left and refuses writes";
 
+/// A unique index that the roles have not created refuses a document.
+const FOREIGN_INDEX: &str =
+    "has a unique index of another program on a collection of the roles, which refuses their documents: drop it";
+
 /// Phrases by the code of an error reply.
 const BY_CODE: [(i32, &str); 20] = [
     (18, REFUSES),
@@ -61,7 +68,7 @@ const BY_CODE: [(i32, &str); 20] = [
 ];
 
 /// The names of codes, which error replies to writes omit.
-const NAMES: [(i32, &str); 8] = [
+const NAMES: [(i32, &str); 9] = [
     (8, "UnknownError"),
     (13, "Unauthorized"),
     (20, "IllegalOperation"),
@@ -70,11 +77,12 @@ const NAMES: [(i32, &str); 8] = [
     (166, "CommandNotSupportedOnView"),
     (262, "ExceededTimeLimit"),
     (14031, "OutOfDiskSpace"),
+    (DUPLICATE_KEY, "DuplicateKey"),
 ];
 
-/// Codes of writes that fail because of their document or of a concurrent write: duplicate keys, write conflicts, and documents that are
-/// too large or too deep.
-const OF_DOCUMENT: [i32; 6] = [DUPLICATE_KEY, 112, 10334, 17419, 17420, 15];
+/// Codes of writes that fail because of their document or of a concurrent write: write conflicts, and documents that are too large or too
+/// deep. A duplicate key is one of them only in an index of the roles.
+const OF_DOCUMENT: [i32; 5] = [112, 10334, 17419, 17420, 15];
 
 /// Phrases by a part of the text of an error, in lower case. The first match applies.
 const BY_TEXT: [(&str, &str); 7] = [
@@ -186,22 +194,29 @@ pub fn is_refusal(error: &Error) -> bool {
     code(error).is_some() && !is_state(of(error))
 }
 
-/// The cause of a write that MongoDB refused, as a phrase that follows "MongoDB", and the code with its name. `None` for an error that
-/// the document of the write or a concurrent write causes, and for faults of the whole server, which [`super::Writes`] detects.
-pub(super) fn refusal_of_store(error: &Error) -> Option<(&'static str, String)> {
+/// The cause of a write that MongoDB refused, as a phrase that follows "MongoDB", and the code with its name. A unique index follows the
+/// code. `None` for an error that the document of the write or a concurrent write causes, and for faults of the whole server, which
+/// [`super::Writes`] detects. `own` are the unique indexes of the roles on the collection.
+pub(super) fn refusal_of_store(
+    error: &Error,
+    operation: Operation,
+    own: OwnIndexes,
+) -> Option<(&'static str, String)> {
     let (code, name) = code(error)?;
-    let is_of_document = OF_DOCUMENT.contains(&code) && !is_of_index(error, code);
+    // A unique index cannot be created when stored documents violate it.
+    let is_of_document =
+        OF_DOCUMENT.contains(&code) || (operation != Operation::Index && own.refuse(error));
     if is_of_document || !is_refusal(error) {
         return None;
     }
     let listed = || NAMES.iter().find(|(listed, _)| *listed == code).map(|(_, name)| *name);
     let name = name.filter(|name| !name.is_empty()).or_else(listed).unwrap_or_default();
-    Some((of(error), format!("{code} {name}").trim_end().to_owned()))
-}
-
-/// Whether a unique index cannot be created because the stored documents violate it.
-fn is_of_index(error: &Error, code: i32) -> bool {
-    code == DUPLICATE_KEY && matches!(&*error.kind, ErrorKind::Command(_))
+    let described = format!("{code} {name}").trim_end().to_owned();
+    Some(match violated_index(error) {
+        Some(index) if operation == Operation::Index => (of(error), format!("{described}, index {index}")),
+        Some(index) => (FOREIGN_INDEX, format!("{described}, index {index}")),
+        None => (of(error), described),
+    })
 }
 
 /// The phrase of the first entry of `table` whose part is in `text`.

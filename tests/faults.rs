@@ -11,6 +11,7 @@ mod removed_data;
 mod restores;
 mod traffic;
 mod unpublished;
+mod write_faults;
 
 use std::time::Duration;
 

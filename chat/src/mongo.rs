@@ -12,7 +12,7 @@ use mongodb::{
     options::IndexOptions,
 };
 use proto::Timestamp;
-use remote::mongo::{is_refusal, without_values};
+use remote::mongo::{brief, is_refusal};
 pub(crate) use remote::mongo::{DEADLINE, DUPLICATE_KEY, collection};
 use tokio::time::{Instant, timeout_at};
 
@@ -53,8 +53,8 @@ impl From<MongoError> for Error {
     fn from(error: MongoError) -> Self {
         match &*error.kind {
             ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_) => damaged(error),
-            _ if is_refusal(&error) => Self::StoreRefused(without_values(&error)),
-            _ => Self::Store(error.to_string()),
+            _ if is_refusal(&error) => Self::StoreRefused(brief(&error)),
+            _ => Self::Store(brief(&error)),
         }
     }
 }

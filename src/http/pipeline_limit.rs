@@ -186,6 +186,16 @@ impl LineState {
     }
 }
 
+impl<S: AsyncRead + Unpin> PipelineLimit<S> {
+    /// Reads bytes that were not passed on yet.
+    fn poll_io(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.detector {
+            None => Pin::new(&mut self.io).poll_read(cx, into),
+            Some(detector) => detector.poll_read(&mut self.io, cx, into),
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -201,18 +211,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
         this.is_upgraded |= this.hangup.is_upgraded();
         if this.is_upgraded && this.buffered.is_empty() {
             this.head_timer.timer = None;
-            return Pin::new(&mut this.io).poll_read(cx, into);
+            return this.poll_io(cx, into);
         }
         if !this.is_upgraded && this.head_timer.is_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let (before, is_start) = (into.filled().len(), this.incomplete.is_empty());
         if this.buffered.is_empty() {
-            let read = match &mut this.detector {
-                None => Pin::new(&mut this.io).poll_read(cx, into),
-                Some(detector) => detector.poll_read(&mut this.io, cx, into),
-            };
-            match read {
+            match this.poll_io(cx, into) {
                 Poll::Pending => return this.idle(cx),
                 Poll::Ready(read) => read?,
             }

@@ -1,41 +1,10 @@
 //! Changes of members and rooms while Redis refuses writes to the stream: every node applies them within the documented bound, even
 //! when the node that made the change is killed right after its response.
 
-use std::time::Duration;
-
 use serde_json::json;
-use testkit::{Redis, RedisFault};
-use tokio::time::sleep;
 
+use super::write_faults::{WriteFault, node_of, redis, request_with_retry};
 use crate::support::{ConnectedUser, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout};
-
-/// Reasons for which nothing can be appended to the stream.
-#[derive(Debug, Clone, Copy)]
-enum WriteFault {
-    /// The roles have no permission to append.
-    NoAppend,
-    /// Redis refuses all writes.
-    NoWrites(RedisFault),
-}
-
-impl WriteFault {
-    const ALL: [Self; 3] =
-        [Self::NoAppend, Self::NoWrites(RedisFault::Demoted), Self::NoWrites(RedisFault::Full)];
-
-    fn inject(self, redis: &Redis) {
-        match self {
-            Self::NoAppend => redis.execute("ACL SETUSER godzilla -xadd"),
-            Self::NoWrites(fault) => fault.inject(redis),
-        }
-    }
-
-    fn clear(self, redis: &Redis) {
-        match self {
-            Self::NoAppend => redis.execute("ACL SETUSER godzilla +xadd"),
-            Self::NoWrites(fault) => fault.clear(redis),
-        }
-    }
-}
 
 /// A change that ends bob's membership of a room.
 #[derive(Debug, Clone, Copy)]
@@ -163,10 +132,6 @@ impl Users {
     }
 }
 
-fn node_of(user: &ConnectedUser) -> String {
-    user.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
-}
-
 /// Reads, and retries on 503: on a busy machine a store may time out.
 async fn read_with_retry(user: &TestUser, target: &str, status: u16) -> Response {
     with_timeout("a response", async {
@@ -178,24 +143,6 @@ async fn read_with_retry(user: &TestUser, target: &str, status: u16) -> Response
         }
     })
     .await
-}
-
-/// Sends a request, and retries on 429.
-async fn request_with_retry(user: &TestUser, request: impl Fn() -> Request, status: u16) -> Response {
-    with_timeout("a request within the limit", async {
-        loop {
-            let answer = user.request(request()).await;
-            if answer.status != 429 {
-                return answer.expect(status);
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await
-}
-
-fn redis(server: &TestServer) -> &Redis {
-    &server.system.stores.as_ref().expect("a split system").redis
 }
 
 #[tokio::test]
@@ -220,7 +167,7 @@ async fn while_nothing_can_be_appended_to_the_stream_members_and_rooms_change_on
         }
         let mut leaver = leavers.pop().expect("one for each fault");
         let logout = leaver.user.post("/user/logout", &json!({})).await;
-        if matches!(fault, WriteFault::NoWrites(RedisFault::Demoted)) {
+        if fault.refuses_logouts() {
             // The revocation cannot be stored durably, so the logout is refused.
             assert_eq!(logout.status, 503, "{fault:?}: {logout:?}");
         } else {

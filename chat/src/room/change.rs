@@ -80,7 +80,7 @@ impl Room {
         };
         ctx.wait(result.into_actor(self).map(move |result, room, ctx| {
             room.revalidation.invalidate();
-            room.note_outcome(&result);
+            let result = room.note_outcome(result);
             // The directory has refused a change that this room allowed: another node has changed the room.
             let is_stale = matches!(result, Err(Error::NotFound | Error::Forbidden(_)));
             reply.send(result.map(|value| apply(room, value)));
@@ -92,13 +92,16 @@ impl Room {
 
     /// Checks whether the outcome of a change is unknown. Such a change may still be committed, now or later, and [`Changed`] then
     /// follows. From then on the room is reloaded after every commit: a removed user must not stay in the member list.
-    fn note_outcome<T>(&mut self, outcome: &Result<T, Error>) {
-        if let Err(error) = outcome
-            && (error.is_of_store() || matches!(error, Error::Damaged(_)))
-        {
-            tracing::warn!(room = %self.name, %error, "change of a room failed, its outcome is unknown");
-            self.has_unknown_outcome = true;
+    fn note_outcome<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &outcome {
+            let is_damaged = matches!(error, Error::Damaged(_));
+            if is_damaged {
+                tracing::warn!(room = %self.name, %error, "change of a room failed, its outcome is unknown");
+            }
+            self.has_unknown_outcome |= is_damaged || error.is_of_store();
         }
+        // An error of the store is logged with the refusal of the request.
+        outcome.map_err(|error| error.of_room(&self.name))
     }
 
     /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.

@@ -24,9 +24,8 @@ use tokio::time::timeout;
 
 use crate::Deployment;
 
-pub use cause::is_refusal;
+pub use cause::{brief, is_refusal};
 pub use documents::{Documents, trial_of};
-pub use duplicates::without_values;
 pub use prepared::Prepared;
 pub use refusals::{Operation, Refusals};
 pub use writes::Writes;
@@ -44,7 +43,7 @@ pub const DUPLICATE_KEY: i32 = 11_000;
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
     /// MongoDB returned an error, or could not be reached.
-    #[error(transparent)]
+    #[error("{}", brief(.0))]
     Mongo(#[from] MongoError),
     /// No response arrived in time. The outcome of a write is unknown.
     #[error("MongoDB does not answer in time")]

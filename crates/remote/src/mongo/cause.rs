@@ -4,7 +4,7 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::{
     DUPLICATE_KEY, Operation, Unanswered,
-    duplicates::{OwnIndexes, violated_index},
+    duplicates::{OwnIndexes, violated_index, without_values},
 };
 use crate::{NO_ANSWER, REFUSES, cause};
 
@@ -40,7 +40,7 @@ const OTHER_SET: &str =
 const FULL: &str = "has no disk space left and refuses writes";
 
 /// A unique index that the roles have not created refuses a document.
-const FOREIGN_INDEX: &str =
+pub(super) const FOREIGN_INDEX: &str =
     "has a unique index of another program on a collection of the roles, which refuses their documents: drop it";
 
 /// Phrases by the code of an error reply.
@@ -116,10 +116,25 @@ impl Unanswered {
     /// The cause, as a phrase that follows "MongoDB". When no server could be selected, the last state of each member follows in
     /// brackets.
     pub fn description(&self) -> String {
-        let cause = self.not_ready_reason();
-        let Self::Mongo(error) = self else { return cause.to_owned() };
-        let members = members(&error.to_string());
-        if members.is_empty() { cause.to_owned() } else { format!("{cause} ({})", members.join(", ")) }
+        match self {
+            Self::Late => NO_ANSWER.to_owned(),
+            Self::Mongo(error) => described(error),
+        }
+    }
+}
+
+/// The cause of `error`, as a phrase that follows "MongoDB", and the state of each member of the set that the error lists.
+fn described(error: &Error) -> String {
+    let (cause, members) = (of(error), members(&error.to_string()));
+    if members.is_empty() { cause.to_owned() } else { format!("{cause} ({})", members.join(", ")) }
+}
+
+/// The text of `error` for the log: the cause when no server could be selected, whose text contains the whole topology, and a duplicate
+/// key without its values, which can be a user's data.
+pub fn brief(error: &Error) -> String {
+    match &*error.kind {
+        ErrorKind::ServerSelection { .. } => format!("MongoDB {}", described(error)),
+        _ => without_values(error).unwrap_or_else(|| error.to_string()),
     }
 }
 

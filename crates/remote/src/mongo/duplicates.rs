@@ -3,8 +3,6 @@
 //!
 //! MongoDB names the index in the text of the error only.
 
-use std::borrow::Cow;
-
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::DUPLICATE_KEY;
@@ -59,12 +57,11 @@ fn index(message: &str) -> Option<&str> {
     Some(&rest[..end])
 }
 
-/// The text of `error` without the values of a duplicate key, which can be a user's data.
-pub fn without_values(error: &Error) -> String {
-    let text = error.to_string();
-    let Some(message) = duplicate(error) else { return text };
-    let brief = message.split_once(BEFORE_VALUES).map_or(Cow::Borrowed(message), |(brief, _)| brief.into());
-    format!("{brief} (code {DUPLICATE_KEY})")
+/// The text of an error of a duplicate key without the values of the key, which can be a user's data. `None` for another error.
+pub(super) fn without_values(error: &Error) -> Option<String> {
+    let message = duplicate(error)?;
+    let brief = message.split_once(BEFORE_VALUES).map_or(message, |(brief, _)| brief);
+    Some(format!("{brief} (code {DUPLICATE_KEY})"))
 }
 
 #[cfg(test)]

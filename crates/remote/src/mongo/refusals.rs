@@ -76,8 +76,8 @@ struct Refused {
     last: Instant,
     /// The start of the last trial.
     tried: Option<Instant>,
-    /// Whether a second real write or a trial was refused, too, or the write was not answered. One refusal alone can be transient, so it is
-    /// tried at once and not reported.
+    /// Whether a second real write or a trial was refused, too, or the write was not answered, or a unique index of another program refuses
+    /// it. Another refusal alone can be transient, so it is tried at once and not reported.
     is_confirmed: bool,
 }
 
@@ -217,7 +217,7 @@ impl Refusals {
     fn add(&self, key: Key, phrase: &'static str, code: String) {
         let mut record = self.record();
         let earlier = record.refused.get(&key);
-        let is_confirmed = code.is_empty() || earlier.is_some();
+        let is_confirmed = code.is_empty() || phrase == cause::FOREIGN_INDEX || earlier.is_some();
         let tried = earlier.and_then(|refused| refused.tried);
         record.refused.insert(key, Refused { phrase, code, last: Instant::now(), tried, is_confirmed });
     }

@@ -4,6 +4,8 @@
 mod drain;
 mod faulty_stores;
 mod gateways;
+mod log_lines;
+mod logouts;
 mod members;
 mod outages;
 mod panics;

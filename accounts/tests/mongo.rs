@@ -167,7 +167,9 @@ async fn a_unique_index_of_another_program_is_named() {
             assert_eq!(write("alice").await, Ok(Creation::Exists), "{kind}");
         }
         let reason = users.not_ready_reason().await.expect("a write was refused");
-        for word in ["a unique index of another program", &format!("({kind}: 11000 DuplicateKey, index their_index)")] {
+        for word in
+            ["a unique index of another program", &format!("({kind}: 11000 DuplicateKey, index their_index)")]
+        {
             assert!(reason.contains(word), "{kind}: {reason}");
         }
         database.run_command(doc! { "dropIndexes": collection, "index": "their_index" }).await.unwrap();

@@ -12,8 +12,8 @@ use mongodb::{
     options::IndexOptions,
 };
 use proto::Timestamp;
-use remote::mongo::{brief, is_refusal};
 pub(crate) use remote::mongo::{DEADLINE, DUPLICATE_KEY, collection};
+use remote::mongo::{brief, is_refusal};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Error, column::integer};

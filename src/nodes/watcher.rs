@@ -130,6 +130,9 @@ async fn watch(
     }
 }
 
+/// Name, address and state of a node.
+type LiveEntry = (Vec<u8>, String, String);
+
 /// The entries of the table.
 struct Entries {
     live: Nodes,
@@ -143,7 +146,7 @@ async fn read(table: &Redis) -> Result<Entries, Unanswered> {
     let mut script = scripts::LIVE.prepare_invoke();
     script.key(table.key(TABLE_KEY)).key(table.key(WRITE_PROBE_KEY));
     // Names are bytes: another program can write any.
-    let (refused, live, unreadable): (String, Vec<(Vec<u8>, String, String)>, Vec<Vec<u8>>) =
+    let (refused, live, unreadable): (String, Vec<LiveEntry>, Vec<Vec<u8>>) =
         table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
     let text = |name: Vec<u8>| String::from_utf8_lossy(&name).into_owned();
     let mut unreadable: Vec<String> = unreadable.into_iter().map(text).collect();

@@ -179,11 +179,9 @@ mod tests {
         let written = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
         let count = |text: &str| written.lines().filter(|line| line.ends_with(text)).count() as u64;
         // The loop can take several windows.
-        for (text, limit) in [
-            ("information", Limit::INFO),
-            ("a warning", Limit::WARNING),
-            ("an error", Limit::WARNING),
-        ] {
+        for (text, limit) in
+            [("information", Limit::INFO), ("a warning", Limit::WARNING), ("an error", Limit::WARNING)]
+        {
             assert!((limit.lines..most).contains(&count(text)), "{text}: {}", count(text));
         }
         assert_eq!(count("once"), 1);

@@ -1,12 +1,16 @@
 //! Log lines that clients can cause while a store fails: a bounded number of each kind, and the number of those that were left out.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use testkit::{MongoFault, RedisFault};
+use tokio::time::sleep;
 
 use super::write_faults::{redis, request_with_retry};
-use crate::support::{Request, TestServer, with_timeout};
+use crate::support::{ConnectedUser, Request, TestServer, with_timeout};
 
 /// The number of refused requests of each kind. More than all processes may log of one kind within a window.
 const REQUESTS: usize = 90;
@@ -24,7 +28,9 @@ const PROCESSES: usize = 2;
 fn warnings(log: &str) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for line in log.lines() {
-        let Some((_, kind)) = line.split_once(" WARN ").or_else(|| line.split_once(" ERROR ")) else { continue };
+        let Some((_, kind)) = line.split_once(" WARN ").or_else(|| line.split_once(" ERROR ")) else {
+            continue;
+        };
         let kind = kind.split('=').next().unwrap_or_default();
         *kinds.entry(kind.to_owned()).or_default() += 1;
     }
@@ -40,6 +46,49 @@ enum Kind {
     Registration,
     Login,
     SessionLookup,
+}
+
+impl Kind {
+    /// Sends a request, which is refused.
+    async fn request(self, server: &TestServer, alice: &mut ConnectedUser, n: usize) {
+        let text = json!({"text": format!("{self:?} {n}")});
+        match self {
+            Self::PostBySocket => {
+                with_timeout("a refused post", async {
+                    loop {
+                        let ack = alice.emit_with_ack("message", &text).await;
+                        if ack["code"] == "unavailable" {
+                            break;
+                        }
+                        let wait = ack["retryAfter"].as_f64().expect("a rate limit");
+                        sleep(Duration::from_secs_f64(wait)).await;
+                    }
+                })
+                .await;
+            }
+            Self::PostOverHttp => {
+                let post = || Request::post("/rooms/lobby/messages", &text);
+                request_with_retry(&alice.user, post, 503).await;
+            }
+            Self::RoomCreation => {
+                let new = json!({"name": format!("room-{n}")});
+                request_with_retry(&alice.user, || Request::post("/rooms", &new), 503).await;
+            }
+            Self::Registration => {
+                let other = server.unregistered_user(&format!("other{n}"));
+                let register = || Request::post("/user/register", &other.credentials());
+                assert_eq!(other.send(register()).await.status, 503);
+            }
+            Self::Login => {
+                let other = server.unregistered_user(&alice.user.name);
+                let login = Request::post("/user/login", &alice.user.credentials());
+                assert_eq!(other.send(login).await.status, 503);
+            }
+            Self::SessionLookup => {
+                assert_eq!(alice.user.get("/user/me").await.status, 503);
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -63,36 +112,7 @@ async fn refused_requests_log_a_bounded_number_of_lines_of_each_kind() {
         }
         let (before, begun) = (server.system.log().len(), Instant::now());
         for n in 0..REQUESTS {
-            let text = json!({"text": format!("{kind:?} {n}")});
-            match kind {
-                Kind::PostBySocket => {
-                    with_timeout("a refused post", async {
-                        while alice.emit_with_ack("message", &text).await["code"] != "unavailable" {}
-                    })
-                    .await;
-                }
-                Kind::PostOverHttp => {
-                    let post = || Request::post("/rooms/lobby/messages", &text);
-                    request_with_retry(&alice.user, post, 503).await;
-                }
-                Kind::RoomCreation => {
-                    let new = json!({"name": format!("room-{n}")});
-                    request_with_retry(&alice.user, || Request::post("/rooms", &new), 503).await;
-                }
-                Kind::Registration => {
-                    let other = server.unregistered_user(&format!("other{n}"));
-                    let register = || Request::post("/user/register", &other.credentials());
-                    assert_eq!(other.send(register()).await.status, 503);
-                }
-                Kind::Login => {
-                    let other = server.unregistered_user(&alice.user.name);
-                    let login = Request::post("/user/login", &alice.user.credentials());
-                    assert_eq!(other.send(login).await.status, 503);
-                }
-                Kind::SessionLookup => {
-                    assert_eq!(alice.user.get("/user/me").await.status, 503);
-                }
-            }
+            kind.request(&server, &mut alice, n).await;
         }
         let seconds = begun.elapsed().as_secs();
         let log = server.system.log()[before..].to_owned();
@@ -100,8 +120,6 @@ async fn refused_requests_log_a_bounded_number_of_lines_of_each_kind() {
         for (line, count) in warnings(&log) {
             assert!(count <= limit, "{kind:?}: {count} lines in {seconds} s: {line}");
         }
-        let of_requests: usize = warnings(&log).values().sum();
-        eprintln!("{kind:?}: {of_requests} lines in {seconds} s: {:?}", warnings(&log));
         match kind {
             Kind::Login => RedisFault::Demoted.clear(redis(&server)),
             Kind::SessionLookup => redis(&server).resume(),

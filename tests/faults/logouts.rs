@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
-use testkit::Redis;
 use tokio::time::sleep;
 
 use super::write_faults::redis;
@@ -14,18 +13,24 @@ use crate::support::{ConnectedUser, TestServer, with_timeout};
 /// The time from the first answer of Redis to the end of the sockets of sessions that have ended.
 const BOUND: Duration = Duration::from_secs(3);
 
-/// When the subscription breaks.
-#[derive(Debug, Clone, Copy)]
-enum Kill {
-    BeforeLogouts,
-    DuringLogouts,
-    AfterLogouts,
-}
+/// The time that Redis answers no writes, or nothing.
+const PAUSE: Duration = Duration::from_millis(2_500);
 
-/// Ends the connections that subscribe.
-fn kill_subscriptions(redis: &Redis) {
-    redis.query("CLIENT KILL TYPE pubsub");
-}
+/// The time in which a socket receives its end.
+const RECEIPT: Duration = Duration::from_millis(50);
+
+/// What Redis pauses, how long after that the subscription breaks, and how many milliseconds after the requests the pause begins: before the
+/// first step of some logouts, and after the first steps of others.
+const ROUNDS: [(&str, Duration, u64); 8] = [
+    ("WRITE", Duration::ZERO, 0),
+    ("ALL", Duration::from_millis(300), 1),
+    ("WRITE", Duration::from_millis(300), 2),
+    ("ALL", Duration::from_millis(2_400), 2),
+    ("ALL", Duration::ZERO, 3),
+    ("WRITE", Duration::from_millis(2_400), 4),
+    ("ALL", Duration::from_millis(300), 4),
+    ("ALL", Duration::from_millis(2_400), 5),
+];
 
 /// Waits until accounts answers for the session. Returns whether the session is live.
 async fn is_live(user: &ConnectedUser) -> bool {
@@ -44,55 +49,43 @@ async fn is_live(user: &ConnectedUser) -> bool {
 #[tokio::test]
 async fn a_refused_logout_leaves_the_session_or_ends_its_sockets() {
     let mut server = TestServer::start_split().await;
-    let (mut ended, mut left) = (0, 0);
-    for (number, (pause, kill)) in [
-        ("WRITE", Kill::BeforeLogouts),
-        ("WRITE", Kill::DuringLogouts),
-        ("WRITE", Kill::AfterLogouts),
-        ("ALL", Kill::BeforeLogouts),
-        ("ALL", Kill::DuringLogouts),
-        ("ALL", Kill::AfterLogouts),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    let mut refused = 0;
+    for (number, (pause, kill, step)) in ROUNDS.into_iter().enumerate() {
         let mut users = Vec::new();
         for n in 0..4 {
             users.push(server.connected_user(&format!("user{number}x{n}")).await);
         }
-        let redis = redis(&server);
-        if let Kill::BeforeLogouts = kill {
-            kill_subscriptions(redis);
-        }
-        let paused = Instant::now();
-        redis.execute(&format!("CLIENT PAUSE 2500 {pause}"));
         let empty = json!({});
         let logouts = join_all(users.iter().map(|user| user.user.post("/user/logout", &empty)));
-        let (answers, ()) = tokio::join!(logouts, async {
-            if let Kill::DuringLogouts = kill {
-                kill_subscriptions(redis);
-            }
+        let redis = redis(&server);
+        let (answers, paused) = tokio::join!(logouts, async {
+            sleep(Duration::from_millis(step)).await;
+            redis.execute(&format!("CLIENT PAUSE {} {pause}", PAUSE.as_millis()));
+            Instant::now()
         });
-        if let Kill::AfterLogouts = kill {
-            kill_subscriptions(redis);
-        }
-        eprintln!("{pause} {kill:?} answers {:?} after {:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>(), paused.elapsed());
-        sleep(Duration::from_millis(2500).saturating_sub(paused.elapsed())).await;
-        let resumed = Instant::now();
-        sleep(BOUND).await;
+        sleep(kill.saturating_sub(paused.elapsed())).await;
+        redis.query("CLIENT KILL TYPE pubsub");
+        sleep((PAUSE + BOUND).saturating_sub(paused.elapsed())).await;
         for (user, answer) in users.iter_mut().zip(answers) {
             let is_live = is_live(user).await;
-            let is_open = user.is_open_for(Duration::from_millis(10)).await;
-            eprintln!("{pause} {kill:?} status {} live {is_live} open {is_open} {:?}", answer.status, resumed.elapsed());
-            if is_live { left += 1 } else { ended += 1 }
-        }
-        sleep(Duration::from_secs(33)).await;
-        for user in users.iter_mut() {
-            let is_live = is_live(user).await;
-            let is_open = user.is_open_for(Duration::from_millis(10)).await;
-            eprintln!("  later: live {is_live} open {is_open} {:?}", resumed.elapsed());
+            let is_open = user.is_open_for(RECEIPT).await;
+            let what = format!("{pause} {kill:?} {step}: answered {}", answer.status);
+            assert_eq!(
+                is_live, is_open,
+                "{what}: the session is live: {is_live}, the socket is open: {is_open}"
+            );
+            match answer.status {
+                200 => assert!(!is_live, "{what}"),
+                status => assert_eq!(status, 503, "{what}"),
+            }
+            refused += usize::from(answer.status == 503);
+            if is_live {
+                user.send_message(&format!("still here {number}")).await;
+                user.user.log_out().await;
+                user.closed().await;
+            }
         }
         server.system.wait_until_ready().await;
     }
-    eprintln!("{ended} {left}");
+    assert!(refused > ROUNDS.len(), "{refused} logouts were refused");
 }

@@ -1,10 +1,16 @@
 //! Changes of members and rooms while Redis refuses writes to the stream: every node applies them within the documented bound, even
 //! when the node that made the change is killed right after its response.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::write_faults::{WriteFault, node_of, redis, request_with_retry};
 use crate::support::{ConnectedUser, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout};
+
+/// The maximum age of the members and settings against which a node checks a post.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// A change that ends bob's membership of a room.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +117,21 @@ impl Users {
         }
     }
 
+    /// Bob posts through the node that has not made the change, by socket and over HTTP.
+    async fn check_posts_are_refused(&mut self, departure: Departure, room: &str) {
+        sleep(MAX_AGE).await;
+        let post = json!({"room": room, "text": "after the end"});
+        let refused = self.bob.emit_with_ack("message", &post).await;
+        assert_eq!(refused["ok"], false, "{departure:?}: bob posts to {room}: {refused}");
+        let target = format!("/rooms/{room}/messages");
+        let refused = self.bob.user.post(&target, &json!({"text": "after the end"})).await;
+        assert!([403, 404].contains(&refused.status), "{departure:?}: bob posts to {room}: {refused:?}");
+        if departure.archives_the_room() {
+            let refused = self.carol.emit_with_ack("message", &post).await;
+            assert_eq!(refused["ok"], false, "{departure:?}: carol posts to {room}: {refused}");
+        }
+    }
+
     /// Bob receives no later message of the room, and every node refuses bob's requests for it.
     async fn check_bob_is_removed(&mut self, departure: Departure, room: &str, secret: &str) {
         let target = format!("/rooms/{room}/messages");
@@ -162,6 +183,7 @@ async fn while_nothing_can_be_appended_to_the_stream_members_and_rooms_change_on
         fault.inject(redis(&server));
         for (departure, room) in &rooms {
             Box::pin(users.apply(*departure, room)).await;
+            Box::pin(users.check_posts_are_refused(*departure, room)).await;
             Box::pin(users.receive_departure(*departure, room)).await;
             Box::pin(users.check_bob_is_removed(*departure, room, &format!("secret {room}"))).await;
         }
@@ -188,6 +210,20 @@ async fn while_nothing_can_be_appended_to_the_stream_members_and_rooms_change_on
         let bob = users.bob.user.name.clone();
         let again = users.bob.waiting("room:left", |event| event["username"] == *bob);
         assert_eq!(again, 0, "{fault:?}: bob received the departure twice");
+    }
+}
+
+/// The stream works. The bound is the same as without it.
+#[tokio::test]
+async fn a_post_through_another_node_is_refused_a_second_after_the_change() {
+    let server = TestServer::start_split().await;
+    let mut users = Users::connect(&server, 0).await;
+    for departure in Departure::ALL {
+        let room = format!("room-{}", departure as u8);
+        Box::pin(users.create_room(&room, departure)).await;
+        Box::pin(users.exchange_message(&room)).await;
+        Box::pin(users.apply(departure, &room)).await;
+        Box::pin(users.check_posts_are_refused(departure, &room)).await;
     }
 }
 

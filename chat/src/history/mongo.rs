@@ -59,7 +59,8 @@ impl MongoHistory {
     /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let messages = collection(&store, COLLECTION).with_unique_indexes(&UNIQUE).with_trial(document::trial);
+        let messages =
+            collection(&store, COLLECTION).with_unique_indexes(&UNIQUE).with_trial(document::trial);
         let rooms = collection(&store, ROOMS);
         Self { messages, rooms, prepared: Prepared::default() }
     }

@@ -570,7 +570,10 @@ async fn a_unique_index_of_another_program_is_named() {
         let is_named = text.contains(&format!(".{collection} index: their_index"));
         assert!(is_named && !text.contains("dup key"), "{kind}: {text}");
         let reason = store.not_ready_reason().await.expect("a write was refused");
-        for word in ["a unique index of another program", &format!("({place}: 11000 DuplicateKey, index their_index)")] {
+        for word in [
+            "a unique index of another program",
+            &format!("({place}: 11000 DuplicateKey, index their_index)"),
+        ] {
             assert!(reason.contains(word), "{kind}: {reason}");
         }
         database.run_command(doc! { "dropIndexes": collection, "index": "their_index" }).await.unwrap();

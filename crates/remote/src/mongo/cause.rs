@@ -39,9 +39,11 @@ const OTHER_SET: &str =
 /// The disk is full.
 const FULL: &str = "has no disk space left and refuses writes";
 
+/// The maximum length of an error in the log, in characters.
+const BRIEF: usize = 300;
+
 /// A unique index that the roles have not created refuses a document.
-pub(super) const FOREIGN_INDEX: &str =
-    "has a unique index of another program on a collection of the roles, which refuses their documents: drop it";
+pub(super) const FOREIGN_INDEX: &str = "has a unique index of another program on a collection of the roles, which refuses their documents: drop it";
 
 /// Phrases by the code of an error reply.
 const BY_CODE: [(i32, &str); 20] = [
@@ -129,12 +131,16 @@ fn described(error: &Error) -> String {
     if members.is_empty() { cause.to_owned() } else { format!("{cause} ({})", members.join(", ")) }
 }
 
-/// The text of `error` for the log: the cause when no server could be selected, whose text contains the whole topology, and a duplicate
-/// key without its values, which can be a user's data.
+/// The text of `error` for the log, at most [`BRIEF`] characters. The full text contains the whole topology when no server could be
+/// selected, the bytes of the reply, and the values of a duplicate key, which can be a user's data.
 pub fn brief(error: &Error) -> String {
-    match &*error.kind {
+    let text = match &*error.kind {
         ErrorKind::ServerSelection { .. } => format!("MongoDB {}", described(error)),
-        _ => without_values(error).unwrap_or_else(|| error.to_string()),
+        kind => without_values(error).unwrap_or_else(|| kind.to_string()),
+    };
+    match text.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
 }
 
@@ -219,8 +225,7 @@ pub(super) fn refusal_of_store(
 ) -> Option<(&'static str, String)> {
     let (code, name) = code(error)?;
     // A unique index cannot be created when stored documents violate it.
-    let is_of_document =
-        OF_DOCUMENT.contains(&code) || (operation != Operation::Index && own.refuse(error));
+    let is_of_document = OF_DOCUMENT.contains(&code) || (operation != Operation::Index && own.refuse(error));
     if is_of_document || !is_refusal(error) {
         return None;
     }

@@ -71,7 +71,10 @@ mod tests {
     #[test]
     fn the_index_is_read_from_the_text_and_not_from_values() {
         let cases = [
-            ("E11000 duplicate key error collection: a.users index: _id_ dup key: { _id: \"x\" }", Some("_id_")),
+            (
+                "E11000 duplicate key error collection: a.users index: _id_ dup key: { _id: \"x\" }",
+                Some("_id_"),
+            ),
             (
                 "E11000 duplicate key error collection: a.users index: email_1 dup key: { email: \" index: _id_ dup key: \" }",
                 Some("email_1"),

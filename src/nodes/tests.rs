@@ -388,7 +388,7 @@ fn write_junk(redis: &Redis) {
     redis.execute(&format!("HSET chat:nodes \"\\xff\" \"{future} http://127.0.0.1:9 open\""));
 }
 
-/// The nodes count as live all the time, for gateways that knew them, and their next renewals write their entries again.
+/// The nodes count as live all the time, and their next renewals write their entries again.
 #[tokio::test]
 async fn junk_in_the_table_neither_removes_its_node_nor_affects_others() {
     let redis = Redis::start();
@@ -401,10 +401,10 @@ async fn junk_in_the_table_neither_removes_its_node_nor_affects_others() {
     let draining = start(&redis, "draining", 99, NodeLease::TTL);
     timeout(TIMEOUT, draining.acquired()).await.expect("the name is free");
     let names: Vec<String> = (0..JUNK.len()).map(|at| format!("chat-{at}")).collect();
-    let mut known: Vec<(&str, u16, &str)> =
+    let mut expected: Vec<(&str, u16, &str)> =
         names.iter().zip(1..).map(|(name, port)| (&**name, port, OPEN)).collect();
-    known.push(("draining", 99, CLOSED));
-    becomes(&watch, &known).await;
+    expected.push(("draining", 99, CLOSED));
+    becomes(&watch, &expected).await;
     let mut nodes = watch.nodes();
     nodes.mark_unchanged();
     write_junk(&redis);
@@ -416,7 +416,7 @@ async fn junk_in_the_table_neither_removes_its_node_nor_affects_others() {
         let address = format!(" http://127.0.0.1:{port} ");
         String::from_utf8_lossy(&entry(name).await).contains(&address)
     };
-    for &(name, port, _) in &known {
+    for &(name, port, _) in &expected {
         let restored = async {
             while !is_restored(name, port).await {
                 sleep(PAUSE).await;
@@ -430,8 +430,8 @@ async fn junk_in_the_table_neither_removes_its_node_nor_affects_others() {
     }
     // A new node is seen beside the other programs' entries, which remain.
     let _new = announce(&redis, "new", 100, NodeLease::TTL).await;
-    known.push(("new", 100, OPEN));
-    becomes(&watch, &known).await;
+    expected.push(("new", 100, OPEN));
+    becomes(&watch, &expected).await;
     let others: u32 = table.ask(async |mut redis| redis.hlen(TABLE_KEY).await).await.unwrap();
-    assert!(others as usize > known.len(), "{others}");
+    assert!(others as usize > expected.len(), "{others}");
 }

@@ -166,7 +166,7 @@ async fn read(table: &Redis) -> Result<Entries, Unanswered> {
 /// What a watcher keeps from one read to the next.
 #[derive(Default)]
 struct View {
-    /// Since when known nodes have no live entry.
+    /// Since when nodes of the last read have no live entry.
     missing_since: HashMap<String, Instant>,
     /// The last error of Redis.
     refusal: String,
@@ -201,7 +201,7 @@ impl View {
         }
     }
 
-    /// The live nodes, and known nodes without a live entry: open ones for [`GRACE`], and those whose entry cannot be
+    /// The live nodes, and nodes of the last read without a live entry: open ones for [`GRACE`], and those whose entry cannot be
     /// read, which no node has released, for the time of a lease.
     fn with_grace(&mut self, current: &Nodes, entries: Entries) -> Nodes {
         let Entries { live, unreadable, .. } = entries;

@@ -31,7 +31,7 @@ impl OwnIndexes {
     }
 }
 
-/// The name of the index in which `error` is a duplicate key. Empty when the error names none. `None` for another error.
+/// The name of the index in which `error` is a duplicate key. Empty when the error has no name. `None` for another error.
 pub(super) fn violated_index(error: &Error) -> Option<&str> {
     duplicate(error).map(|message| index(message).unwrap_or_default())
 }

@@ -80,13 +80,16 @@ impl Users {
         }
     }
 
-    /// Alice sends a message to the room; the others receive it.
+    /// Alice and bob send a message to the room; the others receive it. The room is then loaded on both nodes.
     async fn exchange_message(&mut self, room: &str) {
         let text = format!("hello {room}");
         self.alice.send_message_to(room, &text).await;
         for member in [&mut *self.bob, &mut *self.carol, &mut self.tab] {
             member.receive_message(&text).await;
         }
+        let text = format!("hello from bob in {room}");
+        self.bob.send_message_to(room, &text).await;
+        self.alice.receive_message(&text).await;
     }
 
     /// Makes the change; its response must be 200 or its ack ok.

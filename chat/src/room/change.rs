@@ -105,7 +105,7 @@ impl Room {
     }
 
     /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.
-    fn replace(&mut self, entry: RoomRecord) {
+    pub(super) fn replace(&mut self, entry: RoomRecord) {
         if self.state == State::Archived {
             self.state = State::Open;
             self.posts.reset_head();
@@ -118,11 +118,17 @@ impl Room {
     pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
         let (directory, room) = (self.parts.directory.clone(), self.name.clone());
         let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
-        ctx.wait(found.into_actor(self).map(|found, room, _| match found {
+        ctx.wait(found.into_actor(self).map(|found, room, ctx| match found {
             Ok(Ok(Some(entry))) => room.replace(entry),
             Ok(Ok(None)) => room.state = State::Archived,
-            Ok(Err(error)) => tracing::warn!(room = %room.name, %error, "reload of a room failed"),
-            Err(_) => tracing::warn!(room = %room.name, "reload of a room timed out"),
+            Ok(Err(error)) => {
+                tracing::warn!(room = %room.name, %error, "reload of a room failed; retrying");
+                room.retry_reload(ctx);
+            }
+            Err(_) => {
+                tracing::warn!(room = %room.name, "reload of a room timed out; retrying");
+                room.retry_reload(ctx);
+            }
         }));
     }
 }
